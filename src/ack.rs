@@ -1,0 +1,153 @@
+//! Acknowledgement by ownership: the handle travels inside the record, and the verdict is told when
+//! the last clone goes.
+//!
+//! One invariant: a clone dropped without a verdict counts as [`Verdict::Errored`]. A path that
+//! forgets a record can therefore never pass for a delivery.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// What became of a record. Ordered from best to worst: the worst of all clones is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Verdict {
+    /// Delivered, or durably stored for delivery, or rightly not wanted by any rule.
+    Delivered = 0,
+    /// In the dead letters: never to be sent again by itself, and not lost.
+    Rejected = 1,
+    /// Nobody settled it: the source must offer it again.
+    Errored = 2,
+}
+
+impl Verdict {
+    fn from_u8(n: u8) -> Self {
+        match n {
+            0 => Self::Delivered,
+            1 => Self::Rejected,
+            _ => Self::Errored,
+        }
+    }
+}
+
+type Tell = Box<dyn FnOnce(Verdict) + Send + Sync>;
+
+struct Shared {
+    worst: AtomicU8,
+    tell: Option<Tell>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(tell) = self.tell.take() {
+            tell(Verdict::from_u8(self.worst.load(Ordering::Acquire)));
+        }
+    }
+}
+
+/// One share of a record's acknowledgement.
+///
+/// Cloning adds a share; the verdict is told once every share is settled or dropped.
+pub struct Ack {
+    shared: Option<Arc<Shared>>,
+    settled: bool,
+}
+
+impl Ack {
+    /// An acknowledgement that calls `tell` once, with the worst verdict of all shares. `tell` runs
+    /// wherever the last share goes, so it must neither block nor panic.
+    pub fn new(tell: impl FnOnce(Verdict) + Send + Sync + 'static) -> Self {
+        Self {
+            shared: Some(Arc::new(Shared {
+                worst: AtomicU8::new(0),
+                tell: Some(Box::new(tell)),
+            })),
+            settled: false,
+        }
+    }
+
+    /// An acknowledgement nobody waits for.
+    pub fn ignored() -> Self {
+        Self {
+            shared: None,
+            settled: false,
+        }
+    }
+
+    /// Settles this share.
+    pub fn settle(mut self, verdict: Verdict) {
+        self.settled = true;
+        if let Some(shared) = &self.shared {
+            shared.worst.fetch_max(verdict as u8, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Clone for Ack {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            settled: false,
+        }
+    }
+}
+
+impl Drop for Ack {
+    fn drop(&mut self) {
+        if let (false, Some(shared)) = (self.settled, &self.shared) {
+            shared
+                .worst
+                .fetch_max(Verdict::Errored as u8, Ordering::AcqRel);
+        }
+    }
+}
+
+impl fmt::Debug for Ack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shares = self.shared.as_ref().map_or(0, Arc::strong_count);
+        f.debug_struct("Ack")
+            .field("shares", &shares)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::Mutex;
+
+    fn watched() -> (Ack, Arc<Mutex<Vec<Verdict>>>) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&seen);
+        (Ack::new(move |v| told.lock().unwrap().push(v)), seen)
+    }
+
+    #[test]
+    fn dropped_without_verdict() {
+        // A share that is dropped without a verdict makes the whole record errored.
+        let (ack, seen) = watched();
+        let other = ack.clone();
+        other.settle(Verdict::Delivered);
+        assert!(seen.lock().unwrap().is_empty());
+        drop(ack);
+        assert_eq!(*seen.lock().unwrap(), [Verdict::Errored]);
+    }
+
+    proptest! {
+        #[test]
+        fn worst_share_is_told_once(fates in proptest::collection::vec(0u8..4, 1..20)) {
+            // Whatever the shares' fates, the verdict is told exactly once and is the worst of them.
+            let (ack, seen) = watched();
+            let shares: Vec<_> = fates.iter().skip(1).map(|_| ack.clone()).collect();
+            let mut worst = Verdict::Delivered;
+            for (share, fate) in shares.into_iter().chain([ack]).zip(&fates) {
+                prop_assert!(seen.lock().unwrap().is_empty());
+                let verdict = Verdict::from_u8(*fate);
+                worst = worst.max(verdict);
+                if *fate == 3 { drop(share) } else { share.settle(verdict) }
+            }
+            prop_assert_eq!(&*seen.lock().unwrap(), &[worst]);
+        }
+    }
+}

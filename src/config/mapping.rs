@@ -1,0 +1,246 @@
+//! The mapping table as it is written: rules, field values, conditions. Plain data with public
+//! documentation; `mapping::compile` gives it meaning.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::call::CallKind;
+
+/// One rule of the mapping table: a record that meets `when` makes one call.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The rule's name, as `explain`, dead letters and logs show it. Default: `rule N`, counted
+    /// from 1.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Which call the rule makes.
+    pub call: CallKind,
+    /// The condition. Default: every record.
+    #[serde(default)]
+    pub when: Option<Condition>,
+    /// Path of an array; the rule runs once for each element. Inside, `.` is the element and `^.x`
+    /// reads the record. Default: once for the record.
+    #[serde(default)]
+    pub foreach: Option<String>,
+    /// Whether rules behind this one are left untried once this one has fired. Default: false.
+    #[serde(default)]
+    pub stop: bool,
+    /// What the call is filled with, by target: `user_id`, `anonymous_id`, `message_id`,
+    /// `timestamp`, `event`, `name`, `category`, `group_id`, `traits.X`, `properties.X`,
+    /// `context.X`, `traits.*`, `properties.*`.
+    pub fields: IndexMap<String, FieldValue>,
+}
+
+/// What a target is filled with: a path, or a table that says more. A list of these is allowed for
+/// the spreads `traits.*` and `properties.*`; later ones win.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum FieldValue {
+    /// A path, with its leading dot: `.user.id`.
+    Path(String),
+    /// A table with one source (`path`, `value`, `template` or `cases`) and what to do with it.
+    Spec(Box<FieldSpec>),
+    /// Several, for spreads.
+    List(Vec<FieldValue>),
+}
+
+/// Where a value comes from and what is done with it, in this order: source, `split`, `then`,
+/// `replace`, `as`, `map`, `each`, `join`, `only`, `except`, `rename`, `flatten`, `default`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FieldSpec {
+    /// Source: one path, or several of which the first that is present and not null wins.
+    pub path: Option<PathOrPaths>,
+    /// Source: a literal.
+    pub value: Option<Value>,
+    /// Source: text with `{{ .path }}` insertions. A missing path inserts nothing; if every path
+    /// is missing, the field is missing.
+    pub template: Option<String>,
+    /// Source: the first case whose `when` holds.
+    pub cases: Option<Vec<Case>>,
+    /// Splits text at this separator into a list.
+    pub split: Option<String>,
+    /// Functions, in order.
+    pub then: Option<Vec<Function>>,
+    /// Regular expression replacements `[pattern, replacement]`, in order.
+    pub replace: Option<Vec<(String, String)>>,
+    /// Converts to a type. A failure leaves the field out and counts it; on a `required` field the
+    /// record goes to the dead letters.
+    #[serde(rename = "as")]
+    pub as_type: Option<TargetType>,
+    /// strptime format of the text for `as = "timestamp"`. Default: RFC 3339, RFC 2822, or epoch
+    /// seconds, milliseconds, microseconds or nanoseconds by size.
+    pub format: Option<String>,
+    /// Maps value to value. Keys are compared with the value's text.
+    pub map: Option<IndexMap<String, Value>>,
+    /// What a value that `map` does not have becomes. Default: the field is left out and counted.
+    pub map_default: Option<Value>,
+    /// For arrays: the shape of every element; paths are relative to the element.
+    pub each: Option<IndexMap<String, FieldValue>>,
+    /// For arrays: joins the elements' texts with this separator.
+    pub join: Option<String>,
+    /// For objects: keeps only these keys.
+    pub only: Option<Vec<String>>,
+    /// For objects: leaves these keys out.
+    pub except: Option<Vec<String>>,
+    /// For objects: renames keys, old to new.
+    pub rename: Option<IndexMap<String, String>>,
+    /// For objects: makes nested objects flat, joining names with this separator.
+    pub flatten: Option<String>,
+    /// What a missing field becomes.
+    pub default: Option<Value>,
+    /// Whether a record without this field goes to the dead letters. Default: false.
+    pub required: bool,
+}
+
+/// One path or several.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum PathOrPaths {
+    /// One path.
+    One(String),
+    /// Several; the first that is present and not null wins.
+    Many(Vec<String>),
+}
+
+/// One case of `cases`: a condition and one source.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// The condition. Default: always, for the last case.
+    #[serde(default)]
+    pub when: Option<Condition>,
+    /// Source: a path, or several.
+    #[serde(default)]
+    pub path: Option<PathOrPaths>,
+    /// Source: a literal.
+    #[serde(default)]
+    pub value: Option<Value>,
+    /// Source: a template.
+    #[serde(default)]
+    pub template: Option<String>,
+}
+
+/// A function of `then`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Function {
+    /// Removes white space at both ends.
+    Trim,
+    /// Lower case.
+    Lowercase,
+    /// Upper case.
+    Uppercase,
+    /// First letter upper case, the rest as it is.
+    Capitalize,
+    /// Keeps the digits only.
+    Digits,
+    /// The first word.
+    FirstWord,
+    /// All but the first word.
+    RestWords,
+    /// Hexadecimal SHA-256 of the text.
+    Sha256,
+    /// The host of a URL.
+    UrlHost,
+    /// The path of a URL.
+    UrlPath,
+    /// Decodes percent-encoding.
+    UrlDecode,
+    /// Parses JSON text.
+    ParseJson,
+    /// Renders the value as JSON text.
+    ToJson,
+    /// Parses a query string into an object.
+    ParseQuery,
+    /// Lower case letters, digits and hyphens.
+    Slug,
+}
+
+/// A type of `as`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetType {
+    /// Text.
+    String,
+    /// Whole number.
+    Integer,
+    /// Number.
+    Float,
+    /// true or false; reads yes/no, on/off, 1/0 too.
+    Boolean,
+    /// Moment in time, rendered as RFC 3339 in UTC.
+    Timestamp,
+    /// Any JSON; text is parsed.
+    Json,
+    /// A list; a single value becomes a list of one.
+    List,
+}
+
+/// A condition: every entry must hold. Keys are paths, or `any`, `all`, `none` with a list of
+/// conditions. A value is compared for equality; a table is read as operators.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Condition(pub IndexMap<String, ConditionValue>);
+
+/// What a condition asks of a path, or the list of conditions under `any`, `all`, `none`.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ConditionValue {
+    /// Conditions, under `any`, `all` and `none`.
+    Group(Vec<Condition>),
+    /// Operators; all must hold.
+    Operators(Box<Operators>),
+    /// A literal: equality.
+    Equals(Scalar),
+}
+
+/// A literal a path is compared with.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Scalar {
+    /// true or false.
+    Bool(bool),
+    /// Whole number.
+    Integer(i64),
+    /// Number.
+    Float(f64),
+    /// Text.
+    String(String),
+}
+
+/// Operators of a condition. All that are given must hold.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Operators {
+    /// Whether the path is there and not null.
+    pub exists: Option<bool>,
+    /// Equality.
+    pub equals: Option<Scalar>,
+    /// Inequality; also holds where the path is missing.
+    pub not: Option<Scalar>,
+    /// One of these.
+    #[serde(rename = "in")]
+    pub is_in: Option<Vec<Scalar>>,
+    /// None of these; also holds where the path is missing.
+    pub not_in: Option<Vec<Scalar>>,
+    /// Text starts with this.
+    pub starts_with: Option<String>,
+    /// Text ends with this.
+    pub ends_with: Option<String>,
+    /// Text contains this, or a list has this element.
+    pub contains: Option<Scalar>,
+    /// Text matches this regular expression (unanchored).
+    pub matches: Option<String>,
+    /// Greater than; numbers by value, text by code point.
+    pub gt: Option<Scalar>,
+    /// Greater than or equal.
+    pub gte: Option<Scalar>,
+    /// Less than.
+    pub lt: Option<Scalar>,
+    /// Less than or equal.
+    pub lte: Option<Scalar>,
+}

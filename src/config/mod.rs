@@ -1,0 +1,5 @@
+//! The pipeline file: from text to typed settings, and every fault with its place.
+
+pub mod mapping;
+pub mod sink;
+pub mod source;

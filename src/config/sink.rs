@@ -1,0 +1,302 @@
+//! Sinks as they are written: where User.com is, how to talk to it, what to keep.
+
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::mapping::Rule;
+
+/// A User.com sink.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UsercomSink {
+    /// Names of the sources this sink takes records from. At least one.
+    #[schemars(length(min = 1))]
+    pub inputs: Vec<String>,
+    /// The app's subdomain: `acme` stands for `https://acme.user.com/api/public/`. Either this or
+    /// `endpoint`.
+    #[serde(default)]
+    pub app: Option<String>,
+    /// The whole base URL of the API, for custom hosts and the emulator:
+    /// `http://127.0.0.1:8765/api/public/`. Either this or `app`.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// The REST API key (App settings > Advanced). Shown nowhere.
+    #[schemars(with = "String")]
+    pub api_key: SecretString,
+    /// Whether records in a known shape are understood without a mapping. It is one more rule at
+    /// the end, for records that no own rule took. Default: none.
+    #[serde(default)]
+    pub preset: Option<Preset>,
+    /// The mapping table: rules, tried in file order.
+    #[serde(default)]
+    pub mapping: Vec<Rule>,
+    /// What happens to a record no rule wants. Default: `drop`.
+    #[serde(default)]
+    pub unmatched: Unmatched,
+    /// How requests are paced and repeated.
+    #[serde(default)]
+    pub request: RequestConfig,
+    /// Where records wait.
+    #[serde(default)]
+    pub buffer: BufferConfig,
+    /// Identity and attributes of users and companies.
+    #[serde(default)]
+    pub users: UsersConfig,
+    /// Guarantees of delivery.
+    #[serde(default)]
+    pub delivery: DeliveryConfig,
+    /// The check of the endpoint at start.
+    #[serde(default)]
+    pub healthcheck: HealthcheckConfig,
+}
+
+/// A shape of records that needs no mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// Segment's and RudderStack's event JSON, one object or a `{"batch":[…]}`.
+    Segment,
+}
+
+/// What happens to a record no rule wants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unmatched {
+    /// It is counted and settled.
+    #[default]
+    Drop,
+    /// It goes to the dead letters.
+    DeadLetter,
+}
+
+/// How requests are paced and repeated. Names and meaning are Vector's.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RequestConfig {
+    /// How many requests are in flight at once: `"adaptive"`, `"none"` (one) or a number from 1 to
+    /// 1024. Default: `"adaptive"`.
+    pub concurrency: Concurrency,
+    /// Requests allowed per `rate_limit_duration_secs`, retries included. Default: no limit.
+    #[schemars(range(min = 1))]
+    pub rate_limit_num: Option<u32>,
+    /// The window of `rate_limit_num`, in seconds. Default: 1.
+    #[schemars(range(min = 1))]
+    pub rate_limit_duration_secs: u64,
+    /// How long one attempt may take, in seconds. Default: 30.
+    #[schemars(range(min = 1))]
+    pub timeout_secs: u64,
+    /// How often a request is repeated; 0 = no limit. A request that used up its retries is not
+    /// rejected: its record is kept and offered again. Default: 0.
+    pub retry_attempts: u32,
+    /// The first backoff, in seconds; it doubles from there, with full jitter. Default: 1.
+    #[schemars(range(min = 1))]
+    pub retry_initial_backoff_secs: u64,
+    /// The longest backoff, and the longest `Retry-After` obeyed, in seconds. Default: 60.
+    #[schemars(range(min = 1))]
+    pub retry_max_duration_secs: u64,
+}
+
+impl Default for RequestConfig {
+    fn default() -> Self {
+        Self {
+            concurrency: Concurrency::default(),
+            rate_limit_num: None,
+            rate_limit_duration_secs: 1,
+            timeout_secs: 30,
+            retry_attempts: 0,
+            retry_initial_backoff_secs: 1,
+            retry_max_duration_secs: 60,
+        }
+    }
+}
+
+/// How many requests are in flight at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Concurrency {
+    /// By word.
+    Mode(ConcurrencyMode),
+    /// A fixed number.
+    Fixed(#[schemars(range(min = 1, max = 1024))] u16),
+}
+
+/// The words for `concurrency`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConcurrencyMode {
+    /// Finds the server's limit by itself: additive increase, multiplicative decrease.
+    Adaptive,
+    /// One at a time.
+    None,
+}
+
+impl Default for Concurrency {
+    fn default() -> Self {
+        Self::Mode(ConcurrencyMode::Adaptive)
+    }
+}
+
+impl Concurrency {
+    /// The fixed number, or `None` for adaptive.
+    pub fn fixed(self) -> Option<usize> {
+        match self {
+            Self::Mode(ConcurrencyMode::Adaptive) => None,
+            Self::Mode(ConcurrencyMode::None) => Some(1),
+            Self::Fixed(n) => Some(usize::from(n)),
+        }
+    }
+}
+
+/// Where records wait between their source and User.com.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BufferConfig {
+    /// `memory` or `disk`. On disk a record is acknowledged to its source once it is durable.
+    /// Default: `memory`.
+    #[serde(rename = "type")]
+    pub kind: BufferKind,
+    /// Size limit of a disk buffer in bytes. Default: 1073741824 (1 GiB).
+    #[schemars(range(min = 1))]
+    pub max_size: u64,
+    /// Records a memory buffer holds. Default: 10000.
+    #[schemars(range(min = 1))]
+    pub max_events: usize,
+    /// What happens when it is full. Default: `block`.
+    pub when_full: WhenFull,
+}
+
+impl Default for BufferConfig {
+    fn default() -> Self {
+        Self {
+            kind: BufferKind::Memory,
+            max_size: 1 << 30,
+            max_events: 10_000,
+            when_full: WhenFull::Block,
+        }
+    }
+}
+
+/// Kinds of buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BufferKind {
+    /// In memory; what is not settled is offered again by the source after a restart.
+    Memory,
+    /// In SQLite under `data_dir`.
+    Disk,
+}
+
+/// What happens when the buffer is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// The source waits.
+    Block,
+    /// The newest record is dropped and counted.
+    DropNewest,
+}
+
+/// Identity and attributes.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UsersConfig {
+    /// Whether a track, page or group for an unknown user creates the user. If not, the record
+    /// goes to the dead letters. Default: true.
+    pub create_missing: bool,
+    /// What happens to an attribute User.com does not know. Default: `create`.
+    pub unknown_attributes: UnknownAttributes,
+    /// Whether an identify's context (user agent, device, page …) is written to the profile.
+    /// Default: true.
+    pub context_fields: bool,
+    /// How long, in seconds, an identify that changes nothing is not sent again; 0 = always send.
+    /// Default: 3600.
+    pub unchanged_ttl_secs: u64,
+    /// How often, in seconds, the catalogue of attributes is read anew. Default: 300.
+    #[schemars(range(min = 1))]
+    pub catalogue_refresh_secs: u64,
+    /// Whether an anonymous record is merged into the identified one once both ids are seen in
+    /// one call. Default: false.
+    pub merge_anonymous: bool,
+    /// How many users' and companies' look-ups are remembered. Default: 100000.
+    #[schemars(range(min = 1))]
+    pub cache_size: usize,
+}
+
+impl Default for UsersConfig {
+    fn default() -> Self {
+        Self {
+            create_missing: true,
+            unknown_attributes: UnknownAttributes::Create,
+            context_fields: true,
+            unchanged_ttl_secs: 3600,
+            catalogue_refresh_secs: 300,
+            merge_anonymous: false,
+            cache_size: 100_000,
+        }
+    }
+}
+
+/// What happens to an attribute User.com does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownAttributes {
+    /// It is created with type `string`, and the value is sent as text.
+    Create,
+    /// It is left out and counted.
+    Drop,
+    /// It is sent as it is.
+    Send,
+}
+
+/// Guarantees of delivery.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeliveryConfig {
+    /// How long, in seconds, a `messageId` is remembered, so that a second one is not sent; 0 =
+    /// not at all. Default: 86400.
+    pub dedupe_window_secs: u64,
+    /// Whether, after an event or page view of unknown fate (timeout, cut connection, crash), the
+    /// user's history is read before it is sent again. Default: true.
+    pub verify_ambiguous: bool,
+    /// Whether waiting identifies of one user, and writes of one company, become one request.
+    /// Default: true.
+    pub fold: bool,
+    /// Records that may be between the buffer and User.com at once. Default: 5000.
+    #[schemars(range(min = 1))]
+    pub max_in_flight: usize,
+    /// How long, in seconds, SIGTERM waits for work to finish. Default: 60.
+    pub shutdown_timeout_secs: u64,
+}
+
+impl Default for DeliveryConfig {
+    fn default() -> Self {
+        Self {
+            dedupe_window_secs: 86_400,
+            verify_ambiguous: true,
+            fold: true,
+            max_in_flight: 5_000,
+            shutdown_timeout_secs: 60,
+        }
+    }
+}
+
+/// The check of the endpoint at start.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthcheckConfig {
+    /// Whether it is made. Default: true.
+    pub enabled: bool,
+    /// How long it may take, in seconds. Default: 10.
+    #[schemars(range(min = 1))]
+    pub timeout_secs: u64,
+}
+
+impl Default for HealthcheckConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            timeout_secs: 10,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What crosses the wire, as plain values: a request, its reply, and the trait of whoever carries
+//! one to the other.
+
+use std::borrow::Cow;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// The methods the destination uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// Read.
+    Get,
+    /// Create or do.
+    Post,
+    /// Update.
+    Put,
+    /// Remove.
+    Delete,
+}
+
+impl Method {
+    /// The method as HTTP writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// Whether sending a request twice does harm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Repeat {
+    /// Twice is as good as once: reads and upserts.
+    Safe,
+    /// Each arrival counts: events, page views. After an outcome that leaves open whether the
+    /// request was carried out, the carrier does not repeat it but says so.
+    Counts,
+}
+
+/// One request, relative to the base URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// Path and query behind the base URL, without a leading slash, already percent-encoded.
+    pub path: String,
+    /// The path's pattern, for metrics: `users-by-id/:id/events/`.
+    pub route: &'static str,
+    /// JSON body.
+    pub body: Option<Bytes>,
+    /// Whether it may be repeated blindly.
+    pub repeat: Repeat,
+}
+
+/// A final answer: 2xx, or a 4xx that will not change by asking again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, cut at the transport's size limit.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// Whether the status is 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// Why there is no final answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// A request that [counts](Repeat::Counts) may or may not have been carried out. The carrier
+    /// has already waited its backoff; whoever asked may look, and send again.
+    #[error("the request may have been carried out: {why}")]
+    Ambiguous {
+        /// What happened (timeout, connection reset).
+        why: Cow<'static, str>,
+    },
+    /// `retry_attempts` are used up. The record is not rejected: its source or buffer keeps it.
+    #[error("gave up after {attempts} attempts: {why}")]
+    GivenUp {
+        /// How often it was tried.
+        attempts: u32,
+        /// What the last attempt met.
+        why: Cow<'static, str>,
+    },
+    /// 401 or 403 while the carrier was told not to wait for a cure (`run --once`).
+    #[error("refused with status {status}")]
+    Refused {
+        /// 401 or 403.
+        status: u16,
+    },
+    /// The process is stopping.
+    #[error("stopped before an answer came")]
+    Stopped,
+}
+
+/// How often one op has been tried, over all the requests it takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// HTTP requests sent for this op so far, retries included.
+    pub sent: u32,
+    /// Failed attempts in a row of the present request; drives backoff and `retry_attempts`.
+    pub failed: u32,
+}
+
+/// Carries requests to the destination and brings final answers back.
+///
+/// An implementation takes care of concurrency, rate, pauses, retries and halts; whoever calls it
+/// only sees answers that stand.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Sends one request until there is a final answer or a reason there is none.
+    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError>;
+}

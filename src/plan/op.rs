@@ -1,0 +1,140 @@
+//! An op: one thing the planner wants done at the destination. Says what, not how.
+//!
+//! Ops own what they carry: they wait in lanes long after the record's bytes have gone.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+/// The customer's own id of a user: `userId`, else `anonymousId`. Untrusted text.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OwnId(pub Arc<str>);
+
+/// The customer's own id of a company: `groupId`. Untrusted text.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupId(pub Arc<str>);
+
+macro_rules! text_id {
+    ($name:ident) => {
+        impl $name {
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.into())
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+text_id!(OwnId);
+text_id!(GroupId);
+
+/// How a field of a user or company is to be treated on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FieldClass {
+    /// A field User.com has of its own; the value is final.
+    Standard,
+    /// A custom attribute; the value is converted to the attribute's type when it is sent.
+    Custom,
+    /// A list that is united with what is there, never replaced (`tags`).
+    Union,
+}
+
+/// One field of a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// The name at User.com.
+    pub name: Box<str>,
+    /// How to treat it.
+    pub class: FieldClass,
+    /// The value as JSON text.
+    pub json: Box<str>,
+}
+
+/// Fields of a user, company or event, in order, names unique.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldSet(pub Vec<Field>);
+
+impl FieldSet {
+    /// The value of a field.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|f| &*f.name == name).map(|f| &*f.json)
+    }
+
+    /// Sets a field; one of that name is replaced where it stands.
+    pub fn set(&mut self, field: Field) {
+        match self.0.iter_mut().find(|f| f.name == field.name) {
+            Some(old) => *old = field,
+            None => self.0.push(field),
+        }
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// One thing to be done at the destination.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// Create or update a user.
+    Identify {
+        /// Whom.
+        user: OwnId,
+        /// What to write.
+        fields: FieldSet,
+    },
+    /// Record an event occurrence.
+    Track {
+        /// Whose.
+        user: OwnId,
+        /// The event's name.
+        name: Box<str>,
+        /// When; `None` leaves it to the server.
+        at: Option<Timestamp>,
+        /// The event's properties: flat, no nulls.
+        data: FieldSet,
+    },
+    /// Record a page view.
+    Page {
+        /// Whose.
+        user: OwnId,
+        /// The host of the page's URL.
+        domain: Box<str>,
+        /// The path, starting with `/`.
+        path: Box<str>,
+        /// When; `None` means the moment of planning was unknown and the time of sending is used.
+        at: Option<Timestamp>,
+    },
+    /// Create or update a company.
+    Company {
+        /// Which.
+        company: GroupId,
+        /// What to write.
+        fields: FieldSet,
+    },
+    /// Make a user a member of a company.
+    Join {
+        /// Whom.
+        user: OwnId,
+        /// Of which.
+        company: GroupId,
+    },
+    /// Merge one user into another.
+    Merge {
+        /// The record that goes.
+        from: OwnId,
+        /// The record that stays.
+        into: OwnId,
+    },
+}

@@ -1,0 +1,63 @@
+//! A record: what a source yields, before anyone knows what it means.
+//!
+//! The body is always JSON text. Sources that receive something else (a log line, a protobuf
+//! event) render it to JSON once, at the edge, so that the buffer, the mapping and the dead letters
+//! all speak of the same bytes. Not here: decoding (`source::decode`) and meaning (`mapping`).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::ack::Ack;
+
+/// One record on its way through the pipeline.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The record as JSON text. Sources check that it parses.
+    pub body: Bytes,
+    /// What the transport knew beside the body, as a JSON object, for `%` paths (Kafka's topic,
+    /// partition, headers). `None` where the transport knows nothing.
+    pub meta: Option<Bytes>,
+    /// The position in its source, for sources that can be read again.
+    pub origin: Option<Origin>,
+    /// A stable id given by the transport, used for deduplication where the mapping names no
+    /// `message_id`.
+    pub transport_id: Option<Arc<str>>,
+    /// Says back to the source what became of the record.
+    pub ack: Ack,
+}
+
+impl Record {
+    /// A record with a body and nothing else; its verdict is told to nobody.
+    pub fn new(body: impl Into<Bytes>) -> Self {
+        Self {
+            body: body.into(),
+            meta: None,
+            origin: None,
+            transport_id: None,
+            ack: Ack::ignored(),
+        }
+    }
+
+    /// The same record with another acknowledgement.
+    pub fn with_ack(mut self, ack: Ack) -> Self {
+        self.ack = ack;
+        self
+    }
+}
+
+/// A place in a source that can be read again: where a reader that wants everything *after* this
+/// record must start.
+///
+/// Positions of one key only ever grow. A durable buffer remembers the highest position it took per
+/// key and skips what it is shown a second time, so that a crash between "stored" and "checkpoint
+/// written" repeats nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// What is being read: a file's identity and generation, a topic's partition.
+    pub key: Arc<str>,
+    /// The first position behind the record: a byte offset, a partition's next offset.
+    pub position: u64,
+    /// Where a person would look: `logs/app.ndjson:17`.
+    pub place: Arc<str>,
+}
