@@ -23,6 +23,9 @@ pub struct Record {
     /// A stable id given by the transport, used for deduplication where the mapping names no
     /// `message_id`.
     pub transport_id: Option<Arc<str>>,
+    /// Why the body could not be decoded. Then `body` holds the raw bytes as they were received,
+    /// and the record's only way is to the dead letters.
+    pub fault: Option<Arc<str>>,
     /// Says back to the source what became of the record.
     pub ack: Ack,
 }
@@ -35,6 +38,7 @@ impl Record {
             meta: None,
             origin: None,
             transport_id: None,
+            fault: None,
             ack: Ack::ignored(),
         }
     }
