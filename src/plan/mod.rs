@@ -1,5 +1,12 @@
 //! Planning: what has to be done, in which order, and what need not be done at all.
+//!
+//! Pure: nothing here waits, reads a clock or knows HTTP.
 
+mod aliases;
+pub mod dedupe;
+mod fold;
+mod lanes;
 mod op;
 
+pub use lanes::{Fate, Folding, Lanes, PartId, Settled, Task};
 pub use op::{Field, FieldClass, FieldSet, GroupId, Op, OwnId};

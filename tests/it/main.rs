@@ -5,6 +5,7 @@ mod crash;
 mod deliver;
 mod emulator;
 mod mapping;
+mod ordering;
 mod pipeline;
 mod source;
 mod store;
