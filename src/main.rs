@@ -1,3 +1,7 @@
-//! The command line of usercom-sink.
+//! The command line of usercom-sink: everything it does is in the library's `cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    usercom_sink::cli::main()
+}

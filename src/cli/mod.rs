@@ -1,1 +1,91 @@
-//! cli
+//! The command line: one file a verb. Results go to stdout, logs and progress to stderr.
+
+mod dead_letters;
+mod demo;
+mod emulator;
+mod explain;
+mod load;
+mod log;
+mod output;
+mod run;
+mod schema;
+mod test;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use output::Exit;
+
+/// Records from a pipeline into User.com. Start with `usercom-sink demo`.
+#[derive(Debug, Parser)]
+#[command(name = "usercom-sink", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    log: log::LogOptions,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show it work: a local User.com, the quick-start pipeline, and what landed
+    Demo(demo::Demo),
+    /// Run a pipeline
+    Run(run::Run),
+    /// Find every fault in a pipeline file
+    Validate(validate::Validate),
+    /// Run the [[tests]] of a pipeline file
+    Test(test::Test),
+    /// Tell what would happen to records, without network
+    Explain(explain::Explain),
+    /// Print the JSON Schema of pipeline files
+    Schema(schema::Schema),
+    /// Run a local User.com
+    Emulator(emulator::Emulator),
+    /// Look at and resend what could not be delivered
+    DeadLetters(dead_letters::DeadLetters),
+}
+
+/// Parses the command line, does what it says, and tells how it ended.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are results; anything else is a wrong command line.
+            let code = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            return match error.print() {
+                Ok(()) => code.into(),
+                Err(_) => Exit::Failed.into(),
+            };
+        }
+    };
+    let color = cli.log.color_on_stderr();
+    cli.log.init(match cli.verb {
+        Verb::Demo(_) => "warn",
+        _ => "info",
+    });
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the runtime could not be started");
+            return Exit::Failed.into();
+        }
+    };
+    let exit = runtime.block_on(async {
+        match cli.verb {
+            Verb::Demo(verb) => verb.run(color).await,
+            Verb::Run(verb) => verb.run(color).await,
+            Verb::Validate(verb) => verb.run(color).await,
+            Verb::Test(verb) => verb.run(color).await,
+            Verb::Explain(verb) => verb.run(color).await,
+            Verb::Schema(verb) => verb.run(),
+            Verb::Emulator(verb) => verb.run().await,
+            Verb::DeadLetters(verb) => verb.run(color).await,
+        }
+    });
+    // Blocking reads (standard input) must not hold up the end.
+    runtime.shutdown_background();
+    exit.into()
+}

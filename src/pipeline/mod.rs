@@ -1,1 +1,15 @@
-//! pipeline
+//! The pipeline: sources, sinks and what lies between, wired, run and stopped. The only module that
+//! sees all rooms.
+
+mod engine;
+mod probe;
+mod rehearsal;
+mod replay;
+mod run;
+mod sink;
+mod summary;
+
+pub use rehearsal::{Rehearsal, Rehearsed};
+pub use replay::{Replay, replay};
+pub use run::{Launch, Launched, RunError, Stop};
+pub use summary::Summary;

@@ -188,6 +188,7 @@ impl<T> Lanes<T> {
                 self.lane(from).keys.push(new);
             }
         }
+        true
     }
 
     /// Whether a lane has work under this very id. Without it there is no order to keep, and lanes

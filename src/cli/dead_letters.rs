@@ -1,0 +1,225 @@
+//! `dead-letters`: look at what could not be delivered, take it elsewhere, send it again.
+
+use clap::{Args, Subcommand};
+
+use super::load::ConfigFiles;
+use super::output::{Exit, complain, eprint, print};
+use super::run::{Format, exit_of};
+use crate::buffer::{Access, DeadLetterFilter, Store, StoreError, StoredDeadLetter, export};
+use crate::config::Pipeline;
+use crate::pipeline::{Replay, Stop, replay};
+
+/// Letters read from the store at a time.
+const PAGE: usize = 500;
+
+/// Look at and resend what could not be delivered.
+#[derive(Debug, Args)]
+pub(super) struct DeadLetters {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// One line each
+    List(Choice),
+    /// All that is known of each
+    Show(Choice),
+    /// The records as they came, a line each, to be fed again elsewhere
+    Export(Choice),
+    /// Send them again through the same pipeline; what is delivered is taken out
+    Replay(Choice),
+    /// Delete them for good
+    Purge(Choice),
+}
+
+/// Which dead letters.
+#[derive(Debug, Args)]
+struct Choice {
+    #[command(flatten)]
+    files: ConfigFiles,
+    /// Only these
+    #[arg(value_name = "ID")]
+    ids: Vec<i64>,
+    /// Only of this sink
+    #[arg(long)]
+    sink: Option<String>,
+    /// Only with this reason
+    #[arg(long)]
+    reason: Option<String>,
+    /// Only at or after this moment, in RFC 3339's form
+    #[arg(long, value_name = "TIME")]
+    since: Option<jiff::Timestamp>,
+    /// How results are printed; `json` is one object a line
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+impl DeadLetters {
+    pub(super) async fn run(self, color: bool) -> Exit {
+        let (Action::List(choice)
+        | Action::Show(choice)
+        | Action::Export(choice)
+        | Action::Replay(choice)
+        | Action::Purge(choice)) = &self.action;
+        let pipeline = match choice.files.load(color) {
+            Ok(loaded) => loaded.pipeline,
+            Err(exit) => return exit,
+        };
+        let sinks = match choice.sinks(&pipeline) {
+            Ok(sinks) => sinks,
+            Err(exit) => return exit,
+        };
+        let access = match self.action {
+            Action::List(_) | Action::Show(_) | Action::Export(_) => Access::ReadOnly,
+            Action::Replay(_) | Action::Purge(_) => Access::Owner,
+        };
+        let store = match Store::open(&pipeline.data_dir, access) {
+            Ok(store) => store,
+            Err(error) => return complain(&error.to_string()),
+        };
+        let done = match &self.action {
+            Action::List(choice) => choice.print_each(&store, &sinks, list_line).await,
+            Action::Show(choice) => choice.print_each(&store, &sinks, whole).await,
+            Action::Export(choice) => choice.export(&store, &sinks).await,
+            Action::Purge(choice) => choice.purge(&store, &sinks).await,
+            Action::Replay(choice) => choice.replay(&store, &pipeline, &sinks).await,
+        };
+        store.close().await;
+        done.unwrap_or_else(|error| complain(&error.to_string()))
+    }
+}
+
+impl Choice {
+    fn sinks(&self, pipeline: &Pipeline) -> Result<Vec<String>, Exit> {
+        match &self.sink {
+            Some(name) if !pipeline.sinks.contains_key(name) => {
+                complain(&format!("there is no sink `{name}`"));
+                Err(Exit::Usage)
+            }
+            Some(name) => Ok(vec![name.clone()]),
+            None => Ok(pipeline.sinks.keys().cloned().collect()),
+        }
+    }
+
+    fn filter(&self) -> DeadLetterFilter {
+        DeadLetterFilter {
+            ids: (!self.ids.is_empty()).then(|| self.ids.clone()),
+            reason: self.reason.clone(),
+            since: self.since,
+        }
+    }
+
+    /// Prints every chosen letter, a page at a time.
+    async fn print_each(
+        &self,
+        store: &Store,
+        sinks: &[String],
+        text: fn(&StoredDeadLetter) -> String,
+    ) -> Result<Exit, StoreError> {
+        for sink in sinks {
+            let mut offset = 0;
+            loop {
+                let page = store.dead_letters(sink, &self.filter(), PAGE, offset).await?;
+                offset += page.len();
+                if page.is_empty() {
+                    break;
+                }
+                let mut lines = String::new();
+                for letter in &page {
+                    lines += &match self.format {
+                        Format::Text => text(letter),
+                        Format::Json => format!("{}\n", serde_json::json!(letter)),
+                    };
+                }
+                let printed = print(&lines);
+                if printed != Exit::Done {
+                    return Ok(printed);
+                }
+            }
+        }
+        Ok(Exit::Done)
+    }
+
+    async fn export(&self, store: &Store, sinks: &[String]) -> Result<Exit, StoreError> {
+        for sink in sinks {
+            let mut offset = 0;
+            loop {
+                let page = store.dead_letters(sink, &self.filter(), PAGE, offset).await?;
+                offset += page.len();
+                if page.is_empty() {
+                    break;
+                }
+                let exported = export(&page, &mut std::io::stdout().lock());
+                match exported {
+                    Ok(exported) if exported.left_out > 0 => eprint(&format!(
+                        "{} letters hold several lines and were left out; see `show`\n",
+                        exported.left_out
+                    )),
+                    Ok(_) => {}
+                    Err(error) => return Ok(complain(&format!("cannot write: {error}"))),
+                }
+            }
+        }
+        Ok(Exit::Done)
+    }
+
+    async fn purge(&self, store: &Store, sinks: &[String]) -> Result<Exit, StoreError> {
+        let mut purged = 0;
+        for sink in sinks {
+            purged += store.purge_dead_letters(sink, &self.filter()).await?;
+        }
+        Ok(print(&match self.format {
+            Format::Text => format!("{purged} purged\n"),
+            Format::Json => format!("{{\"purged\":{purged}}}\n"),
+        }))
+    }
+
+    async fn replay(
+        &self,
+        store: &Store,
+        pipeline: &Pipeline,
+        sinks: &[String],
+    ) -> Result<Exit, StoreError> {
+        let stop = Stop::default();
+        let replayed = tokio::select! {
+            replayed = replay(pipeline, sinks, &self.filter(), store, stop.clone()) => replayed,
+            exit = super::run::obey_signals(stop) => return Ok(exit),
+        };
+        let Replay { taken, delivered, kept, summary } = match replayed {
+            Ok(replayed) => replayed,
+            Err(error) => return Ok(complain(&error.to_string())),
+        };
+        let printed = print(&match self.format {
+            Format::Text => format!("{taken} replayed: {delivered} settled, {kept} kept\n"),
+            Format::Json => {
+                let object = serde_json::json!({
+                    "replayed": taken, "delivered": delivered, "kept": kept,
+                });
+                format!("{object}\n")
+            }
+        });
+        Ok(if printed == Exit::Done { exit_of(&summary, false) } else { printed })
+    }
+}
+
+fn list_line(stored: &StoredDeadLetter) -> String {
+    let letter = &stored.letter;
+    let place = letter.place.as_deref().unwrap_or("-");
+    format!(
+        "{:>6}  {}  {}  {}  {}  {}\n",
+        stored.id,
+        letter.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        stored.sink,
+        letter.reason,
+        place.escape_debug(),
+        letter.detail.escape_debug(),
+    )
+}
+
+fn whole(stored: &StoredDeadLetter) -> String {
+    match serde_json::to_string_pretty(stored) {
+        Ok(text) => format!("{text}\n"),
+        Err(error) => format!("letter {}: {error}\n", stored.id),
+    }
+}

@@ -1,0 +1,164 @@
+//! `demo`: a local User.com, the shipped quick-start pipeline run against it, and what landed.
+//! Leaves no file behind.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::emulator::wait_for_signal;
+use super::load::load_texts;
+use super::output::{Exit, complain, eprint, print};
+use super::run::{Bar, exit_of};
+use crate::buffer::Store;
+use crate::config::{FixedEnvironment, SourceText};
+use crate::emulator::{Emulator, EmulatorConfig, Faults, start};
+use crate::pipeline::{Launch, Launched, Stop, Summary};
+use crate::source::{ReadMode, ReadProgress};
+use crate::telemetry::Metrics;
+
+const PIPELINE: &str = include_str!("../../examples/quickstart.toml");
+const RECORDS: &str = include_str!("../../examples/quickstart.ndjson");
+const KEY: &str = "emulator";
+
+/// Show it work.
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Leave the local User.com up afterwards, until Ctrl-C
+    #[arg(long)]
+    keep: bool,
+}
+
+/// The demo's records, for as long as it needs them.
+struct RecordsFile(PathBuf);
+
+impl RecordsFile {
+    fn write() -> std::io::Result<Self> {
+        let name = format!("usercom-sink-demo-{}.ndjson", uuid::Uuid::now_v7());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, RECORDS)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for RecordsFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::warn!(%error, path = %self.0.display(), "the demo's records are left behind");
+        }
+    }
+}
+
+impl Demo {
+    pub(super) async fn run(self, color: bool) -> Exit {
+        match self.show(color).await {
+            Ok(exit) => exit,
+            Err(message) => complain(&message),
+        }
+    }
+
+    async fn show(&self, color: bool) -> Result<Exit, String> {
+        let config = EmulatorConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            api_key: KEY.to_owned(),
+            data: None,
+            seed: None,
+            faults: Faults::default(),
+        };
+        let emulator = start(config).await.map_err(|error| error.to_string())?;
+        eprint(&format!("a local User.com listens on {}\n", emulator.base_url()));
+        let records = RecordsFile::write().map_err(|e| format!("cannot write the records: {e}"))?;
+        let summary = run_quickstart(&emulator, &records, color).await?;
+        drop(records);
+        let landed = landed(&emulator).await?;
+        let exit = print(&format!("{summary}\n{landed}"));
+        if exit != Exit::Done {
+            return Ok(exit);
+        }
+        if self.keep {
+            eprint(&format!("still up: {} (key {KEY}); Ctrl-C ends it\n", emulator.base_url()));
+            wait_for_signal().await;
+        }
+        emulator.stop().await;
+        Ok(exit_of(&summary, false))
+    }
+}
+
+async fn run_quickstart(
+    emulator: &Emulator,
+    records: &RecordsFile,
+    color: bool,
+) -> Result<Summary, String> {
+    let variables = HashMap::from([
+        ("USERCOM_ENDPOINT".to_owned(), emulator.base_url()),
+        ("USERCOM_API_KEY".to_owned(), KEY.to_owned()),
+        ("QUICKSTART_RECORDS".to_owned(), records.0.display().to_string()),
+    ]);
+    let text = SourceText::new("examples/quickstart.toml", PIPELINE);
+    let loaded = load_texts(&[text], &FixedEnvironment::from(variables))
+        .map_err(|report| report.render(color))?;
+    let progress = ReadProgress::default();
+    let launch = Launch {
+        mode: ReadMode::Once,
+        store: Store::in_memory().map_err(|error| error.to_string())?,
+        metrics: Metrics::default(),
+        stop: Stop::default(),
+        progress: progress.clone(),
+    };
+    let launched =
+        Launched::build(&loaded.pipeline, launch).await.map_err(|error| error.to_string())?;
+    let bar = Bar::show(progress);
+    let summary = launched.run().await.map_err(|error| error.to_string());
+    drop(bar);
+    summary
+}
+
+/// What User.com has now: asked of its API, as anyone would.
+async fn landed(emulator: &Emulator) -> Result<String, String> {
+    let get = async |path: &str| -> Result<Value, String> {
+        let request = reqwest::Client::new()
+            .get(format!("{}{path}", emulator.base_url()))
+            .header("Authorization", format!("Token {KEY}"))
+            .header("Accept", "*/*; version=2");
+        let reply = request.send().await.and_then(reqwest::Response::error_for_status);
+        let reply = reply.map_err(|error| error.to_string())?;
+        reply.json().await.map_err(|error| error.to_string())
+    };
+    let users = get("users/").await?;
+    let companies = get("companies/").await?;
+    let mut text = String::from("landed in User.com\n");
+    let mut line = |name: &str, value: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {name:<20}{value:>8}");
+    };
+    line("users", count(&users));
+    line("companies", count(&companies));
+    let profile = users["results"]
+        .as_array()
+        .and_then(|users| users.iter().find(|user| !user["email"].is_null()))
+        .ok_or("no user has an e-mail")?;
+    let number = &profile["id"];
+    let events = get(&format!("users/{number}/events/")).await?;
+    text += "\none of the users\n";
+    for name in [
+        "custom_id", "email", "first_name", "last_name", "plan", "seats", "os", "browser_family",
+        "page_views", "last_seen",
+    ] {
+        let _ = writeln!(text, "  {name:<20}{}", profile[name]);
+    }
+    let companies: Vec<&str> = profile["companies"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|company| company["name"].as_str())
+        .collect();
+    let _ = writeln!(text, "  {:<20}{}", "companies", companies.join(", "));
+    let _ = writeln!(text, "  {:<20}{}", "events", count(&events));
+    Ok(text)
+}
+
+fn count(page: &Value) -> String {
+    page["count"].as_u64().map_or_else(|| "?".to_owned(), |n| n.to_string())
+}

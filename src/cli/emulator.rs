@@ -1,0 +1,95 @@
+//! `emulator`: a local User.com.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::output::{Exit, complain, eprint};
+use crate::emulator::{Chance, EmulatorConfig, ErrorRate, Faults, Latency, RateLimit, start};
+
+/// Run a local User.com.
+#[derive(Debug, Args)]
+pub(super) struct Emulator {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:8765")]
+    listen: SocketAddr,
+    /// The API key it takes
+    #[arg(long)]
+    api_key: String,
+    /// SQLite file to keep its state in; without, it is forgotten
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// JSON file of attributes, users and companies to begin with
+    #[arg(long, value_name = "FILE")]
+    seed: Option<PathBuf>,
+    /// Requests a second it takes before it answers 429, as `50/s`
+    #[arg(long, value_name = "N/s")]
+    rate_limit: Option<RateLimit>,
+    /// How long it takes to answer, in milliseconds, as `50` or `50:10` with jitter
+    #[arg(long, value_name = "MS[:JITTER]")]
+    latency: Option<Latency>,
+    /// Share of requests answered with an error, as `0.1:503` or `0.1:500,502,503`
+    #[arg(long, value_name = "P:CODE[,CODE]")]
+    error_rate: Option<ErrorRate>,
+    /// Share of requests whose connection is cut
+    #[arg(long, value_name = "P")]
+    reset_rate: Option<Chance>,
+    /// Share of requests that are never answered
+    #[arg(long, value_name = "P")]
+    hang_rate: Option<Chance>,
+    /// Refuse the API key, as if it were revoked
+    #[arg(long)]
+    revoked: bool,
+}
+
+impl Emulator {
+    pub(super) async fn run(self) -> Exit {
+        let faults = self.faults();
+        let config = EmulatorConfig {
+            listen: self.listen,
+            api_key: self.api_key,
+            data: self.data,
+            seed: self.seed,
+            faults,
+        };
+        let emulator = match start(config).await {
+            Ok(emulator) => emulator,
+            Err(error) => return complain(&error.to_string()),
+        };
+        eprint(&format!("User.com emulator: {}\n", emulator.base_url()));
+        wait_for_signal().await;
+        emulator.stop().await;
+        Exit::Done
+    }
+
+    fn faults(&self) -> Faults {
+        let latency = self.latency.unwrap_or_default();
+        let mut faults = Faults {
+            rate_limit: self.rate_limit.map(|limit| limit.0),
+            latency_ms: latency.latency_ms,
+            jitter_ms: latency.jitter_ms,
+            reset_rate: self.reset_rate.map_or(0.0, |chance| chance.0),
+            hang_rate: self.hang_rate.map_or(0.0, |chance| chance.0),
+            revoked: self.revoked,
+            ..Faults::default()
+        };
+        if let Some(errors) = &self.error_rate {
+            faults.error_rate = errors.rate;
+            faults.error_codes.clone_from(&errors.codes);
+        }
+        faults
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(super) async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,179 @@
+//! `explain`: what would happen to records, without network.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::load::ConfigFiles;
+use super::output::{Exit, complain, print};
+use super::run::Format;
+use crate::config::{Pipeline, SinkConfig, SourceConfig};
+use crate::deliver::Request;
+use crate::pipeline::{Rehearsal, Rehearsed};
+use crate::source::decode::Decoder;
+
+/// Tell what would happen to records.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    #[command(flatten)]
+    files: ConfigFiles,
+    /// File of records, decoded as the sink's first source would; `-` reads standard input
+    #[arg(default_value = "-")]
+    records: PathBuf,
+    /// How it is printed; `json` is one object a line
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Only this sink, where there are several
+    #[arg(long)]
+    sink: Option<String>,
+}
+
+impl Explain {
+    pub(super) async fn run(self, color: bool) -> Exit {
+        let loaded = match self.files.load(color) {
+            Ok(loaded) => loaded,
+            Err(exit) => return exit,
+        };
+        let pipeline = loaded.pipeline;
+        let lines = match self.lines() {
+            Ok(lines) => lines,
+            Err(error) => {
+                return complain(&format!("cannot read {}: {error}", self.records.display()));
+            }
+        };
+        let chosen = pipeline.sinks.iter().filter(|(name, _)| {
+            self.sink.as_ref().is_none_or(|only| only == *name)
+        });
+        let mut known = false;
+        for (name, SinkConfig::Usercom(sink)) in chosen {
+            known = true;
+            let rehearsal = match Rehearsal::new(name, sink) {
+                Ok(rehearsal) => rehearsal,
+                Err(_) => return Exit::BadConfig,
+            };
+            let mut decoder = match decoder_for(&pipeline, &sink.inputs) {
+                Ok(decoder) => decoder,
+                Err(why) => return complain(&why),
+            };
+            for (n, line) in (1..).zip(&lines) {
+                let text = match decoder.decode(line) {
+                    Ok(None) => continue,
+                    Ok(Some(body)) => {
+                        let rehearsed = rehearsal.rehearse(&body).await;
+                        self.show(name, n, &body, &rehearsed)
+                    }
+                    Err(why) => self.show_undecodable(name, n, line, &why.to_string()),
+                };
+                let printed = print(&text);
+                if printed != Exit::Done {
+                    return printed;
+                }
+            }
+        }
+        match (known, self.sink) {
+            (false, Some(name)) => {
+                complain(&format!("there is no sink `{name}`"));
+                Exit::Usage
+            }
+            _ => Exit::Done,
+        }
+    }
+
+    fn lines(&self) -> std::io::Result<Vec<Vec<u8>>> {
+        let input: Box<dyn Read> = if self.records.as_os_str() == "-" {
+            Box::new(std::io::stdin().lock())
+        } else {
+            Box::new(std::fs::File::open(&self.records)?)
+        };
+        BufReader::new(input).split(b'\n').collect()
+    }
+
+    fn show(&self, sink: &str, n: u64, body: &[u8], rehearsed: &Rehearsed) -> String {
+        match self.format {
+            Format::Json => format!("{}\n", as_json(sink, body, rehearsed)),
+            Format::Text => as_text(sink, n, rehearsed),
+        }
+    }
+
+    fn show_undecodable(&self, sink: &str, n: u64, line: &[u8], why: &str) -> String {
+        let record = String::from_utf8_lossy(line);
+        match self.format {
+            Format::Json => {
+                let none: [u8; 0] = [];
+                let object = json!({
+                    "sink": sink, "record": record, "rules": none, "calls": none,
+                    "requests": none, "errors": [why],
+                });
+                format!("{object}\n")
+            }
+            Format::Text => format!("record {n} -> sink {sink}\n  dead letter: {why}\n\n"),
+        }
+    }
+}
+
+/// The decoder of the first source a sink reads.
+fn decoder_for(pipeline: &Pipeline, inputs: &[String]) -> Result<Decoder, String> {
+    let source = inputs.iter().find_map(|name| pipeline.sources.get(name));
+    let decoding = match source {
+        Some(SourceConfig::File(file)) => file.decoding.clone(),
+        Some(SourceConfig::Stdin(stdin)) => stdin.decoding.clone(),
+        None => crate::config::source::Decoding::default(),
+    };
+    Decoder::new(&decoding)
+}
+
+fn as_json(sink: &str, body: &[u8], rehearsed: &Rehearsed) -> Value {
+    let record = serde_json::from_slice(body)
+        .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body).into_owned()));
+    let rules = rehearsed.rules.iter();
+    let rules: Vec<Value> = rules
+        .map(|rule| json!({ "name": rule.name, "fired": rule.fired, "why": rule.why }))
+        .collect();
+    json!({
+        "sink": sink,
+        "record": record,
+        "rules": rules,
+        "calls": rehearsed.calls,
+        "requests": rehearsed.requests.iter().map(request_json).collect::<Vec<_>>(),
+        "errors": rehearsed.errors,
+        "notes": rehearsed.notes,
+    })
+}
+
+/// A request as `explain` and `test` show it.
+pub(super) fn request_json(request: &Request) -> Value {
+    let body = request.body.as_deref();
+    json!({
+        "method": request.method.as_str(),
+        "path": request.path,
+        "body": body.map_or(Value::Null, |body| serde_json::from_slice(body).unwrap_or(Value::Null)),
+    })
+}
+
+fn as_text(sink: &str, n: u64, rehearsed: &Rehearsed) -> String {
+    let mut text = format!("record {n} -> sink {sink}\n");
+    for rule in &rehearsed.rules {
+        let mark = if rule.fired { "fired" } else { "  -  " };
+        text += &format!("  {mark} {}: {}\n", rule.name, rule.why);
+    }
+    for call in &rehearsed.calls {
+        text += &format!("  call    {call}\n");
+    }
+    for request in &rehearsed.requests {
+        let body = request.body.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+        text += &format!("  request {} {} {body}\n", request.method.as_str(), request.path);
+    }
+    for note in &rehearsed.notes {
+        text += &format!("  note    {note}\n");
+    }
+    for error in &rehearsed.errors {
+        text += &format!("  dead letter: {error}\n");
+    }
+    if rehearsed.calls.is_empty() && rehearsed.errors.is_empty() {
+        text += "  unmatched: no rule wants it\n";
+    }
+    text.push('\n');
+    text
+}

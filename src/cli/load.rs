@@ -1,0 +1,48 @@
+//! Reading pipeline files for every verb that needs one.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::output::{Exit, eprint};
+use crate::config::fault::ConfigPath;
+use crate::config::sink::UsercomSink;
+use crate::config::{Environment, Loaded, ProcessEnvironment, Report, SourceText, load};
+use crate::sink::SinkConfig;
+
+/// The pipeline files of a command.
+#[derive(Debug, Args)]
+pub(super) struct ConfigFiles {
+    /// Pipeline file (TOML, JSON or YAML); several are read as one
+    #[arg(short, long = "config", required = true, value_name = "FILE")]
+    pub(super) config: Vec<PathBuf>,
+}
+
+impl ConfigFiles {
+    /// Reads and checks the files; every fault goes to stderr.
+    pub(super) fn load(&self, color: bool) -> Result<Loaded, Exit> {
+        let loaded = self.read().and_then(|texts| load_texts(&texts, &ProcessEnvironment));
+        match loaded {
+            Ok(loaded) => {
+                if !loaded.warnings.is_empty() {
+                    eprint(&loaded.warnings.render(color));
+                }
+                Ok(loaded)
+            }
+            Err(report) => {
+                eprint(&report.render(color));
+                Err(Exit::BadConfig)
+            }
+        }
+    }
+
+    /// Reads the files.
+    pub(super) fn read(&self) -> Result<Vec<SourceText>, Report> {
+        self.config.iter().map(|path| SourceText::read(path)).collect()
+    }
+}
+
+/// Checks everything about a pipeline that can be checked without touching the world.
+pub(super) fn load_texts(texts: &[SourceText], env: &dyn Environment) -> Result<Loaded, Report> {
+    load(texts, env, &|at: &ConfigPath, sink: &UsercomSink| sink.validate(at).err().unwrap_or_default())
+}

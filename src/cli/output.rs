@@ -1,0 +1,51 @@
+//! Exit codes, and writing results.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+/// How a command ended. The numbers are part of the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All settled.
+    Done = 0,
+    /// A test failed, or something unexpected did.
+    Failed = 1,
+    /// Wrong command line.
+    Usage = 2,
+    /// There are dead letters, and `--fail-on-dead-letter` asked to tell.
+    DeadLetters = 65,
+    /// Stopped with work left in the durable buffer.
+    WorkLeft = 75,
+    /// The API key was refused.
+    KeyRefused = 77,
+    /// Bad config.
+    BadConfig = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Writes a result to stdout. A reader that went away is no fault.
+pub(super) fn print(text: &str) -> Exit {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Exit::Done,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(error) => complain(&format!("cannot write to standard output: {error}")),
+    }
+}
+
+/// Tells of a failure on stderr.
+pub(super) fn complain(message: &str) -> Exit {
+    eprint(&format!("error: {message}\n"));
+    Exit::Failed
+}
+
+/// Writes to stderr; there is nobody to tell if that fails.
+pub(super) fn eprint(text: &str) {
+    drop(std::io::stderr().lock().write_all(text.as_bytes()));
+}

@@ -1,0 +1,175 @@
+//! `run`: runs a pipeline until it is told to stop, or with `--once` to the present end of its
+//! sources.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinSet;
+
+use super::load::ConfigFiles;
+use super::output::{Exit, complain, print};
+use crate::buffer::{Access, Store};
+use crate::pipeline::{Launch, Launched, Stop, Summary};
+use crate::source::{ReadMode, ReadProgress};
+use crate::telemetry::Metrics;
+
+/// Run a pipeline.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    files: ConfigFiles,
+    /// Stop at the present end of the sources, once everything is settled
+    #[arg(long)]
+    once: bool,
+    /// How the summary of --once is printed
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Do not start where a health check fails
+    #[arg(long)]
+    require_healthy: bool,
+    /// Exit with 65 if a record went to the dead letters
+    #[arg(long)]
+    fail_on_dead_letter: bool,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Run {
+    pub(super) async fn run(self, color: bool) -> Exit {
+        let loaded = match self.files.load(color) {
+            Ok(loaded) => loaded,
+            Err(exit) => return exit,
+        };
+        let pipeline = loaded.pipeline;
+        let store = match Store::open(&pipeline.data_dir, Access::Owner) {
+            Ok(store) => store,
+            Err(error) => return complain(&error.to_string()),
+        };
+        let stop = Stop::default();
+        let progress = ReadProgress::default();
+        let launch = Launch {
+            mode: if self.once { ReadMode::Once } else { ReadMode::Follow },
+            store: store.clone(),
+            metrics: Metrics::default(),
+            stop: stop.clone(),
+            progress: progress.clone(),
+        };
+        let mut launched = match Launched::build(&pipeline, launch).await {
+            Ok(launched) => launched,
+            Err(error) => return complain(&error.to_string()),
+        };
+        if self.require_healthy {
+            for (name, result) in launched.healthchecks().await {
+                if let Err(error) = result {
+                    return complain(&format!("sink `{name}` is not healthy: {error}"));
+                }
+            }
+        }
+        let bar = self.once.then(|| Bar::show(progress));
+        let ended = tokio::select! {
+            ended = launched.run() => ended,
+            exit = obey_signals(stop) => return exit,
+        };
+        drop(bar);
+        store.close().await;
+        match ended {
+            Ok(summary) => self.report(&summary),
+            Err(error) => complain(&error.to_string()),
+        }
+    }
+
+    fn report(&self, summary: &Summary) -> Exit {
+        if self.once {
+            let printed = match self.format {
+                Format::Text => print(&summary.to_string()),
+                Format::Json => match serde_json::to_string(summary) {
+                    Ok(json) => print(&format!("{json}\n")),
+                    Err(error) => complain(&error.to_string()),
+                },
+            };
+            if printed != Exit::Done {
+                return printed;
+            }
+        }
+        exit_of(summary, self.fail_on_dead_letter)
+    }
+}
+
+/// The exit code a summary stands for.
+pub(super) fn exit_of(summary: &Summary, fail_on_dead_letter: bool) -> Exit {
+    let dead: u64 = summary.sinks.values().map(|sink| sink.all_dead_letters()).sum();
+    if summary.key_refused.is_some() {
+        Exit::KeyRefused
+    } else if summary.left > 0 || summary.stopped_early {
+        Exit::WorkLeft
+    } else if fail_on_dead_letter && dead > 0 {
+        Exit::DeadLetters
+    } else {
+        Exit::Done
+    }
+}
+
+/// The first SIGTERM or SIGINT stops gracefully, the second ends at once: only then does this
+/// return.
+pub(super) async fn obey_signals(stop: Stop) -> Exit {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::warn!("signals cannot be received; the pipeline can only be killed");
+        return std::future::pending().await;
+    };
+    for nth in 0..2 {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if nth == 0 {
+            tracing::info!("stopping: finishing what has been taken; a second signal ends at once");
+            stop.graceful.cancel();
+        }
+    }
+    tracing::warn!("ended at once by a second signal");
+    Exit::WorkLeft
+}
+
+/// A progress bar of what the sources have read, on stderr, if that is a terminal.
+pub(super) struct Bar {
+    bar: ProgressBar,
+    /// Ends with the bar.
+    _ticker: JoinSet<()>,
+}
+
+impl Bar {
+    pub(super) fn show(progress: ReadProgress) -> Self {
+        // indicatif draws to stderr, and hides itself where that is no terminal.
+        let bar = ProgressBar::new(progress.bytes_total());
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} read {eta}") {
+            bar.set_style(style);
+        }
+        let shown = bar.clone();
+        let mut ticker = JoinSet::new();
+        ticker.spawn(async move {
+            loop {
+                shown.set_length(progress.bytes_total());
+                shown.set_position(progress.bytes_read());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        Self { bar, _ticker: ticker }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

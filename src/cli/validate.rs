@@ -1,0 +1,87 @@
+//! `validate`: every fault of a pipeline file, then the health checks.
+
+use clap::Args;
+
+use super::load::ConfigFiles;
+use super::output::{Exit, complain, eprint, print};
+use super::run::Format;
+use crate::buffer::Store;
+use crate::config::Report;
+use crate::pipeline::{Launch, Launched, Stop};
+use crate::source::{ReadMode, ReadProgress};
+use crate::telemetry::Metrics;
+
+/// Find every fault in a pipeline file.
+#[derive(Debug, Args)]
+pub(super) struct Validate {
+    #[command(flatten)]
+    files: ConfigFiles,
+    /// Only the file: no health check
+    #[arg(long)]
+    no_environment: bool,
+    /// How faults are printed; `json` goes to stdout
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+impl Validate {
+    pub(super) async fn run(self, color: bool) -> Exit {
+        let texts = match self.files.read() {
+            Ok(texts) => texts,
+            Err(report) => return self.refuse(&report, color),
+        };
+        let loaded = match super::load::load_texts(&texts, &crate::config::ProcessEnvironment) {
+            Ok(loaded) => loaded,
+            Err(report) => return self.refuse(&report, color),
+        };
+        if !loaded.warnings.is_empty() {
+            self.show(&loaded.warnings, color);
+        }
+        eprint("ok: the file has no faults\n");
+        if self.no_environment {
+            return Exit::Done;
+        }
+        // Nothing runs, so nothing is written: the store lives in memory.
+        let store = match Store::in_memory() {
+            Ok(store) => store,
+            Err(error) => return complain(&error.to_string()),
+        };
+        let launch = Launch {
+            mode: ReadMode::Once,
+            store,
+            metrics: Metrics::default(),
+            stop: Stop::default(),
+            progress: ReadProgress::default(),
+        };
+        let mut launched = match Launched::build(&loaded.pipeline, launch).await {
+            Ok(launched) => launched,
+            Err(error) => return complain(&error.to_string()),
+        };
+        let mut exit = Exit::Done;
+        for (name, result) in launched.healthchecks().await {
+            match result {
+                Ok(()) => eprint(&format!("ok: sink `{name}` is healthy\n")),
+                Err(error) => {
+                    complain(&format!("sink `{name}`: {error}"));
+                    let refused = error.refused && exit == Exit::Done;
+                    exit = if refused { Exit::KeyRefused } else { Exit::Failed };
+                }
+            }
+        }
+        exit
+    }
+
+    fn refuse(&self, report: &Report, color: bool) -> Exit {
+        self.show(report, color);
+        Exit::BadConfig
+    }
+
+    fn show(&self, report: &Report, color: bool) {
+        match self.format {
+            Format::Text => eprint(&report.render(color)),
+            Format::Json => {
+                print(&format!("{}\n", report.to_json()));
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Intake: from buffered records to planned ops. Pulls from the buffer, maps, asks the store which
+//! messages were delivered before, and hands batches on through a bounded channel.
+//!
+//! It decides nothing about order or delivery: batches leave in the order the buffer gave them.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::buffer::{Buffer, Buffered, DeadLetter, Store};
+use crate::call::{Call, CallKind};
+use crate::clock;
+use crate::config::sink::Unmatched;
+use crate::mapping::{Input, Plan};
+use crate::plan::{Op, OwnId};
+use crate::telemetry::SinkMetrics;
+use crate::usercom::{Notes, Settings, plan_call};
+
+/// Records a batch holds at most.
+const BATCH: usize = 256;
+
+/// One call, planned.
+#[derive(Debug)]
+pub(super) struct PlannedCall {
+    pub(super) kind: CallKind,
+    pub(super) ops: Vec<Op>,
+    /// Anonymous id and user id, where the call carries both.
+    pub(super) login: Option<(OwnId, OwnId)>,
+    /// Names the message for deduplication; `None` where it has no id.
+    pub(super) key: Option<String>,
+    /// Whether the message was delivered before, or stands earlier in the same record.
+    pub(super) seen: bool,
+}
+
+/// What a record came to.
+#[derive(Debug)]
+pub(super) enum Meaning {
+    /// Calls, at least one.
+    Calls(Vec<PlannedCall>),
+    /// No rule wants it.
+    Unmatched,
+    /// It can never be delivered.
+    Dead(Box<DeadLetter>),
+}
+
+/// A record with its meaning.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) buffered: Buffered,
+    pub(super) meaning: Meaning,
+}
+
+/// What intake needs to know.
+pub(super) struct Intake {
+    pub(super) sink: String,
+    pub(super) plan: Arc<Plan>,
+    pub(super) settings: Settings,
+    pub(super) unmatched: Unmatched,
+    pub(super) dedupe: bool,
+    pub(super) store: Store,
+    pub(super) metrics: SinkMetrics,
+}
+
+impl Intake {
+    /// Prepares batches until the buffer is closed and empty, or nobody takes them.
+    pub(super) async fn run(self, buffer: Arc<dyn Buffer>, out: mpsc::Sender<Vec<Prepared>>) {
+        while let Some(batch) = buffer.next(BATCH).await {
+            let mut prepared: Vec<Prepared> = batch
+                .into_iter()
+                .map(|buffered| self.prepare(buffered))
+                .collect();
+            if self.dedupe {
+                self.mark_seen(&mut prepared).await;
+            }
+            if out.send(prepared).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn prepare(&self, buffered: Buffered) -> Prepared {
+        let meaning = match &buffered.record.fault {
+            Some(fault) => {
+                let letter =
+                    DeadLetter::new(&buffered.record, "undecodable", &**fault, clock::now());
+                Meaning::Dead(Box::new(letter))
+            }
+            None => self.meaning(&buffered),
+        };
+        Prepared { buffered, meaning }
+    }
+
+    fn meaning(&self, buffered: &Buffered) -> Meaning {
+        let record = &buffered.record;
+        let input = Input {
+            body: &record.body,
+            meta: record.meta.as_deref(),
+        };
+        let mapped = match self.plan.map(input) {
+            Ok(mapped) => mapped,
+            Err(fault) => {
+                let mut letter =
+                    DeadLetter::new(record, fault.code.as_str(), fault.to_string(), clock::now());
+                letter.rule = fault.rule;
+                letter.field = fault.field;
+                return Meaning::Dead(Box::new(letter));
+            }
+        };
+        if mapped.calls.is_empty() {
+            if !mapped.matched && self.unmatched == Unmatched::DeadLetter {
+                let letter = DeadLetter::new(record, "unmatched", "no rule wants it", clock::now());
+                return Meaning::Dead(Box::new(letter));
+            }
+            return Meaning::Unmatched;
+        }
+        let now = clock::now();
+        let mut notes = Notes::default();
+        let mut calls = Vec::with_capacity(mapped.calls.len());
+        let mut keys = KeyNames::default();
+        for mapped_call in &mapped.calls {
+            let call = &mapped_call.call;
+            match plan_call(call, &self.settings, now, &mut notes) {
+                Ok(ops) => {
+                    let own = !self.plan.is_preset(mapped_call.rule);
+                    let (key, seen) = keys.name(call, record.transport_id.as_deref(), own);
+                    let ops = ops.into_iter().collect();
+                    calls.push(PlannedCall {
+                        kind: call.kind,
+                        ops,
+                        login: login(call),
+                        key,
+                        seen,
+                    });
+                }
+                Err(fault) => {
+                    let mut letter = DeadLetter::new(record, fault.code, fault.reason, now);
+                    letter.rule = Some(self.plan.rule_name(mapped_call.rule).to_owned());
+                    letter.call = Some(call.to_json().to_string());
+                    return Meaning::Dead(Box::new(letter));
+                }
+            }
+        }
+        Meaning::Calls(calls)
+    }
+
+    /// Asks the store for all keys of a batch at once. A store that cannot answer now costs a
+    /// repeated message at worst, so it is no reason to stop.
+    async fn mark_seen(&self, batch: &mut [Prepared]) {
+        let mut calls: Vec<&mut PlannedCall> = batch
+            .iter_mut()
+            .filter_map(|prepared| match &mut prepared.meaning {
+                Meaning::Calls(calls) => Some(calls),
+                Meaning::Unmatched | Meaning::Dead(_) => None,
+            })
+            .flatten()
+            .filter(|call| call.key.is_some())
+            .collect();
+        let keys: Vec<String> = calls.iter().filter_map(|call| call.key.clone()).collect();
+        match self.store.is_seen(&self.sink, keys).await {
+            Ok(seen) => {
+                for (call, seen) in calls.iter_mut().zip(seen) {
+                    call.seen |= seen;
+                }
+            }
+            Err(error) => {
+                self.metrics.error("io_failed", "processing");
+                tracing::warn!(%error, "cannot ask which messages were delivered before");
+            }
+        }
+    }
+}
+
+fn login(call: &Call<'_>) -> Option<(OwnId, OwnId)> {
+    match (&call.anonymous_id, &call.user_id) {
+        (Some(anonymous), Some(user)) if anonymous != user => {
+            Some((OwnId::from(&**anonymous), OwnId::from(&**user)))
+        }
+        _ => None,
+    }
+}
+
+/// Names the calls of one record for deduplication.
+///
+/// Several rules of a mapping may make calls of one message: there the kind and how often it
+/// occurred are part of the name. In a batch of messages two of one id are the same message.
+#[derive(Default)]
+struct KeyNames {
+    given: Vec<(String, u32)>,
+}
+
+impl KeyNames {
+    /// The name, and whether the record has that very message already.
+    fn name(
+        &mut self,
+        call: &Call<'_>,
+        transport_id: Option<&str>,
+        by_own_rule: bool,
+    ) -> (Option<String>, bool) {
+        let id = match (&call.message_id, transport_id) {
+            (Some(id), _) => format!("{}:{id}", call.kind),
+            (None, Some(id)) => format!("transport:{}:{id}", call.kind),
+            (None, None) => return (None, false),
+        };
+        let Some((_, count)) = self.given.iter_mut().find(|(given, _)| *given == id) else {
+            self.given.push((id.clone(), 0));
+            return (Some(id), false);
+        };
+        if call.message_id.is_some() && !by_own_rule {
+            return (None, true);
+        }
+        *count += 1;
+        (Some(format!("{id}#{count}")), false)
+    }
+}

@@ -1,0 +1,171 @@
+//! Records between the buffer and their settlement: which of their ops are still open, and what is
+//! to be written down when the last one closes.
+//!
+//! One invariant: a record leaves here exactly once, and only with all its ops settled.
+
+use std::collections::HashMap;
+
+use crate::buffer::{Buffered, DeadLetter, GivenBack, Settled};
+use crate::record::Record;
+
+/// Names a record while it is pending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct RecordId(u64);
+
+/// What a lane gives back when an op is settled: whose it was, and which of the record's calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub(super) record: RecordId,
+    pub(super) call: u32,
+}
+
+/// A record with open ops.
+#[derive(Debug)]
+struct Pending {
+    buffered: Buffered,
+    bytes: usize,
+    open: u32,
+    has_calls: bool,
+    /// Whether a request for it may have left.
+    sent: bool,
+    dead: Option<DeadLetter>,
+    /// Message keys this record is the first of, by call.
+    keys: Vec<(u32, String)>,
+    /// Calls of which an op was refused.
+    refused: Vec<u32>,
+}
+
+/// A record all of whose ops are settled.
+#[derive(Debug)]
+pub(super) struct Finished {
+    /// What the buffer is to be told.
+    pub(super) settled: Settled,
+    /// Whether calls were made from it.
+    pub(super) has_calls: bool,
+    /// Keys of messages that were not delivered.
+    pub(super) abandoned: Vec<String>,
+}
+
+/// All pending records of a sink.
+#[derive(Debug, Default)]
+pub(super) struct PendingRecords {
+    records: HashMap<RecordId, Pending>,
+    next: u64,
+    bytes: usize,
+}
+
+impl PendingRecords {
+    /// How many records are pending.
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// How many bytes of record text they hold.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes a record in, with one share held open until [`close`](Self::close) is called for it
+    /// the first time: so that it cannot finish while its ops are still being pushed.
+    pub(super) fn open(&mut self, buffered: Buffered) -> RecordId {
+        let id = RecordId(self.next);
+        self.next += 1;
+        let bytes = buffered.record.body.len();
+        self.bytes += bytes;
+        let pending = Pending {
+            buffered,
+            bytes,
+            open: 1,
+            has_calls: false,
+            sent: false,
+            dead: None,
+            keys: Vec::new(),
+            refused: Vec::new(),
+        };
+        self.records.insert(id, pending);
+        id
+    }
+
+    /// A call was made from this record.
+    pub(super) fn has_call(&mut self, id: RecordId) {
+        self.get(id).has_calls = true;
+    }
+
+    /// Another op of this record is open.
+    pub(super) fn hold(&mut self, id: RecordId) {
+        self.get(id).open += 1;
+    }
+
+    /// This record is the first to carry a message key.
+    pub(super) fn owns_key(&mut self, ticket: Ticket, key: String) {
+        self.get(ticket.record).keys.push((ticket.call, key));
+    }
+
+    /// An op of this record is about to be carried out.
+    pub(super) fn sent(&mut self, id: RecordId) {
+        self.get(id).sent = true;
+    }
+
+    /// Gives up on all of them: what is to be given back to the buffer.
+    pub(super) fn take_all(&mut self) -> Vec<GivenBack> {
+        let give_back = |pending: Pending| GivenBack {
+            token: pending.buffered.token,
+            ack: pending.buffered.record.ack,
+            maybe_sent: pending.sent || pending.buffered.maybe_sent,
+        };
+        self.bytes = 0;
+        self.records
+            .drain()
+            .map(|(_, pending)| give_back(pending))
+            .collect()
+    }
+
+    /// Whether an earlier process may have sent this record's events.
+    pub(super) fn in_doubt(&self, id: RecordId) -> bool {
+        self.records
+            .get(&id)
+            .is_some_and(|pending| pending.buffered.maybe_sent)
+    }
+
+    /// A call of this record was refused. The first reason is the one that is kept.
+    pub(super) fn refuse(&mut self, ticket: Ticket, letter: impl FnOnce(&Record) -> DeadLetter) {
+        let pending = self.get(ticket.record);
+        pending.refused.push(ticket.call);
+        if pending.dead.is_none() {
+            pending.dead = Some(letter(&pending.buffered.record));
+        }
+    }
+
+    /// One op is settled; the record, if it was the last.
+    pub(super) fn close(&mut self, id: RecordId) -> Option<Finished> {
+        let pending = self.get(id);
+        pending.open -= 1;
+        if pending.open > 0 {
+            return None;
+        }
+        let pending = self.records.remove(&id).expect("it was there a line ago");
+        self.bytes -= pending.bytes;
+        let (abandoned, seen): (Vec<_>, Vec<_>) = pending
+            .keys
+            .into_iter()
+            .partition(|(call, _)| pending.refused.contains(call));
+        let names = |keys: Vec<(u32, String)>| keys.into_iter().map(|(_, key)| key).collect();
+        let settled = Settled {
+            token: pending.buffered.token,
+            ack: pending.buffered.record.ack,
+            dead: pending.dead.into_iter().collect(),
+            seen: names(seen),
+        };
+        Some(Finished {
+            settled,
+            has_calls: pending.has_calls,
+            abandoned: names(abandoned),
+        })
+    }
+
+    fn get(&mut self, id: RecordId) -> &mut Pending {
+        self.records
+            .get_mut(&id)
+            .expect("tickets are held only while their record is pending")
+    }
+}

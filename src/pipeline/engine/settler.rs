@@ -1,0 +1,76 @@
+//! The settler: writes settled records down in groups, beside the engine, so that a sync to disk
+//! holds up nobody.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::buffer::{Buffer, Settled};
+use crate::sink::SinkError;
+
+/// Records handed over and not yet picked up, at most.
+const QUEUE: usize = 4096;
+
+/// Records written down together, at most.
+const GROUP: usize = 1024;
+
+/// What has been written down.
+#[derive(Debug)]
+pub(super) struct Committed {
+    /// How many records.
+    pub(super) records: usize,
+    /// Keys of messages the store now knows as delivered.
+    pub(super) seen: Vec<String>,
+}
+
+/// Takes settled records.
+pub(super) struct Settler {
+    queue: mpsc::Sender<Settled>,
+}
+
+impl Settler {
+    /// Starts the writer; it ends when the settler is dropped.
+    pub(super) fn start(
+        tasks: &mut JoinSet<()>,
+        buffer: Arc<dyn Buffer>,
+    ) -> (Self, mpsc::Receiver<Committed>) {
+        let (queue, settled) = mpsc::channel(QUEUE);
+        // One group is written at a time, so one report is under way for each the engine has not
+        // read yet; the engine reads them whenever it has nothing to hand over.
+        let (report, committed) = mpsc::channel(QUEUE);
+        tasks.spawn(write_groups(settled, buffer, report));
+        (Self { queue }, committed)
+    }
+
+    /// Hands a record over.
+    pub(super) async fn settle(&self, settled: Settled) -> Result<(), SinkError> {
+        self.queue
+            .send(settled)
+            .await
+            .map_err(|_| SinkError::Storage("the writer ended".into()))
+    }
+}
+
+async fn write_groups(
+    mut settled: mpsc::Receiver<Settled>,
+    buffer: Arc<dyn Buffer>,
+    report: mpsc::Sender<Committed>,
+) {
+    let mut group = Vec::with_capacity(GROUP);
+    while settled.recv_many(&mut group, GROUP).await > 0 {
+        let records = group.len();
+        let group = std::mem::take(&mut group);
+        let seen = group
+            .iter()
+            .flat_map(|record| record.seen.iter().cloned())
+            .collect();
+        if let Err(error) = buffer.settled(group).await {
+            tracing::error!(%error, "settled records could not be written down");
+            return;
+        }
+        if report.send(Committed { records, seen }).await.is_err() {
+            return;
+        }
+    }
+}

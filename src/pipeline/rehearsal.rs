@@ -1,0 +1,97 @@
+//! A rehearsal: what would happen to a record, without network, store or clock drift. `explain` and
+//! `test` stand on it.
+
+use serde_json::Value;
+
+use crate::clock;
+use crate::config::fault::{ConfigPath, Fault};
+use crate::config::sink::{UsercomSink, UsersConfig};
+use crate::deliver::Request;
+use crate::mapping::{Input, Plan, RuleTrace};
+use crate::plan::Op;
+use crate::usercom::{Notes, Settings, dry_run, plan_call};
+
+/// Rehearses records for one sink.
+pub struct Rehearsal {
+    plan: Plan,
+    settings: Settings,
+    users: UsersConfig,
+}
+
+/// What would happen to a record.
+#[derive(Debug)]
+pub struct Rehearsed {
+    /// Every rule, in order, whether it fired and why or why not.
+    pub rules: Vec<RuleTrace>,
+    /// The calls, in Segment's JSON shape.
+    pub calls: Vec<Value>,
+    /// The requests a cold cache would send into an empty account.
+    pub requests: Vec<Request>,
+    /// Why the record would go to the dead letters; empty if it would not.
+    pub errors: Vec<String>,
+    /// What would be left out or shortened on the way.
+    pub notes: Vec<String>,
+}
+
+impl Rehearsal {
+    /// Prepares rehearsals for a sink.
+    ///
+    /// # Errors
+    /// The faults of its mapping.
+    pub fn new(name: &str, sink: &UsercomSink) -> Result<Self, Vec<Fault>> {
+        let at = ConfigPath::default().key("sinks").key(name);
+        let plan = Plan::compile(&at, &sink.mapping, sink.preset)?;
+        Ok(Self {
+            plan,
+            settings: Settings::from(sink),
+            users: sink.users.clone(),
+        })
+    }
+
+    /// Rehearses one record, given as JSON text.
+    pub async fn rehearse(&self, body: &[u8]) -> Rehearsed {
+        let explained = self.plan.explain(Input { body, meta: None });
+        let mut rehearsed = Rehearsed {
+            rules: explained.rules,
+            calls: Vec::new(),
+            requests: Vec::new(),
+            errors: Vec::new(),
+            notes: Vec::new(),
+        };
+        let mapped = match explained.result {
+            Ok(mapped) => mapped,
+            Err(fault) => {
+                rehearsed.errors.push(fault.to_string());
+                return rehearsed;
+            }
+        };
+        let mut ops: Vec<Op> = Vec::new();
+        let mut notes = Notes::default();
+        for mapped_call in &mapped.calls {
+            rehearsed.calls.push(mapped_call.call.to_json());
+            match plan_call(&mapped_call.call, &self.settings, clock::now(), &mut notes) {
+                Ok(planned) => ops.extend(planned),
+                Err(fault) => rehearsed.errors.push(fault.to_string()),
+            }
+        }
+        let losses = mapped.stats.losses.iter();
+        rehearsed
+            .notes
+            .extend(losses.map(|loss| format!("{}: {}", loss.field, loss.reason)));
+        rehearsed.notes.extend(
+            notes
+                .cropped
+                .iter()
+                .map(|field| format!("{field}: shortened")),
+        );
+        let dropped = notes.dropped.iter();
+        rehearsed
+            .notes
+            .extend(dropped.map(|(field, why)| format!("{field}: left out, {why}")));
+        // One call that cannot be made takes the whole record to the dead letters.
+        if rehearsed.errors.is_empty() {
+            rehearsed.requests = dry_run(&ops, &self.users).await;
+        }
+        rehearsed
+    }
+}

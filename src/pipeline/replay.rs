@@ -1,0 +1,188 @@
+//! Replay: dead letters go through the pipeline again, as if a source had yielded them.
+//!
+//! One invariant: a letter is taken out of the store only after its record has a new verdict, which
+//! may be a new dead letter.
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::run::{Launch, Launched, RunError, Stop};
+use super::summary::Summary;
+use crate::ack::{Ack, Verdict};
+use crate::buffer::{DeadLetterFilter, Store, StoreError, StoredDeadLetter};
+use crate::config::{Pipeline, SinkConfig};
+use crate::record::Record;
+use crate::source::{ReadMode, ReadProgress, Source, SourceError};
+use crate::telemetry::Metrics;
+
+/// Letters read from the store at a time, and records of them under way at most.
+const PAGE: usize = 500;
+
+/// What a replay did.
+#[derive(Debug)]
+pub struct Replay {
+    /// Letters sent through the pipeline.
+    pub taken: u64,
+    /// Of these, settled without becoming dead letters again.
+    pub delivered: u64,
+    /// Of these, in the dead letters again, or still.
+    pub kept: u64,
+    /// What the run did.
+    pub summary: Summary,
+}
+
+/// Sends the chosen dead letters of some sinks again.
+///
+/// # Errors
+/// Those of a run.
+pub async fn replay(
+    pipeline: &Pipeline,
+    sinks: &[String],
+    filter: &DeadLetterFilter,
+    store: &Store,
+    stop: Stop,
+) -> Result<Replay, RunError> {
+    let mut pipeline = pipeline.clone();
+    pipeline.sources.clear();
+    pipeline.sinks.retain(|name, _| sinks.contains(name));
+    for (name, SinkConfig::Usercom(sink)) in &mut pipeline.sinks {
+        sink.inputs = vec![source_name(name)];
+    }
+    let mut taken = Vec::new();
+    let before = letters(store, sinks).await?;
+    for sink in sinks {
+        taken.push((sink, chosen(store, sink, filter).await?));
+    }
+    let launch = Launch {
+        mode: ReadMode::Once,
+        store: store.clone(),
+        metrics: Metrics::default(),
+        stop,
+        progress: ReadProgress::default(),
+    };
+    let mut launched = Launched::build(&pipeline, launch).await?;
+    let mut count = 0;
+    for (sink, ids) in taken {
+        count += ids.len() as u64;
+        let source = LetterSource {
+            store: store.clone(),
+            sink: sink.clone(),
+            ids,
+        };
+        launched.add_source(&source_name(sink), "dead_letters", Box::new(source));
+    }
+    let summary = launched.run().await?;
+    let after = letters(store, sinks).await?;
+    let gone = before.saturating_sub(after).min(count);
+    Ok(Replay {
+        taken: count,
+        delivered: gone,
+        kept: count - gone,
+        summary,
+    })
+}
+
+/// No source of a file can have this name.
+fn source_name(sink: &str) -> String {
+    format!("dead letters of {sink}")
+}
+
+async fn letters(store: &Store, sinks: &[String]) -> Result<u64, StoreError> {
+    let mut sum = 0;
+    for sink in sinks {
+        sum += store
+            .count_dead_letters(sink)
+            .await?
+            .iter()
+            .map(|(_, n)| n)
+            .sum::<u64>();
+    }
+    Ok(sum)
+}
+
+/// The ids of the chosen letters as they are now: letters that come back during the replay are not
+/// taken a second time.
+async fn chosen(
+    store: &Store,
+    sink: &str,
+    filter: &DeadLetterFilter,
+) -> Result<Vec<i64>, StoreError> {
+    let mut ids = Vec::new();
+    loop {
+        let page = store.dead_letters(sink, filter, PAGE, ids.len()).await?;
+        if page.is_empty() {
+            return Ok(ids);
+        }
+        ids.extend(page.iter().map(|letter| letter.id));
+    }
+}
+
+struct LetterSource {
+    store: Store,
+    sink: String,
+    ids: Vec<i64>,
+}
+
+#[async_trait]
+impl Source for LetterSource {
+    async fn run(
+        self: Box<Self>,
+        out: mpsc::Sender<Record>,
+        stop: CancellationToken,
+    ) -> Result<(), SourceError> {
+        for ids in self.ids.chunks(PAGE) {
+            if stop.is_cancelled() {
+                break;
+            }
+            self.send_again(ids, &out)
+                .await
+                .map_err(|error| SourceError::Checkpoints {
+                    source_name: source_name(&self.sink),
+                    why: error.to_string(),
+                })?;
+        }
+        Ok(())
+    }
+}
+
+impl LetterSource {
+    async fn send_again(&self, ids: &[i64], out: &mpsc::Sender<Record>) -> Result<(), StoreError> {
+        let filter = DeadLetterFilter {
+            ids: Some(ids.to_vec()),
+            ..DeadLetterFilter::default()
+        };
+        let page = self
+            .store
+            .dead_letters(&self.sink, &filter, ids.len(), 0)
+            .await?;
+        self.store.note_replay(ids).await?;
+        // One verdict comes for each record, so the channel is never full.
+        let (verdicts, mut told) = mpsc::channel(page.len().max(1));
+        for stored in page {
+            let id = stored.id;
+            let verdicts = verdicts.clone();
+            let ack = Ack::new(move |verdict| drop(verdicts.try_send((id, verdict))));
+            if out.send(record(stored).with_ack(ack)).await.is_err() {
+                break;
+            }
+        }
+        drop(verdicts);
+        let mut settled = Vec::new();
+        while let Some((id, verdict)) = told.recv().await {
+            if verdict != Verdict::Errored {
+                settled.push(id);
+            }
+        }
+        self.store.delete_dead_letters(&settled).await?;
+        Ok(())
+    }
+}
+
+fn record(stored: StoredDeadLetter) -> Record {
+    let letter = stored.letter;
+    let mut record = Record::new(letter.record);
+    record.meta = letter.meta;
+    record.transport_id = letter.transport_id.map(Into::into);
+    record
+}

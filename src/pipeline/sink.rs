@@ -1,0 +1,226 @@
+//! The User.com sink: its settings made into a running consumer of records.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use super::engine::{Engine, Parts};
+use super::probe::{DeliveryProbe, DestinationProbe};
+use crate::buffer::{self, Buffer};
+use crate::config::fault::{ConfigPath, Fault};
+use crate::config::sink::UsercomSink;
+use crate::deliver::{HaltPolicy, HttpTransport, SendError, TransportSettings};
+use crate::mapping::Plan;
+use crate::record::Record;
+use crate::sink::{
+    BuildError, Healthcheck, HealthcheckError, RecordSink, Refusal, SinkConfig, SinkContext,
+    SinkError, StreamSink,
+};
+use crate::usercom::{self, Failure, Settings, Usercom};
+
+/// How often what was learnt about users and companies is written down.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Records put into the buffer together at most.
+const FEED: usize = 512;
+
+#[async_trait]
+impl SinkConfig for UsercomSink {
+    fn validate(&self, at: &ConfigPath) -> Result<(), Vec<Fault>> {
+        Plan::compile(at, &self.mapping, self.preset).map(|_| ())
+    }
+
+    async fn build(&self, cx: SinkContext) -> Result<(RecordSink, Healthcheck), BuildError> {
+        let config = Arc::new(self.clone());
+        let at = ConfigPath::default().key("sinks").key(cx.name.as_str());
+        let plan = Plan::compile(&at, &config.mapping, config.preset).map_err(|faults| {
+            BuildError::Settings(
+                faults
+                    .into_iter()
+                    .map(|f| f.message)
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            )
+        })?;
+        let transport = |halt| {
+            let settings = TransportSettings {
+                base_url: config.base_url(),
+                api_key: config.api_key.clone(),
+                request: config.request.clone(),
+                halt,
+                cures: usercom::cure,
+            };
+            let probe = Arc::new(DeliveryProbe(cx.metrics.clone()));
+            HttpTransport::new(settings, probe, cx.stop.clone())
+                .map_err(|error| BuildError::Settings(error.to_string()))
+        };
+        let halt = match cx.refusal {
+            Refusal::Wait => HaltPolicy::Wait,
+            Refusal::GiveUp => HaltPolicy::GiveUp,
+        };
+        let probe = Arc::new(DestinationProbe::new(cx.metrics.clone()));
+        let destination = |transport| {
+            let transport = Arc::new(transport);
+            Usercom::new(
+                transport,
+                config.users.clone(),
+                config.delivery.clone(),
+                probe.clone(),
+            )
+        };
+        let checked = destination(transport(HaltPolicy::GiveUp)?);
+        let timeout = Duration::from_secs(config.healthcheck.timeout_secs);
+        let healthcheck = Box::pin(healthcheck(checked, timeout));
+        let usercom = Arc::new(destination(transport(halt)?));
+        let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.stop.clone())
+            .await
+            .map_err(|error| BuildError::Storage(error.to_string()))?;
+        let sink = DeliveringSink {
+            config,
+            plan: Arc::new(plan),
+            usercom,
+            buffer,
+            cx,
+        };
+        Ok((Box::new(sink), healthcheck))
+    }
+}
+
+async fn healthcheck(usercom: Usercom, timeout: Duration) -> Result<(), HealthcheckError> {
+    let (message, refused) = match tokio::time::timeout(timeout, usercom.healthcheck()).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(Failure::Send(SendError::Refused { status }))) => (
+            format!("refused with status {status}; {}", usercom::cure(status)),
+            true,
+        ),
+        Ok(Err(failure)) => (failure.to_string(), false),
+        Err(_) => (format!("no answer within {} s", timeout.as_secs()), false),
+    };
+    Err(HealthcheckError { message, refused })
+}
+
+/// A User.com sink, ready to run.
+struct DeliveringSink {
+    config: Arc<UsercomSink>,
+    plan: Arc<Plan>,
+    usercom: Arc<Usercom>,
+    buffer: Arc<dyn Buffer>,
+    cx: SinkContext,
+}
+
+#[async_trait]
+impl StreamSink<Record> for DeliveringSink {
+    async fn run(self: Box<Self>, input: BoxStream<'_, Record>) -> Result<(), SinkError> {
+        let buffer = Arc::clone(&self.buffer);
+        let feed = async {
+            feed(input, &*buffer).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            end = self.deliver() => end,
+            () = feed => unreachable!("feeding never ends before delivery"),
+        }
+    }
+}
+
+/// Puts everything into the buffer, then closes it.
+async fn feed(input: BoxStream<'_, Record>, buffer: &dyn Buffer) {
+    let mut input = input.ready_chunks(FEED);
+    while let Some(records) = input.next().await {
+        if let Err(error) = buffer.push(records).await {
+            tracing::error!(%error, "records could not be buffered; their source keeps them");
+        }
+    }
+    buffer.close();
+}
+
+impl DeliveringSink {
+    async fn deliver(self: Box<Self>) -> Result<(), SinkError> {
+        self.restore().await?;
+        self.usercom.open().await.map_err(not_opened)?;
+        let engine = Engine::new(Parts {
+            name: self.cx.name.clone(),
+            config: Arc::clone(&self.config),
+            plan: Arc::clone(&self.plan),
+            settings: Settings::from(&*self.config),
+            usercom: Arc::clone(&self.usercom),
+            buffer: Arc::clone(&self.buffer),
+            store: self.cx.store.clone(),
+            metrics: self.cx.metrics.clone(),
+            stop: self.cx.stop.clone(),
+        });
+        let end = tokio::select! {
+            end = engine.run() => end,
+            () = self.save_regularly() => unreachable!("saving never ends"),
+        };
+        self.save().await;
+        self.buffer
+            .finish()
+            .await
+            .map_err(|error| SinkError::Storage(error.to_string()))?;
+        end
+    }
+
+    async fn restore(&self) -> Result<(), SinkError> {
+        let storage = |error: crate::buffer::StoreError| SinkError::Storage(error.to_string());
+        let rows = self
+            .cx
+            .store
+            .load_cache(&self.cx.name)
+            .await
+            .map_err(storage)?;
+        self.usercom.restore(rows);
+        Ok(())
+    }
+
+    async fn save_regularly(&self) {
+        let window = self.config.delivery.dedupe_window_secs;
+        let mut rounds = 0u64;
+        loop {
+            tokio::time::sleep(SAVE_EVERY).await;
+            self.save().await;
+            rounds += 1;
+            if rounds.is_multiple_of(60) {
+                self.forget_old_messages(window).await;
+            }
+        }
+    }
+
+    async fn forget_old_messages(&self, window_secs: u64) {
+        let window =
+            jiff::SignedDuration::from_secs(i64::try_from(window_secs).unwrap_or(i64::MAX / 2));
+        let Ok(before) = crate::clock::now().checked_sub(window) else {
+            return;
+        };
+        if let Err(error) = self.cx.store.expire_seen(&self.cx.name, before).await {
+            tracing::warn!(%error, "old message ids could not be forgotten");
+        }
+    }
+
+    /// What is lost here costs look-ups, never records.
+    async fn save(&self) {
+        let changes = self.usercom.take_changes();
+        if changes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.cx.store.save_cache(&self.cx.name, changes).await {
+            tracing::warn!(%error, "what was learnt about users could not be written down");
+        }
+    }
+}
+
+fn not_opened(failure: Failure) -> SinkError {
+    match failure {
+        Failure::Send(SendError::Refused { status }) => SinkError::KeyRefused {
+            status,
+            cure: usercom::cure(status),
+        },
+        Failure::Send(SendError::Stopped) => SinkError::Stopped { left: 0 },
+        other => SinkError::Storage(format!(
+            "the attribute catalogue could not be read: {other}"
+        )),
+    }
+}

@@ -1,0 +1,419 @@
+//! Metrics, under Vector's names where Vector has one and under `usercom_` where it has none.
+//!
+//! Every component has a set of its own, labelled `component_id`; all stand in one registry, which
+//! is rendered as Prometheus text. There is no global recorder, so tests read their own.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Metric, Registry};
+use serde::Serialize;
+
+use crate::call::CallKind;
+
+type Labels = Vec<(&'static str, String)>;
+type Counters = Family<Labels, Counter>;
+
+/// All metrics of one process.
+#[derive(Clone, Default)]
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+}
+
+impl Metrics {
+    /// Prometheus text of everything.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        encode(&mut text, &registry).expect("writing to a string does not fail");
+        text
+    }
+
+    /// The metrics of one sink. Call it once a name.
+    pub fn sink(&self, name: &str) -> SinkMetrics {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let labels = [
+            ("component_id", name),
+            ("component_kind", "sink"),
+            ("component_type", "usercom"),
+        ];
+        let labels = labels.map(|(key, value)| (key.into(), value.to_owned().into()));
+        SinkMetrics::register(registry.sub_registry_with_labels(labels.into_iter()))
+    }
+
+    /// Counts what one source yields. Call it once a name.
+    pub fn source(&self, name: &str, kind: &'static str) -> SourceMetrics {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let labels = [
+            ("component_id", name),
+            ("component_kind", "source"),
+            ("component_type", kind),
+        ];
+        let labels = labels.map(|(key, value)| (key.into(), value.to_owned().into()));
+        let registry = registry.sub_registry_with_labels(labels.into_iter());
+        SourceMetrics {
+            sent: registered(registry, "component_sent_events", "Records yielded"),
+            errors: registered(
+                registry,
+                "component_errors",
+                "Lines that could not be decoded",
+            ),
+        }
+    }
+}
+
+fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// The metrics of one source.
+#[derive(Debug, Clone)]
+pub struct SourceMetrics {
+    sent: Counter,
+    errors: Counters,
+}
+
+impl SourceMetrics {
+    /// A record left the source.
+    pub fn sent(&self, undecodable: u64, records: u64) {
+        self.sent.inc_by(records);
+        if undecodable > 0 {
+            count(
+                &self.errors,
+                &[("error_type", "parser_failed"), ("stage", "receiving")],
+                undecodable,
+            );
+        }
+    }
+}
+
+/// The metrics of one sink. Clones share their values.
+#[derive(Debug, Clone)]
+pub struct SinkMetrics {
+    received: Counter,
+    sent: Counter,
+    errors: Counters,
+    discarded: Counters,
+    requests: Tally,
+    responses: Tally,
+    rtt: Histogram,
+    buffer_events: Gauge,
+    buffer_bytes: Gauge,
+    limit: Gauge,
+    in_flight: Gauge,
+    calls: Tally,
+    per_call: Gauge<f64, AtomicU64>,
+    saved: Tally,
+    attributes_created: Counter,
+    conversions_failed: Counter,
+    dead_letters: Tally,
+    retries: Counters,
+    halted: Gauge<i64, AtomicI64>,
+    totals: Arc<Totals>,
+}
+
+/// Sums that are asked for without labels.
+#[derive(Debug, Default)]
+struct Totals {
+    requests: AtomicU64,
+    calls: AtomicU64,
+    unmatched: AtomicU64,
+}
+
+impl SinkMetrics {
+    fn register(r: &mut Registry) -> Self {
+        let rtt = Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        r.register(
+            "http_client_response_rtt_seconds",
+            "Time from request to response",
+            rtt.clone(),
+        );
+        Self {
+            received: registered(
+                r,
+                "component_received_events",
+                "Records taken from the sources",
+            ),
+            sent: registered(r, "component_sent_events", "Records delivered whole"),
+            errors: registered(r, "component_errors", "Errors, by type and stage"),
+            discarded: registered(r, "component_discarded_events", "Records dropped"),
+            requests: Tally::registered(
+                r,
+                "http_client_requests_sent",
+                "HTTP requests, repeats included",
+            ),
+            responses: Tally::registered(r, "http_client_responses", "HTTP responses, by status"),
+            rtt,
+            buffer_events: registered(r, "buffer_size_events", "Records in the buffer"),
+            buffer_bytes: registered(r, "buffer_size_bytes", "Bytes in the buffer"),
+            limit: registered(
+                r,
+                "adaptive_concurrency_limit",
+                "Requests allowed in flight",
+            ),
+            in_flight: registered(r, "adaptive_concurrency_in_flight", "Requests in flight"),
+            calls: Tally::registered(r, "usercom_calls", "Calls made from records"),
+            per_call: registered(
+                r,
+                "usercom_requests_per_call",
+                "Requests sent for one call, on average",
+            ),
+            saved: Tally::registered(
+                r,
+                "usercom_requests_saved",
+                "Requests that were not needed, by reason",
+            ),
+            attributes_created: registered(r, "usercom_attributes_created", "Attributes created"),
+            conversions_failed: registered(
+                r,
+                "usercom_conversions_failed",
+                "Values left out because they do not fit their attribute's type",
+            ),
+            dead_letters: Tally::registered(
+                r,
+                "usercom_dead_letters",
+                "Records put into the dead letters",
+            ),
+            retries: registered(r, "usercom_retries", "Requests repeated"),
+            halted: registered(
+                r,
+                "usercom_halted",
+                "1 while the API key or the domain is refused",
+            ),
+            totals: Arc::default(),
+        }
+    }
+
+    /// Records arrived.
+    pub fn received(&self, records: u64) {
+        self.received.inc_by(records);
+    }
+
+    /// A record is delivered whole.
+    pub fn delivered(&self, records: u64) {
+        self.sent.inc_by(records);
+    }
+
+    /// A record no rule wanted was settled.
+    pub fn unmatched(&self) {
+        self.totals.unmatched.fetch_add(1, Ordering::Relaxed);
+        count(
+            &self.discarded,
+            &[("intentional", "true"), ("reason", "unmatched")],
+            1,
+        );
+    }
+
+    /// Records were dropped because the buffer was full.
+    pub fn dropped_newest(&self, records: u64) {
+        count(
+            &self.discarded,
+            &[("intentional", "true"), ("reason", "buffer_full")],
+            records,
+        );
+    }
+
+    /// Something failed, for good or not. `error_type` and `stage` are words of Vector's lists.
+    pub fn error(&self, error_type: &'static str, stage: &'static str) {
+        count(
+            &self.errors,
+            &[("error_type", error_type), ("stage", stage)],
+            1,
+        );
+    }
+
+    /// A call was made from a record.
+    pub fn call(&self, kind: CallKind) {
+        self.totals.calls.fetch_add(1, Ordering::Relaxed);
+        self.calls.add(&[("call", kind.as_str())], kind.as_str(), 1);
+        self.set_per_call();
+    }
+
+    /// An HTTP request left.
+    pub fn request(&self, method: &str, route: &str) {
+        self.totals.requests.fetch_add(1, Ordering::Relaxed);
+        self.requests.add(
+            &[("method", method), ("route", route)],
+            &format!("{method} {route}"),
+            1,
+        );
+        self.set_per_call();
+    }
+
+    /// An HTTP response came.
+    pub fn response(&self, status: u16, route: &str, rtt: Duration) {
+        let status = status.to_string();
+        self.responses
+            .add(&[("status", &status), ("route", route)], &status, 1);
+        self.rtt.observe(rtt.as_secs_f64());
+    }
+
+    /// A request will be repeated.
+    pub fn retry(&self, reason: &str) {
+        count(&self.retries, &[("reason", reason)], 1);
+    }
+
+    /// A request was not needed.
+    pub fn saved(&self, by: &str, requests: u64) {
+        self.saved.add(&[("by", by)], by, requests);
+    }
+
+    /// An attribute was created.
+    pub fn attribute_created(&self) {
+        self.attributes_created.inc();
+    }
+
+    /// A value was left out because it does not fit its attribute's type.
+    pub fn conversion_failed(&self) {
+        self.conversions_failed.inc();
+        self.error("conversion_failed", "processing");
+    }
+
+    /// A record went to the dead letters.
+    pub fn dead_letter(&self, reason: &str) {
+        self.dead_letters.add(&[("reason", reason)], reason, 1);
+    }
+
+    /// The buffer's size.
+    pub fn buffer(&self, events: u64, bytes: u64) {
+        self.buffer_events
+            .set(i64::try_from(events).unwrap_or(i64::MAX));
+        self.buffer_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// The concurrency limit.
+    pub fn limit(&self, limit: usize) {
+        self.limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self, n: usize) {
+        self.in_flight.set(i64::try_from(n).unwrap_or(i64::MAX));
+    }
+
+    /// Whether sending is halted because the key or the domain is refused.
+    pub fn halted(&self, halted: bool) {
+        self.halted.set(i64::from(halted));
+    }
+
+    /// Whether sending is halted.
+    pub fn is_halted(&self) -> bool {
+        self.halted.get() != 0
+    }
+
+    /// The sums so far.
+    pub fn summary(&self) -> SinkSummary {
+        SinkSummary {
+            records: self.received.get(),
+            delivered: self.sent.get(),
+            unmatched: self.totals.unmatched.load(Ordering::Relaxed),
+            calls: self.calls.sums(),
+            requests: self.totals.requests.load(Ordering::Relaxed),
+            requests_by_route: self.requests.sums(),
+            responses_by_status: self.responses.sums(),
+            requests_saved: self.saved.sums(),
+            attributes_created: self.attributes_created.get(),
+            conversions_failed: self.conversions_failed.get(),
+            dead_letters: self.dead_letters.sums(),
+        }
+    }
+
+    fn set_per_call(&self) {
+        let calls = self.totals.calls.load(Ordering::Relaxed);
+        if calls > 0 {
+            let requests = self.totals.requests.load(Ordering::Relaxed);
+            #[expect(clippy::cast_precision_loss, reason = "an average for people")]
+            self.per_call.set(requests as f64 / calls as f64);
+        }
+    }
+}
+
+/// A counter with labels that also keeps its sums by the label people ask for.
+#[derive(Debug, Clone, Default)]
+struct Tally {
+    family: Counters,
+    sums: Arc<Mutex<BTreeMap<String, u64>>>,
+}
+
+impl Tally {
+    fn registered(registry: &mut Registry, name: &str, help: &str) -> Self {
+        let tally = Self::default();
+        registry.register(name, help, tally.family.clone());
+        tally
+    }
+
+    fn add(&self, labels: &[(&'static str, &str)], sum: &str, by: u64) {
+        count(&self.family, labels, by);
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        match sums.get_mut(sum) {
+            Some(n) => *n += by,
+            None => {
+                sums.insert(sum.to_owned(), by);
+            }
+        }
+    }
+
+    fn sums(&self) -> BTreeMap<String, u64> {
+        self.sums
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// What one sink did, in sums.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SinkSummary {
+    /// Records taken from the sources (or from the buffer, where an earlier run left some).
+    pub records: u64,
+    /// Records delivered whole.
+    pub delivered: u64,
+    /// Records no rule wanted.
+    pub unmatched: u64,
+    /// Calls, by kind.
+    pub calls: BTreeMap<String, u64>,
+    /// HTTP requests, repeats included.
+    pub requests: u64,
+    /// HTTP requests by method and route.
+    pub requests_by_route: BTreeMap<String, u64>,
+    /// HTTP responses by status.
+    pub responses_by_status: BTreeMap<String, u64>,
+    /// Requests that were not needed, by reason.
+    pub requests_saved: BTreeMap<String, u64>,
+    /// Attributes created.
+    pub attributes_created: u64,
+    /// Values left out because they do not fit their attribute's type.
+    pub conversions_failed: u64,
+    /// Records put into the dead letters, by reason.
+    pub dead_letters: BTreeMap<String, u64>,
+}
+
+impl SinkSummary {
+    /// Calls of all kinds.
+    pub fn all_calls(&self) -> u64 {
+        self.calls.values().sum()
+    }
+
+    /// Records put into the dead letters, for whatever reason.
+    pub fn all_dead_letters(&self) -> u64 {
+        self.dead_letters.values().sum()
+    }
+}
+
+fn count(family: &Counters, labels: &[(&'static str, &str)], by: u64) {
+    let labels: Labels = labels
+        .iter()
+        .map(|(key, value)| (*key, (*value).to_owned()))
+        .collect();
+    family.get_or_create(&labels).inc_by(by);
+}
