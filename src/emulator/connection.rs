@@ -1,0 +1,124 @@
+//! A TCP listener whose connections can be cut off in the middle of an exchange, as a broken
+//! network does it. Knows nothing of HTTP.
+//!
+//! Invariant: once cut, a connection sends not one more byte, and its peer sees a reset.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Cuts the connection it came from.
+#[derive(Debug, Clone)]
+pub(super) struct Scissors(Arc<AtomicBool>);
+
+impl Scissors {
+    /// From now on nothing gets through; the next write resets the connection.
+    pub(super) fn cut(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Connected<IncomingStream<'_, CuttableListener>> for Scissors {
+    fn connect_info(stream: IncomingStream<'_, CuttableListener>) -> Self {
+        Self(Arc::clone(&stream.io().cut))
+    }
+}
+
+/// Accepts connections that can be cut.
+#[derive(Debug)]
+pub(super) struct CuttableListener(pub(super) TcpListener);
+
+impl Listener for CuttableListener {
+    type Io = CuttableStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        let (stream, peer) = Listener::accept(&mut self.0).await;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "emulator: cannot set TCP_NODELAY");
+        }
+        (
+            CuttableStream {
+                stream,
+                cut: Arc::new(AtomicBool::new(false)),
+            },
+            peer,
+        )
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// A connection that can be cut.
+#[derive(Debug)]
+pub(super) struct CuttableStream {
+    stream: TcpStream,
+    /// Shared with the `Scissors` that the request's handler holds.
+    cut: Arc<AtomicBool>,
+}
+
+impl CuttableStream {
+    /// With a zero linger, dropping the socket sends a reset instead of a polite end.
+    fn check(&self) -> io::Result<()> {
+        if !self.cut.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.stream.set_zero_linger()?;
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+impl AsyncRead for CuttableStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check()?;
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for CuttableStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,276 @@
+//! The eight value types, and how a JSON value fits them: `check` is strict and serves custom
+//! attributes, `convert` is forgiving and serves event properties. Not the storage of either.
+//!
+//! Invariant: what either returns comes back from the API unchanged.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde_json::{Value, json};
+
+use super::reply::{NOT_A_STRING, NOT_AN_INTEGER, too_long};
+
+/// The longest text value of a custom attribute or an event property, in characters.
+pub(super) const MAX_TEXT: usize = 255;
+
+/// The type of a custom attribute or an event property.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ValueType {
+    Boolean,
+    Date,
+    Datetime,
+    Fixed,
+    Float,
+    Integer,
+    Json,
+    String,
+}
+
+impl ValueType {
+    const NAMES: [(&'static str, Self); 8] = [
+        ("boolean", Self::Boolean),
+        ("date", Self::Date),
+        ("datetime", Self::Datetime),
+        ("fixed", Self::Fixed),
+        ("float", Self::Float),
+        ("integer", Self::Integer),
+        ("json", Self::Json),
+        ("string", Self::String),
+    ];
+
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        Self::NAMES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, found)| *found)
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        Self::NAMES
+            .iter()
+            .find(|(_, known)| *known == self)
+            .map(|(name, _)| *name)
+            .expect("every variant is in the table")
+    }
+}
+
+/// What a value of a custom attribute must obey.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) value_type: ValueType,
+    /// The allowed values of a `fixed` attribute.
+    pub(super) choices: Vec<String>,
+    /// Whether a `fixed` attribute holds several of them.
+    pub(super) multiple: bool,
+}
+
+/// Takes a value only if it already has the attribute's type; the message says what is wanted.
+pub(super) fn check(value: &Value, rule: &Rule) -> Result<Value, String> {
+    match rule.value_type {
+        ValueType::Boolean if value.is_boolean() => Ok(value.clone()),
+        ValueType::Boolean => Err("Must be a valid boolean.".into()),
+        ValueType::Integer if value.is_i64() => Ok(value.clone()),
+        ValueType::Integer => Err(NOT_AN_INTEGER.into()),
+        ValueType::Float if value.is_number() => Ok(value.clone()),
+        ValueType::Float => Err("A valid number is required.".into()),
+        ValueType::Json => Ok(value.clone()),
+        ValueType::Fixed => check_choice(value, rule),
+        ValueType::String => {
+            let text = value.as_str().ok_or(NOT_A_STRING)?;
+            if text.chars().count() > MAX_TEXT {
+                return Err(too_long(MAX_TEXT));
+            }
+            Ok(value.clone())
+        }
+        ValueType::Date => value
+            .as_str()
+            .filter(|text| text.len() == 10)
+            .and_then(|text| text.parse::<Date>().ok())
+            .map(|date| json!(date.to_string()))
+            .ok_or_else(|| "Date has wrong format. Use this format instead: YYYY-MM-DD.".into()),
+        ValueType::Datetime => value
+            .as_str()
+            .and_then(micros_of)
+            .map(|micros| json!(iso(micros)))
+            .ok_or_else(|| DATETIME_FORMAT.into()),
+    }
+}
+
+/// DRF's message for a time that is not ISO 8601 with an offset.
+pub(super) const DATETIME_FORMAT: &str = "Datetime has wrong format. Use one of these formats \
+     instead: YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z].";
+
+fn check_choice(value: &Value, rule: &Rule) -> Result<Value, String> {
+    let picked: Vec<&str> = match value {
+        Value::String(text) => vec![text.as_str()],
+        Value::Array(items) => items
+            .iter()
+            .map(|item| item.as_str().ok_or(NOT_A_STRING))
+            .collect::<Result<_, _>>()?,
+        _ => return Err(NOT_A_STRING.into()),
+    };
+    for choice in &picked {
+        if !rule.choices.iter().any(|known| known == choice) {
+            return Err(format!("\"{choice}\" is not a valid choice."));
+        }
+    }
+    match (rule.multiple, picked.as_slice()) {
+        (true, _) => Ok(json!(picked)),
+        (false, [one]) => Ok(json!(one)),
+        (false, _) => Err("Exactly one choice is allowed.".into()),
+    }
+}
+
+/// Turns a flat value into the type if it can be read as such.
+pub(super) fn convert(value: &Value, value_type: ValueType) -> Option<Value> {
+    match value_type {
+        ValueType::Json => Some(value.clone()),
+        ValueType::String | ValueType::Fixed => as_text(value).map(Value::String),
+        ValueType::Boolean => as_bool(value).map(Value::Bool),
+        ValueType::Integer => as_integer(value).map(|number| json!(number)),
+        ValueType::Float => match value {
+            Value::Number(_) => Some(value.clone()),
+            Value::String(text) => text
+                .trim()
+                .parse::<f64>()
+                .ok()
+                .filter(|n| n.is_finite())
+                .map(|n| json!(n)),
+            _ => None,
+        },
+        ValueType::Date => as_micros(value)
+            .map(|micros| json!(&iso(micros)[..10]))
+            .or_else(|| {
+                let date = value.as_str()?.trim().parse::<Date>().ok()?;
+                Some(json!(date.to_string()))
+            }),
+        ValueType::Datetime => as_micros(value).map(|micros| json!(iso(micros))),
+    }
+}
+
+fn as_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+fn as_bool(value: &Value) -> Option<bool> {
+    match as_text(value)?.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn as_integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64().or_else(|| {
+            let float = number.as_f64()?;
+            (float.fract() == 0.0).then(|| format!("{float:.0}").parse().ok())?
+        }),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+fn as_micros(value: &Value) -> Option<i64> {
+    match value {
+        Value::String(text) => micros_of(text.trim()),
+        Value::Number(number) => seconds_to_micros(number.as_i64()?),
+        _ => None,
+    }
+}
+
+/// Reads ISO 8601 with an offset; microseconds since 1970.
+pub(super) fn micros_of(text: &str) -> Option<i64> {
+    text.parse::<Timestamp>()
+        .ok()
+        .map(Timestamp::as_microsecond)
+}
+
+/// UNIX seconds as microseconds, if the moment is between the years 1 and 9999.
+pub(super) fn seconds_to_micros(seconds: i64) -> Option<i64> {
+    let moment = Timestamp::from_second(seconds).ok()?;
+    (moment.as_second() > -62_135_596_800).then(|| moment.as_microsecond())
+}
+
+/// A moment as the API writes it: `2017-06-13T12:22:38.748397Z`.
+pub(super) fn iso(micros: i64) -> String {
+    match Timestamp::from_microsecond(micros) {
+        Ok(moment) => moment.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
+        Err(_) => micros.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_values_convert_or_go() {
+        // A property's value arrives in its definition's type, or not at all.
+        let rows = [
+            (json!(12), ValueType::String, Some(json!("12"))),
+            (json!(true), ValueType::String, Some(json!("true"))),
+            (json!([1]), ValueType::String, None),
+            (json!(" 12 "), ValueType::Integer, Some(json!(12))),
+            (json!(12.0), ValueType::Integer, Some(json!(12))),
+            (json!(12.5), ValueType::Integer, None),
+            (json!("x"), ValueType::Integer, None),
+            (json!("1.5"), ValueType::Float, Some(json!(1.5))),
+            (json!("nan"), ValueType::Float, None),
+            (json!("TRUE"), ValueType::Boolean, Some(json!(true))),
+            (json!(0), ValueType::Boolean, Some(json!(false))),
+            (json!("yes"), ValueType::Boolean, None),
+            (
+                json!("2026-01-02"),
+                ValueType::Date,
+                Some(json!("2026-01-02")),
+            ),
+            (
+                json!("2026-01-02T23:00:00Z"),
+                ValueType::Date,
+                Some(json!("2026-01-02")),
+            ),
+            (
+                json!(0),
+                ValueType::Datetime,
+                Some(json!("1970-01-01T00:00:00.000000Z")),
+            ),
+            (json!("2026-01-02"), ValueType::Datetime, None),
+        ];
+        for (value, value_type, wanted) in rows {
+            assert_eq!(
+                convert(&value, value_type),
+                wanted,
+                "{value} as {}",
+                value_type.as_str()
+            );
+        }
+    }
+
+    #[test]
+    fn attribute_values_must_have_their_type() {
+        // A custom attribute takes no value of another type, so that a client's slip shows.
+        let rule = |value_type| Rule {
+            value_type,
+            choices: vec!["a".into()],
+            multiple: false,
+        };
+        assert!(check(&json!("12"), &rule(ValueType::Integer)).is_err());
+        assert!(check(&json!(12), &rule(ValueType::String)).is_err());
+        assert!(check(&json!("2026-1-2"), &rule(ValueType::Date)).is_err());
+        assert!(check(&json!("2026-01-02T03:04:05"), &rule(ValueType::Datetime)).is_err());
+        assert_eq!(
+            check(&json!(["a"]), &rule(ValueType::Fixed)),
+            Ok(json!("a"))
+        );
+        assert!(check(&json!("b"), &rule(ValueType::Fixed)).is_err());
+        let many = Rule {
+            multiple: true,
+            ..rule(ValueType::Fixed)
+        };
+        assert_eq!(check(&json!("a"), &many), Ok(json!(["a"])));
+    }
+}
