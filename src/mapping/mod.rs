@@ -1,1 +1,244 @@
-//! mapping
+//! The mapping: from a record's bytes to the calls it means.
+//!
+//! A mapping table is compiled once into a [`Plan`]: a trie of every path any rule reads, and a
+//! program for every field. A record is then passed over once; values that are only moved from one
+//! place to another stay slices of the record's text. Not here: reading the table from a file
+//! (`config`), and what a call does at User.com (`plan`, `usercom`).
+//!
+//! Invariant: mapping is a pure function of the table, the record and its metadata. It knows no
+//! clock, does no I/O, and no input makes it panic or exhausts the stack.
+//!
+//! What the mapping table leaves open is decided like this:
+//!
+//! * Null is the same as missing, everywhere. Of a key given twice the last one counts.
+//! * `when` of a rule with `foreach` is asked of each element, and a rule has fired when it made a
+//!   call: an array without fitting elements leaves the record to later rules.
+//! * `default` fills whatever is missing at the end, also where a conversion failed (which is
+//!   counted all the same). A failed step of a `required` field is a fault.
+//! * Ids and names may be numbers or booleans; they are taken as written. Empty ones are missing.
+//! * A nested target (`traits.address.city`) is laid over a spread's object of that name.
+
+mod compile;
+mod condition;
+mod convert;
+mod datum;
+mod env;
+mod explain;
+mod fault;
+mod field;
+mod fields;
+mod functions;
+mod json;
+mod number;
+mod object;
+mod path;
+mod preset;
+mod rule;
+mod template;
+mod timestamp;
+mod trie;
+
+pub use explain::{Explained, RuleTrace};
+pub use fault::{Loss, MapStats, RecordFault, RecordFaultCode};
+
+use crate::call::Call;
+use crate::config::fault::{ConfigPath, Fault};
+use crate::config::mapping as table;
+use crate::config::sink::Preset;
+use explain::{Silent, Trace, Watch};
+use rule::{Fired, Rule};
+use trie::{Slots, Trie};
+
+/// A compiled mapping table.
+#[derive(Debug)]
+pub struct Plan {
+    rules: Vec<Rule>,
+    record: Trie,
+    meta: Trie,
+    preset: Option<Preset>,
+}
+
+/// One record, as the mapping sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'r> {
+    /// The record's JSON text.
+    pub body: &'r [u8],
+    /// A JSON object of what the transport knew, for `%` paths.
+    pub meta: Option<&'r [u8]>,
+}
+
+/// What a record became.
+#[derive(Debug, Default, PartialEq)]
+pub struct Mapped<'r> {
+    /// The calls, in the order of the rules and, within one, of the elements.
+    pub calls: Vec<MappedCall<'r>>,
+    /// Whether any rule, or the preset, took the record.
+    pub matched: bool,
+    /// What was left out.
+    pub stats: MapStats,
+}
+
+/// One call and where it came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MappedCall<'r> {
+    /// The call.
+    pub call: Call<'r>,
+    /// The rule that made it.
+    pub rule: RuleId,
+    /// Which element of the rule's `foreach` array, or of the preset's batch, counted from 0.
+    pub element: u32,
+}
+
+/// A rule of a plan, by its place in the table; the preset comes behind the last rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleId(pub usize);
+
+impl Plan {
+    /// Compiles a mapping table.
+    ///
+    /// `at` is the path of the sink in the file, `sinks.crm`; faults point below it.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the table, with codes `E0201` to `E0219`.
+    pub fn compile(
+        at: &ConfigPath,
+        rules: &[table::Rule],
+        preset: Option<Preset>,
+    ) -> Result<Self, Vec<Fault>> {
+        let compiled = compile::compile(at, rules, preset)?;
+        Ok(Self {
+            rules: compiled.rules,
+            record: compiled.record,
+            meta: compiled.meta,
+            preset,
+        })
+    }
+
+    /// The name of a rule of this plan.
+    pub fn rule_name(&self, rule: RuleId) -> &str {
+        match self.rules.get(rule.0) {
+            Some(rule) => &rule.name,
+            None => preset::NAME,
+        }
+    }
+
+    /// Maps a record.
+    ///
+    /// # Errors
+    ///
+    /// Why the record belongs into the dead letters: it is no JSON, or a rule that fired could not
+    /// make its call. None of its calls are to be sent then.
+    pub fn map<'r>(&self, input: Input<'r>) -> Result<Mapped<'r>, RecordFault> {
+        self.run(input, &mut Silent)
+    }
+
+    /// Maps a record and says of every rule why it fired or did not.
+    pub fn explain<'r>(&self, input: Input<'r>) -> Explained<'r> {
+        let mut trace = Trace::default();
+        let result = self.run(input, &mut trace);
+        let mut rules = trace.rules;
+        if let Err(fault) = &result {
+            let untried = rules.len()..self.rules.len() + usize::from(self.preset.is_some());
+            rules.extend(untried.enumerate().map(|(n, id)| {
+                let name = self.rule_name(RuleId(id)).to_owned();
+                let why = match fault.rule {
+                    Some(_) if n == 0 => format!("failed: {fault}"),
+                    _ => "not tried: the record goes to the dead letters".to_owned(),
+                };
+                RuleTrace {
+                    name,
+                    fired: false,
+                    why,
+                }
+            }));
+        }
+        Explained { rules, result }
+    }
+
+    fn run<'r>(
+        &self,
+        input: Input<'r>,
+        watch: &mut impl Watch,
+    ) -> Result<Mapped<'r>, RecordFault> {
+        let body = text(input.body, "record")?;
+        let mut mapped = Mapped::default();
+        if !self.rules.is_empty() || self.preset.is_none() {
+            let record = fill(&self.record, body, "record")?;
+            let meta = self.fill_meta(input.meta)?;
+            self.run_rules(&record, &meta, &mut mapped, watch)?;
+        }
+        if self.preset.is_some() {
+            self.run_preset(body, &mut mapped, watch)?;
+        }
+        Ok(mapped)
+    }
+
+    fn fill_meta<'r>(&self, meta: Option<&'r [u8]>) -> Result<Slots<'r>, RecordFault> {
+        match meta {
+            Some(meta) if !self.meta.is_empty() => {
+                fill(&self.meta, text(meta, "metadata")?, "metadata")
+            }
+            _ => Ok(Slots::new()),
+        }
+    }
+
+    fn run_rules<'r>(
+        &self,
+        record: &Slots<'r>,
+        meta: &Slots<'r>,
+        mapped: &mut Mapped<'r>,
+        watch: &mut impl Watch,
+    ) -> Result<(), RecordFault> {
+        let mut stopped_by = None;
+        for (n, rule) in self.rules.iter().enumerate() {
+            if let Some(stop) = stopped_by {
+                watch.skipped(&rule.name, || format!("stopped by rule `{stop}`"));
+                continue;
+            }
+            let before = mapped.calls.len();
+            let fired = rule.run(RuleId(n), record, meta, mapped, watch)?;
+            watch.rule(&rule.name, mapped.calls.len() - before);
+            if fired == Fired::Yes {
+                mapped.matched = true;
+                stopped_by = rule.stop.then_some(&rule.name);
+            }
+        }
+        Ok(())
+    }
+
+    fn run_preset<'r>(
+        &self,
+        body: &'r str,
+        mapped: &mut Mapped<'r>,
+        watch: &mut impl Watch,
+    ) -> Result<(), RecordFault> {
+        if mapped.matched {
+            watch.skipped(preset::NAME, || "a rule took the record".to_owned());
+            return Ok(());
+        }
+        preset::run(body, RuleId(self.rules.len()), mapped, watch)?;
+        watch.rule(preset::NAME, mapped.calls.len());
+        Ok(())
+    }
+}
+
+fn text<'r>(bytes: &'r [u8], what: &str) -> Result<&'r str, RecordFault> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        RecordFault::new(
+            RecordFaultCode::InvalidUtf8,
+            format!("the {what} is not UTF-8 from byte {} on", error.valid_up_to()),
+        )
+    })
+}
+
+fn fill<'r>(trie: &Trie, text: &'r str, what: &str) -> Result<Slots<'r>, RecordFault> {
+    trie.fill(text).map_err(|error| not_json(&error, what))
+}
+
+fn not_json(error: &serde_json::Error, what: &str) -> RecordFault {
+    RecordFault::new(
+        RecordFaultCode::InvalidJson,
+        format!("the {what} is not valid JSON: {error}"),
+    )
+}

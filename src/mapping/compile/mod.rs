@@ -1,0 +1,356 @@
+//! From the mapping table as it is written to rules that run, or to every fault it has.
+//!
+//! Invariant: compiling never stops at the first fault; what could not be compiled is left out,
+//! and where there is any fault there is no plan.
+//!
+//! | code | fault |
+//! |---|---|
+//! | E0201 | a path with a mistake in it |
+//! | E0202 | text where a path belongs |
+//! | E0203 | `^` where there is no element |
+//! | E0204 | unknown target |
+//! | E0205 | target of another call |
+//! | E0206 | a field, or a case, without a source |
+//! | E0207 | more than one source |
+//! | E0208 | settings that contradict each other or do nothing |
+//! | E0209 | bad regular expression |
+//! | E0210 | bad strptime format |
+//! | E0211 | bad template |
+//! | E0212 | bad condition |
+//! | E0213 | a rule, or a case, that can never come to its turn |
+//! | E0214 | a call without what it needs |
+//! | E0215 | a list where one value belongs |
+//! | E0216 | targets that overlap |
+//! | E0217 | two rules of one name |
+//! | E0218 | a literal that sets nothing or cannot be read |
+
+mod condition;
+mod field;
+mod scope;
+mod target;
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::path::{self, PathError};
+use super::rule::{CallProgram, Foreach, Moment, Rule};
+use super::trie::Trie;
+use crate::call::CallKind;
+use crate::config::fault::{ConfigPath, Fault, Target as Place};
+use crate::config::mapping as table;
+use crate::config::sink::Preset;
+use scope::Scopes;
+use target::{Slot, Target};
+
+/// The rules and the paths they read.
+pub(super) struct Compiled {
+    pub(super) rules: Vec<Rule>,
+    pub(super) record: Trie,
+    pub(super) meta: Trie,
+}
+
+/// Compiles the rules of one sink.
+pub(super) fn compile(
+    at: &ConfigPath,
+    rules: &[table::Rule],
+    preset: Option<Preset>,
+) -> Result<Compiled, Vec<Fault>> {
+    let mut compiler = Compiler::default();
+    let table = at.key("mapping");
+    let compiled: Vec<_> = rules
+        .iter()
+        .enumerate()
+        .filter_map(|(n, rule)| compiler.rule(&table.index(n), n, rule))
+        .collect();
+    compiler.names(&table, rules);
+    compiler.reach(at, rules, preset);
+    if !compiler.faults.is_empty() {
+        return Err(compiler.faults);
+    }
+    let (record, meta) = compiler.scopes.into_tries();
+    Ok(Compiled {
+        rules: compiled,
+        record,
+        meta,
+    })
+}
+
+#[derive(Default)]
+struct Compiler {
+    faults: Vec<Fault>,
+    scopes: Scopes,
+}
+
+/// A fault under construction: its code and message.
+struct Report {
+    code: &'static str,
+    message: String,
+    help: Option<String>,
+}
+
+fn report(code: &'static str, message: impl Into<String>) -> Report {
+    Report {
+        code,
+        message: message.into(),
+        help: None,
+    }
+}
+
+impl Report {
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl Compiler {
+    fn fault(&mut self, at: &ConfigPath, target: Place, report: Report) {
+        self.faults.push(Fault {
+            code: report.code,
+            path: at.clone(),
+            target,
+            message: report.message,
+            help: report.help,
+        });
+    }
+
+    fn value_fault(&mut self, at: &ConfigPath, report: Report) {
+        self.fault(at, Place::Value, report);
+    }
+
+    fn part_fault(&mut self, at: &ConfigPath, range: Range<usize>, report: Report) {
+        self.fault(at, Place::Part(range), report);
+    }
+
+    fn path_fault(&mut self, at: &ConfigPath, error: PathError) {
+        let code = if error.plain_text { "E0202" } else { "E0201" };
+        let (range, help) = (error.range, error.help);
+        let message = error.message;
+        self.part_fault(at, range, Report { code, message, help });
+    }
+
+    fn rule(&mut self, at: &ConfigPath, n: usize, rule: &table::Rule) -> Option<Rule> {
+        let foreach = rule
+            .foreach
+            .as_ref()
+            .map(|text| self.path(&at.key("foreach"), text));
+        if foreach.is_some() {
+            self.scopes.enter_foreach();
+        }
+        let when = rule
+            .when
+            .as_ref()
+            .map(|when| self.condition(&at.key("when"), when));
+        let call = self.call(at, rule);
+        let trie = foreach.is_some().then(|| self.scopes.leave_foreach());
+        let foreach = match (foreach, trie) {
+            (Some(path), Some(trie)) => Some(Foreach { path: path?, trie }),
+            _ => None,
+        };
+        Some(Rule {
+            name: name(rule, n).into(),
+            when: match when {
+                Some(when) => Some(when?),
+                None => None,
+            },
+            foreach,
+            stop: rule.stop,
+            call,
+        })
+    }
+
+    fn call(&mut self, at: &ConfigPath, rule: &table::Rule) -> CallProgram {
+        let mut call = CallProgram {
+            kind: rule.call,
+            user_id: None,
+            anonymous_id: None,
+            message_id: None,
+            timestamp: None,
+            name: None,
+            category: None,
+            group_id: None,
+            fields: Default::default(),
+            context: Default::default(),
+        };
+        let mut seen = target::Seen::default();
+        let fields_at = at.key("fields");
+        for (key, value) in &rule.fields {
+            let at = fields_at.key(key);
+            let Some(target) = self.target(&at, rule.call, key) else {
+                // The value's own faults are told all the same.
+                self.field_list(&at, key, value);
+                continue;
+            };
+            if let Some(report) = seen.add(key, &target) {
+                self.fault(&at, Place::Key, report);
+            }
+            self.assign(&mut call, &at, key, target, value);
+        }
+        self.needs(at, rule);
+        call
+    }
+
+    fn assign(
+        &mut self,
+        call: &mut CallProgram,
+        at: &ConfigPath,
+        key: &str,
+        target: Target,
+        value: &table::FieldValue,
+    ) {
+        let slot = match target {
+            Target::Field(slot, place) => {
+                let object = match slot {
+                    Slot::Context => &mut call.context,
+                    _ => &mut call.fields,
+                };
+                self.object_field(object, at, key, place, value);
+                return;
+            }
+            Target::Timestamp => {
+                call.timestamp = self.moment(at, key, value);
+                return;
+            }
+            Target::UserId => &mut call.user_id,
+            Target::AnonymousId => &mut call.anonymous_id,
+            Target::MessageId => &mut call.message_id,
+            Target::Name => &mut call.name,
+            Target::Category => &mut call.category,
+            Target::GroupId => &mut call.group_id,
+        };
+        *slot = self.one_field(at, key, value);
+    }
+
+    fn moment(&mut self, at: &ConfigPath, key: &str, value: &table::FieldValue) -> Option<Moment> {
+        // The call keeps a moment, not its text: the target itself does what `as` would.
+        let mut value = value.clone();
+        let mut format = None;
+        if let table::FieldValue::Spec(spec) = &mut value
+            && matches!(spec.as_type, None | Some(table::TargetType::Timestamp))
+        {
+            spec.as_type = None;
+            format = spec.format.take();
+            self.check_moment(at, spec, format.as_deref());
+        }
+        let field = self.one_field(at, key, &value)?;
+        Some(Moment {
+            field,
+            format: format.map(Into::into),
+        })
+    }
+
+    /// What a call cannot do without.
+    fn needs(&mut self, at: &ConfigPath, rule: &table::Rule) {
+        let has = |key: &str| rule.fields.contains_key(key);
+        let at = at.key("fields");
+        if !has("user_id") && !has("anonymous_id") {
+            self.value_fault(
+                &at,
+                report("E0214", format!("a {} call needs `user_id` or `anonymous_id`", rule.call))
+                    .help("set `user_id` to the path of the customer's own id of the user"),
+            );
+        }
+        let lacks = match rule.call {
+            CallKind::Track if !has("event") => "event",
+            CallKind::Group if !has("group_id") => "group_id",
+            _ => return,
+        };
+        self.value_fault(
+            &at,
+            report("E0214", format!("a {} call needs `{lacks}`", rule.call)),
+        );
+    }
+
+    fn names(&mut self, table: &ConfigPath, rules: &[table::Rule]) {
+        let mut known: HashMap<String, usize> = HashMap::new();
+        for (n, rule) in rules.iter().enumerate() {
+            if let Some(first) = known.get(&name(rule, n)) {
+                let message = format!("rule {} has the name of rule {}", n + 1, first + 1);
+                let at = table.index(n).key("name");
+                self.value_fault(&at, report("E0217", message).help("give it a name of its own"));
+            } else {
+                known.insert(name(rule, n), n);
+            }
+        }
+    }
+
+    /// Rules, and a preset, that never come to their turn.
+    fn reach(&mut self, at: &ConfigPath, rules: &[table::Rule], preset: Option<Preset>) {
+        let always = |rule: &table::Rule| {
+            let asks = rule.when.as_ref().is_some_and(|when| !when.0.is_empty());
+            !asks && rule.foreach.is_none()
+        };
+        let stop = rules.iter().position(|rule| rule.stop && always(rule));
+        if let Some(stop) = stop {
+            let by = name(&rules[stop], stop);
+            for n in stop + 1..rules.len() {
+                let message = format!(
+                    "the rule `{}` can never fire: rule `{by}` takes every record and stops",
+                    name(&rules[n], n)
+                );
+                self.value_fault(
+                    &at.key("mapping").index(n),
+                    report("E0213", message)
+                        .help(format!("give `{by}` a `when`, or move it to the end")),
+                );
+            }
+        }
+        if let (Some(n), Some(_)) = (rules.iter().position(always), preset) {
+            let by = name(&rules[n], n);
+            let message = format!("the preset can never fire: rule `{by}` takes every record");
+            self.value_fault(
+                &at.key("preset"),
+                report("E0213", message)
+                    .help(format!("give `{by}` a `when`, or take the preset out")),
+            );
+        }
+    }
+
+    /// Resolves a path.
+    fn path(&mut self, at: &ConfigPath, text: &str) -> Option<super::env::Ref> {
+        match path::parse(text) {
+            Ok(path) => self.resolve(at, text, &path, 0),
+            Err(error) => {
+                self.path_fault(at, error);
+                None
+            }
+        }
+    }
+
+    fn resolve(
+        &mut self,
+        at: &ConfigPath,
+        shown: &str,
+        path: &path::Path,
+        offset: usize,
+    ) -> Option<super::env::Ref> {
+        let found = self.scopes.resolve(shown, path);
+        if found.is_none() {
+            let message = format!("`{shown}` starts with `^`, but there is no element to leave");
+            let help = match shown.strip_prefix('^') {
+                Some(rest) => format!("write `{rest}`; `^` is for rules with `foreach`"),
+                None => "`^` is for rules with `foreach`".to_owned(),
+            };
+            self.part_fault(at, offset..offset + 1, report("E0203", message).help(help));
+        }
+        found
+    }
+}
+
+/// A rule's name.
+fn name(rule: &table::Rule, n: usize) -> String {
+    match &rule.name {
+        Some(name) => name.clone(),
+        None => format!("rule {}", n + 1),
+    }
+}
+
+/// The known word nearest to one that is not known.
+fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    known
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}

@@ -1,0 +1,209 @@
+//! Targets: the keys of `fields`, and which call takes which.
+
+use super::{Compiler, Report, nearest, report};
+use crate::call::CallKind;
+use crate::config::fault::{ConfigPath, Target as Place};
+use crate::mapping::path;
+
+/// What a field fills.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    UserId,
+    AnonymousId,
+    MessageId,
+    Timestamp,
+    /// `event` of a track, `name` of a page.
+    Name,
+    Category,
+    GroupId,
+    Field(Slot, Under),
+}
+
+/// Which object of a call a field is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slot {
+    Traits,
+    Properties,
+    Context,
+}
+
+/// Where in that object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Under {
+    /// All entries of the value.
+    Spread,
+    /// Under these keys.
+    Keys(Vec<String>),
+}
+
+impl Slot {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Traits => "traits",
+            Self::Properties => "properties",
+            Self::Context => "context",
+        }
+    }
+
+    /// The one a call has.
+    fn of(call: CallKind) -> Self {
+        match call {
+            CallKind::Identify | CallKind::Group => Self::Traits,
+            CallKind::Page | CallKind::Track => Self::Properties,
+        }
+    }
+}
+
+/// The plain targets of a call.
+fn plain(call: CallKind) -> &'static [&'static str] {
+    match call {
+        CallKind::Identify => &["user_id", "anonymous_id", "message_id", "timestamp"],
+        CallKind::Page => &[
+            "user_id",
+            "anonymous_id",
+            "message_id",
+            "timestamp",
+            "name",
+            "category",
+        ],
+        CallKind::Track => &["user_id", "anonymous_id", "message_id", "timestamp", "event"],
+        CallKind::Group => &["user_id", "anonymous_id", "message_id", "timestamp", "group_id"],
+    }
+}
+
+const CALLS: [CallKind; 4] = [
+    CallKind::Identify,
+    CallKind::Page,
+    CallKind::Track,
+    CallKind::Group,
+];
+
+impl Compiler {
+    /// Reads a target and checks that it fits the call.
+    pub(super) fn target(&mut self, at: &ConfigPath, call: CallKind, key: &str) -> Option<Target> {
+        match read(call, key) {
+            Ok(target) => Some(target),
+            Err(report) => {
+                self.fault(at, Place::Key, report);
+                None
+            }
+        }
+    }
+}
+
+fn read(call: CallKind, key: &str) -> Result<Target, Report> {
+    let takers: Vec<_> = CALLS
+        .into_iter()
+        .filter(|call| plain(*call).contains(&key))
+        .collect();
+    if takers.contains(&call) {
+        return Ok(match key {
+            "user_id" => Target::UserId,
+            "anonymous_id" => Target::AnonymousId,
+            "message_id" => Target::MessageId,
+            "timestamp" => Target::Timestamp,
+            "category" => Target::Category,
+            "group_id" => Target::GroupId,
+            _ => Target::Name,
+        });
+    }
+    if !takers.is_empty() {
+        return Err(misfit(call, key, &takers));
+    }
+    for slot in [Slot::Traits, Slot::Properties, Slot::Context] {
+        let rest = key
+            .strip_prefix(slot.name())
+            .and_then(|rest| rest.strip_prefix('.'));
+        let Some(rest) = rest else { continue };
+        if slot != Slot::Context && slot != Slot::of(call) {
+            let takers: Vec<_> = CALLS.into_iter().filter(|c| Slot::of(*c) == slot).collect();
+            let own = Slot::of(call).name();
+            return Err(misfit(call, key, &takers).help(format!("write `{own}.{rest}`")));
+        }
+        return place(key, rest).map(|place| Target::Field(slot, place));
+    }
+    Err(unknown(call, key))
+}
+
+/// Reads what stands behind `traits.`, or a key of `each`.
+pub(super) fn place(key: &str, rest: &str) -> Result<Under, Report> {
+    if rest == "*" {
+        return Ok(Under::Spread);
+    }
+    match path::parse_name(rest) {
+        Ok(keys) if keys.len() <= path::MAX_STEPS => Ok(Under::Keys(keys)),
+        Ok(_) => Err(report("E0204", format!("the target `{key}` is nested too deep"))),
+        Err(error) => {
+            let message = format!("the target `{key}` cannot be read: {}", error.message);
+            let help = "write a name with odd characters in quotes: traits.\"odd name\"";
+            Err(report("E0204", message).help(help))
+        }
+    }
+}
+
+fn misfit(call: CallKind, key: &str, takers: &[CallKind]) -> Report {
+    let takers: Vec<_> = takers.iter().map(|call| call.as_str()).collect();
+    report(
+        "E0205",
+        format!("`{key}` is a target of {}, not of {call}", takers.join(" and ")),
+    )
+}
+
+fn unknown(call: CallKind, key: &str) -> Report {
+    let own = Slot::of(call).name();
+    let unknown = report("E0204", format!("unknown target `{key}`"));
+    if key == own || key == "context" {
+        return unknown.help(format!("write `{key}.*` to take a whole object over"));
+    }
+    let known = plain(call).iter().copied();
+    let prefix = key.split_once('.').map(|(prefix, _)| prefix);
+    if let Some(prefix) = prefix
+        && let Some(slot) = nearest(prefix, [own, "context"])
+    {
+        let rest = &key[prefix.len()..];
+        return unknown.help(format!("did you mean `{slot}{rest}`?"));
+    }
+    let folded = snake(key);
+    match nearest(&folded, known) {
+        Some(near) if prefix.is_none() => unknown.help(format!("did you mean `{near}`?")),
+        _ => unknown.help(format!("write `{own}.{key}`, if it is one of the {own}")),
+    }
+}
+
+/// `userId` as `user_id`.
+fn snake(key: &str) -> String {
+    let mut out = String::new();
+    for c in key.chars() {
+        if c.is_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.extend(c.to_lowercase());
+    }
+    out
+}
+
+/// The targets of one rule so far.
+#[derive(Default)]
+pub(super) struct Seen(Vec<(String, Target)>);
+
+impl Seen {
+    /// Adds a target; reports one it overlaps with.
+    pub(super) fn add(&mut self, key: &str, target: &Target) -> Option<Report> {
+        let other = self.0.iter().find(|(_, other)| overlap(other, target));
+        let report = other.map(|(other, _)| {
+            report("E0216", format!("`{key}` and `{other}` fill the same place"))
+                .help("take one of them out")
+        });
+        self.0.push((key.to_owned(), target.clone()));
+        report
+    }
+}
+
+fn overlap(a: &Target, b: &Target) -> bool {
+    match (a, b) {
+        (Target::Field(a, Under::Keys(left)), Target::Field(b, Under::Keys(right))) => {
+            a == b && (left.starts_with(right) || right.starts_with(left))
+        }
+        _ => a == b,
+    }
+}

@@ -1,0 +1,184 @@
+//! The types of `as`: what converts to what, and what is a failure.
+//!
+//! A value never converts by losing something: 3.7 is no integer, a number beyond 64 bits is no
+//! integer either, an object is no text.
+
+use std::borrow::Cow;
+
+use super::datum::Datum;
+use super::functions;
+use super::json::{self, Kind};
+use super::number::Number;
+use super::timestamp;
+use crate::config::mapping::{Function, TargetType};
+
+/// Converts a value. `format` is the strptime format of timestamps.
+pub(super) fn convert<'a>(
+    to: TargetType,
+    format: Option<&str>,
+    datum: Datum<'a>,
+) -> Result<Option<Datum<'a>>, String> {
+    match to {
+        TargetType::String => string(datum),
+        TargetType::Integer => integer(datum),
+        TargetType::Float => float(datum),
+        TargetType::Boolean => boolean(datum),
+        TargetType::Timestamp => timestamp::of_datum(datum, format)
+            .map(|at| Some(Datum::Text(at.to_string().into()))),
+        TargetType::Json if datum.kind() == Kind::String => {
+            functions::apply(Function::ParseJson, datum)
+        }
+        TargetType::Json => Ok(Some(datum)),
+        TargetType::List if datum.kind() == Kind::Array => Ok(Some(datum)),
+        TargetType::List => Ok(Some(Datum::Json(
+            json::render_array([datum.into_raw()]).into(),
+        ))),
+    }
+}
+
+fn failure(datum: &Datum<'_>, wanted: &str) -> String {
+    format!("{} is {wanted}", datum.describe())
+}
+
+fn string(datum: Datum<'_>) -> Result<Option<Datum<'_>>, String> {
+    match datum.into_text() {
+        Ok(text) => Ok(Some(Datum::Text(text))),
+        Err(other) => Err(format!("{} is no text", other.kind().name())),
+    }
+}
+
+fn integer(datum: Datum<'_>) -> Result<Option<Datum<'_>>, String> {
+    let shown = || failure(&datum, "no whole number of 64 bits");
+    let whole = match datum.kind() {
+        Kind::Bool => Some(i128::from(is_true(&datum))),
+        Kind::Number | Kind::String => number(&datum).and_then(Number::whole),
+        _ => None,
+    };
+    let whole = whole.ok_or_else(shown)?;
+    Ok(Some(Datum::Json(whole.to_string().into())))
+}
+
+fn float(datum: Datum<'_>) -> Result<Option<Datum<'_>>, String> {
+    let value = match datum.kind() {
+        Kind::Bool => Some(f64::from(u8::from(is_true(&datum)))),
+        Kind::Number | Kind::String => number(&datum).map(as_float),
+        _ => None,
+    };
+    let Some(value) = value.filter(|v| v.is_finite()) else {
+        return Err(failure(&datum, "no number"));
+    };
+    if datum.kind() == Kind::Number {
+        // Already a number: its digits stay as they are.
+        return Ok(Some(datum));
+    }
+    let rendered = serde_json::Value::from(value).to_string();
+    Ok(Some(Datum::Json(rendered.into())))
+}
+
+fn boolean(datum: Datum<'_>) -> Result<Option<Datum<'_>>, String> {
+    let found = match datum.kind() {
+        Kind::Bool => return Ok(Some(datum)),
+        Kind::Number => match number(&datum).and_then(Number::whole) {
+            Some(0) => Some(false),
+            Some(1) => Some(true),
+            _ => None,
+        },
+        Kind::String => word(&datum).and_then(|word| truth(word.trim())),
+        _ => None,
+    };
+    let found = found.ok_or_else(|| failure(&datum, "neither true nor false"))?;
+    let rendered = if found { "true" } else { "false" };
+    Ok(Some(Datum::Json(Cow::Borrowed(rendered))))
+}
+
+fn truth(word: &str) -> Option<bool> {
+    const TRUE: [&str; 6] = ["true", "yes", "on", "1", "t", "y"];
+    const FALSE: [&str; 6] = ["false", "no", "off", "0", "f", "n"];
+    let is = |known: &&str| word.eq_ignore_ascii_case(known);
+    match (TRUE.iter().any(is), FALSE.iter().any(is)) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    }
+}
+
+fn is_true(datum: &Datum<'_>) -> bool {
+    matches!(datum, Datum::Json(raw) if raw == "true")
+}
+
+fn word<'d>(datum: &'d Datum<'_>) -> Option<Cow<'d, str>> {
+    match datum {
+        Datum::Text(text) => Some(Cow::Borrowed(text)),
+        Datum::Json(raw) => json::text(raw),
+        Datum::Object(_) => None,
+    }
+}
+
+/// The number a value or its text is. Words that Rust reads as numbers and people do not (`nan`,
+/// `infinity`) are none.
+fn number(datum: &Datum<'_>) -> Option<Number> {
+    let word = word(datum)?;
+    let word = word.trim();
+    let numeric = |b: u8| b.is_ascii_digit() || b"+-.eE".contains(&b);
+    if !word.bytes().all(numeric) {
+        return None;
+    }
+    Number::parse(word)
+}
+
+fn as_float(number: Number) -> f64 {
+    match number {
+        Number::Whole(whole) => whole as f64,
+        Number::Float(float) => float,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(to: TargetType, json: &'static str) -> Option<String> {
+        let datum = Datum::from_json(json).unwrap();
+        let made = convert(to, None, datum).ok()?;
+        made.map(|d| d.into_raw().into_owned())
+    }
+
+    #[test]
+    fn what_converts_to_what() {
+        // Every pair of type and input has one answer; `None` is a failure.
+        use TargetType::{Boolean, Float, Integer, Json, List, String, Timestamp};
+        for (to, input, output) in [
+            (String, "1.50", Some(r#""1.50""#)),
+            (String, "true", Some(r#""true""#)),
+            (String, "[1]", None),
+            (Integer, r#"" 42 ""#, Some("42")),
+            (Integer, "3.0", Some("3")),
+            (Integer, "1e3", Some("1000")),
+            (Integer, "3.7", None),
+            (Integer, "true", Some("1")),
+            (Integer, "18446744073709551615", Some("18446744073709551615")),
+            (Integer, "18446744073709551616", None),
+            (Integer, r#""""#, None),
+            (Float, r#""1.5""#, Some("1.5")),
+            (Float, "1.50", Some("1.50")),
+            (Float, "123456789012345678901234567890", Some("123456789012345678901234567890")),
+            (Float, r#""nan""#, None),
+            (Float, "1e999", None),
+            (Boolean, r#"" Yes""#, Some("true")),
+            (Boolean, r#""OFF""#, Some("false")),
+            (Boolean, "1.0", Some("true")),
+            (Boolean, "2", None),
+            (Boolean, "{}", None),
+            (Timestamp, "1767225600", Some(r#""2026-01-01T00:00:00Z""#)),
+            (Timestamp, "true", None),
+            (Json, r#""[1, 2]""#, Some("[1, 2]")),
+            (Json, r#""x""#, None),
+            (Json, "5", Some("5")),
+            (List, "5", Some("[5]")),
+            (List, "[5]", Some("[5]")),
+            (List, r#"{"a":1}"#, Some(r#"[{"a":1}]"#)),
+        ] {
+            assert_eq!(run(to, input).as_deref(), output, "{to:?} of {input}");
+        }
+    }
+}

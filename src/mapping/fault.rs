@@ -1,0 +1,162 @@
+//! Why a record cannot become calls, and what was lost on the way to those it became.
+
+use std::fmt;
+
+use super::RuleId;
+
+/// Why a record goes to the dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RecordFaultCode {
+    /// The body, or the metadata, is not one JSON value.
+    InvalidJson,
+    /// The body, or the metadata, is not UTF-8.
+    InvalidUtf8,
+    /// Something else stands where an object must.
+    NotAnObject,
+    /// A required field is missing.
+    MissingRequired,
+    /// A required field could not be converted.
+    ConversionFailed,
+    /// A call has neither `user_id` nor `anonymous_id`.
+    NoIdentity,
+    /// A group call has no `group_id`.
+    NoGroupId,
+    /// A track call has no `event`.
+    NoEvent,
+}
+
+impl RecordFaultCode {
+    /// A stable word, as metrics and dead letters carry it: `missing_required`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidJson => "invalid_json",
+            Self::InvalidUtf8 => "invalid_utf8",
+            Self::NotAnObject => "not_an_object",
+            Self::MissingRequired => "missing_required",
+            Self::ConversionFailed => "conversion_failed",
+            Self::NoIdentity => "no_identity",
+            Self::NoGroupId => "no_group_id",
+            Self::NoEvent => "no_event",
+        }
+    }
+}
+
+impl fmt::Display for RecordFaultCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why one record goes to the dead letters. Displays as one line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}{}{}{}: {reason}", Part("rule", .rule), Part("field", .field), Part("path", .path))]
+pub struct RecordFault {
+    /// What kind of reason it is.
+    pub code: RecordFaultCode,
+    /// The rule that met it; none where the record is no JSON.
+    pub rule: Option<String>,
+    /// The target that could not be filled.
+    pub field: Option<String>,
+    /// The path, or paths, it would have come from.
+    pub path: Option<String>,
+    /// What is wrong, in words, with the value where there is one. Control characters are escaped.
+    pub reason: String,
+}
+
+struct Part<'a>(&'static str, &'a Option<String>);
+
+impl fmt::Display for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            Some(value) => write!(f, ", {} `{}`", self.0, value.escape_debug()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl RecordFault {
+    pub(super) fn new(code: RecordFaultCode, reason: impl Into<String>) -> Self {
+        Self {
+            code,
+            rule: None,
+            field: None,
+            path: None,
+            reason: reason.into(),
+        }
+    }
+
+    pub(super) fn at(mut self, field: &str, path: Option<String>) -> Self {
+        // The innermost place says most.
+        self.field.get_or_insert_with(|| field.to_owned());
+        self.path = self.path.or(path);
+        self
+    }
+
+    /// Names the element it happened in; paths are relative to it.
+    pub(super) fn of_element(mut self, place: impl Fn() -> String) -> Self {
+        let place = place();
+        self.path = Some(match self.path {
+            Some(path) => format!("{path} of {place}"),
+            None => place,
+        });
+        self
+    }
+
+    pub(super) fn in_rule(mut self, rule: &str) -> Self {
+        self.rule.get_or_insert_with(|| rule.to_owned());
+        self
+    }
+}
+
+/// What was left out while a record was mapped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MapStats {
+    /// Values left out because a step did not apply to them or could not convert them.
+    pub conversions_failed: u32,
+    /// Values left out because `map` has no entry for them and no `map_default` is given.
+    pub map_misses: u32,
+    /// `foreach` paths that led to something that is no array.
+    pub not_arrays: u32,
+    /// Elements of a preset's batch whose type makes no call.
+    pub elements_unmatched: u32,
+    /// Which values were left out, for a log line: at most the first [`MapStats::MOST_LOSSES`].
+    pub losses: Vec<Loss>,
+}
+
+impl MapStats {
+    /// How many losses are described; the counters count them all.
+    pub const MOST_LOSSES: usize = 16;
+
+    pub(super) fn lose(&mut self, rule: RuleId, field: &str, why: LossKind, reason: String) {
+        match why {
+            LossKind::Conversion => self.conversions_failed += 1,
+            LossKind::MapMiss => self.map_misses += 1,
+            LossKind::NotAnArray => self.not_arrays += 1,
+        }
+        if self.losses.len() < Self::MOST_LOSSES {
+            self.losses.push(Loss {
+                rule,
+                field: field.to_owned(),
+                reason,
+            });
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LossKind {
+    Conversion,
+    MapMiss,
+    NotAnArray,
+}
+
+/// One value that was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// The rule.
+    pub rule: RuleId,
+    /// The target, as the mapping table writes it.
+    pub field: String,
+    /// Why, in words. Holds an excerpt of the value, escaped and cut.
+    pub reason: String,
+}

@@ -1,0 +1,257 @@
+//! JSON text, taken apart without a tree: kinds, texts, entries of objects, elements of arrays.
+//!
+//! Everything here works on text already known to be valid JSON, and looks one level deep only:
+//! what lies deeper is skipped, never walked, so nesting costs no stack.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::fields::FieldSet;
+use crate::call::{Fields, Json};
+
+/// What a JSON value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Null,
+    Bool,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+impl Kind {
+    /// The kind of the value a trimmed JSON text holds.
+    pub(super) fn of(raw: &str) -> Self {
+        match raw.as_bytes().first() {
+            Some(b'"') => Self::String,
+            Some(b'{') => Self::Object,
+            Some(b'[') => Self::Array,
+            Some(b't' | b'f') => Self::Bool,
+            Some(b'n') | None => Self::Null,
+            Some(_) => Self::Number,
+        }
+    }
+
+    /// With its article, for messages.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool => "a boolean",
+            Self::Number => "a number",
+            Self::String => "a string",
+            Self::Array => "an array",
+            Self::Object => "an object",
+        }
+    }
+}
+
+/// The text of a string, unescaped. Half of a surrogate pair, which JSON's grammar allows and
+/// Unicode does not, becomes the replacement character.
+pub(super) fn unescape(raw: &str) -> Cow<'_, str> {
+    let inner = raw
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(raw);
+    if !inner.as_bytes().contains(&b'\\') {
+        return Cow::Borrowed(inner);
+    }
+    let mut de = serde_json::Deserializer::from_str(raw);
+    match de.deserialize_bytes(NameVisitor) {
+        Ok(name) => name,
+        Err(_) => Cow::Borrowed(inner),
+    }
+}
+
+/// The text of a scalar: a string's own, a number's or boolean's as written.
+pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
+    match Kind::of(raw) {
+        Kind::String => Some(unescape(raw)),
+        Kind::Number | Kind::Bool => Some(Cow::Borrowed(raw)),
+        Kind::Null | Kind::Array | Kind::Object => None,
+    }
+}
+
+/// Appends a string as JSON.
+pub(super) fn write_string(out: &mut String, text: &str) {
+    if text
+        .bytes()
+        .all(|b| b >= 0x20 && b != b'"' && b != b'\\')
+    {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::Value::from(text).to_string());
+    }
+}
+
+/// Renders an object.
+pub(super) fn render_object(fields: &Fields<'_>) -> String {
+    let size = fields
+        .iter()
+        .map(|(name, value)| name.len() + value.as_str().len() + 4)
+        .sum::<usize>();
+    let mut out = String::with_capacity(size + 2);
+    out.push('{');
+    for (n, (name, value)) in fields.iter().enumerate() {
+        if n > 0 {
+            out.push(',');
+        }
+        write_string(&mut out, name);
+        out.push(':');
+        out.push_str(value.as_str());
+    }
+    out.push('}');
+    out
+}
+
+/// Renders an array of values already rendered.
+pub(super) fn render_array<S: AsRef<str>>(elements: impl IntoIterator<Item = S>) -> String {
+    let mut out = String::from("[");
+    for (n, element) in elements.into_iter().enumerate() {
+        if n > 0 {
+            out.push(',');
+        }
+        out.push_str(element.as_ref());
+    }
+    out.push(']');
+    out
+}
+
+/// The elements of an array; `None` where the value is none.
+pub(super) fn elements(raw: &str) -> Option<Vec<&str>> {
+    if Kind::of(raw) != Kind::Array {
+        return None;
+    }
+    let elements: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
+    Some(elements.into_iter().map(RawValue::get).collect())
+}
+
+/// The entries of an object, nulls included; of a name given twice the last one counts. `None`
+/// where the value is no object.
+pub(super) fn entries(raw: &str) -> Option<Fields<'_>> {
+    if Kind::of(raw) != Kind::Object {
+        return None;
+    }
+    let mut de = serde_json::Deserializer::from_str(raw);
+    de.deserialize_map(EntriesVisitor).ok()
+}
+
+/// Whether a text is one JSON value.
+pub(super) fn is_valid(text: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+/// Collects an object's entries as they stand.
+pub(super) struct EntriesVisitor;
+
+impl<'r> Visitor<'r> for EntriesVisitor {
+    type Value = Fields<'r>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'r>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut set = FieldSet::default();
+        while let Some(name) = map.next_key_seed(Name)? {
+            let raw: &'r RawValue = map.next_value()?;
+            set.insert(name, Json::trusted(raw.get()));
+        }
+        Ok(set.into_fields())
+    }
+
+    fn visit_seq<A: SeqAccess<'r>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        // Some languages render an empty map as an empty list.
+        if seq.next_element::<serde::de::IgnoredAny>()?.is_some() {
+            return Err(serde::de::Error::custom("an array stands where an object should"));
+        }
+        Ok(Vec::new())
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+}
+
+/// Reads an object's key, borrowed where it has no escapes.
+pub(super) struct Name;
+
+impl<'r> DeserializeSeed<'r> for Name {
+    type Value = Cow<'r, str>;
+
+    fn deserialize<D: serde::Deserializer<'r>>(self, d: D) -> Result<Self::Value, D::Error> {
+        // As bytes, because as text a lone surrogate would be an error.
+        d.deserialize_bytes(NameVisitor)
+    }
+}
+
+struct NameVisitor;
+
+impl<'r> Visitor<'r> for NameVisitor {
+    type Value = Cow<'r, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_bytes<E>(self, bytes: &'r [u8]) -> Result<Self::Value, E> {
+        Ok(String::from_utf8_lossy(bytes))
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(String::from_utf8_lossy(bytes).into_owned()))
+    }
+}
+
+/// A value for a message: escaped, and cut where it is long.
+pub(super) fn excerpt(raw: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut out: String = raw
+        .chars()
+        .take(LONGEST)
+        .flat_map(|c| {
+            let escaped: Box<dyn Iterator<Item = char>> = if c.is_control() {
+                Box::new(c.escape_unicode())
+            } else {
+                Box::new(std::iter::once(c))
+            };
+            escaped
+        })
+        .collect();
+    if raw.chars().nth(LONGEST).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_of_equal_names_counts() {
+        // Escaped spellings of one name are one name, and the later value replaces the earlier.
+        let fields = entries(r#"{"a.b":1,"x":null,"a\u002eb":2}"#).unwrap();
+        assert_eq!(render_object(&fields), r#"{"a.b":2,"x":null}"#);
+    }
+
+    #[test]
+    fn lone_surrogates_do_not_fail() {
+        // JSON's grammar allows half a surrogate pair; its text is readable all the same.
+        assert_eq!(unescape(r#""a\ud83d""#).chars().next(), Some('a'));
+        assert!(unescape(r#""a\ud83d""#).contains('\u{fffd}'));
+        assert_eq!(entries(r#"{"\ud83d":1}"#).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn names_are_escaped_when_rendered() {
+        // A name with quotes and control characters makes valid JSON.
+        let fields: Fields<'_> = vec![("a\"\n".into(), Json::trusted("1"))];
+        assert_eq!(render_object(&fields), r#"{"a\"\n":1}"#);
+    }
+}
