@@ -1,0 +1,292 @@
+//! The catalogue: which custom attributes User.com has, and the creation of those it lacks.
+//!
+//! Invariant: one attribute is created once, however many ops ask for it at the same time. A
+//! listing that was under way while an attribute was created does not make us forget it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ValueType;
+use crate::deliver::{Attempts, Reply, Transport};
+use crate::usercom::endpoint::{self, attributes as wire};
+use crate::usercom::keyed::KeyedLocks;
+use crate::usercom::outcome::{Failure, Probe};
+use crate::usercom::profile::limits::name_std;
+
+/// Pages of definitions read at most; beyond lies a server that never ends its list.
+const MAX_PAGES: usize = 1_000;
+/// How long a created attribute is believed in although a listing does not show it yet.
+const SETTLES: Duration = Duration::from_secs(60);
+
+/// Whose attribute it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Content {
+    /// A user's.
+    User,
+    /// A company's.
+    Company,
+}
+
+impl Content {
+    /// The name under which it is created.
+    pub(in crate::usercom) fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "clientuser",
+            Self::Company => "company",
+        }
+    }
+
+    /// Reads the name; old answers call a `clientuser` a `user`.
+    pub(in crate::usercom) fn parse(name: &str) -> Option<Self> {
+        match name {
+            "clientuser" | "user" => Some(Self::User),
+            "company" => Some(Self::Company),
+            _ => None,
+        }
+    }
+}
+
+/// A definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::usercom) struct Attribute {
+    /// The name people see.
+    pub(in crate::usercom) name: Box<str>,
+    /// The name in bodies.
+    pub(in crate::usercom) name_std: Box<str>,
+    /// Its type.
+    pub(in crate::usercom) value_type: ValueType,
+}
+
+/// What is known of a name.
+#[derive(Debug, Clone)]
+pub(in crate::usercom) enum Slot {
+    /// It is defined.
+    Known(Arc<Attribute>),
+    /// User.com refused to create it; asked again after the next reading.
+    Refused,
+}
+
+type Key = (Content, String);
+
+#[derive(Default)]
+struct Names {
+    slots: HashMap<Key, Slot>,
+    /// When we created what; forgotten once it has settled.
+    born: HashMap<Key, Instant>,
+    read_at: Option<Instant>,
+}
+
+/// The attributes of users and companies.
+pub(in crate::usercom) struct Catalogue {
+    names: RwLock<Names>,
+    refresh: Duration,
+    /// Held while the list is read.
+    reading: tokio::sync::Mutex<()>,
+    /// A lock for every attribute that is being created.
+    creating: KeyedLocks<Key>,
+}
+
+impl Catalogue {
+    /// An unread catalogue that is read anew every `refresh`.
+    pub(in crate::usercom) fn new(refresh: Duration) -> Self {
+        Self {
+            names: RwLock::default(),
+            refresh,
+            reading: tokio::sync::Mutex::default(),
+            creating: KeyedLocks::default(),
+        }
+    }
+
+    /// What is known of a name.
+    pub(in crate::usercom) fn get(&self, content: Content, name: &str) -> Option<Slot> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.slots.get(&(content, name_std(name))).cloned()
+    }
+
+    /// Reads the list if it was never read, or is too old and nobody else is reading it.
+    ///
+    /// # Errors
+    /// When the first reading fails. Later ones leave the old list standing.
+    pub(in crate::usercom) async fn ensure(
+        &self,
+        transport: &dyn Transport,
+        attempts: &mut Attempts,
+    ) -> Result<(), Failure> {
+        let asked = Instant::now();
+        match self.read_at() {
+            None => {
+                let _reading = self.reading.lock().await;
+                if self.read_at().is_none() {
+                    self.read(transport, attempts).await?;
+                }
+            }
+            Some(read_at) if asked.duration_since(read_at) >= self.refresh => {
+                let Ok(_reading) = self.reading.try_lock() else {
+                    return Ok(());
+                };
+                if self.read_at() == Some(read_at)
+                    && let Err(error) = self.read(transport, attempts).await
+                {
+                    tracing::warn!(%error, "the catalogue of attributes could not be read anew");
+                    self.write().read_at = Some(asked);
+                }
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Reads the list now; one reading serves all who asked before it began.
+    ///
+    /// # Errors
+    /// When the list cannot be read.
+    pub(in crate::usercom) async fn reread(
+        &self,
+        transport: &dyn Transport,
+        attempts: &mut Attempts,
+    ) -> Result<(), Failure> {
+        let asked = Instant::now();
+        let _reading = self.reading.lock().await;
+        // The time kept is that of a reading's beginning.
+        if self.read_at().is_some_and(|read_at| read_at > asked) {
+            return Ok(());
+        }
+        self.read(transport, attempts).await
+    }
+
+    /// Finds or creates an attribute of type `string`. `None` when User.com refuses it.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(in crate::usercom) async fn create(
+        &self,
+        content: Content,
+        name: &str,
+        transport: &dyn Transport,
+        attempts: &mut Attempts,
+        probe: &dyn Probe,
+    ) -> Result<Option<Arc<Attribute>>, Failure> {
+        let key = (content, name_std(name));
+        let _turn = self.creating.turn(key.clone()).await;
+        match self.get(content, name) {
+            Some(Slot::Known(attribute)) => Ok(Some(attribute)),
+            Some(Slot::Refused) => Ok(None),
+            None => {
+                self.create_alone(&key, name, transport, attempts, probe)
+                    .await
+            }
+        }
+    }
+
+    async fn create_alone(
+        &self,
+        key: &Key,
+        name: &str,
+        transport: &dyn Transport,
+        attempts: &mut Attempts,
+        probe: &dyn Probe,
+    ) -> Result<Option<Arc<Attribute>>, Failure> {
+        let reply = transport.send(&wire::create(name, key.0), attempts).await?;
+        if reply.is_success() {
+            let attribute = Arc::new(created(&reply, key, name));
+            let mut names = self.write();
+            let now = Instant::now();
+            for key in [key.clone(), (key.0, name_std(&attribute.name_std))] {
+                names
+                    .slots
+                    .insert(key.clone(), Slot::Known(Arc::clone(&attribute)));
+                names.born.insert(key, now);
+            }
+            drop(names);
+            probe.attribute_created(name);
+            return Ok(Some(attribute));
+        }
+        // Most likely somebody else was quicker: then it is in the list.
+        self.reread(transport, attempts).await?;
+        match self.get(key.0, name) {
+            Some(Slot::Known(attribute)) => Ok(Some(attribute)),
+            _ => {
+                let refused = Failure::refused("to create an attribute", &reply);
+                tracing::warn!(attribute = ?name, status = reply.status, error = ?refused, "attribute left out");
+                self.write().slots.insert(key.clone(), Slot::Refused);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads all pages. The caller holds `reading`.
+    async fn read(
+        &self,
+        transport: &dyn Transport,
+        attempts: &mut Attempts,
+    ) -> Result<(), Failure> {
+        let began = Instant::now();
+        let mut slots = HashMap::new();
+        let mut request = wire::list();
+        let mut asked = HashSet::new();
+        for page_number in 0..MAX_PAGES {
+            let reply = transport.send(&request, attempts).await?;
+            // The last page may name a next one that is not there.
+            if reply.status == 404 && page_number > 0 {
+                break;
+            }
+            if !reply.is_success() {
+                return Err(Failure::refused("to list its attributes", &reply));
+            }
+            let page = endpoint::page(&reply, &request.path);
+            for (content, attribute) in page.results.iter().filter_map(wire::definition) {
+                let attribute = Arc::new(attribute);
+                for name in [&attribute.name, &attribute.name_std] {
+                    slots.insert(
+                        (content, name_std(name)),
+                        Slot::Known(Arc::clone(&attribute)),
+                    );
+                }
+            }
+            match page.next {
+                Some(next) if asked.insert(next.clone()) => request = wire::list_page(next),
+                _ => break,
+            }
+        }
+        self.replace(slots, began);
+        Ok(())
+    }
+
+    fn replace(&self, slots: HashMap<Key, Slot>, began: Instant) {
+        let mut names = self.write();
+        names.born.retain(|_, born| *born + SETTLES > began);
+        let old = std::mem::replace(&mut names.slots, slots);
+        for (key, slot) in old {
+            if names.born.contains_key(&key) {
+                names.slots.entry(key).or_insert(slot);
+            }
+        }
+        names.read_at = Some(began);
+    }
+
+    fn read_at(&self) -> Option<Instant> {
+        self.names
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .read_at
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Names> {
+        self.names.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The definition a creation's answer holds; what it does not say is as we asked.
+fn created(reply: &Reply, key: &Key, name: &str) -> Attribute {
+    match wire::definition(&endpoint::json(reply)) {
+        Some((content, attribute)) if content == key.0 => attribute,
+        _ => Attribute {
+            name: name.into(),
+            name_std: key.1.as_str().into(),
+            value_type: ValueType::String,
+        },
+    }
+}

@@ -1,0 +1,328 @@
+//! One value to one type. Pure. What does not fit is an error, never a guess.
+
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::fmt::rfc2822;
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+use crate::call::Json;
+use crate::usercom::profile::limits::crop;
+
+/// Characters of a text value.
+pub(in crate::usercom) const TEXT: usize = 255;
+
+/// The types of attributes User.com has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ValueType {
+    /// `true` or `false`.
+    Boolean,
+    /// `YYYY-MM-DD`.
+    Date,
+    /// ISO 8601.
+    DateTime,
+    /// One or several of a list of choices.
+    Fixed {
+        /// The choices as declared; empty where the catalogue does not tell them.
+        choices: Vec<Box<str>>,
+        /// Whether several may be chosen.
+        many: Choice,
+    },
+    /// A number.
+    Float,
+    /// A whole number.
+    Integer,
+    /// Any JSON.
+    Json,
+    /// Text of up to 255 characters.
+    String,
+}
+
+/// How many of a list may be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// One.
+    One,
+    /// Any number.
+    Many,
+}
+
+impl ValueType {
+    /// Reads a type as the catalogue names it. A type unknown to us takes any JSON.
+    pub(in crate::usercom) fn parse(name: &str, choices: &Value, many: bool) -> Self {
+        match name {
+            "boolean" => Self::Boolean,
+            "date" => Self::Date,
+            "datetime" => Self::DateTime,
+            "fixed" => Self::Fixed {
+                choices: declared(choices),
+                many: if many { Choice::Many } else { Choice::One },
+            },
+            "float" => Self::Float,
+            "integer" => Self::Integer,
+            "string" => Self::String,
+            _ => Self::Json,
+        }
+    }
+}
+
+/// Choices are texts, or objects that hold one.
+fn declared(choices: &Value) -> Vec<Box<str>> {
+    let text = |choice: &Value| -> Option<Box<str>> {
+        let text = choice.as_str().or_else(|| {
+            ["value", "name"]
+                .iter()
+                .find_map(|key| choice.get(key)?.as_str())
+        })?;
+        Some(text.into())
+    };
+    choices
+        .as_array()
+        .map(|list| list.iter().filter_map(text).collect())
+        .unwrap_or_default()
+}
+
+/// Why a value does not fit a type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConversionError {
+    /// There is nothing to send.
+    #[error("null has no value")]
+    Null,
+    /// Not of the needed kind.
+    #[error("not {0}")]
+    Not(&'static str),
+    /// Not among the choices.
+    #[error("not one of the attribute's choices")]
+    NoChoice,
+}
+
+/// Converts a JSON value to an attribute's type; the answer is the JSON to send.
+///
+/// # Errors
+/// When the value has no equal in that type, or is not JSON.
+pub fn convert(json_text: &str, value_type: &ValueType) -> Result<Json<'static>, ConversionError> {
+    let value: Value = serde_json::from_str(json_text).map_err(|_| ConversionError::Not("JSON"))?;
+    if value.is_null() {
+        return Err(ConversionError::Null);
+    }
+    let out = match value_type {
+        ValueType::Boolean => boolean(&value)?.to_string(),
+        ValueType::Date => date(&value)?,
+        ValueType::DateTime => datetime(&value)?,
+        ValueType::Fixed { choices, many } => fixed(&value, choices, *many)?,
+        ValueType::Float => float(&value)?,
+        ValueType::Integer => integer(&value)?,
+        ValueType::Json => json_text.to_owned(),
+        ValueType::String => Value::from(crop(&as_text(json_text, &value), TEXT)).to_string(),
+    };
+    Ok(Json::trusted(out))
+}
+
+/// Whether conversion to `string` cuts the value.
+pub(in crate::usercom) fn overflows(json_text: &str) -> bool {
+    // Escapes only make JSON longer than the text it stands for.
+    json_text.len() > TEXT
+        && serde_json::from_str(json_text)
+            .is_ok_and(|value| as_text(json_text, &value).chars().count() > TEXT)
+}
+
+/// The text of a value: strings as they are, everything else as its JSON.
+fn as_text(json_text: &str, value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        _ => json_text.to_owned(),
+    }
+}
+
+/// What a word says of true and false.
+pub(in crate::usercom) fn truth(word: &str) -> Option<bool> {
+    let word = word.trim();
+    let is = |words: &[&str]| words.iter().any(|known| word.eq_ignore_ascii_case(known));
+    if is(&["true", "yes", "on", "1"]) {
+        Some(true)
+    } else if is(&["false", "no", "off", "0"]) {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+fn boolean(value: &Value) -> Result<bool, ConversionError> {
+    match value {
+        Value::Bool(truth) => Some(*truth),
+        Value::String(word) => truth(word),
+        Value::Number(number) if number.as_f64() == Some(1.0) => Some(true),
+        Value::Number(number) if number.as_f64() == Some(0.0) => Some(false),
+        _ => None,
+    }
+    .ok_or(ConversionError::Not("true or false"))
+}
+
+fn integer(value: &Value) -> Result<String, ConversionError> {
+    const NOT: ConversionError = ConversionError::Not("a whole number");
+    let text = match value {
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.trim().to_owned(),
+        _ => return Err(NOT),
+    };
+    if let Ok(whole) = text.parse::<i64>() {
+        return Ok(whole.to_string());
+    }
+    let number: f64 = text.parse().map_err(|_| NOT)?;
+    // Above 2^53 a float no longer tells whole numbers apart.
+    if number.fract() != 0.0 || number.abs() > 9_007_199_254_740_992.0 {
+        return Err(NOT);
+    }
+    // Adding zero turns -0 into 0.
+    Ok(format!("{:.0}", number + 0.0))
+}
+
+fn float(value: &Value) -> Result<String, ConversionError> {
+    const NOT: ConversionError = ConversionError::Not("a number");
+    match value {
+        Value::Number(number) => Ok(number.to_string()),
+        Value::String(text) => {
+            let text = text.trim();
+            if let Ok(whole) = text.parse::<i64>() {
+                return Ok(whole.to_string());
+            }
+            let number: f64 = text.parse().map_err(|_| NOT)?;
+            serde_json::Number::from_f64(number)
+                .map(|n| n.to_string())
+                .ok_or(NOT)
+        }
+        _ => Err(NOT),
+    }
+}
+
+/// A moment and the calendar date as it was written.
+pub(in crate::usercom) struct Moment {
+    pub(in crate::usercom) instant: Timestamp,
+    written: Date,
+}
+
+/// Reads a moment: RFC 3339, a date with or without a time (UTC), RFC 2822, or seconds, milli-,
+/// micro- or nanoseconds since 1970 by size.
+pub(in crate::usercom) fn moment(json_text: &str) -> Option<Moment> {
+    match serde_json::from_str(json_text).ok()? {
+        Value::Number(number) => epoch(&number.to_string()),
+        Value::String(text) => {
+            let text = text.trim();
+            written(text).or_else(|| epoch(text))
+        }
+        _ => None,
+    }
+}
+
+fn written(text: &str) -> Option<Moment> {
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        let written = text.parse::<Date>().ok();
+        return Some(Moment {
+            instant,
+            written: written.unwrap_or_else(|| utc(instant)),
+        });
+    }
+    let starts_with_date = text
+        .get(..4)
+        .is_some_and(|y| y.bytes().all(|b| b.is_ascii_digit()))
+        && text.as_bytes().get(4) == Some(&b'-');
+    if starts_with_date {
+        let civil = text.parse::<DateTime>().ok()?;
+        let instant = civil.to_zoned_datetime(TimeZone::UTC).ok()?.timestamp();
+        return Some(Moment {
+            instant,
+            written: civil.date(),
+        });
+    }
+    let zoned = rfc2822::parse(text).ok()?;
+    Some(Moment {
+        instant: zoned.timestamp(),
+        written: zoned.date(),
+    })
+}
+
+fn utc(instant: Timestamp) -> Date {
+    instant.to_zoned_datetime(TimeZone::UTC).date()
+}
+
+/// Below these, a number counts seconds, milliseconds, microseconds; above, nanoseconds.
+const SECONDS: i128 = 100_000_000_000;
+const MILLIS: i128 = SECONDS * 1_000;
+const MICROS: i128 = MILLIS * 1_000;
+
+fn epoch(text: &str) -> Option<Moment> {
+    let (whole, fraction) = match text.split_once('.') {
+        Some((whole, fraction)) => (whole, fraction),
+        None => (text, ""),
+    };
+    if fraction.len() > 18 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let whole_number: i64 = whole.parse().ok()?;
+    let (size, unit) = match i128::from(whole_number).abs() {
+        n if n < SECONDS => (1_000_000_000_i128, whole_number),
+        n if n < MILLIS => (1_000_000, whole_number),
+        n if n < MICROS => (1_000, whole_number),
+        _ => (1, whole_number),
+    };
+    let mut nanos = i128::from(unit) * size;
+    if !fraction.is_empty() {
+        let digits: i128 = fraction.parse().ok()?;
+        let scale = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
+        let part = digits * size / scale;
+        nanos += if whole.starts_with('-') { -part } else { part };
+    }
+    let instant = Timestamp::from_nanosecond(nanos).ok()?;
+    Some(Moment {
+        instant,
+        written: utc(instant),
+    })
+}
+
+fn date(value: &Value) -> Result<String, ConversionError> {
+    moment(&value.to_string())
+        .map(|moment| Value::from(moment.written.to_string()).to_string())
+        .ok_or(ConversionError::Not("a date"))
+}
+
+fn datetime(value: &Value) -> Result<String, ConversionError> {
+    let moment = moment(&value.to_string()).ok_or(ConversionError::Not("a date and time"))?;
+    let text = moment.instant.to_string();
+    Ok(Value::from(text.replace('Z', "+00:00")).to_string())
+}
+
+fn fixed(value: &Value, choices: &[Box<str>], many: Choice) -> Result<String, ConversionError> {
+    let choose = |value: &Value| -> Result<Value, ConversionError> {
+        let text = match value {
+            Value::String(text) => text.trim().to_owned(),
+            Value::Number(_) | Value::Bool(_) => value.to_string(),
+            _ => return Err(ConversionError::NoChoice),
+        };
+        if choices.is_empty() {
+            return Ok(Value::from(text));
+        }
+        let lower = text.to_lowercase();
+        choices
+            .iter()
+            .find(|choice| ***choice == *text)
+            .or_else(|| {
+                choices
+                    .iter()
+                    .find(|choice| choice.trim().to_lowercase() == lower)
+            })
+            .map(|choice| Value::from(&**choice))
+            .ok_or(ConversionError::NoChoice)
+    };
+    let chosen = match (value, many) {
+        (Value::Array(list), Choice::Many) => {
+            Value::Array(list.iter().map(choose).collect::<Result<_, _>>()?)
+        }
+        (Value::Array(list), Choice::One) => match list.as_slice() {
+            [only] => choose(only)?,
+            _ => return Err(ConversionError::NoChoice),
+        },
+        (single, Choice::Many) => Value::Array(vec![choose(single)?]),
+        (single, Choice::One) => choose(single)?,
+    };
+    Ok(chosen.to_string())
+}

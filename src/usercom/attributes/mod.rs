@@ -1,0 +1,9 @@
+//! Custom attributes: which there are, of which type, and what a value becomes under that type.
+
+mod catalogue;
+mod convert;
+
+pub(super) use catalogue::{Attribute, Catalogue, Content, Slot};
+pub(super) use convert::{moment, overflows, truth};
+
+pub use convert::{Choice, ConversionError, ValueType, convert};

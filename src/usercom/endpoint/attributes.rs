@@ -1,0 +1,55 @@
+//! Attribute definitions: list and create.
+
+use serde_json::Value;
+
+use super::{get, object, quoted, write};
+use crate::deliver::{Method, Repeat, Request};
+use crate::usercom::attributes::{Attribute, Content, ValueType};
+
+const PATH: &str = "attributes/";
+
+/// `GET attributes/`.
+pub(in crate::usercom) fn list() -> Request {
+    get(PATH, PATH.into())
+}
+
+/// `GET attributes/?…`, a page that `next` named.
+pub(in crate::usercom) fn list_page(path: String) -> Request {
+    get(PATH, path)
+}
+
+/// `POST attributes/` with type `string`. A repeat is refused as existing.
+pub(in crate::usercom) fn create(name: &str, content: Content) -> Request {
+    let (name, content) = (quoted(name), quoted(content.as_str()));
+    let body = object([
+        ("name", name.as_str()),
+        ("value_type", "\"string\""),
+        ("content_type", content.as_str()),
+    ]);
+    write(Method::Post, PATH, PATH.into(), body, Repeat::Safe)
+}
+
+/// Reads a definition; `None` for content that is neither a user nor a company.
+pub(in crate::usercom) fn definition(entry: &Value) -> Option<(Content, Attribute)> {
+    let content = Content::parse(entry["content_type"].as_str()?)?;
+    let name = entry["name"]
+        .as_str()
+        .or_else(|| entry["name_std"].as_str())?;
+    let name_std = match entry["name_std"].as_str() {
+        Some(name_std) if !name_std.is_empty() => name_std.to_owned(),
+        _ => crate::usercom::profile::limits::name_std(name),
+    };
+    let value_type = ValueType::parse(
+        entry["value_type"].as_str().unwrap_or_default(),
+        &entry["choices"],
+        entry["allow_multiple_choices"]
+            .as_bool()
+            .unwrap_or_default(),
+    );
+    let attribute = Attribute {
+        name: name.into(),
+        name_std: name_std.into(),
+        value_type,
+    };
+    Some((content, attribute))
+}

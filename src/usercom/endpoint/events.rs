@@ -1,0 +1,128 @@
+//! Events: one occurrence out, a user's history in.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{get, object, quoted, segment, write};
+use crate::deliver::{Method, Repeat, Request};
+use crate::plan::FieldSet;
+
+/// By which of its ids a user is named in a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::usercom) enum Whose<'a> {
+    /// The customer's own id, safe in a path.
+    OwnId(&'a str),
+    /// User.com's number.
+    Number(u64),
+}
+
+/// An event occurrence.
+pub(in crate::usercom) fn occurrence(
+    whose: Whose<'_>,
+    name: &str,
+    at: Option<Timestamp>,
+    data: &FieldSet,
+) -> Request {
+    let number = match whose {
+        Whose::Number(id) => Some(id.to_string()),
+        Whose::OwnId(_) => None,
+    };
+    let name = quoted(name);
+    let at = at.map(|at| at.as_second().to_string());
+    let data = (!data.is_empty()).then(|| object(data.0.iter().map(|f| (&*f.name, &*f.json))));
+    let entries = [
+        ("user_id", number.as_deref()),
+        ("name", Some(name.as_str())),
+        ("timestamp", at.as_deref()),
+        ("data", data.as_deref()),
+    ];
+    let body = object(
+        entries
+            .into_iter()
+            .filter_map(|(name, json)| Some((name, json?))),
+    );
+    let (route, path) = match whose {
+        Whose::Number(_) => ("events/", "events/".to_owned()),
+        Whose::OwnId(id) => (
+            "users-by-id/:id/events/",
+            format!("users-by-id/{}/events/", segment(id).unwrap_or_default()),
+        ),
+    };
+    write(Method::Post, route, path, body, Repeat::Counts)
+}
+
+/// A user's events.
+pub(in crate::usercom) fn history(whose: Whose<'_>) -> Request {
+    match whose {
+        Whose::OwnId(id) => get(
+            "users-by-id/:id/events/",
+            format!("users-by-id/{}/events/", segment(id).unwrap_or_default()),
+        ),
+        Whose::Number(id) => get("users/:id/events/", format!("users/{id}/events/")),
+    }
+}
+
+/// Whether an entry of the history is the occurrence that was sent. Values are compared as text,
+/// number, truth or moment: User.com converts them to the type of the event's attribute, and
+/// leaves out what it cannot convert.
+pub(in crate::usercom) fn is_same(
+    entry: &Value,
+    name: &str,
+    at: Option<Timestamp>,
+    data: &FieldSet,
+) -> bool {
+    let named = match (&entry["name"], &entry["event"]) {
+        (Value::String(text), _) | (_, Value::String(text)) => text == name,
+        (_, event) => event["name"].as_str() == Some(name),
+    };
+    let timed = at.is_none_or(|at| {
+        let seen = moment(&entry["timestamp"]).or_else(|| moment(&entry["created_at"]));
+        seen.is_some_and(|seen| seen.as_second() == at.as_second())
+    });
+    named
+        && timed
+        && data.0.iter().all(|field| {
+            let stored = match &entry["data"][&*field.name] {
+                Value::Null => &entry["data"][super::super::profile::limits::name_std(&field.name)],
+                stored => stored,
+            };
+            stored.is_null() || is_equal(stored, &field.json)
+        })
+}
+
+/// A moment as seconds, or as text.
+pub(in crate::usercom) fn moment(value: &Value) -> Option<Timestamp> {
+    let at = crate::usercom::attributes::moment(&value.to_string())?;
+    Some(at.instant)
+}
+
+fn is_equal(stored: &Value, sent: &str) -> bool {
+    let Ok(sent) = serde_json::from_str::<Value>(sent) else {
+        return false;
+    };
+    if *stored == sent {
+        return true;
+    }
+    let (a, b) = (plain(stored), plain(&sent));
+    if a.eq_ignore_ascii_case(&b) {
+        return true;
+    }
+    if let (Ok(a), Ok(b)) = (a.parse::<f64>(), b.parse::<f64>()) {
+        return a == b;
+    }
+    if let (Some(a), Some(b)) = (truth(&a), truth(&b)) {
+        return a == b;
+    }
+    matches!((moment(stored), moment(&sent)), (Some(a), Some(b)) if a == b)
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn truth(word: &str) -> Option<bool> {
+    crate::usercom::attributes::truth(word)
+}

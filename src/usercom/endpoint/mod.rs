@@ -1,0 +1,128 @@
+//! One file per family of endpoints: requests out of values, values out of replies.
+//!
+//! Not here: when to send what. Invariant: untrusted text reaches a path only through
+//! [`segment`], and every path ends in `/`.
+
+pub(super) mod attributes;
+pub(super) mod companies;
+pub(super) mod events;
+pub(super) mod site_views;
+pub(super) mod users;
+
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use url::Url;
+
+use crate::deliver::{Method, Repeat, Reply, Request};
+
+/// Everything but RFC 3986's unreserved characters.
+const STRICT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// An id as one path segment, or `None` where no encoding is safe: URL parsers read `%2E%2E` as
+/// `..`, and servers in front may read `%2F` as `/`. Such ids go by number.
+pub(super) fn segment(id: &str) -> Option<String> {
+    let unsafe_id = id.is_empty() || matches!(id, "." | "..") || id.contains(['/', '\\']);
+    (!unsafe_id).then(|| utf8_percent_encode(id, STRICT).to_string())
+}
+
+fn get(route: &'static str, path: String) -> Request {
+    Request {
+        method: Method::Get,
+        path,
+        route,
+        body: None,
+        repeat: Repeat::Safe,
+    }
+}
+
+fn write(
+    method: Method,
+    route: &'static str,
+    path: String,
+    body: String,
+    repeat: Repeat,
+) -> Request {
+    Request {
+        method,
+        path,
+        route,
+        body: Some(Bytes::from(body)),
+        repeat,
+    }
+}
+
+/// A JSON object from names and JSON values, in order.
+pub(super) fn object<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut text = String::from("{");
+    for (name, json) in entries {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str(&quoted(name));
+        text.push(':');
+        text.push_str(json);
+    }
+    text.push('}');
+    text
+}
+
+/// A string as JSON.
+pub(super) fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// A reply's body as JSON; `Null` where it is none.
+pub(super) fn json(reply: &Reply) -> Value {
+    serde_json::from_slice(&reply.body).unwrap_or(Value::Null)
+}
+
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+/// One page of a list.
+pub(super) struct Page {
+    /// The entries.
+    pub(super) results: Vec<Value>,
+    /// Path and query of the next page, if there is one.
+    pub(super) next: Option<String>,
+}
+
+/// Reads a page; a bare array is a list of one page.
+///
+/// `next` is an absolute URL chosen by the server. Only its query is used, on the path that was
+/// asked: a reply cannot lead anywhere else, nor does it matter under which name the server knows
+/// itself.
+pub(super) fn page(reply: &Reply, asked: &str) -> Page {
+    let (results, next) = match json(reply) {
+        Value::Array(results) => (results, None),
+        Value::Object(mut body) => {
+            let results = match body.remove("results") {
+                Some(Value::Array(results)) => results,
+                _ => Vec::new(),
+            };
+            let next = body.get("next").and_then(Value::as_str);
+            (results, next.and_then(|next| follow(next, asked)))
+        }
+        _ => (Vec::new(), None),
+    };
+    Page { results, next }
+}
+
+fn follow(next: &str, asked: &str) -> Option<String> {
+    // A made-up host lets relative references resolve; it goes nowhere.
+    let base = Url::parse("http://localhost/").ok()?;
+    let next = base.join(next).ok()?;
+    let path = asked.split('?').next().unwrap_or_default();
+    let same = base.join(path).ok()?;
+    if !next.path().ends_with(same.path()) {
+        return None;
+    }
+    let follow = format!("{path}?{}", next.query()?);
+    (follow != asked).then_some(follow)
+}

@@ -1,0 +1,74 @@
+//! Page views: one out, a user's page hits in.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use url::Url;
+
+use super::events::{Whose, moment};
+use super::{get, object, quoted, segment, write};
+use crate::deliver::{Method, Repeat, Request};
+
+/// A page view as it is sent.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::usercom) struct View<'a> {
+    /// Host of the page.
+    pub(in crate::usercom) domain: &'a str,
+    /// Path of the page.
+    pub(in crate::usercom) path: &'a str,
+    /// When it was viewed.
+    pub(in crate::usercom) at: Timestamp,
+}
+
+/// `POST site-views/`, which names the user by key.
+pub(in crate::usercom) fn view(user_key: &str, view: View<'_>) -> Request {
+    let (key, domain, path) = (quoted(user_key), quoted(view.domain), quoted(view.path));
+    let at = quoted(&view.at.to_string());
+    let body = object([
+        ("client_user", key.as_str()),
+        ("page_domain", domain.as_str()),
+        ("page_path", path.as_str()),
+        ("timestamp", at.as_str()),
+    ]);
+    write(
+        Method::Post,
+        "site-views/",
+        "site-views/".into(),
+        body,
+        Repeat::Counts,
+    )
+}
+
+/// A user's page views.
+pub(in crate::usercom) fn history(whose: Whose<'_>) -> Request {
+    match whose {
+        Whose::OwnId(id) => get(
+            "users-by-id/:id/ping_hits/",
+            format!("users-by-id/{}/ping_hits/", segment(id).unwrap_or_default()),
+        ),
+        Whose::Number(id) => get("users/:id/ping_hits/", format!("users/{id}/ping_hits/")),
+    }
+}
+
+/// Whether an entry of the history is the page view that was sent. Half a second may be rounded
+/// away either way.
+pub(in crate::usercom) fn is_same(entry: &Value, sent: View<'_>) -> bool {
+    let timed = moment(&entry["timestamp"]).is_some_and(|seen| {
+        let apart = seen.duration_since(sent.at);
+        apart.abs() < jiff::SignedDuration::from_secs(1)
+    });
+    let path = match (&entry["page_path"], &entry["path"], &entry["url"]) {
+        (Value::String(path), ..) | (_, Value::String(path), _) => Some(path.clone()),
+        (_, _, Value::String(url)) => Some(path_of(url)),
+        _ => None,
+    };
+    timed && path.is_none_or(|path| path == sent.path)
+}
+
+fn path_of(url: &str) -> String {
+    let whole = if url.contains("://") {
+        url.to_owned()
+    } else {
+        format!("http://{url}")
+    };
+    Url::parse(&whole).map_or_else(|_| url.to_owned(), |url| url.path().to_owned())
+}

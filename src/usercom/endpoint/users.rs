@@ -1,0 +1,86 @@
+//! Users: upsert, look-up, merge.
+
+use serde_json::Value;
+
+use super::{get, json, number, object, quoted, segment, write};
+use crate::deliver::{Method, Repeat, Reply, Request};
+
+/// `POST users/update_or_create/`, keyed on `custom_id`. Twice is as good as once.
+pub(in crate::usercom) fn upsert(own_id: &str, fields: &[(String, String)]) -> Request {
+    let id = quoted(own_id);
+    let body = object(
+        std::iter::once(("custom_id", id.as_str())).chain(
+            fields
+                .iter()
+                .map(|(name, json)| (name.as_str(), json.as_str())),
+        ),
+    );
+    let route = "users/update_or_create/";
+    write(Method::Post, route, route.into(), body, Repeat::Safe)
+}
+
+/// `GET users-by-id/:id/`; `None` for an id that is not safe in a path.
+pub(in crate::usercom) fn by_own_id(own_id: &str) -> Option<Request> {
+    let id = segment(own_id)?;
+    Some(get("users-by-id/:id/", format!("users-by-id/{id}/")))
+}
+
+/// `GET users/:id/`.
+pub(in crate::usercom) fn by_number(id: u64) -> Request {
+    get("users/:id/", format!("users/{id}/"))
+}
+
+/// `POST users/merge/`: the parent stays. A repeat finds nobody left to merge.
+pub(in crate::usercom) fn merge(parent: u64, gone: u64) -> Request {
+    let body = object([
+        ("parent", parent.to_string().as_str()),
+        ("users_list", format!("[{gone}]").as_str()),
+    ]);
+    write(
+        Method::Post,
+        "users/merge/",
+        "users/merge/".into(),
+        body,
+        Repeat::Safe,
+    )
+}
+
+/// What an upsert's answer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::usercom) struct Upserted {
+    /// Whether the user was new, if it says.
+    pub(in crate::usercom) created: Option<bool>,
+    /// User.com's number of the user, if it says.
+    pub(in crate::usercom) id: Option<u64>,
+}
+
+/// Reads `{"created": …, "id": …}`.
+pub(in crate::usercom) fn upserted(reply: &Reply) -> Upserted {
+    let body = json(reply);
+    Upserted {
+        created: body.get("created").and_then(Value::as_bool),
+        id: body.get("id").and_then(number),
+    }
+}
+
+/// What a user object says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::usercom) struct Found {
+    /// User.com's number of the user.
+    pub(in crate::usercom) id: Option<u64>,
+    /// The key by which page views name the user.
+    pub(in crate::usercom) key: Option<String>,
+}
+
+/// Reads a user object.
+pub(in crate::usercom) fn found(reply: &Reply) -> Found {
+    let body = json(reply);
+    let key = ["user_key", "key"]
+        .iter()
+        .find_map(|name| body.get(name)?.as_str())
+        .filter(|key| !key.is_empty());
+    Found {
+        id: body.get("id").and_then(number),
+        key: key.map(str::to_owned),
+    }
+}

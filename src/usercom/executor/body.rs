@@ -1,0 +1,171 @@
+//! Bodies of users and companies: every custom attribute under its type.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::Usercom;
+use crate::config::sink::UnknownAttributes;
+use crate::deliver::{Attempts, Reply, Request};
+use crate::plan::{Field, FieldClass, FieldSet};
+use crate::usercom::attributes::{self, Attribute, Content, Slot, ValueType};
+use crate::usercom::endpoint;
+use crate::usercom::outcome::Failure;
+use crate::usercom::profile::limits::name_std;
+
+/// Fields as they are sent, in order.
+#[derive(Default)]
+struct Body {
+    entries: Vec<(String, String)>,
+    /// Names of those that are custom attributes.
+    custom: HashSet<String>,
+}
+
+impl Body {
+    fn set(&mut self, name: String, json: String) {
+        match self.entries.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = json,
+            None => self.entries.push((name, json)),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        let (_, json) = self.entries.iter().find(|(known, _)| known == name)?;
+        Some(json)
+    }
+}
+
+impl Usercom {
+    /// Sends a write whose body holds fields. When it is refused because of attributes it names,
+    /// the catalogue is read anew, what still does not fit is left out, and it is sent once more.
+    pub(super) async fn write(
+        &self,
+        content: Content,
+        fields: &FieldSet,
+        attempts: &mut Attempts,
+        request: impl Fn(&[(String, String)]) -> Request + Send,
+    ) -> Result<Reply, Failure> {
+        let body = self.body(content, fields, attempts).await?;
+        let reply = self.send(&request(&body.entries), attempts).await?;
+        if reply.status != 400 {
+            return Ok(reply);
+        }
+        let refused: Vec<&String> = named(&endpoint::json(&reply))
+            .into_iter()
+            .filter_map(|name| body.custom.get(&name))
+            .collect();
+        if refused.is_empty() {
+            return Ok(reply);
+        }
+        self.catalogue.reread(&*self.transport, attempts).await?;
+        // One that is gone from the catalogue is made anew with the body.
+        let gone: HashSet<&String> = refused
+            .iter()
+            .copied()
+            .filter(|name| self.catalogue.get(content, name).is_none())
+            .collect();
+        let mut again = self.body(content, fields, attempts).await?;
+        for name in refused {
+            if !gone.contains(name) && again.get(name) == body.get(name) {
+                again.entries.retain(|(known, _)| known != name);
+                self.probe.field_dropped(name, "User.com refused the value");
+            }
+        }
+        Ok(self.send(&request(&again.entries), attempts).await?)
+    }
+
+    async fn body(
+        &self,
+        content: Content,
+        fields: &FieldSet,
+        attempts: &mut Attempts,
+    ) -> Result<Body, Failure> {
+        let mut body = Body::default();
+        if fields
+            .0
+            .iter()
+            .any(|field| field.class == FieldClass::Custom)
+        {
+            self.catalogue.ensure(&*self.transport, attempts).await?;
+        }
+        for field in &fields.0 {
+            if field.class != FieldClass::Custom {
+                body.set(field.name.to_string(), field.json.to_string());
+                continue;
+            }
+            if let Some((name, json)) = self.custom(content, field, attempts).await? {
+                body.custom.insert(name.clone());
+                body.set(name, json);
+            }
+        }
+        Ok(body)
+    }
+
+    /// A custom attribute's name and value as they are sent; `None` where it is left out.
+    async fn custom(
+        &self,
+        content: Content,
+        field: &Field,
+        attempts: &mut Attempts,
+    ) -> Result<Option<(String, String)>, Failure> {
+        let attribute = match (
+            self.catalogue.get(content, &field.name),
+            self.users.unknown_attributes,
+        ) {
+            (Some(Slot::Known(attribute)), _) => Some(attribute),
+            (None, UnknownAttributes::Send) => {
+                return Ok(Some((field.name.to_string(), field.json.to_string())));
+            }
+            (None, UnknownAttributes::Create) => {
+                let (transport, probe) = (&*self.transport, &*self.probe);
+                self.catalogue
+                    .create(content, &field.name, transport, attempts, probe)
+                    .await?
+            }
+            (None, UnknownAttributes::Drop) | (Some(Slot::Refused), _) => None,
+        };
+        let Some(attribute) = attribute else {
+            self.probe
+                .field_dropped(&field.name, "User.com has no such attribute");
+            return Ok(None);
+        };
+        Ok(self.typed(&attribute, field))
+    }
+
+    fn typed(&self, attribute: &Attribute, field: &Field) -> Option<(String, String)> {
+        match attributes::convert(&field.json, &attribute.value_type) {
+            Ok(json) => {
+                if attribute.value_type == ValueType::String && attributes::overflows(&field.json) {
+                    self.probe.cropped(&field.name);
+                }
+                Some((attribute.name_std.to_string(), json.as_str().to_owned()))
+            }
+            Err(error) => {
+                self.probe
+                    .conversion_failed(&field.name, &error.to_string());
+                None
+            }
+        }
+    }
+}
+
+/// The names a refusal speaks of, as they stand in a body: keys of the object, or of the one
+/// under `errors`.
+fn named(refusal: &Value) -> Vec<String> {
+    let keys = |value: &Value| -> Vec<String> {
+        value
+            .as_object()
+            .map(|object| {
+                object
+                    .keys()
+                    .flat_map(|key| [key.clone(), name_std(key)])
+                    .collect()
+            })
+            .unwrap_or_default()
+    };
+    let mut names = keys(refusal);
+    names.extend(keys(&refusal["errors"]));
+    names.sort();
+    names.dedup();
+    names
+}

@@ -1,0 +1,280 @@
+//! Companies: written, created once, joined once.
+//!
+//! A company is always looked for before it is created: nothing says that User.com refuses a
+//! second one of the same id, and a request is cheaper than a company that exists twice. An id
+//! that is not safe in a path is looked for in the list of all companies, once.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+
+use super::{JUST_SEEN, Usercom};
+use crate::deliver::{Attempts, Reply, SendError};
+use crate::plan::FieldSet;
+use crate::usercom::attributes::Content;
+use crate::usercom::endpoint;
+use crate::usercom::endpoint::companies::{self as wire, Found};
+use crate::usercom::memory;
+use crate::usercom::outcome::{Done, Failure};
+
+/// Pages of companies searched for one whose id is not safe in a path.
+const MAX_PAGES: usize = 1_000;
+
+impl Usercom {
+    /// Updates a company, or creates it.
+    pub(super) async fn company(
+        &self,
+        group: &str,
+        fields: &FieldSet,
+        now: Timestamp,
+        attempts: &mut Attempts,
+    ) -> Result<Done, Failure> {
+        let _turn = self.company_turns.turn(group.into()).await;
+        let found = match self.update_company(group, fields, attempts).await? {
+            Some(found) => found,
+            None => self.create_company(group, fields, attempts).await?,
+        };
+        self.remember(group, &found, now);
+        self.memory
+            .know_company(group, |row| memory::confirm(&mut row.fields, fields, now));
+        Ok(Done::Sent)
+    }
+
+    /// Writes to a company that is there. `None` when it is not.
+    async fn update_company(
+        &self,
+        group: &str,
+        fields: &FieldSet,
+        attempts: &mut Attempts,
+    ) -> Result<Option<Found>, Failure> {
+        if fields.is_empty() {
+            return self.find_company(group, attempts).await;
+        }
+        let reply = if endpoint::segment(group).is_some() {
+            self.write(Content::Company, fields, attempts, |entries| {
+                wire::update(group, entries).expect("the id was found safe in a path")
+            })
+            .await?
+        } else {
+            let known = self.memory.company(group).and_then(|row| row.id);
+            let id = match known {
+                Some(id) => Some(id),
+                None => self
+                    .find_company(group, attempts)
+                    .await?
+                    .and_then(|found| found.id),
+            };
+            let Some(id) = id else {
+                return Ok(None);
+            };
+            self.write(Content::Company, fields, attempts, |entries| {
+                wire::update_number(id, entries)
+            })
+            .await?
+        };
+        self.company_in(group, &reply)
+    }
+
+    /// Reads the answer to a read or an update.
+    fn company_in(&self, group: &str, reply: &Reply) -> Result<Option<Found>, Failure> {
+        match reply.status {
+            200..300 => Ok(Some(wire::found(reply))),
+            404 => {
+                self.memory.forget_company(group);
+                Ok(None)
+            }
+            _ => Err(Failure::refused("the company", reply)),
+        }
+    }
+
+    /// Looks for a company.
+    async fn find_company(
+        &self,
+        group: &str,
+        attempts: &mut Attempts,
+    ) -> Result<Option<Found>, Failure> {
+        if let Some(request) = wire::by_own_id(group) {
+            let reply = self.send(&request, attempts).await?;
+            return self.company_in(group, &reply);
+        }
+        let mut request = wire::list();
+        let mut asked = HashSet::new();
+        for page_number in 0..MAX_PAGES {
+            let reply = self.send(&request, attempts).await?;
+            if reply.status == 404 && page_number > 0 {
+                break;
+            }
+            if !reply.is_success() {
+                return Err(Failure::refused("to list companies", &reply));
+            }
+            let page = endpoint::page(&reply, &request.path);
+            if let Some(entry) = page
+                .results
+                .iter()
+                .find(|entry| wire::is_named(entry, group))
+            {
+                return Ok(Some(wire::found_in(entry)));
+            }
+            match page.next {
+                Some(next) if asked.insert(next.clone()) => request.path = next,
+                _ => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Creates a company that was found missing.
+    async fn create_company(
+        &self,
+        group: &str,
+        fields: &FieldSet,
+        attempts: &mut Attempts,
+    ) -> Result<Found, Failure> {
+        loop {
+            let made = self
+                .write(Content::Company, fields, attempts, |entries| {
+                    wire::create(group, entries)
+                })
+                .await;
+            let reply = match made {
+                Err(Failure::Send(SendError::Ambiguous { .. })) => {
+                    // A look is no success of the request that is in doubt.
+                    let failed = attempts.failed;
+                    if let Some(found) = self.find_company(group, attempts).await? {
+                        return Ok(found);
+                    }
+                    attempts.failed = failed;
+                    continue;
+                }
+                answer => answer?,
+            };
+            if reply.is_success() {
+                return Ok(wire::found(&reply));
+            }
+            // Somebody else may have created it since we looked.
+            if matches!(reply.status, 400 | 409)
+                && let Some(found) = self.find_company(group, attempts).await?
+            {
+                return match self.update_company(group, fields, attempts).await? {
+                    Some(updated) => Ok(updated),
+                    None => Ok(found),
+                };
+            }
+            return Err(Failure::refused("the company", &reply));
+        }
+    }
+
+    fn remember(&self, group: &str, found: &Found, now: Timestamp) {
+        self.memory.know_company(group, |row| {
+            if found.id.is_some() && row.id.is_some() && row.id != found.id {
+                *row = memory::CompanyRow::default();
+            }
+            row.id = found.id.or(row.id);
+            if let Some(members) = &found.members {
+                row.has_members(members, now);
+            }
+        });
+    }
+
+    /// Whether a membership was seen within `ttl` seconds.
+    pub(super) fn is_member(&self, user: &str, group: &str, now: Timestamp, ttl: u64) -> bool {
+        let Some(row) = self.memory.user(user) else {
+            return false;
+        };
+        let noted = row.companies.get(group);
+        if noted.is_some_and(|at| memory::is_fresh(*at, now, ttl)) {
+            return true;
+        }
+        let company = self.memory.company(group);
+        match (row.id, company.and_then(|company| company.members.clone())) {
+            (Some(id), Some((members, at))) => {
+                memory::is_fresh(at, now, ttl) && members.contains(&id)
+            }
+            _ => false,
+        }
+    }
+
+    /// Makes a user a member of a company; whichever of them is missing is created.
+    pub(super) async fn join(
+        &self,
+        user: &str,
+        group: &str,
+        now: Timestamp,
+        attempts: &mut Attempts,
+    ) -> Result<Done, Failure> {
+        let ttl = self.users.unchanged_ttl_secs.max(JUST_SEEN);
+        let known = || self.is_member(user, group, now, ttl);
+        if known() {
+            self.probe.saved("member");
+            return Ok(Done::Unchanged);
+        }
+        let _turn = self.company_turns.turn(group.into()).await;
+        for retry in [true, false] {
+            let member = self.number(user, attempts).await?;
+            let company = self.company_number(group, now, attempts).await?;
+            if known() {
+                self.probe.saved("member");
+                return Ok(Done::Unchanged);
+            }
+            let reply = self
+                .send(&wire::add_member(company, member), attempts)
+                .await?;
+            match reply.status {
+                200..300 | 409 => {}
+                400 if self.lists(group, member, now, attempts).await? => {}
+                // One of the two is gone: what we remember of them is out of date.
+                404 if retry => {
+                    self.memory.forget_user(user);
+                    self.memory.forget_company(group);
+                    continue;
+                }
+                _ => return Err(Failure::refused("the membership", &reply)),
+            }
+            self.memory.know_user(user, |row| row.joined(group, now));
+            return Ok(Done::Sent);
+        }
+        Err(Failure::own(
+            "the user or the company is missing although both were written",
+        ))
+    }
+
+    /// User.com's number of a company, which is created bare where missing.
+    async fn company_number(
+        &self,
+        group: &str,
+        now: Timestamp,
+        attempts: &mut Attempts,
+    ) -> Result<u64, Failure> {
+        if let Some(id) = self.memory.company(group).and_then(|row| row.id) {
+            return Ok(id);
+        }
+        let found = match self.find_company(group, attempts).await? {
+            Some(found) => found,
+            None => {
+                self.create_company(group, &FieldSet::default(), attempts)
+                    .await?
+            }
+        };
+        self.remember(group, &found, now);
+        found
+            .id
+            .ok_or_else(|| Failure::own("User.com did not tell the company's number"))
+    }
+
+    /// Whether User.com lists a member: then a refusal to add it says that it is there.
+    async fn lists(
+        &self,
+        group: &str,
+        member: u64,
+        now: Timestamp,
+        attempts: &mut Attempts,
+    ) -> Result<bool, Failure> {
+        let Some(found) = self.find_company(group, attempts).await? else {
+            return Ok(false);
+        };
+        self.remember(group, &found, now);
+        Ok(found
+            .members
+            .is_some_and(|members| members.contains(&member)))
+    }
+}

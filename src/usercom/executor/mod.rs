@@ -1,0 +1,190 @@
+//! The executor: one op to as few requests as its certainty allows.
+//!
+//! Invariant: whoever calls sees to it that one user's ops come one at a time; companies, which
+//! many users share, are serialised here.
+
+mod body;
+mod companies;
+mod history;
+mod occurrences;
+mod users;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::attributes::Catalogue;
+use super::endpoint;
+use super::keyed::KeyedLocks;
+use super::memory::{self, Memory};
+use super::odds::Odds;
+use super::outcome::{Done, Doubt, Failure, Probe, cure};
+use crate::clock;
+use crate::config::sink::{DeliveryConfig, UsersConfig};
+use crate::deliver::{Attempts, Reply, Request, SendError, Transport};
+use crate::plan::Op;
+
+/// How long a user that was just created may take to be seen.
+const SETTLES: Duration = Duration::from_secs(1);
+/// How long, in seconds, a membership that was just seen is not asked for again whatever the
+/// settings say.
+const JUST_SEEN: u64 = 60;
+
+/// Carries out ops at User.com and remembers what it learned.
+pub struct Usercom {
+    transport: Arc<dyn Transport>,
+    users: UsersConfig,
+    delivery: DeliveryConfig,
+    probe: Arc<dyn Probe>,
+    catalogue: Catalogue,
+    memory: Memory,
+    /// How likely a user we have not seen is new.
+    new_users: Odds,
+    /// One op at a time per company.
+    company_turns: KeyedLocks<Box<str>>,
+}
+
+impl Usercom {
+    /// An executor that knows nothing yet.
+    pub fn new(
+        transport: Arc<dyn Transport>,
+        users: UsersConfig,
+        delivery: DeliveryConfig,
+        probe: Arc<dyn Probe>,
+    ) -> Self {
+        Self {
+            catalogue: Catalogue::new(Duration::from_secs(users.catalogue_refresh_secs)),
+            memory: Memory::new(users.cache_size),
+            new_users: Odds::even(),
+            company_turns: KeyedLocks::default(),
+            transport,
+            users,
+            delivery,
+            probe,
+        }
+    }
+
+    /// Reads the catalogue of attributes.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn open(&self) -> Result<(), Failure> {
+        let mut attempts = Attempts::default();
+        self.catalogue.reread(&*self.transport, &mut attempts).await
+    }
+
+    /// Makes one cheap authenticated read: the first page of the attributes.
+    ///
+    /// # Errors
+    /// When it is refused; the reason names the cure.
+    pub async fn healthcheck(&self) -> Result<(), Failure> {
+        let mut attempts = Attempts::default();
+        let reply = self
+            .send(&endpoint::attributes::list(), &mut attempts)
+            .await?;
+        if reply.is_success() {
+            return Ok(());
+        }
+        match Failure::refused("the health check", &reply) {
+            Failure::Reject {
+                status,
+                reason,
+                body,
+            } => Err(Failure::Reject {
+                status,
+                reason: format!("{reason}: {}", cure(reply.status)),
+                body,
+            }),
+            failure => Err(failure),
+        }
+    }
+
+    /// Carries out one op. `attempts` counts the requests it takes.
+    ///
+    /// # Errors
+    /// [`Failure::Reject`] when User.com will never take it, [`Failure::Send`] when there is no
+    /// final answer.
+    pub async fn execute(
+        &self,
+        op: &Op,
+        doubt: Doubt,
+        attempts: &mut Attempts,
+    ) -> Result<Done, Failure> {
+        let now = clock::now();
+        match op {
+            Op::Identify { user, fields } => {
+                self.identify(user.as_str(), fields, now, attempts).await
+            }
+            Op::Track {
+                user,
+                name,
+                at,
+                data,
+            } => {
+                let event = occurrences::Event {
+                    name,
+                    at: at.unwrap_or(now),
+                    data,
+                };
+                Box::pin(self.track(user.as_str(), event, doubt, attempts)).await
+            }
+            Op::Page {
+                user,
+                domain,
+                path,
+                at,
+            } => {
+                let view = endpoint::site_views::View {
+                    domain,
+                    path,
+                    at: at.unwrap_or(now),
+                };
+                Box::pin(self.page(user.as_str(), view, doubt, attempts)).await
+            }
+            Op::Company { company, fields } => {
+                Box::pin(self.company(company.as_str(), fields, now, attempts)).await
+            }
+            Op::Join { user, company } => {
+                Box::pin(self.join(user.as_str(), company.as_str(), now, attempts)).await
+            }
+            Op::Merge { from, into } => {
+                Box::pin(self.merge(from.as_str(), into.as_str(), attempts)).await
+            }
+        }
+    }
+
+    /// Whether an op would change nothing that was confirmed within `users.unchanged_ttl_secs`, so
+    /// that no request is needed. Always `false` for events and page views.
+    pub fn unchanged(&self, op: &Op, now: Timestamp) -> bool {
+        let ttl = self.users.unchanged_ttl_secs;
+        match op {
+            Op::Identify { user, fields } => self
+                .memory
+                .user(user.as_str())
+                .is_some_and(|row| ttl > 0 && memory::is_confirmed(&row.fields, fields, now, ttl)),
+            Op::Company { company, fields } => self
+                .memory
+                .company(company.as_str())
+                .is_some_and(|row| ttl > 0 && memory::is_confirmed(&row.fields, fields, now, ttl)),
+            Op::Join { user, company } => self.is_member(user.as_str(), company.as_str(), now, ttl),
+            Op::Merge { from, into } => self.memory.is_merged(from.as_str(), into.as_str()),
+            Op::Track { .. } | Op::Page { .. } => false,
+        }
+    }
+
+    /// Rows of the memory that changed since the last call, as key and JSON, for a store to keep;
+    /// `null` says that the row is to be forgotten.
+    pub fn take_changes(&self) -> Vec<(String, String)> {
+        self.memory.take_changes()
+    }
+
+    /// Takes stored rows back. Rows that cannot be read are skipped.
+    pub fn restore(&self, rows: impl IntoIterator<Item = (String, String)>) {
+        self.memory.restore(rows);
+    }
+
+    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+        self.transport.send(request, attempts).await
+    }
+}

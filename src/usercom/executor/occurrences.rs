@@ -1,0 +1,142 @@
+//! Events and page views: each arrives once, as far as anybody can tell.
+
+use jiff::Timestamp;
+
+use super::users::Standing;
+use super::{SETTLES, Usercom};
+use crate::deliver::{Attempts, SendError};
+use crate::plan::FieldSet;
+use crate::usercom::endpoint::site_views::View;
+use crate::usercom::endpoint::{events, site_views};
+use crate::usercom::odds::Found as Was;
+use crate::usercom::outcome::{Done, Doubt, Failure};
+
+/// An event as it is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Event<'a> {
+    pub(super) name: &'a str,
+    pub(super) at: Timestamp,
+    pub(super) data: &'a FieldSet,
+}
+
+impl Usercom {
+    /// Records an event occurrence.
+    pub(super) async fn track(
+        &self,
+        user: &str,
+        event: Event<'_>,
+        doubt: Doubt,
+        attempts: &mut Attempts,
+    ) -> Result<Done, Failure> {
+        let mut standing = self.standing(user, attempts).await?;
+        let mut look = doubt == Doubt::MaybeSent;
+        let mut patience = 1;
+        loop {
+            let whose = self.whose_for_sure(user, attempts).await?;
+            if look && self.has_event(whose, event, attempts).await? {
+                self.probe.duplicate_avoided();
+                return Ok(Done::AlreadyThere);
+            }
+            look = false;
+            let request = events::occurrence(whose, event.name, Some(event.at), event.data);
+            let reply = match self.send(&request, attempts).await {
+                Err(SendError::Ambiguous { .. }) => {
+                    look = true;
+                    continue;
+                }
+                answer => answer?,
+            };
+            match (reply.status, standing) {
+                (200..300, _) => {
+                    if standing == Standing::Untried {
+                        self.new_users.observe(Was::Known);
+                        self.memory.know_user(user, |_| ());
+                    }
+                    return Ok(Done::Sent);
+                }
+                (404, Standing::Written) if patience > 0 => {
+                    patience -= 1;
+                    tokio::time::sleep(SETTLES).await;
+                }
+                (404, Standing::Remembered | Standing::Read | Standing::Untried) => {
+                    if standing == Standing::Untried {
+                        self.new_users.observe(Was::New);
+                    }
+                    self.memory.forget_user(user);
+                    self.create_missing(user, attempts).await?;
+                    standing = Standing::Written;
+                }
+                _ => return Err(Failure::refused("the event", &reply)),
+            }
+        }
+    }
+
+    async fn has_event(
+        &self,
+        whose: events::Whose<'_>,
+        event: Event<'_>,
+        attempts: &mut Attempts,
+    ) -> Result<bool, Failure> {
+        self.in_history(events::history(whose), attempts, |entry| {
+            events::is_same(entry, event.name, Some(event.at), event.data)
+        })
+        .await
+    }
+
+    /// Records a page view.
+    pub(super) async fn page(
+        &self,
+        user: &str,
+        view: View<'_>,
+        doubt: Doubt,
+        attempts: &mut Attempts,
+    ) -> Result<Done, Failure> {
+        let (mut key, mut standing) = self.key(user, attempts).await?;
+        let mut look = doubt == Doubt::MaybeSent;
+        let mut patience = 1;
+        loop {
+            if look && self.has_view(user, view, attempts).await? {
+                self.probe.duplicate_avoided();
+                return Ok(Done::AlreadyThere);
+            }
+            look = false;
+            let reply = match self.send(&site_views::view(&key, view), attempts).await {
+                Err(SendError::Ambiguous { .. }) => {
+                    look = true;
+                    continue;
+                }
+                answer => answer?,
+            };
+            match (reply.status, standing) {
+                (200..300, _) => return Ok(Done::Sent),
+                (404, Standing::Written) if patience > 0 => {
+                    patience -= 1;
+                    tokio::time::sleep(SETTLES).await;
+                }
+                // The user may have been merged or deleted since its key was seen.
+                (400 | 404, Standing::Remembered) => {
+                    self.forget_key(user);
+                    let (fresh, now_standing) = self.key(user, attempts).await?;
+                    if fresh == key {
+                        return Err(Failure::refused("the page view", &reply));
+                    }
+                    (key, standing) = (fresh, now_standing);
+                }
+                _ => return Err(Failure::refused("the page view", &reply)),
+            }
+        }
+    }
+
+    async fn has_view(
+        &self,
+        user: &str,
+        view: View<'_>,
+        attempts: &mut Attempts,
+    ) -> Result<bool, Failure> {
+        let whose = self.whose_for_sure(user, attempts).await?;
+        self.in_history(site_views::history(whose), attempts, |entry| {
+            site_views::is_same(entry, view)
+        })
+        .await
+    }
+}

@@ -1,0 +1,318 @@
+//! Users: writing them, finding their number and key, merging them.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{SETTLES, Usercom};
+use crate::clock;
+use crate::deliver::Attempts;
+use crate::plan::FieldSet;
+use crate::usercom::attributes::Content;
+use crate::usercom::endpoint;
+use crate::usercom::endpoint::events::Whose;
+use crate::usercom::endpoint::users::{self as wire, Found};
+use crate::usercom::memory;
+use crate::usercom::odds::Found as Was;
+use crate::usercom::outcome::{Done, Failure};
+
+/// How sure we are that a user is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Remembered from an earlier op.
+    Remembered,
+    /// Read during this op.
+    Read,
+    /// Written during this op.
+    Written,
+    /// Nobody asked.
+    Untried,
+}
+
+impl Usercom {
+    /// One upsert.
+    pub(super) async fn identify(
+        &self,
+        user: &str,
+        fields: &FieldSet,
+        now: Timestamp,
+        attempts: &mut Attempts,
+    ) -> Result<Done, Failure> {
+        let unseen = self.memory.user(user).is_none();
+        let created = self.upsert(user, fields, now, attempts).await?;
+        if unseen {
+            self.learn(created);
+        }
+        Ok(Done::Sent)
+    }
+
+    /// Writes a user; says whether it was new, if User.com does.
+    async fn upsert(
+        &self,
+        user: &str,
+        fields: &FieldSet,
+        now: Timestamp,
+        attempts: &mut Attempts,
+    ) -> Result<Option<bool>, Failure> {
+        let reply = self
+            .write(Content::User, fields, attempts, |entries| {
+                wire::upsert(user, entries)
+            })
+            .await?;
+        if !reply.is_success() {
+            return Err(Failure::refused("the user", &reply));
+        }
+        let answer = wire::upserted(&reply);
+        self.memory.know_user(user, |row| {
+            renumber(row, answer.id);
+            memory::confirm(&mut row.fields, fields, now);
+        });
+        Ok(answer.created)
+    }
+
+    fn learn(&self, created: Option<bool>) {
+        match created {
+            Some(true) => self.new_users.observe(Was::New),
+            Some(false) => self.new_users.observe(Was::Known),
+            None => {}
+        }
+    }
+
+    /// Creates a user that was found missing, if that is wanted.
+    pub(super) async fn create_missing(
+        &self,
+        user: &str,
+        attempts: &mut Attempts,
+    ) -> Result<(), Failure> {
+        if !self.users.create_missing {
+            return Err(Failure::Reject {
+                status: Some(404),
+                reason: "User.com has no such user, and `create_missing` is off".into(),
+                body: String::new(),
+            });
+        }
+        self.upsert(user, &FieldSet::default(), clock::now(), attempts)
+            .await?;
+        Ok(())
+    }
+
+    /// What we know of a user before the first request; one that is probably new is created.
+    pub(super) async fn standing(
+        &self,
+        user: &str,
+        attempts: &mut Attempts,
+    ) -> Result<Standing, Failure> {
+        if self.memory.user(user).is_some() {
+            return Ok(Standing::Remembered);
+        }
+        // An id that cannot stand in a path has no other way to its number.
+        let only_way = endpoint::segment(user).is_none();
+        if only_way || (self.users.create_missing && self.new_users.likely_new()) {
+            if !self.users.create_missing {
+                self.create_missing(user, attempts).await?;
+            }
+            let fields = FieldSet::default();
+            let created = self.upsert(user, &fields, clock::now(), attempts).await?;
+            self.learn(created);
+            return Ok(Standing::Written);
+        }
+        Ok(Standing::Untried)
+    }
+
+    /// How a path names a user: by own id, or by number where that is not safe. `None` where the
+    /// number is needed and not known.
+    pub(super) fn whose<'u>(&self, user: &'u str) -> Option<Whose<'u>> {
+        if endpoint::segment(user).is_some() {
+            return Some(Whose::OwnId(user));
+        }
+        Some(Whose::Number(self.memory.user(user)?.id?))
+    }
+
+    /// The same, writing the user where its number is needed and not known.
+    pub(super) async fn whose_for_sure<'u>(
+        &self,
+        user: &'u str,
+        attempts: &mut Attempts,
+    ) -> Result<Whose<'u>, Failure> {
+        if let Some(whose) = self.whose(user) {
+            return Ok(whose);
+        }
+        self.create_missing(user, attempts).await?;
+        self.whose(user)
+            .ok_or_else(|| Failure::own("User.com did not tell the number of a user it took"))
+    }
+
+    /// Reads a user. `None` when User.com has none.
+    async fn read_user(
+        &self,
+        user: &str,
+        attempts: &mut Attempts,
+    ) -> Result<Option<Found>, Failure> {
+        let request = match self.whose(user) {
+            Some(Whose::Number(id)) => Some(wire::by_number(id)),
+            Some(Whose::OwnId(id)) => wire::by_own_id(id),
+            None => None,
+        };
+        let Some(request) = request else {
+            return Ok(None);
+        };
+        let reply = self.send(&request, attempts).await?;
+        if reply.status == 404 {
+            self.memory.forget_user(user);
+            return Ok(None);
+        }
+        if !reply.is_success() {
+            return Err(Failure::refused("to show the user", &reply));
+        }
+        let found = wire::found(&reply);
+        self.memory.know_user(user, |row| {
+            renumber(row, found.id);
+            row.key.clone_from(&found.key);
+        });
+        Ok(Some(found))
+    }
+
+    /// Reads a user, and creates it where it is missing.
+    async fn found(
+        &self,
+        user: &str,
+        attempts: &mut Attempts,
+    ) -> Result<(Found, Standing), Failure> {
+        let mut standing = self.standing(user, attempts).await?;
+        if standing != Standing::Written {
+            if let Some(found) = self.read_user(user, attempts).await? {
+                if standing == Standing::Untried {
+                    self.new_users.observe(Was::Known);
+                }
+                return Ok((found, Standing::Read));
+            }
+            if standing == Standing::Untried {
+                self.new_users.observe(Was::New);
+            }
+            self.create_missing(user, attempts).await?;
+            standing = Standing::Written;
+        }
+        if let Some(found) = self.read_user(user, attempts).await? {
+            return Ok((found, standing));
+        }
+        tokio::time::sleep(SETTLES).await;
+        match self.read_user(user, attempts).await? {
+            Some(found) => Ok((found, standing)),
+            None => Err(Failure::own(
+                "User.com does not show a user it has just taken",
+            )),
+        }
+    }
+
+    /// The key by which page views name a user.
+    pub(super) async fn key(
+        &self,
+        user: &str,
+        attempts: &mut Attempts,
+    ) -> Result<(String, Standing), Failure> {
+        if let Some(key) = self.memory.user(user).and_then(|row| row.key.clone()) {
+            return Ok((key, Standing::Remembered));
+        }
+        let (found, standing) = self.found(user, attempts).await?;
+        match found.key {
+            Some(key) => Ok((key, standing)),
+            None => Err(Failure::own(
+                "User.com told no key of the user, so it cannot have pages",
+            )),
+        }
+    }
+
+    /// Forgets a user's key that was refused.
+    pub(super) fn forget_key(&self, user: &str) {
+        self.memory.know_user(user, |row| row.key = None);
+    }
+
+    /// User.com's number of a user, who is created where missing.
+    pub(super) async fn number(&self, user: &str, attempts: &mut Attempts) -> Result<u64, Failure> {
+        let known = |row: Option<Arc<memory::UserRow>>| row.and_then(|row| row.id);
+        if let Some(id) = known(self.memory.user(user)) {
+            return Ok(id);
+        }
+        // An upsert tells the number at once.
+        if self.memory.user(user).is_none()
+            && self.standing(user, attempts).await? == Standing::Written
+            && let Some(id) = known(self.memory.user(user))
+        {
+            return Ok(id);
+        }
+        let looked_up = match self.read_user(user, attempts).await? {
+            Some(found) => {
+                self.new_users.observe(Was::Known);
+                found.id
+            }
+            None => {
+                self.new_users.observe(Was::New);
+                self.create_missing(user, attempts).await?;
+                known(self.memory.user(user))
+            }
+        };
+        looked_up.ok_or_else(|| Failure::own("User.com did not tell the user's number"))
+    }
+
+    /// Merges one user into another; one that is not there is merged already.
+    pub(super) async fn merge(
+        &self,
+        from: &str,
+        into: &str,
+        attempts: &mut Attempts,
+    ) -> Result<Done, Failure> {
+        if self.memory.is_merged(from, into) {
+            return Ok(Done::Unchanged);
+        }
+        let Some(gone) = self.number_if_there(from, attempts).await? else {
+            self.memory.merged(from, into);
+            return Ok(Done::Unchanged);
+        };
+        let parent = self.number(into, attempts).await?;
+        if parent == gone {
+            self.memory.merged(from, into);
+            return Ok(Done::Unchanged);
+        }
+        let mut reply = self.send(&wire::merge(parent, gone), attempts).await?;
+        if !reply.is_success() {
+            // A remembered number may be out of date, and a repeat finds nobody left to merge.
+            let Some(Found { id: Some(gone), .. }) = self.read_user(from, attempts).await? else {
+                self.memory.merged(from, into);
+                return Ok(Done::AlreadyThere);
+            };
+            self.memory.forget_user(into);
+            let parent = self.number(into, attempts).await?;
+            reply = self.send(&wire::merge(parent, gone), attempts).await?;
+        }
+        if !reply.is_success() {
+            return Err(Failure::refused("the merge", &reply));
+        }
+        self.memory.merged(from, into);
+        Ok(Done::Sent)
+    }
+
+    async fn number_if_there(
+        &self,
+        user: &str,
+        attempts: &mut Attempts,
+    ) -> Result<Option<u64>, Failure> {
+        if let Some(id) = self.memory.user(user).and_then(|row| row.id) {
+            return Ok(Some(id));
+        }
+        if endpoint::segment(user).is_none() {
+            return Ok(Some(self.number(user, attempts).await?));
+        }
+        Ok(self
+            .read_user(user, attempts)
+            .await?
+            .and_then(|found| found.id))
+    }
+}
+
+/// A user of another number is another user: nothing remembered holds.
+fn renumber(row: &mut memory::UserRow, id: Option<u64>) {
+    if id.is_some() && row.id.is_some() && row.id != id {
+        *row = memory::UserRow::default();
+    }
+    row.id = id.or(row.id);
+}

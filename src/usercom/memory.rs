@@ -1,0 +1,253 @@
+//! What we remember of users and companies, so that it need not be asked or said again.
+//!
+//! Everything here may be forgotten at any time: it costs requests, never data. Rows are plain
+//! JSON, so that a store can keep them over a restart.
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
+
+use super::profile::limits::name_std;
+use crate::plan::{FieldClass, FieldSet};
+
+/// Companies remembered of one user.
+const MAX_COMPANIES: usize = 64;
+/// Fields and tags remembered of one row.
+const MAX_FIELDS: usize = 512;
+/// Members remembered of one company.
+const MAX_MEMBERS: usize = 10_000;
+
+/// Field name (or tag) -> hash of the value User.com confirmed, and when, in seconds.
+type Confirmed = BTreeMap<String, (u64, i64)>;
+
+/// What we know of a user. That there is a row means that User.com has the user.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct UserRow {
+    /// User.com's number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<u64>,
+    /// The key page views use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
+    /// Fields as last confirmed.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) fields: Confirmed,
+    /// Companies the user is known to belong to, and since when we know.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) companies: BTreeMap<String, i64>,
+}
+
+/// What we know of a company.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct CompanyRow {
+    /// User.com's number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<u64>,
+    /// Fields as last confirmed.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) fields: Confirmed,
+    /// Members an answer named, and when, in seconds. Not stored: the users' rows say it too.
+    #[serde(skip)]
+    pub(super) members: Option<(Arc<HashSet<u64>>, i64)>,
+}
+
+impl UserRow {
+    /// Notes a membership.
+    pub(super) fn joined(&mut self, group: &str, now: Timestamp) {
+        while self.companies.len() >= MAX_COMPANIES && !self.companies.contains_key(group) {
+            self.companies.pop_first();
+        }
+        self.companies.insert(group.into(), now.as_second());
+    }
+}
+
+impl CompanyRow {
+    /// Notes the members an answer named.
+    pub(super) fn has_members(&mut self, members: &[u64], now: Timestamp) {
+        if members.len() <= MAX_MEMBERS {
+            self.members = Some((Arc::new(members.iter().copied().collect()), now.as_second()));
+        }
+    }
+}
+
+/// Notes fields as confirmed.
+pub(super) fn confirm(confirmed: &mut Confirmed, fields: &FieldSet, now: Timestamp) {
+    for (name, hash) in hashes(fields) {
+        if confirmed.len() < MAX_FIELDS || confirmed.contains_key(&name) {
+            confirmed.insert(name, (hash, now.as_second()));
+        }
+    }
+}
+
+/// Whether all of these fields were confirmed as they are within `ttl` seconds.
+pub(super) fn is_confirmed(
+    confirmed: &Confirmed,
+    fields: &FieldSet,
+    now: Timestamp,
+    ttl: u64,
+) -> bool {
+    hashes(fields).into_iter().all(|(name, hash)| {
+        confirmed
+            .get(&name)
+            .is_some_and(|(known, at)| *known == hash && is_fresh(*at, now, ttl))
+    })
+}
+
+/// Whether something confirmed at a second still counts.
+pub(super) fn is_fresh(at: i64, now: Timestamp, ttl: u64) -> bool {
+    u64::try_from(now.as_second().saturating_sub(at)).is_ok_and(|age| age < ttl)
+}
+
+/// A hash for every field; lists that only grow have one for every element.
+fn hashes(fields: &FieldSet) -> Vec<(String, u64)> {
+    let mut hashes = Vec::with_capacity(fields.0.len());
+    for field in &fields.0 {
+        let name = name_std(&field.name);
+        let elements = (field.class == FieldClass::Union)
+            .then(|| serde_json::from_str::<Vec<serde_json::Value>>(&field.json).ok())
+            .flatten();
+        match elements {
+            Some(elements) => hashes.extend(elements.iter().map(|element| {
+                let element = element.to_string();
+                (format!("{name}={element}"), hash(&element))
+            })),
+            None => hashes.push((name, hash(&field.json))),
+        }
+    }
+    hashes
+}
+
+fn hash(json: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    json.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Users, companies and merges we remember; as many of each as the settings allow.
+pub(super) struct Memory {
+    users: Cache<Box<str>, Arc<UserRow>>,
+    companies: Cache<Box<str>, Arc<CompanyRow>>,
+    /// Who went into whom; undone once the one that went is seen again.
+    merged: Cache<Box<str>, Box<str>>,
+    changed: Mutex<HashSet<String>>,
+    capacity: usize,
+}
+
+const USER: &str = "u:";
+const COMPANY: &str = "g:";
+
+impl Memory {
+    /// An empty memory for `capacity` users and as many companies.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            users: Cache::new(capacity),
+            companies: Cache::new(capacity),
+            merged: Cache::new(capacity),
+            changed: Mutex::default(),
+            capacity,
+        }
+    }
+
+    /// What is known of a user.
+    pub(super) fn user(&self, own_id: &str) -> Option<Arc<UserRow>> {
+        self.users.get(own_id)
+    }
+
+    /// Changes what is known of a user; an unknown one becomes known.
+    pub(super) fn know_user(&self, own_id: &str, change: impl FnOnce(&mut UserRow)) {
+        let mut row = self.users.get(own_id).unwrap_or_default();
+        change(Arc::make_mut(&mut row));
+        self.users.insert(own_id.into(), row);
+        self.merged.remove(own_id);
+        self.note(USER, own_id);
+    }
+
+    /// Forgets a user that User.com does not have any more.
+    pub(super) fn forget_user(&self, own_id: &str) {
+        self.users.remove(own_id);
+        self.note(USER, own_id);
+    }
+
+    /// What is known of a company.
+    pub(super) fn company(&self, group: &str) -> Option<Arc<CompanyRow>> {
+        self.companies.get(group)
+    }
+
+    /// Changes what is known of a company.
+    pub(super) fn know_company(&self, group: &str, change: impl FnOnce(&mut CompanyRow)) {
+        let mut row = self.companies.get(group).unwrap_or_default();
+        change(Arc::make_mut(&mut row));
+        self.companies.insert(group.into(), row);
+        self.note(COMPANY, group);
+    }
+
+    /// Forgets a company that User.com does not have any more.
+    pub(super) fn forget_company(&self, group: &str) {
+        self.companies.remove(group);
+        self.note(COMPANY, group);
+    }
+
+    /// Whether this merge was done.
+    pub(super) fn is_merged(&self, from: &str, into: &str) -> bool {
+        self.merged.get(from).is_some_and(|known| *known == *into)
+    }
+
+    /// Notes a merge.
+    pub(super) fn merged(&self, from: &str, into: &str) {
+        self.forget_user(from);
+        self.merged.insert(from.into(), into.into());
+    }
+
+    fn note(&self, kind: &str, id: &str) {
+        let mut changed = self.changed();
+        changed.insert(format!("{kind}{id}"));
+        // Nobody fetches the changes: what is no longer remembered need not be stored.
+        if changed.len() > self.capacity.saturating_mul(4) {
+            changed.retain(|key| self.row(key).is_some());
+        }
+    }
+
+    /// Rows that changed since the last call, by key; `null` for one that is forgotten.
+    pub(super) fn take_changes(&self) -> Vec<(String, String)> {
+        let keys = std::mem::take(&mut *self.changed());
+        keys.into_iter()
+            .map(|key| {
+                let row = self.row(&key).unwrap_or_else(|| "null".into());
+                (key, row)
+            })
+            .collect()
+    }
+
+    fn row(&self, key: &str) -> Option<String> {
+        if let Some(id) = key.strip_prefix(USER) {
+            return serde_json::to_string(&*self.users.peek(id)?).ok();
+        }
+        let id = key.strip_prefix(COMPANY)?;
+        serde_json::to_string(&*self.companies.peek(id)?).ok()
+    }
+
+    /// Takes stored rows back; what cannot be read is skipped.
+    pub(super) fn restore(&self, rows: impl IntoIterator<Item = (String, String)>) {
+        for (key, json) in rows {
+            if let Some(id) = key.strip_prefix(USER) {
+                if let Ok(Some(row)) = serde_json::from_str::<Option<UserRow>>(&json) {
+                    self.users.insert(id.into(), Arc::new(row));
+                }
+            } else if let Some(id) = key.strip_prefix(COMPANY)
+                && let Ok(Some(row)) = serde_json::from_str::<Option<CompanyRow>>(&json)
+            {
+                self.companies.insert(id.into(), Arc::new(row));
+            }
+        }
+    }
+
+    fn changed(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,116 @@
+//! How the execution of an op ends, and who is told what happened on the way.
+
+use crate::deliver::{Reply, SendError};
+
+/// Longest excerpt of a reply's body, in bytes.
+const EXCERPT: usize = 1_024;
+
+/// Whether an op may have been carried out before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// It was never sent.
+    No,
+    /// An earlier process may have sent it: the user's history is read before the first send, if
+    /// `delivery.verify_ambiguous` is on.
+    MaybeSent,
+}
+
+/// How an op was settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// User.com took it.
+    Sent,
+    /// There was nothing to do: it is so already.
+    Unchanged,
+    /// The history shows that it had arrived before.
+    AlreadyThere,
+}
+
+/// Why an op was not settled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// User.com will never take it: the record goes to the dead letters.
+    #[error("{reason}")]
+    Reject {
+        /// The HTTP status, if the refusal came from User.com.
+        status: Option<u16>,
+        /// What was refused.
+        reason: String,
+        /// The beginning of the reply's body, at most 1 KiB.
+        body: String,
+    },
+    /// There is no final answer.
+    #[error(transparent)]
+    Send(#[from] SendError),
+}
+
+impl Failure {
+    /// A final answer that refuses `what`.
+    pub(super) fn refused(what: &str, reply: &Reply) -> Self {
+        Self::Reject {
+            status: Some(reply.status),
+            reason: format!("User.com refused {what} with status {}", reply.status),
+            body: excerpt(&reply.body),
+        }
+    }
+
+    /// A refusal of our own.
+    pub(super) fn own(reason: impl Into<String>) -> Self {
+        Self::Reject {
+            status: None,
+            reason: reason.into(),
+            body: String::new(),
+        }
+    }
+}
+
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let end = (0..=text.len().min(EXCERPT))
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0);
+    text[..end].to_owned()
+}
+
+/// Counts and warns. Every method does nothing unless written.
+pub trait Probe: Send + Sync {
+    /// A custom attribute was created.
+    fn attribute_created(&self, _name: &str) {}
+    /// A value did not fit its attribute's type and was left out.
+    fn conversion_failed(&self, _name: &str, _reason: &str) {}
+    /// A value was cut to User.com's limit.
+    fn cropped(&self, _field: &str) {}
+    /// A field was left out.
+    fn field_dropped(&self, _field: &str, _why: &str) {}
+    /// A request was not needed.
+    fn saved(&self, _by: &'static str) {}
+    /// An event or page view of unknown fate was found in the history and not sent again.
+    fn duplicate_avoided(&self) {}
+}
+
+/// A probe nobody listens to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SilentProbe;
+
+impl Probe for SilentProbe {}
+
+/// What to do about a refusal, in words.
+pub fn cure(status: u16) -> &'static str {
+    match status {
+        401 => {
+            "User.com does not know the API key: check that it is the public REST API key and has \
+             not been revoked (App settings > Advanced)"
+        }
+        403 => {
+            "User.com does not allow this: check that the API key has not been revoked (App \
+             settings > Advanced) and that the domain the requests come from is trusted (App \
+             settings > Advanced > Domains)"
+        }
+        404 => {
+            "there is no User.com API at this address: check `app` or `endpoint` (its path ends \
+             in /api/public/)"
+        }
+        _ => "look at the reply's body for what User.com objects to",
+    }
+}

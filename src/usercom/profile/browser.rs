@@ -1,0 +1,135 @@
+//! Browser, system and kind of device from a user agent, under the names reports commonly use.
+//!
+//! Woothee knows the agents and carries its data in the crate; here its words are put into the
+//! usual ones, and what it does not tell apart (tablets, embedded browsers) is looked at again.
+//! Answers are kept: one agent string comes with many calls, and parsing costs more than the rest
+//! of a call's planning.
+
+use std::sync::{Arc, LazyLock};
+
+use quick_cache::sync::Cache;
+use woothee::parser::{Parser, WootheeResult};
+
+/// Agent strings remembered.
+const REMEMBERED: usize = 2_048;
+/// Characters of an agent string worth looking at.
+const LONGEST: usize = 1_024;
+
+static SEEN: LazyLock<Cache<Box<str>, Arc<Agent>>> = LazyLock::new(|| Cache::new(REMEMBERED));
+
+/// What a user agent says of itself.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Agent {
+    /// `Mobile Safari`, `Chrome`, …
+    pub(super) family: Option<String>,
+    /// `17.6`, …
+    pub(super) version: Option<String>,
+    /// `iOS 17.6.1`, `Windows 10`, …
+    pub(super) os: Option<String>,
+    /// `mobile`, `tablet`, `desktop`.
+    pub(super) device: Option<&'static str>,
+}
+
+/// Parses a user agent, or remembers it.
+pub(super) fn parse(user_agent: &str) -> Arc<Agent> {
+    let user_agent = super::limits::crop(user_agent, LONGEST);
+    if let Some(agent) = SEEN.get(user_agent) {
+        return agent;
+    }
+    let agent = Arc::new(read(user_agent));
+    SEEN.insert(user_agent.into(), Arc::clone(&agent));
+    agent
+}
+
+/// The common name of a browser that calls itself `brand`.
+pub(super) fn product(brand: &str) -> &str {
+    match brand {
+        "Google Chrome" | "Chromium" => "Chrome",
+        "Microsoft Edge" => "Edge",
+        other => other,
+    }
+}
+
+fn read(user_agent: &str) -> Agent {
+    let Some(found) = Parser::new().parse(user_agent) else {
+        return Agent::default();
+    };
+    let (family, version) = browser(user_agent, &found);
+    Agent {
+        family,
+        version,
+        os: system(user_agent, &found),
+        device: device(user_agent, &found),
+    }
+}
+
+fn known(word: &str) -> Option<&str> {
+    (!word.is_empty() && word != "UNKNOWN").then_some(word)
+}
+
+fn browser(user_agent: &str, found: &WootheeResult<'_>) -> (Option<String>, Option<String>) {
+    if found.category == "misc" {
+        return (None, None);
+    }
+    // Tokens that come beside another browser's name, which is what would be found without them.
+    for (token, family) in [
+        ("MiuiBrowser/", "MIUI Browser"),
+        ("DuckDuckGo/", "DuckDuckGo"),
+        ("HuaweiBrowser/", "Huawei Browser"),
+        ("UCBrowser/", "UC Browser"),
+    ] {
+        if let Some(version) = version_after(user_agent, token) {
+            return (Some(family.into()), Some(version.into()));
+        }
+    }
+    let apple_mobile = matches!(found.os, "iPhone" | "iPad" | "iPod");
+    match found.name {
+        "Safari" if apple_mobile => (Some("Mobile Safari".into()), version(found)),
+        "Webview" => match version_after(user_agent, "Chrome/") {
+            Some(version) => (Some("Chrome Mobile WebView".into()), Some(version.into())),
+            None => (Some("WebView".into()), version(found)),
+        },
+        "SamsungBrowser" => (Some("Samsung Internet".into()), version(found)),
+        name => (known(name).map(str::to_owned), version(found)),
+    }
+}
+
+fn version(found: &WootheeResult<'_>) -> Option<String> {
+    known(found.version).map(str::to_owned)
+}
+
+fn version_after<'a>(user_agent: &'a str, token: &str) -> Option<&'a str> {
+    let (_, rest) = user_agent.split_once(token)?;
+    let end = rest
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '.')
+        .unwrap_or(rest.len());
+    (end > 0).then(|| &rest[..end])
+}
+
+fn system(user_agent: &str, found: &WootheeResult<'_>) -> Option<String> {
+    let name = match known(found.os)? {
+        "iPhone" | "iPad" | "iPod" => "iOS",
+        "Mac OSX" => "Mac OS",
+        "ChromeOS" => return Some("Chrome OS".into()),
+        "Linux" if user_agent.contains("Ubuntu") => "Ubuntu",
+        // The version is part of the name already.
+        windows if windows.starts_with("Windows") => return Some(windows.into()),
+        name => name,
+    };
+    Some(match known(&found.os_version) {
+        Some(version) => format!("{name} {version}"),
+        None => name.to_owned(),
+    })
+}
+
+fn device(user_agent: &str, found: &WootheeResult<'_>) -> Option<&'static str> {
+    let tablet = found.os == "iPad"
+        || user_agent.contains("Tablet")
+        || (found.os == "Android" && !user_agent.contains("Mobile"));
+    match found.category {
+        "smartphone" | "mobilephone" if tablet => Some("tablet"),
+        "smartphone" | "mobilephone" => Some("mobile"),
+        "pc" => Some("desktop"),
+        _ => None,
+    }
+}

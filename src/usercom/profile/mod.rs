@@ -1,0 +1,139 @@
+//! Calls to ops: what a call writes at User.com, field by field. Pure: no clock, no I/O.
+//!
+//! Not here: types of custom attributes (`attributes`) and HTTP (`endpoint`). Invariant: the ops
+//! depend on the call, the settings and `now` alone.
+
+mod browser;
+mod company;
+mod context;
+mod leaves;
+pub(crate) mod limits;
+mod occurrence;
+mod person;
+
+use jiff::Timestamp;
+use smallvec::{SmallVec, smallvec};
+
+use super::Probe;
+use crate::call::{Call, CallKind};
+use crate::config::sink::UsersConfig;
+use crate::plan::{FieldSet, Op, OwnId};
+
+/// What one call asks for, in the order it is to be done.
+pub type PlannedOps = SmallVec<[Op; 2]>;
+
+/// What the planning of calls depends on beside the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether an identify's context is written to the profile.
+    pub context_fields: bool,
+    /// Whether a call that carries both ids merges the anonymous record into the identified one.
+    pub merge_anonymous: bool,
+}
+
+impl From<&UsersConfig> for Settings {
+    fn from(users: &UsersConfig) -> Self {
+        Self {
+            context_fields: users.context_fields,
+            merge_anonymous: users.merge_anonymous,
+        }
+    }
+}
+
+/// Why nothing can be done for a call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct CallFault {
+    /// A stable code: `no_identity`, `no_group_id`, `no_event_name`, `no_page`, `id_too_long`.
+    pub code: &'static str,
+    /// What is missing, in words.
+    pub reason: String,
+}
+
+impl CallFault {
+    fn new(code: &'static str, reason: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// What was left out or cut short on the way from a call to its ops.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Fields whose value or name was cut to User.com's limit.
+    pub cropped: Vec<Box<str>>,
+    /// Fields left out, and why.
+    pub dropped: Vec<(Box<str>, &'static str)>,
+}
+
+impl Notes {
+    fn cropped(&mut self, field: &str) {
+        self.cropped.push(field.into());
+    }
+
+    fn dropped(&mut self, field: &str, why: &'static str) {
+        self.dropped.push((field.into(), why));
+    }
+
+    /// Passes the notes on to whoever counts and warns.
+    pub fn tell(&self, probe: &dyn Probe) {
+        for field in &self.cropped {
+            probe.cropped(field);
+        }
+        for (field, why) in &self.dropped {
+            probe.field_dropped(field, why);
+        }
+    }
+}
+
+/// Translates one call. A timestamp in the future is moved to `now`; a track or page without one
+/// gets `now`, so that it can be found again in the user's history.
+///
+/// # Errors
+/// When the call names no user, a group no company, a track no event, a page neither URL nor path,
+/// or an id is longer than 255 characters.
+pub fn plan_call(
+    call: &Call<'_>,
+    settings: &Settings,
+    now: Timestamp,
+    notes: &mut Notes,
+) -> Result<PlannedOps, CallFault> {
+    let user = person::own_id(call)?;
+    let merge = merge(call, settings, &user)?;
+    let mut ops: PlannedOps = match call.kind {
+        CallKind::Identify => smallvec![Op::Identify {
+            fields: person::fields(call, settings, notes),
+            user,
+        }],
+        CallKind::Track => smallvec![occurrence::track(call, user, now, notes)?],
+        CallKind::Page => smallvec![occurrence::page(call, user, now)?],
+        CallKind::Group => {
+            let company = company::group_id(call)?;
+            let fields: FieldSet = company::fields(call, notes);
+            smallvec![
+                Op::Company {
+                    company: company.clone(),
+                    fields,
+                },
+                Op::Join { user, company },
+            ]
+        }
+    };
+    ops.extend(merge);
+    Ok(ops)
+}
+
+/// The merge a call with two identities stands for. It comes last: by then the record that stays
+/// exists.
+fn merge(call: &Call<'_>, settings: &Settings, user: &OwnId) -> Result<Option<Op>, CallFault> {
+    let anonymous = match call.anonymous_id.as_deref().map(str::trim) {
+        Some(id) if settings.merge_anonymous && !id.is_empty() && id != user.as_str() => id,
+        _ => return Ok(None),
+    };
+    Ok(Some(Op::Merge {
+        from: person::checked(anonymous, "anonymousId")?,
+        into: user.clone(),
+    }))
+}
