@@ -1,5 +1,17 @@
 //! Delivery: how requests get through, whatever the server does.
+//!
+//! `HttpTransport` is a thin shell around pure parts: [`outcome`] judges an attempt, [`retry`]
+//! says how long to wait, [`rate`] and [`quota`] when the next may start, [`concurrency`] how many
+//! run at once, [`pause`] and `halt` when none may. It knows requests, not what they mean.
 
+pub mod concurrency;
+pub mod outcome;
+pub mod pause;
+mod probe;
+pub mod quota;
+pub mod rate;
+pub mod retry;
 mod wire;
 
+pub use probe::{NoProbe, Probe};
 pub use wire::{Attempts, Method, Repeat, Reply, Request, SendError, Transport};

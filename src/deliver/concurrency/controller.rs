@@ -1,0 +1,282 @@
+//! Adaptive concurrency: additive increase, multiplicative decrease, with Vector's constants.
+//!
+//! Pure: it is told when attempts start and how they end, and says how many may be in flight. A
+//! window lasts one mean round trip; at its end the limit moves by one, or down to nine tenths, or
+//! stays. It differs from Vector in three places, each for a measured reason:
+//!
+//! * It starts by doubling (until the first back pressure or rise in latency), because one more a
+//!   round trip takes 10 s to reach 200 at 50 ms.
+//! * It remembers an unloaded round trip and does not follow latency beyond twice that. A mean that
+//!   moves along with the latency lets a queueing server's latency creep up without end.
+//! * The memory is renewed by halving the limit for two round trips now and then, so a change
+//!   in the mix of requests is not mistaken for load for ever.
+//!
+//! The invariant: 1 <= limit <= the configured maximum.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The controller's constants.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ControllerSettings {
+    /// The first limit. Default: 1.
+    pub initial: usize,
+    /// The highest limit. Default: 200.
+    pub max: usize,
+    /// What a decrease multiplies the limit with. Default: 0.9.
+    pub decrease_ratio: f64,
+    /// The weight of the newest window in the mean of the past. Default: 0.4.
+    pub ewma_alpha: f64,
+    /// How many standard deviations above the past mean count as a rise in latency. Default: 2.5.
+    pub rtt_deviation_scale: f64,
+}
+
+impl Default for ControllerSettings {
+    fn default() -> Self {
+        Self {
+            initial: 1,
+            max: 200,
+            decrease_ratio: 0.9,
+            ewma_alpha: 0.4,
+            rtt_deviation_scale: 2.5,
+        }
+    }
+}
+
+/// What an attempt said about the server's load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// It was done; its round trip counts.
+    Good,
+    /// Too much: 429, 5xx, timeout, no connection.
+    Backpressure,
+    /// Nothing (a 400).
+    Neutral,
+}
+
+/// Latency above the unloaded one that is load for certain, and below which it is none.
+const HIGH: f64 = 2.0;
+const LOW: f64 = 1.5;
+/// Differences below this many seconds are noise of timers and schedulers.
+const NOISE: f64 = 0.005;
+/// How long the unloaded round trip is believed.
+const RENEW: Duration = Duration::from_secs(30);
+/// The window before any round trip is known.
+const FIRST_WINDOW: f64 = 1.0;
+
+/// Exponentially weighted mean and variance of window means, in seconds.
+#[derive(Debug, Clone, Copy)]
+struct Past {
+    mean: f64,
+    variance: f64,
+}
+
+/// The present window.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    started: Instant,
+    sum: f64,
+    count: u32,
+    /// The limit was reached: more might have been sent.
+    full: bool,
+    pressed: bool,
+}
+
+impl Window {
+    fn new(now: Instant) -> Self {
+        Self { started: now, sum: 0.0, count: 0, full: false, pressed: false }
+    }
+
+    fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / f64::from(self.count))
+    }
+}
+
+/// A short time at half the limit, to see the unloaded round trip anew.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    back_to: usize,
+    windows: u8,
+}
+
+/// The controller.
+#[derive(Debug, Clone)]
+pub struct Controller {
+    settings: ControllerSettings,
+    limit: usize,
+    in_flight: usize,
+    window: Window,
+    past: Option<Past>,
+    /// The unloaded round trip and when it was last seen.
+    unloaded: Option<(f64, Instant)>,
+    doubling: bool,
+    drain: Option<Drain>,
+    /// Back pressure on attempts started before this moment has been answered already.
+    answered: Instant,
+}
+
+impl Controller {
+    /// A controller at its first limit.
+    pub fn new(settings: ControllerSettings, now: Instant) -> Self {
+        Self {
+            settings,
+            limit: settings.initial.clamp(1, settings.max.max(1)),
+            in_flight: 0,
+            window: Window::new(now),
+            past: None,
+            unloaded: None,
+            doubling: true,
+            drain: None,
+            answered: now,
+        }
+    }
+
+    /// The present limit.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// An attempt starts.
+    pub fn sent(&mut self, now: Instant) {
+        if self.in_flight == 0 && self.window.count == 0 {
+            // After a time of silence the window starts with the work.
+            self.window.started = now;
+        }
+        self.in_flight += 1;
+        self.window.full |= self.in_flight >= self.limit;
+    }
+
+    /// An attempt was abandoned; it says nothing.
+    pub fn dropped(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// An attempt ended `rtt` after its start. Returns the limit if it changed.
+    pub fn done(&mut self, now: Instant, rtt: Duration, signal: Signal) -> Option<usize> {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match signal {
+            Signal::Good => {
+                self.window.sum += rtt.as_secs_f64();
+                self.window.count += 1;
+            }
+            Signal::Backpressure => {
+                let started = now.checked_sub(rtt).unwrap_or(now);
+                self.window.pressed |= started >= self.answered;
+            }
+            Signal::Neutral => {}
+        }
+        let length = self
+            .window
+            .mean()
+            .or(self.past.map(|past| past.mean))
+            .unwrap_or(FIRST_WINDOW);
+        let over = now.saturating_duration_since(self.window.started).as_secs_f64() >= length;
+        if !over {
+            return None;
+        }
+        let before = self.limit;
+        self.close_window(now);
+        (self.limit != before).then_some(self.limit)
+    }
+
+    fn close_window(&mut self, now: Instant) {
+        let window = std::mem::replace(&mut self.window, Window::new(now));
+        self.window.full = self.in_flight >= self.limit;
+        if let Some(drain) = self.drain {
+            return self.drained(drain, window, now);
+        }
+        if window.pressed {
+            self.doubling = false;
+            self.decrease(now);
+        } else if let Some(mean) = window.mean() {
+            self.adjust(mean, window.full, now);
+        }
+        self.remember(window, now);
+    }
+
+    /// Moves the limit by what the round trips of a window say.
+    fn adjust(&mut self, mean: f64, full: bool, now: Instant) {
+        let over = |factor: f64| {
+            self.unloaded.is_some_and(|(unloaded, _)| mean > unloaded * factor + NOISE)
+        };
+        if self.doubling {
+            if over(LOW) {
+                self.doubling = false;
+                self.decrease(now);
+            } else if full {
+                self.limit = (self.limit * 2).min(self.settings.max);
+            }
+            return;
+        }
+        let Some(past) = self.past else { return };
+        let deviation = (self.settings.rtt_deviation_scale * past.variance.sqrt()).max(NOISE);
+        if over(HIGH) || mean >= past.mean + deviation.max(past.mean * 0.1) {
+            self.decrease(now);
+        } else if full && !over(LOW) && mean <= past.mean {
+            self.limit = (self.limit + 1).min(self.settings.max);
+        }
+    }
+
+    fn decrease(&mut self, now: Instant) {
+        self.limit = scaled(self.limit, self.settings.decrease_ratio);
+        self.answered = now;
+    }
+
+    /// Folds a window into the past, and starts a drain when the unloaded round trip is stale.
+    fn remember(&mut self, window: Window, now: Instant) {
+        let Some(mean) = window.mean() else { return };
+        self.past = Some(match self.past {
+            None => Past { mean, variance: 0.0 },
+            Some(past) => {
+                let alpha = self.settings.ewma_alpha;
+                let diff = mean - past.mean;
+                Past {
+                    mean: past.mean + alpha * diff,
+                    variance: (1.0 - alpha) * (past.variance + alpha * diff * diff),
+                }
+            }
+        });
+        match self.unloaded {
+            Some((unloaded, seen)) if mean > unloaded * 1.1 => {
+                if now.saturating_duration_since(seen) >= RENEW {
+                    self.drain = Some(Drain { back_to: self.limit, windows: 2 });
+                    self.limit = scaled(self.limit, 0.5);
+                }
+            }
+            Some((unloaded, _)) if mean > unloaded => self.unloaded = Some((unloaded, now)),
+            _ => self.unloaded = Some((mean, now)),
+        }
+    }
+
+    /// One window at half the limit is over. The first still holds attempts from before.
+    fn drained(&mut self, drain: Drain, window: Window, now: Instant) {
+        if window.pressed {
+            self.drain = None;
+            return self.decrease(now);
+        }
+        let Some(mean) = window.mean() else { return };
+        if drain.windows > 1 {
+            self.drain = Some(Drain { windows: drain.windows - 1, ..drain });
+            return;
+        }
+        self.drain = None;
+        self.unloaded = Some((mean, now));
+        self.limit = drain.back_to;
+    }
+}
+
+/// A limit times a ratio of at most one, rounded down, never below one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "limits are small and ratios positive"
+)]
+fn scaled(limit: usize, ratio: f64) -> usize {
+    ((limit as f64 * ratio).floor() as usize).max(1)
+}
+
+#[cfg(test)]
+#[path = "controller_tests.rs"]
+mod tests;

@@ -1,0 +1,131 @@
+//! The gate: one pause for the whole sink.
+//!
+//! A pause is a moment, not a count: whoever asks for a later one extends it, and everyone waits
+//! for the same. It does not decide who goes first afterwards. The invariant: the gate never opens
+//! before the latest moment asked for.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::{Instant, sleep_until};
+
+/// Until when nothing starts. Pure.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pause {
+    until: Option<Instant>,
+}
+
+impl Pause {
+    /// Extends the pause to `until`; a shorter one changes nothing. Returns whether it grew.
+    pub fn extend(&mut self, until: Instant) -> bool {
+        let grew = self.until.is_none_or(|present| present < until);
+        if grew {
+            self.until = Some(until);
+        }
+        grew
+    }
+
+    /// The moment to wait for, if it is still to come.
+    pub fn waiting(&self, now: Instant) -> Option<Instant> {
+        self.until.filter(|until| *until > now)
+    }
+}
+
+/// The shared gate.
+#[derive(Debug, Default)]
+pub struct Gate {
+    pause: Mutex<Pause>,
+}
+
+impl Gate {
+    fn pause(&self) -> MutexGuard<'_, Pause> {
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the gate until then, or leaves it closed for longer. Returns whether that made the
+    /// pause longer.
+    pub fn pause_until(&self, until: Instant) -> bool {
+        self.pause().extend(until)
+    }
+
+    /// Whether attempts may start now.
+    pub fn is_open(&self, now: Instant) -> bool {
+        self.pause().waiting(now).is_none()
+    }
+
+    /// Waits until the gate is open.
+    pub async fn opened(&self) {
+        loop {
+            let waiting = self.pause().waiting(Instant::now());
+            match waiting {
+                // It may have been extended meanwhile: look again.
+                Some(until) => sleep_until(until).await,
+                None => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio::task::JoinSet;
+    use tokio::time::sleep;
+
+    async fn all_wait(pauses: Vec<(u64, u64)>, waiters: Vec<u64>) {
+        let gate = Arc::new(Gate::default());
+        let start = Instant::now();
+        let mut tasks = JoinSet::new();
+        for (at, length) in pauses.clone() {
+            let gate = Arc::clone(&gate);
+            tasks.spawn(async move {
+                sleep(Duration::from_millis(at)).await;
+                gate.pause_until(Instant::now() + Duration::from_millis(length));
+            });
+        }
+        for at in waiters {
+            let gate = Arc::clone(&gate);
+            let pauses = pauses.clone();
+            tasks.spawn(async move {
+                sleep(Duration::from_millis(at)).await;
+                gate.opened().await;
+                let passed = (Instant::now() - start).as_millis();
+                for (from, length) in pauses {
+                    let inside = u128::from(from) < passed && passed < u128::from(from + length);
+                    assert!(!inside, "passed at {passed} during the pause {from}+{length}");
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn nobody_passes_during_a_pause(
+            pauses in proptest::collection::vec((0_u64..2000, 0_u64..1500), 0..8),
+            waiters in proptest::collection::vec(0_u64..4000, 1..20),
+        ) {
+            // Guarantees that whoever comes, whenever, passes outside every pause asked for.
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(all_wait(pauses, waiters));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shorter_pause_changes_nothing() {
+        // Guarantees the maximum of all pauses, and the report of whether one grew.
+        let gate = Gate::default();
+        let start = Instant::now();
+        assert!(gate.pause_until(start + Duration::from_secs(5)));
+        assert!(!gate.pause_until(start + Duration::from_secs(2)));
+        gate.opened().await;
+        assert_eq!(start.elapsed(), Duration::from_secs(5));
+        assert!(gate.is_open(Instant::now()));
+    }
+}

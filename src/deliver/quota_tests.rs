@@ -1,0 +1,223 @@
+//! The learner against servers with quotas, in made-up time.
+
+use super::*;
+use crate::deliver::concurrency::{Controller, ControllerSettings, Signal};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// How a server counts.
+enum Quota {
+    Bucket { rate: f64, burst: f64, tokens: f64, last: Instant },
+    Fixed { num: u32, window: Duration, start: Instant, used: u32 },
+    Sliding { num: usize, window: Duration, log: VecDeque<Instant> },
+}
+
+impl Quota {
+    fn bucket(rate: f64, burst: f64, now: Instant) -> Self {
+        Self::Bucket { rate, burst, tokens: burst, last: now }
+    }
+
+    fn fixed(num: u32, window: Duration, now: Instant) -> Self {
+        Self::Fixed { num, window, start: now, used: 0 }
+    }
+
+    /// `None` = accepted, else `Retry-After`.
+    fn ask(&mut self, now: Instant) -> Option<Duration> {
+        let whole = |d: Duration| Duration::from_secs_f64(d.as_secs_f64().ceil().max(1.0));
+        match self {
+            Self::Bucket { rate, burst, tokens, last } => {
+                *tokens = (*tokens + (now - *last).as_secs_f64() * *rate).min(*burst);
+                *last = now;
+                if *tokens < 1.0 {
+                    return Some(whole(Duration::from_secs_f64((1.0 - *tokens) / *rate)));
+                }
+                *tokens -= 1.0;
+                None
+            }
+            Self::Fixed { num, window, start, used } => {
+                while now >= *start + *window {
+                    *start += *window;
+                    *used = 0;
+                }
+                if *used == *num {
+                    return Some(whole(*start + *window - now));
+                }
+                *used += 1;
+                None
+            }
+            Self::Sliding { num, window, log } => {
+                while log.front().is_some_and(|t| *t + *window <= now) {
+                    log.pop_front();
+                }
+                if log.len() == *num {
+                    return Some(whole(log[0] + *window - now));
+                }
+                log.push_back(now);
+                None
+            }
+        }
+    }
+}
+
+struct Run {
+    accepted: u32,
+    refused: u32,
+}
+
+impl Run {
+    fn refused_share(&self) -> f64 {
+        f64::from(self.refused) / f64::from(self.refused + self.accepted)
+    }
+}
+
+/// Runs the learner and the controller with endless work against a server.
+fn run(mut quota: Quota, start: Instant, latency: Duration, length: Duration) -> Run {
+    let mut learner = QuotaLearner::new();
+    let mut controller = Controller::new(ControllerSettings::default(), start);
+    // (when the answer is back, when it was asked, Retry-After in ms or MAX for accepted)
+    let mut flying: BinaryHeap<Reverse<(Instant, Instant, Option<Duration>)>> = BinaryHeap::new();
+    let mut gate = start;
+    let mut now = start;
+    let mut result = Run { accepted: 0, refused: 0 };
+    while now < start + length {
+        let ready = learner.ready_at(now).max(gate).max(now);
+        let landing = flying.peek().map(|Reverse((back, ..))| *back);
+        let may_start = flying.len() < controller.limit();
+        if may_start && landing.is_none_or(|back| ready < back) {
+            // Timers fire on the next whole millisecond.
+            let micros = (ready - start).as_micros();
+            now = start + Duration::from_millis(u64::try_from(micros.div_ceil(1000)).unwrap());
+            learner.take(now);
+            controller.sent(now);
+            let answer = quota.ask(now + latency / 2);
+            flying.push(Reverse((now + latency, now, answer)));
+            continue;
+        }
+        let Reverse((back, sent, answer)) = flying.pop().unwrap();
+        now = now.max(back);
+        match answer {
+            None => {
+                result.accepted += 1;
+                learner.accepted(now);
+                controller.done(now, now - sent, Signal::Good);
+            }
+            Some(pause) => {
+                result.refused += 1;
+                learner.refused(now, sent, pause);
+                gate = gate.max(now + pause);
+                controller.done(now, now - sent, Signal::Backpressure);
+            }
+        }
+    }
+    result
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn check(name: &str, quota: Quota, start: Instant, rate: f64, latency_ms: u64) {
+    let run = run(quota, start, Duration::from_millis(latency_ms), MINUTE);
+    let share = f64::from(run.accepted) / (rate * 60.0);
+    println!(
+        "{name} latency {latency_ms} ms: {:.1} % of the quota, {:.1} % refused",
+        share * 100.0,
+        run.refused_share() * 100.0
+    );
+    assert!(share >= 0.95, "{name} at {latency_ms} ms: {share}");
+    assert!(run.refused_share() <= 0.05, "{name} at {latency_ms} ms: {}", run.refused_share());
+}
+
+#[test]
+fn token_buckets_are_used_up_with_few_refusals() {
+    // Guarantees >= 95 % of the quota and <= 5 % refusals over a minute, from a cold start.
+    for latency in [2, 20, 50, 150] {
+        for rate in [10.0, 50.0, 500.0] {
+            let start = Instant::now();
+            check("bucket", Quota::bucket(rate, rate, start), start, rate, latency);
+        }
+    }
+}
+
+#[test]
+fn fixed_windows_are_used_up_with_few_refusals() {
+    // Guarantees the same against a server that counts per second.
+    for latency in [2, 20, 50, 150] {
+        for rate in [10, 50, 500] {
+            let start = Instant::now();
+            let quota = Quota::fixed(rate, Duration::from_secs(1), start);
+            check("fixed", quota, start, f64::from(rate), latency);
+        }
+    }
+}
+
+#[test]
+fn sliding_windows_are_used_up_with_few_refusals() {
+    // Guarantees the same against a server that remembers its last requests.
+    for latency in [2, 20, 50, 150] {
+        for rate in [10_u32, 50, 500] {
+            let start = Instant::now();
+            let quota = Quota::Sliding {
+                num: rate as usize,
+                window: Duration::from_secs(1),
+                log: VecDeque::new(),
+            };
+            check("sliding", quota, start, f64::from(rate), latency);
+        }
+    }
+}
+
+#[test]
+fn a_big_bucket_does_not_mislead_for_long() {
+    // Guarantees that a first estimate a hundred times too high is corrected within a few refusals.
+    let start = Instant::now();
+    let run = run(Quota::bucket(10.0, 1000.0, start), start, Duration::from_millis(50), MINUTE * 5);
+    assert!(run.accepted >= 3000 * 95 / 100, "{}", run.accepted);
+    assert!(run.refused_share() <= 0.1, "{}", run.refused_share());
+}
+
+#[test]
+fn nothing_is_delayed_before_the_first_refusal() {
+    // Guarantees that a server without a quota is never paced.
+    let mut learner = QuotaLearner::new();
+    let now = Instant::now();
+    for _ in 0..1000 {
+        assert_eq!(learner.ready_at(now), now);
+        learner.take(now);
+        learner.accepted(now);
+    }
+    assert_eq!(learner.rate(), None);
+}
+
+#[test]
+fn a_raised_quota_is_found() {
+    // Guarantees that after a quota is lifted tenfold the pace follows within minutes.
+    let start = Instant::now();
+    let mut learner = QuotaLearner::new();
+    let mut now = start;
+    for _ in 0..10 {
+        now += Duration::from_millis(100);
+        learner.accepted(now);
+    }
+    assert!(learner.refused(now, now, Duration::from_secs(1)));
+    let low = learner.rate().unwrap();
+    now += Duration::from_secs(1);
+    while now < start + MINUTE * 5 {
+        now = learner.ready_at(now).max(now) + Duration::from_micros(1);
+        learner.take(now);
+        learner.accepted(now);
+    }
+    assert!(learner.rate().unwrap() > low * 10.0);
+}
+
+#[test]
+fn refusals_of_one_episode_teach_once() {
+    // Guarantees that a hundred answers to attempts already on their way count as one.
+    let mut learner = QuotaLearner::new();
+    let start = Instant::now();
+    let now = start + Duration::from_millis(50);
+    assert!(learner.refused(now, start, Duration::from_secs(1)));
+    let rate = learner.rate();
+    for _ in 0..100 {
+        assert!(!learner.refused(now, start, Duration::from_secs(1)));
+    }
+    assert_eq!(learner.rate(), rate);
+}
