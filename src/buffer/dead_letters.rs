@@ -1,0 +1,404 @@
+//! Dead letters: records that cannot be delivered, with all it takes to see why and to send them
+//! again.
+//!
+//! One invariant: no secret is in them. A dead letter holds the record as it came in, names from
+//! the mapping and what the server answered; request headers, where the API key travels, never
+//! come here.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, params};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::error::StoreError;
+use super::queue::number_list;
+use super::store::{Store, count, from_micros, micros};
+use crate::record::Record;
+
+const COLUMNS: &str = "id, sink, at, reason, detail, rule, field, place, transport_id, status, \
+                       response, attempts, replays, call, meta, record";
+
+/// The rows a [`DeadLetterFilter`] means: parameters 1 to 4.
+const CHOSEN: &str = "sink = ?1 AND (?2 IS NULL OR reason = ?2) AND (?3 IS NULL OR at >= ?3)
+    AND (?4 IS NULL OR id IN (SELECT value FROM json_each(?4)))";
+
+/// A record that cannot be delivered, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The record's body as it came in: JSON, or the raw bytes of what could not be decoded.
+    pub record: Bytes,
+    /// See [`Record::meta`].
+    pub meta: Option<Bytes>,
+    /// Where the record came from, for a person: `logs/app.ndjson:17`.
+    pub place: Option<String>,
+    /// See [`Record::transport_id`].
+    pub transport_id: Option<String>,
+    /// The mapping rule at work.
+    pub rule: Option<String>,
+    /// The field at fault: `traits.email`.
+    pub field: Option<String>,
+    /// A stable word to count and filter by: `required_missing`, `status_400`.
+    pub reason: String,
+    /// The reason in a sentence.
+    pub detail: String,
+    /// The HTTP status of the last answer.
+    pub status: Option<u16>,
+    /// The beginning of the last answer's body.
+    pub response: Option<String>,
+    /// How many HTTP requests were made for it.
+    pub attempts: u32,
+    /// The call it had become, as JSON text.
+    pub call: Option<String>,
+    /// When it was given up. Stored to the microsecond.
+    pub at: Timestamp,
+}
+
+impl DeadLetter {
+    /// A dead letter that was never tried.
+    pub fn new(
+        record: &Record,
+        reason: impl Into<String>,
+        detail: impl Into<String>,
+        at: Timestamp,
+    ) -> Self {
+        Self {
+            record: record.body.clone(),
+            meta: record.meta.clone(),
+            place: record.origin.as_ref().map(|o| o.place.as_ref().to_owned()),
+            transport_id: record.transport_id.as_deref().map(str::to_owned),
+            rule: None,
+            field: None,
+            reason: reason.into(),
+            detail: detail.into(),
+            status: None,
+            response: None,
+            attempts: 0,
+            call: None,
+            at,
+        }
+    }
+}
+
+/// A dead letter in the store.
+///
+/// Serialized it is one flat object. The record is under `record` if it is JSON, else under
+/// `record_text` if it is UTF-8, else under `record_escaped` with `\xNN` for what is not ASCII.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredDeadLetter {
+    /// Its number, for `show`, `replay` and `purge`.
+    pub id: i64,
+    /// The sink that could not deliver it.
+    pub sink: String,
+    /// How often it was sent again.
+    pub replays: u32,
+    /// The dead letter.
+    pub letter: DeadLetter,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: i64,
+    sink: &'a str,
+    at: Timestamp,
+    reason: &'a str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transport_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<&'a str>,
+    attempts: u32,
+    replays: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record_text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record_escaped: Option<String>,
+}
+
+impl Serialize for StoredDeadLetter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let letter = &self.letter;
+        let record = as_json(&letter.record);
+        let text = std::str::from_utf8(&letter.record);
+        Shown {
+            id: self.id,
+            sink: &self.sink,
+            at: letter.at,
+            reason: &letter.reason,
+            detail: &letter.detail,
+            rule: letter.rule.as_deref(),
+            field: letter.field.as_deref(),
+            place: letter.place.as_deref(),
+            transport_id: letter.transport_id.as_deref(),
+            status: letter.status,
+            response: letter.response.as_deref(),
+            attempts: letter.attempts,
+            replays: self.replays,
+            call: letter.call.as_ref().and_then(|c| as_json(c.as_bytes())),
+            meta: letter.meta.as_deref().and_then(as_json),
+            record_text: text.ok().filter(|_| record.is_none()),
+            record_escaped: match text {
+                Ok(_) => None,
+                Err(_) => Some(letter.record.escape_ascii().to_string()),
+            },
+            record,
+        }
+        .serialize(serializer)
+    }
+}
+
+/// JSON text on one line, or nothing if it is not JSON.
+fn as_json(bytes: &[u8]) -> Option<Box<RawValue>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let raw: &RawValue = serde_json::from_str(text).ok()?;
+    match on_one_line(raw.get()) {
+        Cow::Borrowed(_) => Some(raw.to_owned()),
+        Cow::Owned(line) => RawValue::from_string(line).ok(),
+    }
+}
+
+/// Inside a JSON string a line break is always escaped, so every bare one is mere white space.
+fn on_one_line(json: &str) -> Cow<'_, str> {
+    if json.contains(['\n', '\r']) {
+        Cow::Owned(json.replace(['\n', '\r'], " "))
+    } else {
+        Cow::Borrowed(json)
+    }
+}
+
+/// What [`export`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Records written.
+    pub written: u64,
+    /// Records left out: no JSON, and no single line either.
+    pub left_out: u64,
+}
+
+/// Writes the records themselves, one a line, so that a source can read them again. What was JSON
+/// stays the same JSON value; a line that could not be decoded stays the same line.
+///
+/// # Errors
+/// Those of `out`.
+pub fn export(letters: &[StoredDeadLetter], out: &mut impl Write) -> io::Result<Exported> {
+    let mut done = Exported::default();
+    for letter in letters {
+        let body = &letter.letter.record;
+        match as_json(body) {
+            Some(json) => out.write_all(json.get().as_bytes())?,
+            None if body.contains(&b'\n') => {
+                done.left_out += 1;
+                continue;
+            }
+            None => out.write_all(body)?,
+        }
+        out.write_all(b"\n")?;
+        done.written += 1;
+    }
+    Ok(done)
+}
+
+/// Which dead letters of a sink are meant: those that meet every condition given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadLetterFilter {
+    /// Those with these ids. Default: all.
+    pub ids: Option<Vec<i64>>,
+    /// Those with this reason. Default: all.
+    pub reason: Option<String>,
+    /// Those given up at this time or later. Default: all.
+    pub since: Option<Timestamp>,
+}
+
+impl DeadLetterFilter {
+    fn ids(&self) -> Option<String> {
+        self.ids.as_deref().map(number_list)
+    }
+
+    fn since(&self) -> Option<i64> {
+        self.since.map(micros)
+    }
+}
+
+impl Store {
+    /// A sink's dead letters, oldest first.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn dead_letters(
+        &self,
+        sink: &str,
+        filter: DeadLetterFilter,
+        limit: usize,
+        offset: usize,
+    ) -> Result<Vec<StoredDeadLetter>, StoreError> {
+        let sink = sink.to_owned();
+        self.read_with(move |scope| {
+            let mut find = scope.conn.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM dead_letters WHERE {CHOSEN} ORDER BY id LIMIT ?5 OFFSET ?6"
+            ))?;
+            let rows = find.query_map(
+                params![
+                    sink,
+                    filter.reason,
+                    filter.since(),
+                    filter.ids(),
+                    count(limit),
+                    count(offset)
+                ],
+                from_row,
+            )?;
+            rows.collect()
+        })
+        .await
+    }
+
+    /// One dead letter.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn dead_letter(&self, id: i64) -> Result<Option<StoredDeadLetter>, StoreError> {
+        self.read_with(move |scope| {
+            let mut find = scope
+                .conn
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM dead_letters WHERE id = ?1"))?;
+            let mut rows = find.query_map([id], from_row)?;
+            rows.next().transpose()
+        })
+        .await
+    }
+
+    /// How many dead letters a sink has, by reason.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn count_dead_letters(&self, sink: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let sink = sink.to_owned();
+        self.read_with(move |scope| {
+            let mut find = scope.conn.prepare_cached(
+                "SELECT reason, count(*) FROM dead_letters WHERE sink = ?1
+                 GROUP BY reason ORDER BY reason",
+            )?;
+            let rows = find.query_map([&sink], |row| {
+                Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
+            })?;
+            rows.collect()
+        })
+        .await
+    }
+
+    /// Deletes dead letters by id. Returns how many there were.
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn delete_dead_letters(&self, ids: &[i64]) -> Result<usize, StoreError> {
+        let ids = number_list(ids);
+        self.write(move |scope| {
+            let mut delete = scope.conn.prepare_cached(
+                "DELETE FROM dead_letters WHERE id IN (SELECT value FROM json_each(?1))",
+            )?;
+            delete.execute([&ids])
+        })
+        .await
+    }
+
+    /// Deletes the dead letters of a sink that the filter means. Returns how many.
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn purge_dead_letters(
+        &self,
+        sink: &str,
+        filter: DeadLetterFilter,
+    ) -> Result<usize, StoreError> {
+        let sink = sink.to_owned();
+        self.write(move |scope| {
+            let mut delete = scope
+                .conn
+                .prepare_cached(&format!("DELETE FROM dead_letters WHERE {CHOSEN}"))?;
+            delete.execute(params![sink, filter.reason, filter.since(), filter.ids()])
+        })
+        .await
+    }
+
+    /// Counts one more replay for each of these dead letters.
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn note_replay(&self, ids: &[i64]) -> Result<(), StoreError> {
+        let ids = number_list(ids);
+        self.write(move |scope| {
+            let mut note = scope.conn.prepare_cached(
+                "UPDATE dead_letters SET replays = replays + 1
+                 WHERE id IN (SELECT value FROM json_each(?1))",
+            )?;
+            note.execute([&ids]).map(drop)
+        })
+        .await
+    }
+}
+
+/// Adds a dead letter within the transaction at work.
+pub(super) fn insert(conn: &Connection, sink: &str, letter: &DeadLetter) -> rusqlite::Result<()> {
+    let mut add = conn.prepare_cached(
+        "INSERT INTO dead_letters (sink, at, reason, detail, rule, field, place, transport_id,
+            status, response, attempts, call, meta, record)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+    )?;
+    add.execute(params![
+        sink,
+        micros(letter.at),
+        letter.reason,
+        letter.detail,
+        letter.rule,
+        letter.field,
+        letter.place,
+        letter.transport_id,
+        letter.status,
+        letter.response,
+        letter.attempts,
+        letter.call,
+        letter.meta.as_deref(),
+        &*letter.record,
+    ])
+    .map(drop)
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<StoredDeadLetter> {
+    Ok(StoredDeadLetter {
+        id: row.get(0)?,
+        sink: row.get(1)?,
+        replays: row.get(12)?,
+        letter: DeadLetter {
+            at: from_micros(row.get(2)?),
+            reason: row.get(3)?,
+            detail: row.get(4)?,
+            rule: row.get(5)?,
+            field: row.get(6)?,
+            place: row.get(7)?,
+            transport_id: row.get(8)?,
+            status: row.get(9)?,
+            response: row.get(10)?,
+            attempts: row.get(11)?,
+            call: row.get(13)?,
+            meta: row.get::<_, Option<Vec<u8>>>(14)?.map(Bytes::from),
+            record: row.get::<_, Vec<u8>>(15)?.into(),
+        },
+    })
+}

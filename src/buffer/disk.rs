@@ -1,0 +1,351 @@
+//! The disk buffer: records wait in the store, and their sources are told "delivered" as soon as
+//! they are durable.
+//!
+//! One invariant: a record is handed out at most once at a time, oldest first, and only after the
+//! store has noted that it may be sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::error::{BufferError, StoreError};
+use super::memory::verdict;
+use super::persist::{self, Patience};
+use super::queue::{NewRecord, Settlement, Stored};
+use super::store::Store;
+use super::{Buffer, BufferSize, Buffered, GivenBack, PAGE_BYTES, PAGE_RECORDS, Settled, Token};
+use crate::ack::Verdict;
+use crate::config::sink::{BufferConfig, WhenFull};
+use crate::record::Record;
+
+/// A buffer in the store.
+pub struct DiskBuffer {
+    sink: String,
+    store: Store,
+    max_size: u64,
+    when_full: WhenFull,
+    /// Ends the repeating of failed writes.
+    stop: CancellationToken,
+    /// No more pushes.
+    closed: CancellationToken,
+    /// Bytes of records that are being written. They count as held, so that pushes side by side
+    /// stay within the limit together.
+    arriving: Mutex<u64>,
+    /// Wakes the reader: records came, or came back.
+    news: Notify,
+    /// Wakes pushes that wait for room.
+    freed: Notify,
+    /// Where the one reader stands: the last record read.
+    cursor: tokio::sync::Mutex<i64>,
+    out: Mutex<Out>,
+    discarded: AtomicU64,
+}
+
+/// Records that left, and may come back.
+#[derive(Default)]
+struct Out {
+    /// Handed out, neither settled nor given back.
+    away: BTreeSet<i64>,
+    /// Given back, to be handed out again; whether they may have been sent.
+    back: BTreeMap<i64, bool>,
+    /// The last record read for the first time.
+    read_to: i64,
+}
+
+impl DiskBuffer {
+    /// The buffer of one sink; what is stored of an earlier run comes first. There must be one at a
+    /// time for a sink. See [`super::open`].
+    ///
+    /// # Errors
+    /// [`BufferError::Store`] if the store cannot be read.
+    pub async fn open(
+        config: &BufferConfig,
+        sink: &str,
+        store: Store,
+        stop: CancellationToken,
+    ) -> Result<Self, BufferError> {
+        store.begin_reading(sink).await?;
+        Ok(Self {
+            sink: sink.to_owned(),
+            store,
+            max_size: config.max_size,
+            when_full: config.when_full,
+            closed: stop.child_token(),
+            stop,
+            arriving: Mutex::default(),
+            news: Notify::new(),
+            freed: Notify::new(),
+            cursor: tokio::sync::Mutex::default(),
+            out: Mutex::default(),
+            discarded: AtomicU64::new(0),
+        })
+    }
+
+    fn out(&self) -> MutexGuard<'_, Out> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reserves room for as many of the records as there is room for, at least one if the buffer is
+    /// empty and at most a page. `None` if there is room for none.
+    fn reserve<'a>(&'a self, records: &[Record]) -> Option<Reserved<'a>> {
+        let mut arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.size().bytes.saturating_add(*arriving);
+        let mut room = Reserved {
+            buffer: self,
+            records: Vec::new(),
+            bytes: 0,
+        };
+        for record in records.iter().take(PAGE_RECORDS) {
+            let record = NewRecord::from(record);
+            let bytes = room.bytes.saturating_add(record.size());
+            let alone = held == 0 && room.records.is_empty();
+            let fits = held.saturating_add(bytes) <= self.max_size
+                && (bytes <= PAGE_BYTES || room.records.is_empty());
+            if !alone && !fits {
+                break;
+            }
+            room.records.push(record);
+            room.bytes = bytes;
+        }
+        if room.records.is_empty() {
+            return None;
+        }
+        *arriving += room.bytes;
+        Some(room)
+    }
+
+    /// Waits until `reserve` finds room for the first record.
+    async fn wait_for_room(&self, records: &[Record]) -> Result<Reserved<'_>, BufferError> {
+        loop {
+            let freed = self.freed.notified();
+            if let Some(room) = self.reserve(records) {
+                return Ok(room);
+            }
+            tokio::select! {
+                () = self.closed.cancelled() => return Err(BufferError::Closed),
+                () = freed => {}
+            }
+        }
+    }
+
+    /// Stores what room was reserved for. Returns how many records that was.
+    async fn take(&self, room: Reserved<'_>) -> Result<usize, BufferError> {
+        let mut patience = Patience::new("append", &self.sink, &self.closed);
+        while let Err(e) = self.store.append(&self.sink, room.records.clone()).await {
+            patience.after(e).await.map_err(|e| match e {
+                StoreError::Closed | StoreError::ReadOnly => BufferError::Store(e),
+                e => BufferError::Stopped(e),
+            })?;
+        }
+        patience.rewarded();
+        let taken = room.records.len();
+        drop(room);
+        self.news.notify_one();
+        Ok(taken)
+    }
+
+    fn discard(&self, records: impl Iterator<Item = Record>) {
+        for record in records {
+            self.discarded.fetch_add(1, Ordering::Relaxed);
+            record.ack.settle(Verdict::Rejected);
+        }
+    }
+
+    /// The next page, however often it has to be asked for.
+    async fn read(&self, after: i64, max: usize) -> Result<Vec<Stored>, StoreError> {
+        let mut patience = Patience::new("read", &self.sink, &self.stop);
+        loop {
+            match self.page(after, max).await {
+                Ok(page) => {
+                    patience.rewarded();
+                    return Ok(page);
+                }
+                Err(e) => patience.after(e).await?,
+            }
+        }
+    }
+
+    /// The next page: what was given back first, then what was not read yet. Hands it out in the
+    /// store's books; the caller must let it go without waiting for anything.
+    async fn page(&self, after: i64, max: usize) -> Result<Vec<Stored>, StoreError> {
+        let back: BTreeMap<i64, bool> = {
+            let out = self.out();
+            out.back.iter().take(max).map(|(k, v)| (*k, *v)).collect()
+        };
+        if !back.is_empty() {
+            let seqs: Vec<i64> = back.keys().copied().collect();
+            let mut page = self.store.read_these(&self.sink, &seqs).await?;
+            for row in &mut page {
+                row.maybe_sent = back.get(&row.seq).copied().unwrap_or_default();
+            }
+            if !page.is_empty() {
+                return Ok(page);
+            }
+            // Somebody else settled them: they are not ours any more.
+            self.out().back.retain(|seq, _| !back.contains_key(seq));
+        }
+        let page = self.store.read(&self.sink, after, max).await?;
+        if let Some(last) = page.last() {
+            self.store.hand_out(&self.sink, last.seq).await?;
+        }
+        Ok(page)
+    }
+
+    /// Notes a page as away.
+    fn let_go(&self, page: Vec<Stored>, cursor: &mut i64) -> Vec<Buffered> {
+        let mut out = self.out();
+        page.into_iter()
+            .map(|row| {
+                *cursor = row.seq.max(*cursor);
+                out.read_to = *cursor;
+                out.back.remove(&row.seq);
+                out.away.insert(row.seq);
+                Buffered {
+                    record: row.record.into_record(),
+                    token: Token(Some(row.seq)),
+                    maybe_sent: row.maybe_sent,
+                }
+            })
+            .collect()
+    }
+}
+
+/// Room taken for records on their way into the store; given up when dropped.
+struct Reserved<'a> {
+    buffer: &'a DiskBuffer,
+    records: Vec<NewRecord>,
+    bytes: u64,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let arriving = self.buffer.arriving.lock();
+        *arriving.unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.buffer.freed.notify_waiters();
+    }
+}
+
+#[async_trait]
+impl Buffer for DiskBuffer {
+    async fn push(&self, mut records: Vec<Record>) -> Result<(), BufferError> {
+        while !records.is_empty() {
+            if self.closed.is_cancelled() {
+                return Err(BufferError::Closed);
+            }
+            let room = match self.when_full {
+                WhenFull::Block => self.wait_for_room(&records).await?,
+                WhenFull::DropNewest => match self.reserve(&records) {
+                    Some(room) => room,
+                    None => {
+                        self.discard(records.drain(..));
+                        break;
+                    }
+                },
+            };
+            let taken = self.take(room).await?;
+            for record in records.drain(..taken) {
+                record.ack.settle(Verdict::Delivered);
+            }
+        }
+        Ok(())
+    }
+
+    async fn next(&self, max: usize) -> Option<Vec<Buffered>> {
+        let max = max.clamp(1, PAGE_RECORDS);
+        let mut cursor = self.cursor.lock().await;
+        loop {
+            // Asked before the page is read: a push that was over by then is on the page.
+            let closed = self.closed.is_cancelled();
+            let after = *cursor;
+            match self.read(after, max).await {
+                Err(e) => {
+                    tracing::error!(sink = self.sink, error = %e, "buffer not read to its end");
+                    return None;
+                }
+                Ok(page) if !page.is_empty() => return Some(self.let_go(page, &mut cursor)),
+                Ok(_) if closed => return None,
+                Ok(_) => {}
+            }
+            tokio::select! {
+                () = self.closed.cancelled() => {}
+                () = self.news.notified() => {}
+            }
+        }
+    }
+
+    async fn settled(&self, items: Vec<Settled>) -> Result<(), BufferError> {
+        let mut acks = Vec::with_capacity(items.len());
+        let mut batch = Vec::with_capacity(items.len());
+        for item in items {
+            acks.push((item.ack, verdict(item.dead.is_empty())));
+            batch.push(Settlement {
+                seq: item.token.seq(),
+                dead: item.dead,
+                seen: item.seen,
+            });
+        }
+        let seqs: Vec<i64> = batch.iter().filter_map(|s| s.seq).collect();
+        persist::settle(&self.store, &self.sink, &self.stop, batch)
+            .await
+            .map_err(BufferError::Stopped)?;
+        {
+            let mut out = self.out();
+            for seq in seqs {
+                out.away.remove(&seq);
+            }
+        }
+        for (ack, verdict) in acks {
+            ack.settle(verdict);
+        }
+        self.freed.notify_waiters();
+        Ok(())
+    }
+
+    async fn give_back(&self, items: Vec<GivenBack>) {
+        {
+            let mut out = self.out();
+            for item in items {
+                item.ack.settle(Verdict::Errored);
+                if let Some(seq) = item.token.seq()
+                    && out.away.remove(&seq)
+                {
+                    out.back.insert(seq, item.maybe_sent);
+                }
+            }
+        }
+        self.news.notify_one();
+    }
+
+    fn close(&self) {
+        self.closed.cancel();
+    }
+
+    async fn finish(&self) -> Result<(), BufferError> {
+        let unread = self.store.doubt_up_to(&self.sink);
+        let in_doubt = {
+            let out = self.out();
+            let back = out.back.iter().rev().find(|(_, maybe)| **maybe);
+            [
+                out.away.last().copied(),
+                back.map(|(seq, _)| *seq),
+                Some(unread).filter(|unread| *unread > out.read_to),
+            ]
+            .into_iter()
+            .flatten()
+            .max()
+        };
+        Ok(self.store.end_reading(&self.sink, in_doubt).await?)
+    }
+
+    fn size(&self) -> BufferSize {
+        self.store.buffer_size(&self.sink)
+    }
+
+    fn discarded(&self) -> u64 {
+        self.discarded.load(Ordering::Relaxed)
+    }
+}

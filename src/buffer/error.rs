@@ -1,0 +1,116 @@
+//! What can go wrong with stored things. Not here: what is done about it.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or directory could not be used.
+    #[error("{context}: {source}")]
+    Io {
+        /// What was being done, with the path.
+        context: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Another process works in this `data_dir`.
+    #[error("data_dir `{}` is in use by another usercom-sink ({})", .dir.display(), owner(*.pid))]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// The other process, where its lock file says so.
+        pid: Option<u32>,
+    },
+    /// There is no store to read.
+    #[error("no store in `{}`: nothing has run with this data_dir yet", .dir.display())]
+    Missing {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The file belongs to something else.
+    #[error("`{}` is not a store of usercom-sink: {why}", .path.display())]
+    Foreign {
+        /// The file. It was not touched.
+        path: PathBuf,
+        /// How it was told.
+        why: String,
+    },
+    /// The file was written by another version of the program.
+    #[error("`{}` has format {found}, this program knows format {known}", .path.display())]
+    Version {
+        /// The file. It was not touched.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+        /// The newest format this program knows.
+        known: u32,
+    },
+    /// The file is damaged.
+    #[error("`{}` is damaged: {why}; move it away, or restore it from a backup", .path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite found.
+        why: String,
+    },
+    /// There is no room on the disk, or the file has reached its limit.
+    #[error("no room left for `{}`", .path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Any other answer of SQLite.
+    #[error("`{}`: {source}", .path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: rusqlite::Error,
+    },
+    /// A write to a store that was opened for reading.
+    #[error("the store is open for reading only")]
+    ReadOnly,
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+fn owner(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "process unknown".to_owned(), |pid| format!("pid {pid}"))
+}
+
+impl StoreError {
+    pub(super) fn io(context: String) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { context, source }
+    }
+
+    /// Sorts an answer of SQLite.
+    pub(super) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full { path },
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt {
+                path,
+                why: source.to_string(),
+            },
+            Some(ErrorCode::ReadOnly) => Self::ReadOnly,
+            _ => Self::Sqlite { path, source },
+        }
+    }
+}
+
+/// Why a buffer did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BufferError {
+    /// It takes no more records.
+    #[error("the buffer is closed")]
+    Closed,
+    /// The process is stopping, and storage was failing until then.
+    #[error("stopped while storage was failing: {0}")]
+    Stopped(#[source] StoreError),
+    /// The store failed for good.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

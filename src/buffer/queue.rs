@@ -1,0 +1,461 @@
+//! Buffered records in the store: taken in, read in order, handed out, settled.
+//!
+//! One invariant: sequence numbers are given by the one writer, grow with every commit and are
+//! never used again, so that a reader that goes on behind the last number it saw misses nothing.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::dead_letters::{self, DeadLetter};
+use super::error::StoreError;
+use super::store::{Store, count, from_micros, last_seq, micros};
+use super::writer::{Delta, Scope};
+use super::{PAGE_BYTES, PAGE_RECORDS, RECORD_OVERHEAD};
+use crate::ack::Ack;
+use crate::clock;
+use crate::record::{Origin, Record};
+
+/// How far ahead of the last record handed out the durable mark is set, so that it is written once
+/// in a while only. After a crash up to this many records are in doubt that need not be.
+const MARK_STEP: i64 = 1000;
+
+const COLUMNS: &str = "seq, body, meta, origin_key, origin_position, place, transport_id, fault, \
+                       received_at";
+
+/// A record without its acknowledgement, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRecord {
+    /// See [`Record::body`].
+    pub body: Bytes,
+    /// See [`Record::meta`].
+    pub meta: Option<Bytes>,
+    /// See [`Record::origin`].
+    pub origin: Option<Origin>,
+    /// See [`Record::transport_id`].
+    pub transport_id: Option<Arc<str>>,
+    /// See [`Record::fault`].
+    pub fault: Option<Arc<str>>,
+}
+
+impl NewRecord {
+    /// What it counts for in a buffer's size, in bytes.
+    pub fn size(&self) -> u64 {
+        let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
+        let origin = self.origin.as_ref();
+        let bytes = self.body.len()
+            + self.meta.as_ref().map_or(0, Bytes::len)
+            + origin.map_or(0, |origin| origin.key.len() + origin.place.len())
+            + text(&self.transport_id)
+            + text(&self.fault);
+        RECORD_OVERHEAD.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+
+    /// The record with an acknowledgement nobody waits for.
+    pub fn into_record(self) -> Record {
+        Record {
+            body: self.body,
+            meta: self.meta,
+            origin: self.origin,
+            transport_id: self.transport_id,
+            fault: self.fault,
+            ack: Ack::ignored(),
+        }
+    }
+}
+
+impl From<&Record> for NewRecord {
+    fn from(record: &Record) -> Self {
+        Self {
+            body: record.body.clone(),
+            meta: record.meta.clone(),
+            origin: record.origin.clone(),
+            transport_id: record.transport_id.clone(),
+            fault: record.fault.clone(),
+        }
+    }
+}
+
+/// What [`Store::append`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    /// The sequence numbers of the records taken, in their order.
+    pub seqs: Range<i64>,
+    /// How many were left out because their origin's position had been taken before.
+    pub skipped: usize,
+}
+
+/// A buffered record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place in the order of its sink. Other sinks' numbers lie between.
+    pub seq: i64,
+    /// The record.
+    pub record: NewRecord,
+    /// When it was stored.
+    pub received_at: Timestamp,
+    /// Whether an earlier run had handed it out for delivery and did not say what became of it.
+    pub maybe_sent: bool,
+}
+
+/// What became of a record, as far as the store is concerned.
+#[derive(Debug, Clone, Default)]
+pub struct Settlement {
+    /// The buffered record to delete; `None` if it was never stored.
+    pub seq: Option<i64>,
+    /// Dead letters to keep.
+    pub dead: Vec<DeadLetter>,
+    /// Message keys to remember as delivered.
+    pub seen: Vec<String>,
+}
+
+/// What is known of a sink's records that were handed out.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Doubt {
+    /// The mark on disk: nothing behind it was ever handed out.
+    mark: i64,
+    /// Records up to here were stored when the reading began, and may have been sent.
+    up_to: i64,
+}
+
+impl Doubt {
+    pub(super) fn after_restart(mark: i64, last: Option<i64>) -> Self {
+        Self {
+            mark,
+            up_to: last.map_or(0, |last| last.min(mark)),
+        }
+    }
+}
+
+impl Store {
+    /// Stores records, in order. Skips those whose [`Origin::position`] is not behind the highest
+    /// one taken from the same origin key for this sink.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] or another; then none of them was stored.
+    pub async fn append(
+        &self,
+        sink: &str,
+        records: Vec<NewRecord>,
+    ) -> Result<Appended, StoreError> {
+        let sink: Arc<str> = sink.into();
+        let at = micros(clock::now());
+        self.write(move |scope| insert(scope, &sink, &records, at))
+            .await
+    }
+
+    /// Buffered records behind `after`, in order: at most `limit`, [`PAGE_RECORDS`], and
+    /// [`PAGE_BYTES`]. Empty only if there is none.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn read(
+        &self,
+        sink: &str,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let sink = sink.to_owned();
+        let up_to = self.doubt(&sink).up_to;
+        self.read_with(move |scope| {
+            let mut find = scope.conn.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM buffer WHERE sink = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+            ))?;
+            let rows = find.query_map(
+                params![sink, after, count(limit.min(PAGE_RECORDS))],
+                |row| stored(row, up_to),
+            )?;
+            one_page(rows)
+        })
+        .await
+    }
+
+    /// Those of these buffered records that are still there, in order, within the limits of
+    /// [`read`](Self::read).
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn read_these(&self, sink: &str, seqs: &[i64]) -> Result<Vec<Stored>, StoreError> {
+        let sink = sink.to_owned();
+        let up_to = self.doubt(&sink).up_to;
+        let wanted = number_list(seqs);
+        self.read_with(move |scope| {
+            let mut find = scope.conn.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM buffer
+                 WHERE sink = ?1 AND seq IN (SELECT value FROM json_each(?2))
+                 ORDER BY seq LIMIT ?3"
+            ))?;
+            let rows = find.query_map(params![sink, wanted, count(PAGE_RECORDS)], |row| {
+                stored(row, up_to)
+            })?;
+            one_page(rows)
+        })
+        .await
+    }
+
+    /// Says what became of records, in one transaction: buffered ones are deleted, dead letters
+    /// and delivered message keys are kept.
+    ///
+    /// # Errors
+    /// Those of any write; then nothing of it was done.
+    pub async fn settle(&self, sink: &str, batch: Vec<Settlement>) -> Result<(), StoreError> {
+        let sink: Arc<str> = sink.into();
+        let at = micros(clock::now());
+        self.write(move |scope| settle_all(scope, &sink, &batch, at))
+            .await
+    }
+
+    /// Notes, before it happens, that records up to `seq` are handed out for delivery. Writes to
+    /// disk only every thousand records or so.
+    ///
+    /// # Errors
+    /// Those of any write; then they must not be handed out.
+    pub async fn hand_out(&self, sink: &str, seq: i64) -> Result<(), StoreError> {
+        if self.doubt(sink).mark >= seq {
+            return Ok(());
+        }
+        let mark = seq.saturating_add(MARK_STEP);
+        self.write_mark(sink, mark).await?;
+        self.doubts().entry(sink.to_owned()).or_default().mark = mark;
+        Ok(())
+    }
+
+    /// Starts reading a sink's buffer anew: whatever was handed out and is still stored is in doubt
+    /// from now on. Opening the store does the same.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn begin_reading(&self, sink: &str) -> Result<(), StoreError> {
+        let name = sink.to_owned();
+        let last = self
+            .read_with(move |scope| last_seq(scope.conn, &name))
+            .await?;
+        let mut doubts = self.doubts();
+        let doubt = doubts.entry(sink.to_owned()).or_default();
+        *doubt = Doubt::after_restart(doubt.mark, last);
+        Ok(())
+    }
+
+    /// Ends reading a sink's buffer: of what is still stored, only records up to `in_doubt` may
+    /// have been sent (`None`: none of them).
+    ///
+    /// # Errors
+    /// Those of any write; then more stays in doubt than need be.
+    pub async fn end_reading(&self, sink: &str, in_doubt: Option<i64>) -> Result<(), StoreError> {
+        let mark = in_doubt.unwrap_or(0);
+        self.write_mark(sink, mark).await?;
+        self.doubts().entry(sink.to_owned()).or_default().mark = mark;
+        Ok(())
+    }
+
+    /// The last record of a sink that was in doubt when its reading began; 0 if none.
+    pub(super) fn doubt_up_to(&self, sink: &str) -> i64 {
+        self.doubt(sink).up_to
+    }
+
+    fn doubt(&self, sink: &str) -> Doubt {
+        self.doubts().get(sink).copied().unwrap_or_default()
+    }
+
+    async fn write_mark(&self, sink: &str, mark: i64) -> Result<(), StoreError> {
+        let sink = sink.to_owned();
+        self.write(move |scope| {
+            let mut save = scope.conn.prepare_cached(
+                "INSERT INTO handed (sink, up_to) VALUES (?1, ?2)
+                 ON CONFLICT DO UPDATE SET up_to = excluded.up_to",
+            )?;
+            save.execute(params![sink, mark]).map(drop)
+        })
+        .await
+    }
+}
+
+fn insert(
+    scope: &mut Scope<'_>,
+    sink: &Arc<str>,
+    records: &[NewRecord],
+    at: i64,
+) -> rusqlite::Result<Appended> {
+    let mut intake = Intake::new(scope.conn, sink);
+    let mut add = scope.conn.prepare_cached(
+        "INSERT INTO buffer (sink, size, received_at, origin_key, origin_position, place,
+            transport_id, fault, meta, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    )?;
+    let mut appended = Appended {
+        seqs: 0..0,
+        skipped: 0,
+    };
+    let mut bytes = 0;
+    for record in records {
+        if let Some(origin) = &record.origin
+            && !intake.takes(origin)?
+        {
+            appended.skipped += 1;
+            continue;
+        }
+        let origin = record.origin.as_ref();
+        let size = i64::try_from(record.size()).unwrap_or(i64::MAX);
+        let seq = add.insert(params![
+            sink,
+            size,
+            at,
+            origin.map(|origin| &*origin.key),
+            origin.map(|origin| origin.position.cast_signed()),
+            origin.map(|origin| &*origin.place),
+            record.transport_id,
+            record.fault,
+            record.meta.as_deref(),
+            &*record.body,
+        ])?;
+        if appended.seqs.is_empty() {
+            appended.seqs.start = seq;
+        }
+        appended.seqs.end = seq + 1;
+        bytes += size;
+    }
+    intake.save()?;
+    scope.deltas.push(Delta {
+        sink: Arc::clone(sink),
+        events: appended.seqs.end - appended.seqs.start,
+        bytes,
+    });
+    Ok(appended)
+}
+
+/// The highest positions taken, read once and written once per key and transaction.
+struct Intake<'a> {
+    conn: &'a Connection,
+    sink: &'a str,
+    taken: HashMap<Arc<str>, u64>,
+}
+
+impl<'a> Intake<'a> {
+    fn new(conn: &'a Connection, sink: &'a str) -> Self {
+        Self {
+            conn,
+            sink,
+            taken: HashMap::new(),
+        }
+    }
+
+    /// Whether the position is new; then it counts as taken.
+    fn takes(&mut self, origin: &Origin) -> rusqlite::Result<bool> {
+        let taken = match self.taken.get(&origin.key) {
+            Some(taken) => Some(*taken),
+            None => self.stored(&origin.key)?,
+        };
+        let new = taken.is_none_or(|taken| origin.position > taken);
+        if new {
+            self.taken.insert(Arc::clone(&origin.key), origin.position);
+        }
+        Ok(new)
+    }
+
+    fn stored(&self, key: &str) -> rusqlite::Result<Option<u64>> {
+        self.conn
+            .prepare_cached("SELECT position FROM intake WHERE sink = ?1 AND origin_key = ?2")?
+            .query_row(params![self.sink, key], |row| {
+                row.get(0).map(i64::cast_unsigned)
+            })
+            .optional()
+    }
+
+    fn save(self) -> rusqlite::Result<()> {
+        let mut save = self.conn.prepare_cached(
+            "INSERT INTO intake (sink, origin_key, position) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET position = excluded.position",
+        )?;
+        for (key, position) in &self.taken {
+            save.execute(params![self.sink, key, position.cast_signed()])?;
+        }
+        Ok(())
+    }
+}
+
+fn settle_all(
+    scope: &mut Scope<'_>,
+    sink: &Arc<str>,
+    batch: &[Settlement],
+    at: i64,
+) -> rusqlite::Result<()> {
+    let mut remove = scope
+        .conn
+        .prepare_cached("DELETE FROM buffer WHERE sink = ?1 AND seq = ?2 RETURNING size")?;
+    let mut remember = scope.conn.prepare_cached(
+        "INSERT INTO seen (sink, message_key, at) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET at = excluded.at",
+    )?;
+    let mut delta = Delta {
+        sink: Arc::clone(sink),
+        events: 0,
+        bytes: 0,
+    };
+    for settlement in batch {
+        if let Some(seq) = settlement.seq {
+            let size = remove
+                .query_row(params![sink, seq], |row| row.get::<_, i64>(0))
+                .optional()?;
+            if let Some(size) = size {
+                delta.events -= 1;
+                delta.bytes -= size;
+            }
+        }
+        for letter in &settlement.dead {
+            dead_letters::insert(scope.conn, sink, letter)?;
+        }
+        for key in &settlement.seen {
+            remember.execute(params![sink, key, at])?;
+        }
+    }
+    scope.deltas.push(delta);
+    Ok(())
+}
+
+fn stored(row: &Row<'_>, doubt: i64) -> rusqlite::Result<Stored> {
+    let seq = row.get(0)?;
+    let origin = match row.get::<_, Option<Arc<str>>>(3)? {
+        None => None,
+        Some(key) => Some(Origin {
+            key,
+            position: row.get::<_, i64>(4)?.cast_unsigned(),
+            place: row.get(5)?,
+        }),
+    };
+    Ok(Stored {
+        seq,
+        record: NewRecord {
+            body: row.get::<_, Vec<u8>>(1)?.into(),
+            meta: row.get::<_, Option<Vec<u8>>>(2)?.map(Bytes::from),
+            origin,
+            transport_id: row.get(6)?,
+            fault: row.get(7)?,
+        },
+        received_at: from_micros(row.get(8)?),
+        maybe_sent: seq <= doubt,
+    })
+}
+
+/// Takes rows until the page is full; the first row always.
+fn one_page(rows: impl Iterator<Item = rusqlite::Result<Stored>>) -> rusqlite::Result<Vec<Stored>> {
+    let mut page = Vec::new();
+    let mut bytes = 0;
+    for row in rows {
+        let row = row?;
+        bytes += row.record.size();
+        if bytes > PAGE_BYTES && !page.is_empty() {
+            break;
+        }
+        page.push(row);
+    }
+    Ok(page)
+}
+
+/// Numbers as the JSON array that `json_each` takes.
+pub(super) fn number_list(numbers: &[i64]) -> String {
+    format!("{numbers:?}")
+}

@@ -1,0 +1,269 @@
+//! The file: how it is told from other people's, how it is made, what tables it has.
+//!
+//! One invariant: under its final name the file is always whole. It is built beside, then renamed;
+//! and nothing opens it with SQLite before its header was read as plain bytes.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::StoreError;
+
+/// "UCSk": bytes 68 to 71 of every file that is ours.
+const APPLICATION_ID: u32 = 0x5543_536B;
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// How long to wait for a lock somebody else holds, an operator's `sqlite3` say.
+const BUSY: Duration = Duration::from_secs(5);
+/// What may not stand bare in the path of a `file:` URI.
+const URI_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
+
+/// Migrations: number n brings a file of format n to format n + 1.
+const MIGRATIONS: [&str; 1] = [FORMAT_1];
+
+const FORMAT_1: &str = "
+CREATE TABLE checkpoints (
+    source TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
+    PRIMARY KEY (source, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE buffer (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    sink TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    received_at INTEGER NOT NULL,
+    origin_key TEXT, origin_position INTEGER, place TEXT,
+    transport_id TEXT, fault TEXT,
+    meta BLOB, body BLOB NOT NULL
+) STRICT;
+CREATE INDEX buffer_by_sink ON buffer (sink, seq, size);
+
+CREATE TABLE intake (
+    sink TEXT NOT NULL, origin_key TEXT NOT NULL, position INTEGER NOT NULL,
+    PRIMARY KEY (sink, origin_key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE handed (sink TEXT NOT NULL PRIMARY KEY, up_to INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE dead_letters (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    sink TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    reason TEXT NOT NULL, detail TEXT NOT NULL,
+    rule TEXT, field TEXT, place TEXT, transport_id TEXT,
+    status INTEGER, response TEXT, attempts INTEGER NOT NULL,
+    replays INTEGER NOT NULL DEFAULT 0,
+    call TEXT, meta BLOB, record BLOB NOT NULL
+) STRICT;
+CREATE INDEX dead_letters_by_reason ON dead_letters (sink, reason);
+
+CREATE TABLE seen (
+    sink TEXT NOT NULL, message_key TEXT NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (sink, message_key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX seen_by_age ON seen (sink, at);
+
+CREATE TABLE cache (
+    sink TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (sink, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX cache_by_age ON cache (sink, at);
+";
+
+const FORMAT: u32 = 1;
+const _: () = assert!(MIGRATIONS.len() == FORMAT as usize);
+
+/// The store's file in a `data_dir`.
+pub(super) fn file_in(dir: &Path) -> PathBuf {
+    dir.join("usercom-sink.db")
+}
+
+/// Makes the file if there is none, and opens it for writing. The caller owns the directory.
+pub(super) fn open_owned(path: &Path) -> Result<Connection, StoreError> {
+    if path
+        .try_exists()
+        .map_err(StoreError::io(format!("`{}`", path.display())))?
+    {
+        check_header(path)?;
+        check_whole(path)?;
+    } else {
+        create(path)?;
+    }
+    let sorted = |e| StoreError::sqlite(path, e);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(path, flags).map_err(sorted)?;
+    check_version(path, version(&conn).map_err(sorted)?)?;
+    configure(&conn).map_err(sorted)?;
+    migrate(&mut conn).map_err(sorted)?;
+    Ok(conn)
+}
+
+/// Opens a file that exists, for reading.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    check_header(path)?;
+    let sorted = |e| StoreError::sqlite(path, e);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(sorted)?;
+    conn.busy_timeout(BUSY).map_err(sorted)?;
+    match version(&conn).map_err(sorted)? {
+        FORMAT => Ok(conn),
+        found => Err(version_error(path, found)),
+    }
+}
+
+/// A store that lives as long as its connection.
+pub(super) fn open_memory() -> rusqlite::Result<Connection> {
+    let mut conn = Connection::open_in_memory()?;
+    migrate(&mut conn)?;
+    Ok(conn)
+}
+
+fn configure(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(BUSY)?;
+    conn.pragma_update(None, "journal_mode", "wal")?;
+    conn.pragma_update(None, "synchronous", "full")?;
+    // The log is cut back to this after a checkpoint, however long it grew before.
+    conn.pragma_update(None, "journal_size_limit", 64 << 20)
+}
+
+fn version(conn: &Connection) -> rusqlite::Result<u32> {
+    conn.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
+    for (n, sql) in (0u32..).zip(MIGRATIONS) {
+        let tx = conn.transaction()?;
+        if version(&tx)? <= n {
+            tx.execute_batch(sql)?;
+            tx.pragma_update(None, "user_version", n + 1)?;
+        }
+        tx.commit()?;
+    }
+    Ok(())
+}
+
+/// Builds a new file under another name and gives it its own once it is whole.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let log = beside(path, "-wal");
+    if log.exists() {
+        return Err(StoreError::Corrupt {
+            path: path.to_owned(),
+            why: format!(
+                "it is missing, but its log `{}` is there: remove both or neither",
+                log.display()
+            ),
+        });
+    }
+    let unfinished = beside(path, ".new");
+    for old in [unfinished.clone(), beside(&unfinished, "-journal")] {
+        match fs::remove_file(&old) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::io(format!("remove `{}`", old.display()))(e));
+            }
+            _ => {}
+        }
+    }
+    build(&unfinished).map_err(|e| StoreError::sqlite(&unfinished, e))?;
+    fs::rename(&unfinished, path)
+        .and_then(|()| sync_dir(path))
+        .map_err(StoreError::io(format!("create `{}`", path.display())))
+}
+
+fn build(path: &Path) -> rusqlite::Result<()> {
+    let mut conn = Connection::open(path)?;
+    conn.pragma_update(None, "synchronous", "full")?;
+    conn.pragma_update(None, "auto_vacuum", "incremental")?;
+    conn.pragma_update(None, "application_id", APPLICATION_ID)?;
+    migrate(&mut conn)?;
+    conn.close().map_err(|(_, e)| e)
+}
+
+/// Makes a rename durable. Only Unix lets a directory be opened and synced.
+fn sync_dir(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(dir) if cfg!(unix) => File::open(dir)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Reads the first bytes without SQLite, which would put its own files beside.
+fn check_header(path: &Path) -> Result<(), StoreError> {
+    let io = || StoreError::io(format!("read `{}`", path.display()));
+    let foreign = |why: &str| StoreError::Foreign {
+        path: path.to_owned(),
+        why: why.to_owned(),
+    };
+    let mut header = Vec::with_capacity(100);
+    let mut file = File::open(path).map_err(io())?.take(100);
+    file.read_to_end(&mut header).map_err(io())?;
+    if header.len() < 100 || !header.starts_with(MAGIC) {
+        return Err(foreign("it is not an SQLite database"));
+    }
+    if number_at(&header, 68) != APPLICATION_ID {
+        return Err(foreign("it is the database of another program"));
+    }
+    check_version(path, number_at(&header, 60))
+}
+
+fn number_at(header: &[u8], at: usize) -> u32 {
+    header[at..at + 4]
+        .iter()
+        .fold(0, |n, byte| n << 8 | u32::from(*byte))
+}
+
+fn check_version(path: &Path, found: u32) -> Result<(), StoreError> {
+    if (1..=FORMAT).contains(&found) {
+        Ok(())
+    } else {
+        Err(version_error(path, found))
+    }
+}
+
+fn version_error(path: &Path, found: u32) -> StoreError {
+    StoreError::Version {
+        path: path.to_owned(),
+        found,
+        known: FORMAT,
+    }
+}
+
+/// Looks for damage through a connection that cannot write, so that a damaged file stays as it is.
+fn check_whole(path: &Path) -> Result<(), StoreError> {
+    let corrupt = |why: String| StoreError::Corrupt {
+        path: path.to_owned(),
+        why,
+    };
+    let checked = open_untouching(path).and_then(|conn| {
+        conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
+    });
+    match checked {
+        Ok(answer) if answer == "ok" => Ok(()),
+        Ok(answer) => Err(corrupt(answer)),
+        Err(e) => Err(StoreError::sqlite(path, e)),
+    }
+}
+
+/// Opens the file for reading. Without a log beside it nobody can be writing (the caller owns the
+/// directory), so SQLite is told not to make any file of its own.
+fn open_untouching(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let logged = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
+        || beside(path, "-journal").exists();
+    match path.to_str() {
+        Some(text) if !logged => {
+            let encoded = utf8_percent_encode(text, URI_PATH);
+            let uri = format!("file:{encoded}?immutable=1");
+            Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
+        }
+        _ => Connection::open_with_flags(path, flags),
+    }
+}

@@ -1,0 +1,251 @@
+//! The threads that hold the connections: one that writes, one that reads.
+//!
+//! One invariant: whatever waits when the writer looks goes into one transaction, and nobody is
+//! answered before it is committed. If the transaction fails, each command is tried alone, so that
+//! one that finds no room does not fail the others.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::StoreError;
+use super::lock::DirLock;
+use super::store::Sizes;
+
+/// Commands that may wait for a thread; senders wait behind that.
+const WAITING: usize = 1024;
+/// Commands in one transaction.
+const GROUP: usize = 256;
+/// Free pages (of 4 KiB) from which on some are given back to the system.
+const FREE_PAGES: i64 = 4096;
+
+/// How much a command changes a sink's buffer.
+#[derive(Debug)]
+pub(super) struct Delta {
+    pub(super) sink: Arc<str>,
+    pub(super) events: i64,
+    pub(super) bytes: i64,
+}
+
+/// What a command sees while it runs. It may run twice, so its only lasting effects are in the
+/// transaction and in here.
+pub(super) struct Scope<'c> {
+    pub(super) conn: &'c Connection,
+    pub(super) deltas: Vec<Delta>,
+}
+
+trait Job: Send {
+    fn run(&mut self, scope: &mut Scope<'_>) -> rusqlite::Result<()>;
+    fn answer(self: Box<Self>, failure: Option<StoreError>);
+}
+
+struct Task<T, F> {
+    work: F,
+    result: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Job for Task<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Scope<'_>) -> rusqlite::Result<T> + Send,
+{
+    fn run(&mut self, scope: &mut Scope<'_>) -> rusqlite::Result<()> {
+        self.result = Some((self.work)(scope)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, failure: Option<StoreError>) {
+        let answer = match (failure, self.result) {
+            (Some(e), _) => Err(e),
+            (None, Some(value)) => Ok(value),
+            (None, None) => Err(StoreError::Closed),
+        };
+        // Whoever asked may have stopped waiting; the command is carried out all the same.
+        drop(self.reply.send(answer));
+    }
+}
+
+enum Command {
+    Do(Box<dyn Job>),
+    Close,
+}
+
+/// The way to one of the threads.
+#[derive(Clone)]
+pub(super) struct Handle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Handle {
+    /// Runs `work` on the thread and waits for its answer.
+    pub(super) async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Scope<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let task = Box::new(Task {
+            work,
+            result: None,
+            reply,
+        });
+        self.commands
+            .send(Command::Do(task))
+            .await
+            .map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Lets the thread finish what waits and end. Returns once it has let go of the file.
+    pub(super) async fn close(&self) {
+        // A failed send means that the thread has ended already.
+        if self.commands.send(Command::Close).await.is_ok() {
+            self.commands.closed().await;
+        }
+    }
+}
+
+/// What a thread owns. The order of the fields is the order in which they are let go: the file
+/// before the lock.
+pub(super) struct Holder {
+    pub(super) conn: Connection,
+    pub(super) path: PathBuf,
+    pub(super) sizes: Sizes,
+    pub(super) _lock: Option<DirLock>,
+}
+
+/// Starts the thread that writes.
+pub(super) fn start_writer(holder: Holder) -> Result<(Handle, JoinHandle<()>), StoreError> {
+    start("store-writer", holder, |holder, jobs, turn| {
+        holder.commit(jobs);
+        if turn % 256 == 0 {
+            holder.give_back_space();
+        }
+    })
+}
+
+/// Starts the thread that reads.
+pub(super) fn start_reader(holder: Holder) -> Result<(Handle, JoinHandle<()>), StoreError> {
+    start("store-reader", holder, |holder, jobs, _| {
+        for mut job in jobs {
+            let mut scope = Scope {
+                conn: &holder.conn,
+                deltas: Vec::new(),
+            };
+            let failure = job.run(&mut scope).err();
+            job.answer(failure.map(|e| StoreError::sqlite(&holder.path, e)));
+        }
+    })
+}
+
+fn start(
+    name: &str,
+    mut holder: Holder,
+    mut each: impl FnMut(&mut Holder, Vec<Box<dyn Job>>, u64) + Send + 'static,
+) -> Result<(Handle, JoinHandle<()>), StoreError> {
+    let (commands, mut queue) = mpsc::channel(WAITING);
+    let thread = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            for turn in 1.. {
+                let (jobs, more) = take_group(&mut queue);
+                if !jobs.is_empty() {
+                    each(&mut holder, jobs, turn);
+                }
+                if !more {
+                    break;
+                }
+            }
+            // The file first, then the queue: who waits for the queue to end finds the file free.
+            drop(holder);
+            drop(queue);
+        })
+        .map_err(StoreError::io(format!("start thread {name}")))?;
+    Ok((Handle { commands }, thread))
+}
+
+/// Waits for a command and takes all that wait with it. `false` if there will be no more.
+fn take_group(queue: &mut mpsc::Receiver<Command>) -> (Vec<Box<dyn Job>>, bool) {
+    let mut jobs = Vec::new();
+    let mut command = queue.blocking_recv();
+    loop {
+        match command {
+            None | Some(Command::Close) => return (jobs, false),
+            Some(Command::Do(job)) => jobs.push(job),
+        }
+        if jobs.len() == GROUP {
+            return (jobs, true);
+        }
+        match queue.try_recv() {
+            Ok(next) => command = Some(next),
+            // A hang-up is seen by the next blocking receive.
+            Err(_) => return (jobs, true),
+        }
+    }
+}
+
+impl Holder {
+    /// Commits commands together, or else each alone.
+    fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        let together = self.transact(&mut jobs);
+        match together {
+            Ok(()) => jobs.into_iter().for_each(|job| job.answer(None)),
+            Err(e) if jobs.len() == 1 => {
+                if let Some(job) = jobs.pop() {
+                    job.answer(Some(StoreError::sqlite(&self.path, e)));
+                }
+            }
+            Err(_) => {
+                for job in jobs {
+                    self.commit(vec![job]);
+                }
+            }
+        }
+    }
+
+    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut scope = Scope {
+            conn: &tx,
+            deltas: Vec::new(),
+        };
+        for job in jobs {
+            job.run(&mut scope)?;
+        }
+        let deltas = scope.deltas;
+        tx.commit()?;
+        self.sizes.apply(deltas);
+        Ok(())
+    }
+
+    /// Shrinks a file that is mostly empty, some pages at a time. A failure costs nothing but room.
+    fn give_back_space(&self) {
+        let shrunk = self.free_pages().and_then(|(free, all)| {
+            if free < FREE_PAGES || free < all / 2 {
+                return Ok(());
+            }
+            // Each step frees one page.
+            let mut steps = self.conn.prepare("PRAGMA incremental_vacuum(1024)")?;
+            let mut rows = steps.query([])?;
+            while rows.next()?.is_some() {}
+            Ok(())
+        });
+        if let Err(e) = shrunk {
+            tracing::debug!(file = %self.path.display(), error = %e, "store not shrunk");
+        }
+    }
+
+    fn free_pages(&self) -> rusqlite::Result<(i64, i64)> {
+        let number = |name| {
+            self.conn
+                .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+        };
+        Ok((number("freelist_count")?, number("page_count")?))
+    }
+}
