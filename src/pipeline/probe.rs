@@ -5,21 +5,22 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::telemetry::SinkMetrics;
+use crate::deliver::Method;
 use crate::{deliver, usercom};
 
 /// Counts what delivery tells.
 pub(super) struct DeliveryProbe(pub(super) SinkMetrics);
 
 impl deliver::Probe for DeliveryProbe {
-    fn request_sent(&self, method: &str, route: &str) {
-        self.0.request(method, route);
+    fn request_sent(&self, method: Method, route: &'static str) {
+        self.0.request(method.as_str(), route);
     }
 
-    fn response(&self, status: u16, route: &str, rtt: Duration) {
+    fn response(&self, status: u16, route: &'static str, rtt: Duration) {
         self.0.response(status, route, rtt);
     }
 
-    fn request_error(&self, kind: &str) {
+    fn request_error(&self, kind: &'static str) {
         let error_type = if kind == "timeout" {
             "timed_out"
         } else {
@@ -28,7 +29,7 @@ impl deliver::Probe for DeliveryProbe {
         self.0.error(error_type, "sending");
     }
 
-    fn retry(&self, reason: &str) {
+    fn retry(&self, reason: &'static str) {
         self.0.retry(reason);
     }
 

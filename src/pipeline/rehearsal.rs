@@ -43,7 +43,7 @@ impl Rehearsal {
         let plan = Plan::compile(&at, &sink.mapping, sink.preset)?;
         Ok(Self {
             plan,
-            settings: Settings::from(sink),
+            settings: Settings::from(&sink.users),
             users: sink.users.clone(),
         })
     }

@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 
 use super::engine::{Engine, Parts};
 use super::probe::{DeliveryProbe, DestinationProbe};
-use crate::buffer::{self, Buffer};
+use crate::buffer::{self, Buffer, StoreError};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::UsercomSink;
 use crate::deliver::{HaltPolicy, HttpTransport, SendError, TransportSettings};
@@ -61,7 +61,7 @@ impl SinkConfig for UsercomSink {
             Refusal::Wait => HaltPolicy::Wait,
             Refusal::GiveUp => HaltPolicy::GiveUp,
         };
-        let probe = Arc::new(DestinationProbe::new(cx.metrics.clone()));
+        let probe: Arc<dyn usercom::Probe> = Arc::new(DestinationProbe::new(cx.metrics.clone()));
         let destination = |transport| {
             let transport = Arc::new(transport);
             Usercom::new(
@@ -108,6 +108,7 @@ struct DeliveringSink {
     plan: Arc<Plan>,
     usercom: Arc<Usercom>,
     buffer: Arc<dyn Buffer>,
+    probe: Arc<dyn usercom::Probe>,
     cx: SinkContext,
 }
 
@@ -145,11 +146,12 @@ impl DeliveringSink {
             name: self.cx.name.clone(),
             config: Arc::clone(&self.config),
             plan: Arc::clone(&self.plan),
-            settings: Settings::from(&*self.config),
+            settings: Settings::from(&self.config.users),
             usercom: Arc::clone(&self.usercom),
             buffer: Arc::clone(&self.buffer),
             store: self.cx.store.clone(),
             metrics: self.cx.metrics.clone(),
+            probe: Arc::clone(&self.probe),
             stop: self.cx.stop.clone(),
         });
         let end = tokio::select! {
@@ -165,7 +167,7 @@ impl DeliveringSink {
     }
 
     async fn restore(&self) -> Result<(), SinkError> {
-        let storage = |error: crate::buffer::StoreError| SinkError::Storage(error.to_string());
+        let storage = |error: StoreError| SinkError::Storage(error.to_string());
         let rows = self
             .cx
             .store

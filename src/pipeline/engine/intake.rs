@@ -14,7 +14,7 @@ use crate::config::sink::Unmatched;
 use crate::mapping::{Input, Plan};
 use crate::plan::{Op, OwnId};
 use crate::telemetry::SinkMetrics;
-use crate::usercom::{Notes, Settings, plan_call};
+use crate::usercom::{Notes, Probe, Settings, plan_call};
 
 /// Records a batch holds at most.
 const BATCH: usize = 256;
@@ -59,6 +59,7 @@ pub(super) struct Intake {
     pub(super) dedupe: bool,
     pub(super) store: Store,
     pub(super) metrics: SinkMetrics,
+    pub(super) probe: Arc<dyn Probe>,
 }
 
 impl Intake {
@@ -113,6 +114,9 @@ impl Intake {
             }
             return Meaning::Unmatched;
         }
+        for loss in &mapped.stats.losses {
+            self.probe.conversion_failed(&loss.field, &loss.reason);
+        }
         let now = clock::now();
         let mut notes = Notes::default();
         let mut calls = Vec::with_capacity(mapped.calls.len());
@@ -140,6 +144,7 @@ impl Intake {
                 }
             }
         }
+        notes.tell(&*self.probe);
         Meaning::Calls(calls)
     }
 
@@ -172,8 +177,10 @@ impl Intake {
 
 fn login(call: &Call<'_>) -> Option<(OwnId, OwnId)> {
     match (&call.anonymous_id, &call.user_id) {
-        (Some(anonymous), Some(user)) if anonymous != user => {
-            Some((OwnId::from(&**anonymous), OwnId::from(&**user)))
+        (Some(anonymous), Some(user)) => {
+            let (anonymous, user) = (anonymous.trim(), user.trim());
+            let two = !anonymous.is_empty() && !user.is_empty() && anonymous != user;
+            two.then(|| (OwnId::from(anonymous), OwnId::from(user)))
         }
         _ => None,
     }

@@ -17,14 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::buffer::{Buffer, DeadLetter, Store};
 use crate::clock;
-use crate::config::sink::{Unmatched, UsercomSink};
+use crate::config::sink::UsercomSink;
 use crate::deliver::{Attempts, SendError};
 use crate::mapping::Plan;
 use crate::plan::dedupe::{InFlight, Offer};
 use crate::plan::{Fate, Folding, Lanes, Op, Settled as SettledOp, Task};
 use crate::sink::SinkError;
 use crate::telemetry::SinkMetrics;
-use crate::usercom::{Doubt, Failure, Settings, Usercom, cure};
+use crate::usercom::{Doubt, Failure, Probe, Settings, Usercom, cure};
 
 use intake::{Intake, Meaning, PlannedCall, Prepared};
 use pending::{PendingRecords, RecordId, Ticket};
@@ -50,6 +50,7 @@ pub(super) struct Parts {
     pub(super) buffer: Arc<dyn Buffer>,
     pub(super) store: Store,
     pub(super) metrics: SinkMetrics,
+    pub(super) probe: Arc<dyn Probe>,
     pub(super) stop: CancellationToken,
 }
 
@@ -94,6 +95,7 @@ impl Engine {
             dedupe: delivery.dedupe_window_secs > 0,
             store: parts.store,
             metrics: parts.metrics.clone(),
+            probe: parts.probe,
         };
         let mut helpers = JoinSet::new();
         helpers.spawn(intake.run(Arc::clone(&parts.buffer), prepared_out));

@@ -1,0 +1,145 @@
+//! What several tests need: a local User.com, the built binary, records to send.
+
+pub(crate) mod mix;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use usercom_sink::emulator::{Emulator, EmulatorConfig, Faults, start};
+
+pub(crate) const KEY: &str = "test-key-0123456789";
+
+/// A local User.com for one test.
+pub(crate) struct Account {
+    emulator: Emulator,
+    http: reqwest::Client,
+}
+
+impl Account {
+    pub(crate) async fn open(faults: Faults) -> Self {
+        let config = EmulatorConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            api_key: KEY.to_owned(),
+            data: None,
+            seed: None,
+            faults,
+        };
+        let emulator = start(config).await.expect("the emulator starts on a free port");
+        Self { emulator, http: reqwest::Client::new() }
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        self.emulator.base_url()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.ask(self.http.get(format!("{}{path}", self.endpoint()))).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Value {
+        self.ask(self.http.post(format!("{}{path}", self.endpoint())).json(body)).await
+    }
+
+    async fn ask(&self, request: reqwest::RequestBuilder) -> Value {
+        let request = request
+            .header("Authorization", format!("Token {KEY}"))
+            .header("Accept", "*/*; version=2");
+        request.send().await.unwrap().json().await.unwrap()
+    }
+
+    pub(crate) async fn admin(&self, path: &str) -> Value {
+        let url = format!("http://{}/__admin/{path}", self.emulator.addr());
+        self.http.get(url).send().await.unwrap().json().await.unwrap()
+    }
+
+    pub(crate) async fn set_faults(&self, faults: &Value) {
+        let url = format!("http://{}/__admin/faults", self.emulator.addr());
+        let reply = self.http.post(url).json(faults).send().await.unwrap();
+        assert!(reply.status().is_success(), "{reply:?}");
+    }
+
+    /// All of a paginated list.
+    pub(crate) async fn all(&self, path: &str) -> Vec<Value> {
+        let mut found = Vec::new();
+        let mut next = Some(format!("{}{path}", self.endpoint()));
+        while let Some(url) = next {
+            let page = self.ask(self.http.get(url)).await;
+            found.extend(page["results"].as_array().unwrap().iter().cloned());
+            next = page["next"].as_str().map(str::to_owned);
+        }
+        found
+    }
+
+    pub(crate) async fn close(self) {
+        self.emulator.stop().await;
+    }
+}
+
+/// A folder for one test's pipeline.
+pub(crate) struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A pipeline from `records.ndjson` into an account; `sink` is the rest of the sink's table.
+    pub(crate) fn pipeline(&self, endpoint: &str, sink: &str) -> PathBuf {
+        let dir = self.dir.path().display();
+        let text = format!(
+            r#"
+data_dir = "{dir}/data"
+
+[sources.app]
+type = "file"
+include = ["{dir}/records*.ndjson"]
+
+[sinks.crm]
+type = "usercom"
+inputs = ["app"]
+endpoint = "{endpoint}"
+api_key = "{KEY}"
+{sink}
+"#
+        );
+        self.write("pipeline.toml", &text)
+    }
+
+    pub(crate) fn run_once(&self, config: &Path, more: &[&str]) -> Output {
+        let mut args = vec!["run", "-c", config.to_str().unwrap(), "--once", "--format", "json"];
+        args.extend(more);
+        usercom_sink(&args)
+    }
+}
+
+/// Runs the built binary.
+pub(crate) fn usercom_sink(args: &[&str]) -> Output {
+    binary().args(args).output().unwrap()
+}
+
+/// The built binary, not yet started.
+pub(crate) fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_usercom-sink"));
+    command.env_remove("RUST_LOG");
+    command
+}
+
+/// The JSON a command printed, after checking how it ended.
+pub(crate) fn json_of(output: &Output, code: i32) -> Value {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"))
+}
