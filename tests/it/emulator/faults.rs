@@ -1,0 +1,210 @@
+//! Faults: each one strikes as told, and the log says what happened.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use usercom_sink::emulator::{EmulatorConfig, EmulatorError, Faults};
+
+use super::{KEY, Server, config};
+
+#[tokio::test]
+async fn the_rate_limit_answers_429() {
+    // A burst up to the limit passes, the next is throttled with Retry-After and not done.
+    let server = Server::faulty(Faults {
+        rate_limit: Some(3),
+        ..Faults::default()
+    })
+    .await;
+    let mut statuses = Vec::new();
+    for _ in 0..6 {
+        let response = server
+            .api("POST", "users/")
+            .json(&json!({}))
+            .send()
+            .await
+            .unwrap();
+        statuses.push(response.status().as_u16());
+        if response.status() == 429 {
+            assert_eq!(response.headers()["retry-after"], "1");
+            let body: Value = response.json().await.unwrap();
+            assert!(
+                body["detail"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with("Request was throttled.")
+            );
+        }
+    }
+    let done = statuses.iter().filter(|status| **status == 201).count();
+    assert!((3..6).contains(&done), "{statuses:?}");
+    assert_eq!(
+        server.admin("GET", "stats", Value::Null).await.1["users"],
+        done
+    );
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(server.get("users/").await.0, 200);
+}
+
+#[tokio::test]
+async fn errors_come_instead_of_the_work() {
+    // Every status told is seen, and no request that got one had an effect.
+    let faults = Faults {
+        error_rate: 1.0,
+        error_codes: vec![500, 503],
+        ..Faults::default()
+    };
+    let server = Server::faulty(faults).await;
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..64 {
+        let (status, body) = server.post("users/", json!({})).await;
+        assert!(body["detail"].is_string());
+        seen.insert(status);
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [500, 503]);
+    let (_, stats) = server.admin("GET", "stats", Value::Null).await;
+    assert_eq!((&stats["users"], &stats["total"]), (&json!(0), &json!(64)));
+}
+
+#[tokio::test]
+async fn latency_delays_the_answer() {
+    // An answer takes at least the latency, and the admin side none of it.
+    let server = Server::faulty(Faults {
+        latency_ms: 200,
+        jitter_ms: 20,
+        ..Faults::default()
+    })
+    .await;
+    let clock = tokio::time::Instant::now();
+    assert_eq!(server.get("users/").await.0, 200);
+    assert!(clock.elapsed() >= Duration::from_millis(200));
+    let clock = tokio::time::Instant::now();
+    server.admin("GET", "stats", Value::Null).await;
+    assert!(clock.elapsed() < Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn a_reset_cuts_the_connection_before_or_after_the_work() {
+    // No byte comes back, the peer sees a reset, and about half of the requests had their effect.
+    let server = Server::faulty(Faults {
+        reset_rate: 1.0,
+        ..Faults::default()
+    })
+    .await;
+    let request = format!(
+        "POST /api/public/users/ HTTP/1.1\r\nHost: h\r\nAuthorization: Token {KEY}\r\n\
+         Accept: */*; version=2\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
+    );
+    for _ in 0..60 {
+        let error = server
+            .raw(&request)
+            .await
+            .expect_err("the connection to be cut");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    let (_, log) = server.admin("GET", "requests", Value::Null).await;
+    let log = log.as_array().unwrap();
+    let count = |fault| log.iter().filter(|entry| entry["fault"] == fault).count();
+    let (before, after) = (count("reset_before"), count("reset_after"));
+    assert_eq!(before + after, 60);
+    assert!(before > 0 && after > 0, "{before} {after}");
+    assert!(log.iter().all(|entry| entry["status"] == 0));
+    assert_eq!(
+        server.admin("GET", "stats", Value::Null).await.1["users"],
+        after
+    );
+}
+
+#[tokio::test]
+async fn a_hang_never_answers_and_a_stop_ends_it() {
+    // The caller waits for ever, half of the work is done, and the emulator still stops at once.
+    let server = Server::faulty(Faults {
+        hang_rate: 1.0,
+        ..Faults::default()
+    })
+    .await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let request = server.api("POST", "users/").json(&json!({}));
+        waiting.spawn(async move { request.send().await.is_err() });
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(waiting.try_join_next().is_none(), "something was answered");
+    let (_, stats) = server.admin("GET", "stats", Value::Null).await;
+    assert_eq!(stats["total"], 40);
+    let users = stats["users"].as_u64().unwrap();
+    assert!((1..40).contains(&users), "{users}");
+    let clock = tokio::time::Instant::now();
+    server.emulator.stop().await;
+    assert!(clock.elapsed() < Duration::from_secs(4));
+    while let Some(failed) = waiting.join_next().await {
+        assert!(failed.unwrap(), "a hung request was answered");
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_refused_until_it_is_back() {
+    // Revoked means 401 for the right key too; the admin route takes it back while running.
+    let server = Server::faulty(Faults {
+        revoked: true,
+        ..Faults::default()
+    })
+    .await;
+    assert_eq!(
+        server.get("users/").await,
+        (401, json!({ "detail": "Invalid token." }))
+    );
+    assert_eq!(
+        server
+            .admin("POST", "faults", json!({ "revoked": false }))
+            .await
+            .0,
+        200
+    );
+    assert_eq!(server.get("users/").await.0, 200);
+}
+
+#[tokio::test]
+async fn faults_change_while_it_runs() {
+    // Absent keys stay, null takes the limit away, unknown keys and bad values change nothing.
+    let server = Server::new().await;
+    let faults = async |body: Value| server.admin("POST", "faults", body).await;
+    let (_, now) = faults(json!({ "rate_limit": 5, "latency_ms": 1 })).await;
+    assert_eq!(
+        (&now["rate_limit"], &now["latency_ms"]),
+        (&json!(5), &json!(1))
+    );
+    let (_, now) = faults(json!({ "error_code": 502, "error_rate": 0.5 })).await;
+    assert_eq!(
+        (&now["rate_limit"], &now["error_codes"]),
+        (&json!(5), &json!([502]))
+    );
+    for bad in [
+        json!({ "ratelimit": 1 }),
+        json!({ "reset_rate": 2 }),
+        json!({ "error_code": 200 }),
+        json!({ "error_codes": [] }),
+        json!({ "latency_ms": -1 }),
+        json!([]),
+    ] {
+        assert_eq!(faults(bad.clone()).await.0, 400, "{bad}");
+    }
+    assert_eq!(server.admin("GET", "faults", Value::Null).await.1, now);
+    assert_eq!(
+        faults(json!({ "rate_limit": null })).await.1["rate_limit"],
+        Value::Null
+    );
+}
+
+#[tokio::test]
+async fn bad_faults_do_not_start() {
+    // A fault out of its range is named before anything listens.
+    let faults = Faults {
+        hang_rate: 1.5,
+        ..Faults::default()
+    };
+    let Err(error) = Server::with(EmulatorConfig { faults, ..config() }).await else {
+        panic!("it started");
+    };
+    assert!(matches!(error, EmulatorError::Fault(_)));
+    assert!(error.to_string().contains("1.5"), "{error}");
+}
