@@ -1,6 +1,37 @@
 //! The pipeline file: from text to typed settings, and every fault with its place.
+//!
+//! ```text
+//! text -> syntax -> document -> interpolate -> check -> semantic -> Pipeline
+//!                                   |            |         |
+//!                                   +------- Fault --------+-> Report
+//! ```
+//!
+//! Codes: `E00` the text itself (files, notation, `${}`), `E01` the shape that the JSON Schema
+//! tells, `E03` what parts say of each other; the mapping table has its own. `W` is a warning.
 
+mod check;
+mod de;
+mod diagnostic;
+mod document;
 pub mod fault;
+mod heal;
+mod interpolate;
+mod load;
 pub mod mapping;
+pub mod pipeline;
+mod schema;
+mod secret;
+mod semantic;
 pub mod sink;
 pub mod source;
+mod suggest;
+mod syntax;
+mod text;
+mod tombstone;
+
+pub use diagnostic::{Diagnostic, Report, Severity, Style};
+pub use document::{Format, SourceText};
+pub use interpolate::{Environment, FixedEnvironment, ProcessEnvironment};
+pub use load::{CompileMapping, Loaded, load, plain_json};
+pub use pipeline::{Pipeline, SinkConfig};
+pub use schema::{pipeline_schema, pipeline_schema_text};

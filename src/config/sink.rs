@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::mapping::Rule;
 
@@ -52,7 +52,7 @@ pub struct UsercomSink {
 }
 
 /// A shape of records that needs no mapping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
     /// Segment's and RudderStack's event JSON, one object or a `{"batch":[…]}`.
@@ -60,7 +60,7 @@ pub enum Preset {
 }
 
 /// What happens to a record no rule wants.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unmatched {
     /// It is counted and settled.
@@ -71,7 +71,7 @@ pub enum Unmatched {
 }
 
 /// How requests are paced and repeated. Names and meaning are Vector's.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RequestConfig {
     /// How many requests are in flight at once: `"adaptive"`, `"none"` (one) or a number from 1 to
@@ -112,7 +112,7 @@ impl Default for RequestConfig {
 }
 
 /// How many requests are in flight at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Concurrency {
     /// By word.
@@ -122,7 +122,7 @@ pub enum Concurrency {
 }
 
 /// The words for `concurrency`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConcurrencyMode {
     /// Finds the server's limit by itself: additive increase, multiplicative decrease.
@@ -149,7 +149,7 @@ impl Concurrency {
 }
 
 /// Where records wait between their source and User.com.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BufferConfig {
     /// `memory` or `disk`. On disk a record is acknowledged to its source once it is durable.
@@ -178,7 +178,7 @@ impl Default for BufferConfig {
 }
 
 /// Kinds of buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BufferKind {
     /// In memory; what is not settled is offered again by the source after a restart.
@@ -188,7 +188,7 @@ pub enum BufferKind {
 }
 
 /// What happens when the buffer is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
     /// The source waits.
@@ -198,7 +198,7 @@ pub enum WhenFull {
 }
 
 /// Identity and attributes.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UsersConfig {
     /// Whether a track, page or group for an unknown user creates the user. If not, the record
@@ -238,7 +238,7 @@ impl Default for UsersConfig {
 }
 
 /// What happens to an attribute User.com does not know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownAttributes {
     /// It is created with type `string`, and the value is sent as text.
@@ -250,7 +250,7 @@ pub enum UnknownAttributes {
 }
 
 /// Guarantees of delivery.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeliveryConfig {
     /// How long, in seconds, a `messageId` is remembered, so that a second one is not sent; 0 =
@@ -282,7 +282,7 @@ impl Default for DeliveryConfig {
 }
 
 /// The check of the endpoint at start.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthcheckConfig {
     /// Whether it is made. Default: true.

@@ -1,10 +1,10 @@
 //! Sources as they are written.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A source, by `type`.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SourceConfig {
     /// Lines of files, followed as they grow.
@@ -14,7 +14,7 @@ pub enum SourceConfig {
 }
 
 /// Lines of files, followed as they grow.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSource {
     /// Glob patterns of files to read, relative to the working directory. At least one.
@@ -42,7 +42,7 @@ impl FileSource {
 }
 
 /// Where to begin in a file without a checkpoint.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadFrom {
     /// At its first byte.
@@ -54,7 +54,7 @@ pub enum ReadFrom {
 
 /// Lines of standard input. Standard input cannot be read again: with a memory buffer, what is not
 /// settled when the process is killed is lost.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StdinSource {
     /// How lines become records.
@@ -67,7 +67,7 @@ pub struct StdinSource {
 }
 
 /// How a line becomes a record.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Decoding {
     /// The codec. Default: `json`.
@@ -82,7 +82,7 @@ pub struct Decoding {
 }
 
 /// Codecs of lines.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Codec {
     /// One JSON value a line.

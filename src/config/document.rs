@@ -1,0 +1,343 @@
+//! A pipeline file as a tree in which every value knows the bytes it was written as. TOML, JSON and
+//! YAML end up in the same tree. Not here: what the values mean (`check`, `semantic`).
+//!
+//! Invariant: every span lies within the text of the file its node names.
+
+use std::io::Read;
+use std::ops::Range;
+use std::path::Path;
+
+use indexmap::IndexMap;
+use indexmap::map::Entry as Slot;
+
+use super::fault::{ConfigPath, Fault, Segment, Target};
+use super::text::Text;
+
+/// The largest pipeline file read, in bytes.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// The notation of a pipeline file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// TOML 1.1.
+    Toml,
+    /// Strict JSON.
+    Json,
+    /// YAML 1.2, one document.
+    Yaml,
+}
+
+/// The text of one pipeline file and the name it goes by in messages.
+#[derive(Debug, Clone)]
+pub struct SourceText {
+    /// The name shown in messages: the path as the user gave it.
+    pub name: String,
+    /// Its notation.
+    pub format: Format,
+    /// The whole text.
+    pub text: String,
+}
+
+impl SourceText {
+    /// A text under a name; the name's ending tells the notation: `.json`, `.yaml` or `.yml`, and
+    /// TOML for every other. A byte order mark at the beginning is left out.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        let name = name.into();
+        let text = text.into();
+        let ending = Path::new(&name)
+            .extension()
+            .map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+        let format = match ending.as_deref() {
+            Some("json") => Format::Json,
+            Some("yaml" | "yml") => Format::Yaml,
+            _ => Format::Toml,
+        };
+        let text = match text.strip_prefix('\u{feff}') {
+            Some(rest) => rest.to_owned(),
+            None => text,
+        };
+        Self { name, format, text }
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// A report with one fault, `E0001`, if the file cannot be read, is not UTF-8, or is larger
+    /// than 16 MiB.
+    pub fn read(path: &Path) -> Result<Self, super::Report> {
+        let name = path.display().to_string();
+        let mut text = String::new();
+        let read = std::fs::File::open(path)
+            .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text));
+        let why = match read {
+            Ok(_) if text.len() as u64 <= MAX_FILE_BYTES => return Ok(Self::new(name, text)),
+            Ok(_) => "it is larger than 16 MiB".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(super::Report::unplaced(
+            "E0001",
+            format!("cannot read {name}: {why}"),
+            None,
+        ))
+    }
+}
+
+/// A value and where it stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    /// Which file.
+    pub(crate) file: usize,
+    /// Which bytes of it.
+    pub(crate) span: Range<usize>,
+    /// What it is.
+    pub(crate) kind: Kind,
+}
+
+/// What a node is.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// Keys and values in file order.
+    Table(IndexMap<String, Entry>),
+    /// Values.
+    Array(Vec<Node>),
+    /// Text, before and after interpolation.
+    String(Text),
+    /// A whole number in the range of `i64` or `u64`.
+    Integer(i128),
+    /// A finite number.
+    Float(f64),
+    /// true or false.
+    Bool(bool),
+    /// JSON's and YAML's null.
+    Null,
+}
+
+/// A value under a key.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// Which bytes of the value's file the key is.
+    pub(crate) key_span: Range<usize>,
+    /// The value.
+    pub(crate) node: Node,
+}
+
+impl Node {
+    /// An empty table that stands nowhere in particular.
+    pub(crate) fn empty_table() -> Self {
+        Self {
+            file: 0,
+            span: 0..0,
+            kind: Kind::Table(IndexMap::new()),
+        }
+    }
+
+    /// The value's entries, if it is a table.
+    pub(crate) fn table(&self) -> Option<&IndexMap<String, Entry>> {
+        match &self.kind {
+            Kind::Table(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The value's entries, if it is a table.
+    pub(crate) fn table_mut(&mut self) -> Option<&mut IndexMap<String, Entry>> {
+        match &mut self.kind {
+            Kind::Table(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The value under a key, if this is a table that has it.
+    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+        self.table()?.get(key).map(|entry| &entry.node)
+    }
+
+    /// The text, if this is one.
+    pub(crate) fn text(&self) -> Option<&Text> {
+        match &self.kind {
+            Kind::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The value at a path.
+    pub(crate) fn at(&self, path: &ConfigPath) -> Option<&Node> {
+        path.0.iter().try_fold(self, |node, step| node.step(step))
+    }
+
+    fn step(&self, step: &Segment) -> Option<&Node> {
+        match (step, &self.kind) {
+            (Segment::Key(key), Kind::Table(entries)) => entries.get(key).map(|entry| &entry.node),
+            (Segment::Index(index), Kind::Array(items)) => items.get(*index),
+            _ => None,
+        }
+    }
+
+    /// Takes the value at a path out of its table.
+    pub(crate) fn remove(&mut self, path: &ConfigPath) {
+        let Some((Segment::Key(last), parents)) = path.0.split_last() else {
+            return;
+        };
+        let mut node = self;
+        for step in parents {
+            let next = match (step, &mut node.kind) {
+                (Segment::Key(key), Kind::Table(entries)) => {
+                    entries.get_mut(key).map(|entry| &mut entry.node)
+                }
+                (Segment::Index(index), Kind::Array(items)) => items.get_mut(*index),
+                _ => None,
+            };
+            match next {
+                Some(next) => node = next,
+                None => return,
+            }
+        }
+        if let Some(entries) = node.table_mut() {
+            entries.shift_remove(last);
+        }
+    }
+}
+
+/// Every file of a pipeline and the tree they make together.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    /// The files; nodes name them by index.
+    pub(crate) files: Vec<SourceText>,
+    /// The root table.
+    pub(crate) root: Node,
+}
+
+impl Document {
+    /// The file and bytes a fault points at. A path that leads nowhere points at its nearest
+    /// parent that exists.
+    pub(crate) fn place(&self, path: &ConfigPath, target: &Target) -> (usize, Range<usize>) {
+        let mut node = &self.root;
+        let mut key_span = None;
+        let mut complete = true;
+        for step in &path.0 {
+            let Some(next) = node.step(step) else {
+                complete = false;
+                break;
+            };
+            key_span = match step {
+                Segment::Key(key) => node
+                    .table()
+                    .and_then(|entries| entries.get(key))
+                    .map(|entry| entry.key_span.clone()),
+                Segment::Index(_) => None,
+            };
+            node = next;
+        }
+        let span = match target {
+            Target::Key => key_span.unwrap_or_else(|| node.span.clone()),
+            // What is missing in a table is shown at the table's name rather than all of it.
+            Target::Value if !complete => key_span.unwrap_or_else(|| node.span.clone()),
+            Target::Value => node.span.clone(),
+            Target::Part(part) => self.part(node, part).unwrap_or_else(|| node.span.clone()),
+        };
+        (node.file, span)
+    }
+
+    fn part(&self, node: &Node, part: &Range<usize>) -> Option<Range<usize>> {
+        let source = self.files.get(node.file)?;
+        let raw = source.text.get(node.span.clone())?;
+        let within = node.text()?.locate(raw, part)?;
+        Some(node.span.start + within.start..node.span.start + within.end)
+    }
+
+    /// Joins the trees of several files: `sources` and `sinks` by name, `tests` one behind the
+    /// other, everything else must be in one file only.
+    pub(crate) fn merge(files: Vec<SourceText>, trees: Vec<Node>) -> (Self, Vec<Duplicate>) {
+        let mut duplicates = Vec::new();
+        let mut trees = trees.into_iter();
+        let mut root = trees.next().unwrap_or_else(Node::empty_table);
+        for tree in trees {
+            if let (Some(into), Kind::Table(from)) = (root.table_mut(), tree.kind) {
+                merge_root(into, from, &mut duplicates);
+            }
+        }
+        (Self { files, root }, duplicates)
+    }
+}
+
+/// A name that a later file repeats. It has no path of its own: the path is the first one's.
+#[derive(Debug)]
+pub(crate) struct Duplicate {
+    /// Where the first one is.
+    pub(crate) fault: Fault,
+    /// The file of the second one.
+    pub(crate) file: usize,
+    /// Where the second one is.
+    pub(crate) span: Range<usize>,
+}
+
+fn merge_root(
+    into: &mut IndexMap<String, Entry>,
+    from: IndexMap<String, Entry>,
+    duplicates: &mut Vec<Duplicate>,
+) {
+    for (key, entry) in from {
+        let path = ConfigPath::default().key(&key);
+        match into.entry(key) {
+            Slot::Vacant(slot) => {
+                slot.insert(entry);
+            }
+            Slot::Occupied(mut slot) => {
+                let joined = matches!(slot.key().as_str(), "sources" | "sinks" | "tests");
+                // Every file may name the schema it is edited with.
+                if slot.key() == "$schema" {
+                    continue;
+                }
+                match (&mut slot.get_mut().node.kind, entry.node.kind) {
+                    (Kind::Table(old), Kind::Table(new)) if joined => {
+                        merge_names(old, new, &path, duplicates);
+                    }
+                    (Kind::Array(old), Kind::Array(new)) if joined => old.extend(new),
+                    _ => duplicates.push(Duplicate::new(
+                        path,
+                        entry.node.file,
+                        entry.key_span,
+                        "write it in one file only",
+                    )),
+                }
+            }
+        }
+    }
+}
+
+fn merge_names(
+    old: &mut IndexMap<String, Entry>,
+    new: IndexMap<String, Entry>,
+    path: &ConfigPath,
+    duplicates: &mut Vec<Duplicate>,
+) {
+    for (name, entry) in new {
+        match old.entry(name) {
+            Slot::Vacant(slot) => {
+                slot.insert(entry);
+            }
+            Slot::Occupied(slot) => duplicates.push(Duplicate::new(
+                path.key(slot.key()),
+                entry.node.file,
+                entry.key_span,
+                "give one of them another name",
+            )),
+        }
+    }
+}
+
+impl Duplicate {
+    fn new(path: ConfigPath, file: usize, span: Range<usize>, help: &str) -> Self {
+        Self {
+            fault: Fault {
+                code: "E0003",
+                message: format!("`{path}` is already in another file"),
+                path,
+                target: Target::Key,
+                help: Some(help.to_owned()),
+            },
+            file,
+            span,
+        }
+    }
+}

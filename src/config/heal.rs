@@ -1,0 +1,177 @@
+//! What can still be understood of a file with faults: values at fault are left out, so that one
+//! mistake does not hide the others. Nothing made here ever runs; it is only looked at for more
+//! faults.
+//!
+//! Invariant: `original_index` leads every kept rule back to its number in the file.
+
+use serde::Deserialize;
+
+use super::document::{Kind, Node};
+use super::fault::{ConfigPath, Fault, Segment};
+use super::mapping::Rule;
+use super::pipeline::{SinkConfig, TestCase};
+use super::source::SourceConfig;
+use super::text::Text;
+
+/// The typed parts of a file that could be understood.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    /// Sources by name.
+    pub(crate) sources: Vec<(String, SourceConfig)>,
+    /// Sinks by name.
+    pub(crate) sinks: Vec<HealedSink>,
+    /// Tests by number.
+    pub(crate) tests: Vec<(usize, TestCase)>,
+}
+
+/// A sink that could be understood.
+#[derive(Debug)]
+pub(crate) struct HealedSink {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its settings.
+    pub(crate) config: SinkConfig,
+    /// For each rule of `config`, its number in the file.
+    original_index: Vec<usize>,
+    /// Paths of values that were left out.
+    faulty: Vec<ConfigPath>,
+}
+
+/// The parts of a tree, without the values at fault.
+pub(crate) fn heal(root: &Node, faults: &[Fault]) -> Parts {
+    let mut healthy = root.clone();
+    for fault in faults {
+        prune(&mut healthy, &fault.path);
+    }
+    let mut parts = Parts::default();
+    for (name, node) in children(&healthy, "sources") {
+        if let Ok(source) = SourceConfig::deserialize(node) {
+            parts.sources.push((name.clone(), source));
+        }
+    }
+    for (name, node) in children(&healthy, "sinks") {
+        parts.sinks.extend(sink(name, node.clone(), faults));
+    }
+    if let Some(Kind::Array(tests)) = healthy.get("tests").map(|node| &node.kind) {
+        for (index, node) in tests.iter().enumerate() {
+            if let Ok(test) = TestCase::deserialize(node) {
+                parts.tests.push((index, test));
+            }
+        }
+    }
+    parts
+}
+
+fn children<'a>(root: &'a Node, key: &str) -> impl Iterator<Item = (&'a String, &'a Node)> {
+    let entries = root.get(key).and_then(Node::table).into_iter().flatten();
+    entries.map(|(name, entry)| (name, &entry.node))
+}
+
+/// Takes out the value at a path, or the nearest value around it that stands under a key: taking
+/// an element out of a list would move the others.
+fn prune(root: &mut Node, path: &ConfigPath) {
+    let mut path = path.clone();
+    while matches!(path.0.last(), Some(Segment::Index(_))) {
+        path.0.pop();
+    }
+    // Whole sources, sinks and rules stay: they are looked at one by one.
+    let keeps = match path.0.as_slice() {
+        [Segment::Key(_)] => true,
+        [Segment::Key(_), Segment::Key(key)] => !key.is_empty(),
+        [_, _, Segment::Key(key)] => key == "mapping",
+        _ => false,
+    };
+    if !keeps {
+        root.remove(&path);
+    }
+}
+
+fn sink(name: &str, mut node: Node, faults: &[Fault]) -> Option<HealedSink> {
+    let at = ConfigPath::default().key("sinks").key(name);
+    let entries = node.table_mut()?;
+    // What is missing was already said; an empty stand-in lets the rest be looked at.
+    for (key, kind) in [
+        ("inputs", Kind::Array(Vec::new())),
+        ("api_key", Kind::String(Text::plain("missing"))),
+    ] {
+        entries
+            .entry(key.to_owned())
+            .or_insert_with(|| super::document::Entry {
+                key_span: 0..0,
+                node: Node {
+                    file: 0,
+                    span: 0..0,
+                    kind,
+                },
+            });
+    }
+    let mut original_index = Vec::new();
+    match entries.get_mut("mapping").map(|entry| &mut entry.node.kind) {
+        Some(Kind::Array(rules)) => {
+            let all = std::mem::take(rules);
+            for (index, rule) in all.into_iter().enumerate() {
+                if Rule::deserialize(&rule).is_ok() {
+                    rules.push(rule);
+                    original_index.push(index);
+                }
+            }
+        }
+        Some(_) => {
+            entries.shift_remove("mapping");
+        }
+        None => {}
+    }
+    let mut config = SinkConfig::deserialize(&node).ok()?;
+    let SinkConfig::Usercom(usercom) = &mut config;
+    // A rule without a name goes by its number, which must be the one in the file.
+    for (rule, original) in usercom.mapping.iter_mut().zip(&original_index) {
+        rule.name
+            .get_or_insert_with(|| format!("rule {}", original + 1));
+    }
+    let faulty = faults
+        .iter()
+        .filter(|fault| fault.path.0.starts_with(&at.0))
+        .map(|fault| fault.path.clone())
+        .collect();
+    Some(HealedSink {
+        name: name.to_owned(),
+        config,
+        original_index,
+        faulty,
+    })
+}
+
+impl HealedSink {
+    /// The path of the sink.
+    pub(crate) fn path(&self) -> ConfigPath {
+        ConfigPath::default().key("sinks").key(&self.name)
+    }
+
+    /// Faults of the mapping as they are in the file: rules by their own number, and without those
+    /// that only follow from a value that was left out.
+    pub(crate) fn restore(&self, faults: Vec<Fault>) -> Vec<Fault> {
+        let mapping = self.path().key("mapping");
+        faults
+            .into_iter()
+            .map(|mut fault| {
+                if fault.path.0.starts_with(&mapping.0)
+                    && let Some(Segment::Index(index)) = fault.path.0.get_mut(mapping.0.len())
+                    && let Some(original) = self.original_index.get(*index)
+                {
+                    *index = *original;
+                }
+                fault
+            })
+            .filter(|fault| !self.follows(fault))
+            .collect()
+    }
+
+    /// Whether a fault is about the very table a value was left out of, or about that value.
+    fn follows(&self, fault: &Fault) -> bool {
+        let at = &fault.path.0;
+        self.faulty.iter().any(|faulty| {
+            let parent = faulty.0.split_last().map_or(&[][..], |(_, parent)| parent);
+            at.starts_with(&faulty.0) || (at == parent && at.len() > 2)
+        })
+    }
+}

@@ -1,0 +1,270 @@
+//! `${VAR}`, `${VAR:-default}`, `${file:PATH}` and the escape `$${`, on string values only: keys
+//! are never touched, and what a value resolves to is never read as TOML.
+//!
+//! Invariant: a resolved value appears in no fault.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::document::{Kind, Node};
+use super::fault::{ConfigPath, Fault, Target};
+use super::text::{Piece, Text};
+
+/// The largest file `${file:…}` reads, in bytes.
+const MAX_SECRET_BYTES: u64 = 1 << 20;
+
+/// Where `${…}` gets its values.
+pub trait Environment {
+    /// The value of a variable, or `None` if it is not set or not UTF-8.
+    fn var(&self, name: &str) -> Option<String>;
+
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// Whatever kept the file from being read as UTF-8 text.
+    fn read_file(&self, path: &Path) -> io::Result<String>;
+}
+
+/// The variables and files of this process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProcessEnvironment;
+
+impl Environment for ProcessEnvironment {
+    fn var(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn read_file(&self, path: &Path) -> io::Result<String> {
+        let mut text = String::new();
+        let file = std::fs::File::open(path)?;
+        file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MAX_SECRET_BYTES {
+            let error = "it is larger than 1 MiB";
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, error));
+        }
+        Ok(text)
+    }
+}
+
+/// Variables and files that are given, for tests and for pipelines shipped inside the program.
+#[derive(Debug, Clone, Default)]
+pub struct FixedEnvironment {
+    /// Variables by name.
+    pub vars: BTreeMap<String, String>,
+    /// Contents by path.
+    pub files: BTreeMap<PathBuf, String>,
+}
+
+impl Environment for FixedEnvironment {
+    fn var(&self, name: &str) -> Option<String> {
+        self.vars.get(name).cloned()
+    }
+
+    fn read_file(&self, path: &Path) -> io::Result<String> {
+        self.files
+            .get(path)
+            .cloned()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Resolves every string value below `node` in place and gives back the faults found.
+pub(crate) fn interpolate(
+    node: &mut Node,
+    path: &ConfigPath,
+    environment: &dyn Environment,
+    faults: &mut Vec<Fault>,
+) {
+    match &mut node.kind {
+        Kind::Table(entries) => {
+            for (key, entry) in entries {
+                interpolate(&mut entry.node, &path.key(key), environment, faults);
+            }
+        }
+        Kind::Array(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                interpolate(item, &path.index(index), environment, faults);
+            }
+        }
+        Kind::String(text) if text.written.contains("${") => {
+            let (resolved, problems) = resolve(&text.written, environment);
+            // A fault points into the text as it is written, which is what the tree still holds
+            // where a fault was found.
+            if problems.is_empty() {
+                *text = resolved;
+            }
+            faults.extend(problems.into_iter().map(|problem| Fault {
+                code: problem.code,
+                path: path.clone(),
+                target: Target::Part(problem.span),
+                message: problem.message,
+                help: Some(problem.help),
+            }));
+        }
+        _ => {}
+    }
+}
+
+struct Problem {
+    code: &'static str,
+    span: std::ops::Range<usize>,
+    message: String,
+    help: String,
+}
+
+fn resolve(written: &str, environment: &dyn Environment) -> (Text, Vec<Problem>) {
+    let mut out = Builder::default();
+    let mut problems = Vec::new();
+    let mut at = 0;
+    while let Some(found) = written[at..].find("${") {
+        let open = at + found;
+        if written[..open].ends_with('$') && open > at {
+            // `$${` stands for `${`.
+            out.literal(written, at..open - 1);
+            out.insert("${", open - 1..open + 2, false);
+            at = open + 2;
+            continue;
+        }
+        out.literal(written, at..open);
+        let Some(length) = written[open..].find('}') else {
+            problems.push(Problem {
+                code: "E0012",
+                span: open..written.len(),
+                message: "`${` without its `}`".to_owned(),
+                help: "close it, or write `$${` for a literal `${`".to_owned(),
+            });
+            return (out.finish(written), problems);
+        };
+        let span = open..open + length + 1;
+        match value_of(&written[open + 2..span.end - 1], environment) {
+            Ok(value) => out.insert(&value, span.clone(), true),
+            Err((code, message, help)) => problems.push(Problem {
+                code,
+                span: span.clone(),
+                message,
+                help,
+            }),
+        }
+        at = span.end;
+    }
+    out.literal(written, at..written.len());
+    (out.finish(written), problems)
+}
+
+#[derive(Default)]
+struct Builder {
+    value: String,
+    pieces: Vec<Piece>,
+}
+
+impl Builder {
+    fn literal(&mut self, written: &str, range: std::ops::Range<usize>) {
+        if !range.is_empty() {
+            let text = &written[range.clone()];
+            self.push(text, range, false);
+        }
+    }
+
+    fn insert(&mut self, value: &str, written: std::ops::Range<usize>, foreign: bool) {
+        self.push(value, written, foreign);
+    }
+
+    fn push(&mut self, value: &str, written: std::ops::Range<usize>, inserted: bool) {
+        let start = self.value.len();
+        self.value.push_str(value);
+        self.pieces.push(Piece {
+            value: start..self.value.len(),
+            written,
+            inserted,
+        });
+    }
+
+    fn finish(self, written: &str) -> Text {
+        Text {
+            value: self.value,
+            written: written.to_owned(),
+            pieces: self.pieces,
+        }
+    }
+}
+
+type Refusal = (&'static str, String, String);
+
+fn value_of(expression: &str, environment: &dyn Environment) -> Result<String, Refusal> {
+    if expression.contains("${") {
+        return Err((
+            "E0012",
+            "`${` inside `${…}`".to_owned(),
+            "one cannot stand inside another; give the default as plain text".to_owned(),
+        ));
+    }
+    let (value, origin) = match expression.strip_prefix("file:") {
+        Some(path) => (file(path, environment)?, format!("file {path}")),
+        None => variable(expression, environment)?,
+    };
+    if value.contains(['\r', '\n']) {
+        return Err((
+            "E0013",
+            format!("the value of {origin} has a line break"),
+            "values of `${…}` are one line; check what was put into it".to_owned(),
+        ));
+    }
+    Ok(value)
+}
+
+fn file(path: &str, environment: &dyn Environment) -> Result<String, Refusal> {
+    let mut text = environment.read_file(Path::new(path)).map_err(|error| {
+        (
+            "E0011",
+            format!("cannot read {path}: {error}"),
+            "a path behind `file:` is relative to the working directory; check that it exists and may be read".to_owned(),
+        )
+    })?;
+    // An editor ends a file with a line break; it is not part of the secret.
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+fn variable(
+    expression: &str,
+    environment: &dyn Environment,
+) -> Result<(String, String), Refusal> {
+    let (name, default) = match expression.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (expression, None),
+    };
+    if !is_name(name) {
+        return Err((
+            "E0012",
+            format!("`${{{expression}}}` names no variable"),
+            "write `${VAR}`, `${VAR:-default}` or `${file:PATH}`, and `$${` for a literal `${`"
+                .to_owned(),
+        ));
+    }
+    let set = environment.var(name);
+    let value = match (set, default) {
+        (Some(value), None) => value,
+        (Some(value), Some(_)) if !value.is_empty() => value,
+        (_, Some(default)) => default.to_owned(),
+        (None, None) => {
+            return Err((
+                "E0010",
+                format!("variable {name} is not set"),
+                format!("set it (as UTF-8 text), or give a default: `${{{name}:-…}}`"),
+            ));
+        }
+    };
+    Ok((value, format!("variable {name}")))
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}

@@ -1,0 +1,185 @@
+//! From the texts of a pipeline to its settings, or to every fault in them: parse, merge,
+//! interpolate, check, understand, look closer.
+
+use indexmap::IndexMap;
+
+use super::diagnostic::{Report, Shown};
+use super::document::{Document, Node, SourceText};
+use super::fault::{ConfigPath, Fault, Segment, Target};
+use super::heal::heal;
+use super::interpolate::{Environment, interpolate};
+use super::pipeline::{Pipeline, SinkConfig};
+use super::schema::pipeline_schema;
+use super::secret::{Redactions, covered_raw, covered_texts};
+use super::sink::UsercomSink;
+use super::{check, semantic, syntax};
+
+/// Looks for faults in a sink's mapping table. The path is the sink's: `sinks.NAME`. Faults whose
+/// code begins with `W` are warnings.
+pub type CompileMapping<'a> = dyn Fn(&ConfigPath, &UsercomSink) -> Vec<Fault> + 'a;
+
+/// A pipeline that can run.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Its settings. Endpoints end in a slash.
+    pub pipeline: Pipeline,
+    /// What may not be as it was meant. Empty if there is nothing.
+    pub warnings: Report,
+}
+
+/// Reads a pipeline from the texts of its files.
+///
+/// # Errors
+/// Every fault in the files, warnings among them. Files with syntax errors are not looked at any
+/// further.
+pub fn load(
+    files: &[SourceText],
+    environment: &dyn Environment,
+    compile: &CompileMapping<'_>,
+) -> Result<Loaded, Report> {
+    let (mut document, duplicates) = Document::parse(files)?;
+    let mut report = Report::new(shown(&document));
+    for duplicate in duplicates {
+        report.place(duplicate.fault, duplicate.file, duplicate.span);
+    }
+
+    let mut faults = Vec::new();
+    let root = ConfigPath::default();
+    interpolate(&mut document.root, &root, environment, &mut faults);
+    faults.extend(check::check(pipeline_schema(), &document.root));
+    // A document without a root table has one fault, and nothing in it to look at.
+    let parts = heal(&document.root, &faults);
+    faults.extend(semantic::look(&document.root, &parts));
+    for sink in &parts.sinks {
+        let SinkConfig::Usercom(config) = &sink.config;
+        faults.extend(sink.restore(compile(&sink.path(), config)));
+    }
+
+    // A value whose `${}` could not be resolved has that fault and no other.
+    let unresolved: Vec<_> = faults
+        .iter()
+        .filter(|fault| fault.code.starts_with("E001"))
+        .map(|fault| fault.path.clone())
+        .collect();
+    faults.retain(|fault| fault.code.starts_with("E001") || !unresolved.contains(&fault.path));
+
+    let clean = faults.iter().all(|fault| fault.code.starts_with('W'));
+    let pipeline = if clean && report.is_empty() {
+        understand(&document.root).map_err(|fault| faults.push(fault))
+    } else {
+        Err(())
+    };
+
+    let redactions = Redactions::of(&document.root);
+    for mut fault in faults {
+        fault.message = redactions.apply(&fault.message);
+        fault.help = fault.help.map(|help| redactions.apply(&help));
+        let (file, span) = document.place(&fault.path, &fault.target);
+        report.place(fault, file, span);
+    }
+    report.sort();
+    match pipeline {
+        Ok(pipeline) => Ok(Loaded {
+            pipeline,
+            warnings: report,
+        }),
+        Err(()) => Err(report),
+    }
+}
+
+/// The files of a pipeline as one JSON value, as they are written: `${}` is left alone.
+///
+/// # Errors
+/// Syntax errors, and names that several files have.
+pub fn plain_json(files: &[SourceText]) -> Result<serde_json::Value, Report> {
+    use serde::Deserialize;
+    let (document, duplicates) = Document::parse(files)?;
+    if !duplicates.is_empty() {
+        let mut report = Report::new(shown(&document));
+        for duplicate in duplicates {
+            report.place(duplicate.fault, duplicate.file, duplicate.span);
+        }
+        return Err(report);
+    }
+    Ok(serde_json::Value::deserialize(&document.root).expect("every tree is a JSON value"))
+}
+
+impl Document {
+    fn parse(files: &[SourceText]) -> Result<(Self, Vec<super::document::Duplicate>), Report> {
+        let parsed: Vec<_> = files
+            .iter()
+            .enumerate()
+            .map(|(number, file)| syntax::parse(file, number))
+            .collect();
+        if parsed.iter().all(Result::is_ok) {
+            let trees: Vec<Node> = parsed.into_iter().flatten().collect();
+            return Ok(Self::merge(files.to_vec(), trees));
+        }
+        let raw = files.iter().map(|file| Shown {
+            name: file.name.clone(),
+            text: covered_raw(&file.text),
+        });
+        let mut report = Report::new(raw.collect());
+        for (number, errors) in parsed.into_iter().enumerate() {
+            for error in errors.err().into_iter().flatten() {
+                let fault = Fault {
+                    code: "E0002",
+                    path: ConfigPath::default(),
+                    target: Target::Value,
+                    message: error.message,
+                    help: error.help,
+                };
+                report.place(fault, number, error.span);
+            }
+        }
+        report.sort();
+        Err(report)
+    }
+}
+
+fn shown(document: &Document) -> Vec<Shown> {
+    document
+        .files
+        .iter()
+        .zip(covered_texts(document))
+        .map(|(file, text)| Shown {
+            name: file.name.clone(),
+            text,
+        })
+        .collect()
+}
+
+/// The typed settings of a tree without faults.
+fn understand(root: &Node) -> Result<Pipeline, Fault> {
+    let mut pipeline: Pipeline = serde_path_to_error::deserialize(root).map_err(|error| {
+        let path = error.path().iter().filter_map(segment).collect();
+        Fault {
+            code: "E0199",
+            path: ConfigPath(path),
+            target: Target::Value,
+            message: error.inner().to_string(),
+            help: None,
+        }
+    })?;
+    normalise(&mut pipeline.sinks);
+    Ok(pipeline)
+}
+
+fn segment(segment: &serde_path_to_error::Segment) -> Option<Segment> {
+    match segment {
+        serde_path_to_error::Segment::Seq { index } => Some(Segment::Index(*index)),
+        serde_path_to_error::Segment::Map { key } => Some(Segment::Key(key.clone())),
+        _ => None,
+    }
+}
+
+fn normalise(sinks: &mut IndexMap<String, SinkConfig>) {
+    for sink in sinks.values_mut() {
+        let SinkConfig::Usercom(sink) = sink;
+        if let Some(endpoint) = &mut sink.endpoint
+            && !endpoint.ends_with('/')
+        {
+            endpoint.push('/');
+        }
+    }
+}

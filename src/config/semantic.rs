@@ -1,0 +1,167 @@
+//! Faults a schema cannot tell: names that point nowhere, settings that contradict each other,
+//! patterns that are none. Works on whatever parts of a file could be understood.
+//!
+//! Sources feed sinks and nothing feeds a source, so inputs cannot run in a circle; a sink named
+//! as an input is its own fault.
+
+mod sink;
+mod source;
+
+use super::document::{Kind, Node};
+use super::fault::{ConfigPath, Fault, Target};
+use super::heal::Parts;
+use super::pipeline::{ExpectedRequest, SinkConfig, TestCase};
+use super::suggest::instead;
+
+/// Every such fault.
+pub(crate) fn look(root: &Node, parts: &Parts) -> Vec<Fault> {
+    let mut faults = Found::new(root);
+    let sources = faults.names("sources");
+    let sinks = faults.names("sinks");
+    for name in sinks.iter().filter(|name| sources.contains(name)) {
+        let path = ConfigPath::default().key("sinks").key(*name);
+        let message = format!("`{name}` is the name of a source and of a sink");
+        let help = "names are used in metrics and logs: give one of them another";
+        faults.at("E0305", path, Target::Key, message, help);
+    }
+    listen(&mut faults);
+    for (name, config) in &parts.sources {
+        source::look(&mut faults, name, config);
+    }
+    source::only_one_stdin(&mut faults, parts);
+    for healed in &parts.sinks {
+        let SinkConfig::Usercom(config) = &healed.config;
+        sink::look(&mut faults, &healed.path(), config, &sources, &sinks);
+    }
+    unread_sources(&mut faults, &sources, &sinks);
+    for (index, case) in &parts.tests {
+        test(&mut faults, *index, case, &sinks);
+    }
+    faults.out
+}
+
+/// Faults in the making, and the tree they are about.
+struct Found<'a> {
+    root: &'a Node,
+    out: Vec<Fault>,
+}
+
+impl<'a> Found<'a> {
+    fn new(root: &'a Node) -> Self {
+        Self {
+            root,
+            out: Vec::new(),
+        }
+    }
+
+    /// The names under a top-level key, whether or not what they name could be understood.
+    fn names(&self, key: &str) -> Vec<&'a str> {
+        let entries = self.root.get(key).and_then(Node::table);
+        let names = entries.into_iter().flat_map(|entries| entries.keys());
+        names.map(String::as_str).collect()
+    }
+
+    /// Whether the file has a value at a path.
+    fn has(&self, path: &ConfigPath) -> bool {
+        self.root.at(path).is_some()
+    }
+
+    fn at(
+        &mut self,
+        code: &'static str,
+        path: ConfigPath,
+        target: Target,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.out.push(Fault {
+            code,
+            path,
+            target,
+            message: message.into(),
+            help: Some(help.into()),
+        });
+    }
+}
+
+fn listen(faults: &mut Found<'_>) {
+    let path = ConfigPath::default().key("api").key("listen");
+    let Some(text) = faults.root.at(&path).and_then(Node::text) else {
+        return;
+    };
+    if text.value.parse::<std::net::SocketAddr>().is_err() {
+        let message = format!("`{}` is not an IP address and port", text.written);
+        let help = "write both: `127.0.0.1:8686`, or `0.0.0.0:8686` for every interface";
+        faults.at("E0314", path, Target::Value, message, help);
+    }
+}
+
+/// A source that no sink names. Reads the tree, so that a sink with other faults still counts.
+fn unread_sources(faults: &mut Found<'_>, sources: &[&str], sinks: &[&str]) {
+    let root = faults.root;
+    let inputs_of = |sink: &&str| {
+        let path = ConfigPath::default().key("sinks").key(*sink).key("inputs");
+        match &root.at(&path)?.kind {
+            Kind::Array(items) => Some(items),
+            _ => None,
+        }
+    };
+    // Without every list of inputs nothing is known about who reads what.
+    let Some(lists) = sinks.iter().map(inputs_of).collect::<Option<Vec<_>>>() else {
+        return;
+    };
+    let read: Vec<_> = lists
+        .into_iter()
+        .flatten()
+        .filter_map(Node::text)
+        .map(|text| text.value.as_str())
+        .collect();
+    if sinks.is_empty() {
+        return;
+    }
+    for name in sources.iter().filter(|name| !read.contains(name)) {
+        let path = ConfigPath::default().key("sources").key(*name);
+        let message = format!("no sink reads source `{name}`");
+        let help = format!("add it to the `inputs` of a sink: `inputs = [\"{name}\"]`");
+        faults.at("W0301", path, Target::Key, message, help);
+    }
+}
+
+fn test(faults: &mut Found<'_>, index: usize, case: &TestCase, sinks: &[&str]) {
+    let path = ConfigPath::default().key("tests").index(index);
+    if !sinks.contains(&case.sink.as_str()) {
+        let message = format!("test `{}` names an unknown sink `{}`", case.name, case.sink);
+        let help = instead(&case.sink, sinks, "the sinks are");
+        faults.at("E0316", path.key("sink"), Target::Value, message, help);
+    }
+    let expects_calls = !case.calls.is_empty() || !case.requests.is_empty();
+    if !expects_calls && case.outcome.is_none() {
+        let message = format!("test `{}` expects nothing", case.name);
+        let help = "add `[[tests.calls]]`, `[[tests.requests]]` or `outcome = \"unmatched\"`";
+        faults.at("E0318", path.clone(), Target::Value, message, help);
+    }
+    if expects_calls && case.outcome.is_some() {
+        let message = format!("test `{}` expects calls and that there are none", case.name);
+        let help = "`outcome` is for a record that makes no call; leave one of them out";
+        faults.at("E0319", path.key("outcome"), Target::Key, message, help);
+    }
+    for (number, request) in case.requests.iter().enumerate() {
+        let ExpectedRequest { method, path: at, body } = request;
+        if method.is_none() && at.is_none() && body.is_none() {
+            let message = "a request that says nothing";
+            let help = "give `method`, `path` or `body`";
+            let path = path.key("requests").index(number);
+            faults.at("E0318", path, Target::Value, message, help);
+        }
+    }
+    for (number, call) in case.calls.iter().enumerate() {
+        if let Some(moment) = &call.timestamp
+            && moment.parse::<jiff::Timestamp>().is_err()
+        {
+            let path = path.key("calls").index(number).key("timestamp");
+            let message = format!("`{moment}` is not a moment in RFC 3339's form");
+            let help = "with date, time and zone: `2026-01-01T00:00:00Z`";
+            faults.at("E0320", path, Target::Value, message, help);
+        }
+    }
+}

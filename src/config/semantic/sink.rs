@@ -1,0 +1,177 @@
+//! Faults of sinks: inputs, where User.com is, what makes the calls.
+
+use std::net::IpAddr;
+
+use secrecy::ExposeSecret;
+use url::{Host, Url};
+
+use super::Found;
+use crate::config::fault::{ConfigPath, Target};
+use crate::config::sink::{BufferKind, UsercomSink, WhenFull};
+use crate::config::suggest::instead;
+
+/// Faults of one sink. `path` is `sinks.NAME`.
+pub(super) fn look(
+    faults: &mut Found<'_>,
+    path: &ConfigPath,
+    sink: &UsercomSink,
+    sources: &[&str],
+    sinks: &[&str],
+) {
+    inputs(faults, path, sink, sources, sinks);
+    address(faults, path, sink);
+    if sink.api_key.expose_secret().trim().is_empty() {
+        let message = "the api key is empty";
+        let help = "App settings > Advanced has it; is the variable or file really filled?";
+        faults.at("E0317", path.key("api_key"), Target::Value, message, help);
+    } else if !is_header_text(sink.api_key.expose_secret()) {
+        let message = "the api key has characters no key has";
+        let help = "a key is visible ASCII text without spaces; was it copied whole and alone?";
+        faults.at("E0317", path.key("api_key"), Target::Value, message, help);
+    }
+    let no_mapping = !faults.has(&path.key("mapping")) || mapping_is_empty(faults, path);
+    if no_mapping && !faults.has(&path.key("preset")) {
+        let message = format!("`{path}` has neither a preset nor a mapping");
+        let help = "write `preset = \"segment\"` for records in Segment's shape, or rules: `[[…mapping]]`";
+        faults.at("E0315", path.clone(), Target::Key, message, help);
+    }
+    buffer(faults, path, sink);
+}
+
+fn mapping_is_empty(faults: &Found<'_>, path: &ConfigPath) -> bool {
+    let node = faults.root.at(&path.key("mapping"));
+    node.is_some_and(|node| {
+        matches!(&node.kind, crate::config::document::Kind::Array(rules) if rules.is_empty())
+    })
+}
+
+/// A key travels in a header: it must be one visible word.
+fn is_header_text(key: &str) -> bool {
+    key.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Inputs are sources only, and nothing feeds a source: there is no way for them to form a circle.
+fn inputs(
+    faults: &mut Found<'_>,
+    path: &ConfigPath,
+    sink: &UsercomSink,
+    sources: &[&str],
+    sinks: &[&str],
+) {
+    for (index, input) in sink.inputs.iter().enumerate() {
+        let path = path.key("inputs").index(index);
+        if sink.inputs[..index].contains(input) {
+            let message = format!("input `{input}` is there twice");
+            faults.at("E0303", path, Target::Value, message, "leave one of them out");
+        } else if sources.contains(&input.as_str()) {
+            continue;
+        } else if sinks.contains(&input.as_str()) {
+            let message = format!("input `{input}` is a sink");
+            let help = "a sink takes records from sources only; name the source that sink reads";
+            faults.at("E0302", path, Target::Value, message, help);
+        } else {
+            let message = format!("unknown input `{input}`");
+            let help = instead(input, sources, "the sources are");
+            faults.at("E0301", path, Target::Value, message, help);
+        }
+    }
+}
+
+fn address(faults: &mut Found<'_>, path: &ConfigPath, sink: &UsercomSink) {
+    // Presence is read from the file: a value with a fault of its own is still there.
+    let app = faults.has(&path.key("app"));
+    let endpoint = faults.has(&path.key("endpoint"));
+    // A key that was meant to be one of them has been named already.
+    let foreign = ["host", "url", "uri", "base_url", "domain", "subdomain"];
+    let meant = foreign.iter().any(|key| faults.has(&path.key(*key)));
+    if app && endpoint {
+        let message = "both `app` and `endpoint` are given";
+        let help = "`app = \"acme\"` stands for `https://acme.user.com/api/public/`; keep one";
+        faults.at("E0307", path.key("endpoint"), Target::Key, message, help);
+    } else if !app && !endpoint && !meant {
+        let message = format!("`{path}` says neither `app` nor `endpoint`");
+        let help = "write `app = \"acme\"` for https://acme.user.com, or `endpoint = \"https://…/api/public/\"`";
+        faults.at("E0306", path.clone(), Target::Key, message, help);
+    }
+    if let Some(label) = &sink.app
+        && !is_label(label)
+    {
+        let message = format!("`{label}` is not the name of an app");
+        let help = match label.contains(['.', '/', ':']) {
+            true => "only the subdomain: `acme` for https://acme.user.com; for another host use `endpoint`",
+            false => "lower case letters, digits and hyphens: `acme` for https://acme.user.com",
+        };
+        faults.at("E0309", path.key("app"), Target::Value, message, help);
+    }
+    if let Some(endpoint) = &sink.endpoint {
+        check_endpoint(faults, path.key("endpoint"), endpoint);
+    }
+}
+
+fn is_label(label: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&label.len())
+        && label.bytes().all(inner)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+fn check_endpoint(faults: &mut Found<'_>, path: ConfigPath, endpoint: &str) {
+    let example = "write the whole base URL: `https://acme.user.com/api/public/`";
+    let url = match Url::parse(endpoint) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => url,
+        Ok(url) => {
+            let message = format!("the endpoint's scheme is `{}`, not http or https", url.scheme());
+            faults.at("E0308", path, Target::Value, message, example);
+            return;
+        }
+        Err(error) => {
+            let message = format!("bad endpoint URL: {error}");
+            faults.at("E0308", path, Target::Value, message, example);
+            return;
+        }
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        let message = "the endpoint has a user name or password in it";
+        let help = "the API key is the only credential; write it as `api_key`";
+        faults.at("E0308", path, Target::Value, message, help);
+    } else if url.query().is_some() || url.fragment().is_some() {
+        let message = "the endpoint has a `?` or `#` in it";
+        let help = "it is a base that paths are added to, and ends in `/`";
+        faults.at("E0308", path, Target::Value, message, help);
+    } else if url.scheme() == "http" && !is_loopback(&url) {
+        let message = "the API key would travel unencrypted";
+        faults.at("W0303", path, Target::Value, message, "use https");
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        None => false,
+    }
+}
+
+fn buffer(faults: &mut Found<'_>, path: &ConfigPath, sink: &UsercomSink) {
+    let path = path.key("buffer");
+    let idle = match sink.buffer.kind {
+        BufferKind::Memory => "max_size",
+        BufferKind::Disk => "max_events",
+    };
+    if faults.has(&path.key(idle)) {
+        let (is, other) = match sink.buffer.kind {
+            BufferKind::Memory => ("memory", "max_events"),
+            BufferKind::Disk => ("disk", "max_size"),
+        };
+        let message = format!("`{idle}` has no effect on a {is} buffer");
+        let help = format!("a {is} buffer is bounded by `{other}`");
+        faults.at("W0302", path.key(idle), Target::Key, message, help);
+    }
+    if sink.buffer.when_full == WhenFull::DropNewest && sink.request.rate_limit_num.is_some() {
+        let message = "records above the rate limit will be dropped once the buffer is full";
+        let help = "`when_full = \"block\"` makes the source wait instead";
+        faults.at("W0304", path.key("when_full"), Target::Value, message, help);
+    }
+}

@@ -1,0 +1,129 @@
+//! Faults of sources: globs, codecs and their settings.
+
+use regex::Regex;
+
+use super::Found;
+use crate::config::fault::{ConfigPath, Target};
+use crate::config::heal::Parts;
+use crate::config::source::{Codec, Decoding, FileSource, SourceConfig};
+use crate::config::suggest::{list, regex_fault};
+
+/// Faults of one source.
+pub(super) fn look(faults: &mut Found<'_>, name: &str, source: &SourceConfig) {
+    let path = ConfigPath::default().key("sources").key(name);
+    match source {
+        SourceConfig::File(file) => {
+            globs(faults, &path, file);
+            decoding(faults, &path.key("decoding"), &file.decoding);
+        }
+        SourceConfig::Stdin(stdin) => decoding(faults, &path.key("decoding"), &stdin.decoding),
+    }
+}
+
+/// Standard input has one reader.
+pub(super) fn only_one_stdin(faults: &mut Found<'_>, parts: &Parts) {
+    let mut readers = parts
+        .sources
+        .iter()
+        .filter(|(_, source)| matches!(source, SourceConfig::Stdin(_)))
+        .map(|(name, _)| name);
+    let Some(first) = readers.next() else {
+        return;
+    };
+    for name in readers {
+        let path = ConfigPath::default().key("sources").key(name);
+        let message = format!("`{name}` and `{first}` both read standard input");
+        let help = "keep one of them, and name it in the `inputs` of every sink that needs it";
+        faults.at("E0321", path, Target::Key, message, help);
+    }
+}
+
+fn globs(faults: &mut Found<'_>, path: &ConfigPath, file: &FileSource) {
+    for (key, patterns) in [("include", &file.include), ("exclude", &file.exclude)] {
+        for (index, pattern) in patterns.iter().enumerate() {
+            let path = path.key(key).index(index);
+            if pattern.is_empty() {
+                let message = "an empty pattern matches no file";
+                faults.at("E0310", path, Target::Value, message, "write a path or glob");
+            } else if let Err(error) = glob::Pattern::new(pattern) {
+                let target = Target::Part(error.pos..pattern.len().max(error.pos));
+                let message = format!("bad glob: {}", error.msg);
+                let help = "`*` is any part of a name, `**` any folders, `[ab]` one of some characters; `[[]` is a literal `[`";
+                faults.at("E0310", path, target, message, help);
+            }
+        }
+    }
+}
+
+fn decoding(faults: &mut Found<'_>, path: &ConfigPath, decoding: &Decoding) {
+    match (&decoding.pattern, decoding.codec) {
+        (Some(text), Codec::Regex) => pattern(faults, path.key("pattern"), text),
+        (None, Codec::Regex) if !faults.has(&path.key("pattern")) => {
+            let message = "codec `regex` needs a `pattern`";
+            let help = "write `decoding.pattern = '^(?P<name>…)'`: its named groups become fields";
+            faults.at("E0312", path.key("codec"), Target::Value, message, help);
+        }
+        (Some(_), _) => without_effect(faults, path, "pattern", Codec::Regex),
+        _ => {}
+    }
+    if decoding.columns.is_some() && decoding.codec != Codec::Csv {
+        without_effect(faults, path, "columns", Codec::Csv);
+    }
+    if let Some(columns) = &decoding.columns {
+        self::columns(faults, path, columns);
+    }
+    if let Some(delimiter) = &decoding.delimiter {
+        if decoding.codec != Codec::Csv {
+            without_effect(faults, path, "delimiter", Codec::Csv);
+        }
+        // The CSV reader separates by bytes; a quote or line break has its own meaning there.
+        let one = delimiter.len() == 1 && !["\"", "\n", "\r"].contains(&delimiter.as_str());
+        if !one {
+            let path = path.key("delimiter");
+            let message = format!("delimiter {delimiter:?} is not one ASCII character");
+            let help = "write one, such as `;`, `|` or `\\t`";
+            faults.at("E0313", path, Target::Value, message, help);
+        }
+    }
+}
+
+fn columns(faults: &mut Found<'_>, path: &ConfigPath, columns: &[String]) {
+    let path = path.key("columns");
+    if columns.is_empty() {
+        let help = "name them, or leave `columns` out: then the first line names them";
+        faults.at("E0322", path.clone(), Target::Value, "no columns", help);
+    }
+    for (index, column) in columns.iter().enumerate() {
+        if columns[..index].contains(column) {
+            let message = format!("column {column:?} is there twice");
+            let help = "give every column its own name";
+            faults.at("E0322", path.index(index), Target::Value, message, help);
+        }
+    }
+}
+
+fn pattern(faults: &mut Found<'_>, path: ConfigPath, text: &str) {
+    match Regex::new(text) {
+        Err(error) => {
+            let message = format!("bad regular expression: {}", regex_fault(&error));
+            let help = "in TOML, single quotes keep backslashes as they are: `'\\d+'`";
+            faults.at("E0311", path, Target::Value, message, help);
+        }
+        Ok(regex) if regex.capture_names().flatten().next().is_none() => {
+            let message = "the pattern has no named groups, so its records would be empty";
+            let help = "name what you want to keep: `(?P<status>\\d+)`";
+            faults.at("E0311", path, Target::Value, message, help);
+        }
+        Ok(_) => {}
+    }
+}
+
+fn without_effect(faults: &mut Found<'_>, path: &ConfigPath, key: &str, codec: Codec) {
+    let word = match codec {
+        Codec::Csv => "csv",
+        _ => "regex",
+    };
+    let message = format!("{} has no effect with this codec", list([key], "and"));
+    let help = format!("write `decoding.codec = \"{word}\"`, or leave `{key}` out");
+    faults.at("W0302", path.key(key), Target::Key, message, help);
+}

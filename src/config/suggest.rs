@@ -1,0 +1,80 @@
+//! "Did you mean": the known word nearest to an unknown one.
+
+/// The nearest of the known words, if one is near enough to be what was meant.
+pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let folded = fold(word);
+    known
+        .map(|candidate| (distance(&folded, &fold(candidate)), candidate))
+        .filter(|(distance, candidate)| *distance <= limit(word.len().max(candidate.len())))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+fn fold(word: &str) -> String {
+    word.to_lowercase().replace(['-', ' '], "_")
+}
+
+fn distance(word: &str, candidate: &str) -> usize {
+    let edits = strsim::damerau_levenshtein(word, candidate);
+    // A word broken off, or one with a tail, is nearer than its missing letters make it.
+    let prefix = word.len().min(candidate.len()) >= 4
+        && (candidate.starts_with(word) || word.starts_with(candidate));
+    if prefix { edits.min(2) } else { edits }
+}
+
+fn limit(length: usize) -> usize {
+    match length {
+        0..=3 => 1,
+        4..=8 => 2,
+        _ => length / 3,
+    }
+}
+
+/// `` `a`, `b` or `c` ``.
+pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>, joint: &str) -> String {
+    let words: Vec<_> = words.into_iter().map(|word| format!("`{word}`")).collect();
+    match words.split_last() {
+        None => String::new(),
+        Some((only, [])) => only.clone(),
+        Some((last, rest)) => format!("{} {joint} {last}", rest.join(", ")),
+    }
+}
+
+/// Help for an unknown word: the nearest one, or all of them.
+pub(crate) fn instead<'a>(word: &str, known: &[&'a str], what: &str) -> String {
+    match nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => format!("there is no {what} to choose from"),
+        None => format!("{what}: {}", list(known.iter().copied(), "or")),
+    }
+}
+
+/// What is wrong with a regular expression, in one line. The engine draws a picture of many lines;
+/// its last line says why.
+pub(crate) fn regex_fault(error: &regex::Error) -> String {
+    let drawn = error.to_string();
+    let last = drawn.lines().next_back().unwrap_or_default();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_words_are_found_and_far_ones_are_not() {
+        // Typing slips and words broken off find their word; unrelated words find none.
+        let known = ["rate_limit_num", "rate_limit_duration_secs", "timeout_secs"];
+        for (word, expected) in [
+            ("rate_limit", Some("rate_limit_num")),
+            ("rate-limit-num", Some("rate_limit_num")),
+            ("ratelimitnum", Some("rate_limit_num")),
+            ("timeout", Some("timeout_secs")),
+            ("tiemout_secs", Some("timeout_secs")),
+            ("colour", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, known.into_iter()), expected, "{word}");
+        }
+    }
+}

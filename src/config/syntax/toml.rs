@@ -1,0 +1,81 @@
+//! TOML, with recovery: a file with several syntax errors shows several.
+
+use ::toml::Spanned;
+use ::toml::de::{DeInteger, DeTable, DeValue};
+use indexmap::IndexMap;
+
+use super::super::document::{Entry, Kind, Node};
+use super::super::text::Text;
+use super::{SyntaxError, fits, nan, too_large};
+
+/// Parses TOML.
+pub(super) fn parse(text: &str, file: usize) -> Result<Node, Vec<SyntaxError>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut errors: Vec<_> = errors
+        .into_iter()
+        .map(|error| {
+            let span = error.span().unwrap_or(text.len()..text.len());
+            SyntaxError::new(span, format!("invalid TOML: {}", error.message()))
+        })
+        .collect();
+    let span = table.span();
+    let kind = table_kind(table.into_inner(), file, &mut errors);
+    if errors.is_empty() {
+        Ok(Node { file, span, kind })
+    } else {
+        Err(errors)
+    }
+}
+
+fn table_kind(table: DeTable<'_>, file: usize, errors: &mut Vec<SyntaxError>) -> Kind {
+    let mut entries: Vec<_> = table.into_iter().collect();
+    // The parser hands keys out by name; people read them in file order.
+    entries.sort_by_key(|(key, _)| key.span().start);
+    let entries: IndexMap<_, _> = entries
+        .into_iter()
+        .map(|(key, value)| {
+            let key_span = key.span();
+            let node = node(value, file, errors);
+            (key.into_inner().into_owned(), Entry { key_span, node })
+        })
+        .collect();
+    Kind::Table(entries)
+}
+
+fn node(value: Spanned<DeValue<'_>>, file: usize, errors: &mut Vec<SyntaxError>) -> Node {
+    let span = value.span();
+    let kind = match value.into_inner() {
+        DeValue::String(text) => Kind::String(Text::plain(text.into_owned())),
+        DeValue::Integer(number) => match integer(&number) {
+            Some(number) => Kind::Integer(number),
+            None => {
+                errors.push(too_large(span.clone()));
+                Kind::Null
+            }
+        },
+        DeValue::Float(number) => match number.as_str().parse::<f64>() {
+            Ok(number) if number.is_finite() => Kind::Float(number),
+            _ => {
+                errors.push(nan(span.clone()));
+                Kind::Null
+            }
+        },
+        DeValue::Boolean(value) => Kind::Bool(value),
+        // A record has no dates of its own kind: they become RFC 3339 text.
+        DeValue::Datetime(moment) => Kind::String(Text::plain(moment.to_string())),
+        DeValue::Array(items) => Kind::Array(
+            items
+                .into_iter()
+                .map(|item| node(item, file, errors))
+                .collect(),
+        ),
+        DeValue::Table(table) => table_kind(table, file, errors),
+    };
+    Node { file, span, kind }
+}
+
+fn integer(number: &DeInteger<'_>) -> Option<i128> {
+    i128::from_str_radix(number.as_str(), number.radix())
+        .ok()
+        .filter(|number| fits(*number))
+}

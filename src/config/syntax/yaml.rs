@@ -1,0 +1,239 @@
+//! YAML 1.2, one document, built from the parser's events so that keys keep their place and
+//! repeated keys are seen. Anchors and aliases work; the tree they make is bounded.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use indexmap::IndexMap;
+use indexmap::map::Entry as Slot;
+use saphyr::{Scalar, ScalarStyle};
+use saphyr_parser::{Event, Parser, Span, Tag};
+use std::borrow::Cow;
+
+use super::super::document::{Entry, Kind, Node};
+use super::super::text::Text;
+use super::{MAX_DEPTH, SyntaxError, nan};
+
+/// How many values aliases may make a file grow to.
+const MAX_NODES: usize = 100_000;
+
+/// Parses YAML.
+pub(super) fn parse(text: &str, file: usize) -> Result<Node, Vec<SyntaxError>> {
+    let mut tree = Tree::new(text, file);
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error| {
+            let at = tree.byte(error.marker().index());
+            let message = format!("invalid YAML: {}", error.info());
+            vec![SyntaxError::new(at..at, message)]
+        })?;
+        let span = tree.span(span);
+        tree.event(event, span).map_err(|error| vec![error])?;
+    }
+    if tree.errors.is_empty() {
+        Ok(tree.root.unwrap_or(Node {
+            file,
+            span: 0..0,
+            kind: Kind::Null,
+        }))
+    } else {
+        Err(tree.errors)
+    }
+}
+
+/// A collection whose end has not come yet.
+enum Open {
+    Table {
+        entries: IndexMap<String, Entry>,
+        key: Option<(String, Range<usize>)>,
+    },
+    Array(Vec<Node>),
+}
+
+struct Frame {
+    open: Open,
+    start: usize,
+    anchor: usize,
+}
+
+struct Tree {
+    file: usize,
+    /// Byte offset of every character: the parser counts characters.
+    bytes: Vec<usize>,
+    stack: Vec<Frame>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+    root: Option<Node>,
+    errors: Vec<SyntaxError>,
+}
+
+impl Tree {
+    fn new(text: &str, file: usize) -> Self {
+        let mut bytes: Vec<_> = text.char_indices().map(|(at, _)| at).collect();
+        bytes.push(text.len());
+        Self {
+            file,
+            bytes,
+            stack: Vec::new(),
+            anchors: HashMap::new(),
+            nodes: 0,
+            root: None,
+            errors: Vec::new(),
+        }
+    }
+
+    fn byte(&self, character: usize) -> usize {
+        let last = self.bytes.len() - 1;
+        self.bytes[character.min(last)]
+    }
+
+    fn span(&self, span: Span) -> Range<usize> {
+        let start = self.byte(span.start.index());
+        start..self.byte(span.end.index()).max(start)
+    }
+
+    fn event(&mut self, event: Event<'_>, span: Range<usize>) -> Result<(), SyntaxError> {
+        match event {
+            Event::MappingStart(anchor, _) => {
+                let entries = IndexMap::new();
+                self.open(Open::Table { entries, key: None }, span, anchor)
+            }
+            Event::SequenceStart(anchor, _) => self.open(Open::Array(Vec::new()), span, anchor),
+            Event::MappingEnd | Event::SequenceEnd => self.close(span),
+            Event::Scalar(text, style, anchor, tag) => {
+                self.scalar(text, style, tag.as_ref(), anchor, span)
+            }
+            Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
+                Some(node) => self.value(node, 0),
+                None => Err(SyntaxError::new(
+                    span,
+                    "invalid YAML: an alias inside the value it stands for",
+                )),
+            },
+            Event::DocumentStart(_) if self.root.is_some() => Err(SyntaxError::new(
+                span,
+                "invalid YAML: a second document",
+            )
+            .help("a pipeline file is one document; give several files with several `-c`")),
+            _ => Ok(()),
+        }
+    }
+
+    fn open(&mut self, open: Open, span: Range<usize>, anchor: usize) -> Result<(), SyntaxError> {
+        if self.stack.len() >= MAX_DEPTH {
+            let message = "invalid YAML: values are nested too deep";
+            return Err(SyntaxError::new(span, message));
+        }
+        // A collection as a key has no name a table could keep it under.
+        if let Some(Frame {
+            open: Open::Table { key: None, .. },
+            ..
+        }) = self.stack.last()
+        {
+            return Err(not_a_name(span));
+        }
+        self.stack.push(Frame {
+            open,
+            start: span.start,
+            anchor,
+        });
+        Ok(())
+    }
+
+    fn close(&mut self, span: Range<usize>) -> Result<(), SyntaxError> {
+        let Some(frame) = self.stack.pop() else {
+            return Ok(());
+        };
+        let kind = match frame.open {
+            Open::Table { entries, .. } => Kind::Table(entries),
+            Open::Array(items) => Kind::Array(items),
+        };
+        let node = Node {
+            file: self.file,
+            span: frame.start..span.end.max(frame.start),
+            kind,
+        };
+        self.value(node, frame.anchor)
+    }
+
+    fn scalar(
+        &mut self,
+        text: Cow<'_, str>,
+        style: ScalarStyle,
+        tag: Option<&Cow<'_, Tag>>,
+        anchor: usize,
+        span: Range<usize>,
+    ) -> Result<(), SyntaxError> {
+        if let Some(Frame {
+            open: Open::Table { key, .. },
+            ..
+        }) = self.stack.last_mut()
+            && key.is_none()
+        {
+            // A key is its text, whatever it would be as a value: `1: x` and `true: x` are names.
+            *key = Some((text.into_owned(), span));
+            return Ok(());
+        }
+        let kind = match Scalar::parse_from_cow_and_metadata(text, style, tag) {
+            Some(Scalar::Null) => Kind::Null,
+            Some(Scalar::Boolean(value)) => Kind::Bool(value),
+            Some(Scalar::Integer(number)) => Kind::Integer(i128::from(number)),
+            Some(Scalar::FloatingPoint(number)) if number.is_finite() => Kind::Float(number.0),
+            Some(Scalar::FloatingPoint(_)) => return Err(nan(span)),
+            Some(Scalar::String(text)) => Kind::String(Text::plain(text.into_owned())),
+            None => {
+                let message = "invalid YAML: the value does not fit its tag";
+                return Err(SyntaxError::new(span, message));
+            }
+        };
+        let file = self.file;
+        self.value(Node { file, span, kind }, anchor)
+    }
+
+    /// Puts a finished value where it belongs.
+    fn value(&mut self, node: Node, anchor: usize) -> Result<(), SyntaxError> {
+        self.nodes = self.nodes.saturating_add(count(&node));
+        if self.nodes > MAX_NODES {
+            let message = "invalid YAML: aliases make this file too large";
+            return Err(SyntaxError::new(node.span, message));
+        }
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        let Some(frame) = self.stack.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match &mut frame.open {
+            Open::Array(items) => items.push(node),
+            Open::Table { entries, key } => {
+                let Some((key, key_span)) = key.take() else {
+                    return Err(not_a_name(node.span));
+                };
+                match entries.entry(key) {
+                    Slot::Vacant(slot) => {
+                        slot.insert(Entry { key_span, node });
+                    }
+                    Slot::Occupied(slot) => {
+                        let message = format!("invalid YAML: duplicate key `{}`", slot.key());
+                        self.errors.push(SyntaxError::new(key_span, message));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn not_a_name(span: Range<usize>) -> SyntaxError {
+    SyntaxError::new(span, "invalid YAML: a key must be plain text")
+}
+
+/// The value itself; what is inside it was counted when it was put there, except where an alias
+/// repeats a whole collection.
+fn count(node: &Node) -> usize {
+    match &node.kind {
+        Kind::Table(entries) => 1 + entries.values().map(|e| count(&e.node)).sum::<usize>(),
+        Kind::Array(items) => 1 + items.iter().map(count).sum::<usize>(),
+        _ => 1,
+    }
+}
