@@ -1,5 +1,7 @@
 //! Sources: what is read, in which order, and what a restart reads again.
 
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -20,7 +22,7 @@ use usercom_sink::config::source::{
 use usercom_sink::record::Record;
 use usercom_sink::source::file::FileSource;
 use usercom_sink::source::stdin::StdinSource;
-use usercom_sink::source::{Checkpoints, ReadMode, Source, SourceError, build};
+use usercom_sink::source::{Checkpoints, ReadMode, SharedCheckpoints, Source, SourceError, build};
 
 /// Long enough for a machine that does much else; nothing waits for it in vain.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -107,8 +109,13 @@ impl Bench {
         file.write_all(text.as_ref()).unwrap();
     }
 
+    fn checkpoints(&self) -> SharedCheckpoints {
+        let memory = Arc::clone(&self.memory);
+        memory
+    }
+
     fn start(&self, mode: ReadMode) -> Run {
-        let checkpoints: Arc<dyn Checkpoints> = self.memory.clone();
+        let checkpoints = self.checkpoints();
         let source = FileSource::new("app", self.settings.clone(), mode, checkpoints).unwrap();
         Run::start(Box::new(source), self.capacity)
     }
@@ -595,6 +602,90 @@ async fn a_full_channel_does_not_hold_up_a_stop() {
 }
 
 #[tokio::test]
+async fn checkpoints_are_saved_while_the_channel_is_full() {
+    // What is settled is saved while the source waits for room, in either mode; and while one
+    // file waits, records of another still come.
+    for mode in [ReadMode::Once, ReadMode::Follow] {
+        let mut bench = Bench::new("*.log");
+        bench.capacity = 1;
+        bench.append("a.log", "1\n2\n3\n4\n");
+        let mut run = bench.start(mode);
+        assert_eq!(run.take(2).await, ["1", "2"]);
+        let key = bench.memory.files().remove(0);
+        eventually("the checkpoint is saved", || {
+            bench.memory.position(&key) == 4
+        })
+        .await;
+        bench.append("b.log", "b\n");
+        let mut got = run.take(2).await;
+        if mode == ReadMode::Follow {
+            got.extend(run.take(1).await);
+            got.sort();
+            assert_eq!(got, ["3", "4", "b"]);
+        }
+        run.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn reading_once_ends_with_the_line_that_was_there() {
+    // Once, a file that grows while it is read is read to the end it had, but no line is cut.
+    let mut bench = Bench::new("a.log");
+    bench.capacity = 1;
+    bench.append("a.log", "1\n2\n3\npart");
+    let mut run = bench.start(ReadMode::Once);
+    assert_eq!(run.take(1).await, ["1"]);
+    bench.append("a.log", "ly\nlater\n");
+    let rest = run.all().await;
+    // The block may have been read before the line was finished; then its end is the next run's.
+    let whole = ["2", "3", "partly"].map(str::to_owned);
+    let cut = ["2", "3", "part"].map(str::to_owned);
+    assert!(rest == whole || rest == cut, "{rest:?}");
+    let last = bench.once().await;
+    assert_eq!(last.last().map(String::as_str), Some("later"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_left_is_let_go_and_known_when_it_returns() {
+    // A file that no pattern finds for long is closed, its checkpoint kept: what was written
+    // meanwhile is read when it returns, and nothing twice.
+    let bench = Bench::new("a.log");
+    bench.append("a.log", "1\n");
+    let mut run = bench.start(ReadMode::Follow);
+    assert_eq!(run.take(1).await, ["1"]);
+    fs::rename(bench.path("a.log"), bench.path("away")).unwrap();
+    let left = || {
+        let rows = bench.memory.rows.lock().unwrap();
+        rows.values().any(|row| row.contains("\"left\""))
+    };
+    for _ in 0..600 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        if left() {
+            break;
+        }
+    }
+    assert!(left(), "the file is closed");
+    bench.append("away", "2\n");
+    fs::rename(bench.path("away"), bench.path("a.log")).unwrap();
+    let mut got = None;
+    for _ in 0..600 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        got = run.records.try_recv().ok();
+        if got.is_some() {
+            break;
+        }
+    }
+    let record = got.unwrap();
+    assert_eq!(
+        (shown(&record), place(&record)),
+        ("2".into(), "a.log:2".into())
+    );
+    record.ack.settle(Verdict::Delivered);
+    assert!(!left());
+    run.stop().await;
+}
+
+#[tokio::test]
 async fn a_lost_receiver_ends_the_source() {
     // Where nobody takes records any more, the source ends by itself, without an error.
     let bench = Bench::new("a.log");
@@ -610,7 +701,7 @@ async fn a_line_longer_than_a_block_is_whole() {
     let bench = Bench::new("a.log");
     let long = "y".repeat(700_000);
     bench.append("a.log", format!("a\n{long}\nb\n"));
-    let checkpoints: Arc<dyn Checkpoints> = bench.memory.clone();
+    let checkpoints = bench.checkpoints();
     let config = SourceConfig::File(bench.settings.clone());
     let source = build("app", &config, ReadMode::Once, checkpoints).unwrap();
     let progress = source.progress().unwrap();
@@ -641,7 +732,8 @@ async fn an_unreadable_row_is_an_error() {
 fn bad_settings_are_named() {
     // Settings that cannot work are refused with the source's name and the key.
     let bench = Bench::new("a.log");
-    let broken: [(&str, fn(&mut FileSettings)); 4] = [
+    type Spoil = fn(&mut FileSettings);
+    let broken: [(&str, Spoil); 4] = [
         ("`include`", |s| s.include = vec!["a[".into()]),
         ("`include` is empty", |s| s.include.clear()),
         ("`exclude`", |s| s.exclude = vec!["x/***".into()]),
@@ -651,7 +743,7 @@ fn bad_settings_are_named() {
         let mut settings = bench.settings.clone();
         spoil(&mut settings);
         let config = SourceConfig::File(settings);
-        let checkpoints: Arc<dyn Checkpoints> = bench.memory.clone();
+        let checkpoints = bench.checkpoints();
         let Err(why) = build("app", &config, ReadMode::Once, checkpoints) else {
             panic!("{key} is accepted");
         };

@@ -3,7 +3,7 @@
 //! Not here: in which order files are read. One invariant: a file is handed out for reading only
 //! after its generation is saved, and its row is dropped only after its last verdict.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 
 /// How often checkpoints are saved at most.
-const SAVE: Duration = Duration::from_secs(1);
+pub(super) const SAVE: Duration = Duration::from_secs(1);
 
 /// What becomes of the row of a file that is no longer read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,6 @@ pub(super) struct Desk {
     finder: Arc<Finder>,
     book: Book,
     closed: Vec<Closed>,
-    saved_at: Instant,
     /// What could not be opened or looked at, and why: each is logged once.
     troubles: HashMap<PathBuf, String>,
 }
@@ -66,7 +65,6 @@ impl Desk {
             finder,
             book,
             closed: Vec::new(),
-            saved_at: Instant::now(),
             troubles: HashMap::new(),
         }
     }
@@ -94,8 +92,8 @@ impl Desk {
             tracing::warn!(source = %self.common.source, ?pattern, "no file is found for the pattern");
         }
         let now = crate::clock::now().as_second();
-        let found = |id| findings.files.iter().any(|found| found.id == id);
-        let rows = self.book.sweep(found, now);
+        let found: HashSet<FileId> = findings.files.iter().map(|found| found.id).collect();
+        let rows = self.book.sweep(|id| found.contains(&id), now);
         self.book.save(rows).await?;
         Ok(findings)
     }
@@ -148,7 +146,7 @@ impl Desk {
         &mut self,
         open: impl IntoIterator<Item = &'a Tail>,
     ) -> Result<(), SourceError> {
-        if self.saved_at.elapsed() < SAVE {
+        if !self.outlet.is_due() {
             return Ok(());
         }
         self.save(open).await
@@ -184,7 +182,7 @@ impl Desk {
         if saved.is_err() {
             self.closed.extend(landed);
         }
-        self.saved_at = Instant::now();
+        self.outlet.due = Instant::now() + SAVE;
         saved
     }
 
@@ -206,7 +204,7 @@ impl Desk {
 
     fn trouble(&mut self, path: &PathBuf, why: &str) {
         if self.troubles.get(path).map(String::as_str) != Some(why) {
-            tracing::warn!(?path, why, "the file cannot be opened; it is tried again");
+            tracing::warn!(?path, why, "the file cannot be opened");
             self.troubles.insert(path.clone(), why.to_owned());
         }
     }

@@ -12,7 +12,7 @@ use super::alarm::Alarm;
 use super::desk::{Desk, Farewell, Troubles};
 use super::finder::Finder;
 use super::identity::FileId;
-use super::tail::{Tail, Turn, Until};
+use super::tail::{Outlet, Tail, Turn, Until};
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 
@@ -37,6 +37,8 @@ pub(super) struct Follow {
     alarm: Alarm,
     searched: Option<Instant>,
     names_changed: bool,
+    /// Whose turn is first in the next round.
+    first: Option<FileId>,
 }
 
 /// How a round ended.
@@ -58,6 +60,7 @@ impl Follow {
             alarm,
             searched: None,
             names_changed: false,
+            first: None,
         }
     }
 
@@ -119,31 +122,29 @@ impl Follow {
         Ok(())
     }
 
-    /// Gives every file a turn.
+    /// Gives every file a turn, or as many as there is time for until checkpoints are to be saved.
     async fn round(&mut self) -> Result<Round, SourceError> {
         let mut round = Round::Quiet;
-        let mut over = Vec::new();
-        for tail in self.tails.values_mut() {
+        for id in self.order() {
+            let Some(tail) = self.tails.get_mut(&id) else {
+                continue;
+            };
             if self.desk.outlet.is_closed() {
                 return Ok(Round::Stopped);
             }
-            let turn = tail.turn(&self.desk.outlet, Until::Budget(TURN)).await;
-            tail.report(turn.as_ref().err());
-            match turn {
-                Ok(Turn::Stopped) => return Ok(Round::Stopped),
-                Ok(Turn::More) => round = Round::More,
-                Ok(Turn::Replaced) => {
-                    self.desk.restart(tail).await?;
-                    round = Round::More;
-                }
-                Ok(Turn::Quiet) | Err(_) => over.extend(farewell(tail).map(|f| (tail.id(), f))),
+            if self.desk.outlet.is_due() {
+                // Those that had no turn come first next time, or a full channel would starve them.
+                self.first = Some(id);
+                return Ok(Round::More);
             }
-        }
-        for (id, farewell) in over {
-            if let Some(tail) = self.tails.remove(&id)
-                && self.part(tail, farewell).await == Turn::Stopped
-            {
-                return Ok(Round::Stopped);
+            match turn(tail, &mut self.desk).await? {
+                Parting::Stay => {}
+                Parting::Busy => round = Round::More,
+                Parting::Stopped => return Ok(Round::Stopped),
+                Parting::Over(farewell) => {
+                    self.desk.close(tail, farewell);
+                    self.tails.remove(&id);
+                }
             }
         }
         match self.desk.outlet.is_closed() {
@@ -152,16 +153,14 @@ impl Follow {
         }
     }
 
-    /// Closes a file that is over.
-    async fn part(&mut self, mut tail: Tail, farewell: Farewell) -> Turn {
-        let turn = match farewell {
-            // No newline will ever come.
-            Farewell::Deleted => tail.send_rest(&self.desk.outlet).await,
-            Farewell::Left | Farewell::Read => Turn::Quiet,
-        };
-        tracing::debug!(path = ?tail.path(), ?farewell, "a file is closed");
-        self.desk.close(&tail, farewell);
-        turn
+    /// All files, beginning with the one whose turn is first.
+    fn order(&mut self) -> Vec<FileId> {
+        let mut ids: Vec<FileId> = self.tails.keys().copied().collect();
+        if let Some(first) = self.first.take() {
+            let split = ids.partition_point(|id| *id < first);
+            ids.rotate_left(split);
+        }
+        ids
     }
 
     /// Waits until something may have changed.
@@ -177,12 +176,45 @@ impl Follow {
     }
 }
 
-/// Whether a file that is read to its end is over.
-fn farewell(tail: &Tail) -> Option<Farewell> {
-    let missing = tail.missing?.elapsed();
+/// What a turn leaves of a file.
+enum Parting {
+    /// All is read.
+    Stay,
+    /// There is more.
+    Busy,
+    /// It is closed.
+    Over(Farewell),
+    Stopped,
+}
+
+async fn turn(tail: &mut Tail, desk: &mut Desk) -> Result<Parting, SourceError> {
+    let turn = tail.turn(&desk.outlet, Until::Budget(TURN)).await;
+    tail.report(turn.as_ref().err());
+    Ok(match turn {
+        Ok(Turn::Stopped) => Parting::Stopped,
+        Ok(Turn::More) => Parting::Busy,
+        Ok(Turn::Replaced) => {
+            desk.restart(tail).await?;
+            Parting::Busy
+        }
+        Ok(Turn::Quiet) | Err(_) => part(tail, &desk.outlet).await,
+    })
+}
+
+/// Takes leave of a file that is read to its end, if its name is gone long enough.
+async fn part(tail: &mut Tail, outlet: &Outlet) -> Parting {
+    let Some(missing) = tail.missing.map(|since| since.elapsed()) else {
+        return Parting::Stay;
+    };
     match tail.deleted {
-        true if missing >= AFTER_DELETION => Some(Farewell::Deleted),
-        false if missing >= AFTER_RENAME => Some(Farewell::Left),
-        _ => None,
+        true if missing >= AFTER_DELETION => {}
+        false if missing >= AFTER_RENAME => return Parting::Over(Farewell::Left),
+        _ => return Parting::Stay,
+    }
+    // No newline will ever come.
+    match tail.send_rest(outlet).await {
+        Turn::Stopped => Parting::Stopped,
+        Turn::Quiet => Parting::Over(Farewell::Deleted),
+        Turn::More | Turn::Replaced => Parting::Busy,
     }
 }

@@ -16,6 +16,9 @@
 //! `exclude` patterns without a `/` are about the name in any folder, others about the whole path.
 //! Every file that is followed is held open.
 //!
+//! A record whose verdict is [`Errored`](crate::ack::Verdict::Errored) holds its file's checkpoint
+//! for the rest of the run; the next run begins with it.
+//!
 //! Not here: what lines mean. One invariant: a checkpoint never passes a record without a verdict
 //! of [`Delivered`](crate::ack::Verdict::Delivered) or [`Rejected`](crate::ack::Verdict::Rejected).
 
@@ -36,6 +39,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::book::Book;
@@ -105,7 +109,11 @@ impl Source for FileSource {
         stop: CancellationToken,
     ) -> Result<(), SourceError> {
         let book = Book::load(Arc::clone(&self.common.source), self.checkpoints).await?;
-        let outlet = Outlet { out, stop };
+        let outlet = Outlet {
+            out,
+            stop,
+            due: Instant::now() + desk::SAVE,
+        };
         let desk = Desk::new(self.common, outlet, Arc::clone(&self.finder), book);
         match self.mode {
             ReadMode::Follow => {

@@ -45,12 +45,17 @@ async fn read_out(
     loop {
         match tail.turn(&desk.outlet, Until::Position(size)).await {
             Ok(Turn::Replaced) => desk.restart(tail).await?,
-            Ok(Turn::Quiet) => return Ok(tail.send_rest_before(&desk.outlet, size).await),
-            Ok(other) => return Ok(other),
+            Ok(Turn::More) => {}
+            Ok(Turn::Stopped) => return Ok(Turn::Stopped),
+            Ok(Turn::Quiet) => match tail.send_rest_before(&desk.outlet, size).await {
+                Turn::More => {}
+                over => return Ok(over),
+            },
             Err(error) => {
                 failed.insert(tail.path().to_owned(), error.to_string());
                 return Ok(Turn::Quiet);
             }
         }
+        desk.save_if_due([&*tail]).await?;
     }
 }

@@ -26,9 +26,39 @@ use crate::source::watermark::Mark;
 pub(super) struct Outlet {
     pub(super) out: mpsc::Sender<Record>,
     pub(super) stop: CancellationToken,
+    /// When checkpoints are to be saved next: a turn ends then, even while it waits for room.
+    pub(super) due: Instant,
+}
+
+/// What became of an attempt to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Yes,
+    /// Not yet, and it is time to save.
+    NoRoom,
+    Stopped,
 }
 
 impl Outlet {
+    /// Room for a record, unless there is none before it is time to save.
+    async fn permit(&self) -> Result<mpsc::Permit<'_, Record>, Sent> {
+        if let Ok(permit) = self.out.try_reserve()
+            && !self.stop.is_cancelled()
+        {
+            return Ok(permit);
+        }
+        let permit = crate::source::permit(&self.out, &self.stop);
+        match tokio::time::timeout_at(self.due, permit).await {
+            Ok(permit) => permit.ok_or(Sent::Stopped),
+            Err(_) => Err(Sent::NoRoom),
+        }
+    }
+
+    /// Whether it is time to save.
+    pub(super) fn is_due(&self) -> bool {
+        self.due <= Instant::now()
+    }
+
     /// Whether nothing more may be sent.
     pub(super) fn is_closed(&self) -> bool {
         self.stop.is_cancelled() || self.out.is_closed()
@@ -51,7 +81,7 @@ pub(super) struct Common {
 pub(super) enum Turn {
     /// At the present end.
     Quiet,
-    /// There is more, but it is another's turn.
+    /// There is more, but it is another's turn, or time to save.
     More,
     /// What was read is gone; a new generation must begin.
     Replaced,
@@ -86,8 +116,10 @@ pub(super) struct Tail {
     key: Arc<str>,
     splitter: LineSplitter,
     decoder: Decoder,
-    /// Behind the last line.
+    /// Behind the last line that was sent or skipped.
     mark: Mark,
+    /// A record there was no room for yet, and the mark behind it.
+    waiting: Option<(Record, Mark)>,
     ledger: Arc<Ledger>,
     /// Whether no name leads to it any more, as of the last look.
     pub(super) deleted: bool,
@@ -122,6 +154,7 @@ impl Tail {
             splitter: LineSplitter::new(start.position, common.limit),
             decoder: common.decoder.clone(),
             mark: start,
+            waiting: None,
             ledger: Ledger::new(start, Arc::clone(&common.flight)),
             deleted: false,
             missing: None,
@@ -158,28 +191,28 @@ impl Tail {
     pub(super) async fn turn(&mut self, outlet: &Outlet, until: Until) -> io::Result<Turn> {
         let end = match until {
             Until::Budget(bytes) => self.splitter.fed() + bytes,
-            // Read to there by an earlier run.
-            Until::Position(position) if self.mark.position >= position => return Ok(Turn::Quiet),
             Until::Position(position) => position,
         };
         loop {
-            let seen = match self.look().await? {
-                Next::Quiet => Turn::Quiet,
-                Next::Replaced => Turn::Replaced,
+            match self.send_lines(outlet, until).await {
+                Sent::Yes => {}
+                Sent::NoRoom => return Ok(Turn::More),
+                Sent::Stopped => return Ok(Turn::Stopped),
+            }
+            match until {
+                Until::Position(_) if self.mark.position >= end => return Ok(Turn::Quiet),
+                Until::Budget(_) if self.splitter.fed() >= end => return Ok(Turn::More),
+                _ if outlet.is_due() => return Ok(Turn::More),
+                _ => {}
+            }
+            match self.look().await? {
+                Next::Quiet => return Ok(Turn::Quiet),
+                Next::Replaced => return Ok(Turn::Replaced),
                 Next::Block(block) => {
                     self.common.progress.read(block.len() as u64);
                     self.splitter.feed(block);
-                    match (self.send_lines(outlet, until).await, until) {
-                        (Turn::Quiet, Until::Budget(_)) if self.splitter.fed() >= end => Turn::More,
-                        (Turn::Quiet, Until::Position(_)) if self.mark.position >= end => {
-                            Turn::Quiet
-                        }
-                        (Turn::Quiet, _) => continue,
-                        (other, _) => other,
-                    }
                 }
-            };
-            return Ok(seen);
+            }
         }
     }
 
@@ -189,8 +222,9 @@ impl Tail {
             return Turn::Quiet;
         };
         match self.send(line, outlet).await {
-            true => Turn::Quiet,
-            false => Turn::Stopped,
+            Sent::Yes => Turn::Quiet,
+            Sent::NoRoom => Turn::More,
+            Sent::Stopped => Turn::Stopped,
         }
     }
 
@@ -249,21 +283,22 @@ impl Tail {
         }
     }
 
-    async fn send_lines(&mut self, outlet: &Outlet, until: Until) -> Turn {
-        while let Some(line) = self.splitter.next_line() {
-            let end = line.end;
-            if !self.send(line, outlet).await {
-                return Turn::Stopped;
-            }
-            if matches!(until, Until::Position(position) if end >= position) {
+    /// Sends the lines at hand, the waiting one first.
+    async fn send_lines(&mut self, outlet: &Outlet, until: Until) -> Sent {
+        let mut sent = self.send_waiting(outlet).await;
+        while sent == Sent::Yes {
+            if matches!(until, Until::Position(position) if self.mark.position >= position) {
                 break;
             }
+            let Some(line) = self.splitter.next_line() else {
+                break;
+            };
+            sent = self.send(line, outlet).await;
         }
-        Turn::Quiet
+        sent
     }
 
-    /// Whether more may be sent.
-    async fn send(&mut self, line: Line, outlet: &Outlet) -> bool {
+    async fn send(&mut self, line: Line, outlet: &Outlet) -> Sent {
         let start = line.start;
         let end = Mark {
             position: line.end,
@@ -272,7 +307,7 @@ impl Tail {
         let Some(mut record) = self.decoder.record(line) else {
             self.mark = end;
             self.ledger.skipped(end);
-            return true;
+            return Sent::Yes;
         };
         record.origin = Some(Origin {
             key: Arc::clone(&self.key),
@@ -282,12 +317,23 @@ impl Tail {
                 None => format!("{}@{start}", self.shown).into(),
             },
         });
-        let Some(permit) = crate::source::permit(&outlet.out, &outlet.stop).await else {
-            return false;
+        self.waiting = Some((record, end));
+        self.send_waiting(outlet).await
+    }
+
+    async fn send_waiting(&mut self, outlet: &Outlet) -> Sent {
+        if self.waiting.is_none() {
+            return Sent::Yes;
+        }
+        let permit = match outlet.permit().await {
+            Ok(permit) => permit,
+            Err(sent) => return sent,
         };
-        self.mark = end;
-        permit.send(record.with_ack(self.ledger.ack(end)));
-        true
+        if let Some((record, end)) = self.waiting.take() {
+            self.mark = end;
+            permit.send(record.with_ack(self.ledger.ack(end)));
+        }
+        Sent::Yes
     }
 
     async fn look(&mut self) -> io::Result<Next> {
