@@ -1,4 +1,16 @@
 //! Sources: where records come from.
+//!
+//! Not here: what records mean, and where they go. One invariant: a source forgets a record only
+//! after its verdict; what was not settled is read again by the next run, where it can be.
+
+pub mod decode;
+pub mod file;
+mod flight;
+mod line;
+mod progress;
+mod registry;
+pub mod stdin;
+pub mod watermark;
 
 use std::sync::Arc;
 
@@ -7,6 +19,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::record::Record;
+
+pub use self::progress::ReadProgress;
+pub use self::registry::{BuildError, ReadMode, build};
 
 /// Something that yields records.
 #[async_trait]
@@ -21,6 +36,11 @@ pub trait Source: Send {
         out: mpsc::Sender<Record>,
         stop: CancellationToken,
     ) -> Result<(), SourceError>;
+
+    /// How far it has read, for sources that can tell; a handle to keep while it runs.
+    fn progress(&self) -> Option<ReadProgress> {
+        None
+    }
 }
 
 /// Why a source ended early.
@@ -60,3 +80,27 @@ pub trait Checkpoints: Send + Sync {
 
 /// Shared handle of [`Checkpoints`].
 pub type SharedCheckpoints = Arc<dyn Checkpoints>;
+
+/// Room for one record in the channel, or `None` where the receiver is gone or `stop` is cancelled.
+async fn permit<'a>(
+    out: &'a mpsc::Sender<Record>,
+    stop: &CancellationToken,
+) -> Option<mpsc::Permit<'a, Record>> {
+    if stop.is_cancelled() {
+        return None;
+    }
+    // Most of the time there is room; then nothing needs to be raced.
+    if let Ok(permit) = out.try_reserve() {
+        return Some(permit);
+    }
+    let permit = stop.run_until_cancelled(out.reserve()).await?.ok()?;
+    // Room and stop may have come together; then stop wins.
+    (!stop.is_cancelled()).then_some(permit)
+}
+
+fn check_limit(max_line_bytes: usize) -> Result<(), String> {
+    match max_line_bytes {
+        0 => Err("`max_line_bytes` must be at least 1".into()),
+        _ => Ok(()),
+    }
+}

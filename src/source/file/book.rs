@@ -1,0 +1,160 @@
+//! The checkpoints of a file source: a row a file, and the number of the next generation.
+//!
+//! Not here: what is settled (`ledger`). One invariant: a generation's number is saved before the
+//! first record of that generation is sent, and is never given twice, so that the origin of a
+//! record means the same bytes for ever, even where an inode is used again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::identity::{FileId, Fingerprint};
+use crate::source::watermark::Mark;
+use crate::source::{SharedCheckpoints, SourceError};
+
+/// The key of the row that holds the next generation's number; no file's key lacks the colon.
+const GENERATION: &str = "generation";
+
+/// How long the row of a file that is not found any more is kept, in seconds: it may come back.
+const KEEP_SECS: i64 = 7 * 24 * 3600;
+
+/// What is kept of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Row {
+    pub(super) generation: u64,
+    /// Everything before it is settled.
+    pub(super) position: u64,
+    /// Lines before the position, where they were counted.
+    pub(super) lines: Option<u64>,
+    pub(super) head: Fingerprint,
+    /// For people who look; files are found by identity.
+    pub(super) path: String,
+    /// Since when it is not found any more, in seconds of the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) left: Option<i64>,
+}
+
+impl Row {
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            position: self.position,
+            lines: self.lines,
+        }
+    }
+}
+
+/// The rows as they are saved.
+pub(super) struct Book {
+    source: Arc<str>,
+    checkpoints: SharedCheckpoints,
+    rows: BTreeMap<FileId, Row>,
+    next_generation: u64,
+    /// `next_generation` as it is saved.
+    saved_generation: u64,
+}
+
+impl Book {
+    pub(super) async fn load(
+        source: Arc<str>,
+        checkpoints: SharedCheckpoints,
+    ) -> Result<Self, SourceError> {
+        let mut book = Self {
+            source,
+            checkpoints,
+            rows: BTreeMap::new(),
+            next_generation: 0,
+            saved_generation: 0,
+        };
+        for (key, value) in book.checkpoints.load(&book.source).await? {
+            book.take(&key, &value)
+                .map_err(|why| SourceError::Checkpoints {
+                    source_name: book.source.to_string(),
+                    why: format!("the row {key:?} cannot be read: {why}"),
+                })?;
+        }
+        book.saved_generation = book.next_generation;
+        // A lost counter must not give a number twice.
+        let used = book.rows.values().map(|row| row.generation + 1).max();
+        book.next_generation = book.next_generation.max(used.unwrap_or(0));
+        Ok(book)
+    }
+
+    fn take(&mut self, key: &str, value: &str) -> Result<(), String> {
+        if key == GENERATION {
+            self.next_generation = value
+                .parse()
+                .map_err(|_| format!("{value:?} is no number"))?;
+        } else {
+            let row = serde_json::from_str(value).map_err(|e| e.to_string())?;
+            self.rows.insert(key.parse()?, row);
+        }
+        Ok(())
+    }
+
+    pub(super) fn row(&self, id: FileId) -> Option<&Row> {
+        self.rows.get(&id)
+    }
+
+    /// A number no generation had before. Save before the first record of it is sent.
+    pub(super) fn new_generation(&mut self) -> u64 {
+        self.next_generation += 1;
+        self.next_generation - 1
+    }
+
+    /// Marks the rows of files that were not found, `now` in seconds of the epoch, and returns what
+    /// has to be saved: rows that left long ago go.
+    pub(super) fn sweep(
+        &self,
+        found: impl Fn(FileId) -> bool,
+        now: i64,
+    ) -> Vec<(FileId, Option<Row>)> {
+        let missing = self.rows.iter().filter(|(id, _)| !found(**id));
+        missing
+            .map(|(id, row)| match row.left {
+                Some(left) if now.saturating_sub(left) > KEEP_SECS => (*id, None),
+                left => (
+                    *id,
+                    Some(Row {
+                        left: left.or(Some(now)),
+                        ..row.clone()
+                    }),
+                ),
+            })
+            .collect()
+    }
+
+    /// Saves what differs from what is saved.
+    pub(super) async fn save(
+        &mut self,
+        rows: Vec<(FileId, Option<Row>)>,
+    ) -> Result<(), SourceError> {
+        let mut changes = Vec::new();
+        if self.saved_generation != self.next_generation {
+            let number = self.next_generation.to_string();
+            changes.push((GENERATION.to_owned(), Some(number)));
+        }
+        let rows: Vec<_> = rows
+            .into_iter()
+            .filter(|(id, row)| self.rows.get(id) != row.as_ref())
+            .collect();
+        for (id, row) in &rows {
+            let value = row.as_ref().map(|row| {
+                serde_json::to_string(row).expect("a row is numbers and texts, which are JSON")
+            });
+            changes.push((id.to_string(), value));
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.checkpoints.save(&self.source, changes).await?;
+        self.saved_generation = self.next_generation;
+        for (id, row) in rows {
+            match row {
+                Some(row) => self.rows.insert(id, row),
+                None => self.rows.remove(&id),
+            };
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! Which file it is, whatever it is called.
+//!
+//! Not here: how far it was read. One invariant: two files are taken for the same only if device,
+//! inode and every byte known of the beginning agree.
+
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// A file by device and inode; a rename does not change it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.device, self.inode)
+    }
+}
+
+impl FromStr for FileId {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let parsed = s.split_once(':').and_then(|(device, inode)| {
+            Some(Self {
+                device: device.parse().ok()?,
+                inode: inode.parse().ok()?,
+            })
+        });
+        parsed.ok_or_else(|| format!("{s:?} is not `DEVICE:INODE`"))
+    }
+}
+
+/// The first bytes of a file, as far as they are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    bytes: Vec<u8>,
+}
+
+impl Head {
+    const MOST: usize = 256;
+
+    /// Reads the head as it is now.
+    pub(super) fn read(file: &File) -> io::Result<Self> {
+        let mut bytes = vec![0; Self::MOST];
+        let mut length = 0;
+        while length < bytes.len() {
+            match file.read_at(&mut bytes[length..], length as u64) {
+                Ok(0) => break,
+                Ok(read) => length += read,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        bytes.truncate(length);
+        Ok(Self { bytes })
+    }
+
+    /// Whether this head can be what became of `earlier` by growing.
+    pub(super) fn continues(&self, earlier: &Self) -> bool {
+        self.bytes.starts_with(&earlier.bytes)
+    }
+
+    /// Whether this head can be what became of the one with that fingerprint by growing.
+    pub(super) fn has(&self, fingerprint: &Fingerprint) -> bool {
+        self.bytes
+            .get(..fingerprint.length)
+            .is_some_and(|bytes| digest(bytes) == fingerprint.sha256)
+    }
+
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint {
+            length: self.bytes.len(),
+            sha256: digest(&self.bytes),
+        }
+    }
+}
+
+/// A head as it is kept in a checkpoint: a digest, because what is in the file is nobody's business.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Fingerprint {
+    length: usize,
+    sha256: String,
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest[..12].iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grown_head_is_known_again() {
+        // A head is recognised by the fingerprint of any of its beginnings and by no other.
+        let head = |text: &str| Head {
+            bytes: text.as_bytes().to_vec(),
+        };
+        assert!(head("abcd").has(&head("ab").fingerprint()));
+        assert!(head("abcd").has(&head("").fingerprint()));
+        assert!(!head("abcd").has(&head("ax").fingerprint()));
+        assert!(!head("a").has(&head("ab").fingerprint()));
+        assert!(head("abcd").continues(&head("abc")));
+        assert!(!head("ab").continues(&head("abc")));
+    }
+
+    #[test]
+    fn ids_read_back() {
+        // An identity reads back from its own text, and nothing else is taken for one.
+        let id: FileId = "12:34".parse().unwrap();
+        assert_eq!(id.to_string(), "12:34");
+        assert!("12".parse::<FileId>().is_err());
+        assert!("a:1".parse::<FileId>().is_err());
+    }
+}

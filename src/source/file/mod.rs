@@ -1,0 +1,143 @@
+//! Lines of files.
+//!
+//! A file is known by device, inode and its first 256 bytes, not by its name: one that was renamed
+//! goes on where it was, one that was cut off or replaced is a new *generation*, read from its
+//! beginning. What cannot be told: a file that was cut off and has grown past the old position
+//! within one look, with the same first 256 bytes as before. A rotated file that no pattern finds
+//! any more is read to its end as long as the process runs; to have it found after a restart,
+//! include its rotated name too, and exclude compressed ones.
+//!
+//! Following, files take turns; order within each is kept. Reading once, files are read one after
+//! the other in the order of their paths (`app.log` before `app.log.1`), and a last line without
+//! a newline counts as a line; following, it waits for its newline (or for the file's deletion).
+//!
+//! A record's place is `path:LINE`, or `path@BYTE` in a file that was begun at its end.
+//!
+//! `exclude` patterns without a `/` are about the name in any folder, others about the whole path.
+//! Every file that is followed is held open.
+//!
+//! A record whose verdict is [`Errored`](crate::ack::Verdict::Errored) holds its file's checkpoint
+//! for the rest of the run; the next run begins with it.
+//!
+//! Not here: what lines mean. One invariant: a checkpoint never passes a record without a verdict
+//! of [`Delivered`](crate::ack::Verdict::Delivered) or [`Rejected`](crate::ack::Verdict::Rejected).
+
+mod alarm;
+mod book;
+mod desk;
+mod finder;
+mod follow;
+mod glance;
+mod identity;
+mod ledger;
+mod once;
+mod tail;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::book::Book;
+use self::desk::{Desk, Troubles};
+use self::finder::Finder;
+use self::follow::Follow;
+use self::tail::{Common, Outlet};
+use super::decode::Decoder;
+use super::{ReadMode, ReadProgress, SharedCheckpoints, Source, SourceError};
+use crate::config::source::{FileSource as Settings, ReadFrom};
+use crate::record::Record;
+
+/// Lines of the files that match some patterns.
+pub struct FileSource {
+    common: Arc<Common>,
+    finder: Arc<Finder>,
+    from: ReadFrom,
+    mode: ReadMode,
+    checkpoints: SharedCheckpoints,
+}
+
+impl FileSource {
+    /// A source called `name`; the name is part of every origin and the owner of its checkpoints.
+    ///
+    /// # Errors
+    ///
+    /// Patterns that do not parse, and settings of the decoding that cannot work.
+    pub fn new(
+        name: &str,
+        config: Settings,
+        mode: ReadMode,
+        checkpoints: SharedCheckpoints,
+    ) -> Result<Self, String> {
+        super::check_limit(config.max_line_bytes)?;
+        let common = Common {
+            source: name.into(),
+            decoder: Decoder::new(&config.decoding)?,
+            limit: config.max_line_bytes,
+            flight: Arc::default(),
+            progress: ReadProgress::default(),
+        };
+        Ok(Self {
+            common: Arc::new(common),
+            finder: Arc::new(Finder::new(config.include, &config.exclude)?),
+            from: config.read_from,
+            mode,
+            checkpoints,
+        })
+    }
+}
+
+impl fmt::Debug for FileSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileSource")
+            .field("name", &self.common.source)
+            .field("finder", &self.finder)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Source for FileSource {
+    async fn run(
+        self: Box<Self>,
+        out: mpsc::Sender<Record>,
+        stop: CancellationToken,
+    ) -> Result<(), SourceError> {
+        let book = Book::load(Arc::clone(&self.common.source), self.checkpoints).await?;
+        let outlet = Outlet {
+            out,
+            stop,
+            due: Instant::now() + desk::SAVE,
+        };
+        let desk = Desk::new(self.common, outlet, Arc::clone(&self.finder), book);
+        match self.mode {
+            ReadMode::Follow => {
+                // What could not be read was logged; there is no end at which to complain.
+                Follow::new(desk, &self.finder).run(self.from).await?;
+                Ok(())
+            }
+            ReadMode::Once => complain(once::run(desk, self.from).await?),
+        }
+    }
+
+    fn progress(&self) -> Option<ReadProgress> {
+        Some(self.common.progress.clone())
+    }
+}
+
+/// An end that was not reached is an error, though everything else was read.
+fn complain(troubles: Troubles) -> Result<(), SourceError> {
+    let count = troubles.len();
+    match troubles.into_iter().min() {
+        None => Ok(()),
+        Some((path, why)) => Err(SourceError::Io {
+            context: format!("{count} of the files could not be read; the first is {path:?}"),
+            source: io::Error::other(why),
+        }),
+    }
+}

@@ -1,0 +1,214 @@
+//! Lines out of blocks.
+//!
+//! Not here: what a line means, or where blocks come from. One invariant: however the bytes are cut
+//! into blocks, the lines are the same, and never more than one line's limit is held beside the
+//! block at hand. Lines are slices of their block: nothing is copied but a line that spans blocks.
+
+use bytes::{Bytes, BytesMut};
+
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) content: Content,
+    /// Where the line starts.
+    pub(super) start: u64,
+    /// The position behind the line and its newline.
+    pub(super) end: u64,
+}
+
+/// The bytes of a line, without its newline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    Whole(Bytes),
+    /// More than the limit: the first bytes, as many as the limit allows, and the full length.
+    TooLong {
+        head: Bytes,
+        length: u64,
+    },
+}
+
+/// Cuts blocks into lines. Feed a block, take lines until there are no more, feed the next.
+#[derive(Debug)]
+pub(super) struct LineSplitter {
+    limit: usize,
+    block: Bytes,
+    /// The beginning of a line whose newline has not come yet; at most `limit` bytes.
+    partial: BytesMut,
+    /// How long that line is by now; more than `partial` holds once the limit is passed.
+    partial_length: u64,
+    /// Where the next line starts.
+    start: u64,
+}
+
+impl LineSplitter {
+    /// Starts at `start` of a stream; `limit` is the longest line in bytes.
+    pub(super) fn new(start: u64, limit: usize) -> Self {
+        Self {
+            limit,
+            block: Bytes::new(),
+            partial: BytesMut::new(),
+            partial_length: 0,
+            start,
+        }
+    }
+
+    /// The position behind all that was fed.
+    pub(super) fn fed(&self) -> u64 {
+        self.start + self.partial_length + self.block.len() as u64
+    }
+
+    /// Takes the next block; the one before must be used up.
+    pub(super) fn feed(&mut self, block: Bytes) {
+        debug_assert!(self.block.is_empty(), "the block before is not used up");
+        self.block = block;
+    }
+
+    /// The next line whose newline has come.
+    pub(super) fn next_line(&mut self) -> Option<Line> {
+        let Some(at) = memchr::memchr(b'\n', &self.block) else {
+            let block = std::mem::take(&mut self.block);
+            self.keep(&block);
+            return None;
+        };
+        let tail = self.block.split_to(at + 1).slice(..at);
+        let content = if self.partial_length == 0 && tail.len() <= self.limit {
+            Content::Whole(tail)
+        } else {
+            self.keep(&tail);
+            self.take_partial()
+        };
+        let length = match &content {
+            Content::Whole(bytes) => bytes.len() as u64,
+            Content::TooLong { length, .. } => *length,
+        };
+        Some(self.line(content, length + 1))
+    }
+
+    /// What stands behind the last newline, as a line, where the stream is known to end there.
+    pub(super) fn finish(&mut self) -> Option<Line> {
+        if self.partial_length == 0 {
+            return None;
+        }
+        let length = self.partial_length;
+        let content = self.take_partial();
+        Some(self.line(content, length))
+    }
+
+    fn line(&mut self, content: Content, length: u64) -> Line {
+        let start = self.start;
+        self.start += length;
+        let content = match content {
+            Content::Whole(bytes) if start == 0 && bytes.starts_with(BOM) => {
+                Content::Whole(bytes.slice(BOM.len()..))
+            }
+            other => other,
+        };
+        Line {
+            content,
+            start,
+            end: self.start,
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = self.limit - self.partial.len();
+        self.partial
+            .extend_from_slice(&bytes[..room.min(bytes.len())]);
+        self.partial_length += bytes.len() as u64;
+    }
+
+    fn take_partial(&mut self) -> Content {
+        let head = std::mem::take(&mut self.partial).freeze();
+        let length = std::mem::take(&mut self.partial_length);
+        if length == head.len() as u64 {
+            Content::Whole(head)
+        } else {
+            Content::TooLong { head, length }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn lines(blocks: &[&[u8]], limit: usize) -> Vec<Line> {
+        let mut splitter = LineSplitter::new(0, limit);
+        let mut got = Vec::new();
+        for block in blocks {
+            splitter.feed(Bytes::copy_from_slice(block));
+            while let Some(line) = splitter.next_line() {
+                got.push(line);
+            }
+        }
+        got.extend(splitter.finish());
+        got
+    }
+
+    #[test]
+    fn too_long_lines_keep_their_head() {
+        // Of a line over the limit the head and the length are told, and the next line is whole.
+        let got = lines(&[b"ab", b"cd", b"ef\nabc\n"], 3);
+        assert_eq!(
+            got[0].content,
+            Content::TooLong {
+                head: Bytes::from_static(b"abc"),
+                length: 6
+            }
+        );
+        assert_eq!(got[1].content, Content::Whole(Bytes::from_static(b"abc")));
+        assert_eq!((got[1].start, got[1].end), (7, 11));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_content() {
+        // A byte order mark at the very start is dropped, and the positions still count it.
+        let got = lines(&[b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n"], 10);
+        assert_eq!(got[0].content, Content::Whole(Bytes::from_static(b"a")));
+        assert_eq!(got[0].end, 5);
+        assert_eq!(
+            got[1].content,
+            Content::Whole(Bytes::from_static(b"\xef\xbb\xbfb"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_do_not_matter(
+            text in proptest::collection::vec(prop::sample::select(b"ab\n\r".to_vec()), 0..60),
+            cuts in proptest::collection::vec(0usize..60, 0..8),
+            limit in 1usize..8,
+        ) {
+            // The lines do not depend on where the blocks were cut, and their positions cover all.
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(text.len())).collect();
+            cuts.push(0);
+            cuts.push(text.len());
+            cuts.sort_unstable();
+            let blocks: Vec<&[u8]> = cuts.windows(2).map(|w| &text[w[0]..w[1]]).collect();
+            let got = lines(&blocks, limit);
+            prop_assert_eq!(&got, &lines(&[&text], limit));
+            let mut expected: Vec<&[u8]> = text.split(|b| *b == b'\n').collect();
+            if expected.last().is_some_and(|l| l.is_empty()) {
+                expected.pop();
+            }
+            prop_assert_eq!(got.len(), expected.len());
+            let mut at = 0;
+            for (line, expected) in got.iter().zip(expected) {
+                prop_assert_eq!(line.start, at);
+                at = line.end;
+                match &line.content {
+                    Content::Whole(bytes) => prop_assert_eq!(&bytes[..], expected),
+                    Content::TooLong { head, length } => {
+                        prop_assert!(expected.len() > limit);
+                        prop_assert_eq!(*length, expected.len() as u64);
+                        prop_assert_eq!(&head[..], &expected[..limit]);
+                    }
+                }
+            }
+            prop_assert_eq!(at, text.len() as u64);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! How far a source has read, for whoever wants to show it.
+//!
+//! Not here: what is settled; a byte that was read may still be in flight. One invariant: both
+//! numbers only grow, and read never passes total by more than what a file grew meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A shared handle; clones see the same numbers.
+#[derive(Debug, Clone, Default)]
+pub struct ReadProgress {
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    read: AtomicU64,
+    total: AtomicU64,
+}
+
+impl ReadProgress {
+    /// Bytes read so far, with those an earlier run had read before.
+    pub fn bytes_read(&self) -> u64 {
+        self.counts.read.load(Ordering::Relaxed)
+    }
+
+    /// Bytes known to be there, read or not. 0 as long as nothing was found.
+    pub fn bytes_total(&self) -> u64 {
+        self.counts.total.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes as read.
+    pub fn read(&self, bytes: u64) {
+        self.counts.read.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes as known to be there.
+    pub fn found(&self, bytes: u64) {
+        self.counts.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+}

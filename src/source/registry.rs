@@ -1,0 +1,55 @@
+//! From a source's settings to the source: one line each.
+//!
+//! Not here: what the settings mean. One invariant: nothing is opened or read before
+//! [`Source::run`].
+
+use super::file::FileSource;
+use super::stdin::StdinSource;
+use super::{SharedCheckpoints, Source};
+use crate::config::source::SourceConfig;
+
+/// Whether a source waits for more at the end of what there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadMode {
+    /// Waits for more until it is told to stop.
+    Follow,
+    /// Ends at the present end.
+    Once,
+}
+
+/// Settings of a source that cannot work.
+#[derive(Debug, thiserror::Error)]
+#[error("source `{source_name}`: {why}")]
+pub struct BuildError {
+    /// Which source.
+    pub source_name: String,
+    /// What is wrong, for the writer of the pipeline file.
+    pub why: String,
+}
+
+/// Builds the source called `name`.
+///
+/// # Errors
+///
+/// Settings that contradict each other or do not parse (patterns, separators).
+pub fn build(
+    name: &str,
+    config: &SourceConfig,
+    mode: ReadMode,
+    checkpoints: SharedCheckpoints,
+) -> Result<Box<dyn Source>, BuildError> {
+    let built = match config {
+        SourceConfig::File(config) => {
+            FileSource::new(name, config.clone(), mode, checkpoints).map(boxed)
+        }
+        SourceConfig::Stdin(config) => StdinSource::new(config).map(boxed),
+    };
+    built.map_err(|why| BuildError {
+        source_name: name.to_owned(),
+        why,
+    })
+}
+
+fn boxed(source: impl Source + 'static) -> Box<dyn Source> {
+    Box::new(source)
+}

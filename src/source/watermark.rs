@@ -1,0 +1,165 @@
+//! How far a stream is settled, while verdicts come in any order.
+//!
+//! Not here: locks, files, checkpoints. One invariant: everything before [`Watermark::mark`] was
+//! delivered, is in the dead letters, or was no record. Memory is one entry for each record in
+//! flight, however long the first of them takes.
+
+use std::collections::BTreeMap;
+
+use crate::ack::Verdict;
+
+/// A place between two lines of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Bytes before it.
+    pub position: u64,
+    /// Lines before it; `None` where reading began amid a stream whose lines were not counted.
+    pub lines: Option<u64>,
+}
+
+/// The settled beginning of one stream.
+#[derive(Debug)]
+pub struct Watermark {
+    /// Records without a verdict: where each ends, and the mark it must not be passed at.
+    open: BTreeMap<u64, Mark>,
+    /// Behind everything that was sent or skipped.
+    high: Mark,
+    /// Before the first errored record; nothing passes it.
+    stuck: Option<Mark>,
+}
+
+impl Watermark {
+    /// Everything before `start` is settled.
+    pub fn new(start: Mark) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            high: start,
+            stuck: None,
+        }
+    }
+
+    /// A record that ends at `end`, which is behind all before it, is on its way.
+    pub fn sent(&mut self, end: Mark) {
+        debug_assert!(end.position > self.high.position, "positions grow");
+        self.open.insert(end.position, self.high);
+        self.high = end;
+    }
+
+    /// What lies between the last record and `end` is no record.
+    pub fn skipped(&mut self, end: Mark) {
+        self.high = end;
+    }
+
+    /// The verdict of the record that ends at `position`. A position that is not open is ignored.
+    pub fn settled(&mut self, position: u64, verdict: Verdict) {
+        let Some(before) = self.open.remove(&position) else {
+            return;
+        };
+        let first = self
+            .stuck
+            .is_none_or(|stuck| before.position < stuck.position);
+        if verdict == Verdict::Errored && first {
+            self.stuck = Some(before);
+        }
+    }
+
+    /// Everything before this mark is settled.
+    pub fn mark(&self) -> Mark {
+        let open = self
+            .open
+            .first_key_value()
+            .map_or(self.high, |(_, before)| *before);
+        match self.stuck {
+            Some(stuck) if stuck.position < open.position => stuck,
+            _ => open,
+        }
+    }
+
+    /// How many records wait for their verdict.
+    pub fn in_flight(&self) -> usize {
+        self.open.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(position: u64) -> Mark {
+        Mark {
+            position,
+            lines: Some(position / 10),
+        }
+    }
+
+    #[test]
+    fn skipped_lines_wait_for_the_record_before_them() {
+        // Lines that are no records count as settled as soon as all records before them are.
+        let mut watermark = Watermark::new(at(0));
+        watermark.sent(at(10));
+        watermark.skipped(at(20));
+        assert_eq!(watermark.mark(), at(0));
+        watermark.settled(10, Verdict::Rejected);
+        assert_eq!(watermark.mark(), at(20));
+        watermark.skipped(at(30));
+        assert_eq!(watermark.mark(), at(30));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Send,
+        Skip,
+        /// The verdict of one of the open records.
+        Settle(usize, Verdict),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let verdict = prop_oneof![
+            8 => Just(Verdict::Delivered),
+            2 => Just(Verdict::Rejected),
+            1 => Just(Verdict::Errored),
+        ];
+        prop_oneof![
+            3 => Just(Step::Send),
+            1 => Just(Step::Skip),
+            3 => (any::<usize>(), verdict).prop_map(|(n, v)| Step::Settle(n, v)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_list_of_all_lines(steps in proptest::collection::vec(step(), 0..80)) {
+            // After every step the mark is behind the last line before the first unsettled one, as
+            // a model that never forgets a line has it, and memory is the records in flight.
+            let mut watermark = Watermark::new(at(0));
+            let mut model: Vec<Option<Verdict>> = Vec::new();
+            for step in steps {
+                let end = at(10 * (model.len() as u64 + 1));
+                let open: Vec<usize> =
+                    (0..model.len()).filter(|n| model[*n].is_none()).collect();
+                match step {
+                    Step::Send => {
+                        watermark.sent(end);
+                        model.push(None);
+                    }
+                    Step::Skip => {
+                        watermark.skipped(end);
+                        model.push(Some(Verdict::Delivered));
+                    }
+                    Step::Settle(n, verdict) if !open.is_empty() => {
+                        let line = open[n % open.len()];
+                        watermark.settled(10 * (line as u64 + 1), verdict);
+                        model[line] = Some(verdict);
+                    }
+                    Step::Settle(..) => {}
+                }
+                let settled = |v: &Option<Verdict>| !matches!(v, None | Some(Verdict::Errored));
+                let expected = model.iter().take_while(|v| settled(v)).count() as u64;
+                prop_assert_eq!(watermark.mark(), at(10 * expected));
+                let waiting = model.iter().filter(|v| v.is_none()).count();
+                prop_assert_eq!(watermark.in_flight(), waiting);
+            }
+        }
+    }
+}
