@@ -1,1 +1,10 @@
-//! usercom
+//! The destination, from calls to requests, against a User.com made of maps.
+
+mod attributes;
+mod companies;
+mod convert;
+mod fake;
+mod occurrences;
+mod paths;
+mod profile;
+mod users;

@@ -23,7 +23,7 @@ const SETTLES: Duration = Duration::from_secs(60);
 
 /// Whose attribute it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Content {
+pub(in crate::usercom) enum Content {
     /// A user's.
     User,
     /// A company's.

@@ -133,3 +133,40 @@ fn device(user_agent: &str, found: &WootheeResult<'_>) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twenty_current_agents() {
+        // Family, version, system and kind of device of agents in use today; `-` is nothing.
+        let agents = include_str!("agents.txt");
+        let mut rows = 0;
+        for row in agents.lines().filter(|line| !line.is_empty()) {
+            let [family, version, os, device, user_agent] =
+                row.splitn(5, " | ").collect::<Vec<_>>()[..]
+            else {
+                panic!("not a row: {row}");
+            };
+            let agent = parse(user_agent);
+            let shown = |word: Option<&str>| word.unwrap_or("-").to_owned();
+            assert_eq!(shown(agent.family.as_deref()), family, "{user_agent}");
+            assert_eq!(shown(agent.version.as_deref()), version, "{user_agent}");
+            assert_eq!(shown(agent.os.as_deref()), os, "{user_agent}");
+            assert_eq!(shown(agent.device), device, "{user_agent}");
+            assert!(Arc::ptr_eq(&agent, &parse(user_agent)), "not remembered");
+            rows += 1;
+        }
+        assert!(rows >= 20);
+    }
+
+    #[test]
+    fn nonsense_is_nothing() {
+        // No agent string makes the parser fail.
+        for user_agent in ["", "-", "x", "\u{0}", "Mozilla/5.0", &"(".repeat(5_000)] {
+            let agent = parse(user_agent);
+            assert_eq!(agent.family, None, "{user_agent}");
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! A User.com made of maps, with faults to order, and shorthands for calls and ops.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use usercom_sink::call::{Call, CallKind, Fields, Json};
+use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
+use usercom_sink::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
+use usercom_sink::plan::{Field, FieldClass, FieldSet, GroupId, Op, OwnId};
+use usercom_sink::usercom::{Done, Doubt, Failure, Probe, Usercom};
+
+/// What happens to the next request of a route.
+pub enum Fault {
+    /// It is carried out, and nobody hears of it.
+    LostReply,
+    /// It never arrives, and nobody can tell.
+    LostRequest,
+    /// It is answered like this.
+    Answer(u16, Value),
+}
+
+#[derive(Default)]
+pub struct Account {
+    pub users: BTreeMap<String, Value>,
+    pub events: Vec<Value>,
+    pub views: Vec<Value>,
+    pub companies: BTreeMap<String, Value>,
+    pub members: BTreeSet<(u64, u64)>,
+    pub attributes: Vec<Value>,
+    pub log: Vec<String>,
+    pub bodies: Vec<Value>,
+    faults: VecDeque<(String, Fault)>,
+    last: u64,
+    /// How many attributes a page of the list holds; 0 = all.
+    pub page_size: usize,
+}
+
+#[derive(Default)]
+pub struct Fake(Mutex<Account>);
+
+impl Fake {
+    pub fn with<T>(&self, change: impl FnOnce(&mut Account) -> T) -> T {
+        change(&mut self.0.lock().unwrap())
+    }
+
+    /// `METHOD route`, so far, and forgets them.
+    pub fn log(&self) -> Vec<String> {
+        self.with(|account| std::mem::take(&mut account.log))
+    }
+
+    pub fn body(&self) -> Value {
+        self.with(|account| account.bodies.last().cloned().unwrap_or(Value::Null))
+    }
+
+    pub fn fault(&self, route: &str, fault: Fault) {
+        self.with(|account| account.faults.push_back((route.into(), fault)));
+    }
+
+    pub fn user(&self, own_id: &str) -> u64 {
+        self.with(|account| account.user(own_id)["id"].as_u64().unwrap())
+    }
+
+    pub fn attribute(&self, name: &str, kind: &str, content: &str) {
+        self.with(|account| {
+            account.attributes.push(json!({
+                "name": name, "name_std": name, "value_type": kind, "content_type": content,
+            }));
+        });
+    }
+}
+
+impl Account {
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn user(&mut self, own_id: &str) -> Value {
+        if !self.users.contains_key(own_id) {
+            let id = self.next();
+            let user = json!({"id": id, "user_key": format!("k{id}"), "custom_id": own_id});
+            self.users.insert(own_id.into(), user);
+        }
+        self.users[own_id].clone()
+    }
+
+    fn named(&self, request: &Request) -> Option<Value> {
+        let segment = request.path.split('/').nth(1).unwrap();
+        let id = percent_encoding::percent_decode_str(segment)
+            .decode_utf8()
+            .unwrap();
+        if request.route.starts_with("users-by-id") {
+            return self.users.get(&*id).cloned();
+        }
+        if request.route.starts_with("companies-by-id") {
+            return self.companies.get(&*id).cloned();
+        }
+        let number: u64 = id.parse().unwrap();
+        let all = if request.route.starts_with("users") {
+            &self.users
+        } else {
+            &self.companies
+        };
+        all.values().find(|entry| entry["id"] == number).cloned()
+    }
+
+    fn carry_out(&mut self, request: &Request) -> (u16, Value) {
+        let body: Value = match &request.body {
+            Some(body) => serde_json::from_slice(body).unwrap(),
+            None => Value::Null,
+        };
+        let not_found = (404, json!({"detail": "Not found."}));
+        let list = |results: Vec<Value>| (200, json!({"next": null, "results": results}));
+        match (request.method, request.route) {
+            (Method::Get, "attributes/") => self.list_attributes(request),
+            (Method::Post, "attributes/") => self.create_attribute(&body),
+            (Method::Post, "users/update_or_create/") => {
+                let own_id = body["custom_id"].as_str().unwrap().to_owned();
+                let created = !self.users.contains_key(&own_id);
+                let id = self.user(&own_id)["id"].clone();
+                let user = self.users.get_mut(&own_id).unwrap();
+                for (name, value) in body.as_object().unwrap() {
+                    user[name] = value.clone();
+                }
+                (200, json!({"created": created, "id": id}))
+            }
+            (Method::Post, "users-by-id/:id/events/") => match self.named(request) {
+                Some(user) => self.occur(&user["id"], &body),
+                None => not_found,
+            },
+            (Method::Post, "events/") => self.occur(&body["user_id"], &body),
+            (Method::Post, "site-views/") => {
+                if !self
+                    .users
+                    .values()
+                    .any(|user| user["user_key"] == body["client_user"])
+                {
+                    return (400, json!({"client_user": ["Unknown."]}));
+                }
+                self.views.push(body);
+                (201, Value::Null)
+            }
+            (Method::Get, "users-by-id/:id/events/" | "users/:id/events/") => {
+                match self.named(request) {
+                    Some(user) => list(
+                        self.events
+                            .iter()
+                            .filter(|e| e["user"] == user["id"])
+                            .rev()
+                            .cloned()
+                            .collect(),
+                    ),
+                    None => not_found,
+                }
+            }
+            (Method::Get, "users-by-id/:id/ping_hits/" | "users/:id/ping_hits/") => {
+                list(self.views.clone())
+            }
+            (Method::Post, "companies/") => {
+                let id = self.next();
+                let mut company = body.clone();
+                company["id"] = id.into();
+                company["employees"] = json!([]);
+                self.companies
+                    .insert(body["custom_id"].as_str().unwrap().into(), company.clone());
+                (201, company)
+            }
+            (Method::Get, "companies/") => list(self.companies.values().cloned().collect()),
+            (_, "companies/:id/add_member/") => {
+                let company = request.path.split('/').nth(1).unwrap().parse().unwrap();
+                let user = body["user_id"].as_u64().unwrap();
+                if !self.users.values().any(|known| known["id"] == user) {
+                    return not_found;
+                }
+                self.members.insert((company, user));
+                (200, json!({"success": true}))
+            }
+            (Method::Post, "users/merge/") => {
+                let gone = body["users_list"][0].clone();
+                self.users.retain(|_, user| user["id"] != gone);
+                (200, json!({"success": true}))
+            }
+            (_, route) if route.contains(":id/") => {
+                self.named(request).map_or(not_found, |found| {
+                    let mut found = found;
+                    let id = found["id"].as_u64().unwrap();
+                    if route.starts_with("companies") {
+                        let members: Vec<u64> = self
+                            .members
+                            .iter()
+                            .filter(|(c, _)| *c == id)
+                            .map(|(_, u)| *u)
+                            .collect();
+                        found["employees"] = json!(members);
+                    }
+                    (200, found)
+                })
+            }
+            (method, route) => panic!("unexpected {method:?} {route}"),
+        }
+    }
+
+    fn occur(&mut self, user: &Value, body: &Value) -> (u16, Value) {
+        let id = self.next();
+        let mut event = body.clone();
+        event["id"] = id.into();
+        event["user"] = user.clone();
+        self.events.push(event);
+        (201, json!({"id": id, "created": false}))
+    }
+
+    fn list_attributes(&self, request: &Request) -> (u16, Value) {
+        if self.page_size == 0 {
+            return (200, json!({"next": null, "results": self.attributes}));
+        }
+        let from: usize = request
+            .path
+            .split_once("cursor=")
+            .map_or(0, |(_, at)| at.parse().unwrap());
+        if from >= self.attributes.len() && from > 0 {
+            return (404, json!({"detail": "Invalid cursor"}));
+        }
+        let page: Vec<&Value> = self
+            .attributes
+            .iter()
+            .skip(from)
+            .take(self.page_size)
+            .collect();
+        let next = format!(
+            "https://elsewhere.example/api/public/attributes/?cursor={}",
+            from + self.page_size
+        );
+        (200, json!({"next": next, "results": page}))
+    }
+
+    fn create_attribute(&mut self, body: &Value) -> (u16, Value) {
+        let name = body["name"].as_str().unwrap();
+        let name_std = name.to_lowercase().replace(' ', "_");
+        let same = |known: &&Value| {
+            known["name_std"] == *name_std && known["content_type"] == body["content_type"]
+        };
+        if self.attributes.iter().any(|known| same(&known)) {
+            return (400, json!({"name": ["already exists"]}));
+        }
+        let mut attribute = body.clone();
+        attribute["name_std"] = name_std.into();
+        self.attributes.push(attribute.clone());
+        (201, attribute)
+    }
+}
+
+#[async_trait]
+impl Transport for Fake {
+    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+        attempts.sent += 1;
+        // Others get a turn, as they would on a network.
+        tokio::task::yield_now().await;
+        assert!(
+            request.path.split('?').next().unwrap().ends_with('/'),
+            "no trailing slash: {}",
+            request.path
+        );
+        let (status, body) = self.with(|account| {
+            account
+                .log
+                .push(format!("{} {}", request.method.as_str(), request.route));
+            if let Some(body) = &request.body {
+                account.bodies.push(serde_json::from_slice(body).unwrap());
+            }
+            let route = format!("{} {}", request.method.as_str(), request.route);
+            let ordered = account.faults.iter().position(|(of, _)| *of == route);
+            match ordered.and_then(|at| account.faults.remove(at)) {
+                None => Ok(account.carry_out(request)),
+                Some((_, Fault::Answer(status, body))) => Ok((status, body)),
+                Some((_, Fault::LostRequest)) => Err(SendError::Ambiguous {
+                    why: "reset".into(),
+                }),
+                Some((_, Fault::LostReply)) => {
+                    account.carry_out(request);
+                    Err(SendError::Ambiguous {
+                        why: "timeout".into(),
+                    })
+                }
+            }
+        })?;
+        Ok(Reply {
+            status,
+            body: body.to_string().into(),
+        })
+    }
+}
+
+/// Writes down what it is told.
+#[derive(Default)]
+pub struct Ears(pub Mutex<Vec<String>>);
+
+impl Ears {
+    fn hear(&self, what: String) {
+        self.0.lock().unwrap().push(what);
+    }
+
+    pub fn heard(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Probe for Ears {
+    fn attribute_created(&self, name: &str) {
+        self.hear(format!("created {name}"));
+    }
+    fn conversion_failed(&self, name: &str, reason: &str) {
+        self.hear(format!("unconverted {name}: {reason}"));
+    }
+    fn cropped(&self, field: &str) {
+        self.hear(format!("cropped {field}"));
+    }
+    fn field_dropped(&self, field: &str, _: &str) {
+        self.hear(format!("dropped {field}"));
+    }
+    fn duplicate_avoided(&self) {
+        self.hear("duplicate".into());
+    }
+}
+
+/// A sink and what it talks to.
+pub struct Bench {
+    pub fake: Arc<Fake>,
+    pub ears: Arc<Ears>,
+    pub usercom: Arc<Usercom>,
+}
+
+pub fn bench() -> Bench {
+    bench_with(UsersConfig::default(), DeliveryConfig::default())
+}
+
+pub fn bench_with(users: UsersConfig, delivery: DeliveryConfig) -> Bench {
+    bench_at(Arc::default(), users, delivery)
+}
+
+pub fn bench_at(fake: Arc<Fake>, users: UsersConfig, delivery: DeliveryConfig) -> Bench {
+    let ears = Arc::<Ears>::default();
+    let transport = Arc::<Fake>::clone(&fake);
+    let usercom = Usercom::new(transport, users, delivery, Arc::<Ears>::clone(&ears));
+    Bench {
+        fake,
+        ears,
+        usercom: Arc::new(usercom),
+    }
+}
+
+impl Bench {
+    pub async fn run(&self, op: &Op) -> Result<Done, Failure> {
+        self.usercom
+            .execute(op, Doubt::No, &mut Attempts::default())
+            .await
+    }
+
+    pub async fn doubtful(&self, op: &Op) -> Result<Done, Failure> {
+        self.usercom
+            .execute(op, Doubt::MaybeSent, &mut Attempts::default())
+            .await
+    }
+}
+
+pub fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+pub fn custom(name: &str, json: &str) -> Field {
+    Field {
+        name: name.into(),
+        class: FieldClass::Custom,
+        json: json.into(),
+    }
+}
+
+pub fn standard(name: &str, json: &str) -> Field {
+    Field {
+        name: name.into(),
+        class: FieldClass::Standard,
+        json: json.into(),
+    }
+}
+
+pub fn identify(user: &str, fields: Vec<Field>) -> Op {
+    Op::Identify {
+        user: OwnId::from(user),
+        fields: FieldSet(fields),
+    }
+}
+
+pub fn track(user: &str, name: &str) -> Op {
+    let data = FieldSet(vec![standard("n", "1"), standard("s", "\"x\"")]);
+    Op::Track {
+        user: OwnId::from(user),
+        name: name.into(),
+        at: Some(at(1_700_000_000)),
+        data,
+    }
+}
+
+pub fn page(user: &str) -> Op {
+    let at = Some("2026-01-02T03:04:05.678Z".parse().unwrap());
+    Op::Page {
+        user: OwnId::from(user),
+        domain: "shop.example".into(),
+        path: "/a".into(),
+        at,
+    }
+}
+
+pub fn company(group: &str, fields: Vec<Field>) -> Op {
+    Op::Company {
+        company: GroupId::from(group),
+        fields: FieldSet(fields),
+    }
+}
+
+pub fn join(user: &str, group: &str) -> Op {
+    Op::Join {
+        user: OwnId::from(user),
+        company: GroupId::from(group),
+    }
+}
+
+fn fields(object: &Value) -> Fields<'static> {
+    let Value::Object(object) = object else {
+        return Vec::new();
+    };
+    object
+        .iter()
+        .map(|(name, value)| (name.clone().into(), Json::trusted(value.to_string())))
+        .collect()
+}
+
+/// A call of user `u1`.
+pub fn call(kind: CallKind, about: &Value, context: &Value) -> Call<'static> {
+    let mut call = Call::new(kind);
+    call.user_id = Some("u1".into());
+    call.fields = fields(about);
+    call.context = fields(context);
+    call
+}

@@ -1,0 +1,82 @@
+//! Untrusted ids in paths, and what an empty account would be sent.
+
+use url::Url;
+use usercom_sink::config::sink::UsersConfig;
+use usercom_sink::deliver::Method;
+use usercom_sink::usercom::dry_run;
+
+use super::fake::*;
+
+#[tokio::test]
+async fn an_id_stays_one_segment_below_the_base_url() {
+    // No id, however shaped, leads anywhere but to its own user once a URL parser has seen it.
+    let base = Url::parse("https://acme.user.com/api/public/").unwrap();
+    for (id, segment) in [
+        ("a+b@c.d", "a%2Bb%40c.d"),
+        ("ü", "%C3%BC"),
+        ("a b?c=d#e%2F", "a%20b%3Fc%3Dd%23e%252F"),
+        ("...", "..."),
+        ("x;y:z&=", "x%3By%3Az%26%3D"),
+    ] {
+        let requests = dry_run(&[track(id, "e")], &UsersConfig::default()).await;
+        let path = &requests[0].path;
+        assert_eq!(*path, format!("users-by-id/{segment}/events/"));
+        let url = base.join(path).unwrap();
+        assert_eq!(
+            url.path(),
+            format!("/api/public/users-by-id/{segment}/events/")
+        );
+        assert_eq!(url.query(), None);
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_no_encoding_makes_safe_goes_by_number() {
+    // `.`, `..` and ids with slashes never reach a path: the upsert tells the number.
+    for id in [".", "..", "../companies/1", "a/b c?x", "a\\b"] {
+        let requests = dry_run(&[track(id, "e"), page(id)], &UsersConfig::default()).await;
+        let paths: Vec<&str> = requests
+            .iter()
+            .map(|request| request.path.as_str())
+            .collect();
+        assert_eq!(
+            paths,
+            [
+                "users/update_or_create/",
+                "events/",
+                "users/1/",
+                "site-views/"
+            ],
+            "{id}"
+        );
+        let event: serde_json::Value =
+            serde_json::from_slice(requests[1].body.as_ref().unwrap()).unwrap();
+        assert_eq!(event["user_id"], 1);
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_creations_and_not_the_reading_of_the_catalogue() {
+    // What an empty account is sent for an identify and a group, in order.
+    let ops = [
+        identify("u1", vec![custom("plan", "1")]),
+        company("g1", vec![custom("plan", "1")]),
+        join("u1", "g1"),
+    ];
+    let requests = dry_run(&ops, &UsersConfig::default()).await;
+    let sent: Vec<(Method, &str)> = requests
+        .iter()
+        .map(|r| (r.method, r.path.as_str()))
+        .collect();
+    assert_eq!(
+        sent,
+        [
+            (Method::Post, "attributes/"),
+            (Method::Post, "users/update_or_create/"),
+            (Method::Post, "attributes/"),
+            (Method::Put, "companies-by-id/g1/"),
+            (Method::Post, "companies/"),
+            (Method::Post, "companies/2/add_member/"),
+        ]
+    );
+}

@@ -1,0 +1,494 @@
+//! Calls to ops: every spelling, every limit.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use usercom_sink::call::{Call, CallKind};
+use usercom_sink::plan::{FieldClass, FieldSet, Op, OwnId};
+use usercom_sink::usercom::{CallFault, Notes, Settings, plan_call};
+
+use super::fake::{at, call};
+
+const ALL: Settings = Settings {
+    context_fields: true,
+    merge_anonymous: false,
+};
+const NOW: i64 = 1_800_000_000;
+
+fn planned(call: &Call<'_>) -> Result<(Vec<Op>, Notes), CallFault> {
+    let mut notes = Notes::default();
+    let ops = plan_call(call, &ALL, at(NOW), &mut notes)?;
+    Ok((ops.into_iter().collect(), notes))
+}
+
+fn fields(kind: CallKind, about: &Value, context: &Value) -> (FieldSet, Notes) {
+    let mut asked = call(kind, about, context);
+    asked.group_id = (kind == CallKind::Group).then(|| "g1".into());
+    let (mut ops, notes) = planned(&asked).unwrap();
+    match ops.remove(0) {
+        Op::Identify { fields, .. } | Op::Company { fields, .. } => (fields, notes),
+        Op::Track { data, .. } => (data, notes),
+        op => panic!("{op:?}"),
+    }
+}
+
+fn values(set: &FieldSet) -> BTreeMap<String, Value> {
+    set.0
+        .iter()
+        .map(|field| {
+            (
+                field.name.to_string(),
+                serde_json::from_str(&field.json).unwrap(),
+            )
+        })
+        .collect()
+}
+
+fn traits(about: &Value) -> BTreeMap<String, Value> {
+    values(&fields(CallKind::Identify, about, &Value::Null).0)
+}
+
+fn map(value: Value) -> BTreeMap<String, Value> {
+    serde_json::from_value(value).unwrap()
+}
+
+#[test]
+fn every_spelling_of_a_person_reaches_its_field() {
+    // Each spelling lands in the standard field and nothing else is written.
+    let rows: [(&str, &[&str], Value); 14] = [
+        (
+            "email",
+            &["email", "Email", "email_address", "emailAddress"],
+            json!("a@b.c"),
+        ),
+        (
+            "first_name",
+            &[
+                "firstName",
+                "firstname",
+                "first_name",
+                "given_name",
+                "givenName",
+            ],
+            json!("Ada"),
+        ),
+        (
+            "last_name",
+            &[
+                "lastName",
+                "lastname",
+                "last_name",
+                "family_name",
+                "surname",
+            ],
+            json!("King"),
+        ),
+        (
+            "phone_number",
+            &["phone", "phone_number", "phoneNumber", "mobile"],
+            json!("+48123"),
+        ),
+        ("city", &["city"], json!("Oslo")),
+        ("region", &["region", "state"], json!("West")),
+        ("country", &["country"], json!("NO")),
+        ("timezone", &["timezone"], json!("Europe/Oslo")),
+        (
+            "gravatar_url",
+            &[
+                "avatar",
+                "avatarURL",
+                "avatar_URL",
+                "avatar_url",
+                "avatarUrl",
+                "picture",
+            ],
+            json!("https://a/b"),
+        ),
+        (
+            "google_url",
+            &["googleUrl", "google_url", "googleURL"],
+            json!("https://g"),
+        ),
+        (
+            "linkedin_url",
+            &["linkedinUrl", "linkedin_url", "linkedinURL"],
+            json!("https://l"),
+        ),
+        (
+            "twitter_url",
+            &["twitterUrl", "twitter_url", "twitterURL"],
+            json!("https://t"),
+        ),
+        (
+            "facebook_url",
+            &["facebookUrl", "facebook_url", "facebookURL"],
+            json!("https://f"),
+        ),
+        ("company_custom_id", &["company_custom_id"], json!("g1")),
+    ];
+    for (field, spellings, value) in rows {
+        for spelling in spellings {
+            let (set, _) = fields(CallKind::Identify, &json!({*spelling: value}), &Value::Null);
+            assert_eq!(values(&set), map(json!({field: value})), "{spelling}");
+            assert_eq!(set.0[0].class, FieldClass::Standard);
+        }
+    }
+    for part in ["region", "state"] {
+        let about = json!({"address": {"city": "Oslo", part: "West", "country": "NO"}});
+        let expected = map(json!({"city": "Oslo", "region": "West", "country": "NO"}));
+        assert_eq!(traits(&about), expected);
+    }
+}
+
+#[test]
+fn the_first_usable_spelling_wins() {
+    // null and "" are passed over, 0 and false are values; every spelling is spent.
+    let about = json!({"firstname": "b", "firstName": "a", "email": "", "Email": "x@y.z",
+                       "phone": null, "mobile": 0});
+    let expected = json!({"first_name": "a", "email": "x@y.z", "phone_number": "0"});
+    assert_eq!(traits(&about), map(expected));
+}
+
+#[test]
+fn gender_and_status_are_codes() {
+    // Any usual spelling becomes User.com's number; others are left out and noted.
+    for (code, words) in [
+        (1, vec![json!("U"), json!("unknown"), json!(1)]),
+        (
+            2,
+            vec![json!("M"), json!(" Male "), json!("man"), json!("2")],
+        ),
+        (
+            3,
+            vec![
+                json!("f"),
+                json!("FEMALE"),
+                json!("w"),
+                json!("woman"),
+                json!("K"),
+            ],
+        ),
+    ] {
+        for word in words {
+            assert_eq!(
+                traits(&json!({"gender": word})),
+                map(json!({"gender": code})),
+                "{word}"
+            );
+        }
+    }
+    for (code, word) in [(1, "Visitor"), (1, "v"), (2, "USER"), (2, "u")] {
+        assert_eq!(
+            traits(&json!({"status": word})),
+            map(json!({"status": code}))
+        );
+    }
+    let (set, notes) = fields(CallKind::Identify, &json!({"gender": "x"}), &Value::Null);
+    assert!(set.is_empty());
+    assert_eq!(&*notes.dropped[0].0, "gender");
+}
+
+#[test]
+fn a_full_name_is_split_where_there_is_no_other() {
+    // First word and rest, only when both names are missing.
+    let split = map(json!({"first_name": "Ada", "last_name": "King Lovelace"}));
+    assert_eq!(traits(&json!({"name": " Ada  King Lovelace "})), split);
+    assert_eq!(
+        traits(&json!({"name": "Ada"})),
+        map(json!({"first_name": "Ada"}))
+    );
+    let given = json!({"name": "X Y", "lastName": "King"});
+    assert_eq!(traits(&given), map(json!({"last_name": "King"})));
+}
+
+#[test]
+fn everything_else_is_a_custom_attribute() {
+    // Objects are flattened, lists kept, nulls left out, identity not passed on.
+    let about = json!({
+        "plan": "pro", "logins": 109, "beta": false, "none": null, "skills": ["a", 1],
+        "company": {"id": "c1", "name": "Acme", "plan": {"tier": 2}},
+        "id": "u1", "userId": "u1", "anonymousId": "x", "groupId": "g",
+    });
+    let (set, _) = fields(CallKind::Identify, &about, &Value::Null);
+    let expected = json!({
+        "plan": "pro", "logins": 109, "beta": false, "skills": ["a", 1],
+        "company_id": "c1", "company_name": "Acme", "company_plan_tier": 2,
+    });
+    assert_eq!(values(&set), map(expected));
+    assert!(set.0.iter().all(|field| field.class == FieldClass::Custom));
+}
+
+#[test]
+fn tags_are_a_list_or_a_text_with_commas() {
+    // Tags are united with what is there.
+    for given in [json!(["a", " b", "a", ""]), json!("a, b,,a")] {
+        let (set, _) = fields(CallKind::Identify, &json!({"tags": given}), &Value::Null);
+        assert_eq!(values(&set), map(json!({"tags": ["a", "b"]})));
+        assert_eq!(set.0[0].class, FieldClass::Union);
+    }
+    assert!(traits(&json!({"tags": []})).is_empty());
+}
+
+#[test]
+fn limits_cut_at_characters_and_are_noted() {
+    // 40 for names, 64 for phone and place; a phone loses its blanks first.
+    let about = json!({"firstName": "ü".repeat(41), "lastName": "x".repeat(40),
+                       "phone": format!("+4 8 {}", "1".repeat(70)), "city": "y".repeat(65)});
+    let (set, notes) = fields(CallKind::Identify, &about, &Value::Null);
+    let got = values(&set);
+    assert_eq!(got["first_name"], json!("ü".repeat(40)));
+    assert_eq!(got["last_name"], json!("x".repeat(40)));
+    assert_eq!(got["phone_number"], json!(format!("+48{}", "1".repeat(61))));
+    assert_eq!(got["city"], json!("y".repeat(64)));
+    let cropped: Vec<&str> = notes.cropped.iter().map(|field| &**field).collect();
+    assert_eq!(cropped, ["first_name", "phone_number", "city"]);
+}
+
+#[test]
+fn attribute_names_fit_and_stay_apart() {
+    // 32 characters; two long names that would fall together do not; two spellings of one do.
+    let (one, two) = (
+        format!("{}_one", "n".repeat(32)),
+        format!("{}_two", "n".repeat(32)),
+    );
+    let about = json!({one: 1, two: 2, "Plan Name": "a", "plan_name": "b"});
+    let (set, notes) = fields(CallKind::Identify, &about, &Value::Null);
+    assert_eq!(set.0.len(), 3, "{set:?}");
+    assert!(
+        set.0.iter().all(|field| field.name.chars().count() <= 32),
+        "{set:?}"
+    );
+    assert_eq!(set.get(&"n".repeat(32)), Some("1"));
+    assert_eq!(notes.cropped.len(), 2);
+    assert_eq!(set.get("Plan Name"), Some("\"b\""));
+}
+
+#[test]
+fn the_context_becomes_fields_of_the_profile() {
+    // The seed's list of context fields, under its names, and only when asked for.
+    let agent = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_6_1 like Mac OS X) AppleWebKit/605.1.15 \
+                 (KHTML, like Gecko) Version/17.6 Mobile/15E148 Safari/604.1";
+    let context = json!({
+        "userAgent": agent, "os": {"name": "iOS", "version": "17.6.1"},
+        "device": {"type": "iOS", "name": "iPhone15,2", "id": "secret"}, "locale": "fr-FR",
+        "screen": {"width": 393, "height": "852"}, "ip": "[::1]", "timezone": "Europe/Paris",
+        "page": {"url": "https://shop.example/a?b"}, "campaign": {"source": "x"},
+        "location": {"city": "Paris", "country": "FR"},
+    });
+    let expected = json!({
+        "user_agent": agent, "os": "iOS 17.6.1", "device_name": "iPhone15,2", "device_type": "ios",
+        "language": "fr-FR", "resolution": "393x852", "ip_address": "::1",
+        "browser_family": "Mobile Safari", "browser_version": "17.6", "timezone": "Europe/Paris",
+        "current_url": "https://shop.example/a?b", "city": "Paris", "country": "FR",
+    });
+    let (set, _) = fields(CallKind::Identify, &Value::Null, &context);
+    assert_eq!(values(&set), map(expected));
+    let quiet = Settings {
+        context_fields: false,
+        ..ALL
+    };
+    let asked = call(CallKind::Identify, &Value::Null, &context);
+    let ops = plan_call(&asked, &quiet, at(NOW), &mut Notes::default()).unwrap();
+    assert_eq!(
+        ops[0],
+        Op::Identify {
+            user: OwnId::from("u1"),
+            fields: FieldSet::default()
+        }
+    );
+}
+
+#[test]
+fn brands_name_the_browser_where_they_are_given() {
+    // The decoy brand is passed over and the product preferred to its engine.
+    for decoy in [
+        "Not A;Brand",
+        "Not)A;Brand",
+        "Not/A)Brand",
+        "Not_A Brand",
+        " Not A.Brand",
+    ] {
+        let brands = json!([{"brand": decoy, "version": "8"}, {"brand": "Chromium", "version": "128"},
+                            {"brand": "Microsoft Edge", "version": "128"}]);
+        let context = json!({"userAgentData": {"brands": brands}, "userAgent": "x"});
+        let got = values(&fields(CallKind::Identify, &Value::Null, &context).0);
+        assert_eq!(
+            (&got["browser_family"], &got["browser_version"]),
+            (&json!("Edge"), &json!("128"))
+        );
+    }
+}
+
+#[test]
+fn a_track_is_flat_and_not_in_the_future() {
+    // Objects flattened, lists as text, types kept, long texts cut, the future moved to now.
+    let about = json!({"price": 9.5, "n": "7", "ok": true, "gone": null, "list": [1, "a"],
+                       "item": {"sku": "s", "size": {"w": 2}}, "long": "z".repeat(300)});
+    let mut asked = call(CallKind::Track, &about, &Value::Null);
+    asked.name = Some(format!("  {}", "e".repeat(300)).into());
+    asked.timestamp = Some(at(NOW + 60));
+    let (ops, notes) = planned(&asked).unwrap();
+    let [
+        Op::Track {
+            name,
+            at: when,
+            data,
+            ..
+        },
+    ] = ops.as_slice()
+    else {
+        panic!("{ops:?}");
+    };
+    assert_eq!((name.len(), *when), (255, Some(at(NOW))));
+    let expected = json!({"price": 9.5, "n": "7", "ok": true, "list": "[1,\"a\"]",
+                          "item_sku": "s", "item_size_w": 2, "long": "z".repeat(255)});
+    assert_eq!(values(data), map(expected));
+    assert_eq!(notes.cropped.len(), 2);
+    asked.timestamp = None;
+    let (ops, _) = planned(&asked).unwrap();
+    assert!(matches!(ops[0], Op::Track { at: Some(when), .. } if when == at(NOW)));
+}
+
+#[test]
+fn a_page_has_a_domain_and_a_path() {
+    // From the context, the properties or the top level; the path from the URL where it is missing.
+    for (about, context, domain, path) in [
+        (
+            json!({}),
+            json!({"page": {"url": "https://A.example/x?y#z"}}),
+            "a.example",
+            "/x",
+        ),
+        (
+            json!({"url": "https://p.example/p"}),
+            json!({"page": {"url": "https://c.example/c"}}),
+            "c.example",
+            "/c",
+        ),
+        (
+            json!({"url": "https://p.example/p", "path": "/q"}),
+            json!({}),
+            "p.example",
+            "/q",
+        ),
+        (
+            json!({}),
+            json!({"url": "https://t.example"}),
+            "t.example",
+            "/",
+        ),
+        (
+            json!({"url": "shop.example/deep?x=1"}),
+            json!({}),
+            "shop.example",
+            "/deep",
+        ),
+        (
+            json!({"url": "https://p.example/p", "path": "q"}),
+            json!({}),
+            "p.example",
+            "/q",
+        ),
+        (json!({"path": "/only"}), json!({}), "unknown", "/only"),
+    ] {
+        let (ops, _) = planned(&call(CallKind::Page, &about, &context)).unwrap();
+        let [
+            Op::Page {
+                domain: d,
+                path: p,
+                at: Some(_),
+                ..
+            },
+        ] = ops.as_slice()
+        else {
+            panic!("{ops:?}");
+        };
+        assert_eq!((&**d, &**p), (domain, path), "{about} {context}");
+    }
+}
+
+#[test]
+fn a_group_is_a_company_and_a_membership() {
+    // Semantic traits reach their fields, the rest are the company's own attributes.
+    let about = json!({
+        "company_name": "Acme", "email": "i@acme.example", "description": "d", "employees": "120",
+        "phone": "1 2", "industry": "steel", "tags": "x", "website": "w",
+        "address": {"street": "Main 1", "city": "Oslo", "postalCode": "0150", "state": "W", "country": "NO"},
+    });
+    let expected = json!({
+        "name": "Acme", "email": "i@acme.example", "description": "d", "size": 120,
+        "phone_numbers": ["12"], "industry": "steel", "tags": ["x"], "website": "w",
+        "address": "Main 1, 0150 Oslo, W, NO", "city": "Oslo", "region": "W", "country": "NO",
+        "postal_code": "0150",
+    });
+    let (set, _) = fields(CallKind::Group, &about, &Value::Null);
+    assert_eq!(values(&set), map(expected));
+    let plain =
+        json!({"address": "Main 1, Oslo", "city": "Oslo", "phones": ["1", 2], "size": "1-5"});
+    let (set, notes) = fields(CallKind::Group, &plain, &Value::Null);
+    let expected = json!({"address": "Main 1, Oslo", "city": "Oslo", "phone_numbers": ["1", "2"]});
+    assert_eq!(values(&set), map(expected));
+    assert_eq!(&*notes.dropped[0].0, "size");
+
+    let mut asked = call(CallKind::Group, &json!({}), &json!({}));
+    asked.group_id = Some("g1".into());
+    let (ops, _) = planned(&asked).unwrap();
+    assert!(
+        matches!(ops.as_slice(), [Op::Company { .. }, Op::Join { .. }]),
+        "{ops:?}"
+    );
+}
+
+#[test]
+fn a_call_without_its_essentials_is_a_fault() {
+    // Each missing essential has its own code.
+    let nobody = Call::new(CallKind::Identify);
+    let mut long = Call::new(CallKind::Identify);
+    long.user_id = Some("x".repeat(256).into());
+    let group = call(CallKind::Group, &json!({}), &json!({}));
+    let track = call(CallKind::Track, &json!({}), &json!({}));
+    let page = call(CallKind::Page, &json!({}), &json!({}));
+    for (asked, code) in [
+        (nobody, "no_identity"),
+        (long, "id_too_long"),
+        (group, "no_group_id"),
+        (track, "no_event_name"),
+        (page, "no_page"),
+    ] {
+        assert_eq!(planned(&asked).unwrap_err().code, code);
+    }
+}
+
+#[test]
+fn identity_falls_back_in_order() {
+    // userId, else anonymousId, else what the traits say; an empty id is none.
+    let mut asked = call(CallKind::Identify, &json!({"id": "t1"}), &Value::Null);
+    asked.anonymous_id = Some("a1".into());
+    let whose = |asked: &Call<'_>| match planned(asked).unwrap().0.remove(0) {
+        Op::Identify { user, .. } => user.as_str().to_owned(),
+        op => panic!("{op:?}"),
+    };
+    assert_eq!(whose(&asked), "u1");
+    asked.user_id = Some("  ".into());
+    assert_eq!(whose(&asked), "a1");
+    asked.anonymous_id = None;
+    assert_eq!(whose(&asked), "t1");
+}
+
+#[test]
+fn both_identities_merge_only_when_asked() {
+    // With `merge_anonymous`, the anonymous record goes into the identified one, at the end.
+    let mut asked = call(CallKind::Identify, &json!({}), &Value::Null);
+    asked.anonymous_id = Some("a1".into());
+    assert_eq!(planned(&asked).unwrap().0.len(), 1);
+    let merging = Settings {
+        merge_anonymous: true,
+        ..ALL
+    };
+    let ops = plan_call(&asked, &merging, at(NOW), &mut Notes::default()).unwrap();
+    let merge = Op::Merge {
+        from: OwnId::from("a1"),
+        into: OwnId::from("u1"),
+    };
+    assert_eq!(ops.last(), Some(&merge));
+}
