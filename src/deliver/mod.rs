@@ -1,10 +1,14 @@
 //! Delivery: how requests get through, whatever the server does.
 //!
-//! `HttpTransport` is a thin shell around pure parts: [`outcome`] judges an attempt, [`retry`]
+//! [`HttpTransport`] is a thin shell around pure parts: [`outcome`] judges an attempt, [`retry`]
 //! says how long to wait, [`rate`] and [`quota`] when the next may start, [`concurrency`] how many
-//! run at once, [`pause`] and `halt` when none may. It knows requests, not what they mean.
+//! run at once, [`pause`] and [`halt`] when none may. It knows requests, not what they mean.
 
+mod carrier;
 pub mod concurrency;
+mod door;
+pub mod halt;
+mod http;
 pub mod outcome;
 pub mod pause;
 mod probe;
@@ -13,5 +17,7 @@ pub mod rate;
 pub mod retry;
 mod wire;
 
+pub use halt::{HaltPolicy, HaltState};
+pub use http::{HttpTransport, MAX_REPLY, TransportError, TransportSettings};
 pub use probe::{NoProbe, Probe};
 pub use wire::{Attempts, Method, Repeat, Reply, Request, SendError, Transport};

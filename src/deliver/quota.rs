@@ -24,7 +24,7 @@ const STEP_DOWN: f64 = 0.9;
 /// A pace that held this long was nearly right.
 const HELD: Duration = Duration::from_secs(10);
 /// Growth a second near the pace that was last refused …
-const GROWTH_NEAR: f64 = 0.001;
+const GROWTH_NEAR: f64 = 0.0005;
 /// … and far from it, once the pace has held.
 const GROWTH_FAR: f64 = 0.05;
 /// Near means within these shares of the refused pace.

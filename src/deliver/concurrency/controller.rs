@@ -8,8 +8,9 @@
 //!   round trip takes 10 s to reach 200 at 50 ms.
 //! * It remembers an unloaded round trip and does not follow latency beyond twice that. A mean that
 //!   moves along with the latency lets a queueing server's latency creep up without end.
-//! * The memory is renewed by halving the limit for two round trips now and then, so a change
-//!   in the mix of requests is not mistaken for load for ever.
+//! * The memory is renewed by a third of the limit for three round trips now and then, and at once
+//!   when half the limit does not make a slow server faster, so a change in the mix of requests is
+//!   not mistaken for load.
 //!
 //! The invariant: 1 <= limit <= the configured maximum.
 
@@ -60,8 +61,13 @@ const HIGH: f64 = 2.0;
 const LOW: f64 = 1.5;
 /// Differences below this many seconds are noise of timers and schedulers.
 const NOISE: f64 = 0.005;
-/// How long the unloaded round trip is believed.
+/// How long the unloaded round trip is believed: this long, and this many round trips.
 const RENEW: Duration = Duration::from_secs(30);
+const RENEW_TRIPS: f64 = 100.0;
+/// Round trips a drain takes.
+const DRAIN_WINDOWS: u8 = 3;
+/// Half the limit must bring the latency below this share of what it was, or it was not the load.
+const RELIEF: f64 = 0.75;
 /// The window before any round trip is known.
 const FIRST_WINDOW: f64 = 1.0;
 
@@ -93,11 +99,19 @@ impl Window {
     }
 }
 
-/// A short time at half the limit, to see the unloaded round trip anew.
+/// A short time at a third of the limit, to see the unloaded round trip anew.
 #[derive(Debug, Clone, Copy)]
 struct Drain {
     back_to: usize,
     windows: u8,
+    lowest: f64,
+}
+
+/// Where a row of decreases for high latency began.
+#[derive(Debug, Clone, Copy)]
+struct High {
+    limit: usize,
+    mean: f64,
 }
 
 /// The controller.
@@ -112,6 +126,7 @@ pub struct Controller {
     unloaded: Option<(f64, Instant)>,
     doubling: bool,
     drain: Option<Drain>,
+    high: Option<High>,
     /// Back pressure on attempts started before this moment has been answered already.
     answered: Instant,
 }
@@ -128,6 +143,7 @@ impl Controller {
             unloaded: None,
             doubling: true,
             drain: None,
+            high: None,
             answered: now,
         }
     }
@@ -211,11 +227,28 @@ impl Controller {
         }
         let Some(past) = self.past else { return };
         let deviation = (self.settings.rtt_deviation_scale * past.variance.sqrt()).max(NOISE);
-        if over(HIGH) || mean >= past.mean + deviation.max(past.mean * 0.1) {
+        if over(HIGH) {
+            return self.relieve(mean, now);
+        }
+        self.high = None;
+        if mean >= past.mean + deviation.max(past.mean * 0.1) {
             self.decrease(now);
-        } else if full && !over(LOW) && mean <= past.mean {
+        } else if full && !over(LOW) && mean <= past.mean * 1.01 {
             self.limit = (self.limit + 1).min(self.settings.max);
         }
+    }
+
+    /// The latency is high: lower the limit, unless lowering it has been shown not to help.
+    fn relieve(&mut self, mean: f64, now: Instant) {
+        let began = *self.high.get_or_insert(High { limit: self.limit, mean });
+        if self.limit * 2 <= began.limit.max(2) {
+            self.high = None;
+            if mean > began.mean * RELIEF {
+                self.unloaded = Some((mean, now));
+                return;
+            }
+        }
+        self.decrease(now);
     }
 
     fn decrease(&mut self, now: Instant) {
@@ -239,9 +272,14 @@ impl Controller {
         });
         match self.unloaded {
             Some((unloaded, seen)) if mean > unloaded * 1.1 => {
-                if now.saturating_duration_since(seen) >= RENEW {
-                    self.drain = Some(Drain { back_to: self.limit, windows: 2 });
-                    self.limit = scaled(self.limit, 0.5);
+                let age = now.saturating_duration_since(seen);
+                if age >= RENEW && age.as_secs_f64() >= mean * RENEW_TRIPS {
+                    self.drain = Some(Drain {
+                        back_to: self.limit,
+                        windows: DRAIN_WINDOWS,
+                        lowest: mean,
+                    });
+                    self.limit = scaled(self.limit, 1.0 / 3.0);
                 }
             }
             Some((unloaded, _)) if mean > unloaded => self.unloaded = Some((unloaded, now)),
@@ -249,19 +287,20 @@ impl Controller {
         }
     }
 
-    /// One window at half the limit is over. The first still holds attempts from before.
+    /// One window of a drain is over. The first still holds attempts from before.
     fn drained(&mut self, drain: Drain, window: Window, now: Instant) {
         if window.pressed {
             self.drain = None;
             return self.decrease(now);
         }
         let Some(mean) = window.mean() else { return };
+        let lowest = drain.lowest.min(mean);
         if drain.windows > 1 {
-            self.drain = Some(Drain { windows: drain.windows - 1, ..drain });
+            self.drain = Some(Drain { windows: drain.windows - 1, lowest, ..drain });
             return;
         }
         self.drain = None;
-        self.unloaded = Some((mean, now));
+        self.unloaded = Some((lowest, now));
         self.limit = drain.back_to;
     }
 }

@@ -97,7 +97,7 @@ fn a_queueing_server_is_not_driven_into_long_latency() {
             found.slowest,
             found.limits.last()
         );
-        assert!(found.slowest < MS50.mul_f64(3.0 * (1.0 + jitter)), "{:?}", found.slowest);
+        assert!(found.slowest <= MS50.mul_f64(3.0 * (1.0 + jitter)), "{:?}", found.slowest);
         assert!(found.done * 100 >= best * 85, "{} of {best}", found.done);
     }
 }

@@ -1,0 +1,130 @@
+//! The door: every attempt passes it alone, in the order of arrival, at the moment it may start.
+//!
+//! Whoever is first in line waits for the gate, the client's rate and the learned quota together;
+//! tokens are taken only when all three agree, so a pause or a cancelled caller wastes none. The
+//! invariant: nothing starts while the gate is closed.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::pause::Gate;
+use super::quota::QuotaLearner;
+use super::rate::Spacing;
+
+/// The door.
+#[derive(Debug)]
+pub(super) struct Door {
+    gate: Gate,
+    line: tokio::sync::Mutex<Option<Spacing>>,
+    quota: Mutex<QuotaLearner>,
+}
+
+impl Door {
+    /// A door with the client's own limit, if there is one.
+    pub(super) fn new(rate: Option<Spacing>) -> Self {
+        Self {
+            gate: Gate::default(),
+            line: tokio::sync::Mutex::new(rate),
+            quota: Mutex::new(QuotaLearner::new()),
+        }
+    }
+
+    fn quota(&self) -> MutexGuard<'_, QuotaLearner> {
+        self.quota.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the gate only, without a place in line.
+    pub(super) async fn opened(&self) {
+        self.gate.opened().await;
+    }
+
+    /// Waits for the turn and takes it. `None` when, at the turn, `wanted` says that the caller
+    /// has no use for it any more; then nothing is taken.
+    pub(super) async fn pass(&self, wanted: impl Fn() -> bool) -> Option<Instant> {
+        let mut rate = self.line.lock().await;
+        loop {
+            self.gate.opened().await;
+            if !wanted() {
+                return None;
+            }
+            let now = Instant::now();
+            let ready = {
+                let mut quota = self.quota();
+                let own = rate.as_ref().map_or(now, |rate| rate.ready_at(now));
+                let ready = own.max(quota.ready_at(now));
+                if ready <= now && self.gate.is_open(now) {
+                    quota.take(now);
+                    if let Some(rate) = rate.as_mut() {
+                        rate.take(now);
+                    }
+                    return Some(now);
+                }
+                ready
+            };
+            sleep_until(ready).await;
+        }
+    }
+
+    /// The server took an attempt.
+    pub(super) fn accepted(&self, now: Instant) {
+        self.quota().accepted(now);
+    }
+
+    /// The server answered 429 to an attempt started at `started`. Returns the new pace if that
+    /// taught one.
+    pub(super) fn refused(&self, now: Instant, started: Instant, pause: Duration) -> Option<f64> {
+        let mut quota = self.quota();
+        quota.refused(now, started, pause).then(|| quota.rate()).flatten()
+    }
+
+    /// Closes the gate for everyone. Returns whether that made the pause longer.
+    pub(super) fn pause_until(&self, until: Instant) -> bool {
+        self.gate.pause_until(until)
+    }
+
+    /// Whether the gate is open.
+    pub(super) fn is_open(&self, now: Instant) -> bool {
+        self.gate.is_open(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use tokio::task::{JoinSet, yield_now};
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_are_taken_in_order_and_spaced() {
+        // Guarantees that attempts start in the order they came and no faster than the limit, a
+        // pause in the middle and a caller that gave up included.
+        let door = Arc::new(Door::new(Some(Spacing::per_window(10, Duration::from_secs(1)))));
+        let begin = Instant::now();
+        let mut tasks = JoinSet::new();
+        for n in 0..20_u32 {
+            let door = Arc::clone(&door);
+            tasks.spawn(async move { (n, door.pass(|| n != 7).await) });
+            yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(450)).await;
+        let pause = begin + Duration::from_secs(5);
+        assert!(door.pause_until(pause));
+        let mut starts = Vec::new();
+        while let Some(done) = tasks.join_next().await {
+            let (n, at) = done.unwrap();
+            assert_eq!(at.is_none(), n == 7);
+            starts.extend(at.map(|at| (n, at)));
+        }
+        starts.sort_by_key(|(_, at)| *at);
+        assert!(starts.is_sorted_by_key(|(n, _)| *n), "{starts:?}");
+        for (_, at) in &starts {
+            assert!(*at < begin + Duration::from_millis(450) || *at >= pause);
+        }
+        // Timers tick in milliseconds, the tolerance is ten.
+        for pair in starts.windows(2) {
+            assert!(pair[1].1 - pair[0].1 >= Duration::from_millis(90));
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! The wire: one HTTP exchange with User.com's API by way of reqwest.
+//!
+//! It repeats nothing, follows no redirect and judges no status; it only says what came back. The
+//! invariant: the API key and the URL are in no error, log or `Debug` output.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
+use reqwest::{Client, Response, redirect};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::carrier::{Carrier, CarrierSettings, Wire};
+use super::halt::{HaltPolicy, HaltState};
+use super::outcome::{Attempt, BrokenBody};
+use super::probe::Probe;
+use super::wire::{Attempts, Method, Reply, Request, SendError, Transport};
+use crate::config::sink::RequestConfig;
+
+/// The most of a reply's body that is read, in bytes.
+pub const MAX_REPLY: usize = 1 << 20;
+/// The longest text of a foreign error that is passed on, in characters.
+const MAX_DETAIL: usize = 200;
+/// How long an idle connection is kept. Shorter than servers usually do, so that the race between
+/// their closing it and our using it is rare.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// What a transport needs to know.
+#[derive(Clone)]
+pub struct TransportSettings {
+    /// The base URL, up to and with the slash before the path.
+    pub base_url: String,
+    /// The key sent as `Authorization: Token …`.
+    pub api_key: SecretString,
+    /// Pace and patience.
+    pub request: RequestConfig,
+    /// What to do on 401 and 403.
+    pub halt: HaltPolicy,
+    /// The text that tells an operator what to do about this status, for the log.
+    pub cures: fn(u16) -> &'static str,
+}
+
+impl fmt::Debug for TransportSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransportSettings")
+            .field("request", &self.request)
+            .field("halt", &self.halt)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a transport cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The base URL is none.
+    #[error("the endpoint is no usable base url: {why}")]
+    BaseUrl {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The key holds characters no header may hold.
+    #[error("the api key holds characters that cannot be sent")]
+    ApiKey,
+    /// The HTTP client cannot be set up (no TLS roots, say).
+    #[error("the http client cannot be set up: {why}")]
+    Client {
+        /// What it says.
+        why: String,
+    },
+}
+
+/// Carries requests to User.com over HTTP.
+///
+/// All clones of an `Arc` of it share one pool, one limit, one pause and one halt. Dropping the
+/// future of [`send`](Transport::send) gives back whatever it held.
+///
+/// About [`Attempts::failed`]: it is reset by a final answer and by
+/// [`SendError::GivenUp`]; after [`SendError::Ambiguous`] it stands, so that asking again goes on
+/// with the next backoff, and is [given up](SendError::GivenUp) without an attempt once
+/// `retry_attempts` are used up.
+pub struct HttpTransport {
+    carrier: Carrier<HttpWire>,
+}
+
+impl fmt::Debug for HttpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpTransport").finish_non_exhaustive()
+    }
+}
+
+impl HttpTransport {
+    /// Sets up the client. Nothing is sent. Once `stop` is cancelled every waiting request ends with
+    /// [`SendError::Stopped`]; one on the wire may finish within its timeout.
+    pub fn new(
+        settings: TransportSettings,
+        probe: Arc<dyn Probe>,
+        stop: CancellationToken,
+    ) -> Result<Self, TransportError> {
+        let wire = HttpWire::new(&settings)?;
+        let carrier = Carrier::new(
+            wire,
+            CarrierSettings {
+                request: &settings.request,
+                halt: settings.halt,
+                cures: settings.cures,
+                probe,
+                stop,
+            },
+        );
+        Ok(Self { carrier })
+    }
+
+    /// Whether sending is halted, and every change of it: for `/ready`.
+    pub fn halted(&self) -> watch::Receiver<HaltState> {
+        self.carrier.halted()
+    }
+}
+
+#[async_trait]
+impl Transport for HttpTransport {
+    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+        self.carrier.send(request, attempts).await
+    }
+}
+
+/// One client and where it sends to.
+struct HttpWire {
+    client: Client,
+    base: String,
+}
+
+impl HttpWire {
+    fn new(settings: &TransportSettings) -> Result<Self, TransportError> {
+        let timeout = Duration::from_secs(settings.request.timeout_secs.max(1));
+        let client = Client::builder()
+            .default_headers(headers(&settings.api_key)?)
+            .user_agent(concat!("usercom-sink/", env!("CARGO_PKG_VERSION")))
+            .retry(reqwest::retry::never())
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .tcp_nodelay(true)
+            .pool_idle_timeout(IDLE)
+            .timeout(timeout)
+            // Shorter than the whole, so that a connect that hangs is known to have sent nothing.
+            .connect_timeout((timeout * 3 / 4).min(Duration::from_secs(10)))
+            .build()
+            .map_err(|error| TransportError::Client { why: root_cause(&error.without_url()) })?;
+        Ok(Self { client, base: base_url(&settings.base_url)? })
+    }
+
+    /// The URL of a request, or `None` if parsing would change its path: WHATWG rules fold `.` and
+    /// `..` segments, percent-encoded ones too, and what an id says must not choose the endpoint.
+    fn url(&self, path: &str) -> Option<Url> {
+        let joined = format!("{}{path}", self.base);
+        let url = Url::parse(&joined).ok()?;
+        (url.as_str() == joined && url.fragment().is_none()).then_some(url)
+    }
+}
+
+fn headers(api_key: &SecretString) -> Result<HeaderMap, TransportError> {
+    let mut token = HeaderValue::try_from(format!("Token {}", api_key.expose_secret()))
+        .map_err(|_| TransportError::ApiKey)?;
+    token.set_sensitive(true);
+    let fixed = |name: HeaderName, text: &'static str| (name, HeaderValue::from_static(text));
+    Ok(HeaderMap::from_iter([
+        (AUTHORIZATION, token),
+        fixed(ACCEPT, "*/*; version=2"),
+        fixed(CONTENT_TYPE, "application/json"),
+    ]))
+}
+
+/// The base URL as it will be joined: normalised once, ending in a slash.
+fn base_url(text: &str) -> Result<String, TransportError> {
+    let wrong = |why: &str| TransportError::BaseUrl { why: why.to_owned() };
+    let url = Url::parse(text.trim())
+        .map_err(|error| TransportError::BaseUrl { why: error.to_string() })?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(wrong("it needs http:// or https:// and a host"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("it must end with the path, without ? or #"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("it must not hold a user name or password"));
+    }
+    let mut base = String::from(url);
+    if !base.ends_with('/') {
+        base.push('/');
+    }
+    Ok(base)
+}
+
+fn method(method: Method) -> reqwest::Method {
+    match method {
+        Method::Get => reqwest::Method::GET,
+        Method::Post => reqwest::Method::POST,
+        Method::Put => reqwest::Method::PUT,
+        Method::Delete => reqwest::Method::DELETE,
+    }
+}
+
+#[async_trait]
+impl Wire for HttpWire {
+    async fn attempt(&self, request: &Request) -> Attempt {
+        let Some(url) = self.url(&request.path) else {
+            return unsendable();
+        };
+        let mut builder = self.client.request(method(request.method), url);
+        if let Some(body) = &request.body {
+            builder = builder.body(body.clone());
+        }
+        match builder.send().await {
+            Ok(response) => read(response).await,
+            Err(error) => lost(&error.without_url()),
+        }
+    }
+}
+
+/// The answer to a request whose path would reach another endpoint than it names: what the server
+/// would say to a malformed one, without asking it.
+fn unsendable() -> Attempt {
+    Attempt::Answer {
+        status: 400,
+        retry_after: None,
+        body: Ok(Bytes::from_static(
+            br#"{"detail":"not sent: the path cannot be sent as it is written"}"#,
+        )),
+    }
+}
+
+async fn read(mut response: Response) -> Attempt {
+    let status = response.status().as_u16();
+    let retry_after = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
+    let mut body = BytesMut::new();
+    let body = loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                let room = MAX_REPLY - body.len();
+                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                if body.len() == MAX_REPLY {
+                    break Ok(body.freeze());
+                }
+            }
+            Ok(None) => break Ok(body.freeze()),
+            Err(_) => break Err(BrokenBody),
+        }
+    };
+    Attempt::Answer { status, retry_after, body }
+}
+
+/// What an error without an answer means. Only a failure to connect is known to have sent nothing;
+/// a pooled connection that the server closed just now looks like one it closed after reading.
+fn lost(error: &reqwest::Error) -> Attempt {
+    if error.is_connect() || error.is_builder() {
+        Attempt::NotSent { detail: root_cause(error) }
+    } else if error.is_timeout() {
+        Attempt::TimedOut
+    } else {
+        Attempt::Cut { detail: root_cause(error) }
+    }
+}
+
+/// The innermost error's text, escaped and shortened. The outer ones name the URL.
+fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string().chars().take(MAX_DETAIL).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(base: &str) -> Result<HttpWire, TransportError> {
+        HttpWire::new(&TransportSettings {
+            base_url: base.into(),
+            api_key: SecretString::from("k3y"),
+            request: RequestConfig::default(),
+            halt: HaltPolicy::Wait,
+            cures: |_| "",
+        })
+    }
+
+    #[test]
+    fn paths_are_sent_as_written_or_not_at_all() {
+        // Guarantees that no id's encoding is changed and that no id climbs out of its segment.
+        let wire = wire("https://acme.user.com/api/public").unwrap();
+        for path in ["users/", "users-by-id/a%2Fb%3F%23%25%20%C3%A9/events/", "u/?email=a%40b%2Bc"] {
+            let url = wire.url(path).unwrap();
+            assert_eq!(url.as_str(), format!("https://acme.user.com/api/public/{path}"));
+        }
+        for path in ["users-by-id/%2E%2E/events/", "a/../b/", "a/%2e/b/", "a b/", "a#b"] {
+            assert_eq!(wire.url(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn base_urls_are_checked() {
+        // Guarantees which endpoints are refused, and that the message does not repeat them.
+        for good in ["http://127.0.0.1:1/api/public/", "https://h", " https://h/x "] {
+            assert!(base_url(good).unwrap().ends_with('/'), "{good}");
+        }
+        for bad in ["", "acme", "ftp://h/", "https://u:s3cret@h/", "https://h/?a=s3cret", "http://h/#s3cret"] {
+            let error = base_url(bad).unwrap_err().to_string();
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_key_is_not_shown() {
+        // Guarantees that neither the headers' Debug nor a key that cannot be sent shows the key.
+        let headers = headers(&SecretString::from("s3cret")).unwrap();
+        assert!(!format!("{headers:?}").contains("s3cret"));
+        let error = super::headers(&SecretString::from("s3cret\n")).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("s3cret"));
+    }
+}
