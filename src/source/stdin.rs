@@ -2,7 +2,8 @@
 //!
 //! Not here: positions; what came down a pipe cannot be read again, so records have no origin, and
 //! faults carry their place (`stdin:17`) in their text. One invariant: the source ends only after
-//! every record it sent has its verdict.
+//! every record it sent has its verdict. (The thread that waits for the terminal is tokio's and
+//! cannot be woken: who stops amid a silent input must not wait for the runtime to wind down.)
 
 use std::fmt;
 use std::sync::Arc;

@@ -110,8 +110,7 @@ impl Bench {
     }
 
     fn checkpoints(&self) -> SharedCheckpoints {
-        let memory = Arc::clone(&self.memory);
-        memory
+        Arc::clone(&self.memory) as SharedCheckpoints
     }
 
     fn start(&self, mode: ReadMode) -> Run {
@@ -274,6 +273,18 @@ async fn excluded_files_are_left_out() {
     let by_path = bench.path("sub/b*").to_str().unwrap().to_owned();
     bench.settings.exclude = vec!["*.gz".into(), by_path];
     assert_eq!(bench.once().await, ["a.log", "sub/c.log"]);
+}
+
+#[tokio::test]
+async fn a_file_with_two_names_is_read_once() {
+    // A hard link, a symbolic link and two patterns that lead to one file: its lines come once.
+    let mut bench = Bench::new("*.log");
+    bench.append("b.log", "1\n");
+    fs::hard_link(bench.path("b.log"), bench.path("c.log")).unwrap();
+    std::os::unix::fs::symlink(bench.path("b.log"), bench.path("a.log")).unwrap();
+    let again = bench.settings.include[0].clone();
+    bench.settings.include.push(again);
+    assert_eq!(bench.once().await, ["1"]);
 }
 
 #[tokio::test]

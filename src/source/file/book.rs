@@ -158,3 +158,97 @@ impl Book {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Checkpoints;
+    use async_trait::async_trait;
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    struct Memory(Mutex<BTreeMap<String, String>>);
+
+    #[async_trait]
+    impl Checkpoints for Memory {
+        async fn load(&self, _: &str) -> Result<Vec<(String, String)>, SourceError> {
+            Ok(self.0.lock().unwrap().clone().into_iter().collect())
+        }
+
+        async fn save(
+            &self,
+            _: &str,
+            rows: Vec<(String, Option<String>)>,
+        ) -> Result<(), SourceError> {
+            assert!(!rows.is_empty(), "nothing changed, yet something is saved");
+            for (key, value) in rows {
+                let mut saved = self.0.lock().unwrap();
+                match value {
+                    Some(value) => saved.insert(key, value),
+                    None => saved.remove(&key),
+                };
+            }
+            Ok(())
+        }
+    }
+
+    fn row(generation: u64, left: Option<i64>) -> Row {
+        Row {
+            generation,
+            position: 7,
+            lines: Some(1),
+            head: super::super::identity::Head::default().fingerprint(),
+            path: "a.log".into(),
+            left,
+        }
+    }
+
+    async fn load(memory: &Arc<Memory>) -> Book {
+        let memory = Arc::clone(memory) as SharedCheckpoints;
+        Book::load("app".into(), memory).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn no_generation_comes_twice() {
+        // Numbers go on after a restart, also where the rows that used them are gone, and where
+        // the counter is gone but a row is not.
+        let memory = Arc::new(Memory::default());
+        let id: FileId = "1:2".parse().unwrap();
+        let mut book = load(&memory).await;
+        assert_eq!((book.new_generation(), book.new_generation()), (0, 1));
+        book.save(vec![(id, Some(row(1, None)))]).await.unwrap();
+        book.save(vec![(id, Some(row(1, None)))]).await.unwrap();
+        book.save(vec![(id, None)]).await.unwrap();
+        let mut book = load(&memory).await;
+        assert!(book.row(id).is_none());
+        assert_eq!(book.new_generation(), 2);
+        book.save(vec![(id, Some(row(2, None)))]).await.unwrap();
+        memory.0.lock().unwrap().remove(GENERATION);
+        assert_eq!(load(&memory).await.new_generation(), 3);
+    }
+
+    #[tokio::test]
+    async fn rows_of_files_long_gone_are_swept() {
+        // A missing file's row is marked first, dropped after a week, and kept if it was found.
+        let memory = Arc::new(Memory::default());
+        let ids: Vec<FileId> = ["1:1", "1:2", "1:3"].map(|id| id.parse().unwrap()).into();
+        let mut book = load(&memory).await;
+        let rows = vec![
+            (ids[0], Some(row(0, None))),
+            (ids[1], Some(row(1, Some(100)))),
+            (ids[2], Some(row(2, None))),
+        ];
+        book.save(rows).await.unwrap();
+        let now = 100 + KEEP_SECS;
+        let swept = book.sweep(|id| id == ids[2], now);
+        assert_eq!(
+            swept,
+            [
+                (ids[0], Some(row(0, Some(now)))),
+                (ids[1], Some(row(1, Some(100))))
+            ]
+        );
+        let swept = book.sweep(|id| id == ids[2], now + 1);
+        assert_eq!(swept[1], (ids[1], None));
+    }
+}
