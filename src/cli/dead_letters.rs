@@ -6,7 +6,7 @@ use super::load::ConfigFiles;
 use super::output::{Exit, complain, eprint, print};
 use super::run::{Format, exit_of};
 use crate::buffer::{Access, DeadLetterFilter, Store, StoreError, StoredDeadLetter, export};
-use crate::config::Pipeline;
+use crate::config::{Pipeline, Style};
 use crate::pipeline::{Replay, Stop, replay};
 
 /// Letters read from the store at a time.
@@ -56,13 +56,13 @@ struct Choice {
 }
 
 impl DeadLetters {
-    pub(super) async fn run(self, color: bool) -> Exit {
+    pub(super) async fn run(self, style: Style) -> Exit {
         let (Action::List(choice)
         | Action::Show(choice)
         | Action::Export(choice)
         | Action::Replay(choice)
         | Action::Purge(choice)) = &self.action;
-        let pipeline = match choice.files.load(color) {
+        let pipeline = match choice.files.load(style) {
             Ok(loaded) => loaded.pipeline,
             Err(exit) => return exit,
         };
@@ -120,7 +120,9 @@ impl Choice {
         for sink in sinks {
             let mut offset = 0;
             loop {
-                let page = store.dead_letters(sink, &self.filter(), PAGE, offset).await?;
+                let page = store
+                    .dead_letters(sink, self.filter(), PAGE, offset)
+                    .await?;
                 offset += page.len();
                 if page.is_empty() {
                     break;
@@ -145,7 +147,9 @@ impl Choice {
         for sink in sinks {
             let mut offset = 0;
             loop {
-                let page = store.dead_letters(sink, &self.filter(), PAGE, offset).await?;
+                let page = store
+                    .dead_letters(sink, self.filter(), PAGE, offset)
+                    .await?;
                 offset += page.len();
                 if page.is_empty() {
                     break;
@@ -167,7 +171,7 @@ impl Choice {
     async fn purge(&self, store: &Store, sinks: &[String]) -> Result<Exit, StoreError> {
         let mut purged = 0;
         for sink in sinks {
-            purged += store.purge_dead_letters(sink, &self.filter()).await?;
+            purged += store.purge_dead_letters(sink, self.filter()).await?;
         }
         Ok(print(&match self.format {
             Format::Text => format!("{purged} purged\n"),
@@ -182,11 +186,17 @@ impl Choice {
         sinks: &[String],
     ) -> Result<Exit, StoreError> {
         let stop = Stop::default();
+        let filter = self.filter();
         let replayed = tokio::select! {
-            replayed = replay(pipeline, sinks, &self.filter(), store, stop.clone()) => replayed,
+            replayed = replay(pipeline, sinks, &filter, store, stop.clone()) => replayed,
             exit = super::run::obey_signals(stop) => return Ok(exit),
         };
-        let Replay { taken, delivered, kept, summary } = match replayed {
+        let Replay {
+            taken,
+            delivered,
+            kept,
+            summary,
+        } = match replayed {
             Ok(replayed) => replayed,
             Err(error) => return Ok(complain(&error.to_string())),
         };
@@ -199,7 +209,11 @@ impl Choice {
                 format!("{object}\n")
             }
         });
-        Ok(if printed == Exit::Done { exit_of(&summary, false) } else { printed })
+        Ok(if printed == Exit::Done {
+            exit_of(&summary, false)
+        } else {
+            printed
+        })
     }
 }
 

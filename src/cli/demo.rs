@@ -1,7 +1,7 @@
 //! `demo`: a local User.com, the shipped quick-start pipeline run against it, and what landed.
 //! Leaves no file behind.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -13,10 +13,10 @@ use super::load::load_texts;
 use super::output::{Exit, complain, eprint, print};
 use super::run::{Bar, exit_of};
 use crate::buffer::Store;
-use crate::config::{FixedEnvironment, SourceText};
+use crate::config::{FixedEnvironment, SourceText, Style};
 use crate::emulator::{Emulator, EmulatorConfig, Faults, start};
 use crate::pipeline::{Launch, Launched, Stop, Summary};
-use crate::source::{ReadMode, ReadProgress};
+use crate::source::ReadMode;
 use crate::telemetry::Metrics;
 
 const PIPELINE: &str = include_str!("../../examples/quickstart.toml");
@@ -52,14 +52,14 @@ impl Drop for RecordsFile {
 }
 
 impl Demo {
-    pub(super) async fn run(self, color: bool) -> Exit {
-        match self.show(color).await {
+    pub(super) async fn run(self, style: Style) -> Exit {
+        match self.show(style).await {
             Ok(exit) => exit,
             Err(message) => complain(&message),
         }
     }
 
-    async fn show(&self, color: bool) -> Result<Exit, String> {
+    async fn show(&self, style: Style) -> Result<Exit, String> {
         let config = EmulatorConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             api_key: KEY.to_owned(),
@@ -68,9 +68,12 @@ impl Demo {
             faults: Faults::default(),
         };
         let emulator = start(config).await.map_err(|error| error.to_string())?;
-        eprint(&format!("a local User.com listens on {}\n", emulator.base_url()));
+        eprint(&format!(
+            "a local User.com listens on {}\n",
+            emulator.base_url()
+        ));
         let records = RecordsFile::write().map_err(|e| format!("cannot write the records: {e}"))?;
-        let summary = run_quickstart(&emulator, &records, color).await?;
+        let summary = run_quickstart(&emulator, &records, style).await?;
         drop(records);
         let landed = landed(&emulator).await?;
         let exit = print(&format!("{summary}\n{landed}"));
@@ -78,7 +81,10 @@ impl Demo {
             return Ok(exit);
         }
         if self.keep {
-            eprint(&format!("still up: {} (key {KEY}); Ctrl-C ends it\n", emulator.base_url()));
+            eprint(&format!(
+                "still up: {} (key {KEY}); Ctrl-C ends it\n",
+                emulator.base_url()
+            ));
             wait_for_signal().await;
         }
         emulator.stop().await;
@@ -89,27 +95,32 @@ impl Demo {
 async fn run_quickstart(
     emulator: &Emulator,
     records: &RecordsFile,
-    color: bool,
+    style: Style,
 ) -> Result<Summary, String> {
-    let variables = HashMap::from([
+    let vars = BTreeMap::from([
         ("USERCOM_ENDPOINT".to_owned(), emulator.base_url()),
         ("USERCOM_API_KEY".to_owned(), KEY.to_owned()),
-        ("QUICKSTART_RECORDS".to_owned(), records.0.display().to_string()),
+        (
+            "QUICKSTART_RECORDS".to_owned(),
+            records.0.display().to_string(),
+        ),
     ]);
+    let environment = FixedEnvironment {
+        vars,
+        ..FixedEnvironment::default()
+    };
     let text = SourceText::new("examples/quickstart.toml", PIPELINE);
-    let loaded = load_texts(&[text], &FixedEnvironment::from(variables))
-        .map_err(|report| report.render(color))?;
-    let progress = ReadProgress::default();
+    let loaded = load_texts(&[text], &environment).map_err(|report| report.render(style))?;
     let launch = Launch {
         mode: ReadMode::Once,
         store: Store::in_memory().map_err(|error| error.to_string())?,
         metrics: Metrics::default(),
         stop: Stop::default(),
-        progress: progress.clone(),
     };
-    let launched =
-        Launched::build(&loaded.pipeline, launch).await.map_err(|error| error.to_string())?;
-    let bar = Bar::show(progress);
+    let launched = Launched::build(&loaded.pipeline, launch)
+        .await
+        .map_err(|error| error.to_string())?;
+    let bar = Bar::show(launched.progress());
     let summary = launched.run().await.map_err(|error| error.to_string());
     drop(bar);
     summary
@@ -122,7 +133,10 @@ async fn landed(emulator: &Emulator) -> Result<String, String> {
             .get(format!("{}{path}", emulator.base_url()))
             .header("Authorization", format!("Token {KEY}"))
             .header("Accept", "*/*; version=2");
-        let reply = request.send().await.and_then(reqwest::Response::error_for_status);
+        let reply = request
+            .send()
+            .await
+            .and_then(reqwest::Response::error_for_status);
         let reply = reply.map_err(|error| error.to_string())?;
         reply.json().await.map_err(|error| error.to_string())
     };
@@ -143,8 +157,16 @@ async fn landed(emulator: &Emulator) -> Result<String, String> {
     let events = get(&format!("users/{number}/events/")).await?;
     text += "\none of the users\n";
     for name in [
-        "custom_id", "email", "first_name", "last_name", "plan", "seats", "os", "browser_family",
-        "page_views", "last_seen",
+        "custom_id",
+        "email",
+        "first_name",
+        "last_name",
+        "plan",
+        "seats",
+        "os",
+        "browser_family",
+        "page_views",
+        "last_seen",
     ] {
         let _ = writeln!(text, "  {name:<20}{}", profile[name]);
     }
@@ -160,5 +182,7 @@ async fn landed(emulator: &Emulator) -> Result<String, String> {
 }
 
 fn count(page: &Value) -> String {
-    page["count"].as_u64().map_or_else(|| "?".to_owned(), |n| n.to_string())
+    page["count"]
+        .as_u64()
+        .map_or_else(|| "?".to_owned(), |n| n.to_string())
 }

@@ -64,11 +64,14 @@ impl Emulator {
     }
 
     fn faults(&self) -> Faults {
-        let latency = self.latency.unwrap_or_default();
+        let (latency_ms, jitter_ms) = self
+            .latency
+            .as_ref()
+            .map_or((0, 0), |latency| (latency.latency_ms, latency.jitter_ms));
         let mut faults = Faults {
             rate_limit: self.rate_limit.map(|limit| limit.0),
-            latency_ms: latency.latency_ms,
-            jitter_ms: latency.jitter_ms,
+            latency_ms,
+            jitter_ms,
             reset_rate: self.reset_rate.map_or(0.0, |chance| chance.0),
             hang_rate: self.hang_rate.map_or(0.0, |chance| chance.0),
             revoked: self.revoked,

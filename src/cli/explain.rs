@@ -3,13 +3,14 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::load::ConfigFiles;
 use super::output::{Exit, complain, print};
 use super::run::Format;
-use crate::config::{Pipeline, SinkConfig, SourceConfig};
+use crate::config::{Pipeline, SinkConfig, SourceConfig, Style};
 use crate::deliver::Request;
 use crate::pipeline::{Rehearsal, Rehearsed};
 use crate::source::decode::Decoder;
@@ -31,8 +32,8 @@ pub(super) struct Explain {
 }
 
 impl Explain {
-    pub(super) async fn run(self, color: bool) -> Exit {
-        let loaded = match self.files.load(color) {
+    pub(super) async fn run(self, style: Style) -> Exit {
+        let loaded = match self.files.load(style) {
             Ok(loaded) => loaded,
             Err(exit) => return exit,
         };
@@ -43,9 +44,10 @@ impl Explain {
                 return complain(&format!("cannot read {}: {error}", self.records.display()));
             }
         };
-        let chosen = pipeline.sinks.iter().filter(|(name, _)| {
-            self.sink.as_ref().is_none_or(|only| only == *name)
-        });
+        let chosen = pipeline
+            .sinks
+            .iter()
+            .filter(|(name, _)| self.sink.as_ref().is_none_or(|only| only == *name));
         let mut known = false;
         for (name, SinkConfig::Usercom(sink)) in chosen {
             known = true;
@@ -58,6 +60,7 @@ impl Explain {
                 Err(why) => return complain(&why),
             };
             for (n, line) in (1..).zip(&lines) {
+                let line = &Bytes::from(line.clone());
                 let text = match decoder.decode(line) {
                     Ok(None) => continue,
                     Ok(Some(body)) => {
@@ -162,8 +165,16 @@ fn as_text(sink: &str, n: u64, rehearsed: &Rehearsed) -> String {
         text += &format!("  call    {call}\n");
     }
     for request in &rehearsed.requests {
-        let body = request.body.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-        text += &format!("  request {} {} {body}\n", request.method.as_str(), request.path);
+        let body = request
+            .body
+            .as_deref()
+            .map(String::from_utf8_lossy)
+            .unwrap_or_default();
+        text += &format!(
+            "  request {} {} {body}\n",
+            request.method.as_str(),
+            request.path
+        );
     }
     for note in &rehearsed.notes {
         text += &format!("  note    {note}\n");

@@ -7,7 +7,7 @@ use clap::Args;
 use super::output::{Exit, eprint};
 use crate::config::fault::ConfigPath;
 use crate::config::sink::UsercomSink;
-use crate::config::{Environment, Loaded, ProcessEnvironment, Report, SourceText, load};
+use crate::config::{Environment, Loaded, ProcessEnvironment, Report, SourceText, Style, load};
 use crate::sink::SinkConfig;
 
 /// The pipeline files of a command.
@@ -20,17 +20,19 @@ pub(super) struct ConfigFiles {
 
 impl ConfigFiles {
     /// Reads and checks the files; every fault goes to stderr.
-    pub(super) fn load(&self, color: bool) -> Result<Loaded, Exit> {
-        let loaded = self.read().and_then(|texts| load_texts(&texts, &ProcessEnvironment));
+    pub(super) fn load(&self, style: Style) -> Result<Loaded, Exit> {
+        let loaded = self
+            .read()
+            .and_then(|texts| load_texts(&texts, &ProcessEnvironment));
         match loaded {
             Ok(loaded) => {
                 if !loaded.warnings.is_empty() {
-                    eprint(&loaded.warnings.render(color));
+                    eprint(&loaded.warnings.render(style));
                 }
                 Ok(loaded)
             }
             Err(report) => {
-                eprint(&report.render(color));
+                eprint(&report.render(style));
                 Err(Exit::BadConfig)
             }
         }
@@ -38,11 +40,16 @@ impl ConfigFiles {
 
     /// Reads the files.
     pub(super) fn read(&self) -> Result<Vec<SourceText>, Report> {
-        self.config.iter().map(|path| SourceText::read(path)).collect()
+        self.config
+            .iter()
+            .map(|path| SourceText::read(path))
+            .collect()
     }
 }
 
 /// Checks everything about a pipeline that can be checked without touching the world.
 pub(super) fn load_texts(texts: &[SourceText], env: &dyn Environment) -> Result<Loaded, Report> {
-    load(texts, env, &|at: &ConfigPath, sink: &UsercomSink| sink.validate(at).err().unwrap_or_default())
+    load(texts, env, &|at: &ConfigPath, sink: &UsercomSink| {
+        sink.validate(at).err().unwrap_or_default()
+    })
 }

@@ -5,6 +5,8 @@ use std::io::IsTerminal;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use crate::config::Style;
+
 /// How to log.
 #[derive(Debug, Args)]
 pub(super) struct LogOptions {
@@ -30,12 +32,13 @@ enum Color {
 }
 
 impl LogOptions {
-    /// Whether what goes to stderr is coloured.
-    pub(super) fn color_on_stderr(&self) -> bool {
+    /// How what goes to stderr looks.
+    pub(super) fn style(&self) -> Style {
+        let plain_wanted = std::env::var_os("NO_COLOR").is_some();
         match self.color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+            Color::Always => Style::Coloured,
+            Color::Auto if std::io::stderr().is_terminal() && !plain_wanted => Style::Coloured,
+            Color::Auto | Color::Never => Style::Plain,
         }
     }
 
@@ -45,7 +48,7 @@ impl LogOptions {
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
-            .with_ansi(self.color_on_stderr());
+            .with_ansi(self.style() == Style::Coloured);
         match self.log_format {
             LogFormat::Text => builder.with_target(false).init(),
             LogFormat::Json => builder.json().init(),

@@ -54,19 +54,26 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are results; anything else is a wrong command line.
-            let code = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let code = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
             return match error.print() {
                 Ok(()) => code.into(),
                 Err(_) => Exit::Failed.into(),
             };
         }
     };
-    let color = cli.log.color_on_stderr();
+    let style = cli.log.style();
     cli.log.init(match cli.verb {
         Verb::Demo(_) => "warn",
         _ => "info",
     });
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "the runtime could not be started");
@@ -75,14 +82,14 @@ pub fn main() -> ExitCode {
     };
     let exit = runtime.block_on(async {
         match cli.verb {
-            Verb::Demo(verb) => verb.run(color).await,
-            Verb::Run(verb) => verb.run(color).await,
-            Verb::Validate(verb) => verb.run(color).await,
-            Verb::Test(verb) => verb.run(color).await,
-            Verb::Explain(verb) => verb.run(color).await,
+            Verb::Demo(verb) => verb.run(style).await,
+            Verb::Run(verb) => verb.run(style).await,
+            Verb::Validate(verb) => verb.run(style).await,
+            Verb::Test(verb) => verb.run(style).await,
+            Verb::Explain(verb) => verb.run(style).await,
             Verb::Schema(verb) => verb.run(),
             Verb::Emulator(verb) => verb.run().await,
-            Verb::DeadLetters(verb) => verb.run(color).await,
+            Verb::DeadLetters(verb) => verb.run(style).await,
         }
     });
     // Blocking reads (standard input) must not hold up the end.

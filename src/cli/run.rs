@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::load::ConfigFiles;
 use super::output::{Exit, complain, print};
 use crate::buffer::{Access, Store};
+use crate::config::Style;
 use crate::pipeline::{Launch, Launched, Stop, Summary};
 use crate::source::{ReadMode, ReadProgress};
 use crate::telemetry::Metrics;
@@ -43,8 +44,8 @@ pub(super) enum Format {
 }
 
 impl Run {
-    pub(super) async fn run(self, color: bool) -> Exit {
-        let loaded = match self.files.load(color) {
+    pub(super) async fn run(self, style: Style) -> Exit {
+        let loaded = match self.files.load(style) {
             Ok(loaded) => loaded,
             Err(exit) => return exit,
         };
@@ -54,13 +55,15 @@ impl Run {
             Err(error) => return complain(&error.to_string()),
         };
         let stop = Stop::default();
-        let progress = ReadProgress::default();
         let launch = Launch {
-            mode: if self.once { ReadMode::Once } else { ReadMode::Follow },
+            mode: if self.once {
+                ReadMode::Once
+            } else {
+                ReadMode::Follow
+            },
             store: store.clone(),
             metrics: Metrics::default(),
             stop: stop.clone(),
-            progress: progress.clone(),
         };
         let mut launched = match Launched::build(&pipeline, launch).await {
             Ok(launched) => launched,
@@ -73,7 +76,7 @@ impl Run {
                 }
             }
         }
-        let bar = self.once.then(|| Bar::show(progress));
+        let bar = self.once.then(|| Bar::show(launched.progress()));
         let ended = tokio::select! {
             ended = launched.run() => ended,
             exit = obey_signals(stop) => return exit,
@@ -105,7 +108,11 @@ impl Run {
 
 /// The exit code a summary stands for.
 pub(super) fn exit_of(summary: &Summary, fail_on_dead_letter: bool) -> Exit {
-    let dead: u64 = summary.sinks.values().map(|sink| sink.all_dead_letters()).sum();
+    let dead: u64 = summary
+        .sinks
+        .values()
+        .map(|sink| sink.all_dead_letters())
+        .sum();
     if summary.key_refused.is_some() {
         Exit::KeyRefused
     } else if summary.left > 0 || summary.stopped_early {
@@ -121,9 +128,10 @@ pub(super) fn exit_of(summary: &Summary, fail_on_dead_letter: bool) -> Exit {
 /// return.
 pub(super) async fn obey_signals(stop: Stop) -> Exit {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         tracing::warn!("signals cannot be received; the pipeline can only be killed");
         return std::future::pending().await;
     };
@@ -149,22 +157,27 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    pub(super) fn show(progress: ReadProgress) -> Self {
+    pub(super) fn show(progress: Vec<ReadProgress>) -> Self {
+        let sum = |of: fn(&ReadProgress) -> u64, all: &[ReadProgress]| all.iter().map(of).sum();
         // indicatif draws to stderr, and hides itself where that is no terminal.
-        let bar = ProgressBar::new(progress.bytes_total());
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} read {eta}") {
+        let bar = ProgressBar::new(sum(ReadProgress::bytes_total, &progress));
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} read {eta}")
+        {
             bar.set_style(style);
         }
         let shown = bar.clone();
         let mut ticker = JoinSet::new();
         ticker.spawn(async move {
             loop {
-                shown.set_length(progress.bytes_total());
-                shown.set_position(progress.bytes_read());
+                shown.set_length(sum(ReadProgress::bytes_total, &progress));
+                shown.set_position(sum(ReadProgress::bytes_read, &progress));
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
-        Self { bar, _ticker: ticker }
+        Self {
+            bar,
+            _ticker: ticker,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::output::{Exit, print};
-use crate::config::schema_text;
+use crate::config::pipeline_schema_text;
 
 /// Print the JSON Schema of pipeline files.
 #[derive(Debug, Args)]
@@ -11,6 +11,6 @@ pub(super) struct Schema {}
 
 impl Schema {
     pub(super) fn run(self) -> Exit {
-        print(&schema_text())
+        print(&pipeline_schema_text())
     }
 }

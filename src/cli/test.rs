@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::explain::request_json;
 use super::load::ConfigFiles;
 use super::output::{Exit, print};
-use crate::config::{ExpectedCall, ExpectedOutcome, SinkConfig, TestCase};
+use crate::config::{ExpectedCall, ExpectedOutcome, SinkConfig, Style, TestCase};
 use crate::pipeline::{Rehearsal, Rehearsed};
 
 /// Run the [[tests]] of a pipeline file.
@@ -19,8 +19,8 @@ pub(super) struct Test {
 }
 
 impl Test {
-    pub(super) async fn run(self, color: bool) -> Exit {
-        let loaded = match self.files.load(color) {
+    pub(super) async fn run(self, style: Style) -> Exit {
+        let loaded = match self.files.load(style) {
             Ok(loaded) => loaded,
             Err(exit) => return exit,
         };
@@ -41,7 +41,11 @@ impl Test {
                 }
                 None => vec![format!("there is no sink `{}`", test.sink)],
             };
-            let verdict = if differences.is_empty() { "ok" } else { "FAILED" };
+            let verdict = if differences.is_empty() {
+                "ok"
+            } else {
+                "FAILED"
+            };
             text += &format!("test {} ... {verdict}\n", test.name);
             for difference in &differences {
                 text += &format!("{difference}\n");
@@ -81,7 +85,12 @@ fn differences(test: &TestCase, got: &Rehearsed) -> Vec<String> {
             (Value::Object(object), test.exact)
         });
         let requests: Vec<Value> = got.requests.iter().map(request_json).collect();
-        compare_lists("request", &expected.collect::<Vec<_>>(), &requests, &mut found);
+        compare_lists(
+            "request",
+            &expected.collect::<Vec<_>>(),
+            &requests,
+            &mut found,
+        );
     }
     found
 }
@@ -102,7 +111,11 @@ fn compare_outcome(test: &TestCase, got: &Rehearsed, found: &mut Vec<String>) {
         Some(ExpectedOutcome::Unmatched) => "unmatched",
         Some(ExpectedOutcome::DeadLetter) => "dead letter",
     };
-    found.push(format!("    outcome\n  -   {}\n  +   {}", name(test.outcome), name(became)));
+    found.push(format!(
+        "    outcome\n  -   {}\n  +   {}",
+        name(test.outcome),
+        name(became)
+    ));
     found.extend(got.errors.iter().map(|error| format!("      {error}")));
     if became == Some(ExpectedOutcome::Unmatched) {
         let rules = got.rules.iter();
@@ -128,7 +141,10 @@ fn compare_lists(what: &str, expected: &[(Value, bool)], got: &[Value], found: &
         }
     }
     for (n, extra) in got.iter().enumerate().skip(expected.len()) {
-        found.push(format!("    {what} {} is one too many\n  +   {extra}", n + 1));
+        found.push(format!(
+            "    {what} {} is one too many\n  +   {extra}",
+            n + 1
+        ));
     }
 }
 
@@ -136,7 +152,11 @@ fn compare_lists(what: &str, expected: &[(Value, bool)], got: &[Value], found: &
 fn diff(at: &str, expected: &Value, got: &Value, exact: bool, lines: &mut Vec<String>) {
     if let (Value::Object(expected), Value::Object(got)) = (expected, got) {
         for (key, value) in expected {
-            let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+            let at = if at.is_empty() {
+                key.clone()
+            } else {
+                format!("{at}.{key}")
+            };
             match got.get(key) {
                 Some(got) => diff(&at, value, got, exact, lines),
                 None => lines.push(format!("  -   {at} = {value}\n  +   {at} is missing")),
@@ -144,13 +164,21 @@ fn diff(at: &str, expected: &Value, got: &Value, exact: bool, lines: &mut Vec<St
         }
         if exact {
             for (key, value) in got.iter().filter(|(key, _)| !expected.contains_key(*key)) {
-                let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                let at = if at.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{at}.{key}")
+                };
                 lines.push(format!("  +   {at} = {value}"));
             }
         }
         return;
     }
-    let moment = |value: &Value| value.as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok());
+    let moment = |value: &Value| {
+        value
+            .as_str()
+            .and_then(|t| t.parse::<jiff::Timestamp>().ok())
+    };
     let same = expected == got
         || (expected.as_f64().is_some() && expected.as_f64() == got.as_f64())
         || (at == "timestamp" && moment(expected).is_some() && moment(expected) == moment(got));

@@ -6,9 +6,9 @@ use super::load::ConfigFiles;
 use super::output::{Exit, complain, eprint, print};
 use super::run::Format;
 use crate::buffer::Store;
-use crate::config::Report;
+use crate::config::{ProcessEnvironment, Report, Style};
 use crate::pipeline::{Launch, Launched, Stop};
-use crate::source::{ReadMode, ReadProgress};
+use crate::source::ReadMode;
 use crate::telemetry::Metrics;
 
 /// Find every fault in a pipeline file.
@@ -25,17 +25,17 @@ pub(super) struct Validate {
 }
 
 impl Validate {
-    pub(super) async fn run(self, color: bool) -> Exit {
+    pub(super) async fn run(self, style: Style) -> Exit {
         let texts = match self.files.read() {
             Ok(texts) => texts,
-            Err(report) => return self.refuse(&report, color),
+            Err(report) => return self.refuse(&report, style),
         };
-        let loaded = match super::load::load_texts(&texts, &crate::config::ProcessEnvironment) {
+        let loaded = match super::load::load_texts(&texts, &ProcessEnvironment) {
             Ok(loaded) => loaded,
-            Err(report) => return self.refuse(&report, color),
+            Err(report) => return self.refuse(&report, style),
         };
         if !loaded.warnings.is_empty() {
-            self.show(&loaded.warnings, color);
+            self.show(&loaded.warnings, style);
         }
         eprint("ok: the file has no faults\n");
         if self.no_environment {
@@ -51,7 +51,6 @@ impl Validate {
             store,
             metrics: Metrics::default(),
             stop: Stop::default(),
-            progress: ReadProgress::default(),
         };
         let mut launched = match Launched::build(&loaded.pipeline, launch).await {
             Ok(launched) => launched,
@@ -64,21 +63,25 @@ impl Validate {
                 Err(error) => {
                     complain(&format!("sink `{name}`: {error}"));
                     let refused = error.refused && exit == Exit::Done;
-                    exit = if refused { Exit::KeyRefused } else { Exit::Failed };
+                    exit = if refused {
+                        Exit::KeyRefused
+                    } else {
+                        Exit::Failed
+                    };
                 }
             }
         }
         exit
     }
 
-    fn refuse(&self, report: &Report, color: bool) -> Exit {
-        self.show(report, color);
+    fn refuse(&self, report: &Report, style: Style) -> Exit {
+        self.show(report, style);
         Exit::BadConfig
     }
 
-    fn show(&self, report: &Report, color: bool) {
+    fn show(&self, report: &Report, style: Style) {
         match self.format {
-            Format::Text => eprint(&report.render(color)),
+            Format::Text => eprint(&report.render(style)),
             Format::Json => {
                 print(&format!("{}\n", report.to_json()));
             }

@@ -273,7 +273,8 @@ impl<'s> Checker<'s> {
         let regex = pattern.and_then(|pattern| regex::Regex::new(pattern).ok());
         if regex.is_some_and(|regex| !regex.is_match(key)) {
             let message = format!("{key:?} cannot be a name");
-            let help = "at most 64 letters, digits, `_`, `-` and `.`, beginning with a letter or digit";
+            let help =
+                "at most 64 letters, digits, `_`, `-` and `.`, beginning with a letter or digit";
             self.fault("E0110", path.clone(), Target::Key, message, help.to_owned());
         }
     }
@@ -312,9 +313,11 @@ impl<'s> Checker<'s> {
         kinds.retain(|kind| *kind != "nothing");
         kinds.dedup();
         let mut seen = Vec::new();
-        kinds.retain(|kind| !seen.contains(kind) && {
-            seen.push(*kind);
-            true
+        kinds.retain(|kind| {
+            !seen.contains(kind) && {
+                seen.push(*kind);
+                true
+            }
         });
         let expected = match kinds.split_last() {
             None => "nothing".to_owned(),

@@ -33,5 +33,8 @@ pub use diagnostic::{Diagnostic, Report, Severity, Style};
 pub use document::{Format, SourceText};
 pub use interpolate::{Environment, FixedEnvironment, ProcessEnvironment};
 pub use load::{CompileMapping, Loaded, load, plain_json};
-pub use pipeline::{Pipeline, SinkConfig};
+pub use pipeline::{
+    ApiConfig, ExpectedCall, ExpectedOutcome, ExpectedRequest, Pipeline, SinkConfig, TestCase,
+};
 pub use schema::{pipeline_schema, pipeline_schema_text};
+pub use source::SourceConfig;

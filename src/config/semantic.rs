@@ -146,7 +146,11 @@ fn test(faults: &mut Found<'_>, index: usize, case: &TestCase, sinks: &[&str]) {
         faults.at("E0319", path.key("outcome"), Target::Key, message, help);
     }
     for (number, request) in case.requests.iter().enumerate() {
-        let ExpectedRequest { method, path: at, body } = request;
+        let ExpectedRequest {
+            method,
+            path: at,
+            body,
+        } = request;
         if method.is_none() && at.is_none() && body.is_none() {
             let message = "a request that says nothing";
             let help = "give `method`, `path` or `body`";

@@ -51,6 +51,18 @@ pub struct UsercomSink {
     pub healthcheck: HealthcheckConfig,
 }
 
+impl UsercomSink {
+    /// The base URL of the API, ending in a slash.
+    pub fn base_url(&self) -> String {
+        match (&self.endpoint, &self.app) {
+            (Some(endpoint), _) if endpoint.ends_with('/') => endpoint.clone(),
+            (Some(endpoint), _) => format!("{endpoint}/"),
+            (None, Some(app)) => format!("https://{app}.user.com/api/public/"),
+            (None, None) => String::new(),
+        }
+    }
+}
+
 /// A shape of records that needs no mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -13,6 +13,16 @@ pub enum SourceConfig {
     Stdin(StdinSource),
 }
 
+impl SourceConfig {
+    /// The `type`, as the file writes it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Stdin(_) => "stdin",
+        }
+    }
+}
+
 /// Lines of files, followed as they grow.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

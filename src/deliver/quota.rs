@@ -47,7 +47,11 @@ impl Recent {
             Some((since, count)) if now < *since + STEP => *count += 1,
             _ => self.0.push_back((now, 1)),
         }
-        while self.0.front().is_some_and(|(since, _)| *since + MEMORY < now) {
+        while self
+            .0
+            .front()
+            .is_some_and(|(since, _)| *since + MEMORY < now)
+        {
             self.0.pop_front();
         }
     }
@@ -99,7 +103,9 @@ impl QuotaLearner {
 
     /// The earliest moment the next attempt may start.
     pub fn ready_at(&self, now: Instant) -> Instant {
-        self.pace.as_ref().map_or(now, |(_, spacing)| spacing.ready_at(now))
+        self.pace
+            .as_ref()
+            .map_or(now, |(_, spacing)| spacing.ready_at(now))
     }
 
     /// An attempt starts.
@@ -136,7 +142,12 @@ impl QuotaLearner {
                 (taken, taken * BELOW)
             }
         };
-        self.refusal = Some(Refusal { at: now, resumes: now + pause, pace, accepted: 0.0 });
+        self.refusal = Some(Refusal {
+            at: now,
+            resumes: now + pause,
+            pace,
+            accepted: 0.0,
+        });
         self.set(next, now + pause);
         true
     }
@@ -146,8 +157,15 @@ impl QuotaLearner {
             return pace * BELOW;
         }
         let elapsed = now.saturating_duration_since(last.at).as_secs_f64();
-        let floor = if elapsed > 0.0 { last.accepted / elapsed } else { 0.0 };
-        (floor * pace).sqrt().min(pace * STEP_DOWN).max(floor * BELOW)
+        let floor = if elapsed > 0.0 {
+            last.accepted / elapsed
+        } else {
+            0.0
+        };
+        (floor * pace)
+            .sqrt()
+            .min(pace * STEP_DOWN)
+            .max(floor * BELOW)
     }
 
     fn set(&mut self, pace: f64, from: Instant) {
@@ -177,7 +195,11 @@ impl QuotaLearner {
         let used = self.recent.within(span, now) / span.as_secs_f64() / pace;
         let near = NEAR.contains(&(pace / refusal.pace.max(SLOWEST)));
         let growth = if near { GROWTH_NEAR } else { GROWTH_FAR };
-        let step = if used >= USED { pace * growth * since.as_secs_f64() } else { 0.0 };
+        let step = if used >= USED {
+            pace * growth * since.as_secs_f64()
+        } else {
+            0.0
+        };
         self.set(pace + step, now);
     }
 }

@@ -123,6 +123,11 @@ impl Plan {
         }
     }
 
+    /// Whether a rule of this plan is the preset.
+    pub fn is_preset(&self, rule: RuleId) -> bool {
+        rule.0 >= self.rules.len()
+    }
+
     /// Maps a record.
     ///
     /// # Errors
@@ -156,11 +161,7 @@ impl Plan {
         Explained { rules, result }
     }
 
-    fn run<'r>(
-        &self,
-        input: Input<'r>,
-        watch: &mut impl Watch,
-    ) -> Result<Mapped<'r>, RecordFault> {
+    fn run<'r>(&self, input: Input<'r>, watch: &mut impl Watch) -> Result<Mapped<'r>, RecordFault> {
         let body = text(input.body, "record")?;
         let mut mapped = Mapped::default();
         if !self.rules.is_empty() || self.preset.is_none() {
@@ -227,7 +228,10 @@ fn text<'r>(bytes: &'r [u8], what: &str) -> Result<&'r str, RecordFault> {
     std::str::from_utf8(bytes).map_err(|error| {
         RecordFault::new(
             RecordFaultCode::InvalidUtf8,
-            format!("the {what} is not UTF-8 from byte {} on", error.valid_up_to()),
+            format!(
+                "the {what} is not UTF-8 from byte {} on",
+                error.valid_up_to()
+            ),
         )
     })
 }

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::telemetry::SinkMetrics;
 use crate::deliver::Method;
+use crate::telemetry::SinkMetrics;
 use crate::{deliver, usercom};
 
 /// Counts what delivery tells.

@@ -13,7 +13,7 @@ use crate::ack::{Ack, Verdict};
 use crate::buffer::{DeadLetterFilter, Store, StoreError, StoredDeadLetter};
 use crate::config::{Pipeline, SinkConfig};
 use crate::record::Record;
-use crate::source::{ReadMode, ReadProgress, Source, SourceError};
+use crate::source::{ReadMode, Source, SourceError};
 use crate::telemetry::Metrics;
 
 /// Letters read from the store at a time, and records of them under way at most.
@@ -59,7 +59,6 @@ pub async fn replay(
         store: store.clone(),
         metrics: Metrics::default(),
         stop,
-        progress: ReadProgress::default(),
     };
     let mut launched = Launched::build(&pipeline, launch).await?;
     let mut count = 0;
@@ -110,7 +109,9 @@ async fn chosen(
 ) -> Result<Vec<i64>, StoreError> {
     let mut ids = Vec::new();
     loop {
-        let page = store.dead_letters(sink, filter, PAGE, ids.len()).await?;
+        let page = store
+            .dead_letters(sink, filter.clone(), PAGE, ids.len())
+            .await?;
         if page.is_empty() {
             return Ok(ids);
         }
@@ -154,7 +155,7 @@ impl LetterSource {
         };
         let page = self
             .store
-            .dead_letters(&self.sink, &filter, ids.len(), 0)
+            .dead_letters(&self.sink, filter, ids.len(), 0)
             .await?;
         self.store.note_replay(ids).await?;
         // One verdict comes for each record, so the channel is never full.

@@ -45,8 +45,6 @@ pub struct Launch {
     pub metrics: Metrics,
     /// How it is stopped.
     pub stop: Stop,
-    /// How far the sources have read.
-    pub progress: ReadProgress,
 }
 
 /// Why a pipeline did not run, or not to its end.
@@ -68,6 +66,9 @@ pub enum RunError {
         /// Why.
         error: SinkError,
     },
+    /// A source's settings are at fault.
+    #[error("source `{}`: {}", .0.source_name, .0.why)]
+    Settings(source::BuildError),
     /// A source ended early.
     #[error("source `{name}`: {error}")]
     Source {
@@ -155,12 +156,8 @@ impl Launched {
             }
             let metrics = launch.metrics.source(name, settings.kind());
             let checkpoints = Arc::clone(&checkpoints);
-            let progress = launch.progress.clone();
-            let source = source::build(name, settings, launch.mode, checkpoints, progress)
-                .map_err(|error| RunError::Source {
-                    name: name.clone(),
-                    error,
-                })?;
+            let source = source::build(name, settings, launch.mode, checkpoints)
+                .map_err(RunError::Settings)?;
             sources.push(BuiltSource {
                 name: name.clone(),
                 source,
@@ -174,6 +171,14 @@ impl Launched {
             deadline,
             api: pipeline.api.clone(),
         })
+    }
+
+    /// How far the sources have read, for those that know how much there is.
+    pub fn progress(&self) -> Vec<ReadProgress> {
+        self.sources
+            .iter()
+            .filter_map(|source| source.source.progress())
+            .collect()
     }
 
     /// Adds a source of one's own; sinks take it by naming it among their `inputs`.
@@ -287,7 +292,7 @@ impl Launched {
         running.store(false, Ordering::Release);
         helpers.shutdown().await;
         for (name, metrics) in metrics {
-            summary.left += self.launch.store.buffer_size(&name).await?.events;
+            summary.left += self.launch.store.buffer_size(&name).events;
             summary.sinks.insert(name, metrics.summary());
         }
         summary.seconds = started.elapsed().as_secs_f64();

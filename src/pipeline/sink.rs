@@ -62,14 +62,9 @@ impl SinkConfig for UsercomSink {
             Refusal::GiveUp => HaltPolicy::GiveUp,
         };
         let probe: Arc<dyn usercom::Probe> = Arc::new(DestinationProbe::new(cx.metrics.clone()));
-        let destination = |transport| {
-            let transport = Arc::new(transport);
-            Usercom::new(
-                transport,
-                config.users.clone(),
-                config.delivery.clone(),
-                probe.clone(),
-            )
+        let destination = |transport: HttpTransport| {
+            let (users, delivery) = (config.users.clone(), config.delivery.clone());
+            Usercom::new(Arc::new(transport), users, delivery, Arc::clone(&probe))
         };
         let checked = destination(transport(HaltPolicy::GiveUp)?);
         let timeout = Duration::from_secs(config.healthcheck.timeout_secs);
@@ -83,6 +78,7 @@ impl SinkConfig for UsercomSink {
             plan: Arc::new(plan),
             usercom,
             buffer,
+            probe,
             cx,
         };
         Ok((Box::new(sink), healthcheck))
@@ -171,7 +167,7 @@ impl DeliveringSink {
         let rows = self
             .cx
             .store
-            .load_cache(&self.cx.name)
+            .load_cache(&self.cx.name, self.config.users.cache_size)
             .await
             .map_err(storage)?;
         self.usercom.restore(rows);
@@ -204,11 +200,17 @@ impl DeliveringSink {
 
     /// What is lost here costs look-ups, never records.
     async fn save(&self) {
-        let changes = self.usercom.take_changes();
+        let changes: Vec<_> = self
+            .usercom
+            .take_changes()
+            .into_iter()
+            .map(|(key, row)| (key, Some(row)))
+            .collect();
         if changes.is_empty() {
             return;
         }
-        if let Err(error) = self.cx.store.save_cache(&self.cx.name, changes).await {
+        let keep = self.config.users.cache_size;
+        if let Err(error) = self.cx.store.save_cache(&self.cx.name, changes, keep).await {
             tracing::warn!(%error, "what was learnt about users could not be written down");
         }
     }

@@ -168,17 +168,17 @@ impl<T> Lanes<T> {
     }
 
     /// From now on, what is done under `anonymous` is ordered with what is done by `user`, and
-    /// so is what already waits.
-    pub fn unite(&mut self, anonymous: &OwnId, user: &OwnId) {
+    /// so is what already waits. Tells whether that is news.
+    pub fn unite(&mut self, anonymous: &OwnId, user: &OwnId) -> bool {
         let Some(before) = self.aliases.learn(anonymous, user) else {
-            return;
+            return false;
         };
         let (old, new) = (Key::User(before), Key::User(user.clone()));
         let Some(&from) = self.by_key.get(&old) else {
-            return;
+            return true;
         };
         if !self.concerns(from, anonymous) {
-            return;
+            return true;
         }
         match self.by_key.get(&new) {
             Some(&into) if into != from => self.join_lanes(from, into),

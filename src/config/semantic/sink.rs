@@ -32,7 +32,8 @@ pub(super) fn look(
     let no_mapping = !faults.has(&path.key("mapping")) || mapping_is_empty(faults, path);
     if no_mapping && !faults.has(&path.key("preset")) {
         let message = format!("`{path}` has neither a preset nor a mapping");
-        let help = "write `preset = \"segment\"` for records in Segment's shape, or rules: `[[…mapping]]`";
+        let help =
+            "write `preset = \"segment\"` for records in Segment's shape, or rules: `[[…mapping]]`";
         faults.at("E0315", path.clone(), Target::Key, message, help);
     }
     buffer(faults, path, sink);
@@ -62,7 +63,13 @@ fn inputs(
         let path = path.key("inputs").index(index);
         if sink.inputs[..index].contains(input) {
             let message = format!("input `{input}` is there twice");
-            faults.at("E0303", path, Target::Value, message, "leave one of them out");
+            faults.at(
+                "E0303",
+                path,
+                Target::Value,
+                message,
+                "leave one of them out",
+            );
         } else if sources.contains(&input.as_str()) {
             continue;
         } else if sinks.contains(&input.as_str()) {
@@ -98,7 +105,9 @@ fn address(faults: &mut Found<'_>, path: &ConfigPath, sink: &UsercomSink) {
     {
         let message = format!("`{label}` is not the name of an app");
         let help = match label.contains(['.', '/', ':']) {
-            true => "only the subdomain: `acme` for https://acme.user.com; for another host use `endpoint`",
+            true => {
+                "only the subdomain: `acme` for https://acme.user.com; for another host use `endpoint`"
+            }
             false => "lower case letters, digits and hyphens: `acme` for https://acme.user.com",
         };
         faults.at("E0309", path.key("app"), Target::Value, message, help);
@@ -121,7 +130,10 @@ fn check_endpoint(faults: &mut Found<'_>, path: ConfigPath, endpoint: &str) {
     let url = match Url::parse(endpoint) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => url,
         Ok(url) => {
-            let message = format!("the endpoint's scheme is `{}`, not http or https", url.scheme());
+            let message = format!(
+                "the endpoint's scheme is `{}`, not http or https",
+                url.scheme()
+            );
             faults.at("E0308", path, Target::Value, message, example);
             return;
         }

@@ -44,7 +44,13 @@ fn globs(faults: &mut Found<'_>, path: &ConfigPath, file: &FileSource) {
             let path = path.key(key).index(index);
             if pattern.is_empty() {
                 let message = "an empty pattern matches no file";
-                faults.at("E0310", path, Target::Value, message, "write a path or glob");
+                faults.at(
+                    "E0310",
+                    path,
+                    Target::Value,
+                    message,
+                    "write a path or glob",
+                );
             } else if let Err(error) = glob::Pattern::new(pattern) {
                 let target = Target::Part(error.pos..pattern.len().max(error.pos));
                 let message = format!("bad glob: {}", error.msg);

@@ -266,15 +266,15 @@ impl Engine {
                 }
             }
         }
-        let merge = call.login.and_then(|(anonymous, user)| {
-            let fresh = self.lanes.unite(&anonymous, &user);
-            (fresh && self.config.users.merge_anonymous).then_some(Op::Merge {
-                from: anonymous,
-                into: user,
-            })
-        });
+        let first_login = call
+            .login
+            .is_some_and(|(anonymous, user)| self.lanes.unite(&anonymous, &user));
         let mut after = None;
-        for op in call.ops.into_iter().chain(merge) {
+        for op in call.ops {
+            if matches!(op, Op::Merge { .. }) && !first_login {
+                self.metrics.saved("merged", 1);
+                continue;
+            }
             self.pending.hold(ticket.record);
             let company = matches!(op, Op::Company { .. });
             let part = self.lanes.push(op, after, ticket);
