@@ -163,7 +163,10 @@ impl LetterSource {
         for stored in page {
             let id = stored.id;
             let verdicts = verdicts.clone();
-            let ack = Ack::new(move |verdict| drop(verdicts.try_send((id, verdict))));
+            let ack = Ack::new(move |verdict| {
+                // Fails only if nobody waits any more; then the letter stays.
+                verdicts.try_send((id, verdict)).ok();
+            });
             if out.send(record(stored).with_ack(ack)).await.is_err() {
                 break;
             }

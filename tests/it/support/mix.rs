@@ -56,12 +56,12 @@ pub(crate) fn expected(records: &[Value]) -> Expected {
 struct Dice(u64);
 
 impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
+    fn below(&mut self, n: usize) -> usize {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
+        ((self.0 >> 33) as usize) % n
     }
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn records(count: usize, salt: &str) -> Vec<Value> {
             let user = dice.below(100);
             let at = start + jiff::SignedDuration::from_millis(i64::try_from(n).unwrap() * 1700);
             let anonymous = format!("9523fb8a-0137-49f3-a190-{user:012}");
-            let path = ["/", "/pricing", "/docs", "/account/settings"][dice.below(4) as usize];
+            let path = ["/", "/pricing", "/docs", "/account/settings"][dice.below(4)];
             let mut record = json!({
                 "messageId": format!("msg-{salt}-{n:05}"),
                 "anonymousId": anonymous,
@@ -106,13 +106,13 @@ pub(crate) fn records(count: usize, salt: &str) -> Vec<Value> {
                         "email": format!("user{user}@example.com"),
                         "firstName": "Kasia", "lastName": "Smith", "gender": "F",
                         "address": { "city": "Paris", "state": "Île-de-France", "country": "FR" },
-                        "plan": ["free", "pro"][dice.below(2) as usize],
+                        "plan": if dice.below(2) == 0 { "free" } else { "pro" },
                         "logins": dice.below(200), "newsletter": true,
                         "company": { "id": "acct-1", "name": "Company" },
                     });
                 }
                 "track" => {
-                    record["event"] = ["Product Viewed", "Order Completed"][dice.below(2) as usize].into();
+                    record["event"] = ["Product Viewed", "Order Completed"][dice.below(2)].into();
                     record["properties"] = json!({
                         "sku": format!("sku-{}", dice.below(500)), "price": 5.25, "coupon": null, "is_gift": true,
                     });
