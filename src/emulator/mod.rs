@@ -12,6 +12,7 @@ mod admin;
 mod ask;
 mod connection;
 mod faults;
+mod fields;
 mod profile;
 mod reply;
 mod routes;

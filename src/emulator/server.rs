@@ -102,6 +102,8 @@ async fn answer(
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
+        let incoming = Incoming::new(&shared, parts, Bytes::new());
+        shared.store().record(&incoming.line(413, None));
         return Reply::detail(413, "The body is too large or broke off.").into_response();
     };
     if let Some(path) = parts.uri.path().strip_prefix(admin::BASE) {

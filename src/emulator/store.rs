@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -95,6 +96,8 @@ impl Store {
             None => Connection::open_in_memory()?,
         };
         db.set_prepared_statement_cache_capacity(STATEMENTS);
+        // Without this SQLite plans a kept statement anew whenever a bound value changes.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         if path.is_some() {
             db.pragma_update(None, "journal_mode", "WAL")?;
         }

@@ -1,5 +1,6 @@
 //! The emulator over plain HTTP, as a stranger's client would meet it: the API's contract, the
 //! faults, the admin side. Shares nothing with the sink's own client.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod admin;
 mod companies;

@@ -134,6 +134,20 @@ async fn paths_methods_and_bodies_are_checked() {
 }
 
 #[tokio::test]
+async fn a_body_past_the_limit_is_refused_and_logged() {
+    // More than 4 MiB is 413 and does nothing, and the log has the request without its body.
+    let server = Server::new().await;
+    let body = json!({ "custom_id": "u", "country": "x".repeat(4 * 1024 * 1024) });
+    assert_eq!(server.post("users/", body).await.0, 413);
+    let (_, log) = server.admin("GET", "requests", Value::Null).await;
+    assert_eq!(
+        (&log[0]["status"], &log[0]["body"]),
+        (&json!(413), &Value::Null)
+    );
+    assert_eq!(server.get("users/").await.1["count"], 0);
+}
+
+#[tokio::test]
 async fn listings_come_in_pages_of_a_hundred() {
     // Following `next` reads every object once; `previous` leads back; other parameters stay.
     let server = Server::new().await;
@@ -146,17 +160,15 @@ async fn listings_come_in_pages_of_a_hundred() {
         server.emulator.base_url()
     );
     let mut pages = Vec::new();
-    let mut last = Value::Null;
-    loop {
+    let last = loop {
         let (status, page) = read(server.request("GET", &url)).await;
         assert_eq!((status, &page["count"]), (200, &json!(250)));
         pages.push(page["results"].as_array().unwrap().clone());
-        last = page.clone();
         match page["next"].as_str() {
             Some(next) => url = next.to_owned(),
-            None => break,
+            None => break page,
         }
-    }
+    };
     assert_eq!(
         pages.iter().map(Vec::len).collect::<Vec<_>>(),
         [100, 100, 50]
