@@ -111,7 +111,11 @@ impl Condition {
                 let value = env.get(&test.path);
                 let failed = test.asks.iter().find(|ask| !ask.holds(value))?;
                 let found = value.map_or_else(|| "missing".to_owned(), json::excerpt);
-                Some(format!("`{}` is {found}, {}", test.path.shown, failed.demand()))
+                Some(format!(
+                    "`{}` is {found}, {}",
+                    test.path.shown,
+                    failed.demand()
+                ))
             }
         }
     }
@@ -157,7 +161,8 @@ impl Literal {
 }
 
 fn string(raw: Option<&str>) -> Option<Cow<'_, str>> {
-    raw.filter(|raw| Kind::of(raw) == Kind::String).map(json::unescape)
+    raw.filter(|raw| Kind::of(raw) == Kind::String)
+        .map(json::unescape)
 }
 
 fn shown_list(literals: &[Literal]) -> String {

@@ -23,8 +23,9 @@ pub(super) fn convert<'a>(
         TargetType::Integer => integer(datum),
         TargetType::Float => float(datum),
         TargetType::Boolean => boolean(datum),
-        TargetType::Timestamp => timestamp::of_datum(datum, format)
-            .map(|at| Some(Datum::Text(at.to_string().into()))),
+        TargetType::Timestamp => {
+            timestamp::of_datum(datum, format).map(|at| Some(Datum::Text(at.to_string().into())))
+        }
         TargetType::Json if datum.kind() == Kind::String => {
             functions::apply(Function::ParseJson, datum)
         }
@@ -156,12 +157,20 @@ mod tests {
             (Integer, "1e3", Some("1000")),
             (Integer, "3.7", None),
             (Integer, "true", Some("1")),
-            (Integer, "18446744073709551615", Some("18446744073709551615")),
+            (
+                Integer,
+                "18446744073709551615",
+                Some("18446744073709551615"),
+            ),
             (Integer, "18446744073709551616", None),
             (Integer, r#""""#, None),
             (Float, r#""1.5""#, Some("1.5")),
             (Float, "1.50", Some("1.50")),
-            (Float, "123456789012345678901234567890", Some("123456789012345678901234567890")),
+            (
+                Float,
+                "123456789012345678901234567890",
+                Some("123456789012345678901234567890"),
+            ),
             (Float, r#""nan""#, None),
             (Float, "1e999", None),
             (Boolean, r#"" Yes""#, Some("true")),

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use regex::Regex;
 
+use super::RuleId;
 use super::condition::Condition;
 use super::convert;
 use super::datum::Datum;
@@ -19,7 +20,6 @@ use super::json::{self, Kind};
 use super::object::ObjectProgram;
 use super::template::Template;
 use super::trie::Trie;
-use super::RuleId;
 use crate::call::{Fields, Json};
 use crate::config::mapping::{Function, TargetType};
 
@@ -208,7 +208,10 @@ impl Steps {
             at = convert::convert(cast, self.format.as_deref(), datum).map_err(conversion)?;
         }
         if let Some(map) = &self.map {
-            at = at.map(|datum| self.look_up(map, datum)).transpose()?.flatten();
+            at = at
+                .map(|datum| self.look_up(map, datum))
+                .transpose()?
+                .flatten();
         }
         let Some(mut datum) = at else {
             return Ok(None);
@@ -250,7 +253,10 @@ impl Steps {
             return Ok(at);
         };
         let mut text = datum.into_text().map_err(|other| {
-            conversion(format!("`replace` does not apply to {}", other.kind().name()))
+            conversion(format!(
+                "`replace` does not apply to {}",
+                other.kind().name()
+            ))
         })?;
         for (regex, with) in &self.replace {
             if let Cow::Owned(replaced) = regex.replace_all(&text, &**with) {
@@ -321,7 +327,9 @@ fn renamed<'a>(fields: Fields<'a>, rename: &HashMap<Box<str>, Box<str>>) -> Fiel
         .partition(|(name, _)| rename.contains_key(&**name));
     let mut set = FieldSet::from_unique(kept);
     for (name, value) in moved {
-        let new = rename.get(&*name).map_or(name, |new| Cow::Owned(new.to_string()));
+        let new = rename
+            .get(&*name)
+            .map_or(name, |new| Cow::Owned(new.to_string()));
         set.insert(new, value);
     }
     set.into_fields()

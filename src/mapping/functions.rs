@@ -45,10 +45,15 @@ fn of_text(function: Function, text: Cow<'_, str>) -> Result<Option<Cow<'_, str>
         Function::Uppercase => text.to_uppercase().into(),
         Function::Capitalize => capitalize(&text).into(),
         Function::Digits => {
-            return Ok(some_text(text.chars().filter(char::is_ascii_digit).collect()));
+            return Ok(some_text(
+                text.chars().filter(char::is_ascii_digit).collect(),
+            ));
         }
         Function::FirstWord => {
-            return Ok(text.split_whitespace().next().map(|word| word.to_owned().into()));
+            return Ok(text
+                .split_whitespace()
+                .next()
+                .map(|word| word.to_owned().into()));
         }
         Function::RestWords => {
             let rest = text.trim_start().split_once(char::is_whitespace);
@@ -116,7 +121,8 @@ fn hex(bytes: &[u8]) -> String {
 fn url_host(text: &str) -> Result<String, String> {
     let url = Url::parse(text.trim()).map_err(|e| format!("no URL: {e}"))?;
     let host = url.host_str().filter(|host| !host.is_empty());
-    host.map(str::to_owned).ok_or_else(|| "the URL has no host".to_owned())
+    host.map(str::to_owned)
+        .ok_or_else(|| "the URL has no host".to_owned())
 }
 
 /// The path of a URL, or of a path with a query behind it.
@@ -132,9 +138,14 @@ fn url_path(text: &str) -> Result<String, String> {
 
 fn parse_json(text: Cow<'_, str>) -> Result<Option<Datum<'_>>, String> {
     if !json::is_valid(&text) {
-        return Err(format!("{} is not JSON", json::excerpt(&format!("{text:?}"))));
+        return Err(format!(
+            "{} is not JSON",
+            json::excerpt(&format!("{text:?}"))
+        ));
     }
-    Ok(Datum::from_json(slice(text, |t| t.trim_matches([' ', '\t', '\n', '\r']))))
+    Ok(Datum::from_json(slice(text, |t| {
+        t.trim_matches([' ', '\t', '\n', '\r'])
+    })))
 }
 
 /// A query string, with or without its question mark, as an object of texts. A name given several
@@ -188,8 +199,24 @@ fn slug(text: &str) -> String {
 fn fold(c: char) -> Cow<'static, str> {
     let folded = match c {
         'a'..='z' | '0'..='9' => return c.to_string().into(),
-        'à'..='å' | 'ā' | 'ă' | 'ą' | 'ǎ' | 'ạ' | 'ả' | 'ấ' | 'ầ' | 'ẩ' | 'ẫ' | 'ậ' | 'ắ' | 'ằ'
-        | 'ẳ' | 'ẵ' | 'ặ' | 'ª' => "a",
+        'à'..='å'
+        | 'ā'
+        | 'ă'
+        | 'ą'
+        | 'ǎ'
+        | 'ạ'
+        | 'ả'
+        | 'ấ'
+        | 'ầ'
+        | 'ẩ'
+        | 'ẫ'
+        | 'ậ'
+        | 'ắ'
+        | 'ằ'
+        | 'ẳ'
+        | 'ẵ'
+        | 'ặ'
+        | 'ª' => "a",
         'æ' => "ae",
         'ç' | 'ć' | 'ĉ' | 'ċ' | 'č' => "c",
         'ď' | 'đ' | 'ð' => "d",
@@ -203,15 +230,45 @@ fn fold(c: char) -> Cow<'static, str> {
         'ķ' => "k",
         'ĺ' | 'ļ' | 'ľ' | 'ŀ' | 'ł' => "l",
         'ñ' | 'ń' | 'ņ' | 'ň' | 'ŉ' => "n",
-        'ò'..='ö' | 'ø' | 'ō' | 'ŏ' | 'ő' | 'ơ' | 'ọ' | 'ỏ' | 'ố' | 'ồ' | 'ổ' | 'ỗ' | 'ộ' | 'ớ'
-        | 'ờ' | 'ở' | 'ỡ' | 'ợ' | 'º' => "o",
+        'ò'..='ö'
+        | 'ø'
+        | 'ō'
+        | 'ŏ'
+        | 'ő'
+        | 'ơ'
+        | 'ọ'
+        | 'ỏ'
+        | 'ố'
+        | 'ồ'
+        | 'ổ'
+        | 'ỗ'
+        | 'ộ'
+        | 'ớ'
+        | 'ờ'
+        | 'ở'
+        | 'ỡ'
+        | 'ợ'
+        | 'º' => "o",
         'œ' => "oe",
         'ŕ' | 'ŗ' | 'ř' => "r",
         'ś' | 'ŝ' | 'ş' | 'š' | 'ș' => "s",
         'ß' => "ss",
         'ţ' | 'ť' | 'ŧ' | 'ț' => "t",
         'þ' => "th",
-        'ù'..='ü' | 'ũ' | 'ū' | 'ŭ' | 'ů' | 'ű' | 'ų' | 'ư' | 'ụ' | 'ủ' | 'ứ' | 'ừ' | 'ử' | 'ữ'
+        'ù'..='ü'
+        | 'ũ'
+        | 'ū'
+        | 'ŭ'
+        | 'ů'
+        | 'ű'
+        | 'ų'
+        | 'ư'
+        | 'ụ'
+        | 'ủ'
+        | 'ứ'
+        | 'ừ'
+        | 'ử'
+        | 'ữ'
         | 'ự' => "u",
         'ŵ' => "w",
         'ý' | 'ÿ' | 'ŷ' | 'ỳ' | 'ỵ' | 'ỷ' | 'ỹ' => "y",
@@ -240,26 +297,46 @@ mod tests {
             (Function::Capitalize, r#""élan VITAL""#, r#""Élan VITAL""#),
             (Function::Digits, r#""+48 (600) 1""#, r#""486001""#),
             (Function::FirstWord, r#""  Ada King Lovelace""#, r#""Ada""#),
-            (Function::RestWords, r#"" Ada  King Lovelace ""#, r#""King Lovelace""#),
+            (
+                Function::RestWords,
+                r#"" Ada  King Lovelace ""#,
+                r#""King Lovelace""#,
+            ),
             (
                 Function::Sha256,
                 r#""abc""#,
                 r#""ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad""#,
             ),
-            (Function::UrlHost, r#""https://Shop.Example.com:8/a?b""#, r#""shop.example.com""#),
+            (
+                Function::UrlHost,
+                r#""https://Shop.Example.com:8/a?b""#,
+                r#""shop.example.com""#,
+            ),
             (Function::UrlPath, r#""https://e.com/a/b?c#d""#, r#""/a/b""#),
             (Function::UrlPath, r#""/a/b?c""#, r#""/a/b""#),
             (Function::UrlDecode, r#""a%20%C4%85+b""#, r#""a ą+b""#),
             (Function::ParseJson, r#"" {\"a\":[1]} ""#, r#"{"a":[1]}"#),
             (Function::ToJson, r#"{"a": 1}"#, r#""{\"a\": 1}""#),
-            (Function::ParseQuery, r#""?a=1&b=x+y&a=%32""#, r#"{"a":["1","2"],"b":"x y"}"#),
-            (Function::Slug, r#""  Zażółć: gęślą JAŹŃ's! Ünïcode ""#, r#""zazolc-gesla-jazns-unicode""#),
+            (
+                Function::ParseQuery,
+                r#""?a=1&b=x+y&a=%32""#,
+                r#"{"a":["1","2"],"b":"x y"}"#,
+            ),
+            (
+                Function::Slug,
+                r#""  Zażółć: gęślą JAŹŃ's! Ünïcode ""#,
+                r#""zazolc-gesla-jazns-unicode""#,
+            ),
             (Function::Digits, "12.5", r#""125""#),
             (Function::Uppercase, "true", r#""TRUE""#),
             (Function::ParseJson, "[1]", "[1]"),
             (Function::ParseJson, "1.50", "1.50"),
         ] {
-            assert_eq!(run(function, input).unwrap().unwrap(), output, "{function:?}");
+            assert_eq!(
+                run(function, input).unwrap().unwrap(),
+                output,
+                "{function:?}"
+            );
         }
     }
 

@@ -77,10 +77,7 @@ pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
 
 /// Appends a string as JSON.
 pub(super) fn write_string(out: &mut String, text: &str) {
-    if text
-        .bytes()
-        .all(|b| b >= 0x20 && b != b'"' && b != b'\\')
-    {
+    if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
         out.push('"');
         out.push_str(text);
         out.push('"');
@@ -168,7 +165,9 @@ impl<'r> Visitor<'r> for EntriesVisitor {
     fn visit_seq<A: SeqAccess<'r>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         // Some languages render an empty map as an empty list.
         if seq.next_element::<serde::de::IgnoredAny>()?.is_some() {
-            return Err(serde::de::Error::custom("an array stands where an object should"));
+            return Err(serde::de::Error::custom(
+                "an array stands where an object should",
+            ));
         }
         Ok(Vec::new())
     }

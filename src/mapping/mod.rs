@@ -156,11 +156,7 @@ impl Plan {
         Explained { rules, result }
     }
 
-    fn run<'r>(
-        &self,
-        input: Input<'r>,
-        watch: &mut impl Watch,
-    ) -> Result<Mapped<'r>, RecordFault> {
+    fn run<'r>(&self, input: Input<'r>, watch: &mut impl Watch) -> Result<Mapped<'r>, RecordFault> {
         let body = text(input.body, "record")?;
         let mut mapped = Mapped::default();
         if !self.rules.is_empty() || self.preset.is_none() {
@@ -227,7 +223,10 @@ fn text<'r>(bytes: &'r [u8], what: &str) -> Result<&'r str, RecordFault> {
     std::str::from_utf8(bytes).map_err(|error| {
         RecordFault::new(
             RecordFaultCode::InvalidUtf8,
-            format!("the {what} is not UTF-8 from byte {} on", error.valid_up_to()),
+            format!(
+                "the {what} is not UTF-8 from byte {} on",
+                error.valid_up_to()
+            ),
         )
     })
 }

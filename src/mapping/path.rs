@@ -81,7 +81,10 @@ pub(super) fn parse(text: &str) -> Result<Path, PathError> {
     if steps.len() > MAX_STEPS {
         return Err(PathError::new(
             0..text.len(),
-            format!("the path has {} steps; at most {MAX_STEPS} are allowed", steps.len()),
+            format!(
+                "the path has {} steps; at most {MAX_STEPS} are allowed",
+                steps.len()
+            ),
             None,
         ));
     }
@@ -263,7 +266,10 @@ pub(super) fn parse_name(text: &str) -> Result<Vec<String>, PathError> {
             let len = parser.rest().chars().next().map_or(0, char::len_utf8);
             return Err(PathError::new(
                 parser.at..parser.at + len,
-                format!("`{}` stands where a dot should", parser.rest().escape_debug()),
+                format!(
+                    "`{}` stands where a dot should",
+                    parser.rest().escape_debug()
+                ),
                 Some("write a name with odd characters in quotes: traits.\"odd name\"".into()),
             ));
         }

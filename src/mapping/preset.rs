@@ -201,7 +201,9 @@ fn look_up<'a, 'r: 'a>(fields: &'a Fields<'r>, name: &str) -> Option<&'a Json<'r
 
 /// The text of a name's value, if it is not empty. Copied: the fields stay.
 fn owned_text<'r>(fields: &Fields<'_>, names: &[&str]) -> Option<Cow<'r, str>> {
-    let values = names.iter().map(|name| look_up(fields, name).map(Json::as_str));
+    let values = names
+        .iter()
+        .map(|name| look_up(fields, name).map(Json::as_str));
     first(values).map(|text| Cow::Owned(text.into_owned()))
 }
 

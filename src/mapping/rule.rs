@@ -120,7 +120,9 @@ impl Rule {
             let found = Kind::of(raw).name();
             let reason = format!("`{}` is {found}, no array", foreach.path.shown);
             watch.not_fired(|| reason.clone());
-            mapped.stats.lose(id, "foreach", LossKind::NotAnArray, reason);
+            mapped
+                .stats
+                .lose(id, "foreach", LossKind::NotAnArray, reason);
             return Ok(Fired::No);
         };
         if elements.is_empty() {
@@ -181,7 +183,10 @@ pub(super) fn check(call: &Call<'_>) -> Result<(), RecordFault> {
     if call.own_id().is_none() {
         return Err(RecordFault::new(
             RecordFaultCode::NoIdentity,
-            format!("the {} call has neither a user id nor an anonymous id", call.kind),
+            format!(
+                "the {} call has neither a user id nor an anonymous id",
+                call.kind
+            ),
         ));
     }
     if call.kind == CallKind::Track && call.name.is_none() {

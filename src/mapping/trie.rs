@@ -87,7 +87,10 @@ impl Trie {
         let next = self.nodes.len();
         let node = &mut self.nodes[at];
         let found = match step {
-            Step::Key(key) => match node.keys.binary_search_by(|(k, _)| (**k).cmp(key.as_bytes())) {
+            Step::Key(key) => match node
+                .keys
+                .binary_search_by(|(k, _)| (**k).cmp(key.as_bytes()))
+            {
                 Ok(n) => Some(node.keys[n].1),
                 Err(n) => {
                     node.keys.insert(n, (key.as_bytes().into(), next));
@@ -282,7 +285,10 @@ impl<'r> Walk<'_, '_, 'r> {
         while let Some(element) = seq.next_element::<&'r RawValue>()? {
             elements.push(element.get());
         }
-        let first = node.indices.iter().map(|(i, child)| (Some(*i as usize), *child));
+        let first = node
+            .indices
+            .iter()
+            .map(|(i, child)| (Some(*i as usize), *child));
         let last = node
             .from_end
             .iter()
@@ -338,7 +344,15 @@ mod tests {
     fn parents_and_children_both() {
         // A path and one below it are both filled from one pass.
         let got = read(
-            &[".user", ".user.id", ".", ".list[-1].x", ".list[0]", ".list[-5]", ".none"],
+            &[
+                ".user",
+                ".user.id",
+                ".",
+                ".list[-1].x",
+                ".list[0]",
+                ".list[-5]",
+                ".none",
+            ],
             r#"{ "user" : {"id":7} , "list":[1,{"x":"y"}]}"#,
         );
         assert_eq!(got[0], Some(r#"{"id":7}"#));
@@ -353,7 +367,10 @@ mod tests {
     #[test]
     fn a_repeated_key_empties_what_lay_below() {
         // The last of equal keys counts, whatever shape the earlier ones had.
-        let got = read(&[".a.b", ".a.c"], r#"{"a":{"b":1,"c":2},"\u0061":{"b":null}}"#);
+        let got = read(
+            &[".a.b", ".a.c"],
+            r#"{"a":{"b":1,"c":2},"\u0061":{"b":null}}"#,
+        );
         assert_eq!(got, [None, None]);
         assert_eq!(read(&[".a.b"], r#"{"a":{"b":1},"a":5}"#), [None]);
         assert_eq!(read(&[".a.b"], r#"{"a":5,"a":{"b":1}}"#), [Some("1")]);
@@ -363,7 +380,10 @@ mod tests {
     fn odd_scalars_on_the_way_are_skipped() {
         // A number beyond f64 or half a surrogate pair where a path hopes for an object is no fault.
         let text = r#"{"a":1e999,"c":"\ud800","b":{"x":2},"d":[1e999]}"#;
-        assert_eq!(read(&[".a.x", ".c.x", ".b.x"], text), [None, None, Some("2")]);
+        assert_eq!(
+            read(&[".a.x", ".c.x", ".b.x"], text),
+            [None, None, Some("2")]
+        );
         assert_eq!(read(&[".d[0].x", ".b.x"], text), [None, Some("2")]);
     }
 

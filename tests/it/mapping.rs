@@ -4,3 +4,4 @@ mod fixtures;
 mod hostile;
 mod mix;
 mod model;
+mod model_table;

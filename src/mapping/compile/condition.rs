@@ -91,8 +91,18 @@ impl Compiler {
         asks.extend(operators.not.iter().map(|s| Ask::Not(literal(s))));
         asks.extend(operators.is_in.iter().map(|l| Ask::In(list(l))));
         asks.extend(operators.not_in.iter().map(|l| Ask::NotIn(list(l))));
-        asks.extend(operators.starts_with.iter().map(|t| Ask::StartsWith(t.as_str().into())));
-        asks.extend(operators.ends_with.iter().map(|t| Ask::EndsWith(t.as_str().into())));
+        asks.extend(
+            operators
+                .starts_with
+                .iter()
+                .map(|t| Ask::StartsWith(t.as_str().into())),
+        );
+        asks.extend(
+            operators
+                .ends_with
+                .iter()
+                .map(|t| Ask::EndsWith(t.as_str().into())),
+        );
         asks.extend(operators.contains.iter().map(|s| Ask::Contains(literal(s))));
         let mut sound = true;
         if let Some(pattern) = &operators.matches {

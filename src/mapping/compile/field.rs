@@ -36,7 +36,9 @@ impl Compiler {
             Under::Spread => object.spreads.extend(self.field_list(at, key, value)),
             Under::Keys(keys) => {
                 let field = self.one_field(at, key, value);
-                object.named.extend(field.map(|field| Named { keys, field }));
+                object
+                    .named
+                    .extend(field.map(|field| Named { keys, field }));
             }
         }
     }
@@ -51,7 +53,8 @@ impl Compiler {
         match value {
             FieldValue::List(list) => {
                 let fields = list.iter().enumerate();
-                let fields = fields.filter_map(|(n, value)| self.one_field(&at.index(n), key, value));
+                let fields =
+                    fields.filter_map(|(n, value)| self.one_field(&at.index(n), key, value));
                 fields.collect()
             }
             one => self.one_field(at, key, one).into_iter().collect(),
@@ -178,7 +181,9 @@ impl Compiler {
             .map(|piece| match piece {
                 Piece::Text(text) => Some(Piece::Text(text)),
                 Piece::Insert((path, start)) => {
-                    let end = text[start..].find("}}").map_or(text.len(), |end| start + end);
+                    let end = text[start..]
+                        .find("}}")
+                        .map_or(text.len(), |end| start + end);
                     let shown = text[start..end].trim();
                     self.resolve(at, shown, &path, start).map(Piece::Insert)
                 }
@@ -241,7 +246,9 @@ impl Compiler {
             spec.rename.is_some(),
             spec.flatten.is_some(),
         ]);
-        let shape = shapes.filter_map(|(name, given)| given.then_some(name)).next();
+        let shape = shapes
+            .filter_map(|(name, given)| given.then_some(name))
+            .next();
         let mut found = Vec::new();
         if spec.required && spec.default.is_some() {
             let why = "a field with a `default` is never missing, so `required` does nothing";
@@ -249,7 +256,11 @@ impl Compiler {
         }
         if spec.format.is_some() && !timestamp {
             let why = "`format` is for timestamps";
-            found.push(("format", why.to_owned(), "add as = \"timestamp\", or take it out"));
+            found.push((
+                "format",
+                why.to_owned(),
+                "add as = \"timestamp\", or take it out",
+            ));
         }
         if spec.map_default.is_some() && spec.map.is_none() {
             found.push(("map_default", "there is no `map`".to_owned(), "add `map`"));
@@ -263,7 +274,11 @@ impl Compiler {
             found.push((shape, why, "take one of them out"));
         }
         for (key, message, help) in found {
-            self.fault(&at.key(key), Place::Key, report("E0208", message).help(help));
+            self.fault(
+                &at.key(key),
+                Place::Key,
+                report("E0208", message).help(help),
+            );
         }
         self.check_moment(at, spec, spec.format.as_deref());
         self.check_empty(at, spec);
@@ -311,11 +326,15 @@ impl Compiler {
         };
         for (n, (pattern, with)) in spec.replace.iter().flatten().enumerate() {
             let regex = self.regex(&at.key("replace").index(n).index(0), pattern);
-            steps.replace.extend(regex.map(|regex| (regex, boxed(with))));
+            steps
+                .replace
+                .extend(regex.map(|regex| (regex, boxed(with))));
         }
         if let Some(map) = &spec.map {
             // A null here means: leave the field out, which is not a miss.
-            let entries = map.iter().map(|(key, value)| (boxed(key), value.to_string().into()));
+            let entries = map
+                .iter()
+                .map(|(key, value)| (boxed(key), value.to_string().into()));
             steps.map = Some(entries.collect());
         }
         steps.map_default = self.literal(&at.key("map_default"), spec.map_default.as_ref());

@@ -126,7 +126,15 @@ impl Compiler {
         let code = if error.plain_text { "E0202" } else { "E0201" };
         let (range, help) = (error.range, error.help);
         let message = error.message;
-        self.part_fault(at, range, Report { code, message, help });
+        self.part_fault(
+            at,
+            range,
+            Report {
+                code,
+                message,
+                help,
+            },
+        );
     }
 
     fn rule(&mut self, at: &ConfigPath, n: usize, rule: &table::Rule) -> Option<Rule> {
@@ -246,8 +254,11 @@ impl Compiler {
         if !has("user_id") && !has("anonymous_id") {
             self.value_fault(
                 &at,
-                report("E0214", format!("a {} call needs `user_id` or `anonymous_id`", rule.call))
-                    .help("set `user_id` to the path of the customer's own id of the user"),
+                report(
+                    "E0214",
+                    format!("a {} call needs `user_id` or `anonymous_id`", rule.call),
+                )
+                .help("set `user_id` to the path of the customer's own id of the user"),
             );
         }
         let lacks = match rule.call {
@@ -267,7 +278,10 @@ impl Compiler {
             if let Some(first) = known.get(&name(rule, n)) {
                 let message = format!("rule {} has the name of rule {}", n + 1, first + 1);
                 let at = table.index(n).key("name");
-                self.value_fault(&at, report("E0217", message).help("give it a name of its own"));
+                self.value_fault(
+                    &at,
+                    report("E0217", message).help("give it a name of its own"),
+                );
             } else {
                 known.insert(name(rule, n), n);
             }

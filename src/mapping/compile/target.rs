@@ -66,8 +66,20 @@ fn plain(call: CallKind) -> &'static [&'static str] {
             "name",
             "category",
         ],
-        CallKind::Track => &["user_id", "anonymous_id", "message_id", "timestamp", "event"],
-        CallKind::Group => &["user_id", "anonymous_id", "message_id", "timestamp", "group_id"],
+        CallKind::Track => &[
+            "user_id",
+            "anonymous_id",
+            "message_id",
+            "timestamp",
+            "event",
+        ],
+        CallKind::Group => &[
+            "user_id",
+            "anonymous_id",
+            "message_id",
+            "timestamp",
+            "group_id",
+        ],
     }
 }
 
@@ -132,7 +144,10 @@ pub(super) fn place(key: &str, rest: &str) -> Result<Under, Report> {
     }
     match path::parse_name(rest) {
         Ok(keys) if keys.len() <= path::MAX_STEPS => Ok(Under::Keys(keys)),
-        Ok(_) => Err(report("E0204", format!("the target `{key}` is nested too deep"))),
+        Ok(_) => Err(report(
+            "E0204",
+            format!("the target `{key}` is nested too deep"),
+        )),
         Err(error) => {
             let message = format!("the target `{key}` cannot be read: {}", error.message);
             let help = "write a name with odd characters in quotes: traits.\"odd name\"";
@@ -145,7 +160,10 @@ fn misfit(call: CallKind, key: &str, takers: &[CallKind]) -> Report {
     let takers: Vec<_> = takers.iter().map(|call| call.as_str()).collect();
     report(
         "E0205",
-        format!("`{key}` is a target of {}, not of {call}", takers.join(" and ")),
+        format!(
+            "`{key}` is a target of {}, not of {call}",
+            takers.join(" and ")
+        ),
     )
 }
 
@@ -191,8 +209,11 @@ impl Seen {
     pub(super) fn add(&mut self, key: &str, target: &Target) -> Option<Report> {
         let other = self.0.iter().find(|(_, other)| overlap(other, target));
         let report = other.map(|(other, _)| {
-            report("E0216", format!("`{key}` and `{other}` fill the same place"))
-                .help("take one of them out")
+            report(
+                "E0216",
+                format!("`{key}` and `{other}` fill the same place"),
+            )
+            .help("take one of them out")
         });
         self.0.push((key.to_owned(), target.clone()));
         report

@@ -70,7 +70,8 @@ fn fixtures() {
     let mut failures = Vec::new();
     for file in files(&root) {
         let text = std::fs::read_to_string(&file).unwrap();
-        let parsed: File = toml::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let parsed: File =
+            toml::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         for case in parsed.case {
             cases += 1;
             if let Err(why) = check(&case) {
@@ -93,7 +94,9 @@ fn rules(case: &Case) -> Vec<Rule> {
     let mut rules = case.mapping.clone();
     if let Some(traits) = &case.traits {
         let id = ("user_id".to_owned(), FieldValue::Path(".id".into()));
-        let named = traits.iter().map(|(key, value)| (format!("traits.{key}"), value.clone()));
+        let named = traits
+            .iter()
+            .map(|(key, value)| (format!("traits.{key}"), value.clone()));
         rules.push(Rule {
             name: None,
             call: CallKind::Identify,
@@ -108,7 +111,10 @@ fn rules(case: &Case) -> Vec<Rule> {
 
 fn check(case: &Case) -> Result<(), String> {
     let at = ConfigPath::default().key("sinks").key("crm");
-    let plan = match (Plan::compile(&at, &rules(case), case.preset), case.faults.len()) {
+    let plan = match (
+        Plan::compile(&at, &rules(case), case.preset),
+        case.faults.len(),
+    ) {
         (Ok(plan), 0) => plan,
         (Ok(_), _) => return Err("the table compiled".into()),
         (Err(faults), _) => return faults_match(&faults, &case.faults),
@@ -141,7 +147,10 @@ fn check(case: &Case) -> Result<(), String> {
     }
     if let Some(expected) = &case.fields {
         equal("number of calls", &calls.len(), &1)?;
-        let fields = calls[0].get("traits").or(calls[0].get("properties")).cloned();
+        let fields = calls[0]
+            .get("traits")
+            .or(calls[0].get("properties"))
+            .cloned();
         equal("fields", &fields.unwrap_or(json("{}")), &json(expected))?;
     }
     if let Some(matched) = case.matched {
@@ -153,12 +162,24 @@ fn check(case: &Case) -> Result<(), String> {
     }
     let stats = &mapped.stats;
     let lost = stats.conversions_failed + stats.map_misses + stats.not_arrays;
-    equal("losses", &stats.losses.len(), &usize::try_from(lost).unwrap().min(16))?;
+    equal(
+        "losses",
+        &stats.losses.len(),
+        &usize::try_from(lost).unwrap().min(16),
+    )?;
     for (name, found, expected) in [
-        ("conversions_failed", stats.conversions_failed, case.conversions_failed),
+        (
+            "conversions_failed",
+            stats.conversions_failed,
+            case.conversions_failed,
+        ),
         ("map_misses", stats.map_misses, case.map_misses),
         ("not_arrays", stats.not_arrays, case.not_arrays),
-        ("elements_unmatched", stats.elements_unmatched, case.elements_unmatched),
+        (
+            "elements_unmatched",
+            stats.elements_unmatched,
+            case.elements_unmatched,
+        ),
     ] {
         equal(name, &found, &expected.unwrap_or(0))?;
     }
@@ -180,7 +201,10 @@ fn traces_match(case: &Case, traces: &[usercom_sink::mapping::RuleTrace]) -> Res
 
 fn faults_match(found: &[Fault], expected: &[Expected]) -> Result<(), String> {
     if found.len() != expected.len() {
-        return Err(format!("{} faults expected, found {found:#?}", expected.len()));
+        return Err(format!(
+            "{} faults expected, found {found:#?}",
+            expected.len()
+        ));
     }
     // Faults come in the order of the table's keys, which a TOML table does not keep.
     let place = |e: &&Expected| (format!("sinks.crm.{}", e.at), e.part.map(|p| p.0));
@@ -194,12 +218,20 @@ fn faults_match(found: &[Fault], expected: &[Expected]) -> Result<(), String> {
     expected.sort_by_key(place);
     for (found, expected) in found.into_iter().zip(expected) {
         equal("code", &found.code, &expected.code.as_str())?;
-        equal("place", &found.path.to_string(), &format!("sinks.crm.{}", expected.at))?;
+        equal(
+            "place",
+            &found.path.to_string(),
+            &format!("sinks.crm.{}", expected.at),
+        )?;
         if let Some((start, end)) = expected.part {
             equal("part", &found.target, &Target::Part(start..end))?;
         }
         contains("message", &found.message, expected.says.as_deref())?;
-        contains("help", &found.help.clone().unwrap_or_default(), expected.help.as_deref())?;
+        contains(
+            "help",
+            &found.help.clone().unwrap_or_default(),
+            expected.help.as_deref(),
+        )?;
     }
     Ok(())
 }
@@ -208,7 +240,11 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e} in {text}"))
 }
 
-fn equal<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, expected: &T) -> Result<(), String> {
+fn equal<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    found: &T,
+    expected: &T,
+) -> Result<(), String> {
     if found == expected {
         return Ok(());
     }

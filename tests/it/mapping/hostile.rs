@@ -46,10 +46,19 @@ fn nesting_costs_no_stack() {
     let depth = 100_000;
     let deep = "[".repeat(depth) + &"]".repeat(depth);
     let object = "{\"k\":".repeat(depth) + "1" + &"}".repeat(depth);
-    let body = format!(r#"{{"id":"u","deep":{deep},"unused":{deep},"o":{object},"text":"{deep}"}}"#);
+    let body =
+        format!(r#"{{"id":"u","deep":{deep},"unused":{deep},"o":{object},"text":"{deep}"}}"#);
     let mapped = plan.map(input(body.as_bytes())).unwrap();
     let fields = &mapped.calls[0].call.fields;
-    let size = |name: &str| fields.iter().find(|(n, _)| n == name).unwrap().1.as_str().len();
+    let size = |name: &str| {
+        fields
+            .iter()
+            .find(|(n, _)| n == name)
+            .unwrap()
+            .1
+            .as_str()
+            .len()
+    };
     assert_eq!(size("deep"), 2 * depth);
     assert_eq!(size("inner"), 2 * depth - 4);
     assert_eq!(size("text"), 2 * depth + 2);
@@ -80,7 +89,8 @@ fn many_keys_cost_no_more_each() {
     std::thread::spawn(move || {
         let mapped = plan.map(input(body.as_bytes())).unwrap();
         let fields = &mapped.calls[0].call.fields;
-        done.send((fields.len(), fields[0].1.as_str().to_owned())).unwrap();
+        done.send((fields.len(), fields[0].1.as_str().to_owned()))
+            .unwrap();
     });
     // Comparing every key with every other would take minutes.
     let (len, first) = waiting.recv_timeout(Duration::from_secs(20)).unwrap();
@@ -109,6 +119,8 @@ fn every_prefix_of_a_record_is_a_fault() {
 fn faults_are_one_line() {
     // Control characters of a record never reach a fault's line as they are.
     let plan = plan("\"traits.a\" = { path = \".a\", as = \"integer\", required = true }\n");
-    let fault = plan.map(input(br#"{"id":"u","a":"x\n\u001b[31m"}"#)).unwrap_err();
+    let fault = plan
+        .map(input(br#"{"id":"u","a":"x\n\u001b[31m"}"#))
+        .unwrap_err();
     assert!(!fault.to_string().contains(char::is_control), "{fault:?}");
 }
