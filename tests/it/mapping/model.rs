@@ -434,7 +434,7 @@ fn convert(to: TargetType, at: Value) -> Option<Value> {
         // Numbers drawn are small: a float holds them.
         TargetType::Integer => number()
             .filter(|f| f.fract() == 0.0)
-            .map(|f| json!(f as i64)),
+            .and_then(|f| serde_json::from_str(&format!("{f:.0}")).ok()),
         TargetType::Float if at.is_number() => Some(at),
         TargetType::Float => number().map(Value::from),
         TargetType::Boolean => match text(&at)?.trim().to_lowercase().as_str() {
