@@ -21,8 +21,8 @@ pub struct Rule {
     /// The condition. Default: every record.
     #[serde(default)]
     pub when: Option<Condition>,
-    /// Path of an array; the rule runs once for each element. Inside, `.` is the element and `^.x`
-    /// reads the record. Default: once for the record.
+    /// Path of an array; the rule runs once for each element. Inside, `when` included, `.` is the
+    /// element and `^.x` reads the record. Default: once for the record.
     #[serde(default)]
     pub foreach: Option<String>,
     /// Whether rules behind this one are left untried once this one has fired. Default: false.
@@ -30,21 +30,22 @@ pub struct Rule {
     pub stop: bool,
     /// What the call is filled with, by target: `user_id`, `anonymous_id`, `message_id`,
     /// `timestamp`, `event`, `name`, `category`, `group_id`, `traits.X`, `properties.X`,
-    /// `context.X`, `traits.*`, `properties.*`.
+    /// `context.X`, `traits.*`, `properties.*`, `context.*`.
     pub fields: IndexMap<String, FieldValue>,
 }
 
 /// What a target is filled with: a path, or a table that says more. A list of these is allowed for
-/// the spreads `traits.*` and `properties.*`; later ones win.
+/// the spreads `traits.*`, `properties.*` and `context.*`; later ones win.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum FieldValue {
     /// A path, with its leading dot: `.user.id`.
     Path(String),
-    /// A table with one source (`path`, `value`, `template` or `cases`) and what to do with it.
-    Spec(Box<FieldSpec>),
+    // Before `Spec`: a struct would take a list for its fields in order.
     /// Several, for spreads.
     List(Vec<FieldValue>),
+    /// A table with one source (`path`, `value`, `template` or `cases`) and what to do with it.
+    Spec(Box<FieldSpec>),
 }
 
 /// Where a value comes from and what is done with it, in this order: source, `split`, `then`,

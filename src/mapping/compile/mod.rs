@@ -297,10 +297,10 @@ impl Compiler {
         let stop = rules.iter().position(|rule| rule.stop && always(rule));
         if let Some(stop) = stop {
             let by = name(&rules[stop], stop);
-            for n in stop + 1..rules.len() {
+            for (n, rule) in rules.iter().enumerate().skip(stop + 1) {
                 let message = format!(
                     "the rule `{}` can never fire: rule `{by}` takes every record and stops",
-                    name(&rules[n], n)
+                    name(rule, n)
                 );
                 self.value_fault(
                     &at.key("mapping").index(n),
