@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::document::{Kind, Node};
 use super::fault::{ConfigPath, Fault, Segment, Target};
 use super::suggest::{instead, list};
-use super::tombstone;
+use super::tombstone::{self, Foreign};
 
 /// All faults of a tree.
 pub(crate) fn check(schema: &Value, root: &Node) -> Vec<Fault> {
@@ -32,7 +32,7 @@ impl<'s> Checker<'s> {
         self.leaves(schema, &mut leaves);
         match leaves.as_slice() {
             [] => {}
-            [only] => self.leaf(only, node, path),
+            [only] => self.one(only, node, path),
             _ => self.choice(&leaves, node, path),
         }
     }
@@ -75,7 +75,7 @@ impl<'s> Checker<'s> {
                 let words: Vec<_> = leaves.iter().flat_map(|leaf| types(leaf)).collect();
                 self.wrong_type(&words, node, path);
             }
-            [only] if words(only).is_none() => self.leaf(only, node, path),
+            [only] if words(only).is_none() => self.one(only, node, path),
             _ => {
                 if let Some(known) = all_words(&fitting) {
                     self.word(&known, node, path);
@@ -85,6 +85,15 @@ impl<'s> Checker<'s> {
                     self.best(&fitting, node, path);
                 }
             }
+        }
+    }
+
+    /// The only schema there is. It may still ask for a `type`.
+    fn one(&mut self, leaf: &'s Map<String, Value>, node: &Node, path: &ConfigPath) {
+        if tag(leaf).is_some() && node.table().is_some() {
+            self.tagged(&[leaf], node, path);
+        } else {
+            self.leaf(leaf, node, path);
         }
     }
 
@@ -249,8 +258,14 @@ impl<'s> Checker<'s> {
         path: &ConfigPath,
     ) {
         let required = leaf.get("required").and_then(Value::as_array);
+        let known = known_keys(leaf.get("properties").and_then(Value::as_object));
         for key in required.into_iter().flatten().filter_map(Value::as_str) {
-            if entries.contains_key(key) {
+            // A mistyped key has been told already, with this one as its help.
+            let mistyped = |other: &String| {
+                !known.contains(&other.as_str())
+                    && tombstone::meant(path, other, &known) == Some(key)
+            };
+            if entries.contains_key(key) || entries.keys().any(mistyped) {
                 continue;
             }
             let help = match (path.0.is_empty(), key) {
@@ -273,7 +288,8 @@ impl<'s> Checker<'s> {
         let regex = pattern.and_then(|pattern| regex::Regex::new(pattern).ok());
         if regex.is_some_and(|regex| !regex.is_match(key)) {
             let message = format!("{key:?} cannot be a name");
-            let help = "at most 64 letters, digits, `_`, `-` and `.`, beginning with a letter or digit";
+            let help =
+                "at most 64 letters, digits, `_`, `-` and `.`, beginning with a letter or digit";
             self.fault("E0110", path.clone(), Target::Key, message, help.to_owned());
         }
     }
@@ -284,15 +300,11 @@ impl<'s> Checker<'s> {
         key: &str,
         table: &ConfigPath,
     ) {
-        let known: Vec<_> = properties
-            .into_iter()
-            .flat_map(Map::keys)
-            .map(String::as_str)
-            .filter(|key| !key.starts_with('$'))
-            .collect();
+        let known = known_keys(properties);
         let message = format!("unknown key `{key}`{}", inside(table));
         let (code, help) = match tombstone::foreign_key(table, key) {
-            Some(help) => ("E0109", help),
+            Some(Foreign::Called(name)) => ("E0109", format!("did you mean `{name}`?")),
+            Some(Foreign::Absent(why)) => ("E0109", format!("leave it out: {why}")),
             None => ("E0101", instead(key, &known, "the known keys are")),
         };
         self.fault(code, table.key(key), Target::Key, message, help);
@@ -312,9 +324,11 @@ impl<'s> Checker<'s> {
         kinds.retain(|kind| *kind != "nothing");
         kinds.dedup();
         let mut seen = Vec::new();
-        kinds.retain(|kind| !seen.contains(kind) && {
-            seen.push(*kind);
-            true
+        kinds.retain(|kind| {
+            !seen.contains(kind) && {
+                seen.push(*kind);
+                true
+            }
         });
         let expected = match kinds.split_last() {
             None => "nothing".to_owned(),
@@ -327,8 +341,15 @@ impl<'s> Checker<'s> {
             (["a whole number" | "a number"], Kind::String(text)) if text.is_interpolated() => {
                 "`${…}` always makes a string; write the number itself".to_owned()
             }
-            (["a whole number" | "a number" | "true or false"], Kind::String(_)) => {
-                format!("write `{path}` without quotes")
+            (["a whole number" | "a number"], Kind::String(text))
+                if text.value.parse::<f64>().is_ok() =>
+            {
+                format!("write it without quotes: {}", text.value)
+            }
+            (["true or false"], Kind::String(text))
+                if matches!(text.value.as_str(), "true" | "false") =>
+            {
+                format!("write it without quotes: {}", text.value)
             }
             (["a list"], Kind::String(_)) => format!("put `{path}` into a list: `[\"…\"]`"),
             _ => format!("`{path}` is {expected}"),
@@ -354,6 +375,15 @@ impl<'s> Checker<'s> {
     }
 }
 
+fn known_keys(properties: Option<&Map<String, Value>>) -> Vec<&str> {
+    properties
+        .into_iter()
+        .flat_map(Map::keys)
+        .map(String::as_str)
+        .filter(|key| !key.starts_with('$'))
+        .collect()
+}
+
 fn inside(table: &ConfigPath) -> String {
     if table.0.is_empty() {
         String::new()
@@ -371,7 +401,7 @@ fn quoted(text: &super::text::Text) -> String {
     }
 }
 
-fn types<'a>(leaf: &'a Map<String, Value>) -> Vec<&'a str> {
+fn types(leaf: &Map<String, Value>) -> Vec<&str> {
     match leaf.get("type") {
         Some(Value::String(word)) => vec![word],
         Some(Value::Array(words)) => words.iter().filter_map(Value::as_str).collect(),
@@ -388,7 +418,7 @@ fn admits(leaf: &Map<String, Value>, node: &Node) -> bool {
 }
 
 /// The words a schema allows, if it allows only some.
-fn words<'a>(leaf: &'a Map<String, Value>) -> Option<Vec<&'a str>> {
+fn words(leaf: &Map<String, Value>) -> Option<Vec<&str>> {
     if let Some(word) = leaf.get("const").and_then(Value::as_str) {
         return Some(vec![word]);
     }
@@ -402,7 +432,7 @@ fn all_words<'a>(leaves: &[&'a Map<String, Value>]) -> Option<Vec<&'a str>> {
 }
 
 /// The `type` a table must have to be meant by this schema.
-fn tag<'a>(leaf: &'a Map<String, Value>) -> Option<&'a str> {
+fn tag(leaf: &Map<String, Value>) -> Option<&str> {
     leaf.get("properties")?.get("type")?.get("const")?.as_str()
 }
 

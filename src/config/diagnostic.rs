@@ -108,7 +108,9 @@ impl Report {
         let diagnostic = Diagnostic {
             severity,
             code,
-            file: place.as_ref().map(|(file, _)| self.files[*file].name.clone()),
+            file: place
+                .as_ref()
+                .map(|(file, _)| self.files[*file].name.clone()),
             line,
             column,
             message: printable(&message),
@@ -182,9 +184,7 @@ impl Report {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let title = level
-            .primary_title(&diagnostic.message)
-            .id(diagnostic.code);
+        let title = level.primary_title(&diagnostic.message).id(diagnostic.code);
         let mut group = match &diagnostic.place {
             Some((file, span)) => {
                 let shown = &self.files[*file];
@@ -243,7 +243,9 @@ fn within(text: &str, span: Range<usize>) -> Range<usize> {
     let start = floor(span.start);
     let end = floor(span.end.max(start));
     // The rest of a value of many lines tells nothing; its first line shows where it is.
-    let line = text[start..end].find(['\n', '\r']).map_or(end, |at| start + at);
+    let line = text[start..end]
+        .find(['\n', '\r'])
+        .map_or(end, |at| start + at);
     start..line
 }
 

@@ -231,10 +231,7 @@ fn file(path: &str, environment: &dyn Environment) -> Result<String, Refusal> {
     Ok(text)
 }
 
-fn variable(
-    expression: &str,
-    environment: &dyn Environment,
-) -> Result<(String, String), Refusal> {
+fn variable(expression: &str, environment: &dyn Environment) -> Result<(String, String), Refusal> {
     let (name, default) = match expression.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (expression, None),

@@ -53,7 +53,9 @@ impl Redactions {
         let mut found = Self::default();
         found.collect(root, Depth::Root, Covered::No);
         // Longer ones first, so that no part of a secret is left beside a shorter one.
-        found.0.sort_by_key(|(secret, _)| std::cmp::Reverse(secret.len()));
+        found
+            .0
+            .sort_by_key(|(secret, _)| std::cmp::Reverse(secret.len()));
         found
     }
 
@@ -75,7 +77,10 @@ impl Redactions {
                     self.add(&text.value, "***");
                 }
                 for piece in text.pieces.iter().filter(|piece| piece.inserted) {
-                    self.add(&text.value[piece.value.clone()], &text.written[piece.written.clone()]);
+                    self.add(
+                        &text.value[piece.value.clone()],
+                        &text.written[piece.written.clone()],
+                    );
                 }
             }
             _ => {}
@@ -194,7 +199,9 @@ pub(crate) fn covered_raw(text: &str) -> String {
         let end = if value.starts_with("\"\"\"") || value.starts_with("'''") {
             let quote = &value[..3];
             let open = line_end - value.len() + 3;
-            text[open..].find(quote).map_or(text.len(), |at| open + at + 3)
+            text[open..]
+                .find(quote)
+                .map_or(text.len(), |at| open + at + 3)
         } else if value.starts_with(['|', '>']) || value.is_empty() {
             block_end(text, found.start(), line_end)
         } else {

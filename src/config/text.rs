@@ -189,7 +189,11 @@ mod tests {
             ("'it''s x'", "it's x", 5..6, "x"),
             ("\"ab\"", "ab", 2..2, ""),
         ] {
-            assert_eq!(located(raw, written, part).as_deref(), Some(expected), "{raw}");
+            assert_eq!(
+                located(raw, written, part).as_deref(),
+                Some(expected),
+                "{raw}"
+            );
         }
         // Where the raw text does not decode to the written one, nothing is claimed.
         assert_eq!(located(">\n  folded\n  text", "folded text", 0..1), None);
@@ -202,9 +206,21 @@ mod tests {
             value: "https://host.example/x".into(),
             written: "https://${H}/x".into(),
             pieces: vec![
-                Piece { value: 0..8, written: 0..8, inserted: false },
-                Piece { value: 8..20, written: 8..12, inserted: true },
-                Piece { value: 20..22, written: 12..14, inserted: false },
+                Piece {
+                    value: 0..8,
+                    written: 0..8,
+                    inserted: false,
+                },
+                Piece {
+                    value: 8..20,
+                    written: 8..12,
+                    inserted: true,
+                },
+                Piece {
+                    value: 20..22,
+                    written: 12..14,
+                    inserted: false,
+                },
             ],
         };
         let raw = "\"https://${H}/x\"";

@@ -2,6 +2,7 @@
 //! source types that exist elsewhere. Not here: typing slips (`suggest`).
 
 use super::fault::{ConfigPath, Segment};
+use super::suggest::nearest;
 
 /// Where a foreign key is looked for.
 #[derive(Clone, Copy, PartialEq)]
@@ -32,20 +33,70 @@ const FOREIGN: &[(&str, Within, &str, &str)] = &[
     ("source", Within::Sink, "inputs", ""),
     ("rules", Within::Sink, "mapping", ""),
     ("healthchecks", Within::Sink, "healthcheck", ""),
-    ("batch", Within::Sink, "", "User.com has no batch endpoint: identifies are folded by `delivery.fold` instead"),
-    ("encoding", Within::Sink, "", "what is sent is User.com's own JSON; shape it with `mapping`"),
-    ("compression", Within::Sink, "", "User.com takes plain JSON only"),
-    ("acknowledgements", Within::Sink, "", "records are always acknowledged end to end"),
-    ("retry_max_duration", Within::Request, "retry_max_duration_secs", ""),
-    ("retry_initial_backoff", Within::Request, "retry_initial_backoff_secs", ""),
-    ("retry_backoff_secs", Within::Request, "retry_initial_backoff_secs", ""),
-    ("retry_max_backoff_secs", Within::Request, "retry_max_duration_secs", ""),
+    (
+        "batch",
+        Within::Sink,
+        "",
+        "User.com has no batch endpoint: identifies are folded by `delivery.fold` instead",
+    ),
+    (
+        "encoding",
+        Within::Sink,
+        "",
+        "what is sent is User.com's own JSON; shape it with `mapping`",
+    ),
+    (
+        "compression",
+        Within::Sink,
+        "",
+        "User.com takes plain JSON only",
+    ),
+    (
+        "acknowledgements",
+        Within::Sink,
+        "",
+        "records are always acknowledged end to end",
+    ),
+    (
+        "retry_max_duration",
+        Within::Request,
+        "retry_max_duration_secs",
+        "",
+    ),
+    (
+        "retry_initial_backoff",
+        Within::Request,
+        "retry_initial_backoff_secs",
+        "",
+    ),
+    (
+        "retry_backoff_secs",
+        Within::Request,
+        "retry_initial_backoff_secs",
+        "",
+    ),
+    (
+        "retry_max_backoff_secs",
+        Within::Request,
+        "retry_max_duration_secs",
+        "",
+    ),
     ("max_retries", Within::Request, "retry_attempts", ""),
     ("retries", Within::Request, "retry_attempts", ""),
     ("in_flight_limit", Within::Request, "concurrency", ""),
     ("rate_limit", Within::Request, "rate_limit_num", ""),
-    ("retry_jitter_mode", Within::Request, "", "jitter is always full"),
-    ("adaptive_concurrency", Within::Request, "", "the adaptive limit needs no settings; write `concurrency = \"adaptive\"`"),
+    (
+        "retry_jitter_mode",
+        Within::Request,
+        "",
+        "jitter is always full",
+    ),
+    (
+        "adaptive_concurrency",
+        Within::Request,
+        "",
+        "the adaptive limit needs no settings; write `concurrency = \"adaptive\"`",
+    ),
     ("kind", Within::Buffer, "type", ""),
     ("max_bytes", Within::Buffer, "max_size", ""),
     ("path", Within::Source, "include", ""),
@@ -53,7 +104,12 @@ const FOREIGN: &[(&str, Within, &str, &str)] = &[
     ("files", Within::Source, "include", ""),
     ("codec", Within::Source, "decoding.codec", ""),
     ("start_at_beginning", Within::Source, "read_from", ""),
-    ("fingerprint", Within::Source, "", "a file is known by its identity; nothing is to be set"),
+    (
+        "fingerprint",
+        Within::Source,
+        "",
+        "a file is known by its identity; nothing is to be set",
+    ),
     ("regex", Within::Decoding, "pattern", ""),
     ("type", Within::Rule, "call", ""),
     ("if", Within::Rule, "when", ""),
@@ -63,22 +119,49 @@ const FOREIGN: &[(&str, Within, &str, &str)] = &[
     ("literal", Within::Field, "value", ""),
     ("type", Within::Field, "as", ""),
     ("exclude", Within::Field, "except", ""),
-    ("transforms", Within::Root, "", "there are no transforms between sources and sinks; shape records with the sink's `mapping`"),
+    (
+        "transforms",
+        Within::Root,
+        "",
+        "there are no transforms between sources and sinks; shape records with the sink's `mapping`",
+    ),
     ("source", Within::Root, "sources", ""),
     ("sink", Within::Root, "sinks", ""),
-    ("enrichment_tables", Within::Root, "", "use `map` on a field to replace values"),
+    (
+        "enrichment_tables",
+        Within::Root,
+        "",
+        "use `map` on a field to replace values",
+    ),
 ];
 
-/// Help for a key known from elsewhere. `table` is the path of the table it stands in.
-pub(crate) fn foreign_key(table: &ConfigPath, key: &str) -> Option<String> {
+/// A key known from elsewhere.
+pub(crate) enum Foreign {
+    /// It has this name here.
+    Called(&'static str),
+    /// There is nothing like it here, and why.
+    Absent(&'static str),
+}
+
+/// What a key means elsewhere. `table` is the path of the table it stands in.
+pub(crate) fn foreign_key(table: &ConfigPath, key: &str) -> Option<Foreign> {
     let within = place(table)?;
     let (_, _, meant, why) = FOREIGN
         .iter()
         .find(|(name, place, ..)| *name == key && *place == within)?;
-    Some(match (meant.is_empty(), why.is_empty()) {
-        (false, _) => format!("here it is called `{meant}`"),
-        (true, _) => format!("leave it out: {why}"),
+    Some(match meant.is_empty() {
+        false => Foreign::Called(meant),
+        true => Foreign::Absent(why),
     })
+}
+
+/// The known key that an unknown one was meant to be, if that can be told.
+pub(crate) fn meant<'a>(table: &ConfigPath, key: &str, known: &[&'a str]) -> Option<&'a str> {
+    match foreign_key(table, key) {
+        Some(Foreign::Called(name)) => known.iter().copied().find(|known| *known == name),
+        Some(Foreign::Absent(_)) => None,
+        None => nearest(key, known.iter().copied()),
+    }
 }
 
 fn place(table: &ConfigPath) -> Option<Within> {

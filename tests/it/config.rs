@@ -16,7 +16,8 @@ use usercom_sink::config::{
 /// A pipeline without faults that the snippets of these tests are added to.
 const GOOD: &str = r#"
 [sources.app]
-type = "stdin"
+type = "file"
+include = ["logs/*.ndjson"]
 
 [sinks.crm]
 type = "usercom"
@@ -41,7 +42,11 @@ fn load_text(name: &str, text: &str) -> Result<Loaded, Report> {
 }
 
 fn load_with(name: &str, text: &str, environment: &dyn Environment) -> Result<Loaded, Report> {
-    load(&[SourceText::new(name, text)], environment, &no_mapping_faults)
+    load(
+        &[SourceText::new(name, text)],
+        environment,
+        &no_mapping_faults,
+    )
 }
 
 fn json(name: &str, text: &str) -> serde_json::Value {

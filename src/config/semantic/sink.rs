@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use secrecy::ExposeSecret;
 use url::{Host, Url};
 
-use super::Found;
+use super::{Found, is_empty_list};
 use crate::config::fault::{ConfigPath, Target};
 use crate::config::sink::{BufferKind, UsercomSink, WhenFull};
 use crate::config::suggest::instead;
@@ -29,20 +29,15 @@ pub(super) fn look(
         let help = "a key is visible ASCII text without spaces; was it copied whole and alone?";
         faults.at("E0317", path.key("api_key"), Target::Value, message, help);
     }
-    let no_mapping = !faults.has(&path.key("mapping")) || mapping_is_empty(faults, path);
-    if no_mapping && !faults.has(&path.key("preset")) {
+    let mapped =
+        faults.has_or_means(path, "mapping") && !is_empty_list(faults, &path.key("mapping"));
+    if !mapped && !faults.has_or_means(path, "preset") {
         let message = format!("`{path}` has neither a preset nor a mapping");
-        let help = "write `preset = \"segment\"` for records in Segment's shape, or rules: `[[…mapping]]`";
+        let help =
+            "write `preset = \"segment\"` for records in Segment's shape, or rules: `[[…mapping]]`";
         faults.at("E0315", path.clone(), Target::Key, message, help);
     }
     buffer(faults, path, sink);
-}
-
-fn mapping_is_empty(faults: &Found<'_>, path: &ConfigPath) -> bool {
-    let node = faults.root.at(&path.key("mapping"));
-    node.is_some_and(|node| {
-        matches!(&node.kind, crate::config::document::Kind::Array(rules) if rules.is_empty())
-    })
 }
 
 /// A key travels in a header: it must be one visible word.
@@ -62,7 +57,13 @@ fn inputs(
         let path = path.key("inputs").index(index);
         if sink.inputs[..index].contains(input) {
             let message = format!("input `{input}` is there twice");
-            faults.at("E0303", path, Target::Value, message, "leave one of them out");
+            faults.at(
+                "E0303",
+                path,
+                Target::Value,
+                message,
+                "leave one of them out",
+            );
         } else if sources.contains(&input.as_str()) {
             continue;
         } else if sinks.contains(&input.as_str()) {
@@ -81,14 +82,12 @@ fn address(faults: &mut Found<'_>, path: &ConfigPath, sink: &UsercomSink) {
     // Presence is read from the file: a value with a fault of its own is still there.
     let app = faults.has(&path.key("app"));
     let endpoint = faults.has(&path.key("endpoint"));
-    // A key that was meant to be one of them has been named already.
-    let foreign = ["host", "url", "uri", "base_url", "domain", "subdomain"];
-    let meant = foreign.iter().any(|key| faults.has(&path.key(*key)));
+    let meant = faults.has_or_means(path, "app") || faults.has_or_means(path, "endpoint");
     if app && endpoint {
         let message = "both `app` and `endpoint` are given";
         let help = "`app = \"acme\"` stands for `https://acme.user.com/api/public/`; keep one";
         faults.at("E0307", path.key("endpoint"), Target::Key, message, help);
-    } else if !app && !endpoint && !meant {
+    } else if !meant {
         let message = format!("`{path}` says neither `app` nor `endpoint`");
         let help = "write `app = \"acme\"` for https://acme.user.com, or `endpoint = \"https://…/api/public/\"`";
         faults.at("E0306", path.clone(), Target::Key, message, help);
@@ -98,7 +97,9 @@ fn address(faults: &mut Found<'_>, path: &ConfigPath, sink: &UsercomSink) {
     {
         let message = format!("`{label}` is not the name of an app");
         let help = match label.contains(['.', '/', ':']) {
-            true => "only the subdomain: `acme` for https://acme.user.com; for another host use `endpoint`",
+            true => {
+                "only the subdomain: `acme` for https://acme.user.com; for another host use `endpoint`"
+            }
             false => "lower case letters, digits and hyphens: `acme` for https://acme.user.com",
         };
         faults.at("E0309", path.key("app"), Target::Value, message, help);
@@ -121,7 +122,10 @@ fn check_endpoint(faults: &mut Found<'_>, path: ConfigPath, endpoint: &str) {
     let url = match Url::parse(endpoint) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => url,
         Ok(url) => {
-            let message = format!("the endpoint's scheme is `{}`, not http or https", url.scheme());
+            let message = format!(
+                "the endpoint's scheme is `{}`, not http or https",
+                url.scheme()
+            );
             faults.at("E0308", path, Target::Value, message, example);
             return;
         }

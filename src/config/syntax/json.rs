@@ -81,7 +81,10 @@ impl Tree {
             Value::NumberLit(number) => match number_kind(number.value) {
                 Some(kind) => kind,
                 None => {
-                    let integral = number.value.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+                    let integral = number
+                        .value
+                        .bytes()
+                        .all(|b| b.is_ascii_digit() || b == b'-');
                     let error = if integral { too_large } else { nan };
                     self.errors.push(error(span.clone()));
                     Kind::Null

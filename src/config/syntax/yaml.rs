@@ -109,11 +109,10 @@ impl Tree {
                     "invalid YAML: an alias inside the value it stands for",
                 )),
             },
-            Event::DocumentStart(_) if self.root.is_some() => Err(SyntaxError::new(
-                span,
-                "invalid YAML: a second document",
-            )
-            .help("a pipeline file is one document; give several files with several `-c`")),
+            Event::DocumentStart(_) if self.root.is_some() => {
+                Err(SyntaxError::new(span, "invalid YAML: a second document")
+                    .help("a pipeline file is one document; give several files with several `-c`"))
+            }
             _ => Ok(()),
         }
     }
