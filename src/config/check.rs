@@ -4,29 +4,49 @@
 //!
 //! Invariant: no fault quotes a value that came from outside the file.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::document::{Kind, Node};
 use super::fault::{ConfigPath, Fault, Segment, Target};
+use super::pipeline::NAME_PATTERN;
 use super::suggest::{instead, list};
 use super::tombstone::{self, Foreign};
 
-/// All faults of a tree.
-pub(crate) fn check(schema: &Value, root: &Node) -> Vec<Fault> {
-    let mut checker = Checker {
-        schema,
-        faults: Vec::new(),
-    };
+static NAME: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(NAME_PATTERN).expect("a constant pattern"));
+
+/// All faults of a tree. Numbers such as `4.0` become whole where whole ones are asked for: JSON
+/// makes no difference between them, serde does.
+pub(crate) fn check(schema: &Value, root: &mut Node) -> Vec<Fault> {
+    let mut checker = Checker::new(schema);
     checker.node(schema, root, &ConfigPath::default());
+    for path in checker.whole {
+        if let Some(node) = root.at_mut(&path.0) {
+            node.make_whole();
+        }
+    }
     checker.faults
 }
 
 struct Checker<'s> {
     schema: &'s Value,
     faults: Vec<Fault>,
+    /// Numbers without a fraction where whole ones are asked for.
+    whole: Vec<ConfigPath>,
 }
 
 impl<'s> Checker<'s> {
+    fn new(schema: &'s Value) -> Self {
+        Self {
+            schema,
+            faults: Vec::new(),
+            whole: Vec::new(),
+        }
+    }
+
     fn node(&mut self, schema: &'s Value, node: &Node, path: &ConfigPath) {
         let mut leaves = Vec::new();
         self.leaves(schema, &mut leaves);
@@ -100,10 +120,7 @@ impl<'s> Checker<'s> {
     /// Several alternatives of one kind without a `type`: the one with the fewest faults speaks.
     fn best(&mut self, leaves: &[&'s Map<String, Value>], node: &Node, path: &ConfigPath) {
         let attempts = leaves.iter().map(|leaf| {
-            let mut attempt = Checker {
-                schema: self.schema,
-                faults: Vec::new(),
-            };
+            let mut attempt = Checker::new(self.schema);
             attempt.leaf(leaf, node, path);
             attempt.faults
         });
@@ -176,7 +193,12 @@ impl<'s> Checker<'s> {
                 #[expect(clippy::cast_precision_loss, reason = "bounds are small")]
                 self.bounds(leaf, *number as f64, path);
             }
-            Kind::Float(number) => self.bounds(leaf, *number, path),
+            Kind::Float(number) => {
+                self.bounds(leaf, *number, path);
+                if !types(leaf).contains(&"number") {
+                    self.whole.push(path.clone());
+                }
+            }
             Kind::Array(items) => self.array(leaf, items, path),
             Kind::Table(entries) => self.table(leaf, entries, path),
             Kind::Bool(_) | Kind::Null => {}
@@ -285,8 +307,8 @@ impl<'s> Checker<'s> {
             .get("propertyNames")
             .and_then(|names| names.get("pattern"))
             .and_then(Value::as_str);
-        let regex = pattern.and_then(|pattern| regex::Regex::new(pattern).ok());
-        if regex.is_some_and(|regex| !regex.is_match(key)) {
+        // The schema has one pattern, that of names.
+        if pattern == Some(NAME_PATTERN) && !NAME.is_match(key) {
             let message = format!("{key:?} cannot be a name");
             let help =
                 "at most 64 letters, digits, `_`, `-` and `.`, beginning with a letter or digit";

@@ -65,9 +65,10 @@ impl<'a> Found<'a> {
         names.map(String::as_str).collect()
     }
 
-    /// Whether the file has a value at a path.
+    /// Whether the file has a value at a path. Null is as good as none.
     fn has(&self, path: &ConfigPath) -> bool {
-        self.root.at(path).is_some()
+        let node = self.root.at(path);
+        node.is_some_and(|node| !matches!(node.kind, Kind::Null))
     }
 
     /// Whether the file has a value under a key, or under one that was meant to be that key: what
@@ -75,9 +76,10 @@ impl<'a> Found<'a> {
     fn has_or_means(&self, table: &ConfigPath, key: &str) -> bool {
         let entries = self.root.at(table).and_then(Node::table);
         entries.is_some_and(|entries| {
-            entries
-                .keys()
-                .any(|other| other == key || meant(table, other, &[key]).is_some())
+            entries.keys().any(|other| {
+                let named = other == key || meant(table, other, &[key]).is_some();
+                named && self.has(&table.key(other))
+            })
         })
     }
 
