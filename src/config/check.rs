@@ -4,35 +4,55 @@
 //!
 //! Invariant: no fault quotes a value that came from outside the file.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::document::{Kind, Node};
 use super::fault::{ConfigPath, Fault, Segment, Target};
+use super::pipeline::NAME_PATTERN;
 use super::suggest::{instead, list};
-use super::tombstone;
+use super::tombstone::{self, Foreign};
 
-/// All faults of a tree.
-pub(crate) fn check(schema: &Value, root: &Node) -> Vec<Fault> {
-    let mut checker = Checker {
-        schema,
-        faults: Vec::new(),
-    };
+static NAME: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(NAME_PATTERN).expect("a constant pattern"));
+
+/// All faults of a tree. Numbers such as `4.0` become whole where whole ones are asked for: JSON
+/// makes no difference between them, serde does.
+pub(crate) fn check(schema: &Value, root: &mut Node) -> Vec<Fault> {
+    let mut checker = Checker::new(schema);
     checker.node(schema, root, &ConfigPath::default());
+    for path in checker.whole {
+        if let Some(node) = root.at_mut(&path.0) {
+            node.make_whole();
+        }
+    }
     checker.faults
 }
 
 struct Checker<'s> {
     schema: &'s Value,
     faults: Vec<Fault>,
+    /// Numbers without a fraction where whole ones are asked for.
+    whole: Vec<ConfigPath>,
 }
 
 impl<'s> Checker<'s> {
+    fn new(schema: &'s Value) -> Self {
+        Self {
+            schema,
+            faults: Vec::new(),
+            whole: Vec::new(),
+        }
+    }
+
     fn node(&mut self, schema: &'s Value, node: &Node, path: &ConfigPath) {
         let mut leaves = Vec::new();
         self.leaves(schema, &mut leaves);
         match leaves.as_slice() {
             [] => {}
-            [only] => self.leaf(only, node, path),
+            [only] => self.one(only, node, path),
             _ => self.choice(&leaves, node, path),
         }
     }
@@ -75,7 +95,7 @@ impl<'s> Checker<'s> {
                 let words: Vec<_> = leaves.iter().flat_map(|leaf| types(leaf)).collect();
                 self.wrong_type(&words, node, path);
             }
-            [only] if words(only).is_none() => self.leaf(only, node, path),
+            [only] if words(only).is_none() => self.one(only, node, path),
             _ => {
                 if let Some(known) = all_words(&fitting) {
                     self.word(&known, node, path);
@@ -88,13 +108,19 @@ impl<'s> Checker<'s> {
         }
     }
 
+    /// The only schema there is. It may still ask for a `type`.
+    fn one(&mut self, leaf: &'s Map<String, Value>, node: &Node, path: &ConfigPath) {
+        if tag(leaf).is_some() && node.table().is_some() {
+            self.tagged(&[leaf], node, path);
+        } else {
+            self.leaf(leaf, node, path);
+        }
+    }
+
     /// Several alternatives of one kind without a `type`: the one with the fewest faults speaks.
     fn best(&mut self, leaves: &[&'s Map<String, Value>], node: &Node, path: &ConfigPath) {
         let attempts = leaves.iter().map(|leaf| {
-            let mut attempt = Checker {
-                schema: self.schema,
-                faults: Vec::new(),
-            };
+            let mut attempt = Checker::new(self.schema);
             attempt.leaf(leaf, node, path);
             attempt.faults
         });
@@ -167,7 +193,12 @@ impl<'s> Checker<'s> {
                 #[expect(clippy::cast_precision_loss, reason = "bounds are small")]
                 self.bounds(leaf, *number as f64, path);
             }
-            Kind::Float(number) => self.bounds(leaf, *number, path),
+            Kind::Float(number) => {
+                self.bounds(leaf, *number, path);
+                if !types(leaf).contains(&"number") {
+                    self.whole.push(path.clone());
+                }
+            }
             Kind::Array(items) => self.array(leaf, items, path),
             Kind::Table(entries) => self.table(leaf, entries, path),
             Kind::Bool(_) | Kind::Null => {}
@@ -249,8 +280,14 @@ impl<'s> Checker<'s> {
         path: &ConfigPath,
     ) {
         let required = leaf.get("required").and_then(Value::as_array);
+        let known = known_keys(leaf.get("properties").and_then(Value::as_object));
         for key in required.into_iter().flatten().filter_map(Value::as_str) {
-            if entries.contains_key(key) {
+            // A mistyped key has been told already, with this one as its help.
+            let mistyped = |other: &String| {
+                !known.contains(&other.as_str())
+                    && tombstone::meant(path, other, &known) == Some(key)
+            };
+            if entries.contains_key(key) || entries.keys().any(mistyped) {
                 continue;
             }
             let help = match (path.0.is_empty(), key) {
@@ -270,8 +307,8 @@ impl<'s> Checker<'s> {
             .get("propertyNames")
             .and_then(|names| names.get("pattern"))
             .and_then(Value::as_str);
-        let regex = pattern.and_then(|pattern| regex::Regex::new(pattern).ok());
-        if regex.is_some_and(|regex| !regex.is_match(key)) {
+        // The schema has one pattern, that of names.
+        if pattern == Some(NAME_PATTERN) && !NAME.is_match(key) {
             let message = format!("{key:?} cannot be a name");
             let help =
                 "at most 64 letters, digits, `_`, `-` and `.`, beginning with a letter or digit";
@@ -285,15 +322,11 @@ impl<'s> Checker<'s> {
         key: &str,
         table: &ConfigPath,
     ) {
-        let known: Vec<_> = properties
-            .into_iter()
-            .flat_map(Map::keys)
-            .map(String::as_str)
-            .filter(|key| !key.starts_with('$'))
-            .collect();
+        let known = known_keys(properties);
         let message = format!("unknown key `{key}`{}", inside(table));
         let (code, help) = match tombstone::foreign_key(table, key) {
-            Some(help) => ("E0109", help),
+            Some(Foreign::Called(name)) => ("E0109", format!("did you mean `{name}`?")),
+            Some(Foreign::Absent(why)) => ("E0109", format!("leave it out: {why}")),
             None => ("E0101", instead(key, &known, "the known keys are")),
         };
         self.fault(code, table.key(key), Target::Key, message, help);
@@ -330,8 +363,15 @@ impl<'s> Checker<'s> {
             (["a whole number" | "a number"], Kind::String(text)) if text.is_interpolated() => {
                 "`${…}` always makes a string; write the number itself".to_owned()
             }
-            (["a whole number" | "a number" | "true or false"], Kind::String(_)) => {
-                format!("write `{path}` without quotes")
+            (["a whole number" | "a number"], Kind::String(text))
+                if text.value.parse::<f64>().is_ok() =>
+            {
+                format!("write it without quotes: {}", text.value)
+            }
+            (["true or false"], Kind::String(text))
+                if matches!(text.value.as_str(), "true" | "false") =>
+            {
+                format!("write it without quotes: {}", text.value)
             }
             (["a list"], Kind::String(_)) => format!("put `{path}` into a list: `[\"…\"]`"),
             _ => format!("`{path}` is {expected}"),
@@ -357,6 +397,15 @@ impl<'s> Checker<'s> {
     }
 }
 
+fn known_keys(properties: Option<&Map<String, Value>>) -> Vec<&str> {
+    properties
+        .into_iter()
+        .flat_map(Map::keys)
+        .map(String::as_str)
+        .filter(|key| !key.starts_with('$'))
+        .collect()
+}
+
 fn inside(table: &ConfigPath) -> String {
     if table.0.is_empty() {
         String::new()
@@ -374,7 +423,7 @@ fn quoted(text: &super::text::Text) -> String {
     }
 }
 
-fn types<'a>(leaf: &'a Map<String, Value>) -> Vec<&'a str> {
+fn types(leaf: &Map<String, Value>) -> Vec<&str> {
     match leaf.get("type") {
         Some(Value::String(word)) => vec![word],
         Some(Value::Array(words)) => words.iter().filter_map(Value::as_str).collect(),
@@ -391,7 +440,7 @@ fn admits(leaf: &Map<String, Value>, node: &Node) -> bool {
 }
 
 /// The words a schema allows, if it allows only some.
-fn words<'a>(leaf: &'a Map<String, Value>) -> Option<Vec<&'a str>> {
+fn words(leaf: &Map<String, Value>) -> Option<Vec<&str>> {
     if let Some(word) = leaf.get("const").and_then(Value::as_str) {
         return Some(vec![word]);
     }
@@ -405,7 +454,7 @@ fn all_words<'a>(leaves: &[&'a Map<String, Value>]) -> Option<Vec<&'a str>> {
 }
 
 /// The `type` a table must have to be meant by this schema.
-fn tag<'a>(leaf: &'a Map<String, Value>) -> Option<&'a str> {
+fn tag(leaf: &Map<String, Value>) -> Option<&str> {
     leaf.get("properties")?.get("type")?.get("const")?.as_str()
 }
 

@@ -1,8 +1,7 @@
 //! The tree as a serde data format: text as it is used, keys in file order. Not here: places; a
 //! fault found by serde is placed by its path.
 //!
-//! Invariant: a float without a fraction is accepted where a whole number is asked for, as JSON
-//! Schema accepts it.
+//! Invariant: nothing is converted here; what serde is shown is what the tree holds.
 
 use serde::de::value::{Error, MapDeserializer, SeqDeserializer};
 use serde::de::{Deserializer, IntoDeserializer, Visitor};
@@ -10,34 +9,11 @@ use serde::forward_to_deserialize_any;
 
 use super::document::{Kind, Node};
 
-/// The largest whole number every float below it is exact for.
-const EXACT: f64 = 9_007_199_254_740_992.0;
-
 impl<'de> IntoDeserializer<'de, Error> for &'de Node {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
         self
-    }
-}
-
-impl Node {
-    fn whole(&self) -> Option<i128> {
-        match self.kind {
-            Kind::Integer(number) => Some(number),
-            #[expect(clippy::cast_possible_truncation, reason = "checked to be exact")]
-            Kind::Float(number) if number.fract() == 0.0 && number.abs() <= EXACT => {
-                Some(number as i128)
-            }
-            _ => None,
-        }
-    }
-
-    fn visit_whole<'de, V: Visitor<'de>>(&'de self, visitor: V) -> Result<V::Value, Error> {
-        match self.whole() {
-            Some(number) => visit_number(number, visitor),
-            None => self.deserialize_any(visitor),
-        }
     }
 }
 
@@ -49,14 +25,6 @@ fn visit_number<'de, V: Visitor<'de>>(number: i128, visitor: V) -> Result<V::Val
     } else {
         visitor.visit_i128(number)
     }
-}
-
-macro_rules! whole_numbers {
-    ($($method:ident)*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            self.visit_whole(visitor)
-        })*
-    };
 }
 
 impl<'de> Deserializer<'de> for &'de Node {
@@ -117,13 +85,8 @@ impl<'de> Deserializer<'de> for &'de Node {
         }
     }
 
-    whole_numbers! {
-        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
-    }
-
     forward_to_deserialize_any! {
-        bool f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map
         struct identifier ignored_any
     }
 }

@@ -173,27 +173,38 @@ impl Node {
         }
     }
 
-    /// Takes the value at a path out of its table.
-    pub(crate) fn remove(&mut self, path: &ConfigPath) {
-        let Some((Segment::Key(last), parents)) = path.0.split_last() else {
-            return;
-        };
-        let mut node = self;
-        for step in parents {
-            let next = match (step, &mut node.kind) {
+    /// The value at a path, to be changed.
+    pub(crate) fn at_mut(&mut self, path: &[Segment]) -> Option<&mut Node> {
+        path.iter()
+            .try_fold(self, |node, step| match (step, &mut node.kind) {
                 (Segment::Key(key), Kind::Table(entries)) => {
                     entries.get_mut(key).map(|entry| &mut entry.node)
                 }
                 (Segment::Index(index), Kind::Array(items)) => items.get_mut(*index),
                 _ => None,
-            };
-            match next {
-                Some(next) => node = next,
-                None => return,
-            }
-        }
-        if let Some(entries) = node.table_mut() {
+            })
+    }
+
+    /// Takes the value at a path out of its table.
+    pub(crate) fn remove(&mut self, path: &ConfigPath) {
+        if let Some((Segment::Key(last), parents)) = path.0.split_last()
+            && let Some(entries) = self.at_mut(parents).and_then(Node::table_mut)
+        {
             entries.shift_remove(last);
+        }
+    }
+
+    /// Makes a number without a fraction a whole one.
+    pub(crate) fn make_whole(&mut self) {
+        if let Kind::Float(number) = self.kind
+            && number.fract() == 0.0
+        {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "it saturates, far out of range"
+            )]
+            let whole = number as i128;
+            self.kind = Kind::Integer(whole);
         }
     }
 }

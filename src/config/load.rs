@@ -46,7 +46,7 @@ pub fn load(
     let mut faults = Vec::new();
     let root = ConfigPath::default();
     interpolate(&mut document.root, &root, environment, &mut faults);
-    faults.extend(check::check(pipeline_schema(), &document.root));
+    faults.extend(check::check(pipeline_schema(), &mut document.root));
     // A document without a root table has one fault, and nothing in it to look at.
     let parts = heal(&document.root, &faults);
     faults.extend(semantic::look(&document.root, &parts));

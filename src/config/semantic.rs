@@ -12,6 +12,7 @@ use super::fault::{ConfigPath, Fault, Target};
 use super::heal::Parts;
 use super::pipeline::{ExpectedRequest, SinkConfig, TestCase};
 use super::suggest::instead;
+use super::tombstone::meant;
 
 /// Every such fault.
 pub(crate) fn look(root: &Node, parts: &Parts) -> Vec<Fault> {
@@ -33,7 +34,10 @@ pub(crate) fn look(root: &Node, parts: &Parts) -> Vec<Fault> {
         let SinkConfig::Usercom(config) = &healed.config;
         sink::look(&mut faults, &healed.path(), config, &sources, &sinks);
     }
-    unread_sources(&mut faults, &sources, &sinks);
+    // A mistyped input leaves its source unread; that is told once.
+    if faults.out.iter().all(|fault| fault.code != "E0301") {
+        unread_sources(&mut faults, &sources, &sinks);
+    }
     for (index, case) in &parts.tests {
         test(&mut faults, *index, case, &sinks);
     }
@@ -61,9 +65,22 @@ impl<'a> Found<'a> {
         names.map(String::as_str).collect()
     }
 
-    /// Whether the file has a value at a path.
+    /// Whether the file has a value at a path. Null is as good as none.
     fn has(&self, path: &ConfigPath) -> bool {
-        self.root.at(path).is_some()
+        let node = self.root.at(path);
+        node.is_some_and(|node| !matches!(node.kind, Kind::Null))
+    }
+
+    /// Whether the file has a value under a key, or under one that was meant to be that key: what
+    /// is mistyped is not also missing.
+    fn has_or_means(&self, table: &ConfigPath, key: &str) -> bool {
+        let entries = self.root.at(table).and_then(Node::table);
+        entries.is_some_and(|entries| {
+            entries.keys().any(|other| {
+                let named = other == key || meant(table, other, &[key]).is_some();
+                named && self.has(&table.key(other))
+            })
+        })
     }
 
     fn at(
@@ -127,6 +144,11 @@ fn unread_sources(faults: &mut Found<'_>, sources: &[&str], sinks: &[&str]) {
     }
 }
 
+fn is_empty_list(faults: &Found<'_>, path: &ConfigPath) -> bool {
+    let node = faults.root.at(path);
+    node.is_some_and(|node| matches!(&node.kind, Kind::Array(items) if items.is_empty()))
+}
+
 fn test(faults: &mut Found<'_>, index: usize, case: &TestCase, sinks: &[&str]) {
     let path = ConfigPath::default().key("tests").index(index);
     if !sinks.contains(&case.sink.as_str()) {
@@ -135,7 +157,11 @@ fn test(faults: &mut Found<'_>, index: usize, case: &TestCase, sinks: &[&str]) {
         faults.at("E0316", path.key("sink"), Target::Value, message, help);
     }
     let expects_calls = !case.calls.is_empty() || !case.requests.is_empty();
-    if !expects_calls && case.outcome.is_none() {
+    // What is there but could not be understood has a fault of its own.
+    let said = ["calls", "requests", "outcome"]
+        .into_iter()
+        .any(|key| faults.has(&path.key(key)) && !is_empty_list(faults, &path.key(key)));
+    if !said {
         let message = format!("test `{}` expects nothing", case.name);
         let help = "add `[[tests.calls]]`, `[[tests.requests]]` or `outcome = \"unmatched\"`";
         faults.at("E0318", path.clone(), Target::Value, message, help);

@@ -18,7 +18,8 @@ pub struct UsercomSink {
     #[serde(default)]
     pub app: Option<String>,
     /// The whole base URL of the API, for custom hosts and the emulator:
-    /// `http://127.0.0.1:8765/api/public/`. Either this or `app`.
+    /// `http://127.0.0.1:8765/api/public/`. It is http or https and ends in a slash; a missing one
+    /// is added. Either this or `app`.
     #[serde(default)]
     pub endpoint: Option<String>,
     /// The REST API key (App settings > Advanced). Shown nowhere.
@@ -52,7 +53,8 @@ pub struct UsercomSink {
 }
 
 impl UsercomSink {
-    /// The base URL of the API, ending in a slash.
+    /// The base URL of the API, with its trailing slash. Empty if the sink names neither `app` nor
+    /// `endpoint`, which a loaded pipeline never does.
     pub fn base_url(&self) -> String {
         match (&self.endpoint, &self.app) {
             (Some(endpoint), _) if endpoint.ends_with('/') => endpoint.clone(),

@@ -41,7 +41,7 @@ pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>, joint: &str) ->
 }
 
 /// Help for an unknown word: the nearest one, or all of them.
-pub(crate) fn instead<'a>(word: &str, known: &[&'a str], what: &str) -> String {
+pub(crate) fn instead(word: &str, known: &[&str], what: &str) -> String {
     match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => format!("there is no {what} to choose from"),

@@ -2,6 +2,7 @@
 //! source types that exist elsewhere. Not here: typing slips (`suggest`).
 
 use super::fault::{ConfigPath, Segment};
+use super::suggest::nearest;
 
 /// Where a foreign key is looked for.
 #[derive(Clone, Copy, PartialEq)]
@@ -134,16 +135,33 @@ const FOREIGN: &[(&str, Within, &str, &str)] = &[
     ),
 ];
 
-/// Help for a key known from elsewhere. `table` is the path of the table it stands in.
-pub(crate) fn foreign_key(table: &ConfigPath, key: &str) -> Option<String> {
+/// A key known from elsewhere.
+pub(crate) enum Foreign {
+    /// It has this name here.
+    Called(&'static str),
+    /// There is nothing like it here, and why.
+    Absent(&'static str),
+}
+
+/// What a key means elsewhere. `table` is the path of the table it stands in.
+pub(crate) fn foreign_key(table: &ConfigPath, key: &str) -> Option<Foreign> {
     let within = place(table)?;
     let (_, _, meant, why) = FOREIGN
         .iter()
         .find(|(name, place, ..)| *name == key && *place == within)?;
-    Some(match (meant.is_empty(), why.is_empty()) {
-        (false, _) => format!("here it is called `{meant}`"),
-        (true, _) => format!("leave it out: {why}"),
+    Some(match meant.is_empty() {
+        false => Foreign::Called(meant),
+        true => Foreign::Absent(why),
     })
+}
+
+/// The known key that an unknown one was meant to be, if that can be told.
+pub(crate) fn meant<'a>(table: &ConfigPath, key: &str, known: &[&'a str]) -> Option<&'a str> {
+    match foreign_key(table, key) {
+        Some(Foreign::Called(name)) => known.iter().copied().find(|known| *known == name),
+        Some(Foreign::Absent(_)) => None,
+        None => nearest(key, known.iter().copied()),
+    }
 }
 
 fn place(table: &ConfigPath) -> Option<Within> {

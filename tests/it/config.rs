@@ -16,7 +16,8 @@ use usercom_sink::config::{
 /// A pipeline without faults that the snippets of these tests are added to.
 const GOOD: &str = r#"
 [sources.app]
-type = "stdin"
+type = "file"
+include = ["logs/*.ndjson"]
 
 [sinks.crm]
 type = "usercom"

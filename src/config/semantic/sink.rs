@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use secrecy::ExposeSecret;
 use url::{Host, Url};
 
-use super::Found;
+use super::{Found, is_empty_list};
 use crate::config::fault::{ConfigPath, Target};
 use crate::config::sink::{BufferKind, UsercomSink, WhenFull};
 use crate::config::suggest::instead;
@@ -29,21 +29,15 @@ pub(super) fn look(
         let help = "a key is visible ASCII text without spaces; was it copied whole and alone?";
         faults.at("E0317", path.key("api_key"), Target::Value, message, help);
     }
-    let no_mapping = !faults.has(&path.key("mapping")) || mapping_is_empty(faults, path);
-    if no_mapping && !faults.has(&path.key("preset")) {
+    let mapped =
+        faults.has_or_means(path, "mapping") && !is_empty_list(faults, &path.key("mapping"));
+    if !mapped && !faults.has_or_means(path, "preset") {
         let message = format!("`{path}` has neither a preset nor a mapping");
         let help =
             "write `preset = \"segment\"` for records in Segment's shape, or rules: `[[…mapping]]`";
         faults.at("E0315", path.clone(), Target::Key, message, help);
     }
     buffer(faults, path, sink);
-}
-
-fn mapping_is_empty(faults: &Found<'_>, path: &ConfigPath) -> bool {
-    let node = faults.root.at(&path.key("mapping"));
-    node.is_some_and(|node| {
-        matches!(&node.kind, crate::config::document::Kind::Array(rules) if rules.is_empty())
-    })
 }
 
 /// A key travels in a header: it must be one visible word.
@@ -88,14 +82,12 @@ fn address(faults: &mut Found<'_>, path: &ConfigPath, sink: &UsercomSink) {
     // Presence is read from the file: a value with a fault of its own is still there.
     let app = faults.has(&path.key("app"));
     let endpoint = faults.has(&path.key("endpoint"));
-    // A key that was meant to be one of them has been named already.
-    let foreign = ["host", "url", "uri", "base_url", "domain", "subdomain"];
-    let meant = foreign.iter().any(|key| faults.has(&path.key(*key)));
+    let meant = faults.has_or_means(path, "app") || faults.has_or_means(path, "endpoint");
     if app && endpoint {
         let message = "both `app` and `endpoint` are given";
         let help = "`app = \"acme\"` stands for `https://acme.user.com/api/public/`; keep one";
         faults.at("E0307", path.key("endpoint"), Target::Key, message, help);
-    } else if !app && !endpoint && !meant {
+    } else if !meant {
         let message = format!("`{path}` says neither `app` nor `endpoint`");
         let help = "write `app = \"acme\"` for https://acme.user.com, or `endpoint = \"https://…/api/public/\"`";
         faults.at("E0306", path.clone(), Target::Key, message, help);

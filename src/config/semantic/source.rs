@@ -52,7 +52,10 @@ fn globs(faults: &mut Found<'_>, path: &ConfigPath, file: &FileSource) {
                     "write a path or glob",
                 );
             } else if let Err(error) = glob::Pattern::new(pattern) {
-                let target = Target::Part(error.pos..pattern.len().max(error.pos));
+                // The glob parser counts characters.
+                let at = pattern.char_indices().nth(error.pos);
+                let at = at.map_or(pattern.len(), |(byte, _)| byte);
+                let target = Target::Part(at..pattern.len());
                 let message = format!("bad glob: {}", error.msg);
                 let help = "`*` is any part of a name, `**` any folders, `[ab]` one of some characters; `[[]` is a literal `[`";
                 faults.at("E0310", path, target, message, help);

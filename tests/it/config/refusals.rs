@@ -1,1 +1,433 @@
-pub fn x() {}
+//! Wrong files, each with the fault it must be refused for and the line it must be shown at.
+
+use usercom_sink::config::pipeline_schema;
+
+use super::{GOOD, json, load_text};
+
+/// A snippet, its fault's code, and the line of the snippet the fault is shown at.
+type Row = (&'static str, &'static str, usize);
+
+/// Refused by the schema too. `GOOD` stands before each, so that the snippets are short.
+const BY_SCHEMA: &[Row] = &[
+    // unknown keys
+    ("color = 1", "E0101", 1),
+    ("[sinks.crm.request]\nrate_limit_nums = 10", "E0101", 2),
+    ("[sinks.crm.buffer]\nmax_evnts = 10", "E0101", 2),
+    ("[sinks.crm.users]\ncreate = true", "E0101", 2),
+    ("[sinks.crm.delivery]\ndedupe = 3", "E0101", 2),
+    ("[sinks.crm.healthcheck]\nurl = 'x'", "E0101", 2),
+    ("[sources.b]\ntype = 'stdin'\ninclude = ['x']", "E0101", 3),
+    (
+        "[sources.b]\ntype = 'stdin'\n[sources.b.decoding]\ncodek = 'json'",
+        "E0101",
+        4,
+    ),
+    ("[api]\nlisten = '127.0.0.1:1'\nport = 1", "E0101", 3),
+    (
+        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = {}\nname2 = 'x'",
+        "E0101",
+        4,
+    ),
+    (
+        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = { pth = '.x' } }",
+        "E0101",
+        3,
+    ),
+    (
+        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = {}\nwhen = { '.a' = { equal = 1 } }",
+        "E0101",
+        4,
+    ),
+    (
+        "[[tests]]\nname = 't'\nsink = 'crm'\nrecord = 1\ncalls = [{ type = 'track', userid = 'x' }]",
+        "E0101",
+        5,
+    ),
+    // keys from elsewhere
+    ("[sinks.crm.request]\nretry_max_duration = 10", "E0109", 2),
+    ("[sinks.crm.batch]\nmax_events = 10", "E0109", 1),
+    (
+        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = {}\nif = {}",
+        "E0109",
+        4,
+    ),
+    ("[transforms.x]\ntype = 'remap'", "E0109", 1),
+    // missing keys
+    ("[sources.b]\ntype = 'file'", "E0102", 1),
+    ("[sources.b]\ninclude = ['x']", "E0102", 1),
+    (
+        "[sinks.b]\ntype = 'usercom'\napp = 'a'\napi_key = 'k'\npreset = 'segment'",
+        "E0102",
+        1,
+    ),
+    (
+        "[sinks.b]\ntype = 'usercom'\napp = 'a'\ninputs = ['app']\npreset = 'segment'",
+        "E0102",
+        1,
+    ),
+    (
+        "[sinks.b]\napp = 'a'\ninputs = ['app']\napi_key = 'k'\npreset = 'segment'",
+        "E0102",
+        1,
+    ),
+    ("[[sinks.crm.mapping]]\nfields = {}", "E0102", 1),
+    ("[[sinks.crm.mapping]]\ncall = 'track'", "E0102", 1),
+    ("[api]", "E0102", 1),
+    (
+        "[[tests]]\nname = 't'\nsink = 'crm'\noutcome = 'unmatched'",
+        "E0102",
+        1,
+    ),
+    // wrong types
+    ("data_dir = 1", "E0103", 1),
+    ("api = 'x'", "E0103", 1),
+    ("tests = 3", "E0103", 1),
+    ("[sinks.crm.request]\nrate_limit_num = '10'", "E0103", 2),
+    ("[sinks.crm.request]\ntimeout_secs = 1.5", "E0103", 2),
+    ("[sinks.crm.request]\nconcurrency = true", "E0103", 2),
+    ("[sinks.crm.users]\ncreate_missing = 'yes'", "E0103", 2),
+    ("[sources.b]\ntype = 'file'\ninclude = 'x'", "E0103", 3),
+    ("[sources.b]\ntype = 'file'\ninclude = [1]", "E0103", 3),
+    ("[sources.b]\ntype = 3", "E0103", 2),
+    (
+        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = 3 }",
+        "E0103",
+        3,
+    ),
+    (
+        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = { path = 3 } }",
+        "E0103",
+        3,
+    ),
+    (
+        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = {}\nwhen = { any = ['x'] }",
+        "E0103",
+        4,
+    ),
+    (
+        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = []",
+        "E0103",
+        3,
+    ),
+    // unknown words
+    ("[sinks.crm.request]\nconcurrency = 'adaptiv'", "E0104", 2),
+    ("[sinks.crm.buffer]\ntype = 'dsk'", "E0104", 2),
+    ("[sinks.crm.buffer]\nwhen_full = 'drop'", "E0104", 2),
+    (
+        "[sinks.crm.users]\nunknown_attributes = 'ignore'",
+        "E0104",
+        2,
+    ),
+    (
+        "[sources.b]\ntype = 'stdin'\ndecoding.codec = 'xml'",
+        "E0104",
+        3,
+    ),
+    (
+        "[[sinks.crm.mapping]]\ncall = 'alias'\nfields = {}",
+        "E0104",
+        2,
+    ),
+    (
+        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = { path = '.x', as = 'int' } }",
+        "E0104",
+        3,
+    ),
+    (
+        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = { path = '.x', then = ['trim', 'upper'] } }",
+        "E0104",
+        3,
+    ),
+    (
+        "[[tests]]\nname = 't'\nsink = 'crm'\nrecord = 1\noutcome = 'lost'",
+        "E0104",
+        5,
+    ),
+    // types
+    ("[sources.b]\ntype = 'fil'\ninclude = ['x']", "E0105", 2),
+    ("[sinks.b]\ntype = 'hubspot'", "E0105", 2),
+    ("[sources.b]\ntype = 'kafka'\ntopics = ['x']", "E0106", 2),
+    ("[sources.b]\ntype = 'vector'", "E0106", 2),
+    ("[sources.b]\ntype = 'fluvio'", "E0106", 2),
+    ("[sources.b]\ntype = 'http'", "E0106", 2),
+    // ranges and lengths
+    ("[sinks.crm.request]\nrate_limit_num = 0", "E0107", 2),
+    (
+        "[sinks.crm.request]\nrate_limit_num = 4294967296",
+        "E0107",
+        2,
+    ),
+    ("[sinks.crm.request]\nconcurrency = 2000", "E0107", 2),
+    ("[sinks.crm.request]\nretry_attempts = -1", "E0107", 2),
+    ("[sinks.crm.users]\ncache_size = 0", "E0107", 2),
+    ("[sources.b]\ntype = 'file'\ninclude = []", "E0108", 3),
+    (
+        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = { path = '.x', replace = [['a']] } }",
+        "E0108",
+        3,
+    ),
+    ("[sources.'../b']\ntype = 'stdin'", "E0110", 1),
+];
+
+/// What only the loader can refuse: the schema does not know what names stand for.
+const BY_LOADER: &[Row] = &[
+    (
+        "[sinks.b]\ntype = 'usercom'\ninputs = ['ap']\napp = 'a'\napi_key = 'k'\npreset = 'segment'",
+        "E0301",
+        3,
+    ),
+    (
+        "[sinks.b]\ntype = 'usercom'\ninputs = ['crm']\napp = 'a'\napi_key = 'k'\npreset = 'segment'",
+        "E0302",
+        3,
+    ),
+    (
+        "[sinks.b]\ntype = 'usercom'\ninputs = ['app', 'app']\napp = 'a'\napi_key = 'k'\npreset = 'segment'",
+        "E0303",
+        3,
+    ),
+    (
+        "[sinks.app]\ntype = 'usercom'\ninputs = ['app']\napp = 'a'\napi_key = 'k'\npreset = 'segment'",
+        "E0305",
+        1,
+    ),
+    (
+        "[sinks.b]\ntype = 'usercom'\ninputs = ['app']\napi_key = 'k'\npreset = 'segment'",
+        "E0306",
+        1,
+    ),
+    (
+        "[sinks.b]\ntype = 'usercom'\ninputs = ['app']\napp = 'a'\nendpoint = 'https://x.y/'\napi_key = 'k'\npreset = 'segment'",
+        "E0307",
+        5,
+    ),
+    (
+        "[sinks.b]\ntype = 'usercom'\ninputs = ['app']\nendpoint = 'acme.user.com'\napi_key = 'k'\npreset = 'segment'",
+        "E0308",
+        4,
+    ),
+    (
+        "[sinks.b]\ntype = 'usercom'\ninputs = ['app']\nendpoint = 'ftp://acme.user.com'\napi_key = 'k'\npreset = 'segment'",
+        "E0308",
+        4,
+    ),
+    (
+        "[sinks.b]\ntype = 'usercom'\ninputs = ['app']\nendpoint = 'https://u:p@acme.user.com/'\napi_key = 'k'\npreset = 'segment'",
+        "E0308",
+        4,
+    ),
+    (
+        "[sinks.b]\ntype = 'usercom'\ninputs = ['app']\nendpoint = 'https://acme.user.com/?a=1'\napi_key = 'k'\npreset = 'segment'",
+        "E0308",
+        4,
+    ),
+    (
+        "[sinks.b]\ntype = 'usercom'\ninputs = ['app']\napp = 'acme.user.com'\napi_key = 'k'\npreset = 'segment'",
+        "E0309",
+        4,
+    ),
+    (
+        "[sources.b]\ntype = 'file'\ninclude = ['ok', 'a/**b']",
+        "E0310",
+        3,
+    ),
+    (
+        "[sources.b]\ntype = 'stdin'\ndecoding.codec = 'regex'\ndecoding.pattern = '(?P<a>'",
+        "E0311",
+        4,
+    ),
+    (
+        "[sources.b]\ntype = 'stdin'\ndecoding.codec = 'regex'\ndecoding.pattern = '(a)'",
+        "E0311",
+        4,
+    ),
+    (
+        "[sources.b]\ntype = 'stdin'\ndecoding.codec = 'regex'",
+        "E0312",
+        3,
+    ),
+    (
+        "[sources.b]\ntype = 'stdin'\ndecoding.codec = 'csv'\ndecoding.delimiter = ';;'",
+        "E0313",
+        4,
+    ),
+    ("[api]\nlisten = 'localhost'", "E0314", 2),
+    (
+        "[sinks.b]\ntype = 'usercom'\ninputs = ['app']\napp = 'a'\napi_key = 'k'",
+        "E0315",
+        1,
+    ),
+    (
+        "[[tests]]\nname = 't'\nsink = 'cmr'\nrecord = 1\noutcome = 'unmatched'",
+        "E0316",
+        3,
+    ),
+    (
+        "[sinks.b]\ntype = 'usercom'\ninputs = ['app']\napp = 'a'\napi_key = ''\npreset = 'segment'",
+        "E0317",
+        5,
+    ),
+    (
+        "[sinks.b]\ntype = 'usercom'\ninputs = ['app']\napp = 'a'\napi_key = 'two words'\npreset = 'segment'",
+        "E0317",
+        5,
+    ),
+    (
+        "[[tests]]\nname = 't'\nsink = 'crm'\nrecord = 1",
+        "E0318",
+        1,
+    ),
+    (
+        "[[tests]]\nname = 't'\nsink = 'crm'\nrecord = 1\noutcome = 'unmatched'\ncalls = [{ type = 'page' }]",
+        "E0319",
+        5,
+    ),
+    (
+        "[[tests]]\nname = 't'\nsink = 'crm'\nrecord = 1\ncalls = [{ type = 'page', timestamp = 'today' }]",
+        "E0320",
+        5,
+    ),
+    (
+        "[sources.b]\ntype = 'stdin'\n[sources.c]\ntype = 'stdin'",
+        "E0321",
+        3,
+    ),
+    (
+        "[sources.b]\ntype = 'file'\ninclude = ['x']\ndecoding.codec = 'csv'\ndecoding.columns = ['a', 'a']",
+        "E0322",
+        5,
+    ),
+    (
+        "[sources.b]\ntype = 'file'\ninclude = ['${NOPE}']",
+        "E0010",
+        3,
+    ),
+];
+
+/// What is loaded, with a warning.
+const WARNED: &[Row] = &[
+    ("[sources.b]\ntype = 'file'\ninclude = ['x']", "W0301", 1),
+    ("[sinks.crm.buffer]\nmax_size = 10", "W0302", 2),
+    (
+        "[sinks.b]\ntype = 'usercom'\ninputs = ['app']\nendpoint = 'http://acme.user.com/'\napi_key = 'k'\npreset = 'segment'",
+        "W0303",
+        4,
+    ),
+    (
+        "[sinks.crm.buffer]\nwhen_full = 'drop_newest'\n[sinks.crm.request]\nrate_limit_num = 1",
+        "W0304",
+        2,
+    ),
+];
+
+/// The snippet where it must stand: settings of the root before the first table.
+fn file(snippet: &str) -> (String, usize) {
+    if snippet.starts_with('[') {
+        (format!("{GOOD}{snippet}\n"), GOOD.lines().count())
+    } else {
+        (format!("{snippet}\n{GOOD}"), 0)
+    }
+}
+
+fn assert_refused(rows: &[Row]) {
+    let mut wrong = Vec::new();
+    for (snippet, code, line) in rows {
+        let (text, offset) = file(snippet);
+        let Err(report) = load_text("p.toml", &text) else {
+            wrong.push(format!("{snippet}\n  was loaded"));
+            continue;
+        };
+        let errors: Vec<_> = report
+            .diagnostics()
+            .iter()
+            .filter(|d| !d.code.starts_with('W'))
+            .map(|d| (d.code, d.line.wrapping_sub(offset)))
+            .collect();
+        if errors != [(*code, *line)] {
+            wrong.push(format!(
+                "{snippet}\n  expected {code} at {line}, found {errors:?}"
+            ));
+        }
+        for diagnostic in report.diagnostics() {
+            if diagnostic.help.is_none() {
+                wrong.push(format!("{snippet}\n  {} has no help", diagnostic.code));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn schema_and_loader_refuse_the_same_files() {
+    // What an editor with the schema marks is what `validate` refuses, at the right line, once.
+    let validator = jsonschema::validator_for(pipeline_schema()).expect("a valid schema");
+    assert!(BY_SCHEMA.len() >= 40);
+    for (snippet, ..) in BY_SCHEMA {
+        let instance = json("p.toml", &file(snippet).0);
+        assert!(
+            !validator.is_valid(&instance),
+            "the schema accepts\n{snippet}"
+        );
+    }
+    assert_refused(BY_SCHEMA);
+}
+
+#[test]
+fn the_loader_refuses_what_a_schema_cannot() {
+    // Names, addresses and patterns are looked at; the schema accepts every one of these files.
+    let validator = jsonschema::validator_for(pipeline_schema()).expect("a valid schema");
+    for (snippet, ..) in BY_LOADER {
+        let instance = json("p.toml", &file(snippet).0);
+        assert!(
+            validator.is_valid(&instance),
+            "the schema refuses\n{snippet}"
+        );
+    }
+    assert_refused(BY_LOADER);
+}
+
+#[test]
+fn doubtful_files_are_loaded_with_a_warning() {
+    // A warning has a place and help, and does not keep the pipeline from running.
+    for (snippet, code, line) in WARNED {
+        let (text, offset) = file(snippet);
+        let loaded = load_text("p.toml", &text).expect(snippet);
+        let found: Vec<_> = loaded
+            .warnings
+            .diagnostics()
+            .iter()
+            .map(|d| (d.code, d.line - offset))
+            .collect();
+        assert_eq!(found, [(*code, *line)], "{snippet}");
+        assert_eq!(
+            (loaded.warnings.errors(), loaded.warnings.warnings()),
+            (0, 1)
+        );
+    }
+}
+
+#[test]
+fn a_file_without_sources_or_sinks_is_refused_by_both() {
+    // An empty pipeline is no pipeline.
+    let validator = jsonschema::validator_for(pipeline_schema()).expect("a valid schema");
+    for (text, codes) in [
+        ("", &["E0102", "E0102"][..]),
+        ("[sources]\n[sinks]\n", &["E0108", "E0108"]),
+        ("[sources.a]\ntype = 'stdin'\n", &["E0102"]),
+    ] {
+        assert!(!validator.is_valid(&json("p.toml", text)), "{text}");
+        let report = load_text("p.toml", text).expect_err(text);
+        let found: Vec<_> = report.diagnostics().iter().map(|d| d.code).collect();
+        assert_eq!(found, codes, "{text}");
+    }
+    for (name, text) in [
+        ("p.json", "[]"),
+        ("p.json", ""),
+        ("p.yaml", "just text"),
+        ("p.yaml", ""),
+    ] {
+        let report = load_text(name, text).expect_err(text);
+        let first = &report.diagnostics()[0];
+        assert_eq!((first.code, first.line), ("E0103", 1), "{name} {text:?}");
+    }
+}

@@ -1,7 +1,8 @@
 //! No text makes the loader panic.
 
 use proptest::prelude::*;
-use usercom_sink::config::Style;
+use serde_json::{Value, json};
+use usercom_sink::config::{Style, pipeline_schema};
 
 use super::load_text;
 
@@ -70,6 +71,114 @@ proptest! {
             survives(name, &text);
         }
     }
+}
+
+/// A pipeline that uses most settings.
+const RICH: &str = r#"
+data_dir = "state"
+[api]
+listen = "127.0.0.1:8686"
+[sources.app]
+type = "file"
+include = ["a", "b"]
+read_from = "end"
+max_line_bytes = 10
+decoding = { codec = "csv", columns = ["a"], delimiter = ";" }
+[sources.in]
+type = "stdin"
+[sinks.crm]
+type = "usercom"
+inputs = ["app", "in"]
+app = "acme"
+api_key = "k"
+preset = "segment"
+unmatched = "dead_letter"
+request = { concurrency = 4, rate_limit_num = 10, timeout_secs = 3, retry_attempts = 2 }
+buffer = { type = "disk", max_size = 10, when_full = "block" }
+users = { create_missing = true, unknown_attributes = "drop", cache_size = 10 }
+delivery = { fold = false, max_in_flight = 5 }
+healthcheck = { enabled = true }
+[[sinks.crm.mapping]]
+name = "one"
+call = "track"
+foreach = ".items"
+stop = true
+when = { ".a" = 1, ".b" = { in = ["x", 2, true], gt = 1.5 }, any = [{ ".c" = true }] }
+[sinks.crm.mapping.fields]
+user_id = ".u"
+event = { cases = [{ when = { ".a" = 1 }, path = [".b", ".c"] }, { value = "x" }] }
+"properties.a" = { path = ".a", then = ["trim"], replace = [["a", "b"]], as = "float", map = { a = 1 }, required = true }
+"properties.*" = [".x", { path = ".y", only = ["a"], rename = { a = "b" }, each = { a = ".b" } }]
+[[tests]]
+name = "t"
+sink = "crm"
+record = { a = [1] }
+exact = true
+calls = [{ type = "track", userId = "u", properties = { a = 1 } }]
+requests = [{ method = "POST", body = { a = 1 } }]
+"#;
+
+/// Every place in a value, as a JSON pointer.
+fn pointers(value: &Value, at: String, out: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let key = key.replace('~', "~0").replace('/', "~1");
+                pointers(value, format!("{at}/{key}"), out);
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                pointers(value, format!("{at}/{index}"), out);
+            }
+        }
+        _ => {}
+    }
+    out.push(at);
+}
+
+#[test]
+fn schema_and_loader_agree_wherever_a_value_is_changed() {
+    // At every place of a rich pipeline, every kind of value is refused for its shape by the
+    // loader exactly where the schema refuses it, and what both accept is understood.
+    let validator = jsonschema::validator_for(pipeline_schema()).expect("a valid schema");
+    let rich = super::json("p.toml", RICH);
+    let mut places = Vec::new();
+    pointers(&rich, String::new(), &mut places);
+    let values = [
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(0),
+        json!(7.0),
+        json!(1.5),
+        json!(5_000_000_000_u64),
+        json!(u64::MAX),
+        json!("word"),
+        json!("stdin"),
+        json!([]),
+        json!(["x"]),
+        json!([["x"]]),
+        json!({}),
+        json!({ "x": 1 }),
+        json!({ "type": "stdin" }),
+        json!({ "path": ".x" }),
+    ];
+    let mut differences = Vec::new();
+    for place in places {
+        for value in &values {
+            let mut changed = rich.clone();
+            *changed.pointer_mut(&place).expect("a place of it") = value.clone();
+            let report = load_text("p.json", &changed.to_string()).err();
+            let found = report.iter().flat_map(|report| report.diagnostics());
+            let codes: Vec<_> = found.map(|d| d.code).collect();
+            let refused = codes.iter().any(|code| code.starts_with("E01"));
+            if refused == validator.is_valid(&changed) || codes.contains(&"E0199") {
+                differences.push(format!("{place} = {value}: {codes:?}"));
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 #[test]
