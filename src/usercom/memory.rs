@@ -251,3 +251,51 @@ impl Memory {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded() {
+        // Neither rows nor pending changes grow beyond the settings, whoever fetches them.
+        let memory = Memory::new(100);
+        for n in 0..10_000 {
+            memory.know_user(&format!("u{n}"), |row| row.id = Some(n));
+        }
+        assert!(memory.users.len() <= 100);
+        assert!(memory.take_changes().len() <= 500);
+        let mut row = UserRow::default();
+        for n in 0..1_000 {
+            row.joined(&format!("g{n}"), Timestamp::UNIX_EPOCH);
+        }
+        assert_eq!(row.companies.len(), MAX_COMPANIES);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_told() {
+        // A forgotten row is handed to the store as `null`, and taken back as nothing.
+        let memory = Memory::new(100);
+        memory.know_user("u1", |row| row.id = Some(1));
+        memory.know_company("u1", |row| row.id = Some(2));
+        let mut rows = memory.take_changes();
+        rows.sort();
+        let expected = [("g:u1", "{\"id\":2}"), ("u:u1", "{\"id\":1}")];
+        assert_eq!(
+            rows,
+            expected.map(|(key, row)| (key.to_owned(), row.to_owned()))
+        );
+        memory.forget_user("u1");
+        assert_eq!(
+            memory.take_changes(),
+            [("u:u1".to_owned(), "null".to_owned())]
+        );
+        let next = Memory::new(100);
+        next.restore([
+            ("u:u1".into(), "null".into()),
+            ("g:u1".into(), "{\"id\":2}".into()),
+        ]);
+        assert!(next.user("u1").is_none());
+        assert_eq!(next.company("u1").and_then(|row| row.id), Some(2));
+    }
+}

@@ -19,7 +19,7 @@ async fn an_id_stays_one_segment_below_the_base_url() {
         ("x;y:z&=", "x%3By%3Az%26%3D"),
     ] {
         let requests = dry_run(&[track(id, "e")], &UsersConfig::default()).await;
-        let path = &requests[0].path;
+        let path = &requests[1].path;
         assert_eq!(*path, format!("users-by-id/{segment}/events/"));
         let url = base.join(path).unwrap();
         assert_eq!(
