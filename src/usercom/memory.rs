@@ -123,9 +123,10 @@ fn hashes(fields: &FieldSet) -> Vec<(String, u64)> {
     hashes
 }
 
-fn hash(json: &str) -> u64 {
+/// A hash that is the same in every process.
+pub(super) fn hash(of: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    json.hash(&mut hasher);
+    of.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -135,6 +136,8 @@ pub(super) struct Memory {
     companies: Cache<Box<str>, Arc<CompanyRow>>,
     /// Who went into whom; undone once the one that went is seen again.
     merged: Cache<Box<str>, Box<str>>,
+    /// Fingerprint of an event or page view -> how many of its like we know to have arrived.
+    arrived: Cache<u64, u32>,
     changed: Mutex<HashSet<String>>,
     capacity: usize,
 }
@@ -149,6 +152,7 @@ impl Memory {
             users: Cache::new(capacity),
             companies: Cache::new(capacity),
             merged: Cache::new(capacity),
+            arrived: Cache::new(capacity),
             changed: Mutex::default(),
             capacity,
         }
@@ -191,6 +195,17 @@ impl Memory {
     pub(super) fn forget_company(&self, group: &str) {
         self.companies.remove(group);
         self.note(COMPANY, group);
+    }
+
+    /// How many of this event or page view arrived, as far as we know.
+    pub(super) fn arrivals(&self, fingerprint: u64) -> u32 {
+        self.arrived.get(&fingerprint).unwrap_or_default()
+    }
+
+    /// Notes an arrival.
+    pub(super) fn arrived(&self, fingerprint: u64) {
+        let count = self.arrivals(fingerprint).saturating_add(1);
+        self.arrived.insert(fingerprint, count);
     }
 
     /// Whether this merge was done.

@@ -30,6 +30,28 @@ async fn an_id_stays_one_segment_below_the_base_url() {
     }
 }
 
+proptest::proptest! {
+    #[test]
+    fn no_id_leaves_its_place(id in "\\PC{1,40}|[./\\\\%?#a:@]{1,8}") {
+        // Any id at all: the URL has our base, the expected number of segments, and decodes to it.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let ops = [track(&id, "e"), company(&id, vec![standard("size", "1")])];
+        let base = Url::parse("https://acme.user.com/api/public/").unwrap();
+        for request in runtime.block_on(dry_run(&ops, &UsersConfig::default())) {
+            let url = base.join(&request.path).unwrap();
+            assert_eq!(url.host_str(), Some("acme.user.com"));
+            let rest = url.path().strip_prefix("/api/public/").unwrap();
+            assert_eq!(rest, request.path);
+            assert_eq!(rest.matches('/').count(), request.route.matches('/').count());
+            if request.route.contains("by-id") {
+                let segment = rest.split('/').nth(1).unwrap();
+                let decoded = percent_encoding::percent_decode_str(segment).decode_utf8().unwrap();
+                assert_eq!(decoded, id);
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_id_that_no_encoding_makes_safe_goes_by_number() {
     // `.`, `..` and ids with slashes never reach a path: the upsert tells the number.

@@ -326,3 +326,27 @@ async fn a_refused_user_is_rejected_with_its_answer() {
     assert!(body.contains("valid email") && body.len() <= 1024);
     assert_eq!(bench.fake.log().len(), 1);
 }
+
+#[tokio::test]
+async fn upserts_that_meet_are_repeated() {
+    // A conflict inside User.com is met with one more upsert, a second conflict is an answer.
+    let bench = bench();
+    let conflict = || Fault::Answer(409, serde_json::json!({}));
+    let upsert = "POST users/update_or_create/";
+    bench.fake.fault(upsert, conflict());
+    bench.run(&identify("u1", vec![])).await.unwrap();
+    assert_eq!(bench.fake.log(), [upsert, upsert]);
+    bench.fake.fault(upsert, conflict());
+    bench.fake.fault(upsert, conflict());
+    let refused = bench.run(&identify("u1", vec![])).await;
+    assert!(
+        matches!(
+            refused,
+            Err(Failure::Reject {
+                status: Some(409),
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+}
