@@ -62,3 +62,27 @@ impl<K: Hash + Eq> Drop for Turn<'_, K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lock_goes_with_its_last_user() {
+        // One turn at a time per key; neither a finished nor an abandoned wait leaves anything.
+        let locks = KeyedLocks::<&str>::default();
+        let first = locks.turn("a").await;
+        let other = locks.turn("b").await;
+        {
+            let mut waiting = Box::pin(locks.turn("a"));
+            assert!(futures::poll!(waiting.as_mut()).is_pending());
+        }
+        assert_eq!(locks.len(), 2);
+        let mut waiting = Box::pin(locks.turn("a"));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        drop(first);
+        drop(waiting.await);
+        drop(other);
+        assert_eq!(locks.len(), 0);
+    }
+}

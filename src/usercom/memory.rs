@@ -123,9 +123,10 @@ fn hashes(fields: &FieldSet) -> Vec<(String, u64)> {
     hashes
 }
 
-fn hash(json: &str) -> u64 {
+/// A hash that is the same in every process.
+pub(super) fn hash(of: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    json.hash(&mut hasher);
+    of.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -135,6 +136,8 @@ pub(super) struct Memory {
     companies: Cache<Box<str>, Arc<CompanyRow>>,
     /// Who went into whom; undone once the one that went is seen again.
     merged: Cache<Box<str>, Box<str>>,
+    /// Fingerprint of an event or page view -> how many of its like we know to have arrived.
+    arrived: Cache<u64, u32>,
     changed: Mutex<HashSet<String>>,
     capacity: usize,
 }
@@ -149,6 +152,7 @@ impl Memory {
             users: Cache::new(capacity),
             companies: Cache::new(capacity),
             merged: Cache::new(capacity),
+            arrived: Cache::new(capacity),
             changed: Mutex::default(),
             capacity,
         }
@@ -191,6 +195,17 @@ impl Memory {
     pub(super) fn forget_company(&self, group: &str) {
         self.companies.remove(group);
         self.note(COMPANY, group);
+    }
+
+    /// How many of this event or page view arrived, as far as we know.
+    pub(super) fn arrivals(&self, fingerprint: u64) -> u32 {
+        self.arrived.get(&fingerprint).unwrap_or_default()
+    }
+
+    /// Notes an arrival.
+    pub(super) fn arrived(&self, fingerprint: u64) {
+        let count = self.arrivals(fingerprint).saturating_add(1);
+        self.arrived.insert(fingerprint, count);
     }
 
     /// Whether this merge was done.
@@ -249,5 +264,53 @@ impl Memory {
 
     fn changed(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded() {
+        // Neither rows nor pending changes grow beyond the settings, whoever fetches them.
+        let memory = Memory::new(100);
+        for n in 0..10_000 {
+            memory.know_user(&format!("u{n}"), |row| row.id = Some(n));
+        }
+        assert!(memory.users.len() <= 100);
+        assert!(memory.take_changes().len() <= 500);
+        let mut row = UserRow::default();
+        for n in 0..1_000 {
+            row.joined(&format!("g{n}"), Timestamp::UNIX_EPOCH);
+        }
+        assert_eq!(row.companies.len(), MAX_COMPANIES);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_told() {
+        // A forgotten row is handed to the store as `null`, and taken back as nothing.
+        let memory = Memory::new(100);
+        memory.know_user("u1", |row| row.id = Some(1));
+        memory.know_company("u1", |row| row.id = Some(2));
+        let mut rows = memory.take_changes();
+        rows.sort();
+        let expected = [("g:u1", "{\"id\":2}"), ("u:u1", "{\"id\":1}")];
+        assert_eq!(
+            rows,
+            expected.map(|(key, row)| (key.to_owned(), row.to_owned()))
+        );
+        memory.forget_user("u1");
+        assert_eq!(
+            memory.take_changes(),
+            [("u:u1".to_owned(), "null".to_owned())]
+        );
+        let next = Memory::new(100);
+        next.restore([
+            ("u:u1".into(), "null".into()),
+            ("g:u1".into(), "{\"id\":2}".into()),
+        ]);
+        assert!(next.user("u1").is_none());
+        assert_eq!(next.company("u1").and_then(|row| row.id), Some(2));
     }
 }

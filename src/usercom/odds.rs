@@ -15,13 +15,14 @@ impl Odds {
         Self(Mutex::new(0.5))
     }
 
-    /// Whether creating first is the better bet.
+    /// Whether creating first is the better bet. Even odds count as likely: then an empty account
+    /// never meets a 404, however many users come at once before the first is settled.
     pub(super) fn likely_new(&self) -> bool {
         *self
             .0
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
-            > 0.5
+            >= 0.5
     }
 
     /// An unseen id turned out to be new, or not.
@@ -45,4 +46,25 @@ pub(super) enum Found {
     New,
     /// User.com had it.
     Known,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_weigh_most() {
+        // Even odds lean to new; one known id turns them; a run of new ones turns them back.
+        let odds = Odds::even();
+        assert!(odds.likely_new());
+        odds.observe(Found::Known);
+        assert!(!odds.likely_new());
+        for _ in 0..20 {
+            odds.observe(Found::Known);
+        }
+        for new in 1..=4 {
+            odds.observe(Found::New);
+            assert_eq!(odds.likely_new(), new == 4, "after {new}");
+        }
+    }
 }

@@ -126,3 +126,87 @@ fn follow(next: &str, asked: &str) -> Option<String> {
     let follow = format!("{path}?{}", next.query()?);
     (follow != asked).then_some(follow)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_next_page_leads_nowhere_else() {
+        // Only the query of a `next` on the very same path is followed.
+        let asked = "attributes/?cursor=1";
+        for (next, followed) in [
+            (
+                "https://acme.user.com/api/public/attributes/?cursor=2",
+                Some("attributes/?cursor=2"),
+            ),
+            (
+                "http://evil.example/api/public/attributes/?cursor=2",
+                Some("attributes/?cursor=2"),
+            ),
+            (
+                "/api/public/attributes/?cursor=2",
+                Some("attributes/?cursor=2"),
+            ),
+            ("https://acme.user.com/api/public/users/?cursor=2", None),
+            (
+                "https://acme.user.com/api/public/attributes/../users/?cursor=2",
+                None,
+            ),
+            ("https://acme.user.com/api/public/attributes/", None),
+            (
+                "https://acme.user.com/api/public/attributes/?cursor=1",
+                None,
+            ),
+            ("", None),
+        ] {
+            assert_eq!(follow(next, asked).as_deref(), followed, "{next}");
+        }
+    }
+
+    #[test]
+    fn pages_are_read_leniently() {
+        // A bare array is a page; anything unknown is an empty one.
+        let reply = |body: &'static str| Reply {
+            status: 200,
+            body: Bytes::from(body),
+        };
+        assert_eq!(page(&reply("[1,2]"), "x/").results.len(), 2);
+        assert_eq!(page(&reply("{\"results\":[1]}"), "x/").results.len(), 1);
+        assert!(page(&reply("<html>"), "x/").results.is_empty());
+        assert!(
+            page(&reply("{\"results\":7,\"next\":7}"), "x/")
+                .next
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn users_are_read_leniently() {
+        // `user_key`, else `key`; a body that says nothing is no error.
+        let read = |body: &'static str| {
+            users::found(&Reply {
+                status: 200,
+                body: Bytes::from(body),
+            })
+        };
+        assert_eq!(
+            read("{\"id\":7,\"user_key\":\"a\",\"key\":\"b\"}")
+                .key
+                .as_deref(),
+            Some("a")
+        );
+        assert_eq!(
+            read("{\"id\":\"7\",\"key\":\"b\"}").key.as_deref(),
+            Some("b")
+        );
+        assert_eq!(read("{\"id\":\"7\"}").id, Some(7));
+        assert_eq!(
+            read("oops"),
+            users::Found {
+                id: None,
+                key: None
+            }
+        );
+    }
+}

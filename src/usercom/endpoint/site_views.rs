@@ -49,12 +49,12 @@ pub(in crate::usercom) fn history(whose: Whose<'_>) -> Request {
     }
 }
 
-/// Whether an entry of the history is the page view that was sent. Half a second may be rounded
-/// away either way.
+/// Whether an entry of the history is the page view that was sent. What is kept of its moment may
+/// be whole seconds.
 pub(in crate::usercom) fn is_same(entry: &Value, sent: View<'_>) -> bool {
     let timed = moment(&entry["timestamp"]).is_some_and(|seen| {
-        let apart = seen.duration_since(sent.at);
-        apart.abs() < jiff::SignedDuration::from_secs(1)
+        seen.as_millisecond() == sent.at.as_millisecond()
+            || (seen.subsec_nanosecond() == 0 && seen.as_second() == sent.at.as_second())
     });
     let path = match (&entry["page_path"], &entry["path"], &entry["url"]) {
         (Value::String(path), ..) | (_, Value::String(path), _) => Some(path.clone()),

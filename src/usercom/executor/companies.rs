@@ -141,7 +141,7 @@ impl Usercom {
                     // A look is no success of the request that is in doubt.
                     let failed = attempts.failed;
                     if let Some(found) = self.find_company(group, attempts).await? {
-                        return Ok(found);
+                        return self.update_found(group, fields, found, attempts).await;
                     }
                     attempts.failed = failed;
                     continue;
@@ -155,13 +155,26 @@ impl Usercom {
             if matches!(reply.status, 400 | 409)
                 && let Some(found) = self.find_company(group, attempts).await?
             {
-                return match self.update_company(group, fields, attempts).await? {
-                    Some(updated) => Ok(updated),
-                    None => Ok(found),
-                };
+                return self.update_found(group, fields, found, attempts).await;
             }
             return Err(Failure::refused("the company", &reply));
         }
+    }
+
+    /// Writes to a company that turned up while it was being created: whoever made it, it may lack
+    /// our fields.
+    async fn update_found(
+        &self,
+        group: &str,
+        fields: &FieldSet,
+        found: Found,
+        attempts: &mut Attempts,
+    ) -> Result<Found, Failure> {
+        if fields.is_empty() {
+            return Ok(found);
+        }
+        let updated = self.update_company(group, fields, attempts).await?;
+        Ok(updated.unwrap_or(found))
     }
 
     fn remember(&self, group: &str, found: &Found, now: Timestamp) {

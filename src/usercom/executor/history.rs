@@ -13,12 +13,13 @@ const NEWEST_FIRST: usize = 2;
 const OLDEST_FIRST: usize = 100;
 
 impl Usercom {
-    /// Whether a user's history holds an entry. `false` where histories are not read, or cannot be:
+    /// Whether a user's history holds more such entries than we `know` of. `false` where histories are not read, or cannot be:
     /// then it is sent again, since once too often is better than never.
     pub(super) async fn in_history(
         &self,
         mut request: Request,
         attempts: &mut Attempts,
+        known: u32,
         is_same: impl Fn(&Value) -> bool + Send,
     ) -> Result<bool, Failure> {
         if !self.delivery.verify_ambiguous {
@@ -26,7 +27,7 @@ impl Usercom {
         }
         // A look at the history is no success of the request that is in doubt.
         let failed = attempts.failed;
-        let mut pages = 0;
+        let (mut pages, mut seen) = (0, 0);
         let found = loop {
             let reply = self.send(&request, attempts).await?;
             if !reply.is_success() {
@@ -40,7 +41,8 @@ impl Usercom {
                 break false;
             }
             let page = endpoint::page(&reply, &request.path);
-            if page.results.iter().any(&is_same) {
+            seen += page.results.iter().filter(|entry| is_same(entry)).count();
+            if seen > usize::try_from(known).unwrap_or(usize::MAX) {
                 break true;
             }
             pages += 1;

@@ -1,4 +1,7 @@
 //! Events and page views: each arrives once, as far as anybody can tell.
+//!
+//! Two of the same content may both be meant: the history has to show one more than we know to
+//! have arrived before it proves that the one in doubt did.
 
 use jiff::Timestamp;
 
@@ -8,6 +11,7 @@ use crate::deliver::{Attempts, SendError};
 use crate::plan::FieldSet;
 use crate::usercom::endpoint::site_views::View;
 use crate::usercom::endpoint::{events, site_views};
+use crate::usercom::memory::hash;
 use crate::usercom::odds::Found as Was;
 use crate::usercom::outcome::{Done, Doubt, Failure};
 
@@ -19,6 +23,14 @@ pub(super) struct Event<'a> {
     pub(super) data: &'a FieldSet,
 }
 
+impl Event<'_> {
+    /// The same for events that cannot be told apart in a history.
+    fn fingerprint(&self, user: &str) -> u64 {
+        let data: Vec<(&str, &str)> = self.data.0.iter().map(|f| (&*f.name, &*f.json)).collect();
+        hash((user, self.name, self.at.as_second(), data))
+    }
+}
+
 impl Usercom {
     /// Records an event occurrence.
     pub(super) async fn track(
@@ -28,12 +40,14 @@ impl Usercom {
         doubt: Doubt,
         attempts: &mut Attempts,
     ) -> Result<Done, Failure> {
+        let fingerprint = event.fingerprint(user);
         let mut standing = self.standing(user, attempts).await?;
         let mut look = doubt == Doubt::MaybeSent;
         let mut patience = 1;
         loop {
             let whose = self.whose_for_sure(user, attempts).await?;
-            if look && self.has_event(whose, event, attempts).await? {
+            if look && self.has_event(whose, event, fingerprint, attempts).await? {
+                self.memory.arrived(fingerprint);
                 self.probe.duplicate_avoided();
                 return Ok(Done::AlreadyThere);
             }
@@ -48,6 +62,7 @@ impl Usercom {
             };
             match (reply.status, standing) {
                 (200..300, _) => {
+                    self.memory.arrived(fingerprint);
                     if standing == Standing::Untried {
                         self.new_users.observe(Was::Known);
                         self.memory.know_user(user, |_| ());
@@ -75,9 +90,11 @@ impl Usercom {
         &self,
         whose: events::Whose<'_>,
         event: Event<'_>,
+        fingerprint: u64,
         attempts: &mut Attempts,
     ) -> Result<bool, Failure> {
-        self.in_history(events::history(whose), attempts, |entry| {
+        let known = self.memory.arrivals(fingerprint);
+        self.in_history(events::history(whose), attempts, known, |entry| {
             events::is_same(entry, event.name, Some(event.at), event.data)
         })
         .await
@@ -91,11 +108,13 @@ impl Usercom {
         doubt: Doubt,
         attempts: &mut Attempts,
     ) -> Result<Done, Failure> {
+        let fingerprint = hash((user, view.domain, view.path, view.at.as_millisecond()));
         let (mut key, mut standing) = self.key(user, attempts).await?;
         let mut look = doubt == Doubt::MaybeSent;
         let mut patience = 1;
         loop {
-            if look && self.has_view(user, view, attempts).await? {
+            if look && self.has_view(user, view, fingerprint, attempts).await? {
+                self.memory.arrived(fingerprint);
                 self.probe.duplicate_avoided();
                 return Ok(Done::AlreadyThere);
             }
@@ -108,7 +127,10 @@ impl Usercom {
                 answer => answer?,
             };
             match (reply.status, standing) {
-                (200..300, _) => return Ok(Done::Sent),
+                (200..300, _) => {
+                    self.memory.arrived(fingerprint);
+                    return Ok(Done::Sent);
+                }
                 (404, Standing::Written) if patience > 0 => {
                     patience -= 1;
                     tokio::time::sleep(SETTLES).await;
@@ -131,10 +153,12 @@ impl Usercom {
         &self,
         user: &str,
         view: View<'_>,
+        fingerprint: u64,
         attempts: &mut Attempts,
     ) -> Result<bool, Failure> {
         let whose = self.whose_for_sure(user, attempts).await?;
-        self.in_history(site_views::history(whose), attempts, |entry| {
+        let known = self.memory.arrivals(fingerprint);
+        self.in_history(site_views::history(whose), attempts, known, |entry| {
             site_views::is_same(entry, view)
         })
         .await

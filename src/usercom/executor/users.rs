@@ -54,11 +54,19 @@ impl Usercom {
         now: Timestamp,
         attempts: &mut Attempts,
     ) -> Result<Option<bool>, Failure> {
-        let reply = self
+        let mut reply = self
             .write(Content::User, fields, attempts, |entries| {
                 wire::upsert(user, entries)
             })
             .await?;
+        // Two upserts of one new user may meet inside User.com: the second then finds the first.
+        if reply.status == 409 {
+            reply = self
+                .write(Content::User, fields, attempts, |entries| {
+                    wire::upsert(user, entries)
+                })
+                .await?;
+        }
         if !reply.is_success() {
             return Err(Failure::refused("the user", &reply));
         }

@@ -27,16 +27,7 @@ const POSTAL_CODE: &[&str] = &[
     "address.postal_code",
     "address.postalCode",
 ];
-const IDENTITY: [&str; 8] = [
-    "id",
-    "userId",
-    "user_id",
-    "anonymousId",
-    "anonymous_id",
-    "groupId",
-    "group_id",
-    "custom_id",
-];
+const IDENTITY: [&str; 5] = ["id", "userId", "anonymousId", "groupId", "custom_id"];
 
 /// The customer's own id of the company of a group call.
 pub(super) fn group_id(call: &Call<'_>) -> Result<GroupId, CallFault> {

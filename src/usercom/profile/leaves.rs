@@ -72,10 +72,11 @@ impl<'c> Leaves<'c> {
         found
     }
 
-    /// Marks keys as spent, exactly as spelled.
+    /// Marks keys as spent, however they are spelled.
     pub(super) fn discard(&mut self, names: &[&str]) {
-        for leaf in &mut self.0 {
-            if names.contains(&leaf.path.as_str()) {
+        for name in names {
+            let squashed = squash(name);
+            for leaf in self.0.iter_mut().filter(|leaf| leaf.squashed == squashed) {
                 leaf.taken = true;
             }
         }

@@ -12,16 +12,7 @@ use crate::plan::{Field, FieldClass, FieldSet, OwnId};
 /// Spellings of the own id inside traits, used where the call itself names nobody.
 const ID_TRAITS: [&str; 4] = ["userId", "user_id", "id", "external_id"];
 /// Keys that name somebody and are never attributes of a person.
-const IDENTITY: [&str; 8] = [
-    "id",
-    "userId",
-    "user_id",
-    "anonymousId",
-    "anonymous_id",
-    "groupId",
-    "group_id",
-    "custom_id",
-];
+const IDENTITY: [&str; 5] = ["id", "userId", "anonymousId", "groupId", "custom_id"];
 
 /// One standard text field: its name, its spellings, its longest value.
 type TextRule = (&'static str, &'static [&'static str], usize);

@@ -286,3 +286,20 @@ fn text_is_cut_at_a_character() {
     let long = json!("ü".repeat(300));
     assert_eq!(out(&long, &ValueType::String), json!("ü".repeat(255)));
 }
+
+proptest::proptest! {
+    #[test]
+    fn nothing_makes_conversion_fail_otherwise(text in ".*", number in proptest::num::f64::ANY) {
+        // Any text and number converts or is an error; what comes out is JSON.
+        for value in [json!(text), json!(number), json!([text]), json!({"k": text})] {
+            for kind in [
+                ValueType::Boolean, ValueType::Date, ValueType::DateTime, one(), many(),
+                ValueType::Float, ValueType::Integer, ValueType::Json, ValueType::String,
+            ] {
+                if let Ok(json) = convert(&value.to_string(), &kind) {
+                    serde_json::from_str::<Value>(json.as_str()).unwrap();
+                }
+            }
+        }
+    }
+}

@@ -13,7 +13,7 @@ use usercom_sink::plan::{Field, FieldClass, FieldSet, GroupId, Op, OwnId};
 use usercom_sink::usercom::{Done, Doubt, Failure, Probe, Usercom};
 
 /// What happens to the next request of a route.
-pub enum Fault {
+pub(super) enum Fault {
     /// It is carried out, and nobody hears of it.
     LostReply,
     /// It never arrives, and nobody can tell.
@@ -23,47 +23,47 @@ pub enum Fault {
 }
 
 #[derive(Default)]
-pub struct Account {
-    pub users: BTreeMap<String, Value>,
-    pub events: Vec<Value>,
-    pub views: Vec<Value>,
-    pub companies: BTreeMap<String, Value>,
-    pub members: BTreeSet<(u64, u64)>,
-    pub attributes: Vec<Value>,
-    pub log: Vec<String>,
-    pub bodies: Vec<Value>,
+pub(super) struct Account {
+    pub(super) users: BTreeMap<String, Value>,
+    pub(super) events: Vec<Value>,
+    pub(super) views: Vec<Value>,
+    pub(super) companies: BTreeMap<String, Value>,
+    pub(super) members: BTreeSet<(u64, u64)>,
+    pub(super) attributes: Vec<Value>,
+    pub(super) log: Vec<String>,
+    pub(super) bodies: Vec<Value>,
     faults: VecDeque<(String, Fault)>,
     last: u64,
     /// How many attributes a page of the list holds; 0 = all.
-    pub page_size: usize,
+    pub(super) page_size: usize,
 }
 
 #[derive(Default)]
-pub struct Fake(Mutex<Account>);
+pub(super) struct Fake(Mutex<Account>);
 
 impl Fake {
-    pub fn with<T>(&self, change: impl FnOnce(&mut Account) -> T) -> T {
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut Account) -> T) -> T {
         change(&mut self.0.lock().unwrap())
     }
 
     /// `METHOD route`, so far, and forgets them.
-    pub fn log(&self) -> Vec<String> {
+    pub(super) fn log(&self) -> Vec<String> {
         self.with(|account| std::mem::take(&mut account.log))
     }
 
-    pub fn body(&self) -> Value {
+    pub(super) fn body(&self) -> Value {
         self.with(|account| account.bodies.last().cloned().unwrap_or(Value::Null))
     }
 
-    pub fn fault(&self, route: &str, fault: Fault) {
+    pub(super) fn fault(&self, route: &str, fault: Fault) {
         self.with(|account| account.faults.push_back((route.into(), fault)));
     }
 
-    pub fn user(&self, own_id: &str) -> u64 {
+    pub(super) fn user(&self, own_id: &str) -> u64 {
         self.with(|account| account.user(own_id)["id"].as_u64().unwrap())
     }
 
-    pub fn attribute(&self, name: &str, kind: &str, content: &str) {
+    pub(super) fn attribute(&self, name: &str, kind: &str, content: &str) {
         self.with(|account| {
             account.attributes.push(json!({
                 "name": name, "name_std": name, "value_type": kind, "content_type": content,
@@ -295,14 +295,14 @@ impl Transport for Fake {
 
 /// Writes down what it is told.
 #[derive(Default)]
-pub struct Ears(pub Mutex<Vec<String>>);
+pub(super) struct Ears(pub(super) Mutex<Vec<String>>);
 
 impl Ears {
     fn hear(&self, what: String) {
         self.0.lock().unwrap().push(what);
     }
 
-    pub fn heard(&self) -> Vec<String> {
+    pub(super) fn heard(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 }
@@ -326,21 +326,21 @@ impl Probe for Ears {
 }
 
 /// A sink and what it talks to.
-pub struct Bench {
-    pub fake: Arc<Fake>,
-    pub ears: Arc<Ears>,
-    pub usercom: Arc<Usercom>,
+pub(super) struct Bench {
+    pub(super) fake: Arc<Fake>,
+    pub(super) ears: Arc<Ears>,
+    pub(super) usercom: Arc<Usercom>,
 }
 
-pub fn bench() -> Bench {
+pub(super) fn bench() -> Bench {
     bench_with(UsersConfig::default(), DeliveryConfig::default())
 }
 
-pub fn bench_with(users: UsersConfig, delivery: DeliveryConfig) -> Bench {
+pub(super) fn bench_with(users: UsersConfig, delivery: DeliveryConfig) -> Bench {
     bench_at(Arc::default(), users, delivery)
 }
 
-pub fn bench_at(fake: Arc<Fake>, users: UsersConfig, delivery: DeliveryConfig) -> Bench {
+pub(super) fn bench_at(fake: Arc<Fake>, users: UsersConfig, delivery: DeliveryConfig) -> Bench {
     let ears = Arc::<Ears>::default();
     let transport = Arc::<Fake>::clone(&fake);
     let usercom = Usercom::new(transport, users, delivery, Arc::<Ears>::clone(&ears));
@@ -352,24 +352,24 @@ pub fn bench_at(fake: Arc<Fake>, users: UsersConfig, delivery: DeliveryConfig) -
 }
 
 impl Bench {
-    pub async fn run(&self, op: &Op) -> Result<Done, Failure> {
+    pub(super) async fn run(&self, op: &Op) -> Result<Done, Failure> {
         self.usercom
             .execute(op, Doubt::No, &mut Attempts::default())
             .await
     }
 
-    pub async fn doubtful(&self, op: &Op) -> Result<Done, Failure> {
+    pub(super) async fn doubtful(&self, op: &Op) -> Result<Done, Failure> {
         self.usercom
             .execute(op, Doubt::MaybeSent, &mut Attempts::default())
             .await
     }
 }
 
-pub fn at(second: i64) -> Timestamp {
+pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-pub fn custom(name: &str, json: &str) -> Field {
+pub(super) fn custom(name: &str, json: &str) -> Field {
     Field {
         name: name.into(),
         class: FieldClass::Custom,
@@ -377,7 +377,7 @@ pub fn custom(name: &str, json: &str) -> Field {
     }
 }
 
-pub fn standard(name: &str, json: &str) -> Field {
+pub(super) fn standard(name: &str, json: &str) -> Field {
     Field {
         name: name.into(),
         class: FieldClass::Standard,
@@ -385,14 +385,14 @@ pub fn standard(name: &str, json: &str) -> Field {
     }
 }
 
-pub fn identify(user: &str, fields: Vec<Field>) -> Op {
+pub(super) fn identify(user: &str, fields: Vec<Field>) -> Op {
     Op::Identify {
         user: OwnId::from(user),
         fields: FieldSet(fields),
     }
 }
 
-pub fn track(user: &str, name: &str) -> Op {
+pub(super) fn track(user: &str, name: &str) -> Op {
     let data = FieldSet(vec![standard("n", "1"), standard("s", "\"x\"")]);
     Op::Track {
         user: OwnId::from(user),
@@ -402,7 +402,7 @@ pub fn track(user: &str, name: &str) -> Op {
     }
 }
 
-pub fn page(user: &str) -> Op {
+pub(super) fn page(user: &str) -> Op {
     let at = Some("2026-01-02T03:04:05.678Z".parse().unwrap());
     Op::Page {
         user: OwnId::from(user),
@@ -412,14 +412,14 @@ pub fn page(user: &str) -> Op {
     }
 }
 
-pub fn company(group: &str, fields: Vec<Field>) -> Op {
+pub(super) fn company(group: &str, fields: Vec<Field>) -> Op {
     Op::Company {
         company: GroupId::from(group),
         fields: FieldSet(fields),
     }
 }
 
-pub fn join(user: &str, group: &str) -> Op {
+pub(super) fn join(user: &str, group: &str) -> Op {
     Op::Join {
         user: OwnId::from(user),
         company: GroupId::from(group),
@@ -437,7 +437,7 @@ fn fields(object: &Value) -> Fields<'static> {
 }
 
 /// A call of user `u1`.
-pub fn call(kind: CallKind, about: &Value, context: &Value) -> Call<'static> {
+pub(super) fn call(kind: CallKind, about: &Value, context: &Value) -> Call<'static> {
     let mut call = Call::new(kind);
     call.user_id = Some("u1".into());
     call.fields = fields(about);

@@ -19,7 +19,7 @@ async fn an_id_stays_one_segment_below_the_base_url() {
         ("x;y:z&=", "x%3By%3Az%26%3D"),
     ] {
         let requests = dry_run(&[track(id, "e")], &UsersConfig::default()).await;
-        let path = &requests[0].path;
+        let path = &requests[1].path;
         assert_eq!(*path, format!("users-by-id/{segment}/events/"));
         let url = base.join(path).unwrap();
         assert_eq!(
@@ -27,6 +27,28 @@ async fn an_id_stays_one_segment_below_the_base_url() {
             format!("/api/public/users-by-id/{segment}/events/")
         );
         assert_eq!(url.query(), None);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_id_leaves_its_place(id in "\\PC{1,40}|[./\\\\%?#a:@]{1,8}") {
+        // Any id at all: the URL has our base, the expected number of segments, and decodes to it.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let ops = [track(&id, "e"), company(&id, vec![standard("size", "1")])];
+        let base = Url::parse("https://acme.user.com/api/public/").unwrap();
+        for request in runtime.block_on(dry_run(&ops, &UsersConfig::default())) {
+            let url = base.join(&request.path).unwrap();
+            assert_eq!(url.host_str(), Some("acme.user.com"));
+            let rest = url.path().strip_prefix("/api/public/").unwrap();
+            assert_eq!(rest, request.path);
+            assert_eq!(rest.matches('/').count(), request.route.matches('/').count());
+            if request.route.contains("by-id") {
+                let segment = rest.split('/').nth(1).unwrap();
+                let decoded = percent_encoding::percent_decode_str(segment).decode_utf8().unwrap();
+                assert_eq!(decoded, id);
+            }
+        }
     }
 }
 
