@@ -96,7 +96,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<W: Wire> Carrier<W> {
     pub(super) fn new(wire: W, settings: CarrierSettings<'_>) -> Self {
-        let CarrierSettings { request, halt, cures, probe, stop } = settings;
+        let CarrierSettings {
+            request,
+            halt,
+            cures,
+            probe,
+            stop,
+        } = settings;
         let now = Instant::now();
         let retry = RetryPolicy::new(request);
         let controller = match request.concurrency.fixed() {
@@ -116,7 +122,11 @@ impl<W: Wire> Carrier<W> {
             permits: Permits::new(limit),
             controller: controller.map(Mutex::new),
             in_flight: AtomicUsize::new(0),
-            door: Door::new(request.rate_limit_num.map(|num| Spacing::per_window(num, window))),
+            door: Door::new(
+                request
+                    .rate_limit_num
+                    .map(|num| Spacing::per_window(num, window)),
+            ),
             halt: Halt::new(halt),
             cures,
             probe,
@@ -132,8 +142,11 @@ impl<W: Wire> Carrier<W> {
     async fn admit(&self) -> Result<Pass<'_, W>, SendError> {
         loop {
             self.door.opened().await;
-            let role =
-                self.halt.admit().await.map_err(|status| SendError::Refused { status })?;
+            let role = self
+                .halt
+                .admit()
+                .await
+                .map_err(|status| SendError::Refused { status })?;
             let permit = self.permits.acquire().await;
             if !self.halt.allows(role.as_ref()) || !self.door.is_open(Instant::now()) {
                 continue;
@@ -144,8 +157,15 @@ impl<W: Wire> Carrier<W> {
             if let Some(controller) = &self.controller {
                 locked(controller).sent(started);
             }
-            self.probe.in_flight(self.in_flight.fetch_add(1, Ordering::Relaxed) + 1);
-            return Ok(Pass { carrier: self, started, role, _permit: permit, open: true });
+            self.probe
+                .in_flight(self.in_flight.fetch_add(1, Ordering::Relaxed) + 1);
+            return Ok(Pass {
+                carrier: self,
+                started,
+                role,
+                _permit: permit,
+                open: true,
+            });
         }
     }
 
@@ -181,7 +201,9 @@ impl<W: Wire> Carrier<W> {
         now: Instant,
         rtt: Duration,
     ) {
-        let Some(controller) = &self.controller else { return };
+        let Some(controller) = &self.controller else {
+            return;
+        };
         let signal = match outcome {
             Outcome::Delivered => Signal::Good,
             Outcome::Retry { .. } => Signal::Backpressure,
@@ -212,7 +234,9 @@ impl<W: Wire> Carrier<W> {
                 Next::Return(reply(attempt))
             }
             Outcome::Halt { status } => {
-                let change = self.halt.refused(status, pass.started, now, pass.role.as_ref());
+                let change = self
+                    .halt
+                    .refused(status, pass.started, now, pass.role.as_ref());
                 self.announce(change, status);
                 Next::Halted
             }
@@ -267,7 +291,11 @@ impl<W: Wire> Carrier<W> {
         match change {
             HaltChange::None => {}
             HaltChange::Halted => {
-                tracing::error!(status, cure, "the server refuses the api key; sending stops");
+                tracing::error!(
+                    status,
+                    cure,
+                    "the server refuses the api key; sending stops"
+                );
                 self.probe.halted(true);
             }
             HaltChange::StillHalted(wait) => {
@@ -297,7 +325,10 @@ impl<W: Wire> Carrier<W> {
 
     fn give_up(attempts: &mut Attempts, why: std::borrow::Cow<'static, str>) -> SendError {
         let tried = std::mem::take(&mut attempts.failed);
-        SendError::GivenUp { attempts: tried, why }
+        SendError::GivenUp {
+            attempts: tried,
+            why,
+        }
     }
 }
 
@@ -308,9 +339,15 @@ fn wall_clock() -> SystemTime {
 
 fn reply(attempt: Attempt) -> Reply {
     match attempt {
-        Attempt::Answer { status, body, .. } => Reply { status, body: body.unwrap_or_default() },
+        Attempt::Answer { status, body, .. } => Reply {
+            status,
+            body: body.unwrap_or_default(),
+        },
         // Only answers are delivered or rejected.
-        _ => Reply { status: 0, body: Bytes::new() },
+        _ => Reply {
+            status: 0,
+            body: Bytes::new(),
+        },
     }
 }
 

@@ -21,12 +21,16 @@ use super::rate::Spacing;
 const BELOW: f64 = 0.97;
 /// The step down after a pace that did not hold for long.
 const STEP_DOWN: f64 = 0.9;
+/// The deepest step down.
+const STEP_DOWN_MOST: f64 = 0.5;
 /// A pace that held this long was nearly right.
 const HELD: Duration = Duration::from_secs(10);
 /// Growth a second near the pace that was last refused …
 const GROWTH_NEAR: f64 = 0.0005;
 /// … and far from it, once the pace has held.
 const GROWTH_FAR: f64 = 0.05;
+/// A refusal this long ago says nothing about how near the limit is.
+const FORGOTTEN: Duration = Duration::from_secs(60);
 /// Near means within these shares of the refused pace.
 const NEAR: std::ops::Range<f64> = 0.9..1.05;
 /// The pace is not raised while less than this share of it is used.
@@ -47,7 +51,11 @@ impl Recent {
             Some((since, count)) if now < *since + STEP => *count += 1,
             _ => self.0.push_back((now, 1)),
         }
-        while self.0.front().is_some_and(|(since, _)| *since + MEMORY < now) {
+        while self
+            .0
+            .front()
+            .is_some_and(|(since, _)| *since + MEMORY < now)
+        {
             self.0.pop_front();
         }
     }
@@ -99,7 +107,9 @@ impl QuotaLearner {
 
     /// The earliest moment the next attempt may start.
     pub fn ready_at(&self, now: Instant) -> Instant {
-        self.pace.as_ref().map_or(now, |(_, spacing)| spacing.ready_at(now))
+        self.pace
+            .as_ref()
+            .map_or(now, |(_, spacing)| spacing.ready_at(now))
     }
 
     /// An attempt starts.
@@ -136,8 +146,16 @@ impl QuotaLearner {
                 (taken, taken * BELOW)
             }
         };
-        self.refusal = Some(Refusal { at: now, resumes: now + pause, pace, accepted: 0.0 });
-        self.set(next, now + pause);
+        self.refusal = Some(Refusal {
+            at: now,
+            resumes: now + pause,
+            pace,
+            accepted: 0.0,
+        });
+        // A server that has taken nothing at all has not shown any rate: only the pause counts.
+        if next > 0.0 {
+            self.set(next, now + pause);
+        }
         true
     }
 
@@ -146,8 +164,16 @@ impl QuotaLearner {
             return pace * BELOW;
         }
         let elapsed = now.saturating_duration_since(last.at).as_secs_f64();
-        let floor = if elapsed > 0.0 { last.accepted / elapsed } else { 0.0 };
-        (floor * pace).sqrt().min(pace * STEP_DOWN).max(floor * BELOW)
+        let floor = if elapsed > 0.0 {
+            last.accepted / elapsed
+        } else {
+            0.0
+        };
+        // Between the two, nearer to neither; but one bad moment must not cost more than half.
+        (floor * pace)
+            .sqrt()
+            .clamp(pace * STEP_DOWN_MOST, pace * STEP_DOWN)
+            .max(floor * BELOW)
     }
 
     fn set(&mut self, pace: f64, from: Instant) {
@@ -175,9 +201,14 @@ impl QuotaLearner {
             return;
         }
         let used = self.recent.within(span, now) / span.as_secs_f64() / pace;
-        let near = NEAR.contains(&(pace / refusal.pace.max(SLOWEST)));
+        let fresh = now.saturating_duration_since(refusal.resumes) < FORGOTTEN;
+        let near = fresh && NEAR.contains(&(pace / refusal.pace.max(SLOWEST)));
         let growth = if near { GROWTH_NEAR } else { GROWTH_FAR };
-        let step = if used >= USED { pace * growth * since.as_secs_f64() } else { 0.0 };
+        let step = if used >= USED {
+            pace * growth * since.as_secs_f64()
+        } else {
+            0.0
+        };
         self.set(pace + step, now);
     }
 }

@@ -41,7 +41,9 @@ impl RetryPolicy {
     /// but the first, never above `longest`.
     pub fn ceiling(&self, failed: u32) -> Duration {
         let doublings = failed.saturating_sub(1).min(31);
-        self.initial.saturating_mul(1 << doublings).min(self.longest)
+        self.initial
+            .saturating_mul(1 << doublings)
+            .min(self.longest)
     }
 
     /// Full jitter: anything up to the ceiling, so that failures that came together part again.
@@ -79,7 +81,11 @@ impl RetryBudget {
 
     /// A budget with one second's floor in it; no wait it asks for is longer than `longest`.
     pub fn new(now: Instant, longest: Duration) -> Self {
-        Self { tokens: Self::FLOOR_PER_SEC, refilled: now, longest }
+        Self {
+            tokens: Self::FLOOR_PER_SEC,
+            refilled: now,
+            longest,
+        }
     }
 
     fn refill(&mut self, now: Instant) {
@@ -144,7 +150,9 @@ mod tests {
     fn full_jitter_covers_the_whole_range() {
         // Guarantees that waits spread from near zero to near the ceiling.
         let mut rng = StdRng::seed_from_u64(7);
-        let waits: Vec<_> = (0..1000).map(|_| policy(None).backoff(4, &mut rng)).collect();
+        let waits: Vec<_> = (0..1000)
+            .map(|_| policy(None).backoff(4, &mut rng))
+            .collect();
         let mean = waits.iter().sum::<Duration>() / 1000;
         assert!(waits.iter().any(|w| *w < Duration::from_millis(400)));
         assert!(waits.iter().any(|w| *w > Duration::from_millis(7600)));

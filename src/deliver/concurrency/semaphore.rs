@@ -56,8 +56,14 @@ impl Permits {
     /// Waits for a permit. Dropping the future gives up the place in the queue.
     pub async fn acquire(self: &Arc<Self>) -> Permit {
         let semaphore = Arc::clone(&self.semaphore);
-        let inner = semaphore.acquire_owned().await.expect("the semaphore is never closed");
-        Permit { inner: Some(inner), permits: Arc::clone(self) }
+        let inner = semaphore
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
+        Permit {
+            inner: Some(inner),
+            permits: Arc::clone(self),
+        }
     }
 
     #[cfg(test)]
@@ -75,7 +81,9 @@ pub struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Some(inner) = self.inner.take() else { return };
+        let Some(inner) = self.inner.take() else {
+            return;
+        };
         let mut size = self.permits.size();
         if size.debt > 0 {
             size.debt -= 1;
