@@ -87,10 +87,7 @@ fn records() -> (&'static str, String) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/mix-1000.ndjson");
     match std::fs::read_to_string(&file) {
         Ok(text) => ("mix-1000.ndjson", text),
-        Err(_) => (
-            "generated records (the sample mix-1000.ndjson is absent)",
-            generated(),
-        ),
+        Err(_) => ("generated records (the sample mix-1000.ndjson is absent)", generated()),
     }
 }
 
@@ -137,10 +134,7 @@ fn main() {
     let table = plan(TABLE, None);
     let nothing = plan(NOTHING, None);
     let map = |plan: &Plan, line: &str| {
-        let input = Input {
-            body: line.as_bytes(),
-            meta: None,
-        };
+        let input = Input { body: line.as_bytes(), meta: None };
         black_box(plan.map(input).expect("the records are sound"));
     };
     let tree = |line: &str| {
@@ -186,12 +180,8 @@ fn report(source: &str, records: usize, bytes: usize, means: &[(&str, f64)]) {
         format!("\n{records} records, {bytes} bytes, from {source}; best of the samples:\n");
     let tree = means.first().map_or(1.0, |(_, ns)| *ns);
     for (name, ns) in means {
-        writeln!(
-            out,
-            "{name:>18}: {ns:>8.0} ns a record, {:.2} of a tree and back",
-            ns / tree
-        )
-        .expect("writing to a string cannot fail");
+        writeln!(out, "{name:>18}: {ns:>8.0} ns a record, {:.2} of a tree and back", ns / tree)
+            .expect("writing to a string cannot fail");
     }
     std::io::Write::write_all(&mut std::io::stdout(), out.as_bytes())
         .expect("stdout takes the report");

@@ -21,12 +21,16 @@ use super::rate::Spacing;
 const BELOW: f64 = 0.97;
 /// The step down after a pace that did not hold for long.
 const STEP_DOWN: f64 = 0.9;
+/// The deepest step down.
+const STEP_DOWN_MOST: f64 = 0.5;
 /// A pace that held this long was nearly right.
 const HELD: Duration = Duration::from_secs(10);
 /// Growth a second near the pace that was last refused …
 const GROWTH_NEAR: f64 = 0.0005;
 /// … and far from it, once the pace has held.
 const GROWTH_FAR: f64 = 0.05;
+/// A refusal this long ago says nothing about how near the limit is.
+const FORGOTTEN: Duration = Duration::from_secs(60);
 /// Near means within these shares of the refused pace.
 const NEAR: std::ops::Range<f64> = 0.9..1.05;
 /// The pace is not raised while less than this share of it is used.
@@ -148,7 +152,14 @@ impl QuotaLearner {
             pace,
             accepted: 0.0,
         });
+<<<<<<< HEAD
         self.set(next, now + pause);
+=======
+        // A server that has taken nothing at all has not shown any rate: only the pause counts.
+        if next > 0.0 {
+            self.set(next, now + pause);
+        }
+>>>>>>> deliver
         true
     }
 
@@ -162,9 +173,16 @@ impl QuotaLearner {
         } else {
             0.0
         };
+<<<<<<< HEAD
         (floor * pace)
             .sqrt()
             .min(pace * STEP_DOWN)
+=======
+        // Between the two, nearer to neither; but one bad moment must not cost more than half.
+        (floor * pace)
+            .sqrt()
+            .clamp(pace * STEP_DOWN_MOST, pace * STEP_DOWN)
+>>>>>>> deliver
             .max(floor * BELOW)
     }
 
@@ -193,7 +211,8 @@ impl QuotaLearner {
             return;
         }
         let used = self.recent.within(span, now) / span.as_secs_f64() / pace;
-        let near = NEAR.contains(&(pace / refusal.pace.max(SLOWEST)));
+        let fresh = now.saturating_duration_since(refusal.resumes) < FORGOTTEN;
+        let near = fresh && NEAR.contains(&(pace / refusal.pace.max(SLOWEST)));
         let growth = if near { GROWTH_NEAR } else { GROWTH_FAR };
         let step = if used >= USED {
             pace * growth * since.as_secs_f64()

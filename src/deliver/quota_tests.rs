@@ -277,10 +277,41 @@ fn refusals_of_one_episode_teach_once() {
     let mut learner = QuotaLearner::new();
     let start = Instant::now();
     let now = start + Duration::from_millis(50);
+    learner.accepted(now);
     assert!(learner.refused(now, start, Duration::from_secs(1)));
     let rate = learner.rate();
     for _ in 0..100 {
         assert!(!learner.refused(now, start, Duration::from_secs(1)));
     }
     assert_eq!(learner.rate(), rate);
+}
+
+#[test]
+fn refusals_without_any_success_teach_no_rate() {
+    // Guarantees that a server that refuses from the first moment on (someone else used up the
+    // quota) is not crept along at for minutes afterwards.
+    let mut learner = QuotaLearner::new();
+    let mut now = Instant::now();
+    for _ in 0..5 {
+        learner.refused(now, now, Duration::from_secs(1));
+        now += Duration::from_secs(1);
+    }
+    assert_eq!(learner.rate(), None);
+    assert_eq!(learner.ready_at(now), now);
+}
+
+#[test]
+fn a_bad_moment_costs_half_at_the_most() {
+    // Guarantees that one refusal right after another does not throw away a pace that was found.
+    let mut learner = QuotaLearner::new();
+    let mut now = Instant::now();
+    for _ in 0..100 {
+        now += Duration::from_millis(10);
+        learner.accepted(now);
+    }
+    learner.refused(now, now, Duration::from_secs(1));
+    let before = learner.rate().unwrap();
+    now += Duration::from_secs(1);
+    assert!(learner.refused(now, now, Duration::from_secs(1)));
+    assert!(learner.rate().unwrap() >= before * 0.5);
 }

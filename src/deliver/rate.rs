@@ -1,7 +1,7 @@
 //! The client's own rate limit: when the next attempt may start so that no window holds too many.
 //!
 //! It is the generic cell rate algorithm with a tolerance in time instead of a burst in cells; it
-//! knows neither tasks nor queues (the [door](super::door) serves in order of arrival). The
+//! knows neither tasks nor queues (the door serves in order of arrival). The
 //! invariant: in no half-open window of `rate_limit_duration` do more than `rate_limit_num`
 //! attempts start.
 

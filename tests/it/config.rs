@@ -42,11 +42,7 @@ fn load_text(name: &str, text: &str) -> Result<Loaded, Report> {
 }
 
 fn load_with(name: &str, text: &str, environment: &dyn Environment) -> Result<Loaded, Report> {
-    load(
-        &[SourceText::new(name, text)],
-        environment,
-        &no_mapping_faults,
-    )
+    load(&[SourceText::new(name, text)], environment, &no_mapping_faults)
 }
 
 fn json(name: &str, text: &str) -> serde_json::Value {

@@ -42,18 +42,13 @@ impl Server {
 
     async fn with(config: EmulatorConfig) -> Result<Self, EmulatorError> {
         let emulator = start(config).await?;
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(Duration::from_secs(10))
-            .build()
-            .unwrap();
+        let http =
+            reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
         Ok(Self { emulator, http })
     }
 
     async fn faulty(faults: Faults) -> Self {
-        Self::with(EmulatorConfig { faults, ..config() })
-            .await
-            .unwrap()
+        Self::with(EmulatorConfig { faults, ..config() }).await.unwrap()
     }
 
     fn request(&self, method: &str, url: &str) -> reqwest::RequestBuilder {
@@ -122,9 +117,7 @@ impl Server {
         stream.write_all(text.as_bytes()).await?;
         let mut answer = String::new();
         let read = stream.read_to_string(&mut answer);
-        tokio::time::timeout(Duration::from_secs(5), read)
-            .await
-            .expect("the server to close")?;
+        tokio::time::timeout(Duration::from_secs(5), read).await.expect("the server to close")?;
         Ok(answer)
     }
 }
@@ -133,10 +126,6 @@ async fn read(request: reqwest::RequestBuilder) -> (u16, Value) {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
-    let body = if text.is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_str(&text).unwrap()
-    };
+    let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() };
     (status, body)
 }

@@ -60,18 +60,14 @@ impl World {
                 self.events.push((user.as_str().into(), name.to_string()));
             }
             Op::Company { company, fields } => {
-                write(
-                    self.companies.entry(company.as_str().into()).or_default(),
-                    fields,
-                );
+                write(self.companies.entry(company.as_str().into()).or_default(), fields);
             }
             Op::Join { user, company } => {
                 assert!(
                     self.companies.contains_key(company.as_str()),
                     "a membership goes after its company"
                 );
-                self.members
-                    .insert((user.as_str().into(), company.as_str().into()));
+                self.members.insert((user.as_str().into(), company.as_str().into()));
             }
             Op::Page { .. } | Op::Merge { .. } => unreachable!("not in this world"),
         }
@@ -79,11 +75,7 @@ impl World {
     }
 
     fn events_of(&self, user: &str) -> Vec<&str> {
-        self.events
-            .iter()
-            .filter(|(u, _)| u == user)
-            .map(|(_, name)| &**name)
-            .collect()
+        self.events.iter().filter(|(u, _)| u == user).map(|(_, name)| &**name).collect()
     }
 }
 
@@ -102,16 +94,9 @@ fn ops_of(n: usize, step: &Step) -> Vec<Op> {
     let id = |user: &u8| format!("u{user}").as_str().into();
     let company = |c: &u8| format!("c{c}").as_str().into();
     match step {
-        Step::Identify {
-            user,
-            field,
-            poison,
-        } => {
+        Step::Identify { user, field, poison } => {
             let name = ["a", "b", "c"][usize::from(*field)];
-            vec![Op::Identify {
-                user: id(user),
-                fields: fields(name, n, *poison),
-            }]
+            vec![Op::Identify { user: id(user), fields: fields(name, n, *poison) }]
         }
         Step::Track { user, poison } => vec![Op::Track {
             user: id(user),
@@ -119,19 +104,9 @@ fn ops_of(n: usize, step: &Step) -> Vec<Op> {
             at: None,
             data: fields("n", n, *poison),
         }],
-        Step::Group {
-            user,
-            company: c,
-            poison,
-        } => vec![
-            Op::Company {
-                company: company(c),
-                fields: fields("n", n, *poison),
-            },
-            Op::Join {
-                user: id(user),
-                company: company(c),
-            },
+        Step::Group { user, company: c, poison } => vec![
+            Op::Company { company: company(c), fields: fields("n", n, *poison) },
+            Op::Join { user: id(user), company: company(c) },
         ],
         Step::Login { .. } => vec![],
     }
@@ -289,16 +264,7 @@ fn a_constant_anonymous_id_does_not_chain_users() {
         let user = format!("u{n}").as_str().into();
         lanes.unite(&"server".into(), &user);
         let data = FieldSet::default();
-        lanes.push(
-            Op::Track {
-                user,
-                name: "e".into(),
-                at: None,
-                data,
-            },
-            None,
-            n,
-        );
+        lanes.push(Op::Track { user, name: "e".into(), at: None, data }, None, n);
     }
     let out: Vec<_> = std::iter::from_fn(|| lanes.next()).collect();
     assert_eq!(out.len(), 50);
@@ -309,15 +275,8 @@ fn waiting_identifies_fold_until_the_next_event() {
     // Identifies of one user fold while they wait, but never over that user's next track.
     let mut lanes: Lanes<usize> = Lanes::new(Folding::On, 100);
     let step = |kind: char| match kind {
-        'i' => Step::Identify {
-            user: 0,
-            field: 0,
-            poison: false,
-        },
-        _ => Step::Track {
-            user: 0,
-            poison: false,
-        },
+        'i' => Step::Identify { user: 0, field: 0, poison: false },
+        _ => Step::Track { user: 0, poison: false },
     };
     for (n, kind) in "tiitit".chars().enumerate() {
         for op in ops_of(n, &step(kind)) {

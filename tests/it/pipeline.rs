@@ -17,17 +17,14 @@ async fn held(account: &Account) -> Expected {
         let id = user["custom_id"].as_str().unwrap().to_owned();
         let number = user["id"].as_u64().unwrap();
         own_ids.insert(number, id.clone());
-        held.pages
-            .insert(id.clone(), user["page_views"].as_u64().unwrap());
+        held.pages.insert(id.clone(), user["page_views"].as_u64().unwrap());
         if let Some(at) = user["last_seen"].as_str() {
             held.last_seen.insert(id.clone(), at.parse().unwrap());
         }
         let mut events = account.all(&format!("users/{number}/events/")).await;
         events.sort_by_key(|event| event["id"].as_u64());
-        let names: Vec<String> = events
-            .iter()
-            .map(|event| event["name"].as_str().unwrap().to_owned())
-            .collect();
+        let names: Vec<String> =
+            events.iter().map(|event| event["name"].as_str().unwrap().to_owned()).collect();
         if !names.is_empty() {
             held.events.insert(id, names);
         }
@@ -47,7 +44,7 @@ fn load() -> Vec<Value> {
     mix::beside_the_project().unwrap_or_else(|| mix::records(1000, "a"))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn segment_records_need_no_mapping() {
     // 1,000 records in Segment's shape arrive whole: nothing is lost, refused or doubled, page
     // views, last_seen, events in order, companies and members are those of the input.
@@ -66,7 +63,7 @@ async fn segment_records_need_no_mapping() {
     account.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_run_sends_nothing_twice() {
     // The same file again, read from its beginning: every message is known, no event is sent.
     let records = mix::records(200, "a");
@@ -135,16 +132,8 @@ group_id = ".team"
 "#;
 
 fn in_other_shape(record: &Value) -> Value {
-    let data = if record["traits"].is_null() {
-        &record["properties"]
-    } else {
-        &record["traits"]
-    };
-    let label = if record["event"].is_null() {
-        &record["name"]
-    } else {
-        &record["event"]
-    };
+    let data = if record["traits"].is_null() { &record["properties"] } else { &record["traits"] };
+    let label = if record["event"].is_null() { &record["name"] } else { &record["event"] };
     json!({
         "what": record["type"], "no": record["messageId"], "at": record["timestamp"],
         "who": { "id": record["userId"], "browser": record["anonymousId"] },
@@ -155,15 +144,8 @@ fn in_other_shape(record: &Value) -> Value {
 fn without_numbers(mut users: Vec<Value>) -> BTreeSet<String> {
     for user in &mut users {
         let user = user.as_object_mut().unwrap();
-        for key in [
-            "id",
-            "user_key",
-            "created_at",
-            "updated_at",
-            "companies",
-            "tags",
-            "attributes",
-        ] {
+        for key in ["id", "user_key", "created_at", "updated_at", "companies", "tags", "attributes"]
+        {
             user.remove(key);
         }
         // A user first met by a track has no first_seen of the record's making.
@@ -172,7 +154,7 @@ fn without_numbers(mut users: Vec<Value>) -> BTreeSet<String> {
     users.into_iter().map(|user| user.to_string()).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mapping_of_ones_own_comes_to_the_same() {
     // The same load in another shape, through a mapping table, gives identical users, events,
     // companies and members.
@@ -195,17 +177,14 @@ async fn a_mapping_of_ones_own_comes_to_the_same() {
         place.write("records.ndjson", &lines);
         let config = place.pipeline(&account.endpoint(), sink);
         json_of(&place.run_once(&config, &["--fail-on-dead-letter"]), 0);
-        worlds.push((
-            held(&account).await,
-            without_numbers(account.all("users/").await),
-        ));
+        worlds.push((held(&account).await, without_numbers(account.all("users/").await)));
         account.close().await;
     }
     assert_eq!(worlds[0].0, worlds[1].0);
     assert_eq!(worlds[0].1, worlds[1].1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attributes_keep_their_types_and_unknown_ones_become_text() {
     // A known integer attribute gets 123 from '123'; an unknown one is created with type string
     // and gets '999' from 999.
@@ -223,26 +202,15 @@ async fn attributes_keep_their_types_and_unknown_ones_become_text() {
     assert_eq!(user["custom_integer"], 123);
     assert_eq!(user["custom_integer_new"], "999");
     let attributes = account.all("attributes/").await;
-    let new = attributes
-        .iter()
-        .find(|a| a["name_std"] == "custom_integer_new")
-        .unwrap();
+    let new = attributes.iter().find(|a| a["name_std"] == "custom_integer_new").unwrap();
     assert_eq!(new["value_type"], "string");
     account.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn awkward_ids_arrive_as_they_are() {
     // Ids that would bend a URL arrive unbent, and nowhere else.
-    let ids = [
-        "a/b c?x",
-        "../companies/1",
-        "ü",
-        "kasia+test@example.com",
-        "..",
-        "a#b%2F",
-        ".",
-    ];
+    let ids = ["a/b c?x", "../companies/1", "ü", "kasia+test@example.com", "..", "a#b%2F", "."];
     let account = Account::open(Faults::default()).await;
     let place = Place::new();
     let records: Vec<Value> = ids
@@ -267,7 +235,7 @@ async fn awkward_ids_arrive_as_they_are() {
     account.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_delivered_is_kept_and_can_be_replayed() {
     // Bad lines, records without identity and refused records are in the dead letters, each with
     // its place and reason; the others are delivered; a replay delivers what has been mended.
@@ -288,68 +256,30 @@ async fn what_cannot_be_delivered_is_kept_and_can_be_replayed() {
     let output = place.run_once(&config, &["--fail-on-dead-letter"]);
     assert_eq!(output.status.code(), Some(65));
 
-    let listed = usercom_sink(&[
-        "dead-letters",
-        "list",
-        "-c",
-        config_text,
-        "--format",
-        "json",
-    ]);
+    let listed = usercom_sink(&["dead-letters", "list", "-c", config_text, "--format", "json"]);
     let text = String::from_utf8(listed.stdout).unwrap();
-    let letters: Vec<Value> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let letters: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(letters.len(), 4, "{text}");
-    assert!(
-        letters
-            .iter()
-            .any(|l| l["place"].as_str().unwrap().ends_with("records.ndjson:2"))
-    );
-    assert!(
-        letters
-            .iter()
-            .any(|l| l["status"] == 404 && l["attempts"].as_u64() > Some(0))
-    );
+    assert!(letters.iter().any(|l| l["place"].as_str().unwrap().ends_with("records.ndjson:2")));
+    assert!(letters.iter().any(|l| l["status"] == 404 && l["attempts"].as_u64() > Some(0)));
     assert!(!text.contains(KEY), "a secret is in the dead letters");
 
     account.post("users/", &json!({ "custom_id": "u2" })).await;
-    let replayed = usercom_sink(&[
-        "dead-letters",
-        "replay",
-        "-c",
-        config_text,
-        "--format",
-        "json",
-    ]);
-    assert_eq!(
-        json_of(&replayed, 0),
-        json!({ "replayed": 4, "delivered": 1, "kept": 3 }),
-    );
+    let replayed = usercom_sink(&["dead-letters", "replay", "-c", config_text, "--format", "json"]);
+    assert_eq!(json_of(&replayed, 0), json!({ "replayed": 4, "delivered": 1, "kept": 3 }),);
     let events = account.all("users-by-id/u2/events/").await;
     assert_eq!(events.len(), 1);
-    let purged = usercom_sink(&[
-        "dead-letters",
-        "purge",
-        "-c",
-        config_text,
-        "--format",
-        "json",
-    ]);
+    let purged = usercom_sink(&["dead-letters", "purge", "-c", config_text, "--format", "json"]);
     assert_eq!(json_of(&purged, 0), json!({ "purged": 3 }));
     account.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_key_ends_once_with_77_and_loses_nothing() {
     // With a revoked key `run --once` ends with 77, names the cure, shows no key, and the records
     // are delivered by the next run.
-    let account = Account::open(Faults {
-        revoked: true,
-        ..Faults::default()
-    })
-    .await;
+    let account = Account::open(Faults { revoked: true, ..Faults::default() }).await;
     let place = Place::new();
     let records = mix::records(20, "a");
     place.write("records.ndjson", &mix::lines(&records));

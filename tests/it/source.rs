@@ -81,18 +81,10 @@ impl Bench {
             include: vec![dir.path().join(include).to_str().unwrap().to_owned()],
             exclude: Vec::new(),
             read_from: ReadFrom::Beginning,
-            decoding: Decoding {
-                codec: Codec::Text,
-                ..Decoding::default()
-            },
+            decoding: Decoding { codec: Codec::Text, ..Decoding::default() },
             max_line_bytes: 1 << 20,
         };
-        Self {
-            dir,
-            memory: Arc::default(),
-            settings,
-            capacity: 16,
-        }
+        Self { dir, memory: Arc::default(), settings, capacity: 16 }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -101,11 +93,7 @@ impl Bench {
 
     fn append(&self, name: &str, text: impl AsRef<[u8]>) {
         let path = self.path(name);
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .unwrap();
+        let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
         file.write_all(text.as_ref()).unwrap();
     }
 
@@ -138,11 +126,7 @@ impl Run {
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
         task.spawn(source.run(out, stop.clone()));
-        Self {
-            records,
-            stop,
-            task,
-        }
+        Self { records, stop, task }
     }
 
     async fn next(&mut self) -> Option<Record> {
@@ -261,13 +245,7 @@ async fn excluded_files_are_left_out() {
     // `exclude` by name and by path; what is left is read, a folder that matches is not.
     let mut bench = Bench::new("**/*");
     fs::create_dir(bench.path("sub")).unwrap();
-    for name in [
-        "a.log",
-        "a.log.gz",
-        "sub/b.log",
-        "sub/c.log",
-        "sub/c.log.gz",
-    ] {
+    for name in ["a.log", "a.log.gz", "sub/b.log", "sub/c.log", "sub/c.log.gz"] {
         bench.append(name, format!("{name}\n"));
     }
     let by_path = bench.path("sub/b*").to_str().unwrap().to_owned();
@@ -294,9 +272,7 @@ async fn many_files_are_all_read() {
     for n in 0..150 {
         bench.append(&format!("{n:03}.log"), format!("{n}-1\n{n}-2\n"));
     }
-    let expected: Vec<_> = (0..150)
-        .flat_map(|n| [format!("{n}-1"), format!("{n}-2")])
-        .collect();
+    let expected: Vec<_> = (0..150).flat_map(|n| [format!("{n}-1"), format!("{n}-2")]).collect();
     assert_eq!(bench.once().await, expected);
     assert_eq!(bench.memory.files().len(), 150);
 }
@@ -329,10 +305,7 @@ async fn read_from_end_skips_what_was_there() {
     eventually("the file is enrolled", || bench.memory.files().len() == 1).await;
     bench.append("a.log", "un\n");
     let record = run.record().await;
-    assert_eq!(
-        (shown(&record), place(&record)),
-        ("begun".into(), "a.log@4".into())
-    );
+    assert_eq!((shown(&record), place(&record)), ("begun".into(), "a.log@4".into()));
     record.ack.settle(Verdict::Delivered);
     bench.append("b.log", "whole\n");
     assert_eq!(run.take(1).await, ["whole"]);
@@ -392,10 +365,7 @@ async fn a_cut_off_file_begins_a_new_generation() {
     bench.append("a.log", "four\n");
     let record = run.record().await;
     let origin = record.origin.clone().unwrap();
-    assert_eq!(
-        (shown(&record), place(&record)),
-        ("four".into(), "a.log:1".into())
-    );
+    assert_eq!((shown(&record), place(&record)), ("four".into(), "a.log:1".into()));
     assert_ne!(origin.key, old_key);
     record.ack.settle(Verdict::Delivered);
     run.stop().await;
@@ -469,10 +439,7 @@ async fn what_was_not_settled_is_read_again() {
     }
     let old_key = records[0].origin.clone().unwrap().key;
     for n in [4, 3, 0, 1] {
-        records
-            .remove(n.min(records.len() - 1))
-            .ack
-            .settle(Verdict::Delivered);
+        records.remove(n.min(records.len() - 1)).ack.settle(Verdict::Delivered);
     }
     // 5, 4, 1 and 3 are delivered; 2 is dropped without a verdict.
     assert_eq!(shown(&records[0]), "2");
@@ -480,10 +447,7 @@ async fn what_was_not_settled_is_read_again() {
     run.stop().await;
     let mut run = bench.start(ReadMode::Once);
     let record = run.record().await;
-    assert_eq!(
-        (shown(&record), place(&record)),
-        ("2".into(), "a.log:2".into())
-    );
+    assert_eq!((shown(&record), place(&record)), ("2".into(), "a.log:2".into()));
     assert_eq!(record.origin.clone().unwrap().key, old_key);
     record.ack.settle(Verdict::Delivered);
     assert_eq!(run.all().await, ["3", "4", "5"]);
@@ -502,10 +466,7 @@ async fn an_errored_record_holds_the_checkpoint() {
     bench.append("a.log", "4\n");
     assert_eq!(run.take(1).await, ["4"]);
     let key = bench.memory.files().remove(0);
-    eventually("a checkpoint is saved while it runs", || {
-        bench.memory.position(&key) == 2
-    })
-    .await;
+    eventually("a checkpoint is saved while it runs", || bench.memory.position(&key) == 2).await;
     run.stop().await;
     assert_eq!(bench.memory.position(&key), 2);
     assert_eq!(bench.once().await, ["2", "3", "4"]);
@@ -545,10 +506,7 @@ async fn csv_columns_survive_a_restart() {
     bench.append("a.csv", "2,Bob\n3\n");
     assert_eq!(
         bench.once().await,
-        [
-            r#"{"id":"2","name":"Bob"}"#,
-            "fault: the line has 1 values, there are 2 columns"
-        ]
+        [r#"{"id":"2","name":"Bob"}"#, "fault: the line has 1 values, there are 2 columns"]
     );
 }
 
@@ -569,29 +527,14 @@ async fn undecodable_lines_are_faults_in_their_place() {
     }
     run.end().await.unwrap();
     let bodies: Vec<&[u8]> = got.iter().map(|(_, body, _)| &body[..]).collect();
-    assert_eq!(
-        bodies,
-        [
-            &b"{\"a\":1}"[..],
-            b"{oops",
-            b"\"\xff\"",
-            b"\"xxxxxxxxx",
-            b"2"
-        ]
-    );
+    assert_eq!(bodies, [&b"{\"a\":1}"[..], b"{oops", b"\"\xff\"", b"\"xxxxxxxxx", b"2"]);
     let places: Vec<&str> = got.iter().map(|(_, _, place)| place.as_str()).collect();
-    assert_eq!(
-        places,
-        ["a.log:1", "a.log:3", "a.log:4", "a.log:5", "a.log:6"]
-    );
+    assert_eq!(places, ["a.log:1", "a.log:3", "a.log:4", "a.log:5", "a.log:6"]);
     let faults: Vec<_> = got.iter().map(|(fault, _, _)| fault.as_deref()).collect();
     assert_eq!((faults[0], faults[4]), (None, None));
     assert!(faults[1].unwrap().starts_with("not valid JSON at column 2"));
     assert_eq!(faults[2], Some("not valid UTF-8 at column 2"));
-    assert_eq!(
-        faults[3],
-        Some("the line is 600002 bytes long, `max_line_bytes` is 10")
-    );
+    assert_eq!(faults[3], Some("the line is 600002 bytes long, `max_line_bytes` is 10"));
 }
 
 #[tokio::test]
@@ -623,10 +566,7 @@ async fn checkpoints_are_saved_while_the_channel_is_full() {
         let mut run = bench.start(mode);
         assert_eq!(run.take(2).await, ["1", "2"]);
         let key = bench.memory.files().remove(0);
-        eventually("the checkpoint is saved", || {
-            bench.memory.position(&key) == 4
-        })
-        .await;
+        eventually("the checkpoint is saved", || bench.memory.position(&key) == 4).await;
         bench.append("b.log", "b\n");
         let mut got = run.take(2).await;
         if mode == ReadMode::Follow {
@@ -687,10 +627,7 @@ async fn a_file_that_left_is_let_go_and_known_when_it_returns() {
         }
     }
     let record = got.unwrap();
-    assert_eq!(
-        (shown(&record), place(&record)),
-        ("2".into(), "a.log:2".into())
-    );
+    assert_eq!((shown(&record), place(&record)), ("2".into(), "a.log:2".into()));
     record.ack.settle(Verdict::Delivered);
     assert!(!left());
     run.stop().await;
@@ -718,10 +655,7 @@ async fn a_line_longer_than_a_block_is_whole() {
     let progress = source.progress().unwrap();
     let got = Run::start(source, 1).all().await;
     assert_eq!(got, ["a", &long, "b"]);
-    assert_eq!(
-        (progress.bytes_read(), progress.bytes_total()),
-        (700_005, 700_005)
-    );
+    assert_eq!((progress.bytes_read(), progress.bytes_total()), (700_005, 700_005));
 }
 
 #[tokio::test]
@@ -730,12 +664,7 @@ async fn an_unreadable_row_is_an_error() {
     let bench = Bench::new("a.log");
     let rows = vec![("1:2".to_owned(), Some("{}".to_owned()))];
     bench.memory.save("app", rows).await.unwrap();
-    let why = bench
-        .start(ReadMode::Once)
-        .end()
-        .await
-        .unwrap_err()
-        .to_string();
+    let why = bench.start(ReadMode::Once).end().await.unwrap_err().to_string();
     assert!(why.contains("source `app`") && why.contains("1:2"), "{why}");
 }
 
@@ -759,18 +688,12 @@ fn bad_settings_are_named() {
             panic!("{key} is accepted");
         };
         let why = why.to_string();
-        assert!(
-            why.starts_with("source `app`: ") && why.contains(key),
-            "{why}"
-        );
+        assert!(why.starts_with("source `app`: ") && why.contains(key), "{why}");
     }
 }
 
 fn stdin_settings() -> StdinSettings {
-    StdinSettings {
-        decoding: Decoding::default(),
-        max_line_bytes: 100,
-    }
+    StdinSettings { decoding: Decoding::default(), max_line_bytes: 100 }
 }
 
 #[tokio::test]
@@ -787,11 +710,7 @@ async fn standard_input_is_read_to_its_end() {
     }
     let got: Vec<_> = records.iter().map(shown).collect();
     assert_eq!((got[0].as_str(), got[2].as_str()), (r#"{"a":1}"#, "[2]"));
-    assert!(
-        got[1].starts_with("fault: stdin:3: not valid JSON"),
-        "{}",
-        got[1]
-    );
+    assert!(got[1].starts_with("fault: stdin:3: not valid JSON"), "{}", got[1]);
     let last = records.pop();
     drop(records);
     assert!(run.task.try_join_next().is_none(), "a verdict is missing");

@@ -101,10 +101,7 @@ fn every_example_satisfies_the_schema_and_the_loader() {
         match load_text(&name, &text) {
             Ok(loaded) => {
                 assert!(loaded.warnings.is_empty(), "{name}: {:?}", loaded.warnings);
-                assert!(
-                    loaded.pipeline.tests.len() >= 2,
-                    "{name} shows its lesson by tests"
-                );
+                assert!(loaded.pipeline.tests.len() >= 2, "{name} shows its lesson by tests");
             }
             Err(report) => panic!("{}", report.render(Style::Plain)),
         }
@@ -124,10 +121,7 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!(sink.request.timeout_secs, 30);
     assert_eq!(sink.buffer.max_events, 10_000);
     assert!(loaded.warnings.is_empty());
-    assert!(
-        !format!("{loaded:?}").contains("s3cr3t"),
-        "secrets are not in Debug output"
-    );
+    assert!(!format!("{loaded:?}").contains("s3cr3t"), "secrets are not in Debug output");
 }
 
 #[test]
@@ -213,28 +207,16 @@ tests:
     let from_toml = loaded("p.toml", toml);
     let from_json = loaded("p.json", json);
     let from_yaml = loaded("p.yaml", yaml);
-    assert_eq!(
-        format!("{:?}", from_toml.pipeline),
-        format!("{:?}", from_json.pipeline)
-    );
-    assert_eq!(
-        format!("{:?}", from_toml.pipeline),
-        format!("{:?}", from_yaml.pipeline)
-    );
+    assert_eq!(format!("{:?}", from_toml.pipeline), format!("{:?}", from_json.pipeline));
+    assert_eq!(format!("{:?}", from_toml.pipeline), format!("{:?}", from_yaml.pipeline));
     let names: Vec<_> = from_toml.pipeline.sources.keys().collect();
     assert_eq!(names, ["z", "a"], "file order is kept");
     let targets: Vec<_> = usercom(&from_toml).mapping[0].fields.keys().collect();
-    assert_eq!(
-        targets,
-        ["user_id", "event", "properties.z", "properties.a"]
-    );
+    assert_eq!(targets, ["user_id", "event", "properties.z", "properties.a"]);
     assert_eq!(
         usercom(&from_yaml).endpoint.as_deref(),
         Some("http://127.0.0.1:8765/api/public/"),
         "a missing slash is added"
     );
-    assert_eq!(
-        usercom(&from_yaml).base_url(),
-        "http://127.0.0.1:8765/api/public/"
-    );
+    assert_eq!(usercom(&from_yaml).base_url(), "http://127.0.0.1:8765/api/public/");
 }

@@ -50,10 +50,7 @@ fn values_are_resolved() {
     // Variables, defaults, files and the escape, and everything else stays as it is.
     for (written, expected) in [
         ("${NAME}", "acme"),
-        (
-            "https://${NAME}.user.com/${NAME}/",
-            "https://acme.user.com/acme/",
-        ),
+        ("https://${NAME}.user.com/${NAME}/", "https://acme.user.com/acme/"),
         ("${UNSET:-fallback}", "fallback"),
         ("${UNSET:-}", ""),
         ("${EMPTY:-fallback}", "fallback"),
@@ -98,11 +95,7 @@ fn values_that_cannot_be_resolved_are_faults_with_a_place() {
         let [fault] = report.diagnostics() else {
             panic!("{written}: {:?}", report.diagnostics());
         };
-        assert_eq!(
-            (fault.code, fault.line, fault.column),
-            (code, 13, column),
-            "{written}"
-        );
+        assert_eq!((fault.code, fault.line, fault.column), (code, 13, column), "{written}");
         assert!(fault.help.is_some(), "{written}");
         assert!(!format!("{report:?}").contains("secret"), "{written}");
     }
@@ -122,8 +115,5 @@ fn keys_are_never_resolved() {
     let text = super::GOOD.to_owned()
         + "[[tests]]\nname = 't'\nsink = 'crm'\noutcome = 'unmatched'\nrecord = { '${KEY}' = 1 }\n";
     let loaded = load_with("p.toml", &text, &World).expect("a good file");
-    assert_eq!(
-        loaded.pipeline.tests[0].record,
-        serde_json::json!({ "${KEY}": 1 })
-    );
+    assert_eq!(loaded.pipeline.tests[0].record, serde_json::json!({ "${KEY}": 1 }));
 }

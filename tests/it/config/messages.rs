@@ -88,12 +88,7 @@ fn syntax_errors_have_a_place_in_every_notation() {
     for (name, text) in texts {
         let report = load_text(name, text).expect_err(name);
         assert!((1..=3).contains(&report.errors()), "{name}");
-        assert!(
-            report
-                .diagnostics()
-                .iter()
-                .all(|d| d.code == "E0002" && d.line > 0)
-        );
+        assert!(report.diagnostics().iter().all(|d| d.code == "E0002" && d.line > 0));
         shown.push_str(&report.render(Style::Plain));
     }
     insta::assert_snapshot!("syntax_errors", shown);
@@ -110,11 +105,7 @@ fn duplicate_keys_are_refused_in_every_notation() {
         let report = load_text(name, text).expect_err(name);
         let fault = &report.diagnostics()[0];
         assert_eq!((fault.code, fault.line), ("E0002", line), "{name}");
-        assert!(
-            fault.message.contains("duplicate key"),
-            "{name}: {}",
-            fault.message
-        );
+        assert!(fault.message.contains("duplicate key"), "{name}: {}", fault.message);
     }
 }
 
@@ -157,28 +148,21 @@ fn faults_of_the_mapping_are_placed_within_strings() {
         "{GOOD}[[sinks.crm.mapping]]\nfields = {{}}\n\
          [[sinks.crm.mapping]]\ncall = 'track'\nfields = {{ event = \".a\\t.b\" }}\n"
     );
-    let report = load(
-        &[SourceText::new("p.toml", text)],
-        &environment(),
-        &|at, sink| {
-            assert_eq!(sink.mapping.len(), 1, "only the whole rule is compiled");
-            assert_eq!(sink.mapping[0].name.as_deref(), Some("rule 2"));
-            vec![Fault {
-                code: "E0203",
-                path: at.key("mapping").index(0).key("fields").key("event"),
-                target: Target::Part(3..5),
-                message: "a path with a tab in it".into(),
-                help: None,
-            }]
-        },
-    )
+    let report = load(&[SourceText::new("p.toml", text)], &environment(), &|at, sink| {
+        assert_eq!(sink.mapping.len(), 1, "only the whole rule is compiled");
+        assert_eq!(sink.mapping[0].name.as_deref(), Some("rule 2"));
+        vec![Fault {
+            code: "E0203",
+            path: at.key("mapping").index(0).key("fields").key("event"),
+            target: Target::Part(3..5),
+            message: "a path with a tab in it".into(),
+            help: None,
+        }]
+    })
     .expect_err("two faults");
     let lines = GOOD.lines().count();
-    let found: Vec<_> = report
-        .diagnostics()
-        .iter()
-        .map(|d| (d.code, d.line - lines, d.column))
-        .collect();
+    let found: Vec<_> =
+        report.diagnostics().iter().map(|d| (d.code, d.line - lines, d.column)).collect();
     assert_eq!(found, [("E0102", 1, 1), ("E0203", 5, 25)]);
 }
 
@@ -198,41 +182,18 @@ fn secrets_are_never_shown() {
         ("p.toml", toml(&format!("apikey = '{secret}'"))),
         ("p.toml", toml(&format!("key = '{secret}'"))),
         ("p.toml", toml(&format!("token = ['{secret}']"))),
-        (
-            "p.toml",
-            toml(&format!("auth = {{ password = '{secret}' }}")),
-        ),
+        ("p.toml", toml(&format!("auth = {{ password = '{secret}' }}"))),
         ("p.toml", toml(&format!("api_key = '''\n{secret}\n'''"))),
-        (
-            "p.toml",
-            toml(&format!("api_key = '${{NOT_SET:-{secret}}} x'")),
-        ),
+        ("p.toml", toml(&format!("api_key = '${{NOT_SET:-{secret}}} x'"))),
         ("p.toml", toml("api_key = ${KEY}")),
         ("p.toml", toml(&format!("api_key = '{secret}"))),
         ("p.toml", toml(&format!("api_key = {secret}"))),
         ("p.toml", toml(&format!("api_key = '''\n{secret}"))),
-        (
-            "p.toml",
-            toml(&format!(
-                "request = {{ timeout_secs = 'x', api_key = '{secret}' }}"
-            )),
-        ),
-        (
-            "p.json",
-            format!("{{\"sinks\": {{\"crm\": {{\"api_key\": \"{secret}\", \"x\": 1}}}}}}"),
-        ),
-        (
-            "p.json",
-            format!("{{\"sinks\": {{\"crm\": {{\"api_key\": \"{secret}\" \"x\": 1}}}}}}"),
-        ),
-        (
-            "p.yaml",
-            format!("sinks:\n  crm:\n    api_key: {secret}\n    x: 1\n"),
-        ),
-        (
-            "p.yaml",
-            format!("sinks:\n  crm:\n    api_key: |\n      {secret}\n    x: [\n"),
-        ),
+        ("p.toml", toml(&format!("request = {{ timeout_secs = 'x', api_key = '{secret}' }}"))),
+        ("p.json", format!("{{\"sinks\": {{\"crm\": {{\"api_key\": \"{secret}\", \"x\": 1}}}}}}")),
+        ("p.json", format!("{{\"sinks\": {{\"crm\": {{\"api_key\": \"{secret}\" \"x\": 1}}}}}}")),
+        ("p.yaml", format!("sinks:\n  crm:\n    api_key: {secret}\n    x: 1\n")),
+        ("p.yaml", format!("sinks:\n  crm:\n    api_key: |\n      {secret}\n    x: [\n")),
     ];
     for (name, text) in texts {
         let report = load_text(name, &text).expect_err("a faulty file");
@@ -261,27 +222,20 @@ fn values_from_outside_are_not_quoted() {
     // A fault about a value that came from the environment shows the `${}`, as the file does; also
     // a fault of the mapping, whose author cannot know where its text came from.
     let text = format!("{GOOD}[sinks.crm.buffer]\ntype = '${{KEY}}'\n");
-    let report = load(
-        &[SourceText::new("p.toml", text)],
-        &environment(),
-        &|at, _| {
-            vec![Fault {
-                code: "E0299",
-                path: at.clone(),
-                target: Target::Value,
-                message: "found s3cr3t-key here".into(),
-                help: Some("not s3cr3t-key".into()),
-            }]
-        },
-    )
+    let report = load(&[SourceText::new("p.toml", text)], &environment(), &|at, _| {
+        vec![Fault {
+            code: "E0299",
+            path: at.clone(),
+            target: Target::Value,
+            message: "found s3cr3t-key here".into(),
+            help: Some("not s3cr3t-key".into()),
+        }]
+    })
     .expect_err("an unknown word");
     assert_eq!(report.errors(), 2);
     let rendered = report.render(Style::Plain);
     assert!(rendered.contains("${KEY}"), "{rendered}");
-    assert!(
-        !format!("{rendered}{report:?}").contains("s3cr3t"),
-        "{rendered}"
-    );
+    assert!(!format!("{rendered}{report:?}").contains("s3cr3t"), "{rendered}");
 }
 
 #[test]

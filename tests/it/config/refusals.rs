@@ -17,22 +17,10 @@ const BY_SCHEMA: &[Row] = &[
     ("[sinks.crm.delivery]\ndedupe = 3", "E0101", 2),
     ("[sinks.crm.healthcheck]\nurl = 'x'", "E0101", 2),
     ("[sources.b]\ntype = 'stdin'\ninclude = ['x']", "E0101", 3),
-    (
-        "[sources.b]\ntype = 'stdin'\n[sources.b.decoding]\ncodek = 'json'",
-        "E0101",
-        4,
-    ),
+    ("[sources.b]\ntype = 'stdin'\n[sources.b.decoding]\ncodek = 'json'", "E0101", 4),
     ("[api]\nlisten = '127.0.0.1:1'\nport = 1", "E0101", 3),
-    (
-        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = {}\nname2 = 'x'",
-        "E0101",
-        4,
-    ),
-    (
-        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = { pth = '.x' } }",
-        "E0101",
-        3,
-    ),
+    ("[[sinks.crm.mapping]]\ncall = 'track'\nfields = {}\nname2 = 'x'", "E0101", 4),
+    ("[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = { pth = '.x' } }", "E0101", 3),
     (
         "[[sinks.crm.mapping]]\ncall = 'track'\nfields = {}\nwhen = { '.a' = { equal = 1 } }",
         "E0101",
@@ -46,38 +34,18 @@ const BY_SCHEMA: &[Row] = &[
     // keys from elsewhere
     ("[sinks.crm.request]\nretry_max_duration = 10", "E0109", 2),
     ("[sinks.crm.batch]\nmax_events = 10", "E0109", 1),
-    (
-        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = {}\nif = {}",
-        "E0109",
-        4,
-    ),
+    ("[[sinks.crm.mapping]]\ncall = 'track'\nfields = {}\nif = {}", "E0109", 4),
     ("[transforms.x]\ntype = 'remap'", "E0109", 1),
     // missing keys
     ("[sources.b]\ntype = 'file'", "E0102", 1),
     ("[sources.b]\ninclude = ['x']", "E0102", 1),
-    (
-        "[sinks.b]\ntype = 'usercom'\napp = 'a'\napi_key = 'k'\npreset = 'segment'",
-        "E0102",
-        1,
-    ),
-    (
-        "[sinks.b]\ntype = 'usercom'\napp = 'a'\ninputs = ['app']\npreset = 'segment'",
-        "E0102",
-        1,
-    ),
-    (
-        "[sinks.b]\napp = 'a'\ninputs = ['app']\napi_key = 'k'\npreset = 'segment'",
-        "E0102",
-        1,
-    ),
+    ("[sinks.b]\ntype = 'usercom'\napp = 'a'\napi_key = 'k'\npreset = 'segment'", "E0102", 1),
+    ("[sinks.b]\ntype = 'usercom'\napp = 'a'\ninputs = ['app']\npreset = 'segment'", "E0102", 1),
+    ("[sinks.b]\napp = 'a'\ninputs = ['app']\napi_key = 'k'\npreset = 'segment'", "E0102", 1),
     ("[[sinks.crm.mapping]]\nfields = {}", "E0102", 1),
     ("[[sinks.crm.mapping]]\ncall = 'track'", "E0102", 1),
     ("[api]", "E0102", 1),
-    (
-        "[[tests]]\nname = 't'\nsink = 'crm'\noutcome = 'unmatched'",
-        "E0102",
-        1,
-    ),
+    ("[[tests]]\nname = 't'\nsink = 'crm'\noutcome = 'unmatched'", "E0102", 1),
     // wrong types
     ("data_dir = 1", "E0103", 1),
     ("api = 'x'", "E0103", 1),
@@ -89,45 +57,17 @@ const BY_SCHEMA: &[Row] = &[
     ("[sources.b]\ntype = 'file'\ninclude = 'x'", "E0103", 3),
     ("[sources.b]\ntype = 'file'\ninclude = [1]", "E0103", 3),
     ("[sources.b]\ntype = 3", "E0103", 2),
-    (
-        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = 3 }",
-        "E0103",
-        3,
-    ),
-    (
-        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = { path = 3 } }",
-        "E0103",
-        3,
-    ),
-    (
-        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = {}\nwhen = { any = ['x'] }",
-        "E0103",
-        4,
-    ),
-    (
-        "[[sinks.crm.mapping]]\ncall = 'track'\nfields = []",
-        "E0103",
-        3,
-    ),
+    ("[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = 3 }", "E0103", 3),
+    ("[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = { path = 3 } }", "E0103", 3),
+    ("[[sinks.crm.mapping]]\ncall = 'track'\nfields = {}\nwhen = { any = ['x'] }", "E0103", 4),
+    ("[[sinks.crm.mapping]]\ncall = 'track'\nfields = []", "E0103", 3),
     // unknown words
     ("[sinks.crm.request]\nconcurrency = 'adaptiv'", "E0104", 2),
     ("[sinks.crm.buffer]\ntype = 'dsk'", "E0104", 2),
     ("[sinks.crm.buffer]\nwhen_full = 'drop'", "E0104", 2),
-    (
-        "[sinks.crm.users]\nunknown_attributes = 'ignore'",
-        "E0104",
-        2,
-    ),
-    (
-        "[sources.b]\ntype = 'stdin'\ndecoding.codec = 'xml'",
-        "E0104",
-        3,
-    ),
-    (
-        "[[sinks.crm.mapping]]\ncall = 'alias'\nfields = {}",
-        "E0104",
-        2,
-    ),
+    ("[sinks.crm.users]\nunknown_attributes = 'ignore'", "E0104", 2),
+    ("[sources.b]\ntype = 'stdin'\ndecoding.codec = 'xml'", "E0104", 3),
+    ("[[sinks.crm.mapping]]\ncall = 'alias'\nfields = {}", "E0104", 2),
     (
         "[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = { path = '.x', as = 'int' } }",
         "E0104",
@@ -138,11 +78,7 @@ const BY_SCHEMA: &[Row] = &[
         "E0104",
         3,
     ),
-    (
-        "[[tests]]\nname = 't'\nsink = 'crm'\nrecord = 1\noutcome = 'lost'",
-        "E0104",
-        5,
-    ),
+    ("[[tests]]\nname = 't'\nsink = 'crm'\nrecord = 1\noutcome = 'lost'", "E0104", 5),
     // types
     ("[sources.b]\ntype = 'fil'\ninclude = ['x']", "E0105", 2),
     ("[sinks.b]\ntype = 'hubspot'", "E0105", 2),
@@ -152,11 +88,7 @@ const BY_SCHEMA: &[Row] = &[
     ("[sources.b]\ntype = 'http'", "E0106", 2),
     // ranges and lengths
     ("[sinks.crm.request]\nrate_limit_num = 0", "E0107", 2),
-    (
-        "[sinks.crm.request]\nrate_limit_num = 4294967296",
-        "E0107",
-        2,
-    ),
+    ("[sinks.crm.request]\nrate_limit_num = 4294967296", "E0107", 2),
     ("[sinks.crm.request]\nconcurrency = 2000", "E0107", 2),
     ("[sinks.crm.request]\nretry_attempts = -1", "E0107", 2),
     ("[sinks.crm.users]\ncache_size = 0", "E0107", 2),
@@ -226,42 +158,18 @@ const BY_LOADER: &[Row] = &[
         "E0309",
         4,
     ),
-    (
-        "[sources.b]\ntype = 'file'\ninclude = ['ok', 'a/**b']",
-        "E0310",
-        3,
-    ),
+    ("[sources.b]\ntype = 'file'\ninclude = ['ok', 'a/**b']", "E0310", 3),
     (
         "[sources.b]\ntype = 'stdin'\ndecoding.codec = 'regex'\ndecoding.pattern = '(?P<a>'",
         "E0311",
         4,
     ),
-    (
-        "[sources.b]\ntype = 'stdin'\ndecoding.codec = 'regex'\ndecoding.pattern = '(a)'",
-        "E0311",
-        4,
-    ),
-    (
-        "[sources.b]\ntype = 'stdin'\ndecoding.codec = 'regex'",
-        "E0312",
-        3,
-    ),
-    (
-        "[sources.b]\ntype = 'stdin'\ndecoding.codec = 'csv'\ndecoding.delimiter = ';;'",
-        "E0313",
-        4,
-    ),
+    ("[sources.b]\ntype = 'stdin'\ndecoding.codec = 'regex'\ndecoding.pattern = '(a)'", "E0311", 4),
+    ("[sources.b]\ntype = 'stdin'\ndecoding.codec = 'regex'", "E0312", 3),
+    ("[sources.b]\ntype = 'stdin'\ndecoding.codec = 'csv'\ndecoding.delimiter = ';;'", "E0313", 4),
     ("[api]\nlisten = 'localhost'", "E0314", 2),
-    (
-        "[sinks.b]\ntype = 'usercom'\ninputs = ['app']\napp = 'a'\napi_key = 'k'",
-        "E0315",
-        1,
-    ),
-    (
-        "[[tests]]\nname = 't'\nsink = 'cmr'\nrecord = 1\noutcome = 'unmatched'",
-        "E0316",
-        3,
-    ),
+    ("[sinks.b]\ntype = 'usercom'\ninputs = ['app']\napp = 'a'\napi_key = 'k'", "E0315", 1),
+    ("[[tests]]\nname = 't'\nsink = 'cmr'\nrecord = 1\noutcome = 'unmatched'", "E0316", 3),
     (
         "[sinks.b]\ntype = 'usercom'\ninputs = ['app']\napp = 'a'\napi_key = ''\npreset = 'segment'",
         "E0317",
@@ -272,11 +180,7 @@ const BY_LOADER: &[Row] = &[
         "E0317",
         5,
     ),
-    (
-        "[[tests]]\nname = 't'\nsink = 'crm'\nrecord = 1",
-        "E0318",
-        1,
-    ),
+    ("[[tests]]\nname = 't'\nsink = 'crm'\nrecord = 1", "E0318", 1),
     (
         "[[tests]]\nname = 't'\nsink = 'crm'\nrecord = 1\noutcome = 'unmatched'\ncalls = [{ type = 'page' }]",
         "E0319",
@@ -287,21 +191,13 @@ const BY_LOADER: &[Row] = &[
         "E0320",
         5,
     ),
-    (
-        "[sources.b]\ntype = 'stdin'\n[sources.c]\ntype = 'stdin'",
-        "E0321",
-        3,
-    ),
+    ("[sources.b]\ntype = 'stdin'\n[sources.c]\ntype = 'stdin'", "E0321", 3),
     (
         "[sources.b]\ntype = 'file'\ninclude = ['x']\ndecoding.codec = 'csv'\ndecoding.columns = ['a', 'a']",
         "E0322",
         5,
     ),
-    (
-        "[sources.b]\ntype = 'file'\ninclude = ['${NOPE}']",
-        "E0010",
-        3,
-    ),
+    ("[sources.b]\ntype = 'file'\ninclude = ['${NOPE}']", "E0010", 3),
 ];
 
 /// What is loaded, with a warning.
@@ -344,9 +240,7 @@ fn assert_refused(rows: &[Row]) {
             .map(|d| (d.code, d.line.wrapping_sub(offset)))
             .collect();
         if errors != [(*code, *line)] {
-            wrong.push(format!(
-                "{snippet}\n  expected {code} at {line}, found {errors:?}"
-            ));
+            wrong.push(format!("{snippet}\n  expected {code} at {line}, found {errors:?}"));
         }
         for diagnostic in report.diagnostics() {
             if diagnostic.help.is_none() {
@@ -364,10 +258,7 @@ fn schema_and_loader_refuse_the_same_files() {
     assert!(BY_SCHEMA.len() >= 40);
     for (snippet, ..) in BY_SCHEMA {
         let instance = json("p.toml", &file(snippet).0);
-        assert!(
-            !validator.is_valid(&instance),
-            "the schema accepts\n{snippet}"
-        );
+        assert!(!validator.is_valid(&instance), "the schema accepts\n{snippet}");
     }
     assert_refused(BY_SCHEMA);
 }
@@ -378,10 +269,7 @@ fn the_loader_refuses_what_a_schema_cannot() {
     let validator = jsonschema::validator_for(pipeline_schema()).expect("a valid schema");
     for (snippet, ..) in BY_LOADER {
         let instance = json("p.toml", &file(snippet).0);
-        assert!(
-            validator.is_valid(&instance),
-            "the schema refuses\n{snippet}"
-        );
+        assert!(validator.is_valid(&instance), "the schema refuses\n{snippet}");
     }
     assert_refused(BY_LOADER);
 }
@@ -392,17 +280,10 @@ fn doubtful_files_are_loaded_with_a_warning() {
     for (snippet, code, line) in WARNED {
         let (text, offset) = file(snippet);
         let loaded = load_text("p.toml", &text).expect(snippet);
-        let found: Vec<_> = loaded
-            .warnings
-            .diagnostics()
-            .iter()
-            .map(|d| (d.code, d.line - offset))
-            .collect();
+        let found: Vec<_> =
+            loaded.warnings.diagnostics().iter().map(|d| (d.code, d.line - offset)).collect();
         assert_eq!(found, [(*code, *line)], "{snippet}");
-        assert_eq!(
-            (loaded.warnings.errors(), loaded.warnings.warnings()),
-            (0, 1)
-        );
+        assert_eq!((loaded.warnings.errors(), loaded.warnings.warnings()), (0, 1));
     }
 }
 
@@ -420,12 +301,8 @@ fn a_file_without_sources_or_sinks_is_refused_by_both() {
         let found: Vec<_> = report.diagnostics().iter().map(|d| d.code).collect();
         assert_eq!(found, codes, "{text}");
     }
-    for (name, text) in [
-        ("p.json", "[]"),
-        ("p.json", ""),
-        ("p.yaml", "just text"),
-        ("p.yaml", ""),
-    ] {
+    for (name, text) in [("p.json", "[]"), ("p.json", ""), ("p.yaml", "just text"), ("p.yaml", "")]
+    {
         let report = load_text(name, text).expect_err(text);
         let first = &report.diagnostics()[0];
         assert_eq!((first.code, first.line), ("E0103", 1), "{name} {text:?}");

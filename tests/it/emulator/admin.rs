@@ -14,12 +14,8 @@ async fn the_log_holds_every_request_in_order() {
     server.user("a/b").await;
     server.get("users-by-id/a%2Fb/?x=1").await;
     server.post("users", json!({})).await;
-    server
-        .post("users-by-id/no/events/", json!({ "name": "e" }))
-        .await;
-    let broken = server
-        .api("POST", "users/")
-        .header("Content-Type", "application/json");
+    server.post("users-by-id/no/events/", json!({ "name": "e" })).await;
+    let broken = server.api("POST", "users/").header("Content-Type", "application/json");
     broken.body("{oops").send().await.unwrap();
     let (_, log) = server.admin("GET", "requests", Value::Null).await;
     let seen: Vec<Value> = log
@@ -47,9 +43,7 @@ async fn stats_count_by_route_and_reset_forgets() {
     // Counts go by template, not by path; a reset starts over and keeps the faults unless told.
     let server = Server::new().await;
     for own in ["a", "b", "a"] {
-        server
-            .post("users/update_or_create/", json!({ "custom_id": own }))
-            .await;
+        server.post("users/update_or_create/", json!({ "custom_id": own })).await;
         let path = format!("users-by-id/{own}/events/");
         server.post(&path, json!({ "name": "e" })).await;
     }
@@ -65,35 +59,18 @@ async fn stats_count_by_route_and_reset_forgets() {
     let (_, state) = server.admin("GET", "state", Value::Null).await;
     assert_eq!(state["users"][0]["events"], 2);
     assert_eq!(state["events"].as_array().unwrap().len(), 3);
-    server
-        .admin("POST", "faults", json!({ "revoked": true }))
-        .await;
+    server.admin("POST", "faults", json!({ "revoked": true })).await;
     assert_eq!(server.admin("POST", "reset", Value::Null).await.0, 200);
     let (_, stats) = server.admin("GET", "stats", Value::Null).await;
     assert_eq!(
         (&stats["total"], &stats["users"], &stats["events"]),
         (&json!(0), &json!(0), &json!(0))
     );
-    assert_eq!(
-        server.admin("GET", "requests", Value::Null).await.1,
-        json!([])
-    );
+    assert_eq!(server.admin("GET", "requests", Value::Null).await.1, json!([]));
     assert_eq!(server.get("users/").await.0, 401, "the faults stay");
-    assert_eq!(
-        server
-            .admin("POST", "reset", json!({ "faults": true }))
-            .await
-            .0,
-        200
-    );
+    assert_eq!(server.admin("POST", "reset", json!({ "faults": true })).await.0, 200);
     assert_eq!(server.user("a").await, 1, "numbers start again");
-    assert_eq!(
-        server
-            .admin("POST", "reset", json!({ "fault": true }))
-            .await
-            .0,
-        400
-    );
+    assert_eq!(server.admin("POST", "reset", json!({ "fault": true })).await.0, 400);
     assert_eq!(server.admin("GET", "nothing", Value::Null).await.0, 404);
     assert_eq!(server.admin("POST", "stats", Value::Null).await.0, 405);
 }
@@ -111,9 +88,7 @@ async fn a_data_file_outlives_the_process() {
     };
     let server = Server::with(config()).await.unwrap();
     server.user("later").await;
-    server
-        .post("users-by-id/later/events/", json!({ "name": "e" }))
-        .await;
+    server.post("users-by-id/later/events/", json!({ "name": "e" })).await;
     server.emulator.stop().await;
     let server = Server::with(config()).await.unwrap();
     assert_eq!(server.get("users/").await.1["count"], 2);
@@ -128,11 +103,7 @@ async fn a_seed_is_sown_or_named() {
     let path = folder.path().join("seed.json");
     let start = async |text: &str| {
         std::fs::write(&path, text).unwrap();
-        Server::with(EmulatorConfig {
-            seed: Some(path.clone()),
-            ..config()
-        })
-        .await
+        Server::with(EmulatorConfig { seed: Some(path.clone()), ..config() }).await
     };
     let good = json!({
         "users": [{ "custom_id": "u", "age": 7, "company_custom_id": "g" }],
@@ -142,10 +113,7 @@ async fn a_seed_is_sown_or_named() {
     });
     let server = start(&good.to_string()).await.unwrap();
     let (_, user) = server.get("users-by-id/u/").await;
-    assert_eq!(
-        (&user["age"], &user["companies"][0]["name"]),
-        (&json!(7), &json!("Acme"))
-    );
+    assert_eq!((&user["age"], &user["companies"][0]["name"]), (&json!(7), &json!("Acme")));
     for (text, place) in [
         (r#"{"users": [{}, {"gender": 9}]}"#, "users[1]"),
         (r#"{"users": {}}"#, "users"),
@@ -153,24 +121,14 @@ async fn a_seed_is_sown_or_named() {
         (r#"{"people": []}"#, "`people`"),
         ("{", "the file"),
     ] {
-        let Err(error) = start(text).await else {
-            panic!("{text} was sown")
-        };
+        let Err(error) = start(text).await else { panic!("{text} was sown") };
         assert!(error.to_string().contains(place), "{error}");
     }
     let missing = Some(Path::new("/nonexistent/seed.json").to_owned());
-    let Err(error) = Server::with(EmulatorConfig {
-        seed: missing,
-        ..config()
-    })
-    .await
-    else {
+    let Err(error) = Server::with(EmulatorConfig { seed: missing, ..config() }).await else {
         panic!("it started without its seed");
     };
-    assert!(
-        error.to_string().contains("/nonexistent/seed.json"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("/nonexistent/seed.json"), "{error}");
 }
 
 #[tokio::test]
@@ -190,18 +148,11 @@ async fn parallel_upserts_of_one_own_id_make_one_user() {
     let server = Server::new().await;
     let mut racing = tokio::task::JoinSet::new();
     for _ in 0..50 {
-        let request = server
-            .api("POST", "users/update_or_create/")
-            .json(&json!({ "custom_id": "u" }));
+        let request =
+            server.api("POST", "users/update_or_create/").json(&json!({ "custom_id": "u" }));
         racing.spawn(async move { super::read(request).await });
     }
     let answers = racing.join_all().await;
-    assert_eq!(
-        answers
-            .iter()
-            .filter(|(_, body)| body["created"] == true)
-            .count(),
-        1
-    );
+    assert_eq!(answers.iter().filter(|(_, body)| body["created"] == true).count(), 1);
     assert_eq!(server.get("users/").await.1["count"], 1);
 }

@@ -10,19 +10,10 @@ use super::{KEY, Server, config};
 #[tokio::test]
 async fn the_rate_limit_answers_429() {
     // A burst up to the limit passes, the next is throttled with Retry-After and not done.
-    let server = Server::faulty(Faults {
-        rate_limit: Some(3),
-        ..Faults::default()
-    })
-    .await;
+    let server = Server::faulty(Faults { rate_limit: Some(3), ..Faults::default() }).await;
     let mut done = 0;
     let refused = loop {
-        let response = server
-            .api("POST", "users/")
-            .json(&json!({}))
-            .send()
-            .await
-            .unwrap();
+        let response = server.api("POST", "users/").json(&json!({})).send().await.unwrap();
         if response.status() != 201 {
             break response;
         }
@@ -35,16 +26,8 @@ async fn the_rate_limit_answers_429() {
         (429, &"1".parse().unwrap())
     );
     let body: Value = refused.json().await.unwrap();
-    assert!(
-        body["detail"]
-            .as_str()
-            .unwrap()
-            .starts_with("Request was throttled.")
-    );
-    assert_eq!(
-        server.admin("GET", "stats", Value::Null).await.1["users"],
-        done
-    );
+    assert!(body["detail"].as_str().unwrap().starts_with("Request was throttled."));
+    assert_eq!(server.admin("GET", "stats", Value::Null).await.1["users"], done);
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(server.get("users/").await.0, 200);
 }
@@ -52,11 +35,7 @@ async fn the_rate_limit_answers_429() {
 #[tokio::test]
 async fn errors_come_instead_of_the_work() {
     // Every status told is seen, and no request that got one had an effect.
-    let faults = Faults {
-        error_rate: 1.0,
-        error_codes: vec![500, 503],
-        ..Faults::default()
-    };
+    let faults = Faults { error_rate: 1.0, error_codes: vec![500, 503], ..Faults::default() };
     let server = Server::faulty(faults).await;
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..64 {
@@ -72,12 +51,8 @@ async fn errors_come_instead_of_the_work() {
 #[tokio::test]
 async fn latency_delays_the_answer() {
     // An answer takes at least the latency, and the admin side none of it.
-    let server = Server::faulty(Faults {
-        latency_ms: 600,
-        jitter_ms: 20,
-        ..Faults::default()
-    })
-    .await;
+    let server =
+        Server::faulty(Faults { latency_ms: 600, jitter_ms: 20, ..Faults::default() }).await;
     let clock = tokio::time::Instant::now();
     assert_eq!(server.get("users/").await.0, 200);
     assert!(clock.elapsed() >= Duration::from_millis(600));
@@ -89,20 +64,13 @@ async fn latency_delays_the_answer() {
 #[tokio::test]
 async fn a_reset_cuts_the_connection_before_or_after_the_work() {
     // No byte comes back, the peer sees a reset, and about half of the requests had their effect.
-    let server = Server::faulty(Faults {
-        reset_rate: 1.0,
-        ..Faults::default()
-    })
-    .await;
+    let server = Server::faulty(Faults { reset_rate: 1.0, ..Faults::default() }).await;
     let request = format!(
         "POST /api/public/users/ HTTP/1.1\r\nHost: h\r\nAuthorization: Token {KEY}\r\n\
          Accept: */*; version=2\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
     );
     for _ in 0..60 {
-        let error = server
-            .raw(&request)
-            .await
-            .expect_err("the connection to be cut");
+        let error = server.raw(&request).await.expect_err("the connection to be cut");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     }
     let (_, log) = server.admin("GET", "requests", Value::Null).await;
@@ -112,20 +80,13 @@ async fn a_reset_cuts_the_connection_before_or_after_the_work() {
     assert_eq!(before + after, 60);
     assert!(before > 0 && after > 0, "{before} {after}");
     assert!(log.iter().all(|entry| entry["status"] == 0));
-    assert_eq!(
-        server.admin("GET", "stats", Value::Null).await.1["users"],
-        after
-    );
+    assert_eq!(server.admin("GET", "stats", Value::Null).await.1["users"], after);
 }
 
 #[tokio::test]
 async fn a_hang_never_answers_and_a_stop_ends_it() {
     // The caller waits for ever, half of the work is done, and the emulator still stops at once.
-    let server = Server::faulty(Faults {
-        hang_rate: 1.0,
-        ..Faults::default()
-    })
-    .await;
+    let server = Server::faulty(Faults { hang_rate: 1.0, ..Faults::default() }).await;
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..40 {
         let request = server.api("POST", "users/").json(&json!({}));
@@ -153,22 +114,9 @@ async fn a_hang_never_answers_and_a_stop_ends_it() {
 #[tokio::test]
 async fn a_revoked_key_is_refused_until_it_is_back() {
     // Revoked means 401 for the right key too; the admin route takes it back while running.
-    let server = Server::faulty(Faults {
-        revoked: true,
-        ..Faults::default()
-    })
-    .await;
-    assert_eq!(
-        server.get("users/").await,
-        (401, json!({ "detail": "Invalid token." }))
-    );
-    assert_eq!(
-        server
-            .admin("POST", "faults", json!({ "revoked": false }))
-            .await
-            .0,
-        200
-    );
+    let server = Server::faulty(Faults { revoked: true, ..Faults::default() }).await;
+    assert_eq!(server.get("users/").await, (401, json!({ "detail": "Invalid token." })));
+    assert_eq!(server.admin("POST", "faults", json!({ "revoked": false })).await.0, 200);
     assert_eq!(server.get("users/").await.0, 200);
 }
 
@@ -178,15 +126,9 @@ async fn faults_change_while_it_runs() {
     let server = Server::new().await;
     let faults = async |body: Value| server.admin("POST", "faults", body).await;
     let (_, now) = faults(json!({ "rate_limit": 5, "latency_ms": 1 })).await;
-    assert_eq!(
-        (&now["rate_limit"], &now["latency_ms"]),
-        (&json!(5), &json!(1))
-    );
+    assert_eq!((&now["rate_limit"], &now["latency_ms"]), (&json!(5), &json!(1)));
     let (_, now) = faults(json!({ "error_code": 502, "error_rate": 0.5 })).await;
-    assert_eq!(
-        (&now["rate_limit"], &now["error_codes"]),
-        (&json!(5), &json!([502]))
-    );
+    assert_eq!((&now["rate_limit"], &now["error_codes"]), (&json!(5), &json!([502])));
     for bad in [
         json!({ "ratelimit": 1 }),
         json!({ "reset_rate": 2 }),
@@ -198,19 +140,13 @@ async fn faults_change_while_it_runs() {
         assert_eq!(faults(bad.clone()).await.0, 400, "{bad}");
     }
     assert_eq!(server.admin("GET", "faults", Value::Null).await.1, now);
-    assert_eq!(
-        faults(json!({ "rate_limit": null })).await.1["rate_limit"],
-        Value::Null
-    );
+    assert_eq!(faults(json!({ "rate_limit": null })).await.1["rate_limit"], Value::Null);
 }
 
 #[tokio::test]
 async fn bad_faults_do_not_start() {
     // A fault out of its range is named before anything listens.
-    let faults = Faults {
-        hang_rate: 1.5,
-        ..Faults::default()
-    };
+    let faults = Faults { hang_rate: 1.5, ..Faults::default() };
     let Err(error) = Server::with(EmulatorConfig { faults, ..config() }).await else {
         panic!("it started");
     };

@@ -15,11 +15,7 @@ async fn a_wrong_or_missing_token_is_refused() {
             request = request.header("Authorization", header);
         }
         let (status, body) = read(request.json(&json!({ "custom_id": "u" }))).await;
-        assert_eq!(
-            (status, body),
-            (401, json!({ "detail": "Invalid token." })),
-            "{header:?}"
-        );
+        assert_eq!((status, body), (401, json!({ "detail": "Invalid token." })), "{header:?}");
     }
     assert_eq!(server.get("users-by-id/u/").await.0, 404);
 }
@@ -40,33 +36,16 @@ async fn a_write_without_the_version_is_refused_with_a_hint() {
     for accept in ["*/*", "application/json", "*/*; version=1"] {
         let (status, body) = send(reqwest::Method::POST, accept).await;
         assert_eq!(status, 400, "{accept}");
-        assert!(
-            body["hint"]
-                .as_str()
-                .unwrap()
-                .contains("Accept: */*; version=2"),
-            "{body}"
-        );
+        assert!(body["hint"].as_str().unwrap().contains("Accept: */*; version=2"), "{body}");
     }
-    for accept in [
-        "*/*; version=2",
-        "*/*;version=2",
-        " */*; version=2",
-        "*/* ;  version = 2",
-    ] {
+    for accept in ["*/*; version=2", "*/*;version=2", " */*; version=2", "*/* ;  version = 2"] {
         assert_eq!(send(reqwest::Method::POST, accept).await.0, 201, "{accept}");
     }
     assert_eq!(send(reqwest::Method::POST, "*/*; version=9").await.0, 406);
     let (_, v1) = send(reqwest::Method::GET, "*/*").await;
     let user = &v1["results"][0];
-    assert!(
-        user["key"].is_string() && user.get("user_key").is_none(),
-        "{user}"
-    );
-    assert!(
-        user.get("user_id").is_some() && user.get("custom_id").is_none(),
-        "{user}"
-    );
+    assert!(user["key"].is_string() && user.get("user_key").is_none(), "{user}");
+    assert!(user.get("user_id").is_some() && user.get("custom_id").is_none(), "{user}");
 }
 
 #[tokio::test]
@@ -80,17 +59,9 @@ async fn a_missing_slash_loses_the_request() {
         ("GET", "users-by-id/u"),
         ("GET", "users/search?email=a@b.c"),
     ] {
-        let body = if method == "POST" {
-            json!({ "name": "x" })
-        } else {
-            Value::Null
-        };
+        let body = if method == "POST" { json!({ "name": "x" }) } else { Value::Null };
         let (status, answer) = server.call(method, path, body).await;
-        assert_eq!(
-            (status, &answer["detail"]),
-            (404, &json!("Not found.")),
-            "{path}"
-        );
+        assert_eq!((status, &answer["detail"]), (404, &json!("Not found.")), "{path}");
         assert!(answer["hint"].as_str().unwrap().contains('/'), "{path}");
     }
     assert_eq!(server.get("users/").await.1["count"], 1);
@@ -104,31 +75,16 @@ async fn paths_methods_and_bodies_are_checked() {
     assert_eq!(server.get("nothing/").await.0, 404);
     assert_eq!(server.call("PATCH", "users/", json!({})).await.0, 405);
     let (status, body) = server.get("users/update_or_create/").await;
-    assert_eq!(
-        (status, body),
-        (405, json!({ "detail": "Method \"GET\" not allowed." }))
-    );
+    assert_eq!((status, body), (405, json!({ "detail": "Method \"GET\" not allowed." })));
     let json = "application/json";
-    let rows = [
-        (json, "{", 400),
-        (json, "[1]", 400),
-        ("text/plain", "{}", 415),
-        (json, "{}", 201),
-    ];
+    let rows = [(json, "{", 400), (json, "[1]", 400), ("text/plain", "{}", 415), (json, "{}", 201)];
     for (media_type, body, wanted) in rows {
-        let request = server
-            .api("POST", "users/")
-            .header("Content-Type", media_type)
-            .body(body.to_owned());
+        let request =
+            server.api("POST", "users/").header("Content-Type", media_type).body(body.to_owned());
         let (status, answer) = read(request).await;
         assert_eq!(status, wanted, "{body}: {answer}");
         if body == "{" {
-            assert!(
-                answer["detail"]
-                    .as_str()
-                    .unwrap()
-                    .starts_with("JSON parse error - ")
-            );
+            assert!(answer["detail"].as_str().unwrap().starts_with("JSON parse error - "));
         }
     }
 }
@@ -140,10 +96,7 @@ async fn a_body_past_the_limit_is_refused_and_logged() {
     let body = json!({ "custom_id": "u", "country": "x".repeat(4 * 1024 * 1024) });
     assert_eq!(server.post("users/", body).await.0, 413);
     let (_, log) = server.admin("GET", "requests", Value::Null).await;
-    assert_eq!(
-        (&log[0]["status"], &log[0]["body"]),
-        (&json!(413), &Value::Null)
-    );
+    assert_eq!((&log[0]["status"], &log[0]["body"]), (&json!(413), &Value::Null));
     assert_eq!(server.get("users/").await.1["count"], 0);
 }
 
@@ -155,10 +108,7 @@ async fn listings_come_in_pages_of_a_hundred() {
         let body = json!({ "custom_id": format!("u{number}"), "phone_number": "+1 2" });
         server.post("users/", body).await;
     }
-    let mut url = format!(
-        "{}users/search/?phone_number=%2B1%202",
-        server.emulator.base_url()
-    );
+    let mut url = format!("{}users/search/?phone_number=%2B1%202", server.emulator.base_url());
     let mut pages = Vec::new();
     let last = loop {
         let (status, page) = read(server.request("GET", &url)).await;
@@ -169,23 +119,13 @@ async fn listings_come_in_pages_of_a_hundred() {
             None => break page,
         }
     };
-    assert_eq!(
-        pages.iter().map(Vec::len).collect::<Vec<_>>(),
-        [100, 100, 50]
-    );
-    let ids: Vec<_> = pages
-        .concat()
-        .iter()
-        .map(|user| user["id"].as_i64().unwrap())
-        .collect();
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 50]);
+    let ids: Vec<_> = pages.concat().iter().map(|user| user["id"].as_i64().unwrap()).collect();
     assert!(ids.is_sorted_by(|a, b| a < b));
     let (_, before) = read(server.request("GET", last["previous"].as_str().unwrap())).await;
     assert_eq!(before["results"], json!(pages[1]));
     let (_, first) = read(server.request("GET", before["previous"].as_str().unwrap())).await;
-    assert_eq!(
-        (&first["results"], &first["previous"]),
-        (&json!(pages[0]), &Value::Null)
-    );
+    assert_eq!((&first["results"], &first["previous"]), (&json!(pages[0]), &Value::Null));
     assert_eq!(server.get("users/?cursor=x").await.0, 404);
 }
 
@@ -207,11 +147,7 @@ async fn own_ids_of_any_characters_are_one_segment() {
         let (status, user) = server.get(&format!("users-by-id/{encoded}/")).await;
         assert_eq!((status, &user["custom_id"]), (200, &json!(own)));
         let path = format!("users-by-id/{encoded}/events/");
-        assert_eq!(
-            server.post(&path, json!({ "name": "e" })).await.0,
-            201,
-            "{own}"
-        );
+        assert_eq!(server.post(&path, json!({ "name": "e" })).await.0, 201, "{own}");
     }
     // URL libraries fold a segment of dots, so this one is sent by hand.
     server.user("..").await;

@@ -94,9 +94,7 @@ fn rules(case: &Case) -> Vec<Rule> {
     let mut rules = case.mapping.clone();
     if let Some(traits) = &case.traits {
         let id = ("user_id".to_owned(), FieldValue::Path(".id".into()));
-        let named = traits
-            .iter()
-            .map(|(key, value)| (format!("traits.{key}"), value.clone()));
+        let named = traits.iter().map(|(key, value)| (format!("traits.{key}"), value.clone()));
         rules.push(Rule {
             name: None,
             call: CallKind::Identify,
@@ -111,10 +109,7 @@ fn rules(case: &Case) -> Vec<Rule> {
 
 fn check(case: &Case) -> Result<(), String> {
     let at = ConfigPath::default().key("sinks").key("crm");
-    let plan = match (
-        Plan::compile(&at, &rules(case), case.preset),
-        case.faults.len(),
-    ) {
+    let plan = match (Plan::compile(&at, &rules(case), case.preset), case.faults.len()) {
         (Ok(plan), 0) => plan,
         (Ok(_), _) => return Err("the table compiled".into()),
         (Err(faults), _) => return faults_match(&faults, &case.faults),
@@ -122,10 +117,7 @@ fn check(case: &Case) -> Result<(), String> {
     let Some(record) = &case.record else {
         return Ok(());
     };
-    let input = Input {
-        body: record.as_bytes(),
-        meta: case.meta.as_ref().map(String::as_bytes),
-    };
+    let input = Input { body: record.as_bytes(), meta: case.meta.as_ref().map(String::as_bytes) };
     let explained = plan.explain(input);
     let result = plan.map(input);
     if explained.result != result {
@@ -147,10 +139,7 @@ fn check(case: &Case) -> Result<(), String> {
     }
     if let Some(expected) = &case.fields {
         equal("number of calls", &calls.len(), &1)?;
-        let fields = calls[0]
-            .get("traits")
-            .or(calls[0].get("properties"))
-            .cloned();
+        let fields = calls[0].get("traits").or(calls[0].get("properties")).cloned();
         equal("fields", &fields.unwrap_or(json("{}")), &json(expected))?;
     }
     if let Some(matched) = case.matched {
@@ -162,24 +151,12 @@ fn check(case: &Case) -> Result<(), String> {
     }
     let stats = &mapped.stats;
     let lost = stats.conversions_failed + stats.map_misses + stats.not_arrays;
-    equal(
-        "losses",
-        &stats.losses.len(),
-        &usize::try_from(lost).unwrap().min(16),
-    )?;
+    equal("losses", &stats.losses.len(), &usize::try_from(lost).unwrap().min(16))?;
     for (name, found, expected) in [
-        (
-            "conversions_failed",
-            stats.conversions_failed,
-            case.conversions_failed,
-        ),
+        ("conversions_failed", stats.conversions_failed, case.conversions_failed),
         ("map_misses", stats.map_misses, case.map_misses),
         ("not_arrays", stats.not_arrays, case.not_arrays),
-        (
-            "elements_unmatched",
-            stats.elements_unmatched,
-            case.elements_unmatched,
-        ),
+        ("elements_unmatched", stats.elements_unmatched, case.elements_unmatched),
     ] {
         equal(name, &found, &expected.unwrap_or(0))?;
     }
@@ -201,10 +178,7 @@ fn traces_match(case: &Case, traces: &[usercom_sink::mapping::RuleTrace]) -> Res
 
 fn faults_match(found: &[Fault], expected: &[Expected]) -> Result<(), String> {
     if found.len() != expected.len() {
-        return Err(format!(
-            "{} faults expected, found {found:#?}",
-            expected.len()
-        ));
+        return Err(format!("{} faults expected, found {found:#?}", expected.len()));
     }
     // Faults come in the order of the table's keys, which a TOML table does not keep.
     let place = |e: &&Expected| (format!("sinks.crm.{}", e.at), e.part.map(|p| p.0));
@@ -218,20 +192,12 @@ fn faults_match(found: &[Fault], expected: &[Expected]) -> Result<(), String> {
     expected.sort_by_key(place);
     for (found, expected) in found.into_iter().zip(expected) {
         equal("code", &found.code, &expected.code.as_str())?;
-        equal(
-            "place",
-            &found.path.to_string(),
-            &format!("sinks.crm.{}", expected.at),
-        )?;
+        equal("place", &found.path.to_string(), &format!("sinks.crm.{}", expected.at))?;
         if let Some((start, end)) = expected.part {
             equal("part", &found.target, &Target::Part(start..end))?;
         }
         contains("message", &found.message, expected.says.as_deref())?;
-        contains(
-            "help",
-            &found.help.clone().unwrap_or_default(),
-            expected.help.as_deref(),
-        )?;
+        contains("help", &found.help.clone().unwrap_or_default(), expected.help.as_deref())?;
     }
     Ok(())
 }

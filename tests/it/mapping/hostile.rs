@@ -50,15 +50,7 @@ fn nesting_costs_no_stack() {
         format!(r#"{{"id":"u","deep":{deep},"unused":{deep},"o":{object},"text":"{deep}"}}"#);
     let mapped = plan.map(input(body.as_bytes())).unwrap();
     let fields = &mapped.calls[0].call.fields;
-    let size = |name: &str| {
-        fields
-            .iter()
-            .find(|(n, _)| n == name)
-            .unwrap()
-            .1
-            .as_str()
-            .len()
-    };
+    let size = |name: &str| fields.iter().find(|(n, _)| n == name).unwrap().1.as_str().len();
     assert_eq!(size("deep"), 2 * depth);
     assert_eq!(size("inner"), 2 * depth - 4);
     assert_eq!(size("text"), 2 * depth + 2);
@@ -89,8 +81,7 @@ fn many_keys_cost_no_more_each() {
     std::thread::spawn(move || {
         let mapped = plan.map(input(body.as_bytes())).unwrap();
         let fields = &mapped.calls[0].call.fields;
-        done.send((fields.len(), fields[0].1.as_str().to_owned()))
-            .unwrap();
+        done.send((fields.len(), fields[0].1.as_str().to_owned())).unwrap();
     });
     // Comparing every key with every other would take minutes.
     let (len, first) = waiting.recv_timeout(Duration::from_secs(20)).unwrap();
@@ -106,10 +97,8 @@ fn every_prefix_of_a_record_is_a_fault() {
         assert!(plan.map(input(body.as_bytes())).is_ok());
         for end in 0..body.len() {
             let fault = plan.map(input(&body.as_bytes()[..end])).unwrap_err();
-            let no_text = matches!(
-                fault.code,
-                RecordFaultCode::InvalidJson | RecordFaultCode::InvalidUtf8
-            );
+            let no_text =
+                matches!(fault.code, RecordFaultCode::InvalidJson | RecordFaultCode::InvalidUtf8);
             assert!(no_text, "{end}: {fault}");
         }
     }
@@ -119,8 +108,6 @@ fn every_prefix_of_a_record_is_a_fault() {
 fn faults_are_one_line() {
     // Control characters of a record never reach a fault's line as they are.
     let plan = plan("\"traits.a\" = { path = \".a\", as = \"integer\", required = true }\n");
-    let fault = plan
-        .map(input(br#"{"id":"u","a":"x\n\u001b[31m"}"#))
-        .unwrap_err();
+    let fault = plan.map(input(br#"{"id":"u","a":"x\n\u001b[31m"}"#)).unwrap_err();
     assert!(!fault.to_string().contains(char::is_control), "{fault:?}");
 }

@@ -24,11 +24,6 @@ fn a_thousand_records_make_a_thousand_calls() {
         assert!(call.timestamp.is_some() && call.message_id.is_some());
         *kinds.entry(call.kind.as_str()).or_insert(0) += 1;
     }
-    let expected = [
-        ("group", 50),
-        ("identify", 150),
-        ("page", 300),
-        ("track", 500),
-    ];
+    let expected = [("group", 50), ("identify", 150), ("page", 300), ("track", 500)];
     assert_eq!(kinds, BTreeMap::from(expected));
 }

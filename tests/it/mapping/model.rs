@@ -102,18 +102,10 @@ fn asks_hold(value: Option<&Value>, o: &Operators) -> bool {
     o.exists.is_none_or(|e| e == value.is_some())
         && o.equals.iter().all(|s| value.is_some_and(|v| same(v, s)))
         && o.not.iter().all(|s| !value.is_some_and(|v| same(v, s)))
-        && o.is_in
-            .iter()
-            .all(|l| value.is_some_and(|v| l.iter().any(|s| same(v, s))))
-        && o.not_in
-            .iter()
-            .all(|l| !value.is_some_and(|v| l.iter().any(|s| same(v, s))))
-        && o.starts_with
-            .iter()
-            .all(|s| texts.is_some_and(|t| t.starts_with(s)))
-        && o.ends_with
-            .iter()
-            .all(|s| texts.is_some_and(|t| t.ends_with(s)))
+        && o.is_in.iter().all(|l| value.is_some_and(|v| l.iter().any(|s| same(v, s))))
+        && o.not_in.iter().all(|l| !value.is_some_and(|v| l.iter().any(|s| same(v, s))))
+        && o.starts_with.iter().all(|s| texts.is_some_and(|t| t.starts_with(s)))
+        && o.ends_with.iter().all(|s| texts.is_some_and(|t| t.ends_with(s)))
         && o.matches
             .iter()
             .all(|r| texts.is_some_and(|t| regex::Regex::new(r).unwrap().is_match(t)))
@@ -129,17 +121,14 @@ fn asks_hold(value: Option<&Value>, o: &Operators) -> bool {
 }
 
 fn holds(view: View<'_>, condition: &Condition) -> bool {
-    condition
-        .0
-        .iter()
-        .all(|(key, value)| match (key.as_str(), value) {
-            ("any", ConditionValue::Group(parts)) => parts.iter().any(|p| holds(view, p)),
-            ("all", ConditionValue::Group(parts)) => parts.iter().all(|p| holds(view, p)),
-            ("none", ConditionValue::Group(parts)) => parts.iter().all(|p| !holds(view, p)),
-            (path, ConditionValue::Equals(s)) => get(view, path).is_some_and(|v| same(&v, s)),
-            (path, ConditionValue::Operators(o)) => asks_hold(get(view, path).as_ref(), o),
-            (_, ConditionValue::Group(_)) => unreachable!("never drawn"),
-        })
+    condition.0.iter().all(|(key, value)| match (key.as_str(), value) {
+        ("any", ConditionValue::Group(parts)) => parts.iter().any(|p| holds(view, p)),
+        ("all", ConditionValue::Group(parts)) => parts.iter().all(|p| holds(view, p)),
+        ("none", ConditionValue::Group(parts)) => parts.iter().all(|p| !holds(view, p)),
+        (path, ConditionValue::Equals(s)) => get(view, path).is_some_and(|v| same(&v, s)),
+        (path, ConditionValue::Operators(o)) => asks_hold(get(view, path).as_ref(), o),
+        (_, ConditionValue::Group(_)) => unreachable!("never drawn"),
+    })
 }
 
 impl Model {
@@ -150,15 +139,9 @@ impl Model {
             let elements = match &rule.foreach {
                 None => vec![record.clone()],
                 Some(path) => {
-                    let view = View {
-                        record,
-                        meta,
-                        here: record,
-                    };
+                    let view = View { record, meta, here: record };
                     let found = get(view, path);
-                    found
-                        .and_then(|v| v.as_array().cloned())
-                        .unwrap_or_default()
+                    found.and_then(|v| v.as_array().cloned()).unwrap_or_default()
                 }
             };
             for here in &elements {
@@ -182,8 +165,7 @@ impl Model {
         let id = self.settle(view, &rule.fields["user_id"], |v| text(&v).map(Value::from))?;
         let id = id.filter(|id| id != "");
         let traits = rule.fields.iter().filter_map(|(key, field)| {
-            key.strip_prefix("traits.")
-                .map(|key| (key.to_owned(), field))
+            key.strip_prefix("traits.").map(|key| (key.to_owned(), field))
         });
         let fields = self.object(view, &traits.collect::<Vec<_>>())?;
         let mut call = json!({ "type": "identify", "userId": id.ok_or("no_identity")? });
@@ -224,10 +206,7 @@ impl Model {
                     if !below.is_object() {
                         *below = json!({});
                     }
-                    below
-                        .as_object_mut()
-                        .unwrap()
-                        .insert(rest.to_owned(), value)
+                    below.as_object_mut().unwrap().insert(rest.to_owned(), value)
                 }
             };
         }
@@ -242,10 +221,9 @@ impl Model {
         finish: impl Fn(Value) -> Option<Value>,
     ) -> Result<Option<Value>, &'static str> {
         let spec = match field {
-            FieldValue::Path(path) => FieldSpec {
-                path: Some(PathOrPaths::One(path.clone())),
-                ..FieldSpec::default()
-            },
+            FieldValue::Path(path) => {
+                FieldSpec { path: Some(PathOrPaths::One(path.clone())), ..FieldSpec::default() }
+            }
             FieldValue::Spec(spec) => (**spec).clone(),
             FieldValue::List(_) => unreachable!("only spreads are lists"),
         };
@@ -326,10 +304,7 @@ impl Model {
         if let Some(separator) = &spec.split {
             let whole = text(&at).ok_or(Lost::Failed)?;
             let mut parts = Vec::new();
-            for part in whole
-                .split(separator.as_str())
-                .filter(|_| !whole.is_empty())
-            {
+            for part in whole.split(separator.as_str()).filter(|_| !whole.is_empty()) {
                 parts.extend(self.texts(part.into(), spec)?);
             }
             at = Value::Array(parts);
@@ -346,33 +321,20 @@ impl Model {
             }
         }
         if let Some(map) = &spec.map {
-            let found = text(&at)
-                .and_then(|t| map.get(&t))
-                .or(spec.map_default.as_ref());
+            let found = text(&at).and_then(|t| map.get(&t)).or(spec.map_default.as_ref());
             at = found.ok_or(Lost::Miss)?.clone();
         }
         if let Some(each) = &spec.each {
             let fields: Vec<_> = each.iter().map(|(k, v)| (k.clone(), v)).collect();
             let mut list = Vec::new();
-            for here in at
-                .as_array()
-                .ok_or(Lost::Failed)?
-                .iter()
-                .filter(|v| !v.is_null())
-            {
-                let made = self
-                    .object(View { here, ..view }, &fields)
-                    .map_err(Lost::Fault)?;
+            for here in at.as_array().ok_or(Lost::Failed)?.iter().filter(|v| !v.is_null()) {
+                let made = self.object(View { here, ..view }, &fields).map_err(Lost::Fault)?;
                 list.push(Value::Object(made));
             }
             at = Value::Array(list);
         }
         if let Some(separator) = &spec.join {
-            let list = at
-                .as_array()
-                .ok_or(Lost::Failed)?
-                .iter()
-                .filter(|v| !v.is_null());
+            let list = at.as_array().ok_or(Lost::Failed)?.iter().filter(|v| !v.is_null());
             let texts: Option<Vec<_>> = list.map(text).collect();
             at = texts.ok_or(Lost::Failed)?.join(separator).into();
         }
@@ -397,11 +359,9 @@ impl Model {
                 Function::Trim => t.trim().into(),
                 Function::Lowercase => t.to_lowercase().into(),
                 Function::Uppercase => t.to_uppercase().into(),
-                Function::Digits => t
-                    .chars()
-                    .filter(char::is_ascii_digit)
-                    .collect::<String>()
-                    .into(),
+                Function::Digits => {
+                    t.chars().filter(char::is_ascii_digit).collect::<String>().into()
+                }
                 Function::FirstWord => words.first().copied().unwrap_or("").into(),
                 Function::ParseJson => serde_json::from_str(&t).map_err(|_| Lost::Failed)?,
                 other => unreachable!("{other:?} is never drawn"),
@@ -413,10 +373,7 @@ impl Model {
         }
         for (pattern, with) in spec.replace.iter().flatten() {
             let t = text(&at).ok_or(Lost::Failed)?;
-            at = regex::Regex::new(pattern)
-                .unwrap()
-                .replace_all(&t, with)
-                .into();
+            at = regex::Regex::new(pattern).unwrap().replace_all(&t, with).into();
         }
         Ok(Some(at))
     }
@@ -486,11 +443,7 @@ fn flatten(object: &Map<String, Value>, separator: &str) -> Map<String, Value> {
         match value {
             Value::Object(inner) => {
                 let inner = flatten(inner, separator);
-                out.extend(
-                    inner
-                        .into_iter()
-                        .map(|(k, v)| (format!("{key}{separator}{k}"), v)),
-                );
+                out.extend(inner.into_iter().map(|(k, v)| (format!("{key}{separator}{k}"), v)));
             }
             other => _ = out.insert(key.clone(), other.clone()),
         }

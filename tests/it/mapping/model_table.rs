@@ -38,14 +38,12 @@ pub(super) fn record_text() -> impl Strategy<Value = String> {
         r#""[1,null]""#,
         r#""{""#,
     ]);
-    let value = scalar
-        .prop_map(str::to_owned)
-        .prop_recursive(4, 24, 5, |inner| {
-            prop_oneof![
-                vec(inner.clone(), 0..4).prop_map(|l| format!("[{}]", l.join(" , "))),
-                object(inner)
-            ]
-        });
+    let value = scalar.prop_map(str::to_owned).prop_recursive(4, 24, 5, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(|l| format!("[{}]", l.join(" , "))),
+            object(inner)
+        ]
+    });
     object(value)
 }
 
@@ -53,10 +51,7 @@ fn object(value: impl Strategy<Value = String>) -> impl Strategy<Value = String>
     vec((select(KEYS.to_vec()), any::<bool>(), value), 0..7).prop_map(|entries| {
         let entries = entries.into_iter().map(|(key, escaped, value)| {
             let key: String = match escaped {
-                true => key
-                    .chars()
-                    .map(|c| format!("\\u{:04x}", u32::from(c)))
-                    .collect(),
+                true => key.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect(),
                 false => key.to_owned(),
             };
             format!("\"{key}\" : {value}")
@@ -66,9 +61,7 @@ fn object(value: impl Strategy<Value = String>) -> impl Strategy<Value = String>
 }
 
 fn steps() -> impl Strategy<Value = String> {
-    let step = select(vec![
-        ".a", ".b", ".l", ".\"k.x\"", "[0]", "[1]", "[-1]", "[-2]",
-    ]);
+    let step = select(vec![".a", ".b", ".l", ".\"k.x\"", "[0]", "[1]", "[-1]", "[-2]"]);
     (select(vec![".a", ".b", ".l", ".\"k.x\""]), vec(step, 0..3))
         .prop_map(|(first, rest)| first.to_owned() + &rest.concat())
 }
@@ -112,33 +105,16 @@ fn operators() -> impl Strategy<Value = Operators> {
         })
     };
     prop_oneof![
-        any::<bool>().prop_map(|e| Operators {
-            exists: Some(e),
-            ..Default::default()
-        }),
+        any::<bool>().prop_map(|e| Operators { exists: Some(e), ..Default::default() }),
         one(|o, s| o.equals = Some(s)),
         one(|o, s| o.not = Some(s)),
         one(|o, s| o.contains = Some(s)),
-        vec(scalar(), 0..3).prop_map(|l| Operators {
-            is_in: Some(l),
-            ..Default::default()
-        }),
-        vec(scalar(), 0..3).prop_map(|l| Operators {
-            not_in: Some(l),
-            ..Default::default()
-        }),
-        text().prop_map(|t| Operators {
-            starts_with: Some(t),
-            ..Default::default()
-        }),
-        text().prop_map(|t| Operators {
-            ends_with: Some(t),
-            ..Default::default()
-        }),
-        select(vec!["a", "^1", "\\d$", "."]).prop_map(|r| Operators {
-            matches: Some(r.into()),
-            ..Default::default()
-        }),
+        vec(scalar(), 0..3).prop_map(|l| Operators { is_in: Some(l), ..Default::default() }),
+        vec(scalar(), 0..3).prop_map(|l| Operators { not_in: Some(l), ..Default::default() }),
+        text().prop_map(|t| Operators { starts_with: Some(t), ..Default::default() }),
+        text().prop_map(|t| Operators { ends_with: Some(t), ..Default::default() }),
+        select(vec!["a", "^1", "\\d$", "."])
+            .prop_map(|r| Operators { matches: Some(r.into()), ..Default::default() }),
         ordered(|o, s| o.gt = Some(s)),
         ordered(|o, s| o.gte = Some(s)),
         ordered(|o, s| o.lt = Some(s)),
@@ -161,24 +137,14 @@ fn condition(inside: bool) -> BoxedStrategy<Condition> {
         .prop_recursive(2, 6, 3, |inner| {
             let groups = (select(vec!["any", "all", "none"]), vec(inner, 1..3));
             groups.prop_map(|(key, parts)| {
-                Condition(
-                    [(key.to_owned(), ConditionValue::Group(parts))]
-                        .into_iter()
-                        .collect(),
-                )
+                Condition([(key.to_owned(), ConditionValue::Group(parts))].into_iter().collect())
             })
         })
         .boxed()
 }
 
 fn literal() -> impl Strategy<Value = Value> {
-    select(vec![
-        json!("x"),
-        json!(1),
-        json!(true),
-        json!([1, "a"]),
-        json!({ "a": { "b": 1 } }),
-    ])
+    select(vec![json!("x"), json!(1), json!(true), json!([1, "a"]), json!({ "a": { "b": 1 } })])
 }
 
 fn template(inside: bool) -> impl Strategy<Value = String> {
@@ -187,22 +153,13 @@ fn template(inside: bool) -> impl Strategy<Value = String> {
 }
 
 fn source(inside: bool, cases: bool) -> BoxedStrategy<FieldSpec> {
-    let one = path(inside).prop_map(|p| FieldSpec {
-        path: Some(PathOrPaths::One(p)),
-        ..Default::default()
-    });
-    let many = vec(path(inside), 1..4).prop_map(|p| FieldSpec {
-        path: Some(PathOrPaths::Many(p)),
-        ..Default::default()
-    });
-    let value = literal().prop_map(|v| FieldSpec {
-        value: Some(v),
-        ..Default::default()
-    });
-    let template = template(inside).prop_map(|t| FieldSpec {
-        template: Some(t),
-        ..Default::default()
-    });
+    let one = path(inside)
+        .prop_map(|p| FieldSpec { path: Some(PathOrPaths::One(p)), ..Default::default() });
+    let many = vec(path(inside), 1..4)
+        .prop_map(|p| FieldSpec { path: Some(PathOrPaths::Many(p)), ..Default::default() });
+    let value = literal().prop_map(|v| FieldSpec { value: Some(v), ..Default::default() });
+    let template =
+        template(inside).prop_map(|t| FieldSpec { template: Some(t), ..Default::default() });
     let plain = prop_oneof![5 => one, 2 => many, 1 => value, 1 => template];
     if !cases {
         return plain.boxed();
@@ -213,10 +170,7 @@ fn source(inside: bool, cases: bool) -> BoxedStrategy<FieldSpec> {
         value: spec.value,
         template: spec.template,
     });
-    let list = vec(case, 1..3).prop_map(|c| FieldSpec {
-        cases: Some(c),
-        ..Default::default()
-    });
+    let list = vec(case, 1..3).prop_map(|c| FieldSpec { cases: Some(c), ..Default::default() });
     prop_oneof![6 => plain, 1 => list].boxed()
 }
 
@@ -239,14 +193,8 @@ fn text_steps(spec: FieldSpec) -> BoxedStrategy<FieldSpec> {
         TargetType::List,
     ];
     let replace = select(vec![("a", "z"), ("(\\w)", "<$1>")]);
-    let replace = vec(
-        replace.prop_map(|(p, w)| (p.to_owned(), w.to_owned())),
-        1..3,
-    );
-    let map = subsequence(
-        vec![("a", json!(1)), ("1", json!("one")), ("true", json!([]))],
-        1..4,
-    );
+    let replace = vec(replace.prop_map(|(p, w)| (p.to_owned(), w.to_owned())), 1..3);
+    let map = subsequence(vec![("a", json!(1)), ("1", json!("one")), ("true", json!([]))], 1..4);
     (
         weighted(0.1, select(vec![",", " "])),
         weighted(0.2, vec(function, 1..3)),
@@ -276,12 +224,7 @@ fn shapes(spec: FieldSpec, inside: bool, depth: u32) -> BoxedStrategy<FieldSpec>
             .prop_map(|keys| keys.into_iter().map(str::to_owned).collect::<Vec<_>>())
     };
     let (s1, s2, s3, s4) = (spec.clone(), spec.clone(), spec.clone(), spec.clone());
-    let objects = (
-        weighted(0.4, keys()),
-        weighted(0.4, keys()),
-        any::<bool>(),
-        any::<bool>(),
-    );
+    let objects = (weighted(0.4, keys()), weighted(0.4, keys()), any::<bool>(), any::<bool>());
     let objects = objects.prop_map(move |(only, except, rename, flatten)| FieldSpec {
         only,
         except,
@@ -289,18 +232,13 @@ fn shapes(spec: FieldSpec, inside: bool, depth: u32) -> BoxedStrategy<FieldSpec>
         flatten: flatten.then(|| "_".to_owned()),
         ..s1.clone()
     });
-    let join = Just(FieldSpec {
-        join: Some("+".into()),
-        ..s2
-    });
+    let join = Just(FieldSpec { join: Some("+".into()), ..s2 });
     if depth == 0 {
         return prop_oneof![8 => Just(s4), 2 => objects, 1 => join].boxed();
     }
     // Inside `each` the caret is for rules with `foreach` only.
-    let each = fields(inside, depth - 1).prop_map(move |fields| FieldSpec {
-        each: Some(fields),
-        ..s3.clone()
-    });
+    let each = fields(inside, depth - 1)
+        .prop_map(move |fields| FieldSpec { each: Some(fields), ..s3.clone() });
     prop_oneof![8 => Just(s4), 2 => objects, 1 => join, 1 => each].boxed()
 }
 
@@ -314,27 +252,19 @@ fn field(inside: bool, depth: u32) -> BoxedStrategy<FieldValue> {
         .prop_flat_map(text_steps)
         .prop_flat_map(move |spec| shapes(spec, inside, depth));
     let spec = (spec, end).prop_map(|(spec, (default, required))| {
-        FieldValue::Spec(Box::new(FieldSpec {
-            default,
-            required,
-            ..spec
-        }))
+        FieldValue::Spec(Box::new(FieldSpec { default, required, ..spec }))
     });
     prop_oneof![1 => path(inside).prop_map(FieldValue::Path), 2 => spec].boxed()
 }
 
 fn fields(inside: bool, depth: u32) -> BoxedStrategy<IndexMap<String, FieldValue>> {
-    let spread = prop_oneof![
-        field(inside, 0),
-        vec(field(inside, 0), 1..3).prop_map(FieldValue::List),
-    ];
+    let spread =
+        prop_oneof![field(inside, 0), vec(field(inside, 0), 1..3).prop_map(FieldValue::List),];
     let named = || weighted(0.4, field(inside, depth));
     (weighted(0.3, spread), named(), named(), named(), named())
         .prop_map(|(spread, x, a, p, q)| {
             let all = [("*", spread), ("x", x), ("a", a), ("b.p", p), ("b.q", q)];
-            all.into_iter()
-                .filter_map(|(key, field)| Some((key.to_owned(), field?)))
-                .collect()
+            all.into_iter().filter_map(|(key, field)| Some((key.to_owned(), field?))).collect()
         })
         .boxed()
 }

@@ -24,11 +24,7 @@ pub(crate) struct Expected {
 pub(crate) fn expected(records: &[Value]) -> Expected {
     let mut expected = Expected::default();
     for record in records {
-        let id = record["userId"]
-            .as_str()
-            .or(record["anonymousId"].as_str())
-            .unwrap()
-            .to_owned();
+        let id = record["userId"].as_str().or(record["anonymousId"].as_str()).unwrap().to_owned();
         let at: jiff::Timestamp = record["timestamp"].as_str().unwrap().parse().unwrap();
         expected.pages.entry(id.clone()).or_default();
         match record["type"].as_str().unwrap() {
@@ -57,10 +53,8 @@ struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, n: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % n
     }
 }
@@ -144,14 +138,7 @@ pub(crate) fn lines(records: &[Value]) -> String {
 
 /// The load that lies beside the project, where it does.
 pub(crate) fn beside_the_project() -> Option<Vec<Value>> {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../shared/data/mix-1000.ndjson"
-    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/mix-1000.ndjson");
     let text = std::fs::read_to_string(path).ok()?;
-    Some(
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect(),
-    )
+    Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }

@@ -25,13 +25,8 @@ impl Account {
             seed: None,
             faults,
         };
-        let emulator = start(config)
-            .await
-            .expect("the emulator starts on a free port");
-        Self {
-            emulator,
-            http: reqwest::Client::new(),
-        }
+        let emulator = start(config).await.expect("the emulator starts on a free port");
+        Self { emulator, http: reqwest::Client::new() }
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -39,17 +34,11 @@ impl Account {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {
-        self.ask(self.http.get(format!("{}{path}", self.endpoint())))
-            .await
+        self.ask(self.http.get(format!("{}{path}", self.endpoint()))).await
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Value {
-        self.ask(
-            self.http
-                .post(format!("{}{path}", self.endpoint()))
-                .json(body),
-        )
-        .await
+        self.ask(self.http.post(format!("{}{path}", self.endpoint())).json(body)).await
     }
 
     async fn ask(&self, request: reqwest::RequestBuilder) -> Value {
@@ -61,14 +50,7 @@ impl Account {
 
     pub(crate) async fn admin(&self, path: &str) -> Value {
         let url = format!("http://{}/__admin/{path}", self.emulator.addr());
-        self.http
-            .get(url)
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap()
+        self.http.get(url).send().await.unwrap().json().await.unwrap()
     }
 
     pub(crate) async fn set_faults(&self, faults: &Value) {
@@ -101,9 +83,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-        }
+        Self { dir: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -139,14 +119,7 @@ api_key = "{KEY}"
     }
 
     pub(crate) fn run_once(&self, config: &Path, more: &[&str]) -> Output {
-        let mut args = vec![
-            "run",
-            "-c",
-            config.to_str().unwrap(),
-            "--once",
-            "--format",
-            "json",
-        ];
+        let mut args = vec!["run", "-c", config.to_str().unwrap(), "--once", "--format", "json"];
         args.extend(more);
         usercom_sink(&args)
     }

@@ -14,10 +14,7 @@ const LIST: &str = "GET attributes/";
 const UPSERT: &str = "POST users/update_or_create/";
 
 fn unknown(unknown_attributes: UnknownAttributes) -> Bench {
-    let users = UsersConfig {
-        unknown_attributes,
-        ..UsersConfig::default()
-    };
+    let users = UsersConfig { unknown_attributes, ..UsersConfig::default() };
     bench_with(users, DeliveryConfig::default())
 }
 
@@ -25,14 +22,9 @@ fn unknown(unknown_attributes: UnknownAttributes) -> Bench {
 async fn known_attributes_are_typed_and_unknown_ones_created_as_text() {
     // The contract's own example: '123' for a number becomes 123, 999 for a new one becomes '999'.
     let bench = bench();
-    bench
-        .fake
-        .attribute("custom_integer", "integer", "clientuser");
+    bench.fake.attribute("custom_integer", "integer", "clientuser");
     bench.usercom.open().await.unwrap();
-    let fields = vec![
-        custom("custom_integer", "\"123\""),
-        custom("custom_integer_new", "999"),
-    ];
+    let fields = vec![custom("custom_integer", "\"123\""), custom("custom_integer_new", "999")];
     bench.run(&identify("u1", fields)).await.unwrap();
     assert_eq!(bench.fake.log(), [LIST, CREATE, UPSERT]);
     let body = json!({"custom_id": "u1", "custom_integer": 123, "custom_integer_new": "999"});
@@ -47,10 +39,7 @@ async fn what_cannot_be_converted_is_left_out() {
     bench.fake.attribute("age", "integer", "clientuser");
     let fields = vec![custom("age", "\"old\""), standard("email", "\"a@b.c\"")];
     bench.run(&identify("u1", fields)).await.unwrap();
-    assert_eq!(
-        bench.fake.body(),
-        json!({"custom_id": "u1", "email": "a@b.c"})
-    );
+    assert_eq!(bench.fake.body(), json!({"custom_id": "u1", "email": "a@b.c"}));
     assert_eq!(bench.ears.heard(), ["unconverted age: not a whole number"]);
 }
 
@@ -63,13 +52,8 @@ async fn racing_calls_create_an_attribute_once() {
         let usercom = Arc::clone(&bench.usercom);
         tasks.spawn(async move {
             let name = if n % 2 == 0 { "Plan Name" } else { "plan_name" };
-            let op = identify(
-                &format!("u{n}"),
-                vec![custom(name, "1"), custom("other", "true")],
-            );
-            usercom
-                .execute(&op, Doubt::No, &mut Default::default())
-                .await
+            let op = identify(&format!("u{n}"), vec![custom(name, "1"), custom("other", "true")]);
+            usercom.execute(&op, Doubt::No, &mut Default::default()).await
         });
     }
     while let Some(outcome) = tasks.join_next().await {
@@ -79,11 +63,7 @@ async fn racing_calls_create_an_attribute_once() {
     assert_eq!(log.iter().filter(|line| *line == CREATE).count(), 2);
     assert_eq!(log.iter().filter(|line| *line == LIST).count(), 1);
     let users = bench.fake.with(|account| account.users.clone());
-    assert!(
-        users
-            .values()
-            .all(|user| user["plan_name"] == "1" && user["other"] == "true")
-    );
+    assert!(users.values().all(|user| user["plan_name"] == "1" && user["other"] == "true"));
 }
 
 #[tokio::test]
@@ -92,10 +72,7 @@ async fn an_attribute_that_exists_after_all_is_taken_from_the_list() {
     let bench = bench();
     bench.usercom.open().await.unwrap();
     bench.fake.attribute("age", "integer", "clientuser");
-    bench
-        .run(&identify("u1", vec![custom("age", "\"7\"")]))
-        .await
-        .unwrap();
+    bench.run(&identify("u1", vec![custom("age", "\"7\"")])).await.unwrap();
     assert_eq!(bench.fake.log(), [LIST, CREATE, LIST, UPSERT]);
     assert_eq!(bench.fake.body()["age"], 7);
 }
@@ -104,22 +81,12 @@ async fn an_attribute_that_exists_after_all_is_taken_from_the_list() {
 async fn an_attribute_user_com_refuses_is_asked_for_once() {
     // A refused creation drops the field, not the user, and is not repeated for the next user.
     let bench = bench();
-    bench
-        .fake
-        .fault(CREATE, Fault::Answer(400, json!({"name": ["bad"]})));
+    bench.fake.fault(CREATE, Fault::Answer(400, json!({"name": ["bad"]})));
     for user in ["u1", "u2"] {
-        bench
-            .run(&identify(user, vec![custom("x", "1")]))
-            .await
-            .unwrap();
+        bench.run(&identify(user, vec![custom("x", "1")])).await.unwrap();
         assert_eq!(bench.fake.body(), json!({"custom_id": user}));
     }
-    let creations = bench
-        .fake
-        .log()
-        .iter()
-        .filter(|line| *line == CREATE)
-        .count();
+    let creations = bench.fake.log().iter().filter(|line| *line == CREATE).count();
     assert_eq!(creations, 1);
     assert_eq!(bench.ears.heard(), ["dropped x", "dropped x"]);
 }
@@ -131,10 +98,7 @@ async fn a_lost_creation_is_left_to_the_next_in_line() {
     bench.fake.fault(CREATE, Fault::LostRequest);
     let failed = bench.run(&identify("u1", vec![custom("x", "1")])).await;
     assert!(matches!(failed, Err(Failure::Send(_))), "{failed:?}");
-    bench
-        .run(&identify("u1", vec![custom("x", "1")]))
-        .await
-        .unwrap();
+    bench.run(&identify("u1", vec![custom("x", "1")])).await.unwrap();
     assert_eq!(bench.fake.body()["x"], "1");
 }
 
@@ -142,16 +106,11 @@ async fn a_lost_creation_is_left_to_the_next_in_line() {
 async fn unknown_attributes_are_dropped_or_sent_as_asked() {
     // `drop` leaves out and tells, `send` passes the value as it is; neither creates.
     let dropped = unknown(UnknownAttributes::Drop);
-    dropped
-        .run(&identify("u1", vec![custom("x", "1")]))
-        .await
-        .unwrap();
+    dropped.run(&identify("u1", vec![custom("x", "1")])).await.unwrap();
     assert_eq!(dropped.fake.body(), json!({"custom_id": "u1"}));
     assert_eq!(dropped.ears.heard(), ["dropped x"]);
     let sent = unknown(UnknownAttributes::Send);
-    sent.run(&identify("u1", vec![custom("x", "1")]))
-        .await
-        .unwrap();
+    sent.run(&identify("u1", vec![custom("x", "1")])).await.unwrap();
     assert_eq!(sent.fake.body(), json!({"custom_id": "u1", "x": 1}));
     assert_eq!(sent.fake.log(), [LIST, UPSERT]);
 }
@@ -161,15 +120,9 @@ async fn users_and_companies_have_attributes_of_their_own() {
     // A user's attribute says nothing of a company's of the same name.
     let bench = bench();
     bench.fake.attribute("plan", "integer", "user");
-    bench
-        .run(&identify("u1", vec![custom("plan", "\"1\"")]))
-        .await
-        .unwrap();
+    bench.run(&identify("u1", vec![custom("plan", "\"1\"")])).await.unwrap();
     assert_eq!(bench.fake.body()["plan"], 1);
-    bench
-        .run(&company("g1", vec![custom("plan", "1")]))
-        .await
-        .unwrap();
+    bench.run(&company("g1", vec![custom("plan", "1")])).await.unwrap();
     assert_eq!(bench.fake.body()["plan"], "1");
     assert!(bench.fake.log().contains(&CREATE.to_owned()));
 }
@@ -179,17 +132,12 @@ async fn a_long_list_is_read_to_its_end_and_nowhere_else() {
     // `next` is followed on our own path, and one that answers 404 ends the list.
     let bench = bench();
     for n in 0..25 {
-        bench
-            .fake
-            .attribute(&format!("a{n}"), "integer", "clientuser");
+        bench.fake.attribute(&format!("a{n}"), "integer", "clientuser");
     }
     bench.fake.with(|account| account.page_size = 10);
     bench.usercom.open().await.unwrap();
     assert_eq!(bench.fake.log(), [LIST; 4]);
-    bench
-        .run(&identify("u1", vec![custom("a24", "\"1\"")]))
-        .await
-        .unwrap();
+    bench.run(&identify("u1", vec![custom("a24", "\"1\"")])).await.unwrap();
     assert_eq!(bench.fake.body()["a24"], 1);
 }
 
@@ -201,9 +149,7 @@ async fn the_list_is_read_anew_when_it_is_old() {
     bench.fake.attribute("x", "string", "clientuser");
     let op = identify("u1", vec![custom("x", "\"7\"")]);
     bench.run(&op).await.unwrap();
-    bench
-        .fake
-        .with(|account| account.attributes[0]["value_type"] = "integer".into());
+    bench.fake.with(|account| account.attributes[0]["value_type"] = "integer".into());
     bench.run(&op).await.unwrap();
     assert_eq!(bench.fake.body()["x"], "7");
     tokio::time::advance(std::time::Duration::from_secs(301)).await;
@@ -221,27 +167,15 @@ async fn a_refusal_that_names_an_attribute_is_answered_once() {
     let bench = bench();
     bench.fake.attribute("x", "string", "clientuser");
     bench.usercom.open().await.unwrap();
-    bench
-        .fake
-        .with(|account| account.attributes[0]["value_type"] = "integer".into());
+    bench.fake.with(|account| account.attributes[0]["value_type"] = "integer".into());
     bench.fake.log();
-    bench
-        .fake
-        .fault(UPSERT, Fault::Answer(400, json!({"x": ["a number"]})));
-    bench
-        .run(&identify("u1", vec![custom("x", "\"7\"")]))
-        .await
-        .unwrap();
+    bench.fake.fault(UPSERT, Fault::Answer(400, json!({"x": ["a number"]})));
+    bench.run(&identify("u1", vec![custom("x", "\"7\"")])).await.unwrap();
     assert_eq!(bench.fake.log(), [UPSERT, LIST, UPSERT]);
     assert_eq!(bench.fake.body()["x"], 7);
+    bench.fake.fault(UPSERT, Fault::Answer(400, json!({"errors": {"x": ["no"]}})));
     bench
-        .fake
-        .fault(UPSERT, Fault::Answer(400, json!({"errors": {"x": ["no"]}})));
-    bench
-        .run(&identify(
-            "u1",
-            vec![custom("x", "\"8\""), standard("city", "\"c\"")],
-        ))
+        .run(&identify("u1", vec![custom("x", "\"8\""), standard("city", "\"c\"")]))
         .await
         .unwrap();
     assert_eq!(bench.fake.body(), json!({"custom_id": "u1", "city": "c"}));

@@ -15,10 +15,7 @@ const JOIN: &str = "POST companies/:id/add_member/";
 async fn a_new_company_is_looked_for_then_created_then_joined() {
     // A group call for a new company and a new user ends with one company, one user, one membership.
     let bench = bench();
-    bench
-        .run(&company("g1", vec![standard("size", "12")]))
-        .await
-        .unwrap();
+    bench.run(&company("g1", vec![standard("size", "12")])).await.unwrap();
     assert_eq!(bench.fake.log(), [PUT, "POST companies/"]);
     // A company without a name is named by its id.
     let body = serde_json::json!({"custom_id": "g1", "name": "g1", "size": 12});
@@ -38,11 +35,7 @@ async fn a_known_company_is_updated_by_one_request() {
     let bench = bench();
     bench.run(&company("g1", vec![])).await.unwrap();
     bench.run(&join("u1", "g1")).await.unwrap();
-    let fresh = bench_at(
-        Arc::clone(&bench.fake),
-        Default::default(),
-        Default::default(),
-    );
+    let fresh = bench_at(Arc::clone(&bench.fake), Default::default(), Default::default());
     fresh.run(&identify("u1", vec![])).await.unwrap();
     bench.fake.log();
     let op = company("g1", vec![standard("city", "\"Oslo\"")]);
@@ -51,10 +44,9 @@ async fn a_known_company_is_updated_by_one_request() {
     assert_eq!(bench.fake.log(), [PUT]);
     assert_eq!(bench.fake.body(), serde_json::json!({"city": "Oslo"}));
     assert!(fresh.usercom.unchanged(&op, clock::now()));
-    assert!(!fresh.usercom.unchanged(
-        &company("g1", vec![standard("city", "\"Rome\"")]),
-        clock::now()
-    ));
+    assert!(
+        !fresh.usercom.unchanged(&company("g1", vec![standard("city", "\"Rome\"")]), clock::now())
+    );
 }
 
 #[tokio::test]
@@ -63,15 +55,9 @@ async fn a_company_of_unknown_fate_is_not_created_twice() {
     for fault in [Fault::LostReply, Fault::LostRequest] {
         let bench = bench();
         bench.fake.fault("POST companies/", fault);
-        bench
-            .run(&company("g1", vec![standard("size", "12")]))
-            .await
-            .unwrap();
+        bench.run(&company("g1", vec![standard("size", "12")])).await.unwrap();
         let log = bench.fake.log();
-        assert_eq!(
-            log[..3],
-            [PUT, "POST companies/", "GET companies-by-id/:id/"]
-        );
+        assert_eq!(log[..3], [PUT, "POST companies/", "GET companies-by-id/:id/"]);
         let made = bench.fake.with(|account| account.companies.len());
         assert_eq!(made, 1);
     }
@@ -86,23 +72,14 @@ async fn many_users_join_a_new_company_at_once() {
         let usercom = Arc::clone(&bench.usercom);
         joins.spawn(async move {
             let op = join(&format!("u{n}"), "g1");
-            usercom
-                .execute(
-                    &op,
-                    usercom_sink::usercom::Doubt::No,
-                    &mut Default::default(),
-                )
-                .await
+            usercom.execute(&op, usercom_sink::usercom::Doubt::No, &mut Default::default()).await
         });
     }
     while let Some(outcome) = joins.join_next().await {
         outcome.unwrap().unwrap();
     }
     let log = bench.fake.log();
-    assert_eq!(
-        log.iter().filter(|line| *line == "POST companies/").count(),
-        1
-    );
+    assert_eq!(log.iter().filter(|line| *line == "POST companies/").count(), 1);
     assert_eq!(bench.fake.with(|account| account.members.len()), 20);
 }
 
@@ -112,34 +89,17 @@ async fn a_member_that_is_there_is_a_member() {
     let bench = bench();
     bench.run(&company("g1", vec![])).await.unwrap();
     bench.run(&identify("u1", vec![])).await.unwrap();
-    bench
-        .fake
-        .fault(JOIN, Fault::Answer(409, serde_json::json!({})));
+    bench.fake.fault(JOIN, Fault::Answer(409, serde_json::json!({})));
     assert_eq!(bench.run(&join("u1", "g1")).await, Ok(Done::Sent));
     bench.run(&identify("u2", vec![])).await.unwrap();
-    bench.fake.fault(
-        JOIN,
-        Fault::Answer(400, serde_json::json!({"user_id": ["no"]})),
-    );
+    bench.fake.fault(JOIN, Fault::Answer(400, serde_json::json!({"user_id": ["no"]})));
     let refused = bench.run(&join("u2", "g1")).await;
-    assert!(
-        matches!(
-            refused,
-            Err(Failure::Reject {
-                status: Some(400),
-                ..
-            })
-        ),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(Failure::Reject { status: Some(400), .. })), "{refused:?}");
     let ids = (bench.fake.user("u3"), 1);
+    bench.fake.with(|account| account.members.insert((ids.1, ids.0)));
     bench
         .fake
-        .with(|account| account.members.insert((ids.1, ids.0)));
-    bench.fake.fault(
-        JOIN,
-        Fault::Answer(400, serde_json::json!({"user_id": ["already a member"]})),
-    );
+        .fault(JOIN, Fault::Answer(400, serde_json::json!({"user_id": ["already a member"]})));
     assert_eq!(bench.run(&join("u3", "g1")).await, Ok(Done::Sent));
 }
 
@@ -155,10 +115,7 @@ async fn a_join_outlives_a_deleted_user_and_company() {
     });
     assert_eq!(bench.run(&join("u1", "g1")).await, Ok(Done::Sent));
     let (user, group) = bench.fake.with(|account| {
-        (
-            account.users["u1"]["id"].as_u64(),
-            account.companies["g1"]["id"].as_u64(),
-        )
+        (account.users["u1"]["id"].as_u64(), account.companies["g1"]["id"].as_u64())
     });
     let member = (group.unwrap(), user.unwrap());
     assert!(bench.fake.with(|account| account.members.contains(&member)));
@@ -169,15 +126,9 @@ async fn a_company_whose_id_is_not_safe_in_a_path_goes_by_number() {
     // `..` and ids with slashes are looked for in the list, once, and written by number.
     let bench = bench();
     for group in ["..", "a/b"] {
-        bench
-            .run(&company(group, vec![standard("size", "1")]))
-            .await
-            .unwrap();
+        bench.run(&company(group, vec![standard("size", "1")])).await.unwrap();
         assert_eq!(bench.fake.log(), ["GET companies/", "POST companies/"]);
-        bench
-            .run(&company(group, vec![standard("size", "2")]))
-            .await
-            .unwrap();
+        bench.run(&company(group, vec![standard("size", "2")])).await.unwrap();
         assert_eq!(bench.fake.log(), ["PUT companies/:id/"]);
     }
 }

@@ -4,17 +4,11 @@ use serde_json::{Value, json};
 use usercom_sink::usercom::{Choice, ValueType, convert};
 
 fn one() -> ValueType {
-    ValueType::Fixed {
-        choices: vec!["Gold".into(), "Silver".into()],
-        many: Choice::One,
-    }
+    ValueType::Fixed { choices: vec!["Gold".into(), "Silver".into()], many: Choice::One }
 }
 
 fn many() -> ValueType {
-    ValueType::Fixed {
-        choices: vec!["Gold".into(), "Silver".into()],
-        many: Choice::Many,
-    }
+    ValueType::Fixed { choices: vec!["Gold".into(), "Silver".into()], many: Choice::Many }
 }
 
 /// What comes out; `null` where nothing does.
@@ -156,22 +150,10 @@ fn every_type_has_an_answer_for_every_kind_of_value() {
 #[test]
 fn words_of_truth() {
     // Booleans are read from the usual words and from 0 and 1, nothing else.
-    for yes in [
-        json!("yes"),
-        json!("ON"),
-        json!(" True "),
-        json!("1"),
-        json!(1),
-    ] {
+    for yes in [json!("yes"), json!("ON"), json!(" True "), json!("1"), json!(1)] {
         assert_eq!(out(&yes, &ValueType::Boolean), json!(true), "{yes}");
     }
-    for no in [
-        json!("no"),
-        json!("off"),
-        json!("FALSE"),
-        json!("0"),
-        json!(0),
-    ] {
+    for no in [json!("no"), json!("off"), json!("FALSE"), json!("0"), json!(0)] {
         assert_eq!(out(&no, &ValueType::Boolean), json!(false), "{no}");
     }
     for neither in [json!(2), json!("maybe"), json!("")] {
@@ -183,41 +165,17 @@ fn words_of_truth() {
 fn moments_in_every_spelling() {
     // A date is the day as written; a datetime is the instant, in UTC.
     for (given, date, datetime) in [
-        (
-            json!("2024-02-29"),
-            json!("2024-02-29"),
-            json!("2024-02-29T00:00:00+00:00"),
-        ),
+        (json!("2024-02-29"), json!("2024-02-29"), json!("2024-02-29T00:00:00+00:00")),
         (
             json!("2024-02-29T23:30:00-05:00"),
             json!("2024-02-29"),
             json!("2024-03-01T04:30:00+00:00"),
         ),
-        (
-            json!("2024-02-29 12:00:00"),
-            json!("2024-02-29"),
-            json!("2024-02-29T12:00:00+00:00"),
-        ),
-        (
-            json!("2016-08-03T12:00:00Z"),
-            json!("2016-08-03"),
-            json!("2016-08-03T12:00:00+00:00"),
-        ),
-        (
-            json!(1_470_225_600),
-            json!("2016-08-03"),
-            json!("2016-08-03T12:00:00+00:00"),
-        ),
-        (
-            json!(1_470_225_600_000_i64),
-            json!("2016-08-03"),
-            json!("2016-08-03T12:00:00+00:00"),
-        ),
-        (
-            json!("1470225600000000"),
-            json!("2016-08-03"),
-            json!("2016-08-03T12:00:00+00:00"),
-        ),
+        (json!("2024-02-29 12:00:00"), json!("2024-02-29"), json!("2024-02-29T12:00:00+00:00")),
+        (json!("2016-08-03T12:00:00Z"), json!("2016-08-03"), json!("2016-08-03T12:00:00+00:00")),
+        (json!(1_470_225_600), json!("2016-08-03"), json!("2016-08-03T12:00:00+00:00")),
+        (json!(1_470_225_600_000_i64), json!("2016-08-03"), json!("2016-08-03T12:00:00+00:00")),
+        (json!("1470225600000000"), json!("2016-08-03"), json!("2016-08-03T12:00:00+00:00")),
         (
             json!(1_470_225_600_000_000_000_i64),
             json!("2016-08-03"),
@@ -267,16 +225,10 @@ fn choices_are_spelled_as_declared() {
     assert_eq!(out(&json!(" SILVER "), &one()), json!("Silver"));
     assert_eq!(out(&json!("bronze"), &one()), Value::Null);
     assert_eq!(out(&json!(["gold", "silver"]), &one()), Value::Null);
-    assert_eq!(
-        out(&json!(["gold", "silver"]), &many()),
-        json!(["Gold", "Silver"])
-    );
+    assert_eq!(out(&json!(["gold", "silver"]), &many()), json!(["Gold", "Silver"]));
     assert_eq!(out(&json!("gold"), &many()), json!(["Gold"]));
     assert_eq!(out(&json!(["gold", "bronze"]), &many()), Value::Null);
-    let undeclared = ValueType::Fixed {
-        choices: Vec::new(),
-        many: Choice::One,
-    };
+    let undeclared = ValueType::Fixed { choices: Vec::new(), many: Choice::One };
     assert_eq!(out(&json!("x"), &undeclared), json!("x"));
 }
 

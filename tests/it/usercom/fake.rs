@@ -89,9 +89,7 @@ impl Account {
 
     fn named(&self, request: &Request) -> Option<Value> {
         let segment = request.path.split('/').nth(1).unwrap();
-        let id = percent_encoding::percent_decode_str(segment)
-            .decode_utf8()
-            .unwrap();
+        let id = percent_encoding::percent_decode_str(segment).decode_utf8().unwrap();
         if request.route.starts_with("users-by-id") {
             return self.users.get(&*id).cloned();
         }
@@ -99,11 +97,7 @@ impl Account {
             return self.companies.get(&*id).cloned();
         }
         let number: u64 = id.parse().unwrap();
-        let all = if request.route.starts_with("users") {
-            &self.users
-        } else {
-            &self.companies
-        };
+        let all = if request.route.starts_with("users") { &self.users } else { &self.companies };
         all.values().find(|entry| entry["id"] == number).cloned()
     }
 
@@ -133,11 +127,7 @@ impl Account {
             },
             (Method::Post, "events/") => self.occur(&body["user_id"], &body),
             (Method::Post, "site-views/") => {
-                if !self
-                    .users
-                    .values()
-                    .any(|user| user["user_key"] == body["client_user"])
-                {
+                if !self.users.values().any(|user| user["user_key"] == body["client_user"]) {
                     return (400, json!({"client_user": ["Unknown."]}));
                 }
                 self.views.push(body);
@@ -164,8 +154,7 @@ impl Account {
                 let mut company = body.clone();
                 company["id"] = id.into();
                 company["employees"] = json!([]);
-                self.companies
-                    .insert(body["custom_id"].as_str().unwrap().into(), company.clone());
+                self.companies.insert(body["custom_id"].as_str().unwrap().into(), company.clone());
                 (201, company)
             }
             (Method::Get, "companies/") => list(self.companies.values().cloned().collect()),
@@ -216,19 +205,12 @@ impl Account {
         if self.page_size == 0 {
             return (200, json!({"next": null, "results": self.attributes}));
         }
-        let from: usize = request
-            .path
-            .split_once("cursor=")
-            .map_or(0, |(_, at)| at.parse().unwrap());
+        let from: usize =
+            request.path.split_once("cursor=").map_or(0, |(_, at)| at.parse().unwrap());
         if from >= self.attributes.len() && from > 0 {
             return (404, json!({"detail": "Invalid cursor"}));
         }
-        let page: Vec<&Value> = self
-            .attributes
-            .iter()
-            .skip(from)
-            .take(self.page_size)
-            .collect();
+        let page: Vec<&Value> = self.attributes.iter().skip(from).take(self.page_size).collect();
         let next = format!(
             "https://elsewhere.example/api/public/attributes/?cursor={}",
             from + self.page_size
@@ -264,9 +246,7 @@ impl Transport for Fake {
             request.path
         );
         let (status, body) = self.with(|account| {
-            account
-                .log
-                .push(format!("{} {}", request.method.as_str(), request.route));
+            account.log.push(format!("{} {}", request.method.as_str(), request.route));
             if let Some(body) = &request.body {
                 account.bodies.push(serde_json::from_slice(body).unwrap());
             }
@@ -275,21 +255,14 @@ impl Transport for Fake {
             match ordered.and_then(|at| account.faults.remove(at)) {
                 None => Ok(account.carry_out(request)),
                 Some((_, Fault::Answer(status, body))) => Ok((status, body)),
-                Some((_, Fault::LostRequest)) => Err(SendError::Ambiguous {
-                    why: "reset".into(),
-                }),
+                Some((_, Fault::LostRequest)) => Err(SendError::Ambiguous { why: "reset".into() }),
                 Some((_, Fault::LostReply)) => {
                     account.carry_out(request);
-                    Err(SendError::Ambiguous {
-                        why: "timeout".into(),
-                    })
+                    Err(SendError::Ambiguous { why: "timeout".into() })
                 }
             }
         })?;
-        Ok(Reply {
-            status,
-            body: body.to_string().into(),
-        })
+        Ok(Reply { status, body: body.to_string().into() })
     }
 }
 
@@ -344,24 +317,16 @@ pub(super) fn bench_at(fake: Arc<Fake>, users: UsersConfig, delivery: DeliveryCo
     let ears = Arc::<Ears>::default();
     let transport = Arc::<Fake>::clone(&fake);
     let usercom = Usercom::new(transport, users, delivery, Arc::<Ears>::clone(&ears));
-    Bench {
-        fake,
-        ears,
-        usercom: Arc::new(usercom),
-    }
+    Bench { fake, ears, usercom: Arc::new(usercom) }
 }
 
 impl Bench {
     pub(super) async fn run(&self, op: &Op) -> Result<Done, Failure> {
-        self.usercom
-            .execute(op, Doubt::No, &mut Attempts::default())
-            .await
+        self.usercom.execute(op, Doubt::No, &mut Attempts::default()).await
     }
 
     pub(super) async fn doubtful(&self, op: &Op) -> Result<Done, Failure> {
-        self.usercom
-            .execute(op, Doubt::MaybeSent, &mut Attempts::default())
-            .await
+        self.usercom.execute(op, Doubt::MaybeSent, &mut Attempts::default()).await
     }
 }
 
@@ -370,60 +335,33 @@ pub(super) fn at(second: i64) -> Timestamp {
 }
 
 pub(super) fn custom(name: &str, json: &str) -> Field {
-    Field {
-        name: name.into(),
-        class: FieldClass::Custom,
-        json: json.into(),
-    }
+    Field { name: name.into(), class: FieldClass::Custom, json: json.into() }
 }
 
 pub(super) fn standard(name: &str, json: &str) -> Field {
-    Field {
-        name: name.into(),
-        class: FieldClass::Standard,
-        json: json.into(),
-    }
+    Field { name: name.into(), class: FieldClass::Standard, json: json.into() }
 }
 
 pub(super) fn identify(user: &str, fields: Vec<Field>) -> Op {
-    Op::Identify {
-        user: OwnId::from(user),
-        fields: FieldSet(fields),
-    }
+    Op::Identify { user: OwnId::from(user), fields: FieldSet(fields) }
 }
 
 pub(super) fn track(user: &str, name: &str) -> Op {
     let data = FieldSet(vec![standard("n", "1"), standard("s", "\"x\"")]);
-    Op::Track {
-        user: OwnId::from(user),
-        name: name.into(),
-        at: Some(at(1_700_000_000)),
-        data,
-    }
+    Op::Track { user: OwnId::from(user), name: name.into(), at: Some(at(1_700_000_000)), data }
 }
 
 pub(super) fn page(user: &str) -> Op {
     let at = Some("2026-01-02T03:04:05.678Z".parse().unwrap());
-    Op::Page {
-        user: OwnId::from(user),
-        domain: "shop.example".into(),
-        path: "/a".into(),
-        at,
-    }
+    Op::Page { user: OwnId::from(user), domain: "shop.example".into(), path: "/a".into(), at }
 }
 
 pub(super) fn company(group: &str, fields: Vec<Field>) -> Op {
-    Op::Company {
-        company: GroupId::from(group),
-        fields: FieldSet(fields),
-    }
+    Op::Company { company: GroupId::from(group), fields: FieldSet(fields) }
 }
 
 pub(super) fn join(user: &str, group: &str) -> Op {
-    Op::Join {
-        user: OwnId::from(user),
-        company: GroupId::from(group),
-    }
+    Op::Join { user: OwnId::from(user), company: GroupId::from(group) }
 }
 
 fn fields(object: &Value) -> Fields<'static> {

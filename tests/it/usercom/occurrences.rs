@@ -40,10 +40,9 @@ async fn an_event_that_did_not_arrive_is_sent_again() {
 #[tokio::test]
 async fn a_page_view_of_unknown_fate_is_looked_for() {
     // Page views are looked for among the page hits.
-    for (fault, outcome, requests) in [
-        (Fault::LostReply, Done::AlreadyThere, 3),
-        (Fault::LostRequest, Done::Sent, 4),
-    ] {
+    for (fault, outcome, requests) in
+        [(Fault::LostReply, Done::AlreadyThere, 3), (Fault::LostRequest, Done::Sent, 4)]
+    {
         let bench = bench();
         known(&bench).await;
         bench.fake.fault("POST site-views/", fault);
@@ -63,11 +62,7 @@ async fn a_doubt_from_before_is_settled_before_the_first_send() {
     assert_eq!(bench.doubtful(&track("u1", "e")).await, Ok(Done::Sent));
     assert_eq!(bench.fake.log(), ["GET users-by-id/:id/events/", EVENT]);
     assert_eq!(bench.doubtful(&page("u1")).await, Ok(Done::Sent));
-    let next = bench_at(
-        bench.fake,
-        UsersConfig::default(),
-        DeliveryConfig::default(),
-    );
+    let next = bench_at(bench.fake, UsersConfig::default(), DeliveryConfig::default());
     for op in [track("u1", "e"), page("u1")] {
         assert_eq!(next.doubtful(&op).await, Ok(Done::AlreadyThere));
     }
@@ -86,30 +81,17 @@ async fn values_converted_by_the_server_are_recognised() {
         })
     };
     bench.fake.with(|account| {
-        account
-            .events
-            .push(stored("same", serde_json::json!({"n": "1.0"})));
-        account
-            .events
-            .push(stored("differs", serde_json::json!({"n": 2, "s": "x"})));
+        account.events.push(stored("same", serde_json::json!({"n": "1.0"})));
+        account.events.push(stored("differs", serde_json::json!({"n": 2, "s": "x"})));
     });
-    assert_eq!(
-        bench.doubtful(&track("u1", "same")).await,
-        Ok(Done::AlreadyThere)
-    );
-    assert_eq!(
-        bench.doubtful(&track("u1", "differs")).await,
-        Ok(Done::Sent)
-    );
+    assert_eq!(bench.doubtful(&track("u1", "same")).await, Ok(Done::AlreadyThere));
+    assert_eq!(bench.doubtful(&track("u1", "differs")).await, Ok(Done::Sent));
 }
 
 #[tokio::test]
 async fn without_verification_it_is_sent_again() {
     // With `verify_ambiguous` off no history is read: at least once.
-    let delivery = DeliveryConfig {
-        verify_ambiguous: false,
-        ..DeliveryConfig::default()
-    };
+    let delivery = DeliveryConfig { verify_ambiguous: false, ..DeliveryConfig::default() };
     let bench = bench_with(UsersConfig::default(), delivery);
     known(&bench).await;
     bench.fake.fault(EVENT, Fault::LostReply);

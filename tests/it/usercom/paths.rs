@@ -22,10 +22,7 @@ async fn an_id_stays_one_segment_below_the_base_url() {
         let path = &requests[1].path;
         assert_eq!(*path, format!("users-by-id/{segment}/events/"));
         let url = base.join(path).unwrap();
-        assert_eq!(
-            url.path(),
-            format!("/api/public/users-by-id/{segment}/events/")
-        );
+        assert_eq!(url.path(), format!("/api/public/users-by-id/{segment}/events/"));
         assert_eq!(url.query(), None);
     }
 }
@@ -57,18 +54,10 @@ async fn an_id_that_no_encoding_makes_safe_goes_by_number() {
     // `.`, `..` and ids with slashes never reach a path: the upsert tells the number.
     for id in [".", "..", "../companies/1", "a/b c?x", "a\\b"] {
         let requests = dry_run(&[track(id, "e"), page(id)], &UsersConfig::default()).await;
-        let paths: Vec<&str> = requests
-            .iter()
-            .map(|request| request.path.as_str())
-            .collect();
+        let paths: Vec<&str> = requests.iter().map(|request| request.path.as_str()).collect();
         assert_eq!(
             paths,
-            [
-                "users/update_or_create/",
-                "events/",
-                "users/1/",
-                "site-views/"
-            ],
+            ["users/update_or_create/", "events/", "users/1/", "site-views/"],
             "{id}"
         );
         let event: serde_json::Value =
@@ -86,10 +75,7 @@ async fn a_dry_run_shows_creations_and_not_the_reading_of_the_catalogue() {
         join("u1", "g1"),
     ];
     let requests = dry_run(&ops, &UsersConfig::default()).await;
-    let sent: Vec<(Method, &str)> = requests
-        .iter()
-        .map(|r| (r.method, r.path.as_str()))
-        .collect();
+    let sent: Vec<(Method, &str)> = requests.iter().map(|r| (r.method, r.path.as_str())).collect();
     assert_eq!(
         sent,
         [

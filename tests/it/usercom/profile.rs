@@ -9,10 +9,7 @@ use usercom_sink::usercom::{CallFault, Notes, Settings, plan_call};
 
 use super::fake::{at, call};
 
-const ALL: Settings = Settings {
-    context_fields: true,
-    merge_anonymous: false,
-};
+const ALL: Settings = Settings { context_fields: true, merge_anonymous: false };
 const NOW: i64 = 1_800_000_000;
 
 fn planned(call: &Call<'_>) -> Result<(Vec<Op>, Notes), CallFault> {
@@ -35,12 +32,7 @@ fn fields(kind: CallKind, about: &Value, context: &Value) -> (FieldSet, Notes) {
 fn values(set: &FieldSet) -> BTreeMap<String, Value> {
     set.0
         .iter()
-        .map(|field| {
-            (
-                field.name.to_string(),
-                serde_json::from_str(&field.json).unwrap(),
-            )
-        })
+        .map(|field| (field.name.to_string(), serde_json::from_str(&field.json).unwrap()))
         .collect()
 }
 
@@ -56,74 +48,31 @@ fn map(value: Value) -> BTreeMap<String, Value> {
 fn every_spelling_of_a_person_reaches_its_field() {
     // Each spelling lands in the standard field and nothing else is written.
     let rows: [(&str, &[&str], Value); 14] = [
-        (
-            "email",
-            &["email", "Email", "email_address", "emailAddress"],
-            json!("a@b.c"),
-        ),
+        ("email", &["email", "Email", "email_address", "emailAddress"], json!("a@b.c")),
         (
             "first_name",
-            &[
-                "firstName",
-                "firstname",
-                "first_name",
-                "given_name",
-                "givenName",
-            ],
+            &["firstName", "firstname", "first_name", "given_name", "givenName"],
             json!("Ada"),
         ),
         (
             "last_name",
-            &[
-                "lastName",
-                "lastname",
-                "last_name",
-                "family_name",
-                "surname",
-            ],
+            &["lastName", "lastname", "last_name", "family_name", "surname"],
             json!("King"),
         ),
-        (
-            "phone_number",
-            &["phone", "phone_number", "phoneNumber", "mobile"],
-            json!("+48123"),
-        ),
+        ("phone_number", &["phone", "phone_number", "phoneNumber", "mobile"], json!("+48123")),
         ("city", &["city"], json!("Oslo")),
         ("region", &["region", "state"], json!("West")),
         ("country", &["country"], json!("NO")),
         ("timezone", &["timezone"], json!("Europe/Oslo")),
         (
             "gravatar_url",
-            &[
-                "avatar",
-                "avatarURL",
-                "avatar_URL",
-                "avatar_url",
-                "avatarUrl",
-                "picture",
-            ],
+            &["avatar", "avatarURL", "avatar_URL", "avatar_url", "avatarUrl", "picture"],
             json!("https://a/b"),
         ),
-        (
-            "google_url",
-            &["googleUrl", "google_url", "googleURL"],
-            json!("https://g"),
-        ),
-        (
-            "linkedin_url",
-            &["linkedinUrl", "linkedin_url", "linkedinURL"],
-            json!("https://l"),
-        ),
-        (
-            "twitter_url",
-            &["twitterUrl", "twitter_url", "twitterURL"],
-            json!("https://t"),
-        ),
-        (
-            "facebook_url",
-            &["facebookUrl", "facebook_url", "facebookURL"],
-            json!("https://f"),
-        ),
+        ("google_url", &["googleUrl", "google_url", "googleURL"], json!("https://g")),
+        ("linkedin_url", &["linkedinUrl", "linkedin_url", "linkedinURL"], json!("https://l")),
+        ("twitter_url", &["twitterUrl", "twitter_url", "twitterURL"], json!("https://t")),
+        ("facebook_url", &["facebookUrl", "facebook_url", "facebookURL"], json!("https://f")),
         ("company_custom_id", &["company_custom_id"], json!("g1")),
     ];
     for (field, spellings, value) in rows {
@@ -154,34 +103,15 @@ fn gender_and_status_are_codes() {
     // Any usual spelling becomes User.com's number; others are left out and noted.
     for (code, words) in [
         (1, vec![json!("U"), json!("unknown"), json!(1)]),
-        (
-            2,
-            vec![json!("M"), json!(" Male "), json!("man"), json!("2")],
-        ),
-        (
-            3,
-            vec![
-                json!("f"),
-                json!("FEMALE"),
-                json!("w"),
-                json!("woman"),
-                json!("K"),
-            ],
-        ),
+        (2, vec![json!("M"), json!(" Male "), json!("man"), json!("2")]),
+        (3, vec![json!("f"), json!("FEMALE"), json!("w"), json!("woman"), json!("K")]),
     ] {
         for word in words {
-            assert_eq!(
-                traits(&json!({"gender": word})),
-                map(json!({"gender": code})),
-                "{word}"
-            );
+            assert_eq!(traits(&json!({"gender": word})), map(json!({"gender": code})), "{word}");
         }
     }
     for (code, word) in [(1, "Visitor"), (1, "v"), (2, "USER"), (2, "u")] {
-        assert_eq!(
-            traits(&json!({"status": word})),
-            map(json!({"status": code}))
-        );
+        assert_eq!(traits(&json!({"status": word})), map(json!({"status": code})));
     }
     let (set, notes) = fields(CallKind::Identify, &json!({"gender": "x"}), &Value::Null);
     assert!(set.is_empty());
@@ -193,10 +123,7 @@ fn a_full_name_is_split_where_there_is_no_other() {
     // First word and rest, only when both names are missing.
     let split = map(json!({"first_name": "Ada", "last_name": "King Lovelace"}));
     assert_eq!(traits(&json!({"name": " Ada  King Lovelace "})), split);
-    assert_eq!(
-        traits(&json!({"name": "Ada"})),
-        map(json!({"first_name": "Ada"}))
-    );
+    assert_eq!(traits(&json!({"name": "Ada"})), map(json!({"first_name": "Ada"})));
     let given = json!({"name": "X Y", "lastName": "King"});
     assert_eq!(traits(&given), map(json!({"last_name": "King"})));
 }
@@ -247,17 +174,11 @@ fn limits_cut_at_characters_and_are_noted() {
 #[test]
 fn attribute_names_fit_and_stay_apart() {
     // 32 characters; two long names that would fall together do not; two spellings of one do.
-    let (one, two) = (
-        format!("{}_one", "n".repeat(32)),
-        format!("{}_two", "n".repeat(32)),
-    );
+    let (one, two) = (format!("{}_one", "n".repeat(32)), format!("{}_two", "n".repeat(32)));
     let about = json!({one: 1, two: 2, "Plan Name": "a", "plan_name": "b"});
     let (set, notes) = fields(CallKind::Identify, &about, &Value::Null);
     assert_eq!(set.0.len(), 3, "{set:?}");
-    assert!(
-        set.0.iter().all(|field| field.name.chars().count() <= 32),
-        "{set:?}"
-    );
+    assert!(set.0.iter().all(|field| field.name.chars().count() <= 32), "{set:?}");
     assert_eq!(set.get(&"n".repeat(32)), Some("1"));
     assert_eq!(notes.cropped.len(), 2);
     assert_eq!(set.get("Plan Name"), Some("\"b\""));
@@ -283,31 +204,16 @@ fn the_context_becomes_fields_of_the_profile() {
     });
     let (set, _) = fields(CallKind::Identify, &Value::Null, &context);
     assert_eq!(values(&set), map(expected));
-    let quiet = Settings {
-        context_fields: false,
-        ..ALL
-    };
+    let quiet = Settings { context_fields: false, ..ALL };
     let asked = call(CallKind::Identify, &Value::Null, &context);
     let ops = plan_call(&asked, &quiet, at(NOW), &mut Notes::default()).unwrap();
-    assert_eq!(
-        ops[0],
-        Op::Identify {
-            user: OwnId::from("u1"),
-            fields: FieldSet::default()
-        }
-    );
+    assert_eq!(ops[0], Op::Identify { user: OwnId::from("u1"), fields: FieldSet::default() });
 }
 
 #[test]
 fn brands_name_the_browser_where_they_are_given() {
     // The decoy brand is passed over and the product preferred to its engine.
-    for decoy in [
-        "Not A;Brand",
-        "Not)A;Brand",
-        "Not/A)Brand",
-        "Not_A Brand",
-        " Not A.Brand",
-    ] {
+    for decoy in ["Not A;Brand", "Not)A;Brand", "Not/A)Brand", "Not_A Brand", " Not A.Brand"] {
         let brands = json!([{"brand": decoy, "version": "8"}, {"brand": "Chromium", "version": "128"},
                             {"brand": "Microsoft Edge", "version": "128"}]);
         let context = json!({"userAgentData": {"brands": brands}, "userAgent": "x"});
@@ -328,15 +234,7 @@ fn a_track_is_flat_and_not_in_the_future() {
     asked.name = Some(format!("  {}", "e".repeat(300)).into());
     asked.timestamp = Some(at(NOW + 60));
     let (ops, notes) = planned(&asked).unwrap();
-    let [
-        Op::Track {
-            name,
-            at: when,
-            data,
-            ..
-        },
-    ] = ops.as_slice()
-    else {
+    let [Op::Track { name, at: when, data, .. }] = ops.as_slice() else {
         panic!("{ops:?}");
     };
     assert_eq!((name.len(), *when), (255, Some(at(NOW))));
@@ -353,54 +251,21 @@ fn a_track_is_flat_and_not_in_the_future() {
 fn a_page_has_a_domain_and_a_path() {
     // From the context, the properties or the top level; the path from the URL where it is missing.
     for (about, context, domain, path) in [
-        (
-            json!({}),
-            json!({"page": {"url": "https://A.example/x?y#z"}}),
-            "a.example",
-            "/x",
-        ),
+        (json!({}), json!({"page": {"url": "https://A.example/x?y#z"}}), "a.example", "/x"),
         (
             json!({"url": "https://p.example/p"}),
             json!({"page": {"url": "https://c.example/c"}}),
             "c.example",
             "/c",
         ),
-        (
-            json!({"url": "https://p.example/p", "path": "/q"}),
-            json!({}),
-            "p.example",
-            "/q",
-        ),
-        (
-            json!({}),
-            json!({"url": "https://t.example"}),
-            "t.example",
-            "/",
-        ),
-        (
-            json!({"url": "shop.example/deep?x=1"}),
-            json!({}),
-            "shop.example",
-            "/deep",
-        ),
-        (
-            json!({"url": "https://p.example/p", "path": "q"}),
-            json!({}),
-            "p.example",
-            "/q",
-        ),
+        (json!({"url": "https://p.example/p", "path": "/q"}), json!({}), "p.example", "/q"),
+        (json!({}), json!({"url": "https://t.example"}), "t.example", "/"),
+        (json!({"url": "shop.example/deep?x=1"}), json!({}), "shop.example", "/deep"),
+        (json!({"url": "https://p.example/p", "path": "q"}), json!({}), "p.example", "/q"),
         (json!({"path": "/only"}), json!({}), "unknown", "/only"),
     ] {
         let (ops, _) = planned(&call(CallKind::Page, &about, &context)).unwrap();
-        let [
-            Op::Page {
-                domain: d,
-                path: p,
-                at: Some(_),
-                ..
-            },
-        ] = ops.as_slice()
-        else {
+        let [Op::Page { domain: d, path: p, at: Some(_), .. }] = ops.as_slice() else {
             panic!("{ops:?}");
         };
         assert_eq!((&**d, &**p), (domain, path), "{about} {context}");
@@ -433,10 +298,7 @@ fn a_group_is_a_company_and_a_membership() {
     let mut asked = call(CallKind::Group, &json!({}), &json!({}));
     asked.group_id = Some("g1".into());
     let (ops, _) = planned(&asked).unwrap();
-    assert!(
-        matches!(ops.as_slice(), [Op::Company { .. }, Op::Join { .. }]),
-        "{ops:?}"
-    );
+    assert!(matches!(ops.as_slice(), [Op::Company { .. }, Op::Join { .. }]), "{ops:?}");
 }
 
 #[test]
@@ -481,14 +343,8 @@ fn both_identities_merge_only_when_asked() {
     let mut asked = call(CallKind::Identify, &json!({}), &Value::Null);
     asked.anonymous_id = Some("a1".into());
     assert_eq!(planned(&asked).unwrap().0.len(), 1);
-    let merging = Settings {
-        merge_anonymous: true,
-        ..ALL
-    };
+    let merging = Settings { merge_anonymous: true, ..ALL };
     let ops = plan_call(&asked, &merging, at(NOW), &mut Notes::default()).unwrap();
-    let merge = Op::Merge {
-        from: OwnId::from("a1"),
-        into: OwnId::from("u1"),
-    };
+    let merge = Op::Merge { from: OwnId::from("a1"), into: OwnId::from("u1") };
     assert_eq!(ops.last(), Some(&merge));
 }

@@ -8,25 +8,16 @@ use usercom_sink::usercom::{Done, Failure};
 use super::fake::*;
 
 fn merge(from: &str, into: &str) -> Op {
-    Op::Merge {
-        from: OwnId::from(from),
-        into: OwnId::from(into),
-    }
+    Op::Merge { from: OwnId::from(from), into: OwnId::from(into) }
 }
 
 #[tokio::test]
 async fn identify_is_one_request() {
     // An identify without custom attributes takes one upsert, keyed on the own id.
     let bench = bench();
-    bench
-        .run(&identify("u1", vec![standard("email", "\"a@b.c\"")]))
-        .await
-        .unwrap();
+    bench.run(&identify("u1", vec![standard("email", "\"a@b.c\"")])).await.unwrap();
     assert_eq!(bench.fake.log(), ["POST users/update_or_create/"]);
-    assert_eq!(
-        bench.fake.body(),
-        serde_json::json!({"custom_id": "u1", "email": "a@b.c"})
-    );
+    assert_eq!(bench.fake.body(), serde_json::json!({"custom_id": "u1", "email": "a@b.c"}));
 }
 
 #[tokio::test]
@@ -54,10 +45,7 @@ async fn the_choice_between_trying_and_creating_follows_what_was_found() {
     // Unseen users are created first while most turn out new, and tried first once most turn out
     // known; then a new one costs a 404, and nothing is lost either way.
     let bench = bench();
-    let (create, send) = (
-        "POST users/update_or_create/",
-        "POST users-by-id/:id/events/",
-    );
+    let (create, send) = ("POST users/update_or_create/", "POST users-by-id/:id/events/");
     bench.fake.user("known1");
     bench.fake.user("known2");
     for (user, requests) in [
@@ -81,11 +69,7 @@ async fn a_page_for_an_unknown_user_creates_it_by_upsert() {
     bench.run(&page("u1")).await.unwrap();
     assert_eq!(
         bench.fake.log(),
-        [
-            "POST users/update_or_create/",
-            "GET users-by-id/:id/",
-            "POST site-views/"
-        ]
+        ["POST users/update_or_create/", "GET users-by-id/:id/", "POST site-views/"]
     );
     let body = bench.fake.body();
     assert_eq!(body["client_user"], "k1");
@@ -97,34 +81,16 @@ async fn a_page_for_an_unknown_user_creates_it_by_upsert() {
 #[tokio::test]
 async fn without_create_missing_an_unknown_user_is_refused() {
     // With `create_missing` off, nothing is created, whatever the op.
-    let users = UsersConfig {
-        create_missing: false,
-        ..UsersConfig::default()
-    };
+    let users = UsersConfig { create_missing: false, ..UsersConfig::default() };
     let bench = bench_with(users, DeliveryConfig::default());
-    for op in [
-        track("u1", "e"),
-        page("u1"),
-        join("u1", "g1"),
-        track("a/b", "e"),
-        page(".."),
-    ] {
+    for op in [track("u1", "e"), page("u1"), join("u1", "g1"), track("a/b", "e"), page("..")] {
         let outcome = bench.run(&op).await;
-        let Err(Failure::Reject {
-            status: Some(404),
-            reason,
-            ..
-        }) = outcome
-        else {
+        let Err(Failure::Reject { status: Some(404), reason, .. }) = outcome else {
             panic!("{op:?}: {outcome:?}");
         };
         assert!(reason.contains("create_missing"), "{reason}");
     }
-    assert!(
-        bench
-            .fake
-            .with(|account| account.users.is_empty() && account.companies.is_empty())
-    );
+    assert!(bench.fake.with(|account| account.users.is_empty() && account.companies.is_empty()));
 }
 
 #[tokio::test]
@@ -164,25 +130,12 @@ async fn a_key_that_is_refused_is_looked_up_once_more() {
         ]
     );
     // A refusal that is not the key's fault ends after the look-up.
-    bench.fake.fault(
-        "POST site-views/",
-        Fault::Answer(400, serde_json::json!({"page_path": ["x"]})),
-    );
+    bench
+        .fake
+        .fault("POST site-views/", Fault::Answer(400, serde_json::json!({"page_path": ["x"]})));
     let refused = bench.run(&page("u1")).await;
-    assert!(
-        matches!(
-            refused,
-            Err(Failure::Reject {
-                status: Some(400),
-                ..
-            })
-        ),
-        "{refused:?}"
-    );
-    assert_eq!(
-        bench.fake.log(),
-        ["POST site-views/", "GET users-by-id/:id/"]
-    );
+    assert!(matches!(refused, Err(Failure::Reject { status: Some(400), .. })), "{refused:?}");
+    assert_eq!(bench.fake.log(), ["POST site-views/", "GET users-by-id/:id/"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,35 +143,17 @@ async fn a_user_not_yet_seen_after_its_upsert_is_waited_for() {
     // A 404 right after our own upsert is met with one pause and one more try, no second creation.
     let bench = bench();
     let not_found = || Fault::Answer(404, serde_json::json!({"detail": "Not found."}));
-    bench
-        .fake
-        .fault("POST users-by-id/:id/events/", not_found());
+    bench.fake.fault("POST users-by-id/:id/events/", not_found());
     let before = tokio::time::Instant::now();
     bench.run(&track("u1", "e")).await.unwrap();
     assert!(before.elapsed() >= std::time::Duration::from_secs(1));
-    let upserts = bench
-        .fake
-        .log()
-        .iter()
-        .filter(|line| line.contains("update_or_create"))
-        .count();
+    let upserts = bench.fake.log().iter().filter(|line| line.contains("update_or_create")).count();
     assert_eq!(upserts, 1);
     for _ in 0..2 {
-        bench
-            .fake
-            .fault("POST users-by-id/:id/events/", not_found());
+        bench.fake.fault("POST users-by-id/:id/events/", not_found());
     }
     let gone = bench.run(&track("u2", "e")).await;
-    assert!(
-        matches!(
-            gone,
-            Err(Failure::Reject {
-                status: Some(404),
-                ..
-            })
-        ),
-        "{gone:?}"
-    );
+    assert!(matches!(gone, Err(Failure::Reject { status: Some(404), .. })), "{gone:?}");
 }
 
 #[tokio::test]
@@ -231,29 +166,14 @@ async fn what_was_confirmed_is_not_sent_again() {
         field.class = usercom_sink::plan::FieldClass::Union;
         field
     };
-    let op = identify(
-        "u1",
-        vec![standard("email", "\"a@b.c\""), tags("[\"a\",\"b\"]")],
-    );
+    let op = identify("u1", vec![standard("email", "\"a@b.c\""), tags("[\"a\",\"b\"]")]);
     let now = clock::now();
     assert!(!bench.usercom.unchanged(&op, now));
     bench.run(&op).await.unwrap();
     assert!(bench.usercom.unchanged(&op, now));
-    assert!(
-        bench
-            .usercom
-            .unchanged(&identify("u1", vec![tags("[\"b\"]")]), now)
-    );
-    assert!(
-        !bench
-            .usercom
-            .unchanged(&identify("u1", vec![tags("[\"c\"]")]), now)
-    );
-    assert!(
-        !bench
-            .usercom
-            .unchanged(&identify("u1", vec![standard("email", "\"x@b.c\"")]), now)
-    );
+    assert!(bench.usercom.unchanged(&identify("u1", vec![tags("[\"b\"]")]), now));
+    assert!(!bench.usercom.unchanged(&identify("u1", vec![tags("[\"c\"]")]), now));
+    assert!(!bench.usercom.unchanged(&identify("u1", vec![standard("email", "\"x@b.c\"")]), now));
     assert!(!bench.usercom.unchanged(&identify("u2", vec![]), now));
     assert!(!bench.usercom.unchanged(&track("u1", "e"), now));
     let later = now + jiff::SignedDuration::from_secs(3_601);
@@ -262,20 +182,12 @@ async fn what_was_confirmed_is_not_sent_again() {
     // The memory outlives the process.
     let rows = bench.usercom.take_changes();
     assert_eq!(bench.usercom.take_changes(), []);
-    let next = bench_at(
-        bench.fake,
-        UsersConfig::default(),
-        DeliveryConfig::default(),
-    );
-    next.usercom
-        .restore(rows.into_iter().chain([("u:bad".into(), "{".into())]));
+    let next = bench_at(bench.fake, UsersConfig::default(), DeliveryConfig::default());
+    next.usercom.restore(rows.into_iter().chain([("u:bad".into(), "{".into())]));
     assert!(next.usercom.unchanged(&op, now));
 
     // 0 turns it off.
-    let users = UsersConfig {
-        unchanged_ttl_secs: 0,
-        ..UsersConfig::default()
-    };
+    let users = UsersConfig { unchanged_ttl_secs: 0, ..UsersConfig::default() };
     let always = bench_with(users, DeliveryConfig::default());
     always.run(&op).await.unwrap();
     assert!(!always.usercom.unchanged(&op, clock::now()));
@@ -290,10 +202,7 @@ async fn a_merge_takes_both_numbers_and_is_done_once() {
     bench.fake.log();
     assert_eq!(bench.run(&merge("anon", "u1")).await, Ok(Done::Sent));
     assert_eq!(bench.fake.log(), ["POST users/merge/"]);
-    assert_eq!(
-        bench.fake.body(),
-        serde_json::json!({"parent": 2, "users_list": [1]})
-    );
+    assert_eq!(bench.fake.body(), serde_json::json!({"parent": 2, "users_list": [1]}));
     assert!(bench.usercom.unchanged(&merge("anon", "u1"), clock::now()));
     assert_eq!(bench.run(&merge("anon", "u1")).await, Ok(Done::Unchanged));
     assert_eq!(bench.run(&merge("nobody", "u1")).await, Ok(Done::Unchanged));
@@ -309,18 +218,9 @@ async fn a_refused_user_is_rejected_with_its_answer() {
     let bench = bench();
     let answer =
         serde_json::json!({"email": ["Enter a valid email address."], "pad": "x".repeat(3000)});
-    bench
-        .fake
-        .fault("POST users/update_or_create/", Fault::Answer(400, answer));
-    let outcome = bench
-        .run(&identify("u1", vec![standard("email", "\"nope\"")]))
-        .await;
-    let Err(Failure::Reject {
-        status: Some(400),
-        body,
-        ..
-    }) = outcome
-    else {
+    bench.fake.fault("POST users/update_or_create/", Fault::Answer(400, answer));
+    let outcome = bench.run(&identify("u1", vec![standard("email", "\"nope\"")])).await;
+    let Err(Failure::Reject { status: Some(400), body, .. }) = outcome else {
         panic!("{outcome:?}");
     };
     assert!(body.contains("valid email") && body.len() <= 1024);
@@ -339,14 +239,5 @@ async fn upserts_that_meet_are_repeated() {
     bench.fake.fault(upsert, conflict());
     bench.fake.fault(upsert, conflict());
     let refused = bench.run(&identify("u1", vec![])).await;
-    assert!(
-        matches!(
-            refused,
-            Err(Failure::Reject {
-                status: Some(409),
-                ..
-            })
-        ),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(Failure::Reject { status: Some(409), .. })), "{refused:?}");
 }
