@@ -152,14 +152,10 @@ impl QuotaLearner {
             pace,
             accepted: 0.0,
         });
-<<<<<<< HEAD
-        self.set(next, now + pause);
-=======
         // A server that has taken nothing at all has not shown any rate: only the pause counts.
         if next > 0.0 {
             self.set(next, now + pause);
         }
->>>>>>> deliver
         true
     }
 
@@ -173,16 +169,10 @@ impl QuotaLearner {
         } else {
             0.0
         };
-<<<<<<< HEAD
-        (floor * pace)
-            .sqrt()
-            .min(pace * STEP_DOWN)
-=======
         // Between the two, nearer to neither; but one bad moment must not cost more than half.
         (floor * pace)
             .sqrt()
             .clamp(pace * STEP_DOWN_MOST, pace * STEP_DOWN)
->>>>>>> deliver
             .max(floor * BELOW)
     }
 
