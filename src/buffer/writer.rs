@@ -255,7 +255,7 @@ mod tests {
     use std::fs;
     use std::sync::mpsc;
 
-    use super::super::{Access, NewRecord, Store};
+    use super::super::{Access, NewRecord, Settlement, Store};
     use crate::record::Record;
 
     #[tokio::test]
@@ -296,6 +296,32 @@ mod tests {
         assert!(appended.iter().all(Result::is_ok));
         let grown = fs::metadata(&log).unwrap().len() - before;
         assert!(grown <= 4 * one, "{grown} bytes for 100, {one} for one");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_became_empty_shrinks() {
+        // Room that a settled backlog leaves behind goes back to the system while work goes on.
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Owner).unwrap();
+        let large = NewRecord::from(&Record::new(vec![b'x'; 4 << 20]));
+        let seqs = store.append("crm", vec![large; 6]).await.unwrap().seqs;
+        let settled = seqs.map(|seq| Settlement {
+            seq: Some(seq),
+            ..Settlement::default()
+        });
+        store.settle("crm", settled.collect()).await.unwrap();
+        let pages = async || {
+            let count = store.write(|scope| {
+                let conn = scope.conn;
+                conn.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))
+            });
+            count.await.unwrap()
+        };
+        let before = pages().await;
+        for _ in 0..256 {
+            pages().await;
+        }
+        assert!(pages().await <= before - 1024);
     }
 
     #[tokio::test]
