@@ -94,28 +94,29 @@ impl DiskBuffer {
     fn reserve<'a>(&'a self, records: &[Record]) -> Option<Reserved<'a>> {
         let mut arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
         let held = self.size().bytes.saturating_add(*arriving);
-        let mut room = Reserved {
-            buffer: self,
-            records: Vec::new(),
-            bytes: 0,
-        };
+        let mut fitting: Vec<NewRecord> = Vec::new();
+        let mut bytes = 0;
         for record in records.iter().take(PAGE_RECORDS) {
             let record = NewRecord::from(record);
-            let bytes = room.bytes.saturating_add(record.size());
-            let alone = held == 0 && room.records.is_empty();
-            let fits = held.saturating_add(bytes) <= self.max_size
-                && (bytes <= PAGE_BYTES || room.records.is_empty());
+            let more = record.size().saturating_add(bytes);
+            let alone = held == 0 && fitting.is_empty();
+            let fits = held.saturating_add(more) <= self.max_size
+                && (more <= PAGE_BYTES || fitting.is_empty());
             if !alone && !fits {
                 break;
             }
-            room.records.push(record);
-            room.bytes = bytes;
+            fitting.push(record);
+            bytes = more;
         }
-        if room.records.is_empty() {
+        if fitting.is_empty() {
             return None;
         }
-        *arriving += room.bytes;
-        Some(room)
+        *arriving += bytes;
+        Some(Reserved {
+            buffer: self,
+            records: fitting,
+            bytes,
+        })
     }
 
     /// Waits until `reserve` finds room for the first record.

@@ -249,3 +249,93 @@ impl Holder {
         Ok((number("freelist_count")?, number("page_count")?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::mpsc;
+
+    use super::super::{Access, NewRecord, Settlement, Store};
+    use crate::record::Record;
+
+    #[tokio::test]
+    async fn what_waits_is_committed_together() {
+        // Commands that wait while the writer is busy go into one transaction: the log grows by its
+        // pages once, not once for each of them.
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Owner).unwrap();
+        let log = dir.path().join("usercom-sink.db-wal");
+        let record = || vec![NewRecord::from(&Record::new("{}"))];
+        let before_one = fs::metadata(&log).unwrap().len();
+        store.append("crm", record()).await.unwrap();
+        let one = fs::metadata(&log).unwrap().len() - before_one;
+
+        let (go, held) = mpsc::channel::<()>();
+        let (busy, is_busy) = tokio::sync::oneshot::channel();
+        let mut busy = Some(busy);
+        let hold = store.write(move |_| {
+            if let Some(busy) = busy.take() {
+                busy.send(()).unwrap();
+                held.recv().unwrap();
+            }
+            Ok(())
+        });
+        let appends = async {
+            is_busy.await.unwrap();
+            let appends = (0..100).map(|_| store.append("crm", record()));
+            let all = futures::future::join_all(appends);
+            tokio::pin!(all);
+            // One look hands all of them to the writer; then it may go on.
+            assert!(futures::poll!(&mut all).is_pending());
+            go.send(()).unwrap();
+            all.await
+        };
+        let before = fs::metadata(&log).unwrap().len();
+        let (done, appended) = tokio::join!(hold, appends);
+        done.unwrap();
+        assert!(appended.iter().all(Result::is_ok));
+        let grown = fs::metadata(&log).unwrap().len() - before;
+        assert!(grown <= 4 * one, "{grown} bytes for 100, {one} for one");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_became_empty_shrinks() {
+        // Room that a settled backlog leaves behind goes back to the system while work goes on.
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Owner).unwrap();
+        let large = NewRecord::from(&Record::new(vec![b'x'; 4 << 20]));
+        let seqs = store.append("crm", vec![large; 6]).await.unwrap().seqs;
+        let settled = seqs.map(|seq| Settlement {
+            seq: Some(seq),
+            ..Settlement::default()
+        });
+        store.settle("crm", settled.collect()).await.unwrap();
+        let pages = async || {
+            let count = store.write(|scope| {
+                let conn = scope.conn;
+                conn.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))
+            });
+            count.await.unwrap()
+        };
+        let before = pages().await;
+        for _ in 0..256 {
+            pages().await;
+        }
+        assert!(pages().await <= before - 1024);
+    }
+
+    #[tokio::test]
+    async fn one_bad_command_fails_alone() {
+        // A command that SQLite refuses does not fail those that share its transaction.
+        let store = Store::in_memory().unwrap();
+        let (good, bad, also_good) = tokio::join!(
+            store.append("crm", vec![NewRecord::from(&Record::new("1"))]),
+            store.write(|scope| scope.conn.execute("INSERT INTO nowhere VALUES (1)", [])),
+            store.append("crm", vec![NewRecord::from(&Record::new("2"))]),
+        );
+        assert_eq!(good.unwrap().seqs, 1..2);
+        assert!(bad.is_err());
+        assert_eq!(also_good.unwrap().seqs, 2..3);
+        assert_eq!(store.buffer_size("crm").events, 2);
+    }
+}

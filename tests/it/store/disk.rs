@@ -1,0 +1,197 @@
+//! The disk buffer.
+
+use super::*;
+
+#[tokio::test]
+async fn disk_acknowledges_what_is_durable() {
+    // A push into a disk buffer settles its records as delivered once they are stored, those it
+    // skips as well.
+    let dir = TempDir::new().unwrap();
+    let store = owner(&dir);
+    let buffer = disk(&store, &disk_config()).await;
+    for _ in 0..2 {
+        let (mut record, told) = watched("{}");
+        record.origin = at_position("f", 5).origin;
+        buffer.push(vec![record]).await.unwrap();
+        assert_eq!(verdicts(&told), [Verdict::Delivered]);
+    }
+    assert_eq!(buffer.size().events, 1);
+}
+
+#[tokio::test]
+async fn disk_blocks_when_full() {
+    // A disk buffer never holds more than `max_size`, also with several pushers; a settled record
+    // makes room; a record larger than the buffer passes when it is empty.
+    let store = Store::in_memory().unwrap();
+    let one = 1 + RECORD_OVERHEAD;
+    let config = BufferConfig {
+        max_size: 3 * one,
+        ..disk_config()
+    };
+    let buffer = disk(&store, &config).await;
+    let push = |n: u8| buffer.push((0..n).map(|_| Record::new("1")).collect());
+    let pushes = futures::future::join3(push(2), push(2), push(2));
+    tokio::pin!(pushes);
+    assert!(waits(&mut pushes).await);
+    assert_eq!(buffer.size().bytes, 3 * one);
+    let drain = async {
+        let mut settled = 0;
+        while settled < 6 {
+            assert!(buffer.size().bytes <= 3 * one);
+            let items = buffer.next(1).await.unwrap();
+            settled += items.len();
+            let items = items.into_iter().map(done).collect();
+            buffer.settled(items).await.unwrap();
+        }
+    };
+    let ((a, b, c), ()) = tokio::join!(pushes, drain);
+    for pushed in [a, b, c] {
+        pushed.unwrap();
+    }
+
+    let large = || vec![Record::new("x".repeat(1000))];
+    buffer.push(large()).await.unwrap();
+    assert!(waits(buffer.push(large())).await);
+}
+
+#[tokio::test]
+async fn disk_drops_the_newest() {
+    // With `drop_newest` a full disk buffer rejects what it has no room for, and counts it.
+    let store = Store::in_memory().unwrap();
+    let config = BufferConfig {
+        max_size: 2 * (1 + RECORD_OVERHEAD),
+        when_full: WhenFull::DropNewest,
+        ..disk_config()
+    };
+    let buffer = disk(&store, &config).await;
+    let (records, told): (Vec<_>, Vec<_>) = ["1", "2", "3"].map(watched).into_iter().unzip();
+    buffer.push(records).await.unwrap();
+    let told: Vec<_> = told.iter().flat_map(verdicts).collect();
+    assert_eq!(
+        told,
+        [Verdict::Delivered, Verdict::Delivered, Verdict::Rejected]
+    );
+    assert_eq!((buffer.size().events, buffer.discarded()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_full_disk_holds_the_source_back() {
+    // A push that finds the disk full waits and is stored once there is room; its source is told
+    // nothing before.
+    let dir = TempDir::new().unwrap();
+    let store = owner(&dir);
+    let buffer = disk(&store, &disk_config()).await;
+    store.limit_file_size(1).await.unwrap();
+    let (record, told) = watched(&"x".repeat(1 << 20));
+    let push = buffer.push(vec![record]);
+    tokio::pin!(push);
+    assert!(waits(&mut push).await);
+    assert!(verdicts(&told).is_empty());
+    store.limit_file_size(1 << 30).await.unwrap();
+    push.await.unwrap();
+    assert_eq!(verdicts(&told), [Verdict::Delivered]);
+    assert_eq!(buffer.next(1).await.unwrap().len(), 1);
+}
+
+async fn doubtful(store: &Store) -> Vec<i64> {
+    let (mut after, mut seqs) = (0, vec![]);
+    loop {
+        let page = store.read(SINK, after, 1000).await.unwrap();
+        let Some(last) = page.last() else { return seqs };
+        after = last.seq;
+        seqs.extend(page.iter().filter(|s| s.maybe_sent).map(|s| s.seq));
+    }
+}
+
+#[tokio::test]
+async fn after_a_crash_handed_records_are_in_doubt() {
+    // What was handed out and not settled when the process died is marked; what came later, or was
+    // never near its turn, is not.
+    let dir = TempDir::new().unwrap();
+    let store = owner(&dir);
+    let buffer = disk(&store, &disk_config()).await;
+    let records = (0..1500).map(|n| Record::new(n.to_string())).collect();
+    buffer.push(records).await.unwrap();
+    let mut out = buffer.next(10).await.unwrap();
+    assert!(out.iter().all(|item| !item.maybe_sent));
+    buffer.settled(vec![done(out.remove(4))]).await.unwrap();
+    drop((buffer, store)); // Without `finish`: the same as a crash.
+
+    let store = owner(&dir);
+    let in_doubt = doubtful(&store).await;
+    assert!(in_doubt.starts_with(&[1, 2, 3, 4, 6, 7, 8, 9, 10]));
+    assert!(in_doubt.len() < 1100, "{} in doubt", in_doubt.len());
+    let buffer = disk(&store, &disk_config()).await;
+    let newest = store.append(SINK, vec![plain("{}")]).await.unwrap().seqs;
+    let again = buffer.next(9).await.unwrap();
+    assert_eq!(bodies(&again)[..5], ["0", "1", "2", "3", "5"]);
+    assert!(again.iter().all(|item| item.maybe_sent));
+    assert!(!doubtful(&store).await.contains(&newest.start));
+
+    // What was in doubt and not read again stays so over a clean stop.
+    let all = again.into_iter().map(done).collect();
+    buffer.settled(all).await.unwrap();
+    buffer.finish().await.unwrap();
+    drop((buffer, store));
+    let store = owner(&dir);
+    assert_eq!(doubtful(&store).await[..2], [11, 12]);
+}
+
+#[tokio::test]
+async fn after_a_clean_stop_nothing_is_in_doubt() {
+    // `finish` leaves no record in doubt if all that were handed out are settled or given back
+    // unsent; else exactly the ones that are open.
+    let dir = TempDir::new().unwrap();
+    let store = owner(&dir);
+    let buffer = disk(&store, &disk_config()).await;
+    let records = (0..20).map(|n| Record::new(n.to_string())).collect();
+    buffer.push(records).await.unwrap();
+    let mut out = buffer.next(5).await.unwrap();
+    let unsent = out.pop().unwrap();
+    let back = GivenBack {
+        token: unsent.token,
+        ack: unsent.record.ack,
+        maybe_sent: false,
+    };
+    buffer.give_back(vec![back]).await;
+    let settled = out.into_iter().map(done).collect();
+    buffer.settled(settled).await.unwrap();
+    buffer.finish().await.unwrap();
+    drop(buffer);
+    store.close().await;
+
+    let store = owner(&dir);
+    assert!(doubtful(&store).await.is_empty());
+    let buffer = disk(&store, &disk_config()).await;
+    let out = buffer.next(2).await.unwrap();
+    assert_eq!(bodies(&out), ["4", "5"]);
+    buffer.finish().await.unwrap();
+    // The same within one process: a reload opens the buffer anew.
+    let buffer = disk(&store, &disk_config()).await;
+    let out = buffer.next(10).await.unwrap();
+    let marks: Vec<_> = out.iter().map(|item| item.maybe_sent).collect();
+    assert_eq!(marks[..3], [true, true, false]);
+}
+
+#[tokio::test]
+async fn given_back_records_come_again_first() {
+    // A record that is given back to a disk buffer is yielded again before newer ones, in order, and
+    // with the doubt it was given back with.
+    let store = Store::in_memory().unwrap();
+    let buffer = disk(&store, &disk_config()).await;
+    let records = (0..6).map(|n| Record::new(n.to_string())).collect();
+    buffer.push(records).await.unwrap();
+    let out = buffer.next(4).await.unwrap();
+    let back = out.into_iter().rev().take(2).enumerate();
+    let back = back.map(|(n, item)| GivenBack {
+        token: item.token,
+        ack: item.record.ack,
+        maybe_sent: n == 0,
+    });
+    buffer.give_back(back.collect()).await;
+    let again = buffer.next(10).await.unwrap();
+    assert_eq!(bodies(&again), ["2", "3"]);
+    let marks: Vec<_> = again.iter().map(|item| item.maybe_sent).collect();
+    assert_eq!(marks, [false, true]);
+    assert_eq!(bodies(&buffer.next(10).await.unwrap()), ["4", "5"]);
+}

@@ -1,0 +1,154 @@
+//! Whose file it is: owners, readers, other people's files, damage.
+
+use super::*;
+
+#[tokio::test]
+async fn two_owners_are_refused() {
+    // The second owner of a directory is told the directory and the first one's process; a reader
+    // is let in and cannot write; when the owner is gone the directory is free.
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("not/yet/there");
+    let missing = Store::open(&path, Access::ReadOnly).unwrap_err();
+    assert!(matches!(missing, StoreError::Missing { .. }), "{missing}");
+    let store = Store::open(&path, Access::Owner).unwrap();
+    store.append(SINK, vec![plain("{}")]).await.unwrap();
+
+    let refused = Store::open(&path, Access::Owner).unwrap_err().to_string();
+    assert!(refused.contains(path.to_str().unwrap()), "{refused}");
+    let pid = format!("pid {}", std::process::id());
+    assert!(refused.contains(&pid), "{refused}");
+
+    let reader = Store::open(&path, Access::ReadOnly).unwrap();
+    assert_eq!(reader.read(SINK, 0, 9).await.unwrap().len(), 1);
+    assert_eq!(reader.buffer_size(SINK).events, 1);
+    store.append(SINK, vec![plain("{}")]).await.unwrap();
+    assert_eq!(reader.read(SINK, 0, 9).await.unwrap().len(), 2);
+    let write = reader.append(SINK, vec![plain("{}")]).await;
+    assert!(matches!(write, Err(StoreError::ReadOnly)));
+
+    let clone = store.clone();
+    store.close().await;
+    let late = clone.append(SINK, vec![plain("{}")]).await;
+    assert!(matches!(late, Err(StoreError::Closed)));
+    Store::open(&path, Access::Owner).unwrap();
+}
+
+fn refused(dir: &TempDir, what: &str) -> StoreError {
+    let before = fs::read(dir.path().join("usercom-sink.db")).unwrap();
+    for access in [Access::Owner, Access::ReadOnly] {
+        if what == "damaged" && access == Access::ReadOnly {
+            continue; // A reader looks for damage only where it reads.
+        }
+        let error = Store::open(dir.path(), access).unwrap_err().to_string();
+        assert!(error.contains("usercom-sink.db"), "{error}");
+        assert!(error.contains(what), "{error}");
+    }
+    let error = Store::open(dir.path(), Access::Owner).unwrap_err();
+    assert_eq!(
+        fs::read(dir.path().join("usercom-sink.db")).unwrap(),
+        before
+    );
+    let names: BTreeSet<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let expected = ["usercom-sink.db", "usercom-sink.lock"].map(str::to_owned);
+    assert_eq!(names, BTreeSet::from(expected));
+    error
+}
+
+#[test]
+fn foreign_files_are_left_alone() {
+    // A file that is not ours is refused by name and not a byte of it changes, nor does a file
+    // appear beside it.
+    for (content, what) in [
+        (&b"dear diary"[..], "not an SQLite database"),
+        (b"", "not an SQLite database"),
+        (&[b'x'; 5000], "not an SQLite database"),
+        (b"SQLite format 3\0 and no more", "not an SQLite database"),
+    ] {
+        let dir = TempDir::new().unwrap();
+        fs::write(dir.path().join("usercom-sink.db"), content).unwrap();
+        let error = refused(&dir, what);
+        assert!(matches!(error, StoreError::Foreign { .. }));
+    }
+    for sql in [
+        "CREATE TABLE t (x); INSERT INTO t VALUES (1);",
+        "PRAGMA journal_mode = wal; PRAGMA application_id = 77; CREATE TABLE t (x);",
+    ] {
+        let dir = TempDir::new().unwrap();
+        let other = rusqlite::Connection::open(dir.path().join("usercom-sink.db")).unwrap();
+        other.execute_batch(sql).unwrap();
+        other.close().unwrap();
+        let error = refused(&dir, "database of another program");
+        assert!(matches!(error, StoreError::Foreign { .. }));
+    }
+}
+
+#[tokio::test]
+async fn newer_files_are_left_alone() {
+    // A file of a later version of the program is refused and not touched.
+    let dir = TempDir::new().unwrap();
+    owner(&dir).close().await;
+    let other = rusqlite::Connection::open(dir.path().join("usercom-sink.db")).unwrap();
+    other.pragma_update(None, "user_version", 99).unwrap();
+    other.close().unwrap();
+    let error = refused(&dir, "has format 99");
+    assert!(matches!(error, StoreError::Version { found: 99, .. }));
+}
+
+#[tokio::test]
+async fn damaged_files_are_left_alone() {
+    // A file of ours with a broken page, or cut off, is refused and not touched.
+    type Harm = fn(&mut Vec<u8>);
+    let harms: [Harm; 2] = [
+        |file| file[4096..].iter_mut().for_each(|byte| *byte ^= 0x5A),
+        |file| file.truncate(file.len() / 2),
+    ];
+    for harm in harms {
+        let dir = TempDir::new().unwrap();
+        let store = owner(&dir);
+        let records = (0..500).map(|n| plain(format!("{{\"n\":{n}}}"))).collect();
+        store.append(SINK, records).await.unwrap();
+        store.close().await;
+        let path = dir.path().join("usercom-sink.db");
+        let mut file = fs::read(&path).unwrap();
+        harm(&mut file);
+        fs::write(&path, &file).unwrap();
+        let error = refused(&dir, "damaged");
+        assert!(matches!(error, StoreError::Corrupt { .. }));
+    }
+}
+
+#[tokio::test]
+async fn a_log_without_its_file_is_refused() {
+    // A write-ahead log whose database is gone is not silently mixed into a new one.
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("usercom-sink.db-wal"), b"frames").unwrap();
+    let error = Store::open(dir.path(), Access::Owner).unwrap_err();
+    assert!(error.to_string().contains("usercom-sink.db-wal"), "{error}");
+    assert!(!dir.path().join("usercom-sink.db").exists());
+}
+
+#[tokio::test]
+async fn an_unfinished_creation_is_begun_anew() {
+    // What a crash left of a file that was being made does not stand in the way.
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("usercom-sink.db.new"), b"half").unwrap();
+    fs::write(dir.path().join("usercom-sink.db.new-journal"), b"half").unwrap();
+    let store = owner(&dir);
+    store.append(SINK, vec![plain("{}")]).await.unwrap();
+    assert!(!dir.path().join("usercom-sink.db.new").exists());
+}
+
+#[test]
+fn the_directory_name_may_be_odd() {
+    // Characters that mean something in a URI do not lead to another file.
+    let dir = TempDir::new().unwrap();
+    let odd = dir.path().join("a b?mode=memory#%41ü");
+    for _ in 0..2 {
+        drop(Store::open(&odd, Access::Owner).unwrap());
+        assert!(Path::new(&odd).join("usercom-sink.db").exists());
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
