@@ -58,20 +58,14 @@ impl Ack {
     /// wherever the last share goes, so it must neither block nor panic.
     pub fn new(tell: impl FnOnce(Verdict) + Send + Sync + 'static) -> Self {
         Self {
-            shared: Some(Arc::new(Shared {
-                worst: AtomicU8::new(0),
-                tell: Some(Box::new(tell)),
-            })),
+            shared: Some(Arc::new(Shared { worst: AtomicU8::new(0), tell: Some(Box::new(tell)) })),
             settled: false,
         }
     }
 
     /// An acknowledgement nobody waits for.
     pub fn ignored() -> Self {
-        Self {
-            shared: None,
-            settled: false,
-        }
+        Self { shared: None, settled: false }
     }
 
     /// Settles this share.
@@ -85,19 +79,14 @@ impl Ack {
 
 impl Clone for Ack {
     fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-            settled: false,
-        }
+        Self { shared: self.shared.clone(), settled: false }
     }
 }
 
 impl Drop for Ack {
     fn drop(&mut self) {
         if let (false, Some(shared)) = (self.settled, &self.shared) {
-            shared
-                .worst
-                .fetch_max(Verdict::Errored as u8, Ordering::AcqRel);
+            shared.worst.fetch_max(Verdict::Errored as u8, Ordering::AcqRel);
         }
     }
 }
@@ -105,9 +94,7 @@ impl Drop for Ack {
 impl fmt::Debug for Ack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shares = self.shared.as_ref().map_or(0, Arc::strong_count);
-        f.debug_struct("Ack")
-            .field("shares", &shares)
-            .finish_non_exhaustive()
+        f.debug_struct("Ack").field("shares", &shares).finish_non_exhaustive()
     }
 }
 

@@ -329,9 +329,8 @@ impl Store {
     ) -> Result<usize, StoreError> {
         let sink = sink.to_owned();
         self.write(move |scope| {
-            let mut delete = scope
-                .conn
-                .prepare_cached(&format!("DELETE FROM dead_letters WHERE {CHOSEN}"))?;
+            let mut delete =
+                scope.conn.prepare_cached(&format!("DELETE FROM dead_letters WHERE {CHOSEN}"))?;
             delete.execute(params![sink, filter.reason, filter.since(), filter.ids()])
         })
         .await

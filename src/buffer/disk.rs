@@ -112,11 +112,7 @@ impl DiskBuffer {
             return None;
         }
         *arriving += bytes;
-        Some(Reserved {
-            buffer: self,
-            records: fitting,
-            bytes,
-        })
+        Some(Reserved { buffer: self, records: fitting, bytes })
     }
 
     /// Waits until `reserve` finds room for the first record.
@@ -283,11 +279,7 @@ impl Buffer for DiskBuffer {
         let mut batch = Vec::with_capacity(items.len());
         for item in items {
             acks.push((item.ack, verdict(item.dead.is_empty())));
-            batch.push(Settlement {
-                seq: item.token.seq(),
-                dead: item.dead,
-                seen: item.seen,
-            });
+            batch.push(Settlement { seq: item.token.seq(), dead: item.dead, seen: item.seen });
         }
         let seqs: Vec<i64> = batch.iter().filter_map(|s| s.seq).collect();
         persist::settle(&self.store, &self.sink, &self.stop, batch)

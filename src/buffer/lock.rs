@@ -30,10 +30,7 @@ impl DirLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::InUse {
-                    dir: dir.to_owned(),
-                    pid: read_pid(&mut file),
-                });
+                return Err(StoreError::InUse { dir: dir.to_owned(), pid: read_pid(&mut file) });
             }
             Err(TryLockError::Error(e)) => return Err(StoreError::io(context())(e)),
         }

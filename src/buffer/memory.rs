@@ -103,11 +103,7 @@ impl MemoryBuffer {
         self.room.add_permits(n);
         Ok(taken
             .into_iter()
-            .map(|(record, _)| Buffered {
-                record,
-                token: Token(None),
-                maybe_sent: false,
-            })
+            .map(|(record, _)| Buffered { record, token: Token(None), maybe_sent: false })
             .collect())
     }
 }
@@ -143,11 +139,7 @@ impl Buffer for MemoryBuffer {
         for item in items {
             acks.push((item.ack, verdict(item.dead.is_empty())));
             if !item.dead.is_empty() || !item.seen.is_empty() {
-                batch.push(Settlement {
-                    seq: None,
-                    dead: item.dead,
-                    seen: item.seen,
-                });
+                batch.push(Settlement { seq: None, dead: item.dead, seen: item.seen });
             }
         }
         if !batch.is_empty() {
@@ -192,9 +184,5 @@ impl Buffer for MemoryBuffer {
 
 /// What to tell the source: whether everything of a record was delivered.
 pub(super) fn verdict(delivered: bool) -> Verdict {
-    if delivered {
-        Verdict::Delivered
-    } else {
-        Verdict::Rejected
-    }
+    if delivered { Verdict::Delivered } else { Verdict::Rejected }
 }

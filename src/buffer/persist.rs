@@ -26,13 +26,7 @@ pub(super) struct Patience<'a> {
 impl<'a> Patience<'a> {
     /// For a command, until `stop` is cancelled.
     pub(super) fn new(what: &'static str, sink: &'a str, stop: &'a CancellationToken) -> Self {
-        Self {
-            what,
-            sink,
-            stop,
-            wait: FIRST_WAIT,
-            logged: None,
-        }
+        Self { what, sink, stop, wait: FIRST_WAIT, logged: None }
     }
 
     /// Waits before the command is tried again. Gives its error back if it must not be: because of

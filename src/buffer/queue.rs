@@ -124,10 +124,7 @@ pub(super) struct Doubt {
 
 impl Doubt {
     pub(super) fn after_restart(mark: i64, last: Option<i64>) -> Self {
-        Self {
-            mark,
-            up_to: last.map_or(0, |last| last.min(mark)),
-        }
+        Self { mark, up_to: last.map_or(0, |last| last.min(mark)) }
     }
 }
 
@@ -144,8 +141,7 @@ impl Store {
     ) -> Result<Appended, StoreError> {
         let sink: Arc<str> = sink.into();
         let at = micros(clock::now());
-        self.write(move |scope| insert(scope, &sink, &records, at))
-            .await
+        self.write(move |scope| insert(scope, &sink, &records, at)).await
     }
 
     /// Buffered records behind `after`, in order: at most `limit`, [`PAGE_RECORDS`], and
@@ -165,10 +161,10 @@ impl Store {
             let mut find = scope.conn.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM buffer WHERE sink = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
             ))?;
-            let rows = find.query_map(
-                params![sink, after, count(limit.min(PAGE_RECORDS))],
-                |row| stored(row, up_to),
-            )?;
+            let rows = find
+                .query_map(params![sink, after, count(limit.min(PAGE_RECORDS))], |row| {
+                    stored(row, up_to)
+                })?;
             one_page(rows)
         })
         .await
@@ -189,9 +185,8 @@ impl Store {
                  WHERE sink = ?1 AND seq IN (SELECT value FROM json_each(?2))
                  ORDER BY seq LIMIT ?3"
             ))?;
-            let rows = find.query_map(params![sink, wanted, count(PAGE_RECORDS)], |row| {
-                stored(row, up_to)
-            })?;
+            let rows = find
+                .query_map(params![sink, wanted, count(PAGE_RECORDS)], |row| stored(row, up_to))?;
             one_page(rows)
         })
         .await
@@ -205,8 +200,7 @@ impl Store {
     pub async fn settle(&self, sink: &str, batch: Vec<Settlement>) -> Result<(), StoreError> {
         let sink: Arc<str> = sink.into();
         let at = micros(clock::now());
-        self.write(move |scope| settle_all(scope, &sink, &batch, at))
-            .await
+        self.write(move |scope| settle_all(scope, &sink, &batch, at)).await
     }
 
     /// Notes, before it happens, that records up to `seq` are handed out for delivery. Writes to
@@ -231,9 +225,7 @@ impl Store {
     /// Those of any read.
     pub async fn begin_reading(&self, sink: &str) -> Result<(), StoreError> {
         let name = sink.to_owned();
-        let last = self
-            .read_with(move |scope| last_seq(scope.conn, &name))
-            .await?;
+        let last = self.read_with(move |scope| last_seq(scope.conn, &name)).await?;
         let mut doubts = self.doubts();
         let doubt = doubts.entry(sink.to_owned()).or_default();
         *doubt = Doubt::after_restart(doubt.mark, last);
@@ -286,10 +278,7 @@ fn insert(
             transport_id, fault, meta, body)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?;
-    let mut appended = Appended {
-        seqs: 0..0,
-        skipped: 0,
-    };
+    let mut appended = Appended { seqs: 0..0, skipped: 0 };
     let mut bytes = 0;
     for record in records {
         if let Some(origin) = &record.origin
@@ -336,11 +325,7 @@ struct Intake<'a> {
 
 impl<'a> Intake<'a> {
     fn new(conn: &'a Connection, sink: &'a str) -> Self {
-        Self {
-            conn,
-            sink,
-            taken: HashMap::new(),
-        }
+        Self { conn, sink, taken: HashMap::new() }
     }
 
     /// Whether the position is new; then it counts as taken.
@@ -359,9 +344,7 @@ impl<'a> Intake<'a> {
     fn stored(&self, key: &str) -> rusqlite::Result<Option<u64>> {
         self.conn
             .prepare_cached("SELECT position FROM intake WHERE sink = ?1 AND origin_key = ?2")?
-            .query_row(params![self.sink, key], |row| {
-                row.get(0).map(i64::cast_unsigned)
-            })
+            .query_row(params![self.sink, key], |row| row.get(0).map(i64::cast_unsigned))
             .optional()
     }
 
@@ -390,16 +373,11 @@ fn settle_all(
         "INSERT INTO seen (sink, message_key, at) VALUES (?1, ?2, ?3)
          ON CONFLICT DO UPDATE SET at = excluded.at",
     )?;
-    let mut delta = Delta {
-        sink: Arc::clone(sink),
-        events: 0,
-        bytes: 0,
-    };
+    let mut delta = Delta { sink: Arc::clone(sink), events: 0, bytes: 0 };
     for settlement in batch {
         if let Some(seq) = settlement.seq {
-            let size = remove
-                .query_row(params![sink, seq], |row| row.get::<_, i64>(0))
-                .optional()?;
+            let size =
+                remove.query_row(params![sink, seq], |row| row.get::<_, i64>(0)).optional()?;
             if let Some(size) = size {
                 delta.events -= 1;
                 delta.bytes -= size;

@@ -83,10 +83,7 @@ pub(super) fn file_in(dir: &Path) -> PathBuf {
 
 /// Makes the file if there is none, and opens it for writing. The caller owns the directory.
 pub(super) fn open_owned(path: &Path) -> Result<Connection, StoreError> {
-    if path
-        .try_exists()
-        .map_err(StoreError::io(format!("`{}`", path.display())))?
-    {
+    if path.try_exists().map_err(StoreError::io(format!("`{}`", path.display())))? {
         check_header(path)?;
         check_whole(path)?;
     } else {
@@ -198,10 +195,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// Reads the first bytes without SQLite, which would put its own files beside.
 fn check_header(path: &Path) -> Result<(), StoreError> {
     let io = || StoreError::io(format!("read `{}`", path.display()));
-    let foreign = |why: &str| StoreError::Foreign {
-        path: path.to_owned(),
-        why: why.to_owned(),
-    };
+    let foreign = |why: &str| StoreError::Foreign { path: path.to_owned(), why: why.to_owned() };
     let mut header = Vec::with_capacity(100);
     let mut file = File::open(path).map_err(io())?.take(100);
     file.read_to_end(&mut header).map_err(io())?;
@@ -215,33 +209,20 @@ fn check_header(path: &Path) -> Result<(), StoreError> {
 }
 
 fn number_at(header: &[u8], at: usize) -> u32 {
-    header[at..at + 4]
-        .iter()
-        .fold(0, |n, byte| n << 8 | u32::from(*byte))
+    header[at..at + 4].iter().fold(0, |n, byte| n << 8 | u32::from(*byte))
 }
 
 fn check_version(path: &Path, found: u32) -> Result<(), StoreError> {
-    if (1..=FORMAT).contains(&found) {
-        Ok(())
-    } else {
-        Err(version_error(path, found))
-    }
+    if (1..=FORMAT).contains(&found) { Ok(()) } else { Err(version_error(path, found)) }
 }
 
 fn version_error(path: &Path, found: u32) -> StoreError {
-    StoreError::Version {
-        path: path.to_owned(),
-        found,
-        known: FORMAT,
-    }
+    StoreError::Version { path: path.to_owned(), found, known: FORMAT }
 }
 
 /// Looks for damage through a connection that cannot write, so that a damaged file stays as it is.
 fn check_whole(path: &Path) -> Result<(), StoreError> {
-    let corrupt = |why: String| StoreError::Corrupt {
-        path: path.to_owned(),
-        why,
-    };
+    let corrupt = |why: String| StoreError::Corrupt { path: path.to_owned(), why };
     let checked = open_untouching(path).and_then(|conn| {
         conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
     });

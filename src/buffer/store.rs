@@ -78,12 +78,8 @@ impl Store {
         let conn = schema::open_owned(&path)?;
         let reading = schema::open_reader(&path)?;
         let (sizes, doubts) = known(&conn, &path)?;
-        let holder = |conn, lock| Holder {
-            conn,
-            path: path.clone(),
-            sizes: sizes.clone(),
-            _lock: lock,
-        };
+        let holder =
+            |conn, lock| Holder { conn, path: path.clone(), sizes: sizes.clone(), _lock: lock };
         let (writer, writes) = start_writer(holder(conn, Some(lock)))?;
         let (reader, reads) = start_reader(holder(reading, None))?;
         Ok(Self::assemble(Inner {
@@ -99,18 +95,12 @@ impl Store {
     fn open_reader(dir: &Path) -> Result<Self, StoreError> {
         let path = schema::file_in(dir);
         if !path.exists() {
-            return Err(StoreError::Missing {
-                dir: dir.to_owned(),
-            });
+            return Err(StoreError::Missing { dir: dir.to_owned() });
         }
         let conn = schema::open_reader(&path)?;
         let (sizes, doubts) = known(&conn, &path)?;
-        let (reader, reads) = start_reader(Holder {
-            conn,
-            path: path.clone(),
-            sizes: sizes.clone(),
-            _lock: None,
-        })?;
+        let (reader, reads) =
+            start_reader(Holder { conn, path: path.clone(), sizes: sizes.clone(), _lock: None })?;
         Ok(Self::assemble(Inner {
             writer: None,
             reader: Some(reader),
@@ -129,12 +119,8 @@ impl Store {
         let path = PathBuf::from(":memory:");
         let conn = schema::open_memory().map_err(|e| StoreError::sqlite(&path, e))?;
         let sizes = Sizes::default();
-        let (writer, thread) = start_writer(Holder {
-            conn,
-            path: path.clone(),
-            sizes: sizes.clone(),
-            _lock: None,
-        })?;
+        let (writer, thread) =
+            start_writer(Holder { conn, path: path.clone(), sizes: sizes.clone(), _lock: None })?;
         Ok(Self::assemble(Inner {
             path,
             reader: Some(writer.clone()),
@@ -146,18 +132,13 @@ impl Store {
     }
 
     fn assemble(inner: Inner) -> Self {
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// Closes the store for all its handles: finishes what waits, moves the log into the file and
     /// releases the directory. Commands given later answer [`StoreError::Closed`].
     pub async fn close(self) {
-        for handle in [&self.inner.reader, &self.inner.writer]
-            .into_iter()
-            .flatten()
-        {
+        for handle in [&self.inner.reader, &self.inner.writer].into_iter().flatten() {
             handle.close().await;
         }
     }
@@ -169,9 +150,8 @@ impl Store {
     /// Those of any write.
     pub async fn limit_file_size(&self, bytes: u64) -> Result<(), StoreError> {
         self.write(move |scope| {
-            let page = scope
-                .conn
-                .pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))?;
+            let page =
+                scope.conn.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))?;
             let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
             // Zero would only ask for the present limit; SQLite knows at most 2^32 - 2 pages.
             let sql = format!("PRAGMA max_page_count = {}", pages.clamp(1, 0xFFFF_FFFE));
@@ -197,9 +177,7 @@ impl Store {
             let mut find = scope
                 .conn
                 .prepare_cached("SELECT 1 FROM seen WHERE sink = ?1 AND message_key = ?2")?;
-            keys.iter()
-                .map(|key| find.exists(params![sink, key]))
-                .collect()
+            keys.iter().map(|key| find.exists(params![sink, key])).collect()
         })
         .await
     }
@@ -268,9 +246,8 @@ impl Store {
             let mut find = scope.conn.prepare_cached(
                 "SELECT key, value FROM cache WHERE sink = ?1 ORDER BY at DESC LIMIT ?2",
             )?;
-            let rows = find.query_map(params![sink, count(limit)], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
+            let rows =
+                find.query_map(params![sink, count(limit)], |row| Ok((row.get(0)?, row.get(1)?)))?;
             rows.collect()
         })
         .await
@@ -293,9 +270,8 @@ impl Store {
                 "INSERT INTO cache (sink, key, value, at) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT DO UPDATE SET value = excluded.value, at = excluded.at",
             )?;
-            let mut forget = scope
-                .conn
-                .prepare_cached("DELETE FROM cache WHERE sink = ?1 AND key = ?2")?;
+            let mut forget =
+                scope.conn.prepare_cached("DELETE FROM cache WHERE sink = ?1 AND key = ?2")?;
             for (key, value) in &rows {
                 match value {
                     Some(value) => save.execute(params![sink, key, value, at])?,
@@ -355,9 +331,7 @@ impl Drop for Inner {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store")
-            .field("path", &self.inner.path)
-            .finish_non_exhaustive()
+        f.debug_struct("Store").field("path", &self.inner.path).finish_non_exhaustive()
     }
 }
 
@@ -404,10 +378,7 @@ impl Checkpoints for Store {
 }
 
 fn checkpoint_error(source: &str, why: &StoreError) -> SourceError {
-    SourceError::Checkpoints {
-        source_name: source.to_owned(),
-        why: why.to_string(),
-    }
+    SourceError::Checkpoints { source_name: source.to_owned(), why: why.to_string() }
 }
 
 /// Sizes of the sinks' buffers, counted along with the writes.
@@ -447,11 +418,7 @@ fn read_known(conn: &Connection) -> rusqlite::Result<(Sizes, HashMap<String, Dou
     let sizes = Sizes::default();
     let mut held = conn.prepare("SELECT sink, count(*), sum(size) FROM buffer GROUP BY sink")?;
     let deltas = held.query_map([], |row| {
-        Ok(Delta {
-            sink: row.get(0)?,
-            events: row.get(1)?,
-            bytes: row.get(2)?,
-        })
+        Ok(Delta { sink: row.get(0)?, events: row.get(1)?, bytes: row.get(2)? })
     })?;
     sizes.apply(deltas.collect::<Result<_, _>>()?);
 

@@ -88,15 +88,8 @@ impl Handle {
         F: FnMut(&mut Scope<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let task = Box::new(Task {
-            work,
-            result: None,
-            reply,
-        });
-        self.commands
-            .send(Command::Do(task))
-            .await
-            .map_err(|_| StoreError::Closed)?;
+        let task = Box::new(Task { work, result: None, reply });
+        self.commands.send(Command::Do(task)).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -132,10 +125,7 @@ pub(super) fn start_writer(holder: Holder) -> Result<(Handle, JoinHandle<()>), S
 pub(super) fn start_reader(holder: Holder) -> Result<(Handle, JoinHandle<()>), StoreError> {
     start("store-reader", holder, |holder, jobs, _| {
         for mut job in jobs {
-            let mut scope = Scope {
-                conn: &holder.conn,
-                deltas: Vec::new(),
-            };
+            let mut scope = Scope { conn: &holder.conn, deltas: Vec::new() };
             let failure = job.run(&mut scope).err();
             job.answer(failure.map(|e| StoreError::sqlite(&holder.path, e)));
         }
@@ -208,13 +198,8 @@ impl Holder {
     }
 
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
-        let tx = self
-            .conn
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut scope = Scope {
-            conn: &tx,
-            deltas: Vec::new(),
-        };
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut scope = Scope { conn: &tx, deltas: Vec::new() };
         for job in jobs {
             job.run(&mut scope)?;
         }
@@ -242,10 +227,7 @@ impl Holder {
     }
 
     fn free_pages(&self) -> rusqlite::Result<(i64, i64)> {
-        let number = |name| {
-            self.conn
-                .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
-        };
+        let number = |name| self.conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         Ok((number("freelist_count")?, number("page_count")?))
     }
 }
@@ -305,10 +287,7 @@ mod tests {
         let store = Store::open(dir.path(), Access::Owner).unwrap();
         let large = NewRecord::from(&Record::new(vec![b'x'; 4 << 20]));
         let seqs = store.append("crm", vec![large; 6]).await.unwrap().seqs;
-        let settled = seqs.map(|seq| Settlement {
-            seq: Some(seq),
-            ..Settlement::default()
-        });
+        let settled = seqs.map(|seq| Settlement { seq: Some(seq), ..Settlement::default() });
         store.settle("crm", settled.collect()).await.unwrap();
         let pages = async || {
             let count = store.write(|scope| {

@@ -153,11 +153,7 @@ impl<'a> Call<'a> {
         }
         let mut map = Map::new();
         map.insert("type".into(), self.kind.as_str().into());
-        let name_key = if self.kind == CallKind::Track {
-            "event"
-        } else {
-            "name"
-        };
+        let name_key = if self.kind == CallKind::Track { "event" } else { "name" };
         for (key, value) in [
             ("userId", &self.user_id),
             ("anonymousId", &self.anonymous_id),

@@ -120,9 +120,7 @@ impl Choice {
         for sink in sinks {
             let mut offset = 0;
             loop {
-                let page = store
-                    .dead_letters(sink, self.filter(), PAGE, offset)
-                    .await?;
+                let page = store.dead_letters(sink, self.filter(), PAGE, offset).await?;
                 offset += page.len();
                 if page.is_empty() {
                     break;
@@ -147,9 +145,7 @@ impl Choice {
         for sink in sinks {
             let mut offset = 0;
             loop {
-                let page = store
-                    .dead_letters(sink, self.filter(), PAGE, offset)
-                    .await?;
+                let page = store.dead_letters(sink, self.filter(), PAGE, offset).await?;
                 offset += page.len();
                 if page.is_empty() {
                     break;
@@ -191,12 +187,7 @@ impl Choice {
             replayed = replay(pipeline, sinks, &filter, store, stop.clone()) => replayed,
             exit = super::run::obey_signals(stop) => return Ok(exit),
         };
-        let Replay {
-            taken,
-            delivered,
-            kept,
-            summary,
-        } = match replayed {
+        let Replay { taken, delivered, kept, summary } = match replayed {
             Ok(replayed) => replayed,
             Err(error) => return Ok(complain(&error.to_string())),
         };
@@ -209,11 +200,7 @@ impl Choice {
                 format!("{object}\n")
             }
         });
-        Ok(if printed == Exit::Done {
-            exit_of(&summary, false)
-        } else {
-            printed
-        })
+        Ok(if printed == Exit::Done { exit_of(&summary, false) } else { printed })
     }
 }
 

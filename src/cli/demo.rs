@@ -68,10 +68,7 @@ impl Demo {
             faults: Faults::default(),
         };
         let emulator = start(config).await.map_err(|error| error.to_string())?;
-        eprint(&format!(
-            "a local User.com listens on {}\n",
-            emulator.base_url()
-        ));
+        eprint(&format!("a local User.com listens on {}\n", emulator.base_url()));
         let records = RecordsFile::write().map_err(|e| format!("cannot write the records: {e}"))?;
         let summary = run_quickstart(&emulator, &records, style).await?;
         drop(records);
@@ -81,10 +78,7 @@ impl Demo {
             return Ok(exit);
         }
         if self.keep {
-            eprint(&format!(
-                "still up: {} (key {KEY}); Ctrl-C ends it\n",
-                emulator.base_url()
-            ));
+            eprint(&format!("still up: {} (key {KEY}); Ctrl-C ends it\n", emulator.base_url()));
             wait_for_signal().await;
         }
         emulator.stop().await;
@@ -100,15 +94,9 @@ async fn run_quickstart(
     let vars = BTreeMap::from([
         ("USERCOM_ENDPOINT".to_owned(), emulator.base_url()),
         ("USERCOM_API_KEY".to_owned(), KEY.to_owned()),
-        (
-            "QUICKSTART_RECORDS".to_owned(),
-            records.0.display().to_string(),
-        ),
+        ("QUICKSTART_RECORDS".to_owned(), records.0.display().to_string()),
     ]);
-    let environment = FixedEnvironment {
-        vars,
-        ..FixedEnvironment::default()
-    };
+    let environment = FixedEnvironment { vars, ..FixedEnvironment::default() };
     let text = SourceText::new("examples/quickstart.toml", PIPELINE);
     let loaded = load_texts(&[text], &environment).map_err(|report| report.render(style))?;
     let launch = Launch {
@@ -117,9 +105,8 @@ async fn run_quickstart(
         metrics: Metrics::default(),
         stop: Stop::default(),
     };
-    let launched = Launched::build(&loaded.pipeline, launch)
-        .await
-        .map_err(|error| error.to_string())?;
+    let launched =
+        Launched::build(&loaded.pipeline, launch).await.map_err(|error| error.to_string())?;
     let bar = Bar::show(launched.progress());
     let summary = launched.run().await.map_err(|error| error.to_string());
     drop(bar);
@@ -133,10 +120,7 @@ async fn landed(emulator: &Emulator) -> Result<String, String> {
             .get(format!("{}{path}", emulator.base_url()))
             .header("Authorization", format!("Token {KEY}"))
             .header("Accept", "*/*; version=2");
-        let reply = request
-            .send()
-            .await
-            .and_then(reqwest::Response::error_for_status);
+        let reply = request.send().await.and_then(reqwest::Response::error_for_status);
         let reply = reply.map_err(|error| error.to_string())?;
         reply.json().await.map_err(|error| error.to_string())
     };
@@ -182,7 +166,5 @@ async fn landed(emulator: &Emulator) -> Result<String, String> {
 }
 
 fn count(page: &Value) -> String {
-    page["count"]
-        .as_u64()
-        .map_or_else(|| "?".to_owned(), |n| n.to_string())
+    page["count"].as_u64().map_or_else(|| "?".to_owned(), |n| n.to_string())
 }

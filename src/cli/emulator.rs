@@ -64,10 +64,8 @@ impl Emulator {
     }
 
     fn faults(&self) -> Faults {
-        let (latency_ms, jitter_ms) = self
-            .latency
-            .as_ref()
-            .map_or((0, 0), |latency| (latency.latency_ms, latency.jitter_ms));
+        let (latency_ms, jitter_ms) =
+            self.latency.as_ref().map_or((0, 0), |latency| (latency.latency_ms, latency.jitter_ms));
         let mut faults = Faults {
             rate_limit: self.rate_limit.map(|limit| limit.0),
             latency_ms,

@@ -165,16 +165,8 @@ fn as_text(sink: &str, n: u64, rehearsed: &Rehearsed) -> String {
         text += &format!("  call    {call}\n");
     }
     for request in &rehearsed.requests {
-        let body = request
-            .body
-            .as_deref()
-            .map(String::from_utf8_lossy)
-            .unwrap_or_default();
-        text += &format!(
-            "  request {} {} {body}\n",
-            request.method.as_str(),
-            request.path
-        );
+        let body = request.body.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+        text += &format!("  request {} {} {body}\n", request.method.as_str(), request.path);
     }
     for note in &rehearsed.notes {
         text += &format!("  note    {note}\n");

@@ -21,9 +21,7 @@ pub(super) struct ConfigFiles {
 impl ConfigFiles {
     /// Reads and checks the files; every fault goes to stderr.
     pub(super) fn load(&self, style: Style) -> Result<Loaded, Exit> {
-        let loaded = self
-            .read()
-            .and_then(|texts| load_texts(&texts, &ProcessEnvironment));
+        let loaded = self.read().and_then(|texts| load_texts(&texts, &ProcessEnvironment));
         match loaded {
             Ok(loaded) => {
                 if !loaded.warnings.is_empty() {
@@ -40,10 +38,7 @@ impl ConfigFiles {
 
     /// Reads the files.
     pub(super) fn read(&self) -> Result<Vec<SourceText>, Report> {
-        self.config
-            .iter()
-            .map(|path| SourceText::read(path))
-            .collect()
+        self.config.iter().map(|path| SourceText::read(path)).collect()
     }
 }
 

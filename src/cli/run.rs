@@ -56,11 +56,7 @@ impl Run {
         };
         let stop = Stop::default();
         let launch = Launch {
-            mode: if self.once {
-                ReadMode::Once
-            } else {
-                ReadMode::Follow
-            },
+            mode: if self.once { ReadMode::Once } else { ReadMode::Follow },
             store: store.clone(),
             metrics: Metrics::default(),
             stop: stop.clone(),
@@ -108,11 +104,7 @@ impl Run {
 
 /// The exit code a summary stands for.
 pub(super) fn exit_of(summary: &Summary, fail_on_dead_letter: bool) -> Exit {
-    let dead: u64 = summary
-        .sinks
-        .values()
-        .map(|sink| sink.all_dead_letters())
-        .sum();
+    let dead: u64 = summary.sinks.values().map(|sink| sink.all_dead_letters()).sum();
     if summary.key_refused.is_some() {
         Exit::KeyRefused
     } else if summary.left > 0 || summary.stopped_early {
@@ -128,10 +120,9 @@ pub(super) fn exit_of(summary: &Summary, fail_on_dead_letter: bool) -> Exit {
 /// return.
 pub(super) async fn obey_signals(stop: Stop) -> Exit {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::warn!("signals cannot be received; the pipeline can only be killed");
         return std::future::pending().await;
     };
@@ -174,10 +165,7 @@ impl Bar {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
-        Self {
-            bar,
-            _ticker: ticker,
-        }
+        Self { bar, _ticker: ticker }
     }
 }
 

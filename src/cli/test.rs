@@ -41,11 +41,7 @@ impl Test {
                 }
                 None => vec![format!("there is no sink `{}`", test.sink)],
             };
-            let verdict = if differences.is_empty() {
-                "ok"
-            } else {
-                "FAILED"
-            };
+            let verdict = if differences.is_empty() { "ok" } else { "FAILED" };
             text += &format!("test {} ... {verdict}\n", test.name);
             for difference in &differences {
                 text += &format!("{difference}\n");
@@ -85,12 +81,7 @@ fn differences(test: &TestCase, got: &Rehearsed) -> Vec<String> {
             (Value::Object(object), test.exact)
         });
         let requests: Vec<Value> = got.requests.iter().map(request_json).collect();
-        compare_lists(
-            "request",
-            &expected.collect::<Vec<_>>(),
-            &requests,
-            &mut found,
-        );
+        compare_lists("request", &expected.collect::<Vec<_>>(), &requests, &mut found);
     }
     found
 }
@@ -111,11 +102,7 @@ fn compare_outcome(test: &TestCase, got: &Rehearsed, found: &mut Vec<String>) {
         Some(ExpectedOutcome::Unmatched) => "unmatched",
         Some(ExpectedOutcome::DeadLetter) => "dead letter",
     };
-    found.push(format!(
-        "    outcome\n  -   {}\n  +   {}",
-        name(test.outcome),
-        name(became)
-    ));
+    found.push(format!("    outcome\n  -   {}\n  +   {}", name(test.outcome), name(became)));
     found.extend(got.errors.iter().map(|error| format!("      {error}")));
     if became == Some(ExpectedOutcome::Unmatched) {
         let rules = got.rules.iter();
@@ -141,10 +128,7 @@ fn compare_lists(what: &str, expected: &[(Value, bool)], got: &[Value], found: &
         }
     }
     for (n, extra) in got.iter().enumerate().skip(expected.len()) {
-        found.push(format!(
-            "    {what} {} is one too many\n  +   {extra}",
-            n + 1
-        ));
+        found.push(format!("    {what} {} is one too many\n  +   {extra}", n + 1));
     }
 }
 
@@ -152,11 +136,7 @@ fn compare_lists(what: &str, expected: &[(Value, bool)], got: &[Value], found: &
 fn diff(at: &str, expected: &Value, got: &Value, exact: bool, lines: &mut Vec<String>) {
     if let (Value::Object(expected), Value::Object(got)) = (expected, got) {
         for (key, value) in expected {
-            let at = if at.is_empty() {
-                key.clone()
-            } else {
-                format!("{at}.{key}")
-            };
+            let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
             match got.get(key) {
                 Some(got) => diff(&at, value, got, exact, lines),
                 None => lines.push(format!("  -   {at} = {value}\n  +   {at} is missing")),
@@ -164,21 +144,13 @@ fn diff(at: &str, expected: &Value, got: &Value, exact: bool, lines: &mut Vec<St
         }
         if exact {
             for (key, value) in got.iter().filter(|(key, _)| !expected.contains_key(*key)) {
-                let at = if at.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{at}.{key}")
-                };
+                let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
                 lines.push(format!("  +   {at} = {value}"));
             }
         }
         return;
     }
-    let moment = |value: &Value| {
-        value
-            .as_str()
-            .and_then(|t| t.parse::<jiff::Timestamp>().ok())
-    };
+    let moment = |value: &Value| value.as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok());
     let same = expected == got
         || (expected.as_f64().is_some() && expected.as_f64() == got.as_f64())
         || (at == "timestamp" && moment(expected).is_some() && moment(expected) == moment(got));

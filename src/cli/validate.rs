@@ -63,11 +63,7 @@ impl Validate {
                 Err(error) => {
                     complain(&format!("sink `{name}`: {error}"));
                     let refused = error.refused && exit == Exit::Done;
-                    exit = if refused {
-                        Exit::KeyRefused
-                    } else {
-                        Exit::Failed
-                    };
+                    exit = if refused { Exit::KeyRefused } else { Exit::Failed };
                 }
             }
         }

@@ -40,11 +40,7 @@ struct Checker<'s> {
 
 impl<'s> Checker<'s> {
     fn new(schema: &'s Value) -> Self {
-        Self {
-            schema,
-            faults: Vec::new(),
-            whole: Vec::new(),
-        }
+        Self { schema, faults: Vec::new(), whole: Vec::new() }
     }
 
     fn node(&mut self, schema: &'s Value, node: &Node, path: &ConfigPath) {
@@ -85,11 +81,7 @@ impl<'s> Checker<'s> {
     }
 
     fn choice(&mut self, leaves: &[&'s Map<String, Value>], node: &Node, path: &ConfigPath) {
-        let fitting: Vec<_> = leaves
-            .iter()
-            .copied()
-            .filter(|leaf| admits(leaf, node))
-            .collect();
+        let fitting: Vec<_> = leaves.iter().copied().filter(|leaf| admits(leaf, node)).collect();
         match fitting.as_slice() {
             [] => {
                 let words: Vec<_> = leaves.iter().flat_map(|leaf| types(leaf)).collect();
@@ -237,9 +229,7 @@ impl<'s> Checker<'s> {
             self.fault("E0108", path.clone(), Target::Value, message, help);
         }
         for (index, item) in items.iter().enumerate() {
-            let schema = fixed
-                .and_then(|schemas| schemas.get(index))
-                .or_else(|| leaf.get("items"));
+            let schema = fixed.and_then(|schemas| schemas.get(index)).or_else(|| leaf.get("items"));
             if let Some(schema) = schema {
                 self.node(schema, item, &path.index(index));
             }
@@ -387,13 +377,7 @@ impl<'s> Checker<'s> {
         message: String,
         help: String,
     ) {
-        self.faults.push(Fault {
-            code,
-            path,
-            target,
-            message,
-            help: Some(help),
-        });
+        self.faults.push(Fault { code, path, target, message, help: Some(help) });
     }
 }
 
@@ -407,11 +391,7 @@ fn known_keys(properties: Option<&Map<String, Value>>) -> Vec<&str> {
 }
 
 fn inside(table: &ConfigPath) -> String {
-    if table.0.is_empty() {
-        String::new()
-    } else {
-        format!(" in `{table}`")
-    }
+    if table.0.is_empty() { String::new() } else { format!(" in `{table}`") }
 }
 
 /// The word as it is written in the file, for messages.

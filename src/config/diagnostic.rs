@@ -68,10 +68,7 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(files: Vec<Shown>) -> Self {
-        Self {
-            files,
-            diagnostics: Vec::new(),
-        }
+        Self { files, diagnostics: Vec::new() }
     }
 
     /// A report with one fault that has no place in a file.
@@ -97,20 +94,14 @@ impl Report {
             let text = &self.files.get(file)?.text;
             Some((file, within(text, span)))
         });
-        let (line, column) = place.as_ref().map_or((0, 0), |(file, span)| {
-            line_and_column(&self.files[*file].text, span.start)
-        });
-        let severity = if code.starts_with('W') {
-            Severity::Warning
-        } else {
-            Severity::Error
-        };
+        let (line, column) = place
+            .as_ref()
+            .map_or((0, 0), |(file, span)| line_and_column(&self.files[*file].text, span.start));
+        let severity = if code.starts_with('W') { Severity::Warning } else { Severity::Error };
         let diagnostic = Diagnostic {
             severity,
             code,
-            file: place
-                .as_ref()
-                .map(|(file, _)| self.files[*file].name.clone()),
+            file: place.as_ref().map(|(file, _)| self.files[*file].name.clone()),
             line,
             column,
             message: printable(&message),
@@ -209,13 +200,10 @@ impl Report {
             1 => Some(format!("1 {noun}")),
             _ => Some(format!("{count} {noun}s")),
         };
-        let counts: Vec<_> = [
-            counted(self.errors(), "error"),
-            counted(self.warnings(), "warning"),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let counts: Vec<_> = [counted(self.errors(), "error"), counted(self.warnings(), "warning")]
+            .into_iter()
+            .flatten()
+            .collect();
         let counts = counts.join(" and ");
         let names: Vec<_> = self.files.iter().map(|file| file.name.as_str()).collect();
         if names.is_empty() {
@@ -243,9 +231,7 @@ fn within(text: &str, span: Range<usize>) -> Range<usize> {
     let start = floor(span.start);
     let end = floor(span.end.max(start));
     // The rest of a value of many lines tells nothing; its first line shows where it is.
-    let line = text[start..end]
-        .find(['\n', '\r'])
-        .map_or(end, |at| start + at);
+    let line = text[start..end].find(['\n', '\r']).map_or(end, |at| start + at);
     start..line
 }
 

@@ -74,11 +74,7 @@ impl SourceText {
             Ok(_) => "it is larger than 16 MiB".to_owned(),
             Err(error) => error.to_string(),
         };
-        Err(super::Report::unplaced(
-            "E0001",
-            format!("cannot read {name}: {why}"),
-            None,
-        ))
+        Err(super::Report::unplaced("E0001", format!("cannot read {name}: {why}"), None))
     }
 }
 
@@ -124,11 +120,7 @@ pub(crate) struct Entry {
 impl Node {
     /// An empty table that stands nowhere in particular.
     pub(crate) fn empty_table() -> Self {
-        Self {
-            file: 0,
-            span: 0..0,
-            kind: Kind::Table(IndexMap::new()),
-        }
+        Self { file: 0, span: 0..0, kind: Kind::Table(IndexMap::new()) }
     }
 
     /// The value's entries, if it is a table.
@@ -175,14 +167,13 @@ impl Node {
 
     /// The value at a path, to be changed.
     pub(crate) fn at_mut(&mut self, path: &[Segment]) -> Option<&mut Node> {
-        path.iter()
-            .try_fold(self, |node, step| match (step, &mut node.kind) {
-                (Segment::Key(key), Kind::Table(entries)) => {
-                    entries.get_mut(key).map(|entry| &mut entry.node)
-                }
-                (Segment::Index(index), Kind::Array(items)) => items.get_mut(*index),
-                _ => None,
-            })
+        path.iter().try_fold(self, |node, step| match (step, &mut node.kind) {
+            (Segment::Key(key), Kind::Table(entries)) => {
+                entries.get_mut(key).map(|entry| &mut entry.node)
+            }
+            (Segment::Index(index), Kind::Array(items)) => items.get_mut(*index),
+            _ => None,
+        })
     }
 
     /// Takes the value at a path out of its table.
@@ -199,10 +190,7 @@ impl Node {
         if let Kind::Float(number) = self.kind
             && number.fract() == 0.0
         {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "it saturates, far out of range"
-            )]
+            #[expect(clippy::cast_possible_truncation, reason = "it saturates, far out of range")]
             let whole = number as i128;
             self.kind = Kind::Integer(whole);
         }

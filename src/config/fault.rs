@@ -43,9 +43,7 @@ impl fmt::Display for ConfigPath {
                 Segment::Index(i) => write!(f, "[{i}]")?,
                 Segment::Key(key) => {
                     let bare = !key.is_empty()
-                        && key
-                            .bytes()
-                            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+                        && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
                     let dot = if n == 0 { "" } else { "." };
                     if bare {
                         write!(f, "{dot}{key}")?;

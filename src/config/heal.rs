@@ -90,20 +90,13 @@ fn sink(name: &str, mut node: Node, faults: &[Fault]) -> Option<HealedSink> {
     let at = ConfigPath::default().key("sinks").key(name);
     let entries = node.table_mut()?;
     // What is missing was already said; an empty stand-in lets the rest be looked at.
-    for (key, kind) in [
-        ("inputs", Kind::Array(Vec::new())),
-        ("api_key", Kind::String(Text::plain("missing"))),
-    ] {
-        entries
-            .entry(key.to_owned())
-            .or_insert_with(|| super::document::Entry {
-                key_span: 0..0,
-                node: Node {
-                    file: 0,
-                    span: 0..0,
-                    kind,
-                },
-            });
+    for (key, kind) in
+        [("inputs", Kind::Array(Vec::new())), ("api_key", Kind::String(Text::plain("missing")))]
+    {
+        entries.entry(key.to_owned()).or_insert_with(|| super::document::Entry {
+            key_span: 0..0,
+            node: Node { file: 0, span: 0..0, kind },
+        });
     }
     let mut original_index = Vec::new();
     match entries.get_mut("mapping").map(|entry| &mut entry.node.kind) {
@@ -125,20 +118,14 @@ fn sink(name: &str, mut node: Node, faults: &[Fault]) -> Option<HealedSink> {
     let SinkConfig::Usercom(usercom) = &mut config;
     // A rule without a name goes by its number, which must be the one in the file.
     for (rule, original) in usercom.mapping.iter_mut().zip(&original_index) {
-        rule.name
-            .get_or_insert_with(|| format!("rule {}", original + 1));
+        rule.name.get_or_insert_with(|| format!("rule {}", original + 1));
     }
     let faulty = faults
         .iter()
         .filter(|fault| fault.path.0.starts_with(&at.0))
         .map(|fault| fault.path.clone())
         .collect();
-    Some(HealedSink {
-        name: name.to_owned(),
-        config,
-        original_index,
-        faulty,
-    })
+    Some(HealedSink { name: name.to_owned(), config, original_index, faulty })
 }
 
 impl HealedSink {

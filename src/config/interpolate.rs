@@ -62,10 +62,7 @@ impl Environment for FixedEnvironment {
     }
 
     fn read_file(&self, path: &Path) -> io::Result<String> {
-        self.files
-            .get(path)
-            .cloned()
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
@@ -139,12 +136,9 @@ fn resolve(written: &str, environment: &dyn Environment) -> (Text, Vec<Problem>)
         let span = open..open + length + 1;
         match value_of(&written[open + 2..span.end - 1], environment) {
             Ok(value) => out.insert(&value, span.clone(), true),
-            Err((code, message, help)) => problems.push(Problem {
-                code,
-                span: span.clone(),
-                message,
-                help,
-            }),
+            Err((code, message, help)) => {
+                problems.push(Problem { code, span: span.clone(), message, help })
+            }
         }
         at = span.end;
     }
@@ -173,19 +167,11 @@ impl Builder {
     fn push(&mut self, value: &str, written: std::ops::Range<usize>, inserted: bool) {
         let start = self.value.len();
         self.value.push_str(value);
-        self.pieces.push(Piece {
-            value: start..self.value.len(),
-            written,
-            inserted,
-        });
+        self.pieces.push(Piece { value: start..self.value.len(), written, inserted });
     }
 
     fn finish(self, written: &str) -> Text {
-        Text {
-            value: self.value,
-            written: written.to_owned(),
-            pieces: self.pieces,
-        }
+        Text { value: self.value, written: written.to_owned(), pieces: self.pieces }
     }
 }
 

@@ -79,10 +79,7 @@ pub fn load(
     }
     report.sort();
     match pipeline {
-        Ok(pipeline) => Ok(Loaded {
-            pipeline,
-            warnings: report,
-        }),
+        Ok(pipeline) => Ok(Loaded { pipeline, warnings: report }),
         Err(()) => Err(report),
     }
 }
@@ -106,19 +103,15 @@ pub fn plain_json(files: &[SourceText]) -> Result<serde_json::Value, Report> {
 
 impl Document {
     fn parse(files: &[SourceText]) -> Result<(Self, Vec<super::document::Duplicate>), Report> {
-        let parsed: Vec<_> = files
-            .iter()
-            .enumerate()
-            .map(|(number, file)| syntax::parse(file, number))
-            .collect();
+        let parsed: Vec<_> =
+            files.iter().enumerate().map(|(number, file)| syntax::parse(file, number)).collect();
         if parsed.iter().all(Result::is_ok) {
             let trees: Vec<Node> = parsed.into_iter().flatten().collect();
             return Ok(Self::merge(files.to_vec(), trees));
         }
-        let raw = files.iter().map(|file| Shown {
-            name: file.name.clone(),
-            text: covered_raw(&file.text),
-        });
+        let raw = files
+            .iter()
+            .map(|file| Shown { name: file.name.clone(), text: covered_raw(&file.text) });
         let mut report = Report::new(raw.collect());
         for (number, errors) in parsed.into_iter().enumerate() {
             for error in errors.err().into_iter().flatten() {
@@ -142,10 +135,7 @@ fn shown(document: &Document) -> Vec<Shown> {
         .files
         .iter()
         .zip(covered_texts(document))
-        .map(|(file, text)| Shown {
-            name: file.name.clone(),
-            text,
-        })
+        .map(|(file, text)| Shown { name: file.name.clone(), text })
         .collect()
 }
 

@@ -26,9 +26,7 @@ pub fn pipeline_schema_text() -> String {
 
 fn generate() -> Value {
     let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(bound_u32));
-    SchemaGenerator::new(settings)
-        .into_root_schema_for::<Pipeline>()
-        .to_value()
+    SchemaGenerator::new(settings).into_root_schema_for::<Pipeline>().to_value()
 }
 
 /// The generator names the width of a number but bounds only the narrow ones.

@@ -53,9 +53,7 @@ impl Redactions {
         let mut found = Self::default();
         found.collect(root, Depth::Root, Covered::No);
         // Longer ones first, so that no part of a secret is left beside a shorter one.
-        found
-            .0
-            .sort_by_key(|(secret, _)| std::cmp::Reverse(secret.len()));
+        found.0.sort_by_key(|(secret, _)| std::cmp::Reverse(secret.len()));
         found
     }
 
@@ -127,11 +125,8 @@ impl Depth {
 }
 
 fn is_secret(key: &str, depth: Depth) -> bool {
-    let folded: String = key
-        .chars()
-        .filter(|c| c.is_alphanumeric())
-        .flat_map(char::to_lowercase)
-        .collect();
+    let folded: String =
+        key.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     if SECRET_KEYS.contains(&folded.as_str()) {
         return true;
     }
@@ -148,12 +143,7 @@ fn is_secret(key: &str, depth: Depth) -> bool {
 pub(crate) fn covered_texts(document: &Document) -> Vec<String> {
     let mut spans = vec![Vec::new(); document.files.len()];
     secret_spans(&document.root, Depth::Root, Covered::No, &mut spans);
-    document
-        .files
-        .iter()
-        .zip(spans)
-        .map(|(file, spans)| cover(&file.text, &spans))
-        .collect()
+    document.files.iter().zip(spans).map(|(file, spans)| cover(&file.text, &spans)).collect()
 }
 
 fn secret_spans(node: &Node, depth: Depth, covered: Covered, out: &mut [Vec<Range<usize>>]) {
@@ -199,9 +189,7 @@ pub(crate) fn covered_raw(text: &str) -> String {
         let end = if value.starts_with("\"\"\"") || value.starts_with("'''") {
             let quote = &value[..3];
             let open = line_end - value.len() + 3;
-            text[open..]
-                .find(quote)
-                .map_or(text.len(), |at| open + at + 3)
+            text[open..].find(quote).map_or(text.len(), |at| open + at + 3)
         } else if value.starts_with(['|', '>']) || value.is_empty() {
             block_end(text, found.start(), line_end)
         } else {

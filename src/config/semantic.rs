@@ -52,10 +52,7 @@ struct Found<'a> {
 
 impl<'a> Found<'a> {
     fn new(root: &'a Node) -> Self {
-        Self {
-            root,
-            out: Vec::new(),
-        }
+        Self { root, out: Vec::new() }
     }
 
     /// The names under a top-level key, whether or not what they name could be understood.
@@ -172,11 +169,7 @@ fn test(faults: &mut Found<'_>, index: usize, case: &TestCase, sinks: &[&str]) {
         faults.at("E0319", path.key("outcome"), Target::Key, message, help);
     }
     for (number, request) in case.requests.iter().enumerate() {
-        let ExpectedRequest {
-            method,
-            path: at,
-            body,
-        } = request;
+        let ExpectedRequest { method, path: at, body } = request;
         if method.is_none() && at.is_none() && body.is_none() {
             let message = "a request that says nothing";
             let help = "give `method`, `path` or `body`";

@@ -308,9 +308,6 @@ pub struct HealthcheckConfig {
 
 impl Default for HealthcheckConfig {
     fn default() -> Self {
-        Self {
-            enabled: true,
-            timeout_secs: 10,
-        }
+        Self { enabled: true, timeout_secs: 10 }
     }
 }

@@ -57,11 +57,8 @@ impl Text {
     }
 
     fn to_written(&self, at: usize) -> Option<Range<usize>> {
-        let piece = self
-            .pieces
-            .iter()
-            .find(|piece| piece.value.contains(&at))
-            .or(self.pieces.last())?;
+        let piece =
+            self.pieces.iter().find(|piece| piece.value.contains(&at)).or(self.pieces.last())?;
         if piece.inserted {
             return Some(piece.written.clone());
         }
@@ -74,11 +71,7 @@ impl Text {
         match part.end.checked_sub(1) {
             Some(last) if last >= part.start => {
                 let place = self.to_written(last)?;
-                Some(if place.is_empty() {
-                    place.end + 1
-                } else {
-                    place.end
-                })
+                Some(if place.is_empty() { place.end + 1 } else { place.end })
             }
             _ => Some(self.to_written(part.end)?.start),
         }
@@ -95,9 +88,7 @@ impl RawMap {
     /// `None` if the raw text cannot be followed with certainty.
     fn new(raw: &str, written: &str) -> Option<Self> {
         if raw == written {
-            return Some(Self {
-                offsets: (0..=raw.len()).collect(),
-            });
+            return Some(Self { offsets: (0..=raw.len()).collect() });
         }
         let quote = ["\"\"\"", "'''", "\"", "'"]
             .into_iter()
@@ -189,11 +180,7 @@ mod tests {
             ("'it''s x'", "it's x", 5..6, "x"),
             ("\"ab\"", "ab", 2..2, ""),
         ] {
-            assert_eq!(
-                located(raw, written, part).as_deref(),
-                Some(expected),
-                "{raw}"
-            );
+            assert_eq!(located(raw, written, part).as_deref(), Some(expected), "{raw}");
         }
         // Where the raw text does not decode to the written one, nothing is claimed.
         assert_eq!(located(">\n  folded\n  text", "folded text", 0..1), None);
@@ -206,21 +193,9 @@ mod tests {
             value: "https://host.example/x".into(),
             written: "https://${H}/x".into(),
             pieces: vec![
-                Piece {
-                    value: 0..8,
-                    written: 0..8,
-                    inserted: false,
-                },
-                Piece {
-                    value: 8..20,
-                    written: 8..12,
-                    inserted: true,
-                },
-                Piece {
-                    value: 20..22,
-                    written: 12..14,
-                    inserted: false,
-                },
+                Piece { value: 0..8, written: 0..8, inserted: false },
+                Piece { value: 8..20, written: 8..12, inserted: true },
+                Piece { value: 20..22, written: 12..14, inserted: false },
             ],
         };
         let raw = "\"https://${H}/x\"";

@@ -39,58 +39,18 @@ const FOREIGN: &[(&str, Within, &str, &str)] = &[
         "",
         "User.com has no batch endpoint: identifies are folded by `delivery.fold` instead",
     ),
-    (
-        "encoding",
-        Within::Sink,
-        "",
-        "what is sent is User.com's own JSON; shape it with `mapping`",
-    ),
-    (
-        "compression",
-        Within::Sink,
-        "",
-        "User.com takes plain JSON only",
-    ),
-    (
-        "acknowledgements",
-        Within::Sink,
-        "",
-        "records are always acknowledged end to end",
-    ),
-    (
-        "retry_max_duration",
-        Within::Request,
-        "retry_max_duration_secs",
-        "",
-    ),
-    (
-        "retry_initial_backoff",
-        Within::Request,
-        "retry_initial_backoff_secs",
-        "",
-    ),
-    (
-        "retry_backoff_secs",
-        Within::Request,
-        "retry_initial_backoff_secs",
-        "",
-    ),
-    (
-        "retry_max_backoff_secs",
-        Within::Request,
-        "retry_max_duration_secs",
-        "",
-    ),
+    ("encoding", Within::Sink, "", "what is sent is User.com's own JSON; shape it with `mapping`"),
+    ("compression", Within::Sink, "", "User.com takes plain JSON only"),
+    ("acknowledgements", Within::Sink, "", "records are always acknowledged end to end"),
+    ("retry_max_duration", Within::Request, "retry_max_duration_secs", ""),
+    ("retry_initial_backoff", Within::Request, "retry_initial_backoff_secs", ""),
+    ("retry_backoff_secs", Within::Request, "retry_initial_backoff_secs", ""),
+    ("retry_max_backoff_secs", Within::Request, "retry_max_duration_secs", ""),
     ("max_retries", Within::Request, "retry_attempts", ""),
     ("retries", Within::Request, "retry_attempts", ""),
     ("in_flight_limit", Within::Request, "concurrency", ""),
     ("rate_limit", Within::Request, "rate_limit_num", ""),
-    (
-        "retry_jitter_mode",
-        Within::Request,
-        "",
-        "jitter is always full",
-    ),
+    ("retry_jitter_mode", Within::Request, "", "jitter is always full"),
     (
         "adaptive_concurrency",
         Within::Request,
@@ -104,12 +64,7 @@ const FOREIGN: &[(&str, Within, &str, &str)] = &[
     ("files", Within::Source, "include", ""),
     ("codec", Within::Source, "decoding.codec", ""),
     ("start_at_beginning", Within::Source, "read_from", ""),
-    (
-        "fingerprint",
-        Within::Source,
-        "",
-        "a file is known by its identity; nothing is to be set",
-    ),
+    ("fingerprint", Within::Source, "", "a file is known by its identity; nothing is to be set"),
     ("regex", Within::Decoding, "pattern", ""),
     ("type", Within::Rule, "call", ""),
     ("if", Within::Rule, "when", ""),
@@ -127,12 +82,7 @@ const FOREIGN: &[(&str, Within, &str, &str)] = &[
     ),
     ("source", Within::Root, "sources", ""),
     ("sink", Within::Root, "sinks", ""),
-    (
-        "enrichment_tables",
-        Within::Root,
-        "",
-        "use `map` on a field to replace values",
-    ),
+    ("enrichment_tables", Within::Root, "", "use `map` on a field to replace values"),
 ];
 
 /// A key known from elsewhere.
@@ -146,9 +96,8 @@ pub(crate) enum Foreign {
 /// What a key means elsewhere. `table` is the path of the table it stands in.
 pub(crate) fn foreign_key(table: &ConfigPath, key: &str) -> Option<Foreign> {
     let within = place(table)?;
-    let (_, _, meant, why) = FOREIGN
-        .iter()
-        .find(|(name, place, ..)| *name == key && *place == within)?;
+    let (_, _, meant, why) =
+        FOREIGN.iter().find(|(name, place, ..)| *name == key && *place == within)?;
     Some(match meant.is_empty() {
         false => Foreign::Called(meant),
         true => Foreign::Absent(why),

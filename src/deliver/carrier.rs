@@ -96,13 +96,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<W: Wire> Carrier<W> {
     pub(super) fn new(wire: W, settings: CarrierSettings<'_>) -> Self {
-        let CarrierSettings {
-            request,
-            halt,
-            cures,
-            probe,
-            stop,
-        } = settings;
+        let CarrierSettings { request, halt, cures, probe, stop } = settings;
         let now = Instant::now();
         let retry = RetryPolicy::new(request);
         let controller = match request.concurrency.fixed() {
@@ -122,11 +116,7 @@ impl<W: Wire> Carrier<W> {
             permits: Permits::new(limit),
             controller: controller.map(Mutex::new),
             in_flight: AtomicUsize::new(0),
-            door: Door::new(
-                request
-                    .rate_limit_num
-                    .map(|num| Spacing::per_window(num, window)),
-            ),
+            door: Door::new(request.rate_limit_num.map(|num| Spacing::per_window(num, window))),
             halt: Halt::new(halt),
             cures,
             probe,
@@ -142,11 +132,7 @@ impl<W: Wire> Carrier<W> {
     async fn admit(&self) -> Result<Pass<'_, W>, SendError> {
         loop {
             self.door.opened().await;
-            let role = self
-                .halt
-                .admit()
-                .await
-                .map_err(|status| SendError::Refused { status })?;
+            let role = self.halt.admit().await.map_err(|status| SendError::Refused { status })?;
             let permit = self.permits.acquire().await;
             if !self.halt.allows(role.as_ref()) || !self.door.is_open(Instant::now()) {
                 continue;
@@ -157,15 +143,8 @@ impl<W: Wire> Carrier<W> {
             if let Some(controller) = &self.controller {
                 locked(controller).sent(started);
             }
-            self.probe
-                .in_flight(self.in_flight.fetch_add(1, Ordering::Relaxed) + 1);
-            return Ok(Pass {
-                carrier: self,
-                started,
-                role,
-                _permit: permit,
-                open: true,
-            });
+            self.probe.in_flight(self.in_flight.fetch_add(1, Ordering::Relaxed) + 1);
+            return Ok(Pass { carrier: self, started, role, _permit: permit, open: true });
         }
     }
 
@@ -234,9 +213,7 @@ impl<W: Wire> Carrier<W> {
                 Next::Return(reply(attempt))
             }
             Outcome::Halt { status } => {
-                let change = self
-                    .halt
-                    .refused(status, pass.started, now, pass.role.as_ref());
+                let change = self.halt.refused(status, pass.started, now, pass.role.as_ref());
                 self.announce(change, status);
                 Next::Halted
             }
@@ -291,11 +268,7 @@ impl<W: Wire> Carrier<W> {
         match change {
             HaltChange::None => {}
             HaltChange::Halted => {
-                tracing::error!(
-                    status,
-                    cure,
-                    "the server refuses the api key; sending stops"
-                );
+                tracing::error!(status, cure, "the server refuses the api key; sending stops");
                 self.probe.halted(true);
             }
             HaltChange::StillHalted(wait) => {
@@ -325,10 +298,7 @@ impl<W: Wire> Carrier<W> {
 
     fn give_up(attempts: &mut Attempts, why: std::borrow::Cow<'static, str>) -> SendError {
         let tried = std::mem::take(&mut attempts.failed);
-        SendError::GivenUp {
-            attempts: tried,
-            why,
-        }
+        SendError::GivenUp { attempts: tried, why }
     }
 }
 
@@ -339,15 +309,9 @@ fn wall_clock() -> SystemTime {
 
 fn reply(attempt: Attempt) -> Reply {
     match attempt {
-        Attempt::Answer { status, body, .. } => Reply {
-            status,
-            body: body.unwrap_or_default(),
-        },
+        Attempt::Answer { status, body, .. } => Reply { status, body: body.unwrap_or_default() },
         // Only answers are delivered or rejected.
-        _ => Reply {
-            status: 0,
-            body: Bytes::new(),
-        },
+        _ => Reply { status: 0, body: Bytes::new() },
     }
 }
 

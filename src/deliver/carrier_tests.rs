@@ -20,11 +20,7 @@ impl Wire for Arc<Script> {
         locked(&self.seen).push((Instant::now(), request.path.clone()));
         sleep(self.latency).await;
         let mut steps = locked(&self.steps);
-        if steps.len() > 1 {
-            steps.pop_front().unwrap()
-        } else {
-            steps[0].clone()
-        }
+        if steps.len() > 1 { steps.pop_front().unwrap() } else { steps[0].clone() }
     }
 }
 
@@ -45,13 +41,7 @@ fn answer(status: u16, retry_after: Option<&str>) -> Attempt {
 }
 
 fn request(path: &str, repeat: Repeat) -> Request {
-    Request {
-        method: Method::Post,
-        path: path.into(),
-        route: "r/",
-        body: None,
-        repeat,
-    }
+    Request { method: Method::Post, path: path.into(), route: "r/", body: None, repeat }
 }
 
 struct Made<W> {
@@ -68,17 +58,11 @@ fn make<W: Wire>(wire: W, config: &RequestConfig, halt: HaltPolicy) -> Made<W> {
         probe: Arc::new(crate::deliver::NoProbe),
         stop: stop.clone(),
     };
-    Made {
-        carrier: Arc::new(Carrier::new(wire, settings)),
-        stop,
-    }
+    Made { carrier: Arc::new(Carrier::new(wire, settings)), stop }
 }
 
 fn fixed(n: u16) -> RequestConfig {
-    RequestConfig {
-        concurrency: Concurrency::Fixed(n),
-        ..RequestConfig::default()
-    }
+    RequestConfig { concurrency: Concurrency::Fixed(n), ..RequestConfig::default() }
 }
 
 async fn send<W: Wire>(
@@ -96,9 +80,7 @@ async fn it_tries_until_an_answer_stands() {
     // Guarantees that every kind of trouble is outlived, each attempt is counted, and `failed`
     // starts anew for the next request.
     let wire = script([
-        Attempt::NotSent {
-            detail: "refused".into(),
-        },
+        Attempt::NotSent { detail: "refused".into() },
         answer(500, None),
         Attempt::TimedOut,
         answer(429, None),
@@ -116,10 +98,7 @@ async fn an_open_fate_goes_back_to_who_asked() {
     // Guarantees that a request that counts is sent once after a timeout, and is not started at
     // all once its repeats are used up.
     let wire = script([Attempt::TimedOut]);
-    let config = RequestConfig {
-        retry_attempts: 1,
-        ..fixed(1)
-    };
+    let config = RequestConfig { retry_attempts: 1, ..fixed(1) };
     let made = make(Arc::clone(&wire), &config, HaltPolicy::Wait);
     let mut attempts = Attempts::default();
     let counts = request("a", Repeat::Counts);
@@ -129,10 +108,7 @@ async fn an_open_fate_goes_back_to_who_asked() {
         assert_eq!(attempts, Attempts { sent: n, failed: n });
     }
     let error = made.carrier.send(&counts, &mut attempts).await.unwrap_err();
-    assert!(
-        matches!(error, SendError::GivenUp { attempts: 2, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, SendError::GivenUp { attempts: 2, .. }), "{error}");
     assert_eq!(attempts, Attempts { sent: 2, failed: 0 });
 }
 
@@ -140,16 +116,10 @@ async fn an_open_fate_goes_back_to_who_asked() {
 async fn retry_attempts_limits_the_repeats() {
     // Guarantees that n repeats mean n + 1 attempts and an error that says so.
     let wire = script([answer(500, None)]);
-    let config = RequestConfig {
-        retry_attempts: 3,
-        ..fixed(1)
-    };
+    let config = RequestConfig { retry_attempts: 3, ..fixed(1) };
     let made = make(wire, &config, HaltPolicy::Wait);
     let (result, attempts) = send(&made.carrier, "a", Repeat::Safe).await;
-    assert!(
-        matches!(result, Err(SendError::GivenUp { attempts: 4, .. })),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(SendError::GivenUp { attempts: 4, .. })), "{result:?}");
     assert_eq!(attempts.sent, 4);
 }
 
@@ -171,10 +141,7 @@ async fn a_429_pauses_everyone_once() {
     }
     let seen = locked(&wire.seen);
     assert_eq!(seen.len(), 25);
-    let late = seen
-        .iter()
-        .map(|(at, _)| *at - begin)
-        .filter(|at| at.as_millis() > 60);
+    let late = seen.iter().map(|(at, _)| *at - begin).filter(|at| at.as_millis() > 60);
     let pause = Duration::from_millis(7050);
     let (mut first, mut count) = (Duration::MAX, 0);
     for at in late {
@@ -182,10 +149,7 @@ async fn a_429_pauses_everyone_once() {
         count += 1;
     }
     assert_eq!(count, 20);
-    assert!(
-        first >= pause && first < pause + Duration::from_millis(500),
-        "{first:?}"
-    );
+    assert!(first >= pause && first < pause + Duration::from_millis(500), "{first:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,14 +170,7 @@ async fn a_retry_blocks_only_itself() {
         _ = &mut slow => panic!("its backoff is an hour"),
         () = sleep(Duration::from_millis(60)) => {}
     }
-    assert_eq!(
-        send(&made.carrier, "quick", Repeat::Safe)
-            .await
-            .0
-            .unwrap()
-            .status,
-        200
-    );
+    assert_eq!(send(&made.carrier, "quick", Repeat::Safe).await.0.unwrap().status, 200);
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,10 +202,7 @@ async fn stopping_ends_every_wait() {
         }
     }
     assert!(begin.elapsed() < Duration::from_secs(1));
-    assert_eq!(
-        send(&made.carrier, "x", Repeat::Safe).await.0,
-        Err(SendError::Stopped)
-    );
+    assert_eq!(send(&made.carrier, "x", Repeat::Safe).await.0, Err(SendError::Stopped));
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,11 +215,7 @@ async fn a_dropped_request_gives_everything_back() {
         let (carrier, mut attempts) = (&made.carrier, Attempts::default());
         let lost = request("lost", Repeat::Safe);
         let lost = carrier.send(&lost, &mut attempts);
-        assert!(
-            tokio::time::timeout(Duration::from_millis(10), lost)
-                .await
-                .is_err()
-        );
+        assert!(tokio::time::timeout(Duration::from_millis(10), lost).await.is_err());
     }
     assert_eq!(made.carrier.in_flight.load(Ordering::Relaxed), 0);
     let now = Instant::now();
@@ -273,11 +223,7 @@ async fn a_dropped_request_gives_everything_back() {
     let mut attempts = Attempts::default();
     let lost = request("probe", Repeat::Safe);
     let lost = made.carrier.send(&lost, &mut attempts);
-    assert!(
-        tokio::time::timeout(Duration::from_millis(1020), lost)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(1020), lost).await.is_err());
     assert_eq!(locked(&wire.seen).last().unwrap().1, "probe");
     assert!(send(&made.carrier, "next", Repeat::Safe).await.0.is_ok());
     assert_eq!(*made.carrier.halted().borrow(), HaltState::Clear);
@@ -326,10 +272,7 @@ async fn run_once_gives_up_after_the_second_refusal() {
         assert_eq!(result.unwrap(), Err(SendError::Refused { status: 403 }));
     }
     assert_eq!(locked(&wire.seen).len(), 2);
-    assert_eq!(
-        *made.carrier.halted().borrow(),
-        HaltState::Refused { status: 403 }
-    );
+    assert_eq!(*made.carrier.halted().borrow(), HaltState::Refused { status: 403 });
 }
 
 #[tokio::test(start_paused = true)]
@@ -337,10 +280,7 @@ async fn retries_obey_the_rate_limit_too() {
     // Guarantees that in no second more attempts start than allowed, failures and all.
     let mixed = (0..200).map(|n| answer(if n % 3 == 0 { 503 } else { 200 }, None));
     let wire = script(mixed);
-    let config = RequestConfig {
-        rate_limit_num: Some(20),
-        ..fixed(50)
-    };
+    let config = RequestConfig { rate_limit_num: Some(20), ..fixed(50) };
     let made = make(Arc::clone(&wire), &config, HaltPolicy::Wait);
     let mut tasks = JoinSet::new();
     for n in 0..100 {
@@ -352,9 +292,7 @@ async fn retries_obey_the_rate_limit_too() {
     }
     let seen = locked(&wire.seen);
     for (i, (first, _)) in seen.iter().enumerate() {
-        let second = seen[i..]
-            .iter()
-            .take_while(|(at, _)| *at < *first + Duration::from_secs(1));
+        let second = seen[i..].iter().take_while(|(at, _)| *at < *first + Duration::from_secs(1));
         assert!(second.count() <= 20);
     }
 }
@@ -383,17 +321,9 @@ impl Wire for Arc<Throttled> {
             accepted
         };
         sleep(Duration::from_millis(25)).await;
-        let counter = if accepted {
-            &self.accepted
-        } else {
-            &self.refused
-        };
+        let counter = if accepted { &self.accepted } else { &self.refused };
         counter.fetch_add(1, Ordering::Relaxed);
-        if accepted {
-            answer(200, None)
-        } else {
-            answer(429, Some("1"))
-        }
+        if accepted { answer(200, None) } else { answer(429, Some("1")) }
     }
 }
 
@@ -428,14 +358,8 @@ async fn a_quota_nobody_told_us_is_used_and_respected() {
         let accepted = f64::from(wire.accepted.load(Ordering::Relaxed));
         let refused = f64::from(wire.refused.load(Ordering::Relaxed));
         println!("{rate}/s: {accepted} accepted, {refused} refused");
-        assert!(
-            accepted >= rate * 60.0 * 0.95,
-            "{rate}/s: {accepted} accepted"
-        );
-        assert!(
-            refused <= (accepted + refused) * 0.05,
-            "{rate}/s: {refused} refused"
-        );
+        assert!(accepted >= rate * 60.0 * 0.95, "{rate}/s: {accepted} accepted");
+        assert!(refused <= (accepted + refused) * 0.05, "{rate}/s: {refused} refused");
     }
 }
 
@@ -444,25 +368,16 @@ async fn adaptive_concurrency_reaches_what_a_fixed_number_does() {
     // Guarantees, through the whole loop with 200 lanes and 50 ms, >= 85 % of the throughput of a
     // fixed limit of 200 over 25 s, ramp included.
     let mut done = Vec::new();
-    for concurrency in [
-        Concurrency::Fixed(200),
-        Concurrency::Mode(ConcurrencyMode::Adaptive),
-    ] {
+    for concurrency in [Concurrency::Fixed(200), Concurrency::Mode(ConcurrencyMode::Adaptive)] {
         let wire = script([answer(200, None)]);
-        let config = RequestConfig {
-            concurrency,
-            ..RequestConfig::default()
-        };
+        let config = RequestConfig { concurrency, ..RequestConfig::default() };
         let made = make(Arc::clone(&wire), &config, HaltPolicy::Wait);
         let mut lanes = JoinSet::new();
         for n in 0..200 {
             let carrier = Arc::clone(&made.carrier);
             lanes.spawn(async move {
                 loop {
-                    send(&carrier, &format!("{n}"), Repeat::Safe)
-                        .await
-                        .0
-                        .unwrap();
+                    send(&carrier, &format!("{n}"), Repeat::Safe).await.0.unwrap();
                 }
             });
         }

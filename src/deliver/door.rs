@@ -76,10 +76,7 @@ impl Door {
     /// taught one.
     pub(super) fn refused(&self, now: Instant, started: Instant, pause: Duration) -> Option<f64> {
         let mut quota = self.quota();
-        quota
-            .refused(now, started, pause)
-            .then(|| quota.rate())
-            .flatten()
+        quota.refused(now, started, pause).then(|| quota.rate()).flatten()
     }
 
     /// Closes the gate for everyone. Returns whether that made the pause longer.
@@ -103,10 +100,7 @@ mod tests {
     async fn turns_are_taken_in_order_and_spaced() {
         // Guarantees that attempts start in the order they came and no faster than the limit, a
         // pause in the middle and a caller that gave up included.
-        let door = Arc::new(Door::new(Some(Spacing::per_window(
-            10,
-            Duration::from_secs(1),
-        ))));
+        let door = Arc::new(Door::new(Some(Spacing::per_window(10, Duration::from_secs(1)))));
         let begin = Instant::now();
         let mut tasks = JoinSet::new();
         for n in 0..20_u32 {

@@ -69,13 +69,7 @@ pub struct HaltCore {
 impl HaltCore {
     /// Sending is allowed.
     pub fn new(policy: HaltPolicy) -> Self {
-        Self {
-            policy,
-            state: HaltState::Clear,
-            backoff: FIRST,
-            next_probe: None,
-            resumed: None,
-        }
+        Self { policy, state: HaltState::Clear, backoff: FIRST, next_probe: None, resumed: None }
     }
 
     /// The present state.
@@ -223,11 +217,7 @@ impl Halt {
         now: Instant,
         role: Option<&Role>,
     ) -> HaltChange {
-        let is_probe = if role.is_some() {
-            IsProbe::Yes
-        } else {
-            IsProbe::No
-        };
+        let is_probe = if role.is_some() { IsProbe::Yes } else { IsProbe::No };
         let mut core = self.core();
         let change = core.refused(status, started, now, is_probe);
         self.publish(&core);
@@ -249,8 +239,7 @@ impl Halt {
 
     fn publish(&self, core: &HaltCore) {
         let state = core.state();
-        self.state
-            .send_if_modified(|present| std::mem::replace(present, state) != state);
+        self.state.send_if_modified(|present| std::mem::replace(present, state) != state);
     }
 }
 
@@ -287,10 +276,7 @@ mod tests {
         core.refused(401, now, now, IsProbe::No);
         core.refused(401, now, now, IsProbe::No);
         assert_eq!(core.state(), HaltState::Halted { status: 401 });
-        assert_eq!(
-            core.refused(401, now, now, IsProbe::Yes),
-            HaltChange::GaveUp
-        );
+        assert_eq!(core.refused(401, now, now, IsProbe::Yes), HaltChange::GaveUp);
         assert_eq!(core.state(), HaltState::Refused { status: 401 });
         assert_eq!(core.accepted(now), HaltChange::None);
     }
@@ -303,14 +289,8 @@ mod tests {
         let later = start + Duration::from_secs(5);
         core.refused(401, start, start, IsProbe::No);
         core.accepted(later);
-        assert_eq!(
-            core.refused(401, start, later, IsProbe::No),
-            HaltChange::None
-        );
-        assert_eq!(
-            core.refused(401, later, later, IsProbe::No),
-            HaltChange::Halted
-        );
+        assert_eq!(core.refused(401, start, later, IsProbe::No), HaltChange::None);
+        assert_eq!(core.refused(401, later, later, IsProbe::No), HaltChange::Halted);
     }
 
     #[tokio::test(start_paused = true)]

@@ -153,13 +153,8 @@ impl HttpWire {
             // Shorter than the whole, so that a connect that hangs is known to have sent nothing.
             .connect_timeout((timeout * 3 / 4).min(Duration::from_secs(10)))
             .build()
-            .map_err(|error| TransportError::Client {
-                why: root_cause(&error.without_url()),
-            })?;
-        Ok(Self {
-            client,
-            base: base_url(&settings.base_url)?,
-        })
+            .map_err(|error| TransportError::Client { why: root_cause(&error.without_url()) })?;
+        Ok(Self { client, base: base_url(&settings.base_url)? })
     }
 
     /// The URL of a request, or `None` if parsing would change its path: WHATWG rules fold `.` and
@@ -185,12 +180,9 @@ fn headers(api_key: &SecretString) -> Result<HeaderMap, TransportError> {
 
 /// The base URL as it will be joined: normalised once, ending in a slash.
 fn base_url(text: &str) -> Result<String, TransportError> {
-    let wrong = |why: &str| TransportError::BaseUrl {
-        why: why.to_owned(),
-    };
-    let url = Url::parse(text.trim()).map_err(|error| TransportError::BaseUrl {
-        why: error.to_string(),
-    })?;
+    let wrong = |why: &str| TransportError::BaseUrl { why: why.to_owned() };
+    let url = Url::parse(text.trim())
+        .map_err(|error| TransportError::BaseUrl { why: error.to_string() })?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(wrong("it needs http:// or https:// and a host"));
     }
@@ -266,26 +258,18 @@ async fn read(mut response: Response) -> Attempt {
             Err(_) => break Err(BrokenBody),
         }
     };
-    Attempt::Answer {
-        status,
-        retry_after,
-        body,
-    }
+    Attempt::Answer { status, retry_after, body }
 }
 
 /// What an error without an answer means. Only a failure to connect is known to have sent nothing;
 /// a pooled connection that the server closed just now looks like one it closed after reading.
 fn lost(error: &reqwest::Error) -> Attempt {
     if error.is_connect() || error.is_builder() {
-        Attempt::NotSent {
-            detail: root_cause(error),
-        }
+        Attempt::NotSent { detail: root_cause(error) }
     } else if error.is_timeout() {
         Attempt::TimedOut
     } else {
-        Attempt::Cut {
-            detail: root_cause(error),
-        }
+        Attempt::Cut { detail: root_cause(error) }
     }
 }
 
@@ -295,12 +279,7 @@ fn root_cause(error: &(dyn Error + 'static)) -> String {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    cause
-        .to_string()
-        .chars()
-        .take(MAX_DETAIL)
-        .flat_map(char::escape_debug)
-        .collect()
+    cause.to_string().chars().take(MAX_DETAIL).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]
@@ -321,24 +300,12 @@ mod tests {
     fn paths_are_sent_as_written_or_not_at_all() {
         // Guarantees that no id's encoding is changed and that no id climbs out of its segment.
         let wire = wire("https://acme.user.com/api/public").unwrap();
-        for path in [
-            "users/",
-            "users-by-id/a%2Fb%3F%23%25%20%C3%A9/events/",
-            "u/?email=a%40b%2Bc",
-        ] {
+        for path in ["users/", "users-by-id/a%2Fb%3F%23%25%20%C3%A9/events/", "u/?email=a%40b%2Bc"]
+        {
             let url = wire.url(path).unwrap();
-            assert_eq!(
-                url.as_str(),
-                format!("https://acme.user.com/api/public/{path}")
-            );
+            assert_eq!(url.as_str(), format!("https://acme.user.com/api/public/{path}"));
         }
-        for path in [
-            "users-by-id/%2E%2E/events/",
-            "a/../b/",
-            "a/%2e/b/",
-            "a b/",
-            "a#b",
-        ] {
+        for path in ["users-by-id/%2E%2E/events/", "a/../b/", "a/%2e/b/", "a b/", "a#b"] {
             assert_eq!(wire.url(path), None, "{path}");
         }
     }
@@ -346,11 +313,7 @@ mod tests {
     #[test]
     fn base_urls_are_checked() {
         // Guarantees which endpoints are refused, and that the message does not repeat them.
-        for good in [
-            "http://127.0.0.1:1/api/public/",
-            "https://h",
-            " https://h/x ",
-        ] {
+        for good in ["http://127.0.0.1:1/api/public/", "https://h", " https://h/x "] {
             assert!(base_url(good).unwrap().ends_with('/'), "{good}");
         }
         for bad in [

@@ -147,20 +147,12 @@ pub fn classify(attempt: &Attempt, repeat: Repeat, longest: Duration, now: Syste
         Repeat::Safe => Fate::Repeatable,
         Repeat::Counts => Fate::Unknown,
     };
-    let retry = |why, fate| Outcome::Retry {
-        why,
-        after: None,
-        fate,
-    };
+    let retry = |why, fate| Outcome::Retry { why, after: None, fate };
     match attempt {
         Attempt::NotSent { detail } => retry(Why::Connect(detail.clone()), Fate::Repeatable),
         Attempt::TimedOut => retry(Why::Timeout, unknown_if_counts),
         Attempt::Cut { detail } => retry(Why::Cut(detail.clone()), unknown_if_counts),
-        Attempt::Answer {
-            status,
-            retry_after,
-            body,
-        } => match *status {
+        Attempt::Answer { status, retry_after, body } => match *status {
             200..=299 if body.is_err() && repeat == Repeat::Safe => {
                 retry(Why::BrokenBody, Fate::Repeatable)
             }
@@ -190,10 +182,7 @@ pub fn parse_retry_after(text: &str, longest: Duration, now: SystemTime) -> Opti
         // More digits than a u64 holds is still a number, and certainly too long.
         text.parse().map_or(longest, Duration::from_secs)
     } else {
-        httpdate::parse_http_date(text)
-            .ok()?
-            .duration_since(now)
-            .ok()?
+        httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?
     };
     (!wait.is_zero()).then(|| wait.min(longest))
 }
@@ -206,11 +195,7 @@ mod tests {
     const LONGEST: Duration = Duration::from_secs(60);
 
     fn answer(status: u16) -> Attempt {
-        Attempt::Answer {
-            status,
-            retry_after: None,
-            body: Ok(Bytes::new()),
-        }
+        Attempt::Answer { status, retry_after: None, body: Ok(Bytes::new()) }
     }
 
     fn judge(attempt: &Attempt, repeat: Repeat) -> Outcome {
@@ -233,13 +218,7 @@ mod tests {
                 200..=299 => assert_eq!(outcome, Outcome::Delivered),
                 401 | 403 => assert_eq!(outcome, Outcome::Halt { status }),
                 408 | 429 | 500 | 502..=599 => assert!(
-                    matches!(
-                        outcome,
-                        Outcome::Retry {
-                            fate: Fate::Repeatable,
-                            ..
-                        }
-                    ),
+                    matches!(outcome, Outcome::Retry { fate: Fate::Repeatable, .. }),
                     "{status}"
                 ),
                 _ => assert_eq!(outcome, Outcome::Reject { status }),
@@ -252,62 +231,31 @@ mod tests {
         // Guarantees which outcomes leave the fate of an event open.
         let unknown = [
             Attempt::TimedOut,
-            Attempt::Cut {
-                detail: "reset".into(),
-            },
+            Attempt::Cut { detail: "reset".into() },
             answer(500),
             answer(502),
             answer(504),
             answer(520),
         ];
         for attempt in &unknown {
-            assert_eq!(
-                fate(attempt, Repeat::Counts),
-                Some(Fate::Unknown),
-                "{attempt:?}"
-            );
-            assert_eq!(
-                fate(attempt, Repeat::Safe),
-                Some(Fate::Repeatable),
-                "{attempt:?}"
-            );
+            assert_eq!(fate(attempt, Repeat::Counts), Some(Fate::Unknown), "{attempt:?}");
+            assert_eq!(fate(attempt, Repeat::Safe), Some(Fate::Repeatable), "{attempt:?}");
         }
-        let undone = [
-            Attempt::NotSent {
-                detail: "refused".into(),
-            },
-            answer(408),
-            answer(429),
-            answer(503),
-        ];
+        let undone =
+            [Attempt::NotSent { detail: "refused".into() }, answer(408), answer(429), answer(503)];
         for attempt in &undone {
-            assert_eq!(
-                fate(attempt, Repeat::Counts),
-                Some(Fate::Repeatable),
-                "{attempt:?}"
-            );
+            assert_eq!(fate(attempt, Repeat::Counts), Some(Fate::Repeatable), "{attempt:?}");
         }
     }
 
     #[test]
     fn a_broken_body_behind_a_success_is_repeated_only_if_that_is_safe() {
         // Guarantees that a cut 2xx neither loses a look-up's answer nor doubles an event.
-        let broken = Attempt::Answer {
-            status: 200,
-            retry_after: None,
-            body: Err(BrokenBody),
-        };
+        let broken = Attempt::Answer { status: 200, retry_after: None, body: Err(BrokenBody) };
         assert_eq!(judge(&broken, Repeat::Counts), Outcome::Delivered);
         assert_eq!(fate(&broken, Repeat::Safe), Some(Fate::Repeatable));
-        let broken = Attempt::Answer {
-            status: 400,
-            retry_after: None,
-            body: Err(BrokenBody),
-        };
-        assert_eq!(
-            judge(&broken, Repeat::Safe),
-            Outcome::Reject { status: 400 }
-        );
+        let broken = Attempt::Answer { status: 400, retry_after: None, body: Err(BrokenBody) };
+        assert_eq!(judge(&broken, Repeat::Safe), Outcome::Reject { status: 400 });
     }
 
     #[test]

@@ -94,10 +94,7 @@ mod tests {
                 let passed = (Instant::now() - start).as_millis();
                 for (from, length) in pauses {
                     let inside = u128::from(from) < passed && passed < u128::from(from + length);
-                    assert!(
-                        !inside,
-                        "passed at {passed} during the pause {from}+{length}"
-                    );
+                    assert!(!inside, "passed at {passed} during the pause {from}+{length}");
                 }
             });
         }

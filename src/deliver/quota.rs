@@ -51,11 +51,7 @@ impl Recent {
             Some((since, count)) if now < *since + STEP => *count += 1,
             _ => self.0.push_back((now, 1)),
         }
-        while self
-            .0
-            .front()
-            .is_some_and(|(since, _)| *since + MEMORY < now)
-        {
+        while self.0.front().is_some_and(|(since, _)| *since + MEMORY < now) {
             self.0.pop_front();
         }
     }
@@ -107,9 +103,7 @@ impl QuotaLearner {
 
     /// The earliest moment the next attempt may start.
     pub fn ready_at(&self, now: Instant) -> Instant {
-        self.pace
-            .as_ref()
-            .map_or(now, |(_, spacing)| spacing.ready_at(now))
+        self.pace.as_ref().map_or(now, |(_, spacing)| spacing.ready_at(now))
     }
 
     /// An attempt starts.
@@ -146,12 +140,7 @@ impl QuotaLearner {
                 (taken, taken * BELOW)
             }
         };
-        self.refusal = Some(Refusal {
-            at: now,
-            resumes: now + pause,
-            pace,
-            accepted: 0.0,
-        });
+        self.refusal = Some(Refusal { at: now, resumes: now + pause, pace, accepted: 0.0 });
         // A server that has taken nothing at all has not shown any rate: only the pause counts.
         if next > 0.0 {
             self.set(next, now + pause);
@@ -164,16 +153,9 @@ impl QuotaLearner {
             return pace * BELOW;
         }
         let elapsed = now.saturating_duration_since(last.at).as_secs_f64();
-        let floor = if elapsed > 0.0 {
-            last.accepted / elapsed
-        } else {
-            0.0
-        };
+        let floor = if elapsed > 0.0 { last.accepted / elapsed } else { 0.0 };
         // Between the two, nearer to neither; but one bad moment must not cost more than half.
-        (floor * pace)
-            .sqrt()
-            .clamp(pace * STEP_DOWN_MOST, pace * STEP_DOWN)
-            .max(floor * BELOW)
+        (floor * pace).sqrt().clamp(pace * STEP_DOWN_MOST, pace * STEP_DOWN).max(floor * BELOW)
     }
 
     fn set(&mut self, pace: f64, from: Instant) {
@@ -204,11 +186,7 @@ impl QuotaLearner {
         let fresh = now.saturating_duration_since(refusal.resumes) < FORGOTTEN;
         let near = fresh && NEAR.contains(&(pace / refusal.pace.max(SLOWEST)));
         let growth = if near { GROWTH_NEAR } else { GROWTH_FAR };
-        let step = if used >= USED {
-            pace * growth * since.as_secs_f64()
-        } else {
-            0.0
-        };
+        let step = if used >= USED { pace * growth * since.as_secs_f64() } else { 0.0 };
         self.set(pace + step, now);
     }
 }

@@ -7,54 +7,25 @@ use std::collections::BinaryHeap;
 
 /// How a server counts.
 enum Quota {
-    Bucket {
-        rate: f64,
-        burst: f64,
-        tokens: f64,
-        last: Instant,
-    },
-    Fixed {
-        num: u32,
-        window: Duration,
-        start: Instant,
-        used: u32,
-    },
-    Sliding {
-        num: usize,
-        window: Duration,
-        log: VecDeque<Instant>,
-    },
+    Bucket { rate: f64, burst: f64, tokens: f64, last: Instant },
+    Fixed { num: u32, window: Duration, start: Instant, used: u32 },
+    Sliding { num: usize, window: Duration, log: VecDeque<Instant> },
 }
 
 impl Quota {
     fn bucket(rate: f64, burst: f64, now: Instant) -> Self {
-        Self::Bucket {
-            rate,
-            burst,
-            tokens: burst,
-            last: now,
-        }
+        Self::Bucket { rate, burst, tokens: burst, last: now }
     }
 
     fn fixed(num: u32, window: Duration, now: Instant) -> Self {
-        Self::Fixed {
-            num,
-            window,
-            start: now,
-            used: 0,
-        }
+        Self::Fixed { num, window, start: now, used: 0 }
     }
 
     /// `None` = accepted, else `Retry-After`.
     fn ask(&mut self, now: Instant) -> Option<Duration> {
         let whole = |d: Duration| Duration::from_secs_f64(d.as_secs_f64().ceil().max(1.0));
         match self {
-            Self::Bucket {
-                rate,
-                burst,
-                tokens,
-                last,
-            } => {
+            Self::Bucket { rate, burst, tokens, last } => {
                 *tokens = (*tokens + (now - *last).as_secs_f64() * *rate).min(*burst);
                 *last = now;
                 if *tokens < 1.0 {
@@ -63,12 +34,7 @@ impl Quota {
                 *tokens -= 1.0;
                 None
             }
-            Self::Fixed {
-                num,
-                window,
-                start,
-                used,
-            } => {
+            Self::Fixed { num, window, start, used } => {
                 while now >= *start + *window {
                     *start += *window;
                     *used = 0;
@@ -112,10 +78,7 @@ fn run(mut quota: Quota, start: Instant, latency: Duration, length: Duration) ->
     let mut flying: BinaryHeap<Reverse<(Instant, Instant, Option<Duration>)>> = BinaryHeap::new();
     let mut gate = start;
     let mut now = start;
-    let mut result = Run {
-        accepted: 0,
-        refused: 0,
-    };
+    let mut result = Run { accepted: 0, refused: 0 };
     while now < start + length {
         let ready = learner.ready_at(now).max(gate).max(now);
         let landing = flying.peek().map(|Reverse((back, ..))| *back);
@@ -152,12 +115,7 @@ fn run(mut quota: Quota, start: Instant, latency: Duration, length: Duration) ->
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn check(name: &str, quota: Quota, start: Instant, rate: f64, latency_ms: u32) {
-    let run = run(
-        quota,
-        start,
-        Duration::from_millis(latency_ms.into()),
-        MINUTE,
-    );
+    let run = run(quota, start, Duration::from_millis(latency_ms.into()), MINUTE);
     let share = f64::from(run.accepted) / (rate * 60.0);
     println!(
         "{name} latency {latency_ms} ms: {:.1} % of the quota, {:.1} % refused",
@@ -165,17 +123,9 @@ fn check(name: &str, quota: Quota, start: Instant, rate: f64, latency_ms: u32) {
         run.refused_share() * 100.0
     );
     // At 500/s and 150 ms the ramp to the needed concurrency takes a noticeable part of the minute.
-    let least = if rate * f64::from(latency_ms) > 50_000.0 {
-        0.9
-    } else {
-        0.95
-    };
+    let least = if rate * f64::from(latency_ms) > 50_000.0 { 0.9 } else { 0.95 };
     assert!(share >= least, "{name} at {latency_ms} ms: {share}");
-    assert!(
-        run.refused_share() <= 0.05,
-        "{name} at {latency_ms} ms: {}",
-        run.refused_share()
-    );
+    assert!(run.refused_share() <= 0.05, "{name} at {latency_ms} ms: {}", run.refused_share());
 }
 
 #[test]
@@ -184,13 +134,7 @@ fn token_buckets_are_used_up_with_few_refusals() {
     for latency in [2, 20, 50, 150] {
         for rate in [10.0, 50.0, 500.0] {
             let start = Instant::now();
-            check(
-                "bucket",
-                Quota::bucket(rate, rate, start),
-                start,
-                rate,
-                latency,
-            );
+            check("bucket", Quota::bucket(rate, rate, start), start, rate, latency);
         }
     }
 }
@@ -227,12 +171,7 @@ fn sliding_windows_are_used_up_with_few_refusals() {
 fn a_big_bucket_does_not_mislead_for_long() {
     // Guarantees that a first estimate a hundred times too high is corrected within a few refusals.
     let start = Instant::now();
-    let run = run(
-        Quota::bucket(10.0, 1000.0, start),
-        start,
-        Duration::from_millis(50),
-        MINUTE * 5,
-    );
+    let run = run(Quota::bucket(10.0, 1000.0, start), start, Duration::from_millis(50), MINUTE * 5);
     assert!(run.accepted >= 3000 * 95 / 100, "{}", run.accepted);
     assert!(run.refused_share() <= 0.1, "{}", run.refused_share());
 }

@@ -28,20 +28,13 @@ impl Spacing {
         let tolerance = (window / 100).min(Duration::from_millis(20));
         let interval = (window + tolerance) / num.max(1);
         // Integer division rounds down; a nanosecond up keeps the invariant exact.
-        Self {
-            interval: interval + Duration::from_nanos(1),
-            tolerance,
-            ideal: None,
-        }
+        Self { interval: interval + Duration::from_nanos(1), tolerance, ideal: None }
     }
 
     /// `per_sec` starts a second, with a tolerance of a few timer ticks.
     pub fn per_second(per_sec: f64) -> Self {
-        let mut spacing = Self {
-            interval: Duration::ZERO,
-            tolerance: Duration::from_millis(10),
-            ideal: None,
-        };
+        let mut spacing =
+            Self { interval: Duration::ZERO, tolerance: Duration::from_millis(10), ideal: None };
         spacing.set_per_second(per_sec);
         spacing
     }

@@ -41,9 +41,7 @@ impl RetryPolicy {
     /// but the first, never above `longest`.
     pub fn ceiling(&self, failed: u32) -> Duration {
         let doublings = failed.saturating_sub(1).min(31);
-        self.initial
-            .saturating_mul(1 << doublings)
-            .min(self.longest)
+        self.initial.saturating_mul(1 << doublings).min(self.longest)
     }
 
     /// Full jitter: anything up to the ceiling, so that failures that came together part again.
@@ -81,11 +79,7 @@ impl RetryBudget {
 
     /// A budget with one second's floor in it; no wait it asks for is longer than `longest`.
     pub fn new(now: Instant, longest: Duration) -> Self {
-        Self {
-            tokens: Self::FLOOR_PER_SEC,
-            refilled: now,
-            longest,
-        }
+        Self { tokens: Self::FLOOR_PER_SEC, refilled: now, longest }
     }
 
     fn refill(&mut self, now: Instant) {
@@ -121,11 +115,7 @@ mod tests {
     use rand::rngs::StdRng;
 
     fn policy(repeats: Option<u32>) -> RetryPolicy {
-        RetryPolicy {
-            initial: Duration::from_secs(1),
-            longest: Duration::from_secs(60),
-            repeats,
-        }
+        RetryPolicy { initial: Duration::from_secs(1), longest: Duration::from_secs(60), repeats }
     }
 
     #[test]
@@ -150,9 +140,7 @@ mod tests {
     fn full_jitter_covers_the_whole_range() {
         // Guarantees that waits spread from near zero to near the ceiling.
         let mut rng = StdRng::seed_from_u64(7);
-        let waits: Vec<_> = (0..1000)
-            .map(|_| policy(None).backoff(4, &mut rng))
-            .collect();
+        let waits: Vec<_> = (0..1000).map(|_| policy(None).backoff(4, &mut rng)).collect();
         let mean = waits.iter().sum::<Duration>() / 1000;
         assert!(waits.iter().any(|w| *w < Duration::from_millis(400)));
         assert!(waits.iter().any(|w| *w > Duration::from_millis(7600)));
@@ -167,10 +155,7 @@ mod tests {
         let mut budget = RetryBudget::new(now, Duration::from_secs(600));
         let waits: Vec<_> = (0..1000).map(|_| budget.spend(now)).collect();
         for second in 0..90_u64 {
-            let due = waits
-                .iter()
-                .filter(|w| (second..second + 1).contains(&w.as_secs()))
-                .count();
+            let due = waits.iter().filter(|w| (second..second + 1).contains(&w.as_secs())).count();
             assert!(due <= 21, "{due} retries in second {second}");
         }
         assert!(waits.last().unwrap().as_secs() >= 98);

@@ -136,15 +136,13 @@ fn state(ask: &Ask<'_>) -> Outcome {
         user["events"] = json!(events);
         Ok(user)
     })?;
-    let companies = each(ask, "SELECT id FROM companies ORDER BY id", |id| {
-        routes::describe_company(ask, id)
-    })?;
+    let companies =
+        each(ask, "SELECT id FROM companies ORDER BY id", |id| routes::describe_company(ask, id))?;
     let attributes = each(ask, "SELECT id FROM attributes ORDER BY id", |id| {
         routes::describe_attribute(ask, id)
     })?;
-    let events = each(ask, "SELECT id FROM events ORDER BY id", |id| {
-        routes::describe_event(ask, id)
-    })?;
+    let events =
+        each(ask, "SELECT id FROM events ORDER BY id", |id| routes::describe_event(ask, id))?;
     let page_views = each(ask, "SELECT id FROM page_views ORDER BY id", |id| {
         routes::describe_page_view(ask, id)
     })?;
@@ -167,8 +165,6 @@ fn each(
     describe: impl Fn(i64) -> Result<Value, Refusal>,
 ) -> Result<Vec<Value>, Refusal> {
     let mut statement = ask.db.prepare_cached(sql)?;
-    let ids: Vec<i64> = statement
-        .query_map([], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
+    let ids: Vec<i64> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     ids.into_iter().map(describe).collect()
 }

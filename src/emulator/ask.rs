@@ -76,10 +76,7 @@ impl<'a> Ask<'a> {
 
 impl Ask<'_> {
     pub(super) fn param(&self, name: &str) -> Option<&str> {
-        self.query
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The number in the path; only for routes whose template says `:id`.
@@ -94,9 +91,7 @@ impl Ask<'_> {
     pub(super) fn integer(&self, field: &str) -> Result<i64, Refusal> {
         match self.body.get(field) {
             None => Err(FieldErrors::one(field, REQUIRED)),
-            Some(value) => value
-                .as_i64()
-                .ok_or_else(|| FieldErrors::one(field, NOT_AN_INTEGER)),
+            Some(value) => value.as_i64().ok_or_else(|| FieldErrors::one(field, NOT_AN_INTEGER)),
         }
     }
 
@@ -144,10 +139,7 @@ impl Ask<'_> {
             .collect::<Result<_, _>>()?;
         let more = ids.len() > PAGE;
         ids.truncate(PAGE);
-        let next = more
-            .then(|| ids.last().copied())
-            .flatten()
-            .map(|last| self.page_url(last));
+        let next = more.then(|| ids.last().copied()).flatten().map(|last| self.page_url(last));
         let previous = if after == 0 {
             None
         } else {
@@ -175,10 +167,6 @@ impl Ask<'_> {
             query.append_pair("cursor", &after.to_string());
         }
         let query = query.finish();
-        if query.is_empty() {
-            self.url.clone()
-        } else {
-            format!("{}?{query}", self.url)
-        }
+        if query.is_empty() { self.url.clone() } else { format!("{}?{query}", self.url) }
     }
 }

@@ -45,13 +45,7 @@ impl Listener for CuttableListener {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "emulator: cannot set TCP_NODELAY");
         }
-        (
-            CuttableStream {
-                stream,
-                cut: Arc::new(AtomicBool::new(false)),
-            },
-            peer,
-        )
+        (CuttableStream { stream, cut: Arc::new(AtomicBool::new(false)) }, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -76,9 +76,7 @@ impl FromStr for RateLimit {
     type Err = FaultError;
 
     fn from_str(text: &str) -> Result<Self, FaultError> {
-        let number = text
-            .strip_suffix("/s")
-            .and_then(|number| number.trim().parse::<u32>().ok());
+        let number = text.strip_suffix("/s").and_then(|number| number.trim().parse::<u32>().ok());
         match number {
             Some(number) if number > 0 => Ok(Self(number)),
             _ => Err(FaultError::RateLimit(text.to_owned())),
@@ -101,10 +99,7 @@ impl FromStr for Latency {
     fn from_str(text: &str) -> Result<Self, FaultError> {
         let (latency, jitter) = text.split_once(':').unwrap_or((text, "0"));
         match (latency.trim().parse(), jitter.trim().parse()) {
-            (Ok(latency_ms), Ok(jitter_ms)) => Ok(Self {
-                latency_ms,
-                jitter_ms,
-            }),
+            (Ok(latency_ms), Ok(jitter_ms)) => Ok(Self { latency_ms, jitter_ms }),
             _ => Err(FaultError::Latency(text.to_owned())),
         }
     }
@@ -138,9 +133,8 @@ impl FromStr for ErrorRate {
     type Err = FaultError;
 
     fn from_str(text: &str) -> Result<Self, FaultError> {
-        let (rate, codes) = text
-            .split_once(':')
-            .ok_or_else(|| FaultError::ErrorRate(text.to_owned()))?;
+        let (rate, codes) =
+            text.split_once(':').ok_or_else(|| FaultError::ErrorRate(text.to_owned()))?;
         let Chance(rate) = rate.parse()?;
         let codes = codes
             .split(',')
@@ -188,10 +182,7 @@ impl Faults {
         new.reset_rate = patch.reset_rate.unwrap_or(new.reset_rate);
         new.hang_rate = patch.hang_rate.unwrap_or(new.hang_rate);
         new.revoked = patch.revoked.unwrap_or(new.revoked);
-        if let Some(codes) = patch
-            .error_codes
-            .or(patch.error_code.map(|code| vec![code]))
-        {
+        if let Some(codes) = patch.error_codes.or(patch.error_code.map(|code| vec![code])) {
             new.error_codes = codes;
         }
         new.check()?;
@@ -212,11 +203,7 @@ impl Faults {
         if self.error_codes.is_empty() {
             return Err(FaultError::ErrorRate("no status at all".into()));
         }
-        match self
-            .error_codes
-            .iter()
-            .find(|code| !(400..600).contains(*code))
-        {
+        match self.error_codes.iter().find(|code| !(400..600).contains(*code)) {
             Some(code) => Err(FaultError::Status(code.to_string())),
             None => Ok(()),
         }
@@ -270,11 +257,7 @@ pub(super) struct FaultState {
 impl FaultState {
     pub(super) fn new(faults: Faults) -> Self {
         let tokens = faults.rate_limit.map_or(0.0, f64::from);
-        Self {
-            faults,
-            tokens,
-            filled: Instant::now(),
-        }
+        Self { faults, tokens, filled: Instant::now() }
     }
 
     /// Applies a change; a new rate limit starts with a full bucket.
@@ -292,11 +275,7 @@ impl FaultState {
     pub(super) fn draw(&self) -> Fate {
         let mut dice = rand::rng();
         let faults = &self.faults;
-        let moment = if dice.random_bool(0.5) {
-            Moment::Before
-        } else {
-            Moment::After
-        };
+        let moment = if dice.random_bool(0.5) { Moment::Before } else { Moment::After };
         let loss = if dice.random_bool(faults.hang_rate) {
             Some(Loss::Hang(moment))
         } else if dice.random_bool(faults.reset_rate) {
@@ -309,12 +288,7 @@ impl FaultState {
             .then(|| faults.error_codes[dice.random_range(0..faults.error_codes.len())]);
         let jitter = dice.random_range(0..=faults.jitter_ms);
         let delay = Duration::from_millis(faults.latency_ms.saturating_add(jitter));
-        Fate {
-            loss,
-            error,
-            delay,
-            revoked: faults.revoked,
-        }
+        Fate { loss, error, delay, revoked: faults.revoked }
     }
 
     /// Takes one token; false when the rate limit is reached.
@@ -345,68 +319,29 @@ mod tests {
             let error = bad.parse::<RateLimit>().unwrap_err().to_string();
             assert!(error.contains(bad), "{error}");
         }
-        assert_eq!(
-            "50".parse(),
-            Ok(Latency {
-                latency_ms: 50,
-                jitter_ms: 0
-            })
-        );
-        assert_eq!(
-            "50:20".parse(),
-            Ok(Latency {
-                latency_ms: 50,
-                jitter_ms: 20
-            })
-        );
+        assert_eq!("50".parse(), Ok(Latency { latency_ms: 50, jitter_ms: 0 }));
+        assert_eq!("50:20".parse(), Ok(Latency { latency_ms: 50, jitter_ms: 20 }));
         assert!("50:".parse::<Latency>().is_err());
-        assert_eq!(
-            "0.1:500,503".parse(),
-            Ok(ErrorRate {
-                rate: 0.1,
-                codes: vec![500, 503]
-            })
-        );
-        assert!(matches!(
-            "0.1".parse::<ErrorRate>(),
-            Err(FaultError::ErrorRate(_))
-        ));
-        assert!(matches!(
-            "2:500".parse::<ErrorRate>(),
-            Err(FaultError::Chance(_))
-        ));
-        assert!(matches!(
-            "0.1:200".parse::<ErrorRate>(),
-            Err(FaultError::Status(_))
-        ));
+        assert_eq!("0.1:500,503".parse(), Ok(ErrorRate { rate: 0.1, codes: vec![500, 503] }));
+        assert!(matches!("0.1".parse::<ErrorRate>(), Err(FaultError::ErrorRate(_))));
+        assert!(matches!("2:500".parse::<ErrorRate>(), Err(FaultError::Chance(_))));
+        assert!(matches!("0.1:200".parse::<ErrorRate>(), Err(FaultError::Status(_))));
         assert!("NaN".parse::<Chance>().is_err());
     }
 
     #[test]
     fn a_bad_change_changes_nothing() {
         // A refused admin change leaves every fault as it was, the good keys of it too.
-        let mut faults = Faults {
-            latency_ms: 5,
-            ..Faults::default()
-        };
+        let mut faults = Faults { latency_ms: 5, ..Faults::default() };
         let patch = serde_json::from_str(r#"{"latency_ms": 9, "reset_rate": 1.5}"#).unwrap();
         assert!(faults.patch(patch).is_err());
-        assert_eq!(
-            faults,
-            Faults {
-                latency_ms: 5,
-                ..Faults::default()
-            }
-        );
+        assert_eq!(faults, Faults { latency_ms: 5, ..Faults::default() });
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_bucket_refills_at_its_rate() {
         // A burst of N passes, the next waits for the bucket to refill at N a second.
-        let mut state = FaultState::new(Faults {
-            rate_limit: Some(2),
-            ..Faults::default()
-        });
+        let mut state = FaultState::new(Faults { rate_limit: Some(2), ..Faults::default() });
         let now = Instant::now();
         assert!(state.take_token(now) && state.take_token(now) && !state.take_token(now));
         let later = now + Duration::from_millis(500);

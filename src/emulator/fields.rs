@@ -101,10 +101,7 @@ impl Kind {
     }
 
     pub(super) fn shape(self, field: &str) -> Option<Shape> {
-        self.fields()
-            .iter()
-            .find(|(name, _)| *name == field)
-            .map(|(_, shape)| *shape)
+        self.fields().iter().find(|(name, _)| *name == field).map(|(_, shape)| *shape)
     }
 
     /// Whether the API itself writes a field of this name, so that no attribute may take it.
@@ -143,16 +140,11 @@ pub(super) fn check_field(shape: Shape, value: &Value) -> Result<Value, String> 
             Some(number) if (1..=words.len() as u64).contains(&number) => Ok(()),
             _ => Err(format!(
                 "\"{}\" is not a valid choice.",
-                value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), str::to_owned)
+                value.as_str().map_or_else(|| value.to_string(), str::to_owned)
             )),
         },
         Shape::Texts => match value.as_array() {
-            None => Err(format!(
-                "Expected a list of items but got type \"{}\".",
-                json_type(value)
-            )),
+            None => Err(format!("Expected a list of items but got type \"{}\".", json_type(value))),
             Some(items) if items.iter().all(Value::is_string) => Ok(()),
             Some(_) => Err(NOT_A_STRING.into()),
         },

@@ -124,14 +124,8 @@ pub struct Emulator {
 /// is out of its range.
 pub async fn start(config: EmulatorConfig) -> Result<Emulator, EmulatorError> {
     config.faults.check()?;
-    let place = config
-        .data
-        .as_ref()
-        .map_or("memory".into(), |path| path.display().to_string());
-    let data_error = |source| EmulatorError::Data {
-        place: place.clone(),
-        source,
-    };
+    let place = config.data.as_ref().map_or("memory".into(), |path| path.display().to_string());
+    let data_error = |source| EmulatorError::Data { place: place.clone(), source };
     let mut store = store::Store::open(config.data.as_deref()).map_err(data_error)?;
     if let Some(path) = &config.seed
         && store.is_empty().map_err(data_error)?
@@ -144,20 +138,11 @@ pub async fn start(config: EmulatorConfig) -> Result<Emulator, EmulatorError> {
     let addr = listener.local_addr().map_err(listen_error)?;
     let token = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let shared = Arc::new(server::Shared::new(
-        addr,
-        config.api_key,
-        store,
-        config.faults,
-        token.clone(),
-    ));
+    let shared =
+        Arc::new(server::Shared::new(addr, config.api_key, store, config.faults, token.clone()));
     tasks.spawn(server::serve(listener, shared));
     tasks.close();
-    Ok(Emulator {
-        addr,
-        tasks,
-        guard: token.drop_guard(),
-    })
+    Ok(Emulator { addr, tasks, guard: token.drop_guard() })
 }
 
 impl Emulator {
@@ -174,10 +159,7 @@ impl Emulator {
     /// Stops listening, cuts what hangs, and waits up to five seconds for the rest.
     pub async fn stop(self) {
         drop(self.guard);
-        if tokio::time::timeout(STOP_DEADLINE, self.tasks.wait())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(STOP_DEADLINE, self.tasks.wait()).await.is_err() {
             tracing::warn!("emulator: stopped with requests still under way");
         }
     }

@@ -156,22 +156,13 @@ impl Patch {
             .prepare_cached(&format!("SELECT profile FROM {table} WHERE id = ?"))?
             .query_row([id], |row| row.get(0))?;
         let mut profile: Map<String, Value> = serde_json::from_str(&stored).unwrap_or_default();
-        profile.extend(
-            self.profile
-                .iter()
-                .map(|(key, value)| (key.clone(), value.clone())),
-        );
+        profile.extend(self.profile.iter().map(|(key, value)| (key.clone(), value.clone())));
         ask.db
             .prepare_cached(&format!(
                 "UPDATE {table} SET profile = ?2, custom_id = coalesce(?3, custom_id), \
                  updated_at = ?4 WHERE id = ?1"
             ))?
-            .execute(params![
-                id,
-                Value::Object(profile).to_string(),
-                self.custom_id,
-                ask.now
-            ])?;
+            .execute(params![id, Value::Object(profile).to_string(), self.custom_id, ask.now])?;
         for (attribute, value) in &self.attributes {
             set_value(ask, id, *attribute, value)?;
         }
@@ -211,19 +202,14 @@ fn own_id(value: &Value) -> Result<String, String> {
 /// A list of tag names, none of them blank.
 pub(super) fn tag_names(value: &Value) -> Result<Vec<String>, String> {
     let Some(items) = value.as_array() else {
-        return Err(format!(
-            "Expected a list of items but got type \"{}\".",
-            json_type(value)
-        ));
+        return Err(format!("Expected a list of items but got type \"{}\".", json_type(value)));
     };
     items.iter().map(own_id).collect()
 }
 
 /// Puts a tag on a user or company, making the tag if need be; whether it was not there before.
 pub(super) fn add_tag(ask: &Ask<'_>, kind: Kind, owner: i64, name: &str) -> Result<bool, Refusal> {
-    ask.db
-        .prepare_cached("INSERT OR IGNORE INTO tags (name) VALUES (?)")?
-        .execute([name])?;
+    ask.db.prepare_cached("INSERT OR IGNORE INTO tags (name) VALUES (?)")?.execute([name])?;
     let added = ask
         .db
         .prepare_cached(
@@ -238,10 +224,7 @@ pub(super) fn add_tag(ask: &Ask<'_>, kind: Kind, owner: i64, name: &str) -> Resu
 pub(super) fn id_of_own(ask: &Ask<'_>, kind: Kind, own: &str) -> Result<Option<i64>, Refusal> {
     Ok(ask
         .db
-        .prepare_cached(&format!(
-            "SELECT id FROM {} WHERE custom_id = ?",
-            kind.table()
-        ))?
+        .prepare_cached(&format!("SELECT id FROM {} WHERE custom_id = ?", kind.table()))?
         .query_row([own], |row| row.get(0))
         .optional()?)
 }
@@ -322,8 +305,6 @@ pub(super) fn forget(ask: &Ask<'_>, kind: Kind, id: i64) -> Result<(), Refusal> 
              (SELECT id FROM attributes WHERE content_type = ?2)",
         )?
         .execute(params![id, kind.content_type()])?;
-    ask.db
-        .prepare_cached(&format!("DELETE FROM {} WHERE id = ?", kind.table()))?
-        .execute([id])?;
+    ask.db.prepare_cached(&format!("DELETE FROM {} WHERE id = ?", kind.table()))?.execute([id])?;
     Ok(())
 }

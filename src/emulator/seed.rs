@@ -23,15 +23,9 @@ const SECTIONS: [(&str, Handler); 4] = [
 
 /// Plants the file's content.
 pub(super) fn plant(store: &mut Store, path: &Path) -> Result<(), EmulatorError> {
-    let fault = |place: String, why: String| EmulatorError::Seed {
-        path: path.into(),
-        place,
-        why,
-    };
-    let text = std::fs::read(path).map_err(|source| EmulatorError::SeedFile {
-        path: path.into(),
-        source,
-    })?;
+    let fault = |place: String, why: String| EmulatorError::Seed { path: path.into(), place, why };
+    let text = std::fs::read(path)
+        .map_err(|source| EmulatorError::SeedFile { path: path.into(), source })?;
     let mut file: Map<String, Value> = serde_json::from_slice(&text)
         .map_err(|error| fault("the file".into(), error.to_string()))?;
     for (section, route) in SECTIONS {
@@ -52,10 +46,7 @@ pub(super) fn plant(store: &mut Store, path: &Path) -> Result<(), EmulatorError>
         None => Ok(()),
         Some(key) => {
             let known = "attributes, events, companies, users";
-            Err(fault(
-                format!("`{key}`"),
-                format!("unknown key; there are {known}"),
-            ))
+            Err(fault(format!("`{key}`"), format!("unknown key; there are {known}")))
         }
     }
 }

@@ -87,9 +87,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         .fallback(answer)
         .with_state(shared)
         .into_make_service_with_connect_info::<Scissors>();
-    let served = axum::serve(CuttableListener(listener), app)
-        .with_graceful_shutdown(stopped)
-        .await;
+    let served = axum::serve(CuttableListener(listener), app).with_graceful_shutdown(stopped).await;
     if let Err(error) = served {
         tracing::error!(%error, "emulator: the server ended");
     }
@@ -107,13 +105,7 @@ async fn answer(
         return Reply::detail(413, "The body is too large or broke off.").into_response();
     };
     if let Some(path) = parts.uri.path().strip_prefix(admin::BASE) {
-        return admin::answer(
-            &shared,
-            parts.method.as_str(),
-            path,
-            parts.uri.query(),
-            &body,
-        );
+        return admin::answer(&shared, parts.method.as_str(), path, parts.uri.query(), &body);
     }
     let incoming = Incoming::new(&shared, parts, body);
     answer_api(&shared, &scissors, incoming).await
@@ -123,9 +115,7 @@ async fn answer_api(shared: &Shared, scissors: &Scissors, incoming: Incoming) ->
     let fate = shared.faults().draw();
     let reply = match fate.loss {
         Some(Loss::Hang(Moment::Before) | Loss::Reset(Moment::Before)) => {
-            shared
-                .store()
-                .record(&incoming.line(0, fate.loss.map(Loss::as_str)));
+            shared.store().record(&incoming.line(0, fate.loss.map(Loss::as_str)));
             None
         }
         _ => Some(incoming.process(shared, &fate)),
@@ -183,18 +173,13 @@ impl Incoming {
             Some(path) => (path, routes::find(path)),
             None => (full, None),
         };
-        let host = parts
-            .headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
+        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         Self {
             method: parts.method.as_str().to_owned(),
             path: path.to_owned(),
             query: parts.uri.query().map(str::to_owned),
-            origin: host.map_or_else(
-                || format!("http://{}", shared.addr),
-                |host| format!("http://{host}"),
-            ),
+            origin: host
+                .map_or_else(|| format!("http://{}", shared.addr), |host| format!("http://{host}")),
             headers: parts.headers,
             body,
             route,
@@ -210,10 +195,7 @@ impl Incoming {
             query: self.query.as_deref(),
             body: &self.body,
             status,
-            route: self
-                .route
-                .as_ref()
-                .map_or(UNKNOWN_ROUTE, |(route, _)| route.template),
+            route: self.route.as_ref().map_or(UNKNOWN_ROUTE, |(route, _)| route.template),
             fault,
         }
     }
@@ -230,9 +212,7 @@ impl Incoming {
             Ok((handler, key, version, body)) => {
                 let url = format!("{}{BASE}{}", self.origin, self.path);
                 let query = self.query.as_deref().unwrap_or_default();
-                let query = url::form_urlencoded::parse(query.as_bytes())
-                    .into_owned()
-                    .collect();
+                let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
                 let mut store = shared.store();
                 let reply = store.run(
                     |db| Ask {
@@ -259,10 +239,7 @@ impl Incoming {
     /// path, version, key, throttle, (an injected error), method, body.
     fn gate(&self, shared: &Shared, fate: &Fate) -> Result<Passed, (Reply, Option<&'static str>)> {
         let plain = |reply| (reply, None);
-        let (route, key) = self
-            .route
-            .clone()
-            .ok_or_else(|| plain(self.no_such_path()))?;
+        let (route, key) = self.route.clone().ok_or_else(|| plain(self.no_such_path()))?;
         let version = version(&self.headers).map_err(plain)?;
         if fate.revoked || !self.has_key(&shared.secret.0) {
             let fault = fate.revoked.then_some("revoked");
@@ -313,20 +290,15 @@ impl Incoming {
     }
 
     fn handler(&self, route: &Route) -> Result<Handler, Reply> {
-        if let Some((_, handler)) = route
-            .methods
-            .iter()
-            .find(|(method, _)| *method == self.method)
+        if let Some((_, handler)) = route.methods.iter().find(|(method, _)| *method == self.method)
         {
             return Ok(*handler);
         }
         let allowed: Vec<&str> = route.methods.iter().map(|(method, _)| *method).collect();
         let allowed = HeaderValue::from_str(&allowed.join(", "))
             .expect("method names are plain ASCII letters");
-        Err(
-            Reply::detail(405, &format!("Method \"{}\" not allowed.", self.method))
-                .with_header(header::ALLOW, allowed),
-        )
+        Err(Reply::detail(405, &format!("Method \"{}\" not allowed.", self.method))
+            .with_header(header::ALLOW, allowed))
     }
 
     /// The body as a JSON object; an empty body is an empty object.
@@ -360,10 +332,7 @@ type Passed = (Handler, Key, Version, Map<String, Value>);
 
 /// The version named in the Accept header; v1 when none is.
 fn version(headers: &HeaderMap) -> Result<Version, Reply> {
-    let accepts = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let named = accepts
         .flat_map(|value| value.split(','))
         .flat_map(|media_type| media_type.split(';').skip(1))
@@ -378,11 +347,8 @@ fn version(headers: &HeaderMap) -> Result<Version, Reply> {
 }
 
 fn throttled() -> Reply {
-    Reply::detail(
-        429,
-        "Request was throttled. Expected available in 1 second.",
-    )
-    .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    Reply::detail(429, "Request was throttled. Expected available in 1 second.")
+        .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
 }
 
 /// An error that was asked for; the work is not done.

@@ -103,12 +103,7 @@ impl Store {
         }
         db.pragma_update(None, "synchronous", "OFF")?;
         db.execute_batch(include_str!("schema.sql"))?;
-        Ok(Self {
-            db,
-            log: VecDeque::new(),
-            seq: 0,
-            counts: Counts::default(),
-        })
+        Ok(Self { db, log: VecDeque::new(), seq: 0, counts: Counts::default() })
     }
 
     /// Whether nobody has written anything yet.
@@ -185,10 +180,7 @@ impl Store {
     /// Counts of requests and of what is stored.
     pub(super) fn stats(&self) -> rusqlite::Result<Value> {
         let count = |table: &str| -> rusqlite::Result<i64> {
-            self.db
-                .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| {
-                    row.get(0)
-                })
+            self.db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
         };
         let counts = &self.counts;
         Ok(json!({
@@ -233,7 +225,5 @@ fn logged_body(body: &[u8]) -> Option<Box<RawValue>> {
     if body.is_empty() {
         return None;
     }
-    serde_json::from_slice(body)
-        .or_else(|_| to_raw_value(&String::from_utf8_lossy(body)))
-        .ok()
+    serde_json::from_slice(body).or_else(|_| to_raw_value(&String::from_utf8_lossy(body))).ok()
 }

@@ -38,10 +38,7 @@ impl ValueType {
     ];
 
     pub(super) fn parse(name: &str) -> Option<Self> {
-        Self::NAMES
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, found)| *found)
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, found)| *found)
     }
 
     pub(super) fn as_str(self) -> &'static str {
@@ -102,10 +99,9 @@ pub(super) const DATETIME_FORMAT: &str = "Datetime has wrong format. Use one of 
 fn check_choice(value: &Value, rule: &Rule) -> Result<Value, String> {
     let picked: Vec<&str> = match value {
         Value::String(text) => vec![text.as_str()],
-        Value::Array(items) => items
-            .iter()
-            .map(|item| item.as_str().ok_or(NOT_A_STRING))
-            .collect::<Result<_, _>>()?,
+        Value::Array(items) => {
+            items.iter().map(|item| item.as_str().ok_or(NOT_A_STRING)).collect::<Result<_, _>>()?
+        }
         _ => return Err(NOT_A_STRING.into()),
     };
     for choice in &picked {
@@ -129,20 +125,15 @@ pub(super) fn convert(value: &Value, value_type: ValueType) -> Option<Value> {
         ValueType::Integer => as_integer(value).map(|number| json!(number)),
         ValueType::Float => match value {
             Value::Number(_) => Some(value.clone()),
-            Value::String(text) => text
-                .trim()
-                .parse::<f64>()
-                .ok()
-                .filter(|n| n.is_finite())
-                .map(|n| json!(n)),
+            Value::String(text) => {
+                text.trim().parse::<f64>().ok().filter(|n| n.is_finite()).map(|n| json!(n))
+            }
             _ => None,
         },
-        ValueType::Date => as_micros(value)
-            .map(|micros| json!(&iso(micros)[..10]))
-            .or_else(|| {
-                let date = value.as_str()?.trim().parse::<Date>().ok()?;
-                Some(json!(date.to_string()))
-            }),
+        ValueType::Date => as_micros(value).map(|micros| json!(&iso(micros)[..10])).or_else(|| {
+            let date = value.as_str()?.trim().parse::<Date>().ok()?;
+            Some(json!(date.to_string()))
+        }),
         ValueType::Datetime => as_micros(value).map(|micros| json!(iso(micros))),
     }
 }
@@ -184,9 +175,7 @@ fn as_micros(value: &Value) -> Option<i64> {
 
 /// Reads ISO 8601 with an offset; microseconds since 1970.
 pub(super) fn micros_of(text: &str) -> Option<i64> {
-    text.parse::<Timestamp>()
-        .ok()
-        .map(Timestamp::as_microsecond)
+    text.parse::<Timestamp>().ok().map(Timestamp::as_microsecond)
 }
 
 /// UNIX seconds as microseconds, if the moment is between the years 1 and 9999.
@@ -223,54 +212,27 @@ mod tests {
             (json!("TRUE"), ValueType::Boolean, Some(json!(true))),
             (json!(0), ValueType::Boolean, Some(json!(false))),
             (json!("yes"), ValueType::Boolean, None),
-            (
-                json!("2026-01-02"),
-                ValueType::Date,
-                Some(json!("2026-01-02")),
-            ),
-            (
-                json!("2026-01-02T23:00:00Z"),
-                ValueType::Date,
-                Some(json!("2026-01-02")),
-            ),
-            (
-                json!(0),
-                ValueType::Datetime,
-                Some(json!("1970-01-01T00:00:00.000000Z")),
-            ),
+            (json!("2026-01-02"), ValueType::Date, Some(json!("2026-01-02"))),
+            (json!("2026-01-02T23:00:00Z"), ValueType::Date, Some(json!("2026-01-02"))),
+            (json!(0), ValueType::Datetime, Some(json!("1970-01-01T00:00:00.000000Z"))),
             (json!("2026-01-02"), ValueType::Datetime, None),
         ];
         for (value, value_type, wanted) in rows {
-            assert_eq!(
-                convert(&value, value_type),
-                wanted,
-                "{value} as {}",
-                value_type.as_str()
-            );
+            assert_eq!(convert(&value, value_type), wanted, "{value} as {}", value_type.as_str());
         }
     }
 
     #[test]
     fn attribute_values_must_have_their_type() {
         // A custom attribute takes no value of another type, so that a client's slip shows.
-        let rule = |value_type| Rule {
-            value_type,
-            choices: vec!["a".into()],
-            multiple: false,
-        };
+        let rule = |value_type| Rule { value_type, choices: vec!["a".into()], multiple: false };
         assert!(check(&json!("12"), &rule(ValueType::Integer)).is_err());
         assert!(check(&json!(12), &rule(ValueType::String)).is_err());
         assert!(check(&json!("2026-1-2"), &rule(ValueType::Date)).is_err());
         assert!(check(&json!("2026-01-02T03:04:05"), &rule(ValueType::Datetime)).is_err());
-        assert_eq!(
-            check(&json!(["a"]), &rule(ValueType::Fixed)),
-            Ok(json!("a"))
-        );
+        assert_eq!(check(&json!(["a"]), &rule(ValueType::Fixed)), Ok(json!("a")));
         assert!(check(&json!("b"), &rule(ValueType::Fixed)).is_err());
-        let many = Rule {
-            multiple: true,
-            ..rule(ValueType::Fixed)
-        };
+        let many = Rule { multiple: true, ..rule(ValueType::Fixed) };
         assert_eq!(check(&json!("a"), &many), Ok(json!(["a"])));
     }
 }

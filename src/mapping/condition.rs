@@ -111,11 +111,7 @@ impl Condition {
                 let value = env.get(&test.path);
                 let failed = test.asks.iter().find(|ask| !ask.holds(value))?;
                 let found = value.map_or_else(|| "missing".to_owned(), json::excerpt);
-                Some(format!(
-                    "`{}` is {found}, {}",
-                    test.path.shown,
-                    failed.demand()
-                ))
+                Some(format!("`{}` is {found}, {}", test.path.shown, failed.demand()))
             }
         }
     }
@@ -161,8 +157,7 @@ impl Literal {
 }
 
 fn string(raw: Option<&str>) -> Option<Cow<'_, str>> {
-    raw.filter(|raw| Kind::of(raw) == Kind::String)
-        .map(json::unescape)
+    raw.filter(|raw| Kind::of(raw) == Kind::String).map(json::unescape)
 }
 
 fn shown_list(literals: &[Literal]) -> String {
@@ -182,9 +177,9 @@ impl Ask {
             Self::EndsWith(end) => string(value).is_some_and(|t| t.ends_with(&**end)),
             Self::Contains(literal) => value.is_some_and(|raw| literal.is_contained_in(raw)),
             Self::Matches(regex) => string(value).is_some_and(|t| regex.is_match(&t)),
-            Self::Order(order, literal) => value
-                .and_then(|raw| literal.order(raw))
-                .is_some_and(|found| order.accepts(found)),
+            Self::Order(order, literal) => {
+                value.and_then(|raw| literal.order(raw)).is_some_and(|found| order.accepts(found))
+            }
         }
     }
 

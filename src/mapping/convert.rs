@@ -31,9 +31,7 @@ pub(super) fn convert<'a>(
         }
         TargetType::Json => Ok(Some(datum)),
         TargetType::List if datum.kind() == Kind::Array => Ok(Some(datum)),
-        TargetType::List => Ok(Some(Datum::Json(
-            json::render_array([datum.into_raw()]).into(),
-        ))),
+        TargetType::List => Ok(Some(Datum::Json(json::render_array([datum.into_raw()]).into()))),
     }
 }
 
@@ -157,20 +155,12 @@ mod tests {
             (Integer, "1e3", Some("1000")),
             (Integer, "3.7", None),
             (Integer, "true", Some("1")),
-            (
-                Integer,
-                "18446744073709551615",
-                Some("18446744073709551615"),
-            ),
+            (Integer, "18446744073709551615", Some("18446744073709551615")),
             (Integer, "18446744073709551616", None),
             (Integer, r#""""#, None),
             (Float, r#""1.5""#, Some("1.5")),
             (Float, "1.50", Some("1.50")),
-            (
-                Float,
-                "123456789012345678901234567890",
-                Some("123456789012345678901234567890"),
-            ),
+            (Float, "123456789012345678901234567890", Some("123456789012345678901234567890")),
             (Float, r#""nan""#, None),
             (Float, "1e999", None),
             (Boolean, r#"" Yes""#, Some("true")),

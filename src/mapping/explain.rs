@@ -57,11 +57,7 @@ impl Trace {
     fn push(&mut self, name: &str, fired: bool, why: String) {
         self.reason = None;
         self.reasons = 0;
-        self.rules.push(RuleTrace {
-            name: name.to_owned(),
-            fired,
-            why,
-        });
+        self.rules.push(RuleTrace { name: name.to_owned(), fired, why });
     }
 }
 

@@ -76,13 +76,7 @@ impl fmt::Display for Part<'_> {
 
 impl RecordFault {
     pub(super) fn new(code: RecordFaultCode, reason: impl Into<String>) -> Self {
-        Self {
-            code,
-            rule: None,
-            field: None,
-            path: None,
-            reason: reason.into(),
-        }
+        Self { code, rule: None, field: None, path: None, reason: reason.into() }
     }
 
     pub(super) fn at(mut self, field: &str, path: Option<String>) -> Self {
@@ -134,11 +128,7 @@ impl MapStats {
             LossKind::NotAnArray => self.not_arrays += 1,
         }
         if self.losses.len() < Self::MOST_LOSSES {
-            self.losses.push(Loss {
-                rule,
-                field: field.to_owned(),
-                reason,
-            });
+            self.losses.push(Loss { rule, field: field.to_owned(), reason });
         }
     }
 }

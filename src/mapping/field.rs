@@ -132,10 +132,9 @@ impl Field {
             return Ok(found);
         }
         if self.required {
-            return Err(self.fault(
-                RecordFaultCode::MissingRequired,
-                "the required field is missing",
-            ));
+            return Err(
+                self.fault(RecordFaultCode::MissingRequired, "the required field is missing")
+            );
         }
         let default = self.default.as_deref().map(str::to_owned);
         match default.and_then(Datum::from_json).map(finish) {
@@ -208,10 +207,7 @@ impl Steps {
             at = convert::convert(cast, self.format.as_deref(), datum).map_err(conversion)?;
         }
         if let Some(map) = &self.map {
-            at = at
-                .map(|datum| self.look_up(map, datum))
-                .transpose()?
-                .flatten();
+            at = at.map(|datum| self.look_up(map, datum)).transpose()?.flatten();
         }
         let Some(mut datum) = at else {
             return Ok(None);
@@ -253,10 +249,7 @@ impl Steps {
             return Ok(at);
         };
         let mut text = datum.into_text().map_err(|other| {
-            conversion(format!(
-                "`replace` does not apply to {}",
-                other.kind().name()
-            ))
+            conversion(format!("`replace` does not apply to {}", other.kind().name()))
         })?;
         for (regex, with) in &self.replace {
             if let Cow::Owned(replaced) = regex.replace_all(&text, &**with) {
@@ -272,10 +265,9 @@ impl Steps {
         let found = text.ok().and_then(|text| map.get(&*text));
         match found.or(self.map_default.as_ref()) {
             Some(literal) => Ok(Datum::from_json(literal.to_string())),
-            None => Err(Trouble::Loss(
-                LossKind::MapMiss,
-                format!("`map` has no entry for {shown}"),
-            )),
+            None => {
+                Err(Trouble::Loss(LossKind::MapMiss, format!("`map` has no entry for {shown}")))
+            }
         }
     }
 
@@ -322,14 +314,11 @@ impl Steps {
 
 /// Renames keys. A renamed value replaces one that has its new name already.
 fn renamed<'a>(fields: Fields<'a>, rename: &HashMap<Box<str>, Box<str>>) -> Fields<'a> {
-    let (moved, kept): (Vec<_>, Vec<_>) = fields
-        .into_iter()
-        .partition(|(name, _)| rename.contains_key(&**name));
+    let (moved, kept): (Vec<_>, Vec<_>) =
+        fields.into_iter().partition(|(name, _)| rename.contains_key(&**name));
     let mut set = FieldSet::from_unique(kept);
     for (name, value) in moved {
-        let new = rename
-            .get(&*name)
-            .map_or(name, |new| Cow::Owned(new.to_string()));
+        let new = rename.get(&*name).map_or(name, |new| Cow::Owned(new.to_string()));
         set.insert(new, value);
     }
     set.into_fields()
@@ -406,15 +395,8 @@ impl Each {
             .ok_or_else(|| conversion(format!("`each` does not apply to {kind}")))?;
         let mut shaped = Vec::new();
         for element in elements.into_iter().filter(|e| Kind::of(e) != Kind::Null) {
-            let slots = self
-                .trie
-                .fill(element)
-                .map_err(|error| conversion(error.to_string()))?;
-            let inner = Env {
-                record: env.record,
-                meta: env.meta,
-                element: &slots,
-            };
+            let slots = self.trie.fill(element).map_err(|error| conversion(error.to_string()))?;
+            let inner = Env { record: env.record, meta: env.meta, element: &slots };
             shaped.push(json::render_object(&self.object.build(&inner, ledger)?));
         }
         Ok(Datum::Json(json::render_array(&shaped).into()))

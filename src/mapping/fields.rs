@@ -19,10 +19,7 @@ pub(super) struct FieldSet<'a> {
 impl<'a> FieldSet<'a> {
     /// The set with these fields, whose names are unique already.
     pub(super) fn from_unique(fields: Fields<'a>) -> Self {
-        let mut set = Self {
-            fields,
-            places: HashMap::new(),
-        };
+        let mut set = Self { fields, places: HashMap::new() };
         set.index_if_many();
         set
     }

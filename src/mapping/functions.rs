@@ -45,15 +45,10 @@ fn of_text(function: Function, text: Cow<'_, str>) -> Result<Option<Cow<'_, str>
         Function::Uppercase => text.to_uppercase().into(),
         Function::Capitalize => capitalize(&text).into(),
         Function::Digits => {
-            return Ok(some_text(
-                text.chars().filter(char::is_ascii_digit).collect(),
-            ));
+            return Ok(some_text(text.chars().filter(char::is_ascii_digit).collect()));
         }
         Function::FirstWord => {
-            return Ok(text
-                .split_whitespace()
-                .next()
-                .map(|word| word.to_owned().into()));
+            return Ok(text.split_whitespace().next().map(|word| word.to_owned().into()));
         }
         Function::RestWords => {
             let rest = text.trim_start().split_once(char::is_whitespace);
@@ -121,8 +116,7 @@ fn hex(bytes: &[u8]) -> String {
 fn url_host(text: &str) -> Result<String, String> {
     let url = Url::parse(text.trim()).map_err(|e| format!("no URL: {e}"))?;
     let host = url.host_str().filter(|host| !host.is_empty());
-    host.map(str::to_owned)
-        .ok_or_else(|| "the URL has no host".to_owned())
+    host.map(str::to_owned).ok_or_else(|| "the URL has no host".to_owned())
 }
 
 /// The path of a URL, or of a path with a query behind it.
@@ -138,14 +132,9 @@ fn url_path(text: &str) -> Result<String, String> {
 
 fn parse_json(text: Cow<'_, str>) -> Result<Option<Datum<'_>>, String> {
     if !json::is_valid(&text) {
-        return Err(format!(
-            "{} is not JSON",
-            json::excerpt(&format!("{text:?}"))
-        ));
+        return Err(format!("{} is not JSON", json::excerpt(&format!("{text:?}"))));
     }
-    Ok(Datum::from_json(slice(text, |t| {
-        t.trim_matches([' ', '\t', '\n', '\r'])
-    })))
+    Ok(Datum::from_json(slice(text, |t| t.trim_matches([' ', '\t', '\n', '\r']))))
 }
 
 /// A query string, with or without its question mark, as an object of texts. A name given several
@@ -297,31 +286,19 @@ mod tests {
             (Function::Capitalize, r#""élan VITAL""#, r#""Élan VITAL""#),
             (Function::Digits, r#""+48 (600) 1""#, r#""486001""#),
             (Function::FirstWord, r#""  Ada King Lovelace""#, r#""Ada""#),
-            (
-                Function::RestWords,
-                r#"" Ada  King Lovelace ""#,
-                r#""King Lovelace""#,
-            ),
+            (Function::RestWords, r#"" Ada  King Lovelace ""#, r#""King Lovelace""#),
             (
                 Function::Sha256,
                 r#""abc""#,
                 r#""ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad""#,
             ),
-            (
-                Function::UrlHost,
-                r#""https://Shop.Example.com:8/a?b""#,
-                r#""shop.example.com""#,
-            ),
+            (Function::UrlHost, r#""https://Shop.Example.com:8/a?b""#, r#""shop.example.com""#),
             (Function::UrlPath, r#""https://e.com/a/b?c#d""#, r#""/a/b""#),
             (Function::UrlPath, r#""/a/b?c""#, r#""/a/b""#),
             (Function::UrlDecode, r#""a%20%C4%85+b""#, r#""a ą+b""#),
             (Function::ParseJson, r#"" {\"a\":[1]} ""#, r#"{"a":[1]}"#),
             (Function::ToJson, r#"{"a": 1}"#, r#""{\"a\": 1}""#),
-            (
-                Function::ParseQuery,
-                r#""?a=1&b=x+y&a=%32""#,
-                r#"{"a":["1","2"],"b":"x y"}"#,
-            ),
+            (Function::ParseQuery, r#""?a=1&b=x+y&a=%32""#, r#"{"a":["1","2"],"b":"x y"}"#),
             (
                 Function::Slug,
                 r#""  Zażółć: gęślą JAŹŃ's! Ünïcode ""#,
@@ -332,11 +309,7 @@ mod tests {
             (Function::ParseJson, "[1]", "[1]"),
             (Function::ParseJson, "1.50", "1.50"),
         ] {
-            assert_eq!(
-                run(function, input).unwrap().unwrap(),
-                output,
-                "{function:?}"
-            );
+            assert_eq!(run(function, input).unwrap().unwrap(), output, "{function:?}");
         }
     }
 

@@ -52,10 +52,7 @@ impl Kind {
 /// The text of a string, unescaped. Half of a surrogate pair, which JSON's grammar allows and
 /// Unicode does not, becomes the replacement character.
 pub(super) fn unescape(raw: &str) -> Cow<'_, str> {
-    let inner = raw
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-        .unwrap_or(raw);
+    let inner = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw);
     if !inner.as_bytes().contains(&b'\\') {
         return Cow::Borrowed(inner);
     }
@@ -88,10 +85,8 @@ pub(super) fn write_string(out: &mut String, text: &str) {
 
 /// Renders an object.
 pub(super) fn render_object(fields: &Fields<'_>) -> String {
-    let size = fields
-        .iter()
-        .map(|(name, value)| name.len() + value.as_str().len() + 4)
-        .sum::<usize>();
+    let size =
+        fields.iter().map(|(name, value)| name.len() + value.as_str().len() + 4).sum::<usize>();
     let mut out = String::with_capacity(size + 2);
     out.push('{');
     for (n, (name, value)) in fields.iter().enumerate() {
@@ -165,9 +160,7 @@ impl<'r> Visitor<'r> for EntriesVisitor {
     fn visit_seq<A: SeqAccess<'r>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         // Some languages render an empty map as an empty list.
         if seq.next_element::<serde::de::IgnoredAny>()?.is_some() {
-            return Err(serde::de::Error::custom(
-                "an array stands where an object should",
-            ));
+            return Err(serde::de::Error::custom("an array stands where an object should"));
         }
         Ok(Vec::new())
     }

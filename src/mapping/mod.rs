@@ -107,12 +107,7 @@ impl Plan {
         preset: Option<Preset>,
     ) -> Result<Self, Vec<Fault>> {
         let compiled = compile::compile(at, rules, preset)?;
-        Ok(Self {
-            rules: compiled.rules,
-            record: compiled.record,
-            meta: compiled.meta,
-            preset,
-        })
+        Ok(Self { rules: compiled.rules, record: compiled.record, meta: compiled.meta, preset })
     }
 
     /// The name of a rule of this plan.
@@ -151,11 +146,7 @@ impl Plan {
                     Some(_) if n == 0 => format!("failed: {fault}"),
                     _ => "not tried: the record goes to the dead letters".to_owned(),
                 };
-                RuleTrace {
-                    name,
-                    fired: false,
-                    why,
-                }
+                RuleTrace { name, fired: false, why }
             }));
         }
         Explained { rules, result }
@@ -228,10 +219,7 @@ fn text<'r>(bytes: &'r [u8], what: &str) -> Result<&'r str, RecordFault> {
     std::str::from_utf8(bytes).map_err(|error| {
         RecordFault::new(
             RecordFaultCode::InvalidUtf8,
-            format!(
-                "the {what} is not UTF-8 from byte {} on",
-                error.valid_up_to()
-            ),
+            format!("the {what} is not UTF-8 from byte {} on", error.valid_up_to()),
         )
     })
 }
@@ -241,8 +229,5 @@ fn fill<'r>(trie: &Trie, text: &'r str, what: &str) -> Result<Slots<'r>, RecordF
 }
 
 fn not_json(error: &serde_json::Error, what: &str) -> RecordFault {
-    RecordFault::new(
-        RecordFaultCode::InvalidJson,
-        format!("the {what} is not valid JSON: {error}"),
-    )
+    RecordFault::new(RecordFaultCode::InvalidJson, format!("the {what} is not valid JSON: {error}"))
 }

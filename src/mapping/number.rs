@@ -15,10 +15,7 @@ impl Number {
         if let Ok(whole) = text.parse() {
             return Some(Self::Whole(whole));
         }
-        text.parse()
-            .ok()
-            .filter(|f: &f64| !f.is_nan())
-            .map(Self::Float)
+        text.parse().ok().filter(|f: &f64| !f.is_nan()).map(Self::Float)
     }
 
     /// Compares by value: 1 equals 1.0.
@@ -37,27 +34,19 @@ impl Number {
             Self::Whole(whole) => whole,
             Self::Float(float) => exact(float)?,
         };
-        (i128::from(i64::MIN)..=i128::from(u64::MAX))
-            .contains(&whole)
-            .then_some(whole)
+        (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&whole).then_some(whole)
     }
 }
 
 /// 2^120, well inside i128: floats below it convert exactly when they have no fraction.
 const EXACT: f64 = 1.329_227_995_784_916e36;
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "checked: no fraction, in range"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "checked: no fraction, in range")]
 fn exact(float: f64) -> Option<i128> {
     (float.fract() == 0.0 && float.abs() < EXACT).then_some(float as i128)
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the floor of a float in range"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the floor of a float in range")]
 fn whole_to_float(whole: i128, float: f64) -> Option<Ordering> {
     if float.is_nan() {
         return None;
@@ -67,11 +56,7 @@ fn whole_to_float(whole: i128, float: f64) -> Option<Ordering> {
     }
     let floor = float.floor();
     let order = whole.cmp(&(floor as i128));
-    Some(if order == Ordering::Equal && float > floor {
-        Ordering::Less
-    } else {
-        order
-    })
+    Some(if order == Ordering::Equal && float > floor { Ordering::Less } else { order })
 }
 
 #[cfg(test)]
@@ -89,14 +74,8 @@ mod tests {
         assert_eq!(compare("1", "1.0"), Ordering::Equal);
         assert_eq!(compare("1e2", "100"), Ordering::Equal);
         assert_eq!(compare("-1", "-1.5"), Ordering::Greater);
-        assert_eq!(
-            compare("9007199254740993", "9007199254740992.0"),
-            Ordering::Greater
-        );
-        assert_eq!(
-            compare("9223372036854775808", "9223372036854775807"),
-            Ordering::Greater
-        );
+        assert_eq!(compare("9007199254740993", "9007199254740992.0"), Ordering::Greater);
+        assert_eq!(compare("9223372036854775808", "9223372036854775807"), Ordering::Greater);
         assert_eq!(compare("1e999", "5"), Ordering::Greater);
         assert_eq!(Number::parse("18446744073709551616").unwrap().whole(), None);
         assert_eq!(Number::parse("3.0").unwrap().whole(), Some(3));

@@ -52,12 +52,7 @@ pub(super) struct PathError {
 
 impl PathError {
     fn new(range: Range<usize>, message: impl Into<String>, help: Option<String>) -> Self {
-        Self {
-            plain_text: false,
-            range,
-            message: message.into(),
-            help,
-        }
+        Self { plain_text: false, range, message: message.into(), help }
     }
 }
 
@@ -81,10 +76,7 @@ pub(super) fn parse(text: &str) -> Result<Path, PathError> {
     if steps.len() > MAX_STEPS {
         return Err(PathError::new(
             0..text.len(),
-            format!(
-                "the path has {} steps; at most {MAX_STEPS} are allowed",
-                steps.len()
-            ),
+            format!("the path has {} steps; at most {MAX_STEPS} are allowed", steps.len()),
             None,
         ));
     }
@@ -161,10 +153,7 @@ impl Parser<'_> {
         if self.rest().starts_with('"') {
             return self.quoted_key();
         }
-        let len = self
-            .rest()
-            .find(|c| !is_bare_char(c))
-            .unwrap_or(self.rest().len());
+        let len = self.rest().find(|c| !is_bare_char(c)).unwrap_or(self.rest().len());
         if len == 0 {
             let end = (self.at + 1).min(self.text.len());
             let end = (end..=self.text.len())
@@ -242,11 +231,7 @@ impl Parser<'_> {
             ));
         };
         self.at = start + len + 1;
-        Ok(if from_end {
-            Step::FromEnd(number)
-        } else {
-            Step::Index(number)
-        })
+        Ok(if from_end { Step::FromEnd(number) } else { Step::Index(number) })
     }
 }
 
@@ -266,10 +251,7 @@ pub(super) fn parse_name(text: &str) -> Result<Vec<String>, PathError> {
             let len = parser.rest().chars().next().map_or(0, char::len_utf8);
             return Err(PathError::new(
                 parser.at..parser.at + len,
-                format!(
-                    "`{}` stands where a dot should",
-                    parser.rest().escape_debug()
-                ),
+                format!("`{}` stands where a dot should", parser.rest().escape_debug()),
                 Some("write a name with odd characters in quotes: traits.\"odd name\"".into()),
             ));
         }

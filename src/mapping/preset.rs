@@ -177,11 +177,7 @@ fn push<'r>(
     let call = event.into_call(kind)?;
     rule::check(&call)?;
     mapped.matched = true;
-    mapped.calls.push(MappedCall {
-        call,
-        rule,
-        element,
-    });
+    mapped.calls.push(MappedCall { call, rule, element });
     Ok(())
 }
 
@@ -193,32 +189,20 @@ fn first<'r>(candidates: impl IntoIterator<Item = Raw<'r>>) -> Option<Cow<'r, st
 
 /// The value of a name.
 fn look_up<'a, 'r: 'a>(fields: &'a Fields<'r>, name: &str) -> Option<&'a Json<'r>> {
-    fields
-        .iter()
-        .find(|(known, _)| known == name)
-        .map(|(_, value)| value)
+    fields.iter().find(|(known, _)| known == name).map(|(_, value)| value)
 }
 
 /// The text of a name's value, if it is not empty. Copied: the fields stay.
 fn owned_text<'r>(fields: &Fields<'_>, names: &[&str]) -> Option<Cow<'r, str>> {
-    let values = names
-        .iter()
-        .map(|name| look_up(fields, name).map(Json::as_str));
+    let values = names.iter().map(|name| look_up(fields, name).map(Json::as_str));
     first(values).map(|text| Cow::Owned(text.into_owned()))
 }
 
 impl<'r> Event<'r> {
     fn call_kind(&self) -> Option<CallKind> {
         let kind = json::text(self.kind?)?;
-        let known = [
-            CallKind::Identify,
-            CallKind::Page,
-            CallKind::Track,
-            CallKind::Group,
-        ];
-        known
-            .into_iter()
-            .find(|known| kind.eq_ignore_ascii_case(known.as_str()))
+        let known = [CallKind::Identify, CallKind::Page, CallKind::Track, CallKind::Group];
+        known.into_iter().find(|known| kind.eq_ignore_ascii_case(known.as_str()))
     }
 
     fn why_not(&self) -> String {
@@ -323,9 +307,7 @@ fn read(text: &str) -> Result<Option<Event<'_>>, RecordFault> {
     if Kind::of(raw.get()) != Kind::Object {
         return Ok(None);
     }
-    read_with(text, Care::Careful)
-        .map(Some)
-        .map_err(|e| not_json(&e, "record"))
+    read_with(text, Care::Careful).map(Some).map_err(|e| not_json(&e, "record"))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -67,11 +67,7 @@ impl Rule {
         mapped: &mut Mapped<'r>,
         watch: &mut impl Watch,
     ) -> Result<Fired, RecordFault> {
-        let env = Env {
-            record,
-            meta,
-            element: &[],
-        };
+        let env = Env { record, meta, element: &[] };
         let fired = match &self.foreach {
             Some(foreach) => self.run_each(id, foreach, &env, mapped, watch),
             None => self.run_once(id, 0, &env, mapped, watch),
@@ -91,16 +87,9 @@ impl Rule {
             watch.not_fired(|| when.why_not(env).unwrap_or_default());
             return Ok(Fired::No);
         }
-        let mut ledger = Ledger {
-            stats: &mut mapped.stats,
-            rule: id,
-        };
+        let mut ledger = Ledger { stats: &mut mapped.stats, rule: id };
         let call = self.call.build(env, &mut ledger)?;
-        mapped.calls.push(MappedCall {
-            call,
-            rule: id,
-            element,
-        });
+        mapped.calls.push(MappedCall { call, rule: id, element });
         Ok(Fired::Yes)
     }
 
@@ -120,9 +109,7 @@ impl Rule {
             let found = Kind::of(raw).name();
             let reason = format!("`{}` is {found}, no array", foreach.path.shown);
             watch.not_fired(|| reason.clone());
-            mapped
-                .stats
-                .lose(id, "foreach", LossKind::NotAnArray, reason);
+            mapped.stats.lose(id, "foreach", LossKind::NotAnArray, reason);
             return Ok(Fired::No);
         };
         if elements.is_empty() {
@@ -133,10 +120,7 @@ impl Rule {
             let slots = foreach.trie.fill(element).map_err(|error| {
                 RecordFault::new(RecordFaultCode::InvalidJson, error.to_string())
             })?;
-            let env = Env {
-                element: &slots,
-                ..*env
-            };
+            let env = Env { element: &slots, ..*env };
             let n = u32::try_from(n).unwrap_or(u32::MAX);
             let once = self.run_once(id, n, &env, mapped, watch);
             let place = || format!("{}[{n}]", foreach.path.shown);
@@ -167,9 +151,9 @@ impl CallProgram {
         call.group_id = text(&self.group_id)?;
         if let Some(moment) = &self.timestamp {
             let format = moment.format.as_deref();
-            call.timestamp = moment.field.eval(env, ledger, |datum| {
-                timestamp::of_datum(datum, format).map(Some)
-            })?;
+            call.timestamp = moment
+                .field
+                .eval(env, ledger, |datum| timestamp::of_datum(datum, format).map(Some))?;
         }
         call.fields = self.fields.build(env, ledger)?;
         call.context = self.context.build(env, ledger)?;
@@ -183,23 +167,14 @@ pub(super) fn check(call: &Call<'_>) -> Result<(), RecordFault> {
     if call.own_id().is_none() {
         return Err(RecordFault::new(
             RecordFaultCode::NoIdentity,
-            format!(
-                "the {} call has neither a user id nor an anonymous id",
-                call.kind
-            ),
+            format!("the {} call has neither a user id nor an anonymous id", call.kind),
         ));
     }
     if call.kind == CallKind::Track && call.name.is_none() {
-        return Err(RecordFault::new(
-            RecordFaultCode::NoEvent,
-            "the track call has no event name",
-        ));
+        return Err(RecordFault::new(RecordFaultCode::NoEvent, "the track call has no event name"));
     }
     if call.kind == CallKind::Group && call.group_id.is_none() {
-        return Err(RecordFault::new(
-            RecordFaultCode::NoGroupId,
-            "the group call has no group id",
-        ));
+        return Err(RecordFault::new(RecordFaultCode::NoGroupId, "the group call has no group id"));
     }
     Ok(())
 }

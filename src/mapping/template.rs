@@ -79,11 +79,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Piece<(Path, usize)>>, Vec<PathErr
     if at < text.len() {
         pieces.push(Piece::Text(text[at..].into()));
     }
-    if errors.is_empty() {
-        Ok(pieces)
-    } else {
-        Err(errors)
-    }
+    if errors.is_empty() { Ok(pieces) } else { Err(errors) }
 }
 
 /// Where `}}` stands, outside of quoted keys.
@@ -105,11 +101,8 @@ fn end_of_insertion(text: &str) -> Option<usize> {
 }
 
 fn insertion_error(error: PathError, inner: &str, start: usize) -> PathError {
-    let help = if error.plain_text {
-        Some(format!("write {{{{ .{inner} }}}}"))
-    } else {
-        error.help
-    };
+    let help =
+        if error.plain_text { Some(format!("write {{{{ .{inner} }}}}")) } else { error.help };
     let (message, range) = if inner.is_empty() {
         ("`{{ }}` names no path".to_owned(), start - 1..start + 1)
     } else {
@@ -120,11 +113,7 @@ fn insertion_error(error: PathError, inner: &str, start: usize) -> PathError {
         plain_text: false,
         range,
         message,
-        help: if inner.is_empty() {
-            Some("write {{ .path }}".into())
-        } else {
-            help
-        },
+        help: if inner.is_empty() { Some("write {{ .path }}".into()) } else { help },
     }
 }
 

@@ -55,10 +55,7 @@ pub(super) struct Trie {
 
 impl Default for Trie {
     fn default() -> Self {
-        Self {
-            nodes: vec![Node::default()],
-            slots: 0,
-        }
+        Self { nodes: vec![Node::default()], slots: 0 }
     }
 }
 
@@ -87,16 +84,15 @@ impl Trie {
         let next = self.nodes.len();
         let node = &mut self.nodes[at];
         let found = match step {
-            Step::Key(key) => match node
-                .keys
-                .binary_search_by(|(k, _)| (**k).cmp(key.as_bytes()))
-            {
-                Ok(n) => Some(node.keys[n].1),
-                Err(n) => {
-                    node.keys.insert(n, (key.as_bytes().into(), next));
-                    None
+            Step::Key(key) => {
+                match node.keys.binary_search_by(|(k, _)| (**k).cmp(key.as_bytes())) {
+                    Ok(n) => Some(node.keys[n].1),
+                    Err(n) => {
+                        node.keys.insert(n, (key.as_bytes().into(), next));
+                        None
+                    }
                 }
-            },
+            }
             Step::Index(index) => find_or_push(&mut node.indices, *index, next),
             Step::FromEnd(index) => find_or_push(&mut node.from_end, *index, next),
         };
@@ -134,12 +130,7 @@ impl Trie {
         if self.is_empty() {
             serde::de::Deserialize::deserialize(&mut de).map(|_: IgnoredAny| ())?;
         } else {
-            let walk = Walk {
-                trie: self,
-                node: 0,
-                slots,
-                care,
-            };
+            let walk = Walk { trie: self, node: 0, slots, care };
             walk.deserialize(&mut de)?;
         }
         de.end()
@@ -175,12 +166,7 @@ impl<'t, 'r> Walk<'t, '_, 'r> {
     }
 
     fn at(&mut self, node: usize) -> Walk<'t, '_, 'r> {
-        Walk {
-            trie: self.trie,
-            node,
-            slots: self.slots,
-            care: self.care,
-        }
+        Walk { trie: self.trie, node, slots: self.slots, care: self.care }
     }
 
     /// Takes a value that was skipped as a whole, then looks inside it if paths lead there.
@@ -285,10 +271,7 @@ impl<'r> Walk<'_, '_, 'r> {
         while let Some(element) = seq.next_element::<&'r RawValue>()? {
             elements.push(element.get());
         }
-        let first = node
-            .indices
-            .iter()
-            .map(|(i, child)| (Some(*i as usize), *child));
+        let first = node.indices.iter().map(|(i, child)| (Some(*i as usize), *child));
         let last = node
             .from_end
             .iter()
@@ -332,10 +315,8 @@ mod tests {
 
     fn read<'r>(paths: &[&str], text: &'r str) -> Vec<Slot<'r>> {
         let mut trie = Trie::default();
-        let slots: Vec<_> = paths
-            .iter()
-            .map(|p| trie.insert(&path::parse(p).unwrap().steps))
-            .collect();
+        let slots: Vec<_> =
+            paths.iter().map(|p| trie.insert(&path::parse(p).unwrap().steps)).collect();
         let filled = trie.fill(text).unwrap();
         slots.into_iter().map(|slot| filled[slot]).collect()
     }
@@ -344,15 +325,7 @@ mod tests {
     fn parents_and_children_both() {
         // A path and one below it are both filled from one pass.
         let got = read(
-            &[
-                ".user",
-                ".user.id",
-                ".",
-                ".list[-1].x",
-                ".list[0]",
-                ".list[-5]",
-                ".none",
-            ],
+            &[".user", ".user.id", ".", ".list[-1].x", ".list[0]", ".list[-5]", ".none"],
             r#"{ "user" : {"id":7} , "list":[1,{"x":"y"}]}"#,
         );
         assert_eq!(got[0], Some(r#"{"id":7}"#));
@@ -367,10 +340,7 @@ mod tests {
     #[test]
     fn a_repeated_key_empties_what_lay_below() {
         // The last of equal keys counts, whatever shape the earlier ones had.
-        let got = read(
-            &[".a.b", ".a.c"],
-            r#"{"a":{"b":1,"c":2},"\u0061":{"b":null}}"#,
-        );
+        let got = read(&[".a.b", ".a.c"], r#"{"a":{"b":1,"c":2},"\u0061":{"b":null}}"#);
         assert_eq!(got, [None, None]);
         assert_eq!(read(&[".a.b"], r#"{"a":{"b":1},"a":5}"#), [None]);
         assert_eq!(read(&[".a.b"], r#"{"a":5,"a":{"b":1}}"#), [Some("1")]);
@@ -380,10 +350,7 @@ mod tests {
     fn odd_scalars_on_the_way_are_skipped() {
         // A number beyond f64 or half a surrogate pair where a path hopes for an object is no fault.
         let text = r#"{"a":1e999,"c":"\ud800","b":{"x":2},"d":[1e999]}"#;
-        assert_eq!(
-            read(&[".a.x", ".c.x", ".b.x"], text),
-            [None, None, Some("2")]
-        );
+        assert_eq!(read(&[".a.x", ".c.x", ".b.x"], text), [None, None, Some("2")]);
         assert_eq!(read(&[".d[0].x", ".b.x"], text), [None, Some("2")]);
     }
 

@@ -21,11 +21,7 @@ impl deliver::Probe for DeliveryProbe {
     }
 
     fn request_error(&self, kind: &'static str) {
-        let error_type = if kind == "timeout" {
-            "timed_out"
-        } else {
-            "connection_failed"
-        };
+        let error_type = if kind == "timeout" { "timed_out" } else { "connection_failed" };
         self.0.error(error_type, "sending");
     }
 
@@ -57,10 +53,7 @@ pub(super) struct DestinationProbe {
 
 impl DestinationProbe {
     pub(super) fn new(metrics: SinkMetrics) -> Self {
-        Self {
-            metrics,
-            warned: Mutex::default(),
-        }
+        Self { metrics, warned: Mutex::default() }
     }
 
     fn first_of(&self, name: &str) -> bool {

@@ -41,11 +41,7 @@ impl Rehearsal {
     pub fn new(name: &str, sink: &UsercomSink) -> Result<Self, Vec<Fault>> {
         let at = ConfigPath::default().key("sinks").key(name);
         let plan = Plan::compile(&at, &sink.mapping, sink.preset)?;
-        Ok(Self {
-            plan,
-            settings: Settings::from(&sink.users),
-            users: sink.users.clone(),
-        })
+        Ok(Self { plan, settings: Settings::from(&sink.users), users: sink.users.clone() })
     }
 
     /// Rehearses one record, given as JSON text.
@@ -75,19 +71,10 @@ impl Rehearsal {
             }
         }
         let losses = mapped.stats.losses.iter();
-        rehearsed
-            .notes
-            .extend(losses.map(|loss| format!("{}: {}", loss.field, loss.reason)));
-        rehearsed.notes.extend(
-            notes
-                .cropped
-                .iter()
-                .map(|field| format!("{field}: shortened")),
-        );
+        rehearsed.notes.extend(losses.map(|loss| format!("{}: {}", loss.field, loss.reason)));
+        rehearsed.notes.extend(notes.cropped.iter().map(|field| format!("{field}: shortened")));
         let dropped = notes.dropped.iter();
-        rehearsed
-            .notes
-            .extend(dropped.map(|(field, why)| format!("{field}: left out, {why}")));
+        rehearsed.notes.extend(dropped.map(|(field, why)| format!("{field}: left out, {why}")));
         // One call that cannot be made takes the whole record to the dead letters.
         if rehearsed.errors.is_empty() {
             rehearsed.requests = dry_run(&ops, &self.users).await;

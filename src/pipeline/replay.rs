@@ -54,32 +54,19 @@ pub async fn replay(
     for sink in sinks {
         taken.push((sink, chosen(store, sink, filter).await?));
     }
-    let launch = Launch {
-        mode: ReadMode::Once,
-        store: store.clone(),
-        metrics: Metrics::default(),
-        stop,
-    };
+    let launch =
+        Launch { mode: ReadMode::Once, store: store.clone(), metrics: Metrics::default(), stop };
     let mut launched = Launched::build(&pipeline, launch).await?;
     let mut count = 0;
     for (sink, ids) in taken {
         count += ids.len() as u64;
-        let source = LetterSource {
-            store: store.clone(),
-            sink: sink.clone(),
-            ids,
-        };
+        let source = LetterSource { store: store.clone(), sink: sink.clone(), ids };
         launched.add_source(&source_name(sink), "dead_letters", Box::new(source));
     }
     let summary = launched.run().await?;
     let after = letters(store, sinks).await?;
     let gone = before.saturating_sub(after).min(count);
-    Ok(Replay {
-        taken: count,
-        delivered: gone,
-        kept: count - gone,
-        summary,
-    })
+    Ok(Replay { taken: count, delivered: gone, kept: count - gone, summary })
 }
 
 /// No source of a file can have this name.
@@ -90,12 +77,7 @@ fn source_name(sink: &str) -> String {
 async fn letters(store: &Store, sinks: &[String]) -> Result<u64, StoreError> {
     let mut sum = 0;
     for sink in sinks {
-        sum += store
-            .count_dead_letters(sink)
-            .await?
-            .iter()
-            .map(|(_, n)| n)
-            .sum::<u64>();
+        sum += store.count_dead_letters(sink).await?.iter().map(|(_, n)| n).sum::<u64>();
     }
     Ok(sum)
 }
@@ -109,9 +91,7 @@ async fn chosen(
 ) -> Result<Vec<i64>, StoreError> {
     let mut ids = Vec::new();
     loop {
-        let page = store
-            .dead_letters(sink, filter.clone(), PAGE, ids.len())
-            .await?;
+        let page = store.dead_letters(sink, filter.clone(), PAGE, ids.len()).await?;
         if page.is_empty() {
             return Ok(ids);
         }
@@ -136,12 +116,10 @@ impl Source for LetterSource {
             if stop.is_cancelled() {
                 break;
             }
-            self.send_again(ids, &out)
-                .await
-                .map_err(|error| SourceError::Checkpoints {
-                    source_name: source_name(&self.sink),
-                    why: error.to_string(),
-                })?;
+            self.send_again(ids, &out).await.map_err(|error| SourceError::Checkpoints {
+                source_name: source_name(&self.sink),
+                why: error.to_string(),
+            })?;
         }
         Ok(())
     }
@@ -149,14 +127,8 @@ impl Source for LetterSource {
 
 impl LetterSource {
     async fn send_again(&self, ids: &[i64], out: &mpsc::Sender<Record>) -> Result<(), StoreError> {
-        let filter = DeadLetterFilter {
-            ids: Some(ids.to_vec()),
-            ..DeadLetterFilter::default()
-        };
-        let page = self
-            .store
-            .dead_letters(&self.sink, filter, ids.len(), 0)
-            .await?;
+        let filter = DeadLetterFilter { ids: Some(ids.to_vec()), ..DeadLetterFilter::default() };
+        let page = self.store.dead_letters(&self.sink, filter, ids.len(), 0).await?;
         self.store.note_replay(ids).await?;
         // One verdict comes for each record, so the channel is never full.
         let (verdicts, mut told) = mpsc::channel(page.len().max(1));

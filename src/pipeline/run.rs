@@ -135,10 +135,8 @@ impl Launched {
                 stop: launch.stop.now.clone(),
             };
             let built = config.build(cx).await;
-            let (sink, healthcheck) = built.map_err(|error| RunError::Build {
-                name: name.clone(),
-                error,
-            })?;
+            let (sink, healthcheck) =
+                built.map_err(|error| RunError::Build { name: name.clone(), error })?;
             deadline = deadline.max(Duration::from_secs(config.delivery.shutdown_timeout_secs));
             sinks.push(BuiltSink {
                 name: name.clone(),
@@ -158,37 +156,20 @@ impl Launched {
             let checkpoints = Arc::clone(&checkpoints);
             let source = source::build(name, settings, launch.mode, checkpoints)
                 .map_err(RunError::Settings)?;
-            sources.push(BuiltSource {
-                name: name.clone(),
-                source,
-                metrics,
-            });
+            sources.push(BuiltSource { name: name.clone(), source, metrics });
         }
-        Ok(Self {
-            sinks,
-            sources,
-            launch,
-            deadline,
-            api: pipeline.api.clone(),
-        })
+        Ok(Self { sinks, sources, launch, deadline, api: pipeline.api.clone() })
     }
 
     /// How far the sources have read, for those that know how much there is.
     pub fn progress(&self) -> Vec<ReadProgress> {
-        self.sources
-            .iter()
-            .filter_map(|source| source.source.progress())
-            .collect()
+        self.sources.iter().filter_map(|source| source.source.progress()).collect()
     }
 
     /// Adds a source of one's own; sinks take it by naming it among their `inputs`.
     pub fn add_source(&mut self, name: &str, kind: &'static str, source: Box<dyn Source>) {
         let metrics = self.launch.metrics.source(name, kind);
-        self.sources.push(BuiltSource {
-            name: name.to_owned(),
-            source,
-            metrics,
-        });
+        self.sources.push(BuiltSource { name: name.to_owned(), source, metrics });
     }
 
     /// Makes the sinks' health checks, by name.
@@ -216,32 +197,18 @@ impl Launched {
         if let Some(api) = &self.api {
             let state = ApiState {
                 metrics: self.launch.metrics.clone(),
-                sinks: self
-                    .sinks
-                    .iter()
-                    .map(|s| (s.name.clone(), s.metrics.clone()))
-                    .collect(),
+                sinks: self.sinks.iter().map(|s| (s.name.clone(), s.metrics.clone())).collect(),
                 running: Arc::clone(&running),
             };
             helpers.spawn(status_page(&api.listen, state).await?);
         }
         helpers.spawn(enforce_deadline(stop.clone(), self.deadline));
 
-        let metrics: Vec<(String, SinkMetrics)> = self
-            .sinks
-            .iter()
-            .map(|sink| (sink.name.clone(), sink.metrics.clone()))
-            .collect();
+        let metrics: Vec<(String, SinkMetrics)> =
+            self.sinks.iter().map(|sink| (sink.name.clone(), sink.metrics.clone())).collect();
         let mut ends = JoinSet::new();
         let mut outlets: Vec<(Vec<String>, mpsc::Sender<Record>)> = Vec::new();
-        for BuiltSink {
-            name,
-            inputs,
-            sink,
-            healthcheck,
-            ..
-        } in self.sinks
-        {
+        for BuiltSink { name, inputs, sink, healthcheck, .. } in self.sinks {
             if let Some(check) = healthcheck {
                 helpers.spawn(report_health(name.clone(), check));
             }
@@ -249,12 +216,7 @@ impl Launched {
             outlets.push((inputs, sender));
             ends.spawn(async move { End::Sink(name, sink.run(stream(receiver)).await) });
         }
-        for BuiltSource {
-            name,
-            source,
-            metrics,
-        } in self.sources
-        {
+        for BuiltSource { name, source, metrics } in self.sources {
             let (sender, receiver) = mpsc::channel(CHANNEL);
             let takers = outlets.iter().filter(|(inputs, _)| inputs.contains(&name));
             let takers = takers.map(|(_, sender)| sender.clone()).collect();
@@ -336,16 +298,9 @@ async fn status_page(
     listen: &str,
     state: ApiState,
 ) -> Result<impl Future<Output = ()> + use<>, RunError> {
-    let failed = |error| RunError::Api {
-        listen: listen.to_owned(),
-        error,
-    };
-    let addr = listen
-        .parse()
-        .map_err(|_| failed(std::io::ErrorKind::InvalidInput.into()))?;
-    let (addr, server) = serve(addr, state, CancellationToken::new())
-        .await
-        .map_err(failed)?;
+    let failed = |error| RunError::Api { listen: listen.to_owned(), error };
+    let addr = listen.parse().map_err(|_| failed(std::io::ErrorKind::InvalidInput.into()))?;
+    let (addr, server) = serve(addr, state, CancellationToken::new()).await.map_err(failed)?;
     tracing::info!(%addr, "status page");
     Ok(server)
 }

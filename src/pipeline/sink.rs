@@ -38,11 +38,7 @@ impl SinkConfig for UsercomSink {
         let at = ConfigPath::default().key("sinks").key(cx.name.as_str());
         let plan = Plan::compile(&at, &config.mapping, config.preset).map_err(|faults| {
             BuildError::Settings(
-                faults
-                    .into_iter()
-                    .map(|f| f.message)
-                    .collect::<Vec<_>>()
-                    .join("; "),
+                faults.into_iter().map(|f| f.message).collect::<Vec<_>>().join("; "),
             )
         })?;
         let transport = |halt| {
@@ -73,14 +69,7 @@ impl SinkConfig for UsercomSink {
         let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.stop.clone())
             .await
             .map_err(|error| BuildError::Storage(error.to_string()))?;
-        let sink = DeliveringSink {
-            config,
-            plan: Arc::new(plan),
-            usercom,
-            buffer,
-            probe,
-            cx,
-        };
+        let sink = DeliveringSink { config, plan: Arc::new(plan), usercom, buffer, probe, cx };
         Ok((Box::new(sink), healthcheck))
     }
 }
@@ -88,10 +77,9 @@ impl SinkConfig for UsercomSink {
 async fn healthcheck(usercom: Usercom, timeout: Duration) -> Result<(), HealthcheckError> {
     let (message, refused) = match tokio::time::timeout(timeout, usercom.healthcheck()).await {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(Failure::Send(SendError::Refused { status }))) => (
-            format!("refused with status {status}; {}", usercom::cure(status)),
-            true,
-        ),
+        Ok(Err(Failure::Send(SendError::Refused { status }))) => {
+            (format!("refused with status {status}; {}", usercom::cure(status)), true)
+        }
         Ok(Err(failure)) => (failure.to_string(), false),
         Err(_) => (format!("no answer within {} s", timeout.as_secs()), false),
     };
@@ -155,10 +143,7 @@ impl DeliveringSink {
             () = self.save_regularly() => unreachable!("saving never ends"),
         };
         self.save().await;
-        self.buffer
-            .finish()
-            .await
-            .map_err(|error| SinkError::Storage(error.to_string()))?;
+        self.buffer.finish().await.map_err(|error| SinkError::Storage(error.to_string()))?;
         end
     }
 
@@ -200,12 +185,8 @@ impl DeliveringSink {
 
     /// What is lost here costs look-ups, never records.
     async fn save(&self) {
-        let changes: Vec<_> = self
-            .usercom
-            .take_changes()
-            .into_iter()
-            .map(|(key, row)| (key, Some(row)))
-            .collect();
+        let changes: Vec<_> =
+            self.usercom.take_changes().into_iter().map(|(key, row)| (key, Some(row))).collect();
         if changes.is_empty() {
             return;
         }
@@ -218,13 +199,10 @@ impl DeliveringSink {
 
 fn not_opened(failure: Failure) -> SinkError {
     match failure {
-        Failure::Send(SendError::Refused { status }) => SinkError::KeyRefused {
-            status,
-            cure: usercom::cure(status),
-        },
+        Failure::Send(SendError::Refused { status }) => {
+            SinkError::KeyRefused { status, cure: usercom::cure(status) }
+        }
         Failure::Send(SendError::Stopped) => SinkError::Stopped { left: 0 },
-        other => SinkError::Storage(format!(
-            "the attribute catalogue could not be read: {other}"
-        )),
+        other => SinkError::Storage(format!("the attribute catalogue could not be read: {other}")),
     }
 }

@@ -40,28 +40,16 @@ fn write_sink(f: &mut fmt::Formatter<'_>, sink: &SinkSummary) -> fmt::Result {
     line("records", sink.records, "")?;
     line("  delivered", sink.delivered, "")?;
     line("  unmatched", sink.unmatched, "")?;
-    line(
-        "  dead letters",
-        sink.all_dead_letters(),
-        &listed(&sink.dead_letters),
-    )?;
+    line("  dead letters", sink.all_dead_letters(), &listed(&sink.dead_letters))?;
     line("calls", sink.all_calls(), &listed(&sink.calls))?;
     line("requests", sink.requests, "")?;
     for (route, n) in &sink.requests_by_route {
         line(&format!("  {}", ""), *n, route)?;
     }
-    line(
-        "requests saved",
-        sink.requests_saved.values().sum(),
-        &listed(&sink.requests_saved),
-    )?;
+    line("requests saved", sink.requests_saved.values().sum(), &listed(&sink.requests_saved))?;
     line("attributes created", sink.attributes_created, "")?;
     if sink.conversions_failed > 0 {
-        line(
-            "values left out",
-            sink.conversions_failed,
-            "they do not fit their attribute's type",
-        )?;
+        line("values left out", sink.conversions_failed, "they do not fit their attribute's type")?;
     }
     let calls = sink.all_calls();
     if calls > 0 {
@@ -73,9 +61,5 @@ fn write_sink(f: &mut fmt::Formatter<'_>, sink: &SinkSummary) -> fmt::Result {
 }
 
 fn listed(counts: &BTreeMap<String, u64>) -> String {
-    counts
-        .iter()
-        .map(|(name, n)| format!("{name} {n}"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    counts.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
 }

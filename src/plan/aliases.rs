@@ -16,9 +16,7 @@ pub(super) struct Aliases {
 impl Aliases {
     /// Remembers at most `capacity` pairs.
     pub(super) fn new(capacity: usize) -> Self {
-        Self {
-            known: Cache::new(capacity),
-        }
+        Self { known: Cache::new(capacity) }
     }
 
     /// The id by which `id` is ordered: the user it belongs to, else itself.

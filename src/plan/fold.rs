@@ -68,10 +68,7 @@ mod tests {
             class: *class,
             json: (*json).into(),
         });
-        Op::Identify {
-            user: "u".into(),
-            fields: FieldSet(fields.collect()),
-        }
+        Op::Identify { user: "u".into(), fields: FieldSet(fields.collect()) }
     }
 
     #[test]
@@ -103,17 +100,10 @@ mod tests {
     #[test]
     fn only_writes_of_the_same_target_fold() {
         // Tracks never fold, and neither do writes of two users.
-        let track = Op::Track {
-            user: "u".into(),
-            name: "e".into(),
-            at: None,
-            data: FieldSet::default(),
-        };
+        let track =
+            Op::Track { user: "u".into(), name: "e".into(), at: None, data: FieldSet::default() };
         assert!(!folds(&track, &track));
-        let other = Op::Identify {
-            user: "v".into(),
-            fields: FieldSet::default(),
-        };
+        let other = Op::Identify { user: "v".into(), fields: FieldSet::default() };
         assert!(!folds(&identify(&[]), &other));
         assert!(folds(&identify(&[]), &identify(&[])));
     }

@@ -196,18 +196,11 @@ impl<T> Lanes<T> {
     fn concerns(&mut self, lane: LaneId, id: &OwnId) -> bool {
         let lane = self.lane(lane);
         lane.out.iter().flatten().any(|out| out == id)
-            || lane
-                .queue
-                .iter()
-                .flat_map(|e| &e.parts)
-                .any(|part| user_of(&part.op) == Some(id))
+            || lane.queue.iter().flat_map(|e| &e.parts).any(|part| user_of(&part.op) == Some(id))
     }
 
     fn join_lanes(&mut self, from: LaneId, into: LaneId) {
-        let gone = self
-            .lanes
-            .remove(&from)
-            .expect("by_key names only lanes that exist");
+        let gone = self.lanes.remove(&from).expect("by_key names only lanes that exist");
         for key in &gone.keys {
             self.by_key.insert(key.clone(), into);
         }
@@ -242,15 +235,7 @@ impl<T> Lanes<T> {
             self.open_writes.insert(id);
         }
         let lane = self.lane_for(key);
-        self.enqueue(
-            lane,
-            Part {
-                id,
-                op,
-                after,
-                ticket,
-            },
-        );
+        self.enqueue(lane, Part { id, op, after, ticket });
         self.offer(lane);
         id
     }
@@ -262,20 +247,14 @@ impl<T> Lanes<T> {
         let id = self.next_id;
         self.next_id += 1;
         self.by_key.insert(key.clone(), id);
-        let lane = Lane {
-            keys: vec![key],
-            queue: VecDeque::new(),
-            out: Vec::new(),
-            in_line: false,
-        };
+        let lane =
+            Lane { keys: vec![key], queue: VecDeque::new(), out: Vec::new(), in_line: false };
         self.lanes.insert(id, lane);
         id
     }
 
     fn lane(&mut self, id: LaneId) -> &mut Lane<T> {
-        self.lanes
-            .get_mut(&id)
-            .expect("lane ids are kept only while the lane exists")
+        self.lanes.get_mut(&id).expect("lane ids are kept only while the lane exists")
     }
 
     fn enqueue(&mut self, lane: LaneId, part: Part<T>) {
@@ -293,10 +272,7 @@ impl<T> Lanes<T> {
                 }
             }
         }
-        lane.queue.push_back(Entry {
-            parts: vec![part],
-            alone: folding == Folding::Off,
-        });
+        lane.queue.push_back(Entry { parts: vec![part], alone: folding == Folding::Off });
     }
 
     /// Puts a lane in line if its head may go.
@@ -345,10 +321,7 @@ impl<T> Lanes<T> {
             let open = &self.open_writes;
             let may_go = |part: &Part<T>| part.after.is_none_or(|write| !open.contains(&write));
             let fit = lane.out.is_empty()
-                && lane
-                    .queue
-                    .front()
-                    .is_some_and(|head| head.parts.iter().all(may_go));
+                && lane.queue.front().is_some_and(|head| head.parts.iter().all(may_go));
             if !fit {
                 self.offer(id);
                 continue;
@@ -367,12 +340,7 @@ impl<T> Lanes<T> {
     pub fn finish(&mut self, task: Task<T>, fate: Fate) -> Vec<Settled<T>> {
         if fate == Fate::Refused && task.entry.parts.len() > 1 {
             let parts = task.entry.parts.into_iter();
-            let alone = parts
-                .map(|part| Entry {
-                    parts: vec![part],
-                    alone: true,
-                })
-                .collect();
+            let alone = parts.map(|part| Entry { parts: vec![part], alone: true }).collect();
             self.give_back(&task.key, user_of(&task.op), alone);
             return Vec::new();
         }
@@ -405,10 +373,7 @@ impl<T> Lanes<T> {
     }
 
     fn give_back(&mut self, key: &Key, user: Option<&OwnId>, entries: Vec<Entry<T>>) {
-        let id = *self
-            .by_key
-            .get(key)
-            .expect("a lane with an op out keeps its keys");
+        let id = *self.by_key.get(key).expect("a lane with an op out keeps its keys");
         let lane = self.lane(id);
         let out = lane.out.iter().position(|out| out.as_ref() == user);
         lane.out.swap_remove(out.expect("the op was out"));
@@ -428,11 +393,7 @@ impl<T> Lanes<T> {
                     .partition::<Vec<_>, _>(|part| part.after == Some(write));
                 entry.parts = kept;
                 self.waiting -= skipped.len();
-                settled.extend(
-                    skipped
-                        .into_iter()
-                        .map(|part| Settled::Skipped(part.ticket)),
-                );
+                settled.extend(skipped.into_iter().map(|part| Settled::Skipped(part.ticket)));
             }
             let before = lane.queue.len();
             lane.queue.retain(|entry| !entry.parts.is_empty());

@@ -45,13 +45,7 @@ pub(super) struct LineSplitter {
 impl LineSplitter {
     /// Starts at `start` of a stream; `limit` is the longest line in bytes.
     pub(super) fn new(start: u64, limit: usize) -> Self {
-        Self {
-            limit,
-            block: Bytes::new(),
-            partial: BytesMut::new(),
-            partial_length: 0,
-            start,
-        }
+        Self { limit, block: Bytes::new(), partial: BytesMut::new(), partial_length: 0, start }
     }
 
     /// The position behind all that was fed.
@@ -105,17 +99,12 @@ impl LineSplitter {
             }
             other => other,
         };
-        Line {
-            content,
-            start,
-            end: self.start,
-        }
+        Line { content, start, end: self.start }
     }
 
     fn keep(&mut self, bytes: &[u8]) {
         let room = self.limit - self.partial.len();
-        self.partial
-            .extend_from_slice(&bytes[..room.min(bytes.len())]);
+        self.partial.extend_from_slice(&bytes[..room.min(bytes.len())]);
         self.partial_length += bytes.len() as u64;
     }
 
@@ -154,10 +143,7 @@ mod tests {
         let got = lines(&[b"ab", b"cd", b"ef\nabc\n"], 3);
         assert_eq!(
             got[0].content,
-            Content::TooLong {
-                head: Bytes::from_static(b"abc"),
-                length: 6
-            }
+            Content::TooLong { head: Bytes::from_static(b"abc"), length: 6 }
         );
         assert_eq!(got[1].content, Content::Whole(Bytes::from_static(b"abc")));
         assert_eq!((got[1].start, got[1].end), (7, 11));
@@ -169,10 +155,7 @@ mod tests {
         let got = lines(&[b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n"], 10);
         assert_eq!(got[0].content, Content::Whole(Bytes::from_static(b"a")));
         assert_eq!(got[0].end, 5);
-        assert_eq!(
-            got[1].content,
-            Content::Whole(Bytes::from_static(b"\xef\xbb\xbfb"))
-        );
+        assert_eq!(got[1].content, Content::Whole(Bytes::from_static(b"\xef\xbb\xbfb")));
     }
 
     proptest! {

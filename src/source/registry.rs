@@ -44,10 +44,7 @@ pub fn build(
         }
         SourceConfig::Stdin(config) => StdinSource::new(config).map(boxed),
     };
-    built.map_err(|why| BuildError {
-        source_name: name.to_owned(),
-        why,
-    })
+    built.map_err(|why| BuildError { source_name: name.to_owned(), why })
 }
 
 fn boxed(source: impl Source + 'static) -> Box<dyn Source> {

@@ -73,9 +73,7 @@ impl<R> StdinSource<R> {
 
 impl<R> fmt::Debug for StdinSource<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StdinSource")
-            .field("line", &self.lines.number)
-            .finish_non_exhaustive()
+        f.debug_struct("StdinSource").field("line", &self.lines.number).finish_non_exhaustive()
     }
 }
 
@@ -114,10 +112,7 @@ impl<R: AsyncRead + Unpin + Send> StdinSource<R> {
     ) -> std::io::Result<()> {
         loop {
             let mut block = BytesMut::with_capacity(BLOCK);
-            let Some(read) = stop
-                .run_until_cancelled(self.input.read_buf(&mut block))
-                .await
-            else {
+            let Some(read) = stop.run_until_cancelled(self.input.read_buf(&mut block)).await else {
                 return Ok(());
             };
             let ended = read? == 0;
@@ -164,10 +159,7 @@ impl<R: AsyncRead + Unpin + Send> Source for StdinSource<R> {
         // The receiver must see the end, or it would wait for more while we wait for it.
         drop(out);
         self.flight.landed().await;
-        read.map_err(|source| SourceError::Io {
-            context: "reading standard input".into(),
-            source,
-        })
+        read.map_err(|source| SourceError::Io { context: "reading standard input".into(), source })
     }
 
     fn progress(&self) -> Option<ReadProgress> {

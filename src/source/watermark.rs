@@ -31,11 +31,7 @@ pub struct Watermark {
 impl Watermark {
     /// Everything before `start` is settled.
     pub fn new(start: Mark) -> Self {
-        Self {
-            open: BTreeMap::new(),
-            high: start,
-            stuck: None,
-        }
+        Self { open: BTreeMap::new(), high: start, stuck: None }
     }
 
     /// A record that ends at `end`, which is behind all before it, is on its way.
@@ -55,9 +51,7 @@ impl Watermark {
         let Some(before) = self.open.remove(&position) else {
             return;
         };
-        let first = self
-            .stuck
-            .is_none_or(|stuck| before.position < stuck.position);
+        let first = self.stuck.is_none_or(|stuck| before.position < stuck.position);
         if verdict == Verdict::Errored && first {
             self.stuck = Some(before);
         }
@@ -65,10 +59,7 @@ impl Watermark {
 
     /// Everything before this mark is settled.
     pub fn mark(&self) -> Mark {
-        let open = self
-            .open
-            .first_key_value()
-            .map_or(self.high, |(_, before)| *before);
+        let open = self.open.first_key_value().map_or(self.high, |(_, before)| *before);
         match self.stuck {
             Some(stuck) if stuck.position < open.position => stuck,
             _ => open,
@@ -87,10 +78,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn at(position: u64) -> Mark {
-        Mark {
-            position,
-            lines: Some(position / 10),
-        }
+        Mark { position, lines: Some(position / 10) }
     }
 
     #[test]

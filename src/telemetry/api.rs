@@ -61,18 +61,11 @@ async fn ready(State(state): State<ApiState>) -> (StatusCode, String) {
     if !state.running.load(Ordering::Acquire) {
         return (StatusCode::SERVICE_UNAVAILABLE, "not running\n".into());
     }
-    let halted: Vec<&str> = state
-        .sinks
-        .iter()
-        .filter(|(_, m)| m.is_halted())
-        .map(|(name, _)| &**name)
-        .collect();
+    let halted: Vec<&str> =
+        state.sinks.iter().filter(|(_, m)| m.is_halted()).map(|(name, _)| &**name).collect();
     if halted.is_empty() {
         return (StatusCode::OK, "ready\n".into());
     }
-    let text = format!(
-        "halted, the API key or the domain is refused: {}\n",
-        halted.join(", ")
-    );
+    let text = format!("halted, the API key or the domain is refused: {}\n", halted.join(", "));
     (StatusCode::SERVICE_UNAVAILABLE, text)
 }

@@ -39,11 +39,8 @@ impl Metrics {
     /// The metrics of one sink. Call it once a name.
     pub fn sink(&self, name: &str) -> SinkMetrics {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let labels = [
-            ("component_id", name),
-            ("component_kind", "sink"),
-            ("component_type", "usercom"),
-        ];
+        let labels =
+            [("component_id", name), ("component_kind", "sink"), ("component_type", "usercom")];
         let labels = labels.map(|(key, value)| (key.into(), value.to_owned().into()));
         SinkMetrics::register(registry.sub_registry_with_labels(labels.into_iter()))
     }
@@ -51,20 +48,13 @@ impl Metrics {
     /// Counts what one source yields. Call it once a name.
     pub fn source(&self, name: &str, kind: &'static str) -> SourceMetrics {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let labels = [
-            ("component_id", name),
-            ("component_kind", "source"),
-            ("component_type", kind),
-        ];
+        let labels =
+            [("component_id", name), ("component_kind", "source"), ("component_type", kind)];
         let labels = labels.map(|(key, value)| (key.into(), value.to_owned().into()));
         let registry = registry.sub_registry_with_labels(labels.into_iter());
         SourceMetrics {
             sent: registered(registry, "component_sent_events", "Records yielded"),
-            errors: registered(
-                registry,
-                "component_errors",
-                "Lines that could not be decoded",
-            ),
+            errors: registered(registry, "component_errors", "Lines that could not be decoded"),
         }
     }
 }
@@ -138,11 +128,7 @@ impl SinkMetrics {
             rtt.clone(),
         );
         Self {
-            received: registered(
-                r,
-                "component_received_events",
-                "Records taken from the sources",
-            ),
+            received: registered(r, "component_received_events", "Records taken from the sources"),
             sent: registered(r, "component_sent_events", "Records delivered whole"),
             errors: registered(r, "component_errors", "Errors, by type and stage"),
             discarded: registered(r, "component_discarded_events", "Records dropped"),
@@ -155,11 +141,7 @@ impl SinkMetrics {
             rtt,
             buffer_events: registered(r, "buffer_size_events", "Records in the buffer"),
             buffer_bytes: registered(r, "buffer_size_bytes", "Bytes in the buffer"),
-            limit: registered(
-                r,
-                "adaptive_concurrency_limit",
-                "Requests allowed in flight",
-            ),
+            limit: registered(r, "adaptive_concurrency_limit", "Requests allowed in flight"),
             in_flight: registered(r, "adaptive_concurrency_in_flight", "Requests in flight"),
             calls: Tally::registered(r, "usercom_calls", "Calls made from records"),
             per_call: registered(
@@ -184,11 +166,7 @@ impl SinkMetrics {
                 "Records put into the dead letters",
             ),
             retries: registered(r, "usercom_retries", "Requests repeated"),
-            halted: registered(
-                r,
-                "usercom_halted",
-                "1 while the API key or the domain is refused",
-            ),
+            halted: registered(r, "usercom_halted", "1 while the API key or the domain is refused"),
             totals: Arc::default(),
         }
     }
@@ -206,29 +184,17 @@ impl SinkMetrics {
     /// A record no rule wanted was settled.
     pub fn unmatched(&self) {
         self.totals.unmatched.fetch_add(1, Ordering::Relaxed);
-        count(
-            &self.discarded,
-            &[("intentional", "true"), ("reason", "unmatched")],
-            1,
-        );
+        count(&self.discarded, &[("intentional", "true"), ("reason", "unmatched")], 1);
     }
 
     /// Records were dropped because the buffer was full.
     pub fn dropped_newest(&self, records: u64) {
-        count(
-            &self.discarded,
-            &[("intentional", "true"), ("reason", "buffer_full")],
-            records,
-        );
+        count(&self.discarded, &[("intentional", "true"), ("reason", "buffer_full")], records);
     }
 
     /// Something failed, for good or not. `error_type` and `stage` are words of Vector's lists.
     pub fn error(&self, error_type: &'static str, stage: &'static str) {
-        count(
-            &self.errors,
-            &[("error_type", error_type), ("stage", stage)],
-            1,
-        );
+        count(&self.errors, &[("error_type", error_type), ("stage", stage)], 1);
     }
 
     /// A call was made from a record.
@@ -241,19 +207,14 @@ impl SinkMetrics {
     /// An HTTP request left.
     pub fn request(&self, method: &str, route: &str) {
         self.totals.requests.fetch_add(1, Ordering::Relaxed);
-        self.requests.add(
-            &[("method", method), ("route", route)],
-            &format!("{method} {route}"),
-            1,
-        );
+        self.requests.add(&[("method", method), ("route", route)], &format!("{method} {route}"), 1);
         self.set_per_call();
     }
 
     /// An HTTP response came.
     pub fn response(&self, status: u16, route: &str, rtt: Duration) {
         let status = status.to_string();
-        self.responses
-            .add(&[("status", &status), ("route", route)], &status, 1);
+        self.responses.add(&[("status", &status), ("route", route)], &status, 1);
         self.rtt.observe(rtt.as_secs_f64());
     }
 
@@ -285,10 +246,8 @@ impl SinkMetrics {
 
     /// The buffer's size.
     pub fn buffer(&self, events: u64, bytes: u64) {
-        self.buffer_events
-            .set(i64::try_from(events).unwrap_or(i64::MAX));
-        self.buffer_bytes
-            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.buffer_events.set(i64::try_from(events).unwrap_or(i64::MAX));
+        self.buffer_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// The concurrency limit.
@@ -364,10 +323,7 @@ impl Tally {
     }
 
     fn sums(&self) -> BTreeMap<String, u64> {
-        self.sums
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -411,9 +367,6 @@ impl SinkSummary {
 }
 
 fn count(family: &Counters, labels: &[(&'static str, &str)], by: u64) {
-    let labels: Labels = labels
-        .iter()
-        .map(|(key, value)| (*key, (*value).to_owned()))
-        .collect();
+    let labels: Labels = labels.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
     family.get_or_create(&labels).inc_by(by);
 }

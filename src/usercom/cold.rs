@@ -26,9 +26,7 @@ pub async fn dry_run(ops: &[Op], users: &UsersConfig) -> Vec<Request> {
     let probe = Arc::new(SilentProbe);
     let usercom = Usercom::new(transport, users.clone(), DeliveryConfig::default(), probe);
     for op in ops {
-        let outcome = usercom
-            .execute(op, Doubt::No, &mut Attempts::default())
-            .await;
+        let outcome = usercom.execute(op, Doubt::No, &mut Attempts::default()).await;
         if let Err(failure) = outcome {
             tracing::debug!(%failure, "the op would be rejected");
         }
@@ -52,13 +50,7 @@ struct State {
 impl ColdAccount {
     /// The requests received so far.
     pub fn take(&self) -> Vec<Request> {
-        std::mem::take(
-            &mut self
-                .0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .requests,
-        )
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).requests)
     }
 }
 
@@ -72,10 +64,7 @@ impl Transport for ColdAccount {
             state.requests.push(request.clone());
         }
         let (status, body) = state.answer(request);
-        Ok(Reply {
-            status,
-            body: Bytes::from(body.to_string()),
-        })
+        Ok(Reply { status, body: Bytes::from(body.to_string()) })
     }
 }
 
@@ -89,10 +78,9 @@ impl State {
         let missing = (404, json!({"detail": "Not found."}));
         let id = own_id(&request.path);
         match (request.method, request.route) {
-            (Method::Get, "attributes/" | "companies/") => (
-                200,
-                json!({"count": 0, "next": null, "previous": null, "results": []}),
-            ),
+            (Method::Get, "attributes/" | "companies/") => {
+                (200, json!({"count": 0, "next": null, "previous": null, "results": []}))
+            }
             (Method::Post, "attributes/") => (201, definition(&body)),
             (Method::Post, "users/update_or_create/") => {
                 let created = !self.users.contains_key(&text(&body["custom_id"]));
@@ -134,9 +122,7 @@ fn text(value: &Value) -> String {
 /// The id in a path: its second segment, decoded.
 fn own_id(path: &str) -> String {
     let segment = path.split('/').nth(1).unwrap_or_default();
-    percent_encoding::percent_decode_str(segment)
-        .decode_utf8_lossy()
-        .into_owned()
+    percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
 fn definition(body: &Value) -> Value {

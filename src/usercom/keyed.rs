@@ -29,12 +29,7 @@ impl<K: Hash + Eq + Clone> KeyedLocks<K> {
     /// Waits for one's turn with a key.
     pub(super) async fn turn(&self, key: K) -> Turn<'_, K> {
         let lock = Arc::clone(self.map().entry(key.clone()).or_default());
-        let mut turn = Turn {
-            locks: self,
-            key,
-            lock: Arc::clone(&lock),
-            guard: None,
-        };
+        let mut turn = Turn { locks: self, key, lock: Arc::clone(&lock), guard: None };
         turn.guard = Some(lock.lock_owned().await);
         turn
     }

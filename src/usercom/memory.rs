@@ -93,9 +93,7 @@ pub(super) fn is_confirmed(
     ttl: u64,
 ) -> bool {
     hashes(fields).into_iter().all(|(name, hash)| {
-        confirmed
-            .get(&name)
-            .is_some_and(|(known, at)| *known == hash && is_fresh(*at, now, ttl))
+        confirmed.get(&name).is_some_and(|(known, at)| *known == hash && is_fresh(*at, now, ttl))
     })
 }
 
@@ -296,20 +294,11 @@ mod tests {
         let mut rows = memory.take_changes();
         rows.sort();
         let expected = [("g:u1", "{\"id\":2}"), ("u:u1", "{\"id\":1}")];
-        assert_eq!(
-            rows,
-            expected.map(|(key, row)| (key.to_owned(), row.to_owned()))
-        );
+        assert_eq!(rows, expected.map(|(key, row)| (key.to_owned(), row.to_owned())));
         memory.forget_user("u1");
-        assert_eq!(
-            memory.take_changes(),
-            [("u:u1".to_owned(), "null".to_owned())]
-        );
+        assert_eq!(memory.take_changes(), [("u:u1".to_owned(), "null".to_owned())]);
         let next = Memory::new(100);
-        next.restore([
-            ("u:u1".into(), "null".into()),
-            ("g:u1".into(), "{\"id\":2}".into()),
-        ]);
+        next.restore([("u:u1".into(), "null".into()), ("g:u1".into(), "{\"id\":2}".into())]);
         assert!(next.user("u1").is_none());
         assert_eq!(next.company("u1").and_then(|row| row.id), Some(2));
     }

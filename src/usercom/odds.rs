@@ -18,11 +18,7 @@ impl Odds {
     /// Whether creating first is the better bet. Even odds count as likely: then an empty account
     /// never meets a 404, however many users come at once before the first is settled.
     pub(super) fn likely_new(&self) -> bool {
-        *self
-            .0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            >= 0.5
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) >= 0.5
     }
 
     /// An unseen id turned out to be new, or not.
@@ -31,10 +27,7 @@ impl Odds {
             Found::New => 1.0,
             Found::Known => 0.0,
         };
-        let mut p = self
-            .0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut p = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         *p += ALPHA * (sample - *p);
     }
 }

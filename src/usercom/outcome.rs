@@ -56,20 +56,14 @@ impl Failure {
 
     /// A refusal of our own.
     pub(super) fn own(reason: impl Into<String>) -> Self {
-        Self::Reject {
-            status: None,
-            reason: reason.into(),
-            body: String::new(),
-        }
+        Self::Reject { status: None, reason: reason.into(), body: String::new() }
     }
 }
 
 fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    let end = (0..=text.len().min(EXCERPT))
-        .rev()
-        .find(|end| text.is_char_boundary(*end))
-        .unwrap_or(0);
+    let end =
+        (0..=text.len().min(EXCERPT)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text[..end].to_owned()
 }
 

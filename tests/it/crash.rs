@@ -72,10 +72,7 @@ fn crash_child() {
     let Some(dir) = std::env::var_os(DIR) else {
         return;
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let store = Store::open(Path::new(&dir), Access::Owner).unwrap();
         let hands = futures::future::join_all((0..HANDS).map(|hand| work(&store, hand)));
@@ -112,10 +109,7 @@ impl Promises {
             return;
         };
         let (word, seqs) = line.split_at(line.len().min(1));
-        let Ok(seqs) = seqs
-            .split_whitespace()
-            .map(str::parse)
-            .collect::<Result<Vec<i64>, _>>()
+        let Ok(seqs) = seqs.split_whitespace().map(str::parse).collect::<Result<Vec<i64>, _>>()
         else {
             return;
         };
@@ -204,16 +198,11 @@ fn kill_loses_nothing() {
     // stays settled, and what was handed out is known to be in doubt.
     let dir = TempDir::new().unwrap();
     let mut promises = Promises::default();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for _ in 0..ROUNDS {
         promises.handed = 0;
         one_life(dir.path(), &mut promises);
         runtime.block_on(check(dir.path(), &promises));
     }
-    assert!(
-        !promises.settled.is_empty(),
-        "nothing was settled in any life"
-    );
+    assert!(!promises.settled.is_empty(), "nothing was settled in any life");
 }

@@ -42,11 +42,8 @@ fn plain(body: impl Into<bytes::Bytes>) -> NewRecord {
 
 fn at_position(key: &str, position: u64) -> NewRecord {
     let mut record = plain(format!("{{\"n\":{position}}}"));
-    record.origin = Some(Origin {
-        key: key.into(),
-        position,
-        place: format!("{key}:{position}").into(),
-    });
+    record.origin =
+        Some(Origin { key: key.into(), position, place: format!("{key}:{position}").into() });
     record
 }
 
@@ -86,12 +83,7 @@ fn bodies(records: &[Buffered]) -> Vec<String> {
 }
 
 fn done(item: Buffered) -> Settled {
-    Settled {
-        token: item.token,
-        ack: item.record.ack,
-        dead: vec![],
-        seen: vec![],
-    }
+    Settled { token: item.token, ack: item.record.ack, dead: vec![], seen: vec![] }
 }
 
 fn letter(body: &[u8], reason: &str, at: Timestamp) -> DeadLetter {
@@ -100,34 +92,23 @@ fn letter(body: &[u8], reason: &str, at: Timestamp) -> DeadLetter {
 }
 
 fn disk_config() -> BufferConfig {
-    BufferConfig {
-        kind: BufferKind::Disk,
-        ..BufferConfig::default()
-    }
+    BufferConfig { kind: BufferKind::Disk, ..BufferConfig::default() }
 }
 
 async fn disk(store: &Store, config: &BufferConfig) -> DiskBuffer {
-    DiskBuffer::open(config, SINK, store.clone(), CancellationToken::new())
-        .await
-        .unwrap()
+    DiskBuffer::open(config, SINK, store.clone(), CancellationToken::new()).await.unwrap()
 }
 
 fn memory(max_events: usize, when_full: WhenFull) -> (MemoryBuffer, Store) {
     let store = Store::in_memory().unwrap();
-    let config = BufferConfig {
-        max_events,
-        when_full,
-        ..BufferConfig::default()
-    };
+    let config = BufferConfig { max_events, when_full, ..BufferConfig::default() };
     let buffer = MemoryBuffer::new(&config, SINK, store.clone(), CancellationToken::new());
     (buffer, store)
 }
 
 /// Whether the future is still waiting after a while.
 async fn waits<T>(future: impl Future<Output = T>) -> bool {
-    tokio::time::timeout(Duration::from_millis(150), future)
-        .await
-        .is_err()
+    tokio::time::timeout(Duration::from_millis(150), future).await.is_err()
 }
 
 #[tokio::test]
@@ -150,20 +131,11 @@ async fn everything_is_back_after_reopening() {
         let records = vec![NewRecord::from(&full_record()), plain("{}")];
         let appended = store.append(SINK, records).await.unwrap();
         assert_eq!(appended.seqs, 1..3);
-        store
-            .save("app", vec![("k".into(), Some("v".into()))])
-            .await
-            .unwrap();
-        let settlement = Settlement {
-            seq: Some(2),
-            dead: vec![dead.clone()],
-            seen: vec!["m1".into()],
-        };
+        store.save("app", vec![("k".into(), Some("v".into()))]).await.unwrap();
+        let settlement =
+            Settlement { seq: Some(2), dead: vec![dead.clone()], seen: vec!["m1".into()] };
         store.settle(SINK, vec![settlement]).await.unwrap();
-        store
-            .save_cache(SINK, vec![("u1".into(), Some("7".into()))], 10)
-            .await
-            .unwrap();
+        store.save_cache(SINK, vec![("u1".into(), Some("7".into()))], 10).await.unwrap();
         // No close: dropping the last handle frees the directory as well.
     }
     let store = owner(&dir);
@@ -174,33 +146,15 @@ async fn everything_is_back_after_reopening() {
     assert!(!stored[0].maybe_sent);
     assert!(clock::now().duration_since(stored[0].received_at) < SignedDuration::from_mins(1));
     assert_eq!(store.load("app").await.unwrap(), [("k".into(), "v".into())]);
-    let letters = store
-        .dead_letters(SINK, DeadLetterFilter::default(), 10, 0)
-        .await
-        .unwrap();
+    let letters = store.dead_letters(SINK, DeadLetterFilter::default(), 10, 0).await.unwrap();
     assert_eq!(letters[0].letter, dead);
-    let seen = store
-        .is_seen(SINK, vec!["m0".into(), "m1".into()])
-        .await
-        .unwrap();
+    let seen = store.is_seen(SINK, vec!["m0".into(), "m1".into()]).await.unwrap();
     assert_eq!(seen, [false, true]);
-    assert_eq!(
-        store.load_cache(SINK, 10).await.unwrap(),
-        [("u1".into(), "7".into())]
-    );
+    assert_eq!(store.load_cache(SINK, 10).await.unwrap(), [("u1".into(), "7".into())]);
     let size = stored[0].record.size();
-    assert_eq!(
-        store.buffer_size(SINK),
-        BufferSize {
-            events: 1,
-            bytes: size
-        }
-    );
+    assert_eq!(store.buffer_size(SINK), BufferSize { events: 1, bytes: size });
     // A number that was given once is never given again.
-    assert_eq!(
-        store.append(SINK, vec![plain("{}")]).await.unwrap().seqs,
-        3..4
-    );
+    assert_eq!(store.append(SINK, vec![plain("{}")]).await.unwrap().seqs, 3..4);
     store.close().await;
 }
 
@@ -217,15 +171,9 @@ async fn answered_means_committed() {
     let appends = (0..100).map(|n| {
         let (store, other) = (&store, &other);
         async move {
-            let seqs = store
-                .append(SINK, vec![plain(format!("{n}"))])
-                .await
-                .unwrap()
-                .seqs;
+            let seqs = store.append(SINK, vec![plain(format!("{n}"))]).await.unwrap().seqs;
             let sql = "SELECT CAST(body AS TEXT) FROM buffer WHERE seq = ?1";
-            let body: String = other
-                .query_row(sql, [seqs.start], |row| row.get(0))
-                .unwrap();
+            let body: String = other.query_row(sql, [seqs.start], |row| row.get(0)).unwrap();
             assert_eq!(body, n.to_string());
         }
     });
@@ -258,15 +206,9 @@ async fn checkpoints_are_replaced_and_removed() {
     // Saving a checkpoint replaces it, `None` removes it, and sources do not see each other's.
     let store = Store::in_memory().unwrap();
     let row = |k: &str, v: Option<&str>| (k.to_owned(), v.map(str::to_owned));
-    store
-        .save("a", vec![row("x", Some("1")), row("y", Some("2"))])
-        .await
-        .unwrap();
+    store.save("a", vec![row("x", Some("1")), row("y", Some("2"))]).await.unwrap();
     store.save("b", vec![row("x", Some("9"))]).await.unwrap();
-    store
-        .save("a", vec![row("x", Some("3")), row("y", None)])
-        .await
-        .unwrap();
+    store.save("a", vec![row("x", Some("3")), row("y", None)]).await.unwrap();
     assert_eq!(store.load("a").await.unwrap(), [("x".into(), "3".into())]);
     assert_eq!(store.load("b").await.unwrap(), [("x".into(), "9".into())]);
 }
@@ -276,24 +218,13 @@ async fn seen_keys_live_for_their_window() {
     // A key is seen until it is expired; one that is delivered again counts from then; expiry takes
     // more keys than fit in one transaction.
     let store = Store::in_memory().unwrap();
-    let seen = |keys: Vec<String>| {
-        vec![Settlement {
-            seen: keys,
-            ..Settlement::default()
-        }]
-    };
+    let seen = |keys: Vec<String>| vec![Settlement { seen: keys, ..Settlement::default() }];
     let many: Vec<String> = (0..2500).map(|n| format!("old-{n}")).collect();
     store.settle(SINK, seen(many)).await.unwrap();
-    store
-        .settle(SINK, seen(vec!["again".into()]))
-        .await
-        .unwrap();
+    store.settle(SINK, seen(vec!["again".into()])).await.unwrap();
     tokio::time::sleep(Duration::from_millis(5)).await;
     let middle = clock::now();
-    store
-        .settle(SINK, seen(vec!["again".into(), "new".into()]))
-        .await
-        .unwrap();
+    store.settle(SINK, seen(vec!["again".into(), "new".into()])).await.unwrap();
     store.settle("other", seen(vec!["o".into()])).await.unwrap();
 
     let loaded = store.load_seen(SINK, middle, 10).await.unwrap();
@@ -302,14 +233,8 @@ async fn seen_keys_live_for_their_window() {
     assert_eq!(store.load_seen(SINK, middle, 1).await.unwrap().len(), 1);
     assert_eq!(store.expire_seen(SINK, middle).await.unwrap(), 2500);
     let asked = ["old-7", "again", "new", "o"].map(str::to_owned).to_vec();
-    assert_eq!(
-        store.is_seen(SINK, asked).await.unwrap(),
-        [false, true, true, false]
-    );
-    assert_eq!(
-        store.is_seen("other", vec!["o".into()]).await.unwrap(),
-        [true]
-    );
+    assert_eq!(store.is_seen(SINK, asked).await.unwrap(), [false, true, true, false]);
+    assert_eq!(store.is_seen("other", vec!["o".into()]).await.unwrap(), [true]);
 }
 
 #[tokio::test]
@@ -358,20 +283,14 @@ async fn a_full_disk_fails_only_who_needs_room() {
     // commands of the same moment still work, and appends do again once there is room.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
-    let first = store
-        .append(SINK, vec![plain("{\"n\":1}"), plain("{\"n\":2}")])
-        .await
-        .unwrap();
+    let first = store.append(SINK, vec![plain("{\"n\":1}"), plain("{\"n\":2}")]).await.unwrap();
     store.limit_file_size(1).await.unwrap();
     let big = || plain(vec![b'x'; 1 << 20]);
     let (failed, settled, saved) = tokio::join!(
         store.append(SINK, vec![plain("{\"n\":3}"), big()]),
         store.settle(
             SINK,
-            vec![Settlement {
-                seq: Some(first.seqs.start),
-                ..Settlement::default()
-            }]
+            vec![Settlement { seq: Some(first.seqs.start), ..Settlement::default() }]
         ),
         store.save("app", vec![("k".into(), Some("v".into()))]),
     );

@@ -57,13 +57,7 @@ fn inputs(
         let path = path.key("inputs").index(index);
         if sink.inputs[..index].contains(input) {
             let message = format!("input `{input}` is there twice");
-            faults.at(
-                "E0303",
-                path,
-                Target::Value,
-                message,
-                "leave one of them out",
-            );
+            faults.at("E0303", path, Target::Value, message, "leave one of them out");
         } else if sources.contains(&input.as_str()) {
             continue;
         } else if sinks.contains(&input.as_str()) {
@@ -122,10 +116,7 @@ fn check_endpoint(faults: &mut Found<'_>, path: ConfigPath, endpoint: &str) {
     let url = match Url::parse(endpoint) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => url,
         Ok(url) => {
-            let message = format!(
-                "the endpoint's scheme is `{}`, not http or https",
-                url.scheme()
-            );
+            let message = format!("the endpoint's scheme is `{}`, not http or https", url.scheme());
             faults.at("E0308", path, Target::Value, message, example);
             return;
         }

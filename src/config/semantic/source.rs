@@ -44,13 +44,7 @@ fn globs(faults: &mut Found<'_>, path: &ConfigPath, file: &FileSource) {
             let path = path.key(key).index(index);
             if pattern.is_empty() {
                 let message = "an empty pattern matches no file";
-                faults.at(
-                    "E0310",
-                    path,
-                    Target::Value,
-                    message,
-                    "write a path or glob",
-                );
+                faults.at("E0310", path, Target::Value, message, "write a path or glob");
             } else if let Err(error) = glob::Pattern::new(pattern) {
                 // The glob parser counts characters.
                 let at = pattern.char_indices().nth(error.pos);

@@ -12,32 +12,18 @@ use super::{MAX_DEPTH, SyntaxError, fits, nan, too_large};
 
 /// Parses JSON.
 pub(super) fn parse(text: &str, file: usize) -> Result<Node, Vec<SyntaxError>> {
-    let collect = CollectOptions {
-        comments: CommentCollectionStrategy::Off,
-        tokens: false,
-    };
+    let collect = CollectOptions { comments: CommentCollectionStrategy::Off, tokens: false };
     let parsed = parse_to_ast(text, &collect, &strict()).map_err(|error| {
         let range = error.range();
         let message = format!("invalid JSON: {}", lower(&error.kind().to_string()));
         vec![SyntaxError::new(range.start..range.end, message)]
     })?;
     let Some(value) = parsed.value else {
-        return Ok(Node {
-            file,
-            span: 0..0,
-            kind: Kind::Null,
-        });
+        return Ok(Node { file, span: 0..0, kind: Kind::Null });
     };
-    let mut tree = Tree {
-        file,
-        errors: Vec::new(),
-    };
+    let mut tree = Tree { file, errors: Vec::new() };
     let node = tree.node(&value, 0);
-    if tree.errors.is_empty() {
-        Ok(node)
-    } else {
-        Err(tree.errors)
-    }
+    if tree.errors.is_empty() { Ok(node) } else { Err(tree.errors) }
 }
 
 fn strict() -> ParseOptions {
@@ -57,9 +43,9 @@ fn strict() -> ParseOptions {
 
 fn lower(message: &str) -> String {
     let mut characters = message.chars();
-    characters.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(characters).collect()
-    })
+    characters
+        .next()
+        .map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
 }
 
 struct Tree {
@@ -81,10 +67,7 @@ impl Tree {
             Value::NumberLit(number) => match number_kind(number.value) {
                 Some(kind) => kind,
                 None => {
-                    let integral = number
-                        .value
-                        .bytes()
-                        .all(|b| b.is_ascii_digit() || b == b'-');
+                    let integral = number.value.bytes().all(|b| b.is_ascii_digit() || b == b'-');
                     let error = if integral { too_large } else { nan };
                     self.errors.push(error(span.clone()));
                     Kind::Null
@@ -93,23 +76,15 @@ impl Tree {
             Value::BooleanLit(value) => Kind::Bool(value.value),
             Value::NullKeyword(_) => Kind::Null,
             Value::Object(object) => Kind::Table(self.entries(object, depth)),
-            Value::Array(array) => Kind::Array(
-                array
-                    .elements
-                    .iter()
-                    .map(|item| self.node(item, depth + 1))
-                    .collect(),
-            ),
+            Value::Array(array) => {
+                Kind::Array(array.elements.iter().map(|item| self.node(item, depth + 1)).collect())
+            }
         };
         self.make(span, kind)
     }
 
     fn make(&self, span: std::ops::Range<usize>, kind: Kind) -> Node {
-        Node {
-            file: self.file,
-            span,
-            kind,
-        }
+        Node { file: self.file, span, kind }
     }
 
     fn entries(&mut self, object: &Object<'_>, depth: usize) -> IndexMap<String, Entry> {

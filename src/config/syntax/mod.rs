@@ -29,11 +29,7 @@ pub(crate) struct SyntaxError {
 
 impl SyntaxError {
     fn new(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self {
-            span,
-            message: message.into(),
-            help: None,
-        }
+        Self { span, message: message.into(), help: None }
     }
 
     fn help(mut self, help: impl Into<String>) -> Self {

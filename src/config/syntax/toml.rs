@@ -20,11 +20,7 @@ pub(super) fn parse(text: &str, file: usize) -> Result<Node, Vec<SyntaxError>> {
         .collect();
     let span = table.span();
     let kind = table_kind(table.into_inner(), file, &mut errors);
-    if errors.is_empty() {
-        Ok(Node { file, span, kind })
-    } else {
-        Err(errors)
-    }
+    if errors.is_empty() { Ok(Node { file, span, kind }) } else { Err(errors) }
 }
 
 fn table_kind(table: DeTable<'_>, file: usize, errors: &mut Vec<SyntaxError>) -> Kind {
@@ -63,19 +59,14 @@ fn node(value: Spanned<DeValue<'_>>, file: usize, errors: &mut Vec<SyntaxError>)
         DeValue::Boolean(value) => Kind::Bool(value),
         // A record has no dates of its own kind: they become RFC 3339 text.
         DeValue::Datetime(moment) => Kind::String(Text::plain(moment.to_string())),
-        DeValue::Array(items) => Kind::Array(
-            items
-                .into_iter()
-                .map(|item| node(item, file, errors))
-                .collect(),
-        ),
+        DeValue::Array(items) => {
+            Kind::Array(items.into_iter().map(|item| node(item, file, errors)).collect())
+        }
         DeValue::Table(table) => table_kind(table, file, errors),
     };
     Node { file, span, kind }
 }
 
 fn integer(number: &DeInteger<'_>) -> Option<i128> {
-    i128::from_str_radix(number.as_str(), number.radix())
-        .ok()
-        .filter(|number| fits(*number))
+    i128::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| fits(*number))
 }

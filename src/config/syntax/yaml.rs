@@ -30,11 +30,7 @@ pub(super) fn parse(text: &str, file: usize) -> Result<Node, Vec<SyntaxError>> {
         tree.event(event, span).map_err(|error| vec![error])?;
     }
     if tree.errors.is_empty() {
-        Ok(tree.root.unwrap_or(Node {
-            file,
-            span: 0..0,
-            kind: Kind::Null,
-        }))
+        Ok(tree.root.unwrap_or(Node { file, span: 0..0, kind: Kind::Null }))
     } else {
         Err(tree.errors)
     }
@@ -42,10 +38,7 @@ pub(super) fn parse(text: &str, file: usize) -> Result<Node, Vec<SyntaxError>> {
 
 /// A collection whose end has not come yet.
 enum Open {
-    Table {
-        entries: IndexMap<String, Entry>,
-        key: Option<(String, Range<usize>)>,
-    },
+    Table { entries: IndexMap<String, Entry>, key: Option<(String, Range<usize>)> },
     Array(Vec<Node>),
 }
 
@@ -123,18 +116,10 @@ impl Tree {
             return Err(SyntaxError::new(span, message));
         }
         // A collection as a key has no name a table could keep it under.
-        if let Some(Frame {
-            open: Open::Table { key: None, .. },
-            ..
-        }) = self.stack.last()
-        {
+        if let Some(Frame { open: Open::Table { key: None, .. }, .. }) = self.stack.last() {
             return Err(not_a_name(span));
         }
-        self.stack.push(Frame {
-            open,
-            start: span.start,
-            anchor,
-        });
+        self.stack.push(Frame { open, start: span.start, anchor });
         Ok(())
     }
 
@@ -146,11 +131,7 @@ impl Tree {
             Open::Table { entries, .. } => Kind::Table(entries),
             Open::Array(items) => Kind::Array(items),
         };
-        let node = Node {
-            file: self.file,
-            span: frame.start..span.end.max(frame.start),
-            kind,
-        };
+        let node = Node { file: self.file, span: frame.start..span.end.max(frame.start), kind };
         self.value(node, frame.anchor)
     }
 
@@ -162,10 +143,7 @@ impl Tree {
         anchor: usize,
         span: Range<usize>,
     ) -> Result<(), SyntaxError> {
-        if let Some(Frame {
-            open: Open::Table { key, .. },
-            ..
-        }) = self.stack.last_mut()
+        if let Some(Frame { open: Open::Table { key, .. }, .. }) = self.stack.last_mut()
             && key.is_none()
         {
             // A key is its text, whatever it would be as a value: `1: x` and `true: x` are names.

@@ -91,13 +91,7 @@ struct Window {
 
 impl Window {
     fn new(now: Instant) -> Self {
-        Self {
-            started: now,
-            sum: 0.0,
-            count: 0,
-            full: false,
-            pressed: false,
-        }
+        Self { started: now, sum: 0.0, count: 0, full: false, pressed: false }
     }
 
     fn mean(&self) -> Option<f64> {
@@ -188,15 +182,8 @@ impl Controller {
             }
             Signal::Neutral => {}
         }
-        let length = self
-            .window
-            .mean()
-            .or(self.past.map(|past| past.mean))
-            .unwrap_or(FIRST_WINDOW);
-        let over = now
-            .saturating_duration_since(self.window.started)
-            .as_secs_f64()
-            >= length;
+        let length = self.window.mean().or(self.past.map(|past| past.mean)).unwrap_or(FIRST_WINDOW);
+        let over = now.saturating_duration_since(self.window.started).as_secs_f64() >= length;
         if !over {
             return None;
         }
@@ -223,8 +210,7 @@ impl Controller {
     /// Moves the limit by what the round trips of a window say.
     fn adjust(&mut self, mean: f64, full: bool, now: Instant) {
         let over = |factor: f64| {
-            self.unloaded
-                .is_some_and(|(unloaded, _)| mean > unloaded * factor + NOISE)
+            self.unloaded.is_some_and(|(unloaded, _)| mean > unloaded * factor + NOISE)
         };
         if self.doubling {
             if over(LOW) {
@@ -250,10 +236,7 @@ impl Controller {
 
     /// The latency is high: lower the limit, unless lowering it has been shown not to help.
     fn relieve(&mut self, mean: f64, now: Instant) {
-        let began = *self.high.get_or_insert(High {
-            limit: self.limit,
-            mean,
-        });
+        let began = *self.high.get_or_insert(High { limit: self.limit, mean });
         if self.limit * 2 <= began.limit.max(2) {
             self.high = None;
             if mean > began.mean * RELIEF {
@@ -273,10 +256,7 @@ impl Controller {
     fn remember(&mut self, window: Window, now: Instant) {
         let Some(mean) = window.mean() else { return };
         self.past = Some(match self.past {
-            None => Past {
-                mean,
-                variance: 0.0,
-            },
+            None => Past { mean, variance: 0.0 },
             Some(past) => {
                 let alpha = self.settings.ewma_alpha;
                 let diff = mean - past.mean;
@@ -290,11 +270,8 @@ impl Controller {
             Some((unloaded, seen)) if mean > unloaded * 1.1 => {
                 let age = now.saturating_duration_since(seen);
                 if age >= RENEW && age.as_secs_f64() >= mean * RENEW_TRIPS {
-                    self.drain = Some(Drain {
-                        back_to: self.limit,
-                        windows: DRAIN_WINDOWS,
-                        lowest: mean,
-                    });
+                    self.drain =
+                        Some(Drain { back_to: self.limit, windows: DRAIN_WINDOWS, lowest: mean });
                     self.limit = scaled(self.limit, 1.0 / 3.0);
                 }
             }
@@ -312,11 +289,7 @@ impl Controller {
         let Some(mean) = window.mean() else { return };
         let lowest = drain.lowest.min(mean);
         if drain.windows > 1 {
-            self.drain = Some(Drain {
-                windows: drain.windows - 1,
-                lowest,
-                ..drain
-            });
+            self.drain = Some(Drain { windows: drain.windows - 1, lowest, ..drain });
             return;
         }
         self.drain = None;

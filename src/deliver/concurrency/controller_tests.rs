@@ -26,11 +26,7 @@ fn run(
     let mut free: BinaryHeap<Reverse<Instant>> = (0..workers).map(|_| Reverse(start)).collect();
     let mut flying: BinaryHeap<Reverse<(Instant, Instant)>> = BinaryHeap::new();
     let mut now = start;
-    let mut run = Run {
-        done: 0,
-        limits: Vec::new(),
-        slowest: Duration::ZERO,
-    };
+    let mut run = Run { done: 0, limits: Vec::new(), slowest: Duration::ZERO };
     let mut allowed = limit(None, None);
     while now < start + length {
         while flying.len() < allowed.min(200) {
@@ -83,10 +79,7 @@ fn a_server_with_latency_only_is_used_as_well_as_by_a_fixed_limit() {
         let fixed = run(|_, _| 200, 1000, MS50, jitter, length).done;
         let found = adaptive(1000, MS50, jitter, length).done;
         println!("jitter {jitter}: {found} of {fixed}");
-        assert!(
-            found * 100 >= fixed * 85,
-            "jitter {jitter}: {found} of {fixed}"
-        );
+        assert!(found * 100 >= fixed * 85, "jitter {jitter}: {found} of {fixed}");
     }
 }
 
@@ -104,11 +97,7 @@ fn a_queueing_server_is_not_driven_into_long_latency() {
             found.slowest,
             found.limits.last()
         );
-        assert!(
-            found.slowest <= MS50.mul_f64(3.0 * (1.0 + jitter)),
-            "{:?}",
-            found.slowest
-        );
+        assert!(found.slowest <= MS50.mul_f64(3.0 * (1.0 + jitter)), "{:?}", found.slowest);
         assert!(found.done * 100 >= best * 85, "{} of {best}", found.done);
     }
 }
@@ -118,10 +107,7 @@ fn back_pressure_lowers_the_limit_once_a_window() {
     // Guarantees that a burst of refusals of attempts sent together costs one decrease, and that
     // neutral answers cost none.
     let mut now = Instant::now();
-    let settings = ControllerSettings {
-        initial: 100,
-        ..ControllerSettings::default()
-    };
+    let settings = ControllerSettings { initial: 100, ..ControllerSettings::default() };
     let mut controller = Controller::new(settings, now);
     for signal in [Signal::Neutral, Signal::Backpressure] {
         for _ in 0..100 {
@@ -130,11 +116,7 @@ fn back_pressure_lowers_the_limit_once_a_window() {
         now += Duration::from_secs(2);
         for n in 0..100 {
             now += Duration::from_millis(30);
-            controller.done(
-                now,
-                Duration::from_secs(2) + Duration::from_millis(30 * n),
-                signal,
-            );
+            controller.done(now, Duration::from_secs(2) + Duration::from_millis(30 * n), signal);
         }
         let expected = if signal == Signal::Neutral { 100 } else { 90 };
         assert_eq!(controller.limit(), expected);
@@ -145,10 +127,7 @@ fn back_pressure_lowers_the_limit_once_a_window() {
 fn a_limit_that_is_not_reached_does_not_grow() {
     // Guarantees that an idle sink does not earn a high limit.
     let mut now = Instant::now();
-    let settings = ControllerSettings {
-        initial: 10,
-        ..ControllerSettings::default()
-    };
+    let settings = ControllerSettings { initial: 10, ..ControllerSettings::default() };
     let mut controller = Controller::new(settings, now);
     for _ in 0..1000 {
         controller.sent(now);
@@ -166,11 +145,7 @@ fn a_change_of_the_mix_is_learned() {
     let (mut now, mut end) = (Instant::now(), Duration::ZERO);
     let start = now;
     while end < Duration::from_secs(400) {
-        let rtt = if end < Duration::from_secs(20) {
-            MS50
-        } else {
-            MS50 * 4
-        };
+        let rtt = if end < Duration::from_secs(20) { MS50 } else { MS50 * 4 };
         let batch = controller.limit();
         for _ in 0..batch {
             controller.sent(now);

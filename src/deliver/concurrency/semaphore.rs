@@ -56,14 +56,8 @@ impl Permits {
     /// Waits for a permit. Dropping the future gives up the place in the queue.
     pub async fn acquire(self: &Arc<Self>) -> Permit {
         let semaphore = Arc::clone(&self.semaphore);
-        let inner = semaphore
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
-        Permit {
-            inner: Some(inner),
-            permits: Arc::clone(self),
-        }
+        let inner = semaphore.acquire_owned().await.expect("the semaphore is never closed");
+        Permit { inner: Some(inner), permits: Arc::clone(self) }
     }
 
     #[cfg(test)]

@@ -13,14 +13,7 @@ use crate::emulator::typing::ValueType;
 /// The longest name, in characters.
 const MAX_NAME: usize = 32;
 
-const CONTENT_TYPES: [&str; 6] = [
-    "activity",
-    "clientuser",
-    "company",
-    "deal",
-    "product",
-    "ticket",
-];
+const CONTENT_TYPES: [&str; 6] = ["activity", "clientuser", "company", "deal", "product", "ticket"];
 
 pub(super) fn list(ask: &Ask<'_>) -> Outcome {
     ask.page("attributes WHERE 1", &[], |id| describe(ask, id))
@@ -32,16 +25,11 @@ pub(super) fn get(ask: &Ask<'_>) -> Outcome {
 
 pub(super) fn delete(ask: &Ask<'_>) -> Outcome {
     let id = ask.number()?;
-    let gone = ask
-        .db
-        .prepare_cached("DELETE FROM attributes WHERE id = ?")?
-        .execute([id])?;
+    let gone = ask.db.prepare_cached("DELETE FROM attributes WHERE id = ?")?.execute([id])?;
     if gone == 0 {
         return Err(Reply::not_found().into());
     }
-    ask.db
-        .prepare_cached("DELETE FROM attribute_values WHERE attribute = ?")?
-        .execute([id])?;
+    ask.db.prepare_cached("DELETE FROM attribute_values WHERE attribute = ?")?.execute([id])?;
     Ok(Reply::no_content())
 }
 
@@ -79,16 +67,10 @@ pub(in crate::emulator) fn create(ask: &Ask<'_>) -> Outcome {
         .iter()
         .any(|kind| kind.content_type() == content_type && kind.is_standard(&slug));
     if standard {
-        return Err(FieldErrors::one(
-            "name",
-            "This name belongs to a standard field.",
-        ));
+        return Err(FieldErrors::one("name", "This name belongs to a standard field."));
     }
-    let (choices, multiple) = if value_type == ValueType::Fixed.as_str() {
-        fixed_options(ask)?
-    } else {
-        (None, false)
-    };
+    let (choices, multiple) =
+        if value_type == ValueType::Fixed.as_str() { fixed_options(ask)? } else { (None, false) };
     let added = ask
         .db
         .prepare_cached(
@@ -96,30 +78,16 @@ pub(in crate::emulator) fn create(ask: &Ask<'_>) -> Outcome {
              (name, name_std, value_type, content_type, choices, multiple) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![
-            name,
-            slug,
-            value_type,
-            content_type,
-            choices,
-            multiple
-        ])?;
+        .execute(params![name, slug, value_type, content_type, choices, multiple])?;
     if added == 0 {
-        return Err(FieldErrors::one(
-            "name",
-            "Attribute with this name already exists.",
-        ));
+        return Err(FieldErrors::one("name", "Attribute with this name already exists."));
     }
     Ok(Reply::created(describe(ask, ask.db.last_insert_rowid())?))
 }
 
 /// Lower case, with underscores for blanks: `API string attribute` is `api_string_attribute`.
 fn slug(name: &str) -> String {
-    name.trim()
-        .to_lowercase()
-        .chars()
-        .map(|c| if c.is_whitespace() { '_' } else { c })
-        .collect()
+    name.trim().to_lowercase().chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect()
 }
 
 fn choice<'a>(
@@ -131,25 +99,16 @@ fn choice<'a>(
     if known(word) {
         return Ok(word);
     }
-    Err(FieldErrors::one(
-        field,
-        format!("\"{word}\" is not a valid choice."),
-    ))
+    Err(FieldErrors::one(field, format!("\"{word}\" is not a valid choice.")))
 }
 
 fn fixed_options(ask: &Ask<'_>) -> Result<(Option<String>, bool), Refusal> {
-    let choices = ask
-        .body
-        .get("choices")
-        .ok_or_else(|| FieldErrors::one("choices", REQUIRED))?;
+    let choices = ask.body.get("choices").ok_or_else(|| FieldErrors::one("choices", REQUIRED))?;
     let texts = choices
         .as_array()
         .is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_string));
     if !texts {
-        return Err(FieldErrors::one(
-            "choices",
-            "Expected a list of texts that is not empty.",
-        ));
+        return Err(FieldErrors::one("choices", "Expected a list of texts that is not empty."));
     }
     let field = "allow_multiple_choices";
     match ask.body.get(field) {

@@ -48,9 +48,7 @@ pub(super) fn update(ask: &Ask<'_>) -> Outcome {
 
 pub(super) fn delete(ask: &Ask<'_>) -> Outcome {
     let id = profile::owner(ask, Kind::Company)?;
-    ask.db
-        .prepare_cached("DELETE FROM members WHERE company = ?")?
-        .execute([id])?;
+    ask.db.prepare_cached("DELETE FROM members WHERE company = ?")?.execute([id])?;
     profile::forget(ask, Kind::Company, id)?;
     Ok(Reply::no_content())
 }

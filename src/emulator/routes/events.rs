@@ -43,15 +43,8 @@ fn occur(ask: &Ask<'_>, user: i64) -> Outcome {
         .prepare_cached(
             "INSERT INTO events (user, definition, timestamp, data) VALUES (?1, ?2, ?3, ?4)",
         )?
-        .execute(params![
-            user,
-            definition,
-            timestamp,
-            Value::Object(data).to_string()
-        ])?;
-    Ok(Reply::created(
-        json!({ "id": ask.db.last_insert_rowid(), "created": created }),
-    ))
+        .execute(params![user, definition, timestamp, Value::Object(data).to_string()])?;
+    Ok(Reply::created(json!({ "id": ask.db.last_insert_rowid(), "created": created })))
 }
 
 /// UNIX seconds as an integer; the present when left out. Milliseconds are out of range.
@@ -59,9 +52,7 @@ fn timestamp(ask: &Ask<'_>) -> Result<i64, Refusal> {
     let Some(value) = ask.body.get("timestamp") else {
         return Ok(ask.now);
     };
-    let seconds = value
-        .as_i64()
-        .ok_or_else(|| FieldErrors::one("timestamp", NOT_AN_INTEGER))?;
+    let seconds = value.as_i64().ok_or_else(|| FieldErrors::one("timestamp", NOT_AN_INTEGER))?;
     seconds_to_micros(seconds)
         .ok_or_else(|| FieldErrors::one("timestamp", "Out of range: expected seconds since 1970."))
 }
@@ -95,9 +86,7 @@ fn define_name(ask: &Ask<'_>, name: &str) -> Result<(i64, bool), Refusal> {
     if let Some(id) = found {
         return Ok((id, false));
     }
-    ask.db
-        .prepare_cached("INSERT INTO event_definitions (name) VALUES (?)")?
-        .execute([name])?;
+    ask.db.prepare_cached("INSERT INTO event_definitions (name) VALUES (?)")?.execute([name])?;
     Ok((ask.db.last_insert_rowid(), true))
 }
 
@@ -134,10 +123,7 @@ fn properties(ask: &Ask<'_>, definition: i64) -> Result<Vec<(String, ValueType)>
     let rows = statement
         .query_map([definition], |row| {
             let value_type: String = row.get(1)?;
-            Ok((
-                row.get(0)?,
-                ValueType::parse(&value_type).unwrap_or(ValueType::String),
-            ))
+            Ok((row.get(0)?, ValueType::parse(&value_type).unwrap_or(ValueType::String)))
         })?
         .collect::<Result<_, _>>()?;
     Ok(rows)
@@ -165,19 +151,13 @@ pub(in crate::emulator) fn define(ask: &Ask<'_>) -> Outcome {
         None => Map::new(),
         Some(Value::Object(properties)) => properties.clone(),
         Some(_) => {
-            return Err(FieldErrors::one(
-                "properties",
-                "Expected an object of types.",
-            ));
+            return Err(FieldErrors::one("properties", "Expected an object of types."));
         }
     };
     let (id, created) = define_name(ask, name)?;
     for (property, word) in &properties {
         let value_type = word.as_str().and_then(ValueType::parse).ok_or_else(|| {
-            FieldErrors::one(
-                "properties",
-                format!("{word} is not a type (at \"{property}\")."),
-            )
+            FieldErrors::one("properties", format!("{word} is not a type (at \"{property}\")."))
         })?;
         define_property(ask, id, property, value_type)?;
     }
@@ -186,9 +166,7 @@ pub(in crate::emulator) fn define(ask: &Ask<'_>) -> Outcome {
 
 /// `GET events/`: the definitions, with their properties' types.
 pub(super) fn definitions(ask: &Ask<'_>) -> Outcome {
-    ask.page("event_definitions WHERE 1", &[], |id| {
-        describe_definition(ask, id)
-    })
+    ask.page("event_definitions WHERE 1", &[], |id| describe_definition(ask, id))
 }
 
 pub(in crate::emulator) fn describe_definition(ask: &Ask<'_>, id: i64) -> Result<Value, Refusal> {
@@ -206,9 +184,7 @@ pub(in crate::emulator) fn describe_definition(ask: &Ask<'_>, id: i64) -> Result
 /// A user's occurrences in order of arrival, the oldest first.
 pub(super) fn history(ask: &Ask<'_>) -> Outcome {
     let user = profile::owner(ask, Kind::User)?;
-    ask.page("events WHERE user = ?", &[SqlValue::from(user)], |id| {
-        describe(ask, id)
-    })
+    ask.page("events WHERE user = ?", &[SqlValue::from(user)], |id| describe(ask, id))
 }
 
 /// One occurrence; `event_id` is its definition's number, `user_id` its user's.

@@ -37,10 +37,7 @@ fn check_standard(ask: &Ask<'_>) -> Result<(), Refusal> {
     if Kind::User.shape(name).is_some() {
         return Ok(());
     }
-    Err(FieldErrors::one(
-        "attribute",
-        format!("\"{name}\" is not a valid choice."),
-    ))
+    Err(FieldErrors::one("attribute", format!("\"{name}\" is not a valid choice.")))
 }
 
 fn check_custom(ask: &Ask<'_>) -> Result<(), Refusal> {
@@ -48,32 +45,22 @@ fn check_custom(ask: &Ask<'_>) -> Result<(), Refusal> {
     if definition(ask, Kind::User, name)?.is_some() {
         return Ok(());
     }
-    Err(FieldErrors::one(
-        "attribute",
-        "Attribute with this name does not exist.",
-    ))
+    Err(FieldErrors::one("attribute", "Attribute with this name does not exist."))
 }
 
 fn by_number(ask: &Ask<'_>, id: &Value) -> Result<Option<i64>, Refusal> {
-    let id = id
-        .as_i64()
-        .ok_or_else(|| FieldErrors::one("ids", NOT_AN_INTEGER))?;
+    let id = id.as_i64().ok_or_else(|| FieldErrors::one("ids", NOT_AN_INTEGER))?;
     Ok(profile::exists(ask, Kind::User, id)?.then_some(id))
 }
 
 fn by_own(ask: &Ask<'_>, id: &Value) -> Result<Option<i64>, Refusal> {
-    let own = id
-        .as_str()
-        .ok_or_else(|| FieldErrors::one("ids", NOT_A_STRING))?;
+    let own = id.as_str().ok_or_else(|| FieldErrors::one("ids", NOT_A_STRING))?;
     profile::id_of_own(ask, Kind::User, own)
 }
 
 fn write(ask: &Ask<'_>, find: fn(&Ask<'_>, &Value) -> Result<Option<i64>, Refusal>) -> Outcome {
     let name = ask.text("attribute", MAX_TEXT)?;
-    let value = ask
-        .body
-        .get("value")
-        .ok_or_else(|| FieldErrors::one("value", REQUIRED))?;
+    let value = ask.body.get("value").ok_or_else(|| FieldErrors::one("value", REQUIRED))?;
     let ids = ask
         .body
         .get("ids")

@@ -16,10 +16,7 @@ pub(super) fn merge(ask: &Ask<'_>) -> Outcome {
     let parent = ask.integer("parent")?;
     let others = others(ask)?;
     if others.contains(&parent) {
-        return Err(FieldErrors::one(
-            "users_list",
-            "The parent cannot be merged into itself.",
-        ));
+        return Err(FieldErrors::one("users_list", "The parent cannot be merged into itself."));
     }
     for id in others.iter().chain([&parent]) {
         if !profile::exists(ask, Kind::User, *id)? {
@@ -34,19 +31,13 @@ pub(super) fn merge(ask: &Ask<'_>) -> Outcome {
 
 /// The records to merge, each once, the lowest number first.
 fn others(ask: &Ask<'_>) -> Result<BTreeSet<i64>, Refusal> {
-    let list = ask
-        .body
-        .get("users_list")
-        .ok_or_else(|| FieldErrors::one("users_list", REQUIRED))?;
-    let ids: Option<BTreeSet<i64>> = list
-        .as_array()
-        .and_then(|items| items.iter().map(Value::as_i64).collect());
+    let list =
+        ask.body.get("users_list").ok_or_else(|| FieldErrors::one("users_list", REQUIRED))?;
+    let ids: Option<BTreeSet<i64>> =
+        list.as_array().and_then(|items| items.iter().map(Value::as_i64).collect());
     match ids {
         Some(ids) if !ids.is_empty() => Ok(ids),
-        Some(_) => Err(FieldErrors::one(
-            "users_list",
-            "This list may not be empty.",
-        )),
+        Some(_) => Err(FieldErrors::one("users_list", "This list may not be empty.")),
         None => Err(FieldErrors::one("users_list", NOT_AN_INTEGER)),
     }
 }
@@ -64,20 +55,14 @@ fn absorb(ask: &Ask<'_>, parent: i64, other: i64) -> Result<(), Refusal> {
          JOIN attributes a ON a.id = v.attribute \
          WHERE v.owner = ?2 AND a.content_type = 'clientuser'",
     ] {
-        ask.db
-            .prepare_cached(sql)?
-            .execute(params![parent, other])?;
+        ask.db.prepare_cached(sql)?.execute(params![parent, other])?;
     }
     let mine = row(ask, parent)?;
     let theirs = row(ask, other)?;
     // The own id is unique, so the merged record goes before its own id is taken over.
     profile::forget(ask, Kind::User, other)?;
     let mut profile = theirs.profile;
-    profile.extend(
-        mine.profile
-            .into_iter()
-            .filter(|(_, value)| *value != json!("")),
-    );
+    profile.extend(mine.profile.into_iter().filter(|(_, value)| *value != json!("")));
     ask.db
         .prepare_cached(
             "UPDATE users SET profile = ?2, custom_id = ?3, page_views = ?4, first_seen = ?5, \
@@ -88,10 +73,7 @@ fn absorb(ask: &Ask<'_>, parent: i64, other: i64) -> Result<(), Refusal> {
             Value::Object(profile).to_string(),
             mine.custom_id.or(theirs.custom_id),
             mine.page_views + theirs.page_views,
-            [mine.first_seen, theirs.first_seen]
-                .into_iter()
-                .flatten()
-                .min(),
+            [mine.first_seen, theirs.first_seen].into_iter().flatten().min(),
             mine.last_seen.max(theirs.last_seen),
             ask.now,
         ])?;

@@ -41,24 +41,12 @@ const fn route(template: &'static str, methods: &'static [(&'static str, Handler
 /// Paths without a variable come before those that would also match them.
 static ROUTES: &[Route] = &[
     route("users/", &[("GET", users::list), ("POST", users::create)]),
-    route(
-        "users/update_or_create/",
-        &[("POST", users::update_or_create)],
-    ),
+    route("users/update_or_create/", &[("POST", users::update_or_create)]),
     route("users/search/", &[("GET", search::search)]),
     route("users/merge/", &[("POST", merge::merge)]),
-    route(
-        "users/mass_update_standard_attributes/",
-        &[("PUT", mass::standard)],
-    ),
-    route(
-        "users/mass_update_custom_attributes/",
-        &[("PUT", mass::custom), ("POST", mass::custom)],
-    ),
-    route(
-        "users-by-id/mass_update_standard_attributes/",
-        &[("PUT", mass::standard_by_own)],
-    ),
+    route("users/mass_update_standard_attributes/", &[("PUT", mass::standard)]),
+    route("users/mass_update_custom_attributes/", &[("PUT", mass::custom), ("POST", mass::custom)]),
+    route("users-by-id/mass_update_standard_attributes/", &[("PUT", mass::standard_by_own)]),
     route(
         "users-by-id/mass_update_custom_attributes/",
         &[("PUT", mass::custom_by_own), ("POST", mass::custom_by_own)],
@@ -66,138 +54,61 @@ static ROUTES: &[Route] = &[
     route("users/:id/", USER),
     route("users-by-id/:custom_id/", USER),
     route("users/:id/events/", &[("GET", events::history)]),
-    route(
-        "users-by-id/:custom_id/events/",
-        &[("GET", events::history), ("POST", events::by_own)],
-    ),
+    route("users-by-id/:custom_id/events/", &[("GET", events::history), ("POST", events::by_own)]),
     route("users/:id/ping_hits/", &[("GET", site_views::history)]),
-    route(
-        "users-by-id/:custom_id/ping_hits/",
-        &[("GET", site_views::history)],
-    ),
+    route("users-by-id/:custom_id/ping_hits/", &[("GET", site_views::history)]),
     route("users/:id/add_tag/", &[("POST", tags::add_to_user)]),
-    route(
-        "users-by-id/:custom_id/add_tag/",
-        &[("POST", tags::add_to_user)],
-    ),
-    route(
-        "users/:id/add_many_tags/",
-        &[("POST", tags::add_many_to_user)],
-    ),
-    route(
-        "users-by-id/:custom_id/add_many_tags/",
-        &[("POST", tags::add_many_to_user)],
-    ),
+    route("users-by-id/:custom_id/add_tag/", &[("POST", tags::add_to_user)]),
+    route("users/:id/add_many_tags/", &[("POST", tags::add_many_to_user)]),
+    route("users-by-id/:custom_id/add_many_tags/", &[("POST", tags::add_many_to_user)]),
     route("users/:id/remove_tag/", REMOVE_USER_TAG),
     route("users-by-id/:custom_id/remove_tag/", REMOVE_USER_TAG),
     route("users/:id/set_attribute/", &[("POST", values::set_on_user)]),
-    route(
-        "users-by-id/:custom_id/set_attribute/",
-        &[("POST", values::set_on_user)],
-    ),
-    route(
-        "users/:id/set_multiple_attributes/",
-        &[("POST", values::set_many_on_user)],
-    ),
-    route(
-        "users-by-id/:custom_id/set_multiple_attributes/",
-        &[("POST", values::set_many_on_user)],
-    ),
+    route("users-by-id/:custom_id/set_attribute/", &[("POST", values::set_on_user)]),
+    route("users/:id/set_multiple_attributes/", &[("POST", values::set_many_on_user)]),
+    route("users-by-id/:custom_id/set_multiple_attributes/", &[("POST", values::set_many_on_user)]),
     route("users/:id/remove_attribute/", REMOVE_USER_VALUE),
-    route(
-        "users-by-id/:custom_id/remove_attribute/",
-        REMOVE_USER_VALUE,
-    ),
-    route(
-        "events/",
-        &[("GET", events::definitions), ("POST", events::by_number)],
-    ),
+    route("users-by-id/:custom_id/remove_attribute/", REMOVE_USER_VALUE),
+    route("events/", &[("GET", events::definitions), ("POST", events::by_number)]),
     route("site-views/", &[("POST", site_views::create)]),
-    route(
-        "attributes/",
-        &[("GET", attributes::list), ("POST", attributes::create)],
-    ),
-    route(
-        "attributes/:id/",
-        &[("GET", attributes::get), ("DELETE", attributes::delete)],
-    ),
-    route(
-        "attribute-type/:name_std/users/",
-        &[("GET", attributes::type_on_users)],
-    ),
-    route(
-        "attribute-type/:name_std/companies/",
-        &[("GET", attributes::type_on_companies)],
-    ),
-    route(
-        "companies/",
-        &[("GET", companies::list), ("POST", companies::create)],
-    ),
+    route("attributes/", &[("GET", attributes::list), ("POST", attributes::create)]),
+    route("attributes/:id/", &[("GET", attributes::get), ("DELETE", attributes::delete)]),
+    route("attribute-type/:name_std/users/", &[("GET", attributes::type_on_users)]),
+    route("attribute-type/:name_std/companies/", &[("GET", attributes::type_on_companies)]),
+    route("companies/", &[("GET", companies::list), ("POST", companies::create)]),
     route("companies/:id/", COMPANY),
     route("companies-by-id/:custom_id/", COMPANY),
-    route(
-        "companies/:id/add_member/",
-        &[("POST", companies::add_member)],
-    ),
-    route(
-        "companies/:id/remove_member/",
-        &[("POST", companies::remove_member)],
-    ),
-    route(
-        "companies/:id/set_attribute/",
-        &[("POST", values::set_on_company)],
-    ),
-    route(
-        "companies-by-id/:custom_id/set_attribute/",
-        &[("POST", values::set_on_company)],
-    ),
-    route(
-        "companies/:id/set_multiple_attributes/",
-        &[("POST", values::set_many_on_company)],
-    ),
+    route("companies/:id/add_member/", &[("POST", companies::add_member)]),
+    route("companies/:id/remove_member/", &[("POST", companies::remove_member)]),
+    route("companies/:id/set_attribute/", &[("POST", values::set_on_company)]),
+    route("companies-by-id/:custom_id/set_attribute/", &[("POST", values::set_on_company)]),
+    route("companies/:id/set_multiple_attributes/", &[("POST", values::set_many_on_company)]),
     route(
         "companies-by-id/:custom_id/set_multiple_attributes/",
         &[("POST", values::set_many_on_company)],
     ),
     route("companies/:id/add_tag/", &[("POST", tags::add_to_company)]),
-    route(
-        "companies-by-id/:custom_id/add_tag/",
-        &[("POST", tags::add_to_company)],
-    ),
+    route("companies-by-id/:custom_id/add_tag/", &[("POST", tags::add_to_company)]),
     route("companies/:id/remove_tag/", REMOVE_COMPANY_TAG),
     route("companies-by-id/:custom_id/remove_tag/", REMOVE_COMPANY_TAG),
 ];
 
-const USER: &[(&str, Handler)] = &[
-    ("GET", users::get),
-    ("PUT", users::update),
-    ("DELETE", users::delete),
-];
-const COMPANY: &[(&str, Handler)] = &[
-    ("GET", companies::get),
-    ("PUT", companies::update),
-    ("DELETE", companies::delete),
-];
+const USER: &[(&str, Handler)] =
+    &[("GET", users::get), ("PUT", users::update), ("DELETE", users::delete)];
+const COMPANY: &[(&str, Handler)] =
+    &[("GET", companies::get), ("PUT", companies::update), ("DELETE", companies::delete)];
 // Sources name both verbs for taking something away, so both work.
-const REMOVE_USER_TAG: &[(&str, Handler)] = &[
-    ("POST", tags::remove_from_user),
-    ("DELETE", tags::remove_from_user),
-];
-const REMOVE_COMPANY_TAG: &[(&str, Handler)] = &[
-    ("POST", tags::remove_from_company),
-    ("DELETE", tags::remove_from_company),
-];
-const REMOVE_USER_VALUE: &[(&str, Handler)] = &[
-    ("POST", values::remove_from_user),
-    ("DELETE", values::remove_from_user),
-];
+const REMOVE_USER_TAG: &[(&str, Handler)] =
+    &[("POST", tags::remove_from_user), ("DELETE", tags::remove_from_user)];
+const REMOVE_COMPANY_TAG: &[(&str, Handler)] =
+    &[("POST", tags::remove_from_company), ("DELETE", tags::remove_from_company)];
+const REMOVE_USER_VALUE: &[(&str, Handler)] =
+    &[("POST", values::remove_from_user), ("DELETE", values::remove_from_user)];
 
 /// The route of a path relative to the API's base, still encoded, and the key in it.
 pub(super) fn find(path: &str) -> Option<(&'static Route, Key)> {
     let segments: Vec<&str> = path.strip_suffix('/')?.split('/').collect();
-    ROUTES
-        .iter()
-        .find_map(|route| Some((route, matches(route.template, &segments)?)))
+    ROUTES.iter().find_map(|route| Some((route, matches(route.template, &segments)?)))
 }
 
 fn matches(template: &str, segments: &[&str]) -> Option<Key> {

@@ -41,25 +41,16 @@ pub(super) fn search(ask: &Ask<'_>) -> Outcome {
     if let Some(field) = ask.param("search") {
         conditions.push(between(ask, field)?);
     }
-    for (name, value) in ask
-        .query
-        .iter()
-        .filter(|(name, _)| !CONTROLS.contains(&name.as_str()))
-    {
+    for (name, value) in ask.query.iter().filter(|(name, _)| !CONTROLS.contains(&name.as_str())) {
         conditions.push(lookup(ask, name, value)?);
     }
     if conditions.is_empty() {
         return Err(Reply::detail(400, "The search names nothing to look for.").into());
     }
-    let sql: Vec<&str> = conditions
-        .iter()
-        .map(|condition| condition.sql.as_str())
-        .collect();
+    let sql: Vec<&str> = conditions.iter().map(|condition| condition.sql.as_str()).collect();
     let from = format!("users WHERE {}", sql.join(" AND "));
-    let values: Vec<SqlValue> = conditions
-        .iter()
-        .flat_map(|condition| condition.values.clone())
-        .collect();
+    let values: Vec<SqlValue> =
+        conditions.iter().flat_map(|condition| condition.values.clone()).collect();
     ask.page(&from, &values, |id| describe(ask, id))
 }
 
@@ -83,10 +74,7 @@ fn all(ask: &Ask<'_>, from: &str, value: &str) -> Outcome {
         .prepare_cached(&format!("SELECT id FROM {from} ORDER BY id"))?
         .query_map(params_from_iter([value]), |row| row.get(0))?
         .collect::<Result<_, _>>()?;
-    let users = ids
-        .into_iter()
-        .map(|id| describe(ask, id))
-        .collect::<Result<_, _>>()?;
+    let users = ids.into_iter().map(|id| describe(ask, id)).collect::<Result<_, _>>()?;
     Ok(Reply::ok(Value::Array(users)))
 }
 
@@ -94,29 +82,18 @@ fn all(ask: &Ask<'_>, from: &str, value: &str) -> Outcome {
 fn between(ask: &Ask<'_>, field: &str) -> Result<Condition, Refusal> {
     if field == "last_contacted" {
         // Nobody is ever contacted here.
-        return Ok(Condition {
-            sql: "0".into(),
-            values: Vec::new(),
-        });
+        return Ok(Condition { sql: "0".into(), values: Vec::new() });
     }
     if !["first_seen", "last_seen", "updated_at"].contains(&field) {
-        return Err(FieldErrors::one(
-            "search",
-            format!("\"{field}\" is not a valid choice."),
-        ));
+        return Err(FieldErrors::one("search", format!("\"{field}\" is not a valid choice.")));
     }
-    let mut condition = Condition {
-        sql: format!("{field} IS NOT NULL"),
-        values: Vec::new(),
-    };
+    let mut condition = Condition { sql: format!("{field} IS NOT NULL"), values: Vec::new() };
     // A whole second is meant at the upper end.
     for (bound, operator, slack) in [("min", ">=", 0), ("max", "<=", 999_999)] {
         if let Some(text) = ask.param(bound) {
             let micros = text.parse().ok().and_then(seconds_to_micros);
             let micros = micros.ok_or_else(|| FieldErrors::one(bound, NOT_AN_INTEGER))?;
-            condition
-                .sql
-                .push_str(&format!(" AND {field} {operator} ?"));
+            condition.sql.push_str(&format!(" AND {field} {operator} ?"));
             condition.values.push((micros + slack).into());
         }
     }
@@ -155,22 +132,14 @@ fn lookup(ask: &Ask<'_>, name: &str, value: &str) -> Result<Condition, Refusal> 
                 _ => Comparison::Text,
             };
             // The name comes from the table of fields, not from the caller.
-            (
-                format!("json_extract(profile, '$.{field}')"),
-                Vec::new(),
-                comparison,
-            )
+            (format!("json_extract(profile, '$.{field}')"), Vec::new(), comparison)
         }
         None => {
             let Definition { id, rule } =
                 definition(ask, Kind::User, field)?.ok_or_else(unknown)?;
             let column = "(SELECT json_extract(value, '$') FROM attribute_values \
                           WHERE owner = users.id AND attribute = ?)";
-            (
-                column.to_owned(),
-                vec![SqlValue::from(id)],
-                Comparison::of(rule.value_type),
-            )
+            (column.to_owned(), vec![SqlValue::from(id)], Comparison::of(rule.value_type))
         }
     };
     let sql = match operator {

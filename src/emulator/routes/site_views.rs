@@ -26,10 +26,7 @@ pub(super) fn create(ask: &Ask<'_>) -> Outcome {
         .query_row([key], |row| row.get(0))
         .optional()?;
     let Some(user) = user else {
-        return Err(FieldErrors::one(
-            "client_user",
-            "User with this key does not exist.",
-        ));
+        return Err(FieldErrors::one("client_user", "User with this key does not exist."));
     };
     ask.db
         .prepare_cached(
@@ -65,9 +62,7 @@ fn timestamp(ask: &Ask<'_>) -> Result<i64, Refusal> {
 /// A user's page views in order of arrival, the oldest first.
 pub(super) fn history(ask: &Ask<'_>) -> Outcome {
     let user = profile::owner(ask, Kind::User)?;
-    ask.page("page_views WHERE user = ?", &[SqlValue::from(user)], |id| {
-        describe(ask, id)
-    })
+    ask.page("page_views WHERE user = ?", &[SqlValue::from(user)], |id| describe(ask, id))
 }
 
 /// One page view; `client` is its user's number.
@@ -91,9 +86,5 @@ pub(in crate::emulator) fn describe(ask: &Ask<'_>, id: i64) -> Result<Value, Ref
 
 /// Some callers put the whole URL where the host belongs; then it already says everything.
 fn full_url(domain: &str, path: &str) -> String {
-    if domain.contains("://") {
-        domain.to_owned()
-    } else {
-        format!("https://{domain}{path}")
-    }
+    if domain.contains("://") { domain.to_owned() } else { format!("https://{domain}{path}") }
 }

@@ -28,10 +28,7 @@ pub(super) fn remove_from_company(ask: &Ask<'_>) -> Outcome {
 
 pub(super) fn add_many_to_user(ask: &Ask<'_>) -> Outcome {
     let id = profile::owner(ask, Kind::User)?;
-    let names = ask
-        .body
-        .get("tag_names")
-        .ok_or_else(|| FieldErrors::one("tag_names", REQUIRED))?;
+    let names = ask.body.get("tag_names").ok_or_else(|| FieldErrors::one("tag_names", REQUIRED))?;
     let names = tag_names(names).map_err(|message| FieldErrors::one("tag_names", message))?;
     let mut tags = Vec::new();
     for name in &names {
@@ -45,9 +42,7 @@ fn add(ask: &Ask<'_>, kind: Kind) -> Outcome {
     let id = profile::owner(ask, kind)?;
     let name = ask.text("name", MAX_TEXT)?;
     let created = profile::add_tag(ask, kind, id, name)?;
-    Ok(Reply::ok(
-        json!({ "created": created, "tag": { "name": name } }),
-    ))
+    Ok(Reply::ok(json!({ "created": created, "tag": { "name": name } })))
 }
 
 fn remove(ask: &Ask<'_>, kind: Kind) -> Outcome {

@@ -81,11 +81,7 @@ fn insert(ask: &Ask<'_>, patch: &Patch) -> Result<i64, Refusal> {
 }
 
 fn new_key() -> String {
-    rand::rng()
-        .sample_iter(Alphanumeric)
-        .take(KEY_LENGTH)
-        .map(char::from)
-        .collect()
+    rand::rng().sample_iter(Alphanumeric).take(KEY_LENGTH).map(char::from).collect()
 }
 
 /// Applies a patch with what only users have: the cookie's key and the company.

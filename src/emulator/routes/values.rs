@@ -43,18 +43,11 @@ pub(super) fn remove_from_user(ask: &Ask<'_>) -> Outcome {
 fn set(ask: &Ask<'_>, kind: Kind) -> Outcome {
     profile::owner(ask, kind)?;
     let name = ask.text("attribute", MAX_TEXT)?;
-    let value = ask
-        .body
-        .get("value")
-        .ok_or_else(|| FieldErrors::one("value", REQUIRED))?;
+    let value = ask.body.get("value").ok_or_else(|| FieldErrors::one("value", REQUIRED))?;
     if kind.shape(name).is_none() && definition(ask, kind, name)?.is_none() {
         return Err(unknown());
     }
-    write(
-        ask,
-        kind,
-        &Map::from_iter([(name.to_owned(), value.clone())]),
-    )
+    write(ask, kind, &Map::from_iter([(name.to_owned(), value.clone())]))
 }
 
 fn unknown() -> Refusal {

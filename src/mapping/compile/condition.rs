@@ -15,11 +15,8 @@ impl Compiler {
         at: &ConfigPath,
         condition: &table::Condition,
     ) -> Option<Condition> {
-        let parts: Vec<_> = condition
-            .0
-            .iter()
-            .map(|(key, value)| self.entry(&at.key(key), key, value))
-            .collect();
+        let parts: Vec<_> =
+            condition.0.iter().map(|(key, value)| self.entry(&at.key(key), key, value)).collect();
         parts.into_iter().collect::<Option<_>>().map(Condition::All)
     }
 
@@ -45,11 +42,8 @@ impl Compiler {
             self.value_fault(at, report("E0212", message).help("take it out"));
             return None;
         }
-        let parts: Vec<_> = parts
-            .iter()
-            .enumerate()
-            .map(|(n, part)| self.condition(&at.index(n), part))
-            .collect();
+        let parts: Vec<_> =
+            parts.iter().enumerate().map(|(n, part)| self.condition(&at.index(n), part)).collect();
         let parts: Option<Vec<_>> = parts.into_iter().collect();
         parts.map(|parts| match key {
             "any" => Condition::Any(parts),
@@ -77,10 +71,7 @@ impl Compiler {
             ConditionValue::Operators(operators) => self.operators(at, operators),
             ConditionValue::Group(_) => None,
         };
-        Some(Condition::Test(Test {
-            path: path?,
-            asks: asks?,
-        }))
+        Some(Condition::Test(Test { path: path?, asks: asks? }))
     }
 
     fn operators(&mut self, at: &ConfigPath, operators: &Operators) -> Option<Vec<Ask>> {
@@ -91,18 +82,8 @@ impl Compiler {
         asks.extend(operators.not.iter().map(|s| Ask::Not(literal(s))));
         asks.extend(operators.is_in.iter().map(|l| Ask::In(list(l))));
         asks.extend(operators.not_in.iter().map(|l| Ask::NotIn(list(l))));
-        asks.extend(
-            operators
-                .starts_with
-                .iter()
-                .map(|t| Ask::StartsWith(t.as_str().into())),
-        );
-        asks.extend(
-            operators
-                .ends_with
-                .iter()
-                .map(|t| Ask::EndsWith(t.as_str().into())),
-        );
+        asks.extend(operators.starts_with.iter().map(|t| Ask::StartsWith(t.as_str().into())));
+        asks.extend(operators.ends_with.iter().map(|t| Ask::EndsWith(t.as_str().into())));
         asks.extend(operators.contains.iter().map(|s| Ask::Contains(literal(s))));
         let mut sound = true;
         if let Some(pattern) = &operators.matches {

@@ -36,9 +36,7 @@ impl Compiler {
             Under::Spread => object.spreads.extend(self.field_list(at, key, value)),
             Under::Keys(keys) => {
                 let field = self.one_field(at, key, value);
-                object
-                    .named
-                    .extend(field.map(|field| Named { keys, field }));
+                object.named.extend(field.map(|field| Named { keys, field }));
             }
         }
     }
@@ -131,12 +129,10 @@ impl Compiler {
         }
         // With several sources each is looked at, for its own faults.
         let path = sources.path.map(|p| self.paths(&at.key("path"), p));
-        let value = sources
-            .value
-            .map(|v| self.literal(&at.key("value"), Some(v)).map(Source::Literal));
-        let template = sources
-            .template
-            .map(|t| self.template(&at.key("template"), t).map(Source::Template));
+        let value =
+            sources.value.map(|v| self.literal(&at.key("value"), Some(v)).map(Source::Literal));
+        let template =
+            sources.template.map(|t| self.template(&at.key("template"), t).map(Source::Template));
         let cases = sources.cases.map(|c| self.cases(&at.key("cases"), c));
         let Some(source) = path.or(value).or(template).or(cases) else {
             let message = "no source: nothing says where the value comes from";
@@ -156,11 +152,8 @@ impl Compiler {
             self.value_fault(at, report("E0206", "the list of paths is empty"));
             return None;
         }
-        let paths: Vec<_> = paths
-            .iter()
-            .enumerate()
-            .map(|(n, path)| self.path(&at.index(n), path))
-            .collect();
+        let paths: Vec<_> =
+            paths.iter().enumerate().map(|(n, path)| self.path(&at.index(n), path)).collect();
         paths.into_iter().collect::<Option<_>>().map(Source::Paths)
     }
 
@@ -181,9 +174,7 @@ impl Compiler {
             .map(|piece| match piece {
                 Piece::Text(text) => Some(Piece::Text(text)),
                 Piece::Insert((path, start)) => {
-                    let end = text[start..]
-                        .find("}}")
-                        .map_or(text.len(), |end| start + end);
+                    let end = text[start..].find("}}").map_or(text.len(), |end| start + end);
                     let shown = text[start..end].trim();
                     self.resolve(at, shown, &path, start).map(Piece::Insert)
                 }
@@ -206,10 +197,7 @@ impl Compiler {
                 let help = "give it a `when`, or move it to the end";
                 self.value_fault(&at, report("E0213", message).help(help));
             }
-            let when = case
-                .when
-                .as_ref()
-                .map(|when| self.condition(&at.key("when"), when));
+            let when = case.when.as_ref().map(|when| self.condition(&at.key("when"), when));
             let source = self.source(
                 &at,
                 &Sources {
@@ -246,9 +234,7 @@ impl Compiler {
             spec.rename.is_some(),
             spec.flatten.is_some(),
         ]);
-        let shape = shapes
-            .filter_map(|(name, given)| given.then_some(name))
-            .next();
+        let shape = shapes.filter_map(|(name, given)| given.then_some(name)).next();
         let mut found = Vec::new();
         if spec.required && spec.default.is_some() {
             let why = "a field with a `default` is never missing, so `required` does nothing";
@@ -256,11 +242,7 @@ impl Compiler {
         }
         if spec.format.is_some() && !timestamp {
             let why = "`format` is for timestamps";
-            found.push((
-                "format",
-                why.to_owned(),
-                "add as = \"timestamp\", or take it out",
-            ));
+            found.push(("format", why.to_owned(), "add as = \"timestamp\", or take it out"));
         }
         if spec.map_default.is_some() && spec.map.is_none() {
             found.push(("map_default", "there is no `map`".to_owned(), "add `map`"));
@@ -274,11 +256,7 @@ impl Compiler {
             found.push((shape, why, "take one of them out"));
         }
         for (key, message, help) in found {
-            self.fault(
-                &at.key(key),
-                Place::Key,
-                report("E0208", message).help(help),
-            );
+            self.fault(&at.key(key), Place::Key, report("E0208", message).help(help));
         }
         self.check_moment(at, spec, spec.format.as_deref());
         self.check_empty(at, spec);
@@ -326,15 +304,11 @@ impl Compiler {
         };
         for (n, (pattern, with)) in spec.replace.iter().flatten().enumerate() {
             let regex = self.regex(&at.key("replace").index(n).index(0), pattern);
-            steps
-                .replace
-                .extend(regex.map(|regex| (regex, boxed(with))));
+            steps.replace.extend(regex.map(|regex| (regex, boxed(with))));
         }
         if let Some(map) = &spec.map {
             // A null here means: leave the field out, which is not a miss.
-            let entries = map
-                .iter()
-                .map(|(key, value)| (boxed(key), value.to_string().into()));
+            let entries = map.iter().map(|(key, value)| (boxed(key), value.to_string().into()));
             steps.map = Some(entries.collect());
         }
         steps.map_default = self.literal(&at.key("map_default"), spec.map_default.as_ref());
@@ -365,10 +339,7 @@ impl Compiler {
                 Err(report) => self.fault(&at, Place::Key, report),
             }
         }
-        Each {
-            trie: self.scopes.leave(),
-            object,
-        }
+        Each { trie: self.scopes.leave(), object }
     }
 
     /// Compiles a regular expression; a fault points into it.

@@ -68,11 +68,7 @@ pub(super) fn compile(
         return Err(compiler.faults);
     }
     let (record, meta) = compiler.scopes.into_tries();
-    Ok(Compiled {
-        rules: compiled,
-        record,
-        meta,
-    })
+    Ok(Compiled { rules: compiled, record, meta })
 }
 
 #[derive(Default)]
@@ -89,11 +85,7 @@ struct Report {
 }
 
 fn report(code: &'static str, message: impl Into<String>) -> Report {
-    Report {
-        code,
-        message: message.into(),
-        help: None,
-    }
+    Report { code, message: message.into(), help: None }
 }
 
 impl Report {
@@ -126,29 +118,15 @@ impl Compiler {
         let code = if error.plain_text { "E0202" } else { "E0201" };
         let (range, help) = (error.range, error.help);
         let message = error.message;
-        self.part_fault(
-            at,
-            range,
-            Report {
-                code,
-                message,
-                help,
-            },
-        );
+        self.part_fault(at, range, Report { code, message, help });
     }
 
     fn rule(&mut self, at: &ConfigPath, n: usize, rule: &table::Rule) -> Option<Rule> {
-        let foreach = rule
-            .foreach
-            .as_ref()
-            .map(|text| self.path(&at.key("foreach"), text));
+        let foreach = rule.foreach.as_ref().map(|text| self.path(&at.key("foreach"), text));
         if foreach.is_some() {
             self.scopes.enter_foreach();
         }
-        let when = rule
-            .when
-            .as_ref()
-            .map(|when| self.condition(&at.key("when"), when));
+        let when = rule.when.as_ref().map(|when| self.condition(&at.key("when"), when));
         let call = self.call(at, rule);
         let trie = foreach.is_some().then(|| self.scopes.leave_foreach());
         let foreach = match (foreach, trie) {
@@ -241,10 +219,7 @@ impl Compiler {
             self.check_moment(at, spec, format.as_deref());
         }
         let field = self.one_field(at, key, &value)?;
-        Some(Moment {
-            field,
-            format: format.map(Into::into),
-        })
+        Some(Moment { field, format: format.map(Into::into) })
     }
 
     /// What a call cannot do without.
@@ -254,11 +229,8 @@ impl Compiler {
         if !has("user_id") && !has("anonymous_id") {
             self.value_fault(
                 &at,
-                report(
-                    "E0214",
-                    format!("a {} call needs `user_id` or `anonymous_id`", rule.call),
-                )
-                .help("set `user_id` to the path of the customer's own id of the user"),
+                report("E0214", format!("a {} call needs `user_id` or `anonymous_id`", rule.call))
+                    .help("set `user_id` to the path of the customer's own id of the user"),
             );
         }
         let lacks = match rule.call {
@@ -266,10 +238,7 @@ impl Compiler {
             CallKind::Group if !has("group_id") => "group_id",
             _ => return,
         };
-        self.value_fault(
-            &at,
-            report("E0214", format!("a {} call needs `{lacks}`", rule.call)),
-        );
+        self.value_fault(&at, report("E0214", format!("a {} call needs `{lacks}`", rule.call)));
     }
 
     fn names(&mut self, table: &ConfigPath, rules: &[table::Rule]) {
@@ -278,10 +247,7 @@ impl Compiler {
             if let Some(first) = known.get(&name(rule, n)) {
                 let message = format!("rule {} has the name of rule {}", n + 1, first + 1);
                 let at = table.index(n).key("name");
-                self.value_fault(
-                    &at,
-                    report("E0217", message).help("give it a name of its own"),
-                );
+                self.value_fault(&at, report("E0217", message).help("give it a name of its own"));
             } else {
                 known.insert(name(rule, n), n);
             }

@@ -42,11 +42,7 @@ impl Scopes {
             (Root::Here, Some(element)) => (Scope::Element, element),
             (Root::Here, None) => (Scope::Record, &mut self.record),
         };
-        Some(Ref {
-            scope,
-            slot: trie.insert(&path.steps),
-            shown: shown.into(),
-        })
+        Some(Ref { scope, slot: trie.insert(&path.steps), shown: shown.into() })
     }
 
     pub(super) fn into_tries(self) -> (Trie, Trie) {

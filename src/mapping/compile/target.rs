@@ -58,37 +58,15 @@ impl Slot {
 fn plain(call: CallKind) -> &'static [&'static str] {
     match call {
         CallKind::Identify => &["user_id", "anonymous_id", "message_id", "timestamp"],
-        CallKind::Page => &[
-            "user_id",
-            "anonymous_id",
-            "message_id",
-            "timestamp",
-            "name",
-            "category",
-        ],
-        CallKind::Track => &[
-            "user_id",
-            "anonymous_id",
-            "message_id",
-            "timestamp",
-            "event",
-        ],
-        CallKind::Group => &[
-            "user_id",
-            "anonymous_id",
-            "message_id",
-            "timestamp",
-            "group_id",
-        ],
+        CallKind::Page => {
+            &["user_id", "anonymous_id", "message_id", "timestamp", "name", "category"]
+        }
+        CallKind::Track => &["user_id", "anonymous_id", "message_id", "timestamp", "event"],
+        CallKind::Group => &["user_id", "anonymous_id", "message_id", "timestamp", "group_id"],
     }
 }
 
-const CALLS: [CallKind; 4] = [
-    CallKind::Identify,
-    CallKind::Page,
-    CallKind::Track,
-    CallKind::Group,
-];
+const CALLS: [CallKind; 4] = [CallKind::Identify, CallKind::Page, CallKind::Track, CallKind::Group];
 
 impl Compiler {
     /// Reads a target and checks that it fits the call.
@@ -104,10 +82,7 @@ impl Compiler {
 }
 
 fn read(call: CallKind, key: &str) -> Result<Target, Report> {
-    let takers: Vec<_> = CALLS
-        .into_iter()
-        .filter(|call| plain(*call).contains(&key))
-        .collect();
+    let takers: Vec<_> = CALLS.into_iter().filter(|call| plain(*call).contains(&key)).collect();
     if takers.contains(&call) {
         return Ok(match key {
             "user_id" => Target::UserId,
@@ -123,9 +98,7 @@ fn read(call: CallKind, key: &str) -> Result<Target, Report> {
         return Err(misfit(call, key, &takers));
     }
     for slot in [Slot::Traits, Slot::Properties, Slot::Context] {
-        let rest = key
-            .strip_prefix(slot.name())
-            .and_then(|rest| rest.strip_prefix('.'));
+        let rest = key.strip_prefix(slot.name()).and_then(|rest| rest.strip_prefix('.'));
         let Some(rest) = rest else { continue };
         if slot != Slot::Context && slot != Slot::of(call) {
             let takers: Vec<_> = CALLS.into_iter().filter(|c| Slot::of(*c) == slot).collect();
@@ -144,10 +117,7 @@ pub(super) fn place(key: &str, rest: &str) -> Result<Under, Report> {
     }
     match path::parse_name(rest) {
         Ok(keys) if keys.len() <= path::MAX_STEPS => Ok(Under::Keys(keys)),
-        Ok(_) => Err(report(
-            "E0204",
-            format!("the target `{key}` is nested too deep"),
-        )),
+        Ok(_) => Err(report("E0204", format!("the target `{key}` is nested too deep"))),
         Err(error) => {
             let message = format!("the target `{key}` cannot be read: {}", error.message);
             let help = "write a name with odd characters in quotes: traits.\"odd name\"";
@@ -158,13 +128,7 @@ pub(super) fn place(key: &str, rest: &str) -> Result<Under, Report> {
 
 fn misfit(call: CallKind, key: &str, takers: &[CallKind]) -> Report {
     let takers: Vec<_> = takers.iter().map(|call| call.as_str()).collect();
-    report(
-        "E0205",
-        format!(
-            "`{key}` is a target of {}, not of {call}",
-            takers.join(" and ")
-        ),
-    )
+    report("E0205", format!("`{key}` is a target of {}, not of {call}", takers.join(" and ")))
 }
 
 fn unknown(call: CallKind, key: &str) -> Report {
@@ -209,11 +173,8 @@ impl Seen {
     pub(super) fn add(&mut self, key: &str, target: &Target) -> Option<Report> {
         let other = self.0.iter().find(|(_, other)| overlap(other, target));
         let report = other.map(|(other, _)| {
-            report(
-                "E0216",
-                format!("`{key}` and `{other}` fill the same place"),
-            )
-            .help("take one of them out")
+            report("E0216", format!("`{key}` and `{other}` fill the same place"))
+                .help("take one of them out")
         });
         self.0.push((key.to_owned(), target.clone()));
         report

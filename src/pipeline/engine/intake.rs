@@ -66,10 +66,8 @@ impl Intake {
     /// Prepares batches until the buffer is closed and empty, or nobody takes them.
     pub(super) async fn run(self, buffer: Arc<dyn Buffer>, out: mpsc::Sender<Vec<Prepared>>) {
         while let Some(batch) = buffer.next(BATCH).await {
-            let mut prepared: Vec<Prepared> = batch
-                .into_iter()
-                .map(|buffered| self.prepare(buffered))
-                .collect();
+            let mut prepared: Vec<Prepared> =
+                batch.into_iter().map(|buffered| self.prepare(buffered)).collect();
             if self.dedupe {
                 self.mark_seen(&mut prepared).await;
             }
@@ -93,10 +91,7 @@ impl Intake {
 
     fn meaning(&self, buffered: &Buffered) -> Meaning {
         let record = &buffered.record;
-        let input = Input {
-            body: &record.body,
-            meta: record.meta.as_deref(),
-        };
+        let input = Input { body: &record.body, meta: record.meta.as_deref() };
         let mapped = match self.plan.map(input) {
             Ok(mapped) => mapped,
             Err(fault) => {
@@ -128,13 +123,7 @@ impl Intake {
                     let own = !self.plan.is_preset(mapped_call.rule);
                     let (key, seen) = keys.name(call, record.transport_id.as_deref(), own);
                     let ops = ops.into_iter().collect();
-                    calls.push(PlannedCall {
-                        kind: call.kind,
-                        ops,
-                        login: login(call),
-                        key,
-                        seen,
-                    });
+                    calls.push(PlannedCall { kind: call.kind, ops, login: login(call), key, seen });
                 }
                 Err(fault) => {
                     let mut letter = DeadLetter::new(record, fault.code, fault.reason, now);

@@ -100,11 +100,7 @@ impl Engine {
         let mut helpers = JoinSet::new();
         helpers.spawn(intake.run(Arc::clone(&parts.buffer), prepared_out));
         let (settler, committed) = Settler::start(&mut helpers, Arc::clone(&parts.buffer));
-        let folding = if delivery.fold {
-            Folding::On
-        } else {
-            Folding::Off
-        };
+        let folding = if delivery.fold { Folding::On } else { Folding::Off };
         Self {
             usercom: parts.usercom,
             metrics: parts.metrics,
@@ -181,10 +177,7 @@ impl Engine {
                 self.finished(task, Fate::Done).await?;
                 continue;
             }
-            let doubt = match task
-                .tickets()
-                .any(|ticket| self.pending.in_doubt(ticket.record))
-            {
+            let doubt = match task.tickets().any(|ticket| self.pending.in_doubt(ticket.record)) {
                 true => Doubt::MaybeSent,
                 false => Doubt::No,
             };
@@ -195,11 +188,7 @@ impl Engine {
             self.running.spawn(async move {
                 let mut attempts = Attempts::default();
                 let result = usercom.execute(task.op(), doubt, &mut attempts).await;
-                Carried {
-                    task,
-                    attempts,
-                    result: result.map(|_| ()),
-                }
+                Carried { task, attempts, result: result.map(|_| ()) }
             });
         }
         let folded = self.lanes.folded();
@@ -220,23 +209,11 @@ impl Engine {
                 Meaning::Unmatched => self.metrics.unmatched(),
                 Meaning::Dead(letter) => {
                     self.metrics.error("parser_failed", "processing");
-                    self.pending.refuse(
-                        Ticket {
-                            record: id,
-                            call: 0,
-                        },
-                        |_| *letter,
-                    );
+                    self.pending.refuse(Ticket { record: id, call: 0 }, |_| *letter);
                 }
                 Meaning::Calls(calls) => {
                     for (n, call) in (0..).zip(calls) {
-                        self.push_call(
-                            Ticket {
-                                record: id,
-                                call: n,
-                            },
-                            call,
-                        );
+                        self.push_call(Ticket { record: id, call: n }, call);
                     }
                 }
             }
@@ -266,9 +243,8 @@ impl Engine {
                 }
             }
         }
-        let first_login = call
-            .login
-            .is_some_and(|(anonymous, user)| self.lanes.unite(&anonymous, &user));
+        let first_login =
+            call.login.is_some_and(|(anonymous, user)| self.lanes.unite(&anonymous, &user));
         let mut after = None;
         for op in call.ops {
             if matches!(op, Op::Merge { .. }) && !first_login {
@@ -284,18 +260,10 @@ impl Engine {
 
     /// An op came back.
     async fn carried(&mut self, carried: Carried) -> Result<(), SinkError> {
-        let Carried {
-            task,
-            attempts,
-            result,
-        } = carried;
+        let Carried { task, attempts, result } = carried;
         match result {
             Ok(()) => self.finished(task, Fate::Done).await,
-            Err(Failure::Reject {
-                status,
-                reason,
-                body,
-            }) => {
+            Err(Failure::Reject { status, reason, body }) => {
                 if task.parts() == 1 {
                     let ticket = *task.tickets().next().expect("a task has parts");
                     self.metrics.error("request_failed", "sending");
@@ -312,10 +280,7 @@ impl Engine {
             }
             Err(Failure::Send(SendError::Refused { status })) => {
                 self.lanes.put_back(task);
-                Err(SinkError::KeyRefused {
-                    status,
-                    cure: cure(status),
-                })
+                Err(SinkError::KeyRefused { status, cure: cure(status) })
             }
             Err(Failure::Send(error)) => {
                 // Not rejected: it stays at the head of its lane and is tried again.

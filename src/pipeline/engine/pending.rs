@@ -114,17 +114,12 @@ impl PendingRecords {
             maybe_sent: pending.sent || pending.buffered.maybe_sent,
         };
         self.bytes = 0;
-        self.records
-            .drain()
-            .map(|(_, pending)| give_back(pending))
-            .collect()
+        self.records.drain().map(|(_, pending)| give_back(pending)).collect()
     }
 
     /// Whether an earlier process may have sent this record's events.
     pub(super) fn in_doubt(&self, id: RecordId) -> bool {
-        self.records
-            .get(&id)
-            .is_some_and(|pending| pending.buffered.maybe_sent)
+        self.records.get(&id).is_some_and(|pending| pending.buffered.maybe_sent)
     }
 
     /// A call of this record was refused. The first reason is the one that is kept.
@@ -145,10 +140,8 @@ impl PendingRecords {
         }
         let pending = self.records.remove(&id).expect("it was there a line ago");
         self.bytes -= pending.bytes;
-        let (abandoned, seen): (Vec<_>, Vec<_>) = pending
-            .keys
-            .into_iter()
-            .partition(|(call, _)| pending.refused.contains(call));
+        let (abandoned, seen): (Vec<_>, Vec<_>) =
+            pending.keys.into_iter().partition(|(call, _)| pending.refused.contains(call));
         let names = |keys: Vec<(u32, String)>| keys.into_iter().map(|(_, key)| key).collect();
         let settled = Settled {
             token: pending.buffered.token,
@@ -156,16 +149,10 @@ impl PendingRecords {
             dead: pending.dead.into_iter().collect(),
             seen: names(seen),
         };
-        Some(Finished {
-            settled,
-            has_calls: pending.has_calls,
-            abandoned: names(abandoned),
-        })
+        Some(Finished { settled, has_calls: pending.has_calls, abandoned: names(abandoned) })
     }
 
     fn get(&mut self, id: RecordId) -> &mut Pending {
-        self.records
-            .get_mut(&id)
-            .expect("tickets are held only while their record is pending")
+        self.records.get_mut(&id).expect("tickets are held only while their record is pending")
     }
 }

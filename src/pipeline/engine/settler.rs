@@ -45,10 +45,7 @@ impl Settler {
 
     /// Hands a record over.
     pub(super) async fn settle(&self, settled: Settled) -> Result<(), SinkError> {
-        self.queue
-            .send(settled)
-            .await
-            .map_err(|_| SinkError::Storage("the writer ended".into()))
+        self.queue.send(settled).await.map_err(|_| SinkError::Storage("the writer ended".into()))
     }
 }
 
@@ -61,10 +58,7 @@ async fn write_groups(
     while settled.recv_many(&mut group, GROUP).await > 0 {
         let records = group.len();
         let group = std::mem::take(&mut group);
-        let seen = group
-            .iter()
-            .flat_map(|record| record.seen.iter().cloned())
-            .collect();
+        let seen = group.iter().flat_map(|record| record.seen.iter().cloned()).collect();
         if let Err(error) = buffer.settled(group).await {
             tracing::error!(%error, "settled records could not be written down");
             return;

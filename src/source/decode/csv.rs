@@ -57,14 +57,7 @@ impl CsvDecoder {
             // Lines are found already; a carriage return inside one is part of a value.
             .terminator(Terminator::Any(b'\n'))
             .build();
-        Self {
-            reader,
-            delimiter,
-            columns,
-            input: Vec::new(),
-            output: Vec::new(),
-            ends: Vec::new(),
-        }
+        Self { reader, delimiter, columns, input: Vec::new(), output: Vec::new(), ends: Vec::new() }
     }
 
     pub(super) fn awaits_header(&self) -> bool {
@@ -84,9 +77,7 @@ impl CsvDecoder {
         }
         let values = match &self.columns {
             Columns::Unusable(why) => {
-                return Err(format!(
-                    "the line that names the columns cannot be used: {why}"
-                ));
+                return Err(format!("the line that names the columns cannot be used: {why}"));
             }
             _ => self.split(line)?,
         };
@@ -141,8 +132,7 @@ impl CsvDecoder {
         self.ends.resize(self.input.len() + 1, 0);
         self.reader.reset();
         let (result, _, written, count) =
-            self.reader
-                .read_record(&self.input, &mut self.output, &mut self.ends);
+            self.reader.read_record(&self.input, &mut self.output, &mut self.ends);
         match result {
             ReadRecordResult::Record => {
                 self.output.truncate(written);
@@ -198,10 +188,7 @@ mod tests {
             row(&mut csv, r#"1;"a ""b""; c""#).unwrap().unwrap(),
             r#"{"id":"1","näme":"a \"b\"; c"}"#
         );
-        assert_eq!(
-            row(&mut csv, ";ż").unwrap().unwrap(),
-            r#"{"id":"","näme":"ż"}"#
-        );
+        assert_eq!(row(&mut csv, ";ż").unwrap().unwrap(), r#"{"id":"","näme":"ż"}"#);
         assert_eq!(row(&mut csv, ""), Ok(None));
     }
 
@@ -221,10 +208,7 @@ mod tests {
         // A quote open at the end of the line is a fault, and the next line is read afresh.
         let mut csv = columns(&["a", "b"]);
         assert!(row(&mut csv, "1,\"two").unwrap_err().contains("not closed"));
-        assert_eq!(
-            row(&mut csv, "1,2").unwrap().unwrap(),
-            r#"{"a":"1","b":"2"}"#
-        );
+        assert_eq!(row(&mut csv, "1,2").unwrap().unwrap(), r#"{"a":"1","b":"2"}"#);
     }
 
     #[test]

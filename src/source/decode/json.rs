@@ -21,9 +21,7 @@ pub(super) fn decode(line: Bytes) -> Result<Option<Bytes>, String> {
 /// serde_json says "… at line 1 column 7"; of a line only the column is worth saying.
 fn reason(e: &serde_json::Error) -> String {
     let full = e.to_string();
-    let what = full
-        .rsplit_once(" at line ")
-        .map_or(full.as_str(), |(what, _)| what);
+    let what = full.rsplit_once(" at line ").map_or(full.as_str(), |(what, _)| what);
     format!("not valid JSON at column {}: {what}", e.column())
 }
 

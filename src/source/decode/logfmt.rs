@@ -16,9 +16,7 @@ pub(super) fn decode(line: &str) -> Result<Option<Bytes>, String> {
     let mut rest = line.trim_start();
     while !rest.is_empty() {
         let column = line.len() - rest.len() + 1;
-        let end = rest
-            .find(|c: char| c == '=' || c.is_whitespace())
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(rest.len());
         let (key, behind) = rest.split_at(end);
         if key.is_empty() {
             return Err(format!("no key before `=` at column {column}"));
@@ -49,9 +47,7 @@ fn value(text: &str, column: usize) -> Result<(Cow<'_, str>, &str), String> {
     let behind = &quoted[length..];
     if behind.starts_with(|c: char| !c.is_whitespace()) {
         let column = column + 1 + length;
-        return Err(format!(
-            "no space behind the quoted value at column {column}"
-        ));
+        return Err(format!("no space behind the quoted value at column {column}"));
     }
     Ok((value, behind))
 }
@@ -112,15 +108,9 @@ mod tests {
     #[test]
     fn faults_name_the_column() {
         // A quote left open, a value without key and text glued to a quote are faults with a place.
-        assert_eq!(
-            read("a=\"b").unwrap_err(),
-            "the quote at column 3 is not closed"
-        );
+        assert_eq!(read("a=\"b").unwrap_err(), "the quote at column 3 is not closed");
         assert_eq!(read("a=1 =b").unwrap_err(), "no key before `=` at column 5");
-        assert_eq!(
-            read("a=\"b\"c").unwrap_err(),
-            "no space behind the quoted value at column 6"
-        );
+        assert_eq!(read("a=\"b\"c").unwrap_err(), "no space behind the quoted value at column 6");
     }
 
     proptest! {

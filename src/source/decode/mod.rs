@@ -168,10 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn decoding(codec: Codec) -> Decoding {
-        Decoding {
-            codec,
-            ..Decoding::default()
-        }
+        Decoding { codec, ..Decoding::default() }
     }
 
     fn one(codec: Codec, line: &'static [u8]) -> Result<Option<String>, String> {
@@ -193,25 +190,17 @@ mod tests {
     #[test]
     fn settings_of_another_codec_are_refused() {
         // A setting that the chosen codec does not read is an error that names its own codec.
-        let why = Decoder::new(&Decoding {
-            pattern: Some("(?<a>.)".into()),
-            ..Decoding::default()
-        })
-        .unwrap_err();
-        assert!(
-            why.contains("`decoding.pattern`") && why.contains("`regex`"),
-            "{why}"
-        );
+        let why =
+            Decoder::new(&Decoding { pattern: Some("(?<a>.)".into()), ..Decoding::default() })
+                .unwrap_err();
+        assert!(why.contains("`decoding.pattern`") && why.contains("`regex`"), "{why}");
         let why = Decoder::new(&Decoding {
             codec: Codec::Logfmt,
             columns: Some(vec!["a".into()]),
             ..Decoding::default()
         })
         .unwrap_err();
-        assert!(
-            why.contains("`decoding.columns`") && why.contains("`csv`"),
-            "{why}"
-        );
+        assert!(why.contains("`decoding.columns`") && why.contains("`csv`"), "{why}");
     }
 
     proptest! {

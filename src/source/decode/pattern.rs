@@ -33,10 +33,8 @@ impl Pattern {
     }
 
     pub(super) fn decode(&self, line: &str) -> Result<Bytes, String> {
-        let captures = self
-            .regex
-            .captures(line)
-            .ok_or("the line does not match `decoding.pattern`")?;
+        let captures =
+            self.regex.captures(line).ok_or("the line does not match `decoding.pattern`")?;
         let fields = self
             .groups
             .iter()
@@ -53,17 +51,9 @@ mod tests {
     fn named_groups_become_fields() {
         // Named groups that took part are fields; unnamed ones and those that did not are left out.
         let pattern = Pattern::new(Some(r"^(?<verb>[A-Z]+) (\S+)(?: (?<code>\d+))?$")).unwrap();
-        assert_eq!(
-            pattern.decode("GET /a 200").unwrap(),
-            r#"{"verb":"GET","code":"200"}"#
-        );
+        assert_eq!(pattern.decode("GET /a 200").unwrap(), r#"{"verb":"GET","code":"200"}"#);
         assert_eq!(pattern.decode("GET /a").unwrap(), r#"{"verb":"GET"}"#);
-        assert!(
-            pattern
-                .decode("get")
-                .unwrap_err()
-                .contains("does not match")
-        );
+        assert!(pattern.decode("get").unwrap_err().contains("does not match"));
     }
 
     #[test]

@@ -39,11 +39,7 @@ impl Alarm {
         if let Err(error) = &watcher {
             tracing::debug!(%error, "folders cannot be watched; files are looked at by the clock");
         }
-        Self {
-            watcher: watcher.ok(),
-            watched: HashSet::new(),
-            bell,
-        }
+        Self { watcher: watcher.ok(), watched: HashSet::new(), bell }
     }
 
     /// Watches these folders too.

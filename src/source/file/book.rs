@@ -37,10 +37,7 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn mark(&self) -> Mark {
-        Mark {
-            position: self.position,
-            lines: self.lines,
-        }
+        Mark { position: self.position, lines: self.lines }
     }
 }
 
@@ -67,11 +64,10 @@ impl Book {
             saved_generation: 0,
         };
         for (key, value) in book.checkpoints.load(&book.source).await? {
-            book.take(&key, &value)
-                .map_err(|why| SourceError::Checkpoints {
-                    source_name: book.source.to_string(),
-                    why: format!("the row {key:?} cannot be read: {why}"),
-                })?;
+            book.take(&key, &value).map_err(|why| SourceError::Checkpoints {
+                source_name: book.source.to_string(),
+                why: format!("the row {key:?} cannot be read: {why}"),
+            })?;
         }
         book.saved_generation = book.next_generation;
         // A lost counter must not give a number twice.
@@ -82,9 +78,7 @@ impl Book {
 
     fn take(&mut self, key: &str, value: &str) -> Result<(), String> {
         if key == GENERATION {
-            self.next_generation = value
-                .parse()
-                .map_err(|_| format!("{value:?} is no number"))?;
+            self.next_generation = value.parse().map_err(|_| format!("{value:?} is no number"))?;
         } else {
             let row = serde_json::from_str(value).map_err(|e| e.to_string())?;
             self.rows.insert(key.parse()?, row);
@@ -113,13 +107,7 @@ impl Book {
         missing
             .map(|(id, row)| match row.left {
                 Some(left) if now.saturating_sub(left) > KEEP_SECS => (*id, None),
-                left => (
-                    *id,
-                    Some(Row {
-                        left: left.or(Some(now)),
-                        ..row.clone()
-                    }),
-                ),
+                left => (*id, Some(Row { left: left.or(Some(now)), ..row.clone() })),
             })
             .collect()
     }
@@ -134,10 +122,8 @@ impl Book {
             let number = self.next_generation.to_string();
             changes.push((GENERATION.to_owned(), Some(number)));
         }
-        let rows: Vec<_> = rows
-            .into_iter()
-            .filter(|(id, row)| self.rows.get(id) != row.as_ref())
-            .collect();
+        let rows: Vec<_> =
+            rows.into_iter().filter(|(id, row)| self.rows.get(id) != row.as_ref()).collect();
         for (id, row) in &rows {
             let value = row.as_ref().map(|row| {
                 serde_json::to_string(row).expect("a row is numbers and texts, which are JSON")
@@ -241,13 +227,7 @@ mod tests {
         book.save(rows).await.unwrap();
         let now = 100 + KEEP_SECS;
         let swept = book.sweep(|id| id == ids[2], now);
-        assert_eq!(
-            swept,
-            [
-                (ids[0], Some(row(0, Some(now)))),
-                (ids[1], Some(row(1, Some(100))))
-            ]
-        );
+        assert_eq!(swept, [(ids[0], Some(row(0, Some(now)))), (ids[1], Some(row(1, Some(100))))]);
         let swept = book.sweep(|id| id == ids[2], now + 1);
         assert_eq!(swept[1], (ids[1], None));
     }

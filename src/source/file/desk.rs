@@ -59,14 +59,7 @@ impl Desk {
         finder: Arc<Finder>,
         book: Book,
     ) -> Self {
-        Self {
-            common,
-            outlet,
-            finder,
-            book,
-            closed: Vec::new(),
-            troubles: HashMap::new(),
-        }
+        Self { common, outlet, finder, book, closed: Vec::new(), troubles: HashMap::new() }
     }
 
     /// Looks for files.
@@ -220,11 +213,7 @@ impl Closed {
             return None;
         }
         let settled = self.ledger.mark();
-        Some(Row {
-            position: settled.position,
-            lines: settled.lines,
-            ..self.row.clone()
-        })
+        Some(Row { position: settled.position, lines: settled.lines, ..self.row.clone() })
     }
 }
 

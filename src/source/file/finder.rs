@@ -57,10 +57,7 @@ impl Finder {
         let exclude = exclude.iter().map(|pattern| {
             Exclude::new(pattern).map_err(|why| format!("`exclude`: {pattern:?}: {why}"))
         });
-        Ok(Self {
-            exclude: exclude.collect::<Result<_, _>>()?,
-            include,
-        })
+        Ok(Self { exclude: exclude.collect::<Result<_, _>>()?, include })
     }
 
     /// Looks now. Blocks on the file system.
@@ -72,9 +69,9 @@ impl Finder {
             for entry in glob::glob(pattern).into_iter().flatten() {
                 match entry {
                     Ok(path) => self.look_at(path, &mut findings),
-                    Err(e) => findings
-                        .unreadable
-                        .push((e.path().to_owned(), e.error().to_string())),
+                    Err(e) => {
+                        findings.unreadable.push((e.path().to_owned(), e.error().to_string()))
+                    }
                 }
             }
             if findings.files.len() == before {
@@ -105,11 +102,9 @@ impl Finder {
         }
         match fs::metadata(&path) {
             // A pipe or a device would block or never end; only plain files can be read again.
-            Ok(metadata) if metadata.is_file() => findings.files.push(Found {
-                id: FileId::of(&metadata),
-                size: metadata.len(),
-                path,
-            }),
+            Ok(metadata) if metadata.is_file() => {
+                findings.files.push(Found { id: FileId::of(&metadata), size: metadata.len(), path })
+            }
             Ok(_) => {}
             // It went between the listing and the look.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
@@ -121,23 +116,16 @@ impl Finder {
 impl Exclude {
     fn new(pattern: &str) -> Result<Self, String> {
         if !pattern.contains('/') {
-            return Pattern::new(pattern)
-                .map(Self::Name)
-                .map_err(|e| e.to_string());
+            return Pattern::new(pattern).map(Self::Name).map_err(|e| e.to_string());
         }
         // Compared in full, so that `./logs/x` and `logs/x` are the same.
         let full = std::path::absolute(pattern).map_err(|e| e.to_string())?;
         let full = full.to_str().ok_or("the working directory is not UTF-8")?;
-        Pattern::new(full)
-            .map(Self::Path)
-            .map_err(|e| e.to_string())
+        Pattern::new(full).map(Self::Path).map_err(|e| e.to_string())
     }
 
     fn matches(&self, path: &Path) -> bool {
-        let options = MatchOptions {
-            require_literal_separator: true,
-            ..MatchOptions::new()
-        };
+        let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
         match self {
             Self::Name(pattern) => path
                 .file_name()

@@ -117,8 +117,7 @@ impl Follow {
             .collect();
         self.alarm.watch(folders.into_iter());
         let opened = self.desk.open(new, from).await?;
-        self.tails
-            .extend(opened.into_iter().map(|tail| (tail.id(), tail)));
+        self.tails.extend(opened.into_iter().map(|tail| (tail.id(), tail)));
         Ok(())
     }
 

@@ -61,20 +61,14 @@ impl Opening {
             }
             same
         });
-        let beginning = Mark {
-            position: 0,
-            lines: Some(0),
-        };
+        let beginning = Mark { position: 0, lines: Some(0) };
         let start = match (&known, self.from) {
             (Some(row), _) => row.mark(),
             (None, ReadFrom::Beginning) => beginning,
             (None, ReadFrom::End) => {
                 match behind_last_newline(&file, metadata.len(), self.limit)? {
                     0 => beginning,
-                    position => Mark {
-                        position,
-                        lines: None,
-                    },
+                    position => Mark { position, lines: None },
                 }
             }
         };
@@ -166,10 +160,7 @@ impl Glance {
     pub(super) fn look(self) -> io::Result<Seen> {
         let metadata = self.file.metadata()?;
         let size = metadata.len();
-        let stamp = Stamp {
-            size,
-            changed: (metadata.mtime(), metadata.mtime_nsec()),
-        };
+        let stamp = Stamp { size, changed: (metadata.mtime(), metadata.mtime_nsec()) };
         let mut head = self.head;
         let mut replaced = size < self.at;
         if self.stamp != Some(stamp) {
@@ -187,13 +178,7 @@ impl Glance {
                 block => Next::Block(block.into()),
             },
         };
-        Ok(Seen {
-            head,
-            stamp,
-            size,
-            deleted: metadata.nlink() == 0,
-            next,
-        })
+        Ok(Seen { head, stamp, size, deleted: metadata.nlink() == 0, next })
     }
 }
 

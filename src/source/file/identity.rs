@@ -21,10 +21,7 @@ pub(super) struct FileId {
 
 impl FileId {
     pub(super) fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        }
+        Self { device: metadata.dev(), inode: metadata.ino() }
     }
 }
 
@@ -39,10 +36,7 @@ impl FromStr for FileId {
 
     fn from_str(s: &str) -> Result<Self, String> {
         let parsed = s.split_once(':').and_then(|(device, inode)| {
-            Some(Self {
-                device: device.parse().ok()?,
-                inode: inode.parse().ok()?,
-            })
+            Some(Self { device: device.parse().ok()?, inode: inode.parse().ok()? })
         });
         parsed.ok_or_else(|| format!("{s:?} is not `DEVICE:INODE`"))
     }
@@ -86,10 +80,7 @@ impl Head {
     }
 
     pub(super) fn fingerprint(&self) -> Fingerprint {
-        Fingerprint {
-            length: self.bytes.len(),
-            sha256: digest(&self.bytes),
-        }
+        Fingerprint { length: self.bytes.len(), sha256: digest(&self.bytes) }
     }
 }
 
@@ -112,9 +103,7 @@ mod tests {
     #[test]
     fn a_grown_head_is_known_again() {
         // A head is recognised by the fingerprint of any of its beginnings and by no other.
-        let head = |text: &str| Head {
-            bytes: text.as_bytes().to_vec(),
-        };
+        let head = |text: &str| Head { bytes: text.as_bytes().to_vec() };
         assert!(head("abcd").has(&head("ab").fingerprint()));
         assert!(head("abcd").has(&head("").fingerprint()));
         assert!(!head("abcd").has(&head("ax").fingerprint()));

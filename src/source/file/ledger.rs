@@ -18,18 +18,14 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn new(start: Mark, flight: Arc<Flight>) -> Arc<Self> {
-        Arc::new(Self {
-            watermark: Mutex::new(Watermark::new(start)),
-            flight,
-        })
+        Arc::new(Self { watermark: Mutex::new(Watermark::new(start)), flight })
     }
 
     /// The acknowledgement of a record that ends at `end` and is about to be sent.
     pub(super) fn ack(self: &Arc<Self>, end: Mark) -> Ack {
         self.watermark().sent(end);
         let ledger = Arc::clone(self);
-        self.flight
-            .ack(move |verdict| ledger.watermark().settled(end.position, verdict))
+        self.flight.ack(move |verdict| ledger.watermark().settled(end.position, verdict))
     }
 
     /// What lies between the last record and `end` is no record.
@@ -48,8 +44,6 @@ impl Ledger {
 
     fn watermark(&self) -> MutexGuard<'_, Watermark> {
         // Nothing panics under the lock; if it ever did, the map is still whole.
-        self.watermark
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.watermark.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

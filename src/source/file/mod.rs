@@ -109,11 +109,7 @@ impl Source for FileSource {
         stop: CancellationToken,
     ) -> Result<(), SourceError> {
         let book = Book::load(Arc::clone(&self.common.source), self.checkpoints).await?;
-        let outlet = Outlet {
-            out,
-            stop,
-            due: Instant::now() + desk::SAVE,
-        };
+        let outlet = Outlet { out, stop, due: Instant::now() + desk::SAVE };
         let desk = Desk::new(self.common, outlet, Arc::clone(&self.finder), book);
         match self.mode {
             ReadMode::Follow => {

@@ -14,9 +14,7 @@ const SHELF: usize = 64;
 pub(super) async fn run(mut desk: Desk, from: ReadFrom) -> Result<Troubles, SourceError> {
     let findings = desk.first_find().await?;
     let mut files = findings.files;
-    desk.common
-        .progress
-        .found(files.iter().map(|f| f.size).sum());
+    desk.common.progress.found(files.iter().map(|f| f.size).sum());
     let mut failed = Troubles::new();
     'all: while !files.is_empty() {
         let rest = files.split_off(files.len().min(SHELF));

@@ -170,10 +170,7 @@ impl Tail {
     /// Begins anew, after the file was cut off or written over.
     pub(super) fn restart(&mut self, generation: u64) {
         tracing::info!(path = ?self.path, "the file was cut off or written anew; it is read from its beginning");
-        let start = Mark {
-            position: 0,
-            lines: Some(0),
-        };
+        let start = Mark { position: 0, lines: Some(0) };
         self.generation = generation;
         self.key = key(&self.common, self.id, generation);
         self.head = Head::default();
@@ -300,10 +297,7 @@ impl Tail {
 
     async fn send(&mut self, line: Line, outlet: &Outlet) -> Sent {
         let start = line.start;
-        let end = Mark {
-            position: line.end,
-            lines: self.mark.lines.map(|lines| lines + 1),
-        };
+        let end = Mark { position: line.end, lines: self.mark.lines.map(|lines| lines + 1) };
         let Some(mut record) = self.decoder.record(line) else {
             self.mark = end;
             self.ledger.skipped(end);
@@ -376,7 +370,5 @@ fn key(common: &Common, id: FileId, generation: u64) -> Arc<str> {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -174,10 +174,7 @@ impl Catalogue {
         match self.get(content, name) {
             Some(Slot::Known(attribute)) => Ok(Some(attribute)),
             Some(Slot::Refused) => Ok(None),
-            None => {
-                self.create_alone(&key, name, transport, attempts, probe)
-                    .await
-            }
+            None => self.create_alone(&key, name, transport, attempts, probe).await,
         }
     }
 
@@ -195,9 +192,7 @@ impl Catalogue {
             let mut names = self.write();
             let now = Instant::now();
             for key in [key.clone(), (key.0, name_std(&attribute.name_std))] {
-                names
-                    .slots
-                    .insert(key.clone(), Slot::Known(Arc::clone(&attribute)));
+                names.slots.insert(key.clone(), Slot::Known(Arc::clone(&attribute)));
                 names.born.insert(key, now);
             }
             drop(names);
@@ -240,10 +235,7 @@ impl Catalogue {
             for (content, attribute) in page.results.iter().filter_map(wire::definition) {
                 let attribute = Arc::new(attribute);
                 for name in [&attribute.name, &attribute.name_std] {
-                    slots.insert(
-                        (content, name_std(name)),
-                        Slot::Known(Arc::clone(&attribute)),
-                    );
+                    slots.insert((content, name_std(name)), Slot::Known(Arc::clone(&attribute)));
                 }
             }
             match page.next {
@@ -268,10 +260,7 @@ impl Catalogue {
     }
 
     fn read_at(&self) -> Option<Instant> {
-        self.names
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .read_at
+        self.names.read().unwrap_or_else(PoisonError::into_inner).read_at
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Names> {

@@ -69,17 +69,12 @@ impl ValueType {
 /// Choices are texts, or objects that hold one.
 fn declared(choices: &Value) -> Vec<Box<str>> {
     let text = |choice: &Value| -> Option<Box<str>> {
-        let text = choice.as_str().or_else(|| {
-            ["value", "name"]
-                .iter()
-                .find_map(|key| choice.get(key)?.as_str())
-        })?;
+        let text = choice
+            .as_str()
+            .or_else(|| ["value", "name"].iter().find_map(|key| choice.get(key)?.as_str()))?;
         Some(text.into())
     };
-    choices
-        .as_array()
-        .map(|list| list.iter().filter_map(text).collect())
-        .unwrap_or_default()
+    choices.as_array().map(|list| list.iter().filter_map(text).collect()).unwrap_or_default()
 }
 
 /// Why a value does not fit a type.
@@ -187,9 +182,7 @@ fn float(value: &Value) -> Result<String, ConversionError> {
                 return Ok(whole.to_string());
             }
             let number: f64 = text.parse().map_err(|_| NOT)?;
-            serde_json::Number::from_f64(number)
-                .map(|n| n.to_string())
-                .ok_or(NOT)
+            serde_json::Number::from_f64(number).map(|n| n.to_string()).ok_or(NOT)
         }
         _ => Err(NOT),
     }
@@ -217,28 +210,17 @@ pub(in crate::usercom) fn moment(json_text: &str) -> Option<Moment> {
 fn written(text: &str) -> Option<Moment> {
     if let Ok(instant) = text.parse::<Timestamp>() {
         let written = text.parse::<Date>().ok();
-        return Some(Moment {
-            instant,
-            written: written.unwrap_or_else(|| utc(instant)),
-        });
+        return Some(Moment { instant, written: written.unwrap_or_else(|| utc(instant)) });
     }
-    let starts_with_date = text
-        .get(..4)
-        .is_some_and(|y| y.bytes().all(|b| b.is_ascii_digit()))
+    let starts_with_date = text.get(..4).is_some_and(|y| y.bytes().all(|b| b.is_ascii_digit()))
         && text.as_bytes().get(4) == Some(&b'-');
     if starts_with_date {
         let civil = text.parse::<DateTime>().ok()?;
         let instant = civil.to_zoned_datetime(TimeZone::UTC).ok()?.timestamp();
-        return Some(Moment {
-            instant,
-            written: civil.date(),
-        });
+        return Some(Moment { instant, written: civil.date() });
     }
     let zoned = rfc2822::parse(text).ok()?;
-    Some(Moment {
-        instant: zoned.timestamp(),
-        written: zoned.date(),
-    })
+    Some(Moment { instant: zoned.timestamp(), written: zoned.date() })
 }
 
 fn utc(instant: Timestamp) -> Date {
@@ -273,10 +255,7 @@ fn epoch(text: &str) -> Option<Moment> {
         nanos += if whole.starts_with('-') { -part } else { part };
     }
     let instant = Timestamp::from_nanosecond(nanos).ok()?;
-    Some(Moment {
-        instant,
-        written: utc(instant),
-    })
+    Some(Moment { instant, written: utc(instant) })
 }
 
 fn date(value: &Value) -> Result<String, ConversionError> {
@@ -305,11 +284,7 @@ fn fixed(value: &Value, choices: &[Box<str>], many: Choice) -> Result<String, Co
         choices
             .iter()
             .find(|choice| ***choice == *text)
-            .or_else(|| {
-                choices
-                    .iter()
-                    .find(|choice| choice.trim().to_lowercase() == lower)
-            })
+            .or_else(|| choices.iter().find(|choice| choice.trim().to_lowercase() == lower))
             .map(|choice| Value::from(&**choice))
             .ok_or(ConversionError::NoChoice)
     };

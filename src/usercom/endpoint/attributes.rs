@@ -32,9 +32,7 @@ pub(in crate::usercom) fn create(name: &str, content: Content) -> Request {
 /// Reads a definition; `None` for content that is neither a user nor a company.
 pub(in crate::usercom) fn definition(entry: &Value) -> Option<(Content, Attribute)> {
     let content = Content::parse(entry["content_type"].as_str()?)?;
-    let name = entry["name"]
-        .as_str()
-        .or_else(|| entry["name_std"].as_str())?;
+    let name = entry["name"].as_str().or_else(|| entry["name_std"].as_str())?;
     let name_std = match entry["name_std"].as_str() {
         Some(name_std) if !name_std.is_empty() => name_std.to_owned(),
         _ => crate::usercom::profile::limits::name_std(name),
@@ -42,14 +40,8 @@ pub(in crate::usercom) fn definition(entry: &Value) -> Option<(Content, Attribut
     let value_type = ValueType::parse(
         entry["value_type"].as_str().unwrap_or_default(),
         &entry["choices"],
-        entry["allow_multiple_choices"]
-            .as_bool()
-            .unwrap_or_default(),
+        entry["allow_multiple_choices"].as_bool().unwrap_or_default(),
     );
-    let attribute = Attribute {
-        name: name.into(),
-        name_std: name_std.into(),
-        value_type,
-    };
+    let attribute = Attribute { name: name.into(), name_std: name_std.into(), value_type };
     Some((content, attribute))
 }

@@ -8,34 +8,14 @@ use crate::deliver::{Method, Repeat, Reply, Request};
 /// `PUT companies-by-id/:id/`; `None` for an id that is not safe in a path.
 pub(in crate::usercom) fn update(group: &str, fields: &[(String, String)]) -> Option<Request> {
     let path = format!("companies-by-id/{}/", segment(group)?);
-    let body = object(
-        fields
-            .iter()
-            .map(|(name, json)| (name.as_str(), json.as_str())),
-    );
-    Some(write(
-        Method::Put,
-        "companies-by-id/:id/",
-        path,
-        body,
-        Repeat::Safe,
-    ))
+    let body = object(fields.iter().map(|(name, json)| (name.as_str(), json.as_str())));
+    Some(write(Method::Put, "companies-by-id/:id/", path, body, Repeat::Safe))
 }
 
 /// `PUT companies/:id/`.
 pub(in crate::usercom) fn update_number(id: u64, fields: &[(String, String)]) -> Request {
-    let body = object(
-        fields
-            .iter()
-            .map(|(name, json)| (name.as_str(), json.as_str())),
-    );
-    write(
-        Method::Put,
-        "companies/:id/",
-        format!("companies/{id}/"),
-        body,
-        Repeat::Safe,
-    )
+    let body = object(fields.iter().map(|(name, json)| (name.as_str(), json.as_str())));
+    write(Method::Put, "companies/:id/", format!("companies/{id}/"), body, Repeat::Safe)
 }
 
 /// `POST companies/`. Not keyed: a second one may make a second company. A company without a name
@@ -47,28 +27,15 @@ pub(in crate::usercom) fn create(group: &str, fields: &[(String, String)]) -> Re
     let body = object(
         std::iter::once(("custom_id", id.as_str()))
             .chain(name)
-            .chain(
-                fields
-                    .iter()
-                    .map(|(name, json)| (name.as_str(), json.as_str())),
-            ),
+            .chain(fields.iter().map(|(name, json)| (name.as_str(), json.as_str()))),
     );
-    write(
-        Method::Post,
-        "companies/",
-        "companies/".into(),
-        body,
-        Repeat::Counts,
-    )
+    write(Method::Post, "companies/", "companies/".into(), body, Repeat::Counts)
 }
 
 /// `GET companies-by-id/:id/`; `None` for an id that is not safe in a path.
 pub(in crate::usercom) fn by_own_id(group: &str) -> Option<Request> {
     let id = segment(group)?;
-    Some(get(
-        "companies-by-id/:id/",
-        format!("companies-by-id/{id}/"),
-    ))
+    Some(get("companies-by-id/:id/", format!("companies-by-id/{id}/")))
 }
 
 /// `GET companies/`.
@@ -80,13 +47,7 @@ pub(in crate::usercom) fn list() -> Request {
 pub(in crate::usercom) fn add_member(company: u64, user: u64) -> Request {
     let path = format!("companies/{company}/add_member/");
     let body = object([("user_id", user.to_string().as_str())]);
-    write(
-        Method::Post,
-        "companies/:id/add_member/",
-        path,
-        body,
-        Repeat::Safe,
-    )
+    write(Method::Post, "companies/:id/add_member/", path, body, Repeat::Safe)
 }
 
 /// What a company object says.
@@ -116,7 +77,5 @@ pub(in crate::usercom) fn found_in(body: &Value) -> Found {
 
 /// Whether an entry of the list is the company with this own id.
 pub(in crate::usercom) fn is_named(entry: &Value, group: &str) -> bool {
-    ["custom_id", "company_id"]
-        .iter()
-        .any(|name| entry[name].as_str() == Some(group))
+    ["custom_id", "company_id"].iter().any(|name| entry[name].as_str() == Some(group))
 }

@@ -36,11 +36,7 @@ pub(in crate::usercom) fn occurrence(
         ("timestamp", at.as_deref()),
         ("data", data.as_deref()),
     ];
-    let body = object(
-        entries
-            .into_iter()
-            .filter_map(|(name, json)| Some((name, json?))),
-    );
+    let body = object(entries.into_iter().filter_map(|(name, json)| Some((name, json?))));
     let (route, path) = match whose {
         Whose::Number(_) => ("events/", "events/".to_owned()),
         Whose::OwnId(id) => (

@@ -17,11 +17,7 @@ use url::Url;
 use crate::deliver::{Method, Repeat, Reply, Request};
 
 /// Everything but RFC 3986's unreserved characters.
-const STRICT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// An id as one path segment, or `None` where no encoding is safe: URL parsers read `%2E%2E` as
 /// `..`, and servers in front may read `%2F` as `/`. Such ids go by number.
@@ -31,13 +27,7 @@ pub(super) fn segment(id: &str) -> Option<String> {
 }
 
 fn get(route: &'static str, path: String) -> Request {
-    Request {
-        method: Method::Get,
-        path,
-        route,
-        body: None,
-        repeat: Repeat::Safe,
-    }
+    Request { method: Method::Get, path, route, body: None, repeat: Repeat::Safe }
 }
 
 fn write(
@@ -47,13 +37,7 @@ fn write(
     body: String,
     repeat: Repeat,
 ) -> Request {
-    Request {
-        method,
-        path,
-        route,
-        body: Some(Bytes::from(body)),
-        repeat,
-    }
+    Request { method, path, route, body: Some(Bytes::from(body)), repeat }
 }
 
 /// A JSON object from names and JSON values, in order.
@@ -136,28 +120,13 @@ mod tests {
         // Only the query of a `next` on the very same path is followed.
         let asked = "attributes/?cursor=1";
         for (next, followed) in [
-            (
-                "https://acme.user.com/api/public/attributes/?cursor=2",
-                Some("attributes/?cursor=2"),
-            ),
-            (
-                "http://evil.example/api/public/attributes/?cursor=2",
-                Some("attributes/?cursor=2"),
-            ),
-            (
-                "/api/public/attributes/?cursor=2",
-                Some("attributes/?cursor=2"),
-            ),
+            ("https://acme.user.com/api/public/attributes/?cursor=2", Some("attributes/?cursor=2")),
+            ("http://evil.example/api/public/attributes/?cursor=2", Some("attributes/?cursor=2")),
+            ("/api/public/attributes/?cursor=2", Some("attributes/?cursor=2")),
             ("https://acme.user.com/api/public/users/?cursor=2", None),
-            (
-                "https://acme.user.com/api/public/attributes/../users/?cursor=2",
-                None,
-            ),
+            ("https://acme.user.com/api/public/attributes/../users/?cursor=2", None),
             ("https://acme.user.com/api/public/attributes/", None),
-            (
-                "https://acme.user.com/api/public/attributes/?cursor=1",
-                None,
-            ),
+            ("https://acme.user.com/api/public/attributes/?cursor=1", None),
             ("", None),
         ] {
             assert_eq!(follow(next, asked).as_deref(), followed, "{next}");
@@ -167,46 +136,21 @@ mod tests {
     #[test]
     fn pages_are_read_leniently() {
         // A bare array is a page; anything unknown is an empty one.
-        let reply = |body: &'static str| Reply {
-            status: 200,
-            body: Bytes::from(body),
-        };
+        let reply = |body: &'static str| Reply { status: 200, body: Bytes::from(body) };
         assert_eq!(page(&reply("[1,2]"), "x/").results.len(), 2);
         assert_eq!(page(&reply("{\"results\":[1]}"), "x/").results.len(), 1);
         assert!(page(&reply("<html>"), "x/").results.is_empty());
-        assert!(
-            page(&reply("{\"results\":7,\"next\":7}"), "x/")
-                .next
-                .is_none()
-        );
+        assert!(page(&reply("{\"results\":7,\"next\":7}"), "x/").next.is_none());
     }
 
     #[test]
     fn users_are_read_leniently() {
         // `user_key`, else `key`; a body that says nothing is no error.
-        let read = |body: &'static str| {
-            users::found(&Reply {
-                status: 200,
-                body: Bytes::from(body),
-            })
-        };
-        assert_eq!(
-            read("{\"id\":7,\"user_key\":\"a\",\"key\":\"b\"}")
-                .key
-                .as_deref(),
-            Some("a")
-        );
-        assert_eq!(
-            read("{\"id\":\"7\",\"key\":\"b\"}").key.as_deref(),
-            Some("b")
-        );
+        let read =
+            |body: &'static str| users::found(&Reply { status: 200, body: Bytes::from(body) });
+        assert_eq!(read("{\"id\":7,\"user_key\":\"a\",\"key\":\"b\"}").key.as_deref(), Some("a"));
+        assert_eq!(read("{\"id\":\"7\",\"key\":\"b\"}").key.as_deref(), Some("b"));
         assert_eq!(read("{\"id\":\"7\"}").id, Some(7));
-        assert_eq!(
-            read("oops"),
-            users::Found {
-                id: None,
-                key: None
-            }
-        );
+        assert_eq!(read("oops"), users::Found { id: None, key: None });
     }
 }

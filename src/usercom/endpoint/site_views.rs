@@ -29,13 +29,7 @@ pub(in crate::usercom) fn view(user_key: &str, view: View<'_>) -> Request {
         ("page_path", path.as_str()),
         ("timestamp", at.as_str()),
     ]);
-    write(
-        Method::Post,
-        "site-views/",
-        "site-views/".into(),
-        body,
-        Repeat::Counts,
-    )
+    write(Method::Post, "site-views/", "site-views/".into(), body, Repeat::Counts)
 }
 
 /// A user's page views.
@@ -65,10 +59,6 @@ pub(in crate::usercom) fn is_same(entry: &Value, sent: View<'_>) -> bool {
 }
 
 fn path_of(url: &str) -> String {
-    let whole = if url.contains("://") {
-        url.to_owned()
-    } else {
-        format!("http://{url}")
-    };
+    let whole = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     Url::parse(&whole).map_or_else(|_| url.to_owned(), |url| url.path().to_owned())
 }

@@ -9,11 +9,8 @@ use crate::deliver::{Method, Repeat, Reply, Request};
 pub(in crate::usercom) fn upsert(own_id: &str, fields: &[(String, String)]) -> Request {
     let id = quoted(own_id);
     let body = object(
-        std::iter::once(("custom_id", id.as_str())).chain(
-            fields
-                .iter()
-                .map(|(name, json)| (name.as_str(), json.as_str())),
-        ),
+        std::iter::once(("custom_id", id.as_str()))
+            .chain(fields.iter().map(|(name, json)| (name.as_str(), json.as_str()))),
     );
     let route = "users/update_or_create/";
     write(Method::Post, route, route.into(), body, Repeat::Safe)
@@ -36,13 +33,7 @@ pub(in crate::usercom) fn merge(parent: u64, gone: u64) -> Request {
         ("parent", parent.to_string().as_str()),
         ("users_list", format!("[{gone}]").as_str()),
     ]);
-    write(
-        Method::Post,
-        "users/merge/",
-        "users/merge/".into(),
-        body,
-        Repeat::Safe,
-    )
+    write(Method::Post, "users/merge/", "users/merge/".into(), body, Repeat::Safe)
 }
 
 /// What an upsert's answer says.
@@ -79,8 +70,5 @@ pub(in crate::usercom) fn found(reply: &Reply) -> Found {
         .iter()
         .find_map(|name| body.get(name)?.as_str())
         .filter(|key| !key.is_empty());
-    Found {
-        id: body.get("id").and_then(number),
-        key: key.map(str::to_owned),
-    }
+    Found { id: body.get("id").and_then(number), key: key.map(str::to_owned) }
 }

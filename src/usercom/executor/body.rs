@@ -81,11 +81,7 @@ impl Usercom {
         attempts: &mut Attempts,
     ) -> Result<Body, Failure> {
         let mut body = Body::default();
-        if fields
-            .0
-            .iter()
-            .any(|field| field.class == FieldClass::Custom)
-        {
+        if fields.0.iter().any(|field| field.class == FieldClass::Custom) {
             self.catalogue.ensure(&*self.transport, attempts).await?;
         }
         for field in &fields.0 {
@@ -108,25 +104,20 @@ impl Usercom {
         field: &Field,
         attempts: &mut Attempts,
     ) -> Result<Option<(String, String)>, Failure> {
-        let attribute = match (
-            self.catalogue.get(content, &field.name),
-            self.users.unknown_attributes,
-        ) {
-            (Some(Slot::Known(attribute)), _) => Some(attribute),
-            (None, UnknownAttributes::Send) => {
-                return Ok(Some((field.name.to_string(), field.json.to_string())));
-            }
-            (None, UnknownAttributes::Create) => {
-                let (transport, probe) = (&*self.transport, &*self.probe);
-                self.catalogue
-                    .create(content, &field.name, transport, attempts, probe)
-                    .await?
-            }
-            (None, UnknownAttributes::Drop) | (Some(Slot::Refused), _) => None,
-        };
+        let attribute =
+            match (self.catalogue.get(content, &field.name), self.users.unknown_attributes) {
+                (Some(Slot::Known(attribute)), _) => Some(attribute),
+                (None, UnknownAttributes::Send) => {
+                    return Ok(Some((field.name.to_string(), field.json.to_string())));
+                }
+                (None, UnknownAttributes::Create) => {
+                    let (transport, probe) = (&*self.transport, &*self.probe);
+                    self.catalogue.create(content, &field.name, transport, attempts, probe).await?
+                }
+                (None, UnknownAttributes::Drop) | (Some(Slot::Refused), _) => None,
+            };
         let Some(attribute) = attribute else {
-            self.probe
-                .field_dropped(&field.name, "User.com has no such attribute");
+            self.probe.field_dropped(&field.name, "User.com has no such attribute");
             return Ok(None);
         };
         Ok(self.typed(&attribute, field))
@@ -141,8 +132,7 @@ impl Usercom {
                 Some((attribute.name_std.to_string(), json.as_str().to_owned()))
             }
             Err(error) => {
-                self.probe
-                    .conversion_failed(&field.name, &error.to_string());
+                self.probe.conversion_failed(&field.name, &error.to_string());
                 None
             }
         }
@@ -155,12 +145,7 @@ fn named(refusal: &Value) -> Vec<String> {
     let keys = |value: &Value| -> Vec<String> {
         value
             .as_object()
-            .map(|object| {
-                object
-                    .keys()
-                    .flat_map(|key| [key.clone(), name_std(key)])
-                    .collect()
-            })
+            .map(|object| object.keys().flat_map(|key| [key.clone(), name_std(key)]).collect())
             .unwrap_or_default()
     };
     let mut names = keys(refusal);

@@ -35,8 +35,7 @@ impl Usercom {
             None => self.create_company(group, fields, attempts).await?,
         };
         self.remember(group, &found, now);
-        self.memory
-            .know_company(group, |row| memory::confirm(&mut row.fields, fields, now));
+        self.memory.know_company(group, |row| memory::confirm(&mut row.fields, fields, now));
         Ok(Done::Sent)
     }
 
@@ -59,10 +58,7 @@ impl Usercom {
             let known = self.memory.company(group).and_then(|row| row.id);
             let id = match known {
                 Some(id) => Some(id),
-                None => self
-                    .find_company(group, attempts)
-                    .await?
-                    .and_then(|found| found.id),
+                None => self.find_company(group, attempts).await?.and_then(|found| found.id),
             };
             let Some(id) = id else {
                 return Ok(None);
@@ -108,11 +104,7 @@ impl Usercom {
                 return Err(Failure::refused("to list companies", &reply));
             }
             let page = endpoint::page(&reply, &request.path);
-            if let Some(entry) = page
-                .results
-                .iter()
-                .find(|entry| wire::is_named(entry, group))
-            {
+            if let Some(entry) = page.results.iter().find(|entry| wire::is_named(entry, group)) {
                 return Ok(Some(wire::found_in(entry)));
             }
             match page.next {
@@ -132,9 +124,7 @@ impl Usercom {
     ) -> Result<Found, Failure> {
         loop {
             let made = self
-                .write(Content::Company, fields, attempts, |entries| {
-                    wire::create(group, entries)
-                })
+                .write(Content::Company, fields, attempts, |entries| wire::create(group, entries))
                 .await;
             let reply = match made {
                 Err(Failure::Send(SendError::Ambiguous { .. })) => {
@@ -229,9 +219,7 @@ impl Usercom {
                 self.probe.saved("member");
                 return Ok(Done::Unchanged);
             }
-            let reply = self
-                .send(&wire::add_member(company, member), attempts)
-                .await?;
+            let reply = self.send(&wire::add_member(company, member), attempts).await?;
             match reply.status {
                 200..300 | 409 => {}
                 400 if self.lists(group, member, now, attempts).await? => {}
@@ -246,9 +234,7 @@ impl Usercom {
             self.memory.know_user(user, |row| row.joined(group, now));
             return Ok(Done::Sent);
         }
-        Err(Failure::own(
-            "the user or the company is missing although both were written",
-        ))
+        Err(Failure::own("the user or the company is missing although both were written"))
     }
 
     /// User.com's number of a company, which is created bare where missing.
@@ -263,15 +249,10 @@ impl Usercom {
         }
         let found = match self.find_company(group, attempts).await? {
             Some(found) => found,
-            None => {
-                self.create_company(group, &FieldSet::default(), attempts)
-                    .await?
-            }
+            None => self.create_company(group, &FieldSet::default(), attempts).await?,
         };
         self.remember(group, &found, now);
-        found
-            .id
-            .ok_or_else(|| Failure::own("User.com did not tell the company's number"))
+        found.id.ok_or_else(|| Failure::own("User.com did not tell the company's number"))
     }
 
     /// Whether User.com lists a member: then a refusal to add it says that it is there.
@@ -286,8 +267,6 @@ impl Usercom {
             return Ok(false);
         };
         self.remember(group, &found, now);
-        Ok(found
-            .members
-            .is_some_and(|members| members.contains(&member)))
+        Ok(found.members.is_some_and(|members| members.contains(&member)))
     }
 }

@@ -32,11 +32,7 @@ impl Usercom {
             let reply = self.send(&request, attempts).await?;
             if !reply.is_success() {
                 if reply.status != 404 {
-                    tracing::warn!(
-                        status = reply.status,
-                        route = request.route,
-                        "history unread"
-                    );
+                    tracing::warn!(status = reply.status, route = request.route, "history unread");
                 }
                 break false;
             }
@@ -46,11 +42,7 @@ impl Usercom {
                 break true;
             }
             pages += 1;
-            let most = if begins_with_oldest(&page.results) {
-                OLDEST_FIRST
-            } else {
-                NEWEST_FIRST
-            };
+            let most = if begins_with_oldest(&page.results) { OLDEST_FIRST } else { NEWEST_FIRST };
             match page.next {
                 Some(next) if pages < most => request.path = next,
                 _ => break false,

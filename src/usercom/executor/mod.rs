@@ -80,18 +80,12 @@ impl Usercom {
     /// When it is refused; the reason names the cure.
     pub async fn healthcheck(&self) -> Result<(), Failure> {
         let mut attempts = Attempts::default();
-        let reply = self
-            .send(&endpoint::attributes::list(), &mut attempts)
-            .await?;
+        let reply = self.send(&endpoint::attributes::list(), &mut attempts).await?;
         if reply.is_success() {
             return Ok(());
         }
         match Failure::refused("the health check", &reply) {
-            Failure::Reject {
-                status,
-                reason,
-                body,
-            } => Err(Failure::Reject {
+            Failure::Reject { status, reason, body } => Err(Failure::Reject {
                 status,
                 reason: format!("{reason}: {}", cure(reply.status)),
                 body,
@@ -116,30 +110,12 @@ impl Usercom {
             Op::Identify { user, fields } => {
                 self.identify(user.as_str(), fields, now, attempts).await
             }
-            Op::Track {
-                user,
-                name,
-                at,
-                data,
-            } => {
-                let event = occurrences::Event {
-                    name,
-                    at: at.unwrap_or(now),
-                    data,
-                };
+            Op::Track { user, name, at, data } => {
+                let event = occurrences::Event { name, at: at.unwrap_or(now), data };
                 Box::pin(self.track(user.as_str(), event, doubt, attempts)).await
             }
-            Op::Page {
-                user,
-                domain,
-                path,
-                at,
-            } => {
-                let view = endpoint::site_views::View {
-                    domain,
-                    path,
-                    at: at.unwrap_or(now),
-                };
+            Op::Page { user, domain, path, at } => {
+                let view = endpoint::site_views::View { domain, path, at: at.unwrap_or(now) };
                 Box::pin(self.page(user.as_str(), view, doubt, attempts)).await
             }
             Op::Company { company, fields } => {

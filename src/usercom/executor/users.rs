@@ -55,16 +55,12 @@ impl Usercom {
         attempts: &mut Attempts,
     ) -> Result<Option<bool>, Failure> {
         let mut reply = self
-            .write(Content::User, fields, attempts, |entries| {
-                wire::upsert(user, entries)
-            })
+            .write(Content::User, fields, attempts, |entries| wire::upsert(user, entries))
             .await?;
         // Two upserts of one new user may meet inside User.com: the second then finds the first.
         if reply.status == 409 {
             reply = self
-                .write(Content::User, fields, attempts, |entries| {
-                    wire::upsert(user, entries)
-                })
+                .write(Content::User, fields, attempts, |entries| wire::upsert(user, entries))
                 .await?;
         }
         if !reply.is_success() {
@@ -99,8 +95,7 @@ impl Usercom {
                 body: String::new(),
             });
         }
-        self.upsert(user, &FieldSet::default(), clock::now(), attempts)
-            .await?;
+        self.upsert(user, &FieldSet::default(), clock::now(), attempts).await?;
         Ok(())
     }
 
@@ -206,9 +201,7 @@ impl Usercom {
         tokio::time::sleep(SETTLES).await;
         match self.read_user(user, attempts).await? {
             Some(found) => Ok((found, standing)),
-            None => Err(Failure::own(
-                "User.com does not show a user it has just taken",
-            )),
+            None => Err(Failure::own("User.com does not show a user it has just taken")),
         }
     }
 
@@ -224,9 +217,7 @@ impl Usercom {
         let (found, standing) = self.found(user, attempts).await?;
         match found.key {
             Some(key) => Ok((key, standing)),
-            None => Err(Failure::own(
-                "User.com told no key of the user, so it cannot have pages",
-            )),
+            None => Err(Failure::own("User.com told no key of the user, so it cannot have pages")),
         }
     }
 
@@ -310,10 +301,7 @@ impl Usercom {
         if endpoint::segment(user).is_none() {
             return Ok(Some(self.number(user, attempts).await?));
         }
-        Ok(self
-            .read_user(user, attempts)
-            .await?
-            .and_then(|found| found.id))
+        Ok(self.read_user(user, attempts).await?.and_then(|found| found.id))
     }
 }
 

@@ -55,12 +55,7 @@ fn read(user_agent: &str) -> Agent {
         return Agent::default();
     };
     let (family, version) = browser(user_agent, &found);
-    Agent {
-        family,
-        version,
-        os: system(user_agent, &found),
-        device: device(user_agent, &found),
-    }
+    Agent { family, version, os: system(user_agent, &found), device: device(user_agent, &found) }
 }
 
 fn known(word: &str) -> Option<&str> {
@@ -100,9 +95,7 @@ fn version(found: &WootheeResult<'_>) -> Option<String> {
 
 fn version_after<'a>(user_agent: &'a str, token: &str) -> Option<&'a str> {
     let (_, rest) = user_agent.split_once(token)?;
-    let end = rest
-        .find(|c: char| !c.is_ascii_alphanumeric() && c != '.')
-        .unwrap_or(rest.len());
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.').unwrap_or(rest.len());
     (end > 0).then(|| &rest[..end])
 }
 

@@ -39,10 +39,7 @@ pub(super) fn group_id(call: &Call<'_>) -> Result<GroupId, CallFault> {
         .or_else(|| named(&call.fields, &["groupId", "group_id", "id"]))
         .or_else(|| named(&call.context, &["groupId"]));
     let Some(id) = given else {
-        return Err(CallFault::new(
-            "no_group_id",
-            "the group call has no `groupId`",
-        ));
+        return Err(CallFault::new("no_group_id", "the group call has no `groupId`"));
     };
     if id.chars().count() > TEXT {
         let reason = format!("`groupId` is longer than {TEXT} characters");
@@ -56,19 +53,9 @@ pub(super) fn fields(call: &Call<'_>, notes: &mut Notes) -> FieldSet {
     let mut traits = Leaves::of(&call.fields);
     let mut set = FieldSet::default();
     traits.discard(&IDENTITY);
-    put_text(
-        &mut set,
-        &mut traits,
-        &("name", &["name", "company", "company_name"], TEXT),
-        notes,
-    );
+    put_text(&mut set, &mut traits, &("name", &["name", "company", "company_name"], TEXT), notes);
     put_text(&mut set, &mut traits, &("email", &["email"], TEXT), notes);
-    put_text(
-        &mut set,
-        &mut traits,
-        &("description", &["description"], TEXT),
-        notes,
-    );
+    put_text(&mut set, &mut traits, &("description", &["description"], TEXT), notes);
     put_address(&mut set, &mut traits, notes);
     put_size(&mut set, &mut traits, notes);
     put_phones(&mut set, &mut traits, notes);
@@ -139,19 +126,11 @@ fn whole(number: &str) -> Option<u64> {
         return Some(number);
     }
     let (whole, fraction) = number.split_once('.')?;
-    (fraction.bytes().all(|b| b == b'0') && !whole.is_empty())
-        .then(|| whole.parse().ok())
-        .flatten()
+    (fraction.bytes().all(|b| b == b'0') && !whole.is_empty()).then(|| whole.parse().ok()).flatten()
 }
 
 fn put_phones(set: &mut FieldSet, traits: &mut Leaves<'_>, notes: &mut Notes) {
-    let spellings = [
-        "phone",
-        "phone_number",
-        "phoneNumber",
-        "phones",
-        "phone_numbers",
-    ];
+    let spellings = ["phone", "phone_number", "phoneNumber", "phones", "phone_numbers"];
     let Some(json) = traits.take(&spellings) else {
         return;
     };
@@ -171,10 +150,6 @@ fn put_phones(set: &mut FieldSet, traits: &mut Leaves<'_>, notes: &mut Notes) {
         }
     }
     if !phones.is_empty() {
-        standard(
-            set,
-            "phone_numbers",
-            serde_json::Value::from(phones).to_string(),
-        );
+        standard(set, "phone_numbers", serde_json::Value::from(phones).to_string());
     }
 }

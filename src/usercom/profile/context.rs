@@ -7,18 +7,12 @@ use super::leaves::{Leaves, elements, text};
 /// Name and value of each field the context speaks of.
 pub(super) fn fields(context: &mut Leaves<'_>) -> Vec<(&'static str, String)> {
     let user_agent = word(context, &["userAgent"]);
-    let agent = user_agent
-        .as_deref()
-        .map(browser::parse)
-        .unwrap_or_default();
+    let agent = user_agent.as_deref().map(browser::parse).unwrap_or_default();
     let (family, version) =
         branded(context).unwrap_or((agent.family.clone(), agent.version.clone()));
     let entries = [
         ("os", system(context, &agent)),
-        (
-            "device_name",
-            word(context, &["device.name", "device.model"]),
-        ),
+        ("device_name", word(context, &["device.name", "device.model"])),
         (
             "device_type",
             word(context, &["device.type"])
@@ -27,10 +21,7 @@ pub(super) fn fields(context: &mut Leaves<'_>) -> Vec<(&'static str, String)> {
         ),
         ("language", word(context, &["locale"])),
         ("resolution", resolution(context)),
-        (
-            "ip_address",
-            word(context, &["ip"]).map(|ip| unbracketed(&ip)),
-        ),
+        ("ip_address", word(context, &["ip"]).map(|ip| unbracketed(&ip))),
         ("browser_family", family),
         ("browser_version", version),
         ("current_url", word(context, &["page.url"])),
@@ -42,10 +33,7 @@ pub(super) fn fields(context: &mut Leaves<'_>) -> Vec<(&'static str, String)> {
 }
 
 fn word(context: &mut Leaves<'_>, spellings: &[&str]) -> Option<String> {
-    context
-        .take(spellings)
-        .and_then(text)
-        .map(|word| word.trim().to_owned())
+    context.take(spellings).and_then(text).map(|word| word.trim().to_owned())
 }
 
 /// `name version`, from the context if it has a name, else from the user agent.
@@ -90,10 +78,8 @@ fn branded(context: &mut Leaves<'_>) -> Option<(Option<String>, Option<String>)>
         .filter(|brand: &Brand| !is_decoy(&brand.brand))
         .collect();
     // The engine's own name is listed beside the product's; the product says more.
-    let chosen = brands
-        .iter()
-        .find(|brand| brand.brand != "Chromium")
-        .or_else(|| brands.first())?;
+    let chosen =
+        brands.iter().find(|brand| brand.brand != "Chromium").or_else(|| brands.first())?;
     let family = browser::product(&chosen.brand).to_owned();
     Some((Some(family), chosen.version.clone()))
 }

@@ -34,13 +34,7 @@ impl<'c> Leaves<'c> {
     pub(super) fn of(fields: &'c Fields<'_>) -> Self {
         let mut leaves = Vec::with_capacity(fields.len());
         for (name, json) in fields {
-            open(
-                name.trim().to_owned(),
-                name.trim().to_owned(),
-                json.as_str(),
-                0,
-                &mut leaves,
-            );
+            open(name.trim().to_owned(), name.trim().to_owned(), json.as_str(), 0, &mut leaves);
         }
         Self(leaves)
     }
@@ -56,11 +50,7 @@ impl<'c> Leaves<'c> {
                 let squashed = squash(spelling);
                 for leaf in self.0.iter_mut().filter(|leaf| {
                     !leaf.taken
-                        && if exact {
-                            leaf.path == *spelling
-                        } else {
-                            leaf.squashed == squashed
-                        }
+                        && if exact { leaf.path == *spelling } else { leaf.squashed == squashed }
                 }) {
                     leaf.taken = true;
                     if found.is_none() && !is_blank(leaf.json) {
@@ -104,20 +94,11 @@ fn open<'c>(path: String, flat: String, json: &'c str, depth: usize, into: &mut 
         return;
     }
     let squashed = squash(&path);
-    into.push(Leaf {
-        path,
-        squashed,
-        flat,
-        json,
-        taken: false,
-    });
+    into.push(Leaf { path, squashed, flat, json, taken: false });
 }
 
 fn squash(path: &str) -> String {
-    path.chars()
-        .filter(|c| !matches!(c, '_' | '-' | ' '))
-        .flat_map(char::to_lowercase)
-        .collect()
+    path.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).collect()
 }
 
 fn is_blank(json: &str) -> bool {
@@ -136,7 +117,5 @@ pub(super) fn text(json: &str) -> Option<Cow<'_, str>> {
 
 /// The elements of an array.
 pub(super) fn elements(json: &str) -> Option<Vec<&RawValue>> {
-    json.starts_with('[')
-        .then(|| serde_json::from_str(json).ok())
-        .flatten()
+    json.starts_with('[').then(|| serde_json::from_str(json).ok()).flatten()
 }

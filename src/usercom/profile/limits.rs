@@ -42,10 +42,7 @@ pub(super) fn crop_noting<'t>(
 /// The form in which User.com tells names apart: lower case, blanks as underscores.
 pub(crate) fn name_std(name: &str) -> String {
     let lower = name.trim().to_lowercase();
-    lower
-        .chars()
-        .map(|c| if c.is_whitespace() { '_' } else { c })
-        .collect()
+    lower.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect()
 }
 
 /// Adds custom attributes to a set under names User.com accepts. Two spellings of one attribute
@@ -59,11 +56,7 @@ pub(super) struct Customs<'a> {
 impl<'a> Customs<'a> {
     /// Adds to a set; what it holds already is not overwritten.
     pub(super) fn new(set: &'a mut FieldSet) -> Self {
-        let seen = set
-            .0
-            .iter()
-            .map(|field| (name_std(&field.name), String::new()))
-            .collect();
+        let seen = set.0.iter().map(|field| (name_std(&field.name), String::new())).collect();
         Self { set, seen }
     }
 

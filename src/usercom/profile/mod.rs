@@ -33,10 +33,7 @@ pub struct Settings {
 
 impl From<&UsersConfig> for Settings {
     fn from(users: &UsersConfig) -> Self {
-        Self {
-            context_fields: users.context_fields,
-            merge_anonymous: users.merge_anonymous,
-        }
+        Self { context_fields: users.context_fields, merge_anonymous: users.merge_anonymous }
     }
 }
 
@@ -52,10 +49,7 @@ pub struct CallFault {
 
 impl CallFault {
     fn new(code: &'static str, reason: impl Into<String>) -> Self {
-        Self {
-            code,
-            reason: reason.into(),
-        }
+        Self { code, reason: reason.into() }
     }
 }
 
@@ -103,22 +97,15 @@ pub fn plan_call(
     let user = person::own_id(call)?;
     let merge = merge(call, settings, &user)?;
     let mut ops: PlannedOps = match call.kind {
-        CallKind::Identify => smallvec![Op::Identify {
-            fields: person::fields(call, settings, notes),
-            user,
-        }],
+        CallKind::Identify => {
+            smallvec![Op::Identify { fields: person::fields(call, settings, notes), user }]
+        }
         CallKind::Track => smallvec![occurrence::track(call, user, now, notes)?],
         CallKind::Page => smallvec![occurrence::page(call, user, now)?],
         CallKind::Group => {
             let company = company::group_id(call)?;
             let fields: FieldSet = company::fields(call, notes);
-            smallvec![
-                Op::Company {
-                    company: company.clone(),
-                    fields,
-                },
-                Op::Join { user, company },
-            ]
+            smallvec![Op::Company { company: company.clone(), fields }, Op::Join { user, company },]
         }
     };
     ops.extend(merge);
@@ -132,8 +119,5 @@ fn merge(call: &Call<'_>, settings: &Settings, user: &OwnId) -> Result<Option<Op
         Some(id) if settings.merge_anonymous && !id.is_empty() && id != user.as_str() => id,
         _ => return Ok(None),
     };
-    Ok(Some(Op::Merge {
-        from: person::checked(anonymous, "anonymousId")?,
-        into: user.clone(),
-    }))
+    Ok(Some(Op::Merge { from: person::checked(anonymous, "anonymousId")?, into: user.clone() }))
 }

@@ -23,10 +23,7 @@ pub(super) fn track(
 ) -> Result<Op, CallFault> {
     let name = call.name.as_deref().map(str::trim).unwrap_or_default();
     if name.is_empty() {
-        return Err(CallFault::new(
-            "no_event_name",
-            "the track call has no `event`",
-        ));
+        return Err(CallFault::new("no_event_name", "the track call has no `event`"));
     }
     Ok(Op::Track {
         user,
@@ -79,10 +76,7 @@ pub(super) fn page(call: &Call<'_>, user: OwnId, now: Timestamp) -> Result<Op, C
         _ => url_path,
     };
     if domain.is_none() && path.is_none() {
-        return Err(CallFault::new(
-            "no_page",
-            "the page call has neither a URL nor a path",
-        ));
+        return Err(CallFault::new("no_page", "the page call has neither a URL nor a path"));
     }
     Ok(Op::Page {
         user,
@@ -97,10 +91,7 @@ fn split(address: &str) -> (Option<String>, Option<String>) {
     if address.contains("://")
         && let Ok(url) = Url::parse(address)
     {
-        return (
-            url.host_str().map(str::to_owned),
-            Some(url.path().to_owned()),
-        );
+        return (url.host_str().map(str::to_owned), Some(url.path().to_owned()));
     }
     if let Some(rest) = address.strip_prefix("//") {
         return split(&format!("https://{rest}"));
@@ -113,10 +104,7 @@ fn split(address: &str) -> (Option<String>, Option<String>) {
     if first.contains('.')
         && let Ok(url) = Url::parse(&format!("https://{address}"))
     {
-        return (
-            url.host_str().map(str::to_owned),
-            Some(url.path().to_owned()),
-        );
+        return (url.host_str().map(str::to_owned), Some(url.path().to_owned()));
     }
     ((None), (!path.is_empty()).then(|| format!("/{path}")))
 }

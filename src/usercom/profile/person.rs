@@ -17,41 +17,20 @@ const IDENTITY: [&str; 5] = ["id", "userId", "anonymousId", "groupId", "custom_i
 /// One standard text field: its name, its spellings, its longest value.
 type TextRule = (&'static str, &'static [&'static str], usize);
 
-const EMAIL: TextRule = (
-    "email",
-    &["email", "Email", "email_address", "emailAddress"],
-    TEXT,
-);
+const EMAIL: TextRule = ("email", &["email", "Email", "email_address", "emailAddress"], TEXT);
 const FIRST_NAME: TextRule = (
     "first_name",
-    &[
-        "firstName",
-        "firstname",
-        "first_name",
-        "given_name",
-        "givenName",
-    ],
+    &["firstName", "firstname", "first_name", "given_name", "givenName"],
     PERSON_NAME,
 );
 const LAST_NAME: TextRule = (
     "last_name",
-    &[
-        "lastName",
-        "lastname",
-        "last_name",
-        "family_name",
-        "familyName",
-        "surname",
-    ],
+    &["lastName", "lastname", "last_name", "family_name", "familyName", "surname"],
     PERSON_NAME,
 );
 const PHONE: &[&str] = &["phone", "phone_number", "phoneNumber", "mobile"];
 const CITY: TextRule = ("city", &["address.city", "city"], SHORT);
-const REGION: TextRule = (
-    "region",
-    &["region", "address.region", "address.state", "state"],
-    SHORT,
-);
+const REGION: TextRule = ("region", &["region", "address.region", "address.state", "state"], SHORT);
 const COUNTRY: TextRule = ("country", &["country", "address.country"], SHORT);
 const TIMEZONE: TextRule = ("timezone", &["timezone"], TEXT);
 const LINKS: [TextRule; 6] = [
@@ -68,40 +47,17 @@ const LINKS: [TextRule; 6] = [
         ],
         TEXT,
     ),
-    (
-        "google_url",
-        &["googleUrl", "google_url", "googleURL"],
-        TEXT,
-    ),
-    (
-        "linkedin_url",
-        &["linkedinUrl", "linkedin_url", "linkedinURL"],
-        TEXT,
-    ),
-    (
-        "twitter_url",
-        &["twitterUrl", "twitter_url", "twitterURL"],
-        TEXT,
-    ),
-    (
-        "facebook_url",
-        &["facebookUrl", "facebook_url", "facebookURL"],
-        TEXT,
-    ),
-    (
-        "company_custom_id",
-        &["company_custom_id", "company.custom_id"],
-        TEXT,
-    ),
+    ("google_url", &["googleUrl", "google_url", "googleURL"], TEXT),
+    ("linkedin_url", &["linkedinUrl", "linkedin_url", "linkedinURL"], TEXT),
+    ("twitter_url", &["twitterUrl", "twitter_url", "twitterURL"], TEXT),
+    ("facebook_url", &["facebookUrl", "facebook_url", "facebookURL"], TEXT),
+    ("company_custom_id", &["company_custom_id", "company.custom_id"], TEXT),
 ];
 
 /// The customer's own id of the user of a call: `userId`, else `anonymousId`, else (identify and
 /// group) what the traits say.
 pub(super) fn own_id(call: &Call<'_>) -> Result<OwnId, CallFault> {
-    for (id, name) in [
-        (&call.user_id, "userId"),
-        (&call.anonymous_id, "anonymousId"),
-    ] {
+    for (id, name) in [(&call.user_id, "userId"), (&call.anonymous_id, "anonymousId")] {
         match id.as_deref().map(str::trim) {
             Some(id) if !id.is_empty() => return checked(id, name),
             _ => {}
@@ -116,10 +72,7 @@ pub(super) fn own_id(call: &Call<'_>) -> Result<OwnId, CallFault> {
         Some(id) => checked(&id, "the traits' id"),
         None => Err(CallFault::new(
             "no_identity",
-            format!(
-                "the {} call has neither `userId` nor `anonymousId`",
-                call.kind
-            ),
+            format!("the {} call has neither `userId` nor `anonymousId`", call.kind),
         )),
     }
 }
@@ -173,11 +126,7 @@ pub(super) fn fields(call: &Call<'_>, settings: &Settings, notes: &mut Notes) ->
 }
 
 pub(super) fn standard(set: &mut FieldSet, name: &str, json: impl Into<Box<str>>) {
-    set.set(Field {
-        name: name.into(),
-        class: FieldClass::Standard,
-        json: json.into(),
-    });
+    set.set(Field { name: name.into(), class: FieldClass::Standard, json: json.into() });
 }
 
 /// Writes a text field from the first of its spellings.
@@ -338,9 +287,9 @@ pub(super) fn put_tags(set: &mut FieldSet, leaves: &mut Leaves<'_>, notes: &mut 
                 }
             })
             .collect(),
-        None => text(json)
-            .map(|list| list.split(',').map(str::to_owned).collect())
-            .unwrap_or_default(),
+        None => {
+            text(json).map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default()
+        }
     };
     let mut tags: Vec<String> = Vec::with_capacity(words.len());
     for word in words {

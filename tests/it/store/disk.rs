@@ -24,10 +24,7 @@ async fn disk_blocks_when_full() {
     // makes room; a record larger than the buffer passes when it is empty.
     let store = Store::in_memory().unwrap();
     let one = 1 + RECORD_OVERHEAD;
-    let config = BufferConfig {
-        max_size: 3 * one,
-        ..disk_config()
-    };
+    let config = BufferConfig { max_size: 3 * one, ..disk_config() };
     let buffer = disk(&store, &config).await;
     let push = |n: u8| buffer.push((0..n).map(|_| Record::new("1")).collect());
     let pushes = futures::future::join3(push(2), push(2), push(2));
@@ -67,10 +64,7 @@ async fn disk_drops_the_newest() {
     let (records, told): (Vec<_>, Vec<_>) = ["1", "2", "3"].map(watched).into_iter().unzip();
     buffer.push(records).await.unwrap();
     let told: Vec<_> = told.iter().flat_map(verdicts).collect();
-    assert_eq!(
-        told,
-        [Verdict::Delivered, Verdict::Delivered, Verdict::Rejected]
-    );
+    assert_eq!(told, [Verdict::Delivered, Verdict::Delivered, Verdict::Rejected]);
     assert_eq!((buffer.size().events, buffer.discarded()), (2, 1));
 }
 
@@ -148,11 +142,7 @@ async fn after_a_clean_stop_nothing_is_in_doubt() {
     buffer.push(records).await.unwrap();
     let mut out = buffer.next(5).await.unwrap();
     let unsent = out.pop().unwrap();
-    let back = GivenBack {
-        token: unsent.token,
-        ack: unsent.record.ack,
-        maybe_sent: false,
-    };
+    let back = GivenBack { token: unsent.token, ack: unsent.record.ack, maybe_sent: false };
     buffer.give_back(vec![back]).await;
     let settled = out.into_iter().map(done).collect();
     buffer.settled(settled).await.unwrap();

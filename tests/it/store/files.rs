@@ -44,10 +44,7 @@ fn refused(dir: &TempDir, what: &str) -> StoreError {
         assert!(error.contains(what), "{error}");
     }
     let error = Store::open(dir.path(), Access::Owner).unwrap_err();
-    assert_eq!(
-        fs::read(dir.path().join("usercom-sink.db")).unwrap(),
-        before
-    );
+    assert_eq!(fs::read(dir.path().join("usercom-sink.db")).unwrap(), before);
     let names: BTreeSet<_> = fs::read_dir(dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -7,13 +7,9 @@ async fn dead_letters_are_found_counted_and_deleted() {
     // Every filter, and their combination, means the right dead letters of the right sink.
     let store = Store::in_memory().unwrap();
     let time = |s: i64| Timestamp::from_second(s).unwrap();
-    let dead = (0..6)
-        .map(|n| letter(b"{}", if n % 2 == 0 { "even" } else { "odd" }, time(n)))
-        .collect();
-    let batch = vec![Settlement {
-        dead,
-        ..Settlement::default()
-    }];
+    let dead =
+        (0..6).map(|n| letter(b"{}", if n % 2 == 0 { "even" } else { "odd" }, time(n))).collect();
+    let batch = vec![Settlement { dead, ..Settlement::default() }];
     store.settle(SINK, batch.clone()).await.unwrap();
     store.settle("other", batch).await.unwrap();
 
@@ -22,27 +18,15 @@ async fn dead_letters_are_found_counted_and_deleted() {
         found.unwrap().iter().map(|l| l.id).collect::<Vec<_>>()
     };
     let all = DeadLetterFilter::default;
-    let odd = || DeadLetterFilter {
-        reason: Some("odd".into()),
-        ..all()
-    };
+    let odd = || DeadLetterFilter { reason: Some("odd".into()), ..all() };
     assert_eq!(ids(all(), 100, 0).await, [1, 2, 3, 4, 5, 6]);
     assert_eq!(ids(all(), 2, 3).await, [4, 5]);
     assert_eq!(ids(odd(), 100, 0).await, [2, 4, 6]);
-    let late_odd = DeadLetterFilter {
-        since: Some(time(3)),
-        ..odd()
-    };
+    let late_odd = DeadLetterFilter { since: Some(time(3)), ..odd() };
     assert_eq!(ids(late_odd, 100, 0).await, [4, 6]);
-    let some = DeadLetterFilter {
-        ids: Some(vec![6, 1, 9]),
-        ..all()
-    };
+    let some = DeadLetterFilter { ids: Some(vec![6, 1, 9]), ..all() };
     assert_eq!(ids(some.clone(), 100, 0).await, [1, 6]);
-    let none = DeadLetterFilter {
-        ids: Some(vec![]),
-        ..all()
-    };
+    let none = DeadLetterFilter { ids: Some(vec![]), ..all() };
     assert!(ids(none, 100, 0).await.is_empty());
     assert_eq!(
         store.count_dead_letters(SINK).await.unwrap(),
@@ -77,20 +61,8 @@ async fn dead_letters_are_shown_and_fed_again() {
         letter(b"\xff\x00raw", "not_json", at),
         letter(b"two\nlines", "not_json", at),
     ];
-    store
-        .settle(
-            SINK,
-            vec![Settlement {
-                dead,
-                ..Settlement::default()
-            }],
-        )
-        .await
-        .unwrap();
-    let letters = store
-        .dead_letters(SINK, DeadLetterFilter::default(), 10, 0)
-        .await
-        .unwrap();
+    store.settle(SINK, vec![Settlement { dead, ..Settlement::default() }]).await.unwrap();
+    let letters = store.dead_letters(SINK, DeadLetterFilter::default(), 10, 0).await.unwrap();
     let shown = serde_json::to_string(&letters[0]).unwrap();
     assert_eq!(
         shown,
@@ -106,13 +78,7 @@ async fn dead_letters_are_shown_and_fed_again() {
 
     let mut out = vec![];
     let exported = export(&letters, &mut out).unwrap();
-    assert_eq!(
-        exported,
-        Exported {
-            written: 3,
-            left_out: 1
-        }
-    );
+    assert_eq!(exported, Exported { written: 3, left_out: 1 });
     let expected = b"{\"big\":  12345678901234567890.10}\nnot js\xc3\xb6n {\n\xff\x00raw\n";
     assert_eq!(out, expected);
 }

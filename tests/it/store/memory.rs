@@ -47,20 +47,13 @@ async fn memory_tells_the_verdict_after_the_dead_letter() {
     bad.dead = vec![letter(b"2", "status_400", Timestamp::UNIX_EPOCH)];
     buffer.settled(vec![good, bad]).await.unwrap();
     let back = items.next().unwrap();
-    let back = GivenBack {
-        token: back.token,
-        ack: back.record.ack,
-        maybe_sent: false,
-    };
+    let back = GivenBack { token: back.token, ack: back.record.ack, maybe_sent: false };
     buffer.give_back(vec![back]).await;
     assert_eq!(verdicts(&told[0]), [Verdict::Delivered]);
     assert_eq!(verdicts(&told[1]), [Verdict::Rejected]);
     assert_eq!(verdicts(&told[2]), [Verdict::Errored]);
     assert_eq!(store.count_dead_letters(SINK).await.unwrap()[0].1, 1);
-    assert_eq!(
-        store.is_seen(SINK, vec!["m1".into()]).await.unwrap(),
-        [true]
-    );
+    assert_eq!(store.is_seen(SINK, vec!["m1".into()]).await.unwrap(), [true]);
 }
 
 #[tokio::test]
@@ -101,12 +94,7 @@ async fn dead_letters_wait_for_room() {
 async fn closing_wakes_everybody() {
     // Whoever waits in `push` or `next` when the buffer is closed returns, for both kinds of buffer;
     // records not taken are told to their sources as errored.
-    let small = |kind| BufferConfig {
-        kind,
-        max_events: 1,
-        max_size: 1,
-        ..BufferConfig::default()
-    };
+    let small = |kind| BufferConfig { kind, max_events: 1, max_size: 1, ..BufferConfig::default() };
     for kind in [BufferKind::Memory, BufferKind::Disk] {
         let store = Store::in_memory().unwrap();
         let stop = CancellationToken::new();

@@ -116,10 +116,8 @@ impl Run {
         }
         let from_back = !self.model.back.is_empty();
         let items = self.buffer().next(max).await.unwrap();
-        let numbers: Vec<u64> = items
-            .iter()
-            .map(|item| item.record.origin.as_ref().unwrap().position - 1)
-            .collect();
+        let numbers: Vec<u64> =
+            items.iter().map(|item| item.record.origin.as_ref().unwrap().position - 1).collect();
         assert_eq!(numbers, expected);
         for (n, item) in numbers.into_iter().zip(items) {
             let model = &mut self.model;
@@ -178,11 +176,7 @@ impl Run {
                 let key = before.iter().find(|k| !self.model.away.contains_key(k));
                 self.model.back.insert(*key.unwrap(), maybe_sent);
                 let ack = Ack::ignored();
-                let back = GivenBack {
-                    token,
-                    ack,
-                    maybe_sent,
-                };
+                let back = GivenBack { token, ack, maybe_sent };
                 self.buffer().give_back(vec![back]).await;
             }
             Step::CleanRestart => {
