@@ -2,7 +2,6 @@
 //! Leaves no file behind.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -128,8 +127,7 @@ async fn landed(emulator: &Emulator) -> Result<String, String> {
     let companies = get("companies/").await?;
     let mut text = String::from("landed in User.com\n");
     let mut line = |name: &str, value: String| {
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "  {name:<20}{value:>8}");
+        text += &format!("  {name:<20}{value:>8}\n");
     };
     line("users", count(&users));
     line("companies", count(&companies));
@@ -152,7 +150,7 @@ async fn landed(emulator: &Emulator) -> Result<String, String> {
         "page_views",
         "last_seen",
     ] {
-        let _ = writeln!(text, "  {name:<20}{}", profile[name]);
+        text += &format!("  {name:<20}{}\n", profile[name]);
     }
     let companies: Vec<&str> = profile["companies"]
         .as_array()
@@ -160,8 +158,8 @@ async fn landed(emulator: &Emulator) -> Result<String, String> {
         .flatten()
         .filter_map(|company| company["name"].as_str())
         .collect();
-    let _ = writeln!(text, "  {:<20}{}", "companies", companies.join(", "));
-    let _ = writeln!(text, "  {:<20}{}", "events", count(&events));
+    text += &format!("  {:<20}{}\n", "companies", companies.join(", "));
+    text += &format!("  {:<20}{}\n", "events", count(&events));
     Ok(text)
 }
 

@@ -309,7 +309,7 @@ impl<T> Lanes<T> {
     }
 
     /// The next op that may go, if any: lanes take turns.
-    pub fn next(&mut self) -> Option<Task<T>> {
+    pub fn take_next(&mut self) -> Option<Task<T>> {
         loop {
             let id = self.ready.pop_front()?;
             // Since it got in line a lane may have been joined to another, and with it have got an

@@ -1,8 +1,6 @@
 //! What SIGKILL leaves behind: a child process works on a store and says what it was promised; it
 //! is killed at any moment, and the promises are checked against the file.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail them")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

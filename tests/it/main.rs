@@ -1,9 +1,13 @@
 //! Everything that is tested through the crate's outside, in one binary. A module per guarantee.
 
+// A test may say `unwrap`: it says where, and the test fails.
+#![allow(clippy::unwrap_used)]
+
 mod config;
 mod crash;
 mod deliver;
 mod emulator;
+mod layering;
 mod mapping;
 mod ordering;
 mod pipeline;

@@ -189,7 +189,7 @@ proptest! {
         for choice in choices {
             match choice {
                 0 => if let Some((n, step)) = arrivals.next() { run.arrive(n, step) },
-                1 => run.out.extend(run.lanes.next()),
+                1 => run.out.extend(run.lanes.take_next()),
                 2 if !run.out.is_empty() => run.complete(run.out.len() / 2),
                 3 if !run.out.is_empty() => {
                     let task = run.out.remove(0);
@@ -200,7 +200,7 @@ proptest! {
         }
         arrivals.for_each(|(n, step)| run.arrive(n, step));
         loop {
-            run.out.extend(run.lanes.next());
+            run.out.extend(run.lanes.take_next());
             if run.out.is_empty() { break }
             run.complete(0);
         }
@@ -233,19 +233,19 @@ proptest! {
         for n in 0..before {
             run.lanes.push(track("anon", n), None, n);
         }
-        run.out.extend(run.lanes.next());
+        run.out.extend(run.lanes.take_next());
         run.lanes.unite(&"anon".into(), &"user".into());
         for n in before..before + after {
             run.lanes.push(track(if n % 2 == 0 { "user" } else { "anon" }, n), None, n);
         }
         for pick in picks.into_iter().chain(std::iter::repeat_n(2, 40)) {
             match pick {
-                0 => run.out.extend(run.lanes.next()),
+                0 => run.out.extend(run.lanes.take_next()),
                 1 if !run.out.is_empty() => {
                     let task = run.out.remove(0);
                     run.lanes.put_back(task);
                 }
-                _ if run.out.is_empty() => run.out.extend(run.lanes.next()),
+                _ if run.out.is_empty() => run.out.extend(run.lanes.take_next()),
                 _ => run.complete(0),
             }
             prop_assert!(run.out.len() <= 1);
@@ -266,7 +266,7 @@ fn a_constant_anonymous_id_does_not_chain_users() {
         let data = FieldSet::default();
         lanes.push(Op::Track { user, name: "e".into(), at: None, data }, None, n);
     }
-    let out: Vec<_> = std::iter::from_fn(|| lanes.next()).collect();
+    let out: Vec<_> = std::iter::from_fn(|| lanes.take_next()).collect();
     assert_eq!(out.len(), 50);
 }
 
@@ -284,7 +284,7 @@ fn waiting_identifies_fold_until_the_next_event() {
         }
     }
     let mut sizes = Vec::new();
-    while let Some(task) = lanes.next() {
+    while let Some(task) = lanes.take_next() {
         sizes.push(task.parts());
         lanes.finish(task, Fate::Done);
     }

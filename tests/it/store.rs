@@ -1,8 +1,6 @@
 //! What the store and the buffers promise: durability, order, limits, and hands off other people's
 //! files.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail them")]
-
 mod disk;
 mod files;
 mod letters;

@@ -1,7 +1,5 @@
 //! The destination, from calls to requests, against a User.com made of maps.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod attributes;
 mod companies;
 mod convert;

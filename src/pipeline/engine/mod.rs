@@ -171,7 +171,7 @@ impl Engine {
     /// Starts what may start.
     async fn dispatch(&mut self) -> Result<(), SinkError> {
         while self.running.len() < ACTIVE {
-            let Some(task) = self.lanes.next() else { break };
+            let Some(task) = self.lanes.take_next() else { break };
             if self.usercom.unchanged(task.op(), clock::now()) {
                 self.metrics.saved("unchanged", 1);
                 self.finished(task, Fate::Done).await?;

@@ -48,6 +48,7 @@ impl Account {
         request.send().await.unwrap().json().await.unwrap()
     }
 
+    #[allow(dead_code)]
     pub(crate) async fn admin(&self, path: &str) -> Value {
         let url = format!("http://{}/__admin/{path}", self.emulator.addr());
         self.http.get(url).send().await.unwrap().json().await.unwrap()
@@ -84,10 +85,6 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {

@@ -1,0 +1,91 @@
+//! Who may know whom: the rooms of `src/` keep to the order of the way a record takes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A room, and the rooms it must not know.
+const STRANGERS: &[(&str, &[&str])] = &[
+    (
+        "call",
+        &[
+            "mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
+            "emulator", "config",
+        ],
+    ),
+    ("mapping", &["plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli", "emulator"]),
+    (
+        "plan",
+        &[
+            "mapping", "usercom", "deliver", "buffer", "pipeline", "source", "cli", "emulator",
+            "config",
+        ],
+    ),
+    ("usercom", &["mapping", "buffer", "pipeline", "source", "cli", "emulator"]),
+    (
+        "deliver",
+        &["mapping", "plan", "usercom", "buffer", "pipeline", "source", "cli", "emulator", "call"],
+    ),
+    ("buffer", &["mapping", "plan", "usercom", "deliver", "pipeline", "cli", "emulator", "call"]),
+    (
+        "source",
+        &["mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "cli", "emulator", "call"],
+    ),
+    (
+        "emulator",
+        &[
+            "mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli", "call",
+            "config", "record", "ack", "sink",
+        ],
+    ),
+    (
+        "config",
+        &[
+            "mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
+            "emulator",
+        ],
+    ),
+    (
+        "telemetry",
+        &[
+            "mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
+            "emulator",
+        ],
+    ),
+    ("pipeline", &["cli", "emulator"]),
+];
+
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn rooms_know_only_whom_they_may() {
+    // No room names a room it must not know; comments may.
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for (room, strangers) in STRANGERS {
+        let files = sources(&src.join(room));
+        assert!(!files.is_empty(), "there is no room `{room}`");
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            for (n, line) in code.enumerate() {
+                for stranger in *strangers {
+                    if line.contains(&format!("crate::{stranger}::")) {
+                        wrong.push(format!("{}: {n}: {line}", file.display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
