@@ -1,0 +1,45 @@
+//! The `file` source as it is written.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Decoding;
+
+/// Lines of files, followed as they grow.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileSource {
+    /// Glob patterns of files to read, relative to the working directory. At least one.
+    #[schemars(length(min = 1))]
+    pub include: Vec<String>,
+    /// Glob patterns of files to leave out. Default: none.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Where to begin in a file without a checkpoint. Default: `beginning`.
+    #[serde(default)]
+    pub read_from: ReadFrom,
+    /// How lines become records.
+    #[serde(default)]
+    pub decoding: Decoding,
+    /// The longest line, in bytes; a longer one is a dead letter. Default: 1048576.
+    #[serde(default = "FileSource::default_max_line_bytes")]
+    #[schemars(range(min = 1))]
+    pub max_line_bytes: usize,
+}
+
+impl FileSource {
+    pub(super) fn default_max_line_bytes() -> usize {
+        1 << 20
+    }
+}
+
+/// Where to begin in a file without a checkpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadFrom {
+    /// At its first byte.
+    #[default]
+    Beginning,
+    /// Behind its last.
+    End,
+}

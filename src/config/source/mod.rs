@@ -1,0 +1,34 @@
+//! Sources as they are written, one file a type.
+
+mod decoding;
+mod file;
+mod stdin;
+mod tls;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::decoding::{Codec, Decoding};
+pub use self::file::{FileSource, ReadFrom};
+pub use self::stdin::StdinSource;
+pub use self::tls::TlsServer;
+
+/// A source, by `type`.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum SourceConfig {
+    /// Lines of files, followed as they grow.
+    File(FileSource),
+    /// Lines of standard input.
+    Stdin(StdinSource),
+}
+
+impl SourceConfig {
+    /// The `type`, as the file writes it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Stdin(_) => "stdin",
+        }
+    }
+}

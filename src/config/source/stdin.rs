@@ -1,0 +1,20 @@
+//! The `stdin` source as it is written.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Decoding, FileSource};
+
+/// Lines of standard input. Standard input cannot be read again: with a memory buffer, what is not
+/// settled when the process is killed is lost.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StdinSource {
+    /// How lines become records.
+    #[serde(default)]
+    pub decoding: Decoding,
+    /// The longest line, in bytes; a longer one is a dead letter. Default: 1048576.
+    #[serde(default = "FileSource::default_max_line_bytes")]
+    #[schemars(range(min = 1))]
+    pub max_line_bytes: usize,
+}
