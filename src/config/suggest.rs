@@ -3,11 +3,25 @@
 /// The nearest of the known words, if one is near enough to be what was meant.
 pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let folded = fold(word);
-    known
-        .map(|candidate| (distance(&folded, &fold(candidate)), candidate))
-        .filter(|(distance, candidate)| *distance <= limit(word.len().max(candidate.len())))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+    let known: Vec<&str> = known.collect();
+    let near = known
+        .iter()
+        .map(|candidate| (distance(&folded, &fold(candidate)), *candidate))
+        .filter(|(distance, candidate)| *distance <= limit(word.len().max(candidate.len())));
+    let abbreviated = || only(known.iter().filter(|known| known.starts_with(&folded)));
+    let nearest = near.min_by_key(|(distance, _)| *distance);
+    match nearest {
+        Some((0 | 1, word)) => Some(word),
+        // `int` is short for `integer` rather than a slip for `list`.
+        _ if folded.len() >= 3 => abbreviated().copied().or(nearest.map(|(_, word)| word)),
+        _ => nearest.map(|(_, word)| word),
+    }
+}
+
+/// The item, if there is but one.
+fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
+    let first = items.next()?;
+    items.next().is_none().then_some(first)
 }
 
 fn fold(word: &str) -> String {
@@ -64,8 +78,11 @@ mod tests {
     #[test]
     fn near_words_are_found_and_far_ones_are_not() {
         // Typing slips and words broken off find their word; unrelated words find none.
-        let known = ["rate_limit_num", "rate_limit_duration_secs", "timeout_secs"];
+        let known =
+            ["rate_limit_num", "rate_limit_duration_secs", "timeout_secs", "integer", "list"];
         for (word, expected) in [
+            ("int", Some("integer")),
+            ("lst", Some("list")),
             ("rate_limit", Some("rate_limit_num")),
             ("rate-limit-num", Some("rate_limit_num")),
             ("ratelimitnum", Some("rate_limit_num")),
