@@ -1,0 +1,127 @@
+//! The README keeps its word: every command in it runs, and every output it shows is real.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const README: &str = include_str!("../../README.md");
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const PORT: &str = "127.0.0.1:8765";
+
+/// What the fenced blocks of a language hold.
+fn blocks(language: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut lines = README.lines();
+    while let Some(line) = lines.next() {
+        if let Some(opened) = line.strip_prefix("```") {
+            let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            if opened == language {
+                found.push(block.join("\n") + "\n");
+            }
+        }
+    }
+    found
+}
+
+/// Where a reader would be: a checkout, with the program installed.
+struct Checkout {
+    dir: tempfile::TempDir,
+    port: String,
+}
+
+impl Checkout {
+    fn new() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let checkout = Self { dir: tempfile::tempdir().unwrap(), port: free };
+        let dir = checkout.dir.path();
+        fs::create_dir(dir.join("examples")).unwrap();
+        for entry in fs::read_dir(Path::new(ROOT).join("examples")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                let text = fs::read_to_string(&path).unwrap().replace(PORT, &checkout.port);
+                fs::write(dir.join("examples").join(path.file_name().unwrap()), text).unwrap();
+            }
+        }
+        let broken = include_str!("readme/broken.toml");
+        fs::write(dir.join("broken.toml"), broken).unwrap();
+        checkout.install();
+        checkout
+    }
+
+    /// Puts the built program on the path, and a `cargo` that runs it. A test cannot run the tests,
+    /// nor build: for these `cargo` only looks whether what it is asked for is there.
+    fn install(&self) {
+        let bin = self.dir.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        let program = env!("CARGO_BIN_EXE_usercom-sink");
+        std::os::unix::fs::symlink(program, bin.join("usercom-sink")).unwrap();
+        let script = format!(
+            r#"#!/bin/sh
+case "$1 $2" in
+  "run --release") shift 3; exec usercom-sink "$@" ;;
+  "run --example") test -f "{ROOT}/examples/$3.rs" ;;
+  "bench --bench") test -f "{ROOT}/benches/$3.rs" ;;
+  "test "*) ;;
+  *) echo "no such cargo command: $*" >&2; exit 1 ;;
+esac
+"#
+        );
+        fs::write(bin.join("cargo"), script).unwrap();
+        fs::set_permissions(bin.join("cargo"), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Runs a script as a reader's shell would, and ends what it left in the background.
+    fn run(&self, script: &str) -> Output {
+        let script = script.replace(PORT, &self.port);
+        let whole = format!("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\nset -e\n{script}");
+        let path = std::env::var("PATH").unwrap();
+        Command::new("bash")
+            .args(["-c", &whole])
+            .current_dir(self.dir.path())
+            .env("PATH", format!("{}:{path}", self.dir.path().join("bin").display()))
+            .env_remove("RUST_LOG")
+            .output()
+            .unwrap()
+    }
+}
+
+#[test]
+fn every_command_runs() {
+    // Each block of commands in the README ends well in a fresh checkout.
+    let blocks = blocks("sh");
+    assert!(blocks.len() >= 5, "{blocks:?}");
+    for block in blocks {
+        let output = Checkout::new().run(&block);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{block}\n{stderr}");
+    }
+}
+
+#[test]
+fn shown_output_is_real() {
+    // Where the README shows a command with its output, that is what the command prints.
+    let blocks = blocks("console");
+    assert!(blocks.len() >= 2, "{blocks:?}");
+    for block in blocks {
+        let (command, shown) = block.split_once('\n').unwrap();
+        let command = command.strip_prefix("$ ").expect("a command first");
+        let output = Checkout::new().run(command);
+        let printed = [output.stdout, output.stderr].concat();
+        assert_eq!(String::from_utf8(printed).unwrap().trim_end(), shown.trim_end(), "{command}");
+    }
+}
+
+#[test]
+fn the_pipeline_shown_passes_its_own_tests() {
+    // The pipeline in the README has no fault, and its tests pass.
+    for block in blocks("toml") {
+        let checkout = Checkout::new();
+        fs::write(checkout.dir.path().join("pipeline.toml"), &block).unwrap();
+        let script = "export USERCOM_API_KEY=key\nusercom-sink test -c pipeline.toml\nusercom-sink validate --no-environment -c pipeline.toml";
+        let output = checkout.run(script);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{block}\n{told}");
+    }
+}
