@@ -6,6 +6,7 @@
 //! ```
 
 use std::error::Error;
+use std::io::{Write, stdout};
 
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -69,7 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let summary = metrics.summary();
     assert_eq!((delivered, summary.all_calls()), (10, 10));
-    tracing::info!(requests = summary.requests, "delivered");
+    writeln!(stdout(), "{delivered} events delivered with {} requests", summary.requests)?;
     account.stop().await;
     Ok(())
 }

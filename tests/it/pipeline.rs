@@ -1,6 +1,8 @@
 //! The main job, across processes: the built binary reads files and an account fills.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use usercom_sink::emulator::Faults;
@@ -297,3 +299,14 @@ async fn a_refused_key_ends_once_with_77_and_loses_nothing() {
 }
 
 use crate::support::KEY;
+
+#[test]
+fn the_library_example_delivers() {
+    // The sink in another program, on a stream made in code, delivers all of it.
+    let program = Path::new(env!("CARGO_BIN_EXE_usercom-sink"));
+    let output =
+        Command::new(program.with_file_name("examples").join("embedded")).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.starts_with("10 events delivered"), "{told}");
+}
