@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -71,7 +73,11 @@ impl Store {
     }
 
     fn open_owned(dir: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(dir)
+        // What is kept here is about people: nobody else's to read.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
             .map_err(StoreError::io(format!("make data_dir `{}`", dir.display())))?;
         let lock = DirLock::take(dir)?;
         let path = schema::file_in(dir);

@@ -127,7 +127,7 @@ impl SinkMetrics {
             "Time from request to response",
             rtt.clone(),
         );
-        Self {
+        let metrics = Self {
             received: registered(r, "component_received_events", "Records taken from the sources"),
             sent: registered(r, "component_sent_events", "Records delivered whole"),
             errors: registered(r, "component_errors", "Errors, by type and stage"),
@@ -168,6 +168,30 @@ impl SinkMetrics {
             retries: registered(r, "usercom_retries", "Requests repeated"),
             halted: registered(r, "usercom_halted", "1 while the API key or the domain is refused"),
             totals: Arc::default(),
+        };
+        metrics.begin_at_zero();
+        metrics
+    }
+
+    /// What is known to happen is shown before it first does, so that an alert on its rate sees
+    /// the first one.
+    fn begin_at_zero(&self) {
+        for reason in ["unmatched", "buffer_full"] {
+            count(&self.discarded, &[("intentional", "true"), ("reason", reason)], 0);
+        }
+        for error_type in ["request_failed", "connection_failed", "timed_out"] {
+            count(&self.errors, &[("error_type", error_type), ("stage", "sending")], 0);
+        }
+        count(&self.errors, &[("error_type", "conversion_failed"), ("stage", "processing")], 0);
+        for by in ["folded", "unchanged", "member", "deduplicated", "verified"] {
+            count(&self.saved.family, &[("by", by)], 0);
+        }
+        for reason in ["undecodable", "missing_required", "no_identity", "status_400"] {
+            count(&self.dead_letters.family, &[("reason", reason)], 0);
+        }
+        for reason in ["connect", "timeout", "connection_cut", "too_many_requests", "server_error"]
+        {
+            count(&self.retries, &[("reason", reason)], 0);
         }
     }
 

@@ -13,6 +13,7 @@ mod ordering;
 mod pipeline;
 mod readme;
 mod source;
+mod status;
 mod store;
 mod support;
 mod usercom;

@@ -48,7 +48,6 @@ impl Account {
         request.send().await.unwrap().json().await.unwrap()
     }
 
-    #[allow(dead_code)]
     pub(crate) async fn admin(&self, path: &str) -> Value {
         let url = format!("http://{}/__admin/{path}", self.emulator.addr());
         self.http.get(url).send().await.unwrap().json().await.unwrap()
