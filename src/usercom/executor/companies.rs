@@ -252,7 +252,12 @@ impl Usercom {
             None => self.create_company(group, &FieldSet::default(), attempts).await?,
         };
         self.remember(group, &found, now);
-        found.id.ok_or_else(|| Failure::own("User.com did not tell the company's number"))
+        if let Some(id) = found.id {
+            return Ok(id);
+        }
+        // The write has succeeded, whatever became of its answer.
+        let found = self.find_company(group, attempts).await?.and_then(|found| found.id);
+        found.ok_or_else(|| Failure::own("User.com did not tell the company's number"))
     }
 
     /// Whether User.com lists a member: then a refusal to add it says that it is there.

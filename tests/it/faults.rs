@@ -1,0 +1,9 @@
+//! Delivery proven by faults: the built binary against a local User.com that misbehaves, behind a
+//! connection that misbehaves, with kills. The full sizes are soaks:
+//! `cargo test -- --ignored soak --nocapture`.
+
+mod crash;
+mod poison;
+mod revoked;
+mod shutdown;
+mod storm;
