@@ -19,9 +19,11 @@ use crate::sink::{
     BuildError, Healthcheck, HealthcheckError, RecordSink, Refusal, SinkConfig, SinkContext,
     SinkError, StreamSink,
 };
+use crate::telemetry::SinkMetrics;
 use crate::usercom::{self, Failure, Settings, Usercom};
 
-/// How often what was learnt about users and companies is written down.
+/// How often what was learnt about users and companies is written down, and the buffer's size
+/// shown.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Records put into the buffer together at most.
@@ -100,13 +102,44 @@ struct DeliveringSink {
 impl StreamSink<Record> for DeliveringSink {
     async fn run(self: Box<Self>, input: BoxStream<'_, Record>) -> Result<(), SinkError> {
         let buffer = Arc::clone(&self.buffer);
+        let metrics = self.cx.metrics.clone();
         let feed = async {
             feed(input, &*buffer).await;
             std::future::pending::<()>().await;
         };
-        tokio::select! {
+        let mut gauge = BufferGauge { buffer: &*buffer, metrics, dropped: 0 };
+        let end = tokio::select! {
             end = self.deliver() => end,
             () = feed => unreachable!("feeding never ends before delivery"),
+            () = gauge.read_regularly() => unreachable!("reading never ends"),
+        };
+        gauge.read();
+        end
+    }
+}
+
+/// Shows what the buffer holds, and what it had no room for, whether or not anything is delivered.
+struct BufferGauge<'a> {
+    buffer: &'a dyn Buffer,
+    metrics: SinkMetrics,
+    dropped: u64,
+}
+
+impl BufferGauge<'_> {
+    async fn read_regularly(&mut self) {
+        loop {
+            self.read();
+            tokio::time::sleep(SAVE_EVERY).await;
+        }
+    }
+
+    fn read(&mut self) {
+        let size = self.buffer.size();
+        self.metrics.buffer(size.events, size.bytes);
+        let dropped = self.buffer.discarded();
+        if dropped > self.dropped {
+            self.metrics.dropped_newest(dropped - self.dropped);
+            self.dropped = dropped;
         }
     }
 }
@@ -185,8 +218,7 @@ impl DeliveringSink {
 
     /// What is lost here costs look-ups, never records.
     async fn save(&self) {
-        let changes: Vec<_> =
-            self.usercom.take_changes().into_iter().map(|(key, row)| (key, Some(row))).collect();
+        let changes = self.usercom.take_changes();
         if changes.is_empty() {
             return;
         }

@@ -226,12 +226,12 @@ impl Memory {
         }
     }
 
-    /// Rows that changed since the last call, by key; `null` for one that is forgotten.
-    pub(super) fn take_changes(&self) -> Vec<(String, String)> {
+    /// Rows that changed since the last call, by key; `None` for one that is forgotten.
+    pub(super) fn take_changes(&self) -> Vec<(String, Option<String>)> {
         let keys = std::mem::take(&mut *self.changed());
         keys.into_iter()
             .map(|key| {
-                let row = self.row(&key).unwrap_or_else(|| "null".into());
+                let row = self.row(&key);
                 (key, row)
             })
             .collect()
@@ -249,11 +249,11 @@ impl Memory {
     pub(super) fn restore(&self, rows: impl IntoIterator<Item = (String, String)>) {
         for (key, json) in rows {
             if let Some(id) = key.strip_prefix(USER) {
-                if let Ok(Some(row)) = serde_json::from_str::<Option<UserRow>>(&json) {
+                if let Ok(row) = serde_json::from_str::<UserRow>(&json) {
                     self.users.insert(id.into(), Arc::new(row));
                 }
             } else if let Some(id) = key.strip_prefix(COMPANY)
-                && let Ok(Some(row)) = serde_json::from_str::<Option<CompanyRow>>(&json)
+                && let Ok(row) = serde_json::from_str::<CompanyRow>(&json)
             {
                 self.companies.insert(id.into(), Arc::new(row));
             }
@@ -287,16 +287,16 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_is_told() {
-        // A forgotten row is handed to the store as `null`, and taken back as nothing.
+        // A forgotten row is handed to the store as nothing; rows that cannot be read are skipped.
         let memory = Memory::new(100);
         memory.know_user("u1", |row| row.id = Some(1));
         memory.know_company("u1", |row| row.id = Some(2));
         let mut rows = memory.take_changes();
         rows.sort();
         let expected = [("g:u1", "{\"id\":2}"), ("u:u1", "{\"id\":1}")];
-        assert_eq!(rows, expected.map(|(key, row)| (key.to_owned(), row.to_owned())));
+        assert_eq!(rows, expected.map(|(key, row)| (key.to_owned(), Some(row.to_owned()))));
         memory.forget_user("u1");
-        assert_eq!(memory.take_changes(), [("u:u1".to_owned(), "null".to_owned())]);
+        assert_eq!(memory.take_changes(), [("u:u1".to_owned(), None)]);
         let next = Memory::new(100);
         next.restore([("u:u1".into(), "null".into()), ("g:u1".into(), "{\"id\":2}".into())]);
         assert!(next.user("u1").is_none());

@@ -2,7 +2,11 @@
 //! connection that misbehaves, with kills. The full sizes are soaks:
 //! `cargo test -- --ignored soak --nocapture`.
 
+#![allow(clippy::print_stdout, reason = "soaks print their figures")]
+
 mod crash;
+mod memory;
+mod pace;
 mod poison;
 mod revoked;
 mod shutdown;

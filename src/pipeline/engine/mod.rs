@@ -327,8 +327,6 @@ impl Engine {
     /// Records are written down as settled; those that waited for their messages are done too.
     async fn committed(&mut self, committed: Committed) -> Result<(), SinkError> {
         self.settling -= committed.records;
-        let size = self.buffer.size();
-        self.metrics.buffer(size.events, size.bytes);
         for key in committed.seen {
             for ticket in self.messages.close(&key) {
                 self.close(ticket.record).await?;

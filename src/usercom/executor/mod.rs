@@ -151,7 +151,7 @@ impl Usercom {
 
     /// Rows of the memory that changed since the last call, as key and JSON, for a store to keep;
     /// `null` says that the row is to be forgotten.
-    pub fn take_changes(&self) -> Vec<(String, String)> {
+    pub fn take_changes(&self) -> Vec<(String, Option<String>)> {
         self.memory.take_changes()
     }
 

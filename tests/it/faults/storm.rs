@@ -56,7 +56,7 @@ async fn errors_resets_and_hangs() {
     // One request in ten fails in one way or another; every record arrives once, in order.
     let tally = tokio::time::timeout(
         Duration::from_secs(200),
-        run(Load { records: 600, users: 60 }, one_in_ten(), None),
+        run(Load { records: 300, users: 60 }, one_in_ten(), None),
     );
     assert_eq!(tally.await.unwrap(), Tally::WHOLE);
 }
