@@ -15,7 +15,6 @@ use reqwest::header::{
 };
 use reqwest::{Client, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
-use serde::de::IgnoredAny;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -220,7 +219,7 @@ impl Wire for HttpWire {
             builder = builder.body(body.clone());
         }
         match builder.send().await {
-            Ok(response) => answer(request.method, read(response).await),
+            Ok(response) => read(response).await,
             Err(error) => lost(&error.without_url()),
         }
     }
@@ -235,21 +234,6 @@ fn unsendable() -> Attempt {
         body: Ok(Bytes::from_static(
             br#"{"detail":"not sent: the path cannot be sent as it is written"}"#,
         )),
-    }
-}
-
-/// A read that succeeds answers with JSON. Whatever else says 200 to one, a page to sign in to some
-/// network for instance, is no answer; a write that succeeds has succeeded whatever it says.
-fn answer(method: Method, attempt: Attempt) -> Attempt {
-    match attempt {
-        Attempt::Answer { status: status @ 200..300, retry_after, body: Ok(body) }
-            if method == Method::Get
-                && body.len() < MAX_REPLY
-                && serde_json::from_slice::<IgnoredAny>(&body).is_err() =>
-        {
-            Attempt::Answer { status, retry_after, body: Err(BrokenBody) }
-        }
-        attempt => attempt,
     }
 }
 

@@ -32,13 +32,12 @@ pub enum Attempt {
         status: u16,
         /// The `Retry-After` header as text.
         retry_after: Option<String>,
-        /// The body up to the size limit, or [`BrokenBody`] when it cannot be used.
+        /// The body up to the size limit, or [`BrokenBody`] when it was cut in transit.
         body: Result<Bytes, BrokenBody>,
     },
 }
 
-/// The body ended before its announced end, took longer than the timeout, cannot be decoded, or is
-/// no JSON though the request was a read.
+/// The body ended before its announced end, took longer than the timeout, or cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BrokenBody;
 
@@ -109,7 +108,7 @@ impl Why {
     pub fn text(&self) -> Cow<'static, str> {
         match self {
             Self::Timeout => Cow::Borrowed("no answer within the timeout"),
-            Self::BrokenBody => Cow::Borrowed("the answer's body was cut or is no JSON"),
+            Self::BrokenBody => Cow::Borrowed("the answer's body was cut"),
             other => Cow::Owned(other.to_string()),
         }
     }
@@ -122,7 +121,7 @@ impl fmt::Display for Why {
             Self::Cut(detail) => write!(f, "connection cut: {detail}"),
             Self::Status(status) => write!(f, "status {status}"),
             Self::Timeout => f.write_str("no answer within the timeout"),
-            Self::BrokenBody => f.write_str("the answer's body was cut or is no JSON"),
+            Self::BrokenBody => f.write_str("the answer's body was cut"),
         }
     }
 }
@@ -138,7 +137,7 @@ impl fmt::Display for Why {
 ///   a server that had not. Those leave the fate of a request that counts unknown.
 /// * 401 and 403: [`Outcome::Halt`]. Everything else is final; redirects too, since a redirected
 ///   POST loses its body.
-/// * A 2xx to a write stands whatever its body holds. If the body cannot be used, a safe request is
+/// * A 2xx stands whatever its body holds. If the body is cut in transit, a safe request is
 ///   repeated, for its sender may need the body; one that counts is delivered with an empty body,
 ///   because the status line proves the effect and asking again would double it.
 ///

@@ -7,7 +7,6 @@ mod config;
 mod crash;
 mod deliver;
 mod emulator;
-mod faults;
 mod layering;
 mod mapping;
 mod ordering;

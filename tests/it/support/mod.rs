@@ -1,14 +1,9 @@
 //! What several tests need: a local User.com, the built binary, records to send.
 
-pub(crate) mod chaos;
-pub(crate) mod load;
 pub(crate) mod mix;
-pub(crate) mod program;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use serde_json::Value;
 use usercom_sink::emulator::{Emulator, EmulatorConfig, Faults, start};
@@ -64,35 +59,6 @@ impl Account {
         assert!(reply.status().is_success(), "{reply:?}");
     }
 
-    pub(crate) fn addr(&self) -> SocketAddr {
-        self.emulator.addr()
-    }
-
-    /// Waits until so many events have arrived.
-    pub(crate) async fn until_events(&self, wanted: usize) {
-        for _ in 0..6_000 {
-            let events = self.admin("stats").await["events"].as_u64().unwrap();
-            if usize::try_from(events).unwrap() >= wanted {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("{wanted} events never arrived: {}", self.admin("stats").await);
-    }
-
-    /// Waits until nothing has been asked for a second.
-    pub(crate) async fn until_quiet(&self) {
-        let mut before = None;
-        loop {
-            let total = self.admin("stats").await["total"].as_u64();
-            if before == Some(total) {
-                return;
-            }
-            before = Some(total);
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    }
-
     /// All of a paginated list.
     pub(crate) async fn all(&self, path: &str) -> Vec<Value> {
         let mut found = Vec::new();
@@ -146,19 +112,6 @@ api_key = "{KEY}"
 "#
         );
         self.write("pipeline.toml", &text)
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Every dead letter of a pipeline.
-    pub(crate) fn dead_letters(&self, config: &Path) -> Vec<Value> {
-        let args = ["dead-letters", "list", "-c", config.to_str().unwrap(), "--format", "json"];
-        let listed = usercom_sink(&args);
-        assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
-        let lines = listed.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
     }
 
     pub(crate) fn run_once(&self, config: &Path, more: &[&str]) -> Output {
