@@ -19,6 +19,7 @@ use crate::sink::{
     BuildError, Healthcheck, HealthcheckError, RecordSink, Refusal, SinkConfig, SinkContext,
     SinkError, StreamSink,
 };
+use crate::telemetry::SinkMetrics;
 use crate::usercom::{self, Failure, Settings, Usercom};
 
 /// How often what was learnt about users and companies is written down.
@@ -100,8 +101,9 @@ struct DeliveringSink {
 impl StreamSink<Record> for DeliveringSink {
     async fn run(self: Box<Self>, input: BoxStream<'_, Record>) -> Result<(), SinkError> {
         let buffer = Arc::clone(&self.buffer);
+        let metrics = self.cx.metrics.clone();
         let feed = async {
-            feed(input, &*buffer).await;
+            feed(input, &*buffer, &metrics).await;
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -112,12 +114,20 @@ impl StreamSink<Record> for DeliveringSink {
 }
 
 /// Puts everything into the buffer, then closes it.
-async fn feed(input: BoxStream<'_, Record>, buffer: &dyn Buffer) {
+async fn feed(input: BoxStream<'_, Record>, buffer: &dyn Buffer, metrics: &SinkMetrics) {
     let mut input = input.ready_chunks(FEED);
+    let mut discarded = buffer.discarded();
     while let Some(records) = input.next().await {
         if let Err(error) = buffer.push(records).await {
             tracing::error!(%error, "records could not be buffered; their source keeps them");
         }
+        let now_discarded = buffer.discarded();
+        if now_discarded > discarded {
+            metrics.dropped_newest(now_discarded - discarded);
+            discarded = now_discarded;
+        }
+        let size = buffer.size();
+        metrics.buffer(size.events, size.bytes);
     }
     buffer.close();
 }
@@ -125,7 +135,7 @@ async fn feed(input: BoxStream<'_, Record>, buffer: &dyn Buffer) {
 impl DeliveringSink {
     async fn deliver(self: Box<Self>) -> Result<(), SinkError> {
         self.restore().await?;
-        self.usercom.open().await.map_err(not_opened)?;
+        self.open().await?;
         let engine = Engine::new(Parts {
             name: self.cx.name.clone(),
             config: Arc::clone(&self.config),
@@ -145,6 +155,24 @@ impl DeliveringSink {
         self.save().await;
         self.buffer.finish().await.map_err(|error| SinkError::Storage(error.to_string()))?;
         end
+    }
+
+    /// Reads the catalogue, however long User.com is away: `retry_attempts` says how long one
+    /// request is repeated, not how long the sink lives.
+    async fn open(&self) -> Result<(), SinkError> {
+        let rest = Duration::from_secs(self.config.request.retry_max_duration_secs);
+        loop {
+            match self.usercom.open().await {
+                Err(Failure::Send(error @ SendError::GivenUp { .. })) => {
+                    tracing::warn!(%error, "the attribute catalogue could not be read yet");
+                }
+                opened => return opened.map_err(not_opened),
+            }
+            tokio::select! {
+                () = self.cx.stop.cancelled() => return Err(SinkError::Stopped { left: 0 }),
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
     }
 
     async fn restore(&self) -> Result<(), SinkError> {
@@ -185,8 +213,10 @@ impl DeliveringSink {
 
     /// What is lost here costs look-ups, never records.
     async fn save(&self) {
+        // A row of `null` is one that is forgotten, and must not take the place of one that is not.
+        let kept = |row: String| (row != "null").then_some(row);
         let changes: Vec<_> =
-            self.usercom.take_changes().into_iter().map(|(key, row)| (key, Some(row))).collect();
+            self.usercom.take_changes().into_iter().map(|(key, row)| (key, kept(row))).collect();
         if changes.is_empty() {
             return;
         }
