@@ -1,6 +1,8 @@
 //! Delivery proved by faults: the built binary against a local User.com, through a proxy that
 //! spoils exchanges. The small versions run by default; the full ones are `soak_…` and ignored.
 
+#![expect(clippy::print_stdout, reason = "the figures are half of what these tests are for")]
+
 mod crash;
 mod latency;
 mod memory;
@@ -40,6 +42,16 @@ impl Rig {
         place.write("records.ndjson", &mix::lines(&records));
         let config = place.pipeline(&chaos.endpoint(), sink);
         Self { account, chaos, place, config, records }
+    }
+
+    /// Gives the pipeline a status page; its port.
+    fn with_status_page(&self) -> u16 {
+        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        let api = format!("[api]\nlisten = \"127.0.0.1:{port}\"\n\n[sources");
+        let config = std::fs::read_to_string(&self.config).unwrap();
+        std::fs::write(&self.config, config.replacen("[sources", &api, 1)).unwrap();
+        port
     }
 
     /// Starts `run` with more arguments; stderr goes to `stderr.log`.

@@ -8,10 +8,6 @@ use usercom_sink::emulator::Faults;
 use super::{Rig, until};
 use crate::support::tally::records;
 
-fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
-
 async fn status(url: &str) -> u16 {
     match reqwest::get(url).await {
         Ok(reply) => reply.status().as_u16(),
@@ -36,11 +32,7 @@ fold = false
 "#;
     let faults = Faults { latency_ms: 10, ..Faults::default() };
     let rig = Rig::new(records(count, 40), faults, sink).await;
-    let port = free_port();
-    let config = std::fs::read_to_string(&rig.config).unwrap();
-    let config =
-        config.replacen("[sources", &format!("[api]\nlisten = \"127.0.0.1:{port}\"\n[sources"), 1);
-    std::fs::write(&rig.config, config).unwrap();
+    let port = rig.with_status_page();
     let ready = format!("http://127.0.0.1:{port}/ready");
 
     let mut running = rig.start(&[]);
