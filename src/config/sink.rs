@@ -101,7 +101,7 @@ pub struct RequestConfig {
     #[schemars(range(min = 1))]
     pub timeout_secs: u64,
     /// How often a request is repeated; 0 = no limit. A request that used up its retries is not
-    /// rejected: its record is kept and offered again. Default: 0.
+    /// rejected: its record is kept and offered again after `retry_max_duration_secs`. Default: 0.
     pub retry_attempts: u32,
     /// The first backoff, in seconds; it doubles from there, with full jitter. Default: 1.
     #[schemars(range(min = 1))]

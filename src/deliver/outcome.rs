@@ -87,6 +87,8 @@ pub enum Why {
     Cut(String),
     /// A success whose body was lost on the way.
     BrokenBody,
+    /// A success whose body is none of the API's: a web page of somebody in between.
+    NotTheApi,
     /// A status that asks for another try.
     Status(u16),
 }
@@ -99,6 +101,7 @@ impl Why {
             Self::Timeout | Self::Status(408) => "timeout",
             Self::Cut(_) => "connection_cut",
             Self::BrokenBody => "broken_body",
+            Self::NotTheApi => "not_json",
             Self::Status(429) => "too_many_requests",
             Self::Status(_) => "server_error",
         }
@@ -109,6 +112,7 @@ impl Why {
         match self {
             Self::Timeout => Cow::Borrowed("no answer within the timeout"),
             Self::BrokenBody => Cow::Borrowed("the answer's body was cut"),
+            Self::NotTheApi => Cow::Borrowed(NOT_THE_API),
             other => Cow::Owned(other.to_string()),
         }
     }
@@ -122,9 +126,12 @@ impl fmt::Display for Why {
             Self::Status(status) => write!(f, "status {status}"),
             Self::Timeout => f.write_str("no answer within the timeout"),
             Self::BrokenBody => f.write_str("the answer's body was cut"),
+            Self::NotTheApi => f.write_str(NOT_THE_API),
         }
     }
 }
+
+const NOT_THE_API: &str = "the answer is a success, but no JSON: something in between gave it";
 
 /// Judges one attempt.
 ///
@@ -137,7 +144,9 @@ impl fmt::Display for Why {
 ///   a server that had not. Those leave the fate of a request that counts unknown.
 /// * 401 and 403: [`Outcome::Halt`]. Everything else is final; redirects too, since a redirected
 ///   POST loses its body.
-/// * A 2xx stands whatever its body holds. If the body is cut in transit, a safe request is
+/// * A 2xx whose body is something else than JSON is not User.com's: a login page of the network, a
+///   proxy's greeting. It says nothing of the request, which is as after a cut connection.
+/// * Any other 2xx stands, one without a body too. If the body is cut in transit, a safe request is
 ///   repeated, for its sender may need the body; one that counts is delivered with an empty body,
 ///   because the status line proves the effect and asking again would double it.
 ///
@@ -156,6 +165,9 @@ pub fn classify(attempt: &Attempt, repeat: Repeat, longest: Duration, now: Syste
             200..=299 if body.is_err() && repeat == Repeat::Safe => {
                 retry(Why::BrokenBody, Fate::Repeatable)
             }
+            200..=299 if body.as_ref().is_ok_and(|body| !may_be_json(body)) => {
+                retry(Why::NotTheApi, unknown_if_counts)
+            }
             200..=299 => Outcome::Delivered,
             401 | 403 => Outcome::Halt { status: *status },
             501 => Outcome::Reject { status: 501 },
@@ -171,6 +183,16 @@ pub fn classify(attempt: &Attempt, repeat: Repeat, longest: Duration, now: Syste
             },
             _ => Outcome::Reject { status: *status },
         },
+    }
+}
+
+/// Whether a body is empty or begins as JSON does. The beginning is enough: a body may have been cut
+/// at the size limit, and what is not from the API begins otherwise.
+fn may_be_json(body: &[u8]) -> bool {
+    match body.trim_ascii_start().first() {
+        None => true,
+        Some(b'{' | b'[' | b'"' | b'-' | b't' | b'f' | b'n') => true,
+        Some(byte) => byte.is_ascii_digit(),
     }
 }
 
@@ -256,6 +278,23 @@ mod tests {
         assert_eq!(fate(&broken, Repeat::Safe), Some(Fate::Repeatable));
         let broken = Attempt::Answer { status: 400, retry_after: None, body: Err(BrokenBody) };
         assert_eq!(judge(&broken, Repeat::Safe), Outcome::Reject { status: 400 });
+    }
+
+    #[test]
+    fn a_page_of_somebody_in_between_is_no_success() {
+        // Guarantees that a 2xx that is not the API's loses nothing and doubles nothing.
+        let success = |body: &'static [u8]| Attempt::Answer {
+            status: 200,
+            retry_after: None,
+            body: Ok(Bytes::from_static(body)),
+        };
+        for body in [&b"<!DOCTYPE html><p>Log in"[..], b" \r\n<html>", b"Welcome!", b"\xff\xfe"] {
+            assert_eq!(fate(&success(body), Repeat::Counts), Some(Fate::Unknown), "{body:?}");
+            assert_eq!(fate(&success(body), Repeat::Safe), Some(Fate::Repeatable), "{body:?}");
+        }
+        for body in [&b""[..], b" \n", b"{\"id\":1}", b" [1]", b"null", b"\"ok\"", b"-1", b"7"] {
+            assert_eq!(judge(&success(body), Repeat::Counts), Outcome::Delivered, "{body:?}");
+        }
     }
 
     #[test]

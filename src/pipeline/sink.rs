@@ -158,7 +158,7 @@ async fn feed(input: BoxStream<'_, Record>, buffer: &dyn Buffer) {
 impl DeliveringSink {
     async fn deliver(self: Box<Self>) -> Result<(), SinkError> {
         self.restore().await?;
-        self.usercom.open().await.map_err(not_opened)?;
+        self.open().await?;
         let engine = Engine::new(Parts {
             name: self.cx.name.clone(),
             config: Arc::clone(&self.config),
@@ -178,6 +178,24 @@ impl DeliveringSink {
         self.save().await;
         self.buffer.finish().await.map_err(|error| SinkError::Storage(error.to_string()))?;
         end
+    }
+
+    /// Reads the catalogue, however long User.com is away: `retry_attempts` says how long one
+    /// request is repeated, not how long the sink lives.
+    async fn open(&self) -> Result<(), SinkError> {
+        let rest = Duration::from_secs(self.config.request.retry_max_duration_secs);
+        loop {
+            match self.usercom.open().await {
+                Err(Failure::Send(error @ SendError::GivenUp { .. })) => {
+                    tracing::warn!(%error, "the attribute catalogue could not be read yet");
+                }
+                opened => return opened.map_err(not_opened),
+            }
+            tokio::select! {
+                () = self.cx.stop.cancelled() => return Err(SinkError::Stopped { left: 0 }),
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
     }
 
     async fn restore(&self) -> Result<(), SinkError> {

@@ -263,7 +263,12 @@ async fn passing_trouble_is_repeated() {
 async fn final_answers_are_final() {
     // Guarantees that no other status is repeated, redirects are not followed, and bodies arrive.
     for status in [200, 204, 301, 302, 307, 400, 404, 405, 409, 410, 422, 501] {
-        let body = Bytes::from_static(if status == 204 { b"" } else { b"<html>whatever" });
+        let body: &[u8] = match status {
+            204 => b"",
+            200 => b"{\"id\":1}",
+            _ => b"<html>whatever",
+        };
+        let body = Bytes::from_static(body);
         let step = Step::Answer(status, "location: /api/public/elsewhere/\r\n", body.clone());
         let (result, attempts, arrived) = meet(vec![step], Repeat::Counts).await;
         assert_eq!(result.unwrap(), Reply { status, body }, "{status}");

@@ -7,6 +7,7 @@ mod config;
 mod crash;
 mod deliver;
 mod emulator;
+mod faults;
 mod layering;
 mod mapping;
 mod ordering;

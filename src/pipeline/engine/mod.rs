@@ -10,6 +10,7 @@ mod pending;
 mod settler;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -185,9 +186,18 @@ impl Engine {
                 self.pending.sent(ticket.record);
             }
             let usercom = Arc::clone(&self.usercom);
+            let rest = Duration::from_secs(self.config.request.retry_max_duration_secs);
+            let stop = self.stop.clone();
             self.running.spawn(async move {
                 let mut attempts = Attempts::default();
                 let result = usercom.execute(task.op(), doubt, &mut attempts).await;
+                if let Err(Failure::Send(SendError::GivenUp { .. })) = &result {
+                    // Its lane waits with it; without this it would be tried without a pause.
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = tokio::time::sleep(rest) => {}
+                    }
+                }
                 Carried { task, attempts, result: result.map(|_| ()) }
             });
         }
@@ -286,6 +296,10 @@ impl Engine {
                 // Not rejected: it stays at the head of its lane and is tried again.
                 if !matches!(error, SendError::Stopped) {
                     tracing::warn!(%error, "a call is tried again from the start");
+                }
+                // What its last attempt came to is forgotten with the attempt.
+                for ticket in task.tickets() {
+                    self.pending.doubt(ticket.record);
                 }
                 self.lanes.put_back(task);
                 Ok(())

@@ -117,7 +117,13 @@ impl PendingRecords {
         self.records.drain().map(|(_, pending)| give_back(pending)).collect()
     }
 
-    /// Whether an earlier process may have sent this record's events.
+    /// An op of this record was tried, and it is not known whether it arrived.
+    pub(super) fn doubt(&mut self, id: RecordId) {
+        self.get(id).buffered.maybe_sent = true;
+    }
+
+    /// Whether this record's events may have been sent, by an earlier process or by an attempt that
+    /// was given up.
     pub(super) fn in_doubt(&self, id: RecordId) -> bool {
         self.records.get(&id).is_some_and(|pending| pending.buffered.maybe_sent)
     }

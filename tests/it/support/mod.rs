@@ -1,6 +1,8 @@
 //! What several tests need: a local User.com, the built binary, records to send.
 
+pub(crate) mod chaos;
 pub(crate) mod mix;
+pub(crate) mod tally;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -31,6 +33,10 @@ impl Account {
 
     pub(crate) fn endpoint(&self) -> String {
         self.emulator.base_url()
+    }
+
+    pub(crate) fn addr(&self) -> std::net::SocketAddr {
+        self.emulator.addr()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {
@@ -84,6 +90,10 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {

@@ -1,0 +1,95 @@
+//! SIGKILL at any moment of a run, again and again.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use usercom_sink::emulator::Faults;
+
+use super::{Rig, until};
+use crate::support::tally::{Tally, records};
+
+/// Records between the buffer and User.com at most.
+const IN_FLIGHT: usize = 64;
+
+struct Crash {
+    records: usize,
+    users: usize,
+    kills: u64,
+    verify: bool,
+}
+
+/// Runs, kills, runs again, and at last lets it run to the end.
+async fn crash(plan: Crash) -> Tally {
+    let sink = format!(
+        r#"preset = "segment"
+[sinks.crm.request]
+concurrency = 8
+[sinks.crm.buffer]
+type = "disk"
+[sinks.crm.delivery]
+fold = false
+verify_ambiguous = {}
+max_in_flight = {IN_FLIGHT}
+"#,
+        plan.verify
+    );
+    let faults = Faults { latency_ms: 10, ..Faults::default() };
+    let rig = Rig::new(records(plan.records, plan.users), faults, &sink).await;
+    let mut dice = StdRng::seed_from_u64(11);
+    let mut in_flight = Vec::new();
+    // Far enough apart that the last comes while there is work left.
+    let stride = plan.records as u64 * 3 / 4 / plan.kills;
+    for _ in 0..plan.kills {
+        let mut running = rig.start(&["--once"]);
+        if dice.random_bool(0.25) {
+            // While it starts, reads its file and fills its buffer.
+            tokio::time::sleep(Duration::from_millis(dice.random_range(5..300))).await;
+        } else {
+            let goal = rig.chaos.asked() + dice.random_range(1..=stride);
+            until("requests", Duration::from_secs(60), || rig.chaos.asked() >= goal).await;
+            tokio::time::sleep(Duration::from_micros(dice.random_range(0..15_000))).await;
+        }
+        assert!(!running.has_ended(), "it was over before all kills: {}", rig.stderr());
+        in_flight.push(rig.chaos.in_flight());
+        running.kill();
+    }
+    rig.finish(Duration::from_secs(120)).await;
+    let tally = rig.tally().await;
+    println!(
+        "crash, verify_ambiguous = {}: {} kills with {in_flight:?} requests in flight; {tally}; \
+         {} requests",
+        plan.verify,
+        plan.kills,
+        rig.chaos.asked(),
+    );
+    tally.assert_whole();
+    assert_eq!(tally.dead, 0, "{:?}", rig.letters());
+    rig.account.close().await;
+    tally
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_loses_and_doubles_nothing() {
+    // Killed again and again: every record arrives, once, in each user's order.
+    let plan = Crash { records: 1500, users: 40, kills: 8, verify: true };
+    crash(plan).await.assert_exact();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute"]
+async fn soak_kill_with_verification() {
+    // As above, at full size.
+    let plan = Crash { records: 5000, users: 100, kills: 25, verify: true };
+    crash(plan).await.assert_exact();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute"]
+async fn soak_kill_without_verification() {
+    // Without looking into histories nothing is lost either, and no more is doubled than was
+    // between the buffer and User.com when it was killed.
+    let kills = 25;
+    let tally = crash(Crash { records: 5000, users: 100, kills, verify: false }).await;
+    assert!(tally.doubled <= kills * IN_FLIGHT as u64, "{tally}");
+}
