@@ -81,7 +81,7 @@ fn tls(faults: &mut Found<'_>, at: &ConfigPath, tls: &TlsServer) {
         ),
     ];
     for (key, given, needed, what) in wanted {
-        if needed && !given && !faults.has_or_means(at, key) {
+        if needed && !given && !faults.has(&at.key(key)) {
             let message = format!("TLS needs `{key}`");
             let help = format!("write `tls.{key} = \"…\"`: {what}");
             faults.at("E0332", at.clone(), Target::Value, message, help);
@@ -100,7 +100,7 @@ fn auth(faults: &mut Found<'_>, at: &ConfigPath, auth: &HttpAuth) {
         ("token", secret(&auth.token), !basic),
     ] {
         match bad {
-            None if needed && !faults.has_or_means(at, key) => {
+            None if needed && !faults.has(&at.key(key)) => {
                 let message = format!("strategy `{word}` needs `{key}`");
                 let help = format!("write `auth.{key} = \"…\"`");
                 faults.at("E0334", at.key("strategy"), Target::Value, message, help);

@@ -113,7 +113,7 @@ pub enum HttpAuthStrategy {
 }
 
 /// The calls of Segment's HTTP tracking API, with the last part of their paths.
-pub(crate) const SEGMENT_CALLS: &[(&str, &str)] = &[
+const SEGMENT_CALLS: &[(&str, &str)] = &[
     ("identify", "identify"),
     ("i", "identify"),
     ("track", "track"),

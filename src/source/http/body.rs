@@ -35,6 +35,12 @@ const ZSTD_WINDOW_LOG: u32 = 23;
 /// Budget a decoder of zstd takes for its window.
 const ZSTD_UNITS: usize = (1 << ZSTD_WINDOW_LOG) / UNIT;
 
+/// How long a refused sender may pause before it is taken to wait for its answer.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// How long a refused sender is listened to at most.
+const FAREWELL: Duration = Duration::from_secs(20);
+
 /// The most bytes of a refused body that are read to the end.
 const DISCARDED: usize = 128 << 20;
 
@@ -186,7 +192,7 @@ pub(super) async fn discard(body: &mut Body) {
     let mut left = DISCARDED;
     let reading = async {
         let mut chunks = BodyDataStream::new(body);
-        while let Some(Ok(chunk)) = chunks.next().await {
+        while let Ok(Some(Ok(chunk))) = timeout(SILENCE, chunks.next()).await {
             left = left.saturating_sub(chunk.len());
             if left == 0 {
                 return;
@@ -194,7 +200,7 @@ pub(super) async fn discard(body: &mut Body) {
         }
     };
     // What comes later than that is not waited for.
-    timeout(PATIENCE, reading).await.ok();
+    timeout(FAREWELL, reading).await.ok();
 }
 
 /// What stands in an I/O error where the body was longer than its limit.

@@ -82,7 +82,8 @@ impl Gate {
         let _under_way = self.requests.token();
         let (parts, mut body) = request.into_parts();
         let response = self.route(peer, &parts, &mut body).await;
-        let waits = parts.headers.contains_key(header::EXPECT);
+        let waits = parts.headers.contains_key(header::EXPECT)
+            || response.status() == StatusCode::REQUEST_TIMEOUT;
         if !response.status().is_success() && !waits && !body.is_end_stream() {
             discard(&mut body).await;
         }

@@ -33,7 +33,8 @@ pub(super) fn items(codec: Codec, decoder: &Decoder, body: &Bytes) -> Result<Vec
         return lines(decoder.clone(), body);
     }
     let body = trimmed(body);
-    match body.first() {
+    // Blank lines in front count as lines.
+    match body.trim_ascii_start().first() {
         None => Ok(Vec::new()),
         Some(b'[') => match elements(&body)? {
             Some(items) => Ok(items),
@@ -42,6 +43,7 @@ pub(super) fn items(codec: Codec, decoder: &Decoder, body: &Bytes) -> Result<Vec
             None => Ok(vec![whole(decoder, body)]),
         },
         Some(b'{') if !first_line_is_json(&body) && is_json(&body) => {
+            let body = body.slice_ref(body.trim_ascii_start());
             Ok(vec![Item { body, number: 1, fault: None }])
         }
         _ => lines(decoder.clone(), &body),
@@ -126,6 +128,7 @@ impl<'de> Visitor<'de> for Elements<'_> {
 }
 
 fn first_line_is_json(body: &Bytes) -> bool {
+    let body = body.trim_ascii_start();
     let end = memchr::memchr(b'\n', body).unwrap_or(body.len());
     is_json(&body[..end])
 }

@@ -70,7 +70,7 @@ const BY_SCHEMA: &[Row] = &[
     ("[sinks.crm.buffer]\nwhen_full = 'drop'", "E0104", 2),
     ("[sinks.crm.users]\nunknown_attributes = 'ignore'", "E0104", 2),
     ("[sources.b]\ntype = 'stdin'\ndecoding.codec = 'xml'", "E0104", 3),
-    ("[[sinks.crm.mapping]]\ncall = 'alias'\nfields = {}", "E0104", 2),
+    ("[[sinks.crm.mapping]]\ncall = 'screen'\nfields = {}", "E0104", 2),
     (
         "[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = { path = '.x', as = 'int' } }",
         "E0104",

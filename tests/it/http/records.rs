@@ -123,7 +123,7 @@ async fn too_large() {
     let served = Served::start("max_body_bytes = 1000", out).await;
     let long = vec![b' '; 1001];
     assert_eq!(served.post("/v1/records", long.clone()).await.0, 413);
-    let chunks: Vec<_> = long.chunks(100).map(|c| Bytes::copy_from_slice(c)).collect();
+    let chunks: Vec<_> = long.chunks(100).map(Bytes::copy_from_slice).collect();
     let frames = chunks.into_iter().map(|chunk| Ok::<_, std::io::Error>(Frame::data(chunk)));
     let chunked = reqwest::Body::wrap(StreamBody::new(futures::stream::iter(frames)));
     assert_eq!(served.post("/v1/records", chunked).await.0, 413);
