@@ -9,7 +9,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The four calls of Segment's spec that User.com understands, and the merge of two identities.
+/// The calls of Segment's spec that User.com understands: four, and the merge of two identities.
 #[derive(
     Debug,
     Clone,
@@ -33,6 +33,8 @@ pub enum CallKind {
     Track,
     /// The user belongs to a company.
     Group,
+    /// Two ids are one user: what is known under the previous one goes to the other.
+    Alias,
 }
 
 impl CallKind {
@@ -43,6 +45,7 @@ impl CallKind {
             Self::Page => "page",
             Self::Track => "track",
             Self::Group => "group",
+            Self::Alias => "alias",
         }
     }
 }
@@ -96,7 +99,7 @@ pub type Fields<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
 /// One call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call<'a> {
-    /// Which of the four.
+    /// Which of the five.
     pub kind: CallKind,
     /// Segment's `userId`.
     pub user_id: Option<Cow<'a, str>>,
@@ -112,6 +115,8 @@ pub struct Call<'a> {
     pub category: Option<Cow<'a, str>>,
     /// `groupId` of a group.
     pub group_id: Option<Cow<'a, str>>,
+    /// `previousId` of an alias: the id that goes.
+    pub previous_id: Option<Cow<'a, str>>,
     /// `traits` (identify, group) or `properties` (page, track).
     pub fields: Fields<'a>,
     /// Segment's `context`, its top-level keys.
@@ -130,6 +135,7 @@ impl<'a> Call<'a> {
             name: None,
             category: None,
             group_id: None,
+            previous_id: None,
             fields: Vec::new(),
             context: Vec::new(),
         }
@@ -161,6 +167,7 @@ impl<'a> Call<'a> {
             (name_key, &self.name),
             ("category", &self.category),
             ("groupId", &self.group_id),
+            ("previousId", &self.previous_id),
         ] {
             if let Some(value) = value {
                 map.insert(key.into(), value.as_ref().into());
@@ -170,7 +177,7 @@ impl<'a> Call<'a> {
             map.insert("timestamp".into(), at.to_string().into());
         }
         let fields_key = match self.kind {
-            CallKind::Identify | CallKind::Group => "traits",
+            CallKind::Identify | CallKind::Group | CallKind::Alias => "traits",
             CallKind::Page | CallKind::Track => "properties",
         };
         if !self.fields.is_empty() {

@@ -119,6 +119,9 @@ pub struct ExpectedCall {
     /// `groupId` of a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_id: Option<String>,
+    /// `previousId` of an alias.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_id: Option<String>,
     /// Traits of an identify or group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traits: Option<IndexMap<String, Value>>,

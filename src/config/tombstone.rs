@@ -141,7 +141,6 @@ pub(crate) fn absent_source(name: &str) -> Option<&'static str> {
         "kafka" => Some("build with the cargo feature `kafka`"),
         "vector" => Some("build with the cargo feature `vector`"),
         "fluvio" => Some("build with the cargo feature `fluvio`"),
-        "http" => Some("it comes with a later version; until then write to a file and read that"),
         _ => None,
     }
 }

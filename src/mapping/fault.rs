@@ -23,6 +23,8 @@ pub enum RecordFaultCode {
     NoGroupId,
     /// A track call has no `event`.
     NoEvent,
+    /// An alias call has no `previous_id`.
+    NoPreviousId,
 }
 
 impl RecordFaultCode {
@@ -37,6 +39,7 @@ impl RecordFaultCode {
             Self::NoIdentity => "no_identity",
             Self::NoGroupId => "no_group_id",
             Self::NoEvent => "no_event",
+            Self::NoPreviousId => "no_previous_id",
         }
     }
 }

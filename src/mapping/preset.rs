@@ -1,7 +1,8 @@
 //! `preset = "segment"`: records in the event JSON of Segment and RudderStack, one object or a
 //! `{"batch":[…]}`.
 //!
-//! `type` decides: identify, page, track and group make a call, everything else is unmatched. One
+//! `type` decides: identify, page, track, group and alias make a call, `screen` makes a page whose
+//! path is the screen's name, everything else is unmatched. One
 //! rule for identify holds whatever the traits' names: `traits` win, `context.traits` fill the
 //! gaps. For the other calls `context.traits` stay in the context, where they came from.
 //!
@@ -25,6 +26,9 @@ use crate::call::{Call, CallKind, Fields, Json};
 /// The preset's name, where rules have theirs.
 pub(super) const NAME: &str = "preset segment";
 
+/// The `type` of a screen.
+const SCREEN: &str = "screen";
+
 /// The raw value of a key; null is nothing.
 type Raw<'r> = Option<&'r str>;
 
@@ -41,6 +45,7 @@ struct Event<'r> {
     name: Raw<'r>,
     category: Raw<'r>,
     group_id: [Raw<'r>; 2],
+    previous_id: [Raw<'r>; 2],
     traits: Object<'r>,
     properties: Object<'r>,
     context: Object<'r>,
@@ -201,8 +206,14 @@ fn owned_text<'r>(fields: &Fields<'_>, names: &[&str]) -> Option<Cow<'r, str>> {
 impl<'r> Event<'r> {
     fn call_kind(&self) -> Option<CallKind> {
         let kind = json::text(self.kind?)?;
-        let known = [CallKind::Identify, CallKind::Page, CallKind::Track, CallKind::Group];
-        known.into_iter().find(|known| kind.eq_ignore_ascii_case(known.as_str()))
+        let known =
+            [CallKind::Identify, CallKind::Page, CallKind::Track, CallKind::Group, CallKind::Alias];
+        let known = known.into_iter().find(|known| kind.eq_ignore_ascii_case(known.as_str()));
+        known.or_else(|| self.is_screen().then_some(CallKind::Page))
+    }
+
+    fn is_screen(&self) -> bool {
+        self.kind.and_then(json::text).is_some_and(|kind| kind.eq_ignore_ascii_case(SCREEN))
     }
 
     fn why_not(&self) -> String {
@@ -214,6 +225,7 @@ impl<'r> Event<'r> {
 
     fn into_call(self, kind: CallKind) -> Result<Call<'r>, RecordFault> {
         let mut call = Call::new(kind);
+        let is_screen = self.is_screen();
         call.user_id = first(self.user_id);
         call.anonymous_id = first(self.anonymous_id);
         call.message_id = first(self.message_id);
@@ -222,6 +234,7 @@ impl<'r> Event<'r> {
         call.fields = match kind {
             CallKind::Identify | CallKind::Group => self.traits.fields("traits")?,
             CallKind::Page | CallKind::Track => self.properties.fields("properties")?,
+            CallKind::Alias => Fields::new(),
         };
         match kind {
             CallKind::Identify => identify(&mut call),
@@ -234,7 +247,11 @@ impl<'r> Event<'r> {
                 let either = |own, name| first([own]).or_else(|| owned_text(&call.fields, &[name]));
                 (call.name, call.category) =
                     (either(self.name, "name"), either(self.category, "category"));
+                if is_screen {
+                    screen(&mut call);
+                }
             }
+            CallKind::Alias => call.previous_id = first(self.previous_id),
             CallKind::Track => call.name = first([self.event]),
         }
         Ok(call)
@@ -259,6 +276,8 @@ impl<'r> Event<'r> {
             "category" => &mut self.category,
             "groupId" => &mut self.group_id[0],
             "group_id" => &mut self.group_id[1],
+            "previousId" => &mut self.previous_id[0],
+            "previous_id" => &mut self.previous_id[1],
             "batch" => &mut self.batch,
             _ => return None,
         })
@@ -272,6 +291,23 @@ impl<'r> Event<'r> {
             _ => return None,
         })
     }
+}
+
+/// A screen is a page of an app: where it has no address, its name, else its category, is the path.
+fn screen(call: &mut Call<'_>) {
+    let has = |fields: &Fields<'_>, names| owned_text(fields, names).is_some();
+    let page = look_up(&call.context, "page").and_then(|page| json::entries(page.as_str()));
+    if has(&call.fields, &["url", "path"]) || page.is_some_and(|p| has(&p, &["url", "path"])) {
+        return;
+    }
+    let Some(name) = call.name.as_deref().or(call.category.as_deref()) else {
+        return;
+    };
+    // These would end the path.
+    let name = name.trim().trim_start_matches('/').replace('?', "%3F").replace('#', "%23");
+    let path = Json::string(&format!("/{name}"));
+    call.fields.retain(|(known, _)| known != "path");
+    call.fields.push((Cow::Borrowed("path"), path));
 }
 
 /// Traits of an identify: those of the context fill the gaps, and may hold the user's id.

@@ -39,6 +39,7 @@ pub(super) struct CallProgram {
     pub(super) name: Option<Field>,
     pub(super) category: Option<Field>,
     pub(super) group_id: Option<Field>,
+    pub(super) previous_id: Option<Field>,
     pub(super) fields: ObjectProgram,
     pub(super) context: ObjectProgram,
 }
@@ -149,6 +150,7 @@ impl CallProgram {
         call.name = text(&self.name)?;
         call.category = text(&self.category)?;
         call.group_id = text(&self.group_id)?;
+        call.previous_id = text(&self.previous_id)?;
         if let Some(moment) = &self.timestamp {
             let format = moment.format.as_deref();
             call.timestamp = moment
@@ -164,6 +166,9 @@ impl CallProgram {
 
 /// Refuses a call that says of nobody, of no company, or nothing.
 pub(super) fn check(call: &Call<'_>) -> Result<(), RecordFault> {
+    if call.kind == CallKind::Alias {
+        return check_alias(call);
+    }
     if call.own_id().is_none() {
         return Err(RecordFault::new(
             RecordFaultCode::NoIdentity,
@@ -175,6 +180,19 @@ pub(super) fn check(call: &Call<'_>) -> Result<(), RecordFault> {
     }
     if call.kind == CallKind::Group && call.group_id.is_none() {
         return Err(RecordFault::new(RecordFaultCode::NoGroupId, "the group call has no group id"));
+    }
+    Ok(())
+}
+
+/// An alias names two users; an anonymous id is not taken for either, because a merge cannot be
+/// taken back.
+fn check_alias(call: &Call<'_>) -> Result<(), RecordFault> {
+    if call.user_id.is_none() {
+        return Err(RecordFault::new(RecordFaultCode::NoIdentity, "the alias call has no user id"));
+    }
+    if call.previous_id.is_none() {
+        let reason = "the alias call has no previous id";
+        return Err(RecordFault::new(RecordFaultCode::NoPreviousId, reason));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 pub mod decode;
 pub mod file;
 mod flight;
+pub mod http;
 mod line;
 mod progress;
 mod registry;

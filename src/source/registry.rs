@@ -4,6 +4,7 @@
 //! [`Source::run`].
 
 use super::file::FileSource;
+use super::http::HttpSource;
 use super::stdin::StdinSource;
 use super::{SharedCheckpoints, Source};
 use crate::config::source::SourceConfig;
@@ -43,6 +44,7 @@ pub fn build(
             FileSource::new(name, config.clone(), mode, checkpoints).map(boxed)
         }
         SourceConfig::Stdin(config) => StdinSource::new(config).map(boxed),
+        SourceConfig::Http(config) => HttpSource::new(name, config.clone(), mode).map(boxed),
     };
     built.map_err(|why| BuildError { source_name: name.to_owned(), why })
 }

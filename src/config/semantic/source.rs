@@ -16,6 +16,10 @@ pub(super) fn look(faults: &mut Found<'_>, name: &str, source: &SourceConfig) {
             globs(faults, &path, file);
             decoding(faults, &path.key("decoding"), &file.decoding);
         }
+        SourceConfig::Http(http) => {
+            super::http::look(faults, &path, http);
+            decoding(faults, &path.key("decoding"), &http.decoding);
+        }
         SourceConfig::Stdin(stdin) => decoding(faults, &path.key("decoding"), &stdin.decoding),
     }
 }

@@ -2,6 +2,7 @@
 
 mod decoding;
 mod file;
+mod http;
 mod stdin;
 mod tls;
 
@@ -10,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::decoding::{Codec, Decoding};
 pub use self::file::{FileSource, ReadFrom};
+pub(crate) use self::http::segment_call;
+pub use self::http::{HttpAuth, HttpAuthStrategy, HttpSource};
 pub use self::stdin::StdinSource;
 pub use self::tls::TlsServer;
 
@@ -21,6 +24,8 @@ pub enum SourceConfig {
     File(FileSource),
     /// Lines of standard input.
     Stdin(StdinSource),
+    /// Records that are posted to it, by pipelines and by Segment's SDKs.
+    Http(HttpSource),
 }
 
 impl SourceConfig {
@@ -29,6 +34,7 @@ impl SourceConfig {
         match self {
             Self::File(_) => "file",
             Self::Stdin(_) => "stdin",
+            Self::Http(_) => "http",
         }
     }
 }

@@ -155,6 +155,7 @@ impl Compiler {
             name: None,
             category: None,
             group_id: None,
+            previous_id: None,
             fields: Default::default(),
             context: Default::default(),
         };
@@ -203,6 +204,7 @@ impl Compiler {
             Target::Name => &mut call.name,
             Target::Category => &mut call.category,
             Target::GroupId => &mut call.group_id,
+            Target::PreviousId => &mut call.previous_id,
         };
         *slot = self.one_field(at, key, value);
     }
@@ -226,7 +228,13 @@ impl Compiler {
     fn needs(&mut self, at: &ConfigPath, rule: &table::Rule) {
         let has = |key: &str| rule.fields.contains_key(key);
         let at = at.key("fields");
-        if !has("user_id") && !has("anonymous_id") {
+        if rule.call == CallKind::Alias && !has("user_id") {
+            self.value_fault(
+                &at,
+                report("E0214", "an alias call needs `user_id`")
+                    .help("set `user_id` to the path of the id that stays"),
+            );
+        } else if !has("user_id") && !has("anonymous_id") {
             self.value_fault(
                 &at,
                 report("E0214", format!("a {} call needs `user_id` or `anonymous_id`", rule.call))
@@ -236,9 +244,13 @@ impl Compiler {
         let lacks = match rule.call {
             CallKind::Track if !has("event") => "event",
             CallKind::Group if !has("group_id") => "group_id",
+            CallKind::Alias if !has("previous_id") => "previous_id",
             _ => return,
         };
-        self.value_fault(&at, report("E0214", format!("a {} call needs `{lacks}`", rule.call)));
+        self.value_fault(
+            &at,
+            report("E0214", format!("{} {} call needs `{lacks}`", article(rule.call), rule.call)),
+        );
     }
 
     fn names(&mut self, table: &ConfigPath, rules: &[table::Rule]) {
@@ -315,6 +327,10 @@ impl Compiler {
         }
         found
     }
+}
+
+fn article(call: CallKind) -> &'static str {
+    if call == CallKind::Alias { "an" } else { "a" }
 }
 
 /// A rule's name.

@@ -16,6 +16,7 @@ pub(super) enum Target {
     Name,
     Category,
     GroupId,
+    PreviousId,
     Field(Slot, Under),
 }
 
@@ -50,6 +51,8 @@ impl Slot {
         match call {
             CallKind::Identify | CallKind::Group => Self::Traits,
             CallKind::Page | CallKind::Track => Self::Properties,
+            // An alias says nothing but who is who.
+            CallKind::Alias => Self::Context,
         }
     }
 }
@@ -63,10 +66,12 @@ fn plain(call: CallKind) -> &'static [&'static str] {
         }
         CallKind::Track => &["user_id", "anonymous_id", "message_id", "timestamp", "event"],
         CallKind::Group => &["user_id", "anonymous_id", "message_id", "timestamp", "group_id"],
+        CallKind::Alias => &["user_id", "previous_id", "message_id", "timestamp"],
     }
 }
 
-const CALLS: [CallKind; 4] = [CallKind::Identify, CallKind::Page, CallKind::Track, CallKind::Group];
+const CALLS: [CallKind; 5] =
+    [CallKind::Identify, CallKind::Page, CallKind::Track, CallKind::Group, CallKind::Alias];
 
 impl Compiler {
     /// Reads a target and checks that it fits the call.
@@ -91,6 +96,7 @@ fn read(call: CallKind, key: &str) -> Result<Target, Report> {
             "timestamp" => Target::Timestamp,
             "category" => Target::Category,
             "group_id" => Target::GroupId,
+            "previous_id" => Target::PreviousId,
             _ => Target::Name,
         });
     }

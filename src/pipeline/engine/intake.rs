@@ -24,7 +24,8 @@ const BATCH: usize = 256;
 pub(super) struct PlannedCall {
     pub(super) kind: CallKind,
     pub(super) ops: Vec<Op>,
-    /// Anonymous id and user id, where the call carries both.
+    /// The id that goes over into another, and that other: anonymous id and user id where a call
+    /// carries both, the two of an alias.
     pub(super) login: Option<(OwnId, OwnId)>,
     /// Names the message for deduplication; `None` where it has no id.
     pub(super) key: Option<String>,
@@ -165,7 +166,11 @@ impl Intake {
 }
 
 fn login(call: &Call<'_>) -> Option<(OwnId, OwnId)> {
-    match (&call.anonymous_id, &call.user_id) {
+    let former = match call.kind {
+        CallKind::Alias => &call.previous_id,
+        _ => &call.anonymous_id,
+    };
+    match (former, &call.user_id) {
         (Some(anonymous), Some(user)) => {
             let (anonymous, user) = (anonymous.trim(), user.trim());
             let two = !anonymous.is_empty() && !user.is_empty() && anonymous != user;

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::{Buffer, DeadLetter, Store};
+use crate::call::CallKind;
 use crate::clock;
 use crate::config::sink::UsercomSink;
 use crate::deliver::{Attempts, SendError};
@@ -257,7 +258,8 @@ impl Engine {
             call.login.is_some_and(|(anonymous, user)| self.lanes.unite(&anonymous, &user));
         let mut after = None;
         for op in call.ops {
-            if matches!(op, Op::Merge { .. }) && !first_login {
+            // An alias is asked for; only merges at logins go without saying after the first.
+            if matches!(op, Op::Merge { .. }) && !first_login && call.kind != CallKind::Alias {
                 self.metrics.saved("merged", 1);
                 continue;
             }

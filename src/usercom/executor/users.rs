@@ -253,7 +253,8 @@ impl Usercom {
         looked_up.ok_or_else(|| Failure::own("User.com did not tell the user's number"))
     }
 
-    /// Merges one user into another; one that is not there is merged already.
+    /// Merges one user into another. Where the one that goes is not there, there is nothing to
+    /// merge; the one that stays is there afterwards, unless missing users are not wanted.
     pub(super) async fn merge(
         &self,
         from: &str,
@@ -264,6 +265,9 @@ impl Usercom {
             return Ok(Done::Unchanged);
         }
         let Some(gone) = self.number_if_there(from, attempts).await? else {
+            if self.users.create_missing {
+                self.number(into, attempts).await?;
+            }
             self.memory.merged(from, into);
             return Ok(Done::Unchanged);
         };

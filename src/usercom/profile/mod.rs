@@ -41,7 +41,8 @@ impl From<&UsersConfig> for Settings {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct CallFault {
-    /// A stable code: `no_identity`, `no_group_id`, `no_event_name`, `no_page`, `id_too_long`.
+    /// A stable code: `no_identity`, `no_group_id`, `no_event_name`, `no_page`,
+    /// `no_previous_id`, `id_too_long`.
     pub code: &'static str,
     /// What is missing, in words.
     pub reason: String,
@@ -87,7 +88,7 @@ impl Notes {
 ///
 /// # Errors
 /// When the call names no user, a group no company, a track no event, a page neither URL nor path,
-/// or an id is longer than 255 characters.
+/// an alias two ids, or an id is longer than 255 characters.
 pub fn plan_call(
     call: &Call<'_>,
     settings: &Settings,
@@ -107,9 +108,31 @@ pub fn plan_call(
             let fields: FieldSet = company::fields(call, notes);
             smallvec![Op::Company { company: company.clone(), fields }, Op::Join { user, company },]
         }
+        CallKind::Alias => return alias(call),
     };
     ops.extend(merge);
     Ok(ops)
+}
+
+/// An alias is the merge of its previous id into its user id, whatever the settings say of
+/// anonymous records. Two equal ids are one user already.
+fn alias(call: &Call<'_>) -> Result<PlannedOps, CallFault> {
+    let given = |id: &Option<std::borrow::Cow<'_, str>>| {
+        let id = id.as_deref().map(str::trim).unwrap_or_default();
+        (!id.is_empty()).then(|| id.to_owned())
+    };
+    let Some(user) = given(&call.user_id) else {
+        return Err(CallFault::new("no_identity", "the alias call has no `userId`"));
+    };
+    let Some(previous) = given(&call.previous_id) else {
+        return Err(CallFault::new("no_previous_id", "the alias call has no `previousId`"));
+    };
+    let into = person::checked(&user, "userId")?;
+    let from = person::checked(&previous, "previousId")?;
+    if from == into {
+        return Ok(PlannedOps::new());
+    }
+    Ok(smallvec![Op::Merge { from, into }])
 }
 
 /// The merge a call with two identities stands for. It comes last: by then the record that stays

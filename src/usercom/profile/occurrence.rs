@@ -10,8 +10,8 @@ use super::{CallFault, Notes};
 use crate::call::{Call, Json};
 use crate::plan::{FieldSet, Op, OwnId};
 
-/// The domain of a page that has a path and no URL: a screen of an app, a page of a server log
-/// without a host. Nothing is guessed from the referrer, which is another page's address.
+/// The domain of a page that has a path and no URL, and no app in its context: a page of a server
+/// log without a host. Nothing is guessed from the referrer, which is another page's address.
 const NO_DOMAIN: &str = "unknown";
 
 /// The event occurrence a track stands for.
@@ -78,6 +78,10 @@ pub(super) fn page(call: &Call<'_>, user: OwnId, now: Timestamp) -> Result<Op, C
     if domain.is_none() && path.is_none() {
         return Err(CallFault::new("no_page", "the page call has neither a URL nor a path"));
     }
+    // A screen's place is its app: by bundle, which is unique, else by name.
+    let domain = domain.or_else(|| in_context(&mut context, "app.namespace"));
+    let domain = domain.or_else(|| in_context(&mut context, "app.name"));
+    let domain = domain.filter(|domain| !domain.is_empty());
     Ok(Op::Page {
         user,
         domain: domain.as_deref().unwrap_or(NO_DOMAIN).into(),

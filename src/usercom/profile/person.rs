@@ -66,7 +66,7 @@ pub(super) fn own_id(call: &Call<'_>) -> Result<OwnId, CallFault> {
     let spellings: &[&str] = match call.kind {
         CallKind::Identify => &ID_TRAITS,
         CallKind::Group => &ID_TRAITS[..2],
-        CallKind::Track | CallKind::Page => &[],
+        CallKind::Track | CallKind::Page | CallKind::Alias => &[],
     };
     match named(&call.fields, spellings) {
         Some(id) => checked(&id, "the traits' id"),

@@ -46,6 +46,9 @@ const BY_SCHEMA: &[Row] = &[
     ("[[sinks.crm.mapping]]\ncall = 'track'", "E0102", 1),
     ("[api]", "E0102", 1),
     ("[[tests]]\nname = 't'\nsink = 'crm'\noutcome = 'unmatched'", "E0102", 1),
+    ("[sources.b]\ntype = 'http'\nauth = { user = 'u' }", "E0102", 3),
+    ("[sources.b]\ntype = 'http'\nauth = { strategy = 'digest' }", "E0104", 3),
+    ("[sources.b]\ntype = 'http'\nmax_body_bytes = 0", "E0107", 3),
     // wrong types
     ("data_dir = 1", "E0103", 1),
     ("api = 'x'", "E0103", 1),
@@ -67,7 +70,7 @@ const BY_SCHEMA: &[Row] = &[
     ("[sinks.crm.buffer]\nwhen_full = 'drop'", "E0104", 2),
     ("[sinks.crm.users]\nunknown_attributes = 'ignore'", "E0104", 2),
     ("[sources.b]\ntype = 'stdin'\ndecoding.codec = 'xml'", "E0104", 3),
-    ("[[sinks.crm.mapping]]\ncall = 'alias'\nfields = {}", "E0104", 2),
+    ("[[sinks.crm.mapping]]\ncall = 'screen'\nfields = {}", "E0104", 2),
     (
         "[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = { path = '.x', as = 'int' } }",
         "E0104",
@@ -85,7 +88,6 @@ const BY_SCHEMA: &[Row] = &[
     ("[sources.b]\ntype = 'kafka'\ntopics = ['x']", "E0106", 2),
     ("[sources.b]\ntype = 'vector'", "E0106", 2),
     ("[sources.b]\ntype = 'fluvio'", "E0106", 2),
-    ("[sources.b]\ntype = 'http'", "E0106", 2),
     // ranges and lengths
     ("[sinks.crm.request]\nrate_limit_num = 0", "E0107", 2),
     ("[sinks.crm.request]\nrate_limit_num = 4294967296", "E0107", 2),
@@ -197,6 +199,30 @@ const BY_LOADER: &[Row] = &[
         "E0322",
         5,
     ),
+    ("[sources.b]\ntype = 'http'\naddress = 'localhost:8080'", "E0330", 3),
+    ("[sources.b]\ntype = 'http'\naddress = '127.0.0.1'", "E0330", 3),
+    ("[sources.b]\ntype = 'http'\npath = 'v1/records'", "E0331", 3),
+    ("[sources.b]\ntype = 'http'\npath = '/v1/{records}?a=b'", "E0331", 3),
+    ("[sources.b]\ntype = 'http'\n[sources.b.tls]\nenabled = true\ncrt_file = 'a.pem'", "E0332", 3),
+    (
+        "[sources.b]\ntype = 'http'\n[sources.b.tls]\nenabled = true\ncrt_file = 'a.pem'\nkey_file = 'b.pem'\nverify_certificate = true",
+        "E0332",
+        3,
+    ),
+    ("[sources.b]\ntype = 'http'\npath = '/v1/batch'", "E0333", 3),
+    ("[sources.b]\ntype = 'http'\npath = '/t/'", "E0333", 3),
+    ("[sources.b]\ntype = 'http'\npath = '/health'", "E0333", 3),
+    ("[sources.b]\ntype = 'http'\nauth = { strategy = 'bearer' }", "E0334", 3),
+    ("[sources.b]\ntype = 'http'\nauth = { strategy = 'bearer', token = '' }", "E0334", 3),
+    ("[sources.b]\ntype = 'http'\nauth = { strategy = 'basic', user = 'u' }", "E0334", 3),
+    (
+        "[sources.b]\ntype = 'http'\n[sources.b.auth]\nstrategy = 'basic'\nuser = 'u'\npassword = 'p'\ntoken = 't'",
+        "E0334",
+        7,
+    ),
+    ("[sources.b]\ntype = 'http'\nwrite_key = ''", "E0335", 3),
+    ("[sources.b]\ntype = 'http'\n[sources.c]\ntype = 'http'", "E0336", 3),
+    ("[sources.b]\ntype = 'http'\ndecoding.codec = 'regex'", "E0312", 3),
     ("[sources.b]\ntype = 'file'\ninclude = ['${NOPE}']", "E0010", 3),
 ];
 

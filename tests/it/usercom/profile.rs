@@ -348,3 +348,35 @@ fn both_identities_merge_only_when_asked() {
     let merge = Op::Merge { from: OwnId::from("a1"), into: OwnId::from("u1") };
     assert_eq!(ops.last(), Some(&merge));
 }
+
+#[test]
+fn an_alias_is_a_merge_whatever_the_settings() {
+    // The previous id goes into the user id; equal ids need nothing, a missing one has its reason.
+    let mut asked = Call::new(CallKind::Alias);
+    asked.user_id = Some("u1".into());
+    asked.anonymous_id = Some("a1".into());
+    assert_eq!(planned(&asked).unwrap_err().code, "no_previous_id");
+    asked.previous_id = Some(" guest ".into());
+    let merge = Op::Merge { from: OwnId::from("guest"), into: OwnId::from("u1") };
+    assert_eq!(planned(&asked).unwrap().0, [merge]);
+    asked.previous_id = Some("u1".into());
+    assert_eq!(planned(&asked).unwrap().0, []);
+    asked.user_id = None;
+    assert_eq!(planned(&asked).unwrap_err().code, "no_identity");
+}
+
+#[test]
+fn a_path_without_a_host_belongs_to_its_app() {
+    // A screen's domain is its app's bundle, else the app's name; an address goes before both.
+    for (context, domain) in [
+        (json!({"app": {"namespace": "com.acme.shop", "name": "Shop"}}), "com.acme.shop"),
+        (json!({"app": {"name": "Shop"}}), "Shop"),
+        (json!({}), "unknown"),
+        (json!({"app": {"name": "Shop"}, "page": {"url": "https://a.b/c"}}), "a.b"),
+    ] {
+        let asked = call(CallKind::Page, &json!({"path": "/Home"}), &context);
+        let ops = planned(&asked).unwrap().0;
+        let Op::Page { domain: found, .. } = &ops[0] else { panic!("{ops:?}") };
+        assert_eq!(&**found, domain);
+    }
+}

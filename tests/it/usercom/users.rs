@@ -242,3 +242,11 @@ async fn upserts_that_meet_are_repeated() {
     let refused = bench.run(&identify("u1", vec![])).await;
     assert!(matches!(refused, Err(Failure::Reject { status: Some(409), .. })), "{refused:?}");
 }
+
+#[tokio::test]
+async fn a_merge_of_nobody_leaves_who_stays() {
+    // Where the one that goes is unknown, the one that stays exists afterwards, and nothing fails.
+    let bench = bench();
+    assert_eq!(bench.run(&merge("nobody", "u9")).await, Ok(Done::Unchanged));
+    assert!(bench.fake.with(|account| account.users.contains_key("u9")));
+}

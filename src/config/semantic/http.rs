@@ -1,0 +1,125 @@
+//! Faults of the `http` source: its address, paths, credentials and certificates.
+
+use std::net::SocketAddr;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::Found;
+use crate::config::fault::{ConfigPath, Target};
+use crate::config::source::{
+    HttpAuth, HttpAuthStrategy, HttpSource, SourceConfig, TlsServer, segment_call,
+};
+
+/// Faults of one source, its decoding aside.
+pub(super) fn look(faults: &mut Found<'_>, at: &ConfigPath, http: &HttpSource) {
+    if http.address.parse::<SocketAddr>().is_err() {
+        let message = format!("`{}` is not an IP address and port", http.address);
+        let help = "write both: `127.0.0.1:8080`, or `0.0.0.0:8080` for every interface";
+        faults.at("E0330", at.key("address"), Target::Value, message, help);
+    }
+    path(faults, at.key("path"), &http.path);
+    tls(faults, &at.key("tls"), &http.tls);
+    if let Some(auth) = &http.auth {
+        self::auth(faults, &at.key("auth"), auth);
+    }
+    if http.write_key.as_ref().is_some_and(is_empty) {
+        let help = "write the key the SDKs are given, or leave it out: then any key is accepted";
+        faults.at("E0335", at.key("write_key"), Target::Value, "the write key is empty", help);
+    }
+}
+
+/// Two sources cannot listen on one address.
+pub(super) fn one_address_each<'a>(
+    faults: &mut Found<'_>,
+    sources: impl Iterator<Item = (&'a String, &'a SourceConfig)>,
+) {
+    let mut seen: Vec<(SocketAddr, &str)> = Vec::new();
+    for (name, source) in sources {
+        let SourceConfig::Http(http) = source else { continue };
+        let Ok(address) = http.address.parse::<SocketAddr>() else { continue };
+        if let Some((_, first)) =
+            seen.iter().find(|(other, _)| *other == address && address.port() != 0)
+        {
+            let path = ConfigPath::default().key("sources").key(name);
+            let message = format!("`{name}` and `{first}` both listen on {address}");
+            let help = "give each source an `address` of its own";
+            faults.at("E0336", path, Target::Key, message, help);
+        }
+        seen.push((address, name));
+    }
+}
+
+fn path(faults: &mut Found<'_>, at: ConfigPath, path: &str) {
+    let plain = |c: char| c.is_ascii_graphic() && !"?#%\\\"<>^`{|}".contains(c);
+    if !path.starts_with('/') || !path.chars().all(plain) {
+        let message = format!("`{}` cannot be the path of a URL", path.escape_debug());
+        let help = "begin with `/` and use plain characters: `/v1/records`";
+        faults.at("E0331", at, Target::Value, message, help);
+    } else if segment_call(path).is_some() {
+        let message = format!("`{path}` is a path of Segment's API, which is served too");
+        let help = "take another one, such as `/v1/records`";
+        faults.at("E0333", at, Target::Value, message, help);
+    } else if matches!(path, "/" | "/health") {
+        let message = format!("`{path}` tells that the source is up, so it cannot take records");
+        let help = "take another one, such as `/v1/records`";
+        faults.at("E0333", at, Target::Value, message, help);
+    }
+}
+
+fn tls(faults: &mut Found<'_>, at: &ConfigPath, tls: &TlsServer) {
+    if !tls.enabled {
+        return;
+    }
+    let wanted = [
+        ("crt_file", tls.crt_file.is_some(), true, "the certificate chain, a PEM file"),
+        ("key_file", tls.key_file.is_some(), true, "the certificate's private key, a PEM file"),
+        (
+            "ca_file",
+            tls.ca_file.is_some(),
+            tls.verify_certificate,
+            "the authorities whose clients are trusted, a PEM file",
+        ),
+    ];
+    for (key, given, needed, what) in wanted {
+        if needed && !given && !faults.has(&at.key(key)) {
+            let message = format!("TLS needs `{key}`");
+            let help = format!("write `tls.{key} = \"…\"`: {what}");
+            faults.at("E0332", at.clone(), Target::Value, message, help);
+        }
+    }
+}
+
+fn auth(faults: &mut Found<'_>, at: &ConfigPath, auth: &HttpAuth) {
+    let basic = auth.strategy == HttpAuthStrategy::Basic;
+    let word = if basic { "basic" } else { "bearer" };
+    let user = auth.user.as_ref().map(|user| user.is_empty() || user.contains(':'));
+    let secret = |secret: &Option<SecretString>| secret.as_ref().map(is_empty);
+    for (key, bad, needed) in [
+        ("user", user, basic),
+        ("password", secret(&auth.password), basic),
+        ("token", secret(&auth.token), !basic),
+    ] {
+        match bad {
+            None if needed && !faults.has(&at.key(key)) => {
+                let message = format!("strategy `{word}` needs `{key}`");
+                let help = format!("write `auth.{key} = \"…\"`");
+                faults.at("E0334", at.key("strategy"), Target::Value, message, help);
+            }
+            Some(true) if needed => {
+                let message = format!("this cannot be the `{key}`");
+                let help = "it must not be empty, and a user name has no `:`";
+                faults.at("E0334", at.key(key), Target::Value, message, help);
+            }
+            Some(_) if !needed => {
+                let message = format!("strategy `{word}` has no `{key}`");
+                let help = format!("leave `{key}` out, or take the other strategy");
+                faults.at("E0334", at.key(key), Target::Key, message, help);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_empty(secret: &SecretString) -> bool {
+    secret.expose_secret().trim().is_empty()
+}

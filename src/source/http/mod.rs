@@ -1,0 +1,94 @@
+//! Records that are posted over HTTP: by pipelines as lines or arrays, by Segment's SDKs as calls.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `server` | connections: accepting, TLS, time limits, the end |
+//! | `gate` | one request: which way it goes and what it is answered |
+//! | `auth` | who may |
+//! | `body` | a body as it comes in, inflated, within limits |
+//! | `records`, `segment` | from a body to the records in it |
+//! | `intake` | records into the pipeline, and their verdicts back |
+//!
+//! Not here: positions; what was posted cannot be read again, so records have no origin, and faults
+//! carry their line's number in their text. One invariant: a request is answered with 200 only
+//! after every record of it has a verdict other than [`Errored`](crate::ack::Verdict::Errored).
+
+mod auth;
+mod body;
+mod gate;
+mod intake;
+mod records;
+mod reply;
+mod segment;
+mod server;
+mod tls;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::gate::Gate;
+use super::decode::Decoder;
+use super::{ReadMode, Source, SourceError};
+use crate::config::source::HttpSource as Settings;
+use crate::record::Record;
+
+/// A server that takes records.
+pub struct HttpSource {
+    name: String,
+    settings: Settings,
+    decoder: Decoder,
+    mode: ReadMode,
+}
+
+impl HttpSource {
+    /// Prepares a server; it listens once it [runs](Source::run). With [`ReadMode::Once`] it ends
+    /// at once: what is posted has no present end.
+    ///
+    /// # Errors
+    ///
+    /// Settings of the decoding that cannot work.
+    pub fn new(name: &str, settings: Settings, mode: ReadMode) -> Result<Self, String> {
+        let decoder = Decoder::new(&settings.decoding)?;
+        Ok(Self { name: name.to_owned(), settings, decoder, mode })
+    }
+
+    fn io(&self, what: &str) -> impl FnOnce(std::io::Error) -> SourceError + use<> {
+        let context = format!("{what} of source `{}`", self.name);
+        move |source| SourceError::Io { context, source }
+    }
+}
+
+impl fmt::Debug for HttpSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpSource").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Source for HttpSource {
+    async fn run(
+        self: Box<Self>,
+        out: mpsc::Sender<Record>,
+        stop: CancellationToken,
+    ) -> Result<(), SourceError> {
+        if self.mode == ReadMode::Once {
+            tracing::warn!(source = self.name, "an http source has no present end: not opened");
+            return Ok(());
+        }
+        let acceptor = tls::acceptor(&self.settings.tls).map_err(self.io("the certificates"))?;
+        let what = format!("the address {}", self.settings.address);
+        let listener = TcpListener::bind(&self.settings.address).await.map_err(self.io(&what))?;
+        let address = listener.local_addr().map_err(self.io(&what))?;
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
+        tracing::info!(source = self.name, "listening on {scheme}://{address}");
+        let limits = server::Limits::of(&self.settings);
+        let gate = Arc::new(Gate::new(self.settings, self.decoder, out, stop.clone()));
+        server::serve(listener, acceptor, gate, limits, stop).await;
+        Ok(())
+    }
+}

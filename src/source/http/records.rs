@@ -1,0 +1,197 @@
+//! From the body a pipeline posted to the records in it: lines; with the codec `json` also one
+//! array or one object, however it is laid out.
+//!
+//! Invariant: every part of a body becomes a record, a record with a fault, or is white space.
+
+use bytes::Bytes;
+use serde::de::{Deserializer as _, Error as _, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::reply::Refusal;
+use crate::config::source::Codec;
+use crate::source::decode::Decoder;
+
+/// The most records of one request: what they cost beside their bytes is bounded too.
+pub(super) const MAX_RECORDS: usize = 100_000;
+
+/// What an [`Item`] costs beside its bytes.
+pub(super) const ITEM_BYTES: usize = 128;
+
+/// A record in the making.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) body: Bytes,
+    /// Its line, or its place in the array, counted from 1.
+    pub(super) number: u64,
+    /// Why it cannot be decoded.
+    pub(super) fault: Option<String>,
+}
+
+/// The records of a body.
+pub(super) fn items(codec: Codec, decoder: &Decoder, body: &Bytes) -> Result<Vec<Item>, Refusal> {
+    if codec != Codec::Json {
+        return lines(decoder.clone(), body);
+    }
+    let body = trimmed(body);
+    // Blank lines in front count as lines.
+    match body.trim_ascii_start().first() {
+        None => Ok(Vec::new()),
+        Some(b'[') => match elements(&body)? {
+            Some(items) => Ok(items),
+            None if first_line_is_json(&body) => lines(decoder.clone(), &body),
+            // A torn array: nobody can say where its elements end.
+            None => Ok(vec![whole(decoder, body)]),
+        },
+        Some(b'{') if !first_line_is_json(&body) && is_json(&body) => {
+            let body = body.slice_ref(body.trim_ascii_start());
+            Ok(vec![Item { body, number: 1, fault: None }])
+        }
+        _ => lines(decoder.clone(), &body),
+    }
+}
+
+fn lines(mut decoder: Decoder, body: &Bytes) -> Result<Vec<Item>, Refusal> {
+    let mut items = Vec::new();
+    let mut start = 0;
+    for number in 1.. {
+        if start >= body.len() {
+            break;
+        }
+        let end = memchr::memchr(b'\n', &body[start..]).map_or(body.len(), |at| start + at);
+        let line = body.slice(start..end);
+        start = end + 1;
+        match decoder.decode(&line) {
+            Ok(None) => {}
+            Ok(Some(body)) => add(&mut items, Item { body, number, fault: None })?,
+            Err(why) => {
+                let fault = Some(format!("line {number}: {why}"));
+                add(&mut items, Item { body: line, number, fault })?;
+            }
+        }
+    }
+    Ok(items)
+}
+
+fn add(items: &mut Vec<Item>, item: Item) -> Result<(), Refusal> {
+    if items.len() == MAX_RECORDS {
+        return Err(Refusal::TooMany);
+    }
+    items.push(item);
+    Ok(())
+}
+
+/// A body that is one thing, good or bad.
+fn whole(decoder: &Decoder, body: Bytes) -> Item {
+    let fault = decoder.clone().decode(&body).err();
+    let fault = fault.or_else(|| Some("not one JSON value".to_owned()));
+    Item { body, number: 1, fault: fault.map(|why| format!("line 1: {why}")) }
+}
+
+/// The elements of an array as slices of the body; `None` where it is no sound array.
+fn elements(body: &Bytes) -> Result<Option<Vec<Item>>, Refusal> {
+    let Ok(text) = std::str::from_utf8(body) else {
+        return Ok(None);
+    };
+    let mut de = serde_json::Deserializer::from_str(text);
+    let mut too_many = false;
+    let read = de.deserialize_seq(Elements { body, too_many: &mut too_many });
+    if too_many {
+        return Err(Refusal::TooMany);
+    }
+    Ok(read.and_then(|items| de.end().map(|()| items)).ok())
+}
+
+struct Elements<'a> {
+    body: &'a Bytes,
+    too_many: &'a mut bool,
+}
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = Vec<Item>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Item>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(element) = seq.next_element::<&RawValue>()? {
+            if items.len() == MAX_RECORDS {
+                *self.too_many = true;
+                return Err(A::Error::custom("too many records"));
+            }
+            let body = self.body.slice_ref(element.get().as_bytes());
+            items.push(Item { body, number: items.len() as u64 + 1, fault: None });
+        }
+        Ok(items)
+    }
+}
+
+fn first_line_is_json(body: &Bytes) -> bool {
+    let body = body.trim_ascii_start();
+    let end = memchr::memchr(b'\n', body).unwrap_or(body.len());
+    is_json(&body[..end])
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<&RawValue>(bytes).is_ok()
+}
+
+/// Without white space around it, and without a byte order mark.
+fn trimmed(body: &Bytes) -> Bytes {
+    let bytes = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    body.slice_ref(bytes.trim_ascii_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::source::Decoding;
+    use proptest::prelude::*;
+
+    fn read(body: &str) -> Vec<(String, bool)> {
+        let decoder = Decoder::new(&Decoding::default()).unwrap();
+        let items = items(Codec::Json, &decoder, &Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        let text = |item: &Item| String::from_utf8(item.body.to_vec()).unwrap();
+        items.iter().map(|item| (text(item), item.fault.is_none())).collect()
+    }
+
+    fn good(bodies: &[&str]) -> Vec<(String, bool)> {
+        bodies.iter().map(|body| ((*body).to_owned(), true)).collect()
+    }
+
+    #[test]
+    fn layouts() {
+        // Lines, an array, one object on one line or several: each record comes out as it stands.
+        assert_eq!(read("{\"a\":1}\n\n{\"a\":2}\r\n"), good(&["{\"a\":1}", "{\"a\":2}"]));
+        assert_eq!(read(" [ {\"a\":1} , 2,[]]\n"), good(&["{\"a\":1}", "2", "[]"]));
+        assert_eq!(read("{\n \"a\": 1\n}"), good(&["{\n \"a\": 1\n}"]));
+        assert_eq!(read("[1]\n[2]\n"), good(&["[1]", "[2]"]));
+        assert_eq!(read("\n \n"), good(&[]));
+        assert_eq!(read("[]"), good(&[]));
+    }
+
+    #[test]
+    fn bad_parts() {
+        // A bad line is a faulty record among good ones; a torn array is one faulty record.
+        let found = read("{\"a\":1}\n{oops\n{\"a\":2}");
+        assert_eq!(found.iter().map(|(_, good)| *good).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(found[1].0, "{oops");
+        assert_eq!(read("[{\"a\":1},"), [("[{\"a\":1},".to_owned(), false)]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost(lines in proptest::collection::vec("[ -~]{0,20}", 0..10)) {
+            // Whatever is posted, no panic; each line that is not blank comes out in some record.
+            let body = lines.join("\n");
+            let found = read(&body);
+            let all: String = found.iter().map(|(text, _)| text.as_str()).collect();
+            if !body.trim_start().starts_with(['[', '{']) {
+                for line in lines.iter().filter(|line| !line.trim().is_empty()) {
+                    prop_assert!(all.contains(line.trim()), "{line:?} is not in {all:?}");
+                }
+            }
+        }
+    }
+}

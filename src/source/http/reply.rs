@@ -1,0 +1,134 @@
+//! What a request is answered: refusals by cause, and the headers browsers ask for.
+//!
+//! Invariant: nothing that was sent is sent back, but for the `Origin` of a browser.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+/// Why a request is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("there is nothing at this path")]
+    NotFound,
+    #[error("this path takes POST")]
+    Method,
+    #[error("the credentials are missing or wrong")]
+    Unauthorized(Option<&'static str>),
+    #[error("the write key is missing or wrong")]
+    WriteKey,
+    #[error("the content encoding is not one of gzip, deflate and zstd, or more than one")]
+    Coding,
+    #[error("the body is too large")]
+    TooLarge,
+    #[error("the request has too many records")]
+    TooMany,
+    #[error("the body did not arrive in time")]
+    Slow,
+    #[error("the body broke off or cannot be inflated")]
+    Broken,
+    #[error("the body is not a JSON object")]
+    NotAnObject,
+    #[error("the body has no array `batch`")]
+    NoBatch,
+    #[error("there is no room for more; send the request again")]
+    Busy,
+    #[error("not every record was settled; send the request again")]
+    Unsettled,
+    #[error("shutting down; send the request again")]
+    Draining,
+}
+
+impl Refusal {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unauthorized(_) | Self::WriteKey => StatusCode::UNAUTHORIZED,
+            Self::Coding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge | Self::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Broken | Self::NotAnObject | Self::NoBatch => StatusCode::BAD_REQUEST,
+            Self::Busy | Self::Unsettled | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Whether the sender may use the connection again: not where a body was left unread.
+    fn closes(self) -> bool {
+        matches!(self, Self::TooLarge | Self::Slow | Self::Broken | Self::Draining)
+    }
+
+    pub(super) fn into_response(self) -> Response {
+        let body = json!({ "success": false, "error": self.to_string() });
+        let mut response = json_response(self.status(), &body);
+        let headers = response.headers_mut();
+        match self {
+            Self::Unauthorized(Some(challenge)) => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            }
+            Self::Coding => {
+                let known = HeaderValue::from_static("gzip, deflate, zstd");
+                headers.insert(header::ACCEPT_ENCODING, known);
+            }
+            Self::Busy | Self::Unsettled | Self::Draining => {
+                // Not all at once.
+                let wait = HeaderValue::from(rand::random_range(1..=5_u16));
+                headers.insert(header::RETRY_AFTER, wait);
+            }
+            _ => {}
+        }
+        if self.closes() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// An answer with a JSON body.
+pub(super) fn json_response(status: StatusCode, body: &Value) -> Response {
+    with_body(status, "application/json", body.to_string())
+}
+
+/// An answer in plain text.
+pub(super) fn text_response(status: StatusCode, body: &str) -> Response {
+    with_body(status, "text/plain; charset=utf-8", body.to_owned())
+}
+
+fn with_body(status: StatusCode, kind: &'static str, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// The answer to a browser that asks what it may send.
+pub(super) fn preflight(asked: &HeaderMap) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    let methods = HeaderValue::from_static("POST, OPTIONS");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+    let fields = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let fields = fields.unwrap_or(HeaderValue::from_static("authorization, content-type"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, fields);
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
+}
+
+/// Lets a browser show the answer to the page that asked: any page may send.
+pub(super) fn allow_origin(asked: Option<&HeaderValue>, response: &mut Response) {
+    let headers = response.headers_mut();
+    match asked {
+        Some(origin) => {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            // Beacons are always sent with what the browser remembers.
+            let yes = HeaderValue::from_static("true");
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
+        }
+        None => {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        }
+    }
+    headers.insert(header::VARY, HeaderValue::from_static("origin"));
+}

@@ -1,0 +1,256 @@
+//! Segment's HTTP tracking API: from the body an SDK posted to the events in it, in Segment's JSON.
+//!
+//! One call becomes one event with the `type` of its path; a batch becomes one event per entry,
+//! with what the batch says for all (`context`, `integrations`, `sentAt`) where an entry does not
+//! say it. `receivedAt` is the moment of receipt. An event without `timestamp` gets its
+//! `originalTimestamp`, else its `sentAt`, else `receivedAt`; the clock of the sender is taken at
+//! its word, nothing is moved by the difference of clocks.
+//!
+//! Invariant: values are copied as they stand; nothing but the keys named here is touched.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use indexmap::IndexMap;
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+
+use super::records::{Item, MAX_RECORDS};
+use super::reply::Refusal;
+
+type Object<'a> = IndexMap<Cow<'a, str>, Cow<'a, RawValue>>;
+
+/// What is known of a request beside its body.
+pub(super) struct Receipt {
+    /// When it came.
+    pub(super) at: Timestamp,
+    /// Whence a browser sent it: filled in where an event does not say its `context.ip`.
+    pub(super) ip: Option<String>,
+}
+
+/// What an SDK posted, read as far as its outermost object.
+pub(super) struct Post<'a> {
+    object: Object<'a>,
+}
+
+impl<'a> Post<'a> {
+    /// Reads a body.
+    pub(super) fn read(body: &'a [u8]) -> Result<Self, Refusal> {
+        match object(body) {
+            Some(object) => Ok(Self { object }),
+            None => Err(Refusal::NotAnObject),
+        }
+    }
+
+    /// The write key in the body, where browsers show it.
+    pub(super) fn write_key(&self) -> Option<String> {
+        text(self.object.get("writeKey")?)
+    }
+
+    /// The event of a call whose path says its type.
+    pub(super) fn call(mut self, kind: &str, receipt: &Receipt) -> Vec<Item> {
+        self.object.shift_remove("writeKey");
+        set(&mut self.object, "type", &kind.into());
+        vec![Item { body: finish(self.object, receipt), number: 1, fault: None }]
+    }
+
+    /// The events of a batch, no more than `max_bytes` of them.
+    pub(super) fn batch(
+        mut self,
+        receipt: &Receipt,
+        max_bytes: usize,
+    ) -> Result<Vec<Item>, Refusal> {
+        let batch = self.object.shift_remove("batch");
+        let batch: Vec<&RawValue> = match &batch {
+            Some(batch) => serde_json::from_str(batch.get()).map_err(|_| Refusal::NoBatch)?,
+            None => return Err(Refusal::NoBatch),
+        };
+        if batch.len() > MAX_RECORDS {
+            return Err(Refusal::TooMany);
+        }
+        let mut items = Vec::with_capacity(batch.len());
+        let mut length = 0;
+        for (number, entry) in (1..).zip(batch) {
+            let item = match object(entry.get().as_bytes()) {
+                Some(entry) => {
+                    let body = finish(self.fill(entry), receipt);
+                    Item { body, number, fault: None }
+                }
+                None => {
+                    let body = Bytes::copy_from_slice(entry.get().as_bytes());
+                    let fault = Some(format!("entry {number} of the batch is not an object"));
+                    Item { body, number, fault }
+                }
+            };
+            // What the batch says for all is written into each: that must not make it huge.
+            length += item.body.len();
+            if length > max_bytes {
+                return Err(Refusal::TooLarge);
+            }
+            items.push(item);
+        }
+        Ok(items)
+    }
+
+    /// An entry with what the batch says for all. The entry's own keys win.
+    fn fill<'b>(&'b self, mut entry: Object<'b>) -> Object<'b> {
+        entry.shift_remove("writeKey");
+        for key in ["context", "integrations"] {
+            let Some(shared) = self.object.get(key).filter(|shared| !is_null(shared)) else {
+                continue;
+            };
+            let merged = match entry.get(key) {
+                Some(own) if !is_null(own) => merged(own, shared),
+                _ => Some(Cow::Borrowed(&**shared)),
+            };
+            if let Some(merged) = merged {
+                entry.insert(key.into(), merged);
+            }
+        }
+        if let Some(sent) = self.object.get("sentAt")
+            && entry.get("sentAt").is_none_or(|own| is_null(own))
+        {
+            entry.insert("sentAt".into(), Cow::Borrowed(&**sent));
+        }
+        entry
+    }
+}
+
+/// Two objects as one, the first one's keys winning; `None` where they are not both objects.
+fn merged<'a>(own: &RawValue, shared: &RawValue) -> Option<Cow<'a, RawValue>> {
+    let mut own = object(own.get().as_bytes())?;
+    for (key, value) in object(shared.get().as_bytes())? {
+        if own.get(&key).is_none_or(|own| is_null(own)) {
+            own.insert(key, value);
+        }
+    }
+    raw(&own).map(Cow::Owned)
+}
+
+/// The times and the address, and then the event as text.
+fn finish(mut event: Object<'_>, receipt: &Receipt) -> Bytes {
+    let received = receipt.at.to_string();
+    set(&mut event, "receivedAt", &received.as_str().into());
+    if event.get("timestamp").is_none_or(|at| is_null(at)) {
+        let known = ["originalTimestamp", "sentAt", "receivedAt"];
+        let at = known.iter().find_map(|key| event.get(*key).filter(|at| !is_null(at)).cloned());
+        if let Some(at) = at {
+            event.insert("timestamp".into(), at);
+        }
+    }
+    if let Some(ip) = &receipt.ip {
+        set_ip(&mut event, ip);
+    }
+    serde_json::to_vec(&event).expect("texts by texts are always JSON").into()
+}
+
+fn set_ip(event: &mut Object<'_>, ip: &str) {
+    let mut context = match event.get("context") {
+        None => Object::new(),
+        Some(context) if is_null(context) => Object::new(),
+        Some(context) => match object(context.get().as_bytes()) {
+            Some(context) => context,
+            None => return,
+        },
+    };
+    if context.get("ip").is_some_and(|ip| !is_null(ip)) {
+        return;
+    }
+    set(&mut context, "ip", &ip.into());
+    if let Some(context) = raw(&context) {
+        event.insert("context".into(), Cow::Owned(context));
+    }
+}
+
+fn set(object: &mut Object<'_>, key: &'static str, value: &serde_json::Value) {
+    if let Ok(value) = serde_json::value::to_raw_value(value) {
+        object.insert(key.into(), Cow::Owned(value));
+    }
+}
+
+fn raw(object: &Object<'_>) -> Option<Box<RawValue>> {
+    serde_json::value::to_raw_value(object).ok()
+}
+
+/// An object's entries; of equal keys the last wins.
+fn object(text: &[u8]) -> Option<Object<'_>> {
+    let entries: IndexMap<String, &RawValue> = serde_json::from_slice(text).ok()?;
+    Some(entries.into_iter().map(|(key, value)| (key.into(), Cow::Borrowed(value))).collect())
+}
+
+fn text(raw: &RawValue) -> Option<String> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+fn is_null(raw: &RawValue) -> bool {
+    raw.get() == "null"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn receipt(ip: Option<&str>) -> Receipt {
+        let at = "2026-01-02T00:00:00Z".parse().unwrap();
+        Receipt { at, ip: ip.map(str::to_owned) }
+    }
+
+    fn values(items: &[Item]) -> Vec<Value> {
+        items.iter().map(|item| serde_json::from_slice(&item.body).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_call_gets_its_type_and_times() {
+        // The path says the type, whatever the body says; the write key goes no further.
+        let body = br#"{"writeKey":"k","type":"x","userId":"u","originalTimestamp":"2026-01-01T00:00:00Z","big":12345678901234567890123}"#;
+        let post = Post::read(body).unwrap();
+        assert_eq!(post.write_key().as_deref(), Some("k"));
+        let items = post.call("track", &receipt(None));
+        let text = std::str::from_utf8(&items[0].body).unwrap();
+        assert!(text.contains("12345678901234567890123"), "{text}");
+        assert_eq!(
+            values(&items)[0]["timestamp"],
+            json!("2026-01-01T00:00:00Z"),
+            "the sender's clock is taken at its word"
+        );
+        assert_eq!(values(&items)[0]["type"], "track");
+        assert_eq!(values(&items)[0]["receivedAt"], "2026-01-02T00:00:00Z");
+        assert_eq!(values(&items)[0].get("writeKey"), None);
+    }
+
+    #[test]
+    fn a_batch_speaks_for_its_entries() {
+        // What a batch says for all fills the gaps of its entries and overrides nothing.
+        let body = br#"{"sentAt":"2026-01-01T00:00:00Z","context":{"ip":"1","locale":"pl"},"integrations":{"All":true},
+            "batch":[{"type":"track","context":{"ip":"2","locale":null}},{"type":"page","timestamp":"2025-01-01T00:00:00Z"},3]}"#;
+        let items = Post::read(body).unwrap().batch(&receipt(Some("9")), 10_000).unwrap();
+        let found = values(&items);
+        assert_eq!(found[0]["context"], json!({"ip": "2", "locale": "pl"}));
+        assert_eq!(found[0]["timestamp"], "2026-01-01T00:00:00Z");
+        assert_eq!(found[1]["timestamp"], "2025-01-01T00:00:00Z");
+        assert_eq!(found[1]["context"]["ip"], "1");
+        assert_eq!(found[1]["integrations"], json!({"All": true}));
+        let faults: Vec<bool> = items.iter().map(|item| item.fault.is_some()).collect();
+        assert_eq!(faults, [false, false, true]);
+    }
+
+    #[test]
+    fn a_browser_is_known_by_its_address() {
+        // The peer's address stands in only where the event has none.
+        let items = Post::read(b"{}").unwrap().call("page", &receipt(Some("203.0.113.7")));
+        assert_eq!(values(&items)[0]["context"]["ip"], "203.0.113.7");
+    }
+
+    #[test]
+    fn a_small_batch_cannot_become_huge() {
+        // A large shared context over many small entries is refused, not multiplied.
+        let body = format!(
+            r#"{{"context":{{"x":"{}"}},"batch":[{}{{}}]}}"#,
+            "x".repeat(1000),
+            "{},".repeat(999)
+        );
+        let batch = Post::read(body.as_bytes()).unwrap().batch(&receipt(None), 100_000);
+        assert!(matches!(batch, Err(Refusal::TooLarge)));
+    }
+}

@@ -1,0 +1,153 @@
+//! Connections: accepting them, no more than may be, with a limit on every wait; and the end.
+//!
+//! Invariant: after the stop no request is left without an answer that was taken before it.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::gate::Gate;
+use crate::config::source::HttpSource as Settings;
+
+/// How long accepting pauses after it failed: mostly for want of file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long idle connections have to end once everything is settled.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The most bytes of a request's head, and of the block a body is read by.
+const HEAD: usize = 64 << 10;
+
+/// Limits of connections.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    connections: usize,
+    read: Duration,
+}
+
+impl Limits {
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self {
+            connections: settings.max_connections,
+            read: Duration::from_secs(settings.read_timeout_secs),
+        }
+    }
+}
+
+/// Serves until `stop` and until what was taken is settled. Between the two, new requests are
+/// answered, with a refusal.
+pub(super) async fn serve(
+    listener: TcpListener,
+    acceptor: Option<TlsAcceptor>,
+    gate: Arc<Gate>,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let end = async {
+        stop.cancelled().await;
+        gate.settled().await;
+    };
+    tokio::select! {
+        () = accept(&listener, acceptor, &gate, limits, &graceful, &mut connections) => {}
+        () = end => {}
+    }
+    drop(listener);
+    // What is idle ends at once, what is being answered afterwards.
+    drop(timeout(FAREWELL, graceful.shutdown()).await);
+    connections.shutdown().await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    acceptor: Option<TlsAcceptor>,
+    gate: &Arc<Gate>,
+    limits: Limits,
+    graceful: &GracefulShutdown,
+    connections: &mut JoinSet<()>,
+) {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await;
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        let connection = Connection {
+            gate: Arc::clone(gate),
+            acceptor: acceptor.clone(),
+            watcher: graceful.watcher(),
+            peer,
+            limits,
+        };
+        connections.spawn(async move {
+            connection.serve(stream).await;
+            drop(place);
+        });
+    }
+}
+
+struct Connection {
+    gate: Arc<Gate>,
+    acceptor: Option<TlsAcceptor>,
+    watcher: Watcher,
+    peer: SocketAddr,
+    limits: Limits,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream) {
+        // Answers are small; none should wait for the next.
+        drop(stream.set_nodelay(true));
+        let Some(acceptor) = &self.acceptor else {
+            return self.talk(stream).await;
+        };
+        match timeout(self.limits.read, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => Box::pin(self.talk(stream)).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        }
+    }
+
+    async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
+        let (gate, ip) = (self.gate, canonical(self.peer.ip()));
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let gate = Arc::clone(&gate);
+            async move { Ok::<_, Infallible>(gate.answer(ip, request.map(Body::new)).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.read)
+            .max_buf_size(HEAD)
+            .serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = self.watcher.watch(connection).await {
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
+}
+
+/// An IPv4 address as such, also where the socket is of IPv6.
+fn canonical(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
