@@ -102,3 +102,39 @@ async fn soak_memory() {
     assert!(waiting.held >= 990_000.0, "{waiting:?}");
     assert!(waiting.peak < 150 * 1024, "{waiting:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_full_buffer_drops_is_counted() {
+    // With `drop_newest` every record is either held or counted as dropped on purpose.
+    let count = 3_000;
+    let sink = r#"preset = "segment"
+[sinks.crm.buffer]
+type = "disk"
+max_size = 20000
+when_full = "drop_newest"
+"#;
+    let rig = Rig::new(Vec::new(), Faults::default(), sink).await;
+    write_records(&rig, count);
+    let port = rig.with_status_page();
+    rig.chaos.set_dead(true);
+    let mut running = rig.start(&[]);
+    let page = format!("http://127.0.0.1:{port}/metrics");
+    let dropped = "component_discarded_events_total{";
+    let end = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let lost = figure(&page, dropped).await;
+        let held = figure(&page, "buffer_size_events").await;
+        if lost > 0.0 && held > 0.0 && lost + held >= f64::from(count) {
+            break;
+        }
+        assert!(!running.has_ended(), "{}", rig.stderr());
+        assert!(tokio::time::Instant::now() < end, "{held} held and {lost} dropped of {count}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let text = reqwest::get(&page).await.unwrap().text().await.unwrap();
+    let line = text.lines().find(|line| line.starts_with(dropped)).unwrap();
+    assert!(line.contains("intentional=\"true\""), "{line}");
+    assert!(line.contains("reason=\"buffer_full\""), "{line}");
+    running.kill();
+    rig.account.close().await;
+}
