@@ -100,8 +100,10 @@ struct DeliveringSink {
 impl StreamSink<Record> for DeliveringSink {
     async fn run(self: Box<Self>, input: BoxStream<'_, Record>) -> Result<(), SinkError> {
         let buffer = Arc::clone(&self.buffer);
+        let fed = self.cx.fed.clone();
         let feed = async {
             feed(input, &*buffer).await;
+            fed.cancel();
             std::future::pending::<()>().await;
         };
         tokio::select! {

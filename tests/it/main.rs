@@ -11,6 +11,7 @@ mod layering;
 mod mapping;
 mod ordering;
 mod pipeline;
+mod reload;
 mod source;
 mod store;
 mod support;
