@@ -180,6 +180,7 @@ mod tests {
         }
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         way.send_replace(Way::Held);
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         let mut first = Vec::new();
         while let Some(record) = in_old.recv().await {
             first.push(record);
