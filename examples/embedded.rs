@@ -44,6 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             metrics: metrics.clone(),
             refusal: Refusal::GiveUp,
             stop: CancellationToken::new(),
+            fed: CancellationToken::new(),
         })
         .await?;
     healthcheck.await?;

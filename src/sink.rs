@@ -57,6 +57,8 @@ pub struct SinkContext {
     pub refusal: Refusal,
     /// Ends it at once, with work left.
     pub stop: CancellationToken,
+    /// Cancelled by the sink once its input has ended and everything from it is in its buffer.
+    pub fed: CancellationToken,
 }
 
 /// What a sink does when the other side refuses its key or its domain.

@@ -1,9 +1,14 @@
-//! Logs: to stderr, as text or JSON, filtered by `RUST_LOG`.
+//! Logs: to stderr, as text or JSON, filtered by `RUST_LOG`, without floods.
+
+mod limit;
 
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
+use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
+
+use self::limit::Limited;
 
 use crate::config::Style;
 
@@ -50,8 +55,14 @@ impl LogOptions {
             .with_writer(std::io::stderr)
             .with_ansi(self.style() == Style::Coloured);
         match self.log_format {
-            LogFormat::Text => builder.with_target(false).init(),
-            LogFormat::Json => builder.json().init(),
+            LogFormat::Text => {
+                builder.with_target(false).map_event_format(limited).init();
+            }
+            LogFormat::Json => builder.json().map_event_format(limited).init(),
         }
     }
+}
+
+fn limited<F>(format: F) -> Limited<F, fn() -> Instant> {
+    Limited::new(format, Instant::now)
 }

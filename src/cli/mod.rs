@@ -7,6 +7,7 @@ mod explain;
 mod load;
 mod log;
 mod output;
+mod reload;
 mod run;
 mod schema;
 mod test;

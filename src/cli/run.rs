@@ -1,14 +1,16 @@
-//! `run`: runs a pipeline until it is told to stop, or with `--once` to the present end of its
-//! sources.
+//! `run`: runs a pipeline until it is told to stop, reloading it on SIGHUP, or with `--once` to the
+//! present end of its sources.
 
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::load::ConfigFiles;
 use super::output::{Exit, complain, print};
+use super::reload;
 use crate::buffer::{Access, Store};
 use crate::config::Style;
 use crate::pipeline::{Launch, Launched, Stop, Summary};
@@ -45,6 +47,8 @@ pub(super) enum Format {
 
 impl Run {
     pub(super) async fn run(self, style: Style) -> Exit {
+        // From the first moment on: SIGHUP must not end what is starting.
+        let hangups = if self.once { None } else { reload::listen() };
         let loaded = match self.files.load(style) {
             Ok(loaded) => loaded,
             Err(exit) => return exit,
@@ -73,8 +77,12 @@ impl Run {
             }
         }
         let bar = self.once.then(|| Bar::show(launched.progress()));
+        let (reloader, reloads) = mpsc::channel(1);
         let ended = tokio::select! {
-            ended = launched.run() => ended,
+            ended = launched.run_reloading(loaded.fingerprints, reloads) => ended,
+            () = reload::read_on_hangup(hangups, &self.files, style, reloader) => {
+                unreachable!("it waits for signals for ever")
+            }
             exit = obey_signals(stop) => return exit,
         };
         drop(bar);

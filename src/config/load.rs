@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use super::diagnostic::{Report, Shown};
 use super::document::{Document, Node, SourceText};
 use super::fault::{ConfigPath, Fault, Segment, Target};
+use super::fingerprint::Fingerprints;
 use super::heal::heal;
 use super::interpolate::{Environment, interpolate};
 use super::pipeline::{Pipeline, SinkConfig};
@@ -23,6 +24,8 @@ pub type CompileMapping<'a> = dyn Fn(&ConfigPath, &UsercomSink) -> Vec<Fault> + 
 pub struct Loaded {
     /// Its settings. Endpoints end in a slash.
     pub pipeline: Pipeline,
+    /// Tells whether another load has the same sources and sinks.
+    pub fingerprints: Fingerprints,
     /// What may not be as it was meant. Empty if there is nothing.
     pub warnings: Report,
 }
@@ -79,7 +82,11 @@ pub fn load(
     }
     report.sort();
     match pipeline {
-        Ok(pipeline) => Ok(Loaded { pipeline, warnings: report }),
+        Ok(pipeline) => Ok(Loaded {
+            pipeline,
+            fingerprints: Fingerprints::of(&document.root),
+            warnings: report,
+        }),
         Err(()) => Err(report),
     }
 }

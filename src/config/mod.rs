@@ -14,6 +14,7 @@ mod de;
 mod diagnostic;
 mod document;
 pub mod fault;
+mod fingerprint;
 mod heal;
 mod interpolate;
 mod load;
@@ -31,6 +32,7 @@ mod tombstone;
 
 pub use diagnostic::{Diagnostic, Report, Severity, Style};
 pub use document::{Format, SourceText};
+pub use fingerprint::{Fingerprint, Fingerprints};
 pub use interpolate::{Environment, FixedEnvironment, ProcessEnvironment};
 pub use load::{CompileMapping, Loaded, load, plain_json};
 pub use pipeline::{

@@ -103,8 +103,10 @@ impl StreamSink<Record> for DeliveringSink {
     async fn run(self: Box<Self>, input: BoxStream<'_, Record>) -> Result<(), SinkError> {
         let buffer = Arc::clone(&self.buffer);
         let metrics = self.cx.metrics.clone();
+        let fed = self.cx.fed.clone();
         let feed = async {
             feed(input, &*buffer).await;
+            fed.cancel();
             std::future::pending::<()>().await;
         };
         let mut gauge = BufferGauge { buffer: &*buffer, metrics, dropped: 0 };

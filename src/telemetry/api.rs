@@ -2,9 +2,10 @@
 //!
 //! `/health` says the process lives, `/ready` that it can deliver. Neither tells anything secret.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::State;
@@ -21,10 +22,27 @@ use super::{Metrics, SinkMetrics};
 pub struct ApiState {
     /// Where `/metrics` comes from.
     pub metrics: Metrics,
-    /// The sinks `/ready` asks about, by name.
-    pub sinks: Vec<(String, SinkMetrics)>,
+    /// The sinks `/ready` asks about.
+    pub sinks: Roster,
     /// Whether the pipeline runs: set once everything is started, unset when it stops.
     pub running: Arc<AtomicBool>,
+}
+
+/// The sinks that belong to the pipeline at present. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Roster(Arc<RwLock<BTreeMap<String, SinkMetrics>>>);
+
+impl Roster {
+    /// Replaces all of it.
+    pub fn set(&self, sinks: BTreeMap<String, SinkMetrics>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = sinks;
+    }
+
+    /// The names of those that are halted.
+    fn halted(&self) -> Vec<String> {
+        let sinks = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        sinks.iter().filter(|(_, m)| m.is_halted()).map(|(name, _)| name.clone()).collect()
+    }
 }
 
 /// Serves the status page until `stop`.
@@ -61,8 +79,7 @@ async fn ready(State(state): State<ApiState>) -> (StatusCode, String) {
     if !state.running.load(Ordering::Acquire) {
         return (StatusCode::SERVICE_UNAVAILABLE, "not running\n".into());
     }
-    let halted: Vec<&str> =
-        state.sinks.iter().filter(|(_, m)| m.is_halted()).map(|(name, _)| &**name).collect();
+    let halted = state.sinks.halted();
     if halted.is_empty() {
         return (StatusCode::OK, "ready\n".into());
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -24,38 +24,60 @@ type Counters = Family<Labels, Counter>;
 /// All metrics of one process.
 #[derive(Clone, Default)]
 pub struct Metrics {
-    registry: Arc<Mutex<Registry>>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+/// Handles are kept by name, so that a part that is exchanged for a new one goes on counting.
+#[derive(Default)]
+struct Inner {
+    registry: Registry,
+    sinks: BTreeMap<String, SinkMetrics>,
+    sources: BTreeMap<(String, &'static str), SourceMetrics>,
 }
 
 impl Metrics {
     /// Prometheus text of everything.
     pub fn render(&self) -> String {
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        encode(&mut text, &registry).expect("writing to a string does not fail");
+        encode(&mut text, &self.inner().registry).expect("writing to a string does not fail");
         text
     }
 
-    /// The metrics of one sink. Call it once a name.
+    /// The metrics of one sink, the same ones for the same name.
     pub fn sink(&self, name: &str) -> SinkMetrics {
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner();
+        if let Some(known) = inner.sinks.get(name) {
+            return known.clone();
+        }
         let labels =
             [("component_id", name), ("component_kind", "sink"), ("component_type", "usercom")];
         let labels = labels.map(|(key, value)| (key.into(), value.to_owned().into()));
-        SinkMetrics::register(registry.sub_registry_with_labels(labels.into_iter()))
+        let registry = inner.registry.sub_registry_with_labels(labels.into_iter());
+        let metrics = SinkMetrics::register(registry);
+        inner.sinks.insert(name.to_owned(), metrics.clone());
+        metrics
     }
 
-    /// Counts what one source yields. Call it once a name.
+    /// Counts what one source yields; the same counters for the same name and kind.
     pub fn source(&self, name: &str, kind: &'static str) -> SourceMetrics {
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner();
+        if let Some(known) = inner.sources.get(&(name.to_owned(), kind)) {
+            return known.clone();
+        }
         let labels =
             [("component_id", name), ("component_kind", "source"), ("component_type", kind)];
         let labels = labels.map(|(key, value)| (key.into(), value.to_owned().into()));
-        let registry = registry.sub_registry_with_labels(labels.into_iter());
-        SourceMetrics {
+        let registry = inner.registry.sub_registry_with_labels(labels.into_iter());
+        let metrics = SourceMetrics {
             sent: registered(registry, "component_sent_events", "Records yielded"),
             errors: registered(registry, "component_errors", "Lines that could not be decoded"),
-        }
+        };
+        inner.sources.insert((name.to_owned(), kind), metrics.clone());
+        metrics
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -393,4 +415,28 @@ impl SinkSummary {
 fn count(family: &Counters, labels: &[(&'static str, &str)], by: u64) {
     let labels: Labels = labels.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
     family.get_or_create(&labels).inc_by(by);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_one_set_of_metrics() {
+        // Guarantees that asking twice gives the same counters, and one line in the rendered text.
+        let metrics = Metrics::default();
+        metrics.sink("crm").received(2);
+        metrics.sink("crm").received(3);
+        metrics.source("app", "file").sent(0, 4);
+        metrics.source("app", "file").sent(0, 5);
+        let text = metrics.render();
+        let lines = |word| -> Vec<&str> { text.lines().filter(|l| l.starts_with(word)).collect() };
+        let received = lines("component_received_events_total");
+        assert!(received.len() == 1 && received[0].ends_with(" 5"), "{text}");
+        let sent: Vec<&str> = lines("component_sent_events_total")
+            .into_iter()
+            .filter(|l| l.contains("app"))
+            .collect();
+        assert!(sent.len() == 1 && sent[0].ends_with(" 9"), "{text}");
+    }
 }

@@ -15,6 +15,7 @@ mod ordering;
 mod pipeline;
 mod readme;
 mod sdk;
+mod reload;
 mod source;
 mod status;
 mod store;

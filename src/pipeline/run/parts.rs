@@ -1,0 +1,110 @@
+//! Sinks and sources, built from their settings and not yet running.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Launch, RunError};
+use crate::config::sink::BufferKind;
+use crate::config::{Pipeline, SinkConfig as SinkSettings};
+use crate::sink::{Healthcheck, RecordSink, Refusal, SinkConfig, SinkContext};
+use crate::source::{self, ReadMode, SharedCheckpoints, Source};
+use crate::telemetry::{SinkMetrics, SourceMetrics};
+
+/// A sink that does not run yet.
+pub(super) struct BuiltSink {
+    pub(super) name: String,
+    pub(super) inputs: Vec<String>,
+    pub(super) sink: RecordSink,
+    pub(super) healthcheck: Option<Healthcheck>,
+    pub(super) metrics: SinkMetrics,
+    /// Whether what is in its buffer outlives it.
+    pub(super) durable: bool,
+    pub(super) stop: CancellationToken,
+    pub(super) fed: CancellationToken,
+}
+
+/// A source that does not run yet.
+pub(super) struct BuiltSource {
+    pub(super) name: String,
+    pub(super) source: Box<dyn Source>,
+    pub(super) metrics: SourceMetrics,
+}
+
+/// Builds the sinks that are `wanted`.
+pub(super) async fn build_sinks(
+    pipeline: &Pipeline,
+    wanted: impl Fn(&str) -> bool,
+    launch: &Launch,
+) -> Result<Vec<BuiltSink>, RunError> {
+    let mut sinks = Vec::new();
+    for (name, settings) in &pipeline.sinks {
+        if !wanted(name) {
+            continue;
+        }
+        let SinkSettings::Usercom(config) = settings;
+        let metrics = launch.metrics.sink(name);
+        let cx = SinkContext {
+            name: name.clone(),
+            store: launch.store.clone(),
+            metrics: metrics.clone(),
+            refusal: match launch.mode {
+                ReadMode::Once => Refusal::GiveUp,
+                ReadMode::Follow => Refusal::Wait,
+            },
+            stop: launch.stop.now.child_token(),
+            fed: CancellationToken::new(),
+        };
+        let (stop, fed) = (cx.stop.clone(), cx.fed.clone());
+        let built = config.build(cx).await;
+        let (sink, healthcheck) =
+            built.map_err(|error| RunError::Build { name: name.clone(), error })?;
+        sinks.push(BuiltSink {
+            name: name.clone(),
+            inputs: config.inputs.clone(),
+            sink,
+            healthcheck: config.healthcheck.enabled.then_some(healthcheck),
+            metrics,
+            durable: config.buffer.kind == BufferKind::Disk,
+            stop,
+            fed,
+        });
+    }
+    Ok(sinks)
+}
+
+/// Builds the sources that are `wanted`.
+pub(super) fn build_sources(
+    pipeline: &Pipeline,
+    wanted: impl Fn(&str) -> bool,
+    launch: &Launch,
+) -> Result<Vec<BuiltSource>, RunError> {
+    let checkpoints: SharedCheckpoints = Arc::new(launch.store.clone());
+    let mut sources = Vec::new();
+    for (name, settings) in &pipeline.sources {
+        if !wanted(name) {
+            continue;
+        }
+        let source = source::build(name, settings, launch.mode, Arc::clone(&checkpoints))
+            .map_err(RunError::Settings)?;
+        let metrics = launch.metrics.source(name, settings.kind());
+        sources.push(BuiltSource { name: name.clone(), source, metrics });
+    }
+    Ok(sources)
+}
+
+/// The sources that some sink takes; no other is read.
+pub(super) fn taken_sources(pipeline: &Pipeline) -> BTreeSet<String> {
+    let inputs = pipeline.sinks.values().flat_map(|SinkSettings::Usercom(sink)| &sink.inputs);
+    inputs.filter(|name| pipeline.sources.contains_key(*name)).cloned().collect()
+}
+
+/// How long a pipeline may take to settle what it has taken: as long as its most patient sink.
+pub(super) fn shutdown_deadline(pipeline: &Pipeline) -> Duration {
+    let sinks = pipeline.sinks.values();
+    let seconds =
+        sinks.map(|SinkSettings::Usercom(sink)| sink.delivery.shutdown_timeout_secs).max();
+    Duration::from_secs(seconds.unwrap_or(0))
+}
