@@ -122,6 +122,7 @@ fn decoder_for(pipeline: &Pipeline, inputs: &[String]) -> Result<Decoder, String
     let decoding = match source {
         Some(SourceConfig::File(file)) => file.decoding.clone(),
         Some(SourceConfig::Stdin(stdin)) => stdin.decoding.clone(),
+        Some(SourceConfig::Kafka(kafka)) => kafka.decoding.clone(),
         None => crate::config::source::Decoding::default(),
     };
     Decoder::new(&decoding)

@@ -4,6 +4,7 @@
 //! Sources feed sinks and nothing feeds a source, so inputs cannot run in a circle; a sink named
 //! as an input is its own fault.
 
+mod kafka;
 mod sink;
 mod source;
 
@@ -30,6 +31,7 @@ pub(crate) fn look(root: &Node, parts: &Parts) -> Vec<Fault> {
         source::look(&mut faults, name, config);
     }
     source::only_one_stdin(&mut faults, parts);
+    kafka::buffered_on_disk(&mut faults, parts);
     for healed in &parts.sinks {
         let SinkConfig::Usercom(config) = &healed.config;
         sink::look(&mut faults, &healed.path(), config, &sources, &sinks);

@@ -156,6 +156,9 @@ impl Launched {
             let checkpoints = Arc::clone(&checkpoints);
             let source = source::build(name, settings, launch.mode, checkpoints)
                 .map_err(RunError::Settings)?;
+            if let Some(lag) = source.lag() {
+                launch.metrics.lag(name, settings.kind(), &lag);
+            }
             sources.push(BuiltSource { name: name.clone(), source, metrics });
         }
         Ok(Self { sinks, sources, launch, deadline, api: pipeline.api.clone() })

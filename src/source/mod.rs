@@ -6,6 +6,8 @@
 pub mod decode;
 pub mod file;
 mod flight;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod line;
 mod progress;
 mod registry;
@@ -19,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::record::Record;
+use crate::telemetry::SourceLag;
 
 pub use self::progress::ReadProgress;
 pub use self::registry::{BuildError, ReadMode, build};
@@ -41,6 +44,11 @@ pub trait Source: Send {
     fn progress(&self) -> Option<ReadProgress> {
         None
     }
+
+    /// How far it is behind, for sources that can tell; a handle whose values follow as it runs.
+    fn lag(&self) -> Option<SourceLag> {
+        None
+    }
 }
 
 /// Why a source ended early.
@@ -59,6 +67,14 @@ pub enum SourceError {
     Checkpoints {
         /// Which source.
         source_name: String,
+        /// The cause.
+        why: String,
+    },
+    /// What is read over a network refused, or is not there.
+    #[error("{context}: {why}")]
+    Remote {
+        /// What was being done.
+        context: String,
         /// The cause.
         why: String,
     },

@@ -57,6 +57,41 @@ impl Metrics {
             errors: registered(registry, "component_errors", "Lines that could not be decoded"),
         }
     }
+
+    /// Shows how far a source is behind. Call it once a name.
+    pub fn lag(&self, name: &str, kind: &'static str, lag: &SourceLag) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let labels =
+            [("component_id", name), ("component_kind", "source"), ("component_type", kind)];
+        let labels = labels.map(|(key, value)| (key.into(), value.to_owned().into()));
+        let registry = registry.sub_registry_with_labels(labels.into_iter());
+        let help = "Records that are there and not settled, by partition";
+        registry.register("source_lag_events", help, lag.events.clone());
+    }
+}
+
+/// How many records a source has not settled yet of those that are there, by partition. Clones
+/// share their values.
+#[derive(Debug, Clone, Default)]
+pub struct SourceLag {
+    events: Family<Labels, Gauge>,
+}
+
+impl SourceLag {
+    /// The records of one partition that are not settled.
+    pub fn set(&self, topic: &str, partition: i32, events: u64) {
+        let gauge = self.events.get_or_create(&Self::labels(topic, partition));
+        gauge.set(i64::try_from(events).unwrap_or(i64::MAX));
+    }
+
+    /// A partition is read by somebody else now.
+    pub fn forget(&self, topic: &str, partition: i32) {
+        self.events.remove(&Self::labels(topic, partition));
+    }
+
+    fn labels(topic: &str, partition: i32) -> Labels {
+        vec![("topic", topic.to_owned()), ("partition", partition.to_string())]
+    }
 }
 
 fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {

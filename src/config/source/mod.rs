@@ -2,6 +2,7 @@
 
 mod decoding;
 mod file;
+mod kafka;
 mod stdin;
 mod tls;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::decoding::{Codec, Decoding};
 pub use self::file::{FileSource, ReadFrom};
+pub use self::kafka::{AutoOffsetReset, KafkaSource};
 pub use self::stdin::StdinSource;
 pub use self::tls::TlsServer;
 
@@ -21,6 +23,8 @@ pub enum SourceConfig {
     File(FileSource),
     /// Lines of standard input.
     Stdin(StdinSource),
+    /// Records of Kafka topics, read as a member of a consumer group.
+    Kafka(KafkaSource),
 }
 
 impl SourceConfig {
@@ -29,6 +33,7 @@ impl SourceConfig {
         match self {
             Self::File(_) => "file",
             Self::Stdin(_) => "stdin",
+            Self::Kafka(_) => "kafka",
         }
     }
 }
