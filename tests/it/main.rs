@@ -7,6 +7,8 @@ mod config;
 mod crash;
 mod deliver;
 mod emulator;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod layering;
 mod mapping;
 mod ordering;

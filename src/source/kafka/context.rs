@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaError;
 use rdkafka::statistics::Statistics;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::time::Instant;
@@ -22,6 +22,10 @@ use crate::telemetry::SourceLag;
 
 /// How long one wait for a verdict lasts, while letters are served between.
 const STEP: Duration = Duration::from_millis(20);
+
+/// How often a commit that must be made is tried, and how long the tries are apart.
+const COMMITS: u32 = 5;
+const COMMIT_AGAIN: Duration = Duration::from_millis(300);
 
 /// Writes the client's log into ours.
 #[derive(Debug, Clone)]
@@ -68,28 +72,39 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Commits what is due. What cannot be committed is due again.
-    pub(super) fn commit(&self, consumer: &BaseConsumer<Self>, mode: CommitMode) {
+    /// Asks for what is due to be committed, and does not wait. The client does not tell how that
+    /// ends: the statistics do (see [`Ledger::confirm`](super::ledger::Ledger::confirm)).
+    pub(super) fn commit_soon(&self, consumer: &BaseConsumer<Self>) {
         let due = self.desk.ledger().due();
-        if due.is_empty() {
-            return;
-        }
-        let mut list = TopicPartitionList::with_capacity(due.len());
-        for (partition, position) in &due {
-            let offset = Offset::Offset(i64::try_from(*position).unwrap_or(i64::MAX));
-            let added = list.add_partition_offset(&partition.topic, partition.number, offset);
-            debug_assert!(added.is_ok(), "positions are not negative");
-        }
-        if let Err(error) = consumer.commit(&list, mode) {
-            self.not_committed(&error, due.into_iter().map(|(partition, _)| partition));
+        if !due.is_empty()
+            && let Err(error) = consumer.commit(&offsets(&due), CommitMode::Async)
+        {
+            self.logs.error(&error, "offsets could not be committed, trying again");
         }
     }
 
-    fn not_committed(&self, error: &KafkaError, partitions: impl Iterator<Item = Partition>) {
-        self.logs.error(error, "offsets could not be committed, trying again");
-        let mut ledger = self.desk.ledger();
-        for partition in partitions {
-            ledger.not_committed(&partition);
+    /// Commits everything that is settled, and waits for it. While the group is in motion brokers
+    /// refuse commits, so a few tries are made.
+    pub(super) fn commit_now(&self, consumer: &BaseConsumer<Self>) {
+        for attempt in 1..=COMMITS {
+            let due = self.desk.ledger().unconfirmed();
+            if due.is_empty() {
+                return;
+            }
+            match consumer.commit(&offsets(&due), CommitMode::Sync) {
+                Ok(()) => {
+                    let mut ledger = self.desk.ledger();
+                    for (partition, position) in due {
+                        ledger.confirm(&partition, position);
+                    }
+                    return;
+                }
+                Err(error) if attempt == COMMITS || consumer.assignment_lost() => {
+                    self.logs.error(&error, "offsets could not be committed; records come again");
+                    return;
+                }
+                Err(_) => std::thread::sleep(COMMIT_AGAIN),
+            }
         }
     }
 
@@ -105,7 +120,7 @@ impl Context {
                 self.serve_letters();
                 self.desk.wait(STEP);
             }
-            self.commit(consumer, CommitMode::Sync);
+            self.commit_now(consumer);
         }
         let left = self.desk.ledger().in_flight_of(partitions);
         if left > 0 {
@@ -123,6 +138,16 @@ impl Context {
             letters.pump();
         }
     }
+}
+
+fn offsets(positions: &[(Partition, u64)]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(positions.len());
+    for (partition, position) in positions {
+        let offset = Offset::Offset(i64::try_from(*position).unwrap_or(i64::MAX));
+        let added = list.add_partition_offset(&partition.topic, partition.number, offset);
+        debug_assert!(added.is_ok(), "positions are not negative");
+    }
+    list
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
@@ -157,6 +182,9 @@ impl ClientContext for Context {
             // Negative numbers stand for unknown ones.
             let first = |numbers: &[i64]| numbers.iter().find_map(|n| u64::try_from(*n).ok());
             let end = first(&[known.ls_offset, known.hi_offset]);
+            if let Some(committed) = first(&[known.committed_offset]) {
+                self.desk.ledger().confirm(&partition, committed);
+            }
             let from = mark.or_else(|| first(&[known.committed_offset, known.lo_offset]));
             if let (Some(end), Some(from)) = (end, from) {
                 self.lag.set(&partition.topic, partition.number, end.saturating_sub(from));
@@ -185,24 +213,6 @@ impl ConsumerContext for Context {
                 tracing::info!(source, partitions = list.count(), "partitions went");
             }
             Rebalance::Error(_) => {}
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let elements = offsets.elements();
-        let (error, failed) = match result {
-            Err(error) => (Some(error), partitions(offsets)),
-            Ok(()) => {
-                let mut failed = elements.iter().filter(|e| e.error().is_err()).peekable();
-                let error = failed.peek().and_then(|e| e.error().err());
-                let partition = |e: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
-                    Partition { topic: e.topic().into(), number: e.partition() }
-                };
-                (error, failed.map(partition).collect())
-            }
-        };
-        if let Some(error) = error {
-            self.not_committed(&error, failed.into_iter());
         }
     }
 }

@@ -44,8 +44,10 @@ struct Owned {
     tenure: Tenure,
     /// `None` until the first record tells where reading began.
     watermark: Option<Watermark>,
-    /// The last position that was asked to be committed and has not failed.
+    /// The last position that was asked to be committed.
     asked: Option<u64>,
+    /// The last position the brokers are known to have.
+    confirmed: Option<u64>,
     /// Whether a record came back unsettled, so that it must be read again.
     errored: bool,
 }
@@ -65,7 +67,7 @@ impl Ledger {
     pub(super) fn assign(&mut self, partition: Partition) {
         self.forget(&partition);
         let tenure = self.next_tenure();
-        let owned = Owned { tenure, watermark: None, asked: None, errored: false };
+        let owned = Owned { tenure, watermark: None, asked: None, confirmed: None, errored: false };
         self.owned.insert(partition, owned);
     }
 
@@ -114,6 +116,7 @@ impl Ledger {
             self.in_flight -= owned.in_flight();
             owned.tenure = fresh;
             owned.asked = None;
+            owned.confirmed = None;
             owned.watermark = Some(Watermark::new(at(place.offset)));
         }
         place.tenure = owned.tenure;
@@ -166,10 +169,23 @@ impl Ledger {
         due
     }
 
-    /// A commit failed: the partition's position is due again.
-    pub(super) fn not_committed(&mut self, partition: &Partition) {
-        if let Some(owned) = self.owned.get_mut(partition) {
-            owned.asked = None;
+    /// Positions that are settled and that the brokers are not known to have, asked for or not.
+    pub(super) fn unconfirmed(&mut self) -> Vec<(Partition, u64)> {
+        for owned in self.owned.values_mut() {
+            owned.asked = owned.confirmed;
+        }
+        self.due()
+    }
+
+    /// The brokers have this position. What was asked for beyond it may be on its way or lost, for
+    /// nobody tells of a commit that failed: it is due again. A position beyond what is settled is
+    /// of another time, when the partition had more in it.
+    pub(super) fn confirm(&mut self, partition: &Partition, position: u64) {
+        if let Some(owned) = self.owned.get_mut(partition)
+            && owned.mark().is_some_and(|mark| position <= mark)
+        {
+            owned.confirmed = Some(position);
+            owned.asked = Some(position);
         }
     }
 
@@ -247,8 +263,11 @@ mod tests {
         assert!(ledger.due().is_empty());
         ledger.settled(&places[0], Verdict::Delivered);
         assert_eq!(ledger.due(), [(partition(0), 12)]);
-        ledger.not_committed(&partition(0));
-        assert_eq!(ledger.due(), [(partition(0), 12)], "a failed commit is asked for again");
+        ledger.confirm(&partition(0), 7);
+        assert_eq!(ledger.due(), [(partition(0), 12)], "a lost commit is asked for again");
+        assert_eq!(ledger.unconfirmed(), [(partition(0), 12)]);
+        ledger.confirm(&partition(0), 12);
+        assert!(ledger.due().is_empty() && ledger.unconfirmed().is_empty());
     }
 
     #[test]
@@ -302,6 +321,7 @@ mod tests {
         ledger.settled(&old, Verdict::Delivered);
         assert_eq!(ledger.due(), [(partition(0), 0)]);
         ledger.settled(&new, Verdict::Delivered);
+        ledger.confirm(&partition(0), 901);
         assert_eq!(ledger.due(), [(partition(0), 1)]);
         assert_eq!(ledger.in_flight(), 0);
     }

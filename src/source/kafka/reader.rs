@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
@@ -92,7 +92,7 @@ impl Reader {
         self.post_letters(&consumer);
         // Nobody waits any longer if nobody listens.
         landed.send(()).unwrap_or(());
-        consumer.context().commit(&consumer, CommitMode::Sync);
+        consumer.context().commit_now(&consumer);
         self.desk.close();
         consumer.unsubscribe();
         drop(consumer);
@@ -167,7 +167,7 @@ impl Reader {
         context.serve_letters();
         let now = Instant::now();
         if now >= reading.commit_at {
-            context.commit(consumer, CommitMode::Async);
+            context.commit_soon(consumer);
             reading.commit_at = now + self.commit_interval();
         }
         let state = (self.desk.revision(), reading.congested);
@@ -384,7 +384,14 @@ impl Reader {
         if for_good {
             return Err(remote("reading", error));
         }
-        consumer.context().logs.error(error, "reading goes on");
+        let told = matches!(
+            code,
+            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown)
+        );
+        // Lost connections are told by the client itself, with their addresses.
+        if !told {
+            consumer.context().logs.error(error, "reading goes on");
+        }
         Ok(())
     }
 
@@ -411,7 +418,7 @@ impl Reader {
             drop(consumer.poll(Duration::ZERO));
             let now = Instant::now();
             if now >= commit_at {
-                consumer.context().commit(consumer, CommitMode::Async);
+                consumer.context().commit_soon(consumer);
                 commit_at = now + self.commit_interval();
             }
         }
