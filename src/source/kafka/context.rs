@@ -95,7 +95,7 @@ impl Context {
                 Ok(()) => {
                     let mut ledger = self.desk.ledger();
                     for (partition, position) in due {
-                        ledger.confirm(&partition, position);
+                        ledger.confirm(&partition, Some(position));
                     }
                     return;
                 }
@@ -182,9 +182,7 @@ impl ClientContext for Context {
             // Negative numbers stand for unknown ones.
             let first = |numbers: &[i64]| numbers.iter().find_map(|n| u64::try_from(*n).ok());
             let end = first(&[known.ls_offset, known.hi_offset]);
-            if let Some(committed) = first(&[known.committed_offset]) {
-                self.desk.ledger().confirm(&partition, committed);
-            }
+            self.desk.ledger().confirm(&partition, first(&[known.committed_offset]));
             let from = mark.or_else(|| first(&[known.committed_offset, known.lo_offset]));
             if let (Some(end), Some(from)) = (end, from) {
                 self.lag.set(&partition.topic, partition.number, end.saturating_sub(from));

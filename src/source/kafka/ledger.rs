@@ -177,16 +177,17 @@ impl Ledger {
         self.due()
     }
 
-    /// The brokers have this position. What was asked for beyond it may be on its way or lost, for
+    /// The brokers have this position, or none. What was asked for beyond it may be on its way or lost, for
     /// nobody tells of a commit that failed: it is due again. A position beyond what is settled is
     /// of another time, when the partition had more in it.
-    pub(super) fn confirm(&mut self, partition: &Partition, position: u64) {
-        if let Some(owned) = self.owned.get_mut(partition)
-            && owned.mark().is_some_and(|mark| position <= mark)
-        {
-            owned.confirmed = Some(position);
-            owned.asked = Some(position);
+    pub(super) fn confirm(&mut self, partition: &Partition, position: Option<u64>) {
+        let Some(owned) = self.owned.get_mut(partition) else {
+            return;
+        };
+        if position <= owned.mark() {
+            owned.confirmed = position;
         }
+        owned.asked = owned.confirmed;
     }
 
     /// Before which offset a partition is settled, once anything was read of it.
@@ -263,10 +264,12 @@ mod tests {
         assert!(ledger.due().is_empty());
         ledger.settled(&places[0], Verdict::Delivered);
         assert_eq!(ledger.due(), [(partition(0), 12)]);
-        ledger.confirm(&partition(0), 7);
+        ledger.confirm(&partition(0), None);
+        assert_eq!(ledger.due(), [(partition(0), 12)], "nothing has arrived");
+        ledger.confirm(&partition(0), Some(7));
         assert_eq!(ledger.due(), [(partition(0), 12)], "a lost commit is asked for again");
         assert_eq!(ledger.unconfirmed(), [(partition(0), 12)]);
-        ledger.confirm(&partition(0), 12);
+        ledger.confirm(&partition(0), Some(12));
         assert!(ledger.due().is_empty() && ledger.unconfirmed().is_empty());
     }
 
@@ -321,7 +324,7 @@ mod tests {
         ledger.settled(&old, Verdict::Delivered);
         assert_eq!(ledger.due(), [(partition(0), 0)]);
         ledger.settled(&new, Verdict::Delivered);
-        ledger.confirm(&partition(0), 901);
+        ledger.confirm(&partition(0), Some(901));
         assert_eq!(ledger.due(), [(partition(0), 1)]);
         assert_eq!(ledger.in_flight(), 0);
     }

@@ -12,7 +12,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::{Ack, Verdict};
@@ -164,7 +164,9 @@ impl Cluster {
         let (out, records) = mpsc::channel(16);
         let stop = CancellationToken::new();
         let running = Box::new(source).run(out, stop.clone());
-        Member { records, stop, end: tokio::spawn(running), lag }
+        let mut end = JoinSet::new();
+        end.spawn(running);
+        Member { records, stop, end, lag }
     }
 }
 
@@ -210,7 +212,7 @@ impl Got {
 pub(super) struct Member {
     records: mpsc::Receiver<Record>,
     stop: CancellationToken,
-    end: JoinHandle<Result<(), SourceError>>,
+    end: JoinSet<Result<(), SourceError>>,
     pub(super) lag: Option<usercom_sink::telemetry::SourceLag>,
 }
 
@@ -248,7 +250,8 @@ impl Member {
     }
 
     /// Waits for its end.
-    pub(super) async fn ended(self) -> Result<(), SourceError> {
-        tokio::time::timeout(LONG, self.end).await.expect("an end within the limit").unwrap()
+    pub(super) async fn ended(mut self) -> Result<(), SourceError> {
+        let end = tokio::time::timeout(LONG, self.end.join_next()).await;
+        end.expect("an end within the limit").expect("it was started").unwrap()
     }
 }

@@ -154,7 +154,7 @@ async fn work_through(records: u32) {
     assert!(all.iter().copied().eq(0..u64::from(records)), "{} arrived", all.len());
     let requests: usize = arrived.values().map(Vec::len).sum();
     let twice = requests - all.len();
-    println!("{records} records, one of 3 processes killed: {twice} arrived twice");
+    eprintln!("{records} records, one of 3 processes killed: {twice} arrived twice");
     assert!(twice <= IN_FLIGHT + IN_FLIGHT, "{twice} came twice");
     for worker in workers.drain(..).skip(1) {
         worker.stop();
