@@ -410,7 +410,8 @@ mod tests {
                         for partition in ledger.errored() {
                             if let Some(position) = ledger.rewind(&partition) {
                                 let n = usize::try_from(partition.number).unwrap();
-                                prop_assert_eq!(Some(&position), unsettled[n].first());
+                                // It may begin at a gap before the record.
+                                prop_assert!(Some(&position) <= unsettled[n].first());
                                 next[n] = position;
                                 unsettled[n].clear();
                             }

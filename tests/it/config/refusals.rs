@@ -88,7 +88,7 @@ const BY_SCHEMA: &[Row] = &[
     // types
     ("[sources.b]\ntype = 'fil'\ninclude = ['x']", "E0105", 2),
     ("[sinks.b]\ntype = 'hubspot'", "E0105", 2),
-    ("[sources.b]\ntype = 'kafka'\ntopics = ['x']", "E0106", 2),
+    ("[sources.b]\ntype = 'fluvio'\ntopics = ['x']", "E0106", 2),
     ("[sources.b]\ntype = 'vector'", "E0106", 2),
     ("[sources.b]\ntype = 'fluvio'", "E0106", 2),
     ("[sources.b]\ntype = 'http'", "E0106", 2),
@@ -295,7 +295,7 @@ fn kafka_sources_are_looked_at() {
         .collect();
     assert_refused(&rows);
     assert_refused(KAFKA_WHOLE);
-    let (text, offset) = file(&format!("{KAFKA}{sunk}"));
+    let (text, offset) = file(&format!("{KAFKA}{sunk}buffer.type = 'disk'"));
     let loaded = load_text("p.toml", &text).expect("a warning only");
     let found: Vec<_> =
         loaded.warnings.diagnostics().iter().map(|d| (d.code, d.line - offset)).collect();
@@ -307,7 +307,7 @@ fn kafka_sources_are_looked_at() {
 fn librdkafka_options_are_not_shown() {
     // Passwords of Kafka are covered in the lines a fault is shown with.
     let text = format!(
-        "{KAFKA}[sources.b.librdkafka_options]\n'sasl.password' = 'hunter22'\n'group.id' = 'hunter22'"
+        "{KAFKA}[sources.b.librdkafka_options]\n'sasl.password' = 'hunter22'\n'group.id' = 'mine'"
     );
     let report = load_text("p.toml", &file(&text).0).expect_err("group.id is owned");
     let shown = report.render(usercom_sink::config::Style::Plain);
