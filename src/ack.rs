@@ -5,8 +5,8 @@
 //! forgets a record can therefore never pass for a delivery.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What became of a record. Ordered from best to worst: the worst of all clones is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,17 +30,19 @@ impl Verdict {
     }
 }
 
-type Tell = Box<dyn FnOnce(Verdict) + Send + Sync>;
+type Tell = Box<dyn FnOnce(Verdict, Option<Arc<str>>) + Send + Sync>;
 
 struct Shared {
     worst: AtomicU8,
+    /// Why the first rejected share that gave a reason was rejected.
+    reason: OnceLock<Arc<str>>,
     tell: Option<Tell>,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         if let Some(tell) = self.tell.take() {
-            tell(Verdict::from_u8(self.worst.load(Ordering::Acquire)));
+            tell(Verdict::from_u8(self.worst.load(Ordering::Acquire)), self.reason.take());
         }
     }
 }
@@ -57,15 +59,31 @@ impl Ack {
     /// An acknowledgement that calls `tell` once, with the worst verdict of all shares. `tell` runs
     /// wherever the last share goes, so it must neither block nor panic.
     pub fn new(tell: impl FnOnce(Verdict) + Send + Sync + 'static) -> Self {
-        Self {
-            shared: Some(Arc::new(Shared { worst: AtomicU8::new(0), tell: Some(Box::new(tell)) })),
-            settled: false,
-        }
+        Self::with_reason(|verdict, _| tell(verdict))
+    }
+
+    /// As [`new`](Self::new); `tell` also hears why the record was rejected, where whoever settled
+    /// it said so.
+    pub fn with_reason(
+        tell: impl FnOnce(Verdict, Option<Arc<str>>) + Send + Sync + 'static,
+    ) -> Self {
+        let shared =
+            Shared { worst: AtomicU8::new(0), reason: OnceLock::new(), tell: Some(Box::new(tell)) };
+        Self { shared: Some(Arc::new(shared)), settled: false }
     }
 
     /// An acknowledgement nobody waits for.
     pub fn ignored() -> Self {
         Self { shared: None, settled: false }
+    }
+
+    /// Settles this share as rejected, and says why in a sentence. Of several reasons the first is
+    /// told.
+    pub fn reject(self, reason: &str) {
+        if let Some(shared) = &self.shared {
+            shared.reason.get_or_init(|| reason.into());
+        }
+        self.settle(Verdict::Rejected);
     }
 
     /// Settles this share.
@@ -119,6 +137,18 @@ mod tests {
         assert!(seen.lock().unwrap().is_empty());
         drop(ack);
         assert_eq!(*seen.lock().unwrap(), [Verdict::Errored]);
+    }
+
+    #[test]
+    fn the_first_reason_is_told() {
+        // Who waits for a reason hears the first that was given, and the worst verdict.
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&seen);
+        let ack = Ack::with_reason(move |verdict, why| told.lock().unwrap().push((verdict, why)));
+        ack.clone().reject("no email");
+        ack.clone().reject("no id");
+        ack.settle(Verdict::Delivered);
+        assert_eq!(*seen.lock().unwrap(), [(Verdict::Rejected, Some("no email".into()))]);
     }
 
     proptest! {

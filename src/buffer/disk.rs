@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{BufferError, StoreError};
-use super::memory::verdict;
+use super::memory::{reason, tell};
 use super::persist::{self, Patience};
 use super::queue::{NewRecord, Settlement, Stored};
 use super::store::Store;
@@ -148,7 +148,7 @@ impl DiskBuffer {
     fn discard(&self, records: impl Iterator<Item = Record>) {
         for record in records {
             self.discarded.fetch_add(1, Ordering::Relaxed);
-            record.ack.settle(Verdict::Rejected);
+            record.ack.reject("buffer_full: the buffer was full");
         }
     }
 
@@ -278,7 +278,7 @@ impl Buffer for DiskBuffer {
         let mut acks = Vec::with_capacity(items.len());
         let mut batch = Vec::with_capacity(items.len());
         for item in items {
-            acks.push((item.ack, verdict(item.dead.is_empty())));
+            acks.push((item.ack, reason(&item.dead)));
             batch.push(Settlement { seq: item.token.seq(), dead: item.dead, seen: item.seen });
         }
         let seqs: Vec<i64> = batch.iter().filter_map(|s| s.seq).collect();
@@ -291,8 +291,8 @@ impl Buffer for DiskBuffer {
                 out.away.remove(&seq);
             }
         }
-        for (ack, verdict) in acks {
-            ack.settle(verdict);
+        for (ack, reason) in acks {
+            tell(ack, reason);
         }
         self.freed.notify_waiters();
         Ok(())

@@ -9,12 +9,13 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::dead_letters::DeadLetter;
 use super::error::BufferError;
 use super::persist;
 use super::queue::{NewRecord, Settlement};
 use super::store::Store;
 use super::{Buffer, BufferSize, Buffered, GivenBack, PAGE_RECORDS, Settled, Token};
-use crate::ack::Verdict;
+use crate::ack::{Ack, Verdict};
 use crate::config::sink::{BufferConfig, WhenFull};
 use crate::record::Record;
 
@@ -116,7 +117,7 @@ impl Buffer for MemoryBuffer {
                 self.put(record)?;
             } else {
                 self.discarded.fetch_add(1, Ordering::Relaxed);
-                record.ack.settle(Verdict::Rejected);
+                record.ack.reject("buffer_full: the buffer was full");
             }
         }
         Ok(())
@@ -137,7 +138,7 @@ impl Buffer for MemoryBuffer {
         let mut batch = Vec::new();
         let mut acks = Vec::with_capacity(items.len());
         for item in items {
-            acks.push((item.ack, verdict(item.dead.is_empty())));
+            acks.push((item.ack, reason(&item.dead)));
             if !item.dead.is_empty() || !item.seen.is_empty() {
                 batch.push(Settlement { seq: None, dead: item.dead, seen: item.seen });
             }
@@ -147,8 +148,8 @@ impl Buffer for MemoryBuffer {
                 .await
                 .map_err(BufferError::Stopped)?;
         }
-        for (ack, verdict) in acks {
-            ack.settle(verdict);
+        for (ack, reason) in acks {
+            tell(ack, reason);
         }
         Ok(())
     }
@@ -182,7 +183,15 @@ impl Buffer for MemoryBuffer {
     }
 }
 
-/// What to tell the source: whether everything of a record was delivered.
-pub(super) fn verdict(delivered: bool) -> Verdict {
-    if delivered { Verdict::Delivered } else { Verdict::Rejected }
+/// Why a record was not delivered, in words for its source; `None` where everything of it was.
+pub(super) fn reason(dead: &[DeadLetter]) -> Option<String> {
+    dead.first().map(|letter| format!("{}: {}", letter.reason, letter.detail))
+}
+
+/// Tells the source that a record was delivered, or why it was not.
+pub(super) fn tell(ack: Ack, reason: Option<String>) {
+    match reason {
+        None => ack.settle(Verdict::Delivered),
+        Some(reason) => ack.reject(&reason),
+    }
 }

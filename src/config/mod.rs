@@ -39,4 +39,6 @@ pub use pipeline::{
     ApiConfig, ExpectedCall, ExpectedOutcome, ExpectedRequest, Pipeline, SinkConfig, TestCase,
 };
 pub use schema::{pipeline_schema, pipeline_schema_text};
+#[cfg(feature = "kafka")]
+pub(crate) use secret::is_secret_option;
 pub use source::SourceConfig;

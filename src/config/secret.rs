@@ -119,9 +119,17 @@ impl Depth {
         match self {
             Self::Root if matches!(key, "sources" | "sinks") => Self::Components,
             Self::Components => Self::Component,
+            // Options of a client library are a component's settings in another notation.
+            Self::Component if key == "librdkafka_options" => Self::Component,
             _ => Self::Deep,
         }
     }
+}
+
+/// Whether the value of a client library's option is secret.
+#[cfg(feature = "kafka")]
+pub(crate) fn is_secret_option(key: &str) -> bool {
+    is_secret(key, Depth::Component)
 }
 
 fn is_secret(key: &str, depth: Depth) -> bool {

@@ -5,6 +5,7 @@
 //! as an input is its own fault.
 
 mod http;
+mod kafka;
 mod sink;
 mod source;
 
@@ -32,6 +33,7 @@ pub(crate) fn look(root: &Node, parts: &Parts) -> Vec<Fault> {
     }
     source::only_one_stdin(&mut faults, parts);
     http::one_address_each(&mut faults, parts.sources.iter().map(|(name, config)| (name, config)));
+    kafka::buffered_on_disk(&mut faults, parts);
     for healed in &parts.sinks {
         let SinkConfig::Usercom(config) = &healed.config;
         sink::look(&mut faults, &healed.path(), config, &sources, &sinks);

@@ -21,10 +21,18 @@ pub(super) struct Flight {
 impl Flight {
     /// An acknowledgement that is counted, and calls `tell` before it counts itself in.
     pub(super) fn ack(self: &Arc<Self>, tell: impl FnOnce(Verdict) + Send + Sync + 'static) -> Ack {
+        self.ack_with_reason(|verdict, _| tell(verdict))
+    }
+
+    /// As [`ack`](Self::ack); `tell` also hears why a record was rejected.
+    pub(super) fn ack_with_reason(
+        self: &Arc<Self>,
+        tell: impl FnOnce(Verdict, Option<Arc<str>>) + Send + Sync + 'static,
+    ) -> Ack {
         self.open.fetch_add(1, Ordering::AcqRel);
         let flight = Arc::clone(self);
-        Ack::new(move |verdict| {
-            tell(verdict);
+        Ack::with_reason(move |verdict, reason| {
+            tell(verdict, reason);
             if flight.open.fetch_sub(1, Ordering::AcqRel) == 1 {
                 flight.landed.notify_one();
             }

@@ -7,6 +7,8 @@ pub mod decode;
 pub mod file;
 mod flight;
 pub mod http;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod line;
 mod progress;
 mod registry;
@@ -20,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::record::Record;
+use crate::telemetry::SourceLag;
 
 pub use self::progress::ReadProgress;
 pub use self::registry::{BuildError, ReadMode, build};
@@ -42,6 +45,10 @@ pub trait Source: Send {
     fn progress(&self) -> Option<ReadProgress> {
         None
     }
+
+    /// Is given, before it runs, where to say how far it is behind. Sources that cannot tell leave
+    /// it.
+    fn tell_lag(&mut self, _lag: SourceLag) {}
 }
 
 /// Why a source ended early.
@@ -60,6 +67,14 @@ pub enum SourceError {
     Checkpoints {
         /// Which source.
         source_name: String,
+        /// The cause.
+        why: String,
+    },
+    /// What is read over a network refused, or is not there.
+    #[error("{context}: {why}")]
+    Remote {
+        /// What was being done.
+        context: String,
         /// The cause.
         why: String,
     },

@@ -45,6 +45,12 @@ pub fn build(
         }
         SourceConfig::Stdin(config) => StdinSource::new(config).map(boxed),
         SourceConfig::Http(config) => HttpSource::new(name, config.clone(), mode).map(boxed),
+        #[cfg(feature = "kafka")]
+        SourceConfig::Kafka(config) => {
+            super::kafka::KafkaSource::new(name, config.clone(), mode).map(boxed)
+        }
+        #[cfg(not(feature = "kafka"))]
+        SourceConfig::Kafka(_) => Err("build with the cargo feature `kafka`".to_owned()),
     };
     built.map_err(|why| BuildError { source_name: name.to_owned(), why })
 }

@@ -66,6 +66,11 @@ impl Watermark {
         }
     }
 
+    /// Whether `end` is not behind all that was sent or skipped, so that it cannot be sent.
+    pub fn is_behind(&self, end: Mark) -> bool {
+        end.position <= self.high.position
+    }
+
     /// How many records wait for their verdict.
     pub fn in_flight(&self) -> usize {
         self.open.len()

@@ -71,13 +71,40 @@ impl Metrics {
         let metrics = SourceMetrics {
             sent: registered(registry, "component_sent_events", "Records yielded"),
             errors: registered(registry, "component_errors", "Lines that could not be decoded"),
+            lag: SourceLag::default(),
         };
+        let help = "Records that are there and not settled, by partition";
+        registry.register("source_lag_events", help, metrics.lag.events.clone());
         inner.sources.insert((name.to_owned(), kind), metrics.clone());
         metrics
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many records a source has not settled yet of those that are there, by partition. Clones
+/// share their values.
+#[derive(Debug, Clone, Default)]
+pub struct SourceLag {
+    events: Family<Labels, Gauge>,
+}
+
+impl SourceLag {
+    /// The records of one partition that are not settled.
+    pub fn set(&self, topic: &str, partition: i32, events: u64) {
+        let gauge = self.events.get_or_create(&Self::labels(topic, partition));
+        gauge.set(i64::try_from(events).unwrap_or(i64::MAX));
+    }
+
+    /// A partition is read by somebody else now.
+    pub fn forget(&self, topic: &str, partition: i32) {
+        self.events.remove(&Self::labels(topic, partition));
+    }
+
+    fn labels(topic: &str, partition: i32) -> Labels {
+        vec![("topic", topic.to_owned()), ("partition", partition.to_string())]
     }
 }
 
@@ -92,9 +119,15 @@ fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, 
 pub struct SourceMetrics {
     sent: Counter,
     errors: Counters,
+    lag: SourceLag,
 }
 
 impl SourceMetrics {
+    /// Where a source that can tell says how far it is behind.
+    pub fn lag(&self) -> SourceLag {
+        self.lag.clone()
+    }
+
     /// A record left the source.
     pub fn sent(&self, undecodable: u64, records: u64) {
         self.sent.inc_by(records);

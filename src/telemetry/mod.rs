@@ -4,4 +4,4 @@ mod api;
 mod metrics;
 
 pub use api::{ApiState, Roster, serve};
-pub use metrics::{Metrics, SinkMetrics, SinkSummary, SourceMetrics};
+pub use metrics::{Metrics, SinkMetrics, SinkSummary, SourceLag, SourceMetrics};

@@ -9,13 +9,15 @@ mod deliver;
 mod emulator;
 mod faults;
 mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod layering;
 mod mapping;
 mod ordering;
 mod pipeline;
 mod readme;
-mod sdk;
 mod reload;
+mod sdk;
 mod source;
 mod status;
 mod store;

@@ -7,10 +7,12 @@ use crate::config::fault::{ConfigPath, Target};
 use crate::config::heal::Parts;
 use crate::config::source::{Codec, Decoding, FileSource, SourceConfig};
 use crate::config::suggest::{list, regex_fault};
+use crate::config::tombstone::absent_source;
 
 /// Faults of one source.
 pub(super) fn look(faults: &mut Found<'_>, name: &str, source: &SourceConfig) {
     let path = ConfigPath::default().key("sources").key(name);
+    compiled_out(faults, &path, source);
     match source {
         SourceConfig::File(file) => {
             globs(faults, &path, file);
@@ -21,6 +23,24 @@ pub(super) fn look(faults: &mut Found<'_>, name: &str, source: &SourceConfig) {
             decoding(faults, &path.key("decoding"), &http.decoding);
         }
         SourceConfig::Stdin(stdin) => decoding(faults, &path.key("decoding"), &stdin.decoding),
+        SourceConfig::Kafka(kafka) => {
+            super::kafka::look(faults, &path, kafka);
+            decoding(faults, &path.key("decoding"), &kafka.decoding);
+        }
+    }
+}
+
+/// A type whose settings every build reads, and whose client only some have.
+fn compiled_out(faults: &mut Found<'_>, path: &ConfigPath, source: &SourceConfig) {
+    let here = match source {
+        SourceConfig::Kafka(_) => cfg!(feature = "kafka"),
+        SourceConfig::File(_) | SourceConfig::Stdin(_) | SourceConfig::Http(_) => true,
+    };
+    if !here {
+        let kind = source.kind();
+        let message = format!("source type `{kind}` is not in this build");
+        let help = absent_source(kind).unwrap_or("build with the cargo feature of that name");
+        faults.at("E0106", path.key("type"), Target::Value, message, help);
     }
 }
 

@@ -3,6 +3,7 @@
 mod decoding;
 mod file;
 mod http;
+mod kafka;
 mod stdin;
 mod tls;
 
@@ -13,6 +14,7 @@ pub use self::decoding::{Codec, Decoding};
 pub use self::file::{FileSource, ReadFrom};
 pub(crate) use self::http::segment_call;
 pub use self::http::{HttpAuth, HttpAuthStrategy, HttpSource};
+pub use self::kafka::{AutoOffsetReset, KafkaSource};
 pub use self::stdin::StdinSource;
 pub use self::tls::TlsServer;
 
@@ -26,6 +28,8 @@ pub enum SourceConfig {
     Stdin(StdinSource),
     /// Records that are posted to it, by pipelines and by Segment's SDKs.
     Http(HttpSource),
+    /// Records of Kafka topics, read as a member of a consumer group.
+    Kafka(KafkaSource),
 }
 
 impl SourceConfig {
@@ -35,6 +39,7 @@ impl SourceConfig {
             Self::File(_) => "file",
             Self::Stdin(_) => "stdin",
             Self::Http(_) => "http",
+            Self::Kafka(_) => "kafka",
         }
     }
 }

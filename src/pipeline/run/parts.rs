@@ -87,9 +87,10 @@ pub(super) fn build_sources(
         if !wanted(name) {
             continue;
         }
-        let source = source::build(name, settings, launch.mode, Arc::clone(&checkpoints))
+        let mut source = source::build(name, settings, launch.mode, Arc::clone(&checkpoints))
             .map_err(RunError::Settings)?;
         let metrics = launch.metrics.source(name, settings.kind());
+        source.tell_lag(metrics.lag());
         sources.push(BuiltSource { name: name.clone(), source, metrics });
     }
     Ok(sources)

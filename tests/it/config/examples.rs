@@ -103,6 +103,10 @@ fn every_example_satisfies_the_schema_and_the_loader() {
                 assert!(loaded.warnings.is_empty(), "{name}: {:?}", loaded.warnings);
                 assert!(loaded.pipeline.tests.len() >= 2, "{name} shows its lesson by tests");
             }
+            // A source that this build is without is the one fault an example may have here.
+            Err(report)
+                if !cfg!(feature = "kafka")
+                    && report.diagnostics().iter().all(|d| d.code == "E0106") => {}
             Err(report) => panic!("{}", report.render(Style::Plain)),
         }
         assert!(text.contains("usercom-sink "), "{name} says how to run it");

@@ -18,6 +18,12 @@ const BY_SCHEMA: &[Row] = &[
     ("[sinks.crm.healthcheck]\nurl = 'x'", "E0101", 2),
     ("[sources.b]\ntype = 'stdin'\ninclude = ['x']", "E0101", 3),
     ("[sources.b]\ntype = 'stdin'\n[sources.b.decoding]\ncodek = 'json'", "E0101", 4),
+    (
+        "[sources.b]\ntype = 'kafka'\nbootstrap_servers = 'k'\ngroup_id = 'g'\ntopics = []",
+        "E0108",
+        5,
+    ),
+    ("[sources.b]\ntype = 'kafka'\nbootstrap_servers = 'k'\ntopics = ['t']", "E0102", 1),
     ("[api]\nlisten = '127.0.0.1:1'\nport = 1", "E0101", 3),
     ("[[sinks.crm.mapping]]\ncall = 'track'\nfields = {}\nname2 = 'x'", "E0101", 4),
     ("[[sinks.crm.mapping]]\ncall = 'track'\nfields = { event = { pth = '.x' } }", "E0101", 3),
@@ -85,7 +91,7 @@ const BY_SCHEMA: &[Row] = &[
     // types
     ("[sources.b]\ntype = 'fil'\ninclude = ['x']", "E0105", 2),
     ("[sinks.b]\ntype = 'hubspot'", "E0105", 2),
-    ("[sources.b]\ntype = 'kafka'\ntopics = ['x']", "E0106", 2),
+    ("[sources.b]\ntype = 'fluvio'\ntopics = ['x']", "E0106", 2),
     ("[sources.b]\ntype = 'vector'", "E0106", 2),
     ("[sources.b]\ntype = 'fluvio'", "E0106", 2),
     // ranges and lengths
@@ -242,6 +248,109 @@ const WARNED: &[Row] = &[
     ),
 ];
 
+/// A Kafka source, to be continued.
+#[cfg(feature = "kafka")]
+const KAFKA: &str =
+    "[sources.b]\ntype = 'kafka'\nbootstrap_servers = 'k:1'\ngroup_id = 'g'\ntopics = ['t']\n";
+
+/// What is refused behind `KAFKA`; lines count from its first.
+#[cfg(feature = "kafka")]
+const KAFKA_BY_LOADER: &[Row] = &[
+    ("librdkafka_options = { 'enable.auto.commit' = 'true' }", "E0350", 6),
+    ("librdkafka_options = { 'sasl.password' = 'x', 'group.id' = 'h' }", "E0350", 6),
+    ("dead_letter_topic = 't'", "E0353", 5),
+    ("dead_letter_topic = 'a b'", "E0353", 6),
+    ("drain_timeout_ms = 300000", "E0354", 6),
+    (
+        "drain_timeout_ms = 9000\nlibrdkafka_options = { 'max.poll.interval.ms' = '9000' }\nsession_timeout_ms = 100",
+        "E0354",
+        6,
+    ),
+    ("session_timeout_ms = 300001", "E0354", 6),
+    ("decoding.codec = 'csv'", "E0355", 6),
+    ("decoding.pattern = 'x'\ndecoding.codec = 'regex'", "E0311", 6),
+];
+
+/// The same with a whole source, for the keys that `KAFKA` has.
+#[cfg(feature = "kafka")]
+const KAFKA_WHOLE: &[Row] = &[
+    (
+        "[sources.b]\ntype = 'kafka'\nbootstrap_servers = 'k:1,'\ngroup_id = 'g'\ntopics = ['t']",
+        "E0351",
+        3,
+    ),
+    (
+        "[sources.b]\ntype = 'kafka'\nbootstrap_servers = 'k:port'\ngroup_id = 'g'\ntopics = ['t']",
+        "E0351",
+        3,
+    ),
+    (
+        "[sources.b]\ntype = 'kafka'\nbootstrap_servers = 'k'\ngroup_id = ''\ntopics = ['t']",
+        "E0352",
+        4,
+    ),
+    (
+        "[sources.b]\ntype = 'kafka'\nbootstrap_servers = '[::1]:9092'\ngroup_id = 'g'\ntopics = ['t', 't']",
+        "E0353",
+        5,
+    ),
+    (
+        "[sources.b]\ntype = 'kafka'\nbootstrap_servers = 'k'\ngroup_id = 'g'\ntopics = ['^(']",
+        "E0353",
+        5,
+    ),
+    (
+        "[sources.b]\ntype = 'kafka'\nbootstrap_servers = 'k'\ngroup_id = 'g'\ntopics = ['^a']\ndead_letter_topic = 'abc'",
+        "E0353",
+        5,
+    ),
+];
+
+#[cfg(feature = "kafka")]
+#[test]
+fn kafka_sources_are_looked_at() {
+    // Settings the source must own, addresses, topics and limits are refused at their line; a
+    // disk buffer behind Kafka is loaded with a warning.
+    let sunk = "[sinks.k]\ntype = 'usercom'\ninputs = ['b']\napp = 'a'\napi_key = 'k'\npreset = 'segment'\n";
+    let behind = |rest: &str| format!("{KAFKA}{rest}\n{sunk}buffer.type = 'memory'");
+    let texts: Vec<_> = KAFKA_BY_LOADER.iter().map(|(rest, ..)| behind(rest)).collect();
+    let rows: Vec<_> = texts
+        .iter()
+        .zip(KAFKA_BY_LOADER)
+        .map(|(text, (_, code, line))| (text.as_str(), *code, *line))
+        .collect();
+    assert_refused(&rows);
+    assert_refused(KAFKA_WHOLE);
+    let (text, offset) = file(&format!("{KAFKA}{sunk}buffer.type = 'disk'"));
+    let loaded = load_text("p.toml", &text).expect("a warning only");
+    let found: Vec<_> =
+        loaded.warnings.diagnostics().iter().map(|d| (d.code, d.line - offset)).collect();
+    assert_eq!(found, [("W0350", 8)]);
+}
+
+#[cfg(feature = "kafka")]
+#[test]
+fn librdkafka_options_are_not_shown() {
+    // Passwords of Kafka are covered in the lines a fault is shown with.
+    let text = format!(
+        "{KAFKA}[sources.b.librdkafka_options]\n'sasl.password' = 'hunter22'\n'group.id' = 'mine'"
+    );
+    let report = load_text("p.toml", &file(&text).0).expect_err("group.id is owned");
+    let shown = report.render(usercom_sink::config::Style::Plain);
+    assert!(shown.contains("group.id") && !shown.contains("hunter22"), "{shown}");
+}
+
+#[cfg(not(feature = "kafka"))]
+#[test]
+fn a_kafka_source_names_its_feature() {
+    // A build without the client says which feature brings it.
+    let text =
+        "[sources.b]\ntype = 'kafka'\nbootstrap_servers = 'k:1'\ngroup_id = 'g'\ntopics = ['t']";
+    let report = load_text("p.toml", &file(text).0).expect_err("there is no client");
+    let fault = report.diagnostics().iter().find(|d| d.code == "E0106").expect("E0106");
+    assert!(fault.help.as_deref().is_some_and(|help| help.contains("`kafka`")), "{fault:?}");
+}
+
 /// The snippet where it must stand: settings of the root before the first table.
 fn file(snippet: &str) -> (String, usize) {
     if snippet.starts_with('[') {
@@ -251,7 +360,7 @@ fn file(snippet: &str) -> (String, usize) {
     }
 }
 
-fn assert_refused(rows: &[Row]) {
+fn assert_refused(rows: &[(&str, &str, usize)]) {
     let mut wrong = Vec::new();
     for (snippet, code, line) in rows {
         let (text, offset) = file(snippet);

@@ -1,0 +1,166 @@
+//! Faults of Kafka sources, and of sinks that read one through a disk buffer.
+
+use secrecy::ExposeSecret;
+
+use super::Found;
+use crate::config::fault::{ConfigPath, Target};
+use crate::config::heal::Parts;
+use crate::config::pipeline::SinkConfig;
+use crate::config::sink::BufferKind;
+use crate::config::source::{Codec, KafkaSource, SourceConfig};
+use crate::config::suggest::regex_fault;
+
+/// librdkafka's own default of `max.poll.interval.ms`.
+const MAX_POLL_INTERVAL_MS: u64 = 300_000;
+
+/// Settings of librdkafka that the source must own, and what to write instead.
+const OWNED: &[(&str, &str)] = &[
+    ("bootstrap.servers", "write `bootstrap_servers` instead"),
+    ("metadata.broker.list", "write `bootstrap_servers` instead"),
+    ("group.id", "write `group_id` instead"),
+    ("auto.offset.reset", "write `auto_offset_reset` instead"),
+    ("session.timeout.ms", "write `session_timeout_ms` instead"),
+    ("auto.commit.interval.ms", "write `commit_interval_ms` instead"),
+    ("auto.commit.enable", "leave it out: offsets are committed behind settled records only"),
+    ("enable.auto.commit", "leave it out: offsets are committed behind settled records only"),
+    ("enable.auto.offset.store", "leave it out: offsets are committed behind settled records only"),
+    ("offset.store.method", "leave it out: offsets are kept by the brokers"),
+    ("enable.partition.eof", "leave it out: `run --once` sets it where it needs it"),
+    ("partition.assignment.strategy", "leave it out: it is always `cooperative-sticky`"),
+    ("group.protocol", "leave it out: it is always `classic`"),
+    ("statistics.interval.ms", "leave it out: the metric of the lag is made from it"),
+    ("transactional.id", "leave it out: the source does not produce in transactions"),
+];
+
+/// Faults of one Kafka source, but for its decoding. `path` is `sources.NAME`.
+pub(super) fn look(faults: &mut Found<'_>, path: &ConfigPath, kafka: &KafkaSource) {
+    servers(faults, path, &kafka.bootstrap_servers);
+    if kafka.group_id.trim().is_empty() {
+        let help = "name it after the pipeline: every process of the group writes the same name";
+        faults.at("E0352", path.key("group_id"), Target::Value, "the group has no name", help);
+    }
+    topics(faults, path, kafka);
+    options(faults, path, kafka);
+    if kafka.decoding.codec == Codec::Csv && kafka.decoding.columns.is_none() {
+        let path = path.key("decoding").key("codec");
+        let message = "messages have no first line to name the columns of codec `csv`";
+        let help = "name them: `decoding.columns = [\"…\"]`";
+        faults.at("E0355", path, Target::Value, message, help);
+    }
+}
+
+fn servers(faults: &mut Found<'_>, path: &ConfigPath, servers: &str) {
+    let wrong = servers.split(',').map(str::trim).find(|server| !is_server(server));
+    if let Some(wrong) = wrong {
+        let message = match wrong {
+            "" => "a broker without a name".to_owned(),
+            _ => format!("`{wrong}` is no broker's address"),
+        };
+        let help = "write `host:port`, several separated by commas: `kafka-1:9092,kafka-2:9092`";
+        faults.at("E0351", path.key("bootstrap_servers"), Target::Value, message, help);
+    }
+}
+
+/// `host`, `host:port` or `[address]:port`, with a protocol before it or without.
+fn is_server(text: &str) -> bool {
+    let address = text.split_once("://").map_or(text, |(_, address)| address);
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (address, None),
+    };
+    let named = !host.is_empty()
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]%".contains(&b));
+    named && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+fn topics(faults: &mut Found<'_>, path: &ConfigPath, kafka: &KafkaSource) {
+    let letters = kafka.dead_letter_topic.as_deref();
+    for (index, topic) in kafka.topics.iter().enumerate() {
+        let path = path.key("topics").index(index);
+        let pattern = topic.starts_with('^').then(|| regex::Regex::new(topic));
+        if kafka.topics[..index].contains(topic) {
+            let message = format!("topic `{topic}` is there twice");
+            faults.at("E0353", path, Target::Value, message, "leave one of them out");
+        } else if let Some(Err(error)) = &pattern {
+            let message = format!("bad regular expression: {}", regex_fault(error));
+            let help = "a topic that begins with `^` is a pattern of names: `^app-.*`";
+            faults.at("E0353", path, Target::Value, message, help);
+        } else if pattern.is_none() && !is_topic(topic) {
+            let message = format!("{topic:?} cannot be a topic");
+            let help = "at most 249 letters, digits, `.`, `_` and `-`; a pattern begins with `^`";
+            faults.at("E0353", path, Target::Value, message, help);
+        } else if let Some(letters) = letters {
+            let read = match &pattern {
+                Some(Ok(pattern)) => pattern.is_match(letters),
+                _ => topic == letters,
+            };
+            if read {
+                let message = format!("the dead letters in `{letters}` would be read again");
+                let help = "choose a `dead_letter_topic` that is not among the `topics`";
+                faults.at("E0353", path, Target::Value, message, help);
+            }
+        }
+    }
+    if let Some(letters) = letters
+        && !is_topic(letters)
+    {
+        let message = format!("{letters:?} cannot be a topic");
+        let help = "at most 249 letters, digits, `.`, `_` and `-`";
+        faults.at("E0353", path.key("dead_letter_topic"), Target::Value, message, help);
+    }
+}
+
+fn is_topic(name: &str) -> bool {
+    (1..=249).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+fn options(faults: &mut Found<'_>, path: &ConfigPath, kafka: &KafkaSource) {
+    let below = path.key("librdkafka_options");
+    for key in kafka.librdkafka_options.keys() {
+        if let Some((_, help)) = OWNED.iter().find(|(owned, _)| owned == key) {
+            let message = format!("`{key}` belongs to the source");
+            faults.at("E0350", below.key(key), Target::Key, message, *help);
+        }
+    }
+    let limit = kafka.librdkafka_options.get("max.poll.interval.ms");
+    let limit = limit.and_then(|text| text.expose_secret().parse().ok());
+    let limit = limit.unwrap_or(MAX_POLL_INTERVAL_MS);
+    if kafka.drain_timeout_ms >= limit {
+        let message = format!(
+            "the group waits {limit} ms at most, so {} ms cannot be used up",
+            kafka.drain_timeout_ms
+        );
+        let help = "choose less, or raise `librdkafka_options.\"max.poll.interval.ms\"`";
+        faults.at("E0354", path.key("drain_timeout_ms"), Target::Value, message, help);
+    }
+    if kafka.session_timeout_ms > limit {
+        let message = format!("the session may not last longer than {limit} ms");
+        let help = "choose less, or raise `librdkafka_options.\"max.poll.interval.ms\"`";
+        faults.at("E0354", path.key("session_timeout_ms"), Target::Value, message, help);
+    }
+}
+
+/// Sinks with a disk buffer that read a Kafka source: what they hold is committed, and so out of
+/// reach of the group's other members.
+pub(super) fn buffered_on_disk(faults: &mut Found<'_>, parts: &Parts) {
+    for healed in &parts.sinks {
+        let SinkConfig::Usercom(sink) = &healed.config;
+        if sink.buffer.kind != BufferKind::Disk {
+            continue;
+        }
+        let is_kafka = |input: &String| {
+            parts
+                .sources
+                .iter()
+                .any(|(name, source)| name == input && matches!(source, SourceConfig::Kafka(_)))
+        };
+        if let Some(index) = sink.inputs.iter().position(is_kafka) {
+            let path = healed.path().key("inputs").index(index);
+            let message = "offsets are committed as soon as this machine's disk has the records";
+            let help = "write `buffer.type = \"memory\"`: then they are committed once delivered, \
+                        and another member of the group takes over what this one did not deliver";
+            faults.at("W0350", path, Target::Value, message, help);
+        }
+    }
+}

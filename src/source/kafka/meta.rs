@@ -1,0 +1,103 @@
+//! What Kafka knows beside the payload, as JSON for `%` paths, and a message's name.
+//!
+//! Not here: the client. One invariant: bytes that are no UTF-8 are never taken for another text:
+//! they become `0x` and their hexadecimal digits, so that two keys never look the same.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+/// A header's name and value, as they came.
+pub(super) type Header = (String, Option<Vec<u8>>);
+
+/// One message, without its payload.
+#[derive(Debug)]
+pub(super) struct Envelope<'a> {
+    pub(super) topic: &'a str,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    /// Milliseconds since 1970, where the topic keeps them.
+    pub(super) timestamp: Option<i64>,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) headers: &'a [Header],
+}
+
+impl Envelope<'_> {
+    /// `{"topic", "partition", "offset", "timestamp", "key", "headers"}`. Absent are a timestamp
+    /// and a key the message has not. A header that is there several times has its last value.
+    pub(super) fn meta(&self) -> Bytes {
+        let mut meta = Map::new();
+        meta.insert("topic".into(), self.topic.into());
+        meta.insert("partition".into(), self.partition.into());
+        meta.insert("offset".into(), self.offset.into());
+        if let Some(timestamp) = self.timestamp {
+            meta.insert("timestamp".into(), timestamp.into());
+        }
+        if let Some(key) = self.key {
+            meta.insert("key".into(), text(key).into());
+        }
+        let headers = self.headers.iter();
+        let headers: Map<String, Value> = headers
+            .map(|(name, value)| {
+                (name.clone(), value.as_deref().map_or(Value::Null, |v| text(v).into()))
+            })
+            .collect();
+        meta.insert("headers".into(), headers.into());
+        Value::from(meta).to_string().into()
+    }
+
+    /// Names the message for deduplication. The time is part of it: in a topic that was made
+    /// again, another message has the same offset and must not be taken for this one. Without a
+    /// time there is no name.
+    pub(super) fn id(&self) -> Option<String> {
+        let timestamp = self.timestamp?;
+        Some(format!("kafka/{}/{}/{}/{timestamp}", self.topic, self.partition, self.offset))
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().fold("0x".to_owned(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").expect("writing to a string does not fail");
+            hex
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_kafka_knows_is_there() {
+        // Key, headers and place are JSON; of equal headers the last wins; bytes are hexadecimal.
+        let headers = [
+            ("trace".to_owned(), Some(b"a".to_vec())),
+            ("raw".to_owned(), Some(vec![0xff, 0x00])),
+            ("none".to_owned(), None),
+            ("trace".to_owned(), Some(b"b\"".to_vec())),
+        ];
+        let mut envelope = Envelope {
+            topic: "events",
+            partition: 3,
+            offset: 17,
+            timestamp: Some(1_767_225_600_000),
+            key: Some(b"u1"),
+            headers: &headers,
+        };
+        let meta: Value = serde_json::from_slice(&envelope.meta()).unwrap();
+        let expected = serde_json::json!({
+            "topic": "events", "partition": 3, "offset": 17, "timestamp": 1_767_225_600_000_i64,
+            "key": "u1", "headers": { "trace": "b\"", "raw": "0xff00", "none": null },
+        });
+        assert_eq!(meta, expected);
+        assert_eq!(envelope.id().unwrap(), "kafka/events/3/17/1767225600000");
+        envelope.timestamp = None;
+        envelope.key = None;
+        let meta: Value = serde_json::from_slice(&envelope.meta()).unwrap();
+        assert!(meta.get("key").is_none() && meta.get("timestamp").is_none(), "{meta}");
+        assert_eq!(envelope.id(), None, "no time, no name");
+    }
+}

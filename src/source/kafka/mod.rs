@@ -1,0 +1,157 @@
+//! Records of Kafka topics, read as a member of a consumer group.
+//!
+//! Not here: the meaning of records. One invariant: an offset is committed only when every record
+//! before it in its partition was delivered or is in the dead letters.
+//!
+//! Records carry no [`Origin`](crate::record::Origin): positions of a topic that was made again, or
+//! of a group whose offsets were set back, do not grow, and a durable buffer would skip what it
+//! holds for known. They carry a `transport_id` instead, which has the time of the message in it.
+
+mod context;
+mod desk;
+mod ends;
+mod flow;
+mod ledger;
+mod letters;
+mod meta;
+mod options;
+mod reader;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::consumer::BaseConsumer;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use self::context::{Context, Logs};
+use self::desk::Desk;
+use self::letters::LetterBox;
+use self::options::Secrets;
+use self::reader::Reader;
+use super::decode::Decoder;
+use super::{ReadMode, Source, SourceError};
+use crate::config::source::KafkaSource as Settings;
+use crate::record::Record;
+use crate::telemetry::SourceLag;
+
+/// How long the last commit and leaving the group may take once everything is settled.
+const LEAVE: Duration = Duration::from_secs(10);
+
+/// A member of a consumer group.
+pub struct KafkaSource {
+    name: String,
+    settings: Settings,
+    mode: ReadMode,
+    decoder: Decoder,
+    secrets: Secrets,
+    lag: SourceLag,
+}
+
+impl KafkaSource {
+    /// A source that reads its topics once it runs. Nothing is connected before.
+    ///
+    /// # Errors
+    ///
+    /// Settings of the decoding that cannot work, and options that librdkafka does not know or
+    /// take; their values are not shown.
+    pub fn new(name: &str, settings: Settings, mode: ReadMode) -> Result<Self, String> {
+        let decoder = Decoder::new(&settings.decoding)?;
+        let secrets = Secrets::of(&settings);
+        options::check(&options::consumer(&settings, mode), &secrets)?;
+        if settings.dead_letter_topic.is_some() {
+            options::check(&options::producer(&settings), &secrets)?;
+        }
+        let name = name.to_owned();
+        Ok(Self { name, settings, mode, decoder, secrets, lag: SourceLag::default() })
+    }
+
+    fn remote(&self, context: &str, error: &rdkafka::error::KafkaError) -> SourceError {
+        let why = self.secrets.cover(&error.to_string());
+        SourceError::Remote { context: context.to_owned(), why }
+    }
+
+    fn consumer(&self, desk: &Arc<Desk>) -> Result<BaseConsumer<Context>, SourceError> {
+        let logs = Logs::new(&self.name, self.secrets.clone());
+        let letters = match &self.settings.dead_letter_topic {
+            None => None,
+            Some(topic) => {
+                let made = LetterBox::new(topic, &self.settings, Arc::clone(desk), logs.clone());
+                Some(Arc::new(made.map_err(|e| self.remote("making a Kafka producer", &e))?))
+            }
+        };
+        let context = Context {
+            desk: Arc::clone(desk),
+            letters,
+            lag: self.lag.clone(),
+            logs,
+            drain: Duration::from_millis(self.settings.drain_timeout_ms),
+        };
+        let config = options::consumer(&self.settings, self.mode);
+        config
+            .create_with_context(context)
+            .map_err(|error| self.remote("making a Kafka consumer", &error))
+    }
+}
+
+impl fmt::Debug for KafkaSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSource")
+            .field("name", &self.name)
+            .field("group", &self.settings.group_id)
+            .field("topics", &self.settings.topics)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Source for KafkaSource {
+    async fn run(
+        self: Box<Self>,
+        out: mpsc::Sender<Record>,
+        stop: CancellationToken,
+    ) -> Result<(), SourceError> {
+        let desk = Arc::new(Desk::default());
+        let consumer = self.consumer(&desk)?;
+        let reader = Reader {
+            settings: self.settings,
+            mode: self.mode,
+            decoder: self.decoder,
+            desk,
+            flight: Arc::default(),
+            stop,
+            runtime: Handle::current(),
+        };
+        let (landed, has_landed) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        // The client blocks and calls back where it is polled, and may not end when it should: it
+        // gets a thread of its own, which the runtime does not wait for.
+        std::thread::Builder::new()
+            .name(format!("kafka-{}", self.name))
+            .spawn(move || drop(end.send(reader.run(consumer, out, landed))))
+            .map_err(|source| SourceError::Io { context: "starting a thread".into(), source })?;
+        let context = "reading".to_owned();
+        let failed = || SourceError::Remote { context, why: "the reading thread failed".into() };
+        if has_landed.await.is_err() {
+            return Err(failed());
+        }
+        match tokio::time::timeout(LEAVE, ended).await {
+            Ok(Ok(end)) => end,
+            Ok(Err(_)) => Err(failed()),
+            Err(_) => {
+                tracing::warn!(
+                    source = self.name,
+                    "the brokers did not answer the last commit; what they did not take is sent again"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    fn tell_lag(&mut self, lag: SourceLag) {
+        self.lag = lag;
+    }
+}

@@ -1,0 +1,140 @@
+//! The client's settings, from the source's.
+//!
+//! One invariant: what is told of a setting at fault never shows a value of `librdkafka_options`
+//! that may be a secret.
+
+use std::sync::Arc;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use secrecy::ExposeSecret;
+
+use crate::config::is_secret_option;
+use crate::config::source::KafkaSource;
+use crate::source::ReadMode;
+
+/// Values shorter than this are not covered: they would hit by chance.
+const MIN_COVERED: usize = 4;
+
+/// Texts that must not be shown.
+#[derive(Debug, Clone)]
+pub(super) struct Secrets(Arc<[Covered]>);
+
+#[derive(Clone)]
+struct Covered(String);
+
+impl std::fmt::Debug for Covered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Secrets {
+    pub(super) fn of(settings: &KafkaSource) -> Self {
+        let options = settings.librdkafka_options.iter();
+        let mut secrets: Vec<_> = options
+            .filter(|(key, value)| {
+                is_secret_option(key) && value.expose_secret().len() >= MIN_COVERED
+            })
+            .map(|(_, value)| Covered(value.expose_secret().to_owned()))
+            .collect();
+        // Longer ones first, so that no part of a secret is left beside a shorter one.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.0.len()));
+        Self(secrets.into())
+    }
+
+    /// A text of the client's for the log: without secrets, and in one line.
+    pub(super) fn cover(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in self.0.iter() {
+            text = text.replace(&secret.0, "***");
+        }
+        text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    }
+}
+
+/// Settings of the consumer.
+pub(super) fn consumer(settings: &KafkaSource, mode: ReadMode) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("isolation.level", "read_committed");
+    common(&mut config, settings);
+    config
+        .set("group.id", &settings.group_id)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", settings.auto_offset_reset.as_str())
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", settings.session_timeout_ms.to_string())
+        .set("statistics.interval.ms", "5000")
+        .set("enable.partition.eof", (mode == ReadMode::Once).to_string());
+    config
+}
+
+/// Settings of the producer of dead letters.
+pub(super) fn producer(settings: &KafkaSource) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    // A letter that cannot be produced is tried again by us; until then it only holds commits.
+    config.set("message.timeout.ms", "30000").set("linger.ms", "5");
+    common(&mut config, settings);
+    config
+}
+
+fn common(config: &mut ClientConfig, settings: &KafkaSource) {
+    config.set("client.id", "usercom-sink");
+    for (key, value) in &settings.librdkafka_options {
+        config.set(key, value.expose_secret());
+    }
+    config.set("bootstrap.servers", &settings.bootstrap_servers);
+}
+
+/// Looks for settings the client does not know or take.
+pub(super) fn check(config: &ClientConfig, secrets: &Secrets) -> Result<(), String> {
+    config.create_native_config().map(drop).map_err(|error| match error {
+        KafkaError::ClientConfig(_, why, key, _) => {
+            let tls = ["ssl.", "sasl.", "security."].iter().any(|start| key.starts_with(start));
+            let help = match tls && !cfg!(feature = "kafka-tls") {
+                true => "; this build is without the cargo feature `kafka-tls`",
+                false => "",
+            };
+            format!("`librdkafka_options.\"{key}\"`: {}{help}", secrets.cover(&why))
+        }
+        other => secrets.cover(&other.to_string()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(options: &[(&str, &str)]) -> KafkaSource {
+        let text = r#"{"bootstrap_servers": "b:1", "group_id": "g", "topics": ["t"]}"#;
+        let mut settings: KafkaSource = serde_json::from_str(text).unwrap();
+        for (key, value) in options {
+            settings.librdkafka_options.insert((*key).to_owned(), (*value).into());
+        }
+        settings
+    }
+
+    #[test]
+    fn options_cannot_take_what_the_source_owns() {
+        // The source's own settings win over options, whatever was written.
+        let settings = settings(&[("enable.auto.commit", "true"), ("client.id", "mine")]);
+        let config = consumer(&settings, ReadMode::Follow);
+        assert_eq!(config.get("enable.auto.commit"), Some("false"));
+        assert_eq!(config.get("client.id"), Some("mine"));
+        assert_eq!(config.get("enable.partition.eof"), Some("false"));
+        assert_eq!(check(&config, &Secrets::of(&settings)), Ok(()));
+    }
+
+    #[test]
+    fn no_fault_shows_a_secret() {
+        // A refused value is named by its key; secrets are in no message and no `Debug`.
+        let settings = settings(&[("sasl.password", "hunter22"), ("fetch.min.bytes", "hunter22")]);
+        let secrets = Secrets::of(&settings);
+        let why = check(&consumer(&settings, ReadMode::Follow), &secrets).unwrap_err();
+        assert!(why.contains("fetch.min.bytes"), "{why}");
+        assert!(!why.contains("hunter22"), "{why}");
+        assert!(!format!("{settings:?} {secrets:?}").contains("hunter22"));
+        assert_eq!(secrets.cover("a hunter22\nb\n"), "a *** b");
+    }
+}
