@@ -190,7 +190,7 @@ fn compare(plans: &[&Plan], lines: &[&str], agents: &reference::Agents, now: Tim
         for plan in plans {
             let mut made = Vec::new();
             bodies(plan, line, now, |body| made.push(tree(body)));
-            assert_eq!(made, [expected.clone()], "{line}");
+            assert_eq!(made, std::slice::from_ref(&expected), "{line}");
         }
     }
 }
