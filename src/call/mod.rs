@@ -68,12 +68,19 @@ impl<'a> Json<'a> {
 
     /// Renders a string as JSON.
     pub fn string(text: &str) -> Self {
-        Self(Cow::Owned(serde_json::Value::from(text).to_string()))
+        let mut out = String::with_capacity(text.len() + 2);
+        write_string(&mut out, text);
+        Self(Cow::Owned(out))
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The text, given away.
+    pub fn into_text(self) -> Cow<'a, str> {
+        self.0
     }
 
     /// Whether the value is `null`.
@@ -90,6 +97,17 @@ impl<'a> Json<'a> {
 impl fmt::Debug for Json<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Appends a string as JSON. Most need no escapes and are copied as they are.
+pub fn write_string(out: &mut String, text: &str) {
+    if text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\') {
+        out.push_str(&serde_json::Value::from(text).to_string());
+    } else {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
     }
 }
 

@@ -12,6 +12,8 @@ use serde_json::value::RawValue;
 use super::fields::FieldSet;
 use crate::call::{Fields, Json};
 
+pub(super) use crate::call::write_string;
+
 /// What a JSON value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -69,17 +71,6 @@ pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
         Kind::String => Some(unescape(raw)),
         Kind::Number | Kind::Bool => Some(Cow::Borrowed(raw)),
         Kind::Null | Kind::Array | Kind::Object => None,
-    }
-}
-
-/// Appends a string as JSON.
-pub(super) fn write_string(out: &mut String, text: &str) {
-    if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
-    } else {
-        out.push_str(&serde_json::Value::from(text).to_string());
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod attributes;
 mod cold;
+mod encoded;
 mod endpoint;
 mod executor;
 mod keyed;
@@ -15,6 +16,7 @@ mod profile;
 
 pub use attributes::{Choice, ConversionError, ValueType, convert};
 pub use cold::{ColdAccount, dry_run};
+pub use encoded::encoded;
 pub use executor::Usercom;
 pub use outcome::{Done, Doubt, Failure, Probe, SilentProbe, cure};
 pub use profile::{CallFault, Notes, PlannedOps, Settings, plan_call};

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::call::Json;
@@ -96,6 +97,11 @@ pub enum ConversionError {
 /// # Errors
 /// When the value has no equal in that type, or is not JSON.
 pub fn convert(json_text: &str, value_type: &ValueType) -> Result<Json<'static>, ConversionError> {
+    if *value_type == ValueType::String
+        && let Some(text) = short_text(json_text)
+    {
+        return Ok(text);
+    }
     let value: Value = serde_json::from_str(json_text).map_err(|_| ConversionError::Not("JSON"))?;
     if value.is_null() {
         return Err(ConversionError::Null);
@@ -111,6 +117,19 @@ pub fn convert(json_text: &str, value_type: &ValueType) -> Result<Json<'static>,
         ValueType::String => Value::from(crop(&as_text(json_text, &value), TEXT)).to_string(),
     };
     Ok(Json::trusted(out))
+}
+
+/// A scalar as text, where it stays as it is written: short, and without escapes. Most are.
+fn short_text(json_text: &str) -> Option<Json<'static>> {
+    let scalar = matches!(json_text.as_bytes().first()?, b'"' | b'-' | b'0'..=b'9' | b't' | b'f');
+    let as_written = json_text.len() <= TEXT && !json_text.as_bytes().contains(&b'\\');
+    if !scalar || !as_written || serde_json::from_str::<IgnoredAny>(json_text).is_err() {
+        return None;
+    }
+    match json_text.starts_with('"') {
+        true => Some(Json::trusted(json_text.trim_end().to_owned())),
+        false => Some(Json::string(json_text)),
+    }
 }
 
 /// Whether conversion to `string` cuts the value.

@@ -14,6 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use url::Url;
 
+use crate::call::{Json, write_string};
 use crate::deliver::{Method, Repeat, Reply, Request};
 
 /// Everything but RFC 3986's unreserved characters.
@@ -42,12 +43,14 @@ fn write(
 
 /// A JSON object from names and JSON values, in order.
 pub(super) fn object<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
-    let mut text = String::from("{");
+    // Most bodies fit; one that does not grows.
+    let mut text = String::with_capacity(512);
+    text.push('{');
     for (name, json) in entries {
         if text.len() > 1 {
             text.push(',');
         }
-        text.push_str(&quoted(name));
+        write_string(&mut text, name);
         text.push(':');
         text.push_str(json);
     }
@@ -57,7 +60,7 @@ pub(super) fn object<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) 
 
 /// A string as JSON.
 pub(super) fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    Json::string(text).into_text().into_owned()
 }
 
 /// A reply's body as JSON; `Null` where it is none.

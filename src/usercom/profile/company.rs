@@ -60,7 +60,7 @@ pub(super) fn fields(call: &Call<'_>, notes: &mut Notes) -> FieldSet {
     put_size(&mut set, &mut traits, notes);
     put_phones(&mut set, &mut traits, notes);
     put_tags(&mut set, &mut traits, notes);
-    let mut customs = Customs::new(&mut set);
+    let mut customs = Customs::new(&mut set, call.fields.len());
     for leaf in traits.rest() {
         customs.add(&leaf.flat, leaf.json, notes);
     }

@@ -4,6 +4,10 @@
 use super::browser::{self, Agent};
 use super::leaves::{Leaves, elements, text};
 
+/// What the names of all that is read of the context begin with; the rest is not even opened.
+pub(super) const ROOTS: &[&str] =
+    &["userAgent", "os", "device", "locale", "screen", "ip", "page", "location", "timezone"];
+
 /// Name and value of each field the context speaks of.
 pub(super) fn fields(context: &mut Leaves<'_>) -> Vec<(&'static str, String)> {
     let user_agent = word(context, &["userAgent"]);

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::Notes;
+use crate::call::Json;
 use crate::plan::{Field, FieldClass, FieldSet};
 
 /// Characters of a first or last name.
@@ -41,6 +42,16 @@ pub(super) fn crop_noting<'t>(
 
 /// The form in which User.com tells names apart: lower case, blanks as underscores.
 pub(crate) fn name_std(name: &str) -> String {
+    std_form(name).into_owned()
+}
+
+/// The same; most names are their own.
+fn std_form(name: &str) -> Cow<'_, str> {
+    let own =
+        |b: u8| b.is_ascii() && !b.is_ascii_uppercase() && !b.is_ascii_whitespace() && b != 11;
+    if name.bytes().all(own) {
+        return Cow::Borrowed(name);
+    }
     let lower = name.trim().to_lowercase();
     lower.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect()
 }
@@ -49,53 +60,66 @@ pub(crate) fn name_std(name: &str) -> String {
 /// stay one, the later value wins; two long names that would be cut to the same one stay two.
 pub(super) struct Customs<'a> {
     set: &'a mut FieldSet,
-    /// Standard form of the name in the set -> the full name it was made from.
-    seen: HashMap<String, String>,
+    /// By the standard form of a name in the set.
+    seen: HashMap<Box<str>, Seen>,
+}
+
+/// A field of the set.
+struct Seen {
+    place: usize,
+    /// The full name it was made from, in standard form; `None` for a standard field.
+    full: Option<Box<str>>,
 }
 
 impl<'a> Customs<'a> {
-    /// Adds to a set; what it holds already is not overwritten.
-    pub(super) fn new(set: &'a mut FieldSet) -> Self {
-        let seen = set.0.iter().map(|field| (name_std(&field.name), String::new())).collect();
+    /// Adds to a set, to which about `more` come; what it holds already is not overwritten.
+    pub(super) fn new(set: &'a mut FieldSet, more: usize) -> Self {
+        let mut seen = HashMap::with_capacity(set.0.len() + more);
+        for (place, field) in set.0.iter().enumerate() {
+            seen.entry(std_form(&field.name).into()).or_insert(Seen { place, full: None });
+        }
+        set.0.reserve(more);
         Self { set, seen }
     }
 
     /// Adds one attribute, or replaces the value of the attribute that is the same to User.com.
-    pub(super) fn add(&mut self, name: &str, json: &str, notes: &mut Notes) {
+    pub(super) fn add(&mut self, name: &str, json: impl Into<Box<str>>, notes: &mut Notes) {
         let name = name.trim();
         if name.is_empty() {
             notes.dropped("", "the attribute has no name");
             return;
         }
-        let full = name_std(name);
+        let full = std_form(name);
         let mut short = Cow::Borrowed(crop_noting(name, ATTRIBUTE_NAME, name, notes).trim_end());
-        let mut key = name_std(&short);
-        if let Some(other) = self.seen.get(&key)
-            && *other != full
-        {
-            if other.is_empty() {
+        let mut key = match short.len() == name.len() {
+            true => full.clone(),
+            false => Cow::Owned(name_std(&short)),
+        };
+        match self.seen.get(&*key).map(|seen| seen.full.as_deref()) {
+            Some(None) => {
                 notes.dropped(name, "a standard field has this name");
                 return;
             }
-            short = Cow::Owned(with_suffix(name, &full));
-            key = name_std(&short);
+            Some(Some(other)) if *other != *full => {
+                short = Cow::Owned(with_suffix(name, &full));
+                key = Cow::Owned(name_std(&short));
+            }
+            _ => {}
         }
-        match self.set.0.iter_mut().find(|f| name_std(&f.name) == key) {
-            Some(field) => field.json = json.into(),
-            None => self.set.0.push(Field {
-                name: short.into(),
-                class: FieldClass::Custom,
-                json: json.into(),
-            }),
+        if let Some(seen) = self.seen.get_mut(&*key) {
+            self.set.0[seen.place].json = json.into();
+            seen.full = Some(full.into());
+            return;
         }
-        self.seen.insert(key, full);
+        let place = self.set.0.len();
+        self.set.0.push(Field { name: short.into(), class: FieldClass::Custom, json: json.into() });
+        self.seen.insert(key.into(), Seen { place, full: Some(full.into()) });
     }
 
     /// Adds an attribute unless the set has one of that name.
     pub(super) fn add_missing(&mut self, name: &str, text: &str, notes: &mut Notes) {
-        if !self.seen.contains_key(&name_std(name)) {
-            let json = crate::call::Json::string(text);
-            self.add(name, json.as_str(), notes);
+        if !self.seen.contains_key(&*std_form(name)) {
+            self.add(name, Json::string(text).into_text(), notes);
         }
     }
 }

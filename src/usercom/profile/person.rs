@@ -99,7 +99,8 @@ pub(super) fn checked(id: &str, what: &str) -> Result<OwnId, CallFault> {
 /// The fields an identify writes.
 pub(super) fn fields(call: &Call<'_>, settings: &Settings, notes: &mut Notes) -> FieldSet {
     let mut traits = Leaves::of(&call.fields);
-    let mut around = Leaves::of(&call.context);
+    let roots = if settings.context_fields { context::ROOTS } else { &[] };
+    let mut around = Leaves::below(&call.context, roots);
     let mut set = FieldSet::default();
     traits.discard(&IDENTITY);
     put_text(&mut set, &mut traits, &EMAIL, notes);
@@ -113,7 +114,7 @@ pub(super) fn fields(call: &Call<'_>, settings: &Settings, notes: &mut Notes) ->
     }
     put_plain(&mut set, &mut traits, notes);
     put_tags(&mut set, &mut traits, notes);
-    let mut customs = Customs::new(&mut set);
+    let mut customs = Customs::new(&mut set, call.fields.len() + roots.len());
     for leaf in traits.rest() {
         customs.add(&leaf.flat, leaf.json, notes);
     }
@@ -153,7 +154,7 @@ pub(super) fn put_string(
     notes: &mut Notes,
 ) {
     let value = crop_noting(value.trim(), cap, name, notes).trim_end();
-    standard(set, name, Json::string(value).as_str());
+    standard(set, name, Json::string(value).into_text());
 }
 
 /// First and last name; where both are missing, a full `name` is split at its first blank.

@@ -1,0 +1,371 @@
+//! What a record costs on one core, bytes in, encoded request bodies out: the preset and a table
+//! that does the same, beside a hand-written typed skeleton, a mapper on `serde_json::Value`, and
+//! reading that makes nothing. Then how the cost grows: with the rules of a file, with the size of
+//! a record.
+//!
+//! All contestants take turns in one run, and the best turn of each counts: so their ratios hold
+//! on a busy machine, and only the ratios compare with another run. Before anything is timed, the
+//! bodies are compared, record by record.
+
+mod dom;
+mod reference;
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput};
+use jiff::Timestamp;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use usercom_sink::config::fault::ConfigPath;
+use usercom_sink::config::mapping::Rule;
+use usercom_sink::config::sink::Preset;
+use usercom_sink::mapping::{Input, Plan};
+use usercom_sink::plan::Op;
+use usercom_sink::usercom::{Notes, Settings, encoded, plan_call};
+
+/// The preset's work, written as rules.
+const TABLE: &str = r#"
+[[mapping]]
+call = "identify"
+when = { ".type" = "identify" }
+[mapping.fields]
+user_id = { path = [".userId", ".user_id", ".traits.userId", ".traits.id"] }
+anonymous_id = ".anonymousId"
+message_id = ".messageId"
+timestamp = { path = [".timestamp", ".originalTimestamp", ".sentAt", ".receivedAt"] }
+"traits.*" = [".context.traits", ".traits"]
+"context.*" = ".context"
+[[mapping]]
+call = "page"
+when = { ".type" = "page" }
+[mapping.fields]
+user_id = { path = [".userId", ".user_id"] }
+anonymous_id = ".anonymousId"
+message_id = ".messageId"
+timestamp = { path = [".timestamp", ".originalTimestamp", ".sentAt", ".receivedAt"] }
+name = { path = [".name", ".properties.name"] }
+category = { path = [".category", ".properties.category"] }
+"properties.*" = ".properties"
+"context.*" = ".context"
+[[mapping]]
+call = "track"
+when = { ".type" = "track" }
+[mapping.fields]
+user_id = { path = [".userId", ".user_id"] }
+anonymous_id = ".anonymousId"
+message_id = ".messageId"
+timestamp = { path = [".timestamp", ".originalTimestamp", ".sentAt", ".receivedAt"] }
+event = ".event"
+"properties.*" = ".properties"
+"context.*" = ".context"
+[[mapping]]
+call = "group"
+when = { ".type" = "group" }
+[mapping.fields]
+user_id = { path = [".userId", ".user_id"] }
+anonymous_id = ".anonymousId"
+message_id = ".messageId"
+timestamp = { path = [".timestamp", ".originalTimestamp", ".sentAt", ".receivedAt"] }
+group_id = { path = [".groupId", ".traits.groupId"] }
+"traits.*" = ".traits"
+"context.*" = ".context"
+"#;
+
+const NOTHING: &str = r#"
+[[mapping]]
+call = "track"
+when = { ".type" = "order", ".order.status" = { in = ["paid", "sent"] } }
+[mapping.fields]
+user_id = ".user.id"
+event = ".order.status"
+"properties.*" = ".order"
+"#;
+
+#[derive(serde::Deserialize)]
+struct Table {
+    mapping: Vec<Rule>,
+}
+
+fn plan(table: &str, preset: Option<Preset>) -> Plan {
+    let table: Table = toml::from_str(table).expect("the table is valid");
+    Plan::compile(&ConfigPath::default(), &table.mapping, preset).expect("the table is sound")
+}
+
+/// The sample beside the crate, if it is there, else records like it.
+fn records() -> (&'static str, String) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/mix-1000.ndjson");
+    match std::fs::read_to_string(&file) {
+        Ok(text) => ("mix-1000.ndjson", text),
+        Err(_) => ("generated records (the sample mix-1000.ndjson is absent)", generated()),
+    }
+}
+
+/// A thousand events of about 1.2 KB, always the same.
+fn generated() -> String {
+    let mut out = String::new();
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    for n in 0..1000 {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        let rest = match n % 20 {
+            0..3 => format!(
+                r#""type":"identify","traits":{{"email":"u{seed}@example.com","first_name":"Ada","plan":"pro","logins":{},"address":{{"city":"Łódź","country":"PL"}},"tags":["a","b"]}}"#,
+                seed % 500
+            ),
+            3..9 => r#""type":"page","name":"Home","category":"shop","properties":{"path":"/","url":"https://shop.example.com/","title":"Example Shop"}"#.to_owned(),
+            9..19 => format!(
+                r#""type":"track","event":"Product Viewed","properties":{{"sku":"sku-{}","price":{}.5,"currency":"EUR","quantity":1}}"#,
+                seed % 2000,
+                seed % 300
+            ),
+            _ => r#""type":"group","groupId":"acct-1","traits":{"name":"Acme","employees":12}"#.to_owned(),
+        };
+        writeln!(
+            out,
+            r#"{{"messageId":"msg-{n}-{seed:x}","channel":"web","anonymousId":"anon-{seed:x}","context":{{"library":{{"name":"analytics.js","version":"2.11.1"}},"userAgent":"Mozilla/5.0 (iPhone; CPU iPhone OS 17_6_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.6 Mobile/15E148 Safari/604.1","os":{{"name":"iOS","version":"17.6.1"}},"device":{{"type":"ios","manufacturer":"Apple","model":"iPhone15,2","id":"{seed:x}"}},"locale":"fr-FR","screen":{{"width":393,"height":852,"density":3}},"ip":"203.0.113.103","timezone":"Europe/Paris","page":{{"path":"/account","referrer":"","search":"","title":"Example Shop","url":"https://shop.example.com/account"}},"campaign":{{}},"network":{{"carrier":"T-Mobile","cellular":true,"wifi":false}}}},"originalTimestamp":"2026-08-20T08:00:00.687Z","timestamp":"2026-08-20T08:00:00.687Z","sentAt":"2026-08-20T08:00:00.942Z","integrations":{{"All":true}},"userId":"user-{}",{rest}}}"#,
+            seed % 100
+        )
+        .expect("writing to a string cannot fail");
+    }
+    out
+}
+
+const SETTINGS: Settings = Settings { context_fields: true, merge_anonymous: false };
+
+/// Turns each contestant gets in the comparison.
+const TURNS: usize = 60;
+
+/// The crate's way of a record: mapped, planned, encoded.
+fn bodies(plan: &Plan, line: &str, now: Timestamp, mut each: impl FnMut(&[u8])) {
+    let input = Input { body: line.as_bytes(), meta: None };
+    let mapped = plan.map(input).expect("the records are sound");
+    let mut notes = Notes::default();
+    for call in &mapped.calls {
+        let ops = plan_call(&call.call, &SETTINGS, now, &mut notes).expect("the calls are sound");
+        for body in ops.iter().filter_map(|op| encoded(op, now)) {
+            each(&body);
+        }
+    }
+}
+
+/// What the crate knows of every user agent of the records: the others get it for nothing, as if
+/// they had seen each before.
+fn agents(preset: &Plan, lines: &[&str], now: Timestamp) -> reference::Agents {
+    let mut agents = reference::Agents::new();
+    for line in lines {
+        let mapped = preset.map(Input { body: line.as_bytes(), meta: None });
+        for mut call in mapped.expect("the records are sound").calls.into_iter().map(|c| c.call) {
+            call.kind = usercom_sink::call::CallKind::Identify;
+            let ops = plan_call(&call, &SETTINGS, now, &mut Notes::default());
+            let ops = ops.expect("the calls are sound");
+            let Op::Identify { fields, .. } = &ops[0] else {
+                unreachable!("made from an identify")
+            };
+            let get = |name| serde_json::from_str::<String>(fields.get(name)?).ok();
+            if let Some(agent) = get("user_agent") {
+                agents.insert(agent, (get("browser_family"), get("browser_version")));
+            }
+        }
+    }
+    agents
+}
+
+/// Fails unless all make the same of every record.
+fn compare(plans: &[&Plan], lines: &[&str], agents: &reference::Agents, now: Timestamp) {
+    let tree = |body: &[u8]| {
+        let mut tree: Value = serde_json::from_slice(body).expect("bodies are JSON");
+        if let Some(data) = tree.get_mut("data").and_then(Value::as_object_mut) {
+            // Lists travel as JSON text, in which a tree has sorted the keys.
+            data.values_mut().for_each(unfold);
+        }
+        tree
+    };
+    for line in lines {
+        let expected = tree(reference::body(line, agents, now).as_bytes());
+        assert_eq!(tree(dom::body(line, agents, now).as_bytes()), expected, "{line}");
+        for plan in plans {
+            let mut made = Vec::new();
+            bodies(plan, line, now, |body| made.push(tree(body)));
+            assert_eq!(made, std::slice::from_ref(&expected), "{line}");
+        }
+    }
+}
+
+fn unfold(value: &mut Value) {
+    if let Some(list) = value.as_str().filter(|text| text.starts_with('[')) {
+        *value = serde_json::from_str(list).unwrap_or_default();
+    }
+}
+
+type Run<'a> = (String, Box<dyn Fn() + 'a>);
+
+/// The best time of each, in nanoseconds; they take turns.
+fn best(runs: &[Run<'_>], turns: usize) -> Vec<f64> {
+    let mut best = vec![Duration::MAX; runs.len()];
+    for _ in 0..turns {
+        for ((_, run), best) in runs.iter().zip(&mut best) {
+            let start = clock();
+            run();
+            *best = start.elapsed().min(*best);
+        }
+    }
+    best.into_iter().map(|took| took.as_nanos() as f64).collect()
+}
+
+fn main() {
+    let (source, text) = records();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    let now = usercom_sink::clock::now();
+    let preset = plan("mapping = []", Some(Preset::Segment));
+    let table = plan(TABLE, None);
+    let nothing = plan(NOTHING, None);
+    let agents = agents(&preset, &lines, now);
+    compare(&[&preset, &table], &lines, &agents, now);
+    let all = |line: &dyn Fn(&str)| lines.iter().for_each(|l| line(l));
+    let made = |plan: &Plan, line: &str| bodies(plan, line, now, |body| _ = black_box(body.len()));
+    let map = |plan: &Plan, line: &str| {
+        let mapped = plan.map(Input { body: line.as_bytes(), meta: None });
+        black_box(mapped.expect("the records are sound"));
+    };
+    fn run<'a>(name: &str, run: Box<dyn Fn() + 'a>) -> Run<'a> {
+        (name.to_owned(), run)
+    }
+    let runs: Vec<Run<'_>> = vec![
+        run(
+            "typed skeleton, by hand",
+            Box::new(|| all(&|l| _ = black_box(reference::body(l, &agents, now)))),
+        ),
+        run("preset segment", Box::new(|| all(&|l| made(&preset, l)))),
+        run("equivalent table", Box::new(|| all(&|l| made(&table, l)))),
+        run("mapper on a tree", Box::new(|| all(&|l| _ = black_box(dom::body(l, &agents, now))))),
+        run(
+            "tree and back",
+            Box::new(|| {
+                all(&|l| {
+                    let value: Value = serde_json::from_str(l).expect("the records are sound");
+                    black_box(value.to_string());
+                })
+            }),
+        ),
+        run(
+            "validate only",
+            Box::new(|| all(&|l| _ = black_box(serde_json::from_str::<IgnoredAny>(l)))),
+        ),
+        run("unwanted records", Box::new(|| all(&|l| map(&nothing, l)))),
+        run("preset, calls only", Box::new(|| all(&|l| map(&preset, l)))),
+        run("table, calls only", Box::new(|| all(&|l| map(&table, l)))),
+    ];
+    let mut out = format!(
+        "\n{} records, {} bytes, from {source}; best of {TURNS} turns:\n",
+        lines.len(),
+        text.len()
+    );
+    let times = best(&runs, TURNS);
+    let count = lines.len() as f64;
+    for ((name, _), ns) in runs.iter().zip(&times) {
+        let (skeleton, validate) = (ns / times[0], ns / times[5]);
+        let line = format!(
+            "{name:>24}: {:>8.0} ns a record, {skeleton:>5.2} of the skeleton, {validate:>5.2} of validating\n",
+            ns / count
+        );
+        out.push_str(&line);
+    }
+    let line = format!(
+        "a mapper on a tree takes {:.1} times the preset's time, {:.1} times the table's\n",
+        times[3] / times[1],
+        times[3] / times[2]
+    );
+    out.push_str(&line);
+    growth_by_rules(&lines, &mut out);
+    growth_by_size(&preset, now, &mut out);
+    std::io::Write::write_all(&mut std::io::stdout(), out.as_bytes())
+        .expect("stdout takes the report");
+    // For comparisons of one machine over time.
+    let mut criterion = Criterion::default()
+        .configure_from_args()
+        .without_plots()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(1));
+    let mut group = criterion.benchmark_group("mapping");
+    group.throughput(Throughput::Elements(lines.len() as u64));
+    for (name, run) in &runs {
+        group.bench_function(name, |bencher| bencher.iter(run));
+    }
+    group.finish();
+}
+
+/// Many rules in the file, of which none or one wants a record.
+fn growth_by_rules(lines: &[&str], out: &mut String) {
+    let mut runs: Vec<Run<'_>> = Vec::new();
+    for rules in [1, 10, 100] {
+        for wanted in [false, true] {
+            let mut table = String::new();
+            for n in 0..rules {
+                let last = wanted && n == rules - 1;
+                let (kind, when) = if last {
+                    ("track", "track".to_owned())
+                } else {
+                    ("track", format!("kind-{n}"))
+                };
+                writeln!(
+                    table,
+                    "[[mapping]]\ncall = \"{kind}\"\nwhen = {{ \".type\" = \"{when}\" }}\n[mapping.fields]\nuser_id = {{ path = [\".userId\", \".anonymousId\"] }}\nevent = {{ path = [\".event\", \".kind{n}.event\"] }}\n\"properties.price\" = \".kind{n}.price\"\n\"properties.sku\" = \".properties.sku\""
+                )
+                .expect("a string takes all");
+            }
+            let plan = plan(&table, None);
+            let run = move || {
+                for line in lines {
+                    let mapped = plan.map(Input { body: line.as_bytes(), meta: None });
+                    black_box(mapped.expect("the records are sound"));
+                }
+            };
+            let which =
+                if wanted { "the last takes every second record" } else { "none takes any" };
+            runs.push((format!("{rules} rules, {which}"), Box::new(run)));
+        }
+    }
+    out.push_str("\nrules in the file (calls only):\n");
+    for ((name, _), ns) in runs.iter().zip(best(&runs, TURNS / 2)) {
+        writeln!(out, "{name:>45}: {:>6.0} ns a record", ns / lines.len() as f64)
+            .expect("a string takes all");
+    }
+}
+
+/// Records of more and more properties.
+fn growth_by_size(preset: &Plan, now: Timestamp, out: &mut String) {
+    let records: Vec<String> = [10, 100, 1_000, 10_000]
+        .map(|count| {
+            let properties: Vec<String> =
+                (0..count).map(|n| format!("\"property_{n}\":\"value {n}\"")).collect();
+            let properties = properties.join(",");
+            format!("{{\"type\":\"track\",\"userId\":\"u\",\"event\":\"e\",\"properties\":{{{properties}}}}}")
+        })
+        .into();
+    let run = |record: &String| -> Run<'_> {
+        let record = record.clone();
+        let name = format!("{} bytes", record.len());
+        let rounds = 2_000_000 / record.len();
+        let run = Box::new(move || {
+            for _ in 0..rounds {
+                bodies(preset, &record, now, |body| _ = black_box(body.len()));
+            }
+        });
+        (name, run)
+    };
+    let runs: Vec<Run<'_>> = records.iter().map(run).collect();
+    out.push_str("\nsize of a record (preset, bodies out):\n");
+    for (((name, _), ns), record) in runs.iter().zip(best(&runs, TURNS / 4)).zip(&records) {
+        let bytes = (2_000_000 / record.len() * record.len()) as f64;
+        writeln!(out, "{name:>24}: {:>6.2} ns a byte", ns / bytes).expect("a string takes all");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+fn clock() -> Instant {
+    Instant::now()
+}
