@@ -23,6 +23,10 @@ const BELOW: f64 = 0.97;
 const STEP_DOWN: f64 = 0.9;
 /// The deepest step down.
 const STEP_DOWN_MOST: f64 = 0.5;
+/// The step up after a refusal that the pace cannot have been the reason of.
+const STEP_UP: f64 = 1.5;
+/// A pace is slower than another below this share of it.
+const SLOWER: f64 = 0.99;
 /// A pace that held this long was nearly right.
 const HELD: Duration = Duration::from_secs(10);
 /// Growth a second near the pace that was last refused …
@@ -31,6 +35,8 @@ const GROWTH_NEAR: f64 = 0.0005;
 const GROWTH_FAR: f64 = 0.05;
 /// A refusal this long ago says nothing about how near the limit is.
 const FORGOTTEN: Duration = Duration::from_secs(60);
+/// What was accepted between two refusals this far apart is proof of a rate.
+const PROOF: Duration = Duration::from_secs(2);
 /// Near means within these shares of the refused pace.
 const NEAR: std::ops::Range<f64> = 0.9..1.05;
 /// The pace is not raised while less than this share of it is used.
@@ -73,7 +79,7 @@ struct Refusal {
     at: Instant,
     /// When the pause it asked for ends.
     resumes: Instant,
-    /// The pace it refused, in attempts a second.
+    /// The pace it refused, in attempts a second; 0 if the pace cannot have been the reason.
     pace: f64,
     /// What was accepted since.
     accepted: f64,
@@ -88,6 +94,9 @@ pub struct QuotaLearner {
     pace: Option<(f64, Spacing)>,
     /// When the pace was last raised or set.
     raised: Option<Instant>,
+    /// The highest rate that was proven lately, and when. A refusal below it is not the quota's: an
+    /// overloaded part of the server, or chance.
+    proven: Option<(Instant, f64)>,
 }
 
 impl QuotaLearner {
@@ -130,7 +139,18 @@ impl QuotaLearner {
             return false;
         }
         let (pace, next) = match (self.rate(), self.refusal) {
-            (Some(pace), Some(last)) => (pace, Self::step_down(pace, last, now)),
+            (Some(pace), Some(last)) => {
+                let proven = self.prove(last, now);
+                // A pace that held, and is below the one that was refused before, is not the
+                // quota's either.
+                let held = now.saturating_duration_since(last.resumes) >= HELD;
+                let slower = held && pace < last.pace * SLOWER;
+                if pace <= proven || slower {
+                    (0.0, pace * STEP_UP)
+                } else {
+                    (pace, Self::step_down(pace, last, now).max(proven * BELOW).min(pace))
+                }
+            }
             // The first time there is no pace yet: what the server took in as much time as it now
             // wants to rest. That is exact for counting windows and too high by a bucket's size
             // for buckets, which the next refusals correct.
@@ -146,6 +166,21 @@ impl QuotaLearner {
             self.set(next, now + pause);
         }
         true
+    }
+
+    /// What the server is known to take, from what it took since the last refusal and before.
+    fn prove(&mut self, last: Refusal, now: Instant) -> f64 {
+        self.proven = self.proven.filter(|(at, _)| now.saturating_duration_since(*at) < FORGOTTEN);
+        let best = self.proven.map_or(0.0, |(_, rate)| rate);
+        let elapsed = now.saturating_duration_since(last.at);
+        if elapsed >= PROOF {
+            let rate = last.accepted / elapsed.as_secs_f64();
+            if rate > best {
+                self.proven = Some((now, rate));
+                return rate;
+            }
+        }
+        best
     }
 
     fn step_down(pace: f64, last: Refusal, now: Instant) -> f64 {

@@ -5,11 +5,33 @@ use crate::deliver::concurrency::{Controller, ControllerSettings, Signal};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
 /// How a server counts.
 enum Quota {
-    Bucket { rate: f64, burst: f64, tokens: f64, last: Instant },
-    Fixed { num: u32, window: Duration, start: Instant, used: u32 },
-    Sliding { num: usize, window: Duration, log: VecDeque<Instant> },
+    Bucket {
+        rate: f64,
+        burst: f64,
+        tokens: f64,
+        last: Instant,
+    },
+    Fixed {
+        num: u32,
+        window: Duration,
+        start: Instant,
+        used: u32,
+    },
+    Sliding {
+        num: usize,
+        window: Duration,
+        log: VecDeque<Instant>,
+    },
+    /// No quota at all: every so often a refusal, by dice.
+    Chance {
+        share: f64,
+        dice: StdRng,
+    },
 }
 
 impl Quota {
@@ -54,6 +76,9 @@ impl Quota {
                 }
                 log.push_back(now);
                 None
+            }
+            Self::Chance { share, dice } => {
+                dice.random_bool(*share).then_some(Duration::from_secs(1))
             }
         }
     }
@@ -253,4 +278,21 @@ fn a_bad_moment_costs_half_at_the_most() {
     now += Duration::from_secs(1);
     assert!(learner.refused(now, now, Duration::from_secs(1)));
     assert!(learner.rate().unwrap() >= before * 0.5);
+}
+
+#[test]
+fn refusals_by_chance_do_not_teach_a_crawl() {
+    // Guarantees that refusals that have nothing to do with the pace cost little more than the
+    // pauses they ask for: without those there would be 70 attempts to each second of pause.
+    let rate = |seed| {
+        let start = Instant::now();
+        let chance =
+            Quota::Chance { share: 1.0 / 70.0, dice: Box::new(StdRng::seed_from_u64(seed)) };
+        let run = run(chance, start, Duration::from_millis(20), MINUTE * 5);
+        f64::from(run.accepted) / 300.0
+    };
+    let rates: Vec<f64> = (0..10).map(rate).collect();
+    println!("by chance: {rates:.1?}/s");
+    assert!(rates.iter().sum::<f64>() / 10.0 >= 20.0, "{rates:?}");
+    assert!(rates.iter().all(|rate| *rate >= 10.0), "{rates:?}");
 }

@@ -83,7 +83,7 @@ fn value(name: &str, json: &str, notes: &mut Notes) -> Box<str> {
 
 /// The page view a page stands for.
 pub(super) fn page(call: &Call<'_>, user: OwnId, now: Timestamp) -> Result<Op, CallFault> {
-    let mut context = Leaves::below(&call.context, &["page", "url"]);
+    let mut context = Leaves::below(&call.context, &["page", "url", "app"]);
     let in_context = |leaves: &mut Leaves<'_>, name: &str| {
         let found = leaves.take(&[name]).and_then(text);
         found.map(|found| found.trim().to_owned())

@@ -92,7 +92,7 @@ async fn soak_statuses_resets_and_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes an hour: every 429 slows the whole sink down"]
+#[ignore = "takes minutes: every 429 asks for a pause"]
 async fn soak_statuses_resets_hangs_and_429() {
     // As above with 429 in the mixture.
     let emulator = failing(&[429, 500, 502, 503, 504]);
