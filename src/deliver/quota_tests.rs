@@ -30,7 +30,7 @@ enum Quota {
     /// No quota at all: every so often a refusal, by dice.
     Chance {
         share: f64,
-        dice: StdRng,
+        dice: Box<StdRng>,
     },
 }
 
