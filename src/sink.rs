@@ -87,6 +87,9 @@ pub enum SinkError {
         /// Records not settled.
         left: u64,
     },
+    /// The other side does not answer as its API does.
+    #[error("{0}")]
+    Unusable(String),
     /// Its storage failed.
     #[error("storage failed: {0}")]
     Storage(String),

@@ -255,6 +255,9 @@ fn not_opened(failure: Failure) -> SinkError {
             SinkError::KeyRefused { status, cure: usercom::cure(status) }
         }
         Failure::Send(SendError::Stopped) => SinkError::Stopped { left: 0 },
-        other => SinkError::Storage(format!("the attribute catalogue could not be read: {other}")),
+        Failure::Reject { status: Some(status), reason, .. } => {
+            SinkError::Unusable(format!("{reason}; {}", usercom::cure(status)))
+        }
+        other => SinkError::Unusable(other.to_string()),
     }
 }
