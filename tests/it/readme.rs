@@ -114,9 +114,14 @@ fn shown_output_is_real() {
 }
 
 #[test]
-fn the_pipeline_shown_passes_its_own_tests() {
-    // The pipeline in the README has no fault, and its tests pass.
-    for block in blocks("toml") {
+fn the_pipelines_shown_pass_their_own_tests() {
+    // The pipelines in the README have no fault, and their tests pass.
+    let blocks = blocks("toml");
+    assert!(blocks.len() >= 2, "{blocks:?}");
+    for block in blocks {
+        if block.contains("type = \"kafka\"") && !cfg!(feature = "kafka") {
+            continue;
+        }
         let checkout = Checkout::new();
         fs::write(checkout.dir.path().join("pipeline.toml"), &block).unwrap();
         let script = "export USERCOM_API_KEY=key\nusercom-sink test -c pipeline.toml\nusercom-sink validate --no-environment -c pipeline.toml";

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.."
 
 version=0.6.0
 root="$PWD/target/tansu"
-broker="$root/bin/tansu"
+broker=$(command -v tansu || echo "$root/bin/tansu")
 
 if [ ! -x "$broker" ]; then
     # Without `dynostore` it has no storage at all; the debug profile builds faster.

@@ -20,6 +20,7 @@ use usercom_sink::config::source::KafkaSource as Settings;
 use usercom_sink::record::Record;
 use usercom_sink::source::kafka::KafkaSource;
 use usercom_sink::source::{ReadMode, Source, SourceError};
+use usercom_sink::telemetry::Metrics;
 
 /// Longer than anything here may take.
 pub(super) const LONG: Duration = Duration::from_secs(60);
@@ -159,14 +160,15 @@ impl Cluster {
     }
 
     pub(super) fn member(&self, more: serde_json::Value, mode: ReadMode) -> Member {
-        let source = KafkaSource::new("app", self.settings(more), mode).unwrap();
-        let lag = source.lag();
+        let mut source = KafkaSource::new("app", self.settings(more), mode).unwrap();
+        let metrics = Metrics::default();
+        source.tell_lag(metrics.source("app", "kafka").lag());
         let (out, records) = mpsc::channel(16);
         let stop = CancellationToken::new();
         let running = Box::new(source).run(out, stop.clone());
         let mut end = JoinSet::new();
         end.spawn(running);
-        Member { records, stop, end, lag }
+        Member { records, stop, end, metrics }
     }
 }
 
@@ -213,7 +215,7 @@ pub(super) struct Member {
     records: mpsc::Receiver<Record>,
     stop: CancellationToken,
     end: JoinSet<Result<(), SourceError>>,
-    pub(super) lag: Option<usercom_sink::telemetry::SourceLag>,
+    pub(super) metrics: Metrics,
 }
 
 impl Member {

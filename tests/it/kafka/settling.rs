@@ -156,8 +156,7 @@ async fn the_lag_is_told() {
     let cluster = Cluster::start(1).await;
     cluster.produce(0..10, |_| "u".into()).await;
     let mut member = cluster.join(json!({}));
-    let metrics = usercom_sink::telemetry::Metrics::default();
-    metrics.lag("app", "kafka", member.lag.as_ref().unwrap());
+    let metrics = member.metrics.clone();
     let mut open = Vec::new();
     for got in member.take(10).await {
         match got.n {
