@@ -42,4 +42,13 @@ impl SourceConfig {
             Self::Kafka(_) => "kafka",
         }
     }
+
+    /// Whether it keeps a place of its own that it can begin from again. Others tell their senders
+    /// what was not taken, or cannot be read a second time.
+    pub fn is_read_again(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Kafka(_) => true,
+            Self::Stdin(_) | Self::Http(_) => false,
+        }
+    }
 }

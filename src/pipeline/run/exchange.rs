@@ -14,6 +14,7 @@ use super::parts::{build_sinks, build_sources, shutdown_deadline};
 use super::route::Way;
 use super::supervisor::{LiveSink, Role, Senders, Supervisor, reset};
 use super::{Launch, RunError};
+use crate::config::SourceConfig;
 
 /// How often those that leave are looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -21,10 +22,6 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long sources that leave wait for a sink that is halted, and how long a halted sink may take
 /// to put what waits for it into a durable buffer.
 const HALTED_GRACE: Duration = Duration::from_secs(2);
-
-/// Sources that tell their senders what was not taken, or that cannot be read a second time: to
-/// begin anew would win them nothing.
-const NOT_READ_AGAIN: &[&str] = &["stdin", "http", "vector"];
 
 const REFUSED: &str = "the new pipeline file is refused, the old one goes on";
 
@@ -157,7 +154,7 @@ impl Supervisor {
         for (name, source) in self.sources.iter_mut().filter(|(name, _)| inputs.contains(*name)) {
             // Sources of the program's own making are not in the file and cannot be built again.
             let known = settings.get(name);
-            let read_again = known.is_some_and(|known| !NOT_READ_AGAIN.contains(&known.kind()));
+            let read_again = known.is_some_and(SourceConfig::is_read_again);
             if source.role == Role::Stays && read_again {
                 source.leave();
                 source.way.send_replace(Way::Cut);
