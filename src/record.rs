@@ -28,6 +28,20 @@ pub struct Record {
     pub fault: Option<Arc<str>>,
     /// Says back to the source what became of the record.
     pub ack: Ack,
+    /// When it says so.
+    pub ack_on: AckOn,
+}
+
+/// When a source is told what became of a record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AckOn {
+    /// As soon as the record is kept by somebody who answers for it: a durable buffer, or User.com.
+    #[default]
+    Kept,
+    /// Once it is settled: User.com has it, or the dead letters have. A durable buffer keeps the
+    /// record all the same, and after a restart delivers it without a word to its source. Sources
+    /// whose records have an [`Origin`] do without this.
+    Settled,
 }
 
 impl Record {
@@ -40,6 +54,7 @@ impl Record {
             transport_id: None,
             fault: None,
             ack: Ack::ignored(),
+            ack_on: AckOn::Kept,
         }
     }
 

@@ -1,5 +1,5 @@
 //! The disk buffer: records wait in the store, and their sources are told "delivered" as soon as
-//! they are durable.
+//! they are durable, or where they ask for it, as soon as they are settled.
 //!
 //! One invariant: a record is handed out at most once at a time, oldest first, and only after the
 //! store has noted that it may be sent.
@@ -15,12 +15,13 @@ use tokio_util::sync::CancellationToken;
 use super::error::{BufferError, StoreError};
 use super::memory::{reason, tell};
 use super::persist::{self, Patience};
-use super::queue::{NewRecord, Settlement, Stored};
+use super::queue::{Appended, NewRecord, Settlement, Stored};
 use super::store::Store;
+use super::waiting::Waiting;
 use super::{Buffer, BufferSize, Buffered, GivenBack, PAGE_BYTES, PAGE_RECORDS, Settled, Token};
 use crate::ack::Verdict;
 use crate::config::sink::{BufferConfig, WhenFull};
-use crate::record::Record;
+use crate::record::{AckOn, Record};
 
 /// A buffer in the store.
 pub struct DiskBuffer {
@@ -42,6 +43,7 @@ pub struct DiskBuffer {
     /// Where the one reader stands: the last record read.
     cursor: tokio::sync::Mutex<i64>,
     out: Mutex<Out>,
+    waiting: Waiting,
     discarded: AtomicU64,
 }
 
@@ -81,6 +83,7 @@ impl DiskBuffer {
             freed: Notify::new(),
             cursor: tokio::sync::Mutex::default(),
             out: Mutex::default(),
+            waiting: Waiting::default(),
             discarded: AtomicU64::new(0),
         })
     }
@@ -90,13 +93,15 @@ impl DiskBuffer {
     }
 
     /// Reserves room for as many of the records as there is room for, at least one if the buffer is
-    /// empty and at most a page. `None` if there is room for none.
+    /// empty and at most a page, all of whose sources are told at the same time. `None` if there is
+    /// room for none.
     fn reserve<'a>(&'a self, records: &[Record]) -> Option<Reserved<'a>> {
         let mut arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
         let held = self.size().bytes.saturating_add(*arriving);
         let mut fitting: Vec<NewRecord> = Vec::new();
         let mut bytes = 0;
-        for record in records.iter().take(PAGE_RECORDS) {
+        let alike = records.iter().take_while(|record| record.ack_on == records[0].ack_on);
+        for record in alike.take(PAGE_RECORDS) {
             let record = NewRecord::from(record);
             let more = record.size().saturating_add(bytes);
             let alone = held == 0 && fitting.is_empty();
@@ -129,20 +134,22 @@ impl DiskBuffer {
         }
     }
 
-    /// Stores what room was reserved for. Returns how many records that was.
-    async fn take(&self, room: Reserved<'_>) -> Result<usize, BufferError> {
+    /// Stores what room was reserved for.
+    async fn take(&self, room: Reserved<'_>) -> Result<Appended, BufferError> {
         let mut patience = Patience::new("append", &self.sink, &self.closed);
-        while let Err(e) = self.store.append(&self.sink, room.records.clone()).await {
-            patience.after(e).await.map_err(|e| match e {
-                StoreError::Closed | StoreError::ReadOnly => BufferError::Store(e),
-                e => BufferError::Stopped(e),
-            })?;
-        }
+        let appended = loop {
+            match self.store.append(&self.sink, room.records.clone()).await {
+                Ok(appended) => break appended,
+                Err(e) => patience.after(e).await.map_err(|e| match e {
+                    StoreError::Closed | StoreError::ReadOnly => BufferError::Store(e),
+                    e => BufferError::Stopped(e),
+                })?,
+            }
+        };
         patience.rewarded();
-        let taken = room.records.len();
         drop(room);
         self.news.notify_one();
-        Ok(taken)
+        Ok(appended)
     }
 
     fn discard(&self, records: impl Iterator<Item = Record>) {
@@ -243,9 +250,16 @@ impl Buffer for DiskBuffer {
                     }
                 },
             };
-            let taken = self.take(room).await?;
+            let taken = room.records.len();
+            let pushing = self.waiting.pushing();
+            let appended = self.take(room).await?;
+            // Where some were left out, nobody can say which of them the numbers are.
+            let mut seqs = appended.seqs.filter(|_| appended.skipped == 0);
             for record in records.drain(..taken) {
-                record.ack.settle(Verdict::Delivered);
+                match (record.ack_on, seqs.next()) {
+                    (AckOn::Settled, Some(seq)) => pushing.wait(seq, record.ack),
+                    _ => record.ack.settle(Verdict::Delivered),
+                }
             }
         }
         Ok(())
@@ -278,7 +292,7 @@ impl Buffer for DiskBuffer {
         let mut acks = Vec::with_capacity(items.len());
         let mut batch = Vec::with_capacity(items.len());
         for item in items {
-            acks.push((item.ack, reason(&item.dead)));
+            acks.push((item.token.seq(), item.ack, reason(&item.dead)));
             batch.push(Settlement { seq: item.token.seq(), dead: item.dead, seen: item.seen });
         }
         let seqs: Vec<i64> = batch.iter().filter_map(|s| s.seq).collect();
@@ -291,7 +305,10 @@ impl Buffer for DiskBuffer {
                 out.away.remove(&seq);
             }
         }
-        for (ack, reason) in acks {
+        for (seq, ack, reason) in acks {
+            if let Some(seq) = seq {
+                self.waiting.settled(seq, &reason);
+            }
             tell(ack, reason);
         }
         self.freed.notify_waiters();

@@ -15,6 +15,7 @@ mod persist;
 mod queue;
 mod schema;
 pub mod store;
+mod waiting;
 mod writer;
 
 use std::sync::Arc;
@@ -115,8 +116,8 @@ pub trait Buffer: Send + Sync {
     /// must not be offered again. One record larger than the whole buffer is taken when the buffer
     /// is empty.
     ///
-    /// A disk buffer returns once the records are durable, and then settles them as delivered; if
-    /// storage fails it tries again, which holds the source back. In a memory buffer the
+    /// A disk buffer returns once the records are durable, and then settles them as delivered,
+    /// unless they want to hear of their [settlement](crate::record::AckOn); if storage fails it tries again, which holds the source back. In a memory buffer the
     /// acknowledgement stays with the record.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use super::writer::{Delta, Scope};
 use super::{PAGE_BYTES, PAGE_RECORDS, RECORD_OVERHEAD};
 use crate::ack::Ack;
 use crate::clock;
-use crate::record::{Origin, Record};
+use crate::record::{AckOn, Origin, Record};
 
 /// How far ahead of the last record handed out the durable mark is set, so that it is written once
 /// in a while only. After a crash up to this many records are in doubt that need not be.
@@ -64,6 +64,7 @@ impl NewRecord {
             transport_id: self.transport_id,
             fault: self.fault,
             ack: Ack::ignored(),
+            ack_on: AckOn::Kept,
         }
     }
 }

@@ -25,7 +25,7 @@ use usercom_sink::buffer::{
 };
 use usercom_sink::clock;
 use usercom_sink::config::sink::{BufferConfig, BufferKind, WhenFull};
-use usercom_sink::record::{Origin, Record};
+use usercom_sink::record::{AckOn, Origin, Record};
 use usercom_sink::source::Checkpoints;
 
 const SINK: &str = "crm";
@@ -57,6 +57,7 @@ fn full_record() -> Record {
         transport_id: Some("id-1".into()),
         fault: Some("not JSON".into()),
         ack: Ack::ignored(),
+        ack_on: AckOn::Kept,
     }
 }
 

@@ -185,3 +185,34 @@ async fn given_back_records_come_again_first() {
     assert_eq!(marks, [false, true]);
     assert_eq!(bodies(&buffer.next(10).await.unwrap()), ["4", "5"]);
 }
+
+#[tokio::test]
+async fn who_asks_for_it_hears_of_the_settlement() {
+    // A record whose source wants to hear of its settlement is told then, and only then, what
+    // became of it, beside others that are told as soon as they are durable.
+    let store = Store::in_memory().unwrap();
+    let buffer = disk(&store, &disk_config()).await;
+    let (plain, plain_told) = watched("0");
+    let (mut first, first_told) = watched("1");
+    let (mut second, second_told) = watched("2");
+    (first.ack_on, second.ack_on) = (AckOn::Settled, AckOn::Settled);
+    buffer.push(vec![plain, first, second]).await.unwrap();
+    assert_eq!(verdicts(&plain_told), [Verdict::Delivered]);
+    assert_eq!((verdicts(&first_told), verdicts(&second_told)), (vec![], vec![]));
+
+    let mut items = buffer.next(10).await.unwrap();
+    assert_eq!(bodies(&items), ["0", "1", "2"]);
+    let refused = items.pop().unwrap();
+    let dead = vec![letter(b"2", "status_400", "2026-01-01T00:00:00Z".parse().unwrap())];
+    buffer.settled(items.into_iter().map(done).collect()).await.unwrap();
+    assert_eq!(verdicts(&first_told), [Verdict::Delivered]);
+    buffer.settled(vec![Settled { dead, ..done(refused) }]).await.unwrap();
+    assert_eq!(verdicts(&second_told), [Verdict::Rejected]);
+
+    // What is still stored when the program ends was settled by nobody.
+    let (mut last, last_told) = watched("3");
+    last.ack_on = AckOn::Settled;
+    buffer.push(vec![last]).await.unwrap();
+    drop(buffer);
+    assert_eq!(verdicts(&last_told), [Verdict::Errored]);
+}
