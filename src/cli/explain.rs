@@ -124,7 +124,8 @@ fn decoder_for(pipeline: &Pipeline, inputs: &[String]) -> Result<Decoder, String
         Some(SourceConfig::Stdin(stdin)) => stdin.decoding.clone(),
         Some(SourceConfig::Http(http)) => http.decoding.clone(),
         Some(SourceConfig::Kafka(kafka)) => kafka.decoding.clone(),
-        None => crate::config::source::Decoding::default(),
+        // Its events are values already; written down, they are JSON.
+        Some(SourceConfig::Vector(_)) | None => crate::config::source::Decoding::default(),
     };
     Decoder::new(&decoding)
 }

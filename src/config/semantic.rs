@@ -8,6 +8,7 @@ mod http;
 mod kafka;
 mod sink;
 mod source;
+mod vector;
 
 use super::document::{Kind, Node};
 use super::fault::{ConfigPath, Fault, Target};

@@ -11,8 +11,11 @@ pub mod http;
 pub mod kafka;
 mod line;
 mod progress;
+mod push;
 mod registry;
 pub mod stdin;
+#[cfg(feature = "vector")]
+pub mod vector;
 pub mod watermark;
 
 use std::sync::Arc;

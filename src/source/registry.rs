@@ -45,6 +45,12 @@ pub fn build(
         }
         SourceConfig::Stdin(config) => StdinSource::new(config).map(boxed),
         SourceConfig::Http(config) => HttpSource::new(name, config.clone(), mode).map(boxed),
+        #[cfg(feature = "vector")]
+        SourceConfig::Vector(config) => {
+            super::vector::VectorSource::new(name, config.clone(), mode).map(boxed)
+        }
+        #[cfg(not(feature = "vector"))]
+        SourceConfig::Vector(_) => Err("build with the cargo feature `vector`".to_owned()),
         #[cfg(feature = "kafka")]
         SourceConfig::Kafka(config) => {
             super::kafka::KafkaSource::new(name, config.clone(), mode).map(boxed)

@@ -15,6 +15,7 @@ mod layering;
 mod mapping;
 mod ordering;
 mod pipeline;
+mod proto;
 mod readme;
 mod reload;
 mod sdk;

@@ -35,8 +35,12 @@ pub(super) fn one_address_each<'a>(
 ) {
     let mut seen: Vec<(SocketAddr, &str)> = Vec::new();
     for (name, source) in sources {
-        let SourceConfig::Http(http) = source else { continue };
-        let Ok(address) = http.address.parse::<SocketAddr>() else { continue };
+        let address = match source {
+            SourceConfig::Http(http) => &http.address,
+            SourceConfig::Vector(vector) => &vector.address,
+            SourceConfig::File(_) | SourceConfig::Stdin(_) | SourceConfig::Kafka(_) => continue,
+        };
+        let Ok(address) = address.parse::<SocketAddr>() else { continue };
         if let Some((_, first)) =
             seen.iter().find(|(other, _)| *other == address && address.port() != 0)
         {
@@ -66,7 +70,7 @@ fn path(faults: &mut Found<'_>, at: ConfigPath, path: &str) {
     }
 }
 
-fn tls(faults: &mut Found<'_>, at: &ConfigPath, tls: &TlsServer) {
+pub(super) fn tls(faults: &mut Found<'_>, at: &ConfigPath, tls: &TlsServer) {
     if !tls.enabled {
         return;
     }

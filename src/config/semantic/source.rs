@@ -23,6 +23,7 @@ pub(super) fn look(faults: &mut Found<'_>, name: &str, source: &SourceConfig) {
             decoding(faults, &path.key("decoding"), &http.decoding);
         }
         SourceConfig::Stdin(stdin) => decoding(faults, &path.key("decoding"), &stdin.decoding),
+        SourceConfig::Vector(vector) => super::vector::look(faults, &path, vector),
         SourceConfig::Kafka(kafka) => {
             super::kafka::look(faults, &path, kafka);
             decoding(faults, &path.key("decoding"), &kafka.decoding);
@@ -34,6 +35,7 @@ pub(super) fn look(faults: &mut Found<'_>, name: &str, source: &SourceConfig) {
 fn compiled_out(faults: &mut Found<'_>, path: &ConfigPath, source: &SourceConfig) {
     let here = match source {
         SourceConfig::Kafka(_) => cfg!(feature = "kafka"),
+        SourceConfig::Vector(_) => cfg!(feature = "vector"),
         SourceConfig::File(_) | SourceConfig::Stdin(_) | SourceConfig::Http(_) => true,
     };
     if !here {

@@ -6,6 +6,7 @@ mod http;
 mod kafka;
 mod stdin;
 mod tls;
+mod vector;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ pub use self::http::{HttpAuth, HttpAuthStrategy, HttpSource};
 pub use self::kafka::{AutoOffsetReset, KafkaSource};
 pub use self::stdin::StdinSource;
 pub use self::tls::TlsServer;
+pub use self::vector::{Acknowledge, VectorSource};
 
 /// A source, by `type`.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -30,6 +32,8 @@ pub enum SourceConfig {
     Http(HttpSource),
     /// Records of Kafka topics, read as a member of a consumer group.
     Kafka(KafkaSource),
+    /// Events that a Vector sends with its own `vector` sink, over gRPC.
+    Vector(VectorSource),
 }
 
 impl SourceConfig {
@@ -40,6 +44,7 @@ impl SourceConfig {
             Self::Stdin(_) => "stdin",
             Self::Http(_) => "http",
             Self::Kafka(_) => "kafka",
+            Self::Vector(_) => "vector",
         }
     }
 
@@ -48,7 +53,7 @@ impl SourceConfig {
     pub fn is_read_again(&self) -> bool {
         match self {
             Self::File(_) | Self::Kafka(_) => true,
-            Self::Stdin(_) | Self::Http(_) => false,
+            Self::Stdin(_) | Self::Http(_) | Self::Vector(_) => false,
         }
     }
 }

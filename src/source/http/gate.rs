@@ -205,7 +205,7 @@ impl Gate {
         mut share: Share,
         peer: IpAddr,
         parts: &Parts,
-    ) -> Result<super::intake::Outcome, Refusal> {
+    ) -> Result<crate::source::push::Outcome, Refusal> {
         share.grow(items.len() * ITEM_BYTES)?;
         let key = text(&parts.headers, "idempotency-key").filter(|key| key.len() <= MAX_KEY);
         let meta = meta(peer, parts);
