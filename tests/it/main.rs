@@ -24,4 +24,6 @@ mod status;
 mod store;
 mod support;
 mod usercom;
+#[cfg(feature = "vector")]
+mod vector;
 mod verdicts;

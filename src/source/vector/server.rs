@@ -45,7 +45,8 @@ pub(super) fn tls(settings: &Settings) -> io::Result<Option<ServerTlsConfig>> {
     let read = |file: &Option<std::path::PathBuf>, key: &str| {
         let file =
             file.as_deref().ok_or_else(|| io::Error::other(format!("`tls.{key}` is missing")))?;
-        std::fs::read(file).map_err(|error| io::Error::other(format!("{}: {error}", file.display())))
+        std::fs::read(file)
+            .map_err(|error| io::Error::other(format!("{}: {error}", file.display())))
     };
     let identity =
         Identity::from_pem(read(&tls.crt_file, "crt_file")?, read(&tls.key_file, "key_file")?);
