@@ -1,5 +1,7 @@
 //! Stock Vector's `vector` sink points at us: what it sends arrives, whatever happens on the way.
 
+#![expect(clippy::print_stdout, reason = "the figures are half of what these tests are for")]
+
 mod hostile;
 mod process;
 mod values;
@@ -55,7 +57,7 @@ fn log(json: &Json, id: u128) -> EventWrapper {
     let fields = json.as_object().unwrap();
     let metadata = Metadata {
         source_id: Some("in".into()),
-        source_event_id: id.to_be_bytes().to_vec().into(),
+        source_event_id: id.to_be_bytes().to_vec(),
         ..Metadata::default()
     };
     let log = Log {

@@ -20,7 +20,7 @@
 mod door;
 mod event;
 #[rustfmt::skip]
-#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated")]
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::clone_on_ref_ptr, reason = "generated")]
 pub mod generated;
 mod server;
 mod service;

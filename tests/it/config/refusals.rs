@@ -92,7 +92,6 @@ const BY_SCHEMA: &[Row] = &[
     ("[sources.b]\ntype = 'fil'\ninclude = ['x']", "E0105", 2),
     ("[sinks.b]\ntype = 'hubspot'", "E0105", 2),
     ("[sources.b]\ntype = 'fluvio'\ntopics = ['x']", "E0106", 2),
-    ("[sources.b]\ntype = 'vector'", "E0106", 2),
     ("[sources.b]\ntype = 'fluvio'", "E0106", 2),
     // ranges and lengths
     ("[sinks.crm.request]\nrate_limit_num = 0", "E0107", 2),

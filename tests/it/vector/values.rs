@@ -60,7 +60,7 @@ fn every_kind_of_value() {
     };
     let fields = vec![
         ("text", value(Kind::RawBytes("ü\"\n".into()))),
-        ("bytes", value(Kind::RawBytes(vec![b'a', 0xff].into()))),
+        ("bytes", value(Kind::RawBytes(vec![b'a', 0xff]))),
         ("moment", value(Kind::Timestamp(moment))),
         ("far", value(Kind::Timestamp(far))),
         ("integer", value(Kind::Integer(i64::MIN))),
@@ -110,7 +110,7 @@ fn metadata_is_kept_but_for_secrets() {
         source_id: Some("in".into()),
         source_type: Some("file".into()),
         upstream_id: Some(OutputId { component: "shape".into(), port: Some("dropped".into()) }),
-        source_event_id: vec![7; 16].into(),
+        source_event_id: vec![7; 16],
         ..Metadata::default()
     };
     let mut bytes = metadata.encode_to_vec();
