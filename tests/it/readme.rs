@@ -121,7 +121,8 @@ fn the_pipelines_shown_pass_their_own_tests() {
     for block in blocks {
         let absent_kinds =
             [("kafka", cfg!(feature = "kafka")), ("vector", cfg!(feature = "vector"))];
-        let absent = |(kind, here)| !here && block.contains(&format!("type = \"{kind}\""));
+        let absent =
+            |(kind, here): (&str, bool)| !here && block.contains(&format!("type = \"{kind}\""));
         if absent_kinds.into_iter().any(absent) {
             continue;
         }
