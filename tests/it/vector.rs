@@ -4,6 +4,7 @@
 
 mod hostile;
 mod process;
+mod tls;
 mod values;
 
 use std::time::Duration;

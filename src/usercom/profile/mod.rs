@@ -41,7 +41,7 @@ impl From<&UsersConfig> for Settings {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct CallFault {
-    /// A stable code: `no_identity`, `no_group_id`, `no_event_name`, `no_page`,
+    /// A stable code: `no_identity`, `no_group_id`, `no_event`, `no_page`,
     /// `no_previous_id`, `id_too_long`.
     pub code: &'static str,
     /// What is missing, in words.

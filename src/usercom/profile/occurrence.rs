@@ -27,7 +27,7 @@ pub(super) fn track(
 ) -> Result<Op, CallFault> {
     let name = call.name.as_deref().map(str::trim).unwrap_or_default();
     if name.is_empty() {
-        return Err(CallFault::new("no_event_name", "the track call has no `event`"));
+        return Err(CallFault::new("no_event", "the track call has no `event`"));
     }
     Ok(Op::Track {
         user,

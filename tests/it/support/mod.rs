@@ -1,5 +1,6 @@
 //! What several tests need: a local User.com, the built binary, records to send.
 
+pub(crate) mod certificates;
 pub(crate) mod chaos;
 pub(crate) mod mix;
 pub(crate) mod tally;

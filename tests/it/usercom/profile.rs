@@ -314,7 +314,7 @@ fn a_call_without_its_essentials_is_a_fault() {
         (nobody, "no_identity"),
         (long, "id_too_long"),
         (group, "no_group_id"),
-        (track, "no_event_name"),
+        (track, "no_event"),
         (page, "no_page"),
     ] {
         assert_eq!(planned(&asked).unwrap_err().code, code);
