@@ -36,7 +36,9 @@ impl fmt::Display for Summary {
 }
 
 fn write_sink(f: &mut fmt::Formatter<'_>, sink: &SinkSummary) -> fmt::Result {
-    let mut line = |name: &str, n: u64, rest: &str| writeln!(f, "  {name:<20}{n:>8}  {rest}");
+    let mut line = |name: &str, n: u64, rest: &str| {
+        writeln!(f, "{}", format!("  {name:<20}{n:>8}  {rest}").trim_end())
+    };
     line("records", sink.records, "")?;
     line("  delivered", sink.delivered, "")?;
     line("  unmatched", sink.unmatched, "")?;

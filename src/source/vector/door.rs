@@ -1,54 +1,57 @@
 //! The door of the server: how many requests are read at once and for how long, and which codes
 //! leave.
 //!
-//! A request is in memory twice while it is read, as it came and as messages, so only a few are
-//! read side by side. Invariant: no answer to a push has a code on which Vector drops the events.
+//! A request first comes in whole; those that are large share a bounded memory for it, so that
+//! neither many nor slow ones take more. Then it is unpacked, and in memory several times over, so
+//! only a few are unpacked side by side. Invariant: no answer to a push has a code on which Vector
+//! drops the events.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderValue, Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-/// Requests read at once.
+/// Requests unpacked at once.
 const READERS: usize = 2;
 
-/// How long a request waits to be read.
+/// How long a request waits to be unpacked.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What every request may hold while it comes in, in bytes: enough for most batches.
+const SMALL: usize = 256 << 10;
+
+/// What all requests together may hold beyond that, in KiB: 256 MiB, and at least one request.
+const LARGE_KIB: usize = 256 << 10;
 
 const PUSH: &str = "/vector.Vector/PushEvents";
 const CODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
 
-/// A request's turn to be read; it ends when the request has been read.
+/// A request's turn to be unpacked; it ends when the request has been read.
 #[derive(Clone)]
 pub(super) struct Turn(Arc<TurnState>);
 
 struct TurnState {
     permit: Mutex<Option<OwnedSemaphorePermit>>,
-    done: AtomicBool,
 }
 
 impl Turn {
     fn new(permit: OwnedSemaphorePermit) -> Self {
         let permit = Mutex::new(Some(permit));
-        Self(Arc::new(TurnState { permit, done: AtomicBool::new(false) }))
+        Self(Arc::new(TurnState { permit }))
     }
 
     /// The request has been read.
     pub(super) fn done(&self) {
-        self.0.done.store(true, Ordering::Release);
         drop(self.0.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-
-    fn is_done(&self) -> bool {
-        self.0.done.load(Ordering::Acquire)
     }
 }
 
@@ -56,12 +59,16 @@ impl Turn {
 #[derive(Clone)]
 pub(super) struct DoorLayer {
     readers: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+    largest: usize,
     read_timeout: Duration,
 }
 
 impl DoorLayer {
-    pub(super) fn new(read_timeout: Duration) -> Self {
-        Self { readers: Arc::new(Semaphore::new(READERS)), read_timeout }
+    /// For requests of at most so many bytes, packed or not.
+    pub(super) fn new(largest: usize, read_timeout: Duration) -> Self {
+        let large = Arc::new(Semaphore::new(LARGE_KIB.max(largest >> 10)));
+        Self { readers: Arc::new(Semaphore::new(READERS)), large, largest, read_timeout }
     }
 }
 
@@ -111,29 +118,59 @@ where
 async fn push<S>(
     mut inner: S,
     layer: DoorLayer,
-    mut request: Request<Body>,
+    request: Request<Body>,
 ) -> Result<Response<Body>, S::Error>
 where
     S: Service<Request<Body>, Response = Response<Body>>,
 {
-    let Ok(Ok(permit)) = timeout(PATIENCE, layer.readers.acquire_owned()).await else {
-        return Ok(marked(Status::resource_exhausted("too many requests at once").into_http()));
+    let refused = |status: Status| Ok(marked(status.into_http()));
+    let (head, body) = request.into_parts();
+    let mut held = Vec::new();
+    let arriving = whole(body, &layer, &mut held);
+    let body = match timeout(layer.read_timeout, arriving).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(status)) => return refused(status),
+        Err(_) => return refused(Status::deadline_exceeded("the request came too slowly")),
+    };
+    let readers = Arc::clone(&layer.readers);
+    let Ok(Ok(permit)) = timeout(PATIENCE, readers.acquire_owned()).await else {
+        return refused(Status::resource_exhausted("too many requests at once"));
     };
     let turn = Turn::new(permit);
+    let mut request = Request::from_parts(head, Body::new(Full::new(body)));
     request.extensions_mut().insert(turn.clone());
-    let late = async {
-        sleep(layer.read_timeout).await;
-        if turn.is_done() {
-            // It was read; how long its events take is another matter.
-            std::future::pending::<()>().await;
-        }
-    };
-    let answer = tokio::select! {
-        answer = inner.call(request) => answer?,
-        () = late => Status::deadline_exceeded("the request came too slowly").into_http(),
-    };
+    let answer = inner.call(request).await?;
     turn.done();
     Ok(marked(harmless(answer)))
+}
+
+/// A body as a whole. What it holds of the memory for large ones is `held` until it is dropped.
+async fn whole<'a>(
+    mut body: Body,
+    layer: &'a DoorLayer,
+    held: &mut Vec<SemaphorePermit<'a>>,
+) -> Result<Bytes, Status> {
+    let mut bytes = BytesMut::new();
+    let mut paid = SMALL;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Status::unavailable("the request ended early"))?;
+        let Ok(chunk) = frame.into_data() else {
+            continue;
+        };
+        let size = bytes.len() + chunk.len();
+        // The head of a message is five bytes.
+        if size > layer.largest.saturating_add(5) {
+            return Err(Status::resource_exhausted("the request is larger than max_message_bytes"));
+        }
+        if size > paid {
+            let kib = u32::try_from((size - paid).div_ceil(1024)).unwrap_or(u32::MAX);
+            let room = layer.large.acquire_many(kib).await;
+            held.push(room.map_err(|_| Status::unavailable("going away"))?);
+            paid += kib as usize * 1024;
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
 }
 
 fn marked(mut answer: Response<Body>) -> Response<Body> {

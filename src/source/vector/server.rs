@@ -94,7 +94,7 @@ pub(super) async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
         .tcp_nodelay(true)
-        .layer(DoorLayer::new(read_timeout))
+        .layer(DoorLayer::new(settings.max_message_bytes, read_timeout))
         .add_service(health)
         .add_service(vector)
         .serve_with_incoming_shutdown(

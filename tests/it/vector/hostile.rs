@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use usercom_sink::emulator::Faults;
@@ -18,6 +19,22 @@ async fn garbage(port: u16, bytes: &[u8]) {
     let mut rest = [0; 1024];
     let read = stream.read(&mut rest);
     tokio::time::timeout(Duration::from_secs(1), read).await.ok();
+}
+
+/// A request that is well begun and never ends.
+async fn stalled(port: u16) {
+    let body = futures::stream::iter([Ok::<_, std::io::Error>(vec![0_u8, 0, 0, 0xff, 0xff])]);
+    let body = body.chain(futures::stream::pending());
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let answer = client
+        .post(format!("http://127.0.0.1:{port}/vector.Vector/PushEvents"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(reqwest::Body::wrap_stream(body))
+        .send()
+        .await;
+    let code = answer.unwrap().headers()["grpc-status"].to_str().unwrap().parse::<i32>().unwrap();
+    assert_eq!(tonic::Code::from(code), tonic::Code::DeadlineExceeded);
 }
 
 /// A request whose one frame says it is gzip and inflates beyond every limit.
@@ -87,6 +104,9 @@ preset = "segment"
     drop(connect(port).await);
 
     let mut bad = JoinSet::new();
+    for _ in 0..20 {
+        bad.spawn(stalled(port));
+    }
     for n in 0..200_usize {
         bad.spawn(async move {
             match n % 4 {
@@ -125,7 +145,9 @@ preset = "segment"
     };
     let all = async { tokio::join!(bombs, large, good) };
     tokio::time::timeout(Duration::from_secs(60), all).await.expect("good clients are served");
-    while bad.join_next().await.is_some() {}
+    while let Some(end) = bad.join_next().await {
+        end.unwrap();
+    }
     assert!(program.try_wait().unwrap().is_none(), "it still runs");
     let peak = peak_kib(program.id());
     println!("at most {} MiB resident", peak >> 10);
