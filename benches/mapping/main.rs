@@ -140,7 +140,7 @@ const SETTINGS: Settings = Settings { context_fields: true, merge_anonymous: fal
 const TURNS: usize = 60;
 
 /// The crate's way of a record: mapped, planned, encoded.
-fn bodies(plan: &Plan, line: &str, now: Timestamp, mut each: impl FnMut(&[u8])) {
+fn bodies(plan: &Plan, line: &str, now: Timestamp, mut each: impl FnMut(&str)) {
     let input = Input { body: line.as_bytes(), meta: None };
     let mapped = plan.map(input).expect("the records are sound");
     let mut notes = Notes::default();
@@ -176,8 +176,8 @@ fn agents(preset: &Plan, lines: &[&str], now: Timestamp) -> reference::Agents {
 
 /// Fails unless all make the same of every record.
 fn compare(plans: &[&Plan], lines: &[&str], agents: &reference::Agents, now: Timestamp) {
-    let tree = |body: &[u8]| {
-        let mut tree: Value = serde_json::from_slice(body).expect("bodies are JSON");
+    let tree = |body: &str| {
+        let mut tree: Value = serde_json::from_str(body).expect("bodies are JSON");
         if let Some(data) = tree.get_mut("data").and_then(Value::as_object_mut) {
             // Lists travel as JSON text, in which a tree has sorted the keys.
             data.values_mut().for_each(unfold);
@@ -185,8 +185,8 @@ fn compare(plans: &[&Plan], lines: &[&str], agents: &reference::Agents, now: Tim
         tree
     };
     for line in lines {
-        let expected = tree(reference::body(line, agents, now).as_bytes());
-        assert_eq!(tree(dom::body(line, agents, now).as_bytes()), expected, "{line}");
+        let expected = tree(&reference::body(line, agents, now));
+        assert_eq!(tree(&dom::body(line, agents, now)), expected, "{line}");
         for plan in plans {
             let mut made = Vec::new();
             bodies(plan, line, now, |body| made.push(tree(body)));
@@ -259,6 +259,11 @@ fn main() {
         run("preset, calls only", Box::new(|| all(&|l| map(&preset, l)))),
         run("table, calls only", Box::new(|| all(&|l| map(&table, l)))),
     ];
+    if let Some(only) = only() {
+        let (_, run) = runs.iter().find(|(name, _)| *name == only).expect("a contestant's name");
+        (0..TURNS).for_each(|_| run());
+        return;
+    }
     let mut out = format!(
         "\n{} records, {} bytes, from {source}; best of {TURNS} turns:\n",
         lines.len(),
@@ -363,6 +368,13 @@ fn growth_by_size(preset: &Plan, now: Timestamp, out: &mut String) {
         let bytes = (2_000_000 / record.len() * record.len()) as f64;
         writeln!(out, "{name:>24}: {:>6.2} ns a byte", ns / bytes).expect("a string takes all");
     }
+}
+
+/// The one contestant that is to run, for profilers: `-- --only "preset segment"`.
+fn only() -> Option<String> {
+    let mut arguments = std::env::args();
+    arguments.find(|argument| argument == "--only")?;
+    arguments.next()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]

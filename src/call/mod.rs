@@ -3,11 +3,23 @@
 //! A call borrows from the record it was read from: values that pass through are slices of the
 //! record's JSON text, never a tree.
 
+mod json;
+mod lexicon;
+mod names;
+mod object;
+mod walk;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use self::json::{Json, has_escapes, trimmed, unescape, write_string};
+pub use self::lexicon::Lexicon;
+pub use self::names::Names;
+pub use self::object::{Fields, Object, Opened, each, opened, unique};
+pub use self::walk::{Elements, Entries, elements, entries};
 
 /// The calls of Segment's spec that User.com understands: four, and the merge of two identities.
 #[derive(
@@ -56,64 +68,6 @@ impl fmt::Display for CallKind {
     }
 }
 
-/// JSON text known to be valid: one value, no surrounding white space.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Json<'a>(Cow<'a, str>);
-
-impl<'a> Json<'a> {
-    /// Wraps text the caller knows to be one valid JSON value without surrounding white space.
-    pub fn trusted(text: impl Into<Cow<'a, str>>) -> Self {
-        Self(text.into())
-    }
-
-    /// Renders a string as JSON.
-    pub fn string(text: &str) -> Self {
-        let mut out = String::with_capacity(text.len() + 2);
-        write_string(&mut out, text);
-        Self(Cow::Owned(out))
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The text, given away.
-    pub fn into_text(self) -> Cow<'a, str> {
-        self.0
-    }
-
-    /// Whether the value is `null`.
-    pub fn is_null(&self) -> bool {
-        self.0 == "null"
-    }
-
-    /// The same value, borrowing nothing.
-    pub fn into_owned(self) -> Json<'static> {
-        Json(Cow::Owned(self.0.into_owned()))
-    }
-}
-
-impl fmt::Debug for Json<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Appends a string as JSON. Most need no escapes and are copied as they are.
-pub fn write_string(out: &mut String, text: &str) {
-    if text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\') {
-        out.push_str(&serde_json::Value::from(text).to_string());
-    } else {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
-    }
-}
-
-/// Named JSON values in the order they were set. Names are unique: the mapping sees to it.
-pub type Fields<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
-
 /// One call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call<'a> {
@@ -136,9 +90,9 @@ pub struct Call<'a> {
     /// `previousId` of an alias: the id that goes.
     pub previous_id: Option<Cow<'a, str>>,
     /// `traits` (identify, group) or `properties` (page, track).
-    pub fields: Fields<'a>,
-    /// Segment's `context`, its top-level keys.
-    pub context: Fields<'a>,
+    pub fields: Object<'a>,
+    /// Segment's `context`.
+    pub context: Object<'a>,
 }
 
 impl<'a> Call<'a> {
@@ -154,8 +108,8 @@ impl<'a> Call<'a> {
             category: None,
             group_id: None,
             previous_id: None,
-            fields: Vec::new(),
-            context: Vec::new(),
+            fields: Object::default(),
+            context: Object::default(),
         }
     }
 
@@ -168,10 +122,10 @@ impl<'a> Call<'a> {
     /// Keys that are not set are left out.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::{Map, Value};
-        fn object(fields: &Fields<'_>) -> Value {
-            let entries = fields.iter().map(|(name, json)| {
-                let value = serde_json::from_str(json.as_str()).unwrap_or(Value::Null);
-                (name.to_string(), value)
+        fn object(object: &Object<'_>) -> Value {
+            let entries = object.open().into_iter().map(|(name, json)| {
+                let value = serde_json::from_str(json).unwrap_or(Value::Null);
+                (name.into_owned(), value)
             });
             Value::Object(entries.collect())
         }

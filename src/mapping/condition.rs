@@ -11,6 +11,7 @@ use regex::Regex;
 use super::env::{Env, Ref};
 use super::json::{self, Kind};
 use super::number::Number;
+use crate::call::has_escapes;
 
 /// A condition.
 #[derive(Debug)]
@@ -124,7 +125,7 @@ impl Literal {
             (Self::Number(literal), Kind::Number) => {
                 Number::parse(raw).and_then(|n| n.compare(*literal)) == Some(Ordering::Equal)
             }
-            (Self::Text(literal), Kind::String) => json::unescape(raw) == **literal,
+            (Self::Text(literal), Kind::String) => is_text(raw, literal),
             _ => false,
         }
     }
@@ -153,6 +154,14 @@ impl Literal {
             Self::Number(Number::Float(float)) => float.to_string(),
             Self::Text(literal) => format!("{literal:?}"),
         }
+    }
+}
+
+/// Whether a JSON string is this text. Without an escape in it, it is as long as its text.
+fn is_text(raw: &str, text: &str) -> bool {
+    match has_escapes(raw) {
+        false => raw.len() == text.len() + 2 && &raw[1..raw.len() - 1] == text,
+        true => json::unescape(raw) == text,
     }
 }
 

@@ -32,6 +32,15 @@ impl<'a> Datum<'a> {
         }
     }
 
+    /// The text of a scalar.
+    pub(super) fn text(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Text(text) => Some(Cow::Borrowed(text)),
+            Self::Json(raw) => json::text(raw),
+            Self::Object(_) => None,
+        }
+    }
+
     /// The text of a scalar; gives the datum back where it is an array or an object.
     pub(super) fn into_text(self) -> Result<Cow<'a, str>, Self> {
         match self {

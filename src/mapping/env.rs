@@ -1,7 +1,7 @@
 //! What a program reads: the filled slots of the record, of its metadata, and of the element at
 //! hand.
 
-use super::trie::Slot;
+use super::trie::{Slot, Slots};
 
 /// Which slots a reference is into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +24,10 @@ pub(super) struct Ref {
 /// The slots a program may read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Env<'e, 'r> {
-    pub(super) record: &'e [Slot<'r>],
-    pub(super) meta: &'e [Slot<'r>],
-    pub(super) element: &'e [Slot<'r>],
+    pub(super) record: &'e Slots<'e, 'r>,
+    pub(super) meta: &'e Slots<'e, 'r>,
+    /// The element of `foreach` or `each`, inside of one.
+    pub(super) element: Option<&'e Slots<'e, 'r>>,
 }
 
 impl<'r> Env<'_, 'r> {
@@ -35,8 +36,8 @@ impl<'r> Env<'_, 'r> {
         let slots = match path.scope {
             Scope::Record => self.record,
             Scope::Meta => self.meta,
-            Scope::Element => self.element,
+            Scope::Element => self.element?,
         };
-        slots.get(path.slot).copied().flatten()
+        slots.get(path.slot)
     }
 }

@@ -27,6 +27,8 @@ pub struct RuleTrace {
 
 /// Who is told what the plan decides. Reasons are made only where someone listens.
 pub(super) trait Watch {
+    /// Whether it wants to hear of every rule, those too that cannot hold.
+    fn hears_all(&self) -> bool;
     /// The rule, or one element of its array, was passed over.
     fn not_fired(&mut self, why: impl Fn() -> String);
     /// The rule is done.
@@ -39,6 +41,9 @@ pub(super) trait Watch {
 pub(super) struct Silent;
 
 impl Watch for Silent {
+    fn hears_all(&self) -> bool {
+        false
+    }
     fn not_fired(&mut self, _: impl Fn() -> String) {}
     fn rule(&mut self, _: &str, _: usize) {}
     fn skipped(&mut self, _: &str, _: impl Fn() -> String) {}
@@ -62,6 +67,10 @@ impl Trace {
 }
 
 impl Watch for Trace {
+    fn hears_all(&self) -> bool {
+        true
+    }
+
     fn not_fired(&mut self, why: impl Fn() -> String) {
         self.reasons += 1;
         self.reason.get_or_insert_with(why);

@@ -20,7 +20,7 @@ use super::json::{self, Kind};
 use super::object::ObjectProgram;
 use super::template::Template;
 use super::trie::Trie;
-use crate::call::{Fields, Json};
+use crate::call::{Fields, Json, Object};
 use crate::config::mapping::{Function, TargetType};
 
 /// How deep `flatten` goes; what lies deeper stays as it is.
@@ -260,14 +260,13 @@ impl Steps {
     }
 
     fn look_up<'a>(&self, map: &HashMap<Box<str>, Box<str>>, datum: Datum<'a>) -> Step<'a> {
-        let shown = datum.describe();
-        let text = datum.into_text();
-        let found = text.ok().and_then(|text| map.get(&*text));
+        let found = datum.text().and_then(|text| map.get(&*text));
         match found.or(self.map_default.as_ref()) {
             Some(literal) => Ok(Datum::from_json(literal.to_string())),
-            None => {
-                Err(Trouble::Loss(LossKind::MapMiss, format!("`map` has no entry for {shown}")))
-            }
+            None => Err(Trouble::Loss(
+                LossKind::MapMiss,
+                format!("`map` has no entry for {}", datum.describe()),
+            )),
         }
     }
 
@@ -396,8 +395,8 @@ impl Each {
         let mut shaped = Vec::new();
         for element in elements.into_iter().filter(|e| Kind::of(e) != Kind::Null) {
             let slots = self.trie.fill(element).map_err(|error| conversion(error.to_string()))?;
-            let inner = Env { record: env.record, meta: env.meta, element: &slots };
-            shaped.push(json::render_object(&self.object.build(&inner, ledger)?));
+            let inner = Env { record: env.record, meta: env.meta, element: Some(&slots) };
+            shaped.push(json::render_object(&self.object.build(&inner, ledger)?.into_fields()));
         }
         Ok(Datum::Json(json::render_array(&shaped).into()))
     }
@@ -415,6 +414,16 @@ pub(super) fn as_text(datum: Datum<'_>) -> Result<Option<Cow<'_, str>>, String> 
 #[expect(clippy::unnecessary_wraps, reason = "one signature for all finishes")]
 pub(super) fn as_json(datum: Datum<'_>) -> Result<Option<Json<'_>>, String> {
     Ok(Some(datum.into_json()))
+}
+
+/// A value as an object, which stays text where it is that.
+pub(super) fn as_object(datum: Datum<'_>) -> Result<Option<Object<'_>>, String> {
+    match datum {
+        Datum::Json(Cow::Borrowed(text)) if Kind::of(text) == Kind::Object => {
+            Ok(Some(Object::Text(text)))
+        }
+        other => Ok(as_entries(other)?.map(Object::Entries)),
+    }
 }
 
 /// A value as the entries of an object.

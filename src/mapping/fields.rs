@@ -1,40 +1,38 @@
 //! A growing set of named values: names stay unique and in order, the last value of a name counts.
-//!
-//! Few names are compared one by one; from [`MANY`] on they are hashed, so that an object with a
-//! hundred thousand keys costs no more a key than one with ten.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
-use crate::call::{Fields, Json};
-
-const MANY: usize = 32;
+use crate::call::{Fields, Json, Names};
 
 #[derive(Default)]
 pub(super) struct FieldSet<'a> {
     fields: Fields<'a>,
-    places: HashMap<Cow<'a, str>, usize>,
+    names: Names,
 }
 
 impl<'a> FieldSet<'a> {
     /// The set with these fields, whose names are unique already.
     pub(super) fn from_unique(fields: Fields<'a>) -> Self {
-        let mut set = Self { fields, places: HashMap::new() };
-        set.index_if_many();
+        let mut set = Self::default();
+        for (name, value) in fields {
+            set.add(name, value);
+        }
         set
     }
 
     /// Sets a value, in place of an earlier one of that name.
     pub(super) fn insert(&mut self, name: Cow<'a, str>, value: Json<'a>) {
-        if let Some(place) = self.place(&name) {
-            self.fields[place].1 = value;
-            return;
+        match self.place(&name) {
+            Some(place) => self.fields[place].1 = value,
+            None => self.add(name, value),
         }
-        if !self.places.is_empty() {
-            self.places.insert(name.clone(), self.fields.len());
-        }
+    }
+
+    fn add(&mut self, name: Cow<'a, str>, value: Json<'a>) {
         self.fields.push((name, value));
-        self.index_if_many();
+        if let Some((name, _)) = self.fields.last() {
+            self.names.added(name, |place| &self.fields[place].0);
+        }
     }
 
     /// The value of a name.
@@ -48,18 +46,7 @@ impl<'a> FieldSet<'a> {
     }
 
     fn place(&self, name: &str) -> Option<usize> {
-        if self.places.is_empty() {
-            self.fields.iter().position(|(known, _)| known == name)
-        } else {
-            self.places.get(name).copied()
-        }
-    }
-
-    fn index_if_many(&mut self) {
-        if self.places.is_empty() && self.fields.len() >= MANY {
-            let names = self.fields.iter().enumerate();
-            self.places = names.map(|(n, (name, _))| (name.clone(), n)).collect();
-        }
+        self.names.place(name, |place| &self.fields[place].0)
     }
 }
 
@@ -68,9 +55,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unique_on_both_sides_of_the_limit() {
-        // Names stay unique and keep their first place, hashed or not.
-        for count in [3, MANY - 1, MANY, MANY + 40] {
+    fn few_or_many_names_stay_unique() {
+        // Names stay unique and keep their first place, few or many.
+        for count in [3, 60, 200] {
             let mut set = FieldSet::default();
             for value in ["1", "2"] {
                 for n in 0..count {

@@ -4,15 +4,10 @@
 //! what lies deeper is skipped, never walked, so nesting costs no stack.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use crate::call::{self, Fields, Json};
 
-use super::fields::FieldSet;
-use crate::call::{Fields, Json};
-
-pub(super) use crate::call::write_string;
+pub(super) use crate::call::{unescape, write_string};
 
 /// What a JSON value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,20 +43,6 @@ impl Kind {
             Self::Array => "an array",
             Self::Object => "an object",
         }
-    }
-}
-
-/// The text of a string, unescaped. Half of a surrogate pair, which JSON's grammar allows and
-/// Unicode does not, becomes the replacement character.
-pub(super) fn unescape(raw: &str) -> Cow<'_, str> {
-    let inner = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw);
-    if !inner.as_bytes().contains(&b'\\') {
-        return Cow::Borrowed(inner);
-    }
-    let mut de = serde_json::Deserializer::from_str(raw);
-    match de.deserialize_bytes(NameVisitor) {
-        Ok(name) => name,
-        Err(_) => Cow::Borrowed(inner),
     }
 }
 
@@ -107,11 +88,7 @@ pub(super) fn render_array<S: AsRef<str>>(elements: impl IntoIterator<Item = S>)
 
 /// The elements of an array; `None` where the value is none.
 pub(super) fn elements(raw: &str) -> Option<Vec<&str>> {
-    if Kind::of(raw) != Kind::Array {
-        return None;
-    }
-    let elements: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
-    Some(elements.into_iter().map(RawValue::get).collect())
+    (Kind::of(raw) == Kind::Array).then(|| call::elements(raw).collect())
 }
 
 /// The entries of an object, nulls included; of a name given twice the last one counts. `None`
@@ -120,75 +97,13 @@ pub(super) fn entries(raw: &str) -> Option<Fields<'_>> {
     if Kind::of(raw) != Kind::Object {
         return None;
     }
-    let mut de = serde_json::Deserializer::from_str(raw);
-    de.deserialize_map(EntriesVisitor).ok()
+    let entries = call::unique(raw).into_iter();
+    Some(entries.map(|(name, json)| (name, Json::trusted(json))).collect())
 }
 
 /// Whether a text is one JSON value.
 pub(super) fn is_valid(text: &str) -> bool {
     serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
-}
-
-/// Collects an object's entries as they stand.
-pub(super) struct EntriesVisitor;
-
-impl<'r> Visitor<'r> for EntriesVisitor {
-    type Value = Fields<'r>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'r>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut set = FieldSet::default();
-        while let Some(name) = map.next_key_seed(Name)? {
-            let raw: &'r RawValue = map.next_value()?;
-            set.insert(name, Json::trusted(raw.get()));
-        }
-        Ok(set.into_fields())
-    }
-
-    fn visit_seq<A: SeqAccess<'r>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        // Some languages render an empty map as an empty list.
-        if seq.next_element::<serde::de::IgnoredAny>()?.is_some() {
-            return Err(serde::de::Error::custom("an array stands where an object should"));
-        }
-        Ok(Vec::new())
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Vec::new())
-    }
-}
-
-/// Reads an object's key, borrowed where it has no escapes.
-pub(super) struct Name;
-
-impl<'r> DeserializeSeed<'r> for Name {
-    type Value = Cow<'r, str>;
-
-    fn deserialize<D: serde::Deserializer<'r>>(self, d: D) -> Result<Self::Value, D::Error> {
-        // As bytes, because as text a lone surrogate would be an error.
-        d.deserialize_bytes(NameVisitor)
-    }
-}
-
-struct NameVisitor;
-
-impl<'r> Visitor<'r> for NameVisitor {
-    type Value = Cow<'r, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_borrowed_bytes<E>(self, bytes: &'r [u8]) -> Result<Self::Value, E> {
-        Ok(String::from_utf8_lossy(bytes))
-    }
-
-    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(String::from_utf8_lossy(bytes).into_owned()))
-    }
 }
 
 /// A value for a message: escaped, and cut where it is long.
@@ -219,16 +134,8 @@ mod tests {
     #[test]
     fn last_of_equal_names_counts() {
         // Escaped spellings of one name are one name, and the later value replaces the earlier.
-        let fields = entries(r#"{"a.b":1,"x":null,"a\u002eb":2}"#).unwrap();
-        assert_eq!(render_object(&fields), r#"{"a.b":2,"x":null}"#);
-    }
-
-    #[test]
-    fn lone_surrogates_do_not_fail() {
-        // JSON's grammar allows half a surrogate pair; its text is readable all the same.
-        assert_eq!(unescape(r#""a\ud83d""#).chars().next(), Some('a'));
-        assert!(unescape(r#""a\ud83d""#).contains('\u{fffd}'));
-        assert_eq!(entries(r#"{"\ud83d":1}"#).unwrap().len(), 1);
+        let fields = entries(r#"{"a.b":1,"x":null,"a\u002eb":2,"\ud83d":3}"#).unwrap();
+        assert_eq!(render_object(&fields), "{\"a.b\":2,\"x\":null,\"\u{fffd}\u{fffd}\u{fffd}\":3}");
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod compile;
 mod condition;
 mod convert;
 mod datum;
+mod dispatch;
 mod env;
 mod explain;
 mod fault;
@@ -45,6 +46,8 @@ use crate::call::Call;
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::mapping as table;
 use crate::config::sink::Preset;
+use dispatch::Dispatch;
+use env::Env;
 use explain::{Silent, Trace, Watch};
 use rule::{Fired, Rule};
 use trie::{Slots, Trie};
@@ -53,6 +56,7 @@ use trie::{Slots, Trie};
 #[derive(Debug)]
 pub struct Plan {
     rules: Vec<Rule>,
+    dispatch: Dispatch,
     record: Trie,
     meta: Trie,
     preset: Option<Preset>,
@@ -106,8 +110,8 @@ impl Plan {
         rules: &[table::Rule],
         preset: Option<Preset>,
     ) -> Result<Self, Vec<Fault>> {
-        let compiled = compile::compile(at, rules, preset)?;
-        Ok(Self { rules: compiled.rules, record: compiled.record, meta: compiled.meta, preset })
+        let compile::Compiled { rules, record, meta } = compile::compile(at, rules, preset)?;
+        Ok(Self { dispatch: Dispatch::of(&rules), rules, record, meta, preset })
     }
 
     /// The name of a rule of this plan.
@@ -166,30 +170,45 @@ impl Plan {
         Ok(mapped)
     }
 
-    fn fill_meta<'r>(&self, meta: Option<&'r [u8]>) -> Result<Slots<'r>, RecordFault> {
+    fn fill_meta<'r>(&self, meta: Option<&'r [u8]>) -> Result<Slots<'_, 'r>, RecordFault> {
         match meta {
             Some(meta) if !self.meta.is_empty() => {
                 fill(&self.meta, text(meta, "metadata")?, "metadata")
             }
-            _ => Ok(Slots::new()),
+            _ => Ok(Slots::new(&self.meta, "")),
         }
     }
 
     fn run_rules<'r>(
         &self,
-        record: &Slots<'r>,
-        meta: &Slots<'r>,
+        record: &Slots<'_, 'r>,
+        meta: &Slots<'_, 'r>,
+        mapped: &mut Mapped<'r>,
+        watch: &mut impl Watch,
+    ) -> Result<(), RecordFault> {
+        let env = Env { record, meta, element: None };
+        if watch.hears_all() {
+            return self.run_some(0..self.rules.len(), &env, mapped, watch);
+        }
+        self.run_some(self.dispatch.candidates(&env), &env, mapped, watch)
+    }
+
+    fn run_some<'r>(
+        &self,
+        rules: impl Iterator<Item = usize>,
+        env: &Env<'_, 'r>,
         mapped: &mut Mapped<'r>,
         watch: &mut impl Watch,
     ) -> Result<(), RecordFault> {
         let mut stopped_by = None;
-        for (n, rule) in self.rules.iter().enumerate() {
+        for n in rules {
+            let rule = &self.rules[n];
             if let Some(stop) = stopped_by {
                 watch.skipped(&rule.name, || format!("stopped by rule `{stop}`"));
                 continue;
             }
             let before = mapped.calls.len();
-            let fired = rule.run(RuleId(n), record, meta, mapped, watch)?;
+            let fired = rule.run(RuleId(n), env, mapped, watch)?;
             watch.rule(&rule.name, mapped.calls.len() - before);
             if fired == Fired::Yes {
                 mapped.matched = true;
@@ -224,7 +243,7 @@ fn text<'r>(bytes: &'r [u8], what: &str) -> Result<&'r str, RecordFault> {
     })
 }
 
-fn fill<'r>(trie: &Trie, text: &'r str, what: &str) -> Result<Slots<'r>, RecordFault> {
+fn fill<'t, 'r>(trie: &'t Trie, text: &'r str, what: &str) -> Result<Slots<'t, 'r>, RecordFault> {
     trie.fill(text).map_err(|error| not_json(&error, what))
 }
 

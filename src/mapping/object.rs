@@ -7,7 +7,7 @@ use super::fault::RecordFault;
 use super::field::{self, Field, Ledger};
 use super::fields::FieldSet;
 use super::json::{self, Kind};
-use crate::call::{Fields, Json};
+use crate::call::{Json, Object};
 
 /// A field with a name of its own: `address.city` is two keys.
 #[derive(Debug)]
@@ -27,12 +27,17 @@ pub(super) struct ObjectProgram {
 type Leaf<'n, 'a> = (&'n [String], Json<'a>);
 
 impl ObjectProgram {
-    /// Evaluates every field. Nulls of spreads are left out.
+    /// Evaluates every field. Nulls of spreads are left out. An object that is all there is stays as
+    /// it stands in the record.
     pub(super) fn build<'a>(
         &self,
         env: &Env<'_, 'a>,
         ledger: &mut Ledger<'_>,
-    ) -> Result<Fields<'a>, RecordFault> {
+    ) -> Result<Object<'a>, RecordFault> {
+        if let ([spread], []) = (self.spreads.as_slice(), self.named.as_slice()) {
+            let object = spread.eval(env, ledger, field::as_object)?;
+            return Ok(object.unwrap_or_default());
+        }
         let mut set = FieldSet::default();
         for spread in &self.spreads {
             let entries = spread.eval(env, ledger, field::as_entries)?;
@@ -61,7 +66,7 @@ impl ObjectProgram {
             let rendered = overlay(below, &leaves);
             set.insert(Cow::Owned(top.to_owned()), Json::trusted(rendered));
         }
-        Ok(set.into_fields())
+        Ok(Object::Entries(set.into_fields()))
     }
 }
 

@@ -6,22 +6,23 @@
 //! rule for identify holds whatever the traits' names: `traits` win, `context.traits` fill the
 //! gaps. For the other calls `context.traits` stay in the context, where they came from.
 //!
-//! Invariant: one pass over an event; every value stays a slice of the record.
+//! Invariant: one pass over an event, which takes none of its objects apart; every value stays a
+//! slice of the record.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::datum::Datum;
 use super::explain::Watch;
 use super::fault::{RecordFault, RecordFaultCode};
 use super::fields::FieldSet;
-use super::json::{self, EntriesVisitor, Kind, Name};
+use super::json::{self, Kind};
 use super::{Mapped, MappedCall, RuleId, not_json, rule, timestamp};
-use crate::call::{Call, CallKind, Fields, Json};
+use crate::call::{self, Call, CallKind, Json, Object};
 
 /// The preset's name, where rules have theirs.
 pub(super) const NAME: &str = "preset segment";
@@ -32,62 +33,88 @@ const SCREEN: &str = "screen";
 /// The raw value of a key; null is nothing.
 type Raw<'r> = Option<&'r str>;
 
+/// A key of an event that is read.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Type,
+    UserId,
+    UserIdSnake,
+    ExternalId,
+    AnonymousId,
+    AnonymousIdSnake,
+    MessageId,
+    MessageIdSnake,
+    Timestamp,
+    OriginalTimestamp,
+    SentAt,
+    ReceivedAt,
+    Event,
+    Name,
+    Category,
+    GroupId,
+    GroupIdSnake,
+    PreviousId,
+    PreviousIdSnake,
+    Traits,
+    Properties,
+    Context,
+    Batch,
+}
+
+const PARTS: usize = Part::Batch as usize + 1;
+
+impl Part {
+    fn of(key: &[u8]) -> Option<Self> {
+        Some(match key {
+            b"type" => Self::Type,
+            b"userId" => Self::UserId,
+            b"user_id" => Self::UserIdSnake,
+            b"external_id" => Self::ExternalId,
+            b"anonymousId" => Self::AnonymousId,
+            b"anonymous_id" => Self::AnonymousIdSnake,
+            b"messageId" => Self::MessageId,
+            b"message_id" => Self::MessageIdSnake,
+            b"timestamp" => Self::Timestamp,
+            b"originalTimestamp" => Self::OriginalTimestamp,
+            b"sentAt" => Self::SentAt,
+            b"receivedAt" => Self::ReceivedAt,
+            b"event" => Self::Event,
+            b"name" => Self::Name,
+            b"category" => Self::Category,
+            b"groupId" => Self::GroupId,
+            b"group_id" => Self::GroupIdSnake,
+            b"previousId" => Self::PreviousId,
+            b"previous_id" => Self::PreviousIdSnake,
+            b"traits" => Self::Traits,
+            b"properties" => Self::Properties,
+            b"context" => Self::Context,
+            b"batch" => Self::Batch,
+            _ => return None,
+        })
+    }
+}
+
+/// Where a moment may stand, the best first.
+const TIMES: [Part; 4] = [Part::Timestamp, Part::OriginalTimestamp, Part::SentAt, Part::ReceivedAt];
+
 /// An event's parts, as they stand in the record.
 #[derive(Default)]
-struct Event<'r> {
-    kind: Raw<'r>,
-    user_id: [Raw<'r>; 3],
-    anonymous_id: [Raw<'r>; 2],
-    message_id: [Raw<'r>; 2],
-    /// `timestamp`, `originalTimestamp`, `sentAt`, `receivedAt`.
-    times: [Raw<'r>; 4],
-    event: Raw<'r>,
-    name: Raw<'r>,
-    category: Raw<'r>,
-    group_id: [Raw<'r>; 2],
-    previous_id: [Raw<'r>; 2],
-    traits: Object<'r>,
-    properties: Object<'r>,
-    context: Object<'r>,
-    batch: Raw<'r>,
-}
+struct Event<'r>([Raw<'r>; PARTS]);
 
-/// What stands where an object belongs.
-enum Object<'r> {
-    Fields(Fields<'r>),
-    /// Something else.
-    Other(&'static str),
-}
-
-impl Default for Object<'_> {
-    fn default() -> Self {
-        Self::Fields(Vec::new())
-    }
-}
-
-impl<'r> Object<'r> {
-    fn of_raw(raw: &'r str) -> Self {
-        match Kind::of(raw) {
-            Kind::Null => Self::default(),
-            Kind::Object => json::entries(raw).map_or(Self::Other("unreadable"), Self::Fields),
-            // Some languages render an empty map as an empty list.
-            Kind::Array if json::elements(raw).is_some_and(|e| e.is_empty()) => Self::default(),
-            kind => Self::Other(kind.name()),
-        }
-    }
-
-    fn fields(self, name: &str) -> Result<Fields<'r>, RecordFault> {
-        match self {
-            Self::Fields(mut fields) => {
-                fields.retain(|(_, value)| !value.is_null());
-                Ok(fields)
-            }
-            Self::Other(found) => Err(RecordFault::new(
-                RecordFaultCode::NotAnObject,
-                format!("`{name}` is {found}, not an object"),
-            )
-            .at(name, Some(format!(".{name}")))),
-        }
+/// What stands where an object belongs, if it is one. Nothing is an empty one.
+fn object<'r>(raw: Raw<'r>, name: &str) -> Result<Object<'r>, RecordFault> {
+    let Some(raw) = raw else {
+        return Ok(Object::default());
+    };
+    match Kind::of(raw) {
+        Kind::Object => Ok(Object::Text(raw)),
+        // Some languages render an empty map as an empty list.
+        Kind::Array if json::elements(raw).is_some_and(|e| e.is_empty()) => Ok(Object::default()),
+        kind => Err(RecordFault::new(
+            RecordFaultCode::NotAnObject,
+            format!("`{name}` is {}, not an object", kind.name()),
+        )
+        .at(name, Some(format!(".{name}")))),
     }
 }
 
@@ -98,23 +125,24 @@ pub(super) fn run<'r>(
     mapped: &mut Mapped<'r>,
     watch: &mut impl Watch,
 ) -> Result<(), RecordFault> {
-    let Some(mut event) = read(body)? else {
+    let Some(event) = read(body)? else {
         watch.not_fired(|| "the record is not an object".to_owned());
         return Ok(());
     };
-    let batch = event.batch.filter(|_| event.call_kind().is_none());
+    let batch = event.raw(Part::Batch).filter(|_| event.call_kind().is_none());
     let Some(elements) = batch.and_then(json::elements) else {
         match event.call_kind() {
-            Some(kind) => push(kind, event, id, 0, mapped).map_err(|f| f.in_rule(NAME))?,
+            Some(kind) => {
+                push(kind, event, &Shared::default(), id, 0, mapped)
+                    .map_err(|f| f.in_rule(NAME))?;
+            }
             None => watch.not_fired(|| event.why_not()),
         }
         return Ok(());
     };
     let shared = Shared {
-        context: std::mem::take(&mut event.context)
-            .fields("context")
-            .map_err(|f| f.in_rule(NAME))?,
-        times: event.times,
+        context: event.object(Part::Context, "context").map_err(|f| f.in_rule(NAME))?,
+        times: TIMES.map(|part| event.raw(part)),
     };
     if elements.is_empty() {
         watch.not_fired(|| "`batch` is an empty array".to_owned());
@@ -122,7 +150,7 @@ pub(super) fn run<'r>(
     for (n, element) in elements.into_iter().enumerate() {
         let n = u32::try_from(n).unwrap_or(u32::MAX);
         let place = || format!(".batch[{n}]");
-        let Some(mut event) = read(element)? else {
+        let Some(event) = read(element)? else {
             let fault = RecordFault::new(
                 RecordFaultCode::NotAnObject,
                 format!("an event of the batch is {}", Kind::of(element).name()),
@@ -134,54 +162,49 @@ pub(super) fn run<'r>(
             watch.not_fired(|| format!("element {n}: {}", event.why_not()));
             continue;
         };
-        shared.fill(&mut event);
-        push(kind, event, id, n, mapped).map_err(|f| f.of_element(place).in_rule(NAME))?;
+        push(kind, event, &shared, id, n, mapped).map_err(|f| f.of_element(place).in_rule(NAME))?;
     }
     Ok(())
 }
 
 /// What a batch says for all of its events.
+#[derive(Default)]
 struct Shared<'r> {
-    context: Fields<'r>,
+    context: Object<'r>,
     times: [Raw<'r>; 4],
 }
 
-impl<'r> Shared<'r> {
-    /// The event's own keys win.
-    fn fill(&self, event: &mut Event<'r>) {
-        for (own, shared) in event.times.iter_mut().zip(self.times) {
-            *own = own.or(shared);
-        }
-        if let Object::Fields(own) = &mut event.context {
-            fill_gaps(own, self.context.clone());
-        }
-    }
-}
-
-/// Adds what is missing, or null, in `fields`.
-fn fill_gaps<'r>(fields: &mut Fields<'r>, more: Fields<'r>) {
+/// Adds what is missing in an object.
+fn fill_gaps<'r>(object: &mut Object<'r>, more: Object<'r>) {
     if more.is_empty() {
         return;
     }
-    let mut set = FieldSet::from_unique(std::mem::take(fields));
-    for (name, value) in more {
-        if set.get(&name).is_none_or(Json::is_null) {
+    if object.is_empty() {
+        *object = more;
+        return;
+    }
+    let mut set = FieldSet::from_unique(std::mem::take(object).into_fields());
+    for (name, value) in more.into_fields() {
+        if set.get(&name).is_none() {
             set.insert(name, value);
         }
     }
-    *fields = set.into_fields();
+    *object = Object::Entries(set.into_fields());
 }
 
 fn push<'r>(
     kind: CallKind,
     event: Event<'r>,
+    shared: &Shared<'r>,
     rule: RuleId,
     element: u32,
     mapped: &mut Mapped<'r>,
 ) -> Result<(), RecordFault> {
-    let call = event.into_call(kind)?;
+    let call = event.into_call(kind, shared)?;
     rule::check(&call)?;
     mapped.matched = true;
+    // Most records make one call; room for more would be the costlier kind of memory.
+    mapped.calls.reserve_exact(usize::from(mapped.calls.is_empty()));
     mapped.calls.push(MappedCall { call, rule, element });
     Ok(())
 }
@@ -192,112 +215,93 @@ fn first<'r>(candidates: impl IntoIterator<Item = Raw<'r>>) -> Option<Cow<'r, st
     texts.into_iter().find(|text| !text.is_empty())
 }
 
-/// The value of a name.
-fn look_up<'a, 'r: 'a>(fields: &'a Fields<'r>, name: &str) -> Option<&'a Json<'r>> {
-    fields.iter().find(|(known, _)| known == name).map(|(_, value)| value)
-}
-
-/// The text of a name's value, if it is not empty. Copied: the fields stay.
-fn owned_text<'r>(fields: &Fields<'_>, names: &[&str]) -> Option<Cow<'r, str>> {
-    let values = names.iter().map(|name| look_up(fields, name).map(Json::as_str));
+/// The text of a name's value, if it is not empty. Copied: the object stays.
+fn owned_text<'r>(object: &Object<'_>, names: &[&str]) -> Option<Cow<'r, str>> {
+    let values = names.iter().map(|name| object.get(name));
     first(values).map(|text| Cow::Owned(text.into_owned()))
 }
 
 impl<'r> Event<'r> {
+    fn raw(&self, part: Part) -> Raw<'r> {
+        self.0[part as usize]
+    }
+
+    /// The first of some parts that is not empty, as text.
+    fn text<const N: usize>(&self, parts: [Part; N]) -> Option<Cow<'r, str>> {
+        first(parts.map(|part| self.raw(part)))
+    }
+
+    fn object(&self, part: Part, name: &str) -> Result<Object<'r>, RecordFault> {
+        object(self.raw(part), name)
+    }
+
     fn call_kind(&self) -> Option<CallKind> {
-        let kind = json::text(self.kind?)?;
+        let kind = json::text(self.raw(Part::Type)?)?;
         let known =
-            [CallKind::Identify, CallKind::Page, CallKind::Track, CallKind::Group, CallKind::Alias];
+            [CallKind::Track, CallKind::Page, CallKind::Identify, CallKind::Group, CallKind::Alias];
         let known = known.into_iter().find(|known| kind.eq_ignore_ascii_case(known.as_str()));
         known.or_else(|| self.is_screen().then_some(CallKind::Page))
     }
 
     fn is_screen(&self) -> bool {
-        self.kind.and_then(json::text).is_some_and(|kind| kind.eq_ignore_ascii_case(SCREEN))
+        let kind = self.raw(Part::Type).and_then(json::text);
+        kind.is_some_and(|kind| kind.eq_ignore_ascii_case(SCREEN))
     }
 
     fn why_not(&self) -> String {
-        match self.kind {
+        match self.raw(Part::Type) {
             Some(kind) => format!("`type` is {}, which makes no call", json::excerpt(kind)),
             None => "`type` is missing".to_owned(),
         }
     }
 
-    fn into_call(self, kind: CallKind) -> Result<Call<'r>, RecordFault> {
+    /// The event's own keys win over the batch's.
+    fn into_call(self, kind: CallKind, shared: &Shared<'r>) -> Result<Call<'r>, RecordFault> {
         let mut call = Call::new(kind);
-        let is_screen = self.is_screen();
-        call.user_id = first(self.user_id);
-        call.anonymous_id = first(self.anonymous_id);
-        call.message_id = first(self.message_id);
-        call.timestamp = self.times.into_iter().flatten().find_map(moment);
-        call.context = self.context.fields("context")?;
+        call.user_id = self.text([Part::UserId, Part::UserIdSnake, Part::ExternalId]);
+        call.anonymous_id = self.text([Part::AnonymousId, Part::AnonymousIdSnake]);
+        call.message_id = self.text([Part::MessageId, Part::MessageIdSnake]);
+        let times = TIMES.iter().zip(shared.times);
+        call.timestamp = times.filter_map(|(part, all)| self.raw(*part).or(all)).find_map(moment);
+        call.context = self.object(Part::Context, "context")?;
+        fill_gaps(&mut call.context, shared.context.clone());
         call.fields = match kind {
-            CallKind::Identify | CallKind::Group => self.traits.fields("traits")?,
-            CallKind::Page | CallKind::Track => self.properties.fields("properties")?,
-            CallKind::Alias => Fields::new(),
+            CallKind::Identify | CallKind::Group => self.object(Part::Traits, "traits")?,
+            CallKind::Page | CallKind::Track => self.object(Part::Properties, "properties")?,
+            CallKind::Alias => Object::default(),
         };
         match kind {
             CallKind::Identify => identify(&mut call),
             CallKind::Group => {
-                call.group_id = first(self.group_id)
+                call.group_id = self
+                    .text([Part::GroupId, Part::GroupIdSnake])
                     .or_else(|| owned_text(&call.fields, &["groupId", "group_id"]))
                     .or_else(|| owned_text(&call.context, &["groupId", "group_id"]));
             }
             CallKind::Page => {
-                let either = |own, name| first([own]).or_else(|| owned_text(&call.fields, &[name]));
-                (call.name, call.category) =
-                    (either(self.name, "name"), either(self.category, "category"));
-                if is_screen {
+                let property = |name| owned_text(&call.fields, &[name]);
+                call.name = self.text([Part::Name]).or_else(|| property("name"));
+                call.category = self.text([Part::Category]).or_else(|| property("category"));
+                if self.is_screen() {
                     screen(&mut call);
                 }
             }
-            CallKind::Alias => call.previous_id = first(self.previous_id),
-            CallKind::Track => call.name = first([self.event]),
+            CallKind::Alias => {
+                call.previous_id = self.text([Part::PreviousId, Part::PreviousIdSnake]);
+            }
+            CallKind::Track => call.name = self.text([Part::Event]),
         }
         Ok(call)
-    }
-
-    fn slot(&mut self, key: &str) -> Option<&mut Raw<'r>> {
-        Some(match key {
-            "type" => &mut self.kind,
-            "userId" => &mut self.user_id[0],
-            "user_id" => &mut self.user_id[1],
-            "external_id" => &mut self.user_id[2],
-            "anonymousId" => &mut self.anonymous_id[0],
-            "anonymous_id" => &mut self.anonymous_id[1],
-            "messageId" => &mut self.message_id[0],
-            "message_id" => &mut self.message_id[1],
-            "timestamp" => &mut self.times[0],
-            "originalTimestamp" => &mut self.times[1],
-            "sentAt" => &mut self.times[2],
-            "receivedAt" => &mut self.times[3],
-            "event" => &mut self.event,
-            "name" => &mut self.name,
-            "category" => &mut self.category,
-            "groupId" => &mut self.group_id[0],
-            "group_id" => &mut self.group_id[1],
-            "previousId" => &mut self.previous_id[0],
-            "previous_id" => &mut self.previous_id[1],
-            "batch" => &mut self.batch,
-            _ => return None,
-        })
-    }
-
-    fn object(&mut self, key: &str) -> Option<&mut Object<'r>> {
-        Some(match key {
-            "traits" => &mut self.traits,
-            "properties" => &mut self.properties,
-            "context" => &mut self.context,
-            _ => return None,
-        })
     }
 }
 
 /// A screen is a page of an app: where it has no address, its name, else its category, is the path.
 fn screen(call: &mut Call<'_>) {
-    let has = |fields: &Fields<'_>, names| owned_text(fields, names).is_some();
-    let page = look_up(&call.context, "page").and_then(|page| json::entries(page.as_str()));
-    if has(&call.fields, &["url", "path"]) || page.is_some_and(|p| has(&p, &["url", "path"])) {
+    let has = |object: &Object<'_>, names| owned_text(object, names).is_some();
+    let page = call.context.get("page").filter(|page| Kind::of(page) == Kind::Object);
+    if has(&call.fields, &["url", "path"])
+        || page.is_some_and(|page| has(&Object::Text(page), &["url", "path"]))
+    {
         return;
     }
     let Some(name) = call.name.as_deref().or(call.category.as_deref()) else {
@@ -306,22 +310,37 @@ fn screen(call: &mut Call<'_>) {
     // These would end the path.
     let name = name.trim().trim_start_matches('/').replace('?', "%3F").replace('#', "%23");
     let path = Json::string(&format!("/{name}"));
-    call.fields.retain(|(known, _)| known != "path");
-    call.fields.push((Cow::Borrowed("path"), path));
+    let mut fields = std::mem::take(&mut call.fields).into_fields();
+    fields.retain(|(known, _)| known != "path");
+    fields.push((Cow::Borrowed("path"), path));
+    call.fields = Object::Entries(fields);
 }
 
 /// Traits of an identify: those of the context fill the gaps, and may hold the user's id.
 fn identify(call: &mut Call<'_>) {
-    let more = look_up(&call.context, "traits").and_then(|traits| {
-        let entries = Datum::from_json(traits.as_str().to_owned())?.into_entries();
-        entries.ok()
-    });
-    if let Some(mut more) = more {
-        more.retain(|(_, value)| !value.is_null());
+    if let Some(more) = inner(&call.context, "traits") {
         fill_gaps(&mut call.fields, more);
     }
     if call.user_id.is_none() {
         call.user_id = owned_text(&call.fields, &["userId", "id"]);
+    }
+}
+
+/// An object inside of another.
+fn inner<'r>(object: &Object<'r>, name: &str) -> Option<Object<'r>> {
+    let json = match object {
+        Object::Text(text) => {
+            let named = call::entries(text).filter(|(known, _)| known == name);
+            Cow::Borrowed(named.last()?.1)
+        }
+        Object::Entries(fields) => {
+            let (_, json) = fields.iter().find(|(known, _)| known == name)?;
+            json.clone().into_text()
+        }
+    };
+    match json {
+        Cow::Borrowed(text) => (Kind::of(text) == Kind::Object).then_some(Object::Text(text)),
+        Cow::Owned(_) => Datum::from_json(json)?.into_entries().ok().map(Object::Entries),
     }
 }
 
@@ -334,72 +353,92 @@ fn moment(raw: &str) -> Option<Timestamp> {
 
 /// Reads an event; `None` where the text is valid JSON but no object.
 fn read(text: &str) -> Result<Option<Event<'_>>, RecordFault> {
-    if let Ok(event) = read_with(text, Care::Fast) {
-        return Ok(Some(event));
-    }
-    // Where the fast way fails the text may still be JSON: an odd number where an object should
-    // be, or no object at all.
-    let raw: &RawValue = serde_json::from_str(text).map_err(|e| not_json(&e, "record"))?;
-    if Kind::of(raw.get()) != Kind::Object {
-        return Ok(None);
-    }
-    read_with(text, Care::Careful).map(Some).map_err(|e| not_json(&e, "record"))
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Care {
-    Fast,
-    Careful,
-}
-
-fn read_with(text: &str, care: Care) -> Result<Event<'_>, serde_json::Error> {
     let mut de = serde_json::Deserializer::from_str(text);
-    let event = serde::Deserializer::deserialize_map(&mut de, EventVisitor(care))?;
-    de.end()?;
-    Ok(event)
+    let mut event = Event::default();
+    let is_object = serde::Deserializer::deserialize_any(&mut de, &mut event);
+    let error = match is_object.and_then(|is| de.end().map(|()| is)) {
+        Ok(is_object) => return Ok(is_object.then_some(event)),
+        Err(error) => error,
+    };
+    // What is no object fails above where it is an odd number or text, which are JSON all the same.
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) if !text.trim_start().starts_with('{') => Ok(None),
+        _ => Err(not_json(&error, "record")),
+    }
 }
 
-struct EventVisitor(Care);
-
-impl<'r> Visitor<'r> for EventVisitor {
-    type Value = Event<'r>;
+/// Fills the event where it stands; says whether the value is an object.
+impl<'r> Visitor<'r> for &mut Event<'r> {
+    type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
+        f.write_str("a JSON value")
     }
 
-    fn visit_map<A: MapAccess<'r>>(self, mut map: A) -> Result<Event<'r>, A::Error> {
-        let mut event = Event::default();
-        while let Some(key) = map.next_key_seed(Name)? {
-            if let Some(slot) = event.slot(&key) {
-                let raw: &'r RawValue = map.next_value()?;
-                *slot = Some(raw.get()).filter(|raw| Kind::of(raw) != Kind::Null);
-            } else if let Some(object) = event.object(&key) {
-                *object = if self.0 == Care::Fast {
-                    Object::Fields(map.next_value_seed(Entries)?)
-                } else {
+    fn visit_map<A: MapAccess<'r>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while let Some(part) = map.next_key_seed(Key)? {
+            match part {
+                Some(part) => {
                     let raw: &'r RawValue = map.next_value()?;
-                    Object::of_raw(raw.get())
-                };
-            } else {
-                map.next_value::<IgnoredAny>()?;
+                    let raw = Some(raw.get()).filter(|raw| Kind::of(raw) != Kind::Null);
+                    self.0[part as usize] = raw;
+                }
+                None => _ = map.next_value::<IgnoredAny>()?,
             }
         }
-        Ok(event)
+        Ok(true)
     }
 
-    fn visit_seq<A: SeqAccess<'r>>(self, _: A) -> Result<Event<'r>, A::Error> {
-        Err(A::Error::custom("an array stands where an object should"))
+    fn visit_seq<A: SeqAccess<'r>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(false)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(false)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(false)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(false)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(false)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(false)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(false)
     }
 }
 
-/// Reads an object's entries in the same pass.
-struct Entries;
+/// Reads a key and says which part it names.
+struct Key;
 
-impl<'r> DeserializeSeed<'r> for Entries {
-    type Value = Fields<'r>;
+impl<'r> DeserializeSeed<'r> for Key {
+    type Value = Option<Part>;
 
-    fn deserialize<D: serde::Deserializer<'r>>(self, d: D) -> Result<Fields<'r>, D::Error> {
-        d.deserialize_any(EntriesVisitor)
+    fn deserialize<D: serde::Deserializer<'r>>(self, d: D) -> Result<Self::Value, D::Error> {
+        // As bytes, because as text half a surrogate pair would be an error.
+        d.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for Key {
+    type Value = Option<Part>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_bytes<E>(self, key: &[u8]) -> Result<Self::Value, E> {
+        Ok(Part::of(key))
     }
 }

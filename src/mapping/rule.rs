@@ -8,7 +8,7 @@ use super::field::{self, Field, Ledger};
 use super::json::{self, Kind};
 use super::object::ObjectProgram;
 use super::timestamp;
-use super::trie::{Slot, Trie};
+use super::trie::Trie;
 use super::{Mapped, MappedCall, RuleId};
 use crate::call::{Call, CallKind};
 
@@ -63,15 +63,13 @@ impl Rule {
     pub(super) fn run<'r>(
         &self,
         id: RuleId,
-        record: &[Slot<'r>],
-        meta: &[Slot<'r>],
+        env: &Env<'_, 'r>,
         mapped: &mut Mapped<'r>,
         watch: &mut impl Watch,
     ) -> Result<Fired, RecordFault> {
-        let env = Env { record, meta, element: &[] };
         let fired = match &self.foreach {
-            Some(foreach) => self.run_each(id, foreach, &env, mapped, watch),
-            None => self.run_once(id, 0, &env, mapped, watch),
+            Some(foreach) => self.run_each(id, foreach, env, mapped, watch),
+            None => self.run_once(id, 0, env, mapped, watch),
         };
         fired.map_err(|fault| fault.in_rule(&self.name))
     }
@@ -90,6 +88,7 @@ impl Rule {
         }
         let mut ledger = Ledger { stats: &mut mapped.stats, rule: id };
         let call = self.call.build(env, &mut ledger)?;
+        mapped.calls.reserve_exact(usize::from(mapped.calls.is_empty()));
         mapped.calls.push(MappedCall { call, rule: id, element });
         Ok(Fired::Yes)
     }
@@ -121,7 +120,7 @@ impl Rule {
             let slots = foreach.trie.fill(element).map_err(|error| {
                 RecordFault::new(RecordFaultCode::InvalidJson, error.to_string())
             })?;
-            let env = Env { element: &slots, ..*env };
+            let env = Env { element: Some(&slots), ..*env };
             let n = u32::try_from(n).unwrap_or(u32::MAX);
             let once = self.run_once(id, n, &env, mapped, watch);
             let place = || format!("{}[{n}]", foreach.path.shown);

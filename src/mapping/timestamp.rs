@@ -11,21 +11,21 @@ use jiff::tz::TimeZone;
 
 use super::datum::Datum;
 use super::json::Kind;
+use crate::call::trimmed;
 
 /// Reads a moment from a number or text.
 pub(super) fn of_datum(datum: Datum<'_>, format: Option<&str>) -> Result<Timestamp, String> {
     if !matches!(datum.kind(), Kind::String | Kind::Number) {
         return Err(format!("{} is no timestamp", datum.kind().name()));
     }
-    let shown = datum.describe();
-    let text = datum.into_text().map_err(|_| "no timestamp".to_owned())?;
+    let text = datum.text().unwrap_or_default();
     let found = match format {
-        Some(format) => parse_format(format, text.trim()).ok(),
-        None => parse(text.trim()),
+        Some(format) => parse_format(format, trimmed(&text)).ok(),
+        None => parse(trimmed(&text)),
     };
     found.ok_or_else(|| match format {
-        Some(format) => format!("{shown} is no timestamp of the format {format:?}"),
-        None => format!("{shown} is no timestamp"),
+        Some(format) => format!("{} is no timestamp of the format {format:?}", datum.describe()),
+        None => format!("{} is no timestamp", datum.describe()),
     })
 }
 

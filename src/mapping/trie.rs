@@ -1,81 +1,99 @@
-//! The trie of all paths that are read from one value, and the one pass that fills a numbered slot
-//! for each.
+//! The trie of all paths that are read from one value, and the pass that finds what they lead to.
 //!
-//! Not here: what is done with a slot. Invariant: a slot holds the trimmed JSON text of the last
-//! value its path leads to, and nothing where there is none or it is null.
+//! Not here: what is done with a slot. The pass goes over the text once and keeps the values of
+//! the top's keys; what lies in them is looked for when somebody asks. So a record that no rule
+//! wants is never looked into, and rules that do not fire cost nothing. Invariant: a slot holds the
+//! trimmed JSON text of the last value its path leads to, and nothing where there is none or it is
+//! null.
 
+use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::json::Kind;
 use super::path::Step;
+use crate::call::{self, Lexicon};
 
 /// What a path leads to: JSON text, or nothing.
 pub(super) type Slot<'r> = Option<&'r str>;
 
-/// The slots of one pass.
-pub(super) type Slots<'r> = SmallVec<[Slot<'r>; 24]>;
+const ROOT: usize = 0;
 
 #[derive(Debug, Default)]
 struct Node {
-    /// Where the value itself goes, if a path ends here.
+    /// Where the value itself goes, if it is kept.
     slot: Option<usize>,
-    keys: Vec<(Box<[u8]>, usize)>,
+    keys: Lexicon<usize>,
     indices: Vec<(u32, usize)>,
     /// Counted from the end; 1 is the last element.
     from_end: Vec<(u32, usize)>,
-    /// Every slot at or below this node: what a repeated key empties.
+    /// Every slot at or below this node.
     below: Vec<usize>,
 }
 
-impl Node {
-    fn has_children(&self) -> bool {
-        !(self.keys.is_empty() && self.indices.is_empty() && self.from_end.is_empty())
-    }
-
-    fn key(&self, key: &[u8]) -> Option<usize> {
-        if self.keys.len() <= 12 {
-            let found = self.keys.iter().find(|(known, _)| **known == *key);
-            return found.map(|(_, node)| *node);
-        }
-        let found = self.keys.binary_search_by(|(known, _)| (**known).cmp(key));
-        found.ok().map(|n| self.keys[n].1)
-    }
+/// Where a slot is filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filled {
+    /// In the pass over the text.
+    Ahead,
+    /// When the value of this node, which is kept, is looked into.
+    Inside(usize),
 }
 
 /// All paths read from one kind of value.
 #[derive(Debug)]
 pub(super) struct Trie {
     nodes: Vec<Node>,
-    slots: usize,
+    slots: Vec<Filled>,
 }
 
 impl Default for Trie {
     fn default() -> Self {
-        Self { nodes: vec![Node::default()], slots: 0 }
+        Self { nodes: vec![Node::default()], slots: Vec::new() }
     }
 }
 
 impl Trie {
     /// The slot of a path; the same path always gets the same one.
     pub(super) fn insert(&mut self, steps: &[Step]) -> usize {
-        let mut at = 0;
-        let mut way = vec![0];
+        let mut at = ROOT;
+        let mut way = vec![ROOT];
         for step in steps {
             at = self.child(at, step);
             way.push(at);
         }
+        // Of the text itself only an object's keys are looked at in passing.
+        if matches!(steps.first(), Some(Step::Index(_) | Step::FromEnd(_))) {
+            self.keep(&way[..1]);
+        }
+        if way.len() > 2 {
+            self.keep(&way[..2]);
+        }
+        self.keep(&way)
+    }
+
+    /// The slot of the node at the end of a way.
+    fn keep(&mut self, way: &[usize]) -> usize {
+        let (at, above) = way.split_last().map_or((ROOT, &[][..]), |(at, above)| (*at, above));
         if let Some(slot) = self.nodes[at].slot {
             return slot;
         }
-        let slot = self.slots;
-        self.slots += 1;
+        let slot = self.slots.len();
+        let holder = above.iter().rev().find(|node| self.nodes[**node].slot.is_some());
+        let filled = holder.map_or(Filled::Ahead, |node| Filled::Inside(*node));
+        // What lay in the same value as this one lies in this one.
+        for inner in &self.nodes[at].below {
+            if self.slots[*inner] == filled {
+                self.slots[*inner] = Filled::Inside(at);
+            }
+        }
+        self.slots.push(filled);
         self.nodes[at].slot = Some(slot);
         for node in way {
-            self.nodes[node].below.push(slot);
+            self.nodes[*node].below.push(slot);
         }
         slot
     }
@@ -85,13 +103,11 @@ impl Trie {
         let node = &mut self.nodes[at];
         let found = match step {
             Step::Key(key) => {
-                match node.keys.binary_search_by(|(k, _)| (**k).cmp(key.as_bytes())) {
-                    Ok(n) => Some(node.keys[n].1),
-                    Err(n) => {
-                        node.keys.insert(n, (key.as_bytes().into(), next));
-                        None
-                    }
+                let found = node.keys.get(key.as_bytes()).copied();
+                if found.is_none() {
+                    node.keys.add(key.as_bytes(), next);
                 }
+                found
             }
             Step::Index(index) => find_or_push(&mut node.indices, *index, next),
             Step::FromEnd(index) => find_or_push(&mut node.from_end, *index, next),
@@ -104,36 +120,31 @@ impl Trie {
 
     /// Whether no path is read at all.
     pub(super) fn is_empty(&self) -> bool {
-        self.slots == 0
+        self.slots.is_empty()
     }
 
-    /// Walks a text once and fills the slots. Fails where the text is not one JSON value.
-    pub(super) fn fill<'r>(&self, text: &'r str) -> Result<Slots<'r>, serde_json::Error> {
-        let mut slots = Slots::from_elem(None, self.slots);
-        if self.pass(text, &mut slots, Care::Fast).is_ok() {
+    /// Goes over a text once. Fails where the text is not one JSON value.
+    pub(super) fn fill<'t, 'r>(
+        &'t self,
+        text: &'r str,
+    ) -> Result<Slots<'t, 'r>, serde_json::Error> {
+        let slots = Slots::new(self, text);
+        if u32::try_from(text.len()).is_err() {
+            return Err(serde::de::Error::custom("longer than 4 GiB"));
+        }
+        if let Some(slot) = self.nodes[ROOT].slot {
+            let whole: &'r RawValue = serde_json::from_str(text)?;
+            slots.set(slot, whole.get());
             return Ok(slots);
         }
-        // The fast pass reads scalars where it hopes for objects, and refuses numbers beyond f64
-        // and half surrogate pairs there, which are valid JSON. The careful pass only skips them.
-        slots.fill(None);
-        self.pass(text, &mut slots, Care::Careful)?;
-        Ok(slots)
-    }
-
-    fn pass<'r>(
-        &self,
-        text: &'r str,
-        slots: &mut [Slot<'r>],
-        care: Care,
-    ) -> Result<(), serde_json::Error> {
         let mut de = serde_json::Deserializer::from_str(text);
-        if self.is_empty() {
-            serde::de::Deserialize::deserialize(&mut de).map(|_: IgnoredAny| ())?;
-        } else {
-            let walk = Walk { trie: self, node: 0, slots, care };
-            walk.deserialize(&mut de)?;
+        let passed = serde::Deserializer::deserialize_any(&mut de, Pass(&slots));
+        if passed.and_then(|()| de.end()).is_err() {
+            // A number beyond f64, or half a surrogate pair, are JSON all the same. In an object
+            // they are only skipped, so that what was found of one stays.
+            serde_json::from_str::<IgnoredAny>(text)?;
         }
-        de.end()
+        Ok(slots)
     }
 }
 
@@ -146,94 +157,149 @@ fn find_or_push(list: &mut Vec<(u32, usize)>, index: u32, next: usize) -> Option
     None
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Care {
-    Fast,
-    Careful,
-}
-
-/// The pass, standing at one value.
-struct Walk<'t, 's, 'r> {
+/// What the paths of a trie lead to in one text.
+#[derive(Debug)]
+pub(super) struct Slots<'t, 'r> {
     trie: &'t Trie,
-    node: usize,
-    slots: &'s mut [Slot<'r>],
-    care: Care,
+    text: &'r str,
+    /// Where in the text the values stand; an empty range is nothing.
+    values: SmallVec<[Cell<(u32, u32)>; 16]>,
+    /// Nodes whose values were looked into.
+    opened: Cell<Opened>,
 }
 
-impl<'t, 'r> Walk<'t, '_, 'r> {
-    fn node(&self) -> &'t Node {
-        &self.trie.nodes[self.node]
-    }
+/// Nodes that were looked into: the first few by their numbers.
+#[derive(Debug, Clone, Copy, Default)]
+struct Opened(u128);
 
-    fn at(&mut self, node: usize) -> Walk<'t, '_, 'r> {
-        Walk { trie: self.trie, node, slots: self.slots, care: self.care }
-    }
-
-    /// Takes a value that was skipped as a whole, then looks inside it if paths lead there.
-    fn take(self, raw: &'r str) -> Result<(), serde_json::Error> {
-        let node = self.node();
-        let kind = Kind::of(raw);
-        if let (Some(slot), true) = (node.slot, kind != Kind::Null) {
-            self.slots[slot] = Some(raw);
-        }
-        if node.has_children() && matches!(kind, Kind::Object | Kind::Array) {
-            let mut de = serde_json::Deserializer::from_str(raw);
-            serde::Deserializer::deserialize_any(&mut de, self)?;
-        }
-        Ok(())
+impl Opened {
+    /// Notes a node; says whether it was noted before. Of nodes with great numbers it is not
+    /// known: to look into one again costs time only.
+    fn note(&mut self, node: usize) -> bool {
+        let bit = u32::try_from(node).ok().and_then(|node| 1_u128.checked_shl(node)).unwrap_or(0);
+        let known = self.0 & bit != 0;
+        self.0 |= bit;
+        known
     }
 }
 
-impl<'r> DeserializeSeed<'r> for Walk<'_, '_, 'r> {
-    type Value = ();
+impl<'t, 'r> Slots<'t, 'r> {
+    /// Slots of a text nobody has gone over: nothing is in them.
+    pub(super) fn new(trie: &'t Trie, text: &'r str) -> Self {
+        let values = SmallVec::from_elem(Cell::new((0, 0)), trie.slots.len());
+        Self { trie, text, values, opened: Cell::default() }
+    }
 
-    fn deserialize<D: serde::Deserializer<'r>>(self, d: D) -> Result<(), D::Error> {
-        let node = self.node();
-        if node.slot.is_none() && self.care == Care::Fast {
-            return d.deserialize_any(self);
+    /// What a slot holds.
+    pub(super) fn get(&self, slot: usize) -> Slot<'r> {
+        if let Filled::Inside(node) = *self.trie.slots.get(slot)? {
+            self.open(node);
         }
-        let raw = <&'r RawValue as serde::Deserialize>::deserialize(d)?;
-        self.take(raw.get()).map_err(D::Error::custom)
+        let (start, end) = self.values.get(slot)?.get();
+        self.text.get(start as usize..end as usize).filter(|raw| !raw.is_empty())
+    }
+
+    fn open(&self, node: usize) {
+        let mut opened = self.opened.get();
+        let known = opened.note(node);
+        self.opened.set(opened);
+        if known {
+            return;
+        }
+        if let Some(raw) = self.trie.nodes[node].slot.and_then(|slot| self.get(slot)) {
+            self.look_into(node, raw);
+        }
+    }
+
+    /// Fills a slot with a part of the text.
+    fn set(&self, slot: usize, raw: &'r str) {
+        let Some(value) = self.values.get(slot) else {
+            return;
+        };
+        let start = raw.as_ptr().addr().wrapping_sub(self.text.as_ptr().addr());
+        let range = (u32::try_from(start), u32::try_from(start.wrapping_add(raw.len())));
+        value.set(match range {
+            (Ok(start), Ok(end)) if Kind::of(raw) != Kind::Null => (start, end),
+            _ => (0, 0),
+        });
+    }
+
+    /// Fills the slots below a node whose value this is.
+    fn look_into(&self, node: usize, raw: &'r str) {
+        let node = &self.trie.nodes[node];
+        match Kind::of(raw) {
+            Kind::Object if !node.keys.is_empty() => {
+                for (name, value) in call::entries(raw) {
+                    if let Some(child) = node.keys.get(name.as_bytes()) {
+                        self.take(*child, value);
+                    }
+                }
+            }
+            Kind::Array if !node.from_end.is_empty() => {
+                let elements: Vec<&'r str> = call::elements(raw).collect();
+                for (index, child) in &node.indices {
+                    self.take_some(*child, elements.get(*index as usize));
+                }
+                for (index, child) in &node.from_end {
+                    let place = elements.len().checked_sub(*index as usize);
+                    self.take_some(*child, place.and_then(|place| elements.get(place)));
+                }
+            }
+            Kind::Array if !node.indices.is_empty() => {
+                for (n, value) in (0_u32..).zip(call::elements(raw)) {
+                    if let Some((_, child)) = node.indices.iter().find(|(index, _)| *index == n) {
+                        self.take(*child, value);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn take_some(&self, node: usize, value: Option<&&'r str>) {
+        if let Some(value) = value {
+            self.take(node, value);
+        }
+    }
+
+    /// Takes the value of a node: keeps it, or looks into it at once.
+    fn take(&self, node: usize, value: &'r str) {
+        match self.trie.nodes[node].slot {
+            Some(slot) => self.set(slot, value),
+            None => {
+                // The last of equal keys counts.
+                for slot in &self.trie.nodes[node].below {
+                    self.values[*slot].set((0, 0));
+                }
+                self.look_into(node, value);
+            }
+        }
     }
 }
 
-impl<'r> Visitor<'r> for Walk<'_, '_, 'r> {
+/// The pass over the text.
+struct Pass<'s, 't, 'r>(&'s Slots<'t, 'r>);
+
+impl<'r> Visitor<'r> for Pass<'_, '_, 'r> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_map<A: MapAccess<'r>>(mut self, mut map: A) -> Result<(), A::Error> {
-        let node = self.node();
-        while let Some(child) = map.next_key_seed(ChildOf(node))? {
-            let Some(child) = child else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            };
-            for slot in &self.trie.nodes[child].below {
-                self.slots[*slot] = None;
+    fn visit_map<A: MapAccess<'r>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self(slots) = self;
+        while let Some(child) = map.next_key_seed(ChildOf(&slots.trie.nodes[ROOT]))? {
+            match child.and_then(|child| slots.trie.nodes[child].slot) {
+                Some(slot) => slots.set(slot, map.next_value::<&'r RawValue>()?.get()),
+                None => _ = map.next_value::<IgnoredAny>()?,
             }
-            map.next_value_seed(self.at(child))?;
         }
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'r>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        let node = self.node();
-        if !node.from_end.is_empty() {
-            return self.visit_whole_seq(seq);
-        }
-        for index in 0_u32.. {
-            let child = node.indices.iter().find(|(known, _)| *known == index);
-            let more = match child {
-                Some((_, child)) => seq.next_element_seed(self.at(*child))?.is_some(),
-                None => seq.next_element::<IgnoredAny>()?.is_some(),
-            };
-            if !more {
-                break;
-            }
-        }
+    fn visit_seq<A: SeqAccess<'r>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
     }
 
@@ -262,29 +328,6 @@ impl<'r> Visitor<'r> for Walk<'_, '_, 'r> {
     }
 }
 
-impl<'r> Walk<'_, '_, 'r> {
-    /// An array some of whose elements are counted from the end: its length is known only behind
-    /// the last one.
-    fn visit_whole_seq<A: SeqAccess<'r>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        let node = self.node();
-        let mut elements = Vec::new();
-        while let Some(element) = seq.next_element::<&'r RawValue>()? {
-            elements.push(element.get());
-        }
-        let first = node.indices.iter().map(|(i, child)| (Some(*i as usize), *child));
-        let last = node
-            .from_end
-            .iter()
-            .map(|(i, child)| (elements.len().checked_sub(*i as usize), *child));
-        for (place, child) in first.chain(last) {
-            if let Some(raw) = place.and_then(|place| elements.get(place)) {
-                self.at(child).take(raw).map_err(A::Error::custom)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Reads a key and finds the child it leads to.
 struct ChildOf<'t>(&'t Node);
 
@@ -292,6 +335,7 @@ impl<'r> DeserializeSeed<'r> for ChildOf<'_> {
     type Value = Option<usize>;
 
     fn deserialize<D: serde::Deserializer<'r>>(self, d: D) -> Result<Self::Value, D::Error> {
+        // As bytes, because as text half a surrogate pair would be an error.
         d.deserialize_bytes(self)
     }
 }
@@ -304,7 +348,7 @@ impl Visitor<'_> for ChildOf<'_> {
     }
 
     fn visit_bytes<E>(self, key: &[u8]) -> Result<Self::Value, E> {
-        Ok(self.0.key(key))
+        Ok(self.0.keys.get(key).copied())
     }
 }
 
@@ -318,7 +362,7 @@ mod tests {
         let slots: Vec<_> =
             paths.iter().map(|p| trie.insert(&path::parse(p).unwrap().steps)).collect();
         let filled = trie.fill(text).unwrap();
-        slots.into_iter().map(|slot| filled[slot]).collect()
+        slots.into_iter().map(|slot| filled.get(slot)).collect()
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Only identifies of one user and writes of one company fold; a later value wins, lists that are
 //! united stay united. Tracks and pages are never folded: each of them counts.
 
-use super::op::{FieldClass, FieldSet, Op};
+use super::fields::{FieldClass, FieldSet};
+use super::op::Op;
 
 /// Whether `later` may be folded into a waiting `earlier`.
 pub(super) fn folds(earlier: &Op, later: &Op) -> bool {
@@ -32,19 +33,20 @@ pub(super) fn fold(earlier: &mut Op, later: &Op) {
 }
 
 fn merge(fields: &mut FieldSet, new: &FieldSet) {
-    for field in &new.0 {
-        match fields.0.iter_mut().find(|f| f.name == field.name) {
-            Some(old) if field.class == FieldClass::Union => {
-                old.json = united(&old.json, &field.json)
+    for field in new.iter() {
+        match (fields.position(field.name), field.class) {
+            (Some(place), FieldClass::Union) => {
+                let all = united(fields.get(field.name).unwrap_or_default(), field.json);
+                fields.replace(place, field.class, &all);
             }
-            Some(old) => *old = field.clone(),
-            None => fields.0.push(field.clone()),
+            (Some(place), class) => fields.replace(place, class, field.json),
+            (None, _) => fields.push(field),
         }
     }
 }
 
 /// Two JSON lists as one: the first's elements in order, then what only the second has.
-fn united(a: &str, b: &str) -> Box<str> {
+fn united(a: &str, b: &str) -> String {
     let list = |text: &str| serde_json::from_str::<Vec<serde_json::Value>>(text);
     let (Ok(mut all), Ok(more)) = (list(a), list(b)) else {
         return b.into();
@@ -54,7 +56,7 @@ fn united(a: &str, b: &str) -> Box<str> {
             all.push(value);
         }
     }
-    serde_json::Value::Array(all).to_string().into()
+    serde_json::Value::Array(all).to_string()
 }
 
 #[cfg(test)]
@@ -63,12 +65,8 @@ mod tests {
     use crate::plan::Field;
 
     fn identify(fields: &[(&str, FieldClass, &str)]) -> Op {
-        let fields = fields.iter().map(|(name, class, json)| Field {
-            name: (*name).into(),
-            class: *class,
-            json: (*json).into(),
-        });
-        Op::Identify { user: "u".into(), fields: FieldSet(fields.collect()) }
+        let fields = fields.iter().map(|(name, class, json)| Field { name, class: *class, json });
+        Op::Identify { user: "u".into(), fields: fields.collect() }
     }
 
     #[test]

@@ -4,9 +4,11 @@
 
 mod aliases;
 pub mod dedupe;
+mod fields;
 mod fold;
 mod lanes;
 mod op;
 
+pub use fields::{Field, FieldClass, FieldSet};
 pub use lanes::{Fate, Folding, Lanes, PartId, Settled, Task};
-pub use op::{Field, FieldClass, FieldSet, GroupId, Op, OwnId};
+pub use op::{GroupId, Op, OwnId};

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::fields::FieldSet;
+
 /// The customer's own id of a user: `userId`, else `anonymousId`. Untrusted text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OwnId(pub Arc<str>);
@@ -37,52 +39,6 @@ macro_rules! text_id {
 }
 text_id!(OwnId);
 text_id!(GroupId);
-
-/// How a field of a user or company is to be treated on its way out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FieldClass {
-    /// A field User.com has of its own; the value is final.
-    Standard,
-    /// A custom attribute; the value is converted to the attribute's type when it is sent.
-    Custom,
-    /// A list that is united with what is there, never replaced (`tags`).
-    Union,
-}
-
-/// One field of a profile.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Field {
-    /// The name at User.com.
-    pub name: Box<str>,
-    /// How to treat it.
-    pub class: FieldClass,
-    /// The value as JSON text.
-    pub json: Box<str>,
-}
-
-/// Fields of a user, company or event, in order, names unique.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FieldSet(pub Vec<Field>);
-
-impl FieldSet {
-    /// The value of a field.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|f| &*f.name == name).map(|f| &*f.json)
-    }
-
-    /// Sets a field; one of that name is replaced where it stands.
-    pub fn set(&mut self, field: Field) {
-        match self.0.iter_mut().find(|f| f.name == field.name) {
-            Some(old) => *old = field,
-            None => self.0.push(field),
-        }
-    }
-
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
 
 /// One thing to be done at the destination.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,8 @@
 //! Not what is sent in every case: a user's or company's number may stand in a path or body, which
 //! only the executor learns, and attributes have the types the catalogue tells. Invariant: pure.
 
-use bytes::Bytes;
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 use super::attributes::{ValueType, convert};
@@ -13,38 +14,39 @@ use crate::plan::{FieldClass, FieldSet, Op};
 /// The body that writes an op where every custom attribute is one of type `string`, which is what
 /// attributes are that the sink creates. A page view is written under the user's own id for a key,
 /// a membership and a merge have no body without numbers. Moments that are not given are `now`.
-pub fn encoded(op: &Op, now: Timestamp) -> Option<Bytes> {
-    let request = match op {
-        Op::Identify { user, fields } => users::upsert(user.as_str(), &as_strings(fields)),
+pub fn encoded(op: &Op, now: Timestamp) -> Option<String> {
+    Some(match op {
+        Op::Identify { user, fields } => users::body(user.as_str(), as_strings(fields)),
         Op::Track { user, name, at, data } => {
             let whose = events::Whose::OwnId(user.as_str());
-            events::occurrence(whose, name, Some(at.unwrap_or(now)), data)
+            events::body(whose, name, Some(at.unwrap_or(now)), data)
         }
         Op::Page { user, domain, path, at } => {
             let view = site_views::View { domain, path, at: at.unwrap_or(now) };
-            site_views::view(user.as_str(), view)
+            site_views::body(user.as_str(), view)
         }
-        Op::Company { company, fields } => companies::create(company.as_str(), &as_strings(fields)),
+        Op::Company { company, fields } => {
+            let fields: Vec<_> = as_strings(fields).collect();
+            companies::body(company.as_str(), &fields)
+        }
         Op::Join { .. } | Op::Merge { .. } => return None,
-    };
-    request.body
+    })
 }
 
-fn as_strings(fields: &FieldSet) -> Vec<(String, String)> {
-    let typed = fields.0.iter().filter_map(|field| {
+fn as_strings(fields: &FieldSet) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+    fields.iter().filter_map(|field| {
         let json = match field.class {
-            FieldClass::Custom => convert(&field.json, &ValueType::String).ok()?.into_text().into(),
-            FieldClass::Standard | FieldClass::Union => field.json.to_string(),
+            FieldClass::Custom => convert(field.json, &ValueType::String).ok()?.into_text(),
+            FieldClass::Standard | FieldClass::Union => Cow::Borrowed(field.json),
         };
-        Some((field.name.to_string(), json))
-    });
-    typed.collect()
+        Some((field.name, json))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::{Call, CallKind, Json};
+    use crate::call::{Call, CallKind, Object};
     use crate::usercom::{Notes, Settings, plan_call};
 
     #[test]
@@ -52,8 +54,7 @@ mod tests {
         // Numbers and truths of custom attributes become texts; the customer's id stands first.
         let mut call = Call::new(CallKind::Identify);
         call.user_id = Some("u\"1".into());
-        call.fields.push(("logins".into(), Json::trusted("7")));
-        call.fields.push(("new".into(), Json::trusted("true")));
+        call.fields = Object::Text(r#"{"logins":7,"new":true}"#);
         let settings = Settings { context_fields: true, merge_anonymous: false };
         let now = Timestamp::UNIX_EPOCH;
         let ops = plan_call(&call, &settings, now, &mut Notes::default()).unwrap();

@@ -104,11 +104,11 @@ pub(super) fn is_fresh(at: i64, now: Timestamp, ttl: u64) -> bool {
 
 /// A hash for every field; lists that only grow have one for every element.
 fn hashes(fields: &FieldSet) -> Vec<(String, u64)> {
-    let mut hashes = Vec::with_capacity(fields.0.len());
-    for field in &fields.0 {
-        let name = name_std(&field.name);
+    let mut hashes = Vec::with_capacity(fields.len());
+    for field in fields.iter() {
+        let name = name_std(field.name);
         let elements = (field.class == FieldClass::Union)
-            .then(|| serde_json::from_str::<Vec<serde_json::Value>>(&field.json).ok())
+            .then(|| serde_json::from_str::<Vec<serde_json::Value>>(field.json).ok())
             .flatten();
         match elements {
             Some(elements) => hashes.extend(elements.iter().map(|element| {

@@ -41,7 +41,7 @@ const POISON: &str = "poison";
 impl World {
     fn carry_out(&mut self, op: &Op) -> Fate {
         let write = |into: &mut BTreeMap<String, String>, fields: &FieldSet| {
-            for field in &fields.0 {
+            for field in fields.iter() {
                 into.insert(field.name.to_string(), field.json.to_string());
             }
         };
@@ -80,14 +80,9 @@ impl World {
 }
 
 fn fields(name: &str, n: usize, poison: bool) -> FieldSet {
-    let field = |name: &str| Field {
-        name: name.into(),
-        class: FieldClass::Custom,
-        json: n.to_string().into(),
-    };
-    let mut all = vec![field(name)];
-    all.extend(poison.then(|| field(POISON)));
-    FieldSet(all)
+    let json = n.to_string();
+    let names = std::iter::once(name).chain(poison.then_some(POISON));
+    names.map(|name| Field { name, class: FieldClass::Custom, json: &json }).collect()
 }
 
 fn ops_of(n: usize, step: &Step) -> Vec<Op> {

@@ -96,7 +96,10 @@ pub enum ConversionError {
 ///
 /// # Errors
 /// When the value has no equal in that type, or is not JSON.
-pub fn convert(json_text: &str, value_type: &ValueType) -> Result<Json<'static>, ConversionError> {
+pub fn convert<'j>(
+    json_text: &'j str,
+    value_type: &ValueType,
+) -> Result<Json<'j>, ConversionError> {
     if *value_type == ValueType::String
         && let Some(text) = short_text(json_text)
     {
@@ -120,15 +123,22 @@ pub fn convert(json_text: &str, value_type: &ValueType) -> Result<Json<'static>,
 }
 
 /// A scalar as text, where it stays as it is written: short, and without escapes. Most are.
-fn short_text(json_text: &str) -> Option<Json<'static>> {
-    let scalar = matches!(json_text.as_bytes().first()?, b'"' | b'-' | b'0'..=b'9' | b't' | b'f');
-    let as_written = json_text.len() <= TEXT && !json_text.as_bytes().contains(&b'\\');
-    if !scalar || !as_written || serde_json::from_str::<IgnoredAny>(json_text).is_err() {
+fn short_text(json_text: &str) -> Option<Json<'_>> {
+    if json_text.len() > TEXT {
         return None;
     }
-    match json_text.starts_with('"') {
-        true => Some(Json::trusted(json_text.trim_end().to_owned())),
-        false => Some(Json::string(json_text)),
+    match json_text.as_bytes().first()? {
+        b'"' => {
+            let inner = json_text[1..].strip_suffix('"')?;
+            // Without a way out, so that many bytes are looked at in one step.
+            let is_odd = |odd, b| odd | (b < 0x20) | (b == b'"') | (b == b'\\');
+            (!inner.bytes().fold(false, is_odd)).then(|| Json::trusted(json_text))
+        }
+        b'-' | b'0'..=b'9' | b't' | b'f' => {
+            serde_json::from_str::<IgnoredAny>(json_text).ok()?;
+            Some(Json::string(json_text))
+        }
+        _ => None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{get, object, quoted, write};
+use super::{Body, get, write};
 use crate::deliver::{Method, Repeat, Request};
 use crate::usercom::attributes::{Attribute, Content, ValueType};
 
@@ -20,12 +20,11 @@ pub(in crate::usercom) fn list_page(path: String) -> Request {
 
 /// `POST attributes/` with type `string`. A repeat is refused as existing.
 pub(in crate::usercom) fn create(name: &str, content: Content) -> Request {
-    let (name, content) = (quoted(name), quoted(content.as_str()));
-    let body = object([
-        ("name", name.as_str()),
-        ("value_type", "\"string\""),
-        ("content_type", content.as_str()),
-    ]);
+    let body = Body::new()
+        .text("name", name)
+        .text("value_type", "string")
+        .text("content_type", content.as_str())
+        .done();
     write(Method::Post, PATH, PATH.into(), body, Repeat::Safe)
 }
 

@@ -2,33 +2,46 @@
 
 use serde_json::Value;
 
-use super::{get, json, number, object, quoted, segment, write};
+use super::{Body, get, json, number, segment, slices, write};
 use crate::deliver::{Method, Repeat, Reply, Request};
 
 /// `PUT companies-by-id/:id/`; `None` for an id that is not safe in a path.
-pub(in crate::usercom) fn update(group: &str, fields: &[(String, String)]) -> Option<Request> {
+pub(in crate::usercom) fn update(
+    group: &str,
+    fields: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> Option<Request> {
     let path = format!("companies-by-id/{}/", segment(group)?);
-    let body = object(fields.iter().map(|(name, json)| (name.as_str(), json.as_str())));
+    let body = Body::new().all(slices(fields)).done();
     Some(write(Method::Put, "companies-by-id/:id/", path, body, Repeat::Safe))
 }
 
 /// `PUT companies/:id/`.
-pub(in crate::usercom) fn update_number(id: u64, fields: &[(String, String)]) -> Request {
-    let body = object(fields.iter().map(|(name, json)| (name.as_str(), json.as_str())));
+pub(in crate::usercom) fn update_number(
+    id: u64,
+    fields: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> Request {
+    let body = Body::new().all(slices(fields)).done();
     write(Method::Put, "companies/:id/", format!("companies/{id}/"), body, Repeat::Safe)
 }
 
-/// `POST companies/`. Not keyed: a second one may make a second company. A company without a name
-/// is named by its id.
-pub(in crate::usercom) fn create(group: &str, fields: &[(String, String)]) -> Request {
-    let id = quoted(group);
-    let named = fields.iter().any(|(name, _)| name == "name");
-    let name = (!named).then_some(("name", id.as_str()));
-    let body = object(
-        std::iter::once(("custom_id", id.as_str()))
-            .chain(name)
-            .chain(fields.iter().map(|(name, json)| (name.as_str(), json.as_str()))),
-    );
+/// The body of a new company. One without a name is named by its id.
+pub(in crate::usercom) fn body(
+    group: &str,
+    fields: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> String {
+    let mut body = Body::new().text("custom_id", group);
+    if !slices(fields).any(|(name, _)| name == "name") {
+        body = body.text("name", group);
+    }
+    body.all(slices(fields)).done()
+}
+
+/// `POST companies/`. Not keyed: a second one may make a second company.
+pub(in crate::usercom) fn create(
+    group: &str,
+    fields: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> Request {
+    let body = body(group, fields);
     write(Method::Post, "companies/", "companies/".into(), body, Repeat::Counts)
 }
 
@@ -46,7 +59,7 @@ pub(in crate::usercom) fn list() -> Request {
 /// `POST companies/:id/add_member/`. Twice is as good as once.
 pub(in crate::usercom) fn add_member(company: u64, user: u64) -> Request {
     let path = format!("companies/{company}/add_member/");
-    let body = object([("user_id", user.to_string().as_str())]);
+    let body = Body::new().number("user_id", user).done();
     write(Method::Post, "companies/:id/add_member/", path, body, Repeat::Safe)
 }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{get, object, quoted, segment, write};
+use super::{Body, get, segment, write};
 use crate::deliver::{Method, Repeat, Request};
 use crate::plan::FieldSet;
 
@@ -16,6 +16,27 @@ pub(in crate::usercom) enum Whose<'a> {
     Number(u64),
 }
 
+/// The body of an event occurrence.
+pub(in crate::usercom) fn body(
+    whose: Whose<'_>,
+    name: &str,
+    at: Option<Timestamp>,
+    data: &FieldSet,
+) -> String {
+    let mut body = Body::new();
+    if let Whose::Number(id) = whose {
+        body = body.number("user_id", id);
+    }
+    body = body.text("name", name);
+    if let Some(at) = at {
+        body = body.number("timestamp", at.as_second());
+    }
+    if !data.is_empty() {
+        body = body.object("data", data.iter().map(|field| (field.name, field.json)));
+    }
+    body.done()
+}
+
 /// An event occurrence.
 pub(in crate::usercom) fn occurrence(
     whose: Whose<'_>,
@@ -23,20 +44,7 @@ pub(in crate::usercom) fn occurrence(
     at: Option<Timestamp>,
     data: &FieldSet,
 ) -> Request {
-    let number = match whose {
-        Whose::Number(id) => Some(id.to_string()),
-        Whose::OwnId(_) => None,
-    };
-    let name = quoted(name);
-    let at = at.map(|at| at.as_second().to_string());
-    let data = (!data.is_empty()).then(|| object(data.0.iter().map(|f| (&*f.name, &*f.json))));
-    let entries = [
-        ("user_id", number.as_deref()),
-        ("name", Some(name.as_str())),
-        ("timestamp", at.as_deref()),
-        ("data", data.as_deref()),
-    ];
-    let body = object(entries.into_iter().filter_map(|(name, json)| Some((name, json?))));
+    let body = body(whose, name, at, data);
     let (route, path) = match whose {
         Whose::Number(_) => ("events/", "events/".to_owned()),
         Whose::OwnId(id) => (
@@ -77,12 +85,12 @@ pub(in crate::usercom) fn is_same(
     });
     named
         && timed
-        && data.0.iter().all(|field| {
-            let stored = match &entry["data"][&*field.name] {
-                Value::Null => &entry["data"][super::super::profile::limits::name_std(&field.name)],
+        && data.iter().all(|field| {
+            let stored = match &entry["data"][field.name] {
+                Value::Null => &entry["data"][super::super::profile::limits::name_std(field.name)],
                 stored => stored,
             };
-            stored.is_null() || is_equal(stored, &field.json)
+            stored.is_null() || is_equal(stored, field.json)
         })
 }
 

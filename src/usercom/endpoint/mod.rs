@@ -4,6 +4,7 @@
 //! [`segment`], and every path ends in `/`.
 
 pub(super) mod attributes;
+mod body;
 pub(super) mod companies;
 pub(super) mod events;
 pub(super) mod site_views;
@@ -14,7 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use url::Url;
 
-use crate::call::{Json, write_string};
+use self::body::Body;
 use crate::deliver::{Method, Repeat, Reply, Request};
 
 /// Everything but RFC 3986's unreserved characters.
@@ -41,26 +42,9 @@ fn write(
     Request { method, path, route, body: Some(Bytes::from(body)), repeat }
 }
 
-/// A JSON object from names and JSON values, in order.
-pub(super) fn object<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
-    // Most bodies fit; one that does not grows.
-    let mut text = String::with_capacity(512);
-    text.push('{');
-    for (name, json) in entries {
-        if text.len() > 1 {
-            text.push(',');
-        }
-        write_string(&mut text, name);
-        text.push(':');
-        text.push_str(json);
-    }
-    text.push('}');
-    text
-}
-
-/// A string as JSON.
-pub(super) fn quoted(text: &str) -> String {
-    Json::string(text).into_text().into_owned()
+/// Names and JSON values, as slices.
+fn slices<N: AsRef<str>, J: AsRef<str>>(fields: &[(N, J)]) -> impl Iterator<Item = (&str, &str)> {
+    fields.iter().map(|(name, json)| (name.as_ref(), json.as_ref()))
 }
 
 /// A reply's body as JSON; `Null` where it is none.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::events::{Whose, moment};
-use super::{get, object, quoted, segment, write};
+use super::{Body, get, segment, write};
 use crate::deliver::{Method, Repeat, Request};
 
 /// A page view as it is sent.
@@ -19,16 +19,19 @@ pub(in crate::usercom) struct View<'a> {
     pub(in crate::usercom) at: Timestamp,
 }
 
+/// The body of a page view.
+pub(in crate::usercom) fn body(user_key: &str, view: View<'_>) -> String {
+    Body::new()
+        .text("client_user", user_key)
+        .text("page_domain", view.domain)
+        .text("page_path", view.path)
+        .moment("timestamp", view.at)
+        .done()
+}
+
 /// `POST site-views/`, which names the user by key.
 pub(in crate::usercom) fn view(user_key: &str, view: View<'_>) -> Request {
-    let (key, domain, path) = (quoted(user_key), quoted(view.domain), quoted(view.path));
-    let at = quoted(&view.at.to_string());
-    let body = object([
-        ("client_user", key.as_str()),
-        ("page_domain", domain.as_str()),
-        ("page_path", path.as_str()),
-        ("timestamp", at.as_str()),
-    ]);
+    let body = body(user_key, view);
     write(Method::Post, "site-views/", "site-views/".into(), body, Repeat::Counts)
 }
 

@@ -2,16 +2,23 @@
 
 use serde_json::Value;
 
-use super::{get, json, number, object, quoted, segment, write};
+use super::{Body, get, json, number, segment, slices, write};
 use crate::deliver::{Method, Repeat, Reply, Request};
 
+/// The body of an upsert.
+pub(in crate::usercom) fn body<'a>(
+    own_id: &str,
+    fields: impl IntoIterator<Item = (&'a str, impl AsRef<str>)>,
+) -> String {
+    Body::new().text("custom_id", own_id).all(fields).done()
+}
+
 /// `POST users/update_or_create/`, keyed on `custom_id`. Twice is as good as once.
-pub(in crate::usercom) fn upsert(own_id: &str, fields: &[(String, String)]) -> Request {
-    let id = quoted(own_id);
-    let body = object(
-        std::iter::once(("custom_id", id.as_str()))
-            .chain(fields.iter().map(|(name, json)| (name.as_str(), json.as_str()))),
-    );
+pub(in crate::usercom) fn upsert(
+    own_id: &str,
+    fields: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> Request {
+    let body = body(own_id, slices(fields));
     let route = "users/update_or_create/";
     write(Method::Post, route, route.into(), body, Repeat::Safe)
 }
@@ -29,10 +36,7 @@ pub(in crate::usercom) fn by_number(id: u64) -> Request {
 
 /// `POST users/merge/`: the parent stays. A repeat finds nobody left to merge.
 pub(in crate::usercom) fn merge(parent: u64, gone: u64) -> Request {
-    let body = object([
-        ("parent", parent.to_string().as_str()),
-        ("users_list", format!("[{gone}]").as_str()),
-    ]);
+    let body = Body::new().number("parent", parent).json("users_list", &format!("[{gone}]")).done();
     write(Method::Post, "users/merge/", "users/merge/".into(), body, Repeat::Safe)
 }
 

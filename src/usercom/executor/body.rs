@@ -81,15 +81,15 @@ impl Usercom {
         attempts: &mut Attempts,
     ) -> Result<Body, Failure> {
         let mut body = Body::default();
-        if fields.0.iter().any(|field| field.class == FieldClass::Custom) {
+        if fields.iter().any(|field| field.class == FieldClass::Custom) {
             self.catalogue.ensure(&*self.transport, attempts).await?;
         }
-        for field in &fields.0 {
+        for field in fields.iter() {
             if field.class != FieldClass::Custom {
                 body.set(field.name.to_string(), field.json.to_string());
                 continue;
             }
-            if let Some((name, json)) = self.custom(content, field, attempts).await? {
+            if let Some((name, json)) = self.custom(content, &field, attempts).await? {
                 body.custom.insert(name.clone());
                 body.set(name, json);
             }
@@ -101,38 +101,38 @@ impl Usercom {
     async fn custom(
         &self,
         content: Content,
-        field: &Field,
+        field: &Field<'_>,
         attempts: &mut Attempts,
     ) -> Result<Option<(String, String)>, Failure> {
         let attribute =
-            match (self.catalogue.get(content, &field.name), self.users.unknown_attributes) {
+            match (self.catalogue.get(content, field.name), self.users.unknown_attributes) {
                 (Some(Slot::Known(attribute)), _) => Some(attribute),
                 (None, UnknownAttributes::Send) => {
                     return Ok(Some((field.name.to_string(), field.json.to_string())));
                 }
                 (None, UnknownAttributes::Create) => {
                     let (transport, probe) = (&*self.transport, &*self.probe);
-                    self.catalogue.create(content, &field.name, transport, attempts, probe).await?
+                    self.catalogue.create(content, field.name, transport, attempts, probe).await?
                 }
                 (None, UnknownAttributes::Drop) | (Some(Slot::Refused), _) => None,
             };
         let Some(attribute) = attribute else {
-            self.probe.field_dropped(&field.name, "User.com has no such attribute");
+            self.probe.field_dropped(field.name, "User.com has no such attribute");
             return Ok(None);
         };
         Ok(self.typed(&attribute, field))
     }
 
-    fn typed(&self, attribute: &Attribute, field: &Field) -> Option<(String, String)> {
-        match attributes::convert(&field.json, &attribute.value_type) {
+    fn typed(&self, attribute: &Attribute, field: &Field<'_>) -> Option<(String, String)> {
+        match attributes::convert(field.json, &attribute.value_type) {
             Ok(json) => {
-                if attribute.value_type == ValueType::String && attributes::overflows(&field.json) {
-                    self.probe.cropped(&field.name);
+                if attribute.value_type == ValueType::String && attributes::overflows(field.json) {
+                    self.probe.cropped(field.name);
                 }
                 Some((attribute.name_std.to_string(), json.as_str().to_owned()))
             }
             Err(error) => {
-                self.probe.conversion_failed(&field.name, &error.to_string());
+                self.probe.conversion_failed(field.name, &error.to_string());
                 None
             }
         }

@@ -26,7 +26,7 @@ pub(super) struct Event<'a> {
 impl Event<'_> {
     /// The same for events that cannot be told apart in a history.
     fn fingerprint(&self, user: &str) -> u64 {
-        let data: Vec<(&str, &str)> = self.data.0.iter().map(|f| (&*f.name, &*f.json)).collect();
+        let data: Vec<(&str, &str)> = self.data.iter().map(|f| (f.name, f.json)).collect();
         hash((user, self.name, self.at.as_second(), data))
     }
 }

@@ -3,31 +3,83 @@
 //! A name is written only where the call has one: a company that is there already is not renamed
 //! to its id. A new company gets its id for a name when it is created.
 
+use std::sync::LazyLock;
+
 use super::leaves::{Leaves, elements, text};
 use super::limits::{Customs, SHORT, TEXT, crop_noting};
-use super::person::{named, put_string, put_tags, put_text, standard};
+use super::person::{dense, named, put_list, put_string, put_tags, put_text, standard};
+use super::spellings::Spellings;
 use super::{CallFault, Notes};
 use crate::call::Call;
-use crate::plan::{FieldSet, GroupId};
+use crate::plan::{FieldClass, FieldSet, GroupId};
 
-/// The zip code's seven spellings, at the top and in the address.
-const POSTAL_CODE: &[&str] = &[
-    "zip",
-    "zipcode",
-    "zip_code",
-    "zipCode",
-    "postalcode",
-    "postal_code",
-    "postalCode",
-    "address.zip",
-    "address.zipcode",
-    "address.zip_code",
-    "address.zipCode",
-    "address.postalcode",
-    "address.postal_code",
-    "address.postalCode",
-];
-const IDENTITY: [&str; 5] = ["id", "userId", "anonymousId", "groupId", "custom_id"];
+/// What a trait may be beside an attribute. What lies in the address is told apart from what
+/// stands beside it.
+#[derive(Debug, Clone, Copy)]
+enum Trait {
+    /// Names somebody and is never an attribute of a company.
+    Identity,
+    Name,
+    Email,
+    Description,
+    Address,
+    Street,
+    InnerCity,
+    InnerRegion,
+    InnerCountry,
+    InnerPostalCode,
+    City,
+    Region,
+    Country,
+    PostalCode,
+    Size,
+    Phones,
+    Tags,
+}
+
+type Traits<'c> = Leaves<'c, { Trait::Tags as usize + 1 }>;
+
+impl From<Trait> for usize {
+    fn from(target: Trait) -> Self {
+        target as Self
+    }
+}
+
+static TRAITS: LazyLock<Spellings> = LazyLock::new(|| {
+    Spellings::new(&[
+        (Trait::Identity, &["id", "userId", "anonymousId", "groupId", "custom_id"]),
+        (Trait::Name, &["name", "company", "company_name"]),
+        (Trait::Email, &["email"]),
+        (Trait::Description, &["description"]),
+        (Trait::Address, &["address"]),
+        (Trait::Street, &["address.street", "address.line1", "address.street1"]),
+        (Trait::InnerCity, &["address.city"]),
+        (Trait::InnerRegion, &["address.region", "address.state"]),
+        (Trait::InnerCountry, &["address.country"]),
+        (
+            Trait::InnerPostalCode,
+            &[
+                "address.zip",
+                "address.zipcode",
+                "address.zip_code",
+                "address.zipCode",
+                "address.postalcode",
+                "address.postal_code",
+                "address.postalCode",
+            ],
+        ),
+        (Trait::City, &["city"]),
+        (Trait::Region, &["region", "state"]),
+        (Trait::Country, &["country"]),
+        (
+            Trait::PostalCode,
+            &["zip", "zipcode", "zip_code", "zipCode", "postalcode", "postal_code", "postalCode"],
+        ),
+        (Trait::Size, &["employees", "size", "employee_count", "employeeCount"]),
+        (Trait::Phones, &["phone", "phone_number", "phoneNumber", "phones", "phone_numbers"]),
+        (Trait::Tags, &["tags"]),
+    ])
+});
 
 /// The customer's own id of the company of a group call.
 pub(super) fn group_id(call: &Call<'_>) -> Result<GroupId, CallFault> {
@@ -50,58 +102,47 @@ pub(super) fn group_id(call: &Call<'_>) -> Result<GroupId, CallFault> {
 
 /// The fields a group writes.
 pub(super) fn fields(call: &Call<'_>, notes: &mut Notes) -> FieldSet {
-    let mut traits = Leaves::of(&call.fields);
-    let mut set = FieldSet::default();
-    traits.discard(&IDENTITY);
-    put_text(&mut set, &mut traits, &("name", &["name", "company", "company_name"], TEXT), notes);
-    put_text(&mut set, &mut traits, &("email", &["email"], TEXT), notes);
-    put_text(&mut set, &mut traits, &("description", &["description"], TEXT), notes);
-    put_address(&mut set, &mut traits, notes);
-    put_size(&mut set, &mut traits, notes);
-    put_phones(&mut set, &mut traits, notes);
-    put_tags(&mut set, &mut traits, notes);
-    let mut customs = Customs::new(&mut set, call.fields.len());
-    for leaf in traits.rest() {
-        customs.add(&leaf.flat, leaf.json, notes);
+    let traits = Traits::of(&call.fields, &TRAITS);
+    let mut set = FieldSet::with_capacity(24, 768);
+    put_text(&mut set, "name", traits.get(Trait::Name), TEXT, notes);
+    put_text(&mut set, "email", traits.get(Trait::Email), TEXT, notes);
+    put_text(&mut set, "description", traits.get(Trait::Description), TEXT, notes);
+    put_address(&mut set, &traits, notes);
+    put_size(&mut set, &traits, notes);
+    put_phones(&mut set, &traits, notes);
+    put_tags(&mut set, traits.get(Trait::Tags), notes);
+    let mut customs = Customs::new(&mut set);
+    for (name, json) in traits.rest() {
+        customs.add(name, json, notes);
     }
     set
 }
 
 /// The address as one line, and its parts where User.com has a field for them.
-fn put_address(set: &mut FieldSet, traits: &mut Leaves<'_>, notes: &mut Notes) {
-    const STREET: &[&str] = &["address.street", "address.line1", "address.street1"];
-    let mut part = |spellings: &[&str]| {
-        let found = traits.take(spellings).and_then(text);
-        found.map(|found| found.trim().to_owned())
+fn put_address(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
+    let part = |target| {
+        let found = traits.get(target).and_then(text)?;
+        Some(found.trim().to_owned())
     };
-    let line = part(&["address"]);
-    let street = part(STREET);
-    // Only what the address itself holds goes into its line; a top-level field is used beside it.
-    let inner = (
-        part(&["address.city"]),
-        part(&["address.region", "address.state"]),
-        part(&["address.country"]),
-        part(&POSTAL_CODE[7..]),
-    );
-    let (city, region, country, postal_code) = (
-        part(&["city"]).or_else(|| inner.0.clone()),
-        part(&["region", "state"]).or_else(|| inner.1.clone()),
-        part(&["country"]).or_else(|| inner.2.clone()),
-        part(&POSTAL_CODE[..7]).or_else(|| inner.3.clone()),
-    );
-    let town = match (inner.3, inner.0) {
+    // Only what the address itself holds goes into its line; a field beside it is used for its
+    // own field.
+    let (inner_city, inner_region) = (part(Trait::InnerCity), part(Trait::InnerRegion));
+    let (inner_country, inner_code) = (part(Trait::InnerCountry), part(Trait::InnerPostalCode));
+    let town = match (&inner_code, &inner_city) {
         (Some(code), Some(city)) => Some(format!("{code} {city}")),
-        (code, city) => code.or(city),
+        (code, city) => code.clone().or_else(|| city.clone()),
     };
-    let whole = [street, town, inner.1, inner.2];
-    let joined: Vec<String> = whole.into_iter().flatten().collect();
-    let line = line.or_else(|| (!joined.is_empty()).then(|| joined.join(", ")));
+    let line = part(Trait::Address).or_else(|| {
+        let whole = [part(Trait::Street), town, inner_region.clone(), inner_country.clone()];
+        let whole: Vec<String> = whole.into_iter().flatten().collect();
+        (!whole.is_empty()).then(|| whole.join(", "))
+    });
     for (name, value, cap) in [
         ("address", line, TEXT),
-        ("city", city, SHORT),
-        ("region", region, SHORT),
-        ("country", country, SHORT),
-        ("postal_code", postal_code, SHORT),
+        ("city", part(Trait::City).or(inner_city), SHORT),
+        ("region", part(Trait::Region).or(inner_region), SHORT),
+        ("country", part(Trait::Country).or(inner_country), SHORT),
+        ("postal_code", part(Trait::PostalCode).or(inner_code), SHORT),
     ] {
         if let Some(value) = value {
             put_string(set, name, &value, cap, notes);
@@ -109,13 +150,12 @@ fn put_address(set: &mut FieldSet, traits: &mut Leaves<'_>, notes: &mut Notes) {
     }
 }
 
-fn put_size(set: &mut FieldSet, traits: &mut Leaves<'_>, notes: &mut Notes) {
-    let spellings = ["employees", "size", "employee_count", "employeeCount"];
-    let Some(json) = traits.take(&spellings) else {
+fn put_size(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
+    let Some(json) = traits.get(Trait::Size) else {
         return;
     };
     match text(json).and_then(|number| whole(number.trim())) {
-        Some(number) => standard(set, "size", number.to_string()),
+        Some(number) => standard(set, "size", &number.to_string()),
         None => notes.dropped("size", "a whole number is needed"),
     }
 }
@@ -129,27 +169,23 @@ fn whole(number: &str) -> Option<u64> {
     (fraction.bytes().all(|b| b == b'0') && !whole.is_empty()).then(|| whole.parse().ok()).flatten()
 }
 
-fn put_phones(set: &mut FieldSet, traits: &mut Leaves<'_>, notes: &mut Notes) {
-    let spellings = ["phone", "phone_number", "phoneNumber", "phones", "phone_numbers"];
-    let Some(json) = traits.take(&spellings) else {
+fn put_phones(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
+    let Some(json) = traits.get(Trait::Phones) else {
         return;
     };
     let given: Vec<&str> = match elements(json) {
-        Some(list) => list.iter().map(|element| element.get()).collect(),
+        Some(list) => list.collect(),
         None => vec![json],
     };
     let mut phones = Vec::with_capacity(given.len());
     for phone in given {
-        let Some(phone) = text(phone) else {
-            notes.dropped("phone_numbers", "a phone number is a text");
-            continue;
-        };
-        let dense: String = phone.chars().filter(|c| !c.is_whitespace()).collect();
-        if !dense.is_empty() {
-            phones.push(crop_noting(&dense, SHORT, "phone_numbers", notes).to_owned());
+        match text(phone) {
+            Some(phone) => phones.push(dense(&phone).into_owned()),
+            None => notes.dropped("phone_numbers", "a phone number is a text"),
         }
     }
-    if !phones.is_empty() {
-        standard(set, "phone_numbers", serde_json::Value::from(phones).to_string());
-    }
+    let phones = phones.iter().filter(|phone| !phone.is_empty());
+    let phones: Vec<&str> =
+        phones.map(|phone| crop_noting(phone, SHORT, "phone_numbers", notes)).collect();
+    put_list(set, "phone_numbers", FieldClass::Standard, &phones);
 }

@@ -1,91 +1,160 @@
 //! What an identify's context says of device, browser and place, as custom attributes under the
 //! names User.com's own receiver uses. REST keeps the built-in fields of that kind read-only.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use super::browser::{self, Agent};
 use super::leaves::{Leaves, elements, text};
+use super::spellings::Spellings;
+use crate::call::{Object, trimmed};
 
-/// What the names of all that is read of the context begin with; the rest is not even opened.
-pub(super) const ROOTS: &[&str] =
-    &["userAgent", "os", "device", "locale", "screen", "ip", "page", "location", "timezone"];
-
-/// Name and value of each field the context speaks of.
-pub(super) fn fields(context: &mut Leaves<'_>) -> Vec<(&'static str, String)> {
-    let user_agent = word(context, &["userAgent"]);
-    let agent = user_agent.as_deref().map(browser::parse).unwrap_or_default();
-    let (family, version) =
-        branded(context).unwrap_or((agent.family.clone(), agent.version.clone()));
-    let entries = [
-        ("os", system(context, &agent)),
-        ("device_name", word(context, &["device.name", "device.model"])),
-        (
-            "device_type",
-            word(context, &["device.type"])
-                .map(|kind| kind.to_lowercase())
-                .or_else(|| agent.device.map(str::to_owned)),
-        ),
-        ("language", word(context, &["locale"])),
-        ("resolution", resolution(context)),
-        ("ip_address", word(context, &["ip"]).map(|ip| unbracketed(&ip))),
-        ("browser_family", family),
-        ("browser_version", version),
-        ("current_url", word(context, &["page.url"])),
-    ];
-    std::iter::once(("user_agent", user_agent))
-        .chain(entries)
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect()
+/// What is read of the context; the rest is not even opened.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    UserAgent,
+    Brands,
+    BrandVersions,
+    OsName,
+    OsVersion,
+    DeviceName,
+    DeviceType,
+    Locale,
+    Width,
+    Height,
+    Ip,
+    PageUrl,
+    City,
+    Country,
+    Timezone,
 }
 
-fn word(context: &mut Leaves<'_>, spellings: &[&str]) -> Option<String> {
-    context.take(spellings).and_then(text).map(|word| word.trim().to_owned())
-}
-
-/// `name version`, from the context if it has a name, else from the user agent.
-fn system(context: &mut Leaves<'_>, agent: &Agent) -> Option<String> {
-    let version = word(context, &["os.version"]);
-    match (word(context, &["os.name"]), version) {
-        (Some(name), Some(version)) => Some(format!("{name} {version}")),
-        (Some(name), None) => Some(name),
-        (None, _) => agent.os.clone(),
+impl From<Part> for usize {
+    fn from(part: Part) -> Self {
+        part as Self
     }
 }
 
-/// `WIDTHxHEIGHT`, if both are positive numbers.
-fn resolution(context: &mut Leaves<'_>) -> Option<String> {
-    let mut side = |name: &str| {
-        let length: f64 = word(context, &[name])?.parse().ok()?;
-        (length.is_finite() && length >= 1.0).then(|| format!("{length:.0}"))
-    };
-    let (width, height) = (side("screen.width"), side("screen.height"));
-    Some(format!("{}x{}", width?, height?))
-}
+static PARTS: LazyLock<Spellings> = LazyLock::new(|| {
+    Spellings::new(&[
+        (Part::UserAgent, &["userAgent"]),
+        (Part::Brands, &["userAgentData.brands"]),
+        (Part::BrandVersions, &["userAgentData.fullVersionList"]),
+        (Part::OsName, &["os.name"]),
+        (Part::OsVersion, &["os.version"]),
+        (Part::DeviceName, &["device.name", "device.model"]),
+        (Part::DeviceType, &["device.type"]),
+        (Part::Locale, &["locale"]),
+        (Part::Width, &["screen.width"]),
+        (Part::Height, &["screen.height"]),
+        (Part::Ip, &["ip"]),
+        (Part::PageUrl, &["page.url"]),
+        (Part::City, &["location.city"]),
+        (Part::Country, &["location.country"]),
+        (Part::Timezone, &["timezone"]),
+    ])
+});
 
-fn unbracketed(ip: &str) -> String {
-    ip.trim_start_matches('[').trim_end_matches(']').to_owned()
-}
+/// What is around a user.
+pub(super) struct Around<'c>(Leaves<'c, { Part::Timezone as usize + 1 }>);
 
-/// Browser and version from `userAgentData.brands`, which lists decoys among the real names.
-fn branded(context: &mut Leaves<'_>) -> Option<(Option<String>, Option<String>)> {
-    #[derive(serde::Deserialize)]
-    struct Brand {
-        brand: String,
-        #[serde(default)]
-        version: Option<String>,
+impl<'c> Around<'c> {
+    pub(super) fn of(context: &'c Object<'_>) -> Self {
+        Self(Leaves::among(context, &PARTS))
     }
-    let list = context
-        .take(&["userAgentData.fullVersionList"])
-        .or_else(|| context.take(&["userAgentData.brands"]))?;
-    context.discard(&["userAgentData.brands"]);
-    let brands: Vec<Brand> = elements(list)?
-        .iter()
-        .filter_map(|brand| serde_json::from_str(brand.get()).ok())
-        .filter(|brand: &Brand| !is_decoy(&brand.brand))
-        .collect();
-    // The engine's own name is listed beside the product's; the product says more.
-    let chosen =
-        brands.iter().find(|brand| brand.brand != "Chromium").or_else(|| brands.first())?;
-    let family = browser::product(&chosen.brand).to_owned();
-    Some((Some(family), chosen.version.clone()))
+
+    /// JSON text.
+    pub(super) fn city(&self) -> Option<&'c str> {
+        self.0.get(Part::City)
+    }
+
+    /// JSON text.
+    pub(super) fn country(&self) -> Option<&'c str> {
+        self.0.get(Part::Country)
+    }
+
+    /// JSON text.
+    pub(super) fn timezone(&self) -> Option<&'c str> {
+        self.0.get(Part::Timezone)
+    }
+
+    /// Tells name and value of each field the context speaks of.
+    pub(super) fn tell(&self, mut each: impl FnMut(&'static str, &str)) {
+        let mut tell = |name, value: Option<&str>| {
+            if let Some(value) = value {
+                each(name, value);
+            }
+        };
+        let user_agent = self.word(Part::UserAgent);
+        let agent = user_agent.as_deref().map(browser::parse).unwrap_or_default();
+        tell("user_agent", user_agent.as_deref());
+        tell("os", self.system(&agent).as_deref());
+        tell("device_name", self.word(Part::DeviceName).as_deref());
+        let kind = self.word(Part::DeviceType).map(|kind| kind.to_lowercase());
+        tell("device_type", kind.as_deref().or(agent.device));
+        tell("language", self.word(Part::Locale).as_deref());
+        tell("resolution", self.resolution().as_deref());
+        tell("ip_address", self.word(Part::Ip).as_deref().map(unbracketed));
+        let branded = self.branded();
+        let (family, version) = match &branded {
+            Some((family, version)) => (Some(family), version.as_ref()),
+            None => (agent.family.as_ref(), agent.version.as_ref()),
+        };
+        tell("browser_family", family.map(String::as_str));
+        tell("browser_version", version.map(String::as_str));
+        tell("current_url", self.word(Part::PageUrl).as_deref());
+    }
+
+    fn word(&self, part: Part) -> Option<Cow<'c, str>> {
+        Some(match self.0.get(part).and_then(text)? {
+            Cow::Borrowed(word) => Cow::Borrowed(trimmed(word)),
+            Cow::Owned(word) => Cow::Owned(word.trim().to_owned()),
+        })
+    }
+
+    /// `name version`, from the context if it has a name, else from the user agent.
+    fn system<'a>(&'a self, agent: &'a Agent) -> Option<Cow<'a, str>> {
+        match (self.word(Part::OsName), self.word(Part::OsVersion)) {
+            (Some(name), Some(version)) => Some([&*name, " ", &*version].concat().into()),
+            (Some(name), None) => Some(name),
+            (None, _) => agent.os.as_deref().map(Cow::Borrowed),
+        }
+    }
+
+    /// `WIDTHxHEIGHT`, if both are positive numbers.
+    fn resolution(&self) -> Option<String> {
+        let side = |part| {
+            let length: f64 = self.word(part)?.parse().ok()?;
+            (length.is_finite() && length >= 1.0).then_some(length)
+        };
+        let (width, height) = (side(Part::Width)?, side(Part::Height)?);
+        Some(format!("{width:.0}x{height:.0}"))
+    }
+
+    /// Browser and version from `userAgentData`, whose lists have decoys among the real names.
+    fn branded(&self) -> Option<(String, Option<String>)> {
+        let list = self.0.get(Part::BrandVersions).or_else(|| self.0.get(Part::Brands))?;
+        let brands: Vec<Brand> = elements(list)?
+            .filter_map(|brand| serde_json::from_str(brand).ok())
+            .filter(|brand: &Brand| !is_decoy(&brand.brand))
+            .collect();
+        // The engine's own name is listed beside the product's; the product says more.
+        let chosen =
+            brands.iter().find(|brand| brand.brand != "Chromium").or_else(|| brands.first())?;
+        Some((browser::product(&chosen.brand).to_owned(), chosen.version.clone()))
+    }
+}
+
+/// One of the names a browser gives itself.
+#[derive(serde::Deserialize)]
+struct Brand {
+    brand: String,
+    #[serde(default)]
+    version: Option<String>,
+}
+
+fn unbracketed(ip: &str) -> &str {
+    ip.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// `Not A;Brand`, `Not)A;Brand`, `Not/A)Brand`, `Not_A Brand`: made-up names that keep sites from

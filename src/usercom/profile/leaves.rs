@@ -1,265 +1,171 @@
-//! The values of a call, nested objects opened up, each findable by any of its spellings.
+//! The values of a call's object, nested objects opened up, each under what it means.
 //!
-//! Not here: what a value means. Invariant: a value is handed out once; what no rule took is left
-//! for [`Leaves::rest`]. A value at the top costs no allocation: its names are slices of the call.
+//! Not here: how values are written. Invariant: a value is one target's, or it is among the rest;
+//! a value at the top costs no allocation.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::ops::Range;
 
-use indexmap::IndexMap;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
-use crate::call::Fields;
+use super::spellings::Spellings;
+use crate::call::{Object, each, elements as walk_elements, has_escapes, trimmed};
 
 /// Objects nested deeper than this stay JSON.
-const MAX_DEPTH: usize = 16;
-/// Up to so many keys are compared one by one; more are hashed.
-const FEW: usize = 32;
-
-/// One value that is not an object.
-pub(super) struct Leaf<'c> {
-    /// Keys from the outside in, joined with `.`.
-    path: Cow<'c, str>,
-    /// The path without case, underscores, dashes and blanks; `None` where that is the path.
-    squashed: Option<Box<str>>,
-    /// Keys joined with `_`: the name under which the value travels on.
-    pub(super) flat: Cow<'c, str>,
-    /// The value as JSON text.
-    pub(super) json: &'c str,
-    /// The mark of the squashed path.
-    mark: u8,
-    taken: bool,
-}
-
-impl Leaf<'_> {
-    fn is_spelled(&self, spelling: &str) -> bool {
-        let squashed = self.squashed.as_deref().unwrap_or(&self.path);
-        squash_of(spelling).eq(squashed.bytes())
-    }
-}
-
-/// All values of a call's fields or context.
-pub(super) struct Leaves<'c> {
-    leaves: Vec<Leaf<'c>>,
-    /// A bit for every mark there is: most spellings are ruled out by it at once.
-    marks: u64,
-    /// What the squashed names at the top begin with, where not all were opened.
-    roots: Option<&'static [&'static str]>,
-}
-
-impl<'c> Leaves<'c> {
-    /// Opens up fields. Nulls are left out.
-    pub(super) fn of(fields: &'c Fields<'_>) -> Self {
-        Self::opened(fields, None)
-    }
-
-    /// Opens up those fields whose squashed names begin with one of `roots`. What is asked for must
-    /// begin with one of them too.
-    pub(super) fn below(fields: &'c Fields<'_>, roots: &'static [&'static str]) -> Self {
-        Self::opened(fields, Some(roots))
-    }
-
-    fn opened(fields: &'c Fields<'_>, roots: Option<&'static [&'static str]>) -> Self {
-        let wanted = |name: &str| {
-            roots.is_none_or(|roots| !name.is_ascii() || roots.iter().any(|r| begins(name, r)))
-        };
-        let mut leaves = Vec::with_capacity(fields.len() + 8);
-        let mut marks = 0;
-        let trimmed = fields.iter().map(|(name, json)| (name.trim(), json));
-        for (name, json) in trimmed.filter(|(name, _)| wanted(name)) {
-            let name = Cow::Borrowed(name);
-            open(name.clone(), name, json.as_str(), 0, &mut |path, flat, json| {
-                let squashed = squash(&path);
-                let mark = mark(squashed.as_deref().unwrap_or(&path));
-                marks |= 1 << mark;
-                leaves.push(Leaf { path, squashed, flat, json, mark, taken: false });
-            });
-        }
-        Self { leaves, marks, roots }
-    }
-
-    /// Takes the first value, in the order of `spellings`, that is neither absent nor `""`. All
-    /// other spellings are spent with it.
-    ///
-    /// A spelling, always of ASCII, is matched exactly first, then without regard to case, `_`, `-`
-    /// and blanks.
-    pub(super) fn take(&mut self, spellings: &[&str]) -> Option<&'c str> {
-        let mut found = None;
-        for exact in [true, false] {
-            for spelling in spellings {
-                let Some(mark) = self.marked(spelling) else { continue };
-                for leaf in self.leaves.iter_mut().filter(|leaf| {
-                    leaf.mark == mark
-                        && !leaf.taken
-                        && if exact { leaf.path == *spelling } else { leaf.is_spelled(spelling) }
-                }) {
-                    leaf.taken = true;
-                    if found.is_none() && !is_blank(leaf.json) {
-                        found = Some(leaf.json);
-                    }
-                }
-            }
-        }
-        found
-    }
-
-    /// Marks keys as spent, however they are spelled.
-    pub(super) fn discard(&mut self, names: &[&str]) {
-        for name in names {
-            let Some(mark) = self.marked(name) else { continue };
-            for leaf in self.leaves.iter_mut().filter(|leaf| leaf.mark == mark) {
-                leaf.taken |= leaf.is_spelled(name);
-            }
-        }
-    }
-
-    /// What no rule took, in order.
-    pub(super) fn rest(&self) -> impl Iterator<Item = &Leaf<'c>> {
-        self.leaves.iter().filter(|leaf| !leaf.taken)
-    }
-
-    /// The mark of a spelling, if any leaf bears it.
-    fn marked(&self, spelling: &str) -> Option<u8> {
-        debug_assert!(
-            spelling.is_ascii()
-                && !spelling.starts_with(SEPARATORS)
-                && !spelling.ends_with(SEPARATORS),
-            "{spelling}"
-        );
-        debug_assert!(
-            self.roots.is_none_or(|roots| roots.iter().any(|root| begins(spelling, root))),
-            "{spelling} was not opened"
-        );
-        let mark = mark(spelling);
-        (self.marks & (1 << mark) != 0).then_some(mark)
-    }
-}
-
-/// All values under their flat names, in order; of equal names each comes.
-pub(super) fn flat<'c>(fields: &'c Fields<'_>) -> Vec<(Cow<'c, str>, &'c str)> {
-    let mut flattened = Vec::with_capacity(fields.len());
-    for (name, json) in fields {
-        let name = Cow::Borrowed(name.trim());
-        open(name.clone(), name, json.as_str(), 0, &mut |_, flat, json| {
-            flattened.push((flat, json));
-        });
-    }
-    flattened
-}
-
-/// Six bits of a squashed name, the same for all of its spellings: its first and last letter.
-fn mark(spelling: &str) -> u8 {
-    let at = |byte: Option<&u8>| byte.map_or(0, u8::to_ascii_lowercase);
-    let bytes = spelling.as_bytes();
-    at(bytes.first()).wrapping_mul(5).wrapping_add(at(bytes.last())) & 63
-}
-
-fn open<'c>(
-    path: Cow<'c, str>,
-    flat: Cow<'c, str>,
+pub(super) const MAX_DEPTH: usize = 16;
+/// What a target was found to be.
+#[derive(Clone, Copy)]
+struct Found<'c> {
+    rank: usize,
     json: &'c str,
-    depth: usize,
-    into: &mut impl FnMut(Cow<'c, str>, Cow<'c, str>, &'c str),
-) {
-    if json == "null" || flat.is_empty() {
-        return;
-    }
-    if depth < MAX_DEPTH
-        && json.starts_with('{')
-        && let Ok(object) = serde_json::from_str::<Object<'c>>(json)
-    {
-        for (key, value) in object.0 {
-            let key = key.trim();
-            let (path, flat) = (joined(&path, ".", key), joined(&flat, "_", key));
-            open(path, flat, value.get(), depth + 1, into);
-        }
-        return;
-    }
-    into(path, flat, json);
 }
 
-fn joined<'c>(left: &str, with: &str, right: &str) -> Cow<'c, str> {
-    Cow::Owned([left, with, right].concat())
+/// A value that is no target's.
+struct Rest<'c> {
+    name: Name<'c>,
+    json: &'c str,
 }
 
-/// The entries of an object as they stand; of equal keys the last value, in the first one's place.
-struct Object<'c>(Vec<(Cow<'c, str>, &'c RawValue)>);
-
-/// A key, borrowed where it has no escapes.
-#[derive(serde::Deserialize)]
-struct Key<'c>(#[serde(borrow)] Cow<'c, str>);
-
-impl<'de> Deserialize<'de> for Object<'de> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        d.deserialize_map(ObjectVisitor)
-    }
+enum Name<'c> {
+    /// A key at the top.
+    Key(&'c str),
+    /// Keys joined with `_`, in the text of names.
+    Joined(Range<usize>),
 }
 
-struct ObjectVisitor;
+/// What becomes of values no spelling leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Kept,
+    Ignored,
+}
 
-impl<'de> Visitor<'de> for ObjectVisitor {
-    type Value = Object<'de>;
+/// All values of an object, of which a number of targets are found.
+pub(super) struct Leaves<'c, const TARGETS: usize> {
+    found: [Option<Found<'c>>; TARGETS],
+    rest: Vec<Rest<'c>>,
+    names: String,
+}
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
+impl<'c, const TARGETS: usize> Leaves<'c, TARGETS> {
+    /// Opens up an object. Nulls are left out.
+    pub(super) fn of(object: &'c Object<'_>, spellings: &Spellings) -> Self {
+        let mut leaves = Self::empty();
+        leaves.rest.reserve(16);
+        leaves.open(object, spellings, Others::Kept);
+        leaves
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut few: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::with_capacity(8);
-        while let Some((Key(key), value)) = map.next_entry()? {
-            match few.iter_mut().find(|(known, _)| *known == key) {
-                Some(entry) => entry.1 = value,
-                None => few.push((key, value)),
-            }
-            if few.len() > FEW {
-                let mut many: IndexMap<_, _> = few.into_iter().collect();
-                while let Some((Key(key), value)) = map.next_entry()? {
-                    many.insert(key, value);
+    /// Opens up as much of an object as spellings lead to; there is no rest.
+    pub(super) fn among(object: &'c Object<'_>, spellings: &Spellings) -> Self {
+        let mut leaves = Self::empty();
+        leaves.open(object, spellings, Others::Ignored);
+        leaves
+    }
+
+    fn empty() -> Self {
+        Self { found: [None; TARGETS], rest: Vec::new(), names: String::new() }
+    }
+
+    fn open(&mut self, object: &'c Object<'_>, spellings: &Spellings, others: Others) {
+        let mut walk = Walk { leaves: self, others, flat: String::new() };
+        let top = Level { spellings: Some(spellings), exact: true, depth: 0 };
+        match object {
+            Object::Text(text) => each(text, |name, json| walk.value(name, json, top)),
+            Object::Entries(fields) => {
+                for (name, json) in fields.iter().filter(|(_, json)| !json.is_null()) {
+                    walk.value(&Cow::Borrowed(&**name), json.as_str(), top);
                 }
-                return Ok(Object(many.into_iter().collect()));
             }
         }
-        Ok(Object(few))
+    }
+
+    /// The value of a target: that of its best spelling which is not the empty text.
+    pub(super) fn get(&self, target: impl Into<usize>) -> Option<&'c str> {
+        self.found.get(target.into())?.map(|found| found.json)
+    }
+
+    /// What no spelling leads to, in order, under flat names. Of equal names each comes.
+    pub(super) fn rest(&self) -> impl Iterator<Item = (&str, &'c str)> {
+        self.rest.iter().map(|rest| {
+            let name = match &rest.name {
+                Name::Key(key) => key,
+                Name::Joined(range) => &self.names[range.clone()],
+            };
+            (name, rest.json)
+        })
+    }
+
+    fn keep(&mut self, target: usize, rank: usize, json: &'c str) {
+        debug_assert!(target < TARGETS, "a table has more targets than there is room for");
+        let Some(place) = self.found.get_mut(target) else {
+            return;
+        };
+        if place.is_none_or(|found| rank < found.rank) && !is_blank(json) {
+            *place = Some(Found { rank, json });
+        }
     }
 }
 
-const SEPARATORS: [char; 3] = ['_', '-', ' '];
-
-fn is_separator(byte: u8) -> bool {
-    matches!(byte, b'_' | b'-' | b' ')
+/// The way through an object.
+struct Walk<'l, 'c, const TARGETS: usize> {
+    leaves: &'l mut Leaves<'c, TARGETS>,
+    others: Others,
+    /// The keys of the objects one is inside of, each with a `_` behind it.
+    flat: String,
 }
 
-/// The path without case and separators, where that is not the path itself.
-fn squash(path: &str) -> Option<Box<str>> {
-    let plain = |b: u8| b.is_ascii() && !b.is_ascii_uppercase() && !is_separator(b);
-    if path.bytes().all(plain) {
-        return None;
+/// An object on the way.
+#[derive(Clone, Copy)]
+struct Level<'s> {
+    /// What the names in it may be; `None` where they are nobody's.
+    spellings: Option<&'s Spellings>,
+    /// Whether the names around it are spelled exactly.
+    exact: bool,
+    depth: usize,
+}
+
+impl<'c, const TARGETS: usize> Walk<'_, 'c, TARGETS> {
+    fn value(&mut self, name: &Cow<'c, str>, json: &'c str, at: Level<'_>) {
+        let key = trimmed(name);
+        if key.is_empty() && at.depth == 0 {
+            return;
+        }
+        let meaning = at.spellings.map(|known| known.find(key, at.exact)).unwrap_or_default();
+        let opens = json.starts_with('{') && at.depth < MAX_DEPTH;
+        if opens && (self.others == Others::Kept || meaning.inner.is_some()) {
+            let inside =
+                Level { spellings: meaning.inner, exact: meaning.exact, depth: at.depth + 1 };
+            self.open(key, json, inside);
+        } else if let Some((target, rank)) = meaning.target {
+            self.leaves.keep(target, rank, json);
+        } else if self.others == Others::Kept {
+            let name = match name {
+                Cow::Borrowed(name) if at.depth == 0 => Name::Key(trimmed(name)),
+                _ => {
+                    let start = self.leaves.names.len();
+                    self.leaves.names.extend([&*self.flat, key]);
+                    Name::Joined(start..self.leaves.names.len())
+                }
+            };
+            self.leaves.rest.push(Rest { name, json });
+        }
     }
-    let squashed: String =
-        path.chars().filter(|c| !SEPARATORS.contains(c)).flat_map(char::to_lowercase).collect();
-    Some(squashed.into())
-}
 
-/// The same of ASCII, byte by byte.
-fn squash_of(spelling: &str) -> impl Iterator<Item = u8> {
-    spelling.bytes().filter(|b| !is_separator(*b)).map(|b| b.to_ascii_lowercase())
-}
-
-/// Whether a name of ASCII, squashed, begins with a squashed root.
-fn begins(name: &str, root: &str) -> bool {
-    let mut name = squash_of(name);
-    squash_of(root).all(|byte| name.next() == Some(byte))
+    fn open(&mut self, key: &str, object: &'c str, inside: Level<'_>) {
+        let outside = self.flat.len();
+        self.flat.extend([key, "_"]);
+        each(object, |name, json| self.value(name, json, inside));
+        self.flat.truncate(outside);
+    }
 }
 
 fn is_blank(json: &str) -> bool {
-    json.starts_with('"') && text(json).is_none_or(|text| text.trim().is_empty())
+    json.starts_with('"') && text(json).is_none_or(|text| trimmed(&text).is_empty())
 }
 
 /// The text of a string that has no escapes; `None` for everything else.
 pub(super) fn plain(json: &str) -> Option<&str> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
-    (!inner.as_bytes().contains(&b'\\')).then_some(inner)
+    (!has_escapes(inner)).then_some(inner)
 }
 
 /// The text of a scalar: strings decoded, numbers and booleans as written. `None` for `null`,
@@ -275,9 +181,9 @@ pub(super) fn text(json: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The elements of an array.
-pub(super) fn elements(json: &str) -> Option<Vec<&RawValue>> {
-    json.starts_with('[').then(|| serde_json::from_str(json).ok()).flatten()
+/// The elements of an array; `None` where it is none.
+pub(super) fn elements(json: &str) -> Option<impl Iterator<Item = &str>> {
+    json.starts_with('[').then(|| walk_elements(json))
 }
 
 #[cfg(test)]
@@ -285,50 +191,60 @@ mod tests {
     use super::*;
     use crate::call::Json;
 
-    fn fields(entries: &[(&'static str, &'static str)]) -> Fields<'static> {
-        entries.iter().map(|(name, json)| ((*name).into(), Json::trusted(*json))).collect()
+    fn table() -> Spellings {
+        Spellings::new(&[
+            (0_usize, &["first_name", "firstName"][..]),
+            (1, &["address.postal_code"]),
+            (2, &["key"]),
+            (3, &["page.url"]),
+            (4, &["page.path"]),
+        ])
     }
 
     #[test]
     fn any_spelling_finds_its_value() {
         // Case, separators and nesting do not matter; the exact spelling is preferred, and all
-        // others are spent with it.
-        let fields = fields(&[
-            ("First-Name", "\"a\""),
-            ("firstName", "\"b\""),
-            ("Address", r#"{"Postal Code":1,"city":"x","city":"y"}"#),
-            ("\u{212a}ey", "5"),
+        // others are spent with it. What is left keeps its order; of equal keys the last counts.
+        let object = Object::Entries(vec![
+            ("First-Name".into(), Json::trusted("\"a\"")),
+            ("firstName".into(), Json::trusted("\"b\"")),
+            ("first_name".into(), Json::trusted("\" \"")),
+            (
+                "Address".into(),
+                Json::trusted(r#"{"Postal Code":1,"city":"x","n":null,"city":"y"}"#),
+            ),
+            ("\u{212a}ey".into(), Json::trusted("5")),
+            (" plan ".into(), Json::trusted("[1]")),
         ]);
-        let mut leaves = Leaves::of(&fields);
-        assert_eq!(leaves.take(&["first_name", "firstName"]), Some("\"b\""));
-        assert_eq!(leaves.take(&["first_name"]), None);
-        assert_eq!(leaves.take(&["address.postal_code"]), Some("1"));
-        assert_eq!(leaves.take(&["key"]), Some("5"));
-        let rest: Vec<_> = leaves.rest().map(|leaf| (&*leaf.flat, leaf.json)).collect();
-        assert_eq!(rest, [("Address_city", "\"y\"")]);
+        let leaves = Leaves::<5>::of(&object, &table());
+        assert_eq!(leaves.get(0_usize), Some("\"b\""));
+        assert_eq!(leaves.get(1_usize), Some("1"));
+        assert_eq!(leaves.get(2_usize), Some("5"));
+        assert_eq!(leaves.get(3_usize), None);
+        let rest: Vec<_> = leaves.rest().collect();
+        assert_eq!(rest, [("Address_city", "\"y\""), ("plan", "[1]")]);
     }
 
     #[test]
-    fn roots_open_every_spelling() {
-        // Names at the top are opened if they may lead to a root, however they are spelled.
-        let fields =
-            fields(&[("Page", r#"{"URL":"u"}"#), ("pa-ge.path", "\"p\""), ("os", "\"o\"")]);
-        let mut leaves = Leaves::below(&fields, &["page"]);
-        assert_eq!(leaves.rest().count(), 2);
-        assert_eq!(leaves.take(&["page.url"]), Some("\"u\""));
-        assert_eq!(leaves.take(&["page.path"]), Some("\"p\""));
+    fn only_what_spellings_lead_to() {
+        // Where the rest is of no interest, objects are opened only on the way to a spelling.
+        let text = r#"{"Page":{"URL":"u","x":1},"pa-ge.path":"p","os":{"name":"o"}}"#;
+        let object = Object::Text(text);
+        let leaves = Leaves::<5>::among(&object, &table());
+        assert_eq!(leaves.get(3_usize), Some("\"u\""));
+        assert_eq!(leaves.get(4_usize), Some("\"p\""));
+        assert_eq!(leaves.rest().count(), 0);
     }
 
     #[test]
-    fn many_keys_keep_their_order() {
-        // Of equal keys the last value stands in the first one's place, few or many.
-        for count in [3, FEW, FEW + 1, 3 * FEW] {
-            let entries: Vec<_> =
-                (0..count).chain([1]).enumerate().map(|(n, k)| format!("\"k{k}\":{n}")).collect();
-            let text = format!("{{{}}}", entries.join(","));
-            let Object(object) = serde_json::from_str(&text).unwrap();
-            assert_eq!(object.len(), count);
-            assert_eq!((&*object[1].0, object[1].1.get()), ("k1", &*count.to_string()));
-        }
+    fn what_lies_deep_stays_json() {
+        // Objects nested without end are opened to a depth, and the rest travels as JSON.
+        let depth = 3 * MAX_DEPTH;
+        let text = "{\"a\":".repeat(depth) + "1" + &"}".repeat(depth);
+        let object = Object::Text(&text);
+        let leaves = Leaves::<5>::of(&object, &table());
+        let rest: Vec<_> = leaves.rest().collect();
+        assert_eq!(rest.len(), 1);
+        assert!(rest[0].0.starts_with("a_a_a") && rest[0].1.starts_with("{\"a\":{"));
     }
 }

@@ -1,12 +1,12 @@
 //! The lengths and names User.com accepts. Counts characters, never cuts one in two.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
 use super::Notes;
-use crate::call::Json;
+use crate::call::{Names, trimmed, write_string};
 use crate::plan::{Field, FieldClass, FieldSet};
 
 /// Characters of a first or last name.
@@ -20,6 +20,10 @@ pub(super) const ATTRIBUTE_NAME: usize = 32;
 
 /// The first `cap` characters.
 pub(crate) fn crop(text: &str, cap: usize) -> &str {
+    // No text has more characters than bytes.
+    if text.len() <= cap {
+        return text;
+    }
     match text.char_indices().nth(cap) {
         Some((end, _)) => &text[..end],
         None => text,
@@ -60,66 +64,109 @@ fn std_form(name: &str) -> Cow<'_, str> {
 /// stay one, the later value wins; two long names that would be cut to the same one stay two.
 pub(super) struct Customs<'a> {
     set: &'a mut FieldSet,
-    /// By the standard form of a name in the set.
-    seen: HashMap<Box<str>, Seen>,
+    seen: Seen,
 }
 
-/// A field of the set.
+/// The names of a set in standard form, by their places in the set.
+#[derive(Default)]
 struct Seen {
-    place: usize,
-    /// The full name it was made from, in standard form; `None` for a standard field.
-    full: Option<Box<str>>,
+    names: Names,
+    forms: Vec<(Range<usize>, Made)>,
+    /// The text of all forms.
+    text: String,
+}
+
+/// What the name of a field was made from.
+enum Made {
+    /// It is a standard field's own.
+    Standard,
+    /// It is as it was given.
+    Whole,
+    /// It was cut; the full name in standard form.
+    Cut(Box<str>),
+}
+
+impl Seen {
+    fn place(&self, form: &str) -> Option<usize> {
+        self.names.place(form, |place| &self.text[self.forms[place].0.clone()])
+    }
+
+    /// Notes the name of the field that was added last.
+    fn note(&mut self, form: &str, made: Made) {
+        let start = self.text.len();
+        self.text.push_str(form);
+        self.forms.push((start..self.text.len(), made));
+        self.names.added(form, |place| &self.text[self.forms[place].0.clone()]);
+    }
+
+    /// The full name, in standard form, that a field was made from; `None` for a standard field.
+    fn full(&self, place: usize) -> Option<&str> {
+        let (form, made) = &self.forms[place];
+        match made {
+            Made::Standard => None,
+            Made::Whole => Some(&self.text[form.clone()]),
+            Made::Cut(full) => Some(full),
+        }
+    }
 }
 
 impl<'a> Customs<'a> {
-    /// Adds to a set, to which about `more` come; what it holds already is not overwritten.
-    pub(super) fn new(set: &'a mut FieldSet, more: usize) -> Self {
-        let mut seen = HashMap::with_capacity(set.0.len() + more);
-        for (place, field) in set.0.iter().enumerate() {
-            seen.entry(std_form(&field.name).into()).or_insert(Seen { place, full: None });
+    /// Adds to a set; what it holds already is not overwritten.
+    pub(super) fn new(set: &'a mut FieldSet) -> Self {
+        let mut seen = Seen::default();
+        seen.forms.reserve(24);
+        seen.text.reserve(512);
+        for field in set.iter() {
+            seen.note(&std_form(field.name), Made::Standard);
         }
-        set.0.reserve(more);
         Self { set, seen }
     }
 
     /// Adds one attribute, or replaces the value of the attribute that is the same to User.com.
-    pub(super) fn add(&mut self, name: &str, json: impl Into<Box<str>>, notes: &mut Notes) {
-        let name = name.trim();
+    pub(super) fn add(&mut self, name: &str, json: &str, notes: &mut Notes) {
+        let name = trimmed(name);
         if name.is_empty() {
             notes.dropped("", "the attribute has no name");
             return;
         }
         let full = std_form(name);
         let mut short = Cow::Borrowed(crop_noting(name, ATTRIBUTE_NAME, name, notes).trim_end());
-        let mut key = match short.len() == name.len() {
-            true => full.clone(),
+        let mut form = match short.len() == name.len() {
+            true => Cow::Borrowed(&*full),
             false => Cow::Owned(name_std(&short)),
         };
-        match self.seen.get(&*key).map(|seen| seen.full.as_deref()) {
+        let mut place = self.seen.place(&form);
+        match place.map(|place| self.seen.full(place)) {
             Some(None) => {
                 notes.dropped(name, "a standard field has this name");
                 return;
             }
             Some(Some(other)) if *other != *full => {
                 short = Cow::Owned(with_suffix(name, &full));
-                key = Cow::Owned(name_std(&short));
+                form = Cow::Owned(name_std(&short));
+                place = self.seen.place(&form);
             }
             _ => {}
         }
-        if let Some(seen) = self.seen.get_mut(&*key) {
-            self.set.0[seen.place].json = json.into();
-            seen.full = Some(full.into());
-            return;
+        let made = if form == full { Made::Whole } else { Made::Cut((&*full).into()) };
+        match place {
+            Some(place) => {
+                self.set.replace(place, FieldClass::Custom, json);
+                self.seen.forms[place].1 = made;
+            }
+            None => {
+                self.set.push(Field { name: &short, class: FieldClass::Custom, json });
+                self.seen.note(&form, made);
+            }
         }
-        let place = self.set.0.len();
-        self.set.0.push(Field { name: short.into(), class: FieldClass::Custom, json: json.into() });
-        self.seen.insert(key.into(), Seen { place, full: Some(full.into()) });
     }
 
-    /// Adds an attribute unless the set has one of that name.
-    pub(super) fn add_missing(&mut self, name: &str, text: &str, notes: &mut Notes) {
-        if !self.seen.contains_key(&*std_form(name)) {
-            self.add(name, Json::string(text).into_text(), notes);
+    /// Adds an attribute unless the set has one of that name, which is in standard form and short.
+    pub(super) fn add_missing(&mut self, name: &'static str, text: &str) {
+        debug_assert!(name.len() <= ATTRIBUTE_NAME && std_form(name) == name, "{name}");
+        if self.seen.place(name).is_none() {
+            self.set.push_with(name, FieldClass::Custom, |out| write_string(out, text));
+            self.seen.note(name, Made::Whole);
         }
     }
 }

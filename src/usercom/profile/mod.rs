@@ -10,6 +10,7 @@ mod leaves;
 pub(crate) mod limits;
 mod occurrence;
 mod person;
+mod spellings;
 
 use jiff::Timestamp;
 use smallvec::{SmallVec, smallvec};

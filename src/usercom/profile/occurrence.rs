@@ -1,18 +1,18 @@
 //! Track and page: what happened, flat and within User.com's limits.
 
-use indexmap::IndexMap;
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
 use url::Url;
 
 use super::leaves::{self, Leaves, text};
 use super::limits::{TEXT, crop_noting};
 use super::person::{named, standard};
+use super::spellings::Spellings;
 use super::{CallFault, Notes};
-use crate::call::{Call, Json};
-use crate::plan::{Field, FieldClass, FieldSet, Op, OwnId};
-
-/// Up to so many properties are compared by name one by one; more are hashed.
-const FEW: usize = 32;
+use crate::call::{Call, Json, Names, Object, each, trimmed};
+use crate::plan::{FieldClass, FieldSet, Op, OwnId};
 
 /// The domain of a page that has a path and no URL, and no app in its context: a page of a server
 /// log without a host. Nothing is guessed from the referrer, which is another page's address.
@@ -25,7 +25,7 @@ pub(super) fn track(
     now: Timestamp,
     notes: &mut Notes,
 ) -> Result<Op, CallFault> {
-    let name = call.name.as_deref().map(str::trim).unwrap_or_default();
+    let name = call.name.as_deref().map(trimmed).unwrap_or_default();
     if name.is_empty() {
         return Err(CallFault::new("no_event", "the track call has no `event`"));
     }
@@ -45,67 +45,125 @@ fn moment(call: &Call<'_>, now: Timestamp) -> Timestamp {
 /// The properties: objects flattened with `_`, lists as JSON text, texts cut at their limit. Of
 /// equal names the last value stands in the first one's place.
 fn data(call: &Call<'_>, notes: &mut Notes) -> FieldSet {
-    let leaves = leaves::flat(&call.fields);
-    let mut data = FieldSet(Vec::with_capacity(leaves.len()));
-    if leaves.len() <= FEW {
-        for (name, json) in leaves {
-            standard(&mut data, &name, value(&name, json, notes));
+    let mut data = Data {
+        set: FieldSet::with_capacity(16, 320),
+        names: Names::default(),
+        path: String::new(),
+        notes,
+    };
+    match &call.fields {
+        Object::Text(text) => data.open(text, 0),
+        Object::Entries(fields) => {
+            for (name, json) in fields.iter().filter(|(_, json)| !json.is_null()) {
+                data.add(name, json.as_str(), 0);
+            }
         }
-        return data;
     }
-    let mut values: IndexMap<_, _> = IndexMap::with_capacity(leaves.len());
-    for (name, json) in leaves {
-        let value = value(&name, json, notes);
-        values.insert(name, value);
-    }
-    data.0.extend(values.into_iter().map(|(name, json)| Field {
-        name: name.into(),
-        class: FieldClass::Standard,
-        json,
-    }));
-    data
+    data.set
 }
 
-fn value(name: &str, json: &str, notes: &mut Notes) -> Box<str> {
-    match leaves::plain(json) {
-        Some(text) if text.len() <= TEXT => return json.into(),
-        _ => {}
+/// The properties as they come together.
+struct Data<'n> {
+    set: FieldSet,
+    names: Names,
+    /// The keys of the objects one is inside of, each with a `_` behind it.
+    path: String,
+    notes: &'n mut Notes,
+}
+
+impl Data<'_> {
+    fn open(&mut self, object: &str, depth: usize) {
+        each(object, |name, json| self.add(name, json, depth));
     }
-    match text(json) {
-        // Numbers and booleans keep their type.
-        Some(_) if !json.starts_with('"') => json.into(),
-        value => {
-            let value = value.as_deref().unwrap_or(json);
-            Json::string(crop_noting(value, TEXT, name, notes)).into_text().into()
+
+    fn add(&mut self, name: &str, json: &str, depth: usize) {
+        let key = trimmed(name);
+        if key.is_empty() && depth == 0 {
+            return;
+        }
+        if json.starts_with('{') && depth < leaves::MAX_DEPTH {
+            let outside = self.path.len();
+            self.path.extend([key, "_"]);
+            self.open(json, depth + 1);
+            self.path.truncate(outside);
+        } else if depth == 0 {
+            self.put(key, json);
+        } else {
+            let name = [&*self.path, key].concat();
+            self.put(&name, json);
+        }
+    }
+
+    fn put(&mut self, name: &str, json: &str) {
+        let value = value(name, json, self.notes);
+        match self.names.place(name, |place| self.set.name(place)) {
+            Some(place) => self.set.replace(place, FieldClass::Standard, &value),
+            None => {
+                standard(&mut self.set, name, &value);
+                self.names.added(name, |place| self.set.name(place));
+            }
         }
     }
 }
+
+fn value<'j>(name: &str, json: &'j str, notes: &mut Notes) -> Cow<'j, str> {
+    match json.as_bytes().first() {
+        // A text without escapes has as many bytes as its JSON but for the quotes.
+        Some(b'"') if json.len() <= TEXT + 2 && leaves::plain(json).is_some() => json.into(),
+        Some(b'"' | b'[' | b'{') => {
+            let value = text(json).unwrap_or(Cow::Borrowed(json));
+            Json::string(crop_noting(&value, TEXT, name, notes)).into_text()
+        }
+        // Numbers and booleans keep their type.
+        _ => json.into(),
+    }
+}
+
+/// Where a page may be found in the context.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    PageUrl,
+    Url,
+    PagePath,
+    AppNamespace,
+    AppName,
+}
+
+impl From<Part> for usize {
+    fn from(part: Part) -> Self {
+        part as Self
+    }
+}
+
+static PARTS: LazyLock<Spellings> = LazyLock::new(|| {
+    Spellings::new(&[
+        (Part::PageUrl, &["page.url"]),
+        (Part::Url, &["url"]),
+        (Part::PagePath, &["page.path"]),
+        (Part::AppNamespace, &["app.namespace"]),
+        (Part::AppName, &["app.name"]),
+    ])
+});
 
 /// The page view a page stands for.
 pub(super) fn page(call: &Call<'_>, user: OwnId, now: Timestamp) -> Result<Op, CallFault> {
-    let mut context = Leaves::below(&call.context, &["page", "url", "app"]);
-    let in_context = |leaves: &mut Leaves<'_>, name: &str| {
-        let found = leaves.take(&[name]).and_then(text);
-        found.map(|found| found.trim().to_owned())
+    let context = Leaves::<{ Part::AppName as usize + 1 }>::among(&call.context, &PARTS);
+    let word = |part: Part| {
+        Some(match context.get(part).and_then(text)? {
+            Cow::Borrowed(word) => Cow::Borrowed(trimmed(word)),
+            Cow::Owned(word) => Cow::Owned(word.trim().to_owned()),
+        })
     };
-    let url = in_context(&mut context, "page.url")
-        .or_else(|| named(&call.fields, &["url"]))
-        .or_else(|| in_context(&mut context, "url"));
-    let path = in_context(&mut context, "page.path").or_else(|| named(&call.fields, &["path"]));
-    let (domain, url_path) = match url.as_deref() {
-        Some(url) => split(url),
-        None => (None, None),
-    };
-    let path = match path.as_deref().map(split) {
-        Some((_, Some(path))) => Some(path),
-        _ => url_path,
-    };
+    let property = |name| named(&call.fields, &[name]).map(Cow::Owned);
+    let url = word(Part::PageUrl).or_else(|| property("url")).or_else(|| word(Part::Url));
+    let path = word(Part::PagePath).or_else(|| property("path"));
+    let (domain, url_path) = url.as_deref().map(split).unwrap_or_default();
+    let path = path.as_deref().and_then(|path| split(path).1).or(url_path);
     if domain.is_none() && path.is_none() {
         return Err(CallFault::new("no_page", "the page call has neither a URL nor a path"));
     }
     // A screen's place is its app: by bundle, which is unique, else by name.
-    let domain = domain.or_else(|| in_context(&mut context, "app.namespace"));
-    let domain = domain.or_else(|| in_context(&mut context, "app.name"));
+    let domain = domain.or_else(|| word(Part::AppNamespace)).or_else(|| word(Part::AppName));
     let domain = domain.filter(|domain| !domain.is_empty());
     Ok(Op::Page {
         user,
@@ -134,29 +192,36 @@ fn plain_address(address: &str) -> Option<(&str, &str)> {
 }
 
 /// Host and path of an address: a whole URL, one without a scheme, or a bare path.
-fn split(address: &str) -> (Option<String>, Option<String>) {
+fn split(address: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
     if let Some((host, path)) = plain_address(address) {
-        return (Some(host.to_owned()), Some(path.to_owned()));
+        return (Some(host.into()), Some(path.into()));
     }
     if address.contains("://")
         && let Ok(url) = Url::parse(address)
     {
-        return (url.host_str().map(str::to_owned), Some(url.path().to_owned()));
+        return parts(&url);
     }
-    if let Some(rest) = address.strip_prefix("//") {
-        return split(&format!("https://{rest}"));
+    if address.starts_with("//")
+        && let Ok(url) = Url::parse(&format!("https:{address}"))
+    {
+        return parts(&url);
     }
     let path = address.split(['?', '#']).next().unwrap_or_default();
     if path.starts_with('/') {
-        return (None, Some(path.to_owned()));
+        return (None, Some(path.into()));
     }
     let first = path.split('/').next().unwrap_or_default();
     if first.contains('.')
         && let Ok(url) = Url::parse(&format!("https://{address}"))
     {
-        return (url.host_str().map(str::to_owned), Some(url.path().to_owned()));
+        return parts(&url);
     }
-    ((None), (!path.is_empty()).then(|| format!("/{path}")))
+    (None, (!path.is_empty()).then(|| format!("/{path}").into()))
+}
+
+fn parts(url: &Url) -> (Option<Cow<'static, str>>, Option<Cow<'static, str>>) {
+    let host = url.host_str().map(|host| Cow::Owned(host.to_owned()));
+    (host, Some(Cow::Owned(url.path().to_owned())))
 }
 
 #[cfg(test)]
@@ -187,14 +252,16 @@ mod tests {
     #[test]
     fn many_properties_stay_unique() {
         // Flat names stay unique and in order, few or many.
-        for count in [3, FEW, 4 * FEW] {
+        for count in [3, 60, 200] {
+            let mut fields = vec![("a".into(), Json::trusted(r#"{"b":0}"#))];
+            fields.extend((0..count).map(|n| (format!("k{n}").into(), Json::trusted("1"))));
+            fields.push(("a_b".into(), Json::trusted("2")));
             let mut call = Call::new(crate::call::CallKind::Track);
-            call.fields.push(("a".into(), Json::trusted(r#"{"b":0}"#)));
-            call.fields.extend((0..count).map(|n| (format!("k{n}").into(), Json::trusted("1"))));
-            call.fields.push(("a_b".into(), Json::trusted("2")));
+            call.fields = Object::Entries(fields);
             let data = data(&call, &mut Notes::default());
-            assert_eq!(data.0.len(), count + 1);
-            assert_eq!((&*data.0[0].name, &*data.0[0].json), ("a_b", "2"));
+            assert_eq!(data.len(), count + 1);
+            assert_eq!(data.get("a_b"), Some("2"));
+            assert_eq!(data.position("a_b"), Some(0));
         }
     }
 }

@@ -3,62 +3,115 @@
 //! Not here: context (`context`) and the types of custom attributes. Invariant: a trait a rule has
 //! read is not passed on a second time under its own name.
 
-use super::leaves::{Leaves, elements, text};
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use super::leaves::{Leaves, elements, plain, text};
 use super::limits::{Customs, PERSON_NAME, SHORT, TEXT, crop_noting};
+use super::spellings::Spellings;
 use super::{CallFault, Notes, Settings, context};
-use crate::call::{Call, CallKind, Fields, Json};
+use crate::call::{Call, CallKind, Object, trimmed, write_string};
 use crate::plan::{Field, FieldClass, FieldSet, OwnId};
 
 /// Spellings of the own id inside traits, used where the call itself names nobody.
 const ID_TRAITS: [&str; 4] = ["userId", "user_id", "id", "external_id"];
-/// Keys that name somebody and are never attributes of a person.
-const IDENTITY: [&str; 5] = ["id", "userId", "anonymousId", "groupId", "custom_id"];
 
-/// One standard text field: its name, its spellings, its longest value.
-type TextRule = (&'static str, &'static [&'static str], usize);
+/// What a trait may be beside an attribute.
+#[derive(Debug, Clone, Copy)]
+enum Trait {
+    /// Names somebody and is never an attribute of a person.
+    Identity,
+    Email,
+    FirstName,
+    LastName,
+    FullName,
+    Phone,
+    Gender,
+    Status,
+    City,
+    Region,
+    Country,
+    Timezone,
+    Gravatar,
+    Google,
+    Linkedin,
+    Twitter,
+    Facebook,
+    CompanyId,
+    Score,
+    AssignedTo,
+    Unsubscribed,
+    Notifications,
+    UserKey,
+    Tags,
+}
 
-const EMAIL: TextRule = ("email", &["email", "Email", "email_address", "emailAddress"], TEXT);
-const FIRST_NAME: TextRule = (
-    "first_name",
-    &["firstName", "firstname", "first_name", "given_name", "givenName"],
-    PERSON_NAME,
-);
-const LAST_NAME: TextRule = (
-    "last_name",
-    &["lastName", "lastname", "last_name", "family_name", "familyName", "surname"],
-    PERSON_NAME,
-);
-const PHONE: &[&str] = &["phone", "phone_number", "phoneNumber", "mobile"];
-const CITY: TextRule = ("city", &["address.city", "city"], SHORT);
-const REGION: TextRule = ("region", &["region", "address.region", "address.state", "state"], SHORT);
-const COUNTRY: TextRule = ("country", &["country", "address.country"], SHORT);
-const TIMEZONE: TextRule = ("timezone", &["timezone"], TEXT);
-const LINKS: [TextRule; 6] = [
-    (
-        "gravatar_url",
-        &[
-            "avatar",
-            "avatarURL",
-            "avatar_URL",
-            "avatar_url",
-            "avatarUrl",
-            "picture",
-            "gravatar_url",
-        ],
-        TEXT,
-    ),
-    ("google_url", &["googleUrl", "google_url", "googleURL"], TEXT),
-    ("linkedin_url", &["linkedinUrl", "linkedin_url", "linkedinURL"], TEXT),
-    ("twitter_url", &["twitterUrl", "twitter_url", "twitterURL"], TEXT),
-    ("facebook_url", &["facebookUrl", "facebook_url", "facebookURL"], TEXT),
-    ("company_custom_id", &["company_custom_id", "company.custom_id"], TEXT),
+type Traits<'c> = Leaves<'c, { Trait::Tags as usize + 1 }>;
+
+impl From<Trait> for usize {
+    fn from(target: Trait) -> Self {
+        target as Self
+    }
+}
+
+static TRAITS: LazyLock<Spellings> = LazyLock::new(|| {
+    Spellings::new(&[
+        (Trait::Identity, &["id", "userId", "anonymousId", "groupId", "custom_id"]),
+        (Trait::Email, &["email", "Email", "email_address", "emailAddress"]),
+        (Trait::FirstName, &["firstName", "firstname", "first_name", "given_name", "givenName"]),
+        (
+            Trait::LastName,
+            &["lastName", "lastname", "last_name", "family_name", "familyName", "surname"],
+        ),
+        (Trait::FullName, &["name"]),
+        (Trait::Phone, &["phone", "phone_number", "phoneNumber", "mobile"]),
+        (Trait::Gender, &["gender"]),
+        (Trait::Status, &["status"]),
+        (Trait::City, &["address.city", "city"]),
+        (Trait::Region, &["region", "address.region", "address.state", "state"]),
+        (Trait::Country, &["country", "address.country"]),
+        (Trait::Timezone, &["timezone"]),
+        (
+            Trait::Gravatar,
+            &[
+                "avatar",
+                "avatarURL",
+                "avatar_URL",
+                "avatar_url",
+                "avatarUrl",
+                "picture",
+                "gravatar_url",
+            ],
+        ),
+        (Trait::Google, &["googleUrl", "google_url", "googleURL"]),
+        (Trait::Linkedin, &["linkedinUrl", "linkedin_url", "linkedinURL"]),
+        (Trait::Twitter, &["twitterUrl", "twitter_url", "twitterURL"]),
+        (Trait::Facebook, &["facebookUrl", "facebook_url", "facebookURL"]),
+        (Trait::CompanyId, &["company_custom_id", "company.custom_id"]),
+        (Trait::Score, &["score"]),
+        (Trait::AssignedTo, &["assigned_to"]),
+        (Trait::Unsubscribed, &["unsubscribed"]),
+        (Trait::Notifications, &["notifications"]),
+        (Trait::UserKey, &["user_key"]),
+        (Trait::Tags, &["tags"]),
+    ])
+});
+
+/// Text fields that are written as they come, with their longest value.
+const LINKS: [(&str, Trait, usize); 6] = [
+    ("gravatar_url", Trait::Gravatar, TEXT),
+    ("google_url", Trait::Google, TEXT),
+    ("linkedin_url", Trait::Linkedin, TEXT),
+    ("twitter_url", Trait::Twitter, TEXT),
+    ("facebook_url", Trait::Facebook, TEXT),
+    ("company_custom_id", Trait::CompanyId, TEXT),
 ];
 
 /// The customer's own id of the user of a call: `userId`, else `anonymousId`, else (identify and
 /// group) what the traits say.
 pub(super) fn own_id(call: &Call<'_>) -> Result<OwnId, CallFault> {
     for (id, name) in [(&call.user_id, "userId"), (&call.anonymous_id, "anonymousId")] {
-        match id.as_deref().map(str::trim) {
+        match id.as_deref().map(trimmed) {
             Some(id) if !id.is_empty() => return checked(id, name),
             _ => {}
         }
@@ -78,10 +131,9 @@ pub(super) fn own_id(call: &Call<'_>) -> Result<OwnId, CallFault> {
 }
 
 /// The first of some top-level keys that holds a text.
-pub(super) fn named(fields: &Fields<'_>, names: &[&str]) -> Option<String> {
+pub(super) fn named(object: &Object<'_>, names: &[&str]) -> Option<String> {
     names.iter().find_map(|name| {
-        let (_, json) = fields.iter().find(|(key, _)| key == name)?;
-        let id = text(json.as_str())?;
+        let id = text(object.get(name)?)?;
         let id = id.trim();
         (!id.is_empty()).then(|| id.to_owned())
     })
@@ -89,7 +141,7 @@ pub(super) fn named(fields: &Fields<'_>, names: &[&str]) -> Option<String> {
 
 /// An id User.com can hold.
 pub(super) fn checked(id: &str, what: &str) -> Result<OwnId, CallFault> {
-    if id.chars().count() > TEXT {
+    if id.len() > TEXT && id.chars().count() > TEXT {
         let reason = format!("`{what}` is longer than {TEXT} characters");
         return Err(CallFault::new("id_too_long", reason));
     }
@@ -98,51 +150,52 @@ pub(super) fn checked(id: &str, what: &str) -> Result<OwnId, CallFault> {
 
 /// The fields an identify writes.
 pub(super) fn fields(call: &Call<'_>, settings: &Settings, notes: &mut Notes) -> FieldSet {
-    let mut traits = Leaves::of(&call.fields);
-    let roots = if settings.context_fields { context::ROOTS } else { &[] };
-    let mut around = Leaves::below(&call.context, roots);
-    let mut set = FieldSet::default();
-    traits.discard(&IDENTITY);
-    put_text(&mut set, &mut traits, &EMAIL, notes);
-    put_names(&mut set, &mut traits, notes);
-    put_phone(&mut set, &mut traits, notes);
-    put_code(&mut set, &mut traits, "gender", gender, notes);
-    put_code(&mut set, &mut traits, "status", status, notes);
-    put_place(&mut set, &mut traits, &mut around, settings, notes);
-    for rule in &LINKS {
-        put_text(&mut set, &mut traits, rule, notes);
+    let traits = Traits::of(&call.fields, &TRAITS);
+    let around = settings.context_fields.then(|| context::Around::of(&call.context));
+    let mut set = FieldSet::with_capacity(40, 1024);
+    put_text(&mut set, "email", traits.get(Trait::Email), TEXT, notes);
+    put_names(&mut set, &traits, notes);
+    put_phone(&mut set, &traits, notes);
+    put_code(&mut set, "gender", traits.get(Trait::Gender), gender, notes);
+    put_code(&mut set, "status", traits.get(Trait::Status), status, notes);
+    put_place(&mut set, &traits, around.as_ref(), notes);
+    for (name, link, cap) in LINKS {
+        put_text(&mut set, name, traits.get(link), cap, notes);
     }
-    put_plain(&mut set, &mut traits, notes);
-    put_tags(&mut set, &mut traits, notes);
-    let mut customs = Customs::new(&mut set, call.fields.len() + roots.len());
-    for leaf in traits.rest() {
-        customs.add(&leaf.flat, leaf.json, notes);
+    put_plain(&mut set, &traits, notes);
+    put_tags(&mut set, traits.get(Trait::Tags), notes);
+    let mut customs = Customs::new(&mut set);
+    for (name, json) in traits.rest() {
+        customs.add(name, json, notes);
     }
-    if settings.context_fields {
-        for (name, value) in context::fields(&mut around) {
-            customs.add_missing(name, &value, notes);
-        }
+    if let Some(around) = around {
+        around.tell(|name, value| customs.add_missing(name, value));
     }
     set
 }
 
-pub(super) fn standard(set: &mut FieldSet, name: &str, json: impl Into<Box<str>>) {
-    set.set(Field { name: name.into(), class: FieldClass::Standard, json: json.into() });
+/// Adds a standard field; its name is new to the set.
+pub(super) fn standard(set: &mut FieldSet, name: &str, json: &str) {
+    set.push(Field { name, class: FieldClass::Standard, json });
 }
 
-/// Writes a text field from the first of its spellings.
+/// Adds a text field.
 pub(super) fn put_text(
     set: &mut FieldSet,
-    leaves: &mut Leaves<'_>,
-    (name, spellings, cap): &TextRule,
+    name: &str,
+    json: Option<&str>,
+    cap: usize,
     notes: &mut Notes,
 ) {
-    let Some(json) = leaves.take(spellings) else {
+    let Some(json) = json else {
         return;
     };
-    match text(json) {
-        Some(value) => put_string(set, name, &value, *cap, notes),
-        None => notes.dropped(name, "a text is needed, this is a list"),
+    match (plain(json), text(json)) {
+        (Some(value), _) if value.len() <= cap && trimmed(value).len() == value.len() => {
+            standard(set, name, json);
+        }
+        (_, Some(value)) => put_string(set, name, &value, cap, notes),
+        (_, None) => notes.dropped(name, "a text is needed, this is a list"),
     }
 }
 
@@ -153,53 +206,58 @@ pub(super) fn put_string(
     cap: usize,
     notes: &mut Notes,
 ) {
-    let value = crop_noting(value.trim(), cap, name, notes).trim_end();
-    standard(set, name, Json::string(value).into_text());
+    let value = crop_noting(trimmed(value), cap, name, notes).trim_end();
+    set.push_with(name, FieldClass::Standard, |out| write_string(out, value));
 }
 
 /// First and last name; where both are missing, a full `name` is split at its first blank.
-fn put_names(set: &mut FieldSet, traits: &mut Leaves<'_>, notes: &mut Notes) {
-    put_text(set, traits, &FIRST_NAME, notes);
-    put_text(set, traits, &LAST_NAME, notes);
-    let full = traits.take(&["name"]).and_then(text);
-    if !set.is_empty() && (set.get("first_name").is_some() || set.get("last_name").is_some()) {
+fn put_names(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
+    let (first, last) = ("first_name", "last_name");
+    put_text(set, first, traits.get(Trait::FirstName), PERSON_NAME, notes);
+    put_text(set, last, traits.get(Trait::LastName), PERSON_NAME, notes);
+    if set.get(first).is_some() || set.get(last).is_some() {
         return;
     }
-    let Some(full) = full else {
+    let Some(full) = traits.get(Trait::FullName).and_then(text) else {
         return;
     };
-    let (first, rest) = match full.trim().split_once(char::is_whitespace) {
-        Some((first, rest)) => (first, rest.trim()),
+    let (name, rest) = match full.trim().split_once(char::is_whitespace) {
+        Some((name, rest)) => (name, rest.trim()),
         None => (full.trim(), ""),
     };
-    put_string(set, FIRST_NAME.0, first, PERSON_NAME, notes);
+    put_string(set, first, name, PERSON_NAME, notes);
     if !rest.is_empty() {
-        put_string(set, LAST_NAME.0, rest, PERSON_NAME, notes);
+        put_string(set, last, rest, PERSON_NAME, notes);
     }
 }
 
-fn put_phone(set: &mut FieldSet, traits: &mut Leaves<'_>, notes: &mut Notes) {
-    let Some(json) = traits.take(PHONE) else {
+fn put_phone(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
+    let Some(json) = traits.get(Trait::Phone) else {
         return;
     };
     match text(json) {
-        Some(value) => {
-            let dense: String = value.chars().filter(|c| !c.is_whitespace()).collect();
-            put_string(set, "phone_number", &dense, SHORT, notes);
-        }
+        Some(value) => put_string(set, "phone_number", &dense(&value), SHORT, notes),
         None => notes.dropped("phone_number", "a text is needed, this is a list"),
     }
 }
 
-/// A field User.com keeps as a small number.
+/// A text without its blanks.
+pub(super) fn dense(text: &str) -> Cow<'_, str> {
+    match text.contains(char::is_whitespace) {
+        true => text.chars().filter(|c| !c.is_whitespace()).collect(),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// Adds a field User.com keeps as a small number.
 fn put_code(
     set: &mut FieldSet,
-    traits: &mut Leaves<'_>,
     name: &'static str,
+    json: Option<&str>,
     code: fn(&str) -> Option<&'static str>,
     notes: &mut Notes,
 ) {
-    let Some(json) = traits.take(&[name]) else {
+    let Some(json) = json else {
         return;
     };
     match text(json).and_then(|word| code(&word.trim().to_lowercase())) {
@@ -225,42 +283,45 @@ fn status(word: &str) -> Option<&'static str> {
     }
 }
 
-/// Where the user is: from the traits, else from the context if that is wanted.
+/// Where the user is: from the traits, else from the context.
 fn put_place(
     set: &mut FieldSet,
-    traits: &mut Leaves<'_>,
-    around: &mut Leaves<'_>,
-    settings: &Settings,
+    traits: &Traits<'_>,
+    around: Option<&context::Around<'_>>,
     notes: &mut Notes,
 ) {
-    const AROUND: [TextRule; 3] = [
-        ("city", &["location.city"], SHORT),
-        ("country", &["location.country"], SHORT),
-        ("timezone", &["timezone"], TEXT),
-    ];
-    for rule in [&CITY, &REGION, &COUNTRY, &TIMEZONE] {
-        put_text(set, traits, rule, notes);
-    }
-    for rule in AROUND.iter().filter(|_| settings.context_fields) {
-        if set.get(rule.0).is_none() {
-            put_text(set, around, rule, notes);
+    let (place, zone) = match around {
+        Some(around) => ((around.city(), around.country()), around.timezone()),
+        None => ((None, None), None),
+    };
+    for (name, target, cap, elsewhere) in [
+        ("city", Trait::City, SHORT, place.0),
+        ("region", Trait::Region, SHORT, None),
+        ("country", Trait::Country, SHORT, place.1),
+        ("timezone", Trait::Timezone, TEXT, zone),
+    ] {
+        put_text(set, name, traits.get(target), cap, notes);
+        if set.get(name).is_none() {
+            put_text(set, name, elsewhere, cap, notes);
         }
     }
 }
 
 /// Standard fields that are taken under their own name only: numbers, switches, the cookie's key.
-fn put_plain(set: &mut FieldSet, traits: &mut Leaves<'_>, notes: &mut Notes) {
-    for name in ["score", "assigned_to"] {
-        let Some(json) = traits.take(&[name]) else {
+fn put_plain(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
+    for (name, target) in [("score", Trait::Score), ("assigned_to", Trait::AssignedTo)] {
+        let Some(json) = traits.get(target) else {
             continue;
         };
         match text(json).and_then(|number| number.trim().parse::<i64>().ok()) {
-            Some(number) => standard(set, name, number.to_string()),
+            Some(number) => standard(set, name, &number.to_string()),
             None => notes.dropped(name, "a whole number is needed"),
         }
     }
-    for name in ["unsubscribed", "notifications"] {
-        let Some(json) = traits.take(&[name]) else {
+    for (name, target) in
+        [("unsubscribed", Trait::Unsubscribed), ("notifications", Trait::Notifications)]
+    {
+        let Some(json) = traits.get(target) else {
             continue;
         };
         match text(json).map(|word| word.trim().to_lowercase()).as_deref() {
@@ -269,41 +330,51 @@ fn put_plain(set: &mut FieldSet, traits: &mut Leaves<'_>, notes: &mut Notes) {
             _ => notes.dropped(name, "true or false is needed"),
         }
     }
-    put_text(set, traits, &("user_key", &["user_key"], TEXT), notes);
+    put_text(set, "user_key", traits.get(Trait::UserKey), TEXT, notes);
 }
 
 /// Tags: a list, or a text with commas.
-pub(super) fn put_tags(set: &mut FieldSet, leaves: &mut Leaves<'_>, notes: &mut Notes) {
-    let Some(json) = leaves.take(&["tags"]) else {
+pub(super) fn put_tags(set: &mut FieldSet, json: Option<&str>, notes: &mut Notes) {
+    let Some(json) = json else {
         return;
     };
-    let words: Vec<String> = match elements(json) {
+    let words: Vec<Cow<'_, str>> = match elements(json) {
         Some(list) => list
-            .iter()
-            .filter_map(|element| match text(element.get()) {
-                Some(word) => Some(word.into_owned()),
-                None => {
+            .filter_map(|element| {
+                let word = text(element);
+                if word.is_none() {
                     notes.dropped("tags", "a tag is a text");
-                    None
                 }
+                word
             })
             .collect(),
         None => {
-            text(json).map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default()
+            let list = text(json).unwrap_or_default();
+            list.split(',').map(|word| Cow::Owned(word.to_owned())).collect()
         }
     };
-    let mut tags: Vec<String> = Vec::with_capacity(words.len());
-    for word in words {
+    let mut tags: Vec<&str> = Vec::with_capacity(words.len());
+    for word in &words {
         let tag = crop_noting(word.trim(), TEXT, "tags", notes);
-        if !tag.is_empty() && !tags.iter().any(|known| known == tag) {
-            tags.push(tag.to_owned());
+        if !tag.is_empty() && !tags.contains(&tag) {
+            tags.push(tag);
         }
     }
-    if !tags.is_empty() {
-        set.set(Field {
-            name: "tags".into(),
-            class: FieldClass::Union,
-            json: serde_json::Value::from(tags).to_string().into(),
-        });
-    }
+    put_list(set, "tags", FieldClass::Union, &tags);
+}
+
+/// Adds a list of texts, unless it is empty.
+pub(super) fn put_list(set: &mut FieldSet, name: &str, class: FieldClass, texts: &[&str]) {
+    let [first, more @ ..] = texts else {
+        return;
+    };
+    set.push_with(name, class, |out| {
+        out.push('[');
+        write_string(out, first);
+        for text in more {
+            out.push(',');
+            write_string(out, text);
+        }
+        out.push(']');
+    });
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use usercom_sink::call::{Call, CallKind, Fields, Json};
+use usercom_sink::call::{Call, CallKind, Json, Object};
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
 use usercom_sink::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
 use usercom_sink::plan::{Field, FieldClass, FieldSet, GroupId, Op, OwnId};
@@ -334,20 +334,20 @@ pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-pub(super) fn custom(name: &str, json: &str) -> Field {
-    Field { name: name.into(), class: FieldClass::Custom, json: json.into() }
+pub(super) fn custom<'a>(name: &'a str, json: &'a str) -> Field<'a> {
+    Field { name, class: FieldClass::Custom, json }
 }
 
-pub(super) fn standard(name: &str, json: &str) -> Field {
-    Field { name: name.into(), class: FieldClass::Standard, json: json.into() }
+pub(super) fn standard<'a>(name: &'a str, json: &'a str) -> Field<'a> {
+    Field { name, class: FieldClass::Standard, json }
 }
 
-pub(super) fn identify(user: &str, fields: Vec<Field>) -> Op {
-    Op::Identify { user: OwnId::from(user), fields: FieldSet(fields) }
+pub(super) fn identify(user: &str, fields: Vec<Field<'_>>) -> Op {
+    Op::Identify { user: OwnId::from(user), fields: fields.into_iter().collect() }
 }
 
 pub(super) fn track(user: &str, name: &str) -> Op {
-    let data = FieldSet(vec![standard("n", "1"), standard("s", "\"x\"")]);
+    let data: FieldSet = [standard("n", "1"), standard("s", "\"x\"")].into_iter().collect();
     Op::Track { user: OwnId::from(user), name: name.into(), at: Some(at(1_700_000_000)), data }
 }
 
@@ -356,22 +356,20 @@ pub(super) fn page(user: &str) -> Op {
     Op::Page { user: OwnId::from(user), domain: "shop.example".into(), path: "/a".into(), at }
 }
 
-pub(super) fn company(group: &str, fields: Vec<Field>) -> Op {
-    Op::Company { company: GroupId::from(group), fields: FieldSet(fields) }
+pub(super) fn company(group: &str, fields: Vec<Field<'_>>) -> Op {
+    Op::Company { company: GroupId::from(group), fields: fields.into_iter().collect() }
 }
 
 pub(super) fn join(user: &str, group: &str) -> Op {
     Op::Join { user: OwnId::from(user), company: GroupId::from(group) }
 }
 
-fn fields(object: &Value) -> Fields<'static> {
+fn fields(object: &Value) -> Object<'static> {
     let Value::Object(object) = object else {
-        return Vec::new();
+        return Object::default();
     };
-    object
-        .iter()
-        .map(|(name, value)| (name.clone().into(), Json::trusted(value.to_string())))
-        .collect()
+    let json = |value: &Value| Json::trusted(value.to_string());
+    Object::Entries(object.iter().map(|(name, value)| (name.clone().into(), json(value))).collect())
 }
 
 /// A call of user `u1`.

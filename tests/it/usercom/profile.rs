@@ -30,9 +30,8 @@ fn fields(kind: CallKind, about: &Value, context: &Value) -> (FieldSet, Notes) {
 }
 
 fn values(set: &FieldSet) -> BTreeMap<String, Value> {
-    set.0
-        .iter()
-        .map(|field| (field.name.to_string(), serde_json::from_str(&field.json).unwrap()))
+    set.iter()
+        .map(|field| (field.name.to_string(), serde_json::from_str(field.json).unwrap()))
         .collect()
 }
 
@@ -79,7 +78,7 @@ fn every_spelling_of_a_person_reaches_its_field() {
         for spelling in spellings {
             let (set, _) = fields(CallKind::Identify, &json!({*spelling: value}), &Value::Null);
             assert_eq!(values(&set), map(json!({field: value})), "{spelling}");
-            assert_eq!(set.0[0].class, FieldClass::Standard);
+            assert_eq!(set.iter().next().unwrap().class, FieldClass::Standard);
         }
     }
     for part in ["region", "state"] {
@@ -142,7 +141,7 @@ fn everything_else_is_a_custom_attribute() {
         "company_id": "c1", "company_name": "Acme", "company_plan_tier": 2,
     });
     assert_eq!(values(&set), map(expected));
-    assert!(set.0.iter().all(|field| field.class == FieldClass::Custom));
+    assert!(set.iter().all(|field| field.class == FieldClass::Custom));
 }
 
 #[test]
@@ -151,7 +150,7 @@ fn tags_are_a_list_or_a_text_with_commas() {
     for given in [json!(["a", " b", "a", ""]), json!("a, b,,a")] {
         let (set, _) = fields(CallKind::Identify, &json!({"tags": given}), &Value::Null);
         assert_eq!(values(&set), map(json!({"tags": ["a", "b"]})));
-        assert_eq!(set.0[0].class, FieldClass::Union);
+        assert_eq!(set.iter().next().unwrap().class, FieldClass::Union);
     }
     assert!(traits(&json!({"tags": []})).is_empty());
 }
@@ -177,8 +176,8 @@ fn attribute_names_fit_and_stay_apart() {
     let (one, two) = (format!("{}_one", "n".repeat(32)), format!("{}_two", "n".repeat(32)));
     let about = json!({one: 1, two: 2, "Plan Name": "a", "plan_name": "b"});
     let (set, notes) = fields(CallKind::Identify, &about, &Value::Null);
-    assert_eq!(set.0.len(), 3, "{set:?}");
-    assert!(set.0.iter().all(|field| field.name.chars().count() <= 32), "{set:?}");
+    assert_eq!(set.len(), 3, "{set:?}");
+    assert!(set.iter().all(|field| field.name.chars().count() <= 32), "{set:?}");
     assert_eq!(set.get(&"n".repeat(32)), Some("1"));
     assert_eq!(notes.cropped.len(), 2);
     assert_eq!(set.get("Plan Name"), Some("\"b\""));

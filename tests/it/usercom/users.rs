@@ -161,11 +161,10 @@ async fn what_was_confirmed_is_not_sent_again() {
     // An identify is unchanged only if all of its fields were confirmed as they are, in time; tags
     // are a set.
     let bench = bench();
-    let tags = |json: &str| {
-        let mut field = custom("tags", json);
-        field.class = usercom_sink::plan::FieldClass::Union;
-        field
-    };
+    fn tags(json: &str) -> usercom_sink::plan::Field<'_> {
+        let class = usercom_sink::plan::FieldClass::Union;
+        usercom_sink::plan::Field { class, ..custom("tags", json) }
+    }
     let op = identify("u1", vec![standard("email", "\"a@b.c\""), tags("[\"a\",\"b\"]")]);
     let now = clock::now();
     assert!(!bench.usercom.unchanged(&op, now));

@@ -1,0 +1,128 @@
+//! JSON text as a value: one that is known to be valid, and strings on their way in and out of it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserializer as _, Visitor};
+
+/// JSON text known to be valid: one value, no surrounding white space.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Json<'a>(Cow<'a, str>);
+
+impl<'a> Json<'a> {
+    /// Wraps text the caller knows to be one valid JSON value without surrounding white space.
+    pub fn trusted(text: impl Into<Cow<'a, str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// Renders a string as JSON.
+    pub fn string(text: &str) -> Self {
+        let mut out = String::with_capacity(text.len() + 2);
+        write_string(&mut out, text);
+        Self(Cow::Owned(out))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text, given away.
+    pub fn into_text(self) -> Cow<'a, str> {
+        self.0
+    }
+
+    /// Whether the value is `null`.
+    pub fn is_null(&self) -> bool {
+        self.0 == "null"
+    }
+
+    /// The same value, borrowing nothing.
+    pub fn into_owned(self) -> Json<'static> {
+        Json(Cow::Owned(self.0.into_owned()))
+    }
+}
+
+impl fmt::Debug for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Appends a string as JSON. Most need no escapes and are copied as they are.
+pub fn write_string(out: &mut String, text: &str) {
+    // Without a way out, so that many bytes are looked at in one step.
+    let is_odd = |odd, b| odd | (b < 0x20) | (b == b'"') | (b == b'\\');
+    if text.bytes().fold(false, is_odd) {
+        out.push_str(&serde_json::Value::from(text).to_string());
+    } else {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    }
+}
+
+/// A text without blanks around it. Most have none, which is seen at their ends.
+pub fn trimmed(text: &str) -> &str {
+    let is_plain = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
+    match is_plain(text.as_bytes().first()) && is_plain(text.as_bytes().last()) {
+        true => text,
+        false => text.trim(),
+    }
+}
+
+/// The text of a JSON string. Half of a surrogate pair, which JSON's grammar allows and Unicode
+/// does not, becomes the replacement character.
+pub fn unescape(raw: &str) -> Cow<'_, str> {
+    let inner = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw);
+    if !has_escapes(inner) {
+        return Cow::Borrowed(inner);
+    }
+    // As bytes, because as text half a surrogate pair would be an error.
+    let mut de = serde_json::Deserializer::from_str(raw);
+    match de.deserialize_bytes(Lossy) {
+        Ok(text) => Cow::Owned(text),
+        Err(_) => Cow::Borrowed(inner),
+    }
+}
+
+/// Whether there is an escape in what stands between the quotes of a JSON string.
+pub fn has_escapes(inner: &str) -> bool {
+    memchr::memchr(b'\\', inner.as_bytes()).is_some()
+}
+
+struct Lossy;
+
+impl Visitor<'_> for Lossy {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lone_surrogates_do_not_fail() {
+        // JSON's grammar allows half a surrogate pair; its text is readable all the same.
+        assert_eq!(unescape(r#""a\ud83d""#).chars().next(), Some('a'));
+        assert!(unescape(r#""a\ud83d""#).contains('\u{fffd}'));
+        assert_eq!(unescape(r#""a\u00e9\n""#), "aé\n");
+    }
+
+    #[test]
+    fn strings_are_written_as_json() {
+        // What is written reads back as it was, with escapes where there must be some.
+        for text in ["", "plain", "a\"b\\c", "line\nbreak\u{1}", "Łódź \u{1f600}"] {
+            assert_eq!(unescape(Json::string(text).as_str()), text);
+            assert_eq!(serde_json::from_str::<String>(Json::string(text).as_str()).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! An object of a call: its traits, its properties, its context.
+//!
+//! Most pass through as they stand in the record. They stay text, which nobody takes apart before
+//! somebody has to.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::json::Json;
+use super::names::Names;
+use super::walk;
+
+/// Named JSON values in the order they were set. Names are unique: the mapping sees to it.
+pub type Fields<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
+
+/// The entries of an object: names unique, in order, no nulls.
+pub type Opened<'o> = SmallVec<[(Cow<'o, str>, &'o str); 12]>;
+
+/// An object's entries.
+#[derive(Debug, Clone)]
+pub enum Object<'a> {
+    /// The text of a JSON object, as it stands in the record. Of a name given twice the last value
+    /// counts, in the first one's place; null is the same as missing.
+    Text(&'a str),
+    /// Entries that were put together; null is the same as missing here, too.
+    Entries(Fields<'a>),
+}
+
+impl Default for Object<'_> {
+    fn default() -> Self {
+        Self::Entries(Vec::new())
+    }
+}
+
+/// The same entries in the same order.
+impl PartialEq for Object<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.open() == other.open()
+    }
+}
+
+impl<'a> Object<'a> {
+    /// Takes it apart.
+    pub fn open(&self) -> Opened<'_> {
+        match self {
+            Self::Text(text) => opened(text),
+            Self::Entries(fields) => fields
+                .iter()
+                .filter(|(_, json)| !json.is_null())
+                .map(|(name, json)| (Cow::Borrowed(&**name), json.as_str()))
+                .collect(),
+        }
+    }
+
+    /// The JSON text of a name's value.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let found = match self {
+            Self::Text(text) => {
+                walk::entries(text).filter(|(known, _)| known == name).map(|(_, json)| json).last()
+            }
+            Self::Entries(fields) => {
+                fields.iter().find(|(known, _)| known == name).map(|(_, json)| json.as_str())
+            }
+        };
+        found.filter(|json| *json != "null")
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(_) => self.open().is_empty(),
+            Self::Entries(fields) => fields.iter().all(|(_, json)| json.is_null()),
+        }
+    }
+
+    /// The entries, to be changed. No nulls are among them.
+    pub fn into_fields(self) -> Fields<'a> {
+        match self {
+            Self::Text(text) => {
+                opened(text).into_iter().map(|(name, json)| (name, Json::trusted(json))).collect()
+            }
+            Self::Entries(mut fields) => {
+                fields.retain(|(_, json)| !json.is_null());
+                fields
+            }
+        }
+    }
+}
+
+/// The entries of an object's text, as [`Object::open`] tells them.
+pub fn opened(text: &str) -> Opened<'_> {
+    let mut opened = unique(text);
+    opened.retain(|(_, json)| *json != "null");
+    opened
+}
+
+/// The same with the nulls.
+pub fn unique(text: &str) -> Opened<'_> {
+    let mut unique = Opened::new();
+    collect(text, &mut unique);
+    unique
+}
+
+/// Shows the entries of an object's text, as [`Object::open`] tells them.
+pub fn each<'r>(text: &'r str, mut show: impl FnMut(&Cow<'r, str>, &'r str)) {
+    let mut entries = Opened::new();
+    collect(text, &mut entries);
+    for (name, json) in &entries {
+        if *json != "null" {
+            show(name, json);
+        }
+    }
+}
+
+fn collect<'r>(text: &'r str, into: &mut Opened<'r>) {
+    let mut names = Names::default();
+    for (name, json) in walk::entries(text) {
+        match names.place(&name, |place| &into[place].0) {
+            Some(place) => into[place].1 = json,
+            None => {
+                into.push((name, json));
+                names.added(&into[into.len() - 1].0, |place| &into[place].0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_entries_are_one_object() {
+        // The last of equal names counts in the first one's place, and a null is no entry.
+        let text =
+            Object::Text(r#"{"a": 1, "b\u0063":[2], "n":null, "a":{"x":3}, "c":4, "c":null}"#);
+        let entries = Object::Entries(vec![
+            ("a".into(), Json::trusted(r#"{"x":3}"#)),
+            ("bc".into(), Json::trusted("[2]")),
+            ("z".into(), Json::trusted("null")),
+        ]);
+        assert_eq!(text, entries);
+        assert_eq!(text.get("bc"), Some("[2]"));
+        assert_eq!((text.get("n"), text.get("c"), text.get("q")), (None, None, None));
+        assert!(!text.is_empty() && Object::Text("{ }").is_empty());
+        assert_eq!(text.clone().into_fields().len(), 2);
+        assert_eq!(Object::Entries(text.into_fields()), entries);
+    }
+}

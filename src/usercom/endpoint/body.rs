@@ -1,0 +1,106 @@
+//! The body of a request as it grows: one JSON object, written in one text.
+
+use std::fmt::{Display, Write as _};
+
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
+
+use crate::call::write_string;
+
+/// Most bodies fit; one that does not grows.
+const ROOM: usize = 512;
+
+/// A JSON object whose names the caller keeps unique.
+pub(in crate::usercom) struct Body(String);
+
+impl Body {
+    pub(in crate::usercom) fn new() -> Self {
+        let mut text = String::with_capacity(ROOM);
+        text.push('{');
+        Self(text)
+    }
+
+    /// A field of JSON text.
+    pub(in crate::usercom) fn json(mut self, name: &str, json: &str) -> Self {
+        self.name(name).push_str(json);
+        self
+    }
+
+    /// Fields of JSON text.
+    pub(in crate::usercom) fn all<'a>(
+        mut self,
+        fields: impl IntoIterator<Item = (&'a str, impl AsRef<str>)>,
+    ) -> Self {
+        for (name, json) in fields {
+            self.name(name).push_str(json.as_ref());
+        }
+        self
+    }
+
+    /// A field of text.
+    pub(in crate::usercom) fn text(mut self, name: &str, text: &str) -> Self {
+        write_string(self.name(name), text);
+        self
+    }
+
+    /// A field of a number.
+    pub(in crate::usercom) fn number(mut self, name: &str, number: impl Display) -> Self {
+        write!(self.name(name), "{number}").expect("a string takes all");
+        self
+    }
+
+    /// A field of a moment, in RFC 3339.
+    pub(in crate::usercom) fn moment(mut self, name: &str, at: Timestamp) -> Self {
+        let out = self.name(name);
+        out.push('"');
+        DateTimePrinter::new().print_timestamp(&at, &mut *out).expect("a string takes all");
+        out.push('"');
+        self
+    }
+
+    /// A field of an object.
+    pub(in crate::usercom) fn object<'a>(
+        mut self,
+        name: &str,
+        fields: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let out = self.name(name);
+        out.push('{');
+        let inner = Self(std::mem::take(out)).all(fields);
+        Self(inner.done())
+    }
+
+    pub(in crate::usercom) fn done(mut self) -> String {
+        self.0.push('}');
+        self.0
+    }
+
+    fn name(&mut self, name: &str) -> &mut String {
+        if !self.0.ends_with('{') {
+            self.0.push(',');
+        }
+        write_string(&mut self.0, name);
+        self.0.push(':');
+        &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_one_object() {
+        // Names and texts are escaped, and commas stand between fields only, also in an object.
+        let body = Body::new()
+            .text("a\"b", "x\ny")
+            .object("none", [("", ""); 0])
+            .object("data", [("p", "1"), ("q", "{}")])
+            .number("n", 7)
+            .moment("at", Timestamp::from_millisecond(1_500).expect("a moment"))
+            .done();
+        let expected = r#"{"a\"b":"x\ny","none":{},"data":{"p":1,"q":{}},"n":7,"at":"1970-01-01T00:00:01.5Z"}"#;
+        assert_eq!(body, expected);
+        assert_eq!(Body::new().done(), "{}");
+    }
+}
