@@ -3,6 +3,7 @@
 //!   cargo bench --bench process                    # about two minutes
 //!   cargo bench --bench process -- --full          # a million records, a million users
 //!   cargo bench --bench process -- delivery start  # these chapters only
+//!   cargo bench --bench process -- --sink PATH     # another build of the program
 //!
 //! Contestants take turns; each is a process of its own, started by this one, and its processor
 //! time is what Linux says of it. Only ratios carry over to another machine. Everything goes over
@@ -28,13 +29,15 @@ mod unmatched;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use input::{Bench, Pipeline};
 use table::Table;
 
-/// The program under measurement, built with the bench and like it.
-const SINK: &str = env!("CARGO_BIN_EXE_usercom-sink");
+/// The program under measurement; if nothing else is said, the one built with the bench and like
+/// it.
+static SINK: OnceLock<PathBuf> = OnceLock::new();
 
 const CHAPTERS: [&str; 4] = ["unmatched", "delivery", "start", "growth"];
 
@@ -70,9 +73,17 @@ fn serve(log: bool) {
 }
 
 fn bench(args: &[&str]) {
+    let (sink, args) = match args {
+        ["--sink", path, rest @ ..] => (*path, rest),
+        _ => (env!("CARGO_BIN_EXE_usercom-sink"), args),
+    };
+    SINK.set(sink.into()).expect("set once");
     let unknown = args.iter().find(|arg| **arg != "--full" && !CHAPTERS.contains(arg));
     if let Some(unknown) = unknown {
-        say(&format!("unknown: {unknown}; there are --full, {}", CHAPTERS.join(", ")));
+        say(&format!(
+            "unknown: {unknown}; there are --sink PATH (first), --full, {}",
+            CHAPTERS.join(", ")
+        ));
         std::process::exit(2);
     }
     let size = if args.contains(&"--full") { Size::Full } else { Size::Usual };
@@ -104,9 +115,13 @@ fn sink(pipeline: &Pipeline) -> Command {
 
 /// `run` of a pipeline, until it is stopped.
 fn follow(pipeline: &Pipeline) -> Command {
-    let mut command = Command::new(SINK);
+    let mut command = Command::new(sink_path());
     command.args(["run", "-c"]).arg(&pipeline.path).env("RUST_LOG", "error");
     command
+}
+
+fn sink_path() -> &'static Path {
+    SINK.get().expect("it is set before anything is measured")
 }
 
 /// This very program, which is also the server and the loop it measures with.

@@ -59,7 +59,7 @@ impl Server {
     }
 
     fn emulator() -> Self {
-        let mut child = Command::new(crate::SINK)
+        let mut child = Command::new(crate::sink_path())
             .args(["emulator", "--listen", "127.0.0.1:0", "--api-key", "bench"])
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
