@@ -2,32 +2,41 @@
 
 use serde_json::Value;
 
-use super::{get, json, number, object, quoted, segment, write};
+use super::{get, json, number, object, quoted, segment, texts, write};
 use crate::deliver::{Method, Repeat, Reply, Request};
 
 /// `PUT companies-by-id/:id/`; `None` for an id that is not safe in a path.
-pub(in crate::usercom) fn update(group: &str, fields: &[(String, String)]) -> Option<Request> {
+pub(in crate::usercom) fn update(
+    group: &str,
+    fields: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> Option<Request> {
     let path = format!("companies-by-id/{}/", segment(group)?);
-    let body = object(fields.iter().map(|(name, json)| (name.as_str(), json.as_str())));
+    let body = object(texts(fields));
     Some(write(Method::Put, "companies-by-id/:id/", path, body, Repeat::Safe))
 }
 
 /// `PUT companies/:id/`.
-pub(in crate::usercom) fn update_number(id: u64, fields: &[(String, String)]) -> Request {
-    let body = object(fields.iter().map(|(name, json)| (name.as_str(), json.as_str())));
+pub(in crate::usercom) fn update_number(
+    id: u64,
+    fields: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> Request {
+    let body = object(texts(fields));
     write(Method::Put, "companies/:id/", format!("companies/{id}/"), body, Repeat::Safe)
 }
 
 /// `POST companies/`. Not keyed: a second one may make a second company. A company without a name
 /// is named by its id.
-pub(in crate::usercom) fn create(group: &str, fields: &[(String, String)]) -> Request {
+pub(in crate::usercom) fn create(
+    group: &str,
+    fields: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> Request {
     let id = quoted(group);
-    let named = fields.iter().any(|(name, _)| name == "name");
+    let named = fields.iter().any(|(name, _)| name.as_ref() == "name");
     let name = (!named).then_some(("name", id.as_str()));
     let body = object(
         std::iter::once(("custom_id", id.as_str()))
             .chain(name)
-            .chain(fields.iter().map(|(name, json)| (name.as_str(), json.as_str()))),
+            .chain(texts(fields)),
     );
     write(Method::Post, "companies/", "companies/".into(), body, Repeat::Counts)
 }

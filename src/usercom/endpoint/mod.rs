@@ -58,6 +58,11 @@ pub(super) fn object<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) 
     text
 }
 
+/// Fields as [`object`] takes them.
+fn texts<N: AsRef<str>, J: AsRef<str>>(fields: &[(N, J)]) -> impl Iterator<Item = (&str, &str)> {
+    fields.iter().map(|(name, json)| (name.as_ref(), json.as_ref()))
+}
+
 /// A string as JSON.
 pub(super) fn quoted(text: &str) -> String {
     Json::string(text).into_text().into_owned()

@@ -2,16 +2,16 @@
 
 use serde_json::Value;
 
-use super::{get, json, number, object, quoted, segment, write};
+use super::{get, json, number, object, quoted, segment, texts, write};
 use crate::deliver::{Method, Repeat, Reply, Request};
 
 /// `POST users/update_or_create/`, keyed on `custom_id`. Twice is as good as once.
-pub(in crate::usercom) fn upsert(own_id: &str, fields: &[(String, String)]) -> Request {
+pub(in crate::usercom) fn upsert(
+    own_id: &str,
+    fields: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> Request {
     let id = quoted(own_id);
-    let body = object(
-        std::iter::once(("custom_id", id.as_str()))
-            .chain(fields.iter().map(|(name, json)| (name.as_str(), json.as_str()))),
-    );
+    let body = object(std::iter::once(("custom_id", id.as_str())).chain(texts(fields)));
     let route = "users/update_or_create/";
     write(Method::Post, route, route.into(), body, Repeat::Safe)
 }
