@@ -33,11 +33,7 @@ pub(in crate::usercom) fn create(
     let id = quoted(group);
     let named = fields.iter().any(|(name, _)| name.as_ref() == "name");
     let name = (!named).then_some(("name", id.as_str()));
-    let body = object(
-        std::iter::once(("custom_id", id.as_str()))
-            .chain(name)
-            .chain(texts(fields)),
-    );
+    let body = object(std::iter::once(("custom_id", id.as_str())).chain(name).chain(texts(fields)));
     write(Method::Post, "companies/", "companies/".into(), body, Repeat::Counts)
 }
 

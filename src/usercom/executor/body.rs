@@ -75,10 +75,8 @@ impl Usercom {
         }
         self.catalogue.reread(&*self.transport, attempts).await?;
         // One that is gone from the catalogue is made anew with the body.
-        let gone: HashSet<&String> = refused
-            .iter()
-            .filter(|name| self.catalogue.get(content, name).is_none())
-            .collect();
+        let gone: HashSet<&String> =
+            refused.iter().filter(|name| self.catalogue.get(content, name).is_none()).collect();
         let mut again = self.body(content, fields, attempts).await?;
         for name in &refused {
             if !gone.contains(name) && again.get(name) == body.get(name) {
