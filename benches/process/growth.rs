@@ -15,7 +15,8 @@ pub(crate) fn measure(bench: &Bench, size: Size, table: &mut Table) {
         Size::Usual => &[1_000, 10_000, 100_000],
         Size::Full => &[1_000, 10_000, 100_000, 300_000, 1_000_000],
     };
-    let mut least = None;
+    // The step before: how many of its users were remembered, and what it held.
+    let mut before = None;
     for users in steps {
         // A server of their own: what it holds is not in question, but a port is cheap.
         let server = Server::start(Kind::Blackhole, false);
@@ -25,14 +26,13 @@ pub(crate) fn measure(bench: &Bench, size: Size, table: &mut Table) {
         let usage = run(&mut crate::sink(&pipeline));
         let told: serde_json::Value = serde_json::from_str(&usage.output).expect("a summary");
         let requests = told["sinks"]["crm"]["requests"].as_f64().expect("a number");
-        let (at, base) = *least.get_or_insert((*users, usage.peak_mib));
-        let kept = (*users).min(CACHED).saturating_sub(at);
-        let per_user = match kept {
-            0 => String::new(),
-            kept => {
-                let bytes = (usage.peak_mib - base) * 1024.0 * 1024.0 / kept as f64;
-                format!(", {} bytes a user kept", count(bytes))
+        let kept = (*users).min(CACHED);
+        let per_user = match before.replace((kept, usage.peak_mib)) {
+            Some((then, held)) if kept > then => {
+                let bytes = (usage.peak_mib - held) * 1024.0 * 1024.0 / (kept - then) as f64;
+                format!(", {} bytes for each user more that is kept", count(bytes))
             }
+            _ => String::new(),
         };
         table.row(
             format!("{} users, an identify each", count(*users as f64)),

@@ -35,6 +35,10 @@ use std::time::Instant;
 use input::{Bench, Pipeline};
 use table::Table;
 
+/// The program's own, so that the loop it is set beside has it too.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The program under measurement; if nothing else is said, the one built with the bench and like
 /// it.
 static SINK: OnceLock<PathBuf> = OnceLock::new();
