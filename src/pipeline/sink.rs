@@ -27,6 +27,9 @@ use crate::usercom::{self, Failure, Settings, Usercom};
 /// shown.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
+/// Rows of that written down together at most.
+const SAVE_TOGETHER: usize = 1024;
+
 /// Records put into the buffer together at most.
 const FEED: usize = 512;
 
@@ -243,10 +246,17 @@ impl DeliveringSink {
 
     /// What is lost here costs look-ups, never records.
     async fn save(&self) {
-        let changes = self.usercom.take_changes();
-        if changes.is_empty() {
-            return;
+        // In pieces, so that settled records do not wait behind all of them.
+        loop {
+            let changes = self.usercom.take_changes(SAVE_TOGETHER);
+            if changes.is_empty() {
+                return;
+            }
+            self.save_these(changes).await;
         }
+    }
+
+    async fn save_these(&self, changes: Vec<(String, Option<String>)>) {
         // What is stored is a tenth more than what is remembered at most.
         let size = self.config.users.cache_size;
         let saved = self.saved.fetch_add(changes.len(), Ordering::Relaxed) + changes.len();

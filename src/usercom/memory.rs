@@ -188,9 +188,10 @@ impl Memory {
         }
     }
 
-    /// Rows that changed since the last call, by key; `None` for one that is forgotten.
-    pub(super) fn take_changes(&self) -> Vec<(String, Option<String>)> {
-        let keys = std::mem::take(&mut *self.changed());
+    /// Up to `max` rows that changed since they were last taken, by key; `None` for one that is
+    /// forgotten.
+    pub(super) fn take_changes(&self, max: usize) -> Vec<(String, Option<String>)> {
+        let keys: Vec<String> = self.changed().extract_if(|_| true).take(max).collect();
         keys.into_iter()
             .map(|key| {
                 let row = self.row(&key);
@@ -239,7 +240,7 @@ mod tests {
             memory.know_user(&format!("u{n}"), |row| row.id = Some(n));
         }
         assert!(memory.users.len() <= 100);
-        assert!(memory.take_changes().len() <= 500);
+        assert!(memory.take_changes(usize::MAX).len() <= 500);
         let mut row = UserRow::default();
         for n in 0..1_000 {
             row.joined(&format!("g{n}"), Timestamp::UNIX_EPOCH);
@@ -253,12 +254,12 @@ mod tests {
         let memory = Memory::new(100);
         memory.know_user("u1", |row| row.id = Some(1));
         memory.know_company("u1", |row| row.id = Some(2));
-        let mut rows = memory.take_changes();
+        let mut rows = memory.take_changes(usize::MAX);
         rows.sort();
         let expected = [("g:u1", "{\"id\":2}"), ("u:u1", "{\"id\":1}")];
         assert_eq!(rows, expected.map(|(key, row)| (key.to_owned(), Some(row.to_owned()))));
         memory.forget_user("u1");
-        assert_eq!(memory.take_changes(), [("u:u1".to_owned(), None)]);
+        assert_eq!(memory.take_changes(usize::MAX), [("u:u1".to_owned(), None)]);
         let next = Memory::new(100);
         next.restore([("u:u1".into(), "null".into()), ("g:u1".into(), "{\"id\":2}".into())]);
         assert!(next.user("u1").is_none());

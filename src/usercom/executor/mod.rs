@@ -149,10 +149,10 @@ impl Usercom {
         }
     }
 
-    /// Rows of the memory that changed since the last call, as key and JSON, for a store to keep;
-    /// `null` says that the row is to be forgotten.
-    pub fn take_changes(&self) -> Vec<(String, Option<String>)> {
-        self.memory.take_changes()
+    /// Up to `max` rows of the memory that changed since they were last taken, as key and JSON, for
+    /// a store to keep; `None` says that the row is to be forgotten.
+    pub fn take_changes(&self, max: usize) -> Vec<(String, Option<String>)> {
+        self.memory.take_changes(max)
     }
 
     /// Takes stored rows back. Rows that cannot be read are skipped.
