@@ -259,7 +259,8 @@ impl Store {
         .await
     }
 
-    /// Saves cached look-ups; `None` forgets a key. Then forgets the oldest beyond `keep`.
+    /// Saves cached look-ups; `None` forgets a key. Then forgets the oldest beyond `keep`, where
+    /// that is given: it reads as many as are kept, so it is not for every time.
     ///
     /// # Errors
     /// Those of any write.
@@ -267,7 +268,7 @@ impl Store {
         &self,
         sink: &str,
         rows: Vec<(String, Option<String>)>,
-        keep: usize,
+        keep: Option<usize>,
     ) -> Result<(), StoreError> {
         let sink = sink.to_owned();
         let at = micros(clock::now());
@@ -284,6 +285,7 @@ impl Store {
                     None => forget.execute(params![sink, key])?,
                 };
             }
+            let Some(keep) = keep else { return Ok(()) };
             let mut trim = scope.conn.prepare_cached(
                 "DELETE FROM cache WHERE (sink, key) IN (
                     SELECT sink, key FROM cache WHERE sink = ?1

@@ -173,7 +173,7 @@ pub struct BufferConfig {
     /// Size limit of a disk buffer in bytes. Default: 1073741824 (1 GiB).
     #[schemars(range(min = 1))]
     pub max_size: u64,
-    /// Records a memory buffer holds. Default: 10000.
+    /// Records a memory buffer holds. Default: 5000.
     #[schemars(range(min = 1))]
     pub max_events: usize,
     /// What happens when it is full. Default: `block`.
@@ -185,7 +185,7 @@ impl Default for BufferConfig {
         Self {
             kind: BufferKind::Memory,
             max_size: 1 << 30,
-            max_events: 10_000,
+            max_events: 5_000,
             when_full: WhenFull::Block,
         }
     }
@@ -276,7 +276,7 @@ pub struct DeliveryConfig {
     /// Whether waiting identifies of one user, and writes of one company, become one request.
     /// Default: true.
     pub fold: bool,
-    /// Records that may be between the buffer and User.com at once. Default: 5000.
+    /// Records that may be between the buffer and User.com at once. Default: 2000.
     #[schemars(range(min = 1))]
     pub max_in_flight: usize,
     /// How long, in seconds, SIGTERM waits for work to finish. Default: 60.
@@ -289,7 +289,7 @@ impl Default for DeliveryConfig {
             dedupe_window_secs: 86_400,
             verify_ambiguous: true,
             fold: true,
-            max_in_flight: 5_000,
+            max_in_flight: 2_000,
             shutdown_timeout_secs: 60,
         }
     }

@@ -1,6 +1,7 @@
 //! The User.com sink: its settings made into a running consumer of records.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +26,9 @@ use crate::usercom::{self, Failure, Settings, Usercom};
 /// How often what was learnt about users and companies is written down, and the buffer's size
 /// shown.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Rows of that written down together at most.
+const SAVE_TOGETHER: usize = 1024;
 
 /// Records put into the buffer together at most.
 const FEED: usize = 512;
@@ -71,7 +75,9 @@ impl SinkConfig for UsercomSink {
         let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.stop.clone())
             .await
             .map_err(|error| BuildError::Storage(error.to_string()))?;
-        let sink = DeliveringSink { config, plan: Arc::new(plan), usercom, buffer, probe, cx };
+        // What an earlier process left is cut back at the first save.
+        let (plan, saved) = (Arc::new(plan), AtomicUsize::new(config.users.cache_size));
+        let sink = DeliveringSink { config, plan, usercom, buffer, probe, saved, cx };
         Ok((Box::new(sink), healthcheck))
     }
 }
@@ -95,6 +101,8 @@ struct DeliveringSink {
     usercom: Arc<Usercom>,
     buffer: Arc<dyn Buffer>,
     probe: Arc<dyn usercom::Probe>,
+    /// Look-ups saved since the oldest were last forgotten.
+    saved: AtomicUsize,
     cx: SinkContext,
 }
 
@@ -238,11 +246,25 @@ impl DeliveringSink {
 
     /// What is lost here costs look-ups, never records.
     async fn save(&self) {
-        let changes = self.usercom.take_changes();
-        if changes.is_empty() {
-            return;
+        // In pieces, so that settled records do not wait behind all of them.
+        loop {
+            let changes = self.usercom.take_changes(SAVE_TOGETHER);
+            if changes.is_empty() {
+                return;
+            }
+            self.save_these(changes).await;
         }
-        let keep = self.config.users.cache_size;
+    }
+
+    async fn save_these(&self, changes: Vec<(String, Option<String>)>) {
+        // What is stored is a tenth more than what is remembered at most.
+        let size = self.config.users.cache_size;
+        let saved = self.saved.fetch_add(changes.len(), Ordering::Relaxed) + changes.len();
+        let due = saved > size / 10;
+        if due {
+            self.saved.store(0, Ordering::Relaxed);
+        }
+        let keep = due.then_some(size);
         if let Err(error) = self.cx.store.save_cache(&self.cx.name, changes, keep).await {
             tracing::warn!(%error, "what was learnt about users could not be written down");
         }

@@ -3,7 +3,7 @@
 //! Everything here may be forgotten at any time: it costs requests, never data. Rows are plain
 //! JSON, so that a store can keep them over a restart.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,18 +11,12 @@ use jiff::Timestamp;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
-use super::profile::limits::name_std;
-use crate::plan::{FieldClass, FieldSet};
+use super::confirmed::Confirmed;
 
 /// Companies remembered of one user.
 const MAX_COMPANIES: usize = 64;
-/// Fields and tags remembered of one row.
-const MAX_FIELDS: usize = 512;
 /// Members remembered of one company.
 const MAX_MEMBERS: usize = 10_000;
-
-/// Field name (or tag) -> hash of the value User.com confirmed, and when, in seconds.
-type Confirmed = BTreeMap<String, (u64, i64)>;
 
 /// What we know of a user. That there is a row means that User.com has the user.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,13 +27,13 @@ pub(super) struct UserRow {
     pub(super) id: Option<u64>,
     /// The key page views use.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) key: Option<String>,
+    pub(super) key: Option<Box<str>>,
     /// Fields as last confirmed.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "Confirmed::is_empty")]
     pub(super) fields: Confirmed,
-    /// Companies the user is known to belong to, and since when we know.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) companies: BTreeMap<String, i64>,
+    /// Companies the user is known to belong to, and since when we know; the oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    companies: Vec<(Box<str>, i64)>,
 }
 
 /// What we know of a company.
@@ -50,7 +44,7 @@ pub(super) struct CompanyRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) id: Option<u64>,
     /// Fields as last confirmed.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "Confirmed::is_empty")]
     pub(super) fields: Confirmed,
     /// Members an answer named, and when, in seconds. Not stored: the users' rows say it too.
     #[serde(skip)]
@@ -60,10 +54,18 @@ pub(super) struct CompanyRow {
 impl UserRow {
     /// Notes a membership.
     pub(super) fn joined(&mut self, group: &str, now: Timestamp) {
-        while self.companies.len() >= MAX_COMPANIES && !self.companies.contains_key(group) {
-            self.companies.pop_first();
+        self.companies.retain(|(known, _)| **known != *group);
+        if self.companies.len() >= MAX_COMPANIES {
+            self.companies.remove(0);
         }
-        self.companies.insert(group.into(), now.as_second());
+        // Most users belong to one.
+        self.companies.reserve_exact(1);
+        self.companies.push((group.into(), now.as_second()));
+    }
+
+    /// When a membership was noted, in seconds.
+    pub(super) fn member_since(&self, group: &str) -> Option<i64> {
+        self.companies.iter().find_map(|(known, at)| (**known == *group).then_some(*at))
     }
 }
 
@@ -76,49 +78,9 @@ impl CompanyRow {
     }
 }
 
-/// Notes fields as confirmed.
-pub(super) fn confirm(confirmed: &mut Confirmed, fields: &FieldSet, now: Timestamp) {
-    for (name, hash) in hashes(fields) {
-        if confirmed.len() < MAX_FIELDS || confirmed.contains_key(&name) {
-            confirmed.insert(name, (hash, now.as_second()));
-        }
-    }
-}
-
-/// Whether all of these fields were confirmed as they are within `ttl` seconds.
-pub(super) fn is_confirmed(
-    confirmed: &Confirmed,
-    fields: &FieldSet,
-    now: Timestamp,
-    ttl: u64,
-) -> bool {
-    hashes(fields).into_iter().all(|(name, hash)| {
-        confirmed.get(&name).is_some_and(|(known, at)| *known == hash && is_fresh(*at, now, ttl))
-    })
-}
-
 /// Whether something confirmed at a second still counts.
 pub(super) fn is_fresh(at: i64, now: Timestamp, ttl: u64) -> bool {
     u64::try_from(now.as_second().saturating_sub(at)).is_ok_and(|age| age < ttl)
-}
-
-/// A hash for every field; lists that only grow have one for every element.
-fn hashes(fields: &FieldSet) -> Vec<(String, u64)> {
-    let mut hashes = Vec::with_capacity(fields.len());
-    for field in fields.iter() {
-        let name = name_std(field.name);
-        let elements = (field.class == FieldClass::Union)
-            .then(|| serde_json::from_str::<Vec<serde_json::Value>>(field.json).ok())
-            .flatten();
-        match elements {
-            Some(elements) => hashes.extend(elements.iter().map(|element| {
-                let element = element.to_string();
-                (format!("{name}={element}"), hash(&element))
-            })),
-            None => hashes.push((name, hash(&field.json))),
-        }
-    }
-    hashes
 }
 
 /// A hash that is the same in every process.
@@ -226,9 +188,10 @@ impl Memory {
         }
     }
 
-    /// Rows that changed since the last call, by key; `None` for one that is forgotten.
-    pub(super) fn take_changes(&self) -> Vec<(String, Option<String>)> {
-        let keys = std::mem::take(&mut *self.changed());
+    /// Up to `max` rows that changed since they were last taken, by key; `None` for one that is
+    /// forgotten.
+    pub(super) fn take_changes(&self, max: usize) -> Vec<(String, Option<String>)> {
+        let keys: Vec<String> = self.changed().extract_if(|_| true).take(max).collect();
         keys.into_iter()
             .map(|key| {
                 let row = self.row(&key);
@@ -277,7 +240,7 @@ mod tests {
             memory.know_user(&format!("u{n}"), |row| row.id = Some(n));
         }
         assert!(memory.users.len() <= 100);
-        assert!(memory.take_changes().len() <= 500);
+        assert!(memory.take_changes(usize::MAX).len() <= 500);
         let mut row = UserRow::default();
         for n in 0..1_000 {
             row.joined(&format!("g{n}"), Timestamp::UNIX_EPOCH);
@@ -291,12 +254,12 @@ mod tests {
         let memory = Memory::new(100);
         memory.know_user("u1", |row| row.id = Some(1));
         memory.know_company("u1", |row| row.id = Some(2));
-        let mut rows = memory.take_changes();
+        let mut rows = memory.take_changes(usize::MAX);
         rows.sort();
         let expected = [("g:u1", "{\"id\":2}"), ("u:u1", "{\"id\":1}")];
         assert_eq!(rows, expected.map(|(key, row)| (key.to_owned(), Some(row.to_owned()))));
         memory.forget_user("u1");
-        assert_eq!(memory.take_changes(), [("u:u1".to_owned(), None)]);
+        assert_eq!(memory.take_changes(usize::MAX), [("u:u1".to_owned(), None)]);
         let next = Memory::new(100);
         next.restore([("u:u1".into(), "null".into()), ("g:u1".into(), "{\"id\":2}".into())]);
         assert!(next.user("u1").is_none());

@@ -5,6 +5,7 @@
 
 mod attributes;
 mod cold;
+mod confirmed;
 mod encoded;
 mod endpoint;
 mod executor;

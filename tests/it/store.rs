@@ -134,7 +134,7 @@ async fn everything_is_back_after_reopening() {
         let settlement =
             Settlement { seq: Some(2), dead: vec![dead.clone()], seen: vec!["m1".into()] };
         store.settle(SINK, vec![settlement]).await.unwrap();
-        store.save_cache(SINK, vec![("u1".into(), Some("7".into()))], 10).await.unwrap();
+        store.save_cache(SINK, vec![("u1".into(), Some("7".into()))], Some(10)).await.unwrap();
         // No close: dropping the last handle frees the directory as well.
     }
     let store = owner(&dir);
@@ -247,7 +247,7 @@ async fn cache_keeps_the_newest() {
         vec![row("a", Some("2"))],
         vec![row("d", Some("1")), row("c", None)],
     ] {
-        store.save_cache(SINK, rows, 2).await.unwrap();
+        store.save_cache(SINK, rows, Some(2)).await.unwrap();
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     assert_eq!(

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::buffer::{Buffer, Buffered, DeadLetter, Store};
@@ -78,7 +79,7 @@ impl Intake {
         }
     }
 
-    fn prepare(&self, buffered: Buffered) -> Prepared {
+    fn prepare(&self, mut buffered: Buffered) -> Prepared {
         let meaning = match &buffered.record.fault {
             Some(fault) => {
                 let letter =
@@ -87,6 +88,12 @@ impl Intake {
             }
             None => self.meaning(&buffered),
         };
+        if let Meaning::Calls(_) = meaning {
+            keep_alone(&mut buffered.record.body);
+            if let Some(meta) = &mut buffered.record.meta {
+                keep_alone(meta);
+            }
+        }
         Prepared { buffered, meaning }
     }
 
@@ -163,6 +170,12 @@ impl Intake {
             }
         }
     }
+}
+
+/// Bytes of a record that waits, apart from those it came with: a line is a slice of the block it
+/// was read in, and while one waits for its user the others may be long done.
+fn keep_alone(bytes: &mut Bytes) {
+    *bytes = Bytes::copy_from_slice(bytes);
 }
 
 fn login(call: &Call<'_>) -> Option<(OwnId, OwnId)> {

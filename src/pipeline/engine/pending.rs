@@ -28,7 +28,8 @@ struct Pending {
     has_calls: bool,
     /// Whether a request for it may have left.
     sent: bool,
-    dead: Option<DeadLetter>,
+    /// Rare and large, so it is not part of every entry.
+    dead: Option<Box<DeadLetter>>,
     /// Message keys this record is the first of, by call.
     keys: Vec<(u32, String)>,
     /// Calls of which an op was refused.
@@ -133,7 +134,7 @@ impl PendingRecords {
         let pending = self.get(ticket.record);
         pending.refused.push(ticket.call);
         if pending.dead.is_none() {
-            pending.dead = Some(letter(&pending.buffered.record));
+            pending.dead = Some(Box::new(letter(&pending.buffered.record)));
         }
     }
 
@@ -152,7 +153,7 @@ impl PendingRecords {
         let settled = Settled {
             token: pending.buffered.token,
             ack: pending.buffered.record.ack,
-            dead: pending.dead.into_iter().collect(),
+            dead: pending.dead.map(|letter| *letter).into_iter().collect(),
             seen: names(seen),
         };
         Some(Finished { settled, has_calls: pending.has_calls, abandoned: names(abandoned) })

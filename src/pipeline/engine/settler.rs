@@ -1,10 +1,14 @@
 //! The settler: writes settled records down in groups, beside the engine, so that a sync to disk
 //! holds up nobody.
+//!
+//! Invariant: a record waits for others at most [`REST`], and only while records come that fast.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use crate::buffer::{Buffer, Settled};
 use crate::sink::SinkError;
@@ -14,6 +18,10 @@ const QUEUE: usize = 4096;
 
 /// Records written down together, at most.
 const GROUP: usize = 1024;
+
+/// The least time from the start of one group to the next, unless the group is full: syncs cost
+/// the same for one record and for a thousand.
+const REST: Duration = Duration::from_millis(10);
 
 /// What has been written down.
 #[derive(Debug)]
@@ -55,7 +63,10 @@ async fn write_groups(
     report: mpsc::Sender<Committed>,
 ) {
     let mut group = Vec::with_capacity(GROUP);
+    let mut next = Instant::now();
     while settled.recv_many(&mut group, GROUP).await > 0 {
+        gather(&mut settled, &mut group, next).await;
+        next = Instant::now() + REST;
         let records = group.len();
         let group = std::mem::take(&mut group);
         let seen = group.iter().flat_map(|record| record.seen.iter().cloned()).collect();
@@ -65,6 +76,17 @@ async fn write_groups(
         }
         if report.send(Committed { records, seen }).await.is_err() {
             return;
+        }
+    }
+}
+
+/// Adds to a group until it is full, its time has come, or nothing more will come.
+async fn gather(settled: &mut mpsc::Receiver<Settled>, group: &mut Vec<Settled>, until: Instant) {
+    while group.len() < GROUP {
+        let room = GROUP - group.len();
+        match timeout_at(until, settled.recv_many(group, room)).await {
+            Ok(more) if more > 0 => {}
+            Ok(_) | Err(_) => return,
         }
     }
 }

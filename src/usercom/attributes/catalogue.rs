@@ -14,7 +14,7 @@ use crate::deliver::{Attempts, Reply, Transport};
 use crate::usercom::endpoint::{self, attributes as wire};
 use crate::usercom::keyed::KeyedLocks;
 use crate::usercom::outcome::{Failure, Probe};
-use crate::usercom::profile::limits::name_std;
+use crate::usercom::profile::limits::{name_std, std_form};
 
 /// Pages of definitions read at most; beyond lies a server that never ends its list.
 const MAX_PAGES: usize = 1_000;
@@ -71,9 +71,32 @@ pub(in crate::usercom) enum Slot {
 
 type Key = (Content, String);
 
+/// By content, then by name, so that asking for one makes no text.
+#[derive(Default)]
+struct Slots {
+    users: HashMap<String, Slot>,
+    companies: HashMap<String, Slot>,
+}
+
+impl Slots {
+    fn of(&self, content: Content) -> &HashMap<String, Slot> {
+        match content {
+            Content::User => &self.users,
+            Content::Company => &self.companies,
+        }
+    }
+
+    fn of_mut(&mut self, content: Content) -> &mut HashMap<String, Slot> {
+        match content {
+            Content::User => &mut self.users,
+            Content::Company => &mut self.companies,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Names {
-    slots: HashMap<Key, Slot>,
+    slots: Slots,
     /// When we created what; forgotten once it has settled.
     born: HashMap<Key, Instant>,
     read_at: Option<Instant>,
@@ -103,7 +126,7 @@ impl Catalogue {
     /// What is known of a name.
     pub(in crate::usercom) fn get(&self, content: Content, name: &str) -> Option<Slot> {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        names.slots.get(&(content, name_std(name))).cloned()
+        names.slots.of(content).get(&*std_form(name)).cloned()
     }
 
     /// Reads the list if it was never read, or is too old and nobody else is reading it.
@@ -192,7 +215,8 @@ impl Catalogue {
             let mut names = self.write();
             let now = Instant::now();
             for key in [key.clone(), (key.0, name_std(&attribute.name_std))] {
-                names.slots.insert(key.clone(), Slot::Known(Arc::clone(&attribute)));
+                let slot = Slot::Known(Arc::clone(&attribute));
+                names.slots.of_mut(key.0).insert(key.1.clone(), slot);
                 names.born.insert(key, now);
             }
             drop(names);
@@ -206,7 +230,7 @@ impl Catalogue {
             _ => {
                 let refused = Failure::refused("to create an attribute", &reply);
                 tracing::warn!(attribute = ?name, status = reply.status, error = ?refused, "attribute left out");
-                self.write().slots.insert(key.clone(), Slot::Refused);
+                self.write().slots.of_mut(key.0).insert(key.1.clone(), Slot::Refused);
                 Ok(None)
             }
         }
@@ -219,7 +243,7 @@ impl Catalogue {
         attempts: &mut Attempts,
     ) -> Result<(), Failure> {
         let began = Instant::now();
-        let mut slots = HashMap::new();
+        let mut slots = Slots::default();
         let mut request = wire::list();
         let mut asked = HashSet::new();
         for page_number in 0..MAX_PAGES {
@@ -235,7 +259,8 @@ impl Catalogue {
             for (content, attribute) in page.results.iter().filter_map(wire::definition) {
                 let attribute = Arc::new(attribute);
                 for name in [&attribute.name, &attribute.name_std] {
-                    slots.insert((content, name_std(name)), Slot::Known(Arc::clone(&attribute)));
+                    let slot = Slot::Known(Arc::clone(&attribute));
+                    slots.of_mut(content).insert(name_std(name), slot);
                 }
             }
             match page.next {
@@ -247,13 +272,14 @@ impl Catalogue {
         Ok(())
     }
 
-    fn replace(&self, slots: HashMap<Key, Slot>, began: Instant) {
+    fn replace(&self, slots: Slots, began: Instant) {
         let mut names = self.write();
-        names.born.retain(|_, born| *born + SETTLES > began);
-        let old = std::mem::replace(&mut names.slots, slots);
-        for (key, slot) in old {
-            if names.born.contains_key(&key) {
-                names.slots.entry(key).or_insert(slot);
+        let Names { slots: present, born, .. } = &mut *names;
+        born.retain(|_, born| *born + SETTLES > began);
+        let mut old = std::mem::replace(present, slots);
+        for (content, name) in born.keys() {
+            if let Some((name, slot)) = old.of_mut(*content).remove_entry(name) {
+                present.of_mut(*content).entry(name).or_insert(slot);
             }
         }
         names.read_at = Some(began);

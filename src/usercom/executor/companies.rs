@@ -35,7 +35,7 @@ impl Usercom {
             None => self.create_company(group, fields, attempts).await?,
         };
         self.remember(group, &found, now);
-        self.memory.know_company(group, |row| memory::confirm(&mut row.fields, fields, now));
+        self.memory.know_company(group, |row| row.fields.note(fields, now));
         Ok(Done::Sent)
     }
 
@@ -184,8 +184,8 @@ impl Usercom {
         let Some(row) = self.memory.user(user) else {
             return false;
         };
-        let noted = row.companies.get(group);
-        if noted.is_some_and(|at| memory::is_fresh(*at, now, ttl)) {
+        let noted = row.member_since(group);
+        if noted.is_some_and(|at| memory::is_fresh(at, now, ttl)) {
             return true;
         }
         let company = self.memory.company(group);

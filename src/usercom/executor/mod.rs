@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use super::attributes::Catalogue;
 use super::endpoint;
 use super::keyed::KeyedLocks;
-use super::memory::{self, Memory};
+use super::memory::Memory;
 use super::odds::Odds;
 use super::outcome::{Done, Doubt, Failure, Probe, cure};
 use crate::clock;
@@ -138,21 +138,21 @@ impl Usercom {
             Op::Identify { user, fields } => self
                 .memory
                 .user(user.as_str())
-                .is_some_and(|row| ttl > 0 && memory::is_confirmed(&row.fields, fields, now, ttl)),
+                .is_some_and(|row| ttl > 0 && row.fields.holds(fields, now, ttl)),
             Op::Company { company, fields } => self
                 .memory
                 .company(company.as_str())
-                .is_some_and(|row| ttl > 0 && memory::is_confirmed(&row.fields, fields, now, ttl)),
+                .is_some_and(|row| ttl > 0 && row.fields.holds(fields, now, ttl)),
             Op::Join { user, company } => self.is_member(user.as_str(), company.as_str(), now, ttl),
             Op::Merge { from, into } => self.memory.is_merged(from.as_str(), into.as_str()),
             Op::Track { .. } | Op::Page { .. } => false,
         }
     }
 
-    /// Rows of the memory that changed since the last call, as key and JSON, for a store to keep;
-    /// `null` says that the row is to be forgotten.
-    pub fn take_changes(&self) -> Vec<(String, Option<String>)> {
-        self.memory.take_changes()
+    /// Up to `max` rows of the memory that changed since they were last taken, as key and JSON, for
+    /// a store to keep; `None` says that the row is to be forgotten.
+    pub fn take_changes(&self, max: usize) -> Vec<(String, Option<String>)> {
+        self.memory.take_changes(max)
     }
 
     /// Takes stored rows back. Rows that cannot be read are skipped.

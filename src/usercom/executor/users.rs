@@ -69,7 +69,7 @@ impl Usercom {
         let answer = wire::upserted(&reply);
         self.memory.know_user(user, |row| {
             renumber(row, answer.id);
-            memory::confirm(&mut row.fields, fields, now);
+            row.fields.note(fields, now);
         });
         Ok(answer.created)
     }
@@ -170,7 +170,7 @@ impl Usercom {
         let found = wire::found(&reply);
         self.memory.know_user(user, |row| {
             renumber(row, found.id);
-            row.key.clone_from(&found.key);
+            row.key = found.key.as_deref().map(Box::from);
         });
         Ok(Some(found))
     }
@@ -212,7 +212,7 @@ impl Usercom {
         attempts: &mut Attempts,
     ) -> Result<(String, Standing), Failure> {
         if let Some(key) = self.memory.user(user).and_then(|row| row.key.clone()) {
-            return Ok((key, Standing::Remembered));
+            return Ok((key.into(), Standing::Remembered));
         }
         let (found, standing) = self.found(user, attempts).await?;
         match found.key {

@@ -50,7 +50,7 @@ pub(crate) fn name_std(name: &str) -> String {
 }
 
 /// The same; most names are their own.
-fn std_form(name: &str) -> Cow<'_, str> {
+pub(crate) fn std_form(name: &str) -> Cow<'_, str> {
     let own =
         |b: u8| b.is_ascii() && !b.is_ascii_uppercase() && !b.is_ascii_whitespace() && b != 11;
     if name.bytes().all(own) {

@@ -123,7 +123,7 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!(sink.request.concurrency.fixed(), None);
     assert_eq!(sink.base_url(), "https://acme.user.com/api/public/");
     assert_eq!(sink.request.timeout_secs, 30);
-    assert_eq!(sink.buffer.max_events, 10_000);
+    assert_eq!(sink.buffer.max_events, 5_000);
     assert!(loaded.warnings.is_empty());
     assert!(!format!("{loaded:?}").contains("s3cr3t"), "secrets are not in Debug output");
 }

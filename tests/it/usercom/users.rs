@@ -179,9 +179,9 @@ async fn what_was_confirmed_is_not_sent_again() {
     assert!(!bench.usercom.unchanged(&op, later));
 
     // The memory outlives the process.
-    let rows = bench.usercom.take_changes();
+    let rows = bench.usercom.take_changes(usize::MAX);
     let rows = rows.into_iter().filter_map(|(key, row)| Some((key, row?)));
-    assert_eq!(bench.usercom.take_changes(), []);
+    assert_eq!(bench.usercom.take_changes(usize::MAX), []);
     let next = bench_at(bench.fake, UsersConfig::default(), DeliveryConfig::default());
     next.usercom.restore(rows.into_iter().chain([("u:bad".into(), "{".into())]));
     assert!(next.usercom.unchanged(&op, now));

@@ -1,0 +1,220 @@
+//! Which fields of a user or company User.com confirmed, as what, and when: eight bytes a field,
+//! because there may be a hundred thousand users.
+//!
+//! Not the values, only enough of a hash to tell whether one is the same. Invariant: a value that
+//! was not confirmed is taken for one only by a chance of 2^-44. Two names that look alike here
+//! cost a request, never an update.
+
+use std::hash::{DefaultHasher, Hasher};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::profile::limits::std_form;
+use crate::plan::{FieldClass, FieldSet};
+
+/// Fields and tags remembered of one row.
+const MAX_FIELDS: usize = 512;
+
+/// Bits of a fact that stand for its value; those above stand for its name.
+const VALUE_BITS: u32 = 44;
+
+/// Facts in groups of one moment each, the newest group first: a head, which holds the moment in
+/// seconds and the number of facts, then the facts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Confirmed(Box<[u64]>);
+
+impl Confirmed {
+    /// Whether nothing is confirmed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Notes fields as confirmed. Beyond what is remembered of a row the oldest are forgotten.
+    pub(super) fn note(&mut self, fields: &FieldSet, now: Timestamp) {
+        let mut new = facts(fields);
+        new.truncate(MAX_FIELDS);
+        if new.is_empty() {
+            return;
+        }
+        let at = u32::try_from(now.as_second()).unwrap_or_default();
+        let mut room = MAX_FIELDS - new.len();
+        let mut all = Vec::with_capacity(self.0.len() + new.len() + 1);
+        all.push(head(at, new.len()));
+        all.extend(&new);
+        for (then, facts) in self.groups() {
+            let start = all.len();
+            all.push(0);
+            let old = facts.iter().filter(|old| !new.iter().any(|new| name(*new) == name(**old)));
+            all.extend(old.take(room));
+            let kept = all.len() - start - 1;
+            room -= kept;
+            match kept {
+                0 => all.truncate(start),
+                kept => all[start] = head(then, kept),
+            }
+        }
+        self.0 = all.into();
+    }
+
+    /// Whether all of these fields were confirmed as they are within `ttl` seconds.
+    pub(super) fn holds(&self, fields: &FieldSet, now: Timestamp, ttl: u64) -> bool {
+        facts(fields).iter().all(|fact| {
+            self.groups().any(|(at, known)| {
+                super::memory::is_fresh(at.into(), now, ttl) && known.contains(fact)
+            })
+        })
+    }
+
+    fn groups(&self) -> impl Iterator<Item = (u32, &[u64])> {
+        let mut rest = &*self.0;
+        std::iter::from_fn(move || {
+            let (at, count) = parts(*rest.first()?);
+            // Read back rows were checked; what is made here is whole.
+            let (facts, more) = rest[1..].split_at_checked(count)?;
+            rest = more;
+            Some((at, facts))
+        })
+    }
+}
+
+fn head(at: u32, count: usize) -> u64 {
+    (count as u64) << 32 | u64::from(at)
+}
+
+fn parts(head: u64) -> (u32, usize) {
+    let low = u32::try_from(head & u64::from(u32::MAX)).unwrap_or_default();
+    (low, usize::try_from(head >> 32).unwrap_or(usize::MAX))
+}
+
+fn name(fact: u64) -> u64 {
+    fact >> VALUE_BITS
+}
+
+/// A fact for every field; lists that only grow have one for every element.
+fn facts(fields: &FieldSet) -> Vec<u64> {
+    let mut facts = Vec::with_capacity(fields.len());
+    for field in fields.iter() {
+        let name = std_form(field.name);
+        let elements = (field.class == FieldClass::Union)
+            .then(|| serde_json::from_str::<Vec<serde_json::Value>>(field.json).ok())
+            .flatten();
+        match elements {
+            Some(elements) => facts.extend(elements.iter().map(|element| {
+                let element = element.to_string();
+                fact(&[&name, "=", &element], &element)
+            })),
+            None => facts.push(fact(&[&name], field.json)),
+        }
+    }
+    facts
+}
+
+/// The value's hash takes the name in, so that names that look alike do not share values. The same
+/// in every process.
+fn fact(name: &[&str], value: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for part in name {
+        hasher.write(part.as_bytes());
+    }
+    // What no text holds: or a name and its value could be divided elsewhere.
+    hasher.write_u8(0xff);
+    let name = hasher.finish();
+    hasher.write(value.as_bytes());
+    let value = hasher.finish();
+    name >> VALUE_BITS << VALUE_BITS | value & ((1 << VALUE_BITS) - 1)
+}
+
+impl Serialize for Confirmed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes: Vec<u8> = self.0.iter().flat_map(|word| word.to_le_bytes()).collect();
+        serializer.serialize_str(&BASE64.encode(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Confirmed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        let bytes = BASE64.decode(text.as_bytes()).map_err(de::Error::custom)?;
+        let (words, rest) = bytes.as_chunks::<8>();
+        let confirmed = Self(words.iter().map(|word| u64::from_le_bytes(*word)).collect());
+        let told: usize = confirmed.groups().map(|(_, facts)| facts.len() + 1).sum();
+        if !rest.is_empty() || told != words.len() {
+            return Err(de::Error::custom("the groups are not whole"));
+        }
+        Ok(confirmed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Field;
+
+    fn set(fields: &[(&str, &str)]) -> FieldSet {
+        let field = |(name, json): &(&str, &str)| Field {
+            name,
+            class: if *name == "tags" { FieldClass::Union } else { FieldClass::Custom },
+            json,
+        };
+        fields.iter().map(field).collect()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_last_value_is_what_is_confirmed() {
+        // A value counts until another of its name is confirmed, or its time is over; a name in
+        // another spelling is the same name.
+        let mut confirmed = Confirmed::default();
+        confirmed.note(&set(&[("plan", "\"pro\""), ("Logins", "7")]), at(100));
+        assert!(confirmed.holds(&set(&[("logins", "7"), ("plan", "\"pro\"")]), at(109), 10));
+        assert!(!confirmed.holds(&set(&[("plan", "\"pro\"")]), at(110), 10));
+        assert!(!confirmed.holds(&set(&[("plan", "\"free\"")]), at(100), 10));
+        confirmed.note(&set(&[("plan", "\"free\"")]), at(105));
+        assert!(!confirmed.holds(&set(&[("plan", "\"pro\"")]), at(105), 10));
+        assert!(confirmed.holds(&set(&[("plan", "\"free\""), ("logins", "7")]), at(109), 10));
+        assert!(!confirmed.holds(&set(&[("plan", "\"free\""), ("logins", "7")]), at(110), 10));
+        assert!(confirmed.holds(&set(&[("plan", "\"free\"")]), at(110), 10));
+    }
+
+    #[test]
+    fn tags_are_confirmed_one_by_one() {
+        // Any tags that were confirmed, in whatever company, are; another one is not.
+        let mut confirmed = Confirmed::default();
+        confirmed.note(&set(&[("tags", "[\"a\",\"b\"]")]), at(1));
+        confirmed.note(&set(&[("tags", "[\"c\"]")]), at(1));
+        assert!(confirmed.holds(&set(&[("tags", "[\"c\",\"a\"]")]), at(1), 10));
+        assert!(!confirmed.holds(&set(&[("tags", "[\"d\",\"a\"]")]), at(1), 10));
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_first() {
+        // A row is bounded, and what was confirmed last is what stays.
+        let mut confirmed = Confirmed::default();
+        let names: Vec<String> = (0..MAX_FIELDS + 10).map(|n| format!("f{n}")).collect();
+        for (second, name) in names.iter().enumerate() {
+            confirmed.note(&set(&[(name, "1")]), at(i64::try_from(second).unwrap()));
+        }
+        assert!(confirmed.0.len() <= 2 * MAX_FIELDS);
+        assert!(!confirmed.holds(&set(&[("f0", "1")]), at(600), 1000));
+        assert!(confirmed.holds(&set(&[(&names[MAX_FIELDS + 9], "1")]), at(600), 1000));
+    }
+
+    #[test]
+    fn stored_facts_come_back_as_they_were() {
+        // What is read back is what was stored; what is no such thing is refused.
+        let mut confirmed = Confirmed::default();
+        confirmed.note(&set(&[("a", "1"), ("b", "2")]), at(5));
+        confirmed.note(&set(&[("a", "2")]), at(6));
+        let json = serde_json::to_string(&confirmed).unwrap();
+        assert_eq!(serde_json::from_str::<Confirmed>(&json).unwrap(), confirmed);
+        for broken in ["\"AAAA\"", "\"////////////\"", "7", "\"AQAAAAEAAAA\"", "{}"] {
+            assert!(serde_json::from_str::<Confirmed>(broken).is_err(), "{broken}");
+        }
+    }
+}
