@@ -1,0 +1,173 @@
+//! Where reading of a partition begins: at the offset the cluster keeps, or else where the settings
+//! say, which is then written down.
+//!
+//! Written down, because until a first offset is kept the cluster knows nothing: a consumer that
+//! begins at the end, takes a record and is killed would begin behind that record the next time.
+//!
+//! One invariant: with a kept offset the settings of the start mean nothing. Fluvio's client would
+//! ignore the kept offset for an absolute start, and count relative ones from it.
+
+use super::cluster::{At, Cluster, ClusterError, Extent};
+use crate::config::source::{FluvioStart, FluvioStartWord};
+use crate::source::{SharedCheckpoints, SourceError};
+
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Beginning {
+    pub(super) at: At,
+    /// The offset that is read next.
+    pub(super) position: i64,
+    /// Whether a predecessor may have sent the records that come first.
+    pub(super) doubt: Doubt,
+}
+
+/// Whether records may have been sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// By a predecessor that did not come to keep its offset.
+    MaybeSent,
+    /// By nobody.
+    New,
+}
+
+/// Whether offsets are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// They are.
+    Kept,
+    /// They are not.
+    Forgotten,
+}
+
+/// Beginnings of one partition that are written down on this machine.
+pub(super) struct Notes {
+    checkpoints: SharedCheckpoints,
+    source: String,
+    key: String,
+}
+
+impl Notes {
+    pub(super) fn new(checkpoints: SharedCheckpoints, source: &str, key: String) -> Self {
+        Self { checkpoints, source: source.to_owned(), key }
+    }
+
+    async fn read(&self) -> Result<Option<i64>, SourceError> {
+        let rows = self.checkpoints.load(&self.source).await?;
+        let row = rows.into_iter().find(|(key, _)| *key == self.key);
+        Ok(row.and_then(|(_, offset)| offset.parse().ok()))
+    }
+
+    async fn write(&self, offset: Option<i64>) -> Result<(), SourceError> {
+        let row = (self.key.clone(), offset.map(|offset| offset.to_string()));
+        self.checkpoints.save(&self.source, vec![row]).await
+    }
+
+    /// An offset is kept: from now on that counts.
+    pub(super) async fn forget(&self) -> Result<(), SourceError> {
+        self.write(None).await
+    }
+}
+
+/// Why no beginning was found.
+#[derive(Debug)]
+pub(super) enum NoBeginning {
+    /// The cluster did not say.
+    Cluster(ClusterError),
+    /// It could not be written down.
+    Notes(SourceError),
+}
+
+impl From<ClusterError> for NoBeginning {
+    fn from(error: ClusterError) -> Self {
+        Self::Cluster(error)
+    }
+}
+
+impl From<SourceError> for NoBeginning {
+    fn from(error: SourceError) -> Self {
+        Self::Notes(error)
+    }
+}
+
+/// Finds where to begin.
+pub(super) async fn find(
+    cluster: &dyn Cluster,
+    partition: u32,
+    extent: Extent,
+    start: &FluvioStart,
+    keeping: Keeping,
+    notes: &Notes,
+) -> Result<Beginning, NoBeginning> {
+    if keeping == Keeping::Forgotten {
+        return Ok(Beginning::at(first(start, extent), Doubt::New));
+    }
+    if let Some(kept) = cluster.kept().await?.get(&partition) {
+        let position = kept + 1;
+        if position < extent.start {
+            let lost = extent.start - position;
+            tracing::warn!(partition, lost, "records were removed before they were read");
+        } else if position > extent.end {
+            tracing::warn!(
+                partition,
+                kept,
+                end = extent.end,
+                "the kept offset lies behind the end: if the topic was made anew, delete the \
+                 consumer's offsets (`fluvio consumer delete`)"
+            );
+        }
+        let position = position.max(extent.start);
+        return Ok(Beginning { at: At::Kept, position, doubt: Doubt::MaybeSent });
+    }
+    if let Some(noted) = notes.read().await? {
+        return Ok(Beginning::at(noted.max(extent.start), Doubt::MaybeSent));
+    }
+    let position = first(start, extent);
+    notes.write(Some(position)).await?;
+    Ok(Beginning::at(position, Doubt::New))
+}
+
+impl Beginning {
+    fn at(position: i64, doubt: Doubt) -> Self {
+        Self { at: At::Offset(position), position, doubt }
+    }
+}
+
+/// The offset the settings mean, within what there is.
+fn first(start: &FluvioStart, extent: Extent) -> i64 {
+    let wanted = match start {
+        FluvioStart::Word(FluvioStartWord::Beginning) => extent.start,
+        FluvioStart::Word(FluvioStartWord::End) => extent.end,
+        FluvioStart::Place(place) => match (place.absolute, place.from_beginning, place.from_end) {
+            (Some(offset), ..) => i64::try_from(offset).unwrap_or(i64::MAX),
+            (_, Some(behind), _) => extent.start + i64::from(behind),
+            (_, _, before) => extent.end - i64::from(before.unwrap_or(0)),
+        },
+    };
+    wanted.clamp(extent.start, extent.end.max(extent.start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::source::FluvioStartPlace;
+
+    #[test]
+    fn a_start_lies_within_what_there_is() {
+        // Every word and number means an offset between the oldest record and the end.
+        let extent = Extent { start: 10, end: 30 };
+        let place = |place: FluvioStartPlace| first(&FluvioStart::Place(place), extent);
+        assert_eq!(first(&FluvioStart::Word(FluvioStartWord::Beginning), extent), 10);
+        assert_eq!(first(&FluvioStart::Word(FluvioStartWord::End), extent), 30);
+        let none = FluvioStartPlace::default();
+        for (absolute, expected) in [(3, 10), (20, 20), (99, 30), (u64::MAX, 30)] {
+            let start = FluvioStartPlace { absolute: Some(absolute), ..none.clone() };
+            assert_eq!(place(start), expected);
+        }
+        let from = FluvioStartPlace { from_beginning: Some(5), ..none.clone() };
+        assert_eq!(place(from), 15);
+        let from = FluvioStartPlace { from_end: Some(5), ..none.clone() };
+        assert_eq!(place(from), 25);
+        let from = FluvioStartPlace { from_end: Some(500), ..none };
+        assert_eq!(place(from), 10);
+    }
+}
