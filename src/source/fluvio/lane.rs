@@ -49,12 +49,22 @@ const ATTEMPTS: u32 = 3;
 /// How long a run that waits for nothing waits for the cluster.
 pub(super) const ONCE: Duration = Duration::from_secs(30);
 
+/// Which records of a partition its stream yields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// All of them.
+    All,
+    /// Those that SmartModules let pass: the last ones may not be among them.
+    Some,
+}
+
 /// What a partition is read with.
 pub(super) struct Lane {
     pub(super) address: Address,
     pub(super) cluster: Arc<dyn Cluster>,
     pub(super) watch: Arc<Watch>,
     pub(super) mode: ReadMode,
+    pub(super) passage: Passage,
     pub(super) start: FluvioStart,
     pub(super) keeping: Keeping,
     pub(super) limit: usize,
@@ -119,13 +129,13 @@ impl Lane {
 
     /// The place to begin at, once the cluster tells. `None` where it is stopped before.
     async fn begin(&self) -> Result<Option<Reading>, SourceError> {
-        let limit = (self.mode == ReadMode::Once).then_some(ONCE);
-        let mut patience = Patience::new(limit);
+        let mut patience = self.patience();
         loop {
-            let error = match self.try_begin().await {
-                Ok(reading) => return Ok(Some(reading)),
-                Err(NoBeginning::Notes(error)) => return Err(error),
-                Err(NoBeginning::Cluster(error)) => error,
+            let error = match self.stop.run_until_cancelled(self.try_begin()).await {
+                None => return Ok(None),
+                Some(Ok(reading)) => return Ok(Some(reading)),
+                Some(Err(NoBeginning::Notes(error))) => return Err(error),
+                Some(Err(NoBeginning::Cluster(error))) => error,
             };
             match self.again(&error, &mut patience).await {
                 Ok(()) => {}
@@ -133,6 +143,10 @@ impl Lane {
                 Err(Some(error)) => return Err(error),
             }
         }
+    }
+
+    fn patience(&self) -> Patience {
+        Patience::new((self.mode == ReadMode::Once).then_some(ONCE))
     }
 
     async fn try_begin(&self) -> Result<Reading, NoBeginning> {
@@ -165,7 +179,7 @@ impl Lane {
             overlap: false,
             overlaps: 0,
             verdicts: Verdicts::default(),
-            patience: Patience::new(None),
+            patience: self.patience(),
             settled,
             noted: self.keeping == Keeping::Kept,
             anew: false,
@@ -233,22 +247,14 @@ impl Lane {
 
     /// Opens the stream again. With something to keep, at the record that was handed on last.
     async fn reopen(&mut self, reading: &mut Reading) -> Result<Turn, SourceError> {
-        match self.try_reopen(reading).await {
-            Ok(()) => Ok(Turn::On),
-            Err(ClusterError::Gone { next }) => {
+        match self.stop.run_until_cancelled(self.try_reopen(reading)).await {
+            None => Ok(Turn::End),
+            Some(Ok(())) => Ok(Turn::On),
+            Some(Err(ClusterError::Gone { next })) => {
                 self.skip_to(reading, next);
                 Ok(Turn::On)
             }
-            Err(error) => {
-                let mut patience = std::mem::replace(&mut reading.patience, Patience::new(None));
-                let again = self.again(&error, &mut patience).await;
-                reading.patience = patience;
-                match again {
-                    Ok(()) => Ok(Turn::On),
-                    Err(None) => Ok(Turn::End),
-                    Err(Some(error)) => Err(error),
-                }
-            }
+            Some(Err(error)) => self.broke(reading, &error).await,
         }
     }
 
@@ -306,17 +312,20 @@ impl Lane {
         next: Next,
         out: &mpsc::Sender<Record>,
     ) -> Result<Turn, SourceError> {
-        // Room comes first: a record that was yielded and has no room could never be kept.
-        let Some(room) = permit(out, &self.stop).await else {
-            return Ok(Turn::End);
+        // Room comes first where something waits to be kept: a record that was yielded and has no
+        // room would be kept with it. Where nothing does, room is not held while nothing comes.
+        let room = match next {
+            Next::Wait => None,
+            _ => match permit(out, &self.stop).await {
+                Some(room) => Some(room),
+                None => return Ok(Turn::End),
+            },
         };
         let Some(stream) = reading.stream.as_mut() else {
             return Ok(Turn::On);
         };
         let yielded = match (next, self.mode) {
-            (Next::Wait, ReadMode::Follow) => {
-                self.stop.run_until_cancelled(stream.next()).await
-            }
+            (Next::Wait, ReadMode::Follow) => self.stop.run_until_cancelled(stream.next()).await,
             _ => tokio::select! {
                 biased;
                 yielded = stream.next() => Some(yielded),
@@ -327,19 +336,28 @@ impl Lane {
             // The stream goes with its `next`: neither may be touched again.
             None => {
                 reading.stream = None;
-                Ok(if self.stop.is_cancelled() { Turn::End } else { Turn::On })
+                self.nothing_came(reading).await
             }
             Some(Some(Ok(message))) => {
                 reading.patience.renew();
-                reading.window.read(Instant::now());
                 let again = std::mem::take(&mut reading.overlap)
                     && message.offset == reading.position - 1;
                 if again {
+                    reading.window.read(Instant::now());
                     reading.window.close();
-                } else {
-                    room.send(self.record(reading, &message));
-                    self.passed(reading, &message).await;
+                    return Ok(Turn::On);
                 }
+                let room = match room {
+                    Some(room) => Some(room),
+                    None => permit(out, &self.stop).await,
+                };
+                let Some(room) = room else {
+                    reading.stream = None;
+                    return Ok(Turn::End);
+                };
+                reading.window.read(Instant::now());
+                room.send(self.record(reading, &message));
+                self.passed(reading, &message).await;
                 Ok(Turn::On)
             }
             Some(Some(Err(ClusterError::Gone { next }))) => {
@@ -348,6 +366,19 @@ impl Lane {
             }
             Some(Some(Err(error))) => self.broke(reading, &error).await,
             Some(None) => self.ended(reading).await,
+        }
+    }
+
+    /// A record that should be there did not come, or the source is to stop.
+    async fn nothing_came(&self, reading: &mut Reading) -> Result<Turn, SourceError> {
+        match (self.mode, self.passage) {
+            _ if self.stop.is_cancelled() => Ok(Turn::End),
+            (ReadMode::Follow, _) => Ok(Turn::On),
+            (ReadMode::Once, Passage::Some) => Ok(Turn::End),
+            (ReadMode::Once, Passage::All) => {
+                let why = "a record that is there did not come".to_owned();
+                self.broke(reading, &ClusterError::Passing(why)).await
+            }
         }
     }
 
@@ -459,22 +490,23 @@ impl Lane {
         Turn::On
     }
 
-    /// A record came back unsettled: it and those behind it are read again.
+    /// A record came back unsettled: it and those behind it are read again, after a rest.
     async fn rewind(&self, reading: &mut Reading, offset: i64) {
-        if self.stop.run_until_cancelled(sleep(REST)).await.is_none() {
-            return;
-        }
         tracing::warn!(
             topic = &*self.address.topic,
             partition = self.address.partition,
             offset,
             "a record came back unsettled; reading it again"
         );
+        // This stream may keep nothing any more, whatever comes next.
         reading.stream = None;
         reading.doubtful = reading.doubtful.max(reading.position);
         reading.position = offset;
         // What was settled before it is kept together with it.
         reading.window.kept();
+        self.tell(reading);
+        // A stop during the rest is seen by the next turn.
+        self.stop.run_until_cancelled(sleep(REST)).await.unwrap_or(());
     }
 
     /// Has the cluster keep the offset. Everything the stream yielded is settled.

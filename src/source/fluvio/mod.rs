@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::client::Client;
 use self::cluster::{Cluster, ClusterError, TopicWish};
 use self::envelope::Address;
-use self::lane::{Lane, ONCE};
+use self::lane::{Lane, ONCE, Passage};
 use self::patience::{Patience, Waited};
 use self::start::{Keeping, Notes};
 use self::watch::Watch;
@@ -105,9 +105,10 @@ impl FluvioSource {
         let limit = (self.mode == ReadMode::Once).then_some(ONCE);
         let mut patience = Patience::new(limit);
         loop {
-            let error = match self.try_partitions().await {
-                Ok(partitions) => return Ok(Some(partitions)),
-                Err(error) => error,
+            let error = match stop.run_until_cancelled(self.try_partitions()).await {
+                None => return Ok(None),
+                Some(Ok(partitions)) => return Ok(Some(partitions)),
+                Some(Err(error)) => error,
             };
             let lasts = matches!(error, ClusterError::Lasting(_));
             if !lasts {
@@ -141,6 +142,7 @@ impl FluvioSource {
             (None, None) => return Err(missing()),
         };
         match self.settings.partitions.numbers() {
+            None if count == 0 => Err(ClusterError::Passing("the topic has no partition yet".into())),
             None => Ok((0..count).collect()),
             Some(numbers) => match numbers.iter().find(|number| **number >= count) {
                 None => Ok(numbers),
@@ -171,6 +173,7 @@ impl FluvioSource {
             cluster: Arc::clone(&self.cluster),
             watch: Arc::clone(watch),
             mode: self.mode,
+            passage: if self.settings.transforms.is_empty() { Passage::All } else { Passage::Some },
             start,
             keeping: if keeps { Keeping::Kept } else { Keeping::Forgotten },
             limit: self.settings.max_in_flight,
@@ -223,7 +226,7 @@ impl Source for FluvioSource {
                     None => break,
                 },
                 _ = round.tick(), if self.mode == ReadMode::Follow => {
-                    self.go_round(&watch, &mut lanes).await?;
+                    stop.run_until_cancelled(self.go_round(&watch, &mut lanes)).await;
                 }
             }
         }
@@ -237,24 +240,27 @@ impl Source for FluvioSource {
 
 impl FluvioSource {
     /// Tells the lag, and begins to read partitions that are new.
-    async fn go_round(&self, watch: &Arc<Watch>, lanes: &mut Lanes) -> Result<(), SourceError> {
+    async fn go_round(&self, watch: &Arc<Watch>, lanes: &mut Lanes) {
         let Ok(extents) = watch.extents().await else {
-            return Ok(());
+            return;
         };
         watch.tell(&extents);
         if self.settings.partitions.numbers().is_some() || lanes.stop.is_cancelled() {
-            return Ok(());
+            return;
         }
-        for partition in extents.into_keys() {
-            if !lanes.known.contains(&partition) {
-                tracing::info!(topic = self.settings.topic, partition, "the topic has grown");
-                // Nothing in it is older than our reading of the topic.
-                let start = FluvioStart::Word(FluvioStartWord::Beginning);
-                let lane = self.lane(partition, start, watch, &lanes.stop)?;
-                lanes.start(partition, lane);
+        let new: Vec<u32> =
+            extents.into_keys().filter(|number| !lanes.known.contains(number)).collect();
+        for partition in new {
+            // Nothing in it is older than our reading of the topic.
+            let start = FluvioStart::Word(FluvioStartWord::Beginning);
+            match self.lane(partition, start, watch, &lanes.stop) {
+                Ok(lane) => {
+                    tracing::info!(topic = self.settings.topic, partition, "the topic has grown");
+                    lanes.start(partition, lane);
+                }
+                Err(error) => lanes.fail(error),
             }
         }
-        Ok(())
     }
 }
 
@@ -280,8 +286,12 @@ impl Lanes {
     fn ended(&mut self, ended: Result<Result<(), SourceError>, tokio::task::JoinError>) {
         let ended = ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         if let Err(error) = ended {
-            self.failed.get_or_insert(error);
-            self.stop.cancel();
+            self.fail(error);
         }
+    }
+
+    fn fail(&mut self, error: SourceError) {
+        self.failed.get_or_insert(error);
+        self.stop.cancel();
     }
 }

@@ -16,8 +16,10 @@ const LONGEST: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Patience {
     next: Duration,
-    /// When it ends; `None`: never.
-    until: Option<Instant>,
+    /// How long it is tried without success; `None`: for ever.
+    limit: Option<Duration>,
+    /// Since when it is tried.
+    since: Instant,
 }
 
 /// How a wait ended.
@@ -34,17 +36,18 @@ pub(super) enum Waited {
 impl Patience {
     /// Without end, or for a while.
     pub(super) fn new(limit: Option<Duration>) -> Self {
-        Self { next: FIRST, until: limit.map(|limit| Instant::now() + limit) }
+        Self { next: FIRST, limit, since: Instant::now() }
     }
 
     /// Something succeeded.
     pub(super) fn renew(&mut self) {
-        self.next = FIRST;
+        *self = Self::new(self.limit);
     }
 
     /// Waits before the next attempt.
     pub(super) async fn wait(&mut self, stop: &CancellationToken) -> Waited {
-        if self.until.is_some_and(|until| Instant::now() + self.next > until) {
+        let tried = self.since.elapsed();
+        if self.limit.is_some_and(|limit| tried + self.next > limit) {
             return Waited::Over;
         }
         let waited = stop.run_until_cancelled(sleep(self.next)).await;

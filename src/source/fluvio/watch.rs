@@ -8,13 +8,16 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::cluster::{Cluster, ClusterError, Extent};
 use crate::telemetry::SourceLag;
 
 /// How old an answer may be to be taken for another question.
 const FRESH: Duration = Duration::from_millis(50);
+
+/// How long a reader waits for an end, which it can do without.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// How far one partition is settled; shared with its reader.
 pub(super) type Settled = Arc<AtomicI64>;
@@ -45,14 +48,21 @@ impl Watch {
         let fresh = |asked: Instant| asked.elapsed() < FRESH;
         if answer.extents.is_empty() || !answer.asked.is_some_and(fresh) {
             answer.asked = Some(Instant::now());
-            answer.extents = self.cluster.extents().await?;
+            match self.cluster.extents().await {
+                Ok(extents) => answer.extents = extents,
+                Err(error) => {
+                    // Streams live on without the connection that is asked.
+                    self.cluster.disconnect().await;
+                    return Err(error);
+                }
+            }
         }
         Ok(answer.extents.clone())
     }
 
-    /// The end of a partition, as far as it is known.
+    /// The end of a partition, if it can be told at once.
     pub(super) async fn end(&self, partition: u32) -> Option<i64> {
-        let extents = self.extents().await.ok()?;
+        let extents = timeout(AT_ONCE, self.extents()).await.ok()?.ok()?;
         Some(extents.get(&partition)?.end)
     }
 

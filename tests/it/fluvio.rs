@@ -1,0 +1,7 @@
+//! The Fluvio source and the connector. Against a cluster in memory that has the traps of the real
+//! client, and, where `FLV_PROFILE_PATH` names one, against a real cluster.
+
+pub(crate) mod cluster;
+mod model;
+mod reader;
+pub(crate) mod support;
