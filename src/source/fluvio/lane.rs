@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -91,6 +92,8 @@ struct Reading {
     verdicts: Verdicts,
     patience: Patience,
     settled: Settled,
+    /// Behind everything that was ever handed on.
+    high: i64,
     /// Whether a beginning is written down that is not needed any more once an offset is kept.
     noted: bool,
     /// Whether the topic was missing meanwhile.
@@ -121,7 +124,7 @@ impl Lane {
         // The receiver must see the end, or it would wait for more while we wait for it.
         drop(out);
         reading.verdicts.landed().await;
-        if reading.verdicts.take_errored().is_none() && !reading.window.is_empty() {
+        if reading.verdicts.take_errored().is_none() {
             self.keep_at_last(&mut reading).await;
         }
         end
@@ -153,7 +156,7 @@ impl Lane {
         let partition = self.address.partition;
         let extent = self.extent().await?;
         let cluster = &*self.cluster;
-        let Beginning { at, position, doubt } =
+        let Beginning { at, position, doubt, kept } =
             start::find(cluster, partition, extent, &self.start, self.keeping, &self.notes).await?;
         let stream = self.cluster.open(partition, at, self.until()).await?;
         let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
@@ -181,7 +184,8 @@ impl Lane {
             verdicts: Verdicts::default(),
             patience: self.patience(),
             settled,
-            noted: self.keeping == Keeping::Kept,
+            high: position,
+            noted: self.keeping == Keeping::Kept && !kept,
             anew: false,
         })
     }
@@ -402,6 +406,7 @@ impl Lane {
         }
         reading.position = message.offset.saturating_add(1);
         reading.end = reading.end.max(reading.position);
+        reading.high = reading.high.max(reading.position);
         if reading.position >= reading.end && self.mode == ReadMode::Follow {
             self.look(reading).await;
         }
@@ -441,6 +446,8 @@ impl Lane {
         };
         record.meta = Some(self.address.meta(message));
         record.transport_id = self.address.id(message);
+        record.time = message.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
+        record.maybe_sent = message.offset < reading.doubtful;
         record.with_ack(reading.verdicts.ack(message.offset))
     }
 
@@ -546,6 +553,25 @@ impl Lane {
         if self.keeping == Keeping::Forgotten {
             return;
         }
+        if !reading.window.is_empty() && !self.keep_with_new_stream(reading).await {
+            tracing::warn!(
+                topic = &*self.address.topic,
+                partition = self.address.partition,
+                "the last offset could not be kept; the last records are looked at again"
+            );
+            return;
+        }
+        // Where no offset was ever kept, the beginning that is written down still counts.
+        if reading.position == reading.high
+            && !reading.noted
+            && let Err(error) = self.notes.ended(reading.position).await
+        {
+            tracing::warn!(%error, "the end could not be written down");
+        }
+    }
+
+    /// Keeps the offset, with a new stream if need be.
+    async fn keep_with_new_stream(&mut self, reading: &mut Reading) -> bool {
         if reading.stream.is_none() {
             let again = async {
                 self.try_reopen(reading).await?;
@@ -556,16 +582,10 @@ impl Lane {
             };
             match timeout(PROMPT, again).await {
                 Ok(Ok(Some(message))) if message.offset == reading.position - 1 => {}
-                _ => {
-                    tracing::warn!(
-                        topic = &*self.address.topic,
-                        partition = self.address.partition,
-                        "the last offset could not be kept; the last records are looked at again"
-                    );
-                    return;
-                }
+                _ => return false,
             }
         }
         self.keep(reading).await;
+        reading.window.is_empty()
     }
 }

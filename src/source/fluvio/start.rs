@@ -4,6 +4,9 @@
 //! Written down, because until a first offset is kept the cluster knows nothing: a consumer that
 //! begins at the end, takes a record and is killed would begin behind that record the next time.
 //!
+//! An end in peace is written down too: then nobody wonders the next time whether somebody sent the
+//! first records before.
+//!
 //! One invariant: with a kept offset the settings of the start mean nothing. Fluvio's client would
 //! ignore the kept offset for an absolute start, and count relative ones from it.
 
@@ -19,6 +22,8 @@ pub(super) struct Beginning {
     pub(super) position: i64,
     /// Whether a predecessor may have sent the records that come first.
     pub(super) doubt: Doubt,
+    /// Whether the cluster keeps an offset.
+    pub(super) kept: bool,
 }
 
 /// Whether records may have been sent before.
@@ -39,11 +44,19 @@ pub(super) enum Keeping {
     Forgotten,
 }
 
-/// Beginnings of one partition that are written down on this machine.
+/// What is written down of one partition on this machine.
 pub(super) struct Notes {
     checkpoints: SharedCheckpoints,
     source: String,
     key: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Note {
+    /// Reading began here, and no offset was kept yet.
+    Began(i64),
+    /// The last reader ended here, with everything before it settled and kept.
+    Ended(i64),
 }
 
 impl Notes {
@@ -51,20 +64,36 @@ impl Notes {
         Self { checkpoints, source: source.to_owned(), key }
     }
 
-    async fn read(&self) -> Result<Option<i64>, SourceError> {
+    async fn read(&self) -> Result<Option<Note>, SourceError> {
         let rows = self.checkpoints.load(&self.source).await?;
         let row = rows.into_iter().find(|(key, _)| *key == self.key);
-        Ok(row.and_then(|(_, offset)| offset.parse().ok()))
+        Ok(row.and_then(|(_, note)| {
+            let (word, offset) = note.split_once(' ')?;
+            let offset = offset.parse().ok()?;
+            match word {
+                "began" => Some(Note::Began(offset)),
+                "ended" => Some(Note::Ended(offset)),
+                _ => None,
+            }
+        }))
     }
 
-    async fn write(&self, offset: Option<i64>) -> Result<(), SourceError> {
-        let row = (self.key.clone(), offset.map(|offset| offset.to_string()));
-        self.checkpoints.save(&self.source, vec![row]).await
+    async fn write(&self, note: Option<Note>) -> Result<(), SourceError> {
+        let text = note.map(|note| match note {
+            Note::Began(offset) => format!("began {offset}"),
+            Note::Ended(offset) => format!("ended {offset}"),
+        });
+        self.checkpoints.save(&self.source, vec![(self.key.clone(), text)]).await
     }
 
     /// An offset is kept: from now on that counts.
     pub(super) async fn forget(&self) -> Result<(), SourceError> {
         self.write(None).await
+    }
+
+    /// Everything before `offset` is settled and kept, and nothing behind it was handed on.
+    pub(super) async fn ended(&self, offset: i64) -> Result<(), SourceError> {
+        self.write(Some(Note::Ended(offset))).await
     }
 }
 
@@ -101,6 +130,7 @@ pub(super) async fn find(
     if keeping == Keeping::Forgotten {
         return Ok(Beginning::at(first(start, extent), Doubt::New));
     }
+    let note = notes.read().await?;
     if let Some(kept) = cluster.kept().await?.get(&partition) {
         let position = kept + 1;
         if position < extent.start {
@@ -115,20 +145,26 @@ pub(super) async fn find(
                  consumer's offsets (`fluvio consumer delete`)"
             );
         }
+        let in_peace = note == Some(Note::Ended(position));
+        // From here on it is only true that reading went on.
+        if note.is_some() {
+            notes.forget().await?;
+        }
         let position = position.max(extent.start);
-        return Ok(Beginning { at: At::Kept, position, doubt: Doubt::MaybeSent });
+        let doubt = if in_peace { Doubt::New } else { Doubt::MaybeSent };
+        return Ok(Beginning { at: At::Kept, position, doubt, kept: true });
     }
-    if let Some(noted) = notes.read().await? {
+    if let Some(Note::Began(noted)) = note {
         return Ok(Beginning::at(noted.max(extent.start), Doubt::MaybeSent));
     }
     let position = first(start, extent);
-    notes.write(Some(position)).await?;
+    notes.write(Some(Note::Began(position))).await?;
     Ok(Beginning::at(position, Doubt::New))
 }
 
 impl Beginning {
     fn at(position: i64, doubt: Doubt) -> Self {
-        Self { at: At::Offset(position), position, doubt }
+        Self { at: At::Offset(position), position, doubt, kept: false }
     }
 }
 
