@@ -2,6 +2,8 @@
 //! client, and, where `FLV_PROFILE_PATH` names one, against a real cluster.
 
 pub(crate) mod cluster;
+mod connector;
 mod model;
+mod process;
 mod reader;
 pub(crate) mod support;

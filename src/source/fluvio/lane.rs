@@ -87,7 +87,7 @@ struct Reading {
     doubtful: i64,
     /// Whether the stream begins at a record that was handed on already.
     overlap: bool,
-    /// How often that was tried in a row.
+    /// How often that record did not come, in a row.
     overlaps: u32,
     verdicts: Verdicts,
     patience: Patience,
@@ -238,13 +238,17 @@ impl Lane {
         if reading.stream.is_none() {
             return self.reopen(reading).await;
         }
+        if reading.overlap {
+            // Until it has yielded something, a stream can keep nothing.
+            return self.pull(reading, Next::Read, out).await;
+        }
         let end = match self.mode {
             ReadMode::Follow => reading.end,
             // The stream itself tells, and without delay.
             ReadMode::Once => i64::MAX,
         };
         match reading.window.next(reading.position, end, Instant::now()) {
-            Next::Settle => Ok(self.settle(reading).await),
+            Next::Settle => self.settle(reading).await,
             next => self.pull(reading, next, out).await,
         }
     }
@@ -278,9 +282,8 @@ impl Lane {
             reading.window.kept();
         }
         let overlap = !reading.window.is_empty() && reading.overlaps < ATTEMPTS;
-        if overlap {
-            reading.overlaps += 1;
-        } else {
+        if !overlap {
+            // What was settled is kept together with the next record.
             reading.window.kept();
         }
         let at = At::Offset(reading.position - i64::from(overlap));
@@ -320,6 +323,7 @@ impl Lane {
         // room would be kept with it. Where nothing does, room is not held while nothing comes.
         let room = match next {
             Next::Wait => None,
+            _ if reading.overlap => None,
             _ => match permit(out, &self.stop).await {
                 Some(room) => Some(room),
                 None => return Ok(Turn::End),
@@ -343,7 +347,6 @@ impl Lane {
                 self.nothing_came(reading).await
             }
             Some(Some(Ok(message))) => {
-                reading.patience.renew();
                 let again = std::mem::take(&mut reading.overlap)
                     && message.offset == reading.position - 1;
                 if again {
@@ -359,6 +362,7 @@ impl Lane {
                     reading.stream = None;
                     return Ok(Turn::End);
                 };
+                reading.patience.renew();
                 reading.window.read(Instant::now());
                 room.send(self.record(reading, &message));
                 self.passed(reading, &message).await;
@@ -375,6 +379,7 @@ impl Lane {
 
     /// A record that should be there did not come, or the source is to stop.
     async fn nothing_came(&self, reading: &mut Reading) -> Result<Turn, SourceError> {
+        reading.overlaps += u32::from(reading.overlap);
         match (self.mode, self.passage) {
             _ if self.stop.is_cancelled() => Ok(Turn::End),
             (ReadMode::Follow, _) => Ok(Turn::On),
@@ -477,24 +482,28 @@ impl Lane {
     }
 
     /// Waits for the verdicts of everything read, then keeps the offset.
-    async fn settle(&mut self, reading: &mut Reading) -> Turn {
+    async fn settle(&mut self, reading: &mut Reading) -> Result<Turn, SourceError> {
         let begun = Instant::now();
         while timeout(GLANCE, reading.verdicts.landed()).await.is_err() {
             if self.stop.is_cancelled() {
-                return Turn::End;
+                return Ok(Turn::End);
             }
             self.look(reading).await;
             let patient = begun.elapsed() < self.interval;
             if !patient && !reading.window.is_full() && reading.position < reading.end {
                 reading.window.go_on(Instant::now());
-                return Turn::On;
+                return Ok(Turn::On);
             }
         }
         match reading.verdicts.take_errored() {
             Some(offset) => self.rewind(reading, offset).await,
-            None => self.keep(reading).await,
+            None => {
+                if let Err(error) = self.keep(reading).await {
+                    return self.broke(reading, &error).await;
+                }
+            }
         }
-        Turn::On
+        Ok(Turn::On)
     }
 
     /// A record came back unsettled: it and those behind it are read again, after a rest.
@@ -516,27 +525,16 @@ impl Lane {
         self.stop.run_until_cancelled(sleep(REST)).await.unwrap_or(());
     }
 
-    /// Has the cluster keep the offset. Everything the stream yielded is settled.
-    async fn keep(&mut self, reading: &mut Reading) {
-        if self.keeping == Keeping::Kept {
-            let Some(stream) = reading.stream.as_mut() else {
-                return;
-            };
+    /// Has the cluster keep the offset. Everything the stream yielded is settled, and it yielded
+    /// something: to commit nothing passes too, and keeps nothing.
+    async fn keep(&mut self, reading: &mut Reading) -> Result<(), ClusterError> {
+        if let (Keeping::Kept, Some(stream)) = (self.keeping, reading.stream.as_mut()) {
             let kept = timeout(KEEP, async {
                 stream.commit().await?;
                 stream.flush().await
             });
             let no_answer = Err(ClusterError::Passing("no answer in time".into()));
-            if let Err(error) = kept.await.unwrap_or(no_answer) {
-                tracing::warn!(
-                    topic = &*self.address.topic,
-                    partition = self.address.partition,
-                    %error,
-                    "the offset could not be kept; it is tried again"
-                );
-                reading.stream = None;
-                return;
-            }
+            kept.await.unwrap_or(no_answer)?;
             if std::mem::take(&mut reading.noted)
                 && let Err(error) = self.notes.forget().await
             {
@@ -545,7 +543,9 @@ impl Lane {
         }
         reading.window.kept();
         reading.overlaps = 0;
+        reading.patience.renew();
         self.tell(reading);
+        Ok(())
     }
 
     /// At the end, keeps the offset of what has settled, with a new stream if need be.
@@ -572,20 +572,24 @@ impl Lane {
 
     /// Keeps the offset, with a new stream if need be.
     async fn keep_with_new_stream(&mut self, reading: &mut Reading) -> bool {
-        if reading.stream.is_none() {
-            let again = async {
-                self.try_reopen(reading).await?;
-                match reading.stream.as_mut() {
-                    Some(stream) if reading.overlap => stream.next().await.transpose(),
-                    _ => Ok(None),
-                }
-            };
-            match timeout(PROMPT, again).await {
-                Ok(Ok(Some(message))) if message.offset == reading.position - 1 => {}
-                _ => return false,
+        let ready = async {
+            if reading.stream.is_none() {
+                self.try_reopen(reading).await.ok()?;
+                // Given up before: then it is not even tried.
+                reading.overlap.then_some(())?;
             }
+            let stream = reading.stream.as_mut()?;
+            if !std::mem::take(&mut reading.overlap) {
+                return Some(());
+            }
+            let message = stream.next().await?.ok()?;
+            (message.offset == reading.position - 1).then_some(())
+        };
+        if !matches!(timeout(PROMPT, ready).await, Ok(Some(()))) {
+            // A `next` that was begun may wait still.
+            reading.stream = None;
+            return false;
         }
-        self.keep(reading).await;
-        reading.window.is_empty()
+        self.keep(reading).await.is_ok()
     }
 }
