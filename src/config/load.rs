@@ -159,9 +159,8 @@ pub(super) fn broken(
     files: &[SourceText],
     errors: impl Iterator<Item = Option<Vec<syntax::SyntaxError>>>,
 ) -> Report {
-    let raw = files
-        .iter()
-        .map(|file| Shown { name: file.name.clone(), text: covered_raw(&file.text) });
+    let raw =
+        files.iter().map(|file| Shown { name: file.name.clone(), text: covered_raw(&file.text) });
     let mut report = Report::new(raw.collect());
     for (number, errors) in errors.enumerate() {
         for error in errors.into_iter().flatten() {

@@ -6,4 +6,5 @@ mod connector;
 mod model;
 mod process;
 mod reader;
+mod real;
 pub(crate) mod support;

@@ -67,10 +67,8 @@ pub(super) fn pipeline_tree(
     // Where the section says these itself, that was told.
     sink.insert("type".to_owned(), entry(made(text("usercom"))));
     sink.insert("inputs".to_owned(), entry(made(Kind::Array(vec![made(text(SOURCE))]))));
-    let sink = Entry {
-        key_span,
-        node: Node { file: 0, span: section.span, kind: Kind::Table(sink) },
-    };
+    let sink =
+        Entry { key_span, node: Node { file: 0, span: section.span, kind: Kind::Table(sink) } };
     let mut tree = IndexMap::new();
     tree.insert("data_dir".to_owned(), entry(made(text(&data_dir.display().to_string()))));
     tree.extend(api.map(|api| ("api".to_owned(), api)));
@@ -96,7 +94,10 @@ fn source(
         _ => topic,
     });
     // What is missing was told; a stand-in lets the rest be looked at.
-    put("topic", topic.filter(|it| it.text().is_some()).cloned().unwrap_or_else(|| made(text("missing"))));
+    put(
+        "topic",
+        topic.filter(|it| it.text().is_some()).cloned().unwrap_or_else(|| made(text("missing"))),
+    );
     // Anything at fault was told by the common part's schema.
     if file.is_none() {
         return source;

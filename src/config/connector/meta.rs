@@ -4,7 +4,10 @@
 //!
 //! Not here: what it means for us (`assemble`).
 
-#![expect(dead_code, reason = "many a value is asked for here and taken from the tree, where it has its place")]
+#![expect(
+    dead_code,
+    reason = "many a value is asked for here and taken from the tree, where it has its place"
+)]
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;

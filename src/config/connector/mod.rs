@@ -100,7 +100,8 @@ pub fn load_connector(
         names: assemble::NAMES,
     };
     // What is shown has the secrets of the section covered; faults of both parts share it.
-    let loaded = judge(document.clone(), report.shown_as(shown(&document)), environment, compile, &host)?;
+    let loaded =
+        judge(document.clone(), report.shown_as(shown(&document)), environment, compile, &host)?;
     let Some(SourceConfig::Fluvio(source)) = loaded.pipeline.sources.get(SOURCE) else {
         unreachable!("the tree was made with this source");
     };
@@ -203,7 +204,13 @@ impl<'a> Common<'a> {
         self.faults.push(Fault { code, path, target, message, help: Some(help.to_owned()) });
     }
 
-    fn place(&mut self, code: &'static str, span: std::ops::Range<usize>, message: String, help: &str) {
+    fn place(
+        &mut self,
+        code: &'static str,
+        span: std::ops::Range<usize>,
+        message: String,
+        help: &str,
+    ) {
         let path = ConfigPath::default();
         let help = Some(help.to_owned());
         self.report.place(Fault { code, path, target: Target::Value, message, help }, 0, span);
@@ -295,7 +302,12 @@ impl<'a> Common<'a> {
                 self.place("E0407", entry.key_span.clone(), message, help);
             }
             (None, None) => {
-                self.fault("E0407", ConfigPath::default(), "there is no `usercom`".to_owned(), help);
+                self.fault(
+                    "E0407",
+                    ConfigPath::default(),
+                    "there is no `usercom`".to_owned(),
+                    help,
+                );
             }
         }
     }
@@ -315,7 +327,8 @@ impl<'a> Common<'a> {
         let meta = ConfigPath::default().key("meta");
         if !is_name(&file.meta.name) {
             let message = format!("{:?} cannot be a connector's name", file.meta.name);
-            let help = "at most 64 letters, digits, `_`, `-` and `.`, beginning with a letter or digit";
+            let help =
+                "at most 64 letters, digits, `_`, `-` and `.`, beginning with a letter or digit";
             self.fault("E0110", meta.key("name"), message, help);
         }
         if file.meta.kind.ends_with("-source") {

@@ -40,7 +40,8 @@ pub fn connector_package_text() -> String {
     out.push_str("[custom]\nname = \"usercom\"\ntype = \"object\"\n");
     let writer = Writer { schema };
     let sink = writer.tagged("SinkConfig", "usercom");
-    let required: Vec<Value> = required(sink).into_iter().filter(|key| *key != "inputs" && *key != "type").collect();
+    let required: Vec<Value> =
+        required(sink).into_iter().filter(|key| *key != "inputs" && *key != "type").collect();
     line(&mut out, "required", &required.into());
     let root = schema.as_object().expect("a schema is an object");
     let fluvio = writer.tagged("SourceConfig", "fluvio");
@@ -60,9 +61,11 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// The alternative of a definition that is of a `type`.
     fn tagged(&self, name: &str, kind: &str) -> &'a Map<String, Value> {
-        let all = self.schema.get("$defs").and_then(|defs| defs.get(name)?.get("oneOf")?.as_array());
+        let all =
+            self.schema.get("$defs").and_then(|defs| defs.get(name)?.get("oneOf")?.as_array());
         let is_meant = |table: &&Map<String, Value>| {
-            table.get("properties").and_then(|of| of.get("type")?.get("const")) == Some(&kind.into())
+            table.get("properties").and_then(|of| of.get("type")?.get("const"))
+                == Some(&kind.into())
         };
         let mut tables = all.into_iter().flatten().filter_map(Value::as_object);
         tables.find(is_meant).expect("the schema has this type")
@@ -77,7 +80,8 @@ impl<'a> Writer<'a> {
         }
         for word in ["anyOf", "oneOf"] {
             if let Some(alternatives) = object.get(word).and_then(Value::as_array) {
-                let mut real = alternatives.iter().filter(|it| it.get("type") != Some(&"null".into()));
+                let mut real =
+                    alternatives.iter().filter(|it| it.get("type") != Some(&"null".into()));
                 return match (real.next(), real.next()) {
                     (Some(only), None) => self.plain(only),
                     // Words with their own descriptions are words.

@@ -63,7 +63,9 @@ impl Secrets {
     /// Where a missing secret is to be written.
     pub(super) fn place(&self) -> &'static str {
         match self {
-            Self::Environment => "set the environment variable of that name, or give `--secrets FILE`",
+            Self::Environment => {
+                "set the environment variable of that name, or give `--secrets FILE`"
+            }
             Self::File(_) => "add a line `NAME=value` to the file of `--secrets`",
         }
     }

@@ -64,14 +64,18 @@ pub(super) fn mask(text: &str) -> Masked {
             continue;
         }
         let secret = match end {
-            None => Err(Wrong { message: format!("`{}` without its `{close}`", &rest[..3]), help: FORM }),
+            None => Err(Wrong {
+                message: format!("`{}` without its `{close}`", &rest[..3]),
+                help: FORM,
+            }),
             Some(_) if close == "%}" => Err(Wrong {
                 message: "blocks `${% … %}` are not read".to_owned(),
                 help: "only `${{ secrets.NAME }}` is; write out what the block would make",
             }),
-            Some(_) if inside.contains(['\n', '\r']) => {
-                Err(Wrong { message: "`${{ … }}` goes over several lines".to_owned(), help: FORM })
-            }
+            Some(_) if inside.contains(['\n', '\r']) => Err(Wrong {
+                message: "`${{ … }}` goes over several lines".to_owned(),
+                help: FORM,
+            }),
             Some(_) => secret(inside[3..inside.len() - 2].trim()),
         };
         let number = masked.expressions.len();
@@ -179,11 +183,8 @@ impl Values {
             let value = self.by_name.get(&name).cloned();
             let found = value.is_some();
             let value = value.unwrap_or_else(|| written.clone());
-            let pieces = vec![Piece {
-                value: 0..value.len(),
-                written: 0..written.len(),
-                inserted: found,
-            }];
+            let pieces =
+                vec![Piece { value: 0..value.len(), written: 0..written.len(), inserted: found }];
             node.kind = Kind::String(Text { value, written, pieces });
             return found;
         }

@@ -97,11 +97,8 @@ fn start(faults: &mut Found<'_>, path: &ConfigPath, start: &FluvioStart) {
     let FluvioStart::Place(place) = start else {
         return;
     };
-    let given = [
-        place.absolute.is_some(),
-        place.from_beginning.is_some(),
-        place.from_end.is_some(),
-    ];
+    let given =
+        [place.absolute.is_some(), place.from_beginning.is_some(), place.from_end.is_some()];
     if given.into_iter().filter(|given| *given).count() != 1 {
         let path = path.key("offset").key("start");
         let message = "a place by number is one of `absolute`, `from_beginning` and `from_end`";

@@ -13,10 +13,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fluvio::config::{ConfigFile, TlsPaths};
-use fluvio::dataplane::link::ErrorCode;
 use fluvio::consumer::{
     ConsumerConfigExtBuilder, ConsumerStream, OffsetManagementStrategy, Record, RetryMode,
 };
+use fluvio::dataplane::link::ErrorCode;
 use fluvio::metadata::partition::PartitionSpec;
 use fluvio::metadata::topic::{
     Bounds, CleanupPolicy, CompressionAlgorithm, Filter, SegmentBasedPolicy, TopicSpec,
@@ -38,7 +38,6 @@ use crate::config::source::{FluvioSource as Settings, FluvioTls};
 
 /// How long the cluster may take to answer one question.
 const ANSWER: Duration = Duration::from_secs(30);
-
 
 /// A cluster that the client connects to when it is first asked something.
 pub struct Client {
@@ -63,14 +62,13 @@ impl Client {
         }
         let config = self.config()?;
         let endpoint = config.endpoint.clone();
-        let connected = answer(Fluvio::connect_with_config(&config)).await.map_err(|error| {
-            match error {
+        let connected =
+            answer(Fluvio::connect_with_config(&config)).await.map_err(|error| match error {
                 ClusterError::Passing(why) => {
                     ClusterError::Passing(format!("cannot connect to {endpoint:?}: {why}"))
                 }
                 lasting => lasting,
-            }
-        })?;
+            })?;
         let connected = Arc::new(connected);
         *connection = Some(Arc::clone(&connected));
         Ok(connected)
@@ -151,8 +149,7 @@ fn sorted(told: &impl ClientError) -> ClusterError {
     };
     // Causes are told too; each on its own may say little.
     let why = format!("{told:#}");
-    if let Some(ErrorCode::OffsetEvicted { next_available, .. }) =
-        error.downcast_ref::<ErrorCode>()
+    if let Some(ErrorCode::OffsetEvicted { next_available, .. }) = error.downcast_ref::<ErrorCode>()
     {
         return ClusterError::Gone { next: *next_available };
     }

@@ -347,8 +347,8 @@ impl Lane {
                 self.nothing_came(reading).await
             }
             Some(Some(Ok(message))) => {
-                let again = std::mem::take(&mut reading.overlap)
-                    && message.offset == reading.position - 1;
+                let again =
+                    std::mem::take(&mut reading.overlap) && message.offset == reading.position - 1;
                 if again {
                     reading.window.read(Instant::now());
                     reading.window.close();

@@ -98,10 +98,7 @@ impl FluvioSource {
     }
 
     /// The partitions to read, once the cluster tells. `None` where it is stopped before.
-    async fn partitions(
-        &self,
-        stop: &CancellationToken,
-    ) -> Result<Option<Vec<u32>>, SourceError> {
+    async fn partitions(&self, stop: &CancellationToken) -> Result<Option<Vec<u32>>, SourceError> {
         let limit = (self.mode == ReadMode::Once).then_some(ONCE);
         let mut patience = Patience::new(limit);
         loop {
@@ -142,7 +139,9 @@ impl FluvioSource {
             (None, None) => return Err(missing()),
         };
         match self.settings.partitions.numbers() {
-            None if count == 0 => Err(ClusterError::Passing("the topic has no partition yet".into())),
+            None if count == 0 => {
+                Err(ClusterError::Passing("the topic has no partition yet".into()))
+            }
             None => Ok((0..count).collect()),
             Some(numbers) => match numbers.iter().find(|number| **number >= count) {
                 None => Ok(numbers),
@@ -160,10 +159,8 @@ impl FluvioSource {
         watch: &Arc<Watch>,
         stop: &CancellationToken,
     ) -> Result<Lane, SourceError> {
-        let decoder = Decoder::new(&self.settings.decoding).map_err(|why| SourceError::Remote {
-            context: "making a decoder".into(),
-            why,
-        })?;
+        let decoder = Decoder::new(&self.settings.decoding)
+            .map_err(|why| SourceError::Remote { context: "making a decoder".into(), why })?;
         let address = Address { topic: self.settings.topic.as_str().into(), partition };
         let key = format!("{}/{}", self.settings.consumer_id(&self.name), address.place(0));
         let keeps = self.settings.offset.strategy.keeps();

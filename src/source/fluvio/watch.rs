@@ -39,7 +39,13 @@ struct Answer {
 
 impl Watch {
     pub(super) fn new(cluster: Arc<dyn Cluster>, topic: Arc<str>, lag: SourceLag) -> Self {
-        Self { cluster, topic, lag, answer: tokio::sync::Mutex::default(), settled: Mutex::default() }
+        Self {
+            cluster,
+            topic,
+            lag,
+            answer: tokio::sync::Mutex::default(),
+            settled: Mutex::default(),
+        }
     }
 
     /// What there is of every partition, asked now or a moment ago.

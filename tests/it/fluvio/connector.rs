@@ -231,19 +231,75 @@ fn bad_configs_are_told_where() {
         ("type: gzip", "type: gzp", "E0104", 19, 13, "unknown word `gzp`"),
         ("partition: all", "partition: some", "E0104", 24, 16, "unknown word `some`"),
         ("strategy: manual", "strategie: manual", "E0101", 27, 7, "unknown key `strategie`"),
-        ("    partition: all", "    partitions: all", "E0101", 24, 5, "unknown key `partitions` in `meta.consumer`"),
-        ("- name: USERCOM_KEY", "- name: OTHER", "E0403", 32, 13, "secret USERCOM_KEY is not declared"),
-        ("- name: USERCOM_KEY", "- name: USERCOM_KEY\n    - name: 1A", "E0404", 30, 13, "cannot be a secret's name"),
+        (
+            "    partition: all",
+            "    partitions: all",
+            "E0101",
+            24,
+            5,
+            "unknown key `partitions` in `meta.consumer`",
+        ),
+        (
+            "- name: USERCOM_KEY",
+            "- name: OTHER",
+            "E0403",
+            32,
+            13,
+            "secret USERCOM_KEY is not declared",
+        ),
+        (
+            "- name: USERCOM_KEY",
+            "- name: USERCOM_KEY\n    - name: 1A",
+            "E0404",
+            30,
+            13,
+            "cannot be a secret's name",
+        ),
         ("secrets['USERCOM_KEY']", "env.KEY", "E0401", 32, 13, "`env.KEY` is not defined"),
         ("${# who reads this is told nothing #}", "${% if x %}", "E0401", 2, 1, "blocks"),
         ("usercom:\n", "custom:\n", "E0407", 30, 1, "not under `custom`"),
-        ("  mapping:", "  inputs: [a]\n  mapping:", "E0407", 33, 3, "is given by the connector itself"),
-        ("  mapping:", "  presett: segment\n  mapping:", "E0101", 33, 3, "unknown key `presett` in `usercom`"),
-        ("  mapping:", "  request: { concurrency: 0 }\n  mapping:", "E0107", 33, 27, "`usercom.request.concurrency`"),
-        ("  mapping:", "  decoding: { codec: jsn }\n  mapping:", "E0104", 33, 22, "`usercom.decoding.codec`"),
+        (
+            "  mapping:",
+            "  inputs: [a]\n  mapping:",
+            "E0407",
+            33,
+            3,
+            "is given by the connector itself",
+        ),
+        (
+            "  mapping:",
+            "  presett: segment\n  mapping:",
+            "E0101",
+            33,
+            3,
+            "unknown key `presett` in `usercom`",
+        ),
+        (
+            "  mapping:",
+            "  request: { concurrency: 0 }\n  mapping:",
+            "E0107",
+            33,
+            27,
+            "`usercom.request.concurrency`",
+        ),
+        (
+            "  mapping:",
+            "  decoding: { codec: jsn }\n  mapping:",
+            "E0104",
+            33,
+            22,
+            "`usercom.decoding.codec`",
+        ),
         ("user_id: .userId", "user_id: userId", "E0202", 35, 26, "userId"),
         ("  endpoint: ENDPOINT\n", "", "E0306", 30, 1, "`usercom` says neither"),
-        ("usercom:\n", "transforms: [{ uses: jolt, lookback: { last: 1 } }]\nusercom:\n", "E0408", 30, 38, "look back"),
+        (
+            "usercom:\n",
+            "transforms: [{ uses: jolt, lookback: { last: 1 } }]\nusercom:\n",
+            "E0408",
+            30,
+            38,
+            "look back",
+        ),
         ("apiVersion: 0.2.0", "apiVersion: 0.1.0", "E0409", 7, 3, "described only from"),
         ("    meta:\n      name: events\n", "", "E0102", 7, 3, "missing key `meta`"),
         ("meta:\n  version", "metta:\n  version", "E0101", 3, 1, "unknown key `metta`"),
@@ -258,9 +314,9 @@ fn bad_configs_are_told_where() {
         };
         let told: Vec<_> =
             report.diagnostics().iter().map(|d| (d.code, d.line, d.column, &*d.message)).collect();
-        let found = told.iter().any(|(c, l, col, m)| {
-            c == code && (l, col) == (line, column) && m.contains(message)
-        });
+        let found = told
+            .iter()
+            .any(|(c, l, col, m)| c == code && (l, col) == (line, column) && m.contains(message));
         let shown = report.render(Style::Plain);
         assert!(!shown.contains(KEY));
         if !found {

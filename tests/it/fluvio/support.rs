@@ -80,12 +80,7 @@ pub(crate) struct How {
 
 impl Default for How {
     fn default() -> Self {
-        Self {
-            settings: Settings::new("events"),
-            mode: ReadMode::Follow,
-            wish: None,
-            room: 1024,
-        }
+        Self { settings: Settings::new("events"), mode: ReadMode::Follow, wish: None, room: 1024 }
     }
 }
 
