@@ -7,4 +7,5 @@ mod model;
 mod process;
 mod reader;
 mod real;
+mod settings;
 pub(crate) mod support;

@@ -141,7 +141,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn properties<'a>(of: &'a Map<String, Value>) -> impl Iterator<Item = (&'a str, &'a Value)> {
+fn properties(of: &Map<String, Value>) -> impl Iterator<Item = (&str, &Value)> {
     let properties = of.get("properties").and_then(Value::as_object);
     properties.into_iter().flatten().map(|(key, property)| (key.as_str(), property))
 }

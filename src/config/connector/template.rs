@@ -154,11 +154,14 @@ impl Expression {
     }
 }
 
+/// An expression as it is written, and its secret, where there is one.
+type Resolved = (String, Option<String>);
+
 /// What words of a masked text become.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Values {
-    /// The expression as it is written, and the secret, by word.
-    by_word: BTreeMap<String, (String, Option<String>)>,
+    /// By word.
+    by_word: BTreeMap<String, Resolved>,
     /// Secrets by name, for `{secret: {name: …}}`.
     by_name: BTreeMap<String, String>,
 }
@@ -202,10 +205,10 @@ impl Values {
     }
 
     /// The first word within a text: where it begins, and what it becomes.
-    fn first(&self, text: &str) -> Option<(usize, &String, &(String, Option<String>))> {
+    fn first(&self, text: &str) -> Option<(usize, &str, &Resolved)> {
         let found = self.by_word.iter().filter_map(|(word, value)| {
             let at = text.find(word.as_str())?;
-            Some((at, word, value))
+            Some((at, word.as_str(), value))
         });
         found.min_by_key(|(at, ..)| *at)
     }

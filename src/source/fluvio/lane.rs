@@ -170,13 +170,13 @@ impl Lane {
             topic = &*self.address.topic,
             partition,
             offset = position,
-            end = extent.end,
+            end = extent.map(|extent| extent.end),
             "reading"
         );
         Ok(Reading {
             stream: Some(stream),
             position,
-            end: extent.end,
+            end: extent.map_or(position, |extent| extent.end),
             window: Window::new(self.limit, self.interval),
             doubtful,
             overlap: false,
@@ -190,11 +190,9 @@ impl Lane {
         })
     }
 
-    async fn extent(&self) -> Result<Extent, ClusterError> {
-        let extents = self.watch.extents().await?;
-        extents.get(&self.address.partition).copied().ok_or_else(|| {
-            ClusterError::Passing(format!("partition {} is not there yet", self.address.partition))
-        })
+    /// What there is of the partition, if the cluster tells.
+    async fn extent(&self) -> Result<Option<Extent>, ClusterError> {
+        Ok(self.watch.extents().await?.get(&self.address.partition).copied())
     }
 
     fn until(&self) -> Until {
@@ -278,7 +276,7 @@ impl Lane {
                 partition = self.address.partition,
                 "the topic was made anew: reading it from its beginning"
             );
-            reading.position = extent.start;
+            reading.position = extent.map_or(0, |extent| extent.start);
             reading.window.kept();
         }
         let overlap = !reading.window.is_empty() && reading.overlaps < ATTEMPTS;
@@ -290,7 +288,7 @@ impl Lane {
         let stream = self.cluster.open(self.address.partition, at, self.until()).await?;
         reading.overlap = overlap;
         reading.stream = Some(stream);
-        reading.end = extent.end;
+        reading.end = extent.map_or(reading.position, |extent| extent.end);
         Ok(())
     }
 

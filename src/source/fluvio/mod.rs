@@ -97,8 +97,11 @@ impl FluvioSource {
         self
     }
 
-    /// The partitions to read, once the cluster tells. `None` where it is stopped before.
-    async fn partitions(&self, stop: &CancellationToken) -> Result<Option<Vec<u32>>, SourceError> {
+    /// The partitions to read and where, once the cluster tells. `None` where it is stopped before.
+    async fn partitions(
+        &self,
+        stop: &CancellationToken,
+    ) -> Result<Option<(Vec<u32>, FluvioStart)>, SourceError> {
         let limit = (self.mode == ReadMode::Once).then_some(ONCE);
         let mut patience = Patience::new(limit);
         loop {
@@ -123,33 +126,38 @@ impl FluvioSource {
         }
     }
 
-    async fn try_partitions(&self) -> Result<Vec<u32>, ClusterError> {
+    async fn try_partitions(&self) -> Result<(Vec<u32>, FluvioStart), ClusterError> {
         let topic = &self.settings.topic;
         let missing = || {
             let how = "make it with `fluvio topic create";
             ClusterError::Lasting(format!("there is no such topic: {how} {topic}`"))
         };
+        let mut start = self.settings.offset.start.clone();
         let count = match (self.cluster.partitions().await?, &self.wish) {
             (Some(count), _) => count,
             (None, Some(wish)) => {
                 self.cluster.create(wish).await?;
                 tracing::info!(topic, partitions = wish.partitions, "made the topic");
+                // What is in it came after us, whatever its end is by now.
+                start = FluvioStart::Word(FluvioStartWord::Beginning);
                 self.cluster.partitions().await?.unwrap_or(wish.partitions)
             }
             (None, None) => return Err(missing()),
         };
-        match self.settings.partitions.numbers() {
+        let partitions = match self.settings.partitions.numbers() {
             None if count == 0 => {
-                Err(ClusterError::Passing("the topic has no partition yet".into()))
+                return Err(ClusterError::Passing("the topic has no partition yet".into()));
             }
-            None => Ok((0..count).collect()),
+            None => (0..count).collect(),
             Some(numbers) => match numbers.iter().find(|number| **number >= count) {
-                None => Ok(numbers),
-                Some(number) => Err(ClusterError::Lasting(format!(
-                    "there is no partition {number}: the topic has {count}"
-                ))),
+                None => numbers,
+                Some(number) => {
+                    let why = format!("there is no partition {number}: the topic has {count}");
+                    return Err(ClusterError::Lasting(why));
+                }
             },
-        }
+        };
+        Ok((partitions, start))
     }
 
     fn lane(
@@ -197,7 +205,7 @@ impl Source for FluvioSource {
         out: mpsc::Sender<Record>,
         stop: CancellationToken,
     ) -> Result<(), SourceError> {
-        let Some(partitions) = self.partitions(&stop).await? else {
+        let Some((partitions, start)) = self.partitions(&stop).await? else {
             return Ok(());
         };
         let topic = self.settings.topic.as_str().into();
@@ -210,8 +218,7 @@ impl Source for FluvioSource {
             failed: None,
         };
         for partition in partitions {
-            let lane =
-                self.lane(partition, self.settings.offset.start.clone(), &watch, &lanes.stop)?;
+            let lane = self.lane(partition, start.clone(), &watch, &lanes.stop)?;
             lanes.start(partition, lane);
         }
         drop(out);

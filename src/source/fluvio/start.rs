@@ -122,42 +122,34 @@ impl From<SourceError> for NoBeginning {
 pub(super) async fn find(
     cluster: &dyn Cluster,
     partition: u32,
-    extent: Extent,
+    extent: Option<Extent>,
     start: &FluvioStart,
     keeping: Keeping,
     notes: &Notes,
 ) -> Result<Beginning, NoBeginning> {
     if keeping == Keeping::Forgotten {
-        return Ok(Beginning::at(first(start, extent), Doubt::New));
+        return Ok(Beginning::at(first(start, extent)?, Doubt::New));
     }
     let note = notes.read().await?;
+    let oldest = extent.map_or(0, |extent| extent.start);
     if let Some(kept) = cluster.kept().await?.get(&partition) {
         let position = kept + 1;
-        if position < extent.start {
-            let lost = extent.start - position;
-            tracing::warn!(partition, lost, "records were removed before they were read");
-        } else if position > extent.end {
-            tracing::warn!(
-                partition,
-                kept,
-                end = extent.end,
-                "the kept offset lies behind the end: if the topic was made anew, delete the \
-                 consumer's offsets (`fluvio consumer delete`)"
-            );
+        if let Some(extent) = extent {
+            compare(partition, position, extent);
         }
         let in_peace = note == Some(Note::Ended(position));
         // From here on it is only true that reading went on.
         if note.is_some() {
             notes.forget().await?;
         }
-        let position = position.max(extent.start);
+        let position = position.max(oldest);
         let doubt = if in_peace { Doubt::New } else { Doubt::MaybeSent };
         return Ok(Beginning { at: At::Kept, position, doubt, kept: true });
     }
     if let Some(Note::Began(noted)) = note {
-        return Ok(Beginning::at(noted.max(extent.start), Doubt::MaybeSent));
+        return Ok(Beginning::at(noted.max(oldest), Doubt::MaybeSent));
     }
-    let position = first(start, extent);
+    let position = first(start, extent)?;
     notes.write(Some(Note::Began(position))).await?;
     Ok(Beginning::at(position, Doubt::New))
 }
@@ -168,18 +160,40 @@ impl Beginning {
     }
 }
 
-/// The offset the settings mean, within what there is.
-fn first(start: &FluvioStart, extent: Extent) -> i64 {
+/// Tells what is odd about a kept offset.
+fn compare(partition: u32, position: i64, extent: Extent) {
+    if position < extent.start {
+        let lost = extent.start - position;
+        tracing::warn!(partition, lost, "records were removed before they were read");
+    } else if position > extent.end {
+        tracing::warn!(
+            partition,
+            kept = position - 1,
+            end = extent.end,
+            "the kept offset lies behind the end: if the topic was made anew, delete the \
+             consumer's offsets (`fluvio consumer delete`)"
+        );
+    }
+}
+
+/// The offset the settings mean, within what there is. Where that is not known, only the end has to
+/// be waited for.
+fn first(start: &FluvioStart, extent: Option<Extent>) -> Result<i64, ClusterError> {
+    let (oldest, end) = extent.map_or((0, None), |extent| (extent.start, Some(extent.end)));
+    let before_end = |before: i64| {
+        let unknown = || ClusterError::Passing("the end of the partition is not known yet".into());
+        Ok(end.ok_or_else(unknown)? - before)
+    };
     let wanted = match start {
-        FluvioStart::Word(FluvioStartWord::Beginning) => extent.start,
-        FluvioStart::Word(FluvioStartWord::End) => extent.end,
+        FluvioStart::Word(FluvioStartWord::Beginning) => oldest,
+        FluvioStart::Word(FluvioStartWord::End) => before_end(0)?,
         FluvioStart::Place(place) => match (place.absolute, place.from_beginning, place.from_end) {
             (Some(offset), ..) => i64::try_from(offset).unwrap_or(i64::MAX),
-            (_, Some(behind), _) => extent.start + i64::from(behind),
-            (_, _, before) => extent.end - i64::from(before.unwrap_or(0)),
+            (_, Some(behind), _) => oldest + i64::from(behind),
+            (_, _, before) => before_end(before.unwrap_or(0).into())?,
         },
     };
-    wanted.clamp(extent.start, extent.end.max(extent.start))
+    Ok(wanted.clamp(oldest, end.unwrap_or(i64::MAX).max(oldest)))
 }
 
 #[cfg(test)]
@@ -190,7 +204,8 @@ mod tests {
     #[test]
     fn a_start_lies_within_what_there_is() {
         // Every word and number means an offset between the oldest record and the end.
-        let extent = Extent { start: 10, end: 30 };
+        let extent = Some(Extent { start: 10, end: 30 });
+        let first = |start: &FluvioStart, extent| first(start, extent).unwrap();
         let place = |place: FluvioStartPlace| first(&FluvioStart::Place(place), extent);
         assert_eq!(first(&FluvioStart::Word(FluvioStartWord::Beginning), extent), 10);
         assert_eq!(first(&FluvioStart::Word(FluvioStartWord::End), extent), 30);
@@ -205,5 +220,7 @@ mod tests {
         assert_eq!(place(from), 25);
         let from = FluvioStartPlace { from_end: Some(500), ..none };
         assert_eq!(place(from), 10);
+        assert_eq!(first(&FluvioStart::Word(FluvioStartWord::Beginning), None), 0);
+        assert!(super::first(&FluvioStart::Word(FluvioStartWord::End), None).is_err());
     }
 }

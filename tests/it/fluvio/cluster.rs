@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) failing_flushes: usize,
     /// The ends that are told are behind the truth by so much.
     pub(crate) stale: i64,
+    /// No ends are told at all.
+    pub(crate) silent: bool,
     /// Offsets kept ahead of what was settled.
     pub(crate) wrong: Vec<(u32, i64)>,
     /// How often offsets were kept.
@@ -116,7 +118,7 @@ impl Cluster for Fake {
         if state.down {
             return Err(down());
         }
-        Ok(state.partitions.as_ref().map(|partitions| partitions.len() as u32))
+        Ok(state.partitions.as_ref().map(|partitions| u32::try_from(partitions.len()).unwrap()))
     }
 
     async fn create(&self, wish: &TopicWish) -> Result<(), ClusterError> {
@@ -138,6 +140,9 @@ impl Cluster for Fake {
         let state = self.state();
         if state.down {
             return Err(down());
+        }
+        if state.silent {
+            return Ok(BTreeMap::new());
         }
         let logs = state.partitions.iter().flatten().zip(0..);
         let extents = logs.map(|(log, partition)| {

@@ -177,7 +177,7 @@ async fn every_version_delivers() {
                     "type": "identify", "userId": user, "messageId": format!("m{n}"),
                     "traits": { "first_name": "Ada" }
                 });
-                fake.produce((n % 2) as u32, record.to_string());
+                fake.produce(u32::from(n % 2 == 1), record.to_string());
             }
         };
         let stop = Stop::default();
@@ -435,4 +435,23 @@ fn the_example_is_good() {
     let connector = load_with(&text, &Secrets::Environment, &vars)
         .unwrap_or_else(|report| panic!("{}", report.render(Style::Plain)));
     assert!(connector.loaded.warnings.is_empty(), "{:?}", connector.loaded.warnings);
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_taken_or_refused(
+        cuts in proptest::collection::vec((0_usize..900, 0_usize..4, "[ -~\n]{0,4}"), 0..6)
+    ) {
+        // However a config is broken, it is loaded or refused, and no secret is shown.
+        let mut text = THIRD.replace("ENDPOINT", "http://127.0.0.1:1/");
+        for (at, length, put) in cuts {
+            let at = at.min(text.len());
+            let end = (at + length).min(text.len());
+            text.replace_range(at..end, &put);
+        }
+        if let Err(report) = load(&text) {
+            proptest::prop_assert!(!report.is_empty());
+            proptest::prop_assert!(!report.render(Style::Plain).contains(KEY));
+        }
+    }
 }

@@ -318,6 +318,35 @@ async fn ends_that_are_told_late_delay_nothing_but_windows() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ends_that_are_not_told_hold_up_only_a_start_at_the_end() {
+    // A controller that knows nothing of a partition does not keep it from being read; only where
+    // its end has to be known is it waited for.
+    let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
+    fake.state().silent = true;
+    fill(&fake, 0, 5);
+    let mut reader = Reader::start(&fake, &notes, How::default());
+    assert_eq!(reader.deliver_all(Duration::from_secs(20)).await.len(), 5);
+    assert!(fake.is_finished());
+    reader.stop().await.unwrap();
+    fill(&fake, 0, 1);
+    let mut reader =
+        Reader::start(&fake, &notes, starting(FluvioStart::Word(FluvioStartWord::End)));
+    assert_eq!(reader.deliver_all(Duration::from_secs(20)).await, [(0, 5)], "an offset is kept");
+    reader.stop().await.unwrap();
+    let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
+    fake.state().silent = true;
+    fill(&fake, 0, 5);
+    let end = || starting(FluvioStart::Word(FluvioStartWord::End));
+    let mut reader = Reader::start(&fake, &notes, end());
+    assert!(reader.take().await.is_none());
+    fake.state().silent = false;
+    sleep(Duration::from_secs(20)).await;
+    fill(&fake, 0, 1);
+    assert_eq!(reader.take().await.unwrap().offset, 5);
+    reader.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn records_a_smartmodule_takes_out_do_not_hold_up_an_offset() {
     // The partition has more records, but none comes: what was settled is kept all the same, in a
     // service and in a run that ends.
