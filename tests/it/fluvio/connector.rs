@@ -427,14 +427,21 @@ fn the_committed_package_is_current_and_reads_back() {
 }
 
 #[test]
-fn the_example_is_good() {
-    // What is shipped has no faults and no warnings.
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/fluvio/connector.yaml");
-    let text = std::fs::read_to_string(path).unwrap();
-    let vars = [("USERCOM_API_KEY", KEY)];
-    let connector = load_with(&text, &Secrets::Environment, &vars)
-        .unwrap_or_else(|report| panic!("{}", report.render(Style::Plain)));
-    assert!(connector.loaded.warnings.is_empty(), "{:?}", connector.loaded.warnings);
+fn what_is_shown_is_good() {
+    // The example, and the configs in the README, have no faults and no warnings.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let blocks = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let mut texts: Vec<String> =
+        blocks.filter(|block| block.contains("usercom:\n")).map(str::to_owned).collect();
+    assert_eq!(texts.len(), 1);
+    texts.push(std::fs::read_to_string(root.join("examples/fluvio/connector.yaml")).unwrap());
+    for text in texts {
+        let vars = [("USERCOM_API_KEY", KEY)];
+        let connector = load_with(&text, &Secrets::Environment, &vars)
+            .unwrap_or_else(|report| panic!("{}", report.render(Style::Plain)));
+        assert!(connector.loaded.warnings.is_empty(), "{:?}", connector.loaded.warnings);
+    }
 }
 
 proptest::proptest! {
