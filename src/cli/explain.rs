@@ -123,6 +123,7 @@ fn decoder_for(pipeline: &Pipeline, inputs: &[String]) -> Result<Decoder, String
         Some(SourceConfig::File(file)) => file.decoding.clone(),
         Some(SourceConfig::Stdin(stdin)) => stdin.decoding.clone(),
         Some(SourceConfig::Http(http)) => http.decoding.clone(),
+        Some(SourceConfig::Fluvio(fluvio)) => fluvio.decoding.clone(),
         Some(SourceConfig::Kafka(kafka)) => kafka.decoding.clone(),
         // Its events are values already; written down, they are JSON.
         Some(SourceConfig::Vector(_)) | None => crate::config::source::Decoding::default(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::output::{Exit, eprint};
-use crate::config::fault::ConfigPath;
+use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::UsercomSink;
 use crate::config::{Environment, Loaded, ProcessEnvironment, Report, SourceText, Style, load};
 use crate::sink::SinkConfig;
@@ -44,7 +44,10 @@ impl ConfigFiles {
 
 /// Checks everything about a pipeline that can be checked without touching the world.
 pub(super) fn load_texts(texts: &[SourceText], env: &dyn Environment) -> Result<Loaded, Report> {
-    load(texts, env, &|at: &ConfigPath, sink: &UsercomSink| {
-        sink.validate(at).err().unwrap_or_default()
-    })
+    load(texts, env, &compile)
+}
+
+/// Faults of a sink's mapping.
+pub(super) fn compile(at: &ConfigPath, sink: &UsercomSink) -> Vec<Fault> {
+    sink.validate(at).err().unwrap_or_default()
 }

@@ -1,5 +1,6 @@
 //! The command line: one file a verb. Results go to stdout, logs and progress to stderr.
 
+mod connector;
 mod dead_letters;
 mod demo;
 mod emulator;
@@ -35,6 +36,8 @@ enum Verb {
     Demo(demo::Demo),
     /// Run a pipeline
     Run(run::Run),
+    /// Run as a connector of Fluvio's
+    Connector(connector::Connector),
     /// Find every fault in a pipeline file
     Validate(validate::Validate),
     /// Run the [[tests]] of a pipeline file
@@ -51,7 +54,7 @@ enum Verb {
 
 /// Parses the command line, does what it says, and tells how it ended.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(connector::as_verb(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are results; anything else is a wrong command line.
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         match cli.verb {
             Verb::Demo(verb) => verb.run(style).await,
             Verb::Run(verb) => verb.run(style).await,
+            Verb::Connector(verb) => verb.run(style).await,
             Verb::Validate(verb) => verb.run(style).await,
             Verb::Test(verb) => verb.run(style).await,
             Verb::Explain(verb) => verb.run(style).await,

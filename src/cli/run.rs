@@ -95,18 +95,23 @@ impl Run {
 
     fn report(&self, summary: &Summary) -> Exit {
         if self.once {
-            let printed = match self.format {
-                Format::Text => print(&summary.to_string()),
-                Format::Json => match serde_json::to_string(summary) {
-                    Ok(json) => print(&format!("{json}\n")),
-                    Err(error) => complain(&error.to_string()),
-                },
-            };
+            let printed = print_summary(summary, self.format);
             if printed != Exit::Done {
                 return printed;
             }
         }
         exit_of(summary, self.fail_on_dead_letter)
+    }
+}
+
+/// Prints what was done.
+pub(super) fn print_summary(summary: &Summary, format: Format) -> Exit {
+    match format {
+        Format::Text => print(&summary.to_string()),
+        Format::Json => match serde_json::to_string(summary) {
+            Ok(json) => print(&format!("{json}\n")),
+            Err(error) => complain(&error.to_string()),
+        },
     }
 }
 
@@ -146,6 +151,13 @@ pub(super) async fn obey_signals(stop: Stop) -> Exit {
     }
     tracing::warn!("ended at once by a second signal");
     Exit::WorkLeft
+}
+
+/// From now on SIGHUP ends nothing; as long as what is given back lives.
+#[cfg(feature = "fluvio")]
+pub(super) fn ignore_hangups() -> Option<tokio::signal::unix::Signal> {
+    use tokio::signal::unix::{SignalKind, signal};
+    signal(SignalKind::hangup()).ok()
 }
 
 /// A progress bar of what the sources have read, on stderr, if that is a terminal.

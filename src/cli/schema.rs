@@ -1,16 +1,24 @@
-//! `schema`: the JSON Schema of pipeline files.
+//! `schema`: the JSON Schema of pipeline files, and Fluvio's description of the connector.
 
 use clap::Args;
 
 use super::output::{Exit, print};
+use crate::config::connector::connector_package_text;
 use crate::config::pipeline_schema_text;
 
 /// Print the JSON Schema of pipeline files.
 #[derive(Debug, Args)]
-pub(super) struct Schema {}
+pub(super) struct Schema {
+    /// Print Fluvio's Connector.toml instead
+    #[arg(long)]
+    connector: bool,
+}
 
 impl Schema {
     pub(super) fn run(self) -> Exit {
-        print(&pipeline_schema_text())
+        match self.connector {
+            true => print(&connector_package_text()),
+            false => print(&pipeline_schema_text()),
+        }
     }
 }

@@ -71,6 +71,12 @@ impl Report {
         Self { files, diagnostics: Vec::new() }
     }
 
+    /// The same faults in the same files, whose texts are covered in another way.
+    pub(crate) fn shown_as(mut self, files: Vec<Shown>) -> Self {
+        self.files = files;
+        self
+    }
+
     /// A report with one fault that has no place in a file.
     pub(crate) fn unplaced(code: &'static str, message: String, help: Option<String>) -> Self {
         let mut report = Self::default();

@@ -40,16 +40,47 @@ pub fn load(
     environment: &dyn Environment,
     compile: &CompileMapping<'_>,
 ) -> Result<Loaded, Report> {
-    let (mut document, duplicates) = Document::parse(files)?;
+    let (document, duplicates) = Document::parse(files)?;
     let mut report = Report::new(shown(&document));
     for duplicate in duplicates {
         report.place(duplicate.fault, duplicate.file, duplicate.span);
     }
+    judge(document, report, environment, compile, &Host::default())
+}
 
+/// What another program's config, which holds a pipeline's settings, does to them.
+#[derive(Default)]
+pub(super) struct Host<'a> {
+    /// Puts in what that program resolves, once `${}` is; gives back the paths where something was
+    /// missing, and told.
+    pub(super) resolve: Option<&'a Resolve<'a>>,
+    /// How paths of the pipeline are called there: `sinks.crm`, and its name.
+    pub(super) names: &'a [(&'a str, &'a str)],
+}
+
+/// Resolves what `${}` is not.
+pub(super) type Resolve<'a> = dyn Fn(&mut Node) -> Vec<ConfigPath> + 'a;
+
+impl Host<'_> {
+    fn call(&self, text: &str) -> String {
+        self.names.iter().fold(text.to_owned(), |text, (path, name)| text.replace(path, name))
+    }
+}
+
+/// The settings in a tree, or every fault in it and those that are in the report already.
+pub(super) fn judge(
+    mut document: Document,
+    mut report: Report,
+    environment: &dyn Environment,
+    compile: &CompileMapping<'_>,
+    host: &Host<'_>,
+) -> Result<Loaded, Report> {
     let mut faults = Vec::new();
     let root = ConfigPath::default();
     interpolate(&mut document.root, &root, environment, &mut faults);
+    let missing = host.resolve.map_or_else(Vec::new, |resolve| resolve(&mut document.root));
     faults.extend(check::check(pipeline_schema(), &mut document.root));
+    faults.retain(|fault| !missing.contains(&fault.path));
     // A document without a root table has one fault, and nothing in it to look at.
     let parts = heal(&document.root, &faults);
     faults.extend(semantic::look(&document.root, &parts));
@@ -64,10 +95,13 @@ pub fn load(
         .filter(|fault| fault.code.starts_with("E001"))
         .map(|fault| fault.path.clone())
         .collect();
-    faults.retain(|fault| fault.code.starts_with("E001") || !unresolved.contains(&fault.path));
+    faults.retain(|fault| {
+        fault.code.starts_with("E001")
+            || !(unresolved.contains(&fault.path) || missing.contains(&fault.path))
+    });
 
     let clean = faults.iter().all(|fault| fault.code.starts_with('W'));
-    let pipeline = if clean && report.is_empty() {
+    let pipeline = if clean && report.errors() == 0 {
         understand(&document.root).map_err(|fault| faults.push(fault))
     } else {
         Err(())
@@ -75,8 +109,8 @@ pub fn load(
 
     let redactions = Redactions::of(&document.root);
     for mut fault in faults {
-        fault.message = redactions.apply(&fault.message);
-        fault.help = fault.help.map(|help| redactions.apply(&help));
+        fault.message = host.call(&redactions.apply(&fault.message));
+        fault.help = fault.help.map(|help| host.call(&redactions.apply(&help)));
         let (file, span) = document.place(&fault.path, &fault.target);
         report.place(fault, file, span);
     }
@@ -116,28 +150,35 @@ impl Document {
             let trees: Vec<Node> = parsed.into_iter().flatten().collect();
             return Ok(Self::merge(files.to_vec(), trees));
         }
-        let raw = files
-            .iter()
-            .map(|file| Shown { name: file.name.clone(), text: covered_raw(&file.text) });
-        let mut report = Report::new(raw.collect());
-        for (number, errors) in parsed.into_iter().enumerate() {
-            for error in errors.err().into_iter().flatten() {
-                let fault = Fault {
-                    code: "E0002",
-                    path: ConfigPath::default(),
-                    target: Target::Value,
-                    message: error.message,
-                    help: error.help,
-                };
-                report.place(fault, number, error.span);
-            }
-        }
-        report.sort();
-        Err(report)
+        Err(broken(files, parsed.into_iter().map(Result::err)))
     }
 }
 
-fn shown(document: &Document) -> Vec<Shown> {
+/// The report of texts that could not be parsed.
+pub(super) fn broken(
+    files: &[SourceText],
+    errors: impl Iterator<Item = Option<Vec<syntax::SyntaxError>>>,
+) -> Report {
+    let raw =
+        files.iter().map(|file| Shown { name: file.name.clone(), text: covered_raw(&file.text) });
+    let mut report = Report::new(raw.collect());
+    for (number, errors) in errors.enumerate() {
+        for error in errors.into_iter().flatten() {
+            let fault = Fault {
+                code: "E0002",
+                path: ConfigPath::default(),
+                target: Target::Value,
+                message: error.message,
+                help: error.help,
+            };
+            report.place(fault, number, error.span);
+        }
+    }
+    report.sort();
+    report
+}
+
+pub(super) fn shown(document: &Document) -> Vec<Shown> {
     document
         .files
         .iter()

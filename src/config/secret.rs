@@ -173,13 +173,17 @@ fn secret_spans(node: &Node, depth: Depth, covered: Covered, out: &mut [Vec<Rang
     }
 }
 
-/// Whether a value is one `${…}` without a default and nothing else: it names a secret without
-/// being one.
+/// Whether a value is one `${…}` without a default, or one `${{ secrets.NAME }}`, and nothing else:
+/// it names a secret without being one.
 fn is_reference(written: &str) -> bool {
-    written
-        .strip_prefix("${")
-        .and_then(|rest| rest.strip_suffix('}'))
-        .is_some_and(|inner| !inner.contains([':', '$', '{', '}']) || inner.starts_with("file:"))
+    let inner = written.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    inner.is_some_and(|inner| {
+        let named = inner.strip_prefix("{ secrets.").and_then(|name| name.strip_suffix(" }"));
+        let name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        !inner.contains([':', '$', '{', '}'])
+            || inner.starts_with("file:")
+            || named.is_some_and(|named| named.bytes().all(name))
+    })
 }
 
 /// A text that could not be parsed, with everything covered that looks like the value of a secret

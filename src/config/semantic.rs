@@ -4,6 +4,7 @@
 //! Sources feed sinks and nothing feeds a source, so inputs cannot run in a circle; a sink named
 //! as an input is its own fault.
 
+mod fluvio;
 mod http;
 mod kafka;
 mod sink;

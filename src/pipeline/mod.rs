@@ -1,6 +1,8 @@
 //! The pipeline: sources, sinks and what lies between, wired, run and stopped. The only module that
 //! sees all rooms.
 
+#[cfg(feature = "fluvio")]
+mod connector;
 mod engine;
 mod probe;
 mod rehearsal;
@@ -9,6 +11,8 @@ mod run;
 mod sink;
 mod summary;
 
+#[cfg(feature = "fluvio")]
+pub use connector::connector_cluster;
 pub use rehearsal::{Rehearsal, Rehearsed};
 pub use replay::{Replay, replay};
 pub use run::{Launch, Launched, RunError, Stop};

@@ -6,6 +6,8 @@
 pub mod decode;
 pub mod file;
 mod flight;
+#[cfg(feature = "fluvio")]
+pub mod fluvio;
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;

@@ -51,6 +51,12 @@ pub fn build(
         }
         #[cfg(not(feature = "vector"))]
         SourceConfig::Vector(_) => Err("build with the cargo feature `vector`".to_owned()),
+        #[cfg(feature = "fluvio")]
+        SourceConfig::Fluvio(config) => {
+            super::fluvio::FluvioSource::new(name, config.clone(), mode, checkpoints).map(boxed)
+        }
+        #[cfg(not(feature = "fluvio"))]
+        SourceConfig::Fluvio(_) => Err("build with the cargo feature `fluvio`".to_owned()),
         #[cfg(feature = "kafka")]
         SourceConfig::Kafka(config) => {
             super::kafka::KafkaSource::new(name, config.clone(), mode).map(boxed)

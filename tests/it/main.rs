@@ -8,6 +8,8 @@ mod crash;
 mod deliver;
 mod emulator;
 mod faults;
+#[cfg(feature = "fluvio")]
+mod fluvio;
 mod http;
 #[cfg(feature = "kafka")]
 mod kafka;

@@ -119,8 +119,11 @@ fn the_pipelines_shown_pass_their_own_tests() {
     let blocks = blocks("toml");
     assert!(blocks.len() >= 2, "{blocks:?}");
     for block in blocks {
-        let absent_kinds =
-            [("kafka", cfg!(feature = "kafka")), ("vector", cfg!(feature = "vector"))];
+        let absent_kinds = [
+            ("fluvio", cfg!(feature = "fluvio")),
+            ("kafka", cfg!(feature = "kafka")),
+            ("vector", cfg!(feature = "vector")),
+        ];
         let absent =
             |(kind, here): (&str, bool)| !here && block.contains(&format!("type = \"{kind}\""));
         if absent_kinds.into_iter().any(absent) {

@@ -38,7 +38,10 @@ pub(super) fn one_address_each<'a>(
         let address = match source {
             SourceConfig::Http(http) => &http.address,
             SourceConfig::Vector(vector) => &vector.address,
-            SourceConfig::File(_) | SourceConfig::Stdin(_) | SourceConfig::Kafka(_) => continue,
+            SourceConfig::File(_)
+            | SourceConfig::Fluvio(_)
+            | SourceConfig::Stdin(_)
+            | SourceConfig::Kafka(_) => continue,
         };
         let Ok(address) = address.parse::<SocketAddr>() else { continue };
         if let Some((_, first)) =

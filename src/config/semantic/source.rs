@@ -24,6 +24,10 @@ pub(super) fn look(faults: &mut Found<'_>, name: &str, source: &SourceConfig) {
         }
         SourceConfig::Stdin(stdin) => decoding(faults, &path.key("decoding"), &stdin.decoding),
         SourceConfig::Vector(vector) => super::vector::look(faults, &path, vector),
+        SourceConfig::Fluvio(fluvio) => {
+            super::fluvio::look(faults, &path, fluvio);
+            decoding(faults, &path.key("decoding"), &fluvio.decoding);
+        }
         SourceConfig::Kafka(kafka) => {
             super::kafka::look(faults, &path, kafka);
             decoding(faults, &path.key("decoding"), &kafka.decoding);
@@ -34,6 +38,7 @@ pub(super) fn look(faults: &mut Found<'_>, name: &str, source: &SourceConfig) {
 /// A type whose settings every build reads, and whose client only some have.
 fn compiled_out(faults: &mut Found<'_>, path: &ConfigPath, source: &SourceConfig) {
     let here = match source {
+        SourceConfig::Fluvio(_) => cfg!(feature = "fluvio"),
         SourceConfig::Kafka(_) => cfg!(feature = "kafka"),
         SourceConfig::Vector(_) => cfg!(feature = "vector"),
         SourceConfig::File(_) | SourceConfig::Stdin(_) | SourceConfig::Http(_) => true,

@@ -2,6 +2,7 @@
 
 mod decoding;
 mod file;
+mod fluvio;
 mod http;
 mod kafka;
 mod stdin;
@@ -13,6 +14,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::decoding::{Codec, Decoding};
 pub use self::file::{FileSource, ReadFrom};
+pub use self::fluvio::{
+    AllPartitions, FluvioOffset, FluvioPartitions, FluvioSource, FluvioStart, FluvioStartPlace,
+    FluvioStartWord, FluvioStrategy, FluvioTls, FluvioTransform,
+};
 pub(crate) use self::http::segment_call;
 pub use self::http::{HttpAuth, HttpAuthStrategy, HttpSource};
 pub use self::kafka::{AutoOffsetReset, KafkaSource};
@@ -30,6 +35,8 @@ pub enum SourceConfig {
     Stdin(StdinSource),
     /// Records that are posted to it, by pipelines and by Segment's SDKs.
     Http(HttpSource),
+    /// Records of a Fluvio topic.
+    Fluvio(FluvioSource),
     /// Records of Kafka topics, read as a member of a consumer group.
     Kafka(KafkaSource),
     /// Events that a Vector sends with its own `vector` sink, over gRPC.
@@ -43,6 +50,7 @@ impl SourceConfig {
             Self::File(_) => "file",
             Self::Stdin(_) => "stdin",
             Self::Http(_) => "http",
+            Self::Fluvio(_) => "fluvio",
             Self::Kafka(_) => "kafka",
             Self::Vector(_) => "vector",
         }
@@ -52,7 +60,7 @@ impl SourceConfig {
     /// what was not taken, or cannot be read a second time.
     pub fn is_read_again(&self) -> bool {
         match self {
-            Self::File(_) | Self::Kafka(_) => true,
+            Self::File(_) | Self::Fluvio(_) | Self::Kafka(_) => true,
             Self::Stdin(_) | Self::Http(_) | Self::Vector(_) => false,
         }
     }

@@ -91,8 +91,11 @@ const BY_SCHEMA: &[Row] = &[
     // types
     ("[sources.b]\ntype = 'fil'\ninclude = ['x']", "E0105", 2),
     ("[sinks.b]\ntype = 'hubspot'", "E0105", 2),
-    ("[sources.b]\ntype = 'fluvio'\ntopics = ['x']", "E0106", 2),
-    ("[sources.b]\ntype = 'fluvio'", "E0106", 2),
+    ("[sources.b]\ntype = 'fluvio'\ntopics = 'x'", "E0101", 3),
+    ("[sources.b]\ntype = 'fluvio'", "E0102", 1),
+    ("[sources.b]\ntype = 'fluvio'\ntopic = 'x'\noffset.start = 'middle'", "E0104", 4),
+    ("[sources.b]\ntype = 'fluvio'\ntopic = 'x'\npartitions = 'some'", "E0104", 4),
+    ("[sources.b]\ntype = 'fluvio'\ntopic = 'x'\nmax_in_flight = 0", "E0107", 4),
     // ranges and lengths
     ("[sinks.crm.request]\nrate_limit_num = 0", "E0107", 2),
     ("[sinks.crm.request]\nrate_limit_num = 4294967296", "E0107", 2),

@@ -1,0 +1,152 @@
+//! `connector`: runs as Fluvio's deployer runs its connectors, until it is told to stop.
+//!
+//! The deployer names no verb: it calls `usercom-sink --config PATH [--secrets PATH]`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::load::compile;
+use super::output::{Exit, complain, eprint};
+use super::run::Format;
+use crate::config::connector::{Connector as Loaded, Secrets, load_connector};
+use crate::config::{ProcessEnvironment, Report, SourceText, Style};
+
+/// Run as a connector of Fluvio's.
+#[derive(Debug, Args)]
+pub(super) struct Connector {
+    /// The connector's config, YAML
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Secrets, a line `NAME=value` each; without it they are environment variables
+    #[arg(long, value_name = "FILE")]
+    secrets: Option<PathBuf>,
+    /// Where dead letters and state live; without it in `./NAME-data`
+    #[arg(long, value_name = "DIR", env = "USERCOM_SINK_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Only look for faults in the config
+    #[arg(long)]
+    check: bool,
+    /// Stop at the present end of the topic, once everything is settled
+    #[arg(long)]
+    once: bool,
+    /// How the summary of --once is printed
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// The command line with its verb: the deployer leaves it out.
+pub(super) fn as_verb(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let first = arguments.get(1).map(|first| first.to_string_lossy().into_owned());
+    let deployed = first.is_some_and(|first| {
+        let name = first.split_once('=').map_or(first.as_str(), |(name, _)| name);
+        matches!(name, "--config" | "--secrets")
+    });
+    if deployed {
+        arguments.insert(1, "connector".into());
+    }
+    arguments
+}
+
+impl Connector {
+    pub(super) async fn run(self, style: Style) -> Exit {
+        let loaded = match self.load() {
+            Ok(loaded) => loaded,
+            Err(report) => {
+                eprint(&report.render(style));
+                return Exit::BadConfig;
+            }
+        };
+        if !loaded.loaded.warnings.is_empty() {
+            eprint(&loaded.loaded.warnings.render(style));
+        }
+        if self.check {
+            eprint("ok: the file has no faults\n");
+            return Exit::Done;
+        }
+        self.launch(&loaded).await
+    }
+
+    fn load(&self) -> Result<Loaded, Report> {
+        let text = SourceText::read(&self.config)?;
+        let secrets = match &self.secrets {
+            Some(path) => Secrets::read(path)?,
+            None => Secrets::Environment,
+        };
+        let data_dir = self.data_dir.clone();
+        load_connector(&text, &secrets, data_dir, &ProcessEnvironment, &compile)
+    }
+
+    #[cfg(not(feature = "fluvio"))]
+    async fn launch(&self, _: &Loaded) -> Exit {
+        complain("this build has no connector: build with the cargo feature `fluvio`")
+    }
+
+    #[cfg(feature = "fluvio")]
+    async fn launch(&self, connector: &Loaded) -> Exit {
+        use super::run::{exit_of, ignore_hangups, obey_signals, print_summary};
+        use crate::buffer::{Access, Store};
+        use crate::pipeline::{Launch, Launched, Stop, connector_cluster};
+        use crate::source::ReadMode;
+        use crate::telemetry::Metrics;
+
+        // A terminal that closes does not end what was started from it.
+        let _hangups = ignore_hangups();
+        let store = match Store::open(&connector.loaded.pipeline.data_dir, Access::Owner) {
+            Ok(store) => store,
+            Err(error) => return complain(&error.to_string()),
+        };
+        let stop = Stop::default();
+        let launch = Launch {
+            mode: if self.once { ReadMode::Once } else { ReadMode::Follow },
+            store: store.clone(),
+            metrics: Metrics::default(),
+            stop: stop.clone(),
+        };
+        let cluster = connector_cluster(connector);
+        let launched = match Launched::build_connector(connector, launch, cluster).await {
+            Ok(launched) => launched,
+            Err(error) => return complain(&error.to_string()),
+        };
+        let ended = tokio::select! {
+            ended = launched.run() => ended,
+            exit = obey_signals(stop) => return exit,
+        };
+        store.close().await;
+        match ended {
+            Ok(summary) => {
+                if self.once {
+                    let printed = print_summary(&summary, self.format);
+                    if printed != Exit::Done {
+                        return printed;
+                    }
+                }
+                exit_of(&summary, false)
+            }
+            Err(error) => complain(&error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deployers_call_is_a_connectors() {
+        // Only a call that begins with the deployer's options has no verb of its own.
+        let verb = |arguments: &[&str]| {
+            let arguments = ["usercom-sink"].iter().chain(arguments);
+            let made = as_verb(arguments.map(OsString::from));
+            made.get(1).map(|verb| verb.to_string_lossy().into_owned())
+        };
+        for deployed in [&["--config", "a.yaml"][..], &["--config=a.yaml"], &["--secrets", "s"]] {
+            assert_eq!(verb(deployed).as_deref(), Some("connector"));
+        }
+        assert_eq!(verb(&["run", "--config", "a"]).as_deref(), Some("run"));
+        assert_eq!(verb(&["--configure"]).as_deref(), Some("--configure"));
+        assert_eq!(verb(&[]), None);
+    }
+}

@@ -1,0 +1,337 @@
+//! `${{ secrets.NAME }}` in a connector's config, and comments `${# … #}`.
+//!
+//! Fluvio renders the text before it reads it as YAML. So that every value keeps its place in the
+//! file, and no secret is ever read as YAML, an expression is replaced by a word of the same length
+//! before the text is read, and the word by the secret afterwards, in string values only.
+//!
+//! Not here: where secrets come from. One invariant: a masked text has the length and the lines of
+//! the plain one.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::super::document::{Entry, Kind, Node};
+use super::super::text::{Piece, Text};
+use super::secrets::is_secret_name;
+
+/// An expression of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Expression {
+    /// Which bytes of the text.
+    pub(super) span: Range<usize>,
+    /// The secret it names, or what is wrong with it.
+    pub(super) secret: Result<String, Wrong>,
+    /// The word that stands for it.
+    word: String,
+}
+
+/// What is wrong with an expression.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Wrong {
+    pub(super) message: String,
+    pub(super) help: &'static str,
+}
+
+/// A text whose expressions are words.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Masked {
+    pub(super) text: String,
+    pub(super) expressions: Vec<Expression>,
+}
+
+const FORM: &str = "write `${{ secrets.NAME }}`";
+
+/// Masks a text.
+pub(super) fn mask(text: &str) -> Masked {
+    let prefix = unused_prefix(text);
+    let mut masked = Masked { text: String::with_capacity(text.len()), expressions: Vec::new() };
+    let mut at = 0;
+    while let Some(open) = next_open(text, at) {
+        masked.text.push_str(&text[at..open]);
+        let rest = &text[open..];
+        let close = match &rest[..3] {
+            "${{" => "}}",
+            "${%" => "%}",
+            _ => "#}",
+        };
+        let end = rest[3..].find(close).map(|length| open + 3 + length + 2);
+        let span = open..end.unwrap_or(text.len());
+        at = span.end;
+        let inside = &text[span.clone()];
+        if end.is_some() && close == "#}" {
+            // A comment is nothing; its lines stay.
+            masked.text.extend(blank(inside));
+            continue;
+        }
+        let secret = match end {
+            None => Err(Wrong {
+                message: format!("`{}` without its `{close}`", &rest[..3]),
+                help: FORM,
+            }),
+            Some(_) if close == "%}" => Err(Wrong {
+                message: "blocks `${% … %}` are not read".to_owned(),
+                help: "only `${{ secrets.NAME }}` is; write out what the block would make",
+            }),
+            Some(_) if inside.contains(['\n', '\r']) => Err(Wrong {
+                message: "`${{ … }}` goes over several lines".to_owned(),
+                help: FORM,
+            }),
+            Some(_) => secret(inside[3..inside.len() - 2].trim()),
+        };
+        let number = masked.expressions.len();
+        let word = match inside.len().checked_sub(prefix.len()) {
+            Some(width) if secret.is_ok() => format!("{prefix}{number:0>width$}"),
+            // It is told; the rest of the file is looked at all the same.
+            _ => String::new(),
+        };
+        if word.len() == inside.len() {
+            masked.text.push_str(&word);
+        } else if close == "}}" {
+            masked.text.extend(blank(inside).map(|c| if c == ' ' { 'x' } else { c }));
+        } else {
+            masked.text.extend(blank(inside));
+        }
+        masked.expressions.push(Expression { span, secret, word });
+    }
+    masked.text.push_str(&text[at..]);
+    masked
+}
+
+fn next_open(text: &str, from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        let open = at + text[at..].find("${")?;
+        if text[open + 2..].starts_with(['{', '%', '#']) {
+            return Some(open);
+        }
+        at = open + 2;
+    }
+}
+
+/// As many bytes of space, with the line breaks where they were.
+fn blank(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { char::from(byte) } else { ' ' })
+}
+
+/// A beginning of words that no word of the text has.
+fn unused_prefix(text: &str) -> String {
+    (0..)
+        .map(|number| format!("Q{number}z"))
+        .find(|prefix| !text.contains(prefix.as_str()))
+        .expect("a text has an end, numbers have none")
+}
+
+/// The secret an expression names: `secrets.NAME`, `secrets["NAME"]` or `secrets['NAME']`.
+fn secret(expression: &str) -> Result<String, Wrong> {
+    let wrong = |message: String| Err(Wrong { message, help: FORM });
+    let Some(rest) = expression.strip_prefix("secrets") else {
+        return wrong(format!("`{expression}` is not defined: there is nothing but `secrets`"));
+    };
+    let name = match rest.trim_start().strip_prefix('.') {
+        Some(name) => Some(name.trim_start()),
+        None => ["\"", "'"].into_iter().find_map(|quote| {
+            let inner = rest.trim().strip_prefix('[')?.strip_suffix(']')?.trim();
+            inner.strip_prefix(quote)?.strip_suffix(quote)
+        }),
+    };
+    match name {
+        Some(name) if is_secret_name(name) => Ok(name.to_owned()),
+        _ => wrong(format!("`{expression}` names no secret")),
+    }
+}
+
+impl Expression {
+    /// Whether a tree has it: one in a comment of YAML's is in none.
+    pub(super) fn is_in(&self, node: &Node) -> bool {
+        match &node.kind {
+            Kind::Table(entries) => entries
+                .iter()
+                .any(|(key, entry)| key.contains(&self.word) || self.is_in(&entry.node)),
+            Kind::Array(items) => items.iter().any(|item| self.is_in(item)),
+            Kind::String(text) => text.written.contains(&self.word),
+            _ => false,
+        }
+    }
+}
+
+/// An expression as it is written, and its secret, where there is one.
+type Resolved = (String, Option<String>);
+
+/// What words of a masked text become.
+#[derive(Default)]
+pub(super) struct Values {
+    /// By word.
+    by_word: BTreeMap<String, Resolved>,
+    /// Secrets by name, for `{secret: {name: …}}`.
+    by_name: BTreeMap<String, String>,
+}
+
+impl Values {
+    /// An expression's value; `None` where it has none, and that is told.
+    pub(super) fn insert(&mut self, expression: &Expression, written: &str, value: Option<String>) {
+        if !expression.word.is_empty() {
+            self.by_word.insert(expression.word.clone(), (written.to_owned(), value));
+        }
+    }
+
+    /// A secret's value, by name.
+    pub(super) fn name(&mut self, name: &str, value: String) {
+        self.by_name.insert(name.to_owned(), value);
+    }
+
+    /// Puts the values in everywhere below a node. Gives back whether all were there.
+    pub(super) fn put(&self, node: &mut Node) -> bool {
+        if let Some(name) = secret_table(node) {
+            let written = format!("${{{{ secrets.{name} }}}}");
+            let value = self.by_name.get(&name).cloned();
+            let found = value.is_some();
+            let value = value.unwrap_or_else(|| written.clone());
+            let pieces =
+                vec![Piece { value: 0..value.len(), written: 0..written.len(), inserted: found }];
+            node.kind = Kind::String(Text { value, written, pieces });
+            return found;
+        }
+        match &mut node.kind {
+            Kind::Table(entries) => {
+                let put = entries.values_mut().map(|entry| self.put(&mut entry.node));
+                put.fold(true, |all, one| all & one)
+            }
+            Kind::Array(items) => {
+                items.iter_mut().map(|item| self.put(item)).fold(true, |all, one| all & one)
+            }
+            Kind::String(text) => self.put_text(text),
+            _ => true,
+        }
+    }
+
+    /// The first word within a text: where it begins, and what it becomes.
+    fn first(&self, text: &str) -> Option<(usize, &str, &Resolved)> {
+        let found = self.by_word.iter().filter_map(|(word, value)| {
+            let at = text.find(word.as_str())?;
+            Some((at, word.as_str(), value))
+        });
+        found.min_by_key(|(at, ..)| *at)
+    }
+
+    fn put_text(&self, text: &mut Text) -> bool {
+        if self.first(&text.written).is_none() {
+            return true;
+        }
+        let mut complete = true;
+        let (mut value, mut pieces) = (String::new(), Vec::new());
+        let mut push = |part: &str, written: Range<usize>, inserted: bool| {
+            let start = value.len();
+            value.push_str(part);
+            if !written.is_empty() || !part.is_empty() {
+                pieces.push(Piece { value: start..value.len(), written, inserted });
+            }
+        };
+        for piece in &text.pieces {
+            let part = &text.value[piece.value.clone()];
+            if piece.inserted || part.len() != piece.written.len() {
+                push(part, piece.written.clone(), piece.inserted);
+                continue;
+            }
+            let mut at = 0;
+            while let Some((found, word, (written, secret))) = self.first(&part[at..]) {
+                let (start, end) = (at + found, at + found + word.len());
+                let place = |at: usize| piece.written.start + at;
+                push(&part[at..start], place(at)..place(start), false);
+                match secret {
+                    Some(secret) => push(secret, place(start)..place(end), true),
+                    None => {
+                        complete = false;
+                        push(written, place(start)..place(end), false);
+                    }
+                }
+                at = end;
+            }
+            push(&part[at..], piece.written.start + at..piece.written.end, false);
+        }
+        for (word, (written, _)) in &self.by_word {
+            text.written = text.written.replace(word.as_str(), written);
+        }
+        text.value = value;
+        text.pieces = pieces;
+        complete
+    }
+
+    /// The places of keys that have an expression in them, and the expression.
+    pub(super) fn in_keys(&self, node: &Node, out: &mut Vec<(Range<usize>, String)>) {
+        match &node.kind {
+            Kind::Table(entries) => {
+                for (key, Entry { key_span, node }) in entries {
+                    if let Some((_, _, (written, _))) = self.first(key) {
+                        out.push((key_span.clone(), written.clone()));
+                    }
+                    self.in_keys(node, out);
+                }
+            }
+            Kind::Array(items) => items.iter().for_each(|item| self.in_keys(item, out)),
+            _ => {}
+        }
+    }
+}
+
+/// The name in `{secret: {name: NAME}}`.
+pub(super) fn secret_table(node: &Node) -> Option<String> {
+    let table = node.table().filter(|table| table.len() == 1)?;
+    let inner = table.get("secret")?.node.table().filter(|inner| inner.len() == 1)?;
+    Some(inner.get("name")?.node.text()?.value.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn expressions_are_words_of_the_same_length() {
+        // Lines and lengths stay; comments become blanks; what is wrong is told and masked too.
+        let text = "a: ${{ secrets.KEY }}\nb: ${# a\nb #}c\nd: ${{ env.X }} ${% if %}\n";
+        let masked = mask(text);
+        assert_eq!(masked.text.len(), text.len());
+        assert_eq!(masked.text.lines().count(), text.lines().count());
+        assert!(!masked.text.contains("${"), "{}", masked.text);
+        let secrets: Vec<_> = masked.expressions.iter().map(|e| e.secret.clone()).collect();
+        assert_eq!(secrets[0].as_deref(), Ok("KEY"));
+        let told: Vec<_> = secrets[1..].iter().map(|s| s.clone().unwrap_err().message).collect();
+        assert_eq!(
+            told,
+            [
+                "`env.X` is not defined: there is nothing but `secrets`",
+                "blocks `${% … %}` are not read"
+            ]
+        );
+        assert_eq!(mask("x: ${VAR}").expressions, [], "that is not one");
+        let open = mask("x: ${{ secrets.A").expressions.remove(0);
+        assert_eq!(open.secret.unwrap_err().message, "`${{` without its `}}`");
+    }
+
+    #[test]
+    fn secrets_are_named_in_three_ways() {
+        // As minijinja reads them; filters and other words are refused.
+        for (expression, expected) in [
+            ("secrets.A_1", Some("A_1")),
+            ("secrets[\"B\"]", Some("B")),
+            ("secrets[ 'C' ]", Some("C")),
+            ("secrets.a | upper", None),
+            ("secrets", None),
+            ("secrets.", None),
+            ("secrets.1a", None),
+            ("secretsx.a", None),
+        ] {
+            assert_eq!(secret(expression).ok().as_deref(), expected, "{expression}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_can_be_masked(text in "([a-c: \n\"'é]|\\$\\{\\{|\\$\\{%|\\$\\{#|\\}\\}|%\\}|#\\}|secrets\\.A){0,30}") {
+            // No text makes it fail, and none changes its length or loses a line.
+            let masked = mask(&text);
+            prop_assert_eq!(masked.text.len(), text.len());
+            prop_assert_eq!(masked.text.matches('\n').count(), text.matches('\n').count());
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The topic as a connector's config describes it, for the day it is missing.
+//!
+//! Not here: making it. One invariant: what the config does not say is left to Fluvio.
+
+use std::collections::BTreeMap;
+
+use super::meta::{ApiVersion, CompressionKind, ConnectorFile, Size, Topic, TopicConfig};
+use super::quantity::{bytes, seconds};
+use crate::config::fault::{ConfigPath, Fault, Target};
+
+/// How a topic is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TopicShape {
+    /// How many partitions; at least one.
+    pub partitions: Option<u32>,
+    /// How many copies of each.
+    pub replication: Option<u32>,
+    /// Whether copies may lie in one rack.
+    pub ignore_rack: bool,
+    /// How long records are kept, in seconds.
+    pub retention_secs: Option<u32>,
+    /// The size of a segment, in bytes.
+    pub segment_bytes: Option<u32>,
+    /// The largest size of a partition, in bytes.
+    pub max_partition_bytes: Option<u64>,
+    /// What producers are held to compress with: `none`, `gzip`, `snappy`, `lz4` or `zstd`.
+    pub compression: Option<&'static str>,
+    /// How repeated records are told.
+    pub deduplication: Option<DeduplicationShape>,
+}
+
+/// How a topic tells repeated records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeduplicationShape {
+    /// Among how many of the last records.
+    pub count: u64,
+    /// Among records of this age at most, in seconds.
+    pub age_secs: Option<u64>,
+    /// The SmartModule that tells.
+    pub uses: String,
+    /// Its parameters.
+    pub with: BTreeMap<String, String>,
+}
+
+/// The shape a config describes; what is wrong with it is added to the faults.
+pub(super) fn shape(file: &ConnectorFile, faults: &mut Vec<Fault>) -> TopicShape {
+    let path = ConfigPath::default().key("meta").key("topic");
+    let config = match &file.meta.topic {
+        Topic::Name(_) => return TopicShape::default(),
+        Topic::Described(config) => config,
+    };
+    if file.api_version != ApiVersion::V2 {
+        faults.push(Fault {
+            code: "E0409",
+            path: path.clone(),
+            target: Target::Key,
+            message: "a topic can be described only from `apiVersion: 0.2.0` on".to_owned(),
+            help: Some("write that version, or only the topic's name".to_owned()),
+        });
+    }
+    let mut reader = Reader { path, faults };
+    reader.shape(config)
+}
+
+struct Reader<'a> {
+    path: ConfigPath,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl Reader<'_> {
+    fn shape(&mut self, config: &TopicConfig) -> TopicShape {
+        let partition = config.partition.as_ref();
+        let retention = config.retention.as_ref();
+        let time = retention.and_then(|retention| retention.time.as_deref());
+        let segment = retention.and_then(|retention| retention.segment_size.as_ref());
+        let largest = partition.and_then(|partition| partition.max_size.as_ref());
+        TopicShape {
+            partitions: partition.and_then(|partition| partition.count),
+            replication: partition.and_then(|partition| partition.replication),
+            ignore_rack: partition
+                .and_then(|partition| partition.ignore_rack_assignment)
+                .unwrap_or_default(),
+            retention_secs: self
+                .time(&["retention", "time"], time)
+                .and_then(|secs| self.narrow(&["retention", "time"], secs)),
+            segment_bytes: self
+                .size(&["retention", "segment_size"], segment)
+                .and_then(|bytes| self.narrow(&["retention", "segment_size"], bytes)),
+            max_partition_bytes: self.size(&["partition", "max_size"], largest),
+            compression: config.compression.as_ref().and_then(|it| match it.kind {
+                CompressionKind::Any => None,
+                CompressionKind::None => Some("none"),
+                CompressionKind::Gzip => Some("gzip"),
+                CompressionKind::Snappy => Some("snappy"),
+                CompressionKind::Lz4 => Some("lz4"),
+                CompressionKind::Zstd => Some("zstd"),
+            }),
+            deduplication: config.deduplication.as_ref().map(|deduplication| {
+                let age = deduplication.bounds.age.as_deref();
+                let transform = &deduplication.filter.transform;
+                let with = transform.with.iter();
+                DeduplicationShape {
+                    count: deduplication.bounds.count,
+                    age_secs: self.time(&["deduplication", "bounds", "age"], age),
+                    uses: transform.uses.clone(),
+                    with: with.map(|(key, value)| (key.clone(), value.clone())).collect(),
+                }
+            }),
+        }
+    }
+
+    fn at(&self, keys: &[&str]) -> ConfigPath {
+        keys.iter().fold(self.path.clone(), |path, key| path.key(*key))
+    }
+
+    fn fault(&mut self, keys: &[&str], message: String, help: &str) {
+        let path = self.at(keys);
+        let help = Some(help.to_owned());
+        self.faults.push(Fault { code: "E0410", path, target: Target::Value, message, help });
+    }
+
+    fn time(&mut self, keys: &[&str], text: Option<&str>) -> Option<u64> {
+        let text = text?;
+        let time = seconds(text);
+        if time.is_none() {
+            self.fault(keys, format!("{text:?} is no length of time"), "write `7d`, or `2h 30m`");
+        }
+        time
+    }
+
+    fn size(&mut self, keys: &[&str], size: Option<&Size>) -> Option<u64> {
+        match size? {
+            Size::Bytes(bytes) => Some(*bytes),
+            Size::Text(text) => {
+                let size = bytes(text);
+                if size.is_none() {
+                    self.fault(keys, format!("{text:?} is no size"), "write `16 MiB`, or `1 GB`");
+                }
+                size
+            }
+        }
+    }
+
+    fn narrow(&mut self, keys: &[&str], number: u64) -> Option<u32> {
+        let narrow = u32::try_from(number).ok();
+        if narrow.is_none() {
+            self.fault(keys, "this is more than Fluvio takes".to_owned(), "write less");
+        }
+        narrow
+    }
+}

@@ -1,0 +1,233 @@
+//! The `fluvio` source as it is written. The words are Fluvio's own. Not here: the client, which is
+//! compiled in with the feature `fluvio`; these settings are read by every build.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Decoding;
+
+/// Records of a Fluvio topic. Its cluster keeps the offset behind which everything was delivered or
+/// is in the dead letters, by consumer and partition; a restart begins there.
+///
+/// Fluvio shares out nothing by itself: processes that divide a topic name their own `partitions`.
+/// So a disk buffer is no worse here than elsewhere: what it holds is delivered by the process that
+/// reads the same partitions the next time.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FluvioSource {
+    /// The cluster's public address: `host:9003`. Default: that of the profile.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// The profile of `~/.fluvio/config` (or the file `FLV_PROFILE_PATH` names) to connect with,
+    /// its encryption included. Either this or `endpoint`. Default: the current one.
+    #[serde(default)]
+    pub profile: Option<String>,
+    /// The topic to read. It must exist.
+    pub topic: String,
+    /// Which partitions: `all`, a number, or a list of numbers. Default: `all`, new ones included.
+    #[serde(default)]
+    pub partitions: FluvioPartitions,
+    /// The name offsets are kept under in the cluster. Pipelines that read the same topic for
+    /// different purposes need different names. Default: `usercom-sink-` and the source's name.
+    #[serde(default)]
+    pub consumer: Option<String>,
+    /// Where to begin, and whether the place is kept.
+    #[serde(default)]
+    pub offset: FluvioOffset,
+    /// How payloads become records. One message is one record; an empty one is a dead letter.
+    #[serde(default)]
+    pub decoding: Decoding,
+    /// Encryption of the connections to `endpoint`. A profile has its own.
+    #[serde(default)]
+    pub tls: FluvioTls,
+    /// How much the cluster sends at once, in bytes. Default: Fluvio's own, 1 MiB, or what
+    /// `FLV_CLIENT_MAX_FETCH_BYTES` says.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub max_bytes: Option<u32>,
+    /// Records read since the last kept offset at most, by partition: what a killed process leaves
+    /// to be looked at twice. Default: 1000.
+    #[serde(default = "FluvioSource::default_max_in_flight")]
+    #[schemars(range(min = 1))]
+    pub max_in_flight: usize,
+    /// How often reading pauses, while there is more, so that everything read is settled and the
+    /// offset can be kept, in milliseconds. Default: 1000.
+    #[serde(default = "FluvioSource::default_commit_interval_ms")]
+    #[schemars(range(min = 1))]
+    pub commit_interval_ms: u64,
+    /// SmartModules of the cluster that records pass before they are sent, in order. Default: none.
+    #[serde(default)]
+    pub transforms: Vec<FluvioTransform>,
+}
+
+impl FluvioSource {
+    /// The settings of a source that names its topic and nothing else.
+    pub fn new(topic: impl Into<String>) -> Self {
+        Self {
+            endpoint: None,
+            profile: None,
+            topic: topic.into(),
+            partitions: FluvioPartitions::default(),
+            consumer: None,
+            offset: FluvioOffset::default(),
+            decoding: Decoding::default(),
+            tls: FluvioTls::default(),
+            max_bytes: None,
+            max_in_flight: Self::default_max_in_flight(),
+            commit_interval_ms: Self::default_commit_interval_ms(),
+            transforms: Vec::new(),
+        }
+    }
+
+    /// The name offsets are kept under, for the source called `name`.
+    pub fn consumer_id(&self, name: &str) -> String {
+        self.consumer.clone().unwrap_or_else(|| format!("usercom-sink-{name}"))
+    }
+
+    fn default_max_in_flight() -> usize {
+        1_000
+    }
+
+    fn default_commit_interval_ms() -> u64 {
+        1_000
+    }
+}
+
+/// Which partitions of a topic are read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum FluvioPartitions {
+    /// By word.
+    Word(AllPartitions),
+    /// One.
+    One(#[schemars(range(max = 2_147_483_647))] u32),
+    /// Several.
+    List(Vec<u32>),
+}
+
+/// The word for `partitions`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AllPartitions {
+    /// Every partition there is.
+    All,
+}
+
+impl Default for FluvioPartitions {
+    fn default() -> Self {
+        Self::Word(AllPartitions::All)
+    }
+}
+
+impl FluvioPartitions {
+    /// The numbers, or `None` for all.
+    pub fn numbers(&self) -> Option<Vec<u32>> {
+        match self {
+            Self::Word(AllPartitions::All) => None,
+            Self::One(number) => Some(vec![*number]),
+            Self::List(numbers) => Some(numbers.clone()),
+        }
+    }
+}
+
+/// Where reading begins, and whether the place is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FluvioOffset {
+    /// Where to begin in a partition the consumer has no offset in: `beginning`, `end`, or a table
+    /// with one of `absolute`, `from_beginning` and `from_end`. Default: `beginning`.
+    pub start: FluvioStart,
+    /// `manual` keeps the offset behind what is settled, and `auto` means the same here: an offset
+    /// is never kept ahead of a delivery. With `none` nothing is kept and every run begins at
+    /// `start`. Default: `manual`.
+    pub strategy: FluvioStrategy,
+}
+
+/// Where reading begins without a kept offset.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum FluvioStart {
+    /// By word.
+    Word(FluvioStartWord),
+    /// By number.
+    Place(FluvioStartPlace),
+}
+
+impl Default for FluvioStart {
+    fn default() -> Self {
+        Self::Word(FluvioStartWord::Beginning)
+    }
+}
+
+/// The words for `offset.start`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FluvioStartWord {
+    /// At the oldest record.
+    Beginning,
+    /// Behind the newest record.
+    End,
+}
+
+/// A place by number: one of its keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FluvioStartPlace {
+    /// This offset.
+    #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
+    pub absolute: Option<u64>,
+    /// So many records behind the oldest.
+    pub from_beginning: Option<u32>,
+    /// So many records before the end.
+    pub from_end: Option<u32>,
+}
+
+/// Whether the place is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FluvioStrategy {
+    /// Kept behind what is settled.
+    #[default]
+    Manual,
+    /// As `manual`.
+    Auto,
+    /// Not kept.
+    None,
+}
+
+impl FluvioStrategy {
+    /// Whether offsets are kept in the cluster.
+    pub fn keeps(self) -> bool {
+        self != Self::None
+    }
+}
+
+/// Encryption towards a cluster, as it is written. Fluvio's clients show a certificate of their own.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FluvioTls {
+    /// Whether connections are encrypted. Default: false.
+    pub enabled: bool,
+    /// The name in the cluster's certificate. Needed where TLS is enabled.
+    pub domain: Option<String>,
+    /// Certificates of the authorities that are trusted, a PEM file. Needed where TLS is enabled.
+    pub ca_file: Option<PathBuf>,
+    /// The client's certificate, a PEM file. Needed where TLS is enabled.
+    pub crt_file: Option<PathBuf>,
+    /// The client certificate's private key, a PEM file. Needed where TLS is enabled.
+    pub key_file: Option<PathBuf>,
+}
+
+/// A SmartModule that records pass inside the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FluvioTransform {
+    /// The name of a SmartModule the cluster has.
+    pub uses: String,
+    /// Its parameters, as texts. Default: none.
+    #[serde(default)]
+    pub with: IndexMap<String, String>,
+}

@@ -1,0 +1,75 @@
+//! A Fluvio connector as a pipeline: its one source over a cluster that is given, its one sink.
+//!
+//! Not here: reading its config. One invariant: a connector's source is built like a pipeline's,
+//! but that it makes its topic where that is missing.
+
+use std::sync::Arc;
+
+use super::run::{Launch, Launched, RunError};
+use crate::config::connector::{Connector, SOURCE_NAME, TopicShape};
+use crate::source::fluvio::cluster::{Cluster, Compression, Deduplication, TopicWish};
+use crate::source::fluvio::{Client, FluvioSource};
+use crate::source::{BuildError, SharedCheckpoints, Source};
+
+/// The cluster that the profile names, as Fluvio's own connectors connect to it.
+pub fn connector_cluster(connector: &Connector) -> Arc<dyn Cluster> {
+    let settings = connector.source.clone();
+    let keeps = settings.offset.strategy.keeps();
+    let consumer = keeps.then(|| settings.consumer_id(&connector.name));
+    let client_id = format!("fluvio_connector_{}", connector.name);
+    Arc::new(Client::new(settings, consumer, client_id))
+}
+
+impl Launched {
+    /// Builds a connector over a cluster. Nothing runs yet.
+    ///
+    /// # Errors
+    /// Where a part cannot be built.
+    pub async fn build_connector(
+        connector: &Connector,
+        launch: Launch,
+        cluster: Arc<dyn Cluster>,
+    ) -> Result<Self, RunError> {
+        let mut pipeline = connector.loaded.pipeline.clone();
+        // The source is added by hand.
+        pipeline.sources.clear();
+        let checkpoints: SharedCheckpoints = Arc::new(launch.store.clone());
+        let settings = connector.source.clone();
+        let source =
+            FluvioSource::with_cluster(SOURCE_NAME, settings, launch.mode, checkpoints, cluster);
+        let source = source.map_err(|why| {
+            RunError::Settings(BuildError { source_name: SOURCE_NAME.to_owned(), why })
+        })?;
+        let mut source = source.making(wish(&connector.topic));
+        source.tell_lag(launch.metrics.source(SOURCE_NAME, "fluvio").lag());
+        let mut launched = Self::build(&pipeline, launch).await?;
+        launched.add_source(SOURCE_NAME, "fluvio", Box::new(source));
+        Ok(launched)
+    }
+}
+
+fn wish(shape: &TopicShape) -> TopicWish {
+    let least = TopicWish::default();
+    TopicWish {
+        partitions: shape.partitions.unwrap_or(least.partitions),
+        replication: shape.replication.unwrap_or(least.replication),
+        ignore_rack: shape.ignore_rack,
+        retention_secs: shape.retention_secs,
+        segment_bytes: shape.segment_bytes,
+        max_partition_bytes: shape.max_partition_bytes,
+        compression: shape.compression.and_then(|word| match word {
+            "none" => Some(Compression::None),
+            "gzip" => Some(Compression::Gzip),
+            "snappy" => Some(Compression::Snappy),
+            "lz4" => Some(Compression::Lz4),
+            "zstd" => Some(Compression::Zstd),
+            _ => None,
+        }),
+        deduplication: shape.deduplication.as_ref().map(|shape| Deduplication {
+            count: shape.count,
+            age_secs: shape.age_secs,
+            uses: shape.uses.clone(),
+            with: shape.with.clone(),
+        }),
+    }
+}

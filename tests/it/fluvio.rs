@@ -1,0 +1,11 @@
+//! The Fluvio source and the connector. Against a cluster in memory that has the traps of the real
+//! client, and, where `FLV_PROFILE_PATH` names one, against a real cluster.
+
+pub(crate) mod cluster;
+mod connector;
+mod model;
+mod process;
+mod reader;
+mod real;
+mod settings;
+pub(crate) mod support;
