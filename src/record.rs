@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use crate::ack::Ack;
 
@@ -23,6 +24,13 @@ pub struct Record {
     /// A stable id given by the transport, used for deduplication where the mapping names no
     /// `message_id`.
     pub transport_id: Option<Arc<str>>,
+    /// When it happened, as far as the transport knows: the time of calls that name none. With it a
+    /// record that comes a second time makes the same calls as the first time. `None` where the
+    /// transport knows no time.
+    pub time: Option<Timestamp>,
+    /// Whether somebody else may have sent it before, a process that died say. Then User.com is
+    /// asked before it is sent, where `delivery.verify_ambiguous` is on.
+    pub maybe_sent: bool,
     /// Why the body could not be decoded. Then `body` holds the raw bytes as they were received,
     /// and the record's only way is to the dead letters.
     pub fault: Option<Arc<str>>,
@@ -52,6 +60,8 @@ impl Record {
             meta: None,
             origin: None,
             transport_id: None,
+            time: None,
+            maybe_sent: false,
             fault: None,
             ack: Ack::ignored(),
             ack_on: AckOn::Kept,

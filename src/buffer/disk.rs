@@ -208,11 +208,10 @@ impl DiskBuffer {
                 out.read_to = *cursor;
                 out.back.remove(&row.seq);
                 out.away.insert(row.seq);
-                Buffered {
-                    record: row.record.into_record(),
-                    token: Token(Some(row.seq)),
-                    maybe_sent: row.maybe_sent,
-                }
+                let mut record = row.record.into_record();
+                // The same each time it is read, so that what it becomes can be recognised.
+                record.time.get_or_insert(row.received_at);
+                Buffered { record, token: Token(Some(row.seq)), maybe_sent: row.maybe_sent }
             })
             .collect()
     }

@@ -38,7 +38,10 @@ pub enum StoreError {
         why: String,
     },
     /// The file was written by another version of the program.
-    #[error("`{}` has format {found}, this program knows format {known}", .path.display())]
+    #[error(
+        "`{}` has format {found}, this program knows format {known}{}", .path.display(),
+        if found < known { ": start the pipeline once, which brings it up to date" } else { "" }
+    )]
     Version {
         /// The file. It was not touched.
         path: PathBuf,

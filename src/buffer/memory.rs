@@ -104,7 +104,11 @@ impl MemoryBuffer {
         self.room.add_permits(n);
         Ok(taken
             .into_iter()
-            .map(|(record, _)| Buffered { record, token: Token(None), maybe_sent: false })
+            .map(|(record, _)| Buffered {
+                maybe_sent: record.maybe_sent,
+                record,
+                token: Token(None),
+            })
             .collect())
     }
 }

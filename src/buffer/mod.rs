@@ -71,8 +71,8 @@ pub struct Buffered {
     pub record: Record,
     /// Names the record in [`Settled`] and [`GivenBack`].
     pub token: Token,
-    /// Whether an earlier run may already have sent it: it had been handed out when the process
-    /// died.
+    /// Whether it may already have been sent: an earlier run had handed it out when the process
+    /// died, or its [source](Record::maybe_sent) says so.
     pub maybe_sent: bool,
 }
 

@@ -25,7 +25,7 @@ use crate::record::{AckOn, Origin, Record};
 const MARK_STEP: i64 = 1000;
 
 const COLUMNS: &str = "seq, body, meta, origin_key, origin_position, place, transport_id, fault, \
-                       received_at";
+                       received_at, happened_at, maybe_sent";
 
 /// A record without its acknowledgement, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,10 @@ pub struct NewRecord {
     pub origin: Option<Origin>,
     /// See [`Record::transport_id`].
     pub transport_id: Option<Arc<str>>,
+    /// See [`Record::time`].
+    pub time: Option<Timestamp>,
+    /// See [`Record::maybe_sent`].
+    pub maybe_sent: bool,
     /// See [`Record::fault`].
     pub fault: Option<Arc<str>>,
 }
@@ -62,6 +66,8 @@ impl NewRecord {
             meta: self.meta,
             origin: self.origin,
             transport_id: self.transport_id,
+            time: self.time,
+            maybe_sent: self.maybe_sent,
             fault: self.fault,
             ack: Ack::ignored(),
             ack_on: AckOn::Kept,
@@ -76,6 +82,8 @@ impl From<&Record> for NewRecord {
             meta: record.meta.clone(),
             origin: record.origin.clone(),
             transport_id: record.transport_id.clone(),
+            time: record.time,
+            maybe_sent: record.maybe_sent,
             fault: record.fault.clone(),
         }
     }
@@ -99,7 +107,8 @@ pub struct Stored {
     pub record: NewRecord,
     /// When it was stored.
     pub received_at: Timestamp,
-    /// Whether an earlier run had handed it out for delivery and did not say what became of it.
+    /// Whether an earlier run had handed it out for delivery and did not say what became of it, or
+    /// its source says that it may have been sent.
     pub maybe_sent: bool,
 }
 
@@ -276,8 +285,8 @@ fn insert(
     let mut intake = Intake::new(scope.conn, sink);
     let mut add = scope.conn.prepare_cached(
         "INSERT INTO buffer (sink, size, received_at, origin_key, origin_position, place,
-            transport_id, fault, meta, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            transport_id, fault, meta, body, happened_at, maybe_sent)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?;
     let mut appended = Appended { seqs: 0..0, skipped: 0 };
     let mut bytes = 0;
@@ -301,6 +310,8 @@ fn insert(
             record.fault,
             record.meta.as_deref(),
             &*record.body,
+            record.time.map(micros),
+            record.maybe_sent,
         ])?;
         if appended.seqs.is_empty() {
             appended.seqs.start = seq;
@@ -397,6 +408,7 @@ fn settle_all(
 
 fn stored(row: &Row<'_>, doubt: i64) -> rusqlite::Result<Stored> {
     let seq = row.get(0)?;
+    let maybe_sent = row.get(10)?;
     let origin = match row.get::<_, Option<Arc<str>>>(3)? {
         None => None,
         Some(key) => Some(Origin {
@@ -412,10 +424,12 @@ fn stored(row: &Row<'_>, doubt: i64) -> rusqlite::Result<Stored> {
             meta: row.get::<_, Option<Vec<u8>>>(2)?.map(Bytes::from),
             origin,
             transport_id: row.get(6)?,
+            time: row.get::<_, Option<i64>>(9)?.map(from_micros),
+            maybe_sent,
             fault: row.get(7)?,
         },
         received_at: from_micros(row.get(8)?),
-        maybe_sent: seq <= doubt,
+        maybe_sent: maybe_sent || seq <= doubt,
     })
 }
 

@@ -22,7 +22,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const URI_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
 
 /// Migrations: number n brings a file of format n to format n + 1.
-const MIGRATIONS: [&str; 1] = [FORMAT_1];
+const MIGRATIONS: [&str; 2] = [FORMAT_1, FORMAT_2];
 
 const FORMAT_1: &str = "
 CREATE TABLE checkpoints (
@@ -73,7 +73,13 @@ CREATE TABLE cache (
 CREATE INDEX cache_by_age ON cache (sink, at);
 ";
 
-const FORMAT: u32 = 1;
+/// What sources say of a record's time and of its having been sent.
+const FORMAT_2: &str = "
+ALTER TABLE buffer ADD COLUMN happened_at INTEGER;
+ALTER TABLE buffer ADD COLUMN maybe_sent INTEGER NOT NULL DEFAULT 0;
+";
+
+const FORMAT: u32 = 2;
 const _: () = assert!(MIGRATIONS.len() == FORMAT as usize);
 
 /// The store's file in a `data_dir`.

@@ -55,6 +55,8 @@ fn full_record() -> Record {
             place: "logs/app.ndjson:17".into(),
         }),
         transport_id: Some("id-1".into()),
+        time: Some(Timestamp::from_microsecond(1_767_225_600_000_001).unwrap()),
+        maybe_sent: false,
         fault: Some("not JSON".into()),
         ack: Ack::ignored(),
         ack_on: AckOn::Kept,

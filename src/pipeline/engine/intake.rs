@@ -93,7 +93,7 @@ impl Intake {
     fn meaning(&self, buffered: &Buffered) -> Meaning {
         let record = &buffered.record;
         let input = Input { body: &record.body, meta: record.meta.as_deref() };
-        let mapped = match self.plan.map(input) {
+        let mut mapped = match self.plan.map(input) {
             Ok(mapped) => mapped,
             Err(fault) => {
                 let mut letter =
@@ -117,8 +117,9 @@ impl Intake {
         let mut notes = Notes::default();
         let mut calls = Vec::with_capacity(mapped.calls.len());
         let mut keys = KeyNames::default();
-        for mapped_call in &mapped.calls {
-            let call = &mapped_call.call;
+        for mapped_call in &mut mapped.calls {
+            let call = &mut mapped_call.call;
+            call.timestamp = call.timestamp.or(record.time);
             match plan_call(call, &self.settings, now, &mut notes) {
                 Ok(ops) => {
                     let own = !self.plan.is_preset(mapped_call.rule);

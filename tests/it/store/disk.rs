@@ -216,3 +216,38 @@ async fn who_asks_for_it_hears_of_the_settlement() {
     drop(buffer);
     assert_eq!(verdicts(&last_told), [Verdict::Errored]);
 }
+
+#[tokio::test]
+async fn disk_keeps_what_the_source_knows() {
+    // A record its source has doubts about is in doubt when it is read, however clean the restart
+    // between; and the time of a record is the same each time it is read.
+    let dir = TempDir::new().unwrap();
+    let mut doubtful = Record::new("1");
+    doubtful.maybe_sent = true;
+    doubtful.time = Some(Timestamp::UNIX_EPOCH);
+    let store = owner(&dir);
+    let buffer = disk(&store, &disk_config()).await;
+    buffer.push(vec![doubtful, Record::new("2")]).await.unwrap();
+    let mut known = Vec::new();
+    let (mut store, mut buffer) = (store, buffer);
+    for _ in 0..2 {
+        let out = buffer.next(10).await.unwrap();
+        let marks: Vec<_> = out.iter().map(|item| item.maybe_sent).collect();
+        assert_eq!(marks, [true, false]);
+        known.push(out.iter().map(|item| item.record.time.unwrap()).collect::<Vec<_>>());
+        let back = out.into_iter().map(|item| GivenBack {
+            token: item.token,
+            ack: item.record.ack,
+            maybe_sent: item.maybe_sent,
+        });
+        buffer.give_back(back.collect()).await;
+        buffer.close();
+        buffer.finish().await.unwrap();
+        store.close().await;
+        drop(buffer);
+        store = owner(&dir);
+        buffer = disk(&store, &disk_config()).await;
+    }
+    assert_eq!(known[0][0], Timestamp::UNIX_EPOCH);
+    assert_eq!(known[0], known[1], "the second has the time it was stored at");
+}

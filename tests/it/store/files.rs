@@ -149,3 +149,30 @@ fn the_directory_name_may_be_odd() {
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
+
+#[tokio::test]
+async fn files_of_an_earlier_format_are_brought_up_to_date() {
+    // What a file of format 1 holds is read after its owner opened it; a reader alone changes
+    // nothing and says what to do.
+    let dir = TempDir::new().unwrap();
+    let store = owner(&dir);
+    store.append(SINK, vec![plain("{}")]).await.unwrap();
+    store.close().await;
+    let path = dir.path().join("usercom-sink.db");
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other
+        .execute_batch(
+            "ALTER TABLE buffer DROP COLUMN happened_at; ALTER TABLE buffer DROP COLUMN maybe_sent;",
+        )
+        .unwrap();
+    other.pragma_update(None, "user_version", 1).unwrap();
+    other.close().unwrap();
+    let error = Store::open(dir.path(), Access::ReadOnly).unwrap_err();
+    assert!(matches!(error, StoreError::Version { found: 1, .. }));
+    assert!(error.to_string().contains("start the pipeline once"), "{error}");
+    let store = owner(&dir);
+    let stored = store.read(SINK, 0, 9).await.unwrap();
+    assert_eq!((stored[0].record.clone(), stored[0].maybe_sent), (plain("{}"), false));
+    store.close().await;
+    Store::open(dir.path(), Access::ReadOnly).unwrap();
+}

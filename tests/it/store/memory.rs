@@ -122,3 +122,14 @@ async fn closing_wakes_everybody() {
         assert!(nothing.is_none());
     }
 }
+
+#[tokio::test]
+async fn memory_passes_on_what_the_source_doubts() {
+    // A record that its source says may have been sent comes out as one that may have been sent.
+    let (buffer, _store) = memory(10, WhenFull::Block);
+    let mut doubtful = Record::new("1");
+    doubtful.maybe_sent = true;
+    buffer.push(vec![doubtful, Record::new("2")]).await.unwrap();
+    let marks: Vec<_> = buffer.next(10).await.unwrap().iter().map(|b| b.maybe_sent).collect();
+    assert_eq!(marks, [true, false]);
+}
