@@ -104,11 +104,7 @@ impl Context {
         if unknown.is_empty() {
             return Ok(());
         }
-        let mut list = TopicPartitionList::with_capacity(unknown.len());
-        for partition in &unknown {
-            list.add_partition(&partition.topic, partition.number);
-        }
-        let list = consumer.committed_offsets(list, ANSWER)?;
+        let list = consumer.committed_offsets(named(&unknown), ANSWER)?;
         for element in list.elements() {
             element.error()?;
             let bequest = match element.offset() {
@@ -158,6 +154,10 @@ impl Context {
             }
             self.commit_last(consumer, partitions);
         }
+        // The client keeps a pause beyond the assignment: who comes back resting would rest for ever.
+        if let Err(error) = consumer.resume(&named(partitions)) {
+            self.logs.error(&error, "partitions could not be resumed");
+        }
         // A commit that is under way is over before the partitions are somebody else's.
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let left = self.desk.ledger().in_flight_of(partitions);
@@ -177,6 +177,15 @@ impl Context {
             letters.pump();
         }
     }
+}
+
+/// Partitions by their names alone.
+pub(super) fn named<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.number);
+    }
+    list
 }
 
 fn offsets(due: &[Due]) -> TopicPartitionList {

@@ -12,17 +12,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::clerk;
-use super::context::Context;
+use super::context::{Context, named};
 use super::desk::{Desk, Original};
 use super::ends::{Ends, Extent};
 use super::flow::Flow;
@@ -202,7 +202,7 @@ impl Reader {
             // Resumed before it is sent back: to resume moves a partition to where it was paused.
             reading.flow.reset(&partition);
             let offset = i64::try_from(position).unwrap_or(i64::MAX);
-            let moved = consumer.resume(&list([&partition])).and_then(|()| {
+            let moved = consumer.resume(&named([&partition])).and_then(|()| {
                 consumer.seek(&partition.topic, partition.number, Offset::Offset(offset), ANSWER)
             });
             match moved {
@@ -231,10 +231,10 @@ impl Reader {
         let change = reading.flow.change(&owned, wanted);
         let mut changed = Ok(());
         if !change.pause.is_empty() {
-            changed = consumer.pause(&list(&change.pause));
+            changed = consumer.pause(&named(&change.pause));
         }
         if !change.resume.is_empty() {
-            changed = changed.and(consumer.resume(&list(&change.resume)));
+            changed = changed.and(consumer.resume(&named(&change.resume)));
         }
         if let Err(error) = changed {
             consumer.context().logs.error(&error, "partitions could not be paused or resumed");
@@ -443,7 +443,7 @@ impl Reader {
 
     fn rest_all(&self, consumer: &BaseConsumer<Context>) {
         let owned: Vec<_> = self.desk.ledger().owned().cloned().collect();
-        if let Err(error) = consumer.pause(&list(&owned)) {
+        if let Err(error) = consumer.pause(&named(&owned)) {
             consumer.context().logs.error(&error, "partitions could not be paused");
         }
     }
@@ -478,21 +478,13 @@ fn headers(message: &BorrowedMessage<'_>) -> Option<Vec<Header>> {
 
 fn extent(consumer: &BaseConsumer<Context>, partition: &Partition) -> Result<Extent, KafkaError> {
     let (low, high) = consumer.fetch_watermarks(&partition.topic, partition.number, ANSWER)?;
-    let committed = consumer.committed_offsets(list([partition]), ANSWER)?;
+    let committed = consumer.committed_offsets(named([partition]), ANSWER)?;
     let committed = committed.elements().first().and_then(|element| match element.offset() {
         Offset::Offset(offset) => u64::try_from(offset).ok(),
         _ => None,
     });
     let number = |offset: i64| u64::try_from(offset).unwrap_or(0);
     Ok(Extent { low: number(low), high: number(high), committed })
-}
-
-fn list<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for partition in partitions {
-        list.add_partition(&partition.topic, partition.number);
-    }
-    list
 }
 
 fn remote(context: &str, error: &KafkaError) -> SourceError {
