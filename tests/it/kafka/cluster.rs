@@ -75,11 +75,8 @@ impl Cluster {
         cluster
     }
 
-    /// Whether the brokers keep the texts beside commits, as Kafka does. Those that do not are told.
+    /// Whether the brokers keep the texts beside commits, as Kafka does.
     pub(super) fn keeps_texts(&self) -> bool {
-        if !self.keeps_texts {
-            eprintln!("{} keeps no texts beside commits", self.servers);
-        }
         self.keeps_texts
     }
 
