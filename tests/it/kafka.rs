@@ -2,6 +2,7 @@
 //! against a real broker where `USERCOM_TEST_KAFKA=host:port` names one (tests that need to break
 //! the brokers are then left out).
 
+mod claims;
 mod cluster;
 mod faults;
 mod group;

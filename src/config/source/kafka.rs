@@ -50,14 +50,15 @@ pub struct KafkaSource {
     #[schemars(range(min = 1, max = 3_600_000))]
     pub session_timeout_ms: u64,
     /// How long records in flight may take to settle when their partition goes to another member,
-    /// in milliseconds. What is later is sent again by the other member. Heartbeats go on
+    /// in milliseconds. What is later is in doubt for the other member, which looks whether it
+    /// arrived. Heartbeats go on
     /// meanwhile; it must be below librdkafka's `max.poll.interval.ms`. Default: 30000.
     #[serde(default = "KafkaSource::default_drain_timeout_ms")]
     #[schemars(range(min = 1))]
     pub drain_timeout_ms: u64,
-    /// Records without a verdict at most: what a killed process leaves to be sent twice, and what
-    /// has to settle before a partition can go. A disk buffer gives its verdict at once.
-    /// Default: 1000.
+    /// Records without a verdict at most: what has to settle before a partition can go, and what
+    /// its successor has to look for at User.com if this process is killed. A disk buffer gives its
+    /// verdict at once. Default: 1000.
     #[serde(default = "KafkaSource::default_max_in_flight")]
     #[schemars(range(min = 1))]
     pub max_in_flight: usize,

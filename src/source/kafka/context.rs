@@ -1,21 +1,23 @@
-//! What the client calls back: partitions that come and go, commits that failed, how far the
-//! partitions reach, and its log.
+//! What the client calls back: partitions that come and go, how far the partitions reach, and its
+//! log; and how a commit is made.
 //!
 //! One invariant: when a partition goes, what is settled of it is committed before it is gone, and
 //! nothing of it is committed after.
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::time::Instant;
 
+use super::claim::Bequest;
 use super::desk::Desk;
-use super::ledger::Partition;
+use super::ledger::{Due, Partition};
 use super::letters::LetterBox;
 use super::options::Secrets;
 use crate::telemetry::SourceLag;
@@ -23,9 +25,11 @@ use crate::telemetry::SourceLag;
 /// How long one wait for a verdict lasts, while letters are served between.
 const STEP: Duration = Duration::from_millis(20);
 
-/// How often a commit that must be made is tried, and how long the tries are apart.
+/// How often the last commit of a partition is tried, and how long the tries are apart.
 const COMMITS: u32 = 5;
 const COMMIT_AGAIN: Duration = Duration::from_millis(300);
+/// How long the brokers may take to tell what is committed.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Writes the client's log into ours.
 #[derive(Debug, Clone)]
@@ -69,36 +73,64 @@ pub(super) struct Context {
     pub(super) logs: Logs,
     /// How long records in flight may take to settle when their partition goes.
     pub(super) drain: Duration,
+    /// Records behind a commit whose text is not ours that are in doubt.
+    pub(super) unknown: u64,
+    /// Held while a commit is made: one at a time, and none when a partition is gone.
+    pub(super) turn: Mutex<()>,
 }
 
 impl Context {
-    /// Asks for what is due to be committed, and does not wait. The client does not tell how that
-    /// ends: the statistics do (see [`Ledger::confirm`](super::ledger::Ledger::confirm)).
-    pub(super) fn commit_soon(&self, consumer: &BaseConsumer<Self>) {
+    /// Commits what is due, and waits for it.
+    ///
+    /// # Errors
+    /// The brokers refuse, or do not answer. All of it stays due, though some may have arrived.
+    pub(super) fn commit(&self, consumer: &BaseConsumer<Self>) -> KafkaResult<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let due = self.desk.ledger().due();
-        if !due.is_empty()
-            && let Err(error) = consumer.commit(&offsets(&due), CommitMode::Async)
-        {
-            self.logs.error(&error, "offsets could not be committed, trying again");
+        if due.is_empty() {
+            return Ok(());
         }
+        consumer.commit(&offsets(&due), CommitMode::Sync)?;
+        self.desk.confirm(&due);
+        Ok(())
     }
 
-    /// Commits everything that is settled, and waits for it. While the group is in motion brokers
-    /// refuse commits, so a few tries are made.
-    pub(super) fn commit_now(&self, consumer: &BaseConsumer<Self>) {
-        for attempt in 1..=COMMITS {
-            let due = self.desk.ledger().unconfirmed();
-            if due.is_empty() {
-                return;
-            }
-            match consumer.commit(&offsets(&due), CommitMode::Sync) {
-                Ok(()) => {
-                    let mut ledger = self.desk.ledger();
-                    for (partition, position) in due {
-                        ledger.confirm(&partition, Some(position));
-                    }
-                    return;
+    /// Asks what the last owners of our partitions left, where it is not known.
+    ///
+    /// # Errors
+    /// The brokers do not answer, or not for all.
+    pub(super) fn look_up(&self, consumer: &BaseConsumer<Self>) -> KafkaResult<()> {
+        let unknown = self.desk.ledger().unknown();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let list = consumer.committed_offsets(named(&unknown), ANSWER)?;
+        for element in list.elements() {
+            element.error()?;
+            let bequest = match element.offset() {
+                Offset::Offset(offset) => {
+                    // The client panics at a text that is not UTF-8, which none of ours is.
+                    let read = || element.metadata().to_owned();
+                    let text = catch_unwind(AssertUnwindSafe(read)).unwrap_or_default();
+                    Bequest::of(u64::try_from(offset).unwrap_or(0), &text, self.unknown)
                 }
+                _ => Bequest::default(),
+            };
+            let partition =
+                Partition { topic: element.topic().into(), number: element.partition() };
+            self.desk.inherit(&partition, bequest);
+        }
+        Ok(())
+    }
+
+    /// Commits everything that is settled of partitions of which nothing more is handed on, gives
+    /// their claims up, and waits for it. While the group is in motion brokers refuse commits, so a
+    /// few tries are made.
+    pub(super) fn commit_last(&self, consumer: &BaseConsumer<Self>, partitions: &[Partition]) {
+        self.desk.ledger().release(partitions);
+        for attempt in 1..=COMMITS {
+            match self.commit(consumer) {
+                Ok(()) => return,
                 Err(error) if attempt == COMMITS || consumer.assignment_lost() => {
                     self.logs.error(&error, "offsets could not be committed; records come again");
                     return;
@@ -120,14 +152,21 @@ impl Context {
                 self.serve_letters();
                 self.desk.wait(STEP);
             }
-            self.commit_now(consumer);
+            self.commit_last(consumer, partitions);
         }
+        // The client keeps a pause beyond the assignment: who comes back resting would rest for ever.
+        if let Err(error) = consumer.resume(&named(partitions)) {
+            self.logs.error(&error, "partitions could not be resumed");
+        }
+        // A commit that is under way is over before the partitions are somebody else's.
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let left = self.desk.ledger().in_flight_of(partitions);
         if left > 0 {
             let source = &*self.logs.source;
             tracing::warn!(source, left, "partitions went before their records were settled");
         }
         self.desk.forget(partitions);
+        drop(turn);
         for partition in partitions {
             self.lag.forget(&partition.topic, partition.number);
         }
@@ -140,12 +179,23 @@ impl Context {
     }
 }
 
-fn offsets(positions: &[(Partition, u64)]) -> TopicPartitionList {
-    let mut list = TopicPartitionList::with_capacity(positions.len());
-    for (partition, position) in positions {
-        let offset = Offset::Offset(i64::try_from(*position).unwrap_or(i64::MAX));
-        let added = list.add_partition_offset(&partition.topic, partition.number, offset);
-        debug_assert!(added.is_ok(), "positions are not negative");
+/// Partitions by their names alone.
+pub(super) fn named<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.number);
+    }
+    list
+}
+
+fn offsets(due: &[Due]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(due.len());
+    for Due { partition, stand, .. } in due {
+        let mut element = list.add_partition(&partition.topic, partition.number);
+        let offset = Offset::Offset(i64::try_from(stand.position).unwrap_or(i64::MAX));
+        let set = element.set_offset(offset);
+        debug_assert!(set.is_ok(), "positions are not negative");
+        element.set_metadata(stand.text());
     }
     list
 }
@@ -182,7 +232,6 @@ impl ClientContext for Context {
             // Negative numbers stand for unknown ones.
             let first = |numbers: &[i64]| numbers.iter().find_map(|n| u64::try_from(*n).ok());
             let end = first(&[known.ls_offset, known.hi_offset]);
-            self.desk.ledger().confirm(&partition, first(&[known.committed_offset]));
             let from = mark.or_else(|| first(&[known.committed_offset, known.lo_offset]));
             if let (Some(end), Some(from)) = (end, from) {
                 self.lag.set(&partition.topic, partition.number, end.saturating_sub(from));

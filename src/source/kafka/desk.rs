@@ -1,5 +1,5 @@
-//! Where the reading thread and the verdicts meet: the ledger under its lock, and the rejected
-//! records that are yet to be produced to the topic of dead letters.
+//! Where the reading thread, the verdicts and the clerk meet: the ledger under its lock, and the
+//! rejected records that are yet to be produced to the topic of dead letters.
 //!
 //! Not here: the client. One invariant: a record in the queue of letters counts as in flight, so
 //! that no commit passes it before the brokers have its letter.
@@ -10,8 +10,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
-use super::ledger::{Ledger, Partition, Place};
+use super::claim::Bequest;
+use super::ledger::{Due, Ledger, Partition, Passage, Place};
 use super::meta::Header;
 use crate::ack::Verdict;
 
@@ -38,8 +40,12 @@ const NO_REASON: &str = "rejected by a sink; its dead letters tell why";
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     ledger: Mutex<Ledger>,
-    /// A verdict came.
+    /// A verdict came, or the brokers have answered.
     told: Condvar,
+    /// There is something for the clerk to do.
+    errand: Condvar,
+    /// The clerk may go.
+    dismissed: AtomicBool,
     letters: Mutex<VecDeque<Letter>>,
     /// Grows when a partition comes, goes, fails or begins anew.
     revision: AtomicU64,
@@ -62,6 +68,7 @@ impl Desk {
         for partition in partitions {
             ledger.assign(partition);
         }
+        self.errand.notify_one();
         self.revise();
     }
 
@@ -72,6 +79,62 @@ impl Desk {
             ledger.forget(partition);
         }
         self.revise();
+    }
+
+    /// Whether a record may be handed on; see [`Ledger::hand_on`]. The clerk hears of a claim that
+    /// is to be made.
+    pub(super) fn hand_on(&self, place: &Place, most: usize) -> Passage {
+        let mut ledger = self.ledger();
+        let passage = ledger.hand_on(place, most);
+        if ledger.is_stirred() {
+            self.errand.notify_one();
+        }
+        passage
+    }
+
+    /// What the last owner left of a partition.
+    pub(super) fn inherit(&self, partition: &Partition, bequest: Bequest) {
+        self.ledger().inherit(partition, bequest);
+        self.told.notify_all();
+    }
+
+    /// The brokers have what was due.
+    pub(super) fn confirm(&self, done: &[Due]) {
+        let mut ledger = self.ledger();
+        done.iter().for_each(|due| ledger.confirm(due));
+        self.told.notify_all();
+    }
+
+    /// Waits until there is something for the clerk to do, at most until `late`. `false` where the
+    /// clerk may go.
+    pub(super) fn await_errand(&self, late: Instant) -> bool {
+        let mut ledger = self.ledger();
+        loop {
+            if self.dismissed.load(Ordering::Acquire) {
+                return false;
+            }
+            let left = late.saturating_duration_since(Instant::now());
+            if left.is_zero() || ledger.is_urgent() {
+                return true;
+            }
+            let waited = self.errand.wait_timeout(ledger, left);
+            ledger = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits, unless the clerk may go.
+    pub(super) fn rest(&self, length: Duration) {
+        let ledger = self.ledger();
+        let stay = |_: &mut Ledger| !self.dismissed.load(Ordering::Acquire);
+        drop(self.errand.wait_timeout_while(ledger, length, stay));
+    }
+
+    /// The clerk may go.
+    pub(super) fn dismiss(&self) {
+        let ledger = self.ledger();
+        self.dismissed.store(true, Ordering::Release);
+        drop(ledger);
+        self.errand.notify_all();
     }
 
     /// The verdict of a record. With its original, a rejected one waits for its letter.
@@ -148,15 +211,40 @@ impl Desk {
 mod tests {
     use super::*;
 
+    /// The only record of a partition that is ours, handed on.
+    fn handed_on(desk: &Desk, offset: u64) -> Place {
+        let partition = Partition { topic: "t".into(), number: 0 };
+        desk.assign(vec![partition.clone()]);
+        desk.ledger().inherit(&partition, Bequest::default());
+        let tenure = desk.ledger().read(&partition, offset).unwrap();
+        let place = Place { partition, tenure, offset };
+        assert_eq!(desk.hand_on(&place, 9), Passage::Unclaimed);
+        let due = desk.ledger().due();
+        desk.confirm(&due);
+        assert_eq!(desk.hand_on(&place, 9), Passage::First);
+        place
+    }
+
+    #[test]
+    fn the_clerk_is_called_and_sent_away() {
+        // The clerk waits no longer than to the next commit, comes at once for a claim, and goes
+        // when it is dismissed.
+        let desk = Desk::default();
+        let (soon, late) = (Duration::from_millis(20), Duration::from_secs(60));
+        assert!(desk.await_errand(Instant::now() + soon), "a commit is due");
+        desk.assign(vec![Partition { topic: "t".into(), number: 0 }]);
+        assert!(desk.await_errand(Instant::now() + late), "nobody knows what was left");
+        desk.dismiss();
+        desk.rest(late);
+        assert!(!desk.await_errand(Instant::now() + late));
+    }
+
     #[test]
     fn a_rejected_record_is_open_until_its_letter_is_written() {
         // With a topic of dead letters a rejection alone moves no position; the letter does.
         let desk = Desk::default();
-        let partition = Partition { topic: "t".into(), number: 0 };
-        desk.assign(vec![partition.clone()]);
-        let tenure = desk.ledger().tenure(&partition).unwrap();
-        let mut place = Place { partition: partition.clone(), tenure, offset: 4 };
-        assert!(desk.ledger().sent(&mut place));
+        let place = handed_on(&desk, 4);
+        let partition = place.partition.clone();
         let original = Original { key: None, payload: None, headers: Vec::new() };
         desk.verdict(place, Verdict::Rejected, Some("no id".into()), Some(original));
         assert_eq!(desk.ledger().mark(&partition), Some(4));
@@ -172,11 +260,8 @@ mod tests {
     fn letters_of_a_partition_that_went_are_dropped() {
         // Who owns the partition now reads the record again and writes the letter.
         let desk = Desk::default();
-        let partition = Partition { topic: "t".into(), number: 0 };
-        desk.assign(vec![partition.clone()]);
-        let tenure = desk.ledger().tenure(&partition).unwrap();
-        let mut place = Place { partition: partition.clone(), tenure, offset: 4 };
-        assert!(desk.ledger().sent(&mut place));
+        let place = handed_on(&desk, 4);
+        let partition = place.partition.clone();
         let original = Original { key: None, payload: None, headers: Vec::new() };
         desk.verdict(place, Verdict::Rejected, None, Some(original));
         desk.forget(&[partition]);

@@ -7,6 +7,8 @@
 //! of a group whose offsets were set back, do not grow, and a durable buffer would skip what it
 //! holds for known. They carry a `transport_id` instead, which has the time of the message in it.
 
+mod claim;
+mod clerk;
 mod context;
 mod desk;
 mod ends;
@@ -18,7 +20,7 @@ mod options;
 mod reader;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -89,6 +91,8 @@ impl KafkaSource {
             lag: self.lag.clone(),
             logs,
             drain: Duration::from_millis(self.settings.drain_timeout_ms),
+            unknown: claim::unknown(self.settings.max_in_flight),
+            turn: Mutex::default(),
         };
         let config = options::consumer(&self.settings, self.mode);
         config

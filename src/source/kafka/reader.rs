@@ -1,8 +1,8 @@
-//! The thread that reads: it polls the client, sends records while there is room, commits what is
-//! settled, and lets partitions rest while there is none.
+//! The thread that reads: it polls the client, hands records on while there is room, and lets
+//! partitions rest while there is none.
 //!
-//! Not here: how far a partition is settled (`ledger`), and what comes of partitions that go
-//! (`context`). One invariant: the client is polled all the time, so that the group never takes a
+//! Not here: how far a partition is settled and claimed (`ledger`), commits (`clerk`), and what comes
+//! of partitions that go (`context`). One invariant: the client is polled all the time, so that the group never takes a
 //! member that waits for its sink for a dead one.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -11,20 +11,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
+use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::context::Context;
+use super::clerk;
+use super::context::{Context, named};
 use super::desk::{Desk, Original};
 use super::ends::{Ends, Extent};
 use super::flow::Flow;
-use super::ledger::{Partition, Place};
+use super::ledger::{Partition, Passage, Place};
 use super::meta::{Envelope, Header};
 use crate::config::source::KafkaSource as Settings;
 use crate::record::Record;
@@ -68,7 +70,6 @@ struct Reading {
     flow: Flow,
     /// The state `flow` was last made for.
     flow_of: Option<(u64, bool)>,
-    commit_at: Instant,
     /// When errored partitions may be read again; `None` while there are none.
     rewind_at: Option<Instant>,
     ends: Ends,
@@ -87,12 +88,22 @@ impl Reader {
         landed: oneshot::Sender<()>,
     ) -> Result<(), SourceError> {
         let mut reading = self.reading(out);
-        let read = self.begin(&consumer).and_then(|()| self.read(&consumer, &mut reading));
-        self.drain(&consumer, reading);
-        self.post_letters(&consumer);
-        // Nobody waits any longer if nobody listens.
-        landed.send(()).unwrap_or(());
-        consumer.context().commit_now(&consumer);
+        let every = Duration::from_millis(self.settings.commit_interval_ms);
+        let desk = Arc::clone(&self.desk);
+        let read = std::thread::scope(|scope| {
+            let context = Arc::clone(consumer.context());
+            let client = &consumer;
+            scope.spawn(move || clerk::work(client, &context, every));
+            let _dismissal = clerk::Dismissal(&desk);
+            let read = self.begin(&consumer).and_then(|()| self.read(&consumer, &mut reading));
+            self.drain(&consumer, reading);
+            self.post_letters(&consumer);
+            // Nobody waits any longer if nobody listens.
+            landed.send(()).unwrap_or(());
+            read
+        });
+        let owned: Vec<_> = self.desk.ledger().owned().cloned().collect();
+        consumer.context().commit_last(&consumer, &owned);
         self.desk.close();
         consumer.unsubscribe();
         drop(consumer);
@@ -108,16 +119,11 @@ impl Reader {
             congested: false,
             flow: Flow::default(),
             flow_of: None,
-            commit_at: now + self.commit_interval(),
             rewind_at: None,
             ends: Ends::default(),
             ends_of: 0,
             alone_at: now + ANSWER.max(session * 2),
         }
-    }
-
-    fn commit_interval(&self) -> Duration {
-        Duration::from_millis(self.settings.commit_interval_ms)
     }
 
     fn begin(&self, consumer: &BaseConsumer<Context>) -> Result<(), SourceError> {
@@ -166,10 +172,6 @@ impl Reader {
         let context = consumer.context();
         context.serve_letters();
         let now = Instant::now();
-        if now >= reading.commit_at {
-            context.commit_soon(consumer);
-            reading.commit_at = now + self.commit_interval();
-        }
         let state = (self.desk.revision(), reading.congested);
         if reading.flow_of == Some(state) && reading.rewind_at.is_none_or(|at| now < at) {
             return;
@@ -200,7 +202,7 @@ impl Reader {
             // Resumed before it is sent back: to resume moves a partition to where it was paused.
             reading.flow.reset(&partition);
             let offset = i64::try_from(position).unwrap_or(i64::MAX);
-            let moved = consumer.resume(&list([&partition])).and_then(|()| {
+            let moved = consumer.resume(&named([&partition])).and_then(|()| {
                 consumer.seek(&partition.topic, partition.number, Offset::Offset(offset), ANSWER)
             });
             match moved {
@@ -229,30 +231,21 @@ impl Reader {
         let change = reading.flow.change(&owned, wanted);
         let mut changed = Ok(());
         if !change.pause.is_empty() {
-            changed = consumer.pause(&list(&change.pause));
+            changed = consumer.pause(&named(&change.pause));
         }
         if !change.resume.is_empty() {
-            changed = changed.and(consumer.resume(&list(&change.resume)));
+            changed = changed.and(consumer.resume(&named(&change.resume)));
         }
         if let Err(error) = changed {
             consumer.context().logs.error(&error, "partitions could not be paused or resumed");
         }
     }
 
-    /// Sends what is held, as long as there is room. `false` where the receiver is gone.
+    /// Hands on what is held, as long as there is room and it is claimed. `false` where the receiver
+    /// is gone.
     fn hand_on(&self, reading: &mut Reading) -> bool {
+        let most = self.settings.max_in_flight;
         while let Some(held) = reading.held.front() {
-            if !self.desk.ledger().admits(&held.place) {
-                reading.held.pop_front();
-                continue;
-            }
-            if self.desk.ledger().in_flight() >= self.settings.max_in_flight {
-                self.desk.wait(PATIENCE);
-                if self.desk.ledger().in_flight() >= self.settings.max_in_flight {
-                    reading.congested = true;
-                    return true;
-                }
-            }
             let permit = match reading.out.try_reserve() {
                 Ok(permit) => permit,
                 Err(mpsc::error::TrySendError::Closed(())) => return false,
@@ -268,27 +261,56 @@ impl Reader {
                     }
                 }
             };
-            let Some(Held { mut place, record, original }) = reading.held.pop_front() else {
+            let mut passage = self.desk.hand_on(&held.place, most);
+            if matches!(passage, Passage::Full | Passage::Unclaimed) {
+                passage = self.wait_for(&held.place, most);
+            }
+            let maybe_sent = match passage {
+                Passage::Full | Passage::Unclaimed => {
+                    reading.congested = true;
+                    return true;
+                }
+                Passage::Gone => {
+                    reading.held.pop_front();
+                    continue;
+                }
+                Passage::First => false,
+                Passage::Again => true,
+            };
+            let Some(Held { place, mut record, original }) = reading.held.pop_front() else {
                 break;
             };
-            if self.desk.ledger().sent(&mut place) {
-                let desk = Arc::clone(&self.desk);
-                let ack = self.flight.ack_with_reason(move |verdict, reason| {
-                    desk.verdict(place, verdict, reason, original);
-                });
-                permit.send(record.with_ack(ack));
-            }
+            let desk = Arc::clone(&self.desk);
+            let ack = self.flight.ack_with_reason(move |verdict, reason| {
+                desk.verdict(place, verdict, reason, original);
+            });
+            record.maybe_sent = maybe_sent;
+            permit.send(record.with_ack(ack));
         }
         reading.congested = false;
         true
     }
 
+    /// Waits a little for a record's passage.
+    fn wait_for(&self, place: &Place, most: usize) -> Passage {
+        let late = Instant::now() + PATIENCE;
+        loop {
+            let left = late.saturating_duration_since(Instant::now());
+            self.desk.wait(left);
+            let passage = self.desk.hand_on(place, most);
+            if left.is_zero() || !matches!(passage, Passage::Full | Passage::Unclaimed) {
+                return passage;
+            }
+        }
+    }
+
     /// Holds a message that is wanted.
     fn take(&mut self, message: &BorrowedMessage<'_>, reading: &mut Reading) {
         let partition = Partition { topic: message.topic().into(), number: message.partition() };
-        let (Some(tenure), Ok(offset)) =
-            (self.desk.ledger().tenure(&partition), u64::try_from(message.offset()))
-        else {
+        let Ok(offset) = u64::try_from(message.offset()) else {
+            return;
+        };
+        let Some(tenure) = self.desk.ledger().read(&partition, offset) else {
             return;
         };
         reading.ends.read(&partition, offset);
@@ -334,6 +356,7 @@ impl Reader {
             }
         };
         record.meta = Some(envelope.meta());
+        record.time = envelope.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
         record.transport_id = envelope.id().map(Into::into);
         record
     }
@@ -403,7 +426,6 @@ impl Reader {
         let Reading { out, held, .. } = reading;
         // The receiver must see the end, or it would wait for more while we wait for it.
         drop((out, held));
-        let mut commit_at = Instant::now() + self.commit_interval();
         let mut revision = None;
         loop {
             let step = async { timeout(POLL, self.flight.landed()).await };
@@ -416,17 +438,12 @@ impl Reader {
                 self.rest_all(consumer);
             }
             drop(consumer.poll(Duration::ZERO));
-            let now = Instant::now();
-            if now >= commit_at {
-                consumer.context().commit_soon(consumer);
-                commit_at = now + self.commit_interval();
-            }
         }
     }
 
     fn rest_all(&self, consumer: &BaseConsumer<Context>) {
         let owned: Vec<_> = self.desk.ledger().owned().cloned().collect();
-        if let Err(error) = consumer.pause(&list(&owned)) {
+        if let Err(error) = consumer.pause(&named(&owned)) {
             consumer.context().logs.error(&error, "partitions could not be paused");
         }
     }
@@ -461,21 +478,13 @@ fn headers(message: &BorrowedMessage<'_>) -> Option<Vec<Header>> {
 
 fn extent(consumer: &BaseConsumer<Context>, partition: &Partition) -> Result<Extent, KafkaError> {
     let (low, high) = consumer.fetch_watermarks(&partition.topic, partition.number, ANSWER)?;
-    let committed = consumer.committed_offsets(list([partition]), ANSWER)?;
+    let committed = consumer.committed_offsets(named([partition]), ANSWER)?;
     let committed = committed.elements().first().and_then(|element| match element.offset() {
         Offset::Offset(offset) => u64::try_from(offset).ok(),
         _ => None,
     });
     let number = |offset: i64| u64::try_from(offset).unwrap_or(0);
     Ok(Extent { low: number(low), high: number(high), committed })
-}
-
-fn list<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for partition in partitions {
-        list.add_partition(&partition.topic, partition.number);
-    }
-    list
 }
 
 fn remote(context: &str, error: &KafkaError) -> SourceError {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
@@ -25,10 +25,12 @@ use usercom_sink::telemetry::Metrics;
 /// Longer than anything here may take.
 pub(super) const LONG: Duration = Duration::from_secs(60);
 
-/// Brokers, and a topic nobody else uses.
+/// Brokers, and a topic nobody else uses. Real ones are named by `USERCOM_TEST_KAFKA=host:port`, and
+/// `USERCOM_TEST_KAFKA_BATCH` says how many records the tests' producer may put into one batch.
 pub(super) struct Cluster {
     servers: String,
     mock: Option<MockCluster<'static, DefaultProducerContext>>,
+    keeps_texts: bool,
     /// The topic.
     pub(super) topic: String,
     /// The group.
@@ -50,11 +52,32 @@ impl Cluster {
                 (mock.bootstrap_servers(), Some(mock))
             }
         };
-        let producer = ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
+        let mut producer = ClientConfig::new();
+        producer.set("bootstrap.servers", &servers);
+        if let Ok(most) = std::env::var("USERCOM_TEST_KAFKA_BATCH") {
+            producer.set("batch.num.messages", most);
+        }
+        let producer = producer.create().unwrap();
         let group = format!("group-{name}");
-        let cluster = Self { servers, mock, topic: topic.clone(), group, partitions, producer };
+        let mut cluster = Self {
+            servers,
+            mock,
+            keeps_texts: false,
+            topic: topic.clone(),
+            group: format!("tries-{name}"),
+            partitions,
+            producer,
+        };
         cluster.create(&topic, partitions).await;
+        cluster.commit(0, 0, "kept");
+        cluster.keeps_texts = cluster.commit_of(0).is_some_and(|(_, text)| text == "kept");
+        cluster.group = group;
         cluster
+    }
+
+    /// Whether the brokers keep the texts beside commits, as Kafka does.
+    pub(super) fn keeps_texts(&self) -> bool {
+        self.keeps_texts
     }
 
     /// Makes another topic.
@@ -106,11 +129,7 @@ impl Cluster {
 
     /// What the group has committed, by partition. Partitions without are left out.
     pub(super) fn committed(&self) -> BTreeMap<i32, i64> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.servers)
-            .set("group.id", &self.group)
-            .create()
-            .unwrap();
+        let consumer = self.outsider();
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.topic, 0, self.partitions - 1);
         let committed = consumer.committed_offsets(list, LONG).unwrap();
@@ -119,6 +138,35 @@ impl Cluster {
             _ => None,
         });
         offsets.collect()
+    }
+
+    fn outsider(&self) -> BaseConsumer {
+        ClientConfig::new()
+            .set("bootstrap.servers", &self.servers)
+            .set("group.id", &self.group)
+            .create()
+            .unwrap()
+    }
+
+    /// What the group has committed of one partition, and the text beside it.
+    pub(super) fn commit_of(&self, partition: i32) -> Option<(i64, String)> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, partition);
+        let committed = self.outsider().committed_offsets(list, LONG).unwrap();
+        let element = &committed.elements()[0];
+        match element.offset() {
+            Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
+            _ => None,
+        }
+    }
+
+    /// Commits for the group while it has no members.
+    pub(super) fn commit(&self, partition: i32, offset: i64, text: &str) {
+        let mut list = TopicPartitionList::new();
+        let mut element = list.add_partition(&self.topic, partition);
+        element.set_offset(Offset::Offset(offset)).unwrap();
+        element.set_metadata(text);
+        self.outsider().commit(&list, CommitMode::Sync).unwrap();
     }
 
     /// How many offsets the group has committed in all.
