@@ -154,12 +154,10 @@ mod tests {
     use crate::plan::Field;
 
     fn set(fields: &[(&str, &str)]) -> FieldSet {
-        let field = |(name, json): &(&str, &str)| Field {
-            name,
-            class: if *name == "tags" { FieldClass::Union } else { FieldClass::Custom },
-            json,
-        };
-        fields.iter().map(field).collect()
+        let class =
+            |name: &str| if name == "tags" { FieldClass::Union } else { FieldClass::Custom };
+        let fields = fields.iter().map(|(name, json)| Field { name, class: class(name), json });
+        fields.collect()
     }
 
     fn at(second: i64) -> Timestamp {
