@@ -84,7 +84,8 @@ pub(crate) fn interpolate(
                 interpolate(item, &path.index(index), environment, faults);
             }
         }
-        Kind::String(text) if text.written.contains("${") => {
+        // What another program has put in is not looked at again.
+        Kind::String(text) if text.written.contains("${") && !text.is_interpolated() => {
             let (resolved, problems) = resolve(&text.written, environment);
             // A fault points into the text as it is written, which is what the tree still holds
             // where a fault was found.

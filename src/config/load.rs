@@ -80,7 +80,6 @@ pub(super) fn judge(
     interpolate(&mut document.root, &root, environment, &mut faults);
     let missing = host.resolve.map_or_else(Vec::new, |resolve| resolve(&mut document.root));
     faults.extend(check::check(pipeline_schema(), &mut document.root));
-    faults.retain(|fault| !missing.contains(&fault.path));
     // A document without a root table has one fault, and nothing in it to look at.
     let parts = heal(&document.root, &faults);
     faults.extend(semantic::look(&document.root, &parts));

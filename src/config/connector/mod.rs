@@ -78,6 +78,8 @@ pub fn load_connector(
     let usercom = take(&mut root, "usercom");
     let mut common = Common::new(file, secrets, environment);
     common.resolve(&masked, &root, usercom.as_ref().map(|entry| &entry.node));
+    // The pipeline's tree gets its values later, so that it is known where one was missing.
+    let unfilled = root.clone();
     common.values.put(&mut root);
     common.check(&mut root, usercom.as_ref());
     let understood = common.understand(&root);
@@ -91,7 +93,8 @@ pub fn load_connector(
     let shape = understood.as_ref().map(|understood| common.shape(understood)).unwrap_or_default();
     let name = understood.as_ref().map(|file| file.meta.name.clone()).unwrap_or_default();
     let data_dir = data_dir.unwrap_or_else(|| format!("./{name}-data").into());
-    let tree = pipeline_tree(&root, usercom, understood.as_ref(), &data_dir, &mut common.faults);
+    let tree =
+        pipeline_tree(&unfilled, usercom, understood.as_ref(), &data_dir, &mut common.faults);
     let Common { values, faults, report, .. } = common;
     let report = placed(file, &root, faults, report);
     let document = Document { files: vec![file.clone()], root: tree };

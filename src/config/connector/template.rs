@@ -241,7 +241,7 @@ impl Values {
                     Some(secret) => push(secret, place(start)..place(end), true),
                     None => {
                         complete = false;
-                        push(written, place(start)..place(end), false);
+                        push(written, place(start)..place(end), true);
                     }
                 }
                 at = end;

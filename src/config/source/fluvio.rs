@@ -1,6 +1,9 @@
 //! The `fluvio` source as it is written. The words are Fluvio's own. Not here: the client, which is
 //! compiled in with the feature `fluvio`; these settings are read by every build.
+//!
+//! Invariant: the values of a SmartModule's parameters appear in no `Debug`.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
@@ -222,7 +225,7 @@ pub struct FluvioTls {
 }
 
 /// A SmartModule that records pass inside the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FluvioTransform {
     /// The name of a SmartModule the cluster has.
@@ -230,4 +233,14 @@ pub struct FluvioTransform {
     /// Its parameters, as texts. Default: none.
     #[serde(default)]
     pub with: IndexMap<String, String>,
+}
+
+impl fmt::Debug for FluvioTransform {
+    /// Without the values of parameters, which may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FluvioTransform")
+            .field("uses", &self.uses)
+            .field("with", &self.with.keys())
+            .finish()
+    }
 }

@@ -82,6 +82,7 @@ usercom:
   request: { concurrency: 2 }
   max_in_flight: 50
   decoding: { codec: json }
+  api: { listen: \"127.0.0.1:0\" }
 ";
 
 /// A described topic, and a comment of the renderer's.
@@ -155,7 +156,16 @@ fn every_version_means_what_it_says() {
     assert_eq!(third.topic.compression, Some("gzip"));
     let deduplication = third.topic.deduplication.as_ref().unwrap();
     assert_eq!((deduplication.count, deduplication.age_secs), (100, Some(60)));
-    for connector in [first, second, third] {
+    let text = format!(
+        "{}transforms:\n  - uses: jolt\n    with:\n      spec: [{{ shift: 1 }}]\n      token: {}\n",
+        FIRST.replace("ENDPOINT", "http://127.0.0.1:1/"),
+        "${{ secrets.USERCOM_KEY }}"
+    );
+    let passing = good(&text);
+    let jolt = &passing.source.transforms[0];
+    assert_eq!((jolt.uses.as_str(), jolt.with["spec"].as_str()), ("jolt", "[{\"shift\":1}]"));
+    assert_eq!(jolt.with["token"], KEY);
+    for connector in [first, second, third, passing] {
         assert!(!format!("{connector:?}").contains(KEY), "the key is in no Debug output");
     }
 }
@@ -378,6 +388,10 @@ usercom:
     }
     assert!(report.render(Style::Plain).contains("${{ secrets.PLACE }}"));
     let report = load_with(text, &Secrets::Environment, &vars[..2]).unwrap_err();
+    let in_meta = load_with(&text.replace("WORD", "TOPIC"), &Secrets::Environment, &vars);
+    let in_meta = in_meta.unwrap_err();
+    let codes: Vec<_> = in_meta.diagnostics().iter().map(|d| (d.code, d.line)).collect();
+    assert!(codes.starts_with(&[("E0402", 5)]) && codes.iter().all(|(code, _)| *code != "E0012"));
     let missing = report.diagnostics().iter().find(|d| d.code == "E0402").unwrap();
     assert_eq!((missing.line, missing.column), (8, 12));
     assert_eq!(missing.message, "secret KEY is not there");
