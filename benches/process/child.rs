@@ -2,7 +2,7 @@
 //! memory it held at most.
 //!
 //! Everything is read from `/proc`, so any program can be measured alike. Invariant: no process
-//! outlives what started it here.
+//! outlives what started it here, unless that is killed.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -28,7 +28,8 @@ pub(crate) fn measure(bench: &Bench, size: Size, table: &mut Table) {
         let requests = told["sinks"]["crm"]["requests"].as_f64().expect("a number");
         let kept = (*users).min(CACHED);
         let per_user = match before.replace((kept, usage.peak_mib)) {
-            Some((then, held)) if kept > then => {
+            // Below that, what is in flight still grows along.
+            Some((then, held)) if kept > then && then >= 10_000 => {
                 let bytes = (usage.peak_mib - held) * 1024.0 * 1024.0 / (kept - then) as f64;
                 format!(", {} bytes for each user more that is kept", count(bytes))
             }

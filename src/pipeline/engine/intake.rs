@@ -227,3 +227,18 @@ impl KeyNames {
         (Some(format!("{id}#{count}")), false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_waits_lets_its_block_go() {
+        // Of what a record was read with, nothing is held once it is on its way.
+        let block = Bytes::from(vec![b' '; 1 << 18]);
+        let mut line = block.slice(10..20);
+        keep_alone(&mut line);
+        assert!(block.is_unique());
+        assert_eq!(line, block.slice(10..20));
+    }
+}

@@ -90,3 +90,51 @@ async fn gather(settled: &mut mpsc::Receiver<Settled>, group: &mut Vec<Settled>,
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::ack::Ack;
+    use crate::buffer::{Buffered, MemoryBuffer, Store};
+    use crate::config::sink::BufferConfig;
+    use crate::record::Record;
+
+    async fn settled(buffer: &MemoryBuffer) -> Settled {
+        buffer.push(vec![Record::new("{}")]).await.unwrap();
+        let Buffered { token, .. } = buffer.next(1).await.unwrap().pop().unwrap();
+        Settled { token, ack: Ack::ignored(), dead: Vec::new(), seen: Vec::new() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_comes_alone_does_not_wait() {
+        // A record after a rest is written down at once; those that follow within the rest wait for
+        // its end and are written down together, none is left.
+        let store = Store::in_memory().unwrap();
+        let config = BufferConfig::default();
+        let buffer = MemoryBuffer::new(&config, "crm", store, CancellationToken::new());
+        let buffer = Arc::new(buffer);
+        let mut tasks = JoinSet::new();
+        let (settler, mut committed) =
+            Settler::start(&mut tasks, Arc::<MemoryBuffer>::clone(&buffer));
+        for _ in 0..2 {
+            let begin = Instant::now();
+            settler.settle(settled(&buffer).await).await.unwrap();
+            assert_eq!(committed.recv().await.unwrap().records, 1);
+            assert!(begin.elapsed() < REST);
+            for _ in 0..3 {
+                sleep(REST / 5).await;
+                settler.settle(settled(&buffer).await).await.unwrap();
+            }
+            assert_eq!(committed.recv().await.unwrap().records, 3);
+            assert!(begin.elapsed() >= REST);
+            sleep(REST * 2).await;
+        }
+        settler.settle(settled(&buffer).await).await.unwrap();
+        drop(settler);
+        assert_eq!(committed.recv().await.unwrap().records, 1);
+        assert!(committed.recv().await.is_none());
+    }
+}
