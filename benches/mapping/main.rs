@@ -1,6 +1,7 @@
 //! What a record costs on one core, bytes in, encoded request bodies out: the preset and a table
-//! that does the same, beside a hand-written typed skeleton, a mapper on `serde_json::Value`, and
-//! reading that makes nothing. Then how the cost grows: with the rules of a file, with the size of
+//! that does the same, beside a hand-written typed skeleton, a mapper on `serde_json::Value`,
+//! Vector's language (with the feature `bench-vrl`, which takes a while to build), and reading that
+//! makes nothing. Then how the cost grows: with the rules of a file, with the size of
 //! a record.
 //!
 //! All contestants take turns in one run, and the best turn of each counts: so their ratios hold
@@ -11,6 +12,8 @@ mod dom;
 #[path = "../support/mix.rs"]
 mod mix;
 mod reference;
+#[cfg(feature = "bench-vrl")]
+mod vrl;
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -145,15 +148,29 @@ fn compare(plans: &[&Plan], lines: &[&str], agents: &reference::Agents, now: Tim
         }
         tree
     };
+    #[cfg(feature = "bench-vrl")]
+    let vrl = vrl::Mapper::new();
     for line in lines {
         let expected = tree(&reference::body(line, agents, now));
         assert_eq!(tree(&dom::body(line, agents, now)), expected, "{line}");
+        #[cfg(feature = "bench-vrl")]
+        assert_eq!(moments(tree(&vrl.body(line, agents))), moments(expected.clone()), "{line}");
         for plan in plans {
             let mut made = Vec::new();
             bodies(plan, line, now, |body| made.push(tree(body)));
             assert_eq!(made, std::slice::from_ref(&expected), "{line}");
         }
     }
+}
+
+/// Spellings of one moment as one.
+#[cfg(feature = "bench-vrl")]
+fn moments(mut body: Value) -> Value {
+    let moment = body["timestamp"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
+    if let Some(moment) = moment {
+        body["timestamp"] = moment.as_nanosecond().to_string().into();
+    }
+    body
 }
 
 fn unfold(value: &mut Value) {
@@ -195,6 +212,8 @@ fn main() {
     fn run<'a>(name: &str, run: Box<dyn Fn() + 'a>) -> Run<'a> {
         (name.to_owned(), run)
     }
+    #[cfg(feature = "bench-vrl")]
+    let vrl = vrl::Mapper::new();
     let runs: Vec<Run<'_>> = vec![
         run(
             "typed skeleton, by hand",
@@ -219,6 +238,8 @@ fn main() {
         run("unwanted records", Box::new(|| all(&|l| map(&nothing, l)))),
         run("preset, calls only", Box::new(|| all(&|l| map(&preset, l)))),
         run("table, calls only", Box::new(|| all(&|l| map(&table, l)))),
+        #[cfg(feature = "bench-vrl")]
+        run("Vector's language", Box::new(|| all(&|l| _ = black_box(vrl.body(l, &agents))))),
     ];
     if let Some(only) = only() {
         let (_, run) = runs.iter().find(|(name, _)| *name == only).expect("a contestant's name");
@@ -246,6 +267,14 @@ fn main() {
         times[3] / times[2]
     );
     out.push_str(&line);
+    #[cfg(feature = "bench-vrl")]
+    writeln!(
+        out,
+        "Vector's language takes {:.1} times the preset's time, {:.1} times the table's",
+        times[9] / times[1],
+        times[9] / times[2]
+    )
+    .expect("a string takes all");
     growth_by_rules(&lines, &mut out);
     growth_by_size(&preset, now, &mut out);
     std::io::Write::write_all(&mut std::io::stdout(), out.as_bytes())
