@@ -103,11 +103,11 @@ pub fn unique(text: &str) -> Opened<'_> {
 }
 
 /// Shows the entries of an object's text, as [`Object::open`] tells them.
-pub fn each<'r>(text: &'r str, mut show: impl FnMut(&Cow<'r, str>, &'r str)) {
+pub fn each<'r>(text: &'r str, mut show: impl FnMut(Cow<'r, str>, &'r str)) {
     let mut entries = Opened::new();
     collect(text, &mut entries);
-    for (name, json) in &entries {
-        if *json != "null" {
+    for (name, json) in entries {
+        if json != "null" {
             show(name, json);
         }
     }

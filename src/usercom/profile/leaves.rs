@@ -72,7 +72,7 @@ impl<'c, const TARGETS: usize> Leaves<'c, TARGETS> {
             Object::Text(text) => each(text, |name, json| walk.value(name, json, top)),
             Object::Entries(fields) => {
                 for (name, json) in fields.iter().filter(|(_, json)| !json.is_null()) {
-                    walk.value(&Cow::Borrowed(&**name), json.as_str(), top);
+                    walk.value(Cow::Borrowed(name), json.as_str(), top);
                 }
             }
         }
@@ -124,8 +124,8 @@ struct Level<'s> {
 }
 
 impl<'c, const TARGETS: usize> Walk<'_, 'c, TARGETS> {
-    fn value(&mut self, name: &Cow<'c, str>, json: &'c str, at: Level<'_>) {
-        let key = trimmed(name);
+    fn value(&mut self, name: Cow<'c, str>, json: &'c str, at: Level<'_>) {
+        let key = trimmed(&name);
         if key.is_empty() && at.depth == 0 {
             return;
         }

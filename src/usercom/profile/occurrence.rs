@@ -73,7 +73,7 @@ struct Data<'n> {
 
 impl Data<'_> {
     fn open(&mut self, object: &str, depth: usize) {
-        each(object, |name, json| self.add(name, json, depth));
+        each(object, |name, json| self.add(&name, json, depth));
     }
 
     fn add(&mut self, name: &str, json: &str, depth: usize) {
