@@ -9,9 +9,12 @@
 
 mod client;
 pub mod cluster;
+mod connect;
 mod envelope;
+mod keep;
 mod lane;
 mod patience;
+mod pull;
 mod start;
 mod verdicts;
 mod watch;

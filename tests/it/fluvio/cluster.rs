@@ -266,6 +266,7 @@ impl Stream for FakeStream {
             return Err(ClusterError::Passing("the flush failed".into()));
         }
         let begin = state.begins.get(&self.partition).copied().unwrap_or(0);
+        let begin = state.kept.get(&self.partition).map_or(begin, |kept| begin.max(kept + 1));
         let ahead = (begin..=self.committed).any(|offset| {
             let place = (self.partition, offset);
             !state.settled.contains(&place) && !state.filtered.contains(&place)

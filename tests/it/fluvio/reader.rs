@@ -456,3 +456,23 @@ async fn only_what_a_dead_reader_may_have_sent_is_doubtful() {
     assert_eq!(doubtful(&mut reader).await, [30, 31, 32, 33, 34], "that end was not");
     reader.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn how_fast_records_are_handed_on() {
+    // A backlog of one partition over the cluster in memory, every record settled at once: what the
+    // windows and their verdicts cost beside the network.
+    const COUNT: usize = 200_000;
+    let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
+    fill(&fake, 0, COUNT);
+    let mut reader = Reader::start(&fake, &notes, How::default());
+    let begun = tokio::time::Instant::now();
+    for _ in 0..COUNT {
+        let taken = reader.take().await.unwrap();
+        taken.record.ack.settle(Verdict::Delivered);
+    }
+    let took = begun.elapsed().as_secs_f64();
+    let flushes = fake.state().flushes;
+    println!("{COUNT} records in {took:.2} s, {:.0}/s, {flushes} flushes", COUNT as f64 / took);
+    reader.crash().await;
+}
