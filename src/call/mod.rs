@@ -19,7 +19,7 @@ pub use self::json::{Json, has_escapes, trimmed, unescape, write_string};
 pub use self::lexicon::Lexicon;
 pub use self::names::Names;
 pub use self::object::{Fields, Object, Opened, each, opened, unique};
-pub use self::walk::{Elements, Entries, elements, entries};
+pub use self::walk::{Elements, Entries, canonical, elements, entries};
 
 /// The calls of Segment's spec that User.com understands: four, and the merge of two identities.
 #[derive(

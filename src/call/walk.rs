@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::json::unescape;
+use super::json::{has_escapes, unescape, write_string};
 
 /// The entries of an object, as they stand: nulls and repeated names included.
 #[derive(Debug, Clone)]
@@ -79,6 +79,28 @@ fn behind_comma(bytes: &[u8], at: usize) -> usize {
         Some(b',') => behind_blanks(bytes, at + 1),
         _ => at,
     }
+}
+
+/// The same value with its strings written one way: escapes only where there must be some.
+pub fn canonical(json: &str) -> Cow<'_, str> {
+    if !has_escapes(json) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(quote) = rest.find('"') {
+        let (end, escapes) = string_end(rest.as_bytes(), quote + 1);
+        let (before, string) = rest.split_at(quote);
+        let (string, behind) = string.split_at((end + 1 - quote).min(string.len()));
+        out.push_str(before);
+        match escapes {
+            true => write_string(&mut out, &unescape(string)),
+            false => out.push_str(string),
+        }
+        rest = behind;
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
 }
 
 /// Where the closing quote of a string stands whose first byte behind the opening one is `at`, and
@@ -194,9 +216,18 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic_or_run_on(text in "[\\[\\]{}\",:\\\\ a1\u{e9}]{0,40}") {
             // Text that is no JSON ends the walk within as many steps as it has bytes.
+            drop(canonical(&text));
             prop_assert!(entries(&text).count() <= text.len());
             prop_assert!(elements(&text).count() <= text.len());
         }
+    }
+
+    #[test]
+    fn one_value_is_written_one_way() {
+        // Escapes that need not be are gone, in names, too; everything else stays as it is.
+        let text = r#"{"\u0061": [ "\/x\n\"", 1.50 ],"b":"\u00e9\\"}"#;
+        assert_eq!(canonical(text), r#"{"a": [ "/x\n\"", 1.50 ],"b":"é\\"}"#);
+        assert_eq!(canonical(r#"{"a":"b"}"#), r#"{"a":"b"}"#);
     }
 
     #[test]

@@ -15,13 +15,17 @@ use url::{Url, form_urlencoded};
 use super::datum::Datum;
 use super::fields::FieldSet;
 use super::json;
-use crate::call::Json;
+use crate::call::{self, Json};
 use crate::config::mapping::Function;
 
 /// What a function makes of a value: a value, nothing, or a reason why it cannot.
 pub(super) fn apply(function: Function, datum: Datum<'_>) -> Result<Option<Datum<'_>>, String> {
     if function == Function::ToJson {
-        return Ok(Some(Datum::Text(datum.into_raw())));
+        let text = match datum.into_raw() {
+            Cow::Borrowed(raw) => call::canonical(raw),
+            Cow::Owned(raw) => Cow::Owned(call::canonical(&raw).into_owned()),
+        };
+        return Ok(Some(Datum::Text(text)));
     }
     let text = match datum.into_text() {
         Ok(text) => text,
