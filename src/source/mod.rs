@@ -16,6 +16,8 @@ mod progress;
 mod push;
 mod registry;
 pub mod stdin;
+#[cfg(any(feature = "fluvio", feature = "kafka"))]
+mod text;
 #[cfg(feature = "vector")]
 pub mod vector;
 pub mod watermark;

@@ -62,9 +62,7 @@ impl Confirmed {
     /// Whether all of these fields were confirmed as they are within `ttl` seconds.
     pub(super) fn holds(&self, fields: &FieldSet, now: Timestamp, ttl: u64) -> bool {
         facts(fields).iter().all(|fact| {
-            self.groups().any(|(at, known)| {
-                super::memory::is_fresh(at.into(), now, ttl) && known.contains(fact)
-            })
+            self.groups().any(|(at, known)| is_fresh(at.into(), now, ttl) && known.contains(fact))
         })
     }
 
@@ -91,6 +89,11 @@ fn parts(head: u64) -> (u32, usize) {
 
 fn name(fact: u64) -> u64 {
     fact >> VALUE_BITS
+}
+
+/// Whether something confirmed at a second still counts.
+pub(super) fn is_fresh(at: i64, now: Timestamp, ttl: u64) -> bool {
+    u64::try_from(now.as_second().saturating_sub(at)).is_ok_and(|age| age < ttl)
 }
 
 /// A fact for every field; lists that only grow have one for every element.

@@ -78,11 +78,6 @@ impl CompanyRow {
     }
 }
 
-/// Whether something confirmed at a second still counts.
-pub(super) fn is_fresh(at: i64, now: Timestamp, ttl: u64) -> bool {
-    u64::try_from(now.as_second().saturating_sub(at)).is_ok_and(|age| age < ttl)
-}
-
 /// A hash that is the same in every process.
 pub(super) fn hash(of: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();

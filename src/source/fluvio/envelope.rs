@@ -3,13 +3,13 @@
 //! Not here: the client. One invariant: a key that is no UTF-8 is never taken for another text: it
 //! becomes `0x` and its hexadecimal digits.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::cluster::Message;
+use crate::source::text::of_bytes;
 
 /// Where a partition's records come from.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl Address {
             meta.insert("timestamp".into(), timestamp.into());
         }
         if let Some(key) = &message.key {
-            meta.insert("key".into(), text(key).into());
+            meta.insert("key".into(), of_bytes(key).into());
         }
         Value::from(meta).to_string().into()
     }
@@ -46,16 +46,6 @@ impl Address {
     /// Where a person would look.
     pub(super) fn place(&self, offset: i64) -> String {
         format!("{}/{}:{offset}", self.topic, self.partition)
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => bytes.iter().fold("0x".to_owned(), |mut hex, byte| {
-            write!(hex, "{byte:02x}").expect("writing to a string does not fail");
-            hex
-        }),
     }
 }
 

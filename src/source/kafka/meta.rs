@@ -3,10 +3,10 @@
 //! Not here: the client. One invariant: bytes that are no UTF-8 are never taken for another text:
 //! they become `0x` and their hexadecimal digits, so that two keys never look the same.
 
-use std::fmt::Write;
-
 use bytes::Bytes;
 use serde_json::{Map, Value};
+
+use crate::source::text::of_bytes;
 
 /// A header's name and value, as they came.
 pub(super) type Header = (String, Option<Vec<u8>>);
@@ -35,12 +35,12 @@ impl Envelope<'_> {
             meta.insert("timestamp".into(), timestamp.into());
         }
         if let Some(key) = self.key {
-            meta.insert("key".into(), text(key).into());
+            meta.insert("key".into(), of_bytes(key).into());
         }
         let headers = self.headers.iter();
         let headers: Map<String, Value> = headers
             .map(|(name, value)| {
-                (name.clone(), value.as_deref().map_or(Value::Null, |v| text(v).into()))
+                (name.clone(), value.as_deref().map_or(Value::Null, |v| of_bytes(v).into()))
             })
             .collect();
         meta.insert("headers".into(), headers.into());
@@ -53,16 +53,6 @@ impl Envelope<'_> {
     pub(super) fn id(&self) -> Option<String> {
         let timestamp = self.timestamp?;
         Some(format!("kafka/{}/{}/{}/{timestamp}", self.topic, self.partition, self.offset))
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => bytes.iter().fold("0x".to_owned(), |mut hex, byte| {
-            write!(hex, "{byte:02x}").expect("writing to a string does not fail");
-            hex
-        }),
     }
 }
 

@@ -12,6 +12,7 @@ use super::{JUST_SEEN, Usercom};
 use crate::deliver::{Attempts, Reply, SendError};
 use crate::plan::FieldSet;
 use crate::usercom::attributes::Content;
+use crate::usercom::confirmed::is_fresh;
 use crate::usercom::endpoint;
 use crate::usercom::endpoint::companies::{self as wire, Found};
 use crate::usercom::memory;
@@ -185,14 +186,12 @@ impl Usercom {
             return false;
         };
         let noted = row.member_since(group);
-        if noted.is_some_and(|at| memory::is_fresh(at, now, ttl)) {
+        if noted.is_some_and(|at| is_fresh(at, now, ttl)) {
             return true;
         }
         let company = self.memory.company(group);
         match (row.id, company.and_then(|company| company.members.clone())) {
-            (Some(id), Some((members, at))) => {
-                memory::is_fresh(at, now, ttl) && members.contains(&id)
-            }
+            (Some(id), Some((members, at))) => is_fresh(at, now, ttl) && members.contains(&id),
             _ => false,
         }
     }
