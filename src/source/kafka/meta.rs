@@ -3,8 +3,11 @@
 //! Not here: the client. One invariant: bytes that are no UTF-8 are never taken for another text:
 //! they become `0x` and their hexadecimal digits, so that two keys never look the same.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use serde_json::{Map, Value};
+use serde::Serialize;
 
 use crate::source::text::of_bytes;
 
@@ -27,24 +30,18 @@ impl Envelope<'_> {
     /// `{"topic", "partition", "offset", "timestamp", "key", "headers"}`. Absent are a timestamp
     /// and a key the message has not. A header that is there several times has its last value.
     pub(super) fn meta(&self) -> Bytes {
-        let mut meta = Map::new();
-        meta.insert("topic".into(), self.topic.into());
-        meta.insert("partition".into(), self.partition.into());
-        meta.insert("offset".into(), self.offset.into());
-        if let Some(timestamp) = self.timestamp {
-            meta.insert("timestamp".into(), timestamp.into());
-        }
-        if let Some(key) = self.key {
-            meta.insert("key".into(), of_bytes(key).into());
-        }
         let headers = self.headers.iter();
-        let headers: Map<String, Value> = headers
-            .map(|(name, value)| {
-                (name.clone(), value.as_deref().map_or(Value::Null, |v| of_bytes(v).into()))
-            })
-            .collect();
-        meta.insert("headers".into(), headers.into());
-        Value::from(meta).to_string().into()
+        let meta = Meta {
+            topic: self.topic,
+            partition: self.partition,
+            offset: self.offset,
+            timestamp: self.timestamp,
+            key: self.key.map(of_bytes),
+            headers: headers
+                .map(|(name, value)| (&**name, value.as_deref().map(of_bytes)))
+                .collect(),
+        };
+        serde_json::to_vec(&meta).expect("names are texts, and nothing else can fail").into()
     }
 
     /// Names the message for deduplication. The time is part of it: in a topic that was made
@@ -56,9 +53,23 @@ impl Envelope<'_> {
     }
 }
 
+/// As `%` paths see it.
+#[derive(Serialize)]
+struct Meta<'a> {
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Cow<'a, str>>,
+    headers: BTreeMap<&'a str, Option<Cow<'a, str>>>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     #[test]
     fn everything_kafka_knows_is_there() {

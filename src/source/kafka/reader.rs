@@ -76,6 +76,18 @@ struct Reading {
     ends_of: u64,
     /// When a run that waits for nothing gives up waiting for partitions.
     alone_at: Instant,
+    /// Whose message was the last. Most of the time the next is of the same.
+    last: Option<Partition>,
+}
+
+impl Reading {
+    fn partition_of(&mut self, message: &BorrowedMessage<'_>) -> Partition {
+        let (topic, number) = (message.topic(), message.partition());
+        match &self.last {
+            Some(last) if last.number == number && &*last.topic == topic => last.clone(),
+            _ => self.last.insert(Partition { topic: topic.into(), number }).clone(),
+        }
+    }
 }
 
 impl Reader {
@@ -123,6 +135,7 @@ impl Reader {
             ends: Ends::default(),
             ends_of: 0,
             alone_at: now + ANSWER.max(session * 2),
+            last: None,
         }
     }
 
@@ -306,7 +319,7 @@ impl Reader {
 
     /// Holds a message that is wanted.
     fn take(&mut self, message: &BorrowedMessage<'_>, reading: &mut Reading) {
-        let partition = Partition { topic: message.topic().into(), number: message.partition() };
+        let partition = reading.partition_of(message);
         let Ok(offset) = u64::try_from(message.offset()) else {
             return;
         };
