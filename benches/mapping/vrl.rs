@@ -31,8 +31,8 @@ impl Mapper {
     /// The body of one record's write.
     pub(crate) fn body(&self, record: &str, agents: &Agents) -> String {
         let mut event: Value = serde_json::from_str(record).expect("the records are sound");
-        if let Some(agent) = agent(&event, agents) {
-            event.insert("agent", agent);
+        if let (Some(agent), Some(event)) = (agent(&event, agents), event.as_object_mut()) {
+            event.insert("agent".into(), agent);
         }
         let mut target = TargetValue {
             value: event,
@@ -50,10 +50,12 @@ impl Mapper {
 
 /// The browser, for those records in which the others use it.
 fn agent(event: &Value, agents: &Agents) -> Option<Value> {
-    if event.get("type")?.as_str()? != "identify" {
+    let event = event.as_object()?;
+    if event.get("type")?.to_str_lossy()? != "identify" {
         return None;
     }
-    let (family, version) = agents.get(&*event.get("context.userAgent")?.as_str()?)?;
+    let user_agent = event.get("context")?.as_object()?.get("userAgent")?.to_str_lossy()?;
+    let (family, version) = agents.get(&*user_agent)?;
     let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
     let fields = [("family".into(), text(family)), ("version".into(), text(version))];
     Some(Value::Object(BTreeMap::from(fields)))

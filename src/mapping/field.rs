@@ -427,7 +427,7 @@ pub(super) fn as_object(datum: Datum<'_>) -> Result<Option<Object<'_>>, String> 
 }
 
 /// A value as the entries of an object.
-pub(super) fn as_entries(datum: Datum<'_>) -> Result<Option<Fields<'_>>, String> {
+fn as_entries(datum: Datum<'_>) -> Result<Option<Fields<'_>>, String> {
     match datum.into_entries() {
         Ok(fields) => Ok(Some(fields)),
         Err(other) => Err(format!("{} is no object", other.kind().name())),

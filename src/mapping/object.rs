@@ -34,19 +34,19 @@ impl ObjectProgram {
         env: &Env<'_, 'a>,
         ledger: &mut Ledger<'_>,
     ) -> Result<Object<'a>, RecordFault> {
-        if let ([spread], []) = (self.spreads.as_slice(), self.named.as_slice()) {
-            let object = spread.eval(env, ledger, field::as_object)?;
-            return Ok(object.unwrap_or_default());
+        let mut spread = None;
+        for source in &self.spreads {
+            let more = source.eval(env, ledger, field::as_object)?;
+            spread = match (spread, more) {
+                (Some(object), Some(more)) => Some(laid_over(object, more)),
+                (object, more) => object.or(more),
+            };
         }
-        let mut set = FieldSet::default();
-        for spread in &self.spreads {
-            let entries = spread.eval(env, ledger, field::as_entries)?;
-            for (name, value) in entries.unwrap_or_default() {
-                if !value.is_null() {
-                    set.insert(name, value);
-                }
-            }
+        let spread = spread.unwrap_or_default();
+        if self.named.is_empty() {
+            return Ok(spread);
         }
+        let mut set = FieldSet::from_unique(spread.into_fields());
         let mut nested: Vec<(&str, Vec<Leaf<'_, 'a>>)> = Vec::new();
         for named in &self.named {
             let Some(value) = named.field.eval(env, ledger, field::as_json)? else {
@@ -68,6 +68,15 @@ impl ObjectProgram {
         }
         Ok(Object::Entries(set.into_fields()))
     }
+}
+
+/// One object with the entries of another, which win.
+fn laid_over<'a>(object: Object<'a>, more: Object<'a>) -> Object<'a> {
+    let mut set = FieldSet::from_unique(object.into_fields());
+    for (name, value) in more.into_fields() {
+        set.insert(name, value);
+    }
+    Object::Entries(set.into_fields())
 }
 
 /// Renders an object of the leaves, laid over the object below, if there is one.
