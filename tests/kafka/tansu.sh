@@ -19,6 +19,7 @@ if [ ! -x "$broker" ]; then
     cargo install tansu --version "$version" --locked --features dynostore --debug --root "$root"
 fi
 
+mkdir -p "$root"
 port=${TANSU_PORT:-$((20000 + RANDOM % 20000))}
 log="$root/broker.log"
 STORAGE_ENGINE="memory://tansu/" \

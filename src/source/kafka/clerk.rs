@@ -20,7 +20,9 @@ pub(super) fn work(consumer: &BaseConsumer<Context>, context: &Context, every: D
     let mut late = Instant::now() + every;
     let mut failures: u32 = 0;
     while context.desk.await_errand(late) {
-        let done = context.look_up(consumer).and_then(|()| context.commit(consumer));
+        // Both, whatever becomes of the first: a partition nobody knows of holds up no other.
+        let asked = context.look_up(consumer);
+        let done = context.commit(consumer).and(asked);
         late = Instant::now() + every;
         let Err(error) = done else {
             failures = 0;

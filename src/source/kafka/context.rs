@@ -105,8 +105,12 @@ impl Context {
             return Ok(());
         }
         let list = consumer.committed_offsets(named(&unknown), ANSWER)?;
+        let mut end = Ok(());
         for element in list.elements() {
-            element.error()?;
+            if let Err(error) = element.error() {
+                end = Err(error);
+                continue;
+            }
             let bequest = match element.offset() {
                 Offset::Offset(offset) => {
                     // The client panics at a text that is not UTF-8, which none of ours is.
@@ -120,7 +124,7 @@ impl Context {
                 Partition { topic: element.topic().into(), number: element.partition() };
             self.desk.inherit(&partition, bequest);
         }
-        Ok(())
+        end
     }
 
     /// Commits everything that is settled of partitions of which nothing more is handed on, gives

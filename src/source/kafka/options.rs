@@ -87,14 +87,26 @@ fn common(config: &mut ClientConfig, settings: &KafkaSource) {
     config.set("bootstrap.servers", &settings.bootstrap_servers);
 }
 
+/// What to say of settings that only a build with another feature takes.
+const WITHOUT_TLS: &str = "this build is without the cargo feature `kafka-tls`";
+
 /// Looks for settings the client does not know or take.
 pub(super) fn check(config: &ClientConfig, secrets: &Secrets) -> Result<(), String> {
+    // The client would find out only when it is made, and not say what to do.
+    for key in ["sasl.mechanisms", "sasl.mechanism"] {
+        let mechanism = config.get(key).unwrap_or_default().to_ascii_uppercase();
+        let needs_tls = mechanism.starts_with("SCRAM-") || mechanism == "OAUTHBEARER";
+        if needs_tls && !cfg!(feature = "kafka-tls") {
+            let why = format!("the mechanism is not built in; {WITHOUT_TLS}");
+            return Err(format!("`librdkafka_options.\"{key}\"`: {why}"));
+        }
+    }
     config.create_native_config().map(drop).map_err(|error| match error {
         KafkaError::ClientConfig(_, why, key, _) => {
             let tls = ["ssl.", "sasl.", "security."].iter().any(|start| key.starts_with(start));
             let help = match tls && !cfg!(feature = "kafka-tls") {
-                true => "; this build is without the cargo feature `kafka-tls`",
-                false => "",
+                true => format!("; {WITHOUT_TLS}"),
+                false => String::new(),
             };
             format!("`librdkafka_options.\"{key}\"`: {}{help}", secrets.cover(&why))
         }
@@ -136,5 +148,33 @@ mod tests {
         assert!(!why.contains("hunter22"), "{why}");
         assert!(!format!("{settings:?} {secrets:?}").contains("hunter22"));
         assert_eq!(secrets.cover("a hunter22\nb\n"), "a *** b");
+    }
+
+    #[test]
+    fn encryption_needs_its_feature() {
+        // With the feature a client is made that would speak TLS and SCRAM; without it, what is
+        // wrong is the setting, and the message names the feature.
+        let secure = [
+            ("security.protocol", "sasl_ssl"),
+            ("sasl.mechanisms", "SCRAM-SHA-512"),
+            ("sasl.username", "u"),
+            ("sasl.password", "hunter22"),
+        ];
+        for options in [&secure[..1], &secure[1..2], &secure[..]] {
+            let settings = settings(options);
+            let config = consumer(&settings, ReadMode::Follow);
+            match check(&config, &Secrets::of(&settings)) {
+                Ok(()) => assert!(cfg!(feature = "kafka-tls")),
+                Err(why) => {
+                    assert!(!cfg!(feature = "kafka-tls"), "{why}");
+                    assert!(why.contains("`kafka-tls`"), "{why}");
+                }
+            }
+        }
+        if cfg!(feature = "kafka-tls") {
+            let config = consumer(&settings(&secure), ReadMode::Follow);
+            let client: Result<rdkafka::consumer::BaseConsumer, _> = config.create();
+            assert!(client.is_ok(), "{:?}", client.err());
+        }
     }
 }
