@@ -30,6 +30,10 @@ use usercom_sink::mapping::{Input, Plan};
 use usercom_sink::plan::Op;
 use usercom_sink::usercom::{Notes, Settings, encoded, plan_call};
 
+/// The program's own, for all contestants.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The preset's work, written as rules.
 const TABLE: &str = r#"
 [[mapping]]

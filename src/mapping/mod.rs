@@ -1,9 +1,10 @@
 //! The mapping: from a record's bytes to the calls it means.
 //!
-//! A mapping table is compiled once into a [`Plan`]: a trie of every path any rule reads, and a
-//! program for every field. A record is then passed over once; values that are only moved from one
-//! place to another stay slices of the record's text. Not here: reading the table from a file
-//! (`config`), and what a call does at User.com (`plan`, `usercom`).
+//! A mapping table is compiled once into a [`Plan`]: a trie of every path any rule reads, a program
+//! for every field, and the texts by which records are told apart. A record is then passed over
+//! once, and looked into where a rule that may fire asks; values that are only moved from one place
+//! to another stay slices of the record's text. Not here: reading the table from a file (`config`),
+//! and what a call does at User.com (`plan`, `usercom`).
 //!
 //! Invariant: mapping is a pure function of the table, the record and its metadata. It knows no
 //! clock, does no I/O, and no input makes it panic or exhausts the stack.
