@@ -163,13 +163,9 @@ mod tests {
         for options in [&secure[..1], &secure[1..2], &secure[..]] {
             let settings = settings(options);
             let config = consumer(&settings, ReadMode::Follow);
-            match check(&config, &Secrets::of(&settings)) {
-                Ok(()) => assert!(cfg!(feature = "kafka-tls")),
-                Err(why) => {
-                    assert!(!cfg!(feature = "kafka-tls"), "{why}");
-                    assert!(why.contains("`kafka-tls`"), "{why}");
-                }
-            }
+            let checked = check(&config, &Secrets::of(&settings));
+            assert_eq!(checked.is_ok(), cfg!(feature = "kafka-tls"), "{checked:?}");
+            assert!(checked.err().is_none_or(|why| why.contains("`kafka-tls`")));
         }
         if cfg!(feature = "kafka-tls") {
             let config = consumer(&settings(&secure), ReadMode::Follow);
