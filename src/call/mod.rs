@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::json::{Json, has_escapes, trimmed, unescape, write_string};
 pub use self::lexicon::Lexicon;
 pub use self::names::Names;
-pub use self::object::{Fields, Object, Opened, each, opened, unique};
+pub use self::object::{Fields, Object, Opened, each, unique};
 pub use self::walk::{Elements, Entries, canonical, elements, entries};
 
 /// The calls of Segment's spec that User.com understands: four, and the merge of two identities.

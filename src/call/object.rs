@@ -89,7 +89,7 @@ impl<'a> Object<'a> {
 }
 
 /// The entries of an object's text, as [`Object::open`] tells them.
-pub fn opened(text: &str) -> Opened<'_> {
+fn opened(text: &str) -> Opened<'_> {
     let mut opened = unique(text);
     opened.retain(|(_, json)| *json != "null");
     opened
