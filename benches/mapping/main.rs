@@ -1,8 +1,8 @@
 //! What a record costs on one core, bytes in, encoded request bodies out: the preset and a table
-//! that does the same, beside a hand-written typed skeleton, a mapper on `serde_json::Value`,
-//! Vector's language (with the feature `bench-vrl`, which takes a while to build), and reading that
-//! makes nothing. Then how the cost grows: with the rules of a file, with the size of
-//! a record.
+//! that does the same, beside a hand-written typed skeleton, a mapper on `serde_json::Value` made
+//! for just these records, one that does all of the crate's work on such a tree, Vector's language
+//! (with the feature `bench-vrl`, which takes a while to build), and reading that makes nothing.
+//! Then how the cost grows: with the rules of a file, with the size of a record.
 //!
 //! All contestants take turns in one run, and the best turn of each counts: so their ratios hold
 //! on a busy machine, and only the ratios compare with another run. Before anything is timed, the
@@ -12,6 +12,7 @@ mod dom;
 #[path = "../support/mix.rs"]
 mod mix;
 mod reference;
+mod tree;
 #[cfg(feature = "bench-vrl")]
 mod vrl;
 
@@ -97,12 +98,26 @@ struct Table {
     mapping: Vec<Rule>,
 }
 
-fn plan(table: &str, preset: Option<Preset>) -> Plan {
+fn rules(table: &str) -> Vec<Rule> {
     let table: Table = toml::from_str(table).expect("the table is valid");
-    Plan::compile(&ConfigPath::default(), &table.mapping, preset).expect("the table is sound")
+    table.mapping
+}
+
+fn plan(table: &str, preset: Option<Preset>) -> Plan {
+    Plan::compile(&ConfigPath::default(), &rules(table), preset).expect("the table is sound")
 }
 
 const SETTINGS: Settings = Settings { context_fields: true, merge_anonymous: false };
+
+/// Contestants that others are compared with.
+const SKELETON: &str = "typed skeleton, by hand";
+const PRESET: &str = "preset segment";
+const EQUIVALENT: &str = "equivalent table";
+const ON_A_TREE: &str = "mapper on a tree";
+const TABLE_ON_A_TREE: &str = "the table on a tree";
+const VALIDATE: &str = "validate only";
+#[cfg(feature = "bench-vrl")]
+const VECTOR: &str = "Vector's language";
 
 /// Turns each contestant gets in the comparison.
 const TURNS: usize = 60;
@@ -118,6 +133,12 @@ fn bodies(plan: &Plan, line: &str, now: Timestamp, mut each: impl FnMut(&str)) {
             each(&body);
         }
     }
+}
+
+/// The same way on a tree.
+fn on_a_tree(mapper: &tree::Mapper, line: &str, now: Timestamp) -> Vec<String> {
+    let mut notes = tree::Notes::default();
+    mapper.bodies(line, now, &mut notes).expect("the records are sound")
 }
 
 /// What the crate knows of every user agent of the records: the others get it for nothing, as if
@@ -143,7 +164,13 @@ fn agents(preset: &Plan, lines: &[&str], now: Timestamp) -> reference::Agents {
 }
 
 /// Fails unless all make the same of every record.
-fn compare(plans: &[&Plan], lines: &[&str], agents: &reference::Agents, now: Timestamp) {
+fn compare(
+    plans: &[&Plan],
+    mapper: &tree::Mapper,
+    lines: &[&str],
+    agents: &reference::Agents,
+    now: Timestamp,
+) {
     let tree = |body: &str| {
         let mut tree: Value = serde_json::from_str(body).expect("bodies are JSON");
         if let Some(data) = tree.get_mut("data").and_then(Value::as_object_mut) {
@@ -164,6 +191,9 @@ fn compare(plans: &[&Plan], lines: &[&str], agents: &reference::Agents, now: Tim
             bodies(plan, line, now, |body| made.push(tree(body)));
             assert_eq!(made, std::slice::from_ref(&expected), "{line}");
         }
+        let made = on_a_tree(mapper, line, now);
+        let made: Vec<Value> = made.iter().map(|body| tree(body)).collect();
+        assert_eq!(made, std::slice::from_ref(&expected), "{line}");
     }
 }
 
@@ -206,7 +236,8 @@ fn main() {
     let table = plan(TABLE, None);
     let nothing = plan(NOTHING, None);
     let agents = agents(&preset, &lines, now);
-    compare(&[&preset, &table], &lines, &agents, now);
+    let mapper = tree::Mapper::new(&rules(TABLE), &table, &lines, now);
+    compare(&[&preset, &table], &mapper, &lines, &agents, now);
     let all = |line: &dyn Fn(&str)| lines.iter().for_each(|l| line(l));
     let made = |plan: &Plan, line: &str| bodies(plan, line, now, |body| _ = black_box(body.len()));
     let map = |plan: &Plan, line: &str| {
@@ -219,13 +250,14 @@ fn main() {
     #[cfg(feature = "bench-vrl")]
     let vrl = vrl::Mapper::new();
     let runs: Vec<Run<'_>> = vec![
+        run(SKELETON, Box::new(|| all(&|l| _ = black_box(reference::body(l, &agents, now))))),
+        run(PRESET, Box::new(|| all(&|l| made(&preset, l)))),
+        run(EQUIVALENT, Box::new(|| all(&|l| made(&table, l)))),
+        run(ON_A_TREE, Box::new(|| all(&|l| _ = black_box(dom::body(l, &agents, now))))),
         run(
-            "typed skeleton, by hand",
-            Box::new(|| all(&|l| _ = black_box(reference::body(l, &agents, now)))),
+            TABLE_ON_A_TREE,
+            Box::new(|| all(&|l| _ = black_box(on_a_tree(&mapper, l, now).len()))),
         ),
-        run("preset segment", Box::new(|| all(&|l| made(&preset, l)))),
-        run("equivalent table", Box::new(|| all(&|l| made(&table, l)))),
-        run("mapper on a tree", Box::new(|| all(&|l| _ = black_box(dom::body(l, &agents, now))))),
         run(
             "tree and back",
             Box::new(|| {
@@ -235,15 +267,12 @@ fn main() {
                 })
             }),
         ),
-        run(
-            "validate only",
-            Box::new(|| all(&|l| _ = black_box(serde_json::from_str::<IgnoredAny>(l)))),
-        ),
+        run(VALIDATE, Box::new(|| all(&|l| _ = black_box(serde_json::from_str::<IgnoredAny>(l))))),
         run("unwanted records", Box::new(|| all(&|l| map(&nothing, l)))),
         run("preset, calls only", Box::new(|| all(&|l| map(&preset, l)))),
         run("table, calls only", Box::new(|| all(&|l| map(&table, l)))),
         #[cfg(feature = "bench-vrl")]
-        run("Vector's language", Box::new(|| all(&|l| _ = black_box(vrl.body(l, &agents))))),
+        run(VECTOR, Box::new(|| all(&|l| _ = black_box(vrl.body(l, &agents))))),
     ];
     if let Some(only) = only() {
         let (_, run) = runs.iter().find(|(name, _)| *name == only).expect("a contestant's name");
@@ -256,29 +285,34 @@ fn main() {
         text.len()
     );
     let times = best(&runs, TURNS);
+    let time = |contestant: &str| {
+        let place = runs.iter().position(|(name, _)| name == contestant);
+        times[place.expect("a contestant's name")]
+    };
     let count = lines.len() as f64;
     for ((name, _), ns) in runs.iter().zip(&times) {
-        let (skeleton, validate) = (ns / times[0], ns / times[5]);
+        let (skeleton, validate) = (ns / time(SKELETON), ns / time(VALIDATE));
         let line = format!(
             "{name:>24}: {:>8.0} ns a record, {skeleton:>5.2} of the skeleton, {validate:>5.2} of validating\n",
             ns / count
         );
         out.push_str(&line);
     }
-    let line = format!(
-        "a mapper on a tree takes {:.1} times the preset's time, {:.1} times the table's\n",
-        times[3] / times[1],
-        times[3] / times[2]
-    );
-    out.push_str(&line);
-    #[cfg(feature = "bench-vrl")]
-    writeln!(
-        out,
-        "Vector's language takes {:.1} times the preset's time, {:.1} times the table's",
-        times[9] / times[1],
-        times[9] / times[2]
-    )
-    .expect("a string takes all");
+    let others = [
+        ("a mapper on a tree", ON_A_TREE),
+        ("the table on a tree", TABLE_ON_A_TREE),
+        #[cfg(feature = "bench-vrl")]
+        ("Vector's language", VECTOR),
+    ];
+    for (words, contestant) in others {
+        let (preset, table) =
+            (time(contestant) / time(PRESET), time(contestant) / time(EQUIVALENT));
+        writeln!(
+            out,
+            "{words} takes {preset:.1} times the preset's time, {table:.1} times the table's"
+        )
+        .expect("a string takes all");
+    }
     growth_by_rules(&lines, &mut out);
     growth_by_size(&preset, now, &mut out);
     std::io::Write::write_all(&mut std::io::stdout(), out.as_bytes())
