@@ -51,15 +51,41 @@ impl fmt::Debug for Json<'_> {
 
 /// Appends a string as JSON. Most need no escapes and are copied as they are.
 pub fn write_string(out: &mut String, text: &str) {
-    // Without a way out, so that many bytes are looked at in one step.
-    let is_odd = |odd, b| odd | (b < 0x20) | (b == b'"') | (b == b'\\');
-    if text.bytes().fold(false, is_odd) {
-        out.push_str(&serde_json::Value::from(text).to_string());
-    } else {
+    if is_plain(text) {
+        out.reserve(text.len() + 2);
         out.push('"');
         out.push_str(text);
         out.push('"');
+    } else {
+        out.push_str(&serde_json::Value::from(text).to_string());
     }
+}
+
+/// Whether a text stands between the quotes of a JSON string as it is.
+pub fn is_plain(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let odd = |eight: &[u8; 8]| has_odd(u64::from_le_bytes(*eight));
+    // The last piece of a text overlaps the one before, so that none is looked at byte by byte.
+    if let Some(last) = bytes.last_chunk() {
+        let (eights, _) = bytes.as_chunks();
+        !eights.iter().any(odd) && !odd(last)
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let four = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
+        !has_odd(four(first) << 32 | four(last))
+    } else {
+        !bytes.iter().any(|byte| *byte < 0x20 || matches!(byte, b'"' | b'\\'))
+    }
+}
+
+/// Whether among eight bytes there is one that JSON escapes.
+fn has_odd(eight: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = 0x8080_8080_8080_8080;
+    // The top bit of each byte below `limit`, and maybe of some above it.
+    let below = |bytes: u64, limit: u64| bytes.wrapping_sub(ONES * limit) & !bytes;
+    let quotes = below(eight ^ (ONES * 0x22), 1);
+    let backslashes = below(eight ^ (ONES * 0x5c), 1);
+    (below(eight, 0x20) | quotes | backslashes) & TOPS != 0
 }
 
 /// A text without blanks around it. Most have none, which is seen at their ends.
@@ -123,6 +149,20 @@ mod tests {
         for text in ["", "plain", "a\"b\\c", "line\nbreak\u{1}", "Łódź \u{1f600}"] {
             assert_eq!(unescape(Json::string(text).as_str()), text);
             assert_eq!(serde_json::from_str::<String>(Json::string(text).as_str()).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn what_must_be_escaped_is_seen_anywhere() {
+        // One byte that JSON escapes, at any place of a text of any length, is found.
+        for length in 0..40 {
+            let plain = "a".repeat(length);
+            assert!(is_plain(&plain));
+            for (place, odd) in (0..length).flat_map(|at| ["\"", "\\", "\u{1f}"].map(|o| (at, o))) {
+                let mut text = plain.clone();
+                text.replace_range(place..=place, odd);
+                assert!(!is_plain(&text), "{text:?}");
+            }
         }
     }
 }

@@ -11,11 +11,13 @@ pub struct Lexicon<T> {
     /// behind it.
     places: Vec<Option<(Box<[u8]>, T)>>,
     count: usize,
+    /// A bit for every length the names have.
+    lengths: u64,
 }
 
 impl<T> Default for Lexicon<T> {
     fn default() -> Self {
-        Self { places: Vec::new(), count: 0 }
+        Self { places: Vec::new(), count: 0, lengths: 0 }
     }
 }
 
@@ -37,6 +39,10 @@ impl<T> Lexicon<T> {
     }
 
     fn place(&self, name: &[u8]) -> Option<usize> {
+        // Where there are few names, most others are told by their lengths.
+        if self.lengths & length_bit(name) == 0 {
+            return None;
+        }
         let mask = self.places.len().checked_sub(1)?;
         let mut at = mixed(name) & mask;
         while let Some((known, _)) = self.places.get(at)? {
@@ -61,6 +67,7 @@ impl<T> Lexicon<T> {
         }
         self.settle(name.into(), value);
         self.count += 1;
+        self.lengths |= length_bit(name);
     }
 
     fn settle(&mut self, name: Box<[u8]>, value: T) {
@@ -71,6 +78,10 @@ impl<T> Lexicon<T> {
         }
         self.places[at] = Some((name, value));
     }
+}
+
+fn length_bit(name: &[u8]) -> u64 {
+    1 << name.len().min(63)
 }
 
 /// A number that depends on a name's length and its first and last bytes.

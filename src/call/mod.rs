@@ -15,7 +15,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use self::json::{Json, has_escapes, trimmed, unescape, write_string};
+pub use self::json::{Json, has_escapes, is_plain, trimmed, unescape, write_string};
 pub use self::lexicon::Lexicon;
 pub use self::names::Names;
 pub use self::object::{Fields, Object, Opened, each, unique};

@@ -1,8 +1,9 @@
 //! Where each name of a growing list stands, so that names stay unique.
 //!
-//! Not the list: that is the caller's. Few names are compared one by one, and most not even that,
-//! because a bit says that the name is new; many are hashed, so that a list of a hundred thousand
-//! costs no more a name than one of ten. Names come from outside: the hash is keyed.
+//! Not the list: that is the caller's. Few names stand in a small table without allocation; many
+//! are hashed, so that a list of a hundred thousand costs no more a name than one of ten. Names
+//! come from outside: the hash of many is keyed, and the table of few is small enough that names
+//! chosen to fall into one place are merely compared one by one.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -12,56 +13,87 @@ use hashbrown::HashTable;
 
 use super::lexicon::mixed;
 
-/// From so many names on they are hashed.
-const MANY: usize = 32;
+/// So many names are few.
+const FEW: usize = 64;
+/// Places of the table of few: twice as many, so that most names stand where they belong.
+const TABLE: usize = 2 * FEW;
 
 static HASH: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// An index of the names of a list.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Names {
     count: usize,
-    /// A bit for every mark the names have.
-    marks: u64,
-    /// Places, once there are many.
+    /// Places in the list, counted from 1, while there are few; 0 is free. A name stands at its own
+    /// place of the table or behind it.
+    table: [u8; TABLE],
+    /// Places in the list once there are many.
     places: HashTable<usize>,
 }
 
-impl Names {
-    /// The place of a name among those that were [added](Self::added); `known` tells the name at a
-    /// place.
-    pub fn place<'n>(&self, name: &str, known: impl Fn(usize) -> &'n str) -> Option<usize> {
-        if self.count >= MANY {
-            let hash = HASH.hash_one(name);
-            self.places.find(hash, |place| known(*place) == name).copied()
-        } else if self.marks & mark(name) == 0 {
-            None
-        } else {
-            (0..self.count).find(|place| known(*place) == name)
-        }
-    }
-
-    /// A name, which is new, came to the end of the list.
-    pub fn added<'n>(&mut self, name: &str, known: impl Fn(usize) -> &'n str) {
-        self.count += 1;
-        self.marks |= mark(name);
-        if self.count >= MANY {
-            self.index(known);
-        }
-    }
-
-    #[cold]
-    fn index<'n>(&mut self, known: impl Fn(usize) -> &'n str) {
-        let hash = |place: &usize| HASH.hash_one(known(*place));
-        for place in self.places.len()..self.count {
-            self.places.insert_unique(hash(&place), place, hash);
-        }
+impl Default for Names {
+    fn default() -> Self {
+        Self { count: 0, table: [0; TABLE], places: HashTable::new() }
     }
 }
 
-/// One bit of 64.
-fn mark(name: &str) -> u64 {
-    1 << (mixed(name.as_bytes()) & 63)
+impl Names {
+    /// The place of a name among those that were [entered](Self::enter); `known` tells the name at a
+    /// place.
+    pub fn place<'n>(&self, name: &str, known: impl Fn(usize) -> &'n str) -> Option<usize> {
+        match self.count > FEW {
+            true => self.among_many(name, known),
+            false => self.among_few(name, known).ok(),
+        }
+    }
+
+    /// The place of a name; none for one that is new, which is to come to the end of the list now.
+    pub fn enter<'n>(&mut self, name: &str, known: impl Fn(usize) -> &'n str) -> Option<usize> {
+        if self.count < FEW {
+            return match self.among_few(name, known) {
+                Ok(place) => Some(place),
+                Err(free) => {
+                    self.count += 1;
+                    // There are few.
+                    self.table[free] = u8::try_from(self.count).unwrap_or_default();
+                    None
+                }
+            };
+        }
+        let place = self.place(name, &known);
+        if place.is_none() {
+            self.index(name, known);
+        }
+        place
+    }
+
+    /// The place of a name, or where in the table it would stand.
+    fn among_few<'n>(&self, name: &str, known: impl Fn(usize) -> &'n str) -> Result<usize, usize> {
+        let mut at = mixed(name.as_bytes()) % TABLE;
+        while let Some(place) = usize::from(self.table[at]).checked_sub(1) {
+            if known(place) == name {
+                return Ok(place);
+            }
+            at = (at + 1) % TABLE;
+        }
+        Err(at)
+    }
+
+    fn among_many<'n>(&self, name: &str, known: impl Fn(usize) -> &'n str) -> Option<usize> {
+        self.places.find(HASH.hash_one(name), |place| known(*place) == name).copied()
+    }
+
+    /// Hashes a new name, and those that came while there were few.
+    fn index<'n>(&mut self, name: &str, known: impl Fn(usize) -> &'n str) {
+        let hash = |place: &usize| match *place == self.count {
+            true => HASH.hash_one(name),
+            false => HASH.hash_one(known(*place)),
+        };
+        for place in self.places.len()..=self.count {
+            self.places.insert_unique(hash(&place), place, hash);
+        }
+        self.count += 1;
+    }
 }
 
 #[cfg(test)]
@@ -71,17 +103,18 @@ mod tests {
     #[test]
     fn every_name_is_found_where_it_stands() {
         // Few names or many: what was added is found at its place, anything else nowhere.
-        for count in [0, 1, MANY - 1, MANY, 3 * MANY] {
+        for count in [0, 1, FEW - 1, FEW, FEW + 1, 3 * FEW] {
             let mut list: Vec<String> = Vec::new();
             let mut names = Names::default();
             for n in 0..count {
                 let name = format!("k{n}");
                 assert_eq!(names.place(&name, |place| &list[place]), None);
-                list.push(name.clone());
-                names.added(&name, |place| &list[place]);
+                assert_eq!(names.enter(&name, |place| &list[place]), None);
+                list.push(name);
             }
             for (place, name) in list.iter().enumerate() {
                 assert_eq!(names.place(name, |place| &list[place]), Some(place));
+                assert_eq!(names.enter(name, |place| &list[place]), Some(place));
             }
         }
     }

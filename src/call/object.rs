@@ -66,6 +66,20 @@ impl<'a> Object<'a> {
         found.filter(|json| *json != "null")
     }
 
+    /// The JSON texts of the values of some names.
+    pub fn get_all<const N: usize>(&self, names: [&str; N]) -> [Option<&str>; N] {
+        let Self::Text(text) = self else {
+            return names.map(|name| self.get(name));
+        };
+        let mut found = [None; N];
+        for (known, json) in walk::entries(text) {
+            if let Some(place) = names.iter().position(|name| known == *name) {
+                found[place] = Some(json);
+            }
+        }
+        found.map(|json| json.filter(|json| *json != "null"))
+    }
+
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         match self {
@@ -98,30 +112,41 @@ fn opened(text: &str) -> Opened<'_> {
 /// The same with the nulls.
 pub fn unique(text: &str) -> Opened<'_> {
     let mut unique = Opened::new();
-    collect(text, &mut unique);
+    collect(walk::entries(text), &mut unique);
     unique
 }
 
 /// Shows the entries of an object's text, as [`Object::open`] tells them.
 pub fn each<'r>(text: &'r str, mut show: impl FnMut(Cow<'r, str>, &'r str)) {
-    let mut entries = Opened::new();
-    collect(text, &mut entries);
-    for (name, json) in entries {
-        if json != "null" {
-            show(name, json);
+    let mut entries = SmallVec::<[(&str, &str); 16]>::new();
+    let mut all_plain = true;
+    let plain = walk::entries(text).map_while(|(name, json)| match name {
+        Cow::Borrowed(name) => Some((name, json)),
+        Cow::Owned(_) => {
+            all_plain = false;
+            None
         }
+    });
+    collect(plain, &mut entries);
+    if all_plain {
+        for (name, json) in entries.into_iter().filter(|(_, json)| *json != "null") {
+            show(Cow::Borrowed(name), json);
+        }
+    } else {
+        opened(text).into_iter().for_each(|(name, json)| show(name, json));
     }
 }
 
-fn collect<'r>(text: &'r str, into: &mut Opened<'r>) {
+/// Puts entries into a list; of equal names the last value stands in the first one's place.
+fn collect<'r, N: AsRef<str>, const INLINE: usize>(
+    entries: impl Iterator<Item = (N, &'r str)>,
+    into: &mut SmallVec<[(N, &'r str); INLINE]>,
+) {
     let mut names = Names::default();
-    for (name, json) in walk::entries(text) {
-        match names.place(&name, |place| &into[place].0) {
+    for (name, json) in entries {
+        match names.enter(name.as_ref(), |place| into[place].0.as_ref()) {
             Some(place) => into[place].1 = json,
-            None => {
-                into.push((name, json));
-                names.added(&into[into.len() - 1].0, |place| &into[place].0);
-            }
+            None => into.push((name, json)),
         }
     }
 }
@@ -143,6 +168,9 @@ mod tests {
         assert_eq!(text, entries);
         assert_eq!(text.get("bc"), Some("[2]"));
         assert_eq!((text.get("n"), text.get("c"), text.get("q")), (None, None, None));
+        for object in [&text, &entries] {
+            assert_eq!(object.get_all(["c", "a", "bc"]), [None, Some(r#"{"x":3}"#), Some("[2]")]);
+        }
         assert!(!text.is_empty() && Object::Text("{ }").is_empty());
         assert_eq!(text.clone().into_fields().len(), 2);
         assert_eq!(Object::Entries(text.into_fields()), entries);

@@ -108,24 +108,35 @@ pub fn canonical(json: &str) -> Cow<'_, str> {
 fn string_end(bytes: &[u8], mut at: usize) -> (usize, bool) {
     let mut escapes = false;
     loop {
-        while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-            let plain = plain_bytes(u64::from_le_bytes(*eight));
-            at += plain;
-            if plain < 8 {
-                break;
-            }
-        }
+        at += plain_start(bytes.get(at..).unwrap_or_default());
         match bytes.get(at) {
-            Some(b'"') => return (at, escapes),
             Some(b'\\') => {
                 escapes = true;
                 at += 2;
             }
-            Some(_) => at += 1,
+            Some(_) => return (at, escapes),
             None => return (bytes.len(), escapes),
         }
     }
 }
+
+/// How many bytes stand before the first quote or backslash. Most strings are short: only long ones
+/// are worth the start of a search in wide steps.
+fn plain_start(bytes: &[u8]) -> usize {
+    let (eights, _) = bytes.as_chunks::<8>();
+    for (n, eight) in eights.iter().take(SHORT / 8).enumerate() {
+        let plain = plain_bytes(u64::from_le_bytes(*eight));
+        if plain < 8 {
+            return 8 * n + plain;
+        }
+    }
+    let looked_at = 8 * eights.len().min(SHORT / 8);
+    let rest = &bytes[looked_at..];
+    looked_at + memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
+}
+
+/// Bytes of a string up to which it is short.
+const SHORT: usize = 32;
 
 /// How many of eight bytes stand before the first quote or backslash.
 fn plain_bytes(eight: u64) -> usize {

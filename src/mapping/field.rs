@@ -19,7 +19,7 @@ use super::functions;
 use super::json::{self, Kind};
 use super::object::ObjectProgram;
 use super::template::Template;
-use super::trie::Trie;
+use super::trie::{Slots, Trie};
 use crate::call::{Fields, Json, Object};
 use crate::config::mapping::{Function, TargetType};
 
@@ -394,7 +394,8 @@ impl Each {
             .ok_or_else(|| conversion(format!("`each` does not apply to {kind}")))?;
         let mut shaped = Vec::new();
         for element in elements.into_iter().filter(|e| Kind::of(e) != Kind::Null) {
-            let slots = self.trie.fill(element).map_err(|error| conversion(error.to_string()))?;
+            let slots = Slots::new(&self.trie, element);
+            slots.fill().map_err(|error| conversion(error.to_string()))?;
             let inner = Env { record: env.record, meta: env.meta, element: Some(&slots) };
             shaped.push(json::render_object(&self.object.build(&inner, ledger)?.into_fields()));
         }

@@ -15,23 +15,16 @@ impl<'a> FieldSet<'a> {
     pub(super) fn from_unique(fields: Fields<'a>) -> Self {
         let mut set = Self::default();
         for (name, value) in fields {
-            set.add(name, value);
+            set.insert(name, value);
         }
         set
     }
 
     /// Sets a value, in place of an earlier one of that name.
     pub(super) fn insert(&mut self, name: Cow<'a, str>, value: Json<'a>) {
-        match self.place(&name) {
+        match self.names.enter(&name, |place| &self.fields[place].0) {
             Some(place) => self.fields[place].1 = value,
-            None => self.add(name, value),
-        }
-    }
-
-    fn add(&mut self, name: Cow<'a, str>, value: Json<'a>) {
-        self.fields.push((name, value));
-        if let Some((name, _)) = self.fields.last() {
-            self.names.added(name, |place| &self.fields[place].0);
+            None => self.fields.push((name, value)),
         }
     }
 

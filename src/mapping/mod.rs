@@ -33,6 +33,7 @@ mod functions;
 mod json;
 mod number;
 mod object;
+mod pass;
 mod path;
 mod preset;
 mod rule;
@@ -161,23 +162,20 @@ impl Plan {
         let body = text(input.body, "record")?;
         let mut mapped = Mapped::default();
         if !self.rules.is_empty() || self.preset.is_none() {
-            let record = fill(&self.record, body, "record")?;
-            let meta = self.fill_meta(input.meta)?;
+            let record = Slots::new(&self.record, body);
+            record.fill().map_err(|error| not_json(&error, "record"))?;
+            let given = input.meta.filter(|_| !self.meta.is_empty());
+            let given = given.map(|meta| text(meta, "metadata")).transpose()?;
+            let meta = Slots::new(&self.meta, given.unwrap_or_default());
+            if given.is_some() {
+                meta.fill().map_err(|error| not_json(&error, "metadata"))?;
+            }
             self.run_rules(&record, &meta, &mut mapped, watch)?;
         }
         if self.preset.is_some() {
             self.run_preset(body, &mut mapped, watch)?;
         }
         Ok(mapped)
-    }
-
-    fn fill_meta<'r>(&self, meta: Option<&'r [u8]>) -> Result<Slots<'_, 'r>, RecordFault> {
-        match meta {
-            Some(meta) if !self.meta.is_empty() => {
-                fill(&self.meta, text(meta, "metadata")?, "metadata")
-            }
-            _ => Ok(Slots::new(&self.meta, "")),
-        }
     }
 
     fn run_rules<'r>(
@@ -242,10 +240,6 @@ fn text<'r>(bytes: &'r [u8], what: &str) -> Result<&'r str, RecordFault> {
             format!("the {what} is not UTF-8 from byte {} on", error.valid_up_to()),
         )
     })
-}
-
-fn fill<'t, 'r>(trie: &'t Trie, text: &'r str, what: &str) -> Result<Slots<'t, 'r>, RecordFault> {
-    trie.fill(text).map_err(|error| not_json(&error, what))
 }
 
 fn not_json(error: &serde_json::Error, what: &str) -> RecordFault {

@@ -10,17 +10,15 @@
 //! slice of the record.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use jiff::Timestamp;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
 use super::datum::Datum;
 use super::explain::Watch;
 use super::fault::{RecordFault, RecordFaultCode};
 use super::fields::FieldSet;
 use super::json::{self, Kind};
+use super::pass::{self, Wanted};
 use super::{Mapped, MappedCall, RuleId, not_json, rule, timestamp};
 use crate::call::{self, Call, CallKind, Json, Object};
 
@@ -217,7 +215,10 @@ fn first<'r>(candidates: impl IntoIterator<Item = Raw<'r>>) -> Option<Cow<'r, st
 
 /// The text of a name's value, if it is not empty. Copied: the object stays.
 fn owned_text<'r>(object: &Object<'_>, names: &[&str]) -> Option<Cow<'r, str>> {
-    let values = names.iter().map(|name| object.get(name));
+    owned(names.iter().map(|name| object.get(name)))
+}
+
+fn owned<'r, 'o>(values: impl IntoIterator<Item = Raw<'o>>) -> Option<Cow<'r, str>> {
     first(values).map(|text| Cow::Owned(text.into_owned()))
 }
 
@@ -279,9 +280,13 @@ impl<'r> Event<'r> {
                     .or_else(|| owned_text(&call.context, &["groupId", "group_id"]));
             }
             CallKind::Page => {
-                let property = |name| owned_text(&call.fields, &[name]);
-                call.name = self.text([Part::Name]).or_else(|| property("name"));
-                call.category = self.text([Part::Category]).or_else(|| property("category"));
+                (call.name, call.category) = (self.text([Part::Name]), self.text([Part::Category]));
+                if call.name.is_none() || call.category.is_none() {
+                    let [name, category] = call.fields.get_all(["name", "category"]);
+                    let (name, category) = (owned([name]), owned([category]));
+                    call.name = call.name.or(name);
+                    call.category = call.category.or(category);
+                }
                 if self.is_screen() {
                     screen(&mut call);
                 }
@@ -353,92 +358,21 @@ fn moment(raw: &str) -> Option<Timestamp> {
 
 /// Reads an event; `None` where the text is valid JSON but no object.
 fn read(text: &str) -> Result<Option<Event<'_>>, RecordFault> {
-    let mut de = serde_json::Deserializer::from_str(text);
     let mut event = Event::default();
-    let is_object = serde::Deserializer::deserialize_any(&mut de, &mut event);
-    let error = match is_object.and_then(|is| de.end().map(|()| is)) {
-        Ok(is_object) => return Ok(is_object.then_some(event)),
-        Err(error) => error,
-    };
-    // What is no object fails above where it is an odd number or text, which are JSON all the same.
-    match serde_json::from_str::<IgnoredAny>(text) {
-        Ok(_) if !text.trim_start().starts_with('{') => Ok(None),
-        _ => Err(not_json(&error, "record")),
+    match pass::pass(text, &mut event) {
+        Ok(is_object) => Ok(is_object.then_some(event)),
+        Err(error) => Err(not_json(&error, "record")),
     }
 }
 
-/// Fills the event where it stands; says whether the value is an object.
-impl<'r> Visitor<'r> for &mut Event<'r> {
-    type Value = bool;
+impl<'r> Wanted<'r> for Event<'r> {
+    type Key = Part;
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
+    fn key(&self, name: &[u8]) -> Option<Part> {
+        Part::of(name)
     }
 
-    fn visit_map<A: MapAccess<'r>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while let Some(part) = map.next_key_seed(Key)? {
-            match part {
-                Some(part) => {
-                    let raw: &'r RawValue = map.next_value()?;
-                    let raw = Some(raw.get()).filter(|raw| Kind::of(raw) != Kind::Null);
-                    self.0[part as usize] = raw;
-                }
-                None => _ = map.next_value::<IgnoredAny>()?,
-            }
-        }
-        Ok(true)
-    }
-
-    fn visit_seq<A: SeqAccess<'r>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(false)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(false)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(false)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(false)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(false)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(false)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(false)
-    }
-}
-
-/// Reads a key and says which part it names.
-struct Key;
-
-impl<'r> DeserializeSeed<'r> for Key {
-    type Value = Option<Part>;
-
-    fn deserialize<D: serde::Deserializer<'r>>(self, d: D) -> Result<Self::Value, D::Error> {
-        // As bytes, because as text half a surrogate pair would be an error.
-        d.deserialize_bytes(self)
-    }
-}
-
-impl Visitor<'_> for Key {
-    type Value = Option<Part>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_bytes<E>(self, key: &[u8]) -> Result<Self::Value, E> {
-        Ok(Part::of(key))
+    fn take(&mut self, part: Part, raw: &'r str) {
+        self.0[part as usize] = Some(raw).filter(|raw| Kind::of(raw) != Kind::Null);
     }
 }

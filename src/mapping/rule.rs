@@ -8,7 +8,7 @@ use super::field::{self, Field, Ledger};
 use super::json::{self, Kind};
 use super::object::ObjectProgram;
 use super::timestamp;
-use super::trie::Trie;
+use super::trie::{Slots, Trie};
 use super::{Mapped, MappedCall, RuleId};
 use crate::call::{Call, CallKind};
 
@@ -117,7 +117,8 @@ impl Rule {
         }
         let mut fired = Fired::No;
         for (n, element) in elements.into_iter().enumerate() {
-            let slots = foreach.trie.fill(element).map_err(|error| {
+            let slots = Slots::new(&foreach.trie, element);
+            slots.fill().map_err(|error| {
                 RecordFault::new(RecordFaultCode::InvalidJson, error.to_string())
             })?;
             let env = Env { element: Some(&slots), ..*env };

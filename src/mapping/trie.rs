@@ -7,13 +7,12 @@
 //! null.
 
 use std::cell::Cell;
-use std::fmt;
 
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::json::Kind;
+use super::pass::{self, Wanted};
 use super::path::Step;
 use crate::call::{self, Lexicon};
 
@@ -122,30 +121,6 @@ impl Trie {
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
-
-    /// Goes over a text once. Fails where the text is not one JSON value.
-    pub(super) fn fill<'t, 'r>(
-        &'t self,
-        text: &'r str,
-    ) -> Result<Slots<'t, 'r>, serde_json::Error> {
-        let slots = Slots::new(self, text);
-        if u32::try_from(text.len()).is_err() {
-            return Err(serde::de::Error::custom("longer than 4 GiB"));
-        }
-        if let Some(slot) = self.nodes[ROOT].slot {
-            let whole: &'r RawValue = serde_json::from_str(text)?;
-            slots.set(slot, whole.get());
-            return Ok(slots);
-        }
-        let mut de = serde_json::Deserializer::from_str(text);
-        let passed = serde::Deserializer::deserialize_any(&mut de, Pass(&slots));
-        if passed.and_then(|()| de.end()).is_err() {
-            // A number beyond f64, or half a surrogate pair, are JSON all the same. In an object
-            // they are only skipped, so that what was found of one stays.
-            serde_json::from_str::<IgnoredAny>(text)?;
-        }
-        Ok(slots)
-    }
 }
 
 fn find_or_push(list: &mut Vec<(u32, usize)>, index: u32, next: usize) -> Option<usize> {
@@ -188,6 +163,19 @@ impl<'t, 'r> Slots<'t, 'r> {
     pub(super) fn new(trie: &'t Trie, text: &'r str) -> Self {
         let values = SmallVec::from_elem(Cell::new((0, 0)), trie.slots.len());
         Self { trie, text, values, opened: Cell::default() }
+    }
+
+    /// Goes over the text once. Fails where it is not one JSON value.
+    pub(super) fn fill(&self) -> Result<(), serde_json::Error> {
+        if u32::try_from(self.text.len()).is_err() {
+            return Err(serde::de::Error::custom("longer than 4 GiB"));
+        }
+        if let Some(slot) = self.trie.nodes[ROOT].slot {
+            let whole: &'r RawValue = serde_json::from_str(self.text)?;
+            self.set(slot, whole.get());
+            return Ok(());
+        }
+        pass::pass(self.text, &mut &*self).map(drop)
     }
 
     /// What a slot holds.
@@ -277,78 +265,16 @@ impl<'t, 'r> Slots<'t, 'r> {
     }
 }
 
-/// The pass over the text.
-struct Pass<'s, 't, 'r>(&'s Slots<'t, 'r>);
+impl<'r> Wanted<'r> for &Slots<'_, 'r> {
+    type Key = usize;
 
-impl<'r> Visitor<'r> for Pass<'_, '_, 'r> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
+    fn key(&self, name: &[u8]) -> Option<usize> {
+        let child = self.trie.nodes[ROOT].keys.get(name)?;
+        self.trie.nodes[*child].slot
     }
 
-    fn visit_map<A: MapAccess<'r>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self(slots) = self;
-        while let Some(child) = map.next_key_seed(ChildOf(&slots.trie.nodes[ROOT]))? {
-            match child.and_then(|child| slots.trie.nodes[child].slot) {
-                Some(slot) => slots.set(slot, map.next_value::<&'r RawValue>()?.get()),
-                None => _ = map.next_value::<IgnoredAny>()?,
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'r>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-}
-
-/// Reads a key and finds the child it leads to.
-struct ChildOf<'t>(&'t Node);
-
-impl<'r> DeserializeSeed<'r> for ChildOf<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: serde::Deserializer<'r>>(self, d: D) -> Result<Self::Value, D::Error> {
-        // As bytes, because as text half a surrogate pair would be an error.
-        d.deserialize_bytes(self)
-    }
-}
-
-impl Visitor<'_> for ChildOf<'_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_bytes<E>(self, key: &[u8]) -> Result<Self::Value, E> {
-        Ok(self.0.keys.get(key).copied())
+    fn take(&mut self, slot: usize, raw: &'r str) {
+        self.set(slot, raw);
     }
 }
 
@@ -361,7 +287,8 @@ mod tests {
         let mut trie = Trie::default();
         let slots: Vec<_> =
             paths.iter().map(|p| trie.insert(&path::parse(p).unwrap().steps)).collect();
-        let filled = trie.fill(text).unwrap();
+        let filled = Slots::new(&trie, text);
+        filled.fill().unwrap();
         slots.into_iter().map(|slot| filled.get(slot)).collect()
     }
 
@@ -414,8 +341,8 @@ mod tests {
         // Text behind the value is a fault with its place, in either pass.
         let mut trie = Trie::default();
         trie.insert(&path::parse(".a").unwrap().steps);
-        let error = trie.fill("{\"a\":1} x").unwrap_err().to_string();
+        let error = Slots::new(&trie, "{\"a\":1} x").fill().unwrap_err().to_string();
         assert!(error.contains("line 1 column 9"), "{error}");
-        assert!(Trie::default().fill("{} x").is_err());
+        assert!(Slots::new(&Trie::default(), "{} x").fill().is_err());
     }
 }

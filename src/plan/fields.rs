@@ -1,10 +1,13 @@
 //! The fields an op writes.
 //!
 //! Ops wait in lanes by the thousand, so that a set keeps its names and values in one text rather
-//! than in a box each. Invariant: names are unique, and what was replaced takes no more room than
-//! what is left.
+//! than in a box each: that of the JSON object they will be. Invariant: names are unique, and what
+//! was replaced takes no more room than what is left.
 
 use std::fmt;
+use std::ops::Range;
+
+use crate::call::write_string;
 
 /// How a field of a user or company is to be treated on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,47 +34,54 @@ pub struct Field<'a> {
 /// Fields of a user, company or event, in order, names unique.
 #[derive(Clone, Default)]
 pub struct FieldSet {
+    /// The fields as they stand in a JSON object, a comma between each two.
     text: String,
     places: Vec<Place>,
+    /// Names that JSON writes with escapes, by their places.
+    escaped: Vec<(usize, Box<str>)>,
     /// Bytes of `text` that no field has any more.
     spent: usize,
 }
 
-/// Where a field stands in the text.
+/// Where a field stands in the text: from the quote before its name to the end of its value.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    name: Span,
-    json: Span,
+    start: u32,
+    colon: u32,
+    end: u32,
     class: FieldClass,
 }
 
-/// A part of the text. A set is made of one record or of a few, which is far from 4 GiB.
-#[derive(Debug, Clone, Copy)]
-struct Span {
-    start: u32,
-    end: u32,
+impl Place {
+    fn entry(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// Between the quotes.
+    fn name(self) -> Range<usize> {
+        self.start as usize + 1..self.colon as usize - 1
+    }
+
+    fn json(self) -> Range<usize> {
+        self.colon as usize + 1..self.end as usize
+    }
 }
 
-impl Span {
-    fn new(start: usize, end: usize) -> Self {
-        let at = |at| u32::try_from(at).expect("the text of a set is smaller than 4 GiB");
-        Self { start: at(start), end: at(end) }
-    }
-
-    fn len(self) -> usize {
-        (self.end - self.start) as usize
-    }
+/// A place in the text. A set is made of one record or of a few, which is far from 4 GiB.
+fn offset(at: usize) -> u32 {
+    u32::try_from(at).expect("the text of a set is smaller than 4 GiB")
 }
 
 impl FieldSet {
-    /// An empty set with room for so many fields, of so many bytes together.
+    /// An empty set with room for so many fields, of so many bytes of JSON together.
     pub fn with_capacity(fields: usize, bytes: usize) -> Self {
-        Self { text: String::with_capacity(bytes), places: Vec::with_capacity(fields), spent: 0 }
+        let (text, places) = (String::with_capacity(bytes), Vec::with_capacity(fields));
+        Self { text, places, ..Self::default() }
     }
 
     /// The fields, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Field<'_>> {
-        self.places.iter().map(|place| self.field(place))
+        self.places.iter().enumerate().map(|(at, place)| self.field(at, *place))
     }
 
     /// How many there are.
@@ -85,8 +95,8 @@ impl FieldSet {
     }
 
     /// The name at a place below [`len`](Self::len); none elsewhere.
-    pub fn name(&self, place: usize) -> &str {
-        self.places.get(place).map_or("", |place| self.field(place).name)
+    pub fn name(&self, at: usize) -> &str {
+        self.places.get(at).map_or("", |place| self.name_of(at, *place))
     }
 
     /// The place of a name.
@@ -97,6 +107,20 @@ impl FieldSet {
     /// The value of a field.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|field| field.name == name).map(|field| field.json)
+    }
+
+    /// Appends the fields as a JSON object.
+    pub fn write_object(&self, out: &mut String) {
+        out.push('{');
+        if self.spent == 0 {
+            out.push_str(&self.text);
+        } else {
+            for (at, place) in self.places.iter().enumerate() {
+                out.push_str(if at == 0 { "" } else { "," });
+                out.push_str(&self.text[place.entry()]);
+            }
+        }
+        out.push('}');
     }
 
     /// Sets a field; one of that name is replaced where it stands.
@@ -114,32 +138,57 @@ impl FieldSet {
 
     /// Adds a field whose name the set does not have, and whose JSON text `write` appends.
     pub fn push_with(&mut self, name: &str, class: FieldClass, write: impl FnOnce(&mut String)) {
-        let start = self.text.len();
-        self.text.push_str(name);
-        let middle = self.text.len();
+        let start = self.begin();
+        write_string(&mut self.text, name);
+        let colon = self.text.len();
+        if colon - start > name.len() + 2 {
+            self.escaped.push((self.places.len(), name.into()));
+        }
+        self.text.push(':');
         write(&mut self.text);
-        let (name, json) = (Span::new(start, middle), Span::new(middle, self.text.len()));
-        self.places.push(Place { name, json, class });
+        self.places.push(self.ended(start, colon, class));
     }
 
     /// Gives the field at a place another value.
-    pub fn replace(&mut self, place: usize, class: FieldClass, json: &str) {
-        let start = self.text.len();
+    pub fn replace(&mut self, at: usize, class: FieldClass, json: &str) {
+        let Some(old) = self.places.get(at).copied() else {
+            return;
+        };
+        let start = self.begin();
+        let (quote, behind_colon) = (old.entry().start, old.json().start);
+        self.text.extend_from_within(quote..behind_colon);
         self.text.push_str(json);
-        let json = Span::new(start, self.text.len());
-        if let Some(place) = self.places.get_mut(place) {
-            self.spent += place.json.len();
-            place.json = json;
-            place.class = class;
-        }
+        self.places[at] = self.ended(start, start + behind_colon - 1 - quote, class);
+        self.spent += old.entry().len() + 1;
         if self.spent > self.text.len() / 2 {
             *self = self.iter().collect();
         }
     }
 
-    fn field(&self, place: &Place) -> Field<'_> {
-        let text = |span: Span| &self.text[span.start as usize..span.end as usize];
-        Field { name: text(place.name), class: place.class, json: text(place.json) }
+    /// Where the next field starts: behind a comma, if there are others.
+    fn begin(&mut self) -> usize {
+        if !self.text.is_empty() {
+            self.text.push(',');
+        }
+        self.text.len()
+    }
+
+    /// The place of the field that was written last.
+    fn ended(&self, start: usize, colon: usize, class: FieldClass) -> Place {
+        let (start, colon, end) = (offset(start), offset(colon), offset(self.text.len()));
+        Place { start, colon, end, class }
+    }
+
+    fn field(&self, at: usize, place: Place) -> Field<'_> {
+        let (name, json) = (self.name_of(at, place), &self.text[place.json()]);
+        Field { name, class: place.class, json }
+    }
+
+    fn name_of(&self, at: usize, place: Place) -> &str {
+        match self.escaped.iter().find(|(escaped, _)| *escaped == at) {
+            Some((_, name)) => name,
+            None => &self.text[place.name()],
+        }
     }
 }
 
@@ -170,6 +219,8 @@ impl fmt::Debug for FieldSet {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -180,10 +231,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_set_is_a_list_of_unique_names(
-            given in proptest::collection::vec(("[a-d]", "[0-9]{1,40}"), 0..60),
+            given in proptest::collection::vec(("[a-d\"\\n]", "[0-9]{1,40}"), 0..60),
         ) {
-            // Whatever is set again and again: the set is what a plain list of pairs would be, and
-            // its text is bounded by what it holds.
+            // Whatever is set again and again: the set is what a plain list of pairs would be, also
+            // as a JSON object, and its text is bounded by what it holds.
             let mut set = FieldSet::default();
             let mut list: Vec<(&str, &str)> = Vec::new();
             for (name, json) in &given {
@@ -195,8 +246,15 @@ mod tests {
             }
             let held: Vec<_> = set.iter().map(|field| (field.name, field.json)).collect();
             prop_assert_eq!(&held, &list);
-            let bytes: usize = list.iter().map(|(name, json)| name.len() + json.len()).sum();
-            prop_assert!(set.text.len() <= 2 * bytes + 40);
+            let mut object = String::new();
+            set.write_object(&mut object);
+            let entries: Vec<_> = crate::call::entries(&object).collect();
+            prop_assert_eq!(entries.len(), list.len());
+            let same = |(entry, given): (&(Cow<'_, str>, &str), &(&str, &str))| {
+                (&*entry.0, entry.1) == *given
+            };
+            prop_assert!(entries.iter().zip(&list).all(same), "{object}");
+            prop_assert!(set.text.len() <= 2 * object.len() + 60);
             prop_assert_eq!(set.get("a"), list.iter().find(|(n, _)| *n == "a").map(|(_, j)| *j));
             prop_assert_eq!(&set.iter().collect::<FieldSet>(), &set);
         }

@@ -1,5 +1,7 @@
 //! One value to one type. Pure. What does not fit is an error, never a guess.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::fmt::rfc2822;
@@ -7,7 +9,7 @@ use jiff::tz::TimeZone;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use crate::call::Json;
+use crate::call::{Json, is_plain};
 use crate::usercom::profile::limits::crop;
 
 /// Characters of a text value.
@@ -100,10 +102,8 @@ pub fn convert<'j>(
     json_text: &'j str,
     value_type: &ValueType,
 ) -> Result<Json<'j>, ConversionError> {
-    if *value_type == ValueType::String
-        && let Some(text) = short_text(json_text)
-    {
-        return Ok(text);
+    if *value_type == ValueType::String {
+        return string(json_text);
     }
     let value: Value = serde_json::from_str(json_text).map_err(|_| ConversionError::Not("JSON"))?;
     if value.is_null() {
@@ -116,46 +116,41 @@ pub fn convert<'j>(
         ValueType::Fixed { choices, many } => fixed(&value, choices, *many)?,
         ValueType::Float => float(&value)?,
         ValueType::Integer => integer(&value)?,
-        ValueType::Json => json_text.to_owned(),
-        ValueType::String => Value::from(crop(&as_text(json_text, &value), TEXT)).to_string(),
+        // Strings went their own way.
+        ValueType::Json | ValueType::String => json_text.to_owned(),
     };
     Ok(Json::trusted(out))
 }
 
-/// A scalar as text, where it stays as it is written: short, and without escapes. Most are.
-fn short_text(json_text: &str) -> Option<Json<'_>> {
-    if json_text.len() > TEXT {
-        return None;
-    }
-    match json_text.as_bytes().first()? {
-        b'"' => {
-            let inner = json_text[1..].strip_suffix('"')?;
-            // Without a way out, so that many bytes are looked at in one step.
-            let is_odd = |odd, b| odd | (b < 0x20) | (b == b'"') | (b == b'\\');
-            (!inner.bytes().fold(false, is_odd)).then(|| Json::trusted(json_text))
-        }
-        b'-' | b'0'..=b'9' | b't' | b'f' => {
-            serde_json::from_str::<IgnoredAny>(json_text).ok()?;
-            Some(Json::string(json_text))
-        }
-        _ => None,
+/// Any value as a text that is not too long. Most are short strings without escapes.
+fn string(json_text: &str) -> Result<Json<'_>, ConversionError> {
+    match inner(json_text) {
+        Some(inner) if inner.len() <= TEXT && is_plain(inner) => Ok(Json::trusted(json_text)),
+        _ => Ok(Json::string(crop(&text(json_text)?, TEXT))),
     }
 }
 
 /// Whether conversion to `string` cuts the value.
 pub(in crate::usercom) fn overflows(json_text: &str) -> bool {
     // Escapes only make JSON longer than the text it stands for.
-    json_text.len() > TEXT
-        && serde_json::from_str(json_text)
-            .is_ok_and(|value| as_text(json_text, &value).chars().count() > TEXT)
+    json_text.len() > TEXT && text(json_text).is_ok_and(|text| text.chars().count() > TEXT)
 }
 
-/// The text of a value: strings as they are, everything else as its JSON.
-fn as_text(json_text: &str, value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        _ => json_text.to_owned(),
+/// The text of a value: strings decoded, everything else as its JSON.
+fn text(json_text: &str) -> Result<Cow<'_, str>, ConversionError> {
+    if json_text == "null" {
+        return Err(ConversionError::Null);
     }
+    let text = match inner(json_text) {
+        Some(_) => serde_json::from_str(json_text).map(Cow::Owned),
+        None => serde_json::from_str(json_text).map(|IgnoredAny| Cow::Borrowed(json_text)),
+    };
+    text.map_err(|_| ConversionError::Not("JSON"))
+}
+
+/// What stands between the quotes of a string.
+fn inner(json_text: &str) -> Option<&str> {
+    json_text.strip_prefix('"')?.strip_suffix('"')
 }
 
 /// What a word says of true and false.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 
 use crate::call::write_string;
+use crate::plan::FieldSet;
 
 /// Most bodies fit; one that does not grows.
 const ROOM: usize = 512;
@@ -59,15 +60,9 @@ impl Body {
     }
 
     /// A field of an object.
-    pub(in crate::usercom) fn object<'a>(
-        mut self,
-        name: &str,
-        fields: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Self {
-        let out = self.name(name);
-        out.push('{');
-        let inner = Self(std::mem::take(out)).all(fields);
-        Self(inner.done())
+    pub(in crate::usercom) fn object(mut self, name: &str, fields: &FieldSet) -> Self {
+        fields.write_object(self.name(name));
+        self
     }
 
     pub(in crate::usercom) fn done(mut self) -> String {
@@ -88,14 +83,17 @@ impl Body {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Field, FieldClass};
 
     #[test]
     fn a_body_is_one_object() {
         // Names and texts are escaped, and commas stand between fields only, also in an object.
+        let field = |name, json| Field { name, class: FieldClass::Standard, json };
+        let data = FieldSet::from_iter([field("p", "1"), field("q", "{}")]);
         let body = Body::new()
             .text("a\"b", "x\ny")
-            .object("none", [("", ""); 0])
-            .object("data", [("p", "1"), ("q", "{}")])
+            .object("none", &FieldSet::default())
+            .object("data", &data)
             .number("n", 7)
             .moment("at", Timestamp::from_millisecond(1_500).expect("a moment"))
             .done();

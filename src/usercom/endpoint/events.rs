@@ -32,7 +32,7 @@ pub(in crate::usercom) fn body(
         body = body.number("timestamp", at.as_second());
     }
     if !data.is_empty() {
-        body = body.object("data", data.iter().map(|field| (field.name, field.json)));
+        body = body.object("data", data);
     }
     body.done()
 }

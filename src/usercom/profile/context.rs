@@ -123,12 +123,8 @@ impl<'c> Around<'c> {
 
     /// `WIDTHxHEIGHT`, if both are positive numbers.
     fn resolution(&self) -> Option<String> {
-        let side = |part| {
-            let length: f64 = self.word(part)?.parse().ok()?;
-            (length.is_finite() && length >= 1.0).then_some(length)
-        };
-        let (width, height) = (side(Part::Width)?, side(Part::Height)?);
-        Some(format!("{width:.0}x{height:.0}"))
+        let (width, height) = (self.word(Part::Width)?, self.word(Part::Height)?);
+        Some([&*pixels(&width)?, "x", &*pixels(&height)?].concat())
     }
 
     /// Browser and version from `userAgentData`, whose lists have decoys among the real names.
@@ -151,6 +147,17 @@ struct Brand {
     brand: String,
     #[serde(default)]
     version: Option<String>,
+}
+
+/// A positive number without its fraction.
+fn pixels(number: &str) -> Option<Cow<'_, str>> {
+    // Most are whole, and stay as they are written.
+    let is_whole = !number.starts_with('0') && number.bytes().all(|b| b.is_ascii_digit());
+    if is_whole && (1..=9).contains(&number.len()) {
+        return Some(Cow::Borrowed(number));
+    }
+    let length: f64 = number.parse().ok()?;
+    (length.is_finite() && length >= 1.0).then(|| Cow::Owned(format!("{length:.0}")))
 }
 
 fn unbracketed(ip: &str) -> &str {

@@ -6,8 +6,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::spellings::Spellings;
-use crate::call::{Object, each, elements as walk_elements, has_escapes, trimmed};
+use smallvec::SmallVec;
+
+use super::spellings::{Meaning, Spellings};
+use crate::call::{Object, each, elements as walk_elements, entries, has_escapes, trimmed};
 
 /// Objects nested deeper than this stay JSON.
 pub(super) const MAX_DEPTH: usize = 16;
@@ -57,8 +59,45 @@ impl<'c, const TARGETS: usize> Leaves<'c, TARGETS> {
     /// Opens up as much of an object as spellings lead to; there is no rest.
     pub(super) fn among(object: &'c Object<'_>, spellings: &Spellings) -> Self {
         let mut leaves = Self::empty();
+        if let Object::Text(text) = object
+            && leaves.sift(text, Level::top(spellings))
+        {
+            return leaves;
+        }
+        let mut leaves = Self::empty();
         leaves.open(object, spellings, Others::Ignored);
         leaves
+    }
+
+    /// Finds targets in passing, without looking whether names come twice that are nobody's. Says
+    /// `false` where that is not enough, because a name with a meaning comes twice or has escapes.
+    fn sift(&mut self, text: &'c str, at: Level<'_>) -> bool {
+        let mut seen = SmallVec::<[&str; 16]>::new();
+        for (name, json) in entries(text) {
+            let Cow::Borrowed(name) = name else {
+                return false;
+            };
+            let key = trimmed(name);
+            let meaning = at.find(key);
+            if meaning.target.is_none() && meaning.inner.is_none() {
+                continue;
+            }
+            if seen.contains(&name) {
+                return false;
+            }
+            seen.push(name);
+            match (meaning.target, meaning.inner) {
+                _ if json == "null" || (key.is_empty() && at.depth == 0) => {}
+                (_, Some(_)) if at.opens(json) => {
+                    if !self.sift(json, at.inside(meaning)) {
+                        return false;
+                    }
+                }
+                (Some((target, rank)), _) => self.keep(target, rank, json),
+                (None, _) => {}
+            }
+        }
+        true
     }
 
     fn empty() -> Self {
@@ -67,7 +106,7 @@ impl<'c, const TARGETS: usize> Leaves<'c, TARGETS> {
 
     fn open(&mut self, object: &'c Object<'_>, spellings: &Spellings, others: Others) {
         let mut walk = Walk { leaves: self, others, flat: String::new() };
-        let top = Level { spellings: Some(spellings), exact: true, depth: 0 };
+        let top = Level::top(spellings);
         match object {
             Object::Text(text) => each(text, |name, json| walk.value(name, json, top)),
             Object::Entries(fields) => {
@@ -123,18 +162,36 @@ struct Level<'s> {
     depth: usize,
 }
 
+impl<'s> Level<'s> {
+    fn top(spellings: &'s Spellings) -> Self {
+        Self { spellings: Some(spellings), exact: true, depth: 0 }
+    }
+
+    /// What a name in it is.
+    fn find(self, key: &str) -> Meaning<'s> {
+        self.spellings.map(|known| known.find(key, self.exact)).unwrap_or_default()
+    }
+
+    /// Whether a value in it is opened up, if it is of interest.
+    fn opens(self, json: &str) -> bool {
+        json.starts_with('{') && self.depth < MAX_DEPTH
+    }
+
+    /// The object under a name.
+    fn inside(self, name: Meaning<'s>) -> Self {
+        Self { spellings: name.inner, exact: name.exact, depth: self.depth + 1 }
+    }
+}
+
 impl<'c, const TARGETS: usize> Walk<'_, 'c, TARGETS> {
     fn value(&mut self, name: Cow<'c, str>, json: &'c str, at: Level<'_>) {
         let key = trimmed(&name);
         if key.is_empty() && at.depth == 0 {
             return;
         }
-        let meaning = at.spellings.map(|known| known.find(key, at.exact)).unwrap_or_default();
-        let opens = json.starts_with('{') && at.depth < MAX_DEPTH;
-        if opens && (self.others == Others::Kept || meaning.inner.is_some()) {
-            let inside =
-                Level { spellings: meaning.inner, exact: meaning.exact, depth: at.depth + 1 };
-            self.open(key, json, inside);
+        let meaning = at.find(key);
+        if at.opens(json) && (self.others == Others::Kept || meaning.inner.is_some()) {
+            self.open(key, json, at.inside(meaning));
         } else if let Some((target, rank)) = meaning.target {
             self.leaves.keep(target, rank, json);
         } else if self.others == Others::Kept {
@@ -188,6 +245,8 @@ pub(super) fn elements(json: &str) -> Option<impl Iterator<Item = &str>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::call::Json;
 
@@ -234,6 +293,53 @@ mod tests {
         assert_eq!(leaves.get(3_usize), Some("\"u\""));
         assert_eq!(leaves.get(4_usize), Some("\"p\""));
         assert_eq!(leaves.rest().count(), 0);
+    }
+
+    /// Objects in which names are repeated, odd and nested.
+    fn object() -> impl Strategy<Value = String> {
+        let name = prop::sample::select(vec![
+            "first_name",
+            "First-Name",
+            "firstName",
+            "key",
+            "KEY",
+            "\\u006bey",
+            " key",
+            "page",
+            "Page",
+            "url",
+            "URL",
+            "path",
+            "address",
+            "postal_code",
+            "other",
+            "",
+            "page.url",
+        ]);
+        let leaf = prop::sample::select(vec!["null", "1", "\"\"", "\" \"", "\"x\"", "[2]"]);
+        let leaf = leaf.prop_map(str::to_owned);
+        leaf.prop_recursive(2, 24, 6, move |inner| {
+            prop::collection::vec((name.clone(), inner), 0..7).prop_map(|entries| {
+                let entries = entries.iter().map(|(name, json)| format!("\"{name}\":{json}"));
+                format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_quick_way_finds_what_the_thorough_one_does(text in object()) {
+            // Whatever an object repeats, spells oddly or nests: targets are the same ones whether they
+            // were found in passing or among entries whose names are known to be unique.
+            let quick = Object::Text(&text);
+            let thorough = Object::Entries(quick.clone().into_fields());
+            let table = table();
+            let (quick, thorough) =
+                (Leaves::<5>::among(&quick, &table), Leaves::<5>::among(&thorough, &table));
+            for target in 0_usize..5 {
+                prop_assert_eq!(quick.get(target), thorough.get(target), "{} in {}", target, &text);
+            }
+        }
     }
 
     #[test]

@@ -93,10 +93,10 @@ impl Seen {
 
     /// Notes the name of the field that was added last.
     fn note(&mut self, form: &str, made: Made) {
+        self.names.enter(form, |place| &self.text[self.forms[place].0.clone()]);
         let start = self.text.len();
         self.text.push_str(form);
         self.forms.push((start..self.text.len(), made));
-        self.names.added(form, |place| &self.text[self.forms[place].0.clone()]);
     }
 
     /// The full name, in standard form, that a field was made from; `None` for a standard field.

@@ -96,12 +96,9 @@ impl Data<'_> {
 
     fn put(&mut self, name: &str, json: &str) {
         let value = value(name, json, self.notes);
-        match self.names.place(name, |place| self.set.name(place)) {
+        match self.names.enter(name, |place| self.set.name(place)) {
             Some(place) => self.set.replace(place, FieldClass::Standard, &value),
-            None => {
-                standard(&mut self.set, name, &value);
-                self.names.added(name, |place| self.set.name(place));
-            }
+            None => standard(&mut self.set, name, &value),
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use super::leaves::{Leaves, elements, plain, text};
+use super::leaves::{Leaves, elements, text};
 use super::limits::{Customs, PERSON_NAME, SHORT, TEXT, crop_noting};
 use super::spellings::Spellings;
 use super::{CallFault, Notes, Settings, context};
@@ -190,12 +190,17 @@ pub(super) fn put_text(
     let Some(json) = json else {
         return;
     };
-    match (plain(json), text(json)) {
-        (Some(value), _) if value.len() <= cap && trimmed(value).len() == value.len() => {
+    match text(json) {
+        // A text that is a part of its JSON has no escapes; most stay as they are.
+        Some(Cow::Borrowed(value))
+            if json.starts_with('"')
+                && value.len() <= cap
+                && trimmed(value).len() == value.len() =>
+        {
             standard(set, name, json);
         }
-        (_, Some(value)) => put_string(set, name, &value, cap, notes),
-        (_, None) => notes.dropped(name, "a text is needed, this is a list"),
+        Some(value) => put_string(set, name, &value, cap, notes),
+        None => notes.dropped(name, "a text is needed, this is a list"),
     }
 }
 
@@ -213,9 +218,10 @@ pub(super) fn put_string(
 /// First and last name; where both are missing, a full `name` is split at its first blank.
 fn put_names(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
     let (first, last) = ("first_name", "last_name");
+    let before = set.len();
     put_text(set, first, traits.get(Trait::FirstName), PERSON_NAME, notes);
     put_text(set, last, traits.get(Trait::LastName), PERSON_NAME, notes);
-    if set.get(first).is_some() || set.get(last).is_some() {
+    if set.len() > before {
         return;
     }
     let Some(full) = traits.get(Trait::FullName).and_then(text) else {
@@ -300,8 +306,9 @@ fn put_place(
         ("country", Trait::Country, SHORT, place.1),
         ("timezone", Trait::Timezone, TEXT, zone),
     ] {
+        let before = set.len();
         put_text(set, name, traits.get(target), cap, notes);
-        if set.get(name).is_none() {
+        if set.len() == before {
             put_text(set, name, elsewhere, cap, notes);
         }
     }
