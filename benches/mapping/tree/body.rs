@@ -18,7 +18,8 @@ const NAME: usize = 32;
 
 pub(super) struct Body {
     fields: Map<String, Value>,
-    standard: Vec<&'static str>,
+    /// The names of User.com's own fields.
+    own: &'static [&'static str],
     /// Attributes whose names are not their own standard form, or were cut, by that form.
     odd: HashMap<String, Odd>,
 }
@@ -37,10 +38,10 @@ enum Taken<'b> {
 }
 
 impl Body {
-    /// The body of whom this id names.
-    pub(super) fn of(own_id: String) -> Self {
-        let mut body =
-            Self { fields: Map::new(), standard: Vec::with_capacity(24), odd: HashMap::new() };
+    /// The body of whom this id names. No attribute may have one of the `own` names of User.com's
+    /// fields.
+    pub(super) fn of(own_id: String, own: &'static [&'static str]) -> Self {
+        let mut body = Self { fields: Map::new(), own, odd: HashMap::new() };
         body.put("custom_id", own_id);
         body
     }
@@ -56,7 +57,6 @@ impl Body {
     /// Adds a standard field.
     pub(super) fn put(&mut self, name: &'static str, value: impl Into<Value>) {
         self.fields.insert(name.to_owned(), value.into());
-        self.standard.push(name);
     }
 
     /// Adds a standard field that is a text.
@@ -142,7 +142,7 @@ impl Body {
     }
 
     fn taken<'b>(&'b self, form: &'b str) -> Taken<'b> {
-        if self.standard.contains(&form) {
+        if self.own.contains(&form) {
             return Taken::Standard;
         }
         if let Some(odd) = self.odd.get(form) {

@@ -43,6 +43,22 @@ impl From<Trait> for usize {
     }
 }
 
+/// The fields that are written, and the id.
+const OWN_NAMES: [&str; 12] = [
+    "custom_id",
+    "name",
+    "email",
+    "description",
+    "address",
+    "city",
+    "region",
+    "country",
+    "postal_code",
+    "size",
+    "phone_numbers",
+    "tags",
+];
+
 static TRAITS: LazyLock<Spellings> = LazyLock::new(|| {
     Spellings::new(&[
         (Trait::Identity, &["id", "userId", "anonymousId", "groupId", "custom_id"]),
@@ -83,7 +99,7 @@ static TRAITS: LazyLock<Spellings> = LazyLock::new(|| {
 pub(super) fn body(call: Call, notes: &mut Notes) -> Result<Map<String, Value>, Fault> {
     let company = group_id(&call)?;
     let mut traits = Traits::of(call.fields, &TRAITS);
-    let mut body = Body::of(company.clone());
+    let mut body = Body::of(company.clone(), &OWN_NAMES);
     body.put_text("name", traits.take(Trait::Name), TEXT, notes);
     body.put_text("email", traits.take(Trait::Email), TEXT, notes);
     body.put_text("description", traits.take(Trait::Description), TEXT, notes);

@@ -104,7 +104,7 @@ fn identify(traits: &str) -> String {
     format!(r#"{{"type":"identify","userId":"u","traits":{{{traits}}}}}"#)
 }
 
-const FIXED: [&str; 33] = [
+const FIXED: [&str; 35] = [
     // Spellings.
     r#"{"type":"identify","userId":"u","traits":{"First-Name":"Ada","LAST NAME":"King","EMAIL_ADDRESS":" a@b.c ","PhoneNumber":"+48 1 2","Company-Name":"x","Plan":"pro"}}"#,
     r#"{"type":"identify","userId":"u","traits":{"First-Name":"no","firstName":" ","first_name":"yes","given_name":"no","surname":"S","familyName":"F"}}"#,
@@ -122,6 +122,8 @@ const FIXED: [&str; 33] = [
     // Names that meet.
     r#"{"type":"identify","userId":"u","traits":{"first":{"name":"flat"},"first_name":"Ada","user":{"agent":"mine"},"OS":"own","Plan":"a","plan":"b"},"context":{"userAgent":"curl/8.0","os":{"name":"Linux"}}}"#,
     r#"{"type":"identify","userId":"u","traits":{" trimmed ":"x","A B":3,"a b":1,"a_b":2}}"#,
+    r#"{"type":"identify","userId":"u","traits":{"custom":{"id":7},"First":{"Name":"flat"},"user":{"key":"k"},"Custom":{"ID":8}}}"#,
+    r#"{"type":"group","userId":"u","groupId":"g","traits":{"custom":{"id":7},"postal":{"code":1}}}"#,
     // Who it is.
     r#"{"type":"identify","userId":"","user_id":"not read","anonymousId":"anon","traits":{"userId":"t"}}"#,
     r#"{"type":"identify","userId":null,"user_id":"second","traits":{"id":"t"}}"#,

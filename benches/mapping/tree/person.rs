@@ -57,6 +57,33 @@ impl From<Trait> for usize {
     }
 }
 
+/// The fields that are written, and the id.
+const OWN_NAMES: [&str; 23] = [
+    "custom_id",
+    "user_key",
+    "email",
+    "first_name",
+    "last_name",
+    "phone_number",
+    "gender",
+    "status",
+    "city",
+    "region",
+    "country",
+    "timezone",
+    "gravatar_url",
+    "google_url",
+    "linkedin_url",
+    "twitter_url",
+    "facebook_url",
+    "company_custom_id",
+    "score",
+    "assigned_to",
+    "unsubscribed",
+    "notifications",
+    "tags",
+];
+
 static TRAITS: LazyLock<Spellings> = LazyLock::new(|| {
     Spellings::new(&[
         (Trait::Identity, &["id", "userId", "anonymousId", "groupId", "custom_id"]),
@@ -150,7 +177,7 @@ pub(super) fn body(
 ) -> Map<String, Value> {
     let mut traits = Traits::of(call.fields, &TRAITS);
     let mut around = Around::of(call.context);
-    let mut body = Body::of(user);
+    let mut body = Body::of(user, &OWN_NAMES);
     body.put_text("email", traits.take(Trait::Email), TEXT, notes);
     put_names(&mut body, &mut traits, notes);
     put_phone(&mut body, traits.take(Trait::Phone), notes);

@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 use super::leaves::{Leaves, elements, text};
-use super::limits::{Customs, SHORT, TEXT, crop_noting};
+use super::limits::{Customs, OwnNames, SHORT, TEXT, crop_noting, own_names};
 use super::person::{dense, named, put_list, put_string, put_tags, put_text, standard};
 use super::spellings::Spellings;
 use super::{CallFault, Notes};
@@ -81,6 +81,24 @@ static TRAITS: LazyLock<Spellings> = LazyLock::new(|| {
     ])
 });
 
+/// The fields that are written, and the id.
+static OWN_NAMES: LazyLock<OwnNames> = LazyLock::new(|| {
+    own_names(&[
+        "custom_id",
+        "name",
+        "email",
+        "description",
+        "address",
+        "city",
+        "region",
+        "country",
+        "postal_code",
+        "size",
+        "phone_numbers",
+        "tags",
+    ])
+});
+
 /// The customer's own id of the company of a group call.
 pub(super) fn group_id(call: &Call<'_>) -> Result<GroupId, CallFault> {
     let given = call
@@ -111,7 +129,7 @@ pub(super) fn fields(call: &Call<'_>, notes: &mut Notes) -> FieldSet {
     put_size(&mut set, &traits, notes);
     put_phones(&mut set, &traits, notes);
     put_tags(&mut set, traits.get(Trait::Tags), notes);
-    let mut customs = Customs::new(&mut set);
+    let mut customs = Customs::new(&mut set, &OWN_NAMES);
     for (name, json) in traits.rest() {
         customs.add(name, json, notes);
     }

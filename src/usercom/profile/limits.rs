@@ -6,7 +6,7 @@ use std::ops::Range;
 use sha2::{Digest, Sha256};
 
 use super::Notes;
-use crate::call::{Names, trimmed, write_string};
+use crate::call::{Lexicon, Names, trimmed, write_string};
 use crate::plan::{Field, FieldClass, FieldSet};
 
 /// Characters of a first or last name.
@@ -60,66 +60,71 @@ pub(crate) fn std_form(name: &str) -> Cow<'_, str> {
     lower.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect()
 }
 
+/// The names of fields User.com has of its own, which no attribute may have: what is written under
+/// them is no attribute, and under `custom_id` it would be somebody else.
+pub(super) type OwnNames = Lexicon<()>;
+
+/// Own names, which are in standard form.
+pub(super) fn own_names(names: &[&str]) -> OwnNames {
+    let mut own = OwnNames::default();
+    names.iter().for_each(|name| own.add(name.as_bytes(), ()));
+    own
+}
+
 /// Adds custom attributes to a set under names User.com accepts. Two spellings of one attribute
 /// stay one, the later value wins; two long names that would be cut to the same one stay two.
 pub(super) struct Customs<'a> {
     set: &'a mut FieldSet,
+    /// Fields the set had before, whose names are own ones.
+    before: usize,
+    own: &'a OwnNames,
     seen: Seen,
 }
 
-/// The names of a set in standard form, by their places in the set.
+/// The names of attributes in standard form, in the order they were added.
 #[derive(Default)]
 struct Seen {
     names: Names,
-    forms: Vec<(Range<usize>, Made)>,
+    forms: Vec<Form>,
     /// The text of all forms.
     text: String,
 }
 
-/// What the name of a field was made from.
-enum Made {
-    /// It is a standard field's own.
-    Standard,
-    /// It is as it was given.
-    Whole,
-    /// It was cut; the full name in standard form.
-    Cut(Box<str>),
+/// The name of an attribute in standard form.
+struct Form {
+    range: Range<usize>,
+    /// The full name in standard form, if it was cut.
+    full: Option<Box<str>>,
 }
 
 impl Seen {
     fn place(&self, form: &str) -> Option<usize> {
-        self.names.place(form, |place| &self.text[self.forms[place].0.clone()])
+        self.names.place(form, |place| &self.text[self.forms[place].range.clone()])
     }
 
-    /// Notes the name of the field that was added last.
-    fn note(&mut self, form: &str, made: Made) {
-        self.names.enter(form, |place| &self.text[self.forms[place].0.clone()]);
+    /// Notes the name of the attribute that is added.
+    fn note(&mut self, form: &str, full: Option<Box<str>>) {
+        self.names.enter(form, |place| &self.text[self.forms[place].range.clone()]);
         let start = self.text.len();
         self.text.push_str(form);
-        self.forms.push((start..self.text.len(), made));
+        self.forms.push(Form { range: start..self.text.len(), full });
     }
 
-    /// The full name, in standard form, that a field was made from; `None` for a standard field.
-    fn full(&self, place: usize) -> Option<&str> {
-        let (form, made) = &self.forms[place];
-        match made {
-            Made::Standard => None,
-            Made::Whole => Some(&self.text[form.clone()]),
-            Made::Cut(full) => Some(full),
-        }
+    /// The full name, in standard form, of an attribute.
+    fn full(&self, place: usize) -> &str {
+        let form = &self.forms[place];
+        form.full.as_deref().unwrap_or(&self.text[form.range.clone()])
     }
 }
 
 impl<'a> Customs<'a> {
-    /// Adds to a set; what it holds already is not overwritten.
-    pub(super) fn new(set: &'a mut FieldSet) -> Self {
+    /// Adds to a set that holds fields with own names only.
+    pub(super) fn new(set: &'a mut FieldSet, own: &'a OwnNames) -> Self {
+        debug_assert!(set.iter().all(|field| own.get(field.name.as_bytes()).is_some()), "{set:?}");
         let mut seen = Seen::default();
         seen.forms.reserve(24);
         seen.text.reserve(512);
-        for field in set.iter() {
-            seen.note(&std_form(field.name), Made::Standard);
-        }
-        Self { set, seen }
+        Self { before: set.len(), set, own, seen }
     }
 
     /// Adds one attribute, or replaces the value of the attribute that is the same to User.com.
@@ -135,28 +140,25 @@ impl<'a> Customs<'a> {
             true => Cow::Borrowed(&*full),
             false => Cow::Owned(name_std(&short)),
         };
-        let mut place = self.seen.place(&form);
-        match place.map(|place| self.seen.full(place)) {
-            Some(None) => {
-                notes.dropped(name, "a standard field has this name");
-                return;
-            }
-            Some(Some(other)) if *other != *full => {
-                short = Cow::Owned(with_suffix(name, &full));
-                form = Cow::Owned(name_std(&short));
-                place = self.seen.place(&form);
-            }
-            _ => {}
+        if self.own.get(form.as_bytes()).is_some() {
+            notes.dropped(name, "a standard field has this name");
+            return;
         }
-        let made = if form == full { Made::Whole } else { Made::Cut((&*full).into()) };
+        let mut place = self.seen.place(&form);
+        if place.is_some_and(|place| self.seen.full(place) != &*full) {
+            short = Cow::Owned(with_suffix(name, &full));
+            form = Cow::Owned(name_std(&short));
+            place = self.seen.place(&form);
+        }
+        let cut = (form != full).then(|| Box::from(&*full));
         match place {
             Some(place) => {
-                self.set.replace(place, FieldClass::Custom, json);
-                self.seen.forms[place].1 = made;
+                self.set.replace(self.before + place, FieldClass::Custom, json);
+                self.seen.forms[place].full = cut;
             }
             None => {
                 self.set.push(Field { name: &short, class: FieldClass::Custom, json });
-                self.seen.note(&form, made);
+                self.seen.note(&form, cut);
             }
         }
     }
@@ -166,7 +168,7 @@ impl<'a> Customs<'a> {
         debug_assert!(name.len() <= ATTRIBUTE_NAME && std_form(name) == name, "{name}");
         if self.seen.place(name).is_none() {
             self.set.push_with(name, FieldClass::Custom, |out| write_string(out, text));
-            self.seen.note(name, Made::Whole);
+            self.seen.note(name, None);
         }
     }
 }

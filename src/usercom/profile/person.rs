@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use super::leaves::{Leaves, elements, text};
-use super::limits::{Customs, PERSON_NAME, SHORT, TEXT, crop_noting};
+use super::limits::{Customs, OwnNames, PERSON_NAME, SHORT, TEXT, crop_noting, own_names};
 use super::spellings::Spellings;
 use super::{CallFault, Notes, Settings, context};
 use crate::call::{Call, CallKind, Object, trimmed, write_string};
@@ -97,6 +97,35 @@ static TRAITS: LazyLock<Spellings> = LazyLock::new(|| {
     ])
 });
 
+/// The fields that are written, and the id.
+static OWN_NAMES: LazyLock<OwnNames> = LazyLock::new(|| {
+    own_names(&[
+        "custom_id",
+        "user_key",
+        "email",
+        "first_name",
+        "last_name",
+        "phone_number",
+        "gender",
+        "status",
+        "city",
+        "region",
+        "country",
+        "timezone",
+        "gravatar_url",
+        "google_url",
+        "linkedin_url",
+        "twitter_url",
+        "facebook_url",
+        "company_custom_id",
+        "score",
+        "assigned_to",
+        "unsubscribed",
+        "notifications",
+        "tags",
+    ])
+});
+
 /// Text fields that are written as they come, with their longest value.
 const LINKS: [(&str, Trait, usize); 6] = [
     ("gravatar_url", Trait::Gravatar, TEXT),
@@ -164,7 +193,7 @@ pub(super) fn fields(call: &Call<'_>, settings: &Settings, notes: &mut Notes) ->
     }
     put_plain(&mut set, &traits, notes);
     put_tags(&mut set, traits.get(Trait::Tags), notes);
-    let mut customs = Customs::new(&mut set);
+    let mut customs = Customs::new(&mut set, &OWN_NAMES);
     for (name, json) in traits.rest() {
         customs.add(name, json, notes);
     }

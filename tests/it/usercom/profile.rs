@@ -184,6 +184,24 @@ fn attribute_names_fit_and_stay_apart() {
 }
 
 #[test]
+fn no_attribute_has_the_name_of_a_field() {
+    // What nested objects are called when they are flat never becomes an own field of User.com's, and
+    // least of all another id. It is left out and noted.
+    let about =
+        json!({"custom": {"id": 7}, "Custom": {"ID": 8}, "first": {"name": "x"}, "plan": 1});
+    for kind in [CallKind::Identify, CallKind::Group] {
+        let (set, notes) = fields(kind, &about, &Value::Null);
+        let named: Vec<_> = set.iter().map(|field| field.name).collect();
+        let (expected, dropped) = match kind {
+            CallKind::Identify => (vec!["plan"], 3),
+            _ => (vec!["first_name", "plan"], 2),
+        };
+        assert_eq!(named, expected);
+        assert_eq!(notes.dropped.len(), dropped, "{notes:?}");
+    }
+}
+
+#[test]
 fn the_context_becomes_fields_of_the_profile() {
     // The seed's list of context fields, under its names, and only when asked for.
     let agent = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_6_1 like Mac OS X) AppleWebKit/605.1.15 \
