@@ -296,6 +296,16 @@ impl<W: Wire> Carrier<W> {
         }
     }
 
+    /// One failure is no news, and neither is each of many.
+    fn tell(request: &Request, attempts: &Attempts, why: &Why) {
+        let (route, failed) = (request.route, attempts.failed);
+        if failed >= 4 && failed.is_power_of_two() {
+            tracing::warn!(route, failed, %why, "a request goes on failing; trying again");
+        } else {
+            tracing::debug!(route, failed, %why, "attempt failed");
+        }
+    }
+
     fn give_up(attempts: &mut Attempts, why: std::borrow::Cow<'static, str>) -> SendError {
         let tried = std::mem::take(&mut attempts.failed);
         SendError::GivenUp { attempts: tried, why }
@@ -338,7 +348,7 @@ impl<W: Wire> Transport for Carrier<W> {
                 Next::Again { why, fate, wait } => (why, fate, wait),
             };
             attempts.failed = attempts.failed.saturating_add(1);
-            tracing::debug!(route = request.route, failed = attempts.failed, %why, "attempt failed");
+            Self::tell(request, attempts, &why);
             if fate == Fate::Unknown {
                 // That the fate is open matters more than that the process stops.
                 drop(self.rest(wait).await);

@@ -168,7 +168,9 @@ async fn feed(input: BoxStream<'_, Record>, buffer: &dyn Buffer) {
 impl DeliveringSink {
     async fn deliver(self: Box<Self>) -> Result<(), SinkError> {
         self.restore().await?;
-        self.open().await?;
+        if self.open().await? == Opened::Needless {
+            return self.finish(Ok(())).await;
+        }
         let engine = Engine::new(Parts {
             name: self.cx.name.clone(),
             config: Arc::clone(&self.config),
@@ -186,25 +188,45 @@ impl DeliveringSink {
             () = self.save_regularly() => unreachable!("saving never ends"),
         };
         self.save().await;
+        self.finish(end).await
+    }
+
+    async fn finish(&self, end: Result<(), SinkError>) -> Result<(), SinkError> {
         self.buffer.finish().await.map_err(|error| SinkError::Storage(error.to_string()))?;
         end
     }
 
     /// Reads the catalogue, however long User.com is away: `retry_attempts` says how long one
-    /// request is repeated, not how long the sink lives.
-    async fn open(&self) -> Result<(), SinkError> {
+    /// request is repeated, not how long the sink lives. A service that is told to stop, and has
+    /// nothing to deliver, does not wait for it; a run to the end asks once in any case, which tries
+    /// the key.
+    async fn open(&self) -> Result<Opened, SinkError> {
         let rest = Duration::from_secs(self.config.request.retry_max_duration_secs);
+        let is_service = self.cx.refusal == Refusal::Wait;
         loop {
-            match self.usercom.open().await {
+            let opened = tokio::select! {
+                opened = self.usercom.open() => opened,
+                () = self.nothing_left(), if is_service => return Ok(Opened::Needless),
+            };
+            match opened {
                 Err(Failure::Send(error @ SendError::GivenUp { .. })) => {
                     tracing::warn!(%error, "the attribute catalogue could not be read yet");
                 }
-                opened => return opened.map_err(not_opened),
+                opened => return opened.map(|()| Opened::Read).map_err(not_opened),
             }
             tokio::select! {
                 () = self.cx.stop.cancelled() => return Err(SinkError::Stopped { left: 0 }),
+                () = self.nothing_left() => return Ok(Opened::Needless),
                 () = tokio::time::sleep(rest) => {}
             }
+        }
+    }
+
+    /// Waits for the end of the input; never ends if there is something to deliver then.
+    async fn nothing_left(&self) {
+        self.cx.fed.cancelled().await;
+        if self.buffer.size().events > 0 {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -269,6 +291,14 @@ impl DeliveringSink {
             tracing::warn!(%error, "what was learnt about users could not be written down");
         }
     }
+}
+
+/// What became of reading the catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opened {
+    Read,
+    /// Nobody needs it any more.
+    Needless,
 }
 
 fn not_opened(failure: Failure) -> SinkError {

@@ -49,12 +49,26 @@ pub(crate) fn name_std(name: &str) -> String {
     std_form(name).into_owned()
 }
 
+/// The bytes that standard form leaves as they are.
+const STANDARD: [bool; 256] = {
+    let mut standard = [false; 256];
+    let mut byte = 0_u8;
+    while byte.is_ascii() {
+        let is_blank = byte.is_ascii_whitespace() || byte == 11;
+        standard[byte as usize] = !byte.is_ascii_uppercase() && !is_blank;
+        byte += 1;
+    }
+    standard
+};
+
 /// The same; most names are their own.
 pub(crate) fn std_form(name: &str) -> Cow<'_, str> {
-    let own =
-        |b: u8| b.is_ascii() && !b.is_ascii_uppercase() && !b.is_ascii_whitespace() && b != 11;
-    if name.bytes().all(own) {
+    if name.bytes().all(|byte| STANDARD[usize::from(byte)]) {
         return Cow::Borrowed(name);
+    }
+    if name.is_ascii() {
+        let lower = name.trim().to_ascii_lowercase();
+        return Cow::Owned(lower.replace(|c: char| c.is_ascii_whitespace() || c == '\u{b}', "_"));
     }
     let lower = name.trim().to_lowercase();
     lower.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect()

@@ -180,12 +180,18 @@ fn plain_address(address: &str) -> Option<(&str, &str)> {
     let named = !last.is_empty() && last.bytes().all(|b| b.is_ascii_lowercase());
     let plain_host = named
         && host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
-        && !host.contains("--")
-        && !host.contains("..")
+        && !has_pair(host, *b"--")
+        && !has_pair(host, *b"..")
         && !host.starts_with('.');
     let plain_path = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_~.".contains(&b))
-        && !path.contains("/.");
+        && !has_pair(path, *b"/.");
     (plain_host && plain_path).then_some((host, path))
+}
+
+/// Whether two bytes stand next to each other. For texts this short a search takes longer to set
+/// up than to look.
+fn has_pair(text: &str, pair: [u8; 2]) -> bool {
+    text.as_bytes().array_windows().any(|two| *two == pair)
 }
 
 /// Host and path of an address: a whole URL, one without a scheme, or a bare path.

@@ -48,6 +48,26 @@ async fn sigterm_drains_and_ends_with_0() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_nothing_to_deliver_nobody_waits_for_the_server() {
+    // User.com has been away since the start and no record has come: SIGTERM ends the process at
+    // once, with 0. With a record it is held until the deadline, and the next run delivers it.
+    for (count, code) in [(0, 0), (1, 75)] {
+        let rig = Rig::new(records(count, 1), Faults::default(), &sink("disk", 2)).await;
+        rig.chaos.set_dead(true);
+        let mut running = rig.start(&[]);
+        let tried = || rig.stderr().contains("goes on failing");
+        until("tries", Duration::from_secs(30), tried).await;
+        running.signal("TERM");
+        let ended = running.wait(Duration::from_secs(30)).await.expect("it ends");
+        assert_eq!(ended.code(), Some(code), "{}", rig.stderr());
+        rig.chaos.set_dead(false);
+        rig.finish(Duration::from_secs(60)).await;
+        rig.tally().await.assert_exact();
+        rig.account.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_deadline_ends_with_75_and_keeps_the_rest() {
     // A server that has stopped answering does not hold the process beyond its deadline: it ends
     // with 75, and the next run delivers everything, each once and in order.
