@@ -234,10 +234,11 @@ impl Plan {
 }
 
 fn text<'r>(bytes: &'r [u8], what: &str) -> Result<&'r str, RecordFault> {
-    std::str::from_utf8(bytes).map_err(|error| {
+    simdutf8::basic::from_utf8(bytes).map_err(|_| {
+        let valid = simdutf8::compat::from_utf8(bytes).map_or_else(|e| e.valid_up_to(), str::len);
         RecordFault::new(
             RecordFaultCode::InvalidUtf8,
-            format!("the {what} is not UTF-8 from byte {} on", error.valid_up_to()),
+            format!("the {what} is not UTF-8 from byte {valid} on"),
         )
     })
 }
