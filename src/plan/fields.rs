@@ -37,7 +37,7 @@ pub struct FieldSet {
     /// The fields as they stand in a JSON object, a comma between each two.
     text: String,
     places: Vec<Place>,
-    /// Names that JSON writes with escapes, by their places.
+    /// Names that JSON writes with escapes, in the order of their places.
     escaped: Vec<(usize, Box<str>)>,
     /// Bytes of `text` that no field has any more.
     spent: usize,
@@ -185,9 +185,9 @@ impl FieldSet {
     }
 
     fn name_of(&self, at: usize, place: Place) -> &str {
-        match self.escaped.iter().find(|(escaped, _)| *escaped == at) {
-            Some((_, name)) => name,
-            None => &self.text[place.name()],
+        match self.escaped.binary_search_by_key(&at, |(escaped, _)| *escaped) {
+            Ok(escaped) => &self.escaped[escaped].1,
+            Err(_) => &self.text[place.name()],
         }
     }
 }

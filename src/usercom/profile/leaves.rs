@@ -13,6 +13,10 @@ use crate::call::{Object, each, elements as walk_elements, entries, has_escapes,
 
 /// Objects nested deeper than this stay JSON.
 pub(super) const MAX_DEPTH: usize = 16;
+
+/// Names with a meaning in one object that are looked for in passing. Most have a few.
+const QUICK: usize = 16;
+
 /// What a target was found to be.
 #[derive(Clone, Copy)]
 struct Found<'c> {
@@ -70,9 +74,10 @@ impl<'c, const TARGETS: usize> Leaves<'c, TARGETS> {
     }
 
     /// Finds targets in passing, without looking whether names come twice that are nobody's. Says
-    /// `false` where that is not enough, because a name with a meaning comes twice or has escapes.
+    /// `false` where that is not enough, because a name with a meaning comes twice or has escapes, or
+    /// there are too many to compare each with all others.
     fn sift(&mut self, text: &'c str, at: Level<'_>) -> bool {
-        let mut seen = SmallVec::<[&str; 16]>::new();
+        let mut seen = SmallVec::<[&str; QUICK]>::new();
         for (name, json) in entries(text) {
             let Cow::Borrowed(name) = name else {
                 return false;
@@ -82,7 +87,7 @@ impl<'c, const TARGETS: usize> Leaves<'c, TARGETS> {
             if meaning.target.is_none() && meaning.inner.is_none() {
                 continue;
             }
-            if seen.contains(&name) {
+            if seen.contains(&name) || seen.len() == QUICK {
                 return false;
             }
             seen.push(name);
