@@ -156,6 +156,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_shown_is_what_is_opened() {
+        // One after the other, with names as they stand or with escapes in them, the entries are those
+        // of the opened object.
+        for text in [
+            r#"{"a":1,"b":null,"a":[2],"c":{"d":3}}"#,
+            r#"{"a":1,"\u0061":2,"b":3,"b":null," ":"x"}"#,
+            r#"{ "only\n" : "x" , "only" : 1 }"#,
+            "{}",
+        ] {
+            let mut shown = Vec::new();
+            each(text, |name, json| shown.push((name.into_owned(), json)));
+            let object = Object::Text(text);
+            let opened = object.open().into_iter().map(|(name, json)| (name.into_owned(), json));
+            assert!(shown.into_iter().eq(opened), "{text}");
+        }
+    }
+
+    #[test]
     fn text_and_entries_are_one_object() {
         // The last of equal names counts in the first one's place, and a null is no entry.
         let text =

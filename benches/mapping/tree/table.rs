@@ -36,15 +36,8 @@ struct Rule {
     kind: CallKind,
     when: Vec<(Path, Scalar)>,
     stop: bool,
-    user_id: Vec<Reader>,
-    anonymous_id: Vec<Reader>,
-    message_id: Vec<Reader>,
-    name: Vec<Reader>,
-    category: Vec<Reader>,
-    group_id: Vec<Reader>,
-    timestamp: Vec<Reader>,
-    fields: Vec<Reader>,
-    context: Vec<Reader>,
+    /// By their places in [`TARGETS`].
+    reads: [Vec<Reader>; TARGETS.len()],
 }
 
 type Path = Vec<String>;
@@ -112,30 +105,11 @@ impl Rule {
         for (n, reader) in reads.iter_mut().flatten().enumerate() {
             reader.is_last = !all[n + 1..].iter().any(|later| overlap(&reader.path, later));
         }
-        let [
-            user_id,
-            anonymous_id,
-            message_id,
-            name,
-            category,
-            group_id,
-            timestamp,
-            fields,
-            context,
-        ] = reads;
         Self {
             kind: rule.call,
             when: rule.when.iter().flat_map(equalities).collect(),
             stop: rule.stop,
-            user_id,
-            anonymous_id,
-            message_id,
-            name,
-            category,
-            group_id,
-            timestamp,
-            fields,
-            context,
+            reads,
         }
     }
 
@@ -147,17 +121,18 @@ impl Rule {
     }
 
     fn call(&self, record: &mut Value, notes: &mut Notes) -> Result<Call, Fault> {
+        let [user, anonymous, message, title, category, group, time, fields, context] = &self.reads;
         let call = Call {
             kind: self.kind,
-            user_id: name(&self.user_id, record, notes),
-            anonymous_id: name(&self.anonymous_id, record, notes),
-            message_id: name(&self.message_id, record, notes),
-            name: name(&self.name, record, notes),
-            category: name(&self.category, record, notes),
-            group_id: name(&self.group_id, record, notes),
-            timestamp: timestamp(&self.timestamp, record, notes),
-            fields: spread(&self.fields, record, notes),
-            context: spread(&self.context, record, notes),
+            user_id: name(user, record, notes),
+            anonymous_id: name(anonymous, record, notes),
+            message_id: name(message, record, notes),
+            name: name(title, record, notes),
+            category: name(category, record, notes),
+            group_id: name(group, record, notes),
+            timestamp: timestamp(time, record, notes),
+            fields: spread(fields, record, notes),
+            context: spread(context, record, notes),
         };
         check(&call)?;
         Ok(call)

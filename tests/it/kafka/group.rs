@@ -35,9 +35,11 @@ async fn partitions_move_without_a_second_delivery() {
     // because those in flight settle before their partitions go; the same when it leaves again.
     let cluster = Cluster::start(6).await;
     cluster.produce(0..200, |n| n.to_string()).await;
-    let mut one = cluster.join(json!({}));
+    // On a machine that is busy with other tests nobody is to be taken for dead.
+    let patient = json!({ "session_timeout_ms": 10_000 });
+    let mut one = cluster.join(patient.clone());
     let held = one.take(40).await;
-    let mut two = cluster.join(json!({}));
+    let mut two = cluster.join(patient);
     // The first holds its records while the group is about to take partitions from it.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let mut seen: BTreeMap<u64, u32> = BTreeMap::new();
