@@ -1,8 +1,8 @@
 //! What a record costs on one core, bytes in, encoded request bodies out: the preset and a table
-//! that does the same, beside a hand-written typed skeleton, a mapper on `serde_json::Value` made
-//! for just these records, one that does all of the crate's work on such a tree, Vector's language
-//! (with the feature `bench-vrl`, which takes a while to build), and reading that makes nothing.
-//! Then how the cost grows: with the rules of a file, with the size of a record.
+//! that does the same, beside a hand-written typed skeleton, a mapper on `serde_json::Value`,
+//! Vector's language (with the feature `bench-vrl`, which takes a while to build), and reading that
+//! makes nothing. Then how the cost grows: with the rules of a file, with the size of
+//! a record.
 //!
 //! All contestants take turns in one run, and the best turn of each counts: so their ratios hold
 //! on a busy machine, and only the ratios compare with another run. Before anything is timed, the
@@ -12,7 +12,6 @@ mod dom;
 #[path = "../support/mix.rs"]
 mod mix;
 mod reference;
-mod tree;
 #[cfg(feature = "bench-vrl")]
 mod vrl;
 
@@ -98,13 +97,9 @@ struct Table {
     mapping: Vec<Rule>,
 }
 
-fn rules(table: &str) -> Vec<Rule> {
-    let table: Table = toml::from_str(table).expect("the table is valid");
-    table.mapping
-}
-
 fn plan(table: &str, preset: Option<Preset>) -> Plan {
-    Plan::compile(&ConfigPath::default(), &rules(table), preset).expect("the table is sound")
+    let table: Table = toml::from_str(table).expect("the table is valid");
+    Plan::compile(&ConfigPath::default(), &table.mapping, preset).expect("the table is sound")
 }
 
 const SETTINGS: Settings = Settings { context_fields: true, merge_anonymous: false };
@@ -114,7 +109,6 @@ const SKELETON: &str = "typed skeleton, by hand";
 const PRESET: &str = "preset segment";
 const EQUIVALENT: &str = "equivalent table";
 const ON_A_TREE: &str = "mapper on a tree";
-const TABLE_ON_A_TREE: &str = "the table on a tree";
 const VALIDATE: &str = "validate only";
 #[cfg(feature = "bench-vrl")]
 const VECTOR: &str = "Vector's language";
@@ -133,12 +127,6 @@ fn bodies(plan: &Plan, line: &str, now: Timestamp, mut each: impl FnMut(&str)) {
             each(&body);
         }
     }
-}
-
-/// The same way on a tree.
-fn on_a_tree(mapper: &tree::Mapper, line: &str, now: Timestamp) -> Vec<String> {
-    let mut notes = tree::Notes::default();
-    mapper.bodies(line, now, &mut notes).expect("the records are sound")
 }
 
 /// What the crate knows of every user agent of the records: the others get it for nothing, as if
@@ -164,13 +152,7 @@ fn agents(preset: &Plan, lines: &[&str], now: Timestamp) -> reference::Agents {
 }
 
 /// Fails unless all make the same of every record.
-fn compare(
-    plans: &[&Plan],
-    mapper: &tree::Mapper,
-    lines: &[&str],
-    agents: &reference::Agents,
-    now: Timestamp,
-) {
+fn compare(plans: &[&Plan], lines: &[&str], agents: &reference::Agents, now: Timestamp) {
     let tree = |body: &str| {
         let mut tree: Value = serde_json::from_str(body).expect("bodies are JSON");
         if let Some(data) = tree.get_mut("data").and_then(Value::as_object_mut) {
@@ -191,9 +173,6 @@ fn compare(
             bodies(plan, line, now, |body| made.push(tree(body)));
             assert_eq!(made, std::slice::from_ref(&expected), "{line}");
         }
-        let made = on_a_tree(mapper, line, now);
-        let made: Vec<Value> = made.iter().map(|body| tree(body)).collect();
-        assert_eq!(made, std::slice::from_ref(&expected), "{line}");
     }
 }
 
@@ -236,8 +215,7 @@ fn main() {
     let table = plan(TABLE, None);
     let nothing = plan(NOTHING, None);
     let agents = agents(&preset, &lines, now);
-    let mapper = tree::Mapper::new(&rules(TABLE), &table, &lines, now);
-    compare(&[&preset, &table], &mapper, &lines, &agents, now);
+    compare(&[&preset, &table], &lines, &agents, now);
     let all = |line: &dyn Fn(&str)| lines.iter().for_each(|l| line(l));
     let made = |plan: &Plan, line: &str| bodies(plan, line, now, |body| _ = black_box(body.len()));
     let map = |plan: &Plan, line: &str| {
@@ -254,10 +232,6 @@ fn main() {
         run(PRESET, Box::new(|| all(&|l| made(&preset, l)))),
         run(EQUIVALENT, Box::new(|| all(&|l| made(&table, l)))),
         run(ON_A_TREE, Box::new(|| all(&|l| _ = black_box(dom::body(l, &agents, now))))),
-        run(
-            TABLE_ON_A_TREE,
-            Box::new(|| all(&|l| _ = black_box(on_a_tree(&mapper, l, now).len()))),
-        ),
         run(
             "tree and back",
             Box::new(|| {
@@ -300,7 +274,6 @@ fn main() {
     }
     let others = [
         ("a mapper on a tree", ON_A_TREE),
-        ("the table on a tree", TABLE_ON_A_TREE),
         #[cfg(feature = "bench-vrl")]
         ("Vector's language", VECTOR),
     ];

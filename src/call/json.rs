@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::de::{Deserializer as _, Visitor};
 
+use super::eight;
+
 /// JSON text known to be valid: one value, no surrounding white space.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Json<'a>(Cow<'a, str>);
@@ -64,28 +66,17 @@ pub fn write_string(out: &mut String, text: &str) {
 /// Whether a text stands between the quotes of a JSON string as it is.
 pub fn is_plain(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let odd = |eight: &[u8; 8]| has_odd(u64::from_le_bytes(*eight));
+    let odd = |eight: &[u8; 8]| eight::escaped(u64::from_le_bytes(*eight)) != 0;
     // The last piece of a text overlaps the one before, so that none is looked at byte by byte.
     if let Some(last) = bytes.last_chunk() {
         let (eights, _) = bytes.as_chunks();
         !eights.iter().any(odd) && !odd(last)
     } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
         let four = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
-        !has_odd(four(first) << 32 | four(last))
+        eight::escaped(four(first) << 32 | four(last)) == 0
     } else {
         !bytes.iter().any(|byte| *byte < 0x20 || matches!(byte, b'"' | b'\\'))
     }
-}
-
-/// Whether among eight bytes there is one that JSON escapes.
-fn has_odd(eight: u64) -> bool {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const TOPS: u64 = 0x8080_8080_8080_8080;
-    // The top bit of each byte below `limit`, and maybe of some above it.
-    let below = |bytes: u64, limit: u64| bytes.wrapping_sub(ONES * limit) & !bytes;
-    let quotes = below(eight ^ (ONES * 0x22), 1);
-    let backslashes = below(eight ^ (ONES * 0x5c), 1);
-    (below(eight, 0x20) | quotes | backslashes) & TOPS != 0
 }
 
 /// A text without blanks around it. Most have none, which is seen at their ends.

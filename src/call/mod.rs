@@ -3,6 +3,7 @@
 //! A call borrows from the record it was read from: values that pass through are slices of the
 //! record's JSON text, never a tree.
 
+mod eight;
 mod json;
 mod lexicon;
 mod names;

@@ -7,7 +7,11 @@
 
 use std::borrow::Cow;
 
+use super::eight;
 use super::json::{has_escapes, unescape, write_string};
+
+/// Bytes of a string up to which it is short.
+const SHORT: usize = 32;
 
 /// The entries of an object, as they stand: nulls and repeated names included.
 #[derive(Debug, Clone)]
@@ -125,28 +129,14 @@ fn string_end(bytes: &[u8], mut at: usize) -> (usize, bool) {
 fn plain_start(bytes: &[u8]) -> usize {
     let (eights, _) = bytes.as_chunks::<8>();
     for (n, eight) in eights.iter().take(SHORT / 8).enumerate() {
-        let plain = plain_bytes(u64::from_le_bytes(*eight));
-        if plain < 8 {
-            return 8 * n + plain;
+        let marks = eight::quotes_and_backslashes(u64::from_le_bytes(*eight));
+        if marks != 0 {
+            return 8 * n + marks.trailing_zeros() as usize / 8;
         }
     }
     let looked_at = 8 * eights.len().min(SHORT / 8);
     let rest = &bytes[looked_at..];
     looked_at + memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
-}
-
-/// Bytes of a string up to which it is short.
-const SHORT: usize = 32;
-
-/// How many of eight bytes stand before the first quote or backslash.
-fn plain_bytes(eight: u64) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const TOPS: u64 = 0x8080_8080_8080_8080;
-    let zeros = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes & TOPS;
-    let quotes = zeros(eight ^ (ONES * 0x22));
-    let backslashes = zeros(eight ^ (ONES * 0x5c));
-    // The lowest mark is exact: nothing below it borrows.
-    ((quotes | backslashes).trailing_zeros() / 8) as usize
 }
 
 fn value_end(bytes: &[u8], at: usize) -> usize {

@@ -86,25 +86,16 @@ impl Connector {
 
     #[cfg(feature = "fluvio")]
     async fn launch(&self, connector: &Loaded) -> Exit {
-        use super::run::{exit_of, ignore_hangups, obey_signals, print_summary};
-        use crate::buffer::{Access, Store};
-        use crate::pipeline::{Launch, Launched, Stop, connector_cluster};
-        use crate::source::ReadMode;
-        use crate::telemetry::Metrics;
+        use super::run::{exit_of, ignore_hangups, obey_signals, prepare, print_summary};
+        use crate::pipeline::{Launched, connector_cluster};
 
         // A terminal that closes does not end what was started from it.
         let _hangups = ignore_hangups();
-        let store = match Store::open(&connector.loaded.pipeline.data_dir, Access::Owner) {
-            Ok(store) => store,
-            Err(error) => return complain(&error.to_string()),
+        let launch = match prepare(&connector.loaded.pipeline.data_dir, self.once) {
+            Ok(launch) => launch,
+            Err(exit) => return exit,
         };
-        let stop = Stop::default();
-        let launch = Launch {
-            mode: if self.once { ReadMode::Once } else { ReadMode::Follow },
-            store: store.clone(),
-            metrics: Metrics::default(),
-            stop: stop.clone(),
-        };
+        let (store, stop) = (launch.store.clone(), launch.stop.clone());
         let cluster = connector_cluster(connector);
         let launched = match Launched::build_connector(connector, launch, cluster).await {
             Ok(launched) => launched,

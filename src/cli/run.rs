@@ -1,6 +1,7 @@
 //! `run`: runs a pipeline until it is told to stop, reloading it on SIGHUP, or with `--once` to the
 //! present end of its sources.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -45,6 +46,13 @@ pub(super) enum Format {
     Json,
 }
 
+/// What a pipeline is launched with, its data opened.
+pub(super) fn prepare(data_dir: &Path, once: bool) -> Result<Launch, Exit> {
+    let store = Store::open(data_dir, Access::Owner).map_err(|e| complain(&e.to_string()))?;
+    let mode = if once { ReadMode::Once } else { ReadMode::Follow };
+    Ok(Launch { mode, store, metrics: Metrics::default(), stop: Stop::default() })
+}
+
 impl Run {
     pub(super) async fn run(self, style: Style) -> Exit {
         // From the first moment on: SIGHUP must not end what is starting.
@@ -54,17 +62,11 @@ impl Run {
             Err(exit) => return exit,
         };
         let pipeline = loaded.pipeline;
-        let store = match Store::open(&pipeline.data_dir, Access::Owner) {
-            Ok(store) => store,
-            Err(error) => return complain(&error.to_string()),
+        let launch = match prepare(&pipeline.data_dir, self.once) {
+            Ok(launch) => launch,
+            Err(exit) => return exit,
         };
-        let stop = Stop::default();
-        let launch = Launch {
-            mode: if self.once { ReadMode::Once } else { ReadMode::Follow },
-            store: store.clone(),
-            metrics: Metrics::default(),
-            stop: stop.clone(),
-        };
+        let (store, stop) = (launch.store.clone(), launch.stop.clone());
         let mut launched = match Launched::build(&pipeline, launch).await {
             Ok(launched) => launched,
             Err(error) => return complain(&error.to_string()),

@@ -5,7 +5,7 @@
 
 use super::Found;
 use crate::config::fault::{ConfigPath, Target};
-use crate::config::source::{Codec, FluvioPartitions, FluvioSource, FluvioStart};
+use crate::config::source::{FluvioPartitions, FluvioSource, FluvioStart};
 
 /// Faults of one Fluvio source, but for its decoding. `path` is `sources.NAME`.
 pub(super) fn look(faults: &mut Found<'_>, path: &ConfigPath, fluvio: &FluvioSource) {
@@ -37,12 +37,6 @@ pub(super) fn look(faults: &mut Found<'_>, path: &ConfigPath, fluvio: &FluvioSou
     }
     start(faults, path, &fluvio.offset.start);
     tls(faults, path, fluvio);
-    if fluvio.decoding.codec == Codec::Csv && fluvio.decoding.columns.is_none() {
-        let path = path.key("decoding").key("codec");
-        let message = "messages have no first line to name the columns of codec `csv`";
-        let help = "name them: `decoding.columns = [\"…\"]`";
-        faults.at("E0355", path, Target::Value, message, help);
-    }
     for (index, transform) in fluvio.transforms.iter().enumerate() {
         if transform.uses.trim().is_empty() {
             let path = path.key("transforms").index(index).key("uses");

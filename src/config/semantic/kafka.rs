@@ -7,7 +7,7 @@ use crate::config::fault::{ConfigPath, Target};
 use crate::config::heal::Parts;
 use crate::config::pipeline::SinkConfig;
 use crate::config::sink::BufferKind;
-use crate::config::source::{Codec, KafkaSource, SourceConfig};
+use crate::config::source::{KafkaSource, SourceConfig};
 use crate::config::suggest::regex_fault;
 
 /// librdkafka's own default of `max.poll.interval.ms`.
@@ -41,12 +41,6 @@ pub(super) fn look(faults: &mut Found<'_>, path: &ConfigPath, kafka: &KafkaSourc
     }
     topics(faults, path, kafka);
     options(faults, path, kafka);
-    if kafka.decoding.codec == Codec::Csv && kafka.decoding.columns.is_none() {
-        let path = path.key("decoding").key("codec");
-        let message = "messages have no first line to name the columns of codec `csv`";
-        let help = "name them: `decoding.columns = [\"…\"]`";
-        faults.at("E0355", path, Target::Value, message, help);
-    }
 }
 
 fn servers(faults: &mut Found<'_>, path: &ConfigPath, servers: &str) {

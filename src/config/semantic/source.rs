@@ -26,13 +26,23 @@ pub(super) fn look(faults: &mut Found<'_>, name: &str, source: &SourceConfig) {
         SourceConfig::Vector(vector) => super::vector::look(faults, &path, vector),
         SourceConfig::Fluvio(fluvio) => {
             super::fluvio::look(faults, &path, fluvio);
-            decoding(faults, &path.key("decoding"), &fluvio.decoding);
+            of_messages(faults, &path.key("decoding"), &fluvio.decoding);
         }
         SourceConfig::Kafka(kafka) => {
             super::kafka::look(faults, &path, kafka);
-            decoding(faults, &path.key("decoding"), &kafka.decoding);
+            of_messages(faults, &path.key("decoding"), &kafka.decoding);
         }
     }
+}
+
+/// Decoding of messages, of which none is the first line of a file.
+fn of_messages(faults: &mut Found<'_>, path: &ConfigPath, of: &Decoding) {
+    if of.codec == Codec::Csv && of.columns.is_none() {
+        let message = "messages have no first line to name the columns of codec `csv`";
+        let help = "name them: `decoding.columns = [\"…\"]`";
+        faults.at("E0355", path.key("codec"), Target::Value, message, help);
+    }
+    decoding(faults, path, of);
 }
 
 /// A type whose settings every build reads, and whose client only some have.

@@ -91,6 +91,15 @@ impl Decoder {
         }
     }
 
+    /// The record of a message, which holds one.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none; the message is then a dead letter.
+    pub fn message(&mut self, message: &Bytes) -> Result<Bytes, String> {
+        self.decode(message)?.ok_or_else(|| "the message holds no record".to_owned())
+    }
+
     /// Whether the first line of the stream is still needed to understand the others.
     pub(super) fn awaits_header(&self) -> bool {
         matches!(&self.state, State::Csv(csv) if csv.awaits_header())

@@ -144,11 +144,7 @@ impl Lane {
     pub(super) fn record(&mut self, reading: &Reading, message: &Message) -> Record {
         let decoded = match message.value.is_empty() {
             true => Err("the record is empty".to_owned()),
-            false => match self.decoder.decode(&message.value) {
-                Ok(Some(body)) => Ok(body),
-                Ok(None) => Err("the message holds no record".to_owned()),
-                Err(why) => Err(why),
-            },
+            false => self.decoder.message(&message.value),
         };
         let mut record = match decoded {
             Ok(body) => Record::new(body),

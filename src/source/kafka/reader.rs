@@ -352,11 +352,7 @@ impl Reader {
             (_, None) => Err("a header's name is not UTF-8".to_owned()),
             (None, _) => Err("the message has no payload (a tombstone)".to_owned()),
             (Some([]), _) => Err("the message is empty".to_owned()),
-            _ => match self.decoder.decode(&payload) {
-                Ok(Some(body)) => Ok(body),
-                Ok(None) => Err("the message holds no record".to_owned()),
-                Err(why) => Err(why),
-            },
+            _ => self.decoder.message(&payload),
         };
         let mut record = match decoded {
             Ok(body) => Record::new(body),

@@ -66,12 +66,7 @@ pub(crate) fn std_form(name: &str) -> Cow<'_, str> {
     if name.bytes().all(|byte| STANDARD[usize::from(byte)]) {
         return Cow::Borrowed(name);
     }
-    if name.is_ascii() {
-        let lower = name.trim().to_ascii_lowercase();
-        return Cow::Owned(lower.replace(|c: char| c.is_ascii_whitespace() || c == '\u{b}', "_"));
-    }
-    let lower = name.trim().to_lowercase();
-    lower.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect()
+    Cow::Owned(name.trim().to_lowercase().replace(char::is_whitespace, "_"))
 }
 
 /// The names of fields User.com has of its own, which no attribute may have: what is written under

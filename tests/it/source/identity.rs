@@ -1,0 +1,159 @@
+//! Files that are renamed, cut off, replaced or deleted while they are read.
+
+use std::fs;
+use std::fs::File;
+use std::io::Write as _;
+use std::time::Duration;
+
+use usercom_sink::ack::Verdict;
+use usercom_sink::source::ReadMode;
+
+use super::{Bench, eventually, place, shown};
+
+#[tokio::test]
+async fn renamed_files_are_finished_and_not_read_twice() {
+    // Rotation by rename: the old file is finished under its new name, which matches too, and the
+    // new file is read; no line twice, none missing, also across a restart.
+    let bench = Bench::new("app.log*");
+    bench.append("app.log", "one\n");
+    let mut run = bench.start(ReadMode::Follow);
+    assert_eq!(run.take(1).await, ["one"]);
+    fs::rename(bench.path("app.log"), bench.path("app.log.1")).unwrap();
+    bench.append("app.log.1", "two\n");
+    assert_eq!(run.take(1).await, ["two"]);
+    bench.append("app.log", "three\n");
+    assert_eq!(run.take(1).await, ["three"]);
+    run.stop().await;
+    fs::rename(bench.path("app.log.1"), bench.path("app.log.2")).unwrap();
+    fs::rename(bench.path("app.log"), bench.path("app.log.1")).unwrap();
+    bench.append("app.log.1", "four\n");
+    bench.append("app.log", "five\n");
+    assert_eq!(bench.once().await, ["five", "four"]);
+}
+
+#[tokio::test]
+async fn a_file_renamed_out_of_the_patterns_is_finished() {
+    // What is written to a file after its name left the patterns is still read.
+    let bench = Bench::new("app.log");
+    bench.append("app.log", "one\n");
+    let mut run = bench.start(ReadMode::Follow);
+    assert_eq!(run.take(1).await, ["one"]);
+    fs::rename(bench.path("app.log"), bench.path("old")).unwrap();
+    bench.append("app.log", "three\n");
+    assert_eq!(run.take(1).await, ["three"]);
+    bench.append("old", "two\n");
+    assert_eq!(run.take(1).await, ["two"]);
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_cut_off_file_begins_a_new_generation() {
+    // Rotation by copy and truncate: the file is read anew from its first line, under another key.
+    let bench = Bench::new("a.log");
+    bench.append("a.log", "one\ntwo\nthree\n");
+    let mut run = bench.start(ReadMode::Follow);
+    let first = run.record().await;
+    let old_key = first.origin.clone().unwrap().key;
+    first.ack.settle(Verdict::Delivered);
+    run.take(2).await;
+    File::create(bench.path("a.log")).unwrap();
+    bench.append("a.log", "four\n");
+    let record = run.record().await;
+    let origin = record.origin.clone().unwrap();
+    assert_eq!((shown(&record), place(&record)), ("four".into(), "a.log:1".into()));
+    assert_ne!(origin.key, old_key);
+    record.ack.settle(Verdict::Delivered);
+    run.stop().await;
+    assert_eq!(bench.once().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_file_written_anew_and_longer_is_noticed() {
+    // A file that was overwritten with more than there was before is known by its beginning.
+    let bench = Bench::new("a.log");
+    bench.append("a.log", "one\n");
+    let mut run = bench.start(ReadMode::Follow);
+    assert_eq!(run.take(1).await, ["one"]);
+    fs::write(bench.path("a.log"), "anew\nand\nlonger\n").unwrap();
+    // Between the cut and the write the source may see an empty file; the lines are the same.
+    assert_eq!(run.take(3).await, ["anew", "and", "longer"]);
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_reused_inode_is_another_file() {
+    // Between two runs the file with that inode was replaced by another, longer than the
+    // checkpoint: it is read from its beginning, under a key that was never used before.
+    let bench = Bench::new("a.log");
+    bench.append("a.log", "old 1\nold 2\n");
+    let mut run = bench.start(ReadMode::Once);
+    let record = run.record().await;
+    let old_key = record.origin.clone().unwrap().key;
+    record.ack.settle(Verdict::Delivered);
+    assert_eq!(run.all().await, ["old 2"]);
+    // Writing in place keeps the inode, as an unlucky reuse would.
+    fs::write(bench.path("a.log"), "new 1\nnew 2\nnew 3\n").unwrap();
+    let mut run = bench.start(ReadMode::Once);
+    let record = run.record().await;
+    assert_eq!(shown(&record), "new 1");
+    assert_ne!(record.origin.clone().unwrap().key, old_key);
+    record.ack.settle(Verdict::Delivered);
+    assert_eq!(run.all().await, ["new 2", "new 3"]);
+}
+
+#[tokio::test]
+async fn deleted_files_are_finished_and_forgotten() {
+    // What is written to a file after its deletion is read, with a last line that has no newline,
+    // and once that is settled the checkpoint is dropped.
+    let bench = Bench::new("*.log");
+    let mut file = File::create(bench.path("a.log")).unwrap();
+    file.write_all(b"one\n").unwrap();
+    let mut run = bench.start(ReadMode::Follow);
+    assert_eq!(run.take(1).await, ["one"]);
+    fs::remove_file(bench.path("a.log")).unwrap();
+    file.write_all(b"two\nrest").unwrap();
+    assert_eq!(run.take(1).await, ["two"]);
+    let rest = run.record().await;
+    assert_eq!(shown(&rest), "rest");
+    assert_eq!(bench.memory.files().len(), 1);
+    rest.ack.settle(Verdict::Delivered);
+    eventually("the row is dropped", || bench.memory.files().is_empty()).await;
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_left_is_let_go_and_known_when_it_returns() {
+    // A file that no pattern finds for long is closed, its checkpoint kept: what was written
+    // meanwhile is read when it returns, and nothing twice.
+    let bench = Bench::new("a.log");
+    bench.append("a.log", "1\n");
+    let mut run = bench.start(ReadMode::Follow);
+    assert_eq!(run.take(1).await, ["1"]);
+    fs::rename(bench.path("a.log"), bench.path("away")).unwrap();
+    let left = || {
+        let rows = bench.memory.rows.lock().unwrap();
+        rows.values().any(|row| row.contains("\"left\""))
+    };
+    for _ in 0..600 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        if left() {
+            break;
+        }
+    }
+    assert!(left(), "the file is closed");
+    bench.append("away", "2\n");
+    fs::rename(bench.path("away"), bench.path("a.log")).unwrap();
+    let mut got = None;
+    for _ in 0..600 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        got = run.records.try_recv().ok();
+        if got.is_some() {
+            break;
+        }
+    }
+    let record = got.unwrap();
+    assert_eq!((shown(&record), place(&record)), ("2".into(), "a.log:2".into()));
+    record.ack.settle(Verdict::Delivered);
+    assert!(!left());
+    run.stop().await;
+}
