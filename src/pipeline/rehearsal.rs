@@ -1,22 +1,60 @@
 //! A rehearsal: what would happen to a record, without network, store or clock drift. `explain` and
 //! `test` stand on it.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use serde_json::Value;
 
 use crate::clock;
 use crate::config::fault::{ConfigPath, Fault};
-use crate::config::sink::{UsercomSink, UsersConfig};
+use crate::config::sink::{AttributeTypes, UsercomSink, UsersConfig};
 use crate::deliver::Request;
 use crate::mapping::{Input, Plan, RuleTrace};
 use crate::plan::Op;
-use crate::usercom::{Notes, Settings, dry_run, plan_call};
+use crate::usercom::{Notes, Probe, Settings, dry_run_with, plan_call};
 
 /// Rehearses records for one sink.
 pub struct Rehearsal {
     plan: Plan,
     settings: Settings,
     users: UsersConfig,
+    types: (AttributeTypes, AttributeTypes),
 }
+
+/// Writes down what is left out of requests.
+#[derive(Default)]
+struct LeftOut(Mutex<Vec<String>>);
+
+impl LeftOut {
+    fn add(&self, line: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Probe for LeftOut {
+    fn conversion_failed(&self, name: &str, reason: &str) {
+        self.add(format!("{name}: left out, {reason}"));
+    }
+
+    fn field_dropped(&self, field: &str, why: &str) {
+        self.add(format!("{field}: left out, {why}"));
+    }
+
+    fn cropped(&self, field: &str) {
+        self.add(format!("{field}: shortened"));
+    }
+
+    fn attribute_refused(&self, name: &str, limit: usize) {
+        self.add(format!(
+            "{name}: left out, more than {limit} attributes would be created within an hour"
+        ));
+    }
+}
+
 
 /// What would happen to a record.
 #[derive(Debug)]
@@ -41,7 +79,8 @@ impl Rehearsal {
     pub fn new(name: &str, sink: &UsercomSink) -> Result<Self, Vec<Fault>> {
         let at = ConfigPath::default().key("sinks").key(name);
         let plan = Plan::compile(&at, &sink.mapping, sink.preset)?;
-        Ok(Self { plan, settings: Settings::from(&sink.users), users: sink.users.clone() })
+        let types = (sink.attributes.clone(), sink.company_attributes.clone());
+        Ok(Self { plan, settings: Settings::from(&sink.users), users: sink.users.clone(), types })
     }
 
     /// Rehearses one record, given as JSON text.
@@ -77,7 +116,11 @@ impl Rehearsal {
         rehearsed.notes.extend(dropped.map(|(field, why)| format!("{field}: left out, {why}")));
         // One call that cannot be made takes the whole record to the dead letters.
         if rehearsed.errors.is_empty() {
-            rehearsed.requests = dry_run(&ops, &self.users).await;
+            let ears = Arc::new(LeftOut::default());
+            let types = (&self.types.0, &self.types.1);
+            let probe: Arc<dyn Probe> = Arc::<LeftOut>::clone(&ears);
+            rehearsed.requests = dry_run_with(&ops, &self.users, types, probe).await;
+            rehearsed.notes.extend(ears.take());
         }
         rehearsed
     }
