@@ -25,6 +25,8 @@ pub enum RecordFaultCode {
     NoEvent,
     /// An alias call has no `previous_id`.
     NoPreviousId,
+    /// The record stands for too many calls.
+    TooManyCalls,
 }
 
 impl RecordFaultCode {
@@ -40,6 +42,7 @@ impl RecordFaultCode {
             Self::NoGroupId => "no_group_id",
             Self::NoEvent => "no_event",
             Self::NoPreviousId => "no_previous_id",
+            Self::TooManyCalls => "too_many_calls",
         }
     }
 }

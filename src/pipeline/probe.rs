@@ -115,7 +115,9 @@ impl usercom::Probe for DestinationProbe {
         self.metrics.conversion_failed();
         if self.first_of(Warning::LeftOut, field) {
             tracing::warn!(
-                sink = self.sink, ?field, why,
+                sink = self.sink,
+                ?field,
+                why,
                 "field left out; the rest of the record is sent. Later ones of this name are only \
                  counted, in usercom_conversions_failed_total"
             );
@@ -125,7 +127,8 @@ impl usercom::Probe for DestinationProbe {
     fn cropped(&self, field: &str) {
         if self.first_of(Warning::Cropped, field) {
             tracing::warn!(
-                sink = self.sink, ?field,
+                sink = self.sink,
+                ?field,
                 "cut to the length User.com takes; later ones of this name are cut without a word"
             );
         }

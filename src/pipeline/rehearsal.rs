@@ -55,7 +55,6 @@ impl Probe for LeftOut {
     }
 }
 
-
 /// What would happen to a record.
 #[derive(Debug)]
 pub struct Rehearsed {

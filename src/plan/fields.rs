@@ -19,9 +19,6 @@ pub enum FieldClass {
     Custom,
     /// A list that is united with what is there, never replaced (`tags`).
     Union,
-    /// An object. It is the value of a custom attribute of type `json`; for any other attribute it
-    /// is left out, because the values inside it are fields of their own.
-    Object,
 }
 
 /// One field of a profile.
@@ -35,6 +32,18 @@ pub struct Field<'a> {
     pub json: &'a str,
 }
 
+/// An object whose values are fields of their own. Where its name is that of a custom attribute of
+/// type `json`, it is that attribute's value, and the fields inside it are none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whole {
+    /// The name at User.com.
+    pub name: Box<str>,
+    /// The object as JSON text.
+    pub json: Box<str>,
+    /// The object it lies in, by its place among the objects.
+    pub within: Option<usize>,
+}
+
 /// Fields of a user, company or event, in order, names unique.
 #[derive(Clone, Default)]
 pub struct FieldSet {
@@ -45,6 +54,8 @@ pub struct FieldSet {
     escaped: Vec<(usize, Box<str>)>,
     /// Bytes of `text` that no field has any more.
     spent: usize,
+    /// Objects some of the fields lie in.
+    objects: Vec<Whole>,
     /// The writes this set was folded from, the oldest first; empty for a set that is one write.
     layers: Vec<FieldSet>,
 }
@@ -55,7 +66,7 @@ struct Place {
     start: u32,
     colon: u32,
     end: u32,
-    /// The field it lies in, counted from 1; 0 for none.
+    /// The object it lies in, counted from 1; 0 for none.
     owner: u32,
     class: FieldClass,
 }
@@ -117,7 +128,18 @@ impl FieldSet {
         self.iter().find(|field| field.name == name).map(|field| field.json)
     }
 
-    /// The place of the [object](FieldClass::Object) a field lies in.
+    /// The objects some of the fields lie in.
+    pub fn objects(&self) -> &[Whole] {
+        &self.objects
+    }
+
+    /// Adds an object, and says where it stands among the objects.
+    pub fn add_object(&mut self, object: Whole) -> usize {
+        self.objects.push(object);
+        self.objects.len() - 1
+    }
+
+    /// The object a field lies in, by its place among the objects.
     pub fn owner(&self, at: usize) -> Option<usize> {
         let owner = self.places.get(at)?.owner.checked_sub(1)?;
         usize::try_from(owner).ok()
@@ -125,7 +147,8 @@ impl FieldSet {
 
     /// Bytes of JSON the fields take, roughly.
     pub fn bytes(&self) -> usize {
-        self.text.len()
+        let objects = self.objects.iter().map(|object| object.name.len() + object.json.len());
+        self.text.len() + objects.sum::<usize>()
     }
 
     /// The writes this set stands for, the oldest first. A set that was not folded is one write.
@@ -186,7 +209,7 @@ impl FieldSet {
         self.places.push(self.ended(start, colon, class));
     }
 
-    /// Adds a field that lies in the object at a place.
+    /// Adds a field that lies in an object.
     pub fn push_within(&mut self, owner: Option<usize>, field: Field<'_>) {
         self.push(field);
         self.lie_within(self.places.len() - 1, owner);
@@ -217,6 +240,7 @@ impl FieldSet {
                 place.owner = owner;
             }
             packed.layers = std::mem::take(&mut self.layers);
+            packed.objects = std::mem::take(&mut self.objects);
             *self = packed;
         }
     }

@@ -9,6 +9,6 @@ mod fold;
 mod lanes;
 mod op;
 
-pub use fields::{Field, FieldClass, FieldSet, write_list};
+pub use fields::{Field, FieldClass, FieldSet, Whole, write_list};
 pub use lanes::{Fate, Folding, Lanes, PartId, Settled, Task};
 pub use op::{GroupId, Op, OwnId};

@@ -38,8 +38,6 @@ fn as_strings(fields: &FieldSet) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
         let json = match field.class {
             FieldClass::Custom => convert(field.json, &ValueType::String).ok()?.into_text(),
             FieldClass::Standard | FieldClass::Union => Cow::Borrowed(field.json),
-            // Its values are fields of their own.
-            FieldClass::Object => return None,
         };
         Some((field.name, json))
     })

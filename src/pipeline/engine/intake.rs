@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::runtime::RuntimeFlavor;
 use tokio::sync::mpsc;
 
 use crate::buffer::{Buffer, Buffered, DeadLetter, Store};
@@ -16,6 +17,9 @@ use crate::mapping::{Input, Plan};
 use crate::plan::{Op, OwnId};
 use crate::telemetry::SinkMetrics;
 use crate::usercom::{Notes, Probe, Settings, plan_call};
+
+/// Bytes from which on a record is large: it takes milliseconds to prepare.
+const LARGE: usize = 64 << 10;
 
 /// Records a batch holds at most.
 const BATCH: usize = 256;
@@ -68,14 +72,28 @@ impl Intake {
     /// Prepares batches until the buffer is closed and empty, or nobody takes them.
     pub(super) async fn run(self, buffer: Arc<dyn Buffer>, out: mpsc::Sender<Vec<Prepared>>) {
         while let Some(batch) = buffer.next(BATCH).await {
-            let mut prepared: Vec<Prepared> =
-                batch.into_iter().map(|buffered| self.prepare(buffered)).collect();
+            let mut prepared: Vec<Prepared> = Vec::with_capacity(batch.len());
+            for buffered in batch {
+                prepared.push(self.prepare_fairly(buffered));
+                tokio::task::consume_budget().await;
+            }
             if self.dedupe {
                 self.mark_seen(&mut prepared).await;
             }
             if out.send(prepared).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Prepares a record; a large one without keeping the tasks of other users waiting, which then
+    /// go on in another thread, if there is one.
+    fn prepare_fairly(&self, buffered: Buffered) -> Prepared {
+        let has_threads = tokio::runtime::Handle::try_current()
+            .is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+        match has_threads && buffered.record.body.len() > LARGE {
+            true => tokio::task::block_in_place(|| self.prepare(buffered)),
+            false => self.prepare(buffered),
         }
     }
 

@@ -120,8 +120,8 @@ impl Usercom {
 
 /// Whether custom attributes are among fields.
 pub(super) fn has_attributes(fields: &FieldSet) -> bool {
-    let is_typed = |class| matches!(class, FieldClass::Custom | FieldClass::Object);
-    fields.iter().any(|field| is_typed(field.class))
+    let is_custom = |layer: &FieldSet| layer.iter().any(|field| field.class == FieldClass::Custom);
+    fields.layers().iter().any(|layer| !layer.objects().is_empty() || is_custom(layer))
 }
 
 /// The names a refusal speaks of, as they stand in a body: keys of the object, or of one that says

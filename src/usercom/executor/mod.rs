@@ -147,7 +147,9 @@ impl Usercom {
         match op {
             Op::Identify { user, fields } => {
                 let row = self.memory.user(user.as_str());
-                row.is_some_and(|row| self.says_nothing_new(Content::User, fields, &row.fields, now))
+                row.is_some_and(|row| {
+                    self.says_nothing_new(Content::User, fields, &row.fields, now)
+                })
             }
             Op::Company { company, fields } => {
                 let row = self.memory.company(company.as_str());

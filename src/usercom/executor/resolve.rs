@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::Usercom;
 use crate::call::{Names, elements};
 use crate::config::sink::{AttributeType, UnknownAttributes};
-use crate::plan::{Field, FieldClass, FieldSet, write_list};
+use crate::plan::{Field, FieldClass, FieldSet, Whole, write_list};
 use crate::usercom::attributes::{self, Attribute, Content, Slot, ValueType};
 use crate::usercom::confirmed::Facts;
 use crate::usercom::outcome::Probe;
@@ -146,9 +146,9 @@ impl Usercom {
         let mut resolved = Resolved::with_room(fields.len());
         let mut lists: Vec<(&'f str, Vec<&'f str>)> = Vec::new();
         for layer in fields.layers() {
-            let mut whole = Whole::default();
+            let whole = self.whole_objects(content, layer, refused, &mut resolved);
             for (at, field) in layer.iter().enumerate() {
-                if whole.holds(layer, at) {
+                if whole.contains(layer.owner(at)) {
                     continue;
                 }
                 match field.class {
@@ -161,11 +161,6 @@ impl Usercom {
                         Some((_, list)) => list.extend(elements(field.json)),
                         None => lists.push((field.name, elements(field.json).collect())),
                     },
-                    FieldClass::Object => {
-                        if self.object(content, field, refused, &mut resolved) {
-                            whole.0.push(at);
-                        }
-                    }
                     FieldClass::Custom => self.custom(content, field, refused, &mut resolved),
                 }
             }
@@ -182,25 +177,34 @@ impl Usercom {
         resolved
     }
 
-    /// Sets an attribute of type `json` from an object; says whether it is one.
-    fn object<'f>(
+    /// Sets the attributes of type `json` whose values are whole objects, and says which are.
+    fn whole_objects<'f>(
         &self,
         content: Content,
-        field: Field<'f>,
+        layer: &'f FieldSet,
         refused: &Refused,
         resolved: &mut Resolved<'f>,
-    ) -> bool {
-        match self.catalogue.get(content, field.name) {
-            Some(Slot::Known(attribute)) if attribute.value_type == ValueType::Json => {
-                typed(&attribute, field, refused, resolved);
-                true
+    ) -> WholeObjects {
+        let mut whole = WholeObjects::default();
+        for (at, Whole { name, json, within }) in layer.objects().iter().enumerate() {
+            let field = Field { name, class: FieldClass::Custom, json };
+            if whole.contains(*within) {
+                // What lies in it is no field either.
+                whole.0.push(at);
+                continue;
             }
-            None if self.catalogue.declared(content, field.name) == AttributeType::Json => {
-                self.unknown(field, resolved);
-                true
+            match self.catalogue.get(content, name) {
+                Some(Slot::Known(attribute)) if attribute.value_type == ValueType::Json => {
+                    typed(&attribute, field, refused, resolved);
+                }
+                None if self.catalogue.declared(content, name) == AttributeType::Json => {
+                    self.unknown(field, resolved);
+                }
+                _ => continue,
             }
-            _ => false,
+            whole.0.push(at);
         }
+        whole
     }
 
     fn custom<'f>(
@@ -268,19 +272,12 @@ fn tag(value_type: &ValueType) -> &'static str {
     }
 }
 
-/// Objects of one write that are one value, so that what lies in them is none.
+/// Objects of one write that are one value, by their places, so that what lies in them is none.
 #[derive(Default)]
-struct Whole(SmallVec<[usize; 4]>);
+struct WholeObjects(SmallVec<[usize; 4]>);
 
-impl Whole {
-    fn holds(&self, layer: &FieldSet, at: usize) -> bool {
-        let mut owner = if self.0.is_empty() { None } else { layer.owner(at) };
-        while let Some(place) = owner {
-            if self.0.contains(&place) {
-                return true;
-            }
-            owner = layer.owner(place);
-        }
-        false
+impl WholeObjects {
+    fn contains(&self, owner: Option<usize>) -> bool {
+        owner.is_some_and(|owner| self.0.contains(&owner))
     }
 }

@@ -12,7 +12,7 @@ use usercom_sink::config::sink::{
     AttributeType, AttributeTypes, DeliveryConfig, UnknownAttributes, UsersConfig,
 };
 use usercom_sink::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
-use usercom_sink::plan::{Fate, Field, FieldClass, FieldSet, Folding, Lanes, Op};
+use usercom_sink::plan::{Fate, Field, FieldClass, FieldSet, Folding, Lanes, Op, Whole};
 use usercom_sink::usercom::{Doubt, SilentProbe, Usercom};
 
 /// An account that refuses a value of the wrong type by name, as Django does.
@@ -197,20 +197,23 @@ fn steps(heard: BoxedStrategy<bool>) -> impl Strategy<Value = Vec<Step>> {
 
 /// The fields a profile's planner makes of values, objects opened up with `_`.
 fn set(fields: &[(u8, u8)]) -> FieldSet {
-    fn open(set: &mut FieldSet, owner: Option<usize>, name: &str, value: &Value) {
+    fn open(set: &mut FieldSet, within: Option<usize>, name: &str, value: &Value) {
         let json = value.to_string();
-        let class = if value.is_object() { FieldClass::Object } else { FieldClass::Custom };
-        if set.position(name).is_some() {
-            return;
-        }
-        set.push_within(owner, Field { name, class, json: &json });
-        let at = set.len() - 1;
-        for (key, inner) in value.as_object().into_iter().flatten() {
-            open(set, Some(at), &format!("{name}_{key}"), inner);
+        if let Some(object) = value.as_object() {
+            let whole = Whole { name: name.into(), json: json.into(), within };
+            let at = set.add_object(whole);
+            for (key, inner) in object {
+                open(set, Some(at), &format!("{name}_{key}"), inner);
+            }
+        } else if set.position(name).is_none() {
+            set.push_within(within, Field { name, class: FieldClass::Custom, json: &json });
         }
     }
     let mut set = FieldSet::default();
-    for (name, value) in fields {
+    for (at, (name, value)) in fields.iter().enumerate() {
+        if fields[..at].iter().any(|(known, _)| known == name) {
+            continue;
+        }
         let value: Value = serde_json::from_str(VALUES[usize::from(*value)]).unwrap();
         open(&mut set, None, NAMES[usize::from(*name)], &value);
     }
