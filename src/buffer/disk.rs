@@ -340,8 +340,12 @@ impl Buffer for DiskBuffer {
 
     async fn finish(&self) -> Result<(), BufferError> {
         // What is still away keeps the mark it has, if any.
-        let (sent, not_sent): (Vec<_>, Vec<_>) =
-            self.out().back.iter().map(|(seq, maybe)| (*seq, *maybe)).partition(|(_, maybe)| *maybe);
+        let (sent, not_sent): (Vec<_>, Vec<_>) = self
+            .out()
+            .back
+            .iter()
+            .map(|(seq, maybe)| (*seq, *maybe))
+            .partition(|(_, maybe)| *maybe);
         let seqs = |of: Vec<(i64, bool)>| of.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>();
         let (sent, not_sent) = (seqs(sent), seqs(not_sent));
         if sent.is_empty() && not_sent.is_empty() {

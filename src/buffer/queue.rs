@@ -152,8 +152,8 @@ impl Store {
             let mut find = scope.conn.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM buffer WHERE sink = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
             ))?;
-            let rows = find
-                .query_map(params![sink, after, count(limit.min(PAGE_RECORDS))], stored)?;
+            let rows =
+                find.query_map(params![sink, after, count(limit.min(PAGE_RECORDS))], stored)?;
             one_page(rows)
         })
         .await
@@ -173,8 +173,7 @@ impl Store {
                  WHERE sink = ?1 AND seq IN (SELECT value FROM json_each(?2))
                  ORDER BY seq LIMIT ?3"
             ))?;
-            let rows = find
-                .query_map(params![sink, wanted, count(PAGE_RECORDS)], stored)?;
+            let rows = find.query_map(params![sink, wanted, count(PAGE_RECORDS)], stored)?;
             one_page(rows)
         })
         .await

@@ -96,13 +96,7 @@ impl DispatchMarks {
             state.queued.insert(id, Entry { token, sent: Arc::clone(&sent) });
         }
         drop(state);
-        Announced {
-            shared: Arc::clone(&self.shared),
-            id,
-            token,
-            sent,
-            attempts: AtomicU32::new(0),
-        }
+        Announced { shared: Arc::clone(&self.shared), id, token, sent, attempts: AtomicU32::new(0) }
     }
 
     /// Writes marks until storage fails for good.

@@ -52,9 +52,8 @@ impl Usercom {
         loop {
             let whose = self.whose_for_sure(user, attempts).await?;
             if let Some(cause) = look.take() {
-                let offset = |entry: &Value| {
-                    events::same_at(entry, event.name, Some(event.at), event.data)
-                };
+                let offset =
+                    |entry: &Value| events::same_at(entry, event.name, Some(event.at), event.data);
                 let wanted =
                     Wanted { place, fingerprint, at: event.at.as_second(), offset: &offset };
                 let request = events::history(whose);

@@ -86,7 +86,9 @@ impl Histories {
         entry["id"] = match self.ids {
             HistoryIds::Numbers => json!(id),
             HistoryIds::Texts => json!(id.to_string()),
-            HistoryIds::Uuids => json!(format!("{:032x}", u128::from(id).wrapping_mul(u128::MAX / 3))),
+            HistoryIds::Uuids => {
+                json!(format!("{:032x}", u128::from(id).wrapping_mul(u128::MAX / 3)))
+            }
             HistoryIds::None => Value::Null,
         };
         let at = match &entry["timestamp"] {

@@ -217,8 +217,7 @@ async fn an_event_in_the_history_is_recognised_however_the_history_is_written() 
     for (n, times) in times.enumerate() {
         for order in [NewestFirst, OldestFirst, Shuffled] {
             let bench = bench();
-            let histories =
-                Histories { order, page_size: 100, ids: ids[n % ids.len()], times };
+            let histories = Histories { order, page_size: 100, ids: ids[n % ids.len()], times };
             let shape = format!("{histories:?}");
             bench.fake.with(|account| account.histories = histories);
             for n in 0..330 {
@@ -227,7 +226,11 @@ async fn an_event_in_the_history_is_recognised_however_the_history_is_written() 
             let next = after_a_kill(bench);
             next.fake.log();
             for n in [329, 0, 170, 12] {
-                assert_eq!(next.doubtful(&numbered(n)).await, Ok(Done::AlreadyThere), "{shape} {n}");
+                assert_eq!(
+                    next.doubtful(&numbered(n)).await,
+                    Ok(Done::AlreadyThere),
+                    "{shape} {n}"
+                );
             }
             assert_eq!(next.doubtful(&numbered(330)).await, Ok(Done::Sent), "{shape}");
             assert!(look_ups(&next) <= 4, "{shape}");
