@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use proptest::prelude::*;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -45,7 +45,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Life {
     buffer: Arc<DiskBuffer>,
     marks: DispatchMarks,
-    writer: JoinHandle<()>,
+    /// Ends with the life.
+    _writer: JoinSet<()>,
     /// Records handed out, by number.
     records: BTreeMap<usize, (Token, SentCount)>,
     open: Vec<(usize, Announced, u32)>,
@@ -58,7 +59,8 @@ impl Life {
         let buffer = DiskBuffer::open(&config, "crm", store.clone(), stop).await.unwrap();
         let buffer = Arc::new(buffer);
         let marks = DispatchMarks::new();
-        let writer = tokio::spawn(marks.clone().write(Arc::<DiskBuffer>::clone(&buffer)));
+        let mut writer = JoinSet::new();
+        writer.spawn(marks.clone().write(Arc::<DiskBuffer>::clone(&buffer)));
         let (mut records, mut in_doubt) = (BTreeMap::new(), BTreeSet::new());
         if store.buffer_size("crm").events > 0 {
             for item in buffer.next(RECORDS).await.unwrap() {
@@ -70,11 +72,11 @@ impl Life {
                 records.insert(number, (item.token, Arc::new(before)));
             }
         }
-        (Self { buffer, marks, writer, records, open: Vec::new() }, in_doubt)
+        (Self { buffer, marks, _writer: writer, records, open: Vec::new() }, in_doubt)
     }
 
     fn kill(self) {
-        self.writer.abort();
+        drop(self);
     }
 }
 
