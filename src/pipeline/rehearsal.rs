@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::clock;
@@ -70,6 +71,19 @@ pub struct Rehearsed {
     pub notes: Vec<String>,
 }
 
+/// Notes in order, each once, with how often it came.
+fn told_once(notes: Vec<String>) -> Vec<String> {
+    let mut counts: IndexMap<String, usize> = IndexMap::new();
+    for note in notes {
+        *counts.entry(note).or_default() += 1;
+    }
+    let told = counts.into_iter().map(|(note, count)| match count {
+        1 => note,
+        count => format!("{note} ({count} times)"),
+    });
+    told.collect()
+}
+
 impl Rehearsal {
     /// Prepares rehearsals for a sink.
     ///
@@ -121,6 +135,7 @@ impl Rehearsal {
             rehearsed.requests = dry_run_with(&ops, &self.users, types, probe).await;
             rehearsed.notes.extend(ears.take());
         }
+        rehearsed.notes = told_once(rehearsed.notes);
         rehearsed
     }
 }

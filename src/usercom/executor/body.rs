@@ -46,7 +46,10 @@ impl Usercom {
             };
             named.retain(|name| body.get(name).is_some());
             if named.is_empty() {
-                body.tell(&*self.probe);
+                // What is refused as a whole is sent again in another way, or is a dead letter.
+                if reply.is_success() {
+                    body.tell(&*self.probe);
+                }
                 return Ok(Written { facts: body.facts(), reply });
             }
             let again = match refusals {

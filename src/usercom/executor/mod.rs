@@ -27,11 +27,8 @@ use super::odds::Odds;
 use super::outcome::{Done, Doubt, Failure, Probe, cure};
 use crate::clock;
 use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
-use crate::deliver::{Attempts, Reply, Request, SendError, Transport};
-use crate::plan::{FieldSet, Op};
-use crate::config::sink::{DeliveryConfig, UsersConfig};
 use crate::deliver::{Attempts, BeforeSend, Reply, Request, SendError, Transport};
-use crate::plan::Op;
+use crate::plan::{FieldSet, Op};
 
 /// How long a user that was just created may take to be seen.
 const SETTLES: Duration = Duration::from_secs(1);

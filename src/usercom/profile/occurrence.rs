@@ -231,8 +231,11 @@ fn has_pair(text: &str, pair: [u8; 2]) -> bool {
     text.as_bytes().array_windows().any(|two| *two == pair)
 }
 
+/// A host and a path, where there is one.
+type HostAndPath<'a> = (Option<Cow<'a, str>>, Option<Cow<'a, str>>);
+
 /// Host and path of an address: a whole URL, one without a scheme, or a bare path.
-fn split(address: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
+fn split(address: &str) -> HostAndPath<'_> {
     if let Some((host, path)) = plain_address(address) {
         return (Some(host.into()), Some(path.into()));
     }
@@ -265,7 +268,7 @@ fn split(address: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
 /// Host and path of a web address that is none by the letter, because of its host: `xn--` that is no
 /// punycode, or a character no host has. The host is what stands there, without case, if it is a
 /// host's at all.
-fn odd_address(address: &str) -> Option<(Option<Cow<'_, str>>, Option<Cow<'_, str>>)> {
+fn odd_address(address: &str) -> Option<HostAndPath<'_>> {
     let (scheme, rest) = address.split_once("://")?;
     if !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
         return None;
@@ -279,7 +282,7 @@ fn odd_address(address: &str) -> Option<(Option<Cow<'_, str>>, Option<Cow<'_, st
     Some((host, Some(path.into())))
 }
 
-fn parts(url: &Url) -> (Option<Cow<'static, str>>, Option<Cow<'static, str>>) {
+fn parts(url: &Url) -> HostAndPath<'static> {
     let host = url.host_str().map(|host| Cow::Owned(host.to_owned()));
     (host, Some(Cow::Owned(url.path().to_owned())))
 }
