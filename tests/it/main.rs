@@ -8,6 +8,7 @@ mod crash;
 mod deliver;
 mod emulator;
 mod faults;
+mod field;
 #[cfg(feature = "fluvio")]
 mod fluvio;
 mod http;

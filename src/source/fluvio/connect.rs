@@ -191,6 +191,7 @@ impl Lane {
     /// A record came back unsettled: it and those behind it are read again, after a rest.
     pub(super) async fn rewind(&self, reading: &mut Reading) -> Result<Turn, SourceError> {
         let stop = self.stop.clone();
+        reading.ready.clear();
         if stop.run_until_cancelled(reading.ledger.landed()).await.is_none() {
             return Ok(Turn::End);
         }

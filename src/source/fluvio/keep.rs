@@ -78,9 +78,8 @@ impl Lane {
         }
         let settled = due.records.saturating_sub(keeper.kept.records);
         let part = u64::try_from((self.limit / PART).max(1)).unwrap_or(u64::MAX);
-        let is_all = reading.ledger.open() == 0
-            && reading.queue.is_empty()
-            && reading.position >= reading.end;
+        let is_all =
+            reading.ledger.open() == 0 && reading.is_drained() && reading.position >= reading.end;
         let at =
             if is_all || settled >= part { keeper.after } else { keeper.since + self.interval };
         Some(at.max(keeper.after))

@@ -88,6 +88,8 @@ pub(super) enum Fetched {
 pub(super) struct Reading {
     pub(super) stream: Option<Box<dyn Stream>>,
     pub(super) queue: VecDeque<Fetched>,
+    /// Records of the last message that are not handed on yet.
+    pub(super) ready: VecDeque<Record>,
     /// The offset behind everything fetched: what is asked for next.
     pub(super) asked: i64,
     /// The offset behind everything handed on.
@@ -120,6 +122,13 @@ pub(super) struct Reading {
     pub(super) quiet_at: Instant,
 }
 
+impl Reading {
+    /// Whether all that was fetched is handed on.
+    pub(super) fn is_drained(&self) -> bool {
+        self.queue.is_empty() && self.ready.is_empty()
+    }
+}
+
 /// Whether reading goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -141,7 +150,7 @@ enum Event<'a> {
 impl Lane {
     /// Reads until `stop` is cancelled, the receiver is gone, or in a run that waits for nothing
     /// everything is read; then waits for the verdicts and keeps the offset.
-    pub(super) async fn run(mut self, out: mpsc::Sender<Record>) -> Result<(), SourceError> {
+    pub(super) async fn run(self, out: mpsc::Sender<Record>) -> Result<(), SourceError> {
         let Some(mut reading) = self.begin().await? else {
             return Ok(());
         };
@@ -155,6 +164,7 @@ impl Lane {
         // The receiver must see the end, or it would wait for more while we wait for it.
         drop(out);
         reading.stream = None;
+        reading.ready.clear();
         reading.ledger.landed().await;
         self.keep_at_last(&mut reading).await;
         end
@@ -208,6 +218,7 @@ impl Lane {
         Ok(Reading {
             stream,
             queue: VecDeque::new(),
+            ready: VecDeque::new(),
             asked: position,
             position,
             end: extent.end,
@@ -269,7 +280,7 @@ impl Lane {
     }
 
     async fn turn(
-        &mut self,
+        &self,
         reading: &mut Reading,
         out: &mpsc::Sender<Record>,
     ) -> Result<Turn, SourceError> {
@@ -281,11 +292,10 @@ impl Lane {
         }
         self.hand_on(reading, out);
         self.start_keeping(reading);
-        if reading.until.is_some_and(|until| reading.position >= until) && reading.queue.is_empty()
-        {
+        if reading.until.is_some_and(|until| reading.position >= until) && reading.is_drained() {
             return Ok(Turn::End);
         }
-        if reading.stream.is_none() && reading.queue.is_empty() {
+        if reading.stream.is_none() && reading.is_drained() {
             return self.reopen(reading).await;
         }
         match self.wait(reading, out).await {
@@ -307,6 +317,7 @@ impl Lane {
     async fn wait<'a>(&self, reading: &mut Reading, out: &'a mpsc::Sender<Record>) -> Event<'a> {
         let has_room = self.has_room(reading);
         let keep_at = self.keep_at(reading);
+        let is_waiting = reading.is_drained();
         let Reading { stream, queue, keeper, ledger, quiet_at, .. } = reading;
         let next = async {
             match stream.as_mut() {
@@ -314,7 +325,6 @@ impl Lane {
                 _ => std::future::pending().await,
             }
         };
-        let is_waiting = queue.is_empty();
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Event::End,

@@ -1,0 +1,1 @@
+//! Lines of real files and streams, decoded.

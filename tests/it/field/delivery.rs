@@ -1,0 +1,1 @@
+//! Answers of a server that behaves in another way than the emulator.

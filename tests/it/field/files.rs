@@ -1,0 +1,1 @@
+//! Files that are rotated, copied, truncated or half written.

@@ -1,0 +1,1 @@
+//! What reaches a profile, an event or a company.

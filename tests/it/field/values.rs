@@ -1,0 +1,1 @@
+//! Times, ids, names and text in records of real senders.
