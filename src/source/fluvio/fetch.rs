@@ -200,6 +200,6 @@ fn messages(
 }
 
 fn message(offset: i64, timestamp: Option<i64>, record: Record) -> Message {
-    let key = record.key.as_ref().map(|key| Bytes::clone(key));
+    let key = record.key.as_deref().cloned();
     Message { offset, timestamp, key, value: Bytes::clone(&record.value) }
 }

@@ -205,7 +205,7 @@ impl State {
             let mut left = left;
             let fits = |message: &Message| {
                 let size = RECORD_HEAD + message.value.len();
-                left = left.checked_sub(size).unwrap_or(0);
+                left = left.saturating_sub(size);
                 left > 0
             };
             let messages = match self.compressed {
