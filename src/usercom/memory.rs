@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
-use super::confirmed::Confirmed;
+use super::confirmed::{Confirmed, is_fresh};
 
 /// Companies remembered of one user.
 const MAX_COMPANIES: usize = 64;
@@ -93,6 +93,8 @@ pub(super) struct Memory {
     merged: Cache<Box<str>, Box<str>>,
     /// Fingerprint of an event or page view -> how many of its like we know to have arrived.
     arrived: Cache<u64, u32>,
+    /// Values User.com refused, and when, in seconds.
+    refused: Cache<u64, i64>,
     /// When attributes were created within the last hour, in seconds; the oldest first.
     creations: Mutex<VecDeque<i64>>,
     changed: Mutex<HashSet<String>>,
@@ -103,6 +105,8 @@ pub(super) struct Memory {
 const CREATIONS: &str = "n:attributes";
 /// Creations of attributes remembered at most.
 const MAX_CREATIONS: usize = 100_000;
+/// Refused values remembered at most.
+const MAX_REFUSED: usize = 10_000;
 /// Seconds for which a creation counts.
 const HOUR: i64 = 3_600;
 
@@ -117,6 +121,7 @@ impl Memory {
             companies: Cache::new(capacity),
             merged: Cache::new(capacity),
             arrived: Cache::new(capacity),
+            refused: Cache::new(MAX_REFUSED),
             creations: Mutex::default(),
             changed: Mutex::default(),
             capacity,
@@ -160,6 +165,17 @@ impl Memory {
     pub(super) fn forget_company(&self, group: &str) {
         self.companies.remove(group);
         self.note(COMPANY, group);
+    }
+
+    /// Whether a value was refused within `ttl` seconds.
+    pub(super) fn refused(&self, value: impl Hash, now: Timestamp, ttl: u64) -> bool {
+        let noted = || self.refused.get(&hash(value));
+        !self.refused.is_empty() && noted().is_some_and(|at| is_fresh(at, now, ttl))
+    }
+
+    /// Notes a refused value.
+    pub(super) fn note_refused(&self, value: impl Hash, now: Timestamp) {
+        self.refused.insert(hash(value), now.as_second());
     }
 
     /// How many attributes were created within the last hour.

@@ -57,7 +57,9 @@ impl Usercom {
                 _ => None,
             };
             for name in &named {
-                refused.add(name, body.get(name).unwrap_or_default());
+                let json = body.get(name).unwrap_or_default();
+                refused.add(name, json);
+                self.note_refused(content, name, body.id(name), json);
                 self.probe.field_dropped(name, "User.com refused the value");
             }
             body = match again {

@@ -208,6 +208,17 @@ impl Usercom {
         nothing_new
     }
 
+    /// Whether User.com refused this value of this field within `users.unchanged_ttl_secs`: then it
+    /// is not asked again with every write.
+    fn was_refused(&self, content: Content, name: &str, id: Option<u64>, json: &str) -> bool {
+        let ttl = self.users.unchanged_ttl_secs;
+        ttl > 0 && self.memory.refused((content.as_str(), name, id, json), clock::now(), ttl)
+    }
+
+    fn note_refused(&self, content: Content, name: &str, id: Option<u64>, json: &str) {
+        self.memory.note_refused((content.as_str(), name, id, json), clock::now());
+    }
+
     /// Whether another attribute may be created within this hour.
     fn may_create(&self) -> bool {
         self.memory.creations_within_an_hour(clock::now()) < self.users.new_attributes_limit()

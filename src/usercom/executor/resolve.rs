@@ -5,6 +5,7 @@
 //! older one standing. Invariant: no network here, and no value is sent that was refused before.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use smallvec::SmallVec;
 
@@ -29,6 +30,16 @@ enum Kind {
     Custom(&'static str, Option<u64>),
 }
 
+impl Kind {
+    /// The attribute's number, if there is one.
+    fn id(self) -> Option<u64> {
+        match self {
+            Self::Custom(_, id) => id,
+            Self::Standard | Self::Union => None,
+        }
+    }
+}
+
 /// Why a value is left out.
 #[derive(Debug)]
 enum Why {
@@ -38,6 +49,8 @@ enum Why {
     NoAttribute(&'static str),
     /// There is none, and so many were created within an hour.
     TooMany(usize),
+    /// User.com refused the same value a short while ago.
+    RefusedBefore,
 }
 
 /// Values User.com refused by name, with the names: they are not sent a second time.
@@ -102,6 +115,11 @@ impl<'f> Resolved<'f> {
         Some(&*self.entries[self.place(name)?].1)
     }
 
+    /// The number of a name's attribute, if it is one and its number is known.
+    pub(super) fn id(&self, name: &str) -> Option<u64> {
+        self.kinds[self.place(name)?].id()
+    }
+
     /// Whether a name is that of a custom attribute.
     pub(super) fn is_custom(&self, name: &str) -> bool {
         self.place(name).is_some_and(|place| matches!(self.kinds[place], Kind::Custom(..)))
@@ -130,6 +148,7 @@ impl<'f> Resolved<'f> {
                 Why::Unfit(error) => probe.conversion_failed(name, &error.to_string()),
                 Why::NoAttribute(why) => probe.field_dropped(name, why),
                 Why::TooMany(limit) => probe.attribute_refused(name, *limit),
+                Why::RefusedBefore => probe.field_dropped(name, "User.com refused the same value"),
             }
         }
     }
@@ -143,48 +162,67 @@ impl Usercom {
         fields: &'f FieldSet,
         refused: &Refused,
     ) -> Resolved<'f> {
-        let mut resolved = Resolved::with_room(fields.len());
+        let out = Resolved::with_room(fields.len());
+        let mut resolver = Resolver { usercom: self, content, refused, out };
         let mut lists: Vec<(&'f str, Vec<&'f str>)> = Vec::new();
         for layer in fields.layers() {
-            let whole = self.whole_objects(content, layer, refused, &mut resolved);
+            let whole = resolver.whole_objects(layer);
             for (at, field) in layer.iter().enumerate() {
                 if whole.contains(layer.owner(at)) {
                     continue;
                 }
                 match field.class {
-                    FieldClass::Standard if refused.has(field.name, field.json) => {}
-                    FieldClass::Standard => {
-                        let (name, json) = (Cow::Borrowed(field.name), Cow::Borrowed(field.json));
-                        resolved.set(name, json, Kind::Standard);
-                    }
+                    FieldClass::Standard => resolver.standard(field),
+                    FieldClass::Custom => resolver.custom(field),
                     FieldClass::Union => match lists.iter_mut().find(|(n, _)| *n == field.name) {
                         Some((_, list)) => list.extend(elements(field.json)),
                         None => lists.push((field.name, elements(field.json).collect())),
                     },
-                    FieldClass::Custom => self.custom(content, field, refused, &mut resolved),
                 }
             }
         }
         for (name, list) in lists {
-            let mut seen = std::collections::HashSet::with_capacity(list.len());
-            let list: Vec<&str> = list.into_iter().filter(|tag| seen.insert(*tag)).collect();
-            let mut json = String::new();
-            write_list(&mut json, &list);
-            if !refused.has(name, &json) {
-                resolved.set(Cow::Borrowed(name), Cow::Owned(json), Kind::Union);
-            }
+            resolver.union(name, list);
         }
-        resolved
+        resolver.out
+    }
+}
+
+/// A write on its way to what is sent.
+struct Resolver<'s, 'f> {
+    usercom: &'s Usercom,
+    content: Content,
+    refused: &'s Refused,
+    out: Resolved<'f>,
+}
+
+impl<'f> Resolver<'_, 'f> {
+    /// Sets a value, unless User.com refused it.
+    fn put(&mut self, name: Cow<'f, str>, json: Cow<'f, str>, kind: Kind, told: &'f str) {
+        if self.refused.has(&name, &json) {
+            return;
+        }
+        if self.usercom.was_refused(self.content, &name, kind.id(), &json) {
+            return self.out.left_out.push((told, Why::RefusedBefore));
+        }
+        self.out.set(name, json, kind);
+    }
+
+    fn standard(&mut self, field: Field<'f>) {
+        let (name, json) = (Cow::Borrowed(field.name), Cow::Borrowed(field.json));
+        self.put(name, json, Kind::Standard, field.name);
+    }
+
+    fn union(&mut self, name: &'f str, list: Vec<&str>) {
+        let mut seen = HashSet::with_capacity(list.len());
+        let list: Vec<&str> = list.into_iter().filter(|element| seen.insert(*element)).collect();
+        let mut json = String::new();
+        write_list(&mut json, &list);
+        self.put(Cow::Borrowed(name), Cow::Owned(json), Kind::Union, name);
     }
 
     /// Sets the attributes of type `json` whose values are whole objects, and says which are.
-    fn whole_objects<'f>(
-        &self,
-        content: Content,
-        layer: &'f FieldSet,
-        refused: &Refused,
-        resolved: &mut Resolved<'f>,
-    ) -> WholeObjects {
+    fn whole_objects(&mut self, layer: &'f FieldSet) -> WholeObjects {
         let mut whole = WholeObjects::default();
         for (at, Whole { name, json, within }) in layer.objects().iter().enumerate() {
             let field = Field { name, class: FieldClass::Custom, json };
@@ -193,12 +231,13 @@ impl Usercom {
                 whole.0.push(at);
                 continue;
             }
-            match self.catalogue.get(content, name) {
+            let catalogue = &self.usercom.catalogue;
+            match catalogue.get(self.content, name) {
                 Some(Slot::Known(attribute)) if attribute.value_type == ValueType::Json => {
-                    typed(&attribute, field, refused, resolved);
+                    self.typed(&attribute, field);
                 }
-                None if self.catalogue.declared(content, name) == AttributeType::Json => {
-                    self.unknown(field, resolved);
+                None if catalogue.declared(self.content, name) == AttributeType::Json => {
+                    self.unknown(field);
                 }
                 _ => continue,
             }
@@ -207,60 +246,49 @@ impl Usercom {
         whole
     }
 
-    fn custom<'f>(
-        &self,
-        content: Content,
-        field: Field<'f>,
-        refused: &Refused,
-        resolved: &mut Resolved<'f>,
-    ) {
-        match self.catalogue.get(content, field.name) {
-            Some(Slot::Known(attribute)) => typed(&attribute, field, refused, resolved),
+    fn custom(&mut self, field: Field<'f>) {
+        match self.usercom.catalogue.get(self.content, field.name) {
+            Some(Slot::Known(attribute)) => self.typed(&attribute, field),
             Some(Slot::Refused) => {
                 let why = "User.com has no such attribute and refused to create it";
-                resolved.left_out.push((field.name, Why::NoAttribute(why)));
+                self.out.left_out.push((field.name, Why::NoAttribute(why)));
             }
-            None => self.unknown(field, resolved),
+            None => self.unknown(field),
         }
     }
 
     /// Does with an attribute User.com does not have what the settings say.
-    fn unknown<'f>(&self, field: Field<'f>, resolved: &mut Resolved<'f>) {
-        let why = match self.users.unknown_attributes {
+    fn unknown(&mut self, field: Field<'f>) {
+        let users = &self.usercom.users;
+        let why = match users.unknown_attributes {
             UnknownAttributes::Send => {
                 let (name, json) = (Cow::Borrowed(field.name), Cow::Borrowed(field.json));
-                return resolved.set(name, json, Kind::Custom("unknown", None));
+                return self.put(name, json, Kind::Custom("unknown", None), field.name);
             }
-            UnknownAttributes::Create if self.may_create() => {
-                return resolved.missing.push(field.name);
+            UnknownAttributes::Create if self.usercom.may_create() => {
+                return self.out.missing.push(field.name);
             }
-            UnknownAttributes::Create => Why::TooMany(self.users.new_attributes_limit()),
+            UnknownAttributes::Create => Why::TooMany(users.new_attributes_limit()),
             UnknownAttributes::Drop => Why::NoAttribute("User.com has no such attribute"),
         };
-        resolved.left_out.push((field.name, why));
+        self.out.left_out.push((field.name, why));
     }
-}
 
-/// Sets an attribute to a value, if the value fits.
-fn typed<'f>(
-    attribute: &Attribute,
-    field: Field<'f>,
-    refused: &Refused,
-    resolved: &mut Resolved<'f>,
-) {
-    let json = match attributes::convert(field.json, &attribute.value_type) {
-        Ok(json) => json.into_text(),
-        Err(error) => return resolved.left_out.push((field.name, Why::Unfit(error))),
-    };
-    if attribute.value_type == ValueType::String && attributes::overflows(field.json) {
-        resolved.cropped.push(field.name);
-    }
-    let name = match *attribute.name_std == *field.name {
-        true => Cow::Borrowed(field.name),
-        false => Cow::Owned(attribute.name_std.to_string()),
-    };
-    if !refused.has(&name, &json) {
-        resolved.set(name, json, Kind::Custom(tag(&attribute.value_type), attribute.id));
+    /// Sets an attribute to a value, if the value fits.
+    fn typed(&mut self, attribute: &Attribute, field: Field<'f>) {
+        let json = match attributes::convert(field.json, &attribute.value_type) {
+            Ok(json) => json.into_text(),
+            Err(error) => return self.out.left_out.push((field.name, Why::Unfit(error))),
+        };
+        if attribute.value_type == ValueType::String && attributes::overflows(field.json) {
+            self.out.cropped.push(field.name);
+        }
+        let name = match *attribute.name_std == *field.name {
+            true => Cow::Borrowed(field.name),
+            false => Cow::Owned(attribute.name_std.to_string()),
+        };
+        let kind = Kind::Custom(tag(&attribute.value_type), attribute.id);
+        self.put(name, json, kind, field.name);
     }
 }
 

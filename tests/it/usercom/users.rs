@@ -228,8 +228,8 @@ async fn a_refused_user_is_rejected_with_its_answer() {
 
 #[tokio::test]
 async fn a_refused_field_is_left_out_and_the_rest_is_sent() {
-    // A standard field that a 400 names is left out once and told, the rest is written, and the
-    // refused value counts neither as confirmed nor as unchanged.
+    // A standard field that a 400 names is left out and told, the rest is written; the same value
+    // is not tried again for a while, and another one is.
     let upsert = "POST users/update_or_create/";
     for answer in [
         serde_json::json!({"email": ["Enter a valid email address."]}),
@@ -247,8 +247,14 @@ async fn a_refused_field_is_left_out_and_the_rest_is_sent() {
         assert_eq!(bench.fake.body(), sent);
         assert_eq!(bench.ears.heard(), ["dropped email"]);
         let now = clock::now();
-        assert!(!bench.usercom.unchanged(&op, now));
+        assert!(bench.usercom.unchanged(&op, now));
         assert!(bench.usercom.unchanged(&identify("u1", vec![first_name]), now));
+        let other = identify("u1", vec![standard("email", "\"a@b.pl\"")]);
+        assert!(!bench.usercom.unchanged(&other, now));
+        bench.fake.log();
+        bench.run(&identify("u2", vec![standard("email", "\"nope\"")])).await.unwrap();
+        assert_eq!(bench.fake.log(), [upsert]);
+        assert_eq!(bench.fake.body(), serde_json::json!({"custom_id": "u2"}));
     }
 }
 
