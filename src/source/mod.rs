@@ -9,9 +9,11 @@ mod flight;
 #[cfg(feature = "fluvio")]
 pub mod fluvio;
 pub mod http;
+mod inflate;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod line;
+mod memory;
 mod progress;
 mod push;
 mod registry;
