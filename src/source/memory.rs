@@ -31,6 +31,13 @@ impl Budget {
         Self { units: Arc::new(Semaphore::new(units)) }
     }
 
+    /// A first share, where there is room at once.
+    #[cfg(feature = "vector")]
+    pub(super) fn share(&self) -> Result<Share, NoRoom> {
+        let permit = Arc::clone(&self.units).try_acquire_owned().map_err(|_| NoRoom)?;
+        Ok(Share { budget: self.clone(), permit, used: 0 })
+    }
+
     /// A first share of one unit. Whoever asks holds nothing yet, so it may wait.
     pub(super) async fn enter(&self, patience: Duration) -> Result<Share, NoRoom> {
         match timeout(patience, Arc::clone(&self.units).acquire_owned()).await {

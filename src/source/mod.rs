@@ -34,7 +34,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::record::Record;
-use crate::telemetry::SourceLag;
+use crate::telemetry::{SourceLag, SourceMetrics};
 
 pub use self::progress::ReadProgress;
 pub use self::registry::{BuildError, ReadMode, build};
@@ -61,6 +61,10 @@ pub trait Source: Send {
     /// Is given, before it runs, where to say how far it is behind. Sources that cannot tell leave
     /// it.
     fn tell_lag(&mut self, _lag: SourceLag) {}
+
+    /// Is given, before it runs, where to count what it refuses. Sources that refuse nothing leave
+    /// it.
+    fn use_metrics(&mut self, _metrics: &SourceMetrics) {}
 }
 
 /// Why a source ended early.
