@@ -23,6 +23,7 @@ mod registry;
 pub mod stdin;
 #[cfg(any(feature = "fluvio", feature = "kafka"))]
 mod text;
+mod tls;
 #[cfg(feature = "vector")]
 pub mod vector;
 pub mod watermark;

@@ -20,7 +20,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Connected;
 
 use super::order::{Order, Ticket};
 
@@ -161,7 +160,7 @@ impl Connections {
 pub(super) fn incoming(
     listener: TcpListener,
     most: usize,
-) -> impl Stream<Item = io::Result<Placed>> + Send + 'static {
+) -> impl Stream<Item = Placed> + Send + 'static {
     let places = Arc::new(Semaphore::new(most));
     let connections = Arc::<Connections>::default();
     futures::stream::unfold(
@@ -189,7 +188,7 @@ pub(super) fn incoming(
                 connections: Arc::clone(&connections),
                 _place: place,
             };
-            Some((Ok(placed), (listener, places, connections)))
+            Some((placed, (listener, places, connections)))
         },
     )
 }
@@ -216,15 +215,12 @@ pub(super) struct Placed {
     _place: OwnedSemaphorePermit,
 }
 
-impl Connected for Placed {
-    type ConnectInfo = Arc<Connection>;
-
-    fn connect_info(&self) -> Arc<Connection> {
+impl Placed {
+    /// What is known of it.
+    pub(super) fn connection(&self) -> Arc<Connection> {
         Arc::clone(&self.connection)
     }
-}
 
-impl Placed {
     fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
         Pin::new(&mut self.get_mut().stream)
     }

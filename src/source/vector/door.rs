@@ -5,10 +5,10 @@
 //! No answer to a push has a code on which Vector drops the events. All connections and their
 //! requests share one budget of memory.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,8 +18,9 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderValue, Request, Response};
+use tonic::service::Routes;
 use tonic::{Code, Status};
-use tower::{Layer, Service};
+use tower::Service as _;
 
 use super::connection::{Connection, PushUnderWay, Visit};
 use super::order::Ticket;
@@ -86,69 +87,38 @@ struct Shared {
     concurrency_said: AtomicBool,
 }
 
-/// Puts the door before a service.
+/// The services behind the door.
 #[derive(Clone)]
-pub(super) struct DoorLayer {
+pub(super) struct Door {
+    inner: Routes,
     shared: Arc<Shared>,
 }
 
-impl DoorLayer {
-    pub(super) fn new(settings: DoorSettings) -> Self {
+/// The answer to a call.
+pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl Door {
+    pub(super) fn new(settings: DoorSettings, inner: Routes) -> Self {
         // The largest request stands there as it came, inflated or as JSON, and once more while the
         // text grows.
         let budget = Budget::new(BUDGET.max(settings.largest.saturating_mul(3) + BUDGET / 8));
         let readers = Semaphore::new(READERS);
         let concurrency_said = AtomicBool::new(false);
-        Self { shared: Arc::new(Shared { settings, budget, readers, concurrency_said }) }
-    }
-}
-
-impl<S> Layer<S> for DoorLayer {
-    type Service = Door<S>;
-
-    fn layer(&self, inner: S) -> Door<S> {
-        Door { inner, shared: Arc::clone(&self.shared) }
-    }
-}
-
-/// A service behind the door.
-#[derive(Clone)]
-pub(super) struct Door<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-type Answer<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
-
-impl<S> Service<Request<Body>> for Door<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = Answer<S::Error>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+        let shared = Shared { settings, budget, readers, concurrency_said };
+        Self { inner, shared: Arc::new(shared) }
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // The one that was polled ready is the one that is called.
-        let fresh = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, fresh);
-        let shared = Arc::clone(&self.shared);
-        let Some(connection) = request.extensions().get::<Arc<Connection>>().cloned() else {
-            let status = Status::internal("the connection of the request is not known");
-            return Box::pin(async move { Ok(status.into_http()) });
-        };
+    /// Answers a call. Calls of one connection are made in the order of their arrival, so a push has
+    /// its place in that order before this returns.
+    pub(super) fn call(&self, connection: &Arc<Connection>, request: Request<Body>) -> Answer {
         let visit = connection.call();
+        let (mut inner, shared) = (self.inner.clone(), Arc::clone(&self.shared));
         if request.uri().path() == PUSH {
-            // Taken here and not in the future: calls are made in the order of arrival.
             let (ticket, under_way, others) = connection.push();
             if others {
-                shared.say_concurrency(&connection);
+                shared.say_concurrency(connection);
             }
+            let connection = Arc::clone(connection);
             let push = Push { shared, connection, ticket, _under_way: under_way, _visit: visit };
             return Box::pin(push.answer(inner, request));
         }
@@ -188,14 +158,11 @@ struct Push {
 }
 
 impl Push {
-    async fn answer<S>(
+    async fn answer(
         self,
-        mut inner: S,
+        mut inner: Routes,
         request: Request<Body>,
-    ) -> Result<Response<Body>, S::Error>
-    where
-        S: Service<Request<Body>, Response = Response<Body>>,
-    {
+    ) -> Result<Response<Body>, Infallible> {
         let (mut head, body) = request.into_parts();
         let encoding = head.headers.remove(ENCODING);
         let encoding = encoding.as_ref().and_then(|value| value.to_str().ok());

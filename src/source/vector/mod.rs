@@ -45,7 +45,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{ReadMode, Source, SourceError};
+use super::{ReadMode, Source, SourceError, tls};
 use crate::config::source::VectorSource as Settings;
 use crate::record::Record;
 use crate::telemetry::SourceMetrics;
@@ -97,14 +97,14 @@ impl Source for VectorSource {
             tracing::warn!(source = self.name, "a vector source has no present end: not opened");
             return Ok(());
         }
-        let tls = server::tls(&self.settings).map_err(self.io("the certificates"))?;
+        let acceptor =
+            tls::acceptor(&self.settings.tls, b"h2").map_err(self.io("the certificates"))?;
         let what = format!("the address {}", self.settings.address);
         let listener = TcpListener::bind(&self.settings.address).await.map_err(self.io(&what))?;
         let address = listener.local_addr().map_err(self.io(&what))?;
         tracing::info!(source = self.name, "listening for Vector on {address}");
-        let failed = self.io("the server");
-        server::serve(listener, tls, (&self.name, &self.settings), self.metrics.clone(), out, stop)
-            .await
-            .map_err(|error| failed(std::io::Error::other(error)))
+        let of = (self.name.as_str(), &self.settings);
+        server::serve(listener, acceptor, of, self.metrics.clone(), out, stop).await;
+        Ok(())
     }
 }

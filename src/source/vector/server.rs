@@ -3,18 +3,30 @@
 //! # Invariants
 //! After the stop no request is left without an answer that was taken before it.
 
-use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::body::Body;
+use tonic::codegen::http::Request;
+use tonic::service::Routes;
 
-use super::connection::incoming;
-use super::door::{DoorLayer, DoorSettings};
+use super::connection::{Connection, incoming};
+use super::door::{Door, DoorSettings};
 use super::generated::vector::vector_server::VectorServer;
 use super::service::Service;
 use super::unwanted::Unwanted;
@@ -30,6 +42,9 @@ const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long connections have to end once everything is settled.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Calls of one connection at once. Vector makes 200 at most.
 const MAX_STREAMS: u32 = 256;
 
@@ -43,37 +58,15 @@ const MAX_SMALL_MESSAGE: usize = 1024;
 /// The name under which load balancers ask for health.
 const NAME: &str = "vector.Vector";
 
-/// The TLS side, or `None` where connections are not encrypted.
-pub(super) fn tls(settings: &Settings) -> io::Result<Option<ServerTlsConfig>> {
-    let tls = &settings.tls;
-    if !tls.enabled {
-        return Ok(None);
-    }
-    let read = |file: &Option<std::path::PathBuf>, key: &str| {
-        let file =
-            file.as_deref().ok_or_else(|| io::Error::other(format!("`tls.{key}` is missing")))?;
-        std::fs::read(file)
-            .map_err(|error| io::Error::other(format!("{}: {error}", file.display())))
-    };
-    let identity =
-        Identity::from_pem(read(&tls.crt_file, "crt_file")?, read(&tls.key_file, "key_file")?);
-    let mut config = ServerTlsConfig::new().identity(identity).timeout(HANDSHAKE_TIMEOUT);
-    if tls.ca_file.is_some() {
-        let authorities = Certificate::from_pem(read(&tls.ca_file, "ca_file")?);
-        config = config.client_ca_root(authorities).client_auth_optional(!tls.verify_certificate);
-    }
-    Ok(Some(config))
-}
-
 /// Serves until `stop` and until what was taken is settled.
 pub(super) async fn serve(
     listener: TcpListener,
-    tls: Option<ServerTlsConfig>,
+    acceptor: Option<TlsAcceptor>,
     (name, settings): (&str, &Settings),
     metrics: Option<SourceMetrics>,
     out: mpsc::Sender<Record>,
     stop: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
+) {
     let push = Arc::new(Push::new(out));
     let tasks = TaskTracker::new();
     let unwanted = Arc::new(Unwanted::new(name, metrics.clone()));
@@ -81,40 +74,91 @@ pub(super) async fn serve(
     let vector = VectorServer::new(service).max_decoding_message_size(MAX_SMALL_MESSAGE);
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status(NAME, tonic_health::ServingStatus::Serving).await;
-    let door = DoorLayer::new(DoorSettings {
-        source: name.to_owned(),
-        largest: settings.max_message_bytes,
-        read_timeout: Duration::from_secs(settings.read_timeout_secs),
-        ack_on: match settings.acknowledge {
-            Acknowledge::Buffer => AckOn::Kept,
-            Acknowledge::Delivery => AckOn::Settled,
+    let health = health.max_decoding_message_size(MAX_SMALL_MESSAGE);
+    let door = Door::new(
+        DoorSettings {
+            source: name.to_owned(),
+            largest: settings.max_message_bytes,
+            read_timeout: Duration::from_secs(settings.read_timeout_secs),
+            ack_on: match settings.acknowledge {
+                Acknowledge::Buffer => AckOn::Kept,
+                Acknowledge::Delivery => AckOn::Settled,
+            },
+            metrics,
+            unwanted: Arc::clone(&unwanted),
+            tasks: tasks.clone(),
         },
-        metrics,
-        unwanted: Arc::clone(&unwanted),
-        tasks: tasks.clone(),
-    });
-    let mut server = Server::builder();
-    if let Some(tls) = tls {
-        server = server.tls_config(tls)?;
+        Routes::new(vector).add_service(health).prepare(),
+    );
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let accepting =
+        accept(listener, settings.max_connections, acceptor, &door, &graceful, &mut connections);
+    tokio::select! {
+        () = accepting => {}
+        () = stop.cancelled() => {}
     }
-    let served = server
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
+    let settled = async {
+        // Calls whose senders went have left their events on the way.
+        tasks.close();
+        tasks.wait().await;
+        push.landed().await;
+    };
+    // Each connection is told that it ends, and ends with its last answer.
+    let (mut settled, mut ended) = (pin!(settled), pin!(graceful.shutdown()));
+    tokio::select! {
+        () = &mut ended => settled.await,
+        () = &mut settled => drop(timeout(FAREWELL, ended).await),
+    }
+    connections.shutdown().await;
+    unwanted.finish();
+}
+
+async fn accept(
+    listener: TcpListener,
+    most: usize,
+    acceptor: Option<TlsAcceptor>,
+    door: &Door,
+    graceful: &GracefulShutdown,
+    connections: &mut JoinSet<()>,
+) {
+    let mut incoming = pin!(incoming(listener, most));
+    while let Some(placed) = incoming.next().await {
+        while connections.try_join_next().is_some() {}
+        let (door, acceptor, watcher) = (door.clone(), acceptor.clone(), graceful.watcher());
+        connections.spawn(async move {
+            let connection = placed.connection();
+            let Some(acceptor) = acceptor else {
+                return talk(placed, connection, door, watcher).await;
+            };
+            match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(placed)).await {
+                Ok(Ok(stream)) => talk(stream, connection, door, watcher).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
+            }
+        });
+    }
+}
+
+async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    connection: Arc<Connection>,
+    door: Door,
+    watcher: Watcher,
+) {
+    // hyper calls this in the order in which requests arrive, and runs the futures side by side.
+    let service = service_fn(move |request: Request<Incoming>| {
+        door.call(&connection, request.map(Body::new))
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(KEEPALIVE))
+        .keep_alive_timeout(KEEPALIVE_ANSWER)
         .max_concurrent_streams(MAX_STREAMS)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_stream_window_size(STREAM_WINDOW)
-        .layer(door)
-        .add_service(health.max_decoding_message_size(MAX_SMALL_MESSAGE))
-        .add_service(vector)
-        .serve_with_incoming_shutdown(
-            incoming(listener, settings.max_connections),
-            stop.cancelled_owned(),
-        )
-        .await;
-    // Calls whose senders went have left their events on the way.
-    tasks.close();
-    tasks.wait().await;
-    push.landed().await;
-    unwanted.finish();
-    served
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
 }

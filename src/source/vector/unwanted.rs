@@ -95,3 +95,35 @@ fn word(kind: EventKind) -> &'static str {
         EventKind::Unknown => "unknown",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    fn metric() -> Decoded {
+        // EventWrapper { metric { name: "cpu" } }
+        crate::source::vector::decode(b"\x12\x05\x0a\x03cpu")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_metrics_is_one_dead_letter_a_minute_with_a_count() {
+        // Guarantees one admitted event a minute and kind, that it names how many were dropped, and
+        // that all are counted.
+        let metrics = Metrics::default();
+        let unwanted = Unwanted::new("in", Some(metrics.source("in", "vector")));
+        assert!(unwanted.admit(&mut metric()));
+        assert!((0..4_927).all(|_| !unwanted.admit(&mut metric())));
+        let mut unknown = crate::source::vector::decode(b"");
+        assert_eq!(unknown.kind, EventKind::Unknown);
+        assert!(unwanted.admit(&mut unknown));
+        tokio::time::advance(INTERVAL).await;
+        let mut next = metric();
+        assert!(unwanted.admit(&mut next));
+        let fault = next.fault.unwrap();
+        assert!(fault.contains("4927 more"), "{fault}");
+        let text = metrics.render();
+        let counted = text.lines().find(|line| line.contains("reason=\"metric\"")).unwrap();
+        assert!(counted.ends_with(" 4929"), "{counted}");
+    }
+}
