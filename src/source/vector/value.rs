@@ -86,7 +86,7 @@ impl<'s> JsonText<'s> {
             entries.push(entry(field.bytes()?)?);
         }
         // Stable: of equal keys the last one in the message is the last one here.
-        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        entries.sort_by_key(|(key, _)| *key);
         self.put(b"{")?;
         let mut first = true;
         for (at, (key, kind)) in entries.iter().enumerate() {
@@ -281,8 +281,8 @@ fn moment(message: &[u8]) -> Result<Option<Timestamp>, Malformed> {
     for field in Fields::of(message) {
         match field? {
             (1, field) => seconds = field.varint()?.cast_signed(),
-            // An int32 stands on the wire as 64 bits.
-            (2, field) => nanos = field.varint()?.cast_signed() as i32,
+            // An int32 stands on the wire as 64 bits; what does not fit is no part of a moment.
+            (2, field) => nanos = i32::try_from(field.varint()?.cast_signed()).unwrap_or(i32::MIN),
             _ => {}
         }
     }
