@@ -59,12 +59,13 @@ impl Explain {
                 Ok(decoder) => decoder,
                 Err(why) => return complain(&why),
             };
+            let meta = zone_of(&pipeline, &sink.inputs);
             for (n, line) in (1..).zip(&lines) {
                 let line = &Bytes::from(line.clone());
                 let text = match decoder.decode(line) {
                     Ok(None) => continue,
                     Ok(Some(body)) => {
-                        let rehearsed = rehearsal.rehearse(&body).await;
+                        let rehearsed = rehearsal.rehearse_with(&body, meta.as_deref()).await;
                         self.show(name, n, &body, &rehearsed)
                     }
                     Err(why) => self.show_undecodable(name, n, line, &why.to_string()),
@@ -116,6 +117,12 @@ impl Explain {
     }
 }
 
+/// What the first source a sink reads says of the zone of its times.
+fn zone_of(pipeline: &Pipeline, inputs: &[String]) -> Option<Vec<u8>> {
+    let source = inputs.iter().find_map(|name| pipeline.sources.get(name))?;
+    Some(json!({ "timezone": source.timezone()? }).to_string().into_bytes())
+}
+
 /// The decoder of the first source a sink reads.
 fn decoder_for(pipeline: &Pipeline, inputs: &[String]) -> Result<Decoder, String> {
     let source = inputs.iter().find_map(|name| pipeline.sources.get(name));
@@ -138,6 +145,9 @@ fn as_json(sink: &str, body: &[u8], rehearsed: &Rehearsed) -> Value {
     let rules: Vec<Value> = rules
         .map(|rule| json!({ "name": rule.name, "fired": rule.fired, "why": rule.why }))
         .collect();
+    let left_out = rehearsed.left_out.iter();
+    let left_out =
+        left_out.map(|l| json!({ "rule": l.rule, "field": l.field, "reason": l.reason }));
     json!({
         "sink": sink,
         "record": record,
@@ -146,6 +156,7 @@ fn as_json(sink: &str, body: &[u8], rehearsed: &Rehearsed) -> Value {
         "requests": rehearsed.requests.iter().map(request_json).collect::<Vec<_>>(),
         "errors": rehearsed.errors,
         "notes": rehearsed.notes,
+        "left_out": left_out.collect::<Vec<_>>(),
     })
 }
 

@@ -128,5 +128,5 @@ fn plain(value: &Value) -> String {
 }
 
 fn truth(word: &str) -> Option<bool> {
-    crate::usercom::attributes::truth(word)
+    crate::coerce::boolean::parse(word)
 }
