@@ -169,7 +169,7 @@ pub fn mended(json: &str) -> Cow<'_, str> {
             }
             Some(_) => {
                 out.push_str(&json[copied..escape]);
-                out.push_str("\\ufffd");
+                out.push(char::REPLACEMENT_CHARACTER);
                 at = escape + 6;
                 copied = at;
             }

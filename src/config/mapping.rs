@@ -186,11 +186,11 @@ pub enum Function {
     Slug,
     /// Looks into an object or a list that `parse_json`, `parse_query` or `capture` made:
     /// `{ get = ".utm.source" }`. A path that leads nowhere leaves the field missing.
-    Get(String),
+    Get(#[schemars(description = "The path, with its leading dot.")] String),
     /// What a regular expression finds: `{ capture = "order (\\d+)" }`. With named groups an object of
     /// those that matched, with one group its text, without groups the text that matched. Text that
     /// does not match is a failure.
-    Capture(String),
+    Capture(#[schemars(description = "The regular expression (unanchored).")] String),
 }
 
 /// A type of `as`.

@@ -15,7 +15,7 @@ use super::field::{self, Field, Ledger};
 use super::json::{self, Kind};
 use super::object::ObjectProgram;
 use super::trie::{Slots, Trie};
-use super::{Mapped, MappedCall, RuleId, page};
+use super::{Mapped, MappedCall, RuleId};
 use crate::call::{Call, CallKind};
 
 #[derive(Debug)]
@@ -180,9 +180,6 @@ impl CallProgram {
         }
         call.fields = self.fields.build(env, ledger)?;
         call.context = self.context.build(env, ledger)?;
-        if call.kind == CallKind::Page {
-            page::name_as_path(&mut call);
-        }
         check(&call)?;
         Ok(call)
     }
