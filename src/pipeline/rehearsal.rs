@@ -24,9 +24,9 @@ pub struct Rehearsal {
 
 /// Writes down what is left out of requests.
 #[derive(Default)]
-struct LeftOut(Mutex<Vec<String>>);
+struct Ears(Mutex<Vec<String>>);
 
-impl LeftOut {
+impl Ears {
     fn add(&self, line: String) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
@@ -36,7 +36,7 @@ impl LeftOut {
     }
 }
 
-impl Probe for LeftOut {
+impl Probe for Ears {
     fn conversion_failed(&self, name: &str, reason: &str) {
         self.add(format!("{name}: left out, {reason}"));
     }
@@ -69,6 +69,19 @@ pub struct Rehearsed {
     pub errors: Vec<String>,
     /// What would be left out or shortened on the way.
     pub notes: Vec<String>,
+    /// Values of the record that the mapping would leave out, or replace with the next best.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A value of a record that the mapping leaves out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The rule, or the preset.
+    pub rule: String,
+    /// The target, as the mapping table writes it.
+    pub field: String,
+    /// Why, in words.
+    pub reason: String,
 }
 
 /// Notes in order, each once, with how often it came.
@@ -98,13 +111,19 @@ impl Rehearsal {
 
     /// Rehearses one record, given as JSON text.
     pub async fn rehearse(&self, body: &[u8]) -> Rehearsed {
-        let explained = self.plan.explain(Input { body, meta: None });
+        self.rehearse_with(body, None).await
+    }
+
+    /// Rehearses one record with what its source says of it, as a JSON object.
+    pub async fn rehearse_with(&self, body: &[u8], meta: Option<&[u8]>) -> Rehearsed {
+        let explained = self.plan.explain(Input { body, meta });
         let mut rehearsed = Rehearsed {
             rules: explained.rules,
             calls: Vec::new(),
             requests: Vec::new(),
             errors: Vec::new(),
             notes: Vec::new(),
+            left_out: Vec::new(),
         };
         let mapped = match explained.result {
             Ok(mapped) => mapped,
@@ -122,6 +141,11 @@ impl Rehearsal {
                 Err(fault) => rehearsed.errors.push(fault.to_string()),
             }
         }
+        rehearsed.left_out.extend(mapped.stats.losses.iter().map(|loss| LeftOut {
+            rule: self.plan.rule_name(loss.rule).to_owned(),
+            field: loss.field.clone(),
+            reason: loss.reason.clone(),
+        }));
         let losses = mapped.stats.losses.iter();
         rehearsed.notes.extend(losses.map(|loss| format!("{}: {}", loss.field, loss.reason)));
         rehearsed.notes.extend(notes.cropped.iter().map(|field| format!("{field}: shortened")));
@@ -129,9 +153,9 @@ impl Rehearsal {
         rehearsed.notes.extend(dropped.map(|(field, why)| format!("{field}: left out, {why}")));
         // One call that cannot be made takes the whole record to the dead letters.
         if rehearsed.errors.is_empty() {
-            let ears = Arc::new(LeftOut::default());
+            let ears = Arc::new(Ears::default());
             let types = (&self.types.0, &self.types.1);
-            let probe: Arc<dyn Probe> = Arc::<LeftOut>::clone(&ears);
+            let probe: Arc<dyn Probe> = Arc::<Ears>::clone(&ears);
             rehearsed.requests = dry_run_with(&ops, &self.users, types, probe).await;
             rehearsed.notes.extend(ears.take());
         }
