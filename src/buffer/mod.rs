@@ -13,9 +13,11 @@ mod lock;
 mod memory;
 mod persist;
 mod queue;
+mod room;
 mod schema;
 pub mod store;
 mod waiting;
+mod watch;
 mod writer;
 
 use std::sync::Arc;
@@ -174,6 +176,9 @@ pub trait Buffer: Send + Sync {
 
     /// How many records were dropped since the start because there was no room.
     fn discarded(&self) -> u64;
+
+    /// How often storage failed since the start, or had no room, and was tried again.
+    fn storage_errors(&self) -> u64;
 }
 
 /// The buffer a sink is configured with.

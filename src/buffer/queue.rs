@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::dead_letters::{self, DeadLetter};
 use super::error::StoreError;
+use super::room;
 use super::store::{Store, count, from_micros, micros};
 use super::writer::{Delta, Scope};
 use super::{PAGE_BYTES, PAGE_RECORDS, RECORD_OVERHEAD};
@@ -133,7 +134,22 @@ impl Store {
     ) -> Result<Appended, StoreError> {
         let sink: Arc<str> = sink.into();
         let at = micros(clock::now());
-        self.write(move |scope| insert(scope, &sink, &records, at)).await
+        let dir = self.dir();
+        let bytes: u64 = records.iter().map(NewRecord::size).sum();
+        let appended = self
+            .write(move |scope| {
+                let before: i64 = scope.deltas.iter().map(|delta| delta.bytes.max(0)).sum();
+                let needed = bytes.saturating_add(before.cast_unsigned());
+                match room::shortage(scope.conn, dir.as_deref(), needed)? {
+                    Some(shortage) => Ok(Err(shortage)),
+                    None => insert(scope, &sink, &records, at).map(Ok),
+                }
+            })
+            .await?;
+        appended.map_err(|shortage| StoreError::Full {
+            path: self.path().to_owned(),
+            why: shortage.to_string(),
+        })
     }
 
     /// Buffered records behind `after`, in order: at most `limit`, [`PAGE_RECORDS`], and

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::StoreError;
@@ -205,10 +206,50 @@ fn sync_dir(path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// Writes all that a connection sees into a new file, whole and synced.
+pub(super) fn copy_into(conn: &Connection, to: &Path) -> Result<(), StoreError> {
+    let text = to.to_str().ok_or_else(|| StoreError::Foreign {
+        path: to.to_owned(),
+        why: "its name is not Unicode".to_owned(),
+    })?;
+    conn.execute("VACUUM INTO ?1", [text]).map_err(|e| StoreError::sqlite(to, e))?;
+    File::open(to)
+        .and_then(|file| file.sync_all())
+        .map_err(StoreError::io(format!("sync `{}`", to.display())))
+}
+
+/// Gives what a connection holds, whose file was removed, its old name again, and opens that.
+pub(super) fn write_again(conn: &Connection, path: &Path) -> Result<Connection, StoreError> {
+    let copy = beside(path, ".new");
+    let io = |what: &str| StoreError::io(format!("{what} `{}`", copy.display()));
+    match fs::remove_file(&copy) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove")(e)),
+        _ => {}
+    }
+    copy_into(conn, &copy)?;
+    // A log belongs to whatever file bears its name.
+    for old in [beside(path, "-wal"), beside(path, "-shm")] {
+        match fs::remove_file(&old) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("replace")(e)),
+            _ => {}
+        }
+    }
+    fs::rename(&copy, path).and_then(|()| sync_dir(path)).map_err(io("rename"))?;
+    open_owned(path)
+}
+
+/// Closes a connection to a file that lost its name, without touching what bears the name now.
+pub(super) fn let_go(conn: Connection) {
+    let kept = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+    if let Err(error) = kept.map(drop).and_then(|()| conn.close().map_err(|(_, error)| error)) {
+        tracing::warn!(%error, "the removed store was not closed cleanly");
+    }
 }
 
 /// Reads the first bytes without SQLite, which would put its own files beside.

@@ -10,6 +10,7 @@ use std::fmt;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -81,8 +82,9 @@ impl Store {
         let conn = schema::open_owned(&path)?;
         let reading = schema::open_reader(&path)?;
         let sizes = known(&conn, &path)?;
+        let opened = Arc::<AtomicU64>::default();
         let holder =
-            |conn, lock| Holder { conn, path: path.clone(), sizes: sizes.clone(), _lock: lock };
+            |conn, lock| Holder::new(conn, &path, sizes.clone(), lock, Arc::clone(&opened));
         let (writer, writes) = start_writer(holder(conn, Some(lock)))?;
         let (reader, reads) = start_reader(holder(reading, None))?;
         Ok(Self::assemble(Inner {
@@ -102,7 +104,7 @@ impl Store {
         let conn = schema::open_reader(&path)?;
         let sizes = known(&conn, &path)?;
         let (reader, reads) =
-            start_reader(Holder { conn, path: path.clone(), sizes: sizes.clone(), _lock: None })?;
+            start_reader(Holder::new(conn, &path, sizes.clone(), None, Arc::default()))?;
         Ok(Self::assemble(Inner {
             writer: None,
             reader: Some(reader),
@@ -121,7 +123,7 @@ impl Store {
         let conn = schema::open_memory().map_err(|e| StoreError::sqlite(&path, e))?;
         let sizes = Sizes::default();
         let (writer, thread) =
-            start_writer(Holder { conn, path: path.clone(), sizes: sizes.clone(), _lock: None })?;
+            start_writer(Holder::new(conn, &path, sizes.clone(), None, Arc::default()))?;
         Ok(Self::assemble(Inner {
             path,
             reader: Some(writer.clone()),
@@ -289,6 +291,25 @@ impl Store {
             trim.execute(params![sink, count(keep)]).map(drop)
         })
         .await
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// The folder of the file; `None` where the store lives in memory.
+    pub(super) fn dir(&self) -> Option<PathBuf> {
+        let dir = self.inner.path.parent().map(Path::to_owned);
+        dir.filter(|dir| !dir.as_os_str().is_empty())
+    }
+
+    /// Sees to it that the file that is open is still the one in the `data_dir`. One that was
+    /// removed is written again; one that was replaced is left alone, and the store with it.
+    ///
+    /// # Errors
+    /// [`StoreError::Removed`] if what the store holds cannot be kept under its name any more.
+    pub async fn check_file(&self) -> Result<(), StoreError> {
+        self.write(|_| Ok(())).await
     }
 
     /// Runs `work` in the writer's next transaction.

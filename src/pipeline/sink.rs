@@ -117,7 +117,7 @@ impl StreamSink<Record> for DeliveringSink {
             fed.cancel();
             std::future::pending::<()>().await;
         };
-        let mut gauge = BufferGauge { buffer: &*buffer, metrics, dropped: 0 };
+        let mut gauge = BufferGauge { buffer: &*buffer, metrics, dropped: 0, failed: 0 };
         let end = tokio::select! {
             end = self.deliver() => end,
             () = feed => unreachable!("feeding never ends before delivery"),
@@ -133,6 +133,7 @@ struct BufferGauge<'a> {
     buffer: &'a dyn Buffer,
     metrics: SinkMetrics,
     dropped: u64,
+    failed: u64,
 }
 
 impl BufferGauge<'_> {
@@ -150,6 +151,11 @@ impl BufferGauge<'_> {
         if dropped > self.dropped {
             self.metrics.dropped_newest(dropped - self.dropped);
             self.dropped = dropped;
+        }
+        let failed = self.buffer.storage_errors();
+        if failed > self.failed {
+            self.metrics.storage_errors(failed - self.failed);
+            self.failed = failed;
         }
     }
 }
@@ -248,6 +254,10 @@ impl DeliveringSink {
         loop {
             tokio::time::sleep(SAVE_EVERY).await;
             self.save().await;
+            // Who has nothing to write would not notice; the store itself says what it found.
+            if let Err(error) = self.cx.store.check_file().await {
+                tracing::debug!(%error, "the store's file was looked for");
+            }
             rounds += 1;
             if rounds.is_multiple_of(60) {
                 self.forget_old_messages(window).await;

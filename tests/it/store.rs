@@ -6,6 +6,7 @@ mod files;
 mod letters;
 mod memory;
 mod model;
+mod removed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
