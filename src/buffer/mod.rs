@@ -6,6 +6,7 @@
 //! One invariant: a record pushed into a buffer leaves it only by [`Buffer::settled`], or by an
 //! acknowledgement that tells its source to offer it again.
 
+mod bounds;
 mod dead_letters;
 mod disk;
 mod error;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::bounds::{Added, stored_key};
 use super::dead_letters::{self, DeadLetter};
 use super::error::StoreError;
 use super::room;
@@ -203,7 +204,17 @@ impl Store {
     pub async fn settle(&self, sink: &str, batch: Vec<Settlement>) -> Result<(), StoreError> {
         let sink: Arc<str> = sink.into();
         let at = micros(clock::now());
-        self.write(move |scope| settle_all(scope, &sink, &batch, at)).await
+        let added = Added {
+            dead_bytes: batch.iter().flat_map(|s| &s.dead).map(DeadLetter::size).sum(),
+            seen: batch.iter().map(|s| s.seen.len() as u64).sum(),
+        };
+        self.write({
+            let sink = Arc::clone(&sink);
+            move |scope| settle_all(scope, &sink, &batch, at)
+        })
+        .await?;
+        self.bounds().add(&sink, added);
+        Ok(())
     }
 
     /// Notes, before it happens, that requests for these records leave: from now on they may have
@@ -373,7 +384,7 @@ fn settle_all(
             dead_letters::insert(scope.conn, sink, letter)?;
         }
         for key in &settlement.seen {
-            remember.execute(params![sink, key, at])?;
+            remember.execute(params![sink, stored_key(key), at])?;
         }
     }
     scope.deltas.push(delta);

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::BufferSize;
+use super::bounds::{Bounds, stored_key};
 use super::error::StoreError;
 use super::lock::DirLock;
 use super::schema;
@@ -27,7 +28,7 @@ use crate::clock;
 use crate::source::{Checkpoints, SourceError};
 
 /// Rows one transaction deletes at most, where many may be due.
-const DELETE_BATCH: i64 = 1000;
+pub(super) const DELETE_BATCH: i64 = 1000;
 
 /// What a store is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,7 @@ struct Inner {
     /// Joined in this order: the writer is the last to let go of the file, and tidies it.
     threads: Vec<JoinHandle<()>>,
     sizes: Sizes,
+    bounds: Bounds,
 }
 
 impl Store {
@@ -92,6 +94,7 @@ impl Store {
             reader: Some(reader),
             threads: vec![reads, writes],
             sizes,
+            bounds: Bounds::default(),
             path,
         }))
     }
@@ -110,6 +113,7 @@ impl Store {
             reader: Some(reader),
             threads: vec![reads],
             sizes,
+            bounds: Bounds::default(),
             path,
         }))
     }
@@ -130,6 +134,7 @@ impl Store {
             writer: Some(writer),
             threads: vec![thread],
             sizes,
+            bounds: Bounds::default(),
         }))
     }
 
@@ -179,7 +184,13 @@ impl Store {
             let mut find = scope
                 .conn
                 .prepare_cached("SELECT 1 FROM seen WHERE sink = ?1 AND message_key = ?2")?;
-            keys.iter().map(|key| find.exists(params![sink, key])).collect()
+            let mut is_seen = |key: &str| {
+                let stored = stored_key(key);
+                // Earlier versions stored long keys as they are.
+                Ok(find.exists(params![sink, stored])?
+                    || (stored != key && find.exists(params![sink, key])?))
+            };
+            keys.iter().map(|key| is_seen(key)).collect()
         })
         .await
     }
@@ -310,6 +321,10 @@ impl Store {
     /// [`StoreError::Removed`] if what the store holds cannot be kept under its name any more.
     pub async fn check_file(&self) -> Result<(), StoreError> {
         self.write(|_| Ok(())).await
+    }
+
+    pub(super) fn bounds(&self) -> &Bounds {
+        &self.inner.bounds
     }
 
     /// Runs `work` in the writer's next transaction.

@@ -277,6 +277,12 @@ impl SinkMetrics {
         count(&self.discarded, &[("intentional", "true"), ("reason", "buffer_full")], records);
     }
 
+    /// Old dead letters were deleted because there were too many.
+    pub fn dead_letters_deleted(&self, records: u64) {
+        let labels = [("intentional", "true"), ("reason", "dead_letters_full")];
+        count(&self.discarded, &labels, records);
+    }
+
     /// The store failed, or had no room, and is tried again.
     pub fn storage_errors(&self, times: u64) {
         self.storage_errors.inc_by(times);

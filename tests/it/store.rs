@@ -1,6 +1,7 @@
 //! What the store and the buffers promise: durability, order, limits, and hands off other people's
 //! files.
 
+mod bounds;
 mod disk;
 mod files;
 mod letters;
