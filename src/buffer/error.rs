@@ -51,7 +51,8 @@ pub enum StoreError {
         known: u32,
     },
     /// The file is damaged.
-    #[error("`{}` is damaged: {why}; move it away, or restore it from a backup", .path.display())]
+    #[error("`{}` is damaged: {why}; restore it from a backup, or move it away: then everything that can \
+         be read again is sent again", .path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -121,7 +122,8 @@ impl StoreError {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Corrupt { path, why: source.to_string() }
             }
-            Some(ErrorCode::ReadOnly) => Self::NotWritable { path },
+            // The files beside it cannot be made.
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => Self::NotWritable { path },
             _ => Self::Sqlite { path, source },
         }
     }

@@ -19,6 +19,7 @@ mod schema;
 pub mod store;
 mod waiting;
 mod watch;
+mod whole;
 mod writer;
 
 use std::sync::Arc;

@@ -8,19 +8,17 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::StoreError;
+use super::whole;
 
 /// "UCSk": bytes 68 to 71 of every file that is ours.
 const APPLICATION_ID: u32 = 0x5543_536B;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// How long to wait for a lock somebody else holds, an operator's `sqlite3` say.
 const BUSY: Duration = Duration::from_secs(5);
-/// What may not stand bare in the path of a `file:` URI.
-const URI_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
 
 /// Migrations: number n brings a file of format n to format n + 1.
 const MIGRATIONS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
@@ -105,7 +103,8 @@ pub(super) fn file_in(dir: &Path) -> PathBuf {
 pub(super) fn open_owned(path: &Path) -> Result<Connection, StoreError> {
     if path.try_exists().map_err(StoreError::io(format!("`{}`", path.display())))? {
         check_header(path)?;
-        check_whole(path)?;
+        whole::check(path)?;
+        whole::unseal(path)?;
     } else {
         create(path)?;
     }
@@ -199,7 +198,7 @@ fn build(path: &Path) -> rusqlite::Result<()> {
 }
 
 /// Makes a rename durable. Only Unix lets a directory be opened and synced.
-fn sync_dir(path: &Path) -> std::io::Result<()> {
+pub(super) fn sync_dir(path: &Path) -> std::io::Result<()> {
     match path.parent() {
         Some(dir) if cfg!(unix) => File::open(dir)?.sync_all(),
         _ => Ok(()),
@@ -278,33 +277,4 @@ fn check_version(path: &Path, found: u32) -> Result<(), StoreError> {
 
 fn version_error(path: &Path, found: u32) -> StoreError {
     StoreError::Version { path: path.to_owned(), found, known: FORMAT }
-}
-
-/// Looks for damage through a connection that cannot write, so that a damaged file stays as it is.
-fn check_whole(path: &Path) -> Result<(), StoreError> {
-    let corrupt = |why: String| StoreError::Corrupt { path: path.to_owned(), why };
-    let checked = open_untouching(path).and_then(|conn| {
-        conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
-    });
-    match checked {
-        Ok(answer) if answer == "ok" => Ok(()),
-        Ok(answer) => Err(corrupt(answer)),
-        Err(e) => Err(StoreError::sqlite(path, e)),
-    }
-}
-
-/// Opens the file for reading. Without a log beside it nobody can be writing (the caller owns the
-/// directory), so SQLite is told not to make any file of its own.
-fn open_untouching(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let logged = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
-        || beside(path, "-journal").exists();
-    match path.to_str() {
-        Some(text) if !logged => {
-            let encoded = utf8_percent_encode(text, URI_PATH);
-            let uri = format!("file:{encoded}?immutable=1");
-            Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
-        }
-        _ => Connection::open_with_flags(path, flags),
-    }
 }

@@ -17,6 +17,7 @@ use super::lock::DirLock;
 use super::schema;
 use super::store::Sizes;
 use super::watch::{FileWatch, Found};
+use super::whole;
 
 /// Commands that may wait for a thread; senders wait behind that.
 const WAITING: usize = 1024;
@@ -105,8 +106,7 @@ impl Handle {
     }
 }
 
-/// What a thread owns. The order of the fields is the order in which they are let go: the file
-/// before the lock.
+/// What a thread owns.
 pub(super) struct Holder {
     conn: Connection,
     path: PathBuf,
@@ -183,7 +183,7 @@ fn start(
                 }
             }
             // The file first, then the queue: who waits for the queue to end finds the file free.
-            drop(holder);
+            holder.close();
             drop(queue);
         })
         .map_err(StoreError::io(format!("start thread {name}")))?;
@@ -266,6 +266,16 @@ impl Holder {
         self.watch = Some(FileWatch::new(&self.path));
         self.opened.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// Lets the file go, and then the lock. The owner's writer leaves it sealed.
+    fn close(self) {
+        let Self { conn, path, watch, removed, _lock: lock, .. } = self;
+        let closed = conn.close().is_ok();
+        if closed && watch.is_some() && removed.is_none() {
+            whole::seal(&path);
+        }
+        drop(lock);
     }
 
     /// Reads from the file that the writer has opened last.

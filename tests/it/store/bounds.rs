@@ -84,6 +84,7 @@ async fn long_message_keys_are_recognised() {
     store.settle(SINK, vec![Settlement { seen, ..Settlement::default() }]).await.unwrap();
     store.close().await;
     let path = dir.path().join("usercom-sink.db");
+    fs::remove_file(dir.path().join("usercom-sink.db.sum")).unwrap();
     let other = rusqlite::Connection::open(&path).unwrap();
     let longest: i64 =
         other.query_row("SELECT max(length(message_key)) FROM seen", [], |r| r.get(0)).unwrap();
