@@ -19,6 +19,8 @@ const APPLICATION_ID: u32 = 0x5543_536B;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// How long to wait for a lock somebody else holds, an operator's `sqlite3` say.
 const BUSY: Duration = Duration::from_secs(5);
+/// Prepared statements kept: more than there are.
+const STATEMENTS: usize = 64;
 
 /// Migrations: number n brings a file of format n to format n + 1.
 const MIGRATIONS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
@@ -124,6 +126,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(sorted)?;
     conn.busy_timeout(BUSY).map_err(sorted)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
     match version(&conn).map_err(sorted)? {
         FORMAT => Ok(conn),
         found => Err(version_error(path, found)),
@@ -138,6 +141,7 @@ pub(super) fn open_memory() -> rusqlite::Result<Connection> {
 }
 
 fn configure(conn: &Connection) -> rusqlite::Result<()> {
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
     conn.busy_timeout(BUSY)?;
     conn.pragma_update(None, "journal_mode", "wal")?;
     conn.pragma_update(None, "synchronous", "full")?;

@@ -169,8 +169,17 @@ impl Concurrency {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BufferConfig {
-    /// `memory` or `disk`. On disk a record is acknowledged to its source once it is durable.
-    /// Default: `memory`.
+    /// `memory` or `disk`. Default: `memory`.
+    ///
+    /// `memory`: a record is acknowledged to its source once it is delivered. Nothing but message
+    /// ids, dead letters and look-ups is written. After a crash the source offers again what was not
+    /// delivered; files, Kafka and Fluvio know which of it may have been sent, `http` and `vector`
+    /// depend on who sends again.
+    ///
+    /// `disk`: a record is acknowledged once it is durable. Each record is written and synced, in
+    /// groups, and each event and page view is marked before it is sent: this takes about half as
+    /// much processor time again, and the disk space of what waits. Set it for sources that cannot
+    /// be read again (`stdin`), and where senders must not wait while User.com is away.
     #[serde(rename = "type")]
     pub kind: BufferKind,
     /// Size limit of a disk buffer in bytes. Default: 1073741824 (1 GiB).
