@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use crate::buffer::{Buffered, DeadLetter, GivenBack, Settled};
+use crate::deliver::poison::Troubles;
 use crate::record::Record;
 
 /// Names a record while it is pending.
@@ -28,6 +29,8 @@ struct Pending {
     has_calls: bool,
     /// Whether a request for it may have left.
     sent: bool,
+    /// What failed of an op of it that was given up and is tried again.
+    troubles: Troubles,
     /// Rare and large, so it is not part of every entry.
     dead: Option<Box<DeadLetter>>,
     /// Message keys this record is the first of, by call.
@@ -66,6 +69,11 @@ impl PendingRecords {
         self.bytes
     }
 
+    /// How many bytes of text one of them holds.
+    pub(super) fn bytes_of(&self, id: RecordId) -> usize {
+        self.records.get(&id).map_or(0, |pending| pending.bytes)
+    }
+
     /// Takes a record in, with one share held open until [`close`](Self::close) is called for it
     /// the first time: so that it cannot finish while its ops are still being pushed.
     pub(super) fn open(&mut self, buffered: Buffered) -> RecordId {
@@ -79,6 +87,7 @@ impl PendingRecords {
             open: 1,
             has_calls: false,
             sent: false,
+            troubles: Troubles::default(),
             dead: None,
             keys: Vec::new(),
             refused: Vec::new(),
@@ -105,6 +114,21 @@ impl PendingRecords {
     /// An op of this record is about to be carried out.
     pub(super) fn sent(&mut self, id: RecordId) {
         self.get(id).sent = true;
+    }
+
+    /// What failed of an op that is tried again now.
+    pub(super) fn take_troubles(&mut self, id: RecordId) -> Troubles {
+        std::mem::take(&mut self.get(id).troubles)
+    }
+
+    /// An op was given up and will be tried again.
+    pub(super) fn keep_troubles(&mut self, id: RecordId, troubles: Troubles) {
+        self.get(id).troubles = troubles;
+    }
+
+    /// The record itself, while it is pending.
+    pub(super) fn record(&self, id: RecordId) -> Option<&Record> {
+        self.records.get(&id).map(|pending| &pending.buffered.record)
     }
 
     /// Gives up on all of them: what is to be given back to the buffer.

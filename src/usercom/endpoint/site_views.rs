@@ -5,8 +5,8 @@ use serde_json::Value;
 use url::Url;
 
 use super::events::{Whose, moment};
-use super::{Body, get, segment, write};
-use crate::deliver::{Method, Repeat, Request};
+use super::{Body, get, needed, segment, write};
+use crate::deliver::{Method, Need, Repeat, Request};
 
 /// A page view as it is sent.
 #[derive(Debug, Clone, Copy)]
@@ -37,13 +37,14 @@ pub(in crate::usercom) fn view(user_key: &str, view: View<'_>) -> Request {
 
 /// A user's page views.
 pub(in crate::usercom) fn history(whose: Whose<'_>) -> Request {
-    match whose {
+    let request = match whose {
         Whose::OwnId(id) => get(
             "users-by-id/:id/ping_hits/",
             format!("users-by-id/{}/ping_hits/", segment(id).unwrap_or_default()),
         ),
         Whose::Number(id) => get("users/:id/ping_hits/", format!("users/{id}/ping_hits/")),
-    }
+    };
+    needed(request, Need::Optional)
 }
 
 /// Whether an entry of the history is the page view that was sent. What is kept of its moment may
@@ -58,7 +59,7 @@ pub(in crate::usercom) fn is_same(entry: &Value, sent: View<'_>) -> bool {
         (_, _, Value::String(url)) => Some(path_of(url)),
         _ => None,
     };
-    timed && path.is_none_or(|path| path == sent.path)
+    timed && path.is_none_or(|path| path == sent.path.replace('\0', ""))
 }
 
 fn path_of(url: &str) -> String {
