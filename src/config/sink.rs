@@ -293,7 +293,7 @@ pub struct DeliveryConfig {
     /// a minute at most. Lower it where records of one user must not wait long for one that is
     /// always refused with an error of the server. Default: 600.
     pub poison_after_secs: u64,
-    /// How long, in seconds, records wait for a request that User.com forbids (402, 403) although
+    /// How long, in seconds, records wait for a request that User.com forbids (403) although
     /// the API key works, before they become dead letters with the reason `route_closed`. The
     /// request is tried again meanwhile, and all other records are sent. Counted from the moment
     /// at which it was forbidden. Default: 300.

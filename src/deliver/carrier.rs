@@ -22,9 +22,13 @@ use super::poison::PoisonPolicy;
 use super::probe::Probe;
 use super::rate::Spacing;
 use super::retry::{RetryBudget, RetryPolicy};
-use super::routes::{RouteChange, RouteKey, Routes, Way};
+use super::routes::{RouteKey, Routes};
 use super::wire::{Attempts, Need, Reply, Request, SendError, Transport};
 use crate::config::sink::RequestConfig;
+
+mod failing;
+
+use failing::Checks;
 
 /// Makes one attempt.
 #[async_trait]
@@ -44,9 +48,6 @@ pub(super) enum Connection {
 
 /// Pages in a row that an [optional](Need::Optional) request outlives.
 const OPTIONAL_TRIES: u32 = 5;
-
-/// The least time between two attempts that only find out whether the server lives.
-const PULSE: Duration = Duration::from_secs(5);
 
 /// What the carrier needs to know besides the wire.
 pub(super) struct CarrierSettings<'a> {
@@ -79,24 +80,6 @@ pub(super) struct Carrier<W> {
     cures: fn(u16) -> &'static str,
     probe: Arc<dyn Probe>,
     stop: CancellationToken,
-}
-
-/// When it was found out whether the key works.
-#[derive(Debug, Default)]
-struct Checks {
-    /// When it was last seen to.
-    works: Option<Instant>,
-    /// When it was last asked.
-    asked: Option<Instant>,
-}
-
-/// What a check of the key found.
-enum Checked {
-    Works,
-    /// Everything halts.
-    Refused,
-    /// There was no answer that says.
-    Unknown,
 }
 
 /// Leave to make one attempt, with everything that has to be given back afterwards, however the
@@ -199,15 +182,17 @@ impl<W: Wire> Carrier<W> {
     async fn admit(&self) -> Result<Pass<'_, W>, SendError> {
         loop {
             self.door.opened().await;
-            let role = self.halt.admit().await.map_err(|status| SendError::Refused { status })?;
-            if let Some(pass) = self.admit_as(role).await {
+            let mut role =
+                self.halt.admit().await.map_err(|status| SendError::Refused { status })?;
+            if let Some(pass) = self.admit_as(&mut role).await {
                 return Ok(pass);
             }
         }
     }
 
-    /// Waits for a permit and a turn at the door. `None` if the role is of no use any more.
-    async fn admit_as(&self, role: Option<Role>) -> Option<Pass<'_, W>> {
+    /// Waits for a permit and a turn at the door. `None` if the role is of no use any more, or the
+    /// gate was closed meanwhile.
+    async fn admit_as(&self, role: &mut Option<Role>) -> Option<Pass<'_, W>> {
         let permit = self.permits.acquire().await;
         if !self.halt.allows(role.as_ref()) || !self.door.is_open(Instant::now()) {
             return None;
@@ -217,6 +202,7 @@ impl<W: Wire> Carrier<W> {
             locked(controller).sent(started);
         }
         self.probe.in_flight(self.in_flight.fetch_add(1, Ordering::Relaxed) + 1);
+        let role = role.take();
         Some(Pass { carrier: self, started, role, _permit: permit, open: true })
     }
 
@@ -296,7 +282,7 @@ impl<W: Wire> Carrier<W> {
                 }
                 Next::Return(reply(attempt))
             }
-            Outcome::Halt { status: status @ (402 | 403) }
+            Outcome::Halt { status: status @ 403 }
                 if self.key_check.is_some() && request.expects.need != Need::FirstContact =>
             {
                 let (started, role) = (pass.started, pass.role.take());
@@ -334,153 +320,6 @@ impl<W: Wire> Carrier<W> {
     fn key_works(&self, role: Option<&Role>, now: Instant) {
         if role.is_some() {
             self.announce(self.halt.accepted(now), 0);
-        }
-    }
-
-    /// A route did what it is for.
-    fn served(&self, request: &Request, now: Instant) {
-        if self.routes.succeeded(key(request), now) == RouteChange::Opened {
-            let (method, route) = (request.method.as_str(), request.route);
-            tracing::info!(method, route, "the server allows this route again; sending goes on");
-        }
-    }
-
-    /// A request was forbidden: asks something that every good key may ask. If that is allowed,
-    /// only the route is closed; else everything halts.
-    async fn forbidden(
-        &self,
-        request: &Request,
-        status: u16,
-        reply: Reply,
-        started: Instant,
-        role: Option<Role>,
-    ) -> Result<Next, SendError> {
-        let mut checks = self.checks.lock().await;
-        if role.is_some() || checks.works.is_none_or(|at| at < started) {
-            match self.check_key(role, &mut checks).await? {
-                Checked::Works => {}
-                Checked::Refused => return Ok(Next::Halted),
-                Checked::Unknown => {
-                    let why = Why::Status(status);
-                    let wait = self.wait(&why, None, 1, started, Instant::now());
-                    let (fate, answer) = (Fate::Repeatable, Some(reply));
-                    return Ok(Next::Again(Again { why, fate, wait, answer }));
-                }
-            }
-        }
-        drop(checks);
-        let now = Instant::now();
-        let change = self.routes.forbidden(key(request), status, now);
-        let (method, route) = (request.method.as_str(), request.route);
-        if change == RouteChange::Closed {
-            let cure = (self.cures)(status);
-            tracing::error!(
-                method,
-                route,
-                status,
-                cure,
-                gives_up_after = ?self.route_closed,
-                "the API key works, but the server forbids this route: records that need it wait, \
-                 then become dead letters; all others go on",
-            );
-        }
-        if request.expects.need == Need::Optional {
-            return Ok(Next::Return(reply));
-        }
-        let wait = match self.routes.closed(key(request), now) {
-            Some(_) => Duration::ZERO,
-            None => self.wait(&Why::Forbidden(status), None, 1, started, now),
-        };
-        let (why, fate) = (Why::Forbidden(status), Fate::Repeatable);
-        Ok(Next::Again(Again { why, fate, wait, answer: Some(reply) }))
-    }
-
-    /// Asks something that every good key may ask.
-    async fn check_key(
-        &self,
-        role: Option<Role>,
-        checks: &mut Checks,
-    ) -> Result<Checked, SendError> {
-        let Some(request) = &self.key_check else {
-            return Ok(Checked::Unknown);
-        };
-        let pass = match role {
-            Some(role) => self.admit_as(Some(role)).await,
-            None => None,
-        };
-        let pass = match pass {
-            Some(pass) => pass,
-            None => self.admit().await?,
-        };
-        checks.asked = Some(Instant::now());
-        let next = self.try_once(request, Connection::Any, &Attempts::default(), pass).await;
-        Ok(match next {
-            Next::Return(reply) if reply.is_success() => {
-                checks.works = Some(Instant::now());
-                Checked::Works
-            }
-            Next::Halted => Checked::Refused,
-            // A page that is not the API's, or no answer.
-            Next::Return(_) | Next::Forbidden { .. } | Next::Again(_) => Checked::Unknown,
-        })
-    }
-
-    /// Waits until a route may be used.
-    async fn way(&self, request: &Request, attempts: &Attempts) -> Result<(), SendError> {
-        loop {
-            let opened = self.routes.opened();
-            let now = Instant::now();
-            let Way::Closed { status, closed_for, until } = self.routes.way(key(request), now)
-            else {
-                return Ok(());
-            };
-            let Some(left) = self.route_closed.checked_sub(closed_for).filter(|l| !l.is_zero())
-            else {
-                let (method, route) = (request.method, request.route);
-                let secs = closed_for.as_secs();
-                return Err(SendError::RouteClosed { method, route, status, secs });
-            };
-            attempts.stalled.set();
-            tokio::select! {
-                () = opened => {}
-                () = tokio::time::sleep_until(until.min(now + left)) => {}
-            }
-        }
-    }
-
-    /// A request failed: is it this one, or the server?
-    async fn note_failure(&self, request: &Request, attempts: &mut Attempts, again: &Again) {
-        if !again.why.concerns_request() {
-            return;
-        }
-        attempts.stalled.set();
-        if attempts.troubles.failures(request.method, request.route) > 0 {
-            self.take_pulse().await;
-        }
-        let (witness, failing) = self.routes.witness(key(request));
-        attempts.troubles.failed(
-            key(request),
-            Instant::now(),
-            witness,
-            &failing,
-            again.why.text(),
-            again.answer.clone(),
-        );
-    }
-
-    /// Where requests fail and nothing else was sent for a while, nobody knows whether the server
-    /// lives: asks it.
-    async fn take_pulse(&self) {
-        // Whoever comes while it is being taken goes on without.
-        let Ok(mut checks) = self.checks.try_lock() else {
-            return;
-        };
-        let recent = |at: Instant| at + PULSE > Instant::now();
-        let known =
-            checks.asked.is_some_and(recent) || self.routes.last_success().is_some_and(recent);
-        if !known && !self.halt.is_halted() {
-            // What it found stands in `routes`.
-            drop(self.check_key(None, &mut checks).await);
         }
     }
 
@@ -678,27 +517,10 @@ impl<W: Wire> Transport for Carrier<W> {
     }
 }
 
-impl<W: Wire> Carrier<W> {
-    /// The error of a request that fails for ever while others succeed.
-    fn is_poison(&self, request: &Request, attempts: &Attempts) -> Option<SendError> {
-        if attempts.troubles.failures(request.method, request.route) < self.poison.attempts {
-            return None;
-        }
-        let (_, failing) = self.routes.witness(key(request));
-        attempts.troubles.poison(key(request), self.poison, Instant::now(), &failing)
-    }
-
-    /// Waits for leave to make an attempt at this request.
-    async fn leave(
-        &self,
-        request: &Request,
-        attempts: &Attempts,
-    ) -> Result<Pass<'_, W>, SendError> {
-        self.way(request, attempts).await?;
-        self.admit().await
-    }
-}
-
 #[cfg(test)]
 #[path = "carrier_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "carrier_failing_tests.rs"]
+mod failing_tests;

@@ -49,8 +49,8 @@ pub struct TransportSettings {
     pub halt: HaltPolicy,
     /// When a request that always fails is given up.
     pub poison: PoisonPolicy,
-    /// A cheap request that tells, after a 402 or 403, whether the key works: then only one route
-    /// is forbidden. Without it every 402 and 403 halts.
+    /// A cheap request that tells, after a 403, whether the key works: then only one route is
+    /// forbidden. Without it every 403 halts.
     pub key_check: Option<Request>,
     /// How long requests wait for a route that is forbidden.
     pub route_closed: Duration,

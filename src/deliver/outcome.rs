@@ -204,7 +204,8 @@ const CERTIFICATE: &str = "; the server's TLS certificate is not trusted here: c
 ///   request that counts is repeatable. Any other 5xx except 501 may come after the effect: a 500
 ///   from the code that runs behind the insert, a 502 or 504 from a gateway that lost patience with
 ///   a server that had not. Those leave the fate of a request that counts unknown.
-/// * 401, 402 and 403: [`Outcome::Halt`]. Whoever calls may find out that only one route is meant.
+/// * 401, 402 and 403: [`Outcome::Halt`]. After a 403 the caller may find out that only one route
+///   is meant.
 /// * A redirect, a web page with 2xx or 4xx, 407 (a proxy's) and statuses HTTP does not know are
 ///   not the API's: a login page of the network, a gateway in maintenance. They prove nothing
 ///   about the request, which is as after a cut connection.

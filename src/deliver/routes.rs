@@ -20,6 +20,9 @@ use super::wire::Method;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// How often whoever waits for a suspected route looks again.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Refusals in a row that close a route that has worked before: fewer may concern single records.
 const IN_A_ROW: u32 = 3;
 
@@ -36,6 +39,8 @@ struct Route {
     failing: Failing,
     refused_in_a_row: u32,
     closed: Option<Closed>,
+    /// Refusals of which it is being found out whether they mean the route.
+    suspicions: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -63,11 +68,13 @@ pub(super) struct Routes {
 /// Whether a route may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// It may. On a closed route that is the attempt that tries whether it is open again.
+    /// It may.
     Open,
+    /// It is closed, and this attempt tries whether it still is.
+    Try,
     /// Not before `until`.
     Closed {
-        /// 402 or 403.
+        /// 403.
         status: u16,
         /// For how long it has been closed.
         closed_for: Duration,
@@ -95,8 +102,10 @@ impl Routes {
     /// Whether an attempt may be made now.
     pub(super) fn way(&self, key: RouteKey, now: Instant) -> Way {
         let mut all = self.all();
-        let closed = all.routes.get_mut(&key).and_then(|route| route.closed.as_mut());
-        match closed {
+        let Some(route) = all.routes.get_mut(&key) else {
+            return Way::Open;
+        };
+        match &mut route.closed {
             Some(closed) if closed.next > now => Way::Closed {
                 status: closed.status,
                 closed_for: now.saturating_duration_since(closed.since),
@@ -104,10 +113,25 @@ impl Routes {
             },
             Some(closed) => {
                 closed.next = now + closed.wait;
-                Way::Open
+                Way::Try
+            }
+            None if route.suspicions > 0 => {
+                Way::Closed { status: 403, closed_for: Duration::ZERO, until: now + LOOK }
             }
             None => Way::Open,
         }
+    }
+
+    /// A request was refused; until the guard is dropped nothing more is sent on its route.
+    pub(super) fn suspect(&self, key: RouteKey) -> Suspicion<'_> {
+        self.all().routes.entry(key).or_default().suspicions += 1;
+        Suspicion { routes: self, key }
+    }
+
+    /// Whether nothing may be sent on a route but by whoever tries it.
+    pub(super) fn is_shut(&self, key: RouteKey) -> bool {
+        let all = self.all();
+        all.routes.get(&key).is_some_and(|route| route.closed.is_some() || route.suspicions > 0)
     }
 
     /// Waits until some closed route is opened.
@@ -115,11 +139,9 @@ impl Routes {
         self.opened.notified()
     }
 
-    /// For how long a route has been closed, and the status.
-    pub(super) fn closed(&self, key: RouteKey, now: Instant) -> Option<(Duration, u16)> {
-        let all = self.all();
-        let closed = all.routes.get(&key)?.closed?;
-        Some((now.saturating_duration_since(closed.since), closed.status))
+    /// Whether a route is closed.
+    pub(super) fn is_closed(&self, key: RouteKey) -> bool {
+        self.all().routes.get(&key).is_some_and(|route| route.closed.is_some())
     }
 
     /// The server answered a request of this route as its API does.
@@ -180,6 +202,21 @@ impl Routes {
     }
 }
 
+/// It is being found out whether a refusal means the route.
+#[derive(Debug)]
+pub(super) struct Suspicion<'a> {
+    routes: &'a Routes,
+    key: RouteKey,
+}
+
+impl Drop for Suspicion<'_> {
+    fn drop(&mut self) {
+        if let Some(route) = self.routes.all().routes.get_mut(&self.key) {
+            route.suspicions -= 1;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,8 +240,8 @@ mod tests {
             assert_eq!(routes.way(OTHER, now), Way::Open);
             waits.push((until - now).as_secs());
             now = until;
-            assert_eq!(routes.way(KEY, now), Way::Open);
-            assert_ne!(routes.way(KEY, now), Way::Open);
+            assert_eq!(routes.way(KEY, now), Way::Try);
+            assert!(matches!(routes.way(KEY, now), Way::Closed { .. }));
             assert_eq!(routes.forbidden(KEY, 403, now), RouteChange::None);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
@@ -222,7 +259,7 @@ mod tests {
             assert_eq!(routes.forbidden(KEY, 403, now), RouteChange::None);
             assert_eq!(routes.forbidden(KEY, 403, now), RouteChange::None);
         }
-        assert_eq!(routes.forbidden(KEY, 402, now), RouteChange::Closed);
-        assert!(routes.closed(KEY, now).is_some());
+        assert_eq!(routes.forbidden(KEY, 403, now), RouteChange::Closed);
+        assert!(routes.is_closed(KEY) && !routes.is_closed(OTHER));
     }
 }

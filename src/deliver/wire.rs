@@ -142,7 +142,7 @@ pub enum SendError {
         method: Method,
         /// The path's pattern.
         route: &'static str,
-        /// 402 or 403.
+        /// 403.
         status: u16,
         /// For how long.
         secs: u64,
