@@ -238,10 +238,11 @@ pub fn classify(attempt: &Attempt, repeat: Repeat, longest: Duration, now: Syste
         Err(BrokenBody::Cut) => b"",
     };
     match status {
-        401..=403 => Outcome::Halt { status },
+        401 | 403 => Outcome::Halt { status },
         200..=299 | 400..=499 if is_page(media, begin) && !matches!(status, 408 | 429) => {
             retry(Why::NotTheApi(status), unknown_if_counts)
         }
+        402 => Outcome::Halt { status },
         200..=299 => match (repeat, body) {
             (Repeat::Safe, Err(BrokenBody::Cut)) => retry(Why::BrokenBody, Fate::Repeatable),
             (Repeat::Safe, Err(BrokenBody::TooLarge { .. })) => {
@@ -403,7 +404,7 @@ mod tests {
         // Guarantees that a page or a redirect, whatever its status, loses nothing and doubles
         // nothing.
         let pages = [&b"<!DOCTYPE html><p>Log in"[..], b" \r\n<html>", b"\xef\xbb\xbf<html>"];
-        for status in [200, 201, 400, 404, 405, 410, 422, 451] {
+        for status in [200, 201, 400, 402, 404, 405, 410, 422, 451] {
             for body in pages {
                 for media in [Media::Html, Media::Other] {
                     let page = page(status, media, body);
