@@ -1,6 +1,6 @@
 //! `explain`: what would happen to records, without network.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use super::run::Format;
 use crate::config::{Pipeline, SinkConfig, SourceConfig, Style};
 use crate::deliver::Request;
 use crate::pipeline::{Rehearsal, Rehearsed};
+use crate::record::Record;
 use crate::source::decode::Decoder;
 
 /// Tell what would happen to records.
@@ -55,19 +56,24 @@ impl Explain {
                 Ok(rehearsal) => rehearsal,
                 Err(_) => return Exit::BadConfig,
             };
-            let mut decoder = match decoder_for(&pipeline, &sink.inputs) {
+            let decoder = match decoder_for(&pipeline, &sink.inputs) {
                 Ok(decoder) => decoder,
                 Err(why) => return complain(&why),
             };
-            for (n, line) in (1..).zip(&lines) {
-                let line = &Bytes::from(line.clone());
-                let text = match decoder.decode(line) {
-                    Ok(None) => continue,
-                    Ok(Some(body)) => {
-                        let rehearsed = rehearsal.rehearse(&body).await;
-                        self.show(name, n, &body, &rehearsed)
+            for decoded in decoder.lines(&lines) {
+                let (n, body) = (decoded.line + 1, &decoded.body);
+                let text = match decoded.fault {
+                    None => {
+                        let mut record = Record::new(body.clone());
+                        record.meta = decoded.meta;
+                        if let Some(timezone) = timezone_of(&pipeline, &sink.inputs) {
+                            record.note_timezone(timezone);
+                        }
+                        let meta = record.meta.as_deref();
+                        let rehearsed = rehearsal.rehearse_with(body, meta).await;
+                        self.show(name, n, body, &rehearsed)
                     }
-                    Err(why) => self.show_undecodable(name, n, line, &why.to_string()),
+                    Some(why) => self.show_undecodable(name, n, body, &why),
                 };
                 let printed = print(&text);
                 if printed != Exit::Done {
@@ -84,13 +90,14 @@ impl Explain {
         }
     }
 
-    fn lines(&self) -> std::io::Result<Vec<Vec<u8>>> {
-        let input: Box<dyn Read> = if self.records.as_os_str() == "-" {
-            Box::new(std::io::stdin().lock())
+    fn lines(&self) -> std::io::Result<Bytes> {
+        let mut text = Vec::new();
+        if self.records.as_os_str() == "-" {
+            std::io::stdin().lock().read_to_end(&mut text)?;
         } else {
-            Box::new(std::fs::File::open(&self.records)?)
-        };
-        BufReader::new(input).split(b'\n').collect()
+            std::fs::File::open(&self.records)?.read_to_end(&mut text)?;
+        }
+        Ok(text.into())
     }
 
     fn show(&self, sink: &str, n: u64, body: &[u8], rehearsed: &Rehearsed) -> String {
@@ -116,6 +123,11 @@ impl Explain {
     }
 }
 
+/// The zone of the times of the first source a sink reads.
+fn timezone_of<'p>(pipeline: &'p Pipeline, inputs: &[String]) -> Option<&'p str> {
+    inputs.iter().find_map(|name| pipeline.sources.get(name))?.timezone()
+}
+
 /// The decoder of the first source a sink reads.
 fn decoder_for(pipeline: &Pipeline, inputs: &[String]) -> Result<Decoder, String> {
     let source = inputs.iter().find_map(|name| pipeline.sources.get(name));
@@ -138,6 +150,9 @@ fn as_json(sink: &str, body: &[u8], rehearsed: &Rehearsed) -> Value {
     let rules: Vec<Value> = rules
         .map(|rule| json!({ "name": rule.name, "fired": rule.fired, "why": rule.why }))
         .collect();
+    let left_out = rehearsed.left_out.iter();
+    let left_out =
+        left_out.map(|l| json!({ "rule": l.rule, "field": l.field, "reason": l.reason }));
     json!({
         "sink": sink,
         "record": record,
@@ -146,6 +161,7 @@ fn as_json(sink: &str, body: &[u8], rehearsed: &Rehearsed) -> Value {
         "requests": rehearsed.requests.iter().map(request_json).collect::<Vec<_>>(),
         "errors": rehearsed.errors,
         "notes": rehearsed.notes,
+        "left_out": left_out.collect::<Vec<_>>(),
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Gate, halt, permit, rate token, attempt, verdict: each is decided elsewhere, this file only puts
 //! them in order. It knows no HTTP. The invariant: while a request waits, for whatever reason
-//! but its turn at the [door](super::door), it holds no permit.
+//! but its turn at the [door](super::door) and the note that it may be sent, it holds no permit.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ use super::probe::Probe;
 use super::rate::Spacing;
 use super::retry::{RetryBudget, RetryPolicy};
 use super::routes::{RouteKey, Routes};
-use super::wire::{Attempts, Need, Reply, Request, SendError, Transport};
+use super::wire::{Attempts, BeforeSend, Need, Reply, Request, SendError, Transport};
 use crate::config::sink::RequestConfig;
 
 mod failing;
@@ -179,12 +179,12 @@ impl<W: Wire> Carrier<W> {
     }
 
     /// Waits for leave to make an attempt.
-    async fn admit(&self) -> Result<Pass<'_, W>, SendError> {
+    async fn admit(&self, before: Option<&dyn BeforeSend>) -> Result<Pass<'_, W>, SendError> {
         loop {
             self.door.opened().await;
             let mut role =
                 self.halt.admit().await.map_err(|status| SendError::Refused { status })?;
-            if let Some(pass) = self.admit_as(&mut role).await {
+            if let Some(pass) = self.admit_as(&mut role, before).await? {
                 return Ok(pass);
             }
         }
@@ -192,18 +192,28 @@ impl<W: Wire> Carrier<W> {
 
     /// Waits for a permit and a turn at the door. `None` if the role is of no use any more, or the
     /// gate was closed meanwhile.
-    async fn admit_as(&self, role: &mut Option<Role>) -> Option<Pass<'_, W>> {
+    async fn admit_as(
+        &self,
+        role: &mut Option<Role>,
+        before: Option<&dyn BeforeSend>,
+    ) -> Result<Option<Pass<'_, W>>, SendError> {
         let permit = self.permits.acquire().await;
         if !self.halt.allows(role.as_ref()) || !self.door.is_open(Instant::now()) {
-            return None;
+            return Ok(None);
         }
-        let started = self.door.pass(|| self.halt.allows(role.as_ref())).await?;
+        // With a permit in hand, so that only what is about to leave is noted as sent.
+        if let Some(before) = before {
+            before.before_send().await?;
+        }
+        let Some(started) = self.door.pass(|| self.halt.allows(role.as_ref())).await else {
+            return Ok(None);
+        };
         if let Some(controller) = &self.controller {
             locked(controller).sent(started);
         }
         self.probe.in_flight(self.in_flight.fetch_add(1, Ordering::Relaxed) + 1);
         let role = role.take();
-        Some(Pass { carrier: self, started, role, _permit: permit, open: true })
+        Ok(Some(Pass { carrier: self, started, role, _permit: permit, open: true }))
     }
 
     /// Makes one attempt and tells everyone concerned.
@@ -450,9 +460,13 @@ fn reply(attempt: Attempt) -> Reply {
     }
 }
 
-#[async_trait]
-impl<W: Wire> Transport for Carrier<W> {
-    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+impl<W: Wire> Carrier<W> {
+    async fn carry(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+        before: Option<&dyn BeforeSend>,
+    ) -> Result<Reply, SendError> {
         if self.retry.exhausted(attempts.failed) {
             return Err(Self::give_up(attempts, "no attempts are left".into()));
         }
@@ -465,7 +479,7 @@ impl<W: Wire> Transport for Carrier<W> {
             let pass = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(SendError::Stopped),
-                pass = self.leave(request, attempts) => pass?,
+                pass = self.leave(request, attempts, before) => pass?,
             };
             attempts.sent = attempts.sent.saturating_add(1);
             // The permit and the prober's role go back with the pass, before any waiting.
@@ -487,6 +501,9 @@ impl<W: Wire> Transport for Carrier<W> {
                 Next::Halted | Next::Forbidden { .. } => continue,
                 Next::Again(again) => again,
             };
+            if let (Why::Connect(_), Some(before)) = (&again.why, before) {
+                before.not_sent();
+            }
             let is_stale = matches!(again.why, Why::Stale(_));
             connection = if is_stale { Connection::Fresh } else { Connection::Any };
             // A connection that the server had closed is no failure of the request.
@@ -510,6 +527,22 @@ impl<W: Wire> Transport for Carrier<W> {
             self.probe.retry(again.why.label());
             self.rest(again.wait).await?;
         }
+    }
+}
+
+#[async_trait]
+impl<W: Wire> Transport for Carrier<W> {
+    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+        self.carry(request, attempts, None).await
+    }
+
+    async fn send_counted(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+        before: &dyn BeforeSend,
+    ) -> Result<Reply, SendError> {
+        self.carry(request, attempts, Some(before)).await
     }
 
     fn is_alive(&self) -> bool {

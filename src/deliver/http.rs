@@ -27,7 +27,7 @@ use super::outcome::{Attempt, BrokenBody, Media};
 use super::poison::PoisonPolicy;
 use super::probe::Probe;
 use super::redact::Redactor;
-use super::wire::{Attempts, Method, Reply, Request, SendError, Transport};
+use super::wire::{Attempts, BeforeSend, Method, Reply, Request, SendError, Transport};
 use crate::config::sink::RequestConfig;
 
 /// The longest text of a foreign error that is passed on, in characters.
@@ -141,6 +141,15 @@ impl HttpTransport {
 impl Transport for HttpTransport {
     async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
         self.carrier.send(request, attempts).await
+    }
+
+    async fn send_counted(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+        before: &dyn BeforeSend,
+    ) -> Result<Reply, SendError> {
+        self.carrier.send_counted(request, attempts, before).await
     }
 
     fn is_alive(&self) -> bool {

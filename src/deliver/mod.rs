@@ -26,6 +26,6 @@ pub use http::{HttpTransport, TransportError, TransportSettings};
 pub use poison::{PoisonPolicy, Run};
 pub use probe::{NoProbe, Probe};
 pub use wire::{
-    Attempts, Expects, MAX_REPLY, Method, Need, Repeat, Reply, Request, SendError, Stalled,
-    Transport,
+    Attempts, BeforeSend, Expects, MAX_REPLY, Method, Need, Repeat, Reply, Request, SendError,
+    Stalled, Transport,
 };

@@ -3,21 +3,27 @@
 //! Not here: what records mean, and where they go. One invariant: a source forgets a record only
 //! after its verdict; what was not settled is read again by the next run, where it can be.
 
+#[allow(dead_code, reason = "the file source takes it up next")]
 pub mod decode;
 pub mod file;
 mod flight;
 #[cfg(feature = "fluvio")]
 pub mod fluvio;
 pub mod http;
+mod inflate;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod line;
+mod memory;
+#[allow(dead_code, reason = "the file source takes it up next")]
+mod metadata;
 mod progress;
 mod push;
 mod registry;
 pub mod stdin;
 #[cfg(any(feature = "fluvio", feature = "kafka"))]
 mod text;
+mod tls;
 #[cfg(feature = "vector")]
 pub mod vector;
 pub mod watermark;
@@ -29,7 +35,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::record::Record;
-use crate::telemetry::SourceLag;
+use crate::telemetry::{SourceLag, SourceMetrics};
 
 pub use self::progress::ReadProgress;
 pub use self::registry::{BuildError, ReadMode, build};
@@ -56,6 +62,10 @@ pub trait Source: Send {
     /// Is given, before it runs, where to say how far it is behind. Sources that cannot tell leave
     /// it.
     fn tell_lag(&mut self, _lag: SourceLag) {}
+
+    /// Is given, before it runs, where to count what it refuses. Sources that refuse nothing leave
+    /// it.
+    fn use_metrics(&mut self, _metrics: &SourceMetrics) {}
 }
 
 /// Why a source ended early.

@@ -9,7 +9,7 @@ use super::{Again, Carrier, Connection, Next, Pass, Wire, key};
 use crate::deliver::halt::Role;
 use crate::deliver::outcome::{Fate, Why};
 use crate::deliver::routes::{RouteChange, Way};
-use crate::deliver::wire::{Attempts, Need, Reply, Request, SendError};
+use crate::deliver::wire::{Attempts, BeforeSend, Need, Reply, Request, SendError};
 
 /// The least time between two attempts that only find out whether the server lives.
 const PULSE: Duration = Duration::from_secs(5);
@@ -121,7 +121,8 @@ impl<W: Wire> Carrier<W> {
             if !self.halt.allows(role.as_ref()) {
                 return Checked::Refused;
             }
-            if let Some(pass) = self.admit_as(&mut role).await {
+            // Nothing is noted before a look, so nothing can fail.
+            if let Ok(Some(pass)) = self.admit_as(&mut role, None).await {
                 break pass;
             }
         };
@@ -138,13 +139,17 @@ impl<W: Wire> Carrier<W> {
         &self,
         request: &Request,
         attempts: &Attempts,
+        before: Option<&dyn BeforeSend>,
     ) -> Result<Pass<'_, W>, SendError> {
         loop {
             let way = self.way(request, attempts).await?;
-            let pass = self.admit().await?;
+            let pass = self.admit(before).await?;
             // It may have been closed while this one waited for its turn.
             if way == Way::Try || !self.routes.is_shut(key(request)) {
                 return Ok(pass);
+            }
+            if let Some(before) = before {
+                before.not_sent();
             }
         }
     }
