@@ -88,9 +88,7 @@ impl Connector {
     async fn launch(&self, connector: &Loaded) -> Exit {
         use std::time::Duration;
 
-        use super::run::{
-            exit_of, ignore_hangups, obey_signals, prepare_when_free, print_summary,
-        };
+        use super::run::{exit_of, ignore_hangups, obey_signals, prepare_when_free, print_summary};
         use crate::config::SinkConfig;
         use crate::pipeline::{Launched, connector_cluster};
 

@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 use super::load::ConfigFiles;
 use super::output::{Exit, complain, print};
 use super::reload;
-use crate::buffer::{Access, Store};
 #[cfg(feature = "fluvio")]
 use crate::buffer::StoreError;
+use crate::buffer::{Access, Store};
 use crate::config::Style;
 use crate::pipeline::{Launch, Launched, Stop, Summary};
 use crate::source::{ReadMode, ReadProgress};

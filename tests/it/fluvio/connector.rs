@@ -413,8 +413,8 @@ fn a_file_of_secrets_wins_over_the_environment() {
     let secrets = Secrets::read(&place.write("spaced.txt", text)).unwrap();
     let config = FIRST.replace("ENDPOINT", "http://127.0.0.1:1/");
     let connector = load_with(&config, &secrets, &[]).unwrap();
-    let sink = connector.loaded.pipeline.sinks.values().next().unwrap();
-    let SinkConfig::Usercom(sink) = sink;
+    let usercom_sink::config::SinkConfig::Usercom(sink) =
+        &connector.loaded.pipeline.sinks["usercom"];
     assert_eq!(secrecy::ExposeSecret::expose_secret(&sink.api_key), "spaced");
 }
 
@@ -469,11 +469,19 @@ fn configs_are_taken_and_refused_as_by_fluvios_own_parser() {
         (config("0.1.0", "events", &consumer("offset: { start: end }")), false),
         (config("0.1.0", "events", &consumer("offset: { strategy: Auto }")), false),
         (
-            config("0.1.0", "events", &consumer("offset: { strategy: none, start: { absolute: 5 } }")),
+            config(
+                "0.1.0",
+                "events",
+                &consumer("offset: { strategy: none, start: { absolute: 5 } }"),
+            ),
             true,
         ),
         (
-            config("0.1.0", "events", &consumer("offset: { strategy: none, start: { from-end: 5 } }")),
+            config(
+                "0.1.0",
+                "events",
+                &consumer("offset: { strategy: none, start: { from-end: 5 } }"),
+            ),
             true,
         ),
         (config("0.1.0", "events", "  secrets: [{ name: A_1 }]\n"), true),
@@ -498,7 +506,8 @@ fn configs_are_taken_and_refused_as_by_fluvios_own_parser() {
 fn the_committed_package_is_current_and_reads_back() {
     // What Fluvio's tools read is what this program would write, and asks for what is needed.
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let committed = std::fs::read_to_string(root.join("connector/Connector.toml")).unwrap_or_default();
+    let committed =
+        std::fs::read_to_string(root.join("connector/Connector.toml")).unwrap_or_default();
     let text = connector_package_text();
     assert!(
         committed == text,

@@ -80,8 +80,10 @@ async fn a_predecessor_that_finishes_is_waited_for() {
     // `cdk deploy shutdown` and `start` at once: the new process waits for the folder of the old one,
     // says whom it waits for, and runs once that is gone; within the time a shutdown may take.
     let (place, account) = (Place::new(), Account::open(Faults::default()).await);
-    let config =
-        CONFIG.replace("  preset: segment", "  preset: segment\n  delivery: { shutdown_timeout_secs: 0 }");
+    let config = CONFIG.replace(
+        "  preset: segment",
+        "  preset: segment\n  delivery: { shutdown_timeout_secs: 0 }",
+    );
     for frees in [true, false] {
         let folder = place.path().join("my-crm-data");
         let predecessor = Store::open(&folder, Access::Owner).unwrap();
@@ -90,14 +92,13 @@ async fn a_predecessor_that_finishes_is_waited_for() {
         assert!(child.try_wait().unwrap().is_none(), "it waits");
         if frees {
             predecessor.close().await;
-            drop(predecessor);
             std::thread::sleep(Duration::from_secs(3));
             terminate(&child);
         }
         let status = child.wait().unwrap();
         let mut told = String::new();
         child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-        let in_use = format!("is in use by another usercom-sink (process {})", std::process::id());
+        let in_use = format!("is in use by another usercom-sink (pid {})", std::process::id());
         assert!(told.contains(&in_use) && told.contains("it is waited for"), "{told}");
         assert_eq!(status.code(), Some(i32::from(!frees)), "{told}");
         assert_eq!(told.contains("the cluster is asked again"), frees, "{told}");
