@@ -70,7 +70,16 @@ impl Metrics {
         let registry = inner.registry.sub_registry_with_labels(labels.into_iter());
         let metrics = SourceMetrics {
             sent: registered(registry, "component_sent_events", "Records yielded"),
-            errors: registered(registry, "component_errors", "Lines that could not be decoded"),
+            errors: registered(
+                registry,
+                "component_errors",
+                "Lines that could not be decoded, and requests that were refused",
+            ),
+            discarded: registered(
+                registry,
+                "component_discarded_events",
+                "Events that are no events of a user, by kind",
+            ),
             lag: SourceLag::default(),
         };
         let help = "Records that are there and not settled, by partition";
@@ -127,6 +136,7 @@ fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, 
 pub struct SourceMetrics {
     sent: Counter,
     errors: Counters,
+    discarded: Counters,
     lag: SourceLag,
 }
 
@@ -134,6 +144,16 @@ impl SourceMetrics {
     /// Where a source that can tell says how far it is behind.
     pub fn lag(&self) -> SourceLag {
         self.lag.clone()
+    }
+
+    /// A request was refused.
+    pub fn refused(&self, why: &'static str) {
+        count(&self.errors, &[("error_type", why), ("stage", "receiving")], 1);
+    }
+
+    /// An event that is no event of a user came in.
+    pub fn unwanted(&self, kind: &'static str) {
+        count(&self.discarded, &[("intentional", "false"), ("reason", kind)], 1);
     }
 
     /// A record left the source.
