@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
+use jiff::tz::TimeZone;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -62,12 +63,15 @@ impl<R> StdinSource<R> {
     ///
     /// Settings of the decoding that cannot work.
     pub fn of(input: R, settings: &Settings) -> Result<Self, String> {
-        super::check_limit(settings.max_line_bytes)?;
+        let limit = settings.max_line_bytes;
+        super::check_limit(limit)?;
+        let decoder = Decoder::bounded(&settings.decoding, limit, &TimeZone::UTC)?
+            .with_multiline(settings.multiline.as_ref(), limit)?;
         Ok(Self {
             input,
             lines: Lines {
-                splitter: LineSplitter::new(0, settings.max_line_bytes),
-                decoder: Decoder::bounded(&settings.decoding, settings.max_line_bytes)?,
+                splitter: LineSplitter::new(0, limit).separated_by(decoder.separator()),
+                decoder,
                 ready: VecDeque::new(),
                 decoded: Vec::new(),
             },

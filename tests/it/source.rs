@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::Verdict;
-use usercom_sink::config::source::{Codec, Decoding, FileSource as FileSettings, ReadFrom};
+use usercom_sink::config::source::{Codec, DecodingStep, FileSource as FileSettings, ReadFrom};
 use usercom_sink::record::Record;
 use usercom_sink::source::file::FileSource;
 use usercom_sink::source::{Checkpoints, ReadMode, SharedCheckpoints, Source, SourceError};
@@ -82,7 +82,8 @@ impl Bench {
             include: vec![dir.path().join(include).to_str().unwrap().to_owned()],
             exclude: Vec::new(),
             read_from: ReadFrom::Beginning,
-            decoding: Decoding { codec: Codec::Text, ..Decoding::default() },
+            decoding: DecodingStep { codec: Codec::Text, ..DecodingStep::default() }.into(),
+            multiline: None,
             max_line_bytes: 1 << 20,
         };
         Self { dir, memory: Arc::default(), settings, capacity: 16 }

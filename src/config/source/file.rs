@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Decoding;
+use super::{Decoding, Multiline};
 
 /// Lines of files, followed as they grow.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -21,7 +21,11 @@ pub struct FileSource {
     /// How lines become records.
     #[serde(default)]
     pub decoding: Decoding,
-    /// The longest line, in bytes; a longer one is a dead letter. Default: 1048576.
+    /// Joins lines that belong together before they are decoded. Default: every line stands alone.
+    #[serde(default)]
+    pub multiline: Option<Multiline>,
+    /// The longest line, in bytes, joined lines included; a longer one is a dead letter. Default:
+    /// 1048576.
     #[serde(default = "FileSource::default_max_line_bytes")]
     #[schemars(range(min = 1))]
     pub max_line_bytes: usize,

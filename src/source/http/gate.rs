@@ -40,7 +40,7 @@ const SPREAD: usize = 4;
 /// Answers requests.
 pub(super) struct Gate {
     path: String,
-    codec: Codec,
+    codec: Option<Codec>,
     /// A decoder that has read nothing; each request has its own.
     decoder: Decoder,
     auth: Option<Credentials>,
@@ -61,7 +61,7 @@ impl Gate {
     ) -> Self {
         Self {
             path: settings.path,
-            codec: settings.decoding.codec,
+            codec: settings.decoding.only_codec(),
             decoder,
             auth: settings.auth.as_ref().map(Credentials::of),
             write_key: settings.write_key.as_ref().map(Secret::of),
