@@ -55,7 +55,7 @@ impl Separator {
     fn find(self, bytes: &[u8]) -> Option<usize> {
         let is_unit = |at: usize| match self {
             Self::Byte => true,
-            Self::Utf16 | Self::Utf16Le => at % 2 == 0 && bytes.get(at + 1) == Some(&0),
+            Self::Utf16 | Self::Utf16Le => at.is_multiple_of(2) && bytes.get(at + 1) == Some(&0),
             Self::Utf16Be => at % 2 == 1 && bytes[at - 1] == 0,
         };
         let at = memchr::memchr_iter(b'\n', bytes).find(|at| is_unit(*at))?;
@@ -121,7 +121,7 @@ impl LineSplitter {
     pub(super) fn next_line(&mut self) -> Option<Line> {
         let Some(at) = self.separator.find(&self.block) else {
             let mut block = std::mem::take(&mut self.block);
-            if block.len() % self.separator.width() != 0 {
+            if !block.len().is_multiple_of(self.separator.width()) {
                 self.half = block.last().copied();
                 block.truncate(block.len() - 1);
             }

@@ -39,7 +39,7 @@ pub(super) struct Container {
 #[derive(Debug, Clone)]
 enum Waiting {
     Nothing,
-    Parts(Parts),
+    Parts(Box<Parts>),
     /// Parts of a message that became a fault: what is left of it must be one too.
     Lost {
         from: u64,
@@ -118,7 +118,7 @@ impl Container {
             (Waiting::Nothing, true) => out.push(Ok(record(&head, unit))),
             (Waiting::Nothing, false) => {
                 let joined = Joined::of(unit);
-                *waiting = Waiting::Parts(Parts { joined, head, last: length });
+                *waiting = Waiting::Parts(Box::new(Parts { joined, head, last: length }));
             }
             (Waiting::Parts(parts), _) if !parts.joined.fits(&unit, limit) => {
                 let from = parts.joined.span().start;
