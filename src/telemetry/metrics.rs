@@ -70,11 +70,22 @@ impl Metrics {
         let registry = inner.registry.sub_registry_with_labels(labels.into_iter());
         let metrics = SourceMetrics {
             sent: registered(registry, "component_sent_events", "Records yielded"),
-            errors: registered(registry, "component_errors", "Lines that could not be decoded"),
+            errors: registered(
+                registry,
+                "component_errors",
+                "Lines that could not be decoded, and requests that were refused",
+            ),
+            discarded: registered(
+                registry,
+                "component_discarded_events",
+                "Events that are no events of a user, by kind",
+            ),
             lag: SourceLag::default(),
         };
         let help = "Records that are there and not settled, by partition";
         registry.register("source_lag_events", help, metrics.lag.events.clone());
+        let help = "Records that were removed before they were read, by partition";
+        registry.register("source_removed_events", help, metrics.lag.removed.clone());
         inner.sources.insert((name.to_owned(), kind), metrics.clone());
         metrics
     }
@@ -89,9 +100,15 @@ impl Metrics {
 #[derive(Debug, Clone, Default)]
 pub struct SourceLag {
     events: Family<Labels, Gauge>,
+    removed: Counters,
 }
 
 impl SourceLag {
+    /// Records of one partition were removed before they were read.
+    pub fn removed(&self, topic: &str, partition: i32, events: u64) {
+        self.removed.get_or_create(&Self::labels(topic, partition)).inc_by(events);
+    }
+
     /// The records of one partition that are not settled.
     pub fn set(&self, topic: &str, partition: i32, events: u64) {
         let gauge = self.events.get_or_create(&Self::labels(topic, partition));
@@ -119,6 +136,7 @@ fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, 
 pub struct SourceMetrics {
     sent: Counter,
     errors: Counters,
+    discarded: Counters,
     lag: SourceLag,
 }
 
@@ -126,6 +144,16 @@ impl SourceMetrics {
     /// Where a source that can tell says how far it is behind.
     pub fn lag(&self) -> SourceLag {
         self.lag.clone()
+    }
+
+    /// A request was refused.
+    pub fn refused(&self, why: &'static str) {
+        count(&self.errors, &[("error_type", why), ("stage", "receiving")], 1);
+    }
+
+    /// An event that is no event of a user came in.
+    pub fn unwanted(&self, kind: &'static str) {
+        count(&self.discarded, &[("intentional", "false"), ("reason", kind)], 1);
     }
 
     /// A record left the source.

@@ -91,6 +91,7 @@ pub(super) fn build_sources(
             .map_err(RunError::Settings)?;
         let metrics = launch.metrics.source(name, settings.kind());
         source.tell_lag(metrics.lag());
+        source.use_metrics(&metrics);
         sources.push(BuiltSource { name: name.clone(), source, metrics });
     }
     Ok(sources)
