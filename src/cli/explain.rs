@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::load::ConfigFiles;
 use super::output::{Exit, complain, print};
 use super::run::Format;
-use crate::config::{Pipeline, SinkConfig, SourceConfig, Style};
+use crate::config::{Pipeline, SinkConfig, Style};
 use crate::deliver::Request;
 use crate::pipeline::{Rehearsal, Rehearsed};
 use crate::source::decode::Decoder;
@@ -63,7 +63,7 @@ impl Explain {
                 let (n, body) = (decoded.line + 1, &decoded.body);
                 let text = match decoded.fault {
                     None => {
-                        let rehearsed = rehearsal.rehearse(body).await;
+                        let rehearsed = rehearsal.rehearse_with(body, decoded.meta.as_deref()).await;
                         self.show(name, n, body, &rehearsed)
                     }
                     Some(why) => self.show_undecodable(name, n, body, &why),
@@ -119,16 +119,10 @@ impl Explain {
 /// The decoder of the first source a sink reads.
 fn decoder_for(pipeline: &Pipeline, inputs: &[String]) -> Result<Decoder, String> {
     let source = inputs.iter().find_map(|name| pipeline.sources.get(name));
-    let decoding = match source {
-        Some(SourceConfig::File(file)) => file.decoding.clone(),
-        Some(SourceConfig::Stdin(stdin)) => stdin.decoding.clone(),
-        Some(SourceConfig::Http(http)) => http.decoding.clone(),
-        Some(SourceConfig::Fluvio(fluvio)) => fluvio.decoding.clone(),
-        Some(SourceConfig::Kafka(kafka)) => kafka.decoding.clone(),
-        // Its events are values already; written down, they are JSON.
-        Some(SourceConfig::Vector(_)) | None => crate::config::source::Decoding::default(),
-    };
-    Decoder::new(&decoding)
+    match source {
+        Some(source) => crate::source::decoder(source),
+        None => Decoder::new(&crate::config::source::Decoding::default()),
+    }
 }
 
 fn as_json(sink: &str, body: &[u8], rehearsed: &Rehearsed) -> Value {

@@ -33,6 +33,29 @@ pub struct Rehearsed {
     pub notes: Vec<String>,
 }
 
+impl Rehearsed {
+    /// Nothing happens.
+    pub fn nothing() -> Self {
+        Self {
+            rules: Vec::new(),
+            calls: Vec::new(),
+            requests: Vec::new(),
+            errors: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// What happens to a record that came after.
+    pub fn then(&mut self, next: Self) {
+        let Self { rules, calls, requests, errors, notes } = next;
+        self.rules.extend(rules);
+        self.calls.extend(calls);
+        self.requests.extend(requests);
+        self.errors.extend(errors);
+        self.notes.extend(notes);
+    }
+}
+
 impl Rehearsal {
     /// Prepares rehearsals for a sink.
     ///
@@ -46,7 +69,12 @@ impl Rehearsal {
 
     /// Rehearses one record, given as JSON text.
     pub async fn rehearse(&self, body: &[u8]) -> Rehearsed {
-        let explained = self.plan.explain(Input { body, meta: None });
+        self.rehearse_with(body, None).await
+    }
+
+    /// Rehearses one record that something is known about beside its body, for `%` paths.
+    pub async fn rehearse_with(&self, body: &[u8], meta: Option<&[u8]>) -> Rehearsed {
+        let explained = self.plan.explain(Input { body, meta });
         let mut rehearsed = Rehearsed {
             rules: explained.rules,
             calls: Vec::new(),

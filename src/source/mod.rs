@@ -38,7 +38,7 @@ use crate::record::Record;
 use crate::telemetry::{SourceLag, SourceMetrics};
 
 pub use self::progress::ReadProgress;
-pub use self::registry::{BuildError, ReadMode, build};
+pub use self::registry::{BuildError, ReadMode, build, decode_text, decoder};
 
 /// Something that yields records.
 #[async_trait]

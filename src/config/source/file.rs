@@ -9,7 +9,8 @@ use super::{Decoding, Multiline};
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSource {
-    /// Glob patterns of files to read, relative to the working directory. At least one.
+    /// Glob patterns of files to read. Relative ones start in the folder of the pipeline file. At
+    /// least one.
     #[schemars(length(min = 1))]
     pub include: Vec<String>,
     /// Glob patterns of files to leave out. Default: none.
