@@ -85,7 +85,8 @@ impl DeadLetter {
 
 /// A dead letter in the store.
 ///
-/// Serialized it is one flat object. The record is under `record` if it is JSON, else under
+/// Serialized it is one flat object. The record is under `record` if it is JSON that every reader of
+/// JSON takes (no half of a surrogate pair, no number beyond f64, no nesting beyond 128), else under
 /// `record_text` if it is UTF-8, else under `record_escaped` with `\xNN` for what is not ASCII.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredDeadLetter {
@@ -135,7 +136,7 @@ struct Shown<'a> {
 impl Serialize for StoredDeadLetter {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let letter = &self.letter;
-        let record = as_json(&letter.record);
+        let record = shown_json(&letter.record);
         let text = std::str::from_utf8(&letter.record);
         Shown {
             id: self.id,
@@ -151,8 +152,8 @@ impl Serialize for StoredDeadLetter {
             response: letter.response.as_deref(),
             attempts: letter.attempts,
             replays: self.replays,
-            call: letter.call.as_ref().and_then(|c| as_json(c.as_bytes())),
-            meta: letter.meta.as_deref().and_then(as_json),
+            call: letter.call.as_ref().and_then(|call| json_or_text(call.as_bytes())),
+            meta: letter.meta.as_deref().and_then(json_or_text),
             record_text: text.ok().filter(|_| record.is_none()),
             record_escaped: match text {
                 Ok(_) => None,
@@ -162,6 +163,20 @@ impl Serialize for StoredDeadLetter {
         }
         .serialize(serializer)
     }
+}
+
+/// JSON that can be shown inside of JSON: whoever reads the output must be able to.
+fn shown_json(bytes: &[u8]) -> Option<Box<RawValue>> {
+    serde_json::from_slice::<serde_json::Value>(bytes).ok()?;
+    as_json(bytes)
+}
+
+/// The same, or the text as a JSON string.
+fn json_or_text(bytes: &[u8]) -> Option<Box<RawValue>> {
+    shown_json(bytes).or_else(|| {
+        let text = String::from_utf8_lossy(bytes);
+        serde_json::value::to_raw_value(&text).ok()
+    })
 }
 
 /// JSON text on one line, or nothing if it is not JSON.

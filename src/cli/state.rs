@@ -35,9 +35,7 @@ fn former(data_dir: &Path) -> Option<PathBuf> {
     let mine = std::path::absolute(data_dir).ok()?;
     let parts: Vec<_> = data_dir.components().collect();
     let endings = (1..parts.len()).map(|from| parts[from..].iter().collect::<PathBuf>());
-    endings
-        .map(|ending| Path::new(".").join(ending))
-        .find(|folder| {
-            folder.join(STORE).is_file() && std::path::absolute(folder).is_ok_and(|it| it != mine)
-        })
+    endings.map(|ending| Path::new(".").join(ending)).find(|folder| {
+        folder.join(STORE).is_file() && std::path::absolute(folder).is_ok_and(|it| it != mine)
+    })
 }

@@ -10,6 +10,7 @@ use super::load::ConfigFiles;
 use super::output::{Exit, print};
 use crate::config::{ExpectedCall, ExpectedOutcome, Pipeline, SinkConfig, Style, TestCase};
 use crate::pipeline::{Rehearsal, Rehearsed};
+use crate::record::Record;
 use crate::source::decode_text;
 
 /// Run the [[tests]] of a pipeline file.
@@ -67,8 +68,10 @@ async fn rehearse(
         let body = test.record.as_ref().unwrap_or(&Value::Null).to_string();
         return Ok(rehearsal.rehearse(body.as_bytes()).await);
     };
-    let SinkConfig::Usercom(sink) =
-        pipeline.sinks.get(&test.sink).ok_or_else(|| format!("there is no sink `{}`", test.sink))?;
+    let SinkConfig::Usercom(sink) = pipeline
+        .sinks
+        .get(&test.sink)
+        .ok_or_else(|| format!("there is no sink `{}`", test.sink))?;
     let name = test.source.as_ref().or(sink.inputs.first());
     let source = name.and_then(|name| pipeline.sources.get(name));
     let source = source.ok_or("there is no source whose decoding could be used")?;
@@ -77,7 +80,12 @@ async fn rehearse(
         match decoded.fault {
             Some(why) => all.errors.push(format!("line {}: {why}", decoded.line + 1)),
             None => {
-                all.then(rehearsal.rehearse_with(&decoded.body, decoded.meta.as_deref()).await);
+                let mut record = Record::new(decoded.body);
+                record.meta = decoded.meta;
+                if let Some(timezone) = source.timezone() {
+                    record.note_timezone(timezone);
+                }
+                all.then(rehearsal.rehearse_with(&record.body, record.meta.as_deref()).await);
             }
         }
     }

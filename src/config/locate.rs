@@ -118,7 +118,10 @@ mod tests {
         assert_eq!(file.exclude, ["*.gz", "/srv/[[]a[]]/old/*"]);
         let got = pipeline("", &format!("data_dir = './state'\n{text}"));
         assert_eq!(got.data_dir, Path::new("./state"));
-        let got = pipeline("conf", "data_dir = 'state'\n[sources.a]\ntype = 'http'\ntls = { enabled = true, crt_file = 'c.pem', key_file = '/k.pem' }\n");
+        let got = pipeline(
+            "conf",
+            "data_dir = 'state'\n[sources.a]\ntype = 'http'\ntls = { enabled = true, crt_file = 'c.pem', key_file = '/k.pem' }\n",
+        );
         assert_eq!(got.data_dir, Path::new("conf/state"));
         let Some(SourceConfig::Http(http)) = got.sources.get("a") else {
             panic!("an http source");

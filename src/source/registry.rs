@@ -4,7 +4,6 @@
 //! [`Source::run`].
 
 use bytes::Bytes;
-use jiff::tz::TimeZone;
 
 use super::decode::{Decoded, Decoder};
 use super::file::FileSource;
@@ -77,18 +76,17 @@ pub fn build(
 ///
 /// Settings of the decoding that cannot work.
 pub fn decoder(config: &SourceConfig) -> Result<Decoder, String> {
+    let zone = config.timezone();
     match config {
-        SourceConfig::File(file) => {
-            Decoder::bounded(&file.decoding, file.max_line_bytes, &TimeZone::UTC)?
-                .with_multiline(file.multiline.as_ref(), file.max_line_bytes)
-        }
+        SourceConfig::File(file) => Decoder::bounded(&file.decoding, file.max_line_bytes, zone)?
+            .with_multiline(file.multiline.as_ref(), file.max_line_bytes),
         SourceConfig::Stdin(stdin) => {
-            Decoder::bounded(&stdin.decoding, stdin.max_line_bytes, &TimeZone::UTC)?
+            Decoder::bounded(&stdin.decoding, stdin.max_line_bytes, zone)?
                 .with_multiline(stdin.multiline.as_ref(), stdin.max_line_bytes)
         }
-        SourceConfig::Http(http) => Decoder::new(&http.decoding),
-        SourceConfig::Fluvio(fluvio) => Decoder::new(&fluvio.decoding),
-        SourceConfig::Kafka(kafka) => Decoder::new(&kafka.decoding),
+        SourceConfig::Http(http) => Decoder::in_zone(&http.decoding, zone),
+        SourceConfig::Fluvio(fluvio) => Decoder::in_zone(&fluvio.decoding, zone),
+        SourceConfig::Kafka(kafka) => Decoder::in_zone(&kafka.decoding, zone),
         // Its events are values already; written down, they are JSON.
         SourceConfig::Vector(_) => Decoder::new(&Decoding::default()),
     }

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use jiff::tz::TimeZone;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -65,7 +64,7 @@ impl<R> StdinSource<R> {
     pub fn of(input: R, settings: &Settings) -> Result<Self, String> {
         let limit = settings.max_line_bytes;
         super::check_limit(limit)?;
-        let decoder = Decoder::bounded(&settings.decoding, limit, &TimeZone::UTC)?
+        let decoder = Decoder::bounded(&settings.decoding, limit, settings.timezone.as_deref())?
             .with_multiline(settings.multiline.as_ref(), limit)?;
         Ok(Self {
             input,

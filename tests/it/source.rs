@@ -84,6 +84,7 @@ impl Bench {
             read_from: ReadFrom::Beginning,
             decoding: DecodingStep { codec: Codec::Text, ..DecodingStep::default() }.into(),
             multiline: None,
+            timezone: None,
             max_line_bytes: 1 << 20,
         };
         Self { dir, memory: Arc::default(), settings, capacity: 16 }

@@ -38,6 +38,7 @@ pub use self::unit::Decoded;
 pub(super) use self::unit::Flush;
 use self::unit::{Outcome, Span, Unit, Unreadable};
 use super::line::{Content, Line, LineSplitter, Separator};
+use crate::coerce::zone;
 use crate::config::source::{Decoding, Multiline as MultilineSettings};
 use crate::record::Record;
 
@@ -87,21 +88,40 @@ impl Decoder {
     /// Settings that contradict each other, a pattern that is no regular expression or has no
     /// named group, repeated columns: a text for the writer of the pipeline file.
     pub fn new(decoding: &Decoding) -> Result<Self, String> {
-        Self::bounded(decoding, DEFAULT_LIMIT, &TimeZone::UTC)
+        Self::bounded(decoding, DEFAULT_LIMIT, None)
     }
 
-    /// As [`new`](Self::new), where joined lines may be as long as `limit` bytes, and times without
-    /// a zone are in `zone`.
+    /// As [`new`](Self::new), with the source's `timezone`.
     ///
     /// # Errors
     ///
     /// As [`new`](Self::new).
-    pub fn bounded(decoding: &Decoding, limit: usize, zone: &TimeZone) -> Result<Self, String> {
+    pub fn in_zone(decoding: &Decoding, timezone: Option<&str>) -> Result<Self, String> {
+        Self::bounded(decoding, DEFAULT_LIMIT, timezone)
+    }
+
+    /// As [`new`](Self::new), where joined lines may be as long as `limit` bytes, and times without
+    /// a zone are in `timezone`, UTC by default.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn bounded(
+        decoding: &Decoding,
+        limit: usize,
+        timezone: Option<&str>,
+    ) -> Result<Self, String> {
+        let zone = match timezone {
+            None => TimeZone::UTC,
+            Some(name) => {
+                zone::find(name).ok_or_else(|| format!("there is no time zone {name:?}"))?
+            }
+        };
         let mut steps = Vec::new();
         let mut names: Vec<String> = Vec::new();
         let several = !decoding.then.is_empty();
         for (number, settings) in (1..).zip(decoding.steps()) {
-            let mut step = Step::new(settings, limit, zone)?;
+            let mut step = Step::new(settings, limit, &zone)?;
             if several {
                 step = step.linked(settings, number, names.last().cloned())?;
             }

@@ -38,7 +38,6 @@ use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -77,8 +76,12 @@ impl FileSource {
         super::check_limit(config.max_line_bytes)?;
         let common = Common {
             source: name.into(),
-            decoder: Decoder::bounded(&config.decoding, config.max_line_bytes, &TimeZone::UTC)?
-                .with_multiline(config.multiline.as_ref(), config.max_line_bytes)?,
+            decoder: Decoder::bounded(
+                &config.decoding,
+                config.max_line_bytes,
+                config.timezone.as_deref(),
+            )?
+            .with_multiline(config.multiline.as_ref(), config.max_line_bytes)?,
             limit: config.max_line_bytes,
             flight: Arc::default(),
             progress: ReadProgress::default(),

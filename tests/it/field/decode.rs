@@ -112,7 +112,8 @@ user=u1 msg="\x41 \033[31mred"
 #[test]
 fn json_array_on_one_line_makes_one_record_each() {
     // Each element of an array, and each of several objects on one line, is a record.
-    let input = br#"[{"type":"track","userId":"u","event":"a"},{"type":"track","userId":"v","event":"b"}]
+    let input =
+        br#"[{"type":"track","userId":"u","event":"a"},{"type":"track","userId":"v","event":"b"}]
 {"type":"track","userId":"u","event":"a"}{"type":"track","userId":"v","event":"b"}
 "#;
     for source in ["type = \"stdin\"", "type = \"file\"\ninclude = [\"x\"]"] {
