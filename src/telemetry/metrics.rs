@@ -190,6 +190,7 @@ pub struct SinkMetrics {
     conversions_failed: Counter,
     dead_letters: Tally,
     retries: Counters,
+    storage_errors: Counter,
     halted: Gauge<i64, AtomicI64>,
     totals: Arc<Totals>,
 }
@@ -249,6 +250,11 @@ impl SinkMetrics {
                 "Records put into the dead letters",
             ),
             retries: registered(r, "usercom_retries", "Requests repeated"),
+            storage_errors: registered(
+                r,
+                "storage_errors",
+                "Times the store could not be written or read, or had no room, and it was tried again",
+            ),
             halted: registered(r, "usercom_halted", "1 while the API key or the domain is refused"),
             totals: Arc::default(),
         };
@@ -297,6 +303,17 @@ impl SinkMetrics {
     /// Records were dropped because the buffer was full.
     pub fn dropped_newest(&self, records: u64) {
         count(&self.discarded, &[("intentional", "true"), ("reason", "buffer_full")], records);
+    }
+
+    /// Old dead letters were deleted because there were too many.
+    pub fn dead_letters_deleted(&self, records: u64) {
+        let labels = [("intentional", "true"), ("reason", "dead_letters_full")];
+        count(&self.discarded, &labels, records);
+    }
+
+    /// The store failed, or had no room, and is tried again.
+    pub fn storage_errors(&self, times: u64) {
+        self.storage_errors.inc_by(times);
     }
 
     /// Something failed, for good or not. `error_type` and `stage` are words of Vector's lists.

@@ -83,6 +83,7 @@ impl Bench {
             exclude: Vec::new(),
             read_from: ReadFrom::Beginning,
             decoding: Decoding { codec: Codec::Text, ..Decoding::default() },
+            timezone: None,
             max_line_bytes: 1 << 20,
         };
         Self { dir, memory: Arc::default(), settings, capacity: 16 }

@@ -136,15 +136,19 @@ impl Intake {
                 return Meaning::Dead(Box::new(letter));
             }
         };
+        for loss in &mapped.stats.losses {
+            self.probe.conversion_failed(&loss.field, &loss.reason);
+        }
+        // Each is counted, those too that are not described.
+        for _ in mapped.stats.losses.len() as u64..mapped.stats.count() {
+            self.metrics.conversion_failed();
+        }
         if mapped.calls.is_empty() {
             if !mapped.matched && self.unmatched == Unmatched::DeadLetter {
                 let letter = DeadLetter::new(record, "unmatched", "no rule wants it", clock::now());
                 return Meaning::Dead(Box::new(letter));
             }
             return Meaning::Unmatched;
-        }
-        for loss in &mapped.stats.losses {
-            self.probe.conversion_failed(&loss.field, &loss.reason);
         }
         let now = clock::now();
         let mut notes = Notes::default();
