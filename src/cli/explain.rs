@@ -1,6 +1,6 @@
 //! `explain`: what would happen to records, without network.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -55,19 +55,18 @@ impl Explain {
                 Ok(rehearsal) => rehearsal,
                 Err(_) => return Exit::BadConfig,
             };
-            let mut decoder = match decoder_for(&pipeline, &sink.inputs) {
+            let decoder = match decoder_for(&pipeline, &sink.inputs) {
                 Ok(decoder) => decoder,
                 Err(why) => return complain(&why),
             };
-            for (n, line) in (1..).zip(&lines) {
-                let line = &Bytes::from(line.clone());
-                let text = match decoder.decode(line) {
-                    Ok(None) => continue,
-                    Ok(Some(body)) => {
-                        let rehearsed = rehearsal.rehearse(&body).await;
-                        self.show(name, n, &body, &rehearsed)
+            for decoded in decoder.lines(&lines) {
+                let (n, body) = (decoded.line + 1, &decoded.body);
+                let text = match decoded.fault {
+                    None => {
+                        let rehearsed = rehearsal.rehearse(body).await;
+                        self.show(name, n, body, &rehearsed)
                     }
-                    Err(why) => self.show_undecodable(name, n, line, &why.to_string()),
+                    Some(why) => self.show_undecodable(name, n, body, &why),
                 };
                 let printed = print(&text);
                 if printed != Exit::Done {
@@ -84,13 +83,14 @@ impl Explain {
         }
     }
 
-    fn lines(&self) -> std::io::Result<Vec<Vec<u8>>> {
-        let input: Box<dyn Read> = if self.records.as_os_str() == "-" {
-            Box::new(std::io::stdin().lock())
+    fn lines(&self) -> std::io::Result<Bytes> {
+        let mut text = Vec::new();
+        if self.records.as_os_str() == "-" {
+            std::io::stdin().lock().read_to_end(&mut text)?;
         } else {
-            Box::new(std::fs::File::open(&self.records)?)
-        };
-        BufReader::new(input).split(b'\n').collect()
+            std::fs::File::open(&self.records)?.read_to_end(&mut text)?;
+        }
+        Ok(text.into())
     }
 
     fn show(&self, sink: &str, n: u64, body: &[u8], rehearsed: &Rehearsed) -> String {

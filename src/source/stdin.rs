@@ -5,18 +5,21 @@
 //! every record it sent has its verdict. (The thread that waits for the terminal is tokio's and
 //! cannot be woken: who stops amid a silent input must not wait for the runtime to wind down.)
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::decode::Decoder;
+use super::decode::{Decoded, Decoder, Flush};
 use super::flight::Flight;
-use super::line::{Line, LineSplitter};
+use super::line::LineSplitter;
 use super::{ReadProgress, Source, SourceError};
 use crate::config::source::StdinSource as Settings;
 use crate::record::Record;
@@ -35,8 +38,10 @@ pub struct StdinSource<R = tokio::io::Stdin> {
 struct Lines {
     splitter: LineSplitter,
     decoder: Decoder,
-    /// The number of the last line.
-    number: u64,
+    /// Records that were read and not sent yet: those of one line.
+    ready: VecDeque<Record>,
+    /// Scratch space.
+    decoded: Vec<Decoded>,
 }
 
 impl StdinSource {
@@ -62,8 +67,9 @@ impl<R> StdinSource<R> {
             input,
             lines: Lines {
                 splitter: LineSplitter::new(0, settings.max_line_bytes),
-                decoder: Decoder::new(&settings.decoding)?,
-                number: 0,
+                decoder: Decoder::bounded(&settings.decoding, settings.max_line_bytes)?,
+                ready: VecDeque::new(),
+                decoded: Vec::new(),
             },
             flight: Arc::default(),
             progress: ReadProgress::default(),
@@ -73,33 +79,43 @@ impl<R> StdinSource<R> {
 
 impl<R> fmt::Debug for StdinSource<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StdinSource").field("line", &self.lines.number).finish_non_exhaustive()
+        f.debug_struct("StdinSource")
+            .field("line", &self.lines.decoder.fed())
+            .finish_non_exhaustive()
     }
 }
 
 impl Lines {
     fn next_record(&mut self) -> Option<Record> {
-        while let Some(line) = self.splitter.next_line() {
-            let record = self.record(line);
-            if record.is_some() {
-                return record;
-            }
+        while self.ready.is_empty() {
+            let line = self.splitter.next_line()?;
+            self.decoder.feed(line, &mut self.decoded);
+            self.make_ready();
         }
-        None
+        self.ready.pop_front()
     }
 
-    fn last_record(&mut self) -> Option<Record> {
-        let line = self.splitter.finish()?;
-        self.record(line)
+    /// The end of the input: its last line counts without a newline, and nothing waits any longer.
+    fn end(&mut self) {
+        if let Some(line) = self.splitter.finish() {
+            self.decoder.feed(line, &mut self.decoded);
+        }
+        self.flush(Flush::NewGeneration);
     }
 
-    fn record(&mut self, line: Line) -> Option<Record> {
-        self.number += 1;
-        let mut record = self.decoder.record(line)?;
-        if let Some(why) = &record.fault {
-            record.fault = Some(format!("stdin:{}: {why}", self.number).into());
-        }
-        Some(record)
+    fn flush(&mut self, why: Flush) {
+        self.decoder.flush(why, &mut self.decoded);
+        self.make_ready();
+    }
+
+    fn make_ready(&mut self) {
+        self.ready.extend(self.decoded.drain(..).map(|decoded| {
+            let mut record = Record::new(decoded.body);
+            record.meta = decoded.meta;
+            let number = decoded.line + 1;
+            record.fault = decoded.fault.map(|why| format!("stdin:{number}: {why}").into());
+            record
+        }));
     }
 }
 
@@ -112,10 +128,17 @@ impl<R: AsyncRead + Unpin + Send> StdinSource<R> {
     ) -> std::io::Result<()> {
         loop {
             let mut block = BytesMut::with_capacity(BLOCK);
-            let Some(read) = stop.run_until_cancelled(self.input.read_buf(&mut block)).await else {
-                return Ok(());
+            let reading = self.input.read_buf(&mut block);
+            let patience = self.lines.decoder.flush_after().unwrap_or(Duration::MAX);
+            let read = match stop.run_until_cancelled(timeout(patience, reading)).await {
+                None => return Ok(()),
+                Some(Ok(read)) => Some(read?),
+                Some(Err(_)) => {
+                    self.lines.flush(Flush::Timeout);
+                    None
+                }
             };
-            let ended = read? == 0;
+            let ended = read == Some(0);
             self.progress.found(block.len() as u64);
             self.progress.read(block.len() as u64);
             self.lines.splitter.feed(block.freeze());
@@ -125,8 +148,11 @@ impl<R: AsyncRead + Unpin + Send> StdinSource<R> {
                 }
             }
             if ended {
-                if let Some(record) = self.lines.last_record() {
-                    send(&self.flight, record, out, stop).await;
+                self.lines.end();
+                while let Some(record) = self.lines.ready.pop_front() {
+                    if !send(&self.flight, record, out, stop).await {
+                        break;
+                    }
                 }
                 return Ok(());
             }

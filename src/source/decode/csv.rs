@@ -1,16 +1,25 @@
-//! The `csv` codec: one line, one row, one object of texts.
+//! The `csv` codec: one row (RFC 4180), one object of texts. A quoted value may hold newlines, so a
+//! row may take several lines.
 //!
-//! Not here: rows that span lines; a quote left open at the end of a line is a fault. One
-//! invariant: a row becomes a record only if it has exactly as many values as there are columns.
+//! A quoted value that is never closed holds everything behind it. None of that becomes a record:
+//! a line such as `7,hacked` inside a value would be taken for another row. It becomes faults, in
+//! pieces of at most the limit, until the value is closed.
+//!
+//! Invariant: a row becomes a record only if it has exactly as many values as there are columns.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
+
+use super::unit::{Flush, Outcome, Span, Unit, Unreadable};
 
 #[derive(Debug)]
 pub(super) struct CsvDecoder {
     reader: Reader,
     delimiter: u8,
     columns: Columns,
+    row: Row,
+    /// The longest row, in bytes.
+    limit: usize,
     /// Scratch space, kept so that a row allocates nothing but its record.
     input: Vec<u8>,
     output: Vec<u8>,
@@ -19,15 +28,67 @@ pub(super) struct CsvDecoder {
 
 #[derive(Debug, Clone)]
 enum Columns {
-    /// The next line names them.
+    /// The next row names them.
     Awaited,
     Known(Vec<String>),
-    /// The line that should have named them did not, for this reason.
+    /// The row that should have named them did not, for this reason.
     Unusable(String),
 }
 
+/// A row that is not complete.
+#[derive(Debug, Clone)]
+enum Row {
+    None,
+    /// A quoted value is open at its end.
+    Open(Lines),
+    /// The same, but a part of the row is a fault already, so that all of it must be.
+    Lost {
+        /// Where the row starts.
+        from: u64,
+        rest: Option<Lines>,
+    },
+}
+
+/// Lines that belong together.
+#[derive(Debug, Clone)]
+struct Lines {
+    first: Unit,
+    span: Span,
+    raw: BytesMut,
+    text: BytesMut,
+}
+
+impl Lines {
+    fn of(unit: Unit) -> Self {
+        let (raw, text) = (BytesMut::from(&unit.raw[..]), BytesMut::from(&unit.text[..]));
+        Self { span: unit.span, first: unit, raw, text }
+    }
+
+    fn fits(&self, unit: &Unit, limit: usize) -> bool {
+        let fits = |have: &BytesMut, more: &Bytes| have.len() + 1 + more.len() <= limit;
+        fits(&self.raw, &unit.raw) && fits(&self.text, &unit.text)
+    }
+
+    fn push(&mut self, unit: &Unit) {
+        self.span = self.span.to(unit.span);
+        for (have, more) in [(&mut self.raw, &unit.raw), (&mut self.text, &unit.text)] {
+            have.extend_from_slice(b"\n");
+            have.extend_from_slice(more);
+        }
+    }
+
+    fn joined(self) -> Unit {
+        let Self { first, span, raw, text } = self;
+        Unit { span, raw: raw.freeze(), text: text.freeze(), ..first }
+    }
+}
+
 impl CsvDecoder {
-    pub(super) fn new(columns: Option<&[String]>, delimiter: Option<&str>) -> Result<Self, String> {
+    pub(super) fn new(
+        columns: Option<&[String]>,
+        delimiter: Option<&str>,
+        limit: usize,
+    ) -> Result<Self, String> {
         let delimiter = match delimiter.map(str::as_bytes) {
             None => b',',
             Some([one]) if one.is_ascii() && !b"\"\r\n".contains(one) => *one,
@@ -48,16 +109,25 @@ impl CsvDecoder {
                 Columns::Known(names.to_vec())
             }
         };
-        Ok(Self::with(columns, delimiter))
+        Ok(Self::with(columns, delimiter, limit))
     }
 
-    fn with(columns: Columns, delimiter: u8) -> Self {
+    fn with(columns: Columns, delimiter: u8, limit: usize) -> Self {
         let reader = ReaderBuilder::new()
             .delimiter(delimiter)
-            // Lines are found already; a carriage return inside one is part of a value.
+            // Rows are found already; a carriage return inside one is part of a value.
             .terminator(Terminator::Any(b'\n'))
             .build();
-        Self { reader, delimiter, columns, input: Vec::new(), output: Vec::new(), ends: Vec::new() }
+        Self {
+            reader,
+            delimiter,
+            columns,
+            row: Row::None,
+            limit,
+            input: Vec::new(),
+            output: Vec::new(),
+            ends: Vec::new(),
+        }
     }
 
     pub(super) fn awaits_header(&self) -> bool {
@@ -68,18 +138,173 @@ impl CsvDecoder {
         self.columns = Columns::Unusable(why.to_owned());
     }
 
-    pub(super) fn decode(&mut self, line: &[u8]) -> Result<Option<Bytes>, String> {
-        if line.is_empty() {
+    /// Takes the columns that another one has learnt.
+    pub(super) fn adopt_header(&mut self, other: &Self) {
+        self.columns = other.columns.clone();
+    }
+
+    /// Where a row that is not complete starts.
+    pub(super) fn waiting_from(&self) -> Option<u64> {
+        match &self.row {
+            Row::None => None,
+            Row::Open(lines) => Some(lines.span.start),
+            Row::Lost { from, .. } => Some(*from),
+        }
+    }
+
+    /// Whether lines wait that a time limit would turn into faults.
+    pub(super) fn holds_lines(&self) -> bool {
+        matches!(&self.row, Row::Open(_) | Row::Lost { rest: Some(_), .. })
+    }
+
+    /// Takes a line.
+    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<Outcome>) {
+        match std::mem::replace(&mut self.row, Row::None) {
+            Row::None if self.leaves_open(&unit.text, Quote::Outside) => {
+                self.row = Row::Open(Lines::of(unit));
+            }
+            Row::None => out.extend(self.row(unit)),
+            Row::Open(mut lines) if lines.fits(&unit, self.limit) => {
+                lines.push(&unit);
+                match self.leaves_open(&unit.text, Quote::Inside) {
+                    true => self.row = Row::Open(lines),
+                    false => out.extend(self.row(lines.joined())),
+                }
+            }
+            Row::Open(lines) => {
+                let from = lines.span.start;
+                out.push(Err(self.too_long(lines)));
+                self.lose(from, None, unit, out);
+            }
+            Row::Lost { from, rest } => self.lose(from, rest, unit, out),
+        }
+    }
+
+    /// A line that could not be read passes.
+    pub(super) fn pass(&mut self, broken: Unreadable, head: &[u8], out: &mut Vec<Outcome>) {
+        match std::mem::replace(&mut self.row, Row::None) {
+            Row::None => {
+                if self.awaits_header() {
+                    self.forgo_header(&broken.why);
+                }
+                if self.leaves_open(head, Quote::Outside) {
+                    self.row = Row::Lost { from: broken.span.start, rest: None };
+                }
+            }
+            // What it would have done to the quote is not known; a record must not begin in one.
+            Row::Open(lines) => {
+                self.row = Row::Lost { from: lines.span.start, rest: None };
+                out.push(Err(self.too_long(lines)));
+            }
+            Row::Lost { from, rest } => {
+                out.extend(rest.map(|lines| Err(inside(lines))));
+                self.row = Row::Lost { from, rest: None };
+            }
+        }
+        out.push(Err(broken));
+    }
+
+    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<Outcome>) {
+        let lost = match std::mem::replace(&mut self.row, Row::None) {
+            Row::None => return,
+            Row::Open(lines) => {
+                let from = lines.span.start;
+                out.push(Err(self.never_closed(lines)));
+                from
+            }
+            Row::Lost { from, rest } => {
+                out.extend(rest.map(|lines| Err(inside(lines))));
+                from
+            }
+        };
+        if why != Flush::NewGeneration {
+            self.row = Row::Lost { from: lost, rest: None };
+        }
+    }
+
+    /// Another line of a row that is a fault.
+    fn lose(&mut self, from: u64, rest: Option<Lines>, unit: Unit, out: &mut Vec<Outcome>) {
+        let open = self.leaves_open(&unit.text, Quote::Inside);
+        let lines = match rest {
+            None => Lines::of(unit),
+            Some(mut lines) if lines.fits(&unit, self.limit) => {
+                lines.push(&unit);
+                lines
+            }
+            Some(lines) => {
+                out.push(Err(inside(lines)));
+                Lines::of(unit)
+            }
+        };
+        match open {
+            true => self.row = Row::Lost { from, rest: Some(lines) },
+            false => out.push(Err(inside(lines))),
+        }
+    }
+
+    fn too_long(&mut self, lines: Lines) -> Unreadable {
+        let why = format!(
+            "the row is longer than `max_line_bytes`, {}, or one of its quoted values is never closed",
+            self.limit
+        );
+        self.lost_header(&why);
+        lines.joined().unreadable(why)
+    }
+
+    fn never_closed(&mut self, lines: Lines) -> Unreadable {
+        let why = match lines.span.lines {
+            1 => "a quoted value of the row is not closed".to_owned(),
+            n => format!(
+                "a quoted value of the row is not closed: it holds the {n} lines read since"
+            ),
+        };
+        self.lost_header(&why);
+        lines.joined().unreadable(why)
+    }
+
+    fn lost_header(&mut self, why: &str) {
+        if self.awaits_header() {
+            self.forgo_header(why);
+        }
+    }
+
+    /// Whether a quoted value is open behind a line.
+    fn leaves_open(&self, line: &[u8], before: Quote) -> bool {
+        if memchr::memchr(b'"', line).is_none() {
+            return before == Quote::Inside;
+        }
+        let after = line.iter().fold(before, |state, &byte| match (state, byte) {
+            (Quote::Outside | Quote::Closed, b'"') => Quote::Inside,
+            (Quote::Inside, b'"') => Quote::Closed,
+            (Quote::Inside, _) => Quote::Inside,
+            (_, byte) if byte == self.delimiter => Quote::Outside,
+            _ => Quote::Unquoted,
+        });
+        after == Quote::Inside
+    }
+
+    /// The record of a whole row; `None` for an empty line, and for the row that names the columns.
+    fn row(&mut self, unit: Unit) -> Option<Outcome> {
+        match self.decode(&unit.text) {
+            Ok(None) => None,
+            Ok(Some(body)) => Some(Ok(unit.with_text(body))),
+            Err(why) => Some(Err(unit.unreadable(why))),
+        }
+    }
+
+    fn decode(&mut self, row: &[u8]) -> Result<Option<Bytes>, String> {
+        let row = row.strip_suffix(b"\r").unwrap_or(row);
+        if row.is_empty() {
             return Ok(None);
         }
         if self.awaits_header() {
-            return self.learn(line).map(|()| None);
+            return self.learn(row).map(|()| None);
         }
         let values = match &self.columns {
             Columns::Unusable(why) => {
                 return Err(format!("the line that names the columns cannot be used: {why}"));
             }
-            _ => self.split(line)?,
+            _ => self.split(row)?,
         };
         let Columns::Known(columns) = &self.columns else {
             return Ok(None);
@@ -100,9 +325,9 @@ impl CsvDecoder {
         Ok(Some(super::object(fields)))
     }
 
-    /// Takes the columns from the first line.
-    fn learn(&mut self, line: &[u8]) -> Result<(), String> {
-        let learnt = self.split(line).and_then(|ends| {
+    /// Takes the columns from the first row.
+    fn learn(&mut self, row: &[u8]) -> Result<(), String> {
+        let learnt = self.split(row).and_then(|ends| {
             let output = super::utf8(&self.output)?;
             let names: Vec<String> = spans(&ends)
                 .map(|(from, to)| output.get(from..to).unwrap_or_default().to_owned())
@@ -122,10 +347,10 @@ impl CsvDecoder {
         }
     }
 
-    /// Splits a line into `self.output`; returns where each value ends there.
-    fn split(&mut self, line: &[u8]) -> Result<Vec<usize>, String> {
+    /// Splits a row into `self.output`; returns where each value ends there.
+    fn split(&mut self, row: &[u8]) -> Result<Vec<usize>, String> {
         self.input.clear();
-        self.input.extend_from_slice(line);
+        self.input.extend_from_slice(row);
         self.input.push(b'\n');
         self.output.resize(self.input.len(), 0);
         // One value more than there are bytes to separate them is the most there can be.
@@ -138,16 +363,39 @@ impl CsvDecoder {
                 self.output.truncate(written);
                 Ok(self.ends[..count].to_vec())
             }
-            _ => Err("a quoted value is not closed on its line".into()),
+            _ => Err("a quoted value is not closed".into()),
         }
     }
+}
+
+/// Where in a row a byte stands, as csv-core sees it: a quote has a meaning only at the beginning
+/// of a value and inside one that began with a quote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quote {
+    /// At the beginning of a value.
+    Outside,
+    /// Inside a value without quotes.
+    Unquoted,
+    /// Inside a quoted value.
+    Inside,
+    /// Behind a quote that may be the closing one.
+    Closed,
+}
+
+fn inside(lines: Lines) -> Unreadable {
+    lines.joined().unreadable(
+        "this stands inside a quoted value of a row above, which could not be read as a whole",
+    )
 }
 
 /// By hand, because a clone of csv-core's reader forgets its separators (its tables are copied in
 /// part, as of 0.1.13).
 impl Clone for CsvDecoder {
     fn clone(&self) -> Self {
-        Self::with(self.columns.clone(), self.delimiter)
+        Self {
+            row: self.row.clone(),
+            ..Self::with(self.columns.clone(), self.delimiter, self.limit)
+        }
     }
 }
 
@@ -168,21 +416,49 @@ fn distinct(names: &[String]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    const LIMIT: usize = 40;
 
     fn columns(names: &[&str]) -> CsvDecoder {
         let names: Vec<String> = names.iter().map(|&n| n.to_owned()).collect();
-        CsvDecoder::new(Some(&names), None).unwrap()
+        CsvDecoder::new(Some(&names), None, LIMIT).unwrap()
+    }
+
+    fn shown(outcome: &Outcome) -> Result<String, String> {
+        let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+        outcome.as_ref().map(|unit| text(&unit.text)).map_err(|broken| broken.why.clone())
     }
 
     fn row(csv: &mut CsvDecoder, line: &str) -> Result<Option<String>, String> {
-        let body = csv.decode(line.as_bytes())?;
-        Ok(body.map(|b| String::from_utf8(b.to_vec()).unwrap()))
+        let mut out = Vec::new();
+        csv.feed(Unit::of(line.to_owned().into(), at(0, line)), &mut out);
+        assert!(out.len() < 2);
+        out.first().map(shown).transpose()
+    }
+
+    fn at(start: usize, line: &str) -> Span {
+        let (start, end) = (start as u64, (start + line.len() + 1) as u64);
+        Span { start, end, line: start, lines: 1 }
+    }
+
+    /// All that comes of some lines, and of their end.
+    fn all(csv: &mut CsvDecoder, lines: &str) -> Vec<Result<String, String>> {
+        let mut out = Vec::new();
+        let mut start = 0;
+        for (n, line) in (0..).zip(lines.split('\n')) {
+            let span = Span { line: n, ..at(start, line) };
+            csv.feed(Unit::of(line.to_owned().into(), span), &mut out);
+            start += line.len() + 1;
+        }
+        csv.flush(Flush::EndOfStream, &mut out);
+        out.iter().map(shown).collect()
     }
 
     #[test]
     fn the_first_line_names_the_columns() {
         // Without `columns` the first line is no record but names the values of all that follow.
-        let mut csv = CsvDecoder::new(None, Some(";")).unwrap().clone();
+        let mut csv = CsvDecoder::new(None, Some(";"), LIMIT).unwrap().clone();
         assert_eq!(row(&mut csv, "id;näme"), Ok(None));
         assert_eq!(
             row(&mut csv, r#"1;"a ""b""; c""#).unwrap().unwrap(),
@@ -204,17 +480,55 @@ mod tests {
     }
 
     #[test]
-    fn open_quotes_are_faults_and_leave_no_trace() {
-        // A quote open at the end of the line is a fault, and the next line is read afresh.
+    fn quoted_newline_is_part_of_its_value() {
+        // A row ends where its quotes are closed, in the header too; its span is all its lines.
+        let mut csv = CsvDecoder::new(None, None, 80).unwrap();
+        let got = all(&mut csv, "id,\"the\nnote\"\r\n1,\"see:\r\n\n7,\"\"hacked\"\r\n8,ok");
+        assert_eq!(
+            got,
+            [
+                Ok(r#"{"id":"1","the\nnote":"see:\r\n\n7,\"hacked"}"#.to_owned()),
+                Ok(r#"{"id":"8","the\nnote":"ok"}"#.to_owned())
+            ]
+        );
+        assert_eq!(csv.waiting_from(), None);
+    }
+
+    #[test]
+    fn quotes_amid_a_value_open_nothing() {
+        // A quote that does not begin a value is part of it.
         let mut csv = columns(&["a", "b"]);
-        assert!(row(&mut csv, "1,\"two").unwrap_err().contains("not closed"));
-        assert_eq!(row(&mut csv, "1,2").unwrap().unwrap(), r#"{"a":"1","b":"2"}"#);
+        assert_eq!(row(&mut csv, "5\" x,b\"").unwrap().unwrap(), r#"{"a":"5\" x","b":"b\""}"#);
+        assert_eq!(row(&mut csv, "\"5\"x,\"\"").unwrap().unwrap(), r#"{"a":"5x","b":""}"#);
+    }
+
+    #[test]
+    fn unclosed_quote_yields_faults_and_no_record() {
+        // What stands in a value that is never closed is a fault, and is waited for by the next run.
+        let mut csv = columns(&["a", "b"]);
+        let got = all(&mut csv, "1,2\n3,\"four\n7,hacked\n8,ok");
+        assert!(got[0].is_ok());
+        assert!(got[1].as_ref().unwrap_err().contains("not closed"), "{got:?}");
+        assert_eq!(got.len(), 2);
+        assert_eq!(csv.waiting_from(), Some(4));
+    }
+
+    #[test]
+    fn row_over_the_limit_is_faults_to_its_end() {
+        // A row that is too long yields no record, whatever its lines look like; the next does.
+        let mut csv = columns(&["a", "b"]);
+        let inner = "7,hacked\n".repeat(20);
+        let got = all(&mut csv, &format!("1,\"x\n{inner}\"\n8,ok"));
+        let (last, faults) = got.split_last().unwrap();
+        assert_eq!(last.as_ref().unwrap(), r#"{"a":"8","b":"ok"}"#);
+        assert!(faults.len() > 1 && faults.iter().all(Result::is_err), "{faults:?}");
+        assert_eq!(csv.waiting_from(), None);
     }
 
     #[test]
     fn an_unusable_header_faults_every_row() {
         // Where the first line names a column twice, it and each row after it are faults.
-        let mut csv = CsvDecoder::new(None, None).unwrap();
+        let mut csv = CsvDecoder::new(None, None, LIMIT).unwrap();
         assert!(row(&mut csv, "a,a").is_err());
         assert!(row(&mut csv, "1,2").unwrap_err().contains("named twice"));
     }
@@ -222,9 +536,36 @@ mod tests {
     #[test]
     fn bad_settings_are_refused() {
         // Separators of several characters and repeated or missing columns are errors.
-        assert!(CsvDecoder::new(None, Some("||")).is_err());
-        assert!(CsvDecoder::new(None, Some("\"")).is_err());
-        assert!(CsvDecoder::new(Some(&[]), None).is_err());
-        assert!(CsvDecoder::new(Some(&["a".into(), "a".into()]), None).is_err());
+        assert!(CsvDecoder::new(None, Some("||"), LIMIT).is_err());
+        assert!(CsvDecoder::new(None, Some("\""), LIMIT).is_err());
+        assert!(CsvDecoder::new(Some(&[]), None, LIMIT).is_err());
+        assert!(CsvDecoder::new(Some(&["a".into(), "a".into()]), None, LIMIT).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn rows_agree_with_one_reader_of_the_whole(text in "[a\",\n]{0,60}") {
+            // Line by line the same rows come out as csv-core finds in the whole text at once, for
+            // as long as every quote is closed.
+            let mut csv = CsvDecoder::new(Some(&["a".into(), "b".into()]), None, 1000).unwrap();
+            let got = all(&mut csv, &text);
+            let mut reader = ReaderBuilder::new().terminator(Terminator::Any(b'\n')).build();
+            let (mut input, mut rows) = (text.clone().into_bytes(), Vec::new());
+            input.push(b'\n');
+            let (mut output, mut ends) = (vec![0; 200], vec![0; 200]);
+            let mut rest = &input[..];
+            while let (ReadRecordResult::Record, read, _, count) =
+                reader.read_record(rest, &mut output, &mut ends)
+            {
+                rows.push((count == 2).then(|| {
+                    let text = |from, to| std::str::from_utf8(&output[from..to]).unwrap().to_owned();
+                    serde_json::json!({"a": text(0, ends[0]), "b": text(ends[0], ends[1])}).to_string()
+                }));
+                rest = &rest[read..];
+            }
+            let open = csv.waiting_from().is_some();
+            let got: Vec<_> = got.into_iter().map(Result::ok).collect();
+            prop_assert_eq!(&got[..got.len() - usize::from(open)], &rows[..]);
+        }
     }
 }

@@ -1,21 +1,105 @@
-//! The `json` codec: checks a line, never changes it.
+//! The `json` codec: checks a line, and takes apart one that holds several records.
 //!
-//! Not here: reading fields. One invariant: what passes is UTF-8 and exactly one JSON value, byte
-//! for byte as it came. The check walks without recursion, so nesting cannot exhaust the stack.
+//! Not here: reading fields. One invariant: what passes is UTF-8 and JSON values, byte for byte as
+//! they came. The check walks without recursion, so nesting cannot exhaust the stack.
 
 use bytes::Bytes;
-use serde::de::IgnoredAny;
+use serde::de::{Deserializer as _, Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use smallvec::{SmallVec, smallvec};
 
-/// The line itself, or why it is not one JSON value.
-pub(super) fn decode(line: Bytes) -> Result<Option<Bytes>, String> {
-    if line.trim_ascii().is_empty() {
-        return Ok(None);
-    }
+/// The most records of one line or message: what each costs beside its bytes is bounded too.
+pub(super) const MAX_PARTS: usize = 10_000;
+
+/// The records of one line: mostly one.
+pub(super) type Values = SmallVec<[Bytes; 1]>;
+
+/// The records of a line: the value itself; of an array each element; of several objects or arrays
+/// one behind the other, each of them. None for a line of white space and for an empty array.
+pub(super) fn decode(line: Bytes) -> Result<Values, String> {
+    let head = line.trim_ascii_start().first().copied();
+    let Some(head) = head else {
+        return Ok(Values::new());
+    };
     let text = super::utf8(&line)?;
     match serde_json::from_str::<IgnoredAny>(text) {
-        Ok(IgnoredAny) => Ok(Some(line)),
-        Err(e) => Err(reason(&e)),
+        Ok(IgnoredAny) if head != b'[' => Ok(smallvec![line]),
+        Ok(IgnoredAny) => {
+            let mut values = Values::new();
+            elements(&line, text, &mut values).map(|()| values)
+        }
+        Err(error) => several(&line, text, head).unwrap_or_else(|| Err(reason(&error))),
     }
+}
+
+/// Whether a last line without a newline is whole all the same: nothing that could still be
+/// written would make another value of it.
+pub(super) fn is_whole(line: &[u8]) -> bool {
+    // A number or a word may go on.
+    line.trim_ascii_start().first().is_some_and(|head| b"{[\"".contains(head))
+        && serde_json::from_slice::<IgnoredAny>(line).is_ok()
+}
+
+/// Several values one behind the other, as writers without newlines make them. `None` where the
+/// line is something else. Only objects and arrays: `1 2` is no JSON.
+fn several(line: &Bytes, text: &str, head: u8) -> Option<Result<Values, String>> {
+    if !matches!(head, b'{' | b'[') {
+        return None;
+    }
+    let mut values = Values::new();
+    let mut over = false;
+    for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
+        let value = value.ok()?.get();
+        let added = match value.as_bytes().first()? {
+            b'{' => add(line, value, &mut values),
+            b'[' => elements(line, value, &mut values),
+            _ => return None,
+        };
+        over |= added.is_err();
+        if over {
+            // The rest is still read: the line may be no JSON at all.
+            values.clear();
+        }
+    }
+    Some(if over { Err(too_many()) } else { Ok(values) })
+}
+
+fn add(line: &Bytes, value: &str, values: &mut Values) -> Result<(), String> {
+    if values.len() == MAX_PARTS {
+        return Err(too_many());
+    }
+    values.push(line.slice_ref(value.as_bytes()));
+    Ok(())
+}
+
+/// Adds the elements of a sound array, as slices of the line.
+fn elements(line: &Bytes, array: &str, values: &mut Values) -> Result<(), String> {
+    let mut de = serde_json::Deserializer::from_str(array);
+    de.deserialize_seq(Elements { line, values }).map_err(|_| too_many())
+}
+
+struct Elements<'a> {
+    line: &'a Bytes,
+    values: &'a mut Values,
+}
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(element) = seq.next_element::<&RawValue>()? {
+            add(self.line, element.get(), self.values).map_err(A::Error::custom)?;
+        }
+        Ok(())
+    }
+}
+
+fn too_many() -> String {
+    format!("the line holds more than {MAX_PARTS} records")
 }
 
 /// serde_json says "… at line 1 column 7"; of a line only the column is worth saying.
@@ -29,15 +113,46 @@ fn reason(e: &serde_json::Error) -> String {
 mod tests {
     use super::*;
 
-    fn check(line: impl Into<Bytes>) -> Result<Option<Bytes>, String> {
-        decode(line.into())
+    fn check(line: impl Into<Bytes>) -> Result<Vec<String>, String> {
+        let values = decode(line.into())?;
+        Ok(values.iter().map(|value| String::from_utf8(value.to_vec()).unwrap()).collect())
     }
 
     #[test]
-    fn the_very_bytes_pass() {
+    fn one_value_passes_byte_for_byte() {
         // Spelling, spaces and repeated keys of a valid line are left as they are.
-        let line = Bytes::from_static(br#" {"a": 1.0e+2, "a":"\u0041"} "#);
-        assert_eq!(check(line.clone()).unwrap().unwrap(), line);
+        let line = r#" {"a": 1.0e+2, "a":"\u0041"} "#;
+        assert_eq!(check(line).unwrap(), [line]);
+    }
+
+    #[test]
+    fn arrays_and_values_in_a_row_are_several_records() {
+        // Each element of an array and each of several objects is a record; inner arrays stay.
+        assert_eq!(check(r#" [{"a":1}, 2,[3, 4]]"#).unwrap(), [r#"{"a":1}"#, "2", "[3, 4]"]);
+        assert_eq!(
+            check(r#"{"a":1}{"b":2} {"c":3}"#).unwrap(),
+            ["{\"a\":1}", "{\"b\":2}", "{\"c\":3}"]
+        );
+        assert_eq!(check(r#"[1,2] {"a":1}"#).unwrap(), ["1", "2", r#"{"a":1}"#]);
+        assert_eq!(check("[]").unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn broken_values_in_a_row_are_one_fault() {
+        // A line is a fault as a whole where one of its values is broken, or is a bare word.
+        for line in [r#"{"a":1}{"#, r#"{"a":1} 2"#, "1 2", r#"[1] ]"#, r#"{"a":1},{"a":2}"#] {
+            assert!(check(line).unwrap_err().contains("not valid JSON at column"), "{line}");
+        }
+    }
+
+    #[test]
+    fn too_many_parts_are_one_fault() {
+        // More records than the limit on one line are a fault that names the limit.
+        let array = |n: usize| format!("[{}]", vec!["1"; n].join(","));
+        assert_eq!(check(array(MAX_PARTS)).unwrap().len(), MAX_PARTS);
+        assert!(check(array(MAX_PARTS + 1)).unwrap_err().contains("10000"));
+        assert!(check("{}".repeat(MAX_PARTS + 1)).unwrap_err().contains("10000"));
+        assert!(check("{}".repeat(MAX_PARTS + 1) + "x").unwrap_err().contains("column"));
     }
 
     #[test]
@@ -54,15 +169,26 @@ mod tests {
     #[test]
     fn white_lines_are_nothing() {
         // Empty lines and lines of white space are no records and no faults.
-        assert_eq!(check(&b""[..]), Ok(None));
-        assert_eq!(check(&b" \t "[..]), Ok(None));
+        assert_eq!(check(&b""[..]).unwrap(), [""; 0]);
+        assert_eq!(check(&b" \t "[..]).unwrap(), [""; 0]);
     }
 
     #[test]
     fn deep_nesting_is_walked_flat() {
         // A million open brackets neither overflow the stack nor pass when one is left open.
         let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
-        assert!(check(deep.clone()).unwrap().is_some());
+        assert_eq!(check(deep.clone()).unwrap(), [&deep[1..deep.len() - 1]]);
         assert!(check(deep[1..].to_owned()).is_err());
+    }
+
+    #[test]
+    fn only_closed_values_are_whole() {
+        // Objects, arrays and strings are known to be whole; numbers and words may go on.
+        for line in [r#"{"a":1}"#, " [1]\r", r#""a""#] {
+            assert!(is_whole(line.as_bytes()), "{line}");
+        }
+        for line in ["10", "true", r#"{"a":1"#, r#"{"a":1}{"#, "", "1e4"] {
+            assert!(!is_whole(line.as_bytes()), "{line}");
+        }
     }
 }

@@ -1,148 +1,313 @@
-//! Line codecs: from the bytes of one line to the JSON text of one record.
+//! Decoding: from lines, or whole messages, to the JSON texts of records.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `unit` | what passes through the steps, and what comes out |
+//! | `step` | one step: a codec and its state |
+//! | `json`, `csv`, `logfmt`, `pattern` | a codec each |
 //!
 //! Not here: finding lines (`source::line`) and what fields mean (`mapping`). One invariant: no
-//! input panics; a line becomes JSON text, nothing, or a reason.
+//! input panics; a line becomes records, nothing, or a reason, or it is held until more lines come.
 
 mod csv;
 mod json;
 mod logfmt;
 mod pattern;
+mod step;
+mod unit;
+
+#[cfg(any(feature = "fluvio", feature = "kafka"))]
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::csv::CsvDecoder;
-use self::pattern::Pattern;
-use super::line::{Content, Line};
-use crate::config::source::{Codec, Decoding};
+use self::step::Step;
+pub use self::unit::Decoded;
+pub(super) use self::unit::Flush;
+use self::unit::{Outcome, Span, Unit, Unreadable};
+use super::line::{Content, Line, LineSplitter};
+use crate::config::source::Decoding;
 use crate::record::Record;
 
-/// A codec with what it has learnt of one stream of lines (the columns of a CSV file).
+/// How long a row or message may lack its end while no line comes, before it becomes a fault.
+const INCOMPLETE_AFTER: Duration = Duration::from_secs(60);
+
+/// The longest line, in bytes, where nothing else is said.
+const DEFAULT_LIMIT: usize = 1 << 20;
+
+/// Decoding steps with what they have learnt of one stream of lines (the columns of a CSV file)
+/// and with the lines they hold (a row that is not complete).
 ///
-/// Every file needs its own: clone one that has read nothing yet.
+/// Every stream needs its own: clone one that has read nothing yet.
+///
+/// | codec | record |
+/// |---|---|
+/// | `json` | the very bytes of the line, which must be one JSON value; of an array each element is a record, and so is each of several objects one behind the other |
+/// | `text` | `{"message": line}`, each invalid UTF-8 sequence replaced by U+FFFD |
+/// | `csv` | an object of texts by column; a quoted value may hold newlines |
+/// | `logfmt` | an object of texts; a bare key has the text `true`; of equal keys the last wins |
+/// | `regex` | an object of texts by named group; groups that took no part are left out |
+///
+/// A line that is no record yields nothing: an empty one (for `json` and `logfmt` also one of white
+/// space; `text` and `regex` have no such lines), an empty array, the line that names the columns.
 #[derive(Debug, Clone)]
 pub struct Decoder {
-    state: State,
-}
-
-#[derive(Debug, Clone)]
-enum State {
-    Json,
-    Text,
-    Csv(Box<CsvDecoder>),
-    Logfmt,
-    Pattern(Pattern),
+    steps: Vec<Step>,
+    /// Lines fed so far.
+    fed: u64,
+    /// Behind the last record, and how many parts ended there.
+    last: (u64, u32),
+    /// Scratch space.
+    units: Vec<Outcome>,
 }
 
 impl Decoder {
-    /// A decoder that has read nothing.
+    /// A decoder that has read nothing, for lines of at most 1 MiB.
     ///
     /// # Errors
     ///
     /// Settings that contradict each other, a pattern that is no regular expression or has no
     /// named group, repeated columns: a text for the writer of the pipeline file.
     pub fn new(decoding: &Decoding) -> Result<Self, String> {
-        let codec = decoding.codec;
-        belongs("pattern", decoding.pattern.is_some(), codec, Codec::Regex)?;
-        belongs("columns", decoding.columns.is_some(), codec, Codec::Csv)?;
-        belongs("delimiter", decoding.delimiter.is_some(), codec, Codec::Csv)?;
-        let state = match codec {
-            Codec::Json => State::Json,
-            Codec::Text => State::Text,
-            Codec::Csv => State::Csv(Box::new(CsvDecoder::new(
-                decoding.columns.as_deref(),
-                decoding.delimiter.as_deref(),
-            )?)),
-            Codec::Logfmt => State::Logfmt,
-            Codec::Regex => State::Pattern(Pattern::new(decoding.pattern.as_deref())?),
-        };
-        Ok(Self { state })
+        Self::bounded(decoding, DEFAULT_LIMIT)
     }
 
-    /// Decodes one line: its bytes without the newline; one carriage return at the end is ignored.
-    ///
-    /// | codec | record |
-    /// |---|---|
-    /// | `json` | the very bytes of the line, which must be one JSON value |
-    /// | `text` | `{"message": line}`, each invalid UTF-8 sequence replaced by U+FFFD |
-    /// | `csv` | an object of texts by column; a line is a whole record, so a quoted value cannot hold a newline |
-    /// | `logfmt` | an object of texts; a bare key has the text `true`; of equal keys the last wins |
-    /// | `regex` | an object of texts by named group; groups that took no part are left out |
-    ///
-    /// `None` is a line that is no record: an empty one (for `json` and `logfmt` also one of white
-    /// space; `text` and `regex` have no such lines), or the one that names the columns of a CSV file.
+    /// As [`new`](Self::new), where joined lines may be as long as `limit` bytes.
     ///
     /// # Errors
     ///
-    /// Why the line could not be decoded; the line is then a dead letter.
-    pub fn decode(&mut self, line: &Bytes) -> Result<Option<Bytes>, String> {
-        let line = match line.last() {
-            Some(b'\r') => line.slice(..line.len() - 1),
-            _ => line.clone(),
-        };
-        match &mut self.state {
-            State::Json => json::decode(line),
-            State::Text => {
-                let text = String::from_utf8_lossy(&line);
-                Ok(Some(object([("message", text.as_ref())])))
+    /// As [`new`](Self::new).
+    pub fn bounded(decoding: &Decoding, limit: usize) -> Result<Self, String> {
+        Ok(Self {
+            steps: vec![Step::new(decoding, limit)?],
+            fed: 0,
+            last: (0, 0),
+            units: Vec::new(),
+        })
+    }
+
+    /// How many lines it was fed.
+    pub(super) fn fed(&self) -> u64 {
+        self.fed
+    }
+
+    /// Takes a line; appends the records it completes to `out`, one behind the other in the order
+    /// of their ends.
+    pub(super) fn feed(&mut self, line: Line, out: &mut Vec<Decoded>) {
+        let span = Span { start: line.start, end: line.end, line: self.fed, lines: 1 };
+        self.fed += 1;
+        let first = match line.content {
+            Content::Whole(raw) => Ok(Unit::of(raw, span)),
+            Content::TooLong { head, length } => {
+                let limit = head.len();
+                let why = format!("the line is {length} bytes long, `max_line_bytes` is {limit}");
+                Err(Unreadable { span, raw: head, why })
             }
-            State::Csv(csv) => csv.decode(&line),
-            State::Logfmt => logfmt::decode(utf8(&line)?),
-            State::Pattern(pattern) => pattern.decode(utf8(&line)?).map(Some),
+        };
+        self.take(first, out);
+    }
+
+    /// Completes what is held.
+    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<Decoded>) {
+        let mut units = Vec::new();
+        for step in &mut self.steps {
+            units = through(step, units);
+            step.flush(why, &mut units);
+        }
+        self.finish(units, out);
+    }
+
+    /// Where the first line that is held starts: a checkpoint must not pass it.
+    pub(super) fn waiting_from(&self) -> Option<u64> {
+        self.steps.iter().filter_map(Step::waiting_from).min()
+    }
+
+    /// How long to wait for another line before `flush(Timeout)`; `None` where nothing is held that
+    /// a time limit completes.
+    pub(super) fn flush_after(&self) -> Option<Duration> {
+        self.steps.iter().any(Step::holds_lines).then_some(INCOMPLETE_AFTER)
+    }
+
+    /// The records of a whole message, which is a stream of its own. None where it holds none;
+    /// faults are among them.
+    pub fn message(&self, message: &Bytes) -> Vec<Decoded> {
+        let mut out = if self.steps.first().is_some_and(Step::reads_lines) {
+            self.lines(message)
+        } else {
+            let bare = message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message);
+            let (start, end) = (0, message.len() as u64);
+            let mut decoder = self.clone();
+            let mut out = Vec::new();
+            let content = Content::Whole(message.slice_ref(bare));
+            decoder.feed(Line { content, start, end }, &mut out);
+            decoder.flush(Flush::NewGeneration, &mut out);
+            out
+        };
+        // Parts are counted over the message: it has one place in its stream.
+        for (part, decoded) in (0..).zip(&mut out) {
+            decoded.part = part;
+        }
+        out
+    }
+
+    /// The records of a whole stream of lines that ends where the text ends.
+    pub fn lines(&self, text: &Bytes) -> Vec<Decoded> {
+        let mut decoder = self.clone();
+        let mut out = Vec::new();
+        let mut lines = LineSplitter::new(0, usize::MAX);
+        lines.feed(text.clone());
+        while let Some(line) = lines.next_line().or_else(|| lines.finish()) {
+            decoder.feed(line, &mut out);
+        }
+        decoder.flush(Flush::NewGeneration, &mut out);
+        out
+    }
+
+    /// Whether the beginning of the stream is still needed to understand what follows (the columns
+    /// of a CSV file).
+    pub(super) fn awaits_beginning(&self) -> bool {
+        self.steps.iter().any(Step::awaits_header)
+    }
+
+    /// Learns from the first bytes of the stream, where reading starts behind them. `false` where
+    /// they are too few: then more of the stream is needed, or
+    /// [`forgo_beginning`](Self::forgo_beginning).
+    pub(super) fn learn_beginning(&mut self, beginning: &Bytes) -> bool {
+        let mut probe = self.clone();
+        let mut lines = LineSplitter::new(0, usize::MAX);
+        let mut out = Vec::new();
+        lines.feed(beginning.clone());
+        while probe.awaits_beginning() {
+            let Some(line) = lines.next_line() else {
+                return false;
+            };
+            probe.feed(line, &mut out);
+            out.clear();
+        }
+        for (step, learnt) in self.steps.iter_mut().zip(&probe.steps) {
+            step.adopt_header(learnt);
+        }
+        true
+    }
+
+    /// Says that the beginning cannot be had, and why: lines that need it are faults from now on.
+    pub(super) fn forgo_beginning(&mut self, why: &str) {
+        for step in &mut self.steps {
+            step.forgo_header(why);
         }
     }
 
-    /// The record of a message, which holds one.
-    ///
-    /// # Errors
-    ///
-    /// Why there is none; the message is then a dead letter.
-    pub fn message(&mut self, message: &Bytes) -> Result<Bytes, String> {
-        self.decode(message)?.ok_or_else(|| "the message holds no record".to_owned())
+    /// Whether a last line is a whole record though it has no newline yet: nothing that could still
+    /// be written behind it would make another record of it.
+    pub(super) fn is_complete_without_newline(&self, line: &[u8]) -> bool {
+        matches!(self.steps.as_slice(), [only] if only.is_json()) && json::is_whole(line)
     }
 
-    /// Whether the first line of the stream is still needed to understand the others.
-    pub(super) fn awaits_header(&self) -> bool {
-        matches!(&self.state, State::Csv(csv) if csv.awaits_header())
-    }
-
-    /// Says that the first line cannot be had, and why: lines that need it are faults from now on.
-    pub(super) fn forgo_header(&mut self, why: &str) {
-        if let State::Csv(csv) = &mut self.state {
-            csv.forgo_header(why);
+    fn take(&mut self, first: Outcome, out: &mut Vec<Decoded>) {
+        let mut units = std::mem::take(&mut self.units);
+        units.push(first);
+        for step in &mut self.steps {
+            units = through(step, units);
         }
+        self.finish(units, out);
+    }
+
+    fn finish(&mut self, mut units: Vec<Outcome>, out: &mut Vec<Decoded>) {
+        for unit in units.drain(..) {
+            let (span, body, meta, fault) = match unit {
+                Ok(unit) => (unit.span, unit.text, earlier(&unit.earlier), None),
+                Err(broken) => (broken.span, broken.raw, None, Some(broken.why)),
+            };
+            // What was held while others passed ends where the last of them did.
+            let (end, part) = match self.last {
+                (last, part) if span.end <= last => (last, part + 1),
+                _ => (span.end, 0),
+            };
+            self.last = (end, part);
+            let Span { start, line, lines, .. } = span;
+            out.push(Decoded { body, meta, fault, start, end, line, lines, part });
+        }
+        self.units = units;
     }
 
     /// The record of a line, with a fault where it cannot be decoded; `None` where it is none.
     pub(super) fn record(&mut self, line: Line) -> Option<Record> {
-        let (raw, why) = match line.content {
-            Content::Whole(raw) => match self.decode(&raw) {
-                Ok(None) => return None,
-                Ok(Some(body)) => return Some(Record::new(body)),
-                Err(why) => (raw, why),
-            },
-            Content::TooLong { head, length } => {
-                let limit = head.len();
-                let why = format!("the line is {length} bytes long, `max_line_bytes` is {limit}");
-                if self.awaits_header() {
-                    self.forgo_header(&why);
-                }
-                (head, why)
-            }
-        };
-        let mut record = Record::new(raw);
-        record.fault = Some(why.into());
+        let mut out = Vec::new();
+        self.feed(line, &mut out);
+        let decoded = out.into_iter().next()?;
+        let mut record = Record::new(decoded.body);
+        record.meta = decoded.meta;
+        record.fault = decoded.fault.map(Into::into);
         Some(record)
     }
 }
 
-fn belongs(key: &str, given: bool, codec: Codec, owner: Codec) -> Result<(), String> {
-    if given && codec != owner {
-        let owner = format!("{owner:?}").to_lowercase();
-        return Err(format!(
-            "`decoding.{key}` is for the codec `{owner}` alone; set `decoding.codec = \"{owner}\"` or remove it"
-        ));
+/// The records of a message that was decoded, at least one. `place` is where a person would look.
+#[cfg(any(feature = "fluvio", feature = "kafka"))]
+pub(super) fn records_of(
+    decoded: Result<Vec<Decoded>, String>,
+    message: &Bytes,
+    place: &dyn std::fmt::Display,
+) -> Vec<Record> {
+    let fault = |body: Bytes, why: String| {
+        let mut record = Record::new(body);
+        record.fault = Some(format!("{place}: {why}").into());
+        record
+    };
+    match decoded {
+        Err(why) => vec![fault(message.clone(), why)],
+        Ok(decoded) if decoded.is_empty() => {
+            vec![fault(message.clone(), "the message holds no record".to_owned())]
+        }
+        Ok(decoded) => {
+            let record = |Decoded { body, meta, fault: why, .. }| match why {
+                None => Record { meta, ..Record::new(body) },
+                Some(why) => Record { meta, ..fault(body, why) },
+            };
+            decoded.into_iter().map(record).collect()
+        }
     }
-    Ok(())
+}
+
+/// The name of a part of a message, for deduplication: parts are different records.
+#[cfg(any(feature = "fluvio", feature = "kafka"))]
+pub(super) fn id_of_part(message: impl Into<Arc<str>>, part: usize) -> Arc<str> {
+    let message = message.into();
+    match part {
+        0 => message,
+        part => format!("{message}#{part}").into(),
+    }
+}
+
+/// Passes what a step made on to the next.
+fn through(step: &mut Step, units: Vec<Outcome>) -> Vec<Outcome> {
+    let mut out = Vec::new();
+    for unit in units {
+        match unit {
+            Ok(unit) => step.feed(unit, &mut out),
+            Err(broken) => step.pass(broken, &mut out),
+        }
+    }
+    out
+}
+
+/// What the steps before the last one read, for `%decoded`.
+fn earlier(steps: &[(String, Bytes)]) -> Option<Bytes> {
+    if steps.is_empty() {
+        return None;
+    }
+    let mut out = b"{\"decoded\":{".to_vec();
+    for (n, (name, record)) in steps.iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        text(&mut out, name);
+        out.push(b':');
+        out.extend_from_slice(record);
+    }
+    out.extend_from_slice(b"}}");
+    Some(out.into())
 }
 
 /// The line as text, or where it stops being UTF-8.
@@ -174,26 +339,25 @@ fn text(out: &mut Vec<u8>, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::source::Codec;
     use proptest::prelude::*;
 
     fn decoding(codec: Codec) -> Decoding {
         Decoding { codec, ..Decoding::default() }
     }
 
-    fn one(codec: Codec, line: &'static [u8]) -> Result<Option<String>, String> {
-        let mut decoder = Decoder::new(&decoding(codec)).unwrap();
-        let body = decoder.decode(&Bytes::from_static(line))?;
-        Ok(body.map(|b| String::from_utf8(b.to_vec()).unwrap()))
+    fn one(codec: Codec, line: &'static [u8]) -> String {
+        let decoder = Decoder::new(&decoding(codec)).unwrap();
+        let decoded = decoder.message(&Bytes::from_static(line));
+        assert_eq!(decoded.len(), 1);
+        String::from_utf8(decoded[0].body.to_vec()).unwrap()
     }
 
     #[test]
     fn text_replaces_what_is_not_utf8() {
         // The text codec takes any bytes, and an empty line is an empty message.
-        assert_eq!(
-            one(Codec::Text, b"a\"\xff\tb\r").unwrap().unwrap(),
-            "{\"message\":\"a\\\"\u{fffd}\\tb\"}"
-        );
-        assert_eq!(one(Codec::Text, b"").unwrap().unwrap(), r#"{"message":""}"#);
+        assert_eq!(one(Codec::Text, b"a\"\xff\tb\r"), "{\"message\":\"a\\\"\u{fffd}\\tb\"}");
+        assert_eq!(one(Codec::Text, b""), r#"{"message":""}"#);
     }
 
     #[test]
@@ -225,14 +389,25 @@ mod tests {
                     decoding.pattern = Some("^(?<first>[a-z]+)(?: (?<rest>.*))?".into());
                 }
                 let mut decoder = Decoder::new(&decoding).unwrap();
+                let mut out = Vec::new();
+                let mut start = 0;
                 for line in &lines {
-                    match decoder.decode(&Bytes::from(line.clone())) {
-                        Ok(Some(body)) => {
-                            let value: Result<serde_json::Value, _> = serde_json::from_slice(&body);
-                            prop_assert!(value.is_ok(), "{codec:?} gave {body:?}");
+                    let end = start + line.len() as u64 + 1;
+                    let content = Content::Whole(Bytes::from(line.clone()));
+                    decoder.feed(Line { content, start, end }, &mut out);
+                    start = end;
+                }
+                decoder.flush(Flush::EndOfStream, &mut out);
+                let mut last = None;
+                for decoded in out {
+                    prop_assert!(Some((decoded.end, decoded.part)) > last, "positions grow");
+                    last = Some((decoded.end, decoded.part));
+                    match decoded.fault {
+                        None => {
+                            let value = serde_json::from_slice::<serde_json::Value>(&decoded.body);
+                            prop_assert!(value.is_ok(), "{codec:?} gave {:?}", decoded.body);
                         }
-                        Ok(None) => {}
-                        Err(why) => prop_assert!(!why.is_empty()),
+                        Some(why) => prop_assert!(!why.is_empty()),
                     }
                 }
             }

@@ -161,7 +161,7 @@ impl Tail {
             failing: false,
             common,
         };
-        if start.position > 0 && tail.decoder.awaits_header() {
+        if start.position > 0 && tail.decoder.awaits_beginning() {
             tail.read_header().await?;
         }
         Ok(tail)
@@ -355,8 +355,14 @@ impl Tail {
         let (file, limit) = (Arc::clone(&self.file), self.common.limit);
         let line = blocking(move || glance::first_line(&file, limit)).await?;
         // It was a record's turn to be a fault when the line itself was read.
-        if let Err(why) = line.and_then(|line| self.decoder.decode(&line)) {
-            self.decoder.forgo_header(&why);
+        let learnt = line.map(|line| {
+            let line = [&line[..], b"\n"].concat();
+            self.decoder.learn_beginning(&line.into())
+        });
+        match learnt {
+            Ok(true) => {}
+            Ok(false) => self.decoder.forgo_beginning("it has no end"),
+            Err(why) => self.decoder.forgo_beginning(&why),
         }
         Ok(())
     }

@@ -13,8 +13,10 @@ use tokio::time::{Instant, sleep};
 use super::cluster::{ClusterError, Message};
 use super::lane::{Lane, Passage, Reading, Turn};
 use super::window::Next;
+use crate::ack::Verdict;
 use crate::record::Record;
-use crate::source::{ReadMode, SourceError, permit};
+use crate::source::decode;
+use crate::source::{ReadMode, SourceError, metadata, permit};
 
 /// How long a record that is known to be there may take, before it is taken for a mistake.
 pub(super) const PROMPT: Duration = Duration::from_secs(5);
@@ -74,7 +76,8 @@ impl Lane {
                 };
                 reading.patience.renew();
                 reading.window.read(Instant::now());
-                room.send(self.record(reading, &message));
+                let records = self.records(reading, &message);
+                self.send(records, room, out).await;
                 self.passed(reading, &message).await;
                 Ok(Turn::On)
             }
@@ -141,24 +144,44 @@ impl Lane {
         reading.settled.store(reading.position.saturating_sub(open), Ordering::Relaxed);
     }
 
-    pub(super) fn record(&mut self, reading: &Reading, message: &Message) -> Record {
+    /// Hands on what a message holds: mostly one record. Where it is stopped amid several, those
+    /// left are unsettled, and the message is read again.
+    async fn send(
+        &self,
+        records: Vec<Record>,
+        room: mpsc::Permit<'_, Record>,
+        out: &mpsc::Sender<Record>,
+    ) {
+        let mut records = records.into_iter();
+        if let Some(first) = records.next() {
+            room.send(first);
+        }
+        for record in records {
+            let Some(room) = permit(out, &self.stop).await else {
+                return;
+            };
+            room.send(record);
+        }
+    }
+
+    /// The records of a message, at least one.
+    fn records(&self, reading: &Reading, message: &Message) -> Vec<Record> {
         let decoded = match message.value.is_empty() {
             true => Err("the record is empty".to_owned()),
-            false => self.decoder.message(&message.value),
+            false => Ok(self.decoder.message(&message.value)),
         };
-        let mut record = match decoded {
-            Ok(body) => Record::new(body),
-            Err(why) => {
-                let mut record = Record::new(message.value.clone());
-                let place = self.address.place(message.offset);
-                record.fault = Some(format!("{place}: {why}").into());
-                record
-            }
-        };
-        record.meta = Some(self.address.meta(message));
-        record.transport_id = self.address.id(message);
-        record.time = message.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
-        record.maybe_sent = message.offset < reading.doubtful;
-        record.with_ack(reading.verdicts.ack(message.offset))
+        let place = self.address.place(message.offset);
+        let mut records = decode::records_of(decoded, &message.value, &place);
+        let ack = reading.verdicts.ack(message.offset);
+        for (part, record) in (0..).zip(&mut records) {
+            record.meta = Some(metadata::merge(self.address.meta(message), record.meta.take()));
+            record.transport_id = self.address.id(message).map(|id| decode::id_of_part(id, part));
+            record.time = message.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
+            record.maybe_sent = message.offset < reading.doubtful;
+            record.ack = ack.clone();
+        }
+        // The share they were made from: those of the records say what became of the message.
+        ack.settle(Verdict::Delivered);
+        records
     }
 }

@@ -40,7 +40,11 @@ impl Intake {
         let record = |item: Item| {
             let mut record = Record::new(item.body);
             record.meta = Some(meta.clone());
-            record.transport_id = key.as_ref().map(|key| format!("{key}#{}", item.number).into());
+            let place = match item.part {
+                0 => item.number.to_string(),
+                part => format!("{}.{part}", item.number),
+            };
+            record.transport_id = key.as_ref().map(|key| format!("{key}#{place}").into());
             record.fault = item.fault.map(Into::into);
             record
         };

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use super::reply::Refusal;
 use crate::config::source::Codec;
-use crate::source::decode::Decoder;
+use crate::source::decode::{Decoded, Decoder, Flush};
+use crate::source::line::LineSplitter;
 
 /// The most records of one request: what they cost beside their bytes is bounded too.
 pub(super) const MAX_RECORDS: usize = 100_000;
@@ -23,6 +24,8 @@ pub(super) struct Item {
     pub(super) body: Bytes,
     /// Its line, or its place in the array, counted from 1.
     pub(super) number: u64,
+    /// Counts the records of one line, from 0.
+    pub(super) part: u32,
     /// Why it cannot be decoded.
     pub(super) fault: Option<String>,
 }
@@ -44,7 +47,7 @@ pub(super) fn items(codec: Codec, decoder: &Decoder, body: &Bytes) -> Result<Vec
         },
         Some(b'{') if !first_line_is_json(&body) && is_json(&body) => {
             let body = body.slice_ref(body.trim_ascii_start());
-            Ok(vec![Item { body, number: 1, fault: None }])
+            Ok(vec![Item { body, number: 1, part: 0, fault: None }])
         }
         _ => lines(decoder.clone(), &body),
     }
@@ -52,24 +55,25 @@ pub(super) fn items(codec: Codec, decoder: &Decoder, body: &Bytes) -> Result<Vec
 
 fn lines(mut decoder: Decoder, body: &Bytes) -> Result<Vec<Item>, Refusal> {
     let mut items = Vec::new();
-    let mut start = 0;
-    for number in 1.. {
-        if start >= body.len() {
-            break;
-        }
-        let end = memchr::memchr(b'\n', &body[start..]).map_or(body.len(), |at| start + at);
-        let line = body.slice(start..end);
-        start = end + 1;
-        match decoder.decode(&line) {
-            Ok(None) => {}
-            Ok(Some(body)) => add(&mut items, Item { body, number, fault: None })?,
-            Err(why) => {
-                let fault = Some(format!("line {number}: {why}"));
-                add(&mut items, Item { body: line, number, fault })?;
-            }
-        }
+    let mut decoded = Vec::new();
+    let mut lines = LineSplitter::new(0, usize::MAX);
+    lines.feed(body.clone());
+    while let Some(line) = lines.next_line().or_else(|| lines.finish()) {
+        decoder.feed(line, &mut decoded);
+        take(&mut items, &mut decoded)?;
     }
+    decoder.flush(Flush::NewGeneration, &mut decoded);
+    take(&mut items, &mut decoded)?;
     Ok(items)
+}
+
+fn take(items: &mut Vec<Item>, decoded: &mut Vec<Decoded>) -> Result<(), Refusal> {
+    for Decoded { body, fault, line, part, .. } in decoded.drain(..) {
+        let number = line + 1;
+        let fault = fault.map(|why| format!("line {number}: {why}"));
+        add(items, Item { body, number, part, fault })?;
+    }
+    Ok(())
 }
 
 fn add(items: &mut Vec<Item>, item: Item) -> Result<(), Refusal> {
@@ -82,9 +86,9 @@ fn add(items: &mut Vec<Item>, item: Item) -> Result<(), Refusal> {
 
 /// A body that is one thing, good or bad.
 fn whole(decoder: &Decoder, body: Bytes) -> Item {
-    let fault = decoder.clone().decode(&body).err();
-    let fault = fault.or_else(|| Some("not one JSON value".to_owned()));
-    Item { body, number: 1, fault: fault.map(|why| format!("line 1: {why}")) }
+    let fault = decoder.message(&body).into_iter().find_map(|decoded| decoded.fault);
+    let why = fault.unwrap_or_else(|| "not one JSON value".to_owned());
+    Item { body, number: 1, part: 0, fault: Some(format!("line 1: {why}")) }
 }
 
 /// The elements of an array as slices of the body; `None` where it is no sound array.
@@ -121,7 +125,7 @@ impl<'de> Visitor<'de> for Elements<'_> {
                 return Err(A::Error::custom("too many records"));
             }
             let body = self.body.slice_ref(element.get().as_bytes());
-            items.push(Item { body, number: items.len() as u64 + 1, fault: None });
+            items.push(Item { body, number: items.len() as u64 + 1, part: 0, fault: None });
         }
         Ok(items)
     }
@@ -166,7 +170,7 @@ mod tests {
         assert_eq!(read("{\"a\":1}\n\n{\"a\":2}\r\n"), good(&["{\"a\":1}", "{\"a\":2}"]));
         assert_eq!(read(" [ {\"a\":1} , 2,[]]\n"), good(&["{\"a\":1}", "2", "[]"]));
         assert_eq!(read("{\n \"a\": 1\n}"), good(&["{\n \"a\": 1\n}"]));
-        assert_eq!(read("[1]\n[2]\n"), good(&["[1]", "[2]"]));
+        assert_eq!(read("[1]\n[2,{}]\n"), good(&["1", "2", "{}"]));
         assert_eq!(read("\n \n"), good(&[]));
         assert_eq!(read("[]"), good(&[]));
     }

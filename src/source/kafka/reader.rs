@@ -28,11 +28,12 @@ use super::ends::{Ends, Extent};
 use super::flow::Flow;
 use super::ledger::{Partition, Passage, Place};
 use super::meta::{Envelope, Header};
+use crate::ack::{Ack, Verdict};
 use crate::config::source::KafkaSource as Settings;
 use crate::record::Record;
-use crate::source::decode::Decoder;
+use crate::source::decode::{self, Decoder};
 use crate::source::flight::Flight;
-use crate::source::{ReadMode, SourceError};
+use crate::source::{ReadMode, SourceError, metadata};
 
 /// How long one poll waits for a message: how late a stop, or a commit, may be.
 const POLL: Duration = Duration::from_millis(50);
@@ -54,11 +55,13 @@ pub(super) struct Reader {
     pub(super) runtime: Handle,
 }
 
-/// A record that waits for room.
+/// The records of a message that wait for room: mostly one.
 struct Held {
     place: Place,
-    record: Record,
+    records: VecDeque<Record>,
     original: Option<Original>,
+    /// Once some of them are on their way: the acknowledgement they share.
+    ack: Option<Ack>,
 }
 
 /// What reading has come to.
@@ -78,6 +81,20 @@ struct Reading {
     alone_at: Instant,
     /// Whose message was the last. Most of the time the next is of the same.
     last: Option<Partition>,
+}
+
+/// The next record of the first message that is held, which has an acknowledgement; the message
+/// goes with its last.
+fn next_of(waiting: &mut VecDeque<Held>) -> Record {
+    let held = waiting.front_mut().expect("a message is held");
+    let record = held.records.pop_front().expect("a held message has records");
+    let ack = held.ack.as_ref().expect("it is on its way").clone();
+    if held.records.is_empty() {
+        // Its own share goes last, and is settled: the records' shares say what became of it.
+        let held = waiting.pop_front().and_then(|held| held.ack);
+        held.into_iter().for_each(|share| share.settle(Verdict::Delivered));
+    }
+    record.with_ack(ack)
 }
 
 impl Reading {
@@ -274,6 +291,10 @@ impl Reader {
                     }
                 }
             };
+            if held.ack.is_some() {
+                permit.send(next_of(&mut reading.held));
+                continue;
+            }
             let mut passage = self.desk.hand_on(&held.place, most);
             if matches!(passage, Passage::Full | Passage::Unclaimed) {
                 passage = self.wait_for(&held.place, most);
@@ -290,15 +311,18 @@ impl Reader {
                 Passage::First => false,
                 Passage::Again => true,
             };
-            let Some(Held { place, mut record, original }) = reading.held.pop_front() else {
+            let Some(held) = reading.held.front_mut() else {
                 break;
             };
+            let (place, original) = (held.place.clone(), held.original.take());
             let desk = Arc::clone(&self.desk);
-            let ack = self.flight.ack_with_reason(move |verdict, reason| {
+            held.ack = Some(self.flight.ack_with_reason(move |verdict, reason| {
                 desk.verdict(place, verdict, reason, original);
-            });
-            record.maybe_sent = maybe_sent;
-            permit.send(record.with_ack(ack));
+            }));
+            for record in &mut held.records {
+                record.maybe_sent = maybe_sent;
+            }
+            permit.send(next_of(&mut reading.held));
         }
         reading.congested = false;
         true
@@ -328,17 +352,22 @@ impl Reader {
         };
         reading.ends.read(&partition, offset);
         let headers = headers(message);
-        let record = self.record(message, headers.as_deref());
+        let records = self.records(message, headers.as_deref());
         let original = self.settings.dead_letter_topic.is_some().then(|| Original {
             key: message.key().map(<[u8]>::to_vec),
             payload: message.payload().map(Bytes::copy_from_slice),
             headers: headers.unwrap_or_default(),
         });
         let place = Place { partition, tenure, offset };
-        reading.held.push_back(Held { place, record, original });
+        reading.held.push_back(Held { place, records, original, ack: None });
     }
 
-    fn record(&mut self, message: &BorrowedMessage<'_>, headers: Option<&[Header]>) -> Record {
+    /// The records of a message, at least one.
+    fn records(
+        &self,
+        message: &BorrowedMessage<'_>,
+        headers: Option<&[Header]>,
+    ) -> VecDeque<Record> {
         let envelope = Envelope {
             topic: message.topic(),
             partition: message.partition(),
@@ -352,22 +381,17 @@ impl Reader {
             (_, None) => Err("a header's name is not UTF-8".to_owned()),
             (None, _) => Err("the message has no payload (a tombstone)".to_owned()),
             (Some([]), _) => Err("the message is empty".to_owned()),
-            _ => self.decoder.message(&payload),
+            _ => Ok(self.decoder.message(&payload)),
         };
-        let mut record = match decoded {
-            Ok(body) => Record::new(body),
-            Err(why) => {
-                let (topic, partition) = (envelope.topic, envelope.partition);
-                let mut record = Record::new(payload);
-                record.fault =
-                    Some(format!("{topic}/{partition}:{}: {why}", envelope.offset).into());
-                record
-            }
-        };
-        record.meta = Some(envelope.meta());
-        record.time = envelope.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
-        record.transport_id = envelope.id().map(Into::into);
-        record
+        let (topic, partition, offset) = (envelope.topic, envelope.partition, envelope.offset);
+        let place = format_args!("{topic}/{partition}:{offset}");
+        let mut records = decode::records_of(decoded, &payload, &place);
+        for (part, record) in (0..).zip(&mut records) {
+            record.meta = Some(metadata::merge(envelope.meta(), record.meta.take()));
+            record.time = envelope.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
+            record.transport_id = envelope.id().map(|id| decode::id_of_part(id, part));
+        }
+        records.into()
     }
 
     /// Whether everything that was there at the start has been sent.

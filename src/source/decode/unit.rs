@@ -1,0 +1,93 @@
+//! What passes through the decoding steps, and what comes out of them.
+
+use bytes::Bytes;
+
+/// Why a decoder must complete what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::source) enum Flush {
+    /// The stream ends here, at least for this run. What is incomplete becomes a record with a
+    /// fault, and [`waiting_from`](super::Decoder::waiting_from) still names it: a source that can
+    /// be read again does not let its checkpoint pass it, so that the next run sees it whole.
+    EndOfStream,
+    /// No line came for as long as [`flush_after`](super::Decoder::flush_after) says.
+    Timeout,
+    /// Nothing more will ever come: the file was replaced, or it is deleted and read to its end.
+    /// Afterwards the decoder holds nothing.
+    NewGeneration,
+}
+
+/// One record out of a decoder, or a piece of the stream that is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    /// The record as JSON text; with a fault, the lines as they were received.
+    pub body: Bytes,
+    /// What the steps before the last one read, as a JSON object for `%` paths:
+    /// `{"decoded":{"cri":{…}}}`. `None` where there is one step.
+    pub meta: Option<Bytes>,
+    /// Why it cannot be decoded.
+    pub fault: Option<String>,
+    /// Where its first line starts.
+    pub start: u64,
+    /// Behind its last line. Grows from one record to the next, and is equal only between parts.
+    pub end: u64,
+    /// How many lines the decoder was fed before the record's first line.
+    pub line: u64,
+    /// How many lines there are from its first to its last.
+    pub lines: u64,
+    /// Counts the records that end at the same place, from 0: the elements of an array on one line.
+    pub part: u32,
+}
+
+/// A place in the stream of lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) line: u64,
+    pub(super) lines: u64,
+}
+
+impl Span {
+    /// From the start of this one to the end of a later one.
+    pub(super) fn to(self, later: Self) -> Self {
+        Self { end: later.end, lines: later.line + later.lines - self.line, ..self }
+    }
+}
+
+/// What one step hands to the next.
+#[derive(Debug, Clone)]
+pub(super) struct Unit {
+    pub(super) span: Span,
+    /// The lines as they were received: what a dead letter holds.
+    pub(super) raw: Bytes,
+    /// What the next step reads; after the last step, the record.
+    pub(super) text: Bytes,
+    /// What the steps before read, by their names.
+    pub(super) earlier: Vec<(String, Bytes)>,
+}
+
+/// A piece of the stream that a step could not read, and why.
+#[derive(Debug, Clone)]
+pub(super) struct Unreadable {
+    pub(super) span: Span,
+    pub(super) raw: Bytes,
+    pub(super) why: String,
+}
+
+/// What a step makes of its input, in the order of the stream.
+pub(super) type Outcome = Result<Unit, Unreadable>;
+
+impl Unit {
+    /// One line, or one whole message, before the first step.
+    pub(super) fn of(raw: Bytes, span: Span) -> Self {
+        Self { span, text: raw.clone(), raw, earlier: Vec::new() }
+    }
+
+    pub(super) fn with_text(self, text: Bytes) -> Self {
+        Self { text, ..self }
+    }
+
+    pub(super) fn unreadable(self, why: impl Into<String>) -> Unreadable {
+        Unreadable { span: self.span, raw: self.raw, why: why.into() }
+    }
+}
