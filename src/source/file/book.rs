@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::Claim;
 use super::content::{ContentMark, Version};
+use super::family::Family;
 use super::identity::{FileId, Fingerprint, Head};
 use crate::source::watermark::Mark;
 use crate::source::{SharedCheckpoints, SourceError};
@@ -100,6 +101,8 @@ pub(super) struct Book {
     saved_generation: u64,
     /// The files by what their rows know of their beginning.
     beginnings: BTreeMap<Fingerprint, BTreeSet<FileId>>,
+    /// The files by the log that their path belongs to.
+    logs: BTreeMap<Arc<str>, BTreeSet<FileId>>,
 }
 
 impl Book {
@@ -114,6 +117,7 @@ impl Book {
             next_generation: 0,
             saved_generation: 0,
             beginnings: BTreeMap::new(),
+            logs: BTreeMap::new(),
         };
         for (key, value) in book.checkpoints.load(&book.source).await? {
             book.take(&key, &value).map_err(|why| SourceError::Checkpoints {
@@ -143,8 +147,13 @@ impl Book {
     }
 
     fn insert(&mut self, id: FileId, row: Row) {
-        self.remove(id);
-        self.beginnings.entry(row.head.clone()).or_default().insert(id);
+        let before = self.rows.get(&id);
+        if before.is_none_or(|before| before.head != row.head || before.path != row.path) {
+            self.remove(id);
+            self.beginnings.entry(row.head.clone()).or_default().insert(id);
+            let log = Family::of(row.path.as_ref()).key;
+            self.logs.entry(log).or_default().insert(id);
+        }
         self.rows.insert(id, row);
     }
 
@@ -152,12 +161,8 @@ impl Book {
         let Some(row) = self.rows.remove(&id) else {
             return;
         };
-        if let Some(ids) = self.beginnings.get_mut(&row.head) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.beginnings.remove(&row.head);
-            }
-        }
+        take_out(&mut self.beginnings, &row.head, id);
+        take_out(&mut self.logs, &Family::of(row.path.as_ref()).key, id);
     }
 
     pub(super) fn row(&self, id: FileId) -> Option<&Row> {
@@ -169,6 +174,16 @@ impl Book {
         let lengths: BTreeSet<u64> = self.beginnings.keys().map(Fingerprint::length).collect();
         let known = lengths.into_iter().filter_map(|length| head.fingerprint_of(length));
         known.filter_map(|print| self.beginnings.get(&print)).flatten().copied().collect()
+    }
+
+    /// The files of a log whose rows know more of their beginning than this.
+    pub(super) fn longer_than<'a>(
+        &'a self,
+        head: &'a Head,
+        family: &Family,
+    ) -> impl Iterator<Item = FileId> + 'a {
+        let ids = self.logs.get(&family.key).into_iter().flatten().copied();
+        ids.filter(|id| self.row(*id).is_some_and(|row| row.head.length() > head.length()))
     }
 
     /// The files whose rows are about this generation.
@@ -235,6 +250,15 @@ impl Book {
     }
 }
 
+fn take_out<K: Ord>(index: &mut BTreeMap<K, BTreeSet<FileId>>, key: &K, id: FileId) {
+    if let Some(ids) = index.get_mut(key) {
+        ids.remove(&id);
+        if ids.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,7 +297,7 @@ mod tests {
             generation,
             position: 7,
             lines: Some(1),
-            head: super::super::identity::Head::default().fingerprint(),
+            head: Head::default().fingerprint(),
             path: "a.log".into(),
             left,
             origin: None,
@@ -335,7 +359,12 @@ mod tests {
         let print = r#"{"length":4,"sha256":"7d865e959b2466918c9863af"}"#;
         let rows = [
             ("generation", "7".to_owned()),
-            ("64769:12", format!(r#"{{"generation":3,"position":4,"lines":1,"head":{print},"path":"a.log"}}"#)),
+            (
+                "64769:12",
+                format!(
+                    r#"{{"generation":3,"position":4,"lines":1,"head":{print},"path":"a.log"}}"#
+                ),
+            ),
             (
                 "64769:13",
                 format!(

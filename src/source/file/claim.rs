@@ -13,6 +13,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::source::Handover;
+
 /// How long a claim covers what is written to the file later: no time differs more from the true one.
 const MAX_AGE: Duration = Duration::from_secs(1);
 /// A claim that is used up sooner than this is followed by a longer one.
@@ -30,16 +32,6 @@ pub(super) struct Claim {
     pub(super) end: u64,
     /// Milliseconds of the epoch.
     pub(super) time: i64,
-}
-
-/// Whether somebody must know what may have been sent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Handover {
-    /// Records wait in memory: only the claims tell a later process what may have been sent.
-    #[default]
-    Claimed,
-    /// Records wait in durable buffers, which know what they sent.
-    Durable,
 }
 
 /// The claims of one content.
@@ -91,7 +83,7 @@ impl Claims {
         };
         // Beyond what is there only where much is written: what comes later has a later time.
         let beyond = match age {
-            Some(age) if age < MAX_AGE => available.max(end) + MIN_REACH,
+            Some(age) if age < MAX_AGE => available.max(end).saturating_add(MIN_REACH),
             _ => available.max(end),
         };
         let end = end.saturating_add(self.reach).min(beyond);
@@ -152,7 +144,9 @@ impl Claims {
         let end = self.trimmed(last.end);
         let before = self.granted.len().checked_sub(2).map_or(0, |n| self.granted[n].end);
         match end > before {
-            true => *self.granted.last_mut().expect("it was looked at above") = Claim { end, ..last },
+            true => {
+                *self.granted.last_mut().expect("it was looked at above") = Claim { end, ..last }
+            }
             false => {
                 self.granted.pop();
             }

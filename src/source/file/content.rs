@@ -256,7 +256,8 @@ pub(super) fn survey(content: &mut impl Read, lengths: &BTreeSet<u64>) -> io::Re
     let mut running = Running::default();
     let mut wanted = lengths.iter().copied().peekable();
     each_block(content, |mut block| {
-        while let Some(length) = wanted.next_if(|length| *length <= running.length + block.len() as u64)
+        while let Some(length) =
+            wanted.next_if(|length| *length <= running.length + block.len() as u64)
         {
             let before = usize::try_from(length - running.length).unwrap_or(usize::MAX);
             let (head, rest) = block.split_at(before);
@@ -304,11 +305,7 @@ pub(super) fn common(first: &mut impl Read, second: &mut impl Read) -> io::Resul
         length += same as u64;
         let ended = read_a < READ_BYTES || read_b < READ_BYTES;
         if same < shorter || ended {
-            return Ok(Common {
-                length,
-                first_ends: same == read_a,
-                second_ends: same == read_b,
-            });
+            return Ok(Common { length, first_ends: same == read_a, second_ends: same == read_b });
         }
     }
 }

@@ -77,6 +77,11 @@ impl Family {
         stem
     }
 
+    /// As an older generation of the same log.
+    pub(super) fn put_aside(&self) -> Self {
+        Self { is_live: false, ..self.clone() }
+    }
+
     /// The place among the generations of a file that was changed at this time and is `live`.
     pub(super) fn age(&self, is_live: bool, changed: (i64, i64)) -> Age {
         (is_live, changed, self.date.clone(), Reverse(self.number))

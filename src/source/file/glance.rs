@@ -217,9 +217,7 @@ pub(super) fn first_line(text: &Text, limit: usize) -> io::Result<Result<Bytes, 
     io::BufRead::read_until(&mut io::Read::take(&mut reader, most), b'\n', &mut bytes)?;
     Ok(match bytes.pop() {
         Some(b'\n') if bytes.len() <= limit => Ok(Bytes::from(bytes)),
-        _ if bytes.len() >= limit => {
-            Err(format!("it is longer than `max_line_bytes`, {limit}"))
-        }
+        _ if bytes.len() >= limit => Err(format!("it is longer than `max_line_bytes`, {limit}")),
         _ => Err("it has no end".into()),
     })
 }
@@ -232,6 +230,11 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
+    /// Bytes of the file.
+    pub(super) fn size(self) -> u64 {
+        self.size
+    }
+
     pub(super) fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         Ok(Self { size: metadata.len(), changed: (metadata.mtime(), metadata.mtime_nsec()) })

@@ -90,6 +90,15 @@ impl Head {
             .is_some_and(|bytes| digest(bytes) == fingerprint.sha256)
     }
 
+    pub(super) fn length(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Whether it may still grow.
+    pub(super) fn is_short(&self) -> bool {
+        (self.bytes.len() as u64) < Self::MOST
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }

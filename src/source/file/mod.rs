@@ -24,13 +24,20 @@
 
 mod alarm;
 mod book;
+mod claim;
+mod content;
+mod decide;
 mod desk;
+mod family;
 mod finder;
 mod follow;
+mod form;
 mod glance;
+mod identify;
 mod identity;
 mod ledger;
 mod once;
+mod stream;
 mod tail;
 
 use std::fmt;
@@ -46,15 +53,15 @@ use self::book::Book;
 use self::desk::{Desk, Troubles};
 use self::finder::Finder;
 use self::follow::Follow;
-use self::tail::{Common, Outlet};
+use self::stream::{Common, Outlet};
 use super::decode::Decoder;
-use super::{ReadMode, ReadProgress, SharedCheckpoints, Source, SourceError};
+use super::{Downstream, ReadMode, ReadProgress, SharedCheckpoints, Source, SourceError};
 use crate::config::source::{FileSource as Settings, ReadFrom};
 use crate::record::Record;
 
 /// Lines of the files that match some patterns.
 pub struct FileSource {
-    common: Arc<Common>,
+    common: Common,
     finder: Arc<Finder>,
     from: ReadFrom,
     mode: ReadMode,
@@ -76,13 +83,15 @@ impl FileSource {
         super::check_limit(config.max_line_bytes)?;
         let common = Common {
             source: name.into(),
-            decoder: Decoder::new(&config.decoding)?,
+            decoder: Decoder::bounded(&config.decoding, config.max_line_bytes)?,
             limit: config.max_line_bytes,
+            fingerprint: config.fingerprint,
+            downstream: Downstream::default(),
             flight: Arc::default(),
             progress: ReadProgress::default(),
         };
         Ok(Self {
-            common: Arc::new(common),
+            common,
             finder: Arc::new(Finder::new(config.include, &config.exclude)?),
             from: config.read_from,
             mode,
@@ -110,7 +119,7 @@ impl Source for FileSource {
     ) -> Result<(), SourceError> {
         let book = Book::load(Arc::clone(&self.common.source), self.checkpoints).await?;
         let outlet = Outlet { out, stop, due: Instant::now() + desk::SAVE };
-        let desk = Desk::new(self.common, outlet, Arc::clone(&self.finder), book);
+        let desk = Desk::new(Arc::new(self.common), outlet, Arc::clone(&self.finder), book);
         match self.mode {
             ReadMode::Follow => {
                 // What could not be read was logged; there is no end at which to complain.
@@ -119,6 +128,10 @@ impl Source for FileSource {
             }
             ReadMode::Once => complain(once::run(desk, self.from).await?),
         }
+    }
+
+    fn tell_downstream(&mut self, downstream: Downstream) {
+        self.common.downstream = downstream;
     }
 
     fn progress(&self) -> Option<ReadProgress> {
