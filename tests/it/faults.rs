@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "the figures are half of what these tests are for")]
 
 mod crash;
+mod files;
 mod latency;
 mod memory;
 mod mixed;

@@ -34,16 +34,69 @@ pub(super) struct Family {
     /// Whether this is the name that is written to.
     pub(super) is_live: bool,
     date: String,
-    number: u64,
+    number: Option<u64>,
+    packed: bool,
 }
 
-/// Orders the generations of one log: oldest first, the one that is written to last.
-pub(super) type Age = (bool, (i64, i64), String, Reverse<u64>);
+/// What the place of a file among the generations of its log depends on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Age<'a> {
+    family: &'a Family,
+    is_live: bool,
+    /// Seconds of the epoch, and nanoseconds.
+    changed: (i64, i64),
+}
+
+impl<'a> Age<'a> {
+    /// By time of change; of equal times by date and number.
+    fn by_time(&self) -> impl Ord + use<'a> {
+        let family = self.family;
+        (self.is_live, self.changed, family.date.as_str(), Reverse(family.number))
+    }
+
+    fn is_numbered(&self) -> bool {
+        self.is_live || (self.family.number.is_some() && self.family.date.is_empty())
+    }
+
+    fn is_dated(&self) -> bool {
+        self.is_live || !self.family.date.is_empty()
+    }
+}
+
+/// Sorts the generations of one log: oldest first, the one that is written to last.
+///
+/// What packs a file may give it a new time. So where files are packed their names count, if the
+/// times of the others do not contradict these.
+pub(super) fn sort<T>(files: &mut [T], age: impl for<'t> Fn(&'t T) -> Age<'t>) {
+    files.sort_by(|a, b| age(a).by_time().cmp(&age(b).by_time()));
+    if !files.iter().any(|file| age(file).family.packed) {
+        return;
+    }
+    let plain = || files.iter().map(&age).filter(|age| !age.family.packed && !age.is_live);
+    if files.iter().all(|file| age(file).is_numbered())
+        && plain().is_sorted_by_key(|age| Reverse(age.family.number))
+    {
+        files.sort_by_key(|file| (age(file).is_live, Reverse(age(file).family.number)));
+    } else if files.iter().all(|file| age(file).is_dated())
+        && plain().is_sorted_by(|a, b| a.family.date <= b.family.date)
+    {
+        files.sort_by(|a, b| {
+            let name = |file| (age(file).is_live, age(file).family.date.to_owned());
+            name(a).cmp(&name(b))
+        });
+    }
+}
 
 impl Family {
     pub(super) fn of(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let mut family = Self { key: "".into(), is_live: true, date: String::new(), number: 0 };
+        let mut family = Self {
+            key: "".into(),
+            is_live: true,
+            date: String::new(),
+            number: None,
+            packed: false,
+        };
         let stem = family.strip(&name);
         family.is_live = stem == *name;
         let folder = path.parent().unwrap_or(Path::new("")).to_string_lossy();
@@ -55,13 +108,14 @@ impl Family {
         let mut stem = name.to_owned();
         if let Some(found) = PACKED.captures(&stem) {
             stem = found[1].to_owned();
+            self.packed = true;
         }
         loop {
             stem = if let Some(found) = DATED.captures(&stem) {
                 self.date = found[2].to_owned();
                 found[1].to_owned()
             } else if let Some(found) = NUMBERED.captures(&stem) {
-                self.number = found[2].parse().unwrap_or(u64::MAX);
+                self.number = found[2].parse().ok();
                 found[1].to_owned()
             } else if let Some(found) = PUT_ASIDE.captures(&stem) {
                 found[1].to_owned()
@@ -82,9 +136,9 @@ impl Family {
         Self { is_live: false, ..self.clone() }
     }
 
-    /// The place among the generations of a file that was changed at this time and is `live`.
-    pub(super) fn age(&self, is_live: bool, changed: (i64, i64)) -> Age {
-        (is_live, changed, self.date.clone(), Reverse(self.number))
+    /// What decides its place among the generations, if it was changed at this time and is `live`.
+    pub(super) fn age(&self, is_live: bool, changed: (i64, i64)) -> Age<'_> {
+        Age { family: self, is_live, changed }
     }
 }
 
@@ -145,18 +199,35 @@ mod tests {
         assert_eq!(different.len(), keys.len(), "{keys:?}");
     }
 
+    fn sorted<'a>(files: &[(&'a str, i64)]) -> Vec<&'a str> {
+        let mut files: Vec<_> =
+            files.iter().map(|(name, at)| (*name, Family::of(Path::new(name)), *at)).collect();
+        sort(&mut files, |(_, family, at)| family.age(family.is_live, (*at, 0)));
+        files.into_iter().map(|(name, ..)| name).collect()
+    }
+
     #[test]
     fn generations_are_ordered_by_time_then_by_name() {
         // Oldest first by time of change; of equal times the higher number, the earlier date; the
         // file that is written to is last, whatever its time says.
-        let age = |name: &str, second| {
-            let family = Family::of(Path::new(name));
-            let is_live = family.is_live;
-            family.age(is_live, (second, 0))
-        };
-        assert!(age("app.log.1", 1) < age("app.log.2", 2));
-        assert!(age("app.log.2", 1) < age("app.log.1", 1));
-        assert!(age("app.log.9", 1) < age("app.log", 0));
-        assert!(age("app-20260101.log", 1) < age("app-20260102.log", 1));
+        let by_time = sorted(&[("a.log", 0), ("a.log.2", 2), ("a.log.1", 1)]);
+        assert_eq!(by_time, ["a.log.1", "a.log.2", "a.log"]);
+        let by_number = sorted(&[("a.log.1", 1), ("a.log.2", 1), ("a.log.10", 1)]);
+        assert_eq!(by_number, ["a.log.10", "a.log.2", "a.log.1"]);
+        let by_date = sorted(&[("a-20260102.log", 1), ("a-20260101.log", 1)]);
+        assert_eq!(by_date, ["a-20260101.log", "a-20260102.log"]);
+    }
+
+    #[test]
+    fn packed_generations_are_ordered_by_name() {
+        // The time of a packed file may be that of its packing: its number or date counts, unless
+        // the files that are not packed show that numbers mean something else.
+        let numbered =
+            sorted(&[("a.log", 8), ("a.log.1", 5), ("a.log.2.gz", 7), ("a.log.3.gz", 6)]);
+        assert_eq!(numbered, ["a.log.3.gz", "a.log.2.gz", "a.log.1", "a.log"]);
+        let dated = sorted(&[("a.log-20260102", 5), ("a.log-20260101.gz", 7), ("a.log", 9)]);
+        assert_eq!(dated, ["a.log-20260101.gz", "a.log-20260102", "a.log"]);
+        let other = sorted(&[("a.log.2", 5), ("a.log.1", 4), ("a.log.0.gz", 3)]);
+        assert_eq!(other, ["a.log.0.gz", "a.log.1", "a.log.2"]);
     }
 }

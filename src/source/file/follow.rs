@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::alarm::Alarm;
 use super::desk::{Desk, Farewell, Tails, Troubles};
-use super::family::Age;
+use super::family;
 use super::finder::Finder;
 use super::identify::{Identified, Lost, Patience, Rows, recheck};
 use super::identity::FileId;
@@ -320,7 +320,7 @@ impl Follow {
             return Parting::Stay;
         }
         // No newline will ever come.
-        match tail.send_rest(outlet, RestOfLine::IsLine, Flush::NewGeneration).await {
+        match tail.send_rest(outlet, RestOfLine::IsLine, Flush::NewGeneration, None).await {
             Turn::Stopped => Parting::Stopped,
             Turn::More | Turn::Unclaimed | Turn::Replaced => Parting::Busy,
             Turn::Quiet if is_over => Parting::Over,
@@ -348,15 +348,15 @@ impl Follow {
 
     /// All logs, beginning with the one whose turn is first.
     fn logs(&mut self) -> Logs {
-        let mut logs: BTreeMap<Arc<str>, Vec<(Age, FileId)>> = BTreeMap::new();
+        let mut logs: BTreeMap<Arc<str>, Vec<&Tail>> = BTreeMap::new();
         for tail in self.tails.values() {
-            logs.entry(Arc::clone(&tail.family.key)).or_default().push((tail.age(), tail.id()));
+            logs.entry(Arc::clone(&tail.family.key)).or_default().push(tail);
         }
         let mut logs: Logs = logs
             .into_iter()
             .map(|(log, mut files)| {
-                files.sort();
-                (log, files.into_iter().map(|(_, id)| id).collect())
+                family::sort(&mut files, |tail| tail.age());
+                (log, files.into_iter().map(Tail::id).collect())
             })
             .collect();
         if let Some(first) = self.first.take() {

@@ -121,8 +121,11 @@ impl Desk {
                 continue;
             };
             let candidate = match others.get_mut(&id) {
-                Some(other) => open_candidate(id, other),
-                None => Some(self.closed_candidate(id, saved)),
+                Some(other) if other.stream().is_some() => open_candidate(id, other),
+                // What it holds is held by another one too.
+                Some(other) if other.generation().is_some() => None,
+                // It may not hold any more what it held.
+                Some(_) | None => Some(self.closed_candidate(id, saved)),
             };
             candidates.extend(candidate.filter(|known| {
                 let read = known.row.content.as_ref().map_or(0, |content| content.length);

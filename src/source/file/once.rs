@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::desk::{Desk, Farewell, Tails, Troubles};
-use super::family::{Age, Family};
+use super::family::{self, Family};
 use super::finder::Found;
 use super::identify::{Identified, Patience};
 use super::stream::RestOfLine;
@@ -48,7 +48,7 @@ pub(super) async fn run(mut desk: Desk, from: ReadFrom) -> Result<Troubles, Sour
 
 /// The files by log, logs by their first path, files oldest first.
 fn logs(files: Vec<Found>) -> Vec<Vec<Found>> {
-    let mut logs: BTreeMap<Arc<str>, Vec<(Age, Found)>> = BTreeMap::new();
+    let mut logs: BTreeMap<Arc<str>, Vec<(Family, Found)>> = BTreeMap::new();
     let mut first: BTreeMap<PathBuf, Arc<str>> = BTreeMap::new();
     for found in files {
         let family = Family::of(&found.path);
@@ -56,11 +56,11 @@ fn logs(files: Vec<Found>) -> Vec<Vec<Found>> {
         if log.is_empty() {
             first.insert(found.path.clone(), Arc::clone(&family.key));
         }
-        log.push((family.age(family.is_live, found.changed), found));
+        log.push((family, found));
     }
     let in_order = first.into_values().filter_map(|key| {
         let mut log = logs.remove(&key)?;
-        log.sort_by(|(a, _), (b, _)| a.cmp(b));
+        family::sort(&mut log, |(family, found)| family.age(family.is_live, found.changed));
         Some(log.into_iter().map(|(_, found)| found).collect())
     });
     in_order.collect()
@@ -108,7 +108,7 @@ async fn read_out(
                     (false, RestOfLine::IsLine) => (rest, Flush::NewGeneration),
                     (false, _) => (rest, Flush::EndOfStream),
                 };
-                tail.send_rest(&desk.outlet, rest, flush).await
+                tail.send_rest(&desk.outlet, rest, flush, Some(size)).await
             }
             Ok(turn) => turn,
             Err(error) => {

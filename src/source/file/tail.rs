@@ -303,12 +303,14 @@ impl Tail {
         }
     }
 
-    /// Sends what stands behind the last newline, if it is a line, and what the decoder holds.
+    /// Sends what stands behind the last newline, if it is a line, and what the decoder holds; of
+    /// later lines none that starts at or behind `end`.
     pub(super) async fn send_rest(
         &mut self,
         outlet: &Outlet,
         rest: RestOfLine,
         flush: Flush,
+        end: Option<u64>,
     ) -> Turn {
         if let State::Reading(stream) = &mut self.state {
             stream.take_rest(rest);
@@ -317,7 +319,7 @@ impl Tail {
                 stream.flush(flush);
             }
         }
-        turn_of(self.send_lines(outlet, None).await)
+        turn_of(self.send_lines(outlet, end).await)
     }
 
     /// The file is known by this name now, and was changed at this time.
@@ -405,7 +407,7 @@ impl Tail {
         &self.path
     }
 
-    pub(super) fn age(&self) -> Age {
+    pub(super) fn age(&self) -> Age<'_> {
         let is_live = self.family.is_live && self.missing.is_none();
         self.family.age(is_live, self.changed)
     }
