@@ -1,8 +1,9 @@
 //! The disk buffer: records wait in the store, and their sources are told "delivered" as soon as
 //! they are durable, or where they ask for it, as soon as they are settled.
 //!
-//! One invariant: a record is handed out at most once at a time, oldest first, and only after the
-//! store has noted that it may be sent.
+//! One invariant: a record is handed out at most once at a time, oldest first. What may have been
+//! sent is marked in the store before it is sent, so a record without a mark was never sent from
+//! here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,8 +55,6 @@ struct Out {
     away: BTreeSet<i64>,
     /// Given back, to be handed out again; whether they may have been sent.
     back: BTreeMap<i64, bool>,
-    /// The last record read for the first time.
-    read_to: i64,
 }
 
 impl DiskBuffer {
@@ -70,7 +69,6 @@ impl DiskBuffer {
         store: Store,
         stop: CancellationToken,
     ) -> Result<Self, BufferError> {
-        store.begin_reading(sink).await?;
         Ok(Self {
             sink: sink.to_owned(),
             store,
@@ -173,8 +171,8 @@ impl DiskBuffer {
         }
     }
 
-    /// The next page: what was given back first, then what was not read yet. Hands it out in the
-    /// store's books; the caller must let it go without waiting for anything.
+    /// The next page: what was given back first, then what was not read yet. The caller must let it
+    /// go without waiting for anything.
     async fn page(&self, after: i64, max: usize) -> Result<Vec<Stored>, StoreError> {
         let back: BTreeMap<i64, bool> = {
             let out = self.out();
@@ -192,11 +190,7 @@ impl DiskBuffer {
             // Somebody else settled them: they are not ours any more.
             self.out().back.retain(|seq, _| !back.contains_key(seq));
         }
-        let page = self.store.read(&self.sink, after, max).await?;
-        if let Some(last) = page.last() {
-            self.store.hand_out(&self.sink, last.seq).await?;
-        }
-        Ok(page)
+        self.store.read(&self.sink, after, max).await
     }
 
     /// Notes a page as away.
@@ -205,7 +199,6 @@ impl DiskBuffer {
         page.into_iter()
             .map(|row| {
                 *cursor = row.seq.max(*cursor);
-                out.read_to = *cursor;
                 out.back.remove(&row.seq);
                 out.away.insert(row.seq);
                 let mut record = row.record.into_record();
@@ -287,6 +280,18 @@ impl Buffer for DiskBuffer {
         }
     }
 
+    async fn mark_dispatched(
+        &self,
+        sent: Vec<Token>,
+        not_sent: Vec<Token>,
+    ) -> Result<(), BufferError> {
+        let seqs = |tokens: Vec<Token>| tokens.into_iter().filter_map(Token::seq).collect();
+        let (sent, not_sent): (Vec<i64>, Vec<i64>) = (seqs(sent), seqs(not_sent));
+        persist::mark(&self.store, &self.sink, &self.stop, sent, not_sent)
+            .await
+            .map_err(BufferError::Stopped)
+    }
+
     async fn settled(&self, items: Vec<Settled>) -> Result<(), BufferError> {
         let mut acks = Vec::with_capacity(items.len());
         let mut batch = Vec::with_capacity(items.len());
@@ -334,20 +339,19 @@ impl Buffer for DiskBuffer {
     }
 
     async fn finish(&self) -> Result<(), BufferError> {
-        let unread = self.store.doubt_up_to(&self.sink);
-        let in_doubt = {
-            let out = self.out();
-            let back = out.back.iter().rev().find(|(_, maybe)| **maybe);
-            [
-                out.away.last().copied(),
-                back.map(|(seq, _)| *seq),
-                Some(unread).filter(|unread| *unread > out.read_to),
-            ]
-            .into_iter()
-            .flatten()
-            .max()
-        };
-        Ok(self.store.end_reading(&self.sink, in_doubt).await?)
+        // What is still away keeps the mark it has, if any.
+        let (sent, not_sent): (Vec<_>, Vec<_>) = self
+            .out()
+            .back
+            .iter()
+            .map(|(seq, maybe)| (*seq, *maybe))
+            .partition(|(_, maybe)| *maybe);
+        let seqs = |of: Vec<(i64, bool)>| of.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>();
+        let (sent, not_sent) = (seqs(sent), seqs(not_sent));
+        if sent.is_empty() && not_sent.is_empty() {
+            return Ok(());
+        }
+        Ok(self.store.change_marks(&self.sink, sent, not_sent).await?)
     }
 
     fn size(&self) -> BufferSize {

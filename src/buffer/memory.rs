@@ -138,6 +138,11 @@ impl Buffer for MemoryBuffer {
         }
     }
 
+    /// The source of a record knows what of it may have been sent.
+    async fn mark_dispatched(&self, _: Vec<Token>, _: Vec<Token>) -> Result<(), BufferError> {
+        Ok(())
+    }
+
     async fn settled(&self, items: Vec<Settled>) -> Result<(), BufferError> {
         let mut batch = Vec::new();
         let mut acks = Vec::with_capacity(items.len());

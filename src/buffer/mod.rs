@@ -71,8 +71,9 @@ pub struct Buffered {
     pub record: Record,
     /// Names the record in [`Settled`] and [`GivenBack`].
     pub token: Token,
-    /// Whether it may already have been sent: an earlier run had handed it out when the process
-    /// died, or its [source](Record::maybe_sent) says so.
+    /// Whether it may already have been sent: an earlier run had
+    /// [marked](Buffer::mark_dispatched) it when the process died, or its
+    /// [source](Record::maybe_sent) says so.
     pub maybe_sent: bool,
 }
 
@@ -130,6 +131,19 @@ pub trait Buffer: Send + Sync {
     /// first. `None` once the buffer is closed and has nothing more to hand out.
     async fn next(&self, max: usize) -> Option<Vec<Buffered>>;
 
+    /// Notes, before it happens, that requests for records leave which must not be sent twice:
+    /// after a crash only these may have been sent. The marks of those in `not_sent` are taken
+    /// away. Durable once it returns; storage errors are tried again until the stop token given at
+    /// the start is cancelled. A memory buffer does nothing: the sources of its records know.
+    ///
+    /// # Errors
+    /// [`BufferError::Stopped`] if stopped while storage was failing; then nothing must be sent.
+    async fn mark_dispatched(
+        &self,
+        sent: Vec<Token>,
+        not_sent: Vec<Token>,
+    ) -> Result<(), BufferError>;
+
     /// Says what became of records. Durable once it returns; storage errors are tried again until
     /// the stop token given at the start is cancelled.
     ///
@@ -145,9 +159,10 @@ pub trait Buffer: Send + Sync {
     /// Takes no more records. What is in the buffer is still handed out.
     fn close(&self);
 
-    /// The last call, when nothing is being delivered any more: remembers which records are in
-    /// doubt. After a shutdown without this call, every record that had been handed out and not
-    /// settled is yielded with [`maybe_sent`](Buffered::maybe_sent) at the next start.
+    /// The last call, when nothing is being delivered any more: of the records that were given
+    /// back, those that may have been sent are marked, and the others are not. After a shutdown
+    /// without this call, every record that had been marked and not settled is yielded with
+    /// [`maybe_sent`](Buffered::maybe_sent) at the next start.
     ///
     /// # Errors
     /// [`BufferError::Store`] if it could not be written; nothing is lost then.

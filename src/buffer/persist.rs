@@ -71,3 +71,22 @@ pub(super) async fn settle(
     patience.rewarded();
     Ok(())
 }
+
+/// Marks records as possibly sent, and takes the marks of others away, however often that takes.
+pub(super) async fn mark(
+    store: &super::Store,
+    sink: &str,
+    stop: &CancellationToken,
+    sent: Vec<i64>,
+    not_sent: Vec<i64>,
+) -> Result<(), StoreError> {
+    if sent.is_empty() && not_sent.is_empty() {
+        return Ok(());
+    }
+    let mut patience = Patience::new("mark", sink, stop);
+    while let Err(e) = store.change_marks(sink, sent.clone(), not_sent.clone()).await {
+        patience.after(e).await?;
+    }
+    patience.rewarded();
+    Ok(())
+}

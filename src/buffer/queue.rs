@@ -1,4 +1,4 @@
-//! Buffered records in the store: taken in, read in order, handed out, settled.
+//! Buffered records in the store: taken in, read in order, marked as possibly sent, settled.
 //!
 //! One invariant: sequence numbers are given by the one writer, grow with every commit and are
 //! never used again, so that a reader that goes on behind the last number it saw misses nothing.
@@ -13,19 +13,16 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::dead_letters::{self, DeadLetter};
 use super::error::StoreError;
-use super::store::{Store, count, from_micros, last_seq, micros};
+use super::store::{Store, count, from_micros, micros};
 use super::writer::{Delta, Scope};
 use super::{PAGE_BYTES, PAGE_RECORDS, RECORD_OVERHEAD};
 use crate::ack::Ack;
 use crate::clock;
 use crate::record::{AckOn, Origin, Record};
 
-/// How far ahead of the last record handed out the durable mark is set, so that it is written once
-/// in a while only. After a crash up to this many records are in doubt that need not be.
-const MARK_STEP: i64 = 1000;
-
 const COLUMNS: &str = "seq, body, meta, origin_key, origin_position, place, transport_id, fault, \
-                       received_at, happened_at, maybe_sent";
+                       received_at, happened_at, maybe_sent OR EXISTS (SELECT 1 FROM dispatched AS d \
+                       WHERE d.sink = buffer.sink AND d.seq = buffer.seq)";
 
 /// A record without its acknowledgement, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,21 +120,6 @@ pub struct Settlement {
     pub seen: Vec<String>,
 }
 
-/// What is known of a sink's records that were handed out.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Doubt {
-    /// The mark on disk: nothing behind it was ever handed out.
-    mark: i64,
-    /// Records up to here were stored when the reading began, and may have been sent.
-    up_to: i64,
-}
-
-impl Doubt {
-    pub(super) fn after_restart(mark: i64, last: Option<i64>) -> Self {
-        Self { mark, up_to: last.map_or(0, |last| last.min(mark)) }
-    }
-}
-
 impl Store {
     /// Stores records, in order. Skips those whose [`Origin::position`] is not behind the highest
     /// one taken from the same origin key for this sink.
@@ -166,15 +148,12 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Stored>, StoreError> {
         let sink = sink.to_owned();
-        let up_to = self.doubt(&sink).up_to;
         self.read_with(move |scope| {
             let mut find = scope.conn.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM buffer WHERE sink = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
             ))?;
-            let rows = find
-                .query_map(params![sink, after, count(limit.min(PAGE_RECORDS))], |row| {
-                    stored(row, up_to)
-                })?;
+            let rows =
+                find.query_map(params![sink, after, count(limit.min(PAGE_RECORDS))], stored)?;
             one_page(rows)
         })
         .await
@@ -187,7 +166,6 @@ impl Store {
     /// Those of any read.
     pub async fn read_these(&self, sink: &str, seqs: &[i64]) -> Result<Vec<Stored>, StoreError> {
         let sink = sink.to_owned();
-        let up_to = self.doubt(&sink).up_to;
         let wanted = number_list(seqs);
         self.read_with(move |scope| {
             let mut find = scope.conn.prepare_cached(&format!(
@@ -195,8 +173,7 @@ impl Store {
                  WHERE sink = ?1 AND seq IN (SELECT value FROM json_each(?2))
                  ORDER BY seq LIMIT ?3"
             ))?;
-            let rows = find
-                .query_map(params![sink, wanted, count(PAGE_RECORDS)], |row| stored(row, up_to))?;
+            let rows = find.query_map(params![sink, wanted, count(PAGE_RECORDS)], stored)?;
             one_page(rows)
         })
         .await
@@ -213,67 +190,47 @@ impl Store {
         self.write(move |scope| settle_all(scope, &sink, &batch, at)).await
     }
 
-    /// Notes, before it happens, that records up to `seq` are handed out for delivery. Writes to
-    /// disk only every thousand records or so.
+    /// Notes, before it happens, that requests for these records leave: from now on they may have
+    /// been sent, whenever they are read again. Records that are not stored any more are left out.
     ///
     /// # Errors
-    /// Those of any write; then they must not be handed out.
-    pub async fn hand_out(&self, sink: &str, seq: i64) -> Result<(), StoreError> {
-        if self.doubt(sink).mark >= seq {
-            return Ok(());
-        }
-        let mark = seq.saturating_add(MARK_STEP);
-        self.write_mark(sink, mark).await?;
-        self.doubts().entry(sink.to_owned()).or_default().mark = mark;
-        Ok(())
+    /// Those of any write; then the requests must not leave.
+    pub async fn mark_dispatched(&self, sink: &str, seqs: Vec<i64>) -> Result<(), StoreError> {
+        self.change_marks(sink, seqs, Vec::new()).await
     }
 
-    /// Starts reading a sink's buffer anew: whatever was handed out and is still stored is in doubt
-    /// from now on. Opening the store does the same.
+    /// Marks records as possibly sent, and takes the marks of others away, in one transaction.
     ///
     /// # Errors
-    /// Those of any read.
-    pub async fn begin_reading(&self, sink: &str) -> Result<(), StoreError> {
-        let name = sink.to_owned();
-        let last = self.read_with(move |scope| last_seq(scope.conn, &name)).await?;
-        let mut doubts = self.doubts();
-        let doubt = doubts.entry(sink.to_owned()).or_default();
-        *doubt = Doubt::after_restart(doubt.mark, last);
-        Ok(())
-    }
-
-    /// Ends reading a sink's buffer: of what is still stored, only records up to `in_doubt` may
-    /// have been sent (`None`: none of them).
-    ///
-    /// # Errors
-    /// Those of any write; then more stays in doubt than need be.
-    pub async fn end_reading(&self, sink: &str, in_doubt: Option<i64>) -> Result<(), StoreError> {
-        let mark = in_doubt.unwrap_or(0);
-        self.write_mark(sink, mark).await?;
-        self.doubts().entry(sink.to_owned()).or_default().mark = mark;
-        Ok(())
-    }
-
-    /// The last record of a sink that was in doubt when its reading began; 0 if none.
-    pub(super) fn doubt_up_to(&self, sink: &str) -> i64 {
-        self.doubt(sink).up_to
-    }
-
-    fn doubt(&self, sink: &str) -> Doubt {
-        self.doubts().get(sink).copied().unwrap_or_default()
-    }
-
-    async fn write_mark(&self, sink: &str, mark: i64) -> Result<(), StoreError> {
+    /// Those of any write.
+    pub async fn change_marks(
+        &self,
+        sink: &str,
+        sent: Vec<i64>,
+        not_sent: Vec<i64>,
+    ) -> Result<(), StoreError> {
         let sink = sink.to_owned();
         self.write(move |scope| {
-            let mut save = scope.conn.prepare_cached(
-                "INSERT INTO handed (sink, up_to) VALUES (?1, ?2)
-                 ON CONFLICT DO UPDATE SET up_to = excluded.up_to",
+            let mut mark = scope.conn.prepare_cached(
+                "INSERT INTO dispatched (sink, seq) SELECT sink, seq FROM buffer
+                 WHERE sink = ?1 AND seq = ?2 ON CONFLICT DO NOTHING",
             )?;
-            save.execute(params![sink, mark]).map(drop)
+            for seq in &sent {
+                mark.execute(params![sink, seq])?;
+            }
+            for seq in &not_sent {
+                unmark(scope.conn, &sink, *seq)?;
+            }
+            Ok(())
         })
         .await
     }
+}
+
+fn unmark(conn: &Connection, sink: &str, seq: i64) -> rusqlite::Result<()> {
+    conn.prepare_cached("DELETE FROM dispatched WHERE sink = ?1 AND seq = ?2")?
+        .execute(params![sink, seq])
+        .map(drop)
 }
 
 fn insert(
@@ -393,6 +350,7 @@ fn settle_all(
             if let Some(size) = size {
                 delta.events -= 1;
                 delta.bytes -= size;
+                unmark(scope.conn, sink, seq)?;
             }
         }
         for letter in &settlement.dead {
@@ -406,7 +364,7 @@ fn settle_all(
     Ok(())
 }
 
-fn stored(row: &Row<'_>, doubt: i64) -> rusqlite::Result<Stored> {
+fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     let seq = row.get(0)?;
     let maybe_sent = row.get(10)?;
     let origin = match row.get::<_, Option<Arc<str>>>(3)? {
@@ -429,7 +387,7 @@ fn stored(row: &Row<'_>, doubt: i64) -> rusqlite::Result<Stored> {
             fault: row.get(7)?,
         },
         received_at: from_micros(row.get(8)?),
-        maybe_sent: maybe_sent || seq <= doubt,
+        maybe_sent,
     })
 }
 

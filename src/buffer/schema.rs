@@ -22,7 +22,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const URI_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
 
 /// Migrations: number n brings a file of format n to format n + 1.
-const MIGRATIONS: [&str; 2] = [FORMAT_1, FORMAT_2];
+const MIGRATIONS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
 
 const FORMAT_1: &str = "
 CREATE TABLE checkpoints (
@@ -79,8 +79,21 @@ ALTER TABLE buffer ADD COLUMN happened_at INTEGER;
 ALTER TABLE buffer ADD COLUMN maybe_sent INTEGER NOT NULL DEFAULT 0;
 ";
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const _: () = assert!(MIGRATIONS.len() == FORMAT as usize);
+
+/// Marks of single records that may have been sent, in place of `handed`, which is empty from now
+/// on. What it spoke of is marked.
+const FORMAT_3: &str = "
+CREATE TABLE dispatched (
+    sink TEXT NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (sink, seq)
+) STRICT, WITHOUT ROWID;
+INSERT INTO dispatched (sink, seq)
+    SELECT buffer.sink, buffer.seq FROM buffer JOIN handed USING (sink)
+    WHERE buffer.seq <= handed.up_to;
+DELETE FROM handed;
+";
 
 /// The store's file in a `data_dir`.
 pub(super) fn file_in(dir: &Path) -> PathBuf {

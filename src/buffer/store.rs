@@ -15,12 +15,11 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::BufferSize;
 use super::error::StoreError;
 use super::lock::DirLock;
-use super::queue::Doubt;
 use super::schema;
 use super::writer::{Delta, Handle, Holder, Scope, start_reader, start_writer};
 use crate::clock;
@@ -53,8 +52,6 @@ struct Inner {
     /// Joined in this order: the writer is the last to let go of the file, and tidies it.
     threads: Vec<JoinHandle<()>>,
     sizes: Sizes,
-    /// What may have been sent, by sink.
-    doubts: Mutex<HashMap<String, Doubt>>,
 }
 
 impl Store {
@@ -83,7 +80,7 @@ impl Store {
         let path = schema::file_in(dir);
         let conn = schema::open_owned(&path)?;
         let reading = schema::open_reader(&path)?;
-        let (sizes, doubts) = known(&conn, &path)?;
+        let sizes = known(&conn, &path)?;
         let holder =
             |conn, lock| Holder { conn, path: path.clone(), sizes: sizes.clone(), _lock: lock };
         let (writer, writes) = start_writer(holder(conn, Some(lock)))?;
@@ -93,7 +90,6 @@ impl Store {
             reader: Some(reader),
             threads: vec![reads, writes],
             sizes,
-            doubts: Mutex::new(doubts),
             path,
         }))
     }
@@ -104,7 +100,7 @@ impl Store {
             return Err(StoreError::Missing { dir: dir.to_owned() });
         }
         let conn = schema::open_reader(&path)?;
-        let (sizes, doubts) = known(&conn, &path)?;
+        let sizes = known(&conn, &path)?;
         let (reader, reads) =
             start_reader(Holder { conn, path: path.clone(), sizes: sizes.clone(), _lock: None })?;
         Ok(Self::assemble(Inner {
@@ -112,7 +108,6 @@ impl Store {
             reader: Some(reader),
             threads: vec![reads],
             sizes,
-            doubts: Mutex::new(doubts),
             path,
         }))
     }
@@ -133,7 +128,6 @@ impl Store {
             writer: Some(writer),
             threads: vec![thread],
             sizes,
-            doubts: Mutex::default(),
         }))
     }
 
@@ -316,11 +310,6 @@ impl Store {
         let reader = self.inner.reader.as_ref().ok_or(StoreError::Closed)?;
         reader.run(work).await
     }
-
-    pub(super) fn doubts(&self) -> MutexGuard<'_, HashMap<String, Doubt>> {
-        let doubts = self.inner.doubts.lock();
-        doubts.unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Inner {
@@ -417,36 +406,19 @@ impl Sizes {
     }
 }
 
-/// What the file already holds, and what of it may have been sent.
-fn known(conn: &Connection, path: &Path) -> Result<(Sizes, HashMap<String, Doubt>), StoreError> {
+/// How much the file already holds.
+fn known(conn: &Connection, path: &Path) -> Result<Sizes, StoreError> {
     read_known(conn).map_err(|e| StoreError::sqlite(path, e))
 }
 
-fn read_known(conn: &Connection) -> rusqlite::Result<(Sizes, HashMap<String, Doubt>)> {
+fn read_known(conn: &Connection) -> rusqlite::Result<Sizes> {
     let sizes = Sizes::default();
     let mut held = conn.prepare("SELECT sink, count(*), sum(size) FROM buffer GROUP BY sink")?;
     let deltas = held.query_map([], |row| {
         Ok(Delta { sink: row.get(0)?, events: row.get(1)?, bytes: row.get(2)? })
     })?;
     sizes.apply(deltas.collect::<Result<_, _>>()?);
-
-    let mut handed = conn.prepare("SELECT sink, up_to FROM handed")?;
-    let marks = handed.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let mut doubts = HashMap::new();
-    for mark in marks {
-        let (sink, mark): (String, i64) = mark?;
-        let last = last_seq(conn, &sink)?;
-        doubts.insert(sink, Doubt::after_restart(mark, last));
-    }
-    Ok((sizes, doubts))
-}
-
-/// The newest record of a sink.
-pub(super) fn last_seq(conn: &Connection, sink: &str) -> rusqlite::Result<Option<i64>> {
-    conn.prepare_cached("SELECT max(seq) FROM buffer WHERE sink = ?1")?
-        .query_row([sink], |row| row.get(0))
-        .optional()
-        .map(Option::flatten)
+    Ok(sizes)
 }
 
 pub(super) fn micros(at: Timestamp) -> i64 {

@@ -2,7 +2,7 @@
 //!
 //! Gate, halt, permit, rate token, attempt, verdict: each is decided elsewhere, this file only puts
 //! them in order. It knows no HTTP. The invariant: while a request waits, for whatever reason
-//! but its turn at the [door](super::door), it holds no permit.
+//! but its turn at the [door](super::door) and the note that it may be sent, it holds no permit.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ use super::outcome::{Attempt, Fate, Outcome, Why, classify};
 use super::probe::Probe;
 use super::rate::Spacing;
 use super::retry::{RetryBudget, RetryPolicy};
-use super::wire::{Attempts, Reply, Request, SendError, Transport};
+use super::wire::{Attempts, BeforeSend, Reply, Request, SendError, Transport};
 use crate::config::sink::RequestConfig;
 
 /// Makes one attempt.
@@ -129,13 +129,17 @@ impl<W: Wire> Carrier<W> {
     }
 
     /// Waits for leave to make an attempt.
-    async fn admit(&self) -> Result<Pass<'_, W>, SendError> {
+    async fn admit(&self, before: Option<&dyn BeforeSend>) -> Result<Pass<'_, W>, SendError> {
         loop {
             self.door.opened().await;
             let role = self.halt.admit().await.map_err(|status| SendError::Refused { status })?;
             let permit = self.permits.acquire().await;
             if !self.halt.allows(role.as_ref()) || !self.door.is_open(Instant::now()) {
                 continue;
+            }
+            // With a permit in hand, so that only what is about to leave is noted as sent.
+            if let Some(before) = before {
+                before.before_send().await?;
             }
             let Some(started) = self.door.pass(|| self.halt.allows(role.as_ref())).await else {
                 continue;
@@ -325,9 +329,13 @@ fn reply(attempt: Attempt) -> Reply {
     }
 }
 
-#[async_trait]
-impl<W: Wire> Transport for Carrier<W> {
-    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+impl<W: Wire> Carrier<W> {
+    async fn carry(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+        before: Option<&dyn BeforeSend>,
+    ) -> Result<Reply, SendError> {
         if self.retry.exhausted(attempts.failed) {
             return Err(Self::give_up(attempts, "no attempts are left".into()));
         }
@@ -335,7 +343,7 @@ impl<W: Wire> Transport for Carrier<W> {
             let pass = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(SendError::Stopped),
-                pass = self.admit() => pass?,
+                pass = self.admit(before) => pass?,
             };
             attempts.sent = attempts.sent.saturating_add(1);
             // The permit and the prober's role go back with the pass, before any waiting.
@@ -347,6 +355,9 @@ impl<W: Wire> Transport for Carrier<W> {
                 Next::Halted => continue,
                 Next::Again { why, fate, wait } => (why, fate, wait),
             };
+            if let (Why::Connect(_), Some(before)) = (&why, before) {
+                before.not_sent();
+            }
             attempts.failed = attempts.failed.saturating_add(1);
             Self::tell(request, attempts, &why);
             if fate == Fate::Unknown {
@@ -360,6 +371,22 @@ impl<W: Wire> Transport for Carrier<W> {
             self.probe.retry(why.label());
             self.rest(wait).await?;
         }
+    }
+}
+
+#[async_trait]
+impl<W: Wire> Transport for Carrier<W> {
+    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+        self.carry(request, attempts, None).await
+    }
+
+    async fn send_counted(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+        before: &dyn BeforeSend,
+    ) -> Result<Reply, SendError> {
+        self.carry(request, attempts, Some(before)).await
     }
 }
 

@@ -23,7 +23,7 @@ use super::carrier::{Carrier, CarrierSettings, Wire};
 use super::halt::{HaltPolicy, HaltState};
 use super::outcome::{Attempt, BrokenBody};
 use super::probe::Probe;
-use super::wire::{Attempts, Method, Reply, Request, SendError, Transport};
+use super::wire::{Attempts, BeforeSend, Method, Reply, Request, SendError, Transport};
 use crate::config::sink::RequestConfig;
 
 /// The most of a reply's body that is read, in bytes.
@@ -129,6 +129,15 @@ impl HttpTransport {
 impl Transport for HttpTransport {
     async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
         self.carrier.send(request, attempts).await
+    }
+
+    async fn send_counted(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+        before: &dyn BeforeSend,
+    ) -> Result<Reply, SendError> {
+        self.carrier.send_counted(request, attempts, before).await
     }
 }
 

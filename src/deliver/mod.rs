@@ -20,4 +20,4 @@ mod wire;
 pub use halt::{HaltPolicy, HaltState};
 pub use http::{HttpTransport, MAX_REPLY, TransportError, TransportSettings};
 pub use probe::{NoProbe, Probe};
-pub use wire::{Attempts, Method, Repeat, Reply, Request, SendError, Transport};
+pub use wire::{Attempts, BeforeSend, Method, Repeat, Reply, Request, SendError, Transport};

@@ -110,6 +110,22 @@ pub struct Attempts {
     pub failed: u32,
 }
 
+/// Is asked before a request that [counts](Repeat::Counts) leaves, so that it can be noted durably
+/// that the request may have been sent.
+#[async_trait]
+pub trait BeforeSend: Send + Sync {
+    /// Called before each attempt, while the request already has its place among the requests in
+    /// flight. The request leaves only after this has returned.
+    ///
+    /// # Errors
+    /// [`SendError::Stopped`] where the note could not be made until the process stopped; then the
+    /// request does not leave.
+    async fn before_send(&self) -> Result<(), SendError>;
+
+    /// The attempt ended before anything was sent: there was no connection.
+    fn not_sent(&self);
+}
+
 /// Carries requests to the destination and brings final answers back.
 ///
 /// An implementation takes care of concurrency, rate, pauses, retries and halts; whoever calls it
@@ -118,4 +134,15 @@ pub struct Attempts {
 pub trait Transport: Send + Sync {
     /// Sends one request until there is a final answer or a reason there is none.
     async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError>;
+
+    /// The same for a request that [counts](Repeat::Counts): `before` is asked before each attempt.
+    async fn send_counted(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+        before: &dyn BeforeSend,
+    ) -> Result<Reply, SendError> {
+        before.before_send().await?;
+        self.send(request, attempts).await
+    }
 }

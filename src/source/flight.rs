@@ -39,12 +39,6 @@ impl Flight {
         })
     }
 
-    /// Records without a verdict.
-    #[cfg(feature = "fluvio")]
-    pub(super) fn open(&self) -> usize {
-        self.open.load(Ordering::Acquire)
-    }
-
     /// Waits until every record has its verdict.
     pub(super) async fn landed(&self) {
         while self.open.load(Ordering::Acquire) > 0 {

@@ -75,6 +75,8 @@ impl Metrics {
         };
         let help = "Records that are there and not settled, by partition";
         registry.register("source_lag_events", help, metrics.lag.events.clone());
+        let help = "Records that were removed before they were read, by partition";
+        registry.register("source_removed_events", help, metrics.lag.removed.clone());
         inner.sources.insert((name.to_owned(), kind), metrics.clone());
         metrics
     }
@@ -89,9 +91,15 @@ impl Metrics {
 #[derive(Debug, Clone, Default)]
 pub struct SourceLag {
     events: Family<Labels, Gauge>,
+    removed: Counters,
 }
 
 impl SourceLag {
+    /// Records of one partition were removed before they were read.
+    pub fn removed(&self, topic: &str, partition: i32, events: u64) {
+        self.removed.get_or_create(&Self::labels(topic, partition)).inc_by(events);
+    }
+
     /// The records of one partition that are not settled.
     pub fn set(&self, topic: &str, partition: i32, events: u64) {
         let gauge = self.events.get_or_create(&Self::labels(topic, partition));

@@ -34,7 +34,7 @@ fn body(round_and_count: u64) -> NewRecord {
     NewRecord::from(&Record::new(format!("{{\"x\":\"{filler}\"}}")))
 }
 
-/// Appends, hands out and settles, telling every promise, for as long as it lives.
+/// Appends, marks and settles, telling every promise, for as long as it lives.
 async fn work(store: &Store, hand: u64) {
     let mut held = BTreeSet::new();
     for n in 0.. {
@@ -43,7 +43,8 @@ async fn work(store: &Store, hand: u64) {
         say('a', seqs.clone());
         held.extend(seqs.clone());
         if n % 3 == hand % 3 {
-            store.hand_out(SINK, seqs.start).await.unwrap();
+            say('m', [seqs.start]);
+            store.mark_dispatched(SINK, vec![seqs.start]).await.unwrap();
             say('h', [seqs.start]);
         }
         if n % 2 == 0 {
@@ -96,8 +97,10 @@ struct Promises {
     appended: BTreeSet<i64>,
     tried_to_settle: BTreeSet<i64>,
     settled: BTreeSet<i64>,
-    /// The last record handed out in the present round.
-    handed: i64,
+    /// Records marked as possibly sent.
+    marked: BTreeSet<i64>,
+    /// Records of which a mark was asked for.
+    tried_to_mark: BTreeSet<i64>,
 }
 
 impl Promises {
@@ -115,7 +118,8 @@ impl Promises {
             "a" => self.appended.extend(seqs),
             "t" => self.tried_to_settle.extend(seqs),
             "s" => self.settled.extend(seqs),
-            "h" => self.handed = seqs.into_iter().fold(self.handed, i64::max),
+            "m" => self.tried_to_mark.extend(seqs),
+            "h" => self.marked.extend(seqs),
             _ => {}
         }
     }
@@ -175,8 +179,13 @@ async fn check(dir: &Path, promises: &Promises) {
     for seq in &promises.settled {
         assert!(!rows.contains_key(seq), "{seq} was settled and is back");
     }
-    for (seq, maybe_sent) in rows.range(..=promises.handed) {
-        assert!(maybe_sent, "{seq} was handed out and is not in doubt");
+    for (seq, maybe_sent) in &rows {
+        if promises.marked.contains(seq) {
+            assert!(maybe_sent, "{seq} was marked as sent and is not in doubt");
+        }
+        if !promises.tried_to_mark.contains(seq) {
+            assert!(!maybe_sent, "{seq} was never marked and is in doubt");
+        }
     }
     // A settlement is whole or not at all: gone from the buffer and seen, or neither.
     let tried: Vec<i64> = promises.tried_to_settle.iter().copied().collect();
@@ -193,12 +202,11 @@ async fn check(dir: &Path, promises: &Promises) {
 #[test]
 fn kill_loses_nothing() {
     // Whenever the process is killed: what was acknowledged is stored or settled, what was settled
-    // stays settled, and what was handed out is known to be in doubt.
+    // stays settled, and what was marked as sent, and only that, is in doubt.
     let dir = TempDir::new().unwrap();
     let mut promises = Promises::default();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for _ in 0..ROUNDS {
-        promises.handed = 0;
         one_life(dir.path(), &mut promises);
         runtime.block_on(check(dir.path(), &promises));
     }

@@ -1,8 +1,9 @@
 //! The Fluvio source and the connector. Against a cluster in memory that has the traps of the real
-//! client, and, where `FLV_PROFILE_PATH` names one, against a real cluster.
+//! one, and, where `FLV_PROFILE_PATH` names one, against a real cluster.
 
 pub(crate) mod cluster;
 mod connector;
+mod gaps;
 mod model;
 mod process;
 mod reader;

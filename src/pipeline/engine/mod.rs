@@ -6,6 +6,7 @@
 //! made from it has a verdict.
 
 mod intake;
+mod marks;
 mod pending;
 mod settler;
 
@@ -29,6 +30,7 @@ use crate::telemetry::SinkMetrics;
 use crate::usercom::{Doubt, Failure, Probe, Settings, Usercom, cure};
 
 use intake::{Intake, Meaning, PlannedCall, Prepared};
+use marks::{Announced, DispatchMarks};
 use pending::{PendingRecords, RecordId, Ticket};
 use settler::{Committed, Settler};
 
@@ -75,6 +77,7 @@ pub(super) struct Engine {
     lanes: Lanes<Ticket>,
     pending: PendingRecords,
     messages: InFlight<String, Ticket>,
+    marks: DispatchMarks,
     running: JoinSet<Carried>,
     settler: Settler,
     committed: mpsc::Receiver<Committed>,
@@ -102,6 +105,8 @@ impl Engine {
         let mut helpers = JoinSet::new();
         helpers.spawn(intake.run(Arc::clone(&parts.buffer), prepared_out));
         let (settler, committed) = Settler::start(&mut helpers, Arc::clone(&parts.buffer));
+        let marks = DispatchMarks::new();
+        helpers.spawn(marks.clone().write(Arc::clone(&parts.buffer)));
         let folding = if delivery.fold { Folding::On } else { Folding::Off };
         Self {
             usercom: parts.usercom,
@@ -113,6 +118,7 @@ impl Engine {
             lanes: Lanes::new(folding, parts.config.users.cache_size),
             pending: PendingRecords::default(),
             messages: InFlight::new(PREPARED_AHEAD as u64 + 2),
+            marks,
             running: JoinSet::new(),
             settler,
             committed,
@@ -183,15 +189,19 @@ impl Engine {
                 true => Doubt::MaybeSent,
                 false => Doubt::No,
             };
-            for ticket in task.tickets() {
-                self.pending.sent(ticket.record);
-            }
+            let announced = self.announce(&task);
             let usercom = Arc::clone(&self.usercom);
             let rest = Duration::from_secs(self.config.request.retry_max_duration_secs);
             let stop = self.stop.clone();
             self.running.spawn(async move {
                 let mut attempts = Attempts::default();
-                let result = usercom.execute(task.op(), doubt, &mut attempts).await;
+                let result = match &announced {
+                    Some(announced) => {
+                        usercom.execute_noted(task.op(), doubt, announced, &mut attempts).await
+                    }
+                    None => usercom.execute(task.op(), doubt, &mut attempts).await,
+                };
+                drop(announced);
                 if let Err(Failure::Send(SendError::GivenUp { .. })) = &result {
                     // Its lane waits with it; without this it would be tried without a pause.
                     tokio::select! {
@@ -208,6 +218,18 @@ impl Engine {
             self.folds_told = folded;
         }
         Ok(())
+    }
+
+    /// Ops that count, events and page views, are never folded: each is of one record.
+    fn announce(&mut self, task: &Task<Ticket>) -> Option<Announced> {
+        match task.op() {
+            Op::Track { .. } | Op::Page { .. } => {
+                let ticket = task.tickets().next().expect("a task has parts");
+                let (token, sent) = self.pending.sending(ticket.record);
+                Some(self.marks.announce(token, sent))
+            }
+            Op::Identify { .. } | Op::Company { .. } | Op::Join { .. } | Op::Merge { .. } => None,
+        }
     }
 
     /// A batch of records has been prepared.

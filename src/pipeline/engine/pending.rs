@@ -4,8 +4,11 @@
 //! One invariant: a record leaves here exactly once, and only with all its ops settled.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::buffer::{Buffered, DeadLetter, GivenBack, Settled};
+use super::marks::SentCount;
+use crate::buffer::{Buffered, DeadLetter, GivenBack, Settled, Token};
 use crate::record::Record;
 
 /// Names a record while it is pending.
@@ -26,14 +29,22 @@ struct Pending {
     bytes: usize,
     open: u32,
     has_calls: bool,
-    /// Whether a request for it may have left.
-    sent: bool,
+    /// How many of its requests that must not be sent twice may have left; `None` before the first
+    /// of them is carried out.
+    sent: Option<SentCount>,
     /// Rare and large, so it is not part of every entry.
     dead: Option<Box<DeadLetter>>,
     /// Message keys this record is the first of, by call.
     keys: Vec<(u32, String)>,
     /// Calls of which an op was refused.
     refused: Vec<u32>,
+}
+
+impl Pending {
+    fn may_have_been_sent(&self) -> bool {
+        let left = self.sent.as_ref().is_some_and(|sent| sent.load(Ordering::Acquire) > 0);
+        left || self.buffered.maybe_sent
+    }
 }
 
 /// A record all of whose ops are settled.
@@ -78,7 +89,7 @@ impl PendingRecords {
             bytes,
             open: 1,
             has_calls: false,
-            sent: false,
+            sent: None,
             dead: None,
             keys: Vec::new(),
             refused: Vec::new(),
@@ -102,17 +113,21 @@ impl PendingRecords {
         self.get(ticket.record).keys.push((ticket.call, key));
     }
 
-    /// An op of this record is about to be carried out.
-    pub(super) fn sent(&mut self, id: RecordId) {
-        self.get(id).sent = true;
+    /// An op of this record that must not be sent twice is about to be carried out.
+    pub(super) fn sending(&mut self, id: RecordId) -> (Token, SentCount) {
+        let pending = self.get(id);
+        // What an earlier process may have sent is never known again not to have been sent.
+        let before = u32::from(pending.buffered.maybe_sent);
+        let sent = pending.sent.get_or_insert_with(|| Arc::new(AtomicU32::new(before)));
+        (pending.buffered.token, Arc::clone(sent))
     }
 
     /// Gives up on all of them: what is to be given back to the buffer.
     pub(super) fn take_all(&mut self) -> Vec<GivenBack> {
         let give_back = |pending: Pending| GivenBack {
+            maybe_sent: pending.may_have_been_sent(),
             token: pending.buffered.token,
             ack: pending.buffered.record.ack,
-            maybe_sent: pending.sent || pending.buffered.maybe_sent,
         };
         self.bytes = 0;
         self.records.drain().map(|(_, pending)| give_back(pending)).collect()
@@ -120,7 +135,13 @@ impl PendingRecords {
 
     /// An op of this record was tried, and it is not known whether it arrived.
     pub(super) fn doubt(&mut self, id: RecordId) {
-        self.get(id).buffered.maybe_sent = true;
+        let pending = self.get(id);
+        if pending.may_have_been_sent() {
+            pending.buffered.maybe_sent = true;
+            if let Some(sent) = &pending.sent {
+                sent.fetch_add(1, Ordering::AcqRel);
+            }
+        }
     }
 
     /// Whether this record's events may have been sent, by an earlier process or by an attempt that

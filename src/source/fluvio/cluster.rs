@@ -1,8 +1,8 @@
 //! The seam to Fluvio: what the reader needs of a cluster and of a stream, and nothing more.
 //!
-//! Not here: the client itself (`client`). Who implements these traits keeps one rule, which is the
-//! client's and is the reader's whole difficulty: [`Stream::commit`] names no offset. It means
-//! everything the stream has yielded, settled or not.
+//! Not here: the client itself (`client`). Who implements these traits adds nothing of their own: an
+//! answer holds the batches as the cluster sent them, with what was cut off at their end marked as
+//! cut, and an offset is kept when, and only when, the reader names it.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use bytes::Bytes;
 /// One record of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Its offset.
+    /// Its offset. Behind SmartModules it is only counted from the first record of its batch.
     pub offset: i64,
     /// When it was produced, in milliseconds since 1970, where the cluster knows.
     pub timestamp: Option<i64>,
@@ -23,30 +23,58 @@ pub struct Message {
 }
 
 /// What there is of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extent {
     /// The oldest offset.
     pub start: i64,
-    /// The offset behind the newest record. It may be behind the truth, never before it.
+    /// The offset behind the newest record.
     pub end: i64,
 }
 
-/// Where a stream begins.
+/// The offset a cluster keeps for a consumer and a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum At {
-    /// Behind the offset the cluster keeps for the consumer; there must be one.
-    Kept,
-    /// At this offset, whatever is kept.
-    Offset(i64),
+pub struct Kept {
+    /// That of the last settled record.
+    pub offset: i64,
+    /// When it was kept, by the cluster's clock.
+    pub changed: u64,
 }
 
-/// Where a stream ends.
+/// Whether all of a batch came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
-    /// Never: it waits for more.
-    Stopped,
-    /// Where the partition ends when the stream is opened.
-    PresentEnd,
+pub enum Wholeness {
+    /// All of it.
+    Whole,
+    /// Its end is missing: the answer was full. So large is the whole batch, in bytes.
+    Cut {
+        /// With everything that stands before its records.
+        size: u64,
+    },
+}
+
+/// Records that were stored together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// The offset of its first record.
+    pub base: i64,
+    /// The offset behind its last record, by the cluster's own number.
+    pub next: i64,
+    /// Whether all of it came.
+    pub wholeness: Wholeness,
+    /// Its records, of a cut batch those that are whole.
+    pub messages: Vec<Message>,
+}
+
+/// What the cluster answers to one question for records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The batches, in order. The first may begin before the offset that was asked for, and the
+    /// last may be cut.
+    pub batches: Vec<Batch>,
+    /// What there is of the partition at that moment.
+    pub extent: Extent,
+    /// Behind SmartModules: the offset behind everything they looked at.
+    pub looked_at: Option<i64>,
 }
 
 /// What went wrong.
@@ -64,6 +92,9 @@ pub enum ClusterError {
         /// The oldest offset there is.
         next: i64,
     },
+    /// The topic was deleted while it was read.
+    #[error("the topic was deleted")]
+    Deleted,
 }
 
 /// How a topic is to be made where it is missing.
@@ -139,37 +170,40 @@ pub trait Cluster: Send + Sync {
     /// Makes the topic. One that exists by now is as good.
     async fn create(&self, wish: &TopicWish) -> Result<(), ClusterError>;
 
-    /// The offsets kept for the consumer, by partition: each that of the last settled record.
-    async fn kept(&self) -> Result<BTreeMap<u32, i64>, ClusterError>;
+    /// The offsets kept for the consumer, by partition.
+    async fn kept(&self) -> Result<BTreeMap<u32, Kept>, ClusterError>;
 
-    /// What there is of the topic, by partition.
+    /// What there is of the whole topic, by partition. It may be behind the truth by a moment.
     async fn extents(&self) -> Result<BTreeMap<u32, Extent>, ClusterError>;
 
-    /// A stream of one partition. Never of several: a client that connects again by itself would
-    /// begin in all of them at the offset of one.
+    /// What there is of one partition, by the server that has it: the truth.
+    async fn extent(&self, partition: u32) -> Result<Extent, ClusterError>;
+
+    /// Asks for the records of one partition from an offset on, at most so many bytes at once.
     async fn open(
         &self,
         partition: u32,
-        at: At,
-        until: Until,
+        from: i64,
+        max_bytes: Option<u32>,
     ) -> Result<Box<dyn Stream>, ClusterError>;
+
+    /// Has the cluster keep an offset, that of the last settled record; returns once it does.
+    async fn keep(&self, partition: u32, offset: i64) -> Result<(), ClusterError>;
+
+    /// Has the cluster forget the offset it keeps of a partition.
+    async fn forget(&self, partition: u32) -> Result<(), ClusterError>;
 
     /// Forgets connections, so that whatever is asked next connects anew.
     async fn disconnect(&self);
 }
 
-/// The records of one partition, in order.
+/// Answers of one partition. To each, the next one has to be asked for.
 #[async_trait]
 pub trait Stream: Send {
-    /// The next record; `None` at the end, or where the connection ended.
-    ///
-    /// A call that was begun has to be waited for, or else the stream has to be dropped: to commit
-    /// beside a call that waits would wait for ever.
-    async fn next(&mut self) -> Option<Result<Message, ClusterError>>;
+    /// The next answer, which holds at least one record or a part of one; `None` where the
+    /// connection ended. A call that is dropped loses nothing.
+    async fn next(&mut self) -> Option<Result<Answer, ClusterError>>;
 
-    /// Takes everything yielded for settled.
-    async fn commit(&mut self) -> Result<(), ClusterError>;
-
-    /// Has the cluster keep what was committed; returns once it does.
-    async fn flush(&mut self) -> Result<(), ClusterError>;
+    /// Asks for what follows from an offset on.
+    async fn go_on(&mut self, from: i64) -> Result<(), ClusterError>;
 }

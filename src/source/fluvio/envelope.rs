@@ -43,6 +43,19 @@ impl Address {
         Some(format!("fluvio/{topic}/{partition}/{offset}/{timestamp}").into())
     }
 
+    /// Names a record that came through SmartModules, whose offset is only counted: by where its
+    /// answer began and its place in it.
+    pub(super) fn id_in_answer(
+        &self,
+        message: &Message,
+        from: i64,
+        index: usize,
+    ) -> Option<Arc<str>> {
+        let timestamp = message.timestamp?;
+        let (topic, partition) = (&self.topic, self.partition);
+        Some(format!("fluvio/{topic}/{partition}/{from}+{index}/{timestamp}").into())
+    }
+
     /// Where a person would look.
     pub(super) fn place(&self, offset: i64) -> String {
         format!("{}/{}:{offset}", self.topic, self.partition)

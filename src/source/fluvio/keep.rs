@@ -1,99 +1,158 @@
-//! The end of a window: verdicts are waited for, then the offset is kept.
+//! The offset that the cluster keeps, beside the reading.
 //!
-//! Not here: how much is read before (`window`). One invariant: nothing is kept while a record the
-//! stream yielded has no verdict, nor once one came back unsettled.
+//! Not here: how far everything is settled (`ledger`). One invariant: at most one offset is on its
+//! way at a time, so that a lower one never comes after a higher one.
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use super::cluster::ClusterError;
-use super::lane::{Lane, Reading, Turn};
-use super::pull::PROMPT;
+use super::lane::{Lane, Reading};
+use super::ledger::Reached;
 use super::start::Keeping;
-use crate::source::SourceError;
 
-/// How often it is looked whether there is more, while records settle.
-const GLANCE: Duration = Duration::from_millis(500);
 /// How long the cluster may take to keep an offset.
 const KEEP: Duration = Duration::from_secs(10);
-/// How long a partition rests before an unsettled record is read again.
+/// How long it is left alone after it could not.
 const REST: Duration = Duration::from_secs(1);
+/// As much of a window is settled before its offset is kept, while there is more to read.
+const PART: usize = 4;
+
+/// What is kept, and what is being kept.
+pub(super) struct Keeper {
+    /// How far the cluster keeps what we read.
+    pub(super) kept: Reached,
+    task: JoinSet<Result<Reached, ClusterError>>,
+    /// Not before this moment.
+    after: Instant,
+    /// When an offset was last sent, or the first record after a rest handed on.
+    since: Instant,
+    /// Whether the last attempt failed.
+    failed: bool,
+    /// Whether a beginning is written down that is not needed any more once an offset is kept.
+    noted: bool,
+}
+
+impl Keeper {
+    /// Nothing before `offset` needs to be kept.
+    pub(super) fn new(offset: i64, noted: bool) -> Self {
+        let now = Instant::now();
+        let kept = Reached { offset, records: 0 };
+        Self { kept, task: JoinSet::new(), after: now, since: now, failed: false, noted }
+    }
+
+    /// The end of what is on its way; waits for ever where nothing is.
+    pub(super) async fn ended(&mut self) -> Result<Reached, ClusterError> {
+        match self.task.join_next().await {
+            None => std::future::pending().await,
+            Some(Ok(kept)) => kept,
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Waits until nothing is on its way, whatever became of it.
+    pub(super) async fn rest(&mut self) {
+        while self.task.join_next().await.is_some() {}
+    }
+}
 
 impl Lane {
-    /// Waits for the verdicts of everything read, then keeps the offset.
-    pub(super) async fn settle(&mut self, reading: &mut Reading) -> Result<Turn, SourceError> {
-        let begun = Instant::now();
-        while timeout(GLANCE, reading.verdicts.landed()).await.is_err() {
-            if self.stop.is_cancelled() {
-                return Ok(Turn::End);
-            }
-            self.look(reading).await;
-            let patient = begun.elapsed() < self.interval;
-            if !patient && !reading.window.is_full() && reading.position < reading.end {
-                reading.window.go_on(Instant::now());
-                return Ok(Turn::On);
-            }
+    /// Begins to keep an offset where that is due.
+    pub(super) fn start_keeping(&self, reading: &mut Reading) {
+        let due = reading.ledger.reached();
+        self.tell(reading, due);
+        if self.keep_at(reading).is_some_and(|at| at <= Instant::now()) {
+            self.send(reading, due);
         }
-        match reading.verdicts.take_errored() {
-            Some(offset) => self.rewind(reading, offset).await,
-            None => {
-                if let Err(error) = self.keep(reading).await {
-                    return self.broke(reading, &error).await;
+    }
+
+    /// When an offset is to be kept, as things stand.
+    pub(super) fn keep_at(&self, reading: &Reading) -> Option<Instant> {
+        let keeper = &reading.keeper;
+        let due = reading.ledger.reached();
+        let is_due = due != keeper.kept && keeper.task.is_empty() && !reading.anew;
+        if self.keeping == Keeping::Forgotten || !is_due {
+            return None;
+        }
+        let settled = due.records.saturating_sub(keeper.kept.records);
+        let part = u64::try_from((self.limit / PART).max(1)).unwrap_or(u64::MAX);
+        let is_all =
+            reading.ledger.open() == 0 && reading.is_drained() && reading.position >= reading.end;
+        let at =
+            if is_all || settled >= part { keeper.after } else { keeper.since + self.interval };
+        Some(at.max(keeper.after))
+    }
+
+    fn send(&self, reading: &mut Reading, due: Reached) {
+        let cluster = std::sync::Arc::clone(&self.cluster);
+        let partition = self.address.partition;
+        reading.keeper.since = Instant::now();
+        reading.standing.keeping();
+        reading.keeper.task.spawn(async move {
+            let kept = timeout(KEEP, cluster.keep(partition, due.offset - 1)).await;
+            let kept = kept.unwrap_or(Err(ClusterError::Passing("no answer in time".into())));
+            kept.map(|()| due)
+        });
+    }
+
+    /// What was on its way is kept, or is not.
+    pub(super) async fn kept(&self, reading: &mut Reading, kept: Result<Reached, ClusterError>) {
+        match kept {
+            Ok(kept) => {
+                reading.keeper.kept = kept;
+                reading.standing.kept(kept.offset - 1);
+                if std::mem::take(&mut reading.keeper.failed) {
+                    let (topic, partition) = (&*self.address.topic, self.address.partition);
+                    tracing::info!(topic, partition, "offsets are kept again");
+                }
+                if std::mem::take(&mut reading.keeper.noted)
+                    && let Err(error) = self.notes.forget().await
+                {
+                    tracing::warn!(%error, "the written beginning could not be removed");
                 }
             }
-        }
-        Ok(Turn::On)
-    }
-
-    /// A record came back unsettled: it and those behind it are read again, after a rest.
-    pub(super) async fn rewind(&self, reading: &mut Reading, offset: i64) {
-        tracing::warn!(
-            topic = &*self.address.topic,
-            partition = self.address.partition,
-            offset,
-            "a record came back unsettled; reading it again"
-        );
-        // This stream may keep nothing any more, whatever comes next.
-        reading.stream = None;
-        reading.doubtful = reading.doubtful.max(reading.position);
-        reading.position = offset;
-        // What was settled before it is kept together with it.
-        reading.window.kept();
-        self.tell(reading);
-        // A stop during the rest is seen by the next turn.
-        self.stop.run_until_cancelled(sleep(REST)).await.unwrap_or(());
-    }
-
-    /// Has the cluster keep the offset. Everything the stream yielded is settled, and it yielded
-    /// something: to commit nothing passes too, and keeps nothing.
-    pub(super) async fn keep(&mut self, reading: &mut Reading) -> Result<(), ClusterError> {
-        if let (Keeping::Kept, Some(stream)) = (self.keeping, reading.stream.as_mut()) {
-            let kept = timeout(KEEP, async {
-                stream.commit().await?;
-                stream.flush().await
-            });
-            let no_answer = Err(ClusterError::Passing("no answer in time".into()));
-            kept.await.unwrap_or(no_answer)?;
-            if std::mem::take(&mut reading.noted)
-                && let Err(error) = self.notes.forget().await
-            {
-                tracing::warn!(%error, "the written beginning could not be removed");
+            Err(error) => {
+                reading.standing.not_kept();
+                reading.keeper.after = Instant::now() + REST;
+                if !std::mem::replace(&mut reading.keeper.failed, true) {
+                    tracing::warn!(
+                        topic = &*self.address.topic,
+                        partition = self.address.partition,
+                        %error,
+                        "an offset could not be kept; it is tried again, and reading goes on up to \
+                         `max_in_flight` records"
+                    );
+                }
+                self.cluster.disconnect().await;
             }
         }
-        reading.window.kept();
-        reading.overlaps = 0;
-        reading.patience.renew();
-        self.tell(reading);
-        Ok(())
     }
 
-    /// At the end, keeps the offset of what has settled, with a new stream if need be.
-    pub(super) async fn keep_at_last(&mut self, reading: &mut Reading) {
-        if self.keeping == Keeping::Forgotten {
+    /// At the end, keeps the offset of what has settled.
+    pub(super) async fn keep_at_last(&self, reading: &mut Reading) {
+        // An offset of a topic that is gone would mean something else in the next one.
+        if self.keeping == Keeping::Forgotten || reading.anew {
             return;
         }
-        if !reading.window.is_empty() && !self.keep_with_new_stream(reading).await {
+        let due = reading.ledger.reached();
+        let kept = timeout(KEEP, async {
+            if !reading.keeper.task.is_empty() {
+                let kept = reading.keeper.ended().await;
+                self.kept(reading, kept).await;
+            }
+            // A connection that broke meanwhile is no reason to look at records again.
+            for _ in 0..2 {
+                if reading.keeper.kept == due {
+                    break;
+                }
+                self.send(reading, due);
+                let kept = reading.keeper.ended().await;
+                self.kept(reading, kept).await;
+            }
+        });
+        if kept.await.is_err() || reading.keeper.kept != due {
             tracing::warn!(
                 topic = &*self.address.topic,
                 partition = self.address.partition,
@@ -102,34 +161,12 @@ impl Lane {
             return;
         }
         // Where no offset was ever kept, the beginning that is written down still counts.
-        if reading.position == reading.high
-            && !reading.noted
-            && let Err(error) = self.notes.ended(reading.position).await
+        let in_peace = due.offset == reading.high && !reading.ledger.is_errored();
+        if in_peace
+            && !reading.keeper.noted
+            && let Err(error) = self.notes.ended(due.offset).await
         {
             tracing::warn!(%error, "the end could not be written down");
         }
-    }
-
-    /// Keeps the offset, with a new stream if need be.
-    pub(super) async fn keep_with_new_stream(&mut self, reading: &mut Reading) -> bool {
-        let ready = async {
-            if reading.stream.is_none() {
-                self.try_reopen(reading).await.ok()?;
-                // Given up before: then it is not even tried.
-                reading.overlap.then_some(())?;
-            }
-            let stream = reading.stream.as_mut()?;
-            if !std::mem::take(&mut reading.overlap) {
-                return Some(());
-            }
-            let message = stream.next().await?.ok()?;
-            (message.offset == reading.position - 1).then_some(())
-        };
-        if !matches!(timeout(PROMPT, ready).await, Ok(Some(()))) {
-            // A `next` that was begun may wait still.
-            reading.stream = None;
-            return false;
-        }
-        self.keep(reading).await.is_ok()
     }
 }

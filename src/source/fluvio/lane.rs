@@ -1,34 +1,28 @@
-//! One partition: its stream, the records on their way, and the offset that is kept.
+//! One partition: what is fetched of it, the records on their way, and the offset that is kept.
 //!
-//! Fluvio's commit names no offset. It means everything the stream has yielded, and must not be
-//! made beside a `next` that waits. So a record is handed on, and while more is known to be there,
-//! more are, up to the limit of the window or until its time is up. Then nothing is read until
-//! every one of them has its verdict, and the offset is committed and flushed. Where nothing more
-//! is there, that is at once: under low traffic a window is one record. A `next` that waits
-//! without limit is only begun when nothing waits to be kept, and so may be dropped by a stop.
+//! Three things go on beside one another: answers are fetched ahead (`intake`), records are handed
+//! on as far as the window allows (`pull`), and offsets are kept (`keep`). None waits for another:
+//! while an offset is being kept, the next records are handed on.
 //!
-//! A stream that broke is opened again at the record that was handed on last. That record is
-//! yielded a second time, not handed on, and makes the new stream able to keep what the old one
-//! could not.
-//!
-//! One invariant: when an offset is kept, every record up to it was delivered or is in the dead
-//! letters. A record that came back unsettled is read again before anything behind it is kept.
+//! One invariant: when an offset is kept, every record up to it was seen, and was delivered or is in
+//! the dead letters. A record that came back unsettled is read again before anything behind it is
+//! kept; one that should be there and did not come is asked for again, and nothing passes it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::cluster::{Cluster, ClusterError, Extent, Stream, Until};
+use super::cluster::{Answer, Cluster, ClusterError, Message, Stream};
 use super::envelope::Address;
+use super::keep::Keeper;
+use super::ledger::Ledger;
 use super::patience::{Patience, Waited};
-use super::start::{self, Beginning, Doubt, Keeping, NoBeginning, Notes};
-use super::verdicts::Verdicts;
-use super::watch::{Settled, Watch};
-use super::window::{Next, Window};
+use super::start::{self, Beginning, Doubt, Keeping, NoBeginning, Notes, Trust};
+use super::watch::{Standing, Watch};
 use crate::config::source::FluvioStart;
 use crate::record::Record;
 use crate::source::decode::Decoder;
@@ -36,13 +30,23 @@ use crate::source::{ReadMode, SourceError};
 
 /// How long a run that waits for nothing waits for the cluster.
 pub(super) const ONCE: Duration = Duration::from_secs(30);
+/// How long nothing may come before it is asked whether there is something.
+const QUIET: Duration = Duration::from_secs(30);
+/// As much, in a run that ends: it knows that something is there.
+const PROMPT: Duration = Duration::from_secs(5);
+/// With fewer records than this waiting, the next answer is taken in.
+const AHEAD: usize = 256;
+/// How often an end before the place of reading is seen before it is believed: for a moment a
+/// cluster whose servers change may tell one.
+const BELIEVED: u32 = 4;
 
-/// Which records of a partition its stream yields.
+/// Which records of a partition come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Passage {
     /// All of them.
     All,
-    /// Those that SmartModules let pass: the last ones may not be among them.
+    /// Those that SmartModules let pass. Their offsets are only counted, so that none of them is
+    /// kept: only the ends of whole answers are, which the cluster tells.
     Some,
 }
 
@@ -57,34 +61,72 @@ pub(super) struct Lane {
     pub(super) keeping: Keeping,
     pub(super) limit: usize,
     pub(super) interval: Duration,
+    /// How much is asked for at once; `None`: as Fluvio does.
+    pub(super) max_bytes: Option<u32>,
     pub(super) decoder: Decoder,
     pub(super) notes: Notes,
     pub(super) stop: CancellationToken,
 }
 
+/// What was fetched and waits to be handed on.
+pub(super) enum Fetched {
+    /// A record.
+    Record {
+        message: Message,
+        /// Where reading begins again should it come back unsettled.
+        from: i64,
+        /// Its place in its answer.
+        index: usize,
+        /// The offset behind it, where that may be kept.
+        behind: Option<i64>,
+    },
+    /// Up to this offset nothing is to be handed on.
+    Passed(i64),
+}
+
 /// What reading has come to.
 pub(super) struct Reading {
     pub(super) stream: Option<Box<dyn Stream>>,
-    /// The offset behind the last record that was handed on.
+    pub(super) queue: VecDeque<Fetched>,
+    /// Records of the last message that are not handed on yet.
+    pub(super) ready: VecDeque<Record>,
+    /// The offset behind everything fetched: what is asked for next.
+    pub(super) asked: i64,
+    /// The offset behind everything handed on.
     pub(super) position: i64,
     /// As far as it is known.
     pub(super) end: i64,
-    pub(super) window: Window,
-    /// Before this offset a record may have been sent by somebody before.
+    /// Where a run that ends ends.
+    pub(super) until: Option<i64>,
+    /// How much is asked for at once, where one batch needs more than usual.
+    pub(super) enlarged: Option<u32>,
+    /// How often what was asked for did not come, in a row.
+    pub(super) misses: u32,
+    /// How often the partition ended before what was asked for, in a row.
+    pub(super) behind: u32,
+    /// So many of the next records may have been sent by somebody before.
+    pub(super) doubts: usize,
+    /// Whether the last record handed on may have been sent before.
+    pub(super) answer_is_doubtful: bool,
+    /// Before this offset a record may have been sent by ourselves.
     pub(super) doubtful: i64,
-    /// Whether the stream begins at a record that was handed on already.
-    pub(super) overlap: bool,
-    /// How often that record did not come, in a row.
-    pub(super) overlaps: u32,
-    pub(super) verdicts: Verdicts,
+    pub(super) ledger: Ledger,
+    pub(super) keeper: Keeper,
     pub(super) patience: Patience,
-    pub(super) settled: Settled,
+    pub(super) standing: Arc<Standing>,
     /// Behind everything that was ever handed on.
     pub(super) high: i64,
-    /// Whether a beginning is written down that is not needed any more once an offset is kept.
-    pub(super) noted: bool,
-    /// Whether the topic was missing meanwhile.
+    /// Whether the topic was deleted: what was fetched of it is handed on, and nothing is kept.
     pub(super) anew: bool,
+    /// When it is asked whether something should have come.
+    pub(super) quiet_at: Instant,
+}
+
+impl Reading {
+    /// Whether all that was fetched is handed on.
+    pub(super) fn is_drained(&self) -> bool {
+        self.queue.is_empty() && self.ready.is_empty()
+    }
 }
 
 /// Whether reading goes on.
@@ -93,10 +135,22 @@ pub(super) enum Turn {
     On,
     End,
 }
+
+/// What was waited for.
+enum Event<'a> {
+    End,
+    Kept(Result<super::ledger::Reached, ClusterError>),
+    Room(mpsc::Permit<'a, Record>),
+    Answer(Option<Result<Answer, ClusterError>>),
+    Quiet,
+    /// A verdict, or the time to keep an offset.
+    Settled,
+}
+
 impl Lane {
     /// Reads until `stop` is cancelled, the receiver is gone, or in a run that waits for nothing
     /// everything is read; then waits for the verdicts and keeps the offset.
-    pub(super) async fn run(mut self, out: mpsc::Sender<Record>) -> Result<(), SourceError> {
+    pub(super) async fn run(self, out: mpsc::Sender<Record>) -> Result<(), SourceError> {
         let Some(mut reading) = self.begin().await? else {
             return Ok(());
         };
@@ -109,21 +163,27 @@ impl Lane {
         };
         // The receiver must see the end, or it would wait for more while we wait for it.
         drop(out);
-        reading.verdicts.landed().await;
-        if reading.verdicts.take_errored().is_none() {
-            self.keep_at_last(&mut reading).await;
-        }
+        reading.stream = None;
+        reading.ready.clear();
+        reading.ledger.landed().await;
+        self.keep_at_last(&mut reading).await;
         end
     }
 
     /// The place to begin at, once the cluster tells. `None` where it is stopped before.
-    pub(super) async fn begin(&self) -> Result<Option<Reading>, SourceError> {
+    async fn begin(&self) -> Result<Option<Reading>, SourceError> {
         let mut patience = self.patience();
+        let mut behind = 0;
         loop {
-            let error = match self.stop.run_until_cancelled(self.try_begin()).await {
+            let trust = if behind < BELIEVED { Trust::Doubted } else { Trust::Sure };
+            let error = match self.stop.run_until_cancelled(self.try_begin(trust)).await {
                 None => return Ok(None),
                 Some(Ok(reading)) => return Ok(Some(reading)),
                 Some(Err(NoBeginning::Notes(error))) => return Err(error),
+                Some(Err(NoBeginning::Behind(error))) => {
+                    behind += 1;
+                    error
+                }
                 Some(Err(NoBeginning::Cluster(error))) => error,
             };
             match self.again(&error, &mut patience).await {
@@ -138,54 +198,59 @@ impl Lane {
         Patience::new((self.mode == ReadMode::Once).then_some(ONCE))
     }
 
-    pub(super) async fn try_begin(&self) -> Result<Reading, NoBeginning> {
+    async fn try_begin(&self, trust: Trust) -> Result<Reading, NoBeginning> {
         let partition = self.address.partition;
-        let extent = self.extent().await?;
-        let cluster = &*self.cluster;
-        let Beginning { at, position, doubt, kept } =
-            start::find(cluster, partition, extent, &self.start, self.keeping, &self.notes).await?;
-        let stream = self.cluster.open(partition, at, self.until()).await?;
-        let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
-        let doubtful = match doubt {
-            Doubt::MaybeSent => position.saturating_add(limit),
-            Doubt::New => position,
+        let extent = self.cluster.extent(partition).await?;
+        let Beginning { position, doubt, kept } = start::find(self, extent, trust).await?;
+        let stream = match self.is_at_end(position, extent.end) {
+            true => None,
+            false => Some(self.cluster.open(partition, position, self.max_bytes).await?),
         };
-        let settled = self.watch.enter(partition);
-        settled.store(position, Ordering::Relaxed);
+        let standing = self.watch.enter(partition, position, kept);
         tracing::info!(
             topic = &*self.address.topic,
             partition,
             offset = position,
-            end = extent.map(|extent| extent.end),
+            end = extent.end,
             "reading"
         );
+        let noted = self.keeping == Keeping::Kept && kept.is_none();
         Ok(Reading {
-            stream: Some(stream),
+            stream,
+            queue: VecDeque::new(),
+            ready: VecDeque::new(),
+            asked: position,
             position,
-            end: extent.map_or(position, |extent| extent.end),
-            window: Window::new(self.limit, self.interval),
-            doubtful,
-            overlap: false,
-            overlaps: 0,
-            verdicts: Verdicts::default(),
+            end: extent.end,
+            until: (self.mode == ReadMode::Once).then_some(extent.end),
+            enlarged: None,
+            misses: 0,
+            behind: 0,
+            doubts: if doubt == Doubt::MaybeSent { self.limit } else { 0 },
+            answer_is_doubtful: false,
+            doubtful: i64::MIN,
+            ledger: Ledger::new(position),
+            keeper: Keeper::new(position, noted),
             patience: self.patience(),
-            settled,
+            standing,
             high: position,
-            noted: self.keeping == Keeping::Kept && !kept,
             anew: false,
+            quiet_at: self.quiet_at(),
         })
     }
 
-    /// What there is of the partition, if the cluster tells.
-    pub(super) async fn extent(&self) -> Result<Option<Extent>, ClusterError> {
-        Ok(self.watch.extents().await?.get(&self.address.partition).copied())
+    /// Whether a run that ends has nothing to read.
+    fn is_at_end(&self, position: i64, end: i64) -> bool {
+        self.mode == ReadMode::Once && position >= end
     }
 
-    pub(super) fn until(&self) -> Until {
-        match self.mode {
-            ReadMode::Follow => Until::Stopped,
-            ReadMode::Once => Until::PresentEnd,
-        }
+    pub(super) fn quiet_at(&self) -> Instant {
+        Instant::now() + if self.mode == ReadMode::Once { PROMPT } else { QUIET }
+    }
+
+    /// Whether an end before the place of reading is believed.
+    pub(super) fn is_believed(reading: &Reading) -> bool {
+        reading.behind >= BELIEVED
     }
 
     /// Waits before the next attempt. The error is `None` where the source is to stop.
@@ -195,45 +260,88 @@ impl Lane {
         patience: &mut Patience,
     ) -> Result<(), Option<SourceError>> {
         let Address { topic, partition } = &self.address;
-        let failed = || {
-            let context = format!("reading topic `{topic}`, partition {partition}");
-            Some(SourceError::Remote { context, why: error.to_string() })
-        };
         if let ClusterError::Lasting(_) = error {
-            return Err(failed());
+            return Err(Some(self.failed(error)));
         }
         tracing::warn!(topic = &**topic, partition, %error, "the cluster is asked again");
         self.cluster.disconnect().await;
         match patience.wait(&self.stop).await {
             Waited::Enough => Ok(()),
             Waited::Stopped => Err(None),
-            Waited::Over => Err(failed()),
+            Waited::Over => Err(Some(self.failed(error))),
         }
     }
 
-    pub(super) async fn turn(
-        &mut self,
+    /// The error that ends the source.
+    pub(super) fn failed(&self, error: &ClusterError) -> SourceError {
+        let Address { topic, partition } = &self.address;
+        let context = format!("reading topic `{topic}`, partition {partition}");
+        SourceError::Remote { context, why: error.to_string() }
+    }
+
+    async fn turn(
+        &self,
         reading: &mut Reading,
         out: &mpsc::Sender<Record>,
     ) -> Result<Turn, SourceError> {
         if self.stop.is_cancelled() || out.is_closed() {
             return Ok(Turn::End);
         }
-        if reading.stream.is_none() {
+        if reading.ledger.is_errored() {
+            return self.rewind(reading).await;
+        }
+        self.hand_on(reading, out);
+        self.start_keeping(reading);
+        if reading.until.is_some_and(|until| reading.position >= until) && reading.is_drained() {
+            return Ok(Turn::End);
+        }
+        if reading.stream.is_none() && reading.is_drained() {
             return self.reopen(reading).await;
         }
-        if reading.overlap {
-            // Until it has yielded something, a stream can keep nothing.
-            return self.pull(reading, Next::Read, out).await;
+        match self.wait(reading, out).await {
+            Event::End => Ok(Turn::End),
+            Event::Settled => Ok(Turn::On),
+            Event::Kept(kept) => {
+                self.kept(reading, kept).await;
+                Ok(Turn::On)
+            }
+            Event::Room(room) => {
+                self.hand_on_one(reading, room);
+                Ok(Turn::On)
+            }
+            Event::Answer(answer) => self.take_in(reading, answer).await,
+            Event::Quiet => self.nothing_came(reading).await,
         }
-        let end = match self.mode {
-            ReadMode::Follow => reading.end,
-            // The stream itself tells, and without delay.
-            ReadMode::Once => i64::MAX,
+    }
+
+    async fn wait<'a>(&self, reading: &mut Reading, out: &'a mpsc::Sender<Record>) -> Event<'a> {
+        let has_room = self.has_room(reading);
+        let keep_at = self.keep_at(reading);
+        let is_waiting = reading.is_drained();
+        let Reading { stream, queue, keeper, ledger, quiet_at, .. } = reading;
+        let next = async {
+            match stream.as_mut() {
+                Some(stream) if queue.len() < AHEAD => stream.next().await,
+                _ => std::future::pending().await,
+            }
         };
-        match reading.window.next(reading.position, end, Instant::now()) {
-            Next::Settle => self.settle(reading).await,
-            next => self.pull(reading, next, out).await,
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Event::End,
+            () = out.closed() => Event::End,
+            kept = keeper.ended() => Event::Kept(kept),
+            () = ledger.changed() => Event::Settled,
+            () = until(keep_at) => Event::Settled,
+            room = out.reserve(), if has_room => room.map_or(Event::End, Event::Room),
+            answer = next => Event::Answer(answer),
+            () = sleep_until(*quiet_at), if is_waiting => Event::Quiet,
         }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

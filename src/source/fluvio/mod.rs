@@ -11,14 +11,18 @@ mod client;
 pub mod cluster;
 mod connect;
 mod envelope;
+mod fetch;
+mod intake;
 mod keep;
 mod lane;
+mod ledger;
+mod link;
 mod patience;
 mod pull;
+mod refusal;
 mod start;
-mod verdicts;
 mod watch;
-mod window;
+mod wish;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -186,6 +190,7 @@ impl FluvioSource {
             keeping: if keeps { Keeping::Kept } else { Keeping::Forgotten },
             limit: self.settings.max_in_flight,
             interval: Duration::from_millis(self.settings.commit_interval_ms),
+            max_bytes: self.settings.max_bytes,
             decoder,
             stop: stop.clone(),
         })
@@ -252,6 +257,9 @@ impl FluvioSource {
             return;
         };
         watch.tell(&extents);
+        if self.settings.offset.strategy.keeps() {
+            watch.look_for_rivals().await;
+        }
         if self.settings.partitions.numbers().is_some() || lanes.stop.is_cancelled() {
             return;
         }

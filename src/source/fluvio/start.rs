@@ -7,23 +7,32 @@
 //! An end in peace is written down too: then nobody wonders the next time whether somebody sent the
 //! first records before.
 //!
-//! One invariant: with a kept offset the settings of the start mean nothing. Fluvio's client would
-//! ignore the kept offset for an absolute start, and count relative ones from it.
+//! One invariant: with a kept offset the settings of the start mean nothing, unless the topic was
+//! made anew since.
 
-use super::cluster::{At, Cluster, ClusterError, Extent};
+use super::cluster::{ClusterError, Extent, Kept};
+use super::lane::Lane;
 use crate::config::source::{FluvioStart, FluvioStartWord};
 use crate::source::{SharedCheckpoints, SourceError};
 
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Beginning {
-    pub(super) at: At,
     /// The offset that is read next.
     pub(super) position: i64,
     /// Whether a predecessor may have sent the records that come first.
     pub(super) doubt: Doubt,
-    /// Whether the cluster keeps an offset.
-    pub(super) kept: bool,
+    /// What the cluster keeps.
+    pub(super) kept: Option<Kept>,
+}
+
+/// Whether an end is believed that lies before what was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// It may be a mistake of a moment.
+    Doubted,
+    /// It was told several times.
+    Sure,
 }
 
 /// Whether records may have been sent before.
@@ -86,6 +95,11 @@ impl Notes {
         self.checkpoints.save(&self.source, vec![(self.key.clone(), text)]).await
     }
 
+    /// Reading begins at `offset`, and no offset is kept yet.
+    pub(super) async fn began(&self, offset: i64) -> Result<(), SourceError> {
+        self.write(Some(Note::Began(offset))).await
+    }
+
     /// An offset is kept: from now on that counts.
     pub(super) async fn forget(&self) -> Result<(), SourceError> {
         self.write(None).await
@@ -102,6 +116,8 @@ impl Notes {
 pub(super) enum NoBeginning {
     /// The cluster did not say.
     Cluster(ClusterError),
+    /// It says that the partition ends before what was kept.
+    Behind(ClusterError),
     /// It could not be written down.
     Notes(SourceError),
 }
@@ -120,80 +136,105 @@ impl From<SourceError> for NoBeginning {
 
 /// Finds where to begin.
 pub(super) async fn find(
-    cluster: &dyn Cluster,
-    partition: u32,
-    extent: Option<Extent>,
-    start: &FluvioStart,
-    keeping: Keeping,
-    notes: &Notes,
+    lane: &Lane,
+    extent: Extent,
+    trust: Trust,
 ) -> Result<Beginning, NoBeginning> {
-    if keeping == Keeping::Forgotten {
-        return Ok(Beginning::at(first(start, extent)?, Doubt::New));
-    }
-    let note = notes.read().await?;
-    let oldest = extent.map_or(0, |extent| extent.start);
-    if let Some(kept) = cluster.kept().await?.get(&partition) {
-        let position = kept + 1;
-        if let Some(extent) = extent {
-            compare(partition, position, extent);
-        }
-        let in_peace = note == Some(Note::Ended(position));
-        // From here on it is only true that reading went on.
-        if note.is_some() {
-            notes.forget().await?;
-        }
-        let position = position.max(oldest);
-        let doubt = if in_peace { Doubt::New } else { Doubt::MaybeSent };
-        return Ok(Beginning { at: At::Kept, position, doubt, kept: true });
-    }
-    if let Some(Note::Began(noted)) = note {
-        return Ok(Beginning::at(noted.max(oldest), Doubt::MaybeSent));
-    }
-    let position = first(start, extent)?;
-    notes.write(Some(Note::Began(position))).await?;
-    Ok(Beginning::at(position, Doubt::New))
-}
-
-impl Beginning {
-    fn at(position: i64, doubt: Doubt) -> Self {
-        Self { at: At::Offset(position), position, doubt, kept: false }
-    }
-}
-
-/// Tells what is odd about a kept offset.
-fn compare(partition: u32, position: i64, extent: Extent) {
-    if position < extent.start {
-        let lost = extent.start - position;
-        tracing::warn!(partition, lost, "records were removed before they were read");
-    } else if position > extent.end {
-        tracing::warn!(
-            partition,
-            kept = position - 1,
-            end = extent.end,
-            "the kept offset lies behind the end: if the topic was made anew, delete the \
-             consumer's offsets (`fluvio consumer delete`)"
+    if lane.keeping == Keeping::Forgotten {
+        let position = lane.first(extent);
+        tracing::info!(
+            topic = &*lane.address.topic,
+            partition = lane.address.partition,
+            offset = position,
+            "no offset is kept (`offset.strategy`): every run reads from here, and records that the \
+             deduplication still knows are not sent again"
         );
+        return Ok(Beginning { position, doubt: Doubt::New, kept: None });
+    }
+    let note = lane.notes.read().await?;
+    let kept = lane.cluster.kept().await?.get(&lane.address.partition).copied();
+    let noted = match (kept, note) {
+        (Some(kept), _) => Some(kept.offset + 1),
+        (None, Some(Note::Began(noted))) => Some(noted),
+        (None, _) => None,
+    };
+    let Some(noted) = noted else {
+        let position = lane.first(extent);
+        lane.notes.began(position).await?;
+        return Ok(Beginning { position, doubt: Doubt::New, kept });
+    };
+    if noted > extent.end {
+        return lane.find_anew(noted, extent, trust).await;
+    }
+    if noted < extent.start {
+        lane.removed(noted, extent.start);
+    }
+    let in_peace = note == Some(Note::Ended(noted));
+    // From here on it is only true that reading went on.
+    if kept.is_some() && note.is_some() {
+        lane.notes.forget().await?;
+    }
+    let doubt = if in_peace { Doubt::New } else { Doubt::MaybeSent };
+    Ok(Beginning { position: noted.max(extent.start), doubt, kept })
+}
+
+impl Lane {
+    /// The partition ends before what was read of it: its topic was made anew meanwhile.
+    async fn find_anew(
+        &self,
+        noted: i64,
+        extent: Extent,
+        trust: Trust,
+    ) -> Result<Beginning, NoBeginning> {
+        let partition = self.address.partition;
+        if trust == Trust::Doubted {
+            let end = extent.end;
+            let why = format!("the partition ends at {end}, and {noted} was read before");
+            return Err(NoBeginning::Behind(ClusterError::Passing(why)));
+        }
+        tracing::warn!(
+            topic = &*self.address.topic,
+            partition,
+            before = noted,
+            end = extent.end,
+            offset = extent.start,
+            "the topic was made anew: it is read from its beginning"
+        );
+        self.cluster.forget(partition).await?;
+        self.notes.began(extent.start).await?;
+        Ok(Beginning { position: extent.start, doubt: Doubt::New, kept: None })
+    }
+
+    /// The offset the settings mean, within what there is; told where that is another one.
+    fn first(&self, extent: Extent) -> i64 {
+        let wanted = wanted(&self.start, extent);
+        let offset = wanted.clamp(extent.start, extent.end.max(extent.start));
+        if wanted != offset {
+            tracing::warn!(
+                topic = &*self.address.topic,
+                partition = self.address.partition,
+                wanted,
+                oldest = extent.start,
+                end = extent.end,
+                offset,
+                "`offset.start` lies outside of what there is: reading begins at the nearest place"
+            );
+        }
+        offset
     }
 }
 
-/// The offset the settings mean, within what there is. Where that is not known, only the end has to
-/// be waited for.
-fn first(start: &FluvioStart, extent: Option<Extent>) -> Result<i64, ClusterError> {
-    let (oldest, end) = extent.map_or((0, None), |extent| (extent.start, Some(extent.end)));
-    let before_end = |before: i64| {
-        let unknown = || ClusterError::Passing("the end of the partition is not known yet".into());
-        Ok(end.ok_or_else(unknown)? - before)
-    };
-    let wanted = match start {
+/// The offset the settings mean, whether it is there or not.
+fn wanted(start: &FluvioStart, Extent { start: oldest, end }: Extent) -> i64 {
+    match start {
         FluvioStart::Word(FluvioStartWord::Beginning) => oldest,
-        FluvioStart::Word(FluvioStartWord::End) => before_end(0)?,
+        FluvioStart::Word(FluvioStartWord::End) => end,
         FluvioStart::Place(place) => match (place.absolute, place.from_beginning, place.from_end) {
             (Some(offset), ..) => i64::try_from(offset).unwrap_or(i64::MAX),
-            (_, Some(behind), _) => oldest + i64::from(behind),
-            (_, _, before) => before_end(before.unwrap_or(0).into())?,
+            (_, Some(behind), _) => oldest.saturating_add(i64::from(behind)),
+            (_, _, before) => end - i64::from(before.unwrap_or(0)),
         },
-    };
-    Ok(wanted.clamp(oldest, end.unwrap_or(i64::MAX).max(oldest)))
+    }
 }
 
 #[cfg(test)]
@@ -202,25 +243,20 @@ mod tests {
     use crate::config::source::FluvioStartPlace;
 
     #[test]
-    fn a_start_lies_within_what_there_is() {
-        // Every word and number means an offset between the oldest record and the end.
-        let extent = Some(Extent { start: 10, end: 30 });
-        let first = |start: &FluvioStart, extent| first(start, extent).unwrap();
-        let place = |place: FluvioStartPlace| first(&FluvioStart::Place(place), extent);
-        assert_eq!(first(&FluvioStart::Word(FluvioStartWord::Beginning), extent), 10);
-        assert_eq!(first(&FluvioStart::Word(FluvioStartWord::End), extent), 30);
+    fn a_start_is_an_offset() {
+        // Every word and number means an offset, counted from the oldest record or from the end.
+        let extent = Extent { start: 10, end: 30 };
+        let place = |place: FluvioStartPlace| wanted(&FluvioStart::Place(place), extent);
+        assert_eq!(wanted(&FluvioStart::Word(FluvioStartWord::Beginning), extent), 10);
+        assert_eq!(wanted(&FluvioStart::Word(FluvioStartWord::End), extent), 30);
         let none = FluvioStartPlace::default();
-        for (absolute, expected) in [(3, 10), (20, 20), (99, 30), (u64::MAX, 30)] {
+        for (absolute, expected) in [(3, 3), (20, 20), (99, 99), (u64::MAX, i64::MAX)] {
             let start = FluvioStartPlace { absolute: Some(absolute), ..none.clone() };
             assert_eq!(place(start), expected);
         }
         let from = FluvioStartPlace { from_beginning: Some(5), ..none.clone() };
         assert_eq!(place(from), 15);
-        let from = FluvioStartPlace { from_end: Some(5), ..none.clone() };
+        let from = FluvioStartPlace { from_end: Some(5), ..none };
         assert_eq!(place(from), 25);
-        let from = FluvioStartPlace { from_end: Some(500), ..none };
-        assert_eq!(place(from), 10);
-        assert_eq!(first(&FluvioStart::Word(FluvioStartWord::Beginning), None), 0);
-        assert!(super::first(&FluvioStart::Word(FluvioStartWord::End), None).is_err());
     }
 }

@@ -66,32 +66,68 @@ pub(in crate::usercom) fn history(whose: Whose<'_>) -> Request {
     }
 }
 
-/// Whether an entry of the history is the occurrence that was sent. Values are compared as text,
-/// number, truth or moment: User.com converts them to the type of the event's attribute, and
-/// leaves out what it cannot convert.
-pub(in crate::usercom) fn is_same(
+/// The zone's offset under which an entry of the history is the occurrence that was sent, see
+/// [`offset`]; `None` where it is another. Values are compared as text, number, truth or moment:
+/// User.com converts them to the type of the event's attribute, and leaves out what it cannot
+/// convert.
+pub(in crate::usercom) fn same_at(
     entry: &Value,
     name: &str,
     at: Option<Timestamp>,
     data: &FieldSet,
-) -> bool {
+) -> Option<i64> {
     let named = match (&entry["name"], &entry["event"]) {
         (Value::String(text), _) | (_, Value::String(text)) => text == name,
         (_, event) => event["name"].as_str() == Some(name),
     };
-    let timed = at.is_none_or(|at| {
-        let seen = moment(&entry["timestamp"]).or_else(|| moment(&entry["created_at"]));
-        seen.is_some_and(|seen| seen.as_second() == at.as_second())
-    });
-    named
-        && timed
+    let offset = match at {
+        Some(at) => offset(written_time(entry), |seen| Some(seen.as_second() - at.as_second()))?,
+        None => 0,
+    };
+    let same = named
         && data.iter().all(|field| {
             let stored = match &entry["data"][field.name] {
                 Value::Null => &entry["data"][super::super::profile::limits::name_std(field.name)],
                 stored => stored,
             };
             stored.is_null() || is_equal(stored, field.json)
-        })
+        });
+    same.then_some(offset)
+}
+
+/// The time of an entry, as it is written there.
+pub(in crate::usercom) fn written_time(entry: &Value) -> &Value {
+    match &entry["timestamp"] {
+        time if moment(time).is_some() => time,
+        _ => &entry["created_at"],
+    }
+}
+
+/// By how many seconds a time is off, where it may be the one that was sent: by none; or, where it
+/// names no zone, by the offset of some zone. `difference` is `None` where it cannot be that time.
+pub(in crate::usercom) fn offset(
+    written: &Value,
+    difference: impl Fn(Timestamp) -> Option<i64>,
+) -> Option<i64> {
+    const QUARTER: i64 = 15 * 60;
+    const FARTHEST: i64 = 14 * 3600;
+    let off = difference(moment(written)?)?;
+    let is_zone = off % QUARTER == 0 && off.abs() <= FARTHEST && !has_zone(written);
+    (off == 0 || is_zone).then_some(off)
+}
+
+/// Whether a time says in which zone it is meant. Numbers count seconds in UTC.
+pub(in crate::usercom) fn has_zone(written: &Value) -> bool {
+    let Value::String(text) = written else {
+        return true;
+    };
+    let text = text.trim();
+    if text.parse::<f64>().is_ok() {
+        return true;
+    }
+    // Behind the date, whose own hyphens say nothing, and the `T` that begins the time of day.
+    let clock = text.get(10..).unwrap_or_default().trim_start_matches(['T', 't', ' ']);
+    clock.contains(|c: char| matches!(c, '+' | '-' | '[') || c.is_alphabetic())
 }
 
 /// A moment as seconds, or as text.

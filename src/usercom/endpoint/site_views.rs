@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use url::Url;
 
-use super::events::{Whose, moment};
+use super::events::{Whose, offset, written_time};
 use super::{Body, get, segment, write};
 use crate::deliver::{Method, Repeat, Request};
 
@@ -46,19 +46,20 @@ pub(in crate::usercom) fn history(whose: Whose<'_>) -> Request {
     }
 }
 
-/// Whether an entry of the history is the page view that was sent. What is kept of its moment may
-/// be whole seconds.
-pub(in crate::usercom) fn is_same(entry: &Value, sent: View<'_>) -> bool {
-    let timed = moment(&entry["timestamp"]).is_some_and(|seen| {
-        seen.as_millisecond() == sent.at.as_millisecond()
-            || (seen.subsec_nanosecond() == 0 && seen.as_second() == sent.at.as_second())
-    });
+/// The zone's offset under which an entry of the history is the page view that was sent, see
+/// [`offset`]; `None` where it is another. What is kept of its moment may be whole seconds.
+pub(in crate::usercom) fn same_at(entry: &Value, sent: View<'_>) -> Option<i64> {
+    let offset = offset(written_time(entry), |seen| {
+        let millis = |at: Timestamp| at.subsec_nanosecond() / 1_000_000;
+        let same = seen.subsec_nanosecond() == 0 || millis(seen) == millis(sent.at);
+        same.then(|| seen.as_second() - sent.at.as_second())
+    })?;
     let path = match (&entry["page_path"], &entry["path"], &entry["url"]) {
         (Value::String(path), ..) | (_, Value::String(path), _) => Some(path.clone()),
         (_, _, Value::String(url)) => Some(path_of(url)),
         _ => None,
     };
-    timed && path.is_none_or(|path| path == sent.path)
+    path.is_none_or(|path| path == sent.path).then_some(offset)
 }
 
 fn path_of(url: &str) -> String {

@@ -1,60 +1,178 @@
-//! Looking up whether something of unknown fate has arrived.
+//! Looking up whether an event or page view that may have been sent has arrived.
+//!
+//! A user's history is read once for all records that an earlier process may have sent, and kept
+//! until the first record of that user that nobody sent before: see `snapshots`. After a timeout
+//! of our own it is read again.
+//!
+//! # Invariants
+//! An entry of a history answers for one record only: n equal events need n entries.
 
 use serde_json::Value;
 
 use super::Usercom;
+use super::snapshots::{Kind, Place, Snapshot};
 use crate::deliver::{Attempts, Request};
 use crate::usercom::endpoint;
 use crate::usercom::outcome::Failure;
 
-/// Pages read of a history that begins with the newest entry, or says nothing of its order.
-const NEWEST_FIRST: usize = 2;
-/// Pages read of a history that begins with the oldest: what we look for stands at its end.
-const OLDEST_FIRST: usize = 100;
+/// Pages read of one history at most.
+const MAX_PAGES: usize = 100;
+
+/// Bytes of entries kept of one history at most: 16 MiB.
+const MAX_BYTES: usize = 16 << 20;
+
+/// How far an entry's time must lie before the one we look for, in seconds, before the rest of a
+/// history that begins with the newest is left unread.
+const SURELY_OLDER: i64 = 60;
+
+/// Why it is not known whether an event arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// An earlier process may have sent it.
+    EarlierRun,
+    /// An attempt of this run had no clear end.
+    LostAnswer,
+}
+
+/// What is looked for.
+pub(super) struct Wanted<'a> {
+    pub(super) place: Place<'a>,
+    /// The same for events that cannot be told apart in a history.
+    pub(super) fingerprint: u64,
+    /// Its time, in seconds.
+    pub(super) at: i64,
+    /// The zone's offset, in seconds, under which an entry is the one that is looked for. `None`
+    /// where it is another. Times that name their zone have the offset 0.
+    pub(super) offset: &'a (dyn Fn(&Value) -> Option<i64> + Sync),
+}
 
 impl Usercom {
-    /// Whether a user's history holds more such entries than we `know` of. `false` where histories are not read, or cannot be:
-    /// then it is sent again, since once too often is better than never.
-    pub(super) async fn in_history(
+    /// Whether a user's history shows that the event arrived. `false` where histories are not read,
+    /// or cannot be: then it is sent again, since once too often is better than never.
+    pub(super) async fn has_arrived(
         &self,
-        mut request: Request,
+        wanted: &Wanted<'_>,
+        cause: Cause,
+        request: Request,
         attempts: &mut Attempts,
-        known: u32,
-        is_same: impl Fn(&Value) -> bool + Send,
     ) -> Result<bool, Failure> {
         if !self.delivery.verify_ambiguous {
             return Ok(false);
         }
         // A look at the history is no success of the request that is in doubt.
         let failed = attempts.failed;
-        let (mut pages, mut seen) = (0, 0);
-        let found = loop {
-            let reply = self.send(&request, attempts).await?;
+        let kept = match cause {
+            Cause::EarlierRun => self.snapshots.take(wanted.place),
+            Cause::LostAnswer => None,
+        };
+        let mut snapshot = kept.unwrap_or_else(|| Snapshot::unread(request));
+        let read = self.read_on(&mut snapshot, wanted.at, attempts).await;
+        attempts.failed = failed;
+        read?;
+        let arrivals = self.memory.arrivals(wanted.fingerprint);
+        let known = arrivals.saturating_sub(snapshot.arrived_since(wanted.fingerprint));
+        let found = snapshot.find(known, &self.zone, wanted.offset);
+        if let Some(found) = found {
+            snapshot.use_up(found);
+        }
+        if found.is_none() && snapshot.is_cut_short() {
+            tracing::warn!(
+                pages = snapshot.pages,
+                "a user's history is too long to be read whole: an event that may have been sent \
+                 before is not in the part that was read, so it is sent, perhaps a second time"
+            );
+        }
+        if cause == Cause::EarlierRun {
+            self.snapshots.keep(wanted.place, snapshot);
+        }
+        if found.is_some() {
+            self.has_sent(wanted.place, wanted.fingerprint);
+        }
+        Ok(found.is_some())
+    }
+
+    /// An event or page view is known to have arrived.
+    pub(super) fn has_sent(&self, place: Place<'_>, fingerprint: u64) {
+        self.memory.arrived(fingerprint);
+        self.snapshots.arrived(place, fingerprint);
+    }
+
+    /// Reads on until what happened at `at` must have been seen.
+    async fn read_on(
+        &self,
+        snapshot: &mut Snapshot,
+        at: i64,
+        attempts: &mut Attempts,
+    ) -> Result<(), Failure> {
+        while !snapshot.is_cut_short()
+            && snapshot.reaches_back_to().is_none_or(|oldest| oldest >= at - SURELY_OLDER)
+        {
+            let Some(mut request) = snapshot.next.take() else { break };
+            let reply = match self.send(&request, attempts).await {
+                Ok(reply) => reply,
+                Err(error) => {
+                    snapshot.next = Some(request);
+                    return Err(error.into());
+                }
+            };
             if !reply.is_success() {
                 if reply.status != 404 {
-                    tracing::warn!(status = reply.status, route = request.route, "history unread");
+                    tracing::warn!(
+                        status = reply.status,
+                        route = request.route,
+                        "a user's history cannot be read: what may have been sent before is sent \
+                         again"
+                    );
                 }
-                break false;
+                break;
             }
             let page = endpoint::page(&reply, &request.path);
-            seen += page.results.iter().filter(|entry| is_same(entry)).count();
-            if seen > usize::try_from(known).unwrap_or(usize::MAX) {
-                break true;
-            }
-            pages += 1;
-            let most = if begins_with_oldest(&page.results) { OLDEST_FIRST } else { NEWEST_FIRST };
-            match page.next {
-                Some(next) if pages < most => request.path = next,
-                _ => break false,
-            }
-        };
-        attempts.failed = failed;
-        Ok(found)
+            snapshot.add(page.results);
+            snapshot.next = page.next.map(|next| {
+                request.path = next;
+                request
+            });
+        }
+        Ok(())
     }
 }
 
-/// Ids are given in order of arrival.
-fn begins_with_oldest(entries: &[Value]) -> bool {
-    let id = |entry: Option<&Value>| entry.and_then(|entry| entry["id"].as_u64());
-    matches!((id(entries.first()), id(entries.last())), (Some(a), Some(b)) if a < b)
+impl Snapshot {
+    /// Whether there is more of the history than is ever read.
+    fn is_cut_short(&self) -> bool {
+        self.next.is_some() && (self.pages >= MAX_PAGES || self.bytes >= MAX_BYTES)
+    }
+}
+
+/// How far the times of histories that name no zone are off, in seconds, once that is known.
+#[derive(Debug, Default)]
+pub(super) struct Zone(std::sync::Mutex<Option<i64>>);
+
+impl Zone {
+    /// Whether times without a zone may be off by so much. Once one was recognised, all others have
+    /// to be off by the same, give or take summer time.
+    pub(super) fn allows(&self, offset: i64) -> bool {
+        let known = *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        offset == 0 || known.is_none_or(|known| matches!((known - offset).abs(), 0 | 3600))
+    }
+
+    /// An event was recognised under this offset.
+    pub(super) fn learn(&self, offset: i64) {
+        if offset != 0 {
+            let mut known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            known.get_or_insert(offset);
+        }
+    }
+}
+
+impl Place<'_> {
+    /// A user's events.
+    pub(super) fn events(user: &str) -> Place<'_> {
+        Place { kind: Kind::Events, user }
+    }
+
+    /// A user's page views.
+    pub(super) fn views(user: &str) -> Place<'_> {
+        Place { kind: Kind::Views, user }
+    }
 }

@@ -7,11 +7,13 @@ mod body;
 mod companies;
 mod history;
 mod occurrences;
+mod snapshots;
 mod users;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::attributes::Catalogue;
@@ -22,7 +24,7 @@ use super::odds::Odds;
 use super::outcome::{Done, Doubt, Failure, Probe, cure};
 use crate::clock;
 use crate::config::sink::{DeliveryConfig, UsersConfig};
-use crate::deliver::{Attempts, Reply, Request, SendError, Transport};
+use crate::deliver::{Attempts, BeforeSend, Reply, Request, SendError, Transport};
 use crate::plan::Op;
 
 /// How long a user that was just created may take to be seen.
@@ -41,6 +43,10 @@ pub struct Usercom {
     memory: Memory,
     /// How likely a user we have not seen is new.
     new_users: Odds,
+    /// Histories that answer for what earlier processes may have sent.
+    snapshots: snapshots::Snapshots,
+    /// How far times without a zone in histories are off.
+    zone: history::Zone,
     /// One op at a time per company.
     company_turns: KeyedLocks<Box<str>>,
 }
@@ -57,6 +63,8 @@ impl Usercom {
             catalogue: Catalogue::new(Duration::from_secs(users.catalogue_refresh_secs)),
             memory: Memory::new(users.cache_size),
             new_users: Odds::even(),
+            snapshots: snapshots::Snapshots::default(),
+            zone: history::Zone::default(),
             company_turns: KeyedLocks::default(),
             transport,
             users,
@@ -105,6 +113,20 @@ impl Usercom {
         doubt: Doubt,
         attempts: &mut Attempts,
     ) -> Result<Done, Failure> {
+        self.execute_noted(op, doubt, &Unnoted, attempts).await
+    }
+
+    /// The same. `before` is asked before each request that counts: an event or a page view.
+    ///
+    /// # Errors
+    /// Those of [`execute`](Self::execute).
+    pub async fn execute_noted(
+        &self,
+        op: &Op,
+        doubt: Doubt,
+        before: &dyn BeforeSend,
+        attempts: &mut Attempts,
+    ) -> Result<Done, Failure> {
         let now = clock::now();
         match op {
             Op::Identify { user, fields } => {
@@ -112,11 +134,11 @@ impl Usercom {
             }
             Op::Track { user, name, at, data } => {
                 let event = occurrences::Event { name, at: at.unwrap_or(now), data };
-                Box::pin(self.track(user.as_str(), event, doubt, attempts)).await
+                Box::pin(self.track(user.as_str(), event, doubt, before, attempts)).await
             }
             Op::Page { user, domain, path, at } => {
                 let view = endpoint::site_views::View { domain, path, at: at.unwrap_or(now) };
-                Box::pin(self.page(user.as_str(), view, doubt, attempts)).await
+                Box::pin(self.page(user.as_str(), view, doubt, before, attempts)).await
             }
             Op::Company { company, fields } => {
                 Box::pin(self.company(company.as_str(), fields, now, attempts)).await
@@ -163,4 +185,16 @@ impl Usercom {
     async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
         self.transport.send(request, attempts).await
     }
+}
+
+/// Nobody wants to know before something is sent.
+struct Unnoted;
+
+#[async_trait]
+impl BeforeSend for Unnoted {
+    async fn before_send(&self) -> Result<(), SendError> {
+        Ok(())
+    }
+
+    fn not_sent(&self) {}
 }

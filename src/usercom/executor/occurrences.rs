@@ -4,10 +4,13 @@
 //! have arrived before it proves that the one in doubt did.
 
 use jiff::Timestamp;
+use serde_json::Value;
 
+use super::history::{Cause, Wanted};
+use super::snapshots::Place;
 use super::users::Standing;
 use super::{SETTLES, Usercom};
-use crate::deliver::{Attempts, SendError};
+use crate::deliver::{Attempts, BeforeSend, SendError};
 use crate::plan::FieldSet;
 use crate::usercom::endpoint::site_views::View;
 use crate::usercom::endpoint::{events, site_views};
@@ -38,31 +41,38 @@ impl Usercom {
         user: &str,
         event: Event<'_>,
         doubt: Doubt,
+        before: &dyn BeforeSend,
         attempts: &mut Attempts,
     ) -> Result<Done, Failure> {
         let fingerprint = event.fingerprint(user);
+        let place = Place::events(user);
         let mut standing = self.standing(user, attempts).await?;
-        let mut look = doubt == Doubt::MaybeSent;
+        let mut look = self.first_look(doubt, place);
         let mut patience = 1;
         loop {
             let whose = self.whose_for_sure(user, attempts).await?;
-            if look && self.has_event(whose, event, fingerprint, attempts).await? {
-                self.memory.arrived(fingerprint);
-                self.probe.duplicate_avoided();
-                return Ok(Done::AlreadyThere);
+            if let Some(cause) = look.take() {
+                let offset =
+                    |entry: &Value| events::same_at(entry, event.name, Some(event.at), event.data);
+                let wanted =
+                    Wanted { place, fingerprint, at: event.at.as_second(), offset: &offset };
+                let request = events::history(whose);
+                if self.has_arrived(&wanted, cause, request, attempts).await? {
+                    self.probe.duplicate_avoided();
+                    return Ok(Done::AlreadyThere);
+                }
             }
-            look = false;
             let request = events::occurrence(whose, event.name, Some(event.at), event.data);
-            let reply = match self.send(&request, attempts).await {
+            let reply = match self.transport.send_counted(&request, attempts, before).await {
                 Err(SendError::Ambiguous { .. }) => {
-                    look = true;
+                    look = Some(Cause::LostAnswer);
                     continue;
                 }
                 answer => answer?,
             };
             match (reply.status, standing) {
                 (200..300, _) => {
-                    self.memory.arrived(fingerprint);
+                    self.has_sent(place, fingerprint);
                     if standing == Standing::Untried {
                         self.new_users.observe(Was::Known);
                         self.memory.know_user(user, |_| ());
@@ -86,18 +96,15 @@ impl Usercom {
         }
     }
 
-    async fn has_event(
-        &self,
-        whose: events::Whose<'_>,
-        event: Event<'_>,
-        fingerprint: u64,
-        attempts: &mut Attempts,
-    ) -> Result<bool, Failure> {
-        let known = self.memory.arrivals(fingerprint);
-        self.in_history(events::history(whose), attempts, known, |entry| {
-            events::is_same(entry, event.name, Some(event.at), event.data)
-        })
-        .await
+    /// Whether to look before the first send. Who needs no look ends the time of those that do.
+    fn first_look(&self, doubt: Doubt, place: Place<'_>) -> Option<Cause> {
+        match doubt {
+            Doubt::MaybeSent => Some(Cause::EarlierRun),
+            Doubt::No => {
+                self.snapshots.forget(place);
+                None
+            }
+        }
     }
 
     /// Records a page view.
@@ -106,29 +113,36 @@ impl Usercom {
         user: &str,
         view: View<'_>,
         doubt: Doubt,
+        before: &dyn BeforeSend,
         attempts: &mut Attempts,
     ) -> Result<Done, Failure> {
         let fingerprint = hash((user, view.domain, view.path, view.at.as_millisecond()));
+        let place = Place::views(user);
         let (mut key, mut standing) = self.key(user, attempts).await?;
-        let mut look = doubt == Doubt::MaybeSent;
+        let mut look = self.first_look(doubt, place);
         let mut patience = 1;
         loop {
-            if look && self.has_view(user, view, fingerprint, attempts).await? {
-                self.memory.arrived(fingerprint);
-                self.probe.duplicate_avoided();
-                return Ok(Done::AlreadyThere);
+            if let Some(cause) = look.take() {
+                let request = site_views::history(self.whose_for_sure(user, attempts).await?);
+                let offset = |entry: &Value| site_views::same_at(entry, view);
+                let wanted =
+                    Wanted { place, fingerprint, at: view.at.as_second(), offset: &offset };
+                if self.has_arrived(&wanted, cause, request, attempts).await? {
+                    self.probe.duplicate_avoided();
+                    return Ok(Done::AlreadyThere);
+                }
             }
-            look = false;
-            let reply = match self.send(&site_views::view(&key, view), attempts).await {
+            let request = site_views::view(&key, view);
+            let reply = match self.transport.send_counted(&request, attempts, before).await {
                 Err(SendError::Ambiguous { .. }) => {
-                    look = true;
+                    look = Some(Cause::LostAnswer);
                     continue;
                 }
                 answer => answer?,
             };
             match (reply.status, standing) {
                 (200..300, _) => {
-                    self.memory.arrived(fingerprint);
+                    self.has_sent(place, fingerprint);
                     return Ok(Done::Sent);
                 }
                 (404, Standing::Written) if patience > 0 => {
@@ -147,20 +161,5 @@ impl Usercom {
                 _ => return Err(Failure::refused("the page view", &reply)),
             }
         }
-    }
-
-    async fn has_view(
-        &self,
-        user: &str,
-        view: View<'_>,
-        fingerprint: u64,
-        attempts: &mut Attempts,
-    ) -> Result<bool, Failure> {
-        let whose = self.whose_for_sure(user, attempts).await?;
-        let known = self.memory.arrivals(fingerprint);
-        self.in_history(site_views::history(whose), attempts, known, |entry| {
-            site_views::is_same(entry, view)
-        })
-        .await
     }
 }

@@ -9,6 +9,9 @@ use usercom_sink::emulator::Faults;
 use super::{Rig, until};
 use crate::support::tally::{Tally, records};
 
+/// Requests in flight at most.
+const CONCURRENCY: u64 = 8;
+
 /// Records between the buffer and User.com at most.
 const IN_FLIGHT: usize = 64;
 
@@ -24,7 +27,7 @@ async fn crash(plan: Crash) -> Tally {
     let sink = format!(
         r#"preset = "segment"
 [sinks.crm.request]
-concurrency = 8
+concurrency = {CONCURRENCY}
 [sinks.crm.buffer]
 type = "disk"
 [sinks.crm.delivery]
@@ -37,7 +40,7 @@ max_in_flight = {IN_FLIGHT}
     let faults = Faults { latency_ms: 10, ..Faults::default() };
     let rig = Rig::new(records(plan.records, plan.users), faults, &sink).await;
     let mut dice = StdRng::seed_from_u64(11);
-    let mut in_flight = Vec::new();
+    let (mut in_flight, mut look_ups) = (Vec::new(), vec![0]);
     // Far enough apart that the last comes while there is work left.
     let stride = plan.records as u64 * 3 / 4 / plan.kills;
     for _ in 0..plan.kills {
@@ -50,19 +53,28 @@ max_in_flight = {IN_FLIGHT}
             until("requests", Duration::from_secs(60), || rig.chaos.asked() >= goal).await;
             tokio::time::sleep(Duration::from_micros(dice.random_range(0..15_000))).await;
         }
+        look_ups.push(rig.account.look_ups().await);
         assert!(!running.has_ended(), "it was over before all kills: {}", rig.stderr());
         in_flight.push(rig.chaos.in_flight());
         running.kill();
     }
     rig.finish(Duration::from_secs(120)).await;
+    look_ups.push(rig.account.look_ups().await);
+    // The first number is that of the first run, which is killed last of all.
+    let look_ups: Vec<u64> = look_ups.windows(2).skip(1).map(|pair| pair[1] - pair[0]).collect();
     let tally = rig.tally().await;
     println!(
-        "crash, verify_ambiguous = {}: {} kills with {in_flight:?} requests in flight; {tally}; \
+        "crash, verify_ambiguous = {}: {} kills with {in_flight:?} requests in flight, {look_ups:?} \
+         look-ups after them; {tally}; \
          {} requests",
         plan.verify,
         plan.kills,
         rig.chaos.asked(),
     );
+    for (look_ups, in_flight) in look_ups.iter().zip(&in_flight) {
+        let most = in_flight + plan.users;
+        assert!(*look_ups <= most as u64, "{look_ups} look-ups, {in_flight} requests in flight");
+    }
     tally.assert_whole();
     assert_eq!(tally.dead, 0, "{:?}", rig.letters());
     rig.account.close().await;
@@ -92,4 +104,28 @@ async fn soak_kill_without_verification() {
     let kills = 25;
     let tally = crash(Crash { records: 5000, users: 100, kills, verify: false }).await;
     assert!(tally.doubled <= kills * IN_FLIGHT as u64, "{tally}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_is_not_in_doubt_after_a_kill() {
+    // Killed amid a backlog of many users: only records whose requests left, or were next in line
+    // to leave, are looked for, not all that were read out of the buffer.
+    let sink = format!(
+        "preset = \"segment\"\n[sinks.crm.request]\nconcurrency = {CONCURRENCY}\n\
+         [sinks.crm.buffer]\ntype = \"disk\"\n[sinks.crm.delivery]\nfold = false\n"
+    );
+    let faults = Faults { latency_ms: 10, ..Faults::default() };
+    let rig = Rig::new(records(3000, 1500), faults, &sink).await;
+    let mut running = rig.start(&["--once"]);
+    until("requests", Duration::from_secs(60), || rig.chaos.asked() >= 2000).await;
+    let in_flight = rig.chaos.in_flight() as u64;
+    running.kill();
+    let before = rig.account.look_ups().await;
+    rig.finish(Duration::from_secs(120)).await;
+    let look_ups = rig.account.look_ups().await - before;
+    println!("a backlog of 3,000 records: {in_flight} requests in flight, {look_ups} look-ups");
+    // What was delivered within the last moments, and not written down yet, is looked for as well.
+    assert!(look_ups <= in_flight + 12 * CONCURRENCY, "{look_ups} look-ups");
+    rig.tally().await.assert_exact();
+    rig.account.close().await;
 }

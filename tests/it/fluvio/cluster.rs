@@ -1,18 +1,27 @@
-//! A Fluvio cluster in memory, with the traps of the real client: a commit means everything the
-//! stream has yielded, waits for ever beside a `next` that was begun and not finished, and a stream
-//! that was opened again knows nothing of what the one before it yielded.
+//! A Fluvio cluster in memory, with the traps of the real one.
+//!
+//! Records lie in batches. An answer begins with the batch that holds what was asked for, is cut off
+//! where it is full, amid a batch and amid a record, and names the whole batch all the same. Behind
+//! SmartModules all there is comes as one batch, whose records are counted from its first offset,
+//! however many were taken out or made of one. A kept offset outlives its topic.
 //!
 //! It checks what the reader promises: an offset is kept only when every record up to it is settled.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
 use usercom_sink::source::fluvio::cluster::{
-    At, Cluster, ClusterError, Extent, Message, Stream, TopicWish, Until,
+    Answer, Batch, Cluster, ClusterError, Extent, Kept, Message, Stream, TopicWish, Wholeness,
 };
+
+/// What stands before the records of a batch, in bytes.
+const HEAD: usize = 61;
+/// What stands before a record, in bytes.
+const RECORD_HEAD: usize = 10;
+/// What the client asks for where nothing is set.
+const USUAL: u32 = 1024 * 1024;
 
 /// A cluster with one topic and one consumer.
 #[derive(Clone, Default)]
@@ -26,10 +35,23 @@ struct Shared {
     changed: Notify,
 }
 
+/// What SmartModules do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transform {
+    /// They take out what is `filtered`.
+    Filter,
+    /// They make so many records of each.
+    Multiply(usize),
+}
+
 #[derive(Default)]
 pub(crate) struct State {
     /// `None`: there is no topic.
     pub(crate) partitions: Option<Vec<Vec<Message>>>,
+    /// How many records lie in one batch; 0 is 1.
+    pub(crate) batch: usize,
+    /// Whether batches are compressed: half of one is nothing.
+    pub(crate) compressed: bool,
     /// The offsets the cluster keeps.
     pub(crate) kept: BTreeMap<u32, i64>,
     /// Offsets below are removed, by partition.
@@ -42,21 +64,31 @@ pub(crate) struct State {
     pub(crate) down: bool,
     /// Grows when all connections are cut.
     epoch: u64,
-    /// The next so many flushes fail.
-    pub(crate) failing_flushes: usize,
-    /// The ends that are told are behind the truth by so much.
+    /// Grows when the topic is deleted.
+    generation: u64,
+    /// The next so many attempts to keep an offset fail.
+    pub(crate) failing_keeps: usize,
+    /// The next so many answers begin a batch too late.
+    pub(crate) holes: usize,
+    /// The ends that the controller tells are behind the truth by so much.
     pub(crate) stale: i64,
-    /// No ends are told at all.
+    /// The controller tells no ends at all.
     pub(crate) silent: bool,
+    /// The end a server tells is behind the truth by so much.
+    pub(crate) lagging: i64,
     /// Offsets kept ahead of what was settled.
     pub(crate) wrong: Vec<(u32, i64)>,
     /// How often offsets were kept.
-    pub(crate) flushes: usize,
+    pub(crate) keeps: usize,
     /// How often a stream was opened.
     pub(crate) opened: usize,
+    /// The most that was asked for at once.
+    pub(crate) most_bytes: u32,
     /// How the topic was made.
     pub(crate) made: Option<TopicWish>,
-    /// Offsets of these partitions are yielded by no stream: a SmartModule takes them out.
+    /// What SmartModules do, where there are some.
+    pub(crate) transform: Option<Transform>,
+    /// What SmartModules take out.
     pub(crate) filtered: BTreeSet<(u32, i64)>,
 }
 
@@ -75,11 +107,12 @@ impl Fake {
     pub(crate) fn produce(&self, partition: u32, value: impl Into<String>) -> i64 {
         let value = value.into();
         let mut state = self.state();
+        let time = 1_767_225_600_000 + state.generation as i64 * 1_000_000;
         let log = &mut state.partitions.as_mut().unwrap()[partition as usize];
         let offset = log.len() as i64;
         log.push(Message {
             offset,
-            timestamp: Some(1_767_225_600_000 + offset),
+            timestamp: Some(time + offset),
             key: None,
             value: value.into(),
         });
@@ -94,6 +127,19 @@ impl Fake {
         self.shared.changed.notify_waiters();
     }
 
+    /// The topic is deleted, and made anew at once.
+    pub(crate) fn make_anew(&self) {
+        let mut state = self.state();
+        state.generation += 1;
+        let count = state.partitions.as_ref().map_or(0, Vec::len);
+        state.partitions = Some(vec![Vec::new(); count]);
+        state.settled.clear();
+        state.begins.clear();
+        state.oldest.clear();
+        drop(state);
+        self.shared.changed.notify_waiters();
+    }
+
     /// Whether all there is has been settled and is kept.
     pub(crate) fn is_finished(&self) -> bool {
         let state = self.state();
@@ -101,9 +147,109 @@ impl Fake {
         logs.iter().zip(0..).all(|(log, partition)| {
             let begin = state.begins.get(&partition).copied().unwrap_or(0);
             let end = log.len() as i64;
-            let settled = (begin..end).all(|offset| state.settled.contains(&(partition, offset)));
+            let settled = (begin..end).all(|offset| state.is_done(partition, offset));
             settled && (begin >= end || state.kept.get(&partition) == Some(&(end - 1)))
         })
+    }
+}
+
+impl State {
+    fn is_done(&self, partition: u32, offset: i64) -> bool {
+        let place = (partition, offset);
+        let is_removed = self.oldest.get(&partition).is_some_and(|oldest| offset < *oldest);
+        is_removed || self.settled.contains(&place) || self.filtered.contains(&place)
+    }
+
+    fn extent(&self, partition: u32) -> Option<Extent> {
+        let log = self.partitions.as_ref()?.get(partition as usize)?;
+        let start = self.oldest.get(&partition).copied().unwrap_or(0);
+        Some(Extent { start, end: log.len() as i64 })
+    }
+
+    /// The batches from that which holds `from`, as they are stored.
+    fn stored(&self, partition: u32, from: i64) -> Option<Vec<Vec<Message>>> {
+        let log = self.partitions.as_ref()?.get(partition as usize)?;
+        let length = self.batch.max(1);
+        let skipped = usize::try_from(from).unwrap() / length;
+        let batches: Vec<_> = log.chunks(length).skip(skipped).map(<[Message]>::to_vec).collect();
+        (!batches.is_empty()).then_some(batches)
+    }
+
+    /// The answer to a question from `from` on; `None` where there is nothing yet.
+    fn answer(&mut self, partition: u32, from: i64, max_bytes: u32) -> Option<Answer> {
+        let extent = self.extent(partition)?;
+        if from >= extent.end {
+            return None;
+        }
+        let mut stored = self.stored(partition, from)?;
+        if self.holes > 0 && stored.len() > 1 {
+            self.holes -= 1;
+            stored.remove(0);
+        }
+        if let Some(transform) = self.transform {
+            return self.transformed(transform, partition, stored, extent);
+        }
+        let mut room = max_bytes as usize;
+        let mut batches = Vec::new();
+        for messages in stored {
+            let Some(left) = room.checked_sub(HEAD) else {
+                break;
+            };
+            let size: usize = messages.iter().map(|m| RECORD_HEAD + m.value.len()).sum();
+            let (base, next) = (messages[0].offset, messages[messages.len() - 1].offset + 1);
+            if size <= left {
+                batches.push(Batch { base, next, wholeness: Wholeness::Whole, messages });
+                room = left - size;
+                continue;
+            }
+            let mut left = left;
+            let fits = |message: &Message| {
+                let size = RECORD_HEAD + message.value.len();
+                left = left.saturating_sub(size);
+                left > 0
+            };
+            let messages = match self.compressed {
+                true => Vec::new(),
+                false => messages.into_iter().take_while(fits).collect(),
+            };
+            let wholeness = Wholeness::Cut { size: (HEAD + size) as u64 };
+            batches.push(Batch { base, next, wholeness, messages });
+            break;
+        }
+        Some(Answer { batches, extent, looked_at: None })
+    }
+
+    fn transformed(
+        &self,
+        transform: Transform,
+        partition: u32,
+        stored: Vec<Vec<Message>>,
+        extent: Extent,
+    ) -> Option<Answer> {
+        let base = stored[0][0].offset;
+        let next = stored.last()?.last()?.offset + 1;
+        let passed = stored.into_iter().flatten().flat_map(|message| {
+            let count = match transform {
+                Transform::Filter => {
+                    usize::from(!self.filtered.contains(&(partition, message.offset)))
+                }
+                Transform::Multiply(count) => count,
+            };
+            std::iter::repeat_n(message, count)
+        });
+        let messages: Vec<_> = passed
+            .zip(base..)
+            .map(|(message, counted)| {
+                // The key tells the test what it was.
+                let key = Some(message.offset.to_string().into());
+                Message { offset: counted, key, ..message }
+            })
+            .collect();
+        if messages.is_empty() {
+            return None;
+        }
+        let batches = vec![Batch { base, next, wholeness: Wholeness::Whole, messages }];
+        Some(Answer { batches, extent, looked_at: Some(next) })
     }
 }
 
@@ -131,9 +277,15 @@ impl Cluster for Fake {
         Ok(())
     }
 
-    async fn kept(&self) -> Result<BTreeMap<u32, i64>, ClusterError> {
+    async fn kept(&self) -> Result<BTreeMap<u32, Kept>, ClusterError> {
         let state = self.state();
-        if state.down { Err(down()) } else { Ok(state.kept.clone()) }
+        if state.down {
+            return Err(down());
+        }
+        let changed = state.keeps as u64;
+        let told =
+            |(partition, offset): (&u32, &i64)| (*partition, Kept { offset: *offset, changed });
+        Ok(state.kept.iter().map(told).collect())
     }
 
     async fn extents(&self) -> Result<BTreeMap<u32, Extent>, ClusterError> {
@@ -144,42 +296,73 @@ impl Cluster for Fake {
         if state.silent {
             return Ok(BTreeMap::new());
         }
-        let logs = state.partitions.iter().flatten().zip(0..);
-        let extents = logs.map(|(log, partition)| {
-            let start = state.oldest.get(&partition).copied().unwrap_or(0);
-            (partition, Extent { start, end: (log.len() as i64 - state.stale).max(start) })
+        let count = state.partitions.as_ref().map_or(0, Vec::len);
+        let extents = (0..u32::try_from(count).unwrap()).filter_map(|partition| {
+            let Extent { start, end } = state.extent(partition)?;
+            Some((partition, Extent { start, end: (end - state.stale).max(start) }))
         });
         Ok(extents.collect())
+    }
+
+    async fn extent(&self, partition: u32) -> Result<Extent, ClusterError> {
+        let state = self.state();
+        if state.down {
+            return Err(down());
+        }
+        let Extent { start, end } = state.extent(partition).ok_or_else(down)?;
+        Ok(Extent { start, end: (end - state.lagging).max(start) })
     }
 
     async fn open(
         &self,
         partition: u32,
-        at: At,
-        until: Until,
+        from: i64,
+        max_bytes: Option<u32>,
     ) -> Result<Box<dyn Stream>, ClusterError> {
         let mut state = self.state();
         if state.down {
             return Err(down());
         }
+        let max_bytes = max_bytes.unwrap_or(USUAL);
         state.opened += 1;
-        let next = match at {
-            At::Kept => state.kept.get(&partition).expect("nothing is kept") + 1,
-            At::Offset(offset) => offset,
-        };
-        let logs = state.partitions.as_ref().ok_or_else(down)?;
-        let end = logs[partition as usize].len() as i64;
+        state.most_bytes = state.most_bytes.max(max_bytes);
         Ok(Box::new(FakeStream {
             shared: Arc::clone(&self.shared),
             partition,
-            next,
-            until: (until == Until::PresentEnd).then_some(end),
+            from: Some(from),
+            max_bytes,
             epoch: state.epoch,
-            seen: -1,
-            committed: -1,
-            flushed: -1,
-            begun: Arc::default(),
+            generation: state.generation,
         }))
+    }
+
+    async fn keep(&self, partition: u32, offset: i64) -> Result<(), ClusterError> {
+        // It takes a moment, in which a reader may go on.
+        tokio::task::yield_now().await;
+        let mut state = self.state();
+        if state.down {
+            return Err(down());
+        }
+        if state.failing_keeps > 0 {
+            state.failing_keeps -= 1;
+            return Err(ClusterError::Passing("it could not be kept".into()));
+        }
+        let begin = state.begins.get(&partition).copied().unwrap_or(0);
+        if (begin..=offset).any(|offset| !state.is_done(partition, offset)) {
+            state.wrong.push((partition, offset));
+        }
+        state.kept.insert(partition, offset);
+        state.keeps += 1;
+        Ok(())
+    }
+
+    async fn forget(&self, partition: u32) -> Result<(), ClusterError> {
+        let mut state = self.state();
+        if state.down {
+            return Err(down());
+        }
+        state.kept.remove(&partition);
+        Ok(())
     }
 
     async fn disconnect(&self) {}
@@ -188,96 +371,50 @@ impl Cluster for Fake {
 struct FakeStream {
     shared: Arc<Shared>,
     partition: u32,
-    next: i64,
-    until: Option<i64>,
+    /// What is asked for; `None`: nothing, until the last answer is taken.
+    from: Option<i64>,
+    max_bytes: u32,
     epoch: u64,
-    seen: i64,
-    committed: i64,
-    flushed: i64,
-    /// Whether a `next` was begun and not finished.
-    begun: Arc<AtomicBool>,
+    generation: u64,
 }
 
 impl FakeStream {
-    fn look(&mut self) -> Option<Option<Result<Message, ClusterError>>> {
-        let state = self.shared.state.lock().unwrap();
+    fn look(&mut self) -> Option<Result<Answer, ClusterError>> {
+        let mut state = self.shared.state.lock().unwrap();
         if state.epoch != self.epoch || state.down {
-            return Some(Some(Err(ClusterError::Passing("the connection broke".into()))));
+            return Some(Err(ClusterError::Passing("the connection broke".into())));
         }
+        if state.generation != self.generation {
+            return Some(Err(ClusterError::Deleted));
+        }
+        let from = self.from?;
         let oldest = state.oldest.get(&self.partition).copied().unwrap_or(0);
-        if self.next < oldest {
-            return Some(Some(Err(ClusterError::Gone { next: oldest })));
+        if from < oldest {
+            return Some(Err(ClusterError::Gone { next: oldest }));
         }
-        if self.until.is_some_and(|until| self.next >= until) {
-            return Some(None);
-        }
-        while state.filtered.contains(&(self.partition, self.next)) {
-            self.next += 1;
-        }
-        let log = state.partitions.as_ref()?.get(self.partition as usize)?;
-        let message = log.get(usize::try_from(self.next).unwrap())?.clone();
-        self.next += 1;
-        self.seen = self.seen.max(message.offset);
-        Some(Some(Ok(message)))
-    }
-
-    /// The trap: beside a `next` that was not finished, nothing ever comes back.
-    async fn lock(&self) {
-        if self.begun.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
-        }
+        let answer = state.answer(self.partition, from, self.max_bytes)?;
+        self.from = None;
+        Some(Ok(answer))
     }
 }
 
 #[async_trait]
 impl Stream for FakeStream {
-    async fn next(&mut self) -> Option<Result<Message, ClusterError>> {
-        self.begun.store(true, Ordering::SeqCst);
+    async fn next(&mut self) -> Option<Result<Answer, ClusterError>> {
         let shared = Arc::clone(&self.shared);
         loop {
             let changed = shared.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             if let Some(yielded) = self.look() {
-                self.begun.store(false, Ordering::SeqCst);
-                return yielded;
+                return Some(yielded);
             }
             changed.await;
         }
     }
 
-    async fn commit(&mut self) -> Result<(), ClusterError> {
-        self.lock().await;
-        self.committed = self.seen;
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), ClusterError> {
-        self.lock().await;
-        if self.flushed >= self.committed {
-            return Ok(());
-        }
-        let mut state = self.shared.state.lock().unwrap();
-        if state.epoch != self.epoch || state.down {
-            return Err(ClusterError::Passing("the connection broke".into()));
-        }
-        if state.failing_flushes > 0 {
-            state.failing_flushes -= 1;
-            return Err(ClusterError::Passing("the flush failed".into()));
-        }
-        let begin = state.begins.get(&self.partition).copied().unwrap_or(0);
-        let begin = state.kept.get(&self.partition).map_or(begin, |kept| begin.max(kept + 1));
-        let ahead = (begin..=self.committed).any(|offset| {
-            let place = (self.partition, offset);
-            !state.settled.contains(&place) && !state.filtered.contains(&place)
-        });
-        if ahead {
-            state.wrong.push((self.partition, self.committed));
-        }
-        self.flushed = self.committed;
-        let committed = self.committed;
-        state.kept.insert(self.partition, committed);
-        state.flushes += 1;
+    async fn go_on(&mut self, from: i64) -> Result<(), ClusterError> {
+        self.from = Some(from);
         Ok(())
     }
 }

@@ -118,15 +118,6 @@ async fn arrived(account: &Account) -> BTreeMap<String, Vec<u64>> {
     arrived
 }
 
-/// How often a user's history was read.
-async fn looks(account: &Account) -> usize {
-    let requests = account.admin("requests").await;
-    let of_history = |request: &&Value| {
-        request["method"] == "GET" && request["path"].as_str().unwrap().ends_with("events/")
-    };
-    requests.as_array().unwrap().iter().filter(of_history).count()
-}
-
 /// The first arrival of each record, in order; what came again is left out.
 fn first_arrivals(numbers: &[u64]) -> Vec<u64> {
     let mut seen = BTreeSet::new();
@@ -172,7 +163,7 @@ async fn work_through(records: u32, verify: Verify) -> usize {
     assert!(all.iter().copied().eq(0..u64::from(records)), "{} arrived", all.len());
     let requests: usize = arrived.values().map(Vec::len).sum();
     let twice = requests - all.len();
-    let looks = looks(&account).await;
+    let looks = account.look_ups().await;
     eprintln!(
         "{records} records, one of 3 processes killed, verify_ambiguous {verify:?}: lost 0, out of \
          order 0, {twice} arrived twice, {looks} looks into histories"

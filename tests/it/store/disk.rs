@@ -98,9 +98,9 @@ async fn doubtful(store: &Store) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn after_a_crash_handed_records_are_in_doubt() {
-    // What was handed out and not settled when the process died is marked; what came later, or was
-    // never near its turn, is not.
+async fn after_a_crash_only_marked_records_are_in_doubt() {
+    // What was marked as sent and not settled when the process died is in doubt, however often the
+    // process starts again; what was only handed out, or had its mark taken away, is not.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
@@ -108,33 +108,33 @@ async fn after_a_crash_handed_records_are_in_doubt() {
     buffer.push(records).await.unwrap();
     let mut out = buffer.next(10).await.unwrap();
     assert!(out.iter().all(|item| !item.maybe_sent));
+    let tokens = |of: &[usize]| of.iter().map(|n| out[*n].token).collect::<Vec<_>>();
+    buffer.mark_dispatched(tokens(&[1, 4, 5, 8]), vec![]).await.unwrap();
+    buffer.mark_dispatched(tokens(&[9]), tokens(&[5])).await.unwrap();
     buffer.settled(vec![done(out.remove(4))]).await.unwrap();
     drop((buffer, store)); // Without `finish`: the same as a crash.
 
     let store = owner(&dir);
-    let in_doubt = doubtful(&store).await;
-    assert!(in_doubt.starts_with(&[1, 2, 3, 4, 6, 7, 8, 9, 10]));
-    assert!(in_doubt.len() < 1100, "{} in doubt", in_doubt.len());
+    assert_eq!(doubtful(&store).await, [2, 9, 10]);
     let buffer = disk(&store, &disk_config()).await;
-    let newest = store.append(SINK, vec![plain("{}")]).await.unwrap().seqs;
     let again = buffer.next(9).await.unwrap();
     assert_eq!(bodies(&again)[..5], ["0", "1", "2", "3", "5"]);
-    assert!(again.iter().all(|item| item.maybe_sent));
-    assert!(!doubtful(&store).await.contains(&newest.start));
+    let marks: Vec<_> = again.iter().filter(|item| item.maybe_sent).collect();
+    assert_eq!(marks.len(), 3);
 
-    // What was in doubt and not read again stays so over a clean stop.
-    let all = again.into_iter().map(done).collect();
-    buffer.settled(all).await.unwrap();
+    // What was in doubt and not settled stays so over a clean stop.
+    let some = again.into_iter().take(2).map(done).collect();
+    buffer.settled(some).await.unwrap();
     buffer.finish().await.unwrap();
     drop((buffer, store));
     let store = owner(&dir);
-    assert_eq!(doubtful(&store).await[..2], [11, 12]);
+    assert_eq!(doubtful(&store).await, [9, 10]);
 }
 
 #[tokio::test]
 async fn after_a_clean_stop_nothing_is_in_doubt() {
     // `finish` leaves no record in doubt if all that were handed out are settled or given back
-    // unsent; else exactly the ones that are open.
+    // unsent, marked ahead of time or not; of the others exactly those that may have been sent.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
@@ -142,6 +142,7 @@ async fn after_a_clean_stop_nothing_is_in_doubt() {
     buffer.push(records).await.unwrap();
     let mut out = buffer.next(5).await.unwrap();
     let unsent = out.pop().unwrap();
+    buffer.mark_dispatched(vec![out[0].token, unsent.token], vec![]).await.unwrap();
     let back = GivenBack { token: unsent.token, ack: unsent.record.ack, maybe_sent: false };
     buffer.give_back(vec![back]).await;
     let settled = out.into_iter().map(done).collect();
@@ -153,14 +154,17 @@ async fn after_a_clean_stop_nothing_is_in_doubt() {
     let store = owner(&dir);
     assert!(doubtful(&store).await.is_empty());
     let buffer = disk(&store, &disk_config()).await;
-    let out = buffer.next(2).await.unwrap();
+    let mut out = buffer.next(2).await.unwrap();
     assert_eq!(bodies(&out), ["4", "5"]);
+    let sent = out.pop().unwrap();
+    let back = GivenBack { token: sent.token, ack: sent.record.ack, maybe_sent: true };
+    buffer.give_back(vec![back]).await;
     buffer.finish().await.unwrap();
     // The same within one process: a reload opens the buffer anew.
     let buffer = disk(&store, &disk_config()).await;
     let out = buffer.next(10).await.unwrap();
     let marks: Vec<_> = out.iter().map(|item| item.maybe_sent).collect();
-    assert_eq!(marks[..3], [true, true, false]);
+    assert_eq!(marks[..3], [false, true, false]);
 }
 
 #[tokio::test]

@@ -150,29 +150,43 @@ fn the_directory_name_may_be_odd() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
-#[tokio::test]
-async fn files_of_an_earlier_format_are_brought_up_to_date() {
-    // What a file of format 1 holds is read after its owner opened it; a reader alone changes
-    // nothing and says what to do.
-    let dir = TempDir::new().unwrap();
-    let store = owner(&dir);
-    store.append(SINK, vec![plain("{}")]).await.unwrap();
-    store.close().await;
-    let path = dir.path().join("usercom-sink.db");
-    let other = rusqlite::Connection::open(&path).unwrap();
-    other
-        .execute_batch(
-            "ALTER TABLE buffer DROP COLUMN happened_at; ALTER TABLE buffer DROP COLUMN maybe_sent;",
+/// A file as programs of format 2 left it: `handed` says that records up to number 2 of three may
+/// have been sent. Of format 1 it has no columns for what sources say of a record.
+fn file_of_format(dir: &TempDir, format: u32) {
+    let conn = rusqlite::Connection::open(dir.path().join("usercom-sink.db")).unwrap();
+    conn.execute_batch(include_str!("format_1.sql")).unwrap();
+    if format == 2 {
+        conn.execute_batch(
+            "ALTER TABLE buffer ADD COLUMN happened_at INTEGER;
+             ALTER TABLE buffer ADD COLUMN maybe_sent INTEGER NOT NULL DEFAULT 0;",
         )
         .unwrap();
-    other.pragma_update(None, "user_version", 1).unwrap();
-    other.close().unwrap();
-    let error = Store::open(dir.path(), Access::ReadOnly).unwrap_err();
-    assert!(matches!(error, StoreError::Version { found: 1, .. }));
-    assert!(error.to_string().contains("start the pipeline once"), "{error}");
-    let store = owner(&dir);
-    let stored = store.read(SINK, 0, 9).await.unwrap();
-    assert_eq!((stored[0].record.clone(), stored[0].maybe_sent), (plain("{}"), false));
-    store.close().await;
-    Store::open(dir.path(), Access::ReadOnly).unwrap();
+    }
+    conn.pragma_update(None, "user_version", format).unwrap();
+    conn.close().unwrap();
+}
+
+#[tokio::test]
+async fn files_of_earlier_formats_are_brought_up_to_date() {
+    // What a file of an earlier format holds is read after its owner opened it, with the same
+    // records in doubt; a reader alone changes nothing and says what to do.
+    for format in [1, 2] {
+        let dir = TempDir::new().unwrap();
+        file_of_format(&dir, format);
+        let error = Store::open(dir.path(), Access::ReadOnly).unwrap_err();
+        assert!(matches!(error, StoreError::Version { found, .. } if found == format));
+        assert!(error.to_string().contains("start the pipeline once"), "{error}");
+        let store = owner(&dir);
+        let stored = store.read(SINK, 0, 9).await.unwrap();
+        let expected: Vec<_> = [1, 2, 3].map(|n| (n, n <= 2)).to_vec();
+        assert_eq!(stored.iter().map(|s| (s.seq, s.maybe_sent)).collect::<Vec<_>>(), expected);
+        assert_eq!(stored[2].record, at_position("f", 3));
+        assert_eq!(store.append(SINK, vec![at_position("f", 3)]).await.unwrap().skipped, 1);
+        assert_eq!(store.load("app").await.unwrap(), [("k".into(), "v".into())]);
+        assert_eq!(store.is_seen(SINK, vec!["track:m-1".into()]).await.unwrap(), [true]);
+        let letters = store.dead_letters(SINK, DeadLetterFilter::default(), 9, 0).await.unwrap();
+        assert_eq!(letters[0].letter.reason, "status_400");
+        store.close().await;
+        Store::open(dir.path(), Access::ReadOnly).unwrap();
+    }
 }

@@ -9,6 +9,8 @@ enum Step {
     Next(usize),
     Settle(usize),
     GiveBack(usize, bool),
+    /// Marks some of those away, and takes the marks of others away.
+    Mark(usize, usize),
     CleanRestart,
     Crash,
 }
@@ -20,6 +22,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (1usize..10).prop_map(Step::Next),
         4 => (0usize..100).prop_map(Step::Settle),
         2 => (0usize..100, any::<bool>()).prop_map(|(n, maybe)| Step::GiveBack(n, maybe)),
+        4 => (0usize..100, 0usize..100).prop_map(|(n, m)| Step::Mark(n, m)),
         1 => Just(Step::CleanRestart),
         1 => Just(Step::Crash),
     ]
@@ -32,10 +35,8 @@ struct Model {
     waiting: VecDeque<u64>,
     back: BTreeMap<u64, bool>,
     away: BTreeMap<u64, Token>,
-    /// Must be marked when they come again.
-    sent: BTreeSet<u64>,
-    /// Were waiting at the last restart: may be marked.
-    old: BTreeSet<u64>,
+    /// Marked in the store: in doubt after a restart.
+    marked: BTreeSet<u64>,
 }
 
 impl Model {
@@ -53,21 +54,17 @@ impl Model {
 
     fn restart(&mut self, clean: bool) {
         if clean {
-            let open: BTreeSet<u64> = self.away.keys().copied().collect();
-            let back = self.back.iter().filter(|(_, maybe)| **maybe);
-            let back: BTreeSet<u64> = back.map(|(n, _)| *n).collect();
-            let unread = self.waiting.iter().filter(|n| self.sent.contains(n));
-            self.sent = unread.copied().chain(open).chain(back).collect();
+            for (n, maybe_sent) in &self.back {
+                if *maybe_sent {
+                    self.marked.insert(*n);
+                } else {
+                    self.marked.remove(n);
+                }
+            }
         }
         let mut all: BTreeSet<u64> = self.waiting.drain(..).collect();
         all.extend(self.back.keys());
         all.extend(self.away.keys());
-        // With nothing open, nothing old may be marked after a clean stop.
-        self.old = if clean && self.sent.is_empty() && self.old.is_empty() {
-            BTreeSet::new()
-        } else {
-            all.clone()
-        };
         self.waiting = all.into_iter().collect();
         self.back.clear();
         self.away.clear();
@@ -126,10 +123,8 @@ impl Run {
                 assert_eq!(model.back.remove(&n), Some(item.maybe_sent));
             } else {
                 assert_eq!(model.waiting.pop_front(), Some(n));
-                assert!(item.maybe_sent || !model.sent.contains(&n), "{n} was sent");
-                assert!(!item.maybe_sent || model.old.contains(&n), "{n} is new");
+                assert_eq!(item.maybe_sent, model.marked.contains(&n), "{n}");
             }
-            model.sent.insert(n);
             model.away.insert(n, item.token);
         }
     }
@@ -167,6 +162,15 @@ impl Run {
                 if let Some(token) = self.pick_away(n) {
                     self.settle([token]).await;
                 }
+            }
+            Step::Mark(n, m) => {
+                let away: Vec<u64> = self.model.away.keys().copied().collect();
+                let pick = |n: usize| away.get(n.checked_rem(away.len())?).copied();
+                let (sent, not_sent) = (pick(n), pick(m).filter(|m| Some(*m) != pick(n)));
+                let token = |n: Option<u64>| n.map(|n| self.model.away[&n]).into_iter().collect();
+                self.buffer().mark_dispatched(token(sent), token(not_sent)).await.unwrap();
+                self.model.marked.extend(sent);
+                self.model.marked.retain(|n| Some(*n) != not_sent);
             }
             Step::GiveBack(n, maybe_sent) => {
                 let before: Vec<u64> = self.model.away.keys().copied().collect();

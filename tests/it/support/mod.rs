@@ -66,6 +66,19 @@ impl Account {
         assert!(reply.status().is_success(), "{reply:?}");
     }
 
+    /// How often histories of events and page views were read, since the account was opened. The
+    /// tests' own reading counts as well.
+    pub(crate) async fn look_ups(&self) -> u64 {
+        let stats = self.admin("stats").await;
+        let routes = stats["routes"].as_object().unwrap();
+        let of_history = |route: &str| {
+            route.starts_with("GET users")
+                && (route.ends_with("/events/") || route.ends_with("/ping_hits/"))
+        };
+        let counts = routes.iter().filter(|(route, _)| of_history(route));
+        counts.map(|(_, count)| count.as_u64().unwrap()).sum()
+    }
+
     /// All of a paginated list.
     pub(crate) async fn all(&self, path: &str) -> Vec<Value> {
         let mut found = Vec::new();

@@ -22,6 +22,95 @@ pub(super) enum Fault {
     Answer(u16, Value),
 }
 
+/// How a user's histories are listed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Histories {
+    pub(super) order: HistoryOrder,
+    /// Entries on a page; 0 = all.
+    pub(super) page_size: usize,
+    pub(super) ids: HistoryIds,
+    pub(super) times: HistoryTimes,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum HistoryOrder {
+    #[default]
+    NewestFirst,
+    OldestFirst,
+    Shuffled,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum HistoryIds {
+    #[default]
+    Numbers,
+    Texts,
+    Uuids,
+    None,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum HistoryTimes {
+    /// As they were sent.
+    #[default]
+    Sent,
+    Iso,
+    /// ISO with the offset of this zone.
+    Zoned(&'static str),
+    /// ISO in this zone, without saying so.
+    Local(&'static str),
+}
+
+impl Histories {
+    fn listed(&self, mut entries: Vec<Value>, request: &Request) -> (u16, Value) {
+        match self.order {
+            HistoryOrder::OldestFirst => {}
+            HistoryOrder::NewestFirst => entries.reverse(),
+            HistoryOrder::Shuffled => entries.sort_by_key(|e| {
+                e["id"].as_u64().unwrap_or_default().wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            }),
+        }
+        let from: usize =
+            request.path.split_once("cursor=").map_or(0, |(_, at)| at.parse().unwrap());
+        let size = if self.page_size == 0 { usize::MAX } else { self.page_size };
+        let more = entries.len() > from.saturating_add(size);
+        let page: Vec<Value> =
+            entries.into_iter().skip(from).take(size).map(|entry| self.shown(entry)).collect();
+        let path = request.path.split('?').next().unwrap();
+        let next = more.then(|| format!("https://x.example/{path}?cursor={}", from + size));
+        (200, json!({"next": next, "results": page}))
+    }
+
+    fn shown(&self, mut entry: Value) -> Value {
+        let id = entry["id"].as_u64().unwrap_or_default();
+        entry["id"] = match self.ids {
+            HistoryIds::Numbers => json!(id),
+            HistoryIds::Texts => json!(id.to_string()),
+            HistoryIds::Uuids => {
+                json!(format!("{:032x}", u128::from(id).wrapping_mul(u128::MAX / 3)))
+            }
+            HistoryIds::None => Value::Null,
+        };
+        let at = match &entry["timestamp"] {
+            Value::Number(seconds) => Timestamp::from_second(seconds.as_i64().unwrap()).unwrap(),
+            Value::String(text) => text.parse().unwrap(),
+            other => panic!("no time: {other}"),
+        };
+        let zoned = |zone: &str| at.in_tz(zone).unwrap();
+        entry["timestamp"] = match self.times {
+            HistoryTimes::Sent => return entry,
+            HistoryTimes::Iso => json!(at.to_string()),
+            HistoryTimes::Zoned(zone) => {
+                json!(zoned(zone).strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string())
+            }
+            HistoryTimes::Local(zone) => {
+                json!(zoned(zone).strftime("%Y-%m-%d %H:%M:%S%.f").to_string())
+            }
+        };
+        entry
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Account {
     pub(super) users: BTreeMap<String, Value>,
@@ -34,6 +123,8 @@ pub(super) struct Account {
     pub(super) bodies: Vec<Value>,
     faults: VecDeque<(String, Fault)>,
     last: u64,
+    /// How a user's histories are listed.
+    pub(super) histories: Histories,
     /// How many attributes a page of the list holds; 0 = all.
     pub(super) page_size: usize,
 }
@@ -135,19 +226,15 @@ impl Account {
             }
             (Method::Get, "users-by-id/:id/events/" | "users/:id/events/") => {
                 match self.named(request) {
-                    Some(user) => list(
-                        self.events
-                            .iter()
-                            .filter(|e| e["user"] == user["id"])
-                            .rev()
-                            .cloned()
-                            .collect(),
-                    ),
+                    Some(user) => {
+                        let own = self.events.iter().filter(|e| e["user"] == user["id"]);
+                        self.histories.listed(own.cloned().collect(), request)
+                    }
                     None => not_found,
                 }
             }
             (Method::Get, "users-by-id/:id/ping_hits/" | "users/:id/ping_hits/") => {
-                list(self.views.clone())
+                self.histories.listed(self.views.clone(), request)
             }
             (Method::Post, "companies/") => {
                 let id = self.next();

@@ -1,6 +1,7 @@
 //! Events and page views of unknown fate.
 
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
+use usercom_sink::plan::{FieldSet, Op, OwnId};
 use usercom_sink::usercom::Done;
 
 use super::fake::*;
@@ -62,6 +63,7 @@ async fn a_doubt_from_before_is_settled_before_the_first_send() {
     assert_eq!(bench.doubtful(&track("u1", "e")).await, Ok(Done::Sent));
     assert_eq!(bench.fake.log(), ["GET users-by-id/:id/events/", EVENT]);
     assert_eq!(bench.doubtful(&page("u1")).await, Ok(Done::Sent));
+    bench.fake.log();
     let next = bench_at(bench.fake, UsersConfig::default(), DeliveryConfig::default());
     for op in [track("u1", "e"), page("u1")] {
         assert_eq!(next.doubtful(&op).await, Ok(Done::AlreadyThere));
@@ -127,4 +129,127 @@ async fn two_of_the_same_are_two() {
     bench.fake.fault("POST site-views/", Fault::LostRequest);
     assert_eq!(bench.run(&page("u1")).await, Ok(Done::Sent));
     assert_eq!(bench.fake.with(|account| account.views.len()), 2);
+}
+
+/// An event of user `u1`, numbered, so many seconds after another.
+fn numbered(n: i64) -> Op {
+    let number = n.to_string();
+    let data: FieldSet = [standard("n", &number)].into_iter().collect();
+    Op::Track { user: OwnId::from("u1"), name: "e".into(), at: Some(at(1_700_000_000 + n)), data }
+}
+
+fn viewed(n: i64) -> Op {
+    let at = Some(at(1_700_000_000 + n));
+    let (domain, path) = ("shop.example".into(), format!("/{n}").into());
+    Op::Page { user: OwnId::from("u1"), domain, path, at }
+}
+
+/// The next process.
+fn after_a_kill(bench: Bench) -> Bench {
+    bench.fake.log();
+    bench_at(bench.fake, UsersConfig::default(), DeliveryConfig::default())
+}
+
+fn look_ups(bench: &Bench) -> usize {
+    bench.fake.log().iter().filter(|line| line.starts_with("GET")).count()
+}
+
+#[tokio::test]
+async fn one_history_answers_for_all_doubtful_records_of_a_user() {
+    // After a kill a user's history is read once, whatever the number of events that may have been
+    // sent, and what is missing is sent.
+    for make in [numbered as fn(i64) -> Op, viewed] {
+        let bench = bench();
+        for n in [1, 2, 4, 5, 7] {
+            bench.run(&make(n)).await.unwrap();
+        }
+        let next = after_a_kill(bench);
+        next.run(&identify("u1", vec![])).await.unwrap();
+        // Page views name the user by a key, which is remembered from then on.
+        next.doubtful(&make(0)).await.unwrap();
+        next.fake.log();
+        for n in 1..10 {
+            let expected = match n {
+                1 | 2 | 4 | 5 | 7 => Done::AlreadyThere,
+                _ => Done::Sent,
+            };
+            assert_eq!(next.doubtful(&make(n)).await, Ok(expected), "{n}");
+        }
+        assert_eq!(look_ups(&next), 0);
+        // Nobody sent what comes after them, and later doubts ask again.
+        assert_eq!(next.run(&make(10)).await, Ok(Done::Sent));
+        assert_eq!(next.doubtful(&make(10)).await, Ok(Done::Sent));
+        assert_eq!(look_ups(&next), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_entry_of_a_history_answers_for_one_event_only() {
+    // Of five equal events of which three arrived before a kill, two are sent again; a lost answer
+    // among them is looked for beyond all that are known.
+    for lost_answers in [false, true] {
+        let bench = bench();
+        known(&bench).await;
+        for _ in 0..3 {
+            bench.run(&track("u1", "e")).await.unwrap();
+        }
+        let next = after_a_kill(bench);
+        if lost_answers {
+            next.fake.fault(EVENT, Fault::LostReply);
+            next.fake.fault(EVENT, Fault::LostRequest);
+        }
+        for _ in 0..5 {
+            next.doubtful(&track("u1", "e")).await.unwrap();
+        }
+        assert_eq!(next.fake.with(|account| account.events.len()), 5, "{lost_answers}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_in_the_history_is_recognised_however_the_history_is_written() {
+    // In a history of 330 entries, whatever its order, pages, ids and zone, no event that arrived is
+    // sent again, and none that did not arrive is left out.
+    use HistoryOrder::{NewestFirst, OldestFirst, Shuffled};
+    use HistoryTimes::{Iso, Local, Sent, Zoned};
+    let ids = [HistoryIds::Numbers, HistoryIds::Texts, HistoryIds::Uuids, HistoryIds::None];
+    let zones = ["Europe/Warsaw", "Asia/Kathmandu", "America/New_York"];
+    let times = [Sent, Iso].into_iter().chain(zones.map(Zoned)).chain(zones.map(Local));
+    for (n, times) in times.enumerate() {
+        for order in [NewestFirst, OldestFirst, Shuffled] {
+            let bench = bench();
+            let histories = Histories { order, page_size: 100, ids: ids[n % ids.len()], times };
+            let shape = format!("{histories:?}");
+            bench.fake.with(|account| account.histories = histories);
+            for n in 0..330 {
+                bench.run(&numbered(n)).await.unwrap();
+            }
+            let next = after_a_kill(bench);
+            next.fake.log();
+            for n in [329, 0, 170, 12] {
+                assert_eq!(
+                    next.doubtful(&numbered(n)).await,
+                    Ok(Done::AlreadyThere),
+                    "{shape} {n}"
+                );
+            }
+            assert_eq!(next.doubtful(&numbered(330)).await, Ok(Done::Sent), "{shape}");
+            assert!(look_ups(&next) <= 4, "{shape}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_long_history_that_begins_with_the_newest_is_not_read_to_its_end() {
+    // Pages behind entries that are certainly older than the oldest event in doubt are left unread.
+    let bench = bench();
+    let histories = Histories { page_size: 100, ..Histories::default() };
+    bench.fake.with(|account| account.histories = histories);
+    for n in 0..1500 {
+        bench.run(&numbered(n)).await.unwrap();
+    }
+    let next = after_a_kill(bench);
+    assert_eq!(next.doubtful(&numbered(1490)).await, Ok(Done::AlreadyThere));
+    assert_eq!(look_ups(&next), 1);
+    assert_eq!(next.doubtful(&numbered(1000)).await, Ok(Done::AlreadyThere));
+    assert_eq!(look_ups(&next), 5);
 }

@@ -12,6 +12,9 @@ use super::*;
 use crate::support::tally::{Tally, records};
 use crate::support::{Account, KEY, Place, binary};
 
+/// Users of the pushed records.
+const USERS: usize = 50;
+
 struct Program(Child);
 
 impl Program {
@@ -82,7 +85,7 @@ async fn kills(count: usize, batch: usize, kills: usize, acknowledge: &str) {
     let place = Place::new();
     let port = free_port().await;
     let config = pipeline(&place, &account.endpoint(), port, acknowledge);
-    let sent = records(count, 50);
+    let sent = records(count, USERS);
     // Only Vector's own ids tell an event that comes again.
     let nameless = |json: &Json| {
         let mut json = json.clone();
@@ -91,6 +94,7 @@ async fn kills(count: usize, batch: usize, kills: usize, acknowledge: &str) {
     };
     let events: Vec<EventWrapper> =
         sent.iter().enumerate().map(|(n, json)| log(&nameless(json), n as u128 + 1)).collect();
+    let mut look_ups = vec![0];
     let mut dice = StdRng::seed_from_u64(3);
     let mut program = Program::start(&config);
     let batches: Vec<&[EventWrapper]> = events.chunks(batch).collect();
@@ -107,21 +111,32 @@ async fn kills(count: usize, batch: usize, kills: usize, acknowledge: &str) {
         let killed = async {
             tokio::time::sleep(moment).await;
             program.kill();
+            look_ups.push(account.look_ups().await);
             Program::start(&config)
         };
         ((), program) = tokio::join!(pushed, killed);
     }
     // What was answered is the program's own business now.
     let end = tokio::time::Instant::now() + Duration::from_secs(120);
+    let mut read_by_tallies = 0;
     let tally = loop {
+        let looked = account.look_ups().await;
         let tally = Tally::take(&account, &sent, &std::collections::BTreeSet::new()).await;
         if tally.lost.is_empty() && tally.views_lost == 0 && tally.stale.is_empty() {
+            look_ups.push(looked - read_by_tallies);
             break tally;
         }
+        read_by_tallies += account.look_ups().await - looked;
         assert!(tokio::time::Instant::now() < end, "{tally}");
         tokio::time::sleep(Duration::from_millis(300)).await;
     };
-    println!("vector, acknowledge = {acknowledge}: {count} events, {kills} kills; {tally}");
+    let look_ups: Vec<u64> = look_ups.windows(2).skip(1).map(|pair| pair[1] - pair[0]).collect();
+    println!(
+        "vector, acknowledge = {acknowledge}: {count} events, {kills} kills, {look_ups:?} look-ups \
+         after them; {tally}"
+    );
+    // The sink may have 200 requests in flight, each of another user.
+    assert!(look_ups.iter().all(|n| *n <= 2 * USERS as u64), "{look_ups:?}");
     tally.assert_exact();
     drop(program);
     account.close().await;

@@ -1,0 +1,283 @@
+//! Marks of records whose events and page views leave: durable before the request does, so that
+//! after a crash only these may have been sent.
+//!
+//! Marks are written in groups by one task. A group holds what waits to leave now, and so many of
+//! those next in line as leave while one group is written: requests then find their marks made. Where
+//! requests are few, nothing is marked ahead of its time.
+//!
+//! # Invariants
+//! A request leaves only after its record's mark is durable. A mark is taken away only while no
+//! request of its record can have left.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, watch};
+
+use crate::buffer::{Buffer, Token};
+use crate::deliver::{BeforeSend, SendError};
+
+/// Records marked whose requests have not left yet, at most.
+const MAX_AHEAD: usize = 64;
+
+/// How long marks that are to be taken away wait for others, so that they share one write.
+const REMOVAL_DELAY: Duration = Duration::from_millis(20);
+
+/// How many requests of one record may have left.
+pub(super) type SentCount = Arc<AtomicU32>;
+
+/// The marks of one engine. Clones share them.
+#[derive(Clone)]
+pub(super) struct DispatchMarks {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes the writer.
+    work: Notify,
+    /// Counts the groups written; wakes those that wait for one.
+    written: watch::Sender<u64>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    token: Token,
+    sent: SentCount,
+}
+
+#[derive(Default)]
+struct State {
+    next_id: u64,
+    /// Not asked for yet, in the order in which they will probably leave.
+    queued: BTreeMap<u64, Entry>,
+    /// Asked for.
+    wanted: BTreeMap<u64, Entry>,
+    /// In the group that is being written.
+    writing: BTreeMap<u64, Entry>,
+    /// Marked, not sent yet.
+    ahead: BTreeMap<u64, Entry>,
+    /// Marked, and perhaps not sent at all.
+    removable: HashMap<i64, Entry>,
+    /// Requests that left, or wanted to, since the last group was begun.
+    pace: usize,
+    /// How many are to be marked ahead.
+    target: usize,
+    closed: bool,
+}
+
+/// What a request that wants to leave is told.
+enum Leave {
+    Go,
+    Wait,
+    Closed,
+}
+
+impl DispatchMarks {
+    pub(super) fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                work: Notify::new(),
+                written: watch::Sender::new(0),
+            }),
+        }
+    }
+
+    /// Announces a request of a record. `sent` counts for the record, over all its requests.
+    pub(super) fn announce(&self, token: Token, sent: SentCount) -> Announced {
+        let mut state = self.shared.state();
+        let id = state.next_id;
+        state.next_id += 1;
+        if token.seq().is_some() {
+            state.queued.insert(id, Entry { token, sent: Arc::clone(&sent) });
+        }
+        drop(state);
+        Announced { shared: Arc::clone(&self.shared), id, token, sent, attempts: AtomicU32::new(0) }
+    }
+
+    /// Writes marks until storage fails for good.
+    pub(super) async fn write(self, buffer: Arc<dyn Buffer>) {
+        loop {
+            self.shared.work.notified().await;
+            if self.shared.state().wanted.is_empty() {
+                tokio::time::sleep(REMOVAL_DELAY).await;
+            }
+            let (sent, not_sent) = self.shared.state().begin_group();
+            if sent.is_empty() && not_sent.is_empty() {
+                continue;
+            }
+            let written = buffer.mark_dispatched(sent, not_sent).await;
+            if let Err(error) = &written {
+                tracing::error!(%error, "records could not be marked as sent, so they are not sent");
+            }
+            self.shared.state().end_group(written.is_ok());
+            self.shared.written.send_modify(|groups| *groups += 1);
+            if written.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes together what the next group marks, and what it takes the marks of.
+    fn begin_group(&mut self) -> (Vec<Token>, Vec<Token>) {
+        self.pace = 0;
+        self.writing = std::mem::take(&mut self.wanted);
+        while self.ahead.len() + self.writing.len() < self.target.max(self.writing.len()) {
+            let Some((id, entry)) = self.queued.pop_first() else { break };
+            self.writing.insert(id, entry);
+        }
+        let sent: Vec<Token> = self.writing.values().map(|entry| entry.token).collect();
+        let removable = std::mem::take(&mut self.removable).into_values();
+        let not_sent = removable
+            .filter(|entry| entry.sent.load(Ordering::Acquire) == 0 && !self.marks(entry.token))
+            .map(|entry| entry.token)
+            .collect();
+        (sent, not_sent)
+    }
+
+    /// Whether a request that may leave at any moment rests on this record's mark.
+    fn marks(&self, token: Token) -> bool {
+        self.ahead.values().chain(self.writing.values()).any(|entry| entry.token == token)
+    }
+
+    fn end_group(&mut self, written: bool) {
+        self.closed = !written;
+        let done = std::mem::take(&mut self.writing);
+        if written {
+            self.ahead.extend(done);
+        }
+        // As many as left, or wanted to, while one group was written, and as many again.
+        self.target = (2 * self.pace).min(MAX_AHEAD);
+    }
+
+    /// A request holds its place and wants to leave.
+    fn leave(&mut self, id: u64, token: Token, sent: &SentCount) -> Leave {
+        if self.closed {
+            return Leave::Closed;
+        }
+        if self.ahead.remove(&id).is_some() {
+            self.pace += 1;
+            sent.fetch_add(1, Ordering::AcqRel);
+            return Leave::Go;
+        }
+        if !self.writing.contains_key(&id) && !self.wanted.contains_key(&id) {
+            self.pace += 1;
+            let fresh = Entry { token, sent: Arc::clone(sent) };
+            let entry = self.queued.remove(&id).unwrap_or(fresh);
+            self.wanted.insert(id, entry);
+        }
+        Leave::Wait
+    }
+
+    /// Whether another group is to be begun although nobody waits for it.
+    fn runs_low(&self) -> bool {
+        !self.queued.is_empty() && self.writing.is_empty() && self.ahead.len() < self.target / 2
+    }
+
+    fn remove_mark(&mut self, token: Token, sent: &SentCount) {
+        if let Some(seq) = token.seq()
+            && sent.load(Ordering::Acquire) == 0
+        {
+            self.removable.insert(seq, Entry { token, sent: Arc::clone(sent) });
+        }
+    }
+}
+
+/// A request that may leave; its mark is written when it does, or shortly before.
+pub(super) struct Announced {
+    shared: Arc<Shared>,
+    id: u64,
+    token: Token,
+    sent: SentCount,
+    /// Attempts that left, or may have.
+    attempts: AtomicU32,
+}
+
+#[async_trait]
+impl BeforeSend for Announced {
+    async fn before_send(&self) -> Result<(), SendError> {
+        if self.attempts.fetch_add(1, Ordering::AcqRel) > 0 {
+            return Ok(());
+        }
+        if self.token.seq().is_none() {
+            self.sent.fetch_add(1, Ordering::AcqRel);
+            return Ok(());
+        }
+        // Should this future be dropped, the attempt has not left.
+        let waiting = Waiting { attempts: &self.attempts };
+        let mut written = self.shared.written.subscribe();
+        loop {
+            let (leave, low) = {
+                let mut state = self.shared.state();
+                let leave = state.leave(self.id, self.token, &self.sent);
+                (leave, state.runs_low())
+            };
+            match leave {
+                Leave::Go => {
+                    if low {
+                        self.shared.work.notify_one();
+                    }
+                    std::mem::forget(waiting);
+                    return Ok(());
+                }
+                Leave::Closed => return Err(SendError::Stopped),
+                Leave::Wait => self.shared.work.notify_one(),
+            }
+            if written.changed().await.is_err() {
+                return Err(SendError::Stopped);
+            }
+        }
+    }
+
+    fn not_sent(&self) {
+        if self.attempts.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.sent.fetch_sub(1, Ordering::AcqRel);
+            self.shared.state().remove_mark(self.token, &self.sent);
+            self.shared.work.notify_one();
+        }
+    }
+}
+
+/// An attempt that waits for its mark.
+struct Waiting<'a> {
+    attempts: &'a AtomicU32,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.attempts.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        if state.queued.remove(&self.id).is_some() {
+            return;
+        }
+        let marked = [
+            state.wanted.remove(&self.id),
+            state.writing.remove(&self.id),
+            state.ahead.remove(&self.id),
+        ];
+        if marked.iter().any(Option::is_some) {
+            state.remove_mark(self.token, &self.sent);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "marks_tests.rs"]
+mod tests;
