@@ -10,7 +10,7 @@ use std::io;
 use super::book::Row;
 use super::content::{self, Common, ContentMark, Survey};
 use super::family::Family;
-use super::form::Text;
+use super::form::{Form, Text};
 use super::glance;
 use super::identity::FileId;
 
@@ -90,6 +90,10 @@ struct Choice {
     decision: Decision,
 }
 
+fn read_to(row: &Row) -> u64 {
+    row.content.as_ref().map_or(0, |content| content.length)
+}
+
 /// What the file is as far as one candidate goes, and how many equal bytes prove it.
 fn one(
     text: &Text,
@@ -118,6 +122,12 @@ fn one(
         });
     };
     let common = content::common(&mut text.reader(), &mut host.reader())?;
+    // The other file was cut off, and who reads it has not seen that yet.
+    let is_lost = contains.is_some_and(|read| common.length < read)
+        || (host.form == Form::Plain && host.file.metadata()?.len() < read_to(&known.row));
+    if is_lost && matches!(known.host, Host::Open { .. }) {
+        return Ok((contains.unwrap_or(1), Decision::Wait));
+    }
     Ok(match common {
         Common { length: 0, .. } => (0, Decision::New),
         Common { length, first_ends: true, second_ends } => {

@@ -49,6 +49,10 @@ pub(super) struct Follow {
     tails: Tails,
     alarm: Alarm,
     searched: Option<Instant>,
+    /// Whether files were searched for in this round.
+    just_searched: bool,
+    /// Whether the next search must not wait.
+    search_now: bool,
     names_changed: bool,
     /// Which log's turn is first in the next round.
     first: Option<Arc<str>>,
@@ -79,6 +83,8 @@ impl Follow {
             tails: Tails::new(),
             alarm,
             searched: None,
+            just_searched: false,
+            search_now: false,
             names_changed: false,
             first: None,
             lost: Vec::new(),
@@ -97,7 +103,7 @@ impl Follow {
             match round {
                 Round::Stopped => break,
                 Round::More => {}
-                Round::Quiet if identified || !self.lost.is_empty() => {}
+                Round::Quiet if identified || self.search_now || !self.lost.is_empty() => {}
                 Round::Quiet => self.rest().await,
             }
         }
@@ -109,11 +115,13 @@ impl Follow {
 
     async fn search_if_due(&mut self, from: ReadFrom) {
         self.names_changed |= self.alarm.names_changed();
-        let pause = match (self.names_changed, self.lost.is_empty()) {
-            // What was cut off may have been copied before.
-            (_, false) => Duration::ZERO,
-            (true, true) => SEARCH_AT_MOST,
-            (false, true) => SEARCH,
+        self.just_searched = false;
+        // What was cut off may have been copied before.
+        let now = std::mem::take(&mut self.search_now) || !self.lost.is_empty();
+        let pause = match (now, self.names_changed) {
+            (true, _) => Duration::ZERO,
+            (false, true) => SEARCH_AT_MOST,
+            (false, false) => SEARCH,
         };
         let (findings, from) = match self.searched {
             Some(at) if at.elapsed() < pause => return,
@@ -122,6 +130,7 @@ impl Follow {
             None => (self.desk.first_find().await, from),
         };
         self.names_changed = false;
+        self.just_searched = true;
         let now = Instant::now();
         self.searched = Some(now);
         for tail in self.tails.values_mut() {
@@ -164,6 +173,7 @@ impl Follow {
     /// Finds out what unknown files are, as far as it is their turn. Whether some became known.
     async fn identify(&mut self) -> bool {
         let mut rows = Rows::new();
+        let mut unsaved = Vec::new();
         for (_, ids) in self.logs() {
             let mut waits = false;
             for id in ids {
@@ -175,12 +185,21 @@ impl Follow {
                 }
                 match &tail.state {
                     State::Unknown(_) if waits => {}
+                    // It may have been renamed, or copied and cut off, since it was found.
+                    State::Unknown(_)
+                        if !self.just_searched && tail.missing.is_none() && !tail.is_as_found() =>
+                    {
+                        self.search_now = true;
+                    }
                     State::Unknown(_) => {
-                        let found =
-                            self.desk.identify(&mut tail, &mut self.tails, Patience::Wait).await;
+                        let (tails, patience) = (&mut self.tails, Patience::Wait);
+                        let found = self.desk.identify(&mut tail, tails, &unsaved, patience).await;
                         tail.report(found.as_ref().err());
                         match found {
-                            Ok(Identified::Yes(more)) => rows.extend(more),
+                            Ok(Identified::Yes(more)) => {
+                                rows.extend(more);
+                                unsaved.push(tail.text_head().clone());
+                            }
                             Ok(Identified::NotYet) => {}
                             Err(error) => {
                                 self.desk.trouble(&tail.path().to_owned(), &error.to_string())
@@ -337,7 +356,7 @@ impl Follow {
             return Parting::Stay;
         }
         if let State::Unknown(_) = tail.state {
-            let found = self.desk.identify(tail, &mut self.tails, Patience::DecideNow).await;
+            let found = self.desk.identify(tail, &mut self.tails, &[], Patience::DecideNow).await;
             if let Ok(Identified::Yes(rows)) = found {
                 self.desk.save_surely(rows).await;
                 return Parting::Stay;

@@ -230,6 +230,10 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
+    pub(super) fn new(size: u64, changed: (i64, i64)) -> Self {
+        Self { size, changed }
+    }
+
     /// Bytes of the file.
     pub(super) fn size(self) -> u64 {
         self.size

@@ -40,11 +40,13 @@ pub(super) enum Identified {
 }
 
 impl Desk {
-    /// Finds out what a file is. `others` are the other open files.
+    /// Finds out what a file is. `others` are the other open files, `unsaved` the beginnings of those
+    /// whose rows are not saved yet.
     pub(super) async fn identify(
         &mut self,
         tail: &mut Tail,
         others: &mut Tails,
+        unsaved: &[Head],
         patience: Patience,
     ) -> io::Result<Identified> {
         let file = std::sync::Arc::clone(tail.file());
@@ -68,6 +70,10 @@ impl Desk {
         let text = Text { file: std::sync::Arc::clone(tail.file()), form };
         let for_head = text.clone();
         let head = blocking(move || Head::read(&mut for_head.reader())).await?;
+        if unsaved.iter().any(|known| alike(known, &head)) {
+            // It is compared once that one is known to the book.
+            return Ok(Identified::NotYet);
+        }
         let candidates = self.candidates(tail, &head, others);
         let decision = if head.is_empty() {
             None
@@ -129,9 +135,10 @@ impl Desk {
             };
             candidates.extend(candidate.filter(|known| {
                 let read = known.row.content.as_ref().map_or(0, |content| content.length);
+                let begun = known.row.head.length() > 0;
                 let alike = head.has(&known.row.head)
                     || (head.is_short() && known.row.head.length() > head.length());
-                read > 0 && alike
+                alike && (read > 0 || (begun && matches!(known.host, Host::Open { .. })))
             }));
         }
         candidates
@@ -343,6 +350,11 @@ fn open_candidate(id: FileId, other: &mut Tail) -> Option<Candidate> {
     other.stream()?;
     let row = other.row()?;
     Some(Candidate { id, row, host: Host::Open { text, at_end } })
+}
+
+/// Whether one of two contents may be the beginning of the other.
+fn alike(one: &Head, other: &Head) -> bool {
+    !other.is_empty() && !one.is_empty() && (one.continues(other) || other.continues(one))
 }
 
 /// The text of a file whose form may not have been told yet.

@@ -326,6 +326,7 @@ impl Tail {
     pub(super) fn found(&mut self, found: &Found) {
         self.missing = None;
         self.changed = found.changed;
+        self.size = found.size;
         if self.path != found.path {
             self.shown = found.path.to_string_lossy().into_owned();
             self.path.clone_from(&found.path);
@@ -381,6 +382,17 @@ impl Tail {
             State::Reading(stream) => !stream.has_begun(),
             State::Copy(_) => false,
         }
+    }
+
+    /// The beginning of its text, where something is read of it.
+    pub(super) fn text_head(&self) -> &Head {
+        &self.text_head
+    }
+
+    /// Whether it is as it was when it was found.
+    pub(super) fn is_as_found(&self) -> bool {
+        let now = Stamp::of(&self.file);
+        now.is_ok_and(|now| now == Stamp::new(self.size, self.changed))
     }
 
     /// Whether something is behind its last newline, or in its decoder.
