@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::book::{Book, Row};
+use super::claim::Claim;
 use super::family::Family;
 use super::finder::{Finder, Findings, Found};
 use super::glance::{Opened, Opening};
@@ -229,16 +230,23 @@ impl Desk {
 
     /// Saves the claims that are wanted, and hands them out.
     pub(super) async fn save_claims(&mut self, tails: &mut Tails) {
-        let mut wanting: Vec<&mut Tail> = tails
-            .values_mut()
-            .filter(|tail| tail.stream().is_some_and(Stream::wants_claim))
-            .collect();
-        if wanting.is_empty() {
+        let mut standings = Standings::new();
+        let mut rows = Vec::new();
+        for tail in tails.values_mut() {
+            if tail.stream().is_some_and(Stream::wants_claim)
+                && let Some(row) = tail.row()
+            {
+                standings.insert(row.generation, (row.mark(), row.claims.clone()));
+                rows.push((tail.id(), Some(row)));
+            }
+        }
+        if rows.is_empty() {
             return;
         }
-        let rows: Vec<_> = wanting.iter_mut().map(|tail| (tail.id(), tail.row())).collect();
+        rows.extend(tails.values_mut().filter_map(|tail| copy_row(tail, &standings)));
         if self.save_surely(rows).await {
-            wanting.into_iter().filter_map(|tail| tail.stream_mut()).for_each(Stream::grant_claim);
+            let wanting = tails.values_mut().filter_map(Tail::stream_mut);
+            wanting.filter(|stream| stream.wants_claim()).for_each(Stream::grant_claim);
         }
     }
 
@@ -315,7 +323,7 @@ impl Desk {
     ) -> Result<(), SourceError> {
         let mut rows = std::mem::take(&mut self.notes);
         let notes = rows.len();
-        let mut marks: HashMap<u64, Mark> = HashMap::new();
+        let mut standings = Standings::new();
         let mut copies = Vec::new();
         for tail in open {
             if let State::Copy(_) = tail.state {
@@ -323,26 +331,22 @@ impl Desk {
                 continue;
             }
             if let (Some(stream), Some(row)) = (tail.stream().map(|s| s.generation), tail.row()) {
-                marks.insert(stream, row.mark());
+                standings.insert(stream, (row.mark(), row.claims.clone()));
                 rows.push((tail.id(), Some(row)));
             }
         }
         let mut landed = Vec::new();
         for mut closed in std::mem::take(&mut self.closed) {
             let row = closed.row();
-            marks.entry(row.generation).or_insert(row.mark());
+            let standing = (row.mark(), row.claims.clone());
+            standings.entry(row.generation).or_insert(standing);
             rows.push((closed.id, Some(row)));
             match closed.stream.is_settled() && closed.stream.is_released() {
                 true => landed.push(closed),
                 false => self.closed.push(closed),
             }
         }
-        for tail in copies {
-            if let State::Copy(copy) = &mut tail.state {
-                copy.follow(marks.get(&copy.generation).copied());
-            }
-            rows.push((tail.id(), tail.row()));
-        }
+        rows.extend(copies.into_iter().filter_map(|tail| copy_row(tail, &standings)));
         let kept: Vec<_> = rows[..notes].to_vec();
         let saved = self.book.save(rows).await;
         if saved.is_err() {
@@ -401,6 +405,19 @@ fn leaders(opened: &[(Found, Opened)], tails: &Tails, closed: &[Closed]) -> Hash
         *best = rank.max(*best);
     }
     leaders.into_iter().map(|(generation, (_, _, id))| (generation, id)).collect()
+}
+
+/// How far each generation is settled, and what is claimed of it.
+type Standings = HashMap<u64, (Mark, Vec<Claim>)>;
+
+/// The row of a copy, which says what is settled of the content that it shares.
+fn copy_row(tail: &mut Tail, standings: &Standings) -> Option<(FileId, Option<Row>)> {
+    let State::Copy(copy) = &mut tail.state else {
+        return None;
+    };
+    let (mark, claims) = standings.get(&copy.generation)?;
+    copy.follow(*mark, claims);
+    Some((tail.id(), tail.row()))
 }
 
 /// What could not be read, and why.

@@ -223,7 +223,6 @@ impl Follow {
     fn holds_up(&mut self, tail: &Tail) -> bool {
         let waits = match &tail.state {
             State::Copy(_) => false,
-            // One that waits for another file has nothing that is not read there first.
             State::Unknown(unknown) => !unknown.waits && tail.size() > 0,
             State::Reading(_) => tail.quiet_for().is_none(),
         };

@@ -60,11 +60,15 @@ impl Desk {
             unknown.since = tokio::time::Instant::now();
             unknown.stamp = Some(stamp);
         }
+        unknown.waits = false;
         let (age, same_to) = (unknown.since.elapsed(), unknown.same_to);
         let form = match (form, patience) {
             (Some(form), _) => form,
             (None, Patience::DecideNow) => Form::Plain,
-            (None, Patience::Wait) => return Ok(Identified::NotYet),
+            (None, Patience::Wait) => {
+                unknown.waits = true;
+                return Ok(Identified::NotYet);
+            }
         };
         tail.set_form(form);
         let text = Text { file: std::sync::Arc::clone(tail.file()), form };
@@ -91,7 +95,7 @@ impl Desk {
             Ok(Identified::NotYet)
         };
         match decision {
-            None if patience == Patience::Wait => Ok(Identified::NotYet),
+            None if patience == Patience::Wait => waits(tail),
             Some(Decision::Beginning) if young => Ok(Identified::NotYet),
             Some(Decision::Wait) => waits(tail),
             Some(Decision::Copy { id, content, whole }) => {
@@ -193,7 +197,7 @@ impl Desk {
             },
             content,
         };
-        copy.follow(Some(known.mark()));
+        copy.follow(known.mark(), &known.claims);
         let mut rows = self.keep_old_row(tail, others);
         rows.push((tail.id(), Some(copy.row.clone())));
         tail.state = State::Copy(copy);

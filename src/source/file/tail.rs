@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::book::Row;
+use super::claim::Claim;
 use super::content::ContentMark;
 use super::family::{Age, Family};
 use super::finder::Found;
@@ -64,7 +65,7 @@ pub(super) struct Unknown {
     pub(super) stamp: Option<Stamp>,
     /// How far it was once the same as a content that is known.
     pub(super) same_to: Option<u64>,
-    /// It waits for another file that holds the same.
+    /// It is empty, or waits for another file that holds the same: newer generations need not wait.
     pub(super) waits: bool,
 }
 
@@ -87,17 +88,15 @@ pub(super) struct Copy {
 
 impl Copy {
     /// Its row says what is settled of the content that it shares.
-    pub(super) fn follow(&mut self, settled: Option<Mark>) {
-        let Some(settled) = settled else {
-            return;
-        };
+    pub(super) fn follow(&mut self, settled: Mark, claims: &[Claim]) {
         let settled = match settled.position <= self.content.length {
             true => settled,
             false => Mark { position: self.content.length, lines: None },
         };
         self.row.position = settled.position;
         self.row.lines = settled.lines;
-        self.row.claims.retain(|claim| claim.end > settled.position);
+        let open = claims.iter().filter(|claim| claim.end > settled.position);
+        self.row.claims = open.copied().collect();
     }
 }
 
