@@ -13,6 +13,7 @@
 
 pub mod ack;
 pub mod clock;
+pub mod coerce;
 pub mod record;
 
 pub mod config;

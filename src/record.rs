@@ -68,6 +68,19 @@ impl Record {
         }
     }
 
+    /// Writes the zone of the source's times into the metadata, as `%timezone`.
+    pub fn note_timezone(&mut self, timezone: &str) {
+        let zone = serde_json::Value::from(timezone);
+        let known = self.meta.as_deref().and_then(|meta| std::str::from_utf8(meta).ok());
+        let open = known.map(str::trim_end).and_then(|meta| meta.strip_suffix('}'));
+        let meta = match open {
+            // Of a name given twice the last value counts: this one.
+            Some(open) if open.trim() != "{" => format!("{open},\"timezone\":{zone}}}"),
+            _ => format!("{{\"timezone\":{zone}}}"),
+        };
+        self.meta = Some(meta.into());
+    }
+
     /// The same record with another acknowledgement.
     pub fn with_ack(mut self, ack: Ack) -> Self {
         self.ack = ack;
@@ -89,4 +102,24 @@ pub struct Origin {
     pub position: u64,
     /// Where a person would look: `logs/app.ndjson:17`.
     pub place: Arc<str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timezone_is_added_to_the_metadata() {
+        // What the transport knew stays, and the source's zone comes to it.
+        for (meta, expected) in [
+            (None, r#"{"timezone":"Europe/Warsaw"}"#),
+            (Some("{}"), r#"{"timezone":"Europe/Warsaw"}"#),
+            (Some(r#"{"topic":"t"} "#), r#"{"topic":"t","timezone":"Europe/Warsaw"}"#),
+        ] {
+            let mut record = Record::new("{}");
+            record.meta = meta.map(Bytes::from);
+            record.note_timezone("Europe/Warsaw");
+            assert_eq!(record.meta.as_deref(), Some(expected.as_bytes()));
+        }
+    }
 }

@@ -16,8 +16,15 @@ use serde_json::value::RawValue;
 
 use super::error::StoreError;
 use super::queue::number_list;
-use super::store::{Store, count, from_micros, micros};
+use super::store::{DELETE_BATCH, Store, count, from_micros, micros};
 use crate::record::Record;
+
+/// What is counted per dead letter beside its long texts.
+const LETTER_OVERHEAD: u64 = 256;
+
+/// [`DeadLetter::size`] of a row.
+const SIZE: &str = "(256 + length(record) + ifnull(length(meta), 0) + ifnull(length(call), 0) \
+                    + ifnull(length(response), 0) + length(detail))";
 
 const COLUMNS: &str = "id, sink, at, reason, detail, rule, field, place, transport_id, status, \
                        response, attempts, replays, call, meta, record";
@@ -58,6 +65,17 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// What it counts for in the size of the dead letters, in bytes.
+    pub(super) fn size(&self) -> u64 {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let bytes = self.record.len()
+            + self.meta.as_ref().map_or(0, Bytes::len)
+            + text(&self.call)
+            + text(&self.response)
+            + self.detail.len();
+        LETTER_OVERHEAD.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+
     /// A dead letter that was never tried.
     pub fn new(
         record: &Record,
@@ -85,7 +103,8 @@ impl DeadLetter {
 
 /// A dead letter in the store.
 ///
-/// Serialized it is one flat object. The record is under `record` if it is JSON, else under
+/// Serialized it is one flat object. The record is under `record` if it is JSON that every reader of
+/// JSON takes (no half of a surrogate pair, no number beyond f64, no nesting beyond 128), else under
 /// `record_text` if it is UTF-8, else under `record_escaped` with `\xNN` for what is not ASCII.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredDeadLetter {
@@ -135,7 +154,7 @@ struct Shown<'a> {
 impl Serialize for StoredDeadLetter {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let letter = &self.letter;
-        let record = as_json(&letter.record);
+        let record = shown_json(&letter.record);
         let text = std::str::from_utf8(&letter.record);
         Shown {
             id: self.id,
@@ -151,8 +170,8 @@ impl Serialize for StoredDeadLetter {
             response: letter.response.as_deref(),
             attempts: letter.attempts,
             replays: self.replays,
-            call: letter.call.as_ref().and_then(|c| as_json(c.as_bytes())),
-            meta: letter.meta.as_deref().and_then(as_json),
+            call: letter.call.as_ref().and_then(|call| json_or_text(call.as_bytes())),
+            meta: letter.meta.as_deref().and_then(json_or_text),
             record_text: text.ok().filter(|_| record.is_none()),
             record_escaped: match text {
                 Ok(_) => None,
@@ -162,6 +181,20 @@ impl Serialize for StoredDeadLetter {
         }
         .serialize(serializer)
     }
+}
+
+/// JSON that can be shown inside of JSON: whoever reads the output must be able to.
+fn shown_json(bytes: &[u8]) -> Option<Box<RawValue>> {
+    serde_json::from_slice::<serde_json::Value>(bytes).ok()?;
+    as_json(bytes)
+}
+
+/// The same, or the text as a JSON string.
+fn json_or_text(bytes: &[u8]) -> Option<Box<RawValue>> {
+    shown_json(bytes).or_else(|| {
+        let text = String::from_utf8_lossy(bytes);
+        serde_json::value::to_raw_value(&text).ok()
+    })
 }
 
 /// JSON text on one line, or nothing if it is not JSON.
@@ -309,6 +342,7 @@ impl Store {
     /// Those of any write.
     pub async fn delete_dead_letters(&self, ids: &[i64]) -> Result<usize, StoreError> {
         let ids = number_list(ids);
+        self.bounds().forget_dead_sizes();
         self.write(move |scope| {
             let mut delete = scope.conn.prepare_cached(
                 "DELETE FROM dead_letters WHERE id IN (SELECT value FROM json_each(?1))",
@@ -328,10 +362,52 @@ impl Store {
         filter: DeadLetterFilter,
     ) -> Result<usize, StoreError> {
         let sink = sink.to_owned();
+        self.bounds().forget_dead_sizes();
         self.write(move |scope| {
             let mut delete =
                 scope.conn.prepare_cached(&format!("DELETE FROM dead_letters WHERE {CHOSEN}"))?;
             delete.execute(params![sink, filter.reason, filter.since(), filter.ids()])
+        })
+        .await
+    }
+
+    /// Deletes the oldest dead letters of a sink, where all of them are larger than `max_size`
+    /// bytes, until a tenth of that is free. Returns how many.
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn trim_dead_letters(&self, sink: &str, max_size: u64) -> Result<u64, StoreError> {
+        let mut size = match self.bounds().dead_bytes(sink) {
+            Some(size) => size,
+            None => self.sum_dead_letters(sink).await?,
+        };
+        if size <= max_size {
+            self.bounds().set_dead_bytes(sink, size);
+            return Ok(0);
+        }
+        // What is written meanwhile is counted next time.
+        self.bounds().forget_dead_sizes();
+        let mut deleted = 0;
+        let goal = max_size - max_size / 10;
+        while size > goal {
+            let (name, excess) = (sink.to_owned(), size - goal);
+            let (rows, bytes) =
+                self.write(move |scope| delete_oldest(scope.conn, &name, excess)).await?;
+            if rows == 0 {
+                break;
+            }
+            deleted += rows;
+            size = size.saturating_sub(bytes);
+        }
+        Ok(deleted)
+    }
+
+    async fn sum_dead_letters(&self, sink: &str) -> Result<u64, StoreError> {
+        let sink = sink.to_owned();
+        self.read_with(move |scope| {
+            let sql = format!("SELECT ifnull(sum({SIZE}), 0) FROM dead_letters WHERE sink = ?1");
+            let mut sum = scope.conn.prepare_cached(&sql)?;
+            sum.query_row([&sink], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
         })
         .await
     }
@@ -351,6 +427,28 @@ impl Store {
         })
         .await
     }
+}
+
+/// Deletes as many of a sink's oldest dead letters as make up so many bytes, but no more than one
+/// transaction should. How many, and how large they were.
+fn delete_oldest(conn: &Connection, sink: &str, excess: u64) -> rusqlite::Result<(u64, u64)> {
+    let sql = format!("SELECT id, {SIZE} FROM dead_letters WHERE +sink = ?1 ORDER BY id LIMIT ?2");
+    let mut find = conn.prepare_cached(&sql)?;
+    let oldest = find.query_map(params![sink, DELETE_BATCH], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
+    })?;
+    let (mut ids, mut bytes) = (Vec::new(), 0);
+    for row in oldest {
+        if bytes >= excess {
+            break;
+        }
+        let (id, size) = row?;
+        ids.push(id);
+        bytes += size;
+    }
+    conn.prepare_cached("DELETE FROM dead_letters WHERE id IN (SELECT value FROM json_each(?1))")?
+        .execute([number_list(&ids)])?;
+    Ok((ids.len() as u64, bytes))
 }
 
 /// Adds a dead letter within the transaction at work.

@@ -46,6 +46,7 @@ pub struct DiskBuffer {
     out: Mutex<Out>,
     waiting: Waiting,
     discarded: AtomicU64,
+    errors: AtomicU64,
 }
 
 /// Records that left, and may come back.
@@ -83,6 +84,7 @@ impl DiskBuffer {
             out: Mutex::default(),
             waiting: Waiting::default(),
             discarded: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
         })
     }
 
@@ -134,14 +136,19 @@ impl DiskBuffer {
 
     /// Stores what room was reserved for.
     async fn take(&self, room: Reserved<'_>) -> Result<Appended, BufferError> {
-        let mut patience = Patience::new("append", &self.sink, &self.closed);
+        let mut patience = Patience::new("append", &self.sink, &self.closed, &self.errors);
         let appended = loop {
             match self.store.append(&self.sink, room.records.clone()).await {
                 Ok(appended) => break appended,
-                Err(e) => patience.after(e).await.map_err(|e| match e {
-                    StoreError::Closed | StoreError::ReadOnly => BufferError::Store(e),
-                    e => BufferError::Stopped(e),
-                })?,
+                Err(e) => tokio::select! {
+                    biased;
+                    waited = patience.after(e) => waited.map_err(|e| match persist::is_final(&e) {
+                        true => BufferError::Store(e),
+                        false => BufferError::Stopped(e),
+                    })?,
+                    // Delivery has made room.
+                    () = self.freed.notified() => {}
+                },
             }
         };
         patience.rewarded();
@@ -159,7 +166,7 @@ impl DiskBuffer {
 
     /// The next page, however often it has to be asked for.
     async fn read(&self, after: i64, max: usize) -> Result<Vec<Stored>, StoreError> {
-        let mut patience = Patience::new("read", &self.sink, &self.stop);
+        let mut patience = Patience::new("read", &self.sink, &self.stop, &self.errors);
         loop {
             match self.page(after, max).await {
                 Ok(page) => {
@@ -287,7 +294,7 @@ impl Buffer for DiskBuffer {
     ) -> Result<(), BufferError> {
         let seqs = |tokens: Vec<Token>| tokens.into_iter().filter_map(Token::seq).collect();
         let (sent, not_sent): (Vec<i64>, Vec<i64>) = (seqs(sent), seqs(not_sent));
-        persist::mark(&self.store, &self.sink, &self.stop, sent, not_sent)
+        persist::mark(&self.store, &self.sink, &self.stop, &self.errors, sent, not_sent)
             .await
             .map_err(BufferError::Stopped)
     }
@@ -300,7 +307,7 @@ impl Buffer for DiskBuffer {
             batch.push(Settlement { seq: item.token.seq(), dead: item.dead, seen: item.seen });
         }
         let seqs: Vec<i64> = batch.iter().filter_map(|s| s.seq).collect();
-        persist::settle(&self.store, &self.sink, &self.stop, batch)
+        persist::settle(&self.store, &self.sink, &self.stop, &self.errors, batch)
             .await
             .map_err(BufferError::Stopped)?;
         {
@@ -356,6 +363,10 @@ impl Buffer for DiskBuffer {
 
     fn size(&self) -> BufferSize {
         self.store.buffer_size(&self.sink)
+    }
+
+    fn storage_errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
     }
 
     fn discarded(&self) -> u64 {

@@ -51,7 +51,8 @@ pub enum StoreError {
         known: u32,
     },
     /// The file is damaged.
-    #[error("`{}` is damaged: {why}; move it away, or restore it from a backup", .path.display())]
+    #[error("`{}` is damaged: {why}; restore it from a backup, or move it away: then everything that can \
+         be read again is sent again", .path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -59,10 +60,31 @@ pub enum StoreError {
         why: String,
     },
     /// There is no room on the disk, or the file has reached its limit.
-    #[error("no room left for `{}`", .path.display())]
+    #[error("no room left for `{}`: {why}", .path.display())]
     Full {
         /// The file.
         path: PathBuf,
+        /// How much room there is, and what to do.
+        why: String,
+    },
+    /// The file, its log or its folder may not be written.
+    #[error(
+        "`{}`, the files beside it whose names begin with the same, or their folder cannot be \
+         written: give this user the right to write them, or mount the file system for writing; \
+         what was interrupted must be finished before the file can be read",
+        .path.display()
+    )]
+    NotWritable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody replaced the file while it was used, or removed it and it cannot be written again.
+    #[error("`{}` was removed or replaced while it was in use: {why}", .path.display())]
+    Removed {
+        /// The file.
+        path: PathBuf,
+        /// What became of what it held, and what to do.
+        why: String,
     },
     /// Any other answer of SQLite.
     #[error("`{}`: {source}", .path.display())]
@@ -93,11 +115,15 @@ impl StoreError {
     pub(super) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         match source.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full { path },
+            Some(ErrorCode::DiskFull) => {
+                let why = "free some of the disk; nothing is lost meanwhile".to_owned();
+                Self::Full { path, why }
+            }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Corrupt { path, why: source.to_string() }
             }
-            Some(ErrorCode::ReadOnly) => Self::ReadOnly,
+            // The files beside it cannot be made.
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => Self::NotWritable { path },
             _ => Self::Sqlite { path, source },
         }
     }

@@ -34,6 +34,7 @@ pub struct MemoryBuffer {
     /// Held by the one that waits for records.
     reading: tokio::sync::Mutex<()>,
     discarded: AtomicU64,
+    errors: AtomicU64,
 }
 
 #[derive(Default)]
@@ -56,6 +57,7 @@ impl MemoryBuffer {
             news: Notify::new(),
             reading: tokio::sync::Mutex::default(),
             discarded: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
         }
     }
 
@@ -153,7 +155,7 @@ impl Buffer for MemoryBuffer {
             }
         }
         if !batch.is_empty() {
-            persist::settle(&self.store, &self.sink, &self.stop, batch)
+            persist::settle(&self.store, &self.sink, &self.stop, &self.errors, batch)
                 .await
                 .map_err(BufferError::Stopped)?;
         }
@@ -185,6 +187,10 @@ impl Buffer for MemoryBuffer {
             events: u64::try_from(queue.records.len()).unwrap_or(u64::MAX),
             bytes: queue.bytes,
         }
+    }
+
+    fn storage_errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
     }
 
     fn discarded(&self) -> u64 {

@@ -6,6 +6,7 @@
 //! One invariant: a record pushed into a buffer leaves it only by [`Buffer::settled`], or by an
 //! acknowledgement that tells its source to offer it again.
 
+mod bounds;
 mod dead_letters;
 mod disk;
 mod error;
@@ -13,9 +14,12 @@ mod lock;
 mod memory;
 mod persist;
 mod queue;
+mod room;
 mod schema;
 pub mod store;
 mod waiting;
+mod watch;
+mod whole;
 mod writer;
 
 use std::sync::Arc;
@@ -174,6 +178,9 @@ pub trait Buffer: Send + Sync {
 
     /// How many records were dropped since the start because there was no room.
     fn discarded(&self) -> u64;
+
+    /// How often storage failed since the start, or had no room, and was tried again.
+    fn storage_errors(&self) -> u64;
 }
 
 /// The buffer a sink is configured with.

@@ -3,6 +3,7 @@
 //!
 //! One invariant: patience ends only when told to.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -19,22 +20,30 @@ pub(super) struct Patience<'a> {
     what: &'static str,
     sink: &'a str,
     stop: &'a CancellationToken,
+    /// Counts what failed.
+    errors: &'a AtomicU64,
     wait: Duration,
     logged: Option<Instant>,
 }
 
 impl<'a> Patience<'a> {
     /// For a command, until `stop` is cancelled.
-    pub(super) fn new(what: &'static str, sink: &'a str, stop: &'a CancellationToken) -> Self {
-        Self { what, sink, stop, wait: FIRST_WAIT, logged: None }
+    pub(super) fn new(
+        what: &'static str,
+        sink: &'a str,
+        stop: &'a CancellationToken,
+        errors: &'a AtomicU64,
+    ) -> Self {
+        Self { what, sink, stop, errors, wait: FIRST_WAIT, logged: None }
     }
 
     /// Waits before the command is tried again. Gives its error back if it must not be: because of
     /// the stop, or because the store is closed or may not be written.
     pub(super) async fn after(&mut self, error: StoreError) -> Result<(), StoreError> {
-        if matches!(error, StoreError::Closed | StoreError::ReadOnly) {
+        if is_final(&error) {
             return Err(error);
         }
+        self.errors.fetch_add(1, Ordering::Relaxed);
         if self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
             let (sink, what) = (self.sink, self.what);
             tracing::error!(sink, what, %error, "storage failed, trying again");
@@ -57,14 +66,20 @@ impl<'a> Patience<'a> {
     }
 }
 
+/// Whether trying again is of no use.
+pub(super) fn is_final(error: &StoreError) -> bool {
+    matches!(error, StoreError::Closed | StoreError::ReadOnly | StoreError::Removed { .. })
+}
+
 /// Settles a batch, however often that takes.
 pub(super) async fn settle(
     store: &super::Store,
     sink: &str,
     stop: &CancellationToken,
+    errors: &AtomicU64,
     batch: Vec<super::Settlement>,
 ) -> Result<(), StoreError> {
-    let mut patience = Patience::new("settle", sink, stop);
+    let mut patience = Patience::new("settle", sink, stop, errors);
     while let Err(e) = store.settle(sink, batch.clone()).await {
         patience.after(e).await?;
     }
@@ -77,13 +92,14 @@ pub(super) async fn mark(
     store: &super::Store,
     sink: &str,
     stop: &CancellationToken,
+    errors: &AtomicU64,
     sent: Vec<i64>,
     not_sent: Vec<i64>,
 ) -> Result<(), StoreError> {
     if sent.is_empty() && not_sent.is_empty() {
         return Ok(());
     }
-    let mut patience = Patience::new("mark", sink, stop);
+    let mut patience = Patience::new("mark", sink, stop, errors);
     while let Err(e) = store.change_marks(sink, sent.clone(), not_sent.clone()).await {
         patience.after(e).await?;
     }

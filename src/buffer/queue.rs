@@ -11,8 +11,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::bounds::{Added, stored_key};
 use super::dead_letters::{self, DeadLetter};
 use super::error::StoreError;
+use super::room;
 use super::store::{Store, count, from_micros, micros};
 use super::writer::{Delta, Scope};
 use super::{PAGE_BYTES, PAGE_RECORDS, RECORD_OVERHEAD};
@@ -133,7 +135,22 @@ impl Store {
     ) -> Result<Appended, StoreError> {
         let sink: Arc<str> = sink.into();
         let at = micros(clock::now());
-        self.write(move |scope| insert(scope, &sink, &records, at)).await
+        let dir = self.dir();
+        let bytes: u64 = records.iter().map(NewRecord::size).sum();
+        let appended = self
+            .write(move |scope| {
+                let before: i64 = scope.deltas.iter().map(|delta| delta.bytes.max(0)).sum();
+                let needed = bytes.saturating_add(before.cast_unsigned());
+                match room::shortage(scope.conn, dir.as_deref(), needed)? {
+                    Some(shortage) => Ok(Err(shortage)),
+                    None => insert(scope, &sink, &records, at).map(Ok),
+                }
+            })
+            .await?;
+        appended.map_err(|shortage| StoreError::Full {
+            path: self.path().to_owned(),
+            why: shortage.to_string(),
+        })
     }
 
     /// Buffered records behind `after`, in order: at most `limit`, [`PAGE_RECORDS`], and
@@ -187,7 +204,17 @@ impl Store {
     pub async fn settle(&self, sink: &str, batch: Vec<Settlement>) -> Result<(), StoreError> {
         let sink: Arc<str> = sink.into();
         let at = micros(clock::now());
-        self.write(move |scope| settle_all(scope, &sink, &batch, at)).await
+        let added = Added {
+            dead_bytes: batch.iter().flat_map(|s| &s.dead).map(DeadLetter::size).sum(),
+            seen: batch.iter().map(|s| s.seen.len() as u64).sum(),
+        };
+        self.write({
+            let sink = Arc::clone(&sink);
+            move |scope| settle_all(scope, &sink, &batch, at)
+        })
+        .await?;
+        self.bounds().add(&sink, added);
+        Ok(())
     }
 
     /// Notes, before it happens, that requests for these records leave: from now on they may have
@@ -357,7 +384,7 @@ fn settle_all(
             dead_letters::insert(scope.conn, sink, letter)?;
         }
         for key in &settlement.seen {
-            remember.execute(params![sink, key, at])?;
+            remember.execute(params![sink, stored_key(key), at])?;
         }
     }
     scope.deltas.push(delta);

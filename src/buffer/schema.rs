@@ -8,18 +8,19 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::StoreError;
+use super::whole;
 
 /// "UCSk": bytes 68 to 71 of every file that is ours.
 const APPLICATION_ID: u32 = 0x5543_536B;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// How long to wait for a lock somebody else holds, an operator's `sqlite3` say.
 const BUSY: Duration = Duration::from_secs(5);
-/// What may not stand bare in the path of a `file:` URI.
-const URI_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
+/// Prepared statements kept: more than there are.
+const STATEMENTS: usize = 64;
 
 /// Migrations: number n brings a file of format n to format n + 1.
 const MIGRATIONS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
@@ -104,7 +105,8 @@ pub(super) fn file_in(dir: &Path) -> PathBuf {
 pub(super) fn open_owned(path: &Path) -> Result<Connection, StoreError> {
     if path.try_exists().map_err(StoreError::io(format!("`{}`", path.display())))? {
         check_header(path)?;
-        check_whole(path)?;
+        whole::check(path)?;
+        whole::unseal(path)?;
     } else {
         create(path)?;
     }
@@ -124,6 +126,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(sorted)?;
     conn.busy_timeout(BUSY).map_err(sorted)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
     match version(&conn).map_err(sorted)? {
         FORMAT => Ok(conn),
         found => Err(version_error(path, found)),
@@ -138,6 +141,7 @@ pub(super) fn open_memory() -> rusqlite::Result<Connection> {
 }
 
 fn configure(conn: &Connection) -> rusqlite::Result<()> {
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
     conn.busy_timeout(BUSY)?;
     conn.pragma_update(None, "journal_mode", "wal")?;
     conn.pragma_update(None, "synchronous", "full")?;
@@ -198,17 +202,57 @@ fn build(path: &Path) -> rusqlite::Result<()> {
 }
 
 /// Makes a rename durable. Only Unix lets a directory be opened and synced.
-fn sync_dir(path: &Path) -> std::io::Result<()> {
+pub(super) fn sync_dir(path: &Path) -> std::io::Result<()> {
     match path.parent() {
         Some(dir) if cfg!(unix) => File::open(dir)?.sync_all(),
         _ => Ok(()),
     }
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// Writes all that a connection sees into a new file, whole and synced.
+pub(super) fn copy_into(conn: &Connection, to: &Path) -> Result<(), StoreError> {
+    let text = to.to_str().ok_or_else(|| StoreError::Foreign {
+        path: to.to_owned(),
+        why: "its name is not Unicode".to_owned(),
+    })?;
+    conn.execute("VACUUM INTO ?1", [text]).map_err(|e| StoreError::sqlite(to, e))?;
+    File::open(to)
+        .and_then(|file| file.sync_all())
+        .map_err(StoreError::io(format!("sync `{}`", to.display())))
+}
+
+/// Gives what a connection holds, whose file was removed, its old name again, and opens that.
+pub(super) fn write_again(conn: &Connection, path: &Path) -> Result<Connection, StoreError> {
+    let copy = beside(path, ".new");
+    let io = |what: &str| StoreError::io(format!("{what} `{}`", copy.display()));
+    match fs::remove_file(&copy) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove")(e)),
+        _ => {}
+    }
+    copy_into(conn, &copy)?;
+    // A log belongs to whatever file bears its name.
+    for old in [beside(path, "-wal"), beside(path, "-shm")] {
+        match fs::remove_file(&old) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("replace")(e)),
+            _ => {}
+        }
+    }
+    fs::rename(&copy, path).and_then(|()| sync_dir(path)).map_err(io("rename"))?;
+    open_owned(path)
+}
+
+/// Closes a connection to a file that lost its name, without touching what bears the name now.
+pub(super) fn let_go(conn: Connection) {
+    let kept = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+    if let Err(error) = kept.map(drop).and_then(|()| conn.close().map_err(|(_, error)| error)) {
+        tracing::warn!(%error, "the removed store was not closed cleanly");
+    }
 }
 
 /// Reads the first bytes without SQLite, which would put its own files beside.
@@ -237,33 +281,4 @@ fn check_version(path: &Path, found: u32) -> Result<(), StoreError> {
 
 fn version_error(path: &Path, found: u32) -> StoreError {
     StoreError::Version { path: path.to_owned(), found, known: FORMAT }
-}
-
-/// Looks for damage through a connection that cannot write, so that a damaged file stays as it is.
-fn check_whole(path: &Path) -> Result<(), StoreError> {
-    let corrupt = |why: String| StoreError::Corrupt { path: path.to_owned(), why };
-    let checked = open_untouching(path).and_then(|conn| {
-        conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
-    });
-    match checked {
-        Ok(answer) if answer == "ok" => Ok(()),
-        Ok(answer) => Err(corrupt(answer)),
-        Err(e) => Err(StoreError::sqlite(path, e)),
-    }
-}
-
-/// Opens the file for reading. Without a log beside it nobody can be writing (the caller owns the
-/// directory), so SQLite is told not to make any file of its own.
-fn open_untouching(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let logged = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
-        || beside(path, "-journal").exists();
-    match path.to_str() {
-        Some(text) if !logged => {
-            let encoded = utf8_percent_encode(text, URI_PATH);
-            let uri = format!("file:{encoded}?immutable=1");
-            Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
-        }
-        _ => Connection::open_with_flags(path, flags),
-    }
 }

@@ -10,6 +10,7 @@ use std::fmt;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::BufferSize;
+use super::bounds::{Bounds, stored_key};
 use super::error::StoreError;
 use super::lock::DirLock;
 use super::schema;
@@ -26,7 +28,7 @@ use crate::clock;
 use crate::source::{Checkpoints, SourceError};
 
 /// Rows one transaction deletes at most, where many may be due.
-const DELETE_BATCH: i64 = 1000;
+pub(super) const DELETE_BATCH: i64 = 1000;
 
 /// What a store is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,7 @@ struct Inner {
     /// Joined in this order: the writer is the last to let go of the file, and tidies it.
     threads: Vec<JoinHandle<()>>,
     sizes: Sizes,
+    bounds: Bounds,
 }
 
 impl Store {
@@ -81,8 +84,9 @@ impl Store {
         let conn = schema::open_owned(&path)?;
         let reading = schema::open_reader(&path)?;
         let sizes = known(&conn, &path)?;
+        let opened = Arc::<AtomicU64>::default();
         let holder =
-            |conn, lock| Holder { conn, path: path.clone(), sizes: sizes.clone(), _lock: lock };
+            |conn, lock| Holder::new(conn, &path, sizes.clone(), lock, Arc::clone(&opened));
         let (writer, writes) = start_writer(holder(conn, Some(lock)))?;
         let (reader, reads) = start_reader(holder(reading, None))?;
         Ok(Self::assemble(Inner {
@@ -90,6 +94,7 @@ impl Store {
             reader: Some(reader),
             threads: vec![reads, writes],
             sizes,
+            bounds: Bounds::default(),
             path,
         }))
     }
@@ -102,12 +107,13 @@ impl Store {
         let conn = schema::open_reader(&path)?;
         let sizes = known(&conn, &path)?;
         let (reader, reads) =
-            start_reader(Holder { conn, path: path.clone(), sizes: sizes.clone(), _lock: None })?;
+            start_reader(Holder::new(conn, &path, sizes.clone(), None, Arc::default()))?;
         Ok(Self::assemble(Inner {
             writer: None,
             reader: Some(reader),
             threads: vec![reads],
             sizes,
+            bounds: Bounds::default(),
             path,
         }))
     }
@@ -121,13 +127,14 @@ impl Store {
         let conn = schema::open_memory().map_err(|e| StoreError::sqlite(&path, e))?;
         let sizes = Sizes::default();
         let (writer, thread) =
-            start_writer(Holder { conn, path: path.clone(), sizes: sizes.clone(), _lock: None })?;
+            start_writer(Holder::new(conn, &path, sizes.clone(), None, Arc::default()))?;
         Ok(Self::assemble(Inner {
             path,
             reader: Some(writer.clone()),
             writer: Some(writer),
             threads: vec![thread],
             sizes,
+            bounds: Bounds::default(),
         }))
     }
 
@@ -177,7 +184,13 @@ impl Store {
             let mut find = scope
                 .conn
                 .prepare_cached("SELECT 1 FROM seen WHERE sink = ?1 AND message_key = ?2")?;
-            keys.iter().map(|key| find.exists(params![sink, key])).collect()
+            let mut is_seen = |key: &str| {
+                let stored = stored_key(key);
+                // Earlier versions stored long keys as they are.
+                Ok(find.exists(params![sink, stored])?
+                    || (stored != key && find.exists(params![sink, key])?))
+            };
+            keys.iter().map(|key| is_seen(key)).collect()
         })
         .await
     }
@@ -289,6 +302,29 @@ impl Store {
             trim.execute(params![sink, count(keep)]).map(drop)
         })
         .await
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// The folder of the file; `None` where the store lives in memory.
+    pub(super) fn dir(&self) -> Option<PathBuf> {
+        let dir = self.inner.path.parent().map(Path::to_owned);
+        dir.filter(|dir| !dir.as_os_str().is_empty())
+    }
+
+    /// Sees to it that the file that is open is still the one in the `data_dir`. One that was
+    /// removed is written again; one that was replaced is left alone, and the store with it.
+    ///
+    /// # Errors
+    /// [`StoreError::Removed`] if what the store holds cannot be kept under its name any more.
+    pub async fn check_file(&self) -> Result<(), StoreError> {
+        self.write(|_| Ok(())).await
+    }
+
+    pub(super) fn bounds(&self) -> &Bounds {
+        &self.inner.bounds
     }
 
     /// Runs `work` in the writer's next transaction.

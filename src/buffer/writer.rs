@@ -4,8 +4,9 @@
 //! answered before it is committed. If the transaction fails, each command is tried alone, so that
 //! one that finds no room does not fail the others.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -13,7 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::StoreError;
 use super::lock::DirLock;
+use super::schema;
 use super::store::Sizes;
+use super::watch::{FileWatch, Found};
+use super::whole;
 
 /// Commands that may wait for a thread; senders wait behind that.
 const WAITING: usize = 1024;
@@ -102,18 +106,45 @@ impl Handle {
     }
 }
 
-/// What a thread owns. The order of the fields is the order in which they are let go: the file
-/// before the lock.
+/// What a thread owns.
 pub(super) struct Holder {
-    pub(super) conn: Connection,
-    pub(super) path: PathBuf,
-    pub(super) sizes: Sizes,
-    pub(super) _lock: Option<DirLock>,
+    conn: Connection,
+    path: PathBuf,
+    sizes: Sizes,
+    _lock: Option<DirLock>,
+    /// `None` where the store lives in memory or is open for reading.
+    watch: Option<FileWatch>,
+    /// How often the writer has opened the file anew; the reader follows.
+    opened: Arc<AtomicU64>,
+    followed: u64,
+    /// Why the file is of no use any more.
+    removed: Option<String>,
+}
+
+impl Holder {
+    /// The owner's writer holds the lock, and `opened` together with the owner's reader.
+    pub(super) fn new(
+        conn: Connection,
+        path: &Path,
+        sizes: Sizes,
+        lock: Option<DirLock>,
+        opened: Arc<AtomicU64>,
+    ) -> Self {
+        let watch = lock.is_some().then(|| FileWatch::new(path));
+        let path = path.to_owned();
+        Self { conn, path, sizes, _lock: lock, watch, opened, followed: 0, removed: None }
+    }
 }
 
 /// Starts the thread that writes.
 pub(super) fn start_writer(holder: Holder) -> Result<(Handle, JoinHandle<()>), StoreError> {
     start("store-writer", holder, |holder, jobs, turn| {
+        holder.check_file();
+        if let Some(why) = &holder.removed {
+            let removed = || StoreError::Removed { path: holder.path.clone(), why: why.clone() };
+            jobs.into_iter().for_each(|job| job.answer(Some(removed())));
+            return;
+        }
         holder.commit(jobs);
         if turn % 256 == 0 {
             holder.give_back_space();
@@ -124,6 +155,7 @@ pub(super) fn start_writer(holder: Holder) -> Result<(Handle, JoinHandle<()>), S
 /// Starts the thread that reads.
 pub(super) fn start_reader(holder: Holder) -> Result<(Handle, JoinHandle<()>), StoreError> {
     start("store-reader", holder, |holder, jobs, _| {
+        holder.follow();
         for mut job in jobs {
             let mut scope = Scope { conn: &holder.conn, deltas: Vec::new() };
             let failure = job.run(&mut scope).err();
@@ -151,7 +183,7 @@ fn start(
                 }
             }
             // The file first, then the queue: who waits for the queue to end finds the file free.
-            drop(holder);
+            holder.close();
             drop(queue);
         })
         .map_err(StoreError::io(format!("start thread {name}")))?;
@@ -179,6 +211,88 @@ fn take_group(queue: &mut mpsc::Receiver<Command>) -> (Vec<Box<dyn Job>>, bool) 
 }
 
 impl Holder {
+    /// Writes the file again if it was removed. If that cannot be, or another one stands in its
+    /// place, nothing is written any more.
+    fn check_file(&mut self) {
+        let found = self.watch.as_mut().and_then(FileWatch::check);
+        let kept = match found {
+            None | Some(Found::Same) => return,
+            Some(Found::Removed) => self.write_again(),
+            Some(Found::Replaced) => {
+                let copy = schema::beside(&self.path, ".rescued");
+                match schema::copy_into(&self.conn, &copy) {
+                    Ok(()) => Err(format!(
+                        "another file stands in its place, and what this process held is in `{}`; \
+                         put the one that is right in its place, without files beside it whose \
+                         names begin with the same, and start again",
+                        copy.display()
+                    )),
+                    Err(error) => Err(format!(
+                        "another file stands in its place, and what this process held cannot be \
+                         kept: {error}; message ids and positions since then are lost, so some \
+                         records may be sent a second time after the next start"
+                    )),
+                }
+            }
+        };
+        let path = self.path.display();
+        match kept {
+            Ok(()) => tracing::error!(
+                file = %path,
+                "the store was removed while it was in use; it has been written again with all it \
+                 held, nothing is lost"
+            ),
+            Err(why) => {
+                tracing::error!(
+                    file = %path, why,
+                    "the store was removed or replaced while it was in use; the run cannot go on"
+                );
+                self.removed = Some(why);
+            }
+        }
+    }
+
+    fn write_again(&mut self) -> Result<(), String> {
+        let failed = |error: StoreError| {
+            format!(
+                "it cannot be written again: {error}; message ids and positions are lost, so \
+                 records may be sent a second time after the next start"
+            )
+        };
+        let conn = schema::write_again(&self.conn, &self.path).map_err(failed)?;
+        // The old one must not tidy up: the names lead to the new files.
+        let old = std::mem::replace(&mut self.conn, conn);
+        schema::let_go(old);
+        self.watch = Some(FileWatch::new(&self.path));
+        self.opened.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Lets the file go, and then the lock. The owner's writer leaves it sealed.
+    fn close(self) {
+        let Self { conn, path, watch, removed, _lock: lock, .. } = self;
+        let closed = conn.close().is_ok();
+        if closed && watch.is_some() && removed.is_none() {
+            whole::seal(&path);
+        }
+        drop(lock);
+    }
+
+    /// Reads from the file that the writer has opened last.
+    fn follow(&mut self) {
+        let opened = self.opened.load(Ordering::Acquire);
+        if opened == self.followed {
+            return;
+        }
+        match schema::open_reader(&self.path) {
+            Ok(conn) => {
+                schema::let_go(std::mem::replace(&mut self.conn, conn));
+                self.followed = opened;
+            }
+            Err(error) => tracing::error!(%error, "the store cannot be read anew; trying again"),
+        }
+    }
+
     /// Commits commands together, or else each alone.
     fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
         let together = self.transact(&mut jobs);

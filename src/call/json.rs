@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use serde::de::{Deserializer as _, Visitor};
 
 use super::eight;
@@ -89,7 +91,7 @@ pub fn trimmed(text: &str) -> &str {
 }
 
 /// The text of a JSON string. Half of a surrogate pair, which JSON's grammar allows and Unicode
-/// does not, becomes the replacement character.
+/// does not, becomes one replacement character.
 pub fn unescape(raw: &str) -> Cow<'_, str> {
     let inner = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw);
     if !has_escapes(inner) {
@@ -118,8 +120,77 @@ impl Visitor<'_> for Lossy {
     }
 
     fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
-        Ok(String::from_utf8_lossy(bytes).into_owned())
+        Ok(match simdutf8::basic::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_) => without_halves(bytes),
+        })
     }
+}
+
+/// The text of bytes in which halves of surrogate pairs stand as three bytes each, as the parser
+/// writes them.
+fn without_halves(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(2).position(|two| two[0] == 0xed && two[1] >= 0xa0) {
+        out.push_str(&String::from_utf8_lossy(&rest[..at]));
+        out.push(char::REPLACEMENT_CHARACTER);
+        rest = rest.get(at + 3..).unwrap_or_default();
+    }
+    out.push_str(&String::from_utf8_lossy(rest));
+    out
+}
+
+/// Whether an escape of a surrogate may stand in a text: half of a pair, or a pair.
+pub fn may_have_surrogates(json: &[u8]) -> bool {
+    static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u"));
+    let is_surrogate = |at: usize| {
+        let is_d = matches!(json.get(at + 2), Some(b'd' | b'D'));
+        is_d && matches!(json.get(at + 3), Some(b'8' | b'9' | b'a'..=b'f' | b'A'..=b'F'))
+    };
+    ESCAPE.find_iter(json).any(is_surrogate)
+}
+
+/// JSON text in which half of a surrogate pair is one replacement character, so that every reader of
+/// JSON takes it.
+pub fn mended(json: &str) -> Cow<'_, str> {
+    if !may_have_surrogates(json.as_bytes()) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::new();
+    let mut copied = 0;
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'\\', json.as_bytes().get(at..).unwrap_or_default()) {
+        let escape = at + found;
+        match surrogate(json, escape) {
+            None => at = escape + 2,
+            Some(high) if high < 0xdc00 && surrogate(json, escape + 6).is_some_and(is_low) => {
+                at = escape + 12;
+            }
+            Some(_) => {
+                out.push_str(&json[copied..escape]);
+                out.push(char::REPLACEMENT_CHARACTER);
+                at = escape + 6;
+                copied = at;
+            }
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(json);
+    }
+    out.push_str(&json[copied..]);
+    Cow::Owned(out)
+}
+
+fn is_low(unit: u16) -> bool {
+    unit >= 0xdc00
+}
+
+/// The surrogate whose escape stands at a place.
+fn surrogate(json: &str, at: usize) -> Option<u16> {
+    let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
+    let unit = u16::from_str_radix(digits, 16).ok()?;
+    (0xd800..0xe000).contains(&unit).then_some(unit)
 }
 
 #[cfg(test)]
@@ -127,11 +198,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lone_surrogates_do_not_fail() {
-        // JSON's grammar allows half a surrogate pair; its text is readable all the same.
-        assert_eq!(unescape(r#""a\ud83d""#).chars().next(), Some('a'));
-        assert!(unescape(r#""a\ud83d""#).contains('\u{fffd}'));
-        assert_eq!(unescape(r#""a\u00e9\n""#), "aé\n");
+    fn half_a_surrogate_pair_is_one_replacement_character() {
+        // JSON's grammar allows half a surrogate pair; everything around it is kept, and whole pairs
+        // are what they mean. Text and mended JSON agree.
+        for (json, text) in [
+            (r#""a\ud83d""#, "a\u{fffd}"),
+            (r#""\ude00b""#, "\u{fffd}b"),
+            (r#""\ud83d\ud83d\ude00\uD83D""#, "\u{fffd}\u{1f600}\u{fffd}"),
+            (r#""\ude00\ud83d-\u00e9\n\\ud83d""#, "\u{fffd}\u{fffd}-é\n\\ud83d"),
+            (r#""\ud83d\ude00""#, "\u{1f600}"),
+            (r#""żółw \ud83d ęą""#, "żółw \u{fffd} ęą"),
+            (r#""\ud7ff\ue000""#, "\u{d7ff}\u{e000}"),
+        ] {
+            assert_eq!(unescape(json), text, "{json}");
+            assert_eq!(serde_json::from_str::<String>(&mended(json)).unwrap(), text, "{json}");
+        }
     }
 
     #[test]

@@ -16,7 +16,9 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use self::json::{Json, has_escapes, is_plain, trimmed, unescape, write_string};
+pub use self::json::{
+    Json, has_escapes, is_plain, may_have_surrogates, mended, trimmed, unescape, write_string,
+};
 pub use self::lexicon::Lexicon;
 pub use self::names::Names;
 pub use self::object::{Fields, Object, Opened, each, unique};
@@ -119,13 +121,22 @@ impl<'a> Call<'a> {
         self.user_id.as_deref().or(self.anonymous_id.as_deref())
     }
 
+    /// Replaces halves of surrogate pairs in its objects, which JSON's grammar allows and many
+    /// readers of JSON refuse.
+    pub fn mend(&mut self) {
+        self.fields.mend();
+        self.context.mend();
+    }
+
     /// The call in Segment's JSON shape, as `explain` prints it and `[[tests]]` compare it.
     /// Keys that are not set are left out.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::{Map, Value};
         fn object(object: &Object<'_>) -> Value {
             let entries = object.open().into_iter().map(|(name, json)| {
-                let value = serde_json::from_str(json).unwrap_or(Value::Null);
+                // What no reader takes as a value (1e400, nesting without end) is shown as text.
+                let json = mended(json);
+                let value = serde_json::from_str(&json).unwrap_or_else(|_| json.as_ref().into());
                 (name.into_owned(), value)
             });
             Value::Object(entries.collect())

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::json::Json;
+use super::json::{Json, mended};
 use super::names::Names;
 use super::walk;
 
@@ -85,6 +85,29 @@ impl<'a> Object<'a> {
         match self {
             Self::Text(_) => self.open().is_empty(),
             Self::Entries(fields) => fields.iter().all(|(_, json)| json.is_null()),
+        }
+    }
+
+    /// Replaces halves of surrogate pairs, in names and in values.
+    pub(super) fn mend(&mut self) {
+        match self {
+            Self::Text(text) => {
+                if let Cow::Owned(mended) = mended(text) {
+                    let entries = Object::Text(&mended).into_fields();
+                    let owned = entries
+                        .into_iter()
+                        .map(|(name, json)| (Cow::Owned(name.into_owned()), json.into_owned()));
+                    *self = Self::Entries(owned.collect());
+                }
+            }
+            // Names are text already, in which no half of a pair can stand.
+            Self::Entries(fields) => {
+                for (_, json) in fields {
+                    if let Cow::Owned(mended) = mended(json.as_str()) {
+                        *json = Json::trusted(mended);
+                    }
+                }
+            }
         }
     }
 

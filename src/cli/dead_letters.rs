@@ -129,7 +129,7 @@ impl Choice {
                 for letter in &page {
                     lines += &match self.format {
                         Format::Text => text(letter),
-                        Format::Json => format!("{}\n", serde_json::json!(letter)),
+                        Format::Json => json_line(letter),
                     };
                 }
                 let printed = print(&lines);
@@ -201,6 +201,16 @@ impl Choice {
             }
         });
         Ok(if printed == Exit::Done { exit_of(&summary, false) } else { printed })
+    }
+}
+
+fn json_line(stored: &StoredDeadLetter) -> String {
+    match serde_json::to_string(stored) {
+        Ok(text) => format!("{text}\n"),
+        Err(error) => {
+            let object = serde_json::json!({ "id": stored.id, "error": error.to_string() });
+            format!("{object}\n")
+        }
     }
 }
 

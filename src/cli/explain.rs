@@ -13,6 +13,7 @@ use super::run::Format;
 use crate::config::{Pipeline, SinkConfig, SourceConfig, Style};
 use crate::deliver::Request;
 use crate::pipeline::{Rehearsal, Rehearsed};
+use crate::record::Record;
 use crate::source::decode::Decoder;
 
 /// Tell what would happen to records.
@@ -63,7 +64,13 @@ impl Explain {
                 let (n, body) = (decoded.line + 1, &decoded.body);
                 let text = match decoded.fault {
                     None => {
-                        let rehearsed = rehearsal.rehearse(body).await;
+                        let mut record = Record::new(body.clone());
+                        record.meta = decoded.meta;
+                        if let Some(timezone) = timezone_of(&pipeline, &sink.inputs) {
+                            record.note_timezone(timezone);
+                        }
+                        let meta = record.meta.as_deref();
+                        let rehearsed = rehearsal.rehearse_with(body, meta).await;
                         self.show(name, n, body, &rehearsed)
                     }
                     Some(why) => self.show_undecodable(name, n, body, &why),
@@ -116,6 +123,11 @@ impl Explain {
     }
 }
 
+/// The zone of the times of the first source a sink reads.
+fn timezone_of<'p>(pipeline: &'p Pipeline, inputs: &[String]) -> Option<&'p str> {
+    inputs.iter().find_map(|name| pipeline.sources.get(name))?.timezone()
+}
+
 /// The decoder of the first source a sink reads.
 fn decoder_for(pipeline: &Pipeline, inputs: &[String]) -> Result<Decoder, String> {
     let source = inputs.iter().find_map(|name| pipeline.sources.get(name));
@@ -138,6 +150,9 @@ fn as_json(sink: &str, body: &[u8], rehearsed: &Rehearsed) -> Value {
     let rules: Vec<Value> = rules
         .map(|rule| json!({ "name": rule.name, "fired": rule.fired, "why": rule.why }))
         .collect();
+    let left_out = rehearsed.left_out.iter();
+    let left_out =
+        left_out.map(|l| json!({ "rule": l.rule, "field": l.field, "reason": l.reason }));
     json!({
         "sink": sink,
         "record": record,
@@ -146,6 +161,7 @@ fn as_json(sink: &str, body: &[u8], rehearsed: &Rehearsed) -> Value {
         "requests": rehearsed.requests.iter().map(request_json).collect::<Vec<_>>(),
         "errors": rehearsed.errors,
         "notes": rehearsed.notes,
+        "left_out": left_out.collect::<Vec<_>>(),
     })
 }
 

@@ -68,13 +68,23 @@ pub struct FieldSpec {
     pub then: Option<Vec<Function>>,
     /// Regular expression replacements `[pattern, replacement]`, in order.
     pub replace: Option<Vec<(String, String)>>,
-    /// Converts to a type. A failure leaves the field out and counts it; on a `required` field the
-    /// record goes to the dead letters.
+    /// Converts to a type. What becomes of a value that does not convert: see `on_failure`.
     #[serde(rename = "as")]
     pub as_type: Option<TargetType>,
-    /// strptime format of the text for `as = "timestamp"`. Default: RFC 3339, RFC 2822, or epoch
-    /// seconds, milliseconds, microseconds or nanoseconds by size.
+    /// strptime format of the text for `as = "timestamp"` and the target `timestamp`, `%Q` for a
+    /// named zone included. Default: every form that can be told from the text, as RFC 3339, RFC
+    /// 2822, the forms of JavaScript, Go, Java, Apache and MongoDB, digits of a calendar date
+    /// (`20240521`), and epoch seconds, milliseconds, microseconds or nanoseconds by size. Dates whose
+    /// order of day and month is not certain (`5/6/2024`) need a format.
     pub format: Option<String>,
+    /// The IANA time zone of times that name none: `Europe/Warsaw`. For `as = "timestamp"` and the
+    /// target `timestamp`. Default: the source's `timezone`, else UTC.
+    pub timezone: Option<String>,
+    /// What happens where a step fails: a value that `as` cannot convert, a `map` without its entry,
+    /// a function that does not apply. Each failure is counted, logged and shown by `explain`.
+    /// Default: `dead_letter` for the target `timestamp` and for `required` fields, else `drop`. A
+    /// `timestamp` that has a `default` takes that.
+    pub on_failure: Option<OnFailure>,
     /// Maps value to value. Keys are compared with the value's text.
     pub map: Option<IndexMap<String, Value>>,
     /// What a value that `map` does not have becomes. Default: the field is left out and counted.
@@ -125,8 +135,22 @@ pub struct Case {
     pub template: Option<String>,
 }
 
-/// A function of `then`.
+/// What happens to a field whose value cannot be had because a step failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// The record goes to the dead letters, with the rule, the field and the reason. Nothing of it is
+    /// sent.
+    DeadLetter,
+    /// For the target `timestamp` only: the call happens now, or at the time the source knows for the
+    /// record (Kafka and Fluvio do).
+    Now,
+    /// The field is left out, or takes its `default`; the rest of the call is sent.
+    Drop,
+}
+
+/// A function of `then`: a name, `{ get = "..." }` or `{ capture = "..." }`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Function {
     /// Removes white space at both ends.
@@ -155,10 +179,18 @@ pub enum Function {
     ParseJson,
     /// Renders the value as JSON text.
     ToJson,
-    /// Parses a query string into an object.
+    /// Parses a query string into an object. Of a URL, or of a path with a query behind it, the query
+    /// is taken: `/p?a=1` gives `{"a":"1"}`.
     ParseQuery,
     /// Lower case letters, digits and hyphens.
     Slug,
+    /// Looks into an object or a list that `parse_json`, `parse_query` or `capture` made:
+    /// `{ get = ".utm.source" }`. A path that leads nowhere leaves the field missing.
+    Get(#[schemars(description = "The path, with its leading dot.")] String),
+    /// What a regular expression finds: `{ capture = "order (\\d+)" }`. With named groups an object of
+    /// those that matched, with one group its text, without groups the text that matched. Text that
+    /// does not match is a failure.
+    Capture(#[schemars(description = "The regular expression (unanchored).")] String),
 }
 
 /// A type of `as`.

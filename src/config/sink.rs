@@ -47,6 +47,9 @@ pub struct UsercomSink {
     /// Guarantees of delivery.
     #[serde(default)]
     pub delivery: DeliveryConfig,
+    /// Records that could not be delivered.
+    #[serde(default)]
+    pub dead_letters: DeadLettersConfig,
     /// The check of the endpoint at start.
     #[serde(default)]
     pub healthcheck: HealthcheckConfig,
@@ -166,8 +169,17 @@ impl Concurrency {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BufferConfig {
-    /// `memory` or `disk`. On disk a record is acknowledged to its source once it is durable.
-    /// Default: `memory`.
+    /// `memory` or `disk`. Default: `memory`.
+    ///
+    /// `memory`: a record is acknowledged to its source once it is delivered. Nothing but message
+    /// ids, dead letters and look-ups is written. After a crash the source offers again what was not
+    /// delivered; files, Kafka and Fluvio know which of it may have been sent, `http` and `vector`
+    /// depend on who sends again.
+    ///
+    /// `disk`: a record is acknowledged once it is durable. Each record is written and synced, in
+    /// groups, and each event and page view is marked before it is sent: this takes about half as
+    /// much processor time again, and the disk space of what waits. Set it for sources that cannot
+    /// be read again (`stdin`), and where senders must not wait while User.com is away.
     #[serde(rename = "type")]
     pub kind: BufferKind,
     /// Size limit of a disk buffer in bytes. Default: 1073741824 (1 GiB).
@@ -270,6 +282,12 @@ pub struct DeliveryConfig {
     /// How long, in seconds, a `messageId` is remembered, so that a second one is not sent; 0 =
     /// not at all. Default: 86400.
     pub dedupe_window_secs: u64,
+    /// How many `messageId`s are remembered at most. Each takes about 130 bytes of the store in
+    /// `data_dir`. Beyond the limit the oldest are forgotten before `dedupe_window_secs` is over,
+    /// with a warning. Default: 5000000. Set more where more records than that come in within the
+    /// window, and less where the disk is small.
+    #[schemars(range(min = 1))]
+    pub dedupe_max_entries: u64,
     /// Whether, after an event or page view of unknown fate (timeout, cut connection, crash), the
     /// user's history is read before it is sent again. Default: true.
     pub verify_ambiguous: bool,
@@ -287,11 +305,29 @@ impl Default for DeliveryConfig {
     fn default() -> Self {
         Self {
             dedupe_window_secs: 86_400,
+            dedupe_max_entries: 5_000_000,
             verify_ambiguous: true,
             fold: true,
             max_in_flight: 2_000,
             shutdown_timeout_secs: 60,
         }
+    }
+}
+
+/// Records that could not be delivered, kept in `data_dir`.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadLettersConfig {
+    /// Size limit of this sink's dead letters in bytes. Beyond it the oldest are deleted, with a
+    /// warning, until a tenth of it is free; the limit is looked at once a second. Default:
+    /// 268435456 (256 MiB). Set more where dead letters are replayed rarely.
+    #[schemars(range(min = 1))]
+    pub max_size: u64,
+}
+
+impl Default for DeadLettersConfig {
+    fn default() -> Self {
+        Self { max_size: 256 << 20 }
     }
 }
 

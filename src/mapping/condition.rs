@@ -10,8 +10,8 @@ use regex::Regex;
 
 use super::env::{Env, Ref};
 use super::json::{self, Kind};
-use super::number::Number;
 use crate::call::has_escapes;
+use crate::coerce::number::Number;
 
 /// A condition.
 #[derive(Debug)]

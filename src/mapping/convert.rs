@@ -5,17 +5,30 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 use super::datum::Datum;
 use super::functions;
 use super::json::{self, Kind};
-use super::number::Number;
-use super::timestamp;
-use crate::config::mapping::{Function, TargetType};
+use crate::call::trimmed;
+use crate::coerce::number::{self, Number};
+use crate::coerce::{boolean, moment};
+use crate::config::mapping::TargetType;
 
-/// Converts a value. `format` is the strptime format of timestamps.
+/// How timestamps are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TimeFormat<'f> {
+    /// The strptime format; without one every known form is read.
+    pub(super) strptime: Option<&'f str>,
+    /// The zone of times that name none.
+    pub(super) zone: &'f TimeZone,
+}
+
+/// Converts a value.
 pub(super) fn convert<'a>(
     to: TargetType,
-    format: Option<&str>,
+    format: TimeFormat<'_>,
     datum: Datum<'a>,
 ) -> Result<Option<Datum<'a>>, String> {
     match to {
@@ -24,15 +37,34 @@ pub(super) fn convert<'a>(
         TargetType::Float => float(datum),
         TargetType::Boolean => boolean(datum),
         TargetType::Timestamp => {
-            timestamp::of_datum(datum, format).map(|at| Some(Datum::Text(at.to_string().into())))
+            timestamp(&datum, format).map(|at| Some(Datum::Text(at.to_string().into())))
         }
-        TargetType::Json if datum.kind() == Kind::String => {
-            functions::apply(Function::ParseJson, datum)
-        }
+        TargetType::Json if datum.kind() == Kind::String => functions::parse_json(datum),
         TargetType::Json => Ok(Some(datum)),
         TargetType::List if datum.kind() == Kind::Array => Ok(Some(datum)),
         TargetType::List => Ok(Some(Datum::Json(json::render_array([datum.into_raw()]).into()))),
     }
+}
+
+/// Reads a moment from text, a number, or an object that stands for a moment (`{"$date": ...}`).
+pub(super) fn timestamp(datum: &Datum<'_>, format: TimeFormat<'_>) -> Result<Timestamp, String> {
+    let TimeFormat { strptime, zone } = format;
+    let found = match (strptime, datum) {
+        (_, Datum::Json(raw)) if matches!(Kind::of(raw), Kind::Bool | Kind::Array) => None,
+        (Some(strptime), datum) => datum.text().and_then(|text| {
+            let read = moment::parse_format(strptime, trimmed(&text), zone);
+            read.ok().map(|moment| moment.instant)
+        }),
+        (None, Datum::Text(text)) => moment::instant(text, zone),
+        (None, Datum::Json(raw)) => moment::of_json(raw, zone).map(|moment| moment.instant),
+        (None, Datum::Object(fields)) => {
+            moment::of_json(&json::render_object(fields), zone).map(|moment| moment.instant)
+        }
+    };
+    found.ok_or_else(|| match strptime {
+        Some(format) => format!("{} is no timestamp of the format {format:?}", datum.describe()),
+        None => format!("{} is no timestamp", datum.describe()),
+    })
 }
 
 fn failure(datum: &Datum<'_>, wanted: &str) -> String {
@@ -82,23 +114,12 @@ fn boolean(datum: Datum<'_>) -> Result<Option<Datum<'_>>, String> {
             Some(1) => Some(true),
             _ => None,
         },
-        Kind::String => word(&datum).and_then(|word| truth(word.trim())),
+        Kind::String => word(&datum).and_then(|word| boolean::parse(&word)),
         _ => None,
     };
     let found = found.ok_or_else(|| failure(&datum, "neither true nor false"))?;
     let rendered = if found { "true" } else { "false" };
     Ok(Some(Datum::Json(Cow::Borrowed(rendered))))
-}
-
-fn truth(word: &str) -> Option<bool> {
-    const TRUE: [&str; 6] = ["true", "yes", "on", "1", "t", "y"];
-    const FALSE: [&str; 6] = ["false", "no", "off", "0", "f", "n"];
-    let is = |known: &&str| word.eq_ignore_ascii_case(known);
-    match (TRUE.iter().any(is), FALSE.iter().any(is)) {
-        (true, _) => Some(true),
-        (_, true) => Some(false),
-        _ => None,
-    }
 }
 
 fn is_true(datum: &Datum<'_>) -> bool {
@@ -113,16 +134,9 @@ fn word<'d>(datum: &'d Datum<'_>) -> Option<Cow<'d, str>> {
     }
 }
 
-/// The number a value or its text is. Words that Rust reads as numbers and people do not (`nan`,
-/// `infinity`) are none.
+/// The number a value or its text is.
 fn number(datum: &Datum<'_>) -> Option<Number> {
-    let word = word(datum)?;
-    let word = word.trim();
-    let numeric = |b: u8| b.is_ascii_digit() || b"+-.eE".contains(&b);
-    if !word.bytes().all(numeric) {
-        return None;
-    }
-    Number::parse(word)
+    number::of_text(&word(datum)?)
 }
 
 fn as_float(number: Number) -> f64 {
@@ -138,7 +152,8 @@ mod tests {
 
     fn run(to: TargetType, json: &'static str) -> Option<String> {
         let datum = Datum::from_json(json).unwrap();
-        let made = convert(to, None, datum).ok()?;
+        let format = TimeFormat { strptime: None, zone: &TimeZone::UTC };
+        let made = convert(to, format, datum).ok()?;
         made.map(|d| d.into_raw().into_owned())
     }
 
@@ -169,7 +184,10 @@ mod tests {
             (Boolean, "2", None),
             (Boolean, "{}", None),
             (Timestamp, "1767225600", Some(r#""2026-01-01T00:00:00Z""#)),
+            (Timestamp, r#"{"$date":1767225600000}"#, Some(r#""2026-01-01T00:00:00Z""#)),
             (Timestamp, "true", None),
+            (Timestamp, "[1767225600]", None),
+            (Integer, "9007199254740993.0", Some("9007199254740993")),
             (Json, r#""[1, 2]""#, Some("[1, 2]")),
             (Json, r#""x""#, None),
             (Json, "5", Some("5")),

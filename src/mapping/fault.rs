@@ -15,7 +15,7 @@ pub enum RecordFaultCode {
     NotAnObject,
     /// A required field is missing.
     MissingRequired,
-    /// A required field could not be converted.
+    /// A field could not be converted, and is required or has `on_failure = "dead_letter"`.
     ConversionFailed,
     /// A call has neither `user_id` nor `anonymous_id`.
     NoIdentity,
@@ -25,6 +25,9 @@ pub enum RecordFaultCode {
     NoEvent,
     /// An alias call has no `previous_id`.
     NoPreviousId,
+    /// An id holds U+FFFD, which stands for bytes that were no text: several ids may have become
+    /// this one.
+    IdNotText,
 }
 
 impl RecordFaultCode {
@@ -40,6 +43,7 @@ impl RecordFaultCode {
             Self::NoGroupId => "no_group_id",
             Self::NoEvent => "no_event",
             Self::NoPreviousId => "no_previous_id",
+            Self::IdNotText => "id_not_text",
         }
     }
 }
@@ -116,6 +120,8 @@ pub struct MapStats {
     pub not_arrays: u32,
     /// Elements of a preset's batch whose type makes no call.
     pub elements_unmatched: u32,
+    /// Values of a spread left out because a rule of their name found nothing.
+    pub spread_left_out: u32,
     /// Which values were left out, for a log line: at most the first [`MapStats::MOST_LOSSES`].
     pub losses: Vec<Loss>,
 }
@@ -124,11 +130,19 @@ impl MapStats {
     /// How many losses are described; the counters count them all.
     pub const MOST_LOSSES: usize = 16;
 
+    /// How many values were left out, of those too that are not described.
+    pub fn count(&self) -> u64 {
+        let counts =
+            [self.conversions_failed, self.map_misses, self.not_arrays, self.spread_left_out];
+        counts.iter().map(|count| u64::from(*count)).sum()
+    }
+
     pub(super) fn lose(&mut self, rule: RuleId, field: &str, why: LossKind, reason: String) {
         match why {
             LossKind::Conversion => self.conversions_failed += 1,
             LossKind::MapMiss => self.map_misses += 1,
             LossKind::NotAnArray => self.not_arrays += 1,
+            LossKind::OwnedName => self.spread_left_out += 1,
         }
         if self.losses.len() < Self::MOST_LOSSES {
             self.losses.push(Loss { rule, field: field.to_owned(), reason });
@@ -141,6 +155,7 @@ pub(super) enum LossKind {
     Conversion,
     MapMiss,
     NotAnArray,
+    OwnedName,
 }
 
 /// One value that was left out.

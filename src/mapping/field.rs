@@ -6,22 +6,24 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use jiff::tz::TimeZone;
 use regex::Regex;
 
 use super::RuleId;
 use super::condition::Condition;
-use super::convert;
+use super::convert::{self, TimeFormat};
 use super::datum::Datum;
 use super::env::{Env, Ref};
 use super::fault::{LossKind, MapStats, RecordFault, RecordFaultCode};
 use super::fields::FieldSet;
-use super::functions;
+use super::functions::Step as Function;
 use super::json::{self, Kind};
 use super::object::ObjectProgram;
 use super::template::Template;
 use super::trie::{Slots, Trie};
-use crate::call::{Fields, Json, Object};
-use crate::config::mapping::{Function, TargetType};
+use crate::call::{Fields, Json, Object, trimmed};
+use crate::coerce::number::plain_whole;
+use crate::config::mapping::{OnFailure, TargetType};
 
 /// How deep `flatten` goes; what lies deeper stays as it is.
 const FLATTEN_DEPTH: usize = 64;
@@ -47,6 +49,8 @@ pub(super) struct Steps {
     pub(super) cast: Option<TargetType>,
     /// The strptime format of `cast`.
     pub(super) format: Option<Box<str>>,
+    /// The zone of times that `cast` reads and that name none.
+    pub(super) zone: Option<TimeZone>,
     pub(super) map: Option<HashMap<Box<str>, Box<str>>>,
     pub(super) map_default: Option<Box<str>>,
     pub(super) each: Option<Each>,
@@ -75,6 +79,27 @@ pub(super) struct Field {
     /// JSON text of what a missing field becomes.
     pub(super) default: Option<Box<str>>,
     pub(super) required: bool,
+    /// What a failed step does.
+    pub(super) on_failure: OnFailure,
+}
+
+/// What became of a field.
+pub(super) enum Found<T> {
+    /// A value.
+    Value(T),
+    /// Its source is missing.
+    Missing,
+    /// A step failed, which is written down.
+    Failed,
+}
+
+impl<T> Found<T> {
+    pub(super) fn value(self) -> Option<T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Missing | Self::Failed => None,
+        }
+    }
 }
 
 /// Why a step gave no value.
@@ -105,46 +130,58 @@ pub(super) struct Ledger<'s> {
 
 impl Field {
     /// The field's value, brought into its final form by `finish`. A failure is counted, and is a
-    /// fault where the field is required.
+    /// fault where the field wants it to be.
     pub(super) fn eval<'a, T>(
         &self,
         env: &Env<'_, 'a>,
         ledger: &mut Ledger<'_>,
         finish: impl Fn(Datum<'a>) -> Result<Option<T>, String>,
     ) -> Result<Option<T>, RecordFault> {
+        self.find(env, ledger, finish).map(Found::value)
+    }
+
+    /// As [`Self::eval`]; of a missing value it says whether a step failed.
+    pub(super) fn find<'a, T>(
+        &self,
+        env: &Env<'_, 'a>,
+        ledger: &mut Ledger<'_>,
+        finish: impl Fn(Datum<'a>) -> Result<Option<T>, String>,
+    ) -> Result<Found<T>, RecordFault> {
         let finish = |datum| finish(datum).map_err(conversion);
         let found = self.value(env, ledger).and_then(|found| match found {
             Some(datum) => finish(datum),
             None => Ok(None),
         });
-        let found = match found {
-            Ok(found) => found,
+        let missing = match found {
+            Ok(Some(value)) => return Ok(Found::Value(value)),
+            Ok(None) => Found::Missing,
             Err(Trouble::Fault(fault)) => return Err(fault),
-            Err(Trouble::Loss(_, reason)) if self.required => {
+            Err(Trouble::Loss(_, reason)) if self.on_failure == OnFailure::DeadLetter => {
                 return Err(self.fault(RecordFaultCode::ConversionFailed, reason));
             }
-            Err(Trouble::Loss(kind, reason)) => {
+            Err(Trouble::Loss(kind, mut reason)) => {
+                if self.on_failure == OnFailure::Now {
+                    reason.push_str("; the call happens now");
+                }
                 ledger.stats.lose(ledger.rule, &self.label, kind, reason);
-                None
+                Found::Failed
             }
         };
-        if found.is_some() {
-            return Ok(found);
-        }
-        if self.required {
+        if self.required && !(self.on_failure == OnFailure::Now && matches!(missing, Found::Failed))
+        {
             return Err(
                 self.fault(RecordFaultCode::MissingRequired, "the required field is missing")
             );
         }
         let default = self.default.as_deref().map(str::to_owned);
         match default.and_then(Datum::from_json).map(finish) {
-            Some(Ok(found)) => Ok(found),
+            Some(Ok(Some(value))) => Ok(Found::Value(value)),
             Some(Err(Trouble::Loss(kind, reason))) => {
                 ledger.stats.lose(ledger.rule, &self.label, kind, reason);
-                Ok(None)
+                Ok(Found::Failed)
             }
             Some(Err(Trouble::Fault(fault))) => Err(fault),
-            None => Ok(None),
+            Some(Ok(None)) | None => Ok(missing),
         }
     }
 
@@ -204,7 +241,10 @@ impl Steps {
         };
         if let Some(cast) = self.cast {
             let Some(datum) = at else { return Ok(None) };
-            at = convert::convert(cast, self.format.as_deref(), datum).map_err(conversion)?;
+            let strptime = self.format.as_deref();
+            let zone = self.zone.as_ref().unwrap_or_else(|| env.zone.get());
+            at =
+                convert::convert(cast, TimeFormat { strptime, zone }, datum).map_err(conversion)?;
         }
         if let Some(map) = &self.map {
             at = at.map(|datum| self.look_up(map, datum)).transpose()?.flatten();
@@ -243,7 +283,7 @@ impl Steps {
         let mut at = Some(datum);
         for function in &self.then {
             let Some(datum) = at else { break };
-            at = functions::apply(*function, datum).map_err(conversion)?;
+            at = function.apply(datum).map_err(conversion)?;
         }
         let Some(datum) = at.take_if(|_| !self.replace.is_empty()) else {
             return Ok(at);
@@ -396,14 +436,61 @@ impl Each {
         for element in elements.into_iter().filter(|e| Kind::of(e) != Kind::Null) {
             let slots = Slots::new(&self.trie, element);
             slots.fill().map_err(|error| conversion(error.to_string()))?;
-            let inner = Env { record: env.record, meta: env.meta, element: Some(&slots) };
+            let inner = Env { element: Some(&slots), ..*env };
             shaped.push(json::render_object(&self.object.build(&inner, ledger)?.into_fields()));
         }
         Ok(Datum::Json(json::render_array(&shaped).into()))
     }
 }
 
-/// A value as the text of an id or a name; empty text is nothing.
+/// How programs write that there is no id. Who takes it for one puts everybody who has none into one
+/// profile.
+const NO_IDS: [&str; 8] = [
+    "null",
+    "undefined",
+    "NaN",
+    "None",
+    "true",
+    "false",
+    "[object Object]",
+    "00000000-0000-0000-0000-000000000000",
+];
+
+/// A value as an id. Numbers that are whole are written as such (`12.0` is `12`); NULs are taken
+/// out, which no database keeps; blank text is nothing.
+pub(super) fn as_id(datum: Datum<'_>) -> Result<Option<Cow<'_, str>>, String> {
+    match datum.kind() {
+        Kind::String => {}
+        Kind::Number => {
+            let text = datum.into_text().unwrap_or_default();
+            let whole = plain_whole(&text).map(|whole| Cow::Owned(whole.into_owned()));
+            return Ok(Some(whole.unwrap_or(text)));
+        }
+        other => return Err(format!("{} is no id", other.name())),
+    }
+    let mut text = datum.into_text().unwrap_or_default();
+    if text.contains('\0') {
+        text = Cow::Owned(text.replace('\0', ""));
+    }
+    let word = trimmed(&text);
+    if word.is_empty() {
+        return Ok(None);
+    }
+    match NO_IDS.contains(&word) {
+        true => Err(format!("{word:?} is how a program writes that there is no id")),
+        false => Ok(Some(text)),
+    }
+}
+
+/// A value as the id of a message. What many messages share tells none of them apart: besides what
+/// is no id at all, zero is none here.
+pub(super) fn as_message_id(datum: Datum<'_>) -> Result<Option<Cow<'_, str>>, String> {
+    let id = as_id(datum)?;
+    let is_zero = |id: &str| id.bytes().all(|byte| matches!(byte, b'0' | b'-'));
+    Ok(id.filter(|id| !is_zero(trimmed(id))))
+}
+
+/// A value as the text of a name; empty text is nothing.
 pub(super) fn as_text(datum: Datum<'_>) -> Result<Option<Cow<'_, str>>, String> {
     match datum.into_text() {
         Ok(text) => Ok(Some(text).filter(|text| !text.is_empty())),

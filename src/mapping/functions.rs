@@ -9,40 +9,104 @@
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
+use regex::Regex;
 use sha2::{Digest, Sha256};
 use url::{Url, form_urlencoded};
 
 use super::datum::Datum;
 use super::fields::FieldSet;
-use super::json;
+use super::json::{self, Kind};
+use super::trie::{Slots, Trie};
 use crate::call::{self, Json};
 use crate::config::mapping::Function;
 
 /// What a function makes of a value: a value, nothing, or a reason why it cannot.
-pub(super) fn apply(function: Function, datum: Datum<'_>) -> Result<Option<Datum<'_>>, String> {
-    if function == Function::ToJson {
-        let text = match datum.into_raw() {
-            Cow::Borrowed(raw) => call::canonical(raw),
-            Cow::Owned(raw) => Cow::Owned(call::canonical(&raw).into_owned()),
-        };
-        return Ok(Some(Datum::Text(text)));
-    }
-    let text = match datum.into_text() {
-        Ok(text) => text,
-        Err(other) if function == Function::ParseJson => return Ok(Some(other)),
-        Err(other) => {
-            let (name, kind) = (name(function), other.kind().name());
-            return Err(format!("`{name}` does not apply to {kind}"));
+type Made<'a> = Result<Option<Datum<'a>>, String>;
+
+/// One function of `then`, compiled.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A function with a name.
+    Named(Function),
+    /// `{ get = "..." }`: the path as it is written, and what it leads to.
+    Get { shown: Box<str>, trie: Trie, slot: usize },
+    /// `{ capture = "..." }`.
+    Capture(Regex),
+}
+
+impl Step {
+    /// Applies the function.
+    pub(super) fn apply<'a>(&self, datum: Datum<'a>) -> Made<'a> {
+        match self {
+            Self::Named(function) => apply(function, datum),
+            Self::Get { shown, trie, slot } => get(shown, trie, *slot, datum),
+            Self::Capture(regex) => capture(regex, datum),
         }
-    };
-    match function {
-        Function::ParseJson => parse_json(text),
-        Function::ParseQuery => Ok(Some(parse_query(&text))),
-        _ => Ok(of_text(function, text)?.map(Datum::Text)),
     }
 }
 
-fn of_text(function: Function, text: Cow<'_, str>) -> Result<Option<Cow<'_, str>>, String> {
+fn apply<'a>(function: &Function, datum: Datum<'a>) -> Made<'a> {
+    match function {
+        Function::ToJson => {
+            let text = match datum.into_raw() {
+                Cow::Borrowed(raw) => call::canonical(raw),
+                Cow::Owned(raw) => Cow::Owned(call::canonical(&raw).into_owned()),
+            };
+            Ok(Some(Datum::Text(text)))
+        }
+        Function::ParseJson => parse_json(datum),
+        Function::ParseQuery => Ok(Some(parse_query(&text_of(name(function), datum)?))),
+        _ => Ok(of_text(function, text_of(name(function), datum)?)?.map(Datum::Text)),
+    }
+}
+
+/// The text a function works on.
+fn text_of<'a>(name: &str, datum: Datum<'a>) -> Result<Cow<'a, str>, String> {
+    datum.into_text().map_err(|other| format!("`{name}` does not apply to {}", other.kind().name()))
+}
+
+/// What a path leads to in an object or a list.
+fn get<'a>(shown: &str, trie: &Trie, slot: usize, datum: Datum<'a>) -> Made<'a> {
+    if !matches!(datum.kind(), Kind::Object | Kind::Array) {
+        let kind = datum.kind().name();
+        return Err(format!("`get` of `{shown}` does not apply to {kind}; parse it before"));
+    }
+    fn look_up<'r>(trie: &Trie, slot: usize, raw: &'r str) -> Result<Option<&'r str>, String> {
+        let slots = Slots::new(trie, raw);
+        slots.fill().map_err(|error| error.to_string())?;
+        Ok(slots.get(slot))
+    }
+    Ok(match datum.into_raw() {
+        Cow::Borrowed(raw) => look_up(trie, slot, raw)?.and_then(Datum::from_json),
+        Cow::Owned(raw) => {
+            look_up(trie, slot, &raw)?.and_then(|found| Datum::from_json(found.to_owned()))
+        }
+    })
+}
+
+/// What an expression finds: its named groups as an object, its only group, or all that matched.
+fn capture<'a>(regex: &Regex, datum: Datum<'a>) -> Made<'a> {
+    let text = text_of("capture", datum)?;
+    let Some(found) = regex.captures(&text) else {
+        let excerpt = json::excerpt(&format!("{text:?}"));
+        return Err(format!("{excerpt} does not match {:?}", regex.as_str()));
+    };
+    let names: Vec<&str> = regex.capture_names().flatten().collect();
+    if names.is_empty() {
+        // The compiler lets no more than one group through.
+        let group = found.get(regex.captures_len() - 1);
+        return Ok(group.map(|group| Datum::Text(Cow::Owned(group.as_str().to_owned()))));
+    }
+    let mut set = FieldSet::default();
+    for name in names {
+        if let Some(group) = found.name(name) {
+            set.insert(Cow::Owned(name.to_owned()), Json::string(group.as_str()));
+        }
+    }
+    Ok(Some(Datum::Object(set.into_fields())))
+}
+
+fn of_text<'a>(function: &Function, text: Cow<'a, str>) -> Result<Option<Cow<'a, str>>, String> {
     let result = match function {
         Function::Trim => slice(text, |t| t.trim()),
         Function::Lowercase => text.to_lowercase().into(),
@@ -67,13 +131,18 @@ fn of_text(function: Function, text: Cow<'_, str>) -> Result<Option<Cow<'_, str>
             .into_owned()
             .into(),
         Function::Slug => return Ok(some_text(slug(&text))),
-        Function::ToJson | Function::ParseJson | Function::ParseQuery => text,
+        // These make no text.
+        Function::ToJson
+        | Function::ParseJson
+        | Function::ParseQuery
+        | Function::Get(_)
+        | Function::Capture(_) => text,
     };
     Ok(Some(result))
 }
 
 /// The function's name in the mapping table.
-fn name(function: Function) -> &'static str {
+fn name(function: &Function) -> &'static str {
     match function {
         Function::Trim => "trim",
         Function::Lowercase => "lowercase",
@@ -90,6 +159,8 @@ fn name(function: Function) -> &'static str {
         Function::ToJson => "to_json",
         Function::ParseQuery => "parse_query",
         Function::Slug => "slug",
+        Function::Get(_) => "get",
+        Function::Capture(_) => "capture",
     }
 }
 
@@ -134,17 +205,43 @@ fn url_path(text: &str) -> Result<String, String> {
     Ok(url.path().to_owned())
 }
 
-fn parse_json(text: Cow<'_, str>) -> Result<Option<Datum<'_>>, String> {
+/// Parses JSON text. What is an object or an array already stays one.
+pub(super) fn parse_json(datum: Datum<'_>) -> Made<'_> {
+    let text = match datum.into_text() {
+        Ok(text) => text,
+        Err(other) => return Ok(Some(other)),
+    };
     if !json::is_valid(&text) {
         return Err(format!("{} is not JSON", json::excerpt(&format!("{text:?}"))));
     }
     Ok(Datum::from_json(slice(text, |t| t.trim_matches([' ', '\t', '\n', '\r']))))
 }
 
-/// A query string, with or without its question mark, as an object of texts. A name given several
-/// times has a list.
+/// The query in a text: of a URL or a path what stands behind the question mark, else all of it.
+fn query_of(text: &str) -> &str {
+    let text = text.trim();
+    let (before, query) = match text.split_once('?') {
+        Some((before, query)) => (before, Some(query)),
+        None => (text, None),
+    };
+    let has_scheme = before.split_once("://").is_some_and(|(scheme, _)| {
+        !scheme.is_empty()
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+    });
+    let is_address = before.starts_with('/') || has_scheme;
+    match query {
+        Some(query) if is_address || !before.contains(['=', '&']) => {
+            // A fragment is no part of the query.
+            query.split('#').next().unwrap_or_default()
+        }
+        None if is_address => "",
+        _ => text,
+    }
+}
+
+/// A query string as an object of texts. A name given several times has a list.
 fn parse_query<'a>(text: &str) -> Datum<'a> {
-    let query = text.strip_prefix('?').unwrap_or(text);
+    let query = query_of(text);
     let mut places: std::collections::HashMap<String, usize> = Default::default();
     let mut all: Vec<(String, Vec<String>)> = Vec::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -275,7 +372,7 @@ fn fold(c: char) -> Cow<'static, str> {
 mod tests {
     use super::*;
 
-    fn run(function: Function, json: &'static str) -> Result<Option<String>, String> {
+    fn run(function: &Function, json: &'static str) -> Result<Option<String>, String> {
         let datum = Datum::from_json(json).unwrap();
         apply(function, datum).map(|made| made.map(|d| d.into_raw().into_owned()))
     }
@@ -303,6 +400,12 @@ mod tests {
             (Function::ParseJson, r#"" {\"a\":[1]} ""#, r#"{"a":[1]}"#),
             (Function::ToJson, r#"{"a": 1}"#, r#""{\"a\": 1}""#),
             (Function::ParseQuery, r#""?a=1&b=x+y&a=%32""#, r#"{"a":["1","2"],"b":"x y"}"#),
+            (Function::ParseQuery, r#""/p?a=1#x""#, r#"{"a":"1"}"#),
+            (Function::ParseQuery, r#""https://e.com/p?a=1&b=c%3Fd""#, r#"{"a":"1","b":"c?d"}"#),
+            (Function::ParseQuery, r#""/p""#, "{}"),
+            (Function::ParseQuery, r#""https://e.com/a=b""#, "{}"),
+            (Function::ParseQuery, r#""p.html?a=1""#, r#"{"a":"1"}"#),
+            (Function::ParseQuery, r#""u=http://x/?y=1&b=2""#, r#"{"u":"http://x/?y=1","b":"2"}"#),
             (
                 Function::Slug,
                 r#""  Zażółć: gęślą JAŹŃ's! Ünïcode ""#,
@@ -313,7 +416,7 @@ mod tests {
             (Function::ParseJson, "[1]", "[1]"),
             (Function::ParseJson, "1.50", "1.50"),
         ] {
-            assert_eq!(run(function, input).unwrap().unwrap(), output, "{function:?}");
+            assert_eq!(run(&function, input).unwrap().unwrap(), output, "{function:?}");
         }
     }
 
@@ -327,7 +430,7 @@ mod tests {
             (Function::Slug, r#""!!""#),
             (Function::ParseJson, r#""null""#),
         ] {
-            assert_eq!(run(function, input), Ok(None), "{function:?}");
+            assert_eq!(run(&function, input), Ok(None), "{function:?}");
         }
     }
 
@@ -343,7 +446,7 @@ mod tests {
             (Function::UrlDecode, r#""%ff""#),
             (Function::ParseJson, r#""{x""#),
         ] {
-            assert!(run(function, input).is_err(), "{function:?}");
+            assert!(run(&function, input).is_err(), "{function:?}");
         }
     }
 }

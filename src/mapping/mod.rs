@@ -16,8 +16,11 @@
 //!   call: an array without fitting elements leaves the record to later rules.
 //! * `default` fills whatever is missing at the end, also where a conversion failed (which is
 //!   counted all the same). A failed step of a `required` field is a fault.
-//! * Ids and names may be numbers or booleans; they are taken as written. Empty ones are missing.
+//! * Ids may be numbers, of which whole ones are written as such. Booleans, objects and lists are no
+//!   ids, nor are the words with which programs write that there is none. Names may be booleans,
+//!   too. Empty ones are missing.
 //! * A nested target (`traits.address.city`) is laid over a spread's object of that name.
+//! * A name with a field of its own never comes from a spread.
 
 mod compile;
 mod condition;
@@ -30,26 +33,26 @@ mod fault;
 mod field;
 mod fields;
 mod functions;
+mod integrations;
 mod json;
-mod number;
 mod object;
+mod page;
 mod pass;
 mod path;
 mod preset;
 mod rule;
 mod template;
-mod timestamp;
 mod trie;
 
 pub use explain::{Explained, RuleTrace};
 pub use fault::{Loss, MapStats, RecordFault, RecordFaultCode};
 
-use crate::call::Call;
+use crate::call::{self, Call};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::mapping as table;
 use crate::config::sink::Preset;
 use dispatch::Dispatch;
-use env::Env;
+use env::{Env, SourceZone};
 use explain::{Silent, Trace, Watch};
 use rule::{Fired, Rule};
 use trie::{Slots, Trie};
@@ -106,7 +109,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// Every fault of the table, with codes `E0201` to `E0219`.
+    /// Every fault of the table, with codes `E0201` to `E0221`.
     pub fn compile(
         at: &ConfigPath,
         rules: &[table::Rule],
@@ -160,6 +163,7 @@ impl Plan {
 
     fn run<'r>(&self, input: Input<'r>, watch: &mut impl Watch) -> Result<Mapped<'r>, RecordFault> {
         let body = text(input.body, "record")?;
+        let zone = SourceZone::new(input.meta);
         let mut mapped = Mapped::default();
         if !self.rules.is_empty() || self.preset.is_none() {
             let record = Slots::new(&self.record, body);
@@ -170,26 +174,51 @@ impl Plan {
             if given.is_some() {
                 meta.fill().map_err(|error| not_json(&error, "metadata"))?;
             }
-            self.run_rules(&record, &meta, &mut mapped, watch)?;
+            let env = Env { record: &record, meta: &meta, element: None, zone: &zone };
+            self.run_rules(&env, &mut mapped, watch)?;
         }
         if self.preset.is_some() {
-            self.run_preset(body, &mut mapped, watch)?;
+            self.run_preset(body, &zone, &mut mapped, watch)?;
         }
+        self.check_text(input, &mut mapped)?;
         Ok(mapped)
+    }
+
+    /// Sees to it that everything in the calls is Unicode text.
+    ///
+    /// Halves of surrogate pairs, which JSON can write, become U+FFFD each. An id that holds U+FFFD
+    /// for another reason is refused: whoever decoded the record could not read it.
+    fn check_text(&self, input: Input<'_>, mapped: &mut Mapped<'_>) -> Result<(), RecordFault> {
+        let parts = || std::iter::once(input.body).chain(input.meta);
+        if parts().any(call::may_have_surrogates) {
+            mapped.calls.iter_mut().for_each(|mapped| mapped.call.mend());
+        }
+        let is_written = |part: &[u8]| {
+            let escaped = |at: usize| part.get(at + 3..at + 6).is_some_and(is_fffd);
+            memchr::memmem::find(part, "\u{fffd}".as_bytes()).is_some()
+                || memchr::memmem::find_iter(part, b"\\uf").any(escaped)
+                || memchr::memmem::find_iter(part, b"\\uF").any(escaped)
+        };
+        for MappedCall { call, rule, .. } in &mapped.calls {
+            if let Err(fault) = rule::check_ids(call)
+                && parts().any(is_written)
+            {
+                return Err(fault.in_rule(self.rule_name(*rule)));
+            }
+        }
+        Ok(())
     }
 
     fn run_rules<'r>(
         &self,
-        record: &Slots<'_, 'r>,
-        meta: &Slots<'_, 'r>,
+        env: &Env<'_, 'r>,
         mapped: &mut Mapped<'r>,
         watch: &mut impl Watch,
     ) -> Result<(), RecordFault> {
-        let env = Env { record, meta, element: None };
         if watch.hears_all() {
-            return self.run_some(0..self.rules.len(), &env, mapped, watch);
+            return self.run_some(0..self.rules.len(), env, mapped, watch);
         }
-        self.run_some(self.dispatch.candidates(&env), &env, mapped, watch)
+        self.run_some(self.dispatch.candidates(env), env, mapped, watch)
     }
 
     fn run_some<'r>(
@@ -220,6 +249,7 @@ impl Plan {
     fn run_preset<'r>(
         &self,
         body: &'r str,
+        zone: &SourceZone<'r>,
         mapped: &mut Mapped<'r>,
         watch: &mut impl Watch,
     ) -> Result<(), RecordFault> {
@@ -227,10 +257,15 @@ impl Plan {
             watch.skipped(preset::NAME, || "a rule took the record".to_owned());
             return Ok(());
         }
-        preset::run(body, RuleId(self.rules.len()), mapped, watch)?;
+        preset::run(body, zone, RuleId(self.rules.len()), mapped, watch)?;
         watch.rule(preset::NAME, mapped.calls.len());
         Ok(())
     }
+}
+
+/// The escape of U+FFFD behind its `\u`, in either case.
+fn is_fffd(digits: &[u8]) -> bool {
+    digits.eq_ignore_ascii_case(b"ffd")
 }
 
 fn text<'r>(bytes: &'r [u8], what: &str) -> Result<&'r str, RecordFault> {

@@ -1,13 +1,19 @@
 //! The program of an object: spreads first, then named fields on top, nested by their dots.
+//!
+//! Invariant: a name with a field of its own never comes from a spread, whatever became of that
+//! field. Names are the same where User.com takes them for the same: without regard to case, `_`,
+//! `-`, `.` and blanks.
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use super::env::Env;
-use super::fault::RecordFault;
-use super::field::{self, Field, Ledger};
+use super::fault::{LossKind, RecordFault};
+use super::field::{self, Field, Found, Ledger};
 use super::fields::FieldSet;
 use super::json::{self, Kind};
-use crate::call::{Json, Object};
+use crate::call::{Fields, Json, Lexicon, Object};
 
 /// A field with a name of its own: `address.city` is two keys.
 #[derive(Debug)]
@@ -21,12 +27,64 @@ pub(super) struct Named {
 pub(super) struct ObjectProgram {
     pub(super) spreads: Vec<Field>,
     pub(super) named: Vec<Named>,
+    /// Names that spreads must not bring. Empty where there is no spread.
+    owned: Lexicon<Owned>,
+}
+
+/// Whose a name is.
+#[derive(Debug, Default)]
+struct Owned {
+    /// The fields of that name, by their places.
+    whole: Vec<usize>,
+    /// The fields that are nested in an object of that name.
+    inside: Vec<usize>,
 }
 
 /// A value of a nested name, and the keys left to go.
 type Leaf<'n, 'a> = (&'n [String], Json<'a>);
 
+/// A name as it is compared.
+type Squashed = SmallVec<[u8; 32]>;
+
+fn squashed<'n>(parts: impl IntoIterator<Item = &'n str>) -> Squashed {
+    let mut out = Squashed::new();
+    for part in parts {
+        if part.is_ascii() {
+            let bytes = part.bytes().filter(|b| !b"_-. \t\n\r".contains(b));
+            out.extend(bytes.map(|b| b.to_ascii_lowercase()));
+        } else {
+            let chars = part.chars().filter(|c| !"_-.".contains(*c) && !c.is_whitespace());
+            for c in chars.flat_map(char::to_lowercase) {
+                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        }
+    }
+    out
+}
+
 impl ObjectProgram {
+    /// Notes which names spreads must not bring. Called once all fields are in.
+    pub(super) fn own_names(&mut self) {
+        if self.spreads.is_empty() {
+            return;
+        }
+        for (place, named) in self.named.iter().enumerate() {
+            let mut note = |name: &[u8], take: fn(&mut Owned) -> &mut Vec<usize>| {
+                if self.owned.get(name).is_none() {
+                    self.owned.add(name, Owned::default());
+                }
+                if let Some(owned) = self.owned.get_mut(name) {
+                    take(owned).push(place);
+                }
+            };
+            let keys = || named.keys.iter().map(String::as_str);
+            note(&squashed(keys()), |owned| &mut owned.whole);
+            if named.keys.len() > 1 {
+                note(&squashed(keys().take(1)), |owned| &mut owned.inside);
+            }
+        }
+    }
+
     /// Evaluates every field. Nulls of spreads are left out. An object that is all there is stays as
     /// it stands in the record.
     pub(super) fn build<'a>(
@@ -46,10 +104,15 @@ impl ObjectProgram {
         if self.named.is_empty() {
             return Ok(spread);
         }
-        let mut set = FieldSet::from_unique(spread.into_fields());
-        let mut nested: Vec<(&str, Vec<Leaf<'_, 'a>>)> = Vec::new();
+        let mut found: SmallVec<[Found<Json<'a>>; 12]> = SmallVec::new();
         for named in &self.named {
-            let Some(value) = named.field.eval(env, ledger, field::as_json)? else {
+            found.push(named.field.find(env, ledger, field::as_json)?);
+        }
+        let spread = self.without_owned(spread.into_fields(), &found, ledger);
+        let mut set = FieldSet::from_unique(spread);
+        let mut nested: Vec<(&str, Vec<Leaf<'_, 'a>>)> = Vec::new();
+        for (named, found) in self.named.iter().zip(found) {
+            let Some(value) = found.value() else {
                 continue;
             };
             match named.keys.as_slice() {
@@ -67,6 +130,102 @@ impl ObjectProgram {
             set.insert(Cow::Owned(top.to_owned()), Json::trusted(rendered));
         }
         Ok(Object::Entries(set.into_fields()))
+    }
+
+    /// The entries of a spread without those that have a field of their own. An entry that its field
+    /// replaces stays for the sake of its place.
+    fn without_owned<'a>(
+        &self,
+        mut fields: Fields<'a>,
+        found: &[Found<Json<'a>>],
+        ledger: &mut Ledger<'_>,
+    ) -> Fields<'a> {
+        if self.owned.is_empty() {
+            return fields;
+        }
+        fields.retain_mut(|(name, json)| {
+            let Some(owned) = self.owned.get(&squashed([&**name])) else {
+                return true;
+            };
+            if !owned.whole.is_empty() {
+                let is_replaced = owned.whole.iter().any(|place| {
+                    matches!(found[*place], Found::Value(_))
+                        && matches!(self.named[*place].keys.as_slice(), [only] if only == name)
+                });
+                if !is_replaced {
+                    self.note_left_out(&owned.whole, found, name, ledger);
+                }
+                return is_replaced;
+            }
+            if Kind::of(json.as_str()) == Kind::Object {
+                let inside = owned.inside.iter();
+                let keys: Vec<_> =
+                    inside.map(|place| (*place, &self.named[*place].keys[1..])).collect();
+                let left = self.strip(json.as_str(), &keys, found, ledger);
+                if let Some(left) = left {
+                    *json = Json::trusted(left);
+                }
+            }
+            true
+        });
+        fields
+    }
+
+    /// The object without what the nested fields own; `None` where it has nothing of it.
+    fn strip(
+        &self,
+        raw: &str,
+        fields: &[(usize, &[String])],
+        found: &[Found<Json<'_>>],
+        ledger: &mut Ledger<'_>,
+    ) -> Option<String> {
+        let mut kept = Vec::new();
+        let mut changed = false;
+        for (name, json) in json::entries(raw)? {
+            let name_squashed = squashed([&*name]);
+            let is_whole =
+                |keys: &[String]| squashed(keys.iter().map(String::as_str)) == name_squashed;
+            let whole: Vec<usize> =
+                fields.iter().filter(|(_, keys)| is_whole(keys)).map(|(place, _)| *place).collect();
+            if !whole.is_empty() {
+                changed = true;
+                self.note_left_out(&whole, found, &name, ledger);
+                continue;
+            }
+            let inside: Vec<_> = fields
+                .iter()
+                .filter(|(_, keys)| keys.len() > 1 && is_whole(&keys[..1]))
+                .map(|(place, keys)| (*place, &keys[1..]))
+                .collect();
+            let stripped = match inside.is_empty() || Kind::of(json.as_str()) != Kind::Object {
+                true => None,
+                false => self.strip(json.as_str(), &inside, found, ledger),
+            };
+            changed |= stripped.is_some();
+            kept.push((name, stripped.map_or(json, Json::trusted)));
+        }
+        changed.then(|| json::render_object(&kept))
+    }
+
+    /// Counts a value of a spread that is left out and that nothing replaces. Where the field failed
+    /// that is counted already.
+    fn note_left_out(
+        &self,
+        places: &[usize],
+        found: &[Found<Json<'_>>],
+        name: &str,
+        ledger: &mut Ledger<'_>,
+    ) {
+        if let Some(place) = places.iter().find(|place| matches!(found[**place], Found::Missing))
+            && places.iter().all(|place| matches!(found[*place], Found::Missing))
+        {
+            let reason = format!(
+                "the spread's {} is left out: the name has a field of its own, which found nothing",
+                json::excerpt(&format!("{name:?}"))
+            );
+            let label = &self.named[*place].field.label;
+            ledger.stats.lose(ledger.rule, label, LossKind::OwnedName, reason);
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! `preset = "segment"`: records in the event JSON of Segment and RudderStack, one object or a
 //! `{"batch":[…]}`.
 //!
-//! `type` decides: identify, page, track, group and alias make a call, `screen` makes a page whose
-//! path is the screen's name, everything else is unmatched. One
-//! rule for identify holds whatever the traits' names: `traits` win, `context.traits` fill the
+//! `type` decides: identify, page, track, group and alias make a call, `screen` makes a page,
+//! everything else is unmatched. A page without an address has its name as path. Records that
+//! `integrations` keeps from User.com are unmatched, too. One rule for identify holds whatever the traits' names: `traits` win, `context.traits` fill the
 //! gaps. For the other calls `context.traits` stay in the context, where they came from.
 //!
 //! Invariant: one pass over an event, which takes none of its objects apart; every value stays a
@@ -14,13 +14,17 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use super::datum::Datum;
+use super::env::SourceZone;
 use super::explain::Watch;
-use super::fault::{RecordFault, RecordFaultCode};
+use super::fault::{LossKind, RecordFault, RecordFaultCode};
+use super::field::{self, Ledger};
 use super::fields::FieldSet;
+use super::integrations::Integrations;
 use super::json::{self, Kind};
 use super::pass::{self, Wanted};
-use super::{Mapped, MappedCall, RuleId, not_json, rule, timestamp};
-use crate::call::{self, Call, CallKind, Json, Object};
+use super::{Mapped, MappedCall, RuleId, not_json, page, rule};
+use crate::call::{self, Call, CallKind, Object};
+use crate::coerce::moment;
 
 /// The preset's name, where rules have theirs.
 pub(super) const NAME: &str = "preset segment";
@@ -56,6 +60,7 @@ enum Part {
     Traits,
     Properties,
     Context,
+    Integrations,
     Batch,
 }
 
@@ -86,6 +91,7 @@ impl Part {
             b"traits" => Self::Traits,
             b"properties" => Self::Properties,
             b"context" => Self::Context,
+            b"integrations" => Self::Integrations,
             b"batch" => Self::Batch,
             _ => return None,
         })
@@ -93,7 +99,12 @@ impl Part {
 }
 
 /// Where a moment may stand, the best first.
-const TIMES: [Part; 4] = [Part::Timestamp, Part::OriginalTimestamp, Part::SentAt, Part::ReceivedAt];
+const TIMES: [(Part, &str); 4] = [
+    (Part::Timestamp, "timestamp"),
+    (Part::OriginalTimestamp, "originalTimestamp"),
+    (Part::ReceivedAt, "receivedAt"),
+    (Part::SentAt, "sentAt"),
+];
 
 /// An event's parts, as they stand in the record.
 #[derive(Default)]
@@ -119,6 +130,7 @@ fn object<'r>(raw: Raw<'r>, name: &str) -> Result<Object<'r>, RecordFault> {
 /// Runs the preset over a record; its calls go into `mapped`.
 pub(super) fn run<'r>(
     body: &'r str,
+    zone: &SourceZone<'r>,
     id: RuleId,
     mapped: &mut Mapped<'r>,
     watch: &mut impl Watch,
@@ -129,18 +141,24 @@ pub(super) fn run<'r>(
     };
     let batch = event.raw(Part::Batch).filter(|_| event.call_kind().is_none());
     let Some(elements) = batch.and_then(json::elements) else {
+        let integrations = Integrations::read(event.raw(Part::Integrations));
         match event.call_kind() {
+            Some(_) if !integrations.allow() => {
+                watch.not_fired(|| integrations.why_not().to_owned());
+            }
             Some(kind) => {
-                push(kind, event, &Shared::default(), id, 0, mapped)
-                    .map_err(|f| f.in_rule(NAME))?;
+                let shared = Shared::of_one(zone);
+                push(kind, event, &shared, id, 0, mapped).map_err(|f| f.in_rule(NAME))?;
             }
             None => watch.not_fired(|| event.why_not()),
         }
         return Ok(());
     };
     let shared = Shared {
+        zone,
+        integrations: Integrations::read(event.raw(Part::Integrations)),
         context: event.object(Part::Context, "context").map_err(|f| f.in_rule(NAME))?,
-        times: TIMES.map(|part| event.raw(part)),
+        times: TIMES.map(|(part, _)| event.raw(part)),
     };
     if elements.is_empty() {
         watch.not_fired(|| "`batch` is an empty array".to_owned());
@@ -160,16 +178,36 @@ pub(super) fn run<'r>(
             watch.not_fired(|| format!("element {n}: {}", event.why_not()));
             continue;
         };
+        let integrations = Integrations::read(event.raw(Part::Integrations));
+        let integrations = integrations.or(shared.integrations);
+        if !integrations.allow() {
+            mapped.stats.elements_unmatched += 1;
+            watch.not_fired(|| format!("element {n}: {}", integrations.why_not()));
+            continue;
+        }
         push(kind, event, &shared, id, n, mapped).map_err(|f| f.of_element(place).in_rule(NAME))?;
     }
     Ok(())
 }
 
-/// What a batch says for all of its events.
-#[derive(Default)]
-struct Shared<'r> {
+/// What a batch says for all of its events, and its source for all of its times.
+struct Shared<'z, 'r> {
     context: Object<'r>,
     times: [Raw<'r>; 4],
+    integrations: Integrations,
+    zone: &'z SourceZone<'r>,
+}
+
+impl<'z, 'r> Shared<'z, 'r> {
+    /// Of an event that comes alone.
+    fn of_one(zone: &'z SourceZone<'r>) -> Self {
+        Self {
+            context: Object::default(),
+            times: [None; 4],
+            integrations: Integrations::default(),
+            zone,
+        }
+    }
 }
 
 /// Adds what is missing in an object.
@@ -193,12 +231,13 @@ fn fill_gaps<'r>(object: &mut Object<'r>, more: Object<'r>) {
 fn push<'r>(
     kind: CallKind,
     event: Event<'r>,
-    shared: &Shared<'r>,
+    shared: &Shared<'_, 'r>,
     rule: RuleId,
     element: u32,
     mapped: &mut Mapped<'r>,
 ) -> Result<(), RecordFault> {
-    let call = event.into_call(kind, shared)?;
+    let mut ledger = Ledger { stats: &mut mapped.stats, rule };
+    let call = event.into_call(kind, shared, &mut ledger)?;
     rule::check(&call)?;
     mapped.matched = true;
     // Most records make one call; room for more would be the costlier kind of memory.
@@ -213,13 +252,45 @@ fn first<'r>(candidates: impl IntoIterator<Item = Raw<'r>>) -> Option<Cow<'r, st
     texts.into_iter().find(|text| !text.is_empty())
 }
 
-/// The text of a name's value, if it is not empty. Copied: the object stays.
-fn owned_text<'r>(object: &Object<'_>, names: &[&str]) -> Option<Cow<'r, str>> {
-    owned(names.iter().map(|name| object.get(name)))
-}
-
+/// The first that is there and not the empty text. Copied: the object it is from stays.
 fn owned<'r, 'o>(values: impl IntoIterator<Item = Raw<'o>>) -> Option<Cow<'r, str>> {
     first(values).map(|text| Cow::Owned(text.into_owned()))
+}
+
+/// The first that is an id. What is there and is none is counted.
+fn id<'r>(
+    candidates: impl IntoIterator<Item = Raw<'r>>,
+    name: &str,
+    ledger: &mut Ledger<'_>,
+) -> Option<Cow<'r, str>> {
+    id_by(candidates, name, ledger, field::as_id)
+}
+
+fn id_by<'r>(
+    candidates: impl IntoIterator<Item = Raw<'r>>,
+    name: &str,
+    ledger: &mut Ledger<'_>,
+    read: impl Fn(Datum<'r>) -> Result<Option<Cow<'r, str>>, String>,
+) -> Option<Cow<'r, str>> {
+    for raw in candidates.into_iter().flatten() {
+        match read(Datum::Json(Cow::Borrowed(raw))) {
+            Ok(Some(id)) => return Some(id),
+            Ok(None) => {}
+            Err(reason) => ledger.stats.lose(ledger.rule, name, LossKind::Conversion, reason),
+        }
+    }
+    None
+}
+
+/// The id among an object's values. Copied: the object stays.
+fn owned_id<'r>(
+    object: &Object<'_>,
+    names: [&str; 2],
+    name: &str,
+    ledger: &mut Ledger<'_>,
+) -> Option<Cow<'r, str>> {
+    let values = names.map(|name| object.get(name));
+    id(values, name, ledger).map(|id| Cow::Owned(id.into_owned()))
 }
 
 impl<'r> Event<'r> {
@@ -256,14 +327,53 @@ impl<'r> Event<'r> {
         }
     }
 
+    /// When it happened. A time that cannot be read gives way to the next best one; where there is
+    /// none, nobody knows when it happened, and now it was not.
+    fn moment(
+        &self,
+        shared: &Shared<'_, 'r>,
+        ledger: &mut Ledger<'_>,
+    ) -> Result<Option<Timestamp>, RecordFault> {
+        let mut unread: Vec<String> = Vec::new();
+        for ((part, name), all) in TIMES.into_iter().zip(shared.times) {
+            let Some(raw) = self.raw(part).or(all).filter(|raw| !is_blank(raw)) else {
+                continue;
+            };
+            let why = match moment::of_json(raw, shared.zone.get()) {
+                Some(moment) if !moment.is_zero_time() => {
+                    for why in unread {
+                        let reason = format!("{why}; `{name}` is taken");
+                        ledger.stats.lose(ledger.rule, "timestamp", LossKind::Conversion, reason);
+                    }
+                    return Ok(Some(moment.instant));
+                }
+                Some(_) => "stands for no time",
+                None => "is no timestamp",
+            };
+            unread.push(format!("`{name}` {} {why}", json::excerpt(raw)));
+        }
+        if unread.is_empty() {
+            return Ok(None);
+        }
+        let fault = RecordFault::new(RecordFaultCode::ConversionFailed, unread.join("; "));
+        Err(fault.at("timestamp", Some(".timestamp".to_owned())))
+    }
+
     /// The event's own keys win over the batch's.
-    fn into_call(self, kind: CallKind, shared: &Shared<'r>) -> Result<Call<'r>, RecordFault> {
+    fn into_call(
+        self,
+        kind: CallKind,
+        shared: &Shared<'_, 'r>,
+        ledger: &mut Ledger<'_>,
+    ) -> Result<Call<'r>, RecordFault> {
         let mut call = Call::new(kind);
-        call.user_id = self.text([Part::UserId, Part::UserIdSnake, Part::ExternalId]);
-        call.anonymous_id = self.text([Part::AnonymousId, Part::AnonymousIdSnake]);
-        call.message_id = self.text([Part::MessageId, Part::MessageIdSnake]);
-        let times = TIMES.iter().zip(shared.times);
-        call.timestamp = times.filter_map(|(part, all)| self.raw(*part).or(all)).find_map(moment);
+        let user = [Part::UserId, Part::UserIdSnake, Part::ExternalId];
+        call.user_id = id(user.map(|part| self.raw(part)), "user_id", ledger);
+        let anonymous = [Part::AnonymousId, Part::AnonymousIdSnake];
+        call.anonymous_id = id(anonymous.map(|part| self.raw(part)), "anonymous_id", ledger);
+        let message = [Part::MessageId, Part::MessageIdSnake].map(|part| self.raw(part));
+        call.message_id = id_by(message, "message_id", ledger, field::as_message_id);
+        call.timestamp = self.moment(shared, ledger)?;
         call.context = self.object(Part::Context, "context")?;
         fill_gaps(&mut call.context, shared.context.clone());
         call.fields = match kind {
@@ -272,12 +382,13 @@ impl<'r> Event<'r> {
             CallKind::Alias => Object::default(),
         };
         match kind {
-            CallKind::Identify => identify(&mut call),
+            CallKind::Identify => identify(&mut call, ledger),
             CallKind::Group => {
-                call.group_id = self
-                    .text([Part::GroupId, Part::GroupIdSnake])
-                    .or_else(|| owned_text(&call.fields, &["groupId", "group_id"]))
-                    .or_else(|| owned_text(&call.context, &["groupId", "group_id"]));
+                const NAMES: [&str; 2] = ["groupId", "group_id"];
+                let own = [Part::GroupId, Part::GroupIdSnake].map(|part| self.raw(part));
+                call.group_id = id(own, "group_id", ledger)
+                    .or_else(|| owned_id(&call.fields, NAMES, "group_id", ledger))
+                    .or_else(|| owned_id(&call.context, NAMES, "group_id", ledger));
             }
             CallKind::Page => {
                 (call.name, call.category) = (self.text([Part::Name]), self.text([Part::Category]));
@@ -287,12 +398,11 @@ impl<'r> Event<'r> {
                     call.name = call.name.or(name);
                     call.category = call.category.or(category);
                 }
-                if self.is_screen() {
-                    screen(&mut call);
-                }
+                page::name_as_path(&mut call);
             }
             CallKind::Alias => {
-                call.previous_id = self.text([Part::PreviousId, Part::PreviousIdSnake]);
+                let previous = [Part::PreviousId, Part::PreviousIdSnake];
+                call.previous_id = id(previous.map(|part| self.raw(part)), "previous_id", ledger);
             }
             CallKind::Track => call.name = self.text([Part::Event]),
         }
@@ -300,34 +410,13 @@ impl<'r> Event<'r> {
     }
 }
 
-/// A screen is a page of an app: where it has no address, its name, else its category, is the path.
-fn screen(call: &mut Call<'_>) {
-    let has = |object: &Object<'_>, names| owned_text(object, names).is_some();
-    let page = call.context.get("page").filter(|page| Kind::of(page) == Kind::Object);
-    if has(&call.fields, &["url", "path"])
-        || page.is_some_and(|page| has(&Object::Text(page), &["url", "path"]))
-    {
-        return;
-    }
-    let Some(name) = call.name.as_deref().or(call.category.as_deref()) else {
-        return;
-    };
-    // These would end the path.
-    let name = name.trim().trim_start_matches('/').replace('?', "%3F").replace('#', "%23");
-    let path = Json::string(&format!("/{name}"));
-    let mut fields = std::mem::take(&mut call.fields).into_fields();
-    fields.retain(|(known, _)| known != "path");
-    fields.push((Cow::Borrowed("path"), path));
-    call.fields = Object::Entries(fields);
-}
-
 /// Traits of an identify: those of the context fill the gaps, and may hold the user's id.
-fn identify(call: &mut Call<'_>) {
+fn identify(call: &mut Call<'_>, ledger: &mut Ledger<'_>) {
     if let Some(more) = inner(&call.context, "traits") {
         fill_gaps(&mut call.fields, more);
     }
     if call.user_id.is_none() {
-        call.user_id = owned_text(&call.fields, &["userId", "id"]);
+        call.user_id = owned_id(&call.fields, ["userId", "id"], "user_id", ledger);
     }
 }
 
@@ -349,11 +438,9 @@ fn inner<'r>(object: &Object<'r>, name: &str) -> Option<Object<'r>> {
     }
 }
 
-fn moment(raw: &str) -> Option<Timestamp> {
-    match Kind::of(raw) {
-        Kind::String | Kind::Number => timestamp::parse(json::text(raw)?.trim()),
-        _ => None,
-    }
+/// Whether a value is text with nothing in it, as many systems write that there is none.
+fn is_blank(raw: &str) -> bool {
+    raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).is_some_and(|t| t.trim().is_empty())
 }
 
 /// Reads an event; `None` where the text is valid JSON but no object.

@@ -1,13 +1,19 @@
 //! One rule, compiled: when it fires, and the calls it makes.
 
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 use super::condition::Condition;
+use super::convert::{self, TimeFormat};
+use super::datum::Datum;
 use super::env::{Env, Ref};
 use super::explain::Watch;
 use super::fault::{LossKind, RecordFault, RecordFaultCode};
 use super::field::{self, Field, Ledger};
 use super::json::{self, Kind};
 use super::object::ObjectProgram;
-use super::timestamp;
 use super::trie::{Slots, Trie};
 use super::{Mapped, MappedCall, RuleId};
 use crate::call::{Call, CallKind};
@@ -49,6 +55,21 @@ pub(super) struct CallProgram {
 pub(super) struct Moment {
     pub(super) field: Field,
     pub(super) format: Option<Box<str>>,
+    pub(super) zone: Option<TimeZone>,
+}
+
+impl Moment {
+    fn read(&self, env: &Env<'_, '_>, datum: &Datum<'_>) -> Result<Option<Timestamp>, String> {
+        // Blank text is how many systems write that there is no time.
+        if let Some(text) = datum.text()
+            && text.trim().is_empty()
+        {
+            return Ok(None);
+        }
+        let strptime = self.format.as_deref();
+        let zone = self.zone.as_ref().unwrap_or_else(|| env.zone.get());
+        convert::timestamp(datum, TimeFormat { strptime, zone }).map(Some)
+    }
 }
 
 /// Whether a rule fired.
@@ -133,29 +154,29 @@ impl Rule {
     }
 }
 
+/// What makes an id or a name of a value.
+type Finish = for<'d> fn(Datum<'d>) -> Result<Option<Cow<'d, str>>, String>;
+
 impl CallProgram {
     fn build<'r>(
         &self,
         env: &Env<'_, 'r>,
         ledger: &mut Ledger<'_>,
     ) -> Result<Call<'r>, RecordFault> {
-        let mut text = |field: &Option<Field>| match field {
-            Some(field) => field.eval(env, ledger, field::as_text),
+        let mut text = |field: &Option<Field>, finish: Finish| match field {
+            Some(field) => field.eval(env, ledger, finish),
             None => Ok(None),
         };
         let mut call = Call::new(self.kind);
-        call.user_id = text(&self.user_id)?;
-        call.anonymous_id = text(&self.anonymous_id)?;
-        call.message_id = text(&self.message_id)?;
-        call.name = text(&self.name)?;
-        call.category = text(&self.category)?;
-        call.group_id = text(&self.group_id)?;
-        call.previous_id = text(&self.previous_id)?;
+        call.user_id = text(&self.user_id, field::as_id)?;
+        call.anonymous_id = text(&self.anonymous_id, field::as_id)?;
+        call.message_id = text(&self.message_id, field::as_message_id)?;
+        call.name = text(&self.name, field::as_text)?;
+        call.category = text(&self.category, field::as_text)?;
+        call.group_id = text(&self.group_id, field::as_id)?;
+        call.previous_id = text(&self.previous_id, field::as_id)?;
         if let Some(moment) = &self.timestamp {
-            let format = moment.format.as_deref();
-            call.timestamp = moment
-                .field
-                .eval(env, ledger, |datum| timestamp::of_datum(datum, format).map(Some))?;
+            call.timestamp = moment.field.eval(env, ledger, |datum| moment.read(env, &datum))?;
         }
         call.fields = self.fields.build(env, ledger)?;
         call.context = self.context.build(env, ledger)?;
@@ -180,6 +201,24 @@ pub(super) fn check(call: &Call<'_>) -> Result<(), RecordFault> {
     }
     if call.kind == CallKind::Group && call.group_id.is_none() {
         return Err(RecordFault::new(RecordFaultCode::NoGroupId, "the group call has no group id"));
+    }
+    Ok(())
+}
+
+/// Refuses a call one of whose ids holds the character that stands for bytes that were no text. Two
+/// people may have become one in it.
+pub(super) fn check_ids(call: &Call<'_>) -> Result<(), RecordFault> {
+    for (name, id) in [
+        ("user_id", &call.user_id),
+        ("anonymous_id", &call.anonymous_id),
+        ("group_id", &call.group_id),
+        ("previous_id", &call.previous_id),
+    ] {
+        if id.as_deref().is_some_and(|id| id.contains(char::REPLACEMENT_CHARACTER)) {
+            let reason = "the id holds U+FFFD, which stands for bytes that were no text: other ids \
+                          may have become the same; send ids as UTF-8";
+            return Err(RecordFault::new(RecordFaultCode::IdNotText, reason).at(name, None));
+        }
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ mod summary;
 
 #[cfg(feature = "fluvio")]
 pub use connector::connector_cluster;
-pub use rehearsal::{Rehearsal, Rehearsed};
+pub use rehearsal::{LeftOut, Rehearsal, Rehearsed};
 pub use replay::{Replay, replay};
 pub use run::{Launch, Launched, RunError, Stop};
 pub use summary::Summary;

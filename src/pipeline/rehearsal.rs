@@ -31,6 +31,19 @@ pub struct Rehearsed {
     pub errors: Vec<String>,
     /// What would be left out or shortened on the way.
     pub notes: Vec<String>,
+    /// Values of the record that the mapping would leave out, or replace with the next best.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A value of a record that the mapping leaves out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The rule, or the preset.
+    pub rule: String,
+    /// The target, as the mapping table writes it.
+    pub field: String,
+    /// Why, in words.
+    pub reason: String,
 }
 
 impl Rehearsal {
@@ -46,13 +59,19 @@ impl Rehearsal {
 
     /// Rehearses one record, given as JSON text.
     pub async fn rehearse(&self, body: &[u8]) -> Rehearsed {
-        let explained = self.plan.explain(Input { body, meta: None });
+        self.rehearse_with(body, None).await
+    }
+
+    /// Rehearses one record with what its source says of it, as a JSON object.
+    pub async fn rehearse_with(&self, body: &[u8], meta: Option<&[u8]>) -> Rehearsed {
+        let explained = self.plan.explain(Input { body, meta });
         let mut rehearsed = Rehearsed {
             rules: explained.rules,
             calls: Vec::new(),
             requests: Vec::new(),
             errors: Vec::new(),
             notes: Vec::new(),
+            left_out: Vec::new(),
         };
         let mapped = match explained.result {
             Ok(mapped) => mapped,
@@ -70,6 +89,11 @@ impl Rehearsal {
                 Err(fault) => rehearsed.errors.push(fault.to_string()),
             }
         }
+        rehearsed.left_out.extend(mapped.stats.losses.iter().map(|loss| LeftOut {
+            rule: self.plan.rule_name(loss.rule).to_owned(),
+            field: loss.field.clone(),
+            reason: loss.reason.clone(),
+        }));
         let losses = mapped.stats.losses.iter();
         rehearsed.notes.extend(losses.map(|loss| format!("{}: {}", loss.field, loss.reason)));
         rehearsed.notes.extend(notes.cropped.iter().map(|field| format!("{field}: shortened")));

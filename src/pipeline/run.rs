@@ -112,7 +112,7 @@ impl Launched {
     /// Adds a source of one's own; sinks take it by naming it among their `inputs`.
     pub fn add_source(&mut self, name: &str, kind: &'static str, source: Box<dyn Source>) {
         let metrics = self.launch.metrics.source(name, kind);
-        self.sources.push(BuiltSource { name: name.to_owned(), source, metrics });
+        self.sources.push(BuiltSource { name: name.to_owned(), source, metrics, timezone: None });
     }
 
     /// Makes the sinks' health checks, by name.

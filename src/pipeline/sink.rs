@@ -1,7 +1,7 @@
 //! The User.com sink: its settings made into a running consumer of records.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -77,7 +77,8 @@ impl SinkConfig for UsercomSink {
             .map_err(|error| BuildError::Storage(error.to_string()))?;
         // What an earlier process left is cut back at the first save.
         let (plan, saved) = (Arc::new(plan), AtomicUsize::new(config.users.cache_size));
-        let sink = DeliveringSink { config, plan, usercom, buffer, probe, saved, cx };
+        let said = AtomicBool::new(false);
+        let sink = DeliveringSink { config, plan, usercom, buffer, probe, saved, said, cx };
         Ok((Box::new(sink), healthcheck))
     }
 }
@@ -103,6 +104,8 @@ struct DeliveringSink {
     probe: Arc<dyn usercom::Probe>,
     /// Look-ups saved since the oldest were last forgotten.
     saved: AtomicUsize,
+    /// Whether it was said that message ids are forgotten early.
+    said: AtomicBool,
     cx: SinkContext,
 }
 
@@ -117,7 +120,7 @@ impl StreamSink<Record> for DeliveringSink {
             fed.cancel();
             std::future::pending::<()>().await;
         };
-        let mut gauge = BufferGauge { buffer: &*buffer, metrics, dropped: 0 };
+        let mut gauge = BufferGauge { buffer: &*buffer, metrics, dropped: 0, failed: 0 };
         let end = tokio::select! {
             end = self.deliver() => end,
             () = feed => unreachable!("feeding never ends before delivery"),
@@ -133,6 +136,7 @@ struct BufferGauge<'a> {
     buffer: &'a dyn Buffer,
     metrics: SinkMetrics,
     dropped: u64,
+    failed: u64,
 }
 
 impl BufferGauge<'_> {
@@ -150,6 +154,11 @@ impl BufferGauge<'_> {
         if dropped > self.dropped {
             self.metrics.dropped_newest(dropped - self.dropped);
             self.dropped = dropped;
+        }
+        let failed = self.buffer.storage_errors();
+        if failed > self.failed {
+            self.metrics.storage_errors(failed - self.failed);
+            self.failed = failed;
         }
     }
 }
@@ -188,6 +197,7 @@ impl DeliveringSink {
             () = self.save_regularly() => unreachable!("saving never ends"),
         };
         self.save().await;
+        self.trim().await;
         self.finish(end).await
     }
 
@@ -248,10 +258,52 @@ impl DeliveringSink {
         loop {
             tokio::time::sleep(SAVE_EVERY).await;
             self.save().await;
+            // Who has nothing to write would not notice; the store itself says what it found.
+            if let Err(error) = self.cx.store.check_file().await {
+                tracing::debug!(%error, "the store's file was looked for");
+            }
             rounds += 1;
+            self.trim().await;
             if rounds.is_multiple_of(60) {
                 self.forget_old_messages(window).await;
             }
+        }
+    }
+
+    /// Keeps what grows within its bounds.
+    async fn trim(&self) {
+        let (store, sink) = (&self.cx.store, &*self.cx.name);
+        let max_size = self.config.dead_letters.max_size;
+        match store.trim_dead_letters(sink, max_size).await {
+            Ok(0) => {}
+            Ok(deleted) => {
+                self.cx.metrics.dead_letters_deleted(deleted);
+                tracing::warn!(
+                    sink,
+                    deleted,
+                    max_size,
+                    "the dead letters had grown over `dead_letters.max_size`: the oldest are \
+                     deleted, and can be neither seen nor replayed any more; set it higher, or find \
+                     out with `dead-letters list` why so many records are refused"
+                );
+            }
+            Err(error) => tracing::warn!(sink, %error, "the dead letters could not be trimmed"),
+        }
+        let max = self.config.delivery.dedupe_max_entries;
+        match store.trim_seen(sink, max).await {
+            Ok(0) => {}
+            Ok(forgotten) if !self.said.swap(true, Ordering::Relaxed) => tracing::warn!(
+                sink,
+                forgotten,
+                max,
+                "more message ids than `delivery.dedupe_max_entries` came in within \
+                 `delivery.dedupe_window_secs`: the oldest are forgotten, now and from now on, and a \
+                 record that comes again after that is sent again; set it higher if such records come"
+            ),
+            Ok(forgotten) => {
+                tracing::debug!(sink, forgotten, "the oldest message ids are forgotten")
+            }
+            Err(error) => tracing::warn!(sink, %error, "message ids could not be trimmed"),
         }
     }
 

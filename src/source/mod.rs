@@ -10,9 +10,11 @@ mod flight;
 #[cfg(feature = "fluvio")]
 pub mod fluvio;
 pub mod http;
+mod inflate;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod line;
+mod memory;
 #[allow(dead_code, reason = "the file source takes it up next")]
 mod metadata;
 mod progress;
@@ -21,6 +23,7 @@ mod registry;
 pub mod stdin;
 #[cfg(any(feature = "fluvio", feature = "kafka"))]
 mod text;
+mod tls;
 #[cfg(feature = "vector")]
 pub mod vector;
 pub mod watermark;
@@ -32,7 +35,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::record::Record;
-use crate::telemetry::SourceLag;
+use crate::telemetry::{SourceLag, SourceMetrics};
 
 pub use self::progress::ReadProgress;
 pub use self::registry::{BuildError, ReadMode, build};
@@ -63,6 +66,10 @@ pub trait Source: Send {
     /// Is given, before it runs, where to say how far it is behind. Sources that cannot tell leave
     /// it.
     fn tell_lag(&mut self, _lag: SourceLag) {}
+
+    /// Is given, before it runs, where to count what it refuses. Sources that refuse nothing leave
+    /// it.
+    fn use_metrics(&mut self, _metrics: &SourceMetrics) {}
 }
 
 /// What is done with the records of a source.

@@ -35,6 +35,22 @@ pub(super) enum NotTaken {
     Unsettled,
 }
 
+/// A request whose records are all on their way.
+pub(super) struct Entered {
+    received: u64,
+    told: oneshot::Receiver<(u64, u64)>,
+}
+
+impl Entered {
+    /// Waits until all records are settled.
+    pub(super) async fn settled(self) -> Result<Outcome, NotTaken> {
+        match self.told.await {
+            Ok((rejected, 0)) => Ok(Outcome { received: self.received, rejected }),
+            _ => Err(NotTaken::Unsettled),
+        }
+    }
+}
+
 /// The way into the pipeline.
 pub(super) struct Push {
     out: mpsc::Sender<Record>,
@@ -82,6 +98,15 @@ impl Push {
         records: Vec<Record>,
         held: H,
     ) -> Result<Outcome, NotTaken> {
+        self.enter(records, held).await?.settled().await
+    }
+
+    /// Sends a request's records, in order.
+    pub(super) async fn enter<H: Send + Sync + 'static>(
+        &self,
+        records: Vec<Record>,
+        held: H,
+    ) -> Result<Entered, NotTaken> {
         let received = records.len() as u64;
         let (tell, told) = oneshot::channel();
         let verdicts = Arc::new(Verdicts {
@@ -100,11 +125,7 @@ impl Push {
             record.ack = self.flight.ack(move |verdict| counted.count(verdict, faulty));
             room.send(record);
         }
-        drop(verdicts);
-        match told.await {
-            Ok((rejected, 0)) => Ok(Outcome { received, rejected }),
-            _ => Err(NotTaken::Unsettled),
-        }
+        Ok(Entered { received, told })
     }
 
     /// Waits until every record that was sent has its verdict.

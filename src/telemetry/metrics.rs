@@ -70,7 +70,16 @@ impl Metrics {
         let registry = inner.registry.sub_registry_with_labels(labels.into_iter());
         let metrics = SourceMetrics {
             sent: registered(registry, "component_sent_events", "Records yielded"),
-            errors: registered(registry, "component_errors", "Lines that could not be decoded"),
+            errors: registered(
+                registry,
+                "component_errors",
+                "Lines that could not be decoded, and requests that were refused",
+            ),
+            discarded: registered(
+                registry,
+                "component_discarded_events",
+                "Events that are no events of a user, by kind",
+            ),
             lag: SourceLag::default(),
         };
         let help = "Records that are there and not settled, by partition";
@@ -127,6 +136,7 @@ fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, 
 pub struct SourceMetrics {
     sent: Counter,
     errors: Counters,
+    discarded: Counters,
     lag: SourceLag,
 }
 
@@ -134,6 +144,16 @@ impl SourceMetrics {
     /// Where a source that can tell says how far it is behind.
     pub fn lag(&self) -> SourceLag {
         self.lag.clone()
+    }
+
+    /// A request was refused.
+    pub fn refused(&self, why: &'static str) {
+        count(&self.errors, &[("error_type", why), ("stage", "receiving")], 1);
+    }
+
+    /// An event that is no event of a user came in.
+    pub fn unwanted(&self, kind: &'static str) {
+        count(&self.discarded, &[("intentional", "false"), ("reason", kind)], 1);
     }
 
     /// A record left the source.
@@ -170,6 +190,7 @@ pub struct SinkMetrics {
     conversions_failed: Counter,
     dead_letters: Tally,
     retries: Counters,
+    storage_errors: Counter,
     halted: Gauge<i64, AtomicI64>,
     totals: Arc<Totals>,
 }
@@ -229,6 +250,11 @@ impl SinkMetrics {
                 "Records put into the dead letters",
             ),
             retries: registered(r, "usercom_retries", "Requests repeated"),
+            storage_errors: registered(
+                r,
+                "storage_errors",
+                "Times the store could not be written or read, or had no room, and it was tried again",
+            ),
             halted: registered(r, "usercom_halted", "1 while the API key or the domain is refused"),
             totals: Arc::default(),
         };
@@ -277,6 +303,17 @@ impl SinkMetrics {
     /// Records were dropped because the buffer was full.
     pub fn dropped_newest(&self, records: u64) {
         count(&self.discarded, &[("intentional", "true"), ("reason", "buffer_full")], records);
+    }
+
+    /// Old dead letters were deleted because there were too many.
+    pub fn dead_letters_deleted(&self, records: u64) {
+        let labels = [("intentional", "true"), ("reason", "dead_letters_full")];
+        count(&self.discarded, &labels, records);
+    }
+
+    /// The store failed, or had no room, and is tried again.
+    pub fn storage_errors(&self, times: u64) {
+        self.storage_errors.inc_by(times);
     }
 
     /// Something failed, for good or not. `error_type` and `stage` are words of Vector's lists.

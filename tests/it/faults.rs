@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "the figures are half of what these tests are for")]
 
 mod crash;
+mod disk_full;
 mod files;
 mod latency;
 mod memory;
@@ -12,6 +13,7 @@ mod poison;
 mod quota;
 mod revoked;
 mod shutdown;
+mod store_removed;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -12,6 +12,13 @@ const STRANGERS: &[(&str, &[&str])] = &[
             "emulator", "config",
         ],
     ),
+    (
+        "coerce",
+        &[
+            "call", "mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
+            "emulator", "config", "record", "ack",
+        ],
+    ),
     ("mapping", &["plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli", "emulator"]),
     (
         "plan",

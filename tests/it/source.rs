@@ -85,6 +85,7 @@ impl Bench {
             read_from: ReadFrom::Beginning,
             fingerprint: Default::default(),
             decoding: Decoding { codec: Codec::Text, ..Decoding::default() },
+            timezone: None,
             max_line_bytes: 1 << 20,
         };
         Self { dir, memory: Arc::default(), settings, capacity: 16 }

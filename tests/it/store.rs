@@ -1,11 +1,13 @@
 //! What the store and the buffers promise: durability, order, limits, and hands off other people's
 //! files.
 
+mod bounds;
 mod disk;
 mod files;
 mod letters;
 mod memory;
 mod model;
+mod removed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "the figures are half of what these tests are for")]
 
 mod hostile;
+mod order;
 mod process;
 mod tls;
 mod values;

@@ -3,6 +3,7 @@
 use regex::Regex;
 
 use super::Found;
+use crate::coerce::zone;
 use crate::config::fault::{ConfigPath, Target};
 use crate::config::heal::Parts;
 use crate::config::source::{Codec, Decoding, FileSource, SourceConfig};
@@ -13,6 +14,7 @@ use crate::config::tombstone::absent_source;
 pub(super) fn look(faults: &mut Found<'_>, name: &str, source: &SourceConfig) {
     let path = ConfigPath::default().key("sources").key(name);
     compiled_out(faults, &path, source);
+    timezone(faults, &path, source);
     match source {
         SourceConfig::File(file) => {
             globs(faults, &path, file);
@@ -43,6 +45,19 @@ fn of_messages(faults: &mut Found<'_>, path: &ConfigPath, of: &Decoding) {
         faults.at("E0355", path.key("codec"), Target::Value, message, help);
     }
     decoding(faults, path, of);
+}
+
+/// The zone of its times.
+fn timezone(faults: &mut Found<'_>, path: &ConfigPath, source: &SourceConfig) {
+    let Some(name) = source.timezone().filter(|name| zone::find(name).is_none()) else {
+        return;
+    };
+    let message = format!("there is no time zone {name:?}");
+    let help = match zone::nearest(name).as_slice() {
+        [] => "write an IANA name: Europe/Warsaw".to_owned(),
+        near => format!("did you mean {}?", near.join(", ")),
+    };
+    faults.at("E0370", path.key("timezone"), Target::Value, message, help);
 }
 
 /// A type whose settings every build reads, and whose client only some have.

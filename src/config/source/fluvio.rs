@@ -43,6 +43,11 @@ pub struct FluvioSource {
     /// How payloads become records. One message is one record; an empty one is a dead letter.
     #[serde(default)]
     pub decoding: Decoding,
+    /// The IANA time zone of times that name none, such as `2024-05-21 10:11:12`: `Europe/Warsaw`. It
+    /// holds for the target `timestamp` and for `as = "timestamp"`, where the field has no `timezone`
+    /// of its own, and in the preset. Set it where a system writes local time. Default: UTC.
+    #[serde(default)]
+    pub timezone: Option<String>,
     /// Encryption of the connections to `endpoint`. A profile has its own.
     #[serde(default)]
     pub tls: FluvioTls,
@@ -77,6 +82,7 @@ impl FluvioSource {
             consumer: None,
             offset: FluvioOffset::default(),
             decoding: Decoding::default(),
+            timezone: None,
             tls: FluvioTls::default(),
             max_bytes: None,
             max_in_flight: Self::default_max_in_flight(),

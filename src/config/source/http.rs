@@ -36,6 +36,11 @@ pub struct HttpSource {
     /// How the lines posted to `path` become records. Segment's paths take Segment's JSON.
     #[serde(default)]
     pub decoding: Decoding,
+    /// The IANA time zone of times that name none, such as `2024-05-21 10:11:12`: `Europe/Warsaw`. It
+    /// holds for the target `timestamp` and for `as = "timestamp"`, where the field has no `timezone`
+    /// of its own, and in the preset. Set it where a system writes local time. Default: UTC.
+    #[serde(default)]
+    pub timezone: Option<String>,
     /// The largest body, in bytes, before and after it is inflated; a larger one is refused with
     /// 413. Default: 10485760 (10 MiB).
     #[serde(default = "HttpSource::default_max_body_bytes")]

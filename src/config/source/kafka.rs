@@ -40,6 +40,11 @@ pub struct KafkaSource {
     /// dead letter.
     #[serde(default)]
     pub decoding: Decoding,
+    /// The IANA time zone of times that name none, such as `2024-05-21 10:11:12`: `Europe/Warsaw`. It
+    /// holds for the target `timestamp` and for `as = "timestamp"`, where the field has no `timezone`
+    /// of its own, and in the preset. Set it where a system writes local time. Default: UTC.
+    #[serde(default)]
+    pub timezone: Option<String>,
     /// How often settled offsets are committed, in milliseconds. Default: 5000.
     #[serde(default = "KafkaSource::default_commit_interval_ms")]
     #[schemars(range(min = 1))]

@@ -56,6 +56,19 @@ impl SourceConfig {
         }
     }
 
+    /// The zone of times in its records that name none.
+    pub fn timezone(&self) -> Option<&str> {
+        let timezone = match self {
+            Self::File(source) => &source.timezone,
+            Self::Stdin(source) => &source.timezone,
+            Self::Http(source) => &source.timezone,
+            Self::Fluvio(source) => &source.timezone,
+            Self::Kafka(source) => &source.timezone,
+            Self::Vector(source) => &source.timezone,
+        };
+        timezone.as_deref()
+    }
+
     /// Whether it keeps a place of its own that it can begin from again. Others tell their senders
     /// what was not taken, or cannot be read a second time.
     pub fn is_read_again(&self) -> bool {

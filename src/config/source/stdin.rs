@@ -13,6 +13,11 @@ pub struct StdinSource {
     /// How lines become records.
     #[serde(default)]
     pub decoding: Decoding,
+    /// The IANA time zone of times that name none, such as `2024-05-21 10:11:12`: `Europe/Warsaw`. It
+    /// holds for the target `timestamp` and for `as = "timestamp"`, where the field has no `timezone`
+    /// of its own, and in the preset. Set it where a system writes local time. Default: UTC.
+    #[serde(default)]
+    pub timezone: Option<String>,
     /// The longest line, in bytes; a longer one is a dead letter. Default: 1048576.
     #[serde(default = "FileSource::default_max_line_bytes")]
     #[schemars(range(min = 1))]

@@ -20,6 +20,11 @@ pub struct VectorSource {
     /// Encryption of the connections; with `verify_certificate` a client has to show who it is.
     #[serde(default)]
     pub tls: TlsServer,
+    /// The IANA time zone of times that name none, such as `2024-05-21 10:11:12`: `Europe/Warsaw`. It
+    /// holds for the target `timestamp` and for `as = "timestamp"`, where the field has no `timezone`
+    /// of its own, and in the preset. Set it where a system writes local time. Default: UTC.
+    #[serde(default)]
+    pub timezone: Option<String>,
     /// The largest request, in bytes, after it is inflated; a larger one is refused, and Vector
     /// drops it. Default: 104857600 (100 MiB), as Vector's own source has it.
     #[serde(default = "VectorSource::default_max_message_bytes")]

@@ -1,11 +1,11 @@
 //! Conditions of `when`: from the table to what can be asked of slots.
 
 use super::{Compiler, report};
+use crate::coerce::number::Number;
 use crate::config::fault::{ConfigPath, Target as Place};
 use crate::config::mapping as table;
 use crate::config::mapping::{ConditionValue, Operators, Scalar};
 use crate::mapping::condition::{Ask, Condition, Literal, Order, Test};
-use crate::mapping::number::Number;
 use crate::mapping::path;
 
 impl Compiler {

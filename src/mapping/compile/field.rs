@@ -1,18 +1,24 @@
 //! Field values: from the table to a source and its steps.
 
 use indexmap::IndexMap;
+use jiff::tz::TimeZone;
 use regex::Regex;
 use serde_json::Value;
 
 use super::target::{self, Under};
 use super::{Compiler, report};
+use crate::coerce::{moment, zone};
 use crate::config::fault::{ConfigPath, Target as Place};
-use crate::config::mapping::{Case, FieldSpec, FieldValue, PathOrPaths, TargetType};
+use crate::config::mapping::{
+    Case, FieldSpec, FieldValue, Function, OnFailure, PathOrPaths, TargetType,
+};
 use crate::mapping::env::Ref;
 use crate::mapping::field::{Each, Field, Source, Steps};
+use crate::mapping::functions;
 use crate::mapping::object::{Named, ObjectProgram};
+use crate::mapping::path::{self, Root};
 use crate::mapping::template::{self, Piece, Template};
-use crate::mapping::timestamp;
+use crate::mapping::trie::Trie;
 
 /// The sources a field, or a case, may have.
 struct Sources<'t> {
@@ -75,6 +81,7 @@ impl Compiler {
                     steps: None,
                     default: None,
                     required: false,
+                    on_failure: OnFailure::Drop,
                 })
             }
             FieldValue::Spec(spec) => self.spec(at, key, spec),
@@ -107,6 +114,11 @@ impl Compiler {
             steps: steps.map(Box::new),
             default,
             required: spec.required,
+            on_failure: match spec.on_failure {
+                Some(chosen) => chosen,
+                None if spec.required => OnFailure::DeadLetter,
+                None => OnFailure::Drop,
+            },
         };
         (self.faults.len() == before).then_some(field)
     }
@@ -255,8 +267,22 @@ impl Compiler {
             let why = format!("`{shape}` is for objects, and `each` and `join` make none");
             found.push((shape, why, "take one of them out"));
         }
+        if spec.required && spec.on_failure == Some(OnFailure::Drop) {
+            let why = "a `required` field that is left out sends the record to the dead letters, so \
+                       `drop` does nothing";
+            found.push(("on_failure", why.to_owned(), "take one of them out"));
+        }
+        if spec.timezone.is_some() && !timestamp {
+            let why = "`timezone` is for timestamps";
+            found.push(("timezone", why.to_owned(), "add as = \"timestamp\", or take it out"));
+        }
         for (key, message, help) in found {
             self.fault(&at.key(key), Place::Key, report("E0208", message).help(help));
+        }
+        if spec.on_failure == Some(OnFailure::Now) {
+            let message = "`now` is for the target `timestamp` only";
+            let help = "write \"drop\" or \"dead_letter\"";
+            self.value_fault(&at.key("on_failure"), report("E0220", message).help(help));
         }
         self.check_moment(at, spec, spec.format.as_deref());
         self.check_empty(at, spec);
@@ -265,7 +291,7 @@ impl Compiler {
     /// A strptime format, and literals that are to be moments.
     pub(super) fn check_moment(&mut self, at: &ConfigPath, spec: &FieldSpec, format: Option<&str>) {
         let Some(format) = format else { return };
-        if let Err(error) = timestamp::check_format(format) {
+        if let Err(error) = moment::check_format(format) {
             let message = format!("the format {format:?} cannot be read: {error}");
             let help = "use strptime directives that name a date: %Y-%m-%d %H:%M:%S";
             let at = at.key("format");
@@ -273,12 +299,27 @@ impl Compiler {
             return;
         }
         if let Some(Value::String(text)) = &spec.default
-            && timestamp::parse_format(format, text).is_err()
+            && moment::parse_format(format, text, &TimeZone::UTC).is_err()
             && spec.as_type != Some(TargetType::Timestamp)
         {
             let message = format!("the default {text:?} is no timestamp of the format {format:?}");
             self.value_fault(&at.key("default"), report("E0218", message));
         }
+    }
+
+    /// The zone of a name; a fault names those that are near.
+    pub(super) fn zone(&mut self, at: &ConfigPath, name: Option<&str>) -> Option<TimeZone> {
+        let name = name?;
+        let found = zone::find(name);
+        if found.is_none() {
+            let message = format!("there is no time zone {name:?}");
+            let help = match zone::nearest(name).as_slice() {
+                [] => "write an IANA name: Europe/Warsaw".to_owned(),
+                near => format!("did you mean {}?", near.join(", ")),
+            };
+            self.value_fault(&at.key("timezone"), report("E0219", message).help(help));
+        }
+        found
     }
 
     fn check_empty(&mut self, at: &ConfigPath, spec: &FieldSpec) {
@@ -293,9 +334,10 @@ impl Compiler {
         let boxed = |text: &String| -> Box<str> { text.as_str().into() };
         let mut steps = Steps {
             split: spec.split.as_ref().map(boxed),
-            then: spec.then.clone().unwrap_or_default(),
+            then: self.functions(&at.key("then"), spec.then.as_deref().unwrap_or_default()),
             cast: spec.as_type,
             format: spec.format.as_ref().map(boxed),
+            zone: self.zone(at, spec.timezone.as_deref()),
             join: spec.join.as_ref().map(boxed),
             only: spec.only.as_ref().map(|l| l.iter().map(boxed).collect()),
             except: spec.except.as_ref().map(|l| l.iter().map(boxed).collect()),
@@ -322,6 +364,54 @@ impl Compiler {
         (!steps.is_empty()).then_some(steps)
     }
 
+    fn functions(&mut self, at: &ConfigPath, then: &[Function]) -> Vec<functions::Step> {
+        let mut steps = Vec::new();
+        for (n, function) in then.iter().enumerate() {
+            let at = at.index(n);
+            steps.extend(match function {
+                Function::Get(path) => self.get(&at.key("get"), path),
+                Function::Capture(pattern) => self.capture(&at.key("capture"), pattern),
+                named => Some(functions::Step::Named(named.clone())),
+            });
+        }
+        steps
+    }
+
+    /// A path into what the functions before made.
+    fn get(&mut self, at: &ConfigPath, text: &str) -> Option<functions::Step> {
+        let path = match path::parse(text) {
+            Ok(path) => path,
+            Err(mut error) => {
+                if error.plain_text {
+                    error.help = Some(format!("write `.{text}`, with the leading dot"));
+                }
+                self.path_fault(at, error);
+                return None;
+            }
+        };
+        if path.root != Root::Here {
+            let message = format!("`get` looks into the value at hand; `{text}` leaves it");
+            let help = "write a path that starts with a dot; `path` reads the record";
+            self.value_fault(at, report("E0221", message).help(help));
+            return None;
+        }
+        let mut trie = Trie::default();
+        let slot = trie.insert(&path.steps);
+        Some(functions::Step::Get { shown: text.into(), trie, slot })
+    }
+
+    fn capture(&mut self, at: &ConfigPath, pattern: &str) -> Option<functions::Step> {
+        let regex = self.regex(at, pattern)?;
+        let named = regex.capture_names().flatten().count();
+        if named == 0 && regex.captures_len() > 2 {
+            let message = "several groups without names: which of them is meant?";
+            let help = "name them, (?P<name>...), or write (?:...) for those that only group";
+            self.value_fault(at, report("E0221", message).help(help));
+            return None;
+        }
+        Some(functions::Step::Capture(regex))
+    }
+
     fn each(&mut self, at: &ConfigPath, shape: &IndexMap<String, FieldValue>) -> Each {
         self.scopes.enter();
         let mut object = ObjectProgram::default();
@@ -339,6 +429,7 @@ impl Compiler {
                 Err(report) => self.fault(&at, Place::Key, report),
             }
         }
+        object.own_names();
         Each { trie: self.scopes.leave(), object }
     }
 

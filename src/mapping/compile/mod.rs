@@ -23,6 +23,9 @@
 //! | E0216 | targets that overlap |
 //! | E0217 | two rules of one name |
 //! | E0218 | a literal that sets nothing or cannot be read |
+//! | E0219 | unknown time zone |
+//! | E0220 | `on_failure` that does not fit |
+//! | E0221 | a `get` or `capture` that cannot be used |
 
 mod condition;
 mod field;
@@ -38,6 +41,7 @@ use super::trie::Trie;
 use crate::call::CallKind;
 use crate::config::fault::{ConfigPath, Fault, Target as Place};
 use crate::config::mapping as table;
+use crate::config::mapping::OnFailure;
 use crate::config::sink::Preset;
 use scope::Scopes;
 use target::{Slot, Target};
@@ -174,6 +178,8 @@ impl Compiler {
             self.assign(&mut call, &at, key, target, value);
         }
         self.needs(at, rule);
+        call.fields.own_names();
+        call.context.own_names();
         call
     }
 
@@ -213,15 +219,25 @@ impl Compiler {
         // The call keeps a moment, not its text: the target itself does what `as` would.
         let mut value = value.clone();
         let mut format = None;
-        if let table::FieldValue::Spec(spec) = &mut value
-            && matches!(spec.as_type, None | Some(table::TargetType::Timestamp))
-        {
-            spec.as_type = None;
-            format = spec.format.take();
-            self.check_moment(at, spec, format.as_deref());
+        let mut zone = None;
+        let mut on_failure = OnFailure::DeadLetter;
+        if let table::FieldValue::Spec(spec) = &mut value {
+            // Where there is something to fall back on, that is what is meant.
+            if spec.default.is_some() {
+                on_failure = OnFailure::Drop;
+            }
+            on_failure = spec.on_failure.unwrap_or(on_failure);
+            spec.on_failure.take_if(|chosen| *chosen == OnFailure::Now);
+            if matches!(spec.as_type, None | Some(table::TargetType::Timestamp)) {
+                spec.as_type = None;
+                format = spec.format.take();
+                zone = self.zone(at, spec.timezone.take().as_deref());
+                self.check_moment(at, spec, format.as_deref());
+            }
         }
-        let field = self.one_field(at, key, &value)?;
-        Some(Moment { field, format: format.map(Into::into) })
+        let mut field = self.one_field(at, key, &value)?;
+        field.on_failure = on_failure;
+        Some(Moment { field, format: format.map(Into::into), zone })
     }
 
     /// What a call cannot do without.

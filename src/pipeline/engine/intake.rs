@@ -3,10 +3,14 @@
 //!
 //! It decides nothing about order or delivery: batches leave in the order the buffer gave them.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 
 use crate::buffer::{Buffer, Buffered, DeadLetter, Store};
 use crate::call::{Call, CallKind};
@@ -19,6 +23,9 @@ use crate::usercom::{Notes, Probe, Settings, plan_call};
 
 /// Records a batch holds at most.
 const BATCH: usize = 256;
+
+/// Calls planned in one go: after so many, other tasks of this thread get their turn.
+const CALLS_BETWEEN_YIELDS: usize = 256;
 
 /// One call, planned.
 #[derive(Debug)]
@@ -52,6 +59,16 @@ pub(super) struct Prepared {
     pub(super) meaning: Meaning,
 }
 
+impl Prepared {
+    /// How many calls it came to.
+    fn calls(&self) -> usize {
+        match &self.meaning {
+            Meaning::Calls(calls) => calls.len(),
+            Meaning::Unmatched | Meaning::Dead(_) => 0,
+        }
+    }
+}
+
 /// What intake needs to know.
 pub(super) struct Intake {
     pub(super) sink: String,
@@ -68,8 +85,17 @@ impl Intake {
     /// Prepares batches until the buffer is closed and empty, or nobody takes them.
     pub(super) async fn run(self, buffer: Arc<dyn Buffer>, out: mpsc::Sender<Vec<Prepared>>) {
         while let Some(batch) = buffer.next(BATCH).await {
-            let mut prepared: Vec<Prepared> =
-                batch.into_iter().map(|buffered| self.prepare(buffered)).collect();
+            let mut prepared = Vec::with_capacity(batch.len());
+            let mut calls = 0;
+            for buffered in batch {
+                let one = self.prepare(buffered).await;
+                calls += one.calls().max(1);
+                if calls >= CALLS_BETWEEN_YIELDS {
+                    calls = 0;
+                    yield_now().await;
+                }
+                prepared.push(one);
+            }
             if self.dedupe {
                 self.mark_seen(&mut prepared).await;
             }
@@ -79,14 +105,14 @@ impl Intake {
         }
     }
 
-    fn prepare(&self, mut buffered: Buffered) -> Prepared {
+    async fn prepare(&self, mut buffered: Buffered) -> Prepared {
         let meaning = match &buffered.record.fault {
             Some(fault) => {
                 let letter =
                     DeadLetter::new(&buffered.record, "undecodable", &**fault, clock::now());
                 Meaning::Dead(Box::new(letter))
             }
-            None => self.meaning(&buffered),
+            None => self.meaning(&buffered).await,
         };
         if let Meaning::Calls(_) = meaning {
             keep_alone(&mut buffered.record.body);
@@ -97,7 +123,7 @@ impl Intake {
         Prepared { buffered, meaning }
     }
 
-    fn meaning(&self, buffered: &Buffered) -> Meaning {
+    async fn meaning(&self, buffered: &Buffered) -> Meaning {
         let record = &buffered.record;
         let input = Input { body: &record.body, meta: record.meta.as_deref() };
         let mut mapped = match self.plan.map(input) {
@@ -110,6 +136,13 @@ impl Intake {
                 return Meaning::Dead(Box::new(letter));
             }
         };
+        for loss in &mapped.stats.losses {
+            self.probe.conversion_failed(&loss.field, &loss.reason);
+        }
+        // Each is counted, those too that are not described.
+        for _ in mapped.stats.losses.len() as u64..mapped.stats.count() {
+            self.metrics.conversion_failed();
+        }
         if mapped.calls.is_empty() {
             if !mapped.matched && self.unmatched == Unmatched::DeadLetter {
                 let letter = DeadLetter::new(record, "unmatched", "no rule wants it", clock::now());
@@ -117,14 +150,15 @@ impl Intake {
             }
             return Meaning::Unmatched;
         }
-        for loss in &mapped.stats.losses {
-            self.probe.conversion_failed(&loss.field, &loss.reason);
-        }
         let now = clock::now();
         let mut notes = Notes::default();
         let mut calls = Vec::with_capacity(mapped.calls.len());
         let mut keys = KeyNames::default();
-        for mapped_call in &mut mapped.calls {
+        for (number, mapped_call) in (1_usize..).zip(&mut mapped.calls) {
+            // A record of very many messages must not hold up the other sinks and sources.
+            if number % CALLS_BETWEEN_YIELDS == 0 {
+                yield_now().await;
+            }
             let call = &mut mapped_call.call;
             call.timestamp = call.timestamp.or(record.time);
             match plan_call(call, &self.settings, now, &mut notes) {
@@ -198,9 +232,13 @@ fn login(call: &Call<'_>) -> Option<(OwnId, OwnId)> {
 ///
 /// Several rules of a mapping may make calls of one message: there the kind and how often it
 /// occurred are part of the name. In a batch of messages two of one id are the same message.
+///
+/// A `#` of an id is doubled, so that the second call of message `a` (`a#1`) is never taken for the
+/// call of a message whose own id is `a#1` (`a##1`).
 #[derive(Default)]
 struct KeyNames {
-    given: Vec<(String, u32)>,
+    /// How often each name was given again.
+    given: HashMap<String, u32>,
 }
 
 impl KeyNames {
@@ -212,20 +250,28 @@ impl KeyNames {
         by_own_rule: bool,
     ) -> (Option<String>, bool) {
         let id = match (&call.message_id, transport_id) {
-            (Some(id), _) => format!("{}:{id}", call.kind),
-            (None, Some(id)) => format!("transport:{}:{id}", call.kind),
+            (Some(id), _) => format!("{}:{}", call.kind, unambiguous(id)),
+            (None, Some(id)) => format!("transport:{}:{}", call.kind, unambiguous(id)),
             (None, None) => return (None, false),
         };
-        let Some((_, count)) = self.given.iter_mut().find(|(given, _)| *given == id) else {
-            self.given.push((id.clone(), 0));
-            return (Some(id), false);
-        };
-        if call.message_id.is_some() && !by_own_rule {
-            return (None, true);
+        match self.given.entry(id) {
+            Entry::Vacant(entry) => {
+                let id = entry.key().clone();
+                entry.insert(0);
+                (Some(id), false)
+            }
+            Entry::Occupied(_) if call.message_id.is_some() && !by_own_rule => (None, true),
+            Entry::Occupied(mut entry) => {
+                *entry.get_mut() += 1;
+                (Some(format!("{}#{}", entry.key(), entry.get())), false)
+            }
         }
-        *count += 1;
-        (Some(format!("{id}#{count}")), false)
     }
+}
+
+/// An id in which every `#` is doubled.
+fn unambiguous(id: &str) -> Cow<'_, str> {
+    if id.contains('#') { Cow::Owned(id.replace('#', "##")) } else { Cow::Borrowed(id) }
 }
 
 #[cfg(test)]
@@ -240,5 +286,35 @@ mod tests {
         keep_alone(&mut line);
         assert!(block.is_unique());
         assert_eq!(line, block.slice(10..20));
+    }
+
+    fn call(message_id: Option<&str>) -> Call<'static> {
+        let mut call = Call::new(CallKind::Track);
+        call.message_id = message_id.map(|id| id.to_owned().into());
+        call
+    }
+
+    #[test]
+    fn ids_with_a_number_sign_never_meet_a_counted_one() {
+        // Guarantees that the second call of message `a` and the message `a#1` have two keys.
+        let mut keys = KeyNames::default();
+        let mut named = |id| keys.name(&call(Some(id)), None, true).0.unwrap();
+        let all = [named("a"), named("a"), named("a#1"), named("a#"), named("a#"), named("a##1")];
+        let different: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(different.len(), all.len(), "{all:?}");
+    }
+
+    #[test]
+    fn a_record_of_100_000_messages_is_named_at_once() {
+        // Guarantees that naming takes time in proportion to the number of messages.
+        let mut keys = KeyNames::default();
+        let begin = tokio::time::Instant::now();
+        for n in 0..100_000 {
+            let (key, seen) = keys.name(&call(Some(&n.to_string())), None, false);
+            assert!(key.is_some() && !seen);
+        }
+        let (key, seen) = keys.name(&call(Some("7")), None, false);
+        assert!(key.is_none() && seen);
+        assert!(begin.elapsed() < std::time::Duration::from_secs(5));
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct BuiltSource {
     pub(super) name: String,
     pub(super) source: Box<dyn Source>,
     pub(super) metrics: SourceMetrics,
+    /// The zone of its times, where its settings name one.
+    pub(super) timezone: Option<Arc<str>>,
 }
 
 /// Builds the sinks that are `wanted`.
@@ -92,7 +94,9 @@ pub(super) fn build_sources(
         let metrics = launch.metrics.source(name, settings.kind());
         source.tell_lag(metrics.lag());
         source.tell_downstream(downstream(pipeline, name));
-        sources.push(BuiltSource { name: name.clone(), source, metrics });
+        source.use_metrics(&metrics);
+        let timezone = settings.timezone().map(Arc::from);
+        sources.push(BuiltSource { name: name.clone(), source, metrics, timezone });
     }
     Ok(sources)
 }

@@ -39,11 +39,13 @@ impl Way {
     }
 }
 
-/// Hands a source's records on, and counts them.
+/// Hands a source's records on, and counts them. `timezone` is what the source's settings say of the
+/// zone of its times.
 pub(super) async fn route(
     mut from: mpsc::Receiver<Record>,
     mut way: watch::Receiver<Way>,
     metrics: SourceMetrics,
+    timezone: Option<Arc<str>>,
 ) {
     let mut chunk = Vec::with_capacity(CHUNK);
     while from.recv_many(&mut chunk, CHUNK).await > 0 {
@@ -51,7 +53,10 @@ pub(super) async fn route(
         metrics.sent(undecodable as u64, chunk.len() as u64);
         // Kept for this chunk only: a sink ends when nobody holds a sender of it any more.
         let mut takers = None;
-        for record in chunk.drain(..) {
+        for mut record in chunk.drain(..) {
+            if let Some(timezone) = &timezone {
+                record.note_timezone(timezone);
+            }
             if hand_on(record, &mut takers, &mut way).await.is_err() {
                 return;
             }
@@ -174,7 +179,7 @@ mod tests {
         let (way, watched) = watch::channel(Way::to(vec![stays, old]));
         let (out, from) = mpsc::channel(16);
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(route(from, watched, Metrics::default().source("app", "test")));
+        tasks.spawn(route(from, watched, Metrics::default().source("app", "test"), None));
         for n in 0..3 {
             out.send(record(n, &told)).await.unwrap();
         }
@@ -225,7 +230,7 @@ mod tests {
         let (way, watched) = watch::channel(Way::to(vec![stays, full]));
         let (out, from) = mpsc::channel(16);
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(route(from, watched, Metrics::default().source("app", "test")));
+        tasks.spawn(route(from, watched, Metrics::default().source("app", "test"), None));
         for n in 0..2 {
             out.send(record(n, &told)).await.unwrap();
         }

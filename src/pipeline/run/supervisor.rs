@@ -148,10 +148,10 @@ impl Supervisor {
             let name = sink.name.clone();
             senders.insert(name, self.start_sink(sink));
         }
-        for BuiltSource { name, source, metrics } in sources {
+        for BuiltSource { name, source, metrics, timezone } in sources {
             let (out, from) = mpsc::channel(CHANNEL);
             let way = watch::Sender::new(self.way_of(&name, senders));
-            self.helpers.spawn(route(from, way.subscribe(), metrics));
+            self.helpers.spawn(route(from, way.subscribe(), metrics, timezone));
             let stop = self.launch.stop.graceful.child_token();
             let abandon = CancellationToken::new();
             let live =

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::auth::{Credentials, Secret, basic_user};
-use super::body::{Budget, Reading, Share, discard};
+use super::body::{Reading, budget, discard};
 use super::intake::{Consignment, Intake};
 use super::records::{self, ITEM_BYTES, Item};
 use super::reply::{Refusal, allow_origin, json_response, preflight, text_response};
@@ -27,6 +27,7 @@ use crate::clock;
 use crate::config::source::{Codec, HttpSource as Settings, segment_call};
 use crate::record::Record;
 use crate::source::decode::Decoder;
+use crate::source::memory::Share;
 
 /// The longest idempotency key that is used, in bytes.
 const MAX_KEY: usize = 255;
@@ -68,7 +69,7 @@ impl Gate {
             reading: Reading {
                 max_bytes: settings.max_body_bytes,
                 timeout: Duration::from_secs(settings.read_timeout_secs),
-                budget: Budget::new(settings.max_body_bytes),
+                budget: budget(settings.max_body_bytes),
             },
             intake: Intake::new(out, Duration::from_secs(settings.response_timeout_secs)),
             requests: TaskTracker::new(),

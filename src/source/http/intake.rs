@@ -6,10 +6,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::body::Share;
 use super::records::Item;
 use super::reply::Refusal;
 use crate::record::Record;
+use crate::source::memory::Share;
 use crate::source::push::{NotTaken, Outcome, Push};
 
 /// What is common to the records of a request.

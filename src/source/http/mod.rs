@@ -21,7 +21,6 @@ mod records;
 mod reply;
 mod segment;
 mod server;
-mod tls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::gate::Gate;
 use super::decode::Decoder;
-use super::{ReadMode, Source, SourceError};
+use super::{ReadMode, Source, SourceError, tls};
 use crate::config::source::HttpSource as Settings;
 use crate::record::Record;
 
@@ -80,7 +79,8 @@ impl Source for HttpSource {
             tracing::warn!(source = self.name, "an http source has no present end: not opened");
             return Ok(());
         }
-        let acceptor = tls::acceptor(&self.settings.tls).map_err(self.io("the certificates"))?;
+        let acceptor =
+            tls::acceptor(&self.settings.tls, b"http/1.1").map_err(self.io("the certificates"))?;
         let what = format!("the address {}", self.settings.address);
         let listener = TcpListener::bind(&self.settings.address).await.map_err(self.io(&what))?;
         let address = listener.local_addr().map_err(self.io(&what))?;

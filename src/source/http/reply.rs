@@ -7,6 +7,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use crate::source::inflate::InflateError;
+use crate::source::memory::NoRoom;
+
 /// Why a request is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
@@ -82,6 +85,22 @@ impl Refusal {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+impl From<NoRoom> for Refusal {
+    fn from(_: NoRoom) -> Self {
+        Self::Busy
+    }
+}
+
+impl From<InflateError> for Refusal {
+    fn from(error: InflateError) -> Self {
+        match error {
+            InflateError::TooLarge => Self::TooLarge,
+            InflateError::NoRoom(_) => Self::Busy,
+            InflateError::Broken => Self::Broken,
+        }
     }
 }
 

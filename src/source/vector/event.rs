@@ -1,99 +1,216 @@
-//! From an event to a record.
+//! From an event, as it stands in the request, to a record.
 //!
-//! Invariant: every event becomes a record; what cannot be one for User.com becomes a record with a
-//! fault, and its neighbours never notice.
+//! # Invariants
+//! Every event becomes a record or is counted as unwanted; what cannot be one for User.com becomes
+//! a record with a fault, and its neighbours are delivered all the same.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::Serialize;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::generated::event::event_wrapper::Event;
-use super::generated::event::{EventWrapper, Metadata, Metric, Value};
-use super::value::{Json, Object};
+use super::value::{JsonText, ValueError, text};
+use super::wire::{Fields, Malformed};
 use crate::record::{AckOn, Record};
+use crate::source::memory::{Budget, NoRoom, Share};
+
+/// The most text of a malformed event that is kept for its dead letter, in bytes.
+const MAX_RAW: usize = 64 << 10;
 
 /// An event as it goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoded {
-    /// The event as JSON.
+    /// The event as JSON; the event's own bytes where it cannot be read.
     pub body: Bytes,
     /// What Vector knew of it: `source_id`, `source_type`, `upstream`, for `%` paths. Vector's
     /// secrets are not read at all.
     pub meta: Option<Bytes>,
-    /// Vector's own id of the event.
-    pub id: Option<String>,
+    /// Vector's own id of the event it was made from. Events that a transform made of one event
+    /// share it.
+    pub id: Option<Uuid>,
+    /// What it is.
+    pub kind: EventKind,
     /// Why it cannot be delivered.
-    pub fault: Option<&'static str>,
+    pub fault: Option<String>,
+}
+
+/// What an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventKind {
+    /// A log or a trace: what this source is for.
+    Event,
+    /// A metric.
+    Metric,
+    /// A kind that came later than this program.
+    Unknown,
 }
 
 impl Decoded {
-    /// The record it is.
-    pub(super) fn into_record(self, ack_on: AckOn) -> Record {
+    fn new(body: Vec<u8>) -> Self {
+        Self { body: body.into(), meta: None, id: None, kind: EventKind::Event, fault: None }
+    }
+
+    fn unwanted(kind: EventKind, body: Vec<u8>, fault: &str) -> Self {
+        Self { kind, fault: Some(fault.to_owned()), ..Self::new(body) }
+    }
+
+    /// Names the event for deduplication: Vector's id, and a digest of what is in the event, as the
+    /// id alone is shared by all events that were made of one. `None` without an id.
+    pub fn transport_id(&self) -> Option<String> {
+        let id = self.id?;
+        let mut digest = Sha256::new();
+        digest.update(&self.body);
+        digest.update([0]);
+        digest.update(self.meta.as_deref().unwrap_or_default());
+        let digest = digest.finalize();
+        let half = u128::from_be_bytes(digest[..16].try_into().expect("a digest has 32 bytes"));
+        Some(format!("vector/{id}/{half:032x}"))
+    }
+
+    /// The record it is, under the name that its request gives it.
+    pub(super) fn into_record(self, transport_id: Option<String>, ack_on: AckOn) -> Record {
         let mut record = Record::new(self.body);
         record.meta = self.meta;
-        record.transport_id = self.id.map(Into::into);
+        record.transport_id = transport_id.map(Into::into);
         record.fault = self.fault.map(Into::into);
         record.ack_on = ack_on;
         record
     }
 }
 
-/// Reads one event.
-pub fn decode(wrapper: &EventWrapper) -> Decoded {
-    match &wrapper.event {
-        Some(Event::Log(log)) => {
-            let body = match &log.value {
-                Some(root) => written(&Json(root)),
-                None => written(&Object(&log.fields)),
-            };
-            with_metadata(body, log.metadata_full.as_ref())
+/// Reads one `event.EventWrapper`.
+///
+/// # Panics
+/// Never: the memory of a single caller is not limited here.
+pub fn decode(event: &[u8]) -> Decoded {
+    let budget = Budget::new(usize::MAX >> 1);
+    let mut share = budget.share().expect("nothing else draws on this budget");
+    read(event, &mut share).expect("the budget is never used up")
+}
+
+/// Reads one `event.EventWrapper` within the memory of its request.
+pub(super) fn read(event: &[u8], share: &mut Share) -> Result<Decoded, NoRoom> {
+    match try_read(event, share) {
+        Ok(decoded) => Ok(decoded),
+        Err(ValueError::NoRoom(no_room)) => Err(no_room),
+        Err(error @ (ValueError::Malformed(_) | ValueError::TooDeep)) => {
+            let kept = event.len().min(MAX_RAW);
+            share.grow(kept)?;
+            let mut raw = Decoded::new(event[..kept].to_vec());
+            raw.fault = Some(match kept == event.len() {
+                true => format!("an event of Vector's cannot be read: {error}"),
+                false => format!(
+                    "an event of Vector's cannot be read: {error}; of its {} bytes the first \
+                     {kept} are kept",
+                    event.len()
+                ),
+            });
+            Ok(raw)
         }
-        Some(Event::Trace(trace)) => {
-            with_metadata(fields(&trace.fields), trace.metadata_full.as_ref())
-        }
-        Some(Event::Metric(metric)) => faulty(
-            metric_json(metric),
-            "a metric is no event of a user: send logs or traces here, or leave metrics out",
-        ),
-        None => faulty(Bytes::from_static(b"{}"), "an event of a kind that is not known here"),
     }
 }
 
-fn fields(fields: &BTreeMap<String, Value>) -> Bytes {
-    written(&Object(fields))
+fn try_read(event: &[u8], share: &mut Share) -> Result<Decoded, ValueError> {
+    let mut found = None;
+    for field in Fields::of(event) {
+        match field? {
+            (number @ 1..=3, field) => found = Some((number, field.bytes()?)),
+            _ => continue,
+        }
+    }
+    match found {
+        Some((1, log)) => with_metadata(log, Some(2), 4, share),
+        Some((3, trace)) => with_metadata(trace, None, 3, share),
+        Some((_, metric)) => {
+            let (mut name, mut namespace) = (String::new(), String::new());
+            for field in Fields::of(metric) {
+                match field? {
+                    (1, field) => name = short(field.bytes()?),
+                    (11, field) => namespace = short(field.bytes()?),
+                    _ => {}
+                }
+            }
+            let body = json!({ "metric": name, "namespace": namespace }).to_string();
+            let fault =
+                "a metric is no event of a user: send logs or traces here, or leave metrics out";
+            Ok(Decoded::unwanted(EventKind::Metric, body.into_bytes(), fault))
+        }
+        None => {
+            let fault = "an event of a kind that is not known here";
+            Ok(Decoded::unwanted(EventKind::Unknown, b"{}".to_vec(), fault))
+        }
+    }
 }
 
-fn written(value: &impl Serialize) -> Bytes {
-    serde_json::to_vec(value).expect("values of events are JSON with text for keys").into()
-}
-
-fn with_metadata(body: Bytes, metadata: Option<&Metadata>) -> Decoded {
-    let Some(metadata) = metadata else {
-        return Decoded { body, meta: None, id: None, fault: None };
+/// A log or a trace: its root stands in field 1 as an object, or in `root` as any other value.
+fn with_metadata(
+    message: &[u8],
+    root: Option<u32>,
+    metadata: u32,
+    share: &mut Share,
+) -> Result<Decoded, ValueError> {
+    let (mut other_root, mut known) = (None, None);
+    for field in Fields::of(message) {
+        let (number, field) = field?;
+        if Some(number) == root {
+            other_root = Some(field.bytes()?);
+        } else if number == metadata {
+            known = Some(field.bytes()?);
+        }
+    }
+    let mut json = JsonText::new(share);
+    let written = match other_root {
+        Some(value) => json.value(value, 0),
+        None => json.object(message, 0),
     };
-    let id = Uuid::from_slice(&metadata.source_event_id).ok();
-    let upstream = metadata.upstream_id.as_ref().map(|output| match &output.port {
-        Some(port) => format!("{}.{port}", output.component),
-        None => output.component.clone(),
-    });
-    let known = [
-        ("source_id", metadata.source_id.as_deref()),
-        ("source_type", metadata.source_type.as_deref()),
-        ("upstream", upstream.as_deref()),
-    ];
-    let known: BTreeMap<_, _> =
-        known.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-    let meta = (!known.is_empty()).then(|| written(&known));
-    Decoded { body, meta, id: id.map(|id| format!("vector/{id}")), fault: None }
+    if let Err(error) = written {
+        json.discard();
+        return Err(error);
+    }
+    let mut decoded = Decoded::new(json.finish());
+    if let Some(known) = known {
+        (decoded.meta, decoded.id) = read_metadata(known)?;
+    }
+    Ok(decoded)
 }
 
-fn faulty(body: Bytes, fault: &'static str) -> Decoded {
-    Decoded { body, meta: None, id: None, fault: Some(fault) }
+fn read_metadata(message: &[u8]) -> Result<(Option<Bytes>, Option<Uuid>), Malformed> {
+    let mut known: BTreeMap<&str, String> = BTreeMap::new();
+    let mut id = None;
+    for field in Fields::of(message) {
+        match field? {
+            (3, field) => drop(known.insert("source_id", short(field.bytes()?))),
+            (4, field) => drop(known.insert("source_type", short(field.bytes()?))),
+            (5, field) => drop(known.insert("upstream", output(field.bytes()?)?)),
+            (7, field) => id = Uuid::from_slice(field.bytes()?).ok(),
+            _ => {}
+        }
+    }
+    let meta = (!known.is_empty()).then(|| json!(known).to_string().into());
+    Ok((meta, id))
 }
 
-fn metric_json(metric: &Metric) -> Bytes {
-    written(&json!({ "metric": metric.name, "namespace": metric.namespace }))
+/// The name of a component, with its port where it has one.
+fn output(message: &[u8]) -> Result<String, Malformed> {
+    let (mut component, mut port) = (String::new(), None);
+    for field in Fields::of(message) {
+        match field? {
+            (1, field) => component = short(field.bytes()?),
+            (2, field) => port = Some(short(field.bytes()?)),
+            _ => {}
+        }
+    }
+    Ok(match port {
+        Some(port) => format!("{component}.{port}"),
+        None => component,
+    })
+}
+
+/// The longest name of a component or a metric that is kept, in bytes.
+const MAX_NAME: usize = 256;
+
+fn short(bytes: &[u8]) -> String {
+    text(&bytes[..bytes.len().min(MAX_NAME)]).into_owned()
 }

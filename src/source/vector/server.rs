@@ -1,179 +1,164 @@
-//! Connections: accepting them, no more than may be, TLS, and the end.
+//! The gRPC server: TLS, limits, and the end.
 //!
-//! Invariant: after the stop no request is left without an answer that was taken before it.
+//! # Invariants
+//! After the stop no request is left without an answer that was taken before it.
 
-use std::io;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::Stream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::sleep;
+use futures::StreamExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::codec::CompressionEncoding;
-use tonic::transport::server::{Connected, TcpConnectInfo};
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::body::Body;
+use tonic::codegen::http::Request;
+use tonic::service::Routes;
 
-use super::door::DoorLayer;
+use super::connection::{Connection, incoming};
+use super::door::{Door, DoorSettings};
 use super::generated::vector::vector_server::VectorServer;
 use super::service::Service;
+use super::unwanted::Unwanted;
 use crate::config::source::{Acknowledge, VectorSource as Settings};
 use crate::record::{AckOn, Record};
 use crate::source::push::Push;
-
-/// How long accepting pauses after it failed: mostly for want of file descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+use crate::telemetry::SourceMetrics;
 
 /// How often a silent connection is asked whether it is still there, and how long it may think.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
 
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long connections have to end once everything is settled.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Calls of one connection at once. Vector makes 200 at most.
+const MAX_STREAMS: u32 = 256;
+
+/// What a connection and each of its calls may send before it was read, in bytes.
+const CONNECTION_WINDOW: u32 = 512 << 10;
+const STREAM_WINDOW: u32 = 256 << 10;
+
+/// The largest message that gets past the door: the door takes the events out.
+const MAX_SMALL_MESSAGE: usize = 1024;
+
 /// The name under which load balancers ask for health.
 const NAME: &str = "vector.Vector";
-
-/// The TLS side, or `None` where connections are not encrypted.
-pub(super) fn tls(settings: &Settings) -> io::Result<Option<ServerTlsConfig>> {
-    let tls = &settings.tls;
-    if !tls.enabled {
-        return Ok(None);
-    }
-    let read = |file: &Option<std::path::PathBuf>, key: &str| {
-        let file =
-            file.as_deref().ok_or_else(|| io::Error::other(format!("`tls.{key}` is missing")))?;
-        std::fs::read(file)
-            .map_err(|error| io::Error::other(format!("{}: {error}", file.display())))
-    };
-    let identity =
-        Identity::from_pem(read(&tls.crt_file, "crt_file")?, read(&tls.key_file, "key_file")?);
-    let mut config = ServerTlsConfig::new()
-        .identity(identity)
-        .timeout(Duration::from_secs(settings.read_timeout_secs));
-    if tls.ca_file.is_some() {
-        let authorities = Certificate::from_pem(read(&tls.ca_file, "ca_file")?);
-        config = config.client_ca_root(authorities).client_auth_optional(!tls.verify_certificate);
-    }
-    Ok(Some(config))
-}
 
 /// Serves until `stop` and until what was taken is settled.
 pub(super) async fn serve(
     listener: TcpListener,
-    tls: Option<ServerTlsConfig>,
-    settings: &Settings,
+    acceptor: Option<TlsAcceptor>,
+    (name, settings): (&str, &Settings),
+    metrics: Option<SourceMetrics>,
     out: mpsc::Sender<Record>,
     stop: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
+) {
     let push = Arc::new(Push::new(out));
     let tasks = TaskTracker::new();
-    let service = Service {
-        push: Arc::clone(&push),
-        ack_on: match settings.acknowledge {
-            Acknowledge::Buffer => AckOn::Kept,
-            Acknowledge::Delivery => AckOn::Settled,
-        },
-        stop: stop.clone(),
-        tasks: tasks.clone(),
-    };
-    let vector = VectorServer::new(service)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(settings.max_message_bytes);
+    let unwanted = Arc::new(Unwanted::new(name, metrics.clone()));
+    let service = Service { push: Arc::clone(&push), stop: stop.clone(), tasks: tasks.clone() };
+    let vector = VectorServer::new(service).max_decoding_message_size(MAX_SMALL_MESSAGE);
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status(NAME, tonic_health::ServingStatus::Serving).await;
-    let mut server = Server::builder();
-    if let Some(tls) = tls {
-        server = server.tls_config(tls)?;
+    let health = health.max_decoding_message_size(MAX_SMALL_MESSAGE);
+    let door = Door::new(
+        DoorSettings {
+            source: name.to_owned(),
+            largest: settings.max_message_bytes,
+            read_timeout: Duration::from_secs(settings.read_timeout_secs),
+            ack_on: match settings.acknowledge {
+                Acknowledge::Buffer => AckOn::Kept,
+                Acknowledge::Delivery => AckOn::Settled,
+            },
+            metrics,
+            unwanted: Arc::clone(&unwanted),
+            tasks: tasks.clone(),
+        },
+        Routes::new(vector).add_service(health).prepare(),
+    );
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let accepting =
+        accept(listener, settings.max_connections, acceptor, &door, &graceful, &mut connections);
+    tokio::select! {
+        () = accepting => {}
+        () = stop.cancelled() => {}
     }
-    let read_timeout = Duration::from_secs(settings.read_timeout_secs);
-    let served = server
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
-        .tcp_nodelay(true)
-        .layer(DoorLayer::new(settings.max_message_bytes, read_timeout))
-        .add_service(health)
-        .add_service(vector)
-        .serve_with_incoming_shutdown(
-            incoming(listener, settings.max_connections),
-            stop.cancelled_owned(),
-        )
-        .await;
-    // Calls whose senders went have left their events on the way.
-    tasks.close();
-    tasks.wait().await;
-    push.landed().await;
-    served
+    let settled = async {
+        // Calls whose senders went have left their events on the way.
+        tasks.close();
+        tasks.wait().await;
+        push.landed().await;
+    };
+    // Each connection is told that it ends, and ends with its last answer.
+    let (mut settled, mut ended) = (pin!(settled), pin!(graceful.shutdown()));
+    tokio::select! {
+        () = &mut ended => settled.await,
+        () = &mut settled => drop(timeout(FAREWELL, ended).await),
+    }
+    connections.shutdown().await;
+    unwanted.finish();
 }
 
-/// Connections as they come, each with its place.
-fn incoming(
+async fn accept(
     listener: TcpListener,
     most: usize,
-) -> impl Stream<Item = io::Result<Placed>> + Send + 'static {
-    let places = Arc::new(Semaphore::new(most));
-    futures::stream::unfold((listener, places), |(listener, places)| async move {
-        let place = Arc::clone(&places).acquire_owned().await.ok()?;
-        let stream = loop {
-            match listener.accept().await {
-                Ok((stream, _)) => break stream,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    sleep(PAUSE).await;
-                }
+    acceptor: Option<TlsAcceptor>,
+    door: &Door,
+    graceful: &GracefulShutdown,
+    connections: &mut JoinSet<()>,
+) {
+    let mut incoming = pin!(incoming(listener, most));
+    while let Some(placed) = incoming.next().await {
+        while connections.try_join_next().is_some() {}
+        let (door, acceptor, watcher) = (door.clone(), acceptor.clone(), graceful.watcher());
+        connections.spawn(async move {
+            let connection = placed.connection();
+            let Some(acceptor) = acceptor else {
+                return talk(placed, connection, door, watcher).await;
+            };
+            match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(placed)).await {
+                Ok(Ok(stream)) => talk(stream, connection, door, watcher).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
             }
-        };
-        Some((Ok(Placed { stream, _place: place }), (listener, places)))
-    })
-}
-
-/// A connection that holds its place until it ends.
-struct Placed {
-    stream: TcpStream,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Connected for Placed {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        });
     }
 }
 
-impl Placed {
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
-        Pin::new(&mut self.get_mut().stream)
-    }
-}
-
-impl AsyncRead for Placed {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.stream().poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Placed {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_shutdown(cx)
+async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    connection: Arc<Connection>,
+    door: Door,
+    watcher: Watcher,
+) {
+    // hyper calls this in the order in which requests arrive, and runs the futures side by side.
+    let service = service_fn(move |request: Request<Incoming>| {
+        door.call(&connection, request.map(Body::new))
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(KEEPALIVE))
+        .keep_alive_timeout(KEEPALIVE_ANSWER)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended early");
     }
 }

@@ -1,7 +1,8 @@
-//! One request: events in, a status out.
+//! One push: records in, a status out.
 //!
-//! Invariant: what a request brought goes its way to the end, whether or not its sender still waits
-//! for the answer.
+//! # Invariants
+//! What a request brought goes its way to the end, whether or not its sender still waits for the
+//! answer. Requests of one connection enter the pipeline one after the other.
 
 use std::sync::Arc;
 
@@ -9,19 +10,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
-use super::door::Turn;
-use super::event::decode;
+use super::door::{Parcel, Parcels};
 use super::generated::vector::vector_server::Vector;
 use super::generated::vector::{
     HealthCheckRequest, HealthCheckResponse, PushEventsRequest, PushEventsResponse, ServingStatus,
 };
-use crate::record::{AckOn, Record};
-use crate::source::push::{NotTaken, Push};
+use crate::source::push::{NotTaken, Outcome, Push};
 
 /// The service `vector.Vector`.
 pub(super) struct Service {
     pub(super) push: Arc<Push>,
-    pub(super) ack_on: AckOn,
     pub(super) stop: CancellationToken,
     /// Requests whose events are on their way.
     pub(super) tasks: TaskTracker,
@@ -36,18 +34,12 @@ impl Vector for Service {
         if self.stop.is_cancelled() {
             return Err(draining());
         }
-        let turn = request.extensions().get::<Turn>().cloned();
-        let events = request.into_inner().events;
-        let records: Vec<Record> =
-            events.iter().map(|event| decode(event).into_record(self.ack_on)).collect();
-        drop(events);
-        if let Some(turn) = turn {
-            turn.done();
-        }
+        let parcel = request.extensions().get::<Parcels>().and_then(Parcels::take);
+        let parcel = parcel.ok_or_else(|| Status::internal("the events were not unpacked"))?;
         let (push, stop) = (Arc::clone(&self.push), self.stop.clone());
         // A sender that gives up drops this call, but not the task.
         let task = self.tasks.spawn(async move {
-            match push.take(records, ()).await {
+            match enter(&push, parcel).await {
                 Ok(_) => Ok(Response::new(PushEventsResponse {})),
                 Err(_) if stop.is_cancelled() => Err(draining()),
                 Err(NotTaken::Busy) => {
@@ -71,6 +63,16 @@ impl Vector for Service {
         };
         Ok(Response::new(HealthCheckResponse { status: status.into() }))
     }
+}
+
+/// Sends the records of a request when it is their turn, and waits until they are settled. The next
+/// request has its turn as soon as they are sent.
+async fn enter(push: &Push, parcel: Parcel) -> Result<Outcome, NotTaken> {
+    let Parcel { records, share, ticket } = parcel;
+    ticket.turn().await;
+    let entered = push.enter(records, share).await;
+    drop(ticket);
+    entered?.settled().await
 }
 
 fn draining() -> Status {

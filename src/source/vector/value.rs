@@ -1,58 +1,295 @@
-//! A value of an event as JSON.
+//! From a value of an event, as it stands in the request, straight to JSON text.
 //!
 //! Text that is not UTF-8 has its bad bytes replaced, moments are RFC 3339 in UTC, numbers that JSON
 //! does not know (NaN, the infinities) and moments outside the years 1 to 9999 are null. A value of
-//! a kind that came later is left out of its object, and is null in a list.
+//! a kind that came later is left out of its object, and is null in a list. The keys of an object
+//! are sorted; of equal ones the last wins.
+//!
+//! # Invariants
+//! Memory is reserved from the request's share before it is taken, so that a small request of very
+//! many values cannot cost more than the budget has.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io;
 
 use jiff::Timestamp;
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
-use super::generated::event::Value;
-use super::generated::event::value::Kind;
+use super::wire::{Fields, Malformed, Wire};
+use crate::source::memory::{NoRoom, Share};
 
-/// A value, to be written as JSON.
-pub(super) struct Json<'a>(pub(super) &'a Value);
+/// How deep objects and lists may be nested.
+const MAX_DEPTH: u32 = 100;
 
-/// An object, to be written as JSON.
-pub(super) struct Object<'a>(pub(super) &'a std::collections::BTreeMap<String, Value>);
-
-impl Serialize for Object<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut map = to.serialize_map(None)?;
-        for (name, value) in self.0 {
-            if value.kind.is_some() {
-                map.serialize_entry(name, &Json(value))?;
-            }
-        }
-        map.end()
-    }
+/// Why a value is not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ValueError {
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("it is nested more than {MAX_DEPTH} levels deep")]
+    TooDeep,
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
 }
 
-impl Serialize for Json<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match &self.0.kind {
-            None | Some(Kind::Null(_)) => to.serialize_unit(),
-            Some(Kind::RawBytes(bytes)) => to.serialize_str(&String::from_utf8_lossy(bytes)),
-            Some(Kind::Timestamp(at)) => match moment(at) {
-                Some(at) => to.collect_str(&at),
-                None => to.serialize_unit(),
-            },
-            Some(Kind::Integer(number)) => to.serialize_i64(*number),
-            Some(Kind::Float(number)) if number.is_finite() => to.serialize_f64(*number),
-            Some(Kind::Float(_)) => to.serialize_unit(),
-            Some(Kind::Boolean(truth)) => to.serialize_bool(*truth),
-            Some(Kind::Map(map)) => Object(&map.fields).serialize(to),
-            Some(Kind::Array(array)) => {
-                let mut seq = to.serialize_seq(Some(array.items.len()))?;
-                for item in &array.items {
-                    seq.serialize_element(&Json(item))?;
+/// JSON text in the making.
+pub(super) struct JsonText<'s> {
+    text: Vec<u8>,
+    share: &'s mut Share,
+}
+
+impl<'s> JsonText<'s> {
+    pub(super) fn new(share: &'s mut Share) -> Self {
+        Self { text: Vec::new(), share }
+    }
+
+    /// The text; its memory stays reserved.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        let spare = self.text.capacity() - self.text.len();
+        self.text.shrink_to_fit();
+        self.share.shrink(spare);
+        self.text
+    }
+
+    /// Gives up; its memory is given back.
+    pub(super) fn discard(self) {
+        self.share.shrink(self.text.capacity());
+    }
+
+    /// Writes an object of map entries, which stand in field 1 of `message`.
+    pub(super) fn object(&mut self, message: &[u8], depth: u32) -> Result<(), ValueError> {
+        if depth > MAX_DEPTH {
+            return Err(ValueError::TooDeep);
+        }
+        let mut reserved = 0;
+        let written = self.entries(message, depth, &mut reserved);
+        self.share.shrink(reserved);
+        written
+    }
+
+    fn entries(
+        &mut self,
+        message: &[u8],
+        depth: u32,
+        reserved: &mut usize,
+    ) -> Result<(), ValueError> {
+        let mut entries: Vec<(&[u8], Option<Kind<'_>>)> = Vec::new();
+        for field in Fields::of(message) {
+            let (1, field) = field? else { continue };
+            if entries.len() == entries.capacity() {
+                let more = entries.len().max(8);
+                let bytes = more * size_of::<(&[u8], Option<Kind<'_>>)>();
+                self.share.grow(bytes)?;
+                *reserved += bytes;
+                entries.reserve_exact(more);
+            }
+            entries.push(entry(field.bytes()?)?);
+        }
+        // Stable: of equal keys the last one in the message is the last one here.
+        entries.sort_by_key(|(key, _)| *key);
+        self.put(b"{")?;
+        let mut first = true;
+        for (at, (key, kind)) in entries.iter().enumerate() {
+            let last_of_its_key = entries.get(at + 1).is_none_or(|(next, _)| next != key);
+            let (true, Some(kind)) = (last_of_its_key, kind) else { continue };
+            if !first {
+                self.put(b",")?;
+            }
+            first = false;
+            self.string(key)?;
+            self.put(b":")?;
+            self.kind(*kind, depth)?;
+        }
+        self.put(b"}")
+    }
+
+    /// Writes the value that a message is.
+    pub(super) fn value(&mut self, message: &[u8], depth: u32) -> Result<(), ValueError> {
+        match kind_of(message)? {
+            Some(kind) => self.kind(kind, depth),
+            None => self.put(b"null"),
+        }
+    }
+
+    fn kind(&mut self, kind: Kind<'_>, depth: u32) -> Result<(), ValueError> {
+        match kind {
+            Kind::Text(bytes) => self.string(bytes),
+            Kind::Moment(message) => match moment(message)? {
+                Some(at) => {
+                    self.reserve(64)?;
+                    write!(Appended(&mut self.text), "\"{at}\"").map_err(|_| NoRoom)?;
+                    Ok(())
                 }
-                seq.end()
+                None => self.put(b"null"),
+            },
+            Kind::Integer(number) => self.plain(&number),
+            Kind::Float(number) if number.is_finite() => self.plain(&number),
+            Kind::Float(_) | Kind::Null => self.put(b"null"),
+            Kind::Boolean(true) => self.put(b"true"),
+            Kind::Boolean(false) => self.put(b"false"),
+            Kind::Map(message) => self.object(message, depth + 1),
+            Kind::Array(message) => self.array(message, depth + 1),
+        }
+    }
+
+    fn array(&mut self, message: &[u8], depth: u32) -> Result<(), ValueError> {
+        if depth > MAX_DEPTH {
+            return Err(ValueError::TooDeep);
+        }
+        self.put(b"[")?;
+        let mut first = true;
+        for field in Fields::of(message) {
+            let (1, item) = field? else { continue };
+            if !first {
+                self.put(b",")?;
+            }
+            first = false;
+            self.value(item.bytes()?, depth)?;
+        }
+        self.put(b"]")
+    }
+
+    /// Writes text in quotes, bad bytes replaced.
+    pub(super) fn string(&mut self, bytes: &[u8]) -> Result<(), ValueError> {
+        self.put(b"\"")?;
+        for chunk in bytes.utf8_chunks() {
+            self.escaped(chunk.valid().as_bytes())?;
+            if !chunk.invalid().is_empty() {
+                self.put("\u{fffd}".as_bytes())?;
             }
         }
+        self.put(b"\"")
+    }
+
+    fn escaped(&mut self, text: &[u8]) -> Result<(), ValueError> {
+        let mut rest = text;
+        while let Some(at) = rest.iter().position(|byte| needs_escape(*byte)) {
+            self.put(&rest[..at])?;
+            let byte = rest[at];
+            rest = &rest[at + 1..];
+            match byte {
+                b'"' => self.put(b"\\\"")?,
+                b'\\' => self.put(b"\\\\")?,
+                b'\n' => self.put(b"\\n")?,
+                b'\r' => self.put(b"\\r")?,
+                b'\t' => self.put(b"\\t")?,
+                0x08 => self.put(b"\\b")?,
+                0x0c => self.put(b"\\f")?,
+                other => self.put(format!("\\u{other:04x}").as_bytes())?,
+            }
+        }
+        self.put(rest)
+    }
+
+    /// Writes a number.
+    fn plain(&mut self, number: &impl serde::Serialize) -> Result<(), ValueError> {
+        self.reserve(32)?;
+        serde_json::to_writer(Appended(&mut self.text), number).map_err(|_| NoRoom)?;
+        Ok(())
+    }
+
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), ValueError> {
+        self.reserve(bytes.len())?;
+        self.text.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn reserve(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let spare = self.text.capacity() - self.text.len();
+        if spare < bytes {
+            let more = (bytes - spare).max(self.text.capacity()).max(256);
+            self.share.grow(more)?;
+            self.text.reserve_exact(spare + more);
+        }
+        Ok(())
     }
 }
 
-fn moment(at: &prost_types::Timestamp) -> Option<Timestamp> {
-    Timestamp::new(at.seconds, at.nanos).ok()
+fn needs_escape(byte: u8) -> bool {
+    byte < 0x20 || matches!(byte, b'"' | b'\\')
+}
+
+/// Writes into text whose room is reserved.
+struct Appended<'t>(&'t mut Vec<u8>);
+
+impl io::Write for Appended<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl std::fmt::Write for Appended<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// A value of a known kind.
+#[derive(Debug, Clone, Copy)]
+enum Kind<'a> {
+    Text(&'a [u8]),
+    Moment(&'a [u8]),
+    Integer(i64),
+    Float(f64),
+    Boolean(bool),
+    Map(&'a [u8]),
+    Array(&'a [u8]),
+    Null,
+}
+
+/// The key and value of a map's entry.
+fn entry(message: &[u8]) -> Result<(&[u8], Option<Kind<'_>>), Malformed> {
+    let (mut key, mut value): (&[u8], _) = (&[], None);
+    for field in Fields::of(message) {
+        match field? {
+            (1, field) => key = field.bytes()?,
+            (2, field) => value = kind_of(field.bytes()?)?,
+            _ => {}
+        }
+    }
+    Ok((key, value))
+}
+
+/// The kind of a value; of several the last, and `None` for a kind that came later.
+fn kind_of(message: &[u8]) -> Result<Option<Kind<'_>>, Malformed> {
+    let mut kind = None;
+    for field in Fields::of(message) {
+        kind = Some(match field? {
+            (1, field) => Kind::Text(field.bytes()?),
+            (2, field) => Kind::Moment(field.bytes()?),
+            (4, field) => Kind::Integer(field.varint()?.cast_signed()),
+            (5, Wire::Fixed64(bits)) => Kind::Float(f64::from_bits(bits)),
+            (6, field) => Kind::Boolean(field.varint()? != 0),
+            (7, field) => Kind::Map(field.bytes()?),
+            (8, field) => Kind::Array(field.bytes()?),
+            (9, _) => Kind::Null,
+            (5, _) => return Err(Malformed),
+            _ => continue,
+        });
+    }
+    Ok(kind)
+}
+
+fn moment(message: &[u8]) -> Result<Option<Timestamp>, Malformed> {
+    let (mut seconds, mut nanos) = (0, 0);
+    for field in Fields::of(message) {
+        match field? {
+            (1, field) => seconds = field.varint()?.cast_signed(),
+            // An int32 stands on the wire as 64 bits; what does not fit is no part of a moment.
+            (2, field) => nanos = i32::try_from(field.varint()?.cast_signed()).unwrap_or(i32::MIN),
+            _ => {}
+        }
+    }
+    Ok(Timestamp::new(seconds, nanos).ok())
+}
+
+/// Text in which bad bytes are replaced.
+pub(super) fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
-use jiff::Timestamp;
-use jiff::civil::{Date, DateTime};
-use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::call::{Json, is_plain};
+use crate::coerce::boolean;
+use crate::coerce::moment::{self, Moment};
+use crate::coerce::number::{self, Number};
 use crate::usercom::profile::limits::crop;
 
 /// Characters of a text value.
@@ -111,8 +111,8 @@ pub fn convert<'j>(
     }
     let out = match value_type {
         ValueType::Boolean => boolean(&value)?.to_string(),
-        ValueType::Date => date(&value)?,
-        ValueType::DateTime => datetime(&value)?,
+        ValueType::Date => date(json_text)?,
+        ValueType::DateTime => datetime(json_text)?,
         ValueType::Fixed { choices, many } => fixed(&value, choices, *many)?,
         ValueType::Float => float(&value)?,
         ValueType::Integer => integer(&value)?,
@@ -153,23 +153,10 @@ fn inner(json_text: &str) -> Option<&str> {
     json_text.strip_prefix('"')?.strip_suffix('"')
 }
 
-/// What a word says of true and false.
-pub(in crate::usercom) fn truth(word: &str) -> Option<bool> {
-    let word = word.trim();
-    let is = |words: &[&str]| words.iter().any(|known| word.eq_ignore_ascii_case(known));
-    if is(&["true", "yes", "on", "1"]) {
-        Some(true)
-    } else if is(&["false", "no", "off", "0"]) {
-        Some(false)
-    } else {
-        None
-    }
-}
-
 fn boolean(value: &Value) -> Result<bool, ConversionError> {
     match value {
         Value::Bool(truth) => Some(*truth),
-        Value::String(word) => truth(word),
+        Value::String(word) => boolean::parse(word),
         Value::Number(number) if number.as_f64() == Some(1.0) => Some(true),
         Value::Number(number) if number.as_f64() == Some(0.0) => Some(false),
         _ => None,
@@ -184,16 +171,8 @@ fn integer(value: &Value) -> Result<String, ConversionError> {
         Value::String(text) => text.trim().to_owned(),
         _ => return Err(NOT),
     };
-    if let Ok(whole) = text.parse::<i64>() {
-        return Ok(whole.to_string());
-    }
-    let number: f64 = text.parse().map_err(|_| NOT)?;
-    // Above 2^53 a float no longer tells whole numbers apart.
-    if number.fract() != 0.0 || number.abs() > 9_007_199_254_740_992.0 {
-        return Err(NOT);
-    }
-    // Adding zero turns -0 into 0.
-    Ok(format!("{:.0}", number + 0.0))
+    let whole = number::of_text(&text).and_then(Number::whole).ok_or(NOT)?;
+    i64::try_from(whole).map(|whole| whole.to_string()).map_err(|_| NOT)
 }
 
 fn float(value: &Value) -> Result<String, ConversionError> {
@@ -212,84 +191,20 @@ fn float(value: &Value) -> Result<String, ConversionError> {
     }
 }
 
-/// A moment and the calendar date as it was written.
-pub(in crate::usercom) struct Moment {
-    pub(in crate::usercom) instant: Timestamp,
-    written: Date,
-}
-
-/// Reads a moment: RFC 3339, a date with or without a time (UTC), RFC 2822, or seconds, milli-,
-/// micro- or nanoseconds since 1970 by size.
+/// Reads a moment. Times without a zone are in UTC: what a trait says of its own zone is all there is
+/// to know here.
 pub(in crate::usercom) fn moment(json_text: &str) -> Option<Moment> {
-    match serde_json::from_str(json_text).ok()? {
-        Value::Number(number) => epoch(&number.to_string()),
-        Value::String(text) => {
-            let text = text.trim();
-            written(text).or_else(|| epoch(text))
-        }
-        _ => None,
-    }
+    moment::of_json(json_text, &TimeZone::UTC)
 }
 
-fn written(text: &str) -> Option<Moment> {
-    if let Ok(instant) = text.parse::<Timestamp>() {
-        let written = text.parse::<Date>().ok();
-        return Some(Moment { instant, written: written.unwrap_or_else(|| utc(instant)) });
-    }
-    let starts_with_date = text.get(..4).is_some_and(|y| y.bytes().all(|b| b.is_ascii_digit()))
-        && text.as_bytes().get(4) == Some(&b'-');
-    if starts_with_date {
-        let civil = text.parse::<DateTime>().ok()?;
-        let instant = civil.to_zoned_datetime(TimeZone::UTC).ok()?.timestamp();
-        return Some(Moment { instant, written: civil.date() });
-    }
-    let zoned = rfc2822::parse(text).ok()?;
-    Some(Moment { instant: zoned.timestamp(), written: zoned.date() })
-}
-
-fn utc(instant: Timestamp) -> Date {
-    instant.to_zoned_datetime(TimeZone::UTC).date()
-}
-
-/// Below these, a number counts seconds, milliseconds, microseconds; above, nanoseconds.
-const SECONDS: i128 = 100_000_000_000;
-const MILLIS: i128 = SECONDS * 1_000;
-const MICROS: i128 = MILLIS * 1_000;
-
-fn epoch(text: &str) -> Option<Moment> {
-    let (whole, fraction) = match text.split_once('.') {
-        Some((whole, fraction)) => (whole, fraction),
-        None => (text, ""),
-    };
-    if fraction.len() > 18 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let whole_number: i64 = whole.parse().ok()?;
-    let (size, unit) = match i128::from(whole_number).abs() {
-        n if n < SECONDS => (1_000_000_000_i128, whole_number),
-        n if n < MILLIS => (1_000_000, whole_number),
-        n if n < MICROS => (1_000, whole_number),
-        _ => (1, whole_number),
-    };
-    let mut nanos = i128::from(unit) * size;
-    if !fraction.is_empty() {
-        let digits: i128 = fraction.parse().ok()?;
-        let scale = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
-        let part = digits * size / scale;
-        nanos += if whole.starts_with('-') { -part } else { part };
-    }
-    let instant = Timestamp::from_nanosecond(nanos).ok()?;
-    Some(Moment { instant, written: utc(instant) })
-}
-
-fn date(value: &Value) -> Result<String, ConversionError> {
-    moment(&value.to_string())
+fn date(json_text: &str) -> Result<String, ConversionError> {
+    moment(json_text)
         .map(|moment| Value::from(moment.written.to_string()).to_string())
         .ok_or(ConversionError::Not("a date"))
 }
 
-fn datetime(value: &Value) -> Result<String, ConversionError> {
-    let moment = moment(&value.to_string()).ok_or(ConversionError::Not("a date and time"))?;
+fn datetime(json_text: &str) -> Result<String, ConversionError> {
+    let moment = moment(json_text).ok_or(ConversionError::Not("a date and time"))?;
     let text = moment.instant.to_string();
     Ok(Value::from(text.replace('Z', "+00:00")).to_string())
 }

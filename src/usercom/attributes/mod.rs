@@ -4,6 +4,6 @@ mod catalogue;
 mod convert;
 
 pub(super) use catalogue::{Attribute, Catalogue, Content, Slot};
-pub(super) use convert::{moment, overflows, truth};
+pub(super) use convert::{moment, overflows};
 
 pub use convert::{Choice, ConversionError, ValueType, convert};

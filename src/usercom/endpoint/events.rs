@@ -164,5 +164,5 @@ fn plain(value: &Value) -> String {
 }
 
 fn truth(word: &str) -> Option<bool> {
-    crate::usercom::attributes::truth(word)
+    crate::coerce::boolean::parse(word)
 }

@@ -156,8 +156,13 @@ pub(super) fn page(call: &Call<'_>, user: OwnId, now: Timestamp) -> Result<Op, C
     let path = word(Part::PagePath).or_else(|| property("path"));
     let (domain, url_path) = url.as_deref().map(split).unwrap_or_default();
     let path = path.as_deref().and_then(|path| split(path).1).or(url_path);
+    // A page without an address is known by its name, as a screen is.
+    let path = path.or_else(|| named_path(call).filter(|_| domain.is_none()));
     if domain.is_none() && path.is_none() {
-        return Err(CallFault::new("no_page", "the page call has neither a URL nor a path"));
+        return Err(CallFault::new(
+            "no_page",
+            "the page call has neither a URL nor a path nor a name",
+        ));
     }
     // A screen's place is its app: by bundle, which is unique, else by name.
     let domain = domain.or_else(|| word(Part::AppNamespace)).or_else(|| word(Part::AppName));
@@ -168,6 +173,15 @@ pub(super) fn page(call: &Call<'_>, user: OwnId, now: Timestamp) -> Result<Op, C
         path: path.as_deref().unwrap_or("/").into(),
         at: Some(moment(call, now)),
     })
+}
+
+/// The path of a page that has a name and no address.
+fn named_path(call: &Call<'_>) -> Option<Cow<'static, str>> {
+    let mut names = [&call.name, &call.category].into_iter().flatten().map(|name| trimmed(name));
+    let name = names.find(|name| !name.is_empty())?;
+    // These would end the path.
+    let name = name.trim_start_matches('/').replace('?', "%3F").replace('#', "%23");
+    Some(format!("/{name}").into())
 }
 
 /// Host and path of a web address in which nothing needs to be normalised, which is most of them.

@@ -19,6 +19,7 @@ struct Crash {
     records: usize,
     users: usize,
     kills: u64,
+    buffer: &'static str,
     verify: bool,
 }
 
@@ -29,13 +30,13 @@ async fn crash(plan: Crash) -> Tally {
 [sinks.crm.request]
 concurrency = {CONCURRENCY}
 [sinks.crm.buffer]
-type = "disk"
+type = "{}"
 [sinks.crm.delivery]
 fold = false
 verify_ambiguous = {}
 max_in_flight = {IN_FLIGHT}
 "#,
-        plan.verify
+        plan.buffer, plan.verify
     );
     let faults = Faults { latency_ms: 10, ..Faults::default() };
     let rig = Rig::new(records(plan.records, plan.users), faults, &sink).await;
@@ -64,9 +65,10 @@ max_in_flight = {IN_FLIGHT}
     let look_ups: Vec<u64> = look_ups.windows(2).skip(1).map(|pair| pair[1] - pair[0]).collect();
     let tally = rig.tally().await;
     println!(
-        "crash, verify_ambiguous = {}: {} kills with {in_flight:?} requests in flight, {look_ups:?} \
+        "crash, {} buffer, verify_ambiguous = {}: {} kills with {in_flight:?} requests in flight, {look_ups:?} \
          look-ups after them; {tally}; \
          {} requests",
+        plan.buffer,
         plan.verify,
         plan.kills,
         rig.chaos.asked(),
@@ -84,7 +86,7 @@ max_in_flight = {IN_FLIGHT}
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_loses_and_doubles_nothing() {
     // Killed again and again: every record arrives, once, in each user's order.
-    let plan = Crash { records: 1500, users: 40, kills: 8, verify: true };
+    let plan = Crash { records: 1500, users: 40, kills: 8, buffer: "disk", verify: true };
     crash(plan).await.assert_exact();
 }
 
@@ -92,7 +94,15 @@ async fn kill_loses_and_doubles_nothing() {
 #[ignore = "takes a minute"]
 async fn soak_kill_with_verification() {
     // As above, at full size.
-    let plan = Crash { records: 5000, users: 100, kills: 25, verify: true };
+    let plan = Crash { records: 5000, users: 100, kills: 25, buffer: "disk", verify: true };
+    crash(plan).await.assert_exact();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute"]
+async fn soak_kill_with_a_memory_buffer() {
+    // As above; the source knows which records may have been sent.
+    let plan = Crash { records: 5000, users: 100, kills: 25, buffer: "memory", verify: true };
     crash(plan).await.assert_exact();
 }
 
@@ -102,7 +112,8 @@ async fn soak_kill_without_verification() {
     // Without looking into histories nothing is lost either, and no more is doubled than was
     // between the buffer and User.com when it was killed.
     let kills = 25;
-    let tally = crash(Crash { records: 5000, users: 100, kills, verify: false }).await;
+    let tally =
+        crash(Crash { records: 5000, users: 100, kills, buffer: "disk", verify: false }).await;
     assert!(tally.doubled <= kills * IN_FLIGHT as u64, "{tally}");
 }
 

@@ -92,12 +92,14 @@ async fn events(account: &Account, user: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_loses_no_answered_batch() {
-    // Killed amid posting, with a buffer on disk: all that was answered arrives, once each.
+    // Killed amid posting, with a buffer on disk: all that was answered arrives, once each, and each
+    // life reads the history of the one user once, of two pages in the end.
     let account = Account::open(Faults::default()).await;
     account.set_faults(&json!({"latency_ms": 20})).await;
     let place = Place::new();
     let port = free_port();
     let config = pipeline(&place, &account.endpoint(), port, "buffer.type = \"disk\"");
+    let mut look_ups = vec![0];
     let mut answered: Vec<String> = Vec::new();
     let mut n = 0;
     for round in 0..3 {
@@ -116,7 +118,11 @@ async fn kill_loses_no_answered_batch() {
         let killed_amid = tokio::time::sleep(Duration::from_millis(40 * round));
         killed_amid.await;
         running.kill();
+        look_ups.push(account.look_ups().await);
     }
+    let look_ups: Vec<u64> = look_ups.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    eprintln!("http: {look_ups:?} look-ups in the lives of a process killed again and again");
+    assert!(look_ups[0] == 0 && look_ups.iter().all(|n| *n <= 2), "{look_ups:?}");
     assert!(answered.len() >= 100, "{} answered", answered.len());
     let running = Running::start(&config, port);
     eventually("all answered events are delivered", || async {

@@ -37,6 +37,7 @@ struct Case {
     conversions_failed: Option<u32>,
     map_misses: Option<u32>,
     not_arrays: Option<u32>,
+    spread_left_out: Option<u32>,
     elements_unmatched: Option<u32>,
     /// The code of the record's fault.
     fault: Option<String>,
@@ -150,12 +151,14 @@ fn check(case: &Case) -> Result<(), String> {
         equal("elements", &found, elements)?;
     }
     let stats = &mapped.stats;
-    let lost = stats.conversions_failed + stats.map_misses + stats.not_arrays;
+    let lost =
+        stats.conversions_failed + stats.map_misses + stats.not_arrays + stats.spread_left_out;
     equal("losses", &stats.losses.len(), &usize::try_from(lost).unwrap().min(16))?;
     for (name, found, expected) in [
         ("conversions_failed", stats.conversions_failed, case.conversions_failed),
         ("map_misses", stats.map_misses, case.map_misses),
         ("not_arrays", stats.not_arrays, case.not_arrays),
+        ("spread_left_out", stats.spread_left_out, case.spread_left_out),
         ("elements_unmatched", stats.elements_unmatched, case.elements_unmatched),
     ] {
         equal(name, &found, &expected.unwrap_or(0))?;

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use usercom_sink::config::fault::ConfigPath;
 use usercom_sink::config::mapping::{
-    Condition, ConditionValue, FieldSpec, FieldValue, Function, Operators, PathOrPaths, Rule,
-    Scalar, TargetType,
+    Condition, ConditionValue, FieldSpec, FieldValue, Function, OnFailure, Operators, PathOrPaths,
+    Rule, Scalar, TargetType,
 };
 use usercom_sink::mapping::{Input, Plan};
 
@@ -162,8 +162,8 @@ impl Model {
     }
 
     fn call(&mut self, view: View<'_>, rule: &Rule) -> Result<Value, &'static str> {
-        let id = self.settle(view, &rule.fields["user_id"], |v| text(&v).map(Value::from))?;
-        let id = id.filter(|id| id != "");
+        let id = self.settle(view, &rule.fields["user_id"], id)?;
+        let id = id.filter(|id| !id.as_str().unwrap().trim().is_empty());
         let traits = rule.fields.iter().filter_map(|(key, field)| {
             key.strip_prefix("traits.").map(|key| (key.to_owned(), field))
         });
@@ -197,6 +197,15 @@ impl Model {
         }
         for (key, field) in fields.iter().filter(|(key, _)| key != "*") {
             let Some(value) = self.settle(view, field, Some)? else {
+                // A name with a field of its own never comes from the spread.
+                match key.split_once('.') {
+                    None => _ = object.remove(key),
+                    Some((top, rest)) => {
+                        if let Some(Value::Object(below)) = object.get_mut(top) {
+                            below.remove(rest);
+                        }
+                    }
+                }
                 continue;
             };
             match key.split_once('.') {
@@ -231,7 +240,9 @@ impl Model {
         let mut found = match self.value(view, &spec).and_then(finish) {
             Ok(found) => found,
             Err(Lost::Fault(code)) => return Err(code),
-            Err(_) if spec.required => return Err("conversion_failed"),
+            Err(_) if spec.required || spec.on_failure == Some(OnFailure::DeadLetter) => {
+                return Err("conversion_failed");
+            }
             Err(Lost::Failed) => {
                 self.failed += 1;
                 None
@@ -348,6 +359,17 @@ impl Model {
                 at = at.to_string().into();
                 continue;
             }
+            if let Function::Get(path) = function {
+                if !at.is_object() && !at.is_array() {
+                    return Err(Lost::Failed);
+                }
+                let view = View { record: &at, meta: &Value::Null, here: &at };
+                match get(view, path) {
+                    Some(found) => at = found,
+                    None => return Ok(None),
+                }
+                continue;
+            }
             let Some(t) = text(&at) else {
                 if *function == Function::ParseJson {
                     continue;
@@ -364,6 +386,7 @@ impl Model {
                 }
                 Function::FirstWord => words.first().copied().unwrap_or("").into(),
                 Function::ParseJson => serde_json::from_str(&t).map_err(|_| Lost::Failed)?,
+                Function::Capture(pattern) => capture(pattern, &t).ok_or(Lost::Failed)?,
                 other => unreachable!("{other:?} is never drawn"),
             };
             let may_vanish = matches!(function, Function::Digits | Function::FirstWord);
@@ -377,6 +400,29 @@ impl Model {
         }
         Ok(Some(at))
     }
+}
+
+/// A value as an id: whole numbers as such, and no booleans.
+fn id(value: Value) -> Option<Value> {
+    match &value {
+        Value::String(_) => Some(value),
+        Value::Number(n) => {
+            let f = n.as_f64()?;
+            Some(if f.fract() == 0.0 { format!("{f:.0}") } else { n.to_string() }.into())
+        }
+        _ => None,
+    }
+}
+
+fn capture(pattern: &str, text: &str) -> Option<Value> {
+    let regex = regex::Regex::new(pattern).unwrap();
+    let found = regex.captures(text)?;
+    let names: Vec<_> = regex.capture_names().flatten().collect();
+    if names.is_empty() {
+        return Some(found.get(found.len() - 1)?.as_str().into());
+    }
+    let named = names.iter().filter_map(|name| Some((*name, found.name(name)?.as_str())));
+    Some(named.map(|(name, text)| (name.to_owned(), Value::from(text))).collect())
 }
 
 fn convert(to: TargetType, at: Value) -> Option<Value> {

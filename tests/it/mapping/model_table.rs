@@ -9,8 +9,8 @@ use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 use usercom_sink::call::CallKind;
 use usercom_sink::config::mapping::{
-    Case, Condition, ConditionValue, FieldSpec, FieldValue, Function, Operators, PathOrPaths, Rule,
-    Scalar, TargetType,
+    Case, Condition, ConditionValue, FieldSpec, FieldValue, Function, OnFailure, Operators,
+    PathOrPaths, Rule, Scalar, TargetType,
 };
 
 const KEYS: [&str; 4] = ["a", "b", "l", "k.x"];
@@ -183,6 +183,12 @@ fn text_steps(spec: FieldSpec) -> BoxedStrategy<FieldSpec> {
         Function::FirstWord,
         Function::ParseJson,
         Function::ToJson,
+        Function::Get(".a".into()),
+        Function::Get(".l[0]".into()),
+        Function::Get(".".into()),
+        Function::Capture("[a-z0-9]".into()),
+        Function::Capture("(\\w)".into()),
+        Function::Capture("(?P<a>\\w+)(?P<b>,)?".into()),
     ]);
     let types = vec![
         TargetType::String,
@@ -251,8 +257,11 @@ fn field(inside: bool, depth: u32) -> BoxedStrategy<FieldValue> {
     let spec = source(inside, true)
         .prop_flat_map(text_steps)
         .prop_flat_map(move |spec| shapes(spec, inside, depth));
-    let spec = (spec, end).prop_map(|(spec, (default, required))| {
-        FieldValue::Spec(Box::new(FieldSpec { default, required, ..spec }))
+    let on_failure = weighted(0.1, select(vec![OnFailure::DeadLetter, OnFailure::Drop]));
+    let spec = (spec, end, on_failure).prop_map(|(spec, (default, required), on_failure)| {
+        // A required field that is dropped is refused.
+        let on_failure = on_failure.filter(|_| !required);
+        FieldValue::Spec(Box::new(FieldSpec { default, required, on_failure, ..spec }))
     });
     prop_oneof![1 => path(inside).prop_map(FieldValue::Path), 2 => spec].boxed()
 }
@@ -263,7 +272,7 @@ fn fields(inside: bool, depth: u32) -> BoxedStrategy<IndexMap<String, FieldValue
     let named = || weighted(0.4, field(inside, depth));
     (weighted(0.3, spread), named(), named(), named(), named())
         .prop_map(|(spread, x, a, p, q)| {
-            let all = [("*", spread), ("x", x), ("a", a), ("b.p", p), ("b.q", q)];
+            let all = [("*", spread), ("x", x), ("a", a), ("b.p", p), ("b.a", q)];
             all.into_iter().filter_map(|(key, field)| Some((key.to_owned(), field?))).collect()
         })
         .boxed()

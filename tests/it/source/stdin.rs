@@ -6,7 +6,7 @@ use usercom_sink::source::stdin::StdinSource;
 use super::{Run, shown};
 
 fn stdin_settings() -> StdinSettings {
-    StdinSettings { decoding: Decoding::default(), max_line_bytes: 100 }
+    StdinSettings { decoding: Decoding::default(), timezone: None, max_line_bytes: 100 }
 }
 
 #[tokio::test]

@@ -255,3 +255,49 @@ async fn disk_keeps_what_the_source_knows() {
     assert_eq!(known[0][0], Timestamp::UNIX_EPOCH);
     assert_eq!(known[0], known[1], "the second has the time it was stored at");
 }
+
+#[tokio::test]
+async fn a_disk_filled_by_the_buffer_goes_on_delivering() {
+    // Where the file may not grow any more, intake waits before the room is used up that delivery
+    // needs: every mark, settlement with its message ids and dead letters, and checkpoint is written
+    // while pushes wait, and as settled records make room all of them are taken.
+    let dir = TempDir::new().unwrap();
+    let store = owner(&dir);
+    let buffer = disk(&store, &disk_config()).await;
+    store.limit_file_size(4 << 20).await.unwrap();
+    let body = "x".repeat(20_000);
+    let pushes = async {
+        for _ in 0..40 {
+            let records = (0..10).map(|_| Record::new(body.clone())).collect();
+            buffer.push(records).await.unwrap();
+        }
+        buffer.close();
+    };
+    let drain = async {
+        // Until intake waits.
+        while buffer.storage_errors() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let mut settled = 0;
+        while let Some(items) = buffer.next(5).await {
+            let tokens = items.iter().map(|item| item.token).collect();
+            let before = buffer.storage_errors();
+            buffer.mark_dispatched(tokens, vec![]).await.unwrap();
+            let settle = items.into_iter().enumerate().map(|(n, item)| {
+                let at = clock::now();
+                let dead =
+                    if n == 0 { vec![letter(&[b'd'; 2000], "status_400", at)] } else { vec![] };
+                Settled { dead, seen: vec![format!("track:{settled}-{n}")], ..done(item) }
+            });
+            let settle: Vec<_> = settle.collect();
+            settled += settle.len();
+            buffer.settled(settle).await.unwrap();
+            store.save("app", vec![("k".into(), Some(settled.to_string()))]).await.unwrap();
+            assert!(buffer.storage_errors() - before < 10, "only intake waits");
+        }
+        settled
+    };
+    let ((), settled) = tokio::join!(pushes, drain);
+    assert_eq!(settled, 400);
+    assert_eq!(buffer.size(), BufferSize::default());
+}

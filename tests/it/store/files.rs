@@ -45,10 +45,12 @@ fn refused(dir: &TempDir, what: &str) -> StoreError {
     }
     let error = Store::open(dir.path(), Access::Owner).unwrap_err();
     assert_eq!(fs::read(dir.path().join("usercom-sink.db")).unwrap(), before);
-    let names: BTreeSet<_> = fs::read_dir(dir.path())
+    let mut names: BTreeSet<_> = fs::read_dir(dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
+    // A file that was closed in peace has its seal beside it.
+    names.remove("usercom-sink.db.sum");
     let expected = ["usercom-sink.db", "usercom-sink.lock"].map(str::to_owned);
     assert_eq!(names, BTreeSet::from(expected));
     error
@@ -114,6 +116,128 @@ async fn damaged_files_are_left_alone() {
         fs::write(&path, &file).unwrap();
         let error = refused(&dir, "damaged");
         assert!(matches!(error, StoreError::Corrupt { .. }));
+    }
+}
+
+/// A store with something in each table, closed; its file.
+async fn something(dir: &TempDir) -> Vec<u8> {
+    let store = owner(dir);
+    store.append(SINK, (1..=60).map(|n| at_position("f", n)).collect()).await.unwrap();
+    store.mark_dispatched(SINK, vec![31, 40]).await.unwrap();
+    let settled = |seq: i64| Settlement {
+        seq: Some(seq),
+        dead: vec![letter(b"{}", "status_400", clock::now())],
+        seen: vec![format!("track:m-{seq}"), format!("track:{}-{seq}", "x".repeat(80))],
+    };
+    store.settle(SINK, (1..=30).map(settled).collect()).await.unwrap();
+    let row = |n: u32| (format!("u:user-{n}"), Some(format!("{{\"id\":{n}}}")));
+    store.save_cache(SINK, (0..30).map(row).collect(), None).await.unwrap();
+    let row = |n: u32| (format!("file-{n}"), Some(format!("{{\"position\":{n}}}")));
+    store.save("app", (0..10).map(row).collect()).await.unwrap();
+    store.close().await;
+    fs::read(dir.path().join("usercom-sink.db")).unwrap()
+}
+
+#[tokio::test]
+async fn each_damage_of_a_closed_file_is_refused() {
+    // Whichever bit of a file changes after it was closed in peace, it is refused with words and
+    // left as it is; the same file in its old state is taken again.
+    let dir = TempDir::new().unwrap();
+    let whole = something(&dir).await;
+    let seal = fs::read(dir.path().join("usercom-sink.db.sum")).unwrap();
+    let path = dir.path().join("usercom-sink.db");
+    let mut rng = rand::rng();
+    for n in 0..120 {
+        // Numbers of SQLite's that every writer changes are no damage we could tell from a backup.
+        let at = match n {
+            0..40 => rand::Rng::random_range(&mut rng, 100..4096),
+            _ => rand::Rng::random_range(&mut rng, 100..whole.len()),
+        };
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1 << (n % 8);
+        fs::write(&path, &damaged).unwrap();
+        let error = Store::open(dir.path(), Access::Owner).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{at}: {error}");
+        for word in ["is damaged", "restore it from a backup", "usercom-sink.db.sum"] {
+            assert!(error.to_string().contains(word), "{error}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), damaged);
+    }
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(fs::read(dir.path().join("usercom-sink.db.sum")).unwrap(), seal);
+    let store = owner(&dir);
+    assert!(!dir.path().join("usercom-sink.db.sum").exists(), "no seal while it is written");
+    assert_eq!(store.buffer_size(SINK).events, 30);
+}
+
+#[tokio::test]
+async fn a_damage_after_a_kill_forgets_no_message_id() {
+    // A file without a seal, as a kill leaves it, is refused, or knows each message id that was
+    // delivered: whichever bit has changed.
+    let dir = TempDir::new().unwrap();
+    let whole = something(&dir).await;
+    let keys: Vec<String> = (1..=30)
+        .flat_map(|seq| [format!("track:m-{seq}"), format!("track:{}-{seq}", "x".repeat(80))])
+        .collect();
+    let mut rng = rand::rng();
+    for n in 0..100 {
+        let damaged_dir = TempDir::new().unwrap();
+        let mut damaged = whole.clone();
+        let at = rand::Rng::random_range(&mut rng, 100..whole.len());
+        damaged[at] ^= 1 << (n % 8);
+        fs::write(damaged_dir.path().join("usercom-sink.db"), &damaged).unwrap();
+        let Ok(store) = Store::open(damaged_dir.path(), Access::Owner) else { continue };
+        if let Ok(seen) = store.is_seen(SINK, keys.clone()).await {
+            assert!(seen.iter().all(|seen| *seen), "bit {} of byte {at}", n % 8);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_backup_may_be_put_back() {
+    // An older copy of the file beside a newer seal is taken: it is whole.
+    let dir = TempDir::new().unwrap();
+    let old = something(&dir).await;
+    let store = owner(&dir);
+    let records = (100..400).map(|n| at_position("f", n)).collect();
+    store.append(SINK, records).await.unwrap();
+    store.close().await;
+    fs::write(dir.path().join("usercom-sink.db"), &old).unwrap();
+    assert_eq!(owner(&dir).buffer_size(SINK).events, 30);
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_said_with_its_cure() {
+    // A killed process' file on a file system that may only be read: neither an owner nor a reader
+    // is told that the store is open for reading only, but what to do.
+    let dir = TempDir::new().unwrap();
+    let mount = |options: &str| {
+        std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs", dir.path().to_str().unwrap()])
+            .stderr(std::process::Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    if !mount("size=8m") {
+        return; // This user may not mount a file system.
+    }
+    let store = owner(&dir);
+    store.append(SINK, vec![plain("{}")]).await.unwrap();
+    let copy: Vec<_> = ["usercom-sink.db", "usercom-sink.db-wal"]
+        .map(|file| (file, fs::read(dir.path().join(file)).unwrap()))
+        .to_vec();
+    store.close().await;
+    for (file, content) in copy {
+        fs::write(dir.path().join(file), content).unwrap();
+    }
+    let read_only = mount("remount,ro");
+    let refused = [Access::Owner, Access::ReadOnly].map(|access| Store::open(dir.path(), access));
+    let unmount = std::process::Command::new("umount").arg("-l").arg(dir.path()).status();
+    assert!(read_only && unmount.unwrap().success());
+    for error in refused.map(Result::unwrap_err) {
+        let text = error.to_string();
+        assert!(!text.contains("reading only"), "{text}");
+        assert!(text.contains("usercom-sink.lock") || text.contains("right to write"), "{text}");
     }
 }
 

@@ -157,3 +157,176 @@ preset = "segment"
     program.wait().unwrap();
     account.close().await;
 }
+
+/// A field of bytes on the wire.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    prost::encoding::encode_varint(bytes.len() as u64, &mut out);
+    out.extend(bytes);
+    out
+}
+
+/// A push with a message of one's own, packed with gzip.
+async fn packed(port: u16, message: &[u8]) -> (usize, tonic::Code) {
+    let mut packed = Vec::new();
+    let mut gzip = flate2::write::GzEncoder::new(&mut packed, flate2::Compression::fast());
+    gzip.write_all(message).unwrap();
+    gzip.finish().unwrap();
+    let mut frame = vec![1];
+    frame.extend(u32::try_from(packed.len()).unwrap().to_be_bytes());
+    frame.extend(packed);
+    let size = frame.len();
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let answer = client
+        .post(format!("http://127.0.0.1:{port}/vector.Vector/PushEvents"))
+        .header("content-type", "application/grpc")
+        .header("grpc-encoding", "gzip")
+        .header("te", "trailers")
+        .body(frame)
+        .send()
+        .await
+        .unwrap();
+    let code = answer.headers().get("grpc-status").and_then(|code| code.to_str().ok());
+    let code = code.and_then(|code| code.parse::<i32>().ok()).unwrap_or(0);
+    (size, tonic::Code::from(code))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_messages_of_very_many_values_cost_bounded_memory() {
+    // Guarantees that the memory of decoding is bounded by the budget, not by what a message unpacks
+    // to: events, entries and list items of two to six bytes, tens of millions of them, in messages
+    // of some ten KB, several at once; and that a good client is served meanwhile.
+    let account = Account::open(Faults::default()).await;
+    let place = Place::new();
+    let port = free_port().await;
+    let dir = place.path().display();
+    let text = format!(
+        r#"
+data_dir = "{dir}/data"
+[sources.vector]
+type = "vector"
+address = "127.0.0.1:{port}"
+[sinks.crm]
+type = "usercom"
+inputs = ["vector"]
+endpoint = "{}"
+api_key = "{KEY}"
+preset = "segment"
+"#,
+        account.endpoint()
+    );
+    let config = place.write("pipeline.toml", &text);
+    let log_file = std::fs::File::create(place.path().join("log")).unwrap();
+    let mut program = binary()
+        .args(["run", "-c", config.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(log_file)
+        .spawn()
+        .unwrap();
+    drop(connect(port).await);
+    let many = 10 << 20;
+    // An event without anything, a log without fields, a list of empty values, an object of empty
+    // entries, and one of entries with keys of their own.
+    let empty_events = b"\x0a\x00".repeat(many);
+    let empty_logs = b"\x0a\x02\x0a\x00".repeat(many / 2);
+    let list = field(
+        1,
+        &field(
+            1,
+            &field(1, &[field(1, b"a"), field(2, &field(8, &b"\x0a\x00".repeat(many)))].concat()),
+        ),
+    );
+    let entries = field(1, &field(1, &b"\x0a\x00".repeat(many)));
+    let mut keyed = Vec::new();
+    for n in 0..1_500_000_u32 {
+        keyed.extend(field(1, &[field(1, &n.to_be_bytes()), field(2, b"\x48\x00")].concat()));
+    }
+    let keyed = field(1, &field(1, &keyed));
+    let mut bad = JoinSet::new();
+    for message in [empty_events, empty_logs, list, entries, keyed] {
+        let message = std::sync::Arc::new(message);
+        for _ in 0..2 {
+            let message = std::sync::Arc::clone(&message);
+            bad.spawn(async move { packed(port, &message).await });
+        }
+    }
+    let mut client = connect(port).await;
+    let record = json!({ "type": "track", "userId": "u1", "event": "Good", "messageId": "1" });
+    let good = async {
+        // Refused for want of memory, it is sent again, as Vector does.
+        while client.push_events(request(vec![log(&record, 10)])).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(180), good).await.expect("it is served");
+    while let Some(answered) = bad.join_next().await {
+        let (size, code) = answered.unwrap();
+        println!("{size} bytes: {code:?}");
+        assert!(matches!(code, tonic::Code::Ok | tonic::Code::ResourceExhausted), "{code:?}");
+    }
+    let peak = peak_kib(program.id());
+    println!("at most {} MiB resident", peak >> 10);
+    assert!(peak < 640 << 10, "{peak} KiB");
+    assert!(program.try_wait().unwrap().is_none(), "it still runs");
+    program.kill().unwrap();
+    program.wait().unwrap();
+    let log = std::fs::read_to_string(place.path().join("log")).unwrap();
+    assert!(log.contains("too many events") && log.contains("max_events"), "{log}");
+    account.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_is_too_large_is_refused_in_words() {
+    // Guarantees a log line with the size, the limit, the client and the cure, whether the batch is
+    // too large as it comes or once inflated, and a count of such requests.
+    let account = Account::open(Faults::default()).await;
+    let place = Place::new();
+    let (port, api) = (free_port().await, free_port().await);
+    let dir = place.path().display();
+    let text = format!(
+        r#"
+data_dir = "{dir}/data"
+[api]
+listen = "127.0.0.1:{api}"
+[sources.vector]
+type = "vector"
+address = "127.0.0.1:{port}"
+max_message_bytes = 10000
+[sinks.crm]
+type = "usercom"
+inputs = ["vector"]
+endpoint = "{}"
+api_key = "{KEY}"
+preset = "segment"
+"#,
+        account.endpoint()
+    );
+    let config = place.write("pipeline.toml", &text);
+    let log_file = std::fs::File::create(place.path().join("log")).unwrap();
+    let mut program = binary()
+        .args(["run", "-c", config.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(log_file)
+        .spawn()
+        .unwrap();
+    let mut client = connect(port).await;
+    let event = log(&json!({ "text": "x".repeat(20_000) }), 1);
+    let size = prost::Message::encoded_len(&request(vec![event.clone()]));
+    let plain = client.push_events(request(vec![event.clone()])).await.unwrap_err();
+    assert_eq!(plain.code(), tonic::Code::ResourceExhausted);
+    let mut zstd = client.send_compressed(tonic::codec::CompressionEncoding::Zstd);
+    let inflated = zstd.push_events(request(vec![event])).await.unwrap_err();
+    assert_eq!(inflated.code(), tonic::Code::ResourceExhausted);
+    let metrics = reqwest::get(format!("http://127.0.0.1:{api}/metrics")).await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    program.kill().unwrap();
+    program.wait().unwrap();
+    let log = std::fs::read_to_string(place.path().join("log")).unwrap();
+    let line = log.lines().find(|line| line.contains("max_message_bytes")).unwrap();
+    for word in [&size.to_string(), "10000", "127.0.0.1", "batch.max_events", "vector"] {
+        assert!(line.contains(word), "{word} is not in {line}");
+    }
+    let counted = metrics.lines().find(|line| line.contains("request_too_large")).unwrap();
+    assert!(counted.ends_with(" 2"), "{counted}");
+    account.close().await;
+}

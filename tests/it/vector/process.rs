@@ -164,6 +164,64 @@ async fn delivery_is_what_delivery_says() {
     account.close().await;
 }
 
+/// How many events User.com has, once that number has not changed for a while.
+async fn events_at_rest(account: &Account, at_least: u64) -> u64 {
+    let end = tokio::time::Instant::now() + Duration::from_secs(90);
+    let (mut last, mut since) = (0, tokio::time::Instant::now());
+    loop {
+        let now = account.admin("stats").await["events"].as_u64().unwrap();
+        if now != last {
+            (last, since) = (now, tokio::time::Instant::now());
+        }
+        let rests = since.elapsed() > Duration::from_secs(2);
+        if (last >= at_least && rests) || tokio::time::Instant::now() > end {
+            return last;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn siblings_that_share_an_id_all_arrive_once() {
+    // Guarantees that events which share Vector's id are told apart by their content and, where
+    // they are equal, by their place in the request; and that requests sent again add nothing, also
+    // after a kill.
+    let account = Account::open(Faults::default()).await;
+    let place = Place::new();
+    let port = free_port().await;
+    let config = pipeline(&place, &account.endpoint(), port, "buffer");
+    let program = Program::start(&config);
+    let event = |user: usize, n: usize| json!({ "type": "track", "userId": format!("u{user}"), "event": "Step", "properties": { "n": n } });
+    let batches: Vec<Vec<EventWrapper>> = (0..20_usize)
+        .map(|batch| (0..5).map(|n| log(&event(batch % 4, n), batch as u128 + 1)).collect())
+        .collect();
+    for batch in &batches {
+        push_until_taken(port, batch).await;
+    }
+    assert_eq!(events_at_rest(&account, 100).await, 100);
+    for batch in &batches {
+        push_until_taken(port, batch).await;
+    }
+    assert_eq!(events_at_rest(&account, 100).await, 100);
+    // Three of one id that are equal in every byte, beside the same content under another id.
+    let equal = vec![
+        log(&event(9, 0), 77),
+        log(&event(9, 0), 77),
+        log(&event(9, 0), 78),
+        log(&event(9, 0), 77),
+    ];
+    push_until_taken(port, &equal).await;
+    assert_eq!(events_at_rest(&account, 104).await, 104);
+    program.kill();
+    let _program = Program::start(&config);
+    push_until_taken(port, &equal).await;
+    for batch in &batches {
+        push_until_taken(port, batch).await;
+    }
+    assert_eq!(events_at_rest(&account, 104).await, 104);
+    account.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute"]
 async fn soak_vector_kills() {

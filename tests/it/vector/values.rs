@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use proptest::prelude::*;
 use prost::Message;
 use tonic::Code;
 use tonic::codec::CompressionEncoding;
@@ -10,9 +11,14 @@ use usercom_sink::source::vector::generated::event::{
     Metric, OutputId, Trace, ValueArray, ValueMap,
 };
 use usercom_sink::source::vector::generated::vector::HealthCheckRequest;
-use usercom_sink::source::vector::{Decoded, decode};
+use usercom_sink::source::vector::{Decoded, EventKind};
 
 use super::*;
+
+/// Reads an event as it stands on the wire.
+fn decode(event: &EventWrapper) -> Decoded {
+    usercom_sink::source::vector::decode(&event.encode_to_vec())
+}
 
 fn body(decoded: &Decoded) -> Json {
     serde_json::from_slice(&decoded.body).unwrap()
@@ -85,7 +91,7 @@ fn every_kind_of_value() {
         "integer": i64::MIN, "float": 0.5, "nan": null, "infinite": null, "truth": true,
         "nothing": null, "list": [1, null], "map": { "a": {} },
     });
-    assert_eq!((body(&decoded), decoded.fault), (wanted, None));
+    assert_eq!((body(&decoded), decoded.fault, decoded.kind), (wanted, None, EventKind::Event));
 
     // A root that is no object stands in `value`; what is in `fields` then means nothing.
     let log = Log {
@@ -124,13 +130,15 @@ fn metadata_is_kept_but_for_secrets() {
         meta,
         json!({ "source_id": "in", "source_type": "file", "upstream": "shape.dropped" })
     );
-    assert_eq!(decoded.id.as_deref(), Some("vector/07070707-0707-0707-0707-070707070707"));
+    let id = decoded.transport_id().unwrap();
+    assert!(id.starts_with("vector/07070707-0707-0707-0707-070707070707/"), "{id}");
     assert!(!format!("{decoded:?}").contains("hush"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_events_harm_no_other() {
-    // Metrics and events of unknown kinds become records with a fault, their neighbours are as
+    // Of metrics and events of unknown kinds one each becomes a record with a fault, the others of
+    // that minute are dropped; malformed events become records with a fault. Their neighbours are as
     // they were, in their order, and the answer is OK, plain or compressed.
     let mut bench = Bench::start(json!({})).await;
     let client = connect(bench.port).await;
@@ -141,21 +149,24 @@ async fn bad_events_harm_no_other() {
         EventWrapper { event: None },
         log(&json!({ "n": 2 }), 2),
     ];
+    let mut many = 4;
     for coding in [None, Some(CompressionEncoding::Gzip), Some(CompressionEncoding::Zstd)] {
         let mut client = client.clone();
         if let Some(coding) = coding {
             client = client.send_compressed(coding);
         }
         let push = client.push_events(request(events.clone()));
-        let (answer, records) = tokio::join!(push, bench.settle(4, Verdict::Delivered));
+        let (answer, records) = tokio::join!(push, bench.settle(many, Verdict::Delivered));
         let answer = answer.unwrap_or_else(|status| panic!("{coding:?}: {status}"));
         let codings = answer.metadata().get("grpc-accept-encoding").unwrap();
         assert_eq!(codings, "identity,gzip,zstd");
         let faults: Vec<bool> = records.iter().map(|record| record.fault.is_some()).collect();
-        assert_eq!(faults, [false, true, true, false]);
+        let wanted: &[bool] = if many == 4 { &[false, true, true, false] } else { &[false, false] };
+        assert_eq!(faults, wanted);
         assert_eq!(records[0].body, "{\"n\":1}");
-        assert_eq!(records[3].body, "{\"n\":2}");
+        assert_eq!(records.last().unwrap().body, "{\"n\":2}");
         assert_eq!(records[0].ack_on, AckOn::Kept);
+        many = 2;
     }
     bench.end().await;
 }
@@ -213,4 +224,98 @@ async fn a_sender_that_gives_up_tears_nothing() {
     assert!(records.iter().all(|record| record.transport_id.is_some()));
     drop(client);
     bench.end().await;
+}
+
+/// An arbitrary value of the wire's own types.
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..12).prop_map(Kind::RawBytes),
+        "[\\x00-\\x7fé😀]{0,8}".prop_map(|text| Kind::RawBytes(text.into_bytes())),
+        any::<i64>().prop_map(Kind::Integer),
+        any::<f64>().prop_map(Kind::Float),
+        any::<bool>().prop_map(Kind::Boolean),
+        Just(Kind::Null(0)),
+        (any::<i64>(), any::<i32>()).prop_map(|(seconds, nanos)| Kind::Timestamp(
+            prost_types::Timestamp { seconds, nanos }
+        )),
+        (-62_135_596_800_i64..253_402_300_800, 0..1_000_000_000_i32).prop_map(
+            |(seconds, nanos)| Kind::Timestamp(prost_types::Timestamp { seconds, nanos })
+        ),
+    ];
+    let leaf = prop::option::weighted(0.9, leaf).prop_map(|kind| Value { kind });
+    leaf.prop_recursive(4, 40, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6)
+                .prop_map(|items| value(Kind::Array(ValueArray { items }))),
+            prop::collection::btree_map("[a-c\"\n]{0,2}", inner, 0..6)
+                .prop_map(|fields| value(Kind::Map(ValueMap { fields }))),
+        ]
+    })
+}
+
+/// What a value is in JSON, by way of whole trees: the naive way.
+fn naive(of: &Value) -> Json {
+    match &of.kind {
+        None | Some(Kind::Null(_)) => Json::Null,
+        Some(Kind::RawBytes(bytes)) => String::from_utf8_lossy(bytes).into(),
+        Some(Kind::Timestamp(at)) => match jiff::Timestamp::new(at.seconds, at.nanos) {
+            Ok(at) => at.to_string().into(),
+            Err(_) => Json::Null,
+        },
+        Some(Kind::Integer(number)) => json!(number),
+        Some(Kind::Float(number)) => json!(number),
+        Some(Kind::Boolean(truth)) => json!(truth),
+        Some(Kind::Map(map)) => naive_object(&map.fields),
+        Some(Kind::Array(array)) => array.items.iter().map(naive).collect(),
+    }
+}
+
+fn naive_object(fields: &std::collections::BTreeMap<String, Value>) -> Json {
+    let known = fields.iter().filter(|(_, value)| value.kind.is_some());
+    known
+        .map(|(name, value)| (name.clone(), naive(value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+proptest! {
+    #[test]
+    fn an_event_read_from_its_bytes_is_what_its_tree_says(
+        fields in prop::collection::btree_map("[a-c]{0,2}", any_value(), 0..6),
+        root in prop::option::weighted(0.2, any_value()),
+    ) {
+        // Guarantees that reading an event without building it gives the JSON its tree stands for.
+        let wanted = root.as_ref().map_or_else(|| naive_object(&fields), naive);
+        let log = Log { fields, value: root, ..Log::default() };
+        let decoded = decode(&EventWrapper { event: Some(Event::Log(log)) });
+        prop_assert_eq!(decoded.fault.as_deref(), None);
+        let text = std::str::from_utf8(&decoded.body).unwrap();
+        prop_assert_eq!(text, wanted.to_string());
+    }
+
+    #[test]
+    fn any_bytes_are_an_event_or_a_fault(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        // Guarantees that no bytes make reading panic, and that what is no fault is JSON.
+        let decoded = usercom_sink::source::vector::decode(&bytes);
+        if decoded.fault.is_none() {
+            prop_assert!(serde_json::from_slice::<Json>(&decoded.body).is_ok());
+        }
+    }
+}
+
+#[test]
+fn an_event_nested_too_deeply_is_a_fault_of_its_own() {
+    // Guarantees that lists or objects within each other beyond the limit end as a fault with words,
+    // not as a refused request, and that what is within the limit is read.
+    let nested = |levels: usize| {
+        let mut inner = value(Kind::Integer(1));
+        for _ in 0..levels {
+            inner = value(Kind::Array(ValueArray { items: vec![inner] }));
+        }
+        let log = Log { fields: [("a".to_owned(), inner)].into(), ..Log::default() };
+        decode(&EventWrapper { event: Some(Event::Log(log)) })
+    };
+    assert_eq!(nested(100).fault, None);
+    assert!(nested(101).fault.unwrap().contains("nested more than 100 levels deep"));
+    assert!(nested(300).fault.is_some());
 }

@@ -15,11 +15,11 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::config::source::TlsServer;
 
-/// The acceptor, or `None` where connections are not encrypted.
+/// The acceptor of connections that speak `protocol`, or `None` where connections are not encrypted.
 ///
 /// # Errors
 /// Files that cannot be read, hold nothing, or do not fit each other.
-pub(super) fn acceptor(tls: &TlsServer) -> io::Result<Option<TlsAcceptor>> {
+pub(super) fn acceptor(tls: &TlsServer, protocol: &[u8]) -> io::Result<Option<TlsAcceptor>> {
     if !tls.enabled {
         return Ok(None);
     }
@@ -49,7 +49,7 @@ pub(super) fn acceptor(tls: &TlsServer) -> io::Result<Option<TlsAcceptor>> {
     let mut config = config
         .with_single_cert(certificates(chain)?, private)
         .map_err(|error| bad(chain, &error))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 

@@ -1,0 +1,33 @@
+//! Pages without an address: the name of the page, as of a screen, is its path.
+
+use std::borrow::Cow;
+
+use super::json::{self, Kind};
+use crate::call::{Call, Json, Object};
+
+/// Gives a page that has a name, or a category, and no address the path `/<name>`.
+pub(super) fn name_as_path(call: &mut Call<'_>) {
+    let has = |object: &Object<'_>, names: [&str; 2]| {
+        let mut texts = object.get_all(names).into_iter().flatten().filter_map(json::text);
+        texts.any(|text| !text.trim().is_empty())
+    };
+    let page = call.context.get("page").filter(|page| Kind::of(page) == Kind::Object);
+    if has(&call.fields, ["url", "path"])
+        || has(&call.context, ["url", "url"])
+        || page.is_some_and(|page| has(&Object::Text(page), ["url", "path"]))
+    {
+        return;
+    }
+    let blank = |name: &&str| name.trim().is_empty();
+    let name = call.name.as_deref().filter(|name| !blank(name));
+    let Some(name) = name.or(call.category.as_deref().filter(|name| !blank(name))) else {
+        return;
+    };
+    // These would end the path.
+    let name = name.trim().trim_start_matches('/').replace('?', "%3F").replace('#', "%23");
+    let path = Json::string(&format!("/{name}"));
+    let mut fields = std::mem::take(&mut call.fields).into_fields();
+    fields.retain(|(known, _)| known != "path");
+    fields.push((Cow::Borrowed("path"), path));
+    call.fields = Object::Entries(fields);
+}

@@ -1,0 +1,118 @@
+//! Compressed input, inflated within the limits of one request and of the shared budget.
+//!
+//! # Invariants
+//! No more bytes are held than the budget has given out, however small the input was before it was
+//! inflated.
+
+use std::io;
+
+use async_compression::tokio::bufread::{GzipDecoder, ZlibDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt};
+use tokio::task::consume_budget;
+
+use super::memory::{NoRoom, Share, UNIT};
+
+/// The most bytes read at a time.
+const BLOCK: usize = 16 << 10;
+
+/// The largest window of zstd that is taken, as a power of two: 8 MiB, what every decoder must
+/// know by RFC 8878.
+const ZSTD_WINDOW_LOG: u32 = 23;
+
+/// Budget a decoder of zstd takes for its window.
+const ZSTD_WINDOW: usize = (1 << ZSTD_WINDOW_LOG) / UNIT * UNIT;
+
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    Plain,
+    Gzip,
+    Deflate,
+    Zstd,
+}
+
+/// Why input is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum InflateError {
+    #[error("it is larger than the limit")]
+    TooLarge,
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    #[error("it broke off or cannot be inflated")]
+    Broken,
+}
+
+/// What stands in an I/O error where the compressed input was longer than its limit.
+#[derive(Debug, thiserror::Error)]
+#[error("the body is too large")]
+pub(super) struct TooLarge;
+
+/// Reads all of `raw`, at most `limit` bytes once inflated.
+pub(super) async fn inflate<R: AsyncBufRead + Unpin>(
+    coding: Coding,
+    raw: R,
+    limit: usize,
+    share: &mut Share,
+) -> Result<Bytes, InflateError> {
+    match coding {
+        Coding::Plain => drain(raw, limit, share).await,
+        Coding::Gzip => {
+            let mut gzip = GzipDecoder::new(raw);
+            gzip.multiple_members(true);
+            drain(gzip, limit, share).await
+        }
+        Coding::Deflate => drain(ZlibDecoder::new(raw), limit, share).await,
+        Coding::Zstd => {
+            share.grow(ZSTD_WINDOW)?;
+            let params = [DParameter::window_log_max(ZSTD_WINDOW_LOG)];
+            let mut zstd = ZstdDecoder::with_params(raw, &params);
+            zstd.multiple_members(true);
+            let read = drain(zstd, limit, share).await;
+            share.shrink(ZSTD_WINDOW);
+            read
+        }
+    }
+}
+
+async fn drain<R: AsyncRead + Unpin>(
+    mut from: R,
+    limit: usize,
+    share: &mut Share,
+) -> Result<Bytes, InflateError> {
+    let mut held = BytesMut::new();
+    loop {
+        // One byte more than allowed tells a body of just the limit from a longer one.
+        let room = (limit + 1 - held.len()).min(BLOCK);
+        if held.capacity() - held.len() < room {
+            let more = room.max(held.len().min(limit - held.len()));
+            share.grow(more)?;
+            held.reserve(more);
+        }
+        let read = (&mut from).take(room as u64).read_buf(&mut held).await.map_err(broken)?;
+        if read == 0 {
+            return Ok(held.freeze());
+        }
+        if held.len() > limit {
+            return Err(InflateError::TooLarge);
+        }
+        // Input that is already in memory never waits: other tasks need their turn.
+        consume_budget().await;
+    }
+}
+
+fn broken(error: io::Error) -> InflateError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(at) = cause {
+        if at.is::<TooLarge>() {
+            return InflateError::TooLarge;
+        }
+        // An I/O error shows what it wraps only this way.
+        cause = match at.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => at.source(),
+        };
+    }
+    InflateError::Broken
+}

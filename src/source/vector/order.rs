@@ -1,0 +1,92 @@
+//! The order of the requests of one connection: each enters the pipeline after those that arrived
+//! before it, whole, however they are read and unpacked side by side.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+/// The requests of one connection, in order of arrival.
+#[derive(Debug)]
+pub(super) struct Order {
+    state: Arc<Mutex<State>>,
+    /// The number of the request whose turn it is.
+    turn: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    /// Requests that ended before their turn.
+    ended: BTreeSet<u64>,
+}
+
+impl Order {
+    pub(super) fn new() -> Self {
+        Self { state: Arc::default(), turn: watch::Sender::new(0) }
+    }
+
+    /// The place of a request that arrives now.
+    pub(super) fn arrive(&self) -> Ticket {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = state.next;
+        state.next += 1;
+        Ticket { number, state: Arc::clone(&self.state), turn: self.turn.clone() }
+    }
+}
+
+/// The place of one request; it is given up when it is dropped.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    number: u64,
+    state: Arc<Mutex<State>>,
+    turn: watch::Sender<u64>,
+}
+
+impl Ticket {
+    /// Waits until all requests that arrived before have entered or ended.
+    pub(super) async fn turn(&self) {
+        let mut turn = self.turn.subscribe();
+        // The sender lives as long as this ticket.
+        drop(turn.wait_for(|turn| *turn >= self.number).await);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.ended.insert(self.number);
+        self.turn.send_modify(|turn| {
+            while state.ended.remove(turn) {
+                *turn += 1;
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_request_has_its_turn_when_all_before_it_ended(
+            ends in Just((0..12_usize).collect::<Vec<_>>()).prop_shuffle()
+        ) {
+            // Guarantees that a turn comes exactly when every earlier request has ended, whatever
+            // the order in which requests end.
+            let order = Order::new();
+            let mut tickets: Vec<Option<Ticket>> = (0..12).map(|_| Some(order.arrive())).collect();
+            for end in ends {
+                tickets[end] = None;
+                for (at, ticket) in tickets.iter().enumerate() {
+                    let Some(ticket) = ticket else { continue };
+                    let first = tickets[..at].iter().all(Option::is_none);
+                    prop_assert_eq!(ticket.turn().now_or_never().is_some(), first);
+                }
+            }
+        }
+    }
+}

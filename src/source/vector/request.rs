@@ -1,0 +1,191 @@
+//! One `PushEventsRequest`: from the body of the call to the records in it.
+//!
+//! # Invariants
+//! Whatever a request holds is reserved in the budget before: its bytes as they arrive, what they
+//! are inflated to, and its records.
+
+use std::collections::HashMap;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use tonic::body::Body;
+
+use super::event::{EventKind, read};
+use super::unwanted::Unwanted;
+use super::wire::{Fields, Malformed};
+use crate::record::{AckOn, Record};
+use crate::source::inflate::{Coding, InflateError, inflate};
+use crate::source::memory::{NoRoom, Share};
+
+/// The most events of one request. Vector's own default is 1,000.
+pub(super) const MAX_EVENTS: usize = 100_000;
+
+/// What a record costs beside its body, in bytes.
+const RECORD_BYTES: usize = 512;
+
+/// Bytes of the head of a gRPC message: a flag and the length.
+const HEAD: usize = 5;
+
+/// Why a request is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum RequestError {
+    #[error("the request has {size} bytes, more than max_message_bytes ({limit})")]
+    TooLarge { size: usize, limit: usize },
+    #[error("the request is larger than max_message_bytes ({limit}) once it is inflated")]
+    InflatesTooLarge { limit: usize },
+    #[error("the request has more than {MAX_EVENTS} events")]
+    TooMany,
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    #[error("the compression of the request is not known here: use gzip or zstd")]
+    UnknownCompression,
+    #[error("the request ended early")]
+    Torn,
+    #[error("the request cannot be inflated")]
+    Broken,
+    #[error("the request cannot be read: {0}")]
+    Malformed(#[from] Malformed),
+}
+
+impl RequestError {
+    /// Its word in metrics.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } | Self::InflatesTooLarge { .. } => "request_too_large",
+            Self::TooMany => "too_many_events",
+            Self::NoRoom(_) => "no_room",
+            Self::UnknownCompression => "unknown_compression",
+            Self::Torn => "torn",
+            Self::Broken | Self::Malformed(_) => "malformed",
+        }
+    }
+
+    /// The size of a request that is too large, as far as it is known.
+    pub(super) fn size(self) -> String {
+        match self {
+            Self::TooLarge { size, .. } => size.to_string(),
+            Self::InflatesTooLarge { limit } => format!("more than {limit} once inflated"),
+            _ => "unknown".to_owned(),
+        }
+    }
+}
+
+/// The message of a call as it arrived.
+#[derive(Debug)]
+pub(super) struct Framed {
+    compressed: bool,
+    message: Bytes,
+}
+
+impl Framed {
+    /// Reads a body to its end; the memory is reserved as it arrives.
+    pub(super) async fn read(
+        mut body: Body,
+        limit: usize,
+        share: &mut Share,
+    ) -> Result<Self, RequestError> {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(chunk) = frame.map_err(|_| RequestError::Torn)?.into_data() else {
+                continue;
+            };
+            let size = bytes.len() + chunk.len();
+            let told = told_length(&bytes, &chunk).unwrap_or(0).max(size.saturating_sub(HEAD));
+            if told > limit {
+                return Err(RequestError::TooLarge { size: told, limit });
+            }
+            let spare = bytes.capacity() - bytes.len();
+            if chunk.len() > spare {
+                let rest = (told + HEAD).saturating_sub(bytes.len() + spare);
+                let more = (chunk.len() - spare).max(bytes.len().min(rest));
+                share.grow(more)?;
+                bytes.reserve(spare + more);
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        let told = told_length(&bytes, &[]).ok_or(RequestError::Torn)?;
+        // A call has one message; what is shorter was cut off.
+        if bytes.len() != told + HEAD {
+            return Err(RequestError::Torn);
+        }
+        let bytes = bytes.freeze();
+        Ok(Self { compressed: bytes[0] != 0, message: bytes.slice(HEAD..) })
+    }
+
+    /// The message, inflated.
+    pub(super) async fn inflated(
+        self,
+        encoding: Option<&str>,
+        limit: usize,
+        share: &mut Share,
+    ) -> Result<Bytes, RequestError> {
+        let coding = match (self.compressed, encoding) {
+            (false, _) => return Ok(self.message),
+            (true, Some("gzip")) => Coding::Gzip,
+            (true, Some("zstd")) => Coding::Zstd,
+            (true, _) => return Err(RequestError::UnknownCompression),
+        };
+        let packed = self.message.len();
+        let inflated = inflate(coding, &self.message[..], limit, share).await;
+        drop(self.message);
+        share.shrink(packed);
+        inflated.map_err(|error| match error {
+            InflateError::TooLarge => RequestError::InflatesTooLarge { limit },
+            InflateError::NoRoom(no_room) => no_room.into(),
+            InflateError::Broken => RequestError::Broken,
+        })
+    }
+}
+
+/// The length that the head of a message tells, once it is there.
+fn told_length(first: &[u8], second: &[u8]) -> Option<usize> {
+    let mut head = first.iter().chain(second).skip(1).copied();
+    let length = [head.next()?, head.next()?, head.next()?, head.next()?];
+    usize::try_from(u32::from_be_bytes(length)).ok()
+}
+
+/// The records of a message, in their order.
+///
+/// Events that share an id and are equal are numbered, so that none is taken for another; a request
+/// that comes again gives each the same name.
+pub(super) fn records(
+    message: &[u8],
+    share: &mut Share,
+    unwanted: &Unwanted,
+    ack_on: AckOn,
+) -> Result<Vec<Record>, RequestError> {
+    let mut count = 0;
+    for field in Fields::of(message) {
+        count += usize::from(field?.0 == 1);
+        if count > MAX_EVENTS {
+            return Err(RequestError::TooMany);
+        }
+    }
+    share.grow(count * RECORD_BYTES)?;
+    let mut records = Vec::with_capacity(count);
+    let mut equals: HashMap<String, u32> = HashMap::new();
+    for field in Fields::of(message) {
+        let (1, field) = field? else { continue };
+        let mut event = read(field.bytes()?, share)?;
+        if event.kind != EventKind::Event && !unwanted.admit(&mut event) {
+            continue;
+        }
+        let name = event.transport_id().map(|name| numbered(&mut equals, name));
+        records.push(event.into_record(name, ack_on));
+    }
+    Ok(records)
+}
+
+/// The name of an event, told from equal ones before it in the same request.
+fn numbered(equals: &mut HashMap<String, u32>, name: String) -> String {
+    match equals.get_mut(&name) {
+        Some(count) => {
+            *count += 1;
+            format!("{name}/{count}")
+        }
+        None => {
+            equals.insert(name.clone(), 0);
+            name
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Events that are no events of a user, metrics above all: one dead letter a minute and kind says
+//! that they come, and how many; the others are counted and dropped, so that they can neither fill
+//! the dead letters nor the disk.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::event::{Decoded, EventKind};
+use crate::telemetry::SourceMetrics;
+
+/// How long a dead letter speaks for the events like it.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// What is known of one kind.
+struct Seen {
+    since: Instant,
+    dropped: u64,
+}
+
+/// The unwanted events of one source.
+pub(super) struct Unwanted {
+    source: String,
+    metrics: Option<SourceMetrics>,
+    seen: Mutex<BTreeMap<EventKind, Seen>>,
+}
+
+impl Unwanted {
+    pub(super) fn new(source: &str, metrics: Option<SourceMetrics>) -> Self {
+        Self { source: source.to_owned(), metrics, seen: Mutex::default() }
+    }
+
+    /// Whether an unwanted event goes to the dead letters. The one that does names in its fault how
+    /// many did not since the last one.
+    pub(super) fn admit(&self, event: &mut Decoded) -> bool {
+        let word = word(event.kind);
+        if let Some(metrics) = &self.metrics {
+            metrics.unwanted(word);
+        }
+        let now = Instant::now();
+        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let dropped = match all.entry(event.kind) {
+            Entry::Vacant(entry) => {
+                entry.insert(Seen { since: now, dropped: 0 });
+                0
+            }
+            Entry::Occupied(mut entry) => {
+                let seen = entry.get_mut();
+                if now.duration_since(seen.since) < INTERVAL {
+                    seen.dropped += 1;
+                    return false;
+                }
+                seen.since = now;
+                std::mem::take(&mut seen.dropped)
+            }
+        };
+        drop(all);
+        if let Some(fault) = event.fault.as_mut().filter(|_| dropped > 0) {
+            fault.push_str(&format!(
+                "; {dropped} more came since the last dead letter of this kind and were dropped"
+            ));
+        }
+        tracing::warn!(
+            source = self.source,
+            kind = word,
+            dropped,
+            "events that are no events of a user come in: one a minute is a dead letter, the others \
+             are dropped and counted; leave them out of the `inputs` of Vector's sink"
+        );
+        true
+    }
+
+    /// Says at the end what no dead letter has said.
+    pub(super) fn finish(&self) {
+        let all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for (kind, seen) in all.iter().filter(|(_, seen)| seen.dropped > 0) {
+            let (kind, dropped) = (word(*kind), seen.dropped);
+            tracing::warn!(
+                source = self.source,
+                kind,
+                dropped,
+                "dropped since the last dead letter of this kind: they are no events of a user"
+            );
+        }
+    }
+}
+
+fn word(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Event => "event",
+        EventKind::Metric => "metric",
+        EventKind::Unknown => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    fn metric() -> Decoded {
+        // EventWrapper { metric { name: "cpu" } }
+        crate::source::vector::decode(b"\x12\x05\x0a\x03cpu")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_metrics_is_one_dead_letter_a_minute_with_a_count() {
+        // Guarantees one admitted event a minute and kind, that it names how many were dropped, and
+        // that all are counted.
+        let metrics = Metrics::default();
+        let unwanted = Unwanted::new("in", Some(metrics.source("in", "vector")));
+        assert!(unwanted.admit(&mut metric()));
+        assert!((0..4_927).all(|_| !unwanted.admit(&mut metric())));
+        let mut unknown = crate::source::vector::decode(b"");
+        assert_eq!(unknown.kind, EventKind::Unknown);
+        assert!(unwanted.admit(&mut unknown));
+        tokio::time::advance(INTERVAL).await;
+        let mut next = metric();
+        assert!(unwanted.admit(&mut next));
+        let fault = next.fault.unwrap();
+        assert!(fault.contains("4927 more"), "{fault}");
+        let text = metrics.render();
+        let counted = text.lines().find(|line| line.contains("reason=\"metric\"")).unwrap();
+        assert!(counted.ends_with(" 4929"), "{counted}");
+    }
+}
