@@ -1,15 +1,21 @@
 //! Lines of files.
 //!
-//! A file is known by device, inode and its first 256 bytes, not by its name: one that was renamed
-//! goes on where it was, one that was cut off or replaced is a new *generation*, read from its
-//! beginning. What cannot be told: a file that was cut off and has grown past the old position
-//! within one look, with the same first 256 bytes as before. A rotated file that no pattern finds
-//! any more is read to its end as long as the process runs; to have it found after a restart,
-//! include its rotated name too, and exclude compressed ones.
+//! A file is known by device and inode, its first and its last bytes that were read; where these are
+//! unknown, by all bytes that were read of it. So a copy, a restored backup, a file on another mount
+//! and a packed generation (`app.log.2.gz`) go on at their checkpoint. A file that was cut off or
+//! replaced is a new *generation*, read from its beginning, unless it holds what is known. Where two
+//! files have the same whole content, one is a copy of the other, and is read once. A file whose
+//! old lines were changed is a new one.
 //!
-//! Following, files take turns; order within each is kept. Reading once, files are read one after
-//! the other in the order of their paths (`app.log` before `app.log.1`), and a last line without
-//! a newline counts as a line; following, it waits for its newline (or for the file's deletion).
+//! The generations of one log (`family`) are read one after the other, oldest first; a newer one
+//! waits for an older one that cannot be read, at most a minute, which is logged. A rotated file
+//! that no pattern finds any more is read to its end as long as the process runs.
+//!
+//! Reading once, logs are read one after the other in the order of their paths. A last line without
+//! a newline waits for it, unless it is a whole JSON value, or the file was rotated or deleted.
+//!
+//! Where records wait in memory, a claim is saved before they leave (`claim`): what a process that
+//! was killed may have sent is looked for before it is sent again.
 //!
 //! A record's place is `path:LINE`, or `path@BYTE` in a file that was begun at its end.
 //!
