@@ -27,7 +27,10 @@ impl Test {
         let mut rehearsals = HashMap::new();
         for (name, SinkConfig::Usercom(sink)) in &loaded.pipeline.sinks {
             match Rehearsal::new(name, sink) {
-                Ok(rehearsal) => rehearsals.insert(name.as_str(), rehearsal),
+                Ok(rehearsal) => {
+                    let zone = loaded.pipeline.timezone_of(&sink.inputs);
+                    rehearsals.insert(name.as_str(), rehearsal.in_zone(zone))
+                }
                 Err(_) => return Exit::BadConfig,
             };
         }

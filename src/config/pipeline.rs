@@ -40,6 +40,13 @@ pub struct Pipeline {
     pub tests: Vec<TestCase>,
 }
 
+impl Pipeline {
+    /// The zone of the times of the first source that a sink reads.
+    pub fn timezone_of(&self, inputs: &[String]) -> Option<&str> {
+        inputs.iter().find_map(|name| self.sources.get(name))?.timezone()
+    }
+}
+
 /// What names of sources and sinks look like. They become names of files and of metric labels.
 pub(crate) const NAME_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$";
 

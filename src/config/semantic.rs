@@ -36,6 +36,7 @@ pub(crate) fn look(root: &Node, parts: &Parts) -> Vec<Fault> {
     source::only_one_stdin(&mut faults, parts);
     http::one_address_each(&mut faults, parts.sources.iter().map(|(name, config)| (name, config)));
     kafka::buffered_on_disk(&mut faults, parts);
+    http::buffered_in_memory(&mut faults, parts);
     for healed in &parts.sinks {
         let SinkConfig::Usercom(config) = &healed.config;
         sink::look(&mut faults, &healed.path(), config, &sources, &sinks);

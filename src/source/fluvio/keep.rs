@@ -82,7 +82,8 @@ impl Lane {
             reading.ledger.open() == 0 && reading.is_drained() && reading.position >= reading.end;
         let at =
             if is_all || settled >= part { keeper.after } else { keeper.since + self.interval };
-        Some(at.max(keeper.after))
+        let held = reading.standing.held().unwrap_or(at);
+        Some(at.max(keeper.after).max(held))
     }
 
     fn send(&self, reading: &mut Reading, due: Reached) {
