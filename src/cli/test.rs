@@ -85,10 +85,7 @@ async fn rehearse(
             None => {
                 let mut record = Record::new(decoded.body);
                 record.meta = decoded.meta;
-                if let Some(timezone) = source.timezone() {
-                    record.note_timezone(timezone);
-                }
-                all.then(rehearsal.rehearse_with(&record.body, record.meta.as_deref()).await);
+                all.then(rehearsal.rehearse_record(record).await);
             }
         }
     }

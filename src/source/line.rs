@@ -104,6 +104,18 @@ impl LineSplitter {
         self.start + self.partial_length + half + self.block.len() as u64
     }
 
+    /// Where the next line starts.
+    pub(super) fn next_start(&self) -> u64 {
+        self.start
+    }
+
+    /// What stands behind the last newline, where all before it is taken and it is no longer than
+    /// the limit.
+    pub(super) fn rest(&self) -> Option<&[u8]> {
+        let whole = self.block.is_empty() && self.partial_length == self.partial.len() as u64;
+        (whole && !self.partial.is_empty()).then_some(&self.partial[..])
+    }
+
     /// Takes the next block; the one before must be used up.
     pub(super) fn feed(&mut self, block: Bytes) {
         debug_assert!(self.block.is_empty(), "the block before is not used up");

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod directory;
 mod identity;
 mod reading;
 mod restart;
@@ -82,6 +83,7 @@ impl Bench {
             include: vec![dir.path().join(include).to_str().unwrap().to_owned()],
             exclude: Vec::new(),
             read_from: ReadFrom::Beginning,
+            fingerprint: Default::default(),
             decoding: DecodingStep { codec: Codec::Text, ..DecodingStep::default() }.into(),
             multiline: None,
             timezone: None,

@@ -19,6 +19,11 @@ pub struct FileSource {
     /// Where to begin in a file without a checkpoint. Default: `beginning`.
     #[serde(default)]
     pub read_from: ReadFrom,
+    /// How a file is known that was read before. Default: `inode`. Take `content` where device and
+    /// inode numbers are given to other files, or change, while the files stay the same (some
+    /// network and container file systems).
+    #[serde(default)]
+    pub fingerprint: FileFingerprint,
     /// How lines become records.
     #[serde(default)]
     pub decoding: Decoding,
@@ -41,6 +46,19 @@ impl FileSource {
     pub(super) fn default_max_line_bytes() -> usize {
         1 << 20
     }
+}
+
+/// How a file is known that was read before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FileFingerprint {
+    /// By device and inode number, its first and its last bytes that were read. A file whose numbers
+    /// are unknown is known by all bytes that were read of it.
+    #[default]
+    Inode,
+    /// By all bytes that were read of it, whatever its numbers. At each start every file is read
+    /// up to its checkpoint.
+    Content,
 }
 
 /// Where to begin in a file without a checkpoint.

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::decoding::{Codec, Decoding, DecodingStep, Multiline, MultilineMode};
-pub use self::file::{FileSource, ReadFrom};
+pub use self::file::{FileFingerprint, FileSource, ReadFrom};
 pub use self::fluvio::{
     AllPartitions, FluvioOffset, FluvioPartitions, FluvioSource, FluvioStart, FluvioStartPlace,
     FluvioStartWord, FluvioStrategy, FluvioTls, FluvioTransform,

@@ -331,17 +331,6 @@ impl Decoder {
         }
         self.units = units;
     }
-
-    /// The record of a line, with a fault where it cannot be decoded; `None` where it is none.
-    pub(super) fn record(&mut self, line: Line) -> Option<Record> {
-        let mut out = Vec::new();
-        self.feed(line, &mut out);
-        let decoded = out.into_iter().next()?;
-        let mut record = Record::new(decoded.body);
-        record.meta = decoded.meta;
-        record.fault = decoded.fault.map(Into::into);
-        Some(record)
-    }
 }
 
 /// The records of a message that was decoded, at least one. `place` is where a person would look.

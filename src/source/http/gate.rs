@@ -157,7 +157,7 @@ impl Gate {
             return Err(Refusal::Multipart);
         }
         let (body, mut share) = self.reading.read(&parts.headers, body).await?;
-        let told_form = media_type == form::MEDIA_TYPE && self.codec == Codec::Json;
+        let told_form = media_type == form::MEDIA_TYPE && self.codec == Some(Codec::Json);
         // `curl -d` says so of JSON too.
         let form = told_form && !records::begins_as_json(&body);
         let items = match form {
