@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Body, get, write};
+use super::{Body, get, long, write};
 use crate::deliver::{Method, Repeat, Request};
 use crate::usercom::attributes::{Attribute, Content, ValueType};
 
@@ -10,12 +10,12 @@ const PATH: &str = "attributes/";
 
 /// `GET attributes/`.
 pub(in crate::usercom) fn list() -> Request {
-    get(PATH, PATH.into())
+    long(get(PATH, PATH.into()))
 }
 
 /// `GET attributes/?…`, a page that `next` named.
 pub(in crate::usercom) fn list_page(path: String) -> Request {
-    get(PATH, path)
+    long(get(PATH, path))
 }
 
 /// `POST attributes/` with type `string`. A repeat is refused as existing.
