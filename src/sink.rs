@@ -74,9 +74,9 @@ pub enum Refusal {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SinkError {
     /// The other side refused the API key or the sending domain.
-    #[error("User.com refused the API key (status {status}); {cure}")]
+    #[error("User.com {} (status {status}); {cure}", refusal(*.status))]
     KeyRefused {
-        /// 401 or 403.
+        /// 401, 402 or 403.
         status: u16,
         /// What to do about it.
         cure: &'static str,
@@ -93,6 +93,14 @@ pub enum SinkError {
     /// Its storage failed.
     #[error("storage failed: {0}")]
     Storage(String),
+}
+
+/// What a status that ends everything says.
+fn refusal(status: u16) -> &'static str {
+    match status {
+        402 => "asks for a payment before it takes requests",
+        _ => "refused the API key",
+    }
 }
 
 /// Why a sink could not be built.

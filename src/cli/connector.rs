@@ -86,12 +86,20 @@ impl Connector {
 
     #[cfg(feature = "fluvio")]
     async fn launch(&self, connector: &Loaded) -> Exit {
-        use super::run::{exit_of, ignore_hangups, obey_signals, prepare, print_summary};
+        use std::time::Duration;
+
+        use super::run::{exit_of, ignore_hangups, obey_signals, prepare_when_free, print_summary};
+        use crate::config::SinkConfig;
         use crate::pipeline::{Launched, connector_cluster};
 
         // A terminal that closes does not end what was started from it.
         let _hangups = ignore_hangups();
-        let launch = match prepare(&connector.loaded.pipeline.data_dir, self.once) {
+        let pipeline = &connector.loaded.pipeline;
+        // So long a predecessor may take to finish what it has taken, and a little to end.
+        let sinks = pipeline.sinks.values();
+        let limits = sinks.map(|SinkConfig::Usercom(sink)| sink.delivery.shutdown_timeout_secs);
+        let limit = Duration::from_secs(limits.max().unwrap_or(0).saturating_add(5));
+        let launch = match prepare_when_free(&pipeline.data_dir, self.once, limit).await {
             Ok(launch) => launch,
             Err(exit) => return exit,
         };

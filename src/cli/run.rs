@@ -10,8 +10,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::load::ConfigFiles;
-use super::output::{Exit, complain, print};
-use super::reload;
+use super::output::{Exit, complain, eprint, print};
+use super::{reload, state};
+#[cfg(feature = "fluvio")]
+use crate::buffer::StoreError;
 use crate::buffer::{Access, Store};
 use crate::config::Style;
 use crate::pipeline::{Launch, Launched, Stop, Summary};
@@ -49,8 +51,44 @@ pub(super) enum Format {
 /// What a pipeline is launched with, its data opened.
 pub(super) fn prepare(data_dir: &Path, once: bool) -> Result<Launch, Exit> {
     let store = Store::open(data_dir, Access::Owner).map_err(|e| complain(&e.to_string()))?;
+    say_where(data_dir);
+    Ok(launch_with(store, once))
+}
+
+fn say_where(data_dir: &Path) {
+    let folder = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    tracing::info!("state (checkpoints, buffers, dead letters) is kept in {}", folder.display());
+}
+
+fn launch_with(store: Store, once: bool) -> Launch {
     let mode = if once { ReadMode::Once } else { ReadMode::Follow };
-    Ok(Launch { mode, store, metrics: Metrics::default(), stop: Stop::default() })
+    Launch { mode, store, metrics: Metrics::default(), stop: Stop::default() }
+}
+
+/// As [`prepare`]. A process before us that still works in the folder is waited for: it may be
+/// finishing what it has taken.
+#[cfg(feature = "fluvio")]
+pub(super) async fn prepare_when_free(
+    data_dir: &Path,
+    once: bool,
+    limit: Duration,
+) -> Result<Launch, Exit> {
+    const AGAIN: Duration = Duration::from_millis(200);
+    let begun = tokio::time::Instant::now();
+    let mut told = false;
+    loop {
+        match Store::open(data_dir, Access::Owner) {
+            Err(error @ StoreError::InUse { .. }) if begun.elapsed() < limit => {
+                if !std::mem::replace(&mut told, true) {
+                    let seconds = limit.as_secs();
+                    tracing::warn!(%error, seconds, "it is waited for, at most so long");
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(error) => return Err(complain(&error.to_string())),
+            Ok(store) => return Ok(launch_with(store, once)),
+        }
+    }
 }
 
 impl Run {
@@ -62,6 +100,9 @@ impl Run {
             Err(exit) => return exit,
         };
         let pipeline = loaded.pipeline;
+        if let Some(warning) = state::left_behind(&pipeline.data_dir) {
+            eprint(&warning.render(style));
+        }
         let launch = match prepare(&pipeline.data_dir, self.once) {
             Ok(launch) => launch,
             Err(exit) => return exit,

@@ -120,7 +120,8 @@ pub struct RequestConfig {
     /// The first backoff, in seconds; it doubles from there, with full jitter. Default: 1.
     #[schemars(range(min = 1))]
     pub retry_initial_backoff_secs: u64,
-    /// The longest backoff, and the longest `Retry-After` obeyed, in seconds. Default: 60.
+    /// The longest backoff, and the longest `Retry-After` obeyed, in seconds. A longer
+    /// `Retry-After` is cut to it, a fraction of a second is rounded up. Default: 60.
     #[schemars(range(min = 1))]
     pub retry_max_duration_secs: u64,
 }
@@ -363,11 +364,27 @@ pub struct DeliveryConfig {
     /// Whether waiting identifies of one user, and writes of one company, become one request.
     /// Default: true.
     pub fold: bool,
-    /// Records that may be between the buffer and User.com at once. Default: 2000.
+    /// Records that may be between the buffer and User.com at once. Records of a user whose
+    /// requests keep failing while others succeed are not counted, up to ten times this number.
+    /// Default: 2000.
     #[schemars(range(min = 1))]
     pub max_in_flight: usize,
     /// How long, in seconds, SIGTERM waits for work to finish. Default: 60.
     pub shutdown_timeout_secs: u64,
+    /// How often a request may fail while other requests of the same kind succeed, before its
+    /// record becomes a dead letter with the reason `poison` and what waits behind it for the same
+    /// user is sent; 0 = it is tried for ever. An outage, in which nobody succeeds, makes no dead
+    /// letters. Default: 10.
+    pub poison_attempts: u32,
+    /// For how long, in seconds, such a request must have been failing besides. `run --once` waits
+    /// a minute at most. Lower it where records of one user must not wait long for one that is
+    /// always refused with an error of the server. Default: 600.
+    pub poison_after_secs: u64,
+    /// How long, in seconds, records wait for a request that User.com forbids (403) although
+    /// the API key works, before they become dead letters with the reason `route_closed`. The
+    /// request is tried again meanwhile, and all other records are sent. Counted from the moment
+    /// at which it was forbidden. Default: 300.
+    pub route_closed_secs: u64,
 }
 
 impl Default for DeliveryConfig {
@@ -379,6 +396,9 @@ impl Default for DeliveryConfig {
             fold: true,
             max_in_flight: 2_000,
             shutdown_timeout_secs: 60,
+            poison_attempts: 10,
+            poison_after_secs: 600,
+            route_closed_secs: 300,
         }
     }
 }

@@ -17,24 +17,45 @@ use tokio_util::sync::CancellationToken;
 use super::concurrency::{Controller, ControllerSettings, Permit, Permits, Signal};
 use super::door::Door;
 use super::halt::{Halt, HaltChange, HaltPolicy, HaltState, Role};
-use super::outcome::{Attempt, Fate, Outcome, Why, classify};
+use super::outcome::{Attempt, BrokenBody, Fate, Outcome, Why, classify};
+use super::poison::PoisonPolicy;
 use super::probe::Probe;
 use super::rate::Spacing;
 use super::retry::{RetryBudget, RetryPolicy};
-use super::wire::{Attempts, BeforeSend, Reply, Request, SendError, Transport};
+use super::routes::{RouteKey, Routes};
+use super::wire::{Attempts, BeforeSend, Need, Reply, Request, SendError, Transport};
 use crate::config::sink::RequestConfig;
+
+mod failing;
+
+use failing::Checks;
 
 /// Makes one attempt.
 #[async_trait]
 pub(super) trait Wire: Send + Sync {
     /// Sends the request once and reports what came of it, within its own timeout.
-    async fn attempt(&self, request: &Request) -> Attempt;
+    async fn attempt(&self, request: &Request, connection: Connection) -> Attempt;
 }
+
+/// Which connection an attempt may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connection {
+    /// Any, one that was kept too.
+    Any,
+    /// A new one.
+    Fresh,
+}
+
+/// Pages in a row that an [optional](Need::Optional) request outlives.
+const OPTIONAL_TRIES: u32 = 5;
 
 /// What the carrier needs to know besides the wire.
 pub(super) struct CarrierSettings<'a> {
     pub(super) request: &'a RequestConfig,
     pub(super) halt: HaltPolicy,
+    pub(super) poison: PoisonPolicy,
+    pub(super) key_check: Option<Request>,
+    pub(super) route_closed: Duration,
     pub(super) cures: fn(u16) -> &'static str,
     pub(super) probe: Arc<dyn Probe>,
     pub(super) stop: CancellationToken,
@@ -50,6 +71,12 @@ pub(super) struct Carrier<W> {
     in_flight: AtomicUsize,
     door: Door,
     halt: Halt,
+    routes: Routes,
+    poison: PoisonPolicy,
+    key_check: Option<Request>,
+    /// Held while it is being found out whether the key works.
+    checks: tokio::sync::Mutex<Checks>,
+    route_closed: Duration,
     cures: fn(u16) -> &'static str,
     probe: Arc<dyn Probe>,
     stop: CancellationToken,
@@ -83,11 +110,23 @@ enum Next {
     Return(Reply),
     /// Wait for the cure, then try again.
     Halted,
-    Again {
-        why: Why,
-        fate: Fate,
-        wait: Duration,
+    /// Find out whether the key works.
+    Forbidden {
+        status: u16,
+        reply: Reply,
+        started: Instant,
+        role: Option<Role>,
     },
+    Again(Again),
+}
+
+/// Another attempt is needed.
+struct Again {
+    why: Why,
+    fate: Fate,
+    wait: Duration,
+    /// The answer, where there was one.
+    answer: Option<Reply>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -96,7 +135,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<W: Wire> Carrier<W> {
     pub(super) fn new(wire: W, settings: CarrierSettings<'_>) -> Self {
-        let CarrierSettings { request, halt, cures, probe, stop } = settings;
+        let CarrierSettings { request, halt, poison, key_check, route_closed, cures, probe, stop } =
+            settings;
         let now = Instant::now();
         let retry = RetryPolicy::new(request);
         let controller = match request.concurrency.fixed() {
@@ -118,6 +158,11 @@ impl<W: Wire> Carrier<W> {
             in_flight: AtomicUsize::new(0),
             door: Door::new(request.rate_limit_num.map(|num| Spacing::per_window(num, window))),
             halt: Halt::new(halt),
+            routes: Routes::default(),
+            poison,
+            key_check,
+            checks: tokio::sync::Mutex::default(),
+            route_closed,
             cures,
             probe,
             stop,
@@ -128,44 +173,72 @@ impl<W: Wire> Carrier<W> {
         self.halt.watch()
     }
 
+    /// Whether the server answered anything well lately.
+    pub(super) fn is_alive(&self) -> bool {
+        self.routes.is_alive(Instant::now())
+    }
+
     /// Waits for leave to make an attempt.
     async fn admit(&self, before: Option<&dyn BeforeSend>) -> Result<Pass<'_, W>, SendError> {
         loop {
             self.door.opened().await;
-            let role = self.halt.admit().await.map_err(|status| SendError::Refused { status })?;
-            let permit = self.permits.acquire().await;
-            if !self.halt.allows(role.as_ref()) || !self.door.is_open(Instant::now()) {
-                continue;
+            let mut role =
+                self.halt.admit().await.map_err(|status| SendError::Refused { status })?;
+            if let Some(pass) = self.admit_as(&mut role, before).await? {
+                return Ok(pass);
             }
-            // With a permit in hand, so that only what is about to leave is noted as sent.
-            if let Some(before) = before {
-                before.before_send().await?;
-            }
-            let Some(started) = self.door.pass(|| self.halt.allows(role.as_ref())).await else {
-                continue;
-            };
-            if let Some(controller) = &self.controller {
-                locked(controller).sent(started);
-            }
-            self.probe.in_flight(self.in_flight.fetch_add(1, Ordering::Relaxed) + 1);
-            return Ok(Pass { carrier: self, started, role, _permit: permit, open: true });
         }
     }
 
+    /// Waits for a permit and a turn at the door. `None` if the role is of no use any more, or the
+    /// gate was closed meanwhile.
+    async fn admit_as(
+        &self,
+        role: &mut Option<Role>,
+        before: Option<&dyn BeforeSend>,
+    ) -> Result<Option<Pass<'_, W>>, SendError> {
+        let permit = self.permits.acquire().await;
+        if !self.halt.allows(role.as_ref()) || !self.door.is_open(Instant::now()) {
+            return Ok(None);
+        }
+        // With a permit in hand, so that only what is about to leave is noted as sent.
+        if let Some(before) = before {
+            before.before_send().await?;
+        }
+        let Some(started) = self.door.pass(|| self.halt.allows(role.as_ref())).await else {
+            return Ok(None);
+        };
+        if let Some(controller) = &self.controller {
+            locked(controller).sent(started);
+        }
+        self.probe.in_flight(self.in_flight.fetch_add(1, Ordering::Relaxed) + 1);
+        let role = role.take();
+        Ok(Some(Pass { carrier: self, started, role, _permit: permit, open: true }))
+    }
+
     /// Makes one attempt and tells everyone concerned.
-    async fn try_once(&self, request: &Request, failed: u32, mut pass: Pass<'_, W>) -> Next {
+    async fn try_once(
+        &self,
+        request: &Request,
+        connection: Connection,
+        attempts: &Attempts,
+        mut pass: Pass<'_, W>,
+    ) -> Next {
+        let failed = attempts.failed;
         self.probe.request_sent(request.method, request.route);
         if failed == 0 {
             locked(&self.budget).earn(pass.started);
         }
-        let attempt = self.wire.attempt(request).await;
+        let attempt = self.wire.attempt(request, connection).await;
         let now = Instant::now();
         let rtt = now.saturating_duration_since(pass.started);
         match &attempt {
             Attempt::Answer { status, .. } => self.probe.response(*status, request.route, rtt),
             Attempt::NotSent { .. } => self.probe.request_error("connect"),
             Attempt::TimedOut => self.probe.request_error("timeout"),
-            Attempt::Cut { .. } => self.probe.request_error("connection_cut"),
+            Attempt::Cut { .. } | Attempt::Stale { .. } => {
+                self.probe.request_error("connection_cut");
+            }
         }
         let outcome = classify(&attempt, request.repeat, self.retry.longest, wall_clock());
         self.feed_controller(&mut pass, &outcome, now, rtt);
@@ -174,7 +247,7 @@ impl<W: Wire> Carrier<W> {
         {
             self.door.accepted(now);
         }
-        self.decide(outcome, attempt, failed, &pass, now)
+        self.decide(request, outcome, attempt, failed, pass, now)
     }
 
     fn feed_controller(
@@ -189,6 +262,7 @@ impl<W: Wire> Carrier<W> {
         };
         let signal = match outcome {
             Outcome::Delivered => Signal::Good,
+            Outcome::Retry { why: Why::Stale(_), .. } => Signal::Neutral,
             Outcome::Retry { .. } => Signal::Backpressure,
             Outcome::Reject { .. } | Outcome::Halt { .. } => Signal::Neutral,
         };
@@ -203,18 +277,26 @@ impl<W: Wire> Carrier<W> {
 
     fn decide(
         &self,
+        request: &Request,
         outcome: Outcome,
         attempt: Attempt,
         failed: u32,
-        pass: &Pass<'_, W>,
+        mut pass: Pass<'_, W>,
         now: Instant,
     ) -> Next {
         match outcome {
             Outcome::Delivered | Outcome::Reject { .. } => {
-                if pass.role.is_some() {
-                    self.announce(self.halt.accepted(now), 0);
+                self.key_works(pass.role.as_ref(), now);
+                if outcome == Outcome::Delivered {
+                    self.served(request, now);
                 }
                 Next::Return(reply(attempt))
+            }
+            Outcome::Halt { status: status @ 403 }
+                if self.key_check.is_some() && request.expects.need != Need::FirstContact =>
+            {
+                let (started, role) = (pass.started, pass.role.take());
+                Next::Forbidden { status, reply: reply(attempt), started, role }
             }
             Outcome::Halt { status } => {
                 let change = self.halt.refused(status, pass.started, now, pass.role.as_ref());
@@ -225,9 +307,29 @@ impl<W: Wire> Carrier<W> {
                 if pass.role.is_some() {
                     self.halt.inconclusive(now);
                 }
+                let tries = match request.expects.need {
+                    Need::Required => u32::MAX,
+                    Need::Optional => OPTIONAL_TRIES,
+                    Need::FirstContact => 0,
+                };
+                // A page that is called a success would be taken for an answer at first contact.
+                if let Why::NotTheApi(page) = why
+                    && failed >= tries
+                    && (request.expects.need == Need::Optional || !(200..300).contains(&page))
+                {
+                    return Next::Return(reply(attempt));
+                }
                 let wait = self.wait(&why, after, failed + 1, pass.started, now);
-                Next::Again { why, fate, wait }
+                let answer = matches!(attempt, Attempt::Answer { .. }).then(|| reply(attempt));
+                Next::Again(Again { why, fate, wait, answer })
             }
+        }
+    }
+
+    /// An answer came that only a good key gets.
+    fn key_works(&self, role: Option<&Role>, now: Instant) {
+        if role.is_some() {
+            self.announce(self.halt.accepted(now), 0);
         }
     }
 
@@ -242,10 +344,17 @@ impl<W: Wire> Carrier<W> {
         now: Instant,
     ) -> Duration {
         let mut rng = rand::rng();
+        // The next attempt opens a connection of its own.
+        if matches!(why, Why::Stale(_)) {
+            return Duration::ZERO;
+        }
         let throttled = *why == Why::Status(429);
-        if !throttled && after.is_none() {
+        // Only these speak for the whole server.
+        let pauses_all = matches!(why, Why::Status(429 | 503));
+        if !throttled && (after.is_none() || !pauses_all) {
             let earned = locked(&self.budget).spend(now);
-            return self.retry.backoff(failed, &mut rng).max(earned);
+            let least = after.unwrap_or_default();
+            return self.retry.backoff(failed, &mut rng).max(earned).max(least);
         }
         let pause = after.unwrap_or_else(|| self.retry.gate(failed, &mut rng));
         let mut again = false;
@@ -272,17 +381,17 @@ impl<W: Wire> Carrier<W> {
         match change {
             HaltChange::None => {}
             HaltChange::Halted => {
-                tracing::error!(status, cure, "the server refuses the api key; sending stops");
+                tracing::error!(status, cure, "{}; sending stops", refusal(status));
                 self.probe.halted(true);
             }
             HaltChange::StillHalted(wait) => {
-                tracing::warn!(status, cure, next = ?wait, "the api key is still refused");
+                tracing::warn!(status, cure, next = ?wait, "still: {}", refusal(status));
             }
             HaltChange::GaveUp => {
-                tracing::error!(status, cure, "the api key is refused; giving up");
+                tracing::error!(status, cure, "{}; giving up", refusal(status));
             }
             HaltChange::Resumed => {
-                tracing::info!("the api key is accepted again; sending goes on");
+                tracing::info!("the server accepts requests again; sending goes on");
                 self.probe.halted(false);
             }
         }
@@ -300,11 +409,13 @@ impl<W: Wire> Carrier<W> {
         }
     }
 
-    /// One failure is no news, and neither is each of many.
+    /// Repeated failures are logged at growing intervals.
     fn tell(request: &Request, attempts: &Attempts, why: &Why) {
         let (route, failed) = (request.route, attempts.failed);
+        let subject = attempts.subject.as_deref().unwrap_or("a request");
         if failed >= 4 && failed.is_power_of_two() {
-            tracing::warn!(route, failed, %why, "a request goes on failing; trying again");
+            let method = request.method.as_str();
+            tracing::warn!(method, route, failed, %why, "{subject} goes on failing and is tried again; what follows for the same user waits");
         } else {
             tracing::debug!(route, failed, %why, "attempt failed");
         }
@@ -321,9 +432,29 @@ fn wall_clock() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
 }
 
+fn key(request: &Request) -> RouteKey {
+    (request.method, request.route)
+}
+
+/// What a status that halts says, for logs.
+fn refusal(status: u16) -> &'static str {
+    match status {
+        402 => "the server answers that the account is not paid",
+        403 => "the server forbids every request",
+        _ => "the server refuses the API key",
+    }
+}
+
 fn reply(attempt: Attempt) -> Reply {
     match attempt {
-        Attempt::Answer { status, body, .. } => Reply { status, body: body.unwrap_or_default() },
+        Attempt::Answer { status, body, .. } => {
+            let body = match body {
+                Ok(body) => body,
+                Err(BrokenBody::TooLarge { begin }) if !(200..300).contains(&status) => begin,
+                Err(_) => Bytes::new(),
+            };
+            Reply { status, body }
+        }
         // Only answers are delivered or rejected.
         _ => Reply { status: 0, body: Bytes::new() },
     }
@@ -339,37 +470,62 @@ impl<W: Wire> Carrier<W> {
         if self.retry.exhausted(attempts.failed) {
             return Err(Self::give_up(attempts, "no attempts are left".into()));
         }
+        let mut connection = Connection::Any;
         loop {
+            // An ambiguous failure was looked up before this request is sent again.
+            if let Some(poison) = self.is_poison(request, attempts) {
+                return Err(poison);
+            }
             let pass = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(SendError::Stopped),
-                pass = self.admit(before) => pass?,
+                pass = self.leave(request, attempts, before) => pass?,
             };
             attempts.sent = attempts.sent.saturating_add(1);
             // The permit and the prober's role go back with the pass, before any waiting.
-            let (why, fate, wait) = match self.try_once(request, attempts.failed, pass).await {
+            let mut next = self.try_once(request, connection, attempts, pass).await;
+            if let Next::Forbidden { status, reply, started, role } = next {
+                next = tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return Err(SendError::Stopped),
+                    next = self.forbidden(request, status, reply, started, role) => next?,
+                };
+            }
+            let again = match next {
                 Next::Return(reply) => {
                     attempts.failed = 0;
+                    attempts.troubles.succeeded(request.method, request.route);
+                    attempts.stalled.clear();
                     return Ok(reply);
                 }
-                Next::Halted => continue,
-                Next::Again { why, fate, wait } => (why, fate, wait),
+                Next::Halted | Next::Forbidden { .. } => continue,
+                Next::Again(again) => again,
             };
-            if let (Why::Connect(_), Some(before)) = (&why, before) {
+            if let (Why::Connect(_), Some(before)) = (&again.why, before) {
                 before.not_sent();
             }
-            attempts.failed = attempts.failed.saturating_add(1);
-            Self::tell(request, attempts, &why);
-            if fate == Fate::Unknown {
+            let is_stale = matches!(again.why, Why::Stale(_));
+            connection = if is_stale { Connection::Fresh } else { Connection::Any };
+            // A connection that the server had closed is no failure of the request.
+            if !is_stale {
+                attempts.failed = attempts.failed.saturating_add(1);
+            }
+            Self::tell(request, attempts, &again.why);
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {}
+                () = self.note_failure(request, attempts, &again) => {}
+            }
+            if again.fate == Fate::Unknown {
                 // That the fate is open matters more than that the process stops.
-                drop(self.rest(wait).await);
-                return Err(SendError::Ambiguous { why: why.text() });
+                drop(self.rest(again.wait).await);
+                return Err(SendError::Ambiguous { why: again.why.text() });
             }
             if self.retry.exhausted(attempts.failed) {
-                return Err(Self::give_up(attempts, why.text()));
+                return Err(Self::give_up(attempts, again.why.text()));
             }
-            self.probe.retry(why.label());
-            self.rest(wait).await?;
+            self.probe.retry(again.why.label());
+            self.rest(again.wait).await?;
         }
     }
 }
@@ -388,8 +544,16 @@ impl<W: Wire> Transport for Carrier<W> {
     ) -> Result<Reply, SendError> {
         self.carry(request, attempts, Some(before)).await
     }
+
+    fn is_alive(&self) -> bool {
+        Self::is_alive(self)
+    }
 }
 
 #[cfg(test)]
 #[path = "carrier_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "carrier_failing_tests.rs"]
+mod failing_tests;

@@ -172,6 +172,11 @@ impl Halt {
         self.state.subscribe()
     }
 
+    /// Whether sending is not allowed at this moment.
+    pub(super) fn is_halted(&self) -> bool {
+        *self.state.borrow() != HaltState::Clear
+    }
+
     /// Whether someone with this role, or without one, may send at this moment.
     pub(super) fn allows(&self, role: Option<&Role>) -> bool {
         match *self.state.borrow() {

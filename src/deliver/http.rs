@@ -16,18 +16,20 @@ use reqwest::header::{
 use reqwest::{Client, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::carrier::{Carrier, CarrierSettings, Wire};
+use super::carrier::{Carrier, CarrierSettings, Connection, Wire};
+use super::connections::{NoteOpening, Trust, watched};
 use super::halt::{HaltPolicy, HaltState};
-use super::outcome::{Attempt, BrokenBody};
+use super::outcome::{Attempt, BrokenBody, Media};
+use super::poison::PoisonPolicy;
 use super::probe::Probe;
+use super::redact::Redactor;
 use super::wire::{Attempts, BeforeSend, Method, Reply, Request, SendError, Transport};
 use crate::config::sink::RequestConfig;
 
-/// The most of a reply's body that is read, in bytes.
-pub const MAX_REPLY: usize = 1 << 20;
 /// The longest text of a foreign error that is passed on, in characters.
 const MAX_DETAIL: usize = 200;
 /// How long an idle connection is kept. Shorter than servers usually do, so that the race between
@@ -43,8 +45,15 @@ pub struct TransportSettings {
     pub api_key: SecretString,
     /// Pace and patience.
     pub request: RequestConfig,
-    /// What to do on 401 and 403.
+    /// What to do on 401, 402 and 403.
     pub halt: HaltPolicy,
+    /// When a request that always fails is given up.
+    pub poison: PoisonPolicy,
+    /// A cheap request that tells, after a 403, whether the key works: then only one route is
+    /// forbidden. Without it every 403 halts.
+    pub key_check: Option<Request>,
+    /// How long requests wait for a route that is forbidden.
+    pub route_closed: Duration,
     /// The text that tells an operator what to do about this status, for the log.
     pub cures: fn(u16) -> &'static str,
 }
@@ -111,6 +120,9 @@ impl HttpTransport {
             CarrierSettings {
                 request: &settings.request,
                 halt: settings.halt,
+                poison: settings.poison,
+                key_check: settings.key_check.clone(),
+                route_closed: settings.route_closed,
                 cures: settings.cures,
                 probe,
                 stop,
@@ -139,31 +151,52 @@ impl Transport for HttpTransport {
     ) -> Result<Reply, SendError> {
         self.carrier.send_counted(request, attempts, before).await
     }
+
+    fn is_alive(&self) -> bool {
+        self.carrier.is_alive()
+    }
 }
 
-/// One client and where it sends to.
+/// Two clients and where they send to.
 struct HttpWire {
+    /// Keeps connections.
     client: Client,
+    /// Opens one for each request.
+    fresh: Client,
+    trust: Trust,
     base: String,
+    redactor: Redactor,
 }
 
 impl HttpWire {
     fn new(settings: &TransportSettings) -> Result<Self, TransportError> {
         let timeout = Duration::from_secs(settings.request.timeout_secs.max(1));
-        let client = Client::builder()
-            .default_headers(headers(&settings.api_key)?)
-            .user_agent(concat!("usercom-sink/", env!("CARGO_PKG_VERSION")))
-            .retry(reqwest::retry::never())
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .tcp_nodelay(true)
-            .pool_idle_timeout(IDLE)
-            .timeout(timeout)
-            // Shorter than the whole, so that a connect that hangs is known to have sent nothing.
-            .connect_timeout((timeout * 3 / 4).min(Duration::from_secs(10)))
-            .build()
-            .map_err(|error| TransportError::Client { why: root_cause(&error.without_url()) })?;
-        Ok(Self { client, base: base_url(&settings.base_url)? })
+        let headers = headers(&settings.api_key)?;
+        let client = |kept| {
+            Client::builder()
+                .default_headers(headers.clone())
+                .user_agent(concat!("usercom-sink/", env!("CARGO_PKG_VERSION")))
+                .retry(reqwest::retry::never())
+                .redirect(redirect::Policy::none())
+                .referer(false)
+                .tcp_nodelay(true)
+                .pool_idle_timeout(IDLE)
+                .pool_max_idle_per_host(kept)
+                .connector_layer(NoteOpening)
+                .timeout(timeout)
+                // Shorter than the whole, so that a connect that hangs is known to have sent
+                // nothing.
+                .connect_timeout((timeout * 3 / 4).min(Duration::from_secs(10)))
+                .build()
+                .map_err(|error| TransportError::Client { why: root_cause(&error.without_url()) })
+        };
+        Ok(Self {
+            client: client(usize::MAX)?,
+            fresh: client(0)?,
+            trust: Trust::default(),
+            base: base_url(&settings.base_url)?,
+            redactor: Redactor::new(settings.api_key.expose_secret()),
+        })
     }
 
     /// The URL of a request, or `None` if parsing would change its path: WHATWG rules fold `.` and
@@ -219,17 +252,49 @@ fn method(method: Method) -> reqwest::Method {
 
 #[async_trait]
 impl Wire for HttpWire {
-    async fn attempt(&self, request: &Request) -> Attempt {
+    async fn attempt(&self, request: &Request, connection: Connection) -> Attempt {
         let Some(url) = self.url(&request.path) else {
             return unsendable();
         };
-        let mut builder = self.client.request(method(request.method), url);
+        let client = match connection {
+            Connection::Any if self.trust.allows(Instant::now()) => &self.client,
+            Connection::Any | Connection::Fresh => &self.fresh,
+        };
+        let mut builder = client.request(method(request.method), url);
         if let Some(body) = &request.body {
             builder = builder.body(body.clone());
         }
-        match builder.send().await {
-            Ok(response) => read(response).await,
-            Err(error) => lost(&error.without_url()),
+        let (sent, opened) = watched(builder.send()).await;
+        match sent {
+            Ok(response) => self.covered(read(response, request.expects.max_body).await),
+            Err(error) => match lost(&error.without_url()) {
+                Attempt::Cut { detail } if !opened => {
+                    self.trust.closed(Instant::now());
+                    Attempt::Stale { detail }
+                }
+                attempt => attempt,
+            },
+        }
+    }
+}
+
+impl HttpWire {
+    /// An answer without the API key. What a success holds is used and not shown.
+    fn covered(&self, attempt: Attempt) -> Attempt {
+        let cover = |body| match body {
+            Ok(body) => Ok(self.redactor.apply(body)),
+            Err(BrokenBody::TooLarge { begin }) => {
+                Err(BrokenBody::TooLarge { begin: self.redactor.apply(begin) })
+            }
+            Err(BrokenBody::Cut) => Err(BrokenBody::Cut),
+        };
+        match attempt {
+            Attempt::Answer { status, retry_after, media, body }
+                if !(200..300).contains(&status) =>
+            {
+                Attempt::Answer { status, retry_after, media, body: cover(body) }
+            }
+            attempt => attempt,
         }
     }
 }
@@ -240,34 +305,42 @@ fn unsendable() -> Attempt {
     Attempt::Answer {
         status: 400,
         retry_after: None,
+        media: Media::Other,
         body: Ok(Bytes::from_static(
             br#"{"detail":"not sent: the path cannot be sent as it is written"}"#,
         )),
     }
 }
 
-async fn read(mut response: Response) -> Attempt {
+async fn read(mut response: Response, max_body: usize) -> Attempt {
     let status = response.status().as_u16();
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let retry_after = header(RETRY_AFTER).map(str::to_owned);
+    let media = header(CONTENT_TYPE).map_or(Media::Other, media);
     let mut body = BytesMut::new();
     let body = loop {
         match response.chunk().await {
             Ok(Some(chunk)) => {
-                let room = MAX_REPLY - body.len();
+                let room = max_body - body.len();
                 body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-                if body.len() == MAX_REPLY {
-                    break Ok(body.freeze());
+                if chunk.len() > room {
+                    break Err(BrokenBody::TooLarge { begin: body.freeze() });
                 }
             }
             Ok(None) => break Ok(body.freeze()),
-            Err(_) => break Err(BrokenBody),
+            Err(_) => break Err(BrokenBody::Cut),
         }
     };
-    Attempt::Answer { status, retry_after, body }
+    Attempt::Answer { status, retry_after, media, body }
+}
+
+fn media(content_type: &str) -> Media {
+    let name = content_type.split(';').next().unwrap_or_default().trim();
+    let pages = ["text/html", "application/xhtml+xml"];
+    match pages.iter().any(|page| name.eq_ignore_ascii_case(page)) {
+        true => Media::Html,
+        false => Media::Other,
+    }
 }
 
 /// What an error without an answer means. Only a failure to connect is known to have sent nothing;
@@ -301,6 +374,9 @@ mod tests {
             api_key: SecretString::from("k3y"),
             request: RequestConfig::default(),
             halt: HaltPolicy::Wait,
+            poison: PoisonPolicy::default(),
+            key_check: None,
+            route_closed: Duration::ZERO,
             cures: |_| "",
         })
     }

@@ -6,18 +6,26 @@
 
 mod carrier;
 pub mod concurrency;
+mod connections;
 mod door;
 pub mod halt;
 mod http;
 pub mod outcome;
 pub mod pause;
+pub mod poison;
 mod probe;
 pub mod quota;
 pub mod rate;
+mod redact;
 pub mod retry;
+mod routes;
 mod wire;
 
 pub use halt::{HaltPolicy, HaltState};
-pub use http::{HttpTransport, MAX_REPLY, TransportError, TransportSettings};
+pub use http::{HttpTransport, TransportError, TransportSettings};
+pub use poison::{PoisonPolicy, Run};
 pub use probe::{NoProbe, Probe};
-pub use wire::{Attempts, BeforeSend, Method, Repeat, Reply, Request, SendError, Transport};
+pub use wire::{
+    Attempts, BeforeSend, Expects, MAX_REPLY, Method, Need, Repeat, Reply, Request, SendError,
+    Stalled, Transport,
+};

@@ -26,20 +26,46 @@ pub enum Attempt {
         /// What the connection said, escaped for logs.
         detail: String,
     },
+    /// The request was written to a connection that had been used before, and that connection
+    /// ended before the first byte of an answer: most likely the server had closed it already.
+    Stale {
+        /// What the connection said, escaped for logs.
+        detail: String,
+    },
     /// A status line came.
     Answer {
         /// The HTTP status.
         status: u16,
         /// The `Retry-After` header as text.
         retry_after: Option<String>,
-        /// The body up to the size limit, or [`BrokenBody`] when it was cut in transit.
+        /// What the `Content-Type` header says.
+        media: Media,
+        /// The whole body, or [`BrokenBody`] when it did not arrive whole.
         body: Result<Bytes, BrokenBody>,
     },
 }
 
-/// The body ended before its announced end, took longer than the timeout, or cannot be decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BrokenBody;
+/// What an answer says it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Media {
+    /// A web page: `text/html` or `application/xhtml+xml`.
+    Html,
+    /// Anything else, or nothing.
+    #[default]
+    Other,
+}
+
+/// Why a body did not arrive whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BrokenBody {
+    /// It ended before its announced end, took longer than the timeout, or cannot be decoded.
+    Cut,
+    /// It is longer than the limit. Reading stopped there.
+    TooLarge {
+        /// The bytes before the limit.
+        begin: Bytes,
+    },
+}
 
 /// The verdict on one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,9 +86,9 @@ pub enum Outcome {
         /// The HTTP status.
         status: u16,
     },
-    /// The credentials are refused: nothing else needs to be tried until that is cured.
+    /// The account refuses: nothing else needs to be tried until that is cured.
     Halt {
-        /// 401 or 403.
+        /// 401 (the key), 402 (the account is not paid) or 403 (the key or the domain).
         status: u16,
     },
 }
@@ -85,10 +111,16 @@ pub enum Why {
     Timeout,
     /// The connection ended early, or the answer was not HTTP.
     Cut(String),
+    /// A connection that was kept from an earlier request ended before an answer.
+    Stale(String),
     /// A success whose body was lost on the way.
     BrokenBody,
-    /// A success whose body is none of the API's: a web page of somebody in between.
-    NotTheApi,
+    /// A body that is longer than the limit.
+    TooLarge,
+    /// The answer is not from the API: a web page or a redirect, with this status.
+    NotTheApi(u16),
+    /// The API key works, but the server refuses this route with this status.
+    Forbidden(u16),
     /// A status that asks for another try.
     Status(u16),
 }
@@ -99,56 +131,89 @@ impl Why {
         match self {
             Self::Connect(_) => "connect",
             Self::Timeout | Self::Status(408) => "timeout",
-            Self::Cut(_) => "connection_cut",
-            Self::BrokenBody => "broken_body",
-            Self::NotTheApi => "not_json",
+            Self::Cut(_) | Self::Stale(_) => "connection_cut",
+            Self::BrokenBody | Self::TooLarge => "broken_body",
+            Self::NotTheApi(_) => "not_json",
+            Self::Forbidden(_) => "forbidden",
             Self::Status(429) => "too_many_requests",
             Self::Status(_) => "server_error",
         }
     }
 
+    /// Whether it says something about this very request: the server had it in hand. A throttle or
+    /// a failed connection says nothing.
+    pub fn concerns_request(&self) -> bool {
+        !matches!(self, Self::Connect(_) | Self::Stale(_) | Self::Status(429))
+    }
+
     /// The text for error messages.
     pub fn text(&self) -> Cow<'static, str> {
         match self {
-            Self::Timeout => Cow::Borrowed("no answer within the timeout"),
-            Self::BrokenBody => Cow::Borrowed("the answer's body was cut"),
-            Self::NotTheApi => Cow::Borrowed(NOT_THE_API),
+            Self::Timeout => Cow::Borrowed(TIMEOUT),
+            Self::BrokenBody => Cow::Borrowed(BROKEN),
+            Self::TooLarge => Cow::Borrowed(TOO_LARGE),
             other => Cow::Owned(other.to_string()),
         }
     }
 }
 
+const TIMEOUT: &str = "no answer within the timeout";
+const BROKEN: &str = "the answer's body was cut";
+const TOO_LARGE: &str = "the answer's body is longer than the limit; reading it was stopped";
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connect(detail) => write!(f, "no connection: {detail}"),
+            Self::Connect(detail) => {
+                write!(f, "no connection: {detail}")?;
+                match detail.contains("certificate") {
+                    true => f.write_str(CERTIFICATE),
+                    false => Ok(()),
+                }
+            }
             Self::Cut(detail) => write!(f, "connection cut: {detail}"),
+            Self::Stale(detail) => {
+                write!(f, "the server closed a connection that was kept: {detail}")
+            }
             Self::Status(status) => write!(f, "status {status}"),
-            Self::Timeout => f.write_str("no answer within the timeout"),
-            Self::BrokenBody => f.write_str("the answer's body was cut"),
-            Self::NotTheApi => f.write_str(NOT_THE_API),
+            Self::Timeout => f.write_str(TIMEOUT),
+            Self::BrokenBody => f.write_str(BROKEN),
+            Self::TooLarge => f.write_str(TOO_LARGE),
+            Self::NotTheApi(status @ 300..=399) => {
+                write!(f, "status {status}: a redirect is not an answer of the API")
+            }
+            Self::NotTheApi(status) => {
+                write!(f, "status {status}: the answer is a web page, not an answer of the API")
+            }
+            Self::Forbidden(status) => {
+                write!(f, "status {status}, although the API key works: this request is forbidden")
+            }
         }
     }
 }
 
-const NOT_THE_API: &str = "the answer is a success, but no JSON: something in between gave it";
+const CERTIFICATE: &str = "; the server's TLS certificate is not trusted here: check the host in \
+     `endpoint`, or add the certificate's authority to the trusted ones of this system";
 
 /// Judges one attempt.
 ///
 /// * No connection: always repeatable, nothing left this machine.
-/// * Timeout, cut connection, garbage instead of HTTP: the request may have arrived. An idle pooled
-///   connection that the server closes just as it is used looks the same and is treated the same.
+/// * Timeout, cut connection, garbage instead of HTTP: the request may have arrived. A kept
+///   connection that the server closed just as it was used looks the same and is treated the same.
 /// * 408, 429 and 503 are said before the work is done (slow upload, throttle, overload), so even a
 ///   request that counts is repeatable. Any other 5xx except 501 may come after the effect: a 500
 ///   from the code that runs behind the insert, a 502 or 504 from a gateway that lost patience with
 ///   a server that had not. Those leave the fate of a request that counts unknown.
-/// * 401 and 403: [`Outcome::Halt`]. Everything else is final; redirects too, since a redirected
-///   POST loses its body.
-/// * A 2xx whose body is something else than JSON is not User.com's: a login page of the network, a
-///   proxy's greeting. It says nothing of the request, which is as after a cut connection.
-/// * Any other 2xx stands, one without a body too. If the body is cut in transit, a safe request is
-///   repeated, for its sender may need the body; one that counts is delivered with an empty body,
-///   because the status line proves the effect and asking again would double it.
+/// * 401, 402 and 403: [`Outcome::Halt`]. After a 403 the caller may find out that only one route
+///   is meant.
+/// * A redirect, a web page with 2xx or 4xx, 407 (a proxy's) and statuses HTTP does not know are
+///   not the API's: a login page of the network, a gateway in maintenance. They prove nothing
+///   about the request, which is as after a cut connection.
+/// * Any other 2xx stands, one without a body and one whose body is not JSON too. If the body does
+///   not arrive whole, a safe request is repeated, for its sender may need the body; one that
+///   counts is delivered with an empty body, because the status line proves the effect and asking
+///   again would double it.
+/// * Everything else is final.
 ///
 /// `longest` clamps `Retry-After`; `now` turns a date into a span.
 pub fn classify(attempt: &Attempt, repeat: Repeat, longest: Duration, now: SystemTime) -> Outcome {
@@ -157,56 +222,96 @@ pub fn classify(attempt: &Attempt, repeat: Repeat, longest: Duration, now: Syste
         Repeat::Counts => Fate::Unknown,
     };
     let retry = |why, fate| Outcome::Retry { why, after: None, fate };
-    match attempt {
-        Attempt::NotSent { detail } => retry(Why::Connect(detail.clone()), Fate::Repeatable),
-        Attempt::TimedOut => retry(Why::Timeout, unknown_if_counts),
-        Attempt::Cut { detail } => retry(Why::Cut(detail.clone()), unknown_if_counts),
-        Attempt::Answer { status, retry_after, body } => match *status {
-            200..=299 if body.is_err() && repeat == Repeat::Safe => {
-                retry(Why::BrokenBody, Fate::Repeatable)
+    let (status, retry_after, media, body) = match attempt {
+        Attempt::NotSent { detail } => {
+            return retry(Why::Connect(detail.clone()), Fate::Repeatable);
+        }
+        Attempt::TimedOut => return retry(Why::Timeout, unknown_if_counts),
+        Attempt::Cut { detail } => return retry(Why::Cut(detail.clone()), unknown_if_counts),
+        Attempt::Stale { detail } => return retry(Why::Stale(detail.clone()), unknown_if_counts),
+        Attempt::Answer { status, retry_after, media, body } => {
+            (*status, retry_after.as_deref(), *media, body)
+        }
+    };
+    let begin: &[u8] = match body {
+        Ok(body) | Err(BrokenBody::TooLarge { begin: body }) => body,
+        Err(BrokenBody::Cut) => b"",
+    };
+    match status {
+        401 | 403 => Outcome::Halt { status },
+        200..=299 | 400..=499 if is_page(media, begin) && !matches!(status, 408 | 429) => {
+            retry(Why::NotTheApi(status), unknown_if_counts)
+        }
+        402 => Outcome::Halt { status },
+        200..=299 => match (repeat, body) {
+            (Repeat::Safe, Err(BrokenBody::Cut)) => retry(Why::BrokenBody, Fate::Repeatable),
+            (Repeat::Safe, Err(BrokenBody::TooLarge { .. })) => {
+                retry(Why::TooLarge, Fate::Repeatable)
             }
-            200..=299 if body.as_ref().is_ok_and(|body| !may_be_json(body)) => {
-                retry(Why::NotTheApi, unknown_if_counts)
-            }
-            200..=299 => Outcome::Delivered,
-            401 | 403 => Outcome::Halt { status: *status },
-            501 => Outcome::Reject { status: 501 },
-            408 | 429 | 500..=599 => Outcome::Retry {
-                why: Why::Status(*status),
-                after: retry_after
-                    .as_deref()
-                    .and_then(|text| parse_retry_after(text, longest, now)),
-                fate: match status {
-                    408 | 429 | 503 => Fate::Repeatable,
-                    _ => unknown_if_counts,
-                },
-            },
-            _ => Outcome::Reject { status: *status },
+            _ => Outcome::Delivered,
         },
+        501 => Outcome::Reject { status },
+        408 | 429 | 500..=599 => Outcome::Retry {
+            why: Why::Status(status),
+            after: retry_after.and_then(|text| parse_retry_after(text, longest, now)),
+            fate: match status {
+                408 | 429 | 503 => Fate::Repeatable,
+                _ => unknown_if_counts,
+            },
+        },
+        400..=499 if status != 407 => Outcome::Reject { status },
+        _ => retry(Why::NotTheApi(status), unknown_if_counts),
     }
 }
 
-/// Whether a body is empty or begins as JSON does. The beginning is enough: a body may have been cut
-/// at the size limit, and what is not from the API begins otherwise.
-fn may_be_json(body: &[u8]) -> bool {
-    match body.trim_ascii_start().first() {
-        None => true,
-        Some(b'{' | b'[' | b'"' | b'-' | b't' | b'f' | b'n') => true,
-        Some(byte) => byte.is_ascii_digit(),
+/// Whether a body is a web page: it begins with `<`, or is called HTML and is neither empty nor
+/// JSON. Django calls everything HTML that does not say what it is.
+fn is_page(media: Media, body: &[u8]) -> bool {
+    let marks: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
+    let body = marks.iter().find_map(|mark| body.strip_prefix(*mark)).unwrap_or(body);
+    // In UTF-16 every other byte of a page's beginning is zero.
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace() && **byte != 0);
+    match first {
+        None => false,
+        Some(b'<') => true,
+        Some(b'{' | b'[') => false,
+        Some(_) => {
+            media == Media::Html && serde_json::from_slice::<serde_json::Value>(body).is_err()
+        }
     }
 }
 
-/// Reads `Retry-After`: whole seconds or an HTTP date. What is not positive or not readable is as
-/// good as absent; what is too long is cut to `longest`.
+/// Reads `Retry-After`: seconds, whole or with a fraction, which is rounded up; or a date, as HTTP
+/// writes it or in RFC 3339 or RFC 2822. What is not positive or not readable is as good as absent;
+/// what is too long is cut to `longest`.
 pub fn parse_retry_after(text: &str, longest: Duration, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
-    let wait = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        // More digits than a u64 holds is still a number, and certainly too long.
-        text.parse().map_or(longest, Duration::from_secs)
-    } else {
-        httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?
-    };
+    let wait = seconds(text).or_else(|| date(text)?.duration_since(now).ok())?;
     (!wait.is_zero()).then(|| wait.min(longest))
+}
+
+/// `7`, `3.7` and `3,7` as whole seconds, rounded up.
+fn seconds(text: &str) -> Option<Duration> {
+    let (whole, fraction) = text.split_once(['.', ',']).unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    // More digits than a u64 holds is still a number, and certainly too long.
+    let whole: u64 = whole.parse().unwrap_or(u64::MAX);
+    let more = fraction.bytes().any(|digit| digit != b'0');
+    Some(Duration::from_secs(whole.saturating_add(u64::from(more))))
+}
+
+fn date(text: &str) -> Option<SystemTime> {
+    let other = || {
+        let rfc3339 = || text.parse::<jiff::Timestamp>().ok();
+        let rfc2822 = || jiff::fmt::rfc2822::parse(text).ok().map(|at| at.timestamp());
+        let at = rfc3339().or_else(rfc2822)?;
+        let seconds = u64::try_from(at.as_second()).ok()?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+    };
+    httpdate::parse_http_date(text).ok().or_else(other)
 }
 
 #[cfg(test)]
@@ -217,7 +322,7 @@ mod tests {
     const LONGEST: Duration = Duration::from_secs(60);
 
     fn answer(status: u16) -> Attempt {
-        Attempt::Answer { status, retry_after: None, body: Ok(Bytes::new()) }
+        Attempt::Answer { status, retry_after: None, media: Media::Other, body: Ok(Bytes::new()) }
     }
 
     fn judge(attempt: &Attempt, repeat: Repeat) -> Outcome {
@@ -238,12 +343,14 @@ mod tests {
             let outcome = judge(&answer(status), Repeat::Safe);
             match status {
                 200..=299 => assert_eq!(outcome, Outcome::Delivered),
-                401 | 403 => assert_eq!(outcome, Outcome::Halt { status }),
-                408 | 429 | 500 | 502..=599 => assert!(
+                401..=403 => assert_eq!(outcome, Outcome::Halt { status }),
+                501 | 400..=406 | 409..=428 | 430..=499 => {
+                    assert_eq!(outcome, Outcome::Reject { status });
+                }
+                _ => assert!(
                     matches!(outcome, Outcome::Retry { fate: Fate::Repeatable, .. }),
                     "{status}"
                 ),
-                _ => assert_eq!(outcome, Outcome::Reject { status }),
             }
         }
     }
@@ -270,30 +377,76 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_broken_body_behind_a_success_is_repeated_only_if_that_is_safe() {
-        // Guarantees that a cut 2xx neither loses a look-up's answer nor doubles an event.
-        let broken = Attempt::Answer { status: 200, retry_after: None, body: Err(BrokenBody) };
-        assert_eq!(judge(&broken, Repeat::Counts), Outcome::Delivered);
-        assert_eq!(fate(&broken, Repeat::Safe), Some(Fate::Repeatable));
-        let broken = Attempt::Answer { status: 400, retry_after: None, body: Err(BrokenBody) };
-        assert_eq!(judge(&broken, Repeat::Safe), Outcome::Reject { status: 400 });
+    fn page(status: u16, media: Media, body: &'static [u8]) -> Attempt {
+        Attempt::Answer { status, retry_after: None, media, body: Ok(Bytes::from_static(body)) }
     }
 
     #[test]
-    fn a_page_of_somebody_in_between_is_no_success() {
-        // Guarantees that a 2xx that is not the API's loses nothing and doubles nothing.
-        let success = |body: &'static [u8]| Attempt::Answer {
-            status: 200,
-            retry_after: None,
-            body: Ok(Bytes::from_static(body)),
-        };
-        for body in [&b"<!DOCTYPE html><p>Log in"[..], b" \r\n<html>", b"Welcome!", b"\xff\xfe"] {
-            assert_eq!(fate(&success(body), Repeat::Counts), Some(Fate::Unknown), "{body:?}");
-            assert_eq!(fate(&success(body), Repeat::Safe), Some(Fate::Repeatable), "{body:?}");
+    fn a_broken_body_behind_a_success_is_repeated_only_if_that_is_safe() {
+        // Guarantees that a 2xx whose body is cut or endless neither loses a look-up's answer nor
+        // doubles an event.
+        let large = BrokenBody::TooLarge { begin: Bytes::from_static(b"{\"id\":1,\"x\":\"aaa") };
+        for broken in [BrokenBody::Cut, large] {
+            let answer = |status| Attempt::Answer {
+                status,
+                retry_after: None,
+                media: Media::Other,
+                body: Err(broken.clone()),
+            };
+            assert_eq!(judge(&answer(200), Repeat::Counts), Outcome::Delivered);
+            assert_eq!(fate(&answer(200), Repeat::Safe), Some(Fate::Repeatable));
+            assert_eq!(judge(&answer(400), Repeat::Safe), Outcome::Reject { status: 400 });
         }
-        for body in [&b""[..], b" \n", b"{\"id\":1}", b" [1]", b"null", b"\"ok\"", b"-1", b"7"] {
-            assert_eq!(judge(&success(body), Repeat::Counts), Outcome::Delivered, "{body:?}");
+    }
+
+    #[test]
+    fn web_pages_and_redirects_are_not_answers_of_the_api() {
+        // Guarantees that a page or a redirect, whatever its status, loses nothing and doubles
+        // nothing.
+        let pages = [&b"<!DOCTYPE html><p>Log in"[..], b" \r\n<html>", b"\xef\xbb\xbf<html>"];
+        for status in [200, 201, 400, 402, 404, 405, 410, 422, 451] {
+            for body in pages {
+                for media in [Media::Html, Media::Other] {
+                    let page = page(status, media, body);
+                    assert_eq!(fate(&page, Repeat::Counts), Some(Fate::Unknown), "{status}");
+                    assert_eq!(fate(&page, Repeat::Safe), Some(Fate::Repeatable), "{status}");
+                }
+            }
+            let words = page(status, Media::Html, b"Please log in");
+            assert_eq!(fate(&words, Repeat::Safe), Some(Fate::Repeatable), "{status}");
+        }
+        assert_eq!(
+            fate(&page(200, Media::Other, b"\xff\xfe<\0h\0"), Repeat::Safe),
+            Some(Fate::Repeatable)
+        );
+        for status in [301, 302, 303, 304, 307, 308, 407, 999] {
+            assert_eq!(fate(&answer(status), Repeat::Counts), Some(Fate::Unknown), "{status}");
+        }
+    }
+
+    #[test]
+    fn success_stands_whatever_text_its_body_is() {
+        // Guarantees that a 2xx with a short word, another encoding or JSON called HTML is a
+        // success, so that no event is sent twice for it.
+        for body in [
+            &b""[..],
+            b" \n",
+            b"OK",
+            b"ok\r\n",
+            b"Welcome!",
+            b"\xff\xfeO\0K\0",
+            b"\xef\xbb\xbf{\"id\":1}",
+            b"[1]",
+            b"null",
+            b"7",
+            b"7.0",
+        ] {
+            let answer = page(200, Media::Other, body);
+            assert_eq!(judge(&answer, Repeat::Counts), Outcome::Delivered, "{body:?}");
+        }
+        for body in [&b""[..], b"{\"id\":1}", b"[]", b"\"ok\"", b"true"] {
+            let answer = page(200, Media::Html, body);
+            assert_eq!(judge(&answer, Repeat::Counts), Outcome::Delivered, "{body:?}");
         }
     }
 
@@ -309,7 +462,31 @@ mod tests {
         let date = httpdate::fmt_http_date(now + Duration::from_secs(9));
         assert_eq!(read(&date), Some(Duration::from_secs(9)));
         let past = httpdate::fmt_http_date(now - Duration::from_secs(9));
-        for nothing in ["0", "-1", "", "soon", "1.5", "+3", past.as_str()] {
+        for (text, wait) in
+            [("3.7", 4), ("4,5", 5), ("0.2", 1), ("5.", 5), ("6.000", 6), (" 1.5 ", 2)]
+        {
+            assert_eq!(read(text), Some(Duration::from_secs(wait)), "{text:?}");
+        }
+        for date in ["1970-01-12T13:46:49Z", "Mon, 12 Jan 1970 13:46:49 +0000"] {
+            assert_eq!(read(date), Some(Duration::from_secs(9)), "{date:?}");
+        }
+        for nothing in [
+            "0",
+            "0.0",
+            "-1",
+            "-0.5",
+            "",
+            "soon",
+            "+3",
+            "1e3",
+            ".",
+            "NaN",
+            "inf",
+            "3 s",
+            "1.2.3",
+            "3, 5",
+            past.as_str(),
+        ] {
             assert_eq!(read(nothing), None, "{nothing:?}");
         }
     }

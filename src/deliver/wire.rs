@@ -2,9 +2,13 @@
 //! one to the other.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+
+use super::poison::Troubles;
 
 /// The methods the destination uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,6 +58,40 @@ pub struct Request {
     pub body: Option<Bytes>,
     /// Whether it may be repeated blindly.
     pub repeat: Repeat,
+    /// What the sender needs of the answer.
+    pub expects: Expects,
+}
+
+/// The most of an answer's body that is read unless a request says otherwise, in bytes.
+pub const MAX_REPLY: usize = 1 << 20;
+
+/// What the sender of a request needs of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expects {
+    /// The longest body that is read, in bytes. A longer one counts as cut.
+    pub max_body: usize,
+    /// How much depends on the answer.
+    pub need: Need,
+}
+
+impl Default for Expects {
+    fn default() -> Self {
+        Self { max_body: MAX_REPLY, need: Need::Required }
+    }
+}
+
+/// How much depends on an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing goes on without it.
+    #[default]
+    Required,
+    /// The sender can do without, a look-up say. A web page in place of an answer is tried again a
+    /// few times and then handed back; a route that is forbidden is handed back at once.
+    Optional,
+    /// It finds out whether the API is there and the key is good: whatever answer comes is handed
+    /// back, or halts.
+    FirstContact,
 }
 
 /// A final answer: 2xx, or a 4xx that will not change by asking again.
@@ -90,11 +128,40 @@ pub enum SendError {
         /// What the last attempt met.
         why: Cow<'static, str>,
     },
-    /// 401 or 403 while the carrier was told not to wait for a cure (`run --once`).
+    /// 401, 402 or 403 while the carrier was told not to wait for a cure (`run --once`).
     #[error("refused with status {status}")]
     Refused {
-        /// 401 or 403.
+        /// 401, 402 or 403.
         status: u16,
+    },
+    /// The API key works, but this route has been forbidden for longer than
+    /// `delivery.route_closed_secs`.
+    #[error("{} {route} has been answered {status} for {secs} s although the API key works", .method.as_str())]
+    RouteClosed {
+        /// The method.
+        method: Method,
+        /// The path's pattern.
+        route: &'static str,
+        /// 403.
+        status: u16,
+        /// For how long.
+        secs: u64,
+    },
+    /// This request failed `delivery.poison_attempts` times over, while others succeeded.
+    #[error("{} {route} failed {failures} times in {secs} s while other requests succeeded; last: {why}", .method.as_str())]
+    Poison {
+        /// The method.
+        method: Method,
+        /// The path's pattern.
+        route: &'static str,
+        /// How often it failed.
+        failures: u32,
+        /// How long ago it failed first, in seconds.
+        secs: u64,
+        /// What the last attempt met.
+        why: Cow<'static, str>,
+        /// The last answer, if there was one.
+        answer: Option<Reply>,
     },
     /// The process is stopping.
     #[error("stopped before an answer came")]
@@ -102,12 +169,38 @@ pub enum SendError {
 }
 
 /// How often one op has been tried, over all the requests it takes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Attempts {
     /// HTTP requests sent for this op so far, retries included.
     pub sent: u32,
     /// Failed attempts in a row of the present request; drives backoff and `retry_attempts`.
     pub failed: u32,
+    /// Names the op in logs: which user, which record.
+    pub subject: Option<Arc<str>>,
+    /// What has failed of it, for telling a request that can never succeed from an outage. It
+    /// outlives an op that is given up and tried again.
+    pub troubles: Troubles,
+    /// Told whether the op waits because requests of its own fail.
+    pub stalled: Stalled,
+}
+
+/// Whether an op waits because requests of its own fail, for whoever counts the ops that do.
+#[derive(Debug, Clone, Default)]
+pub struct Stalled(Arc<AtomicBool>);
+
+impl Stalled {
+    /// Whether it does.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Is asked before a request that [counts](Repeat::Counts) leaves, so that it can be noted durably
@@ -144,5 +237,10 @@ pub trait Transport: Send + Sync {
     ) -> Result<Reply, SendError> {
         before.before_send().await?;
         self.send(request, attempts).await
+    }
+
+    /// Whether the other side answered a request of anybody's well within the last half minute.
+    fn is_alive(&self) -> bool {
+        true
     }
 }

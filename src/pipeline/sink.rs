@@ -13,7 +13,7 @@ use super::probe::{DeliveryProbe, DestinationProbe};
 use crate::buffer::{self, Buffer, StoreError};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::UsercomSink;
-use crate::deliver::{HaltPolicy, HttpTransport, SendError, TransportSettings};
+use crate::deliver::{HaltPolicy, HttpTransport, PoisonPolicy, Run, SendError, TransportSettings};
 use crate::mapping::Plan;
 use crate::record::Record;
 use crate::sink::{
@@ -29,6 +29,10 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Rows of that written down together at most.
 const SAVE_TOGETHER: usize = 1024;
+
+/// How often a web page in place of the API is outlived at start, and the wait between.
+const FIRST_PAGES: u32 = 5;
+const FIRST_PAGE_WAIT: Duration = Duration::from_secs(2);
 
 /// Records put into the buffer together at most.
 const FEED: usize = 512;
@@ -47,12 +51,20 @@ impl SinkConfig for UsercomSink {
                 faults.into_iter().map(|f| f.message).collect::<Vec<_>>().join("; "),
             )
         })?;
+        let run = match cx.refusal {
+            Refusal::Wait => Run::Service,
+            Refusal::GiveUp => Run::ToTheEnd,
+        };
+        let poison = poison_policy(&config, run);
         let transport = |halt| {
             let settings = TransportSettings {
                 base_url: config.base_url(),
                 api_key: config.api_key.clone(),
                 request: config.request.clone(),
                 halt,
+                poison,
+                key_check: Some(usercom::key_check()),
+                route_closed: Duration::from_secs(config.delivery.route_closed_secs),
                 cures: usercom::cure,
             };
             let probe = Arc::new(DeliveryProbe(cx.metrics.clone()));
@@ -83,6 +95,16 @@ impl SinkConfig for UsercomSink {
         let sink = DeliveringSink { config, plan, usercom, buffer, probe, saved, said, cx };
         Ok((Box::new(sink), healthcheck))
     }
+}
+
+/// The longest a run to the end waits for a request that always fails, in seconds.
+const POISON_AFTER_SECS_ONCE: u64 = 60;
+
+fn poison_policy(config: &UsercomSink, run: Run) -> PoisonPolicy {
+    let secs = config.delivery.poison_after_secs;
+    let secs = if run == Run::ToTheEnd { secs.min(POISON_AFTER_SECS_ONCE) } else { secs };
+    let attempts = config.delivery.poison_attempts;
+    PoisonPolicy { attempts, least: Duration::from_secs(secs), run }
 }
 
 async fn healthcheck(usercom: Usercom, timeout: Duration) -> Result<(), HealthcheckError> {
@@ -215,6 +237,7 @@ impl DeliveringSink {
     async fn open(&self) -> Result<Opened, SinkError> {
         let rest = Duration::from_secs(self.config.request.retry_max_duration_secs);
         let is_service = self.cx.refusal == Refusal::Wait;
+        let mut pages = 0;
         loop {
             let opened = tokio::select! {
                 opened = self.usercom.open() => opened,
@@ -223,6 +246,17 @@ impl DeliveringSink {
             match opened {
                 Err(Failure::Send(error @ SendError::GivenUp { .. })) => {
                     tracing::warn!(%error, "the attribute catalogue could not be read yet");
+                }
+                // A gateway in maintenance answers so for a while, a wrong address for ever.
+                Err(failure) if failure.is_page() && pages < FIRST_PAGES => {
+                    pages += 1;
+                    tracing::warn!(%failure, "the address answers with a web page or a redirect instead of the API; trying again");
+                    tokio::select! {
+                        () = self.cx.stop.cancelled() => {
+                            return Err(SinkError::Stopped { left: 0 });
+                        }
+                        () = tokio::time::sleep(FIRST_PAGE_WAIT) => continue,
+                    }
                 }
                 opened => return opened.map(|()| Opened::Read).map_err(not_opened),
             }

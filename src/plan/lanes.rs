@@ -107,6 +107,11 @@ impl<T> Task<T> {
         &self.op
     }
 
+    /// The lane it came from.
+    pub fn lane(&self) -> LaneKey {
+        LaneKey(self.key.clone())
+    }
+
     /// The tickets of all that was folded into it.
     pub fn tickets(&self) -> impl Iterator<Item = &T> {
         self.entry.parts.iter().map(|part| &part.ticket)
@@ -117,6 +122,10 @@ impl<T> Task<T> {
         self.entry.parts.len()
     }
 }
+
+/// Names the lane of a task that is out.
+#[derive(Debug, Clone)]
+pub struct LaneKey(Key);
 
 /// What became of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +188,13 @@ impl<T> Lanes<T> {
     /// Whether everything is settled.
     pub fn is_empty(&self) -> bool {
         self.waiting == 0
+    }
+
+    /// The tickets of what waits in a lane behind the op that is out.
+    pub fn waiting_in(&self, lane: &LaneKey) -> impl Iterator<Item = &T> {
+        let lane = self.by_key.get(&lane.0).and_then(|id| self.lanes.get(id));
+        let entries = lane.into_iter().flat_map(|lane| &lane.queue);
+        entries.flat_map(|entry| &entry.parts).map(|part| &part.ticket)
     }
 
     /// How many pushed ops were folded into another so far.

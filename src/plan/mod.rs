@@ -10,5 +10,5 @@ mod lanes;
 mod op;
 
 pub use fields::{Field, FieldClass, FieldSet, Whole, write_list};
-pub use lanes::{Fate, Folding, Lanes, PartId, Settled, Task};
+pub use lanes::{Fate, Folding, LaneKey, Lanes, PartId, Settled, Task};
 pub use op::{GroupId, Op, OwnId};

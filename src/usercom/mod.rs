@@ -18,6 +18,6 @@ mod profile;
 pub use attributes::{Choice, ConversionError, ValueType, convert};
 pub use cold::{ColdAccount, dry_run, dry_run_with};
 pub use encoded::encoded;
-pub use executor::Usercom;
-pub use outcome::{Done, Doubt, Failure, Probe, SilentProbe, cure};
+pub use executor::{Usercom, key_check};
+pub use outcome::{Done, Doubt, Failure, Probe, SilentProbe, cure, excerpt};
 pub use profile::{CallFault, Notes, PlannedOps, Settings, plan_call};

@@ -50,7 +50,18 @@ impl Failure {
         Self::Reject {
             status: Some(reply.status),
             reason: format!("User.com refused {what} with status {}", reply.status),
-            body: excerpt(&reply.body),
+            body: excerpt(reply),
+        }
+    }
+
+    /// Whether a web page or a redirect came in place of an answer of the API.
+    pub fn is_page(&self) -> bool {
+        match self {
+            Self::Reject { status: Some(300..=399), .. } => true,
+            Self::Reject { status: Some(_), body, .. } => {
+                body.trim_start_matches('\u{feff}').trim_start().starts_with('<')
+            }
+            _ => false,
         }
     }
 
@@ -60,8 +71,9 @@ impl Failure {
     }
 }
 
-fn excerpt(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
+/// The beginning of an answer's body, at most 1 KiB.
+pub fn excerpt(reply: &Reply) -> String {
+    let text = String::from_utf8_lossy(&reply.body);
     let end =
         (0..=text.len().min(EXCERPT)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text[..end].to_owned()
@@ -97,6 +109,14 @@ pub fn cure(status: u16) -> &'static str {
         401 => {
             "User.com does not know the API key: check that it is the public REST API key and has \
              not been revoked (App settings > Advanced)"
+        }
+        402 => {
+            "User.com asks for a payment: check the plan and the invoices of the account (App \
+             settings > Billing); sending goes on by itself once it is paid"
+        }
+        300..=399 => {
+            "this address redirects, so it is not the API itself: check `app` or `endpoint` (https, \
+             path ending in /api/public/) and whether a login page or proxy stands in between"
         }
         403 => {
             "User.com does not allow this: check that the API key has not been revoked (App \

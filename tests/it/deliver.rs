@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use usercom_sink::config::sink::{Concurrency, RequestConfig};
 use usercom_sink::deliver::{
-    Attempts, HaltPolicy, HaltState, HttpTransport, MAX_REPLY, Method, NoProbe, Probe, Repeat,
-    Reply, Request, SendError, Transport, TransportSettings,
+    Attempts, Expects, HaltPolicy, HaltState, HttpTransport, MAX_REPLY, Method, NoProbe,
+    PoisonPolicy, Probe, Repeat, Reply, Request, SendError, Transport, TransportSettings,
 };
 
 const KEY: &str = "sekret0123456789";
@@ -182,6 +182,9 @@ fn settings(base: &str, request: RequestConfig, halt: HaltPolicy) -> TransportSe
         api_key: SecretString::from(KEY),
         request,
         halt,
+        poison: PoisonPolicy::default(),
+        key_check: None,
+        route_closed: Duration::from_secs(300),
         cures: |_| "make a new key",
     }
 }
@@ -193,7 +196,8 @@ fn transport(base: &str, request: RequestConfig) -> HttpTransport {
 
 fn request(method: Method, path: &str, repeat: Repeat) -> Request {
     let body = (method != Method::Get).then(|| Bytes::from_static(br#"{"name":"x"}"#));
-    Request { method, path: path.to_owned(), route: "events/", body, repeat }
+    let expects = Expects::default();
+    Request { method, path: path.to_owned(), route: "events/", body, repeat, expects }
 }
 
 async fn send(transport: &HttpTransport, repeat: Repeat) -> (Result<Reply, SendError>, Attempts) {
@@ -255,25 +259,99 @@ async fn passing_trouble_is_repeated() {
         let (result, attempts, arrived) =
             meet(vec![answer(status), answer(status), answer(201)], Repeat::Safe).await;
         assert_eq!(result.unwrap().status, 201, "{status}");
-        assert_eq!((attempts, arrived), (Attempts { sent: 3, failed: 0 }, 3), "{status}");
+        assert_eq!((attempts.sent, attempts.failed, arrived), (3, 0, 3), "{status}");
     }
 }
 
 #[tokio::test]
 async fn final_answers_are_final() {
-    // Guarantees that no other status is repeated, redirects are not followed, and bodies arrive.
-    for status in [200, 204, 301, 302, 307, 400, 404, 405, 409, 410, 422, 501] {
+    // Guarantees that no other status is repeated, and that bodies arrive.
+    for status in [200, 204, 400, 404, 405, 409, 410, 422, 501] {
         let body: &[u8] = match status {
             204 => b"",
             200 => b"{\"id\":1}",
-            _ => b"<html>whatever",
+            _ => b"{\"detail\":\"whatever\"}",
         };
         let body = Bytes::from_static(body);
-        let step = Step::Answer(status, "location: /api/public/elsewhere/\r\n", body.clone());
+        let step = Step::Answer(status, "", body.clone());
         let (result, attempts, arrived) = meet(vec![step], Repeat::Counts).await;
         assert_eq!(result.unwrap(), Reply { status, body }, "{status}");
         assert_eq!((attempts.sent, arrived), (1, 1), "{status}");
     }
+}
+
+#[tokio::test]
+async fn redirects_and_web_pages_are_tried_again_and_never_followed() {
+    // Guarantees that what is not the API's answer decides nothing, and that nothing, least of all
+    // the key, goes where a redirect points.
+    let elsewhere = Server::start([answer(200)]).await;
+    let location = format!("location: {}\r\n", elsewhere.base);
+    let location: &'static str = Box::leak(location.into_boxed_str());
+    let page = Bytes::from_static(b"<html>Sign in</html>");
+    for status in [301, 302, 303, 307, 308] {
+        let steps = vec![Step::Answer(status, location, page.clone()), answer(201)];
+        let (result, attempts, arrived) = meet(steps, Repeat::Safe).await;
+        assert_eq!(result.unwrap().status, 201, "{status}");
+        assert_eq!((attempts.sent, arrived), (2, 2), "{status}");
+    }
+    let html = "content-type: text/html; charset=utf-8\r\n";
+    for (status, headers, body) in [
+        (200, html, &b"maintenance"[..]),
+        (400, "", b"<html>"),
+        (404, html, b"<!doctype html>"),
+        (413, html, b"<html>"),
+        (451, "", b" <html>"),
+    ] {
+        let steps = vec![Step::Answer(status, headers, Bytes::from_static(body)), answer(201)];
+        let (result, ..) = meet(steps.clone(), Repeat::Safe).await;
+        assert_eq!(result.unwrap().status, 201, "{status}");
+        let (result, ..) = meet(steps, Repeat::Counts).await;
+        assert!(matches!(result, Err(SendError::Ambiguous { .. })), "{status}: {result:?}");
+    }
+    assert_eq!(elsewhere.seen.count(), 0);
+}
+
+#[tokio::test]
+async fn success_without_json_is_not_sent_again() {
+    // Guarantees that an event answered `OK` is delivered once.
+    for body in [&b"OK"[..], b"ok\n", b"created", b"\xef\xbb\xbf{\"id\":1}"] {
+        let step = Step::Answer(200, "content-type: text/plain\r\n", Bytes::from_static(body));
+        let (result, attempts, arrived) = meet(vec![step], Repeat::Counts).await;
+        assert_eq!(result.unwrap().status, 200);
+        assert_eq!((attempts.sent, arrived), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn the_key_is_taken_out_of_error_bodies() {
+    // Guarantees that a server which repeats the key puts it into no dead letter and no log.
+    let body = Bytes::from(format!("{{\"detail\":\"Invalid token {KEY}\"}}"));
+    let (result, ..) = meet(vec![Step::Answer(400, "", body)], Repeat::Counts).await;
+    assert_eq!(result.unwrap().body, "{\"detail\":\"Invalid token ***\"}");
+}
+
+#[tokio::test]
+async fn kept_connections_that_were_closed_cost_no_backoff() {
+    // Guarantees that where the server closes a kept connection under a request, the next attempt
+    // opens its own at once; what counts is handed back for a look-up without a pause.
+    let config =
+        RequestConfig { retry_initial_backoff_secs: 60, retry_max_duration_secs: 60, ..config() };
+    let begin = Instant::now();
+    for repeat in [Repeat::Safe, Repeat::Counts] {
+        let steps = [answer(201), Step::CutAfterReading, answer(201)];
+        let server = Server::start(steps).await;
+        let transport = transport(&server.base, config.clone());
+        assert_eq!(send(&transport, repeat).await.0.unwrap().status, 201);
+        let (result, attempts) = send(&transport, repeat).await;
+        match repeat {
+            Repeat::Safe => assert_eq!(result.unwrap().status, 201),
+            Repeat::Counts => {
+                assert!(matches!(result, Err(SendError::Ambiguous { .. })), "{result:?}");
+            }
+        }
+        assert_eq!(attempts.failed, 0);
+    }
+    assert!(begin.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]
@@ -282,7 +360,7 @@ async fn what_counts_is_not_repeated_when_its_fate_is_open() {
     for step in [Step::CutAfterReading, Step::Garbage, answer(500), answer(502), answer(504)] {
         let (result, attempts, arrived) = meet(vec![step, answer(200)], Repeat::Counts).await;
         assert!(matches!(result, Err(SendError::Ambiguous { .. })), "{result:?}");
-        assert_eq!((attempts, arrived), (Attempts { sent: 1, failed: 1 }, 1));
+        assert_eq!((attempts.sent, attempts.failed, arrived), (1, 1, 1));
     }
 }
 
@@ -309,7 +387,7 @@ async fn what_is_safe_is_repeated_whatever_happened() {
     let (result, attempts, arrived) = meet(steps, Repeat::Safe).await;
     assert_eq!(result.unwrap().status, 200);
     assert_eq!(arrived, 4);
-    assert_eq!(attempts, Attempts { sent: 5, failed: 0 });
+    assert_eq!((attempts.sent, attempts.failed), (5, 0));
 }
 
 #[tokio::test]
@@ -354,7 +432,7 @@ async fn a_server_that_is_not_there_has_seen_nothing() {
     let (result, attempts) = send(&transport, Repeat::Counts).await;
     let error = result.unwrap_err();
     assert!(matches!(error, SendError::GivenUp { attempts: 3, .. }), "{error:?}");
-    assert_eq!(attempts, Attempts { sent: 3, failed: 0 });
+    assert_eq!((attempts.sent, attempts.failed), (3, 0));
     let text = format!("{error} {error:?} {transport:?}");
     assert!(text.contains("no connection"), "{text}");
     assert!(!text.contains(KEY) && !text.contains("events/"), "{text}");
@@ -362,9 +440,16 @@ async fn a_server_that_is_not_there_has_seen_nothing() {
 
 #[tokio::test]
 async fn bodies_are_read_up_to_the_limit() {
-    // Guarantees that an endless reply cannot fill the memory.
+    // Guarantees that an endless reply cannot fill the memory: a success is as one whose body was
+    // cut, a refusal keeps its beginning.
     let body = Bytes::from(vec![b'1'; 3 * MAX_REPLY]);
-    let (result, _, _) = meet(vec![Step::Answer(200, "", body)], Repeat::Safe).await;
+    let steps = |status| vec![Step::Answer(status, "", body.clone()), answer(202)];
+    let (result, attempts, _) = meet(steps(200), Repeat::Safe).await;
+    assert_eq!((result.unwrap().status, attempts.sent), (202, 2));
+    let (result, attempts, _) = meet(steps(200), Repeat::Counts).await;
+    assert_eq!(result.unwrap(), Reply { status: 200, body: Bytes::new() });
+    assert_eq!(attempts.sent, 1);
+    let (result, ..) = meet(steps(400), Repeat::Safe).await;
     assert_eq!(result.unwrap().body.len(), MAX_REPLY);
 }
 

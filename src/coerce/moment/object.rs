@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::{Moment, digits, parse};
+use super::{Moment, digits, instant, parse};
 
 /// Bytes of the longest object that is looked at.
 const LONGEST: usize = 256;
@@ -27,10 +27,23 @@ pub fn of_json(json: &str, zone: &TimeZone) -> Option<Moment> {
     }
 }
 
+/// The instant of [`of_json`], without the date as written.
+pub fn instant_of_json(json: &str, zone: &TimeZone) -> Option<Timestamp> {
+    let inner = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match inner.filter(|inner| !inner.contains('\\')) {
+        Some(text) => instant(text, zone),
+        None => of_json(json, zone).map(|moment| moment.instant),
+    }
+}
+
 fn object(value: &Value, zone: &TimeZone) -> Option<Moment> {
     let fields = value.as_object()?;
     if let Some(date) = fields.get("$date") {
         return (fields.len() == 1).then(|| mongo(date, zone)).flatten();
+    }
+    if let Some(timestamp) = fields.get("$timestamp") {
+        let seconds = timestamp.get("t").and_then(Value::as_i64)?;
+        return Timestamp::from_second(seconds).ok().map(Moment::in_utc);
     }
     let number = |names: &[&str]| -> Option<i64> {
         let found = names.iter().find_map(|name| fields.get(*name))?;
@@ -81,6 +94,7 @@ mod tests {
             r#"{"$date":"2024-05-21T10:11:12Z"}"#,
             r#"{"$date":1716286272000}"#,
             r#"{"$date":{"$numberLong":"1716286272000"}}"#,
+            r#"{"$timestamp":{"t":1716286272,"i":1}}"#,
             r#"{"_seconds":1716286272,"_nanoseconds":0}"#,
             r#"{"seconds":"1716286272","nanos":0}"#,
             r#"{"epochSecond":1716286272,"nano":0}"#,

@@ -160,15 +160,15 @@ pub(super) enum Size {
 #[serde(deny_unknown_fields)]
 pub(super) struct TopicCompression {
     /// With what.
-    #[serde(rename = "type")]
+    #[serde(default, rename = "type")]
     pub(super) kind: CompressionKind,
 }
 
-/// What producers compress with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+/// What producers compress with. The words are Fluvio's, capitals and all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub(super) enum CompressionKind {
     /// Anything.
+    #[default]
     Any,
     /// Nothing.
     None,

@@ -1,5 +1,6 @@
 //! `Connector.toml`: what Fluvio's tools know of the connector, made from the same schema that
-//! pipeline files are checked with. It stands beside `Cargo.toml`, where `cdk` looks for it.
+//! pipeline files are checked with. It stands in `connector/`, beside
+//! a package that is nothing but that program: `cdk` takes the first target of the package it finds.
 //!
 //! Not here: checking a config. One invariant: the file only uses what OpenAPI's schemas have, so
 //! alternatives and what refers to itself are described and left open.
@@ -20,7 +21,7 @@ const FLUVIO: &str = "0.50.1";
 pub fn connector_package_text() -> String {
     let schema = pipeline_schema();
     let mut out = String::from(
-        "# Made by `usercom-sink schema --connector > Connector.toml`; a test keeps it current.\n\n",
+        "# Made by `usercom-sink schema --connector > connector/Connector.toml`; a test keeps it current.\n\n",
     );
     let package = [
         ("name", env!("CARGO_PKG_NAME")),
@@ -36,7 +37,7 @@ pub fn connector_package_text() -> String {
     for (key, value) in package {
         line(&mut out, key, &value.into());
     }
-    out.push_str("\n[direction]\ndest = true\n\n[deployment]\nbinary = \"usercom-sink\"\n\n");
+    out.push_str("\n[direction]\ndest = true\n\n[deployment]\nbinary = \"usercom-connector\"\n\n");
     out.push_str("[custom]\nname = \"usercom\"\ntype = \"object\"\n");
     let writer = Writer { schema };
     let sink = writer.tagged("SinkConfig", "usercom");

@@ -21,35 +21,22 @@ pub enum Secrets {
 }
 
 impl Secrets {
-    /// Reads a file of `NAME=value` lines. Empty lines and lines that begin with `#` mean nothing;
-    /// a value is everything behind the first `=`.
+    /// Reads a file of `NAME=value` lines, as Fluvio does: blanks around name and value are none of
+    /// theirs, of two lines with one name the first counts, and other lines mean nothing.
     ///
     /// # Errors
-    /// A report with one fault, if the file cannot be read or has a line of another form. The line
-    /// is told by its number.
+    /// A report with one fault, if the file cannot be read.
     pub fn read(path: &Path) -> Result<Self, Report> {
-        let text = SourceText::read(path)?;
-        Self::parse(&text.text).map_err(|line| {
-            let message = format!("{}:{line}: this is no `NAME=value`", text.name);
-            let help = "names are letters, digits and `_`, and do not begin with a digit";
-            Report::unplaced("E0406", message, Some(help.to_owned()))
-        })
+        Ok(Self::parse(&SourceText::read(path)?.text))
     }
 
-    fn parse(text: &str) -> Result<Self, usize> {
+    fn parse(text: &str) -> Self {
         let mut secrets = BTreeMap::new();
-        for (line, number) in text.lines().zip(1..) {
-            if line.trim().is_empty() || line.trim_start().starts_with('#') {
-                continue;
-            }
-            let (name, value) = line.split_once('=').ok_or(number)?;
-            let name = name.trim();
-            if !is_secret_name(name) {
-                return Err(number);
-            }
-            secrets.insert(name.to_owned(), SecretString::from(value.to_owned()));
+        for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
+            let value = || SecretString::from(value.trim().to_owned());
+            secrets.entry(name.trim().to_owned()).or_insert_with(value);
         }
-        Ok(Self::File(secrets))
+        Self::File(secrets)
     }
 
     /// The value of a secret.
@@ -94,15 +81,15 @@ mod tests {
 
     #[test]
     fn lines_are_names_and_values() {
-        // Values keep everything behind the first `=`; other lines are told by their number.
-        let text = "# keys\n\nKEY=a=b \r\nOTHER= x\n";
-        let secrets = Secrets::parse(text).unwrap();
+        // Values are what stands behind the first `=`, without the blanks around; the first line of
+        // a name counts; lines without `=` mean nothing.
+        let text = "# keys\n\nKEY=a=b \r\n OTHER =  x y\t\nKEY=second\nno line\nNONE=\n";
+        let secrets = Secrets::parse(text);
         let none = FixedEnvironment::default();
-        assert_eq!(secrets.get("KEY", &none).unwrap(), "a=b ");
-        assert_eq!(secrets.get("OTHER", &none).unwrap(), " x");
+        assert_eq!(secrets.get("KEY", &none).unwrap(), "a=b");
+        assert_eq!(secrets.get("OTHER", &none).unwrap(), "x y");
+        assert_eq!(secrets.get("NONE", &none).unwrap(), "");
         assert_eq!(secrets.get("MISSING", &none), None);
         assert!(!format!("{secrets:?}").contains("a=b"));
-        assert_eq!(Secrets::parse("KEY=1\nno line\n").unwrap_err(), 2);
-        assert_eq!(Secrets::parse("1KEY=1").unwrap_err(), 1);
     }
 }

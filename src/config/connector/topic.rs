@@ -46,7 +46,21 @@ pub struct DeduplicationShape {
 pub(super) fn shape(file: &ConnectorFile, faults: &mut Vec<Fault>) -> TopicShape {
     let path = ConfigPath::default().key("meta").key("topic");
     let config = match &file.meta.topic {
-        Topic::Name(_) => return TopicShape::default(),
+        Topic::Name(name) => {
+            if file.api_version == ApiVersion::V2 {
+                faults.push(Fault {
+                    code: "E0409",
+                    path,
+                    target: Target::Value,
+                    message: "from `apiVersion: 0.2.0` on a topic is described, not only named"
+                        .to_owned(),
+                    help: Some(format!(
+                        "write `topic: {{ meta: {{ name: {name} }} }}`, or `apiVersion: 0.1.0`"
+                    )),
+                });
+            }
+            return TopicShape::default();
+        }
         Topic::Described(config) => config,
     };
     if file.api_version != ApiVersion::V2 {

@@ -51,22 +51,26 @@ pub struct FluvioSource {
     /// Encryption of the connections to `endpoint`. A profile has its own.
     #[serde(default)]
     pub tls: FluvioTls,
-    /// How much the cluster sends at once, in bytes. Default: Fluvio's own, 1 MiB, or what
-    /// `FLV_CLIENT_MAX_FETCH_BYTES` says.
+    /// How much the cluster sends at once, in bytes. A batch that is larger is fetched by itself, up
+    /// to 64 MiB or this, whichever is more. Default: Fluvio's own, 1 MiB, or what
+    /// `FLV_CLIENT_MAX_FETCH_BYTES` says. With `transforms` at least 64 MiB is asked for, because the
+    /// cluster passes over in silence what they make of one batch and is larger.
     #[serde(default)]
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub max_bytes: Option<u32>,
     /// Records read since the last kept offset at most, by partition: what a killed process leaves
-    /// to be looked at twice. Default: 1000.
+    /// to be looked at twice. With `transforms`, more to the end of one answer. Default: 1000.
     #[serde(default = "FluvioSource::default_max_in_flight")]
     #[schemars(range(min = 1))]
     pub max_in_flight: usize,
-    /// How often reading pauses, while there is more, so that everything read is settled and the
-    /// offset can be kept, in milliseconds. Default: 1000.
+    /// How often an offset is kept while there is more to read, in milliseconds. It is kept sooner
+    /// when a quarter of `max_in_flight` is settled, and at once where nothing more is there.
+    /// Default: 1000.
     #[serde(default = "FluvioSource::default_commit_interval_ms")]
     #[schemars(range(min = 1))]
     pub commit_interval_ms: u64,
-    /// SmartModules of the cluster that records pass before they are sent, in order. Default: none.
+    /// SmartModules of the cluster that records pass before they are sent, in order. Only the ends of
+    /// whole answers are kept behind them. Default: none.
     #[serde(default)]
     pub transforms: Vec<FluvioTransform>,
 }

@@ -9,6 +9,8 @@ mod intake;
 mod marks;
 mod pending;
 mod settler;
+mod stalled;
+mod subject;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,18 +29,21 @@ use crate::plan::dedupe::{InFlight, Offer};
 use crate::plan::{Fate, Folding, Lanes, Op, Settled as SettledOp, Task};
 use crate::sink::SinkError;
 use crate::telemetry::SinkMetrics;
-use crate::usercom::{Doubt, Failure, Probe, Settings, Usercom, cure};
+use crate::usercom::{Doubt, Failure, Probe, Settings, Usercom, cure, excerpt};
 
 use intake::{Intake, Meaning, PlannedCall, Prepared};
 use marks::{Announced, DispatchMarks};
 use pending::{PendingRecords, RecordId, Ticket};
 use settler::{Committed, Settler};
+use stalled::{OutOps, STALLED_FACTOR};
+use subject::subject;
 
-/// Ops carried out side by side at most. Requests in flight are limited by the transport; this
-/// only bounds tasks. It is large, so that users who wait out a backoff keep nobody else waiting.
+/// Ops carried out side by side at most, without those that are [stalled]. Requests in flight are
+/// limited by the transport; this only bounds tasks.
 const ACTIVE: usize = 1024;
 
-/// Record text held between buffer and settlement at most, in bytes.
+/// Record text held between buffer and settlement at most, in bytes; as much again where records
+/// are [stalled].
 const BYTES_IN_FLIGHT: usize = 64 << 20;
 
 /// Batches prepared ahead. [`InFlight`] must remember closed messages for longer than this.
@@ -61,6 +66,7 @@ pub(super) struct Parts {
 /// One op's way back from the network.
 struct Carried {
     task: Task<Ticket>,
+    number: u64,
     attempts: Attempts,
     result: Result<(), Failure>,
 }
@@ -79,6 +85,7 @@ pub(super) struct Engine {
     messages: InFlight<String, Ticket>,
     marks: DispatchMarks,
     running: JoinSet<Carried>,
+    out: OutOps,
     settler: Settler,
     committed: mpsc::Receiver<Committed>,
     /// Finished records on their way through the settler.
@@ -120,6 +127,7 @@ impl Engine {
             messages: InFlight::new(PREPARED_AHEAD as u64 + 2),
             marks,
             running: JoinSet::new(),
+            out: OutOps::new(),
             settler,
             committed,
             settling: 0,
@@ -158,6 +166,9 @@ impl Engine {
                     Some(batch) => self.arrived(batch).await?,
                     None => self.input_ended = true,
                 },
+                () = tokio::time::sleep_until(self.out.count_at()), if self.is_crowded() => {
+                    self.out.count(&self.lanes, &self.pending, || self.usercom.is_alive());
+                }
                 () = stop.cancelled() => {
                     let left = self.pending.len() as u64 + self.buffer.size().events;
                     return Err(SinkError::Stopped { left });
@@ -171,14 +182,32 @@ impl Engine {
     }
 
     fn has_room(&self) -> bool {
+        let (records, bytes) = (self.pending.len(), self.pending.bytes());
+        let most = self.config.delivery.max_in_flight;
+        let stalled = self.out.stalled();
         !self.input_ended
-            && self.pending.len() < self.config.delivery.max_in_flight
-            && self.pending.bytes() < BYTES_IN_FLIGHT
+            && records.saturating_sub(stalled.records) < most
+            && records < most.saturating_mul(STALLED_FACTOR)
+            && bytes.saturating_sub(stalled.bytes) < BYTES_IN_FLIGHT
+            && bytes < BYTES_IN_FLIGHT * 2
+    }
+
+    fn has_place(&self) -> bool {
+        let running = self.running.len();
+        running.saturating_sub(self.out.stalled().ops) < ACTIVE && running < ACTIVE * STALLED_FACTOR
+    }
+
+    /// Whether it matters how much is stalled.
+    fn is_crowded(&self) -> bool {
+        self.out.stalled().ops > 0
+            || self.running.len() >= ACTIVE
+            || self.pending.len() >= self.config.delivery.max_in_flight
+            || self.pending.bytes() >= BYTES_IN_FLIGHT
     }
 
     /// Starts what may start.
     async fn dispatch(&mut self) -> Result<(), SinkError> {
-        while self.running.len() < ACTIVE {
+        while self.has_place() {
             let Some(task) = self.lanes.take_next() else { break };
             if self.usercom.unchanged(task.op(), clock::now()) {
                 self.metrics.saved("unchanged", 1);
@@ -193,8 +222,10 @@ impl Engine {
             let usercom = Arc::clone(&self.usercom);
             let rest = Duration::from_secs(self.config.request.retry_max_duration_secs);
             let stop = self.stop.clone();
+            let mut attempts = self.attempts(&task);
+            let tickets = task.tickets().copied().collect();
+            let number = self.out.insert(task.lane(), tickets, attempts.stalled.clone());
             self.running.spawn(async move {
-                let mut attempts = Attempts::default();
                 let result = match &announced {
                     Some(announced) => {
                         usercom.execute_noted(task.op(), doubt, announced, &mut attempts).await
@@ -209,7 +240,7 @@ impl Engine {
                         () = tokio::time::sleep(rest) => {}
                     }
                 }
-                Carried { task, attempts, result: result.map(|_| ()) }
+                Carried { task, number, attempts, result: result.map(|_| ()) }
             });
         }
         let folded = self.lanes.folded();
@@ -218,6 +249,16 @@ impl Engine {
             self.folds_told = folded;
         }
         Ok(())
+    }
+
+    /// What an op starts with: its name for logs, and what has failed of it before.
+    fn attempts(&mut self, task: &Task<Ticket>) -> Attempts {
+        let first = task.tickets().next().expect("a task has parts").record;
+        Attempts {
+            subject: Some(subject(task.op(), self.pending.record(first))),
+            troubles: self.pending.take_troubles(first),
+            ..Attempts::default()
+        }
     }
 
     /// Ops that count, events and page views, are never folded: each is of one record.
@@ -294,23 +335,24 @@ impl Engine {
 
     /// An op came back.
     async fn carried(&mut self, carried: Carried) -> Result<(), SinkError> {
-        let Carried { task, attempts, result } = carried;
+        let Carried { task, number, attempts, result } = carried;
+        self.out.remove(number);
         match result {
             Ok(()) => self.finished(task, Fate::Done).await,
             Err(Failure::Reject { status, reason, body }) => {
-                if task.parts() == 1 {
-                    let ticket = *task.tickets().next().expect("a task has parts");
-                    self.metrics.error("request_failed", "sending");
-                    self.pending.refuse(ticket, |record| {
-                        let word = status.map_or("rejected".to_owned(), |s| format!("status_{s}"));
-                        let mut letter = DeadLetter::new(record, word, reason, clock::now());
-                        letter.status = status;
-                        letter.response = Some(body);
-                        letter.attempts = attempts.sent;
-                        letter
-                    });
-                }
-                self.finished(task, Fate::Refused).await
+                let word = status.map_or("rejected".to_owned(), |s| format!("status_{s}"));
+                let refusal = Refusal { word, reason, status, body: Some(body) };
+                self.refused(task, &attempts, refusal).await
+            }
+            Err(Failure::Send(error @ SendError::Poison { .. })) => {
+                let refusal = Refusal::poison(&error);
+                self.refused(task, &attempts, refusal).await
+            }
+            Err(Failure::Send(error @ SendError::RouteClosed { status, .. })) => {
+                let reason = format!("{error}; {}", cure(status));
+                let word = "route_closed".to_owned();
+                let refusal = Refusal { word, reason, status: Some(status), body: None };
+                self.refused(task, &attempts, refusal).await
             }
             Err(Failure::Send(SendError::Refused { status })) => {
                 self.lanes.put_back(task);
@@ -319,16 +361,48 @@ impl Engine {
             Err(Failure::Send(error)) => {
                 // Not rejected: it stays at the head of its lane and is tried again.
                 if !matches!(error, SendError::Stopped) {
-                    tracing::warn!(%error, "a call is tried again from the start");
+                    let subject = attempts.subject.as_deref().unwrap_or("a call");
+                    tracing::warn!(%error, "{subject} is tried again from the start");
                 }
                 // What its last attempt came to is forgotten with the attempt.
                 for ticket in task.tickets() {
                     self.pending.doubt(ticket.record);
                 }
+                let first = task.tickets().next().expect("a task has parts").record;
+                self.pending.keep_troubles(first, attempts.troubles);
                 self.lanes.put_back(task);
                 Ok(())
             }
         }
+    }
+
+    /// An op will never be done. One that was folded is taken apart, and its parts are tried alone.
+    async fn refused(
+        &mut self,
+        task: Task<Ticket>,
+        attempts: &Attempts,
+        refusal: Refusal,
+    ) -> Result<(), SinkError> {
+        if task.parts() == 1 {
+            let ticket = *task.tickets().next().expect("a task has parts");
+            self.metrics.error("request_failed", "sending");
+            let Refusal { word, reason, status, body } = refusal;
+            if let "poison" | "route_closed" = word.as_str() {
+                let subject = attempts.subject.as_deref().unwrap_or("a call");
+                tracing::error!(
+                    reason,
+                    "{subject} becomes a dead letter ({word}); what waits behind it goes on, `dead-letters replay` sends it again"
+                );
+            }
+            self.pending.refuse(ticket, |record| {
+                let mut letter = DeadLetter::new(record, word, reason, clock::now());
+                letter.status = status;
+                letter.response = body;
+                letter.attempts = attempts.sent;
+                letter
+            });
+        }
+        self.finished(task, Fate::Refused).await
     }
 
     async fn finished(&mut self, task: Task<Ticket>, fate: Fate) -> Result<(), SinkError> {
@@ -371,6 +445,29 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+/// Why an op will never be done, as a dead letter says it.
+struct Refusal {
+    word: String,
+    reason: String,
+    status: Option<u16>,
+    body: Option<String>,
+}
+
+impl Refusal {
+    fn poison(error: &SendError) -> Self {
+        let answer = match error {
+            SendError::Poison { answer, .. } => answer.as_ref(),
+            _ => None,
+        };
+        Self {
+            word: "poison".to_owned(),
+            reason: error.to_string(),
+            status: answer.map(|answer| answer.status),
+            body: answer.map(excerpt),
+        }
     }
 }
 

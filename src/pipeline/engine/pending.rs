@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::marks::SentCount;
 use crate::buffer::{Buffered, DeadLetter, GivenBack, Settled, Token};
+use crate::deliver::poison::Troubles;
 use crate::record::Record;
 
 /// Names a record while it is pending.
@@ -32,6 +33,8 @@ struct Pending {
     /// How many of its requests that must not be sent twice may have left; `None` before the first
     /// of them is carried out.
     sent: Option<SentCount>,
+    /// What failed of an op of it that was given up and is tried again.
+    troubles: Troubles,
     /// Rare and large, so it is not part of every entry.
     dead: Option<Box<DeadLetter>>,
     /// Message keys this record is the first of, by call.
@@ -77,6 +80,11 @@ impl PendingRecords {
         self.bytes
     }
 
+    /// How many bytes of text one of them holds.
+    pub(super) fn bytes_of(&self, id: RecordId) -> usize {
+        self.records.get(&id).map_or(0, |pending| pending.bytes)
+    }
+
     /// Takes a record in, with one share held open until [`close`](Self::close) is called for it
     /// the first time: so that it cannot finish while its ops are still being pushed.
     pub(super) fn open(&mut self, buffered: Buffered) -> RecordId {
@@ -90,6 +98,7 @@ impl PendingRecords {
             open: 1,
             has_calls: false,
             sent: None,
+            troubles: Troubles::default(),
             dead: None,
             keys: Vec::new(),
             refused: Vec::new(),
@@ -120,6 +129,21 @@ impl PendingRecords {
         let before = u32::from(pending.buffered.maybe_sent);
         let sent = pending.sent.get_or_insert_with(|| Arc::new(AtomicU32::new(before)));
         (pending.buffered.token, Arc::clone(sent))
+    }
+
+    /// What failed of an op that is tried again now.
+    pub(super) fn take_troubles(&mut self, id: RecordId) -> Troubles {
+        std::mem::take(&mut self.get(id).troubles)
+    }
+
+    /// An op was given up and will be tried again.
+    pub(super) fn keep_troubles(&mut self, id: RecordId, troubles: Troubles) {
+        self.get(id).troubles = troubles;
+    }
+
+    /// The record itself, while it is pending.
+    pub(super) fn record(&self, id: RecordId) -> Option<&Record> {
+        self.records.get(&id).map(|pending| &pending.buffered.record)
     }
 
     /// Gives up on all of them: what is to be given back to the buffer.

@@ -5,10 +5,19 @@
 //! it was asked for.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use super::cluster::{Cluster, ClusterError, Extent, Kept};
 use crate::telemetry::SourceLag;
+
+/// In every so many looks for somebody else, we hold back what we would keep.
+const HELD: u64 = 6;
+/// So long, where little is read. Where much is, two processes are never at the same place.
+const HOLD: Duration = Duration::from_secs(2);
 
 /// What is known of the partitions.
 pub(super) struct Watch {
@@ -16,6 +25,8 @@ pub(super) struct Watch {
     topic: Arc<str>,
     lag: SourceLag,
     standings: Mutex<BTreeMap<u32, Arc<Standing>>>,
+    /// How often it was looked for somebody else.
+    looks: AtomicU64,
 }
 
 /// How far one partition is; shared with its reader.
@@ -33,6 +44,8 @@ struct Inner {
     told: Option<(Ours, Option<Kept>)>,
     /// Whether somebody else was told of.
     rivalled: bool,
+    /// Nothing is kept before this moment.
+    held: Option<Instant>,
 }
 
 /// What we had the cluster keep.
@@ -78,6 +91,15 @@ impl Standing {
         self.inner().ours.count += 1;
     }
 
+    /// Before this moment no offset is sent.
+    pub(super) fn held(&self) -> Option<Instant> {
+        self.inner().held
+    }
+
+    fn hold(&self, until: Instant) {
+        self.inner().held = Some(until);
+    }
+
     fn ours(&self) -> Ours {
         self.inner().ours
     }
@@ -106,7 +128,7 @@ impl Standing {
 
 impl Watch {
     pub(super) fn new(cluster: Arc<dyn Cluster>, topic: Arc<str>, lag: SourceLag) -> Self {
-        Self { cluster, topic, lag, standings: Mutex::default() }
+        Self { cluster, topic, lag, standings: Mutex::default(), looks: AtomicU64::new(0) }
     }
 
     /// What there is of every partition.
@@ -143,8 +165,16 @@ impl Watch {
         }
     }
 
-    /// Tells of offsets that somebody else keeps in our place.
+    /// Tells of offsets that somebody else keeps in our place. Two that read the same end keep the
+    /// same offsets at the same moments; so now and then we hold ours back, and look whether it is
+    /// kept all the same.
     pub(super) async fn look_for_rivals(&self) {
+        if self.looks.fetch_add(1, Ordering::Relaxed) % HELD == 1 {
+            let until = Instant::now() + HOLD;
+            self.standings().values().for_each(|standing| standing.hold(until));
+            // Asked shortly before ours is kept again.
+            sleep(HOLD - HOLD / 10).await;
+        }
         let before: Vec<(u32, Arc<Standing>, Ours)> = self
             .standings()
             .iter()

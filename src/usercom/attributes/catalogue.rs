@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::ValueType;
 use crate::config::sink::{AttributeType, AttributeTypes};
-use crate::deliver::{Attempts, Reply, Transport};
+use crate::deliver::{Attempts, Need, Reply, SendError, Transport};
 use crate::usercom::endpoint::{self, attributes as wire};
 use crate::usercom::keyed::KeyedLocks;
 use crate::usercom::outcome::{Failure, Probe};
@@ -189,7 +189,7 @@ impl Catalogue {
             None => {
                 let _reading = self.reading.lock().await;
                 if self.read_at().is_none() {
-                    self.read(transport, attempts).await?;
+                    self.read(Need::Required, transport, attempts).await?;
                 }
             }
             Some(read_at) if asked.duration_since(read_at) >= self.refresh => {
@@ -197,7 +197,7 @@ impl Catalogue {
                     return Ok(());
                 };
                 if self.read_at() == Some(read_at)
-                    && let Err(error) = self.read(transport, attempts).await
+                    && let Err(error) = self.read(Need::Required, transport, attempts).await
                 {
                     tracing::warn!(%error, "the catalogue of attributes could not be read anew");
                     self.write().read_at = Some(asked);
@@ -223,7 +223,20 @@ impl Catalogue {
         if self.read_at().is_some_and(|read_at| read_at > asked) {
             return Ok(());
         }
-        self.read(transport, attempts).await
+        self.read(Need::Required, transport, attempts).await
+    }
+
+    /// Reads the list as the first thing that is asked of a server.
+    ///
+    /// # Errors
+    /// When the list cannot be read, or there is something else than the API.
+    pub(in crate::usercom) async fn open(
+        &self,
+        transport: &dyn Transport,
+        attempts: &mut Attempts,
+    ) -> Result<(), Failure> {
+        let _reading = self.reading.lock().await;
+        self.read(Need::FirstContact, transport, attempts).await
     }
 
     /// Finds or creates an attribute. `book` says whether one more may be created.
@@ -259,7 +272,15 @@ impl Catalogue {
     ) -> Result<Creation, Failure> {
         let value_type = self.declared(key.0, name);
         let request = wire::create(name, key.0, value_type);
-        let reply = transport.send(&request, attempts).await?;
+        let reply = match transport.send(&request, attempts).await {
+            // Nobody gets this attribute: the records go on without it.
+            Err(error @ SendError::Poison { .. }) => {
+                tracing::warn!(attribute = ?name, %error, "the attribute cannot be created and is left out");
+                self.write().slots.of_mut(key.0).insert(key.1.clone(), Slot::Refused);
+                return Ok(Creation::Refused);
+            }
+            answer => answer?,
+        };
         if reply.is_success() {
             let attribute = Arc::new(created(&reply, key, name, value_type));
             let mut names = self.write();
@@ -289,12 +310,13 @@ impl Catalogue {
     /// Reads all pages. The caller holds `reading`.
     async fn read(
         &self,
+        need: Need,
         transport: &dyn Transport,
         attempts: &mut Attempts,
     ) -> Result<(), Failure> {
         let began = Instant::now();
         let mut slots = Slots::default();
-        let mut request = wire::list();
+        let mut request = endpoint::needed(wire::list(), need);
         let mut asked = HashSet::new();
         for page_number in 0..MAX_PAGES {
             let reply = transport.send(&request, attempts).await?;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Body, get, number, write};
+use super::{Body, get, long, number, write};
 use crate::config::sink::AttributeType;
 use crate::deliver::{Method, Repeat, Request};
 use crate::usercom::attributes::{Attribute, Content, ValueType};
@@ -11,12 +11,12 @@ const PATH: &str = "attributes/";
 
 /// `GET attributes/`.
 pub(in crate::usercom) fn list() -> Request {
-    get(PATH, PATH.into())
+    long(get(PATH, PATH.into()))
 }
 
 /// `GET attributes/?…`, a page that `next` named.
 pub(in crate::usercom) fn list_page(path: String) -> Request {
-    get(PATH, path)
+    long(get(PATH, path))
 }
 
 /// `POST attributes/`. A repeat is refused as existing.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Body, get, json, number, segment, slices, write};
+use super::{Body, get, json, long, number, segment, slices, write};
 use crate::deliver::{Method, Repeat, Reply, Request};
 
 /// `PUT companies-by-id/:id/`; `None` for an id that is not safe in a path.
@@ -12,7 +12,7 @@ pub(in crate::usercom) fn update(
 ) -> Option<Request> {
     let path = format!("companies-by-id/{}/", segment(group)?);
     let body = Body::new().all(slices(fields)).done();
-    Some(write(Method::Put, "companies-by-id/:id/", path, body, Repeat::Safe))
+    Some(long(write(Method::Put, "companies-by-id/:id/", path, body, Repeat::Safe)))
 }
 
 /// `PUT companies/:id/`.
@@ -21,7 +21,7 @@ pub(in crate::usercom) fn update_number(
     fields: &[(impl AsRef<str>, impl AsRef<str>)],
 ) -> Request {
     let body = Body::new().all(slices(fields)).done();
-    write(Method::Put, "companies/:id/", format!("companies/{id}/"), body, Repeat::Safe)
+    long(write(Method::Put, "companies/:id/", format!("companies/{id}/"), body, Repeat::Safe))
 }
 
 /// The body of a new company. One without a name is named by its id.
@@ -48,19 +48,19 @@ pub(in crate::usercom) fn create(
 /// `GET companies-by-id/:id/`; `None` for an id that is not safe in a path.
 pub(in crate::usercom) fn by_own_id(group: &str) -> Option<Request> {
     let id = segment(group)?;
-    Some(get("companies-by-id/:id/", format!("companies-by-id/{id}/")))
+    Some(long(get("companies-by-id/:id/", format!("companies-by-id/{id}/"))))
 }
 
 /// `GET companies/`.
 pub(in crate::usercom) fn list() -> Request {
-    get("companies/", "companies/".into())
+    long(get("companies/", "companies/".into()))
 }
 
 /// `POST companies/:id/add_member/`. Twice is as good as once.
 pub(in crate::usercom) fn add_member(company: u64, user: u64) -> Request {
     let path = format!("companies/{company}/add_member/");
     let body = Body::new().number("user_id", user).done();
-    write(Method::Post, "companies/:id/add_member/", path, body, Repeat::Safe)
+    long(write(Method::Post, "companies/:id/add_member/", path, body, Repeat::Safe))
 }
 
 /// What a company object says.

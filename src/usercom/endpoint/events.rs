@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Body, get, segment, write};
-use crate::deliver::{Method, Repeat, Request};
+use super::{Body, get, needed, segment, without_nul, write};
+use crate::deliver::{Method, Need, Repeat, Request};
 use crate::plan::FieldSet;
 
 /// By which of its ids a user is named in a path.
@@ -57,13 +57,14 @@ pub(in crate::usercom) fn occurrence(
 
 /// A user's events.
 pub(in crate::usercom) fn history(whose: Whose<'_>) -> Request {
-    match whose {
+    let request = match whose {
         Whose::OwnId(id) => get(
             "users-by-id/:id/events/",
             format!("users-by-id/{}/events/", segment(id).unwrap_or_default()),
         ),
         Whose::Number(id) => get("users/:id/events/", format!("users/{id}/events/")),
-    }
+    };
+    needed(request, Need::Optional)
 }
 
 /// The zone's offset under which an entry of the history is the occurrence that was sent, see
@@ -76,9 +77,10 @@ pub(in crate::usercom) fn same_at(
     at: Option<Timestamp>,
     data: &FieldSet,
 ) -> Option<i64> {
+    let name = name.replace('\0', "");
     let named = match (&entry["name"], &entry["event"]) {
-        (Value::String(text), _) | (_, Value::String(text)) => text == name,
-        (_, event) => event["name"].as_str() == Some(name),
+        (Value::String(text), _) | (_, Value::String(text)) => *text == name,
+        (_, event) => event["name"].as_str() == Some(&*name),
     };
     let offset = match at {
         Some(at) => offset(written_time(entry), |seen| Some(seen.as_second() - at.as_second()))?,
@@ -90,7 +92,7 @@ pub(in crate::usercom) fn same_at(
                 Value::Null => &entry["data"][super::super::profile::limits::name_std(field.name)],
                 stored => stored,
             };
-            stored.is_null() || is_equal(stored, field.json)
+            stored.is_null() || is_equal(stored, &without_nul(field.json.to_owned()))
         });
     same.then_some(offset)
 }

@@ -16,20 +16,39 @@ use serde_json::Value;
 use url::Url;
 
 use self::body::Body;
-use crate::deliver::{Method, Repeat, Reply, Request};
+use crate::deliver::{Expects, MAX_REPLY, Method, Need, Repeat, Reply, Request};
+
+/// The longest answer read where a list or a company with all its members comes, in bytes.
+const LONG_REPLY: usize = 4 * MAX_REPLY;
 
 /// Everything but RFC 3986's unreserved characters.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// An id as one path segment, or `None` where no encoding is safe: URL parsers read `%2E%2E` as
-/// `..`, and servers in front may read `%2F` as `/`. Such ids go by number.
+/// `..`, and servers in front may read `%2F` as `/`. Such ids go by number. NULs are left out, as
+/// they are in bodies.
 pub(super) fn segment(id: &str) -> Option<String> {
+    let id = id.replace('\0', "");
+    let id = id.as_str();
     let unsafe_id = id.is_empty() || matches!(id, "." | "..") || id.contains(['/', '\\']);
     (!unsafe_id).then(|| utf8_percent_encode(id, STRICT).to_string())
 }
 
 fn get(route: &'static str, path: String) -> Request {
-    Request { method: Method::Get, path, route, body: None, repeat: Repeat::Safe }
+    let (method, repeat, expects) = (Method::Get, Repeat::Safe, Expects::default());
+    Request { method, path, route, body: None, repeat, expects }
+}
+
+/// The same request, of whose answer so much is needed.
+pub(super) fn needed(mut request: Request, need: Need) -> Request {
+    request.expects.need = need;
+    request
+}
+
+/// The same request, whose answer may be long.
+fn long(mut request: Request) -> Request {
+    request.expects.max_body = LONG_REPLY;
+    request
 }
 
 fn write(
@@ -39,7 +58,32 @@ fn write(
     body: String,
     repeat: Repeat,
 ) -> Request {
-    Request { method, path, route, body: Some(Bytes::from(body)), repeat }
+    let body = Some(Bytes::from(without_nul(body)));
+    Request { method, path, route, body, repeat, expects: Expects::default() }
+}
+
+/// JSON text without NULs: databases refuse them in text, and the server then answers 500.
+pub(super) fn without_nul(json: String) -> String {
+    const NUL: &str = "\\u0000";
+    if memchr::memmem::find(json.as_bytes(), NUL.as_bytes()).is_none() {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len());
+    let mut rest = json.as_str();
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(behind) = rest.strip_prefix(NUL) {
+            rest = behind;
+            continue;
+        }
+        // The character behind a backslash belongs to it: `\\u0000` is no NUL.
+        let end = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
+        out.push_str(&rest[..end]);
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    out
 }
 
 /// Names and JSON values, as slices.
@@ -47,13 +91,33 @@ fn slices<N: AsRef<str>, J: AsRef<str>>(fields: &[(N, J)]) -> impl Iterator<Item
     fields.iter().map(|(name, json)| (name.as_ref(), json.as_ref()))
 }
 
-/// A reply's body as JSON; `Null` where it is none.
+/// A reply's body as JSON, with or without a byte order mark; `Null` where it is not JSON.
 pub(super) fn json(reply: &Reply) -> Value {
-    serde_json::from_slice(&reply.body).unwrap_or(Value::Null)
+    let body = reply.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&reply.body);
+    serde_json::from_slice(body).unwrap_or(Value::Null)
 }
 
+/// A number of a user or company, written as an integer, as a float without a fraction, or as text.
 fn number(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+    // Floats hold whole numbers up to here exactly.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let whole = |number: f64| {
+        let fits = number.fract() == 0.0 && (0.0..=EXACT).contains(&number);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is whole and within the range, as checked"
+        )]
+        fits.then_some(number as u64)
+    };
+    match value {
+        Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)),
+        Value::String(text) => {
+            let text = text.trim();
+            text.parse().ok().or_else(|| whole(text.parse().ok()?))
+        }
+        _ => None,
+    }
 }
 
 /// One page of a list.
@@ -128,6 +192,42 @@ mod tests {
         assert_eq!(page(&reply("{\"results\":[1]}"), "x/").results.len(), 1);
         assert!(page(&reply("<html>"), "x/").results.is_empty());
         assert!(page(&reply("{\"results\":7,\"next\":7}"), "x/").next.is_none());
+    }
+
+    #[test]
+    fn nul_is_left_out_of_bodies_and_paths() {
+        // Guarantees that no NUL leaves, and that a backslash in front of `u0000` is not taken for
+        // one.
+        for (json, sent) in [
+            (r#"{"a":"x\u0000y\u0000"}"#, r#"{"a":"xy"}"#),
+            (r#"{"a\u0000":"\\u0000"}"#, r#"{"a":"\\u0000"}"#),
+            (r#"{"a":"\\\u0000é\n"}"#, r#"{"a":"\\é\n"}"#),
+            (r#"{"a":1}"#, r#"{"a":1}"#),
+        ] {
+            let request = write(Method::Post, "x/", "x/".into(), json.into(), Repeat::Safe);
+            assert_eq!(request.body.unwrap(), sent, "{json}");
+        }
+        assert_eq!(segment("a\0b").as_deref(), Some("ab"));
+        assert_eq!(segment("\0"), None);
+    }
+
+    #[test]
+    fn numbers_are_read_in_every_way_servers_write_them() {
+        // Guarantees that a float, a text and a byte order mark do not hide a user's number.
+        for body in [
+            "{\"id\":7}",
+            "{\"id\":7.0}",
+            "{\"id\":\"7\"}",
+            "{\"id\":\"7.0\"}",
+            "\u{feff}{\"id\":7}",
+        ] {
+            let reply = Reply { status: 200, body: Bytes::from(body) };
+            assert_eq!(users::found(&reply).id, Some(7), "{body}");
+        }
+        for body in ["{\"id\":7.5}", "{\"id\":-7}", "{\"id\":true}", "{\"id\":1e300}", "OK"] {
+            let reply = Reply { status: 200, body: Bytes::from(body) };
+            assert_eq!(users::found(&reply).id, None, "{body}");
+        }
     }
 
     #[test]

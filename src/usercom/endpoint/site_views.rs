@@ -5,8 +5,8 @@ use serde_json::Value;
 use url::Url;
 
 use super::events::{Whose, offset, written_time};
-use super::{Body, get, segment, write};
-use crate::deliver::{Method, Repeat, Request};
+use super::{Body, get, needed, segment, write};
+use crate::deliver::{Method, Need, Repeat, Request};
 
 /// A page view as it is sent.
 #[derive(Debug, Clone, Copy)]
@@ -37,13 +37,14 @@ pub(in crate::usercom) fn view(user_key: &str, view: View<'_>) -> Request {
 
 /// A user's page views.
 pub(in crate::usercom) fn history(whose: Whose<'_>) -> Request {
-    match whose {
+    let request = match whose {
         Whose::OwnId(id) => get(
             "users-by-id/:id/ping_hits/",
             format!("users-by-id/{}/ping_hits/", segment(id).unwrap_or_default()),
         ),
         Whose::Number(id) => get("users/:id/ping_hits/", format!("users/{id}/ping_hits/")),
-    }
+    };
+    needed(request, Need::Optional)
 }
 
 /// The zone's offset under which an entry of the history is the page view that was sent, see
@@ -59,7 +60,7 @@ pub(in crate::usercom) fn same_at(entry: &Value, sent: View<'_>) -> Option<i64> 
         (_, _, Value::String(url)) => Some(path_of(url)),
         _ => None,
     };
-    path.is_none_or(|path| path == sent.path).then_some(offset)
+    path.is_none_or(|path| path == sent.path.replace('\0', "")).then_some(offset)
 }
 
 fn path_of(url: &str) -> String {

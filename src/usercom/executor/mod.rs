@@ -27,7 +27,7 @@ use super::odds::Odds;
 use super::outcome::{Done, Doubt, Failure, Probe, cure};
 use crate::clock;
 use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
-use crate::deliver::{Attempts, BeforeSend, Reply, Request, SendError, Transport};
+use crate::deliver::{Attempts, BeforeSend, Need, Reply, Request, SendError, Transport};
 use crate::plan::{FieldSet, Op};
 
 /// How long a user that was just created may take to be seen.
@@ -35,6 +35,11 @@ const SETTLES: Duration = Duration::from_secs(1);
 /// How long, in seconds, a membership that was just seen is not asked for again whatever the
 /// settings say.
 const JUST_SEEN: u64 = 60;
+
+/// A cheap read that every good key may make: the first page of the attributes.
+pub fn key_check() -> Request {
+    endpoint::needed(endpoint::attributes::list(), Need::FirstContact)
+}
 
 /// Carries out ops at User.com and remembers what it learned.
 pub struct Usercom {
@@ -89,7 +94,7 @@ impl Usercom {
     /// When it cannot be read.
     pub async fn open(&self) -> Result<(), Failure> {
         let mut attempts = Attempts::default();
-        self.catalogue.reread(&*self.transport, &mut attempts).await
+        self.catalogue.open(&*self.transport, &mut attempts).await
     }
 
     /// Makes one cheap authenticated read: the first page of the attributes.
@@ -98,7 +103,7 @@ impl Usercom {
     /// When it is refused; the reason names the cure.
     pub async fn healthcheck(&self) -> Result<(), Failure> {
         let mut attempts = Attempts::default();
-        let reply = self.send(&endpoint::attributes::list(), &mut attempts).await?;
+        let reply = self.send(&key_check(), &mut attempts).await?;
         if reply.is_success() {
             return Ok(());
         }
@@ -246,6 +251,11 @@ impl Usercom {
     /// Takes stored rows back. Rows that cannot be read are skipped.
     pub fn restore(&self, rows: impl IntoIterator<Item = (String, String)>) {
         self.memory.restore(rows);
+    }
+
+    /// Whether User.com answered anything well lately.
+    pub fn is_alive(&self) -> bool {
+        self.transport.is_alive()
     }
 
     async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {

@@ -249,7 +249,11 @@ impl Usercom {
             None => {
                 self.new_users.observe(Was::New);
                 self.create_missing(user, attempts).await?;
-                known(self.memory.user(user))
+                match known(self.memory.user(user)) {
+                    // The write has succeeded, whatever became of its answer.
+                    None => self.read_user(user, attempts).await?.and_then(|found| found.id),
+                    id => id,
+                }
             }
         };
         looked_up.ok_or_else(|| Failure::own("User.com did not tell the user's number"))

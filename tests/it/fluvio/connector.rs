@@ -105,7 +105,7 @@ meta:
       time: 2d 12h
       segment-size: 16 MiB
     compression:
-      type: gzip
+      type: Gzip
     deduplication:
       bounds: { count: 100, age: 1m }
       filter: { transform: { uses: dedup, with: { by: key } } }
@@ -238,7 +238,7 @@ fn bad_configs_are_told_where() {
         ("count: 2", "count: none", "E0103", 11, 14, "expected a whole number, found a string"),
         ("2d 12h", "2 moons", "E0410", 16, 13, "is no length of time"),
         ("1 GiB", "1 GiX", "E0410", 12, 17, "is no size"),
-        ("type: gzip", "type: gzp", "E0104", 19, 13, "unknown word `gzp`"),
+        ("type: Gzip", "type: gzip", "E0104", 19, 13, "unknown word `gzip`"),
         ("partition: all", "partition: some", "E0104", 24, 16, "unknown word `some`"),
         ("strategy: manual", "strategie: manual", "E0101", 27, 7, "unknown key `strategie`"),
         (
@@ -399,7 +399,7 @@ usercom:
 
 #[test]
 fn a_file_of_secrets_wins_over_the_environment() {
-    // With a file, only its lines count; one that is no line of a file is told by its number.
+    // With a file, only its lines count.
     let place = Place::new();
     let path = place.write("secrets.txt", "# mine\nUSERCOM_KEY=from=file\n");
     let secrets = Secrets::read(&path).unwrap();
@@ -408,26 +408,120 @@ fn a_file_of_secrets_wins_over_the_environment() {
     let usercom_sink::config::SinkConfig::Usercom(sink) =
         &connector.loaded.pipeline.sinks["usercom"];
     assert_eq!(secrecy::ExposeSecret::expose_secret(&sink.api_key), "from=file");
-    let path = place.write("bad.txt", "USERCOM_KEY=x\nhunter2\n");
-    let report = Secrets::read(&path).unwrap_err();
-    let told = report.render(Style::Plain);
-    assert!(told.contains("bad.txt:2") && !told.contains("hunter2"), "{told}");
+    // As Fluvio reads the same file: blanks are no part of a value, the first line counts.
+    let text = "no line\n USERCOM_KEY =  spaced \t\nUSERCOM_KEY=second\n";
+    let secrets = Secrets::read(&place.write("spaced.txt", text)).unwrap();
+    let config = FIRST.replace("ENDPOINT", "http://127.0.0.1:1/");
+    let connector = load_with(&config, &secrets, &[]).unwrap();
+    let usercom_sink::config::SinkConfig::Usercom(sink) =
+        &connector.loaded.pipeline.sinks["usercom"];
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&sink.api_key), "spaced");
+}
+
+#[test]
+fn configs_are_taken_and_refused_as_by_fluvios_own_parser() {
+    // A table of what the parser of Fluvio's tools (fluvio-connector-package, November 2025) takes and
+    // refuses of the common part; it was asked about each of these.
+    let described = "{ meta: { name: events } }";
+    let topic = |more: &str| format!("{{ meta: {{ name: events }}, {more} }}");
+    let config = |version: &str, topic: &str, more: &str| {
+        let version = match version {
+            "" => String::new(),
+            version => format!("apiVersion: {version}\n"),
+        };
+        format!(
+            "{version}meta:\n  version: 0.1.0\n  name: crm\n  type: usercom-sink\n  \
+             topic: {topic}\n{more}usercom:\n  endpoint: http://127.0.0.1:1/\n  \
+             api_key: abcdefgh\n  preset: segment\n"
+        )
+    };
+    let consumer = |what: &str| format!("  consumer: {{ {what} }}\n");
+    let cases: Vec<(String, bool)> = vec![
+        (config("", "events", ""), true),
+        (config("0.0.0", "events", ""), true),
+        (config("0.1.0", "events", ""), true),
+        (config("0.2.0", described, ""), true),
+        (config("0.2.0", "events", ""), false),
+        (config("0.1.0", described, ""), false),
+        (config("", described, ""), false),
+        (config("0.3.0", "events", ""), false),
+        (config("0.2.0", &topic("compression: { type: Gzip }"), ""), true),
+        (config("0.2.0", &topic("compression: { type: Zstd }"), ""), true),
+        (config("0.2.0", &topic("compression: { type: Lz4 }"), ""), true),
+        (config("0.2.0", &topic("compression: { type: Snappy }"), ""), true),
+        (config("0.2.0", &topic("compression: { type: None }"), ""), true),
+        (config("0.2.0", &topic("compression: { type: Any }"), ""), true),
+        (config("0.2.0", &topic("compression: {}"), ""), true),
+        (config("0.2.0", &topic("compression: { type: gzip }"), ""), false),
+        (config("0.2.0", &topic("compression: { type: GZIP }"), ""), false),
+        (config("0.2.0", &topic("retention: { time: 2d 12h }"), ""), true),
+        (config("0.2.0", &topic("retention: { time: 2 moons }"), ""), false),
+        (config("0.2.0", &topic("partition: { count: 2, max-size: 1 GiB }"), ""), true),
+        (config("0.2.0", &topic("partition: { count: -1 }"), ""), false),
+        (config("0.1.0", "events", &consumer("partition: all")), true),
+        (config("0.1.0", "events", &consumer("partition: 3")), true),
+        (config("0.1.0", "events", &consumer("partition: [0, 1]")), true),
+        (config("0.1.0", "events", &consumer("partition: some")), false),
+        (config("0.1.0", "events", &consumer("max-bytes: 1 MB")), true),
+        (config("0.1.0", "events", &consumer("max_bytes: 1 MB")), true),
+        (config("0.1.0", "events", &consumer("max-bytes: 1 XB")), false),
+        (config("0.1.0", "events", &consumer("offset: { strategy: auto }")), true),
+        (config("0.1.0", "events", &consumer("offset: { start: end }")), false),
+        (config("0.1.0", "events", &consumer("offset: { strategy: Auto }")), false),
+        (
+            config(
+                "0.1.0",
+                "events",
+                &consumer("offset: { strategy: none, start: { absolute: 5 } }"),
+            ),
+            true,
+        ),
+        (
+            config(
+                "0.1.0",
+                "events",
+                &consumer("offset: { strategy: none, start: { from-end: 5 } }"),
+            ),
+            true,
+        ),
+        (config("0.1.0", "events", "  secrets: [{ name: A_1 }]\n"), true),
+        (config("0.1.0", "events", "  secrets: [{ name: 1A }]\n"), false),
+        (config("0.1.0", "events", "transforms: [{ uses: some, with: { a: b } }]\n"), true),
+        (config("0.1.0", "events", "transforms: [{ with: { a: b } }]\n"), false),
+    ];
+    // To ask the parser again: the texts, one file each.
+    if let Ok(folder) = std::env::var("USERCOM_TEST_CONFIGS") {
+        for (number, (text, taken)) in cases.iter().enumerate() {
+            let path = Path::new(&folder).join(format!("{number:02}-{taken}.yaml"));
+            std::fs::write(path, text).unwrap();
+        }
+    }
+    for (text, taken) in &cases {
+        let told = load(text).map(drop).map_err(|report| report.render(Style::Plain));
+        assert_eq!(told.is_ok(), *taken, "{text}{told:?}");
+    }
 }
 
 #[test]
 fn the_committed_package_is_current_and_reads_back() {
     // What Fluvio's tools read is what this program would write, and asks for what is needed.
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let committed = std::fs::read_to_string(root.join("Connector.toml")).unwrap_or_default();
+    let committed =
+        std::fs::read_to_string(root.join("connector/Connector.toml")).unwrap_or_default();
     let text = connector_package_text();
     assert!(
         committed == text,
-        "Connector.toml is out of date: run `cargo run -- schema --connector > Connector.toml`"
+        "Connector.toml is out of date: run `cargo run -- schema --connector > connector/Connector.toml`"
     );
     let package: toml::Table = text.parse().unwrap();
     assert_eq!(package["package"]["name"].as_str(), Some("usercom-sink"));
     assert_eq!(package["direction"]["dest"].as_bool(), Some(true));
-    assert_eq!(package["deployment"]["binary"].as_str(), Some("usercom-sink"));
+    assert_eq!(package["deployment"]["binary"].as_str(), Some("usercom-connector"));
+    // The tools take the first target of the package the file stands beside: there is only one.
+    let manifest = std::fs::read_to_string(root.join("connector/Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    assert_eq!(manifest["package"]["name"].as_str(), Some("usercom-connector"));
+    assert!(!manifest.contains_key("lib") && !root.join("connector/src/lib.rs").exists());
     let custom = &package["custom"];
     assert_eq!(custom["name"].as_str(), Some("usercom"));
     assert_eq!(custom["required"].as_array().unwrap(), &["api_key".into()]);

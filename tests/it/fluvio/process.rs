@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use usercom_sink::buffer::{Access, Store};
 use usercom_sink::emulator::Faults;
 
 use crate::support::{Account, KEY, Place, binary};
@@ -72,6 +73,36 @@ async fn a_cluster_that_is_down_is_waited_for_until_sigterm() {
     assert!(told.contains("cannot connect to"), "{told}");
     assert!(!told.contains(KEY), "{told}");
     assert!(place.path().join("my-crm-data").is_dir());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_predecessor_that_finishes_is_waited_for() {
+    // `cdk deploy shutdown` and `start` at once: the new process waits for the folder of the old one,
+    // says whom it waits for, and runs once that is gone; within the time a shutdown may take.
+    let (place, account) = (Place::new(), Account::open(Faults::default()).await);
+    let config = CONFIG.replace(
+        "  preset: segment",
+        "  preset: segment\n  delivery: { shutdown_timeout_secs: 0 }",
+    );
+    for frees in [true, false] {
+        let folder = place.path().join("my-crm-data");
+        let predecessor = Store::open(&folder, Access::Owner).unwrap();
+        let mut child = connector(&place, &account.endpoint(), &config, &[]).spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(child.try_wait().unwrap().is_none(), "it waits");
+        if frees {
+            predecessor.close().await;
+            std::thread::sleep(Duration::from_secs(3));
+            terminate(&child);
+        }
+        let status = child.wait().unwrap();
+        let mut told = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        let in_use = format!("is in use by another usercom-sink (pid {})", std::process::id());
+        assert!(told.contains(&in_use) && told.contains("it is waited for"), "{told}");
+        assert_eq!(status.code(), Some(i32::from(!frees)), "{told}");
+        assert_eq!(told.contains("the cluster is asked again"), frees, "{told}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub(crate) mod certificates;
 pub(crate) mod chaos;
 pub(crate) mod mix;
+pub(crate) mod stub;
 pub(crate) mod tally;
 
 use std::path::{Path, PathBuf};

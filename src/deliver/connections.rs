@@ -1,0 +1,111 @@
+//! Knows whether an attempt opened a connection or used a kept one, and when kept ones are not to
+//! be trusted.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+tokio::task_local! {
+    /// Set when the attempt of this task opens a connection.
+    static OPENED: Arc<AtomicBool>;
+}
+
+/// Runs an attempt; says whether it opened a connection.
+pub(super) async fn watched<T>(attempt: impl Future<Output = T>) -> (T, bool) {
+    let opened = Arc::new(AtomicBool::new(false));
+    let done = OPENED.scope(Arc::clone(&opened), attempt).await;
+    (done, opened.load(Ordering::Relaxed))
+}
+
+/// Notes that a connection is opened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NoteOpening;
+
+impl<S> Layer<S> for NoteOpening {
+    type Service = Noting<S>;
+
+    fn layer(&self, inner: S) -> Noting<S> {
+        Noting(inner)
+    }
+}
+
+/// A connector that notes its use.
+#[derive(Debug, Clone)]
+pub(super) struct Noting<S>(S);
+
+impl<S: Service<T>, T> Service<T> for Noting<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, target: T) -> S::Future {
+        // Outside an attempt nobody asks.
+        let _ = OPENED.try_with(|opened| opened.store(true, Ordering::Relaxed));
+        self.0.call(target)
+    }
+}
+
+/// After two kept connections were found closed within this time, none is used for as long.
+const DISTRUST: Duration = Duration::from_secs(60);
+
+/// Whether kept connections are used.
+#[derive(Debug, Default)]
+pub(super) struct Trust(Mutex<Found>);
+
+#[derive(Debug, Default)]
+struct Found {
+    last_closed: Option<Instant>,
+    distrusted_until: Option<Instant>,
+}
+
+impl Trust {
+    /// A kept connection had been closed by the server.
+    pub(super) fn closed(&self, now: Instant) {
+        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.last_closed.is_some_and(|last| now < last + DISTRUST) {
+            if found.distrusted_until.is_none_or(|until| until < now) {
+                tracing::info!(
+                    "the server closes kept connections without notice; each request opens its own"
+                );
+            }
+            found.distrusted_until = Some(now + DISTRUST);
+        }
+        found.last_closed = Some(now);
+    }
+
+    /// Whether a kept connection may be used.
+    pub(super) fn allows(&self, now: Instant) -> bool {
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        found.distrusted_until.is_none_or(|until| until <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_connections_are_left_alone_after_two_were_closed() {
+        // Guarantees that one closed connection changes nothing, that a second one within a minute
+        // does for a minute, and that trust comes back.
+        let trust = Trust::default();
+        let begin = Instant::now();
+        trust.closed(begin);
+        assert!(trust.allows(begin));
+        trust.closed(begin + DISTRUST * 2);
+        assert!(trust.allows(begin + DISTRUST * 2));
+        let second = begin + DISTRUST * 2 + Duration::from_secs(1);
+        trust.closed(second);
+        assert!(!trust.allows(second));
+        assert!(trust.allows(second + DISTRUST));
+    }
+}

@@ -1,0 +1,195 @@
+//! Poison: a request that always fails, while the server serves others. Tells it from an outage.
+//!
+//! Pure: time and the server's successes are handed in. A request is poison when it has failed
+//! [`PoisonPolicy::attempts`] times over at least [`PoisonPolicy::least`], and
+//! * other requests of its route succeeded again and again between its failures; or
+//! * one succeeded no earlier than [`SLACK`] before its first failure, the server answered other
+//!   routes between its failures, and hardly any other request of its route fails.
+//!
+//! # Invariants
+//! While nobody succeeds, nothing is poison.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::wire::{Method, Reply, SendError};
+
+/// How long before the first failure a success of the same route still counts: requests of several
+/// users are on their way at the same time.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// Failures between which others have to succeed, at most.
+const WITNESSED: u32 = 5;
+
+/// Requests of a route that may fail at the same time without looking like an outage of the route.
+const FEW: usize = 2;
+
+/// After so many times [`PoisonPolicy::least`], a run to the end no longer takes many failing
+/// requests of a route for an outage while the server answers everything else.
+const MANY_PATIENCE: u32 = 5;
+
+/// Requests of one op that are watched at most.
+const WATCHED: usize = 4;
+
+/// When a request counts as poison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoisonPolicy {
+    /// Failures it takes; 0 = never.
+    pub attempts: u32,
+    /// The least time from the first failure.
+    pub least: Duration,
+    /// What the run waits for.
+    pub run: Run,
+}
+
+/// What a run waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// Nothing: it goes on.
+    Service,
+    /// Its end, `--once`.
+    ToTheEnd,
+}
+
+impl Default for PoisonPolicy {
+    fn default() -> Self {
+        Self { attempts: 10, least: Duration::from_secs(600), run: Run::Service }
+    }
+}
+
+/// What is known of the successes of the server when an attempt has failed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Witness {
+    /// Successes of the same method and route so far.
+    pub route: u64,
+    /// When the last of them was.
+    pub route_last: Option<Instant>,
+    /// Successes of any route so far.
+    pub any: u64,
+}
+
+/// What failed of one op, by method and route.
+#[derive(Debug, Default)]
+pub struct Troubles(Vec<Trouble>);
+
+/// Counts the requests of one route that fail at present: each holds a clone. So does the route,
+/// and whoever asks.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failing(Arc<()>);
+
+impl Failing {
+    /// How many there are.
+    fn count(&self) -> usize {
+        Arc::strong_count(&self.0).saturating_sub(2)
+    }
+}
+
+#[derive(Debug)]
+struct Trouble {
+    method: Method,
+    route: &'static str,
+    first: Instant,
+    failures: u32,
+    seen: Witness,
+    /// Whether a success of the route stands near the first failure or behind it.
+    succeeds: bool,
+    /// Failures since whose predecessor others of the route succeeded.
+    accompanied: u32,
+    /// Failures since whose predecessor the server answered anything well.
+    alive: u32,
+    why: Cow<'static, str>,
+    answer: Option<Reply>,
+    _failing: Failing,
+}
+
+impl Troubles {
+    fn find(&self, method: Method, route: &'static str) -> Option<usize> {
+        self.0.iter().position(|trouble| trouble.method == method && trouble.route == route)
+    }
+
+    /// How often requests of this route have failed.
+    pub fn failures(&self, method: Method, route: &'static str) -> u32 {
+        self.find(method, route).map_or(0, |at| self.0[at].failures)
+    }
+
+    /// An attempt failed.
+    pub(super) fn failed(
+        &mut self,
+        (method, route): (Method, &'static str),
+        now: Instant,
+        witness: Witness,
+        failing: &Failing,
+        why: Cow<'static, str>,
+        answer: Option<Reply>,
+    ) {
+        let at = self.find(method, route).unwrap_or_else(|| {
+            if self.0.len() == WATCHED {
+                self.0.remove(0);
+            }
+            let near = witness.route_last.is_some_and(|last| last + SLACK >= now);
+            self.0.push(Trouble {
+                method,
+                route,
+                first: now,
+                failures: 0,
+                seen: witness,
+                succeeds: near,
+                accompanied: 0,
+                alive: 0,
+                why: Cow::Borrowed(""),
+                answer: None,
+                _failing: failing.clone(),
+            });
+            self.0.len() - 1
+        });
+        let trouble = &mut self.0[at];
+        trouble.failures = trouble.failures.saturating_add(1);
+        trouble.accompanied += u32::from(witness.route > trouble.seen.route);
+        trouble.alive += u32::from(witness.any > trouble.seen.any);
+        trouble.succeeds |= witness.route > trouble.seen.route;
+        trouble.seen = witness;
+        (trouble.why, trouble.answer) = (why, answer);
+    }
+
+    /// A request succeeded. Says whether it had failed before.
+    pub(super) fn succeeded(&mut self, method: Method, route: &'static str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|trouble| !(trouble.method == method && trouble.route == route));
+        self.0.len() < before
+    }
+
+    /// The error of a request that is poison.
+    pub(super) fn poison(
+        &self,
+        (method, route): (Method, &'static str),
+        policy: PoisonPolicy,
+        now: Instant,
+        failing: &Failing,
+    ) -> Option<SendError> {
+        let trouble = &self.0[self.find(method, route)?];
+        let since = now.saturating_duration_since(trouble.first);
+        if policy.attempts == 0 || trouble.failures < policy.attempts || since < policy.least {
+            return None;
+        }
+        let often = policy.attempts.div_ceil(2).clamp(1, WITNESSED);
+        let many_are_patient = policy.run == Run::ToTheEnd && since >= policy.least * MANY_PATIENCE;
+        let alone = failing.count() <= FEW || many_are_patient;
+        let proven =
+            trouble.accompanied >= often || (trouble.succeeds && trouble.alive >= often && alone);
+        proven.then(|| SendError::Poison {
+            method,
+            route,
+            failures: trouble.failures,
+            secs: since.as_secs(),
+            why: trouble.why.clone(),
+            answer: trouble.answer.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "poison_tests.rs"]
+mod tests;

@@ -1,0 +1,101 @@
+//! Poison against outages, in made-up time: the pure decision, and through the carrier.
+
+use super::*;
+use proptest::prelude::*;
+
+const KEY: (Method, &str) = (Method::Post, "events/");
+
+/// One failed attempt and what others did since the one before.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    secs: u64,
+    route: u64,
+    other: u64,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = (0_u64..90, prop_oneof![3 => Just(0_u64), 1 => 1..4_u64], 0_u64..2)
+        .prop_map(|(secs, route, other)| Step { secs, route, other });
+    proptest::collection::vec(step, 1..60)
+}
+
+/// The rule in plain words, over the whole history.
+fn model(
+    steps: &[Step],
+    success_before: Option<u64>,
+    failing: usize,
+    policy: PoisonPolicy,
+) -> bool {
+    let behind = &steps[1..];
+    let secs: u64 = behind.iter().map(|step| step.secs).sum();
+    let often = (policy.attempts as usize).div_ceil(2).clamp(1, 5);
+    let accompanied = behind.iter().filter(|step| step.route > 0).count();
+    let alive = behind.iter().filter(|step| step.route + step.other > 0).count();
+    let near = success_before.is_some_and(|secs| secs <= 10);
+    let few = failing <= 2 || (policy.run == Run::ToTheEnd && secs >= 5 * policy.least.as_secs());
+    policy.attempts > 0
+        && steps.len() >= policy.attempts as usize
+        && secs >= policy.least.as_secs()
+        && (accompanied >= often || ((near || accompanied > 0) && alive >= often && few))
+}
+
+proptest! {
+    #[test]
+    fn poison_is_what_fails_while_others_succeed(
+        steps in steps(),
+        success_before in proptest::option::of(0_u64..30),
+        others_failing in 0_usize..5,
+        attempts in 0_u32..12,
+        least in prop_oneof![Just(0_u64), Just(60), Just(600)],
+        once in any::<bool>(),
+    ) {
+        // Guarantees the rule for every history of failures and successes: never without enough
+        // failures and time, never while nobody succeeds.
+        let run = if once { Run::ToTheEnd } else { Run::Service };
+        let policy = PoisonPolicy { attempts, least: Duration::from_secs(least), run };
+        let (route_counter, asker) = (Failing::default(), Failing::default());
+        drop(asker);
+        let others: Vec<Failing> = (0..others_failing).map(|_| route_counter.clone()).collect();
+        let mut troubles = Troubles::default();
+        let mut now = Instant::now() + Duration::from_secs(60);
+        let mut witness = Witness {
+            route: u64::from(success_before.is_some()),
+            route_last: success_before.map(|secs| now - Duration::from_secs(secs)),
+            any: 1,
+        };
+        for (n, step) in steps.iter().enumerate() {
+            if n > 0 {
+                now += Duration::from_secs(step.secs);
+                witness.route += step.route;
+                witness.any += step.route + step.other;
+                if step.route > 0 {
+                    witness.route_last = Some(now);
+                }
+            }
+            troubles.failed(KEY, now, witness, &route_counter, "status 500".into(), None);
+            let asked = route_counter.clone();
+            let poison = troubles.poison(KEY, policy, now, &asked).is_some();
+            let expected = model(&steps[..=n], success_before, others_failing + 1, policy);
+            prop_assert_eq!(poison, expected, "after {} failures", n + 1);
+            let nobody = success_before.is_none() && steps[1..=n].iter().all(|s| s.route == 0);
+            prop_assert!(!(poison && nobody));
+        }
+        drop(others);
+    }
+}
+
+#[test]
+fn success_forgets_what_failed() {
+    // Guarantees that a request which succeeds in the end begins anew, and that requests of another
+    // route are told apart.
+    let failing = Failing::default();
+    let mut troubles = Troubles::default();
+    let now = Instant::now();
+    for _ in 0..3 {
+        troubles.failed(KEY, now, Witness::default(), &failing, "x".into(), None);
+    }
+    assert_eq!(troubles.failures(KEY.0, KEY.1), 3);
+    assert!(!troubles.succeeded(Method::Get, KEY.1));
+    assert!(troubles.succeeded(KEY.0, KEY.1));
+    assert_eq!(troubles.failures(KEY.0, KEY.1), 0);
+}

@@ -1,0 +1,119 @@
+//! Takes the API key out of answers: a server may repeat what it was sent, and what it answers is
+//! kept in dead letters and shown in logs.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use regex::bytes::{NoExpand, Regex, RegexBuilder};
+
+/// Shorter keys would hit ordinary text by chance. They are taken out as whole words only.
+const LONG: usize = 8;
+
+/// What stands in place of the key.
+const COVER: &[u8] = b"***";
+
+/// Knows how a key may be written.
+#[derive(Clone)]
+pub(super) struct Redactor(Option<Regex>);
+
+impl Redactor {
+    /// Of this key. An empty key is nowhere.
+    pub(super) fn new(key: &str) -> Self {
+        let key = key.trim();
+        if key.is_empty() {
+            return Self(None);
+        }
+        let mut forms = vec![key.to_owned()];
+        let json = serde_json::to_string(key).unwrap_or_default();
+        let json = json.trim_matches('"').to_owned();
+        forms.push(json.replace('/', "\\/"));
+        forms.push(json);
+        forms.push(utf8_percent_encode(key, NON_ALPHANUMERIC).to_string());
+        forms.push(
+            key.replace('&', "&amp;")
+                .replace('<', "&lt;")
+                .replace('>', "&gt;")
+                .replace('"', "&quot;")
+                .replace('\'', "&#x27;"),
+        );
+        if key.len() >= LONG {
+            forms.extend(in_base64(key));
+        }
+        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        forms.dedup();
+        let any: Vec<String> = forms.iter().map(|form| regex::escape(form)).collect();
+        let any = any.join("|");
+        let pattern = match key.len() < LONG {
+            true => format!(r"\b(?:{any})\b"),
+            false => any,
+        };
+        Self(RegexBuilder::new(&pattern).case_insensitive(true).build().ok())
+    }
+
+    /// A body without the key.
+    pub(super) fn apply(&self, body: Bytes) -> Bytes {
+        let Some(pattern) = &self.0 else {
+            return body;
+        };
+        match pattern.replace_all(&body, NoExpand(COVER)) {
+            Cow::Borrowed(_) => body,
+            Cow::Owned(covered) => Bytes::from(covered),
+        }
+    }
+}
+
+/// What of the key is seen in Base64 of a text that holds it: by where it begins, its bytes fall
+/// into groups of three in one of three ways. The outer characters depend on the neighbours.
+fn in_base64(key: &str) -> impl Iterator<Item = String> {
+    (0..3_usize).map(move |offset| {
+        let padded = [&b"\0\0\0"[..offset], key.as_bytes()].concat();
+        let whole = padded.len() / 3 * 3;
+        let skipped = if offset == 0 { 0 } else { 4 };
+        STANDARD.encode(&padded[..whole])[skipped..].to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn covered(key: &str, text: &str) -> String {
+        let body = Redactor::new(key).apply(Bytes::from(text.to_owned()));
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_key_is_covered_however_it_is_written() {
+        // Guarantees that a key is found plain, in capitals, in JSON, in a URL, in HTML and in
+        // Base64 wherever it begins.
+        let key = "s3cr&t/key\"0123";
+        let json = serde_json::to_string(key).unwrap();
+        let url = utf8_percent_encode(key, NON_ALPHANUMERIC).to_string();
+        for text in [
+            key.to_owned(),
+            key.to_uppercase(),
+            json.clone(),
+            json.replace('/', "\\/"),
+            url,
+            "s3cr&amp;t/key&quot;0123".to_owned(),
+        ] {
+            let body = format!("{{\"detail\":\"bad token {text}!\"}}");
+            let covered = covered(key, &body);
+            assert!(covered.contains("***") && !covered.contains("key"), "{covered}");
+        }
+        for before in ["", "T", "To", "Token "] {
+            let text = STANDARD.encode(format!("{before}{key} and more"));
+            assert!(covered(key, &text).contains("***"), "{before:?}");
+        }
+    }
+
+    #[test]
+    fn a_short_key_is_covered_as_a_word_only() {
+        // Guarantees that a key of a few letters does not spoil the names in an answer.
+        assert_eq!(covered("k", "{\"key\":\"k\"}"), "{\"key\":\"***\"}");
+        assert_eq!(covered("", "whatever"), "whatever");
+    }
+}

@@ -1,0 +1,99 @@
+//! Ops that wait because requests of their own keep failing while User.com serves others, and the
+//! records that wait behind them. They are not counted among those that may be under way, so that
+//! a few users whose requests always fail do not take the places of everyone else.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::pending::{PendingRecords, Ticket};
+use crate::deliver::Stalled;
+use crate::plan::{LaneKey, Lanes};
+
+/// How often they are counted, while it matters.
+const COUNT_EVERY: Duration = Duration::from_millis(100);
+
+/// How many times as many records and ops may be under way, with those that are stalled.
+pub(super) const STALLED_FACTOR: usize = 10;
+
+/// The ops that are out, and how many of them are stalled.
+#[derive(Debug)]
+pub(super) struct OutOps {
+    ops: HashMap<u64, OutOp>,
+    next: u64,
+    counted_at: Instant,
+    stalled: Count,
+}
+
+#[derive(Debug)]
+struct OutOp {
+    lane: LaneKey,
+    tickets: Vec<Ticket>,
+    stalled: Stalled,
+}
+
+/// How much is stalled.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Count {
+    /// Ops that are out.
+    pub(super) ops: usize,
+    /// Records they and what waits behind them belong to.
+    pub(super) records: usize,
+    /// Bytes of these records.
+    pub(super) bytes: usize,
+}
+
+impl OutOps {
+    pub(super) fn new() -> Self {
+        Self { ops: HashMap::new(), next: 0, counted_at: Instant::now(), stalled: Count::default() }
+    }
+
+    /// An op goes out. Names it until it is back.
+    pub(super) fn insert(&mut self, lane: LaneKey, tickets: Vec<Ticket>, stalled: Stalled) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.ops.insert(number, OutOp { lane, tickets, stalled });
+        number
+    }
+
+    /// An op is back.
+    pub(super) fn remove(&mut self, number: u64) {
+        self.ops.remove(&number);
+    }
+
+    /// How much was stalled when it was last counted.
+    pub(super) fn stalled(&self) -> Count {
+        self.stalled
+    }
+
+    /// When it is to be counted again.
+    pub(super) fn count_at(&self) -> Instant {
+        self.counted_at + COUNT_EVERY
+    }
+
+    /// Counts again. While User.com answers nobody, nothing is stalled: everybody waits.
+    pub(super) fn count(
+        &mut self,
+        lanes: &Lanes<Ticket>,
+        pending: &PendingRecords,
+        is_alive: impl FnOnce() -> bool,
+    ) {
+        self.counted_at = Instant::now();
+        self.stalled = Count::default();
+        let stalled: Vec<&OutOp> = self.ops.values().filter(|op| op.stalled.is_set()).collect();
+        if stalled.is_empty() || !is_alive() {
+            return;
+        }
+        let mut records = HashSet::new();
+        for op in &stalled {
+            records.extend(op.tickets.iter().map(|ticket| ticket.record));
+            records.extend(lanes.waiting_in(&op.lane).map(|ticket| ticket.record));
+        }
+        self.stalled = Count {
+            ops: stalled.len(),
+            records: records.len(),
+            bytes: records.iter().map(|id| pending.bytes_of(*id)).sum(),
+        };
+    }
+}

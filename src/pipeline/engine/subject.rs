@@ -1,0 +1,69 @@
+//! How an op is named in logs: what it does, for whom, and where its record stands in its source.
+//!
+//! # Invariants
+//! No personal data: an id that looks like an e-mail address or a telephone number is shown as the
+//! beginning of its SHA-256.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::plan::Op;
+use crate::record::Record;
+
+/// The longest id shown, in characters.
+const MAX_ID: usize = 64;
+
+/// Names an op and the record it was made from.
+pub(super) fn subject(op: &Op, record: Option<&Record>) -> Arc<str> {
+    let (what, whose, id) = match op {
+        Op::Identify { user, .. } => ("identify", "user", user.as_str()),
+        Op::Track { user, .. } => ("track", "user", user.as_str()),
+        Op::Page { user, .. } => ("page", "user", user.as_str()),
+        Op::Join { user, .. } => ("group", "user", user.as_str()),
+        Op::Merge { into, .. } => ("alias", "user", into.as_str()),
+        Op::Company { company, .. } => ("group", "company", company.as_str()),
+    };
+    let mut text = format!("{what} of {whose} {}", shown(id));
+    if let Some(origin) = record.and_then(|record| record.origin.as_ref()) {
+        text.push_str(" (record ");
+        text.extend(origin.place.chars().flat_map(char::escape_debug));
+        text.push(')');
+    }
+    text.into()
+}
+
+/// An id as it may stand in a log.
+fn shown(id: &str) -> String {
+    let digits = id.chars().filter(char::is_ascii_digit).count();
+    let is_phone = digits >= 7
+        && id.starts_with('+')
+        && id.chars().all(|c| c.is_ascii_digit() || "+-() .".contains(c));
+    if !id.contains('@') && !is_phone {
+        return id.chars().take(MAX_ID).flat_map(char::escape_debug).collect();
+    }
+    let mut text = "sha256:".to_owned();
+    for byte in &Sha256::digest(id.as_bytes())[..6] {
+        write!(text, "{byte:02x}").expect("a string takes all");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn personal_ids_are_hashed_and_others_are_escaped() {
+        // Guarantees that no e-mail address, telephone number or control character gets into a log.
+        assert_eq!(shown("u1"), "u1");
+        assert_eq!(shown("a\nb"), "a\\nb");
+        assert_eq!(shown("1234567890"), "1234567890");
+        for personal in ["ann@example.com", "+48 123-456-789"] {
+            let shown = shown(personal);
+            assert!(shown.starts_with("sha256:") && shown.len() == 19, "{shown}");
+        }
+        assert_eq!(shown(&"x".repeat(500)).len(), MAX_ID);
+    }
+}

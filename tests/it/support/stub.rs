@@ -1,0 +1,183 @@
+//! A server on loopback that answers as a test says, written from HTTP's text over plain TCP: it
+//! shares nothing with the client and can do what no HTTP library does.
+//!
+//! A test gives a function from request to [`Answer`]. [`usual`] is a User.com that takes everything
+//! and has nothing, to fall back to.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The longest body a request may have.
+const MAX_BODY: usize = 16 << 20;
+
+/// One request as it arrived.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    /// When its body was read.
+    pub(crate) at: Instant,
+    pub(crate) method: String,
+    /// Path and query behind `/api/public/`, as they were sent.
+    pub(crate) path: String,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Asked {
+    pub(crate) fn is(&self, method: &str, path: &str) -> bool {
+        self.method == method && self.path.contains(path)
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What is done with a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    /// A whole answer; the connection stays.
+    Http { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
+    /// The same, then the connection is closed after this long without a word.
+    ThenClose(Box<Answer>, Duration),
+    /// These bytes, then these again and again until the client goes; at most so many times.
+    Endless { head: Vec<u8>, again: Vec<u8>, times: usize },
+    /// Nothing; the connection is closed at once.
+    Close,
+}
+
+/// An answer of the API.
+pub(crate) fn json(status: u16, body: &str) -> Answer {
+    answer(status, &[("Content-Type", "application/json")], body)
+}
+
+/// Any answer.
+pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
+    let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    Answer::Http { status, headers, body: body.as_bytes().to_vec() }
+}
+
+/// A web page.
+pub(crate) fn page(status: u16) -> Answer {
+    answer(status, &[("Content-Type", "text/html")], "<html><h1>Not here</h1></html>")
+}
+
+/// What a User.com answers that takes everything and has nothing.
+pub(crate) fn usual(asked: &Asked) -> Answer {
+    let is_list = ["attributes/", "events/", "ping_hits/"]
+        .iter()
+        .any(|end| asked.path.split('?').next().unwrap_or_default().ends_with(end));
+    match asked.method.as_str() {
+        "GET" if is_list => json(200, r#"{"count":0,"next":null,"previous":null,"results":[]}"#),
+        "GET" => json(200, r#"{"id":1,"custom_id":"u","user_key":"k"}"#),
+        _ => json(201, r#"{"id":1,"created":true}"#),
+    }
+}
+
+type Script = dyn Fn(&Asked) -> Answer + Send + Sync;
+
+/// The server. It ends with the test's process.
+pub(crate) struct Stub {
+    addr: SocketAddr,
+    seen: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Stub {
+    pub(crate) fn start(script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (shared, script): (_, Arc<Script>) = (Arc::clone(&seen), Arc::new(script));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (seen, script) = (Arc::clone(&shared), Arc::clone(&script));
+                thread::spawn(move || serve(&stream, &seen, &*script));
+            }
+        });
+        Self { addr, seen }
+    }
+
+    /// The base URL of its API.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}/api/public/", self.addr)
+    }
+
+    /// Every request so far, in the order of arrival.
+    pub(crate) fn seen(&self) -> Vec<Asked> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Those of one method and path.
+    pub(crate) fn asked(&self, method: &str, path: &str) -> Vec<Asked> {
+        self.seen().into_iter().filter(|asked| asked.is(method, path)).collect()
+    }
+}
+
+fn serve(stream: &TcpStream, seen: &Mutex<Vec<Asked>>, script: &Script) {
+    let mut input = BufReader::new(stream);
+    while let Some(asked) = read(&mut input) {
+        seen.lock().unwrap().push(asked.clone());
+        if !write(stream, script(&asked)) {
+            drop(stream.shutdown(Shutdown::Both));
+            return;
+        }
+    }
+}
+
+fn read(input: &mut impl BufRead) -> Option<Asked> {
+    let mut line = String::new();
+    input.read_line(&mut line).ok().filter(|read| *read > 0)?;
+    let mut words = line.split_whitespace();
+    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let path = target.strip_prefix("/api/public/").unwrap_or(&target).to_owned();
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        input.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else {
+            break;
+        };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    let length = headers.iter().find(|(name, _)| name == "content-length");
+    let length = length.map_or(0, |(_, value)| value.parse().unwrap()).min(MAX_BODY);
+    let mut body = vec![0; length];
+    input.read_exact(&mut body).ok()?;
+    let body = String::from_utf8_lossy(&body).into_owned();
+    let at = Instant::now();
+    Some(Asked { at, method, path, headers, body })
+}
+
+/// Writes an answer; says whether the connection goes on.
+fn write(mut stream: &TcpStream, answer: Answer) -> bool {
+    match answer {
+        Answer::Http { status, headers, body } => {
+            let mut head = format!("HTTP/1.1 {status} X\r\n");
+            for (name, value) in headers {
+                head.push_str(&format!("{name}: {value}\r\n"));
+            }
+            if status != 204 {
+                head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+            }
+            head.push_str("\r\n");
+            let bytes = [head.as_bytes(), &body].concat();
+            stream.write_all(&bytes).is_ok()
+        }
+        Answer::ThenClose(first, after) => {
+            let _ = write(stream, *first);
+            thread::sleep(after);
+            false
+        }
+        Answer::Endless { head, again, times } => {
+            let mut goes_on = stream.write_all(&head).is_ok();
+            for _ in 0..times {
+                goes_on = goes_on && stream.write_all(&again).is_ok();
+            }
+            false
+        }
+        Answer::Close => false,
+    }
+}
