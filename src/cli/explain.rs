@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::load::ConfigFiles;
 use super::output::{Exit, complain, print};
 use super::run::Format;
-use crate::config::{Pipeline, SinkConfig, SourceConfig, Style};
+use crate::config::{Pipeline, SinkConfig, Style};
 use crate::deliver::Request;
 use crate::pipeline::{Rehearsal, Rehearsed};
 use crate::record::Record;
@@ -122,16 +122,10 @@ impl Explain {
 /// The decoder of the first source a sink reads.
 fn decoder_for(pipeline: &Pipeline, inputs: &[String]) -> Result<Decoder, String> {
     let source = inputs.iter().find_map(|name| pipeline.sources.get(name));
-    let decoding = match source {
-        Some(SourceConfig::File(file)) => file.decoding.clone(),
-        Some(SourceConfig::Stdin(stdin)) => stdin.decoding.clone(),
-        Some(SourceConfig::Http(http)) => http.decoding.clone(),
-        Some(SourceConfig::Fluvio(fluvio)) => fluvio.decoding.clone(),
-        Some(SourceConfig::Kafka(kafka)) => kafka.decoding.clone(),
-        // Its events are values already; written down, they are JSON.
-        Some(SourceConfig::Vector(_)) | None => crate::config::source::Decoding::default(),
-    };
-    Decoder::new(&decoding)
+    match source {
+        Some(source) => crate::source::decoder(source),
+        None => Decoder::new(&crate::config::source::Decoding::default()),
+    }
 }
 
 fn as_json(sink: &str, body: &[u8], rehearsed: &Rehearsed) -> Value {

@@ -49,6 +49,31 @@ pub struct LeftOut {
     pub reason: String,
 }
 
+impl Rehearsed {
+    /// Nothing happens.
+    pub fn nothing() -> Self {
+        Self {
+            rules: Vec::new(),
+            calls: Vec::new(),
+            requests: Vec::new(),
+            errors: Vec::new(),
+            notes: Vec::new(),
+            left_out: Vec::new(),
+        }
+    }
+
+    /// What happens to a record that came after.
+    pub fn then(&mut self, next: Self) {
+        let Self { rules, calls, requests, errors, notes, left_out } = next;
+        self.rules.extend(rules);
+        self.calls.extend(calls);
+        self.requests.extend(requests);
+        self.errors.extend(errors);
+        self.notes.extend(notes);
+        self.left_out.extend(left_out);
+    }
+}
+
 impl Rehearsal {
     /// Prepares rehearsals for a sink.
     ///

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::Verdict;
-use usercom_sink::config::source::{Codec, Decoding, FileSource as FileSettings, ReadFrom};
+use usercom_sink::config::source::{Codec, DecodingStep, FileSource as FileSettings, ReadFrom};
 use usercom_sink::record::Record;
 use usercom_sink::source::file::FileSource;
 use usercom_sink::source::{Checkpoints, ReadMode, SharedCheckpoints, Source, SourceError};
@@ -84,7 +84,8 @@ impl Bench {
             exclude: Vec::new(),
             read_from: ReadFrom::Beginning,
             fingerprint: Default::default(),
-            decoding: Decoding { codec: Codec::Text, ..Decoding::default() },
+            decoding: DecodingStep { codec: Codec::Text, ..DecodingStep::default() }.into(),
+            multiline: None,
             timezone: None,
             max_line_bytes: 1 << 20,
         };

@@ -3,13 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Decoding;
+use super::{Decoding, Multiline};
 
 /// Lines of files, followed as they grow.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSource {
-    /// Glob patterns of files to read, relative to the working directory. At least one.
+    /// Glob patterns of files to read. Relative ones start in the folder of the pipeline file. At
+    /// least one.
     #[schemars(length(min = 1))]
     pub include: Vec<String>,
     /// Glob patterns of files to leave out. Default: none.
@@ -31,7 +32,11 @@ pub struct FileSource {
     /// of its own, and in the preset. Set it where a system writes local time. Default: UTC.
     #[serde(default)]
     pub timezone: Option<String>,
-    /// The longest line, in bytes; a longer one is a dead letter. Default: 1048576.
+    /// Joins lines that belong together before they are decoded. Default: every line stands alone.
+    #[serde(default)]
+    pub multiline: Option<Multiline>,
+    /// The longest line, in bytes, joined lines included; a longer one is a dead letter. Default:
+    /// 1048576.
     #[serde(default = "FileSource::default_max_line_bytes")]
     #[schemars(range(min = 1))]
     pub max_line_bytes: usize,

@@ -12,7 +12,7 @@ mod vector;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::decoding::{Codec, Decoding};
+pub use self::decoding::{Codec, Decoding, DecodingStep, Multiline, MultilineMode};
 pub use self::file::{FileFingerprint, FileSource, ReadFrom};
 pub use self::fluvio::{
     AllPartitions, FluvioOffset, FluvioPartitions, FluvioSource, FluvioStart, FluvioStartPlace,

@@ -89,7 +89,12 @@ impl FileSource {
         super::check_limit(config.max_line_bytes)?;
         let common = Common {
             source: name.into(),
-            decoder: Decoder::bounded(&config.decoding, config.max_line_bytes)?,
+            decoder: Decoder::bounded(
+                &config.decoding,
+                config.max_line_bytes,
+                config.timezone.as_deref(),
+            )?
+            .with_multiline(config.multiline.as_ref(), config.max_line_bytes)?,
             limit: config.max_line_bytes,
             fingerprint: config.fingerprint,
             downstream: Downstream::default(),

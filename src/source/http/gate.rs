@@ -46,7 +46,7 @@ pub(super) struct Gate {
     /// The headers that become metadata.
     headers: Vec<HeaderName>,
     path: String,
-    codec: Codec,
+    codec: Option<Codec>,
     /// A decoder that has read nothing; each request has its own.
     decoder: Decoder,
     auth: Option<Credentials>,
@@ -74,7 +74,7 @@ impl Gate {
             brake: Brake::default(),
             headers: names,
             path: settings.path,
-            codec: settings.decoding.codec,
+            codec: settings.decoding.only_codec(),
             decoder,
             auth: settings.auth.as_ref().map(Credentials::of),
             write_key: settings.write_key.as_ref().map(Secret::of),
@@ -157,7 +157,7 @@ impl Gate {
             return Err(Refusal::Multipart);
         }
         let (body, mut share) = self.reading.read(&parts.headers, body).await?;
-        let told_form = media_type == form::MEDIA_TYPE && self.codec == Codec::Json;
+        let told_form = media_type == form::MEDIA_TYPE && self.codec == Some(Codec::Json);
         // `curl -d` says so of JSON too.
         let form = told_form && !records::begins_as_json(&body);
         let items = match form {

@@ -58,7 +58,7 @@ impl HttpSource {
     ///
     /// Settings of the decoding that cannot work.
     pub fn new(name: &str, settings: Settings, mode: ReadMode) -> Result<Self, String> {
-        let decoder = Decoder::new(&settings.decoding)?;
+        let decoder = Decoder::in_zone(&settings.decoding, settings.timezone.as_deref())?;
         Ok(Self { name: name.to_owned(), settings, decoder, mode, metrics: None })
     }
 

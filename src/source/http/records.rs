@@ -33,8 +33,12 @@ pub(super) struct Item {
 }
 
 /// The records of a body.
-pub(super) fn items(codec: Codec, decoder: &Decoder, body: &Bytes) -> Result<Vec<Item>, Refusal> {
-    if codec != Codec::Json {
+pub(super) fn items(
+    codec: Option<Codec>,
+    decoder: &Decoder,
+    body: &Bytes,
+) -> Result<Vec<Item>, Refusal> {
+    if codec != Some(Codec::Json) {
         return lines(decoder.clone(), body);
     }
     let body = trimmed(body);
@@ -74,7 +78,7 @@ pub(super) fn begins_as_json(body: &Bytes) -> bool {
 fn lines(mut decoder: Decoder, body: &Bytes) -> Result<Vec<Item>, Refusal> {
     let mut items = Vec::new();
     let mut decoded = Vec::new();
-    let mut lines = LineSplitter::new(0, usize::MAX);
+    let mut lines = LineSplitter::new(0, usize::MAX).separated_by(decoder.separator());
     lines.feed(body.clone());
     while let Some(line) = lines.next_line().or_else(|| lines.finish()) {
         decoder.feed(line, &mut decoded);
@@ -173,7 +177,8 @@ mod tests {
 
     fn read(body: &str) -> Vec<(String, bool)> {
         let decoder = Decoder::new(&Decoding::default()).unwrap();
-        let items = items(Codec::Json, &decoder, &Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        let items =
+            items(Some(Codec::Json), &decoder, &Bytes::copy_from_slice(body.as_bytes())).unwrap();
         let text = |item: &Item| String::from_utf8(item.body.to_vec()).unwrap();
         items.iter().map(|item| (text(item), item.fault.is_none())).collect()
     }

@@ -143,7 +143,7 @@ async fn undecodable_lines_are_faults_in_their_place() {
     // Bad JSON, bad UTF-8 and too long lines are records with a fault, the raw bytes and a place;
     // white lines are nothing, and the lines around are read.
     let mut bench = Bench::new("a.log");
-    bench.settings.decoding.codec = Codec::Json;
+    bench.settings.decoding.first.codec = Codec::Json;
     bench.settings.max_line_bytes = 10;
     bench.append("a.log", b"{\"a\":1}\n\n{oops\n\"\xff\"\n");
     bench.append("a.log", format!("\"{}\"\n2\r\n", "x".repeat(600_000)));
@@ -189,7 +189,7 @@ fn bad_settings_are_named() {
         ("`include`", |s| s.include = vec!["a[".into()]),
         ("`include` is empty", |s| s.include.clear()),
         ("`exclude`", |s| s.exclude = vec!["x/***".into()]),
-        ("decoding.pattern", |s| s.decoding.codec = Codec::Regex),
+        ("decoding.pattern", |s| s.decoding.first.codec = Codec::Regex),
     ];
     for (key, spoil) in broken {
         let mut settings = bench.settings.clone();
