@@ -235,6 +235,9 @@ pub(super) fn write_again(conn: &Connection, path: &Path) -> Result<Connection, 
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove")(e)),
         _ => {}
     }
+    if !path.parent().is_some_and(Path::exists) {
+        return Err(StoreError::io("its folder".to_owned())(std::io::ErrorKind::NotFound.into()));
+    }
     copy_into(conn, &copy)?;
     // A log belongs to whatever file bears its name.
     for old in [beside(path, "-wal"), beside(path, "-shm")] {

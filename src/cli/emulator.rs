@@ -58,6 +58,13 @@ impl Emulator {
             Err(error) => return complain(&error.to_string()),
         };
         eprint(&format!("User.com emulator: {}\n", emulator.base_url()));
+        if !self.listen.ip().is_loopback() {
+            eprint(
+                "warning: it listens on an address that other machines reach, and `/__admin/` asks \
+                 for no key: anybody there can read and reset everything; listen on 127.0.0.1 \
+                 unless that is meant\n",
+            );
+        }
         wait_for_signal().await;
         emulator.stop().await;
         Exit::Done

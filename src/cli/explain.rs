@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::load::ConfigFiles;
 use super::output::{Exit, complain, print};
 use super::run::Format;
-use crate::config::{Pipeline, SinkConfig, SourceConfig, Style};
+use crate::config::{Pipeline, SinkConfig, Style};
 use crate::deliver::Request;
 use crate::pipeline::{Rehearsal, Rehearsed};
 use crate::record::Record;
@@ -53,7 +53,7 @@ impl Explain {
         for (name, SinkConfig::Usercom(sink)) in chosen {
             known = true;
             let rehearsal = match Rehearsal::new(name, sink) {
-                Ok(rehearsal) => rehearsal,
+                Ok(rehearsal) => rehearsal.in_zone(pipeline.timezone_of(&sink.inputs)),
                 Err(_) => return Exit::BadConfig,
             };
             let decoder = match decoder_for(&pipeline, &sink.inputs) {
@@ -66,11 +66,7 @@ impl Explain {
                     None => {
                         let mut record = Record::new(body.clone());
                         record.meta = decoded.meta;
-                        if let Some(timezone) = timezone_of(&pipeline, &sink.inputs) {
-                            record.note_timezone(timezone);
-                        }
-                        let meta = record.meta.as_deref();
-                        let rehearsed = rehearsal.rehearse_with(body, meta).await;
+                        let rehearsed = rehearsal.rehearse_record(record).await;
                         self.show(name, n, body, &rehearsed)
                     }
                     Some(why) => self.show_undecodable(name, n, body, &why),
@@ -123,24 +119,13 @@ impl Explain {
     }
 }
 
-/// The zone of the times of the first source a sink reads.
-fn timezone_of<'p>(pipeline: &'p Pipeline, inputs: &[String]) -> Option<&'p str> {
-    inputs.iter().find_map(|name| pipeline.sources.get(name))?.timezone()
-}
-
 /// The decoder of the first source a sink reads.
 fn decoder_for(pipeline: &Pipeline, inputs: &[String]) -> Result<Decoder, String> {
     let source = inputs.iter().find_map(|name| pipeline.sources.get(name));
-    let decoding = match source {
-        Some(SourceConfig::File(file)) => file.decoding.clone(),
-        Some(SourceConfig::Stdin(stdin)) => stdin.decoding.clone(),
-        Some(SourceConfig::Http(http)) => http.decoding.clone(),
-        Some(SourceConfig::Fluvio(fluvio)) => fluvio.decoding.clone(),
-        Some(SourceConfig::Kafka(kafka)) => kafka.decoding.clone(),
-        // Its events are values already; written down, they are JSON.
-        Some(SourceConfig::Vector(_)) | None => crate::config::source::Decoding::default(),
-    };
-    Decoder::new(&decoding)
+    match source {
+        Some(source) => crate::source::decoder(source),
+        None => Decoder::new(&crate::config::source::Decoding::default()),
+    }
 }
 
 fn as_json(sink: &str, body: &[u8], rehearsed: &Rehearsed) -> Value {
@@ -171,7 +156,11 @@ pub(super) fn request_json(request: &Request) -> Value {
     json!({
         "method": request.method.as_str(),
         "path": request.path,
-        "body": body.map_or(Value::Null, |body| serde_json::from_slice(body).unwrap_or(Value::Null)),
+        "body": body.map_or(Value::Null, |body| {
+            // What no reader takes as a value (1e400) is shown as text.
+            let text = || Value::from(String::from_utf8_lossy(body).into_owned());
+            serde_json::from_slice(body).unwrap_or_else(|_| text())
+        }),
     })
 }
 

@@ -11,6 +11,7 @@ mod output;
 mod reload;
 mod run;
 mod schema;
+mod state;
 mod test;
 mod validate;
 

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::load::ConfigFiles;
-use super::output::{Exit, complain, print};
-use super::reload;
+use super::output::{Exit, complain, eprint, print};
+use super::{reload, state};
 #[cfg(feature = "fluvio")]
 use crate::buffer::StoreError;
 use crate::buffer::{Access, Store};
@@ -51,7 +51,13 @@ pub(super) enum Format {
 /// What a pipeline is launched with, its data opened.
 pub(super) fn prepare(data_dir: &Path, once: bool) -> Result<Launch, Exit> {
     let store = Store::open(data_dir, Access::Owner).map_err(|e| complain(&e.to_string()))?;
+    say_where(data_dir);
     Ok(launch_with(store, once))
+}
+
+fn say_where(data_dir: &Path) {
+    let folder = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    tracing::info!("state (checkpoints, buffers, dead letters) is kept in {}", folder.display());
 }
 
 fn launch_with(store: Store, once: bool) -> Launch {
@@ -94,6 +100,9 @@ impl Run {
             Err(exit) => return exit,
         };
         let pipeline = loaded.pipeline;
+        if let Some(warning) = state::left_behind(&pipeline.data_dir) {
+            eprint(&warning.render(style));
+        }
         let launch = match prepare(&pipeline.data_dir, self.once) {
             Ok(launch) => launch,
             Err(exit) => return exit,

@@ -8,8 +8,10 @@ use serde_json::Value;
 use super::explain::request_json;
 use super::load::ConfigFiles;
 use super::output::{Exit, print};
-use crate::config::{ExpectedCall, ExpectedOutcome, SinkConfig, Style, TestCase};
+use crate::config::{ExpectedCall, ExpectedOutcome, Pipeline, SinkConfig, Style, TestCase};
 use crate::pipeline::{Rehearsal, Rehearsed};
+use crate::record::Record;
+use crate::source::decode_text;
 
 /// Run the [[tests]] of a pipeline file.
 #[derive(Debug, Args)]
@@ -27,7 +29,10 @@ impl Test {
         let mut rehearsals = HashMap::new();
         for (name, SinkConfig::Usercom(sink)) in &loaded.pipeline.sinks {
             match Rehearsal::new(name, sink) {
-                Ok(rehearsal) => rehearsals.insert(name.as_str(), rehearsal),
+                Ok(rehearsal) => {
+                    let zone = loaded.pipeline.timezone_of(&sink.inputs);
+                    rehearsals.insert(name.as_str(), rehearsal.in_zone(zone))
+                }
                 Err(_) => return Exit::BadConfig,
             };
         }
@@ -35,10 +40,10 @@ impl Test {
         let (mut text, mut failed) = (String::new(), 0);
         for test in tests {
             let differences = match rehearsals.get(test.sink.as_str()) {
-                Some(rehearsal) => {
-                    let body = test.record.to_string();
-                    differences(test, &rehearsal.rehearse(body.as_bytes()).await)
-                }
+                Some(rehearsal) => match rehearse(rehearsal, test, &loaded.pipeline).await {
+                    Ok(rehearsed) => differences(test, &rehearsed),
+                    Err(why) => vec![format!("    {why}")],
+                },
                 None => vec![format!("there is no sink `{}`", test.sink)],
             };
             let verdict = if differences.is_empty() { "ok" } else { "FAILED" };
@@ -54,6 +59,37 @@ impl Test {
             exit => exit,
         }
     }
+}
+
+/// What happens to a test's record, or to all records of its text together.
+async fn rehearse(
+    rehearsal: &Rehearsal,
+    test: &TestCase,
+    pipeline: &Pipeline,
+) -> Result<Rehearsed, String> {
+    let Some(line) = &test.line else {
+        let body = test.record.as_ref().unwrap_or(&Value::Null).to_string();
+        return Ok(rehearsal.rehearse(body.as_bytes()).await);
+    };
+    let SinkConfig::Usercom(sink) = pipeline
+        .sinks
+        .get(&test.sink)
+        .ok_or_else(|| format!("there is no sink `{}`", test.sink))?;
+    let name = test.source.as_ref().or(sink.inputs.first());
+    let source = name.and_then(|name| pipeline.sources.get(name));
+    let source = source.ok_or("there is no source whose decoding could be used")?;
+    let mut all = Rehearsed::nothing();
+    for decoded in decode_text(source, &line.clone().into())? {
+        match decoded.fault {
+            Some(why) => all.errors.push(format!("line {}: {why}", decoded.line + 1)),
+            None => {
+                let mut record = Record::new(decoded.body);
+                record.meta = decoded.meta;
+                all.then(rehearsal.rehearse_record(record).await);
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Where the outcome is not the expected one, as indented lines.

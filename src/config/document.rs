@@ -5,7 +5,7 @@
 
 use std::io::Read;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use indexmap::map::Entry as Slot;
@@ -32,6 +32,8 @@ pub enum Format {
 pub struct SourceText {
     /// The name shown in messages: the path as the user gave it.
     pub name: String,
+    /// The folder that relative paths in it start from. Empty for the working directory.
+    pub folder: PathBuf,
     /// Its notation.
     pub format: Format,
     /// The whole text.
@@ -56,7 +58,7 @@ impl SourceText {
             Some(rest) => rest.to_owned(),
             None => text,
         };
-        Self { name, format, text }
+        Self { name, folder: PathBuf::new(), format, text }
     }
 
     /// Reads a file.
@@ -70,7 +72,10 @@ impl SourceText {
         let read = std::fs::File::open(path)
             .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text));
         let why = match read {
-            Ok(_) if text.len() as u64 <= MAX_FILE_BYTES => return Ok(Self::new(name, text)),
+            Ok(_) if text.len() as u64 <= MAX_FILE_BYTES => {
+                let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+                return Ok(Self { folder, ..Self::new(name, text) });
+            }
             Ok(_) => "it is larger than 16 MiB".to_owned(),
             Err(error) => error.to_string(),
         };

@@ -67,26 +67,31 @@ impl Environment for FixedEnvironment {
 }
 
 /// Resolves every string value below `node` in place and gives back the faults found.
+///
+/// Relative paths of files start from the folder of the file a value stands in; `folders` are by
+/// the number of that file.
 pub(crate) fn interpolate(
     node: &mut Node,
     path: &ConfigPath,
     environment: &dyn Environment,
+    folders: &[&Path],
     faults: &mut Vec<Fault>,
 ) {
+    let folder = folders.get(node.file).copied().unwrap_or(Path::new(""));
     match &mut node.kind {
         Kind::Table(entries) => {
             for (key, entry) in entries {
-                interpolate(&mut entry.node, &path.key(key), environment, faults);
+                interpolate(&mut entry.node, &path.key(key), environment, folders, faults);
             }
         }
         Kind::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                interpolate(item, &path.index(index), environment, faults);
+                interpolate(item, &path.index(index), environment, folders, faults);
             }
         }
         // What another program has put in is not looked at again.
         Kind::String(text) if text.written.contains("${") && !text.is_interpolated() => {
-            let (resolved, problems) = resolve(&text.written, environment);
+            let (resolved, problems) = resolve(&text.written, environment, folder);
             // A fault points into the text as it is written, which is what the tree still holds
             // where a fault was found.
             if problems.is_empty() {
@@ -111,7 +116,7 @@ struct Problem {
     help: String,
 }
 
-fn resolve(written: &str, environment: &dyn Environment) -> (Text, Vec<Problem>) {
+fn resolve(written: &str, environment: &dyn Environment, folder: &Path) -> (Text, Vec<Problem>) {
     let mut out = Builder::default();
     let mut problems = Vec::new();
     let mut at = 0;
@@ -135,7 +140,7 @@ fn resolve(written: &str, environment: &dyn Environment) -> (Text, Vec<Problem>)
             return (out.finish(written), problems);
         };
         let span = open..open + length + 1;
-        match value_of(&written[open + 2..span.end - 1], environment) {
+        match value_of(&written[open + 2..span.end - 1], environment, folder) {
             Ok(value) => out.insert(&value, span.clone(), true),
             Err((code, message, help)) => {
                 problems.push(Problem { code, span: span.clone(), message, help })
@@ -178,7 +183,11 @@ impl Builder {
 
 type Refusal = (&'static str, String, String);
 
-fn value_of(expression: &str, environment: &dyn Environment) -> Result<String, Refusal> {
+fn value_of(
+    expression: &str,
+    environment: &dyn Environment,
+    folder: &Path,
+) -> Result<String, Refusal> {
     if expression.contains("${") {
         return Err((
             "E0012",
@@ -187,7 +196,7 @@ fn value_of(expression: &str, environment: &dyn Environment) -> Result<String, R
         ));
     }
     let (value, origin) = match expression.strip_prefix("file:") {
-        Some(path) => (file(path, environment)?, format!("file {path}")),
+        Some(path) => (file(path, environment, folder)?, format!("file {path}")),
         None => variable(expression, environment)?,
     };
     if value.contains(['\r', '\n']) {
@@ -200,12 +209,13 @@ fn value_of(expression: &str, environment: &dyn Environment) -> Result<String, R
     Ok(value)
 }
 
-fn file(path: &str, environment: &dyn Environment) -> Result<String, Refusal> {
-    let mut text = environment.read_file(Path::new(path)).map_err(|error| {
+fn file(path: &str, environment: &dyn Environment, folder: &Path) -> Result<String, Refusal> {
+    let place = folder.join(path);
+    let mut text = environment.read_file(&place).map_err(|error| {
         (
             "E0011",
-            format!("cannot read {path}: {error}"),
-            "a path behind `file:` is relative to the working directory; check that it exists and may be read".to_owned(),
+            format!("cannot read {}: {error}", place.display()),
+            "a path behind `file:` is relative to the folder of the pipeline file; check that it exists and may be read".to_owned(),
         )
     })?;
     // An editor ends a file with a line break; it is not part of the secret.

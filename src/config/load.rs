@@ -2,6 +2,7 @@
 //! interpolate, check, understand, look closer.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use indexmap::IndexMap;
 
@@ -11,6 +12,7 @@ use super::fault::{ConfigPath, Fault, Segment, Target};
 use super::fingerprint::Fingerprints;
 use super::heal::heal;
 use super::interpolate::{Environment, interpolate};
+use super::locate::locate;
 use super::pipeline::{Pipeline, SinkConfig};
 use super::schema::pipeline_schema;
 use super::secret::{Redactions, covered_raw, covered_texts, raw_redactions};
@@ -58,6 +60,18 @@ pub(super) struct Host<'a> {
     pub(super) resolve: Option<&'a Resolve<'a>>,
     /// How paths of the pipeline are called there: `sinks.crm`, and its name.
     pub(super) names: &'a [(&'a str, &'a str)],
+    /// Where relative paths start.
+    pub(super) paths: Paths,
+}
+
+/// Where relative paths start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Paths {
+    /// In the folder of the file they stand in.
+    #[default]
+    OfTheirFile,
+    /// In the working directory.
+    OfTheProcess,
 }
 
 /// Resolves what `${}` is not.
@@ -79,7 +93,8 @@ pub(super) fn judge(
 ) -> Result<Loaded, Report> {
     let mut faults = Vec::new();
     let root = ConfigPath::default();
-    interpolate(&mut document.root, &root, environment, &mut faults);
+    let folders: Vec<&Path> = document.files.iter().map(|file| file.folder.as_path()).collect();
+    interpolate(&mut document.root, &root, environment, &folders, &mut faults);
     let missing = host.resolve.map_or_else(Vec::new, |resolve| resolve(&mut document.root));
     faults.extend(check::check(pipeline_schema(), &mut document.root));
     // A document without a root table has one fault, and nothing in it to look at.
@@ -101,6 +116,9 @@ pub(super) fn judge(
 
     let clean = faults.iter().all(|fault| fault.code.starts_with('W'));
     let pipeline = if clean && report.errors() == 0 {
+        if host.paths == Paths::OfTheirFile {
+            locate(&mut document.root, &folders);
+        }
         understand(&document.root).map_err(|fault| faults.push(fault))
     } else {
         Err(())

@@ -19,6 +19,7 @@ mod fingerprint;
 mod heal;
 mod interpolate;
 mod load;
+mod locate;
 pub mod mapping;
 pub mod pipeline;
 mod schema;

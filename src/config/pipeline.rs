@@ -40,6 +40,13 @@ pub struct Pipeline {
     pub tests: Vec<TestCase>,
 }
 
+impl Pipeline {
+    /// The zone of the times of the first source that a sink reads.
+    pub fn timezone_of(&self, inputs: &[String]) -> Option<&str> {
+        inputs.iter().find_map(|name| self.sources.get(name))?.timezone()
+    }
+}
+
 /// What names of sources and sinks look like. They become names of files and of metric labels.
 pub(crate) const NAME_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$";
 
@@ -66,13 +73,27 @@ pub enum SinkConfig {
 /// One test: a record, and what is to become of it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend(
+    "if" = { "not": { "required": ["line"] } },
+    "then" = { "required": ["record"] }
+))]
 pub struct TestCase {
     /// What the test shows, as `test` prints it.
     pub name: String,
     /// The sink whose mapping is tested.
     pub sink: String,
-    /// The record: any value. TOML's dates and times are text in RFC 3339's form.
-    pub record: Value,
+    /// The record: any value. TOML's dates and times are text in RFC 3339's form. Either this or
+    /// `line`.
+    #[serde(default)]
+    pub record: Option<Value>,
+    /// The text a source would read: one line or several, with their header where the source needs
+    /// one. It goes through the source's decoding first, and all records it holds are tested
+    /// together. Either this or `record`.
+    #[serde(default)]
+    pub line: Option<String>,
+    /// With `line`: the source whose decoding is used. Default: the first of the sink's `inputs`.
+    #[serde(default)]
+    pub source: Option<String>,
     /// The calls the record makes, in order. Default: they are not compared.
     #[serde(default)]
     pub calls: Vec<ExpectedCall>,

@@ -39,6 +39,7 @@ pub(crate) fn look(root: &Node, parts: &Parts) -> Vec<Fault> {
     source::only_one_stdin(&mut faults, parts);
     http::one_address_each(&mut faults, parts.sources.iter().map(|(name, config)| (name, config)));
     kafka::buffered_on_disk(&mut faults, parts);
+    http::buffered_in_memory(&mut faults, parts);
     for healed in &parts.sinks {
         let SinkConfig::Usercom(config) = &healed.config;
         sink::look(&mut faults, &healed.path(), config, &sources, &sinks);
@@ -49,6 +50,7 @@ pub(crate) fn look(root: &Node, parts: &Parts) -> Vec<Fault> {
     }
     for (index, case) in &parts.tests {
         test(&mut faults, *index, case, &sinks);
+        tested_text(&mut faults, *index, case, &sources);
     }
     faults.out
 }
@@ -153,6 +155,38 @@ fn unread_sources(faults: &mut Found<'_>, sources: &[&str], sinks: &[&str]) {
 fn is_empty_list(faults: &Found<'_>, path: &ConfigPath) -> bool {
     let node = faults.root.at(path);
     node.is_some_and(|node| matches!(&node.kind, Kind::Array(items) if items.is_empty()))
+}
+
+/// What a test is fed with: a record, or a text that a source decodes.
+fn tested_text(faults: &mut Found<'_>, index: usize, case: &TestCase, sources: &[&str]) {
+    let path = ConfigPath::default().key("tests").index(index);
+    let written = |key: &str| faults.root.at(&path.key(key)).is_some();
+    match (written("record"), written("line")) {
+        (false, false) => {
+            let message = format!("missing key `record` in `{path}`");
+            let help = "write `record = { … }`, or `line = '…'` to test the decoding as well";
+            faults.at("E0102", path.key("record"), Target::Value, message, help);
+        }
+        (true, true) => {
+            let message = format!("test `{}` has a `record` and a `line`", case.name);
+            let help = "leave one of them out: `line` is decoded, `record` is what decoding makes";
+            faults.at("E0373", path.key("line"), Target::Key, message, help);
+        }
+        _ => {}
+    }
+    let Some(source) = &case.source else {
+        return;
+    };
+    if case.line.is_none() && !faults.has(&path.key("line")) {
+        let message = "`source` is without effect: the test has no `line` to decode";
+        let help = "write `line = '…'` in place of `record`, or leave `source` out";
+        faults.at("E0373", path.key("source"), Target::Key, message, help);
+    }
+    if !sources.contains(&source.as_str()) {
+        let message = format!("test `{}` names an unknown source `{source}`", case.name);
+        let help = instead(source, sources, "the sources are");
+        faults.at("E0374", path.key("source"), Target::Value, message, help);
+    }
 }
 
 fn test(faults: &mut Found<'_>, index: usize, case: &TestCase, sinks: &[&str]) {

@@ -125,7 +125,7 @@ fn place(table: &ConfigPath) -> Option<Within> {
     Some(match keys.as_slice() {
         [] => Within::Root,
         ["sources", _] => Within::Source,
-        ["sources", _, "decoding"] => Within::Decoding,
+        ["sources", _, "decoding"] | ["sources", _, "decoding", "[]"] => Within::Decoding,
         ["sinks", _] => Within::Sink,
         ["sinks", _, "request"] => Within::Request,
         ["sinks", _, "buffer"] => Within::Buffer,

@@ -4,7 +4,7 @@
 //! Invariant: nothing here goes through the API's gate, so it answers whatever the faults are.
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Response, header};
+use axum::http::{HeaderMap, HeaderValue, Response, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -24,6 +24,22 @@ struct ResetBody {
     /// Whether the faults go too.
     #[serde(default)]
     faults: bool,
+}
+
+/// Whether a page of another site makes a browser ask. What is not a browser sends no `Origin`.
+pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
+    let Some(origin) = text(header::ORIGIN) else {
+        let site = headers.get("sec-fetch-site");
+        return site.is_some_and(|site| site == "cross-site" || site == "same-site");
+    };
+    let host = text(header::HOST).unwrap_or_default();
+    origin.split_once("://").is_none_or(|(_, origin)| origin != host)
+}
+
+/// The answer to such a page.
+pub(super) fn refuse_cross_site() -> Response<Body> {
+    Reply::detail(403, "Pages of other sites may not ask the emulator.").into_response()
 }
 
 /// Answers one admin request; a slash at the path's end may be there or not.

@@ -105,6 +105,9 @@ async fn answer(
         return Reply::detail(413, "The body is too large or broke off.").into_response();
     };
     if let Some(path) = parts.uri.path().strip_prefix(admin::BASE) {
+        if admin::is_cross_site(&parts.headers) {
+            return admin::refuse_cross_site();
+        }
         return admin::answer(&shared, parts.method.as_str(), path, parts.uri.query(), &body);
     }
     let incoming = Incoming::new(&shared, parts, body);

@@ -9,6 +9,7 @@ use crate::config::sink::{UsercomSink, UsersConfig};
 use crate::deliver::Request;
 use crate::mapping::{Input, Plan, RuleTrace};
 use crate::plan::Op;
+use crate::record::Record;
 use crate::usercom::{Notes, Settings, dry_run, plan_call};
 
 /// Rehearses records for one sink.
@@ -16,6 +17,8 @@ pub struct Rehearsal {
     plan: Plan,
     settings: Settings,
     users: UsersConfig,
+    /// The zone of times that name none.
+    timezone: Option<String>,
 }
 
 /// What would happen to a record.
@@ -46,6 +49,31 @@ pub struct LeftOut {
     pub reason: String,
 }
 
+impl Rehearsed {
+    /// Nothing happens.
+    pub fn nothing() -> Self {
+        Self {
+            rules: Vec::new(),
+            calls: Vec::new(),
+            requests: Vec::new(),
+            errors: Vec::new(),
+            notes: Vec::new(),
+            left_out: Vec::new(),
+        }
+    }
+
+    /// What happens to a record that came after.
+    pub fn then(&mut self, next: Self) {
+        let Self { rules, calls, requests, errors, notes, left_out } = next;
+        self.rules.extend(rules);
+        self.calls.extend(calls);
+        self.requests.extend(requests);
+        self.errors.extend(errors);
+        self.notes.extend(notes);
+        self.left_out.extend(left_out);
+    }
+}
+
 impl Rehearsal {
     /// Prepares rehearsals for a sink.
     ///
@@ -54,17 +82,33 @@ impl Rehearsal {
     pub fn new(name: &str, sink: &UsercomSink) -> Result<Self, Vec<Fault>> {
         let at = ConfigPath::default().key("sinks").key(name);
         let plan = Plan::compile(&at, &sink.mapping, sink.preset)?;
-        Ok(Self { plan, settings: Settings::from(&sink.users), users: sink.users.clone() })
+        Ok(Self {
+            plan,
+            settings: Settings::from(&sink.users),
+            users: sink.users.clone(),
+            timezone: None,
+        })
+    }
+
+    /// The same for records of a source in whose settings this zone stands.
+    #[must_use]
+    pub fn in_zone(mut self, timezone: Option<&str>) -> Self {
+        self.timezone = timezone.map(str::to_owned);
+        self
     }
 
     /// Rehearses one record, given as JSON text.
     pub async fn rehearse(&self, body: &[u8]) -> Rehearsed {
-        self.rehearse_with(body, None).await
+        self.rehearse_record(Record::new(body.to_vec())).await
     }
 
-    /// Rehearses one record with what its source says of it, as a JSON object.
-    pub async fn rehearse_with(&self, body: &[u8], meta: Option<&[u8]>) -> Rehearsed {
-        let explained = self.plan.explain(Input { body, meta });
+    /// Rehearses one record with what its source says of it.
+    pub async fn rehearse_record(&self, mut record: Record) -> Rehearsed {
+        if let Some(timezone) = &self.timezone {
+            record.note_timezone(timezone);
+        }
+        let input = Input { body: &record.body, meta: record.meta.as_deref() };
+        let explained = self.plan.explain(input);
         let mut rehearsed = Rehearsed {
             rules: explained.rules,
             calls: Vec::new(),

@@ -29,10 +29,47 @@ pub(super) enum Content {
     },
 }
 
+/// What stands between lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Separator {
+    /// One byte, as in UTF-8 and every encoding that contains ASCII.
+    #[default]
+    Byte,
+    /// Two bytes, in the order that a byte order mark at the beginning tells; little-endian without
+    /// one.
+    Utf16,
+    Utf16Le,
+    Utf16Be,
+}
+
+impl Separator {
+    /// How many bytes it has.
+    pub(super) fn width(self) -> usize {
+        match self {
+            Self::Byte => 1,
+            Self::Utf16 | Self::Utf16Le | Self::Utf16Be => 2,
+        }
+    }
+
+    /// Where the first one begins in bytes that begin with a whole character unit.
+    fn find(self, bytes: &[u8]) -> Option<usize> {
+        let is_unit = |at: usize| match self {
+            Self::Byte => true,
+            Self::Utf16 | Self::Utf16Le => at.is_multiple_of(2) && bytes.get(at + 1) == Some(&0),
+            Self::Utf16Be => at % 2 == 1 && bytes[at - 1] == 0,
+        };
+        let at = memchr::memchr_iter(b'\n', bytes).find(|at| is_unit(*at))?;
+        Some(if self == Self::Utf16Be { at - 1 } else { at })
+    }
+}
+
 /// Cuts blocks into lines. Feed a block, take lines until there are no more, feed the next.
 #[derive(Debug)]
 pub(super) struct LineSplitter {
     limit: usize,
+    separator: Separator,
+    /// With a separator of two bytes: the first half of a unit that a block ended in.
+    half: Option<u8>,
     block: Bytes,
     /// The beginning of a line whose newline has not come yet; at most `limit` bytes.
     partial: BytesMut,
@@ -45,28 +82,66 @@ pub(super) struct LineSplitter {
 impl LineSplitter {
     /// Starts at `start` of a stream; `limit` is the longest line in bytes.
     pub(super) fn new(start: u64, limit: usize) -> Self {
-        Self { limit, block: Bytes::new(), partial: BytesMut::new(), partial_length: 0, start }
+        Self {
+            limit,
+            separator: Separator::Byte,
+            half: None,
+            block: Bytes::new(),
+            partial: BytesMut::new(),
+            partial_length: 0,
+            start,
+        }
+    }
+
+    /// With lines that are separated otherwise. To be said before anything is fed.
+    pub(super) fn separated_by(self, separator: Separator) -> Self {
+        Self { separator, ..self }
     }
 
     /// The position behind all that was fed.
     pub(super) fn fed(&self) -> u64 {
-        self.start + self.partial_length + self.block.len() as u64
+        let half = u64::from(self.half.is_some());
+        self.start + self.partial_length + half + self.block.len() as u64
+    }
+
+    /// Where the next line starts.
+    pub(super) fn next_start(&self) -> u64 {
+        self.start
+    }
+
+    /// What stands behind the last newline, where all before it is taken and it is no longer than
+    /// the limit.
+    pub(super) fn rest(&self) -> Option<&[u8]> {
+        let whole = self.block.is_empty() && self.partial_length == self.partial.len() as u64;
+        (whole && !self.partial.is_empty()).then_some(&self.partial[..])
     }
 
     /// Takes the next block; the one before must be used up.
     pub(super) fn feed(&mut self, block: Bytes) {
         debug_assert!(self.block.is_empty(), "the block before is not used up");
-        self.block = block;
+        self.block = match self.half.take() {
+            None => block,
+            Some(half) => [&[half], &block[..]].concat().into(),
+        };
+        if self.separator == Separator::Utf16 && self.block.len() > 1 {
+            let big = self.start == 0 && self.block.starts_with(b"\xfe\xff");
+            self.separator = if big { Separator::Utf16Be } else { Separator::Utf16Le };
+        }
     }
 
     /// The next line whose newline has come.
     pub(super) fn next_line(&mut self) -> Option<Line> {
-        let Some(at) = memchr::memchr(b'\n', &self.block) else {
-            let block = std::mem::take(&mut self.block);
+        let Some(at) = self.separator.find(&self.block) else {
+            let mut block = std::mem::take(&mut self.block);
+            if !block.len().is_multiple_of(self.separator.width()) {
+                self.half = block.last().copied();
+                block.truncate(block.len() - 1);
+            }
             self.keep(&block);
             return None;
         };
-        let tail = self.block.split_to(at + 1).slice(..at);
+        let width = self.separator.width();
+        let tail = self.block.split_to(at + width).slice(..at);
         let content = if self.partial_length == 0 && tail.len() <= self.limit {
             Content::Whole(tail)
         } else {
@@ -77,11 +152,14 @@ impl LineSplitter {
             Content::Whole(bytes) => bytes.len() as u64,
             Content::TooLong { length, .. } => *length,
         };
-        Some(self.line(content, length + 1))
+        Some(self.line(content, length + width as u64))
     }
 
     /// What stands behind the last newline, as a line, where the stream is known to end there.
     pub(super) fn finish(&mut self) -> Option<Line> {
+        if let Some(half) = self.half.take() {
+            self.keep(&[half]);
+        }
         if self.partial_length == 0 {
             return None;
         }
@@ -94,7 +172,9 @@ impl LineSplitter {
         let start = self.start;
         self.start += length;
         let content = match content {
-            Content::Whole(bytes) if start == 0 && bytes.starts_with(BOM) => {
+            Content::Whole(bytes)
+                if start == 0 && self.separator == Separator::Byte && bytes.starts_with(BOM) =>
+            {
                 Content::Whole(bytes.slice(BOM.len()..))
             }
             other => other,
@@ -159,6 +239,48 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn wide_lines_are_those_of_their_text(
+            text in "[a\n\u{0a0a}\u{010a}\u{0a01}]{0,12}", cuts in proptest::collection::vec(0usize..30, 0..4)
+        ) {
+            // UTF-16 of either byte order is cut where its text has newlines, however blocks fall.
+            for (separator, mark) in [
+                (Separator::Utf16, Some(true)), (Separator::Utf16, Some(false)),
+                (Separator::Utf16, None), (Separator::Utf16Be, None), (Separator::Utf16Le, None),
+            ] {
+                let big = mark == Some(true) || separator == Separator::Utf16Be;
+                let encode = |text: &str| -> Vec<u8> {
+                    let units = text.encode_utf16();
+                    units.flat_map(|u| if big { u.to_be_bytes() } else { u.to_le_bytes() }).collect()
+                };
+                let text = mark.map_or(String::new(), |_| "\u{feff}".to_owned()) + &text;
+                let bytes = encode(&text);
+                let mut splitter = LineSplitter::new(0, 1000).separated_by(separator);
+                let mut cuts: Vec<usize> = cuts.iter().map(|cut| (*cut).min(bytes.len())).collect();
+                cuts.extend([0, bytes.len()]);
+                cuts.sort_unstable();
+                let mut got = Vec::new();
+                for pair in cuts.windows(2) {
+                    splitter.feed(Bytes::copy_from_slice(&bytes[pair[0]..pair[1]]));
+                    while let Some(line) = splitter.next_line() {
+                        got.push(line);
+                    }
+                    prop_assert_eq!(splitter.fed(), pair[1] as u64);
+                }
+                got.extend(splitter.finish());
+                let mut expected: Vec<&str> = text.split('\n').collect();
+                if expected.last().is_some_and(|line| line.is_empty()) {
+                    expected.pop();
+                }
+                let lines = got.iter().map(|line| match &line.content {
+                    Content::Whole(bytes) => bytes.to_vec(),
+                    Content::TooLong { .. } => Vec::new(),
+                });
+                prop_assert_eq!(lines.collect::<Vec<_>>(), expected.iter().map(|l| encode(l)).collect::<Vec<_>>());
+                prop_assert_eq!(got.last().map_or(0, |line| line.end), bytes.len() as u64);
+            }
+        }
+
         #[test]
         fn cuts_do_not_matter(
             text in proptest::collection::vec(prop::sample::select(b"ab\n\r".to_vec()), 0..60),

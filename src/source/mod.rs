@@ -3,7 +3,6 @@
 //! Not here: what records mean, and where they go. One invariant: a source forgets a record only
 //! after its verdict; what was not settled is read again by the next run, where it can be.
 
-#[allow(dead_code, reason = "the file source takes it up next")]
 pub mod decode;
 pub mod file;
 mod flight;
@@ -15,7 +14,6 @@ mod inflate;
 pub mod kafka;
 mod line;
 mod memory;
-#[allow(dead_code, reason = "the file source takes it up next")]
 mod metadata;
 mod progress;
 mod push;
@@ -38,7 +36,7 @@ use crate::record::Record;
 use crate::telemetry::{SourceLag, SourceMetrics};
 
 pub use self::progress::ReadProgress;
-pub use self::registry::{BuildError, ReadMode, build};
+pub use self::registry::{BuildError, ReadMode, build, decode_text, decoder};
 
 /// Something that yields records.
 #[async_trait]
@@ -59,6 +57,10 @@ pub trait Source: Send {
         None
     }
 
+    /// Is told, before it runs, what is done with its records. Sources to which that makes no
+    /// difference leave it.
+    fn tell_downstream(&mut self, _downstream: Downstream) {}
+
     /// Is given, before it runs, where to say how far it is behind. Sources that cannot tell leave
     /// it.
     fn tell_lag(&mut self, _lag: SourceLag) {}
@@ -66,6 +68,36 @@ pub trait Source: Send {
     /// Is given, before it runs, where to count what it refuses. Sources that refuse nothing leave
     /// it.
     fn use_metrics(&mut self, _metrics: &SourceMetrics) {}
+}
+
+/// What is done with the records of a source.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Downstream {
+    /// Where they wait.
+    pub handover: Handover,
+    /// Whether anything asks where a record stands (`%file`, `%line`, `%offset`).
+    pub places: Places,
+}
+
+/// Where the records of a source wait before they are sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Handover {
+    /// In memory, of one sink at least: only the source can tell a later process what may have been
+    /// sent.
+    #[default]
+    Claimed,
+    /// In durable buffers, which know what they sent.
+    Durable,
+}
+
+/// Whether records say where they stand in their source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Places {
+    /// They do.
+    #[default]
+    Told,
+    /// Nothing asks for it.
+    Untold,
 }
 
 /// Why a source ended early.

@@ -3,11 +3,14 @@
 //! Not here: what the settings mean. One invariant: nothing is opened or read before
 //! [`Source::run`].
 
+use bytes::Bytes;
+
+use super::decode::{Decoded, Decoder};
 use super::file::FileSource;
 use super::http::HttpSource;
 use super::stdin::StdinSource;
 use super::{SharedCheckpoints, Source};
-use crate::config::source::SourceConfig;
+use crate::config::source::{Decoding, SourceConfig};
 
 /// Whether a source waits for more at the end of what there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +68,41 @@ pub fn build(
         SourceConfig::Kafka(_) => Err("build with the cargo feature `kafka`".to_owned()),
     };
     built.map_err(|why| BuildError { source_name: name.to_owned(), why })
+}
+
+/// What decodes the lines or messages of a source.
+///
+/// # Errors
+///
+/// Settings of the decoding that cannot work.
+pub fn decoder(config: &SourceConfig) -> Result<Decoder, String> {
+    let zone = config.timezone();
+    match config {
+        SourceConfig::File(file) => Decoder::bounded(&file.decoding, file.max_line_bytes, zone)?
+            .with_multiline(file.multiline.as_ref(), file.max_line_bytes),
+        SourceConfig::Stdin(stdin) => {
+            Decoder::bounded(&stdin.decoding, stdin.max_line_bytes, zone)?
+                .with_multiline(stdin.multiline.as_ref(), stdin.max_line_bytes)
+        }
+        SourceConfig::Http(http) => Decoder::in_zone(&http.decoding, zone),
+        SourceConfig::Fluvio(fluvio) => Decoder::in_zone(&fluvio.decoding, zone),
+        SourceConfig::Kafka(kafka) => Decoder::in_zone(&kafka.decoding, zone),
+        // Its events are values already; written down, they are JSON.
+        SourceConfig::Vector(_) => Decoder::new(&Decoding::default()),
+    }
+}
+
+/// The records of a text, as a source would read it: lines, or one message.
+///
+/// # Errors
+///
+/// As [`decoder`].
+pub fn decode_text(config: &SourceConfig, text: &Bytes) -> Result<Vec<Decoded>, String> {
+    let decoder = decoder(config)?;
+    Ok(match config {
+        SourceConfig::Fluvio(_) | SourceConfig::Kafka(_) => decoder.message(text),
+        _ => decoder.lines(text),
+    })
 }
 
 fn boxed(source: impl Source + 'static) -> Box<dyn Source> {

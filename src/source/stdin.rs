@@ -62,12 +62,15 @@ impl<R> StdinSource<R> {
     ///
     /// Settings of the decoding that cannot work.
     pub fn of(input: R, settings: &Settings) -> Result<Self, String> {
-        super::check_limit(settings.max_line_bytes)?;
+        let limit = settings.max_line_bytes;
+        super::check_limit(limit)?;
+        let decoder = Decoder::bounded(&settings.decoding, limit, settings.timezone.as_deref())?
+            .with_multiline(settings.multiline.as_ref(), limit)?;
         Ok(Self {
             input,
             lines: Lines {
-                splitter: LineSplitter::new(0, settings.max_line_bytes),
-                decoder: Decoder::bounded(&settings.decoding, settings.max_line_bytes)?,
+                splitter: LineSplitter::new(0, limit).separated_by(decoder.separator()),
+                decoder,
                 ready: VecDeque::new(),
                 decoded: Vec::new(),
             },

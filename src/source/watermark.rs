@@ -20,8 +20,11 @@ pub struct Mark {
 /// The settled beginning of one stream.
 #[derive(Debug)]
 pub struct Watermark {
-    /// Records without a verdict: where each ends, and the mark it must not be passed at.
-    open: BTreeMap<u64, Mark>,
+    /// Records without a verdict: where each ends and which part of what ends there it is, and the
+    /// mark it must not be passed at.
+    open: BTreeMap<(u64, u32), Mark>,
+    /// Whether records began in another order than they end.
+    interleaved: bool,
     /// Behind everything that was sent or skipped.
     high: Mark,
     /// Before the first errored record; nothing passes it.
@@ -31,13 +34,24 @@ pub struct Watermark {
 impl Watermark {
     /// Everything before `start` is settled.
     pub fn new(start: Mark) -> Self {
-        Self { open: BTreeMap::new(), high: start, stuck: None }
+        Self { open: BTreeMap::new(), interleaved: false, high: start, stuck: None }
     }
 
     /// A record that ends at `end`, which is behind all before it, is on its way.
     pub fn sent(&mut self, end: Mark) {
         debug_assert!(end.position > self.high.position, "positions grow");
-        self.open.insert(end.position, self.high);
+        self.open.insert((end.position, 0), self.high);
+        self.high = end;
+    }
+
+    /// A record that starts and ends here is on its way. Of records that end at the same place each
+    /// is another part; ends do not go back, starts may.
+    pub(super) fn sent_part(&mut self, start: Mark, end: Mark, part: u32) {
+        debug_assert!(end.position >= self.high.position, "positions do not go back");
+        let before = if start.position < self.high.position { start } else { self.high };
+        let last = self.open.last_key_value();
+        self.interleaved |= last.is_some_and(|(_, last)| before.position < last.position);
+        self.open.insert((end.position, part), before);
         self.high = end;
     }
 
@@ -48,7 +62,12 @@ impl Watermark {
 
     /// The verdict of the record that ends at `position`. A position that is not open is ignored.
     pub fn settled(&mut self, position: u64, verdict: Verdict) {
-        let Some(before) = self.open.remove(&position) else {
+        self.settled_part(position, 0, verdict);
+    }
+
+    /// The verdict of a part of what ends at `position`.
+    pub(super) fn settled_part(&mut self, position: u64, part: u32, verdict: Verdict) {
+        let Some(before) = self.open.remove(&(position, part)) else {
             return;
         };
         let first = self.stuck.is_none_or(|stuck| before.position < stuck.position);
@@ -59,11 +78,20 @@ impl Watermark {
 
     /// Everything before this mark is settled.
     pub fn mark(&self) -> Mark {
-        let open = self.open.first_key_value().map_or(self.high, |(_, before)| *before);
+        let first = match self.interleaved {
+            true => self.open.values().min_by_key(|mark| mark.position),
+            false => self.open.first_key_value().map(|(_, before)| before),
+        };
+        let open = first.copied().unwrap_or(self.high);
         match self.stuck {
             Some(stuck) if stuck.position < open.position => stuck,
             _ => open,
         }
+    }
+
+    /// Behind everything that was sent or skipped.
+    pub(super) fn high(&self) -> Mark {
+        self.high
     }
 
     /// Whether `end` is not behind all that was sent or skipped, so that it cannot be sent.
@@ -97,6 +125,24 @@ mod tests {
         assert_eq!(watermark.mark(), at(20));
         watermark.skipped(at(30));
         assert_eq!(watermark.mark(), at(30));
+    }
+
+    #[test]
+    fn parts_and_joined_lines_hold_their_first_line() {
+        // Two records of one line hold the line until both are settled, and a record of several
+        // lines that ends behind others holds its first line.
+        let mut watermark = Watermark::new(at(0));
+        watermark.sent_part(at(0), at(10), 0);
+        watermark.sent_part(at(0), at(10), 1);
+        watermark.settled_part(10, 0, Verdict::Delivered);
+        assert_eq!(watermark.mark(), at(0));
+        watermark.sent_part(at(20), at(30), 0);
+        watermark.sent_part(at(10), at(40), 0);
+        watermark.settled_part(10, 1, Verdict::Delivered);
+        watermark.settled_part(30, 0, Verdict::Delivered);
+        assert_eq!(watermark.mark(), at(10));
+        watermark.settled_part(40, 0, Verdict::Delivered);
+        assert_eq!((watermark.mark(), watermark.in_flight()), (at(40), 0));
     }
 
     #[derive(Debug, Clone)]

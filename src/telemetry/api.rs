@@ -6,16 +6,41 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{Metrics, SinkMetrics};
+
+/// Connections served at once; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 64;
+
+/// How long the head of a request may take, an idle connection is kept, and an answer may stay
+/// unread.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most bytes of a request's head.
+const HEAD: usize = 16 << 10;
+
+/// How long accepting pauses after it failed: mostly for want of file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long connections have to end.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What the status page shows.
 #[derive(Clone)]
@@ -61,13 +86,51 @@ pub async fn serve(
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
         .with_state(state);
-    let server = async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
-        if let Err(error) = served.await {
-            tracing::warn!(%error, "the status page ended");
+    let server = accept(listener, router, stop);
+    Ok((addr, server))
+}
+
+/// Serves connections, no more than may be, with a limit on every wait; who never ends a request's
+/// head, or never reads an answer, does not hold a connection for long.
+async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let serving = async {
+        loop {
+            let place = Arc::clone(&places).acquire_owned().await;
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "the status page cannot accept a connection");
+                    sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            while connections.try_join_next().is_some() {}
+            let mut stream = TimeoutStream::new(stream);
+            stream.set_write_timeout(Some(TIMEOUT));
+            let service = TowerToHyperService::new(router.clone());
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(TIMEOUT)
+                .max_buf_size(HEAD)
+                .serve_connection(TokioIo::new(Box::pin(stream)), service);
+            let connection = graceful.watch(connection);
+            connections.spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a connection to the status page ended early");
+                }
+                drop(place);
+            });
         }
     };
-    Ok((addr, server))
+    tokio::select! {
+        () = serving => {}
+        () = stop.cancelled() => {}
+    }
+    drop(timeout(FAREWELL, graceful.shutdown()).await);
+    connections.shutdown().await;
 }
 
 async fn metrics(State(state): State<ApiState>) -> impl IntoResponse {

@@ -5,6 +5,7 @@
 
 mod crash;
 mod disk_full;
+mod files;
 mod latency;
 mod memory;
 mod mixed;

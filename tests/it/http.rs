@@ -1,5 +1,6 @@
 //! The `http` source: a folder of what it guarantees, and what those tests share.
 
+mod abuse;
 mod hostile;
 pub(crate) mod process;
 mod records;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod directory;
 mod identity;
 mod reading;
 mod restart;
@@ -20,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::Verdict;
-use usercom_sink::config::source::{Codec, Decoding, FileSource as FileSettings, ReadFrom};
+use usercom_sink::config::source::{Codec, DecodingStep, FileSource as FileSettings, ReadFrom};
 use usercom_sink::record::Record;
 use usercom_sink::source::file::FileSource;
 use usercom_sink::source::{Checkpoints, ReadMode, SharedCheckpoints, Source, SourceError};
@@ -82,7 +83,9 @@ impl Bench {
             include: vec![dir.path().join(include).to_str().unwrap().to_owned()],
             exclude: Vec::new(),
             read_from: ReadFrom::Beginning,
-            decoding: Decoding { codec: Codec::Text, ..Decoding::default() },
+            fingerprint: Default::default(),
+            decoding: DecodingStep { codec: Codec::Text, ..DecodingStep::default() }.into(),
+            multiline: None,
             timezone: None,
             max_line_bytes: 1 << 20,
         };

@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "the figures are half of what these tests are for")]
 
+mod examples;
 mod hostile;
 mod order;
 mod process;

@@ -32,6 +32,10 @@ fn object(value: &Value, zone: &TimeZone) -> Option<Moment> {
     if let Some(date) = fields.get("$date") {
         return (fields.len() == 1).then(|| mongo(date, zone)).flatten();
     }
+    if let Some(timestamp) = fields.get("$timestamp") {
+        let seconds = timestamp.get("t").and_then(Value::as_i64)?;
+        return Timestamp::from_second(seconds).ok().map(Moment::in_utc);
+    }
     let number = |names: &[&str]| -> Option<i64> {
         let found = names.iter().find_map(|name| fields.get(*name))?;
         found.as_i64().or_else(|| found.as_str()?.parse().ok())
@@ -81,6 +85,7 @@ mod tests {
             r#"{"$date":"2024-05-21T10:11:12Z"}"#,
             r#"{"$date":1716286272000}"#,
             r#"{"$date":{"$numberLong":"1716286272000"}}"#,
+            r#"{"$timestamp":{"t":1716286272,"i":1}}"#,
             r#"{"_seconds":1716286272,"_nanoseconds":0}"#,
             r#"{"seconds":"1716286272","nanos":0}"#,
             r#"{"epochSecond":1716286272,"nano":0}"#,

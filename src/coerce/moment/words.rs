@@ -93,7 +93,12 @@ impl Parts {
             return Some(());
         }
         if word.starts_with(['+', '-']) {
-            return set(&mut self.zone, TimeZone::fixed(offset(word)?));
+            let zone = TimeZone::fixed(offset(word)?);
+            // Go writes the offset twice where the zone has no name: `-0300 -03`.
+            if self.zone.as_ref() == Some(&zone) {
+                return Some(());
+            }
+            return set(&mut self.zone, zone);
         }
         if word.as_bytes()[0].is_ascii_digit() {
             return self.take_digits(word);
@@ -113,6 +118,9 @@ impl Parts {
                 8 => set(&mut self.date, digits::date(word)?),
                 _ => None,
             };
+        }
+        if let Some(day) = ordinal(word) {
+            return set(&mut self.day, day);
         }
         if let Some((date, time)) = split_date_and_time(word) {
             self.take_date(date)?;
@@ -279,6 +287,13 @@ fn split_date_and_time(word: &str) -> Option<(&str, &str)> {
     let colon = word.find(':')?;
     let (date, time) = (&word[..colon], &word[colon + 1..]);
     (date.contains('/') && time.contains(':')).then_some((date, time))
+}
+
+/// `1st`, `22nd`, `3rd`, `21th`.
+fn ordinal(word: &str) -> Option<i8> {
+    let digits = ["st", "nd", "rd", "th"].iter().find_map(|ending| word.strip_suffix(ending))?;
+    let plain = (1..=2).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| digits.parse().ok()).flatten()
 }
 
 fn twelve_hours(time: Time, half: Half) -> Option<Time> {

@@ -25,7 +25,7 @@ use self::template::{Values, mask};
 use super::diagnostic::Report;
 use super::document::{Document, Format, Kind, Node, SourceText};
 use super::fault::{ConfigPath, Fault};
-use super::load::{Host, broken, judge, shown};
+use super::load::{Host, Paths, broken, judge, shown};
 use super::secret::Redactions;
 use super::{CompileMapping, Environment, Loaded, SourceConfig, syntax};
 
@@ -95,6 +95,7 @@ pub fn load_connector(
     let host = Host {
         resolve: Some(&|root: &mut Node| unresolved(&values, root)),
         names: assemble::NAMES,
+        paths: Paths::OfTheProcess,
     };
     // What is shown has the secrets of the section covered; faults of both parts share it.
     let loaded =

@@ -7,6 +7,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::Found;
 use crate::config::fault::{ConfigPath, Target};
+use crate::config::heal::Parts;
+use crate::config::pipeline::SinkConfig;
+use crate::config::sink::BufferKind;
 use crate::config::source::{
     HttpAuth, HttpAuthStrategy, HttpSource, SourceConfig, TlsServer, segment_call,
 };
@@ -22,6 +25,15 @@ pub(super) fn look(faults: &mut Found<'_>, at: &ConfigPath, http: &HttpSource) {
     tls(faults, &at.key("tls"), &http.tls);
     if let Some(auth) = &http.auth {
         self::auth(faults, &at.key("auth"), auth);
+    }
+    headers(faults, &at.key("headers"), &http.headers);
+    if http.write_key.is_some() && http.auth.is_none() {
+        let message = format!(
+            "`{}` takes records from anybody: the write key guards the paths of Segment's API alone",
+            http.path
+        );
+        let help = "set `auth` too: what is posted there must then show a password or a token";
+        faults.at("W0331", at.key("write_key"), Target::Key, message, help);
     }
     if http.write_key.as_ref().is_some_and(is_empty) {
         let help = "write the key the SDKs are given, or leave it out: then any key is accepted";
@@ -52,6 +64,53 @@ pub(super) fn one_address_each<'a>(
             faults.at("E0336", path, Target::Key, message, help);
         }
         seen.entry(address).or_insert(name);
+    }
+}
+
+/// Headers that records may know: none that carry credentials.
+fn headers(faults: &mut Found<'_>, at: &ConfigPath, headers: &[String]) {
+    const CREDENTIALS: [&str; 5] =
+        ["authorization", "cookie", "proxy-authorization", "set-cookie", "www-authenticate"];
+    for (index, name) in headers.iter().enumerate() {
+        let lower = name.to_ascii_lowercase();
+        let (message, help) = if CREDENTIALS.contains(&lower.as_str()) {
+            let help = "leave it out: what is in a record's metadata is stored and shown";
+            (format!("header `{lower}` carries credentials"), help)
+        } else if name.parse::<axum::http::HeaderName>().is_err() {
+            let help = "write the name alone: `x-shopify-topic`";
+            (format!("`{}` cannot be the name of a header", name.escape_debug()), help)
+        } else {
+            continue;
+        };
+        faults.at("E0337", at.index(index), Target::Value, message, help);
+    }
+}
+
+/// Sinks with a memory buffer behind a source whose senders repeat what was not answered: what was
+/// under way in a crash comes again.
+pub(super) fn buffered_in_memory(faults: &mut Found<'_>, parts: &Parts) {
+    for healed in &parts.sinks {
+        let SinkConfig::Usercom(sink) = &healed.config;
+        if sink.buffer.kind != BufferKind::Memory {
+            continue;
+        }
+        let is_pushed = |input: &String| {
+            parts.sources.iter().any(|(name, source)| {
+                let pushed = matches!(source, SourceConfig::Http(_) | SourceConfig::Vector(_));
+                name == input && pushed
+            })
+        };
+        if let Some(index) = sink.inputs.iter().position(is_pushed) {
+            let path = healed.path().key("inputs").index(index);
+            let message = format!(
+                "with a memory buffer, what `{}` was sent in the last moments before a crash may be \
+                 delivered twice",
+                sink.inputs[index]
+            );
+            let help = "write `buffer.type = \"disk\"`: then requests are answered once their \
+                        records are on this machine's disk, and what was sent is known after a crash";
+            faults.at("W0341", path, Target::Value, message, help);
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Faults of sources: globs, codecs and their settings.
 
+use std::sync::LazyLock;
+
 use regex::Regex;
 
 use super::Found;
 use crate::coerce::zone;
 use crate::config::fault::{ConfigPath, Target};
 use crate::config::heal::Parts;
-use crate::config::source::{Codec, Decoding, FileSource, SourceConfig};
+use crate::config::source::{Codec, Decoding, DecodingStep, FileSource, Multiline, SourceConfig};
 use crate::config::suggest::{list, regex_fault};
 use crate::config::tombstone::absent_source;
 
@@ -19,12 +21,16 @@ pub(super) fn look(faults: &mut Found<'_>, name: &str, source: &SourceConfig) {
         SourceConfig::File(file) => {
             globs(faults, &path, file);
             decoding(faults, &path.key("decoding"), &file.decoding);
+            multiline(faults, &path.key("multiline"), file.multiline.as_ref());
         }
         SourceConfig::Http(http) => {
             super::http::look(faults, &path, http);
             decoding(faults, &path.key("decoding"), &http.decoding);
         }
-        SourceConfig::Stdin(stdin) => decoding(faults, &path.key("decoding"), &stdin.decoding),
+        SourceConfig::Stdin(stdin) => {
+            decoding(faults, &path.key("decoding"), &stdin.decoding);
+            multiline(faults, &path.key("multiline"), stdin.multiline.as_ref());
+        }
         SourceConfig::Vector(vector) => super::vector::look(faults, &path, vector),
         SourceConfig::Fluvio(fluvio) => {
             super::fluvio::look(faults, &path, fluvio);
@@ -39,12 +45,23 @@ pub(super) fn look(faults: &mut Found<'_>, name: &str, source: &SourceConfig) {
 
 /// Decoding of messages, of which none is the first line of a file.
 fn of_messages(faults: &mut Found<'_>, path: &ConfigPath, of: &Decoding) {
-    if of.codec == Codec::Csv && of.columns.is_none() {
-        let message = "messages have no first line to name the columns of codec `csv`";
-        let help = "name them: `decoding.columns = [\"…\"]`";
-        faults.at("E0355", path.key("codec"), Target::Value, message, help);
+    for (number, step) in of.steps().enumerate() {
+        if step.codec == Codec::Csv && step.columns.is_none() {
+            let message = "messages have no first line to name the columns of codec `csv`";
+            let help = "name them: `decoding.columns = [\"…\"]`";
+            let path = step_path(of, path, number).key("codec");
+            faults.at("E0355", path, Target::Value, message, help);
+        }
     }
     decoding(faults, path, of);
+}
+
+/// Where a step stands in the file: a table alone, or one of a list.
+fn step_path(of: &Decoding, path: &ConfigPath, number: usize) -> ConfigPath {
+    match of.then.is_empty() {
+        true => path.clone(),
+        false => path.index(number),
+    }
 }
 
 /// The zone of its times.
@@ -115,7 +132,74 @@ fn globs(faults: &mut Found<'_>, path: &ConfigPath, file: &FileSource) {
 }
 
 fn decoding(faults: &mut Found<'_>, path: &ConfigPath, decoding: &Decoding) {
-    match (&decoding.pattern, decoding.codec) {
+    for (number, settings) in decoding.steps().enumerate() {
+        let path = step_path(decoding, path, number);
+        step(faults, &path, settings);
+        links(faults, &path, settings, number);
+    }
+}
+
+/// Keys that only the first step has, or only those behind it.
+fn links(faults: &mut Found<'_>, path: &ConfigPath, step: &DecodingStep, number: usize) {
+    for (key, written) in [("from", &step.from), ("into", &step.into)] {
+        let Some(written) = written else {
+            continue;
+        };
+        if number == 0 {
+            let message = format!("`{key}` has no effect in the first step, which reads the line");
+            let help = format!("leave `{key}` out, or put a step before this one");
+            faults.at("W0302", path.key(key), Target::Key, message, help);
+        }
+        if !is_path_of_keys(written) {
+            let message = format!("{written:?} is no path of keys");
+            let help = "write `.` and the key, such as `.message`, `.log.text` or `.\"odd key\"`";
+            faults.at("E0371", path.key(key), Target::Value, message, help);
+        }
+    }
+    let Some(charset) = &step.charset else {
+        return;
+    };
+    if number > 0 {
+        let message = "`charset` has no effect behind the first step, which reads text";
+        let help = "write it into the first step";
+        faults.at("W0302", path.key("charset"), Target::Key, message, help);
+    }
+    if encoding_rs::Encoding::for_label_no_replacement(charset.as_bytes()).is_none()
+        && !charset.eq_ignore_ascii_case("utf16")
+    {
+        let message = format!("unknown charset {charset:?}");
+        let help = "write `utf-8`, `utf-16`, `latin1`, `iso-8859-2`, `windows-1250` or another name that browsers know";
+        faults.at("E0372", path.key("charset"), Target::Value, message, help);
+    }
+}
+
+/// The paths that decoding steps read: `.`, or keys behind dots, odd ones in quotes.
+fn is_path_of_keys(text: &str) -> bool {
+    static PATH: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"^(\.|(\.([^."\[ ]+|"([^"\\]|\\.)+")){1,16})$"#).expect("a constant pattern")
+    });
+    PATH.is_match(text)
+}
+
+fn multiline(faults: &mut Found<'_>, path: &ConfigPath, settings: Option<&Multiline>) {
+    let Some(settings) = settings else {
+        return;
+    };
+    for (key, text) in [
+        ("start_pattern", &settings.start_pattern),
+        ("condition_pattern", &settings.condition_pattern),
+    ] {
+        if let Err(error) = Regex::new(text) {
+            let message = format!("bad regular expression: {}", regex_fault(&error));
+            let help = "in TOML, single quotes keep backslashes as they are: `'^\\s'`";
+            faults.at("E0311", path.key(key), Target::Value, message, help);
+        }
+    }
+}
+
+fn step(faults: &mut Found<'_>, path: &ConfigPath, step: &DecodingStep) {
+    let codec = step.codec;
+    match (&step.pattern, codec) {
         (Some(text), Codec::Regex) => pattern(faults, path.key("pattern"), text),
         (None, Codec::Regex) if !faults.has(&path.key("pattern")) => {
             let message = "codec `regex` needs a `pattern`";
@@ -125,14 +209,14 @@ fn decoding(faults: &mut Found<'_>, path: &ConfigPath, decoding: &Decoding) {
         (Some(_), _) => without_effect(faults, path, "pattern", Codec::Regex),
         _ => {}
     }
-    if decoding.columns.is_some() && decoding.codec != Codec::Csv {
+    if step.columns.is_some() && codec != Codec::Csv {
         without_effect(faults, path, "columns", Codec::Csv);
     }
-    if let Some(columns) = &decoding.columns {
+    if let Some(columns) = &step.columns {
         self::columns(faults, path, columns);
     }
-    if let Some(delimiter) = &decoding.delimiter {
-        if decoding.codec != Codec::Csv {
+    if let Some(delimiter) = &step.delimiter {
+        if codec != Codec::Csv {
             without_effect(faults, path, "delimiter", Codec::Csv);
         }
         // The CSV reader separates by bytes; a quote or line break has its own meaning there.
@@ -178,10 +262,7 @@ fn pattern(faults: &mut Found<'_>, path: ConfigPath, text: &str) {
 }
 
 fn without_effect(faults: &mut Found<'_>, path: &ConfigPath, key: &str, codec: Codec) {
-    let word = match codec {
-        Codec::Csv => "csv",
-        _ => "regex",
-    };
+    let word = codec.as_str();
     let message = format!("{} has no effect with this codec", list([key], "and"));
     let help = format!("write `decoding.codec = \"{word}\"`, or leave `{key}` out");
     faults.at("W0302", path.key(key), Target::Key, message, help);

@@ -3,13 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Decoding;
+use super::{Decoding, Multiline};
 
 /// Lines of files, followed as they grow.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSource {
-    /// Glob patterns of files to read, relative to the working directory. At least one.
+    /// Glob patterns of files to read. Relative ones start in the folder of the pipeline file. At
+    /// least one.
     #[schemars(length(min = 1))]
     pub include: Vec<String>,
     /// Glob patterns of files to leave out. Default: none.
@@ -18,6 +19,11 @@ pub struct FileSource {
     /// Where to begin in a file without a checkpoint. Default: `beginning`.
     #[serde(default)]
     pub read_from: ReadFrom,
+    /// How a file is known that was read before. Default: `inode`. Take `content` where device and
+    /// inode numbers are given to other files, or change, while the files stay the same (some
+    /// network and container file systems).
+    #[serde(default)]
+    pub fingerprint: FileFingerprint,
     /// How lines become records.
     #[serde(default)]
     pub decoding: Decoding,
@@ -26,7 +32,11 @@ pub struct FileSource {
     /// of its own, and in the preset. Set it where a system writes local time. Default: UTC.
     #[serde(default)]
     pub timezone: Option<String>,
-    /// The longest line, in bytes; a longer one is a dead letter. Default: 1048576.
+    /// Joins lines that belong together before they are decoded. Default: every line stands alone.
+    #[serde(default)]
+    pub multiline: Option<Multiline>,
+    /// The longest line, in bytes, joined lines included; a longer one is a dead letter. Default:
+    /// 1048576.
     #[serde(default = "FileSource::default_max_line_bytes")]
     #[schemars(range(min = 1))]
     pub max_line_bytes: usize,
@@ -36,6 +46,19 @@ impl FileSource {
     pub(super) fn default_max_line_bytes() -> usize {
         1 << 20
     }
+}
+
+/// How a file is known that was read before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FileFingerprint {
+    /// By device and inode number, its first and its last bytes that were read. A file whose numbers
+    /// are unknown is known by all bytes that were read of it.
+    #[default]
+    Inode,
+    /// By all bytes that were read of it, whatever its numbers. At each start every file is read
+    /// up to its checkpoint.
+    Content,
 }
 
 /// Where to begin in a file without a checkpoint.

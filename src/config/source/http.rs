@@ -16,8 +16,9 @@ pub struct HttpSource {
     /// The IP address and port to listen on. Default: `127.0.0.1:8080`.
     #[serde(default = "HttpSource::default_address")]
     pub address: String,
-    /// Where pipelines post records: lines, or with the codec `json` also one array or one object.
-    /// `HEAD` on it is answered with 200. Default: `/v1/records`.
+    /// Where pipelines and webhooks post records: lines, or with the codec `json` also one array, one
+    /// object or one form (`application/x-www-form-urlencoded`). A slash at its end makes no
+    /// difference. `HEAD` on it is answered with 200. Default: `/v1/records`.
     #[serde(default = "HttpSource::default_path")]
     pub path: String,
     /// The write key SDKs must show, as the user name of basic authentication or as `writeKey` in
@@ -46,8 +47,18 @@ pub struct HttpSource {
     #[serde(default = "HttpSource::default_max_body_bytes")]
     #[schemars(range(min = 1))]
     pub max_body_bytes: usize,
-    /// How long a TLS handshake, the head of a request and its body may each take to arrive, in
-    /// seconds; also how long an idle connection is kept. Default: 30.
+    /// Headers of a request that its records know, as `%header.NAME` with the name in small
+    /// letters: a mapping then reads `%header.x-shopify-topic`. Headers with credentials
+    /// (`authorization`, `cookie` and the like) cannot be named. Default: the topic and event
+    /// headers of common webhooks (Shopify, WooCommerce, GitHub, GitLab, Bitbucket, others'
+    /// `x-event-type`, `x-topic` …), `referer`, `origin`, `accept-language`, `x-request-id` and
+    /// `x-forwarded-for`. Change it when a sender says something in a header of its own.
+    #[serde(default = "HttpSource::default_headers")]
+    #[schemars(length(max = 32))]
+    pub headers: Vec<String>,
+    /// How long the body of a request may take to arrive, and an answer to be read, in seconds. A
+    /// TLS handshake and the head of a request may take as long, but 10 seconds at most; so long an
+    /// idle connection is kept too. Default: 30.
     #[serde(default = "HttpSource::default_read_timeout_secs")]
     #[schemars(range(min = 1))]
     pub read_timeout_secs: u64,
@@ -73,6 +84,10 @@ impl HttpSource {
 
     fn default_max_body_bytes() -> usize {
         10 << 20
+    }
+
+    fn default_headers() -> Vec<String> {
+        DEFAULT_HEADERS.iter().map(|name| (*name).to_owned()).collect()
     }
 
     fn default_read_timeout_secs() -> u64 {
@@ -116,6 +131,35 @@ pub enum HttpAuthStrategy {
     /// A token.
     Bearer,
 }
+
+/// Headers that records know where the settings name none.
+const DEFAULT_HEADERS: &[&str] = &[
+    "accept-language",
+    "origin",
+    "referer",
+    "x-event",
+    "x-event-key",
+    "x-event-name",
+    "x-event-type",
+    "x-forwarded-for",
+    "x-github-delivery",
+    "x-github-event",
+    "x-gitlab-event",
+    "x-request-id",
+    "x-shopify-event-id",
+    "x-shopify-shop-domain",
+    "x-shopify-topic",
+    "x-shopify-triggered-at",
+    "x-shopify-webhook-id",
+    "x-topic",
+    "x-wc-webhook-event",
+    "x-wc-webhook-resource",
+    "x-wc-webhook-source",
+    "x-wc-webhook-topic",
+    "x-webhook-event",
+    "x-webhook-id",
+    "x-webhook-topic",
+];
 
 /// The calls of Segment's HTTP tracking API, with the last part of their paths.
 const SEGMENT_CALLS: &[(&str, &str)] = &[

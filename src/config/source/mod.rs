@@ -12,8 +12,8 @@ mod vector;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::decoding::{Codec, Decoding};
-pub use self::file::{FileSource, ReadFrom};
+pub use self::decoding::{Codec, Decoding, DecodingStep, Multiline, MultilineMode};
+pub use self::file::{FileFingerprint, FileSource, ReadFrom};
 pub use self::fluvio::{
     AllPartitions, FluvioOffset, FluvioPartitions, FluvioSource, FluvioStart, FluvioStartPlace,
     FluvioStartWord, FluvioStrategy, FluvioTls, FluvioTransform,

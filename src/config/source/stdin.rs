@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Decoding, FileSource};
+use super::{Decoding, FileSource, Multiline};
 
 /// Lines of standard input. Standard input cannot be read again: with a memory buffer, what is not
 /// settled when the process is killed is lost.
@@ -18,7 +18,11 @@ pub struct StdinSource {
     /// of its own, and in the preset. Set it where a system writes local time. Default: UTC.
     #[serde(default)]
     pub timezone: Option<String>,
-    /// The longest line, in bytes; a longer one is a dead letter. Default: 1048576.
+    /// Joins lines that belong together before they are decoded. Default: every line stands alone.
+    #[serde(default)]
+    pub multiline: Option<Multiline>,
+    /// The longest line, in bytes, joined lines included; a longer one is a dead letter. Default:
+    /// 1048576.
     #[serde(default = "FileSource::default_max_line_bytes")]
     #[schemars(range(min = 1))]
     pub max_line_bytes: usize,

@@ -25,12 +25,15 @@ pub struct VectorSource {
     /// of its own, and in the preset. Set it where a system writes local time. Default: UTC.
     #[serde(default)]
     pub timezone: Option<String>,
-    /// The largest request, in bytes, after it is inflated; a larger one is refused, and Vector
-    /// drops it. Default: 104857600 (100 MiB), as Vector's own source has it.
+    /// The largest request, in bytes, before and after it is inflated. A larger one is refused, with
+    /// a line in the log, and Vector sends it again without end, so that nothing behind it gets
+    /// through: raise this, or lower `batch.max_events` of Vector's sink. Default: 104857600
+    /// (100 MiB), as Vector's own source has it.
     #[serde(default = "VectorSource::default_max_message_bytes")]
     #[schemars(range(min = 1024))]
     pub max_message_bytes: usize,
-    /// Connections served at once; more wait to be accepted. Default: 1024.
+    /// Connections served at once; more wait until one ends or has been idle for 10 seconds. A
+    /// connection that makes no request in its first 10 seconds is ended. Default: 1024.
     #[serde(default = "VectorSource::default_max_connections")]
     #[schemars(range(min = 1, max = 65536))]
     pub max_connections: usize,

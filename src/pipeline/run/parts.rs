@@ -10,7 +10,7 @@ use super::{Launch, RunError};
 use crate::config::sink::BufferKind;
 use crate::config::{Pipeline, SinkConfig as SinkSettings};
 use crate::sink::{Healthcheck, RecordSink, Refusal, SinkConfig, SinkContext};
-use crate::source::{self, ReadMode, SharedCheckpoints, Source};
+use crate::source::{self, Downstream, Handover, Places, ReadMode, SharedCheckpoints, Source};
 use crate::telemetry::{SinkMetrics, SourceMetrics};
 
 /// A sink that does not run yet.
@@ -93,11 +93,34 @@ pub(super) fn build_sources(
             .map_err(RunError::Settings)?;
         let metrics = launch.metrics.source(name, settings.kind());
         source.tell_lag(metrics.lag());
+        source.tell_downstream(downstream(pipeline, name));
         source.use_metrics(&metrics);
         let timezone = settings.timezone().map(Arc::from);
         sources.push(BuiltSource { name: name.clone(), source, metrics, timezone });
     }
     Ok(sources)
+}
+
+/// What is done with the records of a source.
+fn downstream(pipeline: &Pipeline, source: &str) -> Downstream {
+    let takers = pipeline.sinks.values().filter_map(|SinkSettings::Usercom(sink)| {
+        sink.inputs.iter().any(|input| input == source).then_some(sink)
+    });
+    let mut downstream = Downstream { handover: Handover::Durable, places: Places::Untold };
+    for sink in takers {
+        if sink.buffer.kind != BufferKind::Disk {
+            downstream.handover = Handover::Claimed;
+        }
+        // A rule that reads a place has the name of it in one of its texts.
+        let rules = serde_json::to_string(&sink.mapping).unwrap_or_default();
+        if ["%file", "%line", "%offset", "%\\\"", "\"%\"", "%."]
+            .iter()
+            .any(|place| rules.contains(place))
+        {
+            downstream.places = Places::Told;
+        }
+    }
+    downstream
 }
 
 /// The sources that some sink takes; no other is read.

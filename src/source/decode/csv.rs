@@ -7,10 +7,10 @@
 //!
 //! Invariant: a row becomes a record only if it has exactly as many values as there are columns.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
 
-use super::unit::{Flush, Outcome, Span, Unit, Unreadable};
+use super::unit::{Flush, Joined, Outcome, Unit, Unreadable};
 
 #[derive(Debug)]
 pub(super) struct CsvDecoder {
@@ -40,47 +40,13 @@ enum Columns {
 enum Row {
     None,
     /// A quoted value is open at its end.
-    Open(Lines),
+    Open(Joined),
     /// The same, but a part of the row is a fault already, so that all of it must be.
     Lost {
         /// Where the row starts.
         from: u64,
-        rest: Option<Lines>,
+        rest: Option<Joined>,
     },
-}
-
-/// Lines that belong together.
-#[derive(Debug, Clone)]
-struct Lines {
-    first: Unit,
-    span: Span,
-    raw: BytesMut,
-    text: BytesMut,
-}
-
-impl Lines {
-    fn of(unit: Unit) -> Self {
-        let (raw, text) = (BytesMut::from(&unit.raw[..]), BytesMut::from(&unit.text[..]));
-        Self { span: unit.span, first: unit, raw, text }
-    }
-
-    fn fits(&self, unit: &Unit, limit: usize) -> bool {
-        let fits = |have: &BytesMut, more: &Bytes| have.len() + 1 + more.len() <= limit;
-        fits(&self.raw, &unit.raw) && fits(&self.text, &unit.text)
-    }
-
-    fn push(&mut self, unit: &Unit) {
-        self.span = self.span.to(unit.span);
-        for (have, more) in [(&mut self.raw, &unit.raw), (&mut self.text, &unit.text)] {
-            have.extend_from_slice(b"\n");
-            have.extend_from_slice(more);
-        }
-    }
-
-    fn joined(self) -> Unit {
-        let Self { first, span, raw, text } = self;
-        Unit { span, raw: raw.freeze(), text: text.freeze(), ..first }
-    }
 }
 
 impl CsvDecoder {
@@ -147,7 +113,7 @@ impl CsvDecoder {
     pub(super) fn waiting_from(&self) -> Option<u64> {
         match &self.row {
             Row::None => None,
-            Row::Open(lines) => Some(lines.span.start),
+            Row::Open(lines) => Some(lines.span().start),
             Row::Lost { from, .. } => Some(*from),
         }
     }
@@ -161,18 +127,18 @@ impl CsvDecoder {
     pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<Outcome>) {
         match std::mem::replace(&mut self.row, Row::None) {
             Row::None if self.leaves_open(&unit.text, Quote::Outside) => {
-                self.row = Row::Open(Lines::of(unit));
+                self.row = Row::Open(Joined::of(unit));
             }
             Row::None => out.extend(self.row(unit)),
             Row::Open(mut lines) if lines.fits(&unit, self.limit) => {
-                lines.push(&unit);
+                lines.push(&unit, b"\n");
                 match self.leaves_open(&unit.text, Quote::Inside) {
                     true => self.row = Row::Open(lines),
-                    false => out.extend(self.row(lines.joined())),
+                    false => out.extend(self.row(lines.finish())),
                 }
             }
             Row::Open(lines) => {
-                let from = lines.span.start;
+                let from = lines.span().start;
                 out.push(Err(self.too_long(lines)));
                 self.lose(from, None, unit, out);
             }
@@ -180,20 +146,20 @@ impl CsvDecoder {
         }
     }
 
-    /// A line that could not be read passes.
-    pub(super) fn pass(&mut self, broken: Unreadable, head: &[u8], out: &mut Vec<Outcome>) {
+    /// A line that could not be read passes, of which the first bytes are known.
+    pub(super) fn pass(&mut self, broken: &Unreadable, out: &mut Vec<Outcome>) {
         match std::mem::replace(&mut self.row, Row::None) {
             Row::None => {
                 if self.awaits_header() {
                     self.forgo_header(&broken.why);
                 }
-                if self.leaves_open(head, Quote::Outside) {
+                if self.leaves_open(&broken.raw, Quote::Outside) {
                     self.row = Row::Lost { from: broken.span.start, rest: None };
                 }
             }
             // What it would have done to the quote is not known; a record must not begin in one.
             Row::Open(lines) => {
-                self.row = Row::Lost { from: lines.span.start, rest: None };
+                self.row = Row::Lost { from: lines.span().start, rest: None };
                 out.push(Err(self.too_long(lines)));
             }
             Row::Lost { from, rest } => {
@@ -201,14 +167,13 @@ impl CsvDecoder {
                 self.row = Row::Lost { from, rest: None };
             }
         }
-        out.push(Err(broken));
     }
 
     pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<Outcome>) {
         let lost = match std::mem::replace(&mut self.row, Row::None) {
             Row::None => return,
             Row::Open(lines) => {
-                let from = lines.span.start;
+                let from = lines.span().start;
                 out.push(Err(self.never_closed(lines)));
                 from
             }
@@ -223,17 +188,17 @@ impl CsvDecoder {
     }
 
     /// Another line of a row that is a fault.
-    fn lose(&mut self, from: u64, rest: Option<Lines>, unit: Unit, out: &mut Vec<Outcome>) {
+    fn lose(&mut self, from: u64, rest: Option<Joined>, unit: Unit, out: &mut Vec<Outcome>) {
         let open = self.leaves_open(&unit.text, Quote::Inside);
         let lines = match rest {
-            None => Lines::of(unit),
+            None => Joined::of(unit),
             Some(mut lines) if lines.fits(&unit, self.limit) => {
-                lines.push(&unit);
+                lines.push(&unit, b"\n");
                 lines
             }
             Some(lines) => {
                 out.push(Err(inside(lines)));
-                Lines::of(unit)
+                Joined::of(unit)
             }
         };
         match open {
@@ -242,24 +207,24 @@ impl CsvDecoder {
         }
     }
 
-    fn too_long(&mut self, lines: Lines) -> Unreadable {
+    fn too_long(&mut self, lines: Joined) -> Unreadable {
         let why = format!(
             "the row is longer than `max_line_bytes`, {}, or one of its quoted values is never closed",
             self.limit
         );
         self.lost_header(&why);
-        lines.joined().unreadable(why)
+        lines.finish().unreadable(why)
     }
 
-    fn never_closed(&mut self, lines: Lines) -> Unreadable {
-        let why = match lines.span.lines {
+    fn never_closed(&mut self, lines: Joined) -> Unreadable {
+        let why = match lines.span().lines {
             1 => "a quoted value of the row is not closed".to_owned(),
             n => format!(
                 "a quoted value of the row is not closed: it holds the {n} lines read since"
             ),
         };
         self.lost_header(&why);
-        lines.joined().unreadable(why)
+        lines.finish().unreadable(why)
     }
 
     fn lost_header(&mut self, why: &str) {
@@ -382,8 +347,8 @@ enum Quote {
     Closed,
 }
 
-fn inside(lines: Lines) -> Unreadable {
-    lines.joined().unreadable(
+fn inside(lines: Joined) -> Unreadable {
+    lines.finish().unreadable(
         "this stands inside a quoted value of a row above, which could not be read as a whole",
     )
 }
@@ -415,6 +380,7 @@ fn distinct(names: &[String]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::unit::Span;
     use super::*;
     use proptest::prelude::*;
 

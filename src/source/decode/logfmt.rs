@@ -4,8 +4,7 @@
 //! fault; nothing is guessed behind a quote that never closes.
 
 use std::borrow::Cow;
-use std::iter::Peekable;
-use std::str::CharIndices;
+use std::str::CharIndices as Chars;
 
 use bytes::Bytes;
 use indexmap::IndexMap;
@@ -59,7 +58,7 @@ fn unquote(quoted: &str) -> Option<(Cow<'_, str>, usize)> {
         return Some((Cow::Borrowed(&quoted[..plain]), plain + 1));
     }
     let mut value = String::new();
-    let mut chars = quoted.char_indices().peekable();
+    let mut chars = quoted.char_indices();
     while let Some((at, c)) = chars.next() {
         match c {
             '"' => return Some((Cow::Owned(value), at + 1)),
@@ -70,16 +69,102 @@ fn unquote(quoted: &str) -> Option<(Cow<'_, str>, usize)> {
     None
 }
 
-/// What follows a backslash. An escape that means nothing stands for itself.
-fn escape(chars: &mut Peekable<CharIndices<'_>>, value: &mut String) {
-    match chars.next().map(|(_, c)| c) {
-        Some('n') => value.push('\n'),
-        Some('r') => value.push('\r'),
-        Some('t') => value.push('\t'),
-        Some(c @ ('"' | '\\')) => value.push(c),
-        Some(c) => value.extend(['\\', c]),
-        None => value.push('\\'),
+/// What follows a backslash: the escapes of JSON, of Go's `strconv.Quote` and of C. An escape that
+/// means nothing stands for itself; half a surrogate pair is U+FFFD.
+fn escape(chars: &mut Chars<'_>, value: &mut String) {
+    let Some((_, c)) = chars.next() else {
+        value.push('\\');
+        return;
+    };
+    match c {
+        'n' => value.push('\n'),
+        'r' => value.push('\r'),
+        't' => value.push('\t'),
+        'a' => value.push('\u{7}'),
+        'b' => value.push('\u{8}'),
+        'f' => value.push('\u{c}'),
+        'v' => value.push('\u{b}'),
+        '"' | '\\' | '/' | '\'' => value.push(c),
+        'x' | '0'..='7' => bytes(c, chars, value),
+        'u' | 'U' => character(c, chars, value),
+        c => value.extend(['\\', c]),
     }
+}
+
+/// `\xc3\xa9` or `\303\251`: a run of bytes, which is UTF-8, or else each is a character.
+fn bytes(first: char, chars: &mut Chars<'_>, value: &mut String) {
+    let mut run = Vec::new();
+    let mut kind = first;
+    loop {
+        let digits = chars.clone();
+        let read = match kind {
+            'x' => number(chars, 2, 16),
+            octal => {
+                let rest = number(chars, 2, 8);
+                rest.zip(octal.to_digit(8)).map(|(rest, high)| high * 64 + rest)
+            }
+        };
+        let Some(byte) = read.and_then(|byte| u8::try_from(byte).ok()) else {
+            *chars = digits;
+            text_of(&run, value);
+            value.extend(['\\', kind]);
+            return;
+        };
+        run.push(byte);
+        let mut ahead = chars.clone();
+        match (ahead.next(), ahead.next()) {
+            (Some((_, '\\')), Some((_, next @ ('x' | '0'..='7')))) => {
+                *chars = ahead;
+                kind = next;
+            }
+            _ => break,
+        }
+    }
+    text_of(&run, value);
+}
+
+fn text_of(bytes: &[u8], value: &mut String) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => value.push_str(text),
+        Err(_) => value.extend(bytes.iter().map(|byte| char::from(*byte))),
+    }
+}
+
+/// `\u00e9`, `\ud83d\ude00`, `\U0001f600`.
+fn character(kind: char, chars: &mut Chars<'_>, value: &mut String) {
+    let digits = chars.clone();
+    let length = if kind == 'u' { 4 } else { 8 };
+    let Some(unit) = number(chars, length, 16) else {
+        *chars = digits;
+        value.extend(['\\', kind]);
+        return;
+    };
+    if !(0xd800..0xdc00).contains(&unit) {
+        value.push(char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER));
+        return;
+    }
+    let mut ahead = chars.clone();
+    let escaped = (ahead.next().map(|(_, c)| c), ahead.next().map(|(_, c)| c));
+    let low = match escaped {
+        (Some('\\'), Some('u')) => number(&mut ahead, 4, 16),
+        _ => None,
+    };
+    match low {
+        Some(low @ 0xdc00..0xe000) => {
+            *chars = ahead;
+            let both = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
+            value.push(char::from_u32(both).unwrap_or(char::REPLACEMENT_CHARACTER));
+        }
+        _ => value.push(char::REPLACEMENT_CHARACTER),
+    }
+}
+
+/// A number of exactly so many digits.
+fn number(chars: &mut Chars<'_>, length: u32, radix: u32) -> Option<u32> {
+    (0..length).try_fold(0_u32, |number, _| {
+        let digit = chars.next().and_then(|(_, c)| c.to_digit(radix))?;
+        number.checked_mul(radix)?.checked_add(digit)
+    })
 }
 
 #[cfg(test)]
@@ -111,6 +196,23 @@ mod tests {
         assert_eq!(read("a=\"b").unwrap_err(), "the quote at column 3 is not closed");
         assert_eq!(read("a=1 =b").unwrap_err(), "no key before `=` at column 5");
         assert_eq!(read("a=\"b\"c").unwrap_err(), "no space behind the quoted value at column 6");
+    }
+
+    #[test]
+    fn escapes_of_every_writer_are_decoded() {
+        // JSON's, Go's and C's escapes are read; half a pair is U+FFFD once; others stay.
+        for (escaped, text) in [
+            (r"caf\u00e9 \u20ac 5", "café € 5"),
+            (r"\ud83d\ude00 \U0001f600", "😀 😀"),
+            (r"\x41 \033[31mred", "A \u{1b}[31mred"),
+            (r"\xc3\xa9 \303\251 \xe9", "é é é"),
+            (r"\ud83d! \ude00 \ud83d\u0041", "\u{fffd}! \u{fffd} \u{fffd}A"),
+            (r"\a\b\f\v\r\t\n\/\'", "\u{7}\u{8}\u{c}\u{b}\r\t\n/'"),
+            (r"\uzzzz \x4 \q \09 \x41\xz \U1 \777", r"\uzzzz \x4 \q \09 A\xz \U1 \777"),
+        ] {
+            let got = read(&format!("m=\"{escaped}\"")).unwrap().unwrap();
+            assert_eq!(got["m"], text, "{escaped}");
+        }
     }
 
     proptest! {

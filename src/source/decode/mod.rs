@@ -4,16 +4,23 @@
 //! |---|---|
 //! | `unit` | what passes through the steps, and what comes out |
 //! | `step` | one step: a codec and its state |
-//! | `json`, `csv`, `logfmt`, `pattern` | a codec each |
+//! | `json`, `csv`, `logfmt`, `pattern`, `syslog`, `container` | the codecs |
+//! | `charset`, `multiline` | what happens to lines before the first step |
+//! | `pick` | where a step reads and writes |
 //!
 //! Not here: finding lines (`source::line`) and what fields mean (`mapping`). One invariant: no
 //! input panics; a line becomes records, nothing, or a reason, or it is held until more lines come.
 
+mod charset;
+mod container;
 mod csv;
 mod json;
 mod logfmt;
+mod multiline;
 mod pattern;
+mod pick;
 mod step;
+mod syslog;
 mod unit;
 
 #[cfg(any(feature = "fluvio", feature = "kafka"))]
@@ -22,12 +29,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use jiff::tz::TimeZone;
+
+use self::charset::{Charset, IsFirst};
+use self::multiline::Multiline;
 use self::step::Step;
 pub use self::unit::Decoded;
 pub(super) use self::unit::Flush;
 use self::unit::{Outcome, Span, Unit, Unreadable};
-use super::line::{Content, Line, LineSplitter};
-use crate::config::source::Decoding;
+use super::line::{Content, Line, LineSplitter, Separator};
+use crate::coerce::zone;
+use crate::config::source::{Decoding, Multiline as MultilineSettings};
 use crate::record::Record;
 
 /// How long a row or message may lack its end while no line comes, before it becomes a fault.
@@ -48,11 +60,17 @@ const DEFAULT_LIMIT: usize = 1 << 20;
 /// | `csv` | an object of texts by column; a quoted value may hold newlines |
 /// | `logfmt` | an object of texts; a bare key has the text `true`; of equal keys the last wins |
 /// | `regex` | an object of texts by named group; groups that took no part are left out |
+/// | `syslog` | an object with Vector's names of fields |
+/// | `cri`, `docker` | `time`, `stream`, `message`; parts of a line are joined |
+///
+/// With several steps, each reads text out of the record of the one before; see [`Decoding`].
 ///
 /// A line that is no record yields nothing: an empty one (for `json` and `logfmt` also one of white
 /// space; `text` and `regex` have no such lines), an empty array, the line that names the columns.
 #[derive(Debug, Clone)]
 pub struct Decoder {
+    charset: Charset,
+    multiline: Option<Multiline>,
     steps: Vec<Step>,
     /// Lines fed so far.
     fed: u64,
@@ -70,21 +88,75 @@ impl Decoder {
     /// Settings that contradict each other, a pattern that is no regular expression or has no
     /// named group, repeated columns: a text for the writer of the pipeline file.
     pub fn new(decoding: &Decoding) -> Result<Self, String> {
-        Self::bounded(decoding, DEFAULT_LIMIT)
+        Self::bounded(decoding, DEFAULT_LIMIT, None)
     }
 
-    /// As [`new`](Self::new), where joined lines may be as long as `limit` bytes.
+    /// As [`new`](Self::new), with the source's `timezone`.
     ///
     /// # Errors
     ///
     /// As [`new`](Self::new).
-    pub fn bounded(decoding: &Decoding, limit: usize) -> Result<Self, String> {
+    pub fn in_zone(decoding: &Decoding, timezone: Option<&str>) -> Result<Self, String> {
+        Self::bounded(decoding, DEFAULT_LIMIT, timezone)
+    }
+
+    /// As [`new`](Self::new), where joined lines may be as long as `limit` bytes, and times without
+    /// a zone are in `timezone`, UTC by default.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn bounded(
+        decoding: &Decoding,
+        limit: usize,
+        timezone: Option<&str>,
+    ) -> Result<Self, String> {
+        let zone = match timezone {
+            None => TimeZone::UTC,
+            Some(name) => {
+                zone::find(name).ok_or_else(|| format!("there is no time zone {name:?}"))?
+            }
+        };
+        let mut steps = Vec::new();
+        let mut names: Vec<String> = Vec::new();
+        let several = !decoding.then.is_empty();
+        for (number, settings) in (1..).zip(decoding.steps()) {
+            let mut step = Step::new(settings, limit, &zone)?;
+            if several {
+                step = step.linked(settings, number, names.last().cloned())?;
+            }
+            steps.push(step);
+            names.push(name_of(decoding, number));
+        }
         Ok(Self {
-            steps: vec![Step::new(decoding, limit)?],
+            charset: Charset::named(decoding.first.charset.as_deref())
+                .map_err(|why| format!("`decoding.charset`: {why}"))?,
+            multiline: None,
+            steps,
             fed: 0,
             last: (0, 0),
             units: Vec::new(),
         })
+    }
+
+    /// Joins lines by patterns before they are decoded, up to `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// Patterns that are no regular expressions.
+    pub fn with_multiline(
+        self,
+        settings: Option<&MultilineSettings>,
+        limit: usize,
+    ) -> Result<Self, String> {
+        let multiline = settings.map(|settings| Multiline::new(settings, limit)).transpose()?;
+        Ok(Self { multiline, ..self })
+    }
+
+    /// What separates the lines of its stream, for the splitter. Where reading begins amid the
+    /// stream it is known once the beginning is learnt.
+    pub(super) fn separator(&self) -> Separator {
+        self.charset.separator()
     }
 
     /// How many lines it was fed.
@@ -98,7 +170,13 @@ impl Decoder {
         let span = Span { start: line.start, end: line.end, line: self.fed, lines: 1 };
         self.fed += 1;
         let first = match line.content {
-            Content::Whole(raw) => Ok(Unit::of(raw, span)),
+            Content::Whole(raw) => {
+                let is_first = if line.start == 0 { IsFirst::Yes } else { IsFirst::No };
+                match self.charset.decode(&raw, is_first) {
+                    Ok(text) => Ok(Unit::of(text, span)),
+                    Err(why) => Err(Unreadable { span, raw, why }),
+                }
+            }
             Content::TooLong { head, length } => {
                 let limit = head.len();
                 let why = format!("the line is {length} bytes long, `max_line_bytes` is {limit}");
@@ -110,23 +188,34 @@ impl Decoder {
 
     /// Completes what is held.
     pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<Decoded>) {
+        // A time limit completes only what has waited for that long.
+        let due = self.flush_after();
         let mut units = Vec::new();
+        if let Some(multiline) = &mut self.multiline
+            && (why != Flush::Timeout || multiline.flush_after() == due)
+        {
+            multiline.flush(why, &mut units);
+        }
         for step in &mut self.steps {
             units = through(step, units);
-            step.flush(why, &mut units);
+            if why != Flush::Timeout || due == Some(INCOMPLETE_AFTER) {
+                step.flush(why, &mut units);
+            }
         }
         self.finish(units, out);
     }
 
     /// Where the first line that is held starts: a checkpoint must not pass it.
     pub(super) fn waiting_from(&self) -> Option<u64> {
-        self.steps.iter().filter_map(Step::waiting_from).min()
+        let steps = self.steps.iter().filter_map(Step::waiting_from);
+        steps.chain(self.multiline.as_ref().and_then(Multiline::waiting_from)).min()
     }
 
     /// How long to wait for another line before `flush(Timeout)`; `None` where nothing is held that
     /// a time limit completes.
     pub(super) fn flush_after(&self) -> Option<Duration> {
-        self.steps.iter().any(Step::holds_lines).then_some(INCOMPLETE_AFTER)
+        let steps = self.steps.iter().any(Step::holds_lines).then_some(INCOMPLETE_AFTER);
+        steps.into_iter().chain(self.multiline.as_ref().and_then(Multiline::flush_after)).min()
     }
 
     /// The records of a whole message, which is a stream of its own. None where it holds none;
@@ -135,7 +224,8 @@ impl Decoder {
         let mut out = if self.steps.first().is_some_and(Step::reads_lines) {
             self.lines(message)
         } else {
-            let bare = message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message);
+            let mark = matches!(self.charset, Charset::Utf8).then_some(b"\xef\xbb\xbf");
+            let bare = mark.and_then(|mark| message.strip_prefix(mark)).unwrap_or(message);
             let (start, end) = (0, message.len() as u64);
             let mut decoder = self.clone();
             let mut out = Vec::new();
@@ -155,7 +245,7 @@ impl Decoder {
     pub fn lines(&self, text: &Bytes) -> Vec<Decoded> {
         let mut decoder = self.clone();
         let mut out = Vec::new();
-        let mut lines = LineSplitter::new(0, usize::MAX);
+        let mut lines = LineSplitter::new(0, usize::MAX).separated_by(self.separator());
         lines.feed(text.clone());
         while let Some(line) = lines.next_line().or_else(|| lines.finish()) {
             decoder.feed(line, &mut out);
@@ -167,15 +257,19 @@ impl Decoder {
     /// Whether the beginning of the stream is still needed to understand what follows (the columns
     /// of a CSV file).
     pub(super) fn awaits_beginning(&self) -> bool {
-        self.steps.iter().any(Step::awaits_header)
+        self.charset.awaits_mark() || self.steps.iter().any(Step::awaits_header)
     }
 
     /// Learns from the first bytes of the stream, where reading starts behind them. `false` where
     /// they are too few: then more of the stream is needed, or
     /// [`forgo_beginning`](Self::forgo_beginning).
     pub(super) fn learn_beginning(&mut self, beginning: &Bytes) -> bool {
+        if beginning.len() < 2 {
+            return false;
+        }
+        self.charset.learn(beginning);
         let mut probe = self.clone();
-        let mut lines = LineSplitter::new(0, usize::MAX);
+        let mut lines = LineSplitter::new(0, usize::MAX).separated_by(self.separator());
         let mut out = Vec::new();
         lines.feed(beginning.clone());
         while probe.awaits_beginning() {
@@ -193,6 +287,7 @@ impl Decoder {
 
     /// Says that the beginning cannot be had, and why: lines that need it are faults from now on.
     pub(super) fn forgo_beginning(&mut self, why: &str) {
+        self.charset.learn(b"");
         for step in &mut self.steps {
             step.forgo_header(why);
         }
@@ -201,12 +296,18 @@ impl Decoder {
     /// Whether a last line is a whole record though it has no newline yet: nothing that could still
     /// be written behind it would make another record of it.
     pub(super) fn is_complete_without_newline(&self, line: &[u8]) -> bool {
-        matches!(self.steps.as_slice(), [only] if only.is_json()) && json::is_whole(line)
+        let is_json = matches!(self.steps.as_slice(), [only] if only.is_json());
+        let is_plain = self.multiline.is_none() && matches!(self.charset, Charset::Utf8);
+        is_json && is_plain && json::is_whole(line)
     }
 
     fn take(&mut self, first: Outcome, out: &mut Vec<Decoded>) {
         let mut units = std::mem::take(&mut self.units);
-        units.push(first);
+        match (&mut self.multiline, first) {
+            (None, first) => units.push(first),
+            (Some(multiline), Ok(unit)) => multiline.feed(unit, &mut units),
+            (Some(multiline), Err(broken)) => multiline.pass(broken, &mut units),
+        }
         for step in &mut self.steps {
             units = through(step, units);
         }
@@ -229,17 +330,6 @@ impl Decoder {
             out.push(Decoded { body, meta, fault, start, end, line, lines, part });
         }
         self.units = units;
-    }
-
-    /// The record of a line, with a fault where it cannot be decoded; `None` where it is none.
-    pub(super) fn record(&mut self, line: Line) -> Option<Record> {
-        let mut out = Vec::new();
-        self.feed(line, &mut out);
-        let decoded = out.into_iter().next()?;
-        let mut record = Record::new(decoded.body);
-        record.meta = decoded.meta;
-        record.fault = decoded.fault.map(Into::into);
-        Some(record)
     }
 }
 
@@ -292,6 +382,17 @@ fn through(step: &mut Step, units: Vec<Outcome>) -> Vec<Outcome> {
     out
 }
 
+/// What the record of a step is called under `%decoded`: its codec, and its number where an earlier
+/// one has the same.
+fn name_of(decoding: &Decoding, number: usize) -> String {
+    let codecs: Vec<_> = decoding.steps().take(number).map(|step| step.codec).collect();
+    let codec = codecs[number - 1];
+    match codecs.iter().filter(|other| **other == codec).count() {
+        1 => codec.as_str().to_owned(),
+        n => format!("{}_{n}", codec.as_str()),
+    }
+}
+
 /// What the steps before the last one read, for `%decoded`.
 fn earlier(steps: &[(String, Bytes)]) -> Option<Bytes> {
     if steps.is_empty() {
@@ -337,80 +438,4 @@ fn text(out: &mut Vec<u8>, value: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::source::Codec;
-    use proptest::prelude::*;
-
-    fn decoding(codec: Codec) -> Decoding {
-        Decoding { codec, ..Decoding::default() }
-    }
-
-    fn one(codec: Codec, line: &'static [u8]) -> String {
-        let decoder = Decoder::new(&decoding(codec)).unwrap();
-        let decoded = decoder.message(&Bytes::from_static(line));
-        assert_eq!(decoded.len(), 1);
-        String::from_utf8(decoded[0].body.to_vec()).unwrap()
-    }
-
-    #[test]
-    fn text_replaces_what_is_not_utf8() {
-        // The text codec takes any bytes, and an empty line is an empty message.
-        assert_eq!(one(Codec::Text, b"a\"\xff\tb\r"), "{\"message\":\"a\\\"\u{fffd}\\tb\"}");
-        assert_eq!(one(Codec::Text, b""), r#"{"message":""}"#);
-    }
-
-    #[test]
-    fn settings_of_another_codec_are_refused() {
-        // A setting that the chosen codec does not read is an error that names its own codec.
-        let why =
-            Decoder::new(&Decoding { pattern: Some("(?<a>.)".into()), ..Decoding::default() })
-                .unwrap_err();
-        assert!(why.contains("`decoding.pattern`") && why.contains("`regex`"), "{why}");
-        let why = Decoder::new(&Decoding {
-            codec: Codec::Logfmt,
-            columns: Some(vec!["a".into()]),
-            ..Decoding::default()
-        })
-        .unwrap_err();
-        assert!(why.contains("`decoding.columns`") && why.contains("`csv`"), "{why}");
-    }
-
-    proptest! {
-        #[test]
-        fn every_codec_yields_json_or_a_reason(
-            lines in proptest::collection::vec(proptest::collection::vec(
-                prop_oneof![4 => prop::sample::select(b"ab=\"\\, {}[]:1\t\r".to_vec()), 1 => any::<u8>()], 0..40), 1..4)
-        ) {
-            // Whatever the bytes, no codec panics, and what it yields parses as JSON.
-            for codec in [Codec::Json, Codec::Text, Codec::Csv, Codec::Logfmt, Codec::Regex] {
-                let mut decoding = decoding(codec);
-                if codec == Codec::Regex {
-                    decoding.pattern = Some("^(?<first>[a-z]+)(?: (?<rest>.*))?".into());
-                }
-                let mut decoder = Decoder::new(&decoding).unwrap();
-                let mut out = Vec::new();
-                let mut start = 0;
-                for line in &lines {
-                    let end = start + line.len() as u64 + 1;
-                    let content = Content::Whole(Bytes::from(line.clone()));
-                    decoder.feed(Line { content, start, end }, &mut out);
-                    start = end;
-                }
-                decoder.flush(Flush::EndOfStream, &mut out);
-                let mut last = None;
-                for decoded in out {
-                    prop_assert!(Some((decoded.end, decoded.part)) > last, "positions grow");
-                    last = Some((decoded.end, decoded.part));
-                    match decoded.fault {
-                        None => {
-                            let value = serde_json::from_slice::<serde_json::Value>(&decoded.body);
-                            prop_assert!(value.is_ok(), "{codec:?} gave {:?}", decoded.body);
-                        }
-                        Some(why) => prop_assert!(!why.is_empty()),
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! What passes through the decoding steps, and what comes out of them.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// Why a decoder must complete what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub(super) struct Unit {
     pub(super) raw: Bytes,
     /// What the next step reads; after the last step, the record.
     pub(super) text: Bytes,
+    /// What the step before made; empty before the first.
+    pub(super) record: Bytes,
     /// What the steps before read, by their names.
     pub(super) earlier: Vec<(String, Bytes)>,
 }
@@ -80,7 +82,7 @@ pub(super) type Outcome = Result<Unit, Unreadable>;
 impl Unit {
     /// One line, or one whole message, before the first step.
     pub(super) fn of(raw: Bytes, span: Span) -> Self {
-        Self { span, text: raw.clone(), raw, earlier: Vec::new() }
+        Self { span, text: raw.clone(), raw, record: Bytes::new(), earlier: Vec::new() }
     }
 
     pub(super) fn with_text(self, text: Bytes) -> Self {
@@ -89,5 +91,46 @@ impl Unit {
 
     pub(super) fn unreadable(self, why: impl Into<String>) -> Unreadable {
         Unreadable { span: self.span, raw: self.raw, why: why.into() }
+    }
+}
+
+/// Several units that become one.
+#[derive(Debug, Clone)]
+pub(super) struct Joined {
+    first: Unit,
+    span: Span,
+    raw: BytesMut,
+    text: BytesMut,
+}
+
+impl Joined {
+    pub(super) fn of(unit: Unit) -> Self {
+        let (raw, text) = (BytesMut::from(&unit.raw[..]), BytesMut::from(&unit.text[..]));
+        Self { span: unit.span, first: unit, raw, text }
+    }
+
+    /// Where it stands by now.
+    pub(super) fn span(&self) -> Span {
+        self.span
+    }
+
+    /// Whether a unit can be added without growing over the limit.
+    pub(super) fn fits(&self, unit: &Unit, limit: usize) -> bool {
+        let fits = |have: &BytesMut, more: &Bytes| have.len() + 1 + more.len() <= limit;
+        fits(&self.raw, &unit.raw) && fits(&self.text, &unit.text)
+    }
+
+    /// Adds a unit: lines as lines, and their texts with `glue` between them.
+    pub(super) fn push(&mut self, unit: &Unit, glue: &[u8]) {
+        self.span = self.span.to(unit.span);
+        self.raw.extend_from_slice(b"\n");
+        self.raw.extend_from_slice(&unit.raw);
+        self.text.extend_from_slice(glue);
+        self.text.extend_from_slice(&unit.text);
+    }
+
+    pub(super) fn finish(self) -> Unit {
+        let Self { first, span, raw, text } = self;
+        Unit { span, raw: raw.freeze(), text: text.freeze(), ..first }
     }
 }

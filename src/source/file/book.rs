@@ -1,23 +1,34 @@
 //! The checkpoints of a file source: a row a file, and the number of the next generation.
 //!
+//! The row of a file that was cut off stays, under a key of its own, as long as a copy of what it
+//! held may turn up.
+//!
 //! Not here: what is settled (`ledger`). One invariant: a generation's number is saved before the
 //! first record of that generation is sent, and is never given twice, so that the origin of a
 //! record means the same bytes for ever, even where an inode is used again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::identity::{FileId, Fingerprint};
+use super::claim::Claim;
+use super::content::{ContentMark, Version};
+use super::family::Family;
+use super::identity::{FileId, Fingerprint, Head};
 use crate::source::watermark::Mark;
 use crate::source::{SharedCheckpoints, SourceError};
 
 /// The key of the row that holds the next generation's number; no file's key lacks the colon.
 const GENERATION: &str = "generation";
 
-/// How long the row of a file that is not found any more is kept, in seconds: it may come back.
-const KEEP_SECS: i64 = 7 * 24 * 3600;
+/// How long the row of a file that is not found any more is kept, in seconds: it may come back,
+/// from a backup say.
+const KEEP_SECS: i64 = 30 * 24 * 3600;
+/// Rows of files that are not found any more; beyond that, those that left first go.
+const MAX_LEFT: usize = 10_000;
+/// Earlier lengths kept of a content.
+const MAX_VERSIONS: usize = 24;
 
 /// What is kept of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,11 +44,50 @@ pub(super) struct Row {
     /// Since when it is not found any more, in seconds of the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) left: Option<i64>,
+    /// Device and inode in the key of the origins of its records, where the file that they were
+    /// first read from is not this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) origin: Option<FileId>,
+    /// What was read of it, settled or not. Rows of versions before 0.2 lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) content: Option<ContentMark>,
+    /// What it held when it was read to its end before, by length.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) versions: Vec<Version>,
+    /// What may have been sent behind the position.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) claims: Vec<Claim>,
+    /// The size of a packed file that is read to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) packed: Option<u64>,
 }
 
 impl Row {
     pub(super) fn mark(&self) -> Mark {
         Mark { position: self.position, lines: self.lines }
+    }
+
+    /// Every length that is known of the content with its digest, the shortest first.
+    pub(super) fn lengths(&self) -> impl Iterator<Item = (u64, &str)> {
+        let versions = self.versions.iter().map(|v| (v.length, v.sha256.as_str()));
+        let last = self.content.as_ref().map(|mark| (mark.length, mark.sha256.as_str()));
+        versions.chain(last)
+    }
+
+    /// Notes that the content was read to its end at this length.
+    pub(super) fn add_version(versions: &mut Vec<Version>, mark: &ContentMark) {
+        if mark.length == 0 || versions.last().is_some_and(|last| last.length >= mark.length) {
+            return;
+        }
+        versions.push(Version { length: mark.length, sha256: mark.sha256.clone() });
+        if versions.len() > MAX_VERSIONS {
+            // Of the older half every other one goes: the newest are the likeliest in a backup.
+            let mut index = 0;
+            versions.retain(|_| {
+                index += 1;
+                index > MAX_VERSIONS / 2 || index % 2 == 0
+            });
+        }
     }
 }
 
@@ -49,6 +99,10 @@ pub(super) struct Book {
     next_generation: u64,
     /// `next_generation` as it is saved.
     saved_generation: u64,
+    /// The files by what their rows know of their beginning.
+    beginnings: BTreeMap<Fingerprint, BTreeSet<FileId>>,
+    /// The files by the log that their path belongs to.
+    logs: BTreeMap<Arc<str>, BTreeSet<FileId>>,
 }
 
 impl Book {
@@ -62,6 +116,8 @@ impl Book {
             rows: BTreeMap::new(),
             next_generation: 0,
             saved_generation: 0,
+            beginnings: BTreeMap::new(),
+            logs: BTreeMap::new(),
         };
         for (key, value) in book.checkpoints.load(&book.source).await? {
             book.take(&key, &value).map_err(|why| SourceError::Checkpoints {
@@ -80,14 +136,62 @@ impl Book {
         if key == GENERATION {
             self.next_generation = value.parse().map_err(|_| format!("{value:?} is no number"))?;
         } else {
-            let row = serde_json::from_str(value).map_err(|e| e.to_string())?;
-            self.rows.insert(key.parse()?, row);
+            let mut row: Row = serde_json::from_str(value).map_err(|e| e.to_string())?;
+            // All that is known of a short content may be in its beginning.
+            if row.content.is_none() && row.position == row.head.length() {
+                row.content = Some(row.head.content());
+            }
+            self.insert(key.parse()?, row);
         }
         Ok(())
     }
 
+    fn insert(&mut self, id: FileId, row: Row) {
+        let before = self.rows.get(&id);
+        if before.is_none_or(|before| before.head != row.head || before.path != row.path) {
+            self.remove(id);
+            self.beginnings.entry(row.head.clone()).or_default().insert(id);
+            let log = Family::of(row.path.as_ref()).key;
+            self.logs.entry(log).or_default().insert(id);
+        }
+        self.rows.insert(id, row);
+    }
+
+    fn remove(&mut self, id: FileId) {
+        let Some(row) = self.rows.remove(&id) else {
+            return;
+        };
+        take_out(&mut self.beginnings, &row.head, id);
+        take_out(&mut self.logs, &Family::of(row.path.as_ref()).key, id);
+    }
+
     pub(super) fn row(&self, id: FileId) -> Option<&Row> {
         self.rows.get(&id)
+    }
+
+    /// The files whose rows may be about a content that begins like this.
+    pub(super) fn alike(&self, head: &Head) -> Vec<FileId> {
+        let lengths: BTreeSet<u64> = self.beginnings.keys().map(Fingerprint::length).collect();
+        let known = lengths.into_iter().filter_map(|length| head.fingerprint_of(length));
+        known.filter_map(|print| self.beginnings.get(&print)).flatten().copied().collect()
+    }
+
+    /// The files of a log whose rows know more of their beginning than this.
+    pub(super) fn longer_than<'a>(
+        &'a self,
+        head: &'a Head,
+        family: &Family,
+    ) -> impl Iterator<Item = FileId> + 'a {
+        let ids = self.logs.get(&family.key).into_iter().flatten().copied();
+        ids.filter(|id| self.row(*id).is_some_and(|row| row.head.length() > head.length()))
+    }
+
+    /// The files whose rows are about this generation.
+    pub(super) fn of_generation(&self, generation: u64) -> impl Iterator<Item = (FileId, &Row)> {
+        self.rows
+            .iter()
+            .filter(move |(_, row)| row.generation == generation)
+            .map(|(id, row)| (*id, row))
     }
 
     /// A number no generation had before. Save before the first record of it is sent.
@@ -103,13 +207,14 @@ impl Book {
         found: impl Fn(FileId) -> bool,
         now: i64,
     ) -> Vec<(FileId, Option<Row>)> {
-        let missing = self.rows.iter().filter(|(id, _)| !found(**id));
-        missing
-            .map(|(id, row)| match row.left {
-                Some(left) if now.saturating_sub(left) > KEEP_SECS => (*id, None),
-                left => (*id, Some(Row { left: left.or(Some(now)), ..row.clone() })),
-            })
-            .collect()
+        let mut missing: Vec<_> = self.rows.iter().filter(|(id, _)| !found(**id)).collect();
+        missing.sort_by_key(|(_, row)| std::cmp::Reverse(row.left.unwrap_or(now)));
+        let rows = missing.into_iter().enumerate();
+        rows.map(|(n, (id, row))| match row.left {
+            Some(left) if n >= MAX_LEFT || now.saturating_sub(left) > KEEP_SECS => (*id, None),
+            left => (*id, Some(Row { left: left.or(Some(now)), ..row.clone() })),
+        })
+        .collect()
     }
 
     /// Saves what differs from what is saved.
@@ -137,11 +242,20 @@ impl Book {
         self.saved_generation = self.next_generation;
         for (id, row) in rows {
             match row {
-                Some(row) => self.rows.insert(id, row),
-                None => self.rows.remove(&id),
-            };
+                Some(row) => self.insert(id, row),
+                None => self.remove(id),
+            }
         }
         Ok(())
+    }
+}
+
+fn take_out<K: Ord>(index: &mut BTreeMap<K, BTreeSet<FileId>>, key: &K, id: FileId) {
+    if let Some(ids) = index.get_mut(key) {
+        ids.remove(&id);
+        if ids.is_empty() {
+            index.remove(key);
+        }
     }
 }
 
@@ -183,9 +297,14 @@ mod tests {
             generation,
             position: 7,
             lines: Some(1),
-            head: super::super::identity::Head::default().fingerprint(),
+            head: Head::default().fingerprint(),
             path: "a.log".into(),
             left,
+            origin: None,
+            content: None,
+            versions: Vec::new(),
+            claims: Vec::new(),
+            packed: None,
         }
     }
 
@@ -215,7 +334,7 @@ mod tests {
 
     #[tokio::test]
     async fn rows_of_files_long_gone_are_swept() {
-        // A missing file's row is marked first, dropped after a week, and kept if it was found.
+        // A missing file's row is marked first, dropped after a month, and kept if it was found.
         let memory = Arc::new(Memory::default());
         let ids: Vec<FileId> = ["1:1", "1:2", "1:3"].map(|id| id.parse().unwrap()).into();
         let mut book = load(&memory).await;
@@ -230,5 +349,36 @@ mod tests {
         assert_eq!(swept, [(ids[0], Some(row(0, Some(now)))), (ids[1], Some(row(1, Some(100))))]);
         let swept = book.sweep(|id| id == ids[2], now + 1);
         assert_eq!(swept[1], (ids[1], None));
+    }
+
+    #[tokio::test]
+    async fn rows_of_the_first_format_are_read() {
+        // A store of version 0.1 is read as it is: no key of it was renamed, what it lacks is
+        // unknown, and a content that its fingerprint covers whole is known.
+        let memory = Arc::new(Memory::default());
+        let print = r#"{"length":4,"sha256":"7d865e959b2466918c9863af"}"#;
+        let rows = [
+            ("generation", "7".to_owned()),
+            (
+                "64769:12",
+                format!(
+                    r#"{{"generation":3,"position":4,"lines":1,"head":{print},"path":"a.log"}}"#
+                ),
+            ),
+            (
+                "64769:13",
+                format!(
+                    r#"{{"generation":6,"position":900,"lines":null,"head":{print},"path":"b.log","left":1767225600}}"#
+                ),
+            ),
+        ];
+        memory.0.lock().unwrap().extend(rows.map(|(key, row)| (key.to_owned(), row)));
+        let mut book = load(&memory).await;
+        let [a, b] = ["64769:12", "64769:13"].map(|id| book.row(id.parse().unwrap()).unwrap());
+        assert_eq!((a.generation, a.position, a.lines, a.left), (3, 4, Some(1), None));
+        assert_eq!((b.generation, b.position, b.lines, b.left), (6, 900, None, Some(1767225600)));
+        assert_eq!(a.content.as_ref().unwrap().length, 4);
+        assert!(b.content.is_none() && b.claims.is_empty() && b.origin.is_none());
+        assert_eq!(book.new_generation(), 7);
     }
 }

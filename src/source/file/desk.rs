@@ -1,55 +1,77 @@
 //! What reading once and following have in common: finding, opening, closing, checkpoints.
 //!
-//! Not here: in which order files are read. One invariant: a file is handed out for reading only
-//! after its generation is saved, and its row is dropped only after its last verdict.
+//! Not here: in which order files are read. One invariant: a file is read only after its generation
+//! is saved, and its row is dropped only after its last verdict.
 
-use std::collections::{HashMap, HashSet};
-use std::io;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::book::{Book, Row};
+use super::claim::Claim;
+use super::family::Family;
 use super::finder::{Finder, Findings, Found};
-use super::glance::Opening;
-use super::identity::FileId;
+use super::glance::{Opened, Opening};
+use super::identity::{FileId, Head};
 use super::ledger::Ledger;
-use super::tail::{Common, Outlet, Tail, blocking};
+use super::stream::{Common, Outlet, Stream};
+use super::tail::{State, Tail, Unknown, blocking};
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
+use crate::source::watermark::Mark;
 
 /// How often checkpoints are saved at most.
 pub(super) const SAVE: Duration = Duration::from_secs(1);
+/// The shortest and the longest pause before a save that failed is tried again.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long saving for the last time is tried.
+const LAST_SAVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The files that are open.
+pub(super) type Tails = BTreeMap<FileId, Tail>;
 
 /// What becomes of the row of a file that is no longer read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Farewell {
     /// Everything was read; it may grow.
     Read,
-    /// No pattern finds it any more.
+    /// It is not found any more, or does not hold it any more.
     Left,
-    /// It does not exist any more.
-    Deleted,
 }
 
-/// A file that is no longer read, while records of it are in flight.
-struct Closed {
-    id: FileId,
-    row: Row,
-    ledger: Arc<Ledger>,
-    farewell: Farewell,
+/// A content that is no longer read, while records of it are in flight.
+pub(super) struct Closed {
+    pub(super) id: FileId,
+    pub(super) stream: Box<Stream>,
+    pub(super) family: Family,
+    head: Head,
+    path: String,
+    packed: Option<u64>,
+    /// Since when it is gone, in seconds of the epoch.
+    left: Option<i64>,
 }
 
 pub(super) struct Desk {
     pub(super) common: Arc<Common>,
     pub(super) outlet: Outlet,
     finder: Arc<Finder>,
-    book: Book,
-    closed: Vec<Closed>,
+    pub(super) book: Book,
+    pub(super) closed: Vec<Closed>,
+    /// Rows that are to be saved with the next ones.
+    notes: Vec<(FileId, Option<Row>)>,
     /// What could not be opened or looked at, and why: each is logged once.
-    troubles: HashMap<PathBuf, String>,
+    troubles: HashMap<PathBuf, Trouble>,
+    /// Saves that failed, one after the other.
+    failures: u32,
+}
+
+/// Why a file is not read.
+struct Trouble {
+    why: String,
+    since: Instant,
 }
 
 impl Desk {
@@ -59,7 +81,16 @@ impl Desk {
         finder: Arc<Finder>,
         book: Book,
     ) -> Self {
-        Self { common, outlet, finder, book, closed: Vec::new(), troubles: HashMap::new() }
+        Self {
+            common,
+            outlet,
+            finder,
+            book,
+            closed: Vec::new(),
+            notes: Vec::new(),
+            troubles: HashMap::new(),
+            failures: 0,
+        }
     }
 
     /// Looks for files.
@@ -79,7 +110,7 @@ impl Desk {
     }
 
     /// The first search: patterns without a file are told, rows of files that are gone swept.
-    pub(super) async fn first_find(&mut self) -> Result<Findings, SourceError> {
+    pub(super) async fn first_find(&mut self) -> Findings {
         let findings = self.find().await;
         for pattern in &findings.idle {
             tracing::warn!(source = %self.common.source, ?pattern, "no file is found for the pattern");
@@ -87,139 +118,316 @@ impl Desk {
         let now = crate::clock::now().as_second();
         let found: HashSet<FileId> = findings.files.iter().map(|found| found.id).collect();
         let rows = self.book.sweep(|id| found.contains(&id), now);
-        self.book.save(rows).await?;
-        Ok(findings)
+        self.save_surely(rows).await;
+        findings
     }
 
-    /// Opens files and saves their generations. Those that cannot be opened are left out.
+    /// Opens files. Those that cannot be opened are left out; those whose checkpoint still holds go
+    /// on there, the others are unknown.
     pub(super) async fn open(
         &mut self,
         found: Vec<Found>,
         from: ReadFrom,
-    ) -> Result<Vec<Tail>, SourceError> {
-        let mut tails = Vec::with_capacity(found.len());
+        tails: &Tails,
+    ) -> Vec<Tail> {
+        let mut opened = Vec::with_capacity(found.len());
         for found in found {
-            let path = found.path.clone();
-            match self.open_one(found, from).await {
-                Ok(tail) => {
-                    self.troubles.remove(&path);
-                    // A new file with the identity of a deleted one: the row is the new one's.
-                    self.closed.retain(|closed| closed.id != tail.id());
-                    tails.push(tail);
+            let opening = Opening {
+                row: self.book.row(found.id).cloned(),
+                path: found.path.clone(),
+                id: found.id,
+                fingerprint: self.common.fingerprint,
+            };
+            match blocking(move || opening.open()).await {
+                Ok(file) => {
+                    self.troubles.remove(&found.path);
+                    opened.push((found, file));
                 }
-                Err(error) => self.trouble(&path, &error.to_string()),
+                Err(error) => self.trouble(&found.path, &error.to_string()),
             }
         }
-        self.book.save(rows(&tails)).await?;
-        Ok(tails)
+        let leaders = leaders(&opened, tails, &self.closed);
+        let mut ready = Vec::with_capacity(opened.len());
+        for (found, mut file) in opened {
+            let known = file.known.take();
+            let mut tail = Tail::new(&self.common, file, &found, from);
+            if let Some((row, content)) = known {
+                if leaders.get(&row.generation) == Some(&found.id) {
+                    // What is in flight of an earlier turn of the file is settled by its own ledger.
+                    if let Err(error) = self.resume(&mut tail, row, content).await {
+                        self.trouble(&found.path, &error.to_string());
+                        continue;
+                    }
+                } else {
+                    let same_to = row.content.map(|content| content.length);
+                    tail.state = State::Unknown(Unknown::new(same_to));
+                }
+            }
+            ready.push(tail);
+        }
+        ready
     }
 
-    /// Begins a new generation of a file that was cut off or written over.
-    pub(super) async fn restart(&mut self, tail: &mut Tail) -> Result<(), SourceError> {
-        tail.restart(self.book.new_generation());
-        self.book.save(vec![(tail.id(), Some(tail.row()))]).await
+    async fn resume(
+        &mut self,
+        tail: &mut Tail,
+        row: Row,
+        content: Option<super::content::Running>,
+    ) -> std::io::Result<()> {
+        let id = tail.id();
+        let now_closed = self
+            .closed
+            .iter()
+            .position(|closed| closed.id == id && closed.stream.generation == row.generation);
+        match now_closed {
+            // It was closed a moment ago: it goes on as if it had not been.
+            Some(index) => {
+                let stream = self.closed.swap_remove(index).stream;
+                tail.read_as(*stream).await
+            }
+            None => tail.read_as(Stream::resume(&self.common, id, row, content)).await,
+        }
     }
 
     /// The file is not read any more.
-    pub(super) fn close(&mut self, tail: &Tail, farewell: Farewell) {
-        let mut row = tail.row();
-        if farewell == Farewell::Left {
-            row.left = Some(crate::clock::now().as_second());
+    pub(super) fn close(&mut self, tail: Tail, farewell: Farewell) {
+        let now = crate::clock::now().as_second();
+        let left = (farewell == Farewell::Left).then_some(now);
+        let (id, family, packed) = (tail.id(), tail.family.clone(), tail.packed());
+        let (head, path, state) = tail.into_parts();
+        match state {
+            State::Reading(stream) => {
+                self.closed.push(Closed { id, stream, family, head, path, packed, left });
+            }
+            State::Copy(copy) => {
+                self.notes.push((id, Some(Row { left, path, ..copy.row })));
+            }
+            State::Unknown(_) => {}
         }
-        self.closed.push(Closed {
-            id: tail.id(),
-            row,
-            ledger: Arc::clone(tail.ledger()),
-            farewell,
-        });
     }
 
-    /// Saves what was settled, if it is time.
-    pub(super) async fn save_if_due<'a>(
+    /// A content is in no file any more; its row is kept for a copy that may turn up.
+    pub(super) fn close_lost(
         &mut self,
-        open: impl IntoIterator<Item = &'a Tail>,
-    ) -> Result<(), SourceError> {
+        stream: Box<Stream>,
+        family: Family,
+        head: Head,
+        path: String,
+    ) {
+        let id = FileId::of_lost(stream.generation);
+        let left = Some(crate::clock::now().as_second());
+        self.closed.push(Closed { id, stream, family, head, path, packed: None, left });
+    }
+
+    /// Saves what was settled, if it is time. Storage that fails is tried again later.
+    pub(super) async fn save_if_due<'a>(&mut self, open: impl IntoIterator<Item = &'a mut Tail>) {
         if !self.outlet.is_due() {
-            return Ok(());
+            return;
         }
-        self.save(open).await
+        let saved = self.save(open).await;
+        self.report_save(saved.err());
+    }
+
+    /// Saves the claims that are wanted, and hands them out.
+    pub(super) async fn save_claims(&mut self, tails: &mut Tails) {
+        let mut standings = Standings::new();
+        let mut rows = Vec::new();
+        for tail in tails.values_mut() {
+            if tail.stream().is_some_and(Stream::wants_claim)
+                && let Some(row) = tail.row()
+            {
+                standings.insert(row.generation, (row.mark(), row.claims.clone()));
+                rows.push((tail.id(), Some(row)));
+            }
+        }
+        if rows.is_empty() {
+            return;
+        }
+        rows.extend(tails.values_mut().filter_map(|tail| copy_row(tail, &standings)));
+        if self.save_surely(rows).await {
+            let wanting = tails.values_mut().filter_map(Tail::stream_mut);
+            wanting.filter(|stream| stream.wants_claim()).for_each(Stream::grant_claim);
+        }
+    }
+
+    /// As [`save_claims`](Self::save_claims), of one file.
+    pub(super) async fn save_claim(&mut self, tail: &mut Tail) {
+        let row = tail.row();
+        if self.save_surely(vec![(tail.id(), row)]).await
+            && let Some(stream) = tail.stream_mut()
+        {
+            stream.grant_claim();
+        }
+    }
+
+    /// Saves rows, however often it has to be tried. `false` where the run was stopped first.
+    pub(super) async fn save_surely(&mut self, rows: Vec<(FileId, Option<Row>)>) -> bool {
+        let mut pause = RETRY_PAUSES.0;
+        loop {
+            let saved = self.book.save(rows.clone()).await;
+            let done = saved.is_ok();
+            self.report_save(saved.err());
+            if done {
+                return true;
+            }
+            let rest = tokio::time::sleep(pause);
+            if self.outlet.stop.run_until_cancelled(rest).await.is_none() {
+                return false;
+            }
+            pause = (pause * 2).min(RETRY_PAUSES.1);
+        }
+    }
+
+    fn report_save(&mut self, failure: Option<SourceError>) {
+        let Some(error) = failure else {
+            if self.failures > 0 {
+                tracing::info!(source = %self.common.source, "checkpoints are saved again");
+            }
+            self.failures = 0;
+            return;
+        };
+        self.failures += 1;
+        if self.failures.is_power_of_two() {
+            tracing::warn!(
+                %error,
+                failures = self.failures,
+                "checkpoints cannot be saved; nothing is lost, reading waits where it must, and it is tried again; check the disk of `data_dir`"
+            );
+        }
     }
 
     /// Ends: waits for every verdict, then saves for the last time.
-    pub(super) async fn finish(mut self, open: Vec<Tail>) -> Result<Troubles, SourceError> {
+    pub(super) async fn finish(mut self, mut open: Vec<Tail>) -> Result<Troubles, SourceError> {
         // The receiver must see the end, or it would wait for more while we wait for it.
         let flight = Arc::clone(&self.common.flight);
         drop(std::mem::replace(&mut self.outlet.out, closed_channel()));
         while tokio::time::timeout(SAVE, flight.landed()).await.is_err() {
-            self.save(&open).await?;
+            let saved = self.save(&mut open).await;
+            self.report_save(saved.err());
         }
-        self.save(&open).await?;
-        Ok(self.troubles)
+        let end = Instant::now() + LAST_SAVE_TIMEOUT;
+        while let Err(error) = self.save(&mut open).await {
+            if Instant::now() > end {
+                return Err(error);
+            }
+            self.report_save(Some(error));
+            tokio::time::sleep(RETRY_PAUSES.0).await;
+        }
+        let troubles = self.troubles.into_iter();
+        Ok(troubles.map(|(path, trouble)| (path, trouble.why)).collect())
     }
 
     async fn save<'a>(
         &mut self,
-        open: impl IntoIterator<Item = &'a Tail>,
+        open: impl IntoIterator<Item = &'a mut Tail>,
     ) -> Result<(), SourceError> {
-        let mut rows = rows(open);
+        let mut rows = std::mem::take(&mut self.notes);
+        let notes = rows.len();
+        let mut standings = Standings::new();
+        let mut copies = Vec::new();
+        for tail in open {
+            if let State::Copy(_) = tail.state {
+                copies.push(tail);
+                continue;
+            }
+            if let (Some(stream), Some(row)) = (tail.stream().map(|s| s.generation), tail.row()) {
+                standings.insert(stream, (row.mark(), row.claims.clone()));
+                rows.push((tail.id(), Some(row)));
+            }
+        }
         let mut landed = Vec::new();
-        for closed in std::mem::take(&mut self.closed) {
-            let idle = closed.ledger.is_idle();
-            rows.push((closed.id, closed.row_now(idle)));
-            match idle {
+        for mut closed in std::mem::take(&mut self.closed) {
+            let row = closed.row();
+            let standing = (row.mark(), row.claims.clone());
+            standings.entry(row.generation).or_insert(standing);
+            rows.push((closed.id, Some(row)));
+            match closed.stream.is_settled() && closed.stream.is_released() {
                 true => landed.push(closed),
                 false => self.closed.push(closed),
             }
         }
+        rows.extend(copies.into_iter().filter_map(|tail| copy_row(tail, &standings)));
+        let kept: Vec<_> = rows[..notes].to_vec();
         let saved = self.book.save(rows).await;
         if saved.is_err() {
             self.closed.extend(landed);
+            self.notes.extend(kept);
         }
         self.outlet.due = Instant::now() + SAVE;
         saved
     }
 
-    async fn open_one(&mut self, found: Found, from: ReadFrom) -> io::Result<Tail> {
-        let opening = Opening {
-            row: self.book.row(found.id).cloned(),
-            path: found.path,
-            id: found.id,
-            from,
-            limit: self.common.limit,
-        };
-        let opened = blocking(move || opening.open()).await?;
-        let generation = match opened.generation {
-            Some(generation) => generation,
-            None => self.book.new_generation(),
-        };
-        Tail::start(Arc::clone(&self.common), opened, generation, found.size).await
+    /// Ledgers of closed contents of a log that are not settled, and how far they must be.
+    pub(super) fn unsettled<'a>(
+        &'a self,
+        log: &'a str,
+    ) -> impl Iterator<Item = (Arc<Ledger>, u64)> + 'a {
+        let older = self.closed.iter().filter(move |closed| &*closed.family.key == log);
+        older.filter_map(|closed| closed.stream.unsettled())
     }
 
-    fn trouble(&mut self, path: &PathBuf, why: &str) {
-        if self.troubles.get(path).map(String::as_str) != Some(why) {
-            tracing::warn!(?path, why, "the file cannot be opened");
-            self.troubles.insert(path.clone(), why.to_owned());
+    /// For how long a file of this log could not be opened.
+    pub(super) fn unopened_for(&self, family: &str) -> Option<Duration> {
+        let troubles = self.troubles.iter();
+        let of_family = troubles.filter(|(path, _)| &*Family::of(path).key == family);
+        of_family.map(|(_, trouble)| trouble.since.elapsed()).min()
+    }
+
+    pub(super) fn trouble(&mut self, path: &Path, why: &str) {
+        match self.troubles.get_mut(path) {
+            Some(trouble) if trouble.why == why => {}
+            _ => {
+                tracing::warn!(?path, why, "the file cannot be opened");
+                let since = Instant::now();
+                self.troubles.insert(path.to_owned(), Trouble { why: why.to_owned(), since });
+            }
         }
     }
+}
+
+/// Of each generation that several files are known to hold, the file that is read: the one that was
+/// read furthest. None of those that are open already.
+fn leaders(opened: &[(Found, Opened)], tails: &Tails, closed: &[Closed]) -> HashMap<u64, FileId> {
+    let mut taken: HashSet<u64> = tails.values().filter_map(Tail::generation).collect();
+    let of_others = closed.iter().filter(|closed| opened.iter().all(|(f, _)| f.id != closed.id));
+    taken.extend(of_others.map(|closed| closed.stream.generation));
+    let mut leaders: HashMap<u64, (u64, u64, FileId)> = HashMap::new();
+    for (found, file) in opened {
+        let Some((row, _)) = &file.known else {
+            continue;
+        };
+        if taken.contains(&row.generation) {
+            continue;
+        }
+        let length = row.content.as_ref().map_or(0, |content| content.length);
+        let rank = (row.position, length, found.id);
+        let best = leaders.entry(row.generation).or_insert(rank);
+        *best = rank.max(*best);
+    }
+    leaders.into_iter().map(|(generation, (_, _, id))| (generation, id)).collect()
+}
+
+/// How far each generation is settled, and what is claimed of it.
+type Standings = HashMap<u64, (Mark, Vec<Claim>)>;
+
+/// The row of a copy, which says what is settled of the content that it shares.
+fn copy_row(tail: &mut Tail, standings: &Standings) -> Option<(FileId, Option<Row>)> {
+    let State::Copy(copy) = &mut tail.state else {
+        return None;
+    };
+    let (mark, claims) = standings.get(&copy.generation)?;
+    copy.follow(*mark, claims);
+    Some((tail.id(), tail.row()))
 }
 
 /// What could not be read, and why.
 pub(super) type Troubles = HashMap<PathBuf, String>;
 
 impl Closed {
-    /// The row to be saved; `None` once nothing is left to be remembered.
-    fn row_now(&self, idle: bool) -> Option<Row> {
-        if idle && self.farewell == Farewell::Deleted {
-            return None;
-        }
-        let settled = self.ledger.mark();
-        Some(Row { position: settled.position, lines: settled.lines, ..self.row.clone() })
+    pub(super) fn row(&mut self) -> Row {
+        let row = self.stream.row(self.id, &self.head, &self.path);
+        Row { left: self.left, packed: self.packed, ..row }
     }
-}
-
-fn rows<'a>(tails: impl IntoIterator<Item = &'a Tail>) -> Vec<(FileId, Option<Row>)> {
-    let rows = tails.into_iter().map(|tail| (tail.id(), Some(tail.row())));
-    rows.collect()
 }
 
 /// The sender of a channel that nobody reads.

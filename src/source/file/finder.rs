@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
@@ -33,6 +34,8 @@ pub(super) struct Found {
     pub(super) id: FileId,
     /// Bytes.
     pub(super) size: u64,
+    /// When it was changed last: seconds of the epoch, and nanoseconds.
+    pub(super) changed: (i64, i64),
 }
 
 /// What a search brought up.
@@ -103,7 +106,12 @@ impl Finder {
         match fs::metadata(&path) {
             // A pipe or a device would block or never end; only plain files can be read again.
             Ok(metadata) if metadata.is_file() => {
-                findings.files.push(Found { id: FileId::of(&metadata), size: metadata.len(), path })
+                findings.files.push(Found {
+                    id: FileId::of(&metadata),
+                    size: metadata.len(),
+                    changed: (metadata.mtime(), metadata.mtime_nsec()),
+                    path,
+                });
             }
             Ok(_) => {}
             // It went between the listing and the look.

@@ -4,21 +4,28 @@
 //! Not here: lines, records, checkpoints. One invariant: no byte is taken from a file whose
 //! beginning is not the one that was known before.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::book::Row;
+use super::content::{self, Running};
+use super::form::{Form, Text, Unpacked, Unpacker};
 use super::identity::{FileId, Head};
-use crate::config::source::ReadFrom;
+use crate::config::source::{FileFingerprint, ReadFrom};
 use crate::source::watermark::Mark;
 
 /// The most bytes taken at a time.
 pub(super) const BLOCK: usize = 256 << 10;
+/// Bytes before the present position that are compared when a file has changed.
+pub(super) const RECENT_BYTES: usize = 256;
+/// A file that is begun at its end is read once for its digest, unless it is larger than this.
+const MAX_DIGEST_BYTES: u64 = 4 << 30;
 
 /// What is needed to open a file.
 #[derive(Debug, Clone)]
@@ -28,10 +35,8 @@ pub(super) struct Opening {
     pub(super) id: FileId,
     /// Its checkpoint.
     pub(super) row: Option<Row>,
-    /// Where to begin without one.
-    pub(super) from: ReadFrom,
-    /// The longest line, in bytes.
-    pub(super) limit: usize,
+    /// How far an identity is trusted.
+    pub(super) fingerprint: FileFingerprint,
 }
 
 /// An open file.
@@ -40,10 +45,10 @@ pub(super) struct Opened {
     pub(super) path: PathBuf,
     pub(super) id: FileId,
     pub(super) file: Arc<File>,
-    pub(super) head: Head,
-    pub(super) start: Mark,
-    /// The generation that goes on; `None` begins one.
-    pub(super) generation: Option<u64>,
+    /// `None`: it is too short to tell.
+    pub(super) form: Option<Form>,
+    /// Its checkpoint, if it still holds what it held then, and the digest of that.
+    pub(super) known: Option<(Row, Option<Running>)>,
 }
 
 impl Opening {
@@ -53,33 +58,139 @@ impl Opening {
         if FileId::of(&metadata) != self.id {
             return Err(io::Error::other("another file took its name meanwhile"));
         }
-        let head = Head::read(&file)?;
-        let known = self.row.filter(|row| {
-            let same = metadata.len() >= row.position && head.has(&row.head);
-            if !same {
-                tracing::info!(path = ?self.path, "another file is in the place of a known one; it is read from its beginning");
-            }
-            same
-        });
-        let beginning = Mark { position: 0, lines: Some(0) };
-        let start = match (&known, self.from) {
-            (Some(row), _) => row.mark(),
-            (None, ReadFrom::Beginning) => beginning,
-            (None, ReadFrom::End) => {
-                match behind_last_newline(&file, metadata.len(), self.limit)? {
-                    0 => beginning,
-                    position => Mark { position, lines: None },
+        let file = Arc::new(file);
+        let form = Form::of(&file, &self.path)?;
+        let mut known = None;
+        if let (Some(row), Some(form)) = (self.row, form) {
+            let text = Text { file: Arc::clone(&file), form };
+            match holds(&text, metadata.len(), &row, self.fingerprint)? {
+                Held::Same(running) => known = Some((row, running)),
+                Held::Other => {
+                    tracing::info!(path = ?self.path, "the file does not hold what it held when it was read before; it is taken for another one");
                 }
             }
+        }
+        Ok(Opened { path: self.path, id: self.id, file, form, known })
+    }
+}
+
+/// Whether a file holds what its checkpoint says.
+enum Held {
+    /// It does; with the digest of it, where it goes on.
+    Same(Option<Running>),
+    Other,
+}
+
+impl Held {
+    fn same(running: Option<Running>) -> Self {
+        running.map_or(Self::Other, |running| Self::Same(Some(running)))
+    }
+}
+
+/// Compares a file with its checkpoint: its beginning and the last bytes that were read; all of
+/// these bytes where its identity proves nothing.
+fn holds(text: &Text, size: u64, row: &Row, fingerprint: FileFingerprint) -> io::Result<Held> {
+    if !Head::read(&mut text.reader())?.has(&row.head) {
+        return Ok(Held::Other);
+    }
+    if text.form != Form::Plain {
+        if row.packed == Some(size) && fingerprint == FileFingerprint::Inode {
+            return Ok(Held::Same(None));
+        }
+        let Some(mark) = &row.content else {
+            return Ok(Held::Other);
         };
-        Ok(Opened {
-            path: self.path,
-            id: self.id,
-            file: Arc::new(file),
-            head,
-            start,
-            generation: known.map(|row| row.generation),
-        })
+        let running = Running::of(&mut text.reader(), mark.length)?;
+        return Ok(Held::same((running.mark() == *mark).then_some(running)));
+    }
+    if size < row.position {
+        return Ok(Held::Other);
+    }
+    Ok(match &row.content {
+        // Versions before 0.2 knew no more.
+        None => Held::Same(Some(Running::of(&mut text.reader(), row.position)?)),
+        Some(mark) if mark.length > size => {
+            let known = row.lengths().filter(|(length, _)| (row.position..=size).contains(length));
+            let known: Vec<_> = known.collect();
+            let lengths: BTreeSet<u64> = known.iter().map(|(length, _)| *length).collect();
+            let found = content::survey(&mut text.reader(), &lengths)?;
+            let same = known.iter().any(|(length, sha256)| {
+                found.digests.get(length).is_some_and(|found| found == sha256)
+            });
+            match same {
+                true => Held::Same(Some(Running::of(&mut text.reader(), row.position)?)),
+                false => Held::Other,
+            }
+        }
+        Some(mark) if fingerprint == FileFingerprint::Content => {
+            let running = Running::of(&mut text.reader(), mark.length)?;
+            Held::same((running.mark() == *mark).then_some(running))
+        }
+        Some(mark) => {
+            let start = mark.link_start();
+            let length = usize::try_from(mark.length - start).unwrap_or(usize::MAX);
+            Held::same(mark.resume(&read(&text.file, start, length)?))
+        }
+    })
+}
+
+/// The file of a checkpoint, if it is at its path and still holds what it held.
+pub(super) fn at_path(id: FileId, row: &Row) -> Option<(Text, u64)> {
+    let file = File::open(Path::new(&row.path)).ok()?;
+    let metadata = file.metadata().ok()?;
+    if FileId::of(&metadata) != id || !metadata.is_file() {
+        return None;
+    }
+    let file = Arc::new(file);
+    let text = Text { form: Form::of(&file, Path::new(&row.path)).ok()??, file };
+    let held = holds(&text, metadata.len(), row, FileFingerprint::Inode).ok()?;
+    matches!(held, Held::Same(_)).then_some((text, metadata.len()))
+}
+
+/// Where reading begins in a content that was not read before.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    pub(super) start: Mark,
+    /// The digest of what is before it, where it is known.
+    pub(super) content: Option<Running>,
+}
+
+impl Beginning {
+    pub(super) fn first_byte() -> Self {
+        let start = Mark { position: 0, lines: Some(0) };
+        Self { start, content: Some(Running::default()) }
+    }
+
+    /// The beginning of a file without a checkpoint; `limit` is the longest line.
+    pub(super) fn new(text: &Text, from: ReadFrom, limit: usize) -> io::Result<Self> {
+        if from == ReadFrom::Beginning {
+            return Ok(Self::first_byte());
+        }
+        if text.form != Form::Plain {
+            let whole = Running::of(&mut text.reader(), u64::MAX)?;
+            return Ok(Self::at(whole.length(), Some(whole)));
+        }
+        let size = text.file.metadata()?.len();
+        let position = behind_last_newline(&text.file, size, limit)?;
+        let content = match position <= MAX_DIGEST_BYTES {
+            true => Some(Running::of(&mut text.reader(), position)?),
+            false => None,
+        };
+        Ok(Self::at(position, content))
+    }
+
+    /// The beginning of the last line that starts before `length`: the bytes before it are read in
+    /// another file.
+    pub(super) fn behind(text: &Text, length: u64) -> io::Result<Self> {
+        let position = content::last_line_end(&mut text.reader(), length)?;
+        Ok(Self::at(position, Some(Running::of(&mut text.reader(), position)?)))
+    }
+
+    fn at(position: u64, content: Option<Running>) -> Self {
+        match position {
+            0 => Self::first_byte(),
+            position => Self { start: Mark { position, lines: None }, content },
+        }
     }
 }
 
@@ -98,23 +209,17 @@ fn behind_last_newline(file: &File, size: u64, limit: usize) -> io::Result<u64> 
     Ok(if end == 0 { 0 } else { size })
 }
 
-/// The first line of a file, without its newline; an error text where it has none within `limit`.
-pub(super) fn first_line(file: &File, limit: usize) -> io::Result<Result<Bytes, String>> {
+/// The first line of a text, without its newline; an error text where it has none within `limit`.
+pub(super) fn first_line(text: &Text, limit: usize) -> io::Result<Result<Bytes, String>> {
+    let mut reader = io::BufReader::new(text.reader());
     let mut bytes = Vec::new();
-    loop {
-        let block = read(file, bytes.len() as u64, BLOCK)?;
-        let newline = memchr::memchr(b'\n', &block);
-        bytes.extend_from_slice(&block[..newline.unwrap_or(block.len())]);
-        if bytes.len() > limit {
-            return Ok(Err(format!("it is longer than `max_line_bytes`, {limit}")));
-        }
-        if newline.is_some() {
-            return Ok(Ok(Bytes::from(bytes)));
-        }
-        if block.is_empty() {
-            return Ok(Err("it has no end".into()));
-        }
-    }
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(2);
+    io::BufRead::read_until(&mut io::Read::take(&mut reader, most), b'\n', &mut bytes)?;
+    Ok(match bytes.pop() {
+        Some(b'\n') if bytes.len() <= limit => Ok(Bytes::from(bytes)),
+        _ if bytes.len() >= limit => Err(format!("it is longer than `max_line_bytes`, {limit}")),
+        _ => Err("it has no end".into()),
+    })
 }
 
 /// A file's size and time of change: as long as they stay, so does what was read.
@@ -124,15 +229,36 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
+impl Stamp {
+    pub(super) fn new(size: u64, changed: (i64, i64)) -> Self {
+        Self { size, changed }
+    }
+
+    /// Bytes of the file.
+    pub(super) fn size(self) -> u64 {
+        self.size
+    }
+
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self { size: metadata.len(), changed: (metadata.mtime(), metadata.mtime_nsec()) })
+    }
+}
+
 /// One look at an open file.
 #[derive(Debug)]
 pub(super) struct Glance {
-    pub(super) file: Arc<File>,
+    pub(super) text: Text,
     /// Where the next byte is wanted from.
     pub(super) at: u64,
+    /// The first bytes of the file, packed or not.
     pub(super) head: Head,
     /// As it was at the last look.
     pub(super) stamp: Option<Stamp>,
+    /// The last bytes before `at`.
+    pub(super) recent: Bytes,
+    /// What unpacks the file, if it was begun.
+    pub(super) unpacker: Option<Unpacker>,
 }
 
 /// What a look saw.
@@ -144,6 +270,7 @@ pub(super) struct Seen {
     /// Whether no name leads to the file any more.
     pub(super) deleted: bool,
     pub(super) next: Next,
+    pub(super) unpacker: Option<Unpacker>,
 }
 
 /// What comes next in a file.
@@ -151,35 +278,90 @@ pub(super) struct Seen {
 pub(super) enum Next {
     /// Nothing yet.
     Quiet,
+    /// Nothing yet, and what is there ends amid a packed stream.
+    Cut,
     /// What was read is not there any more: it was cut off, or written anew.
     Replaced,
     Block(Bytes),
 }
 
 impl Glance {
-    pub(super) fn look(self) -> io::Result<Seen> {
-        let metadata = self.file.metadata()?;
+    pub(super) fn look(mut self) -> io::Result<Seen> {
+        let metadata = self.text.file.metadata()?;
         let size = metadata.len();
         let stamp = Stamp { size, changed: (metadata.mtime(), metadata.mtime_nsec()) };
-        let mut head = self.head;
-        let mut replaced = size < self.at;
-        if self.stamp != Some(stamp) {
-            let now = Head::read(&self.file)?;
-            replaced |= !now.continues(&head);
+        let changed = self.stamp != Some(stamp);
+        let mut head = std::mem::take(&mut self.head);
+        let mut replaced = match self.text.form {
+            Form::Plain => size < self.at,
+            _ => self.stamp.is_some_and(|before| size < before.size),
+        };
+        if changed && !replaced {
+            let now = Head::read(&mut plain(&self.text.file))?;
+            replaced |= !now.continues(&head) || !self.has_recent()?;
             head = now;
         }
-        let wanted = block_of(size.saturating_sub(self.at));
-        let next = match (replaced, wanted) {
+        let next = match (replaced, self.text.form) {
             (true, _) => Next::Replaced,
-            (false, 0) => Next::Quiet,
-            (false, wanted) => match read(&self.file, self.at, wanted)? {
+            (false, Form::Plain) => self.block(size)?,
+            // What is unpacked to its end is not unpacked again before it changes.
+            (false, _) if !changed && self.unpacker.is_none() => Next::Quiet,
+            (false, _) => self.unpack()?,
+        };
+        let deleted = metadata.nlink() == 0;
+        Ok(Seen { head, stamp, size, deleted, next, unpacker: self.unpacker })
+    }
+
+    /// Whether the bytes before the present position are those that were read.
+    fn has_recent(&self) -> io::Result<bool> {
+        if self.text.form != Form::Plain {
+            return Ok(true);
+        }
+        let start = self.at.saturating_sub(self.recent.len() as u64);
+        Ok(read(&self.text.file, start, self.recent.len())? == self.recent)
+    }
+
+    fn block(&self, size: u64) -> io::Result<Next> {
+        Ok(match block_of(size.saturating_sub(self.at)) {
+            0 => Next::Quiet,
+            wanted => match read(&self.text.file, self.at, wanted)? {
                 // It was cut off since we asked for its size; the next look will see.
                 block if block.is_empty() => Next::Quiet,
                 block => Next::Block(block.into()),
             },
-        };
-        Ok(Seen { head, stamp, size, deleted: metadata.nlink() == 0, next })
+        })
     }
+
+    fn unpack(&mut self) -> io::Result<Next> {
+        let file = &self.text.file;
+        let unpacker = self.unpacker.get_or_insert_with(|| Unpacker::new(Arc::clone(file)));
+        let mut block = vec![0; BLOCK];
+        while unpacker.position() < self.at {
+            let wanted = block_of(self.at - unpacker.position());
+            match unpacker.read(&mut block[..wanted])? {
+                Unpacked::Bytes(_) => {}
+                // It is shorter than it was: the packed bytes were written anew.
+                Unpacked::End => return Ok(Next::Replaced),
+                Unpacked::Cut => return Ok(Next::Cut),
+            }
+        }
+        match unpacker.read(&mut block)? {
+            Unpacked::Bytes(length) => {
+                block.truncate(length);
+                Ok(Next::Block(block.into()))
+            }
+            Unpacked::End => {
+                self.unpacker = None;
+                Ok(Next::Quiet)
+            }
+            Unpacked::Cut => Ok(Next::Cut),
+        }
+    }
+}
+
+/// A file's own bytes, packed or not.
+fn plain(file: &Arc<File>) -> super::form::TextReader {
+    Text { file: Arc::clone(file), form: Form::Plain }.reader()
 }
 
 /// So many bytes, but no more than a block.
@@ -188,7 +370,7 @@ fn block_of(bytes: u64) -> usize {
 }
 
 /// Up to `wanted` bytes at `at`; fewer only where the file ends.
-fn read(file: &File, at: u64, wanted: usize) -> io::Result<Vec<u8>> {
+pub(super) fn read(file: &File, at: u64, wanted: usize) -> io::Result<Vec<u8>> {
     let mut block = vec![0; wanted];
     let mut length = 0;
     while length < wanted {

@@ -1,16 +1,18 @@
 //! Which file it is, whatever it is called.
 //!
-//! Not here: how far it was read. One invariant: two files are taken for the same only if device,
-//! inode and every byte known of the beginning agree.
+//! Not here: how far it was read, and what it holds (`content`). One invariant: an identity is never
+//! enough to take two files for the same; every byte known of the beginning agrees too.
 
 use std::fmt;
-use std::fs::{File, Metadata};
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::fs::Metadata;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
+
+use super::content::ContentMark;
 
 /// A file by device and inode; a rename does not change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +24,24 @@ pub(super) struct FileId {
 impl FileId {
     pub(super) fn of(metadata: &Metadata) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+
+    /// Stands for a generation that is in no file any more. No file has device 0.
+    pub(super) fn of_lost(generation: u64) -> Self {
+        Self { device: 0, inode: generation }
+    }
+}
+
+impl Serialize for FileId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for FileId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -49,21 +69,12 @@ pub(super) struct Head {
 }
 
 impl Head {
-    const MOST: usize = 256;
+    const MOST: u64 = 256;
 
     /// Reads the head as it is now.
-    pub(super) fn read(file: &File) -> io::Result<Self> {
-        let mut bytes = vec![0; Self::MOST];
-        let mut length = 0;
-        while length < bytes.len() {
-            match file.read_at(&mut bytes[length..], length as u64) {
-                Ok(0) => break,
-                Ok(read) => length += read,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        bytes.truncate(length);
+    pub(super) fn read(content: &mut impl Read) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        content.take(Self::MOST).read_to_end(&mut bytes)?;
         Ok(Self { bytes })
     }
 
@@ -79,16 +90,47 @@ impl Head {
             .is_some_and(|bytes| digest(bytes) == fingerprint.sha256)
     }
 
+    pub(super) fn length(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Whether it may still grow.
+    pub(super) fn is_short(&self) -> bool {
+        (self.bytes.len() as u64) < Self::MOST
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The fingerprint of the first `length` bytes, if there are so many.
+    pub(super) fn fingerprint_of(&self, length: u64) -> Option<Fingerprint> {
+        let length = usize::try_from(length).ok()?;
+        self.bytes.get(..length).map(|bytes| Fingerprint { length, sha256: digest(bytes) })
+    }
+
     pub(super) fn fingerprint(&self) -> Fingerprint {
         Fingerprint { length: self.bytes.len(), sha256: digest(&self.bytes) }
     }
 }
 
 /// A head as it is kept in a checkpoint: a digest, because what is in the file is nobody's business.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Fingerprint {
     length: usize,
     sha256: String,
+}
+
+impl Fingerprint {
+    pub(super) fn length(&self) -> u64 {
+        self.length as u64
+    }
+
+    /// The same as the digest of a content that is no longer than this.
+    pub(super) fn content(&self) -> ContentMark {
+        let length = self.length();
+        ContentMark { length, chain: String::new(), sha256: self.sha256.clone() }
+    }
 }
 
 fn digest(bytes: &[u8]) -> String {

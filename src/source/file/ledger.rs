@@ -21,11 +21,13 @@ impl Ledger {
         Arc::new(Self { watermark: Mutex::new(Watermark::new(start)), flight })
     }
 
-    /// The acknowledgement of a record that ends at `end` and is about to be sent.
-    pub(super) fn ack(self: &Arc<Self>, end: Mark) -> Ack {
-        self.watermark().sent(end);
+    /// The acknowledgement of a record that starts and ends here and is about to be sent.
+    pub(super) fn ack(self: &Arc<Self>, start: Mark, end: Mark, part: u32) -> Ack {
+        self.watermark().sent_part(start, end, part);
         let ledger = Arc::clone(self);
-        self.flight.ack(move |verdict| ledger.watermark().settled(end.position, verdict))
+        self.flight.ack(move |verdict| {
+            ledger.watermark().settled_part(end.position, part, verdict);
+        })
     }
 
     /// What lies between the last record and `end` is no record.
@@ -35,6 +37,11 @@ impl Ledger {
 
     pub(super) fn mark(&self) -> Mark {
         self.watermark().mark()
+    }
+
+    /// Behind everything that was sent or skipped.
+    pub(super) fn sent_to(&self) -> u64 {
+        self.watermark().high().position
     }
 
     /// Whether no record waits for its verdict.

@@ -1,15 +1,21 @@
 //! Lines of files.
 //!
-//! A file is known by device, inode and its first 256 bytes, not by its name: one that was renamed
-//! goes on where it was, one that was cut off or replaced is a new *generation*, read from its
-//! beginning. What cannot be told: a file that was cut off and has grown past the old position
-//! within one look, with the same first 256 bytes as before. A rotated file that no pattern finds
-//! any more is read to its end as long as the process runs; to have it found after a restart,
-//! include its rotated name too, and exclude compressed ones.
+//! A file is known by device and inode, its first and its last bytes that were read; where these are
+//! unknown, by all bytes that were read of it. So a copy, a restored backup, a file on another mount
+//! and a packed generation (`app.log.2.gz`) go on at their checkpoint. A file that was cut off or
+//! replaced is a new *generation*, read from its beginning, unless it holds what is known. Where two
+//! files have the same whole content, one is a copy of the other, and is read once. A file whose
+//! old lines were changed is a new one.
 //!
-//! Following, files take turns; order within each is kept. Reading once, files are read one after
-//! the other in the order of their paths (`app.log` before `app.log.1`), and a last line without
-//! a newline counts as a line; following, it waits for its newline (or for the file's deletion).
+//! The generations of one log (`family`) are read one after the other, oldest first; a newer one
+//! waits for an older one that cannot be read, at most a minute, which is logged. A rotated file
+//! that no pattern finds any more is read to its end as long as the process runs.
+//!
+//! Reading once, logs are read one after the other in the order of their paths. A last line without
+//! a newline waits for it, unless it is a whole JSON value, or the file was rotated or deleted.
+//!
+//! Where records wait in memory, a claim is saved before they leave (`claim`): what a process that
+//! was killed may have sent is looked for before it is sent again.
 //!
 //! A record's place is `path:LINE`, or `path@BYTE` in a file that was begun at its end.
 //!
@@ -24,13 +30,20 @@
 
 mod alarm;
 mod book;
+mod claim;
+mod content;
+mod decide;
 mod desk;
+mod family;
 mod finder;
 mod follow;
+mod form;
 mod glance;
+mod identify;
 mod identity;
 mod ledger;
 mod once;
+mod stream;
 mod tail;
 
 use std::fmt;
@@ -46,15 +59,15 @@ use self::book::Book;
 use self::desk::{Desk, Troubles};
 use self::finder::Finder;
 use self::follow::Follow;
-use self::tail::{Common, Outlet};
+use self::stream::{Common, Outlet};
 use super::decode::Decoder;
-use super::{ReadMode, ReadProgress, SharedCheckpoints, Source, SourceError};
+use super::{Downstream, ReadMode, ReadProgress, SharedCheckpoints, Source, SourceError};
 use crate::config::source::{FileSource as Settings, ReadFrom};
 use crate::record::Record;
 
 /// Lines of the files that match some patterns.
 pub struct FileSource {
-    common: Arc<Common>,
+    common: Common,
     finder: Arc<Finder>,
     from: ReadFrom,
     mode: ReadMode,
@@ -76,13 +89,20 @@ impl FileSource {
         super::check_limit(config.max_line_bytes)?;
         let common = Common {
             source: name.into(),
-            decoder: Decoder::new(&config.decoding)?,
+            decoder: Decoder::bounded(
+                &config.decoding,
+                config.max_line_bytes,
+                config.timezone.as_deref(),
+            )?
+            .with_multiline(config.multiline.as_ref(), config.max_line_bytes)?,
             limit: config.max_line_bytes,
+            fingerprint: config.fingerprint,
+            downstream: Downstream::default(),
             flight: Arc::default(),
             progress: ReadProgress::default(),
         };
         Ok(Self {
-            common: Arc::new(common),
+            common,
             finder: Arc::new(Finder::new(config.include, &config.exclude)?),
             from: config.read_from,
             mode,
@@ -110,7 +130,7 @@ impl Source for FileSource {
     ) -> Result<(), SourceError> {
         let book = Book::load(Arc::clone(&self.common.source), self.checkpoints).await?;
         let outlet = Outlet { out, stop, due: Instant::now() + desk::SAVE };
-        let desk = Desk::new(self.common, outlet, Arc::clone(&self.finder), book);
+        let desk = Desk::new(Arc::new(self.common), outlet, Arc::clone(&self.finder), book);
         match self.mode {
             ReadMode::Follow => {
                 // What could not be read was logged; there is no end at which to complain.
@@ -119,6 +139,10 @@ impl Source for FileSource {
             }
             ReadMode::Once => complain(once::run(desk, self.from).await?),
         }
+    }
+
+    fn tell_downstream(&mut self, downstream: Downstream) {
+        self.common.downstream = downstream;
     }
 
     fn progress(&self) -> Option<ReadProgress> {

@@ -1,59 +1,141 @@
-//! Reading every file to its present end, one after the other.
+//! Reading every file to its present end, one log after the other.
 //!
-//! Not here: waiting for more. One invariant: files are read in the order of their paths, each
-//! whole before the next is begun.
+//! Not here: waiting for more. One invariant: logs are read in the order of their paths, the files
+//! of each oldest first, each whole before the next is begun.
 
-use super::desk::{Desk, Farewell, Troubles};
-use super::tail::{Tail, Turn, Until};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::desk::{Desk, Farewell, Tails, Troubles};
+use super::family::{self, Family};
+use super::finder::Found;
+use super::identify::{Identified, Patience};
+use super::stream::RestOfLine;
+use super::tail::{State, Tail, Turn, Until};
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
+use crate::source::decode::Flush;
 
-/// How many files are opened at a time; their checkpoints are saved together.
-const SHELF: usize = 64;
+/// A rotated file that was not changed for so long has its last line, with a newline or without.
+const FINAL_AFTER_SECS: i64 = 5;
 
 pub(super) async fn run(mut desk: Desk, from: ReadFrom) -> Result<Troubles, SourceError> {
-    let findings = desk.first_find().await?;
-    let mut files = findings.files;
-    desk.common.progress.found(files.iter().map(|f| f.size).sum());
+    let findings = desk.first_find().await;
     let mut failed = Troubles::new();
-    'all: while !files.is_empty() {
-        let rest = files.split_off(files.len().min(SHELF));
-        let tails = desk.open(files, from).await?;
-        files = rest;
-        for mut tail in tails {
-            let read = read_out(&mut desk, &mut tail, &mut failed).await?;
-            desk.close(&tail, Farewell::Read);
-            if read == Turn::Stopped {
-                break 'all;
+    desk.common.progress.found(findings.files.iter().map(|found| found.size).sum());
+    'all: for log in logs(findings.files) {
+        let last = log.len().saturating_sub(1);
+        for (index, found) in log.into_iter().enumerate() {
+            let tails = desk.open(vec![found], from, &Tails::new()).await;
+            for mut tail in tails {
+                if !identified(&mut desk, &mut tail, &mut failed).await {
+                    continue;
+                }
+                let read = read_out(&mut desk, &mut tail, index < last, &mut failed).await;
+                tail.count_rest();
+                desk.close(tail, Farewell::Read);
+                if read == Turn::Stopped {
+                    break 'all;
+                }
+                desk.save_if_due([]).await;
             }
-            desk.save_if_due([]).await?;
         }
     }
     failed.extend(desk.finish(Vec::new()).await?);
     Ok(failed)
 }
 
+/// The files by log, logs by their first path, files oldest first.
+fn logs(files: Vec<Found>) -> Vec<Vec<Found>> {
+    let mut logs: BTreeMap<Arc<str>, Vec<(Family, Found)>> = BTreeMap::new();
+    let mut first: BTreeMap<PathBuf, Arc<str>> = BTreeMap::new();
+    for found in files {
+        let family = Family::of(&found.path);
+        let log = logs.entry(Arc::clone(&family.key)).or_default();
+        if log.is_empty() {
+            first.insert(found.path.clone(), Arc::clone(&family.key));
+        }
+        log.push((family, found));
+    }
+    let in_order = first.into_values().filter_map(|key| {
+        let mut log = logs.remove(&key)?;
+        family::sort(&mut log, |(family, found)| family.age(family.is_live, found.changed));
+        Some(log.into_iter().map(|(_, found)| found).collect())
+    });
+    in_order.collect()
+}
+
+/// Finds out what the file is. `false` where that is not possible.
+async fn identified(desk: &mut Desk, tail: &mut Tail, failed: &mut Troubles) -> bool {
+    if !matches!(tail.state, State::Unknown(_)) {
+        return true;
+    }
+    match desk.identify(tail, &mut Tails::new(), &[], Patience::DecideNow).await {
+        Ok(Identified::Yes(rows)) => desk.save_surely(rows).await,
+        Ok(Identified::NotYet) => false,
+        Err(error) => {
+            tracing::warn!(path = ?tail.path(), %error, "the file cannot be read");
+            failed.insert(tail.path().to_owned(), error.to_string());
+            false
+        }
+    }
+}
+
 /// Reads one file to the end it had when it was found, or to the end of the line that spans it.
 async fn read_out(
     desk: &mut Desk,
     tail: &mut Tail,
+    is_rotated: bool,
     failed: &mut Troubles,
-) -> Result<Turn, SourceError> {
+) -> Turn {
     let size = tail.size();
+    let unchanged_for = crate::clock::now().as_second() - tail.changed_at();
+    let rest = match is_rotated && !tail.family.is_live && unchanged_for >= FINAL_AFTER_SECS {
+        true => RestOfLine::IsLine,
+        // The next run has more of it.
+        false => RestOfLine::IfComplete,
+    };
+    let unsettled: Vec<_> = desk.unsettled(&tail.family.key).collect();
+    if let Some(stream) = tail.stream_mut() {
+        stream.begin(|| unsettled);
+    }
     loop {
-        match tail.turn(&desk.outlet, Until::Position(size)).await {
-            Ok(Turn::Replaced) => desk.restart(tail).await?,
-            Ok(Turn::More) => {}
-            Ok(Turn::Stopped) => return Ok(Turn::Stopped),
-            Ok(Turn::Quiet) => match tail.send_rest_before(&desk.outlet, size).await {
-                Turn::More => {}
-                over => return Ok(over),
-            },
-            Err(error) => {
-                failed.insert(tail.path().to_owned(), error.to_string());
-                return Ok(Turn::Quiet);
+        let turn = match tail.turn(&desk.outlet, Until::Position(size)).await {
+            Ok(Turn::Quiet) => {
+                let (rest, flush) = match (tail.reaches(size), rest) {
+                    (true, _) => (RestOfLine::IsLater, Flush::EndOfStream),
+                    (false, RestOfLine::IsLine) => (rest, Flush::NewGeneration),
+                    (false, _) => (rest, Flush::EndOfStream),
+                };
+                tail.send_rest(&desk.outlet, rest, flush, Some(size)).await
             }
+            Ok(turn) => turn,
+            Err(error) => {
+                tracing::warn!(path = ?tail.path(), %error, "the file cannot be read to its end");
+                failed.insert(tail.path().to_owned(), error.to_string());
+                return Turn::Quiet;
+            }
+        };
+        match turn {
+            Turn::Quiet | Turn::Stopped => {
+                if tail.is_cut() {
+                    tracing::warn!(path = ?tail.path(), "the packed file ends amid its stream: it is not whole; what is there was read, and the next run goes on where more is there");
+                }
+                return turn;
+            }
+            Turn::Replaced => {
+                let lost = tail.as_lost();
+                if let Some(stream) = tail.forget(None) {
+                    desk.close_lost(stream, lost.family, lost.head, lost.path);
+                }
+                if !identified(desk, tail, failed).await {
+                    return Turn::Quiet;
+                }
+            }
+            Turn::Unclaimed => desk.save_claim(tail).await,
+            Turn::More => {}
         }
-        desk.save_if_due([&*tail]).await?;
+        desk.save_if_due([&mut *tail]).await;
     }
 }

@@ -1,80 +1,28 @@
-//! One open file, from where it was left to wherever it ends.
+//! One open file: what is read of it, or why nothing is.
 //!
-//! Not here: which files there are and when to look. One invariant: a line is marked as sent before
-//! it leaves, and positions within a generation only grow.
+//! Not here: which files there are and when to look. One invariant: only one file at a time yields
+//! the records of a content.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::book::Row;
+use super::claim::Claim;
+use super::content::ContentMark;
+use super::family::{Age, Family};
+use super::finder::Found;
+use super::form::{Form, Text, Unpacker};
 use super::glance::{self, Glance, Next, Opened, Stamp};
+use super::identify::Lost;
 use super::identity::{FileId, Head};
-use super::ledger::Ledger;
-use crate::record::{Origin, Record};
-use crate::source::ReadProgress;
-use crate::source::decode::Decoder;
-use crate::source::flight::Flight;
-use crate::source::line::{Line, LineSplitter};
+use super::stream::{Common, FileName, Outlet, RestOfLine, Sent, Stream};
+use crate::config::source::ReadFrom;
+use crate::source::decode::Flush;
 use crate::source::watermark::Mark;
-
-/// Where records go, for as long as nobody says stop.
-pub(super) struct Outlet {
-    pub(super) out: mpsc::Sender<Record>,
-    pub(super) stop: CancellationToken,
-    /// When checkpoints are to be saved next: a turn ends then, even while it waits for room.
-    pub(super) due: Instant,
-}
-
-/// What became of an attempt to send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    Yes,
-    /// Not yet, and it is time to save.
-    NoRoom,
-    Stopped,
-}
-
-impl Outlet {
-    /// Room for a record, unless there is none before it is time to save.
-    async fn permit(&self) -> Result<mpsc::Permit<'_, Record>, Sent> {
-        if let Ok(permit) = self.out.try_reserve()
-            && !self.stop.is_cancelled()
-        {
-            return Ok(permit);
-        }
-        let permit = crate::source::permit(&self.out, &self.stop);
-        match tokio::time::timeout_at(self.due, permit).await {
-            Ok(permit) => permit.ok_or(Sent::Stopped),
-            Err(_) => Err(Sent::NoRoom),
-        }
-    }
-
-    /// Whether it is time to save.
-    pub(super) fn is_due(&self) -> bool {
-        self.due <= Instant::now()
-    }
-
-    /// Whether nothing more may be sent.
-    pub(super) fn is_closed(&self) -> bool {
-        self.stop.is_cancelled() || self.out.is_closed()
-    }
-}
-
-/// What all files of a source have in common.
-pub(super) struct Common {
-    pub(super) source: Arc<str>,
-    /// A decoder that has read nothing.
-    pub(super) decoder: Decoder,
-    /// The longest line, in bytes.
-    pub(super) limit: usize,
-    pub(super) flight: Arc<Flight>,
-    pub(super) progress: ReadProgress,
-}
 
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +31,9 @@ pub(super) enum Turn {
     Quiet,
     /// There is more, but it is another's turn, or time to save.
     More,
-    /// What was read is gone; a new generation must begin.
+    /// There is more, once a claim is saved.
+    Unclaimed,
+    /// What was read is gone: the file must be looked at anew.
     Replaced,
     /// `stop`, or the receiver is gone: nothing more may be sent.
     Stopped,
@@ -98,7 +48,59 @@ pub(super) enum Until {
     Position(u64),
 }
 
-/// A file that is being read.
+/// What is known of a file.
+pub(super) enum State {
+    /// Nothing yet, or no more: its content has to be compared with what is known.
+    Unknown(Unknown),
+    /// It is read.
+    Reading(Box<Stream>),
+    /// Another file yields all that it holds.
+    Copy(Copy),
+}
+
+/// A file whose content is not known.
+pub(super) struct Unknown {
+    /// Since when it is the same.
+    pub(super) since: Instant,
+    pub(super) stamp: Option<Stamp>,
+    /// How far it was once the same as a content that is known.
+    pub(super) same_to: Option<u64>,
+    /// It is empty, or waits for another file that holds the same: newer generations need not wait.
+    pub(super) waits: bool,
+}
+
+impl Unknown {
+    pub(super) fn new(same_to: Option<u64>) -> Self {
+        Self { since: Instant::now(), stamp: None, same_to, waits: false }
+    }
+}
+
+/// A file that holds what another one does.
+pub(super) struct Copy {
+    pub(super) generation: u64,
+    pub(super) stamp: Stamp,
+    /// All that it holds.
+    pub(super) content: ContentMark,
+    /// Whether it held all that the other one did.
+    pub(super) whole: bool,
+    pub(super) row: Row,
+}
+
+impl Copy {
+    /// Its row says what is settled of the content that it shares.
+    pub(super) fn follow(&mut self, settled: Mark, claims: &[Claim]) {
+        let settled = match settled.position <= self.content.length {
+            true => settled,
+            false => Mark { position: self.content.length, lines: None },
+        };
+        self.row.position = settled.position;
+        self.row.lines = settled.lines;
+        let open = claims.iter().filter(|claim| claim.end > settled.position);
+        self.row.claims = open.copied().collect();
+    }
+}
+
+/// An open file.
 pub(super) struct Tail {
     common: Arc<Common>,
     path: PathBuf,
@@ -106,139 +108,234 @@ pub(super) struct Tail {
     shown: String,
     id: FileId,
     file: Arc<std::fs::File>,
+    form: Option<Form>,
+    /// The first bytes of the file, as of the last look.
     head: Head,
+    /// The first bytes of its text.
+    text_head: Head,
     stamp: Option<Stamp>,
+    unpacker: Option<Unpacker>,
     /// Its size when it was found, in bytes.
     size: u64,
+    /// Where it is begun if it is new.
+    from: ReadFrom,
     /// Bytes of it that were counted as found.
     counted: u64,
-    generation: u64,
-    key: Arc<str>,
-    splitter: LineSplitter,
-    decoder: Decoder,
-    /// Behind the last line that was sent or skipped.
-    mark: Mark,
-    /// A record there was no room for yet, and the mark behind it.
-    waiting: Option<(Record, Mark)>,
-    ledger: Arc<Ledger>,
+    pub(super) family: Family,
+    changed: (i64, i64),
+    pub(super) state: State,
     /// Whether no name leads to it any more, as of the last look.
     pub(super) deleted: bool,
     /// Since when no pattern finds it.
     pub(super) missing: Option<Instant>,
     /// Whether the last turn failed, so that a lasting failure is logged once.
     failing: bool,
+    /// Since when it is neither read to its end nor can be read on.
+    stuck: Option<Instant>,
+    /// Since when it is read to its present end.
+    quiet: Option<Instant>,
+    /// Whether its packed stream was cut at the last look, so that it is logged once.
+    cut: bool,
 }
 
 impl Tail {
-    /// Starts where the file was opened. `size` is the one it was found with; that many bytes were
-    /// counted as found already.
-    pub(super) async fn start(
-        common: Arc<Common>,
-        opened: Opened,
-        generation: u64,
-        size: u64,
-    ) -> io::Result<Self> {
-        let start = opened.start;
-        common.progress.read(start.position);
-        let mut tail = Self {
-            shown: opened.path.to_string_lossy().into_owned(),
-            path: opened.path,
-            id: opened.id,
-            file: opened.file,
-            head: opened.head,
+    /// An open file, not yet read. Bytes of its size were counted as found already.
+    pub(super) fn new(common: &Arc<Common>, opened: Opened, found: &Found, from: ReadFrom) -> Self {
+        let Opened { path, id, file, form, known: _ } = opened;
+        let counted = found.size;
+        Self {
+            common: Arc::clone(common),
+            shown: path.to_string_lossy().into_owned(),
+            family: Family::of(&path),
+            path,
+            id,
+            file,
+            form,
+            head: Head::default(),
+            text_head: Head::default(),
             stamp: None,
-            size,
-            counted: size,
-            generation,
-            key: key(&common, opened.id, generation),
-            splitter: LineSplitter::new(start.position, common.limit),
-            decoder: common.decoder.clone(),
-            mark: start,
-            waiting: None,
-            ledger: Ledger::new(start, Arc::clone(&common.flight)),
+            unpacker: None,
+            size: found.size,
+            from,
+            counted,
+            changed: found.changed,
+            state: State::Unknown(Unknown::new(None)),
             deleted: false,
             missing: None,
             failing: false,
-            common,
-        };
-        if start.position > 0 && tail.decoder.awaits_beginning() {
-            tail.read_header().await?;
+            stuck: None,
+            quiet: None,
+            cut: false,
         }
-        Ok(tail)
     }
 
-    /// Begins anew, after the file was cut off or written over.
-    pub(super) fn restart(&mut self, generation: u64) {
-        tracing::info!(path = ?self.path, "the file was cut off or written anew; it is read from its beginning");
-        let start = Mark { position: 0, lines: Some(0) };
-        self.generation = generation;
-        self.key = key(&self.common, self.id, generation);
+    /// From now on this is what is read of it.
+    pub(super) async fn read_as(&mut self, mut stream: Stream) -> io::Result<()> {
+        if let Some(text) = self.text() {
+            let (limit, awaits) = (self.common.limit, stream.awaits_beginning());
+            let (head, line) = blocking(move || {
+                let head = Head::read(&mut text.reader())?;
+                Ok((head, awaits.then(|| glance::first_line(&text, limit)).transpose()?))
+            })
+            .await?;
+            self.text_head = head;
+            if let Some(line) = line {
+                stream.learn_beginning(line);
+            }
+        }
+        self.count_read(stream.fed());
+        self.state = State::Reading(Box::new(stream));
+        self.forget_looks();
+        Ok(())
+    }
+
+    /// Counts bytes of a plain file as read. Of a packed one the size is counted at its end.
+    fn count_read(&self, bytes: u64) {
+        if self.form == Some(Form::Plain) {
+            self.common.progress.read(bytes);
+        }
+    }
+
+    /// Nothing more is read of it: all of it counts as read.
+    pub(super) fn count_rest(&self) {
+        match (&self.state, self.form) {
+            (State::Reading(_), Some(Form::Plain)) => {}
+            _ => self.common.progress.read(self.size),
+        }
+    }
+
+    /// Its content is not known any more.
+    pub(super) fn forget(&mut self, same_to: Option<u64>) -> Option<Box<Stream>> {
+        let unknown = State::Unknown(Unknown::new(same_to));
+        self.counted = 0;
+        self.forget_looks();
+        match std::mem::replace(&mut self.state, unknown) {
+            State::Reading(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    fn forget_looks(&mut self) {
         self.head = Head::default();
         self.stamp = None;
-        self.counted = 0;
-        self.splitter = LineSplitter::new(0, self.common.limit);
-        self.decoder = self.common.decoder.clone();
-        self.mark = start;
-        // Verdicts of the generation before still reach its own ledger, and matter no more: what
-        // they are about cannot be read again.
-        self.ledger = Ledger::new(start, Arc::clone(&self.common.flight));
+        self.unpacker = None;
+        self.quiet = None;
+        self.cut = false;
     }
 
-    /// Reads on.
+    /// Reads and sends lines for a turn. After an error it may be tried again.
     pub(super) async fn turn(&mut self, outlet: &Outlet, until: Until) -> io::Result<Turn> {
-        let end = match until {
-            Until::Budget(bytes) => self.splitter.fed() + bytes,
-            Until::Position(position) => position,
+        let turn = self.read(outlet, until).await;
+        let stuck = turn.is_err() || self.cut;
+        self.stuck = stuck.then(|| self.stuck.unwrap_or_else(Instant::now));
+        self.quiet = match turn {
+            Ok(Turn::Quiet) if !self.cut => Some(self.quiet.unwrap_or_else(Instant::now)),
+            _ => None,
+        };
+        turn
+    }
+
+    async fn read(&mut self, outlet: &Outlet, until: Until) -> io::Result<Turn> {
+        let (end, position) = match (until, self.stream()) {
+            (_, None) => return Ok(Turn::Quiet),
+            (Until::Budget(bytes), Some(stream)) => (stream.fed() + bytes, None),
+            (Until::Position(position), _) => (position, Some(position)),
         };
         loop {
-            match self.send_lines(outlet, until).await {
+            match self.send_lines(outlet, position).await {
                 Sent::Yes => {}
                 Sent::NoRoom => return Ok(Turn::More),
+                Sent::Unclaimed => return Ok(Turn::Unclaimed),
                 Sent::Stopped => return Ok(Turn::Stopped),
             }
+            let Some(stream) = self.stream() else {
+                return Ok(Turn::Quiet);
+            };
             match until {
-                Until::Position(_) if self.mark.position >= end => return Ok(Turn::Quiet),
-                Until::Budget(_) if self.splitter.fed() >= end => return Ok(Turn::More),
+                Until::Position(_) if stream.read_to() >= end => return Ok(Turn::Quiet),
+                Until::Budget(_) if stream.fed() >= end => return Ok(Turn::More),
                 _ if outlet.is_due() => return Ok(Turn::More),
                 _ => {}
             }
-            match self.look().await? {
-                Next::Quiet => return Ok(Turn::Quiet),
+            let next = self.look().await?;
+            if !matches!(next, Next::Cut) {
+                self.cut = false;
+            }
+            match next {
+                Next::Quiet => return self.end(outlet).await,
+                Next::Cut => {
+                    self.report_cut();
+                    return Ok(Turn::Quiet);
+                }
                 Next::Replaced => return Ok(Turn::Replaced),
                 Next::Block(block) => {
-                    self.common.progress.read(block.len() as u64);
-                    self.splitter.feed(block);
+                    self.count_read(block.len() as u64);
+                    if let State::Reading(stream) = &mut self.state {
+                        stream.feed(block);
+                    }
                 }
             }
         }
     }
 
-    /// Sends what stands behind the last newline as a line.
-    pub(super) async fn send_rest(&mut self, outlet: &Outlet) -> Turn {
-        let Some(line) = self.splitter.finish() else {
-            return Turn::Quiet;
-        };
-        match self.send(line, outlet).await {
-            Sent::Yes => Turn::Quiet,
-            Sent::NoRoom => Turn::More,
-            Sent::Stopped => Turn::Stopped,
+    /// At the present end: completes what the decoder holds for too long.
+    async fn end(&mut self, outlet: &Outlet) -> io::Result<Turn> {
+        if let State::Reading(stream) = &mut self.state {
+            stream.note_end();
+            stream.flush_if_due();
+        }
+        Ok(turn_of(self.send_lines(outlet, None).await))
+    }
+
+    async fn send_lines(&mut self, outlet: &Outlet, end: Option<u64>) -> Sent {
+        let file = FileName { shown: &self.shown, size: self.plain_size() };
+        match &mut self.state {
+            State::Reading(stream) => stream.send_lines(outlet, end, &file).await,
+            _ => Sent::Yes,
         }
     }
 
-    /// The same, unless everything before `position` was sent: then it is the beginning of a line
-    /// that came later.
-    pub(super) async fn send_rest_before(&mut self, outlet: &Outlet, position: u64) -> Turn {
-        match self.mark.position < position {
-            true => self.send_rest(outlet).await,
-            false => Turn::Quiet,
+    fn plain_size(&self) -> u64 {
+        match self.form {
+            Some(Form::Plain) => self.stamp.map_or(0, |stamp| stamp.size()),
+            _ => 0,
         }
     }
 
-    /// The file is known by this name now.
-    pub(super) fn rename(&mut self, path: &Path) {
-        if self.path != path {
-            self.shown = path.to_string_lossy().into_owned();
-            self.path = path.to_owned();
+    /// Sends what stands behind the last newline, if it is a line, and what the decoder holds; of
+    /// later lines none that starts at or behind `end`.
+    pub(super) async fn send_rest(
+        &mut self,
+        outlet: &Outlet,
+        rest: RestOfLine,
+        flush: Flush,
+        end: Option<u64>,
+    ) -> Turn {
+        if let State::Reading(stream) = &mut self.state {
+            stream.take_rest(rest);
+            // What an earlier run said to be incomplete, and still is, is not said again.
+            if flush != Flush::EndOfStream || !stream.has_nothing_new() {
+                stream.flush(flush);
+            }
+        }
+        turn_of(self.send_lines(outlet, end).await)
+    }
+
+    /// The file is known by this name now, and was changed at this time.
+    pub(super) fn found(&mut self, found: &Found) {
+        self.missing = None;
+        self.changed = found.changed;
+        self.size = found.size;
+        if self.path != found.path {
+            self.shown = found.path.to_string_lossy().into_owned();
+            self.path.clone_from(&found.path);
+            let family = Family::of(&found.path);
+            // A log that was moved away is still what came before the new one.
+            if family.key == self.family.key || self.stream().is_none() {
+                self.family = family;
+            } else {
+                self.family.is_live = false;
+            }
         }
     }
 
@@ -250,126 +347,209 @@ impl Tail {
         self.failing = failure.is_some();
     }
 
+    fn report_cut(&mut self) {
+        if !std::mem::replace(&mut self.cut, true) {
+            tracing::info!(path = ?self.path, "the packed file ends amid its stream; the rest is read when it is there");
+        }
+    }
+
     pub(super) fn id(&self) -> FileId {
         self.id
     }
 
-    /// Its size when it was found, in bytes.
+    /// Its size when it was found, in bytes of its text.
     pub(super) fn size(&self) -> u64 {
-        self.size
+        match self.form {
+            Some(Form::Plain) => self.size,
+            _ => u64::MAX,
+        }
+    }
+
+    pub(super) fn from(&self) -> ReadFrom {
+        self.from
+    }
+
+    /// Whether every line that starts before `position` was read.
+    pub(super) fn reaches(&self, position: u64) -> bool {
+        self.stream().is_none_or(|stream| stream.read_to() >= position)
+    }
+
+    /// Whether nothing was read of it in this run.
+    pub(super) fn is_fresh(&self) -> bool {
+        match &self.state {
+            State::Unknown(_) => true,
+            State::Reading(stream) => !stream.has_begun(),
+            State::Copy(_) => false,
+        }
+    }
+
+    /// The beginning of its text, where something is read of it.
+    pub(super) fn text_head(&self) -> &Head {
+        &self.text_head
+    }
+
+    /// Whether it is as it was when it was found.
+    pub(super) fn is_as_found(&self) -> bool {
+        let now = Stamp::of(&self.file);
+        now.is_ok_and(|now| now == Stamp::new(self.size, self.changed))
+    }
+
+    /// Whether something is behind its last newline, or in its decoder.
+    pub(super) fn has_rest(&self) -> bool {
+        self.stream().is_some_and(Stream::has_rest)
+    }
+
+    /// It, as the file that loses what it held.
+    pub(super) fn as_lost(&self) -> Lost {
+        Lost {
+            id: self.id,
+            family: self.family.put_aside(),
+            head: self.text_head.clone(),
+            path: self.shown.clone(),
+        }
+    }
+
+    /// The beginning of its text, its path, and what is known of it.
+    pub(super) fn into_parts(self) -> (Head, String, State) {
+        (self.text_head, self.shown, self.state)
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn ledger(&self) -> &Arc<Ledger> {
-        &self.ledger
+    pub(super) fn age(&self) -> Age<'_> {
+        let is_live = self.family.is_live && self.missing.is_none();
+        self.family.age(is_live, self.changed)
     }
 
-    /// The checkpoint as it stands.
-    pub(super) fn row(&self) -> Row {
-        let settled = self.ledger.mark();
-        Row {
-            generation: self.generation,
-            position: settled.position,
-            lines: settled.lines,
-            head: self.head.fingerprint(),
-            path: self.shown.clone(),
-            left: None,
+    /// Seconds of the epoch when it was changed last.
+    pub(super) fn changed_at(&self) -> i64 {
+        self.changed.0
+    }
+
+    /// Its file and form. `None`: it is too short to tell.
+    pub(super) fn text(&self) -> Option<Text> {
+        Some(Text { file: Arc::clone(&self.file), form: self.form? })
+    }
+
+    pub(super) fn file(&self) -> &Arc<std::fs::File> {
+        &self.file
+    }
+
+    pub(super) fn set_form(&mut self, form: Form) {
+        self.form = Some(form);
+    }
+
+    pub(super) fn has_form(&self) -> bool {
+        self.form.is_some()
+    }
+
+    pub(super) fn stream(&self) -> Option<&Stream> {
+        match &self.state {
+            State::Reading(stream) => Some(stream),
+            _ => None,
         }
     }
 
-    /// Sends the lines at hand, the waiting one first.
-    async fn send_lines(&mut self, outlet: &Outlet, until: Until) -> Sent {
-        let mut sent = self.send_waiting(outlet).await;
-        while sent == Sent::Yes {
-            if matches!(until, Until::Position(position) if self.mark.position >= position) {
-                break;
+    pub(super) fn stream_mut(&mut self) -> Option<&mut Stream> {
+        match &mut self.state {
+            State::Reading(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// The generation whose records it yields or holds.
+    pub(super) fn generation(&self) -> Option<u64> {
+        match &self.state {
+            State::Unknown(_) => None,
+            State::Reading(stream) => Some(stream.generation),
+            State::Copy(copy) => Some(copy.generation),
+        }
+    }
+
+    /// For how long it has been read to its present end.
+    pub(super) fn quiet_for(&self) -> Option<Duration> {
+        let waiting = self.stream().is_some_and(Stream::has_waiting);
+        self.quiet.filter(|_| !waiting).map(|since| since.elapsed())
+    }
+
+    /// For how long it is not read to its end and cannot be read on.
+    pub(super) fn stuck_for(&self) -> Option<Duration> {
+        self.stuck.map(|since| since.elapsed())
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// The size of a packed file that is read to its end.
+    pub(super) fn packed(&self) -> Option<u64> {
+        match (self.form, self.quiet) {
+            (Some(Form::Gzip | Form::Zstd), Some(_)) => self.stamp.map(|stamp| stamp.size()),
+            _ => None,
+        }
+    }
+
+    /// The checkpoint as it stands; `None` where it has none of its own.
+    pub(super) fn row(&mut self) -> Option<Row> {
+        let packed = self.packed();
+        match &mut self.state {
+            State::Unknown(_) => None,
+            State::Reading(stream) => {
+                let row = stream.row(self.id, &self.text_head, &self.shown);
+                Some(Row { packed, ..row })
             }
-            let Some(line) = self.splitter.next_line() else {
-                break;
-            };
-            sent = self.send(line, outlet).await;
+            State::Copy(copy) => Some(Row { path: self.shown.clone(), ..copy.row.clone() }),
         }
-        sent
-    }
-
-    async fn send(&mut self, line: Line, outlet: &Outlet) -> Sent {
-        let start = line.start;
-        let end = Mark { position: line.end, lines: self.mark.lines.map(|lines| lines + 1) };
-        let Some(mut record) = self.decoder.record(line) else {
-            self.mark = end;
-            self.ledger.skipped(end);
-            return Sent::Yes;
-        };
-        record.origin = Some(Origin {
-            key: Arc::clone(&self.key),
-            position: end.position,
-            place: match end.lines {
-                Some(number) => format!("{}:{number}", self.shown).into(),
-                None => format!("{}@{start}", self.shown).into(),
-            },
-        });
-        self.waiting = Some((record, end));
-        self.send_waiting(outlet).await
-    }
-
-    async fn send_waiting(&mut self, outlet: &Outlet) -> Sent {
-        if self.waiting.is_none() {
-            return Sent::Yes;
-        }
-        let permit = match outlet.permit().await {
-            Ok(permit) => permit,
-            Err(sent) => return sent,
-        };
-        if let Some((record, end)) = self.waiting.take() {
-            self.mark = end;
-            permit.send(record.with_ack(self.ledger.ack(end)));
-        }
-        Sent::Yes
     }
 
     async fn look(&mut self) -> io::Result<Next> {
+        let (Some(text), Some(stream)) = (self.text(), self.stream()) else {
+            return Ok(Next::Quiet);
+        };
         let glance = Glance {
-            file: Arc::clone(&self.file),
-            at: self.splitter.fed(),
+            text,
+            at: stream.fed(),
             head: self.head.clone(),
             stamp: self.stamp,
+            recent: stream.recent(),
+            unpacker: self.unpacker.take(),
         };
-        let seen = blocking(move || glance.look()).await?;
-        if seen.size > self.counted {
+        let grown = self.text_head.is_short();
+        let text = self.text().filter(|_| grown);
+        let (seen, text_head) = blocking(move || {
+            let seen = glance.look()?;
+            let head = match (text, &seen.next) {
+                (Some(text), Next::Block(_)) => Some(Head::read(&mut text.reader())?),
+                _ => None,
+            };
+            Ok((seen, head))
+        })
+        .await?;
+        self.deleted = seen.deleted;
+        if matches!(seen.next, Next::Replaced) {
+            return Ok(Next::Replaced);
+        }
+        if seen.size > self.counted && self.form == Some(Form::Plain) {
             self.common.progress.found(seen.size - self.counted);
             self.counted = seen.size;
         }
-        self.deleted = seen.deleted;
-        if !matches!(seen.next, Next::Replaced) {
-            self.head = seen.head;
-            self.stamp = Some(seen.stamp);
-        }
+        self.text_head = text_head.unwrap_or(std::mem::take(&mut self.text_head));
+        self.head = seen.head;
+        self.stamp = Some(seen.stamp);
+        self.unpacker = seen.unpacker;
         Ok(seen.next)
-    }
-
-    /// Learns the first line, where reading starts behind it.
-    async fn read_header(&mut self) -> io::Result<()> {
-        let (file, limit) = (Arc::clone(&self.file), self.common.limit);
-        let line = blocking(move || glance::first_line(&file, limit)).await?;
-        // It was a record's turn to be a fault when the line itself was read.
-        let learnt = line.map(|line| {
-            let line = [&line[..], b"\n"].concat();
-            self.decoder.learn_beginning(&line.into())
-        });
-        match learnt {
-            Ok(true) => {}
-            Ok(false) => self.decoder.forgo_beginning("it has no end"),
-            Err(why) => self.decoder.forgo_beginning(&why),
-        }
-        Ok(())
     }
 }
 
-fn key(common: &Common, id: FileId, generation: u64) -> Arc<str> {
-    format!("{}:{id}:{generation}", common.source).into()
+fn turn_of(sent: Sent) -> Turn {
+    match sent {
+        Sent::Yes => Turn::Quiet,
+        Sent::NoRoom => Turn::More,
+        Sent::Unclaimed => Turn::Unclaimed,
+        Sent::Stopped => Turn::Stopped,
+    }
 }
 
 /// Runs what blocks on the file system where it holds nobody up.

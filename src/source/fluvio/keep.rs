@@ -80,9 +80,9 @@ impl Lane {
         let part = u64::try_from((self.limit / PART).max(1)).unwrap_or(u64::MAX);
         let is_all =
             reading.ledger.open() == 0 && reading.is_drained() && reading.position >= reading.end;
-        let at =
-            if is_all || settled >= part { keeper.after } else { keeper.since + self.interval };
-        let held = reading.standing.held().unwrap_or(at);
+        let is_much = settled >= part;
+        let at = if is_all || is_much { keeper.after } else { keeper.since + self.interval };
+        let held = reading.standing.held().filter(|_| !is_much).unwrap_or(at);
         Some(at.max(keeper.after).max(held))
     }
 

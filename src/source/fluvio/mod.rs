@@ -91,7 +91,7 @@ impl FluvioSource {
         cluster: Arc<dyn Cluster>,
     ) -> Result<Self, String> {
         // Every partition has its own; that they can be made is known from here on.
-        Decoder::new(&settings.decoding)?;
+        Decoder::in_zone(&settings.decoding, settings.timezone.as_deref())?;
         let name = name.to_owned();
         let lag = SourceLag::default();
         Ok(Self { name, settings, mode, checkpoints, cluster, wish: None, lag })
@@ -174,7 +174,7 @@ impl FluvioSource {
         watch: &Arc<Watch>,
         stop: &CancellationToken,
     ) -> Result<Lane, SourceError> {
-        let decoder = Decoder::new(&self.settings.decoding)
+        let decoder = Decoder::in_zone(&self.settings.decoding, self.settings.timezone.as_deref())
             .map_err(|why| SourceError::Remote { context: "making a decoder".into(), why })?;
         let address = Address { topic: self.settings.topic.as_str().into(), partition };
         let key = format!("{}/{}", self.settings.consumer_id(&self.name), address.place(0));

@@ -16,8 +16,8 @@ use crate::telemetry::SourceLag;
 
 /// In every so many looks for somebody else, we hold back what we would keep.
 const HELD: u64 = 6;
-/// So long.
-const HOLD: Duration = Duration::from_millis(300);
+/// So long, where little is read. Where much is, two processes are never at the same place.
+const HOLD: Duration = Duration::from_secs(2);
 
 /// What is known of the partitions.
 pub(super) struct Watch {
@@ -170,9 +170,10 @@ impl Watch {
     /// kept all the same.
     pub(super) async fn look_for_rivals(&self) {
         if self.looks.fetch_add(1, Ordering::Relaxed) % HELD == 1 {
-            let until = Instant::now() + 2 * HOLD;
+            let until = Instant::now() + HOLD;
             self.standings().values().for_each(|standing| standing.hold(until));
-            sleep(HOLD).await;
+            // Asked shortly before ours is kept again.
+            sleep(HOLD - HOLD / 10).await;
         }
         let before: Vec<(u32, Arc<Standing>, Ours)> = self
             .standings()

@@ -4,9 +4,10 @@
 //! |---|---|
 //! | `server` | connections: accepting, TLS, time limits, the end |
 //! | `gate` | one request: which way it goes and what it is answered |
-//! | `auth` | who may |
+//! | `auth`, `brake` | who may, and how fast wrong credentials may be tried |
+//! | `meta` | what is known of a request beside its body |
 //! | `body` | a body as it comes in, inflated, within limits |
-//! | `records`, `segment` | from a body to the records in it |
+//! | `records`, `form`, `segment` | from a body to the records in it |
 //! | `intake` | records into the pipeline, and their verdicts back |
 //!
 //! Not here: positions; what was posted cannot be read again, so records have no origin, and faults
@@ -15,8 +16,11 @@
 
 mod auth;
 mod body;
+mod brake;
+mod form;
 mod gate;
 mod intake;
+mod meta;
 mod records;
 mod reply;
 mod segment;
@@ -35,6 +39,7 @@ use super::decode::Decoder;
 use super::{ReadMode, Source, SourceError, tls};
 use crate::config::source::HttpSource as Settings;
 use crate::record::Record;
+use crate::telemetry::SourceMetrics;
 
 /// A server that takes records.
 pub struct HttpSource {
@@ -42,6 +47,7 @@ pub struct HttpSource {
     settings: Settings,
     decoder: Decoder,
     mode: ReadMode,
+    metrics: Option<SourceMetrics>,
 }
 
 impl HttpSource {
@@ -52,8 +58,8 @@ impl HttpSource {
     ///
     /// Settings of the decoding that cannot work.
     pub fn new(name: &str, settings: Settings, mode: ReadMode) -> Result<Self, String> {
-        let decoder = Decoder::new(&settings.decoding)?;
-        Ok(Self { name: name.to_owned(), settings, decoder, mode })
+        let decoder = Decoder::in_zone(&settings.decoding, settings.timezone.as_deref())?;
+        Ok(Self { name: name.to_owned(), settings, decoder, mode, metrics: None })
     }
 
     fn io(&self, what: &str) -> impl FnOnce(std::io::Error) -> SourceError + use<> {
@@ -70,6 +76,10 @@ impl fmt::Debug for HttpSource {
 
 #[async_trait]
 impl Source for HttpSource {
+    fn use_metrics(&mut self, metrics: &SourceMetrics) {
+        self.metrics = Some(metrics.clone());
+    }
+
     async fn run(
         self: Box<Self>,
         out: mpsc::Sender<Record>,
@@ -87,7 +97,14 @@ impl Source for HttpSource {
         let scheme = if acceptor.is_some() { "https" } else { "http" };
         tracing::info!(source = self.name, "listening on {scheme}://{address}");
         let limits = server::Limits::of(&self.settings);
-        let gate = Arc::new(Gate::new(self.settings, self.decoder, out, stop.clone()));
+        let gate = Arc::new(Gate::new(
+            &self.name,
+            self.settings,
+            self.decoder,
+            self.metrics,
+            out,
+            stop.clone(),
+        ));
         server::serve(listener, acceptor, gate, limits, stop).await;
         Ok(())
     }

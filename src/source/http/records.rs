@@ -7,10 +7,12 @@ use bytes::Bytes;
 use serde::de::{Deserializer as _, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::form;
 use super::reply::Refusal;
 use crate::config::source::Codec;
 use crate::source::decode::{Decoded, Decoder, Flush};
 use crate::source::line::LineSplitter;
+use crate::source::memory::Share;
 
 /// The most records of one request: what they cost beside their bytes is bounded too.
 pub(super) const MAX_RECORDS: usize = 100_000;
@@ -31,8 +33,12 @@ pub(super) struct Item {
 }
 
 /// The records of a body.
-pub(super) fn items(codec: Codec, decoder: &Decoder, body: &Bytes) -> Result<Vec<Item>, Refusal> {
-    if codec != Codec::Json {
+pub(super) fn items(
+    codec: Option<Codec>,
+    decoder: &Decoder,
+    body: &Bytes,
+) -> Result<Vec<Item>, Refusal> {
+    if codec != Some(Codec::Json) {
         return lines(decoder.clone(), body);
     }
     let body = trimmed(body);
@@ -53,10 +59,26 @@ pub(super) fn items(codec: Codec, decoder: &Decoder, body: &Bytes) -> Result<Vec
     }
 }
 
+/// The record of a form.
+pub(super) fn form(body: &Bytes, share: &mut Share) -> Result<Vec<Item>, Refusal> {
+    if body.trim_ascii().is_empty() {
+        return Ok(Vec::new());
+    }
+    let values = memchr::memchr_iter(b'&', body).count() + 1;
+    share.grow(body.len().saturating_add(values.saturating_mul(form::VALUE_BYTES)))?;
+    let record = form::record(body.trim_ascii())?;
+    Ok(vec![Item { body: record.to_string().into(), number: 1, part: 0, fault: None }])
+}
+
+/// Whether a body begins as JSON does, and a form never: a form has its `{` and `[` escaped.
+pub(super) fn begins_as_json(body: &Bytes) -> bool {
+    matches!(trimmed(body).trim_ascii_start().first(), Some(b'{' | b'[' | b'"'))
+}
+
 fn lines(mut decoder: Decoder, body: &Bytes) -> Result<Vec<Item>, Refusal> {
     let mut items = Vec::new();
     let mut decoded = Vec::new();
-    let mut lines = LineSplitter::new(0, usize::MAX);
+    let mut lines = LineSplitter::new(0, usize::MAX).separated_by(decoder.separator());
     lines.feed(body.clone());
     while let Some(line) = lines.next_line().or_else(|| lines.finish()) {
         decoder.feed(line, &mut decoded);
@@ -155,7 +177,8 @@ mod tests {
 
     fn read(body: &str) -> Vec<(String, bool)> {
         let decoder = Decoder::new(&Decoding::default()).unwrap();
-        let items = items(Codec::Json, &decoder, &Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        let items =
+            items(Some(Codec::Json), &decoder, &Bytes::copy_from_slice(body.as_bytes())).unwrap();
         let text = |item: &Item| String::from_utf8(item.body.to_vec()).unwrap();
         items.iter().map(|item| (text(item), item.fault.is_none())).collect()
     }

@@ -1,6 +1,6 @@
 //! What a request is answered: refusals by cause, and the headers browsers ask for.
 //!
-//! Invariant: nothing that was sent is sent back, but for the `Origin` of a browser.
+//! Invariant: nothing that was sent is sent back.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -21,6 +21,12 @@ pub(super) enum Refusal {
     Unauthorized(Option<&'static str>),
     #[error("the write key is missing or wrong")]
     WriteKey,
+    #[error("too many wrong credentials from this address; try again later")]
+    Braked,
+    #[error(
+        "multipart bodies are not taken: send JSON, or a form without files as application/x-www-form-urlencoded"
+    )]
+    Multipart,
     #[error("the content encoding is not one of gzip, deflate and zstd, or more than one")]
     Coding,
     #[error("the body is too large")]
@@ -49,7 +55,8 @@ impl Refusal {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized(_) | Self::WriteKey => StatusCode::UNAUTHORIZED,
-            Self::Coding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Braked => StatusCode::TOO_MANY_REQUESTS,
+            Self::Coding | Self::Multipart => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge | Self::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken | Self::NotAnObject | Self::NoBatch => StatusCode::BAD_REQUEST,
@@ -57,9 +64,30 @@ impl Refusal {
         }
     }
 
+    /// Its word in metrics.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::NotFound => "unknown_path",
+            Self::Method => "method",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::WriteKey => "wrong_write_key",
+            Self::Braked => "too_many_wrong_credentials",
+            Self::Multipart => "multipart",
+            Self::Coding => "unknown_compression",
+            Self::TooLarge => "request_too_large",
+            Self::TooMany => "too_many_events",
+            Self::Slow => "too_slow",
+            Self::Broken => "malformed",
+            Self::NotAnObject | Self::NoBatch => "not_segment",
+            Self::Busy => "no_room",
+            Self::Unsettled => "unsettled",
+            Self::Draining => "draining",
+        }
+    }
+
     /// Whether the sender may use the connection again: not where a body was left unread.
     fn closes(self) -> bool {
-        matches!(self, Self::TooLarge | Self::Slow | Self::Broken | Self::Draining)
+        matches!(self, Self::TooLarge | Self::Slow | Self::Broken | Self::Draining | Self::Braked)
     }
 
     pub(super) fn into_response(self) -> Response {
@@ -74,7 +102,7 @@ impl Refusal {
                 let known = HeaderValue::from_static("gzip, deflate, zstd");
                 headers.insert(header::ACCEPT_ENCODING, known);
             }
-            Self::Busy | Self::Unsettled | Self::Draining => {
+            Self::Busy | Self::Unsettled | Self::Draining | Self::Braked => {
                 // Not all at once.
                 let wait = HeaderValue::from(rand::random_range(1..=5_u16));
                 headers.insert(header::RETRY_AFTER, wait);
@@ -135,19 +163,10 @@ pub(super) fn preflight(asked: &HeaderMap) -> Response {
     response
 }
 
-/// Lets a browser show the answer to the page that asked: any page may send.
-pub(super) fn allow_origin(asked: Option<&HeaderValue>, response: &mut Response) {
-    let headers = response.headers_mut();
-    match asked {
-        Some(origin) => {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            // Beacons are always sent with what the browser remembers.
-            let yes = HeaderValue::from_static("true");
-            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
-        }
-        None => {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        }
-    }
-    headers.insert(header::VARY, HeaderValue::from_static("origin"));
+/// Lets a browser show the answer to the page that asked: any page may send. A browser is never
+/// told that it may add what it remembers for this address (cookies, passwords): the write key is
+/// all that counts, and it stands in the request.
+pub(super) fn allow_any_origin(response: &mut Response) {
+    let any = HeaderValue::from_static("*");
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
 }

@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// The most bytes of a request's head, and of the block a body is read by.
 const HEAD: usize = 64 << 10;
 
+/// How long a handshake and the head of a request may take at most: connections that say nothing
+/// give their places up soon.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -46,6 +51,13 @@ impl Limits {
             connections: settings.max_connections,
             read: Duration::from_secs(settings.read_timeout_secs),
         }
+    }
+}
+
+impl Limits {
+    /// How long a handshake and the head of a request may take.
+    fn head(self) -> Duration {
+        self.read.min(HEAD_TIMEOUT)
     }
 }
 
@@ -123,7 +135,7 @@ impl Connection {
         let Some(acceptor) = &self.acceptor else {
             return self.talk(stream).await;
         };
-        match timeout(self.limits.read, acceptor.accept(stream)).await {
+        match timeout(self.limits.head(), acceptor.accept(stream)).await {
             Ok(Ok(stream)) => Box::pin(self.talk(stream)).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -136,11 +148,14 @@ impl Connection {
             let gate = Arc::clone(&gate);
             async move { Ok::<_, Infallible>(gate.answer(ip, request.map(Body::new)).await) }
         });
+        // Who never reads its answers must not hold a connection for ever.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.limits.read));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.read)
+            .header_read_timeout(self.limits.head())
             .max_buf_size(HEAD)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Box::pin(stream)), service);
         if let Err(error) = self.watcher.watch(connection).await {
             tracing::debug!(%error, "a connection ended early");
         }

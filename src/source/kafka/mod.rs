@@ -61,7 +61,7 @@ impl KafkaSource {
     /// Settings of the decoding that cannot work, and options that librdkafka does not know or
     /// take; their values are not shown.
     pub fn new(name: &str, settings: Settings, mode: ReadMode) -> Result<Self, String> {
-        let decoder = Decoder::new(&settings.decoding)?;
+        let decoder = Decoder::in_zone(&settings.decoding, settings.timezone.as_deref())?;
         let secrets = Secrets::of(&settings);
         options::check(&options::consumer(&settings, mode), &secrets)?;
         if settings.dead_letter_topic.is_some() {

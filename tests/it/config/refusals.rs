@@ -229,6 +229,8 @@ const BY_LOADER: &[Row] = &[
         7,
     ),
     ("[sources.b]\ntype = 'http'\nwrite_key = ''", "E0335", 3),
+    ("[sources.b]\ntype = 'http'\nheaders = ['x-topic', 'Cookie']", "E0337", 3),
+    ("[sources.b]\ntype = 'http'\nheaders = ['x topic']", "E0337", 3),
     ("[sources.b]\ntype = 'http'\n[sources.c]\ntype = 'http'", "E0336", 3),
     ("[sources.b]\ntype = 'http'\ndecoding.codec = 'regex'", "E0312", 3),
     ("[sources.b]\ntype = 'file'\ninclude = ['${NOPE}']", "E0010", 3),

@@ -226,17 +226,23 @@ async fn a_full_pipeline_is_told() {
 
 #[tokio::test]
 async fn idempotency_keys_name_records() {
-    // A request that is sent again has the same ids on its records.
+    // A request that is sent again has the same ids on its records; another body under the same key
+    // has others, so that neither is taken for the other.
     let (out, seen) = settling();
     let served = Served::start("", out).await;
-    let request = served.client.post(served.url("/v1/records"));
-    answer(request.header("idempotency-key", "k1").body("{}\n\n{}")).await;
+    for body in ["{}\n\n{}", "{}\n\n{}", "{\"n\":1}"] {
+        let request = served.client.post(served.url("/v1/records"));
+        answer(request.header("idempotency-key", "k1").body(body)).await;
+    }
     let ids: Vec<_> = seen
         .lock()
         .unwrap()
         .iter()
         .map(|r| r.transport_id.as_deref().unwrap().to_owned())
         .collect();
-    assert_eq!(ids, ["k1#1", "k1#3"]);
+    assert_eq!(ids.len(), 5);
+    assert_eq!(ids[..2], ids[2..4]);
+    assert!(ids[0].starts_with("k1/") && ids[0].ends_with("#1") && ids[1].ends_with("#3"));
+    assert!(!ids[..4].contains(&ids[4]), "{ids:?}");
     served.end().await;
 }

@@ -72,7 +72,7 @@ async fn a_kill_without_a_word_keeps_the_key() {
 async fn csv_columns_survive_a_restart() {
     // A restart amid a CSV file still knows its columns, and each file has its own.
     let mut bench = Bench::new("*.csv");
-    bench.settings.decoding.codec = Codec::Csv;
+    bench.settings.decoding.first.codec = Codec::Csv;
     bench.append("a.csv", "id,name\n1,Ann\n");
     bench.append("b.csv", "key\nk1\n\"open\n");
     assert_eq!(

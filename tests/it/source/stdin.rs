@@ -6,7 +6,12 @@ use usercom_sink::source::stdin::StdinSource;
 use super::{Run, shown};
 
 fn stdin_settings() -> StdinSettings {
-    StdinSettings { decoding: Decoding::default(), timezone: None, max_line_bytes: 100 }
+    StdinSettings {
+        decoding: Decoding::default(),
+        multiline: None,
+        timezone: None,
+        max_line_bytes: 100,
+    }
 }
 
 #[tokio::test]
@@ -22,7 +27,7 @@ async fn standard_input_is_read_to_its_end() {
         records.push(record);
     }
     let got: Vec<_> = records.iter().map(shown).collect();
-    assert_eq!((got[0].as_str(), got[2].as_str()), (r#"{"a":1}"#, "[2]"));
+    assert_eq!((got[0].as_str(), got[2].as_str()), (r#"{"a":1}"#, "2"));
     assert!(got[1].starts_with("fault: stdin:3: not valid JSON"), "{}", got[1]);
     let last = records.pop();
     drop(records);

@@ -1,0 +1,223 @@
+//! How far a file's records may have been sent, as the next process must know it.
+//!
+//! A claim stands beside the checkpoint: "records before this position may have been sent, and this
+//! is their time". Not here: saving it. One invariant: a record leaves only while a saved claim
+//! covers it, so what a dead process may have sent lies between its checkpoint and its last claim.
+//!
+//! Claims carry a time because User.com knows an event again by its time: an event without a time
+//! of its own has that of its claim, each time it is read.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::source::Handover;
+
+/// How long a claim covers what is written to the file later: no time differs more from the true one.
+const MAX_AGE: Duration = Duration::from_secs(1);
+/// A claim that is used up sooner than this is followed by a longer one.
+const TOO_SHORT: Duration = Duration::from_millis(200);
+/// The fewest and the most bytes a claim reaches ahead.
+const MIN_REACH: u64 = 16 << 10;
+const MAX_REACH: u64 = 4 << 20;
+/// Claims kept of one file; beyond that, neighbours are joined.
+const MAX_CLAIMS: usize = 256;
+
+/// One claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Claim {
+    /// Records that end here or before are claimed.
+    pub(super) end: u64,
+    /// Milliseconds of the epoch.
+    pub(super) time: i64,
+}
+
+/// The claims of one content.
+#[derive(Debug, Clone)]
+pub(super) struct Claims {
+    handover: Handover,
+    /// What an earlier process claimed.
+    doubt: u64,
+    granted: Vec<Claim>,
+    /// To be saved before more is sent.
+    wanted: Option<Claim>,
+    /// Behind the last record that was sent.
+    handed: u64,
+    reach: u64,
+    made: Option<Instant>,
+}
+
+impl Claims {
+    /// `left` are those of an earlier process, `start` is where reading begins.
+    pub(super) fn new(handover: Handover, left: Vec<Claim>, start: u64) -> Self {
+        let doubt = left.last().map_or(0, |claim| claim.end);
+        Self {
+            handover,
+            doubt,
+            granted: left,
+            wanted: None,
+            handed: start,
+            reach: MIN_REACH,
+            made: None,
+        }
+    }
+
+    /// Whether a record that ends at `end` may leave. If not, `want` a claim and save it.
+    pub(super) fn covers(&self, end: u64) -> bool {
+        if self.handover == Handover::Durable || end <= self.doubt {
+            return true;
+        }
+        let fresh = self.made.is_some_and(|made| made.elapsed() < MAX_AGE);
+        fresh && self.granted.last().is_some_and(|claim| end <= claim.end)
+    }
+
+    /// Wants a claim that covers `end`; `available` is where the file ends by now.
+    pub(super) fn want(&mut self, end: u64, available: u64) {
+        let age = self.made.map(|made| made.elapsed());
+        self.reach = match age {
+            Some(age) if age < TOO_SHORT => (self.reach * 2).min(MAX_REACH),
+            Some(age) if age > MAX_AGE => (self.reach / 2).max(MIN_REACH),
+            _ => self.reach,
+        };
+        // Beyond what is there only where much is written: what comes later has a later time.
+        let beyond = match age {
+            Some(age) if age < MAX_AGE => available.max(end).saturating_add(MIN_REACH),
+            _ => available.max(end),
+        };
+        let end = end.saturating_add(self.reach).min(beyond);
+        self.wanted = Some(Claim { end, time: crate::clock::now().as_millisecond() });
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// What was wanted is saved.
+    pub(super) fn grant(&mut self) {
+        if let Some(claim) = self.wanted.take() {
+            self.trim();
+            self.granted.push(claim);
+            self.made = Some(Instant::now());
+        }
+    }
+
+    /// A record that starts and ends here leaves: whether it may have been sent before, and the
+    /// time of its claim.
+    pub(super) fn hand_on(&mut self, start: u64, end: u64) -> (bool, Option<Timestamp>) {
+        self.handed = self.handed.max(end);
+        let first = self.granted.partition_point(|claim| claim.end < end);
+        let time = self.granted.get(first).map(|claim| claim.time);
+        (start < self.doubt, time.and_then(|time| Timestamp::from_millisecond(time).ok()))
+    }
+
+    /// The claims to be saved beside this checkpoint.
+    pub(super) fn rows(&mut self, position: u64) -> Vec<Claim> {
+        if self.made.is_none_or(|made| made.elapsed() > MAX_AGE) {
+            self.trim();
+        }
+        self.granted.retain(|claim| claim.end > position);
+        if self.granted.len() > MAX_CLAIMS {
+            let mut odd = false;
+            self.granted.retain(|_| {
+                odd = !odd;
+                !odd
+            });
+        }
+        let mut rows = self.granted.clone();
+        if let Some(wanted) = self.wanted {
+            if let Some(last) = rows.last_mut() {
+                last.end = self.trimmed(last.end);
+            }
+            rows.retain(|claim| claim.end > position);
+            rows.push(wanted);
+        }
+        rows
+    }
+
+    /// Claims no more than what was sent, or was left by an earlier process.
+    fn trim(&mut self) {
+        let Some(last) = self.granted.last().copied() else {
+            return;
+        };
+        let end = self.trimmed(last.end);
+        let before = self.granted.len().checked_sub(2).map_or(0, |n| self.granted[n].end);
+        match end > before {
+            true => {
+                *self.granted.last_mut().expect("it was looked at above") = Claim { end, ..last }
+            }
+            false => {
+                self.granted.pop();
+            }
+        }
+    }
+
+    fn trimmed(&self, end: u64) -> u64 {
+        end.min(self.handed.max(self.doubt))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims() -> Claims {
+        Claims::new(Handover::Claimed, Vec::new(), 0)
+    }
+
+    fn ends(rows: &[Claim]) -> Vec<u64> {
+        rows.iter().map(|claim| claim.end).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn record_leaves_only_under_a_saved_claim() {
+        // Nothing is covered before the claim is saved; what it covers has its time, and what was
+        // written to the file after a second needs a new one.
+        let mut claims = claims();
+        assert!(!claims.covers(10));
+        claims.want(10, 100);
+        assert!(!claims.covers(10));
+        assert_eq!(ends(&claims.rows(0)), [100]);
+        claims.grant();
+        assert!(claims.covers(100) && !claims.covers(101));
+        let (sent_before, time) = claims.hand_on(0, 10);
+        assert!(!sent_before && time.is_some());
+        tokio::time::sleep(MAX_AGE * 2).await;
+        assert!(!claims.covers(20));
+        claims.want(20, 100);
+        assert_eq!(ends(&claims.rows(0)), [10, 100], "what was not sent is claimed anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_left_claimed_is_in_doubt_with_its_time() {
+        // A later process takes every record before the last claim for one that may have been sent,
+        // at the time of the claim that covers it; records behind it are new.
+        let left = vec![Claim { end: 100, time: 1_000 }, Claim { end: 200, time: 2_000 }];
+        let mut claims = Claims::new(Handover::Claimed, left.clone(), 50);
+        assert!(claims.covers(200) && !claims.covers(201));
+        assert_eq!(claims.hand_on(50, 100), (true, Timestamp::from_millisecond(1_000).ok()));
+        assert_eq!(claims.hand_on(100, 150), (true, Timestamp::from_millisecond(2_000).ok()));
+        assert_eq!(claims.rows(100), left[1..]);
+        assert_eq!(claims.rows(200), []);
+        let mut durable = Claims::new(Handover::Durable, left, 50);
+        assert!(durable.covers(1_000));
+        assert_eq!(durable.hand_on(200, 300), (false, None));
+        assert!(durable.hand_on(150, 200).0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn claims_grow_with_the_rate() {
+        // A claim that is used up at once is followed by longer ones, up to a limit.
+        let mut claims = claims();
+        let mut end = 0;
+        for _ in 0..20 {
+            claims.want(end + 1, u64::MAX);
+            claims.grant();
+            end = claims.rows(end).last().unwrap().end;
+            assert!(claims.covers(end));
+        }
+        claims.want(end + 1, u64::MAX);
+        assert_eq!(claims.rows(end).last().unwrap().end, end + 1 + MAX_REACH);
+    }
+}

@@ -1,0 +1,429 @@
+//! What a file holds, as a digest that grows with it: by it a copy, a moved or a compressed file is
+//! known again.
+//!
+//! The digest of so many first bytes is a chain: every 64 KiB it is taken anew over the digest so
+//! far and the bytes that follow. Who has the digest at the last link can check the newest bytes of
+//! a file, or continue the chain, without reading the file from its beginning.
+//!
+//! Not here: which file is meant. One invariant: two contents are taken for the same only where the
+//! digest over every byte agrees.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{BuildHasher, DefaultHasher, Hasher};
+use std::io::{self, Read};
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Bytes between two links of the chain.
+const LINK_BYTES: u64 = 64 << 10;
+/// Ends of lines that are remembered of what was read last.
+const MAX_LINE_ENDS: usize = 1024;
+/// The most bytes read at a time.
+const READ_BYTES: usize = 128 << 10;
+
+/// Keys of the short digests, new in each process: nobody can write lines that are taken for others.
+static SHORT_DIGEST_KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// The digest of the first bytes of a content, as it is kept in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ContentMark {
+    /// How many bytes.
+    pub(super) length: u64,
+    /// The digest at the last link before `length`; empty where there is none.
+    pub(super) chain: String,
+    /// The digest at `length`.
+    pub(super) sha256: String,
+}
+
+/// An earlier length of a content, and the digest it had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Version {
+    pub(super) length: u64,
+    pub(super) sha256: String,
+}
+
+impl ContentMark {
+    /// Where the bytes begin that `chain` does not cover.
+    pub(super) fn link_start(&self) -> u64 {
+        match self.length {
+            0 => 0,
+            length => (length - 1) / LINK_BYTES * LINK_BYTES,
+        }
+    }
+
+    /// The running digest, if `bytes` are those between the last link and `length`.
+    pub(super) fn resume(&self, bytes: &[u8]) -> Option<Running> {
+        let mut running = Running {
+            chain: self.chain.clone(),
+            hasher: Sha256::new_with_prefix(&self.chain),
+            in_link: 0,
+            length: self.link_start(),
+            recent: LineEnds::new(self.length, self.sha256.clone()),
+        };
+        running.hash(bytes);
+        (running.length == self.length && running.sha256() == self.sha256).then_some(running)
+    }
+}
+
+/// A digest that grows.
+#[derive(Debug, Clone)]
+pub(super) struct Running {
+    chain: String,
+    hasher: Sha256,
+    in_link: u64,
+    length: u64,
+    recent: LineEnds,
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        let sha256 = hex(Sha256::new());
+        Self {
+            chain: String::new(),
+            hasher: Sha256::new(),
+            in_link: 0,
+            length: 0,
+            recent: LineEnds::new(0, sha256),
+        }
+    }
+}
+
+impl Running {
+    /// Takes the bytes that follow.
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.recent.update(self.length, bytes);
+        self.hash(bytes);
+    }
+
+    fn hash(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            // A link is made when the next byte comes, so that the bytes behind it are never none.
+            if self.in_link == LINK_BYTES {
+                self.chain = self.sha256();
+                self.hasher = Sha256::new_with_prefix(&self.chain);
+                self.in_link = 0;
+            }
+            let room = usize::try_from(LINK_BYTES - self.in_link).unwrap_or(usize::MAX);
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.hasher.update(now);
+            self.in_link += now.len() as u64;
+            self.length += now.len() as u64;
+            bytes = later;
+        }
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn sha256(&self) -> String {
+        hex(self.hasher.clone())
+    }
+
+    pub(super) fn mark(&self) -> ContentMark {
+        ContentMark { length: self.length, chain: self.chain.clone(), sha256: self.sha256() }
+    }
+
+    /// The digest over the first bytes of `content`, at most `length`. Reads them.
+    pub(super) fn of(content: &mut impl Read, length: u64) -> io::Result<Self> {
+        let mut running = Self::default();
+        each_block(content, |block| {
+            let wanted = usize::try_from(length - running.length).unwrap_or(usize::MAX);
+            running.update(&block[..wanted.min(block.len())]);
+            running.length < length
+        })?;
+        Ok(running)
+    }
+
+    /// How `content` stands to what was read so far. Reads it.
+    pub(super) fn compare(&self, content: &mut impl Read) -> io::Result<Relation> {
+        let mut other = Self::default();
+        let mut ends: Option<LineEnds> = (self.recent.base == 0).then(|| self.recent.restarted());
+        let mut related = true;
+        each_block(content, |block| {
+            let wanted = usize::try_from(self.length - other.length).unwrap_or(usize::MAX);
+            let mut block = &block[..wanted.min(block.len())];
+            if ends.is_none() {
+                let before = usize::try_from(self.recent.base - other.length).unwrap_or(usize::MAX);
+                let (head, rest) = block.split_at(before.min(block.len()));
+                other.hash(head);
+                block = rest;
+                if other.length == self.recent.base {
+                    related = other.sha256() == self.recent.base_sha256;
+                    ends = Some(self.recent.restarted());
+                }
+            }
+            if let Some(ends) = &mut ends {
+                ends.update(other.length, block);
+            }
+            other.hash(block);
+            related && other.length < self.length
+        })?;
+        Ok(match (related, ends) {
+            (false, _) | (true, None) => Relation::Other,
+            (true, Some(_)) if other.length == self.length => {
+                match other.sha256() == self.sha256() {
+                    true => Relation::Contains,
+                    false => Relation::Other,
+                }
+            }
+            (true, Some(ends)) => self.shorter(&ends, &other),
+        })
+    }
+
+    /// A content that ends before ours does is a part of ours, if its last line ends where one of
+    /// ours ended, and is the same up to there.
+    fn shorter(&self, ends: &LineEnds, other: &Self) -> Relation {
+        let same = match ends.ends.back() {
+            None => other.length == self.recent.base,
+            Some(last) => self.recent.ends.contains(last),
+        };
+        match same {
+            true => Relation::Part(other.mark()),
+            false => Relation::Other,
+        }
+    }
+}
+
+/// How a content stands to another.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Relation {
+    /// It begins with all of it.
+    Contains,
+    /// It is a beginning of it; with its own digest.
+    Part(ContentMark),
+    Other,
+}
+
+/// Short digests at the ends of the last lines. They tell how much of what was read a copy holds,
+/// where what it was made from is gone.
+#[derive(Debug, Clone)]
+struct LineEnds {
+    /// Where the short digests begin.
+    base: u64,
+    base_sha256: String,
+    hasher: DefaultHasher,
+    /// Ends of lines, with the short digest from `base` to there.
+    ends: VecDeque<(u64, u64)>,
+}
+
+impl LineEnds {
+    fn new(base: u64, base_sha256: String) -> Self {
+        let hasher = SHORT_DIGEST_KEYS.build_hasher();
+        Self { base, base_sha256, hasher, ends: VecDeque::new() }
+    }
+
+    fn restarted(&self) -> Self {
+        Self::new(self.base, self.base_sha256.clone())
+    }
+
+    /// Takes the bytes that follow `at`.
+    fn update(&mut self, at: u64, bytes: &[u8]) {
+        let mut done = 0;
+        for newline in memchr::memchr_iter(b'\n', bytes) {
+            self.hasher.write(&bytes[done..=newline]);
+            done = newline + 1;
+            if self.ends.len() == MAX_LINE_ENDS {
+                self.ends.pop_front();
+            }
+            self.ends.push_back((at + done as u64, self.hasher.finish()));
+        }
+        self.hasher.write(&bytes[done..]);
+    }
+}
+
+/// Digests of a content at several lengths.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// Those of the lengths asked for that the content reaches.
+    pub(super) digests: BTreeMap<u64, String>,
+    /// The whole content.
+    pub(super) whole: ContentMark,
+}
+
+impl Default for ContentMark {
+    fn default() -> Self {
+        Running::default().mark()
+    }
+}
+
+/// Reads a content to its end and takes its digest at each of these lengths.
+pub(super) fn survey(content: &mut impl Read, lengths: &BTreeSet<u64>) -> io::Result<Survey> {
+    let mut digests = BTreeMap::new();
+    let mut running = Running::default();
+    let mut wanted = lengths.iter().copied().peekable();
+    each_block(content, |mut block| {
+        while let Some(length) =
+            wanted.next_if(|length| *length <= running.length + block.len() as u64)
+        {
+            let before = usize::try_from(length - running.length).unwrap_or(usize::MAX);
+            let (head, rest) = block.split_at(before);
+            running.hash(head);
+            digests.insert(length, running.sha256());
+            block = rest;
+        }
+        running.hash(block);
+        true
+    })?;
+    Ok(Survey { digests, whole: running.mark() })
+}
+
+/// Behind the last newline within the first `length` bytes of a content.
+pub(super) fn last_line_end(content: &mut impl Read, length: u64) -> io::Result<u64> {
+    let (mut at, mut end) = (0, 0);
+    each_block(content, |block| {
+        let wanted = usize::try_from(length - at).unwrap_or(usize::MAX);
+        let block = &block[..wanted.min(block.len())];
+        if let Some(newline) = memchr::memrchr(b'\n', block) {
+            end = at + newline as u64 + 1;
+        }
+        at += block.len() as u64;
+        at < length
+    })?;
+    Ok(end)
+}
+
+/// How far two contents are the same, and which of them end there.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Common {
+    pub(super) length: u64,
+    pub(super) first_ends: bool,
+    pub(super) second_ends: bool,
+}
+
+/// Compares two contents byte by byte.
+pub(super) fn common(first: &mut impl Read, second: &mut impl Read) -> io::Result<Common> {
+    let (mut a, mut b) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
+    let mut length = 0;
+    loop {
+        let (read_a, read_b) = (fill(first, &mut a)?, fill(second, &mut b)?);
+        let shorter = read_a.min(read_b);
+        let same = a.iter().zip(&b).take(shorter).take_while(|(a, b)| a == b).count();
+        length += same as u64;
+        let ended = read_a < READ_BYTES || read_b < READ_BYTES;
+        if same < shorter || ended {
+            return Ok(Common { length, first_ends: same == read_a, second_ends: same == read_b });
+        }
+    }
+}
+
+/// Hands each block of a content to `take`, until it says no more.
+fn each_block(content: &mut impl Read, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+    let mut block = vec![0; READ_BYTES];
+    loop {
+        let read = fill(content, &mut block)?;
+        if read == 0 || !take(&block[..read]) {
+            return Ok(());
+        }
+    }
+}
+
+/// Fills the block; less only at the end.
+fn fill(content: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < block.len() {
+        match content.read(&mut block[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(length)
+}
+
+/// The first 12 bytes of a digest.
+fn hex(hasher: Sha256) -> String {
+    hasher.finalize()[..12].iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn running(blocks: &[&[u8]]) -> Running {
+        let mut running = Running::default();
+        blocks.iter().for_each(|block| running.update(block));
+        running
+    }
+
+    fn bytes(length: usize) -> Vec<u8> {
+        (0..length).map(|n| if n % 40 == 39 { b'\n' } else { b'a' + (n / 40 % 23) as u8 }).collect()
+    }
+
+    #[test]
+    fn digest_resumes_from_its_last_link() {
+        // A digest that is continued from a checkpoint is the one that never stopped, and is not
+        // continued where the bytes before it are others.
+        for length in [0, 1, 40, 65_535, 65_536, 65_537, 131_072, 200_000] {
+            let all = bytes(210_000);
+            let (before, after) = all.split_at(length);
+            let mark = running(&[before]).mark();
+            let start = usize::try_from(mark.link_start()).unwrap();
+            let mut resumed = mark.resume(&before[start..]).unwrap();
+            resumed.update(after);
+            assert_eq!(resumed.mark(), running(&[&all]).mark(), "{length}");
+            if length > 0 {
+                let mut others = before[start..].to_vec();
+                others[0] ^= 1;
+                assert!(mark.resume(&others).is_none(), "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn short_copy_is_known_by_the_ends_of_lines() {
+        // Of what was read, a copy that ends at a line is a part, also one with half a line more;
+        // one that differs anywhere is not.
+        let all = bytes(100_000);
+        for base in [0, 70_000] {
+            let mut read = running(&[&all[..base]]);
+            if base > 0 {
+                let mark = read.mark();
+                let start = usize::try_from(mark.link_start()).unwrap();
+                read = mark.resume(&all[start..base]).unwrap();
+            }
+            read.update(&all[base..]);
+            for length in [80_000, 80_010, 99_999] {
+                let part = read.compare(&mut &all[..length]).unwrap();
+                assert_eq!(part, Relation::Part(running(&[&all[..length]]).mark()), "{length}");
+            }
+            assert_eq!(read.compare(&mut &all[..]).unwrap(), Relation::Contains);
+            let mut other = all.clone();
+            other[71_000] ^= 1;
+            assert_eq!(read.compare(&mut &other[..80_000]).unwrap(), Relation::Other);
+            assert_eq!(read.compare(&mut &other[..]).unwrap(), Relation::Other);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_do_not_matter(
+            length in 0usize..200_000,
+            cuts in proptest::collection::vec(0usize..200_000, 0..6),
+        ) {
+            // However the bytes are cut into blocks, the digest is the same, and a survey finds it.
+            let all = bytes(length);
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(length)).collect();
+            cuts.extend([0, length]);
+            cuts.sort_unstable();
+            let blocks: Vec<&[u8]> = cuts.windows(2).map(|w| &all[w[0]..w[1]]).collect();
+            let whole = running(&[&all]).mark();
+            prop_assert_eq!(running(&blocks).mark(), whole.clone());
+            let lengths: BTreeSet<u64> = cuts.iter().map(|c| *c as u64).chain([300_000]).collect();
+            let found = survey(&mut &all[..], &lengths).unwrap();
+            prop_assert_eq!(&found.whole, &whole);
+            for cut in cuts {
+                let expected = running(&[&all[..cut]]).mark().sha256;
+                // Length 0 needs no reading; it is found where there is a block at all.
+                if length > 0 {
+                    prop_assert_eq!(found.digests.get(&(cut as u64)), Some(&expected));
+                }
+            }
+        }
+    }
+}

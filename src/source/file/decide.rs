@@ -1,0 +1,151 @@
+//! What a file is whose identity is unknown: new, a copy, or a known content in another place.
+//!
+//! A file is compared byte by byte with files that are there, and by digest with what is there no
+//! more. Not here: acting on it. One invariant: where it cannot be told, the file is new: a record
+//! too often is better than none.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use super::book::Row;
+use super::content::{self, Common, ContentMark, Survey};
+use super::family::Family;
+use super::form::{Form, Text};
+use super::glance;
+use super::identity::FileId;
+
+/// So many equal first bytes may be chance: a header, a first line that is always the same.
+const MAX_CHANCE: u64 = 256;
+
+/// A content that is known.
+pub(super) struct Candidate {
+    pub(super) id: FileId,
+    /// Its checkpoint.
+    pub(super) row: Row,
+    pub(super) host: Host,
+}
+
+/// Where a known content is.
+pub(super) enum Host {
+    /// In an open file; whether that is read to its end.
+    Open { text: Text, at_end: bool },
+    /// In the file its checkpoint names, or nowhere.
+    AtPath,
+}
+
+/// What a file is.
+#[derive(Debug)]
+pub(super) enum Decision {
+    New,
+    /// What a file held that is not there any more: it goes on at that checkpoint.
+    Adopt {
+        id: FileId,
+    },
+    /// All that it holds is read from another file.
+    Copy {
+        id: FileId,
+        content: ContentMark,
+        whole: bool,
+    },
+    /// The same as another file up to here, and more.
+    Fork {
+        id: FileId,
+        at: u64,
+    },
+    /// As `Fork`, but that file is not read to its end.
+    Wait,
+    /// A log that begins as its last generation did, as far as it is written.
+    Beginning,
+}
+
+/// Compares a file with what is known. `None` where it holds nothing yet. Blocks.
+pub(super) fn decide(
+    text: &Text,
+    family: &Family,
+    candidates: &[Candidate],
+) -> io::Result<Option<Decision>> {
+    let lengths: BTreeSet<u64> =
+        candidates.iter().flat_map(|known| known.row.lengths()).map(|(length, _)| length).collect();
+    let survey = content::survey(&mut text.reader(), &lengths)?;
+    if survey.whole.length == 0 {
+        return Ok(None);
+    }
+    let mut choice = Choice { length: 0, decision: Decision::New };
+    for known in candidates {
+        let (length, decision) = one(text, family, &survey, known)?;
+        let covered = matches!(decision, Decision::Copy { .. });
+        if covered || length > choice.length {
+            choice = Choice { length, decision };
+        }
+        if covered {
+            break;
+        }
+    }
+    Ok(Some(choice.decision))
+}
+
+/// The decision that rests on the most bytes so far.
+struct Choice {
+    length: u64,
+    decision: Decision,
+}
+
+fn read_to(row: &Row) -> u64 {
+    row.content.as_ref().map_or(0, |content| content.length)
+}
+
+/// What the file is as far as one candidate goes, and how many equal bytes prove it.
+fn one(
+    text: &Text,
+    family: &Family,
+    survey: &Survey,
+    known: &Candidate,
+) -> io::Result<(u64, Decision)> {
+    let id = known.id;
+    let has = |(length, sha256): (u64, &str)| {
+        length > 0 && survey.digests.get(&length).is_some_and(|found| found == sha256)
+    };
+    let read = known.row.content.as_ref().map(|mark| (mark.length, mark.sha256.as_str()));
+    let contains = read.filter(|read| has(*read)).map(|(length, _)| length);
+    let (host, at_end) = match &known.host {
+        Host::Open { text, at_end } => (Some(text.clone()), *at_end),
+        Host::AtPath => (glance::at_path(id, &known.row).map(|(text, _)| text), true),
+    };
+    let copy = |whole| Decision::Copy { id, content: survey.whole.clone(), whole };
+    let Some(host) = host else {
+        let version =
+            || known.row.lengths().any(|known| known.0 == survey.whole.length && has(known));
+        return Ok(match contains {
+            Some(length) => (length, Decision::Adopt { id }),
+            None if version() => (survey.whole.length, copy(false)),
+            None => (0, Decision::New),
+        });
+    };
+    let common = content::common(&mut text.reader(), &mut host.reader())?;
+    // The other file was cut off, and who reads it has not seen that yet.
+    let is_lost = contains.is_some_and(|read| common.length < read)
+        || (host.form == Form::Plain && host.file.metadata()?.len() < read_to(&known.row));
+    if is_lost && matches!(known.host, Host::Open { .. }) {
+        return Ok((contains.unwrap_or(1), Decision::Wait));
+    }
+    Ok(match common {
+        Common { length: 0, .. } => (0, Decision::New),
+        Common { length, first_ends: true, second_ends } => {
+            let older = Family::of(known.row.path.as_ref());
+            let begins_anew = family.is_live && older.key == family.key && !older.is_live;
+            match begins_anew && !second_ends {
+                true => (length, Decision::Beginning),
+                false => (length, copy(second_ends)),
+            }
+        }
+        Common { length, second_ends: true, .. } if at_end => {
+            (length, Decision::Fork { id, at: length })
+        }
+        Common { length, second_ends: true, .. } => (length, Decision::Wait),
+        // They went different ways: a copy that was written on, if more than chance is the same.
+        Common { .. } => match contains.filter(|length| *length > MAX_CHANCE) {
+            Some(at) => (at, Decision::Fork { id, at }),
+            None => (0, Decision::New),
+        },
+    })
+}

@@ -1,0 +1,384 @@
+//! Finding out what unknown files are, and acting on it.
+//!
+//! Not here: the comparison (`decide`). One invariant: what was decided is saved before the file's
+//! first record is sent.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use super::book::Row;
+use super::content::Relation;
+use super::decide::{Candidate, Decision, Host, decide};
+use super::desk::{Desk, Tails};
+use super::family::Family;
+use super::form::{Form, Text};
+use super::glance::{Beginning, Stamp};
+use super::identity::{FileId, Head};
+use super::stream::Stream;
+use super::tail::{Copy, State, Tail, Unknown, blocking};
+
+/// How long a log that begins as its last generation did may be a copy that is being made.
+const YOUNG: Duration = Duration::from_secs(2);
+
+/// What is to be saved.
+pub(super) type Rows = Vec<(FileId, Option<Row>)>;
+
+/// Whether there is more to come of a file before it can be told what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    Wait,
+    /// There is nothing to wait for: it is decided now.
+    DecideNow,
+}
+
+/// What was found out.
+pub(super) enum Identified {
+    /// It is known now; with what is to be saved.
+    Yes(Rows),
+    NotYet,
+}
+
+impl Desk {
+    /// Finds out what a file is. `others` are the other open files, `unsaved` the beginnings of those
+    /// whose rows are not saved yet.
+    pub(super) async fn identify(
+        &mut self,
+        tail: &mut Tail,
+        others: &mut Tails,
+        unsaved: &[Head],
+        patience: Patience,
+    ) -> io::Result<Identified> {
+        let file = std::sync::Arc::clone(tail.file());
+        let path = tail.path().to_owned();
+        let form = blocking(move || Form::of(&file, &path)).await?;
+        let stamp = Stamp::of(tail.file())?;
+        let State::Unknown(unknown) = &mut tail.state else {
+            return Ok(Identified::NotYet);
+        };
+        if unknown.stamp != Some(stamp) {
+            unknown.since = tokio::time::Instant::now();
+            unknown.stamp = Some(stamp);
+        }
+        unknown.waits = false;
+        let (age, same_to) = (unknown.since.elapsed(), unknown.same_to);
+        let form = match (form, patience) {
+            (Some(form), _) => form,
+            (None, Patience::DecideNow) => Form::Plain,
+            (None, Patience::Wait) => {
+                unknown.waits = true;
+                return Ok(Identified::NotYet);
+            }
+        };
+        tail.set_form(form);
+        let text = Text { file: std::sync::Arc::clone(tail.file()), form };
+        let for_head = text.clone();
+        let head = blocking(move || Head::read(&mut for_head.reader())).await?;
+        if unsaved.iter().any(|known| alike(known, &head)) {
+            // It is compared once that one is known to the book.
+            return Ok(Identified::NotYet);
+        }
+        let candidates = self.candidates(tail, &head, others);
+        let decision = if head.is_empty() {
+            None
+        } else if candidates.is_empty() {
+            Some(Decision::New)
+        } else {
+            let (text, family) = (text.clone(), tail.family.clone());
+            blocking(move || decide(&text, &family, &candidates)).await?
+        };
+        let young = patience == Patience::Wait && age < YOUNG;
+        let waits = |tail: &mut Tail| {
+            if let State::Unknown(unknown) = &mut tail.state {
+                unknown.waits = true;
+            }
+            Ok(Identified::NotYet)
+        };
+        match decision {
+            None if patience == Patience::Wait => waits(tail),
+            Some(Decision::Beginning) if young => Ok(Identified::NotYet),
+            Some(Decision::Wait) => waits(tail),
+            Some(Decision::Copy { id, content, whole }) => {
+                Ok(self.copy(tail, others, id, &head, (content, whole), stamp))
+            }
+            Some(Decision::Adopt { id }) => self.adopt(tail, others, id, text).await,
+            Some(Decision::Fork { id, at }) => {
+                let settled = others
+                    .get(&id)
+                    .and_then(Tail::stream)
+                    .is_none_or(|stream| stream.mark().position >= at);
+                match settled || patience == Patience::DecideNow {
+                    true => self.begin(tail, Some(at), text).await,
+                    false => waits(tail),
+                }
+            }
+            None | Some(Decision::New | Decision::Beginning) => {
+                self.begin(tail, same_to, text).await
+            }
+        }
+    }
+
+    /// What is known that the file may hold.
+    fn candidates(&mut self, tail: &Tail, head: &Head, others: &mut Tails) -> Vec<Candidate> {
+        let mut ids: BTreeSet<FileId> = self.book.alike(head).into_iter().collect();
+        if head.is_short() {
+            ids.extend(self.book.longer_than(head, &tail.family));
+        }
+        ids.remove(&tail.id());
+        let mut candidates = Vec::new();
+        for id in ids {
+            let Some(saved) = self.book.row(id).cloned() else {
+                continue;
+            };
+            let candidate = match others.get_mut(&id) {
+                Some(other) if other.stream().is_some() => open_candidate(id, other),
+                // What it holds is held by another one too.
+                Some(other) if other.generation().is_some() => None,
+                // It may not hold any more what it held.
+                Some(_) | None => Some(self.closed_candidate(id, saved)),
+            };
+            candidates.extend(candidate.filter(|known| {
+                let read = known.row.content.as_ref().map_or(0, |content| content.length);
+                let begun = known.row.head.length() > 0;
+                let alike = head.has(&known.row.head)
+                    || (head.is_short() && known.row.head.length() > head.length());
+                alike && (read > 0 || (begun && matches!(known.host, Host::Open { .. })))
+            }));
+        }
+        candidates
+    }
+
+    fn closed_candidate(&mut self, id: FileId, saved: Row) -> Candidate {
+        let closed = self
+            .closed
+            .iter_mut()
+            .find(|closed| closed.id == id && closed.stream.generation == saved.generation);
+        let row = closed.map_or(saved, |closed| closed.row());
+        Candidate { id, row, host: Host::AtPath }
+    }
+
+    /// The row of a candidate as it stands.
+    fn row_now(&mut self, id: FileId, others: &mut Tails) -> Option<Row> {
+        if let Some(row) = others.get_mut(&id).filter(|t| t.stream().is_some()).and_then(Tail::row)
+        {
+            return Some(row);
+        }
+        let saved = self.book.row(id).cloned()?;
+        Some(self.closed_candidate(id, saved).row)
+    }
+
+    /// All that the file holds is read from another one.
+    fn copy(
+        &mut self,
+        tail: &mut Tail,
+        others: &mut Tails,
+        id: FileId,
+        head: &Head,
+        (content, whole): (super::content::ContentMark, bool),
+        stamp: Stamp,
+    ) -> Identified {
+        let Some(known) = self.row_now(id, others) else {
+            return Identified::NotYet;
+        };
+        tracing::info!(path = ?tail.path(), of = ?known.path, "the file is a copy of what is read already; it is not read again");
+        let mut copy = Copy {
+            generation: known.generation,
+            stamp,
+            whole,
+            row: Row {
+                head: head.fingerprint(),
+                path: tail.path().to_string_lossy().into_owned(),
+                left: None,
+                origin: Some(known.origin.unwrap_or(id)),
+                content: Some(content.clone()),
+                versions: Vec::new(),
+                packed: None,
+                ..known.clone()
+            },
+            content,
+        };
+        copy.follow(known.mark(), &known.claims);
+        let mut rows = self.keep_old_row(tail, others);
+        rows.push((tail.id(), Some(copy.row.clone())));
+        tail.state = State::Copy(copy);
+        Identified::Yes(rows)
+    }
+
+    /// The file goes on where another one is left that is not there any more.
+    async fn adopt(
+        &mut self,
+        tail: &mut Tail,
+        others: &mut Tails,
+        id: FileId,
+        text: Text,
+    ) -> io::Result<Identified> {
+        let Some(row) = self.row_now(id, others) else {
+            return Ok(Identified::NotYet);
+        };
+        let length = row.content.as_ref().map_or(0, |content| content.length);
+        tracing::info!(path = ?tail.path(), known_as = ?row.path, position = row.position, "the file holds what was read before under another identity; it goes on at its checkpoint");
+        let closed = self
+            .closed
+            .iter()
+            .position(|closed| closed.id == id && closed.stream.generation == row.generation);
+        let stream = match closed {
+            Some(index) => *self.closed.swap_remove(index).stream,
+            None => {
+                let content =
+                    blocking(move || super::content::Running::of(&mut text.reader(), length))
+                        .await?;
+                Stream::resume(&self.common, id, Row { left: None, ..row }, Some(content))
+            }
+        };
+        let mut rows = self.keep_old_row(tail, others);
+        tail.read_as(stream).await?;
+        rows.push((id, None));
+        rows.push((tail.id(), tail.row()));
+        Ok(Identified::Yes(rows))
+    }
+
+    /// The file is read as a new one, behind what it has in common with another.
+    async fn begin(
+        &mut self,
+        tail: &mut Tail,
+        same_to: Option<u64>,
+        text: Text,
+    ) -> io::Result<Identified> {
+        let (from, limit) = (tail.from(), self.common.limit);
+        let beginning = blocking(move || match same_to {
+            Some(length) => Beginning::behind(&text, length),
+            None => Beginning::new(&text, from, limit),
+        })
+        .await?;
+        let mut rows = self.keep_old_row(tail, &mut Tails::new());
+        let generation = self.book.new_generation();
+        let stream = Stream::new(&self.common, tail.id(), generation, beginning);
+        tail.read_as(stream).await?;
+        rows.push((tail.id(), tail.row()));
+        Ok(Identified::Yes(rows))
+    }
+
+    /// The row that stood for the file so far, under a key of its own, if no other row is about the
+    /// same: a copy of what it held may turn up.
+    fn keep_old_row(&mut self, tail: &Tail, _others: &mut Tails) -> Rows {
+        let Some(old) = self.book.row(tail.id()) else {
+            return Rows::new();
+        };
+        let generation = old.generation;
+        let others = self.book.of_generation(generation).any(|(id, _)| id != tail.id());
+        let empty = old.content.as_ref().is_none_or(|content| content.length == 0);
+        if others || empty || self.closed.iter().any(|c| c.stream.generation == generation) {
+            return Rows::new();
+        }
+        let left = old.left.or_else(|| Some(crate::clock::now().as_second()));
+        let origin = Some(old.origin.unwrap_or(tail.id()));
+        vec![(FileId::of_lost(generation), Some(Row { left, origin, ..old.clone() }))]
+    }
+
+    /// A content was lost by the file that held it: it goes on in a copy, if there is one.
+    pub(super) async fn bequeath(
+        &mut self,
+        stream: Box<Stream>,
+        lost: Lost,
+        tails: &mut Tails,
+    ) -> io::Result<Rows> {
+        let mut part = None;
+        for (id, tail) in tails.iter_mut() {
+            let holds = match &tail.state {
+                State::Copy(copy) => copy.generation == stream.generation,
+                State::Unknown(_) => *id != lost.id,
+                State::Reading(_) => false,
+            };
+            if !holds {
+                continue;
+            }
+            let (Some(text), Some(content)) = (text_of(tail)?, stream.content().cloned()) else {
+                continue;
+            };
+            let for_head = text.clone();
+            let head = blocking(move || Head::read(&mut for_head.reader())).await?;
+            if !head.continues(&lost.head) && !lost.head.continues(&head) {
+                continue;
+            }
+            match blocking(move || content.compare(&mut text.reader())).await? {
+                Relation::Contains => {
+                    tracing::info!(path = ?tail.path(), was = ?lost.path, "the rest of a file that was cut off is read from its copy");
+                    tail.family.is_live = false;
+                    tail.read_as(*stream).await?;
+                    let row = tail.row();
+                    return Ok(vec![(*id, row)]);
+                }
+                Relation::Part(mark) if mark.length > 0 => part = Some((*id, mark)),
+                Relation::Part(_) | Relation::Other => {}
+            }
+        }
+        let mut rows = Rows::new();
+        self.close_lost(stream, lost.family, lost.head, lost.path);
+        let known = self.closed.last_mut().map(|closed| (closed.id, closed.row()));
+        if let (Some((id, content)), Some((lost, known))) = (part, known) {
+            rows.push((lost, Some(known)));
+            if let Some(tail) = tails.get_mut(&id) {
+                let stamp = Stamp::of(tail.file())?;
+                let text = text_of(tail)?;
+                let head = match text {
+                    Some(text) => blocking(move || Head::read(&mut text.reader())).await?,
+                    None => Head::default(),
+                };
+                // The row of the lost content is in the book before it is looked up.
+                self.save_surely(rows.clone()).await;
+                let copied =
+                    self.copy(tail, &mut Tails::new(), lost, &head, (content, false), stamp);
+                if let Identified::Yes(more) = copied {
+                    rows.extend(more);
+                }
+            }
+        } else if let Some(closed) = self.closed.last_mut() {
+            let row = closed.row();
+            rows.push((closed.id, Some(row)));
+        }
+        Ok(rows)
+    }
+}
+
+/// The file that lost a content.
+pub(super) struct Lost {
+    pub(super) id: FileId,
+    pub(super) family: Family,
+    pub(super) head: Head,
+    pub(super) path: String,
+}
+
+fn open_candidate(id: FileId, other: &mut Tail) -> Option<Candidate> {
+    let at_end = other.quiet_for().is_some();
+    let text = other.text()?;
+    other.stream()?;
+    let row = other.row()?;
+    Some(Candidate { id, row, host: Host::Open { text, at_end } })
+}
+
+/// Whether one of two contents may be the beginning of the other.
+fn alike(one: &Head, other: &Head) -> bool {
+    !other.is_empty() && !one.is_empty() && (one.continues(other) || other.continues(one))
+}
+
+/// The text of a file whose form may not have been told yet.
+fn text_of(tail: &mut Tail) -> io::Result<Option<Text>> {
+    if !tail.has_form()
+        && let Some(form) = Form::of(tail.file(), tail.path())?
+    {
+        tail.set_form(form);
+    }
+    Ok(tail.text())
+}
+
+/// A copy that changed is looked at anew.
+pub(super) fn recheck(tail: &mut Tail) -> io::Result<()> {
+    if let State::Copy(copy) = &tail.state {
+        let stamp = Stamp::of(tail.file())?;
+        if stamp != copy.stamp {
+            let same_to = copy.whole.then_some(copy.content.length);
+            tail.state = State::Unknown(Unknown::new(same_to));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,481 @@
+//! What is read of one content, from the first line that is not settled on, in whatever file it is.
+//!
+//! Not here: files. One invariant: a record is marked as sent before it leaves, leaves only under a
+//! saved claim, and positions only grow.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::book::Row;
+use super::claim::Claims;
+use super::content::{ContentMark, Running, Version};
+use super::glance::{Beginning, RECENT_BYTES};
+use super::identity::{FileId, Head};
+use super::ledger::Ledger;
+use crate::config::source::FileFingerprint;
+use crate::record::{Origin, Record};
+use crate::source::decode::{Decoded, Decoder, Flush};
+use crate::source::flight::Flight;
+use crate::source::line::{Line, LineSplitter};
+use crate::source::metadata::{Metadata, merge};
+use crate::source::watermark::Mark;
+use crate::source::{Downstream, Places, ReadProgress};
+
+/// What all files of a source have in common.
+pub(super) struct Common {
+    pub(super) source: Arc<str>,
+    /// A decoder that has read nothing.
+    pub(super) decoder: Decoder,
+    /// The longest line, in bytes.
+    pub(super) limit: usize,
+    pub(super) fingerprint: FileFingerprint,
+    pub(super) downstream: Downstream,
+    pub(super) flight: Arc<Flight>,
+    pub(super) progress: ReadProgress,
+}
+
+/// Where records go, for as long as nobody says stop.
+pub(super) struct Outlet {
+    pub(super) out: mpsc::Sender<Record>,
+    pub(super) stop: CancellationToken,
+    /// When checkpoints are to be saved next: a turn ends then, even while it waits for room.
+    pub(super) due: Instant,
+}
+
+/// What became of an attempt to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    Yes,
+    /// Not yet, and it is time to save.
+    NoRoom,
+    /// Not yet: a claim must be saved first.
+    Unclaimed,
+    Stopped,
+}
+
+impl Outlet {
+    /// Room for a record, unless there is none before it is time to save.
+    async fn permit(&self) -> Result<mpsc::Permit<'_, Record>, Sent> {
+        if let Ok(permit) = self.out.try_reserve()
+            && !self.stop.is_cancelled()
+        {
+            return Ok(permit);
+        }
+        let permit = crate::source::permit(&self.out, &self.stop);
+        match tokio::time::timeout_at(self.due, permit).await {
+            Ok(permit) => permit.ok_or(Sent::Stopped),
+            Err(_) => Err(Sent::NoRoom),
+        }
+    }
+
+    /// Whether it is time to save.
+    pub(super) fn is_due(&self) -> bool {
+        self.due <= Instant::now()
+    }
+
+    /// Whether nothing more may be sent.
+    pub(super) fn is_closed(&self) -> bool {
+        self.stop.is_cancelled() || self.out.is_closed()
+    }
+}
+
+/// One content that is being read.
+pub(super) struct Stream {
+    pub(super) generation: u64,
+    /// The file it was first read from; part of the origins of its records.
+    origin: FileId,
+    key: Arc<str>,
+    splitter: LineSplitter,
+    decoder: Decoder,
+    /// Where reading began in this run.
+    start: Mark,
+    /// Records there was no room for yet.
+    waiting: VecDeque<Decoded>,
+    /// Starts and numbers of the lines that the decoder holds.
+    held_lines: VecDeque<Mark>,
+    ledger: Arc<Ledger>,
+    /// The digest of what was read; `None` where it is not known from the first byte on.
+    content: Option<Running>,
+    /// The digest of a part of what was read.
+    known: Option<ContentMark>,
+    versions: Vec<Version>,
+    claims: Claims,
+    /// The last bytes that were read.
+    recent: Bytes,
+    /// When the last line came.
+    fed_at: Option<Instant>,
+    /// Ledgers of older generations, and how far each must be settled before this one's checkpoint
+    /// moves.
+    older: Vec<(Arc<Ledger>, u64)>,
+    begun: bool,
+    places: Places,
+    scratch: Vec<Decoded>,
+}
+
+impl Stream {
+    /// A content that was not read before, in a file.
+    pub(super) fn new(
+        common: &Arc<Common>,
+        id: FileId,
+        generation: u64,
+        beginning: Beginning,
+    ) -> Self {
+        let Beginning { start, content } = beginning;
+        let claims = Claims::new(common.downstream.handover, Vec::new(), start.position);
+        Self {
+            generation,
+            origin: id,
+            key: format!("{}:{id}:{generation}", common.source).into(),
+            splitter: LineSplitter::new(start.position, common.limit),
+            decoder: common.decoder.clone(),
+            start,
+            waiting: VecDeque::new(),
+            held_lines: VecDeque::new(),
+            ledger: Ledger::new(start, Arc::clone(&common.flight)),
+            content,
+            known: None,
+            versions: Vec::new(),
+            claims,
+            recent: Bytes::new(),
+            fed_at: None,
+            older: Vec::new(),
+            begun: false,
+            places: common.downstream.places,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Goes on where a checkpoint is; `id` is the file of that checkpoint.
+    pub(super) fn resume(
+        common: &Arc<Common>,
+        id: FileId,
+        row: Row,
+        content: Option<Running>,
+    ) -> Self {
+        let beginning = Beginning { start: row.mark(), content };
+        let origin = row.origin.unwrap_or(id);
+        let mut stream = Self::new(common, origin, row.generation, beginning);
+        stream.claims = Claims::new(common.downstream.handover, row.claims, row.position);
+        stream.known = row.content;
+        stream.versions = row.versions;
+        stream
+    }
+
+    /// The position behind all that was read.
+    pub(super) fn fed(&self) -> u64 {
+        self.splitter.fed()
+    }
+
+    pub(super) fn recent(&self) -> Bytes {
+        self.recent.clone()
+    }
+
+    /// How far it is settled and nothing waits.
+    pub(super) fn is_settled(&self) -> bool {
+        self.waiting.is_empty() && self.ledger.is_idle()
+    }
+
+    /// Whether older generations are settled as far as its checkpoint waits for them.
+    pub(super) fn is_released(&self) -> bool {
+        self.older.iter().all(|(ledger, position)| ledger.mark().position >= *position)
+    }
+
+    /// Its ledger and how far it was sent, if not all of that is settled.
+    pub(super) fn unsettled(&self) -> Option<(Arc<Ledger>, u64)> {
+        let sent = self.ledger.sent_to();
+        (self.ledger.mark().position < sent).then(|| (Arc::clone(&self.ledger), sent))
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Whether something is behind the last newline, or in the decoder.
+    pub(super) fn has_rest(&self) -> bool {
+        self.splitter.fed() > self.splitter.next_start() || self.decoder.waiting_from().is_some()
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(super) fn content(&self) -> Option<&Running> {
+        self.content.as_ref()
+    }
+
+    /// Whether the first bytes of the content are needed before the first line is read.
+    pub(super) fn awaits_beginning(&self) -> bool {
+        self.start.position > 0 && self.decoder.awaits_beginning()
+    }
+
+    /// Learns from the first line of the content; or hears why it cannot be had.
+    pub(super) fn learn_beginning(&mut self, line: Result<Bytes, String>) {
+        let learnt = line.map(|line| {
+            let line = [&line[..], b"\n"].concat();
+            self.decoder.learn_beginning(&line.into())
+        });
+        match learnt {
+            Ok(true) => {}
+            // It was a record's turn to be a fault when the line itself was read.
+            Ok(false) => self.decoder.forgo_beginning("it has no end"),
+            Err(why) => self.decoder.forgo_beginning(&why),
+        }
+    }
+
+    /// Its first line is about to be read, behind these generations.
+    pub(super) fn begin(&mut self, older: impl FnOnce() -> Vec<(Arc<Ledger>, u64)>) {
+        if !self.begun {
+            self.begun = true;
+            self.older = older();
+        }
+    }
+
+    /// Takes the block that follows.
+    pub(super) fn feed(&mut self, block: Bytes) {
+        match &mut self.content {
+            // What is read a second time, behind the checkpoint, is in the digest already.
+            Some(content) => {
+                let behind = content.length().saturating_sub(self.splitter.fed());
+                let behind = usize::try_from(behind).unwrap_or(usize::MAX).min(block.len());
+                content.update(&block[behind..]);
+            }
+            None => {}
+        }
+        let kept = block.len().saturating_sub(RECENT_BYTES);
+        self.recent = match kept {
+            0 => {
+                let both = [&self.recent[..], &block[..]].concat();
+                Bytes::copy_from_slice(&both[both.len().saturating_sub(RECENT_BYTES)..])
+            }
+            // A copy, so that not the whole block is held.
+            kept => Bytes::copy_from_slice(&block[kept..]),
+        };
+        self.splitter.feed(block);
+        self.fed_at = Some(Instant::now());
+    }
+
+    /// Sends the lines at hand, up to `end`, the waiting ones first. `available` is where the file
+    /// ends.
+    pub(super) async fn send_lines(
+        &mut self,
+        outlet: &Outlet,
+        end: Option<u64>,
+        file: &FileName<'_>,
+    ) -> Sent {
+        loop {
+            match self.send_waiting(outlet, file).await {
+                Sent::Yes => {}
+                sent => return sent,
+            }
+            if end.is_some_and(|end| self.read_to() >= end) {
+                return Sent::Yes;
+            }
+            let Some(line) = self.splitter.next_line() else {
+                return Sent::Yes;
+            };
+            self.decode(line);
+        }
+    }
+
+    /// Where the first line starts that was not decoded.
+    pub(super) fn read_to(&self) -> u64 {
+        self.splitter.next_start()
+    }
+
+    /// Takes what stands behind the last newline for a line, where `is_line` says that it is one.
+    pub(super) fn take_rest(&mut self, whole: RestOfLine) {
+        let is_line = match whole {
+            RestOfLine::IsLine => true,
+            RestOfLine::IsLater => false,
+            RestOfLine::IfComplete => self
+                .splitter
+                .rest()
+                .is_some_and(|rest| self.decoder.is_complete_without_newline(rest)),
+        };
+        if is_line && let Some(line) = self.splitter.finish() {
+            self.decode(line);
+        }
+    }
+
+    /// Completes what the decoder holds.
+    pub(super) fn flush(&mut self, why: Flush) {
+        let mut decoded = std::mem::take(&mut self.scratch);
+        self.decoder.flush(why, &mut decoded);
+        self.queue(decoded, None);
+    }
+
+    /// Whether nothing was read beyond what an earlier run had read.
+    pub(super) fn has_nothing_new(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.length >= self.fed())
+    }
+
+    /// Completes what the decoder holds for too long.
+    pub(super) fn flush_if_due(&mut self) {
+        let Some(limit) = self.decoder.flush_after() else {
+            return;
+        };
+        if self.fed_at.is_none_or(|at| at.elapsed() >= limit) {
+            self.flush(Flush::Timeout);
+            self.fed_at = Some(Instant::now());
+        }
+    }
+
+    fn decode(&mut self, line: Line) {
+        let (start, end) = (self.mark_at(line.start, self.decoder.fed()), line.end);
+        let mut decoded = std::mem::take(&mut self.scratch);
+        self.decoder.feed(line, &mut decoded);
+        self.held_lines.push_back(start);
+        let behind = self.mark_at(end, self.decoder.fed());
+        self.queue(decoded, Some(behind));
+    }
+
+    fn queue(&mut self, mut decoded: Vec<Decoded>, behind: Option<Mark>) {
+        let is_record = !decoded.is_empty();
+        self.waiting.extend(decoded.drain(..));
+        self.scratch = decoded;
+        match self.decoder.waiting_from() {
+            None => {
+                self.held_lines.clear();
+                if let (false, Some(behind)) = (is_record || self.has_waiting(), behind) {
+                    self.ledger.skipped(behind);
+                }
+            }
+            Some(from) => {
+                while self.held_lines.front().is_some_and(|held| held.position < from) {
+                    self.held_lines.pop_front();
+                }
+            }
+        }
+    }
+
+    /// The mark at a position that `fed` lines of this run are before.
+    fn mark_at(&self, position: u64, fed: u64) -> Mark {
+        Mark { position, lines: self.start.lines.map(|lines| lines + fed) }
+    }
+
+    async fn send_waiting(&mut self, outlet: &Outlet, file: &FileName<'_>) -> Sent {
+        while let Some(next) = self.waiting.front() {
+            if !self.claims.covers(next.end) {
+                self.claims.want(next.end, file.size);
+                return Sent::Unclaimed;
+            }
+            let permit = match outlet.permit().await {
+                Ok(permit) => permit,
+                Err(sent) => return sent,
+            };
+            if let Some(decoded) = self.waiting.pop_front() {
+                permit.send(self.record(decoded, file));
+            }
+        }
+        Sent::Yes
+    }
+
+    fn record(&mut self, decoded: Decoded, file: &FileName<'_>) -> Record {
+        let Decoded { body, meta, fault, start, end, line, lines, part } = decoded;
+        let first = self.mark_at(start, line);
+        let behind = self.mark_at(end, line + lines);
+        let number = first.lines.map(|lines| lines + 1);
+        let (maybe_sent, time) = self.claims.hand_on(start, end);
+        let mut record = Record::new(body);
+        record.meta = match self.places {
+            Places::Untold => meta,
+            Places::Told => {
+                let known = Metadata::default().with("file", file.shown);
+                let known = match number {
+                    Some(number) => known.with("line", number),
+                    None => known,
+                };
+                Some(merge(known.with("offset", start).finish(), meta))
+            }
+        };
+        record.fault = fault.map(Into::into);
+        record.time = time;
+        record.maybe_sent = maybe_sent;
+        record.origin = Some(Origin {
+            key: match part {
+                0 => Arc::clone(&self.key),
+                part => format!("{}#{part}", self.key).into(),
+            },
+            position: end,
+            place: match number {
+                Some(number) => format!("{}:{number}", file.shown).into(),
+                None => format!("{}@{start}", file.shown).into(),
+            },
+        });
+        record.with_ack(self.ledger.ack(first, behind, part))
+    }
+
+    /// Whether a claim has to be saved before more can be sent.
+    pub(super) fn wants_claim(&self) -> bool {
+        self.claims.is_wanted()
+    }
+
+    /// The claim is saved.
+    pub(super) fn grant_claim(&mut self) {
+        self.claims.grant();
+    }
+
+    /// What is settled.
+    pub(super) fn mark(&self) -> Mark {
+        let mark = self.ledger.mark();
+        match (self.decoder.waiting_from(), self.held_lines.front()) {
+            (Some(from), Some(first)) if first.position == from && from < mark.position => *first,
+            (Some(from), _) if from < mark.position => Mark { position: from, lines: None },
+            _ => mark,
+        }
+    }
+
+    /// Notes that the end of the content was reached.
+    pub(super) fn note_end(&mut self) {
+        if let Some(content) = &self.content
+            && self.versions.last().is_none_or(|last| last.length < content.length())
+        {
+            Row::add_version(&mut self.versions, &content.mark());
+        }
+    }
+
+    /// The checkpoint as it stands, for a file with this beginning.
+    pub(super) fn row(&mut self, id: FileId, head: &Head, path: &str) -> Row {
+        self.older.retain(|(ledger, position)| ledger.mark().position < *position);
+        let settled = match self.older.is_empty() {
+            true => self.mark(),
+            false => self.start,
+        };
+        Row {
+            generation: self.generation,
+            position: settled.position,
+            lines: settled.lines,
+            head: head.fingerprint(),
+            path: path.to_owned(),
+            left: None,
+            origin: (self.origin != id).then_some(self.origin),
+            content: self.content.as_ref().map(Running::mark).or_else(|| self.known.clone()),
+            versions: self.versions.clone(),
+            claims: self.claims.rows(settled.position),
+            packed: None,
+        }
+    }
+}
+
+/// A file as its records name it.
+pub(super) struct FileName<'a> {
+    pub(super) shown: &'a str,
+    /// Where it ends, as of the last look; 0 where that is not known.
+    pub(super) size: u64,
+}
+
+/// What becomes of the bytes behind the last newline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RestOfLine {
+    /// They are a line: no newline will ever come.
+    IsLine,
+    /// They are a line if nothing could be missing.
+    IfComplete,
+    /// They are the beginning of a line that came later.
+    IsLater,
+}

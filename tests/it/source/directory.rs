@@ -1,0 +1,380 @@
+//! A folder whose files are appended to, renamed, copied, cut off, packed and replaced, while what
+//! reads it is stopped and killed: against the list of lines that were written.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+use usercom_sink::ack::{Ack, Verdict};
+use usercom_sink::source::ReadMode;
+
+use super::{Bench, Run};
+
+/// Generations that are kept.
+const KEPT: usize = 6;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// So many lines.
+    Append(u8),
+    /// The live file becomes the first generation; the next line begins a new one.
+    Rename,
+    /// The live file is copied to the first generation and cut off.
+    CopyTruncate,
+    /// This generation is packed.
+    Compress(usize, bool),
+    /// The live file is replaced by a copy of itself.
+    Replace,
+    /// This generation is copied to a name of its own.
+    PutAside(usize),
+    /// Some records arrive; of these so many are settled.
+    Read(u8, u8),
+    Pause(u16),
+    /// Everything is settled, and the next run begins.
+    Restart,
+    /// It ends without a word amid its work, and the next run begins.
+    Kill,
+    Stop,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1u8..8).prop_map(Step::Append),
+        2 => Just(Step::Rename),
+        2 => Just(Step::CopyTruncate),
+        2 => (1usize..KEPT, any::<bool>()).prop_map(|(n, gzip)| Step::Compress(n, gzip)),
+        1 => Just(Step::Replace),
+        1 => (1usize..KEPT).prop_map(Step::PutAside),
+        6 => (0u8..10, 0u8..10).prop_map(|(n, settled)| Step::Read(n, settled)),
+        3 => (1u16..3000).prop_map(Step::Pause),
+        1 => Just(Step::Restart),
+        2 => Just(Step::Kill),
+        1 => Just(Step::Stop),
+    ]
+}
+
+/// A folder, who reads it, and what arrived.
+struct Model {
+    bench: Bench,
+    run: Option<Run>,
+    written: u32,
+    /// What arrived at the far end, in order.
+    arrived: Vec<u32>,
+    seen: BTreeSet<u32>,
+    unsettled: Vec<Ack>,
+    asides: usize,
+}
+
+impl Model {
+    fn new() -> Self {
+        let mut bench = Bench::new("app.log*");
+        bench.capacity = 4;
+        Self {
+            bench,
+            run: None,
+            written: 0,
+            arrived: Vec::new(),
+            seen: BTreeSet::new(),
+            unsettled: Vec::new(),
+            asides: 0,
+        }
+    }
+
+    fn live(&self) -> PathBuf {
+        self.bench.path("app.log")
+    }
+
+    /// The file of a generation, packed or not.
+    fn generation(&self, number: usize) -> Option<PathBuf> {
+        ["", ".gz", ".zst"]
+            .iter()
+            .map(|ending| self.bench.path(&format!("app.log.{number}{ending}")))
+            .find(|path| path.exists())
+    }
+
+    fn shift(&self) {
+        for number in (1..40).rev() {
+            if let Some(path) = self.generation(number) {
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                let to = name.replacen(&number.to_string(), &(number + 1).to_string(), 1);
+                fs::rename(&path, self.bench.path(&to)).unwrap();
+            }
+        }
+    }
+
+    async fn take(&mut self, step: &Step) {
+        match step {
+            Step::Append(lines) => {
+                for _ in 0..*lines {
+                    self.bench.append("app.log", format!("line {}\n", self.written));
+                    self.written += 1;
+                }
+            }
+            Step::Rename if self.live().exists() => {
+                self.shift();
+                fs::rename(self.live(), self.bench.path("app.log.1")).unwrap();
+            }
+            Step::CopyTruncate if self.live().exists() => {
+                self.shift();
+                fs::copy(self.live(), self.bench.path("app.log.1")).unwrap();
+                fs::File::create(self.live()).unwrap();
+            }
+            Step::Compress(number, gzip) => self.compress(*number, *gzip),
+            Step::Replace if self.live().exists() => {
+                // Its name is not one that is read.
+                let other = self.bench.path("other");
+                fs::copy(self.live(), &other).unwrap();
+                fs::rename(other, self.live()).unwrap();
+            }
+            Step::PutAside(number) => {
+                if let Some(path) = self.generation(*number) {
+                    self.asides += 1;
+                    let to = self.bench.path(&format!("app.log.aside{}", self.asides));
+                    fs::copy(path, to).unwrap();
+                }
+            }
+            Step::Rename | Step::CopyTruncate | Step::Replace => {}
+            Step::Read(records, settled) => {
+                self.read(usize::from(*records)).await;
+                self.settle(usize::from(*settled));
+            }
+            Step::Pause(millis) => {
+                tokio::time::sleep(Duration::from_millis(u64::from(*millis))).await;
+            }
+            Step::Restart => {
+                self.stop().await;
+                self.start();
+            }
+            Step::Kill => {
+                self.kill().await;
+                self.start();
+            }
+            Step::Stop => self.stop().await,
+        }
+    }
+
+    fn compress(&self, number: usize, gzip: bool) {
+        let Some(path) = self.generation(number) else {
+            return;
+        };
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name.ends_with("gz") || name.ends_with("zst") {
+            return;
+        }
+        let text = fs::read(&path).unwrap();
+        let packed = match gzip {
+            true => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+                encoder.write_all(&text).unwrap();
+                encoder.finish().unwrap()
+            }
+            false => zstd::encode_all(&text[..], 1).unwrap(),
+        };
+        let ending = if gzip { "gz" } else { "zst" };
+        fs::write(self.bench.path(&format!("{name}.{ending}")), packed).unwrap();
+        fs::remove_file(path).unwrap();
+    }
+
+    fn start(&mut self) {
+        if self.run.is_none() {
+            self.run = Some(self.bench.start(ReadMode::Follow));
+        }
+    }
+
+    /// Takes records as the far end does: what may have been sent before is looked up.
+    async fn read(&mut self, records: usize) {
+        for _ in 0..records {
+            let Some(run) = &mut self.run else {
+                return;
+            };
+            let next = tokio::time::timeout(Duration::from_millis(20), run.records.recv()).await;
+            let Ok(Some(record)) = next else {
+                return;
+            };
+            let text = super::shown(&record);
+            let number: u32 = text.strip_prefix("line ").expect(&text).parse().expect(&text);
+            if !record.maybe_sent || !self.seen.contains(&number) {
+                self.arrived.push(number);
+                self.seen.insert(number);
+            }
+            self.unsettled.push(record.ack);
+        }
+    }
+
+    fn settle(&mut self, records: usize) {
+        for _ in 0..records.min(self.unsettled.len()) {
+            // The newest of those that are open first: verdicts come in any order.
+            let middle = self.unsettled.len() / 2;
+            self.unsettled.remove(middle).settle(Verdict::Delivered);
+        }
+    }
+
+    async fn stop(&mut self) {
+        let Some(run) = self.run.take() else {
+            return;
+        };
+        self.settle(usize::MAX);
+        run.stop.cancel();
+        // What was sent before the stop is taken and settled.
+        self.run = Some(run);
+        let stop = tokio::time::Instant::now();
+        while self
+            .run
+            .as_ref()
+            .is_some_and(|run| !run.records.is_closed() || !run.records.is_empty())
+        {
+            assert!(stop.elapsed() < Duration::from_secs(300), "it does not stop");
+            self.read(8).await;
+            self.settle(usize::MAX);
+        }
+        if let Some(run) = self.run.take() {
+            run.end().await.unwrap();
+        }
+    }
+
+    /// Nothing that is in flight is told.
+    async fn kill(&mut self) {
+        if let Some(mut run) = self.run.take() {
+            run.task.shutdown().await;
+        }
+        self.unsettled.clear();
+    }
+
+    /// Reads until nothing comes any more.
+    async fn finish(&mut self) {
+        self.start();
+        let mut quiet = 0;
+        while quiet < 40 && self.seen.len() < self.written as usize {
+            let before = self.arrived.len();
+            self.read(16).await;
+            self.settle(usize::MAX);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            quiet = if self.arrived.len() == before { quiet + 1 } else { 0 };
+        }
+        // What should not come again has time to come.
+        for _ in 0..20 {
+            self.read(16).await;
+            self.settle(usize::MAX);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        self.stop().await;
+    }
+}
+
+/// What went wrong: lost, doubled, out of order.
+fn faults(arrived: &[u32], written: u32) -> (usize, usize, usize) {
+    let different: BTreeSet<u32> = arrived.iter().copied().collect();
+    let lost = written as usize - different.len();
+    let doubled = arrived.len() - different.len();
+    let disordered = arrived.windows(2).filter(|pair| pair[0] > pair[1]).count();
+    (lost, doubled, disordered)
+}
+
+fn run(steps: &[Step]) -> (Vec<u32>, u32) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut model = Model::new();
+        model.start();
+        for step in steps {
+            model.take(step).await;
+        }
+        model.finish().await;
+        (model.arrived, model.written)
+    })
+}
+
+fn check(cases: u32, length: usize) {
+    let config = ProptestConfig { cases, max_shrink_iters: 200, ..ProptestConfig::default() };
+    proptest!(config, |(steps in proptest::collection::vec(step(), 1..length))| {
+        let (arrived, written) = run(&steps);
+        prop_assert_eq!(faults(&arrived, written), (0, 0, 0), "{:?}", arrived);
+    });
+}
+
+#[test]
+fn every_line_of_a_rotated_log_arrives_once_in_order() {
+    // Whatever is done to the files of a log, and whenever its reader is stopped or killed, every
+    // line that was written arrives, once, in the order in which it was written.
+    check(24, 30);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn soak_every_line_of_a_rotated_log_arrives_once_in_order() {
+    // As above, with many more and longer histories.
+    check(1500, 60);
+}
+
+/// Runs a history that is written down.
+fn assert_exact(steps: &[Step]) {
+    let (arrived, written) = run(steps);
+    assert_eq!(faults(&arrived, written), (0, 0, 0), "{arrived:?}");
+}
+
+#[test]
+fn copy_that_is_cut_off_while_nothing_reads_goes_on() {
+    // A log that is copied and cut off while its reader is stopped: the copy goes on where the log
+    // was, then the log from its beginning.
+    use Step::{Append, CopyTruncate, Read, Restart, Stop};
+    assert_exact(&[Append(5), Read(9, 9), Stop, Append(2), CopyTruncate, Append(3), Restart]);
+}
+
+#[test]
+fn killed_reader_sends_nothing_twice() {
+    // What was sent before a kill and not settled is marked as perhaps sent, and nothing else.
+    use Step::{Append, Kill, Read};
+    assert_exact(&[Append(7), Read(5, 2), Kill, Append(4), Read(9, 0), Kill, Read(3, 1), Kill]);
+}
+
+#[test]
+fn packed_generation_is_known_by_its_text() {
+    // A generation that is packed while its reader is stopped goes on where it was.
+    use Step::{Append, Compress, Read, Rename, Restart, Stop};
+    for gzip in [true, false] {
+        let steps = [
+            Append(7),
+            Read(3, 3),
+            Stop,
+            Rename,
+            Append(2),
+            Rename,
+            Append(1),
+            Compress(2, gzip),
+            Restart,
+        ];
+        assert_exact(&steps);
+    }
+}
+
+#[test]
+fn moved_folder_is_known_by_content() {
+    // All files of a folder copied to another one, as to another mount or host: the checkpoints go
+    // on there, and nothing is read twice.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut bench = Bench::new("*.log");
+        for name in ["a.log", "b.log"] {
+            bench.append(name, format!("{name} 1\n{name} 2\n"));
+        }
+        assert_eq!(bench.once().await.len(), 4);
+        let moved = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
+        for name in ["a.log", "b.log"] {
+            fs::copy(bench.path(name), moved.path().join(name)).unwrap();
+            fs::remove_file(bench.path(name)).unwrap();
+        }
+        bench.settings.include = vec![moved.path().join("*.log").to_str().unwrap().to_owned()];
+        assert_eq!(bench.once().await, Vec::<String>::new());
+        let path = moved.path().join("b.log");
+        let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+        file.write_all(b"b.log 3\n").unwrap();
+        assert_eq!(bench.once().await, ["b.log 3"]);
+    });
+}
