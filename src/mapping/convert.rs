@@ -56,9 +56,9 @@ pub(super) fn timestamp(datum: &Datum<'_>, format: TimeFormat<'_>) -> Result<Tim
             read.ok().map(|moment| moment.instant)
         }),
         (None, Datum::Text(text)) => moment::instant(text, zone),
-        (None, Datum::Json(raw)) => moment::of_json(raw, zone).map(|moment| moment.instant),
+        (None, Datum::Json(raw)) => moment::instant_of_json(raw, zone),
         (None, Datum::Object(fields)) => {
-            moment::of_json(&json::render_object(fields), zone).map(|moment| moment.instant)
+            moment::instant_of_json(&json::render_object(fields), zone)
         }
     };
     found.ok_or_else(|| match strptime {

@@ -36,11 +36,11 @@ mod functions;
 mod integrations;
 mod json;
 mod object;
-mod page;
 mod pass;
 mod path;
 mod preset;
 mod rule;
+mod screen;
 mod template;
 mod trie;
 

@@ -1,9 +1,8 @@
 //! `preset = "segment"`: records in the event JSON of Segment and RudderStack, one object or a
 //! `{"batch":[…]}`.
 //!
-//! `type` decides: identify, page, track, group and alias make a call, `screen` makes a page,
-//! everything else is unmatched. A page without an address has its name as path. Records that
-//! `integrations` keeps from User.com are unmatched, too. One rule for identify holds whatever the traits' names: `traits` win, `context.traits` fill the
+//! `type` decides: identify, page, track, group and alias make a call, `screen` makes a page whose
+//! path is the screen's name, everything else is unmatched. Records that `integrations` keeps from User.com are unmatched, too. One rule for identify holds whatever the traits' names: `traits` win, `context.traits` fill the
 //! gaps. For the other calls `context.traits` stay in the context, where they came from.
 //!
 //! Invariant: one pass over an event, which takes none of its objects apart; every value stays a
@@ -22,7 +21,7 @@ use super::fields::FieldSet;
 use super::integrations::Integrations;
 use super::json::{self, Kind};
 use super::pass::{self, Wanted};
-use super::{Mapped, MappedCall, RuleId, not_json, page, rule};
+use super::{Mapped, MappedCall, RuleId, not_json, rule, screen};
 use crate::call::{self, Call, CallKind, Object};
 use crate::coerce::moment;
 
@@ -339,13 +338,13 @@ impl<'r> Event<'r> {
             let Some(raw) = self.raw(part).or(all).filter(|raw| !is_blank(raw)) else {
                 continue;
             };
-            let why = match moment::of_json(raw, shared.zone.get()) {
-                Some(moment) if !moment.is_zero_time() => {
+            let why = match moment::instant_of_json(raw, shared.zone.get()) {
+                Some(instant) if !moment::is_zero_time(instant) => {
                     for why in unread {
                         let reason = format!("{why}; `{name}` is taken");
                         ledger.stats.lose(ledger.rule, "timestamp", LossKind::Conversion, reason);
                     }
-                    return Ok(Some(moment.instant));
+                    return Ok(Some(instant));
                 }
                 Some(_) => "stands for no time",
                 None => "is no timestamp",
@@ -398,7 +397,9 @@ impl<'r> Event<'r> {
                     call.name = call.name.or(name);
                     call.category = call.category.or(category);
                 }
-                page::name_as_path(&mut call);
+                if self.is_screen() {
+                    screen::name_as_path(&mut call);
+                }
             }
             CallKind::Alias => {
                 let previous = [Part::PreviousId, Part::PreviousIdSnake];

@@ -98,6 +98,11 @@ impl LineSplitter {
         Self { separator, ..self }
     }
 
+    /// The same, once the beginning of the stream is known.
+    pub(super) fn separate_by(&mut self, separator: Separator) {
+        self.separator = separator;
+    }
+
     /// The position behind all that was fed.
     pub(super) fn fed(&self) -> u64 {
         let half = u64::from(self.half.is_some());

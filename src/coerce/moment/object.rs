@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::{Moment, digits, parse};
+use super::{Moment, digits, instant, parse};
 
 /// Bytes of the longest object that is looked at.
 const LONGEST: usize = 256;
@@ -24,6 +24,15 @@ pub fn of_json(json: &str, zone: &TimeZone) -> Option<Moment> {
         b'{' if json.len() <= LONGEST => object(&serde_json::from_str(json).ok()?, zone),
         b'-' | b'0'..=b'9' => parse(json, zone),
         _ => None,
+    }
+}
+
+/// The instant of [`of_json`], without the date as written.
+pub fn instant_of_json(json: &str, zone: &TimeZone) -> Option<Timestamp> {
+    let inner = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match inner.filter(|inner| !inner.contains('\\')) {
+        Some(text) => instant(text, zone),
+        None => of_json(json, zone).map(|moment| moment.instant),
     }
 }
 

@@ -131,7 +131,8 @@ impl Stream {
             generation,
             origin: id,
             key: format!("{}:{id}:{generation}", common.source).into(),
-            splitter: LineSplitter::new(start.position, common.limit),
+            splitter: LineSplitter::new(start.position, common.limit)
+                .separated_by(common.decoder.separator()),
             decoder: common.decoder.clone(),
             start,
             waiting: VecDeque::new(),
@@ -225,6 +226,7 @@ impl Stream {
             Ok(false) => self.decoder.forgo_beginning("it has no end"),
             Err(why) => self.decoder.forgo_beginning(&why),
         }
+        self.splitter.separate_by(self.decoder.separator());
     }
 
     /// Its first line is about to be read, behind these generations.

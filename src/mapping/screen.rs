@@ -1,11 +1,11 @@
-//! Pages without an address: the name of the page, as of a screen, is its path.
+//! Screens, the pages of apps. They have no address: the name of a screen is its path.
 
 use std::borrow::Cow;
 
 use super::json::{self, Kind};
 use crate::call::{Call, Json, Object};
 
-/// Gives a page that has a name, or a category, and no address the path `/<name>`.
+/// Gives a screen that has a name, or a category, and no address the path `/<name>`.
 pub(super) fn name_as_path(call: &mut Call<'_>) {
     let has = |object: &Object<'_>, names: [&str; 2]| {
         let mut texts = object.get_all(names).into_iter().flatten().filter_map(json::text);
