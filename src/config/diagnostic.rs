@@ -3,6 +3,8 @@
 //! Invariant: a report holds file texts with every secret covered, and messages without control
 //! characters, so that it can be shown anywhere.
 
+use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
@@ -59,16 +61,35 @@ pub enum Style {
     Coloured,
 }
 
+/// Faults of one report that are shown; of the others only the number is.
+pub(crate) const MAX_SHOWN: usize = 50;
+
+/// Faults of one report that machines are given.
+pub(crate) const MAX_JSON: usize = 200;
+
+/// The longest message and help shown, in characters: a key may be of any length.
+const MAX_MESSAGE: usize = 600;
+
+/// The column behind which columns are not told apart.
+const MAX_COLUMN: usize = 1 << 20;
+
+/// What tells one fault from another: code, place, message.
+type FaultKey = (&'static str, Option<(usize, usize)>, String);
+
 /// Every fault found in the files of a pipeline, by file and position.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     files: Vec<Shown>,
+    /// Where the lines of each file begin.
+    lines: Vec<Vec<usize>>,
     diagnostics: Vec<Diagnostic>,
+    seen: HashSet<FaultKey>,
 }
 
 impl Report {
     pub(crate) fn new(files: Vec<Shown>) -> Self {
-        Self { files, diagnostics: Vec::new() }
+        let lines = files.iter().map(|file| line_starts(&file.text)).collect();
+        Self { files, lines, ..Self::default() }
     }
 
     /// The same faults in the same files, whose texts are covered in another way.
@@ -100,9 +121,8 @@ impl Report {
             let text = &self.files.get(file)?.text;
             Some((file, within(text, span)))
         });
-        let (line, column) = place
-            .as_ref()
-            .map_or((0, 0), |(file, span)| line_and_column(&self.files[*file].text, span.start));
+        let (line, column) =
+            place.as_ref().map_or((0, 0), |(file, span)| self.line_and_column(*file, span.start));
         let severity = if code.starts_with('W') { Severity::Warning } else { Severity::Error };
         let diagnostic = Diagnostic {
             severity,
@@ -114,9 +134,18 @@ impl Report {
             help: help.as_deref().map(printable),
             place,
         };
-        if !self.diagnostics.contains(&diagnostic) {
+        let start = diagnostic.place.as_ref().map(|(file, span)| (*file, span.start));
+        if self.seen.insert((code, start, diagnostic.message.clone())) {
             self.diagnostics.push(diagnostic);
         }
+    }
+
+    /// Line and column of a byte, from 1.
+    fn line_and_column(&self, file: usize, at: usize) -> (usize, usize) {
+        let starts = &self.lines[file];
+        let line = starts.partition_point(|start| *start <= at);
+        let start = starts[line - 1];
+        (line, self.files[file].text[start..at].chars().take(MAX_COLUMN).count() + 1)
     }
 
     /// Puts the faults in the order of the files.
@@ -157,7 +186,8 @@ impl Report {
     }
 
     /// The report for people: every fault with its line of the file, a caret and help, and a last
-    /// line that counts them. Ends with a line break; empty if there is nothing to report.
+    /// line that counts them; the first 50 of many. Ends with a line break; empty if
+    /// there is nothing to report.
     pub fn render(&self, style: Style) -> String {
         if self.is_empty() {
             return String::new();
@@ -167,9 +197,12 @@ impl Report {
             Style::Coloured => Renderer::styled(),
         };
         let mut out = String::new();
-        for diagnostic in &self.diagnostics {
+        for diagnostic in self.diagnostics.iter().take(MAX_SHOWN) {
             out.push_str(&renderer.render(&[self.group(diagnostic)]));
             out.push_str("\n\n");
+        }
+        if let Some(more @ 1..) = self.diagnostics.len().checked_sub(MAX_SHOWN) {
+            writeln!(out, "and {more} more; put these right first\n").expect("a string takes all");
         }
         out.push_str(&self.summary());
         out.push('\n');
@@ -185,10 +218,17 @@ impl Report {
         let mut group = match &diagnostic.place {
             Some((file, span)) => {
                 let shown = &self.files[*file];
+                // Only the line itself: the renderer reads all it is given for each fault.
+                let starts = &self.lines[*file];
+                let start = starts[diagnostic.line - 1];
+                let end = starts.get(diagnostic.line).copied().unwrap_or(shown.text.len());
                 title.element(
-                    Snippet::source(&shown.text)
+                    Snippet::source(&shown.text[start..end])
+                        .line_start(diagnostic.line)
                         .path(&shown.name)
-                        .annotation(AnnotationKind::Primary.span(span.clone())),
+                        .annotation(
+                            AnnotationKind::Primary.span(span.start - start..span.end - start),
+                        ),
                 )
             }
             None => Group::with_title(title),
@@ -219,9 +259,11 @@ impl Report {
     }
 
     /// The report for machines: a list of
-    /// `{severity, code, file, line, column, message, help}`.
+    /// `{severity, code, file, line, column, message, help}`, of which the first 200 are
+    /// given.
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::to_value(&self.diagnostics).expect("plain data always becomes JSON")
+        let first = &self.diagnostics[..self.diagnostics.len().min(MAX_JSON)];
+        serde_json::to_value(first).expect("plain data always becomes JSON")
     }
 }
 
@@ -241,17 +283,27 @@ fn within(text: &str, span: Range<usize>) -> Range<usize> {
     start..line
 }
 
-fn line_and_column(text: &str, at: usize) -> (usize, usize) {
-    let before = &text[..at];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-    (line, before[line_start..].chars().count() + 1)
+/// The byte at which the last so many characters begin.
+fn tail_start(text: &str, characters: usize) -> usize {
+    text.char_indices().rev().nth(characters.saturating_sub(1)).map_or(0, |(at, _)| at)
 }
 
-/// A message on one line, with control characters escaped.
+/// Where lines begin; the first at 0.
+fn line_starts(text: &str) -> Vec<usize> {
+    std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)).collect()
+}
+
+/// A message on one line, with control characters escaped and a middle that is too long left out.
 fn printable(message: &str) -> String {
-    let mut out = String::with_capacity(message.len());
-    for character in message.chars() {
+    let mut out = String::with_capacity(message.len().min(MAX_MESSAGE * 2));
+    let length = message.chars().take(MAX_MESSAGE + 1).count();
+    let half = if length > MAX_MESSAGE { MAX_MESSAGE / 2 } else { usize::MAX };
+    let begin = message.chars().take(half);
+    let (dots, tail) = match half {
+        usize::MAX => ("", ""),
+        half => ("…", &message[tail_start(message, half)..]),
+    };
+    for character in begin.chain(dots.chars()).chain(tail.chars()) {
         if character.is_control() {
             out.extend(character.escape_default());
         } else {

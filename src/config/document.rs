@@ -181,15 +181,6 @@ impl Node {
         })
     }
 
-    /// Takes the value at a path out of its table.
-    pub(crate) fn remove(&mut self, path: &ConfigPath) {
-        if let Some((Segment::Key(last), parents)) = path.0.split_last()
-            && let Some(entries) = self.at_mut(parents).and_then(Node::table_mut)
-        {
-            entries.shift_remove(last);
-        }
-    }
-
     /// Makes a number without a fraction a whole one.
     pub(crate) fn make_whole(&mut self) {
         if let Kind::Float(number) = self.kind

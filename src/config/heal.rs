@@ -4,6 +4,8 @@
 //!
 //! Invariant: `original_index` leads every kept rule back to its number in the file.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 
 use super::document::{Kind, Node};
@@ -34,15 +36,17 @@ pub(crate) struct HealedSink {
     /// For each rule of `config`, its number in the file.
     original_index: Vec<usize>,
     /// Paths of values that were left out.
-    faulty: Vec<ConfigPath>,
+    faulty: HashSet<ConfigPath>,
+    /// The tables around them.
+    parents: HashSet<ConfigPath>,
 }
 
 /// The parts of a tree, without the values at fault.
 pub(crate) fn heal(root: &Node, faults: &[Fault]) -> Parts {
     let mut healthy = root.clone();
-    for fault in faults {
-        prune(&mut healthy, &fault.path);
-    }
+    let faulty: HashSet<ConfigPath> =
+        faults.iter().filter_map(|fault| prunable(&fault.path)).collect();
+    prune(&mut healthy, &mut ConfigPath::default(), &faulty);
     let mut parts = Parts::default();
     for (name, node) in children(&healthy, "sources") {
         if let Ok(source) = SourceConfig::deserialize(node) {
@@ -67,22 +71,46 @@ fn children<'a>(root: &'a Node, key: &str) -> impl Iterator<Item = (&'a String, 
     entries.map(|(name, entry)| (name, &entry.node))
 }
 
-/// Takes out the value at a path, or the nearest value around it that stands under a key: taking
-/// an element out of a list would move the others.
-fn prune(root: &mut Node, path: &ConfigPath) {
+/// The path of what is taken out for a fault: of its value, or of the nearest value around it that
+/// stands under a key, since taking an element out of a list would move the others.
+fn prunable(path: &ConfigPath) -> Option<ConfigPath> {
     let mut path = path.clone();
     while matches!(path.0.last(), Some(Segment::Index(_))) {
         path.0.pop();
     }
     // Whole sources, sinks and rules stay: they are looked at one by one.
     let keeps = match path.0.as_slice() {
-        [Segment::Key(_)] => true,
+        [] | [Segment::Key(_)] => true,
         [Segment::Key(_), Segment::Key(key)] => !key.is_empty(),
         [_, _, Segment::Key(key)] => key == "mapping",
         _ => false,
     };
-    if !keeps {
-        root.remove(&path);
+    (!keeps).then_some(path)
+}
+
+/// Takes all faulty values out in one walk.
+fn prune(node: &mut Node, at: &mut ConfigPath, faulty: &HashSet<ConfigPath>) {
+    if faulty.is_empty() {
+        return;
+    }
+    match &mut node.kind {
+        Kind::Table(entries) => entries.retain(|key, entry| {
+            at.0.push(Segment::Key(key.clone()));
+            let stays = !faulty.contains(at);
+            if stays {
+                prune(&mut entry.node, at, faulty);
+            }
+            at.0.pop();
+            stays
+        }),
+        Kind::Array(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                at.0.push(Segment::Index(index));
+                prune(item, at, faulty);
+                at.0.pop();
+            }
+        }
+        _ => {}
     }
 }
 
@@ -120,12 +148,17 @@ fn sink(name: &str, mut node: Node, faults: &[Fault]) -> Option<HealedSink> {
     for (rule, original) in usercom.mapping.iter_mut().zip(&original_index) {
         rule.name.get_or_insert_with(|| format!("rule {}", original + 1));
     }
-    let faulty = faults
+    let faulty: HashSet<_> = faults
         .iter()
         .filter(|fault| fault.path.0.starts_with(&at.0))
         .map(|fault| fault.path.clone())
         .collect();
-    Some(HealedSink { name: name.to_owned(), config, original_index, faulty })
+    let parent = |path: &ConfigPath| {
+        let (_, parent) = path.0.split_last()?;
+        Some(ConfigPath(parent.to_vec()))
+    };
+    let parents = faulty.iter().filter_map(parent).collect();
+    Some(HealedSink { name: name.to_owned(), config, original_index, faulty, parents })
 }
 
 impl HealedSink {
@@ -156,9 +189,7 @@ impl HealedSink {
     /// Whether a fault is about the very table a value was left out of, or about that value.
     fn follows(&self, fault: &Fault) -> bool {
         let at = &fault.path.0;
-        self.faulty.iter().any(|faulty| {
-            let parent = faulty.0.split_last().map_or(&[][..], |(_, parent)| parent);
-            at.starts_with(&faulty.0) || (at == parent && at.len() > 2)
-        })
+        let is_faulty = |length| self.faulty.contains(&ConfigPath(at[..length].to_vec()));
+        (0..=at.len()).any(is_faulty) || (at.len() > 2 && self.parents.contains(&fault.path))
     }
 }

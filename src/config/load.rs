@@ -1,11 +1,12 @@
 //! From the texts of a pipeline to its settings, or to every fault in them: parse, merge,
 //! interpolate, check, understand, look closer.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use indexmap::IndexMap;
 
-use super::diagnostic::{Report, Shown};
+use super::diagnostic::{MAX_JSON, Report, Shown};
 use super::document::{Document, Node, SourceText};
 use super::fault::{ConfigPath, Fault, Segment, Target};
 use super::fingerprint::Fingerprints;
@@ -14,7 +15,7 @@ use super::interpolate::{Environment, interpolate};
 use super::locate::locate;
 use super::pipeline::{Pipeline, SinkConfig};
 use super::schema::pipeline_schema;
-use super::secret::{Redactions, covered_raw, covered_texts};
+use super::secret::{Redactions, covered_raw, covered_texts, raw_redactions};
 use super::sink::UsercomSink;
 use super::{check, semantic, syntax};
 
@@ -105,15 +106,13 @@ pub(super) fn judge(
     }
 
     // A value whose `${}` could not be resolved has that fault and no other.
-    let unresolved: Vec<_> = faults
+    let unresolved: HashSet<_> = faults
         .iter()
         .filter(|fault| fault.code.starts_with("E001"))
         .map(|fault| fault.path.clone())
+        .chain(missing)
         .collect();
-    faults.retain(|fault| {
-        fault.code.starts_with("E001")
-            || !(unresolved.contains(&fault.path) || missing.contains(&fault.path))
-    });
+    faults.retain(|fault| fault.code.starts_with("E001") || !unresolved.contains(&fault.path));
 
     let clean = faults.iter().all(|fault| fault.code.starts_with('W'));
     let pipeline = if clean && report.errors() == 0 {
@@ -126,10 +125,20 @@ pub(super) fn judge(
     };
 
     let redactions = Redactions::of(&document.root);
-    for mut fault in faults {
-        fault.message = host.call(&redactions.apply(&fault.message));
-        fault.help = fault.help.map(|help| host.call(&redactions.apply(&help)));
-        let (file, span) = document.place(&fault.path, &fault.target);
+    let mut placed: Vec<_> = faults
+        .into_iter()
+        .map(|fault| (document.place(&fault.path, &fault.target), fault))
+        .collect();
+    placed.sort_by_key(|((file, span), fault)| (*file, span.start, fault.code));
+    for (number, ((file, span), mut fault)) in placed.into_iter().enumerate() {
+        if number < MAX_JSON {
+            fault.message = host.call(&redactions.apply(&fault.message));
+            fault.help = fault.help.map(|help| host.call(&redactions.apply(&help)));
+        } else {
+            // Only counted.
+            fault.message = format!("fault {}", number + 1);
+            fault.help = None;
+        }
         report.place(fault, file, span);
     }
     report.sort();
@@ -181,13 +190,17 @@ pub(super) fn broken(
         files.iter().map(|file| Shown { name: file.name.clone(), text: covered_raw(&file.text) });
     let mut report = Report::new(raw.collect());
     for (number, errors) in errors.enumerate() {
-        for error in errors.into_iter().flatten() {
+        let Some(errors) = errors else {
+            continue;
+        };
+        let redactions = raw_redactions(&files[number].text);
+        for error in errors {
             let fault = Fault {
                 code: "E0002",
                 path: ConfigPath::default(),
                 target: Target::Value,
-                message: error.message,
-                help: error.help,
+                message: redactions.apply(&error.message),
+                help: error.help.map(|help| redactions.apply(&help)),
             };
             report.place(fault, number, error.span);
         }

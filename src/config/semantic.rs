@@ -11,6 +11,8 @@ mod sink;
 mod source;
 mod vector;
 
+use std::collections::HashSet;
+
 use super::document::{Kind, Node};
 use super::fault::{ConfigPath, Fault, Target};
 use super::heal::Parts;
@@ -23,7 +25,8 @@ pub(crate) fn look(root: &Node, parts: &Parts) -> Vec<Fault> {
     let mut faults = Found::new(root);
     let sources = faults.names("sources");
     let sinks = faults.names("sinks");
-    for name in sinks.iter().filter(|name| sources.contains(name)) {
+    let known: HashSet<&str> = sources.iter().copied().collect();
+    for name in sinks.iter().filter(|name| known.contains(*name)) {
         let path = ConfigPath::default().key("sinks").key(*name);
         let message = format!("`{name}` is the name of a source and of a sink");
         let help = "names are used in metrics and logs: give one of them another";
@@ -132,7 +135,7 @@ fn unread_sources(faults: &mut Found<'_>, sources: &[&str], sinks: &[&str]) {
     let Some(lists) = sinks.iter().map(inputs_of).collect::<Option<Vec<_>>>() else {
         return;
     };
-    let read: Vec<_> = lists
+    let read: HashSet<_> = lists
         .into_iter()
         .flatten()
         .filter_map(Node::text)
@@ -141,7 +144,7 @@ fn unread_sources(faults: &mut Found<'_>, sources: &[&str], sinks: &[&str]) {
     if sinks.is_empty() {
         return;
     }
-    for name in sources.iter().filter(|name| !read.contains(name)) {
+    for name in sources.iter().filter(|name| !read.contains(*name)) {
         let path = ConfigPath::default().key("sources").key(*name);
         let message = format!("no sink reads source `{name}`");
         let help = format!("add it to the `inputs` of a sink: `inputs = [\"{name}\"]`");

@@ -1,9 +1,18 @@
 //! "Did you mean": the known word nearest to an unknown one.
 
+/// Words longer than this are no slips, and comparing them takes long, in bytes.
+const MAX_WORD: usize = 64;
+
+/// Known words compared at most. Files may define any number of names.
+const MAX_KNOWN: usize = 256;
+
 /// The nearest of the known words, if one is near enough to be what was meant.
 pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > MAX_WORD {
+        return None;
+    }
     let folded = fold(word);
-    let known: Vec<&str> = known.collect();
+    let known: Vec<&str> = known.filter(|known| known.len() <= MAX_WORD).take(MAX_KNOWN).collect();
     let near = known
         .iter()
         .map(|candidate| (distance(&folded, &fold(candidate)), *candidate))
@@ -29,6 +38,12 @@ fn fold(word: &str) -> String {
 }
 
 fn distance(word: &str, candidate: &str) -> usize {
+    // Each missing letter is an edit.
+    let (length, other) = (word.len(), candidate.len());
+    let is_part = candidate.starts_with(word) || word.starts_with(candidate);
+    if !is_part && word.is_ascii() && length.abs_diff(other) > limit(length.max(other)) {
+        return usize::MAX;
+    }
     let edits = strsim::damerau_levenshtein(word, candidate);
     // A word broken off, or one with a tail, is nearer than its missing letters make it.
     let prefix = word.len().min(candidate.len()) >= 4
@@ -59,9 +74,16 @@ pub(crate) fn instead(word: &str, known: &[&str], what: &str) -> String {
     match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => format!("there is no {what} to choose from"),
+        None if known.len() > MAX_LISTED => {
+            let first = list(known[..MAX_LISTED].iter().copied(), "or");
+            format!("{what}: {first}, and {} more", known.len() - MAX_LISTED)
+        }
         None => format!("{what}: {}", list(known.iter().copied(), "or")),
     }
 }
+
+/// Known words listed at most.
+const MAX_LISTED: usize = 60;
 
 /// What is wrong with a regular expression, in one line. The engine draws a picture of many lines;
 /// its last line says why.

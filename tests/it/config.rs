@@ -1,6 +1,7 @@
 //! The configuration room from outside: the schema and the loader refuse the same files, every
 //! fault has its place, and no secret is shown.
 
+mod bounds;
 mod examples;
 mod interpolation;
 mod messages;

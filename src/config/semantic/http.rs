@@ -1,5 +1,6 @@
 //! Faults of the `http` source: its address, paths, credentials and certificates.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -45,7 +46,7 @@ pub(super) fn one_address_each<'a>(
     faults: &mut Found<'_>,
     sources: impl Iterator<Item = (&'a String, &'a SourceConfig)>,
 ) {
-    let mut seen: Vec<(SocketAddr, &str)> = Vec::new();
+    let mut seen: HashMap<SocketAddr, &str> = HashMap::new();
     for (name, source) in sources {
         let address = match source {
             SourceConfig::Http(http) => &http.address,
@@ -56,15 +57,13 @@ pub(super) fn one_address_each<'a>(
             | SourceConfig::Kafka(_) => continue,
         };
         let Ok(address) = address.parse::<SocketAddr>() else { continue };
-        if let Some((_, first)) =
-            seen.iter().find(|(other, _)| *other == address && address.port() != 0)
-        {
+        if let Some(first) = seen.get(&address).filter(|_| address.port() != 0) {
             let path = ConfigPath::default().key("sources").key(name);
             let message = format!("`{name}` and `{first}` both listen on {address}");
             let help = "give each source an `address` of its own";
             faults.at("E0336", path, Target::Key, message, help);
         }
-        seen.push((address, name));
+        seen.entry(address).or_insert(name);
     }
 }
 
