@@ -1,5 +1,6 @@
 //! Sinks as they are written: where User.com is, how to talk to it, what to keep.
 
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,16 @@ pub struct UsercomSink {
     /// Identity and attributes of users and companies.
     #[serde(default)]
     pub users: UsersConfig,
+    /// Types of custom attributes of users that do not exist at User.com yet, by name:
+    /// `mrr = "float"` creates the attribute `mrr` as a number when its first value is sent. Names
+    /// are compared as User.com does, without case and with blanks as `_`, and have at most 32
+    /// characters. An attribute that exists keeps the type it has in the account, and a warning
+    /// says so where that is another one. Default: attributes are created with type `string`.
+    #[serde(default)]
+    pub attributes: AttributeTypes,
+    /// The same for custom attributes of companies: `[sinks.NAME.company_attributes]`.
+    #[serde(default)]
+    pub company_attributes: AttributeTypes,
     /// Guarantees of delivery.
     #[serde(default)]
     pub delivery: DeliveryConfig,
@@ -248,6 +259,12 @@ pub struct UsersConfig {
     /// How many users' and companies' look-ups are remembered. Default: 100000.
     #[schemars(range(min = 1))]
     pub cache_size: usize,
+    /// How many custom attributes are created within one hour at most, because an attribute at
+    /// User.com is permanent and a record may bring thousands of names; 0 = no limit. At the limit
+    /// unknown attributes are left out, counted in `usercom_attributes_refused_total`, and a
+    /// warning says so. Raise it for the first import of an account with many attributes. Only
+    /// with `unknown_attributes = "create"`. Default: 100.
+    pub max_new_attributes_per_hour: u32,
 }
 
 impl Default for UsersConfig {
@@ -260,6 +277,17 @@ impl Default for UsersConfig {
             catalogue_refresh_secs: 300,
             merge_anonymous: false,
             cache_size: 100_000,
+            max_new_attributes_per_hour: 100,
+        }
+    }
+}
+
+impl UsersConfig {
+    /// How many attributes are created within one hour at most.
+    pub(crate) fn new_attributes_limit(&self) -> usize {
+        match self.max_new_attributes_per_hour {
+            0 => usize::MAX,
+            limit => usize::try_from(limit).unwrap_or(usize::MAX),
         }
     }
 }
@@ -268,12 +296,53 @@ impl Default for UsersConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownAttributes {
-    /// It is created with type `string`, and the value is sent as text.
+    /// It is created, with the type `attributes` or `company_attributes` names for it, else with
+    /// type `string`.
     Create,
     /// It is left out and counted.
     Drop,
     /// It is sent as it is.
     Send,
+}
+
+/// Types of attributes that are to be created, by the attribute's name.
+pub type AttributeTypes = IndexMap<String, AttributeType>;
+
+/// The type of a custom attribute that is to be created. A `fixed` attribute needs its choices, and
+/// is created in User.com's settings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AttributeType {
+    /// Text of up to 255 characters.
+    #[default]
+    String,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Float,
+    /// `true` or `false`.
+    Boolean,
+    /// A calendar date.
+    Date,
+    /// A moment.
+    Datetime,
+    /// Any JSON; an object is kept as one value.
+    Json,
+}
+
+impl AttributeType {
+    /// The name User.com has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::Integer => "integer",
+            Self::Float => "float",
+            Self::Boolean => "boolean",
+            Self::Date => "date",
+            Self::Datetime => "datetime",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// Guarantees of delivery.

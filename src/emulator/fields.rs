@@ -8,6 +8,11 @@ use serde_json::{Value, json};
 
 use super::reply::{NOT_A_STRING, NOT_AN_INTEGER, NULL, too_long};
 
+/// The longest e-mail address, in characters.
+const MAX_EMAIL: usize = 254;
+/// The longest address of a page or picture, in characters.
+const MAX_LINK: usize = 255;
+
 /// The two kinds of thing that carry attributes and tags here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -46,11 +51,11 @@ const USER_FIELDS: &[(&str, Shape)] = &[
     ("unsubscribed", Shape::Flag(false)),
     ("notifications", Shape::Flag(true)),
     ("timezone", Shape::Text),
-    ("gravatar_url", Shape::Text),
-    ("facebook_url", Shape::Text),
-    ("linkedin_url", Shape::Text),
-    ("twitter_url", Shape::Text),
-    ("google_url", Shape::Text),
+    ("gravatar_url", Shape::Short(MAX_LINK)),
+    ("facebook_url", Shape::Short(MAX_LINK)),
+    ("linkedin_url", Shape::Short(MAX_LINK)),
+    ("twitter_url", Shape::Short(MAX_LINK)),
+    ("google_url", Shape::Short(MAX_LINK)),
     ("assigned_to", Shape::Integer),
 ];
 
@@ -163,13 +168,46 @@ pub(super) fn json_type(value: &Value) -> &'static str {
     }
 }
 
-/// Empty clears the field; otherwise one `@` between two parts without blanks.
+/// Empty clears the field; otherwise much as Django's validator has it: a local part of letters, digits
+/// and some signs with single dots, or one in quotes, and a domain of at least two labels (or
+/// `localhost`, or an address in brackets).
 fn is_email(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('@').collect();
-    text.is_empty()
-        || (parts.len() == 2
-            && parts.iter().all(|part| !part.is_empty())
-            && !text.chars().any(char::is_whitespace))
+    if text.is_empty() {
+        return true;
+    }
+    let Some((local, domain)) = text.rsplit_once('@') else {
+        return false;
+    };
+    text.chars().count() <= MAX_EMAIL && is_local(local) && is_domain(domain)
+}
+
+fn is_local(local: &str) -> bool {
+    if let Some(quoted) = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        return quoted.chars().all(|c| c.is_ascii() && !c.is_ascii_control() && c != '"');
+    }
+    let is_atom = |atom: &str| {
+        let sign = |c: char| c.is_ascii_alphanumeric() || "-!#$%&'*+/=?^_`{}|~".contains(c);
+        !atom.is_empty() && atom.chars().all(sign)
+    };
+    local.split('.').all(is_atom)
+}
+
+fn is_domain(domain: &str) -> bool {
+    if let Some(address) = domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return address.parse::<std::net::IpAddr>().is_ok();
+    }
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.chars().count())
+            && label.chars().all(|c| c.is_alphanumeric() || c == '-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let labels: Vec<&str> = domain.split('.').collect();
+    let last = labels.last().copied().unwrap_or_default();
+    domain.eq_ignore_ascii_case("localhost")
+        || (labels.len() > 1
+            && labels.iter().all(|label| is_label(label))
+            && !last.chars().all(|c| c.is_ascii_digit()))
 }
 
 /// A stored value as an answer shows it, with the default where nothing was written.
@@ -184,5 +222,41 @@ pub(super) fn shown(shape: Shape, stored: Option<Value>) -> Value {
         (Shape::Flag(default), None) => json!(default),
         (Shape::Texts, None) => json!([]),
         (_, None) => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn emails_are_what_django_takes() {
+        // What Django's own validator takes is taken, anything else is refused.
+        for good in [
+            "a@b.pl",
+            "a.b+c@x-y.co.uk",
+            "\"a b\"@x.com",
+            "a@localhost",
+            "a@[127.0.0.1]",
+            "a@żółw.pl",
+        ] {
+            assert!(is_email(good), "{good}");
+        }
+        let long = format!("{}@example.com", "a".repeat(250));
+        for bad in [
+            "nope",
+            "a@b",
+            "a b@x.com",
+            "a..b@x.com",
+            ".a@x.com",
+            "a@-x.com",
+            "a@x..com",
+            "a@1.2.3.4",
+            "@x.com",
+            "a@",
+            &long,
+        ] {
+            assert!(!is_email(bad), "{bad}");
+        }
     }
 }

@@ -320,7 +320,7 @@ impl Incoming {
             return Err(Reply::detail(415, &detail));
         }
         match serde_json::from_slice(&self.body) {
-            Ok(Value::Object(body)) => Ok(body),
+            Ok(Value::Object(body)) => without_nuls(body),
             Ok(_) => Err(Reply::new(
                 400,
                 json!({ "non_field_errors": ["Invalid data. Expected a dictionary."] }),
@@ -328,6 +328,27 @@ impl Incoming {
             Err(error) => Err(Reply::detail(400, &format!("JSON parse error - {error}"))),
         }
     }
+}
+
+/// The body, or the refusal of every field with a NUL character in it, which the database behind the
+/// real service cannot hold.
+fn without_nuls(body: Map<String, Value>) -> Result<Map<String, Value>, Reply> {
+    fn has_nul(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(list) => list.iter().any(has_nul),
+            Value::Object(object) => {
+                object.iter().any(|(name, value)| name.contains('\0') || has_nul(value))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+    let refused: Map<String, Value> = body
+        .iter()
+        .filter(|(name, value)| name.contains('\0') || has_nul(value))
+        .map(|(name, _)| (name.clone(), json!(["Null characters are not allowed."])))
+        .collect();
+    if refused.is_empty() { Ok(body) } else { Err(Reply::new(400, Value::Object(refused))) }
 }
 
 /// What a request that passed the gate brings to its route.

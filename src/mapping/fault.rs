@@ -25,6 +25,8 @@ pub enum RecordFaultCode {
     NoEvent,
     /// An alias call has no `previous_id`.
     NoPreviousId,
+    /// The record stands for too many calls.
+    TooManyCalls,
     /// An id holds U+FFFD, which stands for bytes that were no text: several ids may have become
     /// this one.
     IdNotText,
@@ -43,6 +45,7 @@ impl RecordFaultCode {
             Self::NoGroupId => "no_group_id",
             Self::NoEvent => "no_event",
             Self::NoPreviousId => "no_previous_id",
+            Self::TooManyCalls => "too_many_calls",
             Self::IdNotText => "id_not_text",
         }
     }

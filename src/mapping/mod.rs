@@ -87,6 +87,26 @@ pub struct Mapped<'r> {
     pub stats: MapStats,
 }
 
+/// Calls one record may stand for; one that stands for more is a dead letter. Segment's own
+/// libraries send at most a few hundred messages in a batch.
+pub const MAX_CALLS: usize = 5_000;
+
+impl<'r> Mapped<'r> {
+    /// Adds a call.
+    fn add(&mut self, call: MappedCall<'r>) -> Result<(), RecordFault> {
+        if self.calls.len() == MAX_CALLS {
+            let reason = format!(
+                "the record stands for more than {MAX_CALLS} calls; send it in several records"
+            );
+            return Err(RecordFault::new(RecordFaultCode::TooManyCalls, reason));
+        }
+        // Most records make one call; room for more would be the costlier kind of memory.
+        self.calls.reserve_exact(usize::from(self.calls.is_empty()));
+        self.calls.push(call);
+        Ok(())
+    }
+}
+
 /// One call and where it came from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MappedCall<'r> {

@@ -239,10 +239,7 @@ fn push<'r>(
     let call = event.into_call(kind, shared, &mut ledger)?;
     rule::check(&call)?;
     mapped.matched = true;
-    // Most records make one call; room for more would be the costlier kind of memory.
-    mapped.calls.reserve_exact(usize::from(mapped.calls.is_empty()));
-    mapped.calls.push(MappedCall { call, rule, element });
-    Ok(())
+    mapped.add(MappedCall { call, rule, element })
 }
 
 /// The first that is there and not the empty text, as text.

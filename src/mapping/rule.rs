@@ -109,8 +109,7 @@ impl Rule {
         }
         let mut ledger = Ledger { stats: &mut mapped.stats, rule: id };
         let call = self.call.build(env, &mut ledger)?;
-        mapped.calls.reserve_exact(usize::from(mapped.calls.is_empty()));
-        mapped.calls.push(MappedCall { call, rule: id, element });
+        mapped.add(MappedCall { call, rule: id, element })?;
         Ok(Fired::Yes)
     }
 

@@ -1,24 +1,62 @@
 //! A rehearsal: what would happen to a record, without network, store or clock drift. `explain` and
 //! `test` stand on it.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::clock;
 use crate::config::fault::{ConfigPath, Fault};
-use crate::config::sink::{UsercomSink, UsersConfig};
+use crate::config::sink::{AttributeTypes, UsercomSink, UsersConfig};
 use crate::deliver::Request;
 use crate::mapping::{Input, Plan, RuleTrace};
 use crate::plan::Op;
 use crate::record::Record;
-use crate::usercom::{Notes, Settings, dry_run, plan_call};
+use crate::usercom::{Notes, Probe, Settings, dry_run_with, plan_call};
 
 /// Rehearses records for one sink.
 pub struct Rehearsal {
     plan: Plan,
     settings: Settings,
     users: UsersConfig,
+    types: (AttributeTypes, AttributeTypes),
     /// The zone of times that name none.
     timezone: Option<String>,
+}
+
+/// Writes down what is left out of requests.
+#[derive(Default)]
+struct Ears(Mutex<Vec<String>>);
+
+impl Ears {
+    fn add(&self, line: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Probe for Ears {
+    fn conversion_failed(&self, name: &str, reason: &str) {
+        self.add(format!("{name}: left out, {reason}"));
+    }
+
+    fn field_dropped(&self, field: &str, why: &str) {
+        self.add(format!("{field}: left out, {why}"));
+    }
+
+    fn cropped(&self, field: &str) {
+        self.add(format!("{field}: shortened"));
+    }
+
+    fn attribute_refused(&self, name: &str, limit: usize) {
+        self.add(format!(
+            "{name}: left out, more than {limit} attributes would be created within an hour"
+        ));
+    }
 }
 
 /// What would happen to a record.
@@ -47,6 +85,19 @@ pub struct LeftOut {
     pub field: String,
     /// Why, in words.
     pub reason: String,
+}
+
+/// Notes in order, each once, with how often it came.
+fn told_once(notes: Vec<String>) -> Vec<String> {
+    let mut counts: IndexMap<String, usize> = IndexMap::new();
+    for note in notes {
+        *counts.entry(note).or_default() += 1;
+    }
+    let told = counts.into_iter().map(|(note, count)| match count {
+        1 => note,
+        count => format!("{note} ({count} times)"),
+    });
+    told.collect()
 }
 
 impl Rehearsed {
@@ -82,10 +133,12 @@ impl Rehearsal {
     pub fn new(name: &str, sink: &UsercomSink) -> Result<Self, Vec<Fault>> {
         let at = ConfigPath::default().key("sinks").key(name);
         let plan = Plan::compile(&at, &sink.mapping, sink.preset)?;
+        let types = (sink.attributes.clone(), sink.company_attributes.clone());
         Ok(Self {
             plan,
             settings: Settings::from(&sink.users),
             users: sink.users.clone(),
+            types,
             timezone: None,
         })
     }
@@ -145,8 +198,13 @@ impl Rehearsal {
         rehearsed.notes.extend(dropped.map(|(field, why)| format!("{field}: left out, {why}")));
         // One call that cannot be made takes the whole record to the dead letters.
         if rehearsed.errors.is_empty() {
-            rehearsed.requests = dry_run(&ops, &self.users).await;
+            let ears = Arc::new(Ears::default());
+            let types = (&self.types.0, &self.types.1);
+            let probe: Arc<dyn Probe> = Arc::<Ears>::clone(&ears);
+            rehearsed.requests = dry_run_with(&ops, &self.users, types, probe).await;
+            rehearsed.notes.extend(ears.take());
         }
+        rehearsed.notes = told_once(rehearsed.notes);
         rehearsed
     }
 }

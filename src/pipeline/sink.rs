@@ -75,10 +75,12 @@ impl SinkConfig for UsercomSink {
             Refusal::Wait => HaltPolicy::Wait,
             Refusal::GiveUp => HaltPolicy::GiveUp,
         };
-        let probe: Arc<dyn usercom::Probe> = Arc::new(DestinationProbe::new(cx.metrics.clone()));
+        let probe: Arc<dyn usercom::Probe> =
+            Arc::new(DestinationProbe::new(cx.name.clone(), cx.metrics.clone()));
         let destination = |transport: HttpTransport| {
             let (users, delivery) = (config.users.clone(), config.delivery.clone());
             Usercom::new(Arc::new(transport), users, delivery, Arc::clone(&probe))
+                .with_types(&config.attributes, &config.company_attributes)
         };
         let checked = destination(transport(HaltPolicy::GiveUp)?);
         let timeout = Duration::from_secs(config.healthcheck.timeout_secs);

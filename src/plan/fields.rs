@@ -4,10 +4,11 @@
 //! than in a box each: that of the JSON object they will be. Invariant: names are unique, and what
 //! was replaced takes no more room than what is left.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 
-use crate::call::write_string;
+use crate::call::{elements, write_string};
 
 /// How a field of a user or company is to be treated on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +32,18 @@ pub struct Field<'a> {
     pub json: &'a str,
 }
 
+/// An object whose values are fields of their own. Where its name is that of a custom attribute of
+/// type `json`, it is that attribute's value, and the fields inside it are none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whole {
+    /// The name at User.com.
+    pub name: Box<str>,
+    /// The object as JSON text.
+    pub json: Box<str>,
+    /// The object it lies in, by its place among the objects.
+    pub within: Option<usize>,
+}
+
 /// Fields of a user, company or event, in order, names unique.
 #[derive(Clone, Default)]
 pub struct FieldSet {
@@ -41,6 +54,10 @@ pub struct FieldSet {
     escaped: Vec<(usize, Box<str>)>,
     /// Bytes of `text` that no field has any more.
     spent: usize,
+    /// Objects some of the fields lie in.
+    objects: Vec<Whole>,
+    /// The writes this set was folded from, the oldest first; empty for a set that is one write.
+    layers: Vec<FieldSet>,
 }
 
 /// Where a field stands in the text: from the quote before its name to the end of its value.
@@ -49,6 +66,8 @@ struct Place {
     start: u32,
     colon: u32,
     end: u32,
+    /// The object it lies in, counted from 1; 0 for none.
+    owner: u32,
     class: FieldClass,
 }
 
@@ -109,6 +128,47 @@ impl FieldSet {
         self.iter().find(|field| field.name == name).map(|field| field.json)
     }
 
+    /// The objects some of the fields lie in.
+    pub fn objects(&self) -> &[Whole] {
+        &self.objects
+    }
+
+    /// Adds an object, and says where it stands among the objects.
+    pub fn add_object(&mut self, object: Whole) -> usize {
+        self.objects.push(object);
+        self.objects.len() - 1
+    }
+
+    /// The object a field lies in, by its place among the objects.
+    pub fn owner(&self, at: usize) -> Option<usize> {
+        let owner = self.places.get(at)?.owner.checked_sub(1)?;
+        usize::try_from(owner).ok()
+    }
+
+    /// Bytes of JSON the fields take, roughly.
+    pub fn bytes(&self) -> usize {
+        let objects = self.objects.iter().map(|object| object.name.len() + object.json.len());
+        self.text.len() + objects.sum::<usize>()
+    }
+
+    /// The writes this set stands for, the oldest first. A set that was not folded is one write.
+    pub fn layers(&self) -> &[Self] {
+        if self.layers.is_empty() { std::slice::from_ref(self) } else { &self.layers }
+    }
+
+    /// One set for several writes, the oldest first. Its fields are those of all writes together:
+    /// the last value of a name wins, lists that only grow are united.
+    #[must_use]
+    pub fn folded(writes: Vec<Self>) -> Self {
+        let mut merged = Merged::default();
+        for field in writes.iter().flat_map(Self::iter) {
+            merged.add(field);
+        }
+        let mut set = merged.done();
+        set.layers = writes;
+        set
+    }
+
     /// Appends the fields as a JSON object.
     pub fn write_object(&self, out: &mut String) {
         out.push('{');
@@ -149,6 +209,19 @@ impl FieldSet {
         self.places.push(self.ended(start, colon, class));
     }
 
+    /// Adds a field that lies in an object.
+    pub fn push_within(&mut self, owner: Option<usize>, field: Field<'_>) {
+        self.push(field);
+        self.lie_within(self.places.len() - 1, owner);
+    }
+
+    /// Says in which object the field at a place lies.
+    pub fn lie_within(&mut self, at: usize, owner: Option<usize>) {
+        if let Some(place) = self.places.get_mut(at) {
+            place.owner = owner.map_or(0, |owner| offset(owner + 1));
+        }
+    }
+
     /// Gives the field at a place another value.
     pub fn replace(&mut self, at: usize, class: FieldClass, json: &str) {
         let Some(old) = self.places.get(at).copied() else {
@@ -161,7 +234,14 @@ impl FieldSet {
         self.places[at] = self.ended(start, start + behind_colon - 1 - quote, class);
         self.spent += old.entry().len() + 1;
         if self.spent > self.text.len() / 2 {
-            *self = self.iter().collect();
+            let owners: Vec<u32> = self.places.iter().map(|place| place.owner).collect();
+            let mut packed: Self = self.iter().collect();
+            for (place, owner) in packed.places.iter_mut().zip(owners) {
+                place.owner = owner;
+            }
+            packed.layers = std::mem::take(&mut self.layers);
+            packed.objects = std::mem::take(&mut self.objects);
+            *self = packed;
         }
     }
 
@@ -176,7 +256,7 @@ impl FieldSet {
     /// The place of the field that was written last.
     fn ended(&self, start: usize, colon: usize, class: FieldClass) -> Place {
         let (start, colon, end) = (offset(start), offset(colon), offset(self.text.len()));
-        Place { start, colon, end, class }
+        Place { start, colon, end, owner: 0, class }
     }
 
     fn field(&self, at: usize, place: Place) -> Field<'_> {
@@ -203,6 +283,60 @@ impl<'a> FromIterator<Field<'a>> for FieldSet {
     }
 }
 
+/// Fields of several writes on their way into one set.
+#[derive(Default)]
+struct Merged<'a> {
+    places: HashMap<&'a str, usize>,
+    fields: Vec<MergedField<'a>>,
+}
+
+/// The last value of a field, or the elements of a list that only grows.
+struct MergedField<'a> {
+    last: Field<'a>,
+    elements: Vec<&'a str>,
+    seen: HashSet<&'a str>,
+}
+
+impl<'a> Merged<'a> {
+    fn add(&mut self, field: Field<'a>) {
+        let place = *self.places.entry(field.name).or_insert_with(|| {
+            let (elements, seen) = (Vec::new(), HashSet::new());
+            self.fields.push(MergedField { last: field, elements, seen });
+            self.fields.len() - 1
+        });
+        let merged = &mut self.fields[place];
+        merged.last = field;
+        if field.class == FieldClass::Union {
+            let news = elements(field.json).filter(|element| merged.seen.insert(element));
+            merged.elements.extend(news);
+        }
+    }
+
+    fn done(self) -> FieldSet {
+        let mut set = FieldSet::default();
+        for MergedField { last, elements, .. } in self.fields {
+            match last.class {
+                FieldClass::Union if !elements.is_empty() => {
+                    set.push_with(last.name, last.class, |out| write_list(out, &elements));
+                }
+                _ => set.push(last),
+            }
+        }
+        set
+    }
+}
+
+/// Appends a list of JSON values.
+pub fn write_list(out: &mut String, elements: &[&str]) {
+    out.push('[');
+    for (at, element) in elements.iter().enumerate() {
+        out.push_str(if at == 0 { "" } else { "," });
+        out.push_str(element);
+    }
+    out.push(']');
+}
+
+/// The same fields in the same order, whatever they were folded from.
 impl PartialEq for FieldSet {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())

@@ -3,7 +3,7 @@
 //! Only identifies of one user and writes of one company fold; a later value wins, lists that are
 //! united stay united. Tracks and pages are never folded: each of them counts.
 
-use super::fields::{FieldClass, FieldSet};
+use super::fields::FieldSet;
 use super::op::Op;
 
 /// Whether `later` may be folded into a waiting `earlier`.
@@ -23,46 +23,59 @@ pub(super) fn passes(op: &Op, waiting: &Op) -> bool {
     harmless(op) && harmless(waiting)
 }
 
-/// Adds what a later write says to an earlier one.
-pub(super) fn fold(earlier: &mut Op, later: &Op) {
-    match (earlier, later) {
-        (Op::Identify { fields, .. }, Op::Identify { fields: new, .. })
-        | (Op::Company { fields, .. }, Op::Company { fields: new, .. }) => merge(fields, new),
-        _ => {}
+/// Ops folded into one at most.
+const MAX_OPS: usize = 256;
+/// Bytes of JSON folded into one op at most.
+const MAX_BYTES: usize = 256 << 10;
+
+/// How much was folded already.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Weight {
+    ops: usize,
+    bytes: usize,
+}
+
+impl Weight {
+    /// The weight of one op.
+    pub(super) fn of(op: &Op) -> Self {
+        let bytes = match op {
+            Op::Identify { fields, .. } | Op::Company { fields, .. } => fields.bytes(),
+            _ => 0,
+        };
+        Self { ops: 1, bytes }
+    }
+
+    /// Both together, unless that is too much for one op: what is written stays one request of a
+    /// bounded size, and so do the values that are kept in case a later one does not fit.
+    pub(super) fn with(self, other: Self) -> Option<Self> {
+        let both = Self { ops: self.ops + other.ops, bytes: self.bytes + other.bytes };
+        (both.ops <= MAX_OPS && both.bytes <= MAX_BYTES).then_some(both)
     }
 }
 
-fn merge(fields: &mut FieldSet, new: &FieldSet) {
-    for field in new.iter() {
-        match (fields.position(field.name), field.class) {
-            (Some(place), FieldClass::Union) => {
-                let all = united(fields.get(field.name).unwrap_or_default(), field.json);
-                fields.replace(place, field.class, &all);
-            }
-            (Some(place), class) => fields.replace(place, class, field.json),
-            (None, _) => fields.push(field),
-        }
+/// Ops that fold, the oldest first, as one op. Its fields keep the writes they were folded from:
+/// only when it is sent is it known which values fit the types of attributes, and a value that does
+/// not fit must not hide an older one that does.
+pub(super) fn folded<'o>(first: &Op, later: impl ExactSizeIterator<Item = &'o Op>) -> Op {
+    let mut op = first.clone();
+    if later.len() == 0 {
+        return op;
     }
-}
-
-/// Two JSON lists as one: the first's elements in order, then what only the second has.
-fn united(a: &str, b: &str) -> String {
-    let list = |text: &str| serde_json::from_str::<Vec<serde_json::Value>>(text);
-    let (Ok(mut all), Ok(more)) = (list(a), list(b)) else {
-        return b.into();
-    };
-    for value in more {
-        if !all.contains(&value) {
-            all.push(value);
-        }
+    if let Op::Identify { fields, .. } | Op::Company { fields, .. } = &mut op {
+        let later = later.filter_map(|op| match op {
+            Op::Identify { fields, .. } | Op::Company { fields, .. } => Some(fields.clone()),
+            _ => None,
+        });
+        let writes = std::iter::once(std::mem::take(fields)).chain(later).collect();
+        *fields = FieldSet::folded(writes);
     }
-    serde_json::Value::Array(all).to_string()
+    op
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Field;
+    use crate::plan::{Field, FieldClass};
 
     fn identify(fields: &[(&str, FieldClass, &str)]) -> Op {
         let fields = fields.iter().map(|(name, class, json)| Field { name, class: *class, json });
@@ -73,7 +86,7 @@ mod tests {
     fn last_value_wins_and_lists_unite() {
         // A folded identify says what its parts said in order: last value wins, tags are united.
         use FieldClass::{Custom, Standard, Union};
-        let mut first = identify(&[
+        let first = identify(&[
             ("email", Standard, "\"a@b.c\""),
             ("tags", Union, r#"["x","y"]"#),
             ("plan", Custom, "\"free\""),
@@ -83,9 +96,9 @@ mod tests {
             ("tags", Union, r#"["y","z"]"#),
             ("logins", Custom, "7"),
         ]);
-        fold(&mut first, &second);
+        let both = folded(&first, [&second].into_iter());
         assert_eq!(
-            first,
+            both,
             identify(&[
                 ("email", Standard, "\"a@b.c\""),
                 ("tags", Union, r#"["x","y","z"]"#),
@@ -93,6 +106,24 @@ mod tests {
                 ("logins", Custom, "7"),
             ])
         );
+    }
+
+    #[test]
+    fn a_folded_write_keeps_its_parts() {
+        // The writes an op was folded from can be told apart, in order; how many they are is bounded.
+        let writes = ["1", "2", "3"].map(|json| identify(&[("plan", FieldClass::Custom, json)]));
+        let Op::Identify { fields, .. } = folded(&writes[0], writes[1..].iter()) else {
+            unreachable!("identifies fold into one")
+        };
+        let plans: Vec<_> = fields.layers().iter().map(|layer| layer.get("plan")).collect();
+        assert_eq!(plans, [Some("1"), Some("2"), Some("3")]);
+        assert_eq!(fields.get("plan"), Some("3"));
+        let mut weight = Weight::of(&writes[0]);
+        let mut count = 1;
+        while let Some(more) = weight.with(Weight::of(&writes[1])) {
+            (weight, count) = (more, count + 1);
+        }
+        assert_eq!(count, MAX_OPS);
     }
 
     #[test]

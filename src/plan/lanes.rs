@@ -10,8 +10,11 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::aliases::Aliases;
-use super::fold;
+use super::fold::{self, Weight};
 use super::op::{GroupId, Op, OwnId};
+
+/// Waiting entries that are looked through for one a new op may be folded into.
+const LOOK_BACK: usize = 64;
 
 /// Names one pushed op until it is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,17 +50,33 @@ struct Part<T> {
 #[derive(Debug)]
 struct Entry<T> {
     parts: Vec<Part<T>>,
+    weight: Weight,
+    standing: Standing,
+}
+
+/// Whether others may be folded into an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Open,
     /// An entry that was refused as a whole is taken apart, and its parts stay apart.
-    alone: bool,
+    Alone,
+}
+
+impl Standing {
+    fn of(folding: Folding) -> Self {
+        if folding == Folding::On { Self::Open } else { Self::Alone }
+    }
 }
 
 impl<T> Entry<T> {
+    /// One part by itself.
+    fn of(part: Part<T>, standing: Standing) -> Self {
+        let weight = Weight::of(&part.op);
+        Self { parts: vec![part], weight, standing }
+    }
+
     fn op(&self) -> Op {
-        let mut op = self.parts[0].op.clone();
-        for part in &self.parts[1..] {
-            fold::fold(&mut op, &part.op);
-        }
-        op
+        fold::folded(&self.parts[0].op, self.parts[1..].iter().map(|part| &part.op))
     }
 }
 
@@ -277,8 +296,14 @@ impl<T> Lanes<T> {
         let folding = self.folding;
         let lane = self.lane(lane);
         if folding == Folding::On {
-            for entry in lane.queue.iter_mut().rev().filter(|entry| !entry.alone) {
+            let weight = Weight::of(&part.op);
+            let waiting = lane.queue.iter_mut().rev().take(LOOK_BACK);
+            for entry in waiting.filter(|entry| entry.standing == Standing::Open) {
                 if fold::folds(&entry.parts[0].op, &part.op) {
+                    let Some(both) = entry.weight.with(weight) else {
+                        break;
+                    };
+                    entry.weight = both;
                     entry.parts.push(part);
                     self.folded += 1;
                     return;
@@ -288,7 +313,7 @@ impl<T> Lanes<T> {
                 }
             }
         }
-        lane.queue.push_back(Entry { parts: vec![part], alone: folding == Folding::Off });
+        lane.queue.push_back(Entry::of(part, Standing::of(folding)));
     }
 
     /// Puts a lane in line if its head may go.
@@ -356,7 +381,7 @@ impl<T> Lanes<T> {
     pub fn finish(&mut self, task: Task<T>, fate: Fate) -> Vec<Settled<T>> {
         if fate == Fate::Refused && task.entry.parts.len() > 1 {
             let parts = task.entry.parts.into_iter();
-            let alone = parts.map(|part| Entry { parts: vec![part], alone: true }).collect();
+            let alone = parts.map(|part| Entry::of(part, Standing::Alone)).collect();
             self.give_back(&task.key, user_of(&task.op), alone);
             return Vec::new();
         }

@@ -9,6 +9,6 @@ mod fold;
 mod lanes;
 mod op;
 
-pub use fields::{Field, FieldClass, FieldSet};
+pub use fields::{Field, FieldClass, FieldSet, Whole, write_list};
 pub use lanes::{Fate, Folding, LaneKey, Lanes, PartId, Settled, Task};
 pub use op::{GroupId, Op, OwnId};

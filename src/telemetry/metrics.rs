@@ -187,6 +187,7 @@ pub struct SinkMetrics {
     per_call: Gauge<f64, AtomicU64>,
     saved: Tally,
     attributes_created: Counter,
+    attributes_refused: Counter,
     conversions_failed: Counter,
     dead_letters: Tally,
     retries: Counters,
@@ -239,10 +240,15 @@ impl SinkMetrics {
                 "Requests that were not needed, by reason",
             ),
             attributes_created: registered(r, "usercom_attributes_created", "Attributes created"),
+            attributes_refused: registered(
+                r,
+                "usercom_attributes_refused",
+                "Attributes not created because users.max_new_attributes_per_hour was reached",
+            ),
             conversions_failed: registered(
                 r,
                 "usercom_conversions_failed",
-                "Values left out because they do not fit their attribute's type",
+                "Values left out because they do not fit their field or attribute",
             ),
             dead_letters: Tally::registered(
                 r,
@@ -357,7 +363,13 @@ impl SinkMetrics {
         self.attributes_created.inc();
     }
 
-    /// A value was left out because it does not fit its attribute's type.
+    /// An attribute was not created because too many were within the last hour; its value is left
+    /// out.
+    pub fn attribute_refused(&self) {
+        self.attributes_refused.inc();
+    }
+
+    /// A value was left out because it does not fit its attribute's type, or its field.
     pub fn conversion_failed(&self) {
         self.conversions_failed.inc();
         self.error("conversion_failed", "processing");

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::executor::Usercom;
-use super::outcome::{Doubt, SilentProbe};
+use super::outcome::{Doubt, Probe, SilentProbe};
 use super::profile::limits::name_std;
-use crate::config::sink::{DeliveryConfig, UsersConfig};
+use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
 use crate::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
 use crate::plan::Op;
 
@@ -21,10 +21,22 @@ use crate::plan::Op;
 /// 404 included. The reading of the attribute catalogue is not listed, attribute creations are. An
 /// op that is rejected contributes what it sent until then.
 pub async fn dry_run(ops: &[Op], users: &UsersConfig) -> Vec<Request> {
+    let types = AttributeTypes::default();
+    dry_run_with(ops, users, (&types, &types), Arc::new(SilentProbe)).await
+}
+
+/// The same with types of attributes that are created, for users and for companies, and somebody
+/// who is told what is left out.
+pub async fn dry_run_with(
+    ops: &[Op],
+    users: &UsersConfig,
+    types: (&AttributeTypes, &AttributeTypes),
+    probe: Arc<dyn Probe>,
+) -> Vec<Request> {
     let account = Arc::new(ColdAccount::default());
     let transport: Arc<dyn Transport> = Arc::<ColdAccount>::clone(&account);
-    let probe = Arc::new(SilentProbe);
-    let usercom = Usercom::new(transport, users.clone(), DeliveryConfig::default(), probe);
+    let usercom = Usercom::new(transport, users.clone(), DeliveryConfig::default(), probe)
+        .with_types(types.0, types.1);
     for op in ops {
         let outcome = usercom.execute(op, Doubt::No, &mut Attempts::default()).await;
         if let Err(failure) = outcome {

@@ -3,7 +3,7 @@
 //! Everything here may be forgotten at any time: it costs requests, never data. Rows are plain
 //! JSON, so that a store can keep them over a restart.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
-use super::confirmed::Confirmed;
+use super::confirmed::{Confirmed, is_fresh};
 
 /// Companies remembered of one user.
 const MAX_COMPANIES: usize = 64;
@@ -93,9 +93,22 @@ pub(super) struct Memory {
     merged: Cache<Box<str>, Box<str>>,
     /// Fingerprint of an event or page view -> how many of its like we know to have arrived.
     arrived: Cache<u64, u32>,
+    /// Values User.com refused, and when, in seconds.
+    refused: Cache<u64, i64>,
+    /// When attributes were created within the last hour, in seconds; the oldest first.
+    creations: Mutex<VecDeque<i64>>,
     changed: Mutex<HashSet<String>>,
     capacity: usize,
 }
+
+/// The row of creations of attributes.
+const CREATIONS: &str = "n:attributes";
+/// Creations of attributes remembered at most.
+const MAX_CREATIONS: usize = 100_000;
+/// Refused values remembered at most.
+const MAX_REFUSED: usize = 10_000;
+/// Seconds for which a creation counts.
+const HOUR: i64 = 3_600;
 
 const USER: &str = "u:";
 const COMPANY: &str = "g:";
@@ -108,6 +121,8 @@ impl Memory {
             companies: Cache::new(capacity),
             merged: Cache::new(capacity),
             arrived: Cache::new(capacity),
+            refused: Cache::new(MAX_REFUSED),
+            creations: Mutex::default(),
             changed: Mutex::default(),
             capacity,
         }
@@ -150,6 +165,44 @@ impl Memory {
     pub(super) fn forget_company(&self, group: &str) {
         self.companies.remove(group);
         self.note(COMPANY, group);
+    }
+
+    /// Whether a value was refused within `ttl` seconds.
+    pub(super) fn refused(&self, value: impl Hash, now: Timestamp, ttl: u64) -> bool {
+        let noted = || self.refused.get(&hash(value));
+        !self.refused.is_empty() && noted().is_some_and(|at| is_fresh(at, now, ttl))
+    }
+
+    /// Notes a refused value.
+    pub(super) fn note_refused(&self, value: impl Hash, now: Timestamp) {
+        self.refused.insert(hash(value), now.as_second());
+    }
+
+    /// How many attributes were created within the last hour.
+    pub(super) fn creations_within_an_hour(&self, now: Timestamp) -> usize {
+        let mut creations = self.creations();
+        forget_old(&mut creations, now);
+        creations.len()
+    }
+
+    /// Notes the creation of an attribute, unless `limit` of them were within the last hour.
+    pub(super) fn book_creation(&self, limit: usize, now: Timestamp) -> bool {
+        let mut creations = self.creations();
+        forget_old(&mut creations, now);
+        if creations.len() >= limit {
+            return false;
+        }
+        if creations.len() >= MAX_CREATIONS {
+            creations.pop_front();
+        }
+        creations.push_back(now.as_second());
+        drop(creations);
+        self.changed().insert(CREATIONS.to_owned());
+        true
+    }
+
+    fn creations(&self) -> std::sync::MutexGuard<'_, VecDeque<i64>> {
+        self.creations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many of this event or page view arrived, as far as we know.
@@ -199,6 +252,9 @@ impl Memory {
         if let Some(id) = key.strip_prefix(USER) {
             return serde_json::to_string(&*self.users.peek(id)?).ok();
         }
+        if key == CREATIONS {
+            return serde_json::to_string(&*self.creations()).ok();
+        }
         let id = key.strip_prefix(COMPANY)?;
         serde_json::to_string(&*self.companies.peek(id)?).ok()
     }
@@ -209,6 +265,10 @@ impl Memory {
             if let Some(id) = key.strip_prefix(USER) {
                 if let Ok(row) = serde_json::from_str::<UserRow>(&json) {
                     self.users.insert(id.into(), Arc::new(row));
+                }
+            } else if key == CREATIONS {
+                if let Ok(creations) = serde_json::from_str(&json) {
+                    *self.creations() = creations;
                 }
             } else if let Some(id) = key.strip_prefix(COMPANY)
                 && let Ok(row) = serde_json::from_str::<CompanyRow>(&json)
@@ -223,9 +283,31 @@ impl Memory {
     }
 }
 
+/// A clock that was set back makes creations of the future, which count as well.
+fn forget_old(creations: &mut VecDeque<i64>, now: Timestamp) {
+    let then = now.as_second() - HOUR;
+    while creations.front().is_some_and(|at| *at <= then || *at > now.as_second() + HOUR) {
+        creations.pop_front();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn creations_are_counted_for_an_hour() {
+        // So many attributes are created within an hour and no more, also after a restart.
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let memory = Memory::new(10);
+        assert!((0..3).all(|n| memory.book_creation(3, at(1_000 + n))));
+        assert!(!memory.book_creation(3, at(1_010)));
+        let next = Memory::new(10);
+        next.restore(memory.take_changes(9).into_iter().filter_map(|(k, row)| Some((k, row?))));
+        assert!(!next.book_creation(3, at(4_599)));
+        assert_eq!(next.creations_within_an_hour(at(4_601)), 1);
+        assert!(next.book_creation(3, at(4_601)));
+    }
 
     #[test]
     fn memory_is_bounded() {

@@ -16,7 +16,7 @@ mod outcome;
 mod profile;
 
 pub use attributes::{Choice, ConversionError, ValueType, convert};
-pub use cold::{ColdAccount, dry_run};
+pub use cold::{ColdAccount, dry_run, dry_run_with};
 pub use encoded::encoded;
 pub use executor::{Usercom, key_check};
 pub use outcome::{Done, Doubt, Failure, Probe, SilentProbe, cure, excerpt};

@@ -81,8 +81,10 @@ pub fn excerpt(reply: &Reply) -> String {
 
 /// Counts and warns. Every method does nothing unless written.
 pub trait Probe: Send + Sync {
-    /// A custom attribute was created.
-    fn attribute_created(&self, _name: &str) {}
+    /// A custom attribute was created, with a type.
+    fn attribute_created(&self, _name: &str, _value_type: &str) {}
+    /// A custom attribute was not created, because `limit` of them were within the last hour.
+    fn attribute_refused(&self, _name: &str, _limit: usize) {}
     /// A value did not fit its attribute's type and was left out.
     fn conversion_failed(&self, _name: &str, _reason: &str) {}
     /// A value was cut to User.com's limit.

@@ -4,6 +4,7 @@ mod attributes;
 mod companies;
 mod convert;
 mod fake;
+mod folding;
 mod occurrences;
 mod paths;
 mod profile;

@@ -1,5 +1,6 @@
 //! Faults of sinks: inputs, where User.com is, what makes the calls.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use secrecy::ExposeSecret;
@@ -7,7 +8,7 @@ use url::{Host, Url};
 
 use super::{Found, is_empty_list};
 use crate::config::fault::{ConfigPath, Target};
-use crate::config::sink::{BufferKind, UsercomSink, WhenFull};
+use crate::config::sink::{AttributeTypes, BufferKind, UnknownAttributes, UsercomSink, WhenFull};
 use crate::config::suggest::instead;
 
 /// Faults of one sink. `path` is `sinks.NAME`.
@@ -38,6 +39,9 @@ pub(super) fn look(
         faults.at("E0315", path.clone(), Target::Key, message, help);
     }
     buffer(faults, path, sink);
+    attributes(faults, &path.key("attributes"), &sink.attributes);
+    attributes(faults, &path.key("company_attributes"), &sink.company_attributes);
+    idle_types(faults, path, sink);
 }
 
 /// A key travels in a header: it must be one visible word.
@@ -168,5 +172,40 @@ fn buffer(faults: &mut Found<'_>, path: &ConfigPath, sink: &UsercomSink) {
         let message = "records above the rate limit will be dropped once the buffer is full";
         let help = "`when_full = \"block\"` makes the source wait instead";
         faults.at("W0304", path.key("when_full"), Target::Value, message, help);
+    }
+}
+
+/// Characters of an attribute's name.
+const ATTRIBUTE_NAME: usize = 32;
+
+/// Names of attributes, as User.com compares them.
+fn attributes(faults: &mut Found<'_>, path: &ConfigPath, types: &AttributeTypes) {
+    let mut seen = HashMap::new();
+    for name in types.keys() {
+        let key = path.key(name.as_str());
+        let std = name.trim().to_lowercase().replace(char::is_whitespace, "_");
+        if std.is_empty() || name.chars().count() > ATTRIBUTE_NAME {
+            let message = format!("`{name}` is not the name of an attribute");
+            let help = "a name has 1 to 32 characters; longer ones are cut to that length";
+            faults.at("E0323", key, Target::Key, message, help);
+        } else if let Some(other) = seen.insert(std, name) {
+            let message = format!("`{name}` and `{other}` are one attribute to User.com");
+            let help = "names are compared without case, and with blanks as `_`; keep one";
+            faults.at("E0323", key, Target::Key, message, help);
+        }
+    }
+}
+
+/// Types of attributes that are never created.
+fn idle_types(faults: &mut Found<'_>, path: &ConfigPath, sink: &UsercomSink) {
+    if sink.users.unknown_attributes == UnknownAttributes::Create {
+        return;
+    }
+    for key in ["attributes", "company_attributes"] {
+        if faults.has(&path.key(key)) {
+            let message = format!("`{key}` has no effect where attributes are not created");
+            let help = "it names the types of new attributes: set `users.unknown_attributes = \"create\"`, or leave it out";
+            faults.at("W0302", path.key(key), Target::Key, message, help);
+        }
     }
 }

@@ -48,6 +48,9 @@ pub(super) struct Row {
     /// first read from is not this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) origin: Option<FileId>,
+    /// Whether another file yields the records of its content.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) copy: bool,
     /// What was read of it, settled or not. Rows of versions before 0.2 lack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) content: Option<ContentMark>,
@@ -301,6 +304,7 @@ mod tests {
             path: "a.log".into(),
             left,
             origin: None,
+            copy: false,
             content: None,
             versions: Vec::new(),
             claims: Vec::new(),

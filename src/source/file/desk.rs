@@ -391,7 +391,7 @@ fn leaders(opened: &[(Found, Opened)], tails: &Tails, closed: &[Closed]) -> Hash
     let mut taken: HashSet<u64> = tails.values().filter_map(Tail::generation).collect();
     let of_others = closed.iter().filter(|closed| opened.iter().all(|(f, _)| f.id != closed.id));
     taken.extend(of_others.map(|closed| closed.stream.generation));
-    let mut leaders: HashMap<u64, (u64, u64, FileId)> = HashMap::new();
+    let mut leaders: HashMap<u64, (bool, u64, u64, FileId)> = HashMap::new();
     for (found, file) in opened {
         let Some((row, _)) = &file.known else {
             continue;
@@ -400,11 +400,11 @@ fn leaders(opened: &[(Found, Opened)], tails: &Tails, closed: &[Closed]) -> Hash
             continue;
         }
         let length = row.content.as_ref().map_or(0, |content| content.length);
-        let rank = (row.position, length, found.id);
+        let rank = (!row.copy, row.position, length, found.id);
         let best = leaders.entry(row.generation).or_insert(rank);
         *best = rank.max(*best);
     }
-    leaders.into_iter().map(|(generation, (_, _, id))| (generation, id)).collect()
+    leaders.into_iter().map(|(generation, (.., id))| (generation, id)).collect()
 }
 
 /// How far each generation is settled, and what is claimed of it.

@@ -190,6 +190,7 @@ impl Desk {
                 path: tail.path().to_string_lossy().into_owned(),
                 left: None,
                 origin: Some(known.origin.unwrap_or(id)),
+                copy: true,
                 content: Some(content.clone()),
                 versions: Vec::new(),
                 packed: None,

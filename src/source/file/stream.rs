@@ -456,6 +456,7 @@ impl Stream {
             path: path.to_owned(),
             left: None,
             origin: (self.origin != id).then_some(self.origin),
+            copy: false,
             content: self.content.as_ref().map(Running::mark).or_else(|| self.known.clone()),
             versions: self.versions.clone(),
             claims: self.claims.rows(settled.position),

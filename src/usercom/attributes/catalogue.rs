@@ -4,12 +4,13 @@
 //! listing that was under way while an attribute was created does not make us forget it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::ValueType;
+use crate::config::sink::{AttributeType, AttributeTypes};
 use crate::deliver::{Attempts, Need, Reply, SendError, Transport};
 use crate::usercom::endpoint::{self, attributes as wire};
 use crate::usercom::keyed::KeyedLocks;
@@ -52,6 +53,8 @@ impl Content {
 /// A definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::usercom) struct Attribute {
+    /// Its number, if User.com says it: one that was deleted and made anew has another.
+    pub(in crate::usercom) id: Option<u64>,
     /// The name people see.
     pub(in crate::usercom) name: Box<str>,
     /// The name in bodies.
@@ -67,6 +70,17 @@ pub(in crate::usercom) enum Slot {
     Known(Arc<Attribute>),
     /// User.com refused to create it; asked again after the next reading.
     Refused,
+}
+
+/// What became of the wish for an attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::usercom) enum Creation {
+    /// It is there.
+    Known,
+    /// User.com refuses it.
+    Refused,
+    /// Too many were created already.
+    TooMany,
 }
 
 type Key = (Content, String);
@@ -110,6 +124,10 @@ pub(in crate::usercom) struct Catalogue {
     reading: tokio::sync::Mutex<()>,
     /// A lock for every attribute that is being created.
     creating: KeyedLocks<Key>,
+    /// The types of attributes that are to be created, where they are not text.
+    declared: HashMap<Key, AttributeType>,
+    /// Attributes of another type than declared that were told.
+    told: Mutex<HashSet<Key>>,
 }
 
 impl Catalogue {
@@ -120,7 +138,35 @@ impl Catalogue {
             refresh,
             reading: tokio::sync::Mutex::default(),
             creating: KeyedLocks::default(),
+            declared: HashMap::new(),
+            told: Mutex::default(),
         }
+    }
+
+    /// Takes the types of attributes that are to be created.
+    pub(in crate::usercom) fn declare(
+        &mut self,
+        users: &AttributeTypes,
+        companies: &AttributeTypes,
+    ) {
+        let both = [(Content::User, users), (Content::Company, companies)];
+        for (content, types) in both {
+            let types = types.iter().map(|(name, is)| ((content, name_std(name)), *is));
+            self.declared.extend(types);
+        }
+    }
+
+    /// The type an attribute gets when it is created.
+    pub(in crate::usercom) fn declared(&self, content: Content, name: &str) -> AttributeType {
+        if self.declared.is_empty() {
+            return AttributeType::default();
+        }
+        self.declared.get(&(content, name_std(name))).copied().unwrap_or_default()
+    }
+
+    /// Whether the list was read at all.
+    pub(in crate::usercom) fn was_read(&self) -> bool {
+        self.read_at().is_some()
     }
 
     /// What is known of a name.
@@ -193,7 +239,7 @@ impl Catalogue {
         self.read(Need::FirstContact, transport, attempts).await
     }
 
-    /// Finds or creates an attribute of type `string`. `None` when User.com refuses it.
+    /// Finds or creates an attribute. `book` says whether one more may be created.
     ///
     /// # Errors
     /// When there is no answer.
@@ -204,12 +250,14 @@ impl Catalogue {
         transport: &dyn Transport,
         attempts: &mut Attempts,
         probe: &dyn Probe,
-    ) -> Result<Option<Arc<Attribute>>, Failure> {
+        book: impl FnOnce() -> bool + Send,
+    ) -> Result<Creation, Failure> {
         let key = (content, name_std(name));
         let _turn = self.creating.turn(key.clone()).await;
         match self.get(content, name) {
-            Some(Slot::Known(attribute)) => Ok(Some(attribute)),
-            Some(Slot::Refused) => Ok(None),
+            Some(Slot::Known(_)) => Ok(Creation::Known),
+            Some(Slot::Refused) => Ok(Creation::Refused),
+            None if !book() => Ok(Creation::TooMany),
             None => self.create_alone(&key, name, transport, attempts, probe).await,
         }
     }
@@ -221,18 +269,20 @@ impl Catalogue {
         transport: &dyn Transport,
         attempts: &mut Attempts,
         probe: &dyn Probe,
-    ) -> Result<Option<Arc<Attribute>>, Failure> {
-        let reply = match transport.send(&wire::create(name, key.0), attempts).await {
+    ) -> Result<Creation, Failure> {
+        let value_type = self.declared(key.0, name);
+        let request = wire::create(name, key.0, value_type);
+        let reply = match transport.send(&request, attempts).await {
             // Nobody gets this attribute: the records go on without it.
             Err(error @ SendError::Poison { .. }) => {
                 tracing::warn!(attribute = ?name, %error, "the attribute cannot be created and is left out");
                 self.write().slots.of_mut(key.0).insert(key.1.clone(), Slot::Refused);
-                return Ok(None);
+                return Ok(Creation::Refused);
             }
             answer => answer?,
         };
         if reply.is_success() {
-            let attribute = Arc::new(created(&reply, key, name));
+            let attribute = Arc::new(created(&reply, key, name, value_type));
             let mut names = self.write();
             let now = Instant::now();
             for key in [key.clone(), (key.0, name_std(&attribute.name_std))] {
@@ -241,18 +291,18 @@ impl Catalogue {
                 names.born.insert(key, now);
             }
             drop(names);
-            probe.attribute_created(name);
-            return Ok(Some(attribute));
+            probe.attribute_created(name, value_type.as_str());
+            return Ok(Creation::Known);
         }
         // Most likely somebody else was quicker: then it is in the list.
         self.reread(transport, attempts).await?;
         match self.get(key.0, name) {
-            Some(Slot::Known(attribute)) => Ok(Some(attribute)),
+            Some(Slot::Known(_)) => Ok(Creation::Known),
             _ => {
                 let refused = Failure::refused("to create an attribute", &reply);
                 tracing::warn!(attribute = ?name, status = reply.status, error = ?refused, "attribute left out");
                 self.write().slots.of_mut(key.0).insert(key.1.clone(), Slot::Refused);
-                Ok(None)
+                Ok(Creation::Refused)
             }
         }
     }
@@ -290,8 +340,29 @@ impl Catalogue {
                 _ => break,
             }
         }
+        self.tell_other_types(&slots);
         self.replace(slots, began);
         Ok(())
+    }
+
+    /// Says once of each attribute that it has another type than the settings name.
+    fn tell_other_types(&self, slots: &Slots) {
+        for (key, declared) in &self.declared {
+            let Some(Slot::Known(attribute)) = slots.of(key.0).get(&key.1) else {
+                continue;
+            };
+            let wanted = ValueType::parse(declared.as_str(), &serde_json::Value::Null, false);
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if attribute.value_type != wanted && told.insert(key.clone()) {
+                tracing::warn!(
+                    attribute = ?key.1, of = key.0.as_str(), declared = declared.as_str(),
+                    account = attribute.value_type.as_str(),
+                    "the attribute has another type at User.com than the settings name; values are \
+                     converted to the type it has there, and those that do not fit are left out; \
+                     name that type, or delete the attribute at User.com so that it is made anew"
+                );
+            }
+        }
     }
 
     fn replace(&self, slots: Slots, began: Instant) {
@@ -317,13 +388,14 @@ impl Catalogue {
 }
 
 /// The definition a creation's answer holds; what it does not say is as we asked.
-fn created(reply: &Reply, key: &Key, name: &str) -> Attribute {
+fn created(reply: &Reply, key: &Key, name: &str, value_type: AttributeType) -> Attribute {
     match wire::definition(&endpoint::json(reply)) {
         Some((content, attribute)) if content == key.0 => attribute,
         _ => Attribute {
+            id: None,
             name: name.into(),
             name_std: key.1.as_str().into(),
-            value_type: ValueType::String,
+            value_type: ValueType::parse(value_type.as_str(), &serde_json::Value::Null, false),
         },
     }
 }

@@ -69,6 +69,22 @@ impl ValueType {
     }
 }
 
+impl ValueType {
+    /// The name User.com has for it.
+    pub(in crate::usercom) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Boolean => "boolean",
+            Self::Date => "date",
+            Self::DateTime => "datetime",
+            Self::Fixed { .. } => "fixed",
+            Self::Float => "float",
+            Self::Integer => "integer",
+            Self::Json => "json",
+            Self::String => "string",
+        }
+    }
+}
+
 /// Choices are texts, or objects that hold one.
 fn declared(choices: &Value) -> Vec<Box<str>> {
     let text = |choice: &Value| -> Option<Box<str>> {

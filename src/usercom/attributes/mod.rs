@@ -3,7 +3,7 @@
 mod catalogue;
 mod convert;
 
-pub(super) use catalogue::{Attribute, Catalogue, Content, Slot};
+pub(super) use catalogue::{Attribute, Catalogue, Content, Creation, Slot};
 pub(super) use convert::{moment, overflows};
 
 pub use convert::{Choice, ConversionError, ValueType, convert};

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Body, get, long, write};
+use super::{Body, get, long, number, write};
+use crate::config::sink::AttributeType;
 use crate::deliver::{Method, Repeat, Request};
 use crate::usercom::attributes::{Attribute, Content, ValueType};
 
@@ -18,11 +19,15 @@ pub(in crate::usercom) fn list_page(path: String) -> Request {
     long(get(PATH, path))
 }
 
-/// `POST attributes/` with type `string`. A repeat is refused as existing.
-pub(in crate::usercom) fn create(name: &str, content: Content) -> Request {
+/// `POST attributes/`. A repeat is refused as existing.
+pub(in crate::usercom) fn create(
+    name: &str,
+    content: Content,
+    value_type: AttributeType,
+) -> Request {
     let body = Body::new()
         .text("name", name)
-        .text("value_type", "string")
+        .text("value_type", value_type.as_str())
         .text("content_type", content.as_str())
         .done();
     write(Method::Post, PATH, PATH.into(), body, Repeat::Safe)
@@ -41,6 +46,7 @@ pub(in crate::usercom) fn definition(entry: &Value) -> Option<(Content, Attribut
         &entry["choices"],
         entry["allow_multiple_choices"].as_bool().unwrap_or_default(),
     );
-    let attribute = Attribute { name: name.into(), name_std: name_std.into(), value_type };
+    let id = number(&entry["id"]);
+    let attribute = Attribute { id, name: name.into(), name_std: name_std.into(), value_type };
     Some((content, attribute))
 }

@@ -1,172 +1,149 @@
-//! Bodies of users and companies: every custom attribute under its type.
-
-use std::borrow::Cow;
-use std::collections::HashSet;
+//! Writing the fields of users and companies, and what becomes of a refusal that names some of them.
 
 use serde_json::Value;
 
 use super::Usercom;
-use crate::config::sink::UnknownAttributes;
+use super::resolve::{Entry, Refused, Resolved};
 use crate::deliver::{Attempts, Reply, Request};
-use crate::plan::{Field, FieldClass, FieldSet};
-use crate::usercom::attributes::{self, Attribute, Content, Slot, ValueType};
+use crate::plan::{FieldClass, FieldSet};
+use crate::usercom::attributes::{Content, Creation};
+use crate::usercom::confirmed::Facts;
 use crate::usercom::endpoint;
 use crate::usercom::outcome::Failure;
 use crate::usercom::profile::limits::name_std;
 
-/// A field as it is sent: its name, and its value as JSON text.
-pub(super) type Entry<'f> = (Cow<'f, str>, Cow<'f, str>);
+/// Times a write is sent again without the values its refusal named. One refusal names all values
+/// that are refused, as a rule.
+const REFUSALS: usize = 20;
+/// Times a write is looked at anew because attributes it needs are gone again.
+const LOOKS: usize = 3;
 
-/// Fields as they are sent, in order. What needs no conversion is borrowed.
-struct Body<'f> {
-    entries: Vec<Entry<'f>>,
-    /// Which of them are custom attributes.
-    custom: Vec<usize>,
-}
-
-impl<'f> Body<'f> {
-    fn with_room(fields: usize) -> Self {
-        Self { entries: Vec::with_capacity(fields), custom: Vec::new() }
-    }
-
-    /// Sets a field, and says which it is.
-    fn set(&mut self, name: Cow<'f, str>, json: Cow<'f, str>) -> usize {
-        match self.entries.iter().position(|(known, _)| *known == name) {
-            Some(at) => {
-                self.entries[at].1 = json;
-                at
-            }
-            None => {
-                self.entries.push((name, json));
-                self.entries.len() - 1
-            }
-        }
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        let (_, json) = self.entries.iter().find(|(known, _)| known == name)?;
-        Some(json)
-    }
-
-    fn is_custom(&self, name: &str) -> bool {
-        self.custom.iter().any(|at| self.entries[*at].0 == name)
-    }
+/// The answer to a write.
+pub(super) struct Written {
+    pub(super) reply: Reply,
+    /// What the write said, without what was left out.
+    pub(super) facts: Facts,
 }
 
 impl Usercom {
-    /// Sends a write whose body holds fields. When it is refused because of attributes it names,
-    /// the catalogue is read anew, what still does not fit is left out, and it is sent once more.
+    /// Sends a write whose body holds fields. When it is refused because of fields it names, the
+    /// catalogue is read anew, what is still refused is left out, and the rest is sent.
     pub(super) async fn write(
         &self,
         content: Content,
         fields: &FieldSet,
         attempts: &mut Attempts,
         request: impl Fn(&[Entry<'_>]) -> Request + Send,
-    ) -> Result<Reply, Failure> {
-        let body = self.body(content, fields, attempts).await?;
-        let reply = self.send(&request(&body.entries), attempts).await?;
-        if reply.status != 400 {
-            return Ok(reply);
-        }
-        let mut refused = named(&endpoint::json(&reply));
-        refused.retain(|name| body.is_custom(name));
-        if refused.is_empty() {
-            return Ok(reply);
-        }
-        self.catalogue.reread(&*self.transport, attempts).await?;
-        // One that is gone from the catalogue is made anew with the body.
-        let gone: HashSet<&String> =
-            refused.iter().filter(|name| self.catalogue.get(content, name).is_none()).collect();
-        let mut again = self.body(content, fields, attempts).await?;
-        for name in &refused {
-            if !gone.contains(name) && again.get(name) == body.get(name) {
-                again.entries.retain(|(known, _)| known != name);
+    ) -> Result<Written, Failure> {
+        let mut refused = Refused::default();
+        let mut body = self.body(content, fields, &refused, attempts).await?;
+        let mut refusals = 0;
+        loop {
+            let reply = self.send(&request(&body.entries), attempts).await?;
+            let mut named = match reply.status {
+                400 if refusals < REFUSALS => named(&endpoint::json(&reply)),
+                _ => Vec::new(),
+            };
+            named.retain(|name| body.get(name).is_some());
+            if named.is_empty() {
+                // What is refused as a whole is sent again in another way, or is a dead letter.
+                if reply.is_success() {
+                    body.tell(&*self.probe);
+                }
+                return Ok(Written { facts: body.facts(), reply });
+            }
+            let again = match refusals {
+                0 => self.looked_at_anew(content, fields, &mut named, &body, attempts).await?,
+                _ => None,
+            };
+            for name in &named {
+                let json = body.get(name).unwrap_or_default();
+                refused.add(name, json);
+                self.note_refused(content, name, body.id(name), json);
                 self.probe.field_dropped(name, "User.com refused the value");
             }
+            body = match again {
+                Some(again) if named.is_empty() => again,
+                _ => self.body(content, fields, &refused, attempts).await?,
+            };
+            refusals += 1;
         }
-        Ok(self.send(&request(&again.entries), attempts).await?)
     }
 
+    /// Reads the catalogue anew where attributes are refused, and takes those from the names that
+    /// are sent otherwise now: one whose type is another, and one that is gone, which is made anew.
+    async fn looked_at_anew<'f>(
+        &self,
+        content: Content,
+        fields: &'f FieldSet,
+        named: &mut Vec<String>,
+        before: &Resolved<'_>,
+        attempts: &mut Attempts,
+    ) -> Result<Option<Resolved<'f>>, Failure> {
+        if !named.iter().any(|name| before.is_custom(name)) {
+            return Ok(None);
+        }
+        self.catalogue.reread(&*self.transport, attempts).await?;
+        let custom = |name: &String| before.is_custom(name);
+        let is_gone = |name: &String| self.catalogue.get(content, name).is_none();
+        let gone: Vec<String> =
+            named.iter().filter(|name| custom(name) && is_gone(name)).cloned().collect();
+        let again = self.body(content, fields, &Refused::default(), attempts).await?;
+        named.retain(|name| {
+            let other = gone.contains(name) && self.catalogue.get(content, name).is_some();
+            !other && again.get(name) == before.get(name)
+        });
+        Ok(Some(again))
+    }
+
+    /// The body of a write; attributes it needs are created.
     async fn body<'f>(
         &self,
         content: Content,
         fields: &'f FieldSet,
+        refused: &Refused,
         attempts: &mut Attempts,
-    ) -> Result<Body<'f>, Failure> {
-        let mut body = Body::with_room(fields.len());
-        if fields.iter().any(|field| field.class == FieldClass::Custom) {
+    ) -> Result<Resolved<'f>, Failure> {
+        if has_attributes(fields) {
             self.catalogue.ensure(&*self.transport, attempts).await?;
         }
-        for field in fields.iter() {
-            if field.class != FieldClass::Custom {
-                body.set(Cow::Borrowed(field.name), Cow::Borrowed(field.json));
-                continue;
+        let mut body = self.resolve(content, fields, refused);
+        for _ in 0..LOOKS {
+            if body.missing.is_empty() {
+                break;
             }
-            if let Some((name, json)) = self.custom(content, field, attempts).await? {
-                let at = body.set(name, json);
-                body.custom.push(at);
+            for name in std::mem::take(&mut body.missing) {
+                if self.create_attribute(content, name, attempts).await? == Creation::TooMany {
+                    break;
+                }
             }
+            body = self.resolve(content, fields, refused);
         }
         Ok(body)
     }
-
-    /// A custom attribute's name and value as they are sent; `None` where it is left out.
-    async fn custom<'f>(
-        &self,
-        content: Content,
-        field: Field<'f>,
-        attempts: &mut Attempts,
-    ) -> Result<Option<Entry<'f>>, Failure> {
-        let attribute =
-            match (self.catalogue.get(content, field.name), self.users.unknown_attributes) {
-                (Some(Slot::Known(attribute)), _) => Some(attribute),
-                (None, UnknownAttributes::Send) => {
-                    return Ok(Some((Cow::Borrowed(field.name), Cow::Borrowed(field.json))));
-                }
-                (None, UnknownAttributes::Create) => {
-                    let (transport, probe) = (&*self.transport, &*self.probe);
-                    self.catalogue.create(content, field.name, transport, attempts, probe).await?
-                }
-                (None, UnknownAttributes::Drop) | (Some(Slot::Refused), _) => None,
-            };
-        let Some(attribute) = attribute else {
-            self.probe.field_dropped(field.name, "User.com has no such attribute");
-            return Ok(None);
-        };
-        Ok(self.typed(&attribute, field))
-    }
-
-    fn typed<'f>(&self, attribute: &Attribute, field: Field<'f>) -> Option<Entry<'f>> {
-        match attributes::convert(field.json, &attribute.value_type) {
-            Ok(json) => {
-                if attribute.value_type == ValueType::String && attributes::overflows(field.json) {
-                    self.probe.cropped(field.name);
-                }
-                let name = match *attribute.name_std == *field.name {
-                    true => Cow::Borrowed(field.name),
-                    false => Cow::Owned(attribute.name_std.to_string()),
-                };
-                Some((name, json.into_text()))
-            }
-            Err(error) => {
-                self.probe.conversion_failed(field.name, &error.to_string());
-                None
-            }
-        }
-    }
 }
 
-/// The names a refusal speaks of, as they stand in a body: keys of the object, or of the one
-/// under `errors`.
+/// Whether custom attributes are among fields.
+pub(super) fn has_attributes(fields: &FieldSet) -> bool {
+    let is_custom = |layer: &FieldSet| layer.iter().any(|field| field.class == FieldClass::Custom);
+    fields.layers().iter().any(|layer| !layer.objects().is_empty() || is_custom(layer))
+}
+
+/// The names a refusal speaks of, as they stand in a body: keys of the object, or of one that says
+/// it is about fields; and the fields a list of faults names.
 fn named(refusal: &Value) -> Vec<String> {
-    let keys = |value: &Value| -> Vec<String> {
-        value
-            .as_object()
-            .map(|object| object.keys().flat_map(|key| [key.clone(), name_std(key)]).collect())
-            .unwrap_or_default()
-    };
-    let mut names = keys(refusal);
-    names.extend(keys(&refusal["errors"]));
+    let mut names = Vec::new();
+    let inner = ["errors", "detail", "details", "error", "fields", "attributes", "data"];
+    let places = std::iter::once(refusal).chain(inner.iter().map(|key| &refusal[*key]));
+    for place in places {
+        let keys = place.as_object().into_iter().flat_map(|object| object.keys());
+        let listed = place.as_array().into_iter().flatten().filter_map(|fault| {
+            ["field", "name", "attribute", "attr"].iter().find_map(|key| fault[*key].as_str())
+        });
+        for name in keys.map(String::as_str).chain(listed) {
+            names.extend([name.to_owned(), name_std(name)]);
+        }
+    }
     names.sort();
     names.dedup();
     names

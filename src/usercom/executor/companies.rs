@@ -12,7 +12,7 @@ use super::{JUST_SEEN, Usercom};
 use crate::deliver::{Attempts, Reply, SendError};
 use crate::plan::FieldSet;
 use crate::usercom::attributes::Content;
-use crate::usercom::confirmed::is_fresh;
+use crate::usercom::confirmed::{Facts, is_fresh};
 use crate::usercom::endpoint;
 use crate::usercom::endpoint::companies::{self as wire, Found};
 use crate::usercom::memory;
@@ -31,26 +31,30 @@ impl Usercom {
         attempts: &mut Attempts,
     ) -> Result<Done, Failure> {
         let _turn = self.company_turns.turn(group.into()).await;
-        let found = match self.update_company(group, fields, attempts).await? {
+        let mut facts = Facts::default();
+        let updated = self.update_company(group, fields, &mut facts, attempts).await?;
+        let found = match updated {
             Some(found) => found,
-            None => self.create_company(group, fields, attempts).await?,
+            None => self.create_company(group, fields, &mut facts, attempts).await?,
         };
         self.remember(group, &found, now);
-        self.memory.know_company(group, |row| row.fields.note(fields, now));
+        self.memory.know_company(group, |row| row.fields.note(facts, now));
         Ok(Done::Sent)
     }
 
-    /// Writes to a company that is there. `None` when it is not.
+    /// Writes to a company that is there; `facts` becomes what was written. `None` when it is not
+    /// there.
     async fn update_company(
         &self,
         group: &str,
         fields: &FieldSet,
+        facts: &mut Facts,
         attempts: &mut Attempts,
     ) -> Result<Option<Found>, Failure> {
         if fields.is_empty() {
             return self.find_company(group, attempts).await;
         }
-        let reply = if endpoint::segment(group).is_some() {
+        let written = if endpoint::segment(group).is_some() {
             self.write(Content::Company, fields, attempts, |entries| {
                 wire::update(group, entries).expect("the id was found safe in a path")
             })
@@ -69,7 +73,8 @@ impl Usercom {
             })
             .await?
         };
-        self.company_in(group, &reply)
+        *facts = written.facts;
+        self.company_in(group, &written.reply)
     }
 
     /// Reads the answer to a read or an update.
@@ -121,32 +126,35 @@ impl Usercom {
         &self,
         group: &str,
         fields: &FieldSet,
+        facts: &mut Facts,
         attempts: &mut Attempts,
     ) -> Result<Found, Failure> {
         loop {
             let made = self
                 .write(Content::Company, fields, attempts, |entries| wire::create(group, entries))
                 .await;
-            let reply = match made {
+            let written = match made {
                 Err(Failure::Send(SendError::Ambiguous { .. })) => {
                     // A look is no success of the request that is in doubt.
                     let failed = attempts.failed;
                     if let Some(found) = self.find_company(group, attempts).await? {
-                        return self.update_found(group, fields, found, attempts).await;
+                        return self.update_found(group, fields, found, facts, attempts).await;
                     }
                     attempts.failed = failed;
                     continue;
                 }
                 answer => answer?,
             };
+            let reply = written.reply;
             if reply.is_success() {
+                *facts = written.facts;
                 return Ok(wire::found(&reply));
             }
             // Somebody else may have created it since we looked.
             if matches!(reply.status, 400 | 409)
                 && let Some(found) = self.find_company(group, attempts).await?
             {
-                return self.update_found(group, fields, found, attempts).await;
+                return self.update_found(group, fields, found, facts, attempts).await;
             }
             return Err(Failure::refused("the company", &reply));
         }
@@ -159,12 +167,13 @@ impl Usercom {
         group: &str,
         fields: &FieldSet,
         found: Found,
+        facts: &mut Facts,
         attempts: &mut Attempts,
     ) -> Result<Found, Failure> {
         if fields.is_empty() {
             return Ok(found);
         }
-        let updated = self.update_company(group, fields, attempts).await?;
+        let updated = self.update_company(group, fields, facts, attempts).await?;
         Ok(updated.unwrap_or(found))
     }
 
@@ -248,7 +257,10 @@ impl Usercom {
         }
         let found = match self.find_company(group, attempts).await? {
             Some(found) => found,
-            None => self.create_company(group, &FieldSet::default(), attempts).await?,
+            None => {
+                let mut facts = Facts::default();
+                self.create_company(group, &FieldSet::default(), &mut facts, attempts).await?
+            }
         };
         self.remember(group, &found, now);
         if let Some(id) = found.id {

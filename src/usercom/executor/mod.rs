@@ -7,6 +7,7 @@ mod body;
 mod companies;
 mod history;
 mod occurrences;
+mod resolve;
 mod snapshots;
 mod users;
 
@@ -16,16 +17,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::attributes::Catalogue;
+use self::resolve::Refused;
+use super::attributes::{Catalogue, Content, Creation};
+use super::confirmed::Confirmed;
 use super::endpoint;
 use super::keyed::KeyedLocks;
 use super::memory::Memory;
 use super::odds::Odds;
 use super::outcome::{Done, Doubt, Failure, Probe, cure};
 use crate::clock;
-use crate::config::sink::{DeliveryConfig, UsersConfig};
+use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
 use crate::deliver::{Attempts, BeforeSend, Need, Reply, Request, SendError, Transport};
-use crate::plan::Op;
+use crate::plan::{FieldSet, Op};
 
 /// How long a user that was just created may take to be seen.
 const SETTLES: Duration = Duration::from_secs(1);
@@ -76,6 +79,13 @@ impl Usercom {
             delivery,
             probe,
         }
+    }
+
+    /// The same with types of attributes that are to be created, for users and for companies.
+    #[must_use]
+    pub fn with_types(mut self, users: &AttributeTypes, companies: &AttributeTypes) -> Self {
+        self.catalogue.declare(users, companies);
+        self
     }
 
     /// Reads the catalogue of attributes.
@@ -162,18 +172,74 @@ impl Usercom {
     pub fn unchanged(&self, op: &Op, now: Timestamp) -> bool {
         let ttl = self.users.unchanged_ttl_secs;
         match op {
-            Op::Identify { user, fields } => self
-                .memory
-                .user(user.as_str())
-                .is_some_and(|row| ttl > 0 && row.fields.holds(fields, now, ttl)),
-            Op::Company { company, fields } => self
-                .memory
-                .company(company.as_str())
-                .is_some_and(|row| ttl > 0 && row.fields.holds(fields, now, ttl)),
+            Op::Identify { user, fields } => {
+                let row = self.memory.user(user.as_str());
+                row.is_some_and(|row| {
+                    self.says_nothing_new(Content::User, fields, &row.fields, now)
+                })
+            }
+            Op::Company { company, fields } => {
+                let row = self.memory.company(company.as_str());
+                row.is_some_and(|row| {
+                    self.says_nothing_new(Content::Company, fields, &row.fields, now)
+                })
+            }
             Op::Join { user, company } => self.is_member(user.as_str(), company.as_str(), now, ttl),
             Op::Merge { from, into } => self.memory.is_merged(from.as_str(), into.as_str()),
             Op::Track { .. } | Op::Page { .. } => false,
         }
+    }
+
+    /// Whether all that a write says, under the catalogue as it is now, was confirmed. What it says
+    /// in vain is told then, because nobody else will.
+    fn says_nothing_new(
+        &self,
+        content: Content,
+        fields: &FieldSet,
+        confirmed: &Confirmed,
+        now: Timestamp,
+    ) -> bool {
+        let ttl = self.users.unchanged_ttl_secs;
+        // Without the catalogue nobody knows what the values of attributes become.
+        if ttl == 0 || (body::has_attributes(fields) && !self.catalogue.was_read()) {
+            return false;
+        }
+        let resolved = self.resolve(content, fields, &Refused::default());
+        let nothing_new =
+            resolved.missing.is_empty() && confirmed.holds(&resolved.facts(), now, ttl);
+        if nothing_new {
+            resolved.tell(&*self.probe);
+        }
+        nothing_new
+    }
+
+    /// Whether User.com refused this value of this field within `users.unchanged_ttl_secs`: then it
+    /// is not asked again with every write.
+    fn was_refused(&self, content: Content, name: &str, id: Option<u64>, json: &str) -> bool {
+        let ttl = self.users.unchanged_ttl_secs;
+        ttl > 0 && self.memory.refused((content.as_str(), name, id, json), clock::now(), ttl)
+    }
+
+    fn note_refused(&self, content: Content, name: &str, id: Option<u64>, json: &str) {
+        self.memory.note_refused((content.as_str(), name, id, json), clock::now());
+    }
+
+    /// Whether another attribute may be created within this hour.
+    fn may_create(&self) -> bool {
+        self.memory.creations_within_an_hour(clock::now()) < self.users.new_attributes_limit()
+    }
+
+    /// Creates an attribute, unless too many were created within this hour.
+    async fn create_attribute(
+        &self,
+        content: Content,
+        name: &str,
+        attempts: &mut Attempts,
+    ) -> Result<Creation, Failure> {
+        let limit = self.users.new_attributes_limit();
+        let book = || self.memory.book_creation(limit, clock::now());
+        let (transport, probe) = (&*self.transport, &*self.probe);
+        self.catalogue.create(content, name, transport, attempts, probe, book).await
     }
 
     /// Up to `max` rows of the memory that changed since they were last taken, as key and JSON, for

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::body::Written;
 use super::{SETTLES, Usercom};
 use crate::clock;
 use crate::deliver::Attempts;
@@ -54,22 +55,23 @@ impl Usercom {
         now: Timestamp,
         attempts: &mut Attempts,
     ) -> Result<Option<bool>, Failure> {
-        let mut reply = self
+        let mut written = self
             .write(Content::User, fields, attempts, |entries| wire::upsert(user, entries))
             .await?;
         // Two upserts of one new user may meet inside User.com: the second then finds the first.
-        if reply.status == 409 {
-            reply = self
+        if written.reply.status == 409 {
+            written = self
                 .write(Content::User, fields, attempts, |entries| wire::upsert(user, entries))
                 .await?;
         }
+        let Written { reply, facts } = written;
         if !reply.is_success() {
             return Err(Failure::refused("the user", &reply));
         }
         let answer = wire::upserted(&reply);
         self.memory.know_user(user, |row| {
             renumber(row, answer.id);
-            row.fields.note(fields, now);
+            row.fields.note(facts, now);
         });
         Ok(answer.created)
     }

@@ -6,8 +6,10 @@
 use std::sync::LazyLock;
 
 use super::leaves::{Leaves, elements, text};
-use super::limits::{Customs, OwnNames, SHORT, TEXT, crop_noting, own_names};
-use super::person::{dense, named, put_list, put_string, put_tags, put_text, standard};
+use super::limits::{Customs, MAX_PHONES, OwnNames, SHORT, TEXT, own_names, without_nuls};
+use super::person::{
+    TOO_LONG, dense, named, put_email, put_list, put_string, put_tags, put_text, standard,
+};
 use super::spellings::Spellings;
 use super::{CallFault, Notes};
 use crate::call::Call;
@@ -81,7 +83,8 @@ static TRAITS: LazyLock<Spellings> = LazyLock::new(|| {
     ])
 });
 
-/// The fields that are written, and the id.
+/// The fields User.com has of its own, in both versions of its API: those that are written, the ids,
+/// and those nobody can write.
 static OWN_NAMES: LazyLock<OwnNames> = LazyLock::new(|| {
     own_names(&[
         "custom_id",
@@ -96,6 +99,19 @@ static OWN_NAMES: LazyLock<OwnNames> = LazyLock::new(|| {
         "size",
         "phone_numbers",
         "tags",
+        "id",
+        "company_id",
+        "company_custom_id",
+        "user_id",
+        "user_custom_id",
+        "approx_employees",
+        "employees",
+        "members",
+        "member_since",
+        "assigned_to",
+        "attributes",
+        "created_at",
+        "updated_at",
     ])
 });
 
@@ -111,6 +127,10 @@ pub(super) fn group_id(call: &Call<'_>) -> Result<GroupId, CallFault> {
     let Some(id) = given else {
         return Err(CallFault::new("no_group_id", "the group call has no `groupId`"));
     };
+    if id.contains('\0') {
+        let reason = "`groupId` has a NUL character in it, which no id can have";
+        return Err(CallFault::new("id_not_text", reason));
+    }
     if id.chars().count() > TEXT {
         let reason = format!("`groupId` is longer than {TEXT} characters");
         return Err(CallFault::new("id_too_long", reason));
@@ -123,15 +143,15 @@ pub(super) fn fields(call: &Call<'_>, notes: &mut Notes) -> FieldSet {
     let traits = Traits::of(&call.fields, &TRAITS);
     let mut set = FieldSet::with_capacity(24, 768);
     put_text(&mut set, "name", traits.get(Trait::Name), TEXT, notes);
-    put_text(&mut set, "email", traits.get(Trait::Email), TEXT, notes);
+    put_email(&mut set, traits.get(Trait::Email), notes);
     put_text(&mut set, "description", traits.get(Trait::Description), TEXT, notes);
     put_address(&mut set, &traits, notes);
     put_size(&mut set, &traits, notes);
     put_phones(&mut set, &traits, notes);
     put_tags(&mut set, traits.get(Trait::Tags), notes);
     let mut customs = Customs::new(&mut set, &OWN_NAMES);
-    for (name, json) in traits.rest() {
-        customs.add(name, json, notes);
+    for other in traits.rest() {
+        customs.add(other, notes);
     }
     set
 }
@@ -162,8 +182,12 @@ fn put_address(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
         ("country", part(Trait::Country).or(inner_country), SHORT),
         ("postal_code", part(Trait::PostalCode).or(inner_code), SHORT),
     ] {
-        if let Some(value) = value {
-            put_string(set, name, &value, cap, notes);
+        match value {
+            Some(code) if name == "postal_code" && code.chars().count() > cap => {
+                notes.dropped(name, TOO_LONG);
+            }
+            Some(value) => put_string(set, name, &value, cap, notes),
+            None => {}
         }
     }
 }
@@ -195,15 +219,20 @@ fn put_phones(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
         Some(list) => list.collect(),
         None => vec![json],
     };
-    let mut phones = Vec::with_capacity(given.len());
+    let mut phones: Vec<String> = Vec::new();
     for phone in given {
-        match text(phone) {
-            Some(phone) => phones.push(dense(&phone).into_owned()),
+        match text(phone).map(|phone| without_nuls(&dense(&phone)).into_owned()) {
             None => notes.dropped("phone_numbers", "a phone number is a text"),
+            Some(phone) if phone.is_empty() => {}
+            Some(phone) if phone.chars().count() > SHORT => {
+                notes.dropped("phone_numbers", TOO_LONG)
+            }
+            Some(_) if phones.len() == MAX_PHONES => {
+                notes.dropped("phone_numbers", "a record sets at most 100 phone numbers");
+            }
+            Some(phone) => phones.push(phone),
         }
     }
-    let phones = phones.iter().filter(|phone| !phone.is_empty());
-    let phones: Vec<&str> =
-        phones.map(|phone| crop_noting(phone, SHORT, "phone_numbers", notes)).collect();
+    let phones: Vec<&str> = phones.iter().map(String::as_str).collect();
     put_list(set, "phone_numbers", FieldClass::Standard, &phones);
 }

@@ -14,6 +14,9 @@ use crate::call::{Object, each, elements as walk_elements, entries, has_escapes,
 /// Objects nested deeper than this stay JSON.
 pub(super) const MAX_DEPTH: usize = 16;
 
+/// Objects nested deeper than this are no values of their own: nobody names an attribute so.
+const MAX_WHOLE: usize = 4;
+
 /// Names with a meaning in one object that are looked for in passing. Most have a few.
 const QUICK: usize = 16;
 
@@ -28,6 +31,29 @@ struct Found<'c> {
 struct Rest<'c> {
     name: Name<'c>,
     json: &'c str,
+    what: What,
+    /// The object it lies in, by its place in the rest.
+    owner: Option<usize>,
+}
+
+/// What a value of the rest is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// A value.
+    Value,
+    /// An object whose values come behind it, each under a name of its own.
+    Opened,
+}
+
+/// A value no spelling leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Other<'l> {
+    /// The names that lead to it, joined with `_`.
+    pub(super) name: &'l str,
+    pub(super) json: &'l str,
+    pub(super) what: What,
+    /// The object it lies in, by its place among the others.
+    pub(super) owner: Option<usize>,
 }
 
 enum Name<'c> {
@@ -110,7 +136,7 @@ impl<'c, const TARGETS: usize> Leaves<'c, TARGETS> {
     }
 
     fn open(&mut self, object: &'c Object<'_>, spellings: &Spellings, others: Others) {
-        let mut walk = Walk { leaves: self, others, flat: String::new() };
+        let mut walk = Walk { leaves: self, others, owner: None, flat: String::new() };
         let top = Level::top(spellings);
         match object {
             Object::Text(text) => each(text, |name, json| walk.value(name, json, top)),
@@ -128,13 +154,13 @@ impl<'c, const TARGETS: usize> Leaves<'c, TARGETS> {
     }
 
     /// What no spelling leads to, in order, under flat names. Of equal names each comes.
-    pub(super) fn rest(&self) -> impl Iterator<Item = (&str, &'c str)> {
+    pub(super) fn rest(&self) -> impl Iterator<Item = Other<'_>> {
         self.rest.iter().map(|rest| {
             let name = match &rest.name {
                 Name::Key(key) => key,
                 Name::Joined(range) => &self.names[range.clone()],
             };
-            (name, rest.json)
+            Other { name, json: rest.json, what: rest.what, owner: rest.owner }
         })
     }
 
@@ -153,6 +179,8 @@ impl<'c, const TARGETS: usize> Leaves<'c, TARGETS> {
 struct Walk<'l, 'c, const TARGETS: usize> {
     leaves: &'l mut Leaves<'c, TARGETS>,
     others: Others,
+    /// The object one is inside of, by its place in the rest.
+    owner: Option<usize>,
     /// The keys of the objects one is inside of, each with a `_` behind it.
     flat: String,
 }
@@ -196,27 +224,38 @@ impl<'c, const TARGETS: usize> Walk<'_, 'c, TARGETS> {
         }
         let meaning = at.find(key);
         if at.opens(json) && (self.others == Others::Kept || meaning.inner.is_some()) {
-            self.open(key, json, at.inside(meaning));
+            let inside = at.inside(meaning);
+            self.open(name, json, at, inside);
         } else if let Some((target, rank)) = meaning.target {
             self.leaves.keep(target, rank, json);
         } else if self.others == Others::Kept {
-            let name = match name {
-                Cow::Borrowed(name) if at.depth == 0 => Name::Key(trimmed(name)),
-                _ => {
-                    let start = self.leaves.names.len();
-                    self.leaves.names.extend([&*self.flat, key]);
-                    Name::Joined(start..self.leaves.names.len())
-                }
-            };
-            self.leaves.rest.push(Rest { name, json });
+            self.add(name, json, What::Value, at);
         }
     }
 
-    fn open(&mut self, key: &str, object: &'c str, inside: Level<'_>) {
-        let outside = self.flat.len();
-        self.flat.extend([key, "_"]);
+    fn add(&mut self, name: Cow<'c, str>, json: &'c str, what: What, at: Level<'_>) {
+        let name = match name {
+            Cow::Borrowed(name) if at.depth == 0 => Name::Key(trimmed(name)),
+            name => {
+                let start = self.leaves.names.len();
+                self.leaves.names.extend([&*self.flat, trimmed(&name)]);
+                Name::Joined(start..self.leaves.names.len())
+            }
+        };
+        self.leaves.rest.push(Rest { name, json, what, owner: self.owner });
+    }
+
+    fn open(&mut self, name: Cow<'c, str>, object: &'c str, at: Level<'_>, inside: Level<'_>) {
+        let (outside, owner) = (self.flat.len(), self.owner);
+        let key = trimmed(&name).to_owned();
+        if self.others == Others::Kept && at.depth < MAX_WHOLE {
+            self.add(name, object, What::Opened, at);
+            self.owner = Some(self.leaves.rest.len() - 1);
+        }
+        self.flat.extend([&*key, "_"]);
         each(object, |name, json| self.value(name, json, inside));
         self.flat.truncate(outside);
+        self.owner = owner;
     }
 }
 
@@ -285,7 +324,8 @@ mod tests {
         assert_eq!(leaves.get(1_usize), Some("1"));
         assert_eq!(leaves.get(2_usize), Some("5"));
         assert_eq!(leaves.get(3_usize), None);
-        let rest: Vec<_> = leaves.rest().collect();
+        let values = leaves.rest().filter(|other| other.what == What::Value);
+        let rest: Vec<_> = values.map(|other| (other.name, other.json)).collect();
         assert_eq!(rest, [("Address_city", "\"y\""), ("plan", "[1]")]);
     }
 
@@ -348,14 +388,29 @@ mod tests {
     }
 
     #[test]
+    fn an_object_comes_before_what_lies_in_it() {
+        // An object that is opened up is among the rest too, and its values say where they lie.
+        let object = Object::Text(r#"{"a":{"b":1,"c":{"d":2}},"e":{}}"#);
+        let leaves = Leaves::<5>::of(&object, &table());
+        let rest: Vec<_> =
+            leaves.rest().map(|other| (other.name, other.what, other.owner)).collect();
+        let (value, opened) = (What::Value, What::Opened);
+        assert_eq!(
+            rest[..3],
+            [("a", opened, None), ("a_b", value, Some(0)), ("a_c", opened, Some(0))]
+        );
+        assert_eq!(rest[3..], [("a_c_d", value, Some(2)), ("e", opened, None)]);
+    }
+
+    #[test]
     fn what_lies_deep_stays_json() {
         // Objects nested without end are opened to a depth, and the rest travels as JSON.
         let depth = 3 * MAX_DEPTH;
         let text = "{\"a\":".repeat(depth) + "1" + &"}".repeat(depth);
         let object = Object::Text(&text);
         let leaves = Leaves::<5>::of(&object, &table());
-        let rest: Vec<_> = leaves.rest().collect();
+        let rest: Vec<_> = leaves.rest().filter(|other| other.what == What::Value).collect();
         assert_eq!(rest.len(), 1);
-        assert!(rest[0].0.starts_with("a_a_a") && rest[0].1.starts_with("{\"a\":{"));
+        assert!(rest[0].name.starts_with("a_a_a") && rest[0].json.starts_with("{\"a\":{"));
     }
 }

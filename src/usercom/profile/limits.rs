@@ -1,13 +1,16 @@
 //! The lengths and names User.com accepts. Counts characters, never cuts one in two.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Notes;
+use super::leaves::{Other, What};
 use crate::call::{Lexicon, Names, trimmed, write_string};
-use crate::plan::{Field, FieldClass, FieldSet};
+use crate::plan::{Field, FieldClass, FieldSet, Whole};
 
 /// Characters of a first or last name.
 pub(super) const PERSON_NAME: usize = 40;
@@ -17,6 +20,85 @@ pub(super) const SHORT: usize = 64;
 pub(super) const TEXT: usize = 255;
 /// Characters of an attribute's name.
 pub(super) const ATTRIBUTE_NAME: usize = 32;
+
+/// Characters of an e-mail address.
+pub(super) const EMAIL: usize = 254;
+/// Characters of a page's path.
+pub(super) const PATH: usize = 2_048;
+/// Characters of a host.
+pub(super) const HOST: usize = 255;
+/// Digits and signs of a number, as it is written.
+const NUMBER: usize = 40;
+/// Values of a profile or an event that one record may set; what comes beyond is left out.
+pub(super) const MAX_VALUES: usize = 1_000;
+/// Objects of a record that may be the value of an attribute.
+const MAX_OBJECTS: usize = 100;
+/// Tags one record may set.
+pub(super) const MAX_TAGS: usize = 1_000;
+/// Phone numbers of a company one record may set.
+pub(super) const MAX_PHONES: usize = 100;
+
+/// Why a value beyond [`MAX_VALUES`] is left out.
+pub(super) const TOO_MANY_VALUES: &str = "a record sets at most 1000 values";
+
+/// A text without NUL characters, which no database behind a web service takes.
+pub(super) fn without_nuls(text: &str) -> Cow<'_, str> {
+    match text.contains('\0') {
+        true => Cow::Owned(text.replace('\0', "")),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// JSON text without NUL characters in its strings and names.
+pub(super) fn json_without_nuls(json: &str) -> Cow<'_, str> {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::String(text) => *text = text.replace('\0', ""),
+            Value::Array(list) => list.iter_mut().for_each(strip),
+            Value::Object(object) => {
+                let entries = std::mem::take(object).into_iter();
+                object.extend(entries.map(|(name, mut value)| {
+                    strip(&mut value);
+                    (name.replace('\0', ""), value)
+                }));
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    // In JSON a NUL can only be written as an escape.
+    if memchr::memmem::find(json.as_bytes(), b"\\u0000").is_none() {
+        return Cow::Borrowed(json);
+    }
+    match serde_json::from_str::<Value>(json) {
+        Ok(mut value) => {
+            strip(&mut value);
+            Cow::Owned(value.to_string())
+        }
+        // What cannot be read is left to whoever converts it.
+        Err(_) => Cow::Borrowed(json),
+    }
+}
+
+/// A number as servers take it: within what a 64-bit float holds, and not longer than anybody
+/// reads. `None` for one that is not, and that has no shorter form of the same value.
+pub(super) fn number(json: &str) -> Option<Cow<'_, str>> {
+    if json.len() <= 15 && json.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
+        return Some(Cow::Borrowed(json));
+    }
+    let value: f64 = json.parse().ok()?;
+    let is_whole = json.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    match value.is_finite() {
+        true if json.len() <= NUMBER => Some(Cow::Borrowed(json)),
+        // Digits beyond what a float holds say nothing; those of a whole number may.
+        true if !is_whole => serde_json::Number::from_f64(value).map(|n| Cow::Owned(n.to_string())),
+        _ => None,
+    }
+}
+
+/// Whether JSON text is a number.
+pub(super) fn is_number(json: &str) -> bool {
+    json.as_bytes().first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'-')
+}
 
 /// The first `cap` characters.
 pub(crate) fn crop(text: &str, cap: usize) -> &str {
@@ -88,6 +170,14 @@ pub(super) struct Customs<'a> {
     before: usize,
     own: &'a OwnNames,
     seen: Seen,
+    /// Where in the set the objects stand, by their place among the values that are added; `None`
+    /// for one that is nowhere.
+    objects: HashMap<usize, Option<usize>>,
+    /// Objects left out with all that lies in them, by the same place.
+    refused: HashSet<usize>,
+    /// Values added or asked for.
+    added: usize,
+    values: usize,
 }
 
 /// The names of attributes in standard form, in the order they were added.
@@ -133,12 +223,70 @@ impl<'a> Customs<'a> {
         let mut seen = Seen::default();
         seen.forms.reserve(24);
         seen.text.reserve(512);
-        Self { before: set.len(), set, own, seen }
+        Self {
+            before: set.len(),
+            set,
+            own,
+            seen,
+            objects: HashMap::new(),
+            refused: HashSet::new(),
+            added: 0,
+            values: 0,
+        }
+    }
+
+    /// Adds the next of the values no spelling leads to.
+    pub(super) fn add(&mut self, other: Other<'_>, notes: &mut Notes) {
+        let place = self.added;
+        self.added += 1;
+        let within = other.owner.and_then(|owner| {
+            if self.refused.contains(&owner) {
+                self.refused.insert(place);
+            }
+            self.objects.get(&owner).copied().flatten()
+        });
+        if self.refused.contains(&place) {
+            return;
+        }
+        let name = without_nuls(other.name);
+        let name = trimmed(&name);
+        if other.what == What::Opened {
+            if other.owner.is_none() && self.is_own(name) {
+                notes.dropped(name, "User.com has a field of this name");
+                self.refused.insert(place);
+                return;
+            }
+            let object = self.object(name, other.json, within);
+            self.objects.insert(place, object);
+            return;
+        }
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            notes.dropped("traits", TOO_MANY_VALUES);
+        } else if is_number(other.json) && number(other.json).is_none() {
+            notes.dropped(name, "a number no server takes");
+        } else {
+            self.value(name, &json_without_nuls(other.json), within, notes);
+        }
+    }
+
+    /// Whether a name is one of User.com's own, as it stands or cut to its length.
+    fn is_own(&self, name: &str) -> bool {
+        self.own.get(std_form(name).as_bytes()).is_some()
+    }
+
+    /// Adds an object, in case its attribute is one of type `json`; says where it stands.
+    fn object(&mut self, name: &str, json: &str, within: Option<usize>) -> Option<usize> {
+        let fits = !name.is_empty() && name.chars().count() <= ATTRIBUTE_NAME;
+        if !fits || self.is_own(name) || self.set.objects().len() == MAX_OBJECTS {
+            return None;
+        }
+        let json = Box::from(&*json_without_nuls(json));
+        Some(self.set.add_object(Whole { name: name.into(), json, within }))
     }
 
     /// Adds one attribute, or replaces the value of the attribute that is the same to User.com.
-    pub(super) fn add(&mut self, name: &str, json: &str, notes: &mut Notes) {
-        let name = trimmed(name);
+    fn value(&mut self, name: &str, json: &str, within: Option<usize>, notes: &mut Notes) {
         if name.is_empty() {
             notes.dropped("", "the attribute has no name");
             return;
@@ -150,7 +298,7 @@ impl<'a> Customs<'a> {
             false => Cow::Owned(name_std(&short)),
         };
         if self.own.get(form.as_bytes()).is_some() {
-            notes.dropped(name, "a standard field has this name");
+            notes.dropped(name, "User.com has a field of this name");
             return;
         }
         let mut place = self.seen.place(&form);
@@ -163,10 +311,12 @@ impl<'a> Customs<'a> {
         match place {
             Some(place) => {
                 self.set.replace(self.before + place, FieldClass::Custom, json);
+                self.set.lie_within(self.before + place, within);
                 self.seen.forms[place].full = cut;
             }
             None => {
-                self.set.push(Field { name: &short, class: FieldClass::Custom, json });
+                self.set
+                    .push_within(within, Field { name: &short, class: FieldClass::Custom, json });
                 self.seen.note(&form, cut);
             }
         }
@@ -176,7 +326,8 @@ impl<'a> Customs<'a> {
     pub(super) fn add_missing(&mut self, name: &'static str, text: &str) {
         debug_assert!(name.len() <= ATTRIBUTE_NAME && std_form(name) == name, "{name}");
         if self.seen.place(name).is_none() {
-            self.set.push_with(name, FieldClass::Custom, |out| write_string(out, text));
+            let text = without_nuls(text);
+            self.set.push_with(name, FieldClass::Custom, |out| write_string(out, &text));
             self.seen.note(name, None);
         }
     }

@@ -43,7 +43,7 @@ impl From<&UsersConfig> for Settings {
 #[error("{reason}")]
 pub struct CallFault {
     /// A stable code: `no_identity`, `no_group_id`, `no_event`, `no_page`,
-    /// `no_previous_id`, `id_too_long`.
+    /// `no_previous_id`, `id_too_long`, `id_not_text`, `timestamp_before_1970`.
     pub code: &'static str,
     /// What is missing, in words.
     pub reason: String,
@@ -89,7 +89,8 @@ impl Notes {
 ///
 /// # Errors
 /// When the call names no user, a group no company, a track no event, a page neither URL nor path,
-/// an alias two ids, or an id is longer than 255 characters.
+/// an alias two ids, an id is longer than 255 characters or has a NUL in it, or a track or page
+/// happened before 1970.
 pub fn plan_call(
     call: &Call<'_>,
     settings: &Settings,
@@ -103,7 +104,7 @@ pub fn plan_call(
             smallvec![Op::Identify { fields: person::fields(call, settings, notes), user }]
         }
         CallKind::Track => smallvec![occurrence::track(call, user, now, notes)?],
-        CallKind::Page => smallvec![occurrence::page(call, user, now)?],
+        CallKind::Page => smallvec![occurrence::page(call, user, now, notes)?],
         CallKind::Group => {
             let company = company::group_id(call)?;
             let fields: FieldSet = company::fields(call, notes);

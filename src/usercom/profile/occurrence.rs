@@ -7,8 +7,11 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::leaves::{self, Leaves, text};
-use super::limits::{TEXT, crop_noting};
-use super::person::{named, standard};
+use super::limits::{
+    HOST, MAX_VALUES, PATH, TEXT, TOO_MANY_VALUES, crop_noting, is_number, json_without_nuls,
+    number, without_nuls,
+};
+use super::person::{TOO_LONG, named, standard};
 use super::spellings::Spellings;
 use super::{CallFault, Notes};
 use crate::call::{Call, Json, Names, Object, each, trimmed};
@@ -25,21 +28,30 @@ pub(super) fn track(
     now: Timestamp,
     notes: &mut Notes,
 ) -> Result<Op, CallFault> {
-    let name = call.name.as_deref().map(trimmed).unwrap_or_default();
+    let name = without_nuls(call.name.as_deref().unwrap_or_default());
+    let name = trimmed(&name);
     if name.is_empty() {
         return Err(CallFault::new("no_event", "the track call has no `event`"));
     }
     Ok(Op::Track {
         user,
         name: crop_noting(name, TEXT, "event", notes).trim_end().into(),
-        at: Some(moment(call, now)),
+        at: Some(moment(call, now)?),
         data: data(call, notes),
     })
 }
 
-/// When it happened. Nothing happens in the future.
-fn moment(call: &Call<'_>, now: Timestamp) -> Timestamp {
-    call.timestamp.map_or(now, |at| at.min(now))
+/// When it happened. Nothing happens in the future, and nothing before 1970, where the time of
+/// events begins: no other time may be put in its place.
+fn moment(call: &Call<'_>, now: Timestamp) -> Result<Timestamp, CallFault> {
+    match call.timestamp {
+        Some(at) if at < Timestamp::UNIX_EPOCH => {
+            let reason = format!("`timestamp` is {at}, which is before 1970");
+            Err(CallFault::new("timestamp_before_1970", reason))
+        }
+        Some(at) => Ok(at.min(now)),
+        None => Ok(now),
+    }
 }
 
 /// The properties: objects flattened with `_`, lists as JSON text, texts cut at their limit. Of
@@ -95,7 +107,14 @@ impl Data<'_> {
     }
 
     fn put(&mut self, name: &str, json: &str) {
-        let value = value(name, json, self.notes);
+        let name = without_nuls(name);
+        let name = crop_noting(&name, TEXT, "properties", self.notes);
+        if self.set.len() >= MAX_VALUES {
+            return self.notes.dropped("properties", TOO_MANY_VALUES);
+        }
+        let Some(value) = value(name, json, self.notes) else {
+            return self.notes.dropped(name, "a number no server takes");
+        };
         match self.names.enter(name, |place| self.set.name(place)) {
             Some(place) => self.set.replace(place, FieldClass::Standard, &value),
             None => standard(&mut self.set, name, &value),
@@ -103,17 +122,20 @@ impl Data<'_> {
     }
 }
 
-fn value<'j>(name: &str, json: &'j str, notes: &mut Notes) -> Cow<'j, str> {
-    match json.as_bytes().first() {
+/// A property's value as it is sent; `None` for a number that no server takes.
+fn value<'j>(name: &str, json: &'j str, notes: &mut Notes) -> Option<Cow<'j, str>> {
+    Some(match json.as_bytes().first() {
         // A text without escapes has as many bytes as its JSON but for the quotes.
         Some(b'"') if json.len() <= TEXT + 2 && leaves::plain(json).is_some() => json.into(),
         Some(b'"' | b'[' | b'{') => {
-            let value = text(json).unwrap_or(Cow::Borrowed(json));
-            Json::string(crop_noting(&value, TEXT, name, notes)).into_text()
+            let json = json_without_nuls(json);
+            let value = text(&json).unwrap_or(Cow::Borrowed(&*json));
+            Json::string(crop_noting(&value, TEXT, name, notes)).into_text().into_owned().into()
         }
         // Numbers and booleans keep their type.
+        _ if is_number(json) => number(json)?,
         _ => json.into(),
-    }
+    })
 }
 
 /// Where a page may be found in the context.
@@ -143,7 +165,12 @@ static PARTS: LazyLock<Spellings> = LazyLock::new(|| {
 });
 
 /// The page view a page stands for.
-pub(super) fn page(call: &Call<'_>, user: OwnId, now: Timestamp) -> Result<Op, CallFault> {
+pub(super) fn page(
+    call: &Call<'_>,
+    user: OwnId,
+    now: Timestamp,
+    notes: &mut Notes,
+) -> Result<Op, CallFault> {
     let context = Leaves::<{ Part::AppName as usize + 1 }>::among(&call.context, &PARTS);
     let word = |part: Part| {
         Some(match context.get(part).and_then(text)? {
@@ -166,12 +193,22 @@ pub(super) fn page(call: &Call<'_>, user: OwnId, now: Timestamp) -> Result<Op, C
     }
     // A screen's place is its app: by bundle, which is unique, else by name.
     let domain = domain.or_else(|| word(Part::AppNamespace)).or_else(|| word(Part::AppName));
+    let domain = domain.map(|domain| without_nuls(&domain).into_owned());
     let domain = domain.filter(|domain| !domain.is_empty());
+    // A host that is cut short is another one.
+    let domain = domain.filter(|domain| {
+        let fits = domain.chars().count() <= HOST;
+        if !fits {
+            notes.dropped("page_domain", TOO_LONG);
+        }
+        fits
+    });
+    let path = without_nuls(path.as_deref().unwrap_or("/"));
     Ok(Op::Page {
         user,
         domain: domain.as_deref().unwrap_or(NO_DOMAIN).into(),
-        path: path.as_deref().unwrap_or("/").into(),
-        at: Some(moment(call, now)),
+        path: crop_noting(&path, PATH, "page_path", notes).into(),
+        at: Some(moment(call, now)?),
     })
 }
 
@@ -208,8 +245,11 @@ fn has_pair(text: &str, pair: [u8; 2]) -> bool {
     text.as_bytes().array_windows().any(|two| *two == pair)
 }
 
+/// A host and a path, where there is one.
+type HostAndPath<'a> = (Option<Cow<'a, str>>, Option<Cow<'a, str>>);
+
 /// Host and path of an address: a whole URL, one without a scheme, or a bare path.
-fn split(address: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
+fn split(address: &str) -> HostAndPath<'_> {
     if let Some((host, path)) = plain_address(address) {
         return (Some(host.into()), Some(path.into()));
     }
@@ -217,6 +257,9 @@ fn split(address: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
         && let Ok(url) = Url::parse(address)
     {
         return parts(&url);
+    }
+    if let Some(parts) = odd_address(address) {
+        return parts;
     }
     if address.starts_with("//")
         && let Ok(url) = Url::parse(&format!("https:{address}"))
@@ -236,7 +279,24 @@ fn split(address: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
     (None, (!path.is_empty()).then(|| format!("/{path}").into()))
 }
 
-fn parts(url: &Url) -> (Option<Cow<'static, str>>, Option<Cow<'static, str>>) {
+/// Host and path of a web address that is none by the letter, because of its host: `xn--` that is no
+/// punycode, or a character no host has. The host is what stands there, without case, if it is a
+/// host's at all.
+fn odd_address(address: &str) -> Option<HostAndPath<'_>> {
+    let (scheme, rest) = address.split_once("://")?;
+    if !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
+        return None;
+    }
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = host.rsplit('@').next().unwrap_or_default();
+    let host = host.split(':').next().unwrap_or_default().to_lowercase();
+    let is_host = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let host = (!host.is_empty() && host.chars().all(is_host)).then_some(Cow::Owned(host));
+    let path = path.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
+    Some((host, Some(path.into())))
+}
+
+fn parts(url: &Url) -> HostAndPath<'static> {
     let host = url.host_str().map(|host| Cow::Owned(host.to_owned()));
     (host, Some(Cow::Owned(url.path().to_owned())))
 }

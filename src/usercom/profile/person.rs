@@ -4,10 +4,15 @@
 //! read is not passed on a second time under its own name.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::LazyLock;
 
 use super::leaves::{Leaves, elements, text};
-use super::limits::{Customs, OwnNames, PERSON_NAME, SHORT, TEXT, crop_noting, own_names};
+use super::limits::{
+    Customs, EMAIL, MAX_TAGS, OwnNames, PERSON_NAME, SHORT, TEXT, crop_noting, own_names,
+    without_nuls,
+};
 use super::spellings::Spellings;
 use super::{CallFault, Notes, Settings, context};
 use crate::call::{Call, CallKind, Object, trimmed, write_string};
@@ -97,7 +102,9 @@ static TRAITS: LazyLock<Spellings> = LazyLock::new(|| {
     ])
 });
 
-/// The fields that are written, and the id.
+/// The fields User.com has of its own, in both versions of its API: those that are written, the ids,
+/// and those nobody can write. What the context says of browser and device is not among them, because
+/// it travels in attributes of those names.
 static OWN_NAMES: LazyLock<OwnNames> = LazyLock::new(|| {
     own_names(&[
         "custom_id",
@@ -123,17 +130,43 @@ static OWN_NAMES: LazyLock<OwnNames> = LazyLock::new(|| {
         "unsubscribed",
         "notifications",
         "tags",
+        "id",
+        "user_id",
+        "user_custom_id",
+        "key",
+        "client",
+        "client_id",
+        "client_user",
+        "company_id",
+        "companies",
+        "name",
+        "attributes",
+        "lists",
+        "chat_id",
+        "page_views",
+        "first_seen",
+        "last_seen",
+        "last_contacted",
+        "created_at",
+        "updated_at",
+        "most_active_time",
+        "web_push_subscription",
+        "browser",
+        "browser_language",
+        "os_type",
+        "last_ip",
     ])
 });
 
-/// Text fields that are written as they come, with their longest value.
-const LINKS: [(&str, Trait, usize); 6] = [
-    ("gravatar_url", Trait::Gravatar, TEXT),
-    ("google_url", Trait::Google, TEXT),
-    ("linkedin_url", Trait::Linkedin, TEXT),
-    ("twitter_url", Trait::Twitter, TEXT),
-    ("facebook_url", Trait::Facebook, TEXT),
-    ("company_custom_id", Trait::CompanyId, TEXT),
+/// Addresses and ids: written as they come, or not at all. One that is cut short leads to another
+/// place.
+const LINKS: [(&str, Trait); 6] = [
+    ("gravatar_url", Trait::Gravatar),
+    ("google_url", Trait::Google),
+    ("linkedin_url", Trait::Linkedin),
+    ("twitter_url", Trait::Twitter),
+    ("facebook_url", Trait::Facebook),
+    ("company_custom_id", Trait::CompanyId),
 ];
 
 /// The customer's own id of the user of a call: `userId`, else `anonymousId`, else (identify and
@@ -170,6 +203,10 @@ pub(super) fn named(object: &Object<'_>, names: &[&str]) -> Option<String> {
 
 /// An id User.com can hold.
 pub(super) fn checked(id: &str, what: &str) -> Result<OwnId, CallFault> {
+    if id.contains('\0') {
+        let reason = format!("`{what}` has a NUL character in it, which no id can have");
+        return Err(CallFault::new("id_not_text", reason));
+    }
     if id.len() > TEXT && id.chars().count() > TEXT {
         let reason = format!("`{what}` is longer than {TEXT} characters");
         return Err(CallFault::new("id_too_long", reason));
@@ -182,25 +219,72 @@ pub(super) fn fields(call: &Call<'_>, settings: &Settings, notes: &mut Notes) ->
     let traits = Traits::of(&call.fields, &TRAITS);
     let around = settings.context_fields.then(|| context::Around::of(&call.context));
     let mut set = FieldSet::with_capacity(40, 1024);
-    put_text(&mut set, "email", traits.get(Trait::Email), TEXT, notes);
+    put_email(&mut set, traits.get(Trait::Email), notes);
     put_names(&mut set, &traits, notes);
     put_phone(&mut set, &traits, notes);
     put_code(&mut set, "gender", traits.get(Trait::Gender), gender, notes);
     put_code(&mut set, "status", traits.get(Trait::Status), status, notes);
     put_place(&mut set, &traits, around.as_ref(), notes);
-    for (name, link, cap) in LINKS {
-        put_text(&mut set, name, traits.get(link), cap, notes);
+    for (name, link) in LINKS {
+        put_whole(&mut set, name, traits.get(link), TEXT, notes);
     }
     put_plain(&mut set, &traits, notes);
     put_tags(&mut set, traits.get(Trait::Tags), notes);
     let mut customs = Customs::new(&mut set, &OWN_NAMES);
-    for (name, json) in traits.rest() {
-        customs.add(name, json, notes);
+    for other in traits.rest() {
+        customs.add(other, notes);
     }
     if let Some(around) = around {
-        around.tell(|name, value| customs.add_missing(name, value));
+        around.tell(|name, value| {
+            if name == "current_url" && value.chars().count() > TEXT {
+                notes.dropped(name, TOO_LONG);
+            } else {
+                customs.add_missing(name, value);
+            }
+        });
     }
     set
+}
+
+/// Why a value is left out that cannot be cut short.
+pub(super) const TOO_LONG: &str = "longer than User.com takes, and cut short it would mean another";
+
+/// Adds an e-mail address, unless it is none at first sight or too long.
+pub(super) fn put_email(set: &mut FieldSet, json: Option<&str>, notes: &mut Notes) {
+    let Some(json) = json else {
+        return;
+    };
+    let address = text(json).map(|address| without_nuls(address.trim()).into_owned());
+    let is_one = |address: &str| {
+        let parts = address.rsplit_once('@');
+        let blank = |c: char| c.is_whitespace() || c.is_control();
+        parts.is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
+            && !address.contains(blank)
+    };
+    match address {
+        // The empty text clears the field.
+        Some(address) if address.is_empty() || is_one(&address) => {
+            put_whole(set, "email", Some(json), EMAIL, notes);
+        }
+        _ => notes.dropped("email", "not an e-mail address"),
+    }
+}
+
+/// Adds a text field whose value is written whole or not at all.
+pub(super) fn put_whole(
+    set: &mut FieldSet,
+    name: &str,
+    json: Option<&str>,
+    cap: usize,
+    notes: &mut Notes,
+) {
+    let Some(json) = json else {
+        return;
+    };
+    match text(json) {
+        Some(value) if trimmed(&value).chars().count() > cap => notes.dropped(name, TOO_LONG),
+        _ => put_text(set, name, Some(json), cap, notes),
+    }
 }
 
 /// Adds a standard field; its name is new to the set.
@@ -240,7 +324,8 @@ pub(super) fn put_string(
     cap: usize,
     notes: &mut Notes,
 ) {
-    let value = crop_noting(trimmed(value), cap, name, notes).trim_end();
+    let value = without_nuls(value);
+    let value = crop_noting(trimmed(&value), cap, name, notes).trim_end();
     set.push_with(name, FieldClass::Standard, |out| write_string(out, value));
 }
 
@@ -271,7 +356,13 @@ fn put_phone(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
         return;
     };
     match text(json) {
-        Some(value) => put_string(set, "phone_number", &dense(&value), SHORT, notes),
+        Some(value) => {
+            let value = dense(&value);
+            match value.chars().count() > SHORT {
+                true => notes.dropped("phone_number", TOO_LONG),
+                false => put_string(set, "phone_number", &value, SHORT, notes),
+            }
+        }
         None => notes.dropped("phone_number", "a text is needed, this is a list"),
     }
 }
@@ -295,17 +386,50 @@ fn put_code(
     let Some(json) = json else {
         return;
     };
-    match text(json).and_then(|word| code(&word.trim().to_lowercase())) {
+    match text(json).and_then(|word| code(&plain_word(&word))) {
         Some(code) => standard(set, name, code),
         None => notes.dropped(name, "not a value User.com knows"),
     }
 }
 
+/// A word without case, and without the marks that people leave out when they type.
+fn plain_word(word: &str) -> String {
+    let lower = word.trim().trim_end_matches('.').to_lowercase();
+    let plain = lower.chars().filter_map(|c| match c {
+        // Marks that follow their letter.
+        '\u{300}'..='\u{36f}' => None,
+        'ą' | 'á' | 'à' | 'â' | 'ã' | 'ä' | 'å' => Some('a'),
+        'ę' | 'é' | 'è' | 'ê' | 'ë' | 'ě' => Some('e'),
+        'í' | 'ì' | 'î' | 'ï' => Some('i'),
+        'ó' | 'ò' | 'ô' | 'õ' | 'ö' => Some('o'),
+        'ú' | 'ù' | 'û' | 'ü' | 'ů' => Some('u'),
+        'ł' => Some('l'),
+        'ż' | 'ź' | 'ž' => Some('z'),
+        'ś' | 'š' => Some('s'),
+        'ć' | 'č' | 'ç' => Some('c'),
+        'ń' | 'ñ' => Some('n'),
+        other => Some(other),
+    });
+    plain.collect()
+}
+
+/// Spellings of the genders, without case and marks, in Polish, English and other languages of
+/// Europe.
 fn gender(word: &str) -> Option<&'static str> {
     match word {
-        "1" | "u" | "unknown" => Some("1"),
-        "2" | "m" | "male" | "man" => Some("2"),
-        "3" | "f" | "female" | "w" | "woman" | "k" => Some("3"),
+        "1" | "u" | "unknown" | "nieznana" | "nieznany" | "unbekannt" => Some("1"),
+        "2" | "m" | "male" | "man" | "mr" | "mezczyzna" | "meska" | "meski" | "pan" | "chlopak"
+        | "mann" | "mannlich" | "maennlich" | "herr" | "homme" | "masculin" | "monsieur"
+        | "hombre" | "masculino" | "senor" | "uomo" | "maschio" | "maschile" | "signore"
+        | "homem" | "mannelijk" | "muz" | "mand" | "чоловік" | "чоловіча" | "мужчина"
+        | "мужской" | "м" => Some("2"),
+        "3" | "f" | "female" | "w" | "woman" | "k" | "mrs" | "ms" | "miss" | "kobieta"
+        | "zenska" | "zenski" | "pani" | "dziewczyna" | "frau" | "weiblich" | "femme"
+        | "feminin" | "madame" | "mujer" | "femenino" | "feminino" | "senora" | "donna"
+        | "femmina" | "femminile" | "signora" | "mulher" | "vrouw" | "vrouwelijk" | "zena"
+        | "kvinde" | "kvinna" | "kvinne" | "жінка" | "жіноча" | "женщина" | "женский" | "ж" => {
+            Some("3")
+        }
         _ => None,
     }
 }
@@ -366,7 +490,7 @@ fn put_plain(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
             _ => notes.dropped(name, "true or false is needed"),
         }
     }
-    put_text(set, "user_key", traits.get(Trait::UserKey), TEXT, notes);
+    put_whole(set, "user_key", traits.get(Trait::UserKey), TEXT, notes);
 }
 
 /// Tags: a list, or a text with commas.
@@ -374,29 +498,43 @@ pub(super) fn put_tags(set: &mut FieldSet, json: Option<&str>, notes: &mut Notes
     let Some(json) = json else {
         return;
     };
-    let words: Vec<Cow<'_, str>> = match elements(json) {
-        Some(list) => list
-            .filter_map(|element| {
-                let word = text(element);
-                if word.is_none() {
-                    notes.dropped("tags", "a tag is a text");
-                }
-                word
-            })
-            .collect(),
+    let mut tags = Tags::default();
+    match elements(json) {
+        Some(list) => list.for_each(|element| match text(element) {
+            Some(word) => tags.add(&word, notes),
+            None => notes.dropped("tags", "a tag is a text"),
+        }),
         None => {
             let list = text(json).unwrap_or_default();
-            list.split(',').map(|word| Cow::Owned(word.to_owned())).collect()
-        }
-    };
-    let mut tags: Vec<&str> = Vec::with_capacity(words.len());
-    for word in &words {
-        let tag = crop_noting(word.trim(), TEXT, "tags", notes);
-        if !tag.is_empty() && !tags.contains(&tag) {
-            tags.push(tag);
+            list.split(',').for_each(|word| tags.add(word, notes));
         }
     }
+    let tags: Vec<&str> = tags.list.iter().map(|tag| &**tag).collect();
     put_list(set, "tags", FieldClass::Union, &tags);
+}
+
+/// Tags in order, each once.
+#[derive(Default)]
+struct Tags {
+    list: Vec<Rc<str>>,
+    seen: HashSet<Rc<str>>,
+}
+
+impl Tags {
+    fn add(&mut self, word: &str, notes: &mut Notes) {
+        let word = without_nuls(word);
+        let tag = crop_noting(word.trim(), TEXT, "tags", notes).trim_end();
+        if tag.is_empty() || self.seen.contains(tag) {
+            return;
+        }
+        if self.list.len() == MAX_TAGS {
+            notes.dropped("tags", "a record sets at most 1000 tags");
+            return;
+        }
+        let tag: Rc<str> = tag.into();
+        self.list.push(Rc::clone(&tag));
+        self.seen.insert(tag);
+    }
 }
 
 /// Adds a list of texts, unless it is empty.

@@ -368,7 +368,7 @@ impl Ears {
 }
 
 impl Probe for Ears {
-    fn attribute_created(&self, name: &str) {
+    fn attribute_created(&self, name: &str, _: &str) {
         self.hear(format!("created {name}"));
     }
     fn conversion_failed(&self, name: &str, reason: &str) {

@@ -214,10 +214,9 @@ async fn a_merge_takes_both_numbers_and_is_done_once() {
 
 #[tokio::test]
 async fn a_refused_user_is_rejected_with_its_answer() {
-    // A 400 about a standard field rejects with status and excerpt, after one request.
+    // A 400 that names no field of the body rejects with status and excerpt, after one request.
     let bench = bench();
-    let answer =
-        serde_json::json!({"email": ["Enter a valid email address."], "pad": "x".repeat(3000)});
+    let answer = serde_json::json!({"detail": "No valid email.", "pad": "x".repeat(3000)});
     bench.fake.fault("POST users/update_or_create/", Fault::Answer(400, answer));
     let outcome = bench.run(&identify("u1", vec![standard("email", "\"nope\"")])).await;
     let Err(Failure::Reject { status: Some(400), body, .. }) = outcome else {
@@ -225,6 +224,38 @@ async fn a_refused_user_is_rejected_with_its_answer() {
     };
     assert!(body.contains("valid email") && body.len() <= 1024);
     assert_eq!(bench.fake.log().len(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_field_is_left_out_and_the_rest_is_sent() {
+    // A standard field that a 400 names is left out and told, the rest is written; the same value
+    // is not tried again for a while, and another one is.
+    let upsert = "POST users/update_or_create/";
+    for answer in [
+        serde_json::json!({"email": ["Enter a valid email address."]}),
+        serde_json::json!({"errors": {"email": ["Enter a valid email address."]}}),
+        serde_json::json!({"errors": [{"field": "email", "message": "bad"}]}),
+    ] {
+        let bench = bench();
+        let refusal = || Fault::Answer(400, answer.clone());
+        bench.fake.fault(upsert, refusal());
+        let first_name = standard("first_name", "\"Ann\"");
+        let op = identify("u1", vec![standard("email", "\"nope\""), first_name]);
+        assert_eq!(bench.run(&op).await, Ok(Done::Sent));
+        assert_eq!(bench.fake.log(), [upsert, upsert]);
+        let sent = serde_json::json!({"custom_id": "u1", "first_name": "Ann"});
+        assert_eq!(bench.fake.body(), sent);
+        assert_eq!(bench.ears.heard(), ["dropped email"]);
+        let now = clock::now();
+        assert!(bench.usercom.unchanged(&op, now));
+        assert!(bench.usercom.unchanged(&identify("u1", vec![first_name]), now));
+        let other = identify("u1", vec![standard("email", "\"a@b.pl\"")]);
+        assert!(!bench.usercom.unchanged(&other, now));
+        bench.fake.log();
+        bench.run(&identify("u2", vec![standard("email", "\"nope\"")])).await.unwrap();
+        assert_eq!(bench.fake.log(), [upsert]);
+        assert_eq!(bench.fake.body(), serde_json::json!({"custom_id": "u2"}));
+    }
 }
 
 #[tokio::test]
