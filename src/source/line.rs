@@ -103,6 +103,11 @@ impl LineSplitter {
         self.separator = separator;
     }
 
+    /// The longest line in bytes.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// The position behind all that was fed.
     pub(super) fn fed(&self) -> u64 {
         let half = u64::from(self.half.is_some());

@@ -209,17 +209,12 @@ fn behind_last_newline(file: &File, size: u64, limit: usize) -> io::Result<u64> 
     Ok(if end == 0 { 0 } else { size })
 }
 
-/// The first line of a text, without its newline; an error text where it has none within `limit`.
-pub(super) fn first_line(text: &Text, limit: usize) -> io::Result<Result<Bytes, String>> {
-    let mut reader = io::BufReader::new(text.reader());
+/// The first bytes of a text; fewer than `most` where it has no more.
+pub(super) fn beginning(text: &Text, most: usize) -> io::Result<Bytes> {
     let mut bytes = Vec::new();
-    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(2);
-    io::BufRead::read_until(&mut io::Read::take(&mut reader, most), b'\n', &mut bytes)?;
-    Ok(match bytes.pop() {
-        Some(b'\n') if bytes.len() <= limit => Ok(Bytes::from(bytes)),
-        _ if bytes.len() >= limit => Err(format!("it is longer than `max_line_bytes`, {limit}")),
-        _ => Err("it has no end".into()),
-    })
+    let most = u64::try_from(most).unwrap_or(u64::MAX);
+    io::Read::read_to_end(&mut io::Read::take(text.reader(), most), &mut bytes)?;
+    Ok(Bytes::from(bytes))
 }
 
 /// A file's size and time of change: as long as they stay, so does what was read.
