@@ -190,3 +190,23 @@ async fn columns_named_over_several_lines_are_known_to_the_next_run() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn utf16_file_that_is_read_from_its_end_begins_with_a_whole_line() {
+    // Reading begins behind the last newline, whatever characters with the byte of a newline stand
+    // behind it; half a line that is there is read once it is whole.
+    let encodings: [(&str, fn(&str) -> Vec<u8>); 2] = [("", utf16le), ("\u{feff}", utf16be)];
+    for (mark, encode) in encodings {
+        let source =
+            "decoding.codec = \"text\"\ndecoding.charset = \"utf-16\"\nread_from = \"end\"";
+        let case = Case::new("app.log", source, TEXT).await;
+        append(&case, "app.log", &encode(&format!("{mark}before\nĊ \u{0a0a} half")));
+        case.once();
+        append(&case, "app.log", &encode(" whole\nafter\n"));
+        case.once();
+        let arrived = case.names().await;
+        assert_eq!(arrived, ["Ċ \u{0a0a} half whole", "after"], "{}", case.letters());
+        assert_eq!(case.letters(), "");
+        case.account.close().await;
+    }
+}
