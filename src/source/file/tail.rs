@@ -24,6 +24,10 @@ use crate::config::source::ReadFrom;
 use crate::source::decode::Flush;
 use crate::source::watermark::Mark;
 
+/// How much of a text is read first where its beginning is needed; four times as much each time
+/// that is too little.
+const FIRST_BYTES: usize = 16 << 10;
+
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -172,20 +176,37 @@ impl Tail {
     /// From now on this is what is read of it.
     pub(super) async fn read_as(&mut self, mut stream: Stream) -> io::Result<()> {
         if let Some(text) = self.text() {
-            let (limit, awaits) = (self.common.limit, stream.awaits_beginning());
-            let (head, line) = blocking(move || {
-                let head = Head::read(&mut text.reader())?;
-                Ok((head, awaits.then(|| glance::first_line(&text, limit)).transpose()?))
-            })
-            .await?;
-            self.text_head = head;
-            if let Some(line) = line {
-                stream.learn_beginning(line);
-            }
+            self.text_head = {
+                let text = text.clone();
+                blocking(move || Head::read(&mut text.reader())).await?
+            };
+            self.teach(&text, &mut stream).await?;
         }
         self.count_read(stream.fed());
         self.state = State::Reading(Box::new(stream));
         self.forget_looks();
+        Ok(())
+    }
+
+    /// Lets a stream that is begun behind the first bytes learn what they say, such as the names of
+    /// columns. They may stand over several lines.
+    async fn teach(&self, text: &Text, stream: &mut Stream) -> io::Result<()> {
+        let limit = self.common.limit;
+        let mut most = FIRST_BYTES;
+        while stream.awaits_beginning() {
+            let text = text.clone();
+            let beginning = blocking(move || glance::beginning(&text, most)).await?;
+            if stream.learn_beginning(&beginning) {
+                break;
+            }
+            if beginning.len() < most {
+                stream.forgo_beginning("it has no end");
+            } else if most > limit {
+                stream.forgo_beginning(&format!("it is longer than `max_line_bytes`, {limit}"));
+            }
+            // One line that is longer than it may be is enough.
+            most = most.saturating_mul(4).min(limit.saturating_add(FIRST_BYTES));
+        }
         Ok(())
     }
 
