@@ -160,3 +160,93 @@ async fn a_file_that_left_is_let_go_and_known_when_it_returns() {
     assert!(!left());
     run.stop().await;
 }
+
+/// What arrives within a while, not settled.
+async fn unsettled(run: &mut super::Run, wait: Duration) -> Vec<usercom_sink::record::Record> {
+    let mut got = Vec::new();
+    while let Ok(Some(record)) = tokio::time::timeout(wait, run.records.recv()).await {
+        got.push(record);
+    }
+    got
+}
+
+/// Renames a copy of the file over the file itself: the same bytes, another inode.
+fn replace_by_copy(bench: &Bench, name: &str) {
+    fs::copy(bench.path(name), bench.path("other")).unwrap();
+    fs::rename(bench.path("other"), bench.path(name)).unwrap();
+}
+
+#[tokio::test]
+async fn a_replaced_and_rotated_file_comes_before_the_next_one() {
+    // A log replaced by a copy of itself, written on and rotated at once, while what was read of it
+    // has no verdict: its new lines come before those of the file that follows it.
+    let bench = Bench::new("app.log*");
+    bench.append("app.log", "1\n2\n");
+    let mut run = bench.start(ReadMode::Follow);
+    let first = [run.record().await, run.record().await];
+    replace_by_copy(&bench, "app.log");
+    bench.append("app.log", "3\n");
+    fs::rename(bench.path("app.log"), bench.path("app.log.1")).unwrap();
+    bench.append("app.log", "4\n");
+    let next = unsettled(&mut run, Duration::from_secs(2)).await;
+    assert_eq!(next.iter().map(shown).collect::<Vec<_>>(), ["3", "4"]);
+    assert_eq!(place(&next[0]), "app.log.1:3");
+    first.into_iter().chain(next).for_each(|record| record.ack.settle(Verdict::Delivered));
+    run.stop().await;
+    assert_eq!(bench.once().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_line_is_whole_though_its_file_was_replaced_amid_it() {
+    // A log replaced by a copy of itself amid a line: the line is completed in the copy.
+    let bench = Bench::new("app.log*");
+    bench.append("app.log", "one\ntw");
+    let mut run = bench.start(ReadMode::Follow);
+    assert_eq!(run.take(1).await, ["one"]);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    replace_by_copy(&bench, "app.log");
+    bench.append("app.log", "o\n");
+    fs::rename(bench.path("app.log"), bench.path("app.log.1")).unwrap();
+    bench.append("app.log", "three\n");
+    assert_eq!(run.take(2).await, ["two", "three"]);
+    assert!(unsettled(&mut run, Duration::from_secs(3)).await.is_empty());
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn newer_files_wait_for_a_copy_that_waits_for_its_original() {
+    // A copy that was written on while its original is still there is read once all of that has a
+    // verdict; newer files of the log come after it, and what the original gets comes at once.
+    let bench = Bench::new("app.log*");
+    bench.append("app.log", "1\n");
+    let mut run = bench.start(ReadMode::Follow);
+    let first = run.record().await;
+    fs::copy(bench.path("app.log"), bench.path("other")).unwrap();
+    bench.append("other", "2\n");
+    fs::rename(bench.path("app.log"), bench.path("app.log.2")).unwrap();
+    fs::rename(bench.path("other"), bench.path("app.log.1")).unwrap();
+    bench.append("app.log", "3\n");
+    assert!(unsettled(&mut run, Duration::from_secs(2)).await.is_empty());
+    first.ack.settle(Verdict::Delivered);
+    assert_eq!(run.take(2).await, ["2", "3"]);
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_goes_on_though_an_older_copy_waits_for_it() {
+    // A copy under an older name waits for the log it was made of; the log does not wait for it.
+    let bench = Bench::new("app.log*");
+    bench.append("app.log", "1\n");
+    let mut run = bench.start(ReadMode::Follow);
+    let first = run.record().await;
+    fs::copy(bench.path("app.log"), bench.path("other")).unwrap();
+    bench.append("other", "aside\n");
+    fs::rename(bench.path("other"), bench.path("app.log.1")).unwrap();
+    assert!(unsettled(&mut run, Duration::from_secs(2)).await.is_empty());
+    bench.append("app.log", "2\n");
+    let second = run.record().await;
+    assert_eq!(shown(&second), "2");
+    [first, second].into_iter().for_each(|record| record.ack.settle(Verdict::Delivered));
+    assert_eq!(run.take(1).await, ["aside"]);
+    run.stop().await;
+}
