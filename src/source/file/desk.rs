@@ -160,8 +160,7 @@ impl Desk {
                         continue;
                     }
                 } else {
-                    let same_to = row.content.map(|content| content.length);
-                    tail.state = State::Unknown(Unknown::new(same_to));
+                    tail.state = State::Unknown(Unknown::new(row.content));
                 }
             }
             ready.push(tail);

@@ -333,7 +333,7 @@ impl Follow {
     fn replaced(&mut self, tail: &mut Tail) {
         tracing::info!(path = ?tail.path(), "the file was cut off or written anew; it is read from its beginning");
         let lost = tail.as_lost();
-        if let Some(stream) = tail.forget(None) {
+        if let Some(stream) = tail.forget() {
             self.lost.push((stream, lost));
         }
     }

@@ -8,7 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use super::book::Row;
-use super::content::Relation;
+use super::content::{ContentMark, Relation, Running};
 use super::decide::{Candidate, Decision, Host, decide};
 use super::desk::{Desk, Tails};
 use super::family::Family;
@@ -63,7 +63,7 @@ impl Desk {
             unknown.stamp = Some(stamp);
         }
         unknown.waits = None;
-        let (age, same_to) = (unknown.since.elapsed(), unknown.same_to);
+        let (age, same_to) = (unknown.since.elapsed(), unknown.same_to.clone());
         let form = match (form, patience) {
             (Some(form), _) => form,
             (None, Patience::DecideNow) => Form::Plain,
@@ -106,11 +106,15 @@ impl Desk {
                 let now = patience == Patience::DecideNow;
                 match now || others.get(&id).is_none_or(|original| may_begin(original, at)) {
                     true => self.begin(tail, Some(at), text).await,
-                    false => Ok(wait_for(tail, Waits::For(id))),
+                    false => {
+                        tail.note_same(content_to(at, &text).await?);
+                        Ok(wait_for(tail, Waits::For(id)))
+                    }
                 }
             }
             None | Some(Decision::New | Decision::Beginning) => {
-                self.begin(tail, same_to, text).await
+                let behind = still_there(same_to, &text).await?;
+                self.begin(tail, behind, text).await
             }
         }
     }
@@ -171,7 +175,7 @@ impl Desk {
         others: &mut Tails,
         id: FileId,
         head: &Head,
-        (content, whole): (super::content::ContentMark, bool),
+        (content, whole): (ContentMark, bool),
         stamp: Stamp,
     ) -> Identified {
         let Some(known) = self.row_now(id, others) else {
@@ -222,9 +226,7 @@ impl Desk {
         let stream = match closed {
             Some(index) => *self.closed.swap_remove(index).stream,
             None => {
-                let content =
-                    blocking(move || super::content::Running::of(&mut text.reader(), length))
-                        .await?;
+                let content = blocking(move || Running::of(&mut text.reader(), length)).await?;
                 Stream::resume(&self.common, id, Row { left: None, ..row }, Some(content))
             }
         };
@@ -370,13 +372,28 @@ fn text_of(tail: &mut Tail) -> io::Result<Option<Text>> {
     Ok(tail.text())
 }
 
+/// The digest of the first bytes of a file.
+async fn content_to(length: u64, text: &Text) -> io::Result<ContentMark> {
+    let text = text.clone();
+    blocking(move || Ok(Running::of(&mut text.reader(), length)?.mark())).await
+}
+
+/// How far a file is the same as a known content, if it still holds what it held then.
+async fn still_there(same_to: Option<ContentMark>, text: &Text) -> io::Result<Option<u64>> {
+    let Some(then) = same_to else {
+        return Ok(None);
+    };
+    let now = content_to(then.length, text).await?;
+    Ok((now.length == then.length && now.sha256 == then.sha256).then_some(then.length))
+}
+
 /// A copy that changed is looked at anew.
 pub(super) fn recheck(tail: &mut Tail) -> io::Result<()> {
     if let State::Copy(copy) = &tail.state {
         let stamp = Stamp::of(tail.file())?;
         if stamp != copy.stamp {
-            let same_to = copy.whole.then_some(copy.content.length);
-            tail.state = State::Unknown(Unknown::new(same_to));
+            let same_to = copy.whole.then(|| copy.content.clone());
+            tail.give_away(State::Unknown(Unknown::new(same_to)));
         }
     }
     Ok(())

@@ -127,7 +127,7 @@ async fn read_out(
             }
             Turn::Replaced => {
                 let lost = tail.as_lost();
-                if let Some(stream) = tail.forget(None) {
+                if let Some(stream) = tail.forget() {
                     desk.close_lost(stream, lost.family, lost.head, lost.path);
                 }
                 if !identified(desk, tail, failed).await {

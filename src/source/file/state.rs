@@ -28,8 +28,8 @@ pub(super) struct Unknown {
     /// Since when it is the same.
     pub(super) since: Instant,
     pub(super) stamp: Option<Stamp>,
-    /// How far it was once the same as a content that is known.
-    pub(super) same_to: Option<u64>,
+    /// What it held when it was the same as a content that is known. It may hold that no more.
+    pub(super) same_to: Option<ContentMark>,
     /// What it waits for, once it was looked at.
     pub(super) waits: Option<Waits>,
 }
@@ -44,7 +44,7 @@ pub(super) enum Waits {
 }
 
 impl Unknown {
-    pub(super) fn new(same_to: Option<u64>) -> Self {
+    pub(super) fn new(same_to: Option<ContentMark>) -> Self {
         Self { since: Instant::now(), stamp: None, same_to, waits: None }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::book::Row;
+use super::content::ContentMark;
 use super::family::{Age, Family};
 use super::finder::Found;
 use super::form::{Form, Text, Unpacker};
@@ -185,13 +186,15 @@ impl Tail {
     }
 
     /// Its content is not known any more.
-    pub(super) fn forget(&mut self, same_to: Option<u64>) -> Option<Box<Stream>> {
+    pub(super) fn forget(&mut self) -> Option<Box<Stream>> {
         self.counted = 0;
-        self.give_away(State::Unknown(Unknown::new(same_to)))
+        self.give_away(State::Unknown(Unknown::new(None)))
     }
 
     /// Its content is read elsewhere.
     pub(super) fn give_away(&mut self, state: State) -> Option<Box<Stream>> {
+        // Whatever it holds later is wanted whole.
+        self.from = ReadFrom::Beginning;
         self.forget_looks();
         match std::mem::replace(&mut self.state, state) {
             State::Reading(stream) => Some(stream),
@@ -456,6 +459,13 @@ impl Tail {
     pub(super) fn quiet_for(&self) -> Option<Duration> {
         let waiting = self.stream().is_some_and(Stream::has_waiting);
         self.quiet.filter(|_| !waiting).map(|since| since.elapsed())
+    }
+
+    /// It is the same as a known content as far as this.
+    pub(super) fn note_same(&mut self, content: ContentMark) {
+        if let State::Unknown(unknown) = &mut self.state {
+            unknown.same_to = Some(content);
+        }
     }
 
     /// The file that is to be read before it.
