@@ -202,9 +202,7 @@ impl Follow {
                                 unsaved.push(tail.text_head().clone());
                             }
                             Ok(Identified::NotYet) => {}
-                            Err(error) => {
-                                self.desk.trouble(&tail.path().to_owned(), &error.to_string())
-                            }
+                            Err(error) => self.desk.trouble(tail.path(), &error.to_string()),
                         }
                     }
                     State::Reading(_) | State::Copy(_) => {}

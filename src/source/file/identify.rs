@@ -202,7 +202,7 @@ impl Desk {
         copy.follow(known.mark(), &known.claims);
         let mut rows = self.keep_old_row(tail);
         rows.push((tail.id(), Some(copy.row.clone())));
-        tail.state = State::Copy(copy);
+        tail.state = State::Copy(Box::new(copy));
         Identified::Yes(rows)
     }
 
@@ -245,9 +245,10 @@ impl Desk {
         text: Text,
     ) -> io::Result<Identified> {
         let (from, limit) = (tail.from(), self.common.limit);
+        let separator = self.common.decoder.separator();
         let beginning = blocking(move || match same_to {
-            Some(length) => Beginning::behind(&text, length),
-            None => Beginning::new(&text, from, limit),
+            Some(length) => Beginning::behind(&text, length, separator),
+            None => Beginning::new(&text, from, limit, separator),
         })
         .await?;
         let mut rows = self.keep_old_row(tail);

@@ -20,7 +20,7 @@ pub(super) enum State {
     /// It is read.
     Reading(Box<Stream>),
     /// Another file yields all that it holds.
-    Copy(Copy),
+    Copy(Box<Copy>),
 }
 
 /// A file whose content is not known.

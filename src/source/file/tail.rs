@@ -24,6 +24,10 @@ use super::stream::{Common, FileName, Outlet, RestOfLine, Sent, Stream};
 use crate::config::source::ReadFrom;
 use crate::source::decode::Flush;
 
+/// How much of a text is read first where its beginning is needed; four times as much each time
+/// that is too little.
+const FIRST_BYTES: usize = 16 << 10;
+
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -127,16 +131,11 @@ impl Tail {
     /// Learns what is needed to go on with a content: all of it that can fail.
     pub(super) async fn prepare(&mut self, stream: &mut Stream) -> io::Result<()> {
         if let Some(text) = self.text() {
-            let (limit, awaits) = (self.common.limit, stream.awaits_beginning());
-            let (head, line) = blocking(move || {
-                let head = Head::read(&mut text.reader())?;
-                Ok((head, awaits.then(|| glance::first_line(&text, limit)).transpose()?))
-            })
-            .await?;
-            self.text_head = head;
-            if let Some(line) = line {
-                stream.learn_beginning(line);
-            }
+            self.text_head = {
+                let text = text.clone();
+                blocking(move || Head::read(&mut text.reader())).await?
+            };
+            self.teach(&text, stream).await?;
         }
         Ok(())
     }
@@ -149,25 +148,49 @@ impl Tail {
     }
 
     /// It as a copy of what it holds, if it has no name any more and is read up to its end, `at`.
-    pub(super) fn as_copy(&mut self, at: u64) -> Option<Copy> {
+    pub(super) fn as_copy(&mut self, at: u64) -> Option<Box<Copy>> {
         let metadata = self.file.metadata().ok()?;
         let (stamp, row, _) = (self.stamp?, self.row()?, self.quiet_for()?);
         let stream = self.stream()?;
         let content = stream.content()?.mark();
         let is_read = stream.fed() == at && content.length == at;
-        (is_read && metadata.nlink() == 0).then(|| Copy {
-            generation: stream.generation,
-            stamp,
-            whole: true,
-            row: Row {
-                origin: Some(row.origin.unwrap_or(self.id)),
-                copy: true,
-                versions: Vec::new(),
-                packed: None,
-                ..row
-            },
-            content,
+        (is_read && metadata.nlink() == 0).then(|| {
+            Box::new(Copy {
+                generation: stream.generation,
+                stamp,
+                whole: true,
+                row: Row {
+                    origin: Some(row.origin.unwrap_or(self.id)),
+                    copy: true,
+                    versions: Vec::new(),
+                    packed: None,
+                    ..row
+                },
+                content,
+            })
         })
+    }
+
+    /// Lets a stream that is begun behind the first bytes learn what they say, such as the names of
+    /// columns. They may stand over several lines.
+    async fn teach(&self, text: &Text, stream: &mut Stream) -> io::Result<()> {
+        let limit = self.common.limit;
+        let mut most = FIRST_BYTES;
+        while stream.awaits_beginning() {
+            let text = text.clone();
+            let beginning = blocking(move || glance::beginning(&text, most)).await?;
+            if stream.learn_beginning(&beginning) {
+                break;
+            }
+            if beginning.len() < most {
+                stream.forgo_beginning("it has no end");
+            } else if most > limit {
+                stream.forgo_beginning(&format!("it is longer than `max_line_bytes`, {limit}"));
+            }
+            // One line that is longer than it may be is enough.
+            most = most.saturating_mul(4).min(limit.saturating_add(FIRST_BYTES));
+        }
+        Ok(())
     }
 
     /// Counts bytes of a plain file as read. Of a packed one the size is counted at its end.
