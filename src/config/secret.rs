@@ -371,23 +371,24 @@ fn user_infos(text: &str) -> impl Iterator<Item = Range<usize>> {
 
 /// Those of one word without blanks and quotes.
 fn user_infos_of(word: &str) -> Vec<Range<usize>> {
-    if let Some(at) = word.rfind('@') {
-        let start = word[..at].find("//").map_or(0, |slashes| slashes + 2);
-        let info = &word[start..at];
+    let mut found = Vec::new();
+    // Where a host begins, if what stands before it is a user's.
+    let mut at = 0;
+    if let Some(end) = word.rfind('@') {
+        let start = word[..end].find("//").map_or(0, |slashes| slashes + 2);
+        let info = &word[start..end];
         // A mail address has neither scheme nor password.
         let is_mail = start == 0 && !info.contains(['/', ':', '\\']) && !looks_secret(info);
         let secret = info.split_once(':').map_or(info, |(_, secret)| secret);
-        if is_mail || !secret.contains(char::is_alphanumeric) {
-            return Vec::new();
+        if !is_mail && secret.contains(char::is_alphanumeric) {
+            found.push(start..end + 1);
         }
-        return vec![start..at + 1];
+        at = end + 1;
     }
-    let mut found = Vec::new();
     if !word.contains(['/', '\\']) {
         return found;
     }
-    let mut at = 0;
-    for part in word.split_inclusive(['/', '\\']) {
+    for part in word[at..].split_inclusive(['/', '\\']) {
         let pair = part.trim_end_matches(['/', '\\']);
         if is_pair(pair) {
             found.push(at..at + pair.len());
