@@ -51,14 +51,33 @@ impl Separator {
         }
     }
 
-    /// Where the first one begins in bytes that begin with a whole character unit.
-    fn find(self, bytes: &[u8]) -> Option<usize> {
-        let is_unit = |at: usize| match self {
+    /// The same, once the first bytes of the stream are known.
+    pub(super) fn resolved(self, beginning: &[u8]) -> Self {
+        match self {
+            Self::Utf16 if beginning.starts_with(b"\xfe\xff") => Self::Utf16Be,
+            Self::Utf16 => Self::Utf16Le,
+            known => known,
+        }
+    }
+
+    /// Behind the last one in bytes that begin and end with whole character units.
+    pub(super) fn last_end(self, bytes: &[u8]) -> Option<usize> {
+        let at = memchr::memrchr_iter(b'\n', bytes).find(|at| self.is_at(bytes, *at))?;
+        Some(if matches!(self, Self::Utf16 | Self::Utf16Le) { at + 2 } else { at + 1 })
+    }
+
+    /// Whether the newline byte at a place is one of a separator.
+    fn is_at(self, bytes: &[u8], at: usize) -> bool {
+        match self {
             Self::Byte => true,
             Self::Utf16 | Self::Utf16Le => at.is_multiple_of(2) && bytes.get(at + 1) == Some(&0),
             Self::Utf16Be => at % 2 == 1 && bytes[at - 1] == 0,
-        };
-        let at = memchr::memchr_iter(b'\n', bytes).find(|at| is_unit(*at))?;
+        }
+    }
+
+    /// Where the first one begins in bytes that begin with a whole character unit.
+    fn find(self, bytes: &[u8]) -> Option<usize> {
+        let at = memchr::memchr_iter(b'\n', bytes).find(|at| self.is_at(bytes, *at))?;
         Some(if self == Self::Utf16Be { at - 1 } else { at })
     }
 }
@@ -103,6 +122,11 @@ impl LineSplitter {
         self.separator = separator;
     }
 
+    /// The longest line in bytes.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// The position behind all that was fed.
     pub(super) fn fed(&self) -> u64 {
         let half = u64::from(self.half.is_some());
@@ -129,8 +153,8 @@ impl LineSplitter {
             Some(half) => [&[half], &block[..]].concat().into(),
         };
         if self.separator == Separator::Utf16 && self.block.len() > 1 {
-            let big = self.start == 0 && self.block.starts_with(b"\xfe\xff");
-            self.separator = if big { Separator::Utf16Be } else { Separator::Utf16Le };
+            let beginning = if self.start == 0 { &self.block[..] } else { b"" };
+            self.separator = self.separator.resolved(beginning);
         }
     }
 

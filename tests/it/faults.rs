@@ -6,6 +6,7 @@
 mod crash;
 mod disk_full;
 mod files;
+mod files_soak;
 mod latency;
 mod memory;
 mod mixed;

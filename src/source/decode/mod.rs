@@ -260,16 +260,16 @@ impl Decoder {
         self.charset.awaits_mark() || self.steps.iter().any(Step::awaits_header)
     }
 
-    /// Learns from the first bytes of the stream, where reading starts behind them. `false` where
-    /// they are too few: then more of the stream is needed, or
+    /// Learns from the first bytes of the stream, where reading starts behind them; `limit` is the
+    /// longest line. `false` where they are too few: then more of the stream is needed, or
     /// [`forgo_beginning`](Self::forgo_beginning).
-    pub(super) fn learn_beginning(&mut self, beginning: &Bytes) -> bool {
+    pub(super) fn learn_beginning(&mut self, beginning: &Bytes, limit: usize) -> bool {
         if beginning.len() < 2 {
             return false;
         }
         self.charset.learn(beginning);
         let mut probe = self.clone();
-        let mut lines = LineSplitter::new(0, usize::MAX).separated_by(self.separator());
+        let mut lines = LineSplitter::new(0, limit).separated_by(self.separator());
         let mut out = Vec::new();
         lines.feed(beginning.clone());
         while probe.awaits_beginning() {

@@ -123,8 +123,8 @@ fn utf16_lines_are_read_whatever_follows_the_mark() {
         assert_eq!(body(&got[0]), json!({"id": "1", "näme": "ż\u{0a0a}"}));
         assert_eq!((got[0].start, got[0].end), (20, 32));
         let mut amid = decoder.clone();
-        assert!(amid.awaits_beginning() && !amid.learn_beginning(&text[..4].to_vec().into()));
-        assert!(amid.learn_beginning(&text[..22].to_vec().into()) && !amid.awaits_beginning());
+        assert!(amid.awaits_beginning() && !amid.learn_beginning(&text[..4].to_vec().into(), 100));
+        assert!(amid.learn_beginning(&text[..22].to_vec().into(), 100) && !amid.awaits_beginning());
         let mut splitter = LineSplitter::new(32, 100).separated_by(amid.separator());
         splitter.feed(text[32..].to_vec().into());
         let mut out = Vec::new();

@@ -14,8 +14,11 @@ use std::hash::{BuildHasher, DefaultHasher, Hasher};
 use std::io::{self, Read};
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::source::line::{LineSplitter, Separator};
 
 /// Bytes between two links of the chain.
 const LINK_BYTES: u64 = 64 << 10;
@@ -272,18 +275,23 @@ pub(super) fn survey(content: &mut impl Read, lengths: &BTreeSet<u64>) -> io::Re
 }
 
 /// Behind the last newline within the first `length` bytes of a content.
-pub(super) fn last_line_end(content: &mut impl Read, length: u64) -> io::Result<u64> {
-    let (mut at, mut end) = (0, 0);
+pub(super) fn last_line_end(
+    content: &mut impl Read,
+    length: u64,
+    separator: Separator,
+) -> io::Result<u64> {
+    // Where lines end is asked, not what they hold.
+    let mut lines = LineSplitter::new(0, 0).separated_by(separator);
+    let mut at = 0;
     each_block(content, |block| {
         let wanted = usize::try_from(length - at).unwrap_or(usize::MAX);
         let block = &block[..wanted.min(block.len())];
-        if let Some(newline) = memchr::memrchr(b'\n', block) {
-            end = at + newline as u64 + 1;
-        }
+        lines.feed(Bytes::copy_from_slice(block));
+        while lines.next_line().is_some() {}
         at += block.len() as u64;
         at < length
     })?;
-    Ok(end)
+    Ok(lines.next_start())
 }
 
 /// How far two contents are the same, and which of them end there.
@@ -352,7 +360,8 @@ mod tests {
     }
 
     fn bytes(length: usize) -> Vec<u8> {
-        (0..length).map(|n| if n % 40 == 39 { b'\n' } else { b'a' + (n / 40 % 23) as u8 }).collect()
+        let letters = b"abcdefghijklmnopqrstuvw";
+        (0..length).map(|n| if n % 40 == 39 { b'\n' } else { letters[n / 40 % 23] }).collect()
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::content::{self, Running};
 use super::form::{Form, Text, Unpacked, Unpacker};
 use super::identity::{FileId, Head};
 use crate::config::source::{FileFingerprint, ReadFrom};
+use crate::source::line::Separator;
 use crate::source::watermark::Mark;
 
 /// The most bytes taken at a time.
@@ -64,7 +65,7 @@ impl Opening {
         if let (Some(row), Some(form)) = (self.row, form) {
             let text = Text { file: Arc::clone(&file), form };
             match holds(&text, metadata.len(), &row, self.fingerprint)? {
-                Held::Same(running) => known = Some((row, running)),
+                Held::Same(running) => known = Some((row, running.map(|running| *running))),
                 Held::Other => {
                     tracing::info!(path = ?self.path, "the file does not hold what it held when it was read before; it is taken for another one");
                 }
@@ -77,13 +78,13 @@ impl Opening {
 /// Whether a file holds what its checkpoint says.
 enum Held {
     /// It does; with the digest of it, where it goes on.
-    Same(Option<Running>),
+    Same(Option<Box<Running>>),
     Other,
 }
 
 impl Held {
     fn same(running: Option<Running>) -> Self {
-        running.map_or(Self::Other, |running| Self::Same(Some(running)))
+        running.map_or(Self::Other, |running| Self::Same(Some(Box::new(running))))
     }
 }
 
@@ -108,7 +109,7 @@ fn holds(text: &Text, size: u64, row: &Row, fingerprint: FileFingerprint) -> io:
     }
     Ok(match &row.content {
         // Versions before 0.2 knew no more.
-        None => Held::Same(Some(Running::of(&mut text.reader(), row.position)?)),
+        None => Held::same(Some(Running::of(&mut text.reader(), row.position)?)),
         Some(mark) if mark.length > size => {
             let known = row.lengths().filter(|(length, _)| (row.position..=size).contains(length));
             let known: Vec<_> = known.collect();
@@ -118,7 +119,7 @@ fn holds(text: &Text, size: u64, row: &Row, fingerprint: FileFingerprint) -> io:
                 found.digests.get(length).is_some_and(|found| found == sha256)
             });
             match same {
-                true => Held::Same(Some(Running::of(&mut text.reader(), row.position)?)),
+                true => Held::same(Some(Running::of(&mut text.reader(), row.position)?)),
                 false => Held::Other,
             }
         }
@@ -162,7 +163,12 @@ impl Beginning {
     }
 
     /// The beginning of a file without a checkpoint; `limit` is the longest line.
-    pub(super) fn new(text: &Text, from: ReadFrom, limit: usize) -> io::Result<Self> {
+    pub(super) fn new(
+        text: &Text,
+        from: ReadFrom,
+        limit: usize,
+        separator: Separator,
+    ) -> io::Result<Self> {
         if from == ReadFrom::Beginning {
             return Ok(Self::first_byte());
         }
@@ -171,7 +177,7 @@ impl Beginning {
             return Ok(Self::at(whole.length(), Some(whole)));
         }
         let size = text.file.metadata()?.len();
-        let position = behind_last_newline(&text.file, size, limit)?;
+        let position = behind_last_newline(&text.file, size, limit, separator)?;
         let content = match position <= MAX_DIGEST_BYTES {
             true => Some(Running::of(&mut text.reader(), position)?),
             false => None,
@@ -181,8 +187,8 @@ impl Beginning {
 
     /// The beginning of the last line that starts before `length`: the bytes before it are read in
     /// another file.
-    pub(super) fn behind(text: &Text, length: u64) -> io::Result<Self> {
-        let position = content::last_line_end(&mut text.reader(), length)?;
+    pub(super) fn behind(text: &Text, length: u64, separator: Separator) -> io::Result<Self> {
+        let position = content::last_line_end(&mut text.reader(), length, separator)?;
         Ok(Self::at(position, Some(Running::of(&mut text.reader(), position)?)))
     }
 
@@ -195,13 +201,21 @@ impl Beginning {
 }
 
 /// Where the last line that has no newline yet begins, so that it is read whole once it has one.
-fn behind_last_newline(file: &File, size: u64, limit: usize) -> io::Result<u64> {
+fn behind_last_newline(
+    file: &File,
+    size: u64,
+    limit: usize,
+    separator: Separator,
+) -> io::Result<u64> {
+    let separator = separator.resolved(&read(file, 0, 2)?);
+    // Blocks begin and end with whole characters.
+    let size = size - size % separator.width() as u64;
     let mut end = size;
     while end > 0 && size - end <= limit as u64 {
         let begin = end.saturating_sub(BLOCK as u64);
         let block = read(file, begin, block_of(end - begin))?;
-        if let Some(at) = memchr::memrchr(b'\n', &block) {
-            return Ok(begin + at as u64 + 1);
+        if let Some(behind) = separator.last_end(&block) {
+            return Ok(begin + behind as u64);
         }
         end = begin;
     }
@@ -209,17 +223,12 @@ fn behind_last_newline(file: &File, size: u64, limit: usize) -> io::Result<u64> 
     Ok(if end == 0 { 0 } else { size })
 }
 
-/// The first line of a text, without its newline; an error text where it has none within `limit`.
-pub(super) fn first_line(text: &Text, limit: usize) -> io::Result<Result<Bytes, String>> {
-    let mut reader = io::BufReader::new(text.reader());
+/// The first bytes of a text; fewer than `most` where it has no more.
+pub(super) fn beginning(text: &Text, most: usize) -> io::Result<Bytes> {
     let mut bytes = Vec::new();
-    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(2);
-    io::BufRead::read_until(&mut io::Read::take(&mut reader, most), b'\n', &mut bytes)?;
-    Ok(match bytes.pop() {
-        Some(b'\n') if bytes.len() <= limit => Ok(Bytes::from(bytes)),
-        _ if bytes.len() >= limit => Err(format!("it is longer than `max_line_bytes`, {limit}")),
-        _ => Err("it has no end".into()),
-    })
+    let most = u64::try_from(most).unwrap_or(u64::MAX);
+    io::Read::read_to_end(&mut io::Read::take(text.reader(), most), &mut bytes)?;
+    Ok(Bytes::from(bytes))
 }
 
 /// A file's size and time of change: as long as they stay, so does what was read.

@@ -214,18 +214,16 @@ impl Stream {
         self.start.position > 0 && self.decoder.awaits_beginning()
     }
 
-    /// Learns from the first line of the content; or hears why it cannot be had.
-    pub(super) fn learn_beginning(&mut self, line: Result<Bytes, String>) {
-        let learnt = line.map(|line| {
-            let line = [&line[..], b"\n"].concat();
-            self.decoder.learn_beginning(&line.into())
-        });
-        match learnt {
-            Ok(true) => {}
-            // It was a record's turn to be a fault when the line itself was read.
-            Ok(false) => self.decoder.forgo_beginning("it has no end"),
-            Err(why) => self.decoder.forgo_beginning(&why),
-        }
+    /// Learns from the first bytes of the content. `false`: it needs more of them.
+    pub(super) fn learn_beginning(&mut self, beginning: &Bytes) -> bool {
+        let learnt = self.decoder.learn_beginning(beginning, self.splitter.limit());
+        self.splitter.separate_by(self.decoder.separator());
+        learnt
+    }
+
+    /// The first bytes cannot tell what is needed of them.
+    pub(super) fn forgo_beginning(&mut self, why: &str) {
+        self.decoder.forgo_beginning(why);
         self.splitter.separate_by(self.decoder.separator());
     }
 
@@ -239,14 +237,11 @@ impl Stream {
 
     /// Takes the block that follows.
     pub(super) fn feed(&mut self, block: Bytes) {
-        match &mut self.content {
+        if let Some(content) = &mut self.content {
             // What is read a second time, behind the checkpoint, is in the digest already.
-            Some(content) => {
-                let behind = content.length().saturating_sub(self.splitter.fed());
-                let behind = usize::try_from(behind).unwrap_or(usize::MAX).min(block.len());
-                content.update(&block[behind..]);
-            }
-            None => {}
+            let behind = content.length().saturating_sub(self.splitter.fed());
+            let behind = usize::try_from(behind).unwrap_or(usize::MAX).min(block.len());
+            content.update(&block[behind..]);
         }
         let kept = block.len().saturating_sub(RECENT_BYTES);
         self.recent = match kept {

@@ -294,6 +294,9 @@ impl Gate {
         share.grow(items.len() * ITEM_BYTES)?;
         let key = text(&parts.headers, "idempotency-key").filter(|key| key.len() <= MAX_KEY);
         let meta = meta::of_request(peer, parts, &self.headers);
+        // A record with metadata of its own has its own copy of the request's.
+        let own = items.iter().filter_map(|item| item.meta.as_ref());
+        share.grow(own.map(|own| own.len().saturating_add(meta.len())).sum())?;
         // A key that is used for another body too must not make one swallow the other.
         let key = key.map(|key| {
             let digest = Sha256::digest(body);

@@ -10,6 +10,7 @@ use super::records::Item;
 use super::reply::Refusal;
 use crate::record::Record;
 use crate::source::memory::Share;
+use crate::source::metadata;
 use crate::source::push::{NotTaken, Outcome, Push};
 
 /// What is common to the records of a request.
@@ -39,7 +40,7 @@ impl Intake {
         let Consignment { items, meta, key, share } = consignment;
         let record = |item: Item| {
             let mut record = Record::new(item.body);
-            record.meta = Some(meta.clone());
+            record.meta = Some(metadata::merge(meta.clone(), item.meta));
             let place = match item.part {
                 0 => item.number.to_string(),
                 part => format!("{}.{part}", item.number),

@@ -28,8 +28,17 @@ pub(super) struct Item {
     pub(super) number: u64,
     /// Counts the records of one line, from 0.
     pub(super) part: u32,
+    /// What decoding found beside the record: see [`Decoded::meta`].
+    pub(super) meta: Option<Bytes>,
     /// Why it cannot be decoded.
     pub(super) fault: Option<String>,
+}
+
+impl Item {
+    /// A record that stands in the body as it is, with nothing known beside it.
+    pub(super) fn plain(body: Bytes, number: u64) -> Self {
+        Self { body, number, part: 0, meta: None, fault: None }
+    }
 }
 
 /// The records of a body.
@@ -53,7 +62,7 @@ pub(super) fn items(
         },
         Some(b'{') if !first_line_is_json(&body) && is_json(&body) => {
             let body = body.slice_ref(body.trim_ascii_start());
-            Ok(vec![Item { body, number: 1, part: 0, fault: None }])
+            Ok(vec![Item::plain(body, 1)])
         }
         _ => lines(decoder.clone(), &body),
     }
@@ -67,7 +76,7 @@ pub(super) fn form(body: &Bytes, share: &mut Share) -> Result<Vec<Item>, Refusal
     let values = memchr::memchr_iter(b'&', body).count() + 1;
     share.grow(body.len().saturating_add(values.saturating_mul(form::VALUE_BYTES)))?;
     let record = form::record(body.trim_ascii())?;
-    Ok(vec![Item { body: record.to_string().into(), number: 1, part: 0, fault: None }])
+    Ok(vec![Item::plain(record.to_string().into(), 1)])
 }
 
 /// Whether a body begins as JSON does, and a form never: a form has its `{` and `[` escaped.
@@ -90,10 +99,10 @@ fn lines(mut decoder: Decoder, body: &Bytes) -> Result<Vec<Item>, Refusal> {
 }
 
 fn take(items: &mut Vec<Item>, decoded: &mut Vec<Decoded>) -> Result<(), Refusal> {
-    for Decoded { body, fault, line, part, .. } in decoded.drain(..) {
+    for Decoded { body, meta, fault, line, part, .. } in decoded.drain(..) {
         let number = line + 1;
         let fault = fault.map(|why| format!("line {number}: {why}"));
-        add(items, Item { body, number, part, fault })?;
+        add(items, Item { body, number, part, meta, fault })?;
     }
     Ok(())
 }
@@ -110,7 +119,7 @@ fn add(items: &mut Vec<Item>, item: Item) -> Result<(), Refusal> {
 fn whole(decoder: &Decoder, body: Bytes) -> Item {
     let fault = decoder.message(&body).into_iter().find_map(|decoded| decoded.fault);
     let why = fault.unwrap_or_else(|| "not one JSON value".to_owned());
-    Item { body, number: 1, part: 0, fault: Some(format!("line 1: {why}")) }
+    Item { fault: Some(format!("line 1: {why}")), ..Item::plain(body, 1) }
 }
 
 /// The elements of an array as slices of the body; `None` where it is no sound array.
@@ -147,7 +156,7 @@ impl<'de> Visitor<'de> for Elements<'_> {
                 return Err(A::Error::custom("too many records"));
             }
             let body = self.body.slice_ref(element.get().as_bytes());
-            items.push(Item { body, number: items.len() as u64 + 1, part: 0, fault: None });
+            items.push(Item::plain(body, items.len() as u64 + 1));
         }
         Ok(items)
     }

@@ -51,7 +51,7 @@ impl<'a> Post<'a> {
     pub(super) fn call(mut self, kind: &str, receipt: &Receipt) -> Vec<Item> {
         self.object.shift_remove("writeKey");
         set(&mut self.object, "type", &kind.into());
-        vec![Item { body: finish(self.object, receipt), number: 1, part: 0, fault: None }]
+        vec![Item::plain(finish(self.object, receipt), 1)]
     }
 
     /// The events of a batch, no more than `max_bytes` of them.
@@ -74,12 +74,12 @@ impl<'a> Post<'a> {
             let item = match object(entry.get().as_bytes()) {
                 Some(entry) => {
                     let body = finish(self.fill(entry), receipt);
-                    Item { body, number, part: 0, fault: None }
+                    Item::plain(body, number)
                 }
                 None => {
                     let body = Bytes::copy_from_slice(entry.get().as_bytes());
                     let fault = Some(format!("entry {number} of the batch is not an object"));
-                    Item { body, number, part: 0, fault }
+                    Item { fault, ..Item::plain(body, number) }
                 }
             };
             // What the batch says for all is written into each: that must not make it huge.

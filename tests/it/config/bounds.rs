@@ -1,7 +1,9 @@
 //! Hostile pipeline files: bounded work, bounded output, and no secret in what is shown.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use proptest::prelude::*;
 use usercom_sink::config::Style;

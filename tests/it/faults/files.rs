@@ -145,6 +145,15 @@ async fn kill_amid_rotations_loses_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_amid_rotations_with_a_disk_buffer_loses_and_doubles_nothing() {
+    // As above, with records that wait on disk.
+    for rotation in [Rotation::Rename, Rotation::CopyTruncate] {
+        let plan = Plan { records: 400, users: 20, kills: 3, buffer: "disk", rotation };
+        killed(&plan).await.assert_exact();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn soak_kill_amid_rotations() {
     // As above, at full size, with both buffers.

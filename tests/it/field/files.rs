@@ -15,15 +15,15 @@ use crate::support::{Account, KEY, Place, binary, usercom_sink};
 const LONG: Duration = Duration::from_secs(60);
 
 /// An account, a folder of files, and a pipeline between them.
-struct Case {
-    account: Account,
+pub(super) struct Case {
+    pub(super) account: Account,
     place: Place,
     config: PathBuf,
 }
 
 impl Case {
     /// `source` is the rest of the source's table, `sink` of the sink's.
-    async fn new(include: &str, source: &str, sink: &str) -> Self {
+    pub(super) async fn new(include: &str, source: &str, sink: &str) -> Self {
         let account = Account::open(Faults::default()).await;
         let place = Place::new();
         let dir = place.path().display();
@@ -63,11 +63,11 @@ timestamp = ".ts"
         Self::new(include, "", sink).await
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.place.path().join(name)
     }
 
-    fn append(&self, name: &str, text: &str) {
+    pub(super) fn append(&self, name: &str, text: &str) {
         let mut file = fs::File::options().create(true).append(true).open(self.path(name)).unwrap();
         file.write_all(text.as_bytes()).unwrap();
     }
@@ -77,19 +77,19 @@ timestamp = ".ts"
         self.append(name, &numbers.map(event).collect::<String>());
     }
 
-    fn once(&self) {
+    pub(super) fn once(&self) {
         let output = self.place.run_once(&self.config, &[]);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{stderr}");
     }
 
-    fn letters(&self) -> String {
+    pub(super) fn letters(&self) -> String {
         let config = self.config.to_str().unwrap();
         let output = usercom_sink(&["dead-letters", "list", "-c", config, "--format", "json"]);
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn follow(&self) -> Following {
+    pub(super) fn follow(&self) -> Following {
         let child = binary()
             .args(["run", "-c", self.config.to_str().unwrap()])
             .stdin(Stdio::null())
@@ -101,7 +101,7 @@ timestamp = ".ts"
     }
 
     /// The user's events as they arrived, oldest first.
-    async fn arrived(&self, user: &str) -> Vec<Value> {
+    pub(super) async fn arrived(&self, user: &str) -> Vec<Value> {
         let users = self.account.all("users/").await;
         let Some(user) = users.iter().find(|found| found["custom_id"] == user) else {
             return Vec::new();
@@ -111,12 +111,12 @@ timestamp = ".ts"
         events
     }
 
-    async fn names(&self) -> Vec<String> {
+    pub(super) async fn names(&self) -> Vec<String> {
         let events = self.arrived("u1").await;
         events.iter().map(|event| event["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    async fn until_names(&self, expected: usize) {
+    pub(super) async fn until_names(&self, expected: usize) {
         let end = tokio::time::Instant::now() + LONG;
         while self.names().await.len() < expected {
             assert!(tokio::time::Instant::now() < end, "not in time: {:?}", self.names().await);
@@ -125,12 +125,12 @@ timestamp = ".ts"
     }
 }
 
-struct Following {
+pub(super) struct Following {
     child: Child,
 }
 
 impl Following {
-    fn stop(mut self) {
+    pub(super) fn stop(mut self) {
         let id = self.child.id().to_string();
         let sent = std::process::Command::new("kill").args(["-TERM", &id]).status();
         assert!(sent.unwrap().success());
@@ -161,7 +161,7 @@ fn identify(plan: &str, day: u32) -> String {
     format!("{record}\n")
 }
 
-fn gzip(text: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(text: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Default::default());
     encoder.write_all(text).unwrap();
     encoder.finish().unwrap()

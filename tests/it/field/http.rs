@@ -144,3 +144,27 @@ event = ".type"
     assert!(requests.contains("ann@example.com"), "{requests}");
     assert!(log.contains("multipart"), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_earlier_steps_read_is_known_beside_the_request() {
+    // Guarantees that the records of one request have what the steps before the last one read, each
+    // its own, and what is known of the request as well.
+    let fields = r#"
+user_id = ".id"
+event = "%decoded.cri.stream"
+"properties.path" = "%path"
+"properties.topic" = "%query.topic"
+"#;
+    let source = "decoding = [{ codec = \"cri\" }, { codec = \"json\", from = \".message\" }]";
+    let webhooks = Webhooks::start(source, fields).await;
+    let line = |stream: &str| format!("2026-08-20T08:00:00Z {stream} F {{\"id\":7}}\n");
+    let url = webhooks.url("/v1/records?topic=logs");
+    let body = line("stdout") + &line("stderr");
+    let reply = reqwest::Client::new().post(url).body(body).send().await.unwrap();
+    assert_eq!(reply.status(), 200);
+    let (events, log) = webhooks.end("7").await;
+    assert_eq!(names(&events), ["stdout", "stderr"], "{log}");
+    for event in events {
+        assert_eq!(event["data"], json!({ "path": "/v1/records", "topic": "logs" }));
+    }
+}

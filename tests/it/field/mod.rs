@@ -4,6 +4,7 @@
 mod decode;
 mod delivery;
 mod files;
+mod files_decoded;
 mod http;
 mod profile;
 mod values;
