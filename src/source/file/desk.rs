@@ -17,8 +17,9 @@ use super::finder::{Finder, Findings, Found};
 use super::glance::{Opened, Opening};
 use super::identity::{FileId, Head};
 use super::ledger::Ledger;
+use super::state::{State, Unknown};
 use super::stream::{Common, Outlet, Stream};
-use super::tail::{State, Tail, Unknown, blocking};
+use super::tail::{Tail, blocking};
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 use crate::source::watermark::Mark;
@@ -151,7 +152,10 @@ impl Desk {
         for (found, mut file) in opened {
             let known = file.known.take();
             let mut tail = Tail::new(&self.common, file, &found, from);
-            if let Some((row, content)) = known {
+            if known.as_ref().is_some_and(|(row, _)| row.has_read_nothing()) {
+                // Its identity may be that of a file that is gone: it is compared with the others.
+                tail.want_whole();
+            } else if let Some((row, content)) = known {
                 if leaders.get(&row.generation) == Some(&found.id) {
                     // What is in flight of an earlier turn of the file is settled by its own ledger.
                     if let Err(error) = self.resume(&mut tail, row, content).await {
@@ -159,8 +163,7 @@ impl Desk {
                         continue;
                     }
                 } else {
-                    let same_to = row.content.map(|content| content.length);
-                    tail.state = State::Unknown(Unknown::new(same_to));
+                    tail.state = State::Unknown(Unknown::new(row.content));
                 }
             }
             ready.push(tail);

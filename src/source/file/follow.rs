@@ -19,8 +19,9 @@ use super::finder::Finder;
 use super::identify::{Identified, Lost, Patience, Rows, recheck};
 use super::identity::FileId;
 use super::ledger::Ledger;
+use super::state::{State, Waits};
 use super::stream::RestOfLine;
-use super::tail::{State, Tail, Turn, Until};
+use super::tail::{Tail, Turn, Until};
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 use crate::source::decode::Flush;
@@ -221,7 +222,7 @@ impl Follow {
     fn holds_up(&mut self, tail: &Tail) -> bool {
         let waits = match &tail.state {
             State::Copy(_) => false,
-            State::Unknown(unknown) => !unknown.waits && tail.size() > 0,
+            State::Unknown(unknown) => tail.size() > 0 && self.is_ahead(tail, unknown.waits),
             State::Reading(_) => tail.quiet_for().is_none(),
         };
         if waits && tail.stuck_for().is_some_and(|stuck| stuck > GENERATION_TIMEOUT) {
@@ -234,6 +235,19 @@ impl Follow {
             self.overtaken.remove(&tail.id());
         }
         waits
+    }
+
+    /// Whether a file of which nothing is read yet comes before newer generations of its log.
+    fn is_ahead(&self, tail: &Tail, waits: Option<Waits>) -> bool {
+        match waits {
+            None => true,
+            Some(Waits::ForBytes) => false,
+            Some(Waits::For(id)) => {
+                let original = self.tails.get(&id).filter(|other| other.stream().is_some());
+                let same_log = original.is_none_or(|other| other.family.key == tail.family.key);
+                same_log && !self.overtaken.contains(&id)
+            }
+        }
     }
 
     /// Gives every log a turn, or as many as there is time for until checkpoints are to be saved.
@@ -317,7 +331,7 @@ impl Follow {
     fn replaced(&mut self, tail: &mut Tail) {
         tracing::info!(path = ?tail.path(), "the file was cut off or written anew; it is read from its beginning");
         let lost = tail.as_lost();
-        if let Some(stream) = tail.forget(None) {
+        if let Some(stream) = tail.forget() {
             self.lost.push((stream, lost));
         }
     }
@@ -372,7 +386,7 @@ impl Follow {
             .into_iter()
             .map(|(log, mut files)| {
                 family::sort(&mut files, |tail| tail.age());
-                (log, files.into_iter().map(Tail::id).collect())
+                (log, behind_originals(&files))
             })
             .collect();
         if let Some(first) = self.first.take() {
@@ -393,6 +407,22 @@ impl Follow {
             () = tokio::time::sleep(POLL) => {}
         }
     }
+}
+
+/// Files in their order, but each that waits for a later one that is read right behind that one.
+fn behind_originals(files: &[&Tail]) -> Vec<FileId> {
+    let mut ids: Vec<FileId> = files.iter().map(|tail| tail.id()).collect();
+    let is_read = |id| files.iter().any(|tail| tail.id() == id && tail.stream().is_some());
+    for tail in files.iter().rev() {
+        let place = |id| ids.iter().position(|other| *other == id);
+        if let (Some(here), Some(there)) =
+            (place(tail.id()), tail.waits_for().filter(|id| is_read(*id)).and_then(place))
+            && here < there
+        {
+            ids[here..=there].rotate_left(1);
+        }
+    }
+    ids
 }
 
 /// What a turn leaves of a file.

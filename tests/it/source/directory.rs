@@ -328,6 +328,21 @@ fn copy_that_is_cut_off_while_nothing_reads_goes_on() {
 }
 
 #[test]
+fn replaced_log_that_is_rotated_at_once_stays_in_order() {
+    // A log that is replaced by a copy of itself amid its reading, written on and rotated within a
+    // moment: what the copy got comes before the first line of the file that follows.
+    use Step::{Append, Pause, Read, Rename, Replace};
+    for pause in [1, 88, 300, 1500] {
+        let steps =
+            [Append(7), Pause(pause), Replace, Append(1), Rename, Pause(88), Append(1), Read(9, 9)];
+        assert_exact(&steps);
+        assert_exact(&[&steps[..5], &[Rename, Append(2), Replace, Append(1)]].concat());
+    }
+    let cut_off = [Append(1), Pause(90), Replace, Append(1), Step::CopyTruncate, Append(1)];
+    assert_exact(&cut_off);
+}
+
+#[test]
 fn killed_reader_sends_nothing_twice() {
     // What was sent before a kill and not settled is marked as perhaps sent, and nothing else.
     use Step::{Append, Kill, Read};
@@ -377,4 +392,23 @@ fn moved_folder_is_known_by_content() {
         file.write_all(b"b.log 3\n").unwrap();
         assert_eq!(bench.once().await, ["b.log 3"]);
     });
+}
+
+#[test]
+fn copy_with_the_inode_of_a_file_that_is_gone_is_not_read_again() {
+    // A log that was begun and not read when its reader stopped is replaced; the copy of the next
+    // one may have its inode. What was read of the next one is not read again in the copy.
+    use Step::{Append, CopyTruncate, Read, Replace, Restart, Stop};
+    assert_exact(&[Append(1), Stop, Replace, Restart, Read(1, 0), CopyTruncate]);
+    let steps = [
+        Append(2),
+        Restart,
+        Restart,
+        CopyTruncate,
+        Read(1, 0),
+        Replace,
+        Restart,
+        Step::PutAside(1),
+    ];
+    assert_exact(&steps);
 }
