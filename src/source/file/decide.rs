@@ -53,7 +53,9 @@ pub(super) enum Decision {
         at: u64,
     },
     /// As `Fork`, but that file is not read to its end.
-    Wait,
+    Wait {
+        id: FileId,
+    },
     /// A log that begins as its last generation did, as far as it is written.
     Beginning,
 }
@@ -126,7 +128,7 @@ fn one(
     let is_lost = contains.is_some_and(|read| common.length < read)
         || (host.form == Form::Plain && host.file.metadata()?.len() < read_to(&known.row));
     if is_lost && matches!(known.host, Host::Open { .. }) {
-        return Ok((contains.unwrap_or(1), Decision::Wait));
+        return Ok((contains.unwrap_or(1), Decision::Wait { id }));
     }
     Ok(match common {
         Common { length: 0, .. } => (0, Decision::New),
@@ -141,7 +143,7 @@ fn one(
         Common { length, second_ends: true, .. } if at_end => {
             (length, Decision::Fork { id, at: length })
         }
-        Common { length, second_ends: true, .. } => (length, Decision::Wait),
+        Common { length, second_ends: true, .. } => (length, Decision::Wait { id }),
         // They went different ways: a copy that was written on, if more than chance is the same.
         Common { .. } => match contains.filter(|length| *length > MAX_CHANCE) {
             Some(at) => (at, Decision::Fork { id, at }),

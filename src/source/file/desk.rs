@@ -17,8 +17,9 @@ use super::finder::{Finder, Findings, Found};
 use super::glance::{Opened, Opening};
 use super::identity::{FileId, Head};
 use super::ledger::Ledger;
+use super::state::{State, Unknown};
 use super::stream::{Common, Outlet, Stream};
-use super::tail::{State, Tail, Unknown, blocking};
+use super::tail::{Tail, blocking};
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 use crate::source::watermark::Mark;
@@ -159,8 +160,7 @@ impl Desk {
                         continue;
                     }
                 } else {
-                    let same_to = row.content.map(|content| content.length);
-                    tail.state = State::Unknown(Unknown::new(same_to));
+                    tail.state = State::Unknown(Unknown::new(row.content));
                 }
             }
             ready.push(tail);

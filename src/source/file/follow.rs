@@ -19,8 +19,9 @@ use super::finder::Finder;
 use super::identify::{Identified, Lost, Patience, Rows, recheck};
 use super::identity::FileId;
 use super::ledger::Ledger;
+use super::state::{State, Waits};
 use super::stream::RestOfLine;
-use super::tail::{State, Tail, Turn, Until};
+use super::tail::{Tail, Turn, Until};
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 use crate::source::decode::Flush;
@@ -223,7 +224,7 @@ impl Follow {
     fn holds_up(&mut self, tail: &Tail) -> bool {
         let waits = match &tail.state {
             State::Copy(_) => false,
-            State::Unknown(unknown) => !unknown.waits && tail.size() > 0,
+            State::Unknown(unknown) => tail.size() > 0 && self.is_ahead(tail, unknown.waits),
             State::Reading(_) => tail.quiet_for().is_none(),
         };
         if waits && tail.stuck_for().is_some_and(|stuck| stuck > GENERATION_TIMEOUT) {
@@ -236,6 +237,19 @@ impl Follow {
             self.overtaken.remove(&tail.id());
         }
         waits
+    }
+
+    /// Whether a file of which nothing is read yet comes before newer generations of its log.
+    fn is_ahead(&self, tail: &Tail, waits: Option<Waits>) -> bool {
+        match waits {
+            None => true,
+            Some(Waits::ForBytes) => false,
+            Some(Waits::For(id)) => {
+                let original = self.tails.get(&id);
+                let same_log = original.is_none_or(|other| other.family.key == tail.family.key);
+                same_log && !self.overtaken.contains(&id)
+            }
+        }
     }
 
     /// Gives every log a turn, or as many as there is time for until checkpoints are to be saved.
@@ -273,6 +287,11 @@ impl Follow {
             };
             if unopened && tail.family.is_live && tail.is_fresh() {
                 // An older generation is there and cannot be opened yet.
+                self.tails.insert(id, tail);
+                return Round::Quiet;
+            }
+            if tail.needs_search(self.just_searched) {
+                self.search_now = true;
                 self.tails.insert(id, tail);
                 return Round::Quiet;
             }
@@ -317,9 +336,15 @@ impl Follow {
     /// The file was cut off or written over: what it held may go on in a copy, and what it holds now
     /// is unknown.
     fn replaced(&mut self, tail: &mut Tail) {
+        if tail.stream().is_some_and(|stream| stream.fed() == 0) {
+            // Nothing was read of what it held: that is found in its copy like any other file.
+            tail.forget(None);
+            self.search_now = true;
+            return;
+        }
         tracing::info!(path = ?tail.path(), "the file was cut off or written anew; it is read from its beginning");
         let lost = tail.as_lost();
-        if let Some(stream) = tail.forget(None) {
+        if let Some(stream) = tail.forget() {
             self.lost.push((stream, lost));
         }
     }
@@ -374,7 +399,7 @@ impl Follow {
             .into_iter()
             .map(|(log, mut files)| {
                 family::sort(&mut files, |tail| tail.age());
-                (log, files.into_iter().map(Tail::id).collect())
+                (log, behind_originals(&files))
             })
             .collect();
         if let Some(first) = self.first.take() {
@@ -395,6 +420,20 @@ impl Follow {
             () = tokio::time::sleep(POLL) => {}
         }
     }
+}
+
+/// Files in their order, but each that waits for a later one right behind that one.
+fn behind_originals(files: &[&Tail]) -> Vec<FileId> {
+    let mut ids: Vec<FileId> = files.iter().map(|tail| tail.id()).collect();
+    for tail in files.iter().rev() {
+        let place = |id| ids.iter().position(|other| *other == id);
+        if let (Some(here), Some(there)) = (place(tail.id()), tail.waits_for().and_then(place))
+            && here < there
+        {
+            ids[here..=there].rotate_left(1);
+        }
+    }
+    ids
 }
 
 /// What a turn leaves of a file.

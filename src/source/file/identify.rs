@@ -8,15 +8,17 @@ use std::io;
 use std::time::Duration;
 
 use super::book::Row;
-use super::content::Relation;
+use super::content::{ContentMark, Relation, Running};
 use super::decide::{Candidate, Decision, Host, decide};
 use super::desk::{Desk, Tails};
 use super::family::Family;
 use super::form::{Form, Text};
 use super::glance::{Beginning, Stamp};
 use super::identity::{FileId, Head};
+use super::moved::{Original, may_begin, wait_for};
+use super::state::{Copy, State, Unknown, Waits};
 use super::stream::Stream;
-use super::tail::{Copy, State, Tail, Unknown, blocking};
+use super::tail::{Tail, blocking};
 
 /// How long a log that begins as its last generation did may be a copy that is being made.
 const YOUNG: Duration = Duration::from_secs(2);
@@ -60,13 +62,13 @@ impl Desk {
             unknown.since = tokio::time::Instant::now();
             unknown.stamp = Some(stamp);
         }
-        unknown.waits = false;
-        let (age, same_to) = (unknown.since.elapsed(), unknown.same_to);
+        unknown.waits = None;
+        let (age, same_to) = (unknown.since.elapsed(), unknown.same_to.clone());
         let form = match (form, patience) {
             (Some(form), _) => form,
             (None, Patience::DecideNow) => Form::Plain,
             (None, Patience::Wait) => {
-                unknown.waits = true;
+                unknown.waits = Some(Waits::ForBytes);
                 return Ok(Identified::NotYet);
             }
         };
@@ -88,32 +90,31 @@ impl Desk {
             blocking(move || decide(&text, &family, &candidates)).await?
         };
         let young = patience == Patience::Wait && age < YOUNG;
-        let waits = |tail: &mut Tail| {
-            if let State::Unknown(unknown) = &mut tail.state {
-                unknown.waits = true;
-            }
-            Ok(Identified::NotYet)
-        };
         match decision {
-            None if patience == Patience::Wait => waits(tail),
+            None if patience == Patience::Wait => Ok(wait_for(tail, Waits::ForBytes)),
             Some(Decision::Beginning) if young => Ok(Identified::NotYet),
-            Some(Decision::Wait) => waits(tail),
+            Some(Decision::Wait { id }) => Ok(wait_for(tail, Waits::For(id))),
             Some(Decision::Copy { id, content, whole }) => {
                 Ok(self.copy(tail, others, id, &head, (content, whole), stamp))
             }
             Some(Decision::Adopt { id }) => self.adopt(tail, others, id, text).await,
             Some(Decision::Fork { id, at }) => {
-                let settled = others
-                    .get(&id)
-                    .and_then(Tail::stream)
-                    .is_none_or(|stream| stream.mark().position >= at);
-                match settled || patience == Patience::DecideNow {
+                let original = Original { id, at };
+                if let Some(rows) = self.take_over(tail, others, original).await? {
+                    return Ok(Identified::Yes(rows));
+                }
+                let now = patience == Patience::DecideNow;
+                match now || others.get(&id).is_none_or(|original| may_begin(original, at)) {
                     true => self.begin(tail, Some(at), text).await,
-                    false => waits(tail),
+                    false => {
+                        tail.note_same(content_to(at, &text).await?);
+                        Ok(wait_for(tail, Waits::For(id)))
+                    }
                 }
             }
             None | Some(Decision::New | Decision::Beginning) => {
-                self.begin(tail, same_to, text).await
+                let behind = still_there(same_to, &text).await?;
+                self.begin(tail, behind, text).await
             }
         }
     }
@@ -174,7 +175,7 @@ impl Desk {
         others: &mut Tails,
         id: FileId,
         head: &Head,
-        (content, whole): (super::content::ContentMark, bool),
+        (content, whole): (ContentMark, bool),
         stamp: Stamp,
     ) -> Identified {
         let Some(known) = self.row_now(id, others) else {
@@ -199,7 +200,7 @@ impl Desk {
             content,
         };
         copy.follow(known.mark(), &known.claims);
-        let mut rows = self.keep_old_row(tail, others);
+        let mut rows = self.keep_old_row(tail);
         rows.push((tail.id(), Some(copy.row.clone())));
         tail.state = State::Copy(copy);
         Identified::Yes(rows)
@@ -225,13 +226,11 @@ impl Desk {
         let stream = match closed {
             Some(index) => *self.closed.swap_remove(index).stream,
             None => {
-                let content =
-                    blocking(move || super::content::Running::of(&mut text.reader(), length))
-                        .await?;
+                let content = blocking(move || Running::of(&mut text.reader(), length)).await?;
                 Stream::resume(&self.common, id, Row { left: None, ..row }, Some(content))
             }
         };
-        let mut rows = self.keep_old_row(tail, others);
+        let mut rows = self.keep_old_row(tail);
         tail.read_as(stream).await?;
         rows.push((id, None));
         rows.push((tail.id(), tail.row()));
@@ -252,7 +251,7 @@ impl Desk {
             None => Beginning::new(&text, from, limit, separator),
         })
         .await?;
-        let mut rows = self.keep_old_row(tail, &mut Tails::new());
+        let mut rows = self.keep_old_row(tail);
         let generation = self.book.new_generation();
         let stream = Stream::new(&self.common, tail.id(), generation, beginning);
         tail.read_as(stream).await?;
@@ -262,7 +261,7 @@ impl Desk {
 
     /// The row that stood for the file so far, under a key of its own, if no other row is about the
     /// same: a copy of what it held may turn up.
-    fn keep_old_row(&mut self, tail: &Tail, _others: &mut Tails) -> Rows {
+    pub(super) fn keep_old_row(&self, tail: &Tail) -> Rows {
         let Some(old) = self.book.row(tail.id()) else {
             return Rows::new();
         };
@@ -305,7 +304,8 @@ impl Desk {
             match blocking(move || content.compare(&mut text.reader())).await? {
                 Relation::Contains => {
                     tracing::info!(path = ?tail.path(), was = ?lost.path, "the rest of a file that was cut off is read from its copy");
-                    tail.family.is_live = false;
+                    // Wherever the copy is, it is what came before the log's next line.
+                    tail.family = lost.family;
                     tail.read_as(*stream).await?;
                     let row = tail.row();
                     return Ok(vec![(*id, row)]);
@@ -373,13 +373,28 @@ fn text_of(tail: &mut Tail) -> io::Result<Option<Text>> {
     Ok(tail.text())
 }
 
+/// The digest of the first bytes of a file.
+async fn content_to(length: u64, text: &Text) -> io::Result<ContentMark> {
+    let text = text.clone();
+    blocking(move || Ok(Running::of(&mut text.reader(), length)?.mark())).await
+}
+
+/// How far a file is the same as a known content, if it still holds what it held then.
+async fn still_there(same_to: Option<ContentMark>, text: &Text) -> io::Result<Option<u64>> {
+    let Some(then) = same_to else {
+        return Ok(None);
+    };
+    let now = content_to(then.length, text).await?;
+    Ok((now.length == then.length && now.sha256 == then.sha256).then_some(then.length))
+}
+
 /// A copy that changed is looked at anew.
 pub(super) fn recheck(tail: &mut Tail) -> io::Result<()> {
     if let State::Copy(copy) = &tail.state {
         let stamp = Stamp::of(tail.file())?;
         if stamp != copy.stamp {
-            let same_to = copy.whole.then_some(copy.content.length);
-            tail.state = State::Unknown(Unknown::new(same_to));
+            let same_to = copy.whole.then(|| copy.content.clone());
+            tail.give_away(State::Unknown(Unknown::new(same_to)));
         }
     }
     Ok(())

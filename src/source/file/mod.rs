@@ -3,7 +3,8 @@
 //! A file is known by device and inode, its first and its last bytes that were read; where these are
 //! unknown, by all bytes that were read of it. So a copy, a restored backup, a file on another mount
 //! and a packed generation (`app.log.2.gz`) go on at their checkpoint. A file that was cut off or
-//! replaced is a new *generation*, read from its beginning, unless it holds what is known. Where two
+//! replaced is a new *generation*, read from its beginning, unless it holds what is known; a file
+//! that was replaced by a copy of itself goes on in the copy (`moved`). Where two
 //! files have the same whole content, one is a copy of the other, and is read once. A file whose
 //! old lines were changed is a new one.
 //!
@@ -42,7 +43,9 @@ mod glance;
 mod identify;
 mod identity;
 mod ledger;
+mod moved;
 mod once;
+mod state;
 mod stream;
 mod tail;
 

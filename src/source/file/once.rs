@@ -11,8 +11,9 @@ use super::desk::{Desk, Farewell, Tails, Troubles};
 use super::family::{self, Family};
 use super::finder::Found;
 use super::identify::{Identified, Patience};
+use super::state::State;
 use super::stream::RestOfLine;
-use super::tail::{State, Tail, Turn, Until};
+use super::tail::{Tail, Turn, Until};
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 use crate::source::decode::Flush;
@@ -126,7 +127,7 @@ async fn read_out(
             }
             Turn::Replaced => {
                 let lost = tail.as_lost();
-                if let Some(stream) = tail.forget(None) {
+                if let Some(stream) = tail.forget() {
                     desk.close_lost(stream, lost.family, lost.head, lost.path);
                 }
                 if !identified(desk, tail, failed).await {

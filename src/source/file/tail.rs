@@ -4,6 +4,7 @@
 //! the records of a content.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::book::Row;
-use super::claim::Claim;
 use super::content::ContentMark;
 use super::family::{Age, Family};
 use super::finder::Found;
@@ -19,14 +19,23 @@ use super::form::{Form, Text, Unpacker};
 use super::glance::{self, Glance, Next, Opened, Stamp};
 use super::identify::Lost;
 use super::identity::{FileId, Head};
+use super::state::{Copy, State, Unknown, Waits};
 use super::stream::{Common, FileName, Outlet, RestOfLine, Sent, Stream};
 use crate::config::source::ReadFrom;
 use crate::source::decode::Flush;
-use crate::source::watermark::Mark;
 
 /// How much of a text is read first where its beginning is needed; four times as much each time
 /// that is too little.
 const FIRST_BYTES: usize = 16 << 10;
+
+/// Whether the other files in its folder are those of a time when it held what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Company {
+    Unknown,
+    /// Since it was seen, a search is on its way.
+    Searched,
+    Known,
+}
 
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,58 +59,6 @@ pub(super) enum Until {
     Budget(u64),
     /// The first end of a line at or behind this position, or the end of the file.
     Position(u64),
-}
-
-/// What is known of a file.
-pub(super) enum State {
-    /// Nothing yet, or no more: its content has to be compared with what is known.
-    Unknown(Unknown),
-    /// It is read.
-    Reading(Box<Stream>),
-    /// Another file yields all that it holds.
-    Copy(Copy),
-}
-
-/// A file whose content is not known.
-pub(super) struct Unknown {
-    /// Since when it is the same.
-    pub(super) since: Instant,
-    pub(super) stamp: Option<Stamp>,
-    /// How far it was once the same as a content that is known.
-    pub(super) same_to: Option<u64>,
-    /// It is empty, or waits for another file that holds the same: newer generations need not wait.
-    pub(super) waits: bool,
-}
-
-impl Unknown {
-    pub(super) fn new(same_to: Option<u64>) -> Self {
-        Self { since: Instant::now(), stamp: None, same_to, waits: false }
-    }
-}
-
-/// A file that holds what another one does.
-pub(super) struct Copy {
-    pub(super) generation: u64,
-    pub(super) stamp: Stamp,
-    /// All that it holds.
-    pub(super) content: ContentMark,
-    /// Whether it held all that the other one did.
-    pub(super) whole: bool,
-    pub(super) row: Row,
-}
-
-impl Copy {
-    /// Its row says what is settled of the content that it shares.
-    pub(super) fn follow(&mut self, settled: Mark, claims: &[Claim]) {
-        let settled = match settled.position <= self.content.length {
-            true => settled,
-            false => Mark { position: self.content.length, lines: None },
-        };
-        self.row.position = settled.position;
-        self.row.lines = settled.lines;
-        let open = claims.iter().filter(|claim| claim.end > settled.position);
-        self.row.claims = open.copied().collect();
-    }
 }
 
 /// An open file.
@@ -140,6 +97,7 @@ pub(super) struct Tail {
     quiet: Option<Instant>,
     /// Whether its packed stream was cut at the last look, so that it is logged once.
     cut: bool,
+    company: Company,
 }
 
 impl Tail {
@@ -170,21 +128,26 @@ impl Tail {
             stuck: None,
             quiet: None,
             cut: false,
+            company: Company::Unknown,
         }
     }
 
     /// From now on this is what is read of it.
     pub(super) async fn read_as(&mut self, mut stream: Stream) -> io::Result<()> {
+        self.prepare(&mut stream).await?;
+        self.go_on_with(Box::new(stream));
+        Ok(())
+    }
+
+    /// Learns what is needed to go on with a content: all of it that can fail.
+    pub(super) async fn prepare(&mut self, stream: &mut Stream) -> io::Result<()> {
         if let Some(text) = self.text() {
             self.text_head = {
                 let text = text.clone();
                 blocking(move || Head::read(&mut text.reader())).await?
             };
-            self.teach(&text, &mut stream).await?;
+            self.teach(&text, stream).await?;
         }
-        self.count_read(stream.fed());
-        self.state = State::Reading(Box::new(stream));
-        self.forget_looks();
         Ok(())
     }
 
@@ -210,6 +173,56 @@ impl Tail {
         Ok(())
     }
 
+    /// A content for which it was prepared is read of it from now on.
+    pub(super) fn go_on_with(&mut self, stream: Box<Stream>) {
+        self.count_read(stream.fed());
+        self.state = State::Reading(stream);
+        self.forget_looks();
+        self.company = Company::Unknown;
+        if self.form == Some(Form::Plain) {
+            // It may be cut off before it is read.
+            self.head = self.text_head.clone();
+        }
+    }
+
+    /// Whether older generations of it may have been overlooked: it is the file that is written to,
+    /// nothing was read of it, and the folder was not searched since it was seen to hold what it
+    /// holds. What was cut off before then has its copy in the folder.
+    pub(super) fn needs_search(&mut self, just_searched: bool) -> bool {
+        let is_new = self.stream().is_some_and(|stream| stream.fed() == 0);
+        if !is_new || !self.family.is_live || self.missing.is_some() {
+            return false;
+        }
+        self.company = match self.company {
+            Company::Unknown => Company::Searched,
+            Company::Searched if just_searched => Company::Known,
+            company => company,
+        };
+        self.company != Company::Known
+    }
+
+    /// It as a copy of what it holds, if it has no name any more and is read up to its end, `at`.
+    pub(super) fn as_copy(&mut self, at: u64) -> Option<Copy> {
+        let metadata = self.file.metadata().ok()?;
+        let (stamp, row, _) = (self.stamp?, self.row()?, self.quiet_for()?);
+        let stream = self.stream()?;
+        let content = stream.content()?.mark();
+        let is_read = stream.fed() == at && content.length == at;
+        (is_read && metadata.nlink() == 0).then(|| Copy {
+            generation: stream.generation,
+            stamp,
+            whole: true,
+            row: Row {
+                origin: Some(row.origin.unwrap_or(self.id)),
+                copy: true,
+                versions: Vec::new(),
+                packed: None,
+                ..row
+            },
+            content,
+        })
+    }
+
     /// Counts bytes of a plain file as read. Of a packed one the size is counted at its end.
     fn count_read(&self, bytes: u64) {
         if self.form == Some(Form::Plain) {
@@ -226,11 +239,17 @@ impl Tail {
     }
 
     /// Its content is not known any more.
-    pub(super) fn forget(&mut self, same_to: Option<u64>) -> Option<Box<Stream>> {
-        let unknown = State::Unknown(Unknown::new(same_to));
+    pub(super) fn forget(&mut self) -> Option<Box<Stream>> {
         self.counted = 0;
+        self.give_away(State::Unknown(Unknown::new(None)))
+    }
+
+    /// Its content is read elsewhere.
+    pub(super) fn give_away(&mut self, state: State) -> Option<Box<Stream>> {
+        // Whatever it holds later is wanted whole.
+        self.from = ReadFrom::Beginning;
         self.forget_looks();
-        match std::mem::replace(&mut self.state, unknown) {
+        match std::mem::replace(&mut self.state, state) {
             State::Reading(stream) => Some(stream),
             _ => None,
         }
@@ -493,6 +512,21 @@ impl Tail {
     pub(super) fn quiet_for(&self) -> Option<Duration> {
         let waiting = self.stream().is_some_and(Stream::has_waiting);
         self.quiet.filter(|_| !waiting).map(|since| since.elapsed())
+    }
+
+    /// It is the same as a known content as far as this.
+    pub(super) fn note_same(&mut self, content: ContentMark) {
+        if let State::Unknown(unknown) = &mut self.state {
+            unknown.same_to = Some(content);
+        }
+    }
+
+    /// The file that is to be read before it.
+    pub(super) fn waits_for(&self) -> Option<FileId> {
+        match &self.state {
+            State::Unknown(Unknown { waits: Some(Waits::For(id)), .. }) => Some(*id),
+            _ => None,
+        }
     }
 
     /// For how long it is not read to its end and cannot be read on.

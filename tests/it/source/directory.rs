@@ -328,6 +328,19 @@ fn copy_that_is_cut_off_while_nothing_reads_goes_on() {
 }
 
 #[test]
+fn replaced_log_that_is_rotated_at_once_stays_in_order() {
+    // A log that is replaced by a copy of itself amid its reading, written on and rotated within a
+    // moment: what the copy got comes before the first line of the file that follows.
+    use Step::{Append, Pause, Read, Rename, Replace};
+    for pause in [1, 88, 300, 1500] {
+        let steps =
+            [Append(7), Pause(pause), Replace, Append(1), Rename, Pause(88), Append(1), Read(9, 9)];
+        assert_exact(&steps);
+        assert_exact(&[&steps[..5], &[Rename, Append(2), Replace, Append(1)]].concat());
+    }
+}
+
+#[test]
 fn killed_reader_sends_nothing_twice() {
     // What was sent before a kill and not settled is marked as perhaps sent, and nothing else.
     use Step::{Append, Kill, Read};

@@ -160,3 +160,130 @@ async fn a_file_that_left_is_let_go_and_known_when_it_returns() {
     assert!(!left());
     run.stop().await;
 }
+
+/// What arrives within a while, not settled.
+async fn unsettled(run: &mut super::Run, wait: Duration) -> Vec<usercom_sink::record::Record> {
+    let mut got = Vec::new();
+    while let Ok(Some(record)) = tokio::time::timeout(wait, run.records.recv()).await {
+        got.push(record);
+    }
+    got
+}
+
+/// Renames a copy of the file over the file itself: the same bytes, another inode.
+fn replace_by_copy(bench: &Bench, name: &str) {
+    fs::copy(bench.path(name), bench.path("other")).unwrap();
+    fs::rename(bench.path("other"), bench.path(name)).unwrap();
+}
+
+#[tokio::test]
+async fn a_replaced_and_rotated_file_comes_before_the_next_one() {
+    // A log replaced by a copy of itself, written on and rotated at once, while what was read of it
+    // has no verdict: its new lines come before those of the file that follows it.
+    let bench = Bench::new("app.log*");
+    bench.append("app.log", "1\n2\n");
+    let mut run = bench.start(ReadMode::Follow);
+    let first = [run.record().await, run.record().await];
+    replace_by_copy(&bench, "app.log");
+    bench.append("app.log", "3\n");
+    fs::rename(bench.path("app.log"), bench.path("app.log.1")).unwrap();
+    bench.append("app.log", "4\n");
+    let next = unsettled(&mut run, Duration::from_secs(2)).await;
+    assert_eq!(next.iter().map(shown).collect::<Vec<_>>(), ["3", "4"]);
+    assert_eq!(place(&next[0]), "app.log.1:3");
+    first.into_iter().chain(next).for_each(|record| record.ack.settle(Verdict::Delivered));
+    run.stop().await;
+    assert_eq!(bench.once().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_line_is_whole_though_its_file_was_replaced_amid_it() {
+    // A log replaced by a copy of itself amid a line: the line is completed in the copy.
+    let bench = Bench::new("app.log*");
+    bench.append("app.log", "one\ntw");
+    let mut run = bench.start(ReadMode::Follow);
+    assert_eq!(run.take(1).await, ["one"]);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    replace_by_copy(&bench, "app.log");
+    bench.append("app.log", "o\n");
+    fs::rename(bench.path("app.log"), bench.path("app.log.1")).unwrap();
+    bench.append("app.log", "three\n");
+    assert_eq!(run.take(2).await, ["two", "three"]);
+    assert!(unsettled(&mut run, Duration::from_secs(3)).await.is_empty());
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn newer_files_wait_for_a_copy_that_waits_for_its_original() {
+    // A copy that was written on while its original is still there is read once all of that has a
+    // verdict; newer files of the log come after it, and what the original gets comes at once.
+    let bench = Bench::new("app.log*");
+    bench.append("app.log", "1\n");
+    let mut run = bench.start(ReadMode::Follow);
+    let first = run.record().await;
+    fs::copy(bench.path("app.log"), bench.path("other")).unwrap();
+    bench.append("other", "2\n");
+    fs::rename(bench.path("app.log"), bench.path("app.log.2")).unwrap();
+    fs::rename(bench.path("other"), bench.path("app.log.1")).unwrap();
+    bench.append("app.log", "3\n");
+    assert!(unsettled(&mut run, Duration::from_secs(2)).await.is_empty());
+    first.ack.settle(Verdict::Delivered);
+    assert_eq!(run.take(2).await, ["2", "3"]);
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_goes_on_though_an_older_copy_waits_for_it() {
+    // A copy under an older name waits for the log it was made of; the log does not wait for it.
+    let bench = Bench::new("app.log*");
+    bench.append("app.log", "1\n");
+    let mut run = bench.start(ReadMode::Follow);
+    let first = run.record().await;
+    fs::copy(bench.path("app.log"), bench.path("other")).unwrap();
+    bench.append("other", "aside\n");
+    fs::rename(bench.path("other"), bench.path("app.log.1")).unwrap();
+    assert!(unsettled(&mut run, Duration::from_secs(2)).await.is_empty());
+    bench.append("app.log", "2\n");
+    let next = unsettled(&mut run, Duration::from_secs(2)).await;
+    let mut texts: Vec<_> = next.iter().map(shown).collect();
+    texts.sort();
+    assert_eq!(texts, ["2", "aside"]);
+    next.into_iter().chain([first]).for_each(|record| record.ack.settle(Verdict::Delivered));
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_that_is_cut_off_is_read_from_its_beginning() {
+    // A log replaced by a copy of itself, which is cut off and written anew before the reader let
+    // go of the replaced file: every new line is read, though they are fewer bytes than before.
+    for pause in [Duration::ZERO, Duration::from_millis(700)] {
+        let bench = Bench::new("app.log*");
+        bench.append("app.log", "1\n2\n3\n");
+        let mut run = bench.start(ReadMode::Follow);
+        assert_eq!(run.take(3).await, ["1", "2", "3"]);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        replace_by_copy(&bench, "app.log");
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        File::create(bench.path("app.log")).unwrap();
+        tokio::time::sleep(pause).await;
+        bench.append("app.log", "4\n5\n");
+        assert_eq!(run.take(2).await, ["4", "5"], "{pause:?}");
+        run.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_begun_at_its_end_and_cut_off_is_read_whole() {
+    // `read_from: end` is about what is there at the start: what is written to a file after it was
+    // cut off is read from its first line.
+    let mut bench = Bench::new("app.log*");
+    bench.settings.read_from = usercom_sink::config::source::ReadFrom::End;
+    bench.append("app.log", "1\n2\n3\n");
+    let mut run = bench.start(ReadMode::Follow);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    bench.append("app.log", "4\n");
+    assert_eq!(run.take(1).await, ["4"]);
+    fs::write(bench.path("app.log"), "5\n6\n").unwrap();
+    assert_eq!(run.take(2).await, ["5", "6"]);
+    run.stop().await;
+}

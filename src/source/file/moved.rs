@@ -1,0 +1,70 @@
+//! Contents that go on in a copy of their file, once the file itself has no name any more.
+//!
+//! Not here: how a copy is known (`decide`), and files that were cut off (`identify`). One
+//! invariant: the copy goes on at the byte where the file ends, with what is in flight of it.
+
+use std::io;
+
+use super::desk::{Desk, Tails};
+use super::identify::{Identified, Rows};
+use super::identity::FileId;
+use super::state::{State, Unknown, Waits};
+use super::stream::Stream;
+use super::tail::Tail;
+
+/// The file that another one is a copy of, up to a byte.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Original {
+    pub(super) id: FileId,
+    /// Where it ends, or what the two have in common does.
+    pub(super) at: u64,
+}
+
+impl Desk {
+    /// A file was replaced by a copy of itself: what is read of it goes on in the copy. `None` where
+    /// it was not replaced, or is not read up to there.
+    pub(super) async fn take_over(
+        &mut self,
+        tail: &mut Tail,
+        others: &mut Tails,
+        original: Original,
+    ) -> io::Result<Option<Rows>> {
+        let Some(replaced) = others.get_mut(&original.id) else {
+            return Ok(None);
+        };
+        let Some(copy) = replaced.as_copy(original.at) else {
+            return Ok(None);
+        };
+        // What can fail comes first: the content always belongs to one of the two.
+        if let Some(stream) = replaced.stream_mut() {
+            tail.prepare(stream).await?;
+        }
+        let mut rows = self.keep_old_row(tail);
+        rows.push((original.id, Some(copy.row.clone())));
+        let Some(stream) = replaced.give_away(State::Copy(copy)) else {
+            return Ok(None);
+        };
+        tracing::info!(path = ?tail.path(), position = original.at, "the file was replaced by a copy of itself; the copy is read from there on");
+        tail.go_on_with(stream);
+        rows.push((tail.id(), tail.row()));
+        Ok(Some(rows))
+    }
+}
+
+/// Whether the rest of a copy may be read on its own: all that it shares with its original has a
+/// verdict, or will have none in this run and is read again in the original.
+pub(super) fn may_begin(original: &Tail, at: u64) -> bool {
+    let is_named = original.missing.is_none();
+    original.stream().is_none_or(|stream: &Stream| {
+        let is_stuck = stream.is_settled() && !stream.has_rest() && original.quiet_for().is_some();
+        stream.mark().position >= at || (is_named && is_stuck)
+    })
+}
+
+/// The file waits for another one that holds the same.
+pub(super) fn wait_for(tail: &mut Tail, waits: Waits) -> Identified {
+    if let State::Unknown(Unknown { waits: now, .. }) = &mut tail.state {
+        *now = Some(waits);
+    }
+    Identified::NotYet
+}
