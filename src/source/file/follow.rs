@@ -338,7 +338,7 @@ impl Follow {
     fn replaced(&mut self, tail: &mut Tail) {
         if tail.stream().is_some_and(|stream| stream.fed() == 0) {
             // Nothing was read of what it held: that is found in its copy like any other file.
-            tail.forget(None);
+            tail.forget();
             self.search_now = true;
             return;
         }

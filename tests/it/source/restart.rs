@@ -80,7 +80,7 @@ async fn csv_columns_survive_a_restart() {
         [
             r#"{"id":"1","name":"Ann"}"#,
             r#"{"key":"k1"}"#,
-            "fault: a quoted value is not closed on its line"
+            "fault: a quoted value of the row is not closed"
         ]
     );
     bench.append("a.csv", "2,Bob\n3\n");
