@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::document::{Kind, Node};
 use super::fault::{ConfigPath, Fault, Segment, Target};
 use super::pipeline::NAME_PATTERN;
-use super::suggest::{instead, list};
+use super::suggest::{instead_behind, list};
 use super::tombstone::{self, Foreign};
 
 static NAME: LazyLock<Regex> =
@@ -156,7 +156,7 @@ impl<'s> Checker<'s> {
             return;
         }
         let message = format!("unknown {what} type {}", quoted(text));
-        let help = instead(&text.value, known, "the known types are");
+        let help = self.instead(&text.value, known, "the known types are");
         self.fault("E0105", path, Target::Value, message, help);
     }
 
@@ -169,7 +169,7 @@ impl<'s> Checker<'s> {
             return;
         }
         let message = format!("unknown word {} for `{path}`", quoted(text));
-        let help = instead(&text.value, known, "the known words are");
+        let help = self.instead(&text.value, known, "the known words are");
         self.fault("E0104", path.clone(), Target::Value, message, help);
     }
 
@@ -320,7 +320,7 @@ impl<'s> Checker<'s> {
         let (code, help) = match tombstone::foreign_key(table, key) {
             Some(Foreign::Called(name)) => ("E0109", format!("did you mean `{name}`?")),
             Some(Foreign::Absent(why)) => ("E0109", format!("leave it out: {why}")),
-            None => ("E0101", instead(key, &known, "the known keys are")),
+            None => ("E0101", self.instead(key, &known, "the known keys are")),
         };
         self.fault(code, table.key(key), Target::Key, message, help);
     }
@@ -370,6 +370,10 @@ impl<'s> Checker<'s> {
             _ => format!("`{path}` is {expected}"),
         };
         self.fault("E0103", path.clone(), Target::Value, message, help);
+    }
+
+    fn instead(&self, word: &str, known: &[&str], what: &str) -> String {
+        instead_behind(self.faults.len(), word, known, what)
     }
 
     fn fault(

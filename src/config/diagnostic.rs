@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
 use super::fault::Fault;
@@ -70,8 +70,10 @@ pub(crate) const MAX_JSON: usize = 200;
 /// The longest message and help shown, in characters: a key may be of any length.
 const MAX_MESSAGE: usize = 600;
 
-/// The column behind which columns are not told apart.
-const MAX_COLUMN: usize = 1 << 20;
+/// The longest line that is given to the renderer whole, and how much of a longer one is given on
+/// both sides of the fault, in bytes: a file may be one line, and it is read for every fault.
+const MAX_LINE: usize = 4_096;
+const AROUND: usize = 1_000;
 
 /// What tells one fault from another: code, place, message.
 type FaultKey = (&'static str, Option<(usize, usize)>, String);
@@ -84,6 +86,18 @@ pub struct Report {
     lines: Vec<Vec<usize>>,
     diagnostics: Vec<Diagnostic>,
     seen: HashSet<FaultKey>,
+    /// The place that was told last: faults come in the order of the text, and a line may be as long
+    /// as the file.
+    last: Option<Told>,
+}
+
+/// A byte of a file and its column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Told {
+    file: usize,
+    line: usize,
+    at: usize,
+    column: usize,
 }
 
 impl Report {
@@ -121,8 +135,8 @@ impl Report {
             let text = &self.files.get(file)?.text;
             Some((file, within(text, span)))
         });
-        let (line, column) =
-            place.as_ref().map_or((0, 0), |(file, span)| self.line_and_column(*file, span.start));
+        let start = place.as_ref().map(|(file, span)| (*file, span.start));
+        let (line, column) = start.map_or((0, 0), |(file, at)| self.line_and_column(file, at));
         let severity = if code.starts_with('W') { Severity::Warning } else { Severity::Error };
         let diagnostic = Diagnostic {
             severity,
@@ -134,18 +148,21 @@ impl Report {
             help: help.as_deref().map(printable),
             place,
         };
-        let start = diagnostic.place.as_ref().map(|(file, span)| (*file, span.start));
         if self.seen.insert((code, start, diagnostic.message.clone())) {
             self.diagnostics.push(diagnostic);
         }
     }
 
     /// Line and column of a byte, from 1.
-    fn line_and_column(&self, file: usize, at: usize) -> (usize, usize) {
+    fn line_and_column(&mut self, file: usize, at: usize) -> (usize, usize) {
         let starts = &self.lines[file];
         let line = starts.partition_point(|start| *start <= at);
-        let start = starts[line - 1];
-        (line, self.files[file].text[start..at].chars().take(MAX_COLUMN).count() + 1)
+        let same_line = |last: &Told| last.file == file && last.line == line && last.at <= at;
+        let begin = Told { file, line, at: starts[line - 1], column: 1 };
+        let from = self.last.filter(same_line).unwrap_or(begin);
+        let column = from.column + self.files[file].text[from.at..at].chars().count();
+        self.last = Some(Told { file, line, at, column });
+        (line, column)
     }
 
     /// Puts the faults in the order of the files.
@@ -222,14 +239,28 @@ impl Report {
                 let starts = &self.lines[*file];
                 let start = starts[diagnostic.line - 1];
                 let end = starts.get(diagnostic.line).copied().unwrap_or(shown.text.len());
-                title.element(
-                    Snippet::source(&shown.text[start..end])
-                        .line_start(diagnostic.line)
-                        .path(&shown.name)
-                        .annotation(
-                            AnnotationKind::Primary.span(span.start - start..span.end - start),
-                        ),
-                )
+                if end - start > MAX_LINE {
+                    let part = around(&shown.text, start..end, span);
+                    let marked = span.start - part.start..span.end.min(part.end) - part.start;
+                    // The place is that in the file, not that in the part.
+                    let origin = Origin::path(&shown.name)
+                        .line(diagnostic.line)
+                        .char_column(diagnostic.column);
+                    title.element(origin).element(
+                        Snippet::source(&shown.text[part])
+                            .line_start(diagnostic.line)
+                            .annotation(AnnotationKind::Primary.span(marked)),
+                    )
+                } else {
+                    title.element(
+                        Snippet::source(&shown.text[start..end])
+                            .line_start(diagnostic.line)
+                            .path(&shown.name)
+                            .annotation(
+                                AnnotationKind::Primary.span(span.start - start..span.end - start),
+                            ),
+                    )
+                }
             }
             None => Group::with_title(title),
         };
@@ -281,6 +312,18 @@ fn within(text: &str, span: Range<usize>) -> Range<usize> {
     // The rest of a value of many lines tells nothing; its first line shows where it is.
     let line = text[start..end].find(['\n', '\r']).map_or(end, |at| start + at);
     start..line
+}
+
+/// The part of a long line in which a fault begins.
+fn around(text: &str, line: Range<usize>, span: &Range<usize>) -> Range<usize> {
+    let border = |mut at: usize| {
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let end = span.end.min(span.start + AROUND) + AROUND;
+    border(span.start.saturating_sub(AROUND).max(line.start))..border(end.min(line.end))
 }
 
 /// The byte at which the last so many characters begin.

@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 use indexmap::map::Entry as Slot;
 
 use super::fault::{ConfigPath, Fault, Segment, Target};
-use super::text::Text;
+use super::text::{RawMap, Text};
 
 /// The largest pipeline file read, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -202,11 +202,18 @@ pub(crate) struct Document {
     pub(crate) root: Node,
 }
 
-impl Document {
+/// Where faults of a document stand. Faults of one text follow each other: how its bytes lie in the
+/// file is found out once.
+pub(crate) struct Places<'a> {
+    document: &'a Document,
+    last: Option<(*const Node, Option<RawMap>)>,
+}
+
+impl Places<'_> {
     /// The file and bytes a fault points at. A path that leads nowhere points at its nearest
     /// parent that exists.
-    pub(crate) fn place(&self, path: &ConfigPath, target: &Target) -> (usize, Range<usize>) {
-        let mut node = &self.root;
+    pub(crate) fn of(&mut self, path: &ConfigPath, target: &Target) -> (usize, Range<usize>) {
+        let mut node = &self.document.root;
         let mut key_span = None;
         let mut complete = true;
         for step in &path.0 {
@@ -233,11 +240,23 @@ impl Document {
         (node.file, span)
     }
 
-    fn part(&self, node: &Node, part: &Range<usize>) -> Option<Range<usize>> {
-        let source = self.files.get(node.file)?;
+    fn part(&mut self, node: &Node, part: &Range<usize>) -> Option<Range<usize>> {
+        let text = node.text()?;
+        let source = self.document.files.get(node.file)?;
         let raw = source.text.get(node.span.clone())?;
-        let within = node.text()?.locate(raw, part)?;
+        if self.last.as_ref().is_none_or(|(last, _)| !std::ptr::eq(*last, node)) {
+            self.last = Some((node, RawMap::new(raw, &text.written)));
+        }
+        let (_, map) = self.last.as_ref()?;
+        let within = text.locate(map.as_ref()?, part)?;
         Some(node.span.start + within.start..node.span.start + within.end)
+    }
+}
+
+impl Document {
+    /// The places of its faults.
+    pub(crate) fn places(&self) -> Places<'_> {
+        Places { document: self, last: None }
     }
 
     /// Joins the trees of several files: `sources` and `sinks` by name, `tests` one behind the

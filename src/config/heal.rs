@@ -4,7 +4,7 @@
 //!
 //! Invariant: `original_index` leads every kept rule back to its number in the file.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 
@@ -53,8 +53,10 @@ pub(crate) fn heal(root: &Node, faults: &[Fault]) -> Parts {
             parts.sources.push((name.clone(), source));
         }
     }
+    let mut of_sinks = by_sink(faults);
     for (name, node) in children(&healthy, "sinks") {
-        parts.sinks.extend(sink(name, node.clone(), faults));
+        let faulty = of_sinks.remove(name.as_str()).unwrap_or_default();
+        parts.sinks.extend(sink(name, node.clone(), faulty));
     }
     if let Some(Kind::Array(tests)) = healthy.get("tests").map(|node| &node.kind) {
         for (index, node) in tests.iter().enumerate() {
@@ -64,6 +66,19 @@ pub(crate) fn heal(root: &Node, faults: &[Fault]) -> Parts {
         }
     }
     parts
+}
+
+/// Paths of faults, by the name of the sink they lie in.
+fn by_sink(faults: &[Fault]) -> HashMap<&str, HashSet<ConfigPath>> {
+    let mut found: HashMap<&str, HashSet<ConfigPath>> = HashMap::new();
+    for fault in faults {
+        if let [Segment::Key(root), Segment::Key(name), ..] = fault.path.0.as_slice()
+            && root == "sinks"
+        {
+            found.entry(name).or_default().insert(fault.path.clone());
+        }
+    }
+    found
 }
 
 fn children<'a>(root: &'a Node, key: &str) -> impl Iterator<Item = (&'a String, &'a Node)> {
@@ -114,8 +129,7 @@ fn prune(node: &mut Node, at: &mut ConfigPath, faulty: &HashSet<ConfigPath>) {
     }
 }
 
-fn sink(name: &str, mut node: Node, faults: &[Fault]) -> Option<HealedSink> {
-    let at = ConfigPath::default().key("sinks").key(name);
+fn sink(name: &str, mut node: Node, faulty: HashSet<ConfigPath>) -> Option<HealedSink> {
     let entries = node.table_mut()?;
     // What is missing was already said; an empty stand-in lets the rest be looked at.
     for (key, kind) in
@@ -148,11 +162,6 @@ fn sink(name: &str, mut node: Node, faults: &[Fault]) -> Option<HealedSink> {
     for (rule, original) in usercom.mapping.iter_mut().zip(&original_index) {
         rule.name.get_or_insert_with(|| format!("rule {}", original + 1));
     }
-    let faulty: HashSet<_> = faults
-        .iter()
-        .filter(|fault| fault.path.0.starts_with(&at.0))
-        .map(|fault| fault.path.clone())
-        .collect();
     let parent = |path: &ConfigPath| {
         let (_, parent) = path.0.split_last()?;
         Some(ConfigPath(parent.to_vec()))

@@ -124,12 +124,12 @@ pub(super) fn judge(
         Err(())
     };
 
-    let redactions = Redactions::of(&document.root);
-    let mut placed: Vec<_> = faults
-        .into_iter()
-        .map(|fault| (document.place(&fault.path, &fault.target), fault))
-        .collect();
+    let mut places = document.places();
+    let mut placed: Vec<_> =
+        faults.into_iter().map(|fault| (places.of(&fault.path, &fault.target), fault)).collect();
     placed.sort_by_key(|((file, span), fault)| (*file, span.start, fault.code));
+    let shown = placed.iter().take(MAX_JSON).map(|(_, fault)| fault);
+    let redactions = Redactions::of(&document.root).within(shown.flat_map(texts));
     for (number, ((file, span), mut fault)) in placed.into_iter().enumerate() {
         if number < MAX_JSON {
             fault.message = host.call(&redactions.apply(&fault.message));
@@ -150,6 +150,11 @@ pub(super) fn judge(
         }),
         Err(()) => Err(report),
     }
+}
+
+/// What is said of a fault.
+fn texts(fault: &Fault) -> impl Iterator<Item = &str> {
+    std::iter::once(fault.message.as_str()).chain(fault.help.as_deref())
 }
 
 /// The files of a pipeline as one JSON value, as they are written: `${}` is left alone.
@@ -193,7 +198,10 @@ pub(super) fn broken(
         let Some(errors) = errors else {
             continue;
         };
-        let redactions = raw_redactions(&files[number].text);
+        let texts = errors
+            .iter()
+            .flat_map(|error| std::iter::once(error.message.as_str()).chain(error.help.as_deref()));
+        let redactions = raw_redactions(&files[number].text).within(texts);
         for error in errors {
             let fault = Fault {
                 code: "E0002",

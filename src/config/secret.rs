@@ -4,13 +4,15 @@
 //! Invariant: a covered text has the same length and the same lines as the plain one, so that
 //! every place in it stays where it was.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::document::{Document, Kind, Node};
+use super::document::{Document, Format, Kind, Node};
+use super::suggest::surely_over;
 
 /// Keys whose values are secret wherever they stand, in lower case without `_` and `-`.
 const SECRET_KEYS: &[&str] = &[
@@ -49,6 +51,22 @@ impl Redactions {
         message
     }
 
+    /// Those that can be in one of these messages at all: a file may have any number of secrets, and
+    /// looking for each in each message takes long.
+    pub(crate) fn within<'m>(mut self, messages: impl Iterator<Item = &'m str>) -> Self {
+        let fours = |text: &str| -> Vec<[u8; MIN_REDACTED]> {
+            let windows = text.as_bytes().windows(MIN_REDACTED);
+            windows.map(|four| four.try_into().expect("a window of that length")).collect()
+        };
+        let known: HashSet<_> = messages.flat_map(fours).collect();
+        self.0.retain(|(secret, _)| {
+            let mut windows = secret.as_bytes().windows(MIN_REDACTED);
+            windows.all(|four| known.contains(four))
+        });
+        self.0.dedup();
+        self
+    }
+
     /// Every value that came from outside a file or stands under a secret key.
     pub(crate) fn of(root: &Node) -> Self {
         let mut found = Self::default();
@@ -62,12 +80,13 @@ impl Redactions {
         match &node.kind {
             Kind::Table(entries) => {
                 for (key, entry) in entries {
-                    let known = is_known(key);
+                    let known = is_known_at(key, depth);
                     // What lost its own key may have become part of one.
                     if !known {
-                        for part in secret_words(key).chain(user_infos(key)) {
-                            self.add(key[part].trim_end_matches('@'), "***");
+                        for part in secret_words(key) {
+                            self.add(&key[part], "***");
                         }
+                        self.add_user_infos(key);
                     }
                     let covered = covered.or(is_secret(key, depth)).or_unknown(known);
                     self.collect(&entry.node, depth.below(key), covered);
@@ -84,9 +103,7 @@ impl Redactions {
                 if (covered == Covered::Yes || suspect) && !is_path(&text.value) {
                     self.add(&text.value, "***");
                 }
-                for info in user_infos(&text.value) {
-                    self.add(text.value[info].trim_end_matches('@'), "***");
-                }
+                self.add_user_infos(&text.value);
                 if text.value.contains(char::is_whitespace) {
                     for word in secret_words(&text.value) {
                         self.add(&text.value[word], "***");
@@ -100,6 +117,17 @@ impl Redactions {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn add_user_infos(&mut self, text: &str) {
+        for info in user_infos(text) {
+            let info = text[info].trim_end_matches('@');
+            self.add(info, "***");
+            let password = info.rsplit([':', '/', '@']).next().unwrap_or_default();
+            if looks_secret(password) {
+                self.add(password, "***");
+            }
         }
     }
 
@@ -196,6 +224,7 @@ fn is_secret(key: &str, depth: Depth) -> bool {
         SECRET_KEYS
             .iter()
             .filter(|known| known.len() >= 5 && known.len().abs_diff(folded.len()) <= slips)
+            .filter(|known| !surely_over(known, &folded, slips))
             .any(|known| strsim::damerau_levenshtein(known, &folded) <= slips)
     };
     match depth {
@@ -234,6 +263,61 @@ fn is_known(key: &str) -> bool {
     KNOWN.contains(key)
 }
 
+/// Whether a key has a meaning in a table at that depth: `api` and `as` have none in a sink's.
+fn is_known_at(key: &str, depth: Depth) -> bool {
+    static COMPONENT: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        let schema = super::schema::pipeline_schema();
+        let mut known = HashSet::new();
+        let mut seen = HashSet::new();
+        for part in ["sources", "sinks"] {
+            if let Some(part) = schema.pointer(&format!("/properties/{part}")) {
+                collect_settings(schema, part, &mut known, &mut seen);
+            }
+        }
+        known
+    });
+    match depth {
+        Depth::Component => COMPONENT.contains(key),
+        Depth::Root | Depth::Components | Depth::Deep => is_known(key),
+    }
+}
+
+/// The keys of a component's settings, but for those of tables that are the data's own.
+fn collect_settings<'s>(
+    root: &'s serde_json::Value,
+    schema: &'s serde_json::Value,
+    known: &mut HashSet<String>,
+    seen: &mut HashSet<&'s str>,
+) {
+    match schema {
+        serde_json::Value::Object(entries) => {
+            for (word, value) in entries {
+                match (word.as_str(), value) {
+                    ("$ref", serde_json::Value::String(reference)) => {
+                        let target = root.pointer(reference.trim_start_matches('#'));
+                        if let (Some(target), true) = (target, seen.insert(reference)) {
+                            collect_settings(root, target, known, seen);
+                        }
+                    }
+                    ("properties", serde_json::Value::Object(properties)) => {
+                        for (key, value) in properties {
+                            known.insert(key.clone());
+                            if Depth::Component.below(key) == Depth::Component {
+                                collect_settings(root, value, known, seen);
+                            }
+                        }
+                    }
+                    _ => collect_settings(root, value, known, seen),
+                }
+            }
+        }
+        serde_json::Value::Array(items) => {
+            items.iter().for_each(|item| collect_settings(root, item, known, seen));
+        }
+        _ => {}
+    }
+}
+
 /// Whether a word looks like a credential: long, and not like a name, a path or a number.
 fn looks_secret(word: &str) -> bool {
     let count = |is: fn(&char) -> bool| word.chars().filter(is).count();
@@ -257,26 +341,105 @@ fn secret_words(text: &str) -> impl Iterator<Item = Range<usize>> {
         })
         .filter_map(move |(start, piece)| {
             let word = piece.trim_end_matches(is_border);
-            (looks_secret(word) && !is_known(word)).then(|| start..start + word.len())
+            // A secret behind a dot or a dollar sign is one; a path's steps are looked at one by one.
+            let in_path = || {
+                let steps = word.trim_start_matches(['.', '%', '^', '$']).split('.');
+                word.starts_with(['.', '%', '^', '$'])
+                    && steps.into_iter().any(|step| looks_secret(step) && !is_known(step))
+            };
+            ((looks_secret(word) && !is_known(word)) || in_path())
+                .then(|| start..start + word.len())
         })
 }
 
-/// What stands before the `@` of a URL, or where a password would if the `@` is missing.
+/// What may be a user's name and password in a URL, however its scheme is damaged: what stands
+/// before the last `@` of a word, or where a password would if the `@` is missing.
 fn user_infos(text: &str) -> impl Iterator<Item = Range<usize>> {
-    static URL: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r#"//([^\s/"'@]*@|[^\s/"'@:]*:[^\s/"'@]*[^\s/"'@0-9][^\s/"'@]*)"#)
-            .expect("a constant pattern")
-    });
-    URL.captures_iter(text).filter_map(|found| {
-        let info = found.get(1)?;
-        // Templates of a path may follow a port.
-        (!info.as_str().contains("${")).then(|| info.range())
-    })
+    let is_border = |c: char| c.is_whitespace() || "\"'`".contains(c);
+    text.split_inclusive(is_border)
+        .scan(0, |at, piece| {
+            let start = *at;
+            *at += piece.len();
+            Some((start, piece))
+        })
+        .flat_map(move |(start, piece)| {
+            let word = without_references(piece.trim_end_matches(is_border));
+            let found = user_infos_of(&word);
+            found.into_iter().map(move |info| start + info.start..start + info.end)
+        })
+}
+
+/// Those of one word without blanks and quotes.
+fn user_infos_of(word: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    // Where a host begins, if what stands before it is a user's.
+    let mut at = 0;
+    if let Some(end) = word.rfind('@') {
+        let start = word[..end].find("//").map_or(0, |slashes| slashes + 2);
+        let info = &word[start..end];
+        // A mail address has neither scheme nor password.
+        let is_mail = start == 0 && !info.contains(['/', ':', '\\']) && !looks_secret(info);
+        let secret = info.split_once(':').map_or(info, |(_, secret)| secret);
+        if !is_mail && secret.contains(char::is_alphanumeric) {
+            found.push(start..end + 1);
+        }
+        at = end + 1;
+    }
+    if !word.contains(['/', '\\']) {
+        return found;
+    }
+    for part in word[at..].split_inclusive(['/', '\\']) {
+        let pair = part.trim_end_matches(['/', '\\']);
+        if is_pair(pair) {
+            found.push(at..at + pair.len());
+        }
+        at += part.len();
+    }
+    found
+}
+
+/// Whether a part of a URL between slashes may be a name and a password: `user:password`, and not
+/// `host:port`, the address of a host, or a group of a regular expression.
+fn is_pair(part: &str) -> bool {
+    let Some((name, secret)) = part.split_once(':') else {
+        return false;
+    };
+    let address = || {
+        let (host, port) = part.rsplit_once(']').unwrap_or((part, ""));
+        host.starts_with('[') && port.trim_start_matches(':').bytes().all(|b| b.is_ascii_digit())
+    };
+    let is_port = secret.bytes().all(|b| b.is_ascii_digit());
+    secret.contains(char::is_alphanumeric)
+        && !is_port
+        && !name.ends_with(['?', '('])
+        && !name.starts_with("${")
+        && !address()
+}
+
+/// A word of the same length in which nothing is left of each `${NAME}` that is no secret itself.
+fn without_references(word: &str) -> Cow<'_, str> {
+    if !word.contains("${") {
+        return Cow::Borrowed(word);
+    }
+    let mut out = String::with_capacity(word.len());
+    let mut rest = word;
+    while let Some(open) = rest.find("${") {
+        out.push_str(&rest[..open]);
+        let length = rest[open..].find('}').map_or(2, |close| close + 1);
+        let reference = &rest[open..open + length];
+        match is_reference(reference) {
+            true => out.extend(std::iter::repeat_n('\0', length)),
+            false => out.push_str(reference),
+        }
+        rest = &rest[open + length..];
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
 }
 
 /// The texts of a document's files with every secret covered.
 pub(crate) fn covered_texts(document: &Document) -> Vec<String> {
-    let mut spans = vec![Vec::new(); document.files.len()];
+    let mut spans = vec![Spans::default(); document.files.len()];
     secret_spans(&document.root, Depth::Root, Covered::No, document, &mut spans);
     let has_root = document.root.table().is_some();
     let files = document.files.iter().zip(spans);
@@ -285,10 +448,48 @@ pub(crate) fn covered_texts(document: &Document) -> Vec<String> {
             if !has_root {
                 return covered_raw(&file.text);
             }
-            spans.extend(user_infos(&file.text));
-            cover(&file.text, &spans)
+            spans.secret.extend(user_infos(&file.text));
+            if file.format != Format::Json {
+                spans.cover_comments(&file.text);
+            }
+            cover(&file.text, &spans.secret)
         })
         .collect()
+}
+
+/// Places in one file.
+#[derive(Debug, Clone, Default)]
+struct Spans {
+    /// What is covered.
+    secret: Vec<Range<usize>>,
+    /// Keys and values that are neither tables nor lists.
+    read: Vec<Range<usize>>,
+}
+
+impl Spans {
+    /// Covers what looks like a secret in what is no part of the tree: a line that was put into a
+    /// comment is still a line of the file.
+    fn cover_comments(&mut self, text: &str) {
+        self.read.sort_by_key(|span| span.start);
+        let mut at = 0;
+        let end = text.len()..text.len();
+        for span in self.read.iter().chain(std::iter::once(&end)) {
+            let gap = text.get(at..span.start).unwrap_or_default();
+            let comments = memchr::memchr_iter(b'#', gap.as_bytes());
+            let mut covered_to = 0;
+            for hash in comments {
+                if hash < covered_to {
+                    continue;
+                }
+                let comment = gap[hash..].lines().next().unwrap_or_default();
+                covered_to = hash + comment.len();
+                let start = at + hash;
+                let found = raw_spans(comment).into_iter();
+                self.secret.extend(found.map(|found| start + found.start..start + found.end));
+            }
+            at = at.max(span.end);
+        }
+    }
 }
 
 fn secret_spans(
@@ -296,17 +497,21 @@ fn secret_spans(
     depth: Depth,
     covered: Covered,
     document: &Document,
-    out: &mut [Vec<Range<usize>>],
+    out: &mut [Spans],
 ) {
+    if !matches!(node.kind, Kind::Table(_) | Kind::Array(_)) {
+        out[node.file].read.push(node.span.clone());
+    }
     match &node.kind {
         Kind::Table(entries) => {
             for (key, entry) in entries {
-                let known = is_known(key);
+                let known = is_known_at(key, depth);
+                out[entry.node.file].read.push(entry.key_span.clone());
                 if !known && let Some(file) = document.files.get(entry.node.file) {
                     let at = entry.key_span.start;
                     let raw = file.text.get(entry.key_span.clone()).unwrap_or_default();
                     let words = secret_words(raw).map(|word| at + word.start..at + word.end);
-                    out[entry.node.file].extend(words);
+                    out[entry.node.file].secret.extend(words);
                 }
                 let covered = covered.or(is_secret(key, depth)).or_unknown(known);
                 secret_spans(&entry.node, depth.below(key), covered, document, out);
@@ -322,17 +527,17 @@ fn secret_spans(
             let all = covered.covers(&text.written) && !is_path(&text.written);
             let raw = document.files.get(node.file).and_then(|f| f.text.get(node.span.clone()));
             match raw {
-                _ if all => out[node.file].push(node.span.clone()),
+                _ if all => out[node.file].secret.push(node.span.clone()),
                 // A line that lost its key may have become part of the value before it.
-                Some(raw) if raw.contains('\n') => {
+                Some(raw) if raw.contains(char::is_whitespace) => {
                     let at = node.span.start;
                     let words = secret_words(raw).map(|word| at + word.start..at + word.end);
-                    out[node.file].extend(words);
+                    out[node.file].secret.extend(words);
                 }
                 _ => {}
             }
         }
-        _ if covered == Covered::Yes => out[node.file].push(node.span.clone()),
+        _ if covered == Covered::Yes => out[node.file].secret.push(node.span.clone()),
         _ => {}
     }
 }
@@ -360,19 +565,15 @@ pub(crate) fn covered_raw(text: &str) -> String {
 /// Texts that must not appear in a message about a text that could not be parsed.
 pub(crate) fn raw_redactions(text: &str) -> Redactions {
     let mut found = Redactions::default();
-    for span in raw_spans(text).into_iter().take(MAX_RAW_REDACTIONS) {
+    for span in raw_spans(text) {
         let is_quote = |c: char| c.is_whitespace() || "\"'".contains(c);
-        for word in text[span].split(is_quote).filter(|word| word.len() <= MAX_RAW_WORD) {
+        for word in text[span].split(is_quote) {
             found.add(word, "***");
         }
     }
     found.0.sort_by_key(|(secret, _)| std::cmp::Reverse(secret.len()));
     found
 }
-
-/// Places looked at for words that must not be in a message, and the longest word.
-const MAX_RAW_REDACTIONS: usize = 1_000;
-const MAX_RAW_WORD: usize = 4_096;
 
 fn raw_spans(text: &str) -> Vec<Range<usize>> {
     static WORD: LazyLock<Regex> =
@@ -394,15 +595,37 @@ fn raw_spans(text: &str) -> Vec<Range<usize>> {
                 let open = start + text[start..line_end].find(quote).unwrap_or(0) + 3;
                 text[open..].find(quote).map_or(text.len(), |at| open + at + 3)
             }
-            None if value.is_empty() || value.starts_with(['|', '>']) => {
-                block_end(text, found.start(), line_end)
+            None => {
+                let block = value.is_empty() || value.starts_with(['|', '>']);
+                let block = block.then(|| block_end(text, found.start(), line_end));
+                let open = open_end(text, found.range(), line_end);
+                block.into_iter().chain(open).fold(line_end, usize::max)
             }
-            None => line_end,
         };
         covered_to = end;
         spans.push(value_at.min(end)..end);
     }
     spans
+}
+
+/// Where a value ends that does not end in the line of its key: a quote is open, or nothing of it has
+/// come yet.
+fn open_end(text: &str, key: Range<usize>, line_end: usize) -> Option<usize> {
+    let rest = &text[key.end..line_end];
+    let behind = &text[line_end..];
+    let opened = |quote: &char| {
+        let of_key = text[..key.start].ends_with(*quote) && rest.starts_with(*quote);
+        let count = rest.matches(*quote).count() - usize::from(of_key);
+        count % 2 == 1
+    };
+    let closed = |quote: char| behind.find(quote).unwrap_or(behind.len());
+    let quoted = ['"', '\''].into_iter().filter(opened).map(closed).max();
+    let is_bare = !rest.contains(char::is_alphanumeric);
+    let next = is_bare.then(|| {
+        let blank = behind.len() - behind.trim_start().len();
+        behind[blank..].find('\n').map_or(behind.len(), |end| blank + end)
+    });
+    quoted.max(next).map(|length| line_end + length)
 }
 
 /// The end of the lines behind `line_end` that are indented deeper than the line of `key`.

@@ -17,16 +17,15 @@ use super::document::{Kind, Node};
 use super::fault::{ConfigPath, Fault, Target};
 use super::heal::Parts;
 use super::pipeline::{ExpectedRequest, SinkConfig, TestCase};
-use super::suggest::instead;
+use super::suggest::instead_behind;
 use super::tombstone::meant;
 
 /// Every such fault.
 pub(crate) fn look(root: &Node, parts: &Parts) -> Vec<Fault> {
     let mut faults = Found::new(root);
-    let sources = faults.names("sources");
-    let sinks = faults.names("sinks");
-    let known: HashSet<&str> = sources.iter().copied().collect();
-    for name in sinks.iter().filter(|name| known.contains(*name)) {
+    let sources = Names::of(root, "sources");
+    let sinks = Names::of(root, "sinks");
+    for name in sinks.list.iter().filter(|name| sources.contains(name)) {
         let path = ConfigPath::default().key("sinks").key(*name);
         let message = format!("`{name}` is the name of a source and of a sink");
         let help = "names are used in metrics and logs: give one of them another";
@@ -46,13 +45,33 @@ pub(crate) fn look(root: &Node, parts: &Parts) -> Vec<Fault> {
     }
     // A mistyped input leaves its source unread; that is told once.
     if faults.out.iter().all(|fault| fault.code != "E0301") {
-        unread_sources(&mut faults, &sources, &sinks);
+        unread_sources(&mut faults, &sources.list, &sinks.list);
     }
     for (index, case) in &parts.tests {
         test(&mut faults, *index, case, &sinks);
         tested_text(&mut faults, *index, case, &sources);
     }
     faults.out
+}
+
+/// The names under a top-level key, whether or not what they name could be understood.
+struct Names<'a> {
+    /// In the file's order.
+    list: Vec<&'a str>,
+    set: HashSet<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn of(root: &'a Node, key: &str) -> Self {
+        let entries = root.get(key).and_then(Node::table);
+        let names = entries.into_iter().flat_map(|entries| entries.keys());
+        let list: Vec<_> = names.map(String::as_str).collect();
+        Self { set: list.iter().copied().collect(), list }
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.set.contains(name)
+    }
 }
 
 /// Faults in the making, and the tree they are about.
@@ -64,13 +83,6 @@ struct Found<'a> {
 impl<'a> Found<'a> {
     fn new(root: &'a Node) -> Self {
         Self { root, out: Vec::new() }
-    }
-
-    /// The names under a top-level key, whether or not what they name could be understood.
-    fn names(&self, key: &str) -> Vec<&'a str> {
-        let entries = self.root.get(key).and_then(Node::table);
-        let names = entries.into_iter().flat_map(|entries| entries.keys());
-        names.map(String::as_str).collect()
     }
 
     /// Whether the file has a value at a path. Null is as good as none.
@@ -89,6 +101,10 @@ impl<'a> Found<'a> {
                 named && self.has(&table.key(other))
             })
         })
+    }
+
+    fn instead(&self, word: &str, known: &Names<'_>, what: &str) -> String {
+        instead_behind(self.out.len(), word, &known.list, what)
     }
 
     fn at(
@@ -158,7 +174,7 @@ fn is_empty_list(faults: &Found<'_>, path: &ConfigPath) -> bool {
 }
 
 /// What a test is fed with: a record, or a text that a source decodes.
-fn tested_text(faults: &mut Found<'_>, index: usize, case: &TestCase, sources: &[&str]) {
+fn tested_text(faults: &mut Found<'_>, index: usize, case: &TestCase, sources: &Names<'_>) {
     let path = ConfigPath::default().key("tests").index(index);
     let written = |key: &str| faults.root.at(&path.key(key)).is_some();
     match (written("record"), written("line")) {
@@ -182,18 +198,18 @@ fn tested_text(faults: &mut Found<'_>, index: usize, case: &TestCase, sources: &
         let help = "write `line = '…'` in place of `record`, or leave `source` out";
         faults.at("E0373", path.key("source"), Target::Key, message, help);
     }
-    if !sources.contains(&source.as_str()) {
+    if !sources.contains(source) {
         let message = format!("test `{}` names an unknown source `{source}`", case.name);
-        let help = instead(source, sources, "the sources are");
+        let help = faults.instead(source, sources, "the sources are");
         faults.at("E0374", path.key("source"), Target::Value, message, help);
     }
 }
 
-fn test(faults: &mut Found<'_>, index: usize, case: &TestCase, sinks: &[&str]) {
+fn test(faults: &mut Found<'_>, index: usize, case: &TestCase, sinks: &Names<'_>) {
     let path = ConfigPath::default().key("tests").index(index);
-    if !sinks.contains(&case.sink.as_str()) {
+    if !sinks.contains(&case.sink) {
         let message = format!("test `{}` names an unknown sink `{}`", case.name, case.sink);
-        let help = instead(&case.sink, sinks, "the sinks are");
+        let help = faults.instead(&case.sink, sinks, "the sinks are");
         faults.at("E0316", path.key("sink"), Target::Value, message, help);
     }
     let expects_calls = !case.calls.is_empty() || !case.requests.is_empty();

@@ -6,6 +6,10 @@ const MAX_WORD: usize = 64;
 /// Known words compared at most. Files may define any number of names.
 const MAX_KNOWN: usize = 256;
 
+/// Faults of one file that are given words to choose from: looking for them takes long, and of
+/// later faults only the number is shown.
+const MAX_HELPED: usize = 1_000;
+
 /// The nearest of the known words, if one is near enough to be what was meant.
 pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > MAX_WORD {
@@ -44,11 +48,39 @@ fn distance(word: &str, candidate: &str) -> usize {
     if !is_part && word.is_ascii() && length.abs_diff(other) > limit(length.max(other)) {
         return usize::MAX;
     }
+    if !is_part && surely_over(word, candidate, limit(length.max(other))) {
+        return usize::MAX;
+    }
     let edits = strsim::damerau_levenshtein(word, candidate);
     // A word broken off, or one with a tail, is nearer than its missing letters make it.
     let prefix = word.len().min(candidate.len()) >= 4
         && (candidate.starts_with(word) || word.starts_with(candidate));
     if prefix { edits.min(2) } else { edits }
+}
+
+/// Whether two words differ in so many letters, wherever they stand, that more edits than `most` lie
+/// between them. Far quicker than counting the edits, and `false` proves nothing.
+pub(super) fn surely_over(word: &str, other: &str, most: usize) -> bool {
+    if !word.is_ascii() || !other.is_ascii() {
+        return false;
+    }
+    let mut balance = [0_i32; 128];
+    for byte in word.bytes() {
+        balance[usize::from(byte)] += 1;
+    }
+    for byte in other.bytes() {
+        balance[usize::from(byte)] -= 1;
+    }
+    let (mut missing, mut extra) = (0_usize, 0_usize);
+    for count in balance {
+        let count_of = count.unsigned_abs() as usize;
+        if count > 0 {
+            extra += count_of;
+        } else {
+            missing += count_of;
+        }
+    }
+    missing.max(extra) > most
 }
 
 fn limit(length: usize) -> usize {
@@ -66,6 +98,14 @@ pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>, joint: &str) ->
         None => String::new(),
         Some((only, [])) => only.clone(),
         Some((last, rest)) => format!("{} {joint} {last}", rest.join(", ")),
+    }
+}
+
+/// As `instead`, for a fault that so many others come before.
+pub(crate) fn instead_behind(faults: usize, word: &str, known: &[&str], what: &str) -> String {
+    match faults < MAX_HELPED {
+        true => instead(word, known, what),
+        false => "put the faults before this one right first".to_owned(),
     }
 }
 

@@ -48,17 +48,17 @@ impl Text {
         self.pieces.iter().any(|piece| piece.inserted)
     }
 
-    /// The bytes of the raw text (the value as it stands in the file) that a part of the used text
-    /// came from, or `None` where the way back is not certain.
-    pub(crate) fn locate(&self, raw: &str, part: &Range<usize>) -> Option<Range<usize>> {
+    /// The bytes of the raw text (the value as it stands in the file, which the map is of) that a part
+    /// of the used text came from, or `None` where the way back is not certain.
+    pub(crate) fn locate(&self, map: &RawMap, part: &Range<usize>) -> Option<Range<usize>> {
         let written = self.to_written(part.start)?.start..self.to_written_end(part)?;
-        let map = RawMap::new(raw, &self.written)?;
         Some(map.raw(written.start)?..map.raw(written.end)?)
     }
 
     fn to_written(&self, at: usize) -> Option<Range<usize>> {
-        let piece =
-            self.pieces.iter().find(|piece| piece.value.contains(&at)).or(self.pieces.last())?;
+        // Pieces are in order: the first that ends behind the byte has it.
+        let found = self.pieces.partition_point(|piece| piece.value.end <= at);
+        let piece = self.pieces.get(found).or(self.pieces.last())?;
         if piece.inserted {
             return Some(piece.written.clone());
         }
@@ -79,14 +79,15 @@ impl Text {
 }
 
 /// For each byte of a written text, where it stands in the raw one.
-struct RawMap {
+#[derive(Debug)]
+pub(crate) struct RawMap {
     /// `offsets[i]` is the raw place of written byte `i`; one more entry for the end.
     offsets: Vec<usize>,
 }
 
 impl RawMap {
     /// `None` if the raw text cannot be followed with certainty.
-    fn new(raw: &str, written: &str) -> Option<Self> {
+    pub(crate) fn new(raw: &str, written: &str) -> Option<Self> {
         if raw == written {
             return Some(Self { offsets: (0..=raw.len()).collect() });
         }
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     fn located(raw: &str, written: &str, part: Range<usize>) -> Option<String> {
-        let range = Text::plain(written).locate(raw, &part)?;
+        let range = Text::plain(written).locate(&RawMap::new(raw, written)?, &part)?;
         raw.get(range).map(str::to_owned)
     }
 
@@ -199,7 +200,8 @@ mod tests {
             ],
         };
         let raw = "\"https://${H}/x\"";
-        let find = |part| raw.get(text.locate(raw, &part).expect("found"));
+        let map = RawMap::new(raw, &text.written).expect("a map");
+        let find = |part| raw.get(text.locate(&map, &part).expect("found"));
         assert_eq!(find(21..22), Some("x"));
         assert_eq!(find(9..12), Some("${H}"));
         assert!(text.is_interpolated());

@@ -36,9 +36,9 @@ fn request(route: &'static str, path: &str, need: Need) -> Request {
     }
 }
 
-fn make<F: Fn(&str) -> u16 + Send + Sync>(
-    answers: F,
-) -> (Arc<Carrier<Arc<ByPath<F>>>>, Arc<ByPath<F>>) {
+type ByPathCarrier<F> = Arc<Carrier<Arc<ByPath<F>>>>;
+
+fn make<F: Fn(&str) -> u16 + Send + Sync>(answers: F) -> (ByPathCarrier<F>, Arc<ByPath<F>>) {
     let wire = Arc::new(ByPath(answers, Mutex::default()));
     let config = RequestConfig { concurrency: Concurrency::Fixed(8), ..RequestConfig::default() };
     let settings = CarrierSettings {

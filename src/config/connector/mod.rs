@@ -142,11 +142,12 @@ fn walk(values: &Values, node: &mut Node, path: &ConfigPath, missing: &mut Vec<C
 /// Faults of the common part in their places.
 fn placed(file: &SourceText, root: &Node, faults: Vec<Fault>, mut report: Report) -> Report {
     let document = Document { files: vec![file.clone()], root: root.clone() };
+    let mut places = document.places();
     let redactions = Redactions::of(root);
     for mut fault in faults {
         fault.message = redactions.apply(&fault.message);
         fault.help = fault.help.map(|help| redactions.apply(&help));
-        let (file, span) = document.place(&fault.path, &fault.target);
+        let (file, span) = places.of(&fault.path, &fault.target);
         report.place(fault, file, span);
     }
     report

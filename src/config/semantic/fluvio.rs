@@ -3,6 +3,8 @@
 //! A disk buffer behind one is no fault: partitions are given to a process by name, so no other
 //! waits for what its disk holds.
 
+use std::collections::HashSet;
+
 use super::Found;
 use crate::config::fault::{ConfigPath, Target};
 use crate::config::source::{FluvioPartitions, FluvioSource, FluvioStart};
@@ -74,8 +76,9 @@ fn partitions(faults: &mut Found<'_>, path: &ConfigPath, fluvio: &FluvioSource) 
         let help = "write their numbers, or `partitions = \"all\"`";
         faults.at("E0363", path.clone(), Target::Value, "no partitions", help);
     }
+    let mut seen = HashSet::new();
     for (index, number) in numbers.iter().enumerate() {
-        if numbers[..index].contains(number) {
+        if !seen.insert(number) {
             let message = format!("partition {number} is there twice");
             let path = path.index(index);
             faults.at("E0363", path, Target::Value, message, "leave one of them out");

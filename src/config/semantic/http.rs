@@ -1,6 +1,6 @@
 //! Faults of the `http` source: its address, paths, credentials and certificates.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -89,18 +89,17 @@ fn headers(faults: &mut Found<'_>, at: &ConfigPath, headers: &[String]) {
 /// Sinks with a memory buffer behind a source whose senders repeat what was not answered: what was
 /// under way in a crash comes again.
 pub(super) fn buffered_in_memory(faults: &mut Found<'_>, parts: &Parts) {
+    let is_pushed = |(_, source): &&(String, SourceConfig)| {
+        matches!(source, SourceConfig::Http(_) | SourceConfig::Vector(_))
+    };
+    let pushed: HashSet<&str> =
+        parts.sources.iter().filter(is_pushed).map(|(name, _)| name.as_str()).collect();
     for healed in &parts.sinks {
         let SinkConfig::Usercom(sink) = &healed.config;
         if sink.buffer.kind != BufferKind::Memory {
             continue;
         }
-        let is_pushed = |input: &String| {
-            parts.sources.iter().any(|(name, source)| {
-                let pushed = matches!(source, SourceConfig::Http(_) | SourceConfig::Vector(_));
-                name == input && pushed
-            })
-        };
-        if let Some(index) = sink.inputs.iter().position(is_pushed) {
+        if let Some(index) = sink.inputs.iter().position(|input| pushed.contains(input.as_str())) {
             let path = healed.path().key("inputs").index(index);
             let message = format!(
                 "with a memory buffer, what `{}` was sent in the last moments before a crash may be \

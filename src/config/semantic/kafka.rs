@@ -1,5 +1,7 @@
 //! Faults of Kafka sources, and of sinks that read one through a disk buffer.
 
+use std::collections::HashSet;
+
 use secrecy::ExposeSecret;
 
 use super::Found;
@@ -69,10 +71,11 @@ fn is_server(text: &str) -> bool {
 
 fn topics(faults: &mut Found<'_>, path: &ConfigPath, kafka: &KafkaSource) {
     let letters = kafka.dead_letter_topic.as_deref();
+    let mut seen = HashSet::new();
     for (index, topic) in kafka.topics.iter().enumerate() {
         let path = path.key("topics").index(index);
         let pattern = topic.starts_with('^').then(|| regex::Regex::new(topic));
-        if kafka.topics[..index].contains(topic) {
+        if !seen.insert(topic) {
             let message = format!("topic `{topic}` is there twice");
             faults.at("E0353", path, Target::Value, message, "leave one of them out");
         } else if let Some(Err(error)) = &pattern {
@@ -138,18 +141,15 @@ fn options(faults: &mut Found<'_>, path: &ConfigPath, kafka: &KafkaSource) {
 /// Sinks with a disk buffer that read a Kafka source: what they hold is committed, and so out of
 /// reach of the group's other members.
 pub(super) fn buffered_on_disk(faults: &mut Found<'_>, parts: &Parts) {
+    let is_kafka = |(_, source): &&(String, SourceConfig)| matches!(source, SourceConfig::Kafka(_));
+    let kafkas: HashSet<&str> =
+        parts.sources.iter().filter(is_kafka).map(|(name, _)| name.as_str()).collect();
     for healed in &parts.sinks {
         let SinkConfig::Usercom(sink) = &healed.config;
         if sink.buffer.kind != BufferKind::Disk {
             continue;
         }
-        let is_kafka = |input: &String| {
-            parts
-                .sources
-                .iter()
-                .any(|(name, source)| name == input && matches!(source, SourceConfig::Kafka(_)))
-        };
-        if let Some(index) = sink.inputs.iter().position(is_kafka) {
+        if let Some(index) = sink.inputs.iter().position(|input| kafkas.contains(input.as_str())) {
             let path = healed.path().key("inputs").index(index);
             let message = "offsets are committed as soon as this machine's disk has the records";
             let help = "write `buffer.type = \"memory\"`: then they are committed once delivered, \

@@ -1,23 +1,22 @@
 //! Faults of sinks: inputs, where User.com is, what makes the calls.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use secrecy::ExposeSecret;
 use url::{Host, Url};
 
-use super::{Found, is_empty_list};
+use super::{Found, Names, is_empty_list};
 use crate::config::fault::{ConfigPath, Target};
 use crate::config::sink::{AttributeTypes, BufferKind, UnknownAttributes, UsercomSink, WhenFull};
-use crate::config::suggest::instead;
 
 /// Faults of one sink. `path` is `sinks.NAME`.
 pub(super) fn look(
     faults: &mut Found<'_>,
     path: &ConfigPath,
     sink: &UsercomSink,
-    sources: &[&str],
-    sinks: &[&str],
+    sources: &Names<'_>,
+    sinks: &Names<'_>,
 ) {
     inputs(faults, path, sink, sources, sinks);
     address(faults, path, sink);
@@ -54,23 +53,24 @@ fn inputs(
     faults: &mut Found<'_>,
     path: &ConfigPath,
     sink: &UsercomSink,
-    sources: &[&str],
-    sinks: &[&str],
+    sources: &Names<'_>,
+    sinks: &Names<'_>,
 ) {
+    let mut seen = HashSet::new();
     for (index, input) in sink.inputs.iter().enumerate() {
         let path = path.key("inputs").index(index);
-        if sink.inputs[..index].contains(input) {
+        if !seen.insert(input.as_str()) {
             let message = format!("input `{input}` is there twice");
             faults.at("E0303", path, Target::Value, message, "leave one of them out");
-        } else if sources.contains(&input.as_str()) {
+        } else if sources.contains(input) {
             continue;
-        } else if sinks.contains(&input.as_str()) {
+        } else if sinks.contains(input) {
             let message = format!("input `{input}` is a sink");
             let help = "a sink takes records from sources only; name the source that sink reads";
             faults.at("E0302", path, Target::Value, message, help);
         } else {
             let message = format!("unknown input `{input}`");
-            let help = instead(input, sources, "the sources are");
+            let help = faults.instead(input, sources, "the sources are");
             faults.at("E0301", path, Target::Value, message, help);
         }
     }
@@ -120,7 +120,13 @@ fn check_endpoint(faults: &mut Found<'_>, path: ConfigPath, endpoint: &str) {
     let url = match Url::parse(endpoint) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => url,
         Ok(url) => {
-            let message = format!("the endpoint's scheme is `{}`, not http or https", url.scheme());
+            // A long one is none: it may be a name and a password that lost theirs.
+            let message = match url.scheme() {
+                short if short.len() <= 6 => {
+                    format!("the endpoint's scheme is `{short}`, not http or https")
+                }
+                _ => "the endpoint's scheme is neither http nor https".to_owned(),
+            };
             faults.at("E0308", path, Target::Value, message, example);
             return;
         }

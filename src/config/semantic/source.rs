@@ -1,5 +1,6 @@
 //! Faults of sources: globs, codecs and their settings.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -64,13 +65,18 @@ fn step_path(of: &Decoding, path: &ConfigPath, number: usize) -> ConfigPath {
     }
 }
 
+/// Faults before one that is helped with a zone's name.
+const MAX_NEAR: usize = 100;
+
 /// The zone of its times.
 fn timezone(faults: &mut Found<'_>, path: &ConfigPath, source: &SourceConfig) {
     let Some(name) = source.timezone().filter(|name| zone::find(name).is_none()) else {
         return;
     };
     let message = format!("there is no time zone {name:?}");
-    let help = match zone::nearest(name).as_slice() {
+    // Every zone is compared with: only for faults that are shown.
+    let near = if faults.out.len() < MAX_NEAR { zone::nearest(name) } else { Vec::new() };
+    let help = match near.as_slice() {
         [] => "write an IANA name: Europe/Warsaw".to_owned(),
         near => format!("did you mean {}?", near.join(", ")),
     };
@@ -236,8 +242,9 @@ fn columns(faults: &mut Found<'_>, path: &ConfigPath, columns: &[String]) {
         let help = "name them, or leave `columns` out: then the first line names them";
         faults.at("E0322", path.clone(), Target::Value, "no columns", help);
     }
+    let mut seen = HashSet::new();
     for (index, column) in columns.iter().enumerate() {
-        if columns[..index].contains(column) {
+        if !seen.insert(column) {
             let message = format!("column {column:?} is there twice");
             let help = "give every column its own name";
             faults.at("E0322", path.index(index), Target::Value, message, help);

@@ -8,13 +8,16 @@ mod yaml;
 
 use std::ops::Range;
 
-use super::document::{Format, Node, SourceText};
+use super::document::{Format, Kind, Node, SourceText};
 
 /// How deep values may be nested.
 const MAX_DEPTH: usize = 100;
 
 /// How many syntax errors of one file are shown: later ones are mostly echoes of the first.
 const MAX_SYNTAX_ERRORS: usize = 3;
+
+/// The longest names of tables around a value, in bytes together.
+const MAX_NAMES: usize = 4_096;
 
 /// A fault of the notation itself.
 #[derive(Debug)]
@@ -48,11 +51,37 @@ pub(crate) fn parse(source: &SourceText, file: usize) -> Result<Node, Vec<Syntax
         Format::Json => json::parse(&source.text, file),
         Format::Yaml => yaml::parse(&source.text, file),
     };
+    let parsed = parsed.and_then(|root| {
+        let mut errors = Vec::new();
+        long_names(&root, 0, &mut errors);
+        if errors.is_empty() { Ok(root) } else { Err(errors) }
+    });
     parsed.map_err(|mut errors| {
         errors.sort_by_key(|error| error.span.start);
         errors.truncate(MAX_SYNTAX_ERRORS);
         errors
     })
+}
+
+/// Names of tables that are too long together: every fault below them would say them again.
+fn long_names(node: &Node, above: usize, errors: &mut Vec<SyntaxError>) {
+    match &node.kind {
+        Kind::Table(entries) => {
+            for (key, entry) in entries {
+                let length = above + key.len();
+                let has_names = matches!(entry.node.kind, Kind::Table(_) | Kind::Array(_));
+                if has_names && length > MAX_NAMES {
+                    let message = "the names of this table and those around it are too long";
+                    let help = format!("at most {MAX_NAMES} bytes together");
+                    errors.push(SyntaxError::new(entry.key_span.clone(), message).help(help));
+                } else {
+                    long_names(&entry.node, length, errors);
+                }
+            }
+        }
+        Kind::Array(items) => items.iter().for_each(|item| long_names(item, above, errors)),
+        _ => {}
+    }
 }
 
 fn nan(span: Range<usize>) -> SyntaxError {

@@ -14,8 +14,11 @@ use super::super::document::{Entry, Kind, Node};
 use super::super::text::Text;
 use super::{MAX_DEPTH, SyntaxError, nan};
 
-/// How many values aliases may make a file grow to.
-const MAX_NODES: usize = 100_000;
+/// How many values aliases may put into a file; a long text counts as several.
+const MAX_REPEATED: usize = 100_000;
+
+/// Bytes of a text that count as one value more.
+const WEIGHED_BYTES: usize = 256;
 
 /// Parses YAML.
 pub(super) fn parse(text: &str, file: usize) -> Result<Node, Vec<SyntaxError>> {
@@ -54,7 +57,8 @@ struct Tree {
     bytes: Vec<usize>,
     stack: Vec<Frame>,
     anchors: HashMap<usize, Node>,
-    nodes: usize,
+    /// How much aliases have put in.
+    repeated: usize,
     root: Option<Node>,
     errors: Vec<SyntaxError>,
 }
@@ -68,7 +72,7 @@ impl Tree {
             bytes,
             stack: Vec::new(),
             anchors: HashMap::new(),
-            nodes: 0,
+            repeated: 0,
             root: None,
             errors: Vec::new(),
         }
@@ -96,7 +100,14 @@ impl Tree {
                 self.scalar(text, style, tag.as_ref(), anchor, span)
             }
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
-                Some(node) => self.value(node, 0),
+                Some(node) => {
+                    self.repeated = self.repeated.saturating_add(weight(&node));
+                    if self.repeated > MAX_REPEATED {
+                        let message = "invalid YAML: aliases make this file too large";
+                        return Err(SyntaxError::new(span, message));
+                    }
+                    self.value(node, 0)
+                }
                 None => Err(SyntaxError::new(
                     span,
                     "invalid YAML: an alias inside the value it stands for",
@@ -168,11 +179,6 @@ impl Tree {
 
     /// Puts a finished value where it belongs.
     fn value(&mut self, node: Node, anchor: usize) -> Result<(), SyntaxError> {
-        self.nodes = self.nodes.saturating_add(count(&node));
-        if self.nodes > MAX_NODES {
-            let message = "invalid YAML: aliases make this file too large";
-            return Err(SyntaxError::new(node.span, message));
-        }
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -205,12 +211,14 @@ fn not_a_name(span: Range<usize>) -> SyntaxError {
     SyntaxError::new(span, "invalid YAML: a key must be plain text")
 }
 
-/// The value itself; what is inside it was counted when it was put there, except where an alias
-/// repeats a whole collection.
-fn count(node: &Node) -> usize {
-    match &node.kind {
-        Kind::Table(entries) => 1 + entries.values().map(|e| count(&e.node)).sum::<usize>(),
-        Kind::Array(items) => 1 + items.iter().map(count).sum::<usize>(),
-        _ => 1,
+/// How many values a tree has.
+fn weight(node: &Node) -> usize {
+    1 + match &node.kind {
+        Kind::Table(entries) => {
+            entries.iter().map(|(key, e)| key.len() / WEIGHED_BYTES + weight(&e.node)).sum()
+        }
+        Kind::Array(items) => items.iter().map(weight).sum(),
+        Kind::String(text) => text.written.len() / WEIGHED_BYTES,
+        _ => 0,
     }
 }

@@ -214,7 +214,7 @@ impl<W: Wire> Carrier<W> {
             checks.asked.is_some_and(recent) || self.routes.last_success().is_some_and(recent);
         if !known && !self.halt.is_halted() {
             // What it found stands in `routes`.
-            drop(self.check_noting(&mut checks).await);
+            self.check_noting(&mut checks).await;
         }
     }
 

@@ -1,12 +1,15 @@
 //! Targets: the keys of `fields`, and which call takes which.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+
 use super::{Compiler, Report, nearest, report};
 use crate::call::CallKind;
 use crate::config::fault::{ConfigPath, Target as Place};
 use crate::mapping::path;
 
 /// What a field fills.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Target {
     UserId,
     AnonymousId,
@@ -21,7 +24,7 @@ pub(super) enum Target {
 }
 
 /// Which object of a call a field is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Slot {
     Traits,
     Properties,
@@ -29,7 +32,7 @@ pub(super) enum Slot {
 }
 
 /// Where in that object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Under {
     /// All entries of the value.
     Spread,
@@ -170,28 +173,48 @@ fn snake(key: &str) -> String {
     out
 }
 
-/// The targets of one rule so far.
+/// The targets of one rule so far, by the number of their field.
 #[derive(Default)]
-pub(super) struct Seen(Vec<(String, Target)>);
+pub(super) struct Seen {
+    keys: Vec<String>,
+    hashes: RandomState,
+    /// Targets, by their hash.
+    whole: HashMap<u64, usize>,
+    /// What lies above targets, by its hash.
+    above: HashMap<u64, usize>,
+}
 
 impl Seen {
-    /// Adds a target; reports one it overlaps with.
+    /// Adds a target; reports one it overlaps with: the same one, one above it, or one below it.
     pub(super) fn add(&mut self, key: &str, target: &Target) -> Option<Report> {
-        let other = self.0.iter().find(|(_, other)| overlap(other, target));
-        let report = other.map(|(other, _)| {
+        let way = self.way(target);
+        let (own, parents) = way.split_last()?;
+        let others = way.iter().filter_map(|hash| self.whole.get(hash));
+        let other = others.chain(self.above.get(own)).min();
+        let report = other.and_then(|other| self.keys.get(*other)).map(|other| {
             report("E0216", format!("`{key}` and `{other}` fill the same place"))
                 .help("take one of them out")
         });
-        self.0.push((key.to_owned(), target.clone()));
+        let number = self.keys.len();
+        self.whole.entry(*own).or_insert(number);
+        for parent in parents {
+            self.above.entry(*parent).or_insert(number);
+        }
+        self.keys.push(key.to_owned());
         report
     }
-}
 
-fn overlap(a: &Target, b: &Target) -> bool {
-    match (a, b) {
-        (Target::Field(a, Under::Keys(left)), Target::Field(b, Under::Keys(right))) => {
-            a == b && (left.starts_with(right) || right.starts_with(left))
-        }
-        _ => a == b,
+    /// The hashes of what lies above a target, and of the target last.
+    fn way(&self, target: &Target) -> Vec<u64> {
+        let Target::Field(slot, Under::Keys(keys)) = target else {
+            return vec![self.hashes.hash_one(target)];
+        };
+        let mut hasher = self.hashes.build_hasher();
+        slot.hash(&mut hasher);
+        let steps = keys.iter().map(|key| {
+            key.hash(&mut hasher);
+            hasher.finish()
+        });
+        steps.collect()
     }
 }

@@ -360,7 +360,8 @@ mod tests {
     }
 
     fn bytes(length: usize) -> Vec<u8> {
-        (0..length).map(|n| if n % 40 == 39 { b'\n' } else { b'a' + (n / 40 % 23) as u8 }).collect()
+        let letters = b"abcdefghijklmnopqrstuvw";
+        (0..length).map(|n| if n % 40 == 39 { b'\n' } else { letters[n / 40 % 23] }).collect()
     }
 
     #[test]

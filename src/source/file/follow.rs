@@ -202,9 +202,7 @@ impl Follow {
                                 unsaved.push(tail.text_head().clone());
                             }
                             Ok(Identified::NotYet) => {}
-                            Err(error) => {
-                                self.desk.trouble(&tail.path().to_owned(), &error.to_string())
-                            }
+                            Err(error) => self.desk.trouble(tail.path(), &error.to_string()),
                         }
                     }
                     State::Reading(_) | State::Copy(_) => {}
@@ -245,7 +243,7 @@ impl Follow {
             None => true,
             Some(Waits::ForBytes) => false,
             Some(Waits::For(id)) => {
-                let original = self.tails.get(&id);
+                let original = self.tails.get(&id).filter(|other| other.stream().is_some());
                 let same_log = original.is_none_or(|other| other.family.key == tail.family.key);
                 same_log && !self.overtaken.contains(&id)
             }
@@ -422,12 +420,14 @@ impl Follow {
     }
 }
 
-/// Files in their order, but each that waits for a later one right behind that one.
+/// Files in their order, but each that waits for a later one that is read right behind that one.
 fn behind_originals(files: &[&Tail]) -> Vec<FileId> {
     let mut ids: Vec<FileId> = files.iter().map(|tail| tail.id()).collect();
+    let is_read = |id| files.iter().any(|tail| tail.id() == id && tail.stream().is_some());
     for tail in files.iter().rev() {
         let place = |id| ids.iter().position(|other| *other == id);
-        if let (Some(here), Some(there)) = (place(tail.id()), tail.waits_for().and_then(place))
+        if let (Some(here), Some(there)) =
+            (place(tail.id()), tail.waits_for().filter(|id| is_read(*id)).and_then(place))
             && here < there
         {
             ids[here..=there].rotate_left(1);

@@ -23,6 +23,9 @@ use crate::source::watermark::Mark;
 
 /// The most bytes taken at a time.
 pub(super) const BLOCK: usize = 256 << 10;
+/// How much of a text is read first where its beginning is needed; four times as much each time
+/// that is too little.
+pub(super) const FIRST_BYTES: usize = 16 << 10;
 /// Bytes before the present position that are compared when a file has changed.
 pub(super) const RECENT_BYTES: usize = 256;
 /// A file that is begun at its end is read once for its digest, unless it is larger than this.
@@ -65,7 +68,7 @@ impl Opening {
         if let (Some(row), Some(form)) = (self.row, form) {
             let text = Text { file: Arc::clone(&file), form };
             match holds(&text, metadata.len(), &row, self.fingerprint)? {
-                Held::Same(running) => known = Some((row, running)),
+                Held::Same(running) => known = Some((row, running.map(|running| *running))),
                 Held::Other => {
                     tracing::info!(path = ?self.path, "the file does not hold what it held when it was read before; it is taken for another one");
                 }
@@ -78,13 +81,13 @@ impl Opening {
 /// Whether a file holds what its checkpoint says.
 enum Held {
     /// It does; with the digest of it, where it goes on.
-    Same(Option<Running>),
+    Same(Option<Box<Running>>),
     Other,
 }
 
 impl Held {
     fn same(running: Option<Running>) -> Self {
-        running.map_or(Self::Other, |running| Self::Same(Some(running)))
+        running.map_or(Self::Other, |running| Self::Same(Some(Box::new(running))))
     }
 }
 
@@ -109,7 +112,7 @@ fn holds(text: &Text, size: u64, row: &Row, fingerprint: FileFingerprint) -> io:
     }
     Ok(match &row.content {
         // Versions before 0.2 knew no more.
-        None => Held::Same(Some(Running::of(&mut text.reader(), row.position)?)),
+        None => Held::same(Some(Running::of(&mut text.reader(), row.position)?)),
         Some(mark) if mark.length > size => {
             let known = row.lengths().filter(|(length, _)| (row.position..=size).contains(length));
             let known: Vec<_> = known.collect();
@@ -119,7 +122,7 @@ fn holds(text: &Text, size: u64, row: &Row, fingerprint: FileFingerprint) -> io:
                 found.digests.get(length).is_some_and(|found| found == sha256)
             });
             match same {
-                true => Held::Same(Some(Running::of(&mut text.reader(), row.position)?)),
+                true => Held::same(Some(Running::of(&mut text.reader(), row.position)?)),
                 false => Held::Other,
             }
         }

@@ -202,7 +202,7 @@ impl Desk {
         copy.follow(known.mark(), &known.claims);
         let mut rows = self.keep_old_row(tail);
         rows.push((tail.id(), Some(copy.row.clone())));
-        tail.state = State::Copy(copy);
+        tail.state = State::Copy(Box::new(copy));
         Identified::Yes(rows)
     }
 

@@ -20,7 +20,7 @@ pub(super) enum State {
     /// It is read.
     Reading(Box<Stream>),
     /// Another file yields all that it holds.
-    Copy(Copy),
+    Copy(Box<Copy>),
 }
 
 /// A file whose content is not known.
@@ -71,5 +71,25 @@ impl Copy {
         self.row.lines = settled.lines;
         let open = claims.iter().filter(|claim| claim.end > settled.position);
         self.row.claims = open.copied().collect();
+    }
+}
+
+/// Whether the other files in the folder of a file are those of a time when it held what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Company {
+    Unknown,
+    /// Since the file was seen, a search is on its way.
+    Awaited,
+    Known,
+}
+
+impl Company {
+    /// What is known of it in the next round.
+    pub(super) fn next(self, just_searched: bool) -> Self {
+        match self {
+            Self::Unknown => Self::Awaited,
+            Self::Awaited if just_searched => Self::Known,
+            company => company,
+        }
     }
 }

@@ -237,14 +237,11 @@ impl Stream {
 
     /// Takes the block that follows.
     pub(super) fn feed(&mut self, block: Bytes) {
-        match &mut self.content {
+        if let Some(content) = &mut self.content {
             // What is read a second time, behind the checkpoint, is in the digest already.
-            Some(content) => {
-                let behind = content.length().saturating_sub(self.splitter.fed());
-                let behind = usize::try_from(behind).unwrap_or(usize::MAX).min(block.len());
-                content.update(&block[behind..]);
-            }
-            None => {}
+            let behind = content.length().saturating_sub(self.splitter.fed());
+            let behind = usize::try_from(behind).unwrap_or(usize::MAX).min(block.len());
+            content.update(&block[behind..]);
         }
         let kept = block.len().saturating_sub(RECENT_BYTES);
         self.recent = match kept {

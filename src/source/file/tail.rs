@@ -19,23 +19,10 @@ use super::form::{Form, Text, Unpacker};
 use super::glance::{self, Glance, Next, Opened, Stamp};
 use super::identify::Lost;
 use super::identity::{FileId, Head};
-use super::state::{Copy, State, Unknown, Waits};
+use super::state::{Company, Copy, State, Unknown, Waits};
 use super::stream::{Common, FileName, Outlet, RestOfLine, Sent, Stream};
 use crate::config::source::ReadFrom;
 use crate::source::decode::Flush;
-
-/// How much of a text is read first where its beginning is needed; four times as much each time
-/// that is too little.
-const FIRST_BYTES: usize = 16 << 10;
-
-/// Whether the other files in its folder are those of a time when it held what it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Company {
-    Unknown,
-    /// Since it was seen, a search is on its way.
-    Searched,
-    Known,
-}
 
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,28 +138,6 @@ impl Tail {
         Ok(())
     }
 
-    /// Lets a stream that is begun behind the first bytes learn what they say, such as the names of
-    /// columns. They may stand over several lines.
-    async fn teach(&self, text: &Text, stream: &mut Stream) -> io::Result<()> {
-        let limit = self.common.limit;
-        let mut most = FIRST_BYTES;
-        while stream.awaits_beginning() {
-            let text = text.clone();
-            let beginning = blocking(move || glance::beginning(&text, most)).await?;
-            if stream.learn_beginning(&beginning) {
-                break;
-            }
-            if beginning.len() < most {
-                stream.forgo_beginning("it has no end");
-            } else if most > limit {
-                stream.forgo_beginning(&format!("it is longer than `max_line_bytes`, {limit}"));
-            }
-            // One line that is longer than it may be is enough.
-            most = most.saturating_mul(4).min(limit.saturating_add(FIRST_BYTES));
-        }
-        Ok(())
-    }
-
     /// A content for which it was prepared is read of it from now on.
     pub(super) fn go_on_with(&mut self, stream: Box<Stream>) {
         self.count_read(stream.fed());
@@ -193,34 +158,54 @@ impl Tail {
         if !is_new || !self.family.is_live || self.missing.is_some() {
             return false;
         }
-        self.company = match self.company {
-            Company::Unknown => Company::Searched,
-            Company::Searched if just_searched => Company::Known,
-            company => company,
-        };
+        self.company = self.company.next(just_searched);
         self.company != Company::Known
     }
 
     /// It as a copy of what it holds, if it has no name any more and is read up to its end, `at`.
-    pub(super) fn as_copy(&mut self, at: u64) -> Option<Copy> {
+    pub(super) fn as_copy(&mut self, at: u64) -> Option<Box<Copy>> {
         let metadata = self.file.metadata().ok()?;
         let (stamp, row, _) = (self.stamp?, self.row()?, self.quiet_for()?);
         let stream = self.stream()?;
         let content = stream.content()?.mark();
         let is_read = stream.fed() == at && content.length == at;
-        (is_read && metadata.nlink() == 0).then(|| Copy {
-            generation: stream.generation,
-            stamp,
-            whole: true,
-            row: Row {
-                origin: Some(row.origin.unwrap_or(self.id)),
-                copy: true,
-                versions: Vec::new(),
-                packed: None,
-                ..row
-            },
-            content,
+        (is_read && metadata.nlink() == 0).then(|| {
+            Box::new(Copy {
+                generation: stream.generation,
+                stamp,
+                whole: true,
+                row: Row {
+                    origin: Some(row.origin.unwrap_or(self.id)),
+                    copy: true,
+                    versions: Vec::new(),
+                    packed: None,
+                    ..row
+                },
+                content,
+            })
         })
+    }
+
+    /// Lets a stream that is begun behind the first bytes learn what they say, such as the names of
+    /// columns. They may stand over several lines.
+    async fn teach(&self, text: &Text, stream: &mut Stream) -> io::Result<()> {
+        let limit = self.common.limit;
+        let mut most = glance::FIRST_BYTES;
+        while stream.awaits_beginning() {
+            let text = text.clone();
+            let beginning = blocking(move || glance::beginning(&text, most)).await?;
+            if stream.learn_beginning(&beginning) {
+                break;
+            }
+            if beginning.len() < most {
+                stream.forgo_beginning("it has no end");
+            } else if most > limit {
+                stream.forgo_beginning(&format!("it is longer than `max_line_bytes`, {limit}"));
+            }
+            // One line that is longer than it may be is enough.
+            most = most.saturating_mul(4).min(limit.saturating_add(glance::FIRST_BYTES));
+        }
+        Ok(())
     }
 
     /// Counts bytes of a plain file as read. Of a packed one the size is counted at its end.

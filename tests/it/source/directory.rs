@@ -338,6 +338,8 @@ fn replaced_log_that_is_rotated_at_once_stays_in_order() {
         assert_exact(&steps);
         assert_exact(&[&steps[..5], &[Rename, Append(2), Replace, Append(1)]].concat());
     }
+    let cut_off = [Append(1), Pause(90), Replace, Append(1), Step::CopyTruncate, Append(1)];
+    assert_exact(&cut_off);
 }
 
 #[test]

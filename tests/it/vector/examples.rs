@@ -102,12 +102,13 @@ fn pipeline(place: &Place, example: &str, endpoint: &str, port: u16) -> std::pat
     let text = match example {
         "grpc" => include_str!("../../../examples/07-vector.toml").to_owned(),
         "http" => include_str!("../../../examples/06-http-segment.toml").to_owned(),
-        _ => format!(
+        _ => {
             "data_dir = \"data\"\n[sources.in]\ntype = \"stdin\"\n[sinks.crm]\ntype = \"usercom\"\n\
              inputs = [\"in\"]\nendpoint = \"http://127.0.0.1:8765/api/public/\"\n\
-             api_key = \"${{USERCOM_API_KEY:-emulator}}\"\npreset = \"segment\"\n\
+             api_key = \"${USERCOM_API_KEY:-emulator}\"\npreset = \"segment\"\n\
              buffer.type = \"disk\"\n"
-        ),
+                .to_owned()
+        }
     };
     let text = text
         .replace("\"./data/", &format!("\"{dir}/data/"))
