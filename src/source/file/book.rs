@@ -66,6 +66,12 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// Whether it was begun and nothing was read of it: it says nothing about what a file holds.
+    pub(super) fn has_read_nothing(&self) -> bool {
+        let nothing = self.content.as_ref().is_some_and(|content| content.length == 0);
+        nothing && self.position == 0 && self.claims.is_empty()
+    }
+
     pub(super) fn mark(&self) -> Mark {
         Mark { position: self.position, lines: self.lines }
     }

@@ -152,7 +152,10 @@ impl Desk {
         for (found, mut file) in opened {
             let known = file.known.take();
             let mut tail = Tail::new(&self.common, file, &found, from);
-            if let Some((row, content)) = known {
+            if known.as_ref().is_some_and(|(row, _)| row.has_read_nothing()) {
+                // Its identity may be that of a file that is gone: it is compared with the others.
+                tail.want_whole();
+            } else if let Some((row, content)) = known {
                 if leaders.get(&row.generation) == Some(&found.id) {
                     // What is in flight of an earlier turn of the file is settled by its own ledger.
                     if let Err(error) = self.resume(&mut tail, row, content).await {

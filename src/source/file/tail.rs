@@ -229,10 +229,15 @@ impl Tail {
         self.give_away(State::Unknown(Unknown::new(None)))
     }
 
+    /// If it is new, it is read from its first byte.
+    pub(super) fn want_whole(&mut self) {
+        self.from = ReadFrom::Beginning;
+    }
+
     /// Its content is read elsewhere.
     pub(super) fn give_away(&mut self, state: State) -> Option<Box<Stream>> {
-        // Whatever it holds later is wanted whole.
-        self.from = ReadFrom::Beginning;
+        // Whatever it holds later is new.
+        self.want_whole();
         self.forget_looks();
         match std::mem::replace(&mut self.state, state) {
             State::Reading(stream) => Some(stream),

@@ -393,3 +393,22 @@ fn moved_folder_is_known_by_content() {
         assert_eq!(bench.once().await, ["b.log 3"]);
     });
 }
+
+#[test]
+fn copy_with_the_inode_of_a_file_that_is_gone_is_not_read_again() {
+    // A log that was begun and not read when its reader stopped is replaced; the copy of the next
+    // one may have its inode. What was read of the next one is not read again in the copy.
+    use Step::{Append, CopyTruncate, Read, Replace, Restart, Stop};
+    assert_exact(&[Append(1), Stop, Replace, Restart, Read(1, 0), CopyTruncate]);
+    let steps = [
+        Append(2),
+        Restart,
+        Restart,
+        CopyTruncate,
+        Read(1, 0),
+        Replace,
+        Restart,
+        Step::PutAside(1),
+    ];
+    assert_exact(&steps);
+}
