@@ -288,6 +288,11 @@ impl Follow {
                 self.tails.insert(id, tail);
                 return Round::Quiet;
             }
+            if tail.needs_search(self.just_searched) {
+                self.search_now = true;
+                self.tails.insert(id, tail);
+                return Round::Quiet;
+            }
             if let Some(stream) = tail.stream_mut() {
                 let closed = self.desk.unsettled(log);
                 stream.begin(|| closed.chain(older.iter().cloned()).collect());
@@ -329,6 +334,12 @@ impl Follow {
     /// The file was cut off or written over: what it held may go on in a copy, and what it holds now
     /// is unknown.
     fn replaced(&mut self, tail: &mut Tail) {
+        if tail.stream().is_some_and(|stream| stream.fed() == 0) {
+            // Nothing was read of what it held: that is found in its copy like any other file.
+            tail.forget();
+            self.search_now = true;
+            return;
+        }
         tracing::info!(path = ?tail.path(), "the file was cut off or written anew; it is read from its beginning");
         let lost = tail.as_lost();
         if let Some(stream) = tail.forget() {

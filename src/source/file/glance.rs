@@ -23,6 +23,9 @@ use crate::source::watermark::Mark;
 
 /// The most bytes taken at a time.
 pub(super) const BLOCK: usize = 256 << 10;
+/// How much of a text is read first where its beginning is needed; four times as much each time
+/// that is too little.
+pub(super) const FIRST_BYTES: usize = 16 << 10;
 /// Bytes before the present position that are compared when a file has changed.
 pub(super) const RECENT_BYTES: usize = 256;
 /// A file that is begun at its end is read once for its digest, unless it is larger than this.

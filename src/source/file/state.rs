@@ -73,3 +73,23 @@ impl Copy {
         self.row.claims = open.copied().collect();
     }
 }
+
+/// Whether the other files in the folder of a file are those of a time when it held what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Company {
+    Unknown,
+    /// Since the file was seen, a search is on its way.
+    Awaited,
+    Known,
+}
+
+impl Company {
+    /// What is known of it in the next round.
+    pub(super) fn next(self, just_searched: bool) -> Self {
+        match self {
+            Self::Unknown => Self::Awaited,
+            Self::Awaited if just_searched => Self::Known,
+            company => company,
+        }
+    }
+}

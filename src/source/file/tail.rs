@@ -19,14 +19,10 @@ use super::form::{Form, Text, Unpacker};
 use super::glance::{self, Glance, Next, Opened, Stamp};
 use super::identify::Lost;
 use super::identity::{FileId, Head};
-use super::state::{Copy, State, Unknown, Waits};
+use super::state::{Company, Copy, State, Unknown, Waits};
 use super::stream::{Common, FileName, Outlet, RestOfLine, Sent, Stream};
 use crate::config::source::ReadFrom;
 use crate::source::decode::Flush;
-
-/// How much of a text is read first where its beginning is needed; four times as much each time
-/// that is too little.
-const FIRST_BYTES: usize = 16 << 10;
 
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +84,7 @@ pub(super) struct Tail {
     quiet: Option<Instant>,
     /// Whether its packed stream was cut at the last look, so that it is logged once.
     cut: bool,
+    company: Company,
 }
 
 impl Tail {
@@ -118,6 +115,7 @@ impl Tail {
             stuck: None,
             quiet: None,
             cut: false,
+            company: Company::Unknown,
         }
     }
 
@@ -145,6 +143,23 @@ impl Tail {
         self.count_read(stream.fed());
         self.state = State::Reading(stream);
         self.forget_looks();
+        self.company = Company::Unknown;
+        if self.form == Some(Form::Plain) {
+            // It may be cut off before it is read.
+            self.head = self.text_head.clone();
+        }
+    }
+
+    /// Whether older generations of it may have been overlooked: it is the file that is written to,
+    /// nothing was read of it, and the folder was not searched since it was seen to hold what it
+    /// holds. What was cut off before then has its copy in the folder.
+    pub(super) fn needs_search(&mut self, just_searched: bool) -> bool {
+        let is_new = self.stream().is_some_and(|stream| stream.fed() == 0);
+        if !is_new || !self.family.is_live || self.missing.is_some() {
+            return false;
+        }
+        self.company = self.company.next(just_searched);
+        self.company != Company::Known
     }
 
     /// It as a copy of what it holds, if it has no name any more and is read up to its end, `at`.
@@ -175,7 +190,7 @@ impl Tail {
     /// columns. They may stand over several lines.
     async fn teach(&self, text: &Text, stream: &mut Stream) -> io::Result<()> {
         let limit = self.common.limit;
-        let mut most = FIRST_BYTES;
+        let mut most = glance::FIRST_BYTES;
         while stream.awaits_beginning() {
             let text = text.clone();
             let beginning = blocking(move || glance::beginning(&text, most)).await?;
@@ -188,7 +203,7 @@ impl Tail {
                 stream.forgo_beginning(&format!("it is longer than `max_line_bytes`, {limit}"));
             }
             // One line that is longer than it may be is enough.
-            most = most.saturating_mul(4).min(limit.saturating_add(FIRST_BYTES));
+            most = most.saturating_mul(4).min(limit.saturating_add(glance::FIRST_BYTES));
         }
         Ok(())
     }
