@@ -82,10 +82,17 @@ type FaultKey = (&'static str, Option<(usize, usize)>, String);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     files: Vec<Shown>,
-    /// Where the lines of each file begin.
-    lines: Vec<Vec<usize>>,
+    /// In a box, since a report is the error of many functions.
+    lines: Box<Lines>,
     diagnostics: Vec<Diagnostic>,
     seen: HashSet<FaultKey>,
+}
+
+/// The lines of the files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Lines {
+    /// Where the lines of each file begin.
+    starts: Vec<Vec<usize>>,
     /// The place that was told last: faults come in the order of the text, and a line may be as long
     /// as the file.
     last: Option<Told>,
@@ -102,8 +109,8 @@ struct Told {
 
 impl Report {
     pub(crate) fn new(files: Vec<Shown>) -> Self {
-        let lines = files.iter().map(|file| line_starts(&file.text)).collect();
-        Self { files, lines, ..Self::default() }
+        let starts = files.iter().map(|file| line_starts(&file.text)).collect();
+        Self { files, lines: Box::new(Lines { starts, last: None }), ..Self::default() }
     }
 
     /// The same faults in the same files, whose texts are covered in another way.
@@ -155,13 +162,13 @@ impl Report {
 
     /// Line and column of a byte, from 1.
     fn line_and_column(&mut self, file: usize, at: usize) -> (usize, usize) {
-        let starts = &self.lines[file];
+        let starts = &self.lines.starts[file];
         let line = starts.partition_point(|start| *start <= at);
         let same_line = |last: &Told| last.file == file && last.line == line && last.at <= at;
         let begin = Told { file, line, at: starts[line - 1], column: 1 };
-        let from = self.last.filter(same_line).unwrap_or(begin);
+        let from = self.lines.last.filter(same_line).unwrap_or(begin);
         let column = from.column + self.files[file].text[from.at..at].chars().count();
-        self.last = Some(Told { file, line, at, column });
+        self.lines.last = Some(Told { file, line, at, column });
         (line, column)
     }
 

@@ -40,6 +40,7 @@ use self::unit::{Outcome, Span, Unit, Unreadable};
 use super::line::{Content, Line, LineSplitter, Separator};
 use crate::coerce::zone;
 use crate::config::source::{Decoding, Multiline as MultilineSettings};
+#[cfg(any(feature = "fluvio", feature = "kafka"))]
 use crate::record::Record;
 
 /// How long a row or message may lack its end while no line comes, before it becomes a fault.

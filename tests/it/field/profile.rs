@@ -238,7 +238,7 @@ async fn one_huge_record_keeps_nobody_waiting() {
     let traits: serde_json::Map<String, Value> =
         (0..20_000).map(|n| (format!("t{n}"), json!(n))).collect();
     let mut lines = vec![
-        batch(300),
+        batch(2_000),
         batch(6_000),
         identify("tagged", &json!({"tags": tags})),
         identify("wide", &Value::Object(traits)),
@@ -254,7 +254,7 @@ async fn one_huge_record_keeps_nobody_waiting() {
     let big = last(&|request| request["path"].as_str().unwrap().contains("users-by-id/big/"));
     let small = last(&|request| request["body"].to_string().contains("\"s19\""));
     assert!(small < big, "{small} {big}");
-    assert_eq!(account.all("users-by-id/big/events/").await.len(), 300);
+    assert_eq!(account.all("users-by-id/big/events/").await.len(), 2_000);
     let tagged = account.get("users-by-id/tagged/").await;
     assert_eq!(tagged["tags"].as_array().unwrap().len(), 1_000);
     account.close().await;

@@ -82,7 +82,7 @@ async fn a_predecessor_that_finishes_is_waited_for() {
     let (place, account) = (Place::new(), Account::open(Faults::default()).await);
     let config = CONFIG.replace(
         "  preset: segment",
-        "  preset: segment\n  delivery: { shutdown_timeout_secs: 0 }",
+        "  preset: segment\n  delivery: { shutdown_timeout_secs: 3 }",
     );
     for frees in [true, false] {
         let folder = place.path().join("my-crm-data");
