@@ -4,7 +4,8 @@
 //! Invariant: a covered text has the same length and the same lines as the plain one, so that
 //! every place in it stays where it was.
 
-use std::borrow::Cow;
+mod words;
+
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -13,6 +14,7 @@ use regex::Regex;
 
 use super::document::{Document, Format, Kind, Node};
 use super::suggest::surely_over;
+use words::{looks_secret, secret_words, user_infos, without_references};
 
 /// Keys whose values are secret wherever they stand, in lower case without `_` and `-`.
 const SECRET_KEYS: &[&str] = &[
@@ -318,125 +320,6 @@ fn collect_settings<'s>(
     }
 }
 
-/// Whether a word looks like a credential: long, and not like a name, a path or a number.
-fn looks_secret(word: &str) -> bool {
-    let count = |is: fn(&char) -> bool| word.chars().filter(is).count();
-    let digits = count(char::is_ascii_digit);
-    let number = word.chars().all(|c| c.is_ascii_digit() || ".-+_:TZ".contains(c));
-    word.len() >= 8
-        && !number
-        && !word.starts_with(['.', '%', '^', '$'])
-        && !word.contains("${")
-        && (digits > 0 || count(char::is_ascii_uppercase) > 1 || word.len() >= 16)
-}
-
-/// The words of a text that look like credentials, by place.
-fn secret_words(text: &str) -> impl Iterator<Item = Range<usize>> {
-    let is_border = |c: char| c.is_whitespace() || "\"'`=,:;[]{}()<>/@#&*|".contains(c);
-    text.split_inclusive(is_border)
-        .scan(0, |at, piece| {
-            let start = *at;
-            *at += piece.len();
-            Some((start, piece))
-        })
-        .filter_map(move |(start, piece)| {
-            let word = piece.trim_end_matches(is_border);
-            // A secret behind a dot or a dollar sign is one; a path's steps are looked at one by one.
-            let in_path = || {
-                let steps = word.trim_start_matches(['.', '%', '^', '$']).split('.');
-                word.starts_with(['.', '%', '^', '$'])
-                    && steps.into_iter().any(|step| looks_secret(step) && !is_known(step))
-            };
-            ((looks_secret(word) && !is_known(word)) || in_path())
-                .then(|| start..start + word.len())
-        })
-}
-
-/// What may be a user's name and password in a URL, however its scheme is damaged: what stands
-/// before the last `@` of a word, or where a password would if the `@` is missing.
-fn user_infos(text: &str) -> impl Iterator<Item = Range<usize>> {
-    let is_border = |c: char| c.is_whitespace() || "\"'`".contains(c);
-    text.split_inclusive(is_border)
-        .scan(0, |at, piece| {
-            let start = *at;
-            *at += piece.len();
-            Some((start, piece))
-        })
-        .flat_map(move |(start, piece)| {
-            let word = without_references(piece.trim_end_matches(is_border));
-            let found = user_infos_of(&word);
-            found.into_iter().map(move |info| start + info.start..start + info.end)
-        })
-}
-
-/// Those of one word without blanks and quotes.
-fn user_infos_of(word: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    // Where a host begins, if what stands before it is a user's.
-    let mut at = 0;
-    if let Some(end) = word.rfind('@') {
-        let start = word[..end].find("//").map_or(0, |slashes| slashes + 2);
-        let info = &word[start..end];
-        // A mail address has neither scheme nor password.
-        let is_mail = start == 0 && !info.contains(['/', ':', '\\']) && !looks_secret(info);
-        let secret = info.split_once(':').map_or(info, |(_, secret)| secret);
-        if !is_mail && secret.contains(char::is_alphanumeric) {
-            found.push(start..end + 1);
-        }
-        at = end + 1;
-    }
-    if !word.contains(['/', '\\']) {
-        return found;
-    }
-    for part in word[at..].split_inclusive(['/', '\\']) {
-        let pair = part.trim_end_matches(['/', '\\']);
-        if is_pair(pair) {
-            found.push(at..at + pair.len());
-        }
-        at += part.len();
-    }
-    found
-}
-
-/// Whether a part of a URL between slashes may be a name and a password: `user:password`, and not
-/// `host:port`, the address of a host, or a group of a regular expression.
-fn is_pair(part: &str) -> bool {
-    let Some((name, secret)) = part.split_once(':') else {
-        return false;
-    };
-    let address = || {
-        let (host, port) = part.rsplit_once(']').unwrap_or((part, ""));
-        host.starts_with('[') && port.trim_start_matches(':').bytes().all(|b| b.is_ascii_digit())
-    };
-    let is_port = secret.bytes().all(|b| b.is_ascii_digit());
-    secret.contains(char::is_alphanumeric)
-        && !is_port
-        && !name.ends_with(['?', '('])
-        && !name.starts_with("${")
-        && !address()
-}
-
-/// A word of the same length in which nothing is left of each `${NAME}` that is no secret itself.
-fn without_references(word: &str) -> Cow<'_, str> {
-    if !word.contains("${") {
-        return Cow::Borrowed(word);
-    }
-    let mut out = String::with_capacity(word.len());
-    let mut rest = word;
-    while let Some(open) = rest.find("${") {
-        out.push_str(&rest[..open]);
-        let length = rest[open..].find('}').map_or(2, |close| close + 1);
-        let reference = &rest[open..open + length];
-        match is_reference(reference) {
-            true => out.extend(std::iter::repeat_n('\0', length)),
-            false => out.push_str(reference),
-        }
-        rest = &rest[open + length..];
-    }
-    out.push_str(rest);
-    Cow::Owned(out)
-}
-
 /// The texts of a document's files with every secret covered.
 pub(crate) fn covered_texts(document: &Document) -> Vec<String> {
     let mut spans = vec![Spans::default(); document.files.len()];
@@ -522,7 +405,8 @@ fn secret_spans(
                 secret_spans(item, Depth::Deep, covered, document, out);
             }
         }
-        Kind::String(text) if is_reference(&text.written) => {}
+        Kind::String(text)
+            if is_reference(&text.written) || stands_for_reference(node, document) => {}
         Kind::String(text) => {
             let all = covered.covers(&text.written) && !is_path(&text.written);
             let raw = document.files.get(node.file).and_then(|f| f.text.get(node.span.clone()));
@@ -531,7 +415,8 @@ fn secret_spans(
                 // A line that lost its key may have become part of the value before it.
                 Some(raw) if raw.contains(char::is_whitespace) => {
                     let at = node.span.start;
-                    let words = secret_words(raw).map(|word| at + word.start..at + word.end);
+                    let named = without_references(raw);
+                    let words = secret_words(&named).map(|word| at + word.start..at + word.end);
                     out[node.file].secret.extend(words);
                 }
                 _ => {}
@@ -540,6 +425,12 @@ fn secret_spans(
         _ if covered == Covered::Yes => out[node.file].secret.push(node.span.clone()),
         _ => {}
     }
+}
+
+/// Whether a value stands in its file as such a reference, whatever the tree holds in its place.
+fn stands_for_reference(node: &Node, document: &Document) -> bool {
+    let raw = document.files.get(node.file).and_then(|file| file.text.get(node.span.clone()));
+    raw.is_some_and(|raw| is_reference(raw.trim_matches(['"', '\''])))
 }
 
 /// Whether a value is one `${…}` without a default, or one `${{ secrets.NAME }}`, and nothing else:
