@@ -243,7 +243,7 @@ impl Report {
             Some((file, span)) => {
                 let shown = &self.files[*file];
                 // Only the line itself: the renderer reads all it is given for each fault.
-                let starts = &self.lines[*file];
+                let starts = &self.lines.starts[*file];
                 let start = starts[diagnostic.line - 1];
                 let end = starts.get(diagnostic.line).copied().unwrap_or(shown.text.len());
                 if end - start > MAX_LINE {

@@ -24,6 +24,9 @@ user_id = ".id"
 event = ".event"
 "#;
 
+/// Text as the bytes of a charset.
+type Encode = fn(&str) -> Vec<u8>;
+
 fn utf16le(text: &str) -> Vec<u8> {
     text.encode_utf16().flat_map(u16::to_le_bytes).collect()
 }
@@ -85,7 +88,7 @@ async fn group_that_waits_at_a_stop_is_read_whole_by_the_next_run() {
 async fn file_in_another_charset_is_read_in_several_runs() {
     // UTF-16 in both orders, with a mark or without, and Latin-1: letters arrive as they are, a
     // half-written line waits, and a later run goes on in the same encoding.
-    let encodings: [(&str, &str, fn(&str) -> Vec<u8>); 5] = [
+    let encodings: [(&str, &str, Encode); 5] = [
         ("utf-16le", "", utf16le),
         ("utf-16le", "\u{feff}", utf16le),
         ("utf-16", "\u{feff}", utf16le),
@@ -104,9 +107,9 @@ async fn file_in_another_charset_is_read_in_several_runs() {
             append(&case, "app.log", &encode(&format!("{mark}{header}{}", line("façade"))));
             case.once();
             let (whole, half) = (encode(&line("Ü")), encode(&line("ñandú")));
-            append(&case, "app.log", &[&whole[..], &half[..half.len() / 2 | 1]].concat());
+            append(&case, "app.log", &[&whole[..], &half[..(half.len() / 2) | 1]].concat());
             case.once();
-            append(&case, "app.log", &half[half.len() / 2 | 1..]);
+            append(&case, "app.log", &half[(half.len() / 2) | 1..]);
             case.once();
             let what = format!("{charset} {mark:?} {codec}: {}", case.letters());
             assert_eq!(case.names().await, ["façade", "Ü", "ñandú"], "{what}");
@@ -195,7 +198,7 @@ async fn columns_named_over_several_lines_are_known_to_the_next_run() {
 async fn utf16_file_that_is_read_from_its_end_begins_with_a_whole_line() {
     // Reading begins behind the last newline, whatever characters with the byte of a newline stand
     // behind it; half a line that is there is read once it is whole.
-    let encodings: [(&str, fn(&str) -> Vec<u8>); 2] = [("", utf16le), ("\u{feff}", utf16be)];
+    let encodings: [(&str, Encode); 2] = [("", utf16le), ("\u{feff}", utf16be)];
     for (mark, encode) in encodings {
         let source =
             "decoding.codec = \"text\"\ndecoding.charset = \"utf-16\"\nread_from = \"end\"";
