@@ -42,7 +42,7 @@ async fn a_full_disk_is_emptied_by_delivery() {
         println!("SKIPPED: this user may not mount a file system");
         return;
     };
-    let account = Account::open(Faults { latency_ms: 2, ..Faults::default() }).await;
+    let account = Account::open(Faults { latency_ms: 60, ..Faults::default() }).await;
     let count = 1200;
     let filler = "x".repeat(20_000);
     let lines: String = (0..count)
