@@ -3,7 +3,7 @@
 //! Pure: time and the server's successes are handed in. A request is poison when it has failed
 //! [`PoisonPolicy::attempts`] times over at least [`PoisonPolicy::least`], and
 //! * other requests of its route succeeded again and again between its failures; or
-//! * one succeeded no earlier than [`SLACK`] before its first failure, the server answered other
+//! * one succeeded no earlier than `SLACK` before its first failure, the server answered other
 //!   routes between its failures, and hardly any other request of its route fails.
 //!
 //! # Invariants
