@@ -183,7 +183,7 @@ impl Serialize for StoredDeadLetter {
     }
 }
 
-/// JSON that can be shown inside of JSON: whoever reads the output must be able to.
+/// JSON that can be shown inside of JSON: every reader of the output must be able to parse it.
 fn shown_json(bytes: &[u8]) -> Option<Box<RawValue>> {
     serde_json::from_slice::<serde_json::Value>(bytes).ok()?;
     as_json(bytes)

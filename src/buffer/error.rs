@@ -78,7 +78,8 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// Somebody replaced the file while it was used, or removed it and it cannot be written again.
+    /// Another program replaced the file while it was used, or removed it, and it cannot be written
+    /// again.
     #[error("`{}` was removed or replaced while it was in use: {why}", .path.display())]
     Removed {
         /// The file.

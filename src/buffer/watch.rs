@@ -1,5 +1,5 @@
-//! Whether the file that is open is still the one that its name leads to. Somebody may remove or
-//! replace it while it is used; what is written then would be lost with the process.
+//! Whether the file that is open is still the one that its name leads to. Another program may
+//! remove or replace it while it is used; what is written then would be lost with the process.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;

@@ -158,7 +158,7 @@ fn is_logged(path: &Path) -> bool {
         || beside(path, "-journal").exists()
 }
 
-/// Opens the file for reading. Without a log beside it nobody can be writing (the caller owns the
+/// Opens the file for reading. Without a log beside it no process is writing (the caller owns the
 /// directory), so SQLite is told not to make any file of its own.
 fn open_untouching(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -1,6 +1,6 @@
 //! The folder of state of a pipeline, and one that was left behind.
 //!
-//! Relative paths used to start in the working directory. Whoever started the program elsewhere has
+//! Relative paths used to start in the working directory. A program that was started elsewhere has its
 //! checkpoints there, without which everything is read and sent again.
 
 use std::path::{Path, PathBuf};

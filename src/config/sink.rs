@@ -373,7 +373,7 @@ pub struct DeliveryConfig {
     pub shutdown_timeout_secs: u64,
     /// How often a request may fail while other requests of the same kind succeed, before its
     /// record becomes a dead letter with the reason `poison` and what waits behind it for the same
-    /// user is sent; 0 = it is tried for ever. An outage, in which nobody succeeds, makes no dead
+    /// user is sent; 0 = it is tried for ever. An outage, in which no request succeeds, makes no dead
     /// letters. Default: 10.
     pub poison_attempts: u32,
     /// For how long, in seconds, such a request must have been failing besides. `run --once` waits

@@ -7,7 +7,7 @@
 //!   routes between its failures, and hardly any other request of its route fails.
 //!
 //! # Invariants
-//! While nobody succeeds, nothing is poison.
+//! While no request succeeds, nothing is poison.
 
 use std::borrow::Cow;
 use std::sync::Arc;

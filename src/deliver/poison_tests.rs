@@ -50,7 +50,7 @@ proptest! {
         once in any::<bool>(),
     ) {
         // Guarantees the rule for every history of failures and successes: never without enough
-        // failures and time, never while nobody succeeds.
+        // failures and time, never while no request succeeds.
         let run = if once { Run::ToTheEnd } else { Run::Service };
         let policy = PoisonPolicy { attempts, least: Duration::from_secs(least), run };
         let (route_counter, asker) = (Failing::default(), Failing::default());

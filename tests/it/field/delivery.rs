@@ -220,7 +220,7 @@ fn poisoned_users_do_not_take_the_places_of_others() {
 
 #[test]
 fn outage_of_everything_makes_no_dead_letters() {
-    // While nobody succeeds nothing is poison, however often and long requests fail.
+    // While no request succeeds nothing is poison, however often and long requests fail.
     let begin = Instant::now();
     let stub = Stub::start(move |asked| {
         let since = begin.elapsed().as_secs();
