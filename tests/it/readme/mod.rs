@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-const README: &str = include_str!("../../README.md");
+const README: &str = include_str!("../../../README.md");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const PORT: &str = "127.0.0.1:8765";
 
@@ -44,7 +44,7 @@ impl Checkout {
                 fs::write(dir.join("examples").join(path.file_name().unwrap()), text).unwrap();
             }
         }
-        let broken = include_str!("readme/broken.toml");
+        let broken = include_str!("broken.toml");
         fs::write(dir.join("broken.toml"), broken).unwrap();
         checkout.install();
         checkout

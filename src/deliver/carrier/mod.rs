@@ -551,9 +551,7 @@ impl<W: Wire> Transport for Carrier<W> {
 }
 
 #[cfg(test)]
-#[path = "carrier_tests.rs"]
 mod tests;
 
 #[cfg(test)]
-#[path = "carrier_failing_tests.rs"]
 mod failing_tests;
