@@ -105,7 +105,7 @@ mod tests {
     async fn settled(buffer: &MemoryBuffer) -> Settled {
         buffer.push(vec![Record::new("{}")]).await.unwrap();
         let Buffered { token, .. } = buffer.next(1).await.unwrap().pop().unwrap();
-        Settled { token, ack: Ack::ignored(), dead: Vec::new(), seen: Vec::new() }
+        Settled { token, ack: Ack::noop(), dead: Vec::new(), seen: Vec::new() }
     }
 
     #[tokio::test(start_paused = true)]
