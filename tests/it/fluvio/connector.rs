@@ -405,7 +405,7 @@ fn a_file_of_secrets_wins_over_the_environment() {
     let secrets = Secrets::read(&path).unwrap();
     let text = FIRST.replace("ENDPOINT", "http://127.0.0.1:1/");
     let connector = load_with(&text, &secrets, &[("USERCOM_KEY", KEY)]).unwrap();
-    let usercom_sink::config::SinkFactory::Usercom(sink) =
+    let usercom_sink::config::SinkConfig::Usercom(sink) =
         &connector.loaded.pipeline.sinks["usercom"];
     assert_eq!(secrecy::ExposeSecret::expose_secret(&sink.api_key), "from=file");
     // As Fluvio reads the same file: blanks are no part of a value, the first line counts.
@@ -413,7 +413,7 @@ fn a_file_of_secrets_wins_over_the_environment() {
     let secrets = Secrets::read(&place.write("spaced.txt", text)).unwrap();
     let config = FIRST.replace("ENDPOINT", "http://127.0.0.1:1/");
     let connector = load_with(&config, &secrets, &[]).unwrap();
-    let usercom_sink::config::SinkFactory::Usercom(sink) =
+    let usercom_sink::config::SinkConfig::Usercom(sink) =
         &connector.loaded.pipeline.sinks["usercom"];
     assert_eq!(secrecy::ExposeSecret::expose_secret(&sink.api_key), "spaced");
 }

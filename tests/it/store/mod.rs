@@ -21,9 +21,9 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::{Ack, Verdict};
 use usercom_sink::buffer::{
-    self, Access, Buffer, BufferError, BufferSize, Buffered, DeadLetter, DeadLetterFilter,
-    DiskBuffer, Exported, GivenBack, MemoryBuffer, NewRecord, PAGE_BYTES, RECORD_OVERHEAD, Settled,
-    Settlement, Store, StoreError, Token, export,
+    self, Access, Buffer, BufferError, BufferSize, Buffered, Completion, DeadLetter,
+    DeadLetterFilter, DiskBuffer, Exported, MemoryBuffer, NewRecord, PAGE_BYTES, RECORD_OVERHEAD,
+    Settlement, Store, StoreError, Token, UnsettledRecord, export,
 };
 use usercom_sink::clock;
 use usercom_sink::config::sink::{BufferConfig, BufferKind, WhenFull};
@@ -88,8 +88,8 @@ fn bodies(records: &[Buffered]) -> Vec<String> {
     records.iter().map(text).collect()
 }
 
-fn done(item: Buffered) -> Settled {
-    Settled { token: item.token, ack: item.record.ack, dead: vec![], seen: vec![] }
+fn done(item: Buffered) -> Completion {
+    Completion { token: item.token, ack: item.record.ack, dead: vec![], seen: vec![] }
 }
 
 fn letter(body: &[u8], reason: &str, at: Timestamp) -> DeadLetter {

@@ -136,13 +136,13 @@ impl Run {
     }
 
     async fn settle(&self, tokens: impl IntoIterator<Item = Token>) {
-        let settled = tokens.into_iter().map(|token| Settled {
+        let settled = tokens.into_iter().map(|token| Completion {
             token,
             ack: Ack::noop(),
             dead: vec![],
             seen: vec![],
         });
-        self.buffer().settled(settled.collect()).await.unwrap();
+        self.buffer().settle(settled.collect()).await.unwrap();
     }
 
     async fn take(&mut self, step: Step) {
@@ -180,8 +180,8 @@ impl Run {
                 let key = before.iter().find(|k| !self.model.away.contains_key(k));
                 self.model.back.insert(*key.unwrap(), maybe_sent);
                 let ack = Ack::noop();
-                let back = GivenBack { token, ack, maybe_sent };
-                self.buffer().give_back(vec![back]).await;
+                let back = UnsettledRecord { token, ack, maybe_sent };
+                self.buffer().return_unsettled(vec![back]).await;
             }
             Step::CleanRestart => {
                 self.buffer().close();
