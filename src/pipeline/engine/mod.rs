@@ -25,8 +25,8 @@ use crate::clock;
 use crate::config::sink::UsercomSink;
 use crate::deliver::{Attempts, SendError};
 use crate::mapping::Plan;
-use crate::plan::dedupe::{InFlight, Offer};
-use crate::plan::{Fate, Folding, Lanes, Op, Settled as SettledOp, Task};
+use crate::schedule::dedupe::{DedupeDecision, InFlightMessages};
+use crate::schedule::{Coalescing, KeyedScheduler, Op, OpOutcome, OpResult, ScheduledOp};
 use crate::sink::SinkError;
 use crate::telemetry::SinkMetrics;
 use crate::usercom::{Doubt, Failure, Probe, Settings, Usercom, cure, excerpt};
@@ -46,7 +46,7 @@ const ACTIVE: usize = 1024;
 /// are [stalled].
 const BYTES_IN_FLIGHT: usize = 64 << 20;
 
-/// Batches prepared ahead. [`InFlight`] must remember closed messages for longer than this.
+/// Batches prepared ahead. [`InFlightMessages`] must remember closed messages for longer than this.
 const PREPARED_AHEAD: usize = 2;
 
 /// What an engine is made of.
@@ -65,7 +65,7 @@ pub(super) struct Parts {
 
 /// One op's way back from the network.
 struct Carried {
-    task: Task<Ticket>,
+    task: ScheduledOp<Ticket>,
     number: u64,
     attempts: Attempts,
     result: Result<(), Failure>,
@@ -80,9 +80,9 @@ pub(super) struct Engine {
     buffer: Arc<dyn Buffer>,
     incoming: mpsc::Receiver<Vec<Prepared>>,
     input_ended: bool,
-    lanes: Lanes<Ticket>,
+    scheduler: KeyedScheduler<Ticket>,
     pending: PendingRecords,
-    messages: InFlight<String, Ticket>,
+    messages: InFlightMessages<String, Ticket>,
     marks: DispatchMarks,
     running: JoinSet<Carried>,
     out: OutOps,
@@ -114,7 +114,7 @@ impl Engine {
         let (settler, committed) = Settler::start(&mut helpers, Arc::clone(&parts.buffer));
         let marks = DispatchMarks::new();
         helpers.spawn(marks.clone().write(Arc::clone(&parts.buffer)));
-        let folding = if delivery.fold { Folding::On } else { Folding::Off };
+        let folding = if delivery.fold { Coalescing::On } else { Coalescing::Off };
         Self {
             usercom: parts.usercom,
             metrics: parts.metrics,
@@ -122,9 +122,9 @@ impl Engine {
             buffer: parts.buffer,
             incoming,
             input_ended: false,
-            lanes: Lanes::new(folding, parts.config.users.cache_size),
+            scheduler: KeyedScheduler::new(folding, parts.config.users.cache_size),
             pending: PendingRecords::default(),
-            messages: InFlight::new(PREPARED_AHEAD as u64 + 2),
+            messages: InFlightMessages::new(PREPARED_AHEAD as u64 + 2),
             marks,
             running: JoinSet::new(),
             out: OutOps::new(),
@@ -167,7 +167,7 @@ impl Engine {
                     None => self.input_ended = true,
                 },
                 () = tokio::time::sleep_until(self.out.count_at()), if self.is_crowded() => {
-                    self.out.count(&self.lanes, &self.pending, || self.usercom.is_alive());
+                    self.out.count(&self.scheduler, &self.pending, || self.usercom.is_alive());
                 }
                 () = stop.cancelled() => {
                     let left = self.pending.len() as u64 + self.buffer.size().events;
@@ -208,10 +208,10 @@ impl Engine {
     /// Starts what may start.
     async fn dispatch(&mut self) -> Result<(), SinkError> {
         while self.has_place() {
-            let Some(task) = self.lanes.take_next() else { break };
+            let Some(task) = self.scheduler.pop_ready() else { break };
             if self.usercom.unchanged(task.op(), clock::now()) {
                 self.metrics.saved("unchanged", 1);
-                self.finished(task, Fate::Done).await?;
+                self.finished(task, OpOutcome::Completed).await?;
                 continue;
             }
             let doubt = match task.tickets().any(|ticket| self.pending.in_doubt(ticket.record)) {
@@ -224,7 +224,7 @@ impl Engine {
             let stop = self.stop.clone();
             let mut attempts = self.attempts(&task);
             let tickets = task.tickets().copied().collect();
-            let number = self.out.insert(task.lane(), tickets, attempts.stalled.clone());
+            let number = self.out.insert(task.queue_key(), tickets, attempts.stalled.clone());
             self.running.spawn(async move {
                 let result = match &announced {
                     Some(announced) => {
@@ -243,7 +243,7 @@ impl Engine {
                 Carried { task, number, attempts, result: result.map(|_| ()) }
             });
         }
-        let folded = self.lanes.folded();
+        let folded = self.scheduler.coalesced();
         if folded > self.folds_told {
             self.metrics.saved("folded", folded - self.folds_told);
             self.folds_told = folded;
@@ -252,7 +252,7 @@ impl Engine {
     }
 
     /// What an op starts with: its name for logs, and what has failed of it before.
-    fn attempts(&mut self, task: &Task<Ticket>) -> Attempts {
+    fn attempts(&mut self, task: &ScheduledOp<Ticket>) -> Attempts {
         let first = task.tickets().next().expect("a task has parts").record;
         Attempts {
             subject: Some(subject(task.op(), self.pending.record(first))),
@@ -262,7 +262,7 @@ impl Engine {
     }
 
     /// Ops that count, events and page views, are never folded: each is of one record.
-    fn announce(&mut self, task: &Task<Ticket>) -> Option<Announced> {
+    fn announce(&mut self, task: &ScheduledOp<Ticket>) -> Option<Announced> {
         match task.op() {
             Op::Track { .. } | Op::Page { .. } => {
                 let ticket = task.tickets().next().expect("a task has parts");
@@ -305,20 +305,21 @@ impl Engine {
         }
         if let Some(key) = call.key {
             match self.messages.offer(key.clone(), ticket) {
-                Offer::First(ticket) => self.pending.owns_key(ticket, key),
-                Offer::Waits => {
+                DedupeDecision::First(ticket) => self.pending.owns_key(ticket, key),
+                DedupeDecision::Queued => {
                     self.metrics.saved("deduplicated", 1);
                     self.pending.hold(ticket.record);
                     return;
                 }
-                Offer::Settled(_) => {
+                DedupeDecision::AlreadySettled(_) => {
                     self.metrics.saved("deduplicated", 1);
                     return;
                 }
             }
         }
-        let first_login =
-            call.login.is_some_and(|(anonymous, user)| self.lanes.unite(&anonymous, &user));
+        let first_login = call
+            .login
+            .is_some_and(|(anonymous, user)| self.scheduler.link_identities(&anonymous, &user));
         let mut after = None;
         for op in call.ops {
             // An alias is asked for; only merges at logins go without saying after the first.
@@ -328,7 +329,7 @@ impl Engine {
             }
             self.pending.hold(ticket.record);
             let company = matches!(op, Op::Company { .. });
-            let part = self.lanes.push(op, after, ticket);
+            let part = self.scheduler.push(op, after, ticket);
             after = company.then_some(part);
         }
     }
@@ -338,7 +339,7 @@ impl Engine {
         let Carried { task, number, attempts, result } = carried;
         self.out.remove(number);
         match result {
-            Ok(()) => self.finished(task, Fate::Done).await,
+            Ok(()) => self.finished(task, OpOutcome::Completed).await,
             Err(Failure::Reject { status, reason, body }) => {
                 let word = status.map_or("rejected".to_owned(), |s| format!("status_{s}"));
                 let refusal = Refusal { word, reason, status, body: Some(body) };
@@ -355,7 +356,7 @@ impl Engine {
                 self.refused(task, &attempts, refusal).await
             }
             Err(Failure::Send(SendError::Refused { status })) => {
-                self.lanes.put_back(task);
+                self.scheduler.requeue(task);
                 Err(SinkError::KeyRefused { status, cure: cure(status) })
             }
             Err(Failure::Send(error)) => {
@@ -370,7 +371,7 @@ impl Engine {
                 }
                 let first = task.tickets().next().expect("a task has parts").record;
                 self.pending.keep_troubles(first, attempts.troubles);
-                self.lanes.put_back(task);
+                self.scheduler.requeue(task);
                 Ok(())
             }
         }
@@ -379,7 +380,7 @@ impl Engine {
     /// An op will never be done. One that was folded is taken apart, and its parts are tried alone.
     async fn refused(
         &mut self,
-        task: Task<Ticket>,
+        task: ScheduledOp<Ticket>,
         attempts: &Attempts,
         refusal: Refusal,
     ) -> Result<(), SinkError> {
@@ -402,13 +403,18 @@ impl Engine {
                 letter
             });
         }
-        self.finished(task, Fate::Refused).await
+        self.finished(task, OpOutcome::Rejected).await
     }
 
-    async fn finished(&mut self, task: Task<Ticket>, fate: Fate) -> Result<(), SinkError> {
-        for settled in self.lanes.finish(task, fate) {
-            let (SettledOp::Done(ticket) | SettledOp::Refused(ticket) | SettledOp::Skipped(ticket)) =
-                settled;
+    async fn finished(
+        &mut self,
+        task: ScheduledOp<Ticket>,
+        fate: OpOutcome,
+    ) -> Result<(), SinkError> {
+        for settled in self.scheduler.finish(task, fate) {
+            let (OpResult::Completed(ticket)
+            | OpResult::Rejected(ticket)
+            | OpResult::Cancelled(ticket)) = settled;
             self.close(ticket.record).await?;
         }
         Ok(())
@@ -423,7 +429,7 @@ impl Engine {
                 continue;
             };
             for key in finished.abandoned {
-                closing.extend(self.messages.abandon(&key).into_iter().map(|t| t.record));
+                closing.extend(self.messages.release(&key).into_iter().map(|t| t.record));
             }
             match finished.settled.dead.first() {
                 Some(letter) => self.metrics.dead_letter(&letter.reason),
@@ -440,7 +446,7 @@ impl Engine {
     async fn committed(&mut self, committed: Committed) -> Result<(), SinkError> {
         self.settling -= committed.records;
         for key in committed.seen {
-            for ticket in self.messages.close(&key) {
+            for ticket in self.messages.commit(&key) {
                 self.close(ticket.record).await?;
             }
         }

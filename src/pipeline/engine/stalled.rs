@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::pending::{PendingRecords, Ticket};
 use crate::deliver::Stalled;
-use crate::plan::{LaneKey, Lanes};
+use crate::schedule::{KeyedScheduler, QueueKey};
 
 /// How often they are counted, while it matters.
 const COUNT_EVERY: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ pub(super) struct OutOps {
 
 #[derive(Debug)]
 struct OutOp {
-    lane: LaneKey,
+    queue: QueueKey,
     tickets: Vec<Ticket>,
     stalled: Stalled,
 }
@@ -50,10 +50,15 @@ impl OutOps {
     }
 
     /// An op goes out. Names it until it is back.
-    pub(super) fn insert(&mut self, lane: LaneKey, tickets: Vec<Ticket>, stalled: Stalled) -> u64 {
+    pub(super) fn insert(
+        &mut self,
+        queue: QueueKey,
+        tickets: Vec<Ticket>,
+        stalled: Stalled,
+    ) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.ops.insert(number, OutOp { lane, tickets, stalled });
+        self.ops.insert(number, OutOp { queue, tickets, stalled });
         number
     }
 
@@ -75,7 +80,7 @@ impl OutOps {
     /// Counts again. While User.com answers nobody, nothing is stalled: everybody waits.
     pub(super) fn count(
         &mut self,
-        lanes: &Lanes<Ticket>,
+        scheduler: &KeyedScheduler<Ticket>,
         pending: &PendingRecords,
         is_alive: impl FnOnce() -> bool,
     ) {
@@ -88,7 +93,7 @@ impl OutOps {
         let mut records = HashSet::new();
         for op in &stalled {
             records.extend(op.tickets.iter().map(|ticket| ticket.record));
-            records.extend(lanes.waiting_in(&op.lane).map(|ticket| ticket.record));
+            records.extend(scheduler.queued_behind(&op.queue).map(|ticket| ticket.record));
         }
         self.stalled = Count {
             ops: stalled.len(),
