@@ -86,7 +86,7 @@ impl DeadLetter {
         Self {
             record: record.body.clone(),
             meta: record.meta.clone(),
-            place: record.origin.as_ref().map(|o| o.place.as_ref().to_owned()),
+            place: record.origin.as_ref().map(|o| o.location.as_ref().to_owned()),
             transport_id: record.transport_id.as_deref().map(str::to_owned),
             rule: None,
             field: None,

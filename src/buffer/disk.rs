@@ -212,7 +212,7 @@ impl DiskBuffer {
                 dispatched.in_flight.insert(row.seq);
                 let mut record = row.record.into_record();
                 // The same each time it is read, so that what it becomes can be recognised.
-                record.time.get_or_insert(row.received_at);
+                record.event_time.get_or_insert(row.received_at);
                 Buffered { record, token: Token(Some(row.seq)), maybe_sent: row.maybe_sent }
             })
             .collect()
@@ -258,7 +258,7 @@ impl Buffer for DiskBuffer {
             let mut seqs = appended.seqs.filter(|_| appended.skipped == 0);
             for record in records.drain(..taken) {
                 match (record.ack_on, seqs.next()) {
-                    (AckOn::Settled, Some(seq)) => push.register(seq, record.ack),
+                    (AckOn::Finalized, Some(seq)) => push.register(seq, record.ack),
                     _ => record.ack.settle(Verdict::Delivered),
                 }
             }

@@ -20,7 +20,7 @@ use super::writer::{SizeDelta, TxScope};
 use super::{PAGE_BYTES, PAGE_RECORDS, RECORD_OVERHEAD};
 use crate::ack::Ack;
 use crate::clock;
-use crate::record::{AckOn, Origin, Record};
+use crate::record::{AckOn, Record, SourcePosition};
 
 const COLUMNS: &str = "seq, body, meta, origin_key, origin_position, place, transport_id, fault, \
                        received_at, happened_at, maybe_sent OR EXISTS (SELECT 1 FROM dispatched AS d \
@@ -34,7 +34,7 @@ pub struct NewRecord {
     /// See [`Record::meta`].
     pub meta: Option<Bytes>,
     /// See [`Record::origin`].
-    pub origin: Option<Origin>,
+    pub origin: Option<SourcePosition>,
     /// See [`Record::transport_id`].
     pub transport_id: Option<Arc<str>>,
     /// See [`Record::time`].
@@ -52,7 +52,7 @@ impl NewRecord {
         let origin = self.origin.as_ref();
         let bytes = self.body.len()
             + self.meta.as_ref().map_or(0, Bytes::len)
-            + origin.map_or(0, |origin| origin.key.len() + origin.place.len())
+            + origin.map_or(0, |origin| origin.stream_id.len() + origin.location.len())
             + text(&self.transport_id)
             + text(&self.fault);
         RECORD_OVERHEAD.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX))
@@ -65,11 +65,11 @@ impl NewRecord {
             meta: self.meta,
             origin: self.origin,
             transport_id: self.transport_id,
-            time: self.time,
+            event_time: self.time,
             maybe_sent: self.maybe_sent,
-            fault: self.fault,
-            ack: Ack::ignored(),
-            ack_on: AckOn::Kept,
+            decode_error: self.fault,
+            ack: Ack::noop(),
+            ack_on: AckOn::Persisted,
         }
     }
 }
@@ -81,9 +81,9 @@ impl From<&Record> for NewRecord {
             meta: record.meta.clone(),
             origin: record.origin.clone(),
             transport_id: record.transport_id.clone(),
-            time: record.time,
+            time: record.event_time,
             maybe_sent: record.maybe_sent,
-            fault: record.fault.clone(),
+            fault: record.decode_error.clone(),
         }
     }
 }
@@ -123,7 +123,7 @@ pub struct Settlement {
 }
 
 impl Store {
-    /// Stores records, in order. Skips those whose [`Origin::position`] is not behind the highest
+    /// Stores records, in order. Skips those whose [`SourcePosition::position`] is not behind the highest
     /// one taken from the same origin key for this sink.
     ///
     /// # Errors
@@ -291,9 +291,9 @@ fn insert(
             sink,
             size,
             at,
-            origin.map(|origin| &*origin.key),
-            origin.map(|origin| origin.position.cast_signed()),
-            origin.map(|origin| &*origin.place),
+            origin.map(|origin| &*origin.stream_id),
+            origin.map(|origin| origin.end_offset.cast_signed()),
+            origin.map(|origin| &*origin.location),
             record.transport_id,
             record.fault,
             record.meta.as_deref(),
@@ -329,14 +329,14 @@ impl<'a> OriginDeduper<'a> {
     }
 
     /// Whether the position is new; then it counts as taken.
-    fn accepts(&mut self, origin: &Origin) -> rusqlite::Result<bool> {
-        let taken = match self.taken.get(&origin.key) {
+    fn accepts(&mut self, origin: &SourcePosition) -> rusqlite::Result<bool> {
+        let taken = match self.taken.get(&origin.stream_id) {
             Some(taken) => Some(*taken),
-            None => self.stored(&origin.key)?,
+            None => self.stored(&origin.stream_id)?,
         };
-        let new = taken.is_none_or(|taken| origin.position > taken);
+        let new = taken.is_none_or(|taken| origin.end_offset > taken);
         if new {
-            self.taken.insert(Arc::clone(&origin.key), origin.position);
+            self.taken.insert(Arc::clone(&origin.stream_id), origin.end_offset);
         }
         Ok(new)
     }
@@ -400,10 +400,10 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<BufferedRow> {
     let maybe_sent = row.get(10)?;
     let origin = match row.get::<_, Option<Arc<str>>>(3)? {
         None => None,
-        Some(key) => Some(Origin {
-            key,
-            position: row.get::<_, i64>(4)?.cast_unsigned(),
-            place: row.get(5)?,
+        Some(key) => Some(SourcePosition {
+            stream_id: key,
+            end_offset: row.get::<_, i64>(4)?.cast_unsigned(),
+            location: row.get(5)?,
         }),
     };
     Ok(BufferedRow {

@@ -109,7 +109,7 @@ mod tests {
     async fn settled(buffer: &MemoryBuffer) -> Completion {
         buffer.push(vec![Record::new("{}")]).await.unwrap();
         let Buffered { token, .. } = buffer.next(1).await.unwrap().pop().unwrap();
-        Completion { token, ack: Ack::ignored(), dead: Vec::new(), seen: Vec::new() }
+        Completion { token, ack: Ack::noop(), dead: Vec::new(), seen: Vec::new() }
     }
 
     #[tokio::test(start_paused = true)]

@@ -143,7 +143,7 @@ async fn play(steps: Vec<ModelStep>) {
                     continue;
                 }
                 if let Some((token, _)) = life.records.remove(&n) {
-                    let ack = Ack::ignored();
+                    let ack = Ack::noop();
                     let settled = Completion { token, ack, dead: vec![], seen: vec![] };
                     life.buffer.settle(vec![settled]).await.unwrap();
                     model.left.remove(&n);

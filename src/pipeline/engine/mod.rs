@@ -172,7 +172,7 @@ impl Engine {
                 }
                 () = stop.cancelled() => {
                     let left = self.pending.len() as u64 + self.buffer.size().events;
-                    return Err(SinkError::Stopped { left });
+                    return Err(SinkError::Aborted { pending: left });
                 }
             }
         }
