@@ -28,7 +28,7 @@ pub(super) struct Connector {
     /// Only look for faults in the config
     #[arg(long)]
     check: bool,
-    /// Stop at the present end of the topic, once everything is settled
+    /// Shutdown at the present end of the topic, once everything is settled
     #[arg(long)]
     once: bool,
     /// How the summary of --once is printed
@@ -90,7 +90,7 @@ impl Connector {
 
         use super::run::{exit_of, ignore_hangups, obey_signals, prepare_when_free, print_summary};
         use crate::config::SinkConfig;
-        use crate::pipeline::{Launched, connector_cluster};
+        use crate::pipeline::{BuiltPipeline, connector_cluster};
 
         // A terminal that closes does not end what was started from it.
         let _hangups = ignore_hangups();
@@ -99,18 +99,18 @@ impl Connector {
         let sinks = pipeline.sinks.values();
         let limits = sinks.map(|SinkConfig::Usercom(sink)| sink.delivery.shutdown_timeout_secs);
         let limit = Duration::from_secs(limits.max().unwrap_or(0).saturating_add(5));
-        let launch = match prepare_when_free(&pipeline.data_dir, self.once, limit).await {
-            Ok(launch) => launch,
+        let options = match prepare_when_free(&pipeline.data_dir, self.once, limit).await {
+            Ok(options) => options,
             Err(exit) => return exit,
         };
-        let (store, stop) = (launch.store.clone(), launch.stop.clone());
+        let (store, stop) = (options.store.clone(), options.stop.clone());
         let cluster = connector_cluster(connector);
-        let launched = match Launched::build_connector(connector, launch, cluster).await {
-            Ok(launched) => launched,
+        let built = match BuiltPipeline::build_connector(connector, options, cluster).await {
+            Ok(built) => built,
             Err(error) => return complain(&error.to_string()),
         };
         let ended = tokio::select! {
-            ended = launched.run() => ended,
+            ended = built.run() => ended,
             exit = obey_signals(stop) => return exit,
         };
         store.close().await;

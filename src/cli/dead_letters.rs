@@ -7,7 +7,7 @@ use super::output::{Exit, complain, eprint, print};
 use super::run::{Format, exit_of};
 use crate::buffer::{Access, DeadLetterFilter, Store, StoreError, StoredDeadLetter, export};
 use crate::config::{Pipeline, Style};
-use crate::pipeline::{Replay, Stop, replay};
+use crate::pipeline::{Replay, Shutdown, replay};
 
 /// Letters read from the store at a time.
 const PAGE: usize = 500;
@@ -181,7 +181,7 @@ impl Choice {
         pipeline: &Pipeline,
         sinks: &[String],
     ) -> Result<Exit, StoreError> {
-        let stop = Stop::default();
+        let stop = Shutdown::default();
         let filter = self.filter();
         let replayed = tokio::select! {
             replayed = replay(pipeline, sinks, &filter, store, stop.clone()) => replayed,

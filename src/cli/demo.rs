@@ -14,7 +14,7 @@ use super::run::{Bar, exit_of};
 use crate::buffer::Store;
 use crate::config::{FixedEnvironment, SourceText, Style};
 use crate::emulator::{Emulator, EmulatorConfig, Faults, start};
-use crate::pipeline::{Launch, Launched, Stop, Summary};
+use crate::pipeline::{BuiltPipeline, RunOptions, Shutdown, Summary};
 use crate::source::ReadMode;
 use crate::telemetry::Metrics;
 
@@ -98,16 +98,16 @@ async fn run_quickstart(
     let environment = FixedEnvironment { vars, ..FixedEnvironment::default() };
     let text = SourceText::new("examples/quickstart.toml", PIPELINE);
     let loaded = load_texts(&[text], &environment).map_err(|report| report.render(style))?;
-    let launch = Launch {
+    let options = RunOptions {
         mode: ReadMode::Once,
         store: Store::in_memory().map_err(|error| error.to_string())?,
         metrics: Metrics::default(),
-        stop: Stop::default(),
+        stop: Shutdown::default(),
     };
-    let launched =
-        Launched::build(&loaded.pipeline, launch).await.map_err(|error| error.to_string())?;
-    let bar = Bar::show(launched.progress());
-    let summary = launched.run().await.map_err(|error| error.to_string());
+    let built =
+        BuiltPipeline::build(&loaded.pipeline, options).await.map_err(|error| error.to_string())?;
+    let bar = Bar::show(built.progress());
+    let summary = built.run().await.map_err(|error| error.to_string());
     drop(bar);
     summary
 }

@@ -12,7 +12,7 @@ use super::output::{Exit, complain, print};
 use super::run::Format;
 use crate::config::{Pipeline, SinkConfig, Style};
 use crate::deliver::Request;
-use crate::pipeline::{Rehearsal, Rehearsed};
+use crate::pipeline::{DryRun, DryRunReport};
 use crate::record::Record;
 use crate::source::decode::Decoder;
 
@@ -52,8 +52,8 @@ impl Explain {
         let mut known = false;
         for (name, SinkConfig::Usercom(sink)) in chosen {
             known = true;
-            let rehearsal = match Rehearsal::new(name, sink) {
-                Ok(rehearsal) => rehearsal.in_zone(pipeline.timezone_of(&sink.inputs)),
+            let dry_run = match DryRun::new(name, sink) {
+                Ok(dry_run) => dry_run.in_zone(pipeline.timezone_of(&sink.inputs)),
                 Err(_) => return Exit::BadConfig,
             };
             let decoder = match decoder_for(&pipeline, &sink.inputs) {
@@ -66,8 +66,8 @@ impl Explain {
                     None => {
                         let mut record = Record::new(body.clone());
                         record.meta = decoded.meta;
-                        let rehearsed = rehearsal.rehearse_record(record).await;
-                        self.show(name, n, body, &rehearsed)
+                        let report = dry_run.run_record(record).await;
+                        self.show(name, n, body, &report)
                     }
                     Some(why) => self.show_undecodable(name, n, body, &why),
                 };
@@ -96,10 +96,10 @@ impl Explain {
         Ok(text.into())
     }
 
-    fn show(&self, sink: &str, n: u64, body: &[u8], rehearsed: &Rehearsed) -> String {
+    fn show(&self, sink: &str, n: u64, body: &[u8], report: &DryRunReport) -> String {
         match self.format {
-            Format::Json => format!("{}\n", as_json(sink, body, rehearsed)),
-            Format::Text => as_text(sink, n, rehearsed),
+            Format::Json => format!("{}\n", as_json(sink, body, report)),
+            Format::Text => as_text(sink, n, report),
         }
     }
 
@@ -128,24 +128,24 @@ fn decoder_for(pipeline: &Pipeline, inputs: &[String]) -> Result<Decoder, String
     }
 }
 
-fn as_json(sink: &str, body: &[u8], rehearsed: &Rehearsed) -> Value {
+fn as_json(sink: &str, body: &[u8], report: &DryRunReport) -> Value {
     let record = serde_json::from_slice(body)
         .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body).into_owned()));
-    let rules = rehearsed.rules.iter();
+    let rules = report.rules.iter();
     let rules: Vec<Value> = rules
         .map(|rule| json!({ "name": rule.name, "fired": rule.fired, "why": rule.why }))
         .collect();
-    let left_out = rehearsed.left_out.iter();
+    let left_out = report.left_out.iter();
     let left_out =
         left_out.map(|l| json!({ "rule": l.rule, "field": l.field, "reason": l.reason }));
     json!({
         "sink": sink,
         "record": record,
         "rules": rules,
-        "calls": rehearsed.calls,
-        "requests": rehearsed.requests.iter().map(request_json).collect::<Vec<_>>(),
-        "errors": rehearsed.errors,
-        "notes": rehearsed.notes,
+        "calls": report.calls,
+        "requests": report.requests.iter().map(request_json).collect::<Vec<_>>(),
+        "errors": report.errors,
+        "notes": report.notes,
         "left_out": left_out.collect::<Vec<_>>(),
     })
 }
@@ -164,26 +164,26 @@ pub(super) fn request_json(request: &Request) -> Value {
     })
 }
 
-fn as_text(sink: &str, n: u64, rehearsed: &Rehearsed) -> String {
+fn as_text(sink: &str, n: u64, report: &DryRunReport) -> String {
     let mut text = format!("record {n} -> sink {sink}\n");
-    for rule in &rehearsed.rules {
+    for rule in &report.rules {
         let mark = if rule.fired { "fired" } else { "  -  " };
         text += &format!("  {mark} {}: {}\n", rule.name, rule.why);
     }
-    for call in &rehearsed.calls {
+    for call in &report.calls {
         text += &format!("  call    {call}\n");
     }
-    for request in &rehearsed.requests {
+    for request in &report.requests {
         let body = request.body.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
         text += &format!("  request {} {} {body}\n", request.method.as_str(), request.path);
     }
-    for note in &rehearsed.notes {
+    for note in &report.notes {
         text += &format!("  note    {note}\n");
     }
-    for error in &rehearsed.errors {
+    for error in &report.errors {
         text += &format!("  dead letter: {error}\n");
     }
-    if rehearsed.calls.is_empty() && rehearsed.errors.is_empty() {
+    if report.calls.is_empty() && report.errors.is_empty() {
         text += "  unmatched: no rule wants it\n";
     }
     text.push('\n');

@@ -16,7 +16,7 @@ use super::{reload, state};
 use crate::buffer::StoreError;
 use crate::buffer::{Access, Store};
 use crate::config::Style;
-use crate::pipeline::{Launch, Launched, Stop, Summary};
+use crate::pipeline::{BuiltPipeline, RunOptions, Shutdown, Summary};
 use crate::source::{ReadMode, ReadProgress};
 use crate::telemetry::Metrics;
 
@@ -25,7 +25,7 @@ use crate::telemetry::Metrics;
 pub(super) struct Run {
     #[command(flatten)]
     files: ConfigFiles,
-    /// Stop at the present end of the sources, once everything is settled
+    /// Shutdown at the present end of the sources, once everything is settled
     #[arg(long)]
     once: bool,
     /// How the summary of --once is printed
@@ -49,10 +49,10 @@ pub(super) enum Format {
 }
 
 /// What a pipeline is launched with, its data opened.
-pub(super) fn prepare(data_dir: &Path, once: bool) -> Result<Launch, Exit> {
+pub(super) fn prepare(data_dir: &Path, once: bool) -> Result<RunOptions, Exit> {
     let store = Store::open(data_dir, Access::Owner).map_err(|e| complain(&e.to_string()))?;
     say_where(data_dir);
-    Ok(launch_with(store, once))
+    Ok(run_options(store, once))
 }
 
 fn say_where(data_dir: &Path) {
@@ -60,9 +60,9 @@ fn say_where(data_dir: &Path) {
     tracing::info!("state (checkpoints, buffers, dead letters) is kept in {}", folder.display());
 }
 
-fn launch_with(store: Store, once: bool) -> Launch {
+fn run_options(store: Store, once: bool) -> RunOptions {
     let mode = if once { ReadMode::Once } else { ReadMode::Follow };
-    Launch { mode, store, metrics: Metrics::default(), stop: Stop::default() }
+    RunOptions { mode, store, metrics: Metrics::default(), stop: Shutdown::default() }
 }
 
 /// As [`prepare`]. A process before us that still works in the folder is waited for: it may be
@@ -72,7 +72,7 @@ pub(super) async fn prepare_when_free(
     data_dir: &Path,
     once: bool,
     limit: Duration,
-) -> Result<Launch, Exit> {
+) -> Result<RunOptions, Exit> {
     const AGAIN: Duration = Duration::from_millis(200);
     let begun = tokio::time::Instant::now();
     let mut told = false;
@@ -86,7 +86,7 @@ pub(super) async fn prepare_when_free(
                 tokio::time::sleep(AGAIN).await;
             }
             Err(error) => return Err(complain(&error.to_string())),
-            Ok(store) => return Ok(launch_with(store, once)),
+            Ok(store) => return Ok(run_options(store, once)),
         }
     }
 }
@@ -103,26 +103,26 @@ impl Run {
         if let Some(warning) = state::left_behind(&pipeline.data_dir) {
             eprint(&warning.render(style));
         }
-        let launch = match prepare(&pipeline.data_dir, self.once) {
-            Ok(launch) => launch,
+        let options = match prepare(&pipeline.data_dir, self.once) {
+            Ok(options) => options,
             Err(exit) => return exit,
         };
-        let (store, stop) = (launch.store.clone(), launch.stop.clone());
-        let mut launched = match Launched::build(&pipeline, launch).await {
-            Ok(launched) => launched,
+        let (store, stop) = (options.store.clone(), options.stop.clone());
+        let mut built = match BuiltPipeline::build(&pipeline, options).await {
+            Ok(built) => built,
             Err(error) => return complain(&error.to_string()),
         };
         if self.require_healthy {
-            for (name, result) in launched.healthchecks().await {
+            for (name, result) in built.healthchecks().await {
                 if let Err(error) = result {
                     return complain(&format!("sink `{name}` is not healthy: {error}"));
                 }
             }
         }
-        let bar = self.once.then(|| Bar::show(launched.progress()));
+        let bar = self.once.then(|| Bar::show(built.progress()));
         let (reloader, reloads) = mpsc::channel(1);
         let ended = tokio::select! {
-            ended = launched.run_reloading(loaded.fingerprints, reloads) => ended,
+            ended = built.run_reloading(loaded.fingerprints, reloads) => ended,
             () = reload::read_on_hangup(hangups, &self.files, style, reloader) => {
                 unreachable!("it waits for signals for ever")
             }
@@ -174,7 +174,7 @@ pub(super) fn exit_of(summary: &Summary, fail_on_dead_letter: bool) -> Exit {
 
 /// The first SIGTERM or SIGINT stops gracefully, the second ends at once: only then does this
 /// return.
-pub(super) async fn obey_signals(stop: Stop) -> Exit {
+pub(super) async fn obey_signals(stop: Shutdown) -> Exit {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))

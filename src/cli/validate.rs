@@ -7,7 +7,7 @@ use super::output::{Exit, complain, eprint, print};
 use super::run::Format;
 use crate::buffer::Store;
 use crate::config::{ProcessEnvironment, Report, Style};
-use crate::pipeline::{Launch, Launched, Stop};
+use crate::pipeline::{BuiltPipeline, RunOptions, Shutdown};
 use crate::source::ReadMode;
 use crate::telemetry::Metrics;
 
@@ -46,18 +46,18 @@ impl Validate {
             Ok(store) => store,
             Err(error) => return complain(&error.to_string()),
         };
-        let launch = Launch {
+        let options = RunOptions {
             mode: ReadMode::Once,
             store,
             metrics: Metrics::default(),
-            stop: Stop::default(),
+            stop: Shutdown::default(),
         };
-        let mut launched = match Launched::build(&loaded.pipeline, launch).await {
-            Ok(launched) => launched,
+        let mut built = match BuiltPipeline::build(&loaded.pipeline, options).await {
+            Ok(built) => built,
             Err(error) => return complain(&error.to_string()),
         };
         let mut exit = Exit::Done;
-        for (name, result) in launched.healthchecks().await {
+        for (name, result) in built.healthchecks().await {
             match result {
                 Ok(()) => eprint(&format!("ok: sink `{name}` is healthy\n")),
                 Err(error) => {

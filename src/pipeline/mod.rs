@@ -3,9 +3,9 @@
 
 #[cfg(feature = "fluvio")]
 mod connector;
+mod dry_run;
 mod engine;
 mod probe;
-mod rehearsal;
 mod replay;
 mod run;
 mod sink;
@@ -13,7 +13,7 @@ mod summary;
 
 #[cfg(feature = "fluvio")]
 pub use connector::connector_cluster;
-pub use rehearsal::{LeftOut, Rehearsal, Rehearsed};
+pub use dry_run::{DroppedField, DryRun, DryRunReport};
 pub use replay::{Replay, replay};
-pub use run::{Launch, Launched, RunError, Stop};
+pub use run::{BuiltPipeline, RunError, RunOptions, Shutdown};
 pub use summary::Summary;

@@ -1,7 +1,7 @@
 //! The settler: writes settled records down in groups, beside the engine, so that a sync to disk
 //! holds up nobody.
 //!
-//! Invariant: a record waits for others at most [`REST`], and only while records come that fast.
+//! Invariant: a record waits for others at most [`GROUP_INTERVAL`], and only while records come that fast.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::buffer::{Buffer, Completion};
 use crate::sink::SinkError;
 
 /// Records handed over and not yet picked up, at most.
-const QUEUE: usize = 4096;
+const QUEUE_CAPACITY: usize = 4096;
 
 /// Records written down together, at most.
-const GROUP: usize = 1024;
+const MAX_GROUP_RECORDS: usize = 1024;
 
 /// The least time from the start of one group to the next, unless the group is full: syncs cost
 /// the same for one record and for a thousand.
-const REST: Duration = Duration::from_millis(10);
+const GROUP_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What has been written down.
 #[derive(Debug)]
@@ -33,20 +33,20 @@ pub(super) struct Committed {
 }
 
 /// Takes settled records.
-pub(super) struct Settler {
+pub(super) struct CompletionWriter {
     queue: mpsc::Sender<Completion>,
 }
 
-impl Settler {
+impl CompletionWriter {
     /// Starts the writer; it ends when the settler is dropped.
     pub(super) fn start(
         tasks: &mut JoinSet<()>,
         buffer: Arc<dyn Buffer>,
     ) -> (Self, mpsc::Receiver<Committed>) {
-        let (queue, settled) = mpsc::channel(QUEUE);
+        let (queue, settled) = mpsc::channel(QUEUE_CAPACITY);
         // One group is written at a time, so one report is under way for each the engine has not
         // read yet; the engine reads them whenever it has nothing to hand over.
-        let (report, committed) = mpsc::channel(QUEUE);
+        let (report, committed) = mpsc::channel(QUEUE_CAPACITY);
         tasks.spawn(write_groups(settled, buffer, report));
         (Self { queue }, committed)
     }
@@ -62,11 +62,11 @@ async fn write_groups(
     buffer: Arc<dyn Buffer>,
     report: mpsc::Sender<Committed>,
 ) {
-    let mut group = Vec::with_capacity(GROUP);
+    let mut group = Vec::with_capacity(MAX_GROUP_RECORDS);
     let mut next = Instant::now();
-    while settled.recv_many(&mut group, GROUP).await > 0 {
+    while settled.recv_many(&mut group, MAX_GROUP_RECORDS).await > 0 {
         gather(&mut settled, &mut group, next).await;
-        next = Instant::now() + REST;
+        next = Instant::now() + GROUP_INTERVAL;
         let records = group.len();
         let group = std::mem::take(&mut group);
         let seen = group.iter().flat_map(|record| record.seen.iter().cloned()).collect();
@@ -86,8 +86,8 @@ async fn gather(
     group: &mut Vec<Completion>,
     until: Instant,
 ) {
-    while group.len() < GROUP {
-        let room = GROUP - group.len();
+    while group.len() < MAX_GROUP_RECORDS {
+        let room = MAX_GROUP_RECORDS - group.len();
         match timeout_at(until, settled.recv_many(group, room)).await {
             Ok(more) if more > 0 => {}
             Ok(_) | Err(_) => return,
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_comes_alone_does_not_wait() {
+    async fn single_completion_is_written_at_once() {
         // A record after a rest is written down at once; those that follow within the rest wait for
         // its end and are written down together, none is left.
         let store = Store::in_memory().unwrap();
@@ -121,23 +121,23 @@ mod tests {
         let buffer = MemoryBuffer::new(&config, "crm", store, CancellationToken::new());
         let buffer = Arc::new(buffer);
         let mut tasks = JoinSet::new();
-        let (settler, mut committed) =
-            Settler::start(&mut tasks, Arc::<MemoryBuffer>::clone(&buffer));
+        let (completions, mut committed) =
+            CompletionWriter::start(&mut tasks, Arc::<MemoryBuffer>::clone(&buffer));
         for _ in 0..2 {
             let begin = Instant::now();
-            settler.settle(settled(&buffer).await).await.unwrap();
+            completions.settle(settled(&buffer).await).await.unwrap();
             assert_eq!(committed.recv().await.unwrap().records, 1);
-            assert!(begin.elapsed() < REST);
+            assert!(begin.elapsed() < GROUP_INTERVAL);
             for _ in 0..3 {
-                sleep(REST / 5).await;
-                settler.settle(settled(&buffer).await).await.unwrap();
+                sleep(GROUP_INTERVAL / 5).await;
+                completions.settle(settled(&buffer).await).await.unwrap();
             }
             assert_eq!(committed.recv().await.unwrap().records, 3);
-            assert!(begin.elapsed() >= REST);
-            sleep(REST * 2).await;
+            assert!(begin.elapsed() >= GROUP_INTERVAL);
+            sleep(GROUP_INTERVAL * 2).await;
         }
-        settler.settle(settled(&buffer).await).await.unwrap();
-        drop(settler);
+        completions.settle(settled(&buffer).await).await.unwrap();
+        drop(completions);
         assert_eq!(committed.recv().await.unwrap().records, 1);
         assert!(committed.recv().await.is_none());
     }

@@ -1,4 +1,4 @@
-//! Intake: from buffered records to planned ops. Pulls from the buffer, maps, asks the store which
+//! MappingStage: from buffered records to planned ops. Pulls from the buffer, maps, asks the store which
 //! messages were delivered before, and hands batches on through a bounded channel.
 //!
 //! It decides nothing about order or delivery: batches leave in the order the buffer gave them.
@@ -22,10 +22,10 @@ use crate::telemetry::SinkMetrics;
 use crate::usercom::{Notes, Probe, Settings, plan_call};
 
 /// Records a batch holds at most.
-const BATCH: usize = 256;
+const MAX_BATCH_RECORDS: usize = 256;
 
 /// Calls planned in one go: after so many, other tasks of this thread get their turn.
-const CALLS_BETWEEN_YIELDS: usize = 256;
+const MAX_CALLS_BETWEEN_YIELDS: usize = 256;
 
 /// One call, planned.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(super) struct PlannedCall {
     pub(super) ops: Vec<Op>,
     /// The id that goes over into another, and that other: anonymous id and user id where a call
     /// carries both, the two of an alias.
-    pub(super) login: Option<(ExternalUserId, ExternalUserId)>,
+    pub(super) identity_link: Option<(ExternalUserId, ExternalUserId)>,
     /// Names the message for deduplication; `None` where it has no id.
     pub(super) key: Option<String>,
     /// Whether the message was delivered before, or stands earlier in the same record.
@@ -43,7 +43,7 @@ pub(super) struct PlannedCall {
 
 /// What a record came to.
 #[derive(Debug)]
-pub(super) enum Meaning {
+pub(super) enum MappingOutcome {
     /// Calls, at least one.
     Calls(Vec<PlannedCall>),
     /// No rule wants it.
@@ -52,25 +52,25 @@ pub(super) enum Meaning {
     Dead(Box<DeadLetter>),
 }
 
-/// A record with its meaning.
+/// A record with its outcome.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(super) struct MappedRecord {
     pub(super) buffered: Buffered,
-    pub(super) meaning: Meaning,
+    pub(super) outcome: MappingOutcome,
 }
 
-impl Prepared {
+impl MappedRecord {
     /// How many calls it came to.
     fn calls(&self) -> usize {
-        match &self.meaning {
-            Meaning::Calls(calls) => calls.len(),
-            Meaning::Unmatched | Meaning::Dead(_) => 0,
+        match &self.outcome {
+            MappingOutcome::Calls(calls) => calls.len(),
+            MappingOutcome::Unmatched | MappingOutcome::Dead(_) => 0,
         }
     }
 }
 
 /// What intake needs to know.
-pub(super) struct Intake {
+pub(super) struct MappingStage {
     pub(super) sink: String,
     pub(super) plan: Arc<Plan>,
     pub(super) settings: Settings,
@@ -81,49 +81,49 @@ pub(super) struct Intake {
     pub(super) probe: Arc<dyn Probe>,
 }
 
-impl Intake {
+impl MappingStage {
     /// Prepares batches until the buffer is closed and empty, or nobody takes them.
-    pub(super) async fn run(self, buffer: Arc<dyn Buffer>, out: mpsc::Sender<Vec<Prepared>>) {
-        while let Some(batch) = buffer.next(BATCH).await {
-            let mut prepared = Vec::with_capacity(batch.len());
+    pub(super) async fn run(self, buffer: Arc<dyn Buffer>, out: mpsc::Sender<Vec<MappedRecord>>) {
+        while let Some(batch) = buffer.next(MAX_BATCH_RECORDS).await {
+            let mut mapped = Vec::with_capacity(batch.len());
             let mut calls = 0;
             for buffered in batch {
                 let one = self.prepare(buffered).await;
                 calls += one.calls().max(1);
-                if calls >= CALLS_BETWEEN_YIELDS {
+                if calls >= MAX_CALLS_BETWEEN_YIELDS {
                     calls = 0;
                     yield_now().await;
                 }
-                prepared.push(one);
+                mapped.push(one);
             }
             if self.dedupe {
-                self.mark_seen(&mut prepared).await;
+                self.mark_delivered_before(&mut mapped).await;
             }
-            if out.send(prepared).await.is_err() {
+            if out.send(mapped).await.is_err() {
                 return;
             }
         }
     }
 
-    async fn prepare(&self, mut buffered: Buffered) -> Prepared {
-        let meaning = match &buffered.record.decode_error {
+    async fn prepare(&self, mut buffered: Buffered) -> MappedRecord {
+        let outcome = match &buffered.record.decode_error {
             Some(fault) => {
                 let letter =
                     DeadLetter::new(&buffered.record, "undecodable", &**fault, clock::now());
-                Meaning::Dead(Box::new(letter))
+                MappingOutcome::Dead(Box::new(letter))
             }
-            None => self.meaning(&buffered).await,
+            None => self.outcome(&buffered).await,
         };
-        if let Meaning::Calls(_) = meaning {
-            keep_alone(&mut buffered.record.body);
+        if let MappingOutcome::Calls(_) = outcome {
+            detach(&mut buffered.record.body);
             if let Some(meta) = &mut buffered.record.meta {
-                keep_alone(meta);
+                detach(meta);
             }
         }
-        Prepared { buffered, meaning }
+        MappedRecord { buffered, outcome }
     }
 
-    async fn meaning(&self, buffered: &Buffered) -> Meaning {
+    async fn outcome(&self, buffered: &Buffered) -> MappingOutcome {
         let record = &buffered.record;
         let input = Input { body: &record.body, meta: record.meta.as_deref() };
         let mut mapped = match self.plan.map(input) {
@@ -133,7 +133,7 @@ impl Intake {
                     DeadLetter::new(record, fault.code.as_str(), fault.to_string(), clock::now());
                 letter.rule = fault.rule;
                 letter.field = fault.field;
-                return Meaning::Dead(Box::new(letter));
+                return MappingOutcome::Dead(Box::new(letter));
             }
         };
         for loss in &mapped.stats.losses {
@@ -146,17 +146,17 @@ impl Intake {
         if mapped.calls.is_empty() {
             if !mapped.matched && self.unmatched == Unmatched::DeadLetter {
                 let letter = DeadLetter::new(record, "unmatched", "no rule wants it", clock::now());
-                return Meaning::Dead(Box::new(letter));
+                return MappingOutcome::Dead(Box::new(letter));
             }
-            return Meaning::Unmatched;
+            return MappingOutcome::Unmatched;
         }
         let now = clock::now();
         let mut notes = Notes::default();
         let mut calls = Vec::with_capacity(mapped.calls.len());
-        let mut keys = KeyNames::default();
+        let mut keys = DedupeKeys::default();
         for (number, mapped_call) in (1_usize..).zip(&mut mapped.calls) {
             // A record of very many messages must not hold up the other sinks and sources.
-            if number % CALLS_BETWEEN_YIELDS == 0 {
+            if number % MAX_CALLS_BETWEEN_YIELDS == 0 {
                 yield_now().await;
             }
             let call = &mut mapped_call.call;
@@ -166,28 +166,34 @@ impl Intake {
                     let own = !self.plan.is_preset(mapped_call.rule);
                     let (key, seen) = keys.name(call, record.transport_id.as_deref(), own);
                     let ops = ops.into_iter().collect();
-                    calls.push(PlannedCall { kind: call.kind, ops, login: login(call), key, seen });
+                    calls.push(PlannedCall {
+                        kind: call.kind,
+                        ops,
+                        identity_link: identity_link(call),
+                        key,
+                        seen,
+                    });
                 }
                 Err(fault) => {
                     let mut letter = DeadLetter::new(record, fault.code, fault.reason, now);
                     letter.rule = Some(self.plan.rule_name(mapped_call.rule).to_owned());
                     letter.call = Some(call.to_json().to_string());
-                    return Meaning::Dead(Box::new(letter));
+                    return MappingOutcome::Dead(Box::new(letter));
                 }
             }
         }
         notes.tell(&*self.probe);
-        Meaning::Calls(calls)
+        MappingOutcome::Calls(calls)
     }
 
     /// Asks the store for all keys of a batch at once. A store that cannot answer now costs a
     /// repeated message at worst, so it is no reason to stop.
-    async fn mark_seen(&self, batch: &mut [Prepared]) {
+    async fn mark_delivered_before(&self, batch: &mut [MappedRecord]) {
         let mut calls: Vec<&mut PlannedCall> = batch
             .iter_mut()
-            .filter_map(|prepared| match &mut prepared.meaning {
-                Meaning::Calls(calls) => Some(calls),
-                Meaning::Unmatched | Meaning::Dead(_) => None,
+            .filter_map(|mapped| match &mut mapped.outcome {
+                MappingOutcome::Calls(calls) => Some(calls),
+                MappingOutcome::Unmatched | MappingOutcome::Dead(_) => None,
             })
             .flatten()
             .filter(|call| call.key.is_some())
@@ -209,11 +215,11 @@ impl Intake {
 
 /// Bytes of a record that waits, apart from those it came with: a line is a slice of the block it
 /// was read in, and while one waits for its user the others may be long done.
-fn keep_alone(bytes: &mut Bytes) {
+fn detach(bytes: &mut Bytes) {
     *bytes = Bytes::copy_from_slice(bytes);
 }
 
-fn login(call: &Call<'_>) -> Option<(ExternalUserId, ExternalUserId)> {
+fn identity_link(call: &Call<'_>) -> Option<(ExternalUserId, ExternalUserId)> {
     let former = match call.kind {
         CallKind::Alias => &call.previous_id,
         _ => &call.anonymous_id,
@@ -236,12 +242,12 @@ fn login(call: &Call<'_>) -> Option<(ExternalUserId, ExternalUserId)> {
 /// A `#` of an id is doubled, so that the second call of message `a` (`a#1`) is never taken for the
 /// call of a message whose own id is `a#1` (`a##1`).
 #[derive(Default)]
-struct KeyNames {
+struct DedupeKeys {
     /// How often each name was given again.
-    given: HashMap<String, u32>,
+    uses: HashMap<String, u32>,
 }
 
-impl KeyNames {
+impl DedupeKeys {
     /// The name, and whether the record has that very message already.
     fn name(
         &mut self,
@@ -250,11 +256,11 @@ impl KeyNames {
         by_own_rule: bool,
     ) -> (Option<String>, bool) {
         let id = match (&call.message_id, transport_id) {
-            (Some(id), _) => format!("{}:{}", call.kind, unambiguous(id)),
-            (None, Some(id)) => format!("transport:{}:{}", call.kind, unambiguous(id)),
+            (Some(id), _) => format!("{}:{}", call.kind, escape_number_signs(id)),
+            (None, Some(id)) => format!("transport:{}:{}", call.kind, escape_number_signs(id)),
             (None, None) => return (None, false),
         };
-        match self.given.entry(id) {
+        match self.uses.entry(id) {
             Entry::Vacant(entry) => {
                 let id = entry.key().clone();
                 entry.insert(0);
@@ -270,7 +276,7 @@ impl KeyNames {
 }
 
 /// An id in which every `#` is doubled.
-fn unambiguous(id: &str) -> Cow<'_, str> {
+fn escape_number_signs(id: &str) -> Cow<'_, str> {
     if id.contains('#') { Cow::Owned(id.replace('#', "##")) } else { Cow::Borrowed(id) }
 }
 
@@ -283,7 +289,7 @@ mod tests {
         // Of what a record was read with, nothing is held once it is on its way.
         let block = Bytes::from(vec![b' '; 1 << 18]);
         let mut line = block.slice(10..20);
-        keep_alone(&mut line);
+        detach(&mut line);
         assert!(block.is_unique());
         assert_eq!(line, block.slice(10..20));
     }
@@ -297,7 +303,7 @@ mod tests {
     #[test]
     fn ids_with_a_number_sign_never_meet_a_counted_one() {
         // Guarantees that the second call of message `a` and the message `a#1` have two keys.
-        let mut keys = KeyNames::default();
+        let mut keys = DedupeKeys::default();
         let mut named = |id| keys.name(&call(Some(id)), None, true).0.unwrap();
         let all = [named("a"), named("a"), named("a#1"), named("a#"), named("a#"), named("a##1")];
         let different: std::collections::BTreeSet<_> = all.iter().collect();
@@ -307,7 +313,7 @@ mod tests {
     #[test]
     fn a_record_of_100_000_messages_is_named_at_once() {
         // Guarantees that naming takes time in proportion to the number of messages.
-        let mut keys = KeyNames::default();
+        let mut keys = DedupeKeys::default();
         let begin = tokio::time::Instant::now();
         for n in 0..100_000 {
             let (key, seen) = keys.name(&call(Some(&n.to_string())), None, false);

@@ -7,35 +7,35 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::pending::{PendingRecords, Ticket};
+use super::pending::{CallRef, PendingRecords};
 use crate::deliver::Stalled;
 use crate::schedule::{KeyedScheduler, QueueKey};
 
 /// How often they are counted, while it matters.
-const COUNT_EVERY: Duration = Duration::from_millis(100);
+const COUNT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How many times as many records and ops may be under way, with those that are stalled.
 pub(super) const STALLED_FACTOR: usize = 10;
 
 /// The ops that are out, and how many of them are stalled.
 #[derive(Debug)]
-pub(super) struct OutOps {
-    ops: HashMap<u64, OutOp>,
+pub(super) struct InFlightOps {
+    ops: HashMap<u64, InFlightOp>,
     next: u64,
     counted_at: Instant,
-    stalled: Count,
+    stalled: StalledTotals,
 }
 
 #[derive(Debug)]
-struct OutOp {
+struct InFlightOp {
     queue: QueueKey,
-    tickets: Vec<Ticket>,
+    call_refs: Vec<CallRef>,
     stalled: Stalled,
 }
 
 /// How much is stalled.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Count {
+pub(super) struct StalledTotals {
     /// Ops that are out.
     pub(super) ops: usize,
     /// Records they and what waits behind them belong to.
@@ -44,21 +44,26 @@ pub(super) struct Count {
     pub(super) bytes: usize,
 }
 
-impl OutOps {
+impl InFlightOps {
     pub(super) fn new() -> Self {
-        Self { ops: HashMap::new(), next: 0, counted_at: Instant::now(), stalled: Count::default() }
+        Self {
+            ops: HashMap::new(),
+            next: 0,
+            counted_at: Instant::now(),
+            stalled: StalledTotals::default(),
+        }
     }
 
     /// An op goes out. Names it until it is back.
     pub(super) fn insert(
         &mut self,
         queue: QueueKey,
-        tickets: Vec<Ticket>,
+        call_refs: Vec<CallRef>,
         stalled: Stalled,
     ) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.ops.insert(number, OutOp { queue, tickets, stalled });
+        self.ops.insert(number, InFlightOp { queue, call_refs, stalled });
         number
     }
 
@@ -68,34 +73,35 @@ impl OutOps {
     }
 
     /// How much was stalled when it was last counted.
-    pub(super) fn stalled(&self) -> Count {
+    pub(super) fn stalled(&self) -> StalledTotals {
         self.stalled
     }
 
     /// When it is to be counted again.
     pub(super) fn count_at(&self) -> Instant {
-        self.counted_at + COUNT_EVERY
+        self.counted_at + COUNT_INTERVAL
     }
 
     /// Counts again. While User.com answers nobody, nothing is stalled: everybody waits.
     pub(super) fn count(
         &mut self,
-        scheduler: &KeyedScheduler<Ticket>,
+        scheduler: &KeyedScheduler<CallRef>,
         pending: &PendingRecords,
         is_alive: impl FnOnce() -> bool,
     ) {
         self.counted_at = Instant::now();
-        self.stalled = Count::default();
-        let stalled: Vec<&OutOp> = self.ops.values().filter(|op| op.stalled.is_set()).collect();
+        self.stalled = StalledTotals::default();
+        let stalled: Vec<&InFlightOp> =
+            self.ops.values().filter(|op| op.stalled.is_set()).collect();
         if stalled.is_empty() || !is_alive() {
             return;
         }
         let mut records = HashSet::new();
         for op in &stalled {
-            records.extend(op.tickets.iter().map(|ticket| ticket.record));
-            records.extend(scheduler.queued_behind(&op.queue).map(|ticket| ticket.record));
+            records.extend(op.call_refs.iter().map(|call_ref| call_ref.record));
+            records.extend(scheduler.queued_behind(&op.queue).map(|call_ref| call_ref.record));
         }
-        self.stalled = Count {
+        self.stalled = StalledTotals {
             ops: stalled.len(),
             records: records.len(),
             bytes: records.iter().map(|id| pending.bytes_of(*id)).sum(),

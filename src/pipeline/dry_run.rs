@@ -16,7 +16,7 @@ use crate::schedule::Op;
 use crate::usercom::{Notes, Probe, Settings, dry_run_with, plan_call};
 
 /// Rehearses records for one sink.
-pub struct Rehearsal {
+pub struct DryRun {
     plan: Plan,
     settings: Settings,
     users: UsersConfig,
@@ -27,9 +27,9 @@ pub struct Rehearsal {
 
 /// Writes down what is left out of requests.
 #[derive(Default)]
-struct Ears(Mutex<Vec<String>>);
+struct NoteCollector(Mutex<Vec<String>>);
 
-impl Ears {
+impl NoteCollector {
     fn add(&self, line: String) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
@@ -39,7 +39,7 @@ impl Ears {
     }
 }
 
-impl Probe for Ears {
+impl Probe for NoteCollector {
     fn conversion_failed(&self, name: &str, reason: &str) {
         self.add(format!("{name}: left out, {reason}"));
     }
@@ -61,7 +61,7 @@ impl Probe for Ears {
 
 /// What would happen to a record.
 #[derive(Debug)]
-pub struct Rehearsed {
+pub struct DryRunReport {
     /// Every rule, in order, whether it fired and why or why not.
     pub rules: Vec<RuleTrace>,
     /// The calls, in Segment's JSON shape.
@@ -73,12 +73,12 @@ pub struct Rehearsed {
     /// What would be left out or shortened on the way.
     pub notes: Vec<String>,
     /// Values of the record that the mapping would leave out, or replace with the next best.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<DroppedField>,
 }
 
 /// A value of a record that the mapping leaves out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct DroppedField {
     /// The rule, or the preset.
     pub rule: String,
     /// The target, as the mapping table writes it.
@@ -100,7 +100,7 @@ fn told_once(notes: Vec<String>) -> Vec<String> {
     told.collect()
 }
 
-impl Rehearsed {
+impl DryRunReport {
     /// Nothing happens.
     pub fn nothing() -> Self {
         Self {
@@ -125,7 +125,7 @@ impl Rehearsed {
     }
 }
 
-impl Rehearsal {
+impl DryRun {
     /// Prepares rehearsals for a sink.
     ///
     /// # Errors
@@ -151,18 +151,18 @@ impl Rehearsal {
     }
 
     /// Rehearses one record, given as JSON text.
-    pub async fn rehearse(&self, body: &[u8]) -> Rehearsed {
-        self.rehearse_record(Record::new(body.to_vec())).await
+    pub async fn run(&self, body: &[u8]) -> DryRunReport {
+        self.run_record(Record::new(body.to_vec())).await
     }
 
     /// Rehearses one record with what its source says of it.
-    pub async fn rehearse_record(&self, mut record: Record) -> Rehearsed {
+    pub async fn run_record(&self, mut record: Record) -> DryRunReport {
         if let Some(timezone) = &self.timezone {
             record.note_timezone(timezone);
         }
         let input = Input { body: &record.body, meta: record.meta.as_deref() };
         let explained = self.plan.explain(input);
-        let mut rehearsed = Rehearsed {
+        let mut rehearsed = DryRunReport {
             rules: explained.rules,
             calls: Vec::new(),
             requests: Vec::new(),
@@ -186,7 +186,7 @@ impl Rehearsal {
                 Err(fault) => rehearsed.errors.push(fault.to_string()),
             }
         }
-        rehearsed.left_out.extend(mapped.stats.losses.iter().map(|loss| LeftOut {
+        rehearsed.left_out.extend(mapped.stats.losses.iter().map(|loss| DroppedField {
             rule: self.plan.rule_name(loss.rule).to_owned(),
             field: loss.field.clone(),
             reason: loss.reason.clone(),
@@ -198,9 +198,9 @@ impl Rehearsal {
         rehearsed.notes.extend(dropped.map(|(field, why)| format!("{field}: left out, {why}")));
         // One call that cannot be made takes the whole record to the dead letters.
         if rehearsed.errors.is_empty() {
-            let ears = Arc::new(Ears::default());
+            let ears = Arc::new(NoteCollector::default());
             let types = (&self.types.0, &self.types.1);
-            let probe: Arc<dyn Probe> = Arc::<Ears>::clone(&ears);
+            let probe: Arc<dyn Probe> = Arc::<NoteCollector>::clone(&ears);
             rehearsed.requests = dry_run_with(&ops, &self.users, types, probe).await;
             rehearsed.notes.extend(ears.take());
         }
