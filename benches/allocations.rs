@@ -23,7 +23,7 @@ use usercom_sink::config::fault::ConfigPath;
 use usercom_sink::config::sink::{DeliveryConfig, Preset, UsersConfig};
 use usercom_sink::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
 use usercom_sink::mapping::{Input, Plan};
-use usercom_sink::plan::Op;
+use usercom_sink::schedule::Op;
 use usercom_sink::usercom::{Doubt, Notes, Settings, SilentProbe, Usercom, plan_call};
 
 /// Answers what User.com would, as far as an executor cares, and allocates nothing for it.

@@ -23,7 +23,7 @@ pub mod mapping;
 
 pub mod call;
 
-pub mod plan;
+pub mod schedule;
 
 pub mod usercom;
 

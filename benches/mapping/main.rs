@@ -27,7 +27,7 @@ use usercom_sink::config::fault::ConfigPath;
 use usercom_sink::config::mapping::Rule;
 use usercom_sink::config::sink::Preset;
 use usercom_sink::mapping::{Input, Plan};
-use usercom_sink::plan::Op;
+use usercom_sink::schedule::Op;
 use usercom_sink::usercom::{Notes, Settings, encoded, plan_call};
 
 /// The program's own, for all contestants.

@@ -11,8 +11,8 @@ use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::{AttributeTypes, UsercomSink, UsersConfig};
 use crate::deliver::Request;
 use crate::mapping::{Input, Plan, RuleTrace};
-use crate::plan::Op;
 use crate::record::Record;
+use crate::schedule::Op;
 use crate::usercom::{Notes, Probe, Settings, dry_run_with, plan_call};
 
 /// Rehearses records for one sink.

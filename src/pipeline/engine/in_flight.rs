@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::pending::{CallRef, PendingRecords};
 use crate::deliver::Stalled;
-use crate::plan::{LaneKey, Lanes};
+use crate::schedule::{KeyedScheduler, QueueKey};
 
 /// How often they are counted, while it matters.
 const COUNT_INTERVAL: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ pub(super) struct InFlightOps {
 
 #[derive(Debug)]
 struct InFlightOp {
-    lane: LaneKey,
+    queue: QueueKey,
     call_refs: Vec<CallRef>,
     stalled: Stalled,
 }
@@ -57,13 +57,13 @@ impl InFlightOps {
     /// An op goes out. Names it until it is back.
     pub(super) fn insert(
         &mut self,
-        lane: LaneKey,
+        queue: QueueKey,
         call_refs: Vec<CallRef>,
         stalled: Stalled,
     ) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.ops.insert(number, InFlightOp { lane, call_refs, stalled });
+        self.ops.insert(number, InFlightOp { queue, call_refs, stalled });
         number
     }
 
@@ -85,7 +85,7 @@ impl InFlightOps {
     /// Counts again. While User.com answers nobody, nothing is stalled: everybody waits.
     pub(super) fn count(
         &mut self,
-        lanes: &Lanes<CallRef>,
+        scheduler: &KeyedScheduler<CallRef>,
         pending: &PendingRecords,
         is_alive: impl FnOnce() -> bool,
     ) {
@@ -99,7 +99,7 @@ impl InFlightOps {
         let mut records = HashSet::new();
         for op in &stalled {
             records.extend(op.call_refs.iter().map(|call_ref| call_ref.record));
-            records.extend(lanes.waiting_in(&op.lane).map(|call_ref| call_ref.record));
+            records.extend(scheduler.queued_behind(&op.queue).map(|call_ref| call_ref.record));
         }
         self.stalled = StalledTotals {
             ops: stalled.len(),

@@ -17,7 +17,7 @@ use crate::call::{Call, CallKind};
 use crate::clock;
 use crate::config::sink::Unmatched;
 use crate::mapping::{Input, Plan};
-use crate::plan::{Op, OwnId};
+use crate::schedule::{ExternalUserId, Op};
 use crate::telemetry::SinkMetrics;
 use crate::usercom::{Notes, Probe, Settings, plan_call};
 
@@ -34,7 +34,7 @@ pub(super) struct PlannedCall {
     pub(super) ops: Vec<Op>,
     /// The id that goes over into another, and that other: anonymous id and user id where a call
     /// carries both, the two of an alias.
-    pub(super) identity_link: Option<(OwnId, OwnId)>,
+    pub(super) identity_link: Option<(ExternalUserId, ExternalUserId)>,
     /// Names the message for deduplication; `None` where it has no id.
     pub(super) key: Option<String>,
     /// Whether the message was delivered before, or stands earlier in the same record.
@@ -219,7 +219,7 @@ fn detach(bytes: &mut Bytes) {
     *bytes = Bytes::copy_from_slice(bytes);
 }
 
-fn identity_link(call: &Call<'_>) -> Option<(OwnId, OwnId)> {
+fn identity_link(call: &Call<'_>) -> Option<(ExternalUserId, ExternalUserId)> {
     let former = match call.kind {
         CallKind::Alias => &call.previous_id,
         _ => &call.anonymous_id,
@@ -228,7 +228,7 @@ fn identity_link(call: &Call<'_>) -> Option<(OwnId, OwnId)> {
         (Some(anonymous), Some(user)) => {
             let (anonymous, user) = (anonymous.trim(), user.trim());
             let two = !anonymous.is_empty() && !user.is_empty() && anonymous != user;
-            two.then(|| (OwnId::from(anonymous), OwnId::from(user)))
+            two.then(|| (ExternalUserId::from(anonymous), ExternalUserId::from(user)))
         }
         _ => None,
     }

@@ -25,8 +25,8 @@ use crate::clock;
 use crate::config::sink::UsercomSink;
 use crate::deliver::{Attempts, SendError};
 use crate::mapping::Plan;
-use crate::plan::dedupe::{InFlight, Offer};
-use crate::plan::{Fate, Folding, Lanes, Op, Settled as SettledOp, Task};
+use crate::schedule::dedupe::{DedupeDecision, InFlightMessages};
+use crate::schedule::{Coalescing, KeyedScheduler, Op, OpOutcome, OpResult, ScheduledOp};
 use crate::sink::SinkError;
 use crate::telemetry::SinkMetrics;
 use crate::usercom::{Doubt, Failure, Probe, Settings, Usercom, cure, excerpt};
@@ -46,7 +46,7 @@ const MAX_RUNNING_OPS: usize = 1024;
 /// are [stalled].
 const MAX_PENDING_BYTES: usize = 64 << 20;
 
-/// Batches prepared ahead. [`InFlight`] must remember closed messages for longer than this.
+/// Batches prepared ahead. [`InFlightMessages`] must remember closed messages for longer than this.
 const MAX_BATCHES_AHEAD: usize = 2;
 
 /// What an engine is made of.
@@ -65,7 +65,7 @@ pub(super) struct EngineParts {
 
 /// One op's way back from the network.
 struct ExecutedOp {
-    task: Task<CallRef>,
+    task: ScheduledOp<CallRef>,
     number: u64,
     attempts: Attempts,
     result: Result<(), Failure>,
@@ -80,9 +80,9 @@ pub(super) struct Engine {
     buffer: Arc<dyn Buffer>,
     incoming: mpsc::Receiver<Vec<MappedRecord>>,
     input_ended: bool,
-    lanes: Lanes<CallRef>,
+    scheduler: KeyedScheduler<CallRef>,
     pending: PendingRecords,
-    messages: InFlight<String, CallRef>,
+    messages: InFlightMessages<String, CallRef>,
     marks: DispatchMarks,
     running: JoinSet<ExecutedOp>,
     in_flight: InFlightOps,
@@ -115,7 +115,7 @@ impl Engine {
             CompletionWriter::start(&mut helpers, Arc::clone(&parts.buffer));
         let marks = DispatchMarks::new();
         helpers.spawn(marks.clone().write(Arc::clone(&parts.buffer)));
-        let folding = if delivery.fold { Folding::On } else { Folding::Off };
+        let folding = if delivery.fold { Coalescing::On } else { Coalescing::Off };
         Self {
             usercom: parts.usercom,
             metrics: parts.metrics,
@@ -123,9 +123,9 @@ impl Engine {
             buffer: parts.buffer,
             incoming,
             input_ended: false,
-            lanes: Lanes::new(folding, parts.config.users.cache_size),
+            scheduler: KeyedScheduler::new(folding, parts.config.users.cache_size),
             pending: PendingRecords::default(),
-            messages: InFlight::new(MAX_BATCHES_AHEAD as u64 + 2),
+            messages: InFlightMessages::new(MAX_BATCHES_AHEAD as u64 + 2),
             marks,
             running: JoinSet::new(),
             in_flight: InFlightOps::new(),
@@ -168,7 +168,7 @@ impl Engine {
                     None => self.input_ended = true,
                 },
                 () = tokio::time::sleep_until(self.in_flight.count_at()), if self.is_crowded() => {
-                    self.in_flight.count(&self.lanes, &self.pending, || self.usercom.is_alive());
+                    self.in_flight.count(&self.scheduler, &self.pending, || self.usercom.is_alive());
                 }
                 () = stop.cancelled() => {
                     let left = self.pending.len() as u64 + self.buffer.size().events;
@@ -210,10 +210,10 @@ impl Engine {
     /// Starts what may start.
     async fn dispatch(&mut self) -> Result<(), SinkError> {
         while self.has_task_capacity() {
-            let Some(task) = self.lanes.take_next() else { break };
+            let Some(task) = self.scheduler.pop_ready() else { break };
             if self.usercom.unchanged(task.op(), clock::now()) {
                 self.metrics.saved("unchanged", 1);
-                self.op_finished(task, Fate::Done).await?;
+                self.op_finished(task, OpOutcome::Completed).await?;
                 continue;
             }
             let doubt =
@@ -227,7 +227,8 @@ impl Engine {
             let stop = self.stop.clone();
             let mut attempts = self.attempts(&task);
             let call_refs = task.tickets().copied().collect();
-            let number = self.in_flight.insert(task.lane(), call_refs, attempts.stalled.clone());
+            let number =
+                self.in_flight.insert(task.queue_key(), call_refs, attempts.stalled.clone());
             self.running.spawn(async move {
                 let result = match &announced {
                     Some(announced) => {
@@ -246,7 +247,7 @@ impl Engine {
                 ExecutedOp { task, number, attempts, result: result.map(|_| ()) }
             });
         }
-        let folded = self.lanes.folded();
+        let folded = self.scheduler.coalesced();
         if folded > self.folds_reported {
             self.metrics.saved("folded", folded - self.folds_reported);
             self.folds_reported = folded;
@@ -255,7 +256,7 @@ impl Engine {
     }
 
     /// What an op starts with: its name for logs, and what has failed of it before.
-    fn attempts(&mut self, task: &Task<CallRef>) -> Attempts {
+    fn attempts(&mut self, task: &ScheduledOp<CallRef>) -> Attempts {
         let first = task.tickets().next().expect("a task has parts").record;
         Attempts {
             subject: Some(subject(task.op(), self.pending.record(first))),
@@ -265,7 +266,7 @@ impl Engine {
     }
 
     /// Ops that count, events and page views, are never folded: each is of one record.
-    fn announce(&mut self, task: &Task<CallRef>) -> Option<AnnouncedRequest> {
+    fn announce(&mut self, task: &ScheduledOp<CallRef>) -> Option<AnnouncedRequest> {
         match task.op() {
             Op::Track { .. } | Op::Page { .. } => {
                 let call_ref = task.tickets().next().expect("a task has parts");
@@ -308,20 +309,21 @@ impl Engine {
         }
         if let Some(key) = call.key {
             match self.messages.offer(key.clone(), call_ref) {
-                Offer::First(call_ref) => self.pending.owns_key(call_ref, key),
-                Offer::Waits => {
+                DedupeDecision::First(call_ref) => self.pending.owns_key(call_ref, key),
+                DedupeDecision::Queued => {
                     self.metrics.saved("deduplicated", 1);
                     self.pending.retain(call_ref.record);
                     return;
                 }
-                Offer::Settled(_) => {
+                DedupeDecision::AlreadySettled(_) => {
                     self.metrics.saved("deduplicated", 1);
                     return;
                 }
             }
         }
-        let first_link =
-            call.identity_link.is_some_and(|(anonymous, user)| self.lanes.unite(&anonymous, &user));
+        let first_link = call
+            .identity_link
+            .is_some_and(|(anonymous, user)| self.scheduler.link_identities(&anonymous, &user));
         let mut after = None;
         for op in call.ops {
             // An alias is asked for; only merges at logins go without saying after the first.
@@ -331,7 +333,7 @@ impl Engine {
             }
             self.pending.retain(call_ref.record);
             let company = matches!(op, Op::Company { .. });
-            let part = self.lanes.push(op, after, call_ref);
+            let part = self.scheduler.push(op, after, call_ref);
             after = company.then_some(part);
         }
     }
@@ -341,7 +343,7 @@ impl Engine {
         let ExecutedOp { task, number, attempts, result } = executed;
         self.in_flight.remove(number);
         match result {
-            Ok(()) => self.op_finished(task, Fate::Done).await,
+            Ok(()) => self.op_finished(task, OpOutcome::Completed).await,
             Err(Failure::Reject { status, reason, body }) => {
                 let word = status.map_or("rejected".to_owned(), |s| format!("status_{s}"));
                 let rejection = Rejection { word, reason, status, body: Some(body) };
@@ -358,7 +360,7 @@ impl Engine {
                 self.op_rejected(task, &attempts, rejection).await
             }
             Err(Failure::Send(SendError::Refused { status })) => {
-                self.lanes.put_back(task);
+                self.scheduler.requeue(task);
                 Err(SinkError::KeyRefused { status, cure: cure(status) })
             }
             Err(Failure::Send(error)) => {
@@ -373,7 +375,7 @@ impl Engine {
                 }
                 let first = task.tickets().next().expect("a task has parts").record;
                 self.pending.set_troubles(first, attempts.troubles);
-                self.lanes.put_back(task);
+                self.scheduler.requeue(task);
                 Ok(())
             }
         }
@@ -382,7 +384,7 @@ impl Engine {
     /// An op will never be done. One that was folded is taken apart, and its parts are tried alone.
     async fn op_rejected(
         &mut self,
-        task: Task<CallRef>,
+        task: ScheduledOp<CallRef>,
         attempts: &Attempts,
         rejection: Rejection,
     ) -> Result<(), SinkError> {
@@ -405,14 +407,18 @@ impl Engine {
                 letter
             });
         }
-        self.op_finished(task, Fate::Refused).await
+        self.op_finished(task, OpOutcome::Rejected).await
     }
 
-    async fn op_finished(&mut self, task: Task<CallRef>, fate: Fate) -> Result<(), SinkError> {
-        for settled in self.lanes.finish(task, fate) {
-            let (SettledOp::Done(call_ref)
-            | SettledOp::Refused(call_ref)
-            | SettledOp::Skipped(call_ref)) = settled;
+    async fn op_finished(
+        &mut self,
+        task: ScheduledOp<CallRef>,
+        fate: OpOutcome,
+    ) -> Result<(), SinkError> {
+        for settled in self.scheduler.finish(task, fate) {
+            let (OpResult::Completed(call_ref)
+            | OpResult::Rejected(call_ref)
+            | OpResult::Cancelled(call_ref)) = settled;
             self.release(call_ref.record).await?;
         }
         Ok(())
@@ -427,7 +433,7 @@ impl Engine {
                 continue;
             };
             for key in finished.abandoned {
-                releasing.extend(self.messages.abandon(&key).into_iter().map(|t| t.record));
+                releasing.extend(self.messages.release(&key).into_iter().map(|t| t.record));
             }
             match finished.settled.dead.first() {
                 Some(letter) => self.metrics.dead_letter(&letter.reason),
@@ -444,7 +450,7 @@ impl Engine {
     async fn records_committed(&mut self, committed: Committed) -> Result<(), SinkError> {
         self.completing -= committed.records;
         for key in committed.seen {
-            for call_ref in self.messages.close(&key) {
+            for call_ref in self.messages.commit(&key) {
                 self.release(call_ref.record).await?;
             }
         }

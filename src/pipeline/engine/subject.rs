@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::plan::Op;
 use crate::record::Record;
+use crate::schedule::Op;
 
 /// The longest id shown, in characters.
 const MAX_ID: usize = 64;

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::Usercom;
 use crate::call::{Names, elements};
 use crate::config::sink::{AttributeType, UnknownAttributes};
-use crate::plan::{Field, FieldClass, FieldSet, Whole, write_list};
+use crate::schedule::{Field, FieldClass, PackedFields, ParentObject, write_list};
 use crate::usercom::attributes::{self, Attribute, Content, Slot, ValueType};
 use crate::usercom::confirmed::Facts;
 use crate::usercom::outcome::Probe;
@@ -159,7 +159,7 @@ impl Usercom {
     pub(super) fn resolve<'f>(
         &self,
         content: Content,
-        fields: &'f FieldSet,
+        fields: &'f PackedFields,
         refused: &Refused,
     ) -> Resolved<'f> {
         let out = Resolved::with_room(fields.len());
@@ -174,10 +174,12 @@ impl Usercom {
                 match field.class {
                     FieldClass::Standard => resolver.standard(field),
                     FieldClass::Custom => resolver.custom(field),
-                    FieldClass::Union => match lists.iter_mut().find(|(n, _)| *n == field.name) {
-                        Some((_, list)) => list.extend(elements(field.json)),
-                        None => lists.push((field.name, elements(field.json).collect())),
-                    },
+                    FieldClass::SetUnion => {
+                        match lists.iter_mut().find(|(n, _)| *n == field.name) {
+                            Some((_, list)) => list.extend(elements(field.json)),
+                            None => lists.push((field.name, elements(field.json).collect())),
+                        }
+                    }
                 }
             }
         }
@@ -222,9 +224,9 @@ impl<'f> Resolver<'_, 'f> {
     }
 
     /// Sets the attributes of type `json` whose values are whole objects, and says which are.
-    fn whole_objects(&mut self, layer: &'f FieldSet) -> WholeObjects {
+    fn whole_objects(&mut self, layer: &'f PackedFields) -> WholeObjects {
         let mut whole = WholeObjects::default();
-        for (at, Whole { name, json, within }) in layer.objects().iter().enumerate() {
+        for (at, ParentObject { name, json, within }) in layer.objects().iter().enumerate() {
             let field = Field { name, class: FieldClass::Custom, json };
             if whole.contains(*within) {
                 // What lies in it is no field either.

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::Notes;
 use super::leaves::{Other, What};
 use crate::call::{Lexicon, Names, trimmed, write_string};
-use crate::plan::{Field, FieldClass, FieldSet, Whole};
+use crate::schedule::{Field, FieldClass, PackedFields, ParentObject};
 
 /// Characters of a first or last name.
 pub(super) const PERSON_NAME: usize = 40;
@@ -165,7 +165,7 @@ pub(super) fn own_names(names: &[&str]) -> OwnNames {
 /// Adds custom attributes to a set under names User.com accepts. Two spellings of one attribute
 /// stay one, the later value wins; two long names that would be cut to the same one stay two.
 pub(super) struct Customs<'a> {
-    set: &'a mut FieldSet,
+    set: &'a mut PackedFields,
     /// Fields the set had before, whose names are own ones.
     before: usize,
     own: &'a OwnNames,
@@ -218,7 +218,7 @@ impl Seen {
 
 impl<'a> Customs<'a> {
     /// Adds to a set that holds fields with own names only.
-    pub(super) fn new(set: &'a mut FieldSet, own: &'a OwnNames) -> Self {
+    pub(super) fn new(set: &'a mut PackedFields, own: &'a OwnNames) -> Self {
         debug_assert!(set.iter().all(|field| own.get(field.name.as_bytes()).is_some()), "{set:?}");
         let mut seen = Seen::default();
         seen.forms.reserve(24);
@@ -282,7 +282,7 @@ impl<'a> Customs<'a> {
             return None;
         }
         let json = Box::from(&*json_without_nuls(json));
-        Some(self.set.add_object(Whole { name: name.into(), json, within }))
+        Some(self.set.add_object(ParentObject { name: name.into(), json, within }))
     }
 
     /// Adds one attribute, or replaces the value of the attribute that is the same to User.com.
@@ -311,7 +311,7 @@ impl<'a> Customs<'a> {
         match place {
             Some(place) => {
                 self.set.replace(self.before + place, FieldClass::Custom, json);
-                self.set.lie_within(self.before + place, within);
+                self.set.set_owner(self.before + place, within);
                 self.seen.forms[place].full = cut;
             }
             None => {

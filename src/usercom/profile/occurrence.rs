@@ -15,7 +15,7 @@ use super::person::{TOO_LONG, named, standard};
 use super::spellings::Spellings;
 use super::{CallFault, Notes};
 use crate::call::{Call, Json, Names, Object, each, trimmed};
-use crate::plan::{FieldClass, FieldSet, Op, OwnId};
+use crate::schedule::{ExternalUserId, FieldClass, Op, PackedFields};
 
 /// The domain of a page that has a path and no URL, and no app in its context: a page of a server
 /// log without a host. Nothing is guessed from the referrer, which is another page's address.
@@ -24,7 +24,7 @@ const NO_DOMAIN: &str = "unknown";
 /// The event occurrence a track stands for.
 pub(super) fn track(
     call: &Call<'_>,
-    user: OwnId,
+    user: ExternalUserId,
     now: Timestamp,
     notes: &mut Notes,
 ) -> Result<Op, CallFault> {
@@ -56,9 +56,9 @@ fn moment(call: &Call<'_>, now: Timestamp) -> Result<Timestamp, CallFault> {
 
 /// The properties: objects flattened with `_`, lists as JSON text, texts cut at their limit. Of
 /// equal names the last value stands in the first one's place.
-fn data(call: &Call<'_>, notes: &mut Notes) -> FieldSet {
+fn data(call: &Call<'_>, notes: &mut Notes) -> PackedFields {
     let mut data = Data {
-        set: FieldSet::with_capacity(16, 320),
+        set: PackedFields::with_capacity(16, 320),
         names: Names::default(),
         path: String::new(),
         notes,
@@ -76,7 +76,7 @@ fn data(call: &Call<'_>, notes: &mut Notes) -> FieldSet {
 
 /// The properties as they come together.
 struct Data<'n> {
-    set: FieldSet,
+    set: PackedFields,
     names: Names,
     /// The keys of the objects one is inside of, each with a `_` behind it.
     path: String,
@@ -167,7 +167,7 @@ static PARTS: LazyLock<Spellings> = LazyLock::new(|| {
 /// The page view a page stands for.
 pub(super) fn page(
     call: &Call<'_>,
-    user: OwnId,
+    user: ExternalUserId,
     now: Timestamp,
     notes: &mut Notes,
 ) -> Result<Op, CallFault> {

@@ -8,35 +8,39 @@ use std::hash::{BuildHasher, RandomState};
 
 use quick_cache::unsync::Cache;
 
-use super::op::OwnId;
+use super::op::ExternalUserId;
 
 /// Anonymous id to user id.
-pub(super) struct Aliases {
+pub(super) struct IdentityLinks {
     /// By a hash of the anonymous id, which is shorter. Where two meet, the one learnt first is
     /// forgotten; nobody outside can make them meet.
-    known: Cache<u64, OwnId>,
+    user_by_anonymous: Cache<u64, ExternalUserId>,
     hasher: RandomState,
 }
 
-impl Aliases {
+impl IdentityLinks {
     /// Remembers at most `capacity` pairs.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { known: Cache::new(capacity), hasher: RandomState::new() }
+        Self { user_by_anonymous: Cache::new(capacity), hasher: RandomState::new() }
     }
 
     /// The id by which `id` is ordered: the user it belongs to, else itself.
-    pub(super) fn resolve<'a>(&'a self, id: &'a OwnId) -> &'a OwnId {
-        self.known.get(&self.hasher.hash_one(id)).unwrap_or(id)
+    pub(super) fn resolve<'a>(&'a self, id: &'a ExternalUserId) -> &'a ExternalUserId {
+        self.user_by_anonymous.get(&self.hasher.hash_one(id)).unwrap_or(id)
     }
 
     /// Learns a pair; tells whom the anonymous id was ordered by before, if that changes.
-    pub(super) fn learn(&mut self, anonymous: &OwnId, user: &OwnId) -> Option<OwnId> {
+    pub(super) fn link(
+        &mut self,
+        anonymous: &ExternalUserId,
+        user: &ExternalUserId,
+    ) -> Option<ExternalUserId> {
         let before = self.resolve(anonymous);
         if before == user {
             return None;
         }
         let before = before.clone();
-        self.known.insert(self.hasher.hash_one(anonymous), user.clone());
+        self.user_by_anonymous.insert(self.hasher.hash_one(anonymous), user.clone());
         Some(before)
     }
 }

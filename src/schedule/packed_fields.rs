@@ -18,7 +18,7 @@ pub enum FieldClass {
     /// A custom attribute; the value is converted to the attribute's type when it is sent.
     Custom,
     /// A list that is united with what is there, never replaced (`tags`).
-    Union,
+    SetUnion,
 }
 
 /// One field of a profile.
@@ -35,7 +35,7 @@ pub struct Field<'a> {
 /// An object whose values are fields of their own. Where its name is that of a custom attribute of
 /// type `json`, it is that attribute's value, and the fields inside it are none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Whole {
+pub struct ParentObject {
     /// The name at User.com.
     pub name: Box<str>,
     /// The object as JSON text.
@@ -46,23 +46,23 @@ pub struct Whole {
 
 /// Fields of a user, company or event, in order, names unique.
 #[derive(Clone, Default)]
-pub struct FieldSet {
+pub struct PackedFields {
     /// The fields as they stand in a JSON object, a comma between each two.
     text: String,
-    places: Vec<Place>,
+    spans: Vec<FieldSpan>,
     /// Names that JSON writes with escapes, in the order of their places.
     escaped: Vec<(usize, Box<str>)>,
     /// Bytes of `text` that no field has any more.
-    spent: usize,
+    garbage_bytes: usize,
     /// Objects some of the fields lie in.
-    objects: Vec<Whole>,
+    objects: Vec<ParentObject>,
     /// The writes this set was folded from, the oldest first; empty for a set that is one write.
-    layers: Vec<FieldSet>,
+    layers: Vec<PackedFields>,
 }
 
 /// Where a field stands in the text: from the quote before its name to the end of its value.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct FieldSpan {
     start: u32,
     colon: u32,
     end: u32,
@@ -71,7 +71,7 @@ struct Place {
     class: FieldClass,
 }
 
-impl Place {
+impl FieldSpan {
     fn entry(self) -> Range<usize> {
         self.start as usize..self.end as usize
     }
@@ -91,31 +91,31 @@ fn offset(at: usize) -> u32 {
     u32::try_from(at).expect("the text of a set is smaller than 4 GiB")
 }
 
-impl FieldSet {
+impl PackedFields {
     /// An empty set with room for so many fields, of so many bytes of JSON together.
     pub fn with_capacity(fields: usize, bytes: usize) -> Self {
-        let (text, places) = (String::with_capacity(bytes), Vec::with_capacity(fields));
-        Self { text, places, ..Self::default() }
+        let (text, spans) = (String::with_capacity(bytes), Vec::with_capacity(fields));
+        Self { text, spans, ..Self::default() }
     }
 
     /// The fields, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Field<'_>> {
-        self.places.iter().enumerate().map(|(at, place)| self.field(at, *place))
+        self.spans.iter().enumerate().map(|(at, place)| self.field(at, *place))
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.spans.len()
     }
 
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.spans.is_empty()
     }
 
     /// The name at a place below [`len`](Self::len); none elsewhere.
     pub fn name(&self, at: usize) -> &str {
-        self.places.get(at).map_or("", |place| self.name_of(at, *place))
+        self.spans.get(at).map_or("", |place| self.name_of(at, *place))
     }
 
     /// The place of a name.
@@ -129,19 +129,19 @@ impl FieldSet {
     }
 
     /// The objects some of the fields lie in.
-    pub fn objects(&self) -> &[Whole] {
+    pub fn objects(&self) -> &[ParentObject] {
         &self.objects
     }
 
     /// Adds an object, and says where it stands among the objects.
-    pub fn add_object(&mut self, object: Whole) -> usize {
+    pub fn add_object(&mut self, object: ParentObject) -> usize {
         self.objects.push(object);
         self.objects.len() - 1
     }
 
     /// The object a field lies in, by its place among the objects.
     pub fn owner(&self, at: usize) -> Option<usize> {
-        let owner = self.places.get(at)?.owner.checked_sub(1)?;
+        let owner = self.spans.get(at)?.owner.checked_sub(1)?;
         usize::try_from(owner).ok()
     }
 
@@ -159,8 +159,8 @@ impl FieldSet {
     /// One set for several writes, the oldest first. Its fields are those of all writes together:
     /// the last value of a name wins, lists that only grow are united.
     #[must_use]
-    pub fn folded(writes: Vec<Self>) -> Self {
-        let mut merged = Merged::default();
+    pub fn coalesced(writes: Vec<Self>) -> Self {
+        let mut merged = FieldMerger::default();
         for field in writes.iter().flat_map(Self::iter) {
             merged.add(field);
         }
@@ -172,10 +172,10 @@ impl FieldSet {
     /// Appends the fields as a JSON object.
     pub fn write_object(&self, out: &mut String) {
         out.push('{');
-        if self.spent == 0 {
+        if self.garbage_bytes == 0 {
             out.push_str(&self.text);
         } else {
-            for (at, place) in self.places.iter().enumerate() {
+            for (at, place) in self.spans.iter().enumerate() {
                 out.push_str(if at == 0 { "" } else { "," });
                 out.push_str(&self.text[place.entry()]);
             }
@@ -198,45 +198,45 @@ impl FieldSet {
 
     /// Adds a field whose name the set does not have, and whose JSON text `write` appends.
     pub fn push_with(&mut self, name: &str, class: FieldClass, write: impl FnOnce(&mut String)) {
-        let start = self.begin();
+        let start = self.begin_entry();
         write_string(&mut self.text, name);
         let colon = self.text.len();
         if colon - start > name.len() + 2 {
-            self.escaped.push((self.places.len(), name.into()));
+            self.escaped.push((self.spans.len(), name.into()));
         }
         self.text.push(':');
         write(&mut self.text);
-        self.places.push(self.ended(start, colon, class));
+        self.spans.push(self.span_since(start, colon, class));
     }
 
     /// Adds a field that lies in an object.
     pub fn push_within(&mut self, owner: Option<usize>, field: Field<'_>) {
         self.push(field);
-        self.lie_within(self.places.len() - 1, owner);
+        self.set_owner(self.spans.len() - 1, owner);
     }
 
     /// Says in which object the field at a place lies.
-    pub fn lie_within(&mut self, at: usize, owner: Option<usize>) {
-        if let Some(place) = self.places.get_mut(at) {
+    pub fn set_owner(&mut self, at: usize, owner: Option<usize>) {
+        if let Some(place) = self.spans.get_mut(at) {
             place.owner = owner.map_or(0, |owner| offset(owner + 1));
         }
     }
 
     /// Gives the field at a place another value.
     pub fn replace(&mut self, at: usize, class: FieldClass, json: &str) {
-        let Some(old) = self.places.get(at).copied() else {
+        let Some(old) = self.spans.get(at).copied() else {
             return;
         };
-        let start = self.begin();
+        let start = self.begin_entry();
         let (quote, behind_colon) = (old.entry().start, old.json().start);
         self.text.extend_from_within(quote..behind_colon);
         self.text.push_str(json);
-        self.places[at] = self.ended(start, start + behind_colon - 1 - quote, class);
-        self.spent += old.entry().len() + 1;
-        if self.spent > self.text.len() / 2 {
-            let owners: Vec<u32> = self.places.iter().map(|place| place.owner).collect();
+        self.spans[at] = self.span_since(start, start + behind_colon - 1 - quote, class);
+        self.garbage_bytes += old.entry().len() + 1;
+        if self.garbage_bytes > self.text.len() / 2 {
+            let owners: Vec<u32> = self.spans.iter().map(|place| place.owner).collect();
             let mut packed: Self = self.iter().collect();
-            for (place, owner) in packed.places.iter_mut().zip(owners) {
+            for (place, owner) in packed.spans.iter_mut().zip(owners) {
                 place.owner = owner;
             }
             packed.layers = std::mem::take(&mut self.layers);
@@ -246,7 +246,7 @@ impl FieldSet {
     }
 
     /// Where the next field starts: behind a comma, if there are others.
-    fn begin(&mut self) -> usize {
+    fn begin_entry(&mut self) -> usize {
         if !self.text.is_empty() {
             self.text.push(',');
         }
@@ -254,17 +254,17 @@ impl FieldSet {
     }
 
     /// The place of the field that was written last.
-    fn ended(&self, start: usize, colon: usize, class: FieldClass) -> Place {
+    fn span_since(&self, start: usize, colon: usize, class: FieldClass) -> FieldSpan {
         let (start, colon, end) = (offset(start), offset(colon), offset(self.text.len()));
-        Place { start, colon, end, owner: 0, class }
+        FieldSpan { start, colon, end, owner: 0, class }
     }
 
-    fn field(&self, at: usize, place: Place) -> Field<'_> {
+    fn field(&self, at: usize, place: FieldSpan) -> Field<'_> {
         let (name, json) = (self.name_of(at, place), &self.text[place.json()]);
         Field { name, class: place.class, json }
     }
 
-    fn name_of(&self, at: usize, place: Place) -> &str {
+    fn name_of(&self, at: usize, place: FieldSpan) -> &str {
         match self.escaped.binary_search_by_key(&at, |(escaped, _)| *escaped) {
             Ok(escaped) => &self.escaped[escaped].1,
             Err(_) => &self.text[place.name()],
@@ -272,7 +272,7 @@ impl FieldSet {
     }
 }
 
-impl<'a> FromIterator<Field<'a>> for FieldSet {
+impl<'a> FromIterator<Field<'a>> for PackedFields {
     /// A set of fields whose names are unique.
     fn from_iter<I: IntoIterator<Item = Field<'a>>>(fields: I) -> Self {
         let mut set = Self::default();
@@ -285,7 +285,7 @@ impl<'a> FromIterator<Field<'a>> for FieldSet {
 
 /// Fields of several writes on their way into one set.
 #[derive(Default)]
-struct Merged<'a> {
+struct FieldMerger<'a> {
     places: HashMap<&'a str, usize>,
     fields: Vec<MergedField<'a>>,
 }
@@ -297,7 +297,7 @@ struct MergedField<'a> {
     seen: HashSet<&'a str>,
 }
 
-impl<'a> Merged<'a> {
+impl<'a> FieldMerger<'a> {
     fn add(&mut self, field: Field<'a>) {
         let place = *self.places.entry(field.name).or_insert_with(|| {
             let (elements, seen) = (Vec::new(), HashSet::new());
@@ -306,17 +306,17 @@ impl<'a> Merged<'a> {
         });
         let merged = &mut self.fields[place];
         merged.last = field;
-        if field.class == FieldClass::Union {
+        if field.class == FieldClass::SetUnion {
             let news = elements(field.json).filter(|element| merged.seen.insert(element));
             merged.elements.extend(news);
         }
     }
 
-    fn done(self) -> FieldSet {
-        let mut set = FieldSet::default();
+    fn done(self) -> PackedFields {
+        let mut set = PackedFields::default();
         for MergedField { last, elements, .. } in self.fields {
             match last.class {
-                FieldClass::Union if !elements.is_empty() => {
+                FieldClass::SetUnion if !elements.is_empty() => {
                     set.push_with(last.name, last.class, |out| write_list(out, &elements));
                 }
                 _ => set.push(last),
@@ -337,15 +337,15 @@ pub fn write_list(out: &mut String, elements: &[&str]) {
 }
 
 /// The same fields in the same order, whatever they were folded from.
-impl PartialEq for FieldSet {
+impl PartialEq for PackedFields {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
     }
 }
 
-impl Eq for FieldSet {}
+impl Eq for PackedFields {}
 
-impl fmt::Debug for FieldSet {
+impl fmt::Debug for PackedFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
@@ -369,7 +369,7 @@ mod tests {
         ) {
             // Whatever is set again and again: the set is what a plain list of pairs would be, also
             // as a JSON object, and its text is bounded by what it holds.
-            let mut set = FieldSet::default();
+            let mut set = PackedFields::default();
             let mut list: Vec<(&str, &str)> = Vec::new();
             for (name, json) in &given {
                 set.set(field(name, json));
@@ -390,7 +390,7 @@ mod tests {
             prop_assert!(entries.iter().zip(&list).all(same), "{object}");
             prop_assert!(set.text.len() <= 2 * object.len() + 60);
             prop_assert_eq!(set.get("a"), list.iter().find(|(n, _)| *n == "a").map(|(_, j)| *j));
-            prop_assert_eq!(&set.iter().collect::<FieldSet>(), &set);
+            prop_assert_eq!(&set.iter().collect::<PackedFields>(), &set);
         }
     }
 }

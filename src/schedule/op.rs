@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::fields::FieldSet;
+use super::packed_fields::PackedFields;
 
 /// The customer's own id of a user: `userId`, else `anonymousId`. Untrusted text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct OwnId(pub Arc<str>);
+pub struct ExternalUserId(pub Arc<str>);
 
 /// The customer's own id of a company: `groupId`. Untrusted text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct GroupId(pub Arc<str>);
+pub struct ExternalCompanyId(pub Arc<str>);
 
-macro_rules! text_id {
+macro_rules! string_id {
     ($name:ident) => {
         impl $name {
             /// The id as text.
@@ -37,8 +37,8 @@ macro_rules! text_id {
         }
     };
 }
-text_id!(OwnId);
-text_id!(GroupId);
+string_id!(ExternalUserId);
+string_id!(ExternalCompanyId);
 
 /// One thing to be done at the destination.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,25 +46,25 @@ pub enum Op {
     /// Create or update a user.
     Identify {
         /// Whom.
-        user: OwnId,
+        user: ExternalUserId,
         /// What to write.
-        fields: FieldSet,
+        fields: PackedFields,
     },
     /// Record an event occurrence.
     Track {
         /// Whose.
-        user: OwnId,
+        user: ExternalUserId,
         /// The event's name.
         name: Box<str>,
         /// When; `None` leaves it to the server.
         at: Option<Timestamp>,
         /// The event's properties: flat, no nulls.
-        data: FieldSet,
+        data: PackedFields,
     },
     /// Record a page view.
     Page {
         /// Whose.
-        user: OwnId,
+        user: ExternalUserId,
         /// The host of the page's URL.
         domain: Box<str>,
         /// The path, starting with `/`.
@@ -75,22 +75,22 @@ pub enum Op {
     /// Create or update a company.
     Company {
         /// Which.
-        company: GroupId,
+        company: ExternalCompanyId,
         /// What to write.
-        fields: FieldSet,
+        fields: PackedFields,
     },
     /// Make a user a member of a company.
     Join {
         /// Whom.
-        user: OwnId,
+        user: ExternalUserId,
         /// Of which.
-        company: GroupId,
+        company: ExternalCompanyId,
     },
     /// Merge one user into another.
     Merge {
         /// The record that goes.
-        from: OwnId,
+        from: ExternalUserId,
         /// The record that stays.
-        into: OwnId,
+        into: ExternalUserId,
     },
 }

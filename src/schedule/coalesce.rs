@@ -1,13 +1,13 @@
-//! Folding: several waiting writes become one, as if they had been sent one after the other.
+//! Coalescing: several waiting writes become one, as if they had been sent one after the other.
 //!
 //! Only identifies of one user and writes of one company fold; a later value wins, lists that are
 //! united stay united. Tracks and pages are never folded: each of them counts.
 
-use super::fields::FieldSet;
 use super::op::Op;
+use super::packed_fields::PackedFields;
 
 /// Whether `later` may be folded into a waiting `earlier`.
-pub(super) fn folds(earlier: &Op, later: &Op) -> bool {
+pub(super) fn can_coalesce(earlier: &Op, later: &Op) -> bool {
     match (earlier, later) {
         (Op::Identify { user: a, .. }, Op::Identify { user: b, .. }) => a == b,
         (Op::Company { company: a, .. }, Op::Company { company: b, .. }) => a == b,
@@ -18,7 +18,7 @@ pub(super) fn folds(earlier: &Op, later: &Op) -> bool {
 
 /// Whether an op of this kind may be moved in front of `waiting` without anyone being able to
 /// tell: writes to a profile and memberships of companies do not see each other.
-pub(super) fn passes(op: &Op, waiting: &Op) -> bool {
+pub(super) fn can_reorder(op: &Op, waiting: &Op) -> bool {
     let harmless = |op: &Op| matches!(op, Op::Identify { .. } | Op::Join { .. });
     harmless(op) && harmless(waiting)
 }
@@ -56,7 +56,7 @@ impl Weight {
 /// Ops that fold, the oldest first, as one op. Its fields keep the writes they were folded from:
 /// only when it is sent is it known which values fit the types of attributes, and a value that does
 /// not fit must not hide an older one that does.
-pub(super) fn folded<'o>(first: &Op, later: impl ExactSizeIterator<Item = &'o Op>) -> Op {
+pub(super) fn coalesced<'o>(first: &Op, later: impl ExactSizeIterator<Item = &'o Op>) -> Op {
     let mut op = first.clone();
     if later.len() == 0 {
         return op;
@@ -67,7 +67,7 @@ pub(super) fn folded<'o>(first: &Op, later: impl ExactSizeIterator<Item = &'o Op
             _ => None,
         });
         let writes = std::iter::once(std::mem::take(fields)).chain(later).collect();
-        *fields = FieldSet::folded(writes);
+        *fields = PackedFields::coalesced(writes);
     }
     op
 }
@@ -75,7 +75,7 @@ pub(super) fn folded<'o>(first: &Op, later: impl ExactSizeIterator<Item = &'o Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Field, FieldClass};
+    use crate::schedule::{Field, FieldClass};
 
     fn identify(fields: &[(&str, FieldClass, &str)]) -> Op {
         let fields = fields.iter().map(|(name, class, json)| Field { name, class: *class, json });
@@ -85,23 +85,23 @@ mod tests {
     #[test]
     fn last_value_wins_and_lists_unite() {
         // A folded identify says what its parts said in order: last value wins, tags are united.
-        use FieldClass::{Custom, Standard, Union};
+        use FieldClass::{Custom, SetUnion, Standard};
         let first = identify(&[
             ("email", Standard, "\"a@b.c\""),
-            ("tags", Union, r#"["x","y"]"#),
+            ("tags", SetUnion, r#"["x","y"]"#),
             ("plan", Custom, "\"free\""),
         ]);
         let second = identify(&[
             ("plan", Custom, "\"pro\""),
-            ("tags", Union, r#"["y","z"]"#),
+            ("tags", SetUnion, r#"["y","z"]"#),
             ("logins", Custom, "7"),
         ]);
-        let both = folded(&first, [&second].into_iter());
+        let both = coalesced(&first, [&second].into_iter());
         assert_eq!(
             both,
             identify(&[
                 ("email", Standard, "\"a@b.c\""),
-                ("tags", Union, r#"["x","y","z"]"#),
+                ("tags", SetUnion, r#"["x","y","z"]"#),
                 ("plan", Custom, "\"pro\""),
                 ("logins", Custom, "7"),
             ])
@@ -112,7 +112,7 @@ mod tests {
     fn a_folded_write_keeps_its_parts() {
         // The writes an op was folded from can be told apart, in order; how many they are is bounded.
         let writes = ["1", "2", "3"].map(|json| identify(&[("plan", FieldClass::Custom, json)]));
-        let Op::Identify { fields, .. } = folded(&writes[0], writes[1..].iter()) else {
+        let Op::Identify { fields, .. } = coalesced(&writes[0], writes[1..].iter()) else {
             unreachable!("identifies fold into one")
         };
         let plans: Vec<_> = fields.layers().iter().map(|layer| layer.get("plan")).collect();
@@ -129,11 +129,15 @@ mod tests {
     #[test]
     fn only_writes_of_the_same_target_fold() {
         // Tracks never fold, and neither do writes of two users.
-        let track =
-            Op::Track { user: "u".into(), name: "e".into(), at: None, data: FieldSet::default() };
-        assert!(!folds(&track, &track));
-        let other = Op::Identify { user: "v".into(), fields: FieldSet::default() };
-        assert!(!folds(&identify(&[]), &other));
-        assert!(folds(&identify(&[]), &identify(&[])));
+        let track = Op::Track {
+            user: "u".into(),
+            name: "e".into(),
+            at: None,
+            data: PackedFields::default(),
+        };
+        assert!(!can_coalesce(&track, &track));
+        let other = Op::Identify { user: "v".into(), fields: PackedFields::default() };
+        assert!(!can_coalesce(&identify(&[]), &other));
+        assert!(can_coalesce(&identify(&[]), &identify(&[])));
     }
 }
