@@ -8,8 +8,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::load::ConfigFiles;
-use super::output::{Exit, complain, print};
-use super::run::Format;
+use super::output::{Exit, fail, print};
+use super::run::OutputFormat;
 use crate::config::{Pipeline, SinkConfig, Style};
 use crate::deliver::Request;
 use crate::pipeline::{DryRun, DryRunReport};
@@ -18,7 +18,7 @@ use crate::source::decode::Decoder;
 
 /// Tell what would happen to records.
 #[derive(Debug, Args)]
-pub(super) struct Explain {
+pub(super) struct ExplainCommand {
     #[command(flatten)]
     files: ConfigFiles,
     /// File of records, decoded as the sink's first source would; `-` reads standard input
@@ -26,13 +26,13 @@ pub(super) struct Explain {
     records: PathBuf,
     /// How it is printed; `json` is one object a line
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: OutputFormat,
     /// Only this sink, where there are several
     #[arg(long)]
     sink: Option<String>,
 }
 
-impl Explain {
+impl ExplainCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
         let loaded = match self.files.load(style) {
             Ok(loaded) => loaded,
@@ -42,7 +42,7 @@ impl Explain {
         let lines = match self.lines() {
             Ok(lines) => lines,
             Err(error) => {
-                return complain(&format!("cannot read {}: {error}", self.records.display()));
+                return fail(&format!("cannot read {}: {error}", self.records.display()));
             }
         };
         let chosen = pipeline
@@ -58,7 +58,7 @@ impl Explain {
             };
             let decoder = match decoder_for(&pipeline, &sink.inputs) {
                 Ok(decoder) => decoder,
-                Err(why) => return complain(&why),
+                Err(why) => return fail(&why),
             };
             for decoded in decoder.lines(&lines) {
                 let (n, body) = (decoded.line + 1, &decoded.body);
@@ -79,7 +79,7 @@ impl Explain {
         }
         match (known, self.sink) {
             (false, Some(name)) => {
-                complain(&format!("there is no sink `{name}`"));
+                fail(&format!("there is no sink `{name}`"));
                 Exit::Usage
             }
             _ => Exit::Done,
@@ -98,15 +98,15 @@ impl Explain {
 
     fn show(&self, sink: &str, n: u64, body: &[u8], report: &DryRunReport) -> String {
         match self.format {
-            Format::Json => format!("{}\n", as_json(sink, body, report)),
-            Format::Text => as_text(sink, n, report),
+            OutputFormat::Json => format!("{}\n", as_json(sink, body, report)),
+            OutputFormat::Text => as_text(sink, n, report),
         }
     }
 
     fn show_undecodable(&self, sink: &str, n: u64, line: &[u8], why: &str) -> String {
         let record = String::from_utf8_lossy(line);
         match self.format {
-            Format::Json => {
+            OutputFormat::Json => {
                 let none: [u8; 0] = [];
                 let object = json!({
                     "sink": sink, "record": record, "rules": none, "calls": none,
@@ -114,7 +114,7 @@ impl Explain {
                 });
                 format!("{object}\n")
             }
-            Format::Text => format!("record {n} -> sink {sink}\n  dead letter: {why}\n\n"),
+            OutputFormat::Text => format!("record {n} -> sink {sink}\n  dead letter: {why}\n\n"),
         }
     }
 }

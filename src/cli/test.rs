@@ -15,12 +15,12 @@ use crate::source::decode_text;
 
 /// Run the [[tests]] of a pipeline file.
 #[derive(Debug, Args)]
-pub(super) struct Test {
+pub(super) struct TestCommand {
     #[command(flatten)]
     files: ConfigFiles,
 }
 
-impl Test {
+impl TestCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
         let loaded = match self.files.load(style) {
             Ok(loaded) => loaded,

@@ -9,14 +9,16 @@ use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use serde_json::{Map, Value, json};
 
-use super::reply::{FieldErrors, NOT_AN_INTEGER, NULL, Outcome, REQUIRED, Refusal, Reply};
+use super::reply::{
+    ApiReply, FieldErrors, NOT_AN_INTEGER, NULL, REQUIRED, RouteError, RouteResult,
+};
 
 /// How many objects a page of a listing holds.
-const PAGE: usize = 100;
+const PAGE_SIZE: usize = 100;
 
 /// What a path's one variable segment holds, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum PathKey {
     /// The path has no variable segment.
     None,
     /// User.com's own number.
@@ -27,7 +29,7 @@ pub(super) enum Key {
 
 /// Which field names the caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum ApiVersion {
     V1,
     V2,
 }
@@ -41,12 +43,12 @@ pub(super) struct Ignored {
 }
 
 /// One request, ready for its route.
-pub(super) struct Ask<'a> {
+pub(super) struct RouteContext<'a> {
     pub(super) db: &'a Connection,
-    pub(super) key: Key,
+    pub(super) key: PathKey,
     pub(super) query: Vec<(String, String)>,
     pub(super) body: Map<String, Value>,
-    pub(super) version: Version,
+    pub(super) version: ApiVersion,
     /// Microseconds since 1970.
     pub(super) now: i64,
     /// The absolute URL of this resource without its query, for `next` and `previous`.
@@ -58,15 +60,15 @@ pub(super) fn bump(counter: &Cell<u64>) {
     counter.set(counter.get() + 1);
 }
 
-impl<'a> Ask<'a> {
+impl<'a> RouteContext<'a> {
     /// A request that did not come over HTTP: from the seed or an admin route.
     pub(super) fn internal(db: &'a Connection, body: Map<String, Value>) -> Self {
         Self {
             db,
-            key: Key::None,
+            key: PathKey::None,
             query: Vec::new(),
             body,
-            version: Version::V2,
+            version: ApiVersion::V2,
             now: crate::clock::now().as_microsecond(),
             url: String::new(),
             ignored: Ignored::default(),
@@ -74,21 +76,21 @@ impl<'a> Ask<'a> {
     }
 }
 
-impl Ask<'_> {
+impl RouteContext<'_> {
     pub(super) fn param(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The number in the path; only for routes whose template says `:id`.
-    pub(super) fn number(&self) -> Result<i64, Refusal> {
+    pub(super) fn number(&self) -> Result<i64, RouteError> {
         match self.key {
-            Key::Number(number) => Ok(number),
-            _ => Err(Reply::not_found().into()),
+            PathKey::Number(number) => Ok(number),
+            _ => Err(ApiReply::not_found().into()),
         }
     }
 
     /// A mandatory integer of the body.
-    pub(super) fn integer(&self, field: &str) -> Result<i64, Refusal> {
+    pub(super) fn integer(&self, field: &str) -> Result<i64, RouteError> {
         match self.body.get(field) {
             None => Err(FieldErrors::one(field, REQUIRED)),
             Some(value) => value.as_i64().ok_or_else(|| FieldErrors::one(field, NOT_AN_INTEGER)),
@@ -96,7 +98,7 @@ impl Ask<'_> {
     }
 
     /// A mandatory text of the body that is not blank and has at most `max` characters.
-    pub(super) fn text(&self, field: &str, max: usize) -> Result<&str, Refusal> {
+    pub(super) fn text(&self, field: &str, max: usize) -> Result<&str, RouteError> {
         let message = match self.body.get(field) {
             None => REQUIRED.to_owned(),
             Some(Value::Null) => NULL.to_owned(),
@@ -114,13 +116,13 @@ impl Ask<'_> {
         &self,
         from: &str,
         values: &[SqlValue],
-        render: impl Fn(i64) -> Result<Value, Refusal>,
-    ) -> Outcome {
+        render: impl Fn(i64) -> Result<Value, RouteError>,
+    ) -> RouteResult {
         let after = match self.param("cursor") {
             None => 0,
             Some(cursor) => match cursor.parse::<i64>() {
                 Ok(after) if after >= 0 => after,
-                _ => return Err(Reply::detail(404, "Invalid cursor").into()),
+                _ => return Err(ApiReply::detail(404, "Invalid cursor").into()),
             },
         };
         let with_cursor =
@@ -133,12 +135,12 @@ impl Ask<'_> {
             .db
             .prepare_cached(&format!(
                 "SELECT id FROM {from} AND id > ? ORDER BY id LIMIT {}",
-                PAGE + 1
+                PAGE_SIZE + 1
             ))?
             .query_map(with_cursor(), |row| row.get(0))?
             .collect::<Result<_, _>>()?;
-        let more = ids.len() > PAGE;
-        ids.truncate(PAGE);
+        let more = ids.len() > PAGE_SIZE;
+        ids.truncate(PAGE_SIZE);
         let next = more.then(|| ids.last().copied()).flatten().map(|last| self.page_url(last));
         let previous = if after == 0 {
             None
@@ -146,14 +148,14 @@ impl Ask<'_> {
             let before: Option<i64> = self
                 .db
                 .prepare_cached(&format!(
-                    "SELECT id FROM {from} AND id <= ? ORDER BY id DESC LIMIT 1 OFFSET {PAGE}"
+                    "SELECT id FROM {from} AND id <= ? ORDER BY id DESC LIMIT 1 OFFSET {PAGE_SIZE}"
                 ))?
                 .query_row(with_cursor(), |row| row.get(0))
                 .optional()?;
             Some(self.page_url(before.unwrap_or(0)))
         };
         let results = ids.into_iter().map(render).collect::<Result<Vec<_>, _>>()?;
-        Ok(Reply::ok(json!({
+        Ok(ApiReply::ok(json!({
             "count": count, "next": next, "previous": previous, "results": results,
         })))
     }
