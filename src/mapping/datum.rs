@@ -68,7 +68,7 @@ impl<'a> Datum<'a> {
     }
 
     pub(super) fn into_json(self) -> Json<'a> {
-        Json::trusted(self.into_raw())
+        Json::from_valid_unchecked(self.into_raw())
     }
 
     /// The entries of an object, nulls included; gives the datum back where it is none.

@@ -8,7 +8,7 @@ use super::condition::{Ask, Condition, Literal};
 use super::env::{Env, Ref, Scope};
 use super::json::{self, Kind};
 use super::rule::Rule;
-use crate::call::Lexicon;
+use crate::call::FixedKeyMap;
 
 /// With fewer rules it is quicker to ask them.
 const FEW: usize = 4;
@@ -17,7 +17,7 @@ const FEW: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Dispatch {
     path: Option<Ref>,
-    by_text: Lexicon<Vec<usize>>,
+    by_text: FixedKeyMap<Vec<usize>>,
     /// Rules that do not ask for a text there.
     others: Vec<usize>,
 }
@@ -48,7 +48,7 @@ impl Dispatch {
         match self.by_text.get_mut(text.as_bytes()) {
             Some(rules) if rules.last() == Some(&rule) => {}
             Some(rules) => rules.push(rule),
-            None => self.by_text.add(text.as_bytes(), vec![rule]),
+            None => self.by_text.insert(text.as_bytes(), vec![rule]),
         }
     }
 

@@ -508,9 +508,9 @@ pub(super) fn as_json(datum: Datum<'_>) -> Result<Option<Json<'_>>, String> {
 pub(super) fn as_object(datum: Datum<'_>) -> Result<Option<Object<'_>>, String> {
     match datum {
         Datum::Json(Cow::Borrowed(text)) if Kind::of(text) == Kind::Object => {
-            Ok(Some(Object::Text(text)))
+            Ok(Some(Object::Raw(text)))
         }
-        other => Ok(as_entries(other)?.map(Object::Entries)),
+        other => Ok(as_entries(other)?.map(Object::Parsed)),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use crate::call::{Fields, Json, Names};
+use crate::call::{Fields, Json, NameIndex};
 
 #[derive(Default)]
 pub(super) struct FieldSet<'a> {
     fields: Fields<'a>,
-    names: Names,
+    names: NameIndex,
 }
 
 impl<'a> FieldSet<'a> {
@@ -22,7 +22,7 @@ impl<'a> FieldSet<'a> {
 
     /// Sets a value, in place of an earlier one of that name.
     pub(super) fn insert(&mut self, name: Cow<'a, str>, value: Json<'a>) {
-        match self.names.enter(&name, |place| &self.fields[place].0) {
+        match self.names.get_or_insert(&name, |place| &self.fields[place].0) {
             Some(place) => self.fields[place].1 = value,
             None => self.fields.push((name, value)),
         }
@@ -39,7 +39,7 @@ impl<'a> FieldSet<'a> {
     }
 
     fn place(&self, name: &str) -> Option<usize> {
-        self.names.place(name, |place| &self.fields[place].0)
+        self.names.get(name, |place| &self.fields[place].0)
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
             let mut set = FieldSet::default();
             for value in ["1", "2"] {
                 for n in 0..count {
-                    set.insert(format!("k{n}").into(), Json::trusted(value));
+                    set.insert(format!("k{n}").into(), Json::from_valid_unchecked(value));
                 }
             }
             assert_eq!(set.get("k1").unwrap().as_str(), "2");

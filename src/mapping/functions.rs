@@ -49,8 +49,8 @@ fn apply<'a>(function: &Function, datum: Datum<'a>) -> Made<'a> {
     match function {
         Function::ToJson => {
             let text = match datum.into_raw() {
-                Cow::Borrowed(raw) => call::canonical(raw),
-                Cow::Owned(raw) => Cow::Owned(call::canonical(&raw).into_owned()),
+                Cow::Borrowed(raw) => call::normalize_escapes(raw),
+                Cow::Owned(raw) => Cow::Owned(call::normalize_escapes(&raw).into_owned()),
             };
             Ok(Some(Datum::Text(text)))
         }
@@ -259,7 +259,7 @@ fn parse_query<'a>(text: &str) -> Datum<'a> {
             1 => values.remove(0),
             _ => json::render_array(&values),
         };
-        set.insert(name.into(), Json::trusted(value));
+        set.insert(name.into(), Json::from_valid_unchecked(value));
     }
     Datum::Object(set.into_fields())
 }

@@ -97,8 +97,8 @@ pub(super) fn entries(raw: &str) -> Option<Fields<'_>> {
     if Kind::of(raw) != Kind::Object {
         return None;
     }
-    let entries = call::unique(raw).into_iter();
-    Some(entries.map(|(name, json)| (name, Json::trusted(json))).collect())
+    let entries = call::unique_entries(raw).into_iter();
+    Some(entries.map(|(name, json)| (name, Json::from_valid_unchecked(json))).collect())
 }
 
 /// Whether a text is one JSON value.
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn names_are_escaped_when_rendered() {
         // A name with quotes and control characters makes valid JSON.
-        let fields: Fields<'_> = vec![("a\"\n".into(), Json::trusted("1"))];
+        let fields: Fields<'_> = vec![("a\"\n".into(), Json::from_valid_unchecked("1"))];
         assert_eq!(render_object(&fields), r#"{"a\"\n":1}"#);
     }
 }

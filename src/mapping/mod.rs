@@ -211,7 +211,7 @@ impl Plan {
     fn check_text(&self, input: Input<'_>, mapped: &mut Mapped<'_>) -> Result<(), RecordFault> {
         let parts = || std::iter::once(input.body).chain(input.meta);
         if parts().any(call::may_have_surrogates) {
-            mapped.calls.iter_mut().for_each(|mapped| mapped.call.mend());
+            mapped.calls.iter_mut().for_each(|mapped| mapped.call.replace_lone_surrogates());
         }
         let is_written = |part: &[u8]| {
             let escaped = |at: usize| part.get(at + 3..at + 6).is_some_and(is_fffd);

@@ -13,7 +13,7 @@ use super::fault::{LossKind, RecordFault};
 use super::field::{self, Field, Found, Ledger};
 use super::fields::FieldSet;
 use super::json::{self, Kind};
-use crate::call::{Fields, Json, Lexicon, Object};
+use crate::call::{Fields, FixedKeyMap, Json, Object};
 
 /// A field with a name of its own: `address.city` is two keys.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct ObjectProgram {
     pub(super) spreads: Vec<Field>,
     pub(super) named: Vec<Named>,
     /// Names that spreads must not bring. Empty where there is no spread.
-    owned: Lexicon<Owned>,
+    owned: FixedKeyMap<Owned>,
 }
 
 /// Whose a name is.
@@ -71,7 +71,7 @@ impl ObjectProgram {
         for (place, named) in self.named.iter().enumerate() {
             let mut note = |name: &[u8], take: fn(&mut Owned) -> &mut Vec<usize>| {
                 if self.owned.get(name).is_none() {
-                    self.owned.add(name, Owned::default());
+                    self.owned.insert(name, Owned::default());
                 }
                 if let Some(owned) = self.owned.get_mut(name) {
                     take(owned).push(place);
@@ -127,9 +127,9 @@ impl ObjectProgram {
         for (top, leaves) in nested {
             let below = set.get(top).map(Json::as_str);
             let rendered = overlay(below, &leaves);
-            set.insert(Cow::Owned(top.to_owned()), Json::trusted(rendered));
+            set.insert(Cow::Owned(top.to_owned()), Json::from_valid_unchecked(rendered));
         }
-        Ok(Object::Entries(set.into_fields()))
+        Ok(Object::Parsed(set.into_fields()))
     }
 
     /// The entries of a spread without those that have a field of their own. An entry that its field
@@ -163,7 +163,7 @@ impl ObjectProgram {
                     inside.map(|place| (*place, &self.named[*place].keys[1..])).collect();
                 let left = self.strip(json.as_str(), &keys, found, ledger);
                 if let Some(left) = left {
-                    *json = Json::trusted(left);
+                    *json = Json::from_valid_unchecked(left);
                 }
             }
             true
@@ -202,7 +202,7 @@ impl ObjectProgram {
                 false => self.strip(json.as_str(), &inside, found, ledger),
             };
             changed |= stripped.is_some();
-            kept.push((name, stripped.map_or(json, Json::trusted)));
+            kept.push((name, stripped.map_or(json, Json::from_valid_unchecked)));
         }
         changed.then(|| json::render_object(&kept))
     }
@@ -235,7 +235,7 @@ fn laid_over<'a>(object: Object<'a>, more: Object<'a>) -> Object<'a> {
     for (name, value) in more.into_fields() {
         set.insert(name, value);
     }
-    Object::Entries(set.into_fields())
+    Object::Parsed(set.into_fields())
 }
 
 /// Renders an object of the leaves, laid over the object below, if there is one.
@@ -264,7 +264,7 @@ fn overlay(below: Option<&str>, leaves: &[Leaf<'_, '_>]) -> String {
             let base = set.get(first).map(Json::as_str);
             overlay(base.filter(|raw| Kind::of(raw) == Kind::Object), &inner)
         };
-        set.insert(Cow::Owned(first.clone()), Json::trusted(rendered));
+        set.insert(Cow::Owned(first.clone()), Json::from_valid_unchecked(rendered));
     }
     json::render_object(&set.into_fields())
 }

@@ -115,7 +115,7 @@ fn object<'r>(raw: Raw<'r>, name: &str) -> Result<Object<'r>, RecordFault> {
         return Ok(Object::default());
     };
     match Kind::of(raw) {
-        Kind::Object => Ok(Object::Text(raw)),
+        Kind::Object => Ok(Object::Raw(raw)),
         // Some languages render an empty map as an empty list.
         Kind::Array if json::elements(raw).is_some_and(|e| e.is_empty()) => Ok(Object::default()),
         kind => Err(RecordFault::new(
@@ -224,7 +224,7 @@ fn fill_gaps<'r>(object: &mut Object<'r>, more: Object<'r>) {
             set.insert(name, value);
         }
     }
-    *object = Object::Entries(set.into_fields());
+    *object = Object::Parsed(set.into_fields());
 }
 
 fn push<'r>(
@@ -421,18 +421,18 @@ fn identify(call: &mut Call<'_>, ledger: &mut Ledger<'_>) {
 /// An object inside of another.
 fn inner<'r>(object: &Object<'r>, name: &str) -> Option<Object<'r>> {
     let json = match object {
-        Object::Text(text) => {
+        Object::Raw(text) => {
             let named = call::entries(text).filter(|(known, _)| known == name);
             Cow::Borrowed(named.last()?.1)
         }
-        Object::Entries(fields) => {
+        Object::Parsed(fields) => {
             let (_, json) = fields.iter().find(|(known, _)| known == name)?;
             json.clone().into_text()
         }
     };
     match json {
-        Cow::Borrowed(text) => (Kind::of(text) == Kind::Object).then_some(Object::Text(text)),
-        Cow::Owned(_) => Datum::from_json(json)?.into_entries().ok().map(Object::Entries),
+        Cow::Borrowed(text) => (Kind::of(text) == Kind::Object).then_some(Object::Raw(text)),
+        Cow::Owned(_) => Datum::from_json(json)?.into_entries().ok().map(Object::Parsed),
     }
 }
 

@@ -189,7 +189,7 @@ pub(super) fn check(call: &Call<'_>) -> Result<(), RecordFault> {
     if call.kind == CallKind::Alias {
         return check_alias(call);
     }
-    if call.own_id().is_none() {
+    if call.external_id().is_none() {
         return Err(RecordFault::new(
             RecordFaultCode::NoIdentity,
             format!("the {} call has neither a user id nor an anonymous id", call.kind),

@@ -14,7 +14,7 @@ pub(super) fn name_as_path(call: &mut Call<'_>) {
     let page = call.context.get("page").filter(|page| Kind::of(page) == Kind::Object);
     if has(&call.fields, ["url", "path"])
         || has(&call.context, ["url", "url"])
-        || page.is_some_and(|page| has(&Object::Text(page), ["url", "path"]))
+        || page.is_some_and(|page| has(&Object::Raw(page), ["url", "path"]))
     {
         return;
     }
@@ -29,5 +29,5 @@ pub(super) fn name_as_path(call: &mut Call<'_>) {
     let mut fields = std::mem::take(&mut call.fields).into_fields();
     fields.retain(|(known, _)| known != "path");
     fields.push((Cow::Borrowed("path"), path));
-    call.fields = Object::Entries(fields);
+    call.fields = Object::Parsed(fields);
 }

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::json::Kind;
 use super::pass::{self, Wanted};
 use super::path::Step;
-use crate::call::{self, Lexicon};
+use crate::call::{self, FixedKeyMap};
 
 /// What a path leads to: JSON text, or nothing.
 pub(super) type Slot<'r> = Option<&'r str>;
@@ -25,7 +25,7 @@ const ROOT: usize = 0;
 struct Node {
     /// Where the value itself goes, if it is kept.
     slot: Option<usize>,
-    keys: Lexicon<usize>,
+    keys: FixedKeyMap<usize>,
     indices: Vec<(u32, usize)>,
     /// Counted from the end; 1 is the last element.
     from_end: Vec<(u32, usize)>,
@@ -104,7 +104,7 @@ impl Trie {
             Step::Key(key) => {
                 let found = node.keys.get(key.as_bytes()).copied();
                 if found.is_none() {
-                    node.keys.add(key.as_bytes(), next);
+                    node.keys.insert(key.as_bytes(), next);
                 }
                 found
             }

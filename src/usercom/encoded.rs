@@ -54,7 +54,7 @@ mod tests {
         // Numbers and truths of custom attributes become texts; the customer's id stands first.
         let mut call = Call::new(CallKind::Identify);
         call.user_id = Some("u\"1".into());
-        call.fields = Object::Text(r#"{"logins":7,"new":true}"#);
+        call.fields = Object::Raw(r#"{"logins":7,"new":true}"#);
         let settings = Settings { context_fields: true, merge_anonymous: false };
         let now = Timestamp::UNIX_EPOCH;
         let ops = plan_call(&call, &settings, now, &mut Notes::default()).unwrap();

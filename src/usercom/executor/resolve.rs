@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use smallvec::SmallVec;
 
 use super::Usercom;
-use crate::call::{Names, elements};
+use crate::call::{NameIndex, elements};
 use crate::config::sink::{AttributeType, UnknownAttributes};
 use crate::schedule::{Field, FieldClass, PackedFields, ParentObject, write_list};
 use crate::usercom::attributes::{self, Attribute, Content, Slot, ValueType};
@@ -74,7 +74,7 @@ pub(super) struct Resolved<'f> {
     /// Names and values, in order.
     pub(super) entries: Vec<Entry<'f>>,
     kinds: Vec<Kind>,
-    names: Names,
+    names: NameIndex,
     /// Attributes to be created before this can be sent.
     pub(super) missing: Vec<&'f str>,
     left_out: Vec<(&'f str, Why)>,
@@ -86,7 +86,7 @@ impl<'f> Resolved<'f> {
         Self {
             entries: Vec::with_capacity(fields),
             kinds: Vec::with_capacity(fields),
-            names: Names::default(),
+            names: NameIndex::default(),
             missing: Vec::new(),
             left_out: Vec::new(),
             cropped: Vec::new(),
@@ -94,7 +94,7 @@ impl<'f> Resolved<'f> {
     }
 
     fn set(&mut self, name: Cow<'f, str>, json: Cow<'f, str>, kind: Kind) {
-        match self.names.enter(&name, |place| &*self.entries[place].0) {
+        match self.names.get_or_insert(&name, |place| &*self.entries[place].0) {
             Some(place) => {
                 self.entries[place].1 = json;
                 self.kinds[place] = kind;
@@ -107,7 +107,7 @@ impl<'f> Resolved<'f> {
     }
 
     fn place(&self, name: &str) -> Option<usize> {
-        self.names.place(name, |place| &*self.entries[place].0)
+        self.names.get(name, |place| &*self.entries[place].0)
     }
 
     /// The value of a name.

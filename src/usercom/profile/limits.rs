@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::Notes;
 use super::leaves::{Other, What};
-use crate::call::{Lexicon, Names, trimmed, write_string};
+use crate::call::{FixedKeyMap, NameIndex, trimmed, write_string};
 use crate::schedule::{Field, FieldClass, PackedFields, ParentObject};
 
 /// Characters of a first or last name.
@@ -153,12 +153,12 @@ pub(crate) fn std_form(name: &str) -> Cow<'_, str> {
 
 /// The names of fields User.com has of its own, which no attribute may have: what is written under
 /// them is no attribute, and under `custom_id` it would be somebody else.
-pub(super) type OwnNames = Lexicon<()>;
+pub(super) type OwnNames = FixedKeyMap<()>;
 
 /// Own names, which are in standard form.
 pub(super) fn own_names(names: &[&str]) -> OwnNames {
     let mut own = OwnNames::default();
-    names.iter().for_each(|name| own.add(name.as_bytes(), ()));
+    names.iter().for_each(|name| own.insert(name.as_bytes(), ()));
     own
 }
 
@@ -183,7 +183,7 @@ pub(super) struct Customs<'a> {
 /// The names of attributes in standard form, in the order they were added.
 #[derive(Default)]
 struct Seen {
-    names: Names,
+    names: NameIndex,
     forms: Vec<Form>,
     /// The text of all forms.
     text: String,
@@ -198,12 +198,12 @@ struct Form {
 
 impl Seen {
     fn place(&self, form: &str) -> Option<usize> {
-        self.names.place(form, |place| &self.text[self.forms[place].range.clone()])
+        self.names.get(form, |place| &self.text[self.forms[place].range.clone()])
     }
 
     /// Notes the name of the attribute that is added.
     fn note(&mut self, form: &str, full: Option<Box<str>>) {
-        self.names.enter(form, |place| &self.text[self.forms[place].range.clone()]);
+        self.names.get_or_insert(form, |place| &self.text[self.forms[place].range.clone()]);
         let start = self.text.len();
         self.text.push_str(form);
         self.forms.push(Form { range: start..self.text.len(), full });

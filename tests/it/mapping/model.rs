@@ -514,7 +514,7 @@ proptest! {
             Err(fault) => Err(fault.code.as_str()),
             Ok(mapped) => {
                 prop_assert_eq!(mapped.matched, !mapped.calls.is_empty());
-                for (name, json) in mapped.calls.iter().flat_map(|c| c.call.fields.open()) {
+                for (name, json) in mapped.calls.iter().flat_map(|c| c.call.fields.entries()) {
                     let valid = serde_json::from_str::<Value>(json).is_ok();
                     prop_assert!(valid && json != "null", "{name}: {json:?}");
                 }

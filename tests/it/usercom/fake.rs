@@ -467,8 +467,8 @@ fn fields(object: &Value) -> Object<'static> {
     let Value::Object(object) = object else {
         return Object::default();
     };
-    let json = |value: &Value| Json::trusted(value.to_string());
-    Object::Entries(object.iter().map(|(name, value)| (name.clone().into(), json(value))).collect())
+    let json = |value: &Value| Json::from_valid_unchecked(value.to_string());
+    Object::Parsed(object.iter().map(|(name, value)| (name.clone().into(), json(value))).collect())
 }
 
 /// A call of user `u1`.

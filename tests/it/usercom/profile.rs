@@ -344,7 +344,7 @@ fn text_and_numbers_no_server_takes_never_leave() {
     for kind in [CallKind::Track, CallKind::Identify] {
         let mut asked = call(kind, &Value::Null, &Value::Null);
         asked.name = Some("e\0v".into());
-        asked.fields = usercom_sink::call::Object::Text(&text);
+        asked.fields = usercom_sink::call::Object::Raw(&text);
         let (ops, notes) = planned(&asked).unwrap();
         let (Op::Track { data: set, .. } | Op::Identify { fields: set, .. }) = &ops[0] else {
             panic!("{ops:?}");

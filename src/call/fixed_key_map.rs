@@ -6,22 +6,22 @@
 
 /// What stands behind each of a number of names.
 #[derive(Debug, Clone)]
-pub struct Lexicon<T> {
-    /// A power of two of places, at least half of them free; a name stands at its own place or
+pub struct FixedKeyMap<T> {
+    /// A power of two of slots, at least half of them free; a name stands at its own place or
     /// behind it.
-    places: Vec<Option<(Box<[u8]>, T)>>,
+    slots: Vec<Option<(Box<[u8]>, T)>>,
     count: usize,
     /// A bit for every length the names have.
     lengths: u64,
 }
 
-impl<T> Default for Lexicon<T> {
+impl<T> Default for FixedKeyMap<T> {
     fn default() -> Self {
-        Self { places: Vec::new(), count: 0, lengths: 0 }
+        Self { slots: Vec::new(), count: 0, lengths: 0 }
     }
 }
 
-impl<T> Lexicon<T> {
+impl<T> FixedKeyMap<T> {
     /// Whether there is no name.
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -29,13 +29,13 @@ impl<T> Lexicon<T> {
 
     /// What stands behind a name.
     pub fn get(&self, name: &[u8]) -> Option<&T> {
-        self.places.get(self.place(name)?)?.as_ref().map(|(_, value)| value)
+        self.slots.get(self.place(name)?)?.as_ref().map(|(_, value)| value)
     }
 
     /// What stands behind a name, to be changed.
     pub fn get_mut(&mut self, name: &[u8]) -> Option<&mut T> {
         let place = self.place(name)?;
-        self.places.get_mut(place)?.as_mut().map(|(_, value)| value)
+        self.slots.get_mut(place)?.as_mut().map(|(_, value)| value)
     }
 
     fn place(&self, name: &[u8]) -> Option<usize> {
@@ -43,9 +43,9 @@ impl<T> Lexicon<T> {
         if self.lengths & length_bit(name) == 0 {
             return None;
         }
-        let mask = self.places.len().checked_sub(1)?;
-        let mut at = mixed(name) & mask;
-        while let Some((known, _)) = self.places.get(at)? {
+        let mask = self.slots.len().checked_sub(1)?;
+        let mut at = hash(name) & mask;
+        while let Some((known, _)) = self.slots.get(at)? {
             if **known == *name {
                 return Some(at);
             }
@@ -55,28 +55,28 @@ impl<T> Lexicon<T> {
     }
 
     /// Adds a name that is not there yet.
-    pub fn add(&mut self, name: &[u8], value: T) {
+    pub fn insert(&mut self, name: &[u8], value: T) {
         debug_assert!(self.get(name).is_none(), "the name is there");
-        if 2 * (self.count + 1) > self.places.len() {
+        if 2 * (self.count + 1) > self.slots.len() {
             let room = (4 * (self.count + 1)).next_power_of_two();
-            let old = std::mem::take(&mut self.places);
-            self.places.resize_with(room, || None);
+            let old = std::mem::take(&mut self.slots);
+            self.slots.resize_with(room, || None);
             for (name, value) in old.into_iter().flatten() {
-                self.settle(name, value);
+                self.insert_slot(name, value);
             }
         }
-        self.settle(name.into(), value);
+        self.insert_slot(name.into(), value);
         self.count += 1;
         self.lengths |= length_bit(name);
     }
 
-    fn settle(&mut self, name: Box<[u8]>, value: T) {
-        let mask = self.places.len() - 1;
-        let mut at = mixed(&name) & mask;
-        while self.places[at].is_some() {
+    fn insert_slot(&mut self, name: Box<[u8]>, value: T) {
+        let mask = self.slots.len() - 1;
+        let mut at = hash(&name) & mask;
+        while self.slots[at].is_some() {
             at = (at + 1) & mask;
         }
-        self.places[at] = Some((name, value));
+        self.slots[at] = Some((name, value));
     }
 }
 
@@ -85,7 +85,7 @@ fn length_bit(name: &[u8]) -> u64 {
 }
 
 /// A number that depends on a name's length and its first and last bytes.
-pub(super) fn mixed(name: &[u8]) -> usize {
+pub(super) fn hash(name: &[u8]) -> usize {
     let four = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
     let ends = match (name.first_chunk(), name.last_chunk()) {
         (Some(first), Some(last)) => four(first) << 32 | four(last),
@@ -104,9 +104,9 @@ mod tests {
     fn what_was_added_is_found() {
         // Every name leads to its own value, however many there are, and no other name to any.
         for count in [0, 1, 2, 3, 50, 1_000] {
-            let mut lexicon = Lexicon::default();
+            let mut lexicon = FixedKeyMap::default();
             for n in 0..count {
-                lexicon.add(format!("name_{n}").as_bytes(), n);
+                lexicon.insert(format!("name_{n}").as_bytes(), n);
             }
             assert_eq!(lexicon.is_empty(), count == 0);
             for n in 0..count {

@@ -7,49 +7,49 @@
 
 use std::borrow::Cow;
 
-use super::eight;
 use super::json::{has_escapes, unescape, write_string};
+use super::swar;
 
 /// Bytes of a string up to which it is short.
-const SHORT: usize = 32;
+const SHORT_STRING_LEN: usize = 32;
 
 /// The entries of an object, as they stand: nulls and repeated names included.
 #[derive(Debug, Clone)]
-pub struct Entries<'r> {
+pub struct EntryIter<'r> {
     text: &'r str,
     at: usize,
 }
 
 /// The elements of an array.
 #[derive(Debug, Clone)]
-pub struct Elements<'r> {
+pub struct ElementIter<'r> {
     text: &'r str,
     at: usize,
 }
 
 /// Walks through the text of an object.
-pub fn entries(object: &str) -> Entries<'_> {
-    Entries { text: object, at: 1 }
+pub fn entries(object: &str) -> EntryIter<'_> {
+    EntryIter { text: object, at: 1 }
 }
 
 /// Walks through the text of an array.
-pub fn elements(array: &str) -> Elements<'_> {
-    Elements { text: array, at: 1 }
+pub fn elements(array: &str) -> ElementIter<'_> {
+    ElementIter { text: array, at: 1 }
 }
 
-impl<'r> Iterator for Entries<'r> {
+impl<'r> Iterator for EntryIter<'r> {
     type Item = (Cow<'r, str>, &'r str);
 
     fn next(&mut self) -> Option<Self::Item> {
         let bytes = self.text.as_bytes();
-        let name = behind_comma(bytes, self.at);
+        let name = skip_comma(bytes, self.at);
         if bytes.get(name) != Some(&b'"') {
             return None;
         }
-        let (quote, escapes) = string_end(bytes, name + 1);
-        let colon = behind_blanks(bytes, quote + 1);
-        let value = behind_blanks(bytes, colon + 1);
-        self.at = value_end(bytes, value);
+        let (quote, escapes) = skip_string(bytes, name + 1);
+        let colon = skip_ws(bytes, quote + 1);
+        let value = skip_ws(bytes, colon + 1);
+        self.at = skip_value(bytes, value);
         let json = self.text.get(value..self.at)?;
         let name = match escapes {
             false => Cow::Borrowed(self.text.get(name + 1..quote)?),
@@ -59,41 +59,41 @@ impl<'r> Iterator for Entries<'r> {
     }
 }
 
-impl<'r> Iterator for Elements<'r> {
+impl<'r> Iterator for ElementIter<'r> {
     type Item = &'r str;
 
     fn next(&mut self) -> Option<Self::Item> {
         let bytes = self.text.as_bytes();
-        let start = behind_comma(bytes, self.at);
-        self.at = value_end(bytes, start);
+        let start = skip_comma(bytes, self.at);
+        self.at = skip_value(bytes, start);
         self.text.get(start..self.at).filter(|json| !json.is_empty())
     }
 }
 
-fn behind_blanks(bytes: &[u8], mut at: usize) -> usize {
+fn skip_ws(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
         at += 1;
     }
     at
 }
 
-fn behind_comma(bytes: &[u8], at: usize) -> usize {
-    let at = behind_blanks(bytes, at);
+fn skip_comma(bytes: &[u8], at: usize) -> usize {
+    let at = skip_ws(bytes, at);
     match bytes.get(at) {
-        Some(b',') => behind_blanks(bytes, at + 1),
+        Some(b',') => skip_ws(bytes, at + 1),
         _ => at,
     }
 }
 
 /// The same value with its strings written one way: escapes only where there must be some.
-pub fn canonical(json: &str) -> Cow<'_, str> {
+pub fn normalize_escapes(json: &str) -> Cow<'_, str> {
     if !has_escapes(json) {
         return Cow::Borrowed(json);
     }
     let mut out = String::with_capacity(json.len());
     let mut rest = json;
     while let Some(quote) = rest.find('"') {
-        let (end, escapes) = string_end(rest.as_bytes(), quote + 1);
+        let (end, escapes) = skip_string(rest.as_bytes(), quote + 1);
         let (before, string) = rest.split_at(quote);
         let (string, behind) = string.split_at((end + 1 - quote).min(string.len()));
         out.push_str(before);
@@ -109,10 +109,10 @@ pub fn canonical(json: &str) -> Cow<'_, str> {
 
 /// Where the closing quote of a string stands whose first byte behind the opening one is `at`, and
 /// whether there are escapes in it.
-fn string_end(bytes: &[u8], mut at: usize) -> (usize, bool) {
+fn skip_string(bytes: &[u8], mut at: usize) -> (usize, bool) {
     let mut escapes = false;
     loop {
-        at += plain_start(bytes.get(at..).unwrap_or_default());
+        at += unescaped_prefix_len(bytes.get(at..).unwrap_or_default());
         match bytes.get(at) {
             Some(b'\\') => {
                 escapes = true;
@@ -126,23 +126,23 @@ fn string_end(bytes: &[u8], mut at: usize) -> (usize, bool) {
 
 /// How many bytes stand before the first quote or backslash. Most strings are short: only long ones
 /// are worth the start of a search in wide steps.
-fn plain_start(bytes: &[u8]) -> usize {
-    let (eights, _) = bytes.as_chunks::<8>();
-    for (n, eight) in eights.iter().take(SHORT / 8).enumerate() {
-        let marks = eight::quotes_and_backslashes(u64::from_le_bytes(*eight));
+fn unescaped_prefix_len(bytes: &[u8]) -> usize {
+    let (words, _) = bytes.as_chunks::<8>();
+    for (n, word) in words.iter().take(SHORT_STRING_LEN / 8).enumerate() {
+        let marks = swar::quotes_and_backslashes(u64::from_le_bytes(*word));
         if marks != 0 {
             return 8 * n + marks.trailing_zeros() as usize / 8;
         }
     }
-    let looked_at = 8 * eights.len().min(SHORT / 8);
+    let looked_at = 8 * words.len().min(SHORT_STRING_LEN / 8);
     let rest = &bytes[looked_at..];
     looked_at + memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
 }
 
-fn value_end(bytes: &[u8], at: usize) -> usize {
+fn skip_value(bytes: &[u8], at: usize) -> usize {
     match bytes.get(at) {
-        Some(b'"') => (string_end(bytes, at + 1).0 + 1).min(bytes.len()),
-        Some(b'{' | b'[') => bracket_end(bytes, at),
+        Some(b'"') => (skip_string(bytes, at + 1).0 + 1).min(bytes.len()),
+        Some(b'{' | b'[') => skip_container(bytes, at),
         _ => {
             let ends = |b: &u8| matches!(b, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t');
             let rest = bytes.get(at..).unwrap_or_default();
@@ -152,12 +152,12 @@ fn value_end(bytes: &[u8], at: usize) -> usize {
 }
 
 /// Behind the bracket that closes the one at `at`.
-fn bracket_end(bytes: &[u8], mut at: usize) -> usize {
+fn skip_container(bytes: &[u8], mut at: usize) -> usize {
     let mut depth = 0usize;
     while let Some(byte) = bytes.get(at) {
         at += 1;
         match byte {
-            b'"' => at = string_end(bytes, at).0 + 1,
+            b'"' => at = skip_string(bytes, at).0 + 1,
             b'{' | b'[' => depth += 1,
             b'}' | b']' => {
                 depth = depth.saturating_sub(1);
@@ -217,7 +217,7 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic_or_run_on(text in "[\\[\\]{}\",:\\\\ a1\u{e9}]{0,40}") {
             // Text that is no JSON ends the walk within as many steps as it has bytes.
-            drop(canonical(&text));
+            drop(normalize_escapes(&text));
             prop_assert!(entries(&text).count() <= text.len());
             prop_assert!(elements(&text).count() <= text.len());
         }
@@ -227,8 +227,8 @@ mod tests {
     fn one_value_is_written_one_way() {
         // Escapes that need not be are gone, in names, too; everything else stays as it is.
         let text = r#"{"\u0061": [ "\/x\n\"", 1.50 ],"b":"\u00e9\\"}"#;
-        assert_eq!(canonical(text), r#"{"a": [ "/x\n\"", 1.50 ],"b":"é\\"}"#);
-        assert_eq!(canonical(r#"{"a":"b"}"#), r#"{"a":"b"}"#);
+        assert_eq!(normalize_escapes(text), r#"{"a": [ "/x\n\"", 1.50 ],"b":"é\\"}"#);
+        assert_eq!(normalize_escapes(r#"{"a":"b"}"#), r#"{"a":"b"}"#);
     }
 
     #[test]
