@@ -15,8 +15,8 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::error::StoreError;
-use super::queue::number_list;
-use super::store::{DELETE_BATCH, Store, count, from_micros, micros};
+use super::sql::{MAX_DELETE_ROWS, from_micros, json_array, micros, row_count};
+use super::store::Store;
 use crate::record::Record;
 
 /// What is counted per dead letter beside its long texts.
@@ -261,7 +261,7 @@ pub struct DeadLetterFilter {
 
 impl DeadLetterFilter {
     fn ids(&self) -> Option<String> {
-        self.ids.as_deref().map(number_list)
+        self.ids.as_deref().map(json_array)
     }
 
     fn since(&self) -> Option<i64> {
@@ -292,8 +292,8 @@ impl Store {
                     filter.reason,
                     filter.since(),
                     filter.ids(),
-                    count(limit),
-                    count(offset)
+                    row_count(limit),
+                    row_count(offset)
                 ],
                 from_row,
             )?;
@@ -341,7 +341,7 @@ impl Store {
     /// # Errors
     /// Those of any write.
     pub async fn delete_dead_letters(&self, ids: &[i64]) -> Result<usize, StoreError> {
-        let ids = number_list(ids);
+        let ids = json_array(ids);
         self.totals().forget_dead_sizes();
         self.write(move |scope| {
             let mut delete = scope.conn.prepare_cached(
@@ -419,7 +419,7 @@ impl Store {
     /// # Errors
     /// Those of any write.
     pub async fn note_replay(&self, ids: &[i64]) -> Result<(), StoreError> {
-        let ids = number_list(ids);
+        let ids = json_array(ids);
         self.write(move |scope| {
             let mut note = scope.conn.prepare_cached(
                 "UPDATE dead_letters SET replays = replays + 1
@@ -437,7 +437,7 @@ fn delete_oldest(conn: &Connection, sink: &str, excess: u64) -> rusqlite::Result
     let sql =
         format!("SELECT id, {SIZE_SQL} FROM dead_letters WHERE +sink = ?1 ORDER BY id LIMIT ?2");
     let mut find = conn.prepare_cached(&sql)?;
-    let oldest = find.query_map(params![sink, DELETE_BATCH], |row| {
+    let oldest = find.query_map(params![sink, MAX_DELETE_ROWS], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
     })?;
     let (mut ids, mut bytes) = (Vec::new(), 0);
@@ -450,7 +450,7 @@ fn delete_oldest(conn: &Connection, sink: &str, excess: u64) -> rusqlite::Result
         bytes += size;
     }
     conn.prepare_cached("DELETE FROM dead_letters WHERE id IN (SELECT value FROM json_each(?1))")?
-        .execute([number_list(&ids)])?;
+        .execute([json_array(&ids)])?;
     Ok((ids.len() as u64, bytes))
 }
 

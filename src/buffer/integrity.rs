@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use sha2::{Digest, Sha256};
 
 use super::error::StoreError;
-use super::schema::{sync_dir, with_suffix};
+use super::paths::{sync_dir, with_suffix};
 
 /// What may not stand bare in the path of a `file:` URI.
 const URI_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');

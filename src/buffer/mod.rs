@@ -14,12 +14,16 @@ mod free_space;
 mod integrity;
 mod lock;
 mod memory;
+mod paths;
 mod pending_acks;
 mod queue;
 mod retry;
 mod schema;
+mod seen;
+mod sizes;
+mod sql;
 pub mod store;
-mod trim;
+mod totals;
 mod writer;
 
 use std::sync::Arc;
@@ -36,6 +40,7 @@ pub use disk::DiskBuffer;
 pub use error::{BufferError, StoreError};
 pub use memory::MemoryBuffer;
 pub use queue::{AppendOutcome, BufferedRow, NewRecord, Settlement};
+pub use sizes::{BufferSize, RECORD_OVERHEAD};
 pub use store::{Access, Store};
 
 /// The most records one [`Buffer::next`] or [`Store::read`] yields.
@@ -43,18 +48,6 @@ pub const PAGE_RECORDS: usize = 1000;
 
 /// The most bytes of records one [`Store::read`] yields, unless a single record is larger: 4 MiB.
 pub const PAGE_BYTES: u64 = 4 << 20;
-
-/// What is counted per record beside its own bytes: keys, numbers, page headers.
-pub const RECORD_OVERHEAD: u64 = 64;
-
-/// How much a buffer holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BufferSize {
-    /// Records.
-    pub events: u64,
-    /// Bytes of their bodies and metadata, with [`RECORD_OVERHEAD`] for each.
-    pub bytes: u64,
-}
 
 /// Which buffered record is meant. Memory buffers keep no rows, so their tokens are all alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -14,9 +14,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::dead_letters::{self, DeadLetter};
 use super::error::StoreError;
 use super::free_space;
-use super::store::{Store, count, from_micros, micros};
-use super::trim::{RowsAdded, stored_key};
-use super::writer::{SizeDelta, TxScope};
+use super::seen::stored_key;
+use super::sizes::SizeDelta;
+use super::sql::{from_micros, json_array, micros, row_count};
+use super::store::Store;
+use super::totals::RowsAdded;
+use super::writer::TxScope;
 use super::{PAGE_BYTES, PAGE_RECORDS, RECORD_OVERHEAD};
 use crate::ack::Ack;
 use crate::clock;
@@ -170,7 +173,7 @@ impl Store {
                 "SELECT {COLUMNS} FROM buffer WHERE sink = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
             ))?;
             let rows =
-                find.query_map(params![sink, after, count(limit.min(PAGE_RECORDS))], stored)?;
+                find.query_map(params![sink, after, row_count(limit.min(PAGE_RECORDS))], stored)?;
             take_page(rows)
         })
         .await
@@ -187,14 +190,14 @@ impl Store {
         seqs: &[i64],
     ) -> Result<Vec<BufferedRow>, StoreError> {
         let sink = sink.to_owned();
-        let wanted = number_list(seqs);
+        let wanted = json_array(seqs);
         self.read_with(move |scope| {
             let mut find = scope.conn.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM buffer
                  WHERE sink = ?1 AND seq IN (SELECT value FROM json_each(?2))
                  ORDER BY seq LIMIT ?3"
             ))?;
-            let rows = find.query_map(params![sink, wanted, count(PAGE_RECORDS)], stored)?;
+            let rows = find.query_map(params![sink, wanted, row_count(PAGE_RECORDS)], stored)?;
             take_page(rows)
         })
         .await
@@ -437,9 +440,4 @@ fn take_page(
         page.push(row);
     }
     Ok(page)
-}
-
-/// Numbers as the JSON array that `json_each` takes.
-pub(super) fn number_list(numbers: &[i64]) -> String {
-    format!("{numbers:?}")
 }

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::StoreError;
 use super::integrity;
+use super::paths::{sync_dir, with_suffix};
 
 /// "UCSk": bytes 68 to 71 of every file that is ours.
 const APPLICATION_ID: u32 = 0x5543_536B;
@@ -201,20 +202,6 @@ fn build(path: &Path) -> rusqlite::Result<()> {
     conn.close().map_err(|(_, e)| e)
 }
 
-/// Makes a rename durable. Only Unix lets a directory be opened and synced.
-pub(super) fn sync_dir(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(dir) if cfg!(unix) => File::open(dir)?.sync_all(),
-        _ => Ok(()),
-    }
-}
-
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
 /// Writes all that a connection sees into a new file, whole and synced.
 pub(super) fn copy_into(conn: &Connection, to: &Path) -> Result<(), StoreError> {
     let text = to.to_str().ok_or_else(|| StoreError::Foreign {
@@ -251,7 +238,7 @@ pub(super) fn recreate_file(conn: &Connection, path: &Path) -> Result<Connection
 }
 
 /// Closes a connection to a file that lost its name, without touching what bears the name now.
-pub(super) fn close_checkpointed(conn: Connection) {
+pub(super) fn close_without_checkpoint(conn: Connection) {
     let kept = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     if let Err(error) = kept.map(drop).and_then(|()| conn.close().map_err(|(_, error)| error)) {
         tracing::warn!(%error, "the removed store was not closed cleanly");

@@ -16,8 +16,9 @@ use super::error::StoreError;
 use super::file_watch::{FileState, FileWatch};
 use super::integrity;
 use super::lock::DirLock;
+use super::paths;
 use super::schema;
-use super::store::Sizes;
+use super::sizes::{BufferSizes, SizeDelta};
 
 /// Commands that may wait for a thread; senders wait behind that.
 const QUEUE_CAPACITY: usize = 1024;
@@ -25,14 +26,6 @@ const QUEUE_CAPACITY: usize = 1024;
 const MAX_GROUP_COMMANDS: usize = 256;
 /// Free pages (of 4 KiB) from which on some are given back to the system.
 const MAX_FREE_PAGES: i64 = 4096;
-
-/// How much a command changes a sink's buffer.
-#[derive(Debug)]
-pub(super) struct SizeDelta {
-    pub(super) sink: Arc<str>,
-    pub(super) events: i64,
-    pub(super) bytes: i64,
-}
 
 /// What a command sees while it runs. It may run twice, so its only lasting effects are in the
 /// transaction and in here.
@@ -110,7 +103,7 @@ impl DbHandle {
 pub(super) struct ConnectionOwner {
     conn: Connection,
     path: PathBuf,
-    sizes: Sizes,
+    sizes: BufferSizes,
     _lock: Option<DirLock>,
     /// `None` where the store lives in memory or is open for reading.
     watch: Option<FileWatch>,
@@ -126,7 +119,7 @@ impl ConnectionOwner {
     pub(super) fn new(
         conn: Connection,
         path: &Path,
-        sizes: Sizes,
+        sizes: BufferSizes,
         lock: Option<DirLock>,
         opened: Arc<AtomicU64>,
     ) -> Self {
@@ -223,7 +216,7 @@ impl ConnectionOwner {
             None | Some(FileState::Same) => return,
             Some(FileState::Removed) => self.recreate_file(),
             Some(FileState::Replaced) => {
-                let copy = schema::with_suffix(&self.path, ".rescued");
+                let copy = paths::with_suffix(&self.path, ".rescued");
                 match schema::copy_into(&self.conn, &copy) {
                     Ok(()) => Err(format!(
                         "another file stands in its place, and what this process held is in `{}`; \
@@ -266,7 +259,7 @@ impl ConnectionOwner {
         let conn = schema::recreate_file(&self.conn, &self.path).map_err(failed)?;
         // The old one must not tidy up: the names lead to the new files.
         let old = std::mem::replace(&mut self.conn, conn);
-        schema::close_checkpointed(old);
+        schema::close_without_checkpoint(old);
         self.watch = Some(FileWatch::new(&self.path));
         self.opened.fetch_add(1, Ordering::Release);
         Ok(())
@@ -290,7 +283,7 @@ impl ConnectionOwner {
         }
         match schema::open_reader(&self.path) {
             Ok(conn) => {
-                schema::close_checkpointed(std::mem::replace(&mut self.conn, conn));
+                schema::close_without_checkpoint(std::mem::replace(&mut self.conn, conn));
                 self.followed = opened;
             }
             Err(error) => tracing::error!(%error, "the store cannot be read anew; trying again"),

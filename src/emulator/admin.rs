@@ -39,7 +39,7 @@ pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
 
 /// The answer to such a page.
 pub(super) fn refuse_cross_site() -> Response<Body> {
-    ApiReply::detail(403, "Pages of other sites may not cx the emulator.").into_response()
+    ApiReply::detail(403, "Pages of other sites may not call the emulator.").into_response()
 }
 
 /// Answers one admin request; a slash at the path's end may be there or not.
