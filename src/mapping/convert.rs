@@ -13,7 +13,7 @@ use super::json::{self, JsonKind};
 use super::json_value::JsonValue;
 use crate::call::trimmed;
 use crate::coerce::number::{self, Number};
-use crate::coerce::{boolean, moment};
+use crate::coerce::{boolean, timestamp};
 use crate::config::mapping::TargetType;
 
 /// How timestamps are read.
@@ -61,13 +61,13 @@ pub(super) fn timestamp(
             None
         }
         (Some(strptime), datum) => datum.text().and_then(|text| {
-            let read = moment::parse_format(strptime, trimmed(&text), zone);
-            read.ok().map(|moment| moment.instant)
+            let read = timestamp::parse_format(strptime, trimmed(&text), zone);
+            read.ok().map(|parsed| parsed.instant)
         }),
-        (None, JsonValue::Text(text)) => moment::instant(text, zone),
-        (None, JsonValue::Json(raw)) => moment::instant_of_json(raw, zone),
+        (None, JsonValue::Text(text)) => timestamp::instant(text, zone),
+        (None, JsonValue::Json(raw)) => timestamp::instant_of_json(raw, zone),
         (None, JsonValue::Object(fields)) => {
-            moment::instant_of_json(&json::render_object(fields), zone)
+            timestamp::instant_of_json(&json::render_object(fields), zone)
         }
     };
     found.ok_or_else(|| match strptime {

@@ -23,7 +23,7 @@ use super::named_values::NamedValues;
 use super::scan::{self, KeySelector};
 use super::{Mapped, MappedCall, RuleId, not_json, rule, screen};
 use crate::call::{self, Call, CallKind, Object};
-use crate::coerce::moment;
+use crate::coerce::timestamp;
 
 /// The preset's name, where rules have theirs.
 pub(super) const NAME: &str = "preset segment";
@@ -338,8 +338,8 @@ impl<'r> EventValues<'r> {
             let Some(raw) = self.raw(part).or(all).filter(|raw| !is_blank(raw)) else {
                 continue;
             };
-            let why = match moment::instant_of_json(raw, defaults.zone.get()) {
-                Some(instant) if !moment::is_zero_time(instant) => {
+            let why = match timestamp::instant_of_json(raw, defaults.zone.get()) {
+                Some(instant) if !timestamp::is_zero_time(instant) => {
                     for why in unread {
                         let reason = format!("{why}; `{name}` is taken");
                         losses.stats.lose(losses.rule, "timestamp", LossKind::Conversion, reason);

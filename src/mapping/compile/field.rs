@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::target::{self, FieldPath};
 use super::{Compiler, report};
-use crate::coerce::{moment, zone};
+use crate::coerce::{timestamp, zone};
 use crate::config::fault::{ConfigPath, Target as FaultTarget};
 use crate::config::mapping::{
     Case, FieldSpec, FieldValue, Function, OnFailure, PathOrPaths, TargetType,
@@ -293,7 +293,7 @@ impl Compiler {
     /// A strptime format, and literals that are to be moments.
     pub(super) fn check_moment(&mut self, at: &ConfigPath, spec: &FieldSpec, format: Option<&str>) {
         let Some(format) = format else { return };
-        if let Err(error) = moment::check_format(format) {
+        if let Err(error) = timestamp::check_format(format) {
             let message = format!("the format {format:?} cannot be read: {error}");
             let help = "use strptime directives that name a date: %Y-%m-%d %H:%M:%S";
             let at = at.key("format");
@@ -301,7 +301,7 @@ impl Compiler {
             return;
         }
         if let Some(Value::String(text)) = &spec.default
-            && moment::parse_format(format, text, &TimeZone::UTC).is_err()
+            && timestamp::parse_format(format, text, &TimeZone::UTC).is_err()
             && spec.as_type != Some(TargetType::Timestamp)
         {
             let message = format!("the default {text:?} is no timestamp of the format {format:?}");
