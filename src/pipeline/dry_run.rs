@@ -10,14 +10,14 @@ use crate::clock;
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::{AttributeTypes, UsercomSink, UsersConfig};
 use crate::deliver::Request;
-use crate::mapping::{Input, Plan, RuleTrace};
+use crate::mapping::{CompiledMapping, Input, RuleTrace};
 use crate::record::Record;
 use crate::schedule::Op;
 use crate::usercom::{Notes, Probe, Settings, dry_run_with, plan_call};
 
 /// Rehearses records for one sink.
 pub struct DryRun {
-    plan: Plan,
+    plan: CompiledMapping,
     settings: Settings,
     users: UsersConfig,
     types: (AttributeTypes, AttributeTypes),
@@ -132,7 +132,7 @@ impl DryRun {
     /// The faults of its mapping.
     pub fn new(name: &str, sink: &UsercomSink) -> Result<Self, Vec<Fault>> {
         let at = ConfigPath::default().key("sinks").key(name);
-        let plan = Plan::compile(&at, &sink.mapping, sink.preset)?;
+        let plan = CompiledMapping::compile(&at, &sink.mapping, sink.preset)?;
         let types = (sink.attributes.clone(), sink.company_attributes.clone());
         Ok(Self {
             plan,

@@ -14,7 +14,7 @@ use crate::buffer::{self, Buffer, StoreError};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::UsercomSink;
 use crate::deliver::{HaltPolicy, HttpTransport, PoisonPolicy, Run, SendError, TransportSettings};
-use crate::mapping::Plan;
+use crate::mapping::CompiledMapping;
 use crate::record::Record;
 use crate::sink::{
     Healthcheck, HealthcheckError, OnAuthFailure, RecordSink, SinkBuildError, SinkContext,
@@ -40,17 +40,18 @@ const MAX_PUSH_RECORDS: usize = 512;
 #[async_trait]
 impl SinkFactory for UsercomSink {
     fn validate(&self, at: &ConfigPath) -> Result<(), Vec<Fault>> {
-        Plan::compile(at, &self.mapping, self.preset).map(|_| ())
+        CompiledMapping::compile(at, &self.mapping, self.preset).map(|_| ())
     }
 
     async fn build(&self, cx: SinkContext) -> Result<(RecordSink, Healthcheck), SinkBuildError> {
         let config = Arc::new(self.clone());
         let at = ConfigPath::default().key("sinks").key(cx.name.as_str());
-        let plan = Plan::compile(&at, &config.mapping, config.preset).map_err(|faults| {
-            SinkBuildError::Settings(
-                faults.into_iter().map(|f| f.message).collect::<Vec<_>>().join("; "),
-            )
-        })?;
+        let plan =
+            CompiledMapping::compile(&at, &config.mapping, config.preset).map_err(|faults| {
+                SinkBuildError::Settings(
+                    faults.into_iter().map(|f| f.message).collect::<Vec<_>>().join("; "),
+                )
+            })?;
         let run = match cx.on_auth_failure {
             OnAuthFailure::Retry => Run::Service,
             OnAuthFailure::Abort => Run::ToTheEnd,
@@ -122,7 +123,7 @@ async fn healthcheck(usercom: Usercom, timeout: Duration) -> Result<(), Healthch
 /// A User.com sink, ready to run.
 struct DeliveringSink {
     config: Arc<UsercomSink>,
-    plan: Arc<Plan>,
+    plan: Arc<CompiledMapping>,
     usercom: Arc<Usercom>,
     buffer: Arc<dyn Buffer>,
     probe: Arc<dyn usercom::Probe>,

@@ -16,7 +16,7 @@ use crate::buffer::{Buffer, Buffered, DeadLetter, Store};
 use crate::call::{Call, CallKind};
 use crate::clock;
 use crate::config::sink::Unmatched;
-use crate::mapping::{Input, Plan};
+use crate::mapping::{CompiledMapping, Input};
 use crate::schedule::{ExternalUserId, Op};
 use crate::telemetry::SinkMetrics;
 use crate::usercom::{Notes, Probe, Settings, plan_call};
@@ -72,7 +72,7 @@ impl MappedRecord {
 /// What intake needs to know.
 pub(super) struct MappingStage {
     pub(super) sink: String,
-    pub(super) plan: Arc<Plan>,
+    pub(super) plan: Arc<CompiledMapping>,
     pub(super) settings: Settings,
     pub(super) unmatched: Unmatched,
     pub(super) dedupe: bool,

@@ -24,7 +24,7 @@ use crate::call::CallKind;
 use crate::clock;
 use crate::config::sink::UsercomSink;
 use crate::deliver::{Attempts, SendError};
-use crate::mapping::Plan;
+use crate::mapping::CompiledMapping;
 use crate::schedule::dedupe::{DedupeDecision, InFlightMessages};
 use crate::schedule::{Coalescing, KeyedScheduler, Op, OpOutcome, OpResult, ScheduledOp};
 use crate::sink::SinkError;
@@ -53,7 +53,7 @@ const MAX_BATCHES_AHEAD: usize = 2;
 pub(super) struct EngineParts {
     pub(super) name: String,
     pub(super) config: Arc<UsercomSink>,
-    pub(super) plan: Arc<Plan>,
+    pub(super) plan: Arc<CompiledMapping>,
     pub(super) settings: Settings,
     pub(super) usercom: Arc<Usercom>,
     pub(super) buffer: Arc<dyn Buffer>,

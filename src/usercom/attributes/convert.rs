@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::call::{Json, needs_no_escaping};
 use crate::coerce::boolean;
-use crate::coerce::moment::{self, Moment};
 use crate::coerce::number::{self, Number};
+use crate::coerce::timestamp::{self, ParsedTimestamp};
 use crate::usercom::profile::limits::crop;
 
 /// Characters of a text value.
@@ -211,8 +211,8 @@ fn float(value: &Value) -> Result<String, ConversionError> {
 
 /// Reads a moment. Times without a zone are in UTC: what a trait says of its own zone is all there is
 /// to know here.
-pub(in crate::usercom) fn moment(json_text: &str) -> Option<Moment> {
-    moment::of_json(json_text, &TimeZone::UTC)
+pub(in crate::usercom) fn moment(json_text: &str) -> Option<ParsedTimestamp> {
+    timestamp::of_json(json_text, &TimeZone::UTC)
 }
 
 fn date(json_text: &str) -> Result<String, ConversionError> {

@@ -6,7 +6,7 @@ use super::RuleId;
 
 /// Why a record goes to the dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RecordFaultCode {
+pub enum MappingErrorCode {
     /// The body, or the metadata, is not one JSON value.
     InvalidJson,
     /// The body, or the metadata, is not UTF-8.
@@ -32,7 +32,7 @@ pub enum RecordFaultCode {
     IdNotText,
 }
 
-impl RecordFaultCode {
+impl MappingErrorCode {
     /// A stable word, as metrics and dead letters carry it: `missing_required`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl RecordFaultCode {
     }
 }
 
-impl fmt::Display for RecordFaultCode {
+impl fmt::Display for MappingErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -59,10 +59,10 @@ impl fmt::Display for RecordFaultCode {
 
 /// Why one record goes to the dead letters. Displays as one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{code}{}{}{}: {reason}", Part("rule", .rule), Part("field", .field), Part("path", .path))]
-pub struct RecordFault {
+#[error("{code}{}{}{}: {reason}", ErrorContext("rule", .rule), ErrorContext("field", .field), ErrorContext("path", .path))]
+pub struct MappingError {
     /// What kind of reason it is.
-    pub code: RecordFaultCode,
+    pub code: MappingErrorCode,
     /// The rule that met it; none where the record is no JSON.
     pub rule: Option<String>,
     /// The target that could not be filled.
@@ -73,9 +73,9 @@ pub struct RecordFault {
     pub reason: String,
 }
 
-struct Part<'a>(&'static str, &'a Option<String>);
+struct ErrorContext<'a>(&'static str, &'a Option<String>);
 
-impl fmt::Display for Part<'_> {
+impl fmt::Display for ErrorContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.1 {
             Some(value) => write!(f, ", {} `{}`", self.0, value.escape_debug()),
@@ -84,8 +84,8 @@ impl fmt::Display for Part<'_> {
     }
 }
 
-impl RecordFault {
-    pub(super) fn new(code: RecordFaultCode, reason: impl Into<String>) -> Self {
+impl MappingError {
+    pub(super) fn new(code: MappingErrorCode, reason: impl Into<String>) -> Self {
         Self { code, rule: None, field: None, path: None, reason: reason.into() }
     }
 
@@ -125,13 +125,13 @@ pub struct MapStats {
     pub elements_unmatched: u32,
     /// Values of a spread left out because a rule of their name found nothing.
     pub spread_left_out: u32,
-    /// Which values were left out, for a log line: at most the first [`MapStats::MOST_LOSSES`].
-    pub losses: Vec<Loss>,
+    /// Which values were left out, for a log line: at most the first [`MapStats::MAX_LOSSES`].
+    pub losses: Vec<FieldLoss>,
 }
 
 impl MapStats {
     /// How many losses are described; the counters count them all.
-    pub const MOST_LOSSES: usize = 16;
+    pub const MAX_LOSSES: usize = 16;
 
     /// How many values were left out, of those too that are not described.
     pub fn count(&self) -> u64 {
@@ -147,8 +147,8 @@ impl MapStats {
             LossKind::NotAnArray => self.not_arrays += 1,
             LossKind::OwnedName => self.spread_left_out += 1,
         }
-        if self.losses.len() < Self::MOST_LOSSES {
-            self.losses.push(Loss { rule, field: field.to_owned(), reason });
+        if self.losses.len() < Self::MAX_LOSSES {
+            self.losses.push(FieldLoss { rule, field: field.to_owned(), reason });
         }
     }
 }
@@ -163,7 +163,7 @@ pub(super) enum LossKind {
 
 /// One value that was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loss {
+pub struct FieldLoss {
     /// The rule.
     pub rule: RuleId,
     /// The target, as the mapping table writes it.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
-use super::Moment;
+use super::ParsedTimestamp;
 
 /// Whether a text is a decimal number, with or without sign, fraction and exponent.
 pub(super) fn is_number(text: &str) -> bool {
@@ -22,20 +22,20 @@ pub(super) fn is_number(text: &str) -> bool {
 /// of four to eight digits are a year, a month, a serial number, anything but a time since 1970.
 /// What remains counts from 1970: below 10^11 seconds, below 10^14 milliseconds, below 10^17
 /// microseconds, else nanoseconds.
-pub(super) fn parse(text: &str, zone: &TimeZone) -> Option<Moment> {
+pub(super) fn parse(text: &str, zone: &TimeZone) -> Option<ParsedTimestamp> {
     if text.starts_with('-') {
-        return epoch(text).map(Moment::in_utc);
+        return epoch(text).map(ParsedTimestamp::in_utc);
     }
     let plain = expand(text)?;
     let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
     if fraction.bytes().all(|b| b == b'0')
         && let Some(civil) = calendar(whole)
     {
-        return Moment::in_zone(civil, zone);
+        return ParsedTimestamp::in_zone(civil, zone);
     }
     match whole.trim_start_matches('0').len() {
         4..=8 => None,
-        _ => epoch(text).map(Moment::in_utc),
+        _ => epoch(text).map(ParsedTimestamp::in_utc),
     }
 }
 
@@ -96,9 +96,9 @@ fn epoch(text: &str) -> Option<Timestamp> {
 }
 
 /// Milliseconds since 1970.
-pub(super) fn millis(text: &str) -> Option<Moment> {
+pub(super) fn millis(text: &str) -> Option<ParsedTimestamp> {
     let millis: i64 = text.parse().ok()?;
-    Timestamp::from_millisecond(millis).ok().map(Moment::in_utc)
+    Timestamp::from_millisecond(millis).ok().map(ParsedTimestamp::in_utc)
 }
 
 /// Writes a number with an exponent without it; others stay as they are.

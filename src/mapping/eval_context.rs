@@ -5,14 +5,14 @@ use std::cell::OnceCell;
 
 use jiff::tz::TimeZone;
 
-use super::json::{self, Kind};
-use super::trie::{Slot, Slots};
+use super::json::{self, JsonKind};
+use super::path_trie::{Extracted, ExtractedPaths};
 use crate::call;
 use crate::coerce::zone;
 
 /// Which slots a reference is into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(super) enum PathScope {
     Record,
     Meta,
     /// The element of `foreach` or `each`.
@@ -21,8 +21,8 @@ pub(super) enum Scope {
 
 /// A path, resolved to its slot.
 #[derive(Debug, Clone)]
-pub(super) struct Ref {
-    pub(super) scope: Scope,
+pub(super) struct PathRef {
+    pub(super) scope: PathScope,
     pub(super) slot: usize,
     /// The path as it was written, for messages.
     pub(super) shown: Box<str>,
@@ -30,11 +30,11 @@ pub(super) struct Ref {
 
 /// The slots a program may read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Env<'e, 'r> {
-    pub(super) record: &'e Slots<'e, 'r>,
-    pub(super) meta: &'e Slots<'e, 'r>,
+pub(super) struct EvalContext<'e, 'r> {
+    pub(super) record: &'e ExtractedPaths<'e, 'r>,
+    pub(super) meta: &'e ExtractedPaths<'e, 'r>,
     /// The element of `foreach` or `each`, inside of one.
-    pub(super) element: Option<&'e Slots<'e, 'r>>,
+    pub(super) element: Option<&'e ExtractedPaths<'e, 'r>>,
     /// The zone of times that name none.
     pub(super) zone: &'e SourceZone<'r>,
 }
@@ -61,7 +61,7 @@ impl<'r> SourceZone<'r> {
 
     fn look_up(&self) -> Option<TimeZone> {
         let meta = std::str::from_utf8(self.meta?).ok()?;
-        if Kind::of(meta) != Kind::Object || !meta.contains(ZONE) {
+        if JsonKind::of(meta) != JsonKind::Object || !meta.contains(ZONE) {
             return None;
         }
         let named = call::entries(meta).filter(|(name, _)| name == ZONE).last();
@@ -69,13 +69,13 @@ impl<'r> SourceZone<'r> {
     }
 }
 
-impl<'r> Env<'_, 'r> {
+impl<'r> EvalContext<'_, 'r> {
     /// What a path leads to; null is nothing.
-    pub(super) fn get(&self, path: &Ref) -> Slot<'r> {
+    pub(super) fn get(&self, path: &PathRef) -> Extracted<'r> {
         let slots = match path.scope {
-            Scope::Record => self.record,
-            Scope::Meta => self.meta,
-            Scope::Element => self.element?,
+            PathScope::Record => self.record,
+            PathScope::Meta => self.meta,
+            PathScope::Element => self.element?,
         };
         slots.get(path.slot)
     }

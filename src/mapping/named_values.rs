@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use crate::call::{Fields, Json, NameIndex};
 
 #[derive(Default)]
-pub(super) struct FieldSet<'a> {
+pub(super) struct NamedValues<'a> {
     fields: Fields<'a>,
     names: NameIndex,
 }
 
-impl<'a> FieldSet<'a> {
+impl<'a> NamedValues<'a> {
     /// The set with these fields, whose names are unique already.
     pub(super) fn from_unique(fields: Fields<'a>) -> Self {
         let mut set = Self::default();
@@ -51,7 +51,7 @@ mod tests {
     fn few_or_many_names_stay_unique() {
         // Names stay unique and keep their first place, few or many.
         for count in [3, 60, 200] {
-            let mut set = FieldSet::default();
+            let mut set = NamedValues::default();
             for value in ["1", "2"] {
                 for n in 0..count {
                     set.insert(format!("k{n}").into(), Json::from_valid_unchecked(value));

@@ -27,18 +27,18 @@ use jiff::tz::{Offset, TimeZone};
 pub use self::object::{instant_of_json, of_json};
 
 /// Bytes of the longest text that is looked at.
-const LONGEST: usize = 128;
+const MAX_TEXT_LEN: usize = 128;
 
 /// A moment, and the calendar date as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
+pub struct ParsedTimestamp {
     /// The instant.
     pub instant: Timestamp,
     /// The date as written, whatever zone it was written in.
     pub written: Date,
 }
 
-impl Moment {
+impl ParsedTimestamp {
     /// A civil time in a zone. Times that a clock change skips or repeats are read as RFC 5545 says.
     fn in_zone(civil: DateTime, zone: &TimeZone) -> Option<Self> {
         let instant = zone.to_timestamp(civil).ok()?;
@@ -59,16 +59,16 @@ pub fn is_zero_time(instant: Timestamp) -> bool {
 }
 
 /// Reads a moment from text, or from the text of a number. `zone` is that of times without one.
-pub fn parse(text: &str, zone: &TimeZone) -> Option<Moment> {
+pub fn parse(text: &str, zone: &TimeZone) -> Option<ParsedTimestamp> {
     let text = text.trim();
-    if text.is_empty() || text.len() > LONGEST {
+    if text.is_empty() || text.len() > MAX_TEXT_LEN {
         return None;
     }
     if let Ok(instant) = text.parse::<Timestamp>() {
         let written = text.get(..10).and_then(|date| date.parse().ok());
         return Some(match written.or_else(|| text.parse().ok()) {
-            Some(written) => Moment { instant, written },
-            None => Moment::in_utc(instant),
+            Some(written) => ParsedTimestamp { instant, written },
+            None => ParsedTimestamp::in_utc(instant),
         });
     }
     if digits::is_number(text) {
@@ -83,29 +83,29 @@ pub fn parse(text: &str, zone: &TimeZone) -> Option<Moment> {
 /// The instant of [`parse`], without the date as written.
 pub fn instant(text: &str, zone: &TimeZone) -> Option<Timestamp> {
     let text = text.trim();
-    match text.len() <= LONGEST {
-        true => text.parse().ok().or_else(|| parse(text, zone).map(|moment| moment.instant)),
+    match text.len() <= MAX_TEXT_LEN {
+        true => text.parse().ok().or_else(|| parse(text, zone).map(|parsed| parsed.instant)),
         false => None,
     }
 }
 
 /// RFC 2822, with the short zone names it defines.
-fn mail(text: &str) -> Option<Moment> {
+fn mail(text: &str) -> Option<ParsedTimestamp> {
     let zoned = rfc2822::parse(text).ok()?;
-    Some(Moment { instant: zoned.timestamp(), written: zoned.date() })
+    Some(ParsedTimestamp { instant: zoned.timestamp(), written: zoned.date() })
 }
 
 /// ISO 8601 with or without an offset and a zone in brackets. The named zone says what the offset
 /// is; without one the offset counts, and without either the given zone.
-fn iso(text: &str, zone: &TimeZone) -> Option<Moment> {
+fn iso(text: &str, zone: &TimeZone) -> Option<ParsedTimestamp> {
     let pieces = Pieces::parse(text).ok()?;
     let civil = pieces.date().to_datetime(pieces.time().unwrap_or_else(Time::midnight));
     if let Some(offset) = pieces.to_numeric_offset() {
-        return Moment::in_zone(civil, &TimeZone::fixed(offset));
+        return ParsedTimestamp::in_zone(civil, &TimeZone::fixed(offset));
     }
     // A zone nobody knows is no zone: the time is not read.
     let named = pieces.to_time_zone().ok()?;
-    Moment::in_zone(civil, named.as_ref().unwrap_or(zone))
+    ParsedTimestamp::in_zone(civil, named.as_ref().unwrap_or(zone))
 }
 
 /// Reads a moment by a strptime format. Without a zone it is in the given one, without a time
@@ -113,7 +113,11 @@ fn iso(text: &str, zone: &TimeZone) -> Option<Moment> {
 ///
 /// # Errors
 /// Where the text does not follow the format, or names no date or no known zone.
-pub fn parse_format(format: &str, text: &str, zone: &TimeZone) -> Result<Moment, jiff::Error> {
+pub fn parse_format(
+    format: &str,
+    text: &str,
+    zone: &TimeZone,
+) -> Result<ParsedTimestamp, jiff::Error> {
     let parts = strtime::parse(format, text)?;
     let civil = match parts.to_datetime() {
         Ok(civil) => civil,
@@ -121,7 +125,7 @@ pub fn parse_format(format: &str, text: &str, zone: &TimeZone) -> Result<Moment,
             Ok(date) => date.to_datetime(Time::midnight()),
             // Seconds since 1970 say it all.
             Err(error) => {
-                return parts.to_timestamp().map(Moment::in_utc).map_err(|_| error);
+                return parts.to_timestamp().map(ParsedTimestamp::in_utc).map_err(|_| error);
             }
         },
     };
@@ -137,11 +141,11 @@ pub fn parse_format(format: &str, text: &str, zone: &TimeZone) -> Result<Moment,
             &named
         }
         (None, None) => match parts.to_timestamp() {
-            Ok(instant) => return Ok(Moment { instant, written: civil.date() }),
+            Ok(instant) => return Ok(ParsedTimestamp { instant, written: civil.date() }),
             Err(_) => zone,
         },
     };
-    Ok(Moment { instant: zone.to_timestamp(civil)?, written: civil.date() })
+    Ok(ParsedTimestamp { instant: zone.to_timestamp(civil)?, written: civil.date() })
 }
 
 /// Checks that a strptime format can be used: what it writes it must read back.
@@ -183,7 +187,7 @@ mod tests {
     use super::*;
 
     fn utc(text: &str) -> Option<String> {
-        parse(text, &TimeZone::UTC).map(|moment| moment.instant.to_string())
+        parse(text, &TimeZone::UTC).map(|parsed| parsed.instant.to_string())
     }
 
     fn warsaw() -> TimeZone {
@@ -330,8 +334,8 @@ mod tests {
             "Mon May 07 1990 00:30:00 GMT+0200",
             "19900507T003000+0200",
         ] {
-            let moment = parse(text, &TimeZone::UTC).unwrap_or_else(|| panic!("{text}"));
-            assert_eq!(moment.written.to_string(), "1990-05-07", "{text}");
+            let parsed = parse(text, &TimeZone::UTC).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(parsed.written.to_string(), "1990-05-07", "{text}");
         }
     }
 
@@ -394,7 +398,7 @@ mod tests {
         // A format without an offset means the given zone, one without a time midnight; a zone that
         // the text names is obeyed.
         let read = |format: &str, text: &str, zone: &TimeZone| {
-            parse_format(format, text, zone).map(|moment| moment.instant.to_string()).ok()
+            parse_format(format, text, zone).map(|parsed| parsed.instant.to_string()).ok()
         };
         for (format, text, moment) in [
             ("%d.%m.%Y %H:%M", "01.02.2026 03:04", Some("2026-02-01T03:04:00Z")),

@@ -7,12 +7,12 @@
 use jiff::civil::{Date, ISOWeekDate, Time, Weekday};
 use jiff::tz::TimeZone;
 
-use super::{Moment, digits, offset};
+use super::{ParsedTimestamp, digits, offset};
 use crate::coerce::zone;
 
 /// The parts that were found.
 #[derive(Default)]
-struct Parts {
+struct DateTimeParts {
     year: Option<i16>,
     month: Option<i8>,
     day: Option<i8>,
@@ -21,7 +21,7 @@ struct Parts {
     short_year: Option<i16>,
     weekday: Option<Weekday>,
     time: Option<Time>,
-    noon: Option<Half>,
+    noon: Option<DayHalf>,
     zone: Option<TimeZone>,
     /// A zone's short name, for where there is no offset.
     short_zone: Option<TimeZone>,
@@ -29,15 +29,15 @@ struct Parts {
 }
 
 #[derive(Clone, Copy)]
-enum Half {
+enum DayHalf {
     Am,
     Pm,
 }
 
 /// Reads a moment.
-pub(super) fn parse(text: &str, default: &TimeZone) -> Option<Moment> {
+pub(super) fn parse(text: &str, default: &TimeZone) -> Option<ParsedTimestamp> {
     let text = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    let mut parts = Parts::default();
+    let mut parts = DateTimeParts::default();
     for word in without_comments(text).split_whitespace() {
         let word = word.trim_end_matches(',');
         if !word.is_empty() {
@@ -76,7 +76,7 @@ fn set<T>(place: &mut Option<T>, value: T) -> Option<()> {
     }
 }
 
-impl Parts {
+impl DateTimeParts {
     /// Takes a word; `None` where it is not understood.
     fn take(&mut self, word: &str) -> Option<()> {
         if let Some(day) = weekday(word) {
@@ -245,7 +245,7 @@ impl Parts {
         }
     }
 
-    fn finish(self, default: &TimeZone) -> Option<Moment> {
+    fn finish(self, default: &TimeZone) -> Option<ParsedTimestamp> {
         let date = match (self.date, self.year, self.short_year, self.month, self.day) {
             (Some(date), None, None, None, None) => date,
             (None, Some(year), None, Some(month), Some(day)) => Date::new(year, month, day).ok()?,
@@ -270,7 +270,7 @@ impl Parts {
             (None, Some(zone)) => zone,
             (None, None) => default.clone(),
         };
-        Moment::in_zone(date.to_datetime(time), &zone)
+        ParsedTimestamp::in_zone(date.to_datetime(time), &zone)
     }
 }
 
@@ -296,21 +296,21 @@ fn ordinal(word: &str) -> Option<i8> {
     plain.then(|| digits.parse().ok()).flatten()
 }
 
-fn twelve_hours(time: Time, half: Half) -> Option<Time> {
+fn twelve_hours(time: Time, half: DayHalf) -> Option<Time> {
     let hour = match (time.hour(), half) {
-        (12, Half::Am) => 0,
-        (12, Half::Pm) => 12,
-        (hour @ 1..=11, Half::Am) => hour,
-        (hour @ 1..=11, Half::Pm) => hour + 12,
+        (12, DayHalf::Am) => 0,
+        (12, DayHalf::Pm) => 12,
+        (hour @ 1..=11, DayHalf::Am) => hour,
+        (hour @ 1..=11, DayHalf::Pm) => hour + 12,
         _ => return None,
     };
     time.with().hour(hour).build().ok()
 }
 
-fn half(word: &str) -> Option<Half> {
+fn half(word: &str) -> Option<DayHalf> {
     match word.to_ascii_lowercase().as_str() {
-        "am" | "a.m." => Some(Half::Am),
-        "pm" | "p.m." => Some(Half::Pm),
+        "am" | "a.m." => Some(DayHalf::Am),
+        "pm" | "p.m." => Some(DayHalf::Pm),
         _ => None,
     }
 }

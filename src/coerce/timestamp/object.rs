@@ -5,13 +5,13 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::{Moment, digits, instant, parse};
+use super::{ParsedTimestamp, digits, instant, parse};
 
 /// Bytes of the longest object that is looked at.
-const LONGEST: usize = 256;
+const MAX_TEXT_LEN: usize = 256;
 
 /// Reads a moment from JSON text: a string, a number, or an object that stands for a moment.
-pub fn of_json(json: &str, zone: &TimeZone) -> Option<Moment> {
+pub fn of_json(json: &str, zone: &TimeZone) -> Option<ParsedTimestamp> {
     match json.as_bytes().first()? {
         b'"' => {
             // Texts without escapes are read where they stand.
@@ -21,7 +21,7 @@ pub fn of_json(json: &str, zone: &TimeZone) -> Option<Moment> {
             }
             parse(&serde_json::from_str::<String>(json).ok()?, zone)
         }
-        b'{' if json.len() <= LONGEST => object(&serde_json::from_str(json).ok()?, zone),
+        b'{' if json.len() <= MAX_TEXT_LEN => object(&serde_json::from_str(json).ok()?, zone),
         b'-' | b'0'..=b'9' => parse(json, zone),
         _ => None,
     }
@@ -32,18 +32,18 @@ pub fn instant_of_json(json: &str, zone: &TimeZone) -> Option<Timestamp> {
     let inner = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     match inner.filter(|inner| !inner.contains('\\')) {
         Some(text) => instant(text, zone),
-        None => of_json(json, zone).map(|moment| moment.instant),
+        None => of_json(json, zone).map(|parsed| parsed.instant),
     }
 }
 
-fn object(value: &Value, zone: &TimeZone) -> Option<Moment> {
+fn object(value: &Value, zone: &TimeZone) -> Option<ParsedTimestamp> {
     let fields = value.as_object()?;
     if let Some(date) = fields.get("$date") {
         return (fields.len() == 1).then(|| mongo(date, zone)).flatten();
     }
     if let Some(timestamp) = fields.get("$timestamp") {
         let seconds = timestamp.get("t").and_then(Value::as_i64)?;
-        return Timestamp::from_second(seconds).ok().map(Moment::in_utc);
+        return Timestamp::from_second(seconds).ok().map(ParsedTimestamp::in_utc);
     }
     let number = |names: &[&str]| -> Option<i64> {
         let found = names.iter().find_map(|name| fields.get(*name))?;
@@ -56,11 +56,11 @@ fn object(value: &Value, zone: &TimeZone) -> Option<Moment> {
     let seconds = number(&["_seconds", "seconds", "epochSecond"])?;
     let nanos = number(&["_nanoseconds", "nanoseconds", "nanos", "nano"])?;
     let instant = Timestamp::new(seconds, i32::try_from(nanos).ok()?).ok()?;
-    Some(Moment::in_utc(instant))
+    Some(ParsedTimestamp::in_utc(instant))
 }
 
 /// `"2024-05-21T10:11:12Z"`, milliseconds, or `{"$numberLong": "milliseconds"}`.
-fn mongo(date: &Value, zone: &TimeZone) -> Option<Moment> {
+fn mongo(date: &Value, zone: &TimeZone) -> Option<ParsedTimestamp> {
     match date {
         Value::String(text) => parse(text, zone),
         Value::Number(number) => digits::millis(&number.to_string()),
@@ -73,7 +73,7 @@ fn mongo(date: &Value, zone: &TimeZone) -> Option<Moment> {
 
 /// `/Date(1716286272000)/`; an offset behind the milliseconds says where it was written, which
 /// changes nothing.
-pub(super) fn asp_net(text: &str) -> Option<Moment> {
+pub(super) fn asp_net(text: &str) -> Option<ParsedTimestamp> {
     let inner = text.strip_prefix("/Date(")?.strip_suffix(")/")?;
     let sign = inner.get(1..)?.find(['+', '-']).map(|at| at + 1);
     let (number, behind) = inner.split_at(sign.unwrap_or(inner.len()));
@@ -101,8 +101,8 @@ mod tests {
             r#""2024-05-21T10:11:12\u005a""#,
             "1716286272",
         ] {
-            let moment = of_json(json, &TimeZone::UTC).map(|m| m.instant.to_string());
-            assert_eq!(moment.as_deref(), Some("2024-05-21T10:11:12Z"), "{json}");
+            let parsed = of_json(json, &TimeZone::UTC).map(|m| m.instant.to_string());
+            assert_eq!(parsed.as_deref(), Some("2024-05-21T10:11:12Z"), "{json}");
         }
         for json in ["{}", r#"{"$date":true}"#, r#"{"seconds":5,"x":1}"#, "[1716286272]", "true"] {
             assert_eq!(of_json(json, &TimeZone::UTC), None, "{json}");

@@ -4,11 +4,11 @@
 
 use std::borrow::Cow;
 
-use super::json::{self, Kind};
+use super::json::{self, JsonKind};
 use crate::call::{Fields, Json};
 
 #[derive(Debug, Clone)]
-pub(super) enum Datum<'a> {
+pub(super) enum JsonValue<'a> {
     /// JSON text of any value but null.
     Json(Cow<'a, str>),
     /// A string, unescaped.
@@ -17,18 +17,18 @@ pub(super) enum Datum<'a> {
     Object(Fields<'a>),
 }
 
-impl<'a> Datum<'a> {
+impl<'a> JsonValue<'a> {
     /// From JSON text; null is nothing.
     pub(super) fn from_json(text: impl Into<Cow<'a, str>>) -> Option<Self> {
         let text = text.into();
-        (Kind::of(&text) != Kind::Null).then_some(Self::Json(text))
+        (JsonKind::of(&text) != JsonKind::Null).then_some(Self::Json(text))
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> JsonKind {
         match self {
-            Self::Json(raw) => Kind::of(raw),
-            Self::Text(_) => Kind::String,
-            Self::Object(_) => Kind::Object,
+            Self::Json(raw) => JsonKind::of(raw),
+            Self::Text(_) => JsonKind::String,
+            Self::Object(_) => JsonKind::Object,
         }
     }
 

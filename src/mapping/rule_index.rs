@@ -4,34 +4,34 @@
 //! text of its own. That text is looked up once, so that a hundred rules for a hundred kinds cost
 //! what one rule costs. Invariant: a rule that is left out does not hold.
 
-use super::condition::{Ask, Condition, Literal};
-use super::env::{Env, Ref, Scope};
-use super::json::{self, Kind};
-use super::rule::Rule;
+use super::condition::{CompiledCondition, Literal, Operator};
+use super::eval_context::{EvalContext, PathRef, PathScope};
+use super::json::{self, JsonKind};
+use super::rule::CompiledRule;
 use crate::call::FixedKeyMap;
 
-/// With fewer rules it is quicker to ask them.
-const FEW: usize = 4;
+/// With fewer rules it is quicker to operator them.
+const MIN_INDEXED_RULES: usize = 4;
 
 /// The rules of a plan by the text one path must lead to. Rules are named by their places.
 #[derive(Debug, Default)]
-pub(super) struct Dispatch {
-    path: Option<Ref>,
+pub(super) struct RuleIndex {
+    path: Option<PathRef>,
     by_text: FixedKeyMap<Vec<usize>>,
-    /// Rules that do not ask for a text there.
+    /// Rules that do not operator for a text there.
     others: Vec<usize>,
 }
 
-impl Dispatch {
+impl RuleIndex {
     /// Finds the path that tells most rules apart.
-    pub(super) fn of(rules: &[Rule]) -> Self {
-        let asked: Vec<Vec<(&Ref, Vec<&str>)>> = rules.iter().map(asked).collect();
+    pub(super) fn of(rules: &[CompiledRule]) -> Self {
+        let asked: Vec<Vec<(&PathRef, Vec<&str>)>> = rules.iter().map(asked).collect();
         let count = |slot: usize| {
             asked.iter().filter(|asked| asked.iter().any(|(path, _)| path.slot == slot)).count()
         };
         let paths = asked.iter().flatten().map(|(path, _)| *path);
         let best = paths.max_by_key(|path| count(path.slot));
-        let Some(path) = best.filter(|path| count(path.slot) >= FEW) else {
+        let Some(path) = best.filter(|path| count(path.slot) >= MIN_INDEXED_RULES) else {
             return Self { others: (0..rules.len()).collect(), ..Self::default() };
         };
         let mut made = Self { path: Some(path.clone()), ..Self::default() };
@@ -53,9 +53,9 @@ impl Dispatch {
     }
 
     /// The rules that may hold, in file order.
-    pub(super) fn candidates(&self, env: &Env<'_, '_>) -> impl Iterator<Item = usize> {
-        let text = self.path.as_ref().and_then(|path| env.get(path));
-        let text = text.filter(|raw| Kind::of(raw) == Kind::String).map(json::unescape);
+    pub(super) fn candidates(&self, context: &EvalContext<'_, '_>) -> impl Iterator<Item = usize> {
+        let text = self.path.as_ref().and_then(|path| context.get(path));
+        let text = text.filter(|raw| JsonKind::of(raw) == JsonKind::String).map(json::unescape);
         let named = text.and_then(|text| self.by_text.get(text.as_bytes()));
         let mut named = named.map(Vec::as_slice).unwrap_or_default().iter().copied().peekable();
         let mut others = self.others.iter().copied().peekable();
@@ -68,24 +68,24 @@ impl Dispatch {
 }
 
 /// Paths of the record that a rule needs to lead to one of some texts.
-fn asked(rule: &Rule) -> Vec<(&Ref, Vec<&str>)> {
+fn asked(rule: &CompiledRule) -> Vec<(&PathRef, Vec<&str>)> {
     // Inside of `foreach` the elements are asked.
     let parts = match &rule.when {
-        Some(Condition::All(parts)) if rule.foreach.is_none() => parts.as_slice(),
+        Some(CompiledCondition::All(parts)) if rule.foreach.is_none() => parts.as_slice(),
         _ => &[],
     };
     let tests = parts.iter().filter_map(|part| match part {
-        Condition::Test(test) if test.path.scope == Scope::Record => Some(test),
+        CompiledCondition::Test(test) if test.path.scope == PathScope::Record => Some(test),
         _ => None,
     });
-    tests.filter_map(|test| Some((&test.path, test.asks.iter().find_map(texts)?))).collect()
+    tests.filter_map(|test| Some((&test.path, test.operators.iter().find_map(texts)?))).collect()
 }
 
-/// The texts one of which an operator asks for.
-fn texts(ask: &Ask) -> Option<Vec<&str>> {
-    match ask {
-        Ask::Equals(literal) => Some(vec![text(literal)?]),
-        Ask::In(literals) => literals.iter().map(text).collect(),
+/// The texts one of which an operator operators for.
+fn texts(operator: &Operator) -> Option<Vec<&str>> {
+    match operator {
+        Operator::Equals(literal) => Some(vec![text(literal)?]),
+        Operator::In(literals) => literals.iter().map(text).collect(),
         _ => None,
     }
 }
@@ -100,9 +100,9 @@ fn text(literal: &Literal) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use crate::config::fault::ConfigPath;
-    use crate::mapping::{Input, Plan};
+    use crate::mapping::{CompiledMapping, Input};
 
-    fn plan(whens: &[&str]) -> Plan {
+    fn plan(whens: &[&str]) -> CompiledMapping {
         let rules: Vec<String> = whens
             .iter()
             .map(|when| {
@@ -117,7 +117,7 @@ mod tests {
             mapping: Vec<crate::config::mapping::Rule>,
         }
         let table: Table = toml::from_str(&rules.concat()).unwrap();
-        Plan::compile(&ConfigPath::default(), &table.mapping, None).unwrap()
+        CompiledMapping::compile(&ConfigPath::default(), &table.mapping, None).unwrap()
     }
 
     #[test]

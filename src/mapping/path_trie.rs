@@ -1,7 +1,7 @@
 //! The trie of all paths that are read from one value, and the pass that finds what they lead to.
 //!
 //! Not here: what is done with a slot. The pass goes over the text once and keeps the values of
-//! the top's keys; what lies in them is looked for when somebody asks. So a record that no rule
+//! the top's keys; what lies in them is looked for when somebody operators. So a record that no rule
 //! wants is never looked into, and rules that do not fire cost nothing. Invariant: a slot holds the
 //! trimmed JSON text of the last value its path leads to, and nothing where there is none or it is
 //! null.
@@ -11,18 +11,18 @@ use std::cell::Cell;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
-use super::json::Kind;
-use super::pass::{self, Wanted};
-use super::path::Step;
+use super::json::JsonKind;
+use super::path::PathStep;
+use super::scan::{self, KeySelector};
 use crate::call::{self, FixedKeyMap};
 
 /// What a path leads to: JSON text, or nothing.
-pub(super) type Slot<'r> = Option<&'r str>;
+pub(super) type Extracted<'r> = Option<&'r str>;
 
 const ROOT: usize = 0;
 
 #[derive(Debug, Default)]
-struct Node {
+struct TrieNode {
     /// Where the value itself goes, if it is kept.
     slot: Option<usize>,
     keys: FixedKeyMap<usize>,
@@ -35,29 +35,29 @@ struct Node {
 
 /// Where a slot is filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Filled {
+enum Fill {
     /// In the pass over the text.
-    Ahead,
+    Eager,
     /// When the value of this node, which is kept, is looked into.
-    Inside(usize),
+    Lazy(usize),
 }
 
 /// All paths read from one kind of value.
 #[derive(Debug)]
 pub(super) struct Trie {
-    nodes: Vec<Node>,
-    slots: Vec<Filled>,
+    nodes: Vec<TrieNode>,
+    slots: Vec<Fill>,
 }
 
 impl Default for Trie {
     fn default() -> Self {
-        Self { nodes: vec![Node::default()], slots: Vec::new() }
+        Self { nodes: vec![TrieNode::default()], slots: Vec::new() }
     }
 }
 
 impl Trie {
     /// The slot of a path; the same path always gets the same one.
-    pub(super) fn insert(&mut self, steps: &[Step]) -> usize {
+    pub(super) fn insert(&mut self, steps: &[PathStep]) -> usize {
         let mut at = ROOT;
         let mut way = vec![ROOT];
         for step in steps {
@@ -65,7 +65,7 @@ impl Trie {
             way.push(at);
         }
         // Of the text itself only an object's keys are looked at in passing.
-        if matches!(steps.first(), Some(Step::Index(_) | Step::FromEnd(_))) {
+        if matches!(steps.first(), Some(PathStep::Index(_) | PathStep::FromEnd(_))) {
             self.keep(&way[..1]);
         }
         if way.len() > 2 {
@@ -82,11 +82,11 @@ impl Trie {
         }
         let slot = self.slots.len();
         let holder = above.iter().rev().find(|node| self.nodes[**node].slot.is_some());
-        let filled = holder.map_or(Filled::Ahead, |node| Filled::Inside(*node));
+        let filled = holder.map_or(Fill::Eager, |node| Fill::Lazy(*node));
         // What lay in the same value as this one lies in this one.
         for inner in &self.nodes[at].below {
             if self.slots[*inner] == filled {
-                self.slots[*inner] = Filled::Inside(at);
+                self.slots[*inner] = Fill::Lazy(at);
             }
         }
         self.slots.push(filled);
@@ -97,22 +97,22 @@ impl Trie {
         slot
     }
 
-    fn child(&mut self, at: usize, step: &Step) -> usize {
+    fn child(&mut self, at: usize, step: &PathStep) -> usize {
         let next = self.nodes.len();
         let node = &mut self.nodes[at];
         let found = match step {
-            Step::Key(key) => {
+            PathStep::Key(key) => {
                 let found = node.keys.get(key.as_bytes()).copied();
                 if found.is_none() {
                     node.keys.insert(key.as_bytes(), next);
                 }
                 found
             }
-            Step::Index(index) => find_or_push(&mut node.indices, *index, next),
-            Step::FromEnd(index) => find_or_push(&mut node.from_end, *index, next),
+            PathStep::Index(index) => find_or_push(&mut node.indices, *index, next),
+            PathStep::FromEnd(index) => find_or_push(&mut node.from_end, *index, next),
         };
         found.unwrap_or_else(|| {
-            self.nodes.push(Node::default());
+            self.nodes.push(TrieNode::default());
             next
         })
     }
@@ -134,20 +134,20 @@ fn find_or_push(list: &mut Vec<(u32, usize)>, index: u32, next: usize) -> Option
 
 /// What the paths of a trie lead to in one text.
 #[derive(Debug)]
-pub(super) struct Slots<'t, 'r> {
+pub(super) struct ExtractedPaths<'t, 'r> {
     trie: &'t Trie,
     text: &'r str,
     /// Where in the text the values stand; an empty range is nothing.
     values: SmallVec<[Cell<(u32, u32)>; 16]>,
     /// Nodes whose values were looked into.
-    opened: Cell<Opened>,
+    expanded: Cell<ExpandedNodes>,
 }
 
 /// Nodes that were looked into: the first few by their numbers.
 #[derive(Debug, Clone, Copy, Default)]
-struct Opened(u128);
+struct ExpandedNodes(u128);
 
-impl Opened {
+impl ExpandedNodes {
     /// Notes a node; says whether it was noted before. Of nodes with great numbers it is not
     /// known: to look into one again costs time only.
     fn note(&mut self, node: usize) -> bool {
@@ -158,11 +158,11 @@ impl Opened {
     }
 }
 
-impl<'t, 'r> Slots<'t, 'r> {
-    /// Slots of a text nobody has gone over: nothing is in them.
+impl<'t, 'r> ExtractedPaths<'t, 'r> {
+    /// ExtractedPaths of a text nobody has gone over: nothing is in them.
     pub(super) fn new(trie: &'t Trie, text: &'r str) -> Self {
         let values = SmallVec::from_elem(Cell::new((0, 0)), trie.slots.len());
-        Self { trie, text, values, opened: Cell::default() }
+        Self { trie, text, values, expanded: Cell::default() }
     }
 
     /// Goes over the text once. Fails where it is not one JSON value.
@@ -175,12 +175,12 @@ impl<'t, 'r> Slots<'t, 'r> {
             self.set(slot, whole.get());
             return Ok(());
         }
-        pass::pass(self.text, &mut &*self).map(drop)
+        scan::scan(self.text, &mut &*self).map(drop)
     }
 
     /// What a slot holds.
-    pub(super) fn get(&self, slot: usize) -> Slot<'r> {
-        if let Filled::Inside(node) = *self.trie.slots.get(slot)? {
+    pub(super) fn get(&self, slot: usize) -> Extracted<'r> {
+        if let Fill::Lazy(node) = *self.trie.slots.get(slot)? {
             self.open(node);
         }
         let (start, end) = self.values.get(slot)?.get();
@@ -188,14 +188,14 @@ impl<'t, 'r> Slots<'t, 'r> {
     }
 
     fn open(&self, node: usize) {
-        let mut opened = self.opened.get();
-        let known = opened.note(node);
-        self.opened.set(opened);
+        let mut expanded = self.expanded.get();
+        let known = expanded.note(node);
+        self.expanded.set(expanded);
         if known {
             return;
         }
         if let Some(raw) = self.trie.nodes[node].slot.and_then(|slot| self.get(slot)) {
-            self.look_into(node, raw);
+            self.expand(node, raw);
         }
     }
 
@@ -207,23 +207,23 @@ impl<'t, 'r> Slots<'t, 'r> {
         let start = raw.as_ptr().addr().wrapping_sub(self.text.as_ptr().addr());
         let range = (u32::try_from(start), u32::try_from(start.wrapping_add(raw.len())));
         value.set(match range {
-            (Ok(start), Ok(end)) if Kind::of(raw) != Kind::Null => (start, end),
+            (Ok(start), Ok(end)) if JsonKind::of(raw) != JsonKind::Null => (start, end),
             _ => (0, 0),
         });
     }
 
     /// Fills the slots below a node whose value this is.
-    fn look_into(&self, node: usize, raw: &'r str) {
+    fn expand(&self, node: usize, raw: &'r str) {
         let node = &self.trie.nodes[node];
-        match Kind::of(raw) {
-            Kind::Object if !node.keys.is_empty() => {
+        match JsonKind::of(raw) {
+            JsonKind::Object if !node.keys.is_empty() => {
                 for (name, value) in call::entries(raw) {
                     if let Some(child) = node.keys.get(name.as_bytes()) {
                         self.take(*child, value);
                     }
                 }
             }
-            Kind::Array if !node.from_end.is_empty() => {
+            JsonKind::Array if !node.from_end.is_empty() => {
                 let elements: Vec<&'r str> = call::elements(raw).collect();
                 for (index, child) in &node.indices {
                     self.take_some(*child, elements.get(*index as usize));
@@ -233,7 +233,7 @@ impl<'t, 'r> Slots<'t, 'r> {
                     self.take_some(*child, place.and_then(|place| elements.get(place)));
                 }
             }
-            Kind::Array if !node.indices.is_empty() => {
+            JsonKind::Array if !node.indices.is_empty() => {
                 for (n, value) in (0_u32..).zip(call::elements(raw)) {
                     if let Some((_, child)) = node.indices.iter().find(|(index, _)| *index == n) {
                         self.take(*child, value);
@@ -259,13 +259,13 @@ impl<'t, 'r> Slots<'t, 'r> {
                 for slot in &self.trie.nodes[node].below {
                     self.values[*slot].set((0, 0));
                 }
-                self.look_into(node, value);
+                self.expand(node, value);
             }
         }
     }
 }
 
-impl<'r> Wanted<'r> for &Slots<'_, 'r> {
+impl<'r> KeySelector<'r> for &ExtractedPaths<'_, 'r> {
     type Key = usize;
 
     fn key(&self, name: &[u8]) -> Option<usize> {
@@ -283,11 +283,11 @@ mod tests {
     use super::*;
     use crate::mapping::path;
 
-    fn read<'r>(paths: &[&str], text: &'r str) -> Vec<Slot<'r>> {
+    fn read<'r>(paths: &[&str], text: &'r str) -> Vec<Extracted<'r>> {
         let mut trie = Trie::default();
         let slots: Vec<_> =
             paths.iter().map(|p| trie.insert(&path::parse(p).unwrap().steps)).collect();
-        let filled = Slots::new(&trie, text);
+        let filled = ExtractedPaths::new(&trie, text);
         filled.fill().unwrap();
         slots.into_iter().map(|slot| filled.get(slot)).collect()
     }
@@ -341,8 +341,8 @@ mod tests {
         // Text behind the value is a fault with its place, in either pass.
         let mut trie = Trie::default();
         trie.insert(&path::parse(".a").unwrap().steps);
-        let error = Slots::new(&trie, "{\"a\":1} x").fill().unwrap_err().to_string();
+        let error = ExtractedPaths::new(&trie, "{\"a\":1} x").fill().unwrap_err().to_string();
         assert!(error.contains("line 1 column 9"), "{error}");
-        assert!(Slots::new(&Trie::default(), "{} x").fill().is_err());
+        assert!(ExtractedPaths::new(&Trie::default(), "{} x").fill().is_err());
     }
 }

@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// What is picked out of an object.
-pub(super) trait Wanted<'r> {
+pub(super) trait KeySelector<'r> {
     /// What one of the wanted keys is called.
     type Key;
 
@@ -25,9 +25,9 @@ pub(super) trait Wanted<'r> {
 ///
 /// # Errors
 /// Where the text is not one JSON value.
-pub(super) fn pass<'r>(
+pub(super) fn scan<'r>(
     text: &'r str,
-    wanted: &mut impl Wanted<'r>,
+    wanted: &mut impl KeySelector<'r>,
 ) -> Result<bool, serde_json::Error> {
     // As texts keys are read fastest, but half a surrogate pair in one is an error then. As bytes it
     // is none.
@@ -40,20 +40,22 @@ pub(super) fn pass<'r>(
     })
 }
 
-fn read<'r, const KEYS_ARE_TEXTS: bool, W: Wanted<'r>>(
+fn read<'r, const KEYS_ARE_TEXTS: bool, W: KeySelector<'r>>(
     text: &'r str,
     wanted: &mut W,
 ) -> Result<bool, serde_json::Error> {
     let mut de = serde_json::Deserializer::from_str(text);
-    let pass = Pass::<'_, W, KEYS_ARE_TEXTS>(wanted);
-    let is_object = serde::Deserializer::deserialize_any(&mut de, pass)?;
+    let visitor = TopLevelVisitor::<'_, W, KEYS_ARE_TEXTS>(wanted);
+    let is_object = serde::Deserializer::deserialize_any(&mut de, visitor)?;
     de.end()?;
     Ok(is_object)
 }
 
-struct Pass<'w, W, const KEYS_ARE_TEXTS: bool>(&'w mut W);
+struct TopLevelVisitor<'w, W, const KEYS_ARE_TEXTS: bool>(&'w mut W);
 
-impl<'r, W: Wanted<'r>, const KEYS_ARE_TEXTS: bool> Visitor<'r> for Pass<'_, W, KEYS_ARE_TEXTS> {
+impl<'r, W: KeySelector<'r>, const KEYS_ARE_TEXTS: bool> Visitor<'r>
+    for TopLevelVisitor<'_, W, KEYS_ARE_TEXTS>
+{
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,7 +64,7 @@ impl<'r, W: Wanted<'r>, const KEYS_ARE_TEXTS: bool> Visitor<'r> for Pass<'_, W, 
 
     fn visit_map<A: MapAccess<'r>>(self, mut map: A) -> Result<bool, A::Error> {
         let Self(wanted) = self;
-        while let Some(key) = map.next_key_seed(KeyOf::<_, KEYS_ARE_TEXTS>(wanted))? {
+        while let Some(key) = map.next_key_seed(KeySeed::<_, KEYS_ARE_TEXTS>(wanted))? {
             match key {
                 Some(key) => wanted.take(key, map.next_value::<&'r RawValue>()?.get()),
                 None => _ = map.next_value::<IgnoredAny>()?,
@@ -102,9 +104,9 @@ impl<'r, W: Wanted<'r>, const KEYS_ARE_TEXTS: bool> Visitor<'r> for Pass<'_, W, 
 }
 
 /// Reads a key's name and says which of the wanted it is.
-struct KeyOf<'w, W, const AS_TEXT: bool>(&'w W);
+struct KeySeed<'w, W, const AS_TEXT: bool>(&'w W);
 
-impl<'r, W: Wanted<'r>, const AS_TEXT: bool> DeserializeSeed<'r> for KeyOf<'_, W, AS_TEXT> {
+impl<'r, W: KeySelector<'r>, const AS_TEXT: bool> DeserializeSeed<'r> for KeySeed<'_, W, AS_TEXT> {
     type Value = Option<W::Key>;
 
     fn deserialize<D: serde::Deserializer<'r>>(self, d: D) -> Result<Self::Value, D::Error> {
@@ -115,7 +117,7 @@ impl<'r, W: Wanted<'r>, const AS_TEXT: bool> DeserializeSeed<'r> for KeyOf<'_, W
     }
 }
 
-impl<'r, W: Wanted<'r>, const AS_TEXT: bool> Visitor<'r> for KeyOf<'_, W, AS_TEXT> {
+impl<'r, W: KeySelector<'r>, const AS_TEXT: bool> Visitor<'r> for KeySeed<'_, W, AS_TEXT> {
     type Value = Option<W::Key>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,7 +140,7 @@ mod tests {
     /// Takes all keys of one letter.
     struct Letters<'r>(Vec<(u8, &'r str)>);
 
-    impl<'r> Wanted<'r> for Letters<'r> {
+    impl<'r> KeySelector<'r> for Letters<'r> {
         type Key = u8;
 
         fn key(&self, name: &[u8]) -> Option<u8> {
@@ -156,7 +158,7 @@ mod tests {
 
     fn passed(text: &str) -> Option<(bool, Vec<(u8, &str)>)> {
         let mut letters = Letters(Vec::new());
-        pass(text, &mut letters).ok().map(|is_object| (is_object, letters.0))
+        scan(text, &mut letters).ok().map(|is_object| (is_object, letters.0))
     }
 
     #[test]
