@@ -67,6 +67,8 @@ pub(super) struct Desk {
     troubles: HashMap<PathBuf, Trouble>,
     /// Saves that failed, one after the other.
     failures: u32,
+    /// Contents that were lost by the file that held them.
+    pub(super) losses: u64,
 }
 
 /// Why a file is not read.
@@ -91,6 +93,7 @@ impl Desk {
             notes: Vec::new(),
             troubles: HashMap::new(),
             failures: 0,
+            losses: 0,
         }
     }
 
@@ -135,6 +138,7 @@ impl Desk {
         for found in found {
             let opening = Opening {
                 row: self.book.row(found.id).cloned(),
+                further: self.book.further(found.id),
                 path: found.path.clone(),
                 id: found.id,
                 fingerprint: self.common.fingerprint,
@@ -209,17 +213,16 @@ impl Desk {
         }
     }
 
-    /// A content is in no file any more; its row is kept for a copy that may turn up.
-    pub(super) fn close_lost(
-        &mut self,
-        stream: Box<Stream>,
-        family: Family,
-        head: Head,
-        path: String,
-    ) {
-        let id = FileId::of_lost(stream.generation);
-        let left = Some(crate::clock::now().as_second());
-        self.closed.push(Closed { id, stream, family, head, path, packed: None, left });
+    /// The identity of a file that is closed belongs to another one now: the rows of the former are
+    /// no longer saved under it.
+    pub(super) fn free_id(&mut self, id: FileId) -> Vec<(FileId, Option<Row>)> {
+        let mut rows = Vec::new();
+        for closed in self.closed.iter_mut().filter(|closed| closed.id == id) {
+            closed.id = FileId::of_lost(closed.stream.generation);
+            rows.push((closed.id, Some(closed.row())));
+        }
+        self.notes.retain(|(noted, _)| *noted != id);
+        rows
     }
 
     /// Saves what was settled, if it is time. Storage that fails is tried again later.
