@@ -152,6 +152,9 @@ impl Desk {
             }
         }
         let leaders = leaders(&opened, tails, &self.closed);
+        let logs = opened.iter().map(|(found, _)| Family::of(&found.path).key);
+        let logs: Vec<_> =
+            logs.chain(tails.values().map(|tail| Arc::clone(&tail.family.key))).collect();
         let mut ready = Vec::with_capacity(opened.len());
         for (found, mut file) in opened {
             let known = file.known.take();
@@ -161,6 +164,8 @@ impl Desk {
                 tail.want_whole();
             } else if let Some((row, content)) = known {
                 if leaders.get(&row.generation) == Some(&found.id) {
+                    let row_path = row.path.clone();
+                    self.join_log(&mut tail, row.generation, &row_path, &logs);
                     // What is in flight of an earlier turn of the file is settled by its own ledger.
                     if let Err(error) = self.resume(&mut tail, row, content).await {
                         self.trouble(&found.path, &error.to_string());
@@ -173,6 +178,23 @@ impl Desk {
             ready.push(tail);
         }
         ready
+    }
+
+    /// A file of a known content is an older part of the log that the content was read in, though
+    /// its own name is none of that log's: a copy that was put aside, say. `logs` are those of all
+    /// files, once a file.
+    pub(super) fn join_log(&self, tail: &mut Tail, generation: u64, path: &str, logs: &[Arc<str>]) {
+        let own = &tail.family.key;
+        let is_alone = logs.iter().filter(|log| *log == own).count() < 2;
+        let others = self.book.of_generation(generation).map(|(_, row)| row.path.as_str());
+        let joined = [path]
+            .into_iter()
+            .chain(others)
+            .map(|path| Family::of(path.as_ref()).put_aside())
+            .find(|family| family.key != *own && logs.contains(&family.key));
+        if let (true, Some(family)) = (is_alone, joined) {
+            tail.family = family;
+        }
     }
 
     async fn resume(

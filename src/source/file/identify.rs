@@ -5,13 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::book::Row;
 use super::content::{ContentMark, Running};
 use super::decide::{Candidate, Decision, Host, decide};
 use super::desk::{Desk, Tails};
-use super::family::Family;
 use super::form::{Form, Text};
 use super::glance::{Beginning, Stamp};
 use super::identity::{FileId, Head};
@@ -53,7 +53,7 @@ impl Desk {
         unsaved: &[Head],
         patience: Patience,
     ) -> io::Result<Identified> {
-        let file = std::sync::Arc::clone(tail.file());
+        let file = Arc::clone(tail.file());
         let path = tail.path().to_owned();
         let form = blocking(move || Form::of(&file, &path)).await?;
         let stamp = Stamp::of(tail.file())?;
@@ -72,7 +72,7 @@ impl Desk {
             }
         };
         tail.set_form(form);
-        let text = Text { file: std::sync::Arc::clone(tail.file()), form };
+        let text = Text { file: Arc::clone(tail.file()), form };
         let for_head = text.clone();
         let head = blocking(move || Head::read(&mut for_head.reader())).await?;
         if let State::Unknown(unknown) = &mut tail.state {
@@ -229,7 +229,7 @@ impl Desk {
         };
         let length = row.content.as_ref().map_or(0, |content| content.length);
         tracing::info!(path = ?tail.path(), known_as = ?row.path, position = row.position, "the file holds what was read before under another identity; it goes on at its checkpoint");
-        let log = Family::of(row.path.as_ref()).put_aside();
+        let known_as = row.path.clone();
         let is_gone = others.get(&id).is_some_and(Tail::is_gone);
         let closed = self
             .closed
@@ -253,10 +253,9 @@ impl Desk {
         let Some(stream) = stream else {
             return Ok(Identified::NotYet);
         };
-        // Wherever the copy is, it is an older part of that log, if there is more of it.
-        if log.key != tail.family.key && others.values().any(|other| other.family.key == log.key) {
-            tail.family = log;
-        }
+        let mut logs: Vec<_> = others.values().map(|t| Arc::clone(&t.family.key)).collect();
+        logs.push(Arc::clone(&tail.family.key));
+        self.join_log(tail, stream.generation, &known_as, &logs);
         let mut rows = self.keep_old_row(tail);
         tail.go_on_with(stream);
         rows.push((id, None));
