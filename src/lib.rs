@@ -23,7 +23,7 @@ pub mod mapping;
 
 pub mod call;
 
-pub mod plan;
+pub mod schedule;
 
 pub mod usercom;
 
@@ -40,3 +40,5 @@ pub mod telemetry;
 pub mod cli;
 #[cfg(feature = "emulator")]
 pub mod emulator;
+
+pub use pipeline::{Sink, SinkBuilder};

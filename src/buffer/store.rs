@@ -5,30 +5,26 @@
 //!
 //! One invariant: what a method wrote is on disk when it returns. A dropped future undoes nothing.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
-use super::BufferSize;
-use super::bounds::{Bounds, stored_key};
 use super::error::StoreError;
 use super::lock::DirLock;
 use super::schema;
-use super::writer::{Delta, Handle, Holder, Scope, start_reader, start_writer};
+use super::sizes::{BufferSize, BufferSizes};
+use super::sql::{micros, row_count};
+use super::totals::TableTotals;
+use super::writer::{ConnectionOwner, DbHandle, TxScope, start_reader, start_writer};
 use crate::clock;
 use crate::source::{Checkpoints, SourceError};
-
-/// Rows one transaction deletes at most, where many may be due.
-pub(super) const DELETE_BATCH: i64 = 1000;
 
 /// What a store is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,19 +38,19 @@ pub enum Access {
 /// A handle of the store. Clones share it.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    inner: Arc<StoreInner>,
 }
 
-struct Inner {
+struct StoreInner {
     path: PathBuf,
     /// `None` where the store is open for reading only.
-    writer: Option<Handle>,
+    writer: Option<DbHandle>,
     /// In a store that lives in memory, the writer once more.
-    reader: Option<Handle>,
+    reader: Option<DbHandle>,
     /// Joined in this order: the writer is the last to let go of the file, and tidies it.
     threads: Vec<JoinHandle<()>>,
-    sizes: Sizes,
-    bounds: Bounds,
+    sizes: BufferSizes,
+    totals: TableTotals,
 }
 
 impl Store {
@@ -83,18 +79,19 @@ impl Store {
         let path = schema::file_in(dir);
         let conn = schema::open_owned(&path)?;
         let reading = schema::open_reader(&path)?;
-        let sizes = known(&conn, &path)?;
+        let sizes = BufferSizes::read(&conn, &path)?;
         let opened = Arc::<AtomicU64>::default();
-        let holder =
-            |conn, lock| Holder::new(conn, &path, sizes.clone(), lock, Arc::clone(&opened));
+        let holder = |conn, lock| {
+            ConnectionOwner::new(conn, &path, sizes.clone(), lock, Arc::clone(&opened))
+        };
         let (writer, writes) = start_writer(holder(conn, Some(lock)))?;
         let (reader, reads) = start_reader(holder(reading, None))?;
-        Ok(Self::assemble(Inner {
+        Ok(Self::assemble(StoreInner {
             writer: Some(writer),
             reader: Some(reader),
             threads: vec![reads, writes],
             sizes,
-            bounds: Bounds::default(),
+            totals: TableTotals::default(),
             path,
         }))
     }
@@ -105,15 +102,15 @@ impl Store {
             return Err(StoreError::Missing { dir: dir.to_owned() });
         }
         let conn = schema::open_reader(&path)?;
-        let sizes = known(&conn, &path)?;
+        let sizes = BufferSizes::read(&conn, &path)?;
         let (reader, reads) =
-            start_reader(Holder::new(conn, &path, sizes.clone(), None, Arc::default()))?;
-        Ok(Self::assemble(Inner {
+            start_reader(ConnectionOwner::new(conn, &path, sizes.clone(), None, Arc::default()))?;
+        Ok(Self::assemble(StoreInner {
             writer: None,
             reader: Some(reader),
             threads: vec![reads],
             sizes,
-            bounds: Bounds::default(),
+            totals: TableTotals::default(),
             path,
         }))
     }
@@ -125,20 +122,20 @@ impl Store {
     pub fn in_memory() -> Result<Self, StoreError> {
         let path = PathBuf::from(":memory:");
         let conn = schema::open_memory().map_err(|e| StoreError::sqlite(&path, e))?;
-        let sizes = Sizes::default();
+        let sizes = BufferSizes::default();
         let (writer, thread) =
-            start_writer(Holder::new(conn, &path, sizes.clone(), None, Arc::default()))?;
-        Ok(Self::assemble(Inner {
+            start_writer(ConnectionOwner::new(conn, &path, sizes.clone(), None, Arc::default()))?;
+        Ok(Self::assemble(StoreInner {
             path,
             reader: Some(writer.clone()),
             writer: Some(writer),
             threads: vec![thread],
             sizes,
-            bounds: Bounds::default(),
+            totals: TableTotals::default(),
         }))
     }
 
-    fn assemble(inner: Inner) -> Self {
+    fn assemble(inner: StoreInner) -> Self {
         Self { inner: Arc::new(inner) }
     }
 
@@ -173,78 +170,6 @@ impl Store {
         self.inner.sizes.of(sink)
     }
 
-    /// Which of these message keys were delivered before, in the order asked. Keys count until they
-    /// are [expired](Self::expire_seen).
-    ///
-    /// # Errors
-    /// Those of any read.
-    pub async fn is_seen(&self, sink: &str, keys: Vec<String>) -> Result<Vec<bool>, StoreError> {
-        let sink = sink.to_owned();
-        self.read_with(move |scope| {
-            let mut find = scope
-                .conn
-                .prepare_cached("SELECT 1 FROM seen WHERE sink = ?1 AND message_key = ?2")?;
-            let mut is_seen = |key: &str| {
-                let stored = stored_key(key);
-                // Earlier versions stored long keys as they are.
-                Ok(find.exists(params![sink, stored])?
-                    || (stored != key && find.exists(params![sink, key])?))
-            };
-            keys.iter().map(|key| is_seen(key)).collect()
-        })
-        .await
-    }
-
-    /// The newest message keys delivered since `since`, newest first, at most `limit`.
-    ///
-    /// # Errors
-    /// Those of any read.
-    pub async fn load_seen(
-        &self,
-        sink: &str,
-        since: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(String, Timestamp)>, StoreError> {
-        let sink = sink.to_owned();
-        self.read_with(move |scope| {
-            let mut find = scope.conn.prepare_cached(
-                "SELECT message_key, at FROM seen WHERE sink = ?1 AND at >= ?2
-                 ORDER BY at DESC LIMIT ?3",
-            )?;
-            let rows = find.query_map(params![sink, micros(since), count(limit)], |row| {
-                Ok((row.get(0)?, from_micros(row.get(1)?)))
-            })?;
-            rows.collect()
-        })
-        .await
-    }
-
-    /// Forgets message keys delivered before `before`, some at a time so that other writes get
-    /// their turn. Returns how many.
-    ///
-    /// # Errors
-    /// Those of any write.
-    pub async fn expire_seen(&self, sink: &str, before: Timestamp) -> Result<usize, StoreError> {
-        let mut expired = 0;
-        loop {
-            let sink = sink.to_owned();
-            let gone = self
-                .write(move |scope| {
-                    let mut delete = scope.conn.prepare_cached(
-                        "DELETE FROM seen WHERE (sink, message_key) IN (
-                            SELECT sink, message_key FROM seen WHERE sink = ?1 AND at < ?2 LIMIT ?3
-                         )",
-                    )?;
-                    delete.execute(params![sink, micros(before), DELETE_BATCH])
-                })
-                .await?;
-            if gone == 0 {
-                return Ok(expired);
-            }
-            expired += gone;
-        }
-    }
-
     /// A sink's cached look-ups, the most recently saved first.
     ///
     /// # Errors
@@ -259,8 +184,8 @@ impl Store {
             let mut find = scope.conn.prepare_cached(
                 "SELECT key, value FROM cache WHERE sink = ?1 ORDER BY at DESC LIMIT ?2",
             )?;
-            let rows =
-                find.query_map(params![sink, count(limit)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let rows = find
+                .query_map(params![sink, row_count(limit)], |row| Ok((row.get(0)?, row.get(1)?)))?;
             rows.collect()
         })
         .await
@@ -299,7 +224,7 @@ impl Store {
                     ORDER BY at DESC, key LIMIT -1 OFFSET ?2
                  )",
             )?;
-            trim.execute(params![sink, count(keep)]).map(drop)
+            trim.execute(params![sink, row_count(keep)]).map(drop)
         })
         .await
     }
@@ -323,15 +248,15 @@ impl Store {
         self.write(|_| Ok(())).await
     }
 
-    pub(super) fn bounds(&self) -> &Bounds {
-        &self.inner.bounds
+    pub(super) fn totals(&self) -> &TableTotals {
+        &self.inner.totals
     }
 
     /// Runs `work` in the writer's next transaction.
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnMut(&mut Scope<'_>) -> rusqlite::Result<T> + Send + 'static,
+        F: FnMut(&mut TxScope<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let writer = self.inner.writer.as_ref().ok_or(StoreError::ReadOnly)?;
         writer.run(work).await
@@ -341,14 +266,14 @@ impl Store {
     pub(super) async fn read_with<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnMut(&mut Scope<'_>) -> rusqlite::Result<T> + Send + 'static,
+        F: FnMut(&mut TxScope<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let reader = self.inner.reader.as_ref().ok_or(StoreError::Closed)?;
         reader.run(work).await
     }
 }
 
-impl Drop for Inner {
+impl Drop for StoreInner {
     /// Waits until the file is free, so that whoever opens the directory next finds it so. What the
     /// threads still have to do was asked for by futures that were dropped.
     fn drop(&mut self) {
@@ -412,61 +337,4 @@ impl Checkpoints for Store {
 
 fn checkpoint_error(source: &str, why: &StoreError) -> SourceError {
     SourceError::Checkpoints { source_name: source.to_owned(), why: why.to_string() }
-}
-
-/// Sizes of the sinks' buffers, counted along with the writes.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Sizes {
-    by_sink: Arc<Mutex<HashMap<Arc<str>, BufferSize>>>,
-}
-
-impl Sizes {
-    fn of(&self, sink: &str) -> BufferSize {
-        self.lock().get(sink).copied().unwrap_or_default()
-    }
-
-    pub(super) fn apply(&self, deltas: Vec<Delta>) {
-        if deltas.is_empty() {
-            return;
-        }
-        let mut sizes = self.lock();
-        for delta in deltas {
-            let size = sizes.entry(delta.sink).or_default();
-            size.events = size.events.saturating_add_signed(delta.events);
-            size.bytes = size.bytes.saturating_add_signed(delta.bytes);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, BufferSize>> {
-        self.by_sink.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How much the file already holds.
-fn known(conn: &Connection, path: &Path) -> Result<Sizes, StoreError> {
-    read_known(conn).map_err(|e| StoreError::sqlite(path, e))
-}
-
-fn read_known(conn: &Connection) -> rusqlite::Result<Sizes> {
-    let sizes = Sizes::default();
-    let mut held = conn.prepare("SELECT sink, count(*), sum(size) FROM buffer GROUP BY sink")?;
-    let deltas = held.query_map([], |row| {
-        Ok(Delta { sink: row.get(0)?, events: row.get(1)?, bytes: row.get(2)? })
-    })?;
-    sizes.apply(deltas.collect::<Result<_, _>>()?);
-    Ok(sizes)
-}
-
-pub(super) fn micros(at: Timestamp) -> i64 {
-    at.as_microsecond()
-}
-
-/// Stored times were timestamps once, so they are in range unless somebody edited the file.
-pub(super) fn from_micros(at: i64) -> Timestamp {
-    Timestamp::from_microsecond(at).unwrap_or_default()
-}
-
-/// A number of rows as SQL takes it.
-pub(super) fn count(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
 }

@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::load::compile;
-use super::output::{Exit, complain, eprint};
-use super::run::Format;
+use super::output::{Exit, eprint, fail};
+use super::run::OutputFormat;
 use crate::config::connector::{Connector as Loaded, Secrets, load_connector};
 use crate::config::{ProcessEnvironment, Report, SourceText, Style};
 
 /// Run as a connector of Fluvio's.
 #[derive(Debug, Args)]
-pub(super) struct Connector {
+pub(super) struct ConnectorCommand {
     /// The connector's config, YAML
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
@@ -28,16 +28,16 @@ pub(super) struct Connector {
     /// Only look for faults in the config
     #[arg(long)]
     check: bool,
-    /// Stop at the present end of the topic, once everything is settled
+    /// Shutdown at the present end of the topic, once everything is settled
     #[arg(long)]
     once: bool,
     /// How the summary of --once is printed
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: OutputFormat,
 }
 
 /// The command line with its verb: the deployer leaves it out.
-pub(super) fn as_verb(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+pub(super) fn as_command(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.collect();
     let first = arguments.get(1).map(|first| first.to_string_lossy().into_owned());
     let deployed = first.is_some_and(|first| {
@@ -50,7 +50,7 @@ pub(super) fn as_verb(arguments: impl Iterator<Item = OsString>) -> Vec<OsString
     arguments
 }
 
-impl Connector {
+impl ConnectorCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
         let loaded = match self.load() {
             Ok(loaded) => loaded,
@@ -81,16 +81,18 @@ impl Connector {
 
     #[cfg(not(feature = "fluvio"))]
     async fn launch(&self, _: &Loaded) -> Exit {
-        complain("this build has no connector: build with the cargo feature `fluvio`")
+        fail("this build has no connector: build with the cargo feature `fluvio`")
     }
 
     #[cfg(feature = "fluvio")]
     async fn launch(&self, connector: &Loaded) -> Exit {
         use std::time::Duration;
 
-        use super::run::{exit_of, ignore_hangups, obey_signals, prepare_when_free, print_summary};
+        use super::run::{
+            exit_of, ignore_hangups, prepare_when_free, print_summary, wait_for_shutdown,
+        };
         use crate::config::SinkConfig;
-        use crate::pipeline::{Launched, connector_cluster};
+        use crate::pipeline::{BuiltPipeline, connector_cluster};
 
         // A terminal that closes does not end what was started from it.
         let _hangups = ignore_hangups();
@@ -99,19 +101,19 @@ impl Connector {
         let sinks = pipeline.sinks.values();
         let limits = sinks.map(|SinkConfig::Usercom(sink)| sink.delivery.shutdown_timeout_secs);
         let limit = Duration::from_secs(limits.max().unwrap_or(0).saturating_add(5));
-        let launch = match prepare_when_free(&pipeline.data_dir, self.once, limit).await {
-            Ok(launch) => launch,
+        let options = match prepare_when_free(&pipeline.data_dir, self.once, limit).await {
+            Ok(options) => options,
             Err(exit) => return exit,
         };
-        let (store, stop) = (launch.store.clone(), launch.stop.clone());
+        let (store, stop) = (options.store.clone(), options.stop.clone());
         let cluster = connector_cluster(connector);
-        let launched = match Launched::build_connector(connector, launch, cluster).await {
-            Ok(launched) => launched,
-            Err(error) => return complain(&error.to_string()),
+        let built = match BuiltPipeline::build_connector(connector, options, cluster).await {
+            Ok(built) => built,
+            Err(error) => return fail(&error.to_string()),
         };
         let ended = tokio::select! {
-            ended = launched.run() => ended,
-            exit = obey_signals(stop) => return exit,
+            ended = built.run() => ended,
+            exit = wait_for_shutdown(stop) => return exit,
         };
         store.close().await;
         match ended {
@@ -124,7 +126,7 @@ impl Connector {
                 }
                 exit_of(&summary, false)
             }
-            Err(error) => complain(&error.to_string()),
+            Err(error) => fail(&error.to_string()),
         }
     }
 }
@@ -134,11 +136,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_deployers_call_is_a_connectors() {
+    fn deployer_arguments_select_connector_command() {
         // Only a call that begins with the deployer's options has no verb of its own.
         let verb = |arguments: &[&str]| {
             let arguments = ["usercom-sink"].iter().chain(arguments);
-            let made = as_verb(arguments.map(OsString::from));
+            let made = as_command(arguments.map(OsString::from));
             made.get(1).map(|verb| verb.to_string_lossy().into_owned())
         };
         for deployed in [&["--config", "a.yaml"][..], &["--config=a.yaml"], &["--secrets", "s"]] {

@@ -28,34 +28,34 @@ struct Cli {
     #[command(flatten)]
     log: log::LogOptions,
     #[command(subcommand)]
-    verb: Verb,
+    verb: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum Command {
     /// Show it work: a local User.com, the quick-start pipeline, and what landed
-    Demo(demo::Demo),
+    Demo(demo::DemoCommand),
     /// Run a pipeline
-    Run(run::Run),
+    Run(run::RunCommand),
     /// Run as a connector of Fluvio's
-    Connector(connector::Connector),
+    Connector(connector::ConnectorCommand),
     /// Find every fault in a pipeline file
-    Validate(validate::Validate),
+    Validate(validate::ValidateCommand),
     /// Run the [[tests]] of a pipeline file
-    Test(test::Test),
+    Test(test::TestCommand),
     /// Tell what would happen to records, without network
-    Explain(explain::Explain),
+    Explain(explain::ExplainCommand),
     /// Print the JSON Schema of pipeline files
-    Schema(schema::Schema),
+    Schema(schema::SchemaCommand),
     /// Run a local User.com
-    Emulator(emulator::Emulator),
+    Emulator(emulator::EmulatorCommand),
     /// Look at and resend what could not be delivered
-    DeadLetters(dead_letters::DeadLetters),
+    DeadLetters(dead_letters::DeadLettersCommand),
 }
 
 /// Parses the command line, does what it says, and tells how it ended.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(connector::as_verb(std::env::args_os())) {
+    let cli = match Cli::try_parse_from(connector::as_command(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are results; anything else is a wrong command line.
@@ -68,7 +68,7 @@ pub fn main() -> ExitCode {
     };
     let style = cli.log.style();
     cli.log.init(match cli.verb {
-        Verb::Demo(_) => "warn",
+        Command::Demo(_) => "warn",
         _ => "info",
     });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -80,15 +80,15 @@ pub fn main() -> ExitCode {
     };
     let exit = runtime.block_on(async {
         match cli.verb {
-            Verb::Demo(verb) => verb.run(style).await,
-            Verb::Run(verb) => verb.run(style).await,
-            Verb::Connector(verb) => verb.run(style).await,
-            Verb::Validate(verb) => verb.run(style).await,
-            Verb::Test(verb) => verb.run(style).await,
-            Verb::Explain(verb) => verb.run(style).await,
-            Verb::Schema(verb) => verb.run(),
-            Verb::Emulator(verb) => verb.run().await,
-            Verb::DeadLetters(verb) => verb.run(style).await,
+            Command::Demo(verb) => verb.run(style).await,
+            Command::Run(verb) => verb.run(style).await,
+            Command::Connector(verb) => verb.run(style).await,
+            Command::Validate(verb) => verb.run(style).await,
+            Command::Test(verb) => verb.run(style).await,
+            Command::Explain(verb) => verb.run(style).await,
+            Command::Schema(verb) => verb.run(),
+            Command::Emulator(verb) => verb.run().await,
+            Command::DeadLetters(verb) => verb.run(style).await,
         }
     });
     // Blocking reads (standard input) must not hold up the end.

@@ -8,13 +8,13 @@ use crate::config::pipeline_schema_text;
 
 /// Print the JSON Schema of pipeline files.
 #[derive(Debug, Args)]
-pub(super) struct Schema {
+pub(super) struct SchemaCommand {
     /// Print Fluvio's Connector.toml instead
     #[arg(long)]
     connector: bool,
 }
 
-impl Schema {
+impl SchemaCommand {
     pub(super) fn run(self) -> Exit {
         match self.connector {
             true => print(&connector_package_text()),

@@ -13,19 +13,19 @@ use regex::Regex;
 use sha2::{Digest, Sha256};
 use url::{Url, form_urlencoded};
 
-use super::datum::Datum;
-use super::fields::FieldSet;
-use super::json::{self, Kind};
-use super::trie::{Slots, Trie};
+use super::json::{self, JsonKind};
+use super::json_value::JsonValue;
+use super::named_values::NamedValues;
+use super::path_trie::{ExtractedPaths, Trie};
 use crate::call::{self, Json};
 use crate::config::mapping::Function;
 
 /// What a function makes of a value: a value, nothing, or a reason why it cannot.
-type Made<'a> = Result<Option<Datum<'a>>, String>;
+type StepOutput<'a> = Result<Option<JsonValue<'a>>, String>;
 
 /// One function of `then`, compiled.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum FunctionStep {
     /// A function with a name.
     Named(Function),
     /// `{ get = "..." }`: the path as it is written, and what it leads to.
@@ -34,9 +34,9 @@ pub(super) enum Step {
     Capture(Regex),
 }
 
-impl Step {
+impl FunctionStep {
     /// Applies the function.
-    pub(super) fn apply<'a>(&self, datum: Datum<'a>) -> Made<'a> {
+    pub(super) fn apply<'a>(&self, datum: JsonValue<'a>) -> StepOutput<'a> {
         match self {
             Self::Named(function) => apply(function, datum),
             Self::Get { shown, trie, slot } => get(shown, trie, *slot, datum),
@@ -45,47 +45,47 @@ impl Step {
     }
 }
 
-fn apply<'a>(function: &Function, datum: Datum<'a>) -> Made<'a> {
+fn apply<'a>(function: &Function, datum: JsonValue<'a>) -> StepOutput<'a> {
     match function {
         Function::ToJson => {
             let text = match datum.into_raw() {
-                Cow::Borrowed(raw) => call::canonical(raw),
-                Cow::Owned(raw) => Cow::Owned(call::canonical(&raw).into_owned()),
+                Cow::Borrowed(raw) => call::normalize_escapes(raw),
+                Cow::Owned(raw) => Cow::Owned(call::normalize_escapes(&raw).into_owned()),
             };
-            Ok(Some(Datum::Text(text)))
+            Ok(Some(JsonValue::Text(text)))
         }
         Function::ParseJson => parse_json(datum),
         Function::ParseQuery => Ok(Some(parse_query(&text_of(name(function), datum)?))),
-        _ => Ok(of_text(function, text_of(name(function), datum)?)?.map(Datum::Text)),
+        _ => Ok(of_text(function, text_of(name(function), datum)?)?.map(JsonValue::Text)),
     }
 }
 
 /// The text a function works on.
-fn text_of<'a>(name: &str, datum: Datum<'a>) -> Result<Cow<'a, str>, String> {
+fn text_of<'a>(name: &str, datum: JsonValue<'a>) -> Result<Cow<'a, str>, String> {
     datum.into_text().map_err(|other| format!("`{name}` does not apply to {}", other.kind().name()))
 }
 
 /// What a path leads to in an object or a list.
-fn get<'a>(shown: &str, trie: &Trie, slot: usize, datum: Datum<'a>) -> Made<'a> {
-    if !matches!(datum.kind(), Kind::Object | Kind::Array) {
+fn get<'a>(shown: &str, trie: &Trie, slot: usize, datum: JsonValue<'a>) -> StepOutput<'a> {
+    if !matches!(datum.kind(), JsonKind::Object | JsonKind::Array) {
         let kind = datum.kind().name();
         return Err(format!("`get` of `{shown}` does not apply to {kind}; parse it before"));
     }
     fn look_up<'r>(trie: &Trie, slot: usize, raw: &'r str) -> Result<Option<&'r str>, String> {
-        let slots = Slots::new(trie, raw);
+        let slots = ExtractedPaths::new(trie, raw);
         slots.fill().map_err(|error| error.to_string())?;
         Ok(slots.get(slot))
     }
     Ok(match datum.into_raw() {
-        Cow::Borrowed(raw) => look_up(trie, slot, raw)?.and_then(Datum::from_json),
+        Cow::Borrowed(raw) => look_up(trie, slot, raw)?.and_then(JsonValue::from_json),
         Cow::Owned(raw) => {
-            look_up(trie, slot, &raw)?.and_then(|found| Datum::from_json(found.to_owned()))
+            look_up(trie, slot, &raw)?.and_then(|found| JsonValue::from_json(found.to_owned()))
         }
     })
 }
 
 /// What an expression finds: its named groups as an object, its only group, or all that matched.
-fn capture<'a>(regex: &Regex, datum: Datum<'a>) -> Made<'a> {
+fn capture<'a>(regex: &Regex, datum: JsonValue<'a>) -> StepOutput<'a> {
     let text = text_of("capture", datum)?;
     let Some(found) = regex.captures(&text) else {
         let excerpt = json::excerpt(&format!("{text:?}"));
@@ -95,15 +95,15 @@ fn capture<'a>(regex: &Regex, datum: Datum<'a>) -> Made<'a> {
     if names.is_empty() {
         // The compiler lets no more than one group through.
         let group = found.get(regex.captures_len() - 1);
-        return Ok(group.map(|group| Datum::Text(Cow::Owned(group.as_str().to_owned()))));
+        return Ok(group.map(|group| JsonValue::Text(Cow::Owned(group.as_str().to_owned()))));
     }
-    let mut set = FieldSet::default();
+    let mut set = NamedValues::default();
     for name in names {
         if let Some(group) = found.name(name) {
             set.insert(Cow::Owned(name.to_owned()), Json::string(group.as_str()));
         }
     }
-    Ok(Some(Datum::Object(set.into_fields())))
+    Ok(Some(JsonValue::Object(set.into_fields())))
 }
 
 fn of_text<'a>(function: &Function, text: Cow<'a, str>) -> Result<Option<Cow<'a, str>>, String> {
@@ -206,7 +206,7 @@ fn url_path(text: &str) -> Result<String, String> {
 }
 
 /// Parses JSON text. What is an object or an array already stays one.
-pub(super) fn parse_json(datum: Datum<'_>) -> Made<'_> {
+pub(super) fn parse_json(datum: JsonValue<'_>) -> StepOutput<'_> {
     let text = match datum.into_text() {
         Ok(text) => text,
         Err(other) => return Ok(Some(other)),
@@ -214,7 +214,7 @@ pub(super) fn parse_json(datum: Datum<'_>) -> Made<'_> {
     if !json::is_valid(&text) {
         return Err(format!("{} is not JSON", json::excerpt(&format!("{text:?}"))));
     }
-    Ok(Datum::from_json(slice(text, |t| t.trim_matches([' ', '\t', '\n', '\r']))))
+    Ok(JsonValue::from_json(slice(text, |t| t.trim_matches([' ', '\t', '\n', '\r']))))
 }
 
 /// The query in a text: of a URL or a path what stands behind the question mark, else all of it.
@@ -240,7 +240,7 @@ fn query_of(text: &str) -> &str {
 }
 
 /// A query string as an object of texts. A name given several times has a list.
-fn parse_query<'a>(text: &str) -> Datum<'a> {
+fn parse_query<'a>(text: &str) -> JsonValue<'a> {
     let query = query_of(text);
     let mut places: std::collections::HashMap<String, usize> = Default::default();
     let mut all: Vec<(String, Vec<String>)> = Vec::new();
@@ -253,15 +253,15 @@ fn parse_query<'a>(text: &str) -> Datum<'a> {
         });
         all[place].1.push(rendered);
     }
-    let mut set = FieldSet::default();
+    let mut set = NamedValues::default();
     for (name, mut values) in all {
         let value = match values.len() {
             1 => values.remove(0),
             _ => json::render_array(&values),
         };
-        set.insert(name.into(), Json::trusted(value));
+        set.insert(name.into(), Json::from_valid_unchecked(value));
     }
-    Datum::Object(set.into_fields())
+    JsonValue::Object(set.into_fields())
 }
 
 /// Lower case ASCII letters and digits, in groups joined by single hyphens. Latin letters lose
@@ -373,13 +373,13 @@ mod tests {
     use super::*;
 
     fn run(function: &Function, json: &'static str) -> Result<Option<String>, String> {
-        let datum = Datum::from_json(json).unwrap();
+        let datum = JsonValue::from_json(json).unwrap();
         apply(function, datum).map(|made| made.map(|d| d.into_raw().into_owned()))
     }
 
     #[test]
     fn every_function_on_text() {
-        // Each function does what its documentation says.
+        // ElementShape function does what its documentation says.
         for (function, input, output) in [
             (Function::Trim, r#"" a b\t""#, r#""a b""#),
             (Function::Lowercase, r#""ŻÓŁW""#, r#""żółw""#),

@@ -8,20 +8,23 @@ const STRANGERS: &[(&str, &[&str])] = &[
     (
         "call",
         &[
-            "mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
+            "mapping", "schedule", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
             "emulator", "config",
         ],
     ),
     (
         "coerce",
         &[
-            "call", "mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
-            "emulator", "config", "record", "ack",
+            "call", "mapping", "schedule", "usercom", "deliver", "buffer", "pipeline", "source",
+            "cli", "emulator", "config", "record", "ack",
         ],
     ),
-    ("mapping", &["plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli", "emulator"]),
     (
-        "plan",
+        "mapping",
+        &["schedule", "usercom", "deliver", "buffer", "pipeline", "source", "cli", "emulator"],
+    ),
+    (
+        "schedule",
         &[
             "mapping", "usercom", "deliver", "buffer", "pipeline", "source", "cli", "emulator",
             "config",
@@ -30,31 +33,40 @@ const STRANGERS: &[(&str, &[&str])] = &[
     ("usercom", &["mapping", "buffer", "pipeline", "source", "cli", "emulator"]),
     (
         "deliver",
-        &["mapping", "plan", "usercom", "buffer", "pipeline", "source", "cli", "emulator", "call"],
+        &[
+            "mapping", "schedule", "usercom", "buffer", "pipeline", "source", "cli", "emulator",
+            "call",
+        ],
     ),
-    ("buffer", &["mapping", "plan", "usercom", "deliver", "pipeline", "cli", "emulator", "call"]),
+    (
+        "buffer",
+        &["mapping", "schedule", "usercom", "deliver", "pipeline", "cli", "emulator", "call"],
+    ),
     (
         "source",
-        &["mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "cli", "emulator", "call"],
+        &[
+            "mapping", "schedule", "usercom", "deliver", "buffer", "pipeline", "cli", "emulator",
+            "call",
+        ],
     ),
     (
         "emulator",
         &[
-            "mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli", "call",
-            "config", "record", "ack", "sink",
+            "mapping", "schedule", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
+            "call", "config", "record", "ack", "sink",
         ],
     ),
     (
         "config",
         &[
-            "mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
+            "mapping", "schedule", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
             "emulator",
         ],
     ),
     (
         "telemetry",
         &[
-            "mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
+            "mapping", "schedule", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
             "emulator",
         ],
     ),

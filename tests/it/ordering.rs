@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use usercom_sink::plan::{Fate, Field, FieldClass, FieldSet, Folding, Lanes, Op, Settled, Task};
+use usercom_sink::schedule::{
+    Coalescing, Field, FieldClass, KeyedScheduler, Op, OpOutcome, OpResult, PackedFields,
+    ScheduledOp,
+};
 
 /// What a user did, in the small world of this test.
 #[derive(Debug, Clone)]
@@ -39,8 +42,8 @@ struct World {
 const POISON: &str = "poison";
 
 impl World {
-    fn carry_out(&mut self, op: &Op) -> Fate {
-        let write = |into: &mut BTreeMap<String, String>, fields: &FieldSet| {
+    fn carry_out(&mut self, op: &Op) -> OpOutcome {
+        let write = |into: &mut BTreeMap<String, String>, fields: &PackedFields| {
             for field in fields.iter() {
                 into.insert(field.name.to_string(), field.json.to_string());
             }
@@ -51,7 +54,7 @@ impl World {
             | Op::Track { data: fields, .. }
                 if fields.get(POISON).is_some() =>
             {
-                return Fate::Refused;
+                return OpOutcome::Rejected;
             }
             Op::Identify { user, fields } => {
                 write(self.users.entry(user.as_str().into()).or_default(), fields);
@@ -71,7 +74,7 @@ impl World {
             }
             Op::Page { .. } | Op::Merge { .. } => unreachable!("not in this world"),
         }
-        Fate::Done
+        OpOutcome::Completed
     }
 
     fn events_of(&self, user: &str) -> Vec<&str> {
@@ -79,7 +82,7 @@ impl World {
     }
 }
 
-fn fields(name: &str, n: usize, poison: bool) -> FieldSet {
+fn fields(name: &str, n: usize, poison: bool) -> PackedFields {
     let json = n.to_string();
     let names = std::iter::once(name).chain(poison.then_some(POISON));
     names.map(|name| Field { name, class: FieldClass::Custom, json: &json }).collect()
@@ -112,7 +115,7 @@ fn one_at_a_time(steps: &[Step]) -> (World, BTreeSet<usize>) {
     let (mut world, mut refused) = (World::default(), BTreeSet::new());
     for (n, step) in steps.iter().enumerate() {
         for op in ops_of(n, step) {
-            if world.carry_out(&op) == Fate::Refused {
+            if world.carry_out(&op) == OpOutcome::Rejected {
                 refused.insert(n);
                 break;
             }
@@ -123,18 +126,18 @@ fn one_at_a_time(steps: &[Step]) -> (World, BTreeSet<usize>) {
 
 /// The planner at work in a world of its own.
 struct Run {
-    lanes: Lanes<usize>,
+    scheduler: KeyedScheduler<usize>,
     world: World,
-    out: Vec<Task<usize>>,
+    out: Vec<ScheduledOp<usize>>,
     refused: BTreeSet<usize>,
     pushed: usize,
     settled: usize,
 }
 
 impl Run {
-    fn new(folding: Folding) -> Self {
+    fn new(folding: Coalescing) -> Self {
         Self {
-            lanes: Lanes::new(folding, 100),
+            scheduler: KeyedScheduler::new(folding, 100),
             world: World::default(),
             out: Vec::new(),
             refused: BTreeSet::new(),
@@ -146,21 +149,21 @@ impl Run {
     fn arrive(&mut self, n: usize, step: &Step) {
         if let Step::Login { anonymous, user } = step {
             let id = |u: &u8| format!("u{u}").as_str().into();
-            self.lanes.unite(&id(anonymous), &id(user));
+            self.scheduler.link_identities(&id(anonymous), &id(user));
         }
         let mut after = None;
         for op in ops_of(n, step) {
             self.pushed += 1;
-            after = Some(self.lanes.push(op, after, n));
+            after = Some(self.scheduler.push(op, after, n));
         }
     }
 
     fn complete(&mut self, which: usize) {
         let task = self.out.remove(which);
         let fate = self.world.carry_out(task.op());
-        for settled in self.lanes.finish(task, fate) {
+        for settled in self.scheduler.finish(task, fate) {
             self.settled += 1;
-            if let Settled::Refused(n) = settled {
+            if let OpResult::Rejected(n) = settled {
                 self.refused.insert(n);
             }
         }
@@ -179,27 +182,27 @@ proptest! {
         // However arrivals, completions, refusals and put-backs interleave: every op is settled
         // exactly once, profiles, companies and members end as if done one at a time, each user's
         // events keep their order, and those refused are exactly those at fault.
-        let mut run = Run::new(if fold { Folding::On } else { Folding::Off });
+        let mut run = Run::new(if fold { Coalescing::On } else { Coalescing::Off });
         let mut arrivals = steps.iter().enumerate();
         for choice in choices {
             match choice {
                 0 => if let Some((n, step)) = arrivals.next() { run.arrive(n, step) },
-                1 => run.out.extend(run.lanes.take_next()),
+                1 => run.out.extend(run.scheduler.pop_ready()),
                 2 if !run.out.is_empty() => run.complete(run.out.len() / 2),
                 3 if !run.out.is_empty() => {
                     let task = run.out.remove(0);
-                    run.lanes.put_back(task);
+                    run.scheduler.requeue(task);
                 }
                 _ => {}
             }
         }
         arrivals.for_each(|(n, step)| run.arrive(n, step));
         loop {
-            run.out.extend(run.lanes.take_next());
+            run.out.extend(run.scheduler.pop_ready());
             if run.out.is_empty() { break }
             run.complete(0);
         }
-        prop_assert!(run.lanes.is_empty(), "stuck with {} ops", run.lanes.len());
+        prop_assert!(run.scheduler.is_empty(), "stuck with {} ops", run.scheduler.len());
         prop_assert_eq!(run.settled, run.pushed);
         let (model, at_fault) = one_at_a_time(&steps);
         prop_assert_eq!(&run.world.users, &model.users);
@@ -218,34 +221,34 @@ proptest! {
         picks in prop::collection::vec(0..3u8, 60),
     ) {
         // What was done anonymously before a login goes before what the user does after it.
-        let mut run = Run::new(Folding::On);
+        let mut run = Run::new(Coalescing::On);
         let track = |user: &str, n: usize| Op::Track {
             user: user.into(),
             name: n.to_string().into(),
             at: None,
-            data: FieldSet::default(),
+            data: PackedFields::default(),
         };
         for n in 0..before {
-            run.lanes.push(track("anon", n), None, n);
+            run.scheduler.push(track("anon", n), None, n);
         }
-        run.out.extend(run.lanes.take_next());
-        run.lanes.unite(&"anon".into(), &"user".into());
+        run.out.extend(run.scheduler.pop_ready());
+        run.scheduler.link_identities(&"anon".into(), &"user".into());
         for n in before..before + after {
-            run.lanes.push(track(if n % 2 == 0 { "user" } else { "anon" }, n), None, n);
+            run.scheduler.push(track(if n % 2 == 0 { "user" } else { "anon" }, n), None, n);
         }
         for pick in picks.into_iter().chain(std::iter::repeat_n(2, 40)) {
             match pick {
-                0 => run.out.extend(run.lanes.take_next()),
+                0 => run.out.extend(run.scheduler.pop_ready()),
                 1 if !run.out.is_empty() => {
                     let task = run.out.remove(0);
-                    run.lanes.put_back(task);
+                    run.scheduler.requeue(task);
                 }
-                _ if run.out.is_empty() => run.out.extend(run.lanes.take_next()),
+                _ if run.out.is_empty() => run.out.extend(run.scheduler.pop_ready()),
                 _ => run.complete(0),
             }
             prop_assert!(run.out.len() <= 1);
         }
-        prop_assert!(run.lanes.is_empty());
+        prop_assert!(run.scheduler.is_empty());
         let order: Vec<usize> = run.world.events.iter().map(|(_, n)| n.parse().unwrap()).collect();
         prop_assert_eq!(order, (0..before + after).collect::<Vec<_>>());
     }
@@ -253,36 +256,36 @@ proptest! {
 
 #[test]
 fn a_constant_anonymous_id_does_not_chain_users() {
-    // An anonymous id shared by many users (a server's constant one) leaves them their own lanes.
-    let mut lanes: Lanes<usize> = Lanes::new(Folding::On, 100);
+    // An anonymous id shared by many users (a server's constant one) leaves them their own scheduler.
+    let mut scheduler: KeyedScheduler<usize> = KeyedScheduler::new(Coalescing::On, 100);
     for n in 0..50 {
         let user = format!("u{n}").as_str().into();
-        lanes.unite(&"server".into(), &user);
-        let data = FieldSet::default();
-        lanes.push(Op::Track { user, name: "e".into(), at: None, data }, None, n);
+        scheduler.link_identities(&"server".into(), &user);
+        let data = PackedFields::default();
+        scheduler.push(Op::Track { user, name: "e".into(), at: None, data }, None, n);
     }
-    let out: Vec<_> = std::iter::from_fn(|| lanes.take_next()).collect();
+    let out: Vec<_> = std::iter::from_fn(|| scheduler.pop_ready()).collect();
     assert_eq!(out.len(), 50);
 }
 
 #[test]
 fn waiting_identifies_fold_until_the_next_event() {
     // Identifies of one user fold while they wait, but never over that user's next track.
-    let mut lanes: Lanes<usize> = Lanes::new(Folding::On, 100);
+    let mut scheduler: KeyedScheduler<usize> = KeyedScheduler::new(Coalescing::On, 100);
     let step = |kind: char| match kind {
         'i' => Step::Identify { user: 0, field: 0, poison: false },
         _ => Step::Track { user: 0, poison: false },
     };
     for (n, kind) in "tiitit".chars().enumerate() {
         for op in ops_of(n, &step(kind)) {
-            lanes.push(op, None, n);
+            scheduler.push(op, None, n);
         }
     }
     let mut sizes = Vec::new();
-    while let Some(task) = lanes.take_next() {
+    while let Some(task) = scheduler.pop_ready() {
         sizes.push(task.parts());
-        lanes.finish(task, Fate::Done);
+        scheduler.finish(task, OpOutcome::Completed);
     }
     assert_eq!(sizes, [1, 2, 1, 1, 1]);
-    assert_eq!(lanes.folded(), 1);
+    assert_eq!(scheduler.coalesced(), 1);
 }
