@@ -41,3 +41,5 @@ pub mod telemetry;
 pub mod cli;
 #[cfg(feature = "emulator")]
 pub mod emulator;
+
+pub use pipeline::{Sink, SinkBuilder};

@@ -25,7 +25,7 @@ use crate::telemetry::Metrics;
 pub(super) struct RunCommand {
     #[command(flatten)]
     files: ConfigFiles,
-    /// Shutdown at the present end of the sources, once everything is settled
+    /// Stop at the present end of the sources, once everything is settled
     #[arg(long)]
     once: bool,
     /// How the summary of --once is printed

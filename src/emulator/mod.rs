@@ -54,6 +54,19 @@ pub struct EmulatorConfig {
     pub faults: Faults,
 }
 
+impl EmulatorConfig {
+    /// An emulator on a free port of this machine, in memory, without faults.
+    pub fn local(api_key: impl Into<String>) -> Self {
+        Self {
+            listen: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
+            api_key: api_key.into(),
+            data: None,
+            seed: None,
+            faults: Faults::default(),
+        }
+    }
+}
+
 impl fmt::Debug for EmulatorConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EmulatorConfig")

@@ -4,6 +4,7 @@
 #[cfg(feature = "fluvio")]
 mod connector;
 mod dry_run;
+mod embedded;
 mod engine;
 mod probe;
 mod replay;
@@ -14,6 +15,7 @@ mod summary;
 #[cfg(feature = "fluvio")]
 pub use connector::connector_cluster;
 pub use dry_run::{DroppedField, DryRun, DryRunReport};
+pub use embedded::{Sink, SinkBuilder};
 pub use replay::{Replay, replay};
 pub use run::{BuiltPipeline, RunError, RunOptions, Shutdown};
 pub use summary::Summary;
