@@ -99,7 +99,7 @@ impl InFlightOps {
         let mut records = HashSet::new();
         for op in &stalled {
             records.extend(op.call_refs.iter().map(|call_ref| call_ref.record));
-            records.extend(scheduler.queued_behind(&op.queue).map(|call_ref| call_ref.record));
+            records.extend(scheduler.queued_after(&op.queue).map(|call_ref| call_ref.record));
         }
         self.stalled = StalledTotals {
             ops: stalled.len(),

@@ -388,7 +388,7 @@ impl Engine {
         attempts: &Attempts,
         rejection: Rejection,
     ) -> Result<(), SinkError> {
-        if task.parts() == 1 {
+        if task.op_count() == 1 {
             let call_ref = *task.tickets().next().expect("a task has parts");
             self.metrics.error("request_failed", "sending");
             let Rejection { word, reason, status, body } = rejection;
