@@ -15,6 +15,7 @@ pub mod ack;
 pub mod clock;
 pub mod coerce;
 pub mod record;
+mod suggest;
 
 pub mod config;
 pub mod source;

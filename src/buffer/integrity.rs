@@ -99,16 +99,12 @@ fn compute_checksum(path: &Path) -> io::Result<String> {
             Err(e) => return Err(e),
         };
         if length == 0 {
-            numbers = hex(block[..read].get(24..32).unwrap_or_default());
+            numbers = hex::encode(block[..read].get(24..32).unwrap_or_default());
         }
         length += read as u64;
         hash.update(&block[..read]);
     }
-    Ok(format!("{length} {numbers} sha256:{}\n", hex(&hash.finalize())))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(format!("{length} {numbers} sha256:{}\n", hex::encode(hash.finalize())))
 }
 
 /// The part of a checksum text that changes when SQLite writes.
