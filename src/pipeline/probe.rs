@@ -45,7 +45,7 @@ impl deliver::Probe for DeliveryProbe {
 }
 
 /// Attribute names warned about at most; beyond that only the counters tell.
-const WARNED: usize = 1000;
+const MAX_WARNED_NAMES: usize = 1000;
 
 /// Counts what the destination tells, and warns once for each attribute.
 pub(super) struct DestinationProbe {
@@ -60,12 +60,12 @@ pub(super) struct DestinationProbe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Warning {
     Unfit,
-    LeftOut,
+    DroppedField,
     Cropped,
 }
 
 /// How often it is told that attributes are left out at the limit.
-const LIMIT_TOLD: Duration = Duration::from_secs(3_600);
+const LIMIT_WARNING_INTERVAL: Duration = Duration::from_secs(3_600);
 
 impl DestinationProbe {
     pub(super) fn new(sink: String, metrics: SinkMetrics) -> Self {
@@ -74,7 +74,7 @@ impl DestinationProbe {
 
     fn first_of(&self, what: Warning, name: &str) -> bool {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        warned.len() < WARNED && warned.insert((what, name.to_owned()))
+        warned.len() < MAX_WARNED_NAMES && warned.insert((what, name.to_owned()))
     }
 }
 
@@ -88,7 +88,7 @@ impl usercom::Probe for DestinationProbe {
         self.metrics.attribute_refused();
         self.metrics.conversion_failed();
         let mut told = self.limit_told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|at| at.elapsed() >= LIMIT_TOLD) {
+        if told.is_none_or(|at| at.elapsed() >= LIMIT_WARNING_INTERVAL) {
             *told = Some(Instant::now());
             tracing::error!(
                 sink = self.sink, attribute = ?name, limit,
@@ -113,7 +113,7 @@ impl usercom::Probe for DestinationProbe {
 
     fn field_dropped(&self, field: &str, why: &str) {
         self.metrics.conversion_failed();
-        if self.first_of(Warning::LeftOut, field) {
+        if self.first_of(Warning::DroppedField, field) {
             tracing::warn!(
                 sink = self.sink,
                 ?field,

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::run::{Launch, Launched, RunError, Stop};
+use super::run::{BuiltPipeline, RunError, RunOptions, Shutdown};
 use super::summary::Summary;
 use crate::ack::{Ack, Verdict};
 use crate::buffer::{DeadLetterFilter, Store, StoreError, StoredDeadLetter};
@@ -17,7 +17,7 @@ use crate::source::{ReadMode, Source, SourceError};
 use crate::telemetry::Metrics;
 
 /// Letters read from the store at a time, and records of them under way at most.
-const PAGE: usize = 500;
+const PAGE_SIZE: usize = 500;
 
 /// What a replay did.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub async fn replay(
     sinks: &[String],
     filter: &DeadLetterFilter,
     store: &Store,
-    stop: Stop,
+    stop: Shutdown,
 ) -> Result<Replay, RunError> {
     let mut pipeline = pipeline.clone();
     pipeline.sources.clear();
@@ -54,16 +54,20 @@ pub async fn replay(
     for sink in sinks {
         taken.push((sink, chosen(store, sink, filter).await?));
     }
-    let launch =
-        Launch { mode: ReadMode::Once, store: store.clone(), metrics: Metrics::default(), stop };
-    let mut launched = Launched::build(&pipeline, launch).await?;
+    let options = RunOptions {
+        mode: ReadMode::Once,
+        store: store.clone(),
+        metrics: Metrics::default(),
+        stop,
+    };
+    let mut built = BuiltPipeline::build(&pipeline, options).await?;
     let mut count = 0;
     for (sink, ids) in taken {
         count += ids.len() as u64;
-        let source = LetterSource { store: store.clone(), sink: sink.clone(), ids };
-        launched.add_source(&source_name(sink), "dead_letters", Box::new(source));
+        let source = DeadLetterSource { store: store.clone(), sink: sink.clone(), ids };
+        built.add_source(&source_name(sink), "dead_letters", Box::new(source));
     }
-    let summary = launched.run().await?;
+    let summary = built.run().await?;
     let after = letters(store, sinks).await?;
     let gone = before.saturating_sub(after).min(count);
     Ok(Replay { taken: count, delivered: gone, kept: count - gone, summary })
@@ -91,7 +95,7 @@ async fn chosen(
 ) -> Result<Vec<i64>, StoreError> {
     let mut ids = Vec::new();
     loop {
-        let page = store.dead_letters(sink, filter.clone(), PAGE, ids.len()).await?;
+        let page = store.dead_letters(sink, filter.clone(), PAGE_SIZE, ids.len()).await?;
         if page.is_empty() {
             return Ok(ids);
         }
@@ -99,20 +103,20 @@ async fn chosen(
     }
 }
 
-struct LetterSource {
+struct DeadLetterSource {
     store: Store,
     sink: String,
     ids: Vec<i64>,
 }
 
 #[async_trait]
-impl Source for LetterSource {
+impl Source for DeadLetterSource {
     async fn run(
         self: Box<Self>,
         out: mpsc::Sender<Record>,
         stop: CancellationToken,
     ) -> Result<(), SourceError> {
-        for ids in self.ids.chunks(PAGE) {
+        for ids in self.ids.chunks(PAGE_SIZE) {
             if stop.is_cancelled() {
                 break;
             }
@@ -125,7 +129,7 @@ impl Source for LetterSource {
     }
 }
 
-impl LetterSource {
+impl DeadLetterSource {
     async fn send_again(&self, ids: &[i64], out: &mpsc::Sender<Record>) -> Result<(), StoreError> {
         let filter = DeadLetterFilter { ids: Some(ids.to_vec()), ..DeadLetterFilter::default() };
         let page = self.store.dead_letters(&self.sink, filter, ids.len(), 0).await?;

@@ -8,52 +8,53 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::engine::{Engine, Parts};
+use super::engine::{Engine, EngineParts};
 use super::probe::{DeliveryProbe, DestinationProbe};
 use crate::buffer::{self, Buffer, StoreError};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::UsercomSink;
 use crate::deliver::{HaltPolicy, HttpTransport, PoisonPolicy, Run, SendError, TransportSettings};
-use crate::mapping::Plan;
+use crate::mapping::CompiledMapping;
 use crate::record::Record;
 use crate::sink::{
-    BuildError, Healthcheck, HealthcheckError, RecordSink, Refusal, SinkConfig, SinkContext,
-    SinkError, StreamSink,
+    Healthcheck, HealthcheckError, OnAuthFailure, RecordSink, SinkBuildError, SinkContext,
+    SinkError, SinkFactory, StreamSink,
 };
 use crate::telemetry::SinkMetrics;
 use crate::usercom::{self, Failure, Settings, Usercom};
 
 /// How often what was learnt about users and companies is written down, and the buffer's size
 /// shown.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Rows of that written down together at most.
-const SAVE_TOGETHER: usize = 1024;
+const MAX_SAVED_TOGETHER: usize = 1024;
 
 /// How often a web page in place of the API is outlived at start, and the wait between.
-const FIRST_PAGES: u32 = 5;
-const FIRST_PAGE_WAIT: Duration = Duration::from_secs(2);
+const CATALOG_ATTEMPTS: u32 = 5;
+const CATALOG_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Records put into the buffer together at most.
-const FEED: usize = 512;
+const MAX_PUSH_RECORDS: usize = 512;
 
 #[async_trait]
-impl SinkConfig for UsercomSink {
+impl SinkFactory for UsercomSink {
     fn validate(&self, at: &ConfigPath) -> Result<(), Vec<Fault>> {
-        Plan::compile(at, &self.mapping, self.preset).map(|_| ())
+        CompiledMapping::compile(at, &self.mapping, self.preset).map(|_| ())
     }
 
-    async fn build(&self, cx: SinkContext) -> Result<(RecordSink, Healthcheck), BuildError> {
+    async fn build(&self, cx: SinkContext) -> Result<(RecordSink, Healthcheck), SinkBuildError> {
         let config = Arc::new(self.clone());
         let at = ConfigPath::default().key("sinks").key(cx.name.as_str());
-        let plan = Plan::compile(&at, &config.mapping, config.preset).map_err(|faults| {
-            BuildError::Settings(
-                faults.into_iter().map(|f| f.message).collect::<Vec<_>>().join("; "),
-            )
-        })?;
-        let run = match cx.refusal {
-            Refusal::Wait => Run::Service,
-            Refusal::GiveUp => Run::ToTheEnd,
+        let plan =
+            CompiledMapping::compile(&at, &config.mapping, config.preset).map_err(|faults| {
+                SinkBuildError::Settings(
+                    faults.into_iter().map(|f| f.message).collect::<Vec<_>>().join("; "),
+                )
+            })?;
+        let run = match cx.on_auth_failure {
+            OnAuthFailure::Retry => Run::Service,
+            OnAuthFailure::Abort => Run::ToTheEnd,
         };
         let poison = poison_policy(&config, run);
         let transport = |halt| {
@@ -68,12 +69,12 @@ impl SinkConfig for UsercomSink {
                 cures: usercom::cure,
             };
             let probe = Arc::new(DeliveryProbe(cx.metrics.clone()));
-            HttpTransport::new(settings, probe, cx.stop.clone())
-                .map_err(|error| BuildError::Settings(error.to_string()))
+            HttpTransport::new(settings, probe, cx.abort.clone())
+                .map_err(|error| SinkBuildError::Settings(error.to_string()))
         };
-        let halt = match cx.refusal {
-            Refusal::Wait => HaltPolicy::Wait,
-            Refusal::GiveUp => HaltPolicy::GiveUp,
+        let halt = match cx.on_auth_failure {
+            OnAuthFailure::Retry => HaltPolicy::Wait,
+            OnAuthFailure::Abort => HaltPolicy::GiveUp,
         };
         let probe: Arc<dyn usercom::Probe> =
             Arc::new(DestinationProbe::new(cx.name.clone(), cx.metrics.clone()));
@@ -86,9 +87,9 @@ impl SinkConfig for UsercomSink {
         let timeout = Duration::from_secs(config.healthcheck.timeout_secs);
         let healthcheck = Box::pin(healthcheck(checked, timeout));
         let usercom = Arc::new(destination(transport(halt)?));
-        let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.stop.clone())
+        let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.abort.clone())
             .await
-            .map_err(|error| BuildError::Storage(error.to_string()))?;
+            .map_err(|error| SinkBuildError::Storage(error.to_string()))?;
         // What an earlier process left is cut back at the first save.
         let (plan, saved) = (Arc::new(plan), AtomicUsize::new(config.users.cache_size));
         let said = AtomicBool::new(false);
@@ -122,7 +123,7 @@ async fn healthcheck(usercom: Usercom, timeout: Duration) -> Result<(), Healthch
 /// A User.com sink, ready to run.
 struct DeliveringSink {
     config: Arc<UsercomSink>,
-    plan: Arc<Plan>,
+    plan: Arc<CompiledMapping>,
     usercom: Arc<Usercom>,
     buffer: Arc<dyn Buffer>,
     probe: Arc<dyn usercom::Probe>,
@@ -138,7 +139,7 @@ impl StreamSink<Record> for DeliveringSink {
     async fn run(self: Box<Self>, input: BoxStream<'_, Record>) -> Result<(), SinkError> {
         let buffer = Arc::clone(&self.buffer);
         let metrics = self.cx.metrics.clone();
-        let fed = self.cx.fed.clone();
+        let fed = self.cx.input_drained.clone();
         let feed = async {
             feed(input, &*buffer).await;
             fed.cancel();
@@ -167,7 +168,7 @@ impl BufferGauge<'_> {
     async fn read_regularly(&mut self) {
         loop {
             self.read();
-            tokio::time::sleep(SAVE_EVERY).await;
+            tokio::time::sleep(SAVE_INTERVAL).await;
         }
     }
 
@@ -189,7 +190,7 @@ impl BufferGauge<'_> {
 
 /// Puts everything into the buffer, then closes it.
 async fn feed(input: BoxStream<'_, Record>, buffer: &dyn Buffer) {
-    let mut input = input.ready_chunks(FEED);
+    let mut input = input.ready_chunks(MAX_PUSH_RECORDS);
     while let Some(records) = input.next().await {
         if let Err(error) = buffer.push(records).await {
             tracing::error!(%error, "records could not be buffered; their source keeps them");
@@ -201,10 +202,10 @@ async fn feed(input: BoxStream<'_, Record>, buffer: &dyn Buffer) {
 impl DeliveringSink {
     async fn deliver(self: Box<Self>) -> Result<(), SinkError> {
         self.restore().await?;
-        if self.open().await? == Opened::Needless {
+        if self.open().await? == CatalogLoad::NotNeeded {
             return self.finish(Ok(())).await;
         }
-        let engine = Engine::new(Parts {
+        let engine = Engine::new(EngineParts {
             name: self.cx.name.clone(),
             config: Arc::clone(&self.config),
             plan: Arc::clone(&self.plan),
@@ -214,7 +215,7 @@ impl DeliveringSink {
             store: self.cx.store.clone(),
             metrics: self.cx.metrics.clone(),
             probe: Arc::clone(&self.probe),
-            stop: self.cx.stop.clone(),
+            stop: self.cx.abort.clone(),
         });
         let end = tokio::select! {
             end = engine.run() => end,
@@ -234,43 +235,43 @@ impl DeliveringSink {
     /// request is repeated, not how long the sink lives. A service that is told to stop, and has
     /// nothing to deliver, does not wait for it; a run to the end asks once in any case, which tries
     /// the key.
-    async fn open(&self) -> Result<Opened, SinkError> {
+    async fn open(&self) -> Result<CatalogLoad, SinkError> {
         let rest = Duration::from_secs(self.config.request.retry_max_duration_secs);
-        let is_service = self.cx.refusal == Refusal::Wait;
+        let is_service = self.cx.on_auth_failure == OnAuthFailure::Retry;
         let mut pages = 0;
         loop {
             let opened = tokio::select! {
                 opened = self.usercom.open() => opened,
-                () = self.nothing_left(), if is_service => return Ok(Opened::Needless),
+                () = self.wait_until_drained(), if is_service => return Ok(CatalogLoad::NotNeeded),
             };
             match opened {
                 Err(Failure::Send(error @ SendError::GivenUp { .. })) => {
                     tracing::warn!(%error, "the attribute catalogue could not be read yet");
                 }
                 // A gateway in maintenance answers so for a while, a wrong address for ever.
-                Err(failure) if failure.is_page() && pages < FIRST_PAGES => {
+                Err(failure) if failure.is_page() && pages < CATALOG_ATTEMPTS => {
                     pages += 1;
                     tracing::warn!(%failure, "the address answers with a web page or a redirect instead of the API; trying again");
                     tokio::select! {
-                        () = self.cx.stop.cancelled() => {
-                            return Err(SinkError::Stopped { left: 0 });
+                        () = self.cx.abort.cancelled() => {
+                            return Err(SinkError::Aborted { pending: 0 });
                         }
-                        () = tokio::time::sleep(FIRST_PAGE_WAIT) => continue,
+                        () = tokio::time::sleep(CATALOG_RETRY_INTERVAL) => continue,
                     }
                 }
-                opened => return opened.map(|()| Opened::Read).map_err(not_opened),
+                opened => return opened.map(|()| CatalogLoad::Loaded).map_err(catalog_error),
             }
             tokio::select! {
-                () = self.cx.stop.cancelled() => return Err(SinkError::Stopped { left: 0 }),
-                () = self.nothing_left() => return Ok(Opened::Needless),
+                () = self.cx.abort.cancelled() => return Err(SinkError::Aborted { pending: 0 }),
+                () = self.wait_until_drained() => return Ok(CatalogLoad::NotNeeded),
                 () = tokio::time::sleep(rest) => {}
             }
         }
     }
 
     /// Waits for the end of the input; never ends if there is something to deliver then.
-    async fn nothing_left(&self) {
-        self.cx.fed.cancelled().await;
+    async fn wait_until_drained(&self) {
+        self.cx.input_drained.cancelled().await;
         if self.buffer.size().events > 0 {
             std::future::pending::<()>().await;
         }
@@ -292,7 +293,7 @@ impl DeliveringSink {
         let window = self.config.delivery.dedupe_window_secs;
         let mut rounds = 0u64;
         loop {
-            tokio::time::sleep(SAVE_EVERY).await;
+            tokio::time::sleep(SAVE_INTERVAL).await;
             self.save().await;
             // Who has nothing to write would not notice; the store itself says what it found.
             if let Err(error) = self.cx.store.check_file().await {
@@ -301,7 +302,7 @@ impl DeliveringSink {
             rounds += 1;
             self.trim().await;
             if rounds.is_multiple_of(60) {
-                self.forget_old_messages(window).await;
+                self.expire_seen_messages(window).await;
             }
         }
     }
@@ -343,7 +344,7 @@ impl DeliveringSink {
         }
     }
 
-    async fn forget_old_messages(&self, window_secs: u64) {
+    async fn expire_seen_messages(&self, window_secs: u64) {
         let window =
             jiff::SignedDuration::from_secs(i64::try_from(window_secs).unwrap_or(i64::MAX / 2));
         let Ok(before) = crate::clock::now().checked_sub(window) else {
@@ -358,15 +359,15 @@ impl DeliveringSink {
     async fn save(&self) {
         // In pieces, so that settled records do not wait behind all of them.
         loop {
-            let changes = self.usercom.take_changes(SAVE_TOGETHER);
+            let changes = self.usercom.take_changes(MAX_SAVED_TOGETHER);
             if changes.is_empty() {
                 return;
             }
-            self.save_these(changes).await;
+            self.save_changes(changes).await;
         }
     }
 
-    async fn save_these(&self, changes: Vec<(String, Option<String>)>) {
+    async fn save_changes(&self, changes: Vec<(String, Option<String>)>) {
         // What is stored is a tenth more than what is remembered at most.
         let size = self.config.users.cache_size;
         let saved = self.saved.fetch_add(changes.len(), Ordering::Relaxed) + changes.len();
@@ -383,21 +384,21 @@ impl DeliveringSink {
 
 /// What became of reading the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Opened {
-    Read,
+enum CatalogLoad {
+    Loaded,
     /// Nobody needs it any more.
-    Needless,
+    NotNeeded,
 }
 
-fn not_opened(failure: Failure) -> SinkError {
+fn catalog_error(failure: Failure) -> SinkError {
     match failure {
         Failure::Send(SendError::Refused { status }) => {
             SinkError::KeyRefused { status, cure: usercom::cure(status) }
         }
-        Failure::Send(SendError::Stopped) => SinkError::Stopped { left: 0 },
+        Failure::Send(SendError::Stopped) => SinkError::Aborted { pending: 0 },
         Failure::Reject { status: Some(status), reason, .. } => {
-            SinkError::Unusable(format!("{reason}; {}", usercom::cure(status)))
+            SinkError::UnexpectedApi(format!("{reason}; {}", usercom::cure(status)))
         }
-        other => SinkError::Unusable(other.to_string()),
+        other => SinkError::UnexpectedApi(other.to_string()),
     }
 }

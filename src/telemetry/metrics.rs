@@ -24,12 +24,12 @@ type Counters = Family<Labels, Counter>;
 /// All metrics of one process.
 #[derive(Clone, Default)]
 pub struct Metrics {
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Mutex<MetricsInner>>,
 }
 
 /// Handles are kept by name, so that a part that is exchanged for a new one goes on counting.
 #[derive(Default)]
-struct Inner {
+struct MetricsInner {
     registry: Registry,
     sinks: BTreeMap<String, SinkMetrics>,
     sources: BTreeMap<(String, &'static str), SourceMetrics>,
@@ -90,7 +90,7 @@ impl Metrics {
         metrics
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, MetricsInner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -176,20 +176,20 @@ pub struct SinkMetrics {
     sent: Counter,
     errors: Counters,
     discarded: Counters,
-    requests: Tally,
-    responses: Tally,
+    requests: LabelledTotals,
+    responses: LabelledTotals,
     rtt: Histogram,
     buffer_events: Gauge,
     buffer_bytes: Gauge,
     limit: Gauge,
     in_flight: Gauge,
-    calls: Tally,
+    calls: LabelledTotals,
     per_call: Gauge<f64, AtomicU64>,
-    saved: Tally,
+    saved: LabelledTotals,
     attributes_created: Counter,
     attributes_refused: Counter,
     conversions_failed: Counter,
-    dead_letters: Tally,
+    dead_letters: LabelledTotals,
     retries: Counters,
     storage_errors: Counter,
     halted: Gauge<i64, AtomicI64>,
@@ -217,24 +217,28 @@ impl SinkMetrics {
             sent: registered(r, "component_sent_events", "Records delivered whole"),
             errors: registered(r, "component_errors", "Errors, by type and stage"),
             discarded: registered(r, "component_discarded_events", "Records dropped"),
-            requests: Tally::registered(
+            requests: LabelledTotals::registered(
                 r,
                 "http_client_requests_sent",
                 "HTTP requests, repeats included",
             ),
-            responses: Tally::registered(r, "http_client_responses", "HTTP responses, by status"),
+            responses: LabelledTotals::registered(
+                r,
+                "http_client_responses",
+                "HTTP responses, by status",
+            ),
             rtt,
             buffer_events: registered(r, "buffer_size_events", "Records in the buffer"),
             buffer_bytes: registered(r, "buffer_size_bytes", "Bytes in the buffer"),
             limit: registered(r, "adaptive_concurrency_limit", "Requests allowed in flight"),
             in_flight: registered(r, "adaptive_concurrency_in_flight", "Requests in flight"),
-            calls: Tally::registered(r, "usercom_calls", "Calls made from records"),
+            calls: LabelledTotals::registered(r, "usercom_calls", "Calls made from records"),
             per_call: registered(
                 r,
                 "usercom_requests_per_call",
                 "Requests sent for one call, on average",
             ),
-            saved: Tally::registered(
+            saved: LabelledTotals::registered(
                 r,
                 "usercom_requests_saved",
                 "Requests that were not needed, by reason",
@@ -250,7 +254,7 @@ impl SinkMetrics {
                 "usercom_conversions_failed",
                 "Values left out because they do not fit their field or attribute",
             ),
-            dead_letters: Tally::registered(
+            dead_letters: LabelledTotals::registered(
                 r,
                 "usercom_dead_letters",
                 "Records put into the dead letters",
@@ -435,12 +439,12 @@ impl SinkMetrics {
 
 /// A counter with labels that also keeps its sums by the label people ask for.
 #[derive(Debug, Clone, Default)]
-struct Tally {
+struct LabelledTotals {
     family: Counters,
     sums: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
-impl Tally {
+impl LabelledTotals {
     fn registered(registry: &mut Registry, name: &str, help: &str) -> Self {
         let tally = Self::default();
         registry.register(name, help, tally.family.clone());
@@ -512,7 +516,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_one_set_of_metrics() {
+    fn same_name_shares_one_set_of_metrics() {
         // Guarantees that asking twice gives the same counters, and one line in the rendered text.
         let metrics = Metrics::default();
         metrics.sink("crm").received(2);

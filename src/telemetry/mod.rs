@@ -3,5 +3,5 @@
 mod api;
 mod metrics;
 
-pub use api::{ApiState, Roster, serve};
+pub use api::{ApiState, SinkRegistry, serve};
 pub use metrics::{Metrics, SinkMetrics, SinkSummary, SourceLag, SourceMetrics};

@@ -14,12 +14,12 @@ use crate::record::Record;
 
 /// Names a record while it is pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct RecordId(u64);
+pub(super) struct PendingId(u64);
 
 /// What a lane gives back when an op is settled: whose it was, and which of the record's calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket {
-    pub(super) record: RecordId,
+pub(super) struct CallRef {
+    pub(super) record: PendingId,
     pub(super) call: u32,
 }
 
@@ -31,7 +31,7 @@ struct Pending {
     open: u32,
     has_calls: bool,
     /// How many of its requests that must not be sent twice may have left; `None` before the first
-    /// of them is carried out.
+    /// of them is executed out.
     sent: Option<SentCount>,
     /// What failed of an op of it that was given up and is tried again.
     troubles: Troubles,
@@ -64,7 +64,7 @@ pub(super) struct Finished {
 /// All pending records of a sink.
 #[derive(Debug, Default)]
 pub(super) struct PendingRecords {
-    records: HashMap<RecordId, Pending>,
+    records: HashMap<PendingId, Pending>,
     next: u64,
     bytes: usize,
 }
@@ -81,14 +81,14 @@ impl PendingRecords {
     }
 
     /// How many bytes of text one of them holds.
-    pub(super) fn bytes_of(&self, id: RecordId) -> usize {
+    pub(super) fn bytes_of(&self, id: PendingId) -> usize {
         self.records.get(&id).map_or(0, |pending| pending.bytes)
     }
 
-    /// Takes a record in, with one share held open until [`close`](Self::close) is called for it
+    /// Takes a record in, with one share held open until [`release`](Self::release) is called for it
     /// the first time: so that it cannot finish while its ops are still being pushed.
-    pub(super) fn open(&mut self, buffered: Buffered) -> RecordId {
-        let id = RecordId(self.next);
+    pub(super) fn insert(&mut self, buffered: Buffered) -> PendingId {
+        let id = PendingId(self.next);
         self.next += 1;
         let bytes = buffered.record.body.len();
         self.bytes += bytes;
@@ -108,22 +108,22 @@ impl PendingRecords {
     }
 
     /// A call was made from this record.
-    pub(super) fn has_call(&mut self, id: RecordId) {
+    pub(super) fn has_call(&mut self, id: PendingId) {
         self.get(id).has_calls = true;
     }
 
     /// Another op of this record is open.
-    pub(super) fn hold(&mut self, id: RecordId) {
+    pub(super) fn retain(&mut self, id: PendingId) {
         self.get(id).open += 1;
     }
 
     /// This record is the first to carry a message key.
-    pub(super) fn owns_key(&mut self, ticket: Ticket, key: String) {
-        self.get(ticket.record).keys.push((ticket.call, key));
+    pub(super) fn owns_key(&mut self, call_ref: CallRef, key: String) {
+        self.get(call_ref.record).keys.push((call_ref.call, key));
     }
 
-    /// An op of this record that must not be sent twice is about to be carried out.
-    pub(super) fn sending(&mut self, id: RecordId) -> (Token, SentCount) {
+    /// An op of this record that must not be sent twice is about to be executed out.
+    pub(super) fn start_sending(&mut self, id: PendingId) -> (Token, SentCount) {
         let pending = self.get(id);
         // What an earlier process may have sent is never known again not to have been sent.
         let before = u32::from(pending.buffered.maybe_sent);
@@ -132,33 +132,33 @@ impl PendingRecords {
     }
 
     /// What failed of an op that is tried again now.
-    pub(super) fn take_troubles(&mut self, id: RecordId) -> Troubles {
+    pub(super) fn take_troubles(&mut self, id: PendingId) -> Troubles {
         std::mem::take(&mut self.get(id).troubles)
     }
 
     /// An op was given up and will be tried again.
-    pub(super) fn keep_troubles(&mut self, id: RecordId, troubles: Troubles) {
+    pub(super) fn set_troubles(&mut self, id: PendingId, troubles: Troubles) {
         self.get(id).troubles = troubles;
     }
 
     /// The record itself, while it is pending.
-    pub(super) fn record(&self, id: RecordId) -> Option<&Record> {
+    pub(super) fn record(&self, id: PendingId) -> Option<&Record> {
         self.records.get(&id).map(|pending| &pending.buffered.record)
     }
 
     /// Gives up on all of them: what is to be given back to the buffer.
     pub(super) fn take_all(&mut self) -> Vec<UnsettledRecord> {
-        let return_unsettled = |pending: Pending| UnsettledRecord {
+        let unsettled = |pending: Pending| UnsettledRecord {
             maybe_sent: pending.may_have_been_sent(),
             token: pending.buffered.token,
             ack: pending.buffered.record.ack,
         };
         self.bytes = 0;
-        self.records.drain().map(|(_, pending)| return_unsettled(pending)).collect()
+        self.records.drain().map(|(_, pending)| unsettled(pending)).collect()
     }
 
-    /// An op of this record was tried, and it is not known whether it arrived.
-    pub(super) fn doubt(&mut self, id: RecordId) {
+    /// An op of this record was tried, and it is not known whether it batch_mapped.
+    pub(super) fn mark_maybe_sent(&mut self, id: PendingId) {
         let pending = self.get(id);
         if pending.may_have_been_sent() {
             pending.buffered.maybe_sent = true;
@@ -170,21 +170,25 @@ impl PendingRecords {
 
     /// Whether this record's events may have been sent, by an earlier process or by an attempt that
     /// was given up.
-    pub(super) fn in_doubt(&self, id: RecordId) -> bool {
+    pub(super) fn is_maybe_sent(&self, id: PendingId) -> bool {
         self.records.get(&id).is_some_and(|pending| pending.buffered.maybe_sent)
     }
 
     /// A call of this record was refused. The first reason is the one that is kept.
-    pub(super) fn refuse(&mut self, ticket: Ticket, letter: impl FnOnce(&Record) -> DeadLetter) {
-        let pending = self.get(ticket.record);
-        pending.refused.push(ticket.call);
+    pub(super) fn reject_call(
+        &mut self,
+        call_ref: CallRef,
+        letter: impl FnOnce(&Record) -> DeadLetter,
+    ) {
+        let pending = self.get(call_ref.record);
+        pending.refused.push(call_ref.call);
         if pending.dead.is_none() {
             pending.dead = Some(Box::new(letter(&pending.buffered.record)));
         }
     }
 
     /// One op is settled; the record, if it was the last.
-    pub(super) fn close(&mut self, id: RecordId) -> Option<Finished> {
+    pub(super) fn release(&mut self, id: PendingId) -> Option<Finished> {
         let pending = self.get(id);
         pending.open -= 1;
         if pending.open > 0 {
@@ -204,7 +208,7 @@ impl PendingRecords {
         Some(Finished { settled, has_calls: pending.has_calls, abandoned: names(abandoned) })
     }
 
-    fn get(&mut self, id: RecordId) -> &mut Pending {
-        self.records.get_mut(&id).expect("tickets are held only while their record is pending")
+    fn get(&mut self, id: PendingId) -> &mut Pending {
+        self.records.get_mut(&id).expect("call_refs are held only while their record is pending")
     }
 }

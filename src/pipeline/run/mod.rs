@@ -2,27 +2,27 @@
 //! is told in the files below.
 
 mod changes;
-mod exchange;
 mod parts;
+mod reload;
 mod route;
 mod supervisor;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::changes::Settings;
+use self::changes::RunSettings;
 use self::parts::{BuiltSink, BuiltSource, build_sinks, build_sources, taken_sources};
 use self::supervisor::{Senders, Supervisor};
 use super::summary::Summary;
 use crate::buffer::{Store, StoreError};
 use crate::config::{Fingerprints, Loaded, Pipeline};
-use crate::sink::{BuildError, SinkError};
+use crate::sink::{SinkBuildError, SinkError};
 use crate::source::{self, ReadMode, ReadProgress, Source, SourceError};
 use crate::telemetry::Metrics;
 
 /// How a pipeline is stopped.
 #[derive(Debug, Clone, Default)]
-pub struct Stop {
+pub struct Shutdown {
     /// Sources stop; what they yielded is settled within the deadline.
     pub graceful: CancellationToken,
     /// Everything stops; what is not settled stays where it is kept.
@@ -30,7 +30,7 @@ pub struct Stop {
 }
 
 /// How a pipeline is run.
-pub struct Launch {
+pub struct RunOptions {
     /// Whether sources follow their input or stop at its present end.
     pub mode: ReadMode,
     /// Where state is kept.
@@ -38,7 +38,7 @@ pub struct Launch {
     /// Where it counts.
     pub metrics: Metrics,
     /// How it is stopped.
-    pub stop: Stop,
+    pub stop: Shutdown,
 }
 
 /// Why a pipeline did not run, or not to its end.
@@ -50,7 +50,7 @@ pub enum RunError {
         /// Which.
         name: String,
         /// Why.
-        error: BuildError,
+        error: SinkBuildError,
     },
     /// A sink ended early.
     #[error("sink `{name}`: {error}")]
@@ -85,23 +85,23 @@ pub enum RunError {
 }
 
 /// A pipeline that has been built and is ready to run.
-pub struct Launched {
+pub struct BuiltPipeline {
     sinks: Vec<BuiltSink>,
     sources: Vec<BuiltSource>,
-    launch: Launch,
+    options: RunOptions,
     pipeline: Pipeline,
 }
 
-impl Launched {
+impl BuiltPipeline {
     /// Builds every part. Nothing runs yet.
     ///
     /// # Errors
     /// Where a part cannot be built.
-    pub async fn build(pipeline: &Pipeline, launch: Launch) -> Result<Self, RunError> {
-        let sinks = build_sinks(pipeline, |_| true, &launch).await?;
+    pub async fn build(pipeline: &Pipeline, options: RunOptions) -> Result<Self, RunError> {
+        let sinks = build_sinks(pipeline, |_| true, &options).await?;
         let taken = taken_sources(pipeline);
-        let sources = build_sources(pipeline, |name| taken.contains(name), &launch)?;
-        Ok(Self { sinks, sources, launch, pipeline: pipeline.clone() })
+        let sources = build_sources(pipeline, |name| taken.contains(name), &options)?;
+        Ok(Self { sinks, sources, options, pipeline: pipeline.clone() })
     }
 
     /// How far the sources have read, for those that know how much there is.
@@ -111,7 +111,7 @@ impl Launched {
 
     /// Adds a source of one's own; sinks take it by naming it among their `inputs`.
     pub fn add_source(&mut self, name: &str, kind: &'static str, source: Box<dyn Source>) {
-        let metrics = self.launch.metrics.source(name, kind);
+        let metrics = self.options.metrics.source(name, kind);
         self.sources.push(BuiltSource { name: name.to_owned(), source, metrics, timezone: None });
     }
 
@@ -156,8 +156,8 @@ impl Launched {
         fingerprints: Fingerprints,
         reloads: Option<mpsc::Receiver<Loaded>>,
     ) -> Result<Summary, RunError> {
-        let settings = Settings { pipeline: self.pipeline, fingerprints };
-        let mut supervisor = Supervisor::new(self.launch, settings);
+        let settings = RunSettings { pipeline: self.pipeline, fingerprints };
+        let mut supervisor = Supervisor::new(self.options, settings);
         supervisor.open_status_page().await?;
         supervisor.start(self.sinks, self.sources, &mut Senders::new());
         supervisor.run(reloads).await

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Launch, RunError};
+use super::{RunError, RunOptions};
 use crate::config::sink::BufferKind;
 use crate::config::{Pipeline, SinkConfig as SinkSettings};
-use crate::sink::{Healthcheck, RecordSink, Refusal, SinkConfig, SinkContext};
+use crate::sink::{Healthcheck, OnAuthFailure, RecordSink, SinkContext, SinkFactory};
 use crate::source::{self, Downstream, Handover, Places, ReadMode, SharedCheckpoints, Source};
 use crate::telemetry::{SinkMetrics, SourceMetrics};
 
@@ -39,7 +39,7 @@ pub(super) struct BuiltSource {
 pub(super) async fn build_sinks(
     pipeline: &Pipeline,
     wanted: impl Fn(&str) -> bool,
-    launch: &Launch,
+    options: &RunOptions,
 ) -> Result<Vec<BuiltSink>, RunError> {
     let mut sinks = Vec::new();
     for (name, settings) in &pipeline.sinks {
@@ -47,19 +47,19 @@ pub(super) async fn build_sinks(
             continue;
         }
         let SinkSettings::Usercom(config) = settings;
-        let metrics = launch.metrics.sink(name);
+        let metrics = options.metrics.sink(name);
         let cx = SinkContext {
             name: name.clone(),
-            store: launch.store.clone(),
+            store: options.store.clone(),
             metrics: metrics.clone(),
-            refusal: match launch.mode {
-                ReadMode::Once => Refusal::GiveUp,
-                ReadMode::Follow => Refusal::Wait,
+            on_auth_failure: match options.mode {
+                ReadMode::Once => OnAuthFailure::Abort,
+                ReadMode::Follow => OnAuthFailure::Retry,
             },
-            stop: launch.stop.now.child_token(),
-            fed: CancellationToken::new(),
+            abort: options.stop.now.child_token(),
+            input_drained: CancellationToken::new(),
         };
-        let (stop, fed) = (cx.stop.clone(), cx.fed.clone());
+        let (stop, fed) = (cx.abort.clone(), cx.input_drained.clone());
         let built = config.build(cx).await;
         let (sink, healthcheck) =
             built.map_err(|error| RunError::Build { name: name.clone(), error })?;
@@ -81,17 +81,17 @@ pub(super) async fn build_sinks(
 pub(super) fn build_sources(
     pipeline: &Pipeline,
     wanted: impl Fn(&str) -> bool,
-    launch: &Launch,
+    options: &RunOptions,
 ) -> Result<Vec<BuiltSource>, RunError> {
-    let checkpoints: SharedCheckpoints = Arc::new(launch.store.clone());
+    let checkpoints: SharedCheckpoints = Arc::new(options.store.clone());
     let mut sources = Vec::new();
     for (name, settings) in &pipeline.sources {
         if !wanted(name) {
             continue;
         }
-        let mut source = source::build(name, settings, launch.mode, Arc::clone(&checkpoints))
+        let mut source = source::build(name, settings, options.mode, Arc::clone(&checkpoints))
             .map_err(RunError::Settings)?;
-        let metrics = launch.metrics.source(name, settings.kind());
+        let metrics = options.metrics.source(name, settings.kind());
         source.tell_lag(metrics.lag());
         source.tell_downstream(downstream(pipeline, name));
         source.use_metrics(&metrics);

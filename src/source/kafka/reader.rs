@@ -388,7 +388,8 @@ impl Reader {
         let mut records = decode::records_of(decoded, &payload, &place);
         for (part, record) in (0..).zip(&mut records) {
             record.meta = Some(metadata::merge(envelope.meta(), record.meta.take()));
-            record.time = envelope.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
+            record.event_time =
+                envelope.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
             record.transport_id = envelope.id().map(|id| decode::id_of_part(id, part));
         }
         records.into()

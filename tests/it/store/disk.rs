@@ -199,7 +199,7 @@ async fn who_asks_for_it_hears_of_the_settlement() {
     let (plain, plain_told) = watched("0");
     let (mut first, first_told) = watched("1");
     let (mut second, second_told) = watched("2");
-    (first.ack_on, second.ack_on) = (AckOn::Settled, AckOn::Settled);
+    (first.ack_on, second.ack_on) = (AckOn::Finalized, AckOn::Finalized);
     buffer.push(vec![plain, first, second]).await.unwrap();
     assert_eq!(verdicts(&plain_told), [Verdict::Delivered]);
     assert_eq!((verdicts(&first_told), verdicts(&second_told)), (vec![], vec![]));
@@ -215,7 +215,7 @@ async fn who_asks_for_it_hears_of_the_settlement() {
 
     // What is still stored when the program ends was settled by nobody.
     let (mut last, last_told) = watched("3");
-    last.ack_on = AckOn::Settled;
+    last.ack_on = AckOn::Finalized;
     buffer.push(vec![last]).await.unwrap();
     drop(buffer);
     assert_eq!(verdicts(&last_told), [Verdict::Errored]);
@@ -228,7 +228,7 @@ async fn disk_keeps_what_the_source_knows() {
     let dir = TempDir::new().unwrap();
     let mut doubtful = Record::new("1");
     doubtful.maybe_sent = true;
-    doubtful.time = Some(Timestamp::UNIX_EPOCH);
+    doubtful.event_time = Some(Timestamp::UNIX_EPOCH);
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
     buffer.push(vec![doubtful, Record::new("2")]).await.unwrap();
@@ -238,7 +238,7 @@ async fn disk_keeps_what_the_source_knows() {
         let out = buffer.next(10).await.unwrap();
         let marks: Vec<_> = out.iter().map(|item| item.maybe_sent).collect();
         assert_eq!(marks, [true, false]);
-        known.push(out.iter().map(|item| item.record.time.unwrap()).collect::<Vec<_>>());
+        known.push(out.iter().map(|item| item.record.event_time.unwrap()).collect::<Vec<_>>());
         let back = out.into_iter().map(|item| UnsettledRecord {
             token: item.token,
             ack: item.record.ack,

@@ -27,7 +27,7 @@ use usercom_sink::buffer::{
 };
 use usercom_sink::clock;
 use usercom_sink::config::sink::{BufferConfig, BufferKind, WhenFull};
-use usercom_sink::record::{AckOn, Origin, Record};
+use usercom_sink::record::{AckOn, Record, SourcePosition};
 use usercom_sink::source::Checkpoints;
 
 const SINK: &str = "crm";
@@ -42,8 +42,11 @@ fn plain(body: impl Into<bytes::Bytes>) -> NewRecord {
 
 fn at_position(key: &str, position: u64) -> NewRecord {
     let mut record = plain(format!("{{\"n\":{position}}}"));
-    record.origin =
-        Some(Origin { key: key.into(), position, place: format!("{key}:{position}").into() });
+    record.origin = Some(SourcePosition {
+        stream_id: key.into(),
+        end_offset: position,
+        location: format!("{key}:{position}").into(),
+    });
     record
 }
 
@@ -51,17 +54,17 @@ fn full_record() -> Record {
     Record {
         body: "{\"id\":\"ü\"}".into(),
         meta: Some("{\"topic\":\"t\"}".into()),
-        origin: Some(Origin {
-            key: "file-1".into(),
-            position: u64::MAX,
-            place: "logs/app.ndjson:17".into(),
+        origin: Some(SourcePosition {
+            stream_id: "file-1".into(),
+            end_offset: u64::MAX,
+            location: "logs/app.ndjson:17".into(),
         }),
         transport_id: Some("id-1".into()),
-        time: Some(Timestamp::from_microsecond(1_767_225_600_000_001).unwrap()),
+        event_time: Some(Timestamp::from_microsecond(1_767_225_600_000_001).unwrap()),
         maybe_sent: false,
-        fault: Some("not JSON".into()),
-        ack: Ack::ignored(),
-        ack_on: AckOn::Kept,
+        decode_error: Some("not JSON".into()),
+        ack: Ack::noop(),
+        ack_on: AckOn::Persisted,
     }
 }
 
