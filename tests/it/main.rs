@@ -3,6 +3,7 @@
 // A test may say `unwrap`: it says where, and the test fails.
 #![allow(clippy::unwrap_used)]
 
+mod account;
 mod config;
 mod crash;
 mod deliver;

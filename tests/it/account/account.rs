@@ -14,11 +14,35 @@ use crate::support::stub::{Answer, Asked, Stub, answer};
 
 /// Names of the fields of a user that are no custom attributes.
 const STANDARD: &[&str] = &[
-    "custom_id", "email", "first_name", "last_name", "phone_number", "city", "region", "country",
-    "gender", "status", "score", "unsubscribed", "notifications", "timezone", "gravatar_url",
-    "facebook_url", "linkedin_url", "twitter_url", "google_url", "assigned_to",
-    "company_custom_id", "tags", "user_key", "name", "address", "postal_code", "description",
-    "phone_numbers", "size",
+    "custom_id",
+    "email",
+    "first_name",
+    "last_name",
+    "phone_number",
+    "city",
+    "region",
+    "country",
+    "gender",
+    "status",
+    "score",
+    "unsubscribed",
+    "notifications",
+    "timezone",
+    "gravatar_url",
+    "facebook_url",
+    "linkedin_url",
+    "twitter_url",
+    "google_url",
+    "assigned_to",
+    "company_custom_id",
+    "tags",
+    "user_key",
+    "name",
+    "address",
+    "postal_code",
+    "description",
+    "phone_numbers",
+    "size",
 ];
 
 /// An event or a page view as it was taken.
@@ -206,9 +230,11 @@ impl State {
             }
             Route::AttributeCreate => {
                 let word = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or("");
-                if self.attributes.iter().any(|known| {
-                    known.name == word("name") && known.owner == word("content_type")
-                }) {
+                if self
+                    .attributes
+                    .iter()
+                    .any(|known| known.name == word("name") && known.owner == word("content_type"))
+                {
                     return (400, json!({"name": ["attribute with this name already exists."]}));
                 }
                 let (name, kind, owner) = (word("name"), word("value_type"), word("content_type"));
@@ -398,9 +424,12 @@ impl State {
             .map(|at| self.user_shown(at))
             .collect();
         match (name.as_str(), many) {
-            ("phone_number", _) => (200, json!({
-                "count": found.len(), "next": null, "previous": null, "results": found,
-            })),
+            ("phone_number", _) => (
+                200,
+                json!({
+                    "count": found.len(), "next": null, "previous": null, "results": found,
+                }),
+            ),
             (_, true) => (200, Value::Array(found)),
             _ => found.into_iter().next().map_or_else(not_found, |user| (200, user)),
         }
@@ -552,9 +581,12 @@ fn page(all: &[Value], query: &str, size: usize, path: &str) -> Usual {
     let from: usize = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or_default();
     let until = all.len().min(from + size);
     let next = (until < all.len()).then(|| format!("{path}?cursor={until}"));
-    (200, json!({
-        "count": all.len(), "next": next, "previous": null, "results": all[from.min(until)..until],
-    }))
+    (
+        200,
+        json!({
+            "count": all.len(), "next": next, "previous": null, "results": all[from.min(until)..until],
+        }),
+    )
 }
 
 fn route(method: &str, words: &[&str]) -> Route {

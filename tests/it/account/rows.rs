@@ -1,0 +1,595 @@
+//! The table: one row for each way in which the account may answer.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::behaviour::{Behaviour, Effect, Order, Route, UnknownKey, When};
+use crate::support::KEY;
+use crate::support::stub::{Answer, answer, json as api, page};
+
+/// What of the end is not held against the records, because the row makes it impossible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unchecked {
+    Nothing,
+    /// Values of custom attributes.
+    Plans,
+    Members,
+}
+
+/// One row.
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) behaviour: Behaviour,
+    /// More of the sink's table.
+    pub(super) settings: &'static str,
+    /// Reasons of dead letters that the row justifies.
+    pub(super) dead_letters: &'static [&'static str],
+    /// What the log must say.
+    pub(super) says: &'static [&'static str],
+    pub(super) unchecked: Unchecked,
+    pub(super) exit_code: i32,
+}
+
+fn row(name: &'static str, behaviour: Behaviour) -> Row {
+    Row {
+        name,
+        behaviour,
+        settings: "",
+        dead_letters: &[],
+        says: &[],
+        unchecked: Unchecked::Nothing,
+        exit_code: 0,
+    }
+}
+
+impl Row {
+    fn with(mut self, settings: &'static str) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    fn says(mut self, words: &'static [&'static str]) -> Self {
+        self.says = words;
+        self
+    }
+
+    fn dead(mut self, reasons: &'static [&'static str]) -> Self {
+        self.dead_letters = reasons;
+        self
+    }
+
+    fn unchecked(mut self, what: Unchecked) -> Self {
+        self.unchecked = what;
+        self
+    }
+}
+
+const WRITES: &[Route] = &[
+    Route::Upsert,
+    Route::UserCreate,
+    Route::UserUpdate,
+    Route::Event,
+    Route::View,
+    Route::CompanyUpsert,
+    Route::CompanyCreate,
+    Route::CompanyUpdate,
+    Route::AddMember,
+];
+const ALL: &[Route] = &[];
+
+fn usual() -> Behaviour {
+    Behaviour::default()
+}
+
+fn plain(status: u16, text: &'static str) -> impl Fn(u16, &Value) -> Answer + Send + Sync {
+    move |_, _| answer(status, &[("Content-Type", "text/plain")], text)
+}
+
+fn status(status: u16) -> impl Fn(u16, &Value) -> Answer + Send + Sync {
+    move |_, _| api(status, r#"{"detail":"no"}"#)
+}
+
+fn web_page(status: u16) -> impl Fn(u16, &Value) -> Answer + Send + Sync {
+    move |_, _| page(status)
+}
+
+fn seconds(from: f64, to: f64) -> When {
+    When::Between(Duration::from_secs_f64(from), Duration::from_secs_f64(to))
+}
+
+/// Calls `change` with each value under a key, wherever it stands.
+fn each_key(value: &mut Value, key: &str, change: &dyn Fn(&mut Value)) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                if name == key {
+                    change(value);
+                } else {
+                    each_key(value, key, change);
+                }
+            }
+        }
+        Value::Array(array) => array.iter_mut().for_each(|item| each_key(item, key, change)),
+        _ => {}
+    }
+}
+
+fn attribute_list(change: impl Fn(&mut Value)) -> impl Fn(Route, &mut Value) {
+    move |route, value| {
+        if route == Route::AttributeList {
+            change(value);
+        }
+    }
+}
+
+fn reshaped(reshape: fn(Route, &mut Value)) -> Behaviour {
+    Behaviour { reshape: Some(reshape), ..usual() }
+}
+
+/// All rows.
+pub(super) fn all() -> Vec<Row> {
+    [
+        successes(),
+        lists(),
+        refusals(),
+        companies(),
+        visibility(),
+        closed(),
+        strangers(),
+        throttles(),
+        histories(),
+        bodies(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Successes that look otherwise.
+fn successes() -> Vec<Row> {
+    let on_writes = |make: fn() -> Behaviour| make();
+    let mut rows = vec![row("as the reference says", on_writes(usual))];
+    for (name, code, text) in [
+        ("writes answered 200 OK as text", 200, "OK"),
+        ("writes answered 201 without a body", 201, ""),
+        ("writes answered 204", 204, ""),
+        ("writes answered 202 with a number", 202, "1"),
+        ("writes answered 200 null", 200, "null"),
+        ("writes answered 200 with half an object", 200, "{\"id\":"),
+    ] {
+        rows.push(row(name, usual().on(WRITES, When::Always, Effect::Applied, plain(code, text))));
+    }
+    rows.push(row("a byte order mark before JSON", Behaviour { prefix: "\u{feff}", ..usual() }));
+    rows.push(row(
+        "the upsert answers the whole user",
+        Behaviour { upsert_answers_user: true, ..usual() },
+    ));
+    rows.push(row(
+        "ids are floats",
+        reshaped(|_, value| {
+            each_key(value, "id", &|id| {
+                if let Some(number) = id.as_u64() {
+                    *id = json!(number as f64);
+                }
+            })
+        }),
+    ));
+    rows.push(row(
+        "ids are strings",
+        reshaped(|_, value| {
+            each_key(value, "id", &|id| {
+                if let Some(number) = id.as_u64() {
+                    *id = json!(number.to_string());
+                }
+            })
+        }),
+    ));
+    rows.push(row(
+        "writes answer no id",
+        reshaped(|route, value| {
+            let is_write = WRITES.contains(&route);
+            if let (true, Some(object)) = (is_write, value.as_object_mut()) {
+                object.remove("id");
+            }
+        }),
+    ));
+    rows.push(row(
+        "the upsert does not say created",
+        reshaped(|route, value| {
+            let object = value.as_object_mut();
+            if let (Route::Upsert, Some(object)) = (route, object) {
+                object.remove("created");
+            }
+        }),
+    ));
+    rows.push(row(
+        "the first answer to an upsert is 409",
+        usual().on(&[Route::Upsert], When::First(3), Effect::Applied, status(409)),
+    ));
+    rows
+}
+
+/// Other shapes of the list of attributes.
+fn lists() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut add = |name, reshape: fn(Route, &mut Value)| rows.push(row(name, reshaped(reshape)));
+    add("attributes: a plain array", |route, value| {
+        attribute_list(|value| *value = value["results"].take())(route, value);
+    });
+    add("attributes: under data", |route, value| {
+        attribute_list(|value| *value = json!({"data": value["results"].take()}))(route, value);
+    });
+    add("attributes: under attributes", |route, value| {
+        attribute_list(|value| *value = json!({"attributes": value["results"].take()}))(
+            route, value,
+        );
+    });
+    add("attributes: an object by name", |route, value| {
+        attribute_list(|value| {
+            let items = value["results"].take();
+            let by_name = items
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|item| (item["name_std"].as_str().unwrap().to_owned(), item.clone()));
+            *value = Value::Object(by_name.collect());
+        })(route, value);
+    });
+    add("attributes: content_type in capitals", |route, value| {
+        attribute_list(|value| {
+            each_key(value, "content_type", &|kind| {
+                *kind = json!(kind.as_str().unwrap().to_uppercase());
+            })
+        })(route, value);
+    });
+    add("attributes: content_type is user", |route, value| {
+        attribute_list(|value| {
+            each_key(value, "content_type", &|kind| {
+                if kind == "clientuser" {
+                    *kind = json!("user");
+                }
+            })
+        })(route, value);
+    });
+    add("attributes: content_type is a number", |route, value| {
+        attribute_list(|value| each_key(value, "content_type", &|kind| *kind = json!(17)))(
+            route, value,
+        );
+    });
+    add("attributes: value_type in capitals", |route, value| {
+        attribute_list(|value| {
+            each_key(value, "value_type", &|kind| {
+                *kind = json!(kind.as_str().unwrap().to_uppercase());
+            })
+        })(route, value);
+    });
+    add("attributes: next is its own page", |route, value| {
+        attribute_list(|value| value["next"] = json!("attributes/?cursor=0"))(route, value);
+    });
+    let page_size = |name, reshape: Option<fn(Route, &mut Value)>| row(name, Behaviour { page_size: 1, reshape, ..usual() });
+    rows.push(page_size("attributes: one on a page, next by path", None));
+    rows.push(page_size(
+        "attributes: next is a query",
+        Some(|_, value| {
+            if let Some(next) = value["next"].as_str() {
+                value["next"] = json!(next.split_once('?').unwrap().1);
+            }
+        }),
+    ));
+    rows.push(page_size(
+        "attributes: next is a query with its mark",
+        Some(|_, value| {
+            if let Some(next) = value["next"].as_str() {
+                value["next"] = json!(format!("?{}", next.split_once('?').unwrap().1));
+            }
+        }),
+    ));
+    let list = &[Route::AttributeList];
+    for (name, code) in
+        [("attributes: 500 for a while", 500), ("attributes: a web page for a while", 200)]
+    {
+        let answer: Box<dyn Fn(u16, &Value) -> Answer + Send + Sync> = match code {
+            200 => Box::new(web_page(200)),
+            _ => Box::new(status(code)),
+        };
+        let behaviour = usual().on(list, When::First(3), Effect::NotApplied, answer);
+        rows.push(row(name, behaviour));
+    }
+    rows
+}
+
+/// Values and keys that are refused.
+fn refusals() -> Vec<Row> {
+    vec![
+        row(
+            "unknown keys are refused by name",
+            Behaviour { unknown_key: UnknownKey::Refused, ..usual() },
+        ),
+        row("unknown keys are stored", Behaviour { unknown_key: UnknownKey::Stored, ..usual() }),
+        row("a value is refused by name", Behaviour { refused_value: Some("seats"), ..usual() }),
+        row(
+            "an attribute that exists is answered 400",
+            usual().on(&[Route::AttributeCreate], When::Always, Effect::Applied, status(400)),
+        ),
+        row(
+            "creating attributes is forbidden",
+            usual().on(&[Route::AttributeCreate], When::Always, Effect::NotApplied, status(403)),
+        ),
+        row(
+            "one event is refused with 400",
+            usual().on(&[Route::Event], When::Holds("\"e10\""), Effect::NotApplied, status(400)),
+        )
+        .dead(&["rejected"]),
+        row(
+            "one event is refused and the key is echoed",
+            usual().on(&[Route::Event], When::Holds("\"e10\""), Effect::NotApplied, |_, _| {
+                api(400, &format!(r#"{{"detail":"bad request of Token {KEY}"}}"#))
+            }),
+        )
+        .dead(&["rejected"]),
+        row(
+            "one event is always answered 500",
+            usual().on(&[Route::Event], When::Holds("\"e10\""), Effect::NotApplied, status(500)),
+        )
+        .with("delivery = { poison_attempts = 3, poison_after_secs = 2 }")
+        .dead(&["poison"]),
+        row(
+            "events are answered 413 for one record",
+            usual().on(&[Route::Event], When::Holds("\"e10\""), Effect::NotApplied, status(413)),
+        )
+        .dead(&["rejected"]),
+    ]
+}
+
+/// Companies and members.
+fn companies() -> Vec<Row> {
+    let again = |name, code| row(name, Behaviour { member_again: code, ..usual() });
+    let put = |name, code| {
+        row(
+            name,
+            usual().on(&[Route::CompanyUpsert], When::Always, Effect::NotApplied, status(code)),
+        )
+    };
+    vec![
+        again("a member added again: 400", 400),
+        again("a member added again: 403", 403),
+        again("a member added again: 405", 405),
+        again("a member added again: 409", 409),
+        put("PUT companies-by-id is answered 405", 405),
+        put("PUT companies-by-id is answered 501", 501),
+        row(
+            "a company created is answered 409 at first",
+            usual().on(&[Route::CompanyCreate], When::First(2), Effect::Applied, status(409)),
+        ),
+        row(
+            "add_member without the user is answered 404 at first",
+            usual().on(&[Route::AddMember], When::First(2), Effect::NotApplied, status(404)),
+        ),
+    ]
+}
+
+/// Writes that are seen late.
+fn visibility() -> Vec<Row> {
+    let unseen = |name, seconds| {
+        row(name, Behaviour { unseen_for: Duration::from_secs(seconds), ..usual() })
+    };
+    vec![unseen("users are seen after 3 s", 3), unseen("users are seen after 10 s", 10)]
+}
+
+/// Routes that are closed, for a time or for good.
+fn closed() -> Vec<Row> {
+    let forbidden =
+        |name, route, when| row(name, usual().on(&[route], when, Effect::NotApplied, status(403)));
+    vec![
+        forbidden("page views are forbidden for 3 s", Route::View, seconds(0.2, 3.2)),
+        forbidden("events are forbidden for 3 s", Route::Event, seconds(0.2, 3.2)),
+        forbidden("members are forbidden for 3 s", Route::AddMember, seconds(0.2, 3.2)),
+        forbidden("page views are forbidden for good", Route::View, When::Always)
+            .with("delivery = { route_closed_secs = 2 }")
+            .dead(&["route_closed", "rejected"]),
+        forbidden("events are forbidden for good", Route::Event, When::Always)
+            .with("delivery = { route_closed_secs = 2 }")
+            .dead(&["route_closed", "rejected"]),
+        row(
+            "the account is not paid for 2 s (402)",
+            usual().on(ALL, seconds(0.3, 2.3), Effect::NotApplied, status(402)),
+        ),
+    ]
+}
+
+/// Answers that are not the API's, for two seconds of the run.
+fn strangers() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let for_a_while = seconds(0.3, 2.3);
+    for (name, code) in [
+        ("a web page with 200 for 2 s", 200),
+        ("a web page with 400 for 2 s", 400),
+        ("a web page with 402 for 2 s", 402),
+        ("a web page with 403 for 2 s", 403),
+        ("a web page with 404 for 2 s", 404),
+        ("a web page with 418 for 2 s", 418),
+        ("a web page with 451 for 2 s", 451),
+        ("a web page with 503 for 2 s", 503),
+    ] {
+        let behaviour = usual().on(ALL, for_a_while, Effect::NotApplied, web_page(code));
+        rows.push(row(name, behaviour));
+    }
+    for (name, code) in [
+        ("redirects with 301 for 2 s", 301),
+        ("redirects with 302 for 2 s", 302),
+        ("redirects with 307 for 2 s", 307),
+        ("redirects with 308 for 2 s", 308),
+    ] {
+        let there = move |_, _: &Value| answer(code, &[("Location", "http://127.0.0.1:9/x/")], "");
+        rows.push(row(name, usual().on(ALL, for_a_while, Effect::NotApplied, there)));
+    }
+    rows
+}
+
+/// Throttles and outages.
+fn throttles() -> Vec<Row> {
+    let header = |name: &'static str, text: &'static str, code| {
+        move |_: u16, _: &Value| answer(code, &[(name, text)], r#"{"detail":"throttled"}"#)
+    };
+    let one = |name, behaviour: Behaviour| row(name, behaviour);
+    vec![
+        one(
+            "429 for everything for 5 s",
+            usual().on(ALL, seconds(0.2, 5.2), Effect::NotApplied, header("Retry-After", "1", 429)),
+        ),
+        one(
+            "429 for everything for 5 s, no header",
+            usual().on(ALL, seconds(0.2, 5.2), Effect::NotApplied, header("X-Other", "1", 429)),
+        ),
+        one(
+            "503 for everything for 5 s",
+            usual().on(ALL, seconds(0.2, 5.2), Effect::NotApplied, status(503)),
+        ),
+        one(
+            "one in ten refused",
+            usual().on(ALL, When::Every(10), Effect::NotApplied, header("Retry-After", "1", 429)),
+        ),
+        one(
+            "Retry-After: 1.7",
+            usual().on(ALL, When::Every(20), Effect::NotApplied, header("Retry-After", "1.7", 429)),
+        ),
+        one(
+            "Retry-After: soon",
+            usual().on(
+                ALL,
+                When::Every(20),
+                Effect::NotApplied,
+                header("Retry-After", "soon", 429),
+            ),
+        ),
+        one(
+            "Retry-After: -5",
+            usual().on(ALL, When::Every(20), Effect::NotApplied, header("Retry-After", "-5", 503)),
+        ),
+        one(
+            "taken and then answered 503",
+            usual().on(WRITES, When::Every(6), Effect::Applied, status(503)),
+        ),
+        one(
+            "taken and then answered 500",
+            usual().on(WRITES, When::Every(6), Effect::Applied, status(500)),
+        ),
+        one(
+            "taken and then answered 429",
+            usual().on(WRITES, When::Every(6), Effect::Applied, header("Retry-After", "1", 429)),
+        ),
+        one(
+            "taken and then answered 504 as a web page",
+            usual().on(WRITES, When::Every(6), Effect::Applied, web_page(504)),
+        ),
+        one(
+            "taken and then the connection ends",
+            usual().on(WRITES, When::Every(6), Effect::Applied, |_, _| Answer::Close),
+        ),
+        one(
+            "each connection is closed after its answer",
+            usual().on(ALL, When::Every(2), Effect::Applied, |status, body| {
+                Answer::ThenClose(Box::new(api(status, &body.to_string())), Duration::ZERO)
+            }),
+        ),
+    ]
+}
+
+/// Histories that look otherwise, while answers are lost.
+fn histories() -> Vec<Row> {
+    let lossy = |behaviour: Behaviour| {
+        behaviour
+            .on(&[Route::Event, Route::View], When::Every(4), Effect::Applied, |_, _| Answer::Close)
+    };
+    vec![
+        row("histories: oldest first", lossy(Behaviour { order: Order::OldestFirst, ..usual() })),
+        row("histories: in no order", lossy(Behaviour { order: Order::ByName, ..usual() })),
+        row("histories: 330 old entries", lossy(Behaviour { old_entries: 330, ..usual() })),
+        row(
+            "histories: 330 old entries, oldest first, 10 on a page",
+            lossy(Behaviour {
+                old_entries: 330,
+                order: Order::OldestFirst,
+                page_size: 10,
+                ..usual()
+            }),
+        ),
+        row("histories: times are local", lossy(Behaviour { local_hours: Some(2), ..usual() })),
+        row(
+            "histories: ids are text",
+            lossy(reshaped(|route, value| {
+                if matches!(route, Route::EventHistory | Route::ViewHistory) {
+                    each_key(value, "id", &|id| *id = json!(format!("7d9f-{id}")));
+                }
+            })),
+        ),
+        row(
+            "histories: no ids",
+            lossy(reshaped(|route, value| {
+                if matches!(route, Route::EventHistory | Route::ViewHistory) {
+                    for item in value["results"].as_array_mut().into_iter().flatten() {
+                        item.as_object_mut().unwrap().remove("id");
+                    }
+                }
+            })),
+        ),
+        row(
+            "histories: a plain array",
+            lossy(reshaped(|route, value| {
+                if matches!(route, Route::EventHistory | Route::ViewHistory) {
+                    *value = value["results"].take();
+                }
+            })),
+        ),
+        row(
+            "histories: times in seconds",
+            lossy(reshaped(|route, value| {
+                if matches!(route, Route::EventHistory | Route::ViewHistory) {
+                    each_key(value, "timestamp", &|at| {
+                        let time: jiff::Timestamp = at.as_str().unwrap().parse().unwrap();
+                        *at = json!(time.as_second());
+                    });
+                }
+            })),
+        ),
+    ]
+}
+
+/// Bodies that a client must not trust.
+fn bodies() -> Vec<Row> {
+    vec![
+        row(
+            "an endless body in mid-run",
+            usual().on(&[Route::Upsert], When::Every(9), Effect::Applied, |_, _| Answer::Endless {
+                head: b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n".to_vec(),
+                again: vec![b' '; 1 << 16],
+                times: 200,
+            }),
+        ),
+        row(
+            "endless 1xx answers in mid-run",
+            usual().on(&[Route::Upsert], When::Every(9), Effect::Applied, |_, _| Answer::Endless {
+                head: Vec::new(),
+                again: b"HTTP/1.1 102 Processing\r\n\r\n".to_vec(),
+                times: 100_000,
+            }),
+        ),
+        row(
+            "half a header in mid-run",
+            usual().on(WRITES, When::Every(9), Effect::Applied, |_, _| Answer::Endless {
+                head: b"HTTP/1.1 200 OK\r\nContent-Le".to_vec(),
+                again: Vec::new(),
+                times: 0,
+            }),
+        ),
+        row(
+            "no HTTP at all in mid-run",
+            usual().on(WRITES, When::Every(9), Effect::Applied, |_, _| Answer::Endless {
+                head: b"220 mail.example ESMTP\r\n".to_vec(),
+                again: Vec::new(),
+                times: 0,
+            }),
+        ),
+    ]
+}
