@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::run::{Launch, Launched, RunError};
 use crate::config::connector::{Connector, SOURCE_NAME, TopicShape};
-use crate::source::fluvio::cluster::{Cluster, Compression, Deduplication, TopicWish};
+use crate::source::fluvio::cluster::{Cluster, Compression, Deduplication, NewTopic};
 use crate::source::fluvio::{Client, FluvioSource};
 use crate::source::{BuildError, SharedCheckpoints, Source};
 
@@ -40,7 +40,7 @@ impl Launched {
         let source = source.map_err(|why| {
             RunError::Settings(BuildError { source_name: SOURCE_NAME.to_owned(), why })
         })?;
-        let mut source = source.making(wish(&connector.topic));
+        let mut source = source.creating_topic(new_topic(&connector.topic));
         source.tell_lag(launch.metrics.source(SOURCE_NAME, "fluvio").lag());
         let mut launched = Self::build(&pipeline, launch).await?;
         launched.add_source(SOURCE_NAME, "fluvio", Box::new(source));
@@ -48,9 +48,9 @@ impl Launched {
     }
 }
 
-fn wish(shape: &TopicShape) -> TopicWish {
-    let least = TopicWish::default();
-    TopicWish {
+fn new_topic(shape: &TopicShape) -> NewTopic {
+    let least = NewTopic::default();
+    NewTopic {
         partitions: shape.partitions.unwrap_or(least.partitions),
         replication: shape.replication.unwrap_or(least.replication),
         ignore_rack: shape.ignore_rack,
