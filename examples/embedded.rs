@@ -15,7 +15,7 @@ use usercom_sink::buffer::Store;
 use usercom_sink::config::sink::UsercomSink;
 use usercom_sink::emulator::{EmulatorConfig, Faults, start};
 use usercom_sink::record::Record;
-use usercom_sink::sink::{Refusal, SinkConfig, SinkContext};
+use usercom_sink::sink::{OnAuthFailure, SinkContext, SinkFactory};
 use usercom_sink::telemetry::Metrics;
 
 #[tokio::main]
@@ -42,9 +42,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             name: "crm".into(),
             store: Store::in_memory()?,
             metrics: metrics.clone(),
-            refusal: Refusal::GiveUp,
-            stop: CancellationToken::new(),
-            fed: CancellationToken::new(),
+            on_auth_failure: OnAuthFailure::Abort,
+            abort: CancellationToken::new(),
+            input_drained: CancellationToken::new(),
         })
         .await?;
     healthcheck.await?;

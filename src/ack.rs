@@ -30,19 +30,19 @@ impl Verdict {
     }
 }
 
-type Tell = Box<dyn FnOnce(Verdict, Option<Arc<str>>) + Send + Sync>;
+type AckCallback = Box<dyn FnOnce(Verdict, Option<Arc<str>>) + Send + Sync>;
 
-struct Shared {
+struct AckState {
     worst: AtomicU8,
     /// Why the first rejected share that gave a reason was rejected.
     reason: OnceLock<Arc<str>>,
-    tell: Option<Tell>,
+    notify: Option<AckCallback>,
 }
 
-impl Drop for Shared {
+impl Drop for AckState {
     fn drop(&mut self) {
-        if let Some(tell) = self.tell.take() {
-            tell(Verdict::from_u8(self.worst.load(Ordering::Acquire)), self.reason.take());
+        if let Some(notify) = self.notify.take() {
+            notify(Verdict::from_u8(self.worst.load(Ordering::Acquire)), self.reason.take());
         }
     }
 }
@@ -51,37 +51,40 @@ impl Drop for Shared {
 ///
 /// Cloning adds a share; the verdict is told once every share is settled or dropped.
 pub struct Ack {
-    shared: Option<Arc<Shared>>,
+    state: Option<Arc<AckState>>,
     settled: bool,
 }
 
 impl Ack {
-    /// An acknowledgement that calls `tell` once, with the worst verdict of all shares. `tell` runs
+    /// An acknowledgement that calls `notify` once, with the worst verdict of all shares. `notify` runs
     /// wherever the last share goes, so it must neither block nor panic.
-    pub fn new(tell: impl FnOnce(Verdict) + Send + Sync + 'static) -> Self {
-        Self::with_reason(|verdict, _| tell(verdict))
+    pub fn new(notify: impl FnOnce(Verdict) + Send + Sync + 'static) -> Self {
+        Self::with_reason(|verdict, _| notify(verdict))
     }
 
-    /// As [`new`](Self::new); `tell` also hears why the record was rejected, where whoever settled
+    /// As [`new`](Self::new); `notify` also hears why the record was rejected, where whoever settled
     /// it said so.
     pub fn with_reason(
-        tell: impl FnOnce(Verdict, Option<Arc<str>>) + Send + Sync + 'static,
+        notify: impl FnOnce(Verdict, Option<Arc<str>>) + Send + Sync + 'static,
     ) -> Self {
-        let shared =
-            Shared { worst: AtomicU8::new(0), reason: OnceLock::new(), tell: Some(Box::new(tell)) };
-        Self { shared: Some(Arc::new(shared)), settled: false }
+        let state = AckState {
+            worst: AtomicU8::new(0),
+            reason: OnceLock::new(),
+            notify: Some(Box::new(notify)),
+        };
+        Self { state: Some(Arc::new(state)), settled: false }
     }
 
     /// An acknowledgement nobody waits for.
-    pub fn ignored() -> Self {
-        Self { shared: None, settled: false }
+    pub fn noop() -> Self {
+        Self { state: None, settled: false }
     }
 
     /// Settles this share as rejected, and says why in a sentence. Of several reasons the first is
     /// told.
     pub fn reject(self, reason: &str) {
-        if let Some(shared) = &self.shared {
-            shared.reason.get_or_init(|| reason.into());
+        if let Some(state) = &self.state {
+            state.reason.get_or_init(|| reason.into());
         }
         self.settle(Verdict::Rejected);
     }
@@ -89,29 +92,29 @@ impl Ack {
     /// Settles this share.
     pub fn settle(mut self, verdict: Verdict) {
         self.settled = true;
-        if let Some(shared) = &self.shared {
-            shared.worst.fetch_max(verdict as u8, Ordering::AcqRel);
+        if let Some(state) = &self.state {
+            state.worst.fetch_max(verdict as u8, Ordering::AcqRel);
         }
     }
 }
 
 impl Clone for Ack {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), settled: false }
+        Self { state: self.state.clone(), settled: false }
     }
 }
 
 impl Drop for Ack {
     fn drop(&mut self) {
-        if let (false, Some(shared)) = (self.settled, &self.shared) {
-            shared.worst.fetch_max(Verdict::Errored as u8, Ordering::AcqRel);
+        if let (false, Some(state)) = (self.settled, &self.state) {
+            state.worst.fetch_max(Verdict::Errored as u8, Ordering::AcqRel);
         }
     }
 }
 
 impl fmt::Debug for Ack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shares = self.shared.as_ref().map_or(0, Arc::strong_count);
+        let shares = self.state.as_ref().map_or(0, Arc::strong_count);
         f.debug_struct("Ack").field("shares", &shares).finish_non_exhaustive()
     }
 }

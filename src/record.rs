@@ -20,20 +20,20 @@ pub struct Record {
     /// partition, headers). `None` where the transport knows nothing.
     pub meta: Option<Bytes>,
     /// The position in its source, for sources that can be read again.
-    pub origin: Option<Origin>,
+    pub origin: Option<SourcePosition>,
     /// A stable id given by the transport, used for deduplication where the mapping names no
     /// `message_id`.
     pub transport_id: Option<Arc<str>>,
     /// When it happened, as far as the transport knows: the time of calls that name none. With it a
     /// record that comes a second time makes the same calls as the first time. `None` where the
     /// transport knows no time.
-    pub time: Option<Timestamp>,
+    pub event_time: Option<Timestamp>,
     /// Whether somebody else may have sent it before, a process that died say. Then User.com is
     /// asked before it is sent, where `delivery.verify_ambiguous` is on.
     pub maybe_sent: bool,
     /// Why the body could not be decoded. Then `body` holds the raw bytes as they were received,
     /// and the record's only way is to the dead letters.
-    pub fault: Option<Arc<str>>,
+    pub decode_error: Option<Arc<str>>,
     /// Says back to the source what became of the record.
     pub ack: Ack,
     /// When it says so.
@@ -45,11 +45,11 @@ pub struct Record {
 pub enum AckOn {
     /// As soon as the record is kept by somebody who answers for it: a durable buffer, or User.com.
     #[default]
-    Kept,
+    Persisted,
     /// Once it is settled: User.com has it, or the dead letters have. A durable buffer keeps the
     /// record all the same, and after a restart delivers it without a word to its source. Sources
-    /// whose records have an [`Origin`] do without this.
-    Settled,
+    /// whose records have an [`SourcePosition`] do without this.
+    Finalized,
 }
 
 impl Record {
@@ -60,11 +60,11 @@ impl Record {
             meta: None,
             origin: None,
             transport_id: None,
-            time: None,
+            event_time: None,
             maybe_sent: false,
-            fault: None,
-            ack: Ack::ignored(),
-            ack_on: AckOn::Kept,
+            decode_error: None,
+            ack: Ack::noop(),
+            ack_on: AckOn::Persisted,
         }
     }
 
@@ -95,13 +95,13 @@ impl Record {
 /// key and skips what it is shown a second time, so that a crash between "stored" and "checkpoint
 /// written" repeats nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Origin {
+pub struct SourcePosition {
     /// What is being read: a file's identity and generation, a topic's partition.
-    pub key: Arc<str>,
+    pub stream_id: Arc<str>,
     /// The first position behind the record: a byte offset, a partition's next offset.
-    pub position: u64,
+    pub end_offset: u64,
     /// Where a person would look: `logs/app.ndjson:17`.
-    pub place: Arc<str>,
+    pub location: Arc<str>,
 }
 
 #[cfg(test)]

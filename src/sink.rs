@@ -30,7 +30,7 @@ pub type Healthcheck = BoxFuture<'static, Result<(), HealthcheckError>>;
 
 /// The settings of a sink.
 #[async_trait]
-pub trait SinkConfig: Send + Sync {
+pub trait SinkFactory: Send + Sync {
     /// Finds faults without input or output. `at` is where the settings stand in their file.
     ///
     /// # Errors
@@ -40,8 +40,8 @@ pub trait SinkConfig: Send + Sync {
     /// Builds the sink and its health check. The health check is not made yet.
     ///
     /// # Errors
-    /// [`BuildError`] where settings or storage do not allow it.
-    async fn build(&self, cx: SinkContext) -> Result<(RecordSink, Healthcheck), BuildError>;
+    /// [`SinkBuildError`] where settings or storage do not allow it.
+    async fn build(&self, cx: SinkContext) -> Result<(RecordSink, Healthcheck), SinkBuildError>;
 }
 
 /// What a sink is given beside its settings.
@@ -54,20 +54,20 @@ pub struct SinkContext {
     /// Where it counts.
     pub metrics: SinkMetrics,
     /// What it does when the other side refuses the key.
-    pub refusal: Refusal,
+    pub on_auth_failure: OnAuthFailure,
     /// Ends it at once, with work left.
-    pub stop: CancellationToken,
+    pub abort: CancellationToken,
     /// Cancelled by the sink once its input has ended and everything from it is in its buffer.
-    pub fed: CancellationToken,
+    pub input_drained: CancellationToken,
 }
 
 /// What a sink does when the other side refuses its key or its domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum OnAuthFailure {
     /// Halt and probe until it is taken again.
-    Wait,
+    Retry,
     /// Stop with [`SinkError::KeyRefused`].
-    GiveUp,
+    Abort,
 }
 
 /// Why a sink stopped before its input ended.
@@ -82,14 +82,14 @@ pub enum SinkError {
         cure: &'static str,
     },
     /// It was told to stop.
-    #[error("stopped with {left} records left")]
-    Stopped {
+    #[error("stopped with {pending} records left")]
+    Aborted {
         /// Records not settled.
-        left: u64,
+        pending: u64,
     },
     /// The other side does not answer as its API does.
     #[error("{0}")]
-    Unusable(String),
+    UnexpectedApi(String),
     /// Its storage failed.
     #[error("storage failed: {0}")]
     Storage(String),
@@ -105,7 +105,7 @@ fn refusal(status: u16) -> &'static str {
 
 /// Why a sink could not be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BuildError {
+pub enum SinkBuildError {
     /// The settings are at fault; `validate` says where.
     #[error("bad settings: {0}")]
     Settings(String),

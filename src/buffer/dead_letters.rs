@@ -20,17 +20,17 @@ use super::store::{DELETE_BATCH, Store, count, from_micros, micros};
 use crate::record::Record;
 
 /// What is counted per dead letter beside its long texts.
-const LETTER_OVERHEAD: u64 = 256;
+const DEAD_LETTER_OVERHEAD: u64 = 256;
 
 /// [`DeadLetter::size`] of a row.
-const SIZE: &str = "(256 + length(record) + ifnull(length(meta), 0) + ifnull(length(call), 0) \
+const SIZE_SQL: &str = "(256 + length(record) + ifnull(length(meta), 0) + ifnull(length(call), 0) \
                     + ifnull(length(response), 0) + length(detail))";
 
 const COLUMNS: &str = "id, sink, at, reason, detail, rule, field, place, transport_id, status, \
                        response, attempts, replays, call, meta, record";
 
 /// The rows a [`DeadLetterFilter`] means: parameters 1 to 4.
-const CHOSEN: &str = "sink = ?1 AND (?2 IS NULL OR reason = ?2) AND (?3 IS NULL OR at >= ?3)
+const FILTER_SQL: &str = "sink = ?1 AND (?2 IS NULL OR reason = ?2) AND (?3 IS NULL OR at >= ?3)
     AND (?4 IS NULL OR id IN (SELECT value FROM json_each(?4)))";
 
 /// A record that cannot be delivered, and why.
@@ -73,7 +73,7 @@ impl DeadLetter {
             + text(&self.call)
             + text(&self.response)
             + self.detail.len();
-        LETTER_OVERHEAD.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX))
+        DEAD_LETTER_OVERHEAD.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX))
     }
 
     /// A dead letter that was never tried.
@@ -86,7 +86,7 @@ impl DeadLetter {
         Self {
             record: record.body.clone(),
             meta: record.meta.clone(),
-            place: record.origin.as_ref().map(|o| o.place.as_ref().to_owned()),
+            place: record.origin.as_ref().map(|o| o.location.as_ref().to_owned()),
             transport_id: record.transport_id.as_deref().map(str::to_owned),
             rule: None,
             field: None,
@@ -119,7 +119,7 @@ pub struct StoredDeadLetter {
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct DeadLetterJson<'a> {
     id: i64,
     sink: &'a str,
     at: Timestamp,
@@ -154,9 +154,9 @@ struct Shown<'a> {
 impl Serialize for StoredDeadLetter {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let letter = &self.letter;
-        let record = shown_json(&letter.record);
+        let record = parseable_json(&letter.record);
         let text = std::str::from_utf8(&letter.record);
-        Shown {
+        DeadLetterJson {
             id: self.id,
             sink: &self.sink,
             at: letter.at,
@@ -184,31 +184,31 @@ impl Serialize for StoredDeadLetter {
 }
 
 /// JSON that can be shown inside of JSON: every reader of the output must be able to parse it.
-fn shown_json(bytes: &[u8]) -> Option<Box<RawValue>> {
+fn parseable_json(bytes: &[u8]) -> Option<Box<RawValue>> {
     serde_json::from_slice::<serde_json::Value>(bytes).ok()?;
-    as_json(bytes)
+    json_line(bytes)
 }
 
 /// The same, or the text as a JSON string.
 fn json_or_text(bytes: &[u8]) -> Option<Box<RawValue>> {
-    shown_json(bytes).or_else(|| {
+    parseable_json(bytes).or_else(|| {
         let text = String::from_utf8_lossy(bytes);
         serde_json::value::to_raw_value(&text).ok()
     })
 }
 
 /// JSON text on one line, or nothing if it is not JSON.
-fn as_json(bytes: &[u8]) -> Option<Box<RawValue>> {
+fn json_line(bytes: &[u8]) -> Option<Box<RawValue>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let raw: &RawValue = serde_json::from_str(text).ok()?;
-    match on_one_line(raw.get()) {
+    match without_line_breaks(raw.get()) {
         Cow::Borrowed(_) => Some(raw.to_owned()),
         Cow::Owned(line) => RawValue::from_string(line).ok(),
     }
 }
 
 /// Inside a JSON string a line break is always escaped, so every bare one is mere white space.
-fn on_one_line(json: &str) -> Cow<'_, str> {
+fn without_line_breaks(json: &str) -> Cow<'_, str> {
     if json.contains(['\n', '\r']) {
         Cow::Owned(json.replace(['\n', '\r'], " "))
     } else {
@@ -234,7 +234,7 @@ pub fn export(letters: &[StoredDeadLetter], out: &mut impl Write) -> io::Result<
     let mut done = Exported::default();
     for letter in letters {
         let body = &letter.letter.record;
-        match as_json(body) {
+        match json_line(body) {
             Some(json) => out.write_all(json.get().as_bytes())?,
             None if body.contains(&b'\n') => {
                 done.left_out += 1;
@@ -284,7 +284,7 @@ impl Store {
         let sink = sink.to_owned();
         self.read_with(move |scope| {
             let mut find = scope.conn.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM dead_letters WHERE {CHOSEN} ORDER BY id LIMIT ?5 OFFSET ?6"
+                "SELECT {COLUMNS} FROM dead_letters WHERE {FILTER_SQL} ORDER BY id LIMIT ?5 OFFSET ?6"
             ))?;
             let rows = find.query_map(
                 params![
@@ -342,7 +342,7 @@ impl Store {
     /// Those of any write.
     pub async fn delete_dead_letters(&self, ids: &[i64]) -> Result<usize, StoreError> {
         let ids = number_list(ids);
-        self.bounds().forget_dead_sizes();
+        self.totals().forget_dead_sizes();
         self.write(move |scope| {
             let mut delete = scope.conn.prepare_cached(
                 "DELETE FROM dead_letters WHERE id IN (SELECT value FROM json_each(?1))",
@@ -362,10 +362,11 @@ impl Store {
         filter: DeadLetterFilter,
     ) -> Result<usize, StoreError> {
         let sink = sink.to_owned();
-        self.bounds().forget_dead_sizes();
+        self.totals().forget_dead_sizes();
         self.write(move |scope| {
-            let mut delete =
-                scope.conn.prepare_cached(&format!("DELETE FROM dead_letters WHERE {CHOSEN}"))?;
+            let mut delete = scope
+                .conn
+                .prepare_cached(&format!("DELETE FROM dead_letters WHERE {FILTER_SQL}"))?;
             delete.execute(params![sink, filter.reason, filter.since(), filter.ids()])
         })
         .await
@@ -377,16 +378,16 @@ impl Store {
     /// # Errors
     /// Those of any write.
     pub async fn trim_dead_letters(&self, sink: &str, max_size: u64) -> Result<u64, StoreError> {
-        let mut size = match self.bounds().dead_bytes(sink) {
+        let mut size = match self.totals().dead_bytes(sink) {
             Some(size) => size,
             None => self.sum_dead_letters(sink).await?,
         };
         if size <= max_size {
-            self.bounds().set_dead_bytes(sink, size);
+            self.totals().set_dead_bytes(sink, size);
             return Ok(0);
         }
         // What is written meanwhile is counted next time.
-        self.bounds().forget_dead_sizes();
+        self.totals().forget_dead_sizes();
         let mut deleted = 0;
         let goal = max_size - max_size / 10;
         while size > goal {
@@ -405,7 +406,8 @@ impl Store {
     async fn sum_dead_letters(&self, sink: &str) -> Result<u64, StoreError> {
         let sink = sink.to_owned();
         self.read_with(move |scope| {
-            let sql = format!("SELECT ifnull(sum({SIZE}), 0) FROM dead_letters WHERE sink = ?1");
+            let sql =
+                format!("SELECT ifnull(sum({SIZE_SQL}), 0) FROM dead_letters WHERE sink = ?1");
             let mut sum = scope.conn.prepare_cached(&sql)?;
             sum.query_row([&sink], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
         })
@@ -432,7 +434,8 @@ impl Store {
 /// Deletes as many of a sink's oldest dead letters as make up so many bytes, but no more than one
 /// transaction should. How many, and how large they were.
 fn delete_oldest(conn: &Connection, sink: &str, excess: u64) -> rusqlite::Result<(u64, u64)> {
-    let sql = format!("SELECT id, {SIZE} FROM dead_letters WHERE +sink = ?1 ORDER BY id LIMIT ?2");
+    let sql =
+        format!("SELECT id, {SIZE_SQL} FROM dead_letters WHERE +sink = ?1 ORDER BY id LIMIT ?2");
     let mut find = conn.prepare_cached(&sql)?;
     let oldest = find.query_map(params![sink, DELETE_BATCH], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.cast_unsigned()))

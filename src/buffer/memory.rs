@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::dead_letters::DeadLetter;
 use super::error::BufferError;
-use super::persist;
 use super::queue::{NewRecord, Settlement};
+use super::retry;
 use super::store::Store;
-use super::{Buffer, BufferSize, Buffered, GivenBack, PAGE_RECORDS, Settled, Token};
+use super::{Buffer, BufferSize, Buffered, Completion, PAGE_RECORDS, Token, UnsettledRecord};
 use crate::ack::{Ack, Verdict};
 use crate::config::sink::{BufferConfig, WhenFull};
 use crate::record::Record;
@@ -145,7 +145,7 @@ impl Buffer for MemoryBuffer {
         Ok(())
     }
 
-    async fn settled(&self, items: Vec<Settled>) -> Result<(), BufferError> {
+    async fn settle(&self, items: Vec<Completion>) -> Result<(), BufferError> {
         let mut batch = Vec::new();
         let mut acks = Vec::with_capacity(items.len());
         for item in items {
@@ -155,7 +155,7 @@ impl Buffer for MemoryBuffer {
             }
         }
         if !batch.is_empty() {
-            persist::settle(&self.store, &self.sink, &self.stop, &self.errors, batch)
+            retry::settle(&self.store, &self.sink, &self.stop, &self.errors, batch)
                 .await
                 .map_err(BufferError::Stopped)?;
         }
@@ -165,7 +165,7 @@ impl Buffer for MemoryBuffer {
         Ok(())
     }
 
-    async fn give_back(&self, items: Vec<GivenBack>) {
+    async fn return_unsettled(&self, items: Vec<UnsettledRecord>) {
         for item in items {
             item.ack.settle(Verdict::Errored);
         }

@@ -3,23 +3,23 @@
 //! [`store::Store`] is the pipeline's one storage engine; [`MemoryBuffer`] and [`DiskBuffer`] stand
 //! on it behind the trait [`Buffer`]. Not here: what a record means, and who sends it.
 //!
-//! One invariant: a record pushed into a buffer leaves it only by [`Buffer::settled`], or by an
+//! One invariant: a record pushed into a buffer leaves it only by [`Buffer::settle`], or by an
 //! acknowledgement that tells its source to offer it again.
 
-mod bounds;
 mod dead_letters;
 mod disk;
 mod error;
+mod file_watch;
+mod free_space;
+mod integrity;
 mod lock;
 mod memory;
-mod persist;
+mod pending_acks;
 mod queue;
-mod room;
+mod retry;
 mod schema;
 pub mod store;
-mod waiting;
-mod watch;
-mod whole;
+mod trim;
 mod writer;
 
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub use dead_letters::{DeadLetter, DeadLetterFilter, Exported, StoredDeadLetter,
 pub use disk::DiskBuffer;
 pub use error::{BufferError, StoreError};
 pub use memory::MemoryBuffer;
-pub use queue::{Appended, NewRecord, Settlement, Stored};
+pub use queue::{AppendOutcome, BufferedRow, NewRecord, Settlement};
 pub use store::{Access, Store};
 
 /// The most records one [`Buffer::next`] or [`Store::read`] yields.
@@ -73,7 +73,7 @@ pub struct Buffered {
     /// The record. From a disk buffer its acknowledgement is one nobody waits for: the source was
     /// told when the record became durable.
     pub record: Record,
-    /// Names the record in [`Settled`] and [`GivenBack`].
+    /// Names the record in [`Completion`] and [`UnsettledRecord`].
     pub token: Token,
     /// Whether it may already have been sent: an earlier run had
     /// [marked](Buffer::mark_dispatched) it when the process died, or its
@@ -83,7 +83,7 @@ pub struct Buffered {
 
 /// What became of a record.
 #[derive(Debug)]
-pub struct Settled {
+pub struct Completion {
     /// The record's token.
     pub token: Token,
     /// The record's acknowledgement. It is settled once everything below is durable: rejected if
@@ -97,7 +97,7 @@ pub struct Settled {
 
 /// A record that nobody settled: its retries are used up, or the process is stopping.
 #[derive(Debug)]
-pub struct GivenBack {
+pub struct UnsettledRecord {
     /// The record's token.
     pub token: Token,
     /// The record's acknowledgement. A memory buffer drops it unsettled, so that the source offers
@@ -155,10 +155,10 @@ pub trait Buffer: Send + Sync {
     /// [`BufferError::Stopped`] if stopped while storage was failing. The records then count as
     /// unsettled: a disk buffer yields them again after a restart, a memory buffer's sources offer
     /// them again.
-    async fn settled(&self, items: Vec<Settled>) -> Result<(), BufferError>;
+    async fn settle(&self, items: Vec<Completion>) -> Result<(), BufferError>;
 
-    /// Takes back records that were not settled. See [`GivenBack`].
-    async fn give_back(&self, items: Vec<GivenBack>);
+    /// Takes back records that were not settled. See [`UnsettledRecord`].
+    async fn return_unsettled(&self, items: Vec<UnsettledRecord>);
 
     /// Takes no more records. What is in the buffer is still handed out.
     fn close(&self);

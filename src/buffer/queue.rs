@@ -11,16 +11,16 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::bounds::{Added, stored_key};
 use super::dead_letters::{self, DeadLetter};
 use super::error::StoreError;
-use super::room;
+use super::free_space;
 use super::store::{Store, count, from_micros, micros};
-use super::writer::{Delta, Scope};
+use super::trim::{RowsAdded, stored_key};
+use super::writer::{SizeDelta, TxScope};
 use super::{PAGE_BYTES, PAGE_RECORDS, RECORD_OVERHEAD};
 use crate::ack::Ack;
 use crate::clock;
-use crate::record::{AckOn, Origin, Record};
+use crate::record::{AckOn, Record, SourcePosition};
 
 const COLUMNS: &str = "seq, body, meta, origin_key, origin_position, place, transport_id, fault, \
                        received_at, happened_at, maybe_sent OR EXISTS (SELECT 1 FROM dispatched AS d \
@@ -34,7 +34,7 @@ pub struct NewRecord {
     /// See [`Record::meta`].
     pub meta: Option<Bytes>,
     /// See [`Record::origin`].
-    pub origin: Option<Origin>,
+    pub origin: Option<SourcePosition>,
     /// See [`Record::transport_id`].
     pub transport_id: Option<Arc<str>>,
     /// See [`Record::time`].
@@ -52,7 +52,7 @@ impl NewRecord {
         let origin = self.origin.as_ref();
         let bytes = self.body.len()
             + self.meta.as_ref().map_or(0, Bytes::len)
-            + origin.map_or(0, |origin| origin.key.len() + origin.place.len())
+            + origin.map_or(0, |origin| origin.stream_id.len() + origin.location.len())
             + text(&self.transport_id)
             + text(&self.fault);
         RECORD_OVERHEAD.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX))
@@ -65,11 +65,11 @@ impl NewRecord {
             meta: self.meta,
             origin: self.origin,
             transport_id: self.transport_id,
-            time: self.time,
+            event_time: self.time,
             maybe_sent: self.maybe_sent,
-            fault: self.fault,
-            ack: Ack::ignored(),
-            ack_on: AckOn::Kept,
+            decode_error: self.fault,
+            ack: Ack::noop(),
+            ack_on: AckOn::Persisted,
         }
     }
 }
@@ -81,16 +81,16 @@ impl From<&Record> for NewRecord {
             meta: record.meta.clone(),
             origin: record.origin.clone(),
             transport_id: record.transport_id.clone(),
-            time: record.time,
+            time: record.event_time,
             maybe_sent: record.maybe_sent,
-            fault: record.fault.clone(),
+            fault: record.decode_error.clone(),
         }
     }
 }
 
 /// What [`Store::append`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Appended {
+pub struct AppendOutcome {
     /// The sequence numbers of the records taken, in their order.
     pub seqs: Range<i64>,
     /// How many were left out because their origin's position had been taken before.
@@ -99,7 +99,7 @@ pub struct Appended {
 
 /// A buffered record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct BufferedRow {
     /// Its place in the order of its sink. Other sinks' numbers lie between.
     pub seq: i64,
     /// The record.
@@ -123,7 +123,7 @@ pub struct Settlement {
 }
 
 impl Store {
-    /// Stores records, in order. Skips those whose [`Origin::position`] is not behind the highest
+    /// Stores records, in order. Skips those whose [`SourcePosition::position`] is not behind the highest
     /// one taken from the same origin key for this sink.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ impl Store {
         &self,
         sink: &str,
         records: Vec<NewRecord>,
-    ) -> Result<Appended, StoreError> {
+    ) -> Result<AppendOutcome, StoreError> {
         let sink: Arc<str> = sink.into();
         let at = micros(clock::now());
         let dir = self.dir();
@@ -141,7 +141,7 @@ impl Store {
             .write(move |scope| {
                 let before: i64 = scope.deltas.iter().map(|delta| delta.bytes.max(0)).sum();
                 let needed = bytes.saturating_add(before.cast_unsigned());
-                match room::shortage(scope.conn, dir.as_deref(), needed)? {
+                match free_space::shortage(scope.conn, dir.as_deref(), needed)? {
                     Some(shortage) => Ok(Err(shortage)),
                     None => insert(scope, &sink, &records, at).map(Ok),
                 }
@@ -163,7 +163,7 @@ impl Store {
         sink: &str,
         after: i64,
         limit: usize,
-    ) -> Result<Vec<Stored>, StoreError> {
+    ) -> Result<Vec<BufferedRow>, StoreError> {
         let sink = sink.to_owned();
         self.read_with(move |scope| {
             let mut find = scope.conn.prepare_cached(&format!(
@@ -171,7 +171,7 @@ impl Store {
             ))?;
             let rows =
                 find.query_map(params![sink, after, count(limit.min(PAGE_RECORDS))], stored)?;
-            one_page(rows)
+            take_page(rows)
         })
         .await
     }
@@ -181,7 +181,11 @@ impl Store {
     ///
     /// # Errors
     /// Those of any read.
-    pub async fn read_these(&self, sink: &str, seqs: &[i64]) -> Result<Vec<Stored>, StoreError> {
+    pub async fn read_these(
+        &self,
+        sink: &str,
+        seqs: &[i64],
+    ) -> Result<Vec<BufferedRow>, StoreError> {
         let sink = sink.to_owned();
         let wanted = number_list(seqs);
         self.read_with(move |scope| {
@@ -191,7 +195,7 @@ impl Store {
                  ORDER BY seq LIMIT ?3"
             ))?;
             let rows = find.query_map(params![sink, wanted, count(PAGE_RECORDS)], stored)?;
-            one_page(rows)
+            take_page(rows)
         })
         .await
     }
@@ -204,7 +208,7 @@ impl Store {
     pub async fn settle(&self, sink: &str, batch: Vec<Settlement>) -> Result<(), StoreError> {
         let sink: Arc<str> = sink.into();
         let at = micros(clock::now());
-        let added = Added {
+        let added = RowsAdded {
             dead_bytes: batch.iter().flat_map(|s| &s.dead).map(DeadLetter::size).sum(),
             seen: batch.iter().map(|s| s.seen.len() as u64).sum(),
         };
@@ -213,7 +217,7 @@ impl Store {
             move |scope| settle_all(scope, &sink, &batch, at)
         })
         .await?;
-        self.bounds().add(&sink, added);
+        self.totals().add(&sink, added);
         Ok(())
     }
 
@@ -261,22 +265,22 @@ fn unmark(conn: &Connection, sink: &str, seq: i64) -> rusqlite::Result<()> {
 }
 
 fn insert(
-    scope: &mut Scope<'_>,
+    scope: &mut TxScope<'_>,
     sink: &Arc<str>,
     records: &[NewRecord],
     at: i64,
-) -> rusqlite::Result<Appended> {
-    let mut intake = Intake::new(scope.conn, sink);
+) -> rusqlite::Result<AppendOutcome> {
+    let mut deduper = OriginDeduper::new(scope.conn, sink);
     let mut add = scope.conn.prepare_cached(
         "INSERT INTO buffer (sink, size, received_at, origin_key, origin_position, place,
             transport_id, fault, meta, body, happened_at, maybe_sent)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?;
-    let mut appended = Appended { seqs: 0..0, skipped: 0 };
+    let mut appended = AppendOutcome { seqs: 0..0, skipped: 0 };
     let mut bytes = 0;
     for record in records {
         if let Some(origin) = &record.origin
-            && !intake.takes(origin)?
+            && !deduper.accepts(origin)?
         {
             appended.skipped += 1;
             continue;
@@ -287,9 +291,9 @@ fn insert(
             sink,
             size,
             at,
-            origin.map(|origin| &*origin.key),
-            origin.map(|origin| origin.position.cast_signed()),
-            origin.map(|origin| &*origin.place),
+            origin.map(|origin| &*origin.stream_id),
+            origin.map(|origin| origin.end_offset.cast_signed()),
+            origin.map(|origin| &*origin.location),
             record.transport_id,
             record.fault,
             record.meta.as_deref(),
@@ -303,8 +307,8 @@ fn insert(
         appended.seqs.end = seq + 1;
         bytes += size;
     }
-    intake.save()?;
-    scope.deltas.push(Delta {
+    deduper.save()?;
+    scope.deltas.push(SizeDelta {
         sink: Arc::clone(sink),
         events: appended.seqs.end - appended.seqs.start,
         bytes,
@@ -313,26 +317,26 @@ fn insert(
 }
 
 /// The highest positions taken, read once and written once per key and transaction.
-struct Intake<'a> {
+struct OriginDeduper<'a> {
     conn: &'a Connection,
     sink: &'a str,
     taken: HashMap<Arc<str>, u64>,
 }
 
-impl<'a> Intake<'a> {
+impl<'a> OriginDeduper<'a> {
     fn new(conn: &'a Connection, sink: &'a str) -> Self {
         Self { conn, sink, taken: HashMap::new() }
     }
 
     /// Whether the position is new; then it counts as taken.
-    fn takes(&mut self, origin: &Origin) -> rusqlite::Result<bool> {
-        let taken = match self.taken.get(&origin.key) {
+    fn accepts(&mut self, origin: &SourcePosition) -> rusqlite::Result<bool> {
+        let taken = match self.taken.get(&origin.stream_id) {
             Some(taken) => Some(*taken),
-            None => self.stored(&origin.key)?,
+            None => self.stored(&origin.stream_id)?,
         };
-        let new = taken.is_none_or(|taken| origin.position > taken);
+        let new = taken.is_none_or(|taken| origin.end_offset > taken);
         if new {
-            self.taken.insert(Arc::clone(&origin.key), origin.position);
+            self.taken.insert(Arc::clone(&origin.stream_id), origin.end_offset);
         }
         Ok(new)
     }
@@ -357,7 +361,7 @@ impl<'a> Intake<'a> {
 }
 
 fn settle_all(
-    scope: &mut Scope<'_>,
+    scope: &mut TxScope<'_>,
     sink: &Arc<str>,
     batch: &[Settlement],
     at: i64,
@@ -369,7 +373,7 @@ fn settle_all(
         "INSERT INTO seen (sink, message_key, at) VALUES (?1, ?2, ?3)
          ON CONFLICT DO UPDATE SET at = excluded.at",
     )?;
-    let mut delta = Delta { sink: Arc::clone(sink), events: 0, bytes: 0 };
+    let mut delta = SizeDelta { sink: Arc::clone(sink), events: 0, bytes: 0 };
     for settlement in batch {
         if let Some(seq) = settlement.seq {
             let size =
@@ -391,18 +395,18 @@ fn settle_all(
     Ok(())
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+fn stored(row: &Row<'_>) -> rusqlite::Result<BufferedRow> {
     let seq = row.get(0)?;
     let maybe_sent = row.get(10)?;
     let origin = match row.get::<_, Option<Arc<str>>>(3)? {
         None => None,
-        Some(key) => Some(Origin {
-            key,
-            position: row.get::<_, i64>(4)?.cast_unsigned(),
-            place: row.get(5)?,
+        Some(key) => Some(SourcePosition {
+            stream_id: key,
+            end_offset: row.get::<_, i64>(4)?.cast_unsigned(),
+            location: row.get(5)?,
         }),
     };
-    Ok(Stored {
+    Ok(BufferedRow {
         seq,
         record: NewRecord {
             body: row.get::<_, Vec<u8>>(1)?.into(),
@@ -419,7 +423,9 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
 }
 
 /// Takes rows until the page is full; the first row always.
-fn one_page(rows: impl Iterator<Item = rusqlite::Result<Stored>>) -> rusqlite::Result<Vec<Stored>> {
+fn take_page(
+    rows: impl Iterator<Item = rusqlite::Result<BufferedRow>>,
+) -> rusqlite::Result<Vec<BufferedRow>> {
     let mut page = Vec::new();
     let mut bytes = 0;
     for row in rows {

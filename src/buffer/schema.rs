@@ -1,6 +1,6 @@
 //! The file: how it is told from other people's, how it is made, what tables it has.
 //!
-//! One invariant: under its final name the file is always whole. It is built beside, then renamed;
+//! One invariant: under its final name the file is always whole. It is built next to, then renamed;
 //! and nothing opens it with SQLite before its header was read as plain bytes.
 
 use std::fs::{self, File};
@@ -12,15 +12,15 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::StoreError;
-use super::whole;
+use super::integrity;
 
 /// "UCSk": bytes 68 to 71 of every file that is ours.
 const APPLICATION_ID: u32 = 0x5543_536B;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// How long to wait for a lock somebody else holds, an operator's `sqlite3` say.
-const BUSY: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept: more than there are.
-const STATEMENTS: usize = 64;
+const STATEMENT_CACHE_CAPACITY: usize = 64;
 
 /// Migrations: number n brings a file of format n to format n + 1.
 const MIGRATIONS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
@@ -105,8 +105,8 @@ pub(super) fn file_in(dir: &Path) -> PathBuf {
 pub(super) fn open_owned(path: &Path) -> Result<Connection, StoreError> {
     if path.try_exists().map_err(StoreError::io(format!("`{}`", path.display())))? {
         check_header(path)?;
-        whole::check(path)?;
-        whole::unseal(path)?;
+        integrity::check(path)?;
+        integrity::remove_checksum(path)?;
     } else {
         create(path)?;
     }
@@ -125,8 +125,8 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let sorted = |e| StoreError::sqlite(path, e);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(sorted)?;
-    conn.busy_timeout(BUSY).map_err(sorted)?;
-    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    conn.busy_timeout(BUSY_TIMEOUT).map_err(sorted)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
     match version(&conn).map_err(sorted)? {
         FORMAT => Ok(conn),
         found => Err(version_error(path, found)),
@@ -141,8 +141,8 @@ pub(super) fn open_memory() -> rusqlite::Result<Connection> {
 }
 
 fn configure(conn: &Connection) -> rusqlite::Result<()> {
-    conn.set_prepared_statement_cache_capacity(STATEMENTS);
-    conn.busy_timeout(BUSY)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
+    conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.pragma_update(None, "journal_mode", "wal")?;
     conn.pragma_update(None, "synchronous", "full")?;
     // The log is cut back to this after a checkpoint, however long it grew before.
@@ -167,7 +167,7 @@ fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
 
 /// Builds a new file under another name and gives it its own once it is whole.
 fn create(path: &Path) -> Result<(), StoreError> {
-    let log = beside(path, "-wal");
+    let log = with_suffix(path, "-wal");
     if log.exists() {
         return Err(StoreError::Corrupt {
             path: path.to_owned(),
@@ -177,8 +177,8 @@ fn create(path: &Path) -> Result<(), StoreError> {
             ),
         });
     }
-    let unfinished = beside(path, ".new");
-    for old in [unfinished.clone(), beside(&unfinished, "-journal")] {
+    let unfinished = with_suffix(path, ".new");
+    for old in [unfinished.clone(), with_suffix(&unfinished, "-journal")] {
         match fs::remove_file(&old) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(StoreError::io(format!("remove `{}`", old.display()))(e));
@@ -209,7 +209,7 @@ pub(super) fn sync_dir(path: &Path) -> std::io::Result<()> {
     }
 }
 
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -228,8 +228,8 @@ pub(super) fn copy_into(conn: &Connection, to: &Path) -> Result<(), StoreError> 
 }
 
 /// Gives what a connection holds, whose file was removed, its old name again, and opens that.
-pub(super) fn write_again(conn: &Connection, path: &Path) -> Result<Connection, StoreError> {
-    let copy = beside(path, ".new");
+pub(super) fn recreate_file(conn: &Connection, path: &Path) -> Result<Connection, StoreError> {
+    let copy = with_suffix(path, ".new");
     let io = |what: &str| StoreError::io(format!("{what} `{}`", copy.display()));
     match fs::remove_file(&copy) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove")(e)),
@@ -240,7 +240,7 @@ pub(super) fn write_again(conn: &Connection, path: &Path) -> Result<Connection, 
     }
     copy_into(conn, &copy)?;
     // A log belongs to whatever file bears its name.
-    for old in [beside(path, "-wal"), beside(path, "-shm")] {
+    for old in [with_suffix(path, "-wal"), with_suffix(path, "-shm")] {
         match fs::remove_file(&old) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("replace")(e)),
             _ => {}
@@ -251,14 +251,14 @@ pub(super) fn write_again(conn: &Connection, path: &Path) -> Result<Connection, 
 }
 
 /// Closes a connection to a file that lost its name, without touching what bears the name now.
-pub(super) fn let_go(conn: Connection) {
+pub(super) fn close_checkpointed(conn: Connection) {
     let kept = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     if let Err(error) = kept.map(drop).and_then(|()| conn.close().map_err(|(_, error)| error)) {
         tracing::warn!(%error, "the removed store was not closed cleanly");
     }
 }
 
-/// Reads the first bytes without SQLite, which would put its own files beside.
+/// Reads the first bytes without SQLite, which would put its own files next to.
 fn check_header(path: &Path) -> Result<(), StoreError> {
     let io = || StoreError::io(format!("read `{}`", path.display()));
     let foreign = |why: &str| StoreError::Foreign { path: path.to_owned(), why: why.to_owned() };

@@ -19,11 +19,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::BufferSize;
-use super::bounds::{Bounds, stored_key};
 use super::error::StoreError;
 use super::lock::DirLock;
 use super::schema;
-use super::writer::{Delta, Handle, Holder, Scope, start_reader, start_writer};
+use super::trim::{TableTotals, stored_key};
+use super::writer::{ConnectionOwner, DbHandle, SizeDelta, TxScope, start_reader, start_writer};
 use crate::clock;
 use crate::source::{Checkpoints, SourceError};
 
@@ -42,19 +42,19 @@ pub enum Access {
 /// A handle of the store. Clones share it.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    inner: Arc<StoreInner>,
 }
 
-struct Inner {
+struct StoreInner {
     path: PathBuf,
     /// `None` where the store is open for reading only.
-    writer: Option<Handle>,
+    writer: Option<DbHandle>,
     /// In a store that lives in memory, the writer once more.
-    reader: Option<Handle>,
+    reader: Option<DbHandle>,
     /// Joined in this order: the writer is the last to let go of the file, and tidies it.
     threads: Vec<JoinHandle<()>>,
     sizes: Sizes,
-    bounds: Bounds,
+    totals: TableTotals,
 }
 
 impl Store {
@@ -83,18 +83,19 @@ impl Store {
         let path = schema::file_in(dir);
         let conn = schema::open_owned(&path)?;
         let reading = schema::open_reader(&path)?;
-        let sizes = known(&conn, &path)?;
+        let sizes = read_sizes(&conn, &path)?;
         let opened = Arc::<AtomicU64>::default();
-        let holder =
-            |conn, lock| Holder::new(conn, &path, sizes.clone(), lock, Arc::clone(&opened));
+        let holder = |conn, lock| {
+            ConnectionOwner::new(conn, &path, sizes.clone(), lock, Arc::clone(&opened))
+        };
         let (writer, writes) = start_writer(holder(conn, Some(lock)))?;
         let (reader, reads) = start_reader(holder(reading, None))?;
-        Ok(Self::assemble(Inner {
+        Ok(Self::assemble(StoreInner {
             writer: Some(writer),
             reader: Some(reader),
             threads: vec![reads, writes],
             sizes,
-            bounds: Bounds::default(),
+            totals: TableTotals::default(),
             path,
         }))
     }
@@ -105,15 +106,15 @@ impl Store {
             return Err(StoreError::Missing { dir: dir.to_owned() });
         }
         let conn = schema::open_reader(&path)?;
-        let sizes = known(&conn, &path)?;
+        let sizes = read_sizes(&conn, &path)?;
         let (reader, reads) =
-            start_reader(Holder::new(conn, &path, sizes.clone(), None, Arc::default()))?;
-        Ok(Self::assemble(Inner {
+            start_reader(ConnectionOwner::new(conn, &path, sizes.clone(), None, Arc::default()))?;
+        Ok(Self::assemble(StoreInner {
             writer: None,
             reader: Some(reader),
             threads: vec![reads],
             sizes,
-            bounds: Bounds::default(),
+            totals: TableTotals::default(),
             path,
         }))
     }
@@ -127,18 +128,18 @@ impl Store {
         let conn = schema::open_memory().map_err(|e| StoreError::sqlite(&path, e))?;
         let sizes = Sizes::default();
         let (writer, thread) =
-            start_writer(Holder::new(conn, &path, sizes.clone(), None, Arc::default()))?;
-        Ok(Self::assemble(Inner {
+            start_writer(ConnectionOwner::new(conn, &path, sizes.clone(), None, Arc::default()))?;
+        Ok(Self::assemble(StoreInner {
             path,
             reader: Some(writer.clone()),
             writer: Some(writer),
             threads: vec![thread],
             sizes,
-            bounds: Bounds::default(),
+            totals: TableTotals::default(),
         }))
     }
 
-    fn assemble(inner: Inner) -> Self {
+    fn assemble(inner: StoreInner) -> Self {
         Self { inner: Arc::new(inner) }
     }
 
@@ -323,15 +324,15 @@ impl Store {
         self.write(|_| Ok(())).await
     }
 
-    pub(super) fn bounds(&self) -> &Bounds {
-        &self.inner.bounds
+    pub(super) fn totals(&self) -> &TableTotals {
+        &self.inner.totals
     }
 
     /// Runs `work` in the writer's next transaction.
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnMut(&mut Scope<'_>) -> rusqlite::Result<T> + Send + 'static,
+        F: FnMut(&mut TxScope<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let writer = self.inner.writer.as_ref().ok_or(StoreError::ReadOnly)?;
         writer.run(work).await
@@ -341,14 +342,14 @@ impl Store {
     pub(super) async fn read_with<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnMut(&mut Scope<'_>) -> rusqlite::Result<T> + Send + 'static,
+        F: FnMut(&mut TxScope<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let reader = self.inner.reader.as_ref().ok_or(StoreError::Closed)?;
         reader.run(work).await
     }
 }
 
-impl Drop for Inner {
+impl Drop for StoreInner {
     /// Waits until the file is free, so that whoever opens the directory next finds it so. What the
     /// threads still have to do was asked for by futures that were dropped.
     fn drop(&mut self) {
@@ -425,7 +426,7 @@ impl Sizes {
         self.lock().get(sink).copied().unwrap_or_default()
     }
 
-    pub(super) fn apply(&self, deltas: Vec<Delta>) {
+    pub(super) fn apply(&self, deltas: Vec<SizeDelta>) {
         if deltas.is_empty() {
             return;
         }
@@ -443,15 +444,15 @@ impl Sizes {
 }
 
 /// How much the file already holds.
-fn known(conn: &Connection, path: &Path) -> Result<Sizes, StoreError> {
-    read_known(conn).map_err(|e| StoreError::sqlite(path, e))
+fn read_sizes(conn: &Connection, path: &Path) -> Result<Sizes, StoreError> {
+    query_sizes(conn).map_err(|e| StoreError::sqlite(path, e))
 }
 
-fn read_known(conn: &Connection) -> rusqlite::Result<Sizes> {
+fn query_sizes(conn: &Connection) -> rusqlite::Result<Sizes> {
     let sizes = Sizes::default();
     let mut held = conn.prepare("SELECT sink, count(*), sum(size) FROM buffer GROUP BY sink")?;
     let deltas = held.query_map([], |row| {
-        Ok(Delta { sink: row.get(0)?, events: row.get(1)?, bytes: row.get(2)? })
+        Ok(SizeDelta { sink: row.get(0)?, events: row.get(1)?, bytes: row.get(2)? })
     })?;
     sizes.apply(deltas.collect::<Result<_, _>>()?);
     Ok(sizes)

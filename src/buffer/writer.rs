@@ -13,22 +13,22 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::StoreError;
+use super::file_watch::{FileState, FileWatch};
+use super::integrity;
 use super::lock::DirLock;
 use super::schema;
 use super::store::Sizes;
-use super::watch::{FileWatch, Found};
-use super::whole;
 
 /// Commands that may wait for a thread; senders wait behind that.
-const WAITING: usize = 1024;
+const QUEUE_CAPACITY: usize = 1024;
 /// Commands in one transaction.
-const GROUP: usize = 256;
+const MAX_GROUP_COMMANDS: usize = 256;
 /// Free pages (of 4 KiB) from which on some are given back to the system.
-const FREE_PAGES: i64 = 4096;
+const MAX_FREE_PAGES: i64 = 4096;
 
 /// How much a command changes a sink's buffer.
 #[derive(Debug)]
-pub(super) struct Delta {
+pub(super) struct SizeDelta {
     pub(super) sink: Arc<str>,
     pub(super) events: i64,
     pub(super) bytes: i64,
@@ -36,28 +36,28 @@ pub(super) struct Delta {
 
 /// What a command sees while it runs. It may run twice, so its only lasting effects are in the
 /// transaction and in here.
-pub(super) struct Scope<'c> {
+pub(super) struct TxScope<'c> {
     pub(super) conn: &'c Connection,
-    pub(super) deltas: Vec<Delta>,
+    pub(super) deltas: Vec<SizeDelta>,
 }
 
 trait Job: Send {
-    fn run(&mut self, scope: &mut Scope<'_>) -> rusqlite::Result<()>;
+    fn run(&mut self, scope: &mut TxScope<'_>) -> rusqlite::Result<()>;
     fn answer(self: Box<Self>, failure: Option<StoreError>);
 }
 
-struct Task<T, F> {
+struct CommandJob<T, F> {
     work: F,
     result: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Job for Task<T, F>
+impl<T, F> Job for CommandJob<T, F>
 where
     T: Send,
-    F: FnMut(&mut Scope<'_>) -> rusqlite::Result<T> + Send,
+    F: FnMut(&mut TxScope<'_>) -> rusqlite::Result<T> + Send,
 {
-    fn run(&mut self, scope: &mut Scope<'_>) -> rusqlite::Result<()> {
+    fn run(&mut self, scope: &mut TxScope<'_>) -> rusqlite::Result<()> {
         self.result = Some((self.work)(scope)?);
         Ok(())
     }
@@ -73,41 +73,41 @@ where
     }
 }
 
-enum Command {
+enum Message {
     Do(Box<dyn Job>),
     Close,
 }
 
 /// The way to one of the threads.
 #[derive(Clone)]
-pub(super) struct Handle {
-    commands: mpsc::Sender<Command>,
+pub(super) struct DbHandle {
+    commands: mpsc::Sender<Message>,
 }
 
-impl Handle {
+impl DbHandle {
     /// Runs `work` on the thread and waits for its answer.
     pub(super) async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnMut(&mut Scope<'_>) -> rusqlite::Result<T> + Send + 'static,
+        F: FnMut(&mut TxScope<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let task = Box::new(Task { work, result: None, reply });
-        self.commands.send(Command::Do(task)).await.map_err(|_| StoreError::Closed)?;
+        let task = Box::new(CommandJob { work, result: None, reply });
+        self.commands.send(Message::Do(task)).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
     /// Lets the thread finish what waits and end. Returns once it has let go of the file.
     pub(super) async fn close(&self) {
         // A failed send means that the thread has ended already.
-        if self.commands.send(Command::Close).await.is_ok() {
+        if self.commands.send(Message::Close).await.is_ok() {
             self.commands.closed().await;
         }
     }
 }
 
 /// What a thread owns.
-pub(super) struct Holder {
+pub(super) struct ConnectionOwner {
     conn: Connection,
     path: PathBuf,
     sizes: Sizes,
@@ -121,7 +121,7 @@ pub(super) struct Holder {
     removed: Option<String>,
 }
 
-impl Holder {
+impl ConnectionOwner {
     /// The owner's writer holds the lock, and `opened` together with the owner's reader.
     pub(super) fn new(
         conn: Connection,
@@ -137,7 +137,9 @@ impl Holder {
 }
 
 /// Starts the thread that writes.
-pub(super) fn start_writer(holder: Holder) -> Result<(Handle, JoinHandle<()>), StoreError> {
+pub(super) fn start_writer(
+    holder: ConnectionOwner,
+) -> Result<(DbHandle, JoinHandle<()>), StoreError> {
     start("store-writer", holder, |holder, jobs, turn| {
         holder.check_file();
         if let Some(why) = &holder.removed {
@@ -147,17 +149,19 @@ pub(super) fn start_writer(holder: Holder) -> Result<(Handle, JoinHandle<()>), S
         }
         holder.commit(jobs);
         if turn % 256 == 0 {
-            holder.give_back_space();
+            holder.release_free_pages();
         }
     })
 }
 
 /// Starts the thread that reads.
-pub(super) fn start_reader(holder: Holder) -> Result<(Handle, JoinHandle<()>), StoreError> {
+pub(super) fn start_reader(
+    holder: ConnectionOwner,
+) -> Result<(DbHandle, JoinHandle<()>), StoreError> {
     start("store-reader", holder, |holder, jobs, _| {
         holder.follow();
         for mut job in jobs {
-            let mut scope = Scope { conn: &holder.conn, deltas: Vec::new() };
+            let mut scope = TxScope { conn: &holder.conn, deltas: Vec::new() };
             let failure = job.run(&mut scope).err();
             job.answer(failure.map(|e| StoreError::sqlite(&holder.path, e)));
         }
@@ -166,10 +170,10 @@ pub(super) fn start_reader(holder: Holder) -> Result<(Handle, JoinHandle<()>), S
 
 fn start(
     name: &str,
-    mut holder: Holder,
-    mut each: impl FnMut(&mut Holder, Vec<Box<dyn Job>>, u64) + Send + 'static,
-) -> Result<(Handle, JoinHandle<()>), StoreError> {
-    let (commands, mut queue) = mpsc::channel(WAITING);
+    mut holder: ConnectionOwner,
+    mut each: impl FnMut(&mut ConnectionOwner, Vec<Box<dyn Job>>, u64) + Send + 'static,
+) -> Result<(DbHandle, JoinHandle<()>), StoreError> {
+    let (commands, mut queue) = mpsc::channel(QUEUE_CAPACITY);
     let thread = std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
@@ -187,19 +191,19 @@ fn start(
             drop(queue);
         })
         .map_err(StoreError::io(format!("start thread {name}")))?;
-    Ok((Handle { commands }, thread))
+    Ok((DbHandle { commands }, thread))
 }
 
 /// Waits for a command and takes all that wait with it. `false` if there will be no more.
-fn take_group(queue: &mut mpsc::Receiver<Command>) -> (Vec<Box<dyn Job>>, bool) {
+fn take_group(queue: &mut mpsc::Receiver<Message>) -> (Vec<Box<dyn Job>>, bool) {
     let mut jobs = Vec::new();
     let mut command = queue.blocking_recv();
     loop {
         match command {
-            None | Some(Command::Close) => return (jobs, false),
-            Some(Command::Do(job)) => jobs.push(job),
+            None | Some(Message::Close) => return (jobs, false),
+            Some(Message::Do(job)) => jobs.push(job),
         }
-        if jobs.len() == GROUP {
+        if jobs.len() == MAX_GROUP_COMMANDS {
             return (jobs, true);
         }
         match queue.try_recv() {
@@ -210,20 +214,20 @@ fn take_group(queue: &mut mpsc::Receiver<Command>) -> (Vec<Box<dyn Job>>, bool) 
     }
 }
 
-impl Holder {
+impl ConnectionOwner {
     /// Writes the file again if it was removed. If that cannot be, or another one stands in its
     /// place, nothing is written any more.
     fn check_file(&mut self) {
         let found = self.watch.as_mut().and_then(FileWatch::check);
         let kept = match found {
-            None | Some(Found::Same) => return,
-            Some(Found::Removed) => self.write_again(),
-            Some(Found::Replaced) => {
-                let copy = schema::beside(&self.path, ".rescued");
+            None | Some(FileState::Same) => return,
+            Some(FileState::Removed) => self.recreate_file(),
+            Some(FileState::Replaced) => {
+                let copy = schema::with_suffix(&self.path, ".rescued");
                 match schema::copy_into(&self.conn, &copy) {
                     Ok(()) => Err(format!(
                         "another file stands in its place, and what this process held is in `{}`; \
-                         put the one that is right in its place, without files beside it whose \
+                         put the one that is right in its place, without files next to it whose \
                          names begin with the same, and start again",
                         copy.display()
                     )),
@@ -252,17 +256,17 @@ impl Holder {
         }
     }
 
-    fn write_again(&mut self) -> Result<(), String> {
+    fn recreate_file(&mut self) -> Result<(), String> {
         let failed = |error: StoreError| {
             format!(
                 "it cannot be written again: {error}; message ids and positions are lost, so \
                  records may be sent a second time after the next start"
             )
         };
-        let conn = schema::write_again(&self.conn, &self.path).map_err(failed)?;
+        let conn = schema::recreate_file(&self.conn, &self.path).map_err(failed)?;
         // The old one must not tidy up: the names lead to the new files.
         let old = std::mem::replace(&mut self.conn, conn);
-        schema::let_go(old);
+        schema::close_checkpointed(old);
         self.watch = Some(FileWatch::new(&self.path));
         self.opened.fetch_add(1, Ordering::Release);
         Ok(())
@@ -273,7 +277,7 @@ impl Holder {
         let Self { conn, path, watch, removed, _lock: lock, .. } = self;
         let closed = conn.close().is_ok();
         if closed && watch.is_some() && removed.is_none() {
-            whole::seal(&path);
+            integrity::write_checksum(&path);
         }
         drop(lock);
     }
@@ -286,7 +290,7 @@ impl Holder {
         }
         match schema::open_reader(&self.path) {
             Ok(conn) => {
-                schema::let_go(std::mem::replace(&mut self.conn, conn));
+                schema::close_checkpointed(std::mem::replace(&mut self.conn, conn));
                 self.followed = opened;
             }
             Err(error) => tracing::error!(%error, "the store cannot be read anew; trying again"),
@@ -313,7 +317,7 @@ impl Holder {
 
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut scope = Scope { conn: &tx, deltas: Vec::new() };
+        let mut scope = TxScope { conn: &tx, deltas: Vec::new() };
         for job in jobs {
             job.run(&mut scope)?;
         }
@@ -324,9 +328,9 @@ impl Holder {
     }
 
     /// Shrinks a file that is mostly empty, some pages at a time. A failure costs nothing but room.
-    fn give_back_space(&self) {
+    fn release_free_pages(&self) {
         let shrunk = self.free_pages().and_then(|(free, all)| {
-            if free < FREE_PAGES || free < all / 2 {
+            if free < MAX_FREE_PAGES || free < all / 2 {
                 return Ok(());
             }
             // Each step frees one page.
@@ -355,7 +359,7 @@ mod tests {
     use crate::record::Record;
 
     #[tokio::test]
-    async fn what_waits_is_committed_together() {
+    async fn queued_commands_share_one_commit() {
         // Commands that wait while the writer is busy go into one transaction: the log grows by its
         // pages once, not once for each of them.
         let dir = tempfile::tempdir().unwrap();
@@ -395,7 +399,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_became_empty_shrinks() {
+    async fn emptied_file_shrinks() {
         // Room that a settled backlog leaves behind goes back to the system while work goes on.
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Owner).unwrap();
@@ -418,7 +422,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_bad_command_fails_alone() {
+    async fn failed_command_leaves_group_intact() {
         // A command that SQLite refuses does not fail those that share its transaction.
         let store = Store::in_memory().unwrap();
         let (good, bad, also_good) = tokio::join!(

@@ -8,7 +8,7 @@ use super::output::{Exit, eprint};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::UsercomSink;
 use crate::config::{Environment, Loaded, ProcessEnvironment, Report, SourceText, Style, load};
-use crate::sink::SinkConfig;
+use crate::sink::SinkFactory;
 
 /// The pipeline files of a command.
 #[derive(Debug, Args)]

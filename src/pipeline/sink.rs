@@ -17,8 +17,8 @@ use crate::deliver::{HaltPolicy, HttpTransport, PoisonPolicy, Run, SendError, Tr
 use crate::mapping::Plan;
 use crate::record::Record;
 use crate::sink::{
-    BuildError, Healthcheck, HealthcheckError, RecordSink, Refusal, SinkConfig, SinkContext,
-    SinkError, StreamSink,
+    Healthcheck, HealthcheckError, OnAuthFailure, RecordSink, SinkBuildError, SinkContext,
+    SinkError, SinkFactory, StreamSink,
 };
 use crate::telemetry::SinkMetrics;
 use crate::usercom::{self, Failure, Settings, Usercom};
@@ -38,22 +38,22 @@ const FIRST_PAGE_WAIT: Duration = Duration::from_secs(2);
 const FEED: usize = 512;
 
 #[async_trait]
-impl SinkConfig for UsercomSink {
+impl SinkFactory for UsercomSink {
     fn validate(&self, at: &ConfigPath) -> Result<(), Vec<Fault>> {
         Plan::compile(at, &self.mapping, self.preset).map(|_| ())
     }
 
-    async fn build(&self, cx: SinkContext) -> Result<(RecordSink, Healthcheck), BuildError> {
+    async fn build(&self, cx: SinkContext) -> Result<(RecordSink, Healthcheck), SinkBuildError> {
         let config = Arc::new(self.clone());
         let at = ConfigPath::default().key("sinks").key(cx.name.as_str());
         let plan = Plan::compile(&at, &config.mapping, config.preset).map_err(|faults| {
-            BuildError::Settings(
+            SinkBuildError::Settings(
                 faults.into_iter().map(|f| f.message).collect::<Vec<_>>().join("; "),
             )
         })?;
-        let run = match cx.refusal {
-            Refusal::Wait => Run::Service,
-            Refusal::GiveUp => Run::ToTheEnd,
+        let run = match cx.on_auth_failure {
+            OnAuthFailure::Retry => Run::Service,
+            OnAuthFailure::Abort => Run::ToTheEnd,
         };
         let poison = poison_policy(&config, run);
         let transport = |halt| {
@@ -68,12 +68,12 @@ impl SinkConfig for UsercomSink {
                 cures: usercom::cure,
             };
             let probe = Arc::new(DeliveryProbe(cx.metrics.clone()));
-            HttpTransport::new(settings, probe, cx.stop.clone())
-                .map_err(|error| BuildError::Settings(error.to_string()))
+            HttpTransport::new(settings, probe, cx.abort.clone())
+                .map_err(|error| SinkBuildError::Settings(error.to_string()))
         };
-        let halt = match cx.refusal {
-            Refusal::Wait => HaltPolicy::Wait,
-            Refusal::GiveUp => HaltPolicy::GiveUp,
+        let halt = match cx.on_auth_failure {
+            OnAuthFailure::Retry => HaltPolicy::Wait,
+            OnAuthFailure::Abort => HaltPolicy::GiveUp,
         };
         let probe: Arc<dyn usercom::Probe> =
             Arc::new(DestinationProbe::new(cx.name.clone(), cx.metrics.clone()));
@@ -86,9 +86,9 @@ impl SinkConfig for UsercomSink {
         let timeout = Duration::from_secs(config.healthcheck.timeout_secs);
         let healthcheck = Box::pin(healthcheck(checked, timeout));
         let usercom = Arc::new(destination(transport(halt)?));
-        let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.stop.clone())
+        let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.abort.clone())
             .await
-            .map_err(|error| BuildError::Storage(error.to_string()))?;
+            .map_err(|error| SinkBuildError::Storage(error.to_string()))?;
         // What an earlier process left is cut back at the first save.
         let (plan, saved) = (Arc::new(plan), AtomicUsize::new(config.users.cache_size));
         let said = AtomicBool::new(false);
@@ -138,7 +138,7 @@ impl StreamSink<Record> for DeliveringSink {
     async fn run(self: Box<Self>, input: BoxStream<'_, Record>) -> Result<(), SinkError> {
         let buffer = Arc::clone(&self.buffer);
         let metrics = self.cx.metrics.clone();
-        let fed = self.cx.fed.clone();
+        let fed = self.cx.input_drained.clone();
         let feed = async {
             feed(input, &*buffer).await;
             fed.cancel();
@@ -214,7 +214,7 @@ impl DeliveringSink {
             store: self.cx.store.clone(),
             metrics: self.cx.metrics.clone(),
             probe: Arc::clone(&self.probe),
-            stop: self.cx.stop.clone(),
+            stop: self.cx.abort.clone(),
         });
         let end = tokio::select! {
             end = engine.run() => end,
@@ -236,7 +236,7 @@ impl DeliveringSink {
     /// the key.
     async fn open(&self) -> Result<Opened, SinkError> {
         let rest = Duration::from_secs(self.config.request.retry_max_duration_secs);
-        let is_service = self.cx.refusal == Refusal::Wait;
+        let is_service = self.cx.on_auth_failure == OnAuthFailure::Retry;
         let mut pages = 0;
         loop {
             let opened = tokio::select! {
@@ -252,8 +252,8 @@ impl DeliveringSink {
                     pages += 1;
                     tracing::warn!(%failure, "the address answers with a web page or a redirect instead of the API; trying again");
                     tokio::select! {
-                        () = self.cx.stop.cancelled() => {
-                            return Err(SinkError::Stopped { left: 0 });
+                        () = self.cx.abort.cancelled() => {
+                            return Err(SinkError::Aborted { pending: 0 });
                         }
                         () = tokio::time::sleep(FIRST_PAGE_WAIT) => continue,
                     }
@@ -261,7 +261,7 @@ impl DeliveringSink {
                 opened => return opened.map(|()| Opened::Read).map_err(not_opened),
             }
             tokio::select! {
-                () = self.cx.stop.cancelled() => return Err(SinkError::Stopped { left: 0 }),
+                () = self.cx.abort.cancelled() => return Err(SinkError::Aborted { pending: 0 }),
                 () = self.nothing_left() => return Ok(Opened::Needless),
                 () = tokio::time::sleep(rest) => {}
             }
@@ -270,7 +270,7 @@ impl DeliveringSink {
 
     /// Waits for the end of the input; never ends if there is something to deliver then.
     async fn nothing_left(&self) {
-        self.cx.fed.cancelled().await;
+        self.cx.input_drained.cancelled().await;
         if self.buffer.size().events > 0 {
             std::future::pending::<()>().await;
         }
@@ -394,10 +394,10 @@ fn not_opened(failure: Failure) -> SinkError {
         Failure::Send(SendError::Refused { status }) => {
             SinkError::KeyRefused { status, cure: usercom::cure(status) }
         }
-        Failure::Send(SendError::Stopped) => SinkError::Stopped { left: 0 },
+        Failure::Send(SendError::Stopped) => SinkError::Aborted { pending: 0 },
         Failure::Reject { status: Some(status), reason, .. } => {
-            SinkError::Unusable(format!("{reason}; {}", usercom::cure(status)))
+            SinkError::UnexpectedApi(format!("{reason}; {}", usercom::cure(status)))
         }
-        other => SinkError::Unusable(other.to_string()),
+        other => SinkError::UnexpectedApi(other.to_string()),
     }
 }

@@ -121,7 +121,7 @@ impl Push {
                 return Err(NotTaken::Busy);
             };
             let counted = Arc::clone(&verdicts);
-            let faulty = record.fault.is_some();
+            let faulty = record.decode_error.is_some();
             record.ack = self.flight.ack(move |verdict| counted.count(verdict, faulty));
             room.send(record);
         }

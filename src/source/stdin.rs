@@ -116,7 +116,7 @@ impl Lines {
             let mut record = Record::new(decoded.body);
             record.meta = decoded.meta;
             let number = decoded.line + 1;
-            record.fault = decoded.fault.map(|why| format!("stdin:{number}: {why}").into());
+            record.decode_error = decoded.fault.map(|why| format!("stdin:{number}: {why}").into());
             record
         }));
     }

@@ -13,7 +13,7 @@ use usercom_sink::buffer::Store;
 use usercom_sink::config::sink::UsercomSink;
 use usercom_sink::emulator::Faults;
 use usercom_sink::record::Record;
-use usercom_sink::sink::{Refusal, SinkConfig, SinkContext, SinkError};
+use usercom_sink::sink::{OnAuthFailure, SinkContext, SinkError, SinkFactory};
 use usercom_sink::telemetry::Metrics;
 
 use crate::support::{Account, KEY};
@@ -86,9 +86,9 @@ async fn run(shapes: &[Shape], buffer: &str, faults: Faults, stop_after: Option<
         name: "crm".into(),
         store: Store::in_memory().unwrap(),
         metrics: Metrics::default().sink("crm"),
-        refusal: Refusal::Wait,
-        stop: stop.clone(),
-        fed: CancellationToken::new(),
+        on_auth_failure: OnAuthFailure::Retry,
+        abort: stop.clone(),
+        input_drained: CancellationToken::new(),
     };
     let (sink, _) = settings.build(context).await.unwrap();
     let told: Told = Arc::new(Mutex::new(vec![Vec::new(); shapes.len()]));
@@ -100,7 +100,7 @@ async fn run(shapes: &[Shape], buffer: &str, faults: Faults, stop_after: Option<
             let ack = Ack::new(move |verdict| told.lock().unwrap()[n].push(verdict));
             let mut record = Record::new(body(n, *shape)).with_ack(ack);
             if matches!(shape, Shape::Broken) {
-                record.fault = Some("not valid JSON".into());
+                record.decode_error = Some("not valid JSON".into());
             }
             record
         })
@@ -124,7 +124,7 @@ async fn run(shapes: &[Shape], buffer: &str, faults: Faults, stop_after: Option<
     };
     match end {
         Ok(()) => {}
-        Err(SinkError::Stopped { .. }) => assert!(stop_after.is_some()),
+        Err(SinkError::Aborted { .. }) => assert!(stop_after.is_some()),
         Err(error) => panic!("{error}"),
     }
     account.close().await;

@@ -106,7 +106,7 @@ impl Intake {
     }
 
     async fn prepare(&self, mut buffered: Buffered) -> Prepared {
-        let meaning = match &buffered.record.fault {
+        let meaning = match &buffered.record.decode_error {
             Some(fault) => {
                 let letter =
                     DeadLetter::new(&buffered.record, "undecodable", &**fault, clock::now());
@@ -160,7 +160,7 @@ impl Intake {
                 yield_now().await;
             }
             let call = &mut mapped_call.call;
-            call.timestamp = call.timestamp.or(record.time);
+            call.timestamp = call.timestamp.or(record.event_time);
             match plan_call(call, &self.settings, now, &mut notes) {
                 Ok(ops) => {
                     let own = !self.plan.is_preset(mapped_call.rule);

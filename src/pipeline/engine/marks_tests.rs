@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::ack::Ack;
-use crate::buffer::{DiskBuffer, Settled, Store};
+use crate::buffer::{Completion, DiskBuffer, Store};
 use crate::config::sink::{BufferConfig, BufferKind};
 use crate::record::Record;
 
@@ -143,9 +143,9 @@ async fn play(steps: Vec<Step>) {
                     continue;
                 }
                 if let Some((token, _)) = life.records.remove(&n) {
-                    let ack = Ack::ignored();
-                    let settled = Settled { token, ack, dead: vec![], seen: vec![] };
-                    life.buffer.settled(vec![settled]).await.unwrap();
+                    let ack = Ack::noop();
+                    let settled = Completion { token, ack, dead: vec![], seen: vec![] };
+                    life.buffer.settle(vec![settled]).await.unwrap();
                     model.left.remove(&n);
                     model.before.remove(&n);
                 }

@@ -146,7 +146,7 @@ impl Engine {
         while self.committed.recv().await.is_some() {}
         self.helpers.shutdown().await;
         // Whatever is still pending goes back to where it came from.
-        self.buffer.give_back(self.pending.take_all()).await;
+        self.buffer.return_unsettled(self.pending.take_all()).await;
         end
     }
 
@@ -171,7 +171,7 @@ impl Engine {
                 }
                 () = stop.cancelled() => {
                     let left = self.pending.len() as u64 + self.buffer.size().events;
-                    return Err(SinkError::Stopped { left });
+                    return Err(SinkError::Aborted { pending: left });
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::marks::SentCount;
-use crate::buffer::{Buffered, DeadLetter, GivenBack, Settled, Token};
+use crate::buffer::{Buffered, Completion, DeadLetter, Token, UnsettledRecord};
 use crate::deliver::poison::Troubles;
 use crate::record::Record;
 
@@ -54,7 +54,7 @@ impl Pending {
 #[derive(Debug)]
 pub(super) struct Finished {
     /// What the buffer is to be told.
-    pub(super) settled: Settled,
+    pub(super) settled: Completion,
     /// Whether calls were made from it.
     pub(super) has_calls: bool,
     /// Keys of messages that were not delivered.
@@ -147,14 +147,14 @@ impl PendingRecords {
     }
 
     /// Gives up on all of them: what is to be given back to the buffer.
-    pub(super) fn take_all(&mut self) -> Vec<GivenBack> {
-        let give_back = |pending: Pending| GivenBack {
+    pub(super) fn take_all(&mut self) -> Vec<UnsettledRecord> {
+        let return_unsettled = |pending: Pending| UnsettledRecord {
             maybe_sent: pending.may_have_been_sent(),
             token: pending.buffered.token,
             ack: pending.buffered.record.ack,
         };
         self.bytes = 0;
-        self.records.drain().map(|(_, pending)| give_back(pending)).collect()
+        self.records.drain().map(|(_, pending)| return_unsettled(pending)).collect()
     }
 
     /// An op of this record was tried, and it is not known whether it arrived.
@@ -195,7 +195,7 @@ impl PendingRecords {
         let (abandoned, seen): (Vec<_>, Vec<_>) =
             pending.keys.into_iter().partition(|(call, _)| pending.refused.contains(call));
         let names = |keys: Vec<(u32, String)>| keys.into_iter().map(|(_, key)| key).collect();
-        let settled = Settled {
+        let settled = Completion {
             token: pending.buffered.token,
             ack: pending.buffered.record.ack,
             dead: pending.dead.map(|letter| *letter).into_iter().collect(),

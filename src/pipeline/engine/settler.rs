@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::buffer::{Buffer, Settled};
+use crate::buffer::{Buffer, Completion};
 use crate::sink::SinkError;
 
 /// Records handed over and not yet picked up, at most.
@@ -34,7 +34,7 @@ pub(super) struct Committed {
 
 /// Takes settled records.
 pub(super) struct Settler {
-    queue: mpsc::Sender<Settled>,
+    queue: mpsc::Sender<Completion>,
 }
 
 impl Settler {
@@ -52,13 +52,13 @@ impl Settler {
     }
 
     /// Hands a record over.
-    pub(super) async fn settle(&self, settled: Settled) -> Result<(), SinkError> {
+    pub(super) async fn settle(&self, settled: Completion) -> Result<(), SinkError> {
         self.queue.send(settled).await.map_err(|_| SinkError::Storage("the writer ended".into()))
     }
 }
 
 async fn write_groups(
-    mut settled: mpsc::Receiver<Settled>,
+    mut settled: mpsc::Receiver<Completion>,
     buffer: Arc<dyn Buffer>,
     report: mpsc::Sender<Committed>,
 ) {
@@ -70,7 +70,7 @@ async fn write_groups(
         let records = group.len();
         let group = std::mem::take(&mut group);
         let seen = group.iter().flat_map(|record| record.seen.iter().cloned()).collect();
-        if let Err(error) = buffer.settled(group).await {
+        if let Err(error) = buffer.settle(group).await {
             tracing::error!(%error, "settled records could not be written down");
             return;
         }
@@ -81,7 +81,11 @@ async fn write_groups(
 }
 
 /// Adds to a group until it is full, its time has come, or nothing more will come.
-async fn gather(settled: &mut mpsc::Receiver<Settled>, group: &mut Vec<Settled>, until: Instant) {
+async fn gather(
+    settled: &mut mpsc::Receiver<Completion>,
+    group: &mut Vec<Completion>,
+    until: Instant,
+) {
     while group.len() < GROUP {
         let room = GROUP - group.len();
         match timeout_at(until, settled.recv_many(group, room)).await {
@@ -102,10 +106,10 @@ mod tests {
     use crate::config::sink::BufferConfig;
     use crate::record::Record;
 
-    async fn settled(buffer: &MemoryBuffer) -> Settled {
+    async fn settled(buffer: &MemoryBuffer) -> Completion {
         buffer.push(vec![Record::new("{}")]).await.unwrap();
         let Buffered { token, .. } = buffer.next(1).await.unwrap().pop().unwrap();
-        Settled { token, ack: Ack::ignored(), dead: Vec::new(), seen: Vec::new() }
+        Completion { token, ack: Ack::noop(), dead: Vec::new(), seen: Vec::new() }
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,7 +28,7 @@ pub(super) fn subject(op: &Op, record: Option<&Record>) -> Arc<str> {
     let mut text = format!("{what} of {whose} {}", shown(id));
     if let Some(origin) = record.and_then(|record| record.origin.as_ref()) {
         text.push_str(" (record ");
-        text.extend(origin.place.chars().flat_map(char::escape_debug));
+        text.extend(origin.location.chars().flat_map(char::escape_debug));
         text.push(')');
     }
     text.into()

@@ -16,7 +16,7 @@ use self::supervisor::{Senders, Supervisor};
 use super::summary::Summary;
 use crate::buffer::{Store, StoreError};
 use crate::config::{Fingerprints, Loaded, Pipeline};
-use crate::sink::{BuildError, SinkError};
+use crate::sink::{SinkBuildError, SinkError};
 use crate::source::{self, ReadMode, ReadProgress, Source, SourceError};
 use crate::telemetry::Metrics;
 
@@ -50,7 +50,7 @@ pub enum RunError {
         /// Which.
         name: String,
         /// Why.
-        error: BuildError,
+        error: SinkBuildError,
     },
     /// A sink ended early.
     #[error("sink `{name}`: {error}")]

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Launch, RunError};
 use crate::config::sink::BufferKind;
 use crate::config::{Pipeline, SinkConfig as SinkSettings};
-use crate::sink::{Healthcheck, RecordSink, Refusal, SinkConfig, SinkContext};
+use crate::sink::{Healthcheck, OnAuthFailure, RecordSink, SinkContext, SinkFactory};
 use crate::source::{self, Downstream, Handover, Places, ReadMode, SharedCheckpoints, Source};
 use crate::telemetry::{SinkMetrics, SourceMetrics};
 
@@ -52,14 +52,14 @@ pub(super) async fn build_sinks(
             name: name.clone(),
             store: launch.store.clone(),
             metrics: metrics.clone(),
-            refusal: match launch.mode {
-                ReadMode::Once => Refusal::GiveUp,
-                ReadMode::Follow => Refusal::Wait,
+            on_auth_failure: match launch.mode {
+                ReadMode::Once => OnAuthFailure::Abort,
+                ReadMode::Follow => OnAuthFailure::Retry,
             },
-            stop: launch.stop.now.child_token(),
-            fed: CancellationToken::new(),
+            abort: launch.stop.now.child_token(),
+            input_drained: CancellationToken::new(),
         };
-        let (stop, fed) = (cx.stop.clone(), cx.fed.clone());
+        let (stop, fed) = (cx.abort.clone(), cx.input_drained.clone());
         let built = config.build(cx).await;
         let (sink, healthcheck) =
             built.map_err(|error| RunError::Build { name: name.clone(), error })?;

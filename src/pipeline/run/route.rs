@@ -49,7 +49,7 @@ pub(super) async fn route(
 ) {
     let mut chunk = Vec::with_capacity(CHUNK);
     while from.recv_many(&mut chunk, CHUNK).await > 0 {
-        let undecodable = chunk.iter().filter(|record| record.fault.is_some()).count();
+        let undecodable = chunk.iter().filter(|record| record.decode_error.is_some()).count();
         metrics.sent(undecodable as u64, chunk.len() as u64);
         // Kept for this chunk only: a sink ends when nobody holds a sender of it any more.
         let mut takers = None;

@@ -285,7 +285,7 @@ impl Supervisor {
     fn sink_left(&mut self, name: &str, sink: LiveSink, result: Result<(), SinkError>) {
         match result {
             Ok(()) => return,
-            Err(SinkError::Stopped { .. }) => {}
+            Err(SinkError::Aborted { .. }) => {}
             Err(error) => tracing::warn!(sink = name, %error, "the old sink ended badly"),
         }
         if !(sink.durable && sink.fed.is_cancelled()) {
@@ -296,7 +296,7 @@ impl Supervisor {
     fn sink_ended(&mut self, name: String, result: Result<(), SinkError>) {
         match result {
             Ok(()) => {}
-            Err(SinkError::Stopped { .. }) => self.summary.stopped_early = true,
+            Err(SinkError::Aborted { .. }) => self.summary.stopped_early = true,
             Err(SinkError::KeyRefused { status, cure }) => {
                 tracing::error!(sink = name, status, "User.com refused the API key: {cure}");
                 self.summary.key_refused = Some(status);

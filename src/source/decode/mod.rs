@@ -343,7 +343,7 @@ pub(super) fn records_of(
 ) -> Vec<Record> {
     let fault = |body: Bytes, why: String| {
         let mut record = Record::new(body);
-        record.fault = Some(format!("{place}: {why}").into());
+        record.decode_error = Some(format!("{place}: {why}").into());
         record
     };
     match decoded {

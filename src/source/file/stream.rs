@@ -18,7 +18,7 @@ use super::glance::{Beginning, RECENT_BYTES};
 use super::identity::{FileId, Head};
 use super::ledger::Ledger;
 use crate::config::source::FileFingerprint;
-use crate::record::{Origin, Record};
+use crate::record::{Record, SourcePosition};
 use crate::source::decode::{Decoded, Decoder, Flush};
 use crate::source::flight::Flight;
 use crate::source::line::{Line, LineSplitter};
@@ -390,16 +390,16 @@ impl Stream {
                 Some(merge(known.with("offset", start).finish(), meta))
             }
         };
-        record.fault = fault.map(Into::into);
-        record.time = time;
+        record.decode_error = fault.map(Into::into);
+        record.event_time = time;
         record.maybe_sent = maybe_sent;
-        record.origin = Some(Origin {
-            key: match part {
+        record.origin = Some(SourcePosition {
+            stream_id: match part {
                 0 => Arc::clone(&self.key),
                 part => format!("{}#{part}", self.key).into(),
             },
-            position: end,
-            place: match number {
+            end_offset: end,
+            location: match number {
                 Some(number) => format!("{}:{number}", file.shown).into(),
                 None => format!("{}@{start}", file.shown).into(),
             },

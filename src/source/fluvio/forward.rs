@@ -128,7 +128,8 @@ impl PartitionReader {
         for (part, record) in (0..).zip(&mut records) {
             record.meta = Some(metadata::merge(self.address.meta(message), record.meta.take()));
             record.transport_id = id.as_ref().map(|id| decode::id_of_part(Arc::clone(id), part));
-            record.time = message.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
+            record.event_time =
+                message.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
         }
         records
     }

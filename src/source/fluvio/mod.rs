@@ -3,7 +3,7 @@
 //! Not here: how one partition is read and its offset kept (`lane`), and Fluvio's client (`client`,
 //! behind the seam of `cluster`). One invariant: every partition has a stream of its own.
 //!
-//! Records carry no [`Origin`](crate::record::Origin): offsets of a topic that was made again do not
+//! Records carry no [`SourcePosition`](crate::record::SourcePosition): offsets of a topic that was made again do not
 //! grow, and a durable buffer would skip what it holds for known. They carry a `transport_id`
 //! instead, which has the time of the record in it.
 

@@ -46,7 +46,7 @@ impl Intake {
                 part => format!("{}.{part}", item.number),
             };
             record.transport_id = key.as_ref().map(|key| format!("{key}#{place}").into());
-            record.fault = item.fault.map(Into::into);
+            record.decode_error = item.fault.map(Into::into);
             record
         };
         let records = items.into_iter().map(record).collect();

@@ -3,7 +3,7 @@
 //! Not here: the meaning of records. One invariant: an offset is committed only when every record
 //! before it in its partition was delivered or is in the dead letters.
 //!
-//! Records carry no [`Origin`](crate::record::Origin): positions of a topic that was made again, or
+//! Records carry no [`SourcePosition`](crate::record::SourcePosition): positions of a topic that was made again, or
 //! of a group whose offsets were set back, do not grow, and a durable buffer would skip what it
 //! holds for known. They carry a `transport_id` instead, which has the time of the message in it.
 

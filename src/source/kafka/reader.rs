@@ -401,7 +401,8 @@ impl Reader {
         let mut records = decode::records_of(decoded, &payload, &location);
         for (part, record) in (0..).zip(&mut records) {
             record.meta = Some(metadata::merge(transport.meta(), record.meta.take()));
-            record.time = transport.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
+            record.event_time =
+                transport.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
             record.transport_id = transport.id().map(|id| decode::id_of_part(id, part));
         }
         records.into()

@@ -74,7 +74,7 @@ impl Decoded {
         let mut record = Record::new(self.body);
         record.meta = self.meta;
         record.transport_id = transport_id.map(Into::into);
-        record.fault = self.fault.map(Into::into);
+        record.decode_error = self.fault.map(Into::into);
         record.ack_on = ack_on;
         record
     }

@@ -81,8 +81,8 @@ pub(super) async fn serve(
             largest: settings.max_message_bytes,
             read_timeout: Duration::from_secs(settings.read_timeout_secs),
             ack_on: match settings.acknowledge {
-                Acknowledge::Buffer => AckOn::Kept,
-                Acknowledge::Delivery => AckOn::Settled,
+                Acknowledge::Buffer => AckOn::Persisted,
+                Acknowledge::Delivery => AckOn::Finalized,
             },
             metrics,
             unwanted: Arc::clone(&unwanted),

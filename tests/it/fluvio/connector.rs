@@ -17,7 +17,7 @@ use usercom_sink::config::source::{
 use usercom_sink::config::{FixedEnvironment, Report, SourceText, Style};
 use usercom_sink::emulator::Faults;
 use usercom_sink::pipeline::{Launch, Launched, Stop};
-use usercom_sink::sink::SinkConfig;
+use usercom_sink::sink::SinkFactory;
 use usercom_sink::source::ReadMode;
 use usercom_sink::telemetry::Metrics;
 

@@ -388,7 +388,7 @@ async fn what_is_no_record_is_a_dead_letter() {
     let mut faults = Vec::new();
     for _ in 0..3 {
         let taken = reader.take().await.unwrap();
-        faults.push(taken.record.fault.as_deref().map(str::to_owned));
+        faults.push(taken.record.decode_error.as_deref().map(str::to_owned));
         let id = taken.record.transport_id.as_deref().unwrap().to_owned();
         assert!(id.starts_with(&format!("fluvio/events/0/{}/1767", taken.offset)), "{id}");
         reader.settle(taken, Verdict::Rejected);
@@ -412,7 +412,7 @@ async fn only_what_a_dead_reader_may_have_sent_is_doubtful() {
             if taken.record.maybe_sent {
                 doubtful.push(taken.offset);
             }
-            assert!(taken.record.time.is_some());
+            assert!(taken.record.event_time.is_some());
             reader.settle(taken, Verdict::Delivered);
         }
         doubtful

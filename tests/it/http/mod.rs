@@ -101,7 +101,7 @@ fn settling() -> (mpsc::Sender<Record>, Seen) {
     #[expect(clippy::disallowed_methods, reason = "it ends with its channel")]
     tokio::spawn(async move {
         while let Some(mut record) = records.recv().await {
-            let ack = std::mem::replace(&mut record.ack, usercom_sink::ack::Ack::ignored());
+            let ack = std::mem::replace(&mut record.ack, usercom_sink::ack::Ack::noop());
             let text = String::from_utf8_lossy(&record.body).into_owned();
             kept.lock().unwrap().push(record);
             ack.settle(match () {

@@ -99,7 +99,7 @@ async fn messages_without_a_record_are_faults() {
     let mut member = cluster.member(json!({}), ReadMode::Once);
     let mut faults = Vec::new();
     while let Some(got) = member.next().await {
-        faults.push(got.record.fault.as_deref().map(str::to_owned));
+        faults.push(got.record.decode_error.as_deref().map(str::to_owned));
         got.settle(Verdict::Rejected);
     }
     member.ended().await.unwrap();

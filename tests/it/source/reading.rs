@@ -20,8 +20,8 @@ async fn once_reads_all_files_in_order_of_their_paths() {
     let mut got = Vec::new();
     while let Some(record) = run.next().await {
         let origin = record.origin.clone().unwrap();
-        assert!(origin.key.starts_with("app:"), "{origin:?}");
-        got.push((shown(&record), place(&record), origin.position));
+        assert!(origin.stream_id.starts_with("app:"), "{origin:?}");
+        got.push((shown(&record), place(&record), origin.end_offset));
         record.ack.settle(Verdict::Rejected);
     }
     run.end().await.unwrap();
@@ -150,7 +150,7 @@ async fn undecodable_lines_are_faults_in_their_place() {
     let mut run = bench.start(ReadMode::Once);
     let mut got = Vec::new();
     while let Some(record) = run.next().await {
-        got.push((record.fault.clone(), record.body.clone(), place(&record)));
+        got.push((record.decode_error.clone(), record.body.clone(), place(&record)));
         record.ack.settle(Verdict::Rejected);
     }
     run.end().await.unwrap();

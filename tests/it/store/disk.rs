@@ -38,7 +38,7 @@ async fn disk_blocks_when_full() {
             let items = buffer.next(1).await.unwrap();
             settled += items.len();
             let items = items.into_iter().map(done).collect();
-            buffer.settled(items).await.unwrap();
+            buffer.settle(items).await.unwrap();
         }
     };
     let ((a, b, c), ()) = tokio::join!(pushes, drain);
@@ -111,7 +111,7 @@ async fn after_a_crash_only_marked_records_are_in_doubt() {
     let tokens = |of: &[usize]| of.iter().map(|n| out[*n].token).collect::<Vec<_>>();
     buffer.mark_dispatched(tokens(&[1, 4, 5, 8]), vec![]).await.unwrap();
     buffer.mark_dispatched(tokens(&[9]), tokens(&[5])).await.unwrap();
-    buffer.settled(vec![done(out.remove(4))]).await.unwrap();
+    buffer.settle(vec![done(out.remove(4))]).await.unwrap();
     drop((buffer, store)); // Without `finish`: the same as a crash.
 
     let store = owner(&dir);
@@ -124,7 +124,7 @@ async fn after_a_crash_only_marked_records_are_in_doubt() {
 
     // What was in doubt and not settled stays so over a clean stop.
     let some = again.into_iter().take(2).map(done).collect();
-    buffer.settled(some).await.unwrap();
+    buffer.settle(some).await.unwrap();
     buffer.finish().await.unwrap();
     drop((buffer, store));
     let store = owner(&dir);
@@ -143,10 +143,10 @@ async fn after_a_clean_stop_nothing_is_in_doubt() {
     let mut out = buffer.next(5).await.unwrap();
     let unsent = out.pop().unwrap();
     buffer.mark_dispatched(vec![out[0].token, unsent.token], vec![]).await.unwrap();
-    let back = GivenBack { token: unsent.token, ack: unsent.record.ack, maybe_sent: false };
-    buffer.give_back(vec![back]).await;
+    let back = UnsettledRecord { token: unsent.token, ack: unsent.record.ack, maybe_sent: false };
+    buffer.return_unsettled(vec![back]).await;
     let settled = out.into_iter().map(done).collect();
-    buffer.settled(settled).await.unwrap();
+    buffer.settle(settled).await.unwrap();
     buffer.finish().await.unwrap();
     drop(buffer);
     store.close().await;
@@ -157,8 +157,8 @@ async fn after_a_clean_stop_nothing_is_in_doubt() {
     let mut out = buffer.next(2).await.unwrap();
     assert_eq!(bodies(&out), ["4", "5"]);
     let sent = out.pop().unwrap();
-    let back = GivenBack { token: sent.token, ack: sent.record.ack, maybe_sent: true };
-    buffer.give_back(vec![back]).await;
+    let back = UnsettledRecord { token: sent.token, ack: sent.record.ack, maybe_sent: true };
+    buffer.return_unsettled(vec![back]).await;
     buffer.finish().await.unwrap();
     // The same within one process: a reload opens the buffer anew.
     let buffer = disk(&store, &disk_config()).await;
@@ -177,12 +177,12 @@ async fn given_back_records_come_again_first() {
     buffer.push(records).await.unwrap();
     let out = buffer.next(4).await.unwrap();
     let back = out.into_iter().rev().take(2).enumerate();
-    let back = back.map(|(n, item)| GivenBack {
+    let back = back.map(|(n, item)| UnsettledRecord {
         token: item.token,
         ack: item.record.ack,
         maybe_sent: n == 0,
     });
-    buffer.give_back(back.collect()).await;
+    buffer.return_unsettled(back.collect()).await;
     let again = buffer.next(10).await.unwrap();
     assert_eq!(bodies(&again), ["2", "3"]);
     let marks: Vec<_> = again.iter().map(|item| item.maybe_sent).collect();
@@ -199,7 +199,7 @@ async fn who_asks_for_it_hears_of_the_settlement() {
     let (plain, plain_told) = watched("0");
     let (mut first, first_told) = watched("1");
     let (mut second, second_told) = watched("2");
-    (first.ack_on, second.ack_on) = (AckOn::Settled, AckOn::Settled);
+    (first.ack_on, second.ack_on) = (AckOn::Finalized, AckOn::Finalized);
     buffer.push(vec![plain, first, second]).await.unwrap();
     assert_eq!(verdicts(&plain_told), [Verdict::Delivered]);
     assert_eq!((verdicts(&first_told), verdicts(&second_told)), (vec![], vec![]));
@@ -208,14 +208,14 @@ async fn who_asks_for_it_hears_of_the_settlement() {
     assert_eq!(bodies(&items), ["0", "1", "2"]);
     let refused = items.pop().unwrap();
     let dead = vec![letter(b"2", "status_400", "2026-01-01T00:00:00Z".parse().unwrap())];
-    buffer.settled(items.into_iter().map(done).collect()).await.unwrap();
+    buffer.settle(items.into_iter().map(done).collect()).await.unwrap();
     assert_eq!(verdicts(&first_told), [Verdict::Delivered]);
-    buffer.settled(vec![Settled { dead, ..done(refused) }]).await.unwrap();
+    buffer.settle(vec![Completion { dead, ..done(refused) }]).await.unwrap();
     assert_eq!(verdicts(&second_told), [Verdict::Rejected]);
 
     // What is still stored when the program ends was settled by nobody.
     let (mut last, last_told) = watched("3");
-    last.ack_on = AckOn::Settled;
+    last.ack_on = AckOn::Finalized;
     buffer.push(vec![last]).await.unwrap();
     drop(buffer);
     assert_eq!(verdicts(&last_told), [Verdict::Errored]);
@@ -228,7 +228,7 @@ async fn disk_keeps_what_the_source_knows() {
     let dir = TempDir::new().unwrap();
     let mut doubtful = Record::new("1");
     doubtful.maybe_sent = true;
-    doubtful.time = Some(Timestamp::UNIX_EPOCH);
+    doubtful.event_time = Some(Timestamp::UNIX_EPOCH);
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
     buffer.push(vec![doubtful, Record::new("2")]).await.unwrap();
@@ -238,13 +238,13 @@ async fn disk_keeps_what_the_source_knows() {
         let out = buffer.next(10).await.unwrap();
         let marks: Vec<_> = out.iter().map(|item| item.maybe_sent).collect();
         assert_eq!(marks, [true, false]);
-        known.push(out.iter().map(|item| item.record.time.unwrap()).collect::<Vec<_>>());
-        let back = out.into_iter().map(|item| GivenBack {
+        known.push(out.iter().map(|item| item.record.event_time.unwrap()).collect::<Vec<_>>());
+        let back = out.into_iter().map(|item| UnsettledRecord {
             token: item.token,
             ack: item.record.ack,
             maybe_sent: item.maybe_sent,
         });
-        buffer.give_back(back.collect()).await;
+        buffer.return_unsettled(back.collect()).await;
         buffer.close();
         buffer.finish().await.unwrap();
         store.close().await;
@@ -287,11 +287,11 @@ async fn a_disk_filled_by_the_buffer_goes_on_delivering() {
                 let at = clock::now();
                 let dead =
                     if n == 0 { vec![letter(&[b'd'; 2000], "status_400", at)] } else { vec![] };
-                Settled { dead, seen: vec![format!("track:{settled}-{n}")], ..done(item) }
+                Completion { dead, seen: vec![format!("track:{settled}-{n}")], ..done(item) }
             });
             let settle: Vec<_> = settle.collect();
             settled += settle.len();
-            buffer.settled(settle).await.unwrap();
+            buffer.settle(settle).await.unwrap();
             store.save("app", vec![("k".into(), Some(settled.to_string()))]).await.unwrap();
             assert!(buffer.storage_errors() - before < 10, "only intake waits");
         }

@@ -45,10 +45,10 @@ async fn memory_tells_the_verdict_after_the_dead_letter() {
     good.seen = vec!["m1".into()];
     let mut bad = done(items.next().unwrap());
     bad.dead = vec![letter(b"2", "status_400", Timestamp::UNIX_EPOCH)];
-    buffer.settled(vec![good, bad]).await.unwrap();
+    buffer.settle(vec![good, bad]).await.unwrap();
     let back = items.next().unwrap();
-    let back = GivenBack { token: back.token, ack: back.record.ack, maybe_sent: false };
-    buffer.give_back(vec![back]).await;
+    let back = UnsettledRecord { token: back.token, ack: back.record.ack, maybe_sent: false };
+    buffer.return_unsettled(vec![back]).await;
     assert_eq!(verdicts(&told[0]), [Verdict::Delivered]);
     assert_eq!(verdicts(&told[1]), [Verdict::Rejected]);
     assert_eq!(verdicts(&told[2]), [Verdict::Errored]);
@@ -72,7 +72,7 @@ async fn dead_letters_wait_for_room() {
     let mut rejected = || {
         let mut item = done(items.next().unwrap());
         item.dead = vec![letter(&[b'x'; 1 << 20], "too_big", Timestamp::UNIX_EPOCH)];
-        buffer.settled(vec![item])
+        buffer.settle(vec![item])
     };
     let first = rejected();
     tokio::pin!(first);

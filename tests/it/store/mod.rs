@@ -21,13 +21,13 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::{Ack, Verdict};
 use usercom_sink::buffer::{
-    self, Access, Buffer, BufferError, BufferSize, Buffered, DeadLetter, DeadLetterFilter,
-    DiskBuffer, Exported, GivenBack, MemoryBuffer, NewRecord, PAGE_BYTES, RECORD_OVERHEAD, Settled,
-    Settlement, Store, StoreError, Token, export,
+    self, Access, Buffer, BufferError, BufferSize, Buffered, Completion, DeadLetter,
+    DeadLetterFilter, DiskBuffer, Exported, MemoryBuffer, NewRecord, PAGE_BYTES, RECORD_OVERHEAD,
+    Settlement, Store, StoreError, Token, UnsettledRecord, export,
 };
 use usercom_sink::clock;
 use usercom_sink::config::sink::{BufferConfig, BufferKind, WhenFull};
-use usercom_sink::record::{AckOn, Origin, Record};
+use usercom_sink::record::{AckOn, Record, SourcePosition};
 use usercom_sink::source::Checkpoints;
 
 const SINK: &str = "crm";
@@ -42,8 +42,11 @@ fn plain(body: impl Into<bytes::Bytes>) -> NewRecord {
 
 fn at_position(key: &str, position: u64) -> NewRecord {
     let mut record = plain(format!("{{\"n\":{position}}}"));
-    record.origin =
-        Some(Origin { key: key.into(), position, place: format!("{key}:{position}").into() });
+    record.origin = Some(SourcePosition {
+        stream_id: key.into(),
+        end_offset: position,
+        location: format!("{key}:{position}").into(),
+    });
     record
 }
 
@@ -51,17 +54,17 @@ fn full_record() -> Record {
     Record {
         body: "{\"id\":\"ü\"}".into(),
         meta: Some("{\"topic\":\"t\"}".into()),
-        origin: Some(Origin {
-            key: "file-1".into(),
-            position: u64::MAX,
-            place: "logs/app.ndjson:17".into(),
+        origin: Some(SourcePosition {
+            stream_id: "file-1".into(),
+            end_offset: u64::MAX,
+            location: "logs/app.ndjson:17".into(),
         }),
         transport_id: Some("id-1".into()),
-        time: Some(Timestamp::from_microsecond(1_767_225_600_000_001).unwrap()),
+        event_time: Some(Timestamp::from_microsecond(1_767_225_600_000_001).unwrap()),
         maybe_sent: false,
-        fault: Some("not JSON".into()),
-        ack: Ack::ignored(),
-        ack_on: AckOn::Kept,
+        decode_error: Some("not JSON".into()),
+        ack: Ack::noop(),
+        ack_on: AckOn::Persisted,
     }
 }
 
@@ -85,8 +88,8 @@ fn bodies(records: &[Buffered]) -> Vec<String> {
     records.iter().map(text).collect()
 }
 
-fn done(item: Buffered) -> Settled {
-    Settled { token: item.token, ack: item.record.ack, dead: vec![], seen: vec![] }
+fn done(item: Buffered) -> Completion {
+    Completion { token: item.token, ack: item.record.ack, dead: vec![], seen: vec![] }
 }
 
 fn letter(body: &[u8], reason: &str, at: Timestamp) -> DeadLetter {

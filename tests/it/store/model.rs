@@ -114,7 +114,7 @@ impl Run {
         let from_back = !self.model.back.is_empty();
         let items = self.buffer().next(max).await.unwrap();
         let numbers: Vec<u64> =
-            items.iter().map(|item| item.record.origin.as_ref().unwrap().position - 1).collect();
+            items.iter().map(|item| item.record.origin.as_ref().unwrap().end_offset - 1).collect();
         assert_eq!(numbers, expected);
         for (n, item) in numbers.into_iter().zip(items) {
             let model = &mut self.model;
@@ -136,13 +136,13 @@ impl Run {
     }
 
     async fn settle(&self, tokens: impl IntoIterator<Item = Token>) {
-        let settled = tokens.into_iter().map(|token| Settled {
+        let settled = tokens.into_iter().map(|token| Completion {
             token,
-            ack: Ack::ignored(),
+            ack: Ack::noop(),
             dead: vec![],
             seen: vec![],
         });
-        self.buffer().settled(settled.collect()).await.unwrap();
+        self.buffer().settle(settled.collect()).await.unwrap();
     }
 
     async fn take(&mut self, step: Step) {
@@ -179,9 +179,9 @@ impl Run {
                 };
                 let key = before.iter().find(|k| !self.model.away.contains_key(k));
                 self.model.back.insert(*key.unwrap(), maybe_sent);
-                let ack = Ack::ignored();
-                let back = GivenBack { token, ack, maybe_sent };
-                self.buffer().give_back(vec![back]).await;
+                let ack = Ack::noop();
+                let back = UnsettledRecord { token, ack, maybe_sent };
+                self.buffer().return_unsettled(vec![back]).await;
             }
             Step::CleanRestart => {
                 self.buffer().close();

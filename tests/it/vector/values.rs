@@ -160,12 +160,13 @@ async fn bad_events_harm_no_other() {
         let answer = answer.unwrap_or_else(|status| panic!("{coding:?}: {status}"));
         let codings = answer.metadata().get("grpc-accept-encoding").unwrap();
         assert_eq!(codings, "identity,gzip,zstd");
-        let faults: Vec<bool> = records.iter().map(|record| record.fault.is_some()).collect();
+        let faults: Vec<bool> =
+            records.iter().map(|record| record.decode_error.is_some()).collect();
         let wanted: &[bool] = if many == 4 { &[false, true, true, false] } else { &[false, false] };
         assert_eq!(faults, wanted);
         assert_eq!(records[0].body, "{\"n\":1}");
         assert_eq!(records.last().unwrap().body, "{\"n\":2}");
-        assert_eq!(records[0].ack_on, AckOn::Kept);
+        assert_eq!(records[0].ack_on, AckOn::Persisted);
         many = 2;
     }
     bench.end().await;
@@ -181,7 +182,7 @@ async fn answers_follow_the_verdicts() {
     let (answer, records) =
         tokio::join!(client.push_events(one()), bench.settle(1, Verdict::Rejected));
     assert!(answer.is_ok());
-    assert_eq!(records[0].ack_on, AckOn::Settled);
+    assert_eq!(records[0].ack_on, AckOn::Finalized);
     let mut second = client.clone();
     let (answer, _) = tokio::join!(second.push_events(one()), bench.settle(1, Verdict::Errored));
     assert_eq!(answer.unwrap_err().code(), Code::Internal);

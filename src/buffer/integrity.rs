@@ -1,6 +1,6 @@
 //! Whether the file is whole: what one process left must be what the next one finds.
 //!
-//! A file that was closed in peace has a seal beside it, its length and its hash: then every changed
+//! A file that was closed in peace has a seal next to it, its length and its hash: then every changed
 //! bit is found. After a kill there is none, and SQLite's own check has to do, which compares tables
 //! with their indexes: it finds a changed message id, but not a changed letter in a record.
 
@@ -14,25 +14,25 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use sha2::{Digest, Sha256};
 
 use super::error::StoreError;
-use super::schema::{beside, sync_dir};
+use super::schema::{sync_dir, with_suffix};
 
 /// What may not stand bare in the path of a `file:` URI.
 const URI_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
 
 /// Larger files are not sealed, since a process that ends has little time: 2 GiB.
-const LARGEST_SEALED: u64 = 2 << 30;
+const MAX_CHECKSUMMED_SIZE: u64 = 2 << 30;
 
 /// How long SQLite may check a file without a seal.
-const LONGEST_CHECK: Duration = Duration::from_secs(20);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 
-const SEAL: &str = ".sum";
+const CHECKSUM_SUFFIX: &str = ".sum";
 
 /// Looks for damage without writing anything, so that a damaged file stays as it is.
 pub(super) fn check(path: &Path) -> Result<(), StoreError> {
-    match fs::read_to_string(beside(path, SEAL)) {
-        Ok(seal) if !is_logged(path) => match sealed(path) {
-            Ok(now) if now == seal => Ok(()),
-            Ok(now) if written(&now) != written(&seal) => {
+    match fs::read_to_string(with_suffix(path, CHECKSUM_SUFFIX)) {
+        Ok(checksum) if !is_logged(path) => match stored_checksum(path) {
+            Ok(now) if now == checksum => Ok(()),
+            Ok(now) if written(&now) != written(&checksum) => {
                 tracing::warn!(
                     file = %path.display(),
                     "the store was written by another program, or put back from a backup, since it \
@@ -45,7 +45,7 @@ pub(super) fn check(path: &Path) -> Result<(), StoreError> {
                 why: format!(
                     "its content has changed since it was closed; if you changed it on purpose, \
                      remove `{}`; if not",
-                    beside(path, SEAL).display()
+                    with_suffix(path, CHECKSUM_SUFFIX).display()
                 ),
             }),
             Err(error) => Err(StoreError::io(format!("read `{}`", path.display()))(error)),
@@ -55,27 +55,29 @@ pub(super) fn check(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Takes the seal away before anything is written.
-pub(super) fn unseal(path: &Path) -> Result<(), StoreError> {
-    let seal = beside(path, SEAL);
-    match fs::remove_file(&seal) {
-        Ok(()) => sync_dir(path).map_err(StoreError::io(format!("remove `{}`", seal.display()))),
+pub(super) fn remove_checksum(path: &Path) -> Result<(), StoreError> {
+    let checksum = with_suffix(path, CHECKSUM_SUFFIX);
+    match fs::remove_file(&checksum) {
+        Ok(()) => {
+            sync_dir(path).map_err(StoreError::io(format!("remove `{}`", checksum.display())))
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(StoreError::io(format!("remove `{}`", seal.display()))(e)),
+        Err(e) => Err(StoreError::io(format!("remove `{}`", checksum.display()))(e)),
     }
 }
 
 /// Seals a file that is closed. What goes wrong costs only the better check.
-pub(super) fn seal(path: &Path) {
-    let small = fs::metadata(path).is_ok_and(|file| file.len() <= LARGEST_SEALED);
+pub(super) fn write_checksum(path: &Path) {
+    let small = fs::metadata(path).is_ok_and(|file| file.len() <= MAX_CHECKSUMMED_SIZE);
     if !small || is_logged(path) {
         return;
     }
-    let unfinished = beside(path, ".sum.new");
-    let done = sealed(path).and_then(|seal| {
+    let unfinished = with_suffix(path, ".sum.new");
+    let done = stored_checksum(path).and_then(|checksum| {
         let mut file = File::create(&unfinished)?;
-        file.write_all(seal.as_bytes())?;
+        file.write_all(checksum.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&unfinished, beside(path, SEAL))?;
+        fs::rename(&unfinished, with_suffix(path, CHECKSUM_SUFFIX))?;
         sync_dir(path)
     });
     if let Err(error) = done {
@@ -84,7 +86,7 @@ pub(super) fn seal(path: &Path) {
 }
 
 /// Length, the numbers that SQLite changes as it writes, and the hash of all of it.
-fn sealed(path: &Path) -> io::Result<String> {
+fn stored_checksum(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let (mut hash, mut length, mut block) = (Sha256::new(), 0, vec![0; 1 << 16]);
     let mut numbers = String::new();
@@ -109,20 +111,20 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The part of a seal that changes where SQLite wrote.
-fn written(seal: &str) -> Option<&str> {
-    seal.split(' ').nth(1)
+fn written(checksum: &str) -> Option<&str> {
+    checksum.split(' ').nth(1)
 }
 
 /// SQLite's own check, for as long as it may take.
 fn check_tables(path: &Path) -> Result<(), StoreError> {
     let corrupt = |why: String| StoreError::Corrupt { path: path.to_owned(), why };
-    let checked = open_untouching(path).and_then(|conn| {
+    let checked = open_read_only(path).and_then(|conn| {
         let interrupt = conn.get_interrupt_handle();
         let (done, is_done) = std::sync::mpsc::channel::<()>();
         let answer = std::thread::scope(|scope| {
             scope.spawn(move || {
                 if is_done
-                    .recv_timeout(LONGEST_CHECK)
+                    .recv_timeout(CHECK_TIMEOUT)
                     .is_err_and(|e| matches!(e, std::sync::mpsc::RecvTimeoutError::Timeout))
                 {
                     interrupt.interrupt();
@@ -138,7 +140,7 @@ fn check_tables(path: &Path) -> Result<(), StoreError> {
                 tracing::warn!(
                     file = %path.display(),
                     "the store is too large to be checked whole in {} s; it is used unchecked",
-                    LONGEST_CHECK.as_secs(),
+                    CHECK_TIMEOUT.as_secs(),
                 );
                 Ok("ok".to_owned())
             }
@@ -152,15 +154,15 @@ fn check_tables(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Whether there is a log beside the file that belongs to it.
+/// Whether there is a log next to the file that belongs to it.
 fn is_logged(path: &Path) -> bool {
-    fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
-        || beside(path, "-journal").exists()
+    fs::metadata(with_suffix(path, "-wal")).is_ok_and(|log| log.len() > 0)
+        || with_suffix(path, "-journal").exists()
 }
 
-/// Opens the file for reading. Without a log beside it no process is writing (the caller owns the
+/// Opens the file for reading. Without a log next to it no process is writing (the caller owns the
 /// directory), so SQLite is told not to make any file of its own.
-fn open_untouching(path: &Path) -> rusqlite::Result<Connection> {
+fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     match path.to_str() {
         Some(text) if !is_logged(path) => {

@@ -11,70 +11,70 @@ use super::memory::tell;
 use crate::ack::Ack;
 
 /// What a record came to: nothing, or why it was rejected.
-type Reason = Option<String>;
+type RejectReason = Option<String>;
 
 /// Acknowledgements by the sequence numbers of their records.
 #[derive(Default)]
-pub(super) struct Waiting(Mutex<Inner>);
+pub(super) struct PendingAcks(Mutex<PendingState>);
 
 #[derive(Default)]
-struct Inner {
+struct PendingState {
     acks: BTreeMap<i64, Ack>,
     /// Pushes under way whose records may be settled before their acknowledgements are here.
     pushing: usize,
     /// What was settled meanwhile and may have been one of theirs.
-    early: BTreeMap<i64, Reason>,
+    early: BTreeMap<i64, RejectReason>,
 }
 
 /// A push under way.
-pub(super) struct Pushing<'a>(&'a Waiting);
+pub(super) struct PushGuard<'a>(&'a PendingAcks);
 
-impl Waiting {
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+impl PendingAcks {
+    fn state(&self) -> MutexGuard<'_, PendingState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records are about to be stored whose acknowledgements will be handed in.
-    pub(super) fn pushing(&self) -> Pushing<'_> {
-        self.inner().pushing += 1;
-        Pushing(self)
+    pub(super) fn begin_push(&self) -> PushGuard<'_> {
+        self.state().pushing += 1;
+        PushGuard(self)
     }
 
     /// A record was settled.
-    pub(super) fn settled(&self, seq: i64, reason: &Reason) {
-        let mut inner = self.inner();
-        let ack = inner.acks.remove(&seq);
-        if ack.is_none() && inner.pushing > 0 {
-            inner.early.insert(seq, reason.clone());
+    pub(super) fn finish(&self, seq: i64, reason: &RejectReason) {
+        let mut state = self.state();
+        let ack = state.acks.remove(&seq);
+        if ack.is_none() && state.pushing > 0 {
+            state.early.insert(seq, reason.clone());
         }
         // Whoever is told may do anything but wait for us.
-        drop(inner);
+        drop(state);
         if let Some(ack) = ack {
             tell(ack, reason.clone());
         }
     }
 }
 
-impl Pushing<'_> {
+impl PushGuard<'_> {
     /// The acknowledgement of a record that is stored now.
-    pub(super) fn wait(&self, seq: i64, ack: Ack) {
-        let mut inner = self.0.inner();
-        match inner.early.remove(&seq) {
+    pub(super) fn register(&self, seq: i64, ack: Ack) {
+        let mut state = self.0.state();
+        match state.early.remove(&seq) {
             Some(reason) => {
-                drop(inner);
+                drop(state);
                 tell(ack, reason);
             }
-            None => drop(inner.acks.insert(seq, ack)),
+            None => drop(state.acks.insert(seq, ack)),
         }
     }
 }
 
-impl Drop for Pushing<'_> {
+impl Drop for PushGuard<'_> {
     fn drop(&mut self) {
-        let mut inner = self.0.inner();
-        inner.pushing -= 1;
-        if inner.pushing == 0 {
-            inner.early.clear();
+        let mut state = self.0.state();
+        state.pushing -= 1;
+        if state.pushing == 0 {
+            state.early.clear();
         }
     }
 }

@@ -14,33 +14,33 @@ use super::error::StoreError;
 use super::store::{DELETE_BATCH, Store, count};
 
 /// Message keys up to this length are stored as they are, longer ones as their hash.
-const PLAIN_KEY: usize = 34;
+const MAX_PLAIN_KEY_LEN: usize = 34;
 
 /// What was written for a sink.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Added {
+pub(super) struct RowsAdded {
     pub(super) dead_bytes: u64,
     pub(super) seen: u64,
 }
 
 /// By sink; nothing of what is not known, or not any more.
 #[derive(Debug, Default)]
-pub(super) struct Bounds {
-    by_sink: Mutex<HashMap<String, Known>>,
+pub(super) struct TableTotals {
+    by_sink: Mutex<HashMap<String, SinkTotals>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Known {
+struct SinkTotals {
     dead_bytes: Option<u64>,
     seen: Option<u64>,
 }
 
-impl Bounds {
-    fn by_sink(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+impl TableTotals {
+    fn by_sink(&self) -> MutexGuard<'_, HashMap<String, SinkTotals>> {
         self.by_sink.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add(&self, sink: &str, added: Added) {
+    pub(super) fn add(&self, sink: &str, added: RowsAdded) {
         if let Some(known) = self.by_sink().get_mut(sink) {
             let more = |known: u64, added| known.saturating_add(added);
             known.dead_bytes = known.dead_bytes.map(|known| more(known, added.dead_bytes));
@@ -70,9 +70,9 @@ impl Bounds {
     }
 }
 
-/// A message key as it is stored: never longer than [`PLAIN_KEY`].
+/// A message key as it is stored: never longer than [`MAX_PLAIN_KEY_LEN`].
 pub(super) fn stored_key(key: &str) -> Cow<'_, str> {
-    if key.len() <= PLAIN_KEY {
+    if key.len() <= MAX_PLAIN_KEY_LEN {
         return Cow::Borrowed(key);
     }
     let mut hashed = String::from("#:");
@@ -89,7 +89,7 @@ impl Store {
     /// # Errors
     /// Those of any write.
     pub async fn trim_seen(&self, sink: &str, max_entries: u64) -> Result<u64, StoreError> {
-        let known = self.bounds().seen(sink);
+        let known = self.totals().seen(sink);
         if known.is_some_and(|known| known <= max_entries) {
             return Ok(0);
         }
@@ -103,10 +103,10 @@ impl Store {
             })
             .await?;
         if seen <= max_entries {
-            self.bounds().set_seen(sink, Some(seen));
+            self.totals().set_seen(sink, Some(seen));
             return Ok(0);
         }
-        self.bounds().set_seen(sink, None);
+        self.totals().set_seen(sink, None);
         let excess = seen - (max_entries - max_entries / 20);
         let mut forgotten = 0;
         while forgotten < excess {

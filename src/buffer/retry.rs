@@ -1,7 +1,7 @@
 //! Writing until it is written: failed commands are repeated with backoff, and said so now and
 //! then.
 //!
-//! One invariant: patience ends only when told to.
+//! One invariant: it ends only when told to.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,22 +11,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::StoreError;
 
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-const LOG_EVERY: Duration = Duration::from_secs(10);
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const MAX_DELAY: Duration = Duration::from_secs(5);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How one command to the store is repeated.
-pub(super) struct Patience<'a> {
+pub(super) struct StorageRetry<'a> {
     what: &'static str,
     sink: &'a str,
     stop: &'a CancellationToken,
     /// Counts what failed.
     errors: &'a AtomicU64,
-    wait: Duration,
+    delay: Duration,
     logged: Option<Instant>,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> StorageRetry<'a> {
     /// For a command, until `stop` is cancelled.
     pub(super) fn new(
         what: &'static str,
@@ -34,31 +34,31 @@ impl<'a> Patience<'a> {
         stop: &'a CancellationToken,
         errors: &'a AtomicU64,
     ) -> Self {
-        Self { what, sink, stop, errors, wait: FIRST_WAIT, logged: None }
+        Self { what, sink, stop, errors, delay: FIRST_DELAY, logged: None }
     }
 
     /// Waits before the command is tried again. Gives its error back if it must not be: because of
     /// the stop, or because the store is closed or may not be written.
-    pub(super) async fn after(&mut self, error: StoreError) -> Result<(), StoreError> {
+    pub(super) async fn wait(&mut self, error: StoreError) -> Result<(), StoreError> {
         if is_final(&error) {
             return Err(error);
         }
         self.errors.fetch_add(1, Ordering::Relaxed);
-        if self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+        if self.logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             let (sink, what) = (self.sink, self.what);
             tracing::error!(sink, what, %error, "storage failed, trying again");
             self.logged = Some(Instant::now());
         }
         tokio::select! {
             () = self.stop.cancelled() => return Err(error),
-            () = sleep(self.wait) => {}
+            () = sleep(self.delay) => {}
         }
-        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        self.delay = (self.delay * 2).min(MAX_DELAY);
         Ok(())
     }
 
     /// The command worked.
-    pub(super) fn rewarded(self) {
+    pub(super) fn succeeded(self) {
         if self.logged.is_some() {
             let (sink, what) = (self.sink, self.what);
             tracing::info!(sink, what, "storage works again");
@@ -79,11 +79,11 @@ pub(super) async fn settle(
     errors: &AtomicU64,
     batch: Vec<super::Settlement>,
 ) -> Result<(), StoreError> {
-    let mut patience = Patience::new("settle", sink, stop, errors);
+    let mut retry = StorageRetry::new("settle", sink, stop, errors);
     while let Err(e) = store.settle(sink, batch.clone()).await {
-        patience.after(e).await?;
+        retry.wait(e).await?;
     }
-    patience.rewarded();
+    retry.succeeded();
     Ok(())
 }
 
@@ -99,10 +99,10 @@ pub(super) async fn mark(
     if sent.is_empty() && not_sent.is_empty() {
         return Ok(());
     }
-    let mut patience = Patience::new("mark", sink, stop, errors);
+    let mut retry = StorageRetry::new("mark", sink, stop, errors);
     while let Err(e) = store.change_marks(sink, sent.clone(), not_sent.clone()).await {
-        patience.after(e).await?;
+        retry.wait(e).await?;
     }
-    patience.rewarded();
+    retry.succeeded();
     Ok(())
 }

@@ -12,22 +12,22 @@ use tokio::time::Instant;
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Device and inode.
-type Identity = (u64, u64);
+type FileId = (u64, u64);
 
 /// The file and its log, as they were when they were opened.
 #[derive(Debug)]
 pub(super) struct FileWatch {
     path: PathBuf,
     log: PathBuf,
-    file_id: Option<Identity>,
+    file_id: Option<FileId>,
     /// `None` until there is a log.
-    log_id: Option<Identity>,
+    log_id: Option<FileId>,
     checked: Instant,
 }
 
 /// What stands under the names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum FileState {
     /// What was opened.
     Same,
     /// The file, or its log, is not there any more; or the log is another.
@@ -43,8 +43,8 @@ impl FileWatch {
         log.push("-wal");
         let log = PathBuf::from(log);
         Self {
-            file_id: identity(path),
-            log_id: identity(&log),
+            file_id: file_id(path),
+            log_id: file_id(&log),
             path: path.to_owned(),
             log,
             checked: Instant::now(),
@@ -52,22 +52,22 @@ impl FileWatch {
     }
 
     /// Looks, if it is time to; `None` if it is not.
-    pub(super) fn check(&mut self) -> Option<Found> {
+    pub(super) fn check(&mut self) -> Option<FileState> {
         if self.checked.elapsed() < CHECK_INTERVAL {
             return None;
         }
         self.checked = Instant::now();
-        let log_now = identity(&self.log);
+        let log_now = file_id(&self.log);
         self.log_id = self.log_id.or(log_now);
-        Some(match identity(&self.path) {
-            None => Found::Removed,
-            now if now != self.file_id => Found::Replaced,
-            _ if log_now != self.log_id => Found::Removed,
-            _ => Found::Same,
+        Some(match file_id(&self.path) {
+            None => FileState::Removed,
+            now if now != self.file_id => FileState::Replaced,
+            _ if log_now != self.log_id => FileState::Removed,
+            _ => FileState::Same,
         })
     }
 }
 
-fn identity(path: &Path) -> Option<Identity> {
+fn file_id(path: &Path) -> Option<FileId> {
     fs::metadata(path).ok().map(|at: Metadata| (at.dev(), at.ino()))
 }
