@@ -1,7 +1,5 @@
-//! A Fluvio connector as a pipeline: its one source over a cluster that is given, its one sink.
-//!
-//! Not here: reading its config. One invariant: a connector's source is built like a pipeline's,
-//! but that it makes its topic where that is missing.
+//! Builds a pipeline from a Fluvio connector's config: one Fluvio source and one sink. Unlike a
+//! pipeline's source, it creates its topic if that is missing.
 
 use std::sync::Arc;
 
@@ -23,15 +21,14 @@ pub fn connector_cluster(connector: &Connector) -> Arc<dyn Cluster> {
 impl BuiltPipeline {
     /// Builds a connector over a cluster. Nothing runs yet.
     ///
-    /// # Errors
-    /// Where a part cannot be built.
+    /// # Errors If a part cannot be built.
     pub async fn build_connector(
         connector: &Connector,
         options: RunOptions,
         cluster: Arc<dyn Cluster>,
     ) -> Result<Self, RunError> {
         let mut pipeline = connector.loaded.pipeline.clone();
-        // The source is added by hand.
+        // The source is added below, over the given cluster.
         pipeline.sources.clear();
         let checkpoints: SharedCheckpoints = Arc::new(options.store.clone());
         let settings = connector.source.clone();
