@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 use serde::de::{Deserializer as _, Visitor};
 
-use super::eight;
+use super::swar;
 
 /// JSON text known to be valid: one value, no surrounding white space.
 #[derive(Clone, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Json<'a>(Cow<'a, str>);
 
 impl<'a> Json<'a> {
     /// Wraps text the caller knows to be one valid JSON value without surrounding white space.
-    pub fn trusted(text: impl Into<Cow<'a, str>>) -> Self {
+    pub fn from_valid_unchecked(text: impl Into<Cow<'a, str>>) -> Self {
         Self(text.into())
     }
 
@@ -55,7 +55,7 @@ impl fmt::Debug for Json<'_> {
 
 /// Appends a string as JSON. Most need no escapes and are copied as they are.
 pub fn write_string(out: &mut String, text: &str) {
-    if is_plain(text) {
+    if needs_no_escaping(text) {
         out.reserve(text.len() + 2);
         out.push('"');
         out.push_str(text);
@@ -66,16 +66,16 @@ pub fn write_string(out: &mut String, text: &str) {
 }
 
 /// Whether a text stands between the quotes of a JSON string as it is.
-pub fn is_plain(text: &str) -> bool {
+pub fn needs_no_escaping(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let odd = |eight: &[u8; 8]| eight::escaped(u64::from_le_bytes(*eight)) != 0;
+    let odd = |word: &[u8; 8]| swar::needs_escape(u64::from_le_bytes(*word)) != 0;
     // The last piece of a text overlaps the one before, so that none is looked at byte by byte.
     if let Some(last) = bytes.last_chunk() {
-        let (eights, _) = bytes.as_chunks();
-        !eights.iter().any(odd) && !odd(last)
+        let (words, _) = bytes.as_chunks();
+        !words.iter().any(odd) && !odd(last)
     } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
         let four = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
-        eight::escaped(four(first) << 32 | four(last)) == 0
+        swar::needs_escape(four(first) << 32 | four(last)) == 0
     } else {
         !bytes.iter().any(|byte| *byte < 0x20 || matches!(byte, b'"' | b'\\'))
     }
@@ -83,8 +83,8 @@ pub fn is_plain(text: &str) -> bool {
 
 /// A text without blanks around it. Most have none, which is seen at their ends.
 pub fn trimmed(text: &str) -> &str {
-    let is_plain = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
-    match is_plain(text.as_bytes().first()) && is_plain(text.as_bytes().last()) {
+    let is_graphic = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
+    match is_graphic(text.as_bytes().first()) && is_graphic(text.as_bytes().last()) {
         true => text,
         false => text.trim(),
     }
@@ -99,7 +99,7 @@ pub fn unescape(raw: &str) -> Cow<'_, str> {
     }
     // As bytes, because as text half a surrogate pair would be an error.
     let mut de = serde_json::Deserializer::from_str(raw);
-    match de.deserialize_bytes(Lossy) {
+    match de.deserialize_bytes(LossyString) {
         Ok(text) => Cow::Owned(text),
         Err(_) => Cow::Borrowed(inner),
     }
@@ -110,9 +110,9 @@ pub fn has_escapes(inner: &str) -> bool {
     memchr::memchr(b'\\', inner.as_bytes()).is_some()
 }
 
-struct Lossy;
+struct LossyString;
 
-impl Visitor<'_> for Lossy {
+impl Visitor<'_> for LossyString {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,14 +122,14 @@ impl Visitor<'_> for Lossy {
     fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
         Ok(match simdutf8::basic::from_utf8(bytes) {
             Ok(text) => text.to_owned(),
-            Err(_) => without_halves(bytes),
+            Err(_) => replace_encoded_surrogates(bytes),
         })
     }
 }
 
-/// The text of bytes in which halves of surrogate pairs stand as three bytes each, as the parser
+/// The text of bytes in which halves of surrogate pairs stand as three bytes for_each_entry, as the parser
 /// writes them.
-fn without_halves(bytes: &[u8]) -> String {
+fn replace_encoded_surrogates(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     let mut rest = bytes;
     while let Some(at) = rest.windows(2).position(|two| two[0] == 0xed && two[1] >= 0xa0) {
@@ -153,7 +153,7 @@ pub fn may_have_surrogates(json: &[u8]) -> bool {
 
 /// JSON text in which half of a surrogate pair is one replacement character, so that every reader of
 /// JSON takes it.
-pub fn mended(json: &str) -> Cow<'_, str> {
+pub fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
     if !may_have_surrogates(json.as_bytes()) {
         return Cow::Borrowed(json);
     }
@@ -211,7 +211,11 @@ mod tests {
             (r#""\ud7ff\ue000""#, "\u{d7ff}\u{e000}"),
         ] {
             assert_eq!(unescape(json), text, "{json}");
-            assert_eq!(serde_json::from_str::<String>(&mended(json)).unwrap(), text, "{json}");
+            assert_eq!(
+                serde_json::from_str::<String>(&replace_lone_surrogates(json)).unwrap(),
+                text,
+                "{json}"
+            );
         }
     }
 
@@ -229,11 +233,11 @@ mod tests {
         // One byte that JSON escapes, at any place of a text of any length, is found.
         for length in 0..40 {
             let plain = "a".repeat(length);
-            assert!(is_plain(&plain));
+            assert!(needs_no_escaping(&plain));
             for (place, odd) in (0..length).flat_map(|at| ["\"", "\\", "\u{1f}"].map(|o| (at, o))) {
                 let mut text = plain.clone();
                 text.replace_range(place..=place, odd);
-                assert!(!is_plain(&text), "{text:?}");
+                assert!(!needs_no_escaping(&text), "{text:?}");
             }
         }
     }

@@ -3,12 +3,12 @@
 //! A call borrows from the record it was read from: values that pass through are slices of the
 //! record's JSON text, never a tree.
 
-mod eight;
+mod fixed_key_map;
 mod json;
-mod lexicon;
-mod names;
+mod json_scan;
+mod name_index;
 mod object;
-mod walk;
+mod swar;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,13 +16,14 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::fixed_key_map::FixedKeyMap;
 pub use self::json::{
-    Json, has_escapes, is_plain, may_have_surrogates, mended, trimmed, unescape, write_string,
+    Json, has_escapes, may_have_surrogates, needs_no_escaping, replace_lone_surrogates, trimmed,
+    unescape, write_string,
 };
-pub use self::lexicon::Lexicon;
-pub use self::names::Names;
-pub use self::object::{Fields, Object, Opened, each, unique};
-pub use self::walk::{Elements, Entries, canonical, elements, entries};
+pub use self::json_scan::{ElementIter, EntryIter, elements, entries, normalize_escapes};
+pub use self::name_index::NameIndex;
+pub use self::object::{Fields, Object, ObjectEntries, for_each_entry, unique_entries};
 
 /// The calls of Segment's spec that User.com understands: four, and the merge of two identities.
 #[derive(
@@ -117,15 +118,15 @@ impl<'a> Call<'a> {
     }
 
     /// The customer's own id of the user: `userId`, else `anonymousId`.
-    pub fn own_id(&self) -> Option<&str> {
+    pub fn external_id(&self) -> Option<&str> {
         self.user_id.as_deref().or(self.anonymous_id.as_deref())
     }
 
     /// Replaces halves of surrogate pairs in its objects, which JSON's grammar allows and many
     /// readers of JSON refuse.
-    pub fn mend(&mut self) {
-        self.fields.mend();
-        self.context.mend();
+    pub fn replace_lone_surrogates(&mut self) {
+        self.fields.replace_lone_surrogates();
+        self.context.replace_lone_surrogates();
     }
 
     /// The call in Segment's JSON shape, as `explain` prints it and `[[tests]]` compare it.
@@ -133,9 +134,9 @@ impl<'a> Call<'a> {
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::{Map, Value};
         fn object(object: &Object<'_>) -> Value {
-            let entries = object.open().into_iter().map(|(name, json)| {
+            let entries = object.entries().into_iter().map(|(name, json)| {
                 // What no reader takes as a value (1e400, nesting without end) is shown as text.
-                let json = mended(json);
+                let json = replace_lone_surrogates(json);
                 let value = serde_json::from_str(&json).unwrap_or_else(|_| json.as_ref().into());
                 (name.into_owned(), value)
             });

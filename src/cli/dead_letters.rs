@@ -3,18 +3,18 @@
 use clap::{Args, Subcommand};
 
 use super::load::ConfigFiles;
-use super::output::{Exit, complain, eprint, print};
-use super::run::{Format, exit_of};
+use super::output::{Exit, eprint, fail, print};
+use super::run::{OutputFormat, exit_of};
 use crate::buffer::{Access, DeadLetterFilter, Store, StoreError, StoredDeadLetter, export};
 use crate::config::{Pipeline, Style};
-use crate::pipeline::{Replay, Stop, replay};
+use crate::pipeline::{Replay, Shutdown, replay};
 
 /// Letters read from the store at a time.
-const PAGE: usize = 500;
+const PAGE_SIZE: usize = 500;
 
 /// Look at and resend what could not be delivered.
 #[derive(Debug, Args)]
-pub(super) struct DeadLetters {
+pub(super) struct DeadLettersCommand {
     #[command(subcommand)]
     action: Action,
 }
@@ -22,20 +22,20 @@ pub(super) struct DeadLetters {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// One line each
-    List(Choice),
+    List(DeadLetterSelector),
     /// All that is known of each
-    Show(Choice),
+    Show(DeadLetterSelector),
     /// The records as they came, a line each, to be fed again elsewhere
-    Export(Choice),
+    Export(DeadLetterSelector),
     /// Send them again through the same pipeline; what is delivered is taken out
-    Replay(Choice),
+    Replay(DeadLetterSelector),
     /// Delete them for good
-    Purge(Choice),
+    Purge(DeadLetterSelector),
 }
 
 /// Which dead letters.
 #[derive(Debug, Args)]
-struct Choice {
+struct DeadLetterSelector {
     #[command(flatten)]
     files: ConfigFiles,
     /// Only these
@@ -52,10 +52,10 @@ struct Choice {
     since: Option<jiff::Timestamp>,
     /// How results are printed; `json` is one object a line
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: OutputFormat,
 }
 
-impl DeadLetters {
+impl DeadLettersCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
         let (Action::List(choice)
         | Action::Show(choice)
@@ -76,25 +76,25 @@ impl DeadLetters {
         };
         let store = match Store::open(&pipeline.data_dir, access) {
             Ok(store) => store,
-            Err(error) => return complain(&error.to_string()),
+            Err(error) => return fail(&error.to_string()),
         };
         let done = match &self.action {
             Action::List(choice) => choice.print_each(&store, &sinks, list_line).await,
-            Action::Show(choice) => choice.print_each(&store, &sinks, whole).await,
+            Action::Show(choice) => choice.print_each(&store, &sinks, full_text).await,
             Action::Export(choice) => choice.export(&store, &sinks).await,
             Action::Purge(choice) => choice.purge(&store, &sinks).await,
             Action::Replay(choice) => choice.replay(&store, &pipeline, &sinks).await,
         };
         store.close().await;
-        done.unwrap_or_else(|error| complain(&error.to_string()))
+        done.unwrap_or_else(|error| fail(&error.to_string()))
     }
 }
 
-impl Choice {
+impl DeadLetterSelector {
     fn sinks(&self, pipeline: &Pipeline) -> Result<Vec<String>, Exit> {
         match &self.sink {
             Some(name) if !pipeline.sinks.contains_key(name) => {
-                complain(&format!("there is no sink `{name}`"));
+                fail(&format!("there is no sink `{name}`"));
                 Err(Exit::Usage)
             }
             Some(name) => Ok(vec![name.clone()]),
@@ -120,7 +120,7 @@ impl Choice {
         for sink in sinks {
             let mut offset = 0;
             loop {
-                let page = store.dead_letters(sink, self.filter(), PAGE, offset).await?;
+                let page = store.dead_letters(sink, self.filter(), PAGE_SIZE, offset).await?;
                 offset += page.len();
                 if page.is_empty() {
                     break;
@@ -128,8 +128,8 @@ impl Choice {
                 let mut lines = String::new();
                 for letter in &page {
                     lines += &match self.format {
-                        Format::Text => text(letter),
-                        Format::Json => json_line(letter),
+                        OutputFormat::Text => text(letter),
+                        OutputFormat::Json => json_line(letter),
                     };
                 }
                 let printed = print(&lines);
@@ -145,7 +145,7 @@ impl Choice {
         for sink in sinks {
             let mut offset = 0;
             loop {
-                let page = store.dead_letters(sink, self.filter(), PAGE, offset).await?;
+                let page = store.dead_letters(sink, self.filter(), PAGE_SIZE, offset).await?;
                 offset += page.len();
                 if page.is_empty() {
                     break;
@@ -157,7 +157,7 @@ impl Choice {
                         exported.left_out
                     )),
                     Ok(_) => {}
-                    Err(error) => return Ok(complain(&format!("cannot write: {error}"))),
+                    Err(error) => return Ok(fail(&format!("cannot write: {error}"))),
                 }
             }
         }
@@ -170,8 +170,8 @@ impl Choice {
             purged += store.purge_dead_letters(sink, self.filter()).await?;
         }
         Ok(print(&match self.format {
-            Format::Text => format!("{purged} purged\n"),
-            Format::Json => format!("{{\"purged\":{purged}}}\n"),
+            OutputFormat::Text => format!("{purged} purged\n"),
+            OutputFormat::Json => format!("{{\"purged\":{purged}}}\n"),
         }))
     }
 
@@ -181,19 +181,19 @@ impl Choice {
         pipeline: &Pipeline,
         sinks: &[String],
     ) -> Result<Exit, StoreError> {
-        let stop = Stop::default();
+        let stop = Shutdown::default();
         let filter = self.filter();
         let replayed = tokio::select! {
             replayed = replay(pipeline, sinks, &filter, store, stop.clone()) => replayed,
-            exit = super::run::obey_signals(stop) => return Ok(exit),
+            exit = super::run::wait_for_shutdown(stop) => return Ok(exit),
         };
         let Replay { taken, delivered, kept, summary } = match replayed {
             Ok(replayed) => replayed,
-            Err(error) => return Ok(complain(&error.to_string())),
+            Err(error) => return Ok(fail(&error.to_string())),
         };
         let printed = print(&match self.format {
-            Format::Text => format!("{taken} replayed: {delivered} settled, {kept} kept\n"),
-            Format::Json => {
+            OutputFormat::Text => format!("{taken} replayed: {delivered} settled, {kept} kept\n"),
+            OutputFormat::Json => {
                 let object = serde_json::json!({
                     "replayed": taken, "delivered": delivered, "kept": kept,
                 });
@@ -228,7 +228,7 @@ fn list_line(stored: &StoredDeadLetter) -> String {
     )
 }
 
-fn whole(stored: &StoredDeadLetter) -> String {
+fn full_text(stored: &StoredDeadLetter) -> String {
     match serde_json::to_string_pretty(stored) {
         Ok(text) => format!("{text}\n"),
         Err(error) => format!("letter {}: {error}\n", stored.id),

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::output::{Exit, complain, eprint};
+use super::output::{Exit, eprint, fail};
 use crate::emulator::{Chance, EmulatorConfig, ErrorRate, Faults, Latency, RateLimit, start};
 
 /// Run a local User.com.
 #[derive(Debug, Args)]
-pub(super) struct Emulator {
+pub(super) struct EmulatorCommand {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:8765")]
     listen: SocketAddr,
@@ -43,7 +43,7 @@ pub(super) struct Emulator {
     revoked: bool,
 }
 
-impl Emulator {
+impl EmulatorCommand {
     pub(super) async fn run(self) -> Exit {
         let faults = self.faults();
         let config = EmulatorConfig {
@@ -55,7 +55,7 @@ impl Emulator {
         };
         let emulator = match start(config).await {
             Ok(emulator) => emulator,
-            Err(error) => return complain(&error.to_string()),
+            Err(error) => return fail(&error.to_string()),
         };
         eprint(&format!("User.com emulator: {}\n", emulator.base_url()));
         if !self.listen.ip().is_loopback() {

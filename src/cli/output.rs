@@ -35,12 +35,12 @@ pub(super) fn print(text: &str) -> Exit {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Exit::Done,
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done,
-        Err(error) => complain(&format!("cannot write to standard output: {error}")),
+        Err(error) => fail(&format!("cannot write to standard output: {error}")),
     }
 }
 
 /// Tells of a failure on stderr.
-pub(super) fn complain(message: &str) -> Exit {
+pub(super) fn fail(message: &str) -> Exit {
     eprint(&format!("error: {message}\n"));
     Exit::Failed
 }

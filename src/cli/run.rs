@@ -10,19 +10,19 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::load::ConfigFiles;
-use super::output::{Exit, complain, eprint, print};
+use super::output::{Exit, eprint, fail, print};
 use super::{reload, state};
 #[cfg(feature = "fluvio")]
 use crate::buffer::StoreError;
 use crate::buffer::{Access, Store};
 use crate::config::Style;
-use crate::pipeline::{Launch, Launched, Stop, Summary};
+use crate::pipeline::{BuiltPipeline, RunOptions, Shutdown, Summary};
 use crate::source::{ReadMode, ReadProgress};
 use crate::telemetry::Metrics;
 
 /// Run a pipeline.
 #[derive(Debug, Args)]
-pub(super) struct Run {
+pub(super) struct RunCommand {
     #[command(flatten)]
     files: ConfigFiles,
     /// Stop at the present end of the sources, once everything is settled
@@ -30,7 +30,7 @@ pub(super) struct Run {
     once: bool,
     /// How the summary of --once is printed
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: OutputFormat,
     /// Do not start where a health check fails
     #[arg(long)]
     require_healthy: bool,
@@ -41,7 +41,7 @@ pub(super) struct Run {
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub(super) enum OutputFormat {
     /// For people.
     Text,
     /// For machines.
@@ -49,20 +49,20 @@ pub(super) enum Format {
 }
 
 /// What a pipeline is launched with, its data opened.
-pub(super) fn prepare(data_dir: &Path, once: bool) -> Result<Launch, Exit> {
-    let store = Store::open(data_dir, Access::Owner).map_err(|e| complain(&e.to_string()))?;
-    say_where(data_dir);
-    Ok(launch_with(store, once))
+pub(super) fn prepare(data_dir: &Path, once: bool) -> Result<RunOptions, Exit> {
+    let store = Store::open(data_dir, Access::Owner).map_err(|e| fail(&e.to_string()))?;
+    name_data_dir(data_dir);
+    Ok(run_options(store, once))
 }
 
-fn say_where(data_dir: &Path) {
+fn name_data_dir(data_dir: &Path) {
     let folder = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     tracing::info!("state (checkpoints, buffers, dead letters) is kept in {}", folder.display());
 }
 
-fn launch_with(store: Store, once: bool) -> Launch {
+fn run_options(store: Store, once: bool) -> RunOptions {
     let mode = if once { ReadMode::Once } else { ReadMode::Follow };
-    Launch { mode, store, metrics: Metrics::default(), stop: Stop::default() }
+    RunOptions { mode, store, metrics: Metrics::default(), stop: Shutdown::default() }
 }
 
 /// As [`prepare`]. A process before us that still works in the folder is waited for: it may be
@@ -72,8 +72,8 @@ pub(super) async fn prepare_when_free(
     data_dir: &Path,
     once: bool,
     limit: Duration,
-) -> Result<Launch, Exit> {
-    const AGAIN: Duration = Duration::from_millis(200);
+) -> Result<RunOptions, Exit> {
+    const RETRY_INTERVAL: Duration = Duration::from_millis(200);
     let begun = tokio::time::Instant::now();
     let mut told = false;
     loop {
@@ -83,15 +83,15 @@ pub(super) async fn prepare_when_free(
                     let seconds = limit.as_secs();
                     tracing::warn!(%error, seconds, "it is waited for, at most so long");
                 }
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
-            Err(error) => return Err(complain(&error.to_string())),
-            Ok(store) => return Ok(launch_with(store, once)),
+            Err(error) => return Err(fail(&error.to_string())),
+            Ok(store) => return Ok(run_options(store, once)),
         }
     }
 }
 
-impl Run {
+impl RunCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
         // From the first moment on: SIGHUP must not end what is starting.
         let hangups = if self.once { None } else { reload::listen() };
@@ -100,39 +100,39 @@ impl Run {
             Err(exit) => return exit,
         };
         let pipeline = loaded.pipeline;
-        if let Some(warning) = state::left_behind(&pipeline.data_dir) {
+        if let Some(warning) = state::check_former_data_dir(&pipeline.data_dir) {
             eprint(&warning.render(style));
         }
-        let launch = match prepare(&pipeline.data_dir, self.once) {
-            Ok(launch) => launch,
+        let options = match prepare(&pipeline.data_dir, self.once) {
+            Ok(options) => options,
             Err(exit) => return exit,
         };
-        let (store, stop) = (launch.store.clone(), launch.stop.clone());
-        let mut launched = match Launched::build(&pipeline, launch).await {
-            Ok(launched) => launched,
-            Err(error) => return complain(&error.to_string()),
+        let (store, stop) = (options.store.clone(), options.stop.clone());
+        let mut built = match BuiltPipeline::build(&pipeline, options).await {
+            Ok(built) => built,
+            Err(error) => return fail(&error.to_string()),
         };
         if self.require_healthy {
-            for (name, result) in launched.healthchecks().await {
+            for (name, result) in built.healthchecks().await {
                 if let Err(error) = result {
-                    return complain(&format!("sink `{name}` is not healthy: {error}"));
+                    return fail(&format!("sink `{name}` is not healthy: {error}"));
                 }
             }
         }
-        let bar = self.once.then(|| Bar::show(launched.progress()));
+        let bar = self.once.then(|| ReadBar::show(built.progress()));
         let (reloader, reloads) = mpsc::channel(1);
         let ended = tokio::select! {
-            ended = launched.run_reloading(loaded.fingerprints, reloads) => ended,
+            ended = built.run_reloading(loaded.fingerprints, reloads) => ended,
             () = reload::read_on_hangup(hangups, &self.files, style, reloader) => {
                 unreachable!("it waits for signals for ever")
             }
-            exit = obey_signals(stop) => return exit,
+            exit = wait_for_shutdown(stop) => return exit,
         };
         drop(bar);
         store.close().await;
         match ended {
             Ok(summary) => self.report(&summary),
-            Err(error) => complain(&error.to_string()),
+            Err(error) => fail(&error.to_string()),
         }
     }
 
@@ -148,12 +148,12 @@ impl Run {
 }
 
 /// Prints what was done.
-pub(super) fn print_summary(summary: &Summary, format: Format) -> Exit {
+pub(super) fn print_summary(summary: &Summary, format: OutputFormat) -> Exit {
     match format {
-        Format::Text => print(&summary.to_string()),
-        Format::Json => match serde_json::to_string(summary) {
+        OutputFormat::Text => print(&summary.to_string()),
+        OutputFormat::Json => match serde_json::to_string(summary) {
             Ok(json) => print(&format!("{json}\n")),
-            Err(error) => complain(&error.to_string()),
+            Err(error) => fail(&error.to_string()),
         },
     }
 }
@@ -174,7 +174,7 @@ pub(super) fn exit_of(summary: &Summary, fail_on_dead_letter: bool) -> Exit {
 
 /// The first SIGTERM or SIGINT stops gracefully, the second ends at once: only then does this
 /// return.
-pub(super) async fn obey_signals(stop: Stop) -> Exit {
+pub(super) async fn wait_for_shutdown(stop: Shutdown) -> Exit {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
@@ -204,13 +204,13 @@ pub(super) fn ignore_hangups() -> Option<tokio::signal::unix::Signal> {
 }
 
 /// A progress bar of what the sources have read, on stderr, if that is a terminal.
-pub(super) struct Bar {
+pub(super) struct ReadBar {
     bar: ProgressBar,
     /// Ends with the bar.
     _ticker: JoinSet<()>,
 }
 
-impl Bar {
+impl ReadBar {
     pub(super) fn show(progress: Vec<ReadProgress>) -> Self {
         let sum = |of: fn(&ReadProgress) -> u64, all: &[ReadProgress]| all.iter().map(of).sum();
         // indicatif draws to stderr, and hides itself where that is no terminal.
@@ -232,7 +232,7 @@ impl Bar {
     }
 }
 
-impl Drop for Bar {
+impl Drop for ReadBar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

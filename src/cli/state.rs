@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use crate::config::Report;
 
 /// The store's file.
-const STORE: &str = "usercom-sink.db";
+const STORE_FILE: &str = "usercom-sink.db";
 
 /// A warning where there is no state in `data_dir` yet, but there is some where the same setting
 /// would have led from the working directory.
-pub(super) fn left_behind(data_dir: &Path) -> Option<Report> {
-    let found = former(data_dir)?;
+pub(super) fn check_former_data_dir(data_dir: &Path) -> Option<Report> {
+    let found = find_former_store(data_dir)?;
     let message = format!(
         "there is no state in {} yet, but there is in {}: everything will be read from its beginning and sent again",
         data_dir.display(),
@@ -28,14 +28,14 @@ pub(super) fn left_behind(data_dir: &Path) -> Option<Report> {
 }
 
 /// The folder of state in the working directory with the longest common ending.
-fn former(data_dir: &Path) -> Option<PathBuf> {
-    if data_dir.join(STORE).exists() {
+fn find_former_store(data_dir: &Path) -> Option<PathBuf> {
+    if data_dir.join(STORE_FILE).exists() {
         return None;
     }
     let mine = std::path::absolute(data_dir).ok()?;
     let parts: Vec<_> = data_dir.components().collect();
     let endings = (1..parts.len()).map(|from| parts[from..].iter().collect::<PathBuf>());
     endings.map(|ending| Path::new(".").join(ending)).find(|folder| {
-        folder.join(STORE).is_file() && std::path::absolute(folder).is_ok_and(|it| it != mine)
+        folder.join(STORE_FILE).is_file() && std::path::absolute(folder).is_ok_and(|it| it != mine)
     })
 }

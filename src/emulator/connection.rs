@@ -17,27 +17,27 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Cuts the connection it came from.
 #[derive(Debug, Clone)]
-pub(super) struct Scissors(Arc<AtomicBool>);
+pub(super) struct ResetHandle(Arc<AtomicBool>);
 
-impl Scissors {
+impl ResetHandle {
     /// From now on nothing gets through; the next write resets the connection.
-    pub(super) fn cut(&self) {
+    pub(super) fn reset(&self) {
         self.0.store(true, Ordering::Release);
     }
 }
 
-impl Connected<IncomingStream<'_, CuttableListener>> for Scissors {
-    fn connect_info(stream: IncomingStream<'_, CuttableListener>) -> Self {
-        Self(Arc::clone(&stream.io().cut))
+impl Connected<IncomingStream<'_, ResettableListener>> for ResetHandle {
+    fn connect_info(stream: IncomingStream<'_, ResettableListener>) -> Self {
+        Self(Arc::clone(&stream.io().reset))
     }
 }
 
 /// Accepts connections that can be cut.
 #[derive(Debug)]
-pub(super) struct CuttableListener(pub(super) TcpListener);
+pub(super) struct ResettableListener(pub(super) TcpListener);
 
-impl Listener for CuttableListener {
-    type Io = CuttableStream;
+impl Listener for ResettableListener {
+    type Io = ResettableStream;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -45,7 +45,7 @@ impl Listener for CuttableListener {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "emulator: cannot set TCP_NODELAY");
         }
-        (CuttableStream { stream, cut: Arc::new(AtomicBool::new(false)) }, peer)
+        (ResettableStream { stream, reset: Arc::new(AtomicBool::new(false)) }, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -55,16 +55,16 @@ impl Listener for CuttableListener {
 
 /// A connection that can be cut.
 #[derive(Debug)]
-pub(super) struct CuttableStream {
+pub(super) struct ResettableStream {
     stream: TcpStream,
-    /// Shared with the `Scissors` that the request's handler holds.
-    cut: Arc<AtomicBool>,
+    /// EmulatorState with the `ResetHandle` that the request's handler holds.
+    reset: Arc<AtomicBool>,
 }
 
-impl CuttableStream {
+impl ResettableStream {
     /// With a zero linger, dropping the socket sends a reset instead of a polite end.
-    fn check(&self) -> io::Result<()> {
-        if !self.cut.load(Ordering::Acquire) {
+    fn check_reset(&self) -> io::Result<()> {
+        if !self.reset.load(Ordering::Acquire) {
             return Ok(());
         }
         self.stream.set_zero_linger()?;
@@ -72,24 +72,24 @@ impl CuttableStream {
     }
 }
 
-impl AsyncRead for CuttableStream {
+impl AsyncRead for ResettableStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check()?;
+        self.check_reset()?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for CuttableStream {
+impl AsyncWrite for ResettableStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check()?;
+        self.check_reset()?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -98,7 +98,7 @@ impl AsyncWrite for CuttableStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check()?;
+        self.check_reset()?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -107,12 +107,12 @@ impl AsyncWrite for CuttableStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check()?;
+        self.check_reset()?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check()?;
+        self.check_reset()?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

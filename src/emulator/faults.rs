@@ -212,34 +212,34 @@ impl Faults {
 
 /// When, seen from the work, the answer is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(super) enum LossMoment {
     Before,
     After,
 }
 
 /// What becomes of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Loss {
-    Hang(Moment),
-    Reset(Moment),
+pub(super) enum ResponseLoss {
+    Hang(LossMoment),
+    Reset(LossMoment),
 }
 
-impl Loss {
+impl ResponseLoss {
     /// The name in the request log.
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::Hang(Moment::Before) => "hang_before",
-            Self::Hang(Moment::After) => "hang_after",
-            Self::Reset(Moment::Before) => "reset_before",
-            Self::Reset(Moment::After) => "reset_after",
+            Self::Hang(LossMoment::Before) => "hang_before",
+            Self::Hang(LossMoment::After) => "hang_after",
+            Self::Reset(LossMoment::Before) => "reset_before",
+            Self::Reset(LossMoment::After) => "reset_after",
         }
     }
 }
 
 /// What the dice say about one request.
 #[derive(Debug)]
-pub(super) struct Fate {
-    pub(super) loss: Option<Loss>,
+pub(super) struct InjectedFaults {
+    pub(super) loss: Option<ResponseLoss>,
     pub(super) error: Option<u16>,
     pub(super) delay: Duration,
     pub(super) revoked: bool,
@@ -272,23 +272,23 @@ impl FaultState {
         Ok(())
     }
 
-    pub(super) fn draw(&self) -> Fate {
-        let mut dice = rand::rng();
+    pub(super) fn draw(&self) -> InjectedFaults {
+        let mut rng = rand::rng();
         let faults = &self.faults;
-        let moment = if dice.random_bool(0.5) { Moment::Before } else { Moment::After };
-        let loss = if dice.random_bool(faults.hang_rate) {
-            Some(Loss::Hang(moment))
-        } else if dice.random_bool(faults.reset_rate) {
-            Some(Loss::Reset(moment))
+        let moment = if rng.random_bool(0.5) { LossMoment::Before } else { LossMoment::After };
+        let loss = if rng.random_bool(faults.hang_rate) {
+            Some(ResponseLoss::Hang(moment))
+        } else if rng.random_bool(faults.reset_rate) {
+            Some(ResponseLoss::Reset(moment))
         } else {
             None
         };
-        let error = dice
+        let error = rng
             .random_bool(faults.error_rate)
-            .then(|| faults.error_codes[dice.random_range(0..faults.error_codes.len())]);
-        let jitter = dice.random_range(0..=faults.jitter_ms);
+            .then(|| faults.error_codes[rng.random_range(0..faults.error_codes.len())]);
+        let jitter = rng.random_range(0..=faults.jitter_ms);
         let delay = Duration::from_millis(faults.latency_ms.saturating_add(jitter));
-        Fate { loss, error, delay, revoked: faults.revoked }
+        InjectedFaults { loss, error, delay, revoked: faults.revoked }
     }
 
     /// Takes one token; false when the rate limit is reached.
@@ -312,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_parse_or_say_why() {
+    fn fault_options_parse_or_name_the_error() {
         // A fault option is read as documented, and a slip names what was written.
         assert_eq!("10/s".parse(), Ok(RateLimit(10)));
         for bad in ["10", "0/s", "-1/s", "10/m", "x/s"] {
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_change_changes_nothing() {
+    fn invalid_patch_changes_nothing() {
         // A refused admin change leaves every fault as it was, the good keys of it too.
         let mut faults = Faults { latency_ms: 5, ..Faults::default() };
         let patch = serde_json::from_str(r#"{"latency_ms": 9, "reset_rate": 1.5}"#).unwrap();
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_bucket_refills_at_its_rate() {
+    async fn rate_limit_bucket_refills_at_its_rate() {
         // A burst of N passes, the next waits for the bucket to refill at N a second.
         let mut state = FaultState::new(Faults { rate_limit: Some(2), ..Faults::default() });
         let now = Instant::now();

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use super::reply::{NOT_A_STRING, NOT_AN_INTEGER, NULL, too_long};
 
 /// The longest e-mail address, in characters.
-const MAX_EMAIL: usize = 254;
+const MAX_EMAIL_LEN: usize = 254;
 /// The longest address of a page or picture, in characters.
-const MAX_LINK: usize = 255;
+const MAX_LINK_LEN: usize = 255;
 
 /// The two kinds of thing that carry attributes and tags here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ProfileKind {
     User,
     Company,
 }
@@ -51,11 +51,11 @@ const USER_FIELDS: &[(&str, Shape)] = &[
     ("unsubscribed", Shape::Flag(false)),
     ("notifications", Shape::Flag(true)),
     ("timezone", Shape::Text),
-    ("gravatar_url", Shape::Short(MAX_LINK)),
-    ("facebook_url", Shape::Short(MAX_LINK)),
-    ("linkedin_url", Shape::Short(MAX_LINK)),
-    ("twitter_url", Shape::Short(MAX_LINK)),
-    ("google_url", Shape::Short(MAX_LINK)),
+    ("gravatar_url", Shape::Short(MAX_LINK_LEN)),
+    ("facebook_url", Shape::Short(MAX_LINK_LEN)),
+    ("linkedin_url", Shape::Short(MAX_LINK_LEN)),
+    ("twitter_url", Shape::Short(MAX_LINK_LEN)),
+    ("google_url", Shape::Short(MAX_LINK_LEN)),
     ("assigned_to", Shape::Integer),
 ];
 
@@ -89,7 +89,7 @@ pub(super) const READ_ONLY: &[&str] = &[
     "updated_at",
 ];
 
-impl Kind {
+impl ProfileKind {
     /// The attributes' content type, and the table of tags' word for it.
     pub(super) fn content_type(self) -> &'static str {
         match self {
@@ -178,7 +178,7 @@ fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else {
         return false;
     };
-    text.chars().count() <= MAX_EMAIL && is_local(local) && is_domain(domain)
+    text.chars().count() <= MAX_EMAIL_LEN && is_local(local) && is_domain(domain)
 }
 
 fn is_local(local: &str) -> bool {
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn emails_are_what_django_takes() {
+    fn email_check_agrees_with_django() {
         // What Django's own validator takes is taken, anything else is refused.
         for good in [
             "a@b.pl",

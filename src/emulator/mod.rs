@@ -9,8 +9,8 @@
 //! passed over and counted in `/__admin/stats`.
 
 mod admin;
-mod ask;
 mod connection;
+mod context;
 mod faults;
 mod fields;
 mod profile;
@@ -18,6 +18,7 @@ mod reply;
 mod routes;
 mod seed;
 mod server;
+mod state;
 mod store;
 mod typing;
 
@@ -51,6 +52,19 @@ pub struct EmulatorConfig {
     pub seed: Option<PathBuf>,
     /// The faults to begin with.
     pub faults: Faults,
+}
+
+impl EmulatorConfig {
+    /// An emulator on a free port of this machine, in memory, without faults.
+    pub fn local(api_key: impl Into<String>) -> Self {
+        Self {
+            listen: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
+            api_key: api_key.into(),
+            data: None,
+            seed: None,
+            faults: Faults::default(),
+        }
+    }
 }
 
 impl fmt::Debug for EmulatorConfig {
@@ -126,11 +140,11 @@ pub async fn start(config: EmulatorConfig) -> Result<Emulator, EmulatorError> {
     config.faults.check()?;
     let place = config.data.as_ref().map_or("memory".into(), |path| path.display().to_string());
     let data_error = |source| EmulatorError::Data { place: place.clone(), source };
-    let mut store = store::Store::open(config.data.as_deref()).map_err(data_error)?;
+    let mut store = store::AccountStore::open(config.data.as_deref()).map_err(data_error)?;
     if let Some(path) = &config.seed
         && store.is_empty().map_err(data_error)?
     {
-        seed::plant(&mut store, path)?;
+        seed::load_seed(&mut store, path)?;
     }
     let listen = config.listen;
     let listen_error = |source| EmulatorError::Listen { listen, source };
@@ -138,9 +152,14 @@ pub async fn start(config: EmulatorConfig) -> Result<Emulator, EmulatorError> {
     let addr = listener.local_addr().map_err(listen_error)?;
     let token = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let shared =
-        Arc::new(server::Shared::new(addr, config.api_key, store, config.faults, token.clone()));
-    tasks.spawn(server::serve(listener, shared));
+    let state = Arc::new(state::EmulatorState::new(
+        addr,
+        config.api_key,
+        store,
+        config.faults,
+        token.clone(),
+    ));
+    tasks.spawn(server::serve(listener, state));
     tasks.close();
     Ok(Emulator { addr, tasks, guard: token.drop_guard() })
 }
@@ -153,7 +172,7 @@ impl Emulator {
 
     /// `http://ADDR/api/public/`, what a client takes for its endpoint.
     pub fn base_url(&self) -> String {
-        format!("http://{}{}", self.addr, server::BASE)
+        format!("http://{}{}", self.addr, server::BASE_PATH)
     }
 
     /// Stops listening, cuts what hangs, and waits up to five seconds for the rest.

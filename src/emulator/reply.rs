@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 /// One answer, not yet on the wire.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct ApiReply {
     pub(super) status: u16,
     /// `None` for an answer without a body (204).
     pub(super) body: Option<Value>,
@@ -18,29 +18,29 @@ pub(super) struct Reply {
 
 /// Why a request was not done.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum RouteError {
     /// The answer says it.
-    Reply(Reply),
+    Reply(ApiReply),
     /// The store failed: 500.
     Store(rusqlite::Error),
 }
 
 /// What a route hands back.
-pub(super) type Outcome = Result<Reply, Refusal>;
+pub(super) type RouteResult = Result<ApiReply, RouteError>;
 
-impl From<rusqlite::Error> for Refusal {
+impl From<rusqlite::Error> for RouteError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Store(error)
     }
 }
 
-impl From<Reply> for Refusal {
-    fn from(reply: Reply) -> Self {
+impl From<ApiReply> for RouteError {
+    fn from(reply: ApiReply) -> Self {
         Self::Reply(reply)
     }
 }
 
-impl Reply {
+impl ApiReply {
     pub(super) fn new(status: u16, body: Value) -> Self {
         Self { status, body: Some(body), headers: Vec::new() }
     }
@@ -104,16 +104,16 @@ impl FieldErrors {
     }
 
     /// Fails when anything was added.
-    pub(super) fn settle(self) -> Result<(), Refusal> {
+    pub(super) fn into_result(self) -> Result<(), RouteError> {
         if self.0.is_empty() {
             return Ok(());
         }
-        Err(Reply::new(400, Value::Object(self.0)).into())
+        Err(ApiReply::new(400, Value::Object(self.0)).into())
     }
 
     /// The answer for one bad field.
-    pub(super) fn one(field: &str, message: impl Into<String>) -> Refusal {
-        Reply::new(400, json!({ field: [message.into()] })).into()
+    pub(super) fn one(field: &str, message: impl Into<String>) -> RouteError {
+        ApiReply::new(400, json!({ field: [message.into()] })).into()
     }
 }
 

@@ -8,10 +8,10 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::EmulatorError;
-use super::ask::Ask;
-use super::reply::Refusal;
+use super::context::RouteContext;
+use super::reply::RouteError;
 use super::routes::{self, Handler};
-use super::store::Store;
+use super::store::AccountStore;
 
 /// The file's keys in the order they are planted: users may name companies and attributes.
 const SECTIONS: [(&str, Handler); 4] = [
@@ -22,7 +22,7 @@ const SECTIONS: [(&str, Handler); 4] = [
 ];
 
 /// Plants the file's content.
-pub(super) fn plant(store: &mut Store, path: &Path) -> Result<(), EmulatorError> {
+pub(super) fn load_seed(store: &mut AccountStore, path: &Path) -> Result<(), EmulatorError> {
     let fault = |place: String, why: String| EmulatorError::Seed { path: path.into(), place, why };
     let text = std::fs::read(path)
         .map_err(|source| EmulatorError::SeedFile { path: path.into(), source })?;
@@ -51,10 +51,14 @@ pub(super) fn plant(store: &mut Store, path: &Path) -> Result<(), EmulatorError>
     }
 }
 
-fn create(store: &mut Store, body: Map<String, Value>, route: Handler) -> Result<(), String> {
-    match store.try_run(|db| Ask::internal(db, body), route) {
+fn create(
+    store: &mut AccountStore,
+    body: Map<String, Value>,
+    route: Handler,
+) -> Result<(), String> {
+    match store.try_run(|db| RouteContext::internal(db, body), route) {
         Ok(_) => Ok(()),
-        Err(Refusal::Reply(reply)) => Err(reply.body.unwrap_or_default().to_string()),
-        Err(Refusal::Store(error)) => Err(error.to_string()),
+        Err(RouteError::Reply(reply)) => Err(reply.body.unwrap_or_default().to_string()),
+        Err(RouteError::Store(error)) => Err(error.to_string()),
     }
 }

@@ -13,15 +13,15 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use super::ask::{Ask, Ignored};
-use super::reply::{Outcome, Refusal, Reply};
+use super::context::{Ignored, RouteContext};
+use super::reply::{ApiReply, RouteError, RouteResult};
 use super::typing::iso;
 
 /// How many requests the log holds; the oldest go first.
-const LOG_CAPACITY: usize = 200_000;
+const MAX_LOG_ENTRIES: usize = 200_000;
 
 /// How many prepared statements are kept: more than the routes have.
-const STATEMENTS: usize = 256;
+const STATEMENT_CACHE_CAPACITY: usize = 256;
 
 const TABLES: [&str; 12] = [
     "users",
@@ -40,7 +40,7 @@ const TABLES: [&str; 12] = [
 
 /// One request in the log.
 #[derive(Debug, Serialize)]
-pub(super) struct Entry {
+pub(super) struct LogEntry {
     seq: u64,
     time: String,
     method: String,
@@ -56,7 +56,7 @@ pub(super) struct Entry {
 }
 
 /// What is known of a request when it is logged.
-pub(super) struct Line<'a> {
+pub(super) struct LoggedRequest<'a> {
     pub(super) now: i64,
     pub(super) method: &'a str,
     pub(super) path: &'a str,
@@ -67,9 +67,9 @@ pub(super) struct Line<'a> {
     pub(super) fault: Option<&'static str>,
 }
 
-/// Counts since the start or the last reset.
+/// RequestCounts since the start or the last reset.
 #[derive(Debug, Default)]
-struct Counts {
+struct RequestCounts {
     total: u64,
     routes: BTreeMap<String, u64>,
     statuses: BTreeMap<u16, u64>,
@@ -80,22 +80,22 @@ struct Counts {
 
 /// The state behind the lock.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct AccountStore {
     db: Connection,
-    log: VecDeque<Entry>,
+    log: VecDeque<LogEntry>,
     /// Of the newest line in the log.
     seq: u64,
-    counts: Counts,
+    counts: RequestCounts,
 }
 
-impl Store {
+impl AccountStore {
     /// Opens the file, or a store in memory.
     pub(super) fn open(path: Option<&Path>) -> rusqlite::Result<Self> {
         let db = match path {
             Some(path) => Connection::open(path)?,
             None => Connection::open_in_memory()?,
         };
-        db.set_prepared_statement_cache_capacity(STATEMENTS);
+        db.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
         // Without this SQLite plans a kept statement anew whenever a bound value changes.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         if path.is_some() {
@@ -103,7 +103,7 @@ impl Store {
         }
         db.pragma_update(None, "synchronous", "OFF")?;
         db.execute_batch(include_str!("schema.sql"))?;
-        Ok(Self { db, log: VecDeque::new(), seq: 0, counts: Counts::default() })
+        Ok(Self { db, log: VecDeque::new(), seq: 0, counts: RequestCounts::default() })
     }
 
     /// Whether nobody has written anything yet.
@@ -120,14 +120,14 @@ impl Store {
     /// Runs a route in a transaction that holds only if the route succeeds.
     pub(super) fn run(
         &mut self,
-        build: impl FnOnce(&Connection) -> Ask<'_>,
-        route: fn(&Ask<'_>) -> Outcome,
-    ) -> Reply {
+        build: impl FnOnce(&Connection) -> RouteContext<'_>,
+        route: fn(&RouteContext<'_>) -> RouteResult,
+    ) -> ApiReply {
         match self.try_run(build, route) {
-            Ok(reply) | Err(Refusal::Reply(reply)) => reply,
-            Err(Refusal::Store(error)) => {
+            Ok(reply) | Err(RouteError::Reply(reply)) => reply,
+            Err(RouteError::Store(error)) => {
                 tracing::error!(%error, "emulator: the store failed");
-                Reply::detail(500, &format!("the emulator's store failed: {error}"))
+                ApiReply::detail(500, &format!("the emulator's store failed: {error}"))
             }
         }
     }
@@ -135,29 +135,29 @@ impl Store {
     /// The same, with the refusal told apart from the answer.
     pub(super) fn try_run(
         &mut self,
-        build: impl FnOnce(&Connection) -> Ask<'_>,
-        route: fn(&Ask<'_>) -> Outcome,
-    ) -> Outcome {
+        build: impl FnOnce(&Connection) -> RouteContext<'_>,
+        route: fn(&RouteContext<'_>) -> RouteResult,
+    ) -> RouteResult {
         let transaction = self.db.transaction()?;
-        let ask = build(&transaction);
-        let reply = route(&ask)?;
-        let ignored = ask.ignored;
+        let cx = build(&transaction);
+        let reply = route(&cx)?;
+        let ignored = cx.ignored;
         transaction.commit()?;
         self.counts.add(&ignored);
         Ok(reply)
     }
 
     /// Logs and counts one request.
-    pub(super) fn record(&mut self, line: &Line<'_>) {
+    pub(super) fn record(&mut self, line: &LoggedRequest<'_>) {
         self.seq += 1;
         self.counts.total += 1;
         let route = format!("{} {}", line.method, line.route);
         *self.counts.routes.entry(route).or_default() += 1;
         *self.counts.statuses.entry(line.status).or_default() += 1;
-        if self.log.len() == LOG_CAPACITY {
+        if self.log.len() == MAX_LOG_ENTRIES {
             self.log.pop_front();
         }
-        self.log.push_back(Entry {
+        self.log.push_back(LogEntry {
             seq: self.seq,
             time: iso(line.now),
             method: line.method.to_owned(),
@@ -173,11 +173,11 @@ impl Store {
 
     /// The log after a sequence number, as a JSON array.
     pub(super) fn log_json(&self, since: u64) -> Result<Vec<u8>, serde_json::Error> {
-        let entries: Vec<&Entry> = self.log.iter().filter(|entry| entry.seq > since).collect();
+        let entries: Vec<&LogEntry> = self.log.iter().filter(|entry| entry.seq > since).collect();
         serde_json::to_vec(&entries)
     }
 
-    /// Counts of requests and of what is stored.
+    /// RequestCounts of requests and of what is stored.
     pub(super) fn stats(&self) -> rusqlite::Result<Value> {
         let count = |table: &str| -> rusqlite::Result<i64> {
             self.db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
@@ -208,12 +208,12 @@ impl Store {
         transaction.commit()?;
         self.log.clear();
         self.seq = 0;
-        self.counts = Counts::default();
+        self.counts = RequestCounts::default();
         Ok(())
     }
 }
 
-impl Counts {
+impl RequestCounts {
     fn add(&mut self, ignored: &Ignored) {
         self.ignored_attributes += ignored.attributes.get();
         self.ignored_properties += ignored.properties.get();

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use super::reply::{NOT_A_STRING, NOT_AN_INTEGER, too_long};
 
 /// The longest text value of a custom attribute or an event property, in characters.
-pub(super) const MAX_TEXT: usize = 255;
+pub(super) const MAX_TEXT_LEN: usize = 255;
 
 /// The type of a custom attribute or an event property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ValueType {
+pub(super) enum AttributeType {
     Boolean,
     Date,
     Datetime,
@@ -25,7 +25,7 @@ pub(super) enum ValueType {
     String,
 }
 
-impl ValueType {
+impl AttributeType {
     const NAMES: [(&'static str, Self); 8] = [
         ("boolean", Self::Boolean),
         ("date", Self::Date),
@@ -52,8 +52,8 @@ impl ValueType {
 
 /// What a value of a custom attribute must obey.
 #[derive(Debug)]
-pub(super) struct Rule {
-    pub(super) value_type: ValueType,
+pub(super) struct ValueRule {
+    pub(super) value_type: AttributeType,
     /// The allowed values of a `fixed` attribute.
     pub(super) choices: Vec<String>,
     /// Whether a `fixed` attribute holds several of them.
@@ -61,30 +61,30 @@ pub(super) struct Rule {
 }
 
 /// Takes a value only if it already has the attribute's type; the message says what is wanted.
-pub(super) fn check(value: &Value, rule: &Rule) -> Result<Value, String> {
+pub(super) fn check(value: &Value, rule: &ValueRule) -> Result<Value, String> {
     match rule.value_type {
-        ValueType::Boolean if value.is_boolean() => Ok(value.clone()),
-        ValueType::Boolean => Err("Must be a valid boolean.".into()),
-        ValueType::Integer if value.is_i64() => Ok(value.clone()),
-        ValueType::Integer => Err(NOT_AN_INTEGER.into()),
-        ValueType::Float if value.is_number() => Ok(value.clone()),
-        ValueType::Float => Err("A valid number is required.".into()),
-        ValueType::Json => Ok(value.clone()),
-        ValueType::Fixed => check_choice(value, rule),
-        ValueType::String => {
+        AttributeType::Boolean if value.is_boolean() => Ok(value.clone()),
+        AttributeType::Boolean => Err("Must be a valid boolean.".into()),
+        AttributeType::Integer if value.is_i64() => Ok(value.clone()),
+        AttributeType::Integer => Err(NOT_AN_INTEGER.into()),
+        AttributeType::Float if value.is_number() => Ok(value.clone()),
+        AttributeType::Float => Err("A valid number is required.".into()),
+        AttributeType::Json => Ok(value.clone()),
+        AttributeType::Fixed => check_choice(value, rule),
+        AttributeType::String => {
             let text = value.as_str().ok_or(NOT_A_STRING)?;
-            if text.chars().count() > MAX_TEXT {
-                return Err(too_long(MAX_TEXT));
+            if text.chars().count() > MAX_TEXT_LEN {
+                return Err(too_long(MAX_TEXT_LEN));
             }
             Ok(value.clone())
         }
-        ValueType::Date => value
+        AttributeType::Date => value
             .as_str()
             .filter(|text| text.len() == 10)
             .and_then(|text| text.parse::<Date>().ok())
             .map(|date| json!(date.to_string()))
             .ok_or_else(|| "Date has wrong format. Use this format instead: YYYY-MM-DD.".into()),
-        ValueType::Datetime => value
+        AttributeType::Datetime => value
             .as_str()
             .and_then(micros_of)
             .map(|micros| json!(iso(micros)))
@@ -96,7 +96,7 @@ pub(super) fn check(value: &Value, rule: &Rule) -> Result<Value, String> {
 pub(super) const DATETIME_FORMAT: &str = "Datetime has wrong format. Use one of these formats \
      instead: YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z].";
 
-fn check_choice(value: &Value, rule: &Rule) -> Result<Value, String> {
+fn check_choice(value: &Value, rule: &ValueRule) -> Result<Value, String> {
     let picked: Vec<&str> = match value {
         Value::String(text) => vec![text.as_str()],
         Value::Array(items) => {
@@ -117,24 +117,26 @@ fn check_choice(value: &Value, rule: &Rule) -> Result<Value, String> {
 }
 
 /// Turns a flat value into the type if it can be read as such.
-pub(super) fn convert(value: &Value, value_type: ValueType) -> Option<Value> {
+pub(super) fn convert(value: &Value, value_type: AttributeType) -> Option<Value> {
     match value_type {
-        ValueType::Json => Some(value.clone()),
-        ValueType::String | ValueType::Fixed => as_text(value).map(Value::String),
-        ValueType::Boolean => as_bool(value).map(Value::Bool),
-        ValueType::Integer => as_integer(value).map(|number| json!(number)),
-        ValueType::Float => match value {
+        AttributeType::Json => Some(value.clone()),
+        AttributeType::String | AttributeType::Fixed => as_text(value).map(Value::String),
+        AttributeType::Boolean => as_bool(value).map(Value::Bool),
+        AttributeType::Integer => as_integer(value).map(|number| json!(number)),
+        AttributeType::Float => match value {
             Value::Number(_) => Some(value.clone()),
             Value::String(text) => {
                 text.trim().parse::<f64>().ok().filter(|n| n.is_finite()).map(|n| json!(n))
             }
             _ => None,
         },
-        ValueType::Date => as_micros(value).map(|micros| json!(&iso(micros)[..10])).or_else(|| {
-            let date = value.as_str()?.trim().parse::<Date>().ok()?;
-            Some(json!(date.to_string()))
-        }),
-        ValueType::Datetime => as_micros(value).map(|micros| json!(iso(micros))),
+        AttributeType::Date => {
+            as_micros(value).map(|micros| json!(&iso(micros)[..10])).or_else(|| {
+                let date = value.as_str()?.trim().parse::<Date>().ok()?;
+                Some(json!(date.to_string()))
+            })
+        }
+        AttributeType::Datetime => as_micros(value).map(|micros| json!(iso(micros))),
     }
 }
 
@@ -200,22 +202,22 @@ mod tests {
     fn event_values_convert_or_go() {
         // A property's value arrives in its definition's type, or not at all.
         let rows = [
-            (json!(12), ValueType::String, Some(json!("12"))),
-            (json!(true), ValueType::String, Some(json!("true"))),
-            (json!([1]), ValueType::String, None),
-            (json!(" 12 "), ValueType::Integer, Some(json!(12))),
-            (json!(12.0), ValueType::Integer, Some(json!(12))),
-            (json!(12.5), ValueType::Integer, None),
-            (json!("x"), ValueType::Integer, None),
-            (json!("1.5"), ValueType::Float, Some(json!(1.5))),
-            (json!("nan"), ValueType::Float, None),
-            (json!("TRUE"), ValueType::Boolean, Some(json!(true))),
-            (json!(0), ValueType::Boolean, Some(json!(false))),
-            (json!("yes"), ValueType::Boolean, None),
-            (json!("2026-01-02"), ValueType::Date, Some(json!("2026-01-02"))),
-            (json!("2026-01-02T23:00:00Z"), ValueType::Date, Some(json!("2026-01-02"))),
-            (json!(0), ValueType::Datetime, Some(json!("1970-01-01T00:00:00.000000Z"))),
-            (json!("2026-01-02"), ValueType::Datetime, None),
+            (json!(12), AttributeType::String, Some(json!("12"))),
+            (json!(true), AttributeType::String, Some(json!("true"))),
+            (json!([1]), AttributeType::String, None),
+            (json!(" 12 "), AttributeType::Integer, Some(json!(12))),
+            (json!(12.0), AttributeType::Integer, Some(json!(12))),
+            (json!(12.5), AttributeType::Integer, None),
+            (json!("x"), AttributeType::Integer, None),
+            (json!("1.5"), AttributeType::Float, Some(json!(1.5))),
+            (json!("nan"), AttributeType::Float, None),
+            (json!("TRUE"), AttributeType::Boolean, Some(json!(true))),
+            (json!(0), AttributeType::Boolean, Some(json!(false))),
+            (json!("yes"), AttributeType::Boolean, None),
+            (json!("2026-01-02"), AttributeType::Date, Some(json!("2026-01-02"))),
+            (json!("2026-01-02T23:00:00Z"), AttributeType::Date, Some(json!("2026-01-02"))),
+            (json!(0), AttributeType::Datetime, Some(json!("1970-01-01T00:00:00.000000Z"))),
+            (json!("2026-01-02"), AttributeType::Datetime, None),
         ];
         for (value, value_type, wanted) in rows {
             assert_eq!(convert(&value, value_type), wanted, "{value} as {}", value_type.as_str());
@@ -225,14 +227,15 @@ mod tests {
     #[test]
     fn attribute_values_must_have_their_type() {
         // A custom attribute takes no value of another type, so that a client's slip shows.
-        let rule = |value_type| Rule { value_type, choices: vec!["a".into()], multiple: false };
-        assert!(check(&json!("12"), &rule(ValueType::Integer)).is_err());
-        assert!(check(&json!(12), &rule(ValueType::String)).is_err());
-        assert!(check(&json!("2026-1-2"), &rule(ValueType::Date)).is_err());
-        assert!(check(&json!("2026-01-02T03:04:05"), &rule(ValueType::Datetime)).is_err());
-        assert_eq!(check(&json!(["a"]), &rule(ValueType::Fixed)), Ok(json!("a")));
-        assert!(check(&json!("b"), &rule(ValueType::Fixed)).is_err());
-        let many = Rule { multiple: true, ..rule(ValueType::Fixed) };
+        let rule =
+            |value_type| ValueRule { value_type, choices: vec!["a".into()], multiple: false };
+        assert!(check(&json!("12"), &rule(AttributeType::Integer)).is_err());
+        assert!(check(&json!(12), &rule(AttributeType::String)).is_err());
+        assert!(check(&json!("2026-1-2"), &rule(AttributeType::Date)).is_err());
+        assert!(check(&json!("2026-01-02T03:04:05"), &rule(AttributeType::Datetime)).is_err());
+        assert_eq!(check(&json!(["a"]), &rule(AttributeType::Fixed)), Ok(json!("a")));
+        assert!(check(&json!("b"), &rule(AttributeType::Fixed)).is_err());
+        let many = ValueRule { multiple: true, ..rule(AttributeType::Fixed) };
         assert_eq!(check(&json!("a"), &many), Ok(json!(["a"])));
     }
 }

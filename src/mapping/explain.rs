@@ -1,17 +1,17 @@
 //! Explanations: for each rule whether it fired, and why not.
 //!
-//! The mapping itself is the same code as without an explanation; it only tells a [`Watch`] what
+//! The mapping itself is the same code as without an explanation; it only tells a [`RuleObserver`] what
 //! it decides.
 
-use super::{Mapped, RecordFault};
+use super::{Mapped, MappingError};
 
 /// What the plan makes of a record, and why.
 #[derive(Debug)]
 pub struct Explained<'r> {
     /// One entry a rule, in file order; the preset is the last.
     pub rules: Vec<RuleTrace>,
-    /// What [`super::Plan::map`] says of the same record.
-    pub result: Result<Mapped<'r>, RecordFault>,
+    /// What [`super::CompiledMapping::map`] says of the same record.
+    pub result: Result<Mapped<'r>, MappingError>,
 }
 
 /// What became of one rule.
@@ -26,7 +26,7 @@ pub struct RuleTrace {
 }
 
 /// Who is told what the plan decides. Reasons are made only where someone listens.
-pub(super) trait Watch {
+pub(super) trait RuleObserver {
     /// Whether it wants to hear of every rule, those too that cannot hold.
     fn hears_all(&self) -> bool;
     /// The rule, or one element of its array, was passed over.
@@ -38,9 +38,9 @@ pub(super) trait Watch {
 }
 
 /// Nobody listens.
-pub(super) struct Silent;
+pub(super) struct NoopRuleObserver;
 
-impl Watch for Silent {
+impl RuleObserver for NoopRuleObserver {
     fn hears_all(&self) -> bool {
         false
     }
@@ -51,14 +51,14 @@ impl Watch for Silent {
 
 /// Writes everything down.
 #[derive(Default)]
-pub(super) struct Trace {
+pub(super) struct TraceRecorder {
     pub(super) rules: Vec<RuleTrace>,
     /// The first reason of the rule at hand, and how many there are.
     reason: Option<String>,
     reasons: usize,
 }
 
-impl Trace {
+impl TraceRecorder {
     fn push(&mut self, name: &str, fired: bool, why: String) {
         self.reason = None;
         self.reasons = 0;
@@ -66,7 +66,7 @@ impl Trace {
     }
 }
 
-impl Watch for Trace {
+impl RuleObserver for TraceRecorder {
     fn hears_all(&self) -> bool {
         true
     }

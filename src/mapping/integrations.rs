@@ -1,6 +1,6 @@
 //! Segment's `integrations`: which destinations a record is meant for. Consent managers write them.
 
-use super::json::{self, Kind};
+use super::json::{self, JsonKind};
 use crate::call;
 use crate::coerce::boolean;
 
@@ -17,7 +17,7 @@ impl Integrations {
     /// Reads the object; what is none says nothing.
     pub(super) fn read(raw: Option<&str>) -> Self {
         let mut said = Self::default();
-        let Some(raw) = raw.filter(|raw| Kind::of(raw) == Kind::Object) else {
+        let Some(raw) = raw.filter(|raw| JsonKind::of(raw) == JsonKind::Object) else {
             return said;
         };
         for (name, json) in call::entries(raw) {
@@ -62,10 +62,10 @@ fn is_ours(name: &str) -> bool {
 
 /// Whether a value switches a destination on: true, or an object of settings.
 fn is_on(json: &str) -> Option<bool> {
-    match Kind::of(json) {
-        Kind::Null => None,
-        Kind::Object | Kind::Array => Some(true),
-        Kind::Bool | Kind::Number | Kind::String => boolean::parse(&json::text(json)?),
+    match JsonKind::of(json) {
+        JsonKind::Null => None,
+        JsonKind::Object | JsonKind::Array => Some(true),
+        JsonKind::Bool | JsonKind::Number | JsonKind::String => boolean::parse(&json::text(json)?),
     }
 }
 

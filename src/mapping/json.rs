@@ -11,7 +11,7 @@ pub(super) use crate::call::{unescape, write_string};
 
 /// What a JSON value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum JsonKind {
     Null,
     Bool,
     Number,
@@ -20,7 +20,7 @@ pub(super) enum Kind {
     Object,
 }
 
-impl Kind {
+impl JsonKind {
     /// The kind of the value a trimmed JSON text holds.
     pub(super) fn of(raw: &str) -> Self {
         match raw.as_bytes().first() {
@@ -48,10 +48,10 @@ impl Kind {
 
 /// The text of a scalar: a string's own, a number's or boolean's as written.
 pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
-    match Kind::of(raw) {
-        Kind::String => Some(unescape(raw)),
-        Kind::Number | Kind::Bool => Some(Cow::Borrowed(raw)),
-        Kind::Null | Kind::Array | Kind::Object => None,
+    match JsonKind::of(raw) {
+        JsonKind::String => Some(unescape(raw)),
+        JsonKind::Number | JsonKind::Bool => Some(Cow::Borrowed(raw)),
+        JsonKind::Null | JsonKind::Array | JsonKind::Object => None,
     }
 }
 
@@ -88,17 +88,17 @@ pub(super) fn render_array<S: AsRef<str>>(elements: impl IntoIterator<Item = S>)
 
 /// The elements of an array; `None` where the value is none.
 pub(super) fn elements(raw: &str) -> Option<Vec<&str>> {
-    (Kind::of(raw) == Kind::Array).then(|| call::elements(raw).collect())
+    (JsonKind::of(raw) == JsonKind::Array).then(|| call::elements(raw).collect())
 }
 
 /// The entries of an object, nulls included; of a name given twice the last one counts. `None`
 /// where the value is no object.
 pub(super) fn entries(raw: &str) -> Option<Fields<'_>> {
-    if Kind::of(raw) != Kind::Object {
+    if JsonKind::of(raw) != JsonKind::Object {
         return None;
     }
-    let entries = call::unique(raw).into_iter();
-    Some(entries.map(|(name, json)| (name, Json::trusted(json))).collect())
+    let entries = call::unique_entries(raw).into_iter();
+    Some(entries.map(|(name, json)| (name, Json::from_valid_unchecked(json))).collect())
 }
 
 /// Whether a text is one JSON value.
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn names_are_escaped_when_rendered() {
         // A name with quotes and control characters makes valid JSON.
-        let fields: Fields<'_> = vec![("a\"\n".into(), Json::trusted("1"))];
+        let fields: Fields<'_> = vec![("a\"\n".into(), Json::from_valid_unchecked("1"))];
         assert_eq!(render_object(&fields), r#"{"a\"\n":1}"#);
     }
 }

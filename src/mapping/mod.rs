@@ -1,8 +1,8 @@
 //! The mapping: from a record's bytes to the calls it means.
 //!
-//! A mapping table is compiled once into a [`Plan`]: a trie of every path any rule reads, a program
+//! A mapping table is compiled once into a [`CompiledMapping`]: a trie of every path any rule reads, a program
 //! for every field, and the texts by which records are told apart. A record is then passed over
-//! once, and looked into where a rule that may fire asks; values that are only moved from one place
+//! once, and looked into where a rule that may fire operators; values that are only moved from one place
 //! to another stay slices of the record's text. Not here: reading the table from a file (`config`),
 //! and what a call does at User.com (`plan`, `usercom`).
 //!
@@ -25,43 +25,43 @@
 mod compile;
 mod condition;
 mod convert;
-mod datum;
-mod dispatch;
-mod env;
+mod error;
+mod eval_context;
 mod explain;
-mod fault;
 mod field;
-mod fields;
 mod functions;
 mod integrations;
 mod json;
+mod json_value;
+mod named_values;
 mod object;
-mod pass;
 mod path;
+mod path_trie;
 mod preset;
 mod rule;
+mod rule_index;
+mod scan;
 mod screen;
 mod template;
-mod trie;
 
+pub use error::{FieldLoss, MapStats, MappingError, MappingErrorCode};
 pub use explain::{Explained, RuleTrace};
-pub use fault::{Loss, MapStats, RecordFault, RecordFaultCode};
 
 use crate::call::{self, Call};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::mapping as table;
 use crate::config::sink::Preset;
-use dispatch::Dispatch;
-use env::{Env, SourceZone};
-use explain::{Silent, Trace, Watch};
-use rule::{Fired, Rule};
-use trie::{Slots, Trie};
+use eval_context::{EvalContext, SourceZone};
+use explain::{NoopRuleObserver, RuleObserver, TraceRecorder};
+use path_trie::{ExtractedPaths, Trie};
+use rule::{CompiledRule, Fired};
+use rule_index::RuleIndex;
 
 /// A compiled mapping table.
 #[derive(Debug)]
-pub struct Plan {
-    rules: Vec<Rule>,
-    dispatch: Dispatch,
+pub struct CompiledMapping {
+    rules: Vec<CompiledRule>,
+    dispatch: RuleIndex,
     record: Trie,
     meta: Trie,
     preset: Option<Preset>,
@@ -93,12 +93,12 @@ pub const MAX_CALLS: usize = 5_000;
 
 impl<'r> Mapped<'r> {
     /// Adds a call.
-    fn add(&mut self, call: MappedCall<'r>) -> Result<(), RecordFault> {
+    fn add(&mut self, call: MappedCall<'r>) -> Result<(), MappingError> {
         if self.calls.len() == MAX_CALLS {
             let reason = format!(
                 "the record stands for more than {MAX_CALLS} calls; send it in several records"
             );
-            return Err(RecordFault::new(RecordFaultCode::TooManyCalls, reason));
+            return Err(MappingError::new(MappingErrorCode::TooManyCalls, reason));
         }
         // Most records make one call; room for more would be the costlier kind of memory.
         self.calls.reserve_exact(usize::from(self.calls.is_empty()));
@@ -122,7 +122,7 @@ pub struct MappedCall<'r> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleId(pub usize);
 
-impl Plan {
+impl CompiledMapping {
     /// Compiles a mapping table.
     ///
     /// `at` is the path of the sink in the file, `sinks.crm`; faults point below it.
@@ -136,7 +136,7 @@ impl Plan {
         preset: Option<Preset>,
     ) -> Result<Self, Vec<Fault>> {
         let compile::Compiled { rules, record, meta } = compile::compile(at, rules, preset)?;
-        Ok(Self { dispatch: Dispatch::of(&rules), rules, record, meta, preset })
+        Ok(Self { dispatch: RuleIndex::of(&rules), rules, record, meta, preset })
     }
 
     /// The name of a rule of this plan.
@@ -158,13 +158,13 @@ impl Plan {
     ///
     /// Why the record belongs into the dead letters: it is no JSON, or a rule that fired could not
     /// make its call. None of its calls are to be sent then.
-    pub fn map<'r>(&self, input: Input<'r>) -> Result<Mapped<'r>, RecordFault> {
-        self.run(input, &mut Silent)
+    pub fn map<'r>(&self, input: Input<'r>) -> Result<Mapped<'r>, MappingError> {
+        self.run(input, &mut NoopRuleObserver)
     }
 
     /// Maps a record and says of every rule why it fired or did not.
     pub fn explain<'r>(&self, input: Input<'r>) -> Explained<'r> {
-        let mut trace = Trace::default();
+        let mut trace = TraceRecorder::default();
         let result = self.run(input, &mut trace);
         let mut rules = trace.rules;
         if let Err(fault) = &result {
@@ -181,21 +181,25 @@ impl Plan {
         Explained { rules, result }
     }
 
-    fn run<'r>(&self, input: Input<'r>, watch: &mut impl Watch) -> Result<Mapped<'r>, RecordFault> {
+    fn run<'r>(
+        &self,
+        input: Input<'r>,
+        watch: &mut impl RuleObserver,
+    ) -> Result<Mapped<'r>, MappingError> {
         let body = text(input.body, "record")?;
         let zone = SourceZone::new(input.meta);
         let mut mapped = Mapped::default();
         if !self.rules.is_empty() || self.preset.is_none() {
-            let record = Slots::new(&self.record, body);
+            let record = ExtractedPaths::new(&self.record, body);
             record.fill().map_err(|error| not_json(&error, "record"))?;
             let given = input.meta.filter(|_| !self.meta.is_empty());
             let given = given.map(|meta| text(meta, "metadata")).transpose()?;
-            let meta = Slots::new(&self.meta, given.unwrap_or_default());
+            let meta = ExtractedPaths::new(&self.meta, given.unwrap_or_default());
             if given.is_some() {
                 meta.fill().map_err(|error| not_json(&error, "metadata"))?;
             }
-            let env = Env { record: &record, meta: &meta, element: None, zone: &zone };
-            self.run_rules(&env, &mut mapped, watch)?;
+            let context = EvalContext { record: &record, meta: &meta, element: None, zone: &zone };
+            self.run_rules(&context, &mut mapped, watch)?;
         }
         if self.preset.is_some() {
             self.run_preset(body, &zone, &mut mapped, watch)?;
@@ -208,10 +212,10 @@ impl Plan {
     ///
     /// Halves of surrogate pairs, which JSON can write, become U+FFFD each. An id that holds U+FFFD
     /// for another reason is refused: whoever decoded the record could not read it.
-    fn check_text(&self, input: Input<'_>, mapped: &mut Mapped<'_>) -> Result<(), RecordFault> {
+    fn check_text(&self, input: Input<'_>, mapped: &mut Mapped<'_>) -> Result<(), MappingError> {
         let parts = || std::iter::once(input.body).chain(input.meta);
         if parts().any(call::may_have_surrogates) {
-            mapped.calls.iter_mut().for_each(|mapped| mapped.call.mend());
+            mapped.calls.iter_mut().for_each(|mapped| mapped.call.replace_lone_surrogates());
         }
         let is_written = |part: &[u8]| {
             let escaped = |at: usize| part.get(at + 3..at + 6).is_some_and(is_fffd);
@@ -231,23 +235,23 @@ impl Plan {
 
     fn run_rules<'r>(
         &self,
-        env: &Env<'_, 'r>,
+        context: &EvalContext<'_, 'r>,
         mapped: &mut Mapped<'r>,
-        watch: &mut impl Watch,
-    ) -> Result<(), RecordFault> {
+        watch: &mut impl RuleObserver,
+    ) -> Result<(), MappingError> {
         if watch.hears_all() {
-            return self.run_some(0..self.rules.len(), env, mapped, watch);
+            return self.run_some(0..self.rules.len(), context, mapped, watch);
         }
-        self.run_some(self.dispatch.candidates(env), env, mapped, watch)
+        self.run_some(self.dispatch.candidates(context), context, mapped, watch)
     }
 
     fn run_some<'r>(
         &self,
         rules: impl Iterator<Item = usize>,
-        env: &Env<'_, 'r>,
+        context: &EvalContext<'_, 'r>,
         mapped: &mut Mapped<'r>,
-        watch: &mut impl Watch,
-    ) -> Result<(), RecordFault> {
+        watch: &mut impl RuleObserver,
+    ) -> Result<(), MappingError> {
         let mut stopped_by = None;
         for n in rules {
             let rule = &self.rules[n];
@@ -256,7 +260,7 @@ impl Plan {
                 continue;
             }
             let before = mapped.calls.len();
-            let fired = rule.run(RuleId(n), env, mapped, watch)?;
+            let fired = rule.run(RuleId(n), context, mapped, watch)?;
             watch.rule(&rule.name, mapped.calls.len() - before);
             if fired == Fired::Yes {
                 mapped.matched = true;
@@ -271,8 +275,8 @@ impl Plan {
         body: &'r str,
         zone: &SourceZone<'r>,
         mapped: &mut Mapped<'r>,
-        watch: &mut impl Watch,
-    ) -> Result<(), RecordFault> {
+        watch: &mut impl RuleObserver,
+    ) -> Result<(), MappingError> {
         if mapped.matched {
             watch.skipped(preset::NAME, || "a rule took the record".to_owned());
             return Ok(());
@@ -288,16 +292,19 @@ fn is_fffd(digits: &[u8]) -> bool {
     digits.eq_ignore_ascii_case(b"ffd")
 }
 
-fn text<'r>(bytes: &'r [u8], what: &str) -> Result<&'r str, RecordFault> {
+fn text<'r>(bytes: &'r [u8], what: &str) -> Result<&'r str, MappingError> {
     simdutf8::basic::from_utf8(bytes).map_err(|_| {
         let valid = simdutf8::compat::from_utf8(bytes).map_or_else(|e| e.valid_up_to(), str::len);
-        RecordFault::new(
-            RecordFaultCode::InvalidUtf8,
+        MappingError::new(
+            MappingErrorCode::InvalidUtf8,
             format!("the {what} is not UTF-8 from byte {valid} on"),
         )
     })
 }
 
-fn not_json(error: &serde_json::Error, what: &str) -> RecordFault {
-    RecordFault::new(RecordFaultCode::InvalidJson, format!("the {what} is not valid JSON: {error}"))
+fn not_json(error: &serde_json::Error, what: &str) -> MappingError {
+    MappingError::new(
+        MappingErrorCode::InvalidJson,
+        format!("the {what} is not valid JSON: {error}"),
+    )
 }

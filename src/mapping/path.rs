@@ -21,7 +21,7 @@ pub(super) enum Root {
 
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     /// Into an object.
     Key(String),
     /// Into an array, counted from its start.
@@ -34,7 +34,7 @@ pub(super) enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Path {
     pub(super) root: Root,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<PathStep>,
 }
 
 /// Why a text is no path.
@@ -118,7 +118,7 @@ impl Parser<'_> {
         &self.text[self.at..]
     }
 
-    fn steps(&mut self, root: Root) -> Result<Vec<Step>, PathError> {
+    fn steps(&mut self, root: Root) -> Result<Vec<PathStep>, PathError> {
         let mut steps = Vec::new();
         if root == Root::Meta {
             if self.rest().is_empty() {
@@ -149,7 +149,7 @@ impl Parser<'_> {
         Ok(steps)
     }
 
-    fn key(&mut self) -> Result<Step, PathError> {
+    fn key(&mut self) -> Result<PathStep, PathError> {
         if self.rest().starts_with('"') {
             return self.quoted_key();
         }
@@ -167,10 +167,10 @@ impl Parser<'_> {
         }
         let key = self.rest()[..len].to_owned();
         self.at += len;
-        Ok(Step::Key(key))
+        Ok(PathStep::Key(key))
     }
 
-    fn quoted_key(&mut self) -> Result<Step, PathError> {
+    fn quoted_key(&mut self) -> Result<PathStep, PathError> {
         let start = self.at;
         let mut key = String::new();
         let mut escaped = false;
@@ -191,7 +191,7 @@ impl Parser<'_> {
                 '\\' => escaped = true,
                 '"' => {
                     self.at = start + 1 + offset + 1;
-                    return Ok(Step::Key(key));
+                    return Ok(PathStep::Key(key));
                 }
                 _ => key.push(c),
             }
@@ -203,7 +203,7 @@ impl Parser<'_> {
         ))
     }
 
-    fn index(&mut self) -> Result<Step, PathError> {
+    fn index(&mut self) -> Result<PathStep, PathError> {
         let start = self.at;
         let Some(len) = self.rest().find(']') else {
             return Err(PathError::new(
@@ -231,7 +231,7 @@ impl Parser<'_> {
             ));
         };
         self.at = start + len + 1;
-        Ok(if from_end { Step::FromEnd(number) } else { Step::Index(number) })
+        Ok(if from_end { PathStep::FromEnd(number) } else { PathStep::Index(number) })
     }
 }
 
@@ -241,8 +241,8 @@ pub(super) fn parse_name(text: &str) -> Result<Vec<String>, PathError> {
     let mut keys = Vec::new();
     loop {
         match parser.key()? {
-            Step::Key(key) => keys.push(key),
-            Step::Index(_) | Step::FromEnd(_) => {}
+            PathStep::Key(key) => keys.push(key),
+            PathStep::Index(_) | PathStep::FromEnd(_) => {}
         }
         if parser.rest().is_empty() {
             return Ok(keys);
@@ -263,7 +263,7 @@ pub(super) fn parse_name(text: &str) -> Result<Vec<String>, PathError> {
 mod tests {
     use super::*;
 
-    fn steps(text: &str) -> Vec<Step> {
+    fn steps(text: &str) -> Vec<PathStep> {
         parse(text).unwrap().steps
     }
 
@@ -273,16 +273,16 @@ mod tests {
         assert_eq!(
             steps(r#".a.b-c[0]."odd \"k\\ey.x"[-1]"#),
             [
-                Step::Key("a".into()),
-                Step::Key("b-c".into()),
-                Step::Index(0),
-                Step::Key(r#"odd "k\ey.x"#.into()),
-                Step::FromEnd(1),
+                PathStep::Key("a".into()),
+                PathStep::Key("b-c".into()),
+                PathStep::Index(0),
+                PathStep::Key(r#"odd "k\ey.x"#.into()),
+                PathStep::FromEnd(1),
             ]
         );
         assert_eq!(steps("."), []);
-        assert_eq!(steps(".[2].a"), [Step::Index(2), Step::Key("a".into())]);
-        assert_eq!(steps(r#"."""#), [Step::Key(String::new())]);
+        assert_eq!(steps(".[2].a"), [PathStep::Index(2), PathStep::Key("a".into())]);
+        assert_eq!(steps(r#"."""#), [PathStep::Key(String::new())]);
         assert_eq!(parse("^.").unwrap().root, Root::Record);
         assert_eq!(parse("%headers.x").unwrap().root, Root::Meta);
     }

@@ -12,18 +12,18 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use super::datum::Datum;
-use super::env::SourceZone;
-use super::explain::Watch;
-use super::fault::{LossKind, RecordFault, RecordFaultCode};
-use super::field::{self, Ledger};
-use super::fields::FieldSet;
+use super::error::{LossKind, MappingError, MappingErrorCode};
+use super::eval_context::SourceZone;
+use super::explain::RuleObserver;
+use super::field::{self, LossRecorder};
 use super::integrations::Integrations;
-use super::json::{self, Kind};
-use super::pass::{self, Wanted};
+use super::json::{self, JsonKind};
+use super::json_value::JsonValue;
+use super::named_values::NamedValues;
+use super::scan::{self, KeySelector};
 use super::{Mapped, MappedCall, RuleId, not_json, rule, screen};
 use crate::call::{self, Call, CallKind, Object};
-use crate::coerce::moment;
+use crate::coerce::timestamp;
 
 /// The preset's name, where rules have theirs.
 pub(super) const NAME: &str = "preset segment";
@@ -36,7 +36,7 @@ type Raw<'r> = Option<&'r str>;
 
 /// A key of an event that is read.
 #[derive(Debug, Clone, Copy)]
-enum Part {
+enum EventKey {
     Type,
     UserId,
     UserIdSnake,
@@ -63,9 +63,9 @@ enum Part {
     Batch,
 }
 
-const PARTS: usize = Part::Batch as usize + 1;
+const EVENT_KEYS: usize = EventKey::Batch as usize + 1;
 
-impl Part {
+impl EventKey {
     fn of(key: &[u8]) -> Option<Self> {
         Some(match key {
             b"type" => Self::Type,
@@ -98,28 +98,30 @@ impl Part {
 }
 
 /// Where a moment may stand, the best first.
-const TIMES: [(Part, &str); 4] = [
-    (Part::Timestamp, "timestamp"),
-    (Part::OriginalTimestamp, "originalTimestamp"),
-    (Part::ReceivedAt, "receivedAt"),
-    (Part::SentAt, "sentAt"),
+const TIMES: [(EventKey, &str); 4] = [
+    (EventKey::Timestamp, "timestamp"),
+    (EventKey::OriginalTimestamp, "originalTimestamp"),
+    (EventKey::ReceivedAt, "receivedAt"),
+    (EventKey::SentAt, "sentAt"),
 ];
 
 /// An event's parts, as they stand in the record.
 #[derive(Default)]
-struct Event<'r>([Raw<'r>; PARTS]);
+struct EventValues<'r>([Raw<'r>; EVENT_KEYS]);
 
 /// What stands where an object belongs, if it is one. Nothing is an empty one.
-fn object<'r>(raw: Raw<'r>, name: &str) -> Result<Object<'r>, RecordFault> {
+fn object<'r>(raw: Raw<'r>, name: &str) -> Result<Object<'r>, MappingError> {
     let Some(raw) = raw else {
         return Ok(Object::default());
     };
-    match Kind::of(raw) {
-        Kind::Object => Ok(Object::Text(raw)),
+    match JsonKind::of(raw) {
+        JsonKind::Object => Ok(Object::Raw(raw)),
         // Some languages render an empty map as an empty list.
-        Kind::Array if json::elements(raw).is_some_and(|e| e.is_empty()) => Ok(Object::default()),
-        kind => Err(RecordFault::new(
-            RecordFaultCode::NotAnObject,
+        JsonKind::Array if json::elements(raw).is_some_and(|e| e.is_empty()) => {
+            Ok(Object::default())
+        }
+        kind => Err(MappingError::new(
+            MappingErrorCode::NotAnObject,
             format!("`{name}` is {}, not an object", kind.name()),
         )
         .at(name, Some(format!(".{name}")))),
@@ -132,31 +134,31 @@ pub(super) fn run<'r>(
     zone: &SourceZone<'r>,
     id: RuleId,
     mapped: &mut Mapped<'r>,
-    watch: &mut impl Watch,
-) -> Result<(), RecordFault> {
+    watch: &mut impl RuleObserver,
+) -> Result<(), MappingError> {
     let Some(event) = read(body)? else {
         watch.not_fired(|| "the record is not an object".to_owned());
         return Ok(());
     };
-    let batch = event.raw(Part::Batch).filter(|_| event.call_kind().is_none());
+    let batch = event.raw(EventKey::Batch).filter(|_| event.call_kind().is_none());
     let Some(elements) = batch.and_then(json::elements) else {
-        let integrations = Integrations::read(event.raw(Part::Integrations));
+        let integrations = Integrations::read(event.raw(EventKey::Integrations));
         match event.call_kind() {
             Some(_) if !integrations.allow() => {
                 watch.not_fired(|| integrations.why_not().to_owned());
             }
             Some(kind) => {
-                let shared = Shared::of_one(zone);
-                push(kind, event, &shared, id, 0, mapped).map_err(|f| f.in_rule(NAME))?;
+                let defaults = BatchDefaults::of_one(zone);
+                push(kind, event, &defaults, id, 0, mapped).map_err(|f| f.in_rule(NAME))?;
             }
             None => watch.not_fired(|| event.why_not()),
         }
         return Ok(());
     };
-    let shared = Shared {
+    let defaults = BatchDefaults {
         zone,
-        integrations: Integrations::read(event.raw(Part::Integrations)),
-        context: event.object(Part::Context, "context").map_err(|f| f.in_rule(NAME))?,
+        integrations: Integrations::read(event.raw(EventKey::Integrations)),
+        context: event.object(EventKey::Context, "context").map_err(|f| f.in_rule(NAME))?,
         times: TIMES.map(|(part, _)| event.raw(part)),
     };
     if elements.is_empty() {
@@ -166,9 +168,9 @@ pub(super) fn run<'r>(
         let n = u32::try_from(n).unwrap_or(u32::MAX);
         let place = || format!(".batch[{n}]");
         let Some(event) = read(element)? else {
-            let fault = RecordFault::new(
-                RecordFaultCode::NotAnObject,
-                format!("an event of the batch is {}", Kind::of(element).name()),
+            let fault = MappingError::new(
+                MappingErrorCode::NotAnObject,
+                format!("an event of the batch is {}", JsonKind::of(element).name()),
             );
             return Err(fault.of_element(place).in_rule(NAME));
         };
@@ -177,27 +179,28 @@ pub(super) fn run<'r>(
             watch.not_fired(|| format!("element {n}: {}", event.why_not()));
             continue;
         };
-        let integrations = Integrations::read(event.raw(Part::Integrations));
-        let integrations = integrations.or(shared.integrations);
+        let integrations = Integrations::read(event.raw(EventKey::Integrations));
+        let integrations = integrations.or(defaults.integrations);
         if !integrations.allow() {
             mapped.stats.elements_unmatched += 1;
             watch.not_fired(|| format!("element {n}: {}", integrations.why_not()));
             continue;
         }
-        push(kind, event, &shared, id, n, mapped).map_err(|f| f.of_element(place).in_rule(NAME))?;
+        push(kind, event, &defaults, id, n, mapped)
+            .map_err(|f| f.of_element(place).in_rule(NAME))?;
     }
     Ok(())
 }
 
 /// What a batch says for all of its events, and its source for all of its times.
-struct Shared<'z, 'r> {
+struct BatchDefaults<'z, 'r> {
     context: Object<'r>,
     times: [Raw<'r>; 4],
     integrations: Integrations,
     zone: &'z SourceZone<'r>,
 }
 
-impl<'z, 'r> Shared<'z, 'r> {
+impl<'z, 'r> BatchDefaults<'z, 'r> {
     /// Of an event that comes alone.
     fn of_one(zone: &'z SourceZone<'r>) -> Self {
         Self {
@@ -210,7 +213,7 @@ impl<'z, 'r> Shared<'z, 'r> {
 }
 
 /// Adds what is missing in an object.
-fn fill_gaps<'r>(object: &mut Object<'r>, more: Object<'r>) {
+fn merge_missing<'r>(object: &mut Object<'r>, more: Object<'r>) {
     if more.is_empty() {
         return;
     }
@@ -218,25 +221,25 @@ fn fill_gaps<'r>(object: &mut Object<'r>, more: Object<'r>) {
         *object = more;
         return;
     }
-    let mut set = FieldSet::from_unique(std::mem::take(object).into_fields());
+    let mut set = NamedValues::from_unique(std::mem::take(object).into_fields());
     for (name, value) in more.into_fields() {
         if set.get(&name).is_none() {
             set.insert(name, value);
         }
     }
-    *object = Object::Entries(set.into_fields());
+    *object = Object::Parsed(set.into_fields());
 }
 
 fn push<'r>(
     kind: CallKind,
-    event: Event<'r>,
-    shared: &Shared<'_, 'r>,
+    event: EventValues<'r>,
+    defaults: &BatchDefaults<'_, 'r>,
     rule: RuleId,
     element: u32,
     mapped: &mut Mapped<'r>,
-) -> Result<(), RecordFault> {
-    let mut ledger = Ledger { stats: &mut mapped.stats, rule };
-    let call = event.into_call(kind, shared, &mut ledger)?;
+) -> Result<(), MappingError> {
+    let mut losses = LossRecorder { stats: &mut mapped.stats, rule };
+    let call = event.into_call(kind, defaults, &mut losses)?;
     rule::check(&call)?;
     mapped.matched = true;
     mapped.add(MappedCall { call, rule, element })
@@ -257,22 +260,22 @@ fn owned<'r, 'o>(values: impl IntoIterator<Item = Raw<'o>>) -> Option<Cow<'r, st
 fn id<'r>(
     candidates: impl IntoIterator<Item = Raw<'r>>,
     name: &str,
-    ledger: &mut Ledger<'_>,
+    losses: &mut LossRecorder<'_>,
 ) -> Option<Cow<'r, str>> {
-    id_by(candidates, name, ledger, field::as_id)
+    id_by(candidates, name, losses, field::as_id)
 }
 
 fn id_by<'r>(
     candidates: impl IntoIterator<Item = Raw<'r>>,
     name: &str,
-    ledger: &mut Ledger<'_>,
-    read: impl Fn(Datum<'r>) -> Result<Option<Cow<'r, str>>, String>,
+    losses: &mut LossRecorder<'_>,
+    read: impl Fn(JsonValue<'r>) -> Result<Option<Cow<'r, str>>, String>,
 ) -> Option<Cow<'r, str>> {
     for raw in candidates.into_iter().flatten() {
-        match read(Datum::Json(Cow::Borrowed(raw))) {
+        match read(JsonValue::Json(Cow::Borrowed(raw))) {
             Ok(Some(id)) => return Some(id),
             Ok(None) => {}
-            Err(reason) => ledger.stats.lose(ledger.rule, name, LossKind::Conversion, reason),
+            Err(reason) => losses.stats.lose(losses.rule, name, LossKind::Conversion, reason),
         }
     }
     None
@@ -283,28 +286,28 @@ fn owned_id<'r>(
     object: &Object<'_>,
     names: [&str; 2],
     name: &str,
-    ledger: &mut Ledger<'_>,
+    losses: &mut LossRecorder<'_>,
 ) -> Option<Cow<'r, str>> {
     let values = names.map(|name| object.get(name));
-    id(values, name, ledger).map(|id| Cow::Owned(id.into_owned()))
+    id(values, name, losses).map(|id| Cow::Owned(id.into_owned()))
 }
 
-impl<'r> Event<'r> {
-    fn raw(&self, part: Part) -> Raw<'r> {
+impl<'r> EventValues<'r> {
+    fn raw(&self, part: EventKey) -> Raw<'r> {
         self.0[part as usize]
     }
 
     /// The first of some parts that is not empty, as text.
-    fn text<const N: usize>(&self, parts: [Part; N]) -> Option<Cow<'r, str>> {
+    fn text<const N: usize>(&self, parts: [EventKey; N]) -> Option<Cow<'r, str>> {
         first(parts.map(|part| self.raw(part)))
     }
 
-    fn object(&self, part: Part, name: &str) -> Result<Object<'r>, RecordFault> {
+    fn object(&self, part: EventKey, name: &str) -> Result<Object<'r>, MappingError> {
         object(self.raw(part), name)
     }
 
     fn call_kind(&self) -> Option<CallKind> {
-        let kind = json::text(self.raw(Part::Type)?)?;
+        let kind = json::text(self.raw(EventKey::Type)?)?;
         let known =
             [CallKind::Track, CallKind::Page, CallKind::Identify, CallKind::Group, CallKind::Alias];
         let known = known.into_iter().find(|known| kind.eq_ignore_ascii_case(known.as_str()));
@@ -312,12 +315,12 @@ impl<'r> Event<'r> {
     }
 
     fn is_screen(&self) -> bool {
-        let kind = self.raw(Part::Type).and_then(json::text);
+        let kind = self.raw(EventKey::Type).and_then(json::text);
         kind.is_some_and(|kind| kind.eq_ignore_ascii_case(SCREEN))
     }
 
     fn why_not(&self) -> String {
-        match self.raw(Part::Type) {
+        match self.raw(EventKey::Type) {
             Some(kind) => format!("`type` is {}, which makes no call", json::excerpt(kind)),
             None => "`type` is missing".to_owned(),
         }
@@ -327,19 +330,19 @@ impl<'r> Event<'r> {
     /// none, nobody knows when it happened, and now it was not.
     fn moment(
         &self,
-        shared: &Shared<'_, 'r>,
-        ledger: &mut Ledger<'_>,
-    ) -> Result<Option<Timestamp>, RecordFault> {
+        defaults: &BatchDefaults<'_, 'r>,
+        losses: &mut LossRecorder<'_>,
+    ) -> Result<Option<Timestamp>, MappingError> {
         let mut unread: Vec<String> = Vec::new();
-        for ((part, name), all) in TIMES.into_iter().zip(shared.times) {
+        for ((part, name), all) in TIMES.into_iter().zip(defaults.times) {
             let Some(raw) = self.raw(part).or(all).filter(|raw| !is_blank(raw)) else {
                 continue;
             };
-            let why = match moment::instant_of_json(raw, shared.zone.get()) {
-                Some(instant) if !moment::is_zero_time(instant) => {
+            let why = match timestamp::instant_of_json(raw, defaults.zone.get()) {
+                Some(instant) if !timestamp::is_zero_time(instant) => {
                     for why in unread {
                         let reason = format!("{why}; `{name}` is taken");
-                        ledger.stats.lose(ledger.rule, "timestamp", LossKind::Conversion, reason);
+                        losses.stats.lose(losses.rule, "timestamp", LossKind::Conversion, reason);
                     }
                     return Ok(Some(instant));
                 }
@@ -351,7 +354,7 @@ impl<'r> Event<'r> {
         if unread.is_empty() {
             return Ok(None);
         }
-        let fault = RecordFault::new(RecordFaultCode::ConversionFailed, unread.join("; "));
+        let fault = MappingError::new(MappingErrorCode::ConversionFailed, unread.join("; "));
         Err(fault.at("timestamp", Some(".timestamp".to_owned())))
     }
 
@@ -359,35 +362,36 @@ impl<'r> Event<'r> {
     fn into_call(
         self,
         kind: CallKind,
-        shared: &Shared<'_, 'r>,
-        ledger: &mut Ledger<'_>,
-    ) -> Result<Call<'r>, RecordFault> {
+        defaults: &BatchDefaults<'_, 'r>,
+        losses: &mut LossRecorder<'_>,
+    ) -> Result<Call<'r>, MappingError> {
         let mut call = Call::new(kind);
-        let user = [Part::UserId, Part::UserIdSnake, Part::ExternalId];
-        call.user_id = id(user.map(|part| self.raw(part)), "user_id", ledger);
-        let anonymous = [Part::AnonymousId, Part::AnonymousIdSnake];
-        call.anonymous_id = id(anonymous.map(|part| self.raw(part)), "anonymous_id", ledger);
-        let message = [Part::MessageId, Part::MessageIdSnake].map(|part| self.raw(part));
-        call.message_id = id_by(message, "message_id", ledger, field::as_message_id);
-        call.timestamp = self.moment(shared, ledger)?;
-        call.context = self.object(Part::Context, "context")?;
-        fill_gaps(&mut call.context, shared.context.clone());
+        let user = [EventKey::UserId, EventKey::UserIdSnake, EventKey::ExternalId];
+        call.user_id = id(user.map(|part| self.raw(part)), "user_id", losses);
+        let anonymous = [EventKey::AnonymousId, EventKey::AnonymousIdSnake];
+        call.anonymous_id = id(anonymous.map(|part| self.raw(part)), "anonymous_id", losses);
+        let message = [EventKey::MessageId, EventKey::MessageIdSnake].map(|part| self.raw(part));
+        call.message_id = id_by(message, "message_id", losses, field::as_message_id);
+        call.timestamp = self.moment(defaults, losses)?;
+        call.context = self.object(EventKey::Context, "context")?;
+        merge_missing(&mut call.context, defaults.context.clone());
         call.fields = match kind {
-            CallKind::Identify | CallKind::Group => self.object(Part::Traits, "traits")?,
-            CallKind::Page | CallKind::Track => self.object(Part::Properties, "properties")?,
+            CallKind::Identify | CallKind::Group => self.object(EventKey::Traits, "traits")?,
+            CallKind::Page | CallKind::Track => self.object(EventKey::Properties, "properties")?,
             CallKind::Alias => Object::default(),
         };
         match kind {
-            CallKind::Identify => identify(&mut call, ledger),
+            CallKind::Identify => identify(&mut call, losses),
             CallKind::Group => {
                 const NAMES: [&str; 2] = ["groupId", "group_id"];
-                let own = [Part::GroupId, Part::GroupIdSnake].map(|part| self.raw(part));
-                call.group_id = id(own, "group_id", ledger)
-                    .or_else(|| owned_id(&call.fields, NAMES, "group_id", ledger))
-                    .or_else(|| owned_id(&call.context, NAMES, "group_id", ledger));
+                let own = [EventKey::GroupId, EventKey::GroupIdSnake].map(|part| self.raw(part));
+                call.group_id = id(own, "group_id", losses)
+                    .or_else(|| owned_id(&call.fields, NAMES, "group_id", losses))
+                    .or_else(|| owned_id(&call.context, NAMES, "group_id", losses));
             }
             CallKind::Page => {
-                (call.name, call.category) = (self.text([Part::Name]), self.text([Part::Category]));
+                (call.name, call.category) =
+                    (self.text([EventKey::Name]), self.text([EventKey::Category]));
                 if call.name.is_none() || call.category.is_none() {
                     let [name, category] = call.fields.get_all(["name", "category"]);
                     let (name, category) = (owned([name]), owned([category]));
@@ -399,40 +403,42 @@ impl<'r> Event<'r> {
                 }
             }
             CallKind::Alias => {
-                let previous = [Part::PreviousId, Part::PreviousIdSnake];
-                call.previous_id = id(previous.map(|part| self.raw(part)), "previous_id", ledger);
+                let previous = [EventKey::PreviousId, EventKey::PreviousIdSnake];
+                call.previous_id = id(previous.map(|part| self.raw(part)), "previous_id", losses);
             }
-            CallKind::Track => call.name = self.text([Part::Event]),
+            CallKind::Track => call.name = self.text([EventKey::Event]),
         }
         Ok(call)
     }
 }
 
 /// Traits of an identify: those of the context fill the gaps, and may hold the user's id.
-fn identify(call: &mut Call<'_>, ledger: &mut Ledger<'_>) {
+fn identify(call: &mut Call<'_>, losses: &mut LossRecorder<'_>) {
     if let Some(more) = inner(&call.context, "traits") {
-        fill_gaps(&mut call.fields, more);
+        merge_missing(&mut call.fields, more);
     }
     if call.user_id.is_none() {
-        call.user_id = owned_id(&call.fields, ["userId", "id"], "user_id", ledger);
+        call.user_id = owned_id(&call.fields, ["userId", "id"], "user_id", losses);
     }
 }
 
 /// An object inside of another.
 fn inner<'r>(object: &Object<'r>, name: &str) -> Option<Object<'r>> {
     let json = match object {
-        Object::Text(text) => {
+        Object::Raw(text) => {
             let named = call::entries(text).filter(|(known, _)| known == name);
             Cow::Borrowed(named.last()?.1)
         }
-        Object::Entries(fields) => {
+        Object::Parsed(fields) => {
             let (_, json) = fields.iter().find(|(known, _)| known == name)?;
             json.clone().into_text()
         }
     };
     match json {
-        Cow::Borrowed(text) => (Kind::of(text) == Kind::Object).then_some(Object::Text(text)),
-        Cow::Owned(_) => Datum::from_json(json)?.into_entries().ok().map(Object::Entries),
+        Cow::Borrowed(text) => {
+            (JsonKind::of(text) == JsonKind::Object).then_some(Object::Raw(text))
+        }
+        Cow::Owned(_) => JsonValue::from_json(json)?.into_entries().ok().map(Object::Parsed),
     }
 }
 
@@ -442,22 +448,22 @@ fn is_blank(raw: &str) -> bool {
 }
 
 /// Reads an event; `None` where the text is valid JSON but no object.
-fn read(text: &str) -> Result<Option<Event<'_>>, RecordFault> {
-    let mut event = Event::default();
-    match pass::pass(text, &mut event) {
+fn read(text: &str) -> Result<Option<EventValues<'_>>, MappingError> {
+    let mut event = EventValues::default();
+    match scan::scan(text, &mut event) {
         Ok(is_object) => Ok(is_object.then_some(event)),
         Err(error) => Err(not_json(&error, "record")),
     }
 }
 
-impl<'r> Wanted<'r> for Event<'r> {
-    type Key = Part;
+impl<'r> KeySelector<'r> for EventValues<'r> {
+    type Key = EventKey;
 
-    fn key(&self, name: &[u8]) -> Option<Part> {
-        Part::of(name)
+    fn key(&self, name: &[u8]) -> Option<EventKey> {
+        EventKey::of(name)
     }
 
-    fn take(&mut self, part: Part, raw: &'r str) {
-        self.0[part as usize] = Some(raw).filter(|raw| Kind::of(raw) != Kind::Null);
+    fn take(&mut self, part: EventKey, raw: &'r str) {
+        self.0[part as usize] = Some(raw).filter(|raw| JsonKind::of(raw) != JsonKind::Null);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::json::{self, Kind};
+use super::json::{self, JsonKind};
 use crate::call::{Call, Json, Object};
 
 /// Gives a screen that has a name, or a category, and no address the path `/<name>`.
@@ -11,10 +11,10 @@ pub(super) fn name_as_path(call: &mut Call<'_>) {
         let mut texts = object.get_all(names).into_iter().flatten().filter_map(json::text);
         texts.any(|text| !text.trim().is_empty())
     };
-    let page = call.context.get("page").filter(|page| Kind::of(page) == Kind::Object);
+    let page = call.context.get("page").filter(|page| JsonKind::of(page) == JsonKind::Object);
     if has(&call.fields, ["url", "path"])
         || has(&call.context, ["url", "url"])
-        || page.is_some_and(|page| has(&Object::Text(page), ["url", "path"]))
+        || page.is_some_and(|page| has(&Object::Raw(page), ["url", "path"]))
     {
         return;
     }
@@ -29,5 +29,5 @@ pub(super) fn name_as_path(call: &mut Call<'_>) {
     let mut fields = std::mem::take(&mut call.fields).into_fields();
     fields.retain(|(known, _)| known != "path");
     fields.push((Cow::Borrowed("path"), path));
-    call.fields = Object::Entries(fields);
+    call.fields = Object::Parsed(fields);
 }

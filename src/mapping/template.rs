@@ -8,7 +8,7 @@ use super::path::{self, Path, PathError};
 
 /// A piece of a template.
 #[derive(Debug)]
-pub(super) enum Piece<P> {
+pub(super) enum TemplatePart<P> {
     /// Text as it stands.
     Text(Box<str>),
     /// The text of what a path leads to.
@@ -17,14 +17,14 @@ pub(super) enum Piece<P> {
 
 /// A template whose paths are resolved.
 #[derive(Debug)]
-pub(super) struct Template<P>(pub(super) Vec<Piece<P>>);
+pub(super) struct Template<P>(pub(super) Vec<TemplatePart<P>>);
 
 impl<P> Template<P> {
     /// The paths, in order.
     pub(super) fn paths(&self) -> impl Iterator<Item = &P> {
         self.0.iter().filter_map(|piece| match piece {
-            Piece::Text(_) => None,
-            Piece::Insert(path) => Some(path),
+            TemplatePart::Text(_) => None,
+            TemplatePart::Insert(path) => Some(path),
         })
     }
 
@@ -35,8 +35,8 @@ impl<P> Template<P> {
         let mut found = 0;
         for piece in &self.0 {
             match piece {
-                Piece::Text(text) => out.push_str(text),
-                Piece::Insert(path) => {
+                TemplatePart::Text(text) => out.push_str(text),
+                TemplatePart::Insert(path) => {
                     paths += 1;
                     if let Some(raw) = get(path) {
                         found += 1;
@@ -50,14 +50,14 @@ impl<P> Template<P> {
 }
 
 /// Reads a template. Every mistake is reported, with its bytes.
-pub(super) fn parse(text: &str) -> Result<Vec<Piece<(Path, usize)>>, Vec<PathError>> {
+pub(super) fn parse(text: &str) -> Result<Vec<TemplatePart<(Path, usize)>>, Vec<PathError>> {
     let mut pieces = Vec::new();
     let mut errors = Vec::new();
     let mut at = 0;
     while let Some(open) = text[at..].find("{{") {
         let open = at + open;
         if open > at {
-            pieces.push(Piece::Text(text[at..open].into()));
+            pieces.push(TemplatePart::Text(text[at..open].into()));
         }
         let Some(end) = end_of_insertion(&text[open + 2..]) else {
             errors.push(PathError {
@@ -71,13 +71,13 @@ pub(super) fn parse(text: &str) -> Result<Vec<Piece<(Path, usize)>>, Vec<PathErr
         let inner = &text[open + 2..open + 2 + end];
         let start = open + 2 + (inner.len() - inner.trim_start().len());
         match path::parse(inner.trim()) {
-            Ok(path) => pieces.push(Piece::Insert((path, start))),
+            Ok(path) => pieces.push(TemplatePart::Insert((path, start))),
             Err(error) => errors.push(insertion_error(error, inner.trim(), start)),
         }
         at = open + 2 + end + 2;
     }
     if at < text.len() {
-        pieces.push(Piece::Text(text[at..].into()));
+        pieces.push(TemplatePart::Text(text[at..].into()));
     }
     if errors.is_empty() { Ok(pieces) } else { Err(errors) }
 }

@@ -21,17 +21,17 @@ use tracing_subscriber::registry::LookupSpan;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// Messages remembered at most; what comes beyond is shown.
-const REMEMBERED: usize = 1024;
+const MAX_KEYS: usize = 1024;
 
 /// Fields that make one message two: the same failure of two sinks is told twice.
-const PARTS: &[&str] = &["sink", "source", "path"];
+const KEY_FIELDS: &[&str] = &["sink", "source", "path"];
 
 /// Modules that log what an operator asked for.
-const ANSWERS: &[&str] = &["usercom_sink::cli", "usercom_sink::pipeline::run"];
+const UNLIMITED_TARGETS: &[&str] = &["usercom_sink::cli", "usercom_sink::pipeline::run"];
 
 /// What is to be done with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum LimitDecision {
     /// Show it, after telling how many like it were left out.
     Show { left_out: u64 },
     /// Leave it out, and say that this begins.
@@ -41,39 +41,39 @@ enum Verdict {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
+struct MessageKey {
     callsite: Identifier,
     part: String,
 }
 
-struct Seen {
+struct MessageCount {
     shown: Instant,
     left_out: u64,
 }
 
 /// The decisions; takes the time.
 #[derive(Default)]
-struct Limiter(HashMap<Key, Seen>);
+struct Limiter(HashMap<MessageKey, MessageCount>);
 
 impl Limiter {
-    fn decide(&mut self, key: Key, now: Instant) -> Verdict {
+    fn decide(&mut self, key: MessageKey, now: Instant) -> LimitDecision {
         if let Some(seen) = self.0.get_mut(&key) {
             if now.duration_since(seen.shown) < WINDOW {
                 seen.left_out += 1;
                 let first = seen.left_out == 1;
-                return if first { Verdict::LeaveOutFirst } else { Verdict::LeaveOut };
+                return if first { LimitDecision::LeaveOutFirst } else { LimitDecision::LeaveOut };
             }
             let left_out = std::mem::take(&mut seen.left_out);
             seen.shown = now;
-            return Verdict::Show { left_out };
+            return LimitDecision::Show { left_out };
         }
-        if self.0.len() >= REMEMBERED {
+        if self.0.len() >= MAX_KEYS {
             self.0.retain(|_, seen| now.duration_since(seen.shown) < WINDOW);
         }
-        if self.0.len() < REMEMBERED {
-            self.0.insert(key, Seen { shown: now, left_out: 0 });
+        if self.0.len() < MAX_KEYS {
+            self.0.insert(key, MessageCount { shown: now, left_out: 0 });
         }
-        Verdict::Show { left_out: 0 }
+        LimitDecision::Show { left_out: 0 }
     }
 }
 
@@ -90,13 +90,13 @@ impl<F, C: Fn() -> Instant> Limited<F, C> {
         Self { inner, clock, limiter: Mutex::default() }
     }
 
-    fn decide(&self, event: &Event<'_>, part: String) -> Verdict {
+    fn decide(&self, event: &Event<'_>, part: String) -> LimitDecision {
         let metadata = event.metadata();
-        let answer = ANSWERS.iter().any(|module| metadata.target().starts_with(module));
+        let answer = UNLIMITED_TARGETS.iter().any(|module| metadata.target().starts_with(module));
         if answer || *metadata.level() > Level::INFO {
-            return Verdict::Show { left_out: 0 };
+            return LimitDecision::Show { left_out: 0 };
         }
-        let key = Key { callsite: metadata.callsite(), part };
+        let key = MessageKey { callsite: metadata.callsite(), part };
         let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
         limiter.decide(key, (self.clock)())
     }
@@ -115,16 +115,18 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut words = Words::default();
+        let mut words = FieldTexts::default();
         event.record(&mut words);
-        let Words { message, part } = words;
+        let FieldTexts { message, part } = words;
         let (note, shown) = match self.decide(event, part.clone()) {
-            Verdict::LeaveOut => return Ok(()),
-            Verdict::Show { left_out: 0 } => return self.inner.format_event(cx, writer, event),
-            Verdict::LeaveOutFirst => {
+            LimitDecision::LeaveOut => return Ok(()),
+            LimitDecision::Show { left_out: 0 } => {
+                return self.inner.format_event(cx, writer, event);
+            }
+            LimitDecision::LeaveOutFirst => {
                 (format!("came again within 10 s: {message}{part}; left out for a while"), false)
             }
-            Verdict::Show { left_out } => {
+            LimitDecision::Show { left_out } => {
                 (format!("left out {left_out} times: {message}{part}"), true)
             }
         };
@@ -141,16 +143,16 @@ where
 /// What tells one message from another. Values are quoted as `Debug` does, so that nothing in
 /// them breaks a line.
 #[derive(Default)]
-struct Words {
+struct FieldTexts {
     message: String,
     part: String,
 }
 
-impl Visit for Words {
+impl Visit for FieldTexts {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             self.message = format!("{value:?}");
-        } else if PARTS.contains(&field.name()) {
+        } else if KEY_FIELDS.contains(&field.name()) {
             self.part += &format!(" {}={value:?}", field.name());
         }
     }
@@ -164,9 +166,9 @@ mod tests {
     use tracing_subscriber::fmt::format::Format;
 
     #[derive(Clone, Default)]
-    struct Page(Arc<Mutex<Vec<u8>>>);
+    struct SharedOutput(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Page {
+    impl io::Write for SharedOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend(bytes);
             Ok(bytes.len())
@@ -179,7 +181,7 @@ mod tests {
 
     /// What is logged by `work`, which moves the time by milliseconds.
     fn logged(work: impl FnOnce(&dyn Fn(u64))) -> String {
-        let page = Page::default();
+        let page = SharedOutput::default();
         let now = Arc::new(Mutex::new(Instant::now()));
         let clock = Arc::clone(&now);
         let format = Format::default().without_time().with_target(false).with_ansi(false);
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_shown_once_in_ten_seconds_and_the_rest_is_counted() {
+    fn repeated_message_is_shown_once_per_window_with_a_count() {
         // Guarantees what is shown, when, and the count of what was not.
         let text = logged(|pass| {
             for _ in 0..5 {
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_not_left_out_for_it() {
+    fn other_messages_are_not_limited() {
         // Guarantees that sinks, debug lines and answers to an operator do not wait for each other.
         let text = logged(|_| {
             for _ in 0..3 {
@@ -239,17 +241,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn limiter_memory_is_bounded() {
         // Guarantees a bound on memory, and that a full memory shows rather than hides.
         let text = logged(|_| {
-            for n in 0..REMEMBERED + 10 {
+            for n in 0..MAX_KEYS + 10 {
                 fails(&format!("s{n}"));
             }
             fails("s0");
-            fails(&format!("s{REMEMBERED}"));
+            fails(&format!("s{MAX_KEYS}"));
         });
         assert!(text.contains("again within 10 s: it fails sink=\"s0\""), "{text}");
-        let last = format!("it fails sink=\"s{REMEMBERED}\"");
+        let last = format!("it fails sink=\"s{MAX_KEYS}\"");
         assert_eq!(text.matches(&last).count(), 2, "{text}");
     }
 }

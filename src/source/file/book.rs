@@ -203,6 +203,25 @@ impl Book {
             .map(|(id, row)| (*id, row))
     }
 
+    /// The rows of the same generation as that of this file, which may have the identity of one that
+    /// is gone, where that was read further in other files; the furthest first.
+    pub(super) fn further(&self, id: FileId) -> Vec<Row> {
+        let Some(row) = self.row(id) else {
+            return Vec::new();
+        };
+        let rows = self.of_generation(row.generation);
+        let mut further: Vec<Row> = rows
+            .filter(|(_, other)| other.position > row.position)
+            .map(|(other, found)| Row {
+                origin: found.origin.or(Some(other)),
+                left: None,
+                ..found.clone()
+            })
+            .collect();
+        further.sort_by_key(|row| std::cmp::Reverse(row.position));
+        further
+    }
+
     /// A number no generation had before. Save before the first record of it is sent.
     pub(super) fn new_generation(&mut self) -> u64 {
         self.next_generation += 1;

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::book::Row;
-use super::content::{self, Common, ContentMark, Survey};
+use super::content::{self, Common, ContentMark, Relation, Running, Survey};
 use super::family::Family;
 use super::form::{Form, Text};
 use super::glance;
@@ -29,6 +29,8 @@ pub(super) struct Candidate {
 pub(super) enum Host {
     /// In an open file; whether that is read to its end.
     Open { text: Text, at_end: bool },
+    /// In no file any more, but for copies; with the digest of what was read of it.
+    Gone(Box<Running>),
     /// In the file its checkpoint names, or nowhere.
     AtPath,
 }
@@ -104,6 +106,9 @@ fn one(
     known: &Candidate,
 ) -> io::Result<(u64, Decision)> {
     let id = known.id;
+    if let Host::Gone(content) = &known.host {
+        return of_gone(text, id, content, survey);
+    }
     let has = |(length, sha256): (u64, &str)| {
         length > 0 && survey.digests.get(&length).is_some_and(|found| found == sha256)
     };
@@ -111,7 +116,9 @@ fn one(
     let contains = read.filter(|read| has(*read)).map(|(length, _)| length);
     let (host, at_end) = match &known.host {
         Host::Open { text, at_end } => (Some(text.clone()), *at_end),
-        Host::AtPath => (glance::at_path(id, &known.row).map(|(text, _)| text), true),
+        Host::Gone(_) | Host::AtPath => {
+            (glance::at_path(id, &known.row).map(|(text, _)| text), true)
+        }
     };
     let copy = |whole| Decision::Copy { id, content: survey.whole.clone(), whole };
     let Some(host) = host else {
@@ -149,5 +156,22 @@ fn one(
             Some(at) => (at, Decision::Fork { id, at }),
             None => (0, Decision::New),
         },
+    })
+}
+
+/// What the file is as far as a content goes that no file holds any more.
+fn of_gone(
+    text: &Text,
+    id: FileId,
+    content: &Running,
+    survey: &Survey,
+) -> io::Result<(u64, Decision)> {
+    Ok(match content.compare(&mut text.reader())? {
+        Relation::Contains => (content.length(), Decision::Adopt { id }),
+        Relation::Part(part) if part.length > 0 => {
+            let whole = survey.whole.clone();
+            (part.length, Decision::Copy { id, content: whole, whole: false })
+        }
+        Relation::Part(_) | Relation::Other => (0, Decision::New),
     })
 }

@@ -67,6 +67,8 @@ pub(super) struct Desk {
     troubles: HashMap<PathBuf, Trouble>,
     /// Saves that failed, one after the other.
     failures: u32,
+    /// Contents that were lost by the file that held them.
+    pub(super) losses: u64,
 }
 
 /// Why a file is not read.
@@ -91,6 +93,7 @@ impl Desk {
             notes: Vec::new(),
             troubles: HashMap::new(),
             failures: 0,
+            losses: 0,
         }
     }
 
@@ -135,6 +138,7 @@ impl Desk {
         for found in found {
             let opening = Opening {
                 row: self.book.row(found.id).cloned(),
+                further: self.book.further(found.id),
                 path: found.path.clone(),
                 id: found.id,
                 fingerprint: self.common.fingerprint,
@@ -148,6 +152,9 @@ impl Desk {
             }
         }
         let leaders = leaders(&opened, tails, &self.closed);
+        let logs = opened.iter().map(|(found, _)| Family::of(&found.path).key);
+        let logs: Vec<_> =
+            logs.chain(tails.values().map(|tail| Arc::clone(&tail.family.key))).collect();
         let mut ready = Vec::with_capacity(opened.len());
         for (found, mut file) in opened {
             let known = file.known.take();
@@ -157,6 +164,8 @@ impl Desk {
                 tail.want_whole();
             } else if let Some((row, content)) = known {
                 if leaders.get(&row.generation) == Some(&found.id) {
+                    let row_path = row.path.clone();
+                    self.join_log(&mut tail, row.generation, &row_path, &logs);
                     // What is in flight of an earlier turn of the file is settled by its own ledger.
                     if let Err(error) = self.resume(&mut tail, row, content).await {
                         self.trouble(&found.path, &error.to_string());
@@ -169,6 +178,23 @@ impl Desk {
             ready.push(tail);
         }
         ready
+    }
+
+    /// A file of a known content is an older part of the log that the content was read in, though
+    /// its own name is none of that log's: a copy that was put aside, say. `logs` are those of all
+    /// files, once a file.
+    pub(super) fn join_log(&self, tail: &mut Tail, generation: u64, path: &str, logs: &[Arc<str>]) {
+        let own = &tail.family.key;
+        let is_alone = logs.iter().filter(|log| *log == own).count() < 2;
+        let others = self.book.of_generation(generation).map(|(_, row)| row.path.as_str());
+        let joined = [path]
+            .into_iter()
+            .chain(others)
+            .map(|path| Family::of(path.as_ref()).put_aside())
+            .find(|family| family.key != *own && logs.contains(&family.key));
+        if let (true, Some(family)) = (is_alone, joined) {
+            tail.family = family;
+        }
     }
 
     async fn resume(
@@ -209,17 +235,16 @@ impl Desk {
         }
     }
 
-    /// A content is in no file any more; its row is kept for a copy that may turn up.
-    pub(super) fn close_lost(
-        &mut self,
-        stream: Box<Stream>,
-        family: Family,
-        head: Head,
-        path: String,
-    ) {
-        let id = FileId::of_lost(stream.generation);
-        let left = Some(crate::clock::now().as_second());
-        self.closed.push(Closed { id, stream, family, head, path, packed: None, left });
+    /// The identity of a file that is closed belongs to another one now: the rows of the former are
+    /// no longer saved under it.
+    pub(super) fn free_id(&mut self, id: FileId) -> Vec<(FileId, Option<Row>)> {
+        let mut rows = Vec::new();
+        for closed in self.closed.iter_mut().filter(|closed| closed.id == id) {
+            closed.id = FileId::of_lost(closed.stream.generation);
+            rows.push((closed.id, Some(closed.row())));
+        }
+        self.notes.retain(|(noted, _)| *noted != id);
+        rows
     }
 
     /// Saves what was settled, if it is time. Storage that fails is tried again later.

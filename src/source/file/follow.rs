@@ -1,12 +1,17 @@
 //! Reading files as they grow, in turns.
 //!
-//! The generations of one log are read in their order: in each round a file has a turn only if all
-//! older ones are read to their end. Other files take turns.
+//! The generations of one log are read in their order (`order`): in each round a file has a turn
+//! only if all older ones are read to their end. Other files take turns.
 //!
-//! Not here: lines. One invariant: each log has a turn of bounded length in each round, so that a
-//! busy one does not starve a quiet one.
+//! # Invariants
+//!
+//! A content is begun only after a search that began after the content was seen: what is older was
+//! in the folder by then, and is read first.
+//!
+//! Each log has a turn of bounded length in each round, so that a busy one does not starve a quiet
+//! one.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +19,11 @@ use tokio::time::Instant;
 
 use super::alarm::Alarm;
 use super::desk::{Desk, Farewell, Tails, Troubles};
-use super::family;
-use super::finder::Finder;
-use super::identify::{Identified, Lost, Patience, Rows, recheck};
-use super::identity::FileId;
+use super::finder::{Finder, Found};
+use super::identify::{Identified, Patience, Rows, recheck};
+use super::identity::{FileId, Head};
 use super::ledger::Ledger;
+use super::order::{Logs, Order};
 use super::state::{State, Waits};
 use super::stream::RestOfLine;
 use super::tail::{Tail, Turn, Until};
@@ -46,21 +51,18 @@ const AFTER_ROTATION: Duration = Duration::from_secs(5);
 const GENERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) struct Follow {
-    desk: Desk,
-    tails: Tails,
+    pub(super) desk: Desk,
+    pub(super) tails: Tails,
     alarm: Alarm,
     searched: Option<Instant>,
-    /// Whether files were searched for in this round.
-    just_searched: bool,
+    pub(super) order: Order,
     /// Whether the next search must not wait.
-    search_now: bool,
+    pub(super) search_now: bool,
     names_changed: bool,
     /// Which log's turn is first in the next round.
     first: Option<Arc<str>>,
-    /// Contents that their file does not hold any more.
-    lost: Vec<(Box<super::stream::Stream>, Lost)>,
     /// Files that newer generations did not wait for any longer.
-    overtaken: std::collections::HashSet<FileId>,
+    overtaken: HashSet<FileId>,
 }
 
 /// How a round ended.
@@ -72,9 +74,6 @@ enum Round {
     Stopped,
 }
 
-/// The generations of each log, oldest first.
-type Logs = Vec<(Arc<str>, Vec<FileId>)>;
-
 impl Follow {
     pub(super) fn new(desk: Desk, finder: &Finder) -> Self {
         let mut alarm = Alarm::new();
@@ -84,19 +83,18 @@ impl Follow {
             tails: Tails::new(),
             alarm,
             searched: None,
-            just_searched: false,
+            order: Order::default(),
             search_now: false,
             names_changed: false,
             first: None,
-            lost: Vec::new(),
-            overtaken: std::collections::HashSet::new(),
+            overtaken: HashSet::new(),
         }
     }
 
     pub(super) async fn run(mut self, from: ReadFrom) -> Result<Troubles, SourceError> {
         loop {
             self.search_if_due(from).await;
-            self.find_heirs().await;
+            self.recheck().await;
             let identified = self.identify().await;
             let round = self.round().await;
             self.desk.save_claims(&mut self.tails).await;
@@ -104,22 +102,16 @@ impl Follow {
             match round {
                 Round::Stopped => break,
                 Round::More => {}
-                Round::Quiet if identified || self.search_now || !self.lost.is_empty() => {}
+                Round::Quiet if identified || self.search_now => {}
                 Round::Quiet => self.rest().await,
             }
-        }
-        for (stream, lost) in std::mem::take(&mut self.lost) {
-            self.desk.close_lost(stream, lost.family, lost.head, lost.path);
         }
         self.desk.finish(self.tails.into_values().collect()).await
     }
 
     async fn search_if_due(&mut self, from: ReadFrom) {
         self.names_changed |= self.alarm.names_changed();
-        self.just_searched = false;
-        // What was cut off may have been copied before.
-        let now = std::mem::take(&mut self.search_now) || !self.lost.is_empty();
-        let pause = match (now, self.names_changed) {
+        let pause = match (std::mem::take(&mut self.search_now), self.names_changed) {
             (true, _) => Duration::ZERO,
             (false, true) => SEARCH_AT_MOST,
             (false, false) => SEARCH,
@@ -131,19 +123,20 @@ impl Follow {
             None => (self.desk.first_find().await, from),
         };
         self.names_changed = false;
-        self.just_searched = true;
         let now = Instant::now();
         self.searched = Some(now);
         for tail in self.tails.values_mut() {
             tail.missing.get_or_insert(now);
+            tail.searched();
         }
-        let mut new = Vec::new();
-        for found in findings.files {
-            match self.tails.get_mut(&found.id) {
-                Some(tail) => tail.found(&found),
-                None => new.push(found),
+        for found in &findings.files {
+            if let Some(tail) = self.tails.get_mut(&found.id) {
+                tail.found(found);
             }
         }
+        self.order.take(&findings.files, &self.tails);
+        let known = |found: &Found| self.tails.contains_key(&found.id);
+        let new: Vec<_> = findings.files.into_iter().filter(|found| !known(found)).collect();
         if new.is_empty() {
             return;
         }
@@ -158,62 +151,98 @@ impl Follow {
         self.tails.extend(opened.into_iter().map(|tail| (tail.id(), tail)));
     }
 
-    /// Finds the copies in which what was cut off goes on.
-    async fn find_heirs(&mut self) {
-        for (stream, lost) in std::mem::take(&mut self.lost) {
-            let path = lost.path.clone();
-            match self.desk.bequeath(stream, lost, &mut self.tails).await {
-                Ok(rows) => drop(self.desk.save_surely(rows).await),
-                Err(error) => {
-                    tracing::warn!(path, %error, "copies of a file that was cut off cannot be read; what it held and was not read is lost unless one can be read later")
-                }
+    /// Looks whether files still hold what was read of them.
+    async fn recheck(&mut self) {
+        let mut cut_off = Vec::new();
+        for (id, tail) in &mut self.tails {
+            let checked = match recheck(tail) {
+                Ok(()) => tail.is_cut_off().await,
+                Err(error) => Err(error),
+            };
+            match checked {
+                Ok(false) => {}
+                Ok(true) => cut_off.push(*id),
+                Err(error) => tail.report(Some(&error)),
             }
         }
+        for id in cut_off {
+            if let Some(mut tail) = self.tails.remove(&id) {
+                self.lose(&mut tail).await;
+                self.tails.insert(id, tail);
+            }
+        }
+        self.join_missing().await;
     }
 
     /// Finds out what unknown files are, as far as it is their turn. Whether some became known.
     async fn identify(&mut self) -> bool {
-        let mut rows = Rows::new();
-        let mut unsaved = Vec::new();
-        for (_, ids) in self.logs() {
+        let known = self.identify_known().await;
+        self.identify_in_turn().await || known
+    }
+
+    /// Finds out which files hold what is known already, whoever's turn it is.
+    async fn identify_known(&mut self) -> bool {
+        let mut found = New::default();
+        for (_, ids) in self.order.logs(&self.tails) {
+            for id in ids {
+                if self.tails.get(&id).is_some_and(|tail| tail.is_to_be_compared(self.desk.losses))
+                    && let Some(mut tail) = self.tails.remove(&id)
+                {
+                    self.identify_one(&mut tail, &mut found, Patience::OnlyKnown).await;
+                    self.search_now |= !tail.has_company();
+                    self.tails.insert(id, tail);
+                }
+            }
+        }
+        self.save(found).await
+    }
+
+    /// Begins files, as far as it is their turn.
+    async fn identify_in_turn(&mut self) -> bool {
+        let mut found = New::default();
+        let sizes = sizes(&self.order.logs(&self.tails));
+        for (log, ids) in self.order.logs(&self.tails) {
+            // An older generation may be there that cannot be opened yet.
+            let is_short = self.desk.unopened_for(&log).is_some_and(|t| t < GENERATION_TIMEOUT);
             let mut waits = false;
             for id in ids {
                 let Some(mut tail) = self.tails.remove(&id) else {
                     continue;
                 };
-                if let Err(error) = recheck(&mut tail) {
-                    tail.report(Some(&error));
-                }
-                match &tail.state {
-                    State::Unknown(_) if waits => {}
-                    // It may have been renamed, or copied and cut off, since it was found.
-                    State::Unknown(_)
-                        if !self.just_searched && tail.missing.is_none() && !tail.is_as_found() =>
-                    {
-                        self.search_now = true;
+                let may_begin = !waits && !(is_short && tail.family.is_live);
+                if matches!(tail.state, State::Unknown(_)) && may_begin {
+                    if !tail.has_company() && tail.size() > 0 {
+                        self.search_now |= tail.is_seen();
+                    } else if !self.waits_for_twin(&mut tail, &sizes).await {
+                        self.identify_one(&mut tail, &mut found, Patience::Wait).await;
                     }
-                    State::Unknown(_) => {
-                        let (tails, patience) = (&mut self.tails, Patience::Wait);
-                        let found = self.desk.identify(&mut tail, tails, &unsaved, patience).await;
-                        tail.report(found.as_ref().err());
-                        match found {
-                            Ok(Identified::Yes(more)) => {
-                                rows.extend(more);
-                                unsaved.push(tail.text_head().clone());
-                            }
-                            Ok(Identified::NotYet) => {}
-                            Err(error) => self.desk.trouble(tail.path(), &error.to_string()),
-                        }
-                    }
-                    State::Reading(_) | State::Copy(_) => {}
                 }
                 waits |= self.holds_up(&tail);
                 self.tails.insert(id, tail);
             }
         }
-        let some = !rows.is_empty();
+        self.save(found).await
+    }
+
+    async fn identify_one(&mut self, tail: &mut Tail, found: &mut New, patience: Patience) {
+        let identified =
+            self.desk.identify(tail, &mut self.tails, &found.beginnings, patience).await;
+        tail.report(identified.as_ref().err());
+        match identified {
+            Ok(Identified::Yes(rows)) => {
+                found.rows.extend(rows);
+                found.beginnings.push(tail.text_head().clone());
+            }
+            Ok(Identified::NotYet) => {}
+            Err(error) => self.desk.trouble(tail.path(), &error.to_string()),
+        }
+    }
+
+    /// Saves what was found out. Whether there is something.
+    async fn save(&mut self, found: New) -> bool {
+        let some = !found.rows.is_empty();
         if some {
-            self.desk.save_surely(rows).await;
+            self.desk.save_surely(found.rows).await;
         }
         some
     }
@@ -223,7 +252,7 @@ impl Follow {
         let waits = match &tail.state {
             State::Copy(_) => false,
             State::Unknown(unknown) => tail.size() > 0 && self.is_ahead(tail, unknown.waits),
-            State::Reading(_) => tail.quiet_for().is_none(),
+            State::Reading(_) => tail.quiet_for().is_none() || !tail.has_company(),
         };
         if waits && tail.stuck_for().is_some_and(|stuck| stuck > GENERATION_TIMEOUT) {
             if self.overtaken.insert(tail.id()) {
@@ -277,27 +306,18 @@ impl Follow {
     /// Gives the oldest file of a log that is not read to its end a turn.
     async fn log_round(&mut self, log: &str, ids: Vec<FileId>) -> Round {
         let mut older: Vec<(Arc<Ledger>, u64)> = Vec::new();
-        let unopened = self.desk.unopened_for(log).is_some_and(|since| since < GENERATION_TIMEOUT);
+        let has_live =
+            ids.iter().filter_map(|id| self.tails.get(id)).any(|tail| tail.family.is_live);
         let last = ids.last().copied();
         for id in ids {
             let Some(mut tail) = self.tails.remove(&id) else {
                 continue;
             };
-            if unopened && tail.family.is_live && tail.is_fresh() {
-                // An older generation is there and cannot be opened yet.
-                self.tails.insert(id, tail);
-                return Round::Quiet;
-            }
-            if tail.needs_search(self.just_searched) {
-                self.search_now = true;
-                self.tails.insert(id, tail);
-                return Round::Quiet;
-            }
             if let Some(stream) = tail.stream_mut() {
                 let closed = self.desk.unsettled(log);
                 stream.begin(|| closed.chain(older.iter().cloned()).collect());
             }
-            let parting = self.turn(&mut tail, last != Some(id)).await;
+            let parting = self.turn(&mut tail, has_live || last != Some(id)).await;
             let waits = self.holds_up(&tail);
             older.extend(tail.stream().and_then(|stream| stream.unsettled()));
             match parting {
@@ -324,26 +344,10 @@ impl Follow {
             Ok(Turn::Stopped) => Parting::Stopped,
             Ok(Turn::More | Turn::Unclaimed) => Parting::Busy,
             Ok(Turn::Replaced) => {
-                self.replaced(tail);
+                self.lose(tail).await;
                 Parting::Busy
             }
             Ok(Turn::Quiet) | Err(_) => self.part(tail, is_rotated).await,
-        }
-    }
-
-    /// The file was cut off or written over: what it held may go on in a copy, and what it holds now
-    /// is unknown.
-    fn replaced(&mut self, tail: &mut Tail) {
-        if tail.stream().is_some_and(|stream| stream.fed() == 0) {
-            // Nothing was read of what it held: that is found in its copy like any other file.
-            tail.forget();
-            self.search_now = true;
-            return;
-        }
-        tracing::info!(path = ?tail.path(), "the file was cut off or written anew; it is read from its beginning");
-        let lost = tail.as_lost();
-        if let Some(stream) = tail.forget() {
-            self.lost.push((stream, lost));
         }
     }
 
@@ -351,10 +355,11 @@ impl Follow {
     async fn part(&mut self, tail: &mut Tail, is_rotated: bool) -> Parting {
         let outlet = &self.desk.outlet;
         let missing = tail.missing.map(|since| since.elapsed());
-        let is_over = missing.is_some_and(|missing| match tail.deleted {
-            true => missing >= AFTER_DELETION,
-            false => missing >= AFTER_RENAME,
-        });
+        let is_over = match (tail.is_gone(), tail.deleted) {
+            (true, _) => tail.has_company(),
+            (false, true) => missing.is_some_and(|missing| missing >= AFTER_DELETION),
+            (false, false) => missing.is_some_and(|missing| missing >= AFTER_RENAME),
+        };
         let rotated_for = tail.quiet_for().filter(|_| is_rotated && !tail.family.is_live);
         let is_final = rotated_for.is_some_and(|quiet| quiet >= AFTER_ROTATION) && tail.has_rest();
         if !is_over && !is_final {
@@ -389,17 +394,7 @@ impl Follow {
 
     /// All logs, beginning with the one whose turn is first.
     fn logs(&mut self) -> Logs {
-        let mut logs: BTreeMap<Arc<str>, Vec<&Tail>> = BTreeMap::new();
-        for tail in self.tails.values() {
-            logs.entry(Arc::clone(&tail.family.key)).or_default().push(tail);
-        }
-        let mut logs: Logs = logs
-            .into_iter()
-            .map(|(log, mut files)| {
-                family::sort(&mut files, |tail| tail.age());
-                (log, behind_originals(&files))
-            })
-            .collect();
+        let mut logs = self.order.logs(&self.tails);
         if let Some(first) = self.first.take() {
             let split = logs.partition_point(|(log, _)| *log < first);
             logs.rotate_left(split);
@@ -420,20 +415,17 @@ impl Follow {
     }
 }
 
-/// Files in their order, but each that waits for a later one that is read right behind that one.
-fn behind_originals(files: &[&Tail]) -> Vec<FileId> {
-    let mut ids: Vec<FileId> = files.iter().map(|tail| tail.id()).collect();
-    let is_read = |id| files.iter().any(|tail| tail.id() == id && tail.stream().is_some());
-    for tail in files.iter().rev() {
-        let place = |id| ids.iter().position(|other| *other == id);
-        if let (Some(here), Some(there)) =
-            (place(tail.id()), tail.waits_for().filter(|id| is_read(*id)).and_then(place))
-            && here < there
-        {
-            ids[here..=there].rotate_left(1);
-        }
-    }
-    ids
+/// What was found out of files and is not saved yet.
+#[derive(Default)]
+struct New {
+    rows: Rows,
+    /// How the texts of these files begin.
+    beginnings: Vec<Head>,
+}
+
+/// How many files each log has.
+fn sizes(logs: &Logs) -> HashMap<Arc<str>, usize> {
+    logs.iter().map(|(log, ids)| (Arc::clone(log), ids.len())).collect()
 }
 
 /// What a turn leaves of a file.

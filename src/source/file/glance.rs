@@ -39,6 +39,8 @@ pub(super) struct Opening {
     pub(super) id: FileId,
     /// Its checkpoint.
     pub(super) row: Option<Row>,
+    /// Checkpoints of the same generation in other files, where that was read further.
+    pub(super) further: Vec<Row>,
     /// How far an identity is trusted.
     pub(super) fingerprint: FileFingerprint,
 }
@@ -67,11 +69,15 @@ impl Opening {
         let mut known = None;
         if let (Some(row), Some(form)) = (self.row, form) {
             let text = Text { file: Arc::clone(&file), form };
-            match holds(&text, metadata.len(), &row, self.fingerprint)? {
-                Held::Same(running) => known = Some((row, running.map(|running| *running))),
-                Held::Other => {
-                    tracing::info!(path = ?self.path, "the file does not hold what it held when it was read before; it is taken for another one");
+            let rows = self.further.into_iter().map(|row| (row, FileFingerprint::Content));
+            for (row, fingerprint) in rows.chain([(row, self.fingerprint)]) {
+                if let Held::Same(running) = holds(&text, metadata.len(), &row, fingerprint)? {
+                    known = Some((row, running.map(|running| *running)));
+                    break;
                 }
+            }
+            if known.is_none() {
+                tracing::info!(path = ?self.path, "the file does not hold what it held when it was read before; it is taken for another one");
             }
         }
         Ok(Opened { path: self.path, id: self.id, file, form, known })
@@ -246,6 +252,10 @@ impl Stamp {
         Self { size, changed }
     }
 
+    pub(super) fn changed(self) -> (i64, i64) {
+        self.changed
+    }
+
     /// Bytes of the file.
     pub(super) fn size(self) -> u64 {
         self.size
@@ -300,28 +310,40 @@ pub(super) enum Next {
 impl Glance {
     pub(super) fn look(mut self) -> io::Result<Seen> {
         let metadata = self.text.file.metadata()?;
-        let size = metadata.len();
-        let stamp = Stamp { size, changed: (metadata.mtime(), metadata.mtime_nsec()) };
+        let stamp = Stamp::new(metadata.len(), (metadata.mtime(), metadata.mtime_nsec()));
         let changed = self.stamp != Some(stamp);
-        let mut head = std::mem::take(&mut self.head);
-        let mut replaced = match self.text.form {
-            Form::Plain => size < self.at,
-            _ => self.stamp.is_some_and(|before| size < before.size),
-        };
-        if changed && !replaced {
-            let now = Head::read(&mut plain(&self.text.file))?;
-            replaced |= !now.continues(&head) || !self.has_recent()?;
-            head = now;
-        }
+        let replaced = changed && self.is_replaced(stamp.size)?;
         let next = match (replaced, self.text.form) {
             (true, _) => Next::Replaced,
-            (false, Form::Plain) => self.block(size)?,
+            (false, Form::Plain) => self.block(stamp.size)?,
             // What is unpacked to its end is not unpacked again before it changes.
             (false, _) if !changed && self.unpacker.is_none() => Next::Quiet,
             (false, _) => self.unpack()?,
         };
         let deleted = metadata.nlink() == 0;
-        Ok(Seen { head, stamp, size, deleted, next, unpacker: self.unpacker })
+        let size = stamp.size;
+        Ok(Seen { head: self.head, stamp, size, deleted, next, unpacker: self.unpacker })
+    }
+
+    /// Whether what was read is not there any more.
+    pub(super) fn is_cut_off(mut self) -> io::Result<bool> {
+        let size = self.text.file.metadata()?.len();
+        self.is_replaced(size)
+    }
+
+    /// As above, of a file of this size; learns its beginning.
+    fn is_replaced(&mut self, size: u64) -> io::Result<bool> {
+        let is_shorter = match self.text.form {
+            Form::Plain => size < self.at,
+            _ => self.stamp.is_some_and(|before| size < before.size),
+        };
+        if is_shorter {
+            return Ok(true);
+        }
+        let now = Head::read(&mut plain(&self.text.file))?;
+        let replaced = !now.continues(&self.head) || !self.has_recent()?;
+        self.head = now;
+        Ok(replaced)
     }
 
     /// Whether the bytes before the present position are those that were read.

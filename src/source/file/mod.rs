@@ -45,9 +45,11 @@ mod identity;
 mod ledger;
 mod moved;
 mod once;
+mod order;
 mod state;
 mod stream;
 mod tail;
+mod twins;
 
 use std::fmt;
 use std::io;

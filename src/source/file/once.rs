@@ -126,9 +126,8 @@ async fn read_out(
                 return turn;
             }
             Turn::Replaced => {
-                let lost = tail.as_lost();
-                if let Some(stream) = tail.forget() {
-                    desk.close_lost(stream, lost.family, lost.head, lost.path);
+                if let Some(gone) = tail.split_off() {
+                    desk.close(gone, Farewell::Left);
                 }
                 if !identified(desk, tail, failed).await {
                     return Turn::Quiet;

@@ -9,7 +9,7 @@ use super::book::Row;
 use super::claim::Claim;
 use super::content::ContentMark;
 use super::glance::Stamp;
-use super::identity::FileId;
+use super::identity::{FileId, Head};
 use super::stream::Stream;
 use crate::source::watermark::Mark;
 
@@ -23,15 +23,38 @@ pub(super) enum State {
     Copy(Box<Copy>),
 }
 
+impl State {
+    /// What is read of it, if it is read.
+    pub(super) fn into_stream(self) -> Option<Box<Stream>> {
+        match self {
+            Self::Reading(stream) => Some(stream),
+            Self::Unknown(_) | Self::Copy(_) => None,
+        }
+    }
+}
+
 /// A file whose content is not known.
 pub(super) struct Unknown {
     /// Since when it is the same.
     pub(super) since: Instant,
     pub(super) stamp: Option<Stamp>,
+    /// The beginning of its text, as of the last look.
+    pub(super) head: Head,
+    pub(super) company: Company,
+    /// When it was compared last with what is known.
+    pub(super) compared: Option<Compared>,
     /// What it held when it was the same as a content that is known. It may hold that no more.
     pub(super) same_to: Option<ContentMark>,
     /// What it waits for, once it was looked at.
     pub(super) waits: Option<Waits>,
+}
+
+/// A state of the file and of what is known, which were compared: again would give the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Compared {
+    pub(super) stamp: Stamp,
+    /// How many contents had been lost by their files.
+    pub(super) losses: u64,
 }
 
 /// What a file waits for before it can be told what it is.
@@ -45,7 +68,37 @@ pub(super) enum Waits {
 
 impl Unknown {
     pub(super) fn new(same_to: Option<ContentMark>) -> Self {
-        Self { since: Instant::now(), stamp: None, same_to, waits: None }
+        Self {
+            since: Instant::now(),
+            stamp: None,
+            head: Head::default(),
+            company: Company::Unknown,
+            compared: None,
+            same_to,
+            waits: None,
+        }
+    }
+
+    /// Notes how the file is now.
+    pub(super) fn note_stamp(&mut self, stamp: Stamp) {
+        if self.stamp != Some(stamp) {
+            self.since = Instant::now();
+            if self.stamp.is_some_and(|before| before.size() > stamp.size()) {
+                self.company = Company::Unknown;
+            }
+            self.stamp = Some(stamp);
+        }
+    }
+
+    /// Notes how its text begins.
+    pub(super) fn note_head(&mut self, head: &Head) {
+        if !head.continues(&self.head) {
+            self.company = Company::Unknown;
+        }
+        if self.company == Company::Unknown && !head.is_empty() {
+            self.company = Company::Awaited;
+        }
+        self.head = head.clone();
     }
 }
 
@@ -74,22 +127,21 @@ impl Copy {
     }
 }
 
-/// Whether the other files in the folder of a file are those of a time when it held what it holds.
+/// Whether what was in the folder when a content was seen is known: all that is older than it was
+/// there then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Company {
     Unknown,
-    /// Since the file was seen, a search is on its way.
+    /// The next search tells.
     Awaited,
     Known,
 }
 
 impl Company {
-    /// What is known of it in the next round.
-    pub(super) fn next(self, just_searched: bool) -> Self {
-        match self {
-            Self::Unknown => Self::Awaited,
-            Self::Awaited if just_searched => Self::Known,
-            company => company,
+    /// A search is done that began after the content was seen.
+    pub(super) fn searched(&mut self) {
+        if *self == Self::Awaited {
+            *self = Self::Known;
         }
     }
 }

@@ -105,6 +105,7 @@ pub(super) struct Stream {
     known: Option<ContentMark>,
     versions: Vec<Version>,
     claims: Claims,
+    on_record: OnRecord,
     /// The last bytes that were read.
     recent: Bytes,
     /// When the last line came.
@@ -126,6 +127,8 @@ impl Stream {
         beginning: Beginning,
     ) -> Self {
         let Beginning { start, content } = beginning;
+        // A row that knows no byte of a content does not know it again.
+        let on_record = if start.position > 0 { OnRecord::Yes } else { OnRecord::No };
         let claims = Claims::new(common.downstream.handover, Vec::new(), start.position);
         Self {
             generation,
@@ -142,6 +145,7 @@ impl Stream {
             known: None,
             versions: Vec::new(),
             claims,
+            on_record,
             recent: Bytes::new(),
             fed_at: None,
             older: Vec::new(),
@@ -162,6 +166,9 @@ impl Stream {
         let origin = row.origin.unwrap_or(id);
         let mut stream = Self::new(common, origin, row.generation, beginning);
         stream.claims = Claims::new(common.downstream.handover, row.claims, row.position);
+        if row.content.as_ref().is_some_and(|content| content.length > 0) {
+            stream.on_record = OnRecord::Yes;
+        }
         stream.known = row.content;
         stream.versions = row.versions;
         stream
@@ -190,10 +197,6 @@ impl Stream {
     pub(super) fn unsettled(&self) -> Option<(Arc<Ledger>, u64)> {
         let sent = self.ledger.sent_to();
         (self.ledger.mark().position < sent).then(|| (Arc::clone(&self.ledger), sent))
-    }
-
-    pub(super) fn has_begun(&self) -> bool {
-        self.begun
     }
 
     /// Whether something is behind the last newline, or in the decoder.
@@ -361,6 +364,10 @@ impl Stream {
                 self.claims.want(next.end, file.size);
                 return Sent::Unclaimed;
             }
+            if self.on_record != OnRecord::Yes {
+                self.on_record = OnRecord::Wanted;
+                return Sent::Unclaimed;
+            }
             let permit = match outlet.permit().await {
                 Ok(permit) => permit,
                 Err(sent) => return sent,
@@ -407,14 +414,15 @@ impl Stream {
         record.with_ack(self.ledger.ack(first, behind, part))
     }
 
-    /// Whether a claim has to be saved before more can be sent.
+    /// Whether its row has to be saved before more can be sent.
     pub(super) fn wants_claim(&self) -> bool {
-        self.claims.is_wanted()
+        self.claims.is_wanted() || self.on_record == OnRecord::Wanted
     }
 
-    /// The claim is saved.
+    /// The row is saved.
     pub(super) fn grant_claim(&mut self) {
         self.claims.grant();
+        self.on_record = OnRecord::Yes;
     }
 
     /// What is settled.
@@ -458,6 +466,16 @@ impl Stream {
             packed: None,
         }
     }
+}
+
+/// Whether the saved row tells what the content is, so that the next process gives its records the
+/// same origins. No record leaves before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnRecord {
+    No,
+    /// It does once the row is saved.
+    Wanted,
+    Yes,
 }
 
 /// A file as its records name it.

@@ -16,7 +16,7 @@ use usercom_sink::config::source::{
 };
 use usercom_sink::config::{FixedEnvironment, Report, SourceText, Style};
 use usercom_sink::emulator::Faults;
-use usercom_sink::pipeline::{Launch, Launched, Stop};
+use usercom_sink::pipeline::{BuiltPipeline, RunOptions, Shutdown};
 use usercom_sink::sink::SinkFactory;
 use usercom_sink::source::ReadMode;
 use usercom_sink::telemetry::Metrics;
@@ -190,8 +190,8 @@ async fn every_version_delivers() {
                 fake.produce(u32::from(n % 2 == 1), record.to_string());
             }
         };
-        let stop = Stop::default();
-        let launch = |mode| Launch {
+        let stop = Shutdown::default();
+        let options = |mode| RunOptions {
             mode,
             store: Store::in_memory().unwrap(),
             metrics: Metrics::default(),
@@ -201,14 +201,15 @@ async fn every_version_delivers() {
             produce(0);
         }
         let cluster = || Arc::new(fake.clone());
-        let launched = Launched::build_connector(&connector, launch(ReadMode::Once), cluster());
-        let summary = launched.await.unwrap().run().await.unwrap();
+        let built = BuiltPipeline::build_connector(&connector, options(ReadMode::Once), cluster());
+        let summary = built.await.unwrap().run().await.unwrap();
         assert_eq!(summary.left, 0);
         if version == 2 {
             let made = fake.state().made.clone().unwrap();
             assert_eq!((made.partitions, made.retention_secs), (2, Some(216_000)));
             produce(0);
-            let again = Launched::build_connector(&connector, launch(ReadMode::Once), cluster());
+            let again =
+                BuiltPipeline::build_connector(&connector, options(ReadMode::Once), cluster());
             again.await.unwrap().run().await.unwrap();
         }
         for n in 0..4 {

@@ -445,3 +445,66 @@ fn copy_with_the_inode_of_a_file_that_is_gone_is_not_read_again() {
     ];
     assert_exact(&steps);
 }
+
+#[test]
+fn backlog_of_a_log_that_is_cut_off_again_and_again_stays_in_order() {
+    // Lines that wait in memory while their file is copied and cut off come before what is written
+    // to the file later, also where that is copied and cut off before anything of it was read.
+    use Step::{Append, Compress, CopyTruncate, Pause};
+    let rotation = [CopyTruncate, Compress(2, true), Pause(2500)];
+    let mut steps = vec![Append(5); 5];
+    for _ in 0..3 {
+        steps.extend_from_slice(&rotation);
+        steps.push(Append(1));
+    }
+    assert_exact(&steps);
+    assert_exact(&steps[..steps.len() - 1]);
+}
+
+#[test]
+fn log_that_is_rotated_twice_between_two_looks_stays_in_order() {
+    // What was written, rotated and packed while nothing looked comes behind what was read before.
+    use Step::{Append, Compress, CopyTruncate, Pause, Read, Rename};
+    let cut = [Append(1), CopyTruncate, Append(1), Rename, Compress(1, true)];
+    assert_exact(&[&[Append(1), Read(1, 0)][..], &cut].concat());
+    let mut steps = vec![Append(5), Pause(2325), Append(1), CopyTruncate, Compress(4, true)];
+    steps.extend([Read(5, 4), Append(4), Rename, Rename, Rename, CopyTruncate]);
+    steps.extend([Compress(2, true), Read(3, 6)]);
+    assert_exact(&steps);
+}
+
+#[test]
+fn packed_generation_of_a_stopped_reader_is_sent_once() {
+    // Days of rotation and packing, and a stop amid the last one: no line comes again.
+    use Step::{Append, Compress, Kill, Pause, Read, Rename, Restart, Stop};
+    for end in [vec![Stop], vec![Kill, Stop], vec![Restart, Stop], vec![Kill, Restart, Stop]] {
+        let mut steps = Vec::new();
+        for lines in [3, 4, 2] {
+            let day = [Append(lines), Read(60, 60), Rename, Compress(2, false), Pause(2500)];
+            steps.extend(day);
+        }
+        steps.extend([Append(7), Read(1, 7)]);
+        steps.extend(end);
+        steps.extend([Read(60, 60), Rename, Compress(2, false), Pause(2500)]);
+        assert_exact(&steps);
+    }
+}
+
+#[test]
+fn copy_put_aside_of_a_generation_that_waits_is_not_read_before_it() {
+    // A copy of a rotated file under a name that is no rotation's does not overtake the log.
+    use Step::{Append, Compress, PutAside, Rename, Restart};
+    let mut steps = vec![Append(1), Append(1), Rename, Append(1), Rename, Compress(2, true)];
+    steps.extend([Restart, PutAside(1)]);
+    assert_exact(&steps);
+}
+
+#[test]
+fn replaced_log_of_a_killed_reader_is_sent_once() {
+    // A log that is replaced by a copy of itself, read, killed, cut off and renamed.
+    use Step::{Append, CopyTruncate, Kill, Pause, Read, Rename, Replace, Stop};
+    let mut steps = vec![Append(1), Pause(237), Replace, Read(2, 0), Stop, Append(1), Kill];
+    steps.extend([Read(4, 1), Stop, CopyTruncate, Rename, Append(3), CopyTruncate, Stop]);
+    steps.push(Read(6, 9));
+    assert_exact(&steps);
+}
