@@ -21,7 +21,7 @@ use super::decode::{Decoded, Decoder, Flush};
 use super::flight::Flight;
 use super::line::LineSplitter;
 use super::{ReadProgress, Source, SourceError};
-use crate::config::source::StdinSource as Settings;
+use crate::config::source::StdinSourceConfig as Settings;
 use crate::record::Record;
 
 /// The most bytes read at a time.

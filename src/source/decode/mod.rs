@@ -39,7 +39,7 @@ pub(super) use self::unit::Flush;
 use self::unit::{Outcome, Span, Unit, Unreadable};
 use super::line::{Content, Line, LineSplitter, Separator};
 use crate::coerce::zone;
-use crate::config::source::{Decoding, Multiline as MultilineSettings};
+use crate::config::source::{Decoding, MultilineConfig as MultilineSettings};
 #[cfg(any(feature = "fluvio", feature = "kafka"))]
 use crate::record::Record;
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use regex::bytes::Regex;
 
 use super::unit::{Flush, Joined, Outcome, Unit, Unreadable};
-use crate::config::source::{Multiline as Settings, MultilineMode as Mode};
+use crate::config::source::{MultilineConfig as Settings, MultilineMode as Mode};
 
 #[derive(Debug, Clone)]
 pub(super) struct Multiline {

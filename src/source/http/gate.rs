@@ -26,7 +26,7 @@ use super::reply::{Refusal, allow_any_origin, json_response, preflight, text_res
 use super::segment::{Post, Receipt};
 use super::{form, meta};
 use crate::clock;
-use crate::config::source::{Codec, HttpSource as Settings, segment_call};
+use crate::config::source::{Codec, HttpSourceConfig as Settings, segment_call};
 use crate::record::Record;
 use crate::source::decode::Decoder;
 use crate::source::memory::Share;

@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use self::gate::Gate;
 use super::decode::Decoder;
 use super::{ReadMode, Source, SourceError, tls};
-use crate::config::source::HttpSource as Settings;
+use crate::config::source::HttpSourceConfig as Settings;
 use crate::record::Record;
 use crate::telemetry::SourceMetrics;
 

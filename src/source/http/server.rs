@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::Gate;
-use crate::config::source::HttpSource as Settings;
+use crate::config::source::HttpSourceConfig as Settings;
 
 /// How long accepting pauses after it failed: mostly for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);

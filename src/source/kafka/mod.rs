@@ -38,7 +38,7 @@ use self::options::SecretOptions;
 use self::reader::Reader;
 use super::decode::Decoder;
 use super::{ReadMode, Source, SourceError};
-use crate::config::source::KafkaSource as Settings;
+use crate::config::source::KafkaSourceConfig as Settings;
 use crate::record::Record;
 use crate::telemetry::SourceLag;
 

@@ -29,7 +29,7 @@ use super::message::{Header, MessageMetadata};
 use super::partitions::{Admission, Partition, RecordHandle};
 use super::pause::PauseController;
 use crate::ack::{Ack, Verdict};
-use crate::config::source::KafkaSource as Settings;
+use crate::config::source::KafkaSourceConfig as Settings;
 use crate::record::Record;
 use crate::source::decode::{self, Decoder};
 use crate::source::flight::Flight;

@@ -46,7 +46,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{ReadMode, Source, SourceError, tls};
-use crate::config::source::VectorSource as Settings;
+use crate::config::source::VectorSourceConfig as Settings;
 use crate::record::Record;
 use crate::telemetry::SourceMetrics;
 

@@ -30,7 +30,7 @@ use super::door::{Door, DoorSettings};
 use super::generated::vector::vector_server::VectorServer;
 use super::service::Service;
 use super::unwanted::Unwanted;
-use crate::config::source::{Acknowledge, VectorSource as Settings};
+use crate::config::source::{Acknowledge, VectorSourceConfig as Settings};
 use crate::record::{AckOn, Record};
 use crate::source::push::Push;
 use crate::telemetry::SourceMetrics;

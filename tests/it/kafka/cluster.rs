@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::{Ack, Verdict};
-use usercom_sink::config::source::KafkaSource as Settings;
+use usercom_sink::config::source::KafkaSourceConfig as Settings;
 use usercom_sink::record::Record;
 use usercom_sink::source::kafka::KafkaSource;
 use usercom_sink::source::{ReadMode, Source, SourceError};
