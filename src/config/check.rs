@@ -147,7 +147,12 @@ impl<'s> Checker<'s> {
         self.unknown_type(text, &known, path_of_type);
     }
 
-    fn unknown_type(&mut self, text: &super::text::Text, known: &[&str], path: ConfigPath) {
+    fn unknown_type(
+        &mut self,
+        text: &super::text::InterpolatedString,
+        known: &[&str],
+        path: ConfigPath,
+    ) {
         let in_sources = path.0.first() == Some(&Segment::Key("sources".to_owned()));
         let what = if in_sources { "source" } else { "sink" };
         if in_sources && let Some(help) = foreign_keys::absent_source(&text.value) {
@@ -402,7 +407,7 @@ fn inside(table: &ConfigPath) -> String {
 }
 
 /// The word as it is written in the file, for messages.
-fn quoted(text: &super::text::Text) -> String {
+fn quoted(text: &super::text::InterpolatedString) -> String {
     if text.is_interpolated() {
         format!("from `{}`", text.written)
     } else {

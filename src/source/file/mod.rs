@@ -146,7 +146,7 @@ impl Source for FileSource {
         }
     }
 
-    fn tell_downstream(&mut self, downstream: Downstream) {
+    fn set_downstream(&mut self, downstream: Downstream) {
         self.common.downstream = downstream;
     }
 

@@ -251,7 +251,7 @@ impl Source for FluvioSource {
         readers.failed.map_or(Ok(()), Err)
     }
 
-    fn tell_lag(&mut self, lag: SourceLag) {
+    fn set_lag_gauge(&mut self, lag: SourceLag) {
         self.lag = lag;
     }
 }
