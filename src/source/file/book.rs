@@ -72,6 +72,13 @@ impl Row {
         nothing && self.position == 0 && self.claims.is_empty()
     }
 
+    /// How far its content was read: what is settled, what may have been sent, what is known.
+    fn reach(&self) -> (u64, u64, u64) {
+        let claimed = self.claims.last().map_or(0, |claim| claim.end);
+        let length = self.content.as_ref().map_or(0, |content| content.length);
+        (self.position, claimed, length)
+    }
+
     pub(super) fn mark(&self) -> Mark {
         Mark { position: self.position, lines: self.lines }
     }
@@ -211,14 +218,14 @@ impl Book {
         };
         let rows = self.of_generation(row.generation);
         let mut further: Vec<Row> = rows
-            .filter(|(_, other)| other.position > row.position)
+            .filter(|(_, other)| other.reach() > row.reach())
             .map(|(other, found)| Row {
                 origin: found.origin.or(Some(other)),
                 left: None,
                 ..found.clone()
             })
             .collect();
-        further.sort_by_key(|row| std::cmp::Reverse(row.position));
+        further.sort_by_key(|row| std::cmp::Reverse(row.reach()));
         further
     }
 

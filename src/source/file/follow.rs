@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::alarm::Alarm;
 use super::desk::{Desk, Farewell, Tails, Troubles};
+use super::family::Family;
 use super::finder::{Finder, Found};
 use super::identify::{Identified, Patience, Rows, recheck};
 use super::identity::{FileId, Head};
@@ -138,8 +139,10 @@ impl Follow {
         let known = |found: &Found| self.tails.contains_key(&found.id);
         let new: Vec<_> = findings.files.into_iter().filter(|found| !known(found)).collect();
         if new.is_empty() {
+            self.order.note_unopened(&[], &self.tails);
             return;
         }
+        let names: Vec<_> = new.iter().map(|f| (f.id, Family::of(&f.path))).collect();
         self.desk.common.progress.found(new.iter().map(|found| found.size).sum());
         let folders: Vec<_> = new
             .iter()
@@ -149,6 +152,7 @@ impl Follow {
         self.alarm.watch(folders.into_iter());
         let opened = self.desk.open(new, from, &self.tails).await;
         self.tails.extend(opened.into_iter().map(|tail| (tail.id(), tail)));
+        self.order.note_unopened(&names, &self.tails);
     }
 
     /// Looks whether files still hold what was read of them.
@@ -171,12 +175,12 @@ impl Follow {
                 self.tails.insert(id, tail);
             }
         }
-        self.join_missing().await;
     }
 
     /// Finds out what unknown files are, as far as it is their turn. Whether some became known.
     async fn identify(&mut self) -> bool {
         let known = self.identify_known().await;
+        self.join_missing().await;
         self.identify_in_turn().await || known
     }
 
@@ -201,15 +205,13 @@ impl Follow {
     async fn identify_in_turn(&mut self) -> bool {
         let mut found = New::default();
         let sizes = sizes(&self.order.logs(&self.tails));
-        for (log, ids) in self.order.logs(&self.tails) {
-            // An older generation may be there that cannot be opened yet.
-            let is_short = self.desk.unopened_for(&log).is_some_and(|t| t < GENERATION_TIMEOUT);
+        for (_, ids) in self.order.logs(&self.tails) {
             let mut waits = false;
             for id in ids {
                 let Some(mut tail) = self.tails.remove(&id) else {
                     continue;
                 };
-                let may_begin = !waits && !(is_short && tail.family.is_live);
+                let may_begin = !waits && !self.order.is_short(&tail, GENERATION_TIMEOUT);
                 if matches!(tail.state, State::Unknown(_)) && may_begin {
                     if !tail.has_company() && tail.size() > 0 {
                         self.search_now |= tail.is_seen();
@@ -321,7 +323,10 @@ impl Follow {
             let waits = self.holds_up(&tail);
             older.extend(tail.stream().and_then(|stream| stream.unsettled()));
             match parting {
-                Parting::Over => self.desk.close(tail, Farewell::Left),
+                Parting::Over => {
+                    self.order.remove(id);
+                    self.desk.close(tail, Farewell::Left);
+                }
                 _ => drop(self.tails.insert(id, tail)),
             }
             match parting {

@@ -16,7 +16,7 @@ impl Follow {
     /// found or it is read to its end.
     pub(super) async fn lose(&mut self, tail: &mut Tail) {
         self.search_now = true;
-        self.order.move_to_end(tail.id());
+        self.order.put_back(tail, &self.tails);
         if tail.stream().is_some_and(|stream| stream.fed() == 0) {
             // Nothing was read of what it held: that is found in its copy like any other file.
             tail.forget();
