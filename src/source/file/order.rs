@@ -92,18 +92,19 @@ impl Order {
         })
     }
 
-    /// The file is not begun any more: it comes where its name says, or last where it has none.
-    pub(super) fn put_back(&mut self, tail: &Tail, tails: &Tails) {
-        self.remove(tail.id());
-        let is_younger = |id: &FileId| {
-            let younger = tails.get(id).filter(|other| {
-                other.family.key == tail.family.key && other.generation().is_none()
-            });
-            younger.is_some() && self.by_name.get(id) > self.by_name.get(&tail.id())
+    /// A file that was begun is unknown again: it comes where its name says, or last where it has
+    /// none.
+    pub(super) fn put_back(&mut self, id: FileId, tails: &Tails) {
+        self.remove(id);
+        let log = tails.get(&id).map(|tail| &tail.family.key);
+        let place = self.by_name.get(&id);
+        let is_younger = |other: &FileId| {
+            let unbegun = tails.get(other).filter(|tail| tail.generation().is_none());
+            let same_log = unbegun.is_some_and(|tail| Some(&tail.family.key) == log);
+            same_log && place.is_some() && self.by_name.get(other) > place
         };
-        let has_name = self.by_name.contains_key(&tail.id());
-        let here = self.ids.iter().position(|id| has_name && is_younger(id));
-        self.ids.insert(here.unwrap_or(self.ids.len()), tail.id());
+        let here = self.ids.iter().position(is_younger).unwrap_or(self.ids.len());
+        self.ids.insert(here, id);
     }
 
     /// The file is closed; its identity may be that of another one later.

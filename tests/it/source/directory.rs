@@ -187,6 +187,23 @@ impl Model {
             }
             Step::Stop => self.stop().await,
         }
+        if std::env::var("DBG").is_ok() {
+            eprintln!(
+                "AFTER {step:?}: {:?} {:?}",
+                self.arrived,
+                self.bench.memory.rows.lock().unwrap()
+            );
+        use std::os::unix::fs::MetadataExt;
+        if std::env::var("DBG").is_ok() {
+            for e in fs::read_dir(self.bench.dir.path()).unwrap() {
+                let e = e.unwrap();
+                eprint!(
+                    "{:?}={}:{} ",
+                    e.file_name(),
+                    e.metadata().unwrap().ino(),
+                    e.metadata().unwrap().len()
+                );
+            }
     }
 
     fn compress(&self, number: usize, gzip: bool) {
@@ -348,6 +365,13 @@ fn soak_every_line_of_a_rotated_log_arrives_once_in_order() {
 
 /// Runs a history that is written down.
 fn assert_exact(steps: &[Step]) {
+    if std::env::var("DBG").is_ok() {
+        let _ = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_test_writer()
+            .without_time()
+            .try_init();
+        eprintln!("{steps:?}");
     let (arrived, written) = run(steps);
     assert_eq!(faults(&arrived, written), (0, 0, 0), "{arrived:?}");
 }
@@ -508,3 +532,17 @@ fn replaced_log_of_a_killed_reader_is_sent_once() {
     steps.push(Read(6, 9));
     assert_exact(&steps);
 }
+
+fn zz_dbg() {
+    let _ = (
+        Pause(1),
+        Read(1, 1),
+        Restart,
+        Kill,
+        Stop,
+        Replace,
+        PutAside(1),
+        Rename,
+        CopyTruncate,
+        Compress(1, true),
+        Append(1),
