@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::run::{BuiltPipeline, RunError, RunOptions};
 use crate::config::connector::{Connector, SOURCE_NAME, TopicShape};
-use crate::source::fluvio::cluster::{Cluster, Compression, Deduplication, TopicWish};
+use crate::source::fluvio::cluster::{Cluster, Compression, Deduplication, NewTopic};
 use crate::source::fluvio::{Client, FluvioSource};
 use crate::source::{BuildError, SharedCheckpoints, Source};
 
@@ -37,7 +37,7 @@ impl BuiltPipeline {
         let source = source.map_err(|why| {
             RunError::Settings(BuildError { source_name: SOURCE_NAME.to_owned(), why })
         })?;
-        let mut source = source.making(wish(&connector.topic));
+        let mut source = source.creating_topic(wish(&connector.topic));
         source.tell_lag(options.metrics.source(SOURCE_NAME, "fluvio").lag());
         let mut built = Self::build(&pipeline, options).await?;
         built.add_source(SOURCE_NAME, "fluvio", Box::new(source));
@@ -45,9 +45,9 @@ impl BuiltPipeline {
     }
 }
 
-fn wish(shape: &TopicShape) -> TopicWish {
-    let least = TopicWish::default();
-    TopicWish {
+fn wish(shape: &TopicShape) -> NewTopic {
+    let least = NewTopic::default();
+    NewTopic {
         partitions: shape.partitions.unwrap_or(least.partitions),
         replication: shape.replication.unwrap_or(least.replication),
         ignore_rack: shape.ignore_rack,
