@@ -1,9 +1,10 @@
-//! The disk buffer: records wait in the store, and their sources are told "delivered" as soon as
-//! they are durable, or where they ask for it, as soon as they are settled.
+//! The disk buffer keeps records in the store. It acknowledges a record as soon as it is durable,
+//! or, where the source asks for it, as soon as it is settled.
 //!
-//! One invariant: a record is handed out at most once at a time, oldest first. What may have been
-//! sent is marked in the store before it is sent, so a record without a mark was never sent from
-//! here.
+//! # Invariants
+//! A record is in flight at most once at a time, and the oldest is yielded first. Records are
+//! marked in the store before a non-idempotent request for them is sent, so a record without a mark
+//! was never sent from here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{BufferError, StoreError};
-use super::memory::{reason, tell};
+use super::memory::{reject_reason, settle_ack};
 use super::pending_acks::PendingAcks;
 use super::queue::{AppendOutcome, BufferedRow, NewRecord, Settlement};
 use super::retry::{self, StorageRetry};
@@ -32,18 +33,18 @@ pub struct DiskBuffer {
     store: Store,
     max_size: u64,
     when_full: WhenFull,
-    /// Ends the repeating of failed writes.
+    /// Ends the retries of failed writes.
     stop: CancellationToken,
-    /// No more pushes.
+    /// Cancelled when no more records are accepted.
     closed: CancellationToken,
-    /// Bytes of records that are being written. They count as held, so that pushes side by side
-    /// stay within the limit together.
+    /// Bytes of records that are being written. They count as held, so that concurrent pushes
+    /// together stay within the limit.
     reserved_bytes: Mutex<u64>,
-    /// Wakes the reader: records came, or came back.
+    /// Wakes the reader: records were stored or returned.
     data_available: Notify,
-    /// Wakes pushes that wait for room.
+    /// Wakes pushes that wait for space.
     space_available: Notify,
-    /// Where the one reader stands: the last record read.
+    /// Sequence number of the last record read. There is one reader.
     cursor: tokio::sync::Mutex<i64>,
     dispatched: Mutex<Dispatched>,
     pending_acks: PendingAcks,
@@ -51,18 +52,18 @@ pub struct DiskBuffer {
     errors: AtomicU64,
 }
 
-/// Records that left, and may come back.
+/// Records that were yielded and are not settled.
 #[derive(Default)]
 struct Dispatched {
-    /// Handed out, neither settled nor given back.
+    /// Yielded, neither settled nor returned.
     in_flight: BTreeSet<i64>,
-    /// Given back, to be handed out again; whether they may have been sent.
+    /// Returned unsettled, to be yielded again; the value says whether they may have been sent.
     returned: BTreeMap<i64, bool>,
 }
 
 impl DiskBuffer {
-    /// The buffer of one sink; what is stored of an earlier run comes first. There must be one at a
-    /// time for a sink. See [`super::open`].
+    /// Opens the buffer of one sink. Records of an earlier run are yielded first. A sink must have
+    /// only one buffer at a time. See [`super::open`].
     ///
     /// # Errors
     /// [`BufferError::Store`] if the store cannot be read.
@@ -94,9 +95,8 @@ impl DiskBuffer {
         self.dispatched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reserves room for as many of the records as there is room for, at least one if the buffer is
-    /// empty and at most a page, all of whose sources are told at the same time. `None` if there is
-    /// room for none.
+    /// Reserves space for as many of the records as fit: at least one if the buffer is empty, at
+    /// most a page, and only records with the same [`AckOn`]. `None` if none fits.
     fn reserve<'a>(&'a self, records: &[Record]) -> Option<Reservation<'a>> {
         let mut reserved_bytes = self.reserved_bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let held = self.size().bytes.saturating_add(*reserved_bytes);
@@ -122,7 +122,7 @@ impl DiskBuffer {
         Some(Reservation { buffer: self, records: fitting, bytes })
     }
 
-    /// Waits until `reserve` finds room for the first record.
+    /// Waits until `reserve` finds space for the first record.
     async fn reserve_or_wait(&self, records: &[Record]) -> Result<Reservation<'_>, BufferError> {
         loop {
             let space_available = self.space_available.notified();
@@ -136,7 +136,7 @@ impl DiskBuffer {
         }
     }
 
-    /// Stores what room was reserved for.
+    /// Stores the records of a reservation.
     async fn take(&self, room: Reservation<'_>) -> Result<AppendOutcome, BufferError> {
         let mut retry = StorageRetry::new("append", &self.sink, &self.closed, &self.errors);
         let appended = loop {
@@ -148,7 +148,7 @@ impl DiskBuffer {
                         true => BufferError::Store(e),
                         false => BufferError::Stopped(e),
                     })?,
-                    // Delivery has made room.
+                    // Delivery freed space.
                     () = self.space_available.notified() => {}
                 },
             }
@@ -166,7 +166,7 @@ impl DiskBuffer {
         }
     }
 
-    /// The next page, however often it has to be asked for.
+    /// Reads the next page, with retries.
     async fn read(&self, after: i64, max: usize) -> Result<Vec<BufferedRow>, StoreError> {
         let mut retry = StorageRetry::new("read", &self.sink, &self.stop, &self.errors);
         loop {
@@ -180,8 +180,8 @@ impl DiskBuffer {
         }
     }
 
-    /// The next page: what was given back first, then what was not read yet. The caller must let it
-    /// go without waiting for anything.
+    /// Reads the next page: returned records first, then records that were not read yet. The caller
+    /// must yield it without awaiting in between.
     async fn page(&self, after: i64, max: usize) -> Result<Vec<BufferedRow>, StoreError> {
         let back: BTreeMap<i64, bool> = {
             let dispatched = self.dispatched();
@@ -196,13 +196,13 @@ impl DiskBuffer {
             if !page.is_empty() {
                 return Ok(page);
             }
-            // Somebody else settled them: they are not ours any more.
+            // They were deleted meanwhile.
             self.dispatched().returned.retain(|seq, _| !back.contains_key(seq));
         }
         self.store.read(&self.sink, after, max).await
     }
 
-    /// Notes a page as away.
+    /// Marks the records of a page as in flight.
     fn hand_over(&self, page: Vec<BufferedRow>, cursor: &mut i64) -> Vec<Buffered> {
         let mut dispatched = self.dispatched();
         page.into_iter()
@@ -211,7 +211,8 @@ impl DiskBuffer {
                 dispatched.returned.remove(&row.seq);
                 dispatched.in_flight.insert(row.seq);
                 let mut record = row.record.into_record();
-                // The same each time it is read, so that what it becomes can be recognised.
+                // The record gets the same time at each read, so that a repeated event can be
+                // recognised in the user's history.
                 record.event_time.get_or_insert(row.received_at);
                 Buffered { record, token: Token(Some(row.seq)), maybe_sent: row.maybe_sent }
             })
@@ -219,7 +220,7 @@ impl DiskBuffer {
     }
 }
 
-/// Room taken for records on their way into the store; given up when dropped.
+/// Space reserved for records that are being stored; released on drop.
 struct Reservation<'a> {
     buffer: &'a DiskBuffer,
     records: Vec<NewRecord>,
@@ -254,7 +255,7 @@ impl Buffer for DiskBuffer {
             let taken = room.records.len();
             let push = self.pending_acks.begin_push();
             let appended = self.take(room).await?;
-            // Where some were left out, nobody can say which of them the numbers are.
+            // If some records were skipped, the numbers cannot be assigned to the others.
             let mut seqs = appended.seqs.filter(|_| appended.skipped == 0);
             for record in records.drain(..taken) {
                 match (record.ack_on, seqs.next()) {
@@ -270,12 +271,12 @@ impl Buffer for DiskBuffer {
         let max = max.clamp(1, PAGE_RECORDS);
         let mut cursor = self.cursor.lock().await;
         loop {
-            // Asked before the page is read: a push that was over by then is on the page.
+            // Checked before the page is read: a push that ended before is on the page.
             let closed = self.closed.is_cancelled();
             let after = *cursor;
             match self.read(after, max).await {
                 Err(e) => {
-                    tracing::error!(sink = self.sink, error = %e, "buffer not read to its end");
+                    tracing::error!(sink = self.sink, error = %e, "the buffer could not be read to its end; its records are delivered after a restart");
                     return None;
                 }
                 Ok(page) if !page.is_empty() => return Some(self.hand_over(page, &mut cursor)),
@@ -305,7 +306,7 @@ impl Buffer for DiskBuffer {
         let mut acks = Vec::with_capacity(items.len());
         let mut batch = Vec::with_capacity(items.len());
         for item in items {
-            acks.push((item.token.seq(), item.ack, reason(&item.dead)));
+            acks.push((item.token.seq(), item.ack, reject_reason(&item.dead)));
             batch.push(Settlement { seq: item.token.seq(), dead: item.dead, seen: item.seen });
         }
         let seqs: Vec<i64> = batch.iter().filter_map(|s| s.seq).collect();
@@ -322,7 +323,7 @@ impl Buffer for DiskBuffer {
             if let Some(seq) = seq {
                 self.pending_acks.finish(seq, &reason);
             }
-            tell(ack, reason);
+            settle_ack(ack, reason);
         }
         self.space_available.notify_waiters();
         Ok(())
@@ -348,7 +349,7 @@ impl Buffer for DiskBuffer {
     }
 
     async fn finish(&self) -> Result<(), BufferError> {
-        // What is still away keeps the mark it has, if any.
+        // Records in flight keep their marks.
         let (sent, not_sent): (Vec<_>, Vec<_>) = self
             .dispatched()
             .returned

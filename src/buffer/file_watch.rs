@@ -1,5 +1,5 @@
-//! Whether the file that is open is still the one that its name leads to. Another program may
-//! remove or replace it while it is used; what is written then would be lost with the process.
+//! Detects that the open file was removed or replaced by another program. Anything written after
+//! that would be lost when the process ends.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often the file is looked for at most.
+/// The file is checked at most this often.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Device and inode.
 type FileId = (u64, u64);
 
-/// The file and its log, as they were when they were opened.
+/// The file and its log, as opened.
 #[derive(Debug)]
 pub(super) struct FileWatch {
     path: PathBuf,
@@ -25,19 +25,19 @@ pub(super) struct FileWatch {
     checked: Instant,
 }
 
-/// What stands under the names.
+/// What the file names refer to now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileState {
-    /// What was opened.
+    /// The files that were opened.
     Same,
-    /// The file, or its log, is not there any more; or the log is another.
+    /// The file or its log was removed, or the log was replaced.
     Removed,
-    /// The file is another.
+    /// The file was replaced.
     Replaced,
 }
 
 impl FileWatch {
-    /// Remembers what is open now.
+    /// Records the files that are open now.
     pub(super) fn new(path: &Path) -> Self {
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
@@ -51,7 +51,7 @@ impl FileWatch {
         }
     }
 
-    /// Looks, if it is time to; `None` if it is not.
+    /// Checks the files if [`CHECK_INTERVAL`] has passed since the last check; else `None`.
     pub(super) fn check(&mut self) -> Option<FileState> {
         if self.checked.elapsed() < CHECK_INTERVAL {
             return None;

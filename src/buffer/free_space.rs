@@ -1,23 +1,23 @@
-//! How much may still be taken in: part of a disk, or of a file with a limit, is left to delivery,
-//! which has to write down what it did before it can make room.
+//! Admission of new records by free disk space: a part of the disk (or of the file's size limit) is
+//! reserved for delivery, which must write its results before it can free space.
 
 use std::path::Path;
 
 use rusqlite::Connection;
 
-/// Free bytes that records taken in leave to delivery, where the disk is not small: 8 MiB. The log
-/// of the store, marks, checkpoints, message ids and dead letters are written into it.
+/// Bytes that new records leave free for delivery: 8 MiB. The log, marks, checkpoints, message ids
+/// and dead letters are written into it.
 const RESERVE: u64 = 8 << 20;
 
-/// Of a small disk this part is left.
+/// On a small disk the reserve is the disk's size divided by this.
 const RESERVE_DIVISOR: u64 = 5;
 
-/// There is less room than records need beside what is left to delivery.
+/// The free space does not suffice for new records and the reserve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shortage {
     /// Bytes that are free.
     free: u64,
-    /// Bytes that stay free for delivery.
+    /// Bytes reserved for delivery.
     reserve: u64,
 }
 
@@ -34,8 +34,7 @@ impl std::fmt::Display for Shortage {
     }
 }
 
-/// Whether records of so many bytes find room in the store; `dir` is `None` where it lives in
-/// memory.
+/// Whether new records of `bytes` bytes fit; `dir` is `None` for a store in memory.
 pub(super) fn shortage(
     conn: &Connection,
     dir: Option<&Path>,
@@ -46,21 +45,21 @@ pub(super) fn shortage(
             .query_row([], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
     };
     let page = number("page_size")?;
-    // Pages of settled records are used again before the file grows.
-    let again = number("freelist_count")?.saturating_mul(page);
-    let growth = bytes.saturating_sub(again);
+    // Pages of settled records are reused before the file grows.
+    let reusable = number("freelist_count")?.saturating_mul(page);
+    let growth = bytes.saturating_sub(reusable);
     let (used, limit) = (number("page_count")?, number("max_page_count")?);
-    let free = limit.saturating_sub(used).saturating_mul(page).saturating_add(again);
+    let free = limit.saturating_sub(used).saturating_mul(page).saturating_add(reusable);
     let reserve = reserve_of(limit.saturating_mul(page));
     if free < reserve.saturating_add(bytes) {
         return Ok(Some(Shortage { free, reserve }));
     }
     let Some(dir) = dir else { return Ok(None) };
-    // A system that does not tell its free space fails when there is none.
+    // Without this number the write itself fails when the disk is full.
     let Ok(disk) = rustix::fs::statvfs(dir) else { return Ok(None) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let reserve = reserve_of(disk.f_blocks.saturating_mul(disk.f_frsize));
-    // What makes the file grow is in the log first, and for a while in both.
+    // Growth is written to the log first, and is for a while in both files.
     let needed = match growth {
         0 => reserve / 2,
         growth => reserve.saturating_add(growth.saturating_mul(2)),

@@ -1,8 +1,9 @@
-//! Whether the file is whole: what one process left must be what the next one finds.
+//! Checks that the database file is undamaged before it is used.
 //!
-//! A file that was closed in peace has a seal next to it, its length and its hash: then every changed
-//! bit is found. After a kill there is none, and SQLite's own check has to do, which compares tables
-//! with their indexes: it finds a changed message id, but not a changed letter in a record.
+//! After a clean shutdown a checksum file stands next to the database (its length and SHA-256), so
+//! every changed bit is found. After a kill there is none. Then SQLite's own check is used, which
+//! compares tables with their indexes: it finds a changed message id, but not a changed byte inside
+//! a record.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -16,21 +17,21 @@ use sha2::{Digest, Sha256};
 use super::error::StoreError;
 use super::paths::{sync_dir, with_suffix};
 
-/// What may not stand bare in the path of a `file:` URI.
+/// Characters that must be encoded in the path of a `file:` URI.
 const URI_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
 
-/// Larger files are not sealed, since a process that ends has little time: 2 GiB.
+/// Larger files get no checksum, because a process that stops has little time: 2 GiB.
 const MAX_CHECKSUMMED_SIZE: u64 = 2 << 30;
 
-/// How long SQLite may check a file without a seal.
+/// How long SQLite may check a file without a checksum.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 
 const CHECKSUM_SUFFIX: &str = ".sum";
 
-/// Looks for damage without writing anything, so that a damaged file stays as it is.
+/// Looks for damage without writing, so that a damaged file is not changed.
 pub(super) fn check(path: &Path) -> Result<(), StoreError> {
     match fs::read_to_string(with_suffix(path, CHECKSUM_SUFFIX)) {
-        Ok(checksum) if !is_logged(path) => match stored_checksum(path) {
+        Ok(checksum) if !is_logged(path) => match compute_checksum(path) {
             Ok(now) if now == checksum => Ok(()),
             Ok(now) if written(&now) != written(&checksum) => {
                 tracing::warn!(
@@ -54,7 +55,7 @@ pub(super) fn check(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Takes the seal away before anything is written.
+/// Removes the checksum before the file is opened for writing.
 pub(super) fn remove_checksum(path: &Path) -> Result<(), StoreError> {
     let checksum = with_suffix(path, CHECKSUM_SUFFIX);
     match fs::remove_file(&checksum) {
@@ -66,14 +67,14 @@ pub(super) fn remove_checksum(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Seals a file that is closed. What goes wrong costs only the better check.
+/// Writes the checksum of a closed file. If that fails, the next start uses SQLite's check.
 pub(super) fn write_checksum(path: &Path) {
     let small = fs::metadata(path).is_ok_and(|file| file.len() <= MAX_CHECKSUMMED_SIZE);
     if !small || is_logged(path) {
         return;
     }
     let unfinished = with_suffix(path, ".sum.new");
-    let done = stored_checksum(path).and_then(|checksum| {
+    let done = compute_checksum(path).and_then(|checksum| {
         let mut file = File::create(&unfinished)?;
         file.write_all(checksum.as_bytes())?;
         file.sync_all()?;
@@ -81,12 +82,12 @@ pub(super) fn write_checksum(path: &Path) {
         sync_dir(path)
     });
     if let Err(error) = done {
-        tracing::debug!(file = %path.display(), %error, "the store was not sealed");
+        tracing::debug!(file = %path.display(), %error, "no checksum was written; the next start checks the store with SQLite instead");
     }
 }
 
-/// Length, the numbers that SQLite changes as it writes, and the hash of all of it.
-fn stored_checksum(path: &Path) -> io::Result<String> {
+/// Computes the checksum text: length, the change counters of SQLite, hash of the whole file.
+fn compute_checksum(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let (mut hash, mut length, mut block) = (Sha256::new(), 0, vec![0; 1 << 16]);
     let mut numbers = String::new();
@@ -98,24 +99,20 @@ fn stored_checksum(path: &Path) -> io::Result<String> {
             Err(e) => return Err(e),
         };
         if length == 0 {
-            numbers = hex(block[..read].get(24..32).unwrap_or_default());
+            numbers = hex::encode(block[..read].get(24..32).unwrap_or_default());
         }
         length += read as u64;
         hash.update(&block[..read]);
     }
-    Ok(format!("{length} {numbers} sha256:{}\n", hex(&hash.finalize())))
+    Ok(format!("{length} {numbers} sha256:{}\n", hex::encode(hash.finalize())))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The part of a seal that changes where SQLite wrote.
+/// The part of a checksum text that changes when SQLite writes.
 fn written(checksum: &str) -> Option<&str> {
     checksum.split(' ').nth(1)
 }
 
-/// SQLite's own check, for as long as it may take.
+/// Runs SQLite's own check, for at most [`CHECK_TIMEOUT`].
 fn check_tables(path: &Path) -> Result<(), StoreError> {
     let corrupt = |why: String| StoreError::Corrupt { path: path.to_owned(), why };
     let checked = open_read_only(path).and_then(|conn| {
@@ -154,14 +151,14 @@ fn check_tables(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Whether there is a log next to the file that belongs to it.
+/// Whether the file has a log that is not applied yet.
 fn is_logged(path: &Path) -> bool {
     fs::metadata(with_suffix(path, "-wal")).is_ok_and(|log| log.len() > 0)
         || with_suffix(path, "-journal").exists()
 }
 
-/// Opens the file for reading. Without a log next to it no process is writing (the caller owns the
-/// directory), so SQLite is told not to make any file of its own.
+/// Opens the file for reading. Without a log no process is writing (the caller owns the directory),
+/// so SQLite is told to create no files of its own.
 fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     match path.to_str() {

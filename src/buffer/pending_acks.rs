@@ -1,16 +1,17 @@
-//! Acknowledgements of stored records whose sources want to hear of their settlement, not of their
-//! being stored.
+//! Acknowledgements of stored records whose sources wait for the final status, not for durability.
 //!
-//! They live in memory only: after a restart nobody waits any more. One invariant: an
-//! acknowledgement that came in is told or dropped, never kept beyond its record.
+//! They live in memory only: after a restart no source waits for them.
+//!
+//! # Invariants
+//! A registered acknowledgement is settled when its record is, or dropped with this table.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::memory::tell;
+use super::memory::settle_ack;
 use crate::ack::Ack;
 
-/// What a record came to: nothing, or why it was rejected.
+/// Why a record was rejected; `None` if it was delivered.
 type RejectReason = Option<String>;
 
 /// Acknowledgements by the sequence numbers of their records.
@@ -20,13 +21,13 @@ pub(super) struct PendingAcks(Mutex<PendingState>);
 #[derive(Default)]
 struct PendingState {
     acks: BTreeMap<i64, Ack>,
-    /// Pushes under way whose records may be settled before their acknowledgements are here.
+    /// Running pushes, whose records may be settled before their acknowledgements are registered.
     pushing: usize,
-    /// What was settled meanwhile and may have been one of theirs.
+    /// Records that were settled meanwhile and may belong to these pushes.
     early: BTreeMap<i64, RejectReason>,
 }
 
-/// A push under way.
+/// A running push; ends on drop.
 pub(super) struct PushGuard<'a>(&'a PendingAcks);
 
 impl PendingAcks {
@@ -34,35 +35,35 @@ impl PendingAcks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records are about to be stored whose acknowledgements will be handed in.
+    /// Announces that records are about to be stored whose acknowledgements will be registered.
     pub(super) fn begin_push(&self) -> PushGuard<'_> {
         self.state().pushing += 1;
         PushGuard(self)
     }
 
-    /// A record was settled.
+    /// Settles the acknowledgement of a record, if there is one.
     pub(super) fn finish(&self, seq: i64, reason: &RejectReason) {
         let mut state = self.state();
         let ack = state.acks.remove(&seq);
         if ack.is_none() && state.pushing > 0 {
             state.early.insert(seq, reason.clone());
         }
-        // Whoever is told may do anything but wait for us.
+        // The callback may take any lock but this one.
         drop(state);
         if let Some(ack) = ack {
-            tell(ack, reason.clone());
+            settle_ack(ack, reason.clone());
         }
     }
 }
 
 impl PushGuard<'_> {
-    /// The acknowledgement of a record that is stored now.
+    /// Registers the acknowledgement of a record that is stored now.
     pub(super) fn register(&self, seq: i64, ack: Ack) {
         let mut state = self.0.state();
         match state.early.remove(&seq) {
             Some(reason) => {
                 drop(state);
-                tell(ack, reason);
+                settle_ack(ack, reason);
             }
             None => drop(state.acks.insert(seq, ack)),
         }

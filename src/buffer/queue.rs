@@ -1,7 +1,8 @@
-//! Buffered records in the store: taken in, read in order, marked as possibly sent, settled.
+//! Buffered records in the store: append, read in order, mark as possibly sent, settle.
 //!
-//! One invariant: sequence numbers are given by the one writer, grow with every commit and are
-//! never used again, so that a reader that goes on behind the last number it saw misses nothing.
+//! # Invariants
+//! The single writer assigns sequence numbers. They grow with every commit and are never reused, so
+//! a reader that continues after the last number it read misses nothing.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -29,7 +30,7 @@ const COLUMNS: &str = "seq, body, meta, origin_key, origin_position, place, tran
                        received_at, happened_at, maybe_sent OR EXISTS (SELECT 1 FROM dispatched AS d \
                        WHERE d.sink = buffer.sink AND d.seq = buffer.seq)";
 
-/// A record without its acknowledgement, as it is stored.
+/// A record as it is stored, without its acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRecord {
     /// See [`Record::body`].
@@ -49,7 +50,7 @@ pub struct NewRecord {
 }
 
 impl NewRecord {
-    /// What it counts for in a buffer's size, in bytes.
+    /// Its size in a buffer, in bytes.
     pub fn size(&self) -> u64 {
         let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
         let origin = self.origin.as_ref();
@@ -61,7 +62,7 @@ impl NewRecord {
         RECORD_OVERHEAD.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX))
     }
 
-    /// The record with an acknowledgement nobody waits for.
+    /// The record with a no-op acknowledgement.
     pub fn into_record(self) -> Record {
         Record {
             body: self.body,
@@ -91,46 +92,45 @@ impl From<&Record> for NewRecord {
     }
 }
 
-/// What [`Store::append`] did.
+/// The result of [`Store::append`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppendOutcome {
-    /// The sequence numbers of the records taken, in their order.
+    /// Sequence numbers of the stored records, in their order.
     pub seqs: Range<i64>,
-    /// How many were left out because their origin's position had been taken before.
+    /// How many were skipped because their source position was stored before.
     pub skipped: usize,
 }
 
 /// A buffered record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BufferedRow {
-    /// Its place in the order of its sink. Other sinks' numbers lie between.
+    /// Its sequence number. Sinks share one sequence.
     pub seq: i64,
     /// The record.
     pub record: NewRecord,
     /// When it was stored.
     pub received_at: Timestamp,
-    /// Whether an earlier run had handed it out for delivery and did not say what became of it, or
-    /// its source says that it may have been sent.
+    /// Whether it may have been sent: an earlier run marked it and did not settle it, or its source
+    /// says so.
     pub maybe_sent: bool,
 }
 
-/// What became of a record, as far as the store is concerned.
+/// The final status of a record, as it is stored.
 #[derive(Debug, Clone, Default)]
 pub struct Settlement {
     /// The buffered record to delete; `None` if it was never stored.
     pub seq: Option<i64>,
     /// Dead letters to keep.
     pub dead: Vec<DeadLetter>,
-    /// Message keys to remember as delivered.
+    /// Message keys to store as delivered.
     pub seen: Vec<String>,
 }
 
 impl Store {
-    /// Stores records, in order. Skips those whose [`SourcePosition::position`] is not behind the highest
-    /// one taken from the same origin key for this sink.
+    /// Stores records, in order. Skips those whose [`SourcePosition::position`] is not after the
+    /// highest one stored for the same stream and sink.
     ///
-    /// # Errors
-    /// [`StoreError::Full`] or another; then none of them was stored.
+    /// # Errors [`StoreError::Full`] or another error; then no record was stored.
     pub async fn append(
         &self,
         sink: &str,
@@ -156,8 +156,8 @@ impl Store {
         })
     }
 
-    /// Buffered records behind `after`, in order: at most `limit`, [`PAGE_RECORDS`], and
-    /// [`PAGE_BYTES`]. Empty only if there is none.
+    /// Buffered records after `after`, in order: at most `limit`, [`PAGE_RECORDS`] and
+    /// [`PAGE_BYTES`]. Empty only if there are none.
     ///
     /// # Errors
     /// Those of any read.
@@ -179,8 +179,8 @@ impl Store {
         .await
     }
 
-    /// Those of these buffered records that are still there, in order, within the limits of
-    /// [`read`](Self::read).
+    /// The records with these sequence numbers that are still buffered, in order, within the limits
+    /// of [`read`](Self::read).
     ///
     /// # Errors
     /// Those of any read.
@@ -203,8 +203,8 @@ impl Store {
         .await
     }
 
-    /// Says what became of records, in one transaction: buffered ones are deleted, dead letters
-    /// and delivered message keys are kept.
+    /// Settles records in one transaction: deletes them from the buffer, stores dead letters and
+    /// the keys of delivered messages.
     ///
     /// # Errors
     /// Those of any write; then nothing of it was done.
@@ -224,8 +224,8 @@ impl Store {
         Ok(())
     }
 
-    /// Notes, before it happens, that requests for these records leave: from now on they may have
-    /// been sent, whenever they are read again. Records that are not stored any more are left out.
+    /// Marks records as possibly sent, before requests for them are sent. The mark is returned
+    /// whenever a record is read again. Records that are not stored any more are skipped.
     ///
     /// # Errors
     /// Those of any write; then the requests must not leave.
@@ -233,7 +233,7 @@ impl Store {
         self.change_marks(sink, seqs, Vec::new()).await
     }
 
-    /// Marks records as possibly sent, and takes the marks of others away, in one transaction.
+    /// Marks records as possibly sent and removes the marks of others, in one transaction.
     ///
     /// # Errors
     /// Those of any write.
@@ -319,7 +319,7 @@ fn insert(
     Ok(appended)
 }
 
-/// The highest positions taken, read once and written once per key and transaction.
+/// The highest stored position per stream, read and written once per stream and transaction.
 struct OriginDeduper<'a> {
     conn: &'a Connection,
     sink: &'a str,
@@ -331,7 +331,7 @@ impl<'a> OriginDeduper<'a> {
         Self { conn, sink, taken: HashMap::new() }
     }
 
-    /// Whether the position is new; then it counts as taken.
+    /// Whether the position is new; then it is stored as the highest.
     fn accepts(&mut self, origin: &SourcePosition) -> rusqlite::Result<bool> {
         let taken = match self.taken.get(&origin.stream_id) {
             Some(taken) => Some(*taken),
@@ -425,7 +425,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<BufferedRow> {
     })
 }
 
-/// Takes rows until the page is full; the first row always.
+/// Takes rows until the page is full, at least one.
 fn take_page(
     rows: impl Iterator<Item = rusqlite::Result<BufferedRow>>,
 ) -> rusqlite::Result<Vec<BufferedRow>> {

@@ -1,7 +1,4 @@
-//! Writing until it is written: failed commands are repeated with backoff, and said so now and
-//! then.
-//!
-//! One invariant: it ends only when told to.
+//! Retries of storage commands, with backoff, until they succeed or the process stops.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,19 +12,19 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(5);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How one command to the store is repeated.
+/// The retries of one storage command.
 pub(super) struct StorageRetry<'a> {
     what: &'static str,
     sink: &'a str,
     stop: &'a CancellationToken,
-    /// Counts what failed.
+    /// Counts failures.
     errors: &'a AtomicU64,
     delay: Duration,
     logged: Option<Instant>,
 }
 
 impl<'a> StorageRetry<'a> {
-    /// For a command, until `stop` is cancelled.
+    /// Retries a command until `stop` is cancelled.
     pub(super) fn new(
         what: &'static str,
         sink: &'a str,
@@ -37,8 +34,8 @@ impl<'a> StorageRetry<'a> {
         Self { what, sink, stop, errors, delay: FIRST_DELAY, logged: None }
     }
 
-    /// Waits before the command is tried again. Gives its error back if it must not be: because of
-    /// the stop, or because the store is closed or may not be written.
+    /// Waits before the next try. Returns the error if there must be none: the process stops, or
+    /// the store is closed or read-only.
     pub(super) async fn wait(&mut self, error: StoreError) -> Result<(), StoreError> {
         if is_final(&error) {
             return Err(error);
@@ -57,7 +54,7 @@ impl<'a> StorageRetry<'a> {
         Ok(())
     }
 
-    /// The command worked.
+    /// Logs that the command worked, if a failure was logged.
     pub(super) fn succeeded(self) {
         if self.logged.is_some() {
             let (sink, what) = (self.sink, self.what);
@@ -66,12 +63,12 @@ impl<'a> StorageRetry<'a> {
     }
 }
 
-/// Whether trying again is of no use.
+/// Whether a retry cannot help.
 pub(super) fn is_final(error: &StoreError) -> bool {
     matches!(error, StoreError::Closed | StoreError::ReadOnly | StoreError::Removed { .. })
 }
 
-/// Settles a batch, however often that takes.
+/// Settles a batch, with retries.
 pub(super) async fn settle(
     store: &super::Store,
     sink: &str,
@@ -87,7 +84,7 @@ pub(super) async fn settle(
     Ok(())
 }
 
-/// Marks records as possibly sent, and takes the marks of others away, however often that takes.
+/// Marks records as possibly sent and removes the marks of others, with retries.
 pub(super) async fn mark(
     store: &super::Store,
     sink: &str,

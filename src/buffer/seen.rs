@@ -27,8 +27,8 @@ pub(super) fn stored_key(key: &str) -> Cow<'_, str> {
 }
 
 impl Store {
-    /// Which of these message keys were delivered before, in the order asked. Keys count until they
-    /// are [expired](Self::expire_seen).
+    /// Which of these message keys were delivered before, in the same order. Keys count until they
+    /// [expire](Self::expire_seen).
     ///
     /// # Errors
     /// Those of any read.
@@ -40,7 +40,7 @@ impl Store {
                 .prepare_cached("SELECT 1 FROM seen WHERE sink = ?1 AND message_key = ?2")?;
             let mut is_seen = |key: &str| {
                 let stored = stored_key(key);
-                // Earlier versions stored long keys as they are.
+                // Earlier versions stored long keys unhashed.
                 Ok(find.exists(params![sink, stored])?
                     || (stored != key && find.exists(params![sink, key])?))
             };
@@ -73,8 +73,8 @@ impl Store {
         .await
     }
 
-    /// Forgets message keys delivered before `before`, some at a time so that other writes get
-    /// their turn. Returns how many.
+    /// Deletes message keys delivered before `before`, in batches so that other writes run in
+    /// between. Returns how many.
     ///
     /// # Errors
     /// Those of any write.
@@ -99,8 +99,8 @@ impl Store {
         }
     }
 
-    /// Forgets the oldest message keys of a sink, where there are more than `max_entries`, until a
-    /// twentieth of them is free. Returns how many.
+    /// Deletes the oldest message keys of a sink if there are more than `max_entries`, until a
+    /// twentieth of that number is free. Returns how many.
     ///
     /// # Errors
     /// Those of any write.
@@ -109,7 +109,8 @@ impl Store {
         if known.is_some_and(|known| known <= max_entries) {
             return Ok(0);
         }
-        // Keys that came again were counted twice.
+        // The running total counts repeated keys twice, so the table is counted before anything is
+        // deleted.
         let name = sink.to_owned();
         let seen = self
             .read_with(move |scope| {

@@ -1,9 +1,10 @@
-//! The store: one SQLite file in a `data_dir` for all that must outlive the process.
+//! The store: one SQLite file in a `data_dir` for everything that must survive a restart.
 //!
-//! Here are its opening and closing, and the small tables: checkpoints, seen message keys, cached
-//! look-ups. Buffered records are in `queue`, dead letters in `dead_letters`.
+//! This file opens and closes it, and reads and writes checkpoints and cached look-ups. Buffered
+//! records are in `queue`, dead letters in `dead_letters`, message keys in `seen`.
 //!
-//! One invariant: what a method wrote is on disk when it returns. A dropped future undoes nothing.
+//! # Invariants
+//! What a method wrote is on disk when it returns. Dropping its future does not undo the write.
 
 use std::fmt;
 use std::fs::DirBuilder;
@@ -26,12 +27,13 @@ use super::writer::{ConnectionOwner, DbHandle, TxScope, start_reader, start_writ
 use crate::clock;
 use crate::source::{Checkpoints, SourceError};
 
-/// What a store is opened for.
+/// How a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// To read and write, as the directory's only owner. Makes what is missing.
+    /// For reading and writing, as the only owner of the directory. Creates the directory and the
+    /// file if they are missing.
     Owner,
-    /// To look, also while another process is the owner. Every write is refused.
+    /// For reading, also while another process is the owner. Every write fails.
     ReadOnly,
 }
 
@@ -45,22 +47,22 @@ struct StoreInner {
     path: PathBuf,
     /// `None` where the store is open for reading only.
     writer: Option<DbHandle>,
-    /// In a store that lives in memory, the writer once more.
+    /// A store in memory has one connection: then this is the writer.
     reader: Option<DbHandle>,
-    /// Joined in this order: the writer is the last to let go of the file, and tidies it.
+    /// Joined in this order: the writer closes the file last and checkpoints its log.
     threads: Vec<JoinHandle<()>>,
     sizes: BufferSizes,
     totals: TableTotals,
 }
 
 impl Store {
-    /// Opens the store of a `data_dir`. Blocks for as long as checking the file takes.
+    /// Opens the store of a `data_dir`. Blocks while the file is checked, which takes seconds for a
+    /// large file.
     ///
-    /// # Errors
-    /// [`StoreError::InUse`] if the directory has an owner (for [`Access::Owner`]),
-    /// [`StoreError::Missing`] if there is nothing to read (for [`Access::ReadOnly`]),
+    /// # Errors [`StoreError::InUse`] if the directory has an owner (for [`Access::Owner`]),
+    /// [`StoreError::Missing`] if there is no store (for [`Access::ReadOnly`]),
     /// [`StoreError::Foreign`], [`Version`](StoreError::Version) or
-    /// [`Corrupt`](StoreError::Corrupt) if the file cannot be used; then it is left as it was.
+    /// [`Corrupt`](StoreError::Corrupt) if the file cannot be used; then it is not changed.
     pub fn open(dir: &Path, access: Access) -> Result<Self, StoreError> {
         match access {
             Access::Owner => Self::open_owned(dir),
@@ -69,7 +71,7 @@ impl Store {
     }
 
     fn open_owned(dir: &Path) -> Result<Self, StoreError> {
-        // What is kept here is about people: nobody else's to read.
+        // The store holds personal data: only the owner of the process may read it.
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -81,11 +83,11 @@ impl Store {
         let reading = schema::open_reader(&path)?;
         let sizes = BufferSizes::read(&conn, &path)?;
         let opened = Arc::<AtomicU64>::default();
-        let holder = |conn, lock| {
+        let owner = |conn, lock| {
             ConnectionOwner::new(conn, &path, sizes.clone(), lock, Arc::clone(&opened))
         };
-        let (writer, writes) = start_writer(holder(conn, Some(lock)))?;
-        let (reader, reads) = start_reader(holder(reading, None))?;
+        let (writer, writes) = start_writer(owner(conn, Some(lock)))?;
+        let (reader, reads) = start_reader(owner(reading, None))?;
         Ok(Self::assemble(StoreInner {
             writer: Some(writer),
             reader: Some(reader),
@@ -115,10 +117,9 @@ impl Store {
         }))
     }
 
-    /// A store that is gone with its last handle, for tests and demonstrations.
+    /// A store in memory, dropped with its last handle.
     ///
-    /// # Errors
-    /// [`StoreError::Sqlite`] if there is no memory for it.
+    /// # Errors [`StoreError::Sqlite`] if SQLite cannot allocate it.
     pub fn in_memory() -> Result<Self, StoreError> {
         let path = PathBuf::from(":memory:");
         let conn = schema::open_memory().map_err(|e| StoreError::sqlite(&path, e))?;
@@ -139,16 +140,16 @@ impl Store {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Closes the store for all its handles: finishes what waits, moves the log into the file and
-    /// releases the directory. Commands given later answer [`StoreError::Closed`].
+    /// Closes the store for all its handles: runs the commands that wait, moves the log into the
+    /// file and releases the directory. Later commands fail with [`StoreError::Closed`].
     pub async fn close(self) {
         for handle in [&self.inner.reader, &self.inner.writer].into_iter().flatten() {
             handle.close().await;
         }
     }
 
-    /// Caps the file at about this many bytes (whole pages; never below its present size), for as
-    /// long as the store is open. Writes that would need more answer [`StoreError::Full`].
+    /// Limits the file to about this many bytes (whole pages; never below its present size) while
+    /// the store is open. Writes beyond the limit fail with [`StoreError::Full`].
     ///
     /// # Errors
     /// Those of any write.
@@ -157,15 +158,15 @@ impl Store {
             let page =
                 scope.conn.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))?;
             let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
-            // Zero would only ask for the present limit; SQLite knows at most 2^32 - 2 pages.
+            // Zero would only query the present limit; SQLite supports at most 2^32 - 2 pages.
             let sql = format!("PRAGMA max_page_count = {}", pages.clamp(1, 0xFFFF_FFFE));
             scope.conn.query_row(&sql, [], |_| Ok(()))
         })
         .await
     }
 
-    /// How much of a sink's records the store holds. Counted along with every write; a store that
-    /// is open for reading tells what it saw when it was opened.
+    /// How many records of a sink the store holds, updated with every write. A store that is open
+    /// for reading returns the size at the time it was opened.
     pub fn buffer_size(&self, sink: &str) -> BufferSize {
         self.inner.sizes.of(sink)
     }
@@ -191,8 +192,8 @@ impl Store {
         .await
     }
 
-    /// Saves cached look-ups; `None` forgets a key. Then forgets the oldest beyond `keep`, where
-    /// that is given: it reads as many as are kept, so it is not for every time.
+    /// Saves cached look-ups; `None` deletes a key. With `keep` it then deletes the oldest rows
+    /// beyond that number. This reads `keep` rows, so do not do it with every save.
     ///
     /// # Errors
     /// Those of any write.
@@ -239,11 +240,11 @@ impl Store {
         dir.filter(|dir| !dir.as_os_str().is_empty())
     }
 
-    /// Sees to it that the file that is open is still the one in the `data_dir`. One that was
-    /// removed is written again; one that was replaced is left alone, and the store with it.
+    /// Checks that the open file is still the one in the `data_dir`. A removed file is written
+    /// again. If another file is in its place, the store stops and that file is not changed.
     ///
-    /// # Errors
-    /// [`StoreError::Removed`] if what the store holds cannot be kept under its name any more.
+    /// # Errors [`StoreError::Removed`] if the store's content cannot be kept under its name any
+    /// more.
     pub async fn check_file(&self) -> Result<(), StoreError> {
         self.write(|_| Ok(())).await
     }
@@ -262,7 +263,7 @@ impl Store {
         writer.run(work).await
     }
 
-    /// Runs `work` on the connection that reads.
+    /// Runs `work` on the read connection.
     pub(super) async fn read_with<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -274,8 +275,8 @@ impl Store {
 }
 
 impl Drop for StoreInner {
-    /// Waits until the file is free, so that whoever opens the directory next finds it so. What the
-    /// threads still have to do was asked for by futures that were dropped.
+    /// Waits until the threads have closed the file, so that the next process can open the
+    /// directory. Commands that still run at this point belong to dropped futures.
     fn drop(&mut self) {
         self.reader = None;
         self.writer = None;

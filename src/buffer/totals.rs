@@ -46,7 +46,7 @@ impl TableTotals {
         by_sink.entry(sink.to_owned()).or_default().dead_bytes.get_or_insert(bytes);
     }
 
-    pub(super) fn forget_dead_sizes(&self) {
+    pub(super) fn clear_dead_bytes(&self) {
         self.by_sink().values_mut().for_each(|known| known.dead_bytes = None);
     }
 

@@ -1,8 +1,9 @@
-//! The threads that hold the connections: one that writes, one that reads.
+//! The two threads that own the SQLite connections: one writes, one reads.
 //!
-//! One invariant: whatever waits when the writer looks goes into one transaction, and nobody is
-//! answered before it is committed. If the transaction fails, each command is tried alone, so that
-//! one that finds no room does not fail the others.
+//! # Invariants
+//! All commands in the queue go into one transaction (group commit), and a command is answered only
+//! after the commit. If the transaction fails, each command is tried alone, so that one that does
+//! not fit fails alone.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,15 +21,15 @@ use super::paths;
 use super::schema;
 use super::sizes::{BufferSizes, SizeDelta};
 
-/// Commands that may wait for a thread; senders wait behind that.
+/// Commands that may wait for a thread; further senders wait.
 const QUEUE_CAPACITY: usize = 1024;
-/// Commands in one transaction.
+/// Commands in one transaction at most.
 const MAX_GROUP_COMMANDS: usize = 256;
-/// Free pages (of 4 KiB) from which on some are given back to the system.
+/// Free pages (of 4 KiB) beyond which some are returned to the file system.
 const MAX_FREE_PAGES: i64 = 4096;
 
-/// What a command sees while it runs. It may run twice, so its only lasting effects are in the
-/// transaction and in here.
+/// What a command uses while it runs. It may run twice, so its only lasting effects are in the
+/// transaction and in `deltas`.
 pub(super) struct TxScope<'c> {
     pub(super) conn: &'c Connection,
     pub(super) deltas: Vec<SizeDelta>,
@@ -61,7 +62,7 @@ where
             (None, Some(value)) => Ok(value),
             (None, None) => Err(StoreError::Closed),
         };
-        // Whoever asked may have stopped waiting; the command is carried out all the same.
+        // The caller may have dropped its future; the command runs all the same.
         drop(self.reply.send(answer));
     }
 }
@@ -71,14 +72,14 @@ enum Message {
     Close,
 }
 
-/// The way to one of the threads.
+/// Sends commands to one of the threads.
 #[derive(Clone)]
 pub(super) struct DbHandle {
     commands: mpsc::Sender<Message>,
 }
 
 impl DbHandle {
-    /// Runs `work` on the thread and waits for its answer.
+    /// Runs `work` on the thread and waits for its result.
     pub(super) async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -90,32 +91,32 @@ impl DbHandle {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Lets the thread finish what waits and end. Returns once it has let go of the file.
+    /// Ends the thread after the commands that wait. Returns once it has closed the file.
     pub(super) async fn close(&self) {
-        // A failed send means that the thread has ended already.
+        // A failed send means that the thread has already ended.
         if self.commands.send(Message::Close).await.is_ok() {
             self.commands.closed().await;
         }
     }
 }
 
-/// What a thread owns.
+/// A connection and what its thread needs to know of the file.
 pub(super) struct ConnectionOwner {
     conn: Connection,
     path: PathBuf,
     sizes: BufferSizes,
     _lock: Option<DirLock>,
-    /// `None` where the store lives in memory or is open for reading.
+    /// `None` for a store in memory and for a reader.
     watch: Option<FileWatch>,
-    /// How often the writer has opened the file anew; the reader follows.
+    /// How often the writer has reopened the file; the reader then reopens it too.
     opened: Arc<AtomicU64>,
     followed: u64,
-    /// Why the file is of no use any more.
+    /// Why the file cannot be used any more.
     removed: Option<String>,
 }
 
 impl ConnectionOwner {
-    /// The owner's writer holds the lock, and `opened` together with the owner's reader.
+    /// The writer of the owner holds the lock, and shares `opened` with its reader.
     pub(super) fn new(
         conn: Connection,
         path: &Path,
@@ -131,39 +132,39 @@ impl ConnectionOwner {
 
 /// Starts the thread that writes.
 pub(super) fn start_writer(
-    holder: ConnectionOwner,
+    owner: ConnectionOwner,
 ) -> Result<(DbHandle, JoinHandle<()>), StoreError> {
-    start("store-writer", holder, |holder, jobs, turn| {
-        holder.check_file();
-        if let Some(why) = &holder.removed {
-            let removed = || StoreError::Removed { path: holder.path.clone(), why: why.clone() };
+    start("store-writer", owner, |owner, jobs, turn| {
+        owner.check_file();
+        if let Some(why) = &owner.removed {
+            let removed = || StoreError::Removed { path: owner.path.clone(), why: why.clone() };
             jobs.into_iter().for_each(|job| job.answer(Some(removed())));
             return;
         }
-        holder.commit(jobs);
+        owner.commit(jobs);
         if turn % 256 == 0 {
-            holder.release_free_pages();
+            owner.release_free_pages();
         }
     })
 }
 
 /// Starts the thread that reads.
 pub(super) fn start_reader(
-    holder: ConnectionOwner,
+    owner: ConnectionOwner,
 ) -> Result<(DbHandle, JoinHandle<()>), StoreError> {
-    start("store-reader", holder, |holder, jobs, _| {
-        holder.follow();
+    start("store-reader", owner, |owner, jobs, _| {
+        owner.follow();
         for mut job in jobs {
-            let mut scope = TxScope { conn: &holder.conn, deltas: Vec::new() };
+            let mut scope = TxScope { conn: &owner.conn, deltas: Vec::new() };
             let failure = job.run(&mut scope).err();
-            job.answer(failure.map(|e| StoreError::sqlite(&holder.path, e)));
+            job.answer(failure.map(|e| StoreError::sqlite(&owner.path, e)));
         }
     })
 }
 
 fn start(
     name: &str,
-    mut holder: ConnectionOwner,
+    mut owner: ConnectionOwner,
     mut each: impl FnMut(&mut ConnectionOwner, Vec<Box<dyn Job>>, u64) + Send + 'static,
 ) -> Result<(DbHandle, JoinHandle<()>), StoreError> {
     let (commands, mut queue) = mpsc::channel(QUEUE_CAPACITY);
@@ -173,21 +174,22 @@ fn start(
             for turn in 1.. {
                 let (jobs, more) = take_group(&mut queue);
                 if !jobs.is_empty() {
-                    each(&mut holder, jobs, turn);
+                    each(&mut owner, jobs, turn);
                 }
                 if !more {
                     break;
                 }
             }
-            // The file first, then the queue: who waits for the queue to end finds the file free.
-            holder.close();
+            // The file closes before the queue: a caller that waits for the queue to end finds the
+            // file free.
+            owner.close();
             drop(queue);
         })
         .map_err(StoreError::io(format!("start thread {name}")))?;
     Ok((DbHandle { commands }, thread))
 }
 
-/// Waits for a command and takes all that wait with it. `false` if there will be no more.
+/// Waits for a command and takes all others that wait. `false` if there will be no more.
 fn take_group(queue: &mut mpsc::Receiver<Message>) -> (Vec<Box<dyn Job>>, bool) {
     let mut jobs = Vec::new();
     let mut command = queue.blocking_recv();
@@ -201,15 +203,15 @@ fn take_group(queue: &mut mpsc::Receiver<Message>) -> (Vec<Box<dyn Job>>, bool) 
         }
         match queue.try_recv() {
             Ok(next) => command = Some(next),
-            // A hang-up is seen by the next blocking receive.
+            // The next blocking receive notices a closed queue.
             Err(_) => return (jobs, true),
         }
     }
 }
 
 impl ConnectionOwner {
-    /// Writes the file again if it was removed. If that cannot be, or another one stands in its
-    /// place, nothing is written any more.
+    /// Writes the file again if it was removed. If that fails, or another file is in its place,
+    /// nothing is written any more.
     fn check_file(&mut self) {
         let found = self.watch.as_mut().and_then(FileWatch::check);
         let kept = match found {
@@ -257,7 +259,7 @@ impl ConnectionOwner {
             )
         };
         let conn = schema::recreate_file(&self.conn, &self.path).map_err(failed)?;
-        // The old one must not tidy up: the names lead to the new files.
+        // The old connection must not checkpoint: its file names now belong to the new files.
         let old = std::mem::replace(&mut self.conn, conn);
         schema::close_without_checkpoint(old);
         self.watch = Some(FileWatch::new(&self.path));
@@ -265,7 +267,7 @@ impl ConnectionOwner {
         Ok(())
     }
 
-    /// Lets the file go, and then the lock. The owner's writer leaves it sealed.
+    /// Closes the file, then releases the lock. The owner's writer also writes the checksum.
     fn close(self) {
         let Self { conn, path, watch, removed, _lock: lock, .. } = self;
         let closed = conn.close().is_ok();
@@ -275,7 +277,7 @@ impl ConnectionOwner {
         drop(lock);
     }
 
-    /// Reads from the file that the writer has opened last.
+    /// Reopens the file if the writer has.
     fn follow(&mut self) {
         let opened = self.opened.load(Ordering::Acquire);
         if opened == self.followed {
@@ -286,11 +288,13 @@ impl ConnectionOwner {
                 schema::close_without_checkpoint(std::mem::replace(&mut self.conn, conn));
                 self.followed = opened;
             }
-            Err(error) => tracing::error!(%error, "the store cannot be read anew; trying again"),
+            Err(error) => {
+                tracing::error!(%error, "the store cannot be reopened for reading; trying again")
+            }
         }
     }
 
-    /// Commits commands together, or else each alone.
+    /// Commits commands together, or each alone if that fails.
     fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
         let together = self.transact(&mut jobs);
         match together {
@@ -320,7 +324,7 @@ impl ConnectionOwner {
         Ok(())
     }
 
-    /// Shrinks a file that is mostly empty, some pages at a time. A failure costs nothing but room.
+    /// Shrinks a file that is mostly empty, some pages at a time. A failure only costs disk space.
     fn release_free_pages(&self) {
         let shrunk = self.free_pages().and_then(|(free, all)| {
             if free < MAX_FREE_PAGES || free < all / 2 {
@@ -333,7 +337,7 @@ impl ConnectionOwner {
             Ok(())
         });
         if let Err(e) = shrunk {
-            tracing::debug!(file = %self.path.display(), error = %e, "store not shrunk");
+            tracing::debug!(file = %self.path.display(), error = %e, "the store could not be shrunk; it keeps its size");
         }
     }
 
@@ -353,8 +357,8 @@ mod tests {
 
     #[tokio::test]
     async fn queued_commands_share_one_commit() {
-        // Commands that wait while the writer is busy go into one transaction: the log grows by its
-        // pages once, not once for each of them.
+        // Guarantees that commands that wait while the writer is busy share one transaction: the
+        // log grows by the changed pages once, not once per command.
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Owner).unwrap();
         let log = dir.path().join("usercom-sink.db-wal");
@@ -378,7 +382,7 @@ mod tests {
             let appends = (0..100).map(|_| store.append("crm", record()));
             let all = futures::future::join_all(appends);
             tokio::pin!(all);
-            // One look hands all of them to the writer; then it may go on.
+            // One poll sends all of them to the writer; then it may continue.
             assert!(futures::poll!(&mut all).is_pending());
             go.send(()).unwrap();
             all.await
@@ -393,7 +397,8 @@ mod tests {
 
     #[tokio::test]
     async fn emptied_file_shrinks() {
-        // Room that a settled backlog leaves behind goes back to the system while work goes on.
+        // Guarantees that the space of a settled backlog returns to the file system while the store
+        // is in use.
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Owner).unwrap();
         let large = NewRecord::from(&Record::new(vec![b'x'; 4 << 20]));
@@ -416,7 +421,8 @@ mod tests {
 
     #[tokio::test]
     async fn failed_command_leaves_group_intact() {
-        // A command that SQLite refuses does not fail those that share its transaction.
+        // Guarantees that a command that SQLite rejects does not fail those that share its
+        // transaction.
         let store = Store::in_memory().unwrap();
         let (good, bad, also_good) = tokio::join!(
             store.append("crm", vec![NewRecord::from(&Record::new("1"))]),

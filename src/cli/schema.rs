@@ -1,8 +1,9 @@
-//! `schema`: the JSON Schema of pipeline files, and Fluvio's description of the connector.
+//! `schema`: prints the JSON Schema of pipeline files, or Fluvio's description of the connector.
 
 use clap::Args;
 
 use super::output::{Exit, print};
+#[cfg(feature = "fluvio")]
 use crate::config::connector::connector_package_text;
 use crate::config::pipeline_schema_text;
 
@@ -17,7 +18,10 @@ pub(super) struct SchemaCommand {
 impl SchemaCommand {
     pub(super) fn run(self) -> Exit {
         match self.connector {
+            #[cfg(feature = "fluvio")]
             true => print(&connector_package_text()),
+            #[cfg(not(feature = "fluvio"))]
+            true => super::output::fail(super::connector::MISSING),
             false => print(&pipeline_schema_text()),
         }
     }

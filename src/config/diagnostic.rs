@@ -114,6 +114,7 @@ impl Report {
     }
 
     /// The same faults in the same files, whose texts are covered in another way.
+    #[cfg(feature = "fluvio")]
     pub(crate) fn shown_as(mut self, files: Vec<Shown>) -> Self {
         self.files = files;
         self

@@ -71,6 +71,7 @@ pub(super) enum Paths {
     #[default]
     OfTheirFile,
     /// In the working directory.
+    #[cfg(feature = "fluvio")]
     OfTheProcess,
 }
 

@@ -10,6 +10,7 @@
 //! tells, `E03` what parts say of each other; the mapping table has its own. `W` is a warning.
 
 mod check;
+#[cfg(feature = "fluvio")]
 pub mod connector;
 mod de;
 mod diagnostic;

@@ -2,7 +2,7 @@
 //! source types that exist elsewhere. Not here: typing slips (`suggest`).
 
 use super::fault::{ConfigPath, Segment};
-use super::suggest::nearest;
+use crate::suggest::nearest;
 
 /// Where a foreign key is looked for.
 #[derive(Clone, Copy, PartialEq)]

@@ -122,7 +122,7 @@ fn of_text<'a>(function: &Function, text: Cow<'a, str>) -> Result<Option<Cow<'a,
             let rest = text.trim_start().split_once(char::is_whitespace);
             return Ok(rest.and_then(|(_, rest)| some_text(rest.trim().to_owned())));
         }
-        Function::Sha256 => hex(&Sha256::digest(text.as_bytes())).into(),
+        Function::Sha256 => hex::encode(Sha256::digest(text.as_bytes())).into(),
         Function::UrlHost => url_host(&text)?.into(),
         Function::UrlPath => url_path(&text)?.into(),
         Function::UrlDecode => percent_decode_str(&text)
@@ -180,12 +180,6 @@ fn capitalize(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().into_iter().flat_map(char::to_uppercase);
     first.collect::<String>() + chars.as_str()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |n: u8| char::from_digit(u32::from(n), 16).unwrap_or('0');
-    let pairs = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
-    pairs.collect()
 }
 
 fn url_host(text: &str) -> Result<String, String> {
@@ -270,7 +264,7 @@ fn slug(text: &str) -> String {
     let mut out = String::new();
     let mut gap = false;
     for c in text.chars().flat_map(char::to_lowercase) {
-        let letters = fold(c);
+        let letters = to_ascii(c);
         if letters.is_empty() {
             // A combining accent belongs to its letter and separates nothing.
             gap |= !('\u{300}'..='\u{36f}').contains(&c) && c != '\'' && c != '’';
@@ -285,87 +279,19 @@ fn slug(text: &str) -> String {
     out
 }
 
-/// A lower case letter or digit in ASCII; empty where it has none.
-fn fold(c: char) -> Cow<'static, str> {
-    let folded = match c {
-        'a'..='z' | '0'..='9' => return c.to_string().into(),
-        'à'..='å'
-        | 'ā'
-        | 'ă'
-        | 'ą'
-        | 'ǎ'
-        | 'ạ'
-        | 'ả'
-        | 'ấ'
-        | 'ầ'
-        | 'ẩ'
-        | 'ẫ'
-        | 'ậ'
-        | 'ắ'
-        | 'ằ'
-        | 'ẳ'
-        | 'ẵ'
-        | 'ặ'
-        | 'ª' => "a",
-        'æ' => "ae",
-        'ç' | 'ć' | 'ĉ' | 'ċ' | 'č' => "c",
-        'ď' | 'đ' | 'ð' => "d",
-        'è'..='ë' | 'ē' | 'ĕ' | 'ė' | 'ę' | 'ě' | 'ẹ' | 'ẻ' | 'ẽ' | 'ế' | 'ề' | 'ể' | 'ễ' | 'ệ' => {
-            "e"
+/// A lower case Latin letter, or a digit, in ASCII (`ł` is `l`, `ß` is `ss`); empty for any other
+/// character.
+fn to_ascii(c: char) -> Cow<'static, str> {
+    match c {
+        'a'..='z' | '0'..='9' => Cow::Owned(c.to_string()),
+        // Latin-1, Latin Extended-A and -B, Latin Extended Additional.
+        'ª' | 'º' | 'ß'..='ö' | 'ø'..='\u{24f}' | '\u{1e00}'..='\u{1eff}' => {
+            let letters = deunicode::deunicode_char(c).unwrap_or_default().chars();
+            let letters = letters.filter(char::is_ascii_alphanumeric);
+            Cow::Owned(letters.map(|letter| letter.to_ascii_lowercase()).collect())
         }
-        'ĝ' | 'ğ' | 'ġ' | 'ģ' => "g",
-        'ĥ' | 'ħ' => "h",
-        'ì'..='ï' | 'ĩ' | 'ī' | 'ĭ' | 'į' | 'ı' | 'ị' | 'ỉ' => "i",
-        'ĵ' => "j",
-        'ķ' => "k",
-        'ĺ' | 'ļ' | 'ľ' | 'ŀ' | 'ł' => "l",
-        'ñ' | 'ń' | 'ņ' | 'ň' | 'ŉ' => "n",
-        'ò'..='ö'
-        | 'ø'
-        | 'ō'
-        | 'ŏ'
-        | 'ő'
-        | 'ơ'
-        | 'ọ'
-        | 'ỏ'
-        | 'ố'
-        | 'ồ'
-        | 'ổ'
-        | 'ỗ'
-        | 'ộ'
-        | 'ớ'
-        | 'ờ'
-        | 'ở'
-        | 'ỡ'
-        | 'ợ'
-        | 'º' => "o",
-        'œ' => "oe",
-        'ŕ' | 'ŗ' | 'ř' => "r",
-        'ś' | 'ŝ' | 'ş' | 'š' | 'ș' => "s",
-        'ß' => "ss",
-        'ţ' | 'ť' | 'ŧ' | 'ț' => "t",
-        'þ' => "th",
-        'ù'..='ü'
-        | 'ũ'
-        | 'ū'
-        | 'ŭ'
-        | 'ů'
-        | 'ű'
-        | 'ų'
-        | 'ư'
-        | 'ụ'
-        | 'ủ'
-        | 'ứ'
-        | 'ừ'
-        | 'ử'
-        | 'ữ'
-        | 'ự' => "u",
-        'ŵ' => "w",
-        'ý' | 'ÿ' | 'ŷ' | 'ỳ' | 'ỵ' | 'ỷ' | 'ỹ' => "y",
-        'ź' | 'ż' | 'ž' => "z",
-        _ => "",
-    };
-    folded.into()
+        _ => Cow::Borrowed(""),
+    }
 }
 
 #[cfg(test)]
@@ -417,6 +343,24 @@ mod tests {
             (Function::ParseJson, "1.50", "1.50"),
         ] {
             assert_eq!(run(&function, input).unwrap().unwrap(), output, "{function:?}");
+        }
+    }
+
+    #[test]
+    fn slug_of_latin_letters_has_ascii_letters_only() {
+        // Letters of every Latin alphabet lose their accents; other scripts are left out.
+        for (text, expected) in [
+            ("Straße Æsir Þór", "strasse-aesir-thor"),
+            ("Đặng Thị Hằng", "dang-thi-hang"),
+            ("ŉ œuvre ıI", "n-oeuvre-ii"),
+            ("naïve—Москва 東京 x", "naive-x"),
+            ("a÷b×c", "a-b-c"),
+        ] {
+            assert_eq!(slug(text), expected, "{text}");
+        }
+        for c in '\u{80}'..='\u{2fff}' {
+            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+            assert!(slug(&c.to_string()).chars().all(allowed), "{c:?}");
         }
     }
 

@@ -1,12 +1,12 @@
-//! Coalescing: several waiting writes become one, as if they had been sent one after the other.
+//! Merging of waiting writes into one, with the result of sending them one after the other.
 //!
-//! Only identifies of one user and writes of one company fold; a later value wins, lists that are
-//! united stay united. Tracks and pages are never folded: each of them counts.
+//! Only identifies of one user, writes of one company and equal memberships are merged. The later
+//! value wins; set unions (`tags`) are combined. Events and page views are never merged.
 
 use super::op::Op;
 use super::packed_fields::PackedFields;
 
-/// Whether `later` may be folded into a waiting `earlier`.
+/// Whether `later` may be merged into a waiting `earlier`.
 pub(super) fn can_coalesce(earlier: &Op, later: &Op) -> bool {
     match (earlier, later) {
         (Op::Identify { user: a, .. }, Op::Identify { user: b, .. }) => a == b,
@@ -16,19 +16,19 @@ pub(super) fn can_coalesce(earlier: &Op, later: &Op) -> bool {
     }
 }
 
-/// Whether an op of this kind may be moved in front of `waiting` without anyone being able to
-/// tell: writes to a profile and memberships of companies do not see each other.
+/// Whether `op` may be executed before `waiting` with the same result. Profile writes and company
+/// memberships are independent.
 pub(super) fn can_reorder(op: &Op, waiting: &Op) -> bool {
     let harmless = |op: &Op| matches!(op, Op::Identify { .. } | Op::Join { .. });
     harmless(op) && harmless(waiting)
 }
 
-/// Ops folded into one at most.
+/// Ops merged into one at most.
 const MAX_OPS: usize = 256;
-/// Bytes of JSON folded into one op at most.
+/// Bytes of JSON merged into one op at most.
 const MAX_BYTES: usize = 256 << 10;
 
-/// How much was folded already.
+/// The size of a merged op.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Weight {
     ops: usize,
@@ -36,7 +36,7 @@ pub(super) struct Weight {
 }
 
 impl Weight {
-    /// The weight of one op.
+    /// The size of one op.
     pub(super) fn of(op: &Op) -> Self {
         let bytes = match op {
             Op::Identify { fields, .. } | Op::Company { fields, .. } => fields.bytes(),
@@ -45,17 +45,16 @@ impl Weight {
         Self { ops: 1, bytes }
     }
 
-    /// Both together, unless that is too much for one op: what is written stays one request of a
-    /// bounded size, and so do the values that are kept in case a later one does not fit.
+    /// Both together, or `None` if that is too large: a merged op must fit one request, and the
+    /// memory for its replaced values must stay bounded.
     pub(super) fn with(self, other: Self) -> Option<Self> {
         let both = Self { ops: self.ops + other.ops, bytes: self.bytes + other.bytes };
         (both.ops <= MAX_OPS && both.bytes <= MAX_BYTES).then_some(both)
     }
 }
 
-/// Ops that fold, the oldest first, as one op. Its fields keep the writes they were folded from:
-/// only when it is sent is it known which values fit the types of attributes, and a value that does
-/// not fit must not hide an older one that does.
+/// Merges ops, the oldest first. The fields keep their original writes: attribute types are known
+/// only when the op is executed, and an invalid value must not hide an older valid one.
 pub(super) fn coalesced<'o>(first: &Op, later: impl ExactSizeIterator<Item = &'o Op>) -> Op {
     let mut op = first.clone();
     if later.len() == 0 {
@@ -83,8 +82,8 @@ mod tests {
     }
 
     #[test]
-    fn last_value_wins_and_lists_unite() {
-        // A folded identify says what its parts said in order: last value wins, tags are united.
+    fn merged_identify_has_last_values_and_united_lists() {
+        // A merged identify equals its parts in order: the last value wins, tags are united.
         use FieldClass::{Custom, SetUnion, Standard};
         let first = identify(&[
             ("email", Standard, "\"a@b.c\""),
@@ -109,11 +108,11 @@ mod tests {
     }
 
     #[test]
-    fn a_folded_write_keeps_its_parts() {
-        // The writes an op was folded from can be told apart, in order; how many they are is bounded.
+    fn merged_write_keeps_its_writes_up_to_a_limit() {
+        // A merged op lists its original writes in order; their number is bounded.
         let writes = ["1", "2", "3"].map(|json| identify(&[("plan", FieldClass::Custom, json)]));
         let Op::Identify { fields, .. } = coalesced(&writes[0], writes[1..].iter()) else {
-            unreachable!("identifies fold into one")
+            unreachable!("identifies merge into one")
         };
         let plans: Vec<_> = fields.layers().iter().map(|layer| layer.get("plan")).collect();
         assert_eq!(plans, [Some("1"), Some("2"), Some("3")]);
@@ -127,8 +126,8 @@ mod tests {
     }
 
     #[test]
-    fn only_writes_of_the_same_target_fold() {
-        // Tracks never fold, and neither do writes of two users.
+    fn events_and_other_users_are_not_merged() {
+        // Events are never merged, nor are writes of two users.
         let track = Op::Track {
             user: "u".into(),
             name: "e".into(),

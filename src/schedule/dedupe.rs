@@ -1,37 +1,36 @@
-//! Deduplication of what is on its way: the same message offered again before the first is settled
-//! for good.
+//! Deduplication of messages in flight: the same message id again before the first is settled.
 //!
-//! What was settled earlier is remembered on disk by the store. This covers the time in between,
-//! and the short while in which whoever asked the store may hold an answer older than the settling.
+//! The store remembers settled message ids. This module covers the time before, and the few batches
+//! after, because a batch may have read the store just before a message was settled.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 
-/// What becomes of an offered message.
+/// What to do with an offered message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum DedupeDecision<T> {
-    /// The first of its key: it goes its way.
+    /// The first of its id: process it.
     First(T),
-    /// A first one is on its way; the ticket comes back from [`InFlightMessages::commit`].
+    /// The first is in flight; [`InFlightMessages::commit`] returns the ticket.
     Queued,
-    /// The first was settled a moment ago.
+    /// The first was settled recently.
     AlreadySettled(T),
 }
 
-/// Messages on their way, by key, each with those that follow it.
+/// Messages in flight by id, each with the tickets of its duplicates.
 #[derive(Debug)]
 pub struct InFlightMessages<K, T> {
     open: HashMap<K, Vec<T>>,
     committed: HashSet<K>,
-    /// Closed keys in order, with the batch they were committed in.
+    /// Committed ids in order, with the batch they were committed in.
     committed_in: VecDeque<(u64, K)>,
     batch: u64,
     retain_batches: u64,
 }
 
 impl<K: Hash + Eq + Clone, T> InFlightMessages<K, T> {
-    /// Remembers committed keys for `retain_batches` batches: at least as many as may lie between asking the
-    /// store and offering here.
+    /// Remembers committed ids for `retain_batches` batches: at least as many as may lie between
+    /// reading the store and [`offer`](Self::offer).
     pub fn new(retain_batches: u64) -> Self {
         Self {
             open: HashMap::new(),
@@ -42,7 +41,7 @@ impl<K: Hash + Eq + Clone, T> InFlightMessages<K, T> {
         }
     }
 
-    /// A new batch of offers begins.
+    /// Begins a batch of offers.
     pub fn begin_batch(&mut self) {
         self.batch += 1;
         while let Some((batch, _)) = self.committed_in.front() {
@@ -72,7 +71,7 @@ impl<K: Hash + Eq + Clone, T> InFlightMessages<K, T> {
         }
     }
 
-    /// The first of this key is settled, and the store knows: whoever waited for it.
+    /// The first of this id is settled and stored. Returns the tickets of its duplicates.
     pub fn commit(&mut self, key: &K) -> Vec<T> {
         let followers = self.open.remove(key).unwrap_or_default();
         if self.committed.insert(key.clone()) {
@@ -81,7 +80,8 @@ impl<K: Hash + Eq + Clone, T> InFlightMessages<K, T> {
         followers
     }
 
-    /// The first of this key was not delivered: whoever waited for it. A later one may try again.
+    /// The first of this id was not delivered. Returns the tickets of its duplicates; a later message
+    /// with this id is processed again.
     pub fn release(&mut self, key: &K) -> Vec<T> {
         self.open.remove(key).unwrap_or_default()
     }
@@ -92,9 +92,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_waits_for_the_first() {
-        // Of equal messages one goes; one that comes while it is out waits, one that comes right
-        // after is known, and one that comes after the retain_batches's batches is the store's to know.
+    fn duplicate_in_flight_is_queued_until_the_first_is_committed() {
+        // Of equal messages one is processed; a duplicate is queued while it is in flight, is known
+        // for the retained batches, and is left to the store after that.
         let mut open = InFlightMessages::new(2);
         assert_eq!(open.offer("m", 1), DedupeDecision::First(1));
         assert_eq!(open.offer("m", 2), DedupeDecision::Queued);
@@ -109,8 +109,8 @@ mod tests {
     }
 
     #[test]
-    fn one_that_failed_is_not_remembered() {
-        // A message whose first ended in the dead letters may be tried again.
+    fn released_message_is_processed_again() {
+        // A message whose first went to the dead letters may be tried again.
         let mut open = InFlightMessages::new(2);
         assert_eq!(open.offer("m", 1), DedupeDecision::First(1));
         assert_eq!(open.offer("m", 2), DedupeDecision::Queued);

@@ -1,8 +1,9 @@
-//! Which anonymous id belongs to which user: learnt from calls that carry both, so that what was
-//! done before a login and what is done after it keep their order.
+//! Links from anonymous ids to users, taken from calls that carry both, so that ops before and after
+//! a login keep their order.
 //!
-//! Bounded: the least recently used pair is forgotten first. Forgetting costs order over a login
-//! that lies long back, never a record.
+//! # Invariants
+//! Memory is bounded: the least recently used link is evicted. After an eviction the order across
+//! that login is no longer kept; no record is lost.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -12,24 +13,24 @@ use super::op::ExternalUserId;
 
 /// Anonymous id to user id.
 pub(super) struct IdentityLinks {
-    /// By a hash of the anonymous id, which is shorter. Where two meet, the one learnt first is
-    /// forgotten; nobody outside can make them meet.
+    /// Keyed by a hash of the anonymous id, to save memory. On a collision the older link is lost; the
+    /// hash is keyed, so no sender can cause collisions.
     user_by_anonymous: Cache<u64, ExternalUserId>,
     hasher: RandomState,
 }
 
 impl IdentityLinks {
-    /// Remembers at most `capacity` pairs.
+    /// Remembers at most `capacity` links.
     pub(super) fn new(capacity: usize) -> Self {
         Self { user_by_anonymous: Cache::new(capacity), hasher: RandomState::new() }
     }
 
-    /// The id by which `id` is ordered: the user it belongs to, else itself.
+    /// The id whose queue `id` uses: the linked user, else itself.
     pub(super) fn resolve<'a>(&'a self, id: &'a ExternalUserId) -> &'a ExternalUserId {
         self.user_by_anonymous.get(&self.hasher.hash_one(id)).unwrap_or(id)
     }
 
-    /// Learns a pair; tells whom the anonymous id was ordered by before, if that changes.
+    /// Adds a link. Returns the id whose queue was used before, if that changes.
     pub(super) fn link(
         &mut self,
         anonymous: &ExternalUserId,

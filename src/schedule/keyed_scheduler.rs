@@ -1,11 +1,12 @@
-//! KeyedScheduler: one queue per user and per company, at most one op of each in flight, fair between them.
+//! The scheduler: one queue per user and per company, served in turn.
 //!
-//! A pure state machine: it is told what arrives and what became of what it handed out, and says
-//! what may go next. It knows neither time nor network. Whatever carries the ops out may be as
-//! concurrent as it likes: two ops of one lane are never out at once, so order within a lane cannot
-//! be lost, not even by a retry.
+//! A pure state machine without clock or I/O. The caller pushes ops, pops those that are ready, and
+//! reports the outcome of each. `T` is the caller's ticket for an op: it is returned when the op is
+//! settled.
 //!
-//! `T` is the ticket of whoever pushed: it comes back when the op it was pushed with is settled.
+//! # Invariants
+//! At most one op of a queue is in flight, however many tasks execute ops. Order within a queue
+//! therefore holds across retries, too.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -13,23 +14,23 @@ use super::coalesce::{self, Weight};
 use super::identity_links::IdentityLinks;
 use super::op::{ExternalCompanyId, ExternalUserId, Op};
 
-/// Waiting entries that are looked through for one a new op may be folded into.
+/// Entries, from the newest, that are searched for one that a new op may be merged into.
 const COALESCE_SEARCH_LIMIT: usize = 64;
 
-/// Names one pushed op until it is settled.
+/// Identifies a pushed op until it is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OpId(u64);
 
-/// Whether waiting writes may become one.
+/// Whether waiting writes are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coalescing {
-    /// They may.
+    /// Writes of one user or company are merged.
     On,
-    /// Each is sent by itself.
+    /// Each is sent alone.
     Off,
 }
 
-/// What a lane is keyed by.
+/// The key of a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum EntityKey {
     User(ExternalUserId),
@@ -41,12 +42,12 @@ enum EntityKey {
 struct PendingOp<T> {
     id: OpId,
     op: Op,
-    /// A company's write this op waits for.
+    /// A write of a company that must complete before this op.
     after: Option<OpId>,
     ticket: T,
 }
 
-/// What goes out together: one part, or several folded into one op.
+/// Ops that are executed as one.
 #[derive(Debug)]
 struct CoalescedOps<T> {
     ops: Vec<PendingOp<T>>,
@@ -54,11 +55,11 @@ struct CoalescedOps<T> {
     state: EntryState,
 }
 
-/// Whether others may be folded into an entry.
+/// Whether ops may be merged into an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EntryState {
     Open,
-    /// An entry that was refused as a whole is taken apart, and its parts stay apart.
+    /// After a merged entry is rejected, its ops are executed one by one.
     Isolated,
 }
 
@@ -69,94 +70,95 @@ impl EntryState {
 }
 
 impl<T> CoalescedOps<T> {
-    /// One part by itself.
-    fn of(part: PendingOp<T>, state: EntryState) -> Self {
-        let weight = Weight::of(&part.op);
-        Self { ops: vec![part], weight, state }
+    /// An entry of one op.
+    fn of(op: PendingOp<T>, state: EntryState) -> Self {
+        let weight = Weight::of(&op.op);
+        Self { ops: vec![op], weight, state }
     }
 
     fn op(&self) -> Op {
-        coalesce::coalesced(&self.ops[0].op, self.ops[1..].iter().map(|part| &part.op))
+        coalesce::coalesced(&self.ops[0].op, self.ops[1..].iter().map(|op| &op.op))
     }
 }
 
 #[derive(Debug)]
 struct KeyQueue<T> {
     keys: Vec<EntityKey>,
-    queue: VecDeque<CoalescedOps<T>>,
-    /// Whose ops are out. More than one only after two lanes with ops out became one.
+    entries: VecDeque<CoalescedOps<T>>,
+    /// The users of the ops in flight. More than one only after two queues, each with an op in
+    /// flight, were merged.
     in_flight: Vec<Option<ExternalUserId>>,
-    /// Whether the lane stands in the line of ready lanes.
+    /// Whether the queue is in the list of ready queues.
     queued: bool,
 }
 
 type QueueId = u64;
 
-/// An op handed out, to be given back to [`KeyedScheduler::finish`] or [`KeyedScheduler::requeue`].
+/// An op in flight. It must be returned to [`KeyedScheduler::finish`] or [`KeyedScheduler::requeue`].
 #[derive(Debug)]
 pub struct ScheduledOp<T> {
-    /// Finds the lane again, also when it has been joined to another meanwhile.
+    /// The key of its queue, which holds also after the queue was merged into another.
     key: EntityKey,
     entry: CoalescedOps<T>,
     op: Op,
 }
 
 impl<T> ScheduledOp<T> {
-    /// What is to be done.
+    /// The op to execute.
     pub fn op(&self) -> &Op {
         &self.op
     }
 
-    /// The lane it came from.
+    /// The key of its queue.
     pub fn queue_key(&self) -> QueueKey {
         QueueKey(self.key.clone())
     }
 
-    /// The tickets of all that was folded into it.
+    /// The tickets of all ops that were merged into it.
     pub fn tickets(&self) -> impl Iterator<Item = &T> {
-        self.entry.ops.iter().map(|part| &part.ticket)
+        self.entry.ops.iter().map(|op| &op.ticket)
     }
 
-    /// How many pushed ops it stands for.
-    pub fn parts(&self) -> usize {
+    /// How many pushed ops were merged into it.
+    pub fn op_count(&self) -> usize {
         self.entry.ops.len()
     }
 }
 
-/// Names the lane of a task that is out.
+/// The key of the queue of an op in flight.
 #[derive(Debug, Clone)]
 pub struct QueueKey(EntityKey);
 
-/// What became of a task.
+/// The outcome of an op in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpOutcome {
-    /// It is done.
+    /// The destination accepted it.
     Completed,
-    /// It was refused for good.
+    /// The destination rejected it permanently.
     Rejected,
 }
 
-/// What became of one pushed op.
+/// The result of one pushed op, with its ticket.
 #[derive(Debug, PartialEq, Eq)]
 pub enum OpResult<T> {
-    /// Done.
+    /// Accepted.
     Completed(T),
-    /// Refused for good.
+    /// Rejected permanently.
     Rejected(T),
-    /// Not attempted, because what it depended on was refused.
+    /// Not executed, because the write it depends on was rejected.
     Cancelled(T),
 }
 
-/// All lanes of one sink.
+/// The queues of one sink.
 pub struct KeyedScheduler<T> {
     coalescing: Coalescing,
     identities: IdentityLinks,
     by_key: HashMap<EntityKey, QueueId>,
     queues: HashMap<QueueId, KeyQueue<T>>,
     ready: VecDeque<QueueId>,
-    /// Company writes not yet settled.
+    /// Company writes that are not settled.
     pending_writes: HashSet<OpId>,
-    /// KeyedScheduler whose head waits for a company write.
+    /// Queues whose first entry waits for a company write.
     blocked_on: HashMap<OpId, Vec<QueueId>>,
     next_id: u64,
     unsettled: usize,
@@ -164,7 +166,7 @@ pub struct KeyedScheduler<T> {
 }
 
 impl<T> KeyedScheduler<T> {
-    /// Empty lanes that remember at most `identities` anonymous ids.
+    /// A scheduler without ops that remembers at most `identities` anonymous ids.
     pub fn new(coalescing: Coalescing, identities: usize) -> Self {
         Self {
             coalescing,
@@ -180,7 +182,7 @@ impl<T> KeyedScheduler<T> {
         }
     }
 
-    /// Pushed ops that are not settled, in flight included.
+    /// Pushed ops that are not settled, including those in flight.
     pub fn len(&self) -> usize {
         self.unsettled
     }
@@ -190,20 +192,20 @@ impl<T> KeyedScheduler<T> {
         self.unsettled == 0
     }
 
-    /// The tickets of what waits in a lane behind the op that is out.
-    pub fn queued_behind(&self, lane: &QueueKey) -> impl Iterator<Item = &T> {
-        let lane = self.by_key.get(&lane.0).and_then(|id| self.queues.get(id));
-        let entries = lane.into_iter().flat_map(|lane| &lane.queue);
-        entries.flat_map(|entry| &entry.ops).map(|part| &part.ticket)
+    /// The tickets of the ops that wait in a queue after the op in flight.
+    pub fn queued_after(&self, queue: &QueueKey) -> impl Iterator<Item = &T> {
+        let queue = self.by_key.get(&queue.0).and_then(|id| self.queues.get(id));
+        let entries = queue.into_iter().flat_map(|queue| &queue.entries);
+        entries.flat_map(|entry| &entry.ops).map(|op| &op.ticket)
     }
 
-    /// How many pushed ops were folded into another so far.
+    /// How many pushed ops were merged into another so far.
     pub fn coalesced(&self) -> u64 {
         self.coalesced
     }
 
-    /// From now on, what is done under `anonymous` is ordered with what is done by `user`, and
-    /// so is what already waits. Tells whether that is news.
+    /// Orders ops of `anonymous` together with those of `user`, including ops that already wait.
+    /// Returns whether the link is new.
     pub fn link_identities(&mut self, anonymous: &ExternalUserId, user: &ExternalUserId) -> bool {
         let Some(before) = self.identities.link(anonymous, user) else {
             return false;
@@ -226,34 +228,34 @@ impl<T> KeyedScheduler<T> {
         true
     }
 
-    /// Whether a lane has work under this very id. Without it there is no order to keep, and lanes
-    /// that share an anonymous id by chance (a constant one, say) must not all become one.
-    fn has_work_for(&mut self, lane: QueueId, id: &ExternalUserId) -> bool {
-        let lane = self.queue(lane);
-        lane.in_flight.iter().flatten().any(|out| out == id)
-            || lane.queue.iter().flat_map(|e| &e.ops).any(|part| user_of(&part.op) == Some(id))
+    /// Whether a queue has ops of exactly this id. Otherwise there is no order to keep, and queues
+    /// that share an anonymous id by mistake (a constant, for example) must not all be merged.
+    fn has_work_for(&mut self, queue: QueueId, id: &ExternalUserId) -> bool {
+        let queue = self.queue(queue);
+        queue.in_flight.iter().flatten().any(|out| out == id)
+            || queue.entries.iter().flat_map(|e| &e.ops).any(|op| user_of(&op.op) == Some(id))
     }
 
     fn merge_queues(&mut self, from: QueueId, into: QueueId) {
-        let gone = self.queues.remove(&from).expect("by_key names only lanes that exist");
+        let gone = self.queues.remove(&from).expect("by_key holds only queues that exist");
         for key in &gone.keys {
             self.by_key.insert(key.clone(), into);
         }
-        for lanes in self.blocked_on.values_mut() {
-            for lane in lanes.iter_mut().filter(|lane| **lane == from) {
-                *lane = into;
+        for queues in self.blocked_on.values_mut() {
+            for queue in queues.iter_mut().filter(|queue| **queue == from) {
+                *queue = into;
             }
         }
-        let lane = self.queue(into);
-        lane.keys.extend(gone.keys);
-        lane.in_flight.extend(gone.in_flight);
-        let mut all: Vec<_> = lane.queue.drain(..).chain(gone.queue).collect();
+        let queue = self.queue(into);
+        queue.keys.extend(gone.keys);
+        queue.in_flight.extend(gone.in_flight);
+        let mut all: Vec<_> = queue.entries.drain(..).chain(gone.entries).collect();
         all.sort_by_key(|entry| entry.ops[0].id);
-        lane.queue = all.into();
+        queue.entries = all.into();
         self.mark_ready(into);
     }
 
-    /// Adds an op. `after` is a company write it must wait for.
+    /// Adds an op. `after` is a company write that must complete first.
     pub fn push(&mut self, op: Op, after: Option<OpId>, ticket: T) -> OpId {
         let id = OpId(self.next_id);
         self.next_id += 1;
@@ -271,67 +273,67 @@ impl<T> KeyedScheduler<T> {
         if matches!(op, Op::Company { .. }) {
             self.pending_writes.insert(id);
         }
-        let lane = self.queue_for(key);
-        self.enqueue(lane, PendingOp { id, op, after, ticket });
-        self.mark_ready(lane);
+        let queue = self.queue_for(key);
+        self.enqueue(queue, PendingOp { id, op, after, ticket });
+        self.mark_ready(queue);
         id
     }
 
     fn queue_for(&mut self, key: EntityKey) -> QueueId {
-        if let Some(&lane) = self.by_key.get(&key) {
-            return lane;
+        if let Some(&queue) = self.by_key.get(&key) {
+            return queue;
         }
         let id = self.next_id;
         self.next_id += 1;
         self.by_key.insert(key.clone(), id);
-        let lane = KeyQueue {
+        let queue = KeyQueue {
             keys: vec![key],
-            queue: VecDeque::new(),
+            entries: VecDeque::new(),
             in_flight: Vec::new(),
             queued: false,
         };
-        self.queues.insert(id, lane);
+        self.queues.insert(id, queue);
         id
     }
 
     fn queue(&mut self, id: QueueId) -> &mut KeyQueue<T> {
-        self.queues.get_mut(&id).expect("lane ids are kept only while the lane exists")
+        self.queues.get_mut(&id).expect("queue ids are removed together with their queue")
     }
 
-    fn enqueue(&mut self, lane: QueueId, part: PendingOp<T>) {
+    fn enqueue(&mut self, queue: QueueId, op: PendingOp<T>) {
         let coalescing = self.coalescing;
-        let lane = self.queue(lane);
+        let queue = self.queue(queue);
         if coalescing == Coalescing::On {
-            let weight = Weight::of(&part.op);
-            let waiting = lane.queue.iter_mut().rev().take(COALESCE_SEARCH_LIMIT);
+            let weight = Weight::of(&op.op);
+            let waiting = queue.entries.iter_mut().rev().take(COALESCE_SEARCH_LIMIT);
             for entry in waiting.filter(|entry| entry.state == EntryState::Open) {
-                if coalesce::can_coalesce(&entry.ops[0].op, &part.op) {
+                if coalesce::can_coalesce(&entry.ops[0].op, &op.op) {
                     let Some(both) = entry.weight.with(weight) else {
                         break;
                     };
                     entry.weight = both;
-                    entry.ops.push(part);
+                    entry.ops.push(op);
                     self.coalesced += 1;
                     return;
                 }
-                if !coalesce::can_reorder(&part.op, &entry.ops[0].op) {
+                if !coalesce::can_reorder(&op.op, &entry.ops[0].op) {
                     break;
                 }
             }
         }
-        lane.queue.push_back(CoalescedOps::of(part, EntryState::of(coalescing)));
+        queue.entries.push_back(CoalescedOps::of(op, EntryState::of(coalescing)));
     }
 
-    /// Puts a lane in line if its head may go.
+    /// Adds a queue to the ready ones if its first entry may be executed; removes an empty one.
     fn mark_ready(&mut self, id: QueueId) {
-        let Some(lane) = self.queues.get_mut(&id) else {
+        let Some(queue) = self.queues.get_mut(&id) else {
             return;
         };
-        if lane.queued || !lane.in_flight.is_empty() {
+        if queue.queued || !queue.in_flight.is_empty() {
             return;
         }
-        let Some(head) = lane.queue.front() else {
-            let gone = self.queues.remove(&id).expect("it was there a moment ago");
+        let Some(head) = queue.entries.front() else {
+            let gone = self.queues.remove(&id).expect("get_mut found it");
             for key in &gone.keys {
                 self.by_key.remove(key);
             }
@@ -340,7 +342,7 @@ impl<T> KeyedScheduler<T> {
         let waits_for = head
             .ops
             .iter()
-            .find_map(|part| part.after.filter(|after| self.pending_writes.contains(after)));
+            .find_map(|op| op.after.filter(|after| self.pending_writes.contains(after)));
         match waits_for {
             Some(write) => {
                 let blocked_on = self.blocked_on.entry(write).or_default();
@@ -349,73 +351,72 @@ impl<T> KeyedScheduler<T> {
                 }
             }
             None => {
-                lane.queued = true;
+                queue.queued = true;
                 self.ready.push_back(id);
             }
         }
     }
 
-    /// The next op that may go, if any: lanes take turns.
+    /// The next op to execute, if one is ready. Queues are served in turn.
     pub fn pop_ready(&mut self) -> Option<ScheduledOp<T>> {
         loop {
             let id = self.ready.pop_front()?;
-            // Since it got in line a lane may have been joined to another, and with it have got an
-            // op out or another head.
-            let Some(lane) = self.queues.get_mut(&id) else {
+            // Since it became ready, the queue may have been merged with another and so have an op
+            // in flight or another first entry.
+            let Some(queue) = self.queues.get_mut(&id) else {
                 continue;
             };
-            lane.queued = false;
+            queue.queued = false;
             let open = &self.pending_writes;
-            let may_go =
-                |part: &PendingOp<T>| part.after.is_none_or(|write| !open.contains(&write));
-            let fit = lane.in_flight.is_empty()
-                && lane.queue.front().is_some_and(|head| head.ops.iter().all(may_go));
-            if !fit {
+            let may_go = |op: &PendingOp<T>| op.after.is_none_or(|write| !open.contains(&write));
+            let is_ready = queue.in_flight.is_empty()
+                && queue.entries.front().is_some_and(|head| head.ops.iter().all(may_go));
+            if !is_ready {
                 self.mark_ready(id);
                 continue;
             }
-            let entry = lane.queue.pop_front().expect("a fit lane has a head");
+            let entry = queue.entries.pop_front().expect("a ready queue has a first entry");
             let op = entry.op();
-            lane.in_flight.push(user_of(&op).cloned());
-            let key = lane.keys[0].clone();
+            queue.in_flight.push(user_of(&op).cloned());
+            let key = queue.keys[0].clone();
             return Some(ScheduledOp { key, entry, op });
         }
     }
 
-    /// Takes back a task that was carried out, and says what became of each pushed op. A folded
-    /// task that was refused is taken apart instead: its parts go again, one by one, so that only
-    /// the one at fault is refused.
+    /// Settles an executed op and returns the result of each pushed op. A merged op that was
+    /// rejected is not settled: its ops are executed again one by one, so that only the invalid one
+    /// is rejected.
     pub fn finish(&mut self, task: ScheduledOp<T>, fate: OpOutcome) -> Vec<OpResult<T>> {
         if fate == OpOutcome::Rejected && task.entry.ops.len() > 1 {
-            let parts = task.entry.ops.into_iter();
-            let alone = parts.map(|part| CoalescedOps::of(part, EntryState::Isolated)).collect();
+            let ops = task.entry.ops.into_iter();
+            let alone = ops.map(|op| CoalescedOps::of(op, EntryState::Isolated)).collect();
             self.return_in_flight(&task.key, user_of(&task.op), alone);
             return Vec::new();
         }
         let mut settled = Vec::with_capacity(task.entry.ops.len());
         let mut woken = Vec::new();
-        for part in task.entry.ops {
-            if self.pending_writes.remove(&part.id) {
-                let blocked_on = self.blocked_on.remove(&part.id).unwrap_or_default();
+        for op in task.entry.ops {
+            if self.pending_writes.remove(&op.id) {
+                let blocked_on = self.blocked_on.remove(&op.id).unwrap_or_default();
                 if fate == OpOutcome::Rejected {
-                    self.cancel_dependents(part.id, &mut settled);
+                    self.cancel_dependents(op.id, &mut settled);
                 }
                 woken.extend(blocked_on);
             }
             self.unsettled -= 1;
             settled.push(match fate {
-                OpOutcome::Completed => OpResult::Completed(part.ticket),
-                OpOutcome::Rejected => OpResult::Rejected(part.ticket),
+                OpOutcome::Completed => OpResult::Completed(op.ticket),
+                OpOutcome::Rejected => OpResult::Rejected(op.ticket),
             });
         }
         self.return_in_flight(&task.key, user_of(&task.op), Vec::new());
-        for lane in woken {
-            self.mark_ready(lane);
+        for queue in woken {
+            self.mark_ready(queue);
         }
         settled
     }
 
-    /// Takes back a task that could not be carried out now; it stays at the head of its lane.
+    /// Returns an op that could not be executed now. It stays first in its queue.
     pub fn requeue(&mut self, task: ScheduledOp<T>) {
         self.return_in_flight(&task.key, user_of(&task.op), vec![task.entry]);
     }
@@ -426,38 +427,38 @@ impl<T> KeyedScheduler<T> {
         user: Option<&ExternalUserId>,
         entries: Vec<CoalescedOps<T>>,
     ) {
-        let id = *self.by_key.get(key).expect("a lane with an op out keeps its keys");
-        let lane = self.queue(id);
-        let out = lane.in_flight.iter().position(|out| out.as_ref() == user);
-        lane.in_flight.swap_remove(out.expect("the op was out"));
+        let id = *self.by_key.get(key).expect("a queue with an op in flight keeps its keys");
+        let queue = self.queue(id);
+        let out = queue.in_flight.iter().position(|out| out.as_ref() == user);
+        queue.in_flight.swap_remove(out.expect("the op was in flight"));
         for entry in entries.into_iter().rev() {
-            lane.queue.push_front(entry);
+            queue.entries.push_front(entry);
         }
         self.mark_ready(id);
     }
 
-    /// Drops what waits for a company write that was refused.
+    /// Cancels the ops that wait for a company write that was rejected.
     fn cancel_dependents(&mut self, write: OpId, settled: &mut Vec<OpResult<T>>) {
         let mut emptied = Vec::new();
-        for (id, lane) in &mut self.queues {
-            for entry in &mut lane.queue {
+        for (id, queue) in &mut self.queues {
+            for entry in &mut queue.entries {
                 let (skipped, kept) = std::mem::take(&mut entry.ops)
                     .into_iter()
-                    .partition::<Vec<_>, _>(|part| part.after == Some(write));
+                    .partition::<Vec<_>, _>(|op| op.after == Some(write));
                 entry.ops = kept;
                 self.unsettled -= skipped.len();
-                settled.extend(skipped.into_iter().map(|part| OpResult::Cancelled(part.ticket)));
+                settled.extend(skipped.into_iter().map(|op| OpResult::Cancelled(op.ticket)));
             }
-            let before = lane.queue.len();
-            lane.queue.retain(|entry| !entry.ops.is_empty());
-            if lane.queue.is_empty() && before > 0 {
+            let before = queue.entries.len();
+            queue.entries.retain(|entry| !entry.ops.is_empty());
+            if queue.entries.is_empty() && before > 0 {
                 emptied.push(*id);
             }
         }
-        for lane in emptied {
-            self.ready.retain(|ready| *ready != lane);
-            self.queue(lane).queued = false;
-            self.mark_ready(lane);
+        for queue in emptied {
+            self.ready.retain(|ready| *ready != queue);
+            self.queue(queue).queued = false;
+            self.mark_ready(queue);
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Planning: what has to be done, in which order, and what need not be done at all.
+//! Scheduling of ops: order per user and company, merging of waiting writes, deduplication.
 //!
-//! Pure: nothing here waits, reads a clock or knows HTTP.
+//! # Invariants
+//! Pure: no I/O, no clock.
 
 mod coalesce;
 pub mod dedupe;

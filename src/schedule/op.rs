@@ -1,6 +1,6 @@
-//! An op: one thing the planner wants done at the destination. Says what, not how.
+//! An op: one operation at the destination, independent of its requests.
 //!
-//! Ops own what they carry: they wait in lanes long after the record's bytes have gone.
+//! Ops own their data, because they wait in queues after the record's bytes are freed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use jiff::Timestamp;
 
 use super::packed_fields::PackedFields;
 
-/// The customer's own id of a user: `userId`, else `anonymousId`. Untrusted text.
+/// The customer's id of a user: `userId`, else `anonymousId`. Untrusted text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExternalUserId(pub Arc<str>);
 
-/// The customer's own id of a company: `groupId`. Untrusted text.
+/// The customer's id of a company: `groupId`. Untrusted text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExternalCompanyId(pub Arc<str>);
 
@@ -40,57 +40,57 @@ macro_rules! string_id {
 string_id!(ExternalUserId);
 string_id!(ExternalCompanyId);
 
-/// One thing to be done at the destination.
+/// One operation at the destination.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// Create or update a user.
     Identify {
-        /// Whom.
+        /// The user.
         user: ExternalUserId,
         /// What to write.
         fields: PackedFields,
     },
     /// Record an event occurrence.
     Track {
-        /// Whose.
+        /// The user.
         user: ExternalUserId,
         /// The event's name.
         name: Box<str>,
-        /// When; `None` leaves it to the server.
+        /// When it happened; `None` lets the server decide.
         at: Option<Timestamp>,
         /// The event's properties: flat, no nulls.
         data: PackedFields,
     },
     /// Record a page view.
     Page {
-        /// Whose.
+        /// The user.
         user: ExternalUserId,
         /// The host of the page's URL.
         domain: Box<str>,
         /// The path, starting with `/`.
         path: Box<str>,
-        /// When; `None` means the moment of planning was unknown and the time of sending is used.
+        /// When it happened; with `None` the time of sending is used.
         at: Option<Timestamp>,
     },
     /// Create or update a company.
     Company {
-        /// Which.
+        /// The company.
         company: ExternalCompanyId,
         /// What to write.
         fields: PackedFields,
     },
     /// Make a user a member of a company.
     Join {
-        /// Whom.
+        /// The user.
         user: ExternalUserId,
-        /// Of which.
+        /// The company.
         company: ExternalCompanyId,
     },
     /// Merge one user into another.
     Merge {
-        /// The record that goes.
+        /// The user that is removed.
         from: ExternalUserId,
-        /// The record that stays.
+        /// The user that remains.
         into: ExternalUserId,
     },
 }

@@ -1,8 +1,10 @@
-//! The fields an op writes.
+//! The fields that an op writes, packed into the text of one JSON object.
 //!
-//! Ops wait in lanes by the thousand, so that a set keeps its names and values in one text rather
-//! than in a box each: that of the JSON object they will be. Invariant: names are unique, and what
-//! was replaced takes no more room than what is left.
+//! Thousands of ops wait in queues. One text per op needs far less memory than two allocations per
+//! field, and it is copied into the request as it stands.
+//!
+//! # Invariants
+//! Names are unique. Replaced values take at most as much memory as current ones.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -10,14 +12,14 @@ use std::ops::Range;
 
 use crate::call::{elements, write_string};
 
-/// How a field of a user or company is to be treated on its way out.
+/// How a field of a user or company is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FieldClass {
-    /// A field User.com has of its own; the value is final.
+    /// A field that User.com defines; the value is sent as it stands.
     Standard,
-    /// A custom attribute; the value is converted to the attribute's type when it is sent.
+    /// A custom attribute; the value is converted to the attribute's type when the op is executed.
     Custom,
-    /// A list that is united with what is there, never replaced (`tags`).
+    /// A list that is added to the current one (`tags`).
     SetUnion,
 }
 
@@ -26,47 +28,47 @@ pub enum FieldClass {
 pub struct Field<'a> {
     /// The name at User.com.
     pub name: &'a str,
-    /// How to treat it.
+    /// How to write it.
     pub class: FieldClass,
     /// The value as JSON text.
     pub json: &'a str,
 }
 
-/// An object whose values are fields of their own. Where its name is that of a custom attribute of
-/// type `json`, it is that attribute's value, and the fields inside it are none.
+/// An object whose values were flattened into fields. If a custom attribute of type `json` has its
+/// name, the object is that attribute's value and its flattened fields are not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParentObject {
     /// The name at User.com.
     pub name: Box<str>,
     /// The object as JSON text.
     pub json: Box<str>,
-    /// The object it lies in, by its place among the objects.
+    /// The enclosing object, as an index into the objects.
     pub within: Option<usize>,
 }
 
 /// Fields of a user, company or event, in order, names unique.
 #[derive(Clone, Default)]
 pub struct PackedFields {
-    /// The fields as they stand in a JSON object, a comma between each two.
+    /// The entries of the JSON object, separated by commas.
     text: String,
     spans: Vec<FieldSpan>,
-    /// Names that JSON writes with escapes, in the order of their places.
+    /// Names that need JSON escapes, by index of their field, in order.
     escaped: Vec<(usize, Box<str>)>,
-    /// Bytes of `text` that no field has any more.
+    /// Bytes of `text` that belong to replaced values.
     garbage_bytes: usize,
-    /// Objects some of the fields lie in.
+    /// Objects that enclose some of the fields.
     objects: Vec<ParentObject>,
-    /// The writes this set was folded from, the oldest first; empty for a set that is one write.
+    /// The writes that were merged into this set, the oldest first; empty for a single write.
     layers: Vec<PackedFields>,
 }
 
-/// Where a field stands in the text: from the quote before its name to the end of its value.
+/// The range of a field in the text, from the quote before its name to the end of its value.
 #[derive(Debug, Clone, Copy)]
 struct FieldSpan {
     start: u32,
     colon: u32,
     end: u32,
-    /// The object it lies in, counted from 1; 0 for none.
+    /// The enclosing object, counted from 1; 0 for none.
     owner: u32,
     class: FieldClass,
 }
@@ -76,7 +78,7 @@ impl FieldSpan {
         self.start as usize..self.end as usize
     }
 
-    /// Between the quotes.
+    /// The name between its quotes.
     fn name(self) -> Range<usize> {
         self.start as usize + 1..self.colon as usize - 1
     }
@@ -86,13 +88,13 @@ impl FieldSpan {
     }
 }
 
-/// A place in the text. A set is made of one record or of a few, which is far from 4 GiB.
+/// An offset in the text. A set holds the fields of a few records, far below 4 GiB.
 fn offset(at: usize) -> u32 {
     u32::try_from(at).expect("the text of a set is smaller than 4 GiB")
 }
 
 impl PackedFields {
-    /// An empty set with room for so many fields, of so many bytes of JSON together.
+    /// An empty set with capacity for a number of fields and bytes of JSON.
     pub fn with_capacity(fields: usize, bytes: usize) -> Self {
         let (text, spans) = (String::with_capacity(bytes), Vec::with_capacity(fields));
         Self { text, spans, ..Self::default() }
@@ -113,12 +115,12 @@ impl PackedFields {
         self.spans.is_empty()
     }
 
-    /// The name at a place below [`len`](Self::len); none elsewhere.
+    /// The name of the field at an index; empty for an index out of range.
     pub fn name(&self, at: usize) -> &str {
         self.spans.get(at).map_or("", |place| self.name_of(at, *place))
     }
 
-    /// The place of a name.
+    /// The index of a name.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.iter().position(|field| field.name == name)
     }
@@ -128,36 +130,35 @@ impl PackedFields {
         self.iter().find(|field| field.name == name).map(|field| field.json)
     }
 
-    /// The objects some of the fields lie in.
+    /// The objects that enclose some of the fields.
     pub fn objects(&self) -> &[ParentObject] {
         &self.objects
     }
 
-    /// Adds an object, and says where it stands among the objects.
+    /// Adds an object and returns its index.
     pub fn add_object(&mut self, object: ParentObject) -> usize {
         self.objects.push(object);
         self.objects.len() - 1
     }
 
-    /// The object a field lies in, by its place among the objects.
+    /// The index of the object that encloses a field.
     pub fn owner(&self, at: usize) -> Option<usize> {
         let owner = self.spans.get(at)?.owner.checked_sub(1)?;
         usize::try_from(owner).ok()
     }
 
-    /// Bytes of JSON the fields take, roughly.
+    /// Approximate size in bytes of JSON.
     pub fn bytes(&self) -> usize {
         let objects = self.objects.iter().map(|object| object.name.len() + object.json.len());
         self.text.len() + objects.sum::<usize>()
     }
 
-    /// The writes this set stands for, the oldest first. A set that was not folded is one write.
+    /// The writes of this set, the oldest first. A set that was not merged is one write.
     pub fn layers(&self) -> &[Self] {
         if self.layers.is_empty() { std::slice::from_ref(self) } else { &self.layers }
     }
 
-    /// One set for several writes, the oldest first. Its fields are those of all writes together:
-    /// the last value of a name wins, lists that only grow are united.
+    /// Merges writes, the oldest first: the last value of a name wins, set unions are combined.
     #[must_use]
     pub fn coalesced(writes: Vec<Self>) -> Self {
         let mut merged = FieldMerger::default();
@@ -183,7 +184,7 @@ impl PackedFields {
         out.push('}');
     }
 
-    /// Sets a field; one of that name is replaced where it stands.
+    /// Sets a field. A field of that name keeps its position and gets the new value.
     pub fn set(&mut self, field: Field<'_>) {
         match self.position(field.name) {
             Some(place) => self.replace(place, field.class, field.json),
@@ -191,12 +192,12 @@ impl PackedFields {
         }
     }
 
-    /// Adds a field whose name the set does not have.
+    /// Adds a field whose name is new.
     pub fn push(&mut self, field: Field<'_>) {
         self.push_with(field.name, field.class, |out| out.push_str(field.json));
     }
 
-    /// Adds a field whose name the set does not have, and whose JSON text `write` appends.
+    /// Adds a field whose name is new. `write` appends its JSON text.
     pub fn push_with(&mut self, name: &str, class: FieldClass, write: impl FnOnce(&mut String)) {
         let start = self.begin_entry();
         write_string(&mut self.text, name);
@@ -209,29 +210,29 @@ impl PackedFields {
         self.spans.push(self.span_since(start, colon, class));
     }
 
-    /// Adds a field that lies in an object.
+    /// Adds a field with its enclosing object.
     pub fn push_within(&mut self, owner: Option<usize>, field: Field<'_>) {
         self.push(field);
         self.set_owner(self.spans.len() - 1, owner);
     }
 
-    /// Says in which object the field at a place lies.
+    /// Sets the enclosing object of a field.
     pub fn set_owner(&mut self, at: usize, owner: Option<usize>) {
         if let Some(place) = self.spans.get_mut(at) {
             place.owner = owner.map_or(0, |owner| offset(owner + 1));
         }
     }
 
-    /// Gives the field at a place another value.
+    /// Replaces the value of a field.
     pub fn replace(&mut self, at: usize, class: FieldClass, json: &str) {
         let Some(old) = self.spans.get(at).copied() else {
             return;
         };
         let start = self.begin_entry();
-        let (quote, behind_colon) = (old.entry().start, old.json().start);
-        self.text.extend_from_within(quote..behind_colon);
+        let (quote, after_colon) = (old.entry().start, old.json().start);
+        self.text.extend_from_within(quote..after_colon);
         self.text.push_str(json);
-        self.spans[at] = self.span_since(start, start + behind_colon - 1 - quote, class);
+        self.spans[at] = self.span_since(start, start + after_colon - 1 - quote, class);
         self.garbage_bytes += old.entry().len() + 1;
         if self.garbage_bytes > self.text.len() / 2 {
             let owners: Vec<u32> = self.spans.iter().map(|place| place.owner).collect();
@@ -245,7 +246,7 @@ impl PackedFields {
         }
     }
 
-    /// Where the next field starts: behind a comma, if there are others.
+    /// Appends a comma if needed and returns where the next field starts.
     fn begin_entry(&mut self) -> usize {
         if !self.text.is_empty() {
             self.text.push(',');
@@ -253,7 +254,7 @@ impl PackedFields {
         self.text.len()
     }
 
-    /// The place of the field that was written last.
+    /// The span of the field that was written last.
     fn span_since(&self, start: usize, colon: usize, class: FieldClass) -> FieldSpan {
         let (start, colon, end) = (offset(start), offset(colon), offset(self.text.len()));
         FieldSpan { start, colon, end, owner: 0, class }
@@ -283,14 +284,14 @@ impl<'a> FromIterator<Field<'a>> for PackedFields {
     }
 }
 
-/// Fields of several writes on their way into one set.
+/// Merges the fields of several writes.
 #[derive(Default)]
 struct FieldMerger<'a> {
     places: HashMap<&'a str, usize>,
     fields: Vec<MergedField<'a>>,
 }
 
-/// The last value of a field, or the elements of a list that only grows.
+/// The last value of a field, or the elements of a set union.
 struct MergedField<'a> {
     last: Field<'a>,
     elements: Vec<&'a str>,
@@ -307,8 +308,8 @@ impl<'a> FieldMerger<'a> {
         let merged = &mut self.fields[place];
         merged.last = field;
         if field.class == FieldClass::SetUnion {
-            let news = elements(field.json).filter(|element| merged.seen.insert(element));
-            merged.elements.extend(news);
+            let new = elements(field.json).filter(|element| merged.seen.insert(element));
+            merged.elements.extend(new);
         }
     }
 
@@ -336,7 +337,7 @@ pub fn write_list(out: &mut String, elements: &[&str]) {
     out.push(']');
 }
 
-/// The same fields in the same order, whatever they were folded from.
+/// The same fields in the same order, whatever writes were merged.
 impl PartialEq for PackedFields {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
@@ -364,11 +365,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_set_is_a_list_of_unique_names(
+        fn any_sequence_of_sets_equals_a_plain_list(
             given in proptest::collection::vec(("[a-d\"\\n]", "[0-9]{1,40}"), 0..60),
         ) {
-            // Whatever is set again and again: the set is what a plain list of pairs would be, also
-            // as a JSON object, and its text is bounded by what it holds.
+            // After any sequence of `set` the fields equal those of a plain list of pairs, also as a
+            // JSON object, and the size of the text is bounded by its content.
             let mut set = PackedFields::default();
             let mut list: Vec<(&str, &str)> = Vec::new();
             for (name, json) in &given {

@@ -1,10 +1,10 @@
-//! Who may know whom: the rooms of `src/` keep to the order of the way a record takes.
+//! Which module of `src/` may import which: imports follow the flow of a record.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A room, and the rooms it must not know.
-const STRANGERS: &[(&str, &[&str])] = &[
+/// A top-level module, and the modules it must not import.
+const FORBIDDEN_IMPORTS: &[(&str, &[&str])] = &[
     (
         "call",
         &[
@@ -87,19 +87,19 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn rooms_know_only_whom_they_may() {
-    // No room names a room it must not know; comments may.
+fn modules_import_only_what_layering_allows() {
+    // No module imports a forbidden module; comments may name it.
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut wrong = Vec::new();
-    for (room, strangers) in STRANGERS {
-        let files = sources(&src.join(room));
-        assert!(!files.is_empty(), "there is no room `{room}`");
+    for (module, forbidden) in FORBIDDEN_IMPORTS {
+        let files = sources(&src.join(module));
+        assert!(!files.is_empty(), "there is no module `{module}`");
         for file in files {
             let text = fs::read_to_string(&file).unwrap();
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             for (n, line) in code.enumerate() {
-                for stranger in *strangers {
-                    if line.contains(&format!("crate::{stranger}::")) {
+                for import in *forbidden {
+                    if line.contains(&format!("crate::{import}::")) {
                         wrong.push(format!("{}: {n}: {line}", file.display()));
                     }
                 }

@@ -212,7 +212,7 @@ async fn what_cannot_be_taken_over_is_refused_and_the_old_goes_on() {
 
     place.write("pipeline.toml", &format!("{good}\nretries = 3\ncolour = true\n"));
     running.signal("-HUP");
-    running.wait_for_log("the new pipeline file is refused, the old one goes on", 1).await;
+    running.wait_for_log("the new pipeline file is rejected, the old one stays in use", 1).await;
     let log = running.log();
     assert!(log.contains("retries") && log.contains("colour"), "{log}");
     append(&place, "app.ndjson", &tracks(3..6, "E"));

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::document::{Document, Format, Kind, Node};
-use super::suggest::surely_over;
+use crate::suggest::edits_within;
 use words::{looks_secret, secret_words, user_infos, without_references};
 
 /// Keys whose values are secret wherever they stand, in lower case without `_` and `-`.
@@ -226,8 +226,7 @@ fn is_secret(key: &str, depth: Depth) -> bool {
         SECRET_KEYS
             .iter()
             .filter(|known| known.len() >= 5 && known.len().abs_diff(folded.len()) <= slips)
-            .filter(|known| !surely_over(known, &folded, slips))
-            .any(|known| strsim::damerau_levenshtein(known, &folded) <= slips)
+            .any(|known| edits_within(known, &folded, slips).is_some())
     };
     match depth {
         Depth::Component => contains() || near(2),

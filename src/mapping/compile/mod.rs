@@ -366,13 +366,3 @@ fn name(rule: &table::Rule, n: usize) -> String {
         None => format!("rule {}", n + 1),
     }
 }
-
-/// The known word nearest to one that is not known.
-fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    known
-        .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
-}

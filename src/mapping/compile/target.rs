@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
-use super::{Compiler, FaultBuilder, nearest, report};
+use super::{Compiler, FaultBuilder, report};
 use crate::call::CallKind;
 use crate::config::fault::{ConfigPath, Target as FaultTarget};
 use crate::mapping::path;
+use crate::suggest::nearest;
 
 /// What a field fills.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

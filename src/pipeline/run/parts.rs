@@ -1,4 +1,4 @@
-//! Sinks and sources, built from their settings and not yet running.
+//! Builds sinks and sources from their settings, without running them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) struct BuiltSink {
     pub(super) sink: RecordSink,
     pub(super) healthcheck: Option<Healthcheck>,
     pub(super) metrics: SinkMetrics,
-    /// Whether what is in its buffer outlives it.
+    /// Whether its buffer survives it (disk buffer).
     pub(super) durable: bool,
     pub(super) stop: CancellationToken,
     pub(super) fed: CancellationToken,
@@ -31,7 +31,7 @@ pub(super) struct BuiltSource {
     pub(super) name: String,
     pub(super) source: Box<dyn Source>,
     pub(super) metrics: SourceMetrics,
-    /// The zone of its times, where its settings name one.
+    /// The time zone of its times, if its settings name one.
     pub(super) timezone: Option<Arc<str>>,
 }
 
@@ -101,7 +101,7 @@ pub(super) fn build_sources(
     Ok(sources)
 }
 
-/// What is done with the records of a source.
+/// How the records of a source are used.
 fn downstream(pipeline: &Pipeline, source: &str) -> Downstream {
     let takers = pipeline.sinks.values().filter_map(|SinkSettings::Usercom(sink)| {
         sink.inputs.iter().any(|input| input == source).then_some(sink)
@@ -111,7 +111,7 @@ fn downstream(pipeline: &Pipeline, source: &str) -> Downstream {
         if sink.buffer.kind != BufferKind::Disk {
             downstream.handover = Handover::Claimed;
         }
-        // A rule that reads a place has the name of it in one of its texts.
+        // A rule that reads the location contains its name in one of its texts.
         let rules = serde_json::to_string(&sink.mapping).unwrap_or_default();
         if ["%file", "%line", "%offset", "%\\\"", "\"%\"", "%."]
             .iter()
@@ -123,13 +123,14 @@ fn downstream(pipeline: &Pipeline, source: &str) -> Downstream {
     downstream
 }
 
-/// The sources that some sink takes; no other is read.
+/// The sources that a sink reads from; others are not started.
 pub(super) fn taken_sources(pipeline: &Pipeline) -> BTreeSet<String> {
     let inputs = pipeline.sinks.values().flat_map(|SinkSettings::Usercom(sink)| &sink.inputs);
     inputs.filter(|name| pipeline.sources.contains_key(*name)).cloned().collect()
 }
 
-/// How long a pipeline may take to settle what it has taken: as long as its most patient sink.
+/// How long a pipeline may take to settle its records: the largest `shutdown_timeout_secs` of its
+/// sinks.
 pub(super) fn shutdown_deadline(pipeline: &Pipeline) -> Duration {
     let sinks = pipeline.sinks.values();
     let seconds =

@@ -10,7 +10,7 @@ use usercom_sink::config::source::{
     FluvioStartWord, FluvioStrategy,
 };
 use usercom_sink::source::ReadMode;
-use usercom_sink::source::fluvio::cluster::TopicWish;
+use usercom_sink::source::fluvio::cluster::NewTopic;
 
 use super::cluster::Fake;
 use super::support::{How, Notes, Reader};
@@ -164,7 +164,7 @@ async fn a_missing_topic_is_an_error_unless_it_may_be_made() {
     let (fake, notes) = (Fake::default(), Arc::<Notes>::default());
     let error = Reader::start(&fake, &notes, How::default()).end().await.unwrap_err().to_string();
     assert!(error.contains("topic `events`") && error.contains("fluvio topic create"), "{error}");
-    let wish = TopicWish { partitions: 3, ..TopicWish::default() };
+    let wish = NewTopic { partitions: 3, ..NewTopic::default() };
     let how = How { wish: Some(wish.clone()), ..How::default() };
     let mut reader = Reader::start(&fake, &notes, how);
     sleep(Duration::from_secs(1)).await;

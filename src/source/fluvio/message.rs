@@ -13,12 +13,12 @@ use crate::source::text::of_bytes;
 
 /// Where a partition's records come from.
 #[derive(Debug, Clone)]
-pub(super) struct Address {
+pub(super) struct TopicPartition {
     pub(super) topic: Arc<str>,
     pub(super) partition: u32,
 }
 
-impl Address {
+impl TopicPartition {
     /// `{"topic", "partition", "offset", "timestamp", "key"}`. Absent are a timestamp and a key the
     /// record has not.
     pub(super) fn meta(&self, message: &Message) -> Bytes {
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn everything_fluvio_knows_is_there() {
         // Key and place are JSON; bytes are hexadecimal; what is not known is absent.
-        let address = Address { topic: "events".into(), partition: 3 };
+        let address = TopicPartition { topic: "events".into(), partition: 3 };
         let mut message = Message {
             offset: 17,
             timestamp: Some(1_767_225_600_000),
