@@ -187,23 +187,6 @@ impl Model {
             }
             Step::Stop => self.stop().await,
         }
-        if std::env::var("DBG").is_ok() {
-            eprintln!(
-                "AFTER {step:?}: {:?} {:?}",
-                self.arrived,
-                self.bench.memory.rows.lock().unwrap()
-            );
-        use std::os::unix::fs::MetadataExt;
-        if std::env::var("DBG").is_ok() {
-            for e in fs::read_dir(self.bench.dir.path()).unwrap() {
-                let e = e.unwrap();
-                eprint!(
-                    "{:?}={}:{} ",
-                    e.file_name(),
-                    e.metadata().unwrap().ino(),
-                    e.metadata().unwrap().len()
-                );
-            }
     }
 
     fn compress(&self, number: usize, gzip: bool) {
@@ -341,7 +324,12 @@ fn run(steps: &[Step]) -> (Vec<u32>, u32) {
 }
 
 fn check(cases: u32, history: impl Strategy<Value = Vec<Step>>) {
-    let config = ProptestConfig { cases, max_shrink_iters: 200, ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        cases,
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
     proptest!(config, |(steps in history)| {
         let (arrived, written) = run(&steps);
         prop_assert_eq!(faults(&arrived, written), (0, 0, 0), "{:?}", arrived);
@@ -349,29 +337,34 @@ fn check(cases: u32, history: impl Strategy<Value = Vec<Step>>) {
 }
 
 #[test]
-#[ignore = "finds a fault in about one of a hundred histories"]
-fn soak_every_line_of_a_log_rotated_by_one_program_arrives_once_in_order() {
+fn every_line_of_a_log_rotated_by_one_program_arrives_once_in_order() {
     // However a program rotates and packs a log, and whenever its reader is stopped or killed, every
     // line that was written arrives, once, in the order in which it was written.
-    check(100, rotated_log());
+    check(40, rotated_log());
+}
+
+#[test]
+fn every_line_of_a_rotated_log_arrives_once_in_order() {
+    // As above, whatever is done to the files and however quickly.
+    check(60, any_history());
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn soak_every_line_of_a_log_rotated_by_one_program_arrives_once_in_order() {
+    // As the test of that name, of many more logs.
+    check(400, rotated_log());
 }
 
 #[test]
 #[ignore = "takes minutes"]
 fn soak_every_line_of_a_rotated_log_arrives_once_in_order() {
-    // As above, whatever is done to the files and however quickly.
-    check(1500, any_history());
+    // As the test of that name, of many more histories.
+    check(3000, any_history());
 }
 
 /// Runs a history that is written down.
 fn assert_exact(steps: &[Step]) {
-    if std::env::var("DBG").is_ok() {
-        let _ = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_test_writer()
-            .without_time()
-            .try_init();
-        eprintln!("{steps:?}");
     let (arrived, written) = run(steps);
     assert_eq!(faults(&arrived, written), (0, 0, 0), "{arrived:?}");
 }
@@ -498,6 +491,31 @@ fn log_that_is_rotated_twice_between_two_looks_stays_in_order() {
 }
 
 #[test]
+fn files_that_pass_their_content_on_keep_the_order() {
+    // A file that was cut off has the place of its new name, not that of what it held before; one
+    // without a name has the place of the file that holds the same.
+    use Step::{Append, Compress, CopyTruncate, Pause, Read, Rename, Replace};
+    let cut = [Append(1), Append(1), Read(0, 0), Pause(100), CopyTruncate, Append(1), Rename];
+    assert_exact(&[&cut[..], &[Append(1), Rename]].concat());
+    let mut replaced = vec![Append(5), Rename, Append(1), CopyTruncate, Pause(1499), Append(1)];
+    replaced.extend([Replace, Rename, Pause(591), Compress(2, false)]);
+    assert_exact(&replaced);
+    let mut copied = vec![Append(1), Read(1, 0), Replace, Append(1), Pause(607), Append(1)];
+    copied.push(CopyTruncate);
+    assert_exact(&copied);
+}
+
+#[test]
+fn copy_with_the_identity_of_the_original_is_part_of_its_log() {
+    // A copy that was put aside, and has the inode of the generation that was packed and removed,
+    // comes before the newer generations of the log.
+    use Step::{Append, Compress, Pause, PutAside, Read, Rename, Restart};
+    let mut steps = vec![Append(9), Rename, Append(1), Rename, Read(1, 0), Restart];
+    steps.extend([Compress(2, false), PutAside(2), Pause(2001), Append(1)]);
+    assert_exact(&steps);
+}
+
+#[test]
 fn packed_generation_of_a_stopped_reader_is_sent_once() {
     // Days of rotation and packing, and a stop amid the last one: no line comes again.
     use Step::{Append, Compress, Kill, Pause, Read, Rename, Restart, Stop};
@@ -532,17 +550,3 @@ fn replaced_log_of_a_killed_reader_is_sent_once() {
     steps.push(Read(6, 9));
     assert_exact(&steps);
 }
-
-fn zz_dbg() {
-    let _ = (
-        Pause(1),
-        Read(1, 1),
-        Restart,
-        Kill,
-        Stop,
-        Replace,
-        PutAside(1),
-        Rename,
-        CopyTruncate,
-        Compress(1, true),
-        Append(1),
