@@ -1,7 +1,8 @@
-//! The eight value types, and how a JSON value fits them: `check` is strict and serves custom
-//! attributes, `convert` is forgiving and serves event properties. Not the storage of either.
+//! The eight attribute types. `check` is strict and used for custom attributes; `convert` is
+//! lenient and used for event properties.
 //!
-//! Invariant: what either returns comes back from the API unchanged.
+//! # Invariants
+//! The API returns values from both functions unchanged.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -50,17 +51,17 @@ impl AttributeType {
     }
 }
 
-/// What a value of a custom attribute must obey.
+/// The constraints of a custom attribute's values.
 #[derive(Debug)]
 pub(super) struct ValueRule {
     pub(super) value_type: AttributeType,
     /// The allowed values of a `fixed` attribute.
     pub(super) choices: Vec<String>,
-    /// Whether a `fixed` attribute holds several of them.
+    /// Whether a `fixed` attribute may have several values.
     pub(super) multiple: bool,
 }
 
-/// Takes a value only if it already has the attribute's type; the message says what is wanted.
+/// Accepts a value only if it has the attribute's type; the error says what is expected.
 pub(super) fn check(value: &Value, rule: &ValueRule) -> Result<Value, String> {
     match rule.value_type {
         AttributeType::Boolean if value.is_boolean() => Ok(value.clone()),
@@ -92,7 +93,7 @@ pub(super) fn check(value: &Value, rule: &ValueRule) -> Result<Value, String> {
     }
 }
 
-/// DRF's message for a time that is not ISO 8601 with an offset.
+/// The message of Django REST Framework for a time that is not ISO 8601 with an offset.
 pub(super) const DATETIME_FORMAT: &str = "Datetime has wrong format. Use one of these formats \
      instead: YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z].";
 
@@ -116,7 +117,7 @@ fn check_choice(value: &Value, rule: &ValueRule) -> Result<Value, String> {
     }
 }
 
-/// Turns a flat value into the type if it can be read as such.
+/// Converts a flat value to the type, if possible.
 pub(super) fn convert(value: &Value, value_type: AttributeType) -> Option<Value> {
     match value_type {
         AttributeType::Json => Some(value.clone()),
@@ -180,13 +181,13 @@ pub(super) fn micros_of(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_microsecond)
 }
 
-/// UNIX seconds as microseconds, if the moment is between the years 1 and 9999.
+/// UNIX seconds as microseconds, if the time is between the years 1 and 9999.
 pub(super) fn seconds_to_micros(seconds: i64) -> Option<i64> {
     let moment = Timestamp::from_second(seconds).ok()?;
     (moment.as_second() > -62_135_596_800).then(|| moment.as_microsecond())
 }
 
-/// A moment as the API writes it: `2017-06-13T12:22:38.748397Z`.
+/// A time as the API writes it: `2017-06-13T12:22:38.748397Z`.
 pub(super) fn iso(micros: i64) -> String {
     match Timestamp::from_microsecond(micros) {
         Ok(moment) => moment.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
@@ -200,7 +201,8 @@ mod tests {
 
     #[test]
     fn event_values_convert_or_go() {
-        // A property's value arrives in its definition's type, or not at all.
+        // Guarantees that a property's value is stored in the type of its definition, or not at
+        // all.
         let rows = [
             (json!(12), AttributeType::String, Some(json!("12"))),
             (json!(true), AttributeType::String, Some(json!("true"))),
@@ -226,7 +228,8 @@ mod tests {
 
     #[test]
     fn attribute_values_must_have_their_type() {
-        // A custom attribute takes no value of another type, so that a client's slip shows.
+        // Guarantees that a custom attribute accepts no value of another type, so that a client's
+        // mistake is visible.
         let rule =
             |value_type| ValueRule { value_type, choices: vec!["a".into()], multiple: false };
         assert!(check(&json!("12"), &rule(AttributeType::Integer)).is_err());

@@ -1,6 +1,7 @@
-//! `attributes/`: definitions of custom attributes. Not their values.
+//! `attributes/`: definitions of custom attributes.
 //!
-//! Invariant: a slug is unique within its content type.
+//! # Invariants
+//! A slug is unique within its content type.
 
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Value, json};
@@ -88,7 +89,7 @@ pub(in crate::emulator) fn create(cx: &RouteContext<'_>) -> RouteResult {
     Ok(ApiReply::created(describe(cx, cx.db.last_insert_rowid())?))
 }
 
-/// Lower case, with underscores for blanks: `API string attribute` is `api_string_attribute`.
+/// Lower case, with underscores for spaces: `API string attribute` is `api_string_attribute`.
 fn slug(name: &str) -> String {
     name.trim().to_lowercase().chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect()
 }

@@ -1,7 +1,8 @@
-//! Events: occurrences by own id and by number, a user's history, and the definitions behind them.
+//! Events: occurrences by external and by remote id, a user's history, and definitions.
 //!
-//! Invariant: a property keeps the type it was first given; what does not fit it is left out of the
-//! occurrence and counted. An event moves neither `last_seen` nor `page_views`.
+//! # Invariants
+//! A property keeps its first type; a value that does not fit is dropped from the occurrence and
+//! counted. An event changes neither `last_seen` nor `page_views`.
 
 use std::collections::HashMap;
 
@@ -19,7 +20,7 @@ use crate::emulator::typing::{AttributeType, MAX_TEXT_LEN, convert, iso, seconds
 pub(super) fn by_external_id(cx: &RouteContext<'_>) -> RouteResult {
     let user = profile::owner(cx, ProfileKind::User)?;
     if cx.body.contains_key("user_id") {
-        // In v2 this is User.com's number; an own id here is the v1 habit.
+        // In v2 this is a remote id; v1 clients send an external id here.
         cx.integer("user_id")?;
     }
     occur(cx, user)
@@ -47,7 +48,7 @@ fn occur(cx: &RouteContext<'_>, user: i64) -> RouteResult {
     Ok(ApiReply::created(json!({ "id": cx.db.last_insert_rowid(), "created": created })))
 }
 
-/// UNIX seconds as an integer; the present when left out. Milliseconds are out of range.
+/// UNIX seconds as an integer; the present if absent. Milliseconds are out of range.
 fn timestamp(cx: &RouteContext<'_>) -> Result<i64, RouteError> {
     let Some(value) = cx.body.get("timestamp") else {
         return Ok(cx.now);
@@ -57,7 +58,7 @@ fn timestamp(cx: &RouteContext<'_>) -> Result<i64, RouteError> {
         .ok_or_else(|| FieldErrors::one("timestamp", "Out of range: expected seconds since 1970."))
 }
 
-/// A flat object; texts of at most 255 characters.
+/// A flat object; strings of at most 255 characters.
 fn data(cx: &RouteContext<'_>) -> Result<Map<String, Value>, RouteError> {
     let data = match cx.body.get("data") {
         None => return Ok(Map::new()),
@@ -76,7 +77,7 @@ fn data(cx: &RouteContext<'_>) -> Result<Map<String, Value>, RouteError> {
     Ok(data.clone())
 }
 
-/// Finds or makes the definition of a name; whether it was made.
+/// Finds or creates the definition of a name. Returns whether it was created.
 fn define_name(cx: &RouteContext<'_>, name: &str) -> Result<(i64, bool), RouteError> {
     let found: Option<i64> = cx
         .db
@@ -90,7 +91,7 @@ fn define_name(cx: &RouteContext<'_>, name: &str) -> Result<(i64, bool), RouteEr
     Ok((cx.db.last_insert_rowid(), true))
 }
 
-/// Gives every value its property's type; a property seen for the first time is a string.
+/// Converts every value to the type of its property; a new property is a string.
 fn fit(
     cx: &RouteContext<'_>,
     definition: i64,
@@ -187,7 +188,7 @@ pub(in crate::emulator) fn describe_definition(
     Ok(json!({ "id": id, "name": name, "properties": types }))
 }
 
-/// A user's occurrences in order of arrival, the oldest first.
+/// A user's occurrences in order of arrival, oldest first.
 pub(super) fn history(cx: &RouteContext<'_>) -> RouteResult {
     let user = profile::owner(cx, ProfileKind::User)?;
     cx.page("events WHERE user = ?", &[SqlValue::from(user)], |id| describe(cx, id))

@@ -1,6 +1,8 @@
-//! `users/search/`: by email, phone number, key, date, and any field or attribute with look-ups.
+//! `users/search/`: by email, phone number, key, date, and any field or attribute with look-up
+//! suffixes.
 //!
-//! Invariant: what the caller asks for reaches SQL only as a bound value.
+//! # Invariants
+//! Input of the caller reaches SQL only as a bound value.
 
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{OptionalExtension, params_from_iter};
@@ -12,7 +14,7 @@ use crate::emulator::profile::{Definition, ProfileKind, Shape, definition};
 use crate::emulator::reply::{ApiReply, FieldErrors, NOT_AN_INTEGER, RouteError, RouteResult};
 use crate::emulator::typing::{AttributeType, iso, micros_of, seconds_to_micros};
 
-/// Query parameters that say how to search, not for what.
+/// Query parameters that control the search.
 const CONTROL_PARAMS: [&str; 5] = ["many", "cursor", "search", "min", "max"];
 
 /// A condition with its bound values.
@@ -56,7 +58,7 @@ pub(super) fn search(cx: &RouteContext<'_>) -> RouteResult {
     cx.page(&from, &values, |id| describe(cx, id))
 }
 
-/// The first of the users that fit, or 404.
+/// The first matching user, or 404.
 fn one(cx: &RouteContext<'_>, from: &str, value: &str) -> RouteResult {
     let id: Option<i64> = cx
         .db
@@ -69,7 +71,7 @@ fn one(cx: &RouteContext<'_>, from: &str, value: &str) -> RouteResult {
     }
 }
 
-/// Every user that fits, as a bare array.
+/// Every matching user, as a plain array.
 fn all(cx: &RouteContext<'_>, from: &str, value: &str) -> RouteResult {
     let ids: Vec<i64> = cx
         .db
@@ -83,14 +85,14 @@ fn all(cx: &RouteContext<'_>, from: &str, value: &str) -> RouteResult {
 /// `search=last_seen&min=&max=`, both in UNIX seconds and inclusive.
 fn between(cx: &RouteContext<'_>, field: &str) -> Result<SearchCondition, RouteError> {
     if field == "last_contacted" {
-        // Nobody is ever contacted here.
+        // The emulator never contacts users.
         return Ok(SearchCondition { sql: "0".into(), values: Vec::new() });
     }
     if !["first_seen", "last_seen", "updated_at"].contains(&field) {
         return Err(FieldErrors::one("search", format!("\"{field}\" is not a valid choice.")));
     }
     let mut condition = SearchCondition { sql: format!("{field} IS NOT NULL"), values: Vec::new() };
-    // A whole second is meant at the upper end.
+    // The upper limit includes its whole second.
     for (bound, operator, slack) in [("min", ">=", 0), ("max", "<=", 999_999)] {
         if let Some(text) = cx.param(bound) {
             let micros = text.parse().ok().and_then(seconds_to_micros);

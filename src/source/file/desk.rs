@@ -64,17 +64,11 @@ pub(super) struct Desk {
     /// Rows that are to be saved with the next ones.
     notes: Vec<(FileId, Option<Row>)>,
     /// What could not be opened or looked at, and why: each is logged once.
-    troubles: HashMap<PathBuf, Trouble>,
+    troubles: Troubles,
     /// Saves that failed, one after the other.
     failures: u32,
     /// Contents that were lost by the file that held them.
     pub(super) losses: u64,
-}
-
-/// Why a file is not read.
-struct Trouble {
-    why: String,
-    since: Instant,
 }
 
 impl Desk {
@@ -341,8 +335,7 @@ impl Desk {
             self.report_save(Some(error));
             tokio::time::sleep(RETRY_PAUSES.0).await;
         }
-        let troubles = self.troubles.into_iter();
-        Ok(troubles.map(|(path, trouble)| (path, trouble.why)).collect())
+        Ok(self.troubles)
     }
 
     async fn save<'a>(
@@ -394,21 +387,10 @@ impl Desk {
         older.filter_map(|closed| closed.stream.unsettled())
     }
 
-    /// For how long a file of this log could not be opened.
-    pub(super) fn unopened_for(&self, family: &str) -> Option<Duration> {
-        let troubles = self.troubles.iter();
-        let of_family = troubles.filter(|(path, _)| &*Family::of(path).key == family);
-        of_family.map(|(_, trouble)| trouble.since.elapsed()).min()
-    }
-
     pub(super) fn trouble(&mut self, path: &Path, why: &str) {
-        match self.troubles.get_mut(path) {
-            Some(trouble) if trouble.why == why => {}
-            _ => {
-                tracing::warn!(?path, why, "the file cannot be opened");
-                let since = Instant::now();
-                self.troubles.insert(path.to_owned(), Trouble { why: why.to_owned(), since });
-            }
+        if self.troubles.get(path).is_none_or(|known| known != why) {
+            tracing::warn!(?path, why, "the file cannot be opened");
+            self.troubles.insert(path.to_owned(), why.to_owned());
         }
     }
 }
