@@ -38,7 +38,7 @@ impl BuiltPipeline {
             RunError::Settings(BuildError { source_name: SOURCE_NAME.to_owned(), why })
         })?;
         let mut source = source.creating_topic(wish(&connector.topic));
-        source.tell_lag(options.metrics.source(SOURCE_NAME, "fluvio").lag());
+        source.set_lag_gauge(options.metrics.source(SOURCE_NAME, "fluvio").lag());
         let mut built = Self::build(&pipeline, options).await?;
         built.add_source(SOURCE_NAME, "fluvio", Box::new(source));
         Ok(built)

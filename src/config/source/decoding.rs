@@ -38,7 +38,7 @@ pub struct DecodingStep {
     /// at the beginning, and is little-endian without one. Default: `utf-8`, with or without a byte
     /// order mark.
     pub charset: Option<String>,
-    /// For `regex`: the pattern; its named groups become fields. Lines it does not match are dead
+    /// For `regex`: the pattern; its named groups become fields. SourceLines it does not match are dead
     /// letters.
     pub pattern: Option<String>,
     /// For `csv`: the names of the columns. Default: the first row names them.
@@ -68,10 +68,10 @@ pub enum Codec {
     /// `msgid`, `version`, each element of structured data as an object under its name, and
     /// `message`. A time without a year gets the latest year in which it is not in the future.
     Syslog,
-    /// Lines of container runtimes (containerd, CRI-O): `time`, `stream`, `message`. Partial lines
+    /// SourceLines of container runtimes (containerd, CRI-O): `time`, `stream`, `message`. Partial lines
     /// are joined, by stream.
     Cri,
-    /// Lines of Docker's driver `json-file`: `time`, `stream`, `message`, and `attrs` where there
+    /// SourceLines of Docker's driver `json-file`: `time`, `stream`, `message`, and `attrs` where there
     /// are any. Partial lines are joined, by stream.
     Docker,
 }
@@ -168,8 +168,8 @@ impl JsonSchema for Decoding {
 /// letter.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Multiline {
-    /// A regular expression: a line it matches begins a group. Lines before the first such line are
+pub struct MultilineConfig {
+    /// A regular expression: a line it matches begins a group. SourceLines before the first such line are
     /// records of their own.
     pub start_pattern: String,
     /// A regular expression that lines behind the first are compared with, as `mode` says.
@@ -178,12 +178,12 @@ pub struct Multiline {
     pub mode: MultilineMode,
     /// How long a group waits for another line, in milliseconds; then it is a record. Default:
     /// 1000.
-    #[serde(default = "Multiline::default_timeout_ms")]
+    #[serde(default = "MultilineConfig::default_timeout_ms")]
     #[schemars(range(min = 1))]
     pub timeout_ms: u64,
 }
 
-impl Multiline {
+impl MultilineConfig {
     fn default_timeout_ms() -> u64 {
         1_000
     }
@@ -193,12 +193,12 @@ impl Multiline {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MultilineMode {
-    /// Lines that match belong to the group; the first that does not is behind it.
+    /// SourceLines that match belong to the group; the first that does not is behind it.
     ContinueThrough,
-    /// Lines that match belong to the group, and so does the first that does not.
+    /// SourceLines that match belong to the group, and so does the first that does not.
     ContinuePast,
-    /// Lines that do not match belong to the group; the first that does is behind it.
+    /// SourceLines that do not match belong to the group; the first that does is behind it.
     HaltBefore,
-    /// Lines that do not match belong to the group, and so does the first that does.
+    /// SourceLines that do not match belong to the group, and so does the first that does.
     HaltWith,
 }

@@ -20,7 +20,7 @@ use super::Decoding;
 /// reads the same partitions the next time.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct FluvioSource {
+pub struct FluvioSourceConfig {
     /// The cluster's public address: `host:9003`. Default: that of the profile.
     #[serde(default)]
     pub endpoint: Option<String>,
@@ -60,13 +60,13 @@ pub struct FluvioSource {
     pub max_bytes: Option<u32>,
     /// Records read since the last kept offset at most, by partition: what a killed process leaves
     /// to be looked at twice. With `transforms`, more to the end of one answer. Default: 1000.
-    #[serde(default = "FluvioSource::default_max_in_flight")]
+    #[serde(default = "FluvioSourceConfig::default_max_in_flight")]
     #[schemars(range(min = 1))]
     pub max_in_flight: usize,
     /// How often an offset is kept while there is more to read, in milliseconds. It is kept sooner
     /// when a quarter of `max_in_flight` is settled, and at once where nothing more is there.
     /// Default: 1000.
-    #[serde(default = "FluvioSource::default_commit_interval_ms")]
+    #[serde(default = "FluvioSourceConfig::default_commit_interval_ms")]
     #[schemars(range(min = 1))]
     pub commit_interval_ms: u64,
     /// SmartModules of the cluster that records pass before they are sent, in order. Only the ends of
@@ -75,7 +75,7 @@ pub struct FluvioSource {
     pub transforms: Vec<FluvioTransform>,
 }
 
-impl FluvioSource {
+impl FluvioSourceConfig {
     /// The settings of a source that names its topic and nothing else.
     pub fn new(topic: impl Into<String>) -> Self {
         Self {

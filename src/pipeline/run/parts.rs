@@ -10,7 +10,9 @@ use super::{RunError, RunOptions};
 use crate::config::sink::BufferKind;
 use crate::config::{Pipeline, SinkConfig as SinkSettings};
 use crate::sink::{Healthcheck, OnAuthFailure, RecordSink, SinkContext, SinkFactory};
-use crate::source::{self, Downstream, Handover, Places, ReadMode, SharedCheckpoints, Source};
+use crate::source::{
+    self, Downstream, DownstreamBuffer, Places, ReadMode, SharedCheckpoints, Source,
+};
 use crate::telemetry::{SinkMetrics, SourceMetrics};
 
 /// A sink that does not run yet.
@@ -92,8 +94,8 @@ pub(super) fn build_sources(
         let mut source = source::build(name, settings, options.mode, Arc::clone(&checkpoints))
             .map_err(RunError::Settings)?;
         let metrics = options.metrics.source(name, settings.kind());
-        source.tell_lag(metrics.lag());
-        source.tell_downstream(downstream(pipeline, name));
+        source.set_lag_gauge(metrics.lag());
+        source.set_downstream(downstream(pipeline, name));
         source.use_metrics(&metrics);
         let timezone = settings.timezone().map(Arc::from);
         sources.push(BuiltSource { name: name.clone(), source, metrics, timezone });
@@ -106,10 +108,10 @@ fn downstream(pipeline: &Pipeline, source: &str) -> Downstream {
     let takers = pipeline.sinks.values().filter_map(|SinkSettings::Usercom(sink)| {
         sink.inputs.iter().any(|input| input == source).then_some(sink)
     });
-    let mut downstream = Downstream { handover: Handover::Durable, places: Places::Untold };
+    let mut downstream = Downstream { handover: DownstreamBuffer::Durable, places: Places::Untold };
     for sink in takers {
         if sink.buffer.kind != BufferKind::Disk {
-            downstream.handover = Handover::Claimed;
+            downstream.handover = DownstreamBuffer::Memory;
         }
         // A rule that reads the location contains its name in one of its texts.
         let rules = serde_json::to_string(&sink.mapping).unwrap_or_default();

@@ -16,7 +16,7 @@ use super::claim::Claim;
 use super::content::{ContentMark, Version};
 use super::family::Family;
 use super::identity::{FileId, Fingerprint, Head};
-use crate::source::watermark::Mark;
+use crate::source::offset_tracker::StreamPosition;
 use crate::source::{SharedCheckpoints, SourceError};
 
 /// The key of the row that holds the next generation's number; no file's key lacks the colon.
@@ -79,8 +79,8 @@ impl Row {
         (self.position, claimed, length)
     }
 
-    pub(super) fn mark(&self) -> Mark {
-        Mark { position: self.position, lines: self.lines }
+    pub(super) fn mark(&self) -> StreamPosition {
+        StreamPosition { position: self.position, lines: self.lines }
     }
 
     /// Every length that is known of the content with its digest, the shortest first.

@@ -22,7 +22,7 @@ use super::stream::{Common, Outlet, Stream};
 use super::tail::{Tail, blocking};
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
-use crate::source::watermark::Mark;
+use crate::source::offset_tracker::StreamPosition;
 
 /// How often checkpoints are saved at most.
 pub(super) const SAVE: Duration = Duration::from_secs(1);
@@ -323,7 +323,7 @@ impl Desk {
         // The receiver must see the end, or it would wait for more while we wait for it.
         let flight = Arc::clone(&self.common.flight);
         drop(std::mem::replace(&mut self.outlet.out, closed_channel()));
-        while tokio::time::timeout(SAVE, flight.landed()).await.is_err() {
+        while tokio::time::timeout(SAVE, flight.wait_until_idle()).await.is_err() {
             let saved = self.save(&mut open).await;
             self.report_save(saved.err());
         }
@@ -356,14 +356,14 @@ impl Desk {
                 rows.push((tail.id(), Some(row)));
             }
         }
-        let mut landed = Vec::new();
+        let mut wait_until_idle = Vec::new();
         for mut closed in std::mem::take(&mut self.closed) {
             let row = closed.row();
             let standing = (row.mark(), row.claims.clone());
             standings.entry(row.generation).or_insert(standing);
             rows.push((closed.id, Some(row)));
             match closed.stream.is_settled() && closed.stream.is_released() {
-                true => landed.push(closed),
+                true => wait_until_idle.push(closed),
                 false => self.closed.push(closed),
             }
         }
@@ -371,7 +371,7 @@ impl Desk {
         let kept: Vec<_> = rows[..notes].to_vec();
         let saved = self.book.save(rows).await;
         if saved.is_err() {
-            self.closed.extend(landed);
+            self.closed.extend(wait_until_idle);
             self.notes.extend(kept);
         }
         self.outlet.due = Instant::now() + SAVE;
@@ -418,7 +418,7 @@ fn leaders(opened: &[(Found, Opened)], tails: &Tails, closed: &[Closed]) -> Hash
 }
 
 /// How far each generation is settled, and what is claimed of it.
-type Standings = HashMap<u64, (Mark, Vec<Claim>)>;
+type Standings = HashMap<u64, (StreamPosition, Vec<Claim>)>;
 
 /// The row of a copy, which says what is settled of the content that it shares.
 fn copy_row(tail: &mut Tail, standings: &Standings) -> Option<(FileId, Option<Row>)> {

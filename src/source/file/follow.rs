@@ -354,7 +354,7 @@ impl Follow {
         if tail.stream().is_none() {
             return self.part_unread(tail).await;
         }
-        let turn = tail.turn(&self.desk.outlet, Until::Budget(TURN)).await;
+        let turn = tail.turn(&self.desk.outlet, Until::MemoryBudget(TURN)).await;
         tail.report(turn.as_ref().err());
         match turn {
             Ok(Turn::Stopped) => Parting::Stopped,

@@ -19,7 +19,7 @@ use super::connections::ClusterConnections;
 use super::errors::client_call;
 use super::fetch;
 use super::new_topic::topic_spec;
-use crate::config::source::{FluvioSource as Settings, FluvioTls};
+use crate::config::source::{FluvioSourceConfig as Settings, FluvioTls};
 
 /// A cluster that the client connects to when it is first asked something.
 pub struct Client {

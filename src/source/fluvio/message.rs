@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::cluster::Message;
-use crate::source::text::of_bytes;
+use crate::source::text::utf8_or_hex;
 
 /// Where a partition's records come from.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl TopicPartition {
             meta.insert("timestamp".into(), timestamp.into());
         }
         if let Some(key) = &message.key {
-            meta.insert("key".into(), of_bytes(key).into());
+            meta.insert("key".into(), utf8_or_hex(key).into());
         }
         Value::from(meta).to_string().into()
     }

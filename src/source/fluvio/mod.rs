@@ -43,7 +43,7 @@ use self::partition_reader::{Filtering, ONCE_TIMEOUT, PartitionReader};
 use self::start::{LocalStartState, OffsetCommits};
 use super::decode::Decoder;
 use super::{ReadMode, SharedCheckpoints, Source, SourceError};
-use crate::config::source::{FluvioSource as Settings, FluvioStart, FluvioStartWord};
+use crate::config::source::{FluvioSourceConfig as Settings, FluvioStart, FluvioStartWord};
 use crate::record::Record;
 use crate::telemetry::SourceLag;
 
@@ -251,7 +251,7 @@ impl Source for FluvioSource {
         readers.failed.map_or(Ok(()), Err)
     }
 
-    fn tell_lag(&mut self, lag: SourceLag) {
+    fn set_lag_gauge(&mut self, lag: SourceLag) {
         self.lag = lag;
     }
 }

@@ -14,9 +14,9 @@ use crate::config::source::{HttpAuth, HttpAuthStrategy};
 
 /// A secret to compare with: its digest, so that not even its length shows.
 #[derive(Clone)]
-pub(super) struct Secret([u8; 32]);
+pub(super) struct SecretDigest([u8; 32]);
 
-impl Secret {
+impl SecretDigest {
     pub(super) fn of(text: &SecretString) -> Self {
         Self::digest(text.expose_secret().as_bytes())
     }
@@ -34,9 +34,9 @@ impl Secret {
 /// What a request must show in its `Authorization`.
 pub(super) enum Credentials {
     /// `user:password`.
-    Basic(Secret),
+    Basic(SecretDigest),
     /// The token.
-    Bearer(Secret),
+    Bearer(SecretDigest),
 }
 
 impl Credentials {
@@ -49,9 +49,11 @@ impl Credentials {
             HttpAuthStrategy::Basic => {
                 let user = auth.user.as_deref().unwrap_or_default();
                 let pair = format!("{user}:{}", text(&auth.password));
-                Self::Basic(Secret::digest(pair.as_bytes()))
+                Self::Basic(SecretDigest::digest(pair.as_bytes()))
             }
-            HttpAuthStrategy::Bearer => Self::Bearer(Secret::digest(text(&auth.token).as_bytes())),
+            HttpAuthStrategy::Bearer => {
+                Self::Bearer(SecretDigest::digest(text(&auth.token).as_bytes()))
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::consumer_state::{ConsumerState, DeadLetterMessage};
 use super::logger::ClientLogger;
 use crate::ack::Verdict;
-use crate::config::source::KafkaSource;
+use crate::config::source::KafkaSourceConfig;
 
 /// The header that says why.
 const REASON_HEADER: &str = "usercom-sink-reason";
@@ -75,7 +75,7 @@ impl DeadLetterProducer {
     /// A producer to `topic`.
     pub(super) fn new(
         topic: &str,
-        settings: &KafkaSource,
+        settings: &KafkaSourceConfig,
         state: Arc<ConsumerState>,
         logger: ClientLogger,
     ) -> KafkaResult<Self> {

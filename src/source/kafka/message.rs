@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::source::text::of_bytes;
+use crate::source::text::utf8_or_hex;
 
 /// A header's name and value, as they came.
 pub(super) type Header = (String, Option<Vec<u8>>);
@@ -36,9 +36,9 @@ impl MessageMetadata<'_> {
             partition: self.partition,
             offset: self.offset,
             timestamp: self.timestamp,
-            key: self.key.map(of_bytes),
+            key: self.key.map(utf8_or_hex),
             headers: headers
-                .map(|(name, value)| (&**name, value.as_deref().map(of_bytes)))
+                .map(|(name, value)| (&**name, value.as_deref().map(utf8_or_hex)))
                 .collect(),
         };
         serde_json::to_vec(&meta)

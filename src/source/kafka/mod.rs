@@ -38,7 +38,7 @@ use self::options::SecretOptions;
 use self::reader::Reader;
 use super::decode::Decoder;
 use super::{ReadMode, Source, SourceError};
-use crate::config::source::KafkaSource as Settings;
+use crate::config::source::KafkaSourceConfig as Settings;
 use crate::record::Record;
 use crate::telemetry::SourceLag;
 
@@ -139,13 +139,13 @@ impl Source for KafkaSource {
             stop,
             runtime: Handle::current(),
         };
-        let (landed, has_landed) = oneshot::channel();
+        let (wait_until_idle, has_landed) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         // The client blocks and calls back where it is polled, and may not end when it should: it
         // gets a thread of its own, which the runtime does not wait for.
         std::thread::Builder::new()
             .name(format!("kafka-{}", self.name))
-            .spawn(move || drop(end.send(reader.run(consumer, out, landed))))
+            .spawn(move || drop(end.send(reader.run(consumer, out, wait_until_idle))))
             .map_err(|source| SourceError::Io { context: "starting a thread".into(), source })?;
         let context = "reading".to_owned();
         let failed = || SourceError::Remote { context, why: "the reading thread failed".into() };
@@ -165,7 +165,7 @@ impl Source for KafkaSource {
         }
     }
 
-    fn tell_lag(&mut self, lag: SourceLag) {
+    fn set_lag_gauge(&mut self, lag: SourceLag) {
         self.lag = lag;
     }
 }

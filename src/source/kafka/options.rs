@@ -10,7 +10,7 @@ use rdkafka::error::KafkaError;
 use secrecy::ExposeSecret;
 
 use crate::config::is_secret_option;
-use crate::config::source::KafkaSource;
+use crate::config::source::KafkaSourceConfig;
 use crate::source::ReadMode;
 
 /// Values shorter than this are not covered: they would hit by chance.
@@ -30,7 +30,7 @@ impl std::fmt::Debug for SecretText {
 }
 
 impl SecretOptions {
-    pub(super) fn of(settings: &KafkaSource) -> Self {
+    pub(super) fn of(settings: &KafkaSourceConfig) -> Self {
         let options = settings.librdkafka_options.iter();
         let mut secrets: Vec<_> = options
             .filter(|(key, value)| {
@@ -54,7 +54,7 @@ impl SecretOptions {
 }
 
 /// Settings of the consumer.
-pub(super) fn consumer(settings: &KafkaSource, mode: ReadMode) -> ClientConfig {
+pub(super) fn consumer(settings: &KafkaSourceConfig, mode: ReadMode) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("isolation.level", "read_committed");
     common(&mut config, settings);
@@ -71,7 +71,7 @@ pub(super) fn consumer(settings: &KafkaSource, mode: ReadMode) -> ClientConfig {
 }
 
 /// Settings of the producer of dead letters.
-pub(super) fn producer(settings: &KafkaSource) -> ClientConfig {
+pub(super) fn producer(settings: &KafkaSourceConfig) -> ClientConfig {
     let mut config = ClientConfig::new();
     // A letter that cannot be produced is tried again by us; until then it only holds commits.
     config.set("message.timeout.ms", "30000").set("linger.ms", "5");
@@ -79,7 +79,7 @@ pub(super) fn producer(settings: &KafkaSource) -> ClientConfig {
     config
 }
 
-fn common(config: &mut ClientConfig, settings: &KafkaSource) {
+fn common(config: &mut ClientConfig, settings: &KafkaSourceConfig) {
     config.set("client.id", "usercom-sink");
     for (key, value) in &settings.librdkafka_options {
         config.set(key, value.expose_secret());
@@ -118,9 +118,9 @@ pub(super) fn check(config: &ClientConfig, secrets: &SecretOptions) -> Result<()
 mod tests {
     use super::*;
 
-    fn settings(options: &[(&str, &str)]) -> KafkaSource {
+    fn settings(options: &[(&str, &str)]) -> KafkaSourceConfig {
         let text = r#"{"bootstrap_servers": "b:1", "group_id": "g", "topics": ["t"]}"#;
-        let mut settings: KafkaSource = serde_json::from_str(text).unwrap();
+        let mut settings: KafkaSourceConfig = serde_json::from_str(text).unwrap();
         for (key, value) in options {
             settings.librdkafka_options.insert((*key).to_owned(), (*value).into());
         }

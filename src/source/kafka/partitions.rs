@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::claim::{CommitState, PreviousOwnerState, SendAheadClaim, reach};
 use crate::ack::Verdict;
-use crate::source::watermark::{Mark, Watermark};
+use crate::source::offset_tracker::{OffsetTracker, StreamPosition};
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,7 +81,7 @@ struct PartitionState {
 /// How far a partition has come.
 #[derive(Debug)]
 struct PartitionProgress {
-    watermark: Watermark,
+    watermark: OffsetTracker,
     claim: SendAheadClaim,
     /// What the brokers are known to have.
     confirmed: Option<CommitState>,
@@ -181,7 +181,7 @@ impl PartitionTracker {
             return Admission::AwaitingClaim;
         };
         let progress = owned.progress.get_or_insert_with(|| PartitionProgress {
-            watermark: Watermark::new(at(handle.offset)),
+            watermark: OffsetTracker::new(at(handle.offset)),
             claim: SendAheadClaim::new(handle.offset, previous),
             confirmed: None,
         });
@@ -303,7 +303,7 @@ impl PartitionTracker {
         }
         let position = owned.mark()?;
         let progress = owned.progress.as_mut()?;
-        progress.watermark = Watermark::new(at(position));
+        progress.watermark = OffsetTracker::new(at(position));
         progress.claim.rewind();
         owned.epoch = epoch;
         owned.read_to = position;
@@ -317,8 +317,8 @@ impl PartitionTracker {
     }
 }
 
-fn at(position: u64) -> Mark {
-    Mark { position, lines: None }
+fn at(position: u64) -> StreamPosition {
+    StreamPosition { position, lines: None }
 }
 
 #[cfg(test)]

@@ -29,10 +29,10 @@ use super::message::{Header, MessageMetadata};
 use super::partitions::{Admission, Partition, RecordHandle};
 use super::pause::PauseController;
 use crate::ack::{Ack, Verdict};
-use crate::config::source::KafkaSource as Settings;
+use crate::config::source::KafkaSourceConfig as Settings;
 use crate::record::Record;
 use crate::source::decode::{self, Decoder};
-use crate::source::flight::Flight;
+use crate::source::in_flight::InFlightTracker;
 use crate::source::{ReadMode, SourceError, metadata};
 
 /// How long one poll waits for a message: how late a stop, or a commit, may be.
@@ -50,7 +50,7 @@ pub(super) struct Reader {
     pub(super) mode: ReadMode,
     pub(super) decoder: Decoder,
     pub(super) state: Arc<ConsumerState>,
-    pub(super) flight: Arc<Flight>,
+    pub(super) flight: Arc<InFlightTracker>,
     pub(super) stop: CancellationToken,
     pub(super) runtime: Handle,
 }
@@ -114,7 +114,7 @@ impl Reader {
         mut self,
         consumer: BaseConsumer<ConsumerCallbacks>,
         out: mpsc::Sender<Record>,
-        landed: oneshot::Sender<()>,
+        wait_until_idle: oneshot::Sender<()>,
     ) -> Result<(), SourceError> {
         let mut reading = self.reading(out);
         let every = Duration::from_millis(self.settings.commit_interval_ms);
@@ -128,7 +128,7 @@ impl Reader {
             self.drain(&consumer, reading);
             self.flush_dead_letters(&consumer);
             // Nobody waits any longer if nobody listens.
-            landed.send(()).unwrap_or(());
+            wait_until_idle.send(()).unwrap_or(());
             read
         });
         let owned: Vec<_> = self.state.tracker().owned().cloned().collect();
@@ -475,7 +475,7 @@ impl Reader {
         drop((out, buffered));
         let mut revision = None;
         loop {
-            let step = async { timeout(POLL_TIMEOUT, self.flight.landed()).await };
+            let step = async { timeout(POLL_TIMEOUT, self.flight.wait_until_idle()).await };
             if self.runtime.block_on(step).is_ok() {
                 return;
             }

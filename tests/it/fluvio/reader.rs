@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use usercom_sink::ack::Verdict;
 use usercom_sink::config::source::{
-    FluvioOffset, FluvioPartitions, FluvioSource as Settings, FluvioStart, FluvioStartPlace,
+    FluvioOffset, FluvioPartitions, FluvioSourceConfig as Settings, FluvioStart, FluvioStartPlace,
     FluvioStartWord, FluvioStrategy,
 };
 use usercom_sink::source::ReadMode;

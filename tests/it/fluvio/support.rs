@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::Verdict;
-use usercom_sink::config::source::FluvioSource as Settings;
+use usercom_sink::config::source::FluvioSourceConfig as Settings;
 use usercom_sink::record::Record;
 use usercom_sink::source::fluvio::FluvioSource;
 use usercom_sink::source::fluvio::cluster::NewTopic;

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::Verdict;
-use usercom_sink::config::source::HttpSource as Settings;
+use usercom_sink::config::source::HttpSourceConfig as Settings;
 use usercom_sink::record::Record;
 use usercom_sink::source::http::HttpSource;
 use usercom_sink::source::{ReadMode, Source, SourceError};

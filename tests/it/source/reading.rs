@@ -4,7 +4,9 @@ use std::fs;
 use std::io::Write as _;
 
 use usercom_sink::ack::Verdict;
-use usercom_sink::config::source::{Codec, FileSource as FileSettings, ReadFrom, SourceConfig};
+use usercom_sink::config::source::{
+    Codec, FileSourceConfig as FileSettings, ReadFrom, SourceConfig,
+};
 use usercom_sink::source::{ReadMode, build};
 
 use super::{Bench, Run, eventually, place, shown};

@@ -10,7 +10,7 @@ enum Step {
     Settle(usize),
     GiveBack(usize, bool),
     /// Marks some of those away, and takes the marks of others away.
-    Mark(usize, usize),
+    StreamPosition(usize, usize),
     CleanRestart,
     Crash,
 }
@@ -22,7 +22,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (1usize..10).prop_map(Step::Next),
         4 => (0usize..100).prop_map(Step::Settle),
         2 => (0usize..100, any::<bool>()).prop_map(|(n, maybe)| Step::GiveBack(n, maybe)),
-        4 => (0usize..100, 0usize..100).prop_map(|(n, m)| Step::Mark(n, m)),
+        4 => (0usize..100, 0usize..100).prop_map(|(n, m)| Step::StreamPosition(n, m)),
         1 => Just(Step::CleanRestart),
         1 => Just(Step::Crash),
     ]
@@ -163,7 +163,7 @@ impl Run {
                     self.settle([token]).await;
                 }
             }
-            Step::Mark(n, m) => {
+            Step::StreamPosition(n, m) => {
                 let away: Vec<u64> = self.model.away.keys().copied().collect();
                 let pick = |n: usize| away.get(n.checked_rem(away.len())?).copied();
                 let (sent, not_sent) = (pick(n), pick(m).filter(|m| Some(*m) != pick(n)));
