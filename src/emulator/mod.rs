@@ -1,13 +1,13 @@
 //! A local User.com: a server that implements the known REST API, keeps its state in SQLite, and
 //! injects faults on demand.
 //!
-//! # Invariants
-//! It uses no other module of the crate except the clock: an emulator that shared types with the
-//! client could not catch the client's mistakes.
-//!
 //! Where the response of the real service is unknown, the emulator is strict, to show mistakes of a
 //! client: a value of the wrong type is rejected, not converted; an attribute that does not exist
 //! is ignored and counted in `/__admin/stats`.
+//!
+//! # Invariants
+//! It uses no other module of the crate except the clock: an emulator that shared types with the
+//! client could not catch the client's mistakes.
 
 mod admin;
 mod connection;

@@ -73,7 +73,7 @@ impl Row {
     }
 
     /// How far its content was read: what is settled, what may have been sent, what is known.
-    fn reach(&self) -> (u64, u64, u64) {
+    pub(super) fn reach(&self) -> (u64, u64, u64) {
         let claimed = self.claims.last().map_or(0, |claim| claim.end);
         let length = self.content.as_ref().map_or(0, |content| content.length);
         (self.position, claimed, length)

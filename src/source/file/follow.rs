@@ -205,7 +205,7 @@ impl Follow {
                     && let Some(mut tail) = self.tails.remove(&id)
                 {
                     some |= self.identify_one(&mut tail, Patience::OnlyKnown).await;
-                    self.search_now |= !tail.has_company();
+                    self.search_now |= tail.is_seen() && !tail.has_company();
                     self.tails.insert(id, tail);
                 }
             }
@@ -376,7 +376,8 @@ impl Follow {
             (false, true) => missing.is_some_and(|missing| missing >= AFTER_DELETION),
             (false, false) => missing.is_some_and(|missing| missing >= AFTER_RENAME),
         };
-        let rotated_for = tail.quiet_for().filter(|_| is_rotated && !tail.family.is_live);
+        let has_end = (is_rotated && !tail.family.is_live) || tail.is_finished();
+        let rotated_for = tail.quiet_for().filter(|_| has_end);
         let is_final = rotated_for.is_some_and(|quiet| quiet >= AFTER_ROTATION) && tail.has_rest();
         if !is_over && !is_final {
             return Parting::Stay;

@@ -155,6 +155,8 @@ impl Desk {
                 alike && (read > 0 || (begun && !matches!(known.host, Host::AtPath)))
             }));
         }
+        // Of rows that know the same of a content, the one that was read furthest says how far.
+        candidates.sort_by_key(|known| std::cmp::Reverse(known.row.reach()));
         candidates
     }
 

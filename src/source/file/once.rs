@@ -106,6 +106,7 @@ async fn read_out(
             Ok(Turn::Quiet) => {
                 let (rest, flush) = match (tail.reaches(size), rest) {
                     (true, _) => (RestOfLine::IsLater, Flush::EndOfStream),
+                    (false, _) if tail.is_finished() => (RestOfLine::IsLine, Flush::NewGeneration),
                     (false, RestOfLine::IsLine) => (rest, Flush::NewGeneration),
                     (false, _) => (rest, Flush::EndOfStream),
                 };

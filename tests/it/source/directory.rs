@@ -506,6 +506,18 @@ fn files_that_pass_their_content_on_keep_the_order() {
 }
 
 #[test]
+fn old_checkpoint_of_a_copied_content_is_not_gone_back_to() {
+    // A content that went through several files goes on where it was read furthest, whichever of
+    // their checkpoints are left.
+    use Step::{Append, Compress, CopyTruncate, Kill, Pause, Read, Rename, Replace, Restart, Stop};
+    let mut steps = vec![Append(9), Read(3, 3), Replace, Pause(1645), CopyTruncate, Append(3)];
+    steps.extend([Stop, Kill, Append(6), Read(3, 8), Rename, Kill, Append(1), CopyTruncate]);
+    steps.extend([Pause(2001), Read(1, 9), Compress(2, false), Pause(1590), Restart]);
+    steps.extend([Compress(3, false), Pause(2591), Read(1, 4)]);
+    assert_exact(&steps);
+}
+
+#[test]
 fn copy_with_the_identity_of_the_original_is_part_of_its_log() {
     // A copy that was put aside, and has the inode of the generation that was packed and removed,
     // comes before the newer generations of the log.

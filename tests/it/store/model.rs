@@ -1,4 +1,4 @@
-//! The disk buffer against a model.
+//! Property test of the disk buffer against a model.
 
 use super::*;
 
@@ -9,8 +9,8 @@ enum Step {
     Next(usize),
     Settle(usize),
     GiveBack(usize, bool),
-    /// Marks some of those away, and takes the marks of others away.
-    StreamPosition(usize, usize),
+    /// Marks some records in flight and unmarks others.
+    Mark(usize, usize),
     CleanRestart,
     Crash,
 }
@@ -22,20 +22,20 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (1usize..10).prop_map(Step::Next),
         4 => (0usize..100).prop_map(Step::Settle),
         2 => (0usize..100, any::<bool>()).prop_map(|(n, maybe)| Step::GiveBack(n, maybe)),
-        4 => (0usize..100, 0usize..100).prop_map(|(n, m)| Step::StreamPosition(n, m)),
+        4 => (0usize..100, 0usize..100).prop_map(|(n, m)| Step::Mark(n, m)),
         1 => Just(Step::CleanRestart),
         1 => Just(Step::Crash),
     ]
 }
 
-/// What a disk buffer should hold, by the numbers of records.
+/// The expected content of a disk buffer, by record number.
 #[derive(Default)]
 struct Model {
     pushed: u64,
     waiting: VecDeque<u64>,
     back: BTreeMap<u64, bool>,
     away: BTreeMap<u64, Token>,
-    /// Marked in the store: in doubt after a restart.
+    /// Marked in the store: possibly sent after a restart.
     marked: BTreeSet<u64>,
 }
 
@@ -94,7 +94,7 @@ impl Run {
     }
 
     async fn push(&self, numbers: impl Iterator<Item = u64>) {
-        let told = Told::default();
+        let told = RecordedVerdicts::default();
         let records: Vec<_> = numbers
             .map(|n| {
                 let told = Arc::clone(&told);
@@ -163,7 +163,7 @@ impl Run {
                     self.settle([token]).await;
                 }
             }
-            Step::StreamPosition(n, m) => {
+            Step::Mark(n, m) => {
                 let away: Vec<u64> = self.model.away.keys().copied().collect();
                 let pick = |n: usize| away.get(n.checked_rem(away.len())?).copied();
                 let (sent, not_sent) = (pick(n), pick(m).filter(|m| Some(*m) != pick(n)));
@@ -213,9 +213,9 @@ impl Run {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn disk_buffer_is_a_queue(steps in proptest::collection::vec(step(), 1..40)) {
-        // Whatever is pushed, handed out, settled, given back, and however often the process stops
-        // or dies between, the disk buffer behaves like a plain queue that forgets nothing.
+    fn disk_buffer_matches_queue_model(steps in proptest::collection::vec(step(), 1..40)) {
+        // For any sequence of pushes, reads, settlements, returns, stops and kills, the disk buffer
+        // behaves like a plain queue that loses nothing.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let dir = TempDir::new().unwrap();

@@ -293,6 +293,11 @@ impl Tail {
         self.cut
     }
 
+    /// Whether it is packed, and read to the end of its stream: nothing is written to it any more.
+    pub(super) fn is_finished(&self) -> bool {
+        matches!(self.form, Some(Form::Gzip | Form::Zstd)) && !self.cut
+    }
+
     /// The size of a packed file that is read to its end.
     pub(super) fn packed(&self) -> Option<u64> {
         match (self.form, self.quiet) {
