@@ -134,10 +134,10 @@ pub(super) fn run<'r>(
     zone: &SourceZone<'r>,
     id: RuleId,
     mapped: &mut Mapped<'r>,
-    watch: &mut impl RuleObserver,
+    observer: &mut impl RuleObserver,
 ) -> Result<(), MappingError> {
     let Some(event) = read(body)? else {
-        watch.not_fired(|| "the record is not an object".to_owned());
+        observer.not_fired(|| "the record is not an object".to_owned());
         return Ok(());
     };
     let batch = event.raw(EventKey::Batch).filter(|_| event.call_kind().is_none());
@@ -145,13 +145,13 @@ pub(super) fn run<'r>(
         let integrations = Integrations::read(event.raw(EventKey::Integrations));
         match event.call_kind() {
             Some(_) if !integrations.allow() => {
-                watch.not_fired(|| integrations.why_not().to_owned());
+                observer.not_fired(|| integrations.why_not().to_owned());
             }
             Some(kind) => {
                 let defaults = BatchDefaults::of_one(zone);
                 push(kind, event, &defaults, id, 0, mapped).map_err(|f| f.in_rule(NAME))?;
             }
-            None => watch.not_fired(|| event.why_not()),
+            None => observer.not_fired(|| event.why_not()),
         }
         return Ok(());
     };
@@ -162,7 +162,7 @@ pub(super) fn run<'r>(
         times: TIMES.map(|(part, _)| event.raw(part)),
     };
     if elements.is_empty() {
-        watch.not_fired(|| "`batch` is an empty array".to_owned());
+        observer.not_fired(|| "`batch` is an empty array".to_owned());
     }
     for (n, element) in elements.into_iter().enumerate() {
         let n = u32::try_from(n).unwrap_or(u32::MAX);
@@ -176,14 +176,14 @@ pub(super) fn run<'r>(
         };
         let Some(kind) = event.call_kind() else {
             mapped.stats.elements_unmatched += 1;
-            watch.not_fired(|| format!("element {n}: {}", event.why_not()));
+            observer.not_fired(|| format!("element {n}: {}", event.why_not()));
             continue;
         };
         let integrations = Integrations::read(event.raw(EventKey::Integrations));
         let integrations = integrations.or(defaults.integrations);
         if !integrations.allow() {
             mapped.stats.elements_unmatched += 1;
-            watch.not_fired(|| format!("element {n}: {}", integrations.why_not()));
+            observer.not_fired(|| format!("element {n}: {}", integrations.why_not()));
             continue;
         }
         push(kind, event, &defaults, id, n, mapped)

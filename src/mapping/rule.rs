@@ -90,11 +90,11 @@ impl CompiledRule {
         id: RuleId,
         context: &EvalContext<'_, 'r>,
         mapped: &mut Mapped<'r>,
-        watch: &mut impl RuleObserver,
+        observer: &mut impl RuleObserver,
     ) -> Result<Fired, MappingError> {
         let fired = match &self.foreach {
-            Some(foreach) => self.run_each(id, foreach, context, mapped, watch),
-            None => self.run_once(id, 0, context, mapped, watch),
+            Some(foreach) => self.run_each(id, foreach, context, mapped, observer),
+            None => self.run_once(id, 0, context, mapped, observer),
         };
         fired.map_err(|fault| fault.in_rule(&self.name))
     }
@@ -105,10 +105,10 @@ impl CompiledRule {
         element: u32,
         context: &EvalContext<'_, 'r>,
         mapped: &mut Mapped<'r>,
-        watch: &mut impl RuleObserver,
+        observer: &mut impl RuleObserver,
     ) -> Result<Fired, MappingError> {
         if let Some(when) = self.when.as_ref().filter(|when| !when.holds(context)) {
-            watch.not_fired(|| when.why_not(context).unwrap_or_default());
+            observer.not_fired(|| when.why_not(context).unwrap_or_default());
             return Ok(Fired::No);
         }
         let mut losses = LossRecorder { stats: &mut mapped.stats, rule: id };
@@ -123,21 +123,21 @@ impl CompiledRule {
         foreach: &Foreach,
         context: &EvalContext<'_, 'r>,
         mapped: &mut Mapped<'r>,
-        watch: &mut impl RuleObserver,
+        observer: &mut impl RuleObserver,
     ) -> Result<Fired, MappingError> {
         let Some(raw) = context.get(&foreach.path) else {
-            watch.not_fired(|| format!("`{}` is missing", foreach.path.shown));
+            observer.not_fired(|| format!("`{}` is missing", foreach.path.shown));
             return Ok(Fired::No);
         };
         let Some(elements) = json::elements(raw) else {
             let found = JsonKind::of(raw).name();
             let reason = format!("`{}` is {found}, no array", foreach.path.shown);
-            watch.not_fired(|| reason.clone());
+            observer.not_fired(|| reason.clone());
             mapped.stats.lose(id, "foreach", LossKind::NotAnArray, reason);
             return Ok(Fired::No);
         };
         if elements.is_empty() {
-            watch.not_fired(|| format!("`{}` is an empty array", foreach.path.shown));
+            observer.not_fired(|| format!("`{}` is an empty array", foreach.path.shown));
         }
         let mut fired = Fired::No;
         for (n, element) in elements.into_iter().enumerate() {
@@ -147,7 +147,7 @@ impl CompiledRule {
             })?;
             let context = EvalContext { element: Some(&slots), ..*context };
             let n = u32::try_from(n).unwrap_or(u32::MAX);
-            let once = self.run_once(id, n, &context, mapped, watch);
+            let once = self.run_once(id, n, &context, mapped, observer);
             let place = || format!("{}[{n}]", foreach.path.shown);
             if once.map_err(|fault| fault.of_element(place))? == Fired::Yes {
                 fired = Fired::Yes;
