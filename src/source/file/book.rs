@@ -16,7 +16,7 @@ use super::claim::Claim;
 use super::content::{ContentMark, Version};
 use super::family::Family;
 use super::identity::{FileId, Fingerprint, Head};
-use crate::source::watermark::Mark;
+use crate::source::offset_tracker::StreamPosition;
 use crate::source::{SharedCheckpoints, SourceError};
 
 /// The key of the row that holds the next generation's number; no file's key lacks the colon.
@@ -72,8 +72,15 @@ impl Row {
         nothing && self.position == 0 && self.claims.is_empty()
     }
 
-    pub(super) fn mark(&self) -> Mark {
-        Mark { position: self.position, lines: self.lines }
+    /// How far its content was read: what is settled, what may have been sent, what is known.
+    pub(super) fn reach(&self) -> (u64, u64, u64) {
+        let claimed = self.claims.last().map_or(0, |claim| claim.end);
+        let length = self.content.as_ref().map_or(0, |content| content.length);
+        (self.position, claimed, length)
+    }
+
+    pub(super) fn mark(&self) -> StreamPosition {
+        StreamPosition { position: self.position, lines: self.lines }
     }
 
     /// Every length that is known of the content with its digest, the shortest first.
@@ -105,6 +112,8 @@ pub(super) struct Book {
     source: Arc<str>,
     checkpoints: SharedCheckpoints,
     rows: BTreeMap<FileId, Row>,
+    /// Files whose rows are not saved as they are here.
+    staged: BTreeSet<FileId>,
     next_generation: u64,
     /// `next_generation` as it is saved.
     saved_generation: u64,
@@ -123,6 +132,7 @@ impl Book {
             source,
             checkpoints,
             rows: BTreeMap::new(),
+            staged: BTreeSet::new(),
             next_generation: 0,
             saved_generation: 0,
             beginnings: BTreeMap::new(),
@@ -211,14 +221,14 @@ impl Book {
         };
         let rows = self.of_generation(row.generation);
         let mut further: Vec<Row> = rows
-            .filter(|(_, other)| other.position > row.position)
+            .filter(|(_, other)| other.reach() > row.reach())
             .map(|(other, found)| Row {
                 origin: found.origin.or(Some(other)),
                 left: None,
                 ..found.clone()
             })
             .collect();
-        further.sort_by_key(|row| std::cmp::Reverse(row.position));
+        further.sort_by_key(|row| std::cmp::Reverse(row.reach()));
         further
     }
 
@@ -245,19 +255,33 @@ impl Book {
         .collect()
     }
 
+    /// Takes rows that are saved with the next ones.
+    pub(super) fn stage(&mut self, rows: Vec<(FileId, Option<Row>)>) {
+        for (id, row) in rows {
+            if self.rows.get(&id) != row.as_ref() {
+                self.set(id, row);
+                self.staged.insert(id);
+            }
+        }
+    }
+
     /// Saves what differs from what is saved.
     pub(super) async fn save(
         &mut self,
         rows: Vec<(FileId, Option<Row>)>,
     ) -> Result<(), SourceError> {
+        let mut changed: BTreeMap<FileId, Option<Row>> =
+            self.staged.iter().map(|id| (*id, self.rows.get(id).cloned())).collect();
+        let differs = |(id, row): &(FileId, Option<Row>)| {
+            self.staged.contains(id) || self.rows.get(id) != row.as_ref()
+        };
+        changed.extend(rows.into_iter().filter(differs));
         let mut changes = Vec::new();
         if self.saved_generation != self.next_generation {
             let number = self.next_generation.to_string();
             changes.push((GENERATION.to_owned(), Some(number)));
         }
-        let rows: Vec<_> =
-            rows.into_iter().filter(|(id, row)| self.rows.get(id) != row.as_ref()).collect();
-        for (id, row) in &rows {
+        for (id, row) in &changed {
             let value = row.as_ref().map(|row| {
                 serde_json::to_string(row).expect("a row is numbers and texts, which are JSON")
             });
@@ -268,13 +292,18 @@ impl Book {
         }
         self.checkpoints.save(&self.source, changes).await?;
         self.saved_generation = self.next_generation;
-        for (id, row) in rows {
-            match row {
-                Some(row) => self.insert(id, row),
-                None => self.remove(id),
-            }
+        self.staged.clear();
+        for (id, row) in changed {
+            self.set(id, row);
         }
         Ok(())
+    }
+
+    fn set(&mut self, id: FileId, row: Option<Row>) {
+        match row {
+            Some(row) => self.insert(id, row),
+            None => self.remove(id),
+        }
     }
 }
 

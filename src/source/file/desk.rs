@@ -22,7 +22,7 @@ use super::stream::{Common, Outlet, Stream};
 use super::tail::{Tail, blocking};
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
-use crate::source::watermark::Mark;
+use crate::source::offset_tracker::StreamPosition;
 
 /// How often checkpoints are saved at most.
 pub(super) const SAVE: Duration = Duration::from_secs(1);
@@ -64,17 +64,11 @@ pub(super) struct Desk {
     /// Rows that are to be saved with the next ones.
     notes: Vec<(FileId, Option<Row>)>,
     /// What could not be opened or looked at, and why: each is logged once.
-    troubles: HashMap<PathBuf, Trouble>,
+    troubles: Troubles,
     /// Saves that failed, one after the other.
     failures: u32,
     /// Contents that were lost by the file that held them.
     pub(super) losses: u64,
-}
-
-/// Why a file is not read.
-struct Trouble {
-    why: String,
-    since: Instant,
 }
 
 impl Desk {
@@ -329,7 +323,7 @@ impl Desk {
         // The receiver must see the end, or it would wait for more while we wait for it.
         let flight = Arc::clone(&self.common.flight);
         drop(std::mem::replace(&mut self.outlet.out, closed_channel()));
-        while tokio::time::timeout(SAVE, flight.landed()).await.is_err() {
+        while tokio::time::timeout(SAVE, flight.wait_until_idle()).await.is_err() {
             let saved = self.save(&mut open).await;
             self.report_save(saved.err());
         }
@@ -341,8 +335,7 @@ impl Desk {
             self.report_save(Some(error));
             tokio::time::sleep(RETRY_PAUSES.0).await;
         }
-        let troubles = self.troubles.into_iter();
-        Ok(troubles.map(|(path, trouble)| (path, trouble.why)).collect())
+        Ok(self.troubles)
     }
 
     async fn save<'a>(
@@ -363,14 +356,14 @@ impl Desk {
                 rows.push((tail.id(), Some(row)));
             }
         }
-        let mut landed = Vec::new();
+        let mut wait_until_idle = Vec::new();
         for mut closed in std::mem::take(&mut self.closed) {
             let row = closed.row();
             let standing = (row.mark(), row.claims.clone());
             standings.entry(row.generation).or_insert(standing);
             rows.push((closed.id, Some(row)));
             match closed.stream.is_settled() && closed.stream.is_released() {
-                true => landed.push(closed),
+                true => wait_until_idle.push(closed),
                 false => self.closed.push(closed),
             }
         }
@@ -378,7 +371,7 @@ impl Desk {
         let kept: Vec<_> = rows[..notes].to_vec();
         let saved = self.book.save(rows).await;
         if saved.is_err() {
-            self.closed.extend(landed);
+            self.closed.extend(wait_until_idle);
             self.notes.extend(kept);
         }
         self.outlet.due = Instant::now() + SAVE;
@@ -394,21 +387,10 @@ impl Desk {
         older.filter_map(|closed| closed.stream.unsettled())
     }
 
-    /// For how long a file of this log could not be opened.
-    pub(super) fn unopened_for(&self, family: &str) -> Option<Duration> {
-        let troubles = self.troubles.iter();
-        let of_family = troubles.filter(|(path, _)| &*Family::of(path).key == family);
-        of_family.map(|(_, trouble)| trouble.since.elapsed()).min()
-    }
-
     pub(super) fn trouble(&mut self, path: &Path, why: &str) {
-        match self.troubles.get_mut(path) {
-            Some(trouble) if trouble.why == why => {}
-            _ => {
-                tracing::warn!(?path, why, "the file cannot be opened");
-                let since = Instant::now();
-                self.troubles.insert(path.to_owned(), Trouble { why: why.to_owned(), since });
-            }
+        if self.troubles.get(path).is_none_or(|known| known != why) {
+            tracing::warn!(?path, why, "the file cannot be opened");
+            self.troubles.insert(path.to_owned(), why.to_owned());
         }
     }
 }
@@ -436,7 +418,7 @@ fn leaders(opened: &[(Found, Opened)], tails: &Tails, closed: &[Closed]) -> Hash
 }
 
 /// How far each generation is settled, and what is claimed of it.
-type Standings = HashMap<u64, (Mark, Vec<Claim>)>;
+type Standings = HashMap<u64, (StreamPosition, Vec<Claim>)>;
 
 /// The row of a copy, which says what is settled of the content that it shares.
 fn copy_row(tail: &mut Tail, standings: &Standings) -> Option<(FileId, Option<Row>)> {

@@ -19,9 +19,10 @@ use tokio::time::Instant;
 
 use super::alarm::Alarm;
 use super::desk::{Desk, Farewell, Tails, Troubles};
+use super::family::Family;
 use super::finder::{Finder, Found};
-use super::identify::{Identified, Patience, Rows, recheck};
-use super::identity::{FileId, Head};
+use super::identify::{Identified, Patience, recheck};
+use super::identity::FileId;
 use super::ledger::Ledger;
 use super::order::{Logs, Order};
 use super::state::{State, Waits};
@@ -138,8 +139,10 @@ impl Follow {
         let known = |found: &Found| self.tails.contains_key(&found.id);
         let new: Vec<_> = findings.files.into_iter().filter(|found| !known(found)).collect();
         if new.is_empty() {
+            self.order.note_unopened(&[], &self.tails);
             return;
         }
+        let names: Vec<_> = new.iter().map(|f| (f.id, Family::of(&f.path))).collect();
         self.desk.common.progress.found(new.iter().map(|found| found.size).sum());
         let folders: Vec<_> = new
             .iter()
@@ -149,14 +152,19 @@ impl Follow {
         self.alarm.watch(folders.into_iter());
         let opened = self.desk.open(new, from, &self.tails).await;
         self.tails.extend(opened.into_iter().map(|tail| (tail.id(), tail)));
+        self.order.note_unopened(&names, &self.tails);
     }
 
     /// Looks whether files still hold what was read of them.
     async fn recheck(&mut self) {
-        let mut cut_off = Vec::new();
+        let (mut cut_off, mut unknown) = (Vec::new(), Vec::new());
         for (id, tail) in &mut self.tails {
             let checked = match recheck(tail) {
-                Ok(()) => tail.is_cut_off().await,
+                Ok(true) => {
+                    unknown.push(*id);
+                    Ok(false)
+                }
+                Ok(false) => tail.is_cut_off().await,
                 Err(error) => Err(error),
             };
             match checked {
@@ -165,86 +173,87 @@ impl Follow {
                 Err(error) => tail.report(Some(&error)),
             }
         }
+        for id in unknown {
+            self.order.put_back(id, &self.tails);
+        }
         for id in cut_off {
             if let Some(mut tail) = self.tails.remove(&id) {
                 self.lose(&mut tail).await;
                 self.tails.insert(id, tail);
+                self.order.put_back(id, &self.tails);
             }
         }
-        self.join_missing().await;
     }
 
     /// Finds out what unknown files are, as far as it is their turn. Whether some became known.
     async fn identify(&mut self) -> bool {
         let known = self.identify_known().await;
-        self.identify_in_turn().await || known
+        self.join_missing().await;
+        let begun = self.identify_in_turn().await;
+        if known || begun {
+            self.desk.save_surely(Vec::new()).await;
+        }
+        known || begun
     }
 
     /// Finds out which files hold what is known already, whoever's turn it is.
     async fn identify_known(&mut self) -> bool {
-        let mut found = New::default();
+        let mut some = false;
         for (_, ids) in self.order.logs(&self.tails) {
             for id in ids {
                 if self.tails.get(&id).is_some_and(|tail| tail.is_to_be_compared(self.desk.losses))
                     && let Some(mut tail) = self.tails.remove(&id)
                 {
-                    self.identify_one(&mut tail, &mut found, Patience::OnlyKnown).await;
-                    self.search_now |= !tail.has_company();
+                    some |= self.identify_one(&mut tail, Patience::OnlyKnown).await;
+                    self.search_now |= tail.is_seen() && !tail.has_company();
                     self.tails.insert(id, tail);
                 }
             }
         }
-        self.save(found).await
+        some
     }
 
     /// Begins files, as far as it is their turn.
     async fn identify_in_turn(&mut self) -> bool {
-        let mut found = New::default();
-        let sizes = sizes(&self.order.logs(&self.tails));
-        for (log, ids) in self.order.logs(&self.tails) {
-            // An older generation may be there that cannot be opened yet.
-            let is_short = self.desk.unopened_for(&log).is_some_and(|t| t < GENERATION_TIMEOUT);
+        let mut some = false;
+        let logs = self.order.logs(&self.tails);
+        let sizes = sizes(&logs);
+        for (_, ids) in logs {
             let mut waits = false;
             for id in ids {
                 let Some(mut tail) = self.tails.remove(&id) else {
                     continue;
                 };
-                let may_begin = !waits && !(is_short && tail.family.is_live);
+                let may_begin = !waits && !self.order.is_short(&tail, GENERATION_TIMEOUT);
                 if matches!(tail.state, State::Unknown(_)) && may_begin {
                     if !tail.has_company() && tail.size() > 0 {
                         self.search_now |= tail.is_seen();
                     } else if !self.waits_for_twin(&mut tail, &sizes).await {
-                        self.identify_one(&mut tail, &mut found, Patience::Wait).await;
+                        some |= self.identify_one(&mut tail, Patience::Wait).await;
                     }
                 }
                 waits |= self.holds_up(&tail);
                 self.tails.insert(id, tail);
             }
         }
-        self.save(found).await
+        some
     }
 
-    async fn identify_one(&mut self, tail: &mut Tail, found: &mut New, patience: Patience) {
-        let identified =
-            self.desk.identify(tail, &mut self.tails, &found.beginnings, patience).await;
+    /// Finds out what a file is. Whether it is known now; that is to be saved.
+    async fn identify_one(&mut self, tail: &mut Tail, patience: Patience) -> bool {
+        let identified = self.desk.identify(tail, &mut self.tails, patience).await;
         tail.report(identified.as_ref().err());
         match identified {
             Ok(Identified::Yes(rows)) => {
-                found.rows.extend(rows);
-                found.beginnings.push(tail.text_head().clone());
+                self.desk.book.stage(rows);
+                true
             }
-            Ok(Identified::NotYet) => {}
-            Err(error) => self.desk.trouble(tail.path(), &error.to_string()),
+            Ok(Identified::NotYet) => false,
+            Err(error) => {
+                self.desk.trouble(tail.path(), &error.to_string());
+                false
+            }
         }
-    }
-
-    /// Saves what was found out. Whether there is something.
-    async fn save(&mut self, found: New) -> bool {
-        let some = !found.rows.is_empty();
-        if some {
-            self.desk.save_surely(found.rows).await;
-        }
-        some
     }
 
     /// Whether newer generations of the same log have to wait for this one.
@@ -321,12 +330,19 @@ impl Follow {
             let waits = self.holds_up(&tail);
             older.extend(tail.stream().and_then(|stream| stream.unsettled()));
             match parting {
-                Parting::Over => self.desk.close(tail, Farewell::Left),
+                Parting::Cut => {
+                    self.tails.insert(id, tail);
+                    self.order.put_back(id, &self.tails);
+                }
+                Parting::Over => {
+                    self.order.remove(id);
+                    self.desk.close(tail, Farewell::Left);
+                }
                 _ => drop(self.tails.insert(id, tail)),
             }
             match parting {
                 Parting::Stopped => return Round::Stopped,
-                Parting::Busy => return Round::More,
+                Parting::Busy | Parting::Cut => return Round::More,
                 Parting::Stay if waits => return Round::Quiet,
                 Parting::Stay | Parting::Over => {}
             }
@@ -338,14 +354,14 @@ impl Follow {
         if tail.stream().is_none() {
             return self.part_unread(tail).await;
         }
-        let turn = tail.turn(&self.desk.outlet, Until::Budget(TURN)).await;
+        let turn = tail.turn(&self.desk.outlet, Until::MemoryBudget(TURN)).await;
         tail.report(turn.as_ref().err());
         match turn {
             Ok(Turn::Stopped) => Parting::Stopped,
             Ok(Turn::More | Turn::Unclaimed) => Parting::Busy,
             Ok(Turn::Replaced) => {
                 self.lose(tail).await;
-                Parting::Busy
+                Parting::Cut
             }
             Ok(Turn::Quiet) | Err(_) => self.part(tail, is_rotated).await,
         }
@@ -360,7 +376,8 @@ impl Follow {
             (false, true) => missing.is_some_and(|missing| missing >= AFTER_DELETION),
             (false, false) => missing.is_some_and(|missing| missing >= AFTER_RENAME),
         };
-        let rotated_for = tail.quiet_for().filter(|_| is_rotated && !tail.family.is_live);
+        let has_end = (is_rotated && !tail.family.is_live) || tail.is_finished();
+        let rotated_for = tail.quiet_for().filter(|_| has_end);
         let is_final = rotated_for.is_some_and(|quiet| quiet >= AFTER_ROTATION) && tail.has_rest();
         if !is_over && !is_final {
             return Parting::Stay;
@@ -383,7 +400,7 @@ impl Follow {
             return Parting::Stay;
         }
         if let State::Unknown(_) = tail.state {
-            let found = self.desk.identify(tail, &mut self.tails, &[], Patience::DecideNow).await;
+            let found = self.desk.identify(tail, &mut self.tails, Patience::DecideNow).await;
             if let Ok(Identified::Yes(rows)) = found {
                 self.desk.save_surely(rows).await;
                 return Parting::Stay;
@@ -415,14 +432,6 @@ impl Follow {
     }
 }
 
-/// What was found out of files and is not saved yet.
-#[derive(Default)]
-struct New {
-    rows: Rows,
-    /// How the texts of these files begin.
-    beginnings: Vec<Head>,
-}
-
 /// How many files each log has.
 fn sizes(logs: &Logs) -> HashMap<Arc<str>, usize> {
     logs.iter().map(|(log, ids)| (Arc::clone(log), ids.len())).collect()
@@ -435,6 +444,8 @@ enum Parting {
     Stay,
     /// There is more.
     Busy,
+    /// It does not hold any more what was read of it.
+    Cut,
     /// It is closed.
     Over,
     Stopped,

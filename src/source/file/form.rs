@@ -29,7 +29,7 @@ impl Form {
     pub(super) fn of(file: &File, path: &Path) -> io::Result<Option<Self>> {
         let first = first_bytes(file, 0)?;
         let packed = path.extension().is_some_and(|ending| ending == "gz" || ending == "zst");
-        Ok(match Self::of_bytes(&first) {
+        Ok(match Self::utf8_or_hex(&first) {
             Some(form) => Some(form),
             None if packed && first.len() < 4 => None,
             None => Some(Self::Plain),
@@ -37,7 +37,7 @@ impl Form {
     }
 
     /// The form of what begins with these bytes, if it is packed.
-    fn of_bytes(first: &[u8]) -> Option<Self> {
+    fn utf8_or_hex(first: &[u8]) -> Option<Self> {
         match first {
             [0x1f, 0x8b, ..] => Some(Self::Gzip),
             [0x28, 0xb5, 0x2f, 0xfd] => Some(Self::Zstd),
@@ -160,7 +160,7 @@ impl Unpacker {
         }
         let packed = Packed { file: Arc::clone(file), at };
         let packed = BufReader::with_capacity(PACKED_BYTES, packed);
-        self.at = match Form::of_bytes(&first) {
+        self.at = match Form::utf8_or_hex(&first) {
             Some(Form::Gzip) => Stage::Gzip(Box::new(GzDecoder::new(packed))),
             Some(Form::Zstd) => {
                 let decoder = zstd::stream::read::Decoder::with_buffer(packed)?;

@@ -19,7 +19,7 @@ use super::form::{Form, Text, Unpacked, Unpacker};
 use super::identity::{FileId, Head};
 use crate::config::source::{FileFingerprint, ReadFrom};
 use crate::source::line::Separator;
-use crate::source::watermark::Mark;
+use crate::source::offset_tracker::StreamPosition;
 
 /// The most bytes taken at a time.
 pub(super) const BLOCK: usize = 256 << 10;
@@ -160,14 +160,14 @@ pub(super) fn at_path(id: FileId, row: &Row) -> Option<(Text, u64)> {
 /// Where reading begins in a content that was not read before.
 #[derive(Debug)]
 pub(super) struct Beginning {
-    pub(super) start: Mark,
+    pub(super) start: StreamPosition,
     /// The digest of what is before it, where it is known.
     pub(super) content: Option<Running>,
 }
 
 impl Beginning {
     pub(super) fn first_byte() -> Self {
-        let start = Mark { position: 0, lines: Some(0) };
+        let start = StreamPosition { position: 0, lines: Some(0) };
         Self { start, content: Some(Running::default()) }
     }
 
@@ -204,7 +204,7 @@ impl Beginning {
     fn at(position: u64, content: Option<Running>) -> Self {
         match position {
             0 => Self::first_byte(),
-            position => Self { start: Mark { position, lines: None }, content },
+            position => Self { start: StreamPosition { position, lines: None }, content },
         }
     }
 }

@@ -44,13 +44,11 @@ pub(super) enum Identified {
 }
 
 impl Desk {
-    /// Finds out what a file is. `others` are the other open files, `unsaved` the beginnings of those
-    /// whose rows are not saved yet.
+    /// Finds out what a file is. `others` are the other open files.
     pub(super) async fn identify(
         &mut self,
         tail: &mut Tail,
         others: &mut Tails,
-        unsaved: &[Head],
         patience: Patience,
     ) -> io::Result<Identified> {
         let file = Arc::clone(tail.file());
@@ -78,17 +76,18 @@ impl Desk {
         if let State::Unknown(unknown) = &mut tail.state {
             unknown.note_head(&head);
         }
-        if unsaved.iter().any(|known| alike(known, &head)) {
-            // It is compared once that one is known to the book.
-            return Ok(Identified::NotYet);
-        }
         let candidates = self.candidates(tail, &head, others);
         let decision = if head.is_empty() {
             None
         } else if candidates.is_empty() {
             Some(Decision::New)
         } else {
-            let (text, family) = (text.clone(), tail.family.clone());
+            // What has no name any more is not written to.
+            let family = match tail.missing {
+                Some(_) => tail.family.put_aside(),
+                None => tail.family.clone(),
+            };
+            let text = text.clone();
             blocking(move || decide(&text, &family, &candidates)).await?
         };
         let losses = self.losses;
@@ -156,6 +155,8 @@ impl Desk {
                 alike && (read > 0 || (begun && !matches!(known.host, Host::AtPath)))
             }));
         }
+        // Of rows that know the same of a content, the one that was read furthest says how far.
+        candidates.sort_by_key(|known| std::cmp::Reverse(known.row.reach()));
         candidates
     }
 
@@ -316,11 +317,6 @@ fn open_candidate(id: FileId, other: &mut Tail) -> Option<Candidate> {
     Some(Candidate { id, row: other.row()?, host })
 }
 
-/// Whether one of two contents may be the beginning of the other.
-fn alike(one: &Head, other: &Head) -> bool {
-    !other.is_empty() && !one.is_empty() && (one.continues(other) || other.continues(one))
-}
-
 /// The digest of the first bytes of a file.
 async fn content_to(length: u64, text: &Text) -> io::Result<ContentMark> {
     let text = text.clone();
@@ -336,14 +332,15 @@ async fn still_there(same_to: Option<ContentMark>, text: &Text) -> io::Result<Op
     Ok((now.length == then.length && now.sha256 == then.sha256).then_some(then.length))
 }
 
-/// A copy that changed is looked at anew.
-pub(super) fn recheck(tail: &mut Tail) -> io::Result<()> {
-    if let State::Copy(copy) = &tail.state {
-        let stamp = Stamp::of(tail.file())?;
-        if stamp != copy.stamp {
-            let same_to = copy.whole.then(|| copy.content.clone());
-            tail.give_away(State::Unknown(Unknown::new(same_to)));
-        }
+/// A copy that changed is unknown. Whether it is one.
+pub(super) fn recheck(tail: &mut Tail) -> io::Result<bool> {
+    let State::Copy(copy) = &tail.state else {
+        return Ok(false);
+    };
+    if Stamp::of(tail.file())? == copy.stamp {
+        return Ok(false);
     }
-    Ok(())
+    let same_to = copy.whole.then(|| copy.content.clone());
+    tail.give_away(State::Unknown(Unknown::new(same_to)));
+    Ok(true)
 }

@@ -6,23 +6,28 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ack::Ack;
-use crate::source::flight::Flight;
-use crate::source::watermark::{Mark, Watermark};
+use crate::source::in_flight::InFlightTracker;
+use crate::source::offset_tracker::{OffsetTracker, StreamPosition};
 
 /// A watermark shared with the acknowledgements of the records in flight.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    watermark: Mutex<Watermark>,
-    flight: Arc<Flight>,
+    watermark: Mutex<OffsetTracker>,
+    flight: Arc<InFlightTracker>,
 }
 
 impl Ledger {
-    pub(super) fn new(start: Mark, flight: Arc<Flight>) -> Arc<Self> {
-        Arc::new(Self { watermark: Mutex::new(Watermark::new(start)), flight })
+    pub(super) fn new(start: StreamPosition, flight: Arc<InFlightTracker>) -> Arc<Self> {
+        Arc::new(Self { watermark: Mutex::new(OffsetTracker::new(start)), flight })
     }
 
     /// The acknowledgement of a record that starts and ends here and is about to be sent.
-    pub(super) fn ack(self: &Arc<Self>, start: Mark, end: Mark, part: u32) -> Ack {
+    pub(super) fn ack(
+        self: &Arc<Self>,
+        start: StreamPosition,
+        end: StreamPosition,
+        part: u32,
+    ) -> Ack {
         self.watermark().sent_part(start, end, part);
         let ledger = Arc::clone(self);
         self.flight.ack(move |verdict| {
@@ -31,11 +36,11 @@ impl Ledger {
     }
 
     /// What lies between the last record and `end` is no record.
-    pub(super) fn skipped(&self, end: Mark) {
+    pub(super) fn skipped(&self, end: StreamPosition) {
         self.watermark().skipped(end);
     }
 
-    pub(super) fn mark(&self) -> Mark {
+    pub(super) fn mark(&self) -> StreamPosition {
         self.watermark().mark()
     }
 
@@ -49,7 +54,7 @@ impl Ledger {
         self.watermark().in_flight() == 0
     }
 
-    fn watermark(&self) -> MutexGuard<'_, Watermark> {
+    fn watermark(&self) -> MutexGuard<'_, OffsetTracker> {
         // Nothing panics under the lock; if it ever did, the map is still whole.
         self.watermark.lock().unwrap_or_else(PoisonError::into_inner)
     }

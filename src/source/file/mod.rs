@@ -67,7 +67,7 @@ use self::follow::Follow;
 use self::stream::{Common, Outlet};
 use super::decode::Decoder;
 use super::{Downstream, ReadMode, ReadProgress, SharedCheckpoints, Source, SourceError};
-use crate::config::source::{FileSource as Settings, ReadFrom};
+use crate::config::source::{FileSourceConfig as Settings, ReadFrom};
 use crate::record::Record;
 
 /// Lines of the files that match some patterns.
@@ -146,7 +146,7 @@ impl Source for FileSource {
         }
     }
 
-    fn tell_downstream(&mut self, downstream: Downstream) {
+    fn set_downstream(&mut self, downstream: Downstream) {
         self.common.downstream = downstream;
     }
 

@@ -72,7 +72,7 @@ async fn identified(desk: &mut Desk, tail: &mut Tail, failed: &mut Troubles) -> 
     if !matches!(tail.state, State::Unknown(_)) {
         return true;
     }
-    match desk.identify(tail, &mut Tails::new(), &[], Patience::DecideNow).await {
+    match desk.identify(tail, &mut Tails::new(), Patience::DecideNow).await {
         Ok(Identified::Yes(rows)) => desk.save_surely(rows).await,
         Ok(Identified::NotYet) => false,
         Err(error) => {
@@ -106,6 +106,7 @@ async fn read_out(
             Ok(Turn::Quiet) => {
                 let (rest, flush) = match (tail.reaches(size), rest) {
                     (true, _) => (RestOfLine::IsLater, Flush::EndOfStream),
+                    (false, _) if tail.is_finished() => (RestOfLine::IsLine, Flush::NewGeneration),
                     (false, RestOfLine::IsLine) => (rest, Flush::NewGeneration),
                     (false, _) => (rest, Flush::EndOfStream),
                 };

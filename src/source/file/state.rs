@@ -11,7 +11,7 @@ use super::content::ContentMark;
 use super::glance::Stamp;
 use super::identity::{FileId, Head};
 use super::stream::Stream;
-use crate::source::watermark::Mark;
+use crate::source::offset_tracker::StreamPosition;
 
 /// What is known of a file.
 pub(super) enum State {
@@ -115,10 +115,10 @@ pub(super) struct Copy {
 
 impl Copy {
     /// Its row says what is settled of the content that it shares.
-    pub(super) fn follow(&mut self, settled: Mark, claims: &[Claim]) {
+    pub(super) fn follow(&mut self, settled: StreamPosition, claims: &[Claim]) {
         let settled = match settled.position <= self.content.length {
             true => settled,
-            false => Mark { position: self.content.length, lines: None },
+            false => StreamPosition { position: self.content.length, lines: None },
         };
         self.row.position = settled.position;
         self.row.lines = settled.lines;

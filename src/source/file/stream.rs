@@ -20,10 +20,10 @@ use super::ledger::Ledger;
 use crate::config::source::FileFingerprint;
 use crate::record::{Record, SourcePosition};
 use crate::source::decode::{Decoded, Decoder, Flush};
-use crate::source::flight::Flight;
+use crate::source::in_flight::InFlightTracker;
 use crate::source::line::{Line, LineSplitter};
 use crate::source::metadata::{Metadata, merge};
-use crate::source::watermark::Mark;
+use crate::source::offset_tracker::StreamPosition;
 use crate::source::{Downstream, Places, ReadProgress};
 
 /// What all files of a source have in common.
@@ -35,7 +35,7 @@ pub(super) struct Common {
     pub(super) limit: usize,
     pub(super) fingerprint: FileFingerprint,
     pub(super) downstream: Downstream,
-    pub(super) flight: Arc<Flight>,
+    pub(super) flight: Arc<InFlightTracker>,
     pub(super) progress: ReadProgress,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Outlet {
 pub(super) enum Sent {
     Yes,
     /// Not yet, and it is time to save.
-    NoRoom,
+    OutOfMemoryBudget,
     /// Not yet: a claim must be saved first.
     Unclaimed,
     Stopped,
@@ -69,7 +69,7 @@ impl Outlet {
         let permit = crate::source::permit(&self.out, &self.stop);
         match tokio::time::timeout_at(self.due, permit).await {
             Ok(permit) => permit.ok_or(Sent::Stopped),
-            Err(_) => Err(Sent::NoRoom),
+            Err(_) => Err(Sent::OutOfMemoryBudget),
         }
     }
 
@@ -93,11 +93,11 @@ pub(super) struct Stream {
     splitter: LineSplitter,
     decoder: Decoder,
     /// Where reading began in this run.
-    start: Mark,
+    start: StreamPosition,
     /// Records there was no room for yet.
     waiting: VecDeque<Decoded>,
     /// Starts and numbers of the lines that the decoder holds.
-    held_lines: VecDeque<Mark>,
+    held_lines: VecDeque<StreamPosition>,
     ledger: Arc<Ledger>,
     /// The digest of what was read; `None` where it is not known from the first byte on.
     content: Option<Running>,
@@ -334,7 +334,7 @@ impl Stream {
         self.queue(decoded, Some(behind));
     }
 
-    fn queue(&mut self, mut decoded: Vec<Decoded>, behind: Option<Mark>) {
+    fn queue(&mut self, mut decoded: Vec<Decoded>, behind: Option<StreamPosition>) {
         let is_record = !decoded.is_empty();
         self.waiting.extend(decoded.drain(..));
         self.scratch = decoded;
@@ -354,8 +354,8 @@ impl Stream {
     }
 
     /// The mark at a position that `fed` lines of this run are before.
-    fn mark_at(&self, position: u64, fed: u64) -> Mark {
-        Mark { position, lines: self.start.lines.map(|lines| lines + fed) }
+    fn mark_at(&self, position: u64, fed: u64) -> StreamPosition {
+        StreamPosition { position, lines: self.start.lines.map(|lines| lines + fed) }
     }
 
     async fn send_waiting(&mut self, outlet: &Outlet, file: &FileName<'_>) -> Sent {
@@ -426,11 +426,13 @@ impl Stream {
     }
 
     /// What is settled.
-    pub(super) fn mark(&self) -> Mark {
+    pub(super) fn mark(&self) -> StreamPosition {
         let mark = self.ledger.mark();
         match (self.decoder.waiting_from(), self.held_lines.front()) {
             (Some(from), Some(first)) if first.position == from && from < mark.position => *first,
-            (Some(from), _) if from < mark.position => Mark { position: from, lines: None },
+            (Some(from), _) if from < mark.position => {
+                StreamPosition { position: from, lines: None }
+            }
             _ => mark,
         }
     }

@@ -11,12 +11,14 @@ use super::identity::FileId;
 use super::state::{State, Unknown, Waits};
 use super::tail::{Tail, blocking};
 
+/// Twins of twins that are looked through.
+const MAX_TWINS: usize = 8;
+
 impl Follow {
     /// The file lost what was read of it: that goes on as a file of its own, until a copy of it is
     /// found or it is read to its end.
     pub(super) async fn lose(&mut self, tail: &mut Tail) {
         self.search_now = true;
-        self.order.move_to_end(tail.id());
         if tail.stream().is_some_and(|stream| stream.fed() == 0) {
             // Nothing was read of what it held: that is found in its copy like any other file.
             tail.forget();
@@ -28,10 +30,15 @@ impl Follow {
         };
         self.desk.losses += 1;
         // What held a copy of it may hold all of it.
-        for copy in self.tails.values_mut() {
+        let mut copies = Vec::new();
+        for (id, copy) in &mut self.tails {
             if matches!(&copy.state, State::Copy(_)) && copy.generation() == gone.generation() {
                 copy.give_away(State::Unknown(Unknown::new(None)));
+                copies.push(*id);
             }
+        }
+        for id in copies {
+            self.order.put_back(id, &self.tails);
         }
         let rows = vec![(tail.id(), None), (gone.id(), gone.row())];
         self.desk.save_surely(rows).await;
@@ -41,23 +48,44 @@ impl Follow {
     /// A file that was not read and has no name any more has its place where another one is found
     /// that holds the same.
     pub(super) async fn join_missing(&mut self) {
-        let missing = self.tails.iter().filter(|(_, tail)| {
-            matches!(tail.state, State::Unknown(_)) && tail.missing.is_some() && !tail.is_joined
-        });
+        let missing = self
+            .tails
+            .iter()
+            .filter(|(_, tail)| matches!(tail.state, State::Unknown(_)) && tail.missing.is_some());
         let missing: Vec<FileId> = missing.map(|(id, _)| *id).collect();
         for id in missing {
             let Some(tail) = self.tails.get(&id) else {
                 continue;
             };
-            let log = Arc::clone(&tail.family.key);
-            let is_twin = |other: &Tail| other.family.key == log && other.missing.is_none();
-            if let Some(twin) = self.twin(tail, is_twin).await {
-                self.order.move_before(id, twin);
-                if let Some(tail) = self.tails.get_mut(&id) {
-                    tail.is_joined = true;
+            let found = match self.found_twin(tail) {
+                Some(twin) => Some(twin),
+                None => {
+                    let log = Arc::clone(&tail.family.key);
+                    let is_twin = |other: &Tail| other.family.key == log && other.missing.is_none();
+                    self.twin(tail, is_twin).await
                 }
+            };
+            if let Some(twin) = found {
+                self.order.move_before(id, twin);
+            }
+            if let Some(tail) = self.tails.get_mut(&id) {
+                tail.twin = found;
             }
         }
+    }
+
+    /// The twin that was found of a file before, or the twin of that where it has no name any more.
+    fn found_twin(&self, tail: &Tail) -> Option<FileId> {
+        let mut twin = tail.twin?;
+        // Twins have no circle, but for a name that comes back.
+        for _ in 0..MAX_TWINS {
+            let next = self.tails.get(&twin).filter(|tail| tail.unknown_head().is_some())?;
+            match next.missing {
+                None => return Some(twin),
+                Some(_) => twin = next.twin?,
+            }
+        }
+        None
     }
 
     /// Whether the file waits for one of another log that holds the same, as its generations have an

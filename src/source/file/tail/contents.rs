@@ -176,7 +176,7 @@ impl Tail {
             quiet: None,
             cut: false,
             gone: Some(Company::Awaited),
-            is_joined: false,
+            twin: None,
         })
     }
 }

@@ -64,8 +64,8 @@ pub(super) struct Tail {
     cut: bool,
     /// Set for a content that no file holds any more: whether its copies are known.
     gone: Option<Company>,
-    /// Whether its place is that of another file that holds the same.
-    pub(super) is_joined: bool,
+    /// The file that holds the same and has its place, once it has no name any more.
+    pub(super) twin: Option<FileId>,
 }
 
 impl Tail {
@@ -97,7 +97,7 @@ impl Tail {
             quiet: None,
             cut: false,
             gone: None,
-            is_joined: false,
+            twin: None,
         }
     }
 
@@ -190,11 +190,6 @@ impl Tail {
             State::Unknown(unknown) => Some(&unknown.head),
             _ => None,
         }
-    }
-
-    /// The beginning of its text, where something is read of it.
-    pub(super) fn text_head(&self) -> &Head {
-        &self.text_head
     }
 
     /// Whether it stands for a content that no file holds any more.
@@ -296,6 +291,11 @@ impl Tail {
 
     pub(super) fn is_cut(&self) -> bool {
         self.cut
+    }
+
+    /// Whether it is packed, and read to the end of its stream: nothing is written to it any more.
+    pub(super) fn is_finished(&self) -> bool {
+        matches!(self.form, Some(Form::Gzip | Form::Zstd)) && !self.cut
     }
 
     /// The size of a packed file that is read to its end.

@@ -31,7 +31,7 @@ pub(in super::super) enum Turn {
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) enum Until {
     /// About so many bytes.
-    Budget(u64),
+    MemoryBudget(u64),
     /// The first end of a line at or behind this position, or the end of the file.
     Position(u64),
 }
@@ -56,13 +56,13 @@ impl Tail {
     async fn read(&mut self, outlet: &Outlet, until: Until) -> io::Result<Turn> {
         let (end, position) = match (until, self.stream()) {
             (_, None) => return Ok(Turn::Quiet),
-            (Until::Budget(bytes), Some(stream)) => (stream.fed() + bytes, None),
+            (Until::MemoryBudget(bytes), Some(stream)) => (stream.fed() + bytes, None),
             (Until::Position(position), _) => (position, Some(position)),
         };
         loop {
             match self.send_lines(outlet, position).await {
                 Sent::Yes => {}
-                Sent::NoRoom => return Ok(Turn::More),
+                Sent::OutOfMemoryBudget => return Ok(Turn::More),
                 Sent::Unclaimed => return Ok(Turn::Unclaimed),
                 Sent::Stopped => return Ok(Turn::Stopped),
             }
@@ -71,7 +71,7 @@ impl Tail {
             };
             match until {
                 Until::Position(_) if stream.read_to() >= end => return Ok(Turn::Quiet),
-                Until::Budget(_) if stream.fed() >= end => return Ok(Turn::More),
+                Until::MemoryBudget(_) if stream.fed() >= end => return Ok(Turn::More),
                 _ if outlet.is_due() => return Ok(Turn::More),
                 _ => {}
             }
@@ -181,7 +181,7 @@ impl Tail {
 fn turn_of(sent: Sent) -> Turn {
     match sent {
         Sent::Yes => Turn::Quiet,
-        Sent::NoRoom => Turn::More,
+        Sent::OutOfMemoryBudget => Turn::More,
         Sent::Unclaimed => Turn::Unclaimed,
         Sent::Stopped => Turn::Stopped,
     }

@@ -10,66 +10,66 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::cluster::Message;
-use super::lane::{Fetched, Lane, Passage, Reading};
-use super::ledger::Reached;
-use super::start::Keeping;
+use super::commit_window::SettledTo;
+use super::partition_reader::{Filtering, PartitionReader, QueueItem, ReaderState};
+use super::start::OffsetCommits;
 use crate::ack::Verdict;
 use crate::record::Record;
 use crate::source::{decode, metadata};
 
 /// Records that are handed on before it is looked whether there is something else to do.
-const RUN: usize = 256;
+const MAX_FORWARD_BURST: usize = 256;
 
-impl Lane {
+impl PartitionReader {
     /// Hands on what there is room for.
-    pub(super) fn hand_on(&self, reading: &mut Reading, out: &mpsc::Sender<Record>) {
-        for _ in 0..RUN {
-            self.pass(reading);
+    pub(super) fn forward(&self, reading: &mut ReaderState, out: &mpsc::Sender<Record>) {
+        for _ in 0..MAX_FORWARD_BURST {
+            self.skip_queued(reading);
             if !self.has_room(reading) {
                 return;
             }
             let Ok(room) = out.try_reserve() else {
                 return;
             };
-            self.hand_on_one(reading, room);
+            self.forward_one(reading, room);
         }
     }
 
     /// Whether a record waits that may be handed on.
-    pub(super) fn has_room(&self, reading: &Reading) -> bool {
+    pub(super) fn has_room(&self, reading: &ReaderState) -> bool {
         if !reading.ready.is_empty() {
             return true;
         }
-        let Some(Fetched::Record { index, .. }) = reading.queue.front() else {
+        let Some(QueueItem::Record { index, .. }) = reading.queue.front() else {
             return false;
         };
-        if self.passage == Passage::Some && *index > 0 {
+        if self.filtering == Filtering::SmartModules && *index > 0 {
             return true;
         }
-        let count = match self.keeping {
-            Keeping::Kept if !reading.anew => {
-                reading.ledger.handed_on() - reading.keeper.kept.records
+        let count = match self.commits_ {
+            OffsetCommits::Enabled if !reading.recreated => {
+                reading.window.sent() - reading.committer.committed.records
             }
-            _ => u64::try_from(reading.ledger.open()).unwrap_or(u64::MAX),
+            _ => u64::try_from(reading.window.open()).unwrap_or(u64::MAX),
         };
         count < u64::try_from(self.limit.max(1)).unwrap_or(u64::MAX)
     }
 
     /// What holds no record is passed.
-    fn pass(&self, reading: &mut Reading) {
+    fn skip_queued(&self, reading: &mut ReaderState) {
         while reading.ready.is_empty()
-            && let Some(Fetched::Passed(to)) = reading.queue.front()
+            && let Some(QueueItem::Skip(to)) = reading.queue.front()
         {
             let to = *to;
             reading.queue.pop_front();
-            reading.ledger.passed(to);
+            reading.window.passed(to);
             reading.position = to;
             reading.high = reading.high.max(to);
         }
     }
 
     /// Hands on the next record. A message may hold several, or none.
-    pub(super) fn hand_on_one(&self, reading: &mut Reading, room: mpsc::Permit<'_, Record>) {
+    pub(super) fn forward_one(&self, reading: &mut ReaderState, room: mpsc::Permit<'_, Record>) {
         if reading.ready.is_empty() {
             self.decode_next(reading);
         }
@@ -79,36 +79,39 @@ impl Lane {
     }
 
     /// Decodes the next message.
-    fn decode_next(&self, reading: &mut Reading) {
-        let Some(Fetched::Record { message, from, index, behind }) = reading.queue.pop_front()
+    fn decode_next(&self, reading: &mut ReaderState) {
+        let Some(QueueItem::Record { message, from, index, commit_offset }) =
+            reading.queue.pop_front()
         else {
             return;
         };
         // Behind SmartModules an answer is one: what came before in it may have been sent.
-        let is_doubtful = reading.doubts > 0
-            || from < reading.doubtful
-            || (self.passage == Passage::Some && index > 0 && reading.answer_is_doubtful);
-        reading.answer_is_doubtful = is_doubtful;
-        reading.doubts = reading.doubts.saturating_sub(1);
-        let ack = reading.ledger.ack(from, behind);
+        let maybe_redelivered = reading.redelivered_left > 0
+            || from < reading.redelivered_to
+            || (self.filtering == Filtering::SmartModules
+                && index > 0
+                && reading.answer_maybe_redelivered);
+        reading.answer_maybe_redelivered = maybe_redelivered;
+        reading.redelivered_left = reading.redelivered_left.saturating_sub(1);
+        let ack = reading.window.ack(from, commit_offset);
         let records = self.records(&message, from, index).into_iter().map(|mut record| {
-            record.maybe_sent = is_doubtful;
+            record.maybe_sent = maybe_redelivered;
             record.ack = ack.clone();
             record
         });
         reading.ready.extend(records);
         // The share they were made from: those of the records say what became of the message.
         ack.settle(Verdict::Delivered);
-        reading.position = match self.passage {
-            Passage::All => message.offset.saturating_add(1),
-            Passage::Some => behind.unwrap_or(reading.position),
+        reading.position = match self.filtering {
+            Filtering::Unfiltered => message.offset.saturating_add(1),
+            Filtering::SmartModules => commit_offset.unwrap_or(reading.position),
         };
         reading.high = reading.high.max(reading.position);
     }
 
     /// Tells how far the partition is settled.
-    pub(super) fn tell(&self, reading: &Reading, due: Reached) {
-        reading.standing.settled(due.offset);
+    pub(super) fn report_settled(&self, reading: &ReaderState, due: SettledTo) {
+        reading.status.settled(due.offset);
     }
 
     fn records(&self, message: &Message, from: i64, index: usize) -> Vec<Record> {
@@ -118,9 +121,9 @@ impl Lane {
         };
         let place = self.address.place(message.offset);
         let mut records = decode::records_of(decoded, &message.value, &place);
-        let id = match self.passage {
-            Passage::All => self.address.id(message),
-            Passage::Some => self.address.id_in_answer(message, from, index),
+        let id = match self.filtering {
+            Filtering::Unfiltered => self.address.id(message),
+            Filtering::SmartModules => self.address.id_in_answer(message, from, index),
         };
         for (part, record) in (0..).zip(&mut records) {
             record.meta = Some(metadata::merge(self.address.meta(message), record.meta.take()));

@@ -8,13 +8,13 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// The first wait.
-const FIRST: Duration = Duration::from_millis(200);
+const INITIAL_WAIT: Duration = Duration::from_millis(200);
 /// The longest wait.
-const LONGEST: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// Waits that double, until something succeeds.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct Backoff {
     next: Duration,
     /// How long it is tried without success; `None`: for ever.
     limit: Option<Duration>,
@@ -24,19 +24,19 @@ pub(super) struct Patience {
 
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Waited {
+pub(super) enum WaitOutcome {
     /// It is time to try again.
-    Enough,
+    Elapsed,
     /// The source is to stop.
     Stopped,
     /// It has been tried for long enough.
-    Over,
+    Exhausted,
 }
 
-impl Patience {
+impl Backoff {
     /// Without end, or for a while.
     pub(super) fn new(limit: Option<Duration>) -> Self {
-        Self { next: FIRST, limit, since: Instant::now() }
+        Self { next: INITIAL_WAIT, limit, since: Instant::now() }
     }
 
     /// Something succeeded.
@@ -45,14 +45,14 @@ impl Patience {
     }
 
     /// Waits before the next attempt.
-    pub(super) async fn wait(&mut self, stop: &CancellationToken) -> Waited {
+    pub(super) async fn wait(&mut self, stop: &CancellationToken) -> WaitOutcome {
         let tried = self.since.elapsed();
         if self.limit.is_some_and(|limit| tried + self.next > limit) {
-            return Waited::Over;
+            return WaitOutcome::Exhausted;
         }
         let waited = stop.run_until_cancelled(sleep(self.next)).await;
-        self.next = (self.next * 2).min(LONGEST);
-        if waited.is_some() { Waited::Enough } else { Waited::Stopped }
+        self.next = (self.next * 2).min(MAX_WAIT);
+        if waited.is_some() { WaitOutcome::Elapsed } else { WaitOutcome::Stopped }
     }
 }
 
@@ -64,15 +64,15 @@ mod tests {
     async fn waits_grow_and_end() {
         // Attempts come at growing distances, not for longer than the limit, and a stop ends them.
         let stop = CancellationToken::new();
-        let mut patience = Patience::new(Some(Duration::from_secs(3)));
+        let mut backoff = Backoff::new(Some(Duration::from_secs(3)));
         let begun = Instant::now();
         let mut attempts = 0;
-        while patience.wait(&stop).await == Waited::Enough {
+        while backoff.wait(&stop).await == WaitOutcome::Elapsed {
             attempts += 1;
         }
         assert_eq!(attempts, 4, "0.2 + 0.4 + 0.8 + 1.6 seconds");
         assert_eq!(begun.elapsed().as_secs(), 3);
         stop.cancel();
-        assert_eq!(Patience::new(None).wait(&stop).await, Waited::Stopped);
+        assert_eq!(Backoff::new(None).wait(&stop).await, WaitOutcome::Stopped);
     }
 }

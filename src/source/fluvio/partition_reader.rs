@@ -16,60 +16,62 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::cluster::{Answer, Cluster, ClusterError, Message, Stream};
-use super::envelope::Address;
-use super::keep::Keeper;
-use super::ledger::Ledger;
-use super::patience::{Patience, Waited};
-use super::start::{self, Beginning, Doubt, Keeping, NoBeginning, Notes, Trust};
-use super::watch::{Standing, Watch};
+use super::backoff::{Backoff, WaitOutcome};
+use super::cluster::{Cluster, ClusterError, FetchResponse, Message, RecordStream};
+use super::commit::OffsetCommitter;
+use super::commit_window::CommitWindow;
+use super::message::TopicPartition;
+use super::monitor::{OffsetMonitor, PartitionStatus};
+use super::start::{
+    self, EndTrust, LocalStartState, OffsetCommits, Redelivery, StartError, StartPosition,
+};
 use crate::config::source::FluvioStart;
 use crate::record::Record;
 use crate::source::decode::Decoder;
 use crate::source::{ReadMode, SourceError};
 
 /// How long a run that waits for nothing waits for the cluster.
-pub(super) const ONCE: Duration = Duration::from_secs(30);
+pub(super) const ONCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long nothing may come before it is asked whether there is something.
-const QUIET: Duration = Duration::from_secs(30);
+const QUIET_TIMEOUT: Duration = Duration::from_secs(30);
 /// As much, in a run that ends: it knows that something is there.
-const PROMPT: Duration = Duration::from_secs(5);
+const ONCE_QUIET_TIMEOUT: Duration = Duration::from_secs(5);
 /// With fewer records than this waiting, the next answer is taken in.
-const AHEAD: usize = 256;
+const MIN_QUEUED: usize = 256;
 /// How often an end before the place of reading is seen before it is believed: for a moment a
 /// cluster whose servers change may tell one.
-const BELIEVED: u32 = 4;
+const MIN_EARLIER_ENDS: u32 = 4;
 
 /// Which records of a partition come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Passage {
+pub(super) enum Filtering {
     /// All of them.
-    All,
+    Unfiltered,
     /// Those that SmartModules let pass. Their offsets are only counted, so that none of them is
     /// kept: only the ends of whole answers are, which the cluster tells.
-    Some,
+    SmartModules,
 }
 
 /// What a partition is read with.
-pub(super) struct Lane {
-    pub(super) address: Address,
+pub(super) struct PartitionReader {
+    pub(super) address: TopicPartition,
     pub(super) cluster: Arc<dyn Cluster>,
-    pub(super) watch: Arc<Watch>,
+    pub(super) monitor: Arc<OffsetMonitor>,
     pub(super) mode: ReadMode,
-    pub(super) passage: Passage,
+    pub(super) filtering: Filtering,
     pub(super) start: FluvioStart,
-    pub(super) keeping: Keeping,
+    pub(super) commits_: OffsetCommits,
     pub(super) limit: usize,
     pub(super) interval: Duration,
     /// How much is asked for at once; `None`: as Fluvio does.
     pub(super) max_bytes: Option<u32>,
     pub(super) decoder: Decoder,
-    pub(super) notes: Notes,
+    pub(super) local_start: LocalStartState,
     pub(super) stop: CancellationToken,
 }
 
 /// What was fetched and waits to be handed on.
-pub(super) enum Fetched {
+pub(super) enum QueueItem {
     /// A record.
     Record {
         message: Message,
@@ -78,20 +80,20 @@ pub(super) enum Fetched {
         /// Its place in its answer.
         index: usize,
         /// The offset behind it, where that may be kept.
-        behind: Option<i64>,
+        commit_offset: Option<i64>,
     },
     /// Up to this offset nothing is to be handed on.
-    Passed(i64),
+    Skip(i64),
 }
 
 /// What reading has come to.
-pub(super) struct Reading {
-    pub(super) stream: Option<Box<dyn Stream>>,
-    pub(super) queue: VecDeque<Fetched>,
+pub(super) struct ReaderState {
+    pub(super) stream: Option<Box<dyn RecordStream>>,
+    pub(super) queue: VecDeque<QueueItem>,
     /// Records of the last message that are not handed on yet.
     pub(super) ready: VecDeque<Record>,
     /// The offset behind everything fetched: what is asked for next.
-    pub(super) asked: i64,
+    pub(super) next_fetch: i64,
     /// The offset behind everything handed on.
     pub(super) position: i64,
     /// As far as it is known.
@@ -103,26 +105,26 @@ pub(super) struct Reading {
     /// How often what was asked for did not come, in a row.
     pub(super) misses: u32,
     /// How often the partition ended before what was asked for, in a row.
-    pub(super) behind: u32,
-    /// So many of the next records may have been sent by somebody before.
-    pub(super) doubts: usize,
+    pub(super) earlier_ends: u32,
+    /// How many of the next records a former process may have sent.
+    pub(super) redelivered_left: usize,
     /// Whether the last record handed on may have been sent before.
-    pub(super) answer_is_doubtful: bool,
+    pub(super) answer_maybe_redelivered: bool,
     /// Before this offset a record may have been sent by ourselves.
-    pub(super) doubtful: i64,
-    pub(super) ledger: Ledger,
-    pub(super) keeper: Keeper,
-    pub(super) patience: Patience,
-    pub(super) standing: Arc<Standing>,
+    pub(super) redelivered_to: i64,
+    pub(super) window: CommitWindow,
+    pub(super) committer: OffsetCommitter,
+    pub(super) backoff: Backoff,
+    pub(super) status: Arc<PartitionStatus>,
     /// Behind everything that was ever handed on.
     pub(super) high: i64,
     /// Whether the topic was deleted: what was fetched of it is handed on, and nothing is kept.
-    pub(super) anew: bool,
+    pub(super) recreated: bool,
     /// When it is asked whether something should have come.
     pub(super) quiet_at: Instant,
 }
 
-impl Reading {
+impl ReaderState {
     /// Whether all that was fetched is handed on.
     pub(super) fn is_drained(&self) -> bool {
         self.queue.is_empty() && self.ready.is_empty()
@@ -131,23 +133,23 @@ impl Reading {
 
 /// Whether reading goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    On,
-    End,
+pub(super) enum ReaderStep {
+    Continue,
+    Stop,
 }
 
 /// What was waited for.
-enum Event<'a> {
+enum WaitEvent<'a> {
     End,
-    Kept(Result<super::ledger::Reached, ClusterError>),
+    Committed(Result<super::commit_window::SettledTo, ClusterError>),
     Room(mpsc::Permit<'a, Record>),
-    Answer(Option<Result<Answer, ClusterError>>),
+    Response(Option<Result<FetchResponse, ClusterError>>),
     Quiet,
     /// A verdict, or the time to keep an offset.
     Settled,
 }
 
-impl Lane {
+impl PartitionReader {
     /// Reads until `stop` is cancelled, the receiver is gone, or in a run that waits for nothing
     /// everything is read; then waits for the verdicts and keeps the offset.
     pub(super) async fn run(self, out: mpsc::Sender<Record>) -> Result<(), SourceError> {
@@ -155,9 +157,9 @@ impl Lane {
             return Ok(());
         };
         let end = loop {
-            match self.turn(&mut reading, &out).await {
-                Ok(Turn::On) => {}
-                Ok(Turn::End) => break Ok(()),
+            match self.step(&mut reading, &out).await {
+                Ok(ReaderStep::Continue) => {}
+                Ok(ReaderStep::Stop) => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
@@ -165,28 +167,32 @@ impl Lane {
         drop(out);
         reading.stream = None;
         reading.ready.clear();
-        reading.ledger.landed().await;
-        self.keep_at_last(&mut reading).await;
+        reading.window.wait_until_settled().await;
+        self.commit_final(&mut reading).await;
         end
     }
 
     /// The place to begin at, once the cluster tells. `None` where it is stopped before.
-    async fn begin(&self) -> Result<Option<Reading>, SourceError> {
-        let mut patience = self.patience();
-        let mut behind = 0;
+    async fn begin(&self) -> Result<Option<ReaderState>, SourceError> {
+        let mut backoff = self.backoff();
+        let mut earlier_ends = 0;
         loop {
-            let trust = if behind < BELIEVED { Trust::Doubted } else { Trust::Sure };
+            let trust = if earlier_ends < MIN_EARLIER_ENDS {
+                EndTrust::Unconfirmed
+            } else {
+                EndTrust::Confirmed
+            };
             let error = match self.stop.run_until_cancelled(self.try_begin(trust)).await {
                 None => return Ok(None),
                 Some(Ok(reading)) => return Ok(Some(reading)),
-                Some(Err(NoBeginning::Notes(error))) => return Err(error),
-                Some(Err(NoBeginning::Behind(error))) => {
-                    behind += 1;
+                Some(Err(StartError::LocalState(error))) => return Err(error),
+                Some(Err(StartError::EndsEarlier(error))) => {
+                    earlier_ends += 1;
                     error
                 }
-                Some(Err(NoBeginning::Cluster(error))) => error,
+                Some(Err(StartError::Cluster(error))) => error,
             };
-            match self.again(&error, &mut patience).await {
+            match self.back_off(&error, &mut backoff).await {
                 Ok(()) => {}
                 Err(None) => return Ok(None),
                 Err(Some(error)) => return Err(error),
@@ -194,47 +200,48 @@ impl Lane {
         }
     }
 
-    pub(super) fn patience(&self) -> Patience {
-        Patience::new((self.mode == ReadMode::Once).then_some(ONCE))
+    pub(super) fn backoff(&self) -> Backoff {
+        Backoff::new((self.mode == ReadMode::Once).then_some(ONCE_TIMEOUT))
     }
 
-    async fn try_begin(&self, trust: Trust) -> Result<Reading, NoBeginning> {
+    async fn try_begin(&self, trust: EndTrust) -> Result<ReaderState, StartError> {
         let partition = self.address.partition;
-        let extent = self.cluster.extent(partition).await?;
-        let Beginning { position, doubt, kept } = start::find(self, extent, trust).await?;
-        let stream = match self.is_at_end(position, extent.end) {
+        let offset_range = self.cluster.offset_range(partition).await?;
+        let StartPosition { position, redelivery, kept } =
+            start::find(self, offset_range, trust).await?;
+        let stream = match self.is_at_end(position, offset_range.end) {
             true => None,
             false => Some(self.cluster.open(partition, position, self.max_bytes).await?),
         };
-        let standing = self.watch.enter(partition, position, kept);
+        let status = self.monitor.enter(partition, position, kept);
         tracing::info!(
             topic = &*self.address.topic,
             partition,
             offset = position,
-            end = extent.end,
+            end = offset_range.end,
             "reading"
         );
-        let noted = self.keeping == Keeping::Kept && kept.is_none();
-        Ok(Reading {
+        let noted = self.commits_ == OffsetCommits::Enabled && kept.is_none();
+        Ok(ReaderState {
             stream,
             queue: VecDeque::new(),
             ready: VecDeque::new(),
-            asked: position,
+            next_fetch: position,
             position,
-            end: extent.end,
-            until: (self.mode == ReadMode::Once).then_some(extent.end),
+            end: offset_range.end,
+            until: (self.mode == ReadMode::Once).then_some(offset_range.end),
             enlarged: None,
             misses: 0,
-            behind: 0,
-            doubts: if doubt == Doubt::MaybeSent { self.limit } else { 0 },
-            answer_is_doubtful: false,
-            doubtful: i64::MIN,
-            ledger: Ledger::new(position),
-            keeper: Keeper::new(position, noted),
-            patience: self.patience(),
-            standing,
+            earlier_ends: 0,
+            redelivered_left: if redelivery == Redelivery::Possible { self.limit } else { 0 },
+            answer_maybe_redelivered: false,
+            redelivered_to: i64::MIN,
+            window: CommitWindow::new(position),
+            committer: OffsetCommitter::new(position, noted),
+            backoff: self.backoff(),
+            status,
             high: position,
-            anew: false,
+            recreated: false,
             quiet_at: self.quiet_at(),
         })
     }
@@ -245,96 +252,101 @@ impl Lane {
     }
 
     pub(super) fn quiet_at(&self) -> Instant {
-        Instant::now() + if self.mode == ReadMode::Once { PROMPT } else { QUIET }
+        Instant::now()
+            + if self.mode == ReadMode::Once { ONCE_QUIET_TIMEOUT } else { QUIET_TIMEOUT }
     }
 
     /// Whether an end before the place of reading is believed.
-    pub(super) fn is_believed(reading: &Reading) -> bool {
-        reading.behind >= BELIEVED
+    pub(super) fn is_confirmed(reading: &ReaderState) -> bool {
+        reading.earlier_ends >= MIN_EARLIER_ENDS
     }
 
     /// Waits before the next attempt. The error is `None` where the source is to stop.
-    pub(super) async fn again(
+    pub(super) async fn back_off(
         &self,
         error: &ClusterError,
-        patience: &mut Patience,
+        backoff: &mut Backoff,
     ) -> Result<(), Option<SourceError>> {
-        let Address { topic, partition } = &self.address;
-        if let ClusterError::Lasting(_) = error {
+        let TopicPartition { topic, partition } = &self.address;
+        if let ClusterError::Permanent(_) = error {
             return Err(Some(self.failed(error)));
         }
         tracing::warn!(topic = &**topic, partition, %error, "the cluster is asked again");
         self.cluster.disconnect().await;
-        match patience.wait(&self.stop).await {
-            Waited::Enough => Ok(()),
-            Waited::Stopped => Err(None),
-            Waited::Over => Err(Some(self.failed(error))),
+        match backoff.wait(&self.stop).await {
+            WaitOutcome::Elapsed => Ok(()),
+            WaitOutcome::Stopped => Err(None),
+            WaitOutcome::Exhausted => Err(Some(self.failed(error))),
         }
     }
 
     /// The error that ends the source.
     pub(super) fn failed(&self, error: &ClusterError) -> SourceError {
-        let Address { topic, partition } = &self.address;
+        let TopicPartition { topic, partition } = &self.address;
         let context = format!("reading topic `{topic}`, partition {partition}");
         SourceError::Remote { context, why: error.to_string() }
     }
 
-    async fn turn(
+    async fn step(
         &self,
-        reading: &mut Reading,
+        reading: &mut ReaderState,
         out: &mpsc::Sender<Record>,
-    ) -> Result<Turn, SourceError> {
+    ) -> Result<ReaderStep, SourceError> {
         if self.stop.is_cancelled() || out.is_closed() {
-            return Ok(Turn::End);
+            return Ok(ReaderStep::Stop);
         }
-        if reading.ledger.is_errored() {
+        if reading.window.is_errored() {
             return self.rewind(reading).await;
         }
-        self.hand_on(reading, out);
-        self.start_keeping(reading);
+        self.forward(reading, out);
+        self.commit_if_due(reading);
         if reading.until.is_some_and(|until| reading.position >= until) && reading.is_drained() {
-            return Ok(Turn::End);
+            return Ok(ReaderStep::Stop);
         }
         if reading.stream.is_none() && reading.is_drained() {
             return self.reopen(reading).await;
         }
         match self.wait(reading, out).await {
-            Event::End => Ok(Turn::End),
-            Event::Settled => Ok(Turn::On),
-            Event::Kept(kept) => {
-                self.kept(reading, kept).await;
-                Ok(Turn::On)
+            WaitEvent::End => Ok(ReaderStep::Stop),
+            WaitEvent::Settled => Ok(ReaderStep::Continue),
+            WaitEvent::Committed(kept) => {
+                self.finish_commit(reading, kept).await;
+                Ok(ReaderStep::Continue)
             }
-            Event::Room(room) => {
-                self.hand_on_one(reading, room);
-                Ok(Turn::On)
+            WaitEvent::Room(room) => {
+                self.forward_one(reading, room);
+                Ok(ReaderStep::Continue)
             }
-            Event::Answer(answer) => self.take_in(reading, answer).await,
-            Event::Quiet => self.nothing_came(reading).await,
+            WaitEvent::Response(answer) => self.accept(reading, answer).await,
+            WaitEvent::Quiet => self.check_quiet(reading).await,
         }
     }
 
-    async fn wait<'a>(&self, reading: &mut Reading, out: &'a mpsc::Sender<Record>) -> Event<'a> {
+    async fn wait<'a>(
+        &self,
+        reading: &mut ReaderState,
+        out: &'a mpsc::Sender<Record>,
+    ) -> WaitEvent<'a> {
         let has_room = self.has_room(reading);
-        let keep_at = self.keep_at(reading);
+        let commit_at = self.commit_at(reading);
         let is_waiting = reading.is_drained();
-        let Reading { stream, queue, keeper, ledger, quiet_at, .. } = reading;
+        let ReaderState { stream, queue, committer, window, quiet_at, .. } = reading;
         let next = async {
             match stream.as_mut() {
-                Some(stream) if queue.len() < AHEAD => stream.next().await,
+                Some(stream) if queue.len() < MIN_QUEUED => stream.next().await,
                 _ => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => Event::End,
-            () = out.closed() => Event::End,
-            kept = keeper.ended() => Event::Kept(kept),
-            () = ledger.changed() => Event::Settled,
-            () = until(keep_at) => Event::Settled,
-            room = out.reserve(), if has_room => room.map_or(Event::End, Event::Room),
-            answer = next => Event::Answer(answer),
-            () = sleep_until(*quiet_at), if is_waiting => Event::Quiet,
+            () = self.stop.cancelled() => WaitEvent::End,
+            () = out.closed() => WaitEvent::End,
+            kept = committer.finished() => WaitEvent::Committed(kept),
+            () = window.changed() => WaitEvent::Settled,
+            () = until(commit_at) => WaitEvent::Settled,
+            room = out.reserve(), if has_room => room.map_or(WaitEvent::End, WaitEvent::Room),
+            answer = next => WaitEvent::Response(answer),
+            () = sleep_until(*quiet_at), if is_waiting => WaitEvent::Quiet,
         }
     }
 }

@@ -7,24 +7,27 @@ use fluvio::metadata::topic::{
     TopicStorageConfig, Transform,
 };
 
-use super::cluster::{Compression, Deduplication, TopicWish};
+use super::cluster::{Compression, Deduplication, NewTopic};
 
 /// The topic's specification.
-pub(super) fn topic_spec(wish: &TopicWish) -> TopicSpec {
-    let mut spec =
-        TopicSpec::new_computed(wish.partitions, wish.replication, Some(wish.ignore_rack));
-    if let Some(seconds) = wish.retention_secs {
+pub(super) fn topic_spec(new_topic: &NewTopic) -> TopicSpec {
+    let mut spec = TopicSpec::new_computed(
+        new_topic.partitions,
+        new_topic.replication,
+        Some(new_topic.ignore_rack),
+    );
+    if let Some(seconds) = new_topic.retention_secs {
         spec.set_cleanup_policy(CleanupPolicy::Segment(SegmentBasedPolicy {
             time_in_seconds: seconds,
         }));
     }
-    if wish.segment_bytes.is_some() || wish.max_partition_bytes.is_some() {
+    if new_topic.segment_bytes.is_some() || new_topic.max_partition_bytes.is_some() {
         spec.set_storage(TopicStorageConfig {
-            segment_size: wish.segment_bytes,
-            max_partition_size: wish.max_partition_bytes,
+            segment_size: new_topic.segment_bytes,
+            max_partition_size: new_topic.max_partition_bytes,
         });
     }
-    if let Some(compression) = wish.compression {
+    if let Some(compression) = new_topic.compression {
         spec.set_compression_type(match compression {
             Compression::None => CompressionAlgorithm::None,
             Compression::Gzip => CompressionAlgorithm::Gzip,
@@ -33,15 +36,15 @@ pub(super) fn topic_spec(wish: &TopicWish) -> TopicSpec {
             Compression::Zstd => CompressionAlgorithm::Zstd,
         });
     }
-    spec.set_deduplication(wish.deduplication.as_ref().map(deduplication));
+    spec.set_deduplication(new_topic.deduplication.as_ref().map(deduplication));
     spec
 }
 
-fn deduplication(wish: &Deduplication) -> fluvio::metadata::topic::Deduplication {
+fn deduplication(new_topic: &Deduplication) -> fluvio::metadata::topic::Deduplication {
     fluvio::metadata::topic::Deduplication {
-        bounds: Bounds { count: wish.count, age: wish.age_secs.map(Duration::from_secs) },
+        bounds: Bounds { count: new_topic.count, age: new_topic.age_secs.map(Duration::from_secs) },
         filter: Filter {
-            transform: Transform { uses: wish.uses.clone(), with: wish.with.clone() },
+            transform: Transform { uses: new_topic.uses.clone(), with: new_topic.with.clone() },
         },
     }
 }

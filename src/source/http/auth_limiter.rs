@@ -18,13 +18,13 @@ const BURST: u32 = 20;
 const REFILL: Duration = Duration::from_secs(1);
 
 /// The most addresses that are remembered.
-const REMEMBERED: usize = 4096;
+const MAX_ADDRESSES: usize = 4096;
 
 /// Wrong tries by address: the moment at which all of them are forgiven.
 #[derive(Debug, Default)]
-pub(super) struct Brake(Mutex<HashMap<IpAddr, Instant>>);
+pub(super) struct AuthLimiter(Mutex<HashMap<IpAddr, Instant>>);
 
-impl Brake {
+impl AuthLimiter {
     /// Whether credentials of this address are looked at now.
     pub(super) fn allows(&self, address: IpAddr) -> bool {
         let now = Instant::now();
@@ -36,11 +36,11 @@ impl Brake {
     pub(super) fn failed(&self, address: IpAddr) {
         let now = Instant::now();
         let mut tries = self.tries();
-        if tries.len() >= REMEMBERED {
+        if tries.len() >= MAX_ADDRESSES {
             tries.retain(|_, forgiven| *forgiven > now);
         }
         let network = network(address);
-        if tries.len() < REMEMBERED || tries.contains_key(&network) {
+        if tries.len() < MAX_ADDRESSES || tries.contains_key(&network) {
             let forgiven = tries.entry(network).or_insert(now);
             *forgiven = (*forgiven).max(now) + REFILL;
         }
@@ -66,13 +66,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn wrong_tries_are_slowed_to_one_a_second_and_forgiven() {
         // Guarantees the burst, the rate after it, that others are not affected, and forgiveness.
-        let brake = Brake::default();
+        let auth_limiter = AuthLimiter::default();
         let (guesser, other) = ("198.51.100.1".parse().unwrap(), "198.51.100.2".parse().unwrap());
         let mut looked_at = 0;
         let mut guess = || {
             for _ in 0..1000 {
-                if brake.allows(guesser) {
-                    brake.failed(guesser);
+                if auth_limiter.allows(guesser) {
+                    auth_limiter.failed(guesser);
                     looked_at += 1;
                 }
             }
@@ -82,17 +82,17 @@ mod tests {
             tokio::time::advance(REFILL).await;
             guess();
         }
-        assert!(brake.allows(other));
+        assert!(auth_limiter.allows(other));
         assert!((BURST + 30..=BURST + 31).contains(&looked_at), "{looked_at}");
         tokio::time::advance(REFILL * BURST).await;
-        assert!(brake.allows(guesser));
+        assert!(auth_limiter.allows(guesser));
         // One network of IPv6 is one address.
         let of_network = |n: u128| IpAddr::from(Ipv6Addr::from_bits(0x20 << 120 | n));
         for n in 0..u128::from(BURST) {
-            assert!(brake.allows(of_network(n)));
-            brake.failed(of_network(n));
+            assert!(auth_limiter.allows(of_network(n)));
+            auth_limiter.failed(of_network(n));
         }
-        assert!(!brake.allows(of_network(7777)));
-        assert!(brake.allows(of_network(1 << 64)));
+        assert!(!auth_limiter.allows(of_network(7777)));
+        assert!(auth_limiter.allows(of_network(1 << 64)));
     }
 }

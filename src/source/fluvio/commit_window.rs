@@ -1,7 +1,7 @@
 //! What became of the records of one partition, and how far they are settled.
 //!
 //! Not here: offsets that the cluster keeps (`keep`). One invariant: everything before
-//! [`Ledger::reached`] was delivered, is in the dead letters, or was no record; nothing passes a
+//! [`CommitWindow::reached`] was delivered, is in the dead letters, or was no record; nothing passes a
 //! record that came back unsettled.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -13,18 +13,18 @@ use crate::ack::{Ack, Verdict};
 
 /// Counts records out and verdicts in.
 #[derive(Debug)]
-pub(super) struct Ledger {
-    shared: Arc<Shared>,
+pub(super) struct CommitWindow {
+    shared: Arc<WindowShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct WindowShared {
+    state: Mutex<WindowState>,
     changed: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct WindowState {
     /// Records without a verdict, by their number.
     open: BTreeSet<u64>,
     /// The number of the next record.
@@ -33,40 +33,40 @@ struct State {
     marks: VecDeque<(u64, i64)>,
     /// The first record that came back unsettled: its number, and where reading begins again.
     errored: Option<(u64, i64)>,
-    reached: Reached,
+    settled_to: SettledTo,
 }
 
 /// How far everything is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reached {
+pub(super) struct SettledTo {
     /// Everything before this offset.
     pub(super) offset: i64,
     /// So many records, counted from the first one handed on.
     pub(super) records: u64,
 }
 
-impl Ledger {
+impl CommitWindow {
     /// Everything before `offset` is settled.
     pub(super) fn new(offset: i64) -> Self {
-        let state = State {
+        let state = WindowState {
             open: BTreeSet::new(),
             next: 0,
             marks: VecDeque::new(),
             errored: None,
-            reached: Reached { offset, records: 0 },
+            settled_to: SettledTo { offset, records: 0 },
         };
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() }) }
+        Self { shared: Arc::new(WindowShared { state: Mutex::new(state), changed: Notify::new() }) }
     }
 
     /// Counts a record out. Reading begins again at `from` should it come back unsettled. `behind`
     /// is the offset behind it, where that may be kept.
-    pub(super) fn ack(&self, from: i64, behind: Option<i64>) -> Ack {
+    pub(super) fn ack(&self, from: i64, commit_offset: Option<i64>) -> Ack {
         let mut state = self.state();
         let number = state.next;
         state.next += 1;
         state.open.insert(number);
-        if let Some(behind) = behind {
-            state.marks.push_back((number + 1, behind));
+        if let Some(commit_offset) = commit_offset {
+            state.marks.push_back((number + 1, commit_offset));
         }
         drop(state);
         let shared = Arc::clone(&self.shared);
@@ -82,12 +82,12 @@ impl Ledger {
     }
 
     /// How far everything is settled.
-    pub(super) fn reached(&self) -> Reached {
-        self.state().reached
+    pub(super) fn settled_to(&self) -> SettledTo {
+        self.state().settled_to
     }
 
     /// Records counted out so far.
-    pub(super) fn handed_on(&self) -> u64 {
+    pub(super) fn sent(&self) -> u64 {
         self.state().next
     }
 
@@ -108,7 +108,7 @@ impl Ledger {
         let (_, from) = state.errored.take()?;
         state.marks.clear();
         // All landed, so no number behind is in use: those that are read again count once.
-        state.next = state.reached.records;
+        state.next = state.settled_to.records;
         Some(from)
     }
 
@@ -118,19 +118,19 @@ impl Ledger {
     }
 
     /// Waits until every record has its verdict.
-    pub(super) async fn landed(&self) {
+    pub(super) async fn wait_until_settled(&self) {
         while self.open() > 0 {
             self.changed().await;
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WindowState> {
         self.shared.state()
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl WindowShared {
+    fn state(&self) -> MutexGuard<'_, WindowState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -146,14 +146,14 @@ impl Shared {
     }
 }
 
-impl State {
+impl WindowState {
     fn advance(&mut self) {
         let open = self.open.first().copied().unwrap_or(self.next);
         let settled = self.errored.map_or(open, |(errored, _)| errored.min(open));
         while let Some((records, offset)) = self.marks.front().copied()
             && records <= settled
         {
-            self.reached = Reached { offset, records };
+            self.settled_to = SettledTo { offset, records };
             self.marks.pop_front();
         }
     }
@@ -171,7 +171,7 @@ mod tests {
         ) {
             // After every verdict, what is reached is behind the last record before the first one
             // that is open or came back unsettled.
-            let ledger = Ledger::new(0);
+            let window = CommitWindow::new(0);
             let mut acks = Vec::new();
             let mut model: Vec<Option<Verdict>> = Vec::new();
             for (index, step) in steps {
@@ -179,7 +179,7 @@ mod tests {
                     (0..model.len()).filter(|n| model[*n].is_none()).collect();
                 if step < 6 || open.is_empty() {
                     let offset = model.len() as i64;
-                    acks.push(Some(ledger.ack(offset, Some(offset + 1))));
+                    acks.push(Some(window.ack(offset, Some(offset + 1))));
                     model.push(None);
                 } else {
                     let n = open[index.index(open.len())];
@@ -189,9 +189,9 @@ mod tests {
                     model[n] = Some(verdict);
                 }
                 let settled = model.iter().take_while(|v| **v == Some(Verdict::Delivered)).count();
-                prop_assert_eq!(ledger.reached().offset, settled as i64);
+                prop_assert_eq!(window.settled_to().offset, settled as i64);
                 let errored = model.iter().position(|v| *v == Some(Verdict::Errored));
-                prop_assert_eq!(ledger.is_errored(), errored.is_some());
+                prop_assert_eq!(window.is_errored(), errored.is_some());
             }
         }
     }
@@ -199,15 +199,15 @@ mod tests {
     #[test]
     fn an_offset_without_records_waits_for_those_before_it() {
         // What lies between records is reached once the records before it are settled.
-        let ledger = Ledger::new(5);
-        ledger.passed(7);
-        assert_eq!(ledger.reached(), Reached { offset: 7, records: 0 });
-        let first = ledger.ack(7, None);
-        let second = ledger.ack(7, Some(9));
-        ledger.passed(20);
+        let window = CommitWindow::new(5);
+        window.passed(7);
+        assert_eq!(window.settled_to(), SettledTo { offset: 7, records: 0 });
+        let first = window.ack(7, None);
+        let second = window.ack(7, Some(9));
+        window.passed(20);
         second.settle(Verdict::Delivered);
-        assert_eq!(ledger.reached().offset, 7);
+        assert_eq!(window.settled_to().offset, 7);
         first.settle(Verdict::Rejected);
-        assert_eq!(ledger.reached(), Reached { offset: 20, records: 2 });
+        assert_eq!(window.settled_to(), SettledTo { offset: 20, records: 2 });
     }
 }

@@ -9,19 +9,23 @@ use std::time::Duration;
 use rdkafka::consumer::BaseConsumer;
 use tokio::time::Instant;
 
-use super::context::Context;
-use super::desk::Desk;
+use super::callbacks::ConsumerCallbacks;
+use super::consumer_state::ConsumerState;
 
 /// How long it rests after a failure.
-const AGAIN: Duration = Duration::from_millis(200);
+const COMMIT_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Works until it is dismissed. Commits are made every so often, and claims when they are wanted.
-pub(super) fn work(consumer: &BaseConsumer<Context>, context: &Context, every: Duration) {
+pub(super) fn work(
+    consumer: &BaseConsumer<ConsumerCallbacks>,
+    context: &ConsumerCallbacks,
+    every: Duration,
+) {
     let mut late = Instant::now() + every;
     let mut failures: u32 = 0;
-    while context.desk.await_errand(late) {
-        // Both, whatever becomes of the first: a partition nobody knows of holds up no other.
-        let asked = context.look_up(consumer);
+    while context.state.wait_for_work(late) {
+        // Both, whatever becomes of the first: a partition that cannot be looked up holds up no other.
+        let asked = context.fetch_committed(consumer);
         let done = context.commit(consumer).and(asked);
         late = Instant::now() + every;
         let Err(error) = done else {
@@ -31,19 +35,19 @@ pub(super) fn work(consumer: &BaseConsumer<Context>, context: &Context, every: D
         failures += 1;
         // Brokers refuse while the group is in motion: one refusal is no news.
         if failures > 1 && failures.is_power_of_two() {
-            context.logs.error(&error, "offsets could not be committed, trying again");
+            context.logger.error(&error, "offsets could not be committed, trying again");
         }
-        context.desk.rest(AGAIN);
+        context.state.rest(COMMIT_RETRY_INTERVAL);
         // What was due is due still.
         late = Instant::now();
     }
 }
 
-/// Sends the clerk away when it is dropped, however the reading ends.
-pub(super) struct Dismissal<'a>(pub(super) &'a Desk);
+/// Sends the committer away when it is dropped, however the reading ends.
+pub(super) struct StopOnDrop<'a>(pub(super) &'a ConsumerState);
 
-impl Drop for Dismissal<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.dismiss();
+        self.0.stop();
     }
 }

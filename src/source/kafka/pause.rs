@@ -5,22 +5,22 @@
 
 use std::collections::BTreeSet;
 
-use super::ledger::Partition;
+use super::partitions::Partition;
 
 /// The partitions that rest.
 #[derive(Debug, Default)]
-pub(super) struct Flow {
+pub(super) struct PauseController {
     resting: BTreeSet<Partition>,
 }
 
 /// What has to change.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct PauseChange {
     pub(super) pause: Vec<Partition>,
     pub(super) resume: Vec<Partition>,
 }
 
-impl Flow {
+impl PauseController {
     /// A partition came, or went: it does not rest.
     pub(super) fn reset(&mut self, partition: &Partition) {
         self.resting.remove(partition);
@@ -31,9 +31,9 @@ impl Flow {
         &mut self,
         owned: &BTreeSet<Partition>,
         wanted: BTreeSet<Partition>,
-    ) -> Change {
+    ) -> PauseChange {
         let wanted: BTreeSet<_> = wanted.intersection(owned).cloned().collect();
-        let change = Change {
+        let change = PauseChange {
             pause: wanted.difference(&self.resting).cloned().collect(),
             resume: self
                 .resting
@@ -58,13 +58,13 @@ mod tests {
             numbers.iter().map(|n| Partition { topic: "t".into(), number: *n }).collect()
         };
         let list = |numbers: &[i32]| set(numbers).into_iter().collect::<Vec<_>>();
-        let mut flow = Flow::default();
+        let mut pauses = PauseController::default();
         let all = set(&[0, 1, 2]);
-        assert_eq!(flow.change(&all, all.clone()).pause, list(&[0, 1, 2]));
-        assert_eq!(flow.change(&all, all.clone()), Change::default());
-        let change = flow.change(&set(&[0, 1]), set(&[1]));
-        assert_eq!(change, Change { pause: vec![], resume: list(&[0]) });
-        flow.reset(&list(&[1])[0]);
-        assert_eq!(flow.change(&all, set(&[1])).pause, list(&[1]), "it came back awake");
+        assert_eq!(pauses.change(&all, all.clone()).pause, list(&[0, 1, 2]));
+        assert_eq!(pauses.change(&all, all.clone()), PauseChange::default());
+        let change = pauses.change(&set(&[0, 1]), set(&[1]));
+        assert_eq!(change, PauseChange { pause: vec![], resume: list(&[0]) });
+        pauses.reset(&list(&[1])[0]);
+        assert_eq!(pauses.change(&all, set(&[1])).pause, list(&[1]), "it came back awake");
     }
 }

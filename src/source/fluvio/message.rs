@@ -9,16 +9,16 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::cluster::Message;
-use crate::source::text::of_bytes;
+use crate::source::text::utf8_or_hex;
 
 /// Where a partition's records come from.
 #[derive(Debug, Clone)]
-pub(super) struct Address {
+pub(super) struct TopicPartition {
     pub(super) topic: Arc<str>,
     pub(super) partition: u32,
 }
 
-impl Address {
+impl TopicPartition {
     /// `{"topic", "partition", "offset", "timestamp", "key"}`. Absent are a timestamp and a key the
     /// record has not.
     pub(super) fn meta(&self, message: &Message) -> Bytes {
@@ -30,7 +30,7 @@ impl Address {
             meta.insert("timestamp".into(), timestamp.into());
         }
         if let Some(key) = &message.key {
-            meta.insert("key".into(), of_bytes(key).into());
+            meta.insert("key".into(), utf8_or_hex(key).into());
         }
         Value::from(meta).to_string().into()
     }
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn everything_fluvio_knows_is_there() {
         // Key and place are JSON; bytes are hexadecimal; what is not known is absent.
-        let address = Address { topic: "events".into(), partition: 3 };
+        let address = TopicPartition { topic: "events".into(), partition: 3 };
         let mut message = Message {
             offset: 17,
             timestamp: Some(1_767_225_600_000),

@@ -9,9 +9,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::claim::{Bequest, Claim, Stand, reach};
+use super::claim::{CommitState, PreviousOwnerState, SendAheadClaim, reach};
 use crate::ack::Verdict;
-use crate::source::watermark::{Mark, Watermark};
+use crate::source::offset_tracker::{OffsetTracker, StreamPosition};
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,93 +22,94 @@ pub(super) struct Partition {
 
 /// One time of owning one partition, reading it from one place on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tenure(u64);
+pub(super) struct AssignmentEpoch(u64);
 
 /// A record's place: what its verdict is told with.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct RecordHandle {
     pub(super) partition: Partition,
-    pub(super) tenure: Tenure,
+    pub(super) epoch: AssignmentEpoch,
     pub(super) offset: u64,
 }
 
 /// Whether a record may be handed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Passage {
+pub(super) enum Admission {
     /// It is not ours any more.
-    Gone,
+    Revoked,
     /// Not now: so many are in flight.
-    Full,
+    AtCapacity,
     /// Not before the brokers know of it.
-    Unclaimed,
-    /// Yes, and it counts as handed on. Nobody did so before.
-    First,
-    /// Yes, and it counts as handed on. Somebody may have done so before.
-    Again,
+    AwaitingClaim,
+    /// Yes, and it counts as handed on. No process did so before.
+    Fresh,
+    /// Yes, and it counts as handed on. Another process may have done so before.
+    MaybeRedelivered,
 }
 
 /// What is to be committed of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Due {
+pub(super) struct PendingCommit {
     pub(super) partition: Partition,
-    pub(super) tenure: Tenure,
-    pub(super) stand: Stand,
+    pub(super) epoch: AssignmentEpoch,
+    pub(super) state: CommitState,
 }
 
 /// The partitions that are ours.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
-    owned: BTreeMap<Partition, Owned>,
-    tenures: u64,
+pub(super) struct PartitionTracker {
+    owned: BTreeMap<Partition, PartitionState>,
+    epochs: u64,
     in_flight: usize,
     /// Whether a claim is wanted that was not before.
-    stirred: bool,
+    new_claim: bool,
 }
 
 #[derive(Debug)]
-struct Owned {
-    tenure: Tenure,
+struct PartitionState {
+    epoch: AssignmentEpoch,
     /// Behind the last record that was read in this tenure.
     read_to: u64,
     /// What the last owner left; `None` until the brokers have told.
-    bequest: Option<Bequest>,
+    previous: Option<PreviousOwnerState>,
     /// `None` until the first record wants to be handed on.
-    course: Option<Course>,
+    progress: Option<PartitionProgress>,
     /// Whether a record came back unsettled, so that it must be read again.
     errored: bool,
 }
 
 /// How far a partition has come.
 #[derive(Debug)]
-struct Course {
-    watermark: Watermark,
-    claim: Claim,
+struct PartitionProgress {
+    watermark: OffsetTracker,
+    claim: SendAheadClaim,
     /// What the brokers are known to have.
-    confirmed: Option<Stand>,
+    confirmed: Option<CommitState>,
 }
 
-impl Course {
-    fn stand(&self) -> Stand {
-        Stand { position: self.watermark.mark().position, claim: self.claim.wanted() }
+impl PartitionProgress {
+    fn state(&self) -> CommitState {
+        CommitState { position: self.watermark.mark().position, claim: self.claim.wanted() }
     }
 }
 
-impl Owned {
+impl PartitionState {
     fn in_flight(&self) -> usize {
-        self.course.as_ref().map_or(0, |course| course.watermark.in_flight())
+        self.progress.as_ref().map_or(0, |progress| progress.watermark.in_flight())
     }
 
     fn mark(&self) -> Option<u64> {
-        self.course.as_ref().map(|course| course.watermark.mark().position)
+        self.progress.as_ref().map(|progress| progress.watermark.mark().position)
     }
 }
 
-impl Ledger {
+impl PartitionTracker {
     /// A partition is ours from now on.
     pub(super) fn assign(&mut self, partition: Partition) {
         self.forget(&partition);
-        let tenure = self.next_tenure();
-        let owned = Owned { tenure, read_to: 0, bequest: None, course: None, errored: false };
+        let epoch = self.next_tenure();
+        let owned =
+            PartitionState { epoch, read_to: 0, previous: None, progress: None, errored: false };
         self.owned.insert(partition, owned);
     }
 
@@ -125,15 +126,19 @@ impl Ledger {
     }
 
     /// Partitions of which it is not known what the last owner left.
-    pub(super) fn unknown(&self) -> Vec<Partition> {
-        let unknown = self.owned.iter().filter(|(_, owned)| owned.bequest.is_none());
-        unknown.map(|(partition, _)| partition.clone()).collect()
+    pub(super) fn awaiting_lookup(&self) -> Vec<Partition> {
+        let awaiting_lookup = self.owned.iter().filter(|(_, owned)| owned.previous.is_none());
+        awaiting_lookup.map(|(partition, _)| partition.clone()).collect()
     }
 
     /// What the last owner left of a partition.
-    pub(super) fn inherit(&mut self, partition: &Partition, bequest: Bequest) {
+    pub(super) fn set_previous_owner(
+        &mut self,
+        partition: &Partition,
+        previous: PreviousOwnerState,
+    ) {
         if let Some(owned) = self.owned.get_mut(partition) {
-            owned.bequest.get_or_insert(bequest);
+            owned.previous.get_or_insert(previous);
         }
     }
 
@@ -141,7 +146,7 @@ impl Ledger {
     ///
     /// An offset before one that was read already means that the partition begins anew (it was
     /// truncated, or made again): what was read of it before is out of reach.
-    pub(super) fn read(&mut self, partition: &Partition, offset: u64) -> Option<Tenure> {
+    pub(super) fn read(&mut self, partition: &Partition, offset: u64) -> Option<AssignmentEpoch> {
         let fresh = self.next_tenure();
         let owned = self.owned.get_mut(partition)?;
         if owned.errored {
@@ -149,63 +154,63 @@ impl Ledger {
         }
         if offset < owned.read_to {
             self.in_flight -= owned.in_flight();
-            owned.tenure = fresh;
-            owned.course = None;
-            owned.bequest = Some(Bequest::default());
+            owned.epoch = fresh;
+            owned.progress = None;
+            owned.previous = Some(PreviousOwnerState::default());
         }
         owned.read_to = offset + 1;
-        Some(owned.tenure)
+        Some(owned.epoch)
     }
 
     /// Whether a record's verdict still counts.
-    pub(super) fn holds(&self, place: &Place) -> bool {
-        self.owned.get(&place.partition).is_some_and(|owned| owned.tenure == place.tenure)
+    pub(super) fn is_current(&self, handle: &RecordHandle) -> bool {
+        self.owned.get(&handle.partition).is_some_and(|owned| owned.epoch == handle.epoch)
     }
 
     /// Whether a record may be handed on, while at most `most` are in flight. Records of one tenure
     /// ask in the order of their offsets.
-    pub(super) fn hand_on(&mut self, place: &Place, most: usize) -> Passage {
+    pub(super) fn admit(&mut self, handle: &RecordHandle, most: usize) -> Admission {
         let reach = reach(most, self.owned.len());
-        let Some(owned) = self.owned.get_mut(&place.partition) else {
-            return Passage::Gone;
+        let Some(owned) = self.owned.get_mut(&handle.partition) else {
+            return Admission::Revoked;
         };
-        if owned.errored || owned.tenure != place.tenure {
-            return Passage::Gone;
+        if owned.errored || owned.epoch != handle.epoch {
+            return Admission::Revoked;
         }
-        let Some(bequest) = owned.bequest else {
-            return Passage::Unclaimed;
+        let Some(previous) = owned.previous else {
+            return Admission::AwaitingClaim;
         };
-        let course = owned.course.get_or_insert_with(|| Course {
-            watermark: Watermark::new(at(place.offset)),
-            claim: Claim::new(place.offset, bequest),
+        let progress = owned.progress.get_or_insert_with(|| PartitionProgress {
+            watermark: OffsetTracker::new(at(handle.offset)),
+            claim: SendAheadClaim::new(handle.offset, previous),
             confirmed: None,
         });
-        self.stirred |= course.claim.reach_for(place.offset, reach);
-        if !course.claim.covers(place.offset) {
-            return Passage::Unclaimed;
+        self.new_claim |= progress.claim.request(handle.offset, reach);
+        if !progress.claim.covers(handle.offset) {
+            return Admission::AwaitingClaim;
         }
         if self.in_flight >= most {
-            return Passage::Full;
+            return Admission::AtCapacity;
         }
-        course.watermark.sent(at(place.offset + 1));
+        progress.watermark.sent(at(handle.offset + 1));
         self.in_flight += 1;
-        match course.claim.hand_on(place.offset) {
-            true => Passage::Again,
-            false => Passage::First,
+        match progress.claim.admit(handle.offset) {
+            true => Admission::MaybeRedelivered,
+            false => Admission::Fresh,
         }
     }
 
     /// The verdict of a record. Late ones, of a tenure that is over, are ignored.
-    pub(super) fn settled(&mut self, place: &Place, verdict: Verdict) {
-        let Some(owned) = self.owned.get_mut(&place.partition) else {
+    pub(super) fn settled(&mut self, handle: &RecordHandle, verdict: Verdict) {
+        let Some(owned) = self.owned.get_mut(&handle.partition) else {
             return;
         };
-        if owned.tenure != place.tenure {
+        if owned.epoch != handle.epoch {
             return;
         }
         let before = owned.in_flight();
-        if let Some(course) = &mut owned.course {
-            course.watermark.settled(place.offset + 1, verdict);
+        if let Some(progress) = &mut owned.progress {
+            progress.watermark.settled(handle.offset + 1, verdict);
         }
         self.in_flight -= before - owned.in_flight();
         owned.errored |= verdict == Verdict::Errored;
@@ -218,44 +223,44 @@ impl Ledger {
 
     /// Records without a verdict, of these partitions.
     pub(super) fn in_flight_of(&self, partitions: &[Partition]) -> usize {
-        partitions.iter().filter_map(|p| self.owned.get(p)).map(Owned::in_flight).sum()
+        partitions.iter().filter_map(|p| self.owned.get(p)).map(PartitionState::in_flight).sum()
     }
 
     /// Whether a claim is wanted that was not when this was last asked.
-    pub(super) fn is_stirred(&mut self) -> bool {
-        std::mem::take(&mut self.stirred)
+    pub(super) fn take_new_claim(&mut self) -> bool {
+        std::mem::take(&mut self.new_claim)
     }
 
     /// Whether the brokers must be asked, or told, before records can go on.
-    pub(super) fn is_urgent(&self) -> bool {
-        self.owned.values().any(|owned| match &owned.course {
-            None => owned.bequest.is_none(),
-            Some(course) => course.claim.is_short(),
+    pub(super) fn is_waiting_for_brokers(&self) -> bool {
+        self.owned.values().any(|owned| match &owned.progress {
+            None => owned.previous.is_none(),
+            Some(progress) => progress.claim.is_awaiting_grant(),
         })
     }
 
     /// What has to be committed for the brokers to have what is settled and what is claimed.
-    pub(super) fn due(&self) -> Vec<Due> {
+    pub(super) fn due(&self) -> Vec<PendingCommit> {
         let due = self.owned.iter().filter_map(|(partition, owned)| {
-            let course = owned.course.as_ref()?;
-            let stand = course.stand();
-            (course.confirmed != Some(stand)).then(|| Due {
+            let progress = owned.progress.as_ref()?;
+            let state = progress.state();
+            (progress.confirmed != Some(state)).then(|| PendingCommit {
                 partition: partition.clone(),
-                tenure: owned.tenure,
-                stand,
+                epoch: owned.epoch,
+                state,
             })
         });
         due.collect()
     }
 
     /// The brokers have it. What became of the partition meanwhile stays due.
-    pub(super) fn confirm(&mut self, done: &Due) {
+    pub(super) fn confirm(&mut self, done: &PendingCommit) {
         let owned = self.owned.get_mut(&done.partition);
-        if let Some(owned) = owned.filter(|owned| owned.tenure == done.tenure)
-            && let Some(course) = &mut owned.course
+        if let Some(owned) = owned.filter(|owned| owned.epoch == done.epoch)
+            && let Some(progress) = &mut owned.progress
         {
-            course.confirmed = Some(done.stand);
-            course.claim.grant(done.stand.claim);
+            progress.confirmed = Some(done.state);
+            progress.claim.grant(done.state.claim);
         }
     }
 
@@ -264,8 +269,8 @@ impl Ledger {
     pub(super) fn release(&mut self, partitions: &[Partition]) {
         for partition in partitions {
             let owned = self.owned.get_mut(partition);
-            if let Some(course) = owned.and_then(|owned| owned.course.as_mut()) {
-                course.claim.release();
+            if let Some(progress) = owned.and_then(|owned| owned.progress.as_mut()) {
+                progress.claim.release();
             }
         }
     }
@@ -282,7 +287,7 @@ impl Ledger {
     }
 
     /// A partition must be read again from its first unsettled record.
-    pub(super) fn fail(&mut self, partition: &Partition) {
+    pub(super) fn mark_errored(&mut self, partition: &Partition) {
         if let Some(owned) = self.owned.get_mut(partition) {
             owned.errored = true;
         }
@@ -291,31 +296,31 @@ impl Ledger {
     /// Where an errored partition must be read from again; `None` while records of it are still in
     /// flight. From then on it is read anew, and what was handed on may have been sent.
     pub(super) fn rewind(&mut self, partition: &Partition) -> Option<u64> {
-        let tenure = self.next_tenure();
+        let epoch = self.next_tenure();
         let owned = self.owned.get_mut(partition)?;
         if !owned.errored || owned.in_flight() > 0 {
             return None;
         }
         let position = owned.mark()?;
-        let course = owned.course.as_mut()?;
-        course.watermark = Watermark::new(at(position));
-        course.claim.rewind();
-        owned.tenure = tenure;
+        let progress = owned.progress.as_mut()?;
+        progress.watermark = OffsetTracker::new(at(position));
+        progress.claim.rewind();
+        owned.epoch = epoch;
         owned.read_to = position;
         owned.errored = false;
         Some(position)
     }
 
-    fn next_tenure(&mut self) -> Tenure {
-        self.tenures += 1;
-        Tenure(self.tenures)
+    fn next_tenure(&mut self) -> AssignmentEpoch {
+        self.epochs += 1;
+        AssignmentEpoch(self.epochs)
     }
 }
 
-fn at(position: u64) -> Mark {
-    Mark { position, lines: None }
+fn at(position: u64) -> StreamPosition {
+    StreamPosition { position, lines: None }
 }
 
 #[cfg(test)]
-#[path = "ledger_tests.rs"]
+#[path = "partitions_tests.rs"]
 mod tests;

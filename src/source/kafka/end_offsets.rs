@@ -5,17 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use super::ledger::Partition;
+use super::partitions::Partition;
 
 /// The ends of the partitions that are ours; `None` is reached.
 #[derive(Debug, Default)]
-pub(super) struct Ends {
+pub(super) struct EndOffsets {
     ends: BTreeMap<Partition, Option<u64>>,
 }
 
 /// What the brokers say of a partition.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Extent {
+pub(super) struct OffsetBounds {
     /// Its oldest offset.
     pub(super) low: u64,
     /// The offset behind its newest record.
@@ -24,7 +24,7 @@ pub(super) struct Extent {
     pub(super) committed: Option<u64>,
 }
 
-impl Extent {
+impl OffsetBounds {
     /// Where reading begins; `earliest` says where, if the group has no valid offset.
     fn start(self, earliest: bool) -> u64 {
         match self.committed {
@@ -35,14 +35,14 @@ impl Extent {
     }
 }
 
-impl Ends {
+impl EndOffsets {
     /// Whether a partition's end is known, reached or not.
     pub(super) fn knows(&self, partition: &Partition) -> bool {
         self.ends.contains_key(partition)
     }
 
     /// A partition that is ours.
-    pub(super) fn add(&mut self, partition: Partition, extent: Extent, earliest: bool) {
+    pub(super) fn add(&mut self, partition: Partition, extent: OffsetBounds, earliest: bool) {
         let open = extent.start(earliest) < extent.high;
         self.ends.insert(partition, open.then_some(extent.high));
     }
@@ -88,11 +88,11 @@ mod tests {
     #[test]
     fn an_end_is_reached_once_its_last_record_was_read() {
         // Partitions end where they ended at the start, and empty or finished ones at once.
-        let mut ends = Ends::default();
-        ends.add(partition(0), Extent { low: 2, high: 5, committed: None }, true);
-        ends.add(partition(1), Extent { low: 0, high: 5, committed: Some(5) }, true);
-        ends.add(partition(2), Extent { low: 0, high: 5, committed: None }, false);
-        ends.add(partition(3), Extent { low: 3, high: 5, committed: Some(1) }, true);
+        let mut ends = EndOffsets::default();
+        ends.add(partition(0), OffsetBounds { low: 2, high: 5, committed: None }, true);
+        ends.add(partition(1), OffsetBounds { low: 0, high: 5, committed: Some(5) }, true);
+        ends.add(partition(2), OffsetBounds { low: 0, high: 5, committed: None }, false);
+        ends.add(partition(3), OffsetBounds { low: 3, high: 5, committed: Some(1) }, true);
         assert!(!ends.reached());
         ends.read(&partition(0), 3);
         ends.read(&partition(3), 6);
@@ -104,11 +104,11 @@ mod tests {
     #[test]
     fn a_partition_that_went_is_not_waited_for() {
         // Another member reads it to its end.
-        let mut ends = Ends::default();
-        ends.add(partition(0), Extent { low: 0, high: 5, committed: None }, true);
+        let mut ends = EndOffsets::default();
+        ends.add(partition(0), OffsetBounds { low: 0, high: 5, committed: None }, true);
         ends.retain(|partition| partition.number != 0);
         assert!(ends.reached() && !ends.knows(&partition(0)));
-        ends.add(partition(1), Extent { low: 0, high: 5, committed: None }, true);
+        ends.add(partition(1), OffsetBounds { low: 0, high: 5, committed: None }, true);
         ends.exhausted(1);
         assert!(ends.reached(), "marks of transactions are no records");
     }

@@ -1,6 +1,6 @@
 //! How far a stream is settled, while verdicts come in any order.
 //!
-//! Not here: locks, files, checkpoints. One invariant: everything before [`Watermark::mark`] was
+//! Not here: locks, files, checkpoints. One invariant: everything before [`OffsetTracker::mark`] was
 //! delivered, is in the dead letters, or was no record. Memory is one entry for each record in
 //! flight, however long the first of them takes.
 
@@ -10,7 +10,7 @@ use crate::ack::Verdict;
 
 /// A place between two lines of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub struct StreamPosition {
     /// Bytes before it.
     pub position: u64,
     /// Lines before it; `None` where reading began amid a stream whose lines were not counted.
@@ -19,26 +19,26 @@ pub struct Mark {
 
 /// The settled beginning of one stream.
 #[derive(Debug)]
-pub struct Watermark {
+pub struct OffsetTracker {
     /// Records without a verdict: where each ends and which part of what ends there it is, and the
     /// mark it must not be passed at.
-    open: BTreeMap<(u64, u32), Mark>,
+    open: BTreeMap<(u64, u32), StreamPosition>,
     /// Whether records began in another order than they end.
     interleaved: bool,
     /// Behind everything that was sent or skipped.
-    high: Mark,
+    high: StreamPosition,
     /// Before the first errored record; nothing passes it.
-    stuck: Option<Mark>,
+    stuck: Option<StreamPosition>,
 }
 
-impl Watermark {
+impl OffsetTracker {
     /// Everything before `start` is settled.
-    pub fn new(start: Mark) -> Self {
+    pub fn new(start: StreamPosition) -> Self {
         Self { open: BTreeMap::new(), interleaved: false, high: start, stuck: None }
     }
 
     /// A record that ends at `end`, which is behind all before it, is on its way.
-    pub fn sent(&mut self, end: Mark) {
+    pub fn sent(&mut self, end: StreamPosition) {
         debug_assert!(end.position > self.high.position, "positions grow");
         self.open.insert((end.position, 0), self.high);
         self.high = end;
@@ -46,7 +46,7 @@ impl Watermark {
 
     /// A record that starts and ends here is on its way. Of records that end at the same place each
     /// is another part; ends do not go back, starts may.
-    pub(super) fn sent_part(&mut self, start: Mark, end: Mark, part: u32) {
+    pub(super) fn sent_part(&mut self, start: StreamPosition, end: StreamPosition, part: u32) {
         debug_assert!(end.position >= self.high.position, "positions do not go back");
         let before = if start.position < self.high.position { start } else { self.high };
         let last = self.open.last_key_value();
@@ -56,7 +56,7 @@ impl Watermark {
     }
 
     /// What lies between the last record and `end` is no record.
-    pub fn skipped(&mut self, end: Mark) {
+    pub fn skipped(&mut self, end: StreamPosition) {
         self.high = end;
     }
 
@@ -77,7 +77,7 @@ impl Watermark {
     }
 
     /// Everything before this mark is settled.
-    pub fn mark(&self) -> Mark {
+    pub fn mark(&self) -> StreamPosition {
         let first = match self.interleaved {
             true => self.open.values().min_by_key(|mark| mark.position),
             false => self.open.first_key_value().map(|(_, before)| before),
@@ -90,12 +90,12 @@ impl Watermark {
     }
 
     /// Behind everything that was sent or skipped.
-    pub(super) fn high(&self) -> Mark {
+    pub(super) fn high(&self) -> StreamPosition {
         self.high
     }
 
     /// Whether `end` is not behind all that was sent or skipped, so that it cannot be sent.
-    pub fn is_behind(&self, end: Mark) -> bool {
+    pub fn is_behind(&self, end: StreamPosition) -> bool {
         end.position <= self.high.position
     }
 
@@ -110,14 +110,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn at(position: u64) -> Mark {
-        Mark { position, lines: Some(position / 10) }
+    fn at(position: u64) -> StreamPosition {
+        StreamPosition { position, lines: Some(position / 10) }
     }
 
     #[test]
     fn skipped_lines_wait_for_the_record_before_them() {
         // Lines that are no records count as settled as soon as all records before them are.
-        let mut watermark = Watermark::new(at(0));
+        let mut watermark = OffsetTracker::new(at(0));
         watermark.sent(at(10));
         watermark.skipped(at(20));
         assert_eq!(watermark.mark(), at(0));
@@ -131,7 +131,7 @@ mod tests {
     fn parts_and_joined_lines_hold_their_first_line() {
         // Two records of one line hold the line until both are settled, and a record of several
         // lines that ends behind others holds its first line.
-        let mut watermark = Watermark::new(at(0));
+        let mut watermark = OffsetTracker::new(at(0));
         watermark.sent_part(at(0), at(10), 0);
         watermark.sent_part(at(0), at(10), 1);
         watermark.settled_part(10, 0, Verdict::Delivered);
@@ -171,7 +171,7 @@ mod tests {
         fn agrees_with_a_list_of_all_lines(steps in proptest::collection::vec(step(), 0..80)) {
             // After every step the mark is behind the last line before the first unsettled one, as
             // a model that never forgets a line has it, and memory is the records in flight.
-            let mut watermark = Watermark::new(at(0));
+            let mut watermark = OffsetTracker::new(at(0));
             let mut model: Vec<Option<Verdict>> = Vec::new();
             for step in steps {
                 let end = at(10 * (model.len() as u64 + 1));

@@ -8,27 +8,27 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 
-use super::document::{Kind, Node};
+use super::document::{Node, NodeKind};
 use super::fault::{ConfigPath, Fault, Segment};
 use super::mapping::Rule;
 use super::pipeline::{SinkConfig, TestCase};
 use super::source::SourceConfig;
-use super::text::Text;
+use super::text::InterpolatedString;
 
 /// The typed parts of a file that could be understood.
 #[derive(Debug, Default)]
-pub(crate) struct Parts {
+pub(crate) struct RecoveredParts {
     /// Sources by name.
     pub(crate) sources: Vec<(String, SourceConfig)>,
     /// Sinks by name.
-    pub(crate) sinks: Vec<HealedSink>,
+    pub(crate) sinks: Vec<RecoveredSink>,
     /// Tests by number.
     pub(crate) tests: Vec<(usize, TestCase)>,
 }
 
 /// A sink that could be understood.
 #[derive(Debug)]
-pub(crate) struct HealedSink {
+pub(crate) struct RecoveredSink {
     /// Its name.
     pub(crate) name: String,
     /// Its settings.
@@ -42,12 +42,12 @@ pub(crate) struct HealedSink {
 }
 
 /// The parts of a tree, without the values at fault.
-pub(crate) fn heal(root: &Node, faults: &[Fault]) -> Parts {
+pub(crate) fn recover(root: &Node, faults: &[Fault]) -> RecoveredParts {
     let mut healthy = root.clone();
     let faulty: HashSet<ConfigPath> =
         faults.iter().filter_map(|fault| prunable(&fault.path)).collect();
     prune(&mut healthy, &mut ConfigPath::default(), &faulty);
-    let mut parts = Parts::default();
+    let mut parts = RecoveredParts::default();
     for (name, node) in children(&healthy, "sources") {
         if let Ok(source) = SourceConfig::deserialize(node) {
             parts.sources.push((name.clone(), source));
@@ -58,7 +58,7 @@ pub(crate) fn heal(root: &Node, faults: &[Fault]) -> Parts {
         let faulty = of_sinks.remove(name.as_str()).unwrap_or_default();
         parts.sinks.extend(sink(name, node.clone(), faulty));
     }
-    if let Some(Kind::Array(tests)) = healthy.get("tests").map(|node| &node.kind) {
+    if let Some(NodeKind::Array(tests)) = healthy.get("tests").map(|node| &node.kind) {
         for (index, node) in tests.iter().enumerate() {
             if let Ok(test) = TestCase::deserialize(node) {
                 parts.tests.push((index, test));
@@ -109,7 +109,7 @@ fn prune(node: &mut Node, at: &mut ConfigPath, faulty: &HashSet<ConfigPath>) {
         return;
     }
     match &mut node.kind {
-        Kind::Table(entries) => entries.retain(|key, entry| {
+        NodeKind::Table(entries) => entries.retain(|key, entry| {
             at.0.push(Segment::Key(key.clone()));
             let stays = !faulty.contains(at);
             if stays {
@@ -118,7 +118,7 @@ fn prune(node: &mut Node, at: &mut ConfigPath, faulty: &HashSet<ConfigPath>) {
             at.0.pop();
             stays
         }),
-        Kind::Array(items) => {
+        NodeKind::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
                 at.0.push(Segment::Index(index));
                 prune(item, at, faulty);
@@ -129,20 +129,21 @@ fn prune(node: &mut Node, at: &mut ConfigPath, faulty: &HashSet<ConfigPath>) {
     }
 }
 
-fn sink(name: &str, mut node: Node, faulty: HashSet<ConfigPath>) -> Option<HealedSink> {
+fn sink(name: &str, mut node: Node, faulty: HashSet<ConfigPath>) -> Option<RecoveredSink> {
     let entries = node.table_mut()?;
     // What is missing was already said; an empty stand-in lets the rest be looked at.
-    for (key, kind) in
-        [("inputs", Kind::Array(Vec::new())), ("api_key", Kind::String(Text::plain("missing")))]
-    {
-        entries.entry(key.to_owned()).or_insert_with(|| super::document::Entry {
+    for (key, kind) in [
+        ("inputs", NodeKind::Array(Vec::new())),
+        ("api_key", NodeKind::String(InterpolatedString::plain("missing"))),
+    ] {
+        entries.entry(key.to_owned()).or_insert_with(|| super::document::NodeEntry {
             key_span: 0..0,
             node: Node { file: 0, span: 0..0, kind },
         });
     }
     let mut original_index = Vec::new();
     match entries.get_mut("mapping").map(|entry| &mut entry.node.kind) {
-        Some(Kind::Array(rules)) => {
+        Some(NodeKind::Array(rules)) => {
             let all = std::mem::take(rules);
             for (index, rule) in all.into_iter().enumerate() {
                 if Rule::deserialize(&rule).is_ok() {
@@ -167,10 +168,10 @@ fn sink(name: &str, mut node: Node, faulty: HashSet<ConfigPath>) -> Option<Heale
         Some(ConfigPath(parent.to_vec()))
     };
     let parents = faulty.iter().filter_map(parent).collect();
-    Some(HealedSink { name: name.to_owned(), config, original_index, faulty, parents })
+    Some(RecoveredSink { name: name.to_owned(), config, original_index, faulty, parents })
 }
 
-impl HealedSink {
+impl RecoveredSink {
     /// The path of the sink.
     pub(crate) fn path(&self) -> ConfigPath {
         ConfigPath::default().key("sinks").key(&self.name)

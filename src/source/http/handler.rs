@@ -17,32 +17,32 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::auth::{Credentials, Secret, basic_user};
-use super::body::{Reading, budget, discard};
-use super::brake::Brake;
-use super::intake::{Consignment, Intake};
-use super::records::{self, ITEM_BYTES, Item};
-use super::reply::{Refusal, allow_any_origin, json_response, preflight, text_response};
-use super::segment::{Post, Receipt};
+use super::auth::{Credentials, SecretDigest, basic_user};
+use super::auth_limiter::AuthLimiter;
+use super::body::{BodyLimits, budget, discard};
+use super::intake::{IngestRequest, RecordIngest};
+use super::records::{self, BodyRecord, ITEM_BYTES};
+use super::reply::{RequestError, allow_any_origin, json_response, preflight, text_response};
+use super::segment::{ReceiveInfo, SegmentRequest};
 use super::{form, meta};
 use crate::clock;
-use crate::config::source::{Codec, HttpSource as Settings, segment_call};
+use crate::config::source::{Codec, HttpSourceConfig as Settings, segment_call};
 use crate::record::Record;
 use crate::source::decode::Decoder;
-use crate::source::memory::Share;
+use crate::source::memory::MemoryReservation;
 use crate::telemetry::SourceMetrics;
 
 /// The longest idempotency key that is used, in bytes.
-const MAX_KEY: usize = 255;
+const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// How much larger than a body the events of a batch may be, as each repeats the batch's context.
-const SPREAD: usize = 4;
+const MAX_BATCH_EXPANSION: usize = 4;
 
 /// Answers requests.
-pub(super) struct Gate {
+pub(super) struct RequestHandler {
     source: String,
     metrics: Option<SourceMetrics>,
-    brake: Brake,
+    auth_limiter: AuthLimiter,
     /// The headers that become metadata.
     headers: Vec<HeaderName>,
     path: String,
@@ -50,15 +50,15 @@ pub(super) struct Gate {
     /// A decoder that has read nothing; each request has its own.
     decoder: Decoder,
     auth: Option<Credentials>,
-    write_key: Option<Secret>,
-    reading: Reading,
-    intake: Intake,
+    write_key: Option<SecretDigest>,
+    body_limits: BodyLimits,
+    intake: RecordIngest,
     /// Requests under way.
     requests: TaskTracker,
     stop: CancellationToken,
 }
 
-impl Gate {
+impl RequestHandler {
     pub(super) fn new(
         source: &str,
         settings: Settings,
@@ -71,19 +71,19 @@ impl Gate {
         Self {
             source: source.to_owned(),
             metrics,
-            brake: Brake::default(),
+            auth_limiter: AuthLimiter::default(),
             headers: names,
             path: settings.path,
             codec: settings.decoding.only_codec(),
             decoder,
             auth: settings.auth.as_ref().map(Credentials::of),
-            write_key: settings.write_key.as_ref().map(Secret::of),
-            reading: Reading {
+            write_key: settings.write_key.as_ref().map(SecretDigest::of),
+            body_limits: BodyLimits {
                 max_bytes: settings.max_body_bytes,
                 timeout: Duration::from_secs(settings.read_timeout_secs),
                 budget: budget(settings.max_body_bytes),
             },
-            intake: Intake::new(out, Duration::from_secs(settings.response_timeout_secs)),
+            intake: RecordIngest::new(out, Duration::from_secs(settings.response_timeout_secs)),
             requests: TaskTracker::new(),
             stop,
         }
@@ -114,13 +114,13 @@ impl Gate {
                 ("/" | "/health", &Method::GET | &Method::HEAD) => {
                     Ok(text_response(StatusCode::OK, "ok\n"))
                 }
-                ("/" | "/health", _) => Err(Refusal::Method),
-                _ => Err(Refusal::NotFound),
+                ("/" | "/health", _) => Err(RequestError::Method),
+                _ => Err(RequestError::NotFound),
             }
         };
-        answered.unwrap_or_else(|refusal| {
-            self.refused(refusal, peer);
-            refusal.into_response()
+        answered.unwrap_or_else(|error| {
+            self.report_refused(error, peer);
+            error.into_response()
         })
     }
 
@@ -129,7 +129,7 @@ impl Gate {
     pub(super) async fn settled(&self) {
         self.requests.close();
         self.requests.wait().await;
-        self.intake.landed().await;
+        self.intake.wait_until_idle().await;
     }
 
     async fn records(
@@ -137,34 +137,34 @@ impl Gate {
         peer: IpAddr,
         parts: &Parts,
         body: &mut Body,
-    ) -> Result<Response, Refusal> {
+    ) -> Result<Response, RequestError> {
         if !matches!(parts.method, Method::POST | Method::HEAD) {
-            return Err(Refusal::Method);
+            return Err(RequestError::Method);
         }
         if let Some(auth) = &self.auth {
-            self.not_braked(peer)?;
+            self.check_auth_limit(peer)?;
             if !auth.shown_in(&parts.headers) {
-                self.brake.failed(peer);
-                return Err(Refusal::Unauthorized(Some(auth.challenge())));
+                self.auth_limiter.failed(peer);
+                return Err(RequestError::Unauthorized(Some(auth.challenge())));
             }
         }
-        self.not_draining()?;
+        self.check_not_draining()?;
         if parts.method == Method::HEAD {
             return Ok(text_response(StatusCode::OK, ""));
         }
         let media_type = media_type(&parts.headers);
         if media_type.starts_with("multipart/") {
-            return Err(Refusal::Multipart);
+            return Err(RequestError::Multipart);
         }
-        let (body, mut share) = self.reading.read(&parts.headers, body).await?;
-        let told_form = media_type == form::MEDIA_TYPE && self.codec == Some(Codec::Json);
+        let (body, mut reservation) = self.body_limits.read(&parts.headers, body).await?;
+        let is_form_type = media_type == form::MEDIA_TYPE && self.codec == Some(Codec::Json);
         // `curl -d` says so of JSON too.
-        let form = told_form && !records::begins_as_json(&body);
+        let form = is_form_type && !records::begins_as_json(&body);
         let items = match form {
-            true => records::form(&body, &mut share)?,
+            true => records::form(&body, &mut reservation)?,
             false => records::items(self.codec, &self.decoder, &body)?,
         };
-        let outcome = self.take(items, &body, share, peer, parts).await?;
+        let outcome = self.take(items, &body, reservation, peer, parts).await?;
         let accepted = outcome.received - outcome.rejected;
         Ok(json_response(
             StatusCode::OK,
@@ -185,14 +185,14 @@ impl Gate {
             Method::OPTIONS => preflight(&parts.headers),
             Method::POST => match self.event(call, peer, parts, body).await {
                 Ok(()) => json_response(StatusCode::OK, &json!({ "success": true })),
-                Err(refusal) => {
-                    self.refused(refusal, peer);
-                    refusal.into_response()
+                Err(error) => {
+                    self.report_refused(error, peer);
+                    error.into_response()
                 }
             },
             _ => {
-                self.refused(Refusal::Method, peer);
-                Refusal::Method.into_response()
+                self.report_refused(RequestError::Method, peer);
+                RequestError::Method.into_response()
             }
         };
         allow_any_origin(&mut response);
@@ -205,105 +205,111 @@ impl Gate {
         peer: IpAddr,
         parts: &Parts,
         body: &mut Body,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestError> {
         let key = basic_user(&parts.headers).filter(|key| !key.is_empty());
         if self.write_key.is_some() || self.auth.is_some() {
-            self.not_braked(peer)?;
+            self.check_auth_limit(peer)?;
         }
         match (&self.write_key, &self.auth, &key) {
             (Some(known), _, Some(shown)) if !known.is(shown) => {
-                self.brake.failed(peer);
-                return Err(Refusal::WriteKey);
+                self.auth_limiter.failed(peer);
+                return Err(RequestError::WriteKey);
             }
             (None, Some(auth), _) if !auth.shown_in(&parts.headers) => {
-                self.brake.failed(peer);
-                return Err(Refusal::Unauthorized(None));
+                self.auth_limiter.failed(peer);
+                return Err(RequestError::Unauthorized(None));
             }
             _ => {}
         }
-        self.not_draining()?;
-        let (body, share) = self.reading.read(&parts.headers, body).await?;
-        let post = Post::read(&body)?;
+        self.check_not_draining()?;
+        let (body, reservation) = self.body_limits.read(&parts.headers, body).await?;
+        let request = SegmentRequest::read(&body)?;
         if let (Some(known), None) = (&self.write_key, key) {
-            let shown = post.write_key().unwrap_or_default();
+            let shown = request.write_key().unwrap_or_default();
             if !known.is(shown.as_bytes()) {
-                self.brake.failed(peer);
-                return Err(Refusal::WriteKey);
+                self.auth_limiter.failed(peer);
+                return Err(RequestError::WriteKey);
             }
         }
         let from_browser = parts.headers.contains_key(header::ORIGIN);
-        let receipt = Receipt { at: clock::now(), ip: from_browser.then(|| peer.to_string()) };
+        let received = ReceiveInfo { at: clock::now(), ip: from_browser.then(|| peer.to_string()) };
         let items = match call {
-            "batch" => post.batch(&receipt, self.reading.max_bytes.saturating_mul(SPREAD))?,
-            kind => post.call(kind, &receipt),
+            "batch" => request
+                .batch(&received, self.body_limits.max_bytes.saturating_mul(MAX_BATCH_EXPANSION))?,
+            kind => request.call(kind, &received),
         };
-        self.take(items, &body, share, peer, parts).await.map(drop)
+        self.take(items, &body, reservation, peer, parts).await.map(drop)
     }
 
-    fn not_braked(&self, peer: IpAddr) -> Result<(), Refusal> {
-        if self.brake.allows(peer) { Ok(()) } else { Err(Refusal::Braked) }
+    fn check_auth_limit(&self, peer: IpAddr) -> Result<(), RequestError> {
+        if self.auth_limiter.allows(peer) { Ok(()) } else { Err(RequestError::AuthRateLimited) }
     }
 
     /// Counts a request that is refused, and says so in the log; lines that repeat are left out
     /// there, with their number.
-    fn refused(&self, refusal: Refusal, peer: IpAddr) {
+    fn report_refused(&self, error: RequestError, peer: IpAddr) {
         if let Some(metrics) = &self.metrics {
-            metrics.refused(refusal.kind());
+            metrics.refused(error.kind());
         }
         let source = &self.source;
-        match refusal {
-            Refusal::Unauthorized(_) | Refusal::WriteKey | Refusal::Braked => tracing::warn!(
-                source, client = %peer, why = %refusal,
+        match error {
+            RequestError::Unauthorized(_)
+            | RequestError::WriteKey
+            | RequestError::AuthRateLimited => tracing::warn!(
+                source, client = %peer, why = %error,
                 "a request is refused for its credentials: its records are lost unless its sender \
                  keeps them; compare what it sends with `auth` and `write_key` of this source"
             ),
-            Refusal::TooLarge | Refusal::TooMany => tracing::warn!(
-                source, client = %peer, why = %refusal, limit = self.reading.max_bytes,
+            RequestError::TooLarge | RequestError::TooMany => tracing::warn!(
+                source, client = %peer, why = %error, limit = self.body_limits.max_bytes,
                 "a request is refused for its size: its records are lost unless its sender divides \
                  them; send smaller requests, or raise `max_body_bytes`"
             ),
-            Refusal::Busy | Refusal::Unsettled | Refusal::Draining => tracing::warn!(
-                source, client = %peer, why = %refusal,
-                "a request is answered with 503 and has to be sent again"
-            ),
-            Refusal::NotFound | Refusal::Method => tracing::warn!(
-                source, client = %peer, why = %refusal, taken = self.path,
+            RequestError::Busy | RequestError::Unsettled | RequestError::Draining => {
+                tracing::warn!(
+                    source, client = %peer, why = %error,
+                    "a request is answered with 503 and has to be sent again"
+                )
+            }
+            RequestError::NotFound | RequestError::Method => tracing::warn!(
+                source, client = %peer, why = %error, taken = self.path,
                 "a request is refused for its path or method: records are posted to `path`, and \
                  Segment's calls to their own paths"
             ),
             _ => tracing::warn!(
-                source, client = %peer, why = %refusal,
+                source, client = %peer, why = %error,
                 "a request is refused for its body: its records are lost unless its sender keeps \
                  them"
             ),
         }
     }
 
-    fn not_draining(&self) -> Result<(), Refusal> {
-        if self.stop.is_cancelled() { Err(Refusal::Draining) } else { Ok(()) }
+    fn check_not_draining(&self) -> Result<(), RequestError> {
+        if self.stop.is_cancelled() { Err(RequestError::Draining) } else { Ok(()) }
     }
 
     async fn take(
         &self,
-        items: Vec<Item>,
+        items: Vec<BodyRecord>,
         body: &[u8],
-        mut share: Share,
+        mut reservation: MemoryReservation,
         peer: IpAddr,
         parts: &Parts,
-    ) -> Result<crate::source::push::Outcome, Refusal> {
-        share.grow(items.len() * ITEM_BYTES)?;
-        let key = text(&parts.headers, "idempotency-key").filter(|key| key.len() <= MAX_KEY);
+    ) -> Result<crate::source::ingest::IngestOutcome, RequestError> {
+        reservation.grow(items.len() * ITEM_BYTES)?;
+        let key = text(&parts.headers, "idempotency-key")
+            .filter(|key| key.len() <= MAX_IDEMPOTENCY_KEY_BYTES);
         let meta = meta::of_request(peer, parts, &self.headers);
         // A record with metadata of its own has its own copy of the request's.
         let own = items.iter().filter_map(|item| item.meta.as_ref());
-        share.grow(own.map(|own| own.len().saturating_add(meta.len())).sum())?;
+        reservation.grow(own.map(|own| own.len().saturating_add(meta.len())).sum())?;
         // A key that is used for another body too must not make one swallow the other.
         let key = key.map(|key| {
             let digest = Sha256::digest(body);
             let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
             format!("{key}/{digest}")
         });
-        Box::pin(self.intake.take(Consignment { items, meta, key, share })).await
+        Box::pin(self.intake.take(IngestRequest { items, meta, key, reservation })).await
     }
 }
 
@@ -318,6 +324,6 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 /// The media type of a body, without its parameters.
 fn media_type(headers: &HeaderMap) -> String {
-    let told = text(headers, "content-type").unwrap_or_default();
-    told.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    let declared = text(headers, "content-type").unwrap_or_default();
+    declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }

@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::source::text::of_bytes;
+use crate::source::text::utf8_or_hex;
 
 /// A header's name and value, as they came.
 pub(super) type Header = (String, Option<Vec<u8>>);
 
 /// One message, without its payload.
 #[derive(Debug)]
-pub(super) struct Envelope<'a> {
+pub(super) struct MessageMetadata<'a> {
     pub(super) topic: &'a str,
     pub(super) partition: i32,
     pub(super) offset: i64,
@@ -26,22 +26,24 @@ pub(super) struct Envelope<'a> {
     pub(super) headers: &'a [Header],
 }
 
-impl Envelope<'_> {
+impl MessageMetadata<'_> {
     /// `{"topic", "partition", "offset", "timestamp", "key", "headers"}`. Absent are a timestamp
     /// and a key the message has not. A header that is there several times has its last value.
     pub(super) fn meta(&self) -> Bytes {
         let headers = self.headers.iter();
-        let meta = Meta {
+        let meta = MetadataJson {
             topic: self.topic,
             partition: self.partition,
             offset: self.offset,
             timestamp: self.timestamp,
-            key: self.key.map(of_bytes),
+            key: self.key.map(utf8_or_hex),
             headers: headers
-                .map(|(name, value)| (&**name, value.as_deref().map(of_bytes)))
+                .map(|(name, value)| (&**name, value.as_deref().map(utf8_or_hex)))
                 .collect(),
         };
-        serde_json::to_vec(&meta).expect("names are texts, and nothing else can fail").into()
+        serde_json::to_vec(&meta)
+            .expect("names are texts, and nothing else can mark_errored")
+            .into()
     }
 
     /// Names the message for deduplication. The time is part of it: in a topic that was made
@@ -55,7 +57,7 @@ impl Envelope<'_> {
 
 /// As `%` paths see it.
 #[derive(Serialize)]
-struct Meta<'a> {
+struct MetadataJson<'a> {
     topic: &'a str,
     partition: i32,
     offset: i64,
@@ -80,7 +82,7 @@ mod tests {
             ("none".to_owned(), None),
             ("trace".to_owned(), Some(b"b\"".to_vec())),
         ];
-        let mut envelope = Envelope {
+        let mut message = MessageMetadata {
             topic: "events",
             partition: 3,
             offset: 17,
@@ -88,17 +90,17 @@ mod tests {
             key: Some(b"u1"),
             headers: &headers,
         };
-        let meta: Value = serde_json::from_slice(&envelope.meta()).unwrap();
+        let meta: Value = serde_json::from_slice(&message.meta()).unwrap();
         let expected = serde_json::json!({
             "topic": "events", "partition": 3, "offset": 17, "timestamp": 1_767_225_600_000_i64,
             "key": "u1", "headers": { "trace": "b\"", "raw": "0xff00", "none": null },
         });
         assert_eq!(meta, expected);
-        assert_eq!(envelope.id().unwrap(), "kafka/events/3/17/1767225600000");
-        envelope.timestamp = None;
-        envelope.key = None;
-        let meta: Value = serde_json::from_slice(&envelope.meta()).unwrap();
+        assert_eq!(message.id().unwrap(), "kafka/events/3/17/1767225600000");
+        message.timestamp = None;
+        message.key = None;
+        let meta: Value = serde_json::from_slice(&message.meta()).unwrap();
         assert!(meta.get("key").is_none() && meta.get("timestamp").is_none(), "{meta}");
-        assert_eq!(envelope.id(), None, "no time, no name");
+        assert_eq!(message.id(), None, "no time, no name");
     }
 }

@@ -25,37 +25,37 @@ use fluvio_spu_schema::server::stream_fetch::{DefaultStreamFetchRequest, OFFSET_
 use futures::StreamExt;
 use tokio::sync::Mutex;
 
-use super::cluster::{ClusterError, Extent};
-use super::refusal::{answer, checked, within};
+use super::cluster::{ClusterError, OffsetRange};
+use super::errors::{checked, client_call, socket_call};
 
 /// What a session that only keeps offsets reads at its beginning, in bytes.
-const GLANCE: i32 = 256;
+const SESSION_FETCH_BYTES: i32 = 256;
 
 /// Connections of one client.
-pub(super) struct Link {
+pub(super) struct ClusterConnections {
     pub(super) fluvio: Fluvio,
     config: FluvioClusterConfig,
     pub(super) topic: String,
     servers: Mutex<HashMap<i32, StreamSocket>>,
-    sessions: Mutex<BTreeMap<u32, Arc<Session>>>,
+    sessions: Mutex<BTreeMap<u32, Arc<CommitSession>>>,
 }
 
 /// What an offset of one partition is kept through.
-struct Session {
+struct CommitSession {
     socket: VersionedSerialSocket,
     number: u32,
     _stream: AsyncResponse<DefaultStreamFetchRequest>,
 }
 
-impl Link {
+impl ClusterConnections {
     pub(super) async fn connect(
         config: FluvioClusterConfig,
         topic: &str,
     ) -> Result<Self, ClusterError> {
-        let connected = answer(Fluvio::connect_with_config(&config)).await;
+        let connected = client_call(Fluvio::connect_with_config(&config)).await;
         let fluvio = connected.map_err(|error| match error {
-            ClusterError::Passing(why) => {
-                ClusterError::Passing(format!("cannot connect to {:?}: {why}", config.endpoint))
+            ClusterError::Transient(why) => {
+                ClusterError::Transient(format!("cannot connect to {:?}: {why}", config.endpoint))
             }
             lasting => lasting,
         })?;
@@ -83,30 +83,30 @@ impl Link {
         request: DefaultStreamFetchRequest,
     ) -> Result<AsyncResponse<DefaultStreamFetchRequest>, ClusterError> {
         /// Answers that may wait to be taken; to each, the next has to be asked for.
-        const QUEUE: usize = 4;
+        const MAX_QUEUED_RESPONSES: usize = 4;
         let version = socket.lookup_version::<DefaultStreamFetchRequest>();
         let message = socket.new_request(request, version);
-        within(socket.create_stream(message, QUEUE)).await
+        socket_call(socket.create_stream(message, MAX_QUEUED_RESPONSES)).await
     }
 
     async fn leader(&self, partition: u32) -> Result<i32, ClusterError> {
-        let partitions = answer(async {
+        let partitions = client_call(async {
             let admin = self.fluvio.admin().await;
             admin.all::<PartitionSpec>().await
         });
         let name = format!("{}-{partition}", self.topic);
         let found = partitions.await?.into_iter().find(|partition| partition.name == name);
-        let missing = || ClusterError::Passing(format!("there is no partition {partition}"));
+        let missing = || ClusterError::Transient(format!("there is no partition {partition}"));
         Ok(found.ok_or_else(missing)?.spec.leader)
     }
 
     async fn server(&self, number: i32) -> Result<StreamSocket, ClusterError> {
-        let servers = answer(async {
+        let servers = client_call(async {
             let admin = self.fluvio.admin().await;
             admin.all::<SpuSpec>().await
         });
         let found = servers.await?.into_iter().find(|server| server.spec.id == number);
-        let unknown = || ClusterError::Passing(format!("server {number} is not known"));
+        let unknown = || ClusterError::Transient(format!("server {number} is not known"));
         let server = found.ok_or_else(unknown)?;
         let local = self.config.use_spu_local_address;
         let address = match (&server.spec.public_endpoint_local, local) {
@@ -115,33 +115,33 @@ impl Link {
         };
         let connector = self.config.tls.clone().try_into();
         let connector =
-            connector.map_err(|error| ClusterError::Lasting(format!("encryption: {error:#}")))?;
+            connector.map_err(|error| ClusterError::Permanent(format!("encryption: {error:#}")))?;
         let mut config = ClientConfig::new(address.clone(), connector, local);
         if let Some(client_id) = &self.config.client_id {
             config.set_client_id(client_id.clone());
         }
         let config = config.with_prefix_sni_domain(&server.name);
-        let connected = within(config.connect()).await.map_err(|error| {
-            ClusterError::Passing(format!("cannot connect to {address:?}: {error}"))
+        let connected = socket_call(config.connect()).await.map_err(|error| {
+            ClusterError::Transient(format!("cannot connect to {address:?}: {error}"))
         })?;
         let (socket, config, versions) = connected.split();
         Ok(StreamSocket::new(config, MultiplexerSocket::shared(socket), versions))
     }
 
     /// What there is of a partition, by its server.
-    pub(super) async fn extent(&self, partition: u32) -> Result<Extent, ClusterError> {
+    pub(super) async fn offset_range(&self, partition: u32) -> Result<OffsetRange, ClusterError> {
         let socket = self.socket(partition).await?;
-        let asked = FetchOffsetsRequest::new(self.topic.clone(), partition);
-        let told = within(socket.send_receive(asked)).await?;
+        let next_fetch = FetchOffsetsRequest::new(self.topic.clone(), partition);
+        let response = socket_call(socket.send_receive(next_fetch)).await?;
         let place = ReplicaKey::new(self.topic.clone(), partition);
-        let unknown = || ClusterError::Passing("the server does not know the partition".into());
-        let told = told.find_partition(&place).ok_or_else(unknown)?;
-        checked(&told.error_code)?;
-        Ok(Extent { start: told.start_offset.max(0), end: told.last_stable_offset })
+        let unknown = || ClusterError::Transient("the server does not know the partition".into());
+        let response = response.find_partition(&place).ok_or_else(unknown)?;
+        checked(&response.error_code)?;
+        Ok(OffsetRange { start: response.start_offset.max(0), end: response.last_stable_offset })
     }
 
     /// Has an offset kept.
-    pub(super) async fn keep(
+    pub(super) async fn commit(
         &self,
         consumer: &str,
         partition: u32,
@@ -152,13 +152,13 @@ impl Link {
             Some(session) => session,
             None => self.session(consumer, partition, offset).await?,
         };
-        let asked = UpdateConsumerOffsetRequest::new(offset, session.number);
-        let told = within(session.socket.send_receive(asked)).await;
-        let told = told.and_then(|told| checked(&told.error_code));
-        if told.is_err() {
+        let next_fetch = UpdateConsumerOffsetRequest::new(offset, session.number);
+        let response = socket_call(session.socket.send_receive(next_fetch)).await;
+        let response = response.and_then(|response| checked(&response.error_code));
+        if response.is_err() {
             self.sessions.lock().await.remove(&partition);
         }
-        told
+        response
     }
 
     /// A new session: it has a number once it has read something.
@@ -167,33 +167,33 @@ impl Link {
         consumer: &str,
         partition: u32,
         offset: i64,
-    ) -> Result<Arc<Session>, ClusterError> {
-        let extent = self.extent(partition).await?;
-        if extent.end <= extent.start {
+    ) -> Result<Arc<CommitSession>, ClusterError> {
+        let offset_range = self.offset_range(partition).await?;
+        if offset_range.end <= offset_range.start {
             let why = "the partition is empty: there is nothing to keep an offset by";
-            return Err(ClusterError::Passing(why.into()));
+            return Err(ClusterError::Transient(why.into()));
         }
         let socket = self.socket(partition).await?;
         let version = socket.lookup_version::<DefaultStreamFetchRequest>().unwrap_or(0);
         if version < OFFSET_MANAGEMENT_API {
             let why = "this cluster is too old to keep offsets: set `offset.strategy` to `none`";
-            return Err(ClusterError::Lasting(why.into()));
+            return Err(ClusterError::Permanent(why.into()));
         }
         let request = DefaultStreamFetchRequest::builder()
             .topic(self.topic.clone())
             .partition(partition)
-            .fetch_offset(offset.clamp(extent.start, extent.end - 1))
+            .fetch_offset(offset.clamp(offset_range.start, offset_range.end - 1))
             .isolation(Isolation::ReadCommitted)
-            .max_bytes(GLANCE)
+            .max_bytes(SESSION_FETCH_BYTES)
             .consumer_id(Some(consumer.to_owned()))
             .build()
             .expect("all parts of the request are given");
         let mut stream = Self::ask(&socket, request).await?;
-        let first = within(async { stream.next().await.transpose() }).await?;
-        let ended = || ClusterError::Passing("the connection ended".into());
+        let first = socket_call(async { stream.next().await.transpose() }).await?;
+        let ended = || ClusterError::Transient("the connection ended".into());
         let first = first.ok_or_else(ended)?;
         checked(&first.partition.error_code)?;
-        let session = Arc::new(Session { socket, number: first.stream_id, _stream: stream });
+        let session = Arc::new(CommitSession { socket, number: first.stream_id, _stream: stream });
         self.sessions.lock().await.insert(partition, Arc::clone(&session));
         Ok(session)
     }

@@ -15,83 +15,49 @@ use rdkafka::statistics::Statistics;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::time::Instant;
 
-use super::claim::Bequest;
-use super::desk::Desk;
-use super::ledger::{Due, Partition};
-use super::letters::LetterBox;
-use super::options::Secrets;
+use super::claim::PreviousOwnerState;
+use super::consumer_state::ConsumerState;
+use super::dead_letter_producer::DeadLetterProducer;
+use super::logger::ClientLogger;
+use super::partitions::{Partition, PendingCommit};
 use crate::telemetry::SourceLag;
 
 /// How long one wait for a verdict lasts, while letters are served between.
-const STEP: Duration = Duration::from_millis(20);
+const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How often the last commit of a partition is tried, and how long the tries are apart.
-const COMMITS: u32 = 5;
-const COMMIT_AGAIN: Duration = Duration::from_millis(300);
+const MAX_FINAL_COMMITS: u32 = 5;
+const FINAL_COMMIT_INTERVAL: Duration = Duration::from_millis(300);
 /// How long the brokers may take to tell what is committed.
-const ANSWER: Duration = Duration::from_secs(5);
-
-/// Writes the client's log into ours.
-#[derive(Debug, Clone)]
-pub(super) struct Logs {
-    source: Arc<str>,
-    secrets: Secrets,
-}
-
-impl Logs {
-    pub(super) fn new(source: &str, secrets: Secrets) -> Self {
-        Self { source: source.into(), secrets }
-    }
-
-    pub(super) fn line(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        let (source, text) = (&*self.source, self.secrets.cover(text));
-        match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => tracing::error!(source, facility, "librdkafka: {text}"),
-            RDKafkaLogLevel::Warning => tracing::warn!(source, facility, "librdkafka: {text}"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(source, facility, "librdkafka: {text}");
-            }
-            RDKafkaLogLevel::Debug => tracing::debug!(source, facility, "librdkafka: {text}"),
-        }
-    }
-
-    pub(super) fn error(&self, error: &KafkaError, what: &str) {
-        let (source, what) = (&*self.source, self.secrets.cover(what));
-        let error = self.secrets.cover(&error.to_string());
-        tracing::warn!(source, error, "{what}");
-    }
-}
+const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The consumer's context.
-pub(super) struct Context {
-    pub(super) desk: Arc<Desk>,
-    pub(super) letters: Option<Arc<LetterBox>>,
+pub(super) struct ConsumerCallbacks {
+    pub(super) state: Arc<ConsumerState>,
+    pub(super) dead_letters: Option<Arc<DeadLetterProducer>>,
     pub(super) lag: SourceLag,
-    pub(super) logs: Logs,
+    pub(super) logger: ClientLogger,
     /// How long records in flight may take to settle when their partition goes.
     pub(super) drain: Duration,
     /// Records behind a commit whose text is not ours that are in doubt.
-    pub(super) unknown: u64,
+    pub(super) awaiting_lookup: u64,
     /// Held while a commit is made: one at a time, and none when a partition is gone.
     pub(super) turn: Mutex<()>,
 }
 
-impl Context {
+impl ConsumerCallbacks {
     /// Commits what is due, and waits for it.
     ///
     /// # Errors
     /// The brokers refuse, or do not answer. All of it stays due, though some may have arrived.
     pub(super) fn commit(&self, consumer: &BaseConsumer<Self>) -> KafkaResult<()> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = self.desk.ledger().due();
+        let due = self.state.tracker().due();
         if due.is_empty() {
             return Ok(());
         }
         consumer.commit(&offsets(&due), CommitMode::Sync)?;
-        self.desk.confirm(&due);
+        self.state.confirm(&due);
         Ok(())
     }
 
@@ -99,30 +65,34 @@ impl Context {
     ///
     /// # Errors
     /// The brokers do not answer, or not for all.
-    pub(super) fn look_up(&self, consumer: &BaseConsumer<Self>) -> KafkaResult<()> {
-        let unknown = self.desk.ledger().unknown();
-        if unknown.is_empty() {
+    pub(super) fn fetch_committed(&self, consumer: &BaseConsumer<Self>) -> KafkaResult<()> {
+        let awaiting_lookup = self.state.tracker().awaiting_lookup();
+        if awaiting_lookup.is_empty() {
             return Ok(());
         }
-        let list = consumer.committed_offsets(named(&unknown), ANSWER)?;
+        let list = consumer.committed_offsets(partition_list(&awaiting_lookup), BROKER_TIMEOUT)?;
         let mut end = Ok(());
         for element in list.elements() {
             if let Err(error) = element.error() {
                 end = Err(error);
                 continue;
             }
-            let bequest = match element.offset() {
+            let previous = match element.offset() {
                 Offset::Offset(offset) => {
                     // The client panics at a text that is not UTF-8, which none of ours is.
                     let read = || element.metadata().to_owned();
                     let text = catch_unwind(AssertUnwindSafe(read)).unwrap_or_default();
-                    Bequest::of(u64::try_from(offset).unwrap_or(0), &text, self.unknown)
+                    PreviousOwnerState::of(
+                        u64::try_from(offset).unwrap_or(0),
+                        &text,
+                        self.awaiting_lookup,
+                    )
                 }
-                _ => Bequest::default(),
+                _ => PreviousOwnerState::default(),
             };
             let partition =
                 Partition { topic: element.topic().into(), number: element.partition() };
-            self.desk.inherit(&partition, bequest);
+            self.state.set_previous_owner(&partition, previous);
         }
         end
     }
@@ -130,61 +100,63 @@ impl Context {
     /// Commits everything that is settled of partitions of which nothing more is handed on, gives
     /// their claims up, and waits for it. While the group is in motion brokers refuse commits, so a
     /// few tries are made.
-    pub(super) fn commit_last(&self, consumer: &BaseConsumer<Self>, partitions: &[Partition]) {
-        self.desk.ledger().release(partitions);
-        for attempt in 1..=COMMITS {
+    pub(super) fn commit_final(&self, consumer: &BaseConsumer<Self>, partitions: &[Partition]) {
+        self.state.tracker().release(partitions);
+        for attempt in 1..=MAX_FINAL_COMMITS {
             match self.commit(consumer) {
                 Ok(()) => return,
-                Err(error) if attempt == COMMITS || consumer.assignment_lost() => {
-                    self.logs.error(&error, "offsets could not be committed; records come again");
+                Err(error) if attempt == MAX_FINAL_COMMITS || consumer.assignment_lost() => {
+                    self.logger.error(&error, "offsets could not be committed; records come again");
                     return;
                 }
-                Err(_) => std::thread::sleep(COMMIT_AGAIN),
+                Err(_) => std::thread::sleep(FINAL_COMMIT_INTERVAL),
             }
         }
     }
 
     /// Waits for what is in flight of partitions that go, commits, and forgets them.
-    fn let_go(&self, consumer: &BaseConsumer<Self>, partitions: &[Partition]) {
-        // A lost assignment is somebody else's already: nothing of it can be committed.
+    fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &[Partition]) {
+        // A lost assignment belongs to another member already: nothing of it can be committed.
         if !consumer.assignment_lost() {
             let deadline = Instant::now() + self.drain;
-            while !self.desk.is_closing()
-                && self.desk.ledger().in_flight_of(partitions) > 0
+            while !self.state.is_closing()
+                && self.state.tracker().in_flight_of(partitions) > 0
                 && Instant::now() < deadline
             {
-                self.serve_letters();
-                self.desk.wait(STEP);
+                self.poll_dead_letters();
+                self.state.wait(DRAIN_POLL_INTERVAL);
             }
-            self.commit_last(consumer, partitions);
+            self.commit_final(consumer, partitions);
         }
         // The client keeps a pause beyond the assignment: who comes back resting would rest for ever.
-        if let Err(error) = consumer.resume(&named(partitions)) {
-            self.logs.error(&error, "partitions could not be resumed");
+        if let Err(error) = consumer.resume(&partition_list(partitions)) {
+            self.logger.error(&error, "partitions could not be resumed");
         }
-        // A commit that is under way is over before the partitions are somebody else's.
+        // A commit that is under way ends before another member has the partitions.
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = self.desk.ledger().in_flight_of(partitions);
+        let left = self.state.tracker().in_flight_of(partitions);
         if left > 0 {
-            let source = &*self.logs.source;
+            let source = &*self.logger.source;
             tracing::warn!(source, left, "partitions went before their records were settled");
         }
-        self.desk.forget(partitions);
+        self.state.forget(partitions);
         drop(turn);
         for partition in partitions {
             self.lag.forget(&partition.topic, partition.number);
         }
     }
 
-    pub(super) fn serve_letters(&self) {
-        if let Some(letters) = &self.letters {
-            letters.pump();
+    pub(super) fn poll_dead_letters(&self) {
+        if let Some(dead_letters) = &self.dead_letters {
+            dead_letters.poll();
         }
     }
 }
 
 /// Partitions by their names alone.
-pub(super) fn named<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> TopicPartitionList {
+pub(super) fn partition_list<'a>(
+    partitions: impl IntoIterator<Item = &'a Partition>,
+) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for partition in partitions {
         list.add_partition(&partition.topic, partition.number);
@@ -192,14 +164,14 @@ pub(super) fn named<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> 
     list
 }
 
-fn offsets(due: &[Due]) -> TopicPartitionList {
+fn offsets(due: &[PendingCommit]) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(due.len());
-    for Due { partition, stand, .. } in due {
+    for PendingCommit { partition, state, .. } in due {
         let mut element = list.add_partition(&partition.topic, partition.number);
-        let offset = Offset::Offset(i64::try_from(stand.position).unwrap_or(i64::MAX));
+        let offset = Offset::Offset(i64::try_from(state.position).unwrap_or(i64::MAX));
         let set = element.set_offset(offset);
         debug_assert!(set.is_ok(), "positions are not negative");
-        element.set_metadata(stand.text());
+        element.set_metadata(state.text());
     }
     list
 }
@@ -213,19 +185,19 @@ fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
     elements.iter().map(partition).collect()
 }
 
-impl ClientContext for Context {
+impl ClientContext for ConsumerCallbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        self.logs.line(level, facility, text);
+        self.logger.line(level, facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.logs.error(&error, reason);
+        self.logger.error(&error, reason);
     }
 
     fn stats(&self, statistics: Statistics) {
         let owned: Vec<_> = {
-            let ledger = self.desk.ledger();
-            ledger.owned().map(|p| (p.clone(), ledger.mark(p))).collect()
+            let tracker = self.state.tracker();
+            tracker.owned().map(|p| (p.clone(), tracker.mark(p))).collect()
         };
         for (partition, mark) in owned {
             let topic = statistics.topics.get(&*partition.topic);
@@ -244,21 +216,21 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {
+impl ConsumerContext for ConsumerCallbacks {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
-            Rebalance::Revoke(list) => self.let_go(consumer, &partitions(list)),
+            Rebalance::Revoke(list) => self.revoke(consumer, &partitions(list)),
             Rebalance::Assign(_) => {}
-            Rebalance::Error(error) => self.logs.error(error, "rebalancing failed"),
+            Rebalance::Error(error) => self.logger.error(error, "rebalancing failed"),
         }
     }
 
     fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let source = &*self.logs.source;
+        let source = &*self.logger.source;
         match rebalance {
             Rebalance::Assign(list) => {
                 tracing::info!(source, partitions = list.count(), "partitions came");
-                self.desk.assign(partitions(list));
+                self.state.assign(partitions(list));
             }
             Rebalance::Revoke(list) => {
                 tracing::info!(source, partitions = list.count(), "partitions went");

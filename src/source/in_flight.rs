@@ -12,13 +12,13 @@ use crate::ack::{Ack, Verdict};
 
 /// Counts records out and verdicts in. Shared by everything of one source that sends.
 #[derive(Debug, Default)]
-pub(super) struct Flight {
+pub(super) struct InFlightTracker {
     open: AtomicUsize,
     /// Told when `open` falls to zero. One waiter: the source.
-    landed: Notify,
+    wait_until_idle: Notify,
 }
 
-impl Flight {
+impl InFlightTracker {
     /// An acknowledgement that is counted, and calls `tell` before it counts itself in.
     pub(super) fn ack(self: &Arc<Self>, tell: impl FnOnce(Verdict) + Send + Sync + 'static) -> Ack {
         self.ack_with_reason(|verdict, _| tell(verdict))
@@ -34,15 +34,15 @@ impl Flight {
         Ack::with_reason(move |verdict, reason| {
             tell(verdict, reason);
             if flight.open.fetch_sub(1, Ordering::AcqRel) == 1 {
-                flight.landed.notify_one();
+                flight.wait_until_idle.notify_one();
             }
         })
     }
 
     /// Waits until every record has its verdict.
-    pub(super) async fn landed(&self) {
+    pub(super) async fn wait_until_idle(&self) {
         while self.open.load(Ordering::Acquire) > 0 {
-            self.landed.notified().await;
+            self.wait_until_idle.notified().await;
         }
     }
 }

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use regex::Regex;
 
 #[derive(Debug, Clone)]
-pub(super) struct Pattern {
+pub(super) struct RegexDecoder {
     regex: Regex,
     /// The named groups, by number.
     groups: Vec<(usize, String)>,
 }
 
-impl Pattern {
+impl RegexDecoder {
     pub(super) fn new(pattern: Option<&str>) -> Result<Self, String> {
         let pattern =
             pattern.ok_or("the codec `regex` needs `decoding.pattern` with named groups")?;
@@ -50,7 +50,8 @@ mod tests {
     #[test]
     fn named_groups_become_fields() {
         // Named groups that took part are fields; unnamed ones and those that did not are left out.
-        let pattern = Pattern::new(Some(r"^(?<verb>[A-Z]+) (\S+)(?: (?<code>\d+))?$")).unwrap();
+        let pattern =
+            RegexDecoder::new(Some(r"^(?<verb>[A-Z]+) (\S+)(?: (?<code>\d+))?$")).unwrap();
         assert_eq!(pattern.decode("GET /a 200").unwrap(), r#"{"verb":"GET","code":"200"}"#);
         assert_eq!(pattern.decode("GET /a").unwrap(), r#"{"verb":"GET"}"#);
         assert!(pattern.decode("get").unwrap_err().contains("does not match"));
@@ -60,7 +61,7 @@ mod tests {
     fn useless_patterns_are_refused() {
         // No pattern, a broken one and one without named groups are errors.
         for pattern in [None, Some("("), Some("(a)")] {
-            assert!(Pattern::new(pattern).is_err(), "{pattern:?}");
+            assert!(RegexDecoder::new(pattern).is_err(), "{pattern:?}");
         }
     }
 }

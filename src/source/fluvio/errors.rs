@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::cluster::ClusterError;
 
 /// How long the cluster may take to answer one question.
-const ANSWER: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The client's own errors, which keep what they were made from.
 pub(super) trait ClientError: Display + AsRef<dyn Error + Send + Sync> {}
@@ -22,16 +22,16 @@ pub(super) trait ClientError: Display + AsRef<dyn Error + Send + Sync> {}
 impl<E: Display + AsRef<dyn Error + Send + Sync>> ClientError for E {}
 
 /// The client's answer, within a limit.
-pub(super) async fn answer<T, E: ClientError>(
-    asked: impl Future<Output = Result<T, E>>,
+pub(super) async fn client_call<T, E: ClientError>(
+    next_fetch: impl Future<Output = Result<T, E>>,
 ) -> Result<T, ClusterError> {
-    match timeout(ANSWER, asked).await {
-        Ok(answer) => answer.map_err(|error| sorted(&error)),
-        Err(_) => Err(ClusterError::Passing("no answer in time".into())),
+    match timeout(REQUEST_TIMEOUT, next_fetch).await {
+        Ok(answer) => answer.map_err(|error| classify(&error)),
+        Err(_) => Err(ClusterError::Transient("no answer in time".into())),
     }
 }
 
-fn sorted(told: &impl ClientError) -> ClusterError {
+fn classify(told: &impl ClientError) -> ClusterError {
     let error = told.as_ref();
     let lasting = match error.downcast_ref::<FluvioError>() {
         Some(
@@ -50,7 +50,7 @@ fn sorted(told: &impl ClientError) -> ClusterError {
     {
         return of_code(code);
     }
-    if lasting { ClusterError::Lasting(why) } else { ClusterError::Passing(why) }
+    if lasting { ClusterError::Permanent(why) } else { ClusterError::Transient(why) }
 }
 
 fn is_lasting(code: &ErrorCode) -> bool {
@@ -69,11 +69,11 @@ fn is_lasting(code: &ErrorCode) -> bool {
 pub(super) fn of_code(code: &ErrorCode) -> ClusterError {
     match code {
         ErrorCode::OffsetEvicted { next_available, .. } => {
-            ClusterError::Gone { next: *next_available }
+            ClusterError::OffsetOutOfRange { next: *next_available }
         }
         ErrorCode::TopicDeleted => ClusterError::Deleted,
-        code if is_lasting(code) => ClusterError::Lasting(code.to_string()),
-        code => ClusterError::Passing(code.to_string()),
+        code if is_lasting(code) => ClusterError::Permanent(code.to_string()),
+        code => ClusterError::Transient(code.to_string()),
     }
 }
 
@@ -86,11 +86,11 @@ pub(super) fn checked(code: &ErrorCode) -> Result<(), ClusterError> {
 }
 
 /// A socket's answer, within a limit.
-pub(super) async fn within<T>(
-    asked: impl Future<Output = Result<T, SocketError>>,
+pub(super) async fn socket_call<T>(
+    next_fetch: impl Future<Output = Result<T, SocketError>>,
 ) -> Result<T, ClusterError> {
-    match timeout(ANSWER, asked).await {
-        Ok(answer) => answer.map_err(|error| ClusterError::Passing(error.to_string())),
-        Err(_) => Err(ClusterError::Passing("no answer in time".into())),
+    match timeout(REQUEST_TIMEOUT, next_fetch).await {
+        Ok(answer) => answer.map_err(|error| ClusterError::Transient(error.to_string())),
+        Err(_) => Err(ClusterError::Transient("no answer in time".into())),
     }
 }
