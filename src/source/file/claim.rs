@@ -18,7 +18,7 @@ use crate::source::DownstreamBuffer;
 /// How long a claim covers what is written to the file later: no time differs more from the true one.
 const MAX_AGE: Duration = Duration::from_secs(1);
 /// A claim that is used up sooner than this is followed by a longer one.
-const TOO_SHORT: Duration = Duration::from_millis(200);
+const MIN_CLAIM_AGE: Duration = Duration::from_millis(200);
 /// The fewest and the most bytes a claim reaches ahead.
 const MIN_REACH: u64 = 16 << 10;
 const MAX_REACH: u64 = 4 << 20;
@@ -77,7 +77,7 @@ impl Claims {
     pub(super) fn want(&mut self, end: u64, available: u64) {
         let age = self.made.map(|made| made.elapsed());
         self.reach = match age {
-            Some(age) if age < TOO_SHORT => (self.reach * 2).min(MAX_REACH),
+            Some(age) if age < MIN_CLAIM_AGE => (self.reach * 2).min(MAX_REACH),
             Some(age) if age > MAX_AGE => (self.reach / 2).max(MIN_REACH),
             _ => self.reach,
         };

@@ -296,14 +296,14 @@ pub(super) fn last_line_end(
 
 /// How far two contents are the same, and which of them end there.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Common {
+pub(super) struct CommonPrefix {
     pub(super) length: u64,
     pub(super) first_ends: bool,
     pub(super) second_ends: bool,
 }
 
 /// Compares two contents byte by byte.
-pub(super) fn common(first: &mut impl Read, second: &mut impl Read) -> io::Result<Common> {
+pub(super) fn common(first: &mut impl Read, second: &mut impl Read) -> io::Result<CommonPrefix> {
     let (mut a, mut b) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
     let mut length = 0;
     loop {
@@ -313,7 +313,11 @@ pub(super) fn common(first: &mut impl Read, second: &mut impl Read) -> io::Resul
         length += same as u64;
         let ended = read_a < READ_BYTES || read_b < READ_BYTES;
         if same < shorter || ended {
-            return Ok(Common { length, first_ends: same == read_a, second_ends: same == read_b });
+            return Ok(CommonPrefix {
+                length,
+                first_ends: same == read_a,
+                second_ends: same == read_b,
+            });
         }
     }
 }

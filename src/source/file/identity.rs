@@ -64,11 +64,11 @@ impl FromStr for FileId {
 
 /// The first bytes of a file, as far as they are known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct FileHead {
     bytes: Vec<u8>,
 }
 
-impl Head {
+impl FileHead {
     const MOST: u64 = 256;
 
     /// Reads the head as it is now.
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn a_grown_head_is_known_again() {
         // A head is recognised by the fingerprint of any of its beginnings and by no other.
-        let head = |text: &str| Head { bytes: text.as_bytes().to_vec() };
+        let head = |text: &str| FileHead { bytes: text.as_bytes().to_vec() };
         assert!(head("abcd").has(&head("ab").fingerprint()));
         assert!(head("abcd").has(&head("").fingerprint()));
         assert!(!head("abcd").has(&head("ax").fingerprint()));

@@ -29,27 +29,27 @@
 //! Not here: what lines mean. One invariant: a checkpoint never passes a record without a verdict
 //! of [`Delivered`](crate::ack::Verdict::Delivered) or [`Rejected`](crate::ack::Verdict::Rejected).
 
-mod alarm;
-mod book;
+mod checkpoints;
 mod claim;
 mod content;
 mod decide;
-mod desk;
 mod family;
-mod finder;
+mod file_set;
 mod follow;
 mod form;
-mod glance;
 mod identify;
 mod identity;
-mod ledger;
 mod moved;
+mod offsets;
 mod once;
 mod order;
+mod read;
+mod scanner;
 mod state;
 mod stream;
-mod tail;
+mod tailer;
 mod twins;
+mod watcher;
 
 use std::fmt;
 use std::io;
@@ -60,10 +60,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::book::Book;
-use self::desk::{Desk, Troubles};
-use self::finder::Finder;
+use self::checkpoints::CheckpointStore;
+use self::file_set::{FileSet, UnreadableFiles};
 use self::follow::Follow;
+use self::scanner::GlobScanner;
 use self::stream::{Common, Outlet};
 use super::decode::Decoder;
 use super::{Downstream, ReadMode, ReadProgress, SharedCheckpoints, Source, SourceError};
@@ -73,7 +73,7 @@ use crate::record::Record;
 /// Lines of the files that match some patterns.
 pub struct FileSource {
     common: Common,
-    finder: Arc<Finder>,
+    finder: Arc<GlobScanner>,
     from: ReadFrom,
     mode: ReadMode,
     checkpoints: SharedCheckpoints,
@@ -108,7 +108,7 @@ impl FileSource {
         };
         Ok(Self {
             common,
-            finder: Arc::new(Finder::new(config.include, &config.exclude)?),
+            finder: Arc::new(GlobScanner::new(config.include, &config.exclude)?),
             from: config.read_from,
             mode,
             checkpoints,
@@ -133,16 +133,16 @@ impl Source for FileSource {
         out: mpsc::Sender<Record>,
         stop: CancellationToken,
     ) -> Result<(), SourceError> {
-        let book = Book::load(Arc::clone(&self.common.source), self.checkpoints).await?;
-        let outlet = Outlet { out, stop, due: Instant::now() + desk::SAVE };
-        let desk = Desk::new(Arc::new(self.common), outlet, Arc::clone(&self.finder), book);
+        let book = CheckpointStore::load(Arc::clone(&self.common.source), self.checkpoints).await?;
+        let outlet = Outlet { out, stop, due: Instant::now() + file_set::SAVE_INTERVAL };
+        let desk = FileSet::new(Arc::new(self.common), outlet, Arc::clone(&self.finder), book);
         match self.mode {
             ReadMode::Follow => {
-                // What could not be read was logged; there is no end at which to complain.
+                // What could not be read was logged; there is no end at which to report_unreadable.
                 Follow::new(desk, &self.finder).run(self.from).await?;
                 Ok(())
             }
-            ReadMode::Once => complain(once::run(desk, self.from).await?),
+            ReadMode::Once => report_unreadable(once::run(desk, self.from).await?),
         }
     }
 
@@ -156,7 +156,7 @@ impl Source for FileSource {
 }
 
 /// An end that was not reached is an error, though everything else was read.
-fn complain(troubles: Troubles) -> Result<(), SourceError> {
+fn report_unreadable(troubles: UnreadableFiles) -> Result<(), SourceError> {
     let count = troubles.len();
     match troubles.into_iter().min() {
         None => Ok(()),

@@ -14,7 +14,7 @@ use super::identity::FileId;
 
 /// What `include` and `exclude` say.
 #[derive(Debug)]
-pub(super) struct Finder {
+pub(super) struct GlobScanner {
     include: Vec<String>,
     exclude: Vec<Exclude>,
 }
@@ -49,7 +49,7 @@ pub(super) struct Findings {
     pub(super) unreadable: Vec<(PathBuf, String)>,
 }
 
-impl Finder {
+impl GlobScanner {
     pub(super) fn new(include: Vec<String>, exclude: &[String]) -> Result<Self, String> {
         if include.is_empty() {
             return Err("`include` is empty; name at least one file or pattern".into());

@@ -23,13 +23,13 @@ struct Bell {
 }
 
 /// A watcher of folders, where the system has one.
-pub(super) struct Alarm {
+pub(super) struct DirWatcher {
     watcher: Option<RecommendedWatcher>,
     watched: HashSet<PathBuf>,
     bell: Arc<Bell>,
 }
 
-impl Alarm {
+impl DirWatcher {
     pub(super) fn new() -> Self {
         let bell = Arc::new(Bell::default());
         let ringer = Arc::clone(&bell);

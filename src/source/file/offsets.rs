@@ -11,12 +11,12 @@ use crate::source::offset_tracker::{OffsetTracker, StreamPosition};
 
 /// A watermark shared with the acknowledgements of the records in flight.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct FileOffsetTracker {
     watermark: Mutex<OffsetTracker>,
     flight: Arc<InFlightTracker>,
 }
 
-impl Ledger {
+impl FileOffsetTracker {
     pub(super) fn new(start: StreamPosition, flight: Arc<InFlightTracker>) -> Arc<Self> {
         Arc::new(Self { watermark: Mutex::new(OffsetTracker::new(start)), flight })
     }
