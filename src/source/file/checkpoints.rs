@@ -3,9 +3,11 @@
 //! The row of a file that was cut off stays, under a key of its own, as long as a copy of what it
 //! held may turn up.
 //!
-//! Not here: what is settled (`ledger`). One invariant: a generation's number is saved before the
-//! first record of that generation is sent, and is never given twice, so that the origin of a
-//! record means the same bytes for ever, even where an inode is used again.
+//! # Invariants
+//!
+//! A generation's number is saved before the first record of that generation is sent, and is never
+//! given twice, so that the origin of a record means the same bytes for ever, even where an inode is
+//! used again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,11 +1,15 @@
 //! How far a file's records may have been sent, as the next process must know it.
 //!
 //! A claim stands beside the checkpoint: "records before this position may have been sent, and this
-//! is their time". Not here: saving it. One invariant: a record leaves only while a saved claim
-//! covers it, so what a dead process may have sent lies between its checkpoint and its last claim.
+//! is their time".
 //!
-//! Claims carry a time because User.com knows an event again by its time: an event without a time
-//! of its own has that of its claim, each time it is read.
+//! # Invariants
+//!
+//! A record leaves only while a saved claim covers it, so what a dead process may have sent lies
+//! between its checkpoint and its last claim.
+//!
+//! Claims carry a time because User.com knows an event again by its time: an event without a time of
+//! its own has that of its claim, each time it is read.
 
 use std::time::Duration;
 

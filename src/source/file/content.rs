@@ -5,8 +5,9 @@
 //! far and the bytes that follow. Who has the digest at the last link can check the newest bytes of
 //! a file, or continue the chain, without reading the file from its beginning.
 //!
-//! Not here: which file is meant. One invariant: two contents are taken for the same only where the
-//! digest over every byte agrees.
+//! # Invariants
+//!
+//! Two contents are taken for the same only where the digest over every byte agrees.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,7 +28,7 @@ const MAX_LINE_ENDS: usize = 1024;
 /// The most bytes read at a time.
 const READ_BYTES: usize = 128 << 10;
 
-/// Keys of the short digests, new in each process: nobody can write lines that are taken for others.
+/// Keys of the short digests, new in each process: a writer of lines cannot make them collide.
 static SHORT_DIGEST_KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The digest of the first bytes of a content, as it is kept in a checkpoint.

@@ -1,8 +1,11 @@
 //! What a file is whose identity is unknown: new, a copy, or a known content in another place.
 //!
 //! A file is compared byte by byte with files that are there, and by digest with what is there no
-//! more. Not here: acting on it. One invariant: where it cannot be told, the file is new: a record
-//! too often is better than none.
+//! more.
+//!
+//! # Invariants
+//!
+//! Where it cannot be told, the file is new: a record too often is better than none.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,7 +1,9 @@
 //! What reading once and following have in common: finding, opening, closing, checkpoints.
 //!
-//! Not here: in which order files are read. One invariant: a file is read only after its generation
-//! is saved, and its row is dropped only after its last verdict.
+//! # Invariants
+//!
+//! A file is read only after its generation is saved, and its row is dropped only after its last
+//! verdict.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -458,7 +460,7 @@ impl Closed {
     }
 }
 
-/// The sender of a channel that nobody reads.
+/// The sender of a channel without a receiver.
 fn closed_channel() -> tokio::sync::mpsc::Sender<crate::record::Record> {
     tokio::sync::mpsc::channel(1).0
 }

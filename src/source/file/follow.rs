@@ -196,7 +196,7 @@ impl Follow {
         known || begun
     }
 
-    /// Finds out which files hold what is known already, whoever's turn it is.
+    /// Finds out which files hold what is known already, also out of turn.
     async fn identify_known(&mut self) -> bool {
         let mut some = false;
         for (_, ids) in self.order.logs(&self.tails) {

@@ -1,7 +1,8 @@
 //! Finding out what unknown files are, and acting on it.
 //!
-//! Not here: the comparison (`decide`). One invariant: what was decided is saved before the file's
-//! first record is sent.
+//! # Invariants
+//!
+//! What was decided is saved before the file's first record is sent.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,7 +1,9 @@
 //! Which file it is, whatever it is called.
 //!
-//! Not here: how far it was read, and what it holds (`content`). One invariant: an identity is never
-//! enough to take two files for the same; every byte known of the beginning agrees too.
+//! # Invariants
+//!
+//! An identity is never enough to take two files for the same; every byte known of the beginning
+//! agrees too.
 
 use std::fmt;
 use std::fs::Metadata;
@@ -114,7 +116,7 @@ impl FileHead {
     }
 }
 
-/// A head as it is kept in a checkpoint: a digest, because what is in the file is nobody's business.
+/// A head as it is kept in a checkpoint: a digest, so that file content never reaches the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Fingerprint {
     length: usize,

@@ -4,9 +4,9 @@
 //! unknown, by all bytes that were read of it. So a copy, a restored backup, a file on another mount
 //! and a packed generation (`app.log.2.gz`) go on at their checkpoint. A file that was cut off or
 //! replaced is a new *generation*, read from its beginning, unless it holds what is known; a file
-//! that was replaced by a copy of itself goes on in the copy (`moved`). Where two
-//! files have the same whole content, one is a copy of the other, and is read once. A file whose
-//! old lines were changed is a new one.
+//! that was replaced by a copy of itself goes on in the copy (`moved`). Where two files have the
+//! same whole content, one is a copy of the other, and is read once. A file whose old lines were
+//! changed is a new one.
 //!
 //! The generations of one log (`family`) are read one after the other, oldest first; a newer one
 //! waits for an older one that cannot be read, at most a minute, which is logged. A rotated file
@@ -26,8 +26,10 @@
 //! A record whose verdict is [`Errored`](crate::ack::Verdict::Errored) holds its file's checkpoint
 //! for the rest of the run; the next run begins with it.
 //!
-//! Not here: what lines mean. One invariant: a checkpoint never passes a record without a verdict
-//! of [`Delivered`](crate::ack::Verdict::Delivered) or [`Rejected`](crate::ack::Verdict::Rejected).
+//! # Invariants
+//!
+//! A checkpoint never passes a record without a verdict of
+//! [`Delivered`](crate::ack::Verdict::Delivered) or [`Rejected`](crate::ack::Verdict::Rejected).
 
 mod checkpoints;
 mod claim;

@@ -1,7 +1,8 @@
 //! Contents that go on in a copy of their file, once the file itself has no name any more.
 //!
-//! Not here: how a copy is known (`decide`), and files that were cut off (`identify`). One
-//! invariant: the copy goes on at the byte where the file ends, with what is in flight of it.
+//! # Invariants
+//!
+//! The copy goes on at the byte where the file ends, with what is in flight of it.
 
 use std::io;
 

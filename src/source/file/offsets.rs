@@ -1,7 +1,9 @@
 //! What of one generation of a file is settled.
 //!
-//! Not here: saving it. One invariant: a verdict only touches a map under a lock that is never held
-//! across anything slow, so that whoever settles a record is not held up.
+//! # Invariants
+//!
+//! A verdict only touches a map under a lock that is never held across anything slow, so that
+//! whoever settles a record is not held up.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

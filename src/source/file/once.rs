@@ -1,7 +1,9 @@
 //! Reading every file to its present end, one log after the other.
 //!
-//! Not here: waiting for more. One invariant: logs are read in the order of their paths, the files
-//! of each oldest first, each whole before the next is begun.
+//! # Invariants
+//!
+//! Logs are read in the order of their paths, the files of each oldest first, each whole before the
+//! next is begun.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,8 +1,9 @@
 //! Looking at a file: opening it where it was left, and taking the next block. Everything here
 //! blocks on the file system.
 //!
-//! Not here: lines, records, checkpoints. One invariant: no byte is taken from a file whose
-//! beginning is not the one that was known before.
+//! # Invariants
+//!
+//! No byte is taken from a file whose beginning is not the one that was known before.
 
 use std::collections::BTreeSet;
 use std::fs::File;

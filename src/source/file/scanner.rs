@@ -1,7 +1,9 @@
 //! Which files there are.
 //!
-//! Not here: opening them. One invariant: a file is found once, however many patterns or names lead
-//! to it, and the order is that of the paths.
+//! # Invariants
+//!
+//! A file is found once, however many patterns or names lead to it, and the order is that of the
+//! paths.
 
 use std::collections::HashSet;
 use std::fs;

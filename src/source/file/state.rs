@@ -1,7 +1,8 @@
 //! What is known of an open file: it is read, a copy of one that is read, or not known yet.
 //!
-//! Not here: finding out (`identify`). One invariant: what a copy's row calls settled is settled in
-//! the content that it shares.
+//! # Invariants
+//!
+//! What a copy's row calls settled is settled in the content that it shares.
 
 use tokio::time::Instant;
 

@@ -1,7 +1,9 @@
 //! What is read of one content, from the first line that is not settled on, in whatever file it is.
 //!
-//! Not here: files. One invariant: a record is marked as sent before it leaves, leaves only under a
-//! saved claim, and positions only grow.
+//! # Invariants
+//!
+//! A record is marked as sent before it leaves, leaves only under a saved claim, and positions only
+//! grow.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,7 +41,7 @@ pub(super) struct Common {
     pub(super) progress: ReadProgress,
 }
 
-/// Where records go, for as long as nobody says stop.
+/// Where records go, until the run is stopped.
 pub(super) struct Outlet {
     pub(super) out: mpsc::Sender<Record>,
     pub(super) stop: CancellationToken,

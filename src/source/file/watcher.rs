@@ -1,7 +1,8 @@
 //! Wakes the reader when something happens to a folder.
 //!
-//! Not here: what happened; the reader looks for itself, and does so by the clock too. One
-//! invariant: without a working watcher the source is slower, never wrong.
+//! # Invariants
+//!
+//! Without a working watcher the source is slower, never wrong.
 
 use std::collections::HashSet;
 use std::path::PathBuf;

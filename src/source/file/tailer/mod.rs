@@ -327,7 +327,7 @@ impl FileTailer {
     }
 }
 
-/// Runs what blocks on the file system where it holds nobody up.
+/// Runs what blocks on the file system on a thread of its own, so that no other task waits.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
