@@ -99,7 +99,7 @@ pub(crate) struct Node {
 pub(crate) enum NodeKind {
     /// Keys and values in file order.
     Table(IndexMap<String, NodeEntry>),
-    /// SecretValues.
+    /// Values.
     Array(Vec<Node>),
     /// Text, before and after interpolation.
     String(InterpolatedString),

@@ -2,7 +2,7 @@
 //! digest of every source and sink as it is after `${}` was resolved, so that a new key behind
 //! `${file:…}` is a change. Not here: what is done about a change.
 //!
-//! Invariant: equal digests mean equal settings; the digests themselves are shown to nobody.
+//! Invariant: equal digests mean equal settings; the digests themselves are never shown.
 
 use std::fmt;
 

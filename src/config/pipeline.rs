@@ -32,7 +32,7 @@ pub struct Pipeline {
     /// and `.`, and begins with a letter or digit.
     #[schemars(extend("minProperties" = 1, "propertyNames" = { "pattern": NAME_PATTERN }))]
     pub sources: IndexMap<String, SourceConfig>,
-    /// Where records go, by name. At least one. KnownNames are made like those of sources.
+    /// Where records go, by name. At least one. Names are made like those of sources.
     #[schemars(extend("minProperties" = 1, "propertyNames" = { "pattern": NAME_PATTERN }))]
     pub sinks: IndexMap<String, SinkConfig>,
     /// Records with the calls they are to make, run by `test`. Default: none.

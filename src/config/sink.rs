@@ -11,7 +11,7 @@ use super::mapping::Rule;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UsercomSink {
-    /// KnownNames of the sources this sink takes records from. At least one.
+    /// Names of the sources this sink takes records from. At least one.
     #[schemars(length(min = 1))]
     pub inputs: Vec<String>,
     /// The app's subdomain: `acme` stands for `https://acme.user.com/api/public/`. Either this or
@@ -23,7 +23,7 @@ pub struct UsercomSink {
     /// is added. Either this or `app`.
     #[serde(default)]
     pub endpoint: Option<String>,
-    /// The REST API key (App settings > Advanced). RedactedSource nowhere.
+    /// The REST API key (App settings > Advanced). It appears in no output.
     #[schemars(with = "String")]
     pub api_key: SecretString,
     /// Whether records in a known shape are understood without a mapping. It is one more rule at
@@ -46,7 +46,7 @@ pub struct UsercomSink {
     #[serde(default)]
     pub users: UsersConfig,
     /// Types of custom attributes of users that do not exist at User.com yet, by name:
-    /// `mrr = "float"` creates the attribute `mrr` as a number when its first value is sent. KnownNames
+    /// `mrr = "float"` creates the attribute `mrr` as a number when its first value is sent. Names
     /// are compared as User.com does, without case and with blanks as `_`, and have at most 32
     /// characters. An attribute that exists keeps the type it has in the account, and a warning
     /// says so where that is another one. Default: attributes are created with type `string`.
@@ -98,7 +98,7 @@ pub enum Unmatched {
     DeadLetter,
 }
 
-/// How requests are paced and repeated. KnownNames and meaning are Vector's.
+/// How requests are paced and repeated. Names and meaning are Vector's.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RequestConfig {
@@ -144,7 +144,7 @@ impl Default for RequestConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Concurrency {
-    /// By word.
+    /// `adaptive` or `none`.
     Mode(ConcurrencyMode),
     /// A fixed number.
     Fixed(#[schemars(range(min = 1, max = 1024))] u16),
@@ -194,7 +194,7 @@ pub struct BufferConfig {
     /// be read again (`stdin`), and where senders must not wait while User.com is away.
     #[serde(rename = "type")]
     pub kind: BufferKind,
-    /// ByteQuantity limit of a disk buffer in bytes. Default: 1073741824 (1 GiB).
+    /// Size limit of a disk buffer in bytes. Default: 1073741824 (1 GiB).
     #[schemars(range(min = 1))]
     pub max_size: u64,
     /// Records a memory buffer holds. Default: 5000.
@@ -407,7 +407,7 @@ impl Default for DeliveryConfig {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLettersConfig {
-    /// ByteQuantity limit of this sink's dead letters in bytes. Beyond it the oldest are deleted, with a
+    /// Size limit of this sink's dead letters in bytes. Beyond it the oldest are deleted, with a
     /// warning, until a tenth of it is free; the limit is looked at once a second. Default:
     /// 268435456 (256 MiB). Set more where dead letters are replayed rarely.
     #[schemars(range(min = 1))]
@@ -424,7 +424,8 @@ impl Default for DeadLettersConfig {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthcheckConfig {
-    /// Whether it is made. Default: true.
+    /// Check the key and the account at start. Set `false` where User.com cannot be reached at start.
+    /// Default: true.
     pub enabled: bool,
     /// How long it may take, in seconds. Default: 10.
     #[schemars(range(min = 1))]

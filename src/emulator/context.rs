@@ -29,7 +29,7 @@ pub(super) enum PathKey {
 
 /// The API version, which decides the field names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ApiVersion {
+pub(super) enum RequestVersion {
     V1,
     V2,
 }
@@ -48,7 +48,7 @@ pub(super) struct RouteContext<'a> {
     pub(super) key: PathKey,
     pub(super) query: Vec<(String, String)>,
     pub(super) body: Map<String, Value>,
-    pub(super) version: ApiVersion,
+    pub(super) version: RequestVersion,
     /// Microseconds since 1970.
     pub(super) now: i64,
     /// The absolute URL of this resource without its query, for `next` and `previous`.
@@ -68,7 +68,7 @@ impl<'a> RouteContext<'a> {
             key: PathKey::None,
             query: Vec::new(),
             body,
-            version: ApiVersion::V2,
+            version: RequestVersion::V2,
             now: crate::clock::now().as_microsecond(),
             url: String::new(),
             ignored: Ignored::default(),

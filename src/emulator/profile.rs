@@ -11,7 +11,7 @@ use super::context::{PathKey, RouteContext, bump};
 pub(super) use super::fields::{ProfileKind, Shape};
 use super::fields::{READ_ONLY, check_field, json_type, shown};
 use super::reply::{ApiReply, BLANK, FieldErrors, NOT_A_STRING, NULL, RouteError, too_long};
-use super::typing::{AttributeType, MAX_TEXT_LEN, ValueRule, check};
+use super::typing::{MAX_TEXT_LEN, PropertyType, ValueRule, check};
 
 /// The definition of a custom attribute that its values need.
 pub(super) struct Definition {
@@ -37,7 +37,7 @@ pub(super) fn definition(
             Ok(Definition {
                 id: row.get(0)?,
                 rule: ValueRule {
-                    value_type: AttributeType::parse(&value_type).unwrap_or(AttributeType::String),
+                    value_type: PropertyType::parse(&value_type).unwrap_or(PropertyType::String),
                     choices: choices
                         .and_then(|text| serde_json::from_str(&text).ok())
                         .unwrap_or_default(),

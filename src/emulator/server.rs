@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::admin;
 use super::connection::{ResetHandle, ResettableListener};
-use super::context::{ApiVersion, Ignored, PathKey, RouteContext};
+use super::context::{Ignored, PathKey, RequestVersion, RouteContext};
 use super::faults::{InjectedFaults, LossMoment, ResponseLoss};
 use super::reply::ApiReply;
 use super::routes::{self, ApiRoute, Handler};
@@ -219,7 +219,7 @@ impl IncomingRequest {
             return Err((injected(code), Some("error")));
         }
         let handler = self.handler(route).map_err(plain)?;
-        if version == ApiVersion::V1 && self.method != "GET" {
+        if version == RequestVersion::V1 && self.method != "GET" {
             return Err(plain(ApiReply::hinted(
                 400,
                 "Without a version the v1 field names apply, and these cannot be told from v2's.",
@@ -314,10 +314,10 @@ fn without_nuls(body: Map<String, Value>) -> Result<Map<String, Value>, ApiReply
 }
 
 /// What a checked request passes to its route.
-type AcceptedRequest = (Handler, PathKey, ApiVersion, Map<String, Value>);
+type AcceptedRequest = (Handler, PathKey, RequestVersion, Map<String, Value>);
 
 /// The version in the Accept header; v1 if there is none.
-fn version(headers: &HeaderMap) -> Result<ApiVersion, ApiReply> {
+fn version(headers: &HeaderMap) -> Result<RequestVersion, ApiReply> {
     let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let named = accepts
         .flat_map(|value| value.split(','))
@@ -326,8 +326,8 @@ fn version(headers: &HeaderMap) -> Result<ApiVersion, ApiReply> {
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("version"))
         .map(|(_, version)| version.trim().trim_matches('"'));
     match named {
-        None | Some("1") => Ok(ApiVersion::V1),
-        Some("2") => Ok(ApiVersion::V2),
+        None | Some("1") => Ok(RequestVersion::V1),
+        Some("2") => Ok(RequestVersion::V2),
         Some(_) => Err(ApiReply::detail(406, "Invalid version in \"Accept\" header.")),
     }
 }

@@ -21,7 +21,7 @@ const READ_BLOCK_BYTES: usize = 16 << 10;
 /// know by RFC 8878.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// MemoryBudget a decoder of zstd takes for its window.
+/// Budget a decoder of zstd takes for its window.
 const ZSTD_WINDOW: usize = (1 << ZSTD_WINDOW_LOG) / UNIT * UNIT;
 
 /// How a body is compressed.

@@ -31,7 +31,7 @@ pub(super) struct IngestOutcome {
 pub(super) enum IngestError {
     /// There is no room.
     Full,
-    /// Nobody settled some of it.
+    /// Some of it was not settled.
     Unacknowledged,
 }
 
@@ -80,7 +80,7 @@ impl<H> Drop for RequestVerdicts<H> {
     fn drop(&mut self) {
         let counts = (*self.rejected.get_mut(), *self.errored.get_mut());
         if let Some(tell) = self.tell.take() {
-            // Where the request has gone, nobody hears it.
+            // The request may be gone: then the counts are dropped.
             tell.send(counts).ok();
         }
     }
@@ -91,7 +91,7 @@ impl RequestIngest {
         Self { out, flight: Arc::default() }
     }
 
-    /// Sends a request's records, in order, and waits until all are settled. Whoever stops waiting
+    /// Sends a request's records, in order, and waits until all are settled. A caller that stops waiting
     /// leaves them where they are.
     pub(super) async fn take<H: Send + Sync + 'static>(
         &self,

@@ -38,7 +38,7 @@ impl MemoryBudget {
         Ok(MemoryReservation { budget: self.clone(), permit, used: 0 })
     }
 
-    /// A first share of one unit. Whoever asks holds nothing yet, so it may wait.
+    /// A first share of one unit. The caller holds nothing yet, so it may wait.
     pub(super) async fn reserve(
         &self,
         max_wait: Duration,

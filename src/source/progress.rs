@@ -1,4 +1,4 @@
-//! How far a source has read, for whoever wants to show it.
+//! How far a source has read, so that it can be shown.
 //!
 //! Not here: what is settled; a byte that was read may still be in flight. One invariant: both
 //! numbers only grow, and read never passes total by more than what a file grew meanwhile.

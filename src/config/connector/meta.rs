@@ -259,9 +259,9 @@ pub(super) struct Offset {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Start {
-    /// By word.
+    /// `beginning` or `end`.
     Word(StartWord),
-    /// By number.
+    /// An offset, or a distance from the oldest record or from the end.
     Place(FluvioStartPlace),
 }
 

@@ -157,7 +157,7 @@ fn take(root: &mut Node, key: &str) -> Option<super::document::NodeEntry> {
     root.table_mut()?.shift_remove(key)
 }
 
-/// The tree with `_` in the keys of `meta`. KnownNames that are the user's own stay as they are.
+/// The tree with `_` in the keys of `meta`. Names that are the user's own stay as they are.
 fn normalised(mut root: Node) -> Node {
     if let Some(entries) = root.table_mut()
         && let Some(meta) = entries.get_mut("meta")

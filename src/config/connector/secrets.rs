@@ -16,7 +16,7 @@ pub enum Secrets {
     /// Environment variables of the names.
     #[default]
     Environment,
-    /// SourceLines of a file.
+    /// Lines of a file.
     File(BTreeMap<String, SecretString>),
 }
 
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn lines_are_names_and_values() {
-        // SecretValues are what stands behind the first `=`, without the blanks around; the first line of
+        // Values are what stands behind the first `=`, without the blanks around; the first line of
         // a name counts; lines without `=` mean nothing.
         let text = "# keys\n\nKEY=a=b \r\n OTHER =  x y\t\nKEY=second\nno line\nNONE=\n";
         let secrets = Secrets::parse(text);

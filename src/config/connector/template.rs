@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn expressions_are_words_of_the_same_length() {
-        // SourceLines and lengths stay; comments become blanks; what is wrong is told and masked too.
+        // Lines and lengths stay; comments become blanks; what is wrong is told and masked too.
         let text = "a: ${{ secrets.KEY }}\nb: ${# a\nb #}c\nd: ${{ env.X }} ${% if %}\n";
         let masked = mask(text);
         assert_eq!(masked.text.len(), text.len());

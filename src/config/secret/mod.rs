@@ -339,7 +339,7 @@ pub(crate) fn redacted_strings(document: &Document) -> Vec<String> {
         .collect()
 }
 
-/// NodeLocations in one file.
+/// Places in one file.
 #[derive(Debug, Clone, Default)]
 struct Spans {
     /// What is covered.

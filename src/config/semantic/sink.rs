@@ -184,7 +184,7 @@ fn buffer(faults: &mut FaultCollector<'_>, path: &ConfigPath, sink: &UsercomSink
 /// Characters of an attribute's name.
 const ATTRIBUTE_NAME: usize = 32;
 
-/// KnownNames of attributes, as User.com compares them.
+/// Names of attributes, as User.com compares them.
 fn attributes(faults: &mut FaultCollector<'_>, path: &ConfigPath, types: &AttributeTypes) {
     let mut seen = HashMap::new();
     for name in types.keys() {

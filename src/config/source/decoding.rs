@@ -38,7 +38,7 @@ pub struct DecodingStep {
     /// at the beginning, and is little-endian without one. Default: `utf-8`, with or without a byte
     /// order mark.
     pub charset: Option<String>,
-    /// For `regex`: the pattern; its named groups become fields. SourceLines it does not match are dead
+    /// For `regex`: the pattern; its named groups become fields. Lines it does not match are dead
     /// letters.
     pub pattern: Option<String>,
     /// For `csv`: the names of the columns. Default: the first row names them.
@@ -68,10 +68,10 @@ pub enum Codec {
     /// `msgid`, `version`, each element of structured data as an object under its name, and
     /// `message`. A time without a year gets the latest year in which it is not in the future.
     Syslog,
-    /// SourceLines of container runtimes (containerd, CRI-O): `time`, `stream`, `message`. Partial lines
+    /// Lines of container runtimes (containerd, CRI-O): `time`, `stream`, `message`. Partial lines
     /// are joined, by stream.
     Cri,
-    /// SourceLines of Docker's driver `json-file`: `time`, `stream`, `message`, and `attrs` where there
+    /// Lines of Docker's driver `json-file`: `time`, `stream`, `message`, and `attrs` where there
     /// are any. Partial lines are joined, by stream.
     Docker,
 }
@@ -169,7 +169,7 @@ impl JsonSchema for Decoding {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MultilineConfig {
-    /// A regular expression: a line it matches begins a group. SourceLines before the first such line are
+    /// A regular expression: a line it matches begins a group. Lines before the first such line are
     /// records of their own.
     pub start_pattern: String,
     /// A regular expression that lines behind the first are compared with, as `mode` says.
@@ -193,12 +193,12 @@ impl MultilineConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MultilineMode {
-    /// SourceLines that match belong to the group; the first that does not is behind it.
+    /// Lines that match belong to the group; the first that does not is behind it.
     ContinueThrough,
-    /// SourceLines that match belong to the group, and so does the first that does not.
+    /// Lines that match belong to the group, and so does the first that does not.
     ContinuePast,
-    /// SourceLines that do not match belong to the group; the first that does is behind it.
+    /// Lines that do not match belong to the group; the first that does is behind it.
     HaltBefore,
-    /// SourceLines that do not match belong to the group, and so does the first that does.
+    /// Lines that do not match belong to the group, and so does the first that does.
     HaltWith,
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Decoding, MultilineConfig};
 
-/// SourceLines of files, followed as they grow.
+/// Lines of files, followed as they grow.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSourceConfig {
@@ -65,9 +65,9 @@ pub enum FileFingerprint {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadFrom {
-    /// At its first byte.
+    /// Read the file from its beginning.
     #[default]
     Beginning,
-    /// Behind its last.
+    /// Read only what is appended from now on.
     End,
 }

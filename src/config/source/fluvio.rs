@@ -37,7 +37,7 @@ pub struct FluvioSourceConfig {
     /// different purposes need different names. Default: `usercom-sink-` and the source's name.
     #[serde(default)]
     pub consumer: Option<String>,
-    /// Where to begin, and whether the place is kept.
+    /// Where to begin, and whether offsets are committed to the cluster.
     #[serde(default)]
     pub offset: FluvioOffset,
     /// How payloads become records. One message is one record; an empty one is a dead letter.
@@ -113,15 +113,15 @@ impl FluvioSourceConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum FluvioPartitions {
-    /// By word.
+    /// `all`: every partition, with those added later.
     Word(AllPartitions),
-    /// One.
+    /// The number of the one partition to read, such as `0`.
     One(#[schemars(range(max = 2_147_483_647))] u32),
-    /// Several.
+    /// The numbers of the partitions to read, such as `[0, 2]`.
     List(Vec<u32>),
 }
 
-/// The word for `partitions`.
+/// The value `all` of `partitions`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AllPartitions {
@@ -146,7 +146,7 @@ impl FluvioPartitions {
     }
 }
 
-/// Where reading begins, and whether the place is kept.
+/// Where reading begins, and whether offsets are committed to the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FluvioOffset {
@@ -163,9 +163,9 @@ pub struct FluvioOffset {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum FluvioStart {
-    /// By word.
+    /// `beginning` or `end`.
     Word(FluvioStartWord),
-    /// By number.
+    /// An offset, or a distance from the oldest record or from the end.
     Place(FluvioStartPlace),
 }
 
@@ -179,9 +179,9 @@ impl Default for FluvioStart {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FluvioStartWord {
-    /// At the oldest record.
+    /// At the oldest record that the topic still has.
     Beginning,
-    /// Behind the newest record.
+    /// After the newest record: only records produced from now on are read.
     End,
 }
 
@@ -189,25 +189,25 @@ pub enum FluvioStartWord {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FluvioStartPlace {
-    /// This offset.
+    /// Begin at this offset.
     #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
     pub absolute: Option<u64>,
-    /// So many records behind the oldest.
+    /// Begin this many records after the oldest one.
     pub from_beginning: Option<u32>,
-    /// So many records before the end.
+    /// Begin this many records before the end.
     pub from_end: Option<u32>,
 }
 
-/// Whether the place is kept.
+/// Whether offsets are committed to the cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FluvioStrategy {
-    /// Kept behind what is settled.
+    /// The offset after the last settled record is committed. Use it unless every run must begin at `start`.
     #[default]
     Manual,
     /// As `manual`.
     Auto,
-    /// Not kept.
+    /// No offset is committed: every run begins at `start`.
     None,
 }
 

@@ -112,11 +112,11 @@ pub struct HttpAuth {
     /// For `basic`: the user name.
     #[serde(default)]
     pub user: Option<String>,
-    /// For `basic`: the password. RedactedSource nowhere.
+    /// For `basic`: the password. It appears in no output.
     #[serde(default, skip_serializing)]
     #[schemars(with = "Option<String>")]
     pub password: Option<SecretString>,
-    /// For `bearer`: the token. RedactedSource nowhere.
+    /// For `bearer`: the token. It appears in no output.
     #[serde(default, skip_serializing)]
     #[schemars(with = "Option<String>")]
     pub token: Option<SecretString>,

@@ -67,7 +67,7 @@ pub struct KafkaSourceConfig {
     #[serde(default = "KafkaSourceConfig::default_max_in_flight")]
     #[schemars(range(min = 1))]
     pub max_in_flight: usize,
-    /// Further settings of librdkafka as texts, such as `"security.protocol" = "sasl_ssl"`. SecretValues
+    /// Further settings of librdkafka as texts, such as `"security.protocol" = "sasl_ssl"`. Values
     /// are shown nowhere. Settings that the source must own are refused. Default: none.
     #[serde(default, serialize_with = "names_only")]
     #[schemars(with = "IndexMap<String, String>")]
@@ -96,14 +96,14 @@ impl KafkaSourceConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AutoOffsetReset {
-    /// At the oldest record.
+    /// At the oldest record that the topic still has.
     #[default]
     Earliest,
     /// As `earliest`.
     Smallest,
     /// As `earliest`.
     Beginning,
-    /// Behind the newest record.
+    /// After the newest record: only records produced from now on are read.
     Latest,
     /// As `latest`.
     Largest,

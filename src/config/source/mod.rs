@@ -29,9 +29,9 @@ pub use self::vector::{Acknowledge, VectorSourceConfig};
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SourceConfig {
-    /// SourceLines of files, followed as they grow.
+    /// Lines of files, followed as they grow.
     File(FileSourceConfig),
-    /// SourceLines of standard input.
+    /// Lines of standard input.
     Stdin(StdinSourceConfig),
     /// Records that are posted to it, by pipelines and by Segment's SDKs.
     Http(HttpSourceConfig),

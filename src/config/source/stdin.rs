@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Decoding, FileSourceConfig, MultilineConfig};
 
-/// SourceLines of standard input. Standard input cannot be read again: with a memory buffer, what is not
+/// Lines of standard input. Standard input cannot be read again: with a memory buffer, what is not
 /// settled when the process is killed is lost.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -63,7 +63,7 @@ pub(crate) fn parse(source: &SourceText, file: usize) -> Result<Node, Vec<Syntax
     })
 }
 
-/// KnownNames of tables that are too long together: every fault below them would say them again.
+/// Names of tables that are too long together: every fault below them would say them again.
 fn long_names(node: &Node, above: usize, errors: &mut Vec<SyntaxError>) {
     match &node.kind {
         NodeKind::Table(entries) => {

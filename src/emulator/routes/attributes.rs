@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::emulator::context::{PathKey, RouteContext};
 use crate::emulator::profile::ProfileKind;
 use crate::emulator::reply::{ApiReply, FieldErrors, REQUIRED, RouteError, RouteResult};
-use crate::emulator::typing::AttributeType;
+use crate::emulator::typing::PropertyType;
 
 /// The longest name, in characters.
 const MAX_NAME_LEN: usize = 32;
@@ -61,7 +61,7 @@ fn type_of(cx: &RouteContext<'_>, kind: ProfileKind) -> RouteResult {
 
 pub(in crate::emulator) fn create(cx: &RouteContext<'_>) -> RouteResult {
     let name = cx.text("name", MAX_NAME_LEN)?;
-    let value_type = choice(cx, "value_type", |word| AttributeType::parse(word).is_some())?;
+    let value_type = choice(cx, "value_type", |word| PropertyType::parse(word).is_some())?;
     let content_type = choice(cx, "content_type", |word| CONTENT_TYPES.contains(&word))?;
     let slug = slug(name);
     let standard = [ProfileKind::User, ProfileKind::Company]
@@ -70,11 +70,8 @@ pub(in crate::emulator) fn create(cx: &RouteContext<'_>) -> RouteResult {
     if standard {
         return Err(FieldErrors::one("name", "This name belongs to a standard field."));
     }
-    let (choices, multiple) = if value_type == AttributeType::Fixed.as_str() {
-        fixed_options(cx)?
-    } else {
-        (None, false)
-    };
+    let (choices, multiple) =
+        if value_type == PropertyType::Fixed.as_str() { fixed_options(cx)? } else { (None, false) };
     let added = cx
         .db
         .prepare_cached(

@@ -8,7 +8,7 @@ use rusqlite::params;
 use serde_json::{Map, Value, json};
 
 use super::users::join;
-use crate::emulator::context::{ApiVersion, RouteContext};
+use crate::emulator::context::{RequestVersion, RouteContext};
 use crate::emulator::profile::{self, Patch, ProfileKind};
 use crate::emulator::reply::{ApiReply, BLANK, FieldErrors, REQUIRED, RouteError, RouteResult};
 use crate::emulator::typing::{MAX_TEXT_LEN, iso};
@@ -112,7 +112,7 @@ pub(in crate::emulator) fn describe(cx: &RouteContext<'_>, id: i64) -> Result<Va
     out.insert("employees".into(), employees);
     out.insert("members".into(), members);
     profile::describe(cx, ProfileKind::Company, id, &profile, &mut out)?;
-    if cx.version == ApiVersion::V1 {
+    if cx.version == RequestVersion::V1 {
         for (new, old) in [("custom_id", "company_id"), ("size", "approx_employees")] {
             let value = out.remove(new).unwrap_or_default();
             out.insert(old.into(), value);

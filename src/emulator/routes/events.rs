@@ -15,7 +15,7 @@ use crate::emulator::profile::{self, ProfileKind};
 use crate::emulator::reply::{
     ApiReply, FieldErrors, NOT_AN_INTEGER, NULL, RouteError, RouteResult, too_long,
 };
-use crate::emulator::typing::{AttributeType, MAX_TEXT_LEN, convert, iso, seconds_to_micros};
+use crate::emulator::typing::{MAX_TEXT_LEN, PropertyType, convert, iso, seconds_to_micros};
 
 pub(super) fn by_external_id(cx: &RouteContext<'_>) -> RouteResult {
     let user = profile::owner(cx, ProfileKind::User)?;
@@ -97,14 +97,14 @@ fn fit(
     definition: i64,
     data: Map<String, Value>,
 ) -> Result<Map<String, Value>, RouteError> {
-    let types: HashMap<String, AttributeType> = properties(cx, definition)?.into_iter().collect();
+    let types: HashMap<String, PropertyType> = properties(cx, definition)?.into_iter().collect();
     let mut out = Map::new();
     for (key, value) in data {
         let value_type = match types.get(&key) {
             Some(known) => *known,
             None => {
-                define_property(cx, definition, &key, AttributeType::String)?;
-                AttributeType::String
+                define_property(cx, definition, &key, PropertyType::String)?;
+                PropertyType::String
             }
         };
         match convert(&value, value_type) {
@@ -120,14 +120,14 @@ fn fit(
 fn properties(
     cx: &RouteContext<'_>,
     definition: i64,
-) -> Result<Vec<(String, AttributeType)>, RouteError> {
+) -> Result<Vec<(String, PropertyType)>, RouteError> {
     let mut statement = cx.db.prepare_cached(
         "SELECT name, value_type FROM event_properties WHERE definition = ? ORDER BY name",
     )?;
     let rows = statement
         .query_map([definition], |row| {
             let value_type: String = row.get(1)?;
-            Ok((row.get(0)?, AttributeType::parse(&value_type).unwrap_or(AttributeType::String)))
+            Ok((row.get(0)?, PropertyType::parse(&value_type).unwrap_or(PropertyType::String)))
         })?
         .collect::<Result<_, _>>()?;
     Ok(rows)
@@ -137,7 +137,7 @@ fn define_property(
     cx: &RouteContext<'_>,
     definition: i64,
     name: &str,
-    value_type: AttributeType,
+    value_type: PropertyType,
 ) -> Result<(), RouteError> {
     cx.db
         .prepare_cached(
@@ -160,7 +160,7 @@ pub(in crate::emulator) fn define(cx: &RouteContext<'_>) -> RouteResult {
     };
     let (id, created) = define_name(cx, name)?;
     for (property, word) in &properties {
-        let value_type = word.as_str().and_then(AttributeType::parse).ok_or_else(|| {
+        let value_type = word.as_str().and_then(PropertyType::parse).ok_or_else(|| {
             FieldErrors::one("properties", format!("{word} is not a type (at \"{property}\")."))
         })?;
         define_property(cx, id, property, value_type)?;

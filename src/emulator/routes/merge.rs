@@ -83,7 +83,7 @@ fn absorb(cx: &RouteContext<'_>, parent: i64, other: i64) -> Result<(), RouteErr
 }
 
 /// The columns that are compared between two users.
-struct UserRow {
+struct MergeRow {
     custom_id: Option<String>,
     profile: Map<String, Value>,
     page_views: i64,
@@ -91,12 +91,12 @@ struct UserRow {
     last_seen: Option<i64>,
 }
 
-fn row(cx: &RouteContext<'_>, id: i64) -> Result<UserRow, RouteError> {
+fn row(cx: &RouteContext<'_>, id: i64) -> Result<MergeRow, RouteError> {
     let mut statement = cx.db.prepare_cached(
         "SELECT custom_id, profile, page_views, first_seen, last_seen FROM users WHERE id = ?",
     )?;
     Ok(statement.query_row([id], |row| {
-        Ok(UserRow {
+        Ok(MergeRow {
             custom_id: row.get(0)?,
             profile: serde_json::from_str(&row.get::<_, String>(1)?).unwrap_or_default(),
             page_views: row.get(2)?,

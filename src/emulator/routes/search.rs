@@ -12,7 +12,7 @@ use super::users::describe;
 use crate::emulator::context::RouteContext;
 use crate::emulator::profile::{Definition, ProfileKind, Shape, definition};
 use crate::emulator::reply::{ApiReply, FieldErrors, NOT_AN_INTEGER, RouteError, RouteResult};
-use crate::emulator::typing::{AttributeType, iso, micros_of, seconds_to_micros};
+use crate::emulator::typing::{PropertyType, iso, micros_of, seconds_to_micros};
 
 /// Query parameters that control the search.
 const CONTROL_PARAMS: [&str; 5] = ["many", "cursor", "search", "min", "max"];
@@ -105,19 +105,19 @@ fn between(cx: &RouteContext<'_>, field: &str) -> Result<SearchCondition, RouteE
 }
 
 /// How a value is compared: as a number, as a flag, as a time, or as text.
-enum Comparison {
+enum SearchComparison {
     Number,
     Flag,
     Time,
     Text,
 }
 
-impl Comparison {
-    fn of(value_type: AttributeType) -> Self {
+impl SearchComparison {
+    fn of(value_type: PropertyType) -> Self {
         match value_type {
-            AttributeType::Integer | AttributeType::Float => Self::Number,
-            AttributeType::Boolean => Self::Flag,
-            AttributeType::Datetime => Self::Time,
+            PropertyType::Integer | PropertyType::Float => Self::Number,
+            PropertyType::Boolean => Self::Flag,
+            PropertyType::Datetime => Self::Time,
             _ => Self::Text,
         }
     }
@@ -128,12 +128,12 @@ fn lookup(cx: &RouteContext<'_>, name: &str, value: &str) -> Result<SearchCondit
     let (field, operator) = name.rsplit_once("__").unwrap_or((name, "exact"));
     let unknown = || FieldErrors::one(name, "This field or look-up is not known.");
     let (column, mut values, comparison) = match ProfileKind::User.shape(field) {
-        _ if field == "custom_id" => ("custom_id".to_owned(), Vec::new(), Comparison::Text),
+        _ if field == "custom_id" => ("custom_id".to_owned(), Vec::new(), SearchComparison::Text),
         Some(shape) => {
             let comparison = match shape {
-                Shape::Integer | Shape::Choice(_) => Comparison::Number,
-                Shape::Flag(_) => Comparison::Flag,
-                _ => Comparison::Text,
+                Shape::Integer | Shape::Choice(_) => SearchComparison::Number,
+                Shape::Flag(_) => SearchComparison::Flag,
+                _ => SearchComparison::Text,
             };
             // The name comes from the table of fields, not from the caller.
             (format!("json_extract(profile, '$.{field}')"), Vec::new(), comparison)
@@ -143,7 +143,7 @@ fn lookup(cx: &RouteContext<'_>, name: &str, value: &str) -> Result<SearchCondit
                 definition(cx, ProfileKind::User, field)?.ok_or_else(unknown)?;
             let column = "(SELECT json_extract(value, '$') FROM attribute_values \
                           WHERE owner = users.id AND attribute = ?)";
-            (column.to_owned(), vec![SqlValue::from(id)], Comparison::of(rule.value_type))
+            (column.to_owned(), vec![SqlValue::from(id)], SearchComparison::of(rule.value_type))
         }
     };
     let sql = match operator {
@@ -160,7 +160,7 @@ fn lookup(cx: &RouteContext<'_>, name: &str, value: &str) -> Result<SearchCondit
         _ => return Err(unknown()),
     };
     let comparison = if operator.contains("contains") || operator.contains("startswith") {
-        Comparison::Text
+        SearchComparison::Text
     } else {
         comparison
     };
@@ -168,16 +168,16 @@ fn lookup(cx: &RouteContext<'_>, name: &str, value: &str) -> Result<SearchCondit
     Ok(SearchCondition { sql, values })
 }
 
-fn bound(name: &str, value: &str, comparison: &Comparison) -> Result<SqlValue, RouteError> {
+fn bound(name: &str, value: &str, comparison: &SearchComparison) -> Result<SqlValue, RouteError> {
     let read = match comparison {
-        Comparison::Text => Some(SqlValue::from(value.to_owned())),
-        Comparison::Number => value.parse::<f64>().ok().map(SqlValue::from),
-        Comparison::Flag => match value {
+        SearchComparison::Text => Some(SqlValue::from(value.to_owned())),
+        SearchComparison::Number => value.parse::<f64>().ok().map(SqlValue::from),
+        SearchComparison::Flag => match value {
             "true" | "True" | "1" => Some(SqlValue::from(1_i64)),
             "false" | "False" | "0" => Some(SqlValue::from(0_i64)),
             _ => None,
         },
-        Comparison::Time => micros_of(value)
+        SearchComparison::Time => micros_of(value)
             .or_else(|| value.parse().ok().and_then(seconds_to_micros))
             .map(|micros| SqlValue::from(iso(micros))),
     };

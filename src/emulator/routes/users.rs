@@ -8,7 +8,7 @@ use rand::distr::Alphanumeric;
 use rusqlite::params;
 use serde_json::{Map, Value, json};
 
-use crate::emulator::context::{ApiVersion, RouteContext, bump};
+use crate::emulator::context::{RequestVersion, RouteContext, bump};
 use crate::emulator::profile::{self, Patch, ProfileKind};
 use crate::emulator::reply::{ApiReply, FieldErrors, REQUIRED, RouteError, RouteResult};
 use crate::emulator::typing::iso;
@@ -142,7 +142,7 @@ pub(in crate::emulator) fn describe(cx: &RouteContext<'_>, id: i64) -> Result<Va
     profile::describe(cx, ProfileKind::User, id, &profile, &mut out)?;
     let name = full_name(&out);
     out.insert("name".into(), json!(name));
-    if cx.version == ApiVersion::V1 {
+    if cx.version == RequestVersion::V1 {
         for (new, old) in [("custom_id", "user_id"), ("user_key", "key")] {
             let value = out.remove(new).unwrap_or_default();
             out.insert(old.into(), value);

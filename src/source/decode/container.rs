@@ -5,7 +5,7 @@
 //! the last part. `docker`: `{"log":"text\n","stream":"stdout","time":"…"}`; a part has no newline
 //! at its end.
 //!
-//! LineParts are joined by stream, as the streams of one container share a file. Invariant: a message
+//! Parts are joined by stream, as the streams of one container share a file. Invariant: a message
 //! whose last part is missing never becomes a record (with `docker`, only where its last part is as
 //! long as the runtime's own limit: shorter, it is known to be the last).
 
@@ -25,7 +25,7 @@ pub(super) enum ContainerRuntime {
 /// Docker splits what is longer than this, in bytes.
 const DOCKER_PART: usize = 16 << 10;
 
-/// LineParts wait for their last one while so many bytes of other lines pass, at least.
+/// Parts wait for their last one while so many bytes of other lines pass, at least.
 const MIN_DISTANCE: u64 = 1 << 20;
 
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub(super) struct Container {
 enum PartialLine {
     Nothing,
     LineParts(Box<LineParts>),
-    /// LineParts of a message that became a fault: what is left of it must be one too.
+    /// Parts of a message that became a fault: what is left of it must be one too.
     Lost {
         from: u64,
     },
@@ -190,7 +190,7 @@ impl Container {
         self.waiting.iter().any(|waiting| matches!(waiting, PartialLine::LineParts(_)))
     }
 
-    /// LineParts do not hold up the checkpoint of a whole file.
+    /// Parts do not hold up the checkpoint of a whole file.
     fn give_up_on_old_parts(&mut self, now: u64, out: &mut Vec<StepResult>) {
         let distance = MIN_DISTANCE.max(self.limit as u64);
         for waiting in &mut self.waiting {
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn interleaved_parts_are_joined_by_stream() {
-        // LineParts of the two streams between each other come out whole, each under its first time.
+        // Parts of the two streams between each other come out whole, each under its first time.
         let mut cri = Container::new(ContainerRuntime::Cri, 1000);
         let lines = [
             format!("{T} stdout P one "),

@@ -235,7 +235,7 @@ impl Decoder {
             decoder.flush(Flush::NewGeneration, &mut out);
             out
         };
-        // LineParts are counted over the message: it has one place in its stream.
+        // Parts are counted over the message: it has one place in its stream.
         for (part, decoded) in (0..).zip(&mut out) {
             decoded.part = part;
         }

@@ -146,7 +146,7 @@ impl Cluster for Client {
         let ours = partitions.iter().filter_map(|partition| {
             let (topic, number) = partition.name.rsplit_once('-')?;
             let number = number.parse().ok()?;
-            // A partition nobody has spoken of yet says -1.
+            // A partition whose leader has not reported yet says -1.
             let status = &partition.status;
             let known = topic == self.settings.topic && status.leader.hw >= 0;
             let offset_range =

@@ -58,7 +58,7 @@ impl CommitWindow {
         Self { shared: Arc::new(WindowShared { state: Mutex::new(state), changed: Notify::new() }) }
     }
 
-    /// Counts a record out. ReaderState begins again at `from` should it come back unsettled. `behind`
+    /// Counts a record out. Reading begins again at `from` should it come back unsettled. `behind`
     /// is the offset behind it, where that may be kept.
     pub(super) fn ack(&self, from: i64, commit_offset: Option<i64>) -> Ack {
         let mut state = self.state();

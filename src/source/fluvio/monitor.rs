@@ -1,5 +1,5 @@
 //! Where the partitions of a topic end, asked for all of them at once: how far behind we are, and
-//! whether somebody else keeps offsets where we do.
+//! whether another process commits offsets for the same consumer.
 //!
 //! Not here: reading. One invariant: what is compared with the cluster's answer did not change while
 //! it was asked for.
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::cluster::{Cluster, ClusterError, CommittedOffset, OffsetRange};
 use crate::telemetry::SourceLag;
 
-/// In every so many looks for somebody else, we hold back what we would keep.
+/// In one of so many checks for another process, own commits are held back.
 const HOLD_EVERY: u64 = 6;
 /// So long, where little is read. Where much is, two processes are never at the same place.
 const HOLD_DURATION: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ pub(super) struct OffsetMonitor {
     topic: Arc<str>,
     lag: SourceLag,
     statuses: Mutex<BTreeMap<u32, Arc<PartitionStatus>>>,
-    /// How often it was looked for somebody else.
+    /// How often another process was checked for.
     looks: AtomicU64,
 }
 
@@ -42,7 +42,7 @@ struct StatusState {
     ours: OwnCommit,
     /// What the cluster told when it was last asked, and what was ours then.
     last_seen: Option<(OwnCommit, Option<CommittedOffset>)>,
-    /// Whether somebody else was told of.
+    /// Whether another process was reported.
     foreign_reported: bool,
     /// Nothing is kept before this moment.
     hold_until: Option<Instant>,
@@ -58,7 +58,7 @@ struct OwnCommit {
 }
 
 impl PartitionStatus {
-    /// ReaderState begins with this offset kept.
+    /// Reading begins with this offset kept.
     pub(super) fn begin(&self, kept: Option<i64>) {
         let mut inner = self.inner();
         let count = inner.ours.count + 1;
@@ -104,7 +104,7 @@ impl PartitionStatus {
         self.inner().ours
     }
 
-    /// What somebody else keeps, where that can be told for the first time. `before` was ours before
+    /// What another process commits, where that can be told for the first time. `before` was ours before
     /// the cluster was asked.
     fn foreign_commit(
         &self,
@@ -174,7 +174,7 @@ impl OffsetMonitor {
         }
     }
 
-    /// Tells of offsets that somebody else keeps in our place. Two that read the same end keep the
+    /// Reports offsets that another process commits in our place. Two that read the same end keep the
     /// same offsets at the same moments; so now and then we hold ours back, and look whether it is
     /// kept all the same.
     pub(super) async fn detect_foreign_commits(&self) {

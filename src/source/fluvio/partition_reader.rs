@@ -106,7 +106,7 @@ pub(super) struct ReaderState {
     pub(super) misses: u32,
     /// How often the partition ended before what was asked for, in a row.
     pub(super) earlier_ends: u32,
-    /// So many of the next records may have been sent by somebody before.
+    /// How many of the next records a former process may have sent.
     pub(super) redelivered_left: usize,
     /// Whether the last record handed on may have been sent before.
     pub(super) answer_maybe_redelivered: bool,

@@ -138,7 +138,7 @@ impl PartitionReader {
         reading.misses = 0;
     }
 
-    /// Tells of records that nobody can read any more.
+    /// Reports records that can no longer be read.
     pub(super) fn report_removed(&self, from: i64, to: i64) {
         let lost = u64::try_from(to - from).unwrap_or(0);
         self.monitor.report_removed(self.address.partition, lost);

@@ -4,8 +4,7 @@
 //! Written down, because until a first offset is kept the cluster knows nothing: a consumer that
 //! begins at the end, takes a record and is killed would begin behind that record the next time.
 //!
-//! An end in peace is written down too: then nobody wonders the next time whether somebody sent the
-//! first records before.
+//! A clean shutdown is recorded too, so that the next start need not check for duplicates.
 //!
 //! One invariant: with a kept offset the settings of the start mean nothing, unless the topic was
 //! made anew since.
@@ -40,7 +39,7 @@ pub(super) enum EndTrust {
 pub(super) enum Redelivery {
     /// By a predecessor that did not come to keep its offset.
     Possible,
-    /// By nobody.
+    /// No process can have sent them.
     None,
 }
 
@@ -62,7 +61,7 @@ pub(super) struct LocalStartState {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StartNote {
-    /// ReaderState began here, and no offset was kept yet.
+    /// Reading began here, and no offset was kept yet.
     Began(i64),
     /// The last reader ended here, with everything before it settled and kept.
     Ended(i64),
@@ -95,7 +94,7 @@ impl LocalStartState {
         self.checkpoints.save(&self.source, vec![(self.key.clone(), text)]).await
     }
 
-    /// ReaderState begins at `offset`, and no offset is kept yet.
+    /// Reading begins at `offset`, and no offset is kept yet.
     pub(super) async fn reading_began(&self, offset: i64) -> Result<(), SourceError> {
         self.write(Some(StartNote::Began(offset))).await
     }

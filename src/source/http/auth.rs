@@ -40,7 +40,7 @@ pub(super) enum Credentials {
 }
 
 impl Credentials {
-    /// From the settings. What they lack, nobody can show.
+    /// From the settings. A credential that they lack is never accepted.
     pub(super) fn of(auth: &HttpAuth) -> Self {
         let text = |secret: &Option<SecretString>| {
             secret.as_ref().map(|s| s.expose_secret().to_owned()).unwrap_or_default()
@@ -67,7 +67,7 @@ impl Credentials {
         }
     }
 
-    /// The challenge for whoever does not show them.
+    /// The challenge for a request that does not show them.
     pub(super) fn challenge(&self) -> &'static str {
         match self {
             Self::Basic(_) => "Basic realm=\"records\", charset=\"UTF-8\"",

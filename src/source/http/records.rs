@@ -57,7 +57,7 @@ pub(super) fn items(
         Some(b'[') => match elements(&body)? {
             Some(items) => Ok(items),
             None if first_line_is_json(&body) => lines(decoder.clone(), &body),
-            // A torn array: nobody can say where its elements end.
+            // A torn array: where its elements end is not known.
             None => Ok(vec![whole(decoder, body)]),
         },
         Some(b'{') if !first_line_is_json(&body) && is_json(&body) => {

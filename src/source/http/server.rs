@@ -38,7 +38,7 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 /// give their places up soon.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// ConnectionLimits of connections.
+/// Limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionLimits {
     connections: usize,

@@ -41,7 +41,7 @@ pub(super) struct ConsumerCallbacks {
     pub(super) drain: Duration,
     /// Records behind a commit whose text is not ours that are in doubt.
     pub(super) awaiting_lookup: u64,
-    /// BufferedMessage while a commit is made: one at a time, and none when a partition is gone.
+    /// Held while a commit is made: one at a time, and none when a partition is gone.
     pub(super) turn: Mutex<()>,
 }
 
@@ -116,7 +116,7 @@ impl ConsumerCallbacks {
 
     /// Waits for what is in flight of partitions that go, commits, and forgets them.
     fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &[Partition]) {
-        // A lost assignment is somebody else's already: nothing of it can be committed.
+        // A lost assignment belongs to another member already: nothing of it can be committed.
         if !consumer.assignment_lost() {
             let deadline = Instant::now() + self.drain;
             while !self.state.is_closing()
@@ -132,7 +132,7 @@ impl ConsumerCallbacks {
         if let Err(error) = consumer.resume(&partition_list(partitions)) {
             self.logger.error(&error, "partitions could not be resumed");
         }
-        // A commit that is under way is over before the partitions are somebody else's.
+        // A commit that is under way ends before another member has the partitions.
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let left = self.state.tracker().in_flight_of(partitions);
         if left > 0 {

@@ -1,9 +1,9 @@
 //! How far a partition is claimed: which records this process may hand on, and which of them
-//! somebody may have handed on before.
+//! another process may have sent before.
 //!
 //! A claim is a text beside the committed offset: "records before this offset may have been sent".
 //! Not here: the client, and what is settled. One invariant: a record is handed on only while the
-//! brokers have a claim that covers it. So whoever reads the partition next knows all records that
+//! brokers have a claim that covers it. So the next owner of the partition knows all records that
 //! may have been sent: those between the committed offset and the claim.
 
 /// What a claim's text begins with. A number follows.
@@ -19,7 +19,7 @@ pub(super) fn reach(max_in_flight: usize, partitions: usize) -> u64 {
     u64::try_from(share).unwrap_or(u64::MAX).clamp(MIN_CLAIM, u64::from(u32::MAX))
 }
 
-/// How many records behind a committed offset may have been sent by somebody whose claim cannot be
+/// How many records behind a committed offset may have been sent by a process whose claim cannot be
 /// read: those in flight, and as many that were settled, or claimed, since.
 pub(super) fn awaiting_lookup(max_in_flight: usize) -> u64 {
     let in_flight = u64::try_from(max_in_flight).unwrap_or(u64::MAX);
@@ -83,7 +83,7 @@ impl SendAheadClaim {
         offset < self.granted
     }
 
-    /// A record is handed on. Whether somebody may have done so before.
+    /// A record is handed on. Whether another process may have done so before.
     pub(super) fn admit(&mut self, offset: u64) -> bool {
         self.sent_to = self.sent_to.max(offset.saturating_add(1));
         offset < self.maybe_sent_to
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_release_claims_what_was_handed_on() {
-        // What was claimed and not handed on is nobody's doubt; what was left in doubt and not yet
+        // What was claimed and not handed on is not in doubt; what was left in doubt and not yet
         // read remains so.
         let mut claim = SendAheadClaim::new(50, PreviousOwnerState::of(50, "", 10));
         assert!(claim.request(50, 100));

@@ -24,7 +24,7 @@ pub(super) fn work(
     let mut late = Instant::now() + every;
     let mut failures: u32 = 0;
     while context.state.wait_for_work(late) {
-        // Both, whatever becomes of the first: a partition nobody knows of holds up no other.
+        // Both, whatever becomes of the first: a partition that cannot be looked up holds up no other.
         let asked = context.fetch_committed(consumer);
         let done = context.commit(consumer).and(asked);
         late = Instant::now() + every;

@@ -33,7 +33,7 @@ pub(super) struct DeadLetterMessage {
     pub(super) reason: Arc<str>,
 }
 
-/// What is told where nobody said why.
+/// The reason of a rejection that has none.
 const DEFAULT_REASON: &str = "rejected by a sink; its dead dead_letters tell why";
 
 /// What the reading thread and the verdicts share.
@@ -72,7 +72,7 @@ impl ConsumerState {
         self.bump_revision();
     }
 
-    /// These partitions are ours no more: what is still in flight of them is somebody else's.
+    /// These partitions are ours no more: what is still in flight of them belongs to another member.
     pub(super) fn forget(&self, partitions: &[Partition]) {
         let mut tracker = self.tracker();
         for partition in partitions {
@@ -239,7 +239,10 @@ mod tests {
         let (soon, late) = (Duration::from_millis(20), Duration::from_secs(60));
         assert!(state.wait_for_work(Instant::now() + soon), "a commit is due");
         state.assign(vec![Partition { topic: "t".into(), number: 0 }]);
-        assert!(state.wait_for_work(Instant::now() + late), "nobody knows what was left");
+        assert!(
+            state.wait_for_work(Instant::now() + late),
+            "the previous owner is not looked up yet"
+        );
         state.stop();
         state.rest(late);
         assert!(!state.wait_for_work(Instant::now() + late));

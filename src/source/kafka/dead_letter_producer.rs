@@ -79,9 +79,9 @@ impl DeadLetterProducer {
         state: Arc<ConsumerState>,
         logger: ClientLogger,
     ) -> KafkaResult<Self> {
-        let postman =
+        let callbacks =
             ProducerCallbacks { state: Arc::clone(&state), logger, failed: AtomicBool::new(false) };
-        let producer = super::options::producer(settings).create_with_context(postman)?;
+        let producer = super::options::producer(settings).create_with_context(callbacks)?;
         Ok(Self { topic: topic.to_owned(), producer, state, retry_at: Mutex::default() })
     }
 

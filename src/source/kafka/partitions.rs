@@ -41,9 +41,9 @@ pub(super) enum Admission {
     AtCapacity,
     /// Not before the brokers know of it.
     AwaitingClaim,
-    /// Yes, and it counts as handed on. Nobody did so before.
+    /// Yes, and it counts as handed on. No process did so before.
     Fresh,
-    /// Yes, and it counts as handed on. Somebody may have done so before.
+    /// Yes, and it counts as handed on. Another process may have done so before.
     MaybeRedelivered,
 }
 

@@ -194,7 +194,7 @@ fn who_leaves_in_order_leaves_no_doubt() {
     assert!(tracker.due().is_empty());
 }
 
-/// One partition, its brokers, and the processes that own it one after the other, as somebody would
+/// One partition, its brokers, and the processes that own it one after the other, as an observer would
 /// model it who forgets nothing.
 struct World {
     /// What the brokers have.
@@ -378,7 +378,7 @@ proptest! {
         steps in proptest::collection::vec(step(), 0..400),
     ) {
         // Whatever settles, fails, dies and is taken over: a record that was handed on before is
-        // never taken for a new one, one that nobody claimed is never in doubt, and no commit passes
+        // never taken for a new one, one that no process claimed is never in doubt, and no commit passes
         // a record that was handed on and is not settled.
         let mut world = World::new(true);
         for step in steps {

@@ -127,7 +127,7 @@ impl Reader {
             let read = self.begin(&consumer).and_then(|()| self.read(&consumer, &mut reading));
             self.drain(&consumer, reading);
             self.flush_dead_letters(&consumer);
-            // Nobody waits any longer if nobody listens.
+            // The receiver may be gone: then no task waits for it.
             wait_until_idle.send(()).unwrap_or(());
             read
         });

@@ -156,7 +156,7 @@ impl ConnectionRegistry {
     }
 }
 
-/// ConnectionRegistry as they come, each with its place.
+/// Connections as they come, each with its place.
 pub(super) fn incoming(
     listener: TcpListener,
     most: usize,

@@ -100,7 +100,7 @@ impl<'a> Iterator for MessageFields<'a> {
         }
         let field = self.read();
         if field.is_err() {
-            // Behind a malformed field nobody can say where the next one begins.
+            // Behind a malformed field it is not known where the next one begins.
             self.0 = &[];
         }
         Some(field)

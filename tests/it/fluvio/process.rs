@@ -22,7 +22,7 @@ usercom:
   preset: segment
 ";
 
-/// A port where nobody listens.
+/// A port where no process listens.
 fn closed_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()

@@ -96,7 +96,7 @@ async fn one_slow_record_does_not_stop_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unsettled_record_is_read_again() {
-    // What nobody settled comes again, with all behind it, before anything is kept.
+    // What was not settled comes again, with all behind it, before anything is kept.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 3);
     let mut reader = Reader::start(&fake, &notes, How::default());

@@ -189,7 +189,7 @@ async fn aliases_merge() {
         {"type": "identify", "userId": "u1", "traits": {"email": "a@b.c"}},
         {"type": "alias", "previousId": "guest", "userId": "u1"},
         {"type": "track", "userId": "u1", "event": "Bought"},
-        {"type": "alias", "previousId": "nobody", "userId": "u2"},
+        {"type": "alias", "previousId": "unknown-user", "userId": "u2"},
     ]});
     assert_eq!(post(port, "/v1/batch", &batch).await.unwrap(), 200);
     let mut names = events(&account, "u1").await;

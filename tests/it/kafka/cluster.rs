@@ -25,7 +25,7 @@ use usercom_sink::telemetry::Metrics;
 /// Longer than anything here may take.
 pub(super) const LONG: Duration = Duration::from_secs(60);
 
-/// Brokers, and a topic nobody else uses. Real ones are named by `USERCOM_TEST_KAFKA=host:port`, and
+/// Brokers, and a topic that no other test uses. Real ones are named by `USERCOM_TEST_KAFKA=host:port`, and
 /// `USERCOM_TEST_KAFKA_BATCH` says how many records the tests' producer may put into one batch.
 pub(super) struct Cluster {
     servers: String,

@@ -187,7 +187,7 @@ async fn answers_follow_the_verdicts() {
     let (answer, _) = tokio::join!(second.push_events(one()), bench.settle(1, Verdict::Errored));
     assert_eq!(answer.unwrap_err().code(), Code::Internal);
 
-    // 1,024 fill the channel that nobody reads.
+    // 1,024 fill the channel that is not read.
     let many = (0..2_000).map(|n| log(&json!({ "n": n }), n)).collect();
     let answer = client.push_events(request(many)).await;
     assert_eq!(answer.unwrap_err().code(), Code::ResourceExhausted);
