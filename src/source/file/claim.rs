@@ -1,11 +1,15 @@
 //! How far a file's records may have been sent, as the next process must know it.
 //!
 //! A claim stands beside the checkpoint: "records before this position may have been sent, and this
-//! is their time". Not here: saving it. One invariant: a record leaves only while a saved claim
-//! covers it, so what a dead process may have sent lies between its checkpoint and its last claim.
+//! is their time".
 //!
-//! Claims carry a time because User.com knows an event again by its time: an event without a time
-//! of its own has that of its claim, each time it is read.
+//! # Invariants
+//!
+//! A record leaves only while a saved claim covers it, so what a dead process may have sent lies
+//! between its checkpoint and its last claim.
+//!
+//! Claims carry a time because User.com knows an event again by its time: an event without a time of
+//! its own has that of its claim, each time it is read.
 
 use std::time::Duration;
 
@@ -18,7 +22,7 @@ use crate::source::DownstreamBuffer;
 /// How long a claim covers what is written to the file later: no time differs more from the true one.
 const MAX_AGE: Duration = Duration::from_secs(1);
 /// A claim that is used up sooner than this is followed by a longer one.
-const TOO_SHORT: Duration = Duration::from_millis(200);
+const MIN_CLAIM_AGE: Duration = Duration::from_millis(200);
 /// The fewest and the most bytes a claim reaches ahead.
 const MIN_REACH: u64 = 16 << 10;
 const MAX_REACH: u64 = 4 << 20;
@@ -77,7 +81,7 @@ impl Claims {
     pub(super) fn want(&mut self, end: u64, available: u64) {
         let age = self.made.map(|made| made.elapsed());
         self.reach = match age {
-            Some(age) if age < TOO_SHORT => (self.reach * 2).min(MAX_REACH),
+            Some(age) if age < MIN_CLAIM_AGE => (self.reach * 2).min(MAX_REACH),
             Some(age) if age > MAX_AGE => (self.reach / 2).max(MIN_REACH),
             _ => self.reach,
         };

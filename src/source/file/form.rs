@@ -1,8 +1,11 @@
 //! What a file's bytes are: text, or text that gzip or zstd has packed.
 //!
 //! Positions are those of the text. A packed file is unpacked as a stream, so that it takes no more
-//! memory than one block and the window of its format. Not here: when to read. One invariant: where
-//! packed bytes end amid their stream, nothing is lost: once more bytes are there, it goes on.
+//! memory than one block and the window of its format.
+//!
+//! # Invariants
+//!
+//! Where packed bytes end amid their stream, nothing is lost: once more bytes are there, it goes on.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -227,5 +230,5 @@ impl Read for TextReader {
 }
 
 fn first_bytes(file: &File, at: u64) -> io::Result<Vec<u8>> {
-    super::glance::read(file, at, 4)
+    super::read::read(file, at, 4)
 }

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::desk::Tails;
 use super::family::{self, Family};
-use super::finder::Found;
+use super::file_set::Tails;
 use super::identity::FileId;
-use super::tail::Tail;
+use super::scanner::Found;
+use super::tailer::FileTailer;
 
 /// The files of each log, oldest first.
 pub(super) type Logs = Vec<(Arc<str>, Vec<FileId>)>;
@@ -83,7 +83,7 @@ impl Order {
 
     /// Whether an older file of its log is there that cannot be opened yet. It is waited for as long
     /// as this.
-    pub(super) fn is_short(&self, tail: &Tail, timeout: Duration) -> bool {
+    pub(super) fn is_short(&self, tail: &FileTailer, timeout: Duration) -> bool {
         let place = |id| self.position(id).unwrap_or(usize::MAX);
         self.unopened.iter().any(|(id, (family, since))| {
             let rank = unbegun(family.is_live, place(*id));
@@ -140,7 +140,7 @@ impl Order {
     }
 }
 
-fn rank_of(tail: &Tail, place: usize) -> Rank {
+fn rank_of(tail: &FileTailer, place: usize) -> Rank {
     match tail.generation() {
         Some(generation) => Rank::Begun(generation),
         None => unbegun(tail.family.is_live && tail.missing.is_none(), place),

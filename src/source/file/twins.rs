@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use super::content::{self, Common};
+use super::content::{self, CommonPrefix};
 use super::follow::Follow;
 use super::form::Text;
 use super::identity::FileId;
 use super::state::{State, Unknown, Waits};
-use super::tail::{Tail, blocking};
+use super::tailer::{FileTailer, blocking};
 
 /// Twins of twins that are looked through.
 const MAX_TWINS: usize = 8;
@@ -17,7 +17,7 @@ const MAX_TWINS: usize = 8;
 impl Follow {
     /// The file lost what was read of it: that goes on as a file of its own, until a copy of it is
     /// found or it is read to its end.
-    pub(super) async fn lose(&mut self, tail: &mut Tail) {
+    pub(super) async fn lose(&mut self, tail: &mut FileTailer) {
         self.search_now = true;
         if tail.stream().is_some_and(|stream| stream.fed() == 0) {
             // Nothing was read of what it held: that is found in its copy like any other file.
@@ -61,7 +61,8 @@ impl Follow {
                 Some(twin) => Some(twin),
                 None => {
                     let log = Arc::clone(&tail.family.key);
-                    let is_twin = |other: &Tail| other.family.key == log && other.missing.is_none();
+                    let is_twin =
+                        |other: &FileTailer| other.family.key == log && other.missing.is_none();
                     self.twin(tail, is_twin).await
                 }
             };
@@ -75,7 +76,7 @@ impl Follow {
     }
 
     /// The twin that was found of a file before, or the twin of that where it has no name any more.
-    fn found_twin(&self, tail: &Tail) -> Option<FileId> {
+    fn found_twin(&self, tail: &FileTailer) -> Option<FileId> {
         let mut twin = tail.twin?;
         // Twins have no circle, but for a name that comes back.
         for _ in 0..MAX_TWINS {
@@ -92,12 +93,12 @@ impl Follow {
     /// order. `sizes` are the numbers of files of all logs.
     pub(super) async fn waits_for_twin(
         &mut self,
-        tail: &mut Tail,
+        tail: &mut FileTailer,
         sizes: &HashMap<Arc<str>, usize>,
     ) -> bool {
-        let rank = |tail: &Tail| (sizes.get(&tail.family.key), Arc::clone(&tail.family.key));
+        let rank = |tail: &FileTailer| (sizes.get(&tail.family.key), Arc::clone(&tail.family.key));
         let own = rank(tail);
-        let comes_first = |other: &Tail| other.family.key != own.1 && rank(other) > own;
+        let comes_first = |other: &FileTailer| other.family.key != own.1 && rank(other) > own;
         let twin = self.twin(tail, comes_first).await;
         if let (Some(id), State::Unknown(unknown)) = (twin, &mut tail.state) {
             unknown.waits = Some(Waits::For(id));
@@ -106,7 +107,11 @@ impl Follow {
     }
 
     /// An unknown file that holds the same as another one does, or one of the two holds more.
-    async fn twin(&self, tail: &Tail, may_be: impl Fn(&Tail) -> bool) -> Option<FileId> {
+    async fn twin(
+        &self,
+        tail: &FileTailer,
+        may_be: impl Fn(&FileTailer) -> bool,
+    ) -> Option<FileId> {
         let (text, head) = (tail.text()?, tail.unknown_head()?);
         for (id, other) in &self.tails {
             let alike = other.unknown_head().is_some_and(|other| {
@@ -129,6 +134,6 @@ impl Follow {
 /// Whether one of two texts begins with all of the other.
 async fn is_same(one: Text, other: Text) -> io::Result<bool> {
     let common = blocking(move || content::common(&mut one.reader(), &mut other.reader())).await?;
-    let Common { length, first_ends, second_ends } = common;
+    let CommonPrefix { length, first_ends, second_ends } = common;
     Ok(length > 0 && (first_ends || second_ends))
 }

@@ -1,8 +1,9 @@
 //! Looking at a file: opening it where it was left, and taking the next block. Everything here
 //! blocks on the file system.
 //!
-//! Not here: lines, records, checkpoints. One invariant: no byte is taken from a file whose
-//! beginning is not the one that was known before.
+//! # Invariants
+//!
+//! No byte is taken from a file whose beginning is not the one that was known before.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -13,16 +14,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::book::Row;
+use super::checkpoints::FileCheckpoint;
 use super::content::{self, Running};
 use super::form::{Form, Text, Unpacked, Unpacker};
-use super::identity::{FileId, Head};
+use super::identity::{FileHead, FileId};
 use crate::config::source::{FileFingerprint, ReadFrom};
 use crate::source::line::Separator;
 use crate::source::offset_tracker::StreamPosition;
 
 /// The most bytes taken at a time.
-pub(super) const BLOCK: usize = 256 << 10;
+pub(super) const MAX_BLOCK_BYTES: usize = 256 << 10;
 /// How much of a text is read first where its beginning is needed; four times as much each time
 /// that is too little.
 pub(super) const FIRST_BYTES: usize = 16 << 10;
@@ -33,32 +34,32 @@ const MAX_DIGEST_BYTES: u64 = 4 << 30;
 
 /// What is needed to open a file.
 #[derive(Debug, Clone)]
-pub(super) struct Opening {
+pub(super) struct OpenRequest {
     pub(super) path: PathBuf,
     /// The identity it was found by.
     pub(super) id: FileId,
     /// Its checkpoint.
-    pub(super) row: Option<Row>,
+    pub(super) row: Option<FileCheckpoint>,
     /// Checkpoints of the same generation in other files, where that was read further.
-    pub(super) further: Vec<Row>,
+    pub(super) further: Vec<FileCheckpoint>,
     /// How far an identity is trusted.
     pub(super) fingerprint: FileFingerprint,
 }
 
 /// An open file.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenFile {
     pub(super) path: PathBuf,
     pub(super) id: FileId,
     pub(super) file: Arc<File>,
     /// `None`: it is too short to tell.
     pub(super) form: Option<Form>,
     /// Its checkpoint, if it still holds what it held then, and the digest of that.
-    pub(super) known: Option<(Row, Option<Running>)>,
+    pub(super) known: Option<(FileCheckpoint, Option<Running>)>,
 }
 
-impl Opening {
-    pub(super) fn open(self) -> io::Result<Opened> {
+impl OpenRequest {
+    pub(super) fn open(self) -> io::Result<OpenFile> {
         let file = File::open(&self.path)?;
         let metadata = file.metadata()?;
         if FileId::of(&metadata) != self.id {
@@ -80,7 +81,7 @@ impl Opening {
                 tracing::info!(path = ?self.path, "the file does not hold what it held when it was read before; it is taken for another one");
             }
         }
-        Ok(Opened { path: self.path, id: self.id, file, form, known })
+        Ok(OpenFile { path: self.path, id: self.id, file, form, known })
     }
 }
 
@@ -99,8 +100,13 @@ impl Held {
 
 /// Compares a file with its checkpoint: its beginning and the last bytes that were read; all of
 /// these bytes where its identity proves nothing.
-fn holds(text: &Text, size: u64, row: &Row, fingerprint: FileFingerprint) -> io::Result<Held> {
-    if !Head::read(&mut text.reader())?.has(&row.head) {
+fn holds(
+    text: &Text,
+    size: u64,
+    row: &FileCheckpoint,
+    fingerprint: FileFingerprint,
+) -> io::Result<Held> {
+    if !FileHead::read(&mut text.reader())?.has(&row.head) {
         return Ok(Held::Other);
     }
     if text.form != Form::Plain {
@@ -145,7 +151,7 @@ fn holds(text: &Text, size: u64, row: &Row, fingerprint: FileFingerprint) -> io:
 }
 
 /// The file of a checkpoint, if it is at its path and still holds what it held.
-pub(super) fn at_path(id: FileId, row: &Row) -> Option<(Text, u64)> {
+pub(super) fn at_path(id: FileId, row: &FileCheckpoint) -> Option<(Text, u64)> {
     let file = File::open(Path::new(&row.path)).ok()?;
     let metadata = file.metadata().ok()?;
     if FileId::of(&metadata) != id || !metadata.is_file() {
@@ -221,7 +227,7 @@ fn behind_last_newline(
     let size = size - size % separator.width() as u64;
     let mut end = size;
     while end > 0 && size - end <= limit as u64 {
-        let begin = end.saturating_sub(BLOCK as u64);
+        let begin = end.saturating_sub(MAX_BLOCK_BYTES as u64);
         let block = read(file, begin, block_of(end - begin))?;
         if let Some(behind) = separator.last_end(&block) {
             return Ok(begin + behind as u64);
@@ -242,12 +248,12 @@ pub(super) fn beginning(text: &Text, most: usize) -> io::Result<Bytes> {
 
 /// A file's size and time of change: as long as they stay, so does what was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct FileStat {
     size: u64,
     changed: (i64, i64),
 }
 
-impl Stamp {
+impl FileStat {
     pub(super) fn new(size: u64, changed: (i64, i64)) -> Self {
         Self { size, changed }
     }
@@ -269,14 +275,14 @@ impl Stamp {
 
 /// One look at an open file.
 #[derive(Debug)]
-pub(super) struct Glance {
+pub(super) struct ReadRequest {
     pub(super) text: Text,
     /// Where the next byte is wanted from.
     pub(super) at: u64,
     /// The first bytes of the file, packed or not.
-    pub(super) head: Head,
+    pub(super) head: FileHead,
     /// As it was at the last look.
-    pub(super) stamp: Option<Stamp>,
+    pub(super) stamp: Option<FileStat>,
     /// The last bytes before `at`.
     pub(super) recent: Bytes,
     /// What unpacks the file, if it was begun.
@@ -285,19 +291,19 @@ pub(super) struct Glance {
 
 /// What a look saw.
 #[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) head: Head,
-    pub(super) stamp: Stamp,
+pub(super) struct ReadResult {
+    pub(super) head: FileHead,
+    pub(super) stamp: FileStat,
     pub(super) size: u64,
     /// Whether no name leads to the file any more.
     pub(super) deleted: bool,
-    pub(super) next: Next,
+    pub(super) next: ReadOutcome,
     pub(super) unpacker: Option<Unpacker>,
 }
 
 /// What comes next in a file.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum ReadOutcome {
     /// Nothing yet.
     Quiet,
     /// Nothing yet, and what is there ends amid a packed stream.
@@ -307,22 +313,22 @@ pub(super) enum Next {
     Block(Bytes),
 }
 
-impl Glance {
-    pub(super) fn look(mut self) -> io::Result<Seen> {
+impl ReadRequest {
+    pub(super) fn look(mut self) -> io::Result<ReadResult> {
         let metadata = self.text.file.metadata()?;
-        let stamp = Stamp::new(metadata.len(), (metadata.mtime(), metadata.mtime_nsec()));
+        let stamp = FileStat::new(metadata.len(), (metadata.mtime(), metadata.mtime_nsec()));
         let changed = self.stamp != Some(stamp);
         let replaced = changed && self.is_replaced(stamp.size)?;
         let next = match (replaced, self.text.form) {
-            (true, _) => Next::Replaced,
+            (true, _) => ReadOutcome::Replaced,
             (false, Form::Plain) => self.block(stamp.size)?,
             // What is unpacked to its end is not unpacked again before it changes.
-            (false, _) if !changed && self.unpacker.is_none() => Next::Quiet,
+            (false, _) if !changed && self.unpacker.is_none() => ReadOutcome::Quiet,
             (false, _) => self.unpack()?,
         };
         let deleted = metadata.nlink() == 0;
         let size = stamp.size;
-        Ok(Seen { head: self.head, stamp, size, deleted, next, unpacker: self.unpacker })
+        Ok(ReadResult { head: self.head, stamp, size, deleted, next, unpacker: self.unpacker })
     }
 
     /// Whether what was read is not there any more.
@@ -340,7 +346,7 @@ impl Glance {
         if is_shorter {
             return Ok(true);
         }
-        let now = Head::read(&mut plain(&self.text.file))?;
+        let now = FileHead::read(&mut plain(&self.text.file))?;
         let replaced = !now.continues(&self.head) || !self.has_recent()?;
         self.head = now;
         Ok(replaced)
@@ -355,40 +361,40 @@ impl Glance {
         Ok(read(&self.text.file, start, self.recent.len())? == self.recent)
     }
 
-    fn block(&self, size: u64) -> io::Result<Next> {
+    fn block(&self, size: u64) -> io::Result<ReadOutcome> {
         Ok(match block_of(size.saturating_sub(self.at)) {
-            0 => Next::Quiet,
+            0 => ReadOutcome::Quiet,
             wanted => match read(&self.text.file, self.at, wanted)? {
                 // It was cut off since we asked for its size; the next look will see.
-                block if block.is_empty() => Next::Quiet,
-                block => Next::Block(block.into()),
+                block if block.is_empty() => ReadOutcome::Quiet,
+                block => ReadOutcome::Block(block.into()),
             },
         })
     }
 
-    fn unpack(&mut self) -> io::Result<Next> {
+    fn unpack(&mut self) -> io::Result<ReadOutcome> {
         let file = &self.text.file;
         let unpacker = self.unpacker.get_or_insert_with(|| Unpacker::new(Arc::clone(file)));
-        let mut block = vec![0; BLOCK];
+        let mut block = vec![0; MAX_BLOCK_BYTES];
         while unpacker.position() < self.at {
             let wanted = block_of(self.at - unpacker.position());
             match unpacker.read(&mut block[..wanted])? {
                 Unpacked::Bytes(_) => {}
                 // It is shorter than it was: the packed bytes were written anew.
-                Unpacked::End => return Ok(Next::Replaced),
-                Unpacked::Cut => return Ok(Next::Cut),
+                Unpacked::End => return Ok(ReadOutcome::Replaced),
+                Unpacked::Cut => return Ok(ReadOutcome::Cut),
             }
         }
         match unpacker.read(&mut block)? {
             Unpacked::Bytes(length) => {
                 block.truncate(length);
-                Ok(Next::Block(block.into()))
+                Ok(ReadOutcome::Block(block.into()))
             }
             Unpacked::End => {
                 self.unpacker = None;
-                Ok(Next::Quiet)
+                Ok(ReadOutcome::Quiet)
             }
-            Unpacked::Cut => Ok(Next::Cut),
+            Unpacked::Cut => Ok(ReadOutcome::Cut),
         }
     }
 }
@@ -400,7 +406,7 @@ fn plain(file: &Arc<File>) -> super::form::TextReader {
 
 /// So many bytes, but no more than a block.
 fn block_of(bytes: u64) -> usize {
-    usize::try_from(bytes).map_or(BLOCK, |bytes| bytes.min(BLOCK))
+    usize::try_from(bytes).map_or(MAX_BLOCK_BYTES, |bytes| bytes.min(MAX_BLOCK_BYTES))
 }
 
 /// Up to `wanted` bytes at `at`; fewer only where the file ends.

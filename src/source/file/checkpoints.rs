@@ -3,9 +3,11 @@
 //! The row of a file that was cut off stays, under a key of its own, as long as a copy of what it
 //! held may turn up.
 //!
-//! Not here: what is settled (`ledger`). One invariant: a generation's number is saved before the
-//! first record of that generation is sent, and is never given twice, so that the origin of a
-//! record means the same bytes for ever, even where an inode is used again.
+//! # Invariants
+//!
+//! A generation's number is saved before the first record of that generation is sent, and is never
+//! given twice, so that the origin of a record means the same bytes for ever, even where an inode is
+//! used again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::claim::Claim;
 use super::content::{ContentMark, Version};
 use super::family::Family;
-use super::identity::{FileId, Fingerprint, Head};
+use super::identity::{FileHead, FileId, Fingerprint};
 use crate::source::offset_tracker::StreamPosition;
 use crate::source::{SharedCheckpoints, SourceError};
 
@@ -24,7 +26,7 @@ const GENERATION: &str = "generation";
 
 /// How long the row of a file that is not found any more is kept, in seconds: it may come back,
 /// from a backup say.
-const KEEP_SECS: i64 = 30 * 24 * 3600;
+const MAX_LEFT_SECS: i64 = 30 * 24 * 3600;
 /// Rows of files that are not found any more; beyond that, those that left first go.
 const MAX_LEFT: usize = 10_000;
 /// Earlier lengths kept of a content.
@@ -32,7 +34,7 @@ const MAX_VERSIONS: usize = 24;
 
 /// What is kept of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Row {
+pub(super) struct FileCheckpoint {
     pub(super) generation: u64,
     /// Everything before it is settled.
     pub(super) position: u64,
@@ -65,7 +67,7 @@ pub(super) struct Row {
     pub(super) packed: Option<u64>,
 }
 
-impl Row {
+impl FileCheckpoint {
     /// Whether it was begun and nothing was read of it: it says nothing about what a file holds.
     pub(super) fn has_read_nothing(&self) -> bool {
         let nothing = self.content.as_ref().is_some_and(|content| content.length == 0);
@@ -108,10 +110,10 @@ impl Row {
 }
 
 /// The rows as they are saved.
-pub(super) struct Book {
+pub(super) struct CheckpointStore {
     source: Arc<str>,
     checkpoints: SharedCheckpoints,
-    rows: BTreeMap<FileId, Row>,
+    rows: BTreeMap<FileId, FileCheckpoint>,
     /// Files whose rows are not saved as they are here.
     staged: BTreeSet<FileId>,
     next_generation: u64,
@@ -123,7 +125,7 @@ pub(super) struct Book {
     logs: BTreeMap<Arc<str>, BTreeSet<FileId>>,
 }
 
-impl Book {
+impl CheckpointStore {
     pub(super) async fn load(
         source: Arc<str>,
         checkpoints: SharedCheckpoints,
@@ -155,7 +157,7 @@ impl Book {
         if key == GENERATION {
             self.next_generation = value.parse().map_err(|_| format!("{value:?} is no number"))?;
         } else {
-            let mut row: Row = serde_json::from_str(value).map_err(|e| e.to_string())?;
+            let mut row: FileCheckpoint = serde_json::from_str(value).map_err(|e| e.to_string())?;
             // All that is known of a short content may be in its beginning.
             if row.content.is_none() && row.position == row.head.length() {
                 row.content = Some(row.head.content());
@@ -165,7 +167,7 @@ impl Book {
         Ok(())
     }
 
-    fn insert(&mut self, id: FileId, row: Row) {
+    fn insert(&mut self, id: FileId, row: FileCheckpoint) {
         let before = self.rows.get(&id);
         if before.is_none_or(|before| before.head != row.head || before.path != row.path) {
             self.remove(id);
@@ -184,12 +186,12 @@ impl Book {
         take_out(&mut self.logs, &Family::of(row.path.as_ref()).key, id);
     }
 
-    pub(super) fn row(&self, id: FileId) -> Option<&Row> {
+    pub(super) fn row(&self, id: FileId) -> Option<&FileCheckpoint> {
         self.rows.get(&id)
     }
 
     /// The files whose rows may be about a content that begins like this.
-    pub(super) fn alike(&self, head: &Head) -> Vec<FileId> {
+    pub(super) fn alike(&self, head: &FileHead) -> Vec<FileId> {
         let lengths: BTreeSet<u64> = self.beginnings.keys().map(Fingerprint::length).collect();
         let known = lengths.into_iter().filter_map(|length| head.fingerprint_of(length));
         known.filter_map(|print| self.beginnings.get(&print)).flatten().copied().collect()
@@ -198,7 +200,7 @@ impl Book {
     /// The files of a log whose rows know more of their beginning than this.
     pub(super) fn longer_than<'a>(
         &'a self,
-        head: &'a Head,
+        head: &'a FileHead,
         family: &Family,
     ) -> impl Iterator<Item = FileId> + 'a {
         let ids = self.logs.get(&family.key).into_iter().flatten().copied();
@@ -206,7 +208,10 @@ impl Book {
     }
 
     /// The files whose rows are about this generation.
-    pub(super) fn of_generation(&self, generation: u64) -> impl Iterator<Item = (FileId, &Row)> {
+    pub(super) fn of_generation(
+        &self,
+        generation: u64,
+    ) -> impl Iterator<Item = (FileId, &FileCheckpoint)> {
         self.rows
             .iter()
             .filter(move |(_, row)| row.generation == generation)
@@ -215,14 +220,14 @@ impl Book {
 
     /// The rows of the same generation as that of this file, which may have the identity of one that
     /// is gone, where that was read further in other files; the furthest first.
-    pub(super) fn further(&self, id: FileId) -> Vec<Row> {
+    pub(super) fn further(&self, id: FileId) -> Vec<FileCheckpoint> {
         let Some(row) = self.row(id) else {
             return Vec::new();
         };
         let rows = self.of_generation(row.generation);
-        let mut further: Vec<Row> = rows
+        let mut further: Vec<FileCheckpoint> = rows
             .filter(|(_, other)| other.reach() > row.reach())
-            .map(|(other, found)| Row {
+            .map(|(other, found)| FileCheckpoint {
                 origin: found.origin.or(Some(other)),
                 left: None,
                 ..found.clone()
@@ -244,19 +249,19 @@ impl Book {
         &self,
         found: impl Fn(FileId) -> bool,
         now: i64,
-    ) -> Vec<(FileId, Option<Row>)> {
+    ) -> Vec<(FileId, Option<FileCheckpoint>)> {
         let mut missing: Vec<_> = self.rows.iter().filter(|(id, _)| !found(**id)).collect();
         missing.sort_by_key(|(_, row)| std::cmp::Reverse(row.left.unwrap_or(now)));
         let rows = missing.into_iter().enumerate();
         rows.map(|(n, (id, row))| match row.left {
-            Some(left) if n >= MAX_LEFT || now.saturating_sub(left) > KEEP_SECS => (*id, None),
-            left => (*id, Some(Row { left: left.or(Some(now)), ..row.clone() })),
+            Some(left) if n >= MAX_LEFT || now.saturating_sub(left) > MAX_LEFT_SECS => (*id, None),
+            left => (*id, Some(FileCheckpoint { left: left.or(Some(now)), ..row.clone() })),
         })
         .collect()
     }
 
     /// Takes rows that are saved with the next ones.
-    pub(super) fn stage(&mut self, rows: Vec<(FileId, Option<Row>)>) {
+    pub(super) fn stage(&mut self, rows: Vec<(FileId, Option<FileCheckpoint>)>) {
         for (id, row) in rows {
             if self.rows.get(&id) != row.as_ref() {
                 self.set(id, row);
@@ -268,11 +273,11 @@ impl Book {
     /// Saves what differs from what is saved.
     pub(super) async fn save(
         &mut self,
-        rows: Vec<(FileId, Option<Row>)>,
+        rows: Vec<(FileId, Option<FileCheckpoint>)>,
     ) -> Result<(), SourceError> {
-        let mut changed: BTreeMap<FileId, Option<Row>> =
+        let mut changed: BTreeMap<FileId, Option<FileCheckpoint>> =
             self.staged.iter().map(|id| (*id, self.rows.get(id).cloned())).collect();
-        let differs = |(id, row): &(FileId, Option<Row>)| {
+        let differs = |(id, row): &(FileId, Option<FileCheckpoint>)| {
             self.staged.contains(id) || self.rows.get(id) != row.as_ref()
         };
         changed.extend(rows.into_iter().filter(differs));
@@ -299,7 +304,7 @@ impl Book {
         Ok(())
     }
 
-    fn set(&mut self, id: FileId, row: Option<Row>) {
+    fn set(&mut self, id: FileId, row: Option<FileCheckpoint>) {
         match row {
             Some(row) => self.insert(id, row),
             None => self.remove(id),
@@ -349,12 +354,12 @@ mod tests {
         }
     }
 
-    fn row(generation: u64, left: Option<i64>) -> Row {
-        Row {
+    fn row(generation: u64, left: Option<i64>) -> FileCheckpoint {
+        FileCheckpoint {
             generation,
             position: 7,
             lines: Some(1),
-            head: Head::default().fingerprint(),
+            head: FileHead::default().fingerprint(),
             path: "a.log".into(),
             left,
             origin: None,
@@ -366,9 +371,9 @@ mod tests {
         }
     }
 
-    async fn load(memory: &Arc<Memory>) -> Book {
+    async fn load(memory: &Arc<Memory>) -> CheckpointStore {
         let memory = Arc::clone(memory) as SharedCheckpoints;
-        Book::load("app".into(), memory).await.unwrap()
+        CheckpointStore::load("app".into(), memory).await.unwrap()
     }
 
     #[tokio::test]
@@ -402,7 +407,7 @@ mod tests {
             (ids[2], Some(row(2, None))),
         ];
         book.save(rows).await.unwrap();
-        let now = 100 + KEEP_SECS;
+        let now = 100 + MAX_LEFT_SECS;
         let swept = book.sweep(|id| id == ids[2], now);
         assert_eq!(swept, [(ids[0], Some(row(0, Some(now)))), (ids[1], Some(row(1, Some(100))))]);
         let swept = book.sweep(|id| id == ids[2], now + 1);

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::form::{Form, Text};
-use super::super::glance::{self, Glance, Stamp};
-use super::super::identity::{FileId, Head};
+use super::super::identity::{FileHead, FileId};
+use super::super::read::{self, FileStat, ReadRequest};
 use super::super::state::{Company, Copy, State, Unknown};
 use super::super::stream::Stream;
-use super::{Row, Tail, blocking};
+use super::{FileCheckpoint, FileTailer, blocking};
 use crate::config::source::ReadFrom;
 
-impl Tail {
+impl FileTailer {
     /// From now on this is what is read of it.
     pub(in super::super) async fn read_as(&mut self, mut stream: Stream) -> io::Result<()> {
         self.prepare(&mut stream).await?;
@@ -31,7 +31,7 @@ impl Tail {
         if let Some(text) = self.text() {
             self.text_head = {
                 let text = text.clone();
-                blocking(move || Head::read(&mut text.reader())).await?
+                blocking(move || FileHead::read(&mut text.reader())).await?
             };
             self.teach(&text, stream).await?;
         }
@@ -61,7 +61,7 @@ impl Tail {
                 generation: stream.generation,
                 stamp,
                 whole: true,
-                row: Row {
+                row: FileCheckpoint {
                     origin: Some(row.origin.unwrap_or(self.id)),
                     copy: true,
                     versions: Vec::new(),
@@ -77,10 +77,10 @@ impl Tail {
     /// columns. They may stand over several lines.
     async fn teach(&self, text: &Text, stream: &mut Stream) -> io::Result<()> {
         let limit = self.common.limit;
-        let mut most = glance::FIRST_BYTES;
+        let mut most = read::FIRST_BYTES;
         while stream.awaits_beginning() {
             let text = text.clone();
-            let beginning = blocking(move || glance::beginning(&text, most)).await?;
+            let beginning = blocking(move || read::beginning(&text, most)).await?;
             if stream.learn_beginning(&beginning) {
                 break;
             }
@@ -90,7 +90,7 @@ impl Tail {
                 stream.forgo_beginning(&format!("it is longer than `max_line_bytes`, {limit}"));
             }
             // One line that is longer than it may be is enough.
-            most = most.saturating_mul(4).min(limit.saturating_add(glance::FIRST_BYTES));
+            most = most.saturating_mul(4).min(limit.saturating_add(read::FIRST_BYTES));
         }
         Ok(())
     }
@@ -118,7 +118,7 @@ impl Tail {
     }
 
     fn forget_looks(&mut self) {
-        self.head = Head::default();
+        self.head = FileHead::default();
         self.stamp = None;
         self.unpacker = None;
         self.quiet = None;
@@ -131,10 +131,10 @@ impl Tail {
         let (Some(text), Some(stream)) = (self.text(), self.stream()) else {
             return Ok(false);
         };
-        if self.gone.is_some() || Some(Stamp::of(&self.file)?) == self.stamp {
+        if self.gone.is_some() || Some(FileStat::of(&self.file)?) == self.stamp {
             return Ok(false);
         }
-        let glance = Glance {
+        let request = ReadRequest {
             text,
             at: stream.fed(),
             head: self.head.clone(),
@@ -143,13 +143,13 @@ impl Tail {
             unpacker: None,
         };
         self.quiet = None;
-        blocking(move || glance.is_cut_off()).await
+        blocking(move || request.is_cut_off()).await
     }
 
     /// What was read of it is not in it any more: that becomes a file of its own, which yields what
     /// is in memory. What this one holds now is unknown.
     pub(in super::super) fn split_off(&mut self) -> Option<Self> {
-        let changed = self.stamp.map_or(self.changed, Stamp::changed);
+        let changed = self.stamp.map_or(self.changed, FileStat::changed);
         let (form, text_head) = (self.form, self.text_head.clone());
         let stream = self.forget()?;
         Some(Self {
@@ -159,7 +159,7 @@ impl Tail {
             id: FileId::of_lost(stream.generation),
             file: Arc::clone(&self.file),
             form,
-            head: Head::default(),
+            head: FileHead::default(),
             text_head,
             stamp: None,
             unpacker: None,

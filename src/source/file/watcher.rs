@@ -1,7 +1,8 @@
 //! Wakes the reader when something happens to a folder.
 //!
-//! Not here: what happened; the reader looks for itself, and does so by the clock too. One
-//! invariant: without a working watcher the source is slower, never wrong.
+//! # Invariants
+//!
+//! Without a working watcher the source is slower, never wrong.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -23,13 +24,13 @@ struct Bell {
 }
 
 /// A watcher of folders, where the system has one.
-pub(super) struct Alarm {
+pub(super) struct DirWatcher {
     watcher: Option<RecommendedWatcher>,
     watched: HashSet<PathBuf>,
     bell: Arc<Bell>,
 }
 
-impl Alarm {
+impl DirWatcher {
     pub(super) fn new() -> Self {
         let bell = Arc::new(Bell::default());
         let ringer = Arc::clone(&bell);

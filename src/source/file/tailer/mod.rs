@@ -14,20 +14,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(super) use self::read::{Turn, Until};
-use super::book::Row;
+pub(super) use self::read::{ReadStatus, Until};
+use super::checkpoints::FileCheckpoint;
 use super::content::ContentMark;
 use super::family::Family;
-use super::finder::Found;
 use super::form::{Form, Text, Unpacker};
-use super::glance::{Opened, Stamp};
-use super::identity::{FileId, Head};
+use super::identity::{FileHead, FileId};
+use super::read::{FileStat, OpenFile};
+use super::scanner::Found;
 use super::state::{Company, Compared, State, Unknown};
 use super::stream::{Common, Stream};
 use crate::config::source::ReadFrom;
 
 /// An open file.
-pub(super) struct Tail {
+pub(super) struct FileTailer {
     common: Arc<Common>,
     path: PathBuf,
     /// `path` as text, for places.
@@ -36,10 +36,10 @@ pub(super) struct Tail {
     file: Arc<std::fs::File>,
     form: Option<Form>,
     /// The first bytes of the file, as of the last look.
-    head: Head,
+    head: FileHead,
     /// The first bytes of its text.
-    text_head: Head,
-    stamp: Option<Stamp>,
+    text_head: FileHead,
+    stamp: Option<FileStat>,
     unpacker: Option<Unpacker>,
     /// Its size when it was found, in bytes.
     size: u64,
@@ -68,10 +68,15 @@ pub(super) struct Tail {
     pub(super) twin: Option<FileId>,
 }
 
-impl Tail {
+impl FileTailer {
     /// An open file, not yet read. Bytes of its size were counted as found already.
-    pub(super) fn new(common: &Arc<Common>, opened: Opened, found: &Found, from: ReadFrom) -> Self {
-        let Opened { path, id, file, form, known: _ } = opened;
+    pub(super) fn new(
+        common: &Arc<Common>,
+        opened: OpenFile,
+        found: &Found,
+        from: ReadFrom,
+    ) -> Self {
+        let OpenFile { path, id, file, form, known: _ } = opened;
         let counted = found.size;
         Self {
             common: Arc::clone(common),
@@ -81,8 +86,8 @@ impl Tail {
             id,
             file,
             form,
-            head: Head::default(),
-            text_head: Head::default(),
+            head: FileHead::default(),
+            text_head: FileHead::default(),
             stamp: None,
             unpacker: None,
             size: found.size,
@@ -175,7 +180,7 @@ impl Tail {
         let State::Unknown(unknown) = &self.state else {
             return false;
         };
-        let now = Stamp::of(&self.file).ok().map(|stamp| Compared { stamp, losses });
+        let now = FileStat::of(&self.file).ok().map(|stamp| Compared { stamp, losses });
         now.is_none() || unknown.compared != now
     }
 
@@ -185,7 +190,7 @@ impl Tail {
     }
 
     /// The beginning of its text as it was seen, if it is not known what it holds.
-    pub(super) fn unknown_head(&self) -> Option<&Head> {
+    pub(super) fn unknown_head(&self) -> Option<&FileHead> {
         match &self.state {
             State::Unknown(unknown) => Some(&unknown.head),
             _ => None,
@@ -222,7 +227,7 @@ impl Tail {
     }
 
     /// The beginning of its text, its path, and what is known of it.
-    pub(super) fn into_parts(self) -> (Head, String, State) {
+    pub(super) fn into_parts(self) -> (FileHead, String, State) {
         (self.text_head, self.shown, self.state)
     }
 
@@ -307,20 +312,22 @@ impl Tail {
     }
 
     /// The checkpoint as it stands; `None` where it has none of its own.
-    pub(super) fn row(&mut self) -> Option<Row> {
+    pub(super) fn row(&mut self) -> Option<FileCheckpoint> {
         let packed = self.packed();
         match &mut self.state {
             State::Unknown(_) => None,
             State::Reading(stream) => {
                 let row = stream.row(self.id, &self.text_head, &self.shown);
-                Some(Row { packed, ..row })
+                Some(FileCheckpoint { packed, ..row })
             }
-            State::Copy(copy) => Some(Row { path: self.shown.clone(), ..copy.row.clone() }),
+            State::Copy(copy) => {
+                Some(FileCheckpoint { path: self.shown.clone(), ..copy.row.clone() })
+            }
         }
     }
 }
 
-/// Runs what blocks on the file system where it holds nobody up.
+/// Runs what blocks on the file system on a thread of its own, so that no other task waits.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {

@@ -1,7 +1,9 @@
 //! What of one generation of a file is settled.
 //!
-//! Not here: saving it. One invariant: a verdict only touches a map under a lock that is never held
-//! across anything slow, so that whoever settles a record is not held up.
+//! # Invariants
+//!
+//! A verdict only touches a map under a lock that is never held across anything slow, so that
+//! whoever settles a record is not held up.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,12 +13,12 @@ use crate::source::offset_tracker::{OffsetTracker, StreamPosition};
 
 /// A watermark shared with the acknowledgements of the records in flight.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct FileOffsetTracker {
     watermark: Mutex<OffsetTracker>,
     flight: Arc<InFlightTracker>,
 }
 
-impl Ledger {
+impl FileOffsetTracker {
     pub(super) fn new(start: StreamPosition, flight: Arc<InFlightTracker>) -> Arc<Self> {
         Arc::new(Self { watermark: Mutex::new(OffsetTracker::new(start)), flight })
     }

@@ -5,16 +5,16 @@ use std::io;
 use tokio::time::Instant;
 
 use super::super::form::Form;
-use super::super::glance::{Glance, Next};
-use super::super::identity::Head;
+use super::super::identity::FileHead;
+use super::super::read::{ReadOutcome, ReadRequest};
 use super::super::state::State;
 use super::super::stream::{FileName, Outlet, RestOfLine, Sent};
-use super::{Tail, blocking};
+use super::{FileTailer, blocking};
 use crate::source::decode::Flush;
 
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Turn {
+pub(in super::super) enum ReadStatus {
     /// At the present end.
     Quiet,
     /// There is more, but it is another's turn, or time to save.
@@ -36,57 +36,57 @@ pub(in super::super) enum Until {
     Position(u64),
 }
 
-impl Tail {
+impl FileTailer {
     /// Reads and sends lines for a turn. After an error it may be tried again.
     pub(in super::super) async fn turn(
         &mut self,
         outlet: &Outlet,
         until: Until,
-    ) -> io::Result<Turn> {
+    ) -> io::Result<ReadStatus> {
         let turn = self.read(outlet, until).await;
         let stuck = turn.is_err() || self.cut;
         self.stuck = stuck.then(|| self.stuck.unwrap_or_else(Instant::now));
         self.quiet = match turn {
-            Ok(Turn::Quiet) if !self.cut => Some(self.quiet.unwrap_or_else(Instant::now)),
+            Ok(ReadStatus::Quiet) if !self.cut => Some(self.quiet.unwrap_or_else(Instant::now)),
             _ => None,
         };
         turn
     }
 
-    async fn read(&mut self, outlet: &Outlet, until: Until) -> io::Result<Turn> {
+    async fn read(&mut self, outlet: &Outlet, until: Until) -> io::Result<ReadStatus> {
         let (end, position) = match (until, self.stream()) {
-            (_, None) => return Ok(Turn::Quiet),
+            (_, None) => return Ok(ReadStatus::Quiet),
             (Until::MemoryBudget(bytes), Some(stream)) => (stream.fed() + bytes, None),
             (Until::Position(position), _) => (position, Some(position)),
         };
         loop {
             match self.send_lines(outlet, position).await {
                 Sent::Yes => {}
-                Sent::OutOfMemoryBudget => return Ok(Turn::More),
-                Sent::Unclaimed => return Ok(Turn::Unclaimed),
-                Sent::Stopped => return Ok(Turn::Stopped),
+                Sent::OutOfMemoryBudget => return Ok(ReadStatus::More),
+                Sent::Unclaimed => return Ok(ReadStatus::Unclaimed),
+                Sent::Stopped => return Ok(ReadStatus::Stopped),
             }
             let Some(stream) = self.stream() else {
-                return Ok(Turn::Quiet);
+                return Ok(ReadStatus::Quiet);
             };
             match until {
-                Until::Position(_) if stream.read_to() >= end => return Ok(Turn::Quiet),
-                Until::MemoryBudget(_) if stream.fed() >= end => return Ok(Turn::More),
-                _ if outlet.is_due() => return Ok(Turn::More),
+                Until::Position(_) if stream.read_to() >= end => return Ok(ReadStatus::Quiet),
+                Until::MemoryBudget(_) if stream.fed() >= end => return Ok(ReadStatus::More),
+                _ if outlet.is_due() => return Ok(ReadStatus::More),
                 _ => {}
             }
             let next = self.look().await?;
-            if !matches!(next, Next::Cut) {
+            if !matches!(next, ReadOutcome::Cut) {
                 self.cut = false;
             }
             match next {
-                Next::Quiet => return self.end(outlet).await,
-                Next::Cut => {
+                ReadOutcome::Quiet => return self.end(outlet).await,
+                ReadOutcome::Cut => {
                     self.report_cut();
-                    return Ok(Turn::Quiet);
+                    return Ok(ReadStatus::Quiet);
                 }
-                Next::Replaced => return Ok(Turn::Replaced),
-                Next::Block(block) => {
+                ReadOutcome::Replaced => return Ok(ReadStatus::Replaced),
+                ReadOutcome::Block(block) => {
                     self.count_read(block.len() as u64);
                     if let State::Reading(stream) = &mut self.state {
                         stream.feed(block);
@@ -97,7 +97,7 @@ impl Tail {
     }
 
     /// At the present end: completes what the decoder holds for too long.
-    async fn end(&mut self, outlet: &Outlet) -> io::Result<Turn> {
+    async fn end(&mut self, outlet: &Outlet) -> io::Result<ReadStatus> {
         if let State::Reading(stream) = &mut self.state {
             stream.note_end();
             stream.flush_if_due();
@@ -128,7 +128,7 @@ impl Tail {
         rest: RestOfLine,
         flush: Flush,
         end: Option<u64>,
-    ) -> Turn {
+    ) -> ReadStatus {
         if let State::Reading(stream) = &mut self.state {
             stream.take_rest(rest);
             // What an earlier run said to be incomplete, and still is, is not said again.
@@ -139,11 +139,11 @@ impl Tail {
         turn_of(self.send_lines(outlet, end).await)
     }
 
-    async fn look(&mut self) -> io::Result<Next> {
+    async fn look(&mut self) -> io::Result<ReadOutcome> {
         let (Some(text), Some(stream), None) = (self.text(), self.stream(), self.gone) else {
-            return Ok(Next::Quiet);
+            return Ok(ReadOutcome::Quiet);
         };
-        let glance = Glance {
+        let request = ReadRequest {
             text,
             at: stream.fed(),
             head: self.head.clone(),
@@ -154,17 +154,17 @@ impl Tail {
         let grown = self.text_head.is_short();
         let text = self.text().filter(|_| grown);
         let (seen, text_head) = blocking(move || {
-            let seen = glance.look()?;
+            let seen = request.look()?;
             let head = match (text, &seen.next) {
-                (Some(text), Next::Block(_)) => Some(Head::read(&mut text.reader())?),
+                (Some(text), ReadOutcome::Block(_)) => Some(FileHead::read(&mut text.reader())?),
                 _ => None,
             };
             Ok((seen, head))
         })
         .await?;
         self.deleted = seen.deleted;
-        if matches!(seen.next, Next::Replaced) {
-            return Ok(Next::Replaced);
+        if matches!(seen.next, ReadOutcome::Replaced) {
+            return Ok(ReadOutcome::Replaced);
         }
         if seen.size > self.counted && self.form == Some(Form::Plain) {
             self.common.progress.found(seen.size - self.counted);
@@ -178,11 +178,11 @@ impl Tail {
     }
 }
 
-fn turn_of(sent: Sent) -> Turn {
+fn turn_of(sent: Sent) -> ReadStatus {
     match sent {
-        Sent::Yes => Turn::Quiet,
-        Sent::OutOfMemoryBudget => Turn::More,
-        Sent::Unclaimed => Turn::Unclaimed,
-        Sent::Stopped => Turn::Stopped,
+        Sent::Yes => ReadStatus::Quiet,
+        Sent::OutOfMemoryBudget => ReadStatus::More,
+        Sent::Unclaimed => ReadStatus::Unclaimed,
+        Sent::Stopped => ReadStatus::Stopped,
     }
 }

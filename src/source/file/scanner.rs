@@ -1,7 +1,9 @@
 //! Which files there are.
 //!
-//! Not here: opening them. One invariant: a file is found once, however many patterns or names lead
-//! to it, and the order is that of the paths.
+//! # Invariants
+//!
+//! A file is found once, however many patterns or names lead to it, and the order is that of the
+//! paths.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,7 +16,7 @@ use super::identity::FileId;
 
 /// What `include` and `exclude` say.
 #[derive(Debug)]
-pub(super) struct Finder {
+pub(super) struct GlobScanner {
     include: Vec<String>,
     exclude: Vec<Exclude>,
 }
@@ -49,7 +51,7 @@ pub(super) struct Findings {
     pub(super) unreadable: Vec<(PathBuf, String)>,
 }
 
-impl Finder {
+impl GlobScanner {
     pub(super) fn new(include: Vec<String>, exclude: &[String]) -> Result<Self, String> {
         if include.is_empty() {
             return Err("`include` is empty; name at least one file or pattern".into());

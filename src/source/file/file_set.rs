@@ -1,7 +1,9 @@
 //! What reading once and following have in common: finding, opening, closing, checkpoints.
 //!
-//! Not here: in which order files are read. One invariant: a file is read only after its generation
-//! is saved, and its row is dropped only after its last verdict.
+//! # Invariants
+//!
+//! A file is read only after its generation is saved, and its row is dropped only after its last
+//! verdict.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -10,33 +12,33 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::book::{Book, Row};
+use super::checkpoints::{CheckpointStore, FileCheckpoint};
 use super::claim::Claim;
 use super::family::Family;
-use super::finder::{Finder, Findings, Found};
-use super::glance::{Opened, Opening};
-use super::identity::{FileId, Head};
-use super::ledger::Ledger;
+use super::identity::{FileHead, FileId};
+use super::offsets::FileOffsetTracker;
+use super::read::{OpenFile, OpenRequest};
+use super::scanner::{Findings, Found, GlobScanner};
 use super::state::{State, Unknown};
 use super::stream::{Common, Outlet, Stream};
-use super::tail::{Tail, blocking};
+use super::tailer::{FileTailer, blocking};
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 use crate::source::offset_tracker::StreamPosition;
 
 /// How often checkpoints are saved at most.
-pub(super) const SAVE: Duration = Duration::from_secs(1);
+pub(super) const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest and the longest pause before a save that failed is tried again.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long saving for the last time is tried.
 const LAST_SAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The files that are open.
-pub(super) type Tails = BTreeMap<FileId, Tail>;
+pub(super) type Tails = BTreeMap<FileId, FileTailer>;
 
 /// What becomes of the row of a file that is no longer read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Farewell {
+pub(super) enum CloseReason {
     /// Everything was read; it may grow.
     Read,
     /// It is not found any more, or does not hold it any more.
@@ -48,35 +50,35 @@ pub(super) struct Closed {
     pub(super) id: FileId,
     pub(super) stream: Box<Stream>,
     pub(super) family: Family,
-    head: Head,
+    head: FileHead,
     path: String,
     packed: Option<u64>,
     /// Since when it is gone, in seconds of the epoch.
     left: Option<i64>,
 }
 
-pub(super) struct Desk {
+pub(super) struct FileSet {
     pub(super) common: Arc<Common>,
     pub(super) outlet: Outlet,
-    finder: Arc<Finder>,
-    pub(super) book: Book,
+    finder: Arc<GlobScanner>,
+    pub(super) book: CheckpointStore,
     pub(super) closed: Vec<Closed>,
     /// Rows that are to be saved with the next ones.
-    notes: Vec<(FileId, Option<Row>)>,
+    notes: Vec<(FileId, Option<FileCheckpoint>)>,
     /// What could not be opened or looked at, and why: each is logged once.
-    troubles: Troubles,
+    troubles: UnreadableFiles,
     /// Saves that failed, one after the other.
     failures: u32,
     /// Contents that were lost by the file that held them.
     pub(super) losses: u64,
 }
 
-impl Desk {
+impl FileSet {
     pub(super) fn new(
         common: Arc<Common>,
         outlet: Outlet,
-        finder: Arc<Finder>,
-        book: Book,
+        finder: Arc<GlobScanner>,
+        book: CheckpointStore,
     ) -> Self {
         Self {
             common,
@@ -127,10 +129,10 @@ impl Desk {
         found: Vec<Found>,
         from: ReadFrom,
         tails: &Tails,
-    ) -> Vec<Tail> {
+    ) -> Vec<FileTailer> {
         let mut opened = Vec::with_capacity(found.len());
         for found in found {
-            let opening = Opening {
+            let opening = OpenRequest {
                 row: self.book.row(found.id).cloned(),
                 further: self.book.further(found.id),
                 path: found.path.clone(),
@@ -152,7 +154,7 @@ impl Desk {
         let mut ready = Vec::with_capacity(opened.len());
         for (found, mut file) in opened {
             let known = file.known.take();
-            let mut tail = Tail::new(&self.common, file, &found, from);
+            let mut tail = FileTailer::new(&self.common, file, &found, from);
             if known.as_ref().is_some_and(|(row, _)| row.has_read_nothing()) {
                 // Its identity may be that of a file that is gone: it is compared with the others.
                 tail.want_whole();
@@ -177,7 +179,13 @@ impl Desk {
     /// A file of a known content is an older part of the log that the content was read in, though
     /// its own name is none of that log's: a copy that was put aside, say. `logs` are those of all
     /// files, once a file.
-    pub(super) fn join_log(&self, tail: &mut Tail, generation: u64, path: &str, logs: &[Arc<str>]) {
+    pub(super) fn join_log(
+        &self,
+        tail: &mut FileTailer,
+        generation: u64,
+        path: &str,
+        logs: &[Arc<str>],
+    ) {
         let own = &tail.family.key;
         let is_alone = logs.iter().filter(|log| *log == own).count() < 2;
         let others = self.book.of_generation(generation).map(|(_, row)| row.path.as_str());
@@ -193,8 +201,8 @@ impl Desk {
 
     async fn resume(
         &mut self,
-        tail: &mut Tail,
-        row: Row,
+        tail: &mut FileTailer,
+        row: FileCheckpoint,
         content: Option<super::content::Running>,
     ) -> std::io::Result<()> {
         let id = tail.id();
@@ -213,9 +221,9 @@ impl Desk {
     }
 
     /// The file is not read any more.
-    pub(super) fn close(&mut self, tail: Tail, farewell: Farewell) {
+    pub(super) fn close(&mut self, tail: FileTailer, farewell: CloseReason) {
         let now = crate::clock::now().as_second();
-        let left = (farewell == Farewell::Left).then_some(now);
+        let left = (farewell == CloseReason::Left).then_some(now);
         let (id, family, packed) = (tail.id(), tail.family.clone(), tail.packed());
         let (head, path, state) = tail.into_parts();
         match state {
@@ -223,7 +231,7 @@ impl Desk {
                 self.closed.push(Closed { id, stream, family, head, path, packed, left });
             }
             State::Copy(copy) => {
-                self.notes.push((id, Some(Row { left, path, ..copy.row })));
+                self.notes.push((id, Some(FileCheckpoint { left, path, ..copy.row })));
             }
             State::Unknown(_) => {}
         }
@@ -231,7 +239,7 @@ impl Desk {
 
     /// The identity of a file that is closed belongs to another one now: the rows of the former are
     /// no longer saved under it.
-    pub(super) fn free_id(&mut self, id: FileId) -> Vec<(FileId, Option<Row>)> {
+    pub(super) fn free_id(&mut self, id: FileId) -> Vec<(FileId, Option<FileCheckpoint>)> {
         let mut rows = Vec::new();
         for closed in self.closed.iter_mut().filter(|closed| closed.id == id) {
             closed.id = FileId::of_lost(closed.stream.generation);
@@ -242,7 +250,10 @@ impl Desk {
     }
 
     /// Saves what was settled, if it is time. Storage that fails is tried again later.
-    pub(super) async fn save_if_due<'a>(&mut self, open: impl IntoIterator<Item = &'a mut Tail>) {
+    pub(super) async fn save_if_due<'a>(
+        &mut self,
+        open: impl IntoIterator<Item = &'a mut FileTailer>,
+    ) {
         if !self.outlet.is_due() {
             return;
         }
@@ -267,13 +278,13 @@ impl Desk {
         }
         rows.extend(tails.values_mut().filter_map(|tail| copy_row(tail, &standings)));
         if self.save_surely(rows).await {
-            let wanting = tails.values_mut().filter_map(Tail::stream_mut);
+            let wanting = tails.values_mut().filter_map(FileTailer::stream_mut);
             wanting.filter(|stream| stream.wants_claim()).for_each(Stream::grant_claim);
         }
     }
 
     /// As [`save_claims`](Self::save_claims), of one file.
-    pub(super) async fn save_claim(&mut self, tail: &mut Tail) {
+    pub(super) async fn save_claim(&mut self, tail: &mut FileTailer) {
         let row = tail.row();
         if self.save_surely(vec![(tail.id(), row)]).await
             && let Some(stream) = tail.stream_mut()
@@ -283,7 +294,10 @@ impl Desk {
     }
 
     /// Saves rows, however often it has to be tried. `false` where the run was stopped first.
-    pub(super) async fn save_surely(&mut self, rows: Vec<(FileId, Option<Row>)>) -> bool {
+    pub(super) async fn save_surely(
+        &mut self,
+        rows: Vec<(FileId, Option<FileCheckpoint>)>,
+    ) -> bool {
         let mut pause = RETRY_PAUSES.0;
         loop {
             let saved = self.book.save(rows.clone()).await;
@@ -319,11 +333,14 @@ impl Desk {
     }
 
     /// Ends: waits for every verdict, then saves for the last time.
-    pub(super) async fn finish(mut self, mut open: Vec<Tail>) -> Result<Troubles, SourceError> {
+    pub(super) async fn finish(
+        mut self,
+        mut open: Vec<FileTailer>,
+    ) -> Result<UnreadableFiles, SourceError> {
         // The receiver must see the end, or it would wait for more while we wait for it.
         let flight = Arc::clone(&self.common.flight);
         drop(std::mem::replace(&mut self.outlet.out, closed_channel()));
-        while tokio::time::timeout(SAVE, flight.wait_until_idle()).await.is_err() {
+        while tokio::time::timeout(SAVE_INTERVAL, flight.wait_until_idle()).await.is_err() {
             let saved = self.save(&mut open).await;
             self.report_save(saved.err());
         }
@@ -340,7 +357,7 @@ impl Desk {
 
     async fn save<'a>(
         &mut self,
-        open: impl IntoIterator<Item = &'a mut Tail>,
+        open: impl IntoIterator<Item = &'a mut FileTailer>,
     ) -> Result<(), SourceError> {
         let mut rows = std::mem::take(&mut self.notes);
         let notes = rows.len();
@@ -374,7 +391,7 @@ impl Desk {
             self.closed.extend(wait_until_idle);
             self.notes.extend(kept);
         }
-        self.outlet.due = Instant::now() + SAVE;
+        self.outlet.due = Instant::now() + SAVE_INTERVAL;
         saved
     }
 
@@ -382,7 +399,7 @@ impl Desk {
     pub(super) fn unsettled<'a>(
         &'a self,
         log: &'a str,
-    ) -> impl Iterator<Item = (Arc<Ledger>, u64)> + 'a {
+    ) -> impl Iterator<Item = (Arc<FileOffsetTracker>, u64)> + 'a {
         let older = self.closed.iter().filter(move |closed| &*closed.family.key == log);
         older.filter_map(|closed| closed.stream.unsettled())
     }
@@ -397,8 +414,8 @@ impl Desk {
 
 /// Of each generation that several files are known to hold, the file that is read: the one that was
 /// read furthest. None of those that are open already.
-fn leaders(opened: &[(Found, Opened)], tails: &Tails, closed: &[Closed]) -> HashMap<u64, FileId> {
-    let mut taken: HashSet<u64> = tails.values().filter_map(Tail::generation).collect();
+fn leaders(opened: &[(Found, OpenFile)], tails: &Tails, closed: &[Closed]) -> HashMap<u64, FileId> {
+    let mut taken: HashSet<u64> = tails.values().filter_map(FileTailer::generation).collect();
     let of_others = closed.iter().filter(|closed| opened.iter().all(|(f, _)| f.id != closed.id));
     taken.extend(of_others.map(|closed| closed.stream.generation));
     let mut leaders: HashMap<u64, (bool, u64, u64, FileId)> = HashMap::new();
@@ -421,7 +438,10 @@ fn leaders(opened: &[(Found, Opened)], tails: &Tails, closed: &[Closed]) -> Hash
 type Standings = HashMap<u64, (StreamPosition, Vec<Claim>)>;
 
 /// The row of a copy, which says what is settled of the content that it shares.
-fn copy_row(tail: &mut Tail, standings: &Standings) -> Option<(FileId, Option<Row>)> {
+fn copy_row(
+    tail: &mut FileTailer,
+    standings: &Standings,
+) -> Option<(FileId, Option<FileCheckpoint>)> {
     let State::Copy(copy) = &mut tail.state else {
         return None;
     };
@@ -431,16 +451,16 @@ fn copy_row(tail: &mut Tail, standings: &Standings) -> Option<(FileId, Option<Ro
 }
 
 /// What could not be read, and why.
-pub(super) type Troubles = HashMap<PathBuf, String>;
+pub(super) type UnreadableFiles = HashMap<PathBuf, String>;
 
 impl Closed {
-    pub(super) fn row(&mut self) -> Row {
+    pub(super) fn row(&mut self) -> FileCheckpoint {
         let row = self.stream.row(self.id, &self.head, &self.path);
-        Row { left: self.left, packed: self.packed, ..row }
+        FileCheckpoint { left: self.left, packed: self.packed, ..row }
     }
 }
 
-/// The sender of a channel that nobody reads.
+/// The sender of a channel without a receiver.
 fn closed_channel() -> tokio::sync::mpsc::Sender<crate::record::Record> {
     tokio::sync::mpsc::channel(1).0
 }
