@@ -99,7 +99,10 @@ async fn a_predecessor_that_finishes_is_waited_for() {
         let mut told = String::new();
         child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
         let in_use = format!("is in use by another usercom-sink (pid {})", std::process::id());
-        assert!(told.contains(&in_use) && told.contains("it is waited for"), "{told}");
+        assert!(
+            told.contains(&in_use) && told.contains("waiting for the other process to end"),
+            "{told}"
+        );
         assert_eq!(status.code(), Some(i32::from(!frees)), "{told}");
         assert_eq!(told.contains("the cluster is asked again"), frees, "{told}");
     }
