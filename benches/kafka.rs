@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::Verdict;
 use usercom_sink::buffer::Store;
 use usercom_sink::config::sink::UsercomSink;
-use usercom_sink::config::source::KafkaSource as Settings;
+use usercom_sink::config::source::KafkaSourceConfig as Settings;
 use usercom_sink::sink::{OnAuthFailure, SinkContext, SinkFactory};
 use usercom_sink::source::kafka::KafkaSource;
 use usercom_sink::source::{ReadMode, Source};

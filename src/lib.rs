@@ -40,8 +40,15 @@
 //! ```
 //!
 //! [`Sink`] embeds the whole sink in another program: it takes a stream of records.
+//!
+//! # Public interface
+//!
+//! Other programs use [`Sink`], [`record`], [`ack`], [`sink`], [`source`], [`pipeline`], [`config`],
+//! [`telemetry`] and `emulator`. The other modules are public for the tests and benches of this
+//! crate; they may change in any version.
 
 pub mod ack;
+#[doc(hidden)]
 pub mod clock;
 pub mod coerce;
 pub mod record;
@@ -68,6 +75,7 @@ pub mod pipeline;
 pub mod telemetry;
 
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
 #[cfg(feature = "emulator")]
 pub mod emulator;

@@ -41,11 +41,11 @@ pub struct NewRecord {
     pub origin: Option<SourcePosition>,
     /// See [`Record::transport_id`].
     pub transport_id: Option<Arc<str>>,
-    /// See [`Record::time`].
+    /// See [`Record::event_time`].
     pub time: Option<Timestamp>,
     /// See [`Record::maybe_sent`].
     pub maybe_sent: bool,
-    /// See [`Record::fault`].
+    /// See [`Record::decode_error`].
     pub fault: Option<Arc<str>>,
 }
 
@@ -127,7 +127,7 @@ pub struct Settlement {
 }
 
 impl Store {
-    /// Stores records, in order. Skips those whose [`SourcePosition::position`] is not after the
+    /// Stores records, in order. Skips those whose [`SourcePosition::end_offset`] is not after the
     /// highest one stored for the same stream and sink.
     ///
     /// # Errors [`StoreError::Full`] or another error; then no record was stored.

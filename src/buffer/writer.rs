@@ -67,7 +67,7 @@ where
     }
 }
 
-enum Message {
+enum ThreadMessage {
     Do(Box<dyn Job>),
     Close,
 }
@@ -75,7 +75,7 @@ enum Message {
 /// Sends commands to one of the threads.
 #[derive(Clone)]
 pub(super) struct DbHandle {
-    commands: mpsc::Sender<Message>,
+    commands: mpsc::Sender<ThreadMessage>,
 }
 
 impl DbHandle {
@@ -87,14 +87,14 @@ impl DbHandle {
     {
         let (reply, answer) = oneshot::channel();
         let task = Box::new(CommandJob { work, result: None, reply });
-        self.commands.send(Message::Do(task)).await.map_err(|_| StoreError::Closed)?;
+        self.commands.send(ThreadMessage::Do(task)).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
     /// Ends the thread after the commands that wait. Returns once it has closed the file.
     pub(super) async fn close(&self) {
         // A failed send means that the thread has already ended.
-        if self.commands.send(Message::Close).await.is_ok() {
+        if self.commands.send(ThreadMessage::Close).await.is_ok() {
             self.commands.closed().await;
         }
     }
@@ -190,13 +190,13 @@ fn start(
 }
 
 /// Waits for a command and takes all others that wait. `false` if there will be no more.
-fn take_group(queue: &mut mpsc::Receiver<Message>) -> (Vec<Box<dyn Job>>, bool) {
+fn take_group(queue: &mut mpsc::Receiver<ThreadMessage>) -> (Vec<Box<dyn Job>>, bool) {
     let mut jobs = Vec::new();
     let mut command = queue.blocking_recv();
     loop {
         match command {
-            None | Some(Message::Close) => return (jobs, false),
-            Some(Message::Do(job)) => jobs.push(job),
+            None | Some(ThreadMessage::Close) => return (jobs, false),
+            Some(ThreadMessage::Do(job)) => jobs.push(job),
         }
         if jobs.len() == MAX_GROUP_COMMANDS {
             return (jobs, true);

@@ -1,4 +1,4 @@
-//! JSON text as a value: one that is known to be valid, and strings on their way in and out of it.
+//! Valid JSON text as a value; escaping and unescaping of JSON strings.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +14,8 @@ use super::swar;
 pub struct Json<'a>(Cow<'a, str>);
 
 impl<'a> Json<'a> {
-    /// Wraps text the caller knows to be one valid JSON value without surrounding white space.
+    /// Wraps text without checking it. It must be one valid JSON value without surrounding white
+    /// space.
     pub fn from_valid_unchecked(text: impl Into<Cow<'a, str>>) -> Self {
         Self(text.into())
     }
@@ -31,7 +32,7 @@ impl<'a> Json<'a> {
         &self.0
     }
 
-    /// The text, given away.
+    /// The text, without copying it.
     pub fn into_text(self) -> Cow<'a, str> {
         self.0
     }
@@ -53,7 +54,7 @@ impl fmt::Debug for Json<'_> {
     }
 }
 
-/// Appends a string as JSON. Most need no escapes and are copied as they are.
+/// Appends a string as JSON. Most strings need no escapes and are copied.
 pub fn write_string(out: &mut String, text: &str) {
     if needs_no_escaping(text) {
         out.reserve(text.len() + 2);
@@ -65,11 +66,11 @@ pub fn write_string(out: &mut String, text: &str) {
     }
 }
 
-/// Whether a text stands between the quotes of a JSON string as it is.
+/// Whether a string can stand between the quotes of a JSON string without escapes.
 pub fn needs_no_escaping(text: &str) -> bool {
     let bytes = text.as_bytes();
     let odd = |word: &[u8; 8]| swar::needs_escape(u64::from_le_bytes(*word)) != 0;
-    // The last piece of a text overlaps the one before, so that none is looked at byte by byte.
+    // The last word overlaps the one before, so that no byte is tested alone.
     if let Some(last) = bytes.last_chunk() {
         let (words, _) = bytes.as_chunks();
         !words.iter().any(odd) && !odd(last)
@@ -81,7 +82,7 @@ pub fn needs_no_escaping(text: &str) -> bool {
     }
 }
 
-/// A text without blanks around it. Most have none, which is seen at their ends.
+/// A string without surrounding white space. Most have none, which the first and last byte show.
 pub fn trimmed(text: &str) -> &str {
     let is_graphic = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
     match is_graphic(text.as_bytes().first()) && is_graphic(text.as_bytes().last()) {
@@ -90,14 +91,14 @@ pub fn trimmed(text: &str) -> &str {
     }
 }
 
-/// The text of a JSON string. Half of a surrogate pair, which JSON's grammar allows and Unicode
-/// does not, becomes one replacement character.
+/// The value of a JSON string. A lone surrogate, which JSON's grammar allows and Unicode does not,
+/// becomes one replacement character.
 pub fn unescape(raw: &str) -> Cow<'_, str> {
     let inner = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw);
     if !has_escapes(inner) {
         return Cow::Borrowed(inner);
     }
-    // As bytes, because as text half a surrogate pair would be an error.
+    // As bytes, because a lone surrogate is an error in a string.
     let mut de = serde_json::Deserializer::from_str(raw);
     match de.deserialize_bytes(LossyString) {
         Ok(text) => Cow::Owned(text),
@@ -105,7 +106,7 @@ pub fn unescape(raw: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether there is an escape in what stands between the quotes of a JSON string.
+/// Whether the content of a JSON string has an escape.
 pub fn has_escapes(inner: &str) -> bool {
     memchr::memchr(b'\\', inner.as_bytes()).is_some()
 }
@@ -141,7 +142,7 @@ fn replace_encoded_surrogates(bytes: &[u8]) -> String {
     out
 }
 
-/// Whether an escape of a surrogate may stand in a text: half of a pair, or a pair.
+/// Whether a text may hold an escaped surrogate, lone or in a pair.
 pub fn may_have_surrogates(json: &[u8]) -> bool {
     static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u"));
     let is_surrogate = |at: usize| {
@@ -151,8 +152,7 @@ pub fn may_have_surrogates(json: &[u8]) -> bool {
     ESCAPE.find_iter(json).any(is_surrogate)
 }
 
-/// JSON text in which half of a surrogate pair is one replacement character, so that every reader of
-/// JSON takes it.
+/// Replaces lone surrogates by replacement characters, so that every JSON parser accepts the text.
 pub fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
     if !may_have_surrogates(json.as_bytes()) {
         return Cow::Borrowed(json);
@@ -186,7 +186,7 @@ fn is_low(unit: u16) -> bool {
     unit >= 0xdc00
 }
 
-/// The surrogate whose escape stands at a place.
+/// The surrogate whose escape starts at an offset.
 fn surrogate(json: &str, at: usize) -> Option<u16> {
     let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
     let unit = u16::from_str_radix(digits, 16).ok()?;
@@ -198,9 +198,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_a_surrogate_pair_is_one_replacement_character() {
-        // JSON's grammar allows half a surrogate pair; everything around it is kept, and whole pairs
-        // are what they mean. Text and mended JSON agree.
+    fn lone_surrogate_becomes_one_replacement_character() {
+        // Lone surrogates are replaced; pairs and all other text are unchanged, in the unescaped
+        // string as well as in the repaired JSON.
         for (json, text) in [
             (r#""a\ud83d""#, "a\u{fffd}"),
             (r#""\ude00b""#, "\u{fffd}b"),
@@ -220,8 +220,8 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_written_as_json() {
-        // What is written reads back as it was, with escapes where there must be some.
+    fn written_string_reads_back_unchanged() {
+        // A written string reads back unchanged, with escapes where JSON needs them.
         for text in ["", "plain", "a\"b\\c", "line\nbreak\u{1}", "Łódź \u{1f600}"] {
             assert_eq!(unescape(Json::string(text).as_str()), text);
             assert_eq!(serde_json::from_str::<String>(Json::string(text).as_str()).unwrap(), text);
@@ -229,8 +229,8 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_escaped_is_seen_anywhere() {
-        // One byte that JSON escapes, at any place of a text of any length, is found.
+    fn special_byte_at_any_offset_needs_escaping() {
+        // One byte that JSON must escape is found at any offset of a string of any length.
         for length in 0..40 {
             let plain = "a".repeat(length);
             assert!(needs_no_escaping(&plain));

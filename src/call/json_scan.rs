@@ -1,19 +1,20 @@
-//! A walk through JSON text that a parser has accepted: the entries of an object, the elements of
-//! an array, as slices of it.
+//! Iterators over the entries of a JSON object and the elements of a JSON array, as slices of text
+//! that a parser has already accepted.
 //!
-//! Not a parser: it checks nothing. On text that is no JSON it ends early or yields what is no
-//! JSON either, but never panics and never runs on. Invariant: it looks one level deep only; what
-//! lies deeper is passed over by counting brackets, so that nesting costs no stack.
+//! # Invariants
+//! Invalid JSON ends the iteration early or yields invalid slices; it never panics or loops.
+//! Iteration is one level deep. Deeper levels are skipped by counting brackets, so nesting needs no
+//! stack.
 
 use std::borrow::Cow;
 
 use super::json::{has_escapes, unescape, write_string};
 use super::swar;
 
-/// Bytes of a string up to which it is short.
+/// Bytes of a string that are searched without starting a vectorized search.
 const SHORT_STRING_LEN: usize = 32;
 
-/// The entries of an object, as they stand: nulls and repeated names included.
+/// The entries of an object, including nulls and repeated names.
 #[derive(Debug, Clone)]
 pub struct EntryIter<'r> {
     text: &'r str,
@@ -27,12 +28,12 @@ pub struct ElementIter<'r> {
     at: usize,
 }
 
-/// Walks through the text of an object.
+/// Iterates over the text of an object.
 pub fn entries(object: &str) -> EntryIter<'_> {
     EntryIter { text: object, at: 1 }
 }
 
-/// Walks through the text of an array.
+/// Iterates over the text of an array.
 pub fn elements(array: &str) -> ElementIter<'_> {
     ElementIter { text: array, at: 1 }
 }
@@ -85,7 +86,7 @@ fn skip_comma(bytes: &[u8], at: usize) -> usize {
     }
 }
 
-/// The same value with its strings written one way: escapes only where there must be some.
+/// The same value with escapes only where JSON needs them, so that equal strings have equal text.
 pub fn normalize_escapes(json: &str) -> Cow<'_, str> {
     if !has_escapes(json) {
         return Cow::Borrowed(json);
@@ -107,8 +108,8 @@ pub fn normalize_escapes(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Where the closing quote of a string stands whose first byte behind the opening one is `at`, and
-/// whether there are escapes in it.
+/// The offset of the closing quote of a string whose content starts at `at`, and whether the string
+/// has escapes.
 fn skip_string(bytes: &[u8], mut at: usize) -> (usize, bool) {
     let mut escapes = false;
     loop {
@@ -124,19 +125,19 @@ fn skip_string(bytes: &[u8], mut at: usize) -> (usize, bool) {
     }
 }
 
-/// How many bytes stand before the first quote or backslash. Most strings are short: only long ones
-/// are worth the start of a search in wide steps.
+/// The number of bytes before the first quote or backslash. Most strings are short; a vectorized
+/// search pays only for long ones.
 fn unescaped_prefix_len(bytes: &[u8]) -> usize {
     let (words, _) = bytes.as_chunks::<8>();
     for (n, word) in words.iter().take(SHORT_STRING_LEN / 8).enumerate() {
-        let marks = swar::quotes_and_backslashes(u64::from_le_bytes(*word));
-        if marks != 0 {
-            return 8 * n + marks.trailing_zeros() as usize / 8;
+        let matches = swar::quotes_and_backslashes(u64::from_le_bytes(*word));
+        if matches != 0 {
+            return 8 * n + matches.trailing_zeros() as usize / 8;
         }
     }
-    let looked_at = 8 * words.len().min(SHORT_STRING_LEN / 8);
-    let rest = &bytes[looked_at..];
-    looked_at + memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
+    let searched = 8 * words.len().min(SHORT_STRING_LEN / 8);
+    let rest = &bytes[searched..];
+    searched + memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
 }
 
 fn skip_value(bytes: &[u8], at: usize) -> usize {
@@ -151,7 +152,7 @@ fn skip_value(bytes: &[u8], at: usize) -> usize {
     }
 }
 
-/// Behind the bracket that closes the one at `at`.
+/// The offset after the bracket that closes the one at `at`.
 fn skip_container(bytes: &[u8], mut at: usize) -> usize {
     let mut depth = 0usize;
     while let Some(byte) = bytes.get(at) {
@@ -207,16 +208,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn walking_is_parsing(value in value()) {
-            // Whatever value, printed densely or with blanks: walked level by level it is the same.
+        fn any_value_iterated_equals_parsed_value(value in value()) {
+            // A value printed compactly or with white space, rebuilt level by level, equals the original.
             prop_assert_eq!(&rebuilt(&value.to_string()), &value);
             let pretty = serde_json::to_string_pretty(&value).unwrap();
             prop_assert_eq!(&rebuilt(&pretty), &value);
         }
 
         #[test]
-        fn no_text_makes_it_panic_or_run_on(text in "[\\[\\]{}\",:\\\\ a1\u{e9}]{0,40}") {
-            // Text that is no JSON ends the walk within as many steps as it has bytes.
+        fn invalid_text_never_panics_or_loops(text in "[\\[\\]{}\",:\\\\ a1\u{e9}]{0,40}") {
+            // Invalid JSON ends the iteration within as many steps as it has bytes.
             drop(normalize_escapes(&text));
             prop_assert!(entries(&text).count() <= text.len());
             prop_assert!(elements(&text).count() <= text.len());
@@ -224,16 +225,16 @@ mod tests {
     }
 
     #[test]
-    fn one_value_is_written_one_way() {
-        // Escapes that need not be are gone, in names, too; everything else stays as it is.
+    fn needless_escapes_are_removed() {
+        // Needless escapes are removed, in names too; everything else is unchanged.
         let text = r#"{"\u0061": [ "\/x\n\"", 1.50 ],"b":"\u00e9\\"}"#;
         assert_eq!(normalize_escapes(text), r#"{"a": [ "/x\n\"", 1.50 ],"b":"é\\"}"#);
         assert_eq!(normalize_escapes(r#"{"a":"b"}"#), r#"{"a":"b"}"#);
     }
 
     #[test]
-    fn deep_nesting_is_passed_over() {
-        // A hundred thousand brackets cost no stack.
+    fn deep_nesting_is_skipped() {
+        // A hundred thousand nested brackets need no stack.
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
         let text = format!(r#"{{"a":{deep},"b":1}}"#);
         let names: Vec<_> = entries(&text).map(|(name, json)| (name, json.len())).collect();

@@ -1,7 +1,6 @@
-//! An object of a call: its traits, its properties, its context.
+//! An object of a call: traits, properties or context.
 //!
-//! Most pass through as they stand in the record. They stay text, which nobody takes apart before
-//! somebody has to.
+//! Most objects are copied from the record unchanged. They stay text until an entry is needed.
 
 use std::borrow::Cow;
 
@@ -20,8 +19,8 @@ pub type ObjectEntries<'o> = SmallVec<[(Cow<'o, str>, &'o str); 12]>;
 /// An object's entries.
 #[derive(Debug, Clone)]
 pub enum Object<'a> {
-    /// The text of a JSON object, as it stands in the record. Of a name given twice the last value
-    /// counts, in the first one's place; null is the same as missing.
+    /// The text of a JSON object of the record. Of a repeated name the last value counts, at the
+    /// first one's position; null is the same as missing.
     Raw(&'a str),
     /// EntryIter that were put together; null is the same as missing here, too.
     Parsed(Fields<'a>),
@@ -41,7 +40,7 @@ impl PartialEq for Object<'_> {
 }
 
 impl<'a> Object<'a> {
-    /// Takes it apart.
+    /// The entries.
     pub fn entries(&self) -> ObjectEntries<'_> {
         match self {
             Self::Raw(text) => non_null_entries(text),
@@ -89,7 +88,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Replaces halves of surrogate pairs, in names and in values.
+    /// Replaces lone surrogates in names and values.
     pub(super) fn replace_lone_surrogates(&mut self) {
         match self {
             Self::Raw(text) => {
@@ -112,7 +111,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// The entries, to be changed. No nulls are among them.
+    /// The entries without nulls, owned.
     pub fn into_fields(self) -> Fields<'a> {
         match self {
             Self::Raw(text) => non_null_entries(text)
@@ -127,22 +126,23 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The entries of an object's text, as [`Object::entries`] tells them.
+/// The entries of an object's text, as [`Object::entries`] returns them.
 fn non_null_entries(text: &str) -> ObjectEntries<'_> {
     let mut opened = unique_entries(text);
     opened.retain(|(_, json)| *json != "null");
     opened
 }
 
-/// The same with the nulls.
+/// The entries of an object's text, including nulls. Of a repeated name the last value counts.
 pub fn unique_entries(text: &str) -> ObjectEntries<'_> {
     let mut unique = ObjectEntries::new();
     collect(json_scan::entries(text), &mut unique);
     unique
 }
 
-/// Shows the entries of an object's text, as [`Object::entries`] tells them.
-pub fn for_each_entry<'r>(text: &'r str, mut show: impl FnMut(Cow<'r, str>, &'r str)) {
+/// Calls `visit` for each entry of an object's text, as [`Object::entries`] returns them, with less
+/// copying.
+pub fn for_each_entry<'r>(text: &'r str, mut visit: impl FnMut(Cow<'r, str>, &'r str)) {
     let mut entries = SmallVec::<[(&str, &str); 16]>::new();
     let mut all_plain = true;
     let plain = json_scan::entries(text).map_while(|(name, json)| match name {
@@ -155,14 +155,14 @@ pub fn for_each_entry<'r>(text: &'r str, mut show: impl FnMut(Cow<'r, str>, &'r 
     collect(plain, &mut entries);
     if all_plain {
         for (name, json) in entries.into_iter().filter(|(_, json)| *json != "null") {
-            show(Cow::Borrowed(name), json);
+            visit(Cow::Borrowed(name), json);
         }
     } else {
-        non_null_entries(text).into_iter().for_each(|(name, json)| show(name, json));
+        non_null_entries(text).into_iter().for_each(|(name, json)| visit(name, json));
     }
 }
 
-/// Puts entries into a list; of equal names the last value stands in the first one's place.
+/// Collects entries. Of a repeated name the last value counts, at the first one's position.
 fn collect<'r, N: AsRef<str>, const INLINE: usize>(
     entries: impl Iterator<Item = (N, &'r str)>,
     into: &mut SmallVec<[(N, &'r str); INLINE]>,
@@ -181,26 +181,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_is_what_is_opened() {
-        // One after the other, with names as they stand or with escapes in them, the entries are those
-        // of the opened object.
+    fn visited_entries_equal_collected_entries() {
+        // Whether names have escapes or not, the visited entries equal those of the object.
         for text in [
             r#"{"a":1,"b":null,"a":[2],"c":{"d":3}}"#,
             r#"{"a":1,"\u0061":2,"b":3,"b":null," ":"x"}"#,
             r#"{ "only\n" : "x" , "only" : 1 }"#,
             "{}",
         ] {
-            let mut shown = Vec::new();
-            for_each_entry(text, |name, json| shown.push((name.into_owned(), json)));
+            let mut visited = Vec::new();
+            for_each_entry(text, |name, json| visited.push((name.into_owned(), json)));
             let object = Object::Raw(text);
             let opened = object.entries().into_iter().map(|(name, json)| (name.into_owned(), json));
-            assert!(shown.into_iter().eq(opened), "{text}");
+            assert!(visited.into_iter().eq(opened), "{text}");
         }
     }
 
     #[test]
-    fn text_and_entries_are_one_object() {
-        // The last of equal names counts in the first one's place, and a null is no entry.
+    fn raw_and_parsed_objects_are_equal() {
+        // The last of equal names counts at the first one's position, and a null is not an entry.
         let text =
             Object::Raw(r#"{"a": 1, "b\u0063":[2], "n":null, "a":{"x":3}, "c":4, "c":null}"#);
         let entries = Object::Parsed(vec![

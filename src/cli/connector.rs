@@ -17,22 +17,22 @@ use crate::pipeline::{BuiltPipeline, connector_cluster};
 /// Run as a Fluvio connector.
 #[derive(Debug, Args)]
 pub(super) struct ConnectorCommand {
-    /// The connector's config, YAML
+    /// Config of the connector (YAML)
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
-    /// Secrets, a line `NAME=value` each; without it they are environment variables
+    /// File of secrets, one `NAME=value` per line; without it they are environment variables
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
-    /// Where dead letters and state live; without it in `./NAME-data`
+    /// Directory for dead letters and state; default `./NAME-data`
     #[arg(long, value_name = "DIR", env = "USERCOM_SINK_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// Only look for faults in the config
+    /// Only check the config
     #[arg(long)]
     check: bool,
-    /// Stop at the present end of the topic, once everything is settled
+    /// Stop at the present end of the topic, once all records are settled
     #[arg(long)]
     once: bool,
-    /// How the summary of --once is printed
+    /// Output format of the summary of --once
     #[arg(long, value_enum, default_value = "text")]
     format: OutputFormat,
 }
@@ -67,10 +67,10 @@ impl ConnectorCommand {
     }
 
     async fn deliver(&self, connector: &Loaded) -> Exit {
-        // A terminal that closes does not end what was started from it.
+        // The connector survives the end of the terminal that started it.
         let _hangups = ignore_hangups();
         let pipeline = &connector.loaded.pipeline;
-        // So long a predecessor may take to finish what it has taken, and a little to end.
+        // How long an earlier process may take to settle its records and end.
         let sinks = pipeline.sinks.values();
         let limits = sinks.map(|SinkConfig::Usercom(sink)| sink.delivery.shutdown_timeout_secs);
         let limit = Duration::from_secs(limits.max().unwrap_or(0).saturating_add(5));

@@ -1,4 +1,4 @@
-//! `dead-letters`: look at what could not be delivered, take it elsewhere, send it again.
+//! `dead-letters`: lists, shows, exports, replays and deletes dead letters.
 
 use clap::{Args, Subcommand};
 
@@ -9,10 +9,10 @@ use crate::buffer::{Access, DeadLetterFilter, Store, StoreError, StoredDeadLette
 use crate::config::{Pipeline, Style};
 use crate::pipeline::{Replay, Shutdown, replay};
 
-/// Letters read from the store at a time.
+/// Dead letters read from the store at a time.
 const PAGE_SIZE: usize = 500;
 
-/// Look at and resend what could not be delivered.
+/// List, export, replay or delete dead letters.
 #[derive(Debug, Args)]
 pub(super) struct DeadLettersCommand {
     #[command(subcommand)]
@@ -21,36 +21,36 @@ pub(super) struct DeadLettersCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// One line each
+    /// List, one line per dead letter
     List(DeadLetterSelector),
-    /// All that is known of each
+    /// Show all details
     Show(DeadLetterSelector),
-    /// The records as they came, a line each, to be fed again elsewhere
+    /// Print the records as received, one per line, for use elsewhere
     Export(DeadLetterSelector),
-    /// Send them again through the same pipeline; what is delivered is taken out
+    /// Send the records through the pipeline again; delivered ones are removed
     Replay(DeadLetterSelector),
-    /// Delete them for good
+    /// Delete permanently
     Purge(DeadLetterSelector),
 }
 
-/// Which dead letters.
+/// Selects dead letters.
 #[derive(Debug, Args)]
 struct DeadLetterSelector {
     #[command(flatten)]
     files: ConfigFiles,
-    /// Only these
+    /// Select by id
     #[arg(value_name = "ID")]
     ids: Vec<i64>,
-    /// Only of this sink
+    /// Select by sink
     #[arg(long)]
     sink: Option<String>,
-    /// Only with this reason
+    /// Select by reason
     #[arg(long)]
     reason: Option<String>,
-    /// Only at or after this moment, in RFC 3339's form
+    /// Select by time: at or after this RFC 3339 time
     #[arg(long, value_name = "TIME")]
     since: Option<jiff::Timestamp>,
-    /// How results are printed; `json` is one object a line
+    /// Output format; `json` prints one object per line
     #[arg(long, value_enum, default_value = "text")]
     format: OutputFormat,
 }
@@ -110,7 +110,7 @@ impl DeadLetterSelector {
         }
     }
 
-    /// Prints every chosen letter, a page at a time.
+    /// Prints every selected dead letter, a page at a time.
     async fn print_each(
         &self,
         store: &Store,
@@ -153,7 +153,7 @@ impl DeadLetterSelector {
                 let exported = export(&page, &mut std::io::stdout().lock());
                 match exported {
                     Ok(exported) if exported.left_out > 0 => eprint(&format!(
-                        "{} letters hold several lines and were left out; see `show`\n",
+                        "{} dead letters have several lines and were skipped; see `show`\n",
                         exported.left_out
                     )),
                     Ok(_) => {}

@@ -1,5 +1,5 @@
-//! `demo`: a local User.com, the shipped quick-start pipeline run against it, and what landed.
-//! Leaves no file behind.
+//! `demo`: runs the quick-start pipeline against a local emulator and shows what arrived. It leaves
+//! no file behind.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,15 +22,15 @@ const PIPELINE: &str = include_str!("../../examples/quickstart.toml");
 const RECORDS: &str = include_str!("../../examples/quickstart.ndjson");
 const API_KEY: &str = "emulator";
 
-/// Show it work.
+/// Run a local demo.
 #[derive(Debug, Args)]
 pub(super) struct DemoCommand {
-    /// Leave the local User.com up afterwards, until Ctrl-C
+    /// Keep the emulator running afterwards, until Ctrl-C
     #[arg(long)]
     keep: bool,
 }
 
-/// The demo's records, for as long as it needs them.
+/// The file of the demo's records; removed on drop.
 struct RecordsFile(PathBuf);
 
 impl RecordsFile {
@@ -45,7 +45,7 @@ impl RecordsFile {
 impl Drop for RecordsFile {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::warn!(%error, path = %self.0.display(), "the demo's records are left behind");
+            tracing::warn!(%error, path = %self.0.display(), "the demo's record file could not be removed; delete it");
         }
     }
 }
@@ -67,7 +67,7 @@ impl DemoCommand {
             faults: Faults::default(),
         };
         let emulator = start(config).await.map_err(|error| error.to_string())?;
-        eprint(&format!("a local User.com listens on {}\n", emulator.base_url()));
+        eprint(&format!("the User.com emulator listens on {}\n", emulator.base_url()));
         let records = RecordsFile::write().map_err(|e| format!("cannot write the records: {e}"))?;
         let summary = run_quickstart(&emulator, &records, style).await?;
         drop(records);
@@ -77,7 +77,10 @@ impl DemoCommand {
             return Ok(exit);
         }
         if self.keep {
-            eprint(&format!("still up: {} (key {API_KEY}); Ctrl-C ends it\n", emulator.base_url()));
+            eprint(&format!(
+                "still running: {} (key {API_KEY}); Ctrl-C stops it\n",
+                emulator.base_url()
+            ));
             wait_for_signal().await;
         }
         emulator.stop().await;
@@ -112,7 +115,7 @@ async fn run_quickstart(
     summary
 }
 
-/// What User.com has now: asked of its API, as anyone would.
+/// What User.com has now, read through its API.
 async fn landed(emulator: &Emulator) -> Result<String, String> {
     let get = async |path: &str| -> Result<Value, String> {
         let request = reqwest::Client::new()

@@ -1,4 +1,4 @@
-//! `explain`: what would happen to records, without network.
+//! `explain`: dry-runs records through the mapping, without network.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -16,18 +16,18 @@ use crate::pipeline::{DryRun, DryRunReport};
 use crate::record::Record;
 use crate::source::decode::Decoder;
 
-/// Tell what would happen to records.
+/// Dry-run records through the mapping.
 #[derive(Debug, Args)]
 pub(super) struct ExplainCommand {
     #[command(flatten)]
     files: ConfigFiles,
-    /// File of records, decoded as the sink's first source would; `-` reads standard input
+    /// File of records, decoded like the sink's first source; `-` reads standard input
     #[arg(default_value = "-")]
     records: PathBuf,
-    /// How it is printed; `json` is one object a line
+    /// Output format; `json` prints one object per line
     #[arg(long, value_enum, default_value = "text")]
     format: OutputFormat,
-    /// Only this sink, where there are several
+    /// Only this sink, if there are several
     #[arg(long)]
     sink: Option<String>,
 }
@@ -157,7 +157,7 @@ pub(super) fn request_json(request: &Request) -> Value {
         "method": request.method.as_str(),
         "path": request.path,
         "body": body.map_or(Value::Null, |body| {
-            // What no reader takes as a value (1e400) is shown as text.
+            // A number that JSON parsers reject (1e400) is shown as text.
             let text = || Value::from(String::from_utf8_lossy(body).into_owned());
             serde_json::from_slice(body).unwrap_or_else(|_| text())
         }),

@@ -1,5 +1,5 @@
-//! `run`: runs a pipeline until it is told to stop, reloading it on SIGHUP, or with `--once` to the
-//! present end of its sources.
+//! `run`: runs a pipeline until it is stopped, and reloads it on SIGHUP; with `--once` it stops at
+//! the present end of the sources.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,13 +25,13 @@ use crate::telemetry::Metrics;
 pub(super) struct RunCommand {
     #[command(flatten)]
     files: ConfigFiles,
-    /// Stop at the present end of the sources, once everything is settled
+    /// Stop at the present end of the sources, once all records are settled
     #[arg(long)]
     once: bool,
-    /// How the summary of --once is printed
+    /// Output format of the summary of --once
     #[arg(long, value_enum, default_value = "text")]
     format: OutputFormat,
-    /// Do not start where a health check fails
+    /// Do not start if a health check fails
     #[arg(long)]
     require_healthy: bool,
     /// Exit with 65 if a record went to the dead letters
@@ -39,16 +39,16 @@ pub(super) struct RunCommand {
     fail_on_dead_letter: bool,
 }
 
-/// How results are printed.
+/// Output format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum OutputFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For machines.
+    /// JSON for programs.
     Json,
 }
 
-/// What a pipeline is launched with, its data opened.
+/// Opens the store and makes the options of a run.
 pub(super) fn prepare(data_dir: &Path, once: bool) -> Result<RunOptions, Exit> {
     let store = Store::open(data_dir, Access::Owner).map_err(|e| fail(&e.to_string()))?;
     name_data_dir(data_dir);
@@ -57,7 +57,7 @@ pub(super) fn prepare(data_dir: &Path, once: bool) -> Result<RunOptions, Exit> {
 
 fn name_data_dir(data_dir: &Path) {
     let folder = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-    tracing::info!("state (checkpoints, buffers, dead letters) is kept in {}", folder.display());
+    tracing::info!("state directory (checkpoints, buffers, dead letters): {}", folder.display());
 }
 
 fn run_options(store: Store, once: bool) -> RunOptions {
@@ -65,8 +65,8 @@ fn run_options(store: Store, once: bool) -> RunOptions {
     RunOptions { mode, store, metrics: Metrics::default(), stop: Shutdown::default() }
 }
 
-/// As [`prepare`]. A process before us that still works in the folder is waited for: it may be
-/// finishing what it has taken.
+/// As [`prepare`], but waits for an earlier process that still uses the folder: it may be settling
+/// its records.
 #[cfg(feature = "fluvio")]
 pub(super) async fn prepare_when_free(
     data_dir: &Path,
@@ -81,7 +81,7 @@ pub(super) async fn prepare_when_free(
             Err(error @ StoreError::InUse { .. }) if begun.elapsed() < limit => {
                 if !std::mem::replace(&mut told, true) {
                     let seconds = limit.as_secs();
-                    tracing::warn!(%error, seconds, "it is waited for, at most so long");
+                    tracing::warn!(%error, seconds, "waiting for the other process to end, at most this many seconds");
                 }
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }
@@ -93,7 +93,7 @@ pub(super) async fn prepare_when_free(
 
 impl RunCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
-        // From the first moment on: SIGHUP must not end what is starting.
+        // Registered first: SIGHUP must not end the process while it starts.
         let hangups = if self.once { None } else { reload::listen() };
         let loaded = match self.files.load(style) {
             Ok(loaded) => loaded,
@@ -147,7 +147,7 @@ impl RunCommand {
     }
 }
 
-/// Prints what was done.
+/// Prints the summary.
 pub(super) fn print_summary(summary: &Summary, format: OutputFormat) -> Exit {
     match format {
         OutputFormat::Text => print(&summary.to_string()),
@@ -158,7 +158,7 @@ pub(super) fn print_summary(summary: &Summary, format: OutputFormat) -> Exit {
     }
 }
 
-/// The exit code a summary stands for.
+/// The exit code of a summary.
 pub(super) fn exit_of(summary: &Summary, fail_on_dead_letter: bool) -> Exit {
     let dead: u64 = summary.sinks.values().map(|sink| sink.all_dead_letters()).sum();
     if summary.key_refused.is_some() {
@@ -172,8 +172,8 @@ pub(super) fn exit_of(summary: &Summary, fail_on_dead_letter: bool) -> Exit {
     }
 }
 
-/// The first SIGTERM or SIGINT stops gracefully, the second ends at once: only then does this
-/// return.
+/// The first SIGTERM or SIGINT stops gracefully. Returns at the second, which ends the process at
+/// once.
 pub(super) async fn wait_for_shutdown(stop: Shutdown) -> Exit {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) =
@@ -188,32 +188,36 @@ pub(super) async fn wait_for_shutdown(stop: Shutdown) -> Exit {
             _ = interrupt.recv() => {}
         }
         if nth == 0 {
-            tracing::info!("stopping: finishing what has been taken; a second signal ends at once");
+            tracing::info!(
+                "stopping: records that were read are settled first; a second signal ends the process at once"
+            );
             stop.graceful.cancel();
         }
     }
-    tracing::warn!("ended at once by a second signal");
+    tracing::warn!(
+        "ended at once by a second signal; records that were not settled are delivered at the next start"
+    );
     Exit::WorkLeft
 }
 
-/// From now on SIGHUP ends nothing; as long as what is given back lives.
+/// Ignores SIGHUP while the returned value lives.
 #[cfg(feature = "fluvio")]
 pub(super) fn ignore_hangups() -> Option<tokio::signal::unix::Signal> {
     use tokio::signal::unix::{SignalKind, signal};
     signal(SignalKind::hangup()).ok()
 }
 
-/// A progress bar of what the sources have read, on stderr, if that is a terminal.
+/// A progress bar of the bytes read, on stderr if that is a terminal.
 pub(super) struct ReadBar {
     bar: ProgressBar,
-    /// Ends with the bar.
+    /// Stops the updates on drop.
     _ticker: JoinSet<()>,
 }
 
 impl ReadBar {
     pub(super) fn show(progress: Vec<ReadProgress>) -> Self {
         let sum = |of: fn(&ReadProgress) -> u64, all: &[ReadProgress]| all.iter().map(of).sum();
-        // indicatif draws to stderr, and hides itself where that is no terminal.
+        // indicatif draws to stderr, and hides itself if that is not a terminal.
         let bar = ProgressBar::new(sum(ReadProgress::bytes_total, &progress));
         if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} read {eta}")
         {

@@ -1,4 +1,4 @@
-//! `schema`: the JSON Schema of pipeline files, and Fluvio's description of the connector.
+//! `schema`: prints the JSON Schema of pipeline files, or Fluvio's description of the connector.
 
 use clap::Args;
 

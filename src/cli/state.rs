@@ -1,17 +1,17 @@
-//! The folder of state of a pipeline, and one that was left behind.
+//! Warns of a state directory in the place where earlier versions put it.
 //!
-//! Relative paths used to start in the working directory. A program that was started elsewhere has its
-//! checkpoints there, without which everything is read and sent again.
+//! Relative paths once started in the working directory. The checkpoints of such a run are still
+//! there; without them everything is read and sent again.
 
 use std::path::{Path, PathBuf};
 
 use crate::config::Report;
 
-/// The store's file.
+/// The store's file name.
 const STORE_FILE: &str = "usercom-sink.db";
 
-/// A warning where there is no state in `data_dir` yet, but there is some where the same setting
-/// would have led from the working directory.
+/// A warning if `data_dir` has no state yet, but the same path relative to the working directory
+/// has.
 pub(super) fn check_former_data_dir(data_dir: &Path) -> Option<Report> {
     let found = find_former_store(data_dir)?;
     let message = format!(
@@ -27,7 +27,7 @@ pub(super) fn check_former_data_dir(data_dir: &Path) -> Option<Report> {
     Some(Report::unplaced("W0305", message, Some(help)))
 }
 
-/// The folder of state in the working directory with the longest common ending.
+/// The state directory below the working directory with the longest common path suffix.
 fn find_former_store(data_dir: &Path) -> Option<PathBuf> {
     if data_dir.join(STORE_FILE).exists() {
         return None;

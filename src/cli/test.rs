@@ -1,4 +1,4 @@
-//! `test`: runs the `[[tests]]` of a pipeline file, and shows where calls differ.
+//! `test`: runs the `[[tests]]` of a pipeline file and shows the differences.
 
 use std::collections::HashMap;
 
@@ -61,7 +61,7 @@ impl TestCommand {
     }
 }
 
-/// What happens to a test's record, or to all records of its text together.
+/// Dry-runs a test's record, or all records of its `line`.
 async fn rehearse(
     dry_run: &DryRun,
     test: &TestCase,
@@ -92,7 +92,7 @@ async fn rehearse(
     Ok(all)
 }
 
-/// Where the outcome is not the expected one, as indented lines.
+/// Differences from the expected outcome, as indented lines.
 fn differences(test: &TestCase, got: &DryRunReport) -> Vec<String> {
     let mut found = Vec::new();
     compare_outcome(test, got, &mut found);
@@ -168,7 +168,7 @@ fn compare_lists(what: &str, expected: &[(Value, bool)], got: &[Value], found: &
     }
 }
 
-/// Compares by the keys that are named, or all of them; numbers and moments by value.
+/// Compares the named keys, or all of them; numbers and times by value.
 fn diff(at: &str, expected: &Value, got: &Value, exact: bool, lines: &mut Vec<String>) {
     if let (Value::Object(expected), Value::Object(got)) = (expected, got) {
         for (key, value) in expected {

@@ -1,4 +1,4 @@
-//! `validate`: every fault of a pipeline file, then the health checks.
+//! `validate`: reports every fault of a pipeline file, then runs the health checks.
 
 use clap::Args;
 
@@ -11,15 +11,15 @@ use crate::pipeline::{BuiltPipeline, RunOptions, Shutdown};
 use crate::source::ReadMode;
 use crate::telemetry::Metrics;
 
-/// Find every fault in a pipeline file.
+/// Check a pipeline file and report every fault.
 #[derive(Debug, Args)]
 pub(super) struct ValidateCommand {
     #[command(flatten)]
     files: ConfigFiles,
-    /// Only the file: no health check
+    /// Check only the file, without health checks
     #[arg(long)]
     no_environment: bool,
-    /// How faults are printed; `json` goes to stdout
+    /// Output format of faults; `json` goes to stdout
     #[arg(long, value_enum, default_value = "text")]
     format: OutputFormat,
 }

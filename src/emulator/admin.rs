@@ -1,7 +1,9 @@
-//! `/__admin/`: what black-box checks and curious people ask the emulator itself. No token, no
-//! faults, no log.
+//! `/__admin/`: state, request log and faults of the emulator, for tests and people. It needs no
+//! token.
 //!
-//! Invariant: nothing here goes through the API's gate, so it answers whatever the faults are.
+//! # Invariants
+//! Admin requests do not pass the checks of the API and are not logged, so they work under every
+//! fault.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, header};
@@ -14,19 +16,19 @@ use super::reply::{ApiReply, RouteError, RouteResult};
 use super::routes;
 use super::state::EmulatorState;
 
-/// The path below which all of this is.
+/// The base path of admin requests.
 pub(super) const BASE_PATH: &str = "/__admin/";
 
-/// What a reset forgets besides the state, the log and the counts.
+/// The body of a reset, which clears the state, the log and the counts.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ResetBody {
-    /// Whether the faults go too.
+    /// Whether to clear the faults too.
     #[serde(default)]
     faults: bool,
 }
 
-/// Whether a page of another site makes a browser ask. What is not a browser sends no `Origin`.
+/// Whether a browser sends this request for a page of another site. Other clients send no `Origin`.
 pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
     let Some(origin) = text(header::ORIGIN) else {
@@ -37,12 +39,12 @@ pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
     origin.split_once("://").is_none_or(|(_, origin)| origin != host)
 }
 
-/// The answer to such a page.
+/// The response to such a request.
 pub(super) fn refuse_cross_site() -> Response<Body> {
     ApiReply::detail(403, "Pages of other sites may not call the emulator.").into_response()
 }
 
-/// Answers one admin request; a slash at the path's end may be there or not.
+/// Answers one admin request; the slash at the end of the path is optional.
 pub(super) fn answer(
     state: &EmulatorState,
     method: &str,
@@ -81,7 +83,7 @@ fn store_answer(result: rusqlite::Result<Value>) -> ApiReply {
     }
 }
 
-/// The log, or with `?since=SEQ` only what came after.
+/// The request log, or with `?since=SEQ` only later entries.
 fn requests(state: &EmulatorState, query: &str) -> Response<Body> {
     let since = url::form_urlencoded::parse(query.as_bytes())
         .find(|(key, _)| key == "since")
@@ -132,7 +134,7 @@ fn reset(state: &EmulatorState, body: &[u8]) -> ApiReply {
     store_answer(state.store().reset().map(|()| json!({ "reset": true })))
 }
 
-/// Runs something that reads or writes the store as a route does.
+/// Runs a handler on the store as an API route does.
 fn run(
     state: &EmulatorState,
     body: Value,
@@ -144,7 +146,7 @@ fn run(
     state.store().run(|db| RouteContext::internal(db, body), route)
 }
 
-/// Everything that is stored, in order of arrival, without pages.
+/// The whole state, in order of arrival, without paging.
 fn all_profiles(cx: &RouteContext<'_>) -> RouteResult {
     let users = each(cx, "SELECT id FROM users ORDER BY id", |id| {
         let mut user = routes::describe_user(cx, id)?;
@@ -152,7 +154,7 @@ fn all_profiles(cx: &RouteContext<'_>) -> RouteResult {
             .db
             .prepare_cached("SELECT count(*) FROM events WHERE user = ?")?
             .query_row([id], |row| row.get(0))?;
-        // An attribute of this name, should there be one, is still in `attributes`.
+        // An attribute of this name is still in `attributes`.
         user["events"] = json!(events);
         Ok(user)
     })?;

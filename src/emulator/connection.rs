@@ -1,7 +1,8 @@
-//! A TCP listener whose connections can be cut off in the middle of an exchange, as a broken
-//! network does it. Knows nothing of HTTP.
+//! A TCP listener whose connections can be reset in the middle of an exchange, like a broken
+//! network.
 //!
-//! Invariant: once cut, a connection sends not one more byte, and its peer sees a reset.
+//! # Invariants
+//! After a reset a connection sends no more bytes, and its peer sees a TCP reset.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,12 +16,12 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Cuts the connection it came from.
+/// Resets the connection that it belongs to.
 #[derive(Debug, Clone)]
 pub(super) struct ResetHandle(Arc<AtomicBool>);
 
 impl ResetHandle {
-    /// From now on nothing gets through; the next write resets the connection.
+    /// From now on the connection carries no data; the next read or write resets it.
     pub(super) fn reset(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -32,7 +33,7 @@ impl Connected<IncomingStream<'_, ResettableListener>> for ResetHandle {
     }
 }
 
-/// Accepts connections that can be cut.
+/// Accepts connections that can be reset.
 #[derive(Debug)]
 pub(super) struct ResettableListener(pub(super) TcpListener);
 
@@ -53,16 +54,16 @@ impl Listener for ResettableListener {
     }
 }
 
-/// A connection that can be cut.
+/// A connection that can be reset.
 #[derive(Debug)]
 pub(super) struct ResettableStream {
     stream: TcpStream,
-    /// EmulatorState with the `ResetHandle` that the request's handler holds.
+    /// Shared with the `ResetHandle` of the request handler.
     reset: Arc<AtomicBool>,
 }
 
 impl ResettableStream {
-    /// With a zero linger, dropping the socket sends a reset instead of a polite end.
+    /// With a zero linger time, dropping the socket sends RST instead of FIN.
     fn check_reset(&self) -> io::Result<()> {
         if !self.reset.load(Ordering::Acquire) {
             return Ok(());

@@ -1,7 +1,7 @@
-//! One request as a route sees it: the path's key, the query, the body, and the store. Not HTTP,
-//! and nothing of what was checked before (token, version, slash, limits).
+//! A checked request as its route sees it: the key in the path, the query, the body, and the store.
 //!
-//! Invariant: `body` is an object; a request without a body has an empty one.
+//! # Invariants
+//! `body` is an object; a request without a body has an empty one.
 
 use std::cell::Cell;
 
@@ -13,28 +13,28 @@ use super::reply::{
     ApiReply, FieldErrors, NOT_AN_INTEGER, NULL, REQUIRED, RouteError, RouteResult,
 };
 
-/// How many objects a page of a listing holds.
+/// Objects on a page of a listing.
 const PAGE_SIZE: usize = 100;
 
-/// What a path's one variable segment holds, decoded.
+/// The decoded value of a path's variable segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PathKey {
     /// The path has no variable segment.
     None,
-    /// User.com's own number.
+    /// A remote id (User.com's number).
     Number(i64),
-    /// The customer's own id, or another name.
+    /// An external id or another name.
     Name(String),
 }
 
-/// Which field names the caller speaks.
+/// The API version, which decides the field names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ApiVersion {
+pub(super) enum RequestVersion {
     V1,
     V2,
 }
 
-/// What a write left out because nothing was defined for it.
+/// Counts of values that a write ignored because they are not defined.
 #[derive(Debug, Default)]
 pub(super) struct Ignored {
     pub(super) attributes: Cell<u64>,
@@ -48,7 +48,7 @@ pub(super) struct RouteContext<'a> {
     pub(super) key: PathKey,
     pub(super) query: Vec<(String, String)>,
     pub(super) body: Map<String, Value>,
-    pub(super) version: ApiVersion,
+    pub(super) version: RequestVersion,
     /// Microseconds since 1970.
     pub(super) now: i64,
     /// The absolute URL of this resource without its query, for `next` and `previous`.
@@ -68,7 +68,7 @@ impl<'a> RouteContext<'a> {
             key: PathKey::None,
             query: Vec::new(),
             body,
-            version: ApiVersion::V2,
+            version: RequestVersion::V2,
             now: crate::clock::now().as_microsecond(),
             url: String::new(),
             ignored: Ignored::default(),
@@ -81,7 +81,7 @@ impl RouteContext<'_> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The number in the path; only for routes whose template says `:id`.
+    /// The remote id in the path; only for routes with `:id` in their template.
     pub(super) fn number(&self) -> Result<i64, RouteError> {
         match self.key {
             PathKey::Number(number) => Ok(number),
@@ -97,7 +97,7 @@ impl RouteContext<'_> {
         }
     }
 
-    /// A mandatory text of the body that is not blank and has at most `max` characters.
+    /// A mandatory string of the body that is not blank and has at most `max` characters.
     pub(super) fn text(&self, field: &str, max: usize) -> Result<&str, RouteError> {
         let message = match self.body.get(field) {
             None => REQUIRED.to_owned(),

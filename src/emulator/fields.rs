@@ -1,8 +1,7 @@
-//! The standard fields of users and companies: their names, what each one takes, and how it is
-//! shown. Not custom attributes, and not the storage.
+//! The standard fields of users and companies: names, accepted values, and form in responses.
 //!
-//! Invariant: a field that is shown differently from how it is written (a choice) is stored as it
-//! was written.
+//! # Invariants
+//! A field that is returned in another form than it is written in (a choice) is stored as written.
 
 use serde_json::{Value, json};
 
@@ -13,27 +12,27 @@ const MAX_EMAIL_LEN: usize = 254;
 /// The longest address of a page or picture, in characters.
 const MAX_LINK_LEN: usize = 255;
 
-/// The two kinds of thing that carry attributes and tags here.
+/// The two kinds of profile, which have attributes and tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProfileKind {
     User,
     Company,
 }
 
-/// What a standard field takes.
+/// What a standard field accepts.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shape {
-    /// Any text.
+    /// Any string.
     Text,
-    /// A text of at most so many characters.
+    /// A string of at most this many characters.
     Short(usize),
     Email,
     Integer,
-    /// A boolean with its value where none was written.
+    /// A boolean with its default.
     Flag(bool),
-    /// A number from 1 that comes out as a word; the first word where none was written.
+    /// A number from 1 that is returned as a word; the first word is the default.
     Choice(&'static [&'static str]),
-    /// A list of texts.
+    /// A list of strings.
     Texts,
 }
 
@@ -73,7 +72,7 @@ const COMPANY_FIELDS: &[(&str, Shape)] = &[
     ("assigned_to", Shape::Integer),
 ];
 
-/// Keys of an answer that a body cannot write; they are passed over without being counted.
+/// Keys of a response that a request cannot write; they are ignored and not counted.
 pub(super) const READ_ONLY: &[&str] = &[
     "id",
     "lists",
@@ -90,7 +89,7 @@ pub(super) const READ_ONLY: &[&str] = &[
 ];
 
 impl ProfileKind {
-    /// The attributes' content type, and the table of tags' word for it.
+    /// The content type of the attributes; also the value in the table of tags.
     pub(super) fn content_type(self) -> &'static str {
         match self {
             Self::User => "clientuser",
@@ -109,7 +108,7 @@ impl ProfileKind {
         self.fields().iter().find(|(name, _)| *name == field).map(|(_, shape)| *shape)
     }
 
-    /// Whether the API itself writes a field of this name, so that no attribute may take it.
+    /// Whether the API returns a field of this name, so that no attribute may have it.
     pub(super) fn is_standard(self, name: &str) -> bool {
         name == "custom_id"
             || name == "tags"
@@ -125,7 +124,7 @@ impl ProfileKind {
     }
 }
 
-/// Checks one standard field's value and gives it as it is stored.
+/// Checks a value of a standard field and returns it as stored.
 pub(super) fn check_field(shape: Shape, value: &Value) -> Result<Value, String> {
     if value.is_null() {
         return Err(NULL.into());
@@ -168,8 +167,8 @@ pub(super) fn json_type(value: &Value) -> &'static str {
     }
 }
 
-/// Empty clears the field; otherwise much as Django's validator has it: a local part of letters, digits
-/// and some signs with single dots, or one in quotes, and a domain of at least two labels (or
+/// An empty string clears the field. Otherwise as Django's validator: a local part of letters,
+/// digits and some signs with single dots, or a quoted one, and a domain of at least two labels (or
 /// `localhost`, or an address in brackets).
 fn is_email(text: &str) -> bool {
     if text.is_empty() {
@@ -210,7 +209,7 @@ fn is_domain(domain: &str) -> bool {
             && !last.chars().all(|c| c.is_ascii_digit()))
 }
 
-/// A stored value as an answer shows it, with the default where nothing was written.
+/// A stored value as a response shows it, or the default.
 pub(super) fn shown(shape: Shape, stored: Option<Value>) -> Value {
     match (shape, stored) {
         (Shape::Choice(words), stored) => {
@@ -231,7 +230,7 @@ mod tests {
 
     #[test]
     fn email_check_agrees_with_django() {
-        // What Django's own validator takes is taken, anything else is refused.
+        // Guarantees that addresses are accepted exactly as by Django's validator.
         for good in [
             "a@b.pl",
             "a.b+c@x-y.co.uk",

@@ -1,7 +1,8 @@
-//! Users and companies as far as they are alike: a body with standard fields, custom attributes,
-//! tags and an own id becomes a patch, is applied, and is described again. Not what only one of them has (page views, members).
+//! What users and companies have in common: reading a body with standard fields, custom attributes,
+//! tags and an external id as a patch, applying it, and rendering the profile.
 //!
-//! Invariant: a body is read whole and every fault in it named before anything is written.
+//! # Invariants
+//! A body is checked completely, and every error in it reported, before anything is written.
 
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Map, Value, json};
@@ -10,9 +11,9 @@ use super::context::{PathKey, RouteContext, bump};
 pub(super) use super::fields::{ProfileKind, Shape};
 use super::fields::{READ_ONLY, check_field, json_type, shown};
 use super::reply::{ApiReply, BLANK, FieldErrors, NOT_A_STRING, NULL, RouteError, too_long};
-use super::typing::{AttributeType, MAX_TEXT_LEN, ValueRule, check};
+use super::typing::{MAX_TEXT_LEN, PropertyType, ValueRule, check};
 
-/// A definition of a custom attribute, as far as a value needs it.
+/// The definition of a custom attribute that its values need.
 pub(super) struct Definition {
     pub(super) id: i64,
     pub(super) rule: ValueRule,
@@ -36,7 +37,7 @@ pub(super) fn definition(
             Ok(Definition {
                 id: row.get(0)?,
                 rule: ValueRule {
-                    value_type: AttributeType::parse(&value_type).unwrap_or(AttributeType::String),
+                    value_type: PropertyType::parse(&value_type).unwrap_or(PropertyType::String),
                     choices: choices
                         .and_then(|text| serde_json::from_str(&text).ok())
                         .unwrap_or_default(),
@@ -48,7 +49,7 @@ pub(super) fn definition(
     Ok(found)
 }
 
-/// What a body wants written, checked.
+/// The checked changes of a body.
 #[derive(Debug, Default)]
 pub(super) struct Patch {
     pub(super) custom_id: Option<String>,
@@ -65,7 +66,7 @@ impl Patch {
         Self::read_map(cx, kind, &cx.body)
     }
 
-    /// Reads an object of fields; 400 naming every field that does not fit.
+    /// Reads an object of fields; 400 with every invalid field.
     pub(super) fn read_map(
         cx: &RouteContext<'_>,
         kind: ProfileKind,
@@ -119,12 +120,12 @@ impl Patch {
         }
     }
 
-    /// A text field of the patch.
+    /// A string field of the patch.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         self.profile.get(name).and_then(Value::as_str)
     }
 
-    /// Refuses an own id that another user or company has.
+    /// Rejects an external id that another profile of this kind has.
     pub(super) fn check_unique(
         &self,
         cx: &RouteContext<'_>,
@@ -149,7 +150,7 @@ impl Patch {
         }
     }
 
-    /// Writes what the patch says onto an existing user or company; what it leaves out stays.
+    /// Applies the patch to an existing user or company; absent fields keep their values.
     pub(super) fn apply(
         &self,
         cx: &RouteContext<'_>,
@@ -214,7 +215,7 @@ pub(super) fn tag_names(value: &Value) -> Result<Vec<String>, String> {
     items.iter().map(external_id).collect()
 }
 
-/// Puts a tag on a user or company, making the tag if need be; whether it was not there before.
+/// Adds a tag to a user or company, and creates the tag if needed. Returns whether it was added.
 pub(super) fn add_tag(
     cx: &RouteContext<'_>,
     kind: ProfileKind,
@@ -232,7 +233,7 @@ pub(super) fn add_tag(
     Ok(added == 1)
 }
 
-/// The number behind an own id.
+/// The remote id of an external id.
 pub(super) fn find_by_external_id(
     cx: &RouteContext<'_>,
     kind: ProfileKind,
@@ -245,7 +246,7 @@ pub(super) fn find_by_external_id(
         .optional()?)
 }
 
-/// Whether there is a user or company of this number.
+/// Whether a user or company with this remote id exists.
 pub(super) fn exists(
     cx: &RouteContext<'_>,
     kind: ProfileKind,
@@ -257,7 +258,7 @@ pub(super) fn exists(
         .exists([id])?)
 }
 
-/// The user or company that the path names, by number or by own id; 404 if there is none.
+/// The user or company that the path names, by remote or external id; 404 if there is none.
 pub(super) fn owner(cx: &RouteContext<'_>, kind: ProfileKind) -> Result<i64, RouteError> {
     let found = match &cx.key {
         PathKey::None => None,
@@ -267,8 +268,9 @@ pub(super) fn owner(cx: &RouteContext<'_>, kind: ProfileKind) -> Result<i64, Rou
     found.ok_or_else(|| ApiReply::not_found().into())
 }
 
-/// Writes into `out` what users and companies have in common: standard fields, tags, and custom
-/// attributes both flat and as a list. A standard field wins over an attribute of its name.
+/// Writes the common fields of users and companies into `out`: standard fields, tags, and custom
+/// attributes both flat and as a list. A standard field takes precedence over an attribute of its
+/// name.
 pub(super) fn describe(
     cx: &RouteContext<'_>,
     kind: ProfileKind,
@@ -314,7 +316,7 @@ fn tags_of(cx: &RouteContext<'_>, kind: ProfileKind, id: i64) -> Result<Value, R
     Ok(Value::Array(tags))
 }
 
-/// Takes away what hangs on a user or company that is about to go.
+/// Deletes the rows that belong to a user or company, before it is deleted.
 pub(super) fn forget(cx: &RouteContext<'_>, kind: ProfileKind, id: i64) -> Result<(), RouteError> {
     cx.db
         .prepare_cached("DELETE FROM tagged WHERE kind = ?1 AND owner = ?2")?

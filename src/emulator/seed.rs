@@ -1,7 +1,8 @@
-//! The state an emulator begins with, read from a JSON file. Not a dump that is restored: every
-//! element goes through the route that its body would take over HTTP.
+//! Loads the initial state from a JSON file. Every element is passed to the route that its body
+//! would reach over HTTP.
 //!
-//! Invariant: the first element that the API would refuse stops the start and is named.
+//! # Invariants
+//! The first element that the API would reject stops the start and is named.
 
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use super::reply::RouteError;
 use super::routes::{self, Handler};
 use super::store::AccountStore;
 
-/// The file's keys in the order they are planted: users may name companies and attributes.
+/// The keys of the file in loading order: users may refer to companies and attributes.
 const SECTIONS: [(&str, Handler); 4] = [
     ("attributes", routes::create_attribute),
     ("events", routes::define_event),
@@ -21,7 +22,7 @@ const SECTIONS: [(&str, Handler); 4] = [
     ("users", routes::create_user),
 ];
 
-/// Plants the file's content.
+/// Loads the file's content.
 pub(super) fn load_seed(store: &mut AccountStore, path: &Path) -> Result<(), EmulatorError> {
     let fault = |place: String, why: String| EmulatorError::Seed { path: path.into(), place, why };
     let text = std::fs::read(path)

@@ -1,7 +1,8 @@
-//! The HTTP side: what is checked before a route runs, in the order the real framework does it, and
-//! the faults on the way in and out. Not what a route does.
+//! The HTTP server: checks each request in the order of the real framework, injects faults, and
+//! calls its route.
 //!
-//! Invariant: every request below the base path gets one line in the log, answered or not.
+//! # Invariants
+//! Every request below the base path gets one entry in the request log, answered or not.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 
 use super::admin;
 use super::connection::{ResetHandle, ResettableListener};
-use super::context::{ApiVersion, Ignored, PathKey, RouteContext};
+use super::context::{Ignored, PathKey, RequestVersion, RouteContext};
 use super::faults::{InjectedFaults, LossMoment, ResponseLoss};
 use super::reply::ApiReply;
 use super::routes::{self, ApiRoute, Handler};
@@ -26,13 +27,13 @@ use super::store::LoggedRequest;
 /// The API's base path.
 pub(super) const BASE_PATH: &str = "/api/public/";
 
-/// The largest body taken, in bytes.
+/// The largest request body, in bytes.
 const MAX_BODY_SIZE: usize = 4 * 1024 * 1024;
 
-/// The name under which requests to no known path are counted.
+/// The route name that requests to unknown paths are counted under.
 const UNKNOWN_ROUTE: &str = "(unknown)";
 
-/// Serves until the token is cancelled, then lets the requests under way end.
+/// Serves until the token is cancelled, then lets running requests end.
 pub(super) async fn serve(listener: TcpListener, state: Arc<EmulatorState>) {
     let stopped = state.token.clone().cancelled_owned();
     let app = Router::new()
@@ -96,7 +97,7 @@ async fn answer_api(
     }
 }
 
-/// The latency; a stop ends it.
+/// Waits for the injected latency; a stop ends the wait.
 async fn delay(state: &EmulatorState, delay: std::time::Duration) {
     if !delay.is_zero() {
         tokio::select! {
@@ -106,7 +107,7 @@ async fn delay(state: &EmulatorState, delay: std::time::Duration) {
     }
 }
 
-/// The answer is never written: the connection breaks at its first byte.
+/// Resets the connection: the response is never written.
 fn reset(connection: &ResetHandle) -> Response<Body> {
     connection.reset();
     Response::new(Body::empty())
@@ -121,7 +122,7 @@ struct IncomingRequest {
     headers: HeaderMap,
     body: Bytes,
     route: Option<(&'static ApiRoute, PathKey)>,
-    /// `http://HOST`, as the caller named it.
+    /// `http://HOST`, from the request's Host header.
     origin: String,
     now: i64,
 }
@@ -160,7 +161,7 @@ impl IncomingRequest {
         }
     }
 
-    /// Decides on the answer, has the effect, and logs both. No answer goes out if it is lost.
+    /// Runs the request and logs it. The response is not sent if it is lost.
     fn process(&self, state: &EmulatorState, faults: &InjectedFaults) -> ApiReply {
         match self.check(state, faults) {
             Err((reply, fault)) => {
@@ -195,8 +196,8 @@ impl IncomingRequest {
         }
     }
 
-    /// Everything that can refuse a request before its route sees it, in the framework's order:
-    /// path, version, key, throttle, (an injected error), method, body.
+    /// All checks before the route, in the framework's order: path, version, key, throttle, (an
+    /// injected error), method, body.
     fn check(
         &self,
         state: &EmulatorState,
@@ -218,7 +219,7 @@ impl IncomingRequest {
             return Err((injected(code), Some("error")));
         }
         let handler = self.handler(route).map_err(plain)?;
-        if version == ApiVersion::V1 && self.method != "GET" {
+        if version == RequestVersion::V1 && self.method != "GET" {
             return Err(plain(ApiReply::hinted(
                 400,
                 "Without a version the v1 field names apply, and these cannot be told from v2's.",
@@ -291,8 +292,8 @@ impl IncomingRequest {
     }
 }
 
-/// The body, or the refusal of every field with a NUL character in it, which the database behind the
-/// real service cannot hold.
+/// The body, or an error for every field with a NUL character, which the database of the real
+/// service cannot store.
 fn without_nuls(body: Map<String, Value>) -> Result<Map<String, Value>, ApiReply> {
     fn has_nul(value: &Value) -> bool {
         match value {
@@ -312,11 +313,11 @@ fn without_nuls(body: Map<String, Value>) -> Result<Map<String, Value>, ApiReply
     if refused.is_empty() { Ok(body) } else { Err(ApiReply::new(400, Value::Object(refused))) }
 }
 
-/// What a request that passed the gate brings to its route.
-type AcceptedRequest = (Handler, PathKey, ApiVersion, Map<String, Value>);
+/// What a checked request passes to its route.
+type AcceptedRequest = (Handler, PathKey, RequestVersion, Map<String, Value>);
 
-/// The version named in the Accept header; v1 when none is.
-fn version(headers: &HeaderMap) -> Result<ApiVersion, ApiReply> {
+/// The version in the Accept header; v1 if there is none.
+fn version(headers: &HeaderMap) -> Result<RequestVersion, ApiReply> {
     let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let named = accepts
         .flat_map(|value| value.split(','))
@@ -325,8 +326,8 @@ fn version(headers: &HeaderMap) -> Result<ApiVersion, ApiReply> {
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("version"))
         .map(|(_, version)| version.trim().trim_matches('"'));
     match named {
-        None | Some("1") => Ok(ApiVersion::V1),
-        Some("2") => Ok(ApiVersion::V2),
+        None | Some("1") => Ok(RequestVersion::V1),
+        Some("2") => Ok(RequestVersion::V2),
         Some(_) => Err(ApiReply::detail(406, "Invalid version in \"Accept\" header.")),
     }
 }
@@ -336,7 +337,7 @@ fn throttled() -> ApiReply {
         .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
 }
 
-/// An error that was asked for; the work is not done.
+/// An injected error; the work is not done.
 fn injected(code: u16) -> ApiReply {
     match code {
         429 => throttled(),

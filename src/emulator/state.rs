@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::faults::{FaultState, Faults};
 use super::store::AccountStore;
 
-/// State that all requests share.
+/// The state of one emulator.
 #[derive(Debug)]
 pub(super) struct EmulatorState {
     pub(super) addr: SocketAddr,
@@ -50,7 +50,7 @@ impl EmulatorState {
         presented == self.api_key.0
     }
 
-    /// A panic under the lock rolled its transaction back, so the store is still good.
+    /// A panic under the lock rolls its transaction back, so the store stays consistent.
     pub(super) fn store(&self) -> MutexGuard<'_, AccountStore> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,8 @@
-//! The emulator's state: the SQLite connection, the log of requests, and the counts. Not what any
-//! request means.
+//! The stored state: the SQLite connection, the request log, and the counts.
 //!
-//! Invariant: a request's effect and its line in the log are made under one lock, so the log's
-//! order is the order in which effects happened.
+//! # Invariants
+//! The effect of a request and its log entry are made under one lock, so the log has the order of
+//! the effects.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -17,10 +17,10 @@ use super::context::{Ignored, RouteContext};
 use super::reply::{ApiReply, RouteError, RouteResult};
 use super::typing::iso;
 
-/// How many requests the log holds; the oldest go first.
+/// Requests in the log; the oldest are removed first.
 const MAX_LOG_ENTRIES: usize = 200_000;
 
-/// How many prepared statements are kept: more than the routes have.
+/// Prepared statements in the cache: more than the routes have.
 const STATEMENT_CACHE_CAPACITY: usize = 256;
 
 const TABLES: [&str; 12] = [
@@ -46,16 +46,16 @@ pub(super) struct LogEntry {
     method: String,
     /// Relative to the API's base path, with its query, as it was sent.
     path: String,
-    /// JSON as sent; a string when it was not JSON; null when there was none.
+    /// The JSON body as sent; a string if it is not JSON; null if there is none.
     body: Option<Box<RawValue>>,
-    /// 0 when no answer went out.
+    /// 0 if no response was sent.
     status: u16,
-    /// Which injected fault struck, if any.
+    /// The injected fault, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'static str>,
 }
 
-/// What is known of a request when it is logged.
+/// A request to be logged.
 pub(super) struct LoggedRequest<'a> {
     pub(super) now: i64,
     pub(super) method: &'a str,
@@ -67,7 +67,7 @@ pub(super) struct LoggedRequest<'a> {
     pub(super) fault: Option<&'static str>,
 }
 
-/// RequestCounts since the start or the last reset.
+/// Counts since the start or the last reset.
 #[derive(Debug, Default)]
 struct RequestCounts {
     total: u64,
@@ -78,12 +78,12 @@ struct RequestCounts {
     ignored_companies: u64,
 }
 
-/// The state behind the lock.
+/// State, request log and counts; used under a lock.
 #[derive(Debug)]
 pub(super) struct AccountStore {
     db: Connection,
     log: VecDeque<LogEntry>,
-    /// Of the newest line in the log.
+    /// Sequence number of the newest log entry.
     seq: u64,
     counts: RequestCounts,
 }
@@ -96,7 +96,7 @@ impl AccountStore {
             None => Connection::open_in_memory()?,
         };
         db.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
-        // Without this SQLite plans a kept statement anew whenever a bound value changes.
+        // Without this SQLite prepares a cached statement again whenever a bound value changes.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         if path.is_some() {
             db.pragma_update(None, "journal_mode", "WAL")?;
@@ -106,7 +106,7 @@ impl AccountStore {
         Ok(Self { db, log: VecDeque::new(), seq: 0, counts: RequestCounts::default() })
     }
 
-    /// Whether nobody has written anything yet.
+    /// Whether nothing has been written yet.
     pub(super) fn is_empty(&self) -> rusqlite::Result<bool> {
         self.db.query_row(
             "SELECT NOT EXISTS (SELECT 1 FROM users) AND NOT EXISTS (SELECT 1 FROM attributes) \
@@ -117,7 +117,7 @@ impl AccountStore {
         )
     }
 
-    /// Runs a route in a transaction that holds only if the route succeeds.
+    /// Runs a route in a transaction, which is committed only if the route succeeds.
     pub(super) fn run(
         &mut self,
         build: impl FnOnce(&Connection) -> RouteContext<'_>,
@@ -132,7 +132,7 @@ impl AccountStore {
         }
     }
 
-    /// The same, with the refusal told apart from the answer.
+    /// As [`run`](Self::run), but returns the error instead of a response.
     pub(super) fn try_run(
         &mut self,
         build: impl FnOnce(&Connection) -> RouteContext<'_>,
@@ -177,7 +177,7 @@ impl AccountStore {
         serde_json::to_vec(&entries)
     }
 
-    /// RequestCounts of requests and of what is stored.
+    /// Counts of requests and of stored objects.
     pub(super) fn stats(&self) -> rusqlite::Result<Value> {
         let count = |table: &str| -> rusqlite::Result<i64> {
             self.db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
@@ -199,7 +199,7 @@ impl AccountStore {
         }))
     }
 
-    /// Forgets everything: state, log, counts. Numbers start again at 1.
+    /// Clears state, log and counts. Ids start again at 1.
     pub(super) fn reset(&mut self) -> rusqlite::Result<()> {
         let transaction = self.db.transaction()?;
         for table in TABLES {

@@ -1,7 +1,8 @@
-//! The eight value types, and how a JSON value fits them: `check` is strict and serves custom
-//! attributes, `convert` is forgiving and serves event properties. Not the storage of either.
+//! The eight attribute types. `check` is strict and used for custom attributes; `convert` is
+//! lenient and used for event properties.
 //!
-//! Invariant: what either returns comes back from the API unchanged.
+//! # Invariants
+//! The API returns values from both functions unchanged.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -14,7 +15,7 @@ pub(super) const MAX_TEXT_LEN: usize = 255;
 
 /// The type of a custom attribute or an event property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AttributeType {
+pub(super) enum PropertyType {
     Boolean,
     Date,
     Datetime,
@@ -25,7 +26,7 @@ pub(super) enum AttributeType {
     String,
 }
 
-impl AttributeType {
+impl PropertyType {
     const NAMES: [(&'static str, Self); 8] = [
         ("boolean", Self::Boolean),
         ("date", Self::Date),
@@ -50,41 +51,41 @@ impl AttributeType {
     }
 }
 
-/// What a value of a custom attribute must obey.
+/// The constraints of a custom attribute's values.
 #[derive(Debug)]
 pub(super) struct ValueRule {
-    pub(super) value_type: AttributeType,
+    pub(super) value_type: PropertyType,
     /// The allowed values of a `fixed` attribute.
     pub(super) choices: Vec<String>,
-    /// Whether a `fixed` attribute holds several of them.
+    /// Whether a `fixed` attribute may have several values.
     pub(super) multiple: bool,
 }
 
-/// Takes a value only if it already has the attribute's type; the message says what is wanted.
+/// Accepts a value only if it has the attribute's type; the error says what is expected.
 pub(super) fn check(value: &Value, rule: &ValueRule) -> Result<Value, String> {
     match rule.value_type {
-        AttributeType::Boolean if value.is_boolean() => Ok(value.clone()),
-        AttributeType::Boolean => Err("Must be a valid boolean.".into()),
-        AttributeType::Integer if value.is_i64() => Ok(value.clone()),
-        AttributeType::Integer => Err(NOT_AN_INTEGER.into()),
-        AttributeType::Float if value.is_number() => Ok(value.clone()),
-        AttributeType::Float => Err("A valid number is required.".into()),
-        AttributeType::Json => Ok(value.clone()),
-        AttributeType::Fixed => check_choice(value, rule),
-        AttributeType::String => {
+        PropertyType::Boolean if value.is_boolean() => Ok(value.clone()),
+        PropertyType::Boolean => Err("Must be a valid boolean.".into()),
+        PropertyType::Integer if value.is_i64() => Ok(value.clone()),
+        PropertyType::Integer => Err(NOT_AN_INTEGER.into()),
+        PropertyType::Float if value.is_number() => Ok(value.clone()),
+        PropertyType::Float => Err("A valid number is required.".into()),
+        PropertyType::Json => Ok(value.clone()),
+        PropertyType::Fixed => check_choice(value, rule),
+        PropertyType::String => {
             let text = value.as_str().ok_or(NOT_A_STRING)?;
             if text.chars().count() > MAX_TEXT_LEN {
                 return Err(too_long(MAX_TEXT_LEN));
             }
             Ok(value.clone())
         }
-        AttributeType::Date => value
+        PropertyType::Date => value
             .as_str()
             .filter(|text| text.len() == 10)
             .and_then(|text| text.parse::<Date>().ok())
             .map(|date| json!(date.to_string()))
             .ok_or_else(|| "Date has wrong format. Use this format instead: YYYY-MM-DD.".into()),
-        AttributeType::Datetime => value
+        PropertyType::Datetime => value
             .as_str()
             .and_then(micros_of)
             .map(|micros| json!(iso(micros)))
@@ -92,7 +93,7 @@ pub(super) fn check(value: &Value, rule: &ValueRule) -> Result<Value, String> {
     }
 }
 
-/// DRF's message for a time that is not ISO 8601 with an offset.
+/// The message of Django REST Framework for a time that is not ISO 8601 with an offset.
 pub(super) const DATETIME_FORMAT: &str = "Datetime has wrong format. Use one of these formats \
      instead: YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z].";
 
@@ -116,27 +117,27 @@ fn check_choice(value: &Value, rule: &ValueRule) -> Result<Value, String> {
     }
 }
 
-/// Turns a flat value into the type if it can be read as such.
-pub(super) fn convert(value: &Value, value_type: AttributeType) -> Option<Value> {
+/// Converts a flat value to the type, if possible.
+pub(super) fn convert(value: &Value, value_type: PropertyType) -> Option<Value> {
     match value_type {
-        AttributeType::Json => Some(value.clone()),
-        AttributeType::String | AttributeType::Fixed => as_text(value).map(Value::String),
-        AttributeType::Boolean => as_bool(value).map(Value::Bool),
-        AttributeType::Integer => as_integer(value).map(|number| json!(number)),
-        AttributeType::Float => match value {
+        PropertyType::Json => Some(value.clone()),
+        PropertyType::String | PropertyType::Fixed => as_text(value).map(Value::String),
+        PropertyType::Boolean => as_bool(value).map(Value::Bool),
+        PropertyType::Integer => as_integer(value).map(|number| json!(number)),
+        PropertyType::Float => match value {
             Value::Number(_) => Some(value.clone()),
             Value::String(text) => {
                 text.trim().parse::<f64>().ok().filter(|n| n.is_finite()).map(|n| json!(n))
             }
             _ => None,
         },
-        AttributeType::Date => {
+        PropertyType::Date => {
             as_micros(value).map(|micros| json!(&iso(micros)[..10])).or_else(|| {
                 let date = value.as_str()?.trim().parse::<Date>().ok()?;
                 Some(json!(date.to_string()))
             })
         }
-        AttributeType::Datetime => as_micros(value).map(|micros| json!(iso(micros))),
+        PropertyType::Datetime => as_micros(value).map(|micros| json!(iso(micros))),
     }
 }
 
@@ -180,13 +181,13 @@ pub(super) fn micros_of(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_microsecond)
 }
 
-/// UNIX seconds as microseconds, if the moment is between the years 1 and 9999.
+/// UNIX seconds as microseconds, if the time is between the years 1 and 9999.
 pub(super) fn seconds_to_micros(seconds: i64) -> Option<i64> {
     let moment = Timestamp::from_second(seconds).ok()?;
     (moment.as_second() > -62_135_596_800).then(|| moment.as_microsecond())
 }
 
-/// A moment as the API writes it: `2017-06-13T12:22:38.748397Z`.
+/// A time as the API writes it: `2017-06-13T12:22:38.748397Z`.
 pub(super) fn iso(micros: i64) -> String {
     match Timestamp::from_microsecond(micros) {
         Ok(moment) => moment.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
@@ -200,24 +201,25 @@ mod tests {
 
     #[test]
     fn event_values_convert_or_go() {
-        // A property's value arrives in its definition's type, or not at all.
+        // Guarantees that a property's value is stored in the type of its definition, or not at
+        // all.
         let rows = [
-            (json!(12), AttributeType::String, Some(json!("12"))),
-            (json!(true), AttributeType::String, Some(json!("true"))),
-            (json!([1]), AttributeType::String, None),
-            (json!(" 12 "), AttributeType::Integer, Some(json!(12))),
-            (json!(12.0), AttributeType::Integer, Some(json!(12))),
-            (json!(12.5), AttributeType::Integer, None),
-            (json!("x"), AttributeType::Integer, None),
-            (json!("1.5"), AttributeType::Float, Some(json!(1.5))),
-            (json!("nan"), AttributeType::Float, None),
-            (json!("TRUE"), AttributeType::Boolean, Some(json!(true))),
-            (json!(0), AttributeType::Boolean, Some(json!(false))),
-            (json!("yes"), AttributeType::Boolean, None),
-            (json!("2026-01-02"), AttributeType::Date, Some(json!("2026-01-02"))),
-            (json!("2026-01-02T23:00:00Z"), AttributeType::Date, Some(json!("2026-01-02"))),
-            (json!(0), AttributeType::Datetime, Some(json!("1970-01-01T00:00:00.000000Z"))),
-            (json!("2026-01-02"), AttributeType::Datetime, None),
+            (json!(12), PropertyType::String, Some(json!("12"))),
+            (json!(true), PropertyType::String, Some(json!("true"))),
+            (json!([1]), PropertyType::String, None),
+            (json!(" 12 "), PropertyType::Integer, Some(json!(12))),
+            (json!(12.0), PropertyType::Integer, Some(json!(12))),
+            (json!(12.5), PropertyType::Integer, None),
+            (json!("x"), PropertyType::Integer, None),
+            (json!("1.5"), PropertyType::Float, Some(json!(1.5))),
+            (json!("nan"), PropertyType::Float, None),
+            (json!("TRUE"), PropertyType::Boolean, Some(json!(true))),
+            (json!(0), PropertyType::Boolean, Some(json!(false))),
+            (json!("yes"), PropertyType::Boolean, None),
+            (json!("2026-01-02"), PropertyType::Date, Some(json!("2026-01-02"))),
+            (json!("2026-01-02T23:00:00Z"), PropertyType::Date, Some(json!("2026-01-02"))),
+            (json!(0), PropertyType::Datetime, Some(json!("1970-01-01T00:00:00.000000Z"))),
+            (json!("2026-01-02"), PropertyType::Datetime, None),
         ];
         for (value, value_type, wanted) in rows {
             assert_eq!(convert(&value, value_type), wanted, "{value} as {}", value_type.as_str());
@@ -226,16 +228,17 @@ mod tests {
 
     #[test]
     fn attribute_values_must_have_their_type() {
-        // A custom attribute takes no value of another type, so that a client's slip shows.
+        // Guarantees that a custom attribute accepts no value of another type, so that a client's
+        // mistake is visible.
         let rule =
             |value_type| ValueRule { value_type, choices: vec!["a".into()], multiple: false };
-        assert!(check(&json!("12"), &rule(AttributeType::Integer)).is_err());
-        assert!(check(&json!(12), &rule(AttributeType::String)).is_err());
-        assert!(check(&json!("2026-1-2"), &rule(AttributeType::Date)).is_err());
-        assert!(check(&json!("2026-01-02T03:04:05"), &rule(AttributeType::Datetime)).is_err());
-        assert_eq!(check(&json!(["a"]), &rule(AttributeType::Fixed)), Ok(json!("a")));
-        assert!(check(&json!("b"), &rule(AttributeType::Fixed)).is_err());
-        let many = ValueRule { multiple: true, ..rule(AttributeType::Fixed) };
+        assert!(check(&json!("12"), &rule(PropertyType::Integer)).is_err());
+        assert!(check(&json!(12), &rule(PropertyType::String)).is_err());
+        assert!(check(&json!("2026-1-2"), &rule(PropertyType::Date)).is_err());
+        assert!(check(&json!("2026-01-02T03:04:05"), &rule(PropertyType::Datetime)).is_err());
+        assert_eq!(check(&json!(["a"]), &rule(PropertyType::Fixed)), Ok(json!("a")));
+        assert!(check(&json!("b"), &rule(PropertyType::Fixed)).is_err());
+        let many = ValueRule { multiple: true, ..rule(PropertyType::Fixed) };
         assert_eq!(check(&json!("a"), &many), Ok(json!(["a"])));
     }
 }

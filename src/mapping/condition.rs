@@ -1,7 +1,7 @@
-//! Conditions, compiled: whether they hold, and which part of them does not.
+//! Compiled conditions.
 //!
-//! Null is the same as missing. Text operators hold for strings only; a number is never equal to a
-//! string. Where a path is missing only `not`, `not_in` and `exists = false` hold.
+//! Null is the same as missing. String operators hold only for strings; a number never equals a
+//! string. For a missing value only `not`, `not_in` and `exists = false` hold.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -22,14 +22,14 @@ pub(super) enum CompiledCondition {
     Test(PathTest),
 }
 
-/// What is asked of one path; every question must be answered with yes.
+/// The operators of one path; all of them must hold.
 #[derive(Debug)]
 pub(super) struct PathTest {
     pub(super) path: PathRef,
     pub(super) operators: Vec<Operator>,
 }
 
-/// A literal, ready to compare.
+/// A literal of a condition.
 #[derive(Debug)]
 pub(super) enum Literal {
     Bool(bool),
@@ -95,7 +95,7 @@ impl CompiledCondition {
         }
     }
 
-    /// The first part that does not hold, in words; `None` where the condition holds.
+    /// A description of the first part that does not hold; `None` if the condition holds.
     pub(super) fn why_not(&self, context: &EvalContext<'_, '_>) -> Option<String> {
         match self {
             Self::All(parts) => parts.iter().find_map(|part| part.why_not(context)),
@@ -159,7 +159,7 @@ impl Literal {
     }
 }
 
-/// Whether a JSON string is this text. Without an escape in it, it is as long as its text.
+/// Whether a JSON string has this value. Without escapes both have the same length.
 fn is_text(raw: &str, text: &str) -> bool {
     match has_escapes(raw) {
         false => raw.len() == text.len() + 2 && &raw[1..raw.len() - 1] == text,
@@ -194,7 +194,7 @@ impl Operator {
         }
     }
 
-    /// What the operator operators for, in words.
+    /// A description of what the operator requires.
     fn describe(&self) -> String {
         match self {
             Self::Exists(true) => "must exist".into(),

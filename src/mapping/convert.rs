@@ -1,7 +1,8 @@
-//! The types of `as`: what converts to what, and what is a failure.
+//! The conversions of `as`.
 //!
-//! A value never converts by losing something: 3.7 is no integer, a number beyond 64 bits is no
-//! integer either, an object is no text.
+//! # Invariants
+//! A conversion never loses information: 3.7 is not an integer, nor is a number beyond 64 bits; an
+//! object is not a string.
 
 use std::borrow::Cow;
 
@@ -19,9 +20,9 @@ use crate::config::mapping::TargetType;
 /// How timestamps are read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TimeFormat<'f> {
-    /// The strptime format; without one every known form is read.
+    /// The strptime format; without it every known format is accepted.
     pub(super) strptime: Option<&'f str>,
-    /// The zone of times that name none.
+    /// The zone of timestamps without one.
     pub(super) zone: &'f TimeZone,
 }
 
@@ -71,8 +72,8 @@ pub(super) fn timestamp(
         }
     };
     found.ok_or_else(|| match strptime {
-        Some(format) => format!("{} is no timestamp of the format {format:?}", datum.describe()),
-        None => format!("{} is no timestamp", datum.describe()),
+        Some(format) => format!("{} is not a timestamp of the format {format:?}", datum.describe()),
+        None => format!("{} is not a timestamp", datum.describe()),
     })
 }
 
@@ -83,12 +84,12 @@ fn failure(datum: &JsonValue<'_>, wanted: &str) -> String {
 fn string(datum: JsonValue<'_>) -> Result<Option<JsonValue<'_>>, String> {
     match datum.into_text() {
         Ok(text) => Ok(Some(JsonValue::Text(text))),
-        Err(other) => Err(format!("{} is no text", other.kind().name())),
+        Err(other) => Err(format!("{} is not a string", other.kind().name())),
     }
 }
 
 fn integer(datum: JsonValue<'_>) -> Result<Option<JsonValue<'_>>, String> {
-    let shown = || failure(&datum, "no whole number of 64 bits");
+    let shown = || failure(&datum, "not an integer of 64 bits");
     let whole = match datum.kind() {
         JsonKind::Bool => Some(i128::from(is_true(&datum))),
         JsonKind::Number | JsonKind::String => number(&datum).and_then(Number::whole),
@@ -105,10 +106,10 @@ fn float(datum: JsonValue<'_>) -> Result<Option<JsonValue<'_>>, String> {
         _ => None,
     };
     let Some(value) = value.filter(|v| v.is_finite()) else {
-        return Err(failure(&datum, "no number"));
+        return Err(failure(&datum, "not a number"));
     };
     if datum.kind() == JsonKind::Number {
-        // Already a number: its digits stay as they are.
+        // A number keeps its digits.
         return Ok(Some(datum));
     }
     let rendered = serde_json::Value::from(value).to_string();
@@ -143,7 +144,7 @@ fn word<'d>(datum: &'d JsonValue<'_>) -> Option<Cow<'d, str>> {
     }
 }
 
-/// The number a value or its text is.
+/// The number of a value or of its text.
 fn number(datum: &JsonValue<'_>) -> Option<Number> {
     number::of_text(&word(datum)?)
 }
@@ -167,8 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn what_converts_to_what() {
-        // Every pair of type and input has one answer; `None` is a failure.
+    fn every_type_converts_or_fails_as_documented() {
+        // Each pair of type and input has one result; `None` is a failure.
         use TargetType::{Boolean, Float, Integer, Json, List, String, Timestamp};
         for (to, input, output) in [
             (String, "1.50", Some(r#""1.50""#)),

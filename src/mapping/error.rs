@@ -1,4 +1,4 @@
-//! Why a record cannot become calls, and what was lost on the way to those it became.
+//! Errors that send a record to the dead letters, and counts of values that mapping dropped.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub enum MappingErrorCode {
     InvalidJson,
     /// The body, or the metadata, is not UTF-8.
     InvalidUtf8,
-    /// Something else stands where an object must.
+    /// A value is not an object where one is required.
     NotAnObject,
     /// A required field is missing.
     MissingRequired,
@@ -25,15 +25,14 @@ pub enum MappingErrorCode {
     NoEvent,
     /// An alias call has no `previous_id`.
     NoPreviousId,
-    /// The record stands for too many calls.
+    /// The record makes too many calls.
     TooManyCalls,
-    /// An id holds U+FFFD, which stands for bytes that were no text: several ids may have become
-    /// this one.
+    /// An id holds U+FFFD, which replaces undecodable bytes: several ids may have become this one.
     IdNotText,
 }
 
 impl MappingErrorCode {
-    /// A stable word, as metrics and dead letters carry it: `missing_required`.
+    /// The stable name in metrics and dead letters: `missing_required`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidJson => "invalid_json",
@@ -61,15 +60,15 @@ impl fmt::Display for MappingErrorCode {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}{}{}{}: {reason}", ErrorContext("rule", .rule), ErrorContext("field", .field), ErrorContext("path", .path))]
 pub struct MappingError {
-    /// What kind of reason it is.
+    /// The code.
     pub code: MappingErrorCode,
-    /// The rule that met it; none where the record is no JSON.
+    /// The rule; `None` if the record is not JSON.
     pub rule: Option<String>,
-    /// The target that could not be filled.
+    /// The target that could not be set.
     pub field: Option<String>,
-    /// The path, or paths, it would have come from.
+    /// The path or paths of its value.
     pub path: Option<String>,
-    /// What is wrong, in words, with the value where there is one. Control characters are escaped.
+    /// What is wrong, with the value if there is one. Control characters are escaped.
     pub reason: String,
 }
 
@@ -90,18 +89,18 @@ impl MappingError {
     }
 
     pub(super) fn at(mut self, field: &str, path: Option<String>) -> Self {
-        // The innermost place says most.
+        // The innermost field is the most precise.
         self.field.get_or_insert_with(|| field.to_owned());
         self.path = self.path.or(path);
         self
     }
 
-    /// Names the element it happened in; paths are relative to it.
-    pub(super) fn of_element(mut self, place: impl Fn() -> String) -> Self {
-        let place = place();
+    /// Adds the element; the path is relative to it.
+    pub(super) fn of_element(mut self, element: impl Fn() -> String) -> Self {
+        let element = element();
         self.path = Some(match self.path {
-            Some(path) => format!("{path} of {place}"),
-            None => place,
+            Some(path) => format!("{path} of {element}"),
+            None => element,
         });
         self
     }
@@ -112,28 +111,28 @@ impl MappingError {
     }
 }
 
-/// What was left out while a record was mapped.
+/// Counts of values that were dropped while a record was mapped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MapStats {
-    /// Values left out because a step did not apply to them or could not convert them.
+    /// Values dropped because a step does not apply to them or cannot convert them.
     pub conversions_failed: u32,
-    /// Values left out because `map` has no entry for them and no `map_default` is given.
+    /// Values dropped because `map` has no entry for them and there is no `map_default`.
     pub map_misses: u32,
-    /// `foreach` paths that led to something that is no array.
+    /// `foreach` paths whose value is not an array.
     pub not_arrays: u32,
-    /// Elements of a preset's batch whose type makes no call.
+    /// Elements of a preset's batch that make no call.
     pub elements_unmatched: u32,
-    /// Values of a spread left out because a rule of their name found nothing.
+    /// Values of a spread dropped because the field of that name found no value.
     pub spread_left_out: u32,
-    /// Which values were left out, for a log line: at most the first [`MapStats::MAX_LOSSES`].
+    /// Descriptions of dropped values for the log: the first [`MapStats::MAX_LOSSES`].
     pub losses: Vec<FieldLoss>,
 }
 
 impl MapStats {
-    /// How many losses are described; the counters count them all.
+    /// Dropped values that are described at most; the counters count all.
     pub const MAX_LOSSES: usize = 16;
 
-    /// How many values were left out, of those too that are not described.
+    /// The number of dropped values, including those without description.
     pub fn count(&self) -> u64 {
         let counts =
             [self.conversions_failed, self.map_misses, self.not_arrays, self.spread_left_out];
@@ -161,13 +160,13 @@ pub(super) enum LossKind {
     OwnedName,
 }
 
-/// One value that was left out.
+/// A dropped value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldLoss {
     /// The rule.
     pub rule: RuleId,
     /// The target, as the mapping table writes it.
     pub field: String,
-    /// Why, in words. Holds an excerpt of the value, escaped and cut.
+    /// Why, with an excerpt of the value, escaped and truncated.
     pub reason: String,
 }

@@ -1,5 +1,4 @@
-//! What a program reads: the filled slots of the record, of its metadata, and of the element at
-//! hand.
+//! The values that templates and conditions read: record, metadata, and current element.
 
 use std::cell::OnceCell;
 
@@ -10,7 +9,7 @@ use super::path_trie::{Extracted, ExtractedPaths};
 use crate::call;
 use crate::coerce::zone;
 
-/// Which slots a reference is into.
+/// The value that a path is read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PathScope {
     Record,
@@ -19,30 +18,30 @@ pub(super) enum PathScope {
     Element,
 }
 
-/// A path, resolved to its slot.
+/// A path with its slot.
 #[derive(Debug, Clone)]
 pub(super) struct PathRef {
     pub(super) scope: PathScope,
     pub(super) slot: usize,
-    /// The path as it was written, for messages.
+    /// The path as written, for messages.
     pub(super) shown: Box<str>,
 }
 
-/// The slots a program may read.
+/// The values that can be read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EvalContext<'e, 'r> {
     pub(super) record: &'e ExtractedPaths<'e, 'r>,
     pub(super) meta: &'e ExtractedPaths<'e, 'r>,
-    /// The element of `foreach` or `each`, inside of one.
+    /// The current element of `foreach` or `each`.
     pub(super) element: Option<&'e ExtractedPaths<'e, 'r>>,
-    /// The zone of times that name none.
+    /// The zone of timestamps without one.
     pub(super) zone: &'e SourceZone<'r>,
 }
 
-/// The metadata under which a source says in which zone its times are.
+/// The metadata key of the time zone of a source.
 const ZONE: &str = "timezone";
 
-/// The zone of a record's source, looked up when a time is read.
+/// The time zone of a record's source, looked up when a timestamp is read.
 #[derive(Debug)]
 pub(super) struct SourceZone<'r> {
     meta: Option<&'r [u8]>,
@@ -54,7 +53,7 @@ impl<'r> SourceZone<'r> {
         Self { meta, found: OnceCell::new() }
     }
 
-    /// The zone; UTC where the source names none.
+    /// The zone; UTC if the source sets none.
     pub(super) fn get(&self) -> &TimeZone {
         self.found.get_or_init(|| self.look_up().unwrap_or(TimeZone::UTC))
     }
@@ -70,7 +69,7 @@ impl<'r> SourceZone<'r> {
 }
 
 impl<'r> EvalContext<'_, 'r> {
-    /// What a path leads to; null is nothing.
+    /// The value at a path; `None` for null.
     pub(super) fn get(&self, path: &PathRef) -> Extracted<'r> {
         let slots = match path.scope {
             PathScope::Record => self.record,

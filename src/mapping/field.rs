@@ -1,7 +1,8 @@
-//! The program of one field: where its value comes from and what is done with it, step by step.
+//! A field of a call: the source of its value, and the steps that convert it.
 //!
-//! Invariant: steps run in one order, `split`, `then`, `replace`, `as`, `map`, `each`, `join`,
-//! `only`, `except`, `rename`, `flatten`, `default`, whatever the order they are written in.
+//! # Invariants
+//! Steps run in a fixed order, whatever their order in the file: `split`, `then`, `replace`, `as`,
+//! `map`, `each`, `join`, `only`, `except`, `rename`, `flatten`, `default`.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -25,13 +26,13 @@ use crate::call::{Fields, Json, Object, trimmed};
 use crate::coerce::number::plain_whole;
 use crate::config::mapping::{OnFailure, TargetType};
 
-/// How deep `flatten` goes; what lies deeper stays as it is.
+/// Levels that `flatten` flattens; deeper objects stay values.
 const FLATTEN_DEPTH: usize = 64;
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Debug)]
 pub(super) enum ValueSource {
-    /// The first of these that is there.
+    /// The first path with a value.
     Paths(Vec<PathRef>),
     /// JSON text of a literal.
     Literal(Box<str>),
@@ -40,7 +41,7 @@ pub(super) enum ValueSource {
     Cases(Vec<(Option<CompiledCondition>, ValueSource)>),
 }
 
-/// The steps behind the source.
+/// The steps after the source.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     pub(super) split: Option<Box<str>>,
@@ -49,7 +50,7 @@ pub(super) struct Steps {
     pub(super) cast: Option<TargetType>,
     /// The strptime format of `cast`.
     pub(super) format: Option<Box<str>>,
-    /// The zone of times that `cast` reads and that name none.
+    /// The zone of timestamps without one that `cast` reads.
     pub(super) zone: Option<TimeZone>,
     pub(super) map: Option<HashMap<Box<str>, Box<str>>>,
     pub(super) map_default: Option<Box<str>>,
@@ -61,7 +62,7 @@ pub(super) struct Steps {
     pub(super) flatten: Option<Box<str>>,
 }
 
-/// The shape of an array's elements.
+/// How `each` converts the elements of an array to objects.
 #[derive(Debug)]
 pub(super) struct ElementShape {
     pub(super) trie: Trie,
@@ -71,25 +72,25 @@ pub(super) struct ElementShape {
 /// One field.
 #[derive(Debug)]
 pub(super) struct FieldTemplate {
-    /// The target, as it is written.
+    /// The target as written.
     pub(super) label: Box<str>,
     pub(super) source: ValueSource,
-    /// `None` where nothing is done with the value.
+    /// `None` if the value is used unchanged.
     pub(super) steps: Option<Box<Steps>>,
-    /// JSON text of what a missing field becomes.
+    /// JSON text of the value if it is missing.
     pub(super) default: Option<Box<str>>,
     pub(super) required: bool,
     /// What a failed step does.
     pub(super) on_failure: OnFailure,
 }
 
-/// What became of a field.
+/// The result of evaluating a field.
 pub(super) enum FieldOutcome<T> {
     /// A value.
     Value(T),
-    /// Its source is missing.
+    /// Its source has no value.
     Missing,
-    /// A step failed, which is written down.
+    /// A step failed, and the loss is recorded.
     Failed,
 }
 
@@ -102,9 +103,9 @@ impl<T> FieldOutcome<T> {
     }
 }
 
-/// Why a step gave no value.
+/// Why a step returned no value.
 pub(super) enum StepError {
-    /// The value is left out and counted.
+    /// The value is dropped and counted.
     Skip(LossKind, String),
     /// The record goes to the dead letters.
     Reject(MappingError),
@@ -122,15 +123,15 @@ fn conversion(reason: impl Into<String>) -> StepError {
 
 type StepResult<'a> = Result<Option<JsonValue<'a>>, StepError>;
 
-/// Where losses are written down.
+/// Records dropped values of one rule.
 pub(super) struct LossRecorder<'s> {
     pub(super) stats: &'s mut MapStats,
     pub(super) rule: RuleId,
 }
 
 impl FieldTemplate {
-    /// The field's value, brought into its final form by `finish`. A failure is counted, and is a
-    /// fault where the field wants it to be.
+    /// The value, converted by `finish`. A failed step is counted, and is an error if the field
+    /// requires it.
     pub(super) fn eval<'a, T>(
         &self,
         context: &EvalContext<'_, 'a>,
@@ -140,7 +141,7 @@ impl FieldTemplate {
         self.find(context, losses, finish).map(FieldOutcome::value)
     }
 
-    /// As [`Self::eval`]; of a missing value it says whether a step failed.
+    /// As [`Self::eval`], but distinguishes a missing value from a failed step.
     pub(super) fn find<'a, T>(
         &self,
         context: &EvalContext<'_, 'a>,
@@ -276,7 +277,8 @@ impl Steps {
         Ok(Some(datum))
     }
 
-    /// Splits text, and runs the functions and replacements on every part. Empty text has no parts.
+    /// Splits a string and runs functions and replacements on every part. An empty string has no
+    /// parts.
     fn split<'a>(&self, separator: &str, datum: JsonValue<'a>) -> StepResult<'a> {
         let text = datum.into_text().map_err(|other| {
             conversion(format!("`split` does not apply to {}", other.kind().name()))
@@ -326,7 +328,7 @@ impl Steps {
         }
     }
 
-    /// Whether no step is given.
+    /// Whether there is no step.
     pub(super) fn is_empty(&self) -> bool {
         self.split.is_none()
             && self.then.is_empty()
@@ -348,7 +350,7 @@ impl Steps {
     fn shape<'a>(&self, datum: JsonValue<'a>) -> Result<Fields<'a>, StepError> {
         let mut fields = datum
             .into_entries()
-            .map_err(|other| conversion(format!("{} is no object", other.kind().name())))?;
+            .map_err(|other| conversion(format!("{} is not an object", other.kind().name())))?;
         if let Some(only) = &self.only {
             fields.retain(|(name, _)| only.contains(&**name));
         }
@@ -367,7 +369,7 @@ impl Steps {
     }
 }
 
-/// Renames keys. A renamed value replaces one that has its new name already.
+/// Renames keys. A renamed value replaces one that already has its new name.
 fn renamed<'a>(fields: Fields<'a>, rename: &HashMap<Box<str>, Box<str>>) -> Fields<'a> {
     let (moved, kept): (Vec<_>, Vec<_>) =
         fields.into_iter().partition(|(name, _)| rename.contains_key(&**name));
@@ -379,8 +381,8 @@ fn renamed<'a>(fields: Fields<'a>, rename: &HashMap<Box<str>, Box<str>>) -> Fiel
     set.into_fields()
 }
 
-/// Lifts the entries of nested objects up. Arrays stay; an empty object leaves nothing; of two
-/// values that get the same name the later one counts.
+/// Flattens nested objects. Arrays stay; empty objects are removed; of two values with the same
+/// name the later one counts.
 fn flatten<'a>(
     prefix: Option<&str>,
     fields: Fields<'a>,
@@ -404,7 +406,7 @@ fn flatten<'a>(
     }
 }
 
-/// The entries of a rendered object, owning what they must: `Json` does not give its text away.
+/// The entries of an object, owned.
 fn value_entries<'a>(value: Json<'a>) -> Result<Fields<'a>, Json<'a>> {
     let owned = json::entries(value.as_str()).map(|fields| {
         let own = |(name, value): (Cow<'_, str>, Json<'_>)| {
@@ -415,7 +417,7 @@ fn value_entries<'a>(value: Json<'a>) -> Result<Fields<'a>, Json<'a>> {
     owned.ok_or(value)
 }
 
-/// The texts of an array's elements, joined; nulls are skipped.
+/// Joins the scalars of an array; nulls are skipped.
 fn join<'a>(separator: &str, datum: JsonValue<'a>) -> Result<JsonValue<'a>, StepError> {
     let kind = datum.kind().name();
     let raw = datum.into_raw();
@@ -437,7 +439,7 @@ fn join<'a>(separator: &str, datum: JsonValue<'a>) -> Result<JsonValue<'a>, Step
 }
 
 impl ElementShape {
-    /// Gives every element but nulls its shape.
+    /// Converts every element but nulls.
     fn run<'a>(
         &self,
         datum: JsonValue<'a>,
@@ -459,8 +461,8 @@ impl ElementShape {
     }
 }
 
-/// How programs write that there is no id. Who takes it for one puts everybody who has none into one
-/// profile.
+/// Strings that programs write in place of a missing id. Used as ids they would put all such users
+/// into one profile.
 const NULL_ID_SPELLINGS: [&str; 8] = [
     "null",
     "undefined",
@@ -472,8 +474,8 @@ const NULL_ID_SPELLINGS: [&str; 8] = [
     "00000000-0000-0000-0000-000000000000",
 ];
 
-/// A value as an id. Numbers that are whole are written as such (`12.0` is `12`); NULs are taken
-/// out, which no database keeps; blank text is nothing.
+/// A value as an id. Integers are written without fraction (`12.0` is `12`); NULs are removed, as
+/// databases do; a blank string is missing.
 pub(super) fn as_id(datum: JsonValue<'_>) -> Result<Option<Cow<'_, str>>, String> {
     match datum.kind() {
         JsonKind::String => {}
@@ -482,7 +484,7 @@ pub(super) fn as_id(datum: JsonValue<'_>) -> Result<Option<Cow<'_, str>>, String
             let whole = plain_whole(&text).map(|whole| Cow::Owned(whole.into_owned()));
             return Ok(Some(whole.unwrap_or(text)));
         }
-        other => return Err(format!("{} is no id", other.name())),
+        other => return Err(format!("{} is not an id", other.name())),
     }
     let mut text = datum.into_text().unwrap_or_default();
     if text.contains('\0') {
@@ -493,34 +495,33 @@ pub(super) fn as_id(datum: JsonValue<'_>) -> Result<Option<Cow<'_, str>>, String
         return Ok(None);
     }
     match NULL_ID_SPELLINGS.contains(&word) {
-        true => Err(format!("{word:?} is how a program writes that there is no id")),
+        true => Err(format!("{word:?} is what programs write for a missing id")),
         false => Ok(Some(text)),
     }
 }
 
-/// A value as the id of a message. What many messages share tells none of them apart: besides what
-/// is no id at all, zero is none here.
+/// A value as a message id. Zero, which many messages share, is missing.
 pub(super) fn as_message_id(datum: JsonValue<'_>) -> Result<Option<Cow<'_, str>>, String> {
     let id = as_id(datum)?;
     let is_zero = |id: &str| id.bytes().all(|byte| matches!(byte, b'0' | b'-'));
     Ok(id.filter(|id| !is_zero(trimmed(id))))
 }
 
-/// A value as the text of a name; empty text is nothing.
+/// A value as a name; an empty string is missing.
 pub(super) fn as_text(datum: JsonValue<'_>) -> Result<Option<Cow<'_, str>>, String> {
     match datum.into_text() {
         Ok(text) => Ok(Some(text).filter(|text| !text.is_empty())),
-        Err(other) => Err(format!("{} is no text", other.kind().name())),
+        Err(other) => Err(format!("{} is not a string", other.kind().name())),
     }
 }
 
 /// A value as JSON.
-#[expect(clippy::unnecessary_wraps, reason = "one signature for all finishes")]
+#[expect(clippy::unnecessary_wraps, reason = "one signature for all conversions")]
 pub(super) fn as_json(datum: JsonValue<'_>) -> Result<Option<Json<'_>>, String> {
     Ok(Some(datum.into_json()))
 }
 
-/// A value as an object, which stays text where it is that.
+/// A value as an object; JSON text stays unparsed.
 pub(super) fn as_object(datum: JsonValue<'_>) -> Result<Option<Object<'_>>, String> {
     match datum {
         JsonValue::Json(Cow::Borrowed(text)) if JsonKind::of(text) == JsonKind::Object => {
@@ -534,6 +535,6 @@ pub(super) fn as_object(datum: JsonValue<'_>) -> Result<Option<Object<'_>>, Stri
 fn as_entries(datum: JsonValue<'_>) -> Result<Option<Fields<'_>>, String> {
     match datum.into_entries() {
         Ok(fields) => Ok(Some(fields)),
-        Err(other) => Err(format!("{} is no object", other.kind().name())),
+        Err(other) => Err(format!("{} is not an object", other.kind().name())),
     }
 }

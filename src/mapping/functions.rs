@@ -1,10 +1,9 @@
 //! The functions of `then`.
 //!
-//! All of them work on text. Numbers and booleans are taken as their text; arrays and objects are
-//! not applicable, except for `to_json`, which renders anything, and `parse_json`, which leaves
-//! them as they are. After `split` a function runs on each part. Where the answer is no text at
-//! all (`first_word` of nothing but white space, `digits` of a word), the field is missing, which
-//! is not counted as a failure.
+//! Functions take strings. Numbers and booleans are converted to strings; arrays and objects are an
+//! error, except for `to_json`, `parse_json` and `get`. After `split` a function runs on each part.
+//! If a function returns nothing (`first_word` of white space, `digits` of a word), the field is
+//! missing, which is not counted as a failure.
 
 use std::borrow::Cow;
 
@@ -20,15 +19,15 @@ use super::path_trie::{ExtractedPaths, Trie};
 use crate::call::{self, Json};
 use crate::config::mapping::Function;
 
-/// What a function makes of a value: a value, nothing, or a reason why it cannot.
+/// The result of a function: a value, nothing, or the reason of a failure.
 type StepOutput<'a> = Result<Option<JsonValue<'a>>, String>;
 
-/// One function of `then`, compiled.
+/// A compiled function of `then`.
 #[derive(Debug)]
 pub(super) enum FunctionStep {
-    /// A function with a name.
+    /// A function without arguments.
     Named(Function),
-    /// `{ get = "..." }`: the path as it is written, and what it leads to.
+    /// `{ get = "..." }`: the path as written, its trie and its slot.
     Get { shown: Box<str>, trie: Trie, slot: usize },
     /// `{ capture = "..." }`.
     Capture(Regex),
@@ -60,16 +59,16 @@ fn apply<'a>(function: &Function, datum: JsonValue<'a>) -> StepOutput<'a> {
     }
 }
 
-/// The text a function works on.
+/// The string that a function takes.
 fn text_of<'a>(name: &str, datum: JsonValue<'a>) -> Result<Cow<'a, str>, String> {
     datum.into_text().map_err(|other| format!("`{name}` does not apply to {}", other.kind().name()))
 }
 
-/// What a path leads to in an object or a list.
+/// The value at a path of an object or a list.
 fn get<'a>(shown: &str, trie: &Trie, slot: usize, datum: JsonValue<'a>) -> StepOutput<'a> {
     if !matches!(datum.kind(), JsonKind::Object | JsonKind::Array) {
         let kind = datum.kind().name();
-        return Err(format!("`get` of `{shown}` does not apply to {kind}; parse it before"));
+        return Err(format!("`get` of `{shown}` does not apply to {kind}; parse it first"));
     }
     fn look_up<'r>(trie: &Trie, slot: usize, raw: &'r str) -> Result<Option<&'r str>, String> {
         let slots = ExtractedPaths::new(trie, raw);
@@ -84,7 +83,7 @@ fn get<'a>(shown: &str, trie: &Trie, slot: usize, datum: JsonValue<'a>) -> StepO
     })
 }
 
-/// What an expression finds: its named groups as an object, its only group, or all that matched.
+/// The match of an expression: its named groups as an object, its only group, or the whole match.
 fn capture<'a>(regex: &Regex, datum: JsonValue<'a>) -> StepOutput<'a> {
     let text = text_of("capture", datum)?;
     let Some(found) = regex.captures(&text) else {
@@ -93,7 +92,7 @@ fn capture<'a>(regex: &Regex, datum: JsonValue<'a>) -> StepOutput<'a> {
     };
     let names: Vec<&str> = regex.capture_names().flatten().collect();
     if names.is_empty() {
-        // The compiler lets no more than one group through.
+        // The compiler accepts at most one unnamed group.
         let group = found.get(regex.captures_len() - 1);
         return Ok(group.map(|group| JsonValue::Text(Cow::Owned(group.as_str().to_owned()))));
     }
@@ -131,7 +130,7 @@ fn of_text<'a>(function: &Function, text: Cow<'a, str>) -> Result<Option<Cow<'a,
             .into_owned()
             .into(),
         Function::Slug => return Ok(some_text(slug(&text))),
-        // These make no text.
+        // These do not return a string.
         Function::ToJson
         | Function::ParseJson
         | Function::ParseQuery
@@ -168,7 +167,7 @@ fn some_text<'a>(text: String) -> Option<Cow<'a, str>> {
     (!text.is_empty()).then_some(Cow::Owned(text))
 }
 
-/// Applies a function that only cuts, without copying borrowed text.
+/// Applies a function that returns a part of its input; borrowed text is not copied.
 fn slice<'a>(text: Cow<'a, str>, cut: impl Fn(&str) -> &str) -> Cow<'a, str> {
     match text {
         Cow::Borrowed(text) => Cow::Borrowed(cut(text)),
@@ -183,23 +182,23 @@ fn capitalize(text: &str) -> String {
 }
 
 fn url_host(text: &str) -> Result<String, String> {
-    let url = Url::parse(text.trim()).map_err(|e| format!("no URL: {e}"))?;
+    let url = Url::parse(text.trim()).map_err(|e| format!("not a URL: {e}"))?;
     let host = url.host_str().filter(|host| !host.is_empty());
     host.map(str::to_owned).ok_or_else(|| "the URL has no host".to_owned())
 }
 
-/// The path of a URL, or of a path with a query behind it.
+/// The path of a URL, or of a path with a query.
 fn url_path(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.starts_with('/') && !text.starts_with("//") {
         let end = text.find(['?', '#']).unwrap_or(text.len());
         return Ok(text[..end].to_owned());
     }
-    let url = Url::parse(text).map_err(|e| format!("no URL: {e}"))?;
+    let url = Url::parse(text).map_err(|e| format!("not a URL: {e}"))?;
     Ok(url.path().to_owned())
 }
 
-/// Parses JSON text. What is an object or an array already stays one.
+/// Parses JSON text. Objects and arrays are returned unchanged.
 pub(super) fn parse_json(datum: JsonValue<'_>) -> StepOutput<'_> {
     let text = match datum.into_text() {
         Ok(text) => text,
@@ -211,7 +210,7 @@ pub(super) fn parse_json(datum: JsonValue<'_>) -> StepOutput<'_> {
     Ok(JsonValue::from_json(slice(text, |t| t.trim_matches([' ', '\t', '\n', '\r']))))
 }
 
-/// The query in a text: of a URL or a path what stands behind the question mark, else all of it.
+/// The query of a URL or a path, after the question mark; of any other text all of it.
 fn query_of(text: &str) -> &str {
     let text = text.trim();
     let (before, query) = match text.split_once('?') {
@@ -225,7 +224,7 @@ fn query_of(text: &str) -> &str {
     let is_address = before.starts_with('/') || has_scheme;
     match query {
         Some(query) if is_address || !before.contains(['=', '&']) => {
-            // A fragment is no part of the query.
+            // A fragment is not part of the query.
             query.split('#').next().unwrap_or_default()
         }
         None if is_address => "",
@@ -233,7 +232,7 @@ fn query_of(text: &str) -> &str {
     }
 }
 
-/// A query string as an object of texts. A name given several times has a list.
+/// A query string as an object of strings. The value of a repeated name is a list.
 fn parse_query<'a>(text: &str) -> JsonValue<'a> {
     let query = query_of(text);
     let mut places: std::collections::HashMap<String, usize> = Default::default();
@@ -258,15 +257,15 @@ fn parse_query<'a>(text: &str) -> JsonValue<'a> {
     JsonValue::Object(set.into_fields())
 }
 
-/// Lower case ASCII letters and digits, in groups joined by single hyphens. Latin letters lose
-/// their accents; other scripts are left out.
+/// Lower case ASCII letters and digits in groups joined by single hyphens. Latin letters lose their
+/// accents; letters of other scripts are removed.
 fn slug(text: &str) -> String {
     let mut out = String::new();
     let mut gap = false;
     for c in text.chars().flat_map(char::to_lowercase) {
         let letters = to_ascii(c);
         if letters.is_empty() {
-            // A combining accent belongs to its letter and separates nothing.
+            // A combining accent belongs to its letter and does not separate words.
             gap |= !('\u{300}'..='\u{36f}').contains(&c) && c != '\'' && c != '’';
             continue;
         }
@@ -304,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn every_function_on_text() {
+    fn every_function_returns_documented_value() {
         // ElementShape function does what its documentation says.
         for (function, input, output) in [
             (Function::Trim, r#"" a b\t""#, r#""a b""#),
@@ -365,8 +364,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_not_a_failure() {
-        // Where no text is left the field is missing, without counting a failure.
+    fn empty_result_is_missing_not_failed() {
+        // If no text is left, the field is missing and no failure is counted.
         for (function, input) in [
             (Function::Digits, r#""abc""#),
             (Function::FirstWord, r#""  ""#),
@@ -379,8 +378,8 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_told() {
-        // Arrays, objects and texts a function cannot read are failures with a reason.
+    fn inapplicable_input_fails_with_a_reason() {
+        // Arrays, objects and strings that a function cannot read are failures with a reason.
         for (function, input) in [
             (Function::Trim, "[1]"),
             (Function::Sha256, "{}"),

@@ -1,6 +1,7 @@
-//! A value on its way from a slot to a call: JSON text, plain text, or an object taken apart.
+//! A value between the record and a call: JSON text, an unescaped string, or parsed entries.
 //!
-//! Invariant: a datum is never null; null is the same as nothing, and nothing is `None`.
+//! # Invariants
+//! A value is never null. Null is the same as missing, which is `None`.
 
 use std::borrow::Cow;
 
@@ -13,12 +14,12 @@ pub(super) enum JsonValue<'a> {
     Json(Cow<'a, str>),
     /// A string, unescaped.
     Text(Cow<'a, str>),
-    /// An object, taken apart. May hold nulls.
+    /// A parsed object. Its values may be null.
     Object(Fields<'a>),
 }
 
 impl<'a> JsonValue<'a> {
-    /// From JSON text; null is nothing.
+    /// From JSON text; `None` for null.
     pub(super) fn from_json(text: impl Into<Cow<'a, str>>) -> Option<Self> {
         let text = text.into();
         (JsonKind::of(&text) != JsonKind::Null).then_some(Self::Json(text))
@@ -41,7 +42,7 @@ impl<'a> JsonValue<'a> {
         }
     }
 
-    /// The text of a scalar; gives the datum back where it is an array or an object.
+    /// The text of a scalar; returns an array or an object unchanged.
     pub(super) fn into_text(self) -> Result<Cow<'a, str>, Self> {
         match self {
             Self::Text(text) => Ok(text),
@@ -71,7 +72,7 @@ impl<'a> JsonValue<'a> {
         Json::from_valid_unchecked(self.into_raw())
     }
 
-    /// The entries of an object, nulls included; gives the datum back where it is none.
+    /// The entries of an object, including nulls; returns any other value unchanged.
     pub(super) fn into_entries(self) -> Result<Fields<'a>, Self> {
         match self {
             Self::Object(fields) => Ok(fields),
@@ -87,7 +88,7 @@ impl<'a> JsonValue<'a> {
         }
     }
 
-    /// For messages: kind and value, escaped and cut.
+    /// For messages: the value, escaped and truncated.
     pub(super) fn describe(&self) -> String {
         match self {
             Self::Json(raw) => json::excerpt(raw),

@@ -1,4 +1,4 @@
-//! A growing set of named values: names stay unique and in order, the last value of a name counts.
+//! A list of named values with unique names. The last value of a name counts, at its first position.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ pub(super) struct NamedValues<'a> {
 }
 
 impl<'a> NamedValues<'a> {
-    /// The set with these fields, whose names are unique already.
+    /// From fields with unique names.
     pub(super) fn from_unique(fields: Fields<'a>) -> Self {
         let mut set = Self::default();
         for (name, value) in fields {
@@ -20,7 +20,7 @@ impl<'a> NamedValues<'a> {
         set
     }
 
-    /// Sets a value, in place of an earlier one of that name.
+    /// Sets a value; replaces an earlier one of that name.
     pub(super) fn insert(&mut self, name: Cow<'a, str>, value: Json<'a>) {
         match self.names.get_or_insert(&name, |place| &self.fields[place].0) {
             Some(place) => self.fields[place].1 = value,
@@ -30,15 +30,15 @@ impl<'a> NamedValues<'a> {
 
     /// The value of a name.
     pub(super) fn get(&self, name: &str) -> Option<&Json<'a>> {
-        self.place(name).map(|place| &self.fields[place].1)
+        self.position(name).map(|place| &self.fields[place].1)
     }
 
-    /// The fields, in the order their names first came.
+    /// The fields in the order in which their names were added.
     pub(super) fn into_fields(self) -> Fields<'a> {
         self.fields
     }
 
-    fn place(&self, name: &str) -> Option<usize> {
+    fn position(&self, name: &str) -> Option<usize> {
         self.names.get(name, |place| &self.fields[place].0)
     }
 }
@@ -48,8 +48,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_or_many_names_stay_unique() {
-        // Names stay unique and keep their first place, few or many.
+    fn any_number_of_names_stays_unique() {
+        // Few or many names stay unique and keep their first position.
         for count in [3, 60, 200] {
             let mut set = NamedValues::default();
             for value in ["1", "2"] {

@@ -1,8 +1,8 @@
-//! The program of an object: spreads first, then named fields on top, nested by their dots.
+//! The template of an object: spreads first, then named fields, nested by their dots.
 //!
-//! Invariant: a name with a field of its own never comes from a spread, whatever became of that
-//! field. Names are the same where User.com takes them for the same: without regard to case, `_`,
-//! `-`, `.` and blanks.
+//! # Invariants
+//! A name that has its own field is never taken from a spread, whatever the result of that field.
+//! Names are compared as User.com compares them: without case, `_`, `-`, `.` and white space.
 
 use std::borrow::Cow;
 
@@ -15,35 +15,35 @@ use super::json::{self, JsonKind};
 use super::named_values::NamedValues;
 use crate::call::{Fields, FixedKeyMap, Json, Object};
 
-/// A field with a name of its own: `address.city` is two keys.
+/// A field with its name: `address.city` is two keys.
 #[derive(Debug)]
 pub(super) struct NamedField {
     pub(super) keys: Vec<String>,
     pub(super) field: FieldTemplate,
 }
 
-/// An object's fields. No name is the beginning of another one: the compiler sees to it.
+/// The fields of an object. The compiler ensures that no name is a prefix of another.
 #[derive(Debug, Default)]
 pub(super) struct ObjectTemplate {
     pub(super) spreads: Vec<FieldTemplate>,
     pub(super) named: Vec<NamedField>,
-    /// Names that spreads must not bring. Empty where there is no spread.
+    /// Names that are not taken from spreads. Empty if there is no spread.
     owned: FixedKeyMap<NameOwners>,
 }
 
-/// Whose a name is.
+/// The fields that own a name.
 #[derive(Debug, Default)]
 struct NameOwners {
-    /// The fields of that name, by their places.
+    /// Indices of the fields of that name.
     whole: Vec<usize>,
-    /// The fields that are nested in an object of that name.
+    /// Indices of the fields nested in an object of that name.
     inside: Vec<usize>,
 }
 
-/// A value of a nested name, and the keys left to go.
+/// A value with the remaining keys of its name.
 type Leaf<'n, 'a> = (&'n [String], Json<'a>);
 
-/// A name as it is compared.
+/// A name in the form that is compared.
 type NormalizedName = SmallVec<[u8; 32]>;
 
 fn normalized<'n>(parts: impl IntoIterator<Item = &'n str>) -> NormalizedName {
@@ -63,7 +63,7 @@ fn normalized<'n>(parts: impl IntoIterator<Item = &'n str>) -> NormalizedName {
 }
 
 impl ObjectTemplate {
-    /// Notes which names spreads must not bring. Called once all fields are in.
+    /// Indexes the names that are not taken from spreads. Called after all fields are added.
     pub(super) fn index_owned_names(&mut self) {
         if self.spreads.is_empty() {
             return;
@@ -85,8 +85,8 @@ impl ObjectTemplate {
         }
     }
 
-    /// Evaluates every field. Nulls of spreads are left out. An object that is all there is stays as
-    /// it stands in the record.
+    /// Evaluates every field. Nulls of spreads are dropped. A single spread without named fields stays
+    /// unparsed text.
     pub(super) fn build<'a>(
         &self,
         context: &EvalContext<'_, 'a>,
@@ -132,8 +132,8 @@ impl ObjectTemplate {
         Ok(Object::Parsed(set.into_fields()))
     }
 
-    /// The entries of a spread without those that have a field of their own. An entry that its field
-    /// replaces stays for the sake of its place.
+    /// The entries of a spread without those that have their own field. An entry that its field
+    /// replaces stays, to keep its position.
     fn without_owned<'a>(
         &self,
         mut fields: Fields<'a>,
@@ -153,7 +153,7 @@ impl ObjectTemplate {
                         && matches!(self.named[*place].keys.as_slice(), [only] if only == name)
                 });
                 if !is_replaced {
-                    self.note_left_out(&owned.whole, found, name, losses);
+                    self.record_dropped(&owned.whole, found, name, losses);
                 }
                 return is_replaced;
             }
@@ -171,7 +171,7 @@ impl ObjectTemplate {
         fields
     }
 
-    /// The object without what the nested fields own; `None` where it has nothing of it.
+    /// The object without the entries that nested fields own; `None` if it has none of them.
     fn strip(
         &self,
         raw: &str,
@@ -189,7 +189,7 @@ impl ObjectTemplate {
                 fields.iter().filter(|(_, keys)| is_whole(keys)).map(|(place, _)| *place).collect();
             if !whole.is_empty() {
                 changed = true;
-                self.note_left_out(&whole, found, &name, losses);
+                self.record_dropped(&whole, found, &name, losses);
                 continue;
             }
             let inside: Vec<_> = fields
@@ -208,9 +208,8 @@ impl ObjectTemplate {
         changed.then(|| json::render_object(&kept))
     }
 
-    /// Counts a value of a spread that is left out and that nothing replaces. Where the field failed
-    /// that is counted already.
-    fn note_left_out(
+    /// Counts a value of a spread that is dropped and not replaced. A failed field is counted already.
+    fn record_dropped(
         &self,
         places: &[usize],
         found: &[FieldOutcome<Json<'_>>],
@@ -222,7 +221,7 @@ impl ObjectTemplate {
             && places.iter().all(|place| matches!(found[*place], FieldOutcome::Missing))
         {
             let reason = format!(
-                "the spread's {} is left out: the name has a field of its own, which found nothing",
+                "the spread's {} is dropped: the name has its own field, which found no value",
                 json::excerpt(&format!("{name:?}"))
             );
             let label = &self.named[*place].field.label;
@@ -231,7 +230,7 @@ impl ObjectTemplate {
     }
 }
 
-/// One object with the entries of another, which win.
+/// Merges two objects; entries of `more` win.
 fn merge_over<'a>(object: Object<'a>, more: Object<'a>) -> Object<'a> {
     let mut set = NamedValues::from_unique(object.into_fields());
     for (name, value) in more.into_fields() {
@@ -240,7 +239,7 @@ fn merge_over<'a>(object: Object<'a>, more: Object<'a>) -> Object<'a> {
     Object::Parsed(set.into_fields())
 }
 
-/// Renders an object of the leaves, laid over the object below, if there is one.
+/// Renders an object of the leaves, merged over an object if there is one.
 fn merge_nested(below: Option<&str>, leaves: &[Leaf<'_, '_>]) -> String {
     let mut set = NamedValues::default();
     if let Some(entries) = below.and_then(json::entries) {

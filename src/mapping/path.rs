@@ -1,11 +1,11 @@
-//! Paths: `.a.b[0]."odd key"[-1]`, `^.x`, `%headers.x`, from text to steps.
+//! Parsing of paths: `.a.b[0]."odd key"[-1]`, `^.x`, `%headers.x`.
 //!
-//! Not here: finding what a path leads to (`trie`). A parsed path never has more than
-//! [`MAX_STEPS`] steps, so that walking along one cannot exhaust the stack.
+//! # Invariants
+//! A parsed path has at most [`MAX_STEPS`] steps, so recursion along a path is bounded.
 
 use std::ops::Range;
 
-/// How many steps a path may have.
+/// Steps of a path at most.
 pub(super) const MAX_STEPS: usize = 64;
 
 /// Where a path starts.
@@ -13,9 +13,9 @@ pub(super) const MAX_STEPS: usize = 64;
 pub(super) enum Root {
     /// `.`: the record; inside `foreach` and `each`, the element.
     Here,
-    /// `^.`: the record, seen from an element.
+    /// `^.`: the record, from inside `foreach`.
     Record,
-    /// `%`: what the transport knew beside the record.
+    /// `%`: the transport metadata.
     Meta,
 }
 
@@ -37,12 +37,12 @@ pub(super) struct Path {
     pub(super) steps: Vec<PathStep>,
 }
 
-/// Why a text is no path.
+/// Why a text is not a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PathError {
-    /// Whether the text looks like a plain word rather than a path with a mistake in it.
+    /// Whether the text looks like a literal rather than a path with an error.
     pub(super) plain_text: bool,
-    /// Which bytes are wrong.
+    /// The byte range of the error.
     pub(super) range: Range<usize>,
     /// What is wrong.
     pub(super) message: String,
@@ -64,7 +64,7 @@ pub(super) fn parse(text: &str) -> Result<Path, PathError> {
         Some(b'^') => {
             return Err(PathError::new(
                 0..text.len(),
-                format!("`{text}` lacks the dot behind `^`"),
+                format!("`{text}` lacks the dot after `^`"),
                 Some(format!("write `^.{}`", &text[1..])),
             ));
         }
@@ -162,7 +162,7 @@ impl Parser<'_> {
             return Err(PathError::new(
                 self.at.min(end)..end,
                 "a key is missing here".to_owned(),
-                Some("write a key behind the dot; odd ones in quotes: .\"odd key\"".into()),
+                Some("write a key after the dot; special ones in quotes: .\"odd key\"".into()),
             ));
         }
         let key = self.rest()[..len].to_owned();
@@ -181,7 +181,7 @@ impl Parser<'_> {
                         let at = start + 1 + offset;
                         return Err(PathError::new(
                             at - 1..at + c.len_utf8(),
-                            format!("`\\{}` is no escape of a quoted key", c.escape_debug()),
+                            format!("`\\{}` is not an escape of a quoted key", c.escape_debug()),
                             Some("only \\\" and \\\\ are".into()),
                         ));
                     }
@@ -226,7 +226,7 @@ impl Parser<'_> {
         let Some(number) = number else {
             return Err(PathError::new(
                 start..start + len + 1,
-                format!("`[{}]` is no index", inner.escape_debug()),
+                format!("`[{}]` is not an index", inner.escape_debug()),
                 Some("write [0] for the first element, [-1] for the last".into()),
             ));
         };
@@ -235,7 +235,7 @@ impl Parser<'_> {
     }
 }
 
-/// Splits a dotted name into its keys: `address.city`, `"a.b".c`.
+/// Splits a dotted name into keys: `address.city`, `"a.b".c`.
 pub(super) fn parse_name(text: &str) -> Result<Vec<String>, PathError> {
     let mut parser = Parser { text, at: 0 };
     let mut keys = Vec::new();
@@ -268,8 +268,8 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_step() {
-        // Keys, quoted keys with dots and escapes, and both kinds of index are told apart.
+    fn path_with_every_kind_of_step_is_parsed() {
+        // Keys, quoted keys with dots and escapes, and both kinds of index are distinguished.
         assert_eq!(
             steps(r#".a.b-c[0]."odd \"k\\ey.x"[-1]"#),
             [
@@ -288,8 +288,8 @@ mod tests {
     }
 
     #[test]
-    fn faults_point_at_the_bytes() {
-        // Every mistake names the bytes it is made of, on character boundaries.
+    fn every_error_has_its_byte_range() {
+        // Every error has its byte range, on character boundaries.
         for (text, range) in [
             ("user.id", 0..7),
             (".a..b", 3..4),
@@ -311,8 +311,8 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_is_offered_both_ways() {
-        // A word without its dot is answered with the path and with the literal.
+    fn plain_text_is_answered_with_path_and_literal() {
+        // For a word without the dot, the help shows both the path and the literal.
         let help = parse("user.id").unwrap_err().help.unwrap();
         assert!(help.contains("`.user.id`") && help.contains("{ value = \"user.id\" }"));
     }

@@ -1,9 +1,10 @@
-//! The trie of all paths that are read from one value, and the pass that finds what they lead to.
+//! The trie of all paths that are read from one value, and their extraction from a text.
 //!
-//! Not here: what is done with a slot. The pass goes over the text once and keeps the values of
-//! the top's keys; what lies in them is looked for when somebody operators. So a record that no rule
-//! wants is never looked into, and rules that do not fire cost nothing. Invariant: a slot holds the
-//! trimmed JSON text of the last value its path leads to, and nothing where there is none or it is
+//! The scan selects the values of top-level keys. Nested values are expanded when they are read, so
+//! a record that no rule matches is scanned only once.
+//!
+//! # Invariants
+//! A slot holds the JSON text of the last value at its path; it is empty if there is none or it is
 //! null.
 
 use std::cell::Cell;
@@ -16,14 +17,14 @@ use super::path::PathStep;
 use super::scan::{self, KeySelector};
 use crate::call::{self, FixedKeyMap};
 
-/// What a path leads to: JSON text, or nothing.
+/// The JSON text at a path, if there is any.
 pub(super) type Extracted<'r> = Option<&'r str>;
 
 const ROOT: usize = 0;
 
 #[derive(Debug, Default)]
 struct TrieNode {
-    /// Where the value itself goes, if it is kept.
+    /// The slot of the value itself, if it has one.
     slot: Option<usize>,
     keys: FixedKeyMap<usize>,
     indices: Vec<(u32, usize)>,
@@ -33,16 +34,16 @@ struct TrieNode {
     below: Vec<usize>,
 }
 
-/// Where a slot is filled.
+/// When a slot is filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fill {
-    /// In the pass over the text.
+    /// By the scan of the text.
     Eager,
-    /// When the value of this node, which is kept, is looked into.
+    /// When the value of this node, which has a slot, is expanded.
     Lazy(usize),
 }
 
-/// All paths read from one kind of value.
+/// All paths that are read from one value.
 #[derive(Debug)]
 pub(super) struct Trie {
     nodes: Vec<TrieNode>,
@@ -56,34 +57,34 @@ impl Default for Trie {
 }
 
 impl Trie {
-    /// The slot of a path; the same path always gets the same one.
+    /// The slot of a path; equal paths have the same slot.
     pub(super) fn insert(&mut self, steps: &[PathStep]) -> usize {
         let mut at = ROOT;
-        let mut way = vec![ROOT];
+        let mut nodes = vec![ROOT];
         for step in steps {
             at = self.child(at, step);
-            way.push(at);
+            nodes.push(at);
         }
-        // Of the text itself only an object's keys are looked at in passing.
+        // The scan selects keys only; an index at the top level needs the whole value.
         if matches!(steps.first(), Some(PathStep::Index(_) | PathStep::FromEnd(_))) {
-            self.keep(&way[..1]);
+            self.add_slot(&nodes[..1]);
         }
-        if way.len() > 2 {
-            self.keep(&way[..2]);
+        if nodes.len() > 2 {
+            self.add_slot(&nodes[..2]);
         }
-        self.keep(&way)
+        self.add_slot(&nodes)
     }
 
-    /// The slot of the node at the end of a way.
-    fn keep(&mut self, way: &[usize]) -> usize {
-        let (at, above) = way.split_last().map_or((ROOT, &[][..]), |(at, above)| (*at, above));
+    /// The slot of the last of these nodes, which lead from the root to it.
+    fn add_slot(&mut self, nodes: &[usize]) -> usize {
+        let (at, above) = nodes.split_last().map_or((ROOT, &[][..]), |(at, above)| (*at, above));
         if let Some(slot) = self.nodes[at].slot {
             return slot;
         }
         let slot = self.slots.len();
         let holder = above.iter().rev().find(|node| self.nodes[**node].slot.is_some());
         let filled = holder.map_or(Fill::Eager, |node| Fill::Lazy(*node));
-        // What lay in the same value as this one lies in this one.
+        // Slots below this node that were filled from the same value are now filled from this one.
         for inner in &self.nodes[at].below {
             if self.slots[*inner] == filled {
                 self.slots[*inner] = Fill::Lazy(at);
@@ -91,7 +92,7 @@ impl Trie {
         }
         self.slots.push(filled);
         self.nodes[at].slot = Some(slot);
-        for node in way {
+        for node in nodes {
             self.nodes[*node].below.push(slot);
         }
         slot
@@ -117,7 +118,7 @@ impl Trie {
         })
     }
 
-    /// Whether no path is read at all.
+    /// Whether no path is read.
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
@@ -132,25 +133,25 @@ fn find_or_push(list: &mut Vec<(u32, usize)>, index: u32, next: usize) -> Option
     None
 }
 
-/// What the paths of a trie lead to in one text.
+/// The values at the paths of a trie in one text.
 #[derive(Debug)]
 pub(super) struct ExtractedPaths<'t, 'r> {
     trie: &'t Trie,
     text: &'r str,
-    /// Where in the text the values stand; an empty range is nothing.
+    /// The range of each value in the text; an empty range for none.
     values: SmallVec<[Cell<(u32, u32)>; 16]>,
-    /// Nodes whose values were looked into.
+    /// Nodes whose values were expanded.
     expanded: Cell<ExpandedNodes>,
 }
 
-/// Nodes that were looked into: the first few by their numbers.
+/// A bit set of expanded nodes, for the first 128 nodes.
 #[derive(Debug, Clone, Copy, Default)]
 struct ExpandedNodes(u128);
 
 impl ExpandedNodes {
-    /// Notes a node; says whether it was noted before. Of nodes with great numbers it is not
-    /// known: to look into one again costs time only.
-    fn note(&mut self, node: usize) -> bool {
+    /// Adds a node; returns whether it was in the set. Nodes from 128 on never are: to expand one
+    /// again costs only time.
+    fn insert(&mut self, node: usize) -> bool {
         let bit = u32::try_from(node).ok().and_then(|node| 1_u128.checked_shl(node)).unwrap_or(0);
         let known = self.0 & bit != 0;
         self.0 |= bit;
@@ -159,13 +160,13 @@ impl ExpandedNodes {
 }
 
 impl<'t, 'r> ExtractedPaths<'t, 'r> {
-    /// ExtractedPaths of a text nobody has gone over: nothing is in them.
+    /// Empty slots for a text that is not scanned yet.
     pub(super) fn new(trie: &'t Trie, text: &'r str) -> Self {
         let values = SmallVec::from_elem(Cell::new((0, 0)), trie.slots.len());
         Self { trie, text, values, expanded: Cell::default() }
     }
 
-    /// Goes over the text once. Fails where it is not one JSON value.
+    /// Scans the text once. Fails if it is not one JSON value.
     pub(super) fn fill(&self) -> Result<(), serde_json::Error> {
         if u32::try_from(self.text.len()).is_err() {
             return Err(serde::de::Error::custom("longer than 4 GiB"));
@@ -178,7 +179,7 @@ impl<'t, 'r> ExtractedPaths<'t, 'r> {
         scan::scan(self.text, &mut &*self).map(drop)
     }
 
-    /// What a slot holds.
+    /// The value of a slot.
     pub(super) fn get(&self, slot: usize) -> Extracted<'r> {
         if let Fill::Lazy(node) = *self.trie.slots.get(slot)? {
             self.open(node);
@@ -189,7 +190,7 @@ impl<'t, 'r> ExtractedPaths<'t, 'r> {
 
     fn open(&self, node: usize) {
         let mut expanded = self.expanded.get();
-        let known = expanded.note(node);
+        let known = expanded.insert(node);
         self.expanded.set(expanded);
         if known {
             return;
@@ -199,7 +200,7 @@ impl<'t, 'r> ExtractedPaths<'t, 'r> {
         }
     }
 
-    /// Fills a slot with a part of the text.
+    /// Sets the value of a slot, which is a slice of the text.
     fn set(&self, slot: usize, raw: &'r str) {
         let Some(value) = self.values.get(slot) else {
             return;
@@ -212,7 +213,7 @@ impl<'t, 'r> ExtractedPaths<'t, 'r> {
         });
     }
 
-    /// Fills the slots below a node whose value this is.
+    /// Fills the slots below a node from its value.
     fn expand(&self, node: usize, raw: &'r str) {
         let node = &self.trie.nodes[node];
         match JsonKind::of(raw) {
@@ -250,12 +251,12 @@ impl<'t, 'r> ExtractedPaths<'t, 'r> {
         }
     }
 
-    /// Takes the value of a node: keeps it, or looks into it at once.
+    /// Sets the value of a node that has a slot; expands that of one without.
     fn take(&self, node: usize, value: &'r str) {
         match self.trie.nodes[node].slot {
             Some(slot) => self.set(slot, value),
             None => {
-                // The last of equal keys counts.
+                // Of equal keys the last value counts.
                 for slot in &self.trie.nodes[node].below {
                     self.values[*slot].set((0, 0));
                 }
@@ -293,8 +294,8 @@ mod tests {
     }
 
     #[test]
-    fn parents_and_children_both() {
-        // A path and one below it are both filled from one pass.
+    fn path_and_path_below_it_are_both_extracted() {
+        // A path and one below it are both extracted in one scan.
         let got = read(
             &[".user", ".user.id", ".", ".list[-1].x", ".list[0]", ".list[-5]", ".none"],
             r#"{ "user" : {"id":7} , "list":[1,{"x":"y"}]}"#,
@@ -309,8 +310,8 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_key_empties_what_lay_below() {
-        // The last of equal keys counts, whatever shape the earlier ones had.
+    fn repeated_key_replaces_values_below_it() {
+        // Of equal keys the last value counts, whatever kind the earlier ones had.
         let got = read(&[".a.b", ".a.c"], r#"{"a":{"b":1,"c":2},"\u0061":{"b":null}}"#);
         assert_eq!(got, [None, None]);
         assert_eq!(read(&[".a.b"], r#"{"a":{"b":1},"a":5}"#), [None]);
@@ -318,8 +319,8 @@ mod tests {
     }
 
     #[test]
-    fn odd_scalars_on_the_way_are_skipped() {
-        // A number beyond f64 or half a surrogate pair where a path hopes for an object is no fault.
+    fn scalars_no_parser_accepts_are_skipped() {
+        // A number beyond f64 or a lone surrogate where a path expects an object is not an error.
         let text = r#"{"a":1e999,"c":"\ud800","b":{"x":2},"d":[1e999]}"#;
         assert_eq!(read(&[".a.x", ".c.x", ".b.x"], text), [None, None, Some("2")]);
         assert_eq!(read(&[".d[0].x", ".b.x"], text), [None, Some("2")]);
@@ -327,7 +328,7 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_skipped_without_stack() {
-        // A hundred thousand nested arrays, beside the path and below it, neither crash nor fail.
+        // A hundred thousand nested arrays, next to the path and below it, neither crash nor fail.
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
         let text = format!(r#"{{"x":{deep},"a":{{"b":1}},"y":{deep}}}"#);
         let got = read(&[".a.b", ".y", ".x[0][0][-1]"], &text);
@@ -337,8 +338,8 @@ mod tests {
     }
 
     #[test]
-    fn trailing_garbage_fails() {
-        // Text behind the value is a fault with its place, in either pass.
+    fn trailing_text_is_an_error() {
+        // Text after the value is an error with its position.
         let mut trie = Trie::default();
         trie.insert(&path::parse(".a").unwrap().steps);
         let error = ExtractedPaths::new(&trie, "{\"a\":1} x").fill().unwrap_err().to_string();

@@ -1,12 +1,13 @@
-//! `preset = "segment"`: records in the event JSON of Segment and RudderStack, one object or a
+//! `preset = "segment"`: events in the JSON of Segment and RudderStack, one object or a
 //! `{"batch":[…]}`.
 //!
-//! `type` decides: identify, page, track, group and alias make a call, `screen` makes a page whose
-//! path is the screen's name, everything else is unmatched. Records that `integrations` keeps from User.com are unmatched, too. One rule for identify holds whatever the traits' names: `traits` win, `context.traits` fill the
-//! gaps. For the other calls `context.traits` stay in the context, where they came from.
+//! The `type` identify, page, track, group or alias makes that call; `screen` makes a page call whose
+//! path is the screen's name; any other type is unmatched, and so is an event that `integrations`
+//! excludes from User.com. For identify, `context.traits` are merged under `traits`; for other calls
+//! they stay in the context.
 //!
-//! Invariant: one pass over an event, which takes none of its objects apart; every value stays a
-//! slice of the record.
+//! # Invariants
+//! An event is scanned once and its objects are not parsed; values stay slices of the record.
 
 use std::borrow::Cow;
 
@@ -25,16 +26,16 @@ use super::{Mapped, MappedCall, RuleId, not_json, rule, screen};
 use crate::call::{self, Call, CallKind, Object};
 use crate::coerce::timestamp;
 
-/// The preset's name, where rules have theirs.
+/// The preset's name, in place of a rule's name.
 pub(super) const NAME: &str = "preset segment";
 
-/// The `type` of a screen.
+/// The `type` of a screen event.
 const SCREEN: &str = "screen";
 
-/// The raw value of a key; null is nothing.
+/// The JSON text of a key; `None` for null.
 type Raw<'r> = Option<&'r str>;
 
-/// A key of an event that is read.
+/// A key of an event that the preset reads.
 #[derive(Debug, Clone, Copy)]
 enum EventKey {
     Type,
@@ -97,7 +98,7 @@ impl EventKey {
     }
 }
 
-/// Where a moment may stand, the best first.
+/// The keys with a timestamp, in order of preference.
 const TIMES: [(EventKey, &str); 4] = [
     (EventKey::Timestamp, "timestamp"),
     (EventKey::OriginalTimestamp, "originalTimestamp"),
@@ -105,11 +106,11 @@ const TIMES: [(EventKey, &str); 4] = [
     (EventKey::SentAt, "sentAt"),
 ];
 
-/// An event's parts, as they stand in the record.
+/// The values of an event's keys.
 #[derive(Default)]
 struct EventValues<'r>([Raw<'r>; EVENT_KEYS]);
 
-/// What stands where an object belongs, if it is one. Nothing is an empty one.
+/// The object of a key; empty if the key is missing.
 fn object<'r>(raw: Raw<'r>, name: &str) -> Result<Object<'r>, MappingError> {
     let Some(raw) = raw else {
         return Ok(Object::default());
@@ -128,16 +129,16 @@ fn object<'r>(raw: Raw<'r>, name: &str) -> Result<Object<'r>, MappingError> {
     }
 }
 
-/// Runs the preset over a record; its calls go into `mapped`.
+/// Runs the preset and adds its calls to `mapped`.
 pub(super) fn run<'r>(
     body: &'r str,
     zone: &SourceZone<'r>,
     id: RuleId,
     mapped: &mut Mapped<'r>,
-    watch: &mut impl RuleObserver,
+    observer: &mut impl RuleObserver,
 ) -> Result<(), MappingError> {
     let Some(event) = read(body)? else {
-        watch.not_fired(|| "the record is not an object".to_owned());
+        observer.not_fired(|| "the record is not an object".to_owned());
         return Ok(());
     };
     let batch = event.raw(EventKey::Batch).filter(|_| event.call_kind().is_none());
@@ -145,13 +146,13 @@ pub(super) fn run<'r>(
         let integrations = Integrations::read(event.raw(EventKey::Integrations));
         match event.call_kind() {
             Some(_) if !integrations.allow() => {
-                watch.not_fired(|| integrations.why_not().to_owned());
+                observer.not_fired(|| integrations.why_not().to_owned());
             }
             Some(kind) => {
                 let defaults = BatchDefaults::of_one(zone);
                 push(kind, event, &defaults, id, 0, mapped).map_err(|f| f.in_rule(NAME))?;
             }
-            None => watch.not_fired(|| event.why_not()),
+            None => observer.not_fired(|| event.why_not()),
         }
         return Ok(());
     };
@@ -162,37 +163,37 @@ pub(super) fn run<'r>(
         times: TIMES.map(|(part, _)| event.raw(part)),
     };
     if elements.is_empty() {
-        watch.not_fired(|| "`batch` is an empty array".to_owned());
+        observer.not_fired(|| "`batch` is an empty array".to_owned());
     }
     for (n, element) in elements.into_iter().enumerate() {
         let n = u32::try_from(n).unwrap_or(u32::MAX);
-        let place = || format!(".batch[{n}]");
+        let element_path = || format!(".batch[{n}]");
         let Some(event) = read(element)? else {
             let fault = MappingError::new(
                 MappingErrorCode::NotAnObject,
                 format!("an event of the batch is {}", JsonKind::of(element).name()),
             );
-            return Err(fault.of_element(place).in_rule(NAME));
+            return Err(fault.of_element(element_path).in_rule(NAME));
         };
         let Some(kind) = event.call_kind() else {
             mapped.stats.elements_unmatched += 1;
-            watch.not_fired(|| format!("element {n}: {}", event.why_not()));
+            observer.not_fired(|| format!("element {n}: {}", event.why_not()));
             continue;
         };
         let integrations = Integrations::read(event.raw(EventKey::Integrations));
         let integrations = integrations.or(defaults.integrations);
         if !integrations.allow() {
             mapped.stats.elements_unmatched += 1;
-            watch.not_fired(|| format!("element {n}: {}", integrations.why_not()));
+            observer.not_fired(|| format!("element {n}: {}", integrations.why_not()));
             continue;
         }
         push(kind, event, &defaults, id, n, mapped)
-            .map_err(|f| f.of_element(place).in_rule(NAME))?;
+            .map_err(|f| f.of_element(element_path).in_rule(NAME))?;
     }
     Ok(())
 }
 
-/// What a batch says for all of its events, and its source for all of its times.
+/// Values of a batch that apply to all of its events.
 struct BatchDefaults<'z, 'r> {
     context: Object<'r>,
     times: [Raw<'r>; 4],
@@ -201,7 +202,7 @@ struct BatchDefaults<'z, 'r> {
 }
 
 impl<'z, 'r> BatchDefaults<'z, 'r> {
-    /// Of an event that comes alone.
+    /// For an event outside a batch.
     fn of_one(zone: &'z SourceZone<'r>) -> Self {
         Self {
             context: Object::default(),
@@ -212,7 +213,7 @@ impl<'z, 'r> BatchDefaults<'z, 'r> {
     }
 }
 
-/// Adds what is missing in an object.
+/// Adds the entries that an object does not have.
 fn merge_missing<'r>(object: &mut Object<'r>, more: Object<'r>) {
     if more.is_empty() {
         return;
@@ -245,18 +246,18 @@ fn push<'r>(
     mapped.add(MappedCall { call, rule, element })
 }
 
-/// The first that is there and not the empty text, as text.
+/// The first non-empty scalar, as a string.
 fn first<'r>(candidates: impl IntoIterator<Item = Raw<'r>>) -> Option<Cow<'r, str>> {
     let texts = candidates.into_iter().flatten().filter_map(json::text);
     texts.into_iter().find(|text| !text.is_empty())
 }
 
-/// The first that is there and not the empty text. Copied: the object it is from stays.
+/// The first non-empty scalar, copied.
 fn owned<'r, 'o>(values: impl IntoIterator<Item = Raw<'o>>) -> Option<Cow<'r, str>> {
     first(values).map(|text| Cow::Owned(text.into_owned()))
 }
 
-/// The first that is an id. What is there and is none is counted.
+/// The first value that is an id. Values that are not ids are counted.
 fn id<'r>(
     candidates: impl IntoIterator<Item = Raw<'r>>,
     name: &str,
@@ -281,7 +282,7 @@ fn id_by<'r>(
     None
 }
 
-/// The id among an object's values. Copied: the object stays.
+/// The first id among the values of an object, copied.
 fn owned_id<'r>(
     object: &Object<'_>,
     names: [&str; 2],
@@ -297,7 +298,7 @@ impl<'r> EventValues<'r> {
         self.0[part as usize]
     }
 
-    /// The first of some parts that is not empty, as text.
+    /// The first non-empty scalar of some keys, as a string.
     fn text<const N: usize>(&self, parts: [EventKey; N]) -> Option<Cow<'r, str>> {
         first(parts.map(|part| self.raw(part)))
     }
@@ -326,9 +327,9 @@ impl<'r> EventValues<'r> {
         }
     }
 
-    /// When it happened. A time that cannot be read gives way to the next best one; where there is
-    /// none, nobody knows when it happened, and now it was not.
-    fn moment(
+    /// The timestamp. One that cannot be read is skipped for the next key. If none can be read, the
+    /// event is rejected: the current time would be wrong.
+    fn timestamp(
         &self,
         defaults: &BatchDefaults<'_, 'r>,
         losses: &mut LossRecorder<'_>,
@@ -341,13 +342,13 @@ impl<'r> EventValues<'r> {
             let why = match timestamp::instant_of_json(raw, defaults.zone.get()) {
                 Some(instant) if !timestamp::is_zero_time(instant) => {
                     for why in unread {
-                        let reason = format!("{why}; `{name}` is taken");
+                        let reason = format!("{why}; `{name}` is used");
                         losses.stats.lose(losses.rule, "timestamp", LossKind::Conversion, reason);
                     }
                     return Ok(Some(instant));
                 }
-                Some(_) => "stands for no time",
-                None => "is no timestamp",
+                Some(_) => "is a placeholder for a missing time",
+                None => "is not a timestamp",
             };
             unread.push(format!("`{name}` {} {why}", json::excerpt(raw)));
         }
@@ -358,7 +359,7 @@ impl<'r> EventValues<'r> {
         Err(fault.at("timestamp", Some(".timestamp".to_owned())))
     }
 
-    /// The event's own keys win over the batch's.
+    /// The event's keys win over the batch's.
     fn into_call(
         self,
         kind: CallKind,
@@ -372,7 +373,7 @@ impl<'r> EventValues<'r> {
         call.anonymous_id = id(anonymous.map(|part| self.raw(part)), "anonymous_id", losses);
         let message = [EventKey::MessageId, EventKey::MessageIdSnake].map(|part| self.raw(part));
         call.message_id = id_by(message, "message_id", losses, field::as_message_id);
-        call.timestamp = self.moment(defaults, losses)?;
+        call.timestamp = self.timestamp(defaults, losses)?;
         call.context = self.object(EventKey::Context, "context")?;
         merge_missing(&mut call.context, defaults.context.clone());
         call.fields = match kind {
@@ -412,7 +413,7 @@ impl<'r> EventValues<'r> {
     }
 }
 
-/// Traits of an identify: those of the context fill the gaps, and may hold the user's id.
+/// Merges the traits of the context under those of an identify, which may hold the user id.
 fn identify(call: &mut Call<'_>, losses: &mut LossRecorder<'_>) {
     if let Some(more) = inner(&call.context, "traits") {
         merge_missing(&mut call.fields, more);
@@ -422,7 +423,7 @@ fn identify(call: &mut Call<'_>, losses: &mut LossRecorder<'_>) {
     }
 }
 
-/// An object inside of another.
+/// The object at a key of an object.
 fn inner<'r>(object: &Object<'r>, name: &str) -> Option<Object<'r>> {
     let json = match object {
         Object::Raw(text) => {
@@ -442,12 +443,12 @@ fn inner<'r>(object: &Object<'r>, name: &str) -> Option<Object<'r>> {
     }
 }
 
-/// Whether a value is text with nothing in it, as many systems write that there is none.
+/// Whether a value is a blank string, which many systems write for a missing value.
 fn is_blank(raw: &str) -> bool {
     raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).is_some_and(|t| t.trim().is_empty())
 }
 
-/// Reads an event; `None` where the text is valid JSON but no object.
+/// Reads an event; `None` if the text is valid JSON but not an object.
 fn read(text: &str) -> Result<Option<EventValues<'_>>, MappingError> {
     let mut event = EventValues::default();
     match scan::scan(text, &mut event) {

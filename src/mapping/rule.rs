@@ -1,4 +1,4 @@
-//! One rule, compiled: when it fires, and the calls it makes.
+//! A compiled rule: its condition and the call that it makes.
 
 use std::borrow::Cow;
 
@@ -27,14 +27,14 @@ pub(super) struct CompiledRule {
     pub(super) call: CallTemplate,
 }
 
-/// The array a rule runs over, and the paths read from each element.
+/// The array of a rule, and the paths that are read from its elements.
 #[derive(Debug)]
 pub(super) struct Foreach {
     pub(super) path: PathRef,
     pub(super) trie: Trie,
 }
 
-/// What a call is filled with.
+/// The fields of a call.
 #[derive(Debug)]
 pub(super) struct CallTemplate {
     pub(super) kind: CallKind,
@@ -64,7 +64,7 @@ impl TimestampField {
         context: &EvalContext<'_, '_>,
         datum: &JsonValue<'_>,
     ) -> Result<Option<Timestamp>, String> {
-        // Blank text is how many systems write that there is no time.
+        // Many systems write a blank string for a missing timestamp.
         if let Some(text) = datum.text()
             && text.trim().is_empty()
         {
@@ -84,17 +84,17 @@ pub(super) enum Fired {
 }
 
 impl CompiledRule {
-    /// Runs the rule; its calls go into `mapped`.
+    /// Runs the rule and adds its calls to `mapped`.
     pub(super) fn run<'r>(
         &self,
         id: RuleId,
         context: &EvalContext<'_, 'r>,
         mapped: &mut Mapped<'r>,
-        watch: &mut impl RuleObserver,
+        observer: &mut impl RuleObserver,
     ) -> Result<Fired, MappingError> {
         let fired = match &self.foreach {
-            Some(foreach) => self.run_each(id, foreach, context, mapped, watch),
-            None => self.run_once(id, 0, context, mapped, watch),
+            Some(foreach) => self.run_each(id, foreach, context, mapped, observer),
+            None => self.run_once(id, 0, context, mapped, observer),
         };
         fired.map_err(|fault| fault.in_rule(&self.name))
     }
@@ -105,10 +105,10 @@ impl CompiledRule {
         element: u32,
         context: &EvalContext<'_, 'r>,
         mapped: &mut Mapped<'r>,
-        watch: &mut impl RuleObserver,
+        observer: &mut impl RuleObserver,
     ) -> Result<Fired, MappingError> {
         if let Some(when) = self.when.as_ref().filter(|when| !when.holds(context)) {
-            watch.not_fired(|| when.why_not(context).unwrap_or_default());
+            observer.not_fired(|| when.why_not(context).unwrap_or_default());
             return Ok(Fired::No);
         }
         let mut losses = LossRecorder { stats: &mut mapped.stats, rule: id };
@@ -123,21 +123,21 @@ impl CompiledRule {
         foreach: &Foreach,
         context: &EvalContext<'_, 'r>,
         mapped: &mut Mapped<'r>,
-        watch: &mut impl RuleObserver,
+        observer: &mut impl RuleObserver,
     ) -> Result<Fired, MappingError> {
         let Some(raw) = context.get(&foreach.path) else {
-            watch.not_fired(|| format!("`{}` is missing", foreach.path.shown));
+            observer.not_fired(|| format!("`{}` is missing", foreach.path.shown));
             return Ok(Fired::No);
         };
         let Some(elements) = json::elements(raw) else {
             let found = JsonKind::of(raw).name();
-            let reason = format!("`{}` is {found}, no array", foreach.path.shown);
-            watch.not_fired(|| reason.clone());
+            let reason = format!("`{}` is {found}, not an array", foreach.path.shown);
+            observer.not_fired(|| reason.clone());
             mapped.stats.lose(id, "foreach", LossKind::NotAnArray, reason);
             return Ok(Fired::No);
         };
         if elements.is_empty() {
-            watch.not_fired(|| format!("`{}` is an empty array", foreach.path.shown));
+            observer.not_fired(|| format!("`{}` is an empty array", foreach.path.shown));
         }
         let mut fired = Fired::No;
         for (n, element) in elements.into_iter().enumerate() {
@@ -147,9 +147,9 @@ impl CompiledRule {
             })?;
             let context = EvalContext { element: Some(&slots), ..*context };
             let n = u32::try_from(n).unwrap_or(u32::MAX);
-            let once = self.run_once(id, n, &context, mapped, watch);
-            let place = || format!("{}[{n}]", foreach.path.shown);
-            if once.map_err(|fault| fault.of_element(place))? == Fired::Yes {
+            let once = self.run_once(id, n, &context, mapped, observer);
+            let element = || format!("{}[{n}]", foreach.path.shown);
+            if once.map_err(|fault| fault.of_element(element))? == Fired::Yes {
                 fired = Fired::Yes;
             }
         }
@@ -157,7 +157,7 @@ impl CompiledRule {
     }
 }
 
-/// What makes an id or a name of a value.
+/// Converts a value to an id or a name.
 type Finish = for<'d> fn(JsonValue<'d>) -> Result<Option<Cow<'d, str>>, String>;
 
 impl CallTemplate {
@@ -189,7 +189,7 @@ impl CallTemplate {
     }
 }
 
-/// Refuses a call that says of nobody, of no company, or nothing.
+/// Rejects a call without user, without company, or without event name.
 pub(super) fn check(call: &Call<'_>) -> Result<(), MappingError> {
     if call.kind == CallKind::Alias {
         return check_alias(call);
@@ -215,8 +215,8 @@ pub(super) fn check(call: &Call<'_>) -> Result<(), MappingError> {
     Ok(())
 }
 
-/// Refuses a call one of whose ids holds the character that stands for bytes that were no text. Two
-/// people may have become one in it.
+/// Rejects a call with an id that holds U+FFFD, which replaces undecodable bytes. Ids of two users
+/// may have become the same.
 pub(super) fn check_ids(call: &Call<'_>) -> Result<(), MappingError> {
     for (name, id) in [
         ("user_id", &call.user_id),
@@ -225,7 +225,7 @@ pub(super) fn check_ids(call: &Call<'_>) -> Result<(), MappingError> {
         ("previous_id", &call.previous_id),
     ] {
         if id.as_deref().is_some_and(|id| id.contains(char::REPLACEMENT_CHARACTER)) {
-            let reason = "the id holds U+FFFD, which stands for bytes that were no text: other ids \
+            let reason = "the id holds U+FFFD, which replaces undecodable bytes: other ids \
                           may have become the same; send ids as UTF-8";
             return Err(MappingError::new(MappingErrorCode::IdNotText, reason).at(name, None));
         }
@@ -233,8 +233,7 @@ pub(super) fn check_ids(call: &Call<'_>) -> Result<(), MappingError> {
     Ok(())
 }
 
-/// An alias names two users; an anonymous id is not taken for either, because a merge cannot be
-/// taken back.
+/// An alias needs two user ids. An anonymous id is not accepted, because a merge cannot be undone.
 fn check_alias(call: &Call<'_>) -> Result<(), MappingError> {
     if call.user_id.is_none() {
         return Err(MappingError::new(

@@ -1,8 +1,10 @@
-//! Which rules may want a record, found without asking each of them.
+//! An index of rules by the string that they compare one path with.
 //!
-//! Most tables tell kinds of records apart by one path, which nearly every rule compares with a
-//! text of its own. That text is looked up once, so that a hundred rules for a hundred kinds cost
-//! what one rule costs. Invariant: a rule that is left out does not hold.
+//! In most tables nearly every rule compares the same path (`.type`) with a string. One lookup then
+//! finds the rules that may match, so a hundred rules cost as much as one.
+//!
+//! # Invariants
+//! A rule that is not a candidate does not match.
 
 use super::condition::{CompiledCondition, Literal, Operator};
 use super::eval_context::{EvalContext, PathRef, PathScope};
@@ -10,33 +12,36 @@ use super::json::{self, JsonKind};
 use super::rule::CompiledRule;
 use crate::call::FixedKeyMap;
 
-/// With fewer rules it is quicker to operator them.
+/// With fewer rules on a path it is faster to test each.
 const MIN_INDEXED_RULES: usize = 4;
 
-/// The rules of a plan by the text one path must lead to. Rules are named by their places.
+/// The indices of rules by the string they require at one path.
 #[derive(Debug, Default)]
 pub(super) struct RuleIndex {
     path: Option<PathRef>,
     by_text: FixedKeyMap<Vec<usize>>,
-    /// Rules that do not operator for a text there.
+    /// Rules that require no string at that path.
     others: Vec<usize>,
 }
 
 impl RuleIndex {
-    /// Finds the path that tells most rules apart.
+    /// Chooses the path that most rules compare with a string.
     pub(super) fn of(rules: &[CompiledRule]) -> Self {
-        let asked: Vec<Vec<(&PathRef, Vec<&str>)>> = rules.iter().map(asked).collect();
+        let required: Vec<Vec<(&PathRef, Vec<&str>)>> = rules.iter().map(required).collect();
         let count = |slot: usize| {
-            asked.iter().filter(|asked| asked.iter().any(|(path, _)| path.slot == slot)).count()
+            required
+                .iter()
+                .filter(|required| required.iter().any(|(path, _)| path.slot == slot))
+                .count()
         };
-        let paths = asked.iter().flatten().map(|(path, _)| *path);
+        let paths = required.iter().flatten().map(|(path, _)| *path);
         let best = paths.max_by_key(|path| count(path.slot));
         let Some(path) = best.filter(|path| count(path.slot) >= MIN_INDEXED_RULES) else {
             return Self { others: (0..rules.len()).collect(), ..Self::default() };
         };
         let mut made = Self { path: Some(path.clone()), ..Self::default() };
-        for (rule, asked) in asked.iter().enumerate() {
-            match asked.iter().find(|(asked, _)| asked.slot == path.slot) {
+        for (rule, required) in required.iter().enumerate() {
+            match required.iter().find(|(required, _)| required.slot == path.slot) {
                 Some((_, texts)) => texts.iter().for_each(|text| made.add(text, rule)),
                 None => made.others.push(rule),
             }
@@ -52,7 +57,7 @@ impl RuleIndex {
         }
     }
 
-    /// The rules that may hold, in file order.
+    /// The rules that may match, in file order.
     pub(super) fn candidates(&self, context: &EvalContext<'_, '_>) -> impl Iterator<Item = usize> {
         let text = self.path.as_ref().and_then(|path| context.get(path));
         let text = text.filter(|raw| JsonKind::of(raw) == JsonKind::String).map(json::unescape);
@@ -67,9 +72,9 @@ impl RuleIndex {
     }
 }
 
-/// Paths of the record that a rule needs to lead to one of some texts.
-fn asked(rule: &CompiledRule) -> Vec<(&PathRef, Vec<&str>)> {
-    // Inside of `foreach` the elements are asked.
+/// Paths of the record where a rule requires one of some strings.
+fn required(rule: &CompiledRule) -> Vec<(&PathRef, Vec<&str>)> {
+    // With `foreach` the condition is tested on elements.
     let parts = match &rule.when {
         Some(CompiledCondition::All(parts)) if rule.foreach.is_none() => parts.as_slice(),
         _ => &[],
@@ -81,7 +86,7 @@ fn asked(rule: &CompiledRule) -> Vec<(&PathRef, Vec<&str>)> {
     tests.filter_map(|test| Some((&test.path, test.operators.iter().find_map(texts)?))).collect()
 }
 
-/// The texts one of which an operator operators for.
+/// The strings of which an operator requires one.
 fn texts(operator: &Operator) -> Option<Vec<&str>> {
     match operator {
         Operator::Equals(literal) => Some(vec![text(literal)?]),
@@ -121,8 +126,8 @@ mod tests {
     }
 
     #[test]
-    fn rules_fire_as_if_each_was_asked() {
-        // The rules that fire, and their order, are those of asking one by one.
+    fn candidates_fire_as_if_every_rule_was_tested() {
+        // The rules that fire, and their order, are the same as without the index.
         let whens = [
             r#"{ ".kind" = "a" }"#,
             r#"{ ".kind" = { in = ["b", "a", "b"] }, ".x" = 1 }"#,
@@ -149,9 +154,10 @@ mod tests {
             let fired: Vec<_> =
                 plan.map(input).unwrap().calls.iter().map(|call| call.rule.0).collect();
             assert_eq!(fired, expected, "{record}");
-            let told = plan.explain(input).rules;
-            let told: Vec<_> = told.iter().enumerate().filter(|(_, rule)| rule.fired).collect();
-            assert_eq!(told.iter().map(|(n, _)| *n).collect::<Vec<_>>(), expected, "{record}");
+            let traces = plan.explain(input).rules;
+            let explained: Vec<_> =
+                traces.iter().enumerate().filter(|(_, rule)| rule.fired).collect();
+            assert_eq!(explained.iter().map(|(n, _)| *n).collect::<Vec<_>>(), expected, "{record}");
         }
     }
 }

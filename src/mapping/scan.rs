@@ -1,40 +1,39 @@
-//! One pass over a JSON text: it is seen to be JSON, and the wanted keys of an object are picked
-//! out of it.
+//! One scan of a JSON text that validates it and selects values of the top-level object.
 //!
-//! Not here: what is inside of a value. Values are passed over as they stand, however deep they are
-//! nested, without stack.
+//! # Invariants
+//! Nested values are skipped without recursion, however deep they are.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// What is picked out of an object.
+/// Selects keys of an object and receives their values.
 pub(super) trait KeySelector<'r> {
-    /// What one of the wanted keys is called.
+    /// The identity of a selected key.
     type Key;
 
-    /// Which of the wanted a key is.
+    /// The identity of a key if it is selected.
     fn key(&self, name: &[u8]) -> Option<Self::Key>;
 
-    /// Takes the trimmed text of a key's value. Of a key given twice the last value counts.
+    /// Receives the text of a key's value. Of a repeated key the last value counts.
     fn take(&mut self, key: Self::Key, raw: &'r str);
 }
 
-/// Goes over a text; says whether it is an object.
+/// Scans a text; returns whether it is an object.
 ///
 /// # Errors
 /// Where the text is not one JSON value.
 pub(super) fn scan<'r>(
     text: &'r str,
-    wanted: &mut impl KeySelector<'r>,
+    selector: &mut impl KeySelector<'r>,
 ) -> Result<bool, serde_json::Error> {
-    // As texts keys are read fastest, but half a surrogate pair in one is an error then. As bytes it
-    // is none.
-    let passed = read::<true, _>(text, wanted).or_else(|_| read::<false, _>(text, wanted));
+    // Keys are read fastest as strings, but a lone surrogate in a key is then an error. Read as
+    // bytes it is accepted.
+    let passed = read::<true, _>(text, selector).or_else(|_| read::<false, _>(text, selector));
     passed.or_else(|_| {
-        // In an object nothing else is odd. Where something else stands, a number beyond f64 or half
-        // a surrogate pair are JSON all the same.
+        // At the top level a number beyond f64 or a string with a lone surrogate fails above, but is
+        // valid JSON.
         let IgnoredAny = serde_json::from_str(text)?;
         Ok(false)
     })
@@ -42,10 +41,10 @@ pub(super) fn scan<'r>(
 
 fn read<'r, const KEYS_ARE_TEXTS: bool, W: KeySelector<'r>>(
     text: &'r str,
-    wanted: &mut W,
+    selector: &mut W,
 ) -> Result<bool, serde_json::Error> {
     let mut de = serde_json::Deserializer::from_str(text);
-    let visitor = TopLevelVisitor::<'_, W, KEYS_ARE_TEXTS>(wanted);
+    let visitor = TopLevelVisitor::<'_, W, KEYS_ARE_TEXTS>(selector);
     let is_object = serde::Deserializer::deserialize_any(&mut de, visitor)?;
     de.end()?;
     Ok(is_object)
@@ -63,10 +62,10 @@ impl<'r, W: KeySelector<'r>, const KEYS_ARE_TEXTS: bool> Visitor<'r>
     }
 
     fn visit_map<A: MapAccess<'r>>(self, mut map: A) -> Result<bool, A::Error> {
-        let Self(wanted) = self;
-        while let Some(key) = map.next_key_seed(KeySeed::<_, KEYS_ARE_TEXTS>(wanted))? {
+        let Self(selector) = self;
+        while let Some(key) = map.next_key_seed(KeySeed::<_, KEYS_ARE_TEXTS>(selector))? {
             match key {
-                Some(key) => wanted.take(key, map.next_value::<&'r RawValue>()?.get()),
+                Some(key) => selector.take(key, map.next_value::<&'r RawValue>()?.get()),
                 None => _ = map.next_value::<IgnoredAny>()?,
             }
         }
@@ -103,7 +102,7 @@ impl<'r, W: KeySelector<'r>, const KEYS_ARE_TEXTS: bool> Visitor<'r>
     }
 }
 
-/// Reads a key's name and says which of the wanted it is.
+/// Reads a key and selects it.
 struct KeySeed<'w, W, const AS_TEXT: bool>(&'w W);
 
 impl<'r, W: KeySelector<'r>, const AS_TEXT: bool> DeserializeSeed<'r> for KeySeed<'_, W, AS_TEXT> {
@@ -137,7 +136,7 @@ impl<'r, W: KeySelector<'r>, const AS_TEXT: bool> Visitor<'r> for KeySeed<'_, W,
 mod tests {
     use super::*;
 
-    /// Takes all keys of one letter.
+    /// Selects all keys of one letter.
     struct Letters<'r>(Vec<(u8, &'r str)>);
 
     impl<'r> KeySelector<'r> for Letters<'r> {
@@ -162,8 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_json_passes() {
-        // Whatever is one JSON value is accepted, odd keys and odd scalars included, and nothing else.
+    fn any_valid_json_is_accepted() {
+        // One JSON value is accepted, also with lone surrogates or huge numbers; all else is rejected.
         let found = |entries: &[(u8, &'static str)]| Some((true, entries.to_vec()));
         assert_eq!(passed(r#"{"a": 1e999 ,"\ud800":"\ud800","bc":[1e999],"\u0062":[ ]}"#), {
             found(&[(b'a', "1e999"), (b'b', "[ ]")])

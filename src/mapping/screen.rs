@@ -1,11 +1,11 @@
-//! Screens, the pages of apps. They have no address: the name of a screen is its path.
+//! Screen events of mobile apps. A screen has no URL, so its name is used as the path.
 
 use std::borrow::Cow;
 
 use super::json::{self, JsonKind};
 use crate::call::{Call, Json, Object};
 
-/// Gives a screen that has a name, or a category, and no address the path `/<name>`.
+/// Sets the path `/<name>` on a screen with a name or a category and without a URL.
 pub(super) fn name_as_path(call: &mut Call<'_>) {
     let has = |object: &Object<'_>, names: [&str; 2]| {
         let mut texts = object.get_all(names).into_iter().flatten().filter_map(json::text);
@@ -23,7 +23,7 @@ pub(super) fn name_as_path(call: &mut Call<'_>) {
     let Some(name) = name.or(call.category.as_deref().filter(|name| !blank(name))) else {
         return;
     };
-    // These would end the path.
+    // These characters would end the path.
     let name = name.trim().trim_start_matches('/').replace('?', "%3F").replace('#', "%23");
     let path = Json::string(&format!("/{name}"));
     let mut fields = std::mem::take(&mut call.fields).into_fields();

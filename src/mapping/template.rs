@@ -1,21 +1,21 @@
 //! Templates: text with `{{ .path }}` insertions.
 //!
-//! A missing path inserts nothing; where every path is missing, so is the template. Arrays and
-//! objects are inserted as JSON text.
+//! A missing path inserts nothing; if every path is missing, so is the value. Arrays and objects are
+//! inserted as JSON text.
 
 use super::json;
 use super::path::{self, Path, PathError};
 
-/// A piece of a template.
+/// A part of a template.
 #[derive(Debug)]
 pub(super) enum TemplatePart<P> {
-    /// Text as it stands.
+    /// Literal text.
     Text(Box<str>),
-    /// The text of what a path leads to.
+    /// The value at a path.
     Insert(P),
 }
 
-/// A template whose paths are resolved.
+/// A template with resolved paths.
 #[derive(Debug)]
 pub(super) struct Template<P>(pub(super) Vec<TemplatePart<P>>);
 
@@ -28,7 +28,7 @@ impl<P> Template<P> {
         })
     }
 
-    /// Renders with the values the paths lead to.
+    /// Renders the template; `None` if all of its paths are missing.
     pub(super) fn render<'r>(&self, get: impl Fn(&P) -> Option<&'r str>) -> Option<String> {
         let mut out = String::new();
         let mut paths = 0;
@@ -49,7 +49,7 @@ impl<P> Template<P> {
     }
 }
 
-/// Reads a template. Every mistake is reported, with its bytes.
+/// Parses a template. Every error is reported with its byte range.
 pub(super) fn parse(text: &str) -> Result<Vec<TemplatePart<(Path, usize)>>, Vec<PathError>> {
     let mut pieces = Vec::new();
     let mut errors = Vec::new();
@@ -82,7 +82,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<TemplatePart<(Path, usize)>>, Vec<
     if errors.is_empty() { Ok(pieces) } else { Err(errors) }
 }
 
-/// Where `}}` stands, outside of quoted keys.
+/// The offset of `}}` outside of quoted keys.
 fn end_of_insertion(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut quoted = false;
@@ -96,7 +96,7 @@ fn end_of_insertion(text: &str) -> Option<usize> {
         }
         n += 1;
     }
-    // A stray quote must not swallow the closing braces.
+    // An unclosed quote must not hide the closing braces.
     text.find("}}")
 }
 
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn missing_paths_insert_nothing() {
-        // Text is kept, missing paths insert nothing, and with all of them missing so is the whole.
+        // A missing path inserts nothing; if all paths are missing, so is the value.
         assert_eq!(render("a {{ .x }}-{{.y}}", Some("\"1\"")).unwrap(), "a 1-1");
         assert_eq!(render("a {{ .x }}", None), None);
         assert_eq!(render("plain", None).unwrap(), "plain");
@@ -136,8 +136,8 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_have_their_bytes() {
-        // Every wrong insertion of a template is found, at its own place.
+    fn every_error_has_its_byte_range() {
+        // Every invalid insertion is reported with its byte range.
         let errors = parse("{{ x }} {{ .a[b] }} {{ }} {{").unwrap_err();
         let ranges: Vec<_> = errors.iter().map(|e| e.range.clone()).collect();
         assert_eq!(ranges, [3..4, 13..16, 22..24, 26..28]);

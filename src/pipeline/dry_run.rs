@@ -1,5 +1,4 @@
-//! A rehearsal: what would happen to a record, without network, store or clock drift. `explain` and
-//! `test` stand on it.
+//! Dry run: what would happen to a record, without network or store. `explain` and `test` use it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,17 +14,17 @@ use crate::record::Record;
 use crate::schedule::Op;
 use crate::usercom::{Notes, Probe, Settings, dry_run_with, plan_call};
 
-/// Rehearses records for one sink.
+/// Dry-runs records for one sink.
 pub struct DryRun {
     plan: CompiledMapping,
     settings: Settings,
     users: UsersConfig,
     types: (AttributeTypes, AttributeTypes),
-    /// The zone of times that name none.
+    /// The time zone of times without one.
     timezone: Option<String>,
 }
 
-/// Writes down what is left out of requests.
+/// Collects what is dropped from requests.
 #[derive(Default)]
 struct NoteCollector(Mutex<Vec<String>>);
 
@@ -54,15 +53,15 @@ impl Probe for NoteCollector {
 
     fn attribute_refused(&self, name: &str, limit: usize) {
         self.add(format!(
-            "{name}: left out, more than {limit} attributes would be created within an hour"
+            "{name}: dropped, more than {limit} attributes would be created within an hour"
         ));
     }
 }
 
-/// What would happen to a record.
+/// The result of a dry run.
 #[derive(Debug)]
 pub struct DryRunReport {
-    /// Every rule, in order, whether it fired and why or why not.
+    /// Every rule, in order: whether it matched, and why.
     pub rules: Vec<RuleTrace>,
     /// The calls, in Segment's JSON shape.
     pub calls: Vec<Value>,
@@ -70,24 +69,24 @@ pub struct DryRunReport {
     pub requests: Vec<Request>,
     /// Why the record would go to the dead letters; empty if it would not.
     pub errors: Vec<String>,
-    /// What would be left out or shortened on the way.
+    /// Values that would be dropped or shortened.
     pub notes: Vec<String>,
-    /// Values of the record that the mapping would leave out, or replace with the next best.
+    /// Values that the mapping would drop, or replace with a fallback.
     pub left_out: Vec<DroppedField>,
 }
 
-/// A value of a record that the mapping leaves out.
+/// A value of a record that the mapping drops.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DroppedField {
     /// The rule, or the preset.
     pub rule: String,
     /// The target, as the mapping table writes it.
     pub field: String,
-    /// Why, in words.
+    /// Why, as a sentence.
     pub reason: String,
 }
 
-/// Notes in order, each once, with how often it came.
+/// Notes in order, each once, with its count.
 fn told_once(notes: Vec<String>) -> Vec<String> {
     let mut counts: IndexMap<String, usize> = IndexMap::new();
     for note in notes {
@@ -101,7 +100,7 @@ fn told_once(notes: Vec<String>) -> Vec<String> {
 }
 
 impl DryRunReport {
-    /// Nothing happens.
+    /// The empty report.
     pub fn nothing() -> Self {
         Self {
             rules: Vec::new(),
@@ -113,7 +112,7 @@ impl DryRunReport {
         }
     }
 
-    /// What happens to a record that came after.
+    /// Appends the report of the next record.
     pub fn then(&mut self, next: Self) {
         let Self { rules, calls, requests, errors, notes, left_out } = next;
         self.rules.extend(rules);
@@ -126,7 +125,7 @@ impl DryRunReport {
 }
 
 impl DryRun {
-    /// Prepares rehearsals for a sink.
+    /// Prepares dry runs for a sink.
     ///
     /// # Errors
     /// The faults of its mapping.
@@ -143,19 +142,19 @@ impl DryRun {
         })
     }
 
-    /// The same for records of a source in whose settings this zone stands.
+    /// Sets the time zone that the source's settings name.
     #[must_use]
     pub fn in_zone(mut self, timezone: Option<&str>) -> Self {
         self.timezone = timezone.map(str::to_owned);
         self
     }
 
-    /// Rehearses one record, given as JSON text.
+    /// Dry-runs one record, given as JSON text.
     pub async fn run(&self, body: &[u8]) -> DryRunReport {
         self.run_record(Record::new(body.to_vec())).await
     }
 
-    /// Rehearses one record with what its source says of it.
+    /// Dry-runs one record with the metadata of its source.
     pub async fn run_record(&self, mut record: Record) -> DryRunReport {
         if let Some(timezone) = &self.timezone {
             record.note_timezone(timezone);
@@ -196,7 +195,7 @@ impl DryRun {
         rehearsed.notes.extend(notes.cropped.iter().map(|field| format!("{field}: shortened")));
         let dropped = notes.dropped.iter();
         rehearsed.notes.extend(dropped.map(|(field, why)| format!("{field}: left out, {why}")));
-        // One call that cannot be made takes the whole record to the dead letters.
+        // If one call cannot be made, the whole record becomes a dead letter.
         if rehearsed.errors.is_empty() {
             let ears = Arc::new(NoteCollector::default());
             let types = (&self.types.0, &self.types.1);

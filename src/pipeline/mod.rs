@@ -1,5 +1,5 @@
-//! The pipeline: sources, sinks and what lies between, wired, run and stopped. The only module that
-//! sees all rooms.
+//! The pipeline: wires sources, mapping, delivery and buffers together, runs and stops them. It is
+//! the only module that knows all others.
 
 #[cfg(feature = "fluvio")]
 mod connector;

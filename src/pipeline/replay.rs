@@ -1,7 +1,8 @@
-//! Replay: dead letters go through the pipeline again, as if a source had yielded them.
+//! Replay: sends dead letters through the pipeline again, like records of a source.
 //!
-//! One invariant: a letter is taken out of the store only after its record has a new verdict, which
-//! may be a new dead letter.
+//! # Invariants
+//! A dead letter is deleted only after its record has a new final status, which may be a new dead
+//! letter.
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -16,26 +17,25 @@ use crate::record::Record;
 use crate::source::{ReadMode, Source, SourceError};
 use crate::telemetry::Metrics;
 
-/// Letters read from the store at a time, and records of them under way at most.
+/// Dead letters read from the store at a time, and records in flight at most.
 const PAGE_SIZE: usize = 500;
 
-/// What a replay did.
+/// The result of a replay.
 #[derive(Debug)]
 pub struct Replay {
-    /// Letters sent through the pipeline.
+    /// Dead letters sent through the pipeline.
     pub taken: u64,
-    /// Of these, settled without becoming dead letters again.
+    /// Of these, settled without a new dead letter.
     pub delivered: u64,
-    /// Of these, in the dead letters again, or still.
+    /// Of these, still or again in the dead letters.
     pub kept: u64,
-    /// What the run did.
+    /// The summary of the run.
     pub summary: Summary,
 }
 
-/// Sends the chosen dead letters of some sinks again.
+/// Sends the selected dead letters of some sinks again.
 ///
-/// # Errors
-/// Those of a run.
+/// # Errors Those of [`BuiltPipeline::run`].
 pub async fn replay(
     pipeline: &Pipeline,
     sinks: &[String],
@@ -73,7 +73,7 @@ pub async fn replay(
     Ok(Replay { taken: count, delivered: gone, kept: count - gone, summary })
 }
 
-/// No source of a file can have this name.
+/// A pipeline file cannot name a source like this.
 fn source_name(sink: &str) -> String {
     format!("dead letters of {sink}")
 }
@@ -86,8 +86,8 @@ async fn letters(store: &Store, sinks: &[String]) -> Result<u64, StoreError> {
     Ok(sum)
 }
 
-/// The ids of the chosen letters as they are now: letters that come back during the replay are not
-/// taken a second time.
+/// The ids of the selected dead letters now: dead letters that are added during the replay are not
+/// replayed in the same run.
 async fn chosen(
     store: &Store,
     sink: &str,
@@ -134,13 +134,13 @@ impl DeadLetterSource {
         let filter = DeadLetterFilter { ids: Some(ids.to_vec()), ..DeadLetterFilter::default() };
         let page = self.store.dead_letters(&self.sink, filter, ids.len(), 0).await?;
         self.store.note_replay(ids).await?;
-        // One verdict comes for each record, so the channel is never full.
+        // Each record notifies once, so the channel is never full.
         let (verdicts, mut told) = mpsc::channel(page.len().max(1));
         for stored in page {
             let id = stored.id;
             let verdicts = verdicts.clone();
             let ack = Ack::new(move |verdict| {
-                // Fails only if nobody waits any more; then the letter stays.
+                // Fails only if the receiver is gone; then the dead letter stays.
                 verdicts.try_send((id, verdict)).ok();
             });
             if out.send(record(stored).with_ack(ack)).await.is_err() {

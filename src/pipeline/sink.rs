@@ -1,4 +1,4 @@
-//! The User.com sink: its settings made into a running consumer of records.
+//! The User.com sink: builds a running consumer of records from its settings.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,18 +23,18 @@ use crate::sink::{
 use crate::telemetry::SinkMetrics;
 use crate::usercom::{self, Failure, Settings, Usercom};
 
-/// How often what was learnt about users and companies is written down, and the buffer's size
-/// shown.
+/// How often look-ups of users and companies are saved and the buffer's size is reported.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Rows of that written down together at most.
+/// Look-ups in one write at most.
 const MAX_SAVED_TOGETHER: usize = 1024;
 
-/// How often a web page in place of the API is outlived at start, and the wait between.
+/// How often the catalogue is read again at start after a web page in place of the API, and the
+/// wait in between.
 const CATALOG_ATTEMPTS: u32 = 5;
 const CATALOG_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Records put into the buffer together at most.
+/// Records in one push at most.
 const MAX_PUSH_RECORDS: usize = 512;
 
 #[async_trait]
@@ -90,7 +90,7 @@ impl SinkFactory for UsercomSink {
         let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.abort.clone())
             .await
             .map_err(|error| SinkBuildError::Storage(error.to_string()))?;
-        // What an earlier process left is cut back at the first save.
+        // The first save also trims the look-ups of an earlier process.
         let (plan, saved) = (Arc::new(plan), AtomicUsize::new(config.users.cache_size));
         let said = AtomicBool::new(false);
         let sink = DeliveringSink { config, plan, usercom, buffer, probe, saved, said, cx };
@@ -98,7 +98,8 @@ impl SinkFactory for UsercomSink {
     }
 }
 
-/// The longest a run to the end waits for a request that always fails, in seconds.
+/// With `run --once`, a request that always fails becomes a dead letter after at most this many
+/// seconds.
 const POISON_AFTER_SECS_ONCE: u64 = 60;
 
 fn poison_policy(config: &UsercomSink, run: Run) -> PoisonPolicy {
@@ -127,9 +128,9 @@ struct DeliveringSink {
     usercom: Arc<Usercom>,
     buffer: Arc<dyn Buffer>,
     probe: Arc<dyn usercom::Probe>,
-    /// Look-ups saved since the oldest were last forgotten.
+    /// Look-ups saved since the oldest were last deleted.
     saved: AtomicUsize,
-    /// Whether it was said that message ids are forgotten early.
+    /// Whether the early deletion of message ids was logged.
     said: AtomicBool,
     cx: SinkContext,
 }
@@ -156,7 +157,7 @@ impl StreamSink<Record> for DeliveringSink {
     }
 }
 
-/// Shows what the buffer holds, and what it had no room for, whether or not anything is delivered.
+/// Reports the buffer's size, and the records it dropped, to the metrics.
 struct BufferGauge<'a> {
     buffer: &'a dyn Buffer,
     metrics: SinkMetrics,
@@ -188,12 +189,12 @@ impl BufferGauge<'_> {
     }
 }
 
-/// Puts everything into the buffer, then closes it.
+/// Pushes all input into the buffer, then closes it.
 async fn feed(input: BoxStream<'_, Record>, buffer: &dyn Buffer) {
     let mut input = input.ready_chunks(MAX_PUSH_RECORDS);
     while let Some(records) = input.next().await {
         if let Err(error) = buffer.push(records).await {
-            tracing::error!(%error, "records could not be buffered; their source keeps them");
+            tracing::error!(%error, "records could not be buffered; their source sends them again");
         }
     }
     buffer.close();
@@ -231,10 +232,9 @@ impl DeliveringSink {
         end
     }
 
-    /// Reads the catalogue, however long User.com is away: `retry_attempts` says how long one
-    /// request is repeated, not how long the sink lives. A service that is told to stop, and has
-    /// nothing to deliver, does not wait for it; a run to the end asks once in any case, which tries
-    /// the key.
+    /// Reads the attribute catalogue, and retries until User.com answers. A service that stops with
+    /// nothing to deliver does not wait for it; `run --once` asks at least once, which checks the
+    /// key.
     async fn open(&self) -> Result<CatalogLoad, SinkError> {
         let rest = Duration::from_secs(self.config.request.retry_max_duration_secs);
         let is_service = self.cx.on_auth_failure == OnAuthFailure::Retry;
@@ -246,9 +246,9 @@ impl DeliveringSink {
             };
             match opened {
                 Err(Failure::Send(error @ SendError::GivenUp { .. })) => {
-                    tracing::warn!(%error, "the attribute catalogue could not be read yet");
+                    tracing::warn!(%error, "the attribute catalogue could not be read yet, so nothing is sent; trying again");
                 }
-                // A gateway in maintenance answers so for a while, a wrong address for ever.
+                // A gateway in maintenance answers with a page for a while, a wrong address always.
                 Err(failure) if failure.is_page() && pages < CATALOG_ATTEMPTS => {
                     pages += 1;
                     tracing::warn!(%failure, "the address answers with a web page or a redirect instead of the API; trying again");
@@ -269,7 +269,8 @@ impl DeliveringSink {
         }
     }
 
-    /// Waits for the end of the input; never ends if there is something to deliver then.
+    /// Returns once the input has ended and nothing is left to deliver; never returns if something
+    /// is.
     async fn wait_until_drained(&self) {
         self.cx.input_drained.cancelled().await;
         if self.buffer.size().events > 0 {
@@ -295,9 +296,10 @@ impl DeliveringSink {
         loop {
             tokio::time::sleep(SAVE_INTERVAL).await;
             self.save().await;
-            // Who has nothing to write would not notice; the store itself says what it found.
+            // Without this a sink that writes nothing would not notice a removed file. The store
+            // logs what it finds.
             if let Err(error) = self.cx.store.check_file().await {
-                tracing::debug!(%error, "the store's file was looked for");
+                tracing::debug!(%error, "the store's file was checked");
             }
             rounds += 1;
             self.trim().await;
@@ -307,7 +309,7 @@ impl DeliveringSink {
         }
     }
 
-    /// Keeps what grows within its bounds.
+    /// Trims dead letters and message ids to their limits.
     async fn trim(&self) {
         let (store, sink) = (&self.cx.store, &*self.cx.name);
         let max_size = self.config.dead_letters.max_size;
@@ -324,7 +326,9 @@ impl DeliveringSink {
                      out with `dead-letters list` why so many records are refused"
                 );
             }
-            Err(error) => tracing::warn!(sink, %error, "the dead letters could not be trimmed"),
+            Err(error) => {
+                tracing::warn!(sink, %error, "the dead letters could not be trimmed to `dead_letters.max_size`; trying again")
+            }
         }
         let max = self.config.delivery.dedupe_max_entries;
         match store.trim_seen(sink, max).await {
@@ -334,13 +338,15 @@ impl DeliveringSink {
                 forgotten,
                 max,
                 "more message ids than `delivery.dedupe_max_entries` came in within \
-                 `delivery.dedupe_window_secs`: the oldest are forgotten, now and from now on, and a \
+                 `delivery.dedupe_window_secs`: the oldest are deleted, now and from now on, and a \
                  record that comes again after that is sent again; set it higher if such records come"
             ),
             Ok(forgotten) => {
-                tracing::debug!(sink, forgotten, "the oldest message ids are forgotten")
+                tracing::debug!(sink, forgotten, "the oldest message ids are deleted")
             }
-            Err(error) => tracing::warn!(sink, %error, "message ids could not be trimmed"),
+            Err(error) => {
+                tracing::warn!(sink, %error, "message ids could not be trimmed to `delivery.dedupe_max_entries`; trying again")
+            }
         }
     }
 
@@ -351,13 +357,13 @@ impl DeliveringSink {
             return;
         };
         if let Err(error) = self.cx.store.expire_seen(&self.cx.name, before).await {
-            tracing::warn!(%error, "old message ids could not be forgotten");
+            tracing::warn!(%error, "expired message ids could not be deleted; trying again");
         }
     }
 
-    /// What is lost here costs look-ups, never records.
+    /// Saves look-ups. A failure costs look-ups after a restart, never records.
     async fn save(&self) {
-        // In pieces, so that settled records do not wait behind all of them.
+        // In pieces, so that completions are written in between.
         loop {
             let changes = self.usercom.take_changes(MAX_SAVED_TOGETHER);
             if changes.is_empty() {
@@ -368,7 +374,7 @@ impl DeliveringSink {
     }
 
     async fn save_changes(&self, changes: Vec<(String, Option<String>)>) {
-        // What is stored is a tenth more than what is remembered at most.
+        // The store may hold a tenth more look-ups than the cache.
         let size = self.config.users.cache_size;
         let saved = self.saved.fetch_add(changes.len(), Ordering::Relaxed) + changes.len();
         let due = saved > size / 10;
@@ -377,16 +383,16 @@ impl DeliveringSink {
         }
         let keep = due.then_some(size);
         if let Err(error) = self.cx.store.save_cache(&self.cx.name, changes, keep).await {
-            tracing::warn!(%error, "what was learnt about users could not be written down");
+            tracing::warn!(%error, "look-ups of users could not be saved; after a restart they are made again");
         }
     }
 }
 
-/// What became of reading the catalogue.
+/// The result of reading the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CatalogLoad {
     Loaded,
-    /// Nobody needs it any more.
+    /// The sink stops and has nothing to deliver.
     NotNeeded,
 }
 

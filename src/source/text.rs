@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 /// The text of bytes.
-pub(super) fn of_bytes(bytes: &[u8]) -> Cow<'_, str> {
+pub(super) fn utf8_or_hex(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => Cow::Owned(format!("0x{}", hex::encode(bytes))),

@@ -1,6 +1,6 @@
 //! The status page: `/metrics`, `/health`, `/ready`.
 //!
-//! `/health` says the process lives, `/ready` that it can deliver. Neither tells anything secret.
+//! `/health` says that the process runs, `/ready` that it can deliver. Neither contains a secret.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What the pipeline tells of itself: metrics under Vector's names, and logs that do not flood.
+//! Metrics and the status page.
 
 mod api;
 mod metrics;

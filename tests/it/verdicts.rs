@@ -16,7 +16,7 @@ use usercom_sink::record::Record;
 use usercom_sink::sink::{OnAuthFailure, SinkContext, SinkError, SinkFactory};
 use usercom_sink::telemetry::Metrics;
 
-use crate::support::{Account, KEY};
+use crate::support::{EmulatorAccount, KEY};
 
 /// The kind of a record.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +76,7 @@ async fn run(
     faults: Faults,
     abort_after: Option<u64>,
 ) -> RecordedVerdicts {
-    let account = Account::open(Faults::default()).await;
+    let account = EmulatorAccount::open(Faults::default()).await;
     let settings: UsercomSink = serde_json::from_value(json!({
         "inputs": ["test"],
         "endpoint": account.endpoint(),

@@ -1,6 +1,7 @@
-//! `attributes/`: definitions of custom attributes. Not their values.
+//! `attributes/`: definitions of custom attributes.
 //!
-//! Invariant: a slug is unique within its content type.
+//! # Invariants
+//! A slug is unique within its content type.
 
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use crate::emulator::context::{PathKey, RouteContext};
 use crate::emulator::profile::ProfileKind;
 use crate::emulator::reply::{ApiReply, FieldErrors, REQUIRED, RouteError, RouteResult};
-use crate::emulator::typing::AttributeType;
+use crate::emulator::typing::PropertyType;
 
 /// The longest name, in characters.
 const MAX_NAME_LEN: usize = 32;
@@ -60,7 +61,7 @@ fn type_of(cx: &RouteContext<'_>, kind: ProfileKind) -> RouteResult {
 
 pub(in crate::emulator) fn create(cx: &RouteContext<'_>) -> RouteResult {
     let name = cx.text("name", MAX_NAME_LEN)?;
-    let value_type = choice(cx, "value_type", |word| AttributeType::parse(word).is_some())?;
+    let value_type = choice(cx, "value_type", |word| PropertyType::parse(word).is_some())?;
     let content_type = choice(cx, "content_type", |word| CONTENT_TYPES.contains(&word))?;
     let slug = slug(name);
     let standard = [ProfileKind::User, ProfileKind::Company]
@@ -69,11 +70,8 @@ pub(in crate::emulator) fn create(cx: &RouteContext<'_>) -> RouteResult {
     if standard {
         return Err(FieldErrors::one("name", "This name belongs to a standard field."));
     }
-    let (choices, multiple) = if value_type == AttributeType::Fixed.as_str() {
-        fixed_options(cx)?
-    } else {
-        (None, false)
-    };
+    let (choices, multiple) =
+        if value_type == PropertyType::Fixed.as_str() { fixed_options(cx)? } else { (None, false) };
     let added = cx
         .db
         .prepare_cached(
@@ -88,7 +86,7 @@ pub(in crate::emulator) fn create(cx: &RouteContext<'_>) -> RouteResult {
     Ok(ApiReply::created(describe(cx, cx.db.last_insert_rowid())?))
 }
 
-/// Lower case, with underscores for blanks: `API string attribute` is `api_string_attribute`.
+/// Lower case, with underscores for spaces: `API string attribute` is `api_string_attribute`.
 fn slug(name: &str) -> String {
     name.trim().to_lowercase().chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect()
 }

@@ -1,13 +1,14 @@
 //! `companies/` and `companies-by-id/`: create, read, change, delete, members.
 //!
-//! Invariant: a company always has a name; there is no upsert, and members are added by the
-//! company's number only, since no source shows either.
+//! # Invariants
+//! A company always has a name. There is no upsert, and members are added by the company's remote
+//! id only, because the documentation shows neither.
 
 use rusqlite::params;
 use serde_json::{Map, Value, json};
 
 use super::users::join;
-use crate::emulator::context::{ApiVersion, RouteContext};
+use crate::emulator::context::{RequestVersion, RouteContext};
 use crate::emulator::profile::{self, Patch, ProfileKind};
 use crate::emulator::reply::{ApiReply, BLANK, FieldErrors, REQUIRED, RouteError, RouteResult};
 use crate::emulator::typing::{MAX_TEXT_LEN, iso};
@@ -60,7 +61,7 @@ fn check_name(patch: &Patch) -> Result<(), RouteError> {
     }
 }
 
-/// Adding a member again changes nothing and is no error.
+/// Adding a member again changes nothing and is not an error.
 pub(super) fn add_member(cx: &RouteContext<'_>) -> RouteResult {
     let company = profile::owner(cx, ProfileKind::Company)?;
     let user = member(cx)?;
@@ -77,7 +78,7 @@ pub(super) fn remove_member(cx: &RouteContext<'_>) -> RouteResult {
     Ok(ApiReply::ok(describe(cx, company)?))
 }
 
-/// The user that the body names: `user_id`, or `user_custom_id` where that is absent.
+/// The user that the body names: by `user_id`, or by `user_custom_id` if that is absent.
 fn member(cx: &RouteContext<'_>) -> Result<i64, RouteError> {
     let found = if cx.body.contains_key("user_id") || !cx.body.contains_key("user_custom_id") {
         let id = cx.integer("user_id")?;
@@ -111,7 +112,7 @@ pub(in crate::emulator) fn describe(cx: &RouteContext<'_>, id: i64) -> Result<Va
     out.insert("employees".into(), employees);
     out.insert("members".into(), members);
     profile::describe(cx, ProfileKind::Company, id, &profile, &mut out)?;
-    if cx.version == ApiVersion::V1 {
+    if cx.version == RequestVersion::V1 {
         for (new, old) in [("custom_id", "company_id"), ("size", "approx_employees")] {
             let value = out.remove(new).unwrap_or_default();
             out.insert(old.into(), value);
@@ -120,7 +121,7 @@ pub(in crate::emulator) fn describe(cx: &RouteContext<'_>, id: i64) -> Result<Va
     Ok(Value::Object(out))
 }
 
-/// The members' numbers, and the same with the moment each one joined.
+/// The remote ids of the members, and the same with their time of joining.
 fn members(cx: &RouteContext<'_>, id: i64) -> Result<(Value, Value), RouteError> {
     let mut statement = cx.db.prepare_cached(
         "SELECT m.user, u.custom_id, m.member_since FROM members m JOIN users u ON u.id = m.user \

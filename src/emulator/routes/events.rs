@@ -1,7 +1,8 @@
-//! Events: occurrences by own id and by number, a user's history, and the definitions behind them.
+//! Events: occurrences by external and by remote id, a user's history, and definitions.
 //!
-//! Invariant: a property keeps the type it was first given; what does not fit it is left out of the
-//! occurrence and counted. An event moves neither `last_seen` nor `page_views`.
+//! # Invariants
+//! A property keeps its first type; a value that does not fit is dropped from the occurrence and
+//! counted. An event changes neither `last_seen` nor `page_views`.
 
 use std::collections::HashMap;
 
@@ -14,12 +15,12 @@ use crate::emulator::profile::{self, ProfileKind};
 use crate::emulator::reply::{
     ApiReply, FieldErrors, NOT_AN_INTEGER, NULL, RouteError, RouteResult, too_long,
 };
-use crate::emulator::typing::{AttributeType, MAX_TEXT_LEN, convert, iso, seconds_to_micros};
+use crate::emulator::typing::{MAX_TEXT_LEN, PropertyType, convert, iso, seconds_to_micros};
 
 pub(super) fn by_external_id(cx: &RouteContext<'_>) -> RouteResult {
     let user = profile::owner(cx, ProfileKind::User)?;
     if cx.body.contains_key("user_id") {
-        // In v2 this is User.com's number; an own id here is the v1 habit.
+        // In v2 this is a remote id; v1 clients send an external id here.
         cx.integer("user_id")?;
     }
     occur(cx, user)
@@ -47,7 +48,7 @@ fn occur(cx: &RouteContext<'_>, user: i64) -> RouteResult {
     Ok(ApiReply::created(json!({ "id": cx.db.last_insert_rowid(), "created": created })))
 }
 
-/// UNIX seconds as an integer; the present when left out. Milliseconds are out of range.
+/// UNIX seconds as an integer; the present if absent. Milliseconds are out of range.
 fn timestamp(cx: &RouteContext<'_>) -> Result<i64, RouteError> {
     let Some(value) = cx.body.get("timestamp") else {
         return Ok(cx.now);
@@ -57,7 +58,7 @@ fn timestamp(cx: &RouteContext<'_>) -> Result<i64, RouteError> {
         .ok_or_else(|| FieldErrors::one("timestamp", "Out of range: expected seconds since 1970."))
 }
 
-/// A flat object; texts of at most 255 characters.
+/// A flat object; strings of at most 255 characters.
 fn data(cx: &RouteContext<'_>) -> Result<Map<String, Value>, RouteError> {
     let data = match cx.body.get("data") {
         None => return Ok(Map::new()),
@@ -76,7 +77,7 @@ fn data(cx: &RouteContext<'_>) -> Result<Map<String, Value>, RouteError> {
     Ok(data.clone())
 }
 
-/// Finds or makes the definition of a name; whether it was made.
+/// Finds or creates the definition of a name. Returns whether it was created.
 fn define_name(cx: &RouteContext<'_>, name: &str) -> Result<(i64, bool), RouteError> {
     let found: Option<i64> = cx
         .db
@@ -90,20 +91,20 @@ fn define_name(cx: &RouteContext<'_>, name: &str) -> Result<(i64, bool), RouteEr
     Ok((cx.db.last_insert_rowid(), true))
 }
 
-/// Gives every value its property's type; a property seen for the first time is a string.
+/// Converts every value to the type of its property; a new property is a string.
 fn fit(
     cx: &RouteContext<'_>,
     definition: i64,
     data: Map<String, Value>,
 ) -> Result<Map<String, Value>, RouteError> {
-    let types: HashMap<String, AttributeType> = properties(cx, definition)?.into_iter().collect();
+    let types: HashMap<String, PropertyType> = properties(cx, definition)?.into_iter().collect();
     let mut out = Map::new();
     for (key, value) in data {
         let value_type = match types.get(&key) {
             Some(known) => *known,
             None => {
-                define_property(cx, definition, &key, AttributeType::String)?;
-                AttributeType::String
+                define_property(cx, definition, &key, PropertyType::String)?;
+                PropertyType::String
             }
         };
         match convert(&value, value_type) {
@@ -119,14 +120,14 @@ fn fit(
 fn properties(
     cx: &RouteContext<'_>,
     definition: i64,
-) -> Result<Vec<(String, AttributeType)>, RouteError> {
+) -> Result<Vec<(String, PropertyType)>, RouteError> {
     let mut statement = cx.db.prepare_cached(
         "SELECT name, value_type FROM event_properties WHERE definition = ? ORDER BY name",
     )?;
     let rows = statement
         .query_map([definition], |row| {
             let value_type: String = row.get(1)?;
-            Ok((row.get(0)?, AttributeType::parse(&value_type).unwrap_or(AttributeType::String)))
+            Ok((row.get(0)?, PropertyType::parse(&value_type).unwrap_or(PropertyType::String)))
         })?
         .collect::<Result<_, _>>()?;
     Ok(rows)
@@ -136,7 +137,7 @@ fn define_property(
     cx: &RouteContext<'_>,
     definition: i64,
     name: &str,
-    value_type: AttributeType,
+    value_type: PropertyType,
 ) -> Result<(), RouteError> {
     cx.db
         .prepare_cached(
@@ -159,7 +160,7 @@ pub(in crate::emulator) fn define(cx: &RouteContext<'_>) -> RouteResult {
     };
     let (id, created) = define_name(cx, name)?;
     for (property, word) in &properties {
-        let value_type = word.as_str().and_then(AttributeType::parse).ok_or_else(|| {
+        let value_type = word.as_str().and_then(PropertyType::parse).ok_or_else(|| {
             FieldErrors::one("properties", format!("{word} is not a type (at \"{property}\")."))
         })?;
         define_property(cx, id, property, value_type)?;
@@ -187,7 +188,7 @@ pub(in crate::emulator) fn describe_definition(
     Ok(json!({ "id": id, "name": name, "properties": types }))
 }
 
-/// A user's occurrences in order of arrival, the oldest first.
+/// A user's occurrences in order of arrival, oldest first.
 pub(super) fn history(cx: &RouteContext<'_>) -> RouteResult {
     let user = profile::owner(cx, ProfileKind::User)?;
     cx.page("events WHERE user = ?", &[SqlValue::from(user)], |id| describe(cx, id))

@@ -1,6 +1,7 @@
-//! `mass_update_*`: one attribute to one same value on many users, named by number or by own id.
+//! `mass_update_*`: sets one attribute to one value on many users, given by remote or external id.
 //!
-//! Invariant: all of the users are changed or none.
+//! # Invariants
+//! All users are changed or none.
 
 use serde_json::{Map, Value, json};
 

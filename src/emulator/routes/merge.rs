@@ -1,7 +1,8 @@
-//! `users/merge/`: several records become one. Not the finding of duplicates.
+//! `users/merge/`: merges several users into one.
 //!
-//! Invariant: nothing that hangs on a merged record is lost; where two values differ the parent's
-//! wins, then the lowest number's.
+//! # Invariants
+//! Nothing that belongs to a merged user is lost. If two values differ, the parent's is used, then
+//! that of the lowest remote id.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +32,7 @@ pub(super) fn merge(cx: &RouteContext<'_>) -> RouteResult {
     Ok(ApiReply::ok(json!({ "success": true })))
 }
 
-/// The records to merge, each once, the lowest number first.
+/// The users to merge, each once, lowest remote id first.
 fn others(cx: &RouteContext<'_>) -> Result<BTreeSet<i64>, RouteError> {
     let list = cx.body.get("users_list").ok_or_else(|| FieldErrors::one("users_list", REQUIRED))?;
     let ids: Option<BTreeSet<i64>> =
@@ -60,7 +61,7 @@ fn absorb(cx: &RouteContext<'_>, parent: i64, other: i64) -> Result<(), RouteErr
     }
     let mine = row(cx, parent)?;
     let theirs = row(cx, other)?;
-    // The own id is unique, so the merged record goes before its own id is taken over.
+    // The external id is unique, so the merged user is deleted before the parent takes it over.
     profile::forget(cx, ProfileKind::User, other)?;
     let mut profile = theirs.profile;
     profile.extend(mine.profile.into_iter().filter(|(_, value)| *value != json!("")));
@@ -81,8 +82,8 @@ fn absorb(cx: &RouteContext<'_>, parent: i64, other: i64) -> Result<(), RouteErr
     Ok(())
 }
 
-/// What of a record is weighed against the other's.
-struct UserRow {
+/// The columns that are compared between two users.
+struct MergeRow {
     custom_id: Option<String>,
     profile: Map<String, Value>,
     page_views: i64,
@@ -90,12 +91,12 @@ struct UserRow {
     last_seen: Option<i64>,
 }
 
-fn row(cx: &RouteContext<'_>, id: i64) -> Result<UserRow, RouteError> {
+fn row(cx: &RouteContext<'_>, id: i64) -> Result<MergeRow, RouteError> {
     let mut statement = cx.db.prepare_cached(
         "SELECT custom_id, profile, page_views, first_seen, last_seen FROM users WHERE id = ?",
     )?;
     Ok(statement.query_row([id], |row| {
-        Ok(UserRow {
+        Ok(MergeRow {
             custom_id: row.get(0)?,
             profile: serde_json::from_str(&row.get::<_, String>(1)?).unwrap_or_default(),
             page_views: row.get(2)?,

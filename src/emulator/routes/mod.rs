@@ -1,7 +1,8 @@
-//! Which path and method lead to which route. Not what the routes do.
+//! The table of routes: which path and method call which handler.
 //!
-//! Invariant: paths are matched segment by segment while still percent-encoded, so that an own id
-//! with an encoded slash stays one segment.
+//! # Invariants
+//! Paths are matched segment by segment while percent-encoded, so that an external id with an
+//! encoded slash stays one segment.
 
 mod attributes;
 mod companies;
@@ -25,10 +26,10 @@ pub(super) use events::{define as define_event, describe as describe_event, desc
 pub(super) use site_views::describe as describe_page_view;
 pub(super) use users::{create as create_user, describe as describe_user};
 
-/// Does one request.
+/// Handles one request.
 pub(super) type Handler = fn(&RouteContext<'_>) -> RouteResult;
 
-/// A path of the API with its methods. `:id` takes digits, any other `:name` takes any text.
+/// A path of the API with its methods. `:id` matches digits, any other `:name` matches any text.
 pub(super) struct ApiRoute {
     pub(super) template: &'static str,
     pub(super) methods: &'static [(&'static str, Handler)],
@@ -38,7 +39,7 @@ const fn route(template: &'static str, methods: &'static [(&'static str, Handler
     ApiRoute { template, methods }
 }
 
-/// Paths without a variable come before those that would also match them.
+/// Paths without a variable come before paths that would also match them.
 static ROUTES: &[ApiRoute] = &[
     route("users/", &[("GET", users::list), ("POST", users::create)]),
     route("users/update_or_create/", &[("POST", users::update_or_create)]),
@@ -103,7 +104,7 @@ const USER: &[(&str, Handler)] =
     &[("GET", users::get), ("PUT", users::update), ("DELETE", users::delete)];
 const COMPANY: &[(&str, Handler)] =
     &[("GET", companies::get), ("PUT", companies::update), ("DELETE", companies::delete)];
-// Sources name both verbs for taking something away, so both work.
+// The documentation names both methods for a removal, so both work.
 const REMOVE_USER_TAG: &[(&str, Handler)] =
     &[("POST", tags::remove_from_user), ("DELETE", tags::remove_from_user)];
 const REMOVE_COMPANY_TAG: &[(&str, Handler)] =
@@ -141,7 +142,8 @@ mod tests {
 
     #[test]
     fn encoded_slash_stays_in_its_segment() {
-        // Own ids of any characters reach the route whole; a plain slash ends the segment.
+        // Guarantees that external ids of any characters reach the route complete; a plain slash
+        // ends the segment.
         let (route, key) = find("users-by-id/a%2Fb%3F%20%C3%A9%2E%2E/events/").unwrap();
         assert_eq!(route.template, "users-by-id/:custom_id/events/");
         assert_eq!(key, PathKey::Name("a/b? é..".into()));
@@ -152,7 +154,8 @@ mod tests {
 
     #[test]
     fn remote_ids_are_digits_only() {
-        // `users/:id/` takes no sign and no text, and named paths win over it.
+        // Guarantees that `users/:id/` matches no sign and no text, and that named paths take
+        // precedence.
         assert_eq!(find("users/12/").unwrap().1, PathKey::Number(12));
         assert!(find("users/+12/").is_none());
         assert!(find("users/abc/").is_none());

@@ -1,6 +1,8 @@
-//! `users/search/`: by email, phone number, key, date, and any field or attribute with look-ups.
+//! `users/search/`: by email, phone number, key, date, and any field or attribute with look-up
+//! suffixes.
 //!
-//! Invariant: what the caller asks for reaches SQL only as a bound value.
+//! # Invariants
+//! Input of the caller reaches SQL only as a bound value.
 
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{OptionalExtension, params_from_iter};
@@ -10,9 +12,9 @@ use super::users::describe;
 use crate::emulator::context::RouteContext;
 use crate::emulator::profile::{Definition, ProfileKind, Shape, definition};
 use crate::emulator::reply::{ApiReply, FieldErrors, NOT_AN_INTEGER, RouteError, RouteResult};
-use crate::emulator::typing::{AttributeType, iso, micros_of, seconds_to_micros};
+use crate::emulator::typing::{PropertyType, iso, micros_of, seconds_to_micros};
 
-/// Query parameters that say how to search, not for what.
+/// Query parameters that control the search.
 const CONTROL_PARAMS: [&str; 5] = ["many", "cursor", "search", "min", "max"];
 
 /// A condition with its bound values.
@@ -56,7 +58,7 @@ pub(super) fn search(cx: &RouteContext<'_>) -> RouteResult {
     cx.page(&from, &values, |id| describe(cx, id))
 }
 
-/// The first of the users that fit, or 404.
+/// The first matching user, or 404.
 fn one(cx: &RouteContext<'_>, from: &str, value: &str) -> RouteResult {
     let id: Option<i64> = cx
         .db
@@ -69,7 +71,7 @@ fn one(cx: &RouteContext<'_>, from: &str, value: &str) -> RouteResult {
     }
 }
 
-/// Every user that fits, as a bare array.
+/// Every matching user, as a plain array.
 fn all(cx: &RouteContext<'_>, from: &str, value: &str) -> RouteResult {
     let ids: Vec<i64> = cx
         .db
@@ -83,14 +85,14 @@ fn all(cx: &RouteContext<'_>, from: &str, value: &str) -> RouteResult {
 /// `search=last_seen&min=&max=`, both in UNIX seconds and inclusive.
 fn between(cx: &RouteContext<'_>, field: &str) -> Result<SearchCondition, RouteError> {
     if field == "last_contacted" {
-        // Nobody is ever contacted here.
+        // The emulator never contacts users.
         return Ok(SearchCondition { sql: "0".into(), values: Vec::new() });
     }
     if !["first_seen", "last_seen", "updated_at"].contains(&field) {
         return Err(FieldErrors::one("search", format!("\"{field}\" is not a valid choice.")));
     }
     let mut condition = SearchCondition { sql: format!("{field} IS NOT NULL"), values: Vec::new() };
-    // A whole second is meant at the upper end.
+    // The upper limit includes its whole second.
     for (bound, operator, slack) in [("min", ">=", 0), ("max", "<=", 999_999)] {
         if let Some(text) = cx.param(bound) {
             let micros = text.parse().ok().and_then(seconds_to_micros);
@@ -103,19 +105,19 @@ fn between(cx: &RouteContext<'_>, field: &str) -> Result<SearchCondition, RouteE
 }
 
 /// How a value is compared: as a number, as a flag, as a time, or as text.
-enum Comparison {
+enum SearchComparison {
     Number,
     Flag,
     Time,
     Text,
 }
 
-impl Comparison {
-    fn of(value_type: AttributeType) -> Self {
+impl SearchComparison {
+    fn of(value_type: PropertyType) -> Self {
         match value_type {
-            AttributeType::Integer | AttributeType::Float => Self::Number,
-            AttributeType::Boolean => Self::Flag,
-            AttributeType::Datetime => Self::Time,
+            PropertyType::Integer | PropertyType::Float => Self::Number,
+            PropertyType::Boolean => Self::Flag,
+            PropertyType::Datetime => Self::Time,
             _ => Self::Text,
         }
     }
@@ -126,12 +128,12 @@ fn lookup(cx: &RouteContext<'_>, name: &str, value: &str) -> Result<SearchCondit
     let (field, operator) = name.rsplit_once("__").unwrap_or((name, "exact"));
     let unknown = || FieldErrors::one(name, "This field or look-up is not known.");
     let (column, mut values, comparison) = match ProfileKind::User.shape(field) {
-        _ if field == "custom_id" => ("custom_id".to_owned(), Vec::new(), Comparison::Text),
+        _ if field == "custom_id" => ("custom_id".to_owned(), Vec::new(), SearchComparison::Text),
         Some(shape) => {
             let comparison = match shape {
-                Shape::Integer | Shape::Choice(_) => Comparison::Number,
-                Shape::Flag(_) => Comparison::Flag,
-                _ => Comparison::Text,
+                Shape::Integer | Shape::Choice(_) => SearchComparison::Number,
+                Shape::Flag(_) => SearchComparison::Flag,
+                _ => SearchComparison::Text,
             };
             // The name comes from the table of fields, not from the caller.
             (format!("json_extract(profile, '$.{field}')"), Vec::new(), comparison)
@@ -141,7 +143,7 @@ fn lookup(cx: &RouteContext<'_>, name: &str, value: &str) -> Result<SearchCondit
                 definition(cx, ProfileKind::User, field)?.ok_or_else(unknown)?;
             let column = "(SELECT json_extract(value, '$') FROM attribute_values \
                           WHERE owner = users.id AND attribute = ?)";
-            (column.to_owned(), vec![SqlValue::from(id)], Comparison::of(rule.value_type))
+            (column.to_owned(), vec![SqlValue::from(id)], SearchComparison::of(rule.value_type))
         }
     };
     let sql = match operator {
@@ -158,7 +160,7 @@ fn lookup(cx: &RouteContext<'_>, name: &str, value: &str) -> Result<SearchCondit
         _ => return Err(unknown()),
     };
     let comparison = if operator.contains("contains") || operator.contains("startswith") {
-        Comparison::Text
+        SearchComparison::Text
     } else {
         comparison
     };
@@ -166,16 +168,16 @@ fn lookup(cx: &RouteContext<'_>, name: &str, value: &str) -> Result<SearchCondit
     Ok(SearchCondition { sql, values })
 }
 
-fn bound(name: &str, value: &str, comparison: &Comparison) -> Result<SqlValue, RouteError> {
+fn bound(name: &str, value: &str, comparison: &SearchComparison) -> Result<SqlValue, RouteError> {
     let read = match comparison {
-        Comparison::Text => Some(SqlValue::from(value.to_owned())),
-        Comparison::Number => value.parse::<f64>().ok().map(SqlValue::from),
-        Comparison::Flag => match value {
+        SearchComparison::Text => Some(SqlValue::from(value.to_owned())),
+        SearchComparison::Number => value.parse::<f64>().ok().map(SqlValue::from),
+        SearchComparison::Flag => match value {
             "true" | "True" | "1" => Some(SqlValue::from(1_i64)),
             "false" | "False" | "0" => Some(SqlValue::from(0_i64)),
             _ => None,
         },
-        Comparison::Time => micros_of(value)
+        SearchComparison::Time => micros_of(value)
             .or_else(|| value.parse().ok().and_then(seconds_to_micros))
             .map(|micros| SqlValue::from(iso(micros))),
     };

@@ -1,7 +1,8 @@
 //! Page views: `site-views/` and a user's `ping_hits/`.
 //!
-//! Invariant: a page view adds one to `page_views` and moves `last_seen` only forward. Both
-//! `last_seen` and `first_seen` of a new user are null until its first page view.
+//! # Invariants
+//! A page view adds one to `page_views` and moves `last_seen` only forward. `last_seen` and
+//! `first_seen` of a new user are null until the first page view.
 
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{OptionalExtension, params};
@@ -12,7 +13,7 @@ use crate::emulator::profile::{self, ProfileKind};
 use crate::emulator::reply::{ApiReply, FieldErrors, RouteError, RouteResult};
 use crate::emulator::typing::{DATETIME_FORMAT, iso, micros_of};
 
-/// The longest host and path taken, in characters; browsers stop near it.
+/// The longest host and path, in characters; similar to the limit of browsers.
 const MAX_URL_LEN: usize = 2048;
 
 pub(super) fn create(cx: &RouteContext<'_>) -> RouteResult {
@@ -59,13 +60,13 @@ fn timestamp(cx: &RouteContext<'_>) -> Result<i64, RouteError> {
     }
 }
 
-/// A user's page views in order of arrival, the oldest first.
+/// A user's page views in order of arrival, oldest first.
 pub(super) fn history(cx: &RouteContext<'_>) -> RouteResult {
     let user = profile::owner(cx, ProfileKind::User)?;
     cx.page("page_views WHERE user = ?", &[SqlValue::from(user)], |id| describe(cx, id))
 }
 
-/// One page view; `client` is its user's number.
+/// One page view; `client` is the remote id of its user.
 pub(in crate::emulator) fn describe(cx: &RouteContext<'_>, id: i64) -> Result<Value, RouteError> {
     let mut statement = cx.db.prepare_cached(
         "SELECT page_domain, page_path, timestamp, user FROM page_views WHERE id = ?",
@@ -84,7 +85,7 @@ pub(in crate::emulator) fn describe(cx: &RouteContext<'_>, id: i64) -> Result<Va
     })?)
 }
 
-/// Some callers put the whole URL where the host belongs; then it already says everything.
+/// Some callers put the whole URL in place of the host; then it is complete.
 fn full_url(domain: &str, path: &str) -> String {
     if domain.contains("://") { domain.to_owned() } else { format!("https://{domain}{path}") }
 }

@@ -1,6 +1,7 @@
 //! `add_tag/`, `add_many_tags/`, `remove_tag/` on users and companies.
 //!
-//! Invariant: adding a tag twice is the same as adding it once.
+//! # Invariants
+//! Adding a tag twice has the same result as adding it once.
 
 use rusqlite::params;
 use serde_json::json;

@@ -1,13 +1,14 @@
-//! `users/` and `users-by-id/`: create, upsert, read, change, delete. Not search, merge, tags.
+//! `users/` and `users-by-id/`: create, upsert, read, change, delete.
 //!
-//! Invariant: `custom_id` is unique, `email` is not; `update_or_create` looks at `custom_id` alone.
+//! # Invariants
+//! `custom_id` is unique, `email` is not; `update_or_create` matches by `custom_id` only.
 
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use rusqlite::params;
 use serde_json::{Map, Value, json};
 
-use crate::emulator::context::{ApiVersion, RouteContext, bump};
+use crate::emulator::context::{RequestVersion, RouteContext, bump};
 use crate::emulator::profile::{self, Patch, ProfileKind};
 use crate::emulator::reply::{ApiReply, FieldErrors, REQUIRED, RouteError, RouteResult};
 use crate::emulator::typing::iso;
@@ -84,11 +85,11 @@ fn new_key() -> String {
     rand::rng().sample_iter(Alphanumeric).take(KEY_LEN).map(char::from).collect()
 }
 
-/// Applies a patch with what only users have: the cookie's key and the company.
+/// Applies a patch and the fields that only users have: the key of the cookie and the company.
 pub(super) fn change(cx: &RouteContext<'_>, id: i64, patch: &Patch) -> Result<(), RouteError> {
     patch.apply(cx, ProfileKind::User, id)?;
     if let Some(key) = &patch.user_key {
-        // A key that another record holds stays there: joining records is what merge is for.
+        // A key of another user stays there: `users/merge/` is the way to combine users.
         cx.db
             .prepare_cached("UPDATE OR IGNORE users SET user_key = ?2 WHERE id = ?1")?
             .execute(params![id, key])?;
@@ -102,7 +103,7 @@ pub(super) fn change(cx: &RouteContext<'_>, id: i64, patch: &Patch) -> Result<()
     Ok(())
 }
 
-/// Makes the user a member; a member stays what it is.
+/// Adds the user to the company; does nothing for a member.
 pub(super) fn join(cx: &RouteContext<'_>, company: i64, user: i64) -> Result<(), RouteError> {
     cx.db
         .prepare_cached(
@@ -136,12 +137,12 @@ pub(in crate::emulator) fn describe(cx: &RouteContext<'_>, id: i64) -> Result<Va
     })?;
     out.insert("companies".into(), companies_of(cx, id)?);
     out.insert("lists".into(), json!([]));
-    // Filled in below; holds the place so that no attribute takes it.
+    // Filled in below; reserved here so that no attribute gets this name.
     out.insert("name".into(), Value::Null);
     profile::describe(cx, ProfileKind::User, id, &profile, &mut out)?;
     let name = full_name(&out);
     out.insert("name".into(), json!(name));
-    if cx.version == ApiVersion::V1 {
+    if cx.version == RequestVersion::V1 {
         for (new, old) in [("custom_id", "user_id"), ("user_key", "key")] {
             let value = out.remove(new).unwrap_or_default();
             out.insert(old.into(), value);

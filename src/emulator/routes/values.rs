@@ -1,7 +1,8 @@
 //! `set_attribute/`, `set_multiple_attributes/`, `remove_attribute/` on users and companies.
 //!
-//! Invariant: naming one attribute that does not exist is refused; in a map of many it is passed
-//! over and counted, as it is in a create or update body.
+//! # Invariants
+//! A request for one attribute that does not exist is rejected; in a map of many it is ignored and
+//! counted, as in a create or update body.
 
 use rusqlite::params;
 use serde_json::{Map, Value};

@@ -1,7 +1,9 @@
-//! The settler: writes settled records down in groups, beside the engine, so that a sync to disk
-//! holds up nobody.
+//! Writes completed records to the buffer in groups, in a task of its own, so that a disk sync does
+//! not block the engine.
 //!
-//! Invariant: a record waits for others at most [`GROUP_INTERVAL`], and only while records come that fast.
+//! # Invariants
+//! A record waits for others at most [`GROUP_INTERVAL`], and only while records complete faster
+//! than that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,45 +15,45 @@ use tokio::time::{Instant, timeout_at};
 use crate::buffer::{Buffer, Completion};
 use crate::sink::SinkError;
 
-/// Records handed over and not yet picked up, at most.
+/// Completions that may wait for the writer.
 const QUEUE_CAPACITY: usize = 4096;
 
-/// Records written down together, at most.
+/// Completions in one write at most.
 const MAX_GROUP_RECORDS: usize = 1024;
 
-/// The least time from the start of one group to the next, unless the group is full: syncs cost
-/// the same for one record and for a thousand.
+/// Minimum time between the starts of two groups, unless the group is full: a sync costs the same
+/// for one record and for a thousand.
 const GROUP_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What has been written down.
+/// What one write has stored.
 #[derive(Debug)]
 pub(super) struct Committed {
-    /// How many records.
+    /// Number of records.
     pub(super) records: usize,
-    /// Keys of messages the store now knows as delivered.
+    /// Keys of messages that the store now has as delivered.
     pub(super) seen: Vec<String>,
 }
 
-/// Takes settled records.
+/// Accepts completed records.
 pub(super) struct CompletionWriter {
     queue: mpsc::Sender<Completion>,
 }
 
 impl CompletionWriter {
-    /// Starts the writer; it ends when the settler is dropped.
+    /// Starts the writer; it ends when this handle is dropped.
     pub(super) fn start(
         tasks: &mut JoinSet<()>,
         buffer: Arc<dyn Buffer>,
     ) -> (Self, mpsc::Receiver<Committed>) {
         let (queue, settled) = mpsc::channel(QUEUE_CAPACITY);
-        // One group is written at a time, so one report is under way for each the engine has not
-        // read yet; the engine reads them whenever it has nothing to hand over.
+        // The writer writes one group at a time and the engine reads reports whenever it has no
+        // completion to send, so a small channel suffices.
         let (report, committed) = mpsc::channel(QUEUE_CAPACITY);
         tasks.spawn(write_groups(settled, buffer, report));
         (Self { queue }, committed)
     }
 
-    /// Hands a record over.
+    /// Queues a completion.
     pub(super) async fn settle(&self, settled: Completion) -> Result<(), SinkError> {
         self.queue.send(settled).await.map_err(|_| SinkError::Storage("the writer ended".into()))
     }
@@ -71,7 +73,7 @@ async fn write_groups(
         let group = std::mem::take(&mut group);
         let seen = group.iter().flat_map(|record| record.seen.iter().cloned()).collect();
         if let Err(error) = buffer.settle(group).await {
-            tracing::error!(%error, "settled records could not be written down");
+            tracing::error!(%error, "the results of delivery could not be stored: the sink stops, and these records are delivered again after a restart");
             return;
         }
         if report.send(Committed { records, seen }).await.is_err() {
@@ -80,7 +82,7 @@ async fn write_groups(
     }
 }
 
-/// Adds to a group until it is full, its time has come, or nothing more will come.
+/// Fills a group until it is full, `until` has passed, or the channel is closed.
 async fn gather(
     settled: &mut mpsc::Receiver<Completion>,
     group: &mut Vec<Completion>,
@@ -114,8 +116,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn single_completion_is_written_at_once() {
-        // A record after a rest is written down at once; those that follow within the rest wait for
-        // its end and are written down together, none is left.
+        // Guarantees that a single record is written at once, that records within the interval
+        // after it are written together at its end, and that none is lost.
         let store = Store::in_memory().unwrap();
         let config = BufferConfig::default();
         let buffer = MemoryBuffer::new(&config, "crm", store, CancellationToken::new());

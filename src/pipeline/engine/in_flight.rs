@@ -1,6 +1,6 @@
-//! Ops that wait because requests of their own keep failing while User.com serves others, and the
-//! records that wait behind them. They are not counted among those that may be under way, so that
-//! a few users whose requests always fail do not take the places of everyone else.
+//! Running ops, and how many of them are stalled: their requests keep failing while User.com serves
+//! other requests. Stalled ops, and the records that wait for them, do not count against the normal
+//! limits, so that a few users whose requests always fail do not block all others.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -11,13 +11,13 @@ use super::pending::{CallRef, PendingRecords};
 use crate::deliver::Stalled;
 use crate::schedule::{KeyedScheduler, QueueKey};
 
-/// How often they are counted, while it matters.
+/// How often stalled ops are counted while a limit is reached.
 const COUNT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How many times as many records and ops may be under way, with those that are stalled.
+/// Factor on the limits of records and ops when stalled ones are included.
 pub(super) const STALLED_FACTOR: usize = 10;
 
-/// The ops that are out, and how many of them are stalled.
+/// Running ops, and how many of them are stalled.
 #[derive(Debug)]
 pub(super) struct InFlightOps {
     ops: HashMap<u64, InFlightOp>,
@@ -36,9 +36,9 @@ struct InFlightOp {
 /// How much is stalled.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct StalledTotals {
-    /// Ops that are out.
+    /// Stalled ops.
     pub(super) ops: usize,
-    /// Records they and what waits behind them belong to.
+    /// Records of these ops and of the ops that wait for them.
     pub(super) records: usize,
     /// Bytes of these records.
     pub(super) bytes: usize,
@@ -54,7 +54,7 @@ impl InFlightOps {
         }
     }
 
-    /// An op goes out. Names it until it is back.
+    /// Adds a running op. Returns its number.
     pub(super) fn insert(
         &mut self,
         queue: QueueKey,
@@ -67,22 +67,22 @@ impl InFlightOps {
         number
     }
 
-    /// An op is back.
+    /// Removes an op that has ended.
     pub(super) fn remove(&mut self, number: u64) {
         self.ops.remove(&number);
     }
 
-    /// How much was stalled when it was last counted.
+    /// The totals of the last count.
     pub(super) fn stalled(&self) -> StalledTotals {
         self.stalled
     }
 
-    /// When it is to be counted again.
+    /// When to count again.
     pub(super) fn count_at(&self) -> Instant {
         self.counted_at + COUNT_INTERVAL
     }
 
-    /// Counts again. While User.com answers nobody, nothing is stalled: everybody waits.
+    /// Counts again. While User.com answers no request at all, nothing is stalled.
     pub(super) fn count(
         &mut self,
         scheduler: &KeyedScheduler<CallRef>,

@@ -1,7 +1,6 @@
-//! MappingStage: from buffered records to planned ops. Pulls from the buffer, maps, asks the store which
-//! messages were delivered before, and hands batches on through a bounded channel.
-//!
-//! It decides nothing about order or delivery: batches leave in the order the buffer gave them.
+//! The mapping stage: reads records from the buffer, maps them to ops, looks up which messages were
+//! delivered before, and sends batches through a bounded channel. Batches keep the order of the
+//! buffer.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,38 +20,38 @@ use crate::schedule::{ExternalUserId, Op};
 use crate::telemetry::SinkMetrics;
 use crate::usercom::{Notes, Probe, Settings, plan_call};
 
-/// Records a batch holds at most.
+/// Records in one batch at most.
 const MAX_BATCH_RECORDS: usize = 256;
 
-/// Calls planned in one go: after so many, other tasks of this thread get their turn.
+/// After this many calls the stage yields, so that other tasks of the thread run.
 const MAX_CALLS_BETWEEN_YIELDS: usize = 256;
 
-/// One call, planned.
+/// A call and the ops planned for it.
 #[derive(Debug)]
 pub(super) struct PlannedCall {
     pub(super) kind: CallKind,
     pub(super) ops: Vec<Op>,
-    /// The id that goes over into another, and that other: anonymous id and user id where a call
-    /// carries both, the two of an alias.
+    /// Two ids of one person, former id first: anonymous id and user id of a call that carries
+    /// both, or the two ids of an alias.
     pub(super) identity_link: Option<(ExternalUserId, ExternalUserId)>,
-    /// Names the message for deduplication; `None` where it has no id.
+    /// Deduplication key of the message; `None` if it has no id.
     pub(super) key: Option<String>,
-    /// Whether the message was delivered before, or stands earlier in the same record.
+    /// Whether the message was delivered before, or occurs earlier in the same record.
     pub(super) seen: bool,
 }
 
-/// What a record came to.
+/// The result of mapping a record.
 #[derive(Debug)]
 pub(super) enum MappingOutcome {
     /// Calls, at least one.
     Calls(Vec<PlannedCall>),
-    /// No rule wants it.
+    /// No rule matched.
     Unmatched,
     /// It can never be delivered.
     Dead(Box<DeadLetter>),
 }
 
-/// A record with its outcome.
+/// A record and the result of its mapping.
 #[derive(Debug)]
 pub(super) struct MappedRecord {
     pub(super) buffered: Buffered,
@@ -60,7 +59,7 @@ pub(super) struct MappedRecord {
 }
 
 impl MappedRecord {
-    /// How many calls it came to.
+    /// How many calls were made of it.
     fn calls(&self) -> usize {
         match &self.outcome {
             MappingOutcome::Calls(calls) => calls.len(),
@@ -69,7 +68,7 @@ impl MappedRecord {
     }
 }
 
-/// What intake needs to know.
+/// The settings and services of the stage.
 pub(super) struct MappingStage {
     pub(super) sink: String,
     pub(super) plan: Arc<CompiledMapping>,
@@ -82,7 +81,7 @@ pub(super) struct MappingStage {
 }
 
 impl MappingStage {
-    /// Prepares batches until the buffer is closed and empty, or nobody takes them.
+    /// Maps batches until the buffer is closed and empty, or the receiver is dropped.
     pub(super) async fn run(self, buffer: Arc<dyn Buffer>, out: mpsc::Sender<Vec<MappedRecord>>) {
         while let Some(batch) = buffer.next(MAX_BATCH_RECORDS).await {
             let mut mapped = Vec::with_capacity(batch.len());
@@ -139,7 +138,7 @@ impl MappingStage {
         for loss in &mapped.stats.losses {
             self.probe.conversion_failed(&loss.field, &loss.reason);
         }
-        // Each is counted, those too that are not described.
+        // Every loss is counted, also those without a description.
         for _ in mapped.stats.losses.len() as u64..mapped.stats.count() {
             self.metrics.conversion_failed();
         }
@@ -155,7 +154,7 @@ impl MappingStage {
         let mut calls = Vec::with_capacity(mapped.calls.len());
         let mut keys = DedupeKeys::default();
         for (number, mapped_call) in (1_usize..).zip(&mut mapped.calls) {
-            // A record of very many messages must not hold up the other sinks and sources.
+            // A record with very many messages must not block other sinks and sources.
             if number % MAX_CALLS_BETWEEN_YIELDS == 0 {
                 yield_now().await;
             }
@@ -186,8 +185,8 @@ impl MappingStage {
         MappingOutcome::Calls(calls)
     }
 
-    /// Asks the store for all keys of a batch at once. A store that cannot answer now costs a
-    /// repeated message at worst, so it is no reason to stop.
+    /// Looks up all keys of a batch at once. If the store fails, a message may be sent twice, which
+    /// is better than a stop.
     async fn mark_delivered_before(&self, batch: &mut [MappedRecord]) {
         let mut calls: Vec<&mut PlannedCall> = batch
             .iter_mut()
@@ -207,14 +206,14 @@ impl MappingStage {
             }
             Err(error) => {
                 self.metrics.error("io_failed", "processing");
-                tracing::warn!(%error, "cannot ask which messages were delivered before");
+                tracing::warn!(%error, "the store could not be asked which messages were delivered before; a repeated one of this batch is sent again");
             }
         }
     }
 }
 
-/// Bytes of a record that waits, apart from those it came with: a line is a slice of the block it
-/// was read in, and while one waits for its user the others may be long done.
+/// Copies the bytes of a record. A line is a slice of the block it was read in; a record that waits
+/// must not keep the whole block in memory.
 fn detach(bytes: &mut Bytes) {
     *bytes = Bytes::copy_from_slice(bytes);
 }
@@ -234,21 +233,21 @@ fn identity_link(call: &Call<'_>) -> Option<(ExternalUserId, ExternalUserId)> {
     }
 }
 
-/// Names the calls of one record for deduplication.
+/// Deduplication keys of the calls of one record.
 ///
-/// Several rules of a mapping may make calls of one message: there the kind and how often it
-/// occurred are part of the name. In a batch of messages two of one id are the same message.
+/// Several rules of a mapping may make calls of one message: then the call kind and a counter are
+/// part of the key. In a batch of messages, two messages with one id are the same message.
 ///
-/// A `#` of an id is doubled, so that the second call of message `a` (`a#1`) is never taken for the
-/// call of a message whose own id is `a#1` (`a##1`).
+/// A `#` in an id is doubled, so that the second call of message `a` (`a#1`) differs from the call
+/// of a message with the id `a#1` (`a##1`).
 #[derive(Default)]
 struct DedupeKeys {
-    /// How often each name was given again.
+    /// How often each key was used again.
     uses: HashMap<String, u32>,
 }
 
 impl DedupeKeys {
-    /// The name, and whether the record has that very message already.
+    /// The key, and whether the record contains that message already.
     fn name(
         &mut self,
         call: &Call<'_>,
@@ -285,8 +284,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_that_waits_lets_its_block_go() {
-        // Of what a record was read with, nothing is held once it is on its way.
+    fn mapped_record_releases_its_read_block() {
+        // Guarantees that a mapped record does not keep the block alive that it was read in.
         let block = Bytes::from(vec![b' '; 1 << 18]);
         let mut line = block.slice(10..20);
         detach(&mut line);
@@ -301,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_with_a_number_sign_never_meet_a_counted_one() {
+    fn ids_with_a_number_sign_get_distinct_keys() {
         // Guarantees that the second call of message `a` and the message `a#1` have two keys.
         let mut keys = DedupeKeys::default();
         let mut named = |id| keys.name(&call(Some(id)), None, true).0.unwrap();
@@ -311,8 +310,8 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_100_000_messages_is_named_at_once() {
-        // Guarantees that naming takes time in proportion to the number of messages.
+    fn keys_of_100_000_messages_take_linear_time() {
+        // Guarantees that making keys takes linear time.
         let mut keys = DedupeKeys::default();
         let begin = tokio::time::Instant::now();
         for n in 0..100_000 {

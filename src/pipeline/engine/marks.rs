@@ -1,13 +1,12 @@
-//! Marks of records whose events and page views leave: durable before the request does, so that
-//! after a crash only these may have been sent.
+//! Write-ahead marks of records whose events and page views are sent. A mark is durable before the
+//! request is sent, so after a crash only marked records may have been sent.
 //!
-//! Marks are written in groups by one task. A group holds what waits to leave now, and so many of
-//! those next in line as leave while one group is written: requests then find their marks made. Where
-//! requests are few, nothing is marked ahead of its time.
+//! One task writes marks in groups. A group contains the requests that wait to be sent now, plus as
+//! many queued ones as were sent while the last group was written, so that most requests find their
+//! mark already written. At a low request rate nothing is marked ahead.
 //!
-//! # Invariants
-//! A request leaves only after its record's mark is durable. A mark is taken away only while no
-//! request of its record can have left.
+//! # Invariants A request is sent only after the mark of its record is durable. A mark is removed
+//! only while no request of its record can have been sent.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,13 +19,13 @@ use tokio::sync::{Notify, watch};
 use crate::buffer::{Buffer, Token};
 use crate::deliver::{BeforeSend, SendError};
 
-/// Records marked whose requests have not left yet, at most.
+/// Records that may be marked before their requests are sent.
 const MAX_MARKED_AHEAD: usize = 64;
 
-/// How long marks that are to be taken away wait for others, so that they share one write.
+/// How long the removal of a mark waits for others, so that they share one write.
 const REMOVAL_DELAY: Duration = Duration::from_millis(20);
 
-/// How many requests of one record may have left.
+/// How many requests of one record may have been sent.
 pub(super) type SentCount = Arc<AtomicU32>;
 
 /// The marks of one engine. Clones share them.
@@ -52,9 +51,9 @@ struct MarkedRequest {
 #[derive(Default)]
 struct MarksState {
     next_id: u64,
-    /// Not asked for yet, in the order in which they will probably leave.
+    /// Announced, in the order in which they will probably be sent.
     queued: BTreeMap<u64, MarkedRequest>,
-    /// Asked for.
+    /// Ready to be sent, waiting for their marks.
     wanted: BTreeMap<u64, MarkedRequest>,
     /// In the group that is being written.
     writing: BTreeMap<u64, MarkedRequest>,
@@ -62,14 +61,14 @@ struct MarksState {
     ahead: BTreeMap<u64, MarkedRequest>,
     /// Marked, and perhaps not sent at all.
     removable: HashMap<i64, MarkedRequest>,
-    /// Requests that left, or wanted to, since the last group was begun.
+    /// Requests that were sent, or became ready, since the last group started.
     pace: usize,
     /// How many are to be marked ahead.
     target: usize,
     closed: bool,
 }
 
-/// What a request that wants to leave is told.
+/// Whether a request may be sent.
 enum SendPermission {
     Granted,
     Pending,
@@ -105,7 +104,7 @@ impl DispatchMarks {
         }
     }
 
-    /// Writes marks until storage fails for good.
+    /// Writes marks until storage fails permanently.
     pub(super) async fn write(self, buffer: Arc<dyn Buffer>) {
         loop {
             self.shared.work.notified().await;
@@ -118,7 +117,7 @@ impl DispatchMarks {
             }
             let written = buffer.mark_dispatched(sent, not_sent).await;
             if let Err(error) = &written {
-                tracing::error!(%error, "records could not be marked as sent, so they are not sent");
+                tracing::error!(%error, "events and page views could not be marked as sent, so they are not sent: the sink stops, and delivers them after a restart");
             }
             self.shared.state().end_group(written.is_ok());
             self.shared.written.send_modify(|groups| *groups += 1);
@@ -136,7 +135,7 @@ impl MarksShared {
 }
 
 impl MarksState {
-    /// Takes together what the next group marks, and what it takes the marks of.
+    /// Starts a group. Returns the records to mark and those to unmark.
     fn begin_group(&mut self) -> (Vec<Token>, Vec<Token>) {
         self.pace = 0;
         self.writing = std::mem::take(&mut self.wanted);
@@ -153,7 +152,7 @@ impl MarksState {
         (sent, not_sent)
     }
 
-    /// Whether a request that may leave at any moment rests on this record's mark.
+    /// Whether a request that may be sent at any moment depends on this record's mark.
     fn is_needed(&self, token: Token) -> bool {
         self.ahead.values().chain(self.writing.values()).any(|entry| entry.token == token)
     }
@@ -164,11 +163,11 @@ impl MarksState {
         if written {
             self.ahead.extend(done);
         }
-        // As many as left, or wanted to, while one group was written, and as many again.
+        // Twice the number of requests that were sent or became ready while one group was written.
         self.target = (2 * self.pace).min(MAX_MARKED_AHEAD);
     }
 
-    /// A request holds its place and wants to leave.
+    /// A request has its permits and is ready to be sent.
     fn request_permission(&mut self, id: u64, token: Token, sent: &SentCount) -> SendPermission {
         if self.closed {
             return SendPermission::Closed;
@@ -187,7 +186,7 @@ impl MarksState {
         SendPermission::Pending
     }
 
-    /// Whether another group is to be begun although nobody waits for it.
+    /// Whether to start another group although no request waits for it.
     fn needs_more_marks(&self) -> bool {
         !self.queued.is_empty() && self.writing.is_empty() && self.ahead.len() < self.target / 2
     }
@@ -201,13 +200,13 @@ impl MarksState {
     }
 }
 
-/// A request that may leave; its mark is written when it does, or shortly before.
+/// A request that will be sent; its mark is written at that moment or shortly before.
 pub(super) struct AnnouncedRequest {
     shared: Arc<MarksShared>,
     id: u64,
     token: Token,
     sent: SentCount,
-    /// Attempts that left, or may have.
+    /// Attempts that were sent, or may have been.
     attempts: AtomicU32,
 }
 
@@ -221,7 +220,7 @@ impl BeforeSend for AnnouncedRequest {
             self.sent.fetch_add(1, Ordering::AcqRel);
             return Ok(());
         }
-        // Should this future be dropped, the attempt has not left.
+        // If this future is dropped, the attempt was not sent.
         let waiting = AttemptGuard { attempts: &self.attempts };
         let mut written = self.shared.written.subscribe();
         loop {

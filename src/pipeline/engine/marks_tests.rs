@@ -1,4 +1,4 @@
-//! Marks against a naive model: which records have a request that left.
+//! Property test of the marks against a naive model of which records have a request that was sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,13 +19,13 @@ const MAX_RECORDS: usize = 40;
 enum ModelStep {
     /// A request of this record is announced.
     Announce(usize),
-    /// So many announced requests leave side by side.
+    /// This many announced requests are sent concurrently.
     Leave(usize, usize),
-    /// An attempt that left found no connection.
+    /// An attempt that was sent found no connection.
     NotSent(usize),
-    /// A request is over, one way or the other.
+    /// A request has ended, with any result.
     End(usize),
-    /// A record none of whose requests is open is settled.
+    /// A record without open requests is settled.
     Settle(usize),
     Kill,
 }
@@ -45,9 +45,9 @@ fn step() -> impl Strategy<Value = ModelStep> {
 struct ProcessRun {
     buffer: Arc<DiskBuffer>,
     marks: DispatchMarks,
-    /// Ends with the life.
+    /// Ends with the process.
     _writer: JoinSet<()>,
-    /// Records handed out, by number.
+    /// Records read from the buffer, by number.
     records: BTreeMap<usize, (Token, SentCount)>,
     open: Vec<(usize, AnnouncedRequest, u32)>,
 }
@@ -80,14 +80,14 @@ impl ProcessRun {
     }
 }
 
-/// Which records were sent, over all lives.
+/// Which records were sent, over all processes.
 #[derive(Default)]
 struct MarksModel {
-    /// Attempts of this life that left and were not taken back, by record.
+    /// Attempts of this process that were sent and not undone, by record.
     left: BTreeMap<usize, u32>,
-    /// Known to be in doubt when this life began.
+    /// Possibly already sent when this process started.
     before: BTreeSet<usize>,
-    /// Of which a request was announced in this life.
+    /// Records with a request that was announced in this process.
     announced: BTreeSet<usize>,
 }
 
@@ -151,7 +151,7 @@ async fn play(steps: Vec<ModelStep>) {
                 }
             }
             ModelStep::Kill => {
-                // Marks that are to be taken away are so after a moment.
+                // Give the writer time to remove marks.
                 tokio::time::sleep(REMOVAL_DELAY * 3).await;
                 life.kill();
                 let (next, is_maybe_sent) = ProcessRun::begin(&store).await;
@@ -162,7 +162,7 @@ async fn play(steps: Vec<ModelStep>) {
                 );
                 let more = is_maybe_sent.difference(&expected);
                 let unfounded: Vec<_> = more.filter(|n| !model.announced.contains(n)).collect();
-                assert!(unfounded.is_empty(), "nothing of {unfounded:?} was to be sent");
+                assert!(unfounded.is_empty(), "no request of {unfounded:?} was announced");
                 life = next;
                 model = MarksModel { before: is_maybe_sent, ..MarksModel::default() };
             }
@@ -174,11 +174,12 @@ async fn play(steps: Vec<ModelStep>) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
-    fn records_are_in_doubt_if_a_request_left_and_only_if_one_was_announced(
+    fn records_are_maybe_sent_if_a_request_was_sent_and_only_if_announced(
         steps in proptest::collection::vec(step(), 1..80)
     ) {
-        // However requests are announced, leave, fail to leave, end and are killed: each record of
-        // which one may have left is in doubt in the next life, and none of which none was announced.
+        // Guarantees, for any sequence of announcements, sends, failed sends, ends and kills: the
+        // next process sees each record with a request that may have been sent as possibly sent,
+        // and no record without an announced request.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all().start_paused(true).build().unwrap();
         runtime.block_on(play(steps));
@@ -186,9 +187,9 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_find_their_marks_made() {
-    // Where many requests leave, marks are written ahead, in far fewer writes than requests, and
-    // never more than `MAX_MARKED_AHEAD` of them.
+async fn marks_are_written_ahead_of_requests() {
+    // Guarantees that at a high request rate marks are written ahead, in far fewer writes than
+    // requests, and never more than `MAX_MARKED_AHEAD`.
     let store = Store::in_memory().unwrap();
     let (life, _) = ProcessRun::begin(&store).await;
     life.buffer.push((0..1000).map(|n| Record::new(n.to_string())).collect()).await.unwrap();

@@ -1,9 +1,10 @@
-//! The engine of one sink: records come out of the buffer as planned ops, go through their lanes,
-//! are executed out side by side, and are settled back into the buffer.
+//! The engine of one sink: it reads records from the buffer, schedules their ops by key, executes
+//! ops concurrently, and settles the records in the buffer.
 //!
-//! The decisions live elsewhere (`plan`, `usercom`, `deliver`, `buffer`); here they are only
-//! introduced to each other. One invariant: a record is settled in the buffer only after every op
-//! made from it has a verdict.
+//! This module only wires `schedule`, `usercom`, `deliver` and `buffer` together.
+//!
+//! # Invariants
+//! A record is settled in the buffer only after every op made from it has a final status.
 
 mod completion_writer;
 mod in_flight;
@@ -38,18 +39,18 @@ use marks::{AnnouncedRequest, DispatchMarks};
 use pending::{CallRef, PendingId, PendingRecords};
 use subject::subject;
 
-/// Ops executed out side by side at most, without those that are [stalled]. Requests in flight are
-/// limited by the transport; this only bounds tasks.
+/// Ops executed concurrently at most, without [stalled](in_flight) ones. The transport limits
+/// requests in flight; this only bounds tasks.
 const MAX_RUNNING_OPS: usize = 1024;
 
-/// Record text held between buffer and settlement at most, in bytes; as much again where records
-/// are [stalled].
+/// Record bytes between buffer and settlement at most; twice as much if records are
+/// [stalled](in_flight).
 const MAX_PENDING_BYTES: usize = 64 << 20;
 
-/// Batches prepared ahead. [`InFlightMessages`] must remember closed messages for longer than this.
+/// Batches mapped ahead. [`InFlightMessages`] must remember closed messages for longer than this.
 const MAX_BATCHES_AHEAD: usize = 2;
 
-/// What an engine is made of.
+/// The parts that an engine is built from.
 pub(super) struct EngineParts {
     pub(super) name: String,
     pub(super) config: Arc<UsercomSink>,
@@ -63,7 +64,7 @@ pub(super) struct EngineParts {
     pub(super) stop: CancellationToken,
 }
 
-/// One op's way back from the network.
+/// An op that was executed, and its result.
 struct ExecutedOp {
     task: ScheduledOp<CallRef>,
     number: u64,
@@ -88,9 +89,9 @@ pub(super) struct Engine {
     in_flight: InFlightOps,
     completions: CompletionWriter,
     committed: mpsc::Receiver<Committed>,
-    /// Finished records on their way through the settler.
+    /// Records in the completion writer.
     completing: usize,
-    /// Folds already told to the metrics.
+    /// Folded ops already reported to the metrics.
     folds_reported: u64,
     helpers: JoinSet<()>,
 }
@@ -143,10 +144,10 @@ impl Engine {
         let end = self.work().await;
         self.running.shutdown().await;
         drop(self.completions);
-        // What finished is still written down; intake ends by itself or is of no use any more.
+        // Completions that are queued are still written.
         while self.committed.recv().await.is_some() {}
         self.helpers.shutdown().await;
-        // Whatever is still pending goes back to where it came from.
+        // Records that are still pending go back to the buffer.
         self.buffer.return_unsettled(self.pending.take_all()).await;
         end
     }
@@ -199,7 +200,7 @@ impl Engine {
             && running < MAX_RUNNING_OPS * STALLED_FACTOR
     }
 
-    /// Whether it matters how much is stalled.
+    /// Whether a limit is reached, so that stalled ops must be counted.
     fn is_crowded(&self) -> bool {
         self.in_flight.stalled().ops > 0
             || self.running.len() >= MAX_RUNNING_OPS
@@ -207,7 +208,7 @@ impl Engine {
             || self.pending.bytes() >= MAX_PENDING_BYTES
     }
 
-    /// Starts what may start.
+    /// Starts the ops that are ready.
     async fn dispatch(&mut self) -> Result<(), SinkError> {
         while self.has_task_capacity() {
             let Some(task) = self.scheduler.pop_ready() else { break };
@@ -238,7 +239,8 @@ impl Engine {
                 };
                 drop(announced);
                 if let Err(Failure::Send(SendError::GivenUp { .. })) = &result {
-                    // Its lane waits with it; without this it would be tried without a pause.
+                    // The queue of its key waits with it; without this pause it would be retried in
+                    // a loop.
                     tokio::select! {
                         () = stop.cancelled() => {}
                         () = tokio::time::sleep(rest) => {}
@@ -255,9 +257,9 @@ impl Engine {
         Ok(())
     }
 
-    /// What an op starts with: its name for logs, and what has failed of it before.
+    /// The state an op starts with: its name for logs and its earlier failures.
     fn attempts(&mut self, task: &ScheduledOp<CallRef>) -> Attempts {
-        let first = task.tickets().next().expect("a task has parts").record;
+        let first = task.tickets().next().expect("a scheduled op has at least one call").record;
         Attempts {
             subject: Some(subject(task.op(), self.pending.record(first))),
             troubles: self.pending.take_troubles(first),
@@ -265,11 +267,12 @@ impl Engine {
         }
     }
 
-    /// Ops that count, events and page views, are never folded: each is of one record.
+    /// Announces events and page views to the marks. They are never folded, so each belongs to one
+    /// record.
     fn announce(&mut self, task: &ScheduledOp<CallRef>) -> Option<AnnouncedRequest> {
         match task.op() {
             Op::Track { .. } | Op::Page { .. } => {
-                let call_ref = task.tickets().next().expect("a task has parts");
+                let call_ref = task.tickets().next().expect("a scheduled op has at least one call");
                 let (token, sent) = self.pending.start_sending(call_ref.record);
                 Some(self.marks.announce(token, sent))
             }
@@ -277,7 +280,7 @@ impl Engine {
         }
     }
 
-    /// A batch of records has been prepared.
+    /// Schedules the ops of a mapped batch.
     async fn batch_mapped(&mut self, batch: Vec<MappedRecord>) -> Result<(), SinkError> {
         self.messages.begin_batch();
         self.metrics.received(batch.len() as u64);
@@ -326,7 +329,8 @@ impl Engine {
             .is_some_and(|(anonymous, user)| self.scheduler.link_identities(&anonymous, &user));
         let mut after = None;
         for op in call.ops {
-            // An alias is asked for; only merges at logins go without saying after the first.
+            // An alias asks for a merge explicitly; the merge of a login is only needed once per
+            // pair of ids.
             if matches!(op, Op::Merge { .. }) && !first_link && call.kind != CallKind::Alias {
                 self.metrics.saved("merged", 1);
                 continue;
@@ -338,7 +342,7 @@ impl Engine {
         }
     }
 
-    /// An op came back.
+    /// Handles the result of an op.
     async fn op_executed(&mut self, executed: ExecutedOp) -> Result<(), SinkError> {
         let ExecutedOp { task, number, attempts, result } = executed;
         self.in_flight.remove(number);
@@ -364,16 +368,17 @@ impl Engine {
                 Err(SinkError::KeyRefused { status, cure: cure(status) })
             }
             Err(Failure::Send(error)) => {
-                // Not rejected: it stays at the head of its lane and is tried again.
+                // Not rejected: it stays at the head of its queue and is retried.
                 if !matches!(error, SendError::Stopped) {
                     let subject = attempts.subject.as_deref().unwrap_or("a call");
-                    tracing::warn!(%error, "{subject} is tried again from the start");
+                    tracing::warn!(%error, "{subject} is retried; only its user waits, nothing is lost");
                 }
-                // What its last attempt came to is forgotten with the attempt.
+                // The next execution does not know whether the last attempt arrived.
                 for call_ref in task.tickets() {
                     self.pending.mark_maybe_sent(call_ref.record);
                 }
-                let first = task.tickets().next().expect("a task has parts").record;
+                let first =
+                    task.tickets().next().expect("a scheduled op has at least one call").record;
                 self.pending.set_troubles(first, attempts.troubles);
                 self.scheduler.requeue(task);
                 Ok(())
@@ -381,7 +386,7 @@ impl Engine {
         }
     }
 
-    /// An op will never be done. One that was folded is taken apart, and its parts are tried alone.
+    /// Rejects an op. A folded op is split, and its parts are executed alone.
     async fn op_rejected(
         &mut self,
         task: ScheduledOp<CallRef>,
@@ -389,14 +394,14 @@ impl Engine {
         rejection: Rejection,
     ) -> Result<(), SinkError> {
         if task.op_count() == 1 {
-            let call_ref = *task.tickets().next().expect("a task has parts");
+            let call_ref = *task.tickets().next().expect("a scheduled op has at least one call");
             self.metrics.error("request_failed", "sending");
             let Rejection { word, reason, status, body } = rejection;
             if let "poison" | "route_closed" = word.as_str() {
                 let subject = attempts.subject.as_deref().unwrap_or("a call");
                 tracing::error!(
                     reason,
-                    "{subject} becomes a dead letter ({word}); what waits behind it goes on, `dead-letters replay` sends it again"
+                    "{subject} becomes a dead letter ({word}); later calls of its user continue. `dead-letters replay` sends it again"
                 );
             }
             self.pending.reject_call(call_ref, |record| {
@@ -424,8 +429,8 @@ impl Engine {
         Ok(())
     }
 
-    /// One share of a record is done; a record that is finished goes to the settler, and with it
-    /// those that waited for a message of it that was not delivered.
+    /// Releases one share of a record. A finished record goes to the completion writer, and so do
+    /// records that waited for a message of it that was not delivered.
     async fn release(&mut self, id: PendingId) -> Result<(), SinkError> {
         let mut releasing = vec![id];
         while let Some(id) = releasing.pop() {
@@ -446,7 +451,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Records are written down as settled; those that waited for their messages are done too.
+    /// Handles a stored group of completions: records that waited for their messages are released
+    /// too.
     async fn records_committed(&mut self, committed: Committed) -> Result<(), SinkError> {
         self.completing -= committed.records;
         for key in committed.seen {
@@ -458,7 +464,7 @@ impl Engine {
     }
 }
 
-/// Why an op will never be done, as a dead letter says it.
+/// Why an op was rejected, as its dead letter says it.
 struct Rejection {
     word: String,
     reason: String,

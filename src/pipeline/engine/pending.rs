@@ -1,7 +1,8 @@
-//! Records between the buffer and their settlement: which of their ops are still open, and what is
-//! to be written down when the last one closes.
+//! Records between the buffer and their settlement: how many of their ops are open, and what to
+//! store when the last one ends.
 //!
-//! One invariant: a record leaves here exactly once, and only with all its ops settled.
+//! # Invariants
+//! A record leaves this table exactly once, and only after all its ops ended.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use crate::buffer::{Buffered, Completion, DeadLetter, Token, UnsettledRecord};
 use crate::deliver::poison::Troubles;
 use crate::record::Record;
 
-/// Names a record while it is pending.
+/// Identifies a record while it is pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct PendingId(u64);
 
-/// What a lane gives back when an op is settled: whose it was, and which of the record's calls.
+/// Identifies the call that an op belongs to: its record and the number of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CallRef {
     pub(super) record: PendingId,
@@ -30,16 +31,16 @@ struct Pending {
     bytes: usize,
     open: u32,
     has_calls: bool,
-    /// How many of its requests that must not be sent twice may have left; `None` before the first
-    /// of them is executed out.
+    /// How many of its non-idempotent requests may have been sent; `None` before the first is
+    /// executed.
     sent: Option<SentCount>,
-    /// What failed of an op of it that was given up and is tried again.
+    /// Failures of an op of this record that was given up and is retried.
     troubles: Troubles,
-    /// Rare and large, so it is not part of every entry.
+    /// Boxed because it is rare and large.
     dead: Option<Box<DeadLetter>>,
-    /// Message keys this record is the first of, by call.
+    /// Message keys that this record is the first to carry, by call.
     keys: Vec<(u32, String)>,
-    /// Calls of which an op was refused.
+    /// Calls with a rejected op.
     refused: Vec<u32>,
 }
 
@@ -50,10 +51,10 @@ impl Pending {
     }
 }
 
-/// A record all of whose ops are settled.
+/// A record whose ops have all ended.
 #[derive(Debug)]
 pub(super) struct Finished {
-    /// What the buffer is to be told.
+    /// What to store.
     pub(super) settled: Completion,
     /// Whether calls were made from it.
     pub(super) has_calls: bool,
@@ -75,18 +76,18 @@ impl PendingRecords {
         self.records.len()
     }
 
-    /// How many bytes of record text they hold.
+    /// Bytes of all pending records.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// How many bytes of text one of them holds.
+    /// Bytes of one record.
     pub(super) fn bytes_of(&self, id: PendingId) -> usize {
         self.records.get(&id).map_or(0, |pending| pending.bytes)
     }
 
-    /// Takes a record in, with one share held open until [`release`](Self::release) is called for it
-    /// the first time: so that it cannot finish while its ops are still being pushed.
+    /// Adds a record with one open share, which the first [`release`](Self::release) closes, so
+    /// that it cannot finish while its ops are being scheduled.
     pub(super) fn insert(&mut self, buffered: Buffered) -> PendingId {
         let id = PendingId(self.next);
         self.next += 1;
@@ -122,21 +123,21 @@ impl PendingRecords {
         self.get(call_ref.record).keys.push((call_ref.call, key));
     }
 
-    /// An op of this record that must not be sent twice is about to be executed out.
+    /// A non-idempotent op of this record is about to be executed.
     pub(super) fn start_sending(&mut self, id: PendingId) -> (Token, SentCount) {
         let pending = self.get(id);
-        // What an earlier process may have sent is never known again not to have been sent.
+        // If an earlier process may have sent it, the count never returns to zero.
         let before = u32::from(pending.buffered.maybe_sent);
         let sent = pending.sent.get_or_insert_with(|| Arc::new(AtomicU32::new(before)));
         (pending.buffered.token, Arc::clone(sent))
     }
 
-    /// What failed of an op that is tried again now.
+    /// Earlier failures of an op that is retried now.
     pub(super) fn take_troubles(&mut self, id: PendingId) -> Troubles {
         std::mem::take(&mut self.get(id).troubles)
     }
 
-    /// An op was given up and will be tried again.
+    /// Keeps the failures of an op that was given up and will be retried.
     pub(super) fn set_troubles(&mut self, id: PendingId, troubles: Troubles) {
         self.get(id).troubles = troubles;
     }
@@ -146,7 +147,7 @@ impl PendingRecords {
         self.records.get(&id).map(|pending| &pending.buffered.record)
     }
 
-    /// Gives up on all of them: what is to be given back to the buffer.
+    /// Removes all records, to return them to the buffer.
     pub(super) fn take_all(&mut self) -> Vec<UnsettledRecord> {
         let unsettled = |pending: Pending| UnsettledRecord {
             maybe_sent: pending.may_have_been_sent(),
@@ -157,7 +158,7 @@ impl PendingRecords {
         self.records.drain().map(|(_, pending)| unsettled(pending)).collect()
     }
 
-    /// An op of this record was tried, and it is not known whether it batch_mapped.
+    /// An op of this record was tried, and it is unknown whether the request arrived.
     pub(super) fn mark_maybe_sent(&mut self, id: PendingId) {
         let pending = self.get(id);
         if pending.may_have_been_sent() {
@@ -174,7 +175,7 @@ impl PendingRecords {
         self.records.get(&id).is_some_and(|pending| pending.buffered.maybe_sent)
     }
 
-    /// A call of this record was refused. The first reason is the one that is kept.
+    /// Rejects a call of this record. The dead letter gets the first reason.
     pub(super) fn reject_call(
         &mut self,
         call_ref: CallRef,
@@ -187,7 +188,7 @@ impl PendingRecords {
         }
     }
 
-    /// One op is settled; the record, if it was the last.
+    /// One op has ended. Returns the record if it was the last.
     pub(super) fn release(&mut self, id: PendingId) -> Option<Finished> {
         let pending = self.get(id);
         pending.open -= 1;
@@ -209,6 +210,6 @@ impl PendingRecords {
     }
 
     fn get(&mut self, id: PendingId) -> &mut Pending {
-        self.records.get_mut(&id).expect("call_refs are held only while their record is pending")
+        self.records.get_mut(&id).expect("a call reference lives only while its record is pending")
     }
 }

@@ -1,4 +1,4 @@
-//! What one pipeline file has that another has not. Pure: nothing runs here, nothing is stopped.
+//! The difference between two pipeline files: which sources and sinks end, and which start.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use super::parts::taken_sources;
 use crate::config::{Fingerprints, Loaded, Pipeline, SinkConfig as SinkSettings};
 
-/// RunSettings a pipeline runs by.
+/// The settings of a running pipeline.
 pub(super) struct RunSettings {
     pub(super) pipeline: Pipeline,
     pub(super) fingerprints: Fingerprints,
@@ -18,14 +18,14 @@ impl From<Loaded> for RunSettings {
     }
 }
 
-/// PartNames of sources and sinks.
+/// Names of sources and sinks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PartNames {
     pub(super) sources: BTreeSet<String>,
     pub(super) sinks: BTreeSet<String>,
 }
 
-/// What must end and what must begin. A part that changed is in both.
+/// Parts that end and parts that start. A changed part is in both.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
     pub(super) removed: PartNames,
@@ -57,7 +57,7 @@ impl Changes {
         *self == Self::default()
     }
 
-    /// A sink whose input has ended for good cannot take a new source: it begins anew too.
+    /// Restarts sinks whose input has ended, because they cannot accept a new source.
     pub(super) fn restart_ended(
         &mut self,
         pipeline: &Pipeline,
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn sink_without_input_restarts_with_its_new_source() {
-        // Guarantees that a changed source never meets a sink that has ended.
+        // Guarantees that a changed source is never connected to a sink that has ended.
         let one = settings(&format!("{SOURCES}{}", sink("x", "[\"a\", \"b\"]", "one-key")));
         let other = SOURCES.replace("[\"a\"]", "[\"c\"]");
         let two = settings(&format!("{other}{}", sink("x", "[\"a\", \"b\"]", "one-key")));

@@ -1,8 +1,10 @@
-//! A reload: the parts that changed end, and new ones take their place; the others are not touched.
+//! Reload: replaces the parts that changed; the others are not touched.
 //!
-//! Sources first (they wait for their verdicts), then sinks (they settle what they have taken), and
-//! only when all the old ones have ended are the new ones built. Invariant: while a sink is
-//! exchanged, the records meant for it wait; none goes to the other sinks only.
+//! Sources end first (they wait for the status of their records), then sinks (they settle their
+//! records). The new parts are built when all old ones have ended.
+//!
+//! # Invariants
+//! While a sink is replaced, the records for it wait; none goes only to the other sinks.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,17 +18,17 @@ use super::supervisor::{LiveSink, PartStatus, Senders, Supervisor, reset};
 use super::{RunError, RunOptions};
 use crate::config::SourceConfig;
 
-/// How often those that leave are looked at.
+/// How often leaving parts are checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long sources that leave wait for a sink that is halted, and how long a halted sink may take
-/// to put what waits for it into a durable buffer.
+/// How long leaving sources wait for a halted sink, and how long a halted sink may take to store
+/// its input in a disk buffer.
 const HALTED_SINK_TIMEOUT: Duration = Duration::from_secs(2);
 
-const RELOAD_REJECTED: &str = "the new pipeline file is refused, the old one goes on";
+const RELOAD_REJECTED: &str = "the new pipeline file is rejected, the old one stays in use";
 
 impl Supervisor {
-    /// Goes over to new settings, or tells why not and goes on with the old ones.
+    /// Changes to new settings, or logs why not and keeps the old ones.
     pub(super) async fn reload(&mut self, new: RunSettings) {
         if let Some(why) = Changes::rejection(&self.settings, &new) {
             tracing::error!("{RELOAD_REJECTED}: {why}");
@@ -60,7 +62,7 @@ impl Supervisor {
         }
         self.report_removed(&changes);
         let added = with(&changes.added, &again);
-        // What had ended by itself does not come back with the old settings.
+        // A part that had ended by itself is not restarted with the old settings.
         let back = without(&with(&changes.removed, &again), &ended_before);
         match self.begin(&new, &added, &mut senders).await {
             Ok(()) => {
@@ -83,7 +85,7 @@ impl Supervisor {
         self.reroute(&changes, &senders);
     }
 
-    /// Senders of the sinks that stay: while they are held, no sink's input ends.
+    /// Senders of the sinks that stay: while they exist, the input of these sinks does not end.
     fn senders_of_others(&self, removed: &PartNames) -> Senders {
         let stay = self.sinks.iter().filter(|(name, _)| !removed.sinks.contains(*name));
         stay.filter_map(|(name, sink)| Some((name.clone(), sink.sender.upgrade()?))).collect()
@@ -98,8 +100,8 @@ impl Supervisor {
         PartNames { sources: sources.cloned().collect(), sinks: sinks.cloned().collect() }
     }
 
-    /// Ends sources as SIGTERM does, while the old sinks still settle what they yielded. Those that
-    /// wait for a halted sink are left to what comes next.
+    /// Stops sources as SIGTERM does, while the old sinks settle their records. Sources that wait
+    /// for a halted sink are handled later.
     async fn end_sources(&mut self, removed: &PartNames) {
         for (_, source) in
             self.sources.iter_mut().filter(|(name, _)| removed.sources.contains(*name))
@@ -120,7 +122,7 @@ impl Supervisor {
         .await;
     }
 
-    /// Lets sinks settle what they have taken; those that cannot are stopped.
+    /// Lets sinks settle their records; sinks that cannot are aborted.
     async fn end_sinks(&mut self, removed: &PartNames) {
         for (_, sink) in self.sinks.iter_mut().filter(|(name, _)| removed.sinks.contains(*name)) {
             sink.status = PartStatus::Leaving;
@@ -146,15 +148,15 @@ impl Supervisor {
         .await;
     }
 
-    /// Ends the sources of sinks that gave records back, so that they are read again; and whatever
-    /// else was asked to end and has not. Returns those that begin again.
+    /// Ends the sources of sinks that returned records, so that these are read again, and every
+    /// source that should have ended and has not. Returns the sources to restart.
     async fn end_unpersisted(&mut self, removed: &PartNames) -> BTreeSet<String> {
         let inputs: BTreeSet<String> =
             self.unpersisted.drain(..).flat_map(|sink| sink.inputs).collect();
         let settings = &self.settings.pipeline.sources;
         let mut again = BTreeSet::new();
         for (name, source) in self.sources.iter_mut().filter(|(name, _)| inputs.contains(*name)) {
-            // Sources of the program's own making are not in the file and cannot be built again.
+            // Custom sources are not in the file and cannot be built again.
             let known = settings.get(name);
             let read_again = known.is_some_and(SourceConfig::is_read_again);
             if source.status == PartStatus::Active && read_again {
@@ -167,9 +169,9 @@ impl Supervisor {
             let mut names = again.iter().chain(&removed.sources);
             !names.any(|name| this.sources.contains_key(name))
         };
-        // Sources that leave may wait for sinks that stay; they are not waited for twice as long.
-        let patience = if again.is_empty() { HALTED_SINK_TIMEOUT } else { *self.deadline.borrow() };
-        self.wait(|this, waited| gone(this) || waited >= patience).await;
+        // Leaving sources may wait for sinks that stay, and have already been waited for.
+        let timeout = if again.is_empty() { HALTED_SINK_TIMEOUT } else { *self.deadline.borrow() };
+        self.wait(|this, waited| gone(this) || waited >= timeout).await;
         if !self.is_stopping() {
             for source in
                 self.sources.values().filter(|source| source.status == PartStatus::Leaving)
@@ -181,7 +183,7 @@ impl Supervisor {
         again
     }
 
-    /// Waits until `done`, hearing what ends meanwhile, or until the whole pipeline is to end.
+    /// Waits until `done`, handling parts that end meanwhile, or until the pipeline stops.
     async fn wait(&mut self, done: impl Fn(&Self, Duration) -> bool) {
         let began = Instant::now();
         while !self.is_stopping() && !done(self, began.elapsed()) {
@@ -192,7 +194,7 @@ impl Supervisor {
         }
     }
 
-    /// Builds parts and starts them, or none of them.
+    /// Builds and starts all parts, or none.
     async fn begin(
         &mut self,
         settings: &RunSettings,
@@ -208,7 +210,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Leads the sources that stayed to the sinks that are new.
+    /// Connects the sources that stayed to the new sinks.
     fn reroute(&self, changes: &Changes, senders: &Senders) {
         for (name, source) in &self.sources {
             let held = matches!(*source.route.borrow(), SourceRoute::Paused);
@@ -222,7 +224,7 @@ impl Supervisor {
         }
     }
 
-    /// The pipeline ends amid an exchange: what waits for a sink goes back to its source.
+    /// The pipeline stops during a reload: records that wait for a sink go back to their source.
     fn close_paused(&self) {
         for source in self.sources.values() {
             source.route.send_if_modified(|route| {
@@ -243,14 +245,14 @@ impl Supervisor {
                 tracing::warn!(
                     sink = name,
                     records = left.events,
-                    "the removed sink leaves records in its buffer; a sink of that name delivers them"
+                    "the removed sink leaves records in its disk buffer; they are delivered if a sink of that name is added again"
                 );
             }
         }
     }
 }
 
-/// Whether a sink that leaves is to be stopped with work left.
+/// Whether to abort a leaving sink with records left.
 fn is_stuck(sink: &LiveSink, waited: Duration, deadline: Duration) -> bool {
     let kept = sink.durable && sink.fed.is_cancelled();
     let halted =

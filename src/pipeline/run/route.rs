@@ -1,8 +1,9 @@
-//! The way from one source to the sinks that take its records. It can change while it is in use:
-//! held while a sink is exchanged, then led to the new one.
+//! Forwards the records of one source to its sinks. The route can change while it is in use: it is
+//! paused while a sink is replaced and then leads to the new one.
 //!
-//! Invariant: a record counts as handed on only when every sink of its way has a share; one that
-//! is dropped before is errored, so that its source keeps it.
+//! # Invariants
+//! A record is forwarded only when every sink of its route has a share of its acknowledgement. One
+//! that is dropped before is errored, so its source sends it again.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::ack::Verdict;
 use crate::record::Record;
 use crate::telemetry::SourceMetrics;
 
-/// Records handed on together at most.
+/// Records forwarded together at most.
 const MAX_CHUNK_RECORDS: usize = 256;
 
 /// A sink as its sources see it.
@@ -22,14 +23,14 @@ pub(super) struct SinkInput {
     pub(super) sender: mpsc::Sender<Record>,
 }
 
-/// Where a source's records go at present.
+/// Where the records of a source go now.
 #[derive(Debug, Clone)]
 pub(super) enum SourceRoute {
-    /// To all of these.
+    /// To all these sinks.
     Forward(Arc<[SinkInput]>),
-    /// Nowhere for the moment.
+    /// Nowhere for now: records wait.
     Paused,
-    /// Nowhere any more: records on the way are dropped, and the source is told.
+    /// Nowhere any more: records are dropped unsettled, so the source is notified.
     Closed,
 }
 
@@ -39,8 +40,8 @@ impl SourceRoute {
     }
 }
 
-/// Hands a source's records on, and counts them. `timezone` is what the source's settings say of the
-/// zone of its times.
+/// Forwards and counts the records of a source. `timezone` is the time zone that the source's
+/// settings name.
 pub(super) async fn run_route(
     mut from: mpsc::Receiver<Record>,
     mut route: watch::Receiver<SourceRoute>,
@@ -51,7 +52,7 @@ pub(super) async fn run_route(
     while from.recv_many(&mut chunk, MAX_CHUNK_RECORDS).await > 0 {
         let undecodable = chunk.iter().filter(|record| record.decode_error.is_some()).count();
         metrics.sent(undecodable as u64, chunk.len() as u64);
-        // Kept for this chunk only: a sink ends when nobody holds a sender of it any more.
+        // Held for this chunk only: a sink ends when its last sender is dropped.
         let mut inputs = None;
         for mut record in chunk.drain(..) {
             if let Some(timezone) = &timezone {
@@ -64,11 +65,11 @@ pub(super) async fn run_route(
     }
 }
 
-/// The way was cut.
+/// The route was closed.
 struct RouteClosed;
 
-/// Gives every input its share. Where the way changes amid a record, those that have their share
-/// do not get another.
+/// Gives every input its share of a record. If the route changes in between, inputs that have their
+/// share do not get another.
 async fn forward(
     record: Record,
     inputs: &mut Option<Arc<[SinkInput]>>,
@@ -84,7 +85,7 @@ async fn forward(
             *inputs = Some(Arc::clone(&present));
             match left {
                 FanoutRest::Last(permit) => permit.send(record),
-                // Every sink has a share of its own; this one is over.
+                // Every sink has a share of its own; the original is settled.
                 FanoutRest::Nothing => record.ack.settle(Verdict::Delivered),
                 FanoutRest::Gone => drop(record),
             }
@@ -93,17 +94,17 @@ async fn forward(
     }
 }
 
-/// What remains once all inputs but perhaps the last have their share.
+/// The rest of a fan-out, when all inputs but perhaps the last have their share.
 enum FanoutRest<'a> {
-    /// The last input, who gets the record itself.
+    /// The last input, which gets the record itself.
     Last(mpsc::Permit<'a, Record>),
-    /// Nobody.
+    /// All inputs have their share.
     Nothing,
-    /// The last input is gone: errored, so the source keeps the record.
+    /// The last input is gone: the record is errored, so its source sends it again.
     Gone,
 }
 
-/// Gives shares to those that have none yet. `None` where the way changed before that was done.
+/// Gives shares to the inputs that have none yet. `None` if the route changed in between.
 async fn fan_out<'a>(
     record: &Record,
     inputs: &'a [SinkInput],
@@ -125,14 +126,14 @@ async fn fan_out<'a>(
             (Ok(permit), true) => return Some(FanoutRest::Last(permit)),
             (Err(_), true) => return Some(FanoutRest::Gone),
             (Ok(permit), false) => permit.send(record.clone()),
-            // A sink that is gone drops its share.
+            // A sink that is gone drops its share unsettled.
             (Err(_), false) => drop(record.clone()),
         }
         served.push(Arc::clone(&input.name));
     }
 }
 
-/// Waits while the way is held.
+/// Waits while the route is paused.
 async fn wait_until_open(
     route: &mut watch::Receiver<SourceRoute>,
 ) -> Result<Arc<[SinkInput]>, RouteClosed> {
@@ -146,7 +147,7 @@ async fn wait_until_open(
     }
 }
 
-/// Returns when the way has changed; never once nobody can change it any more.
+/// Returns when the route has changed; never returns once its sender is dropped.
 async fn route_changed(route: &mut watch::Receiver<SourceRoute>) {
     if route.changed().await.is_err() {
         std::future::pending().await
@@ -172,8 +173,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn sink_replaced_during_fan_out_loses_and_repeats_nothing() {
-        // Guarantees that what one sink has taken is not given to it again when the way is held
-        // and led to another instance of the other, and that verdicts are those of the shares.
+        // Guarantees that a sink gets no record twice when the route is paused and then leads to a
+        // new instance of the other sink, and that a record's status is that of its shares.
         let (told, mut verdicts) = mpsc::channel(16);
         let (stays, mut in_stays) = sink("stays", 16);
         let (old, mut in_old) = sink("changes", 1);
@@ -223,8 +224,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn closed_route_returns_paused_records_to_their_source() {
-        // Guarantees that held records are errored when their way is cut, also where another sink
-        // has its share already.
+        // Guarantees that waiting records are errored when their route is closed, also if another
+        // sink already has its share.
         let (told, mut verdicts) = mpsc::channel(16);
         let (stays, mut in_stays) = sink("stays", 16);
         let (full, _in_full) = sink("full", 1);

@@ -1,7 +1,8 @@
-//! The parts of a pipeline while they run: starts them, connects them, and hears how they end.
-//! What is exchanged on a reload, and in which order, is told in `exchange`.
+//! The supervisor of a running pipeline: it starts and connects the parts and handles their ends.
+//! `reload` replaces parts.
 //!
-//! Invariant: at most one sink and one source of a name live at a time, and each tells its end once.
+//! # Invariants
+//! At most one sink and one source of a name run at a time, and each reports its end once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::sink::{Healthcheck, SinkError};
 use crate::source::SourceError;
 use crate::telemetry::{ApiState, SinkMetrics, SinkRegistry, serve};
 
-/// Records between a source and the sinks' buffers at most.
+/// Records in a channel between a source and a sink at most.
 const CHANNEL_CAPACITY: usize = 1024;
 
 /// Senders of sinks, by name. A sink's input ends when the last of its senders is gone.
@@ -37,10 +38,10 @@ pub(super) struct Supervisor {
     pub(super) settings: RunSettings,
     pub(super) sinks: BTreeMap<String, LiveSink>,
     pub(super) sources: BTreeMap<String, LiveSource>,
-    /// Sinks that were replaced or removed and could not settle all they had taken, nor keep it:
-    /// their sources have been told so.
+    /// Sinks that were replaced or removed before they settled or stored all their records. The
+    /// sources of these records were notified.
     pub(super) unpersisted: Vec<LiveSink>,
-    /// How long the parts may take to end, once they are asked to.
+    /// How long the parts may take to end after a stop.
     pub(super) deadline: watch::Sender<Duration>,
     ends: JoinSet<PartEnd>,
     helpers: JoinSet<()>,
@@ -59,7 +60,7 @@ pub(super) struct LiveSink {
     pub(super) metrics: SinkMetrics,
     pub(super) durable: bool,
     pub(super) fed: CancellationToken,
-    /// Ends this one sink at once.
+    /// Aborts this sink.
     pub(super) stop: CancellationToken,
     pub(super) status: PartStatus,
 }
@@ -67,19 +68,19 @@ pub(super) struct LiveSink {
 /// A source that runs.
 pub(super) struct LiveSource {
     pub(super) route: watch::Sender<SourceRoute>,
-    /// Ends this one source as soon as what it yielded is settled.
+    /// Stops this source once its records are settled.
     pub(super) stop: CancellationToken,
-    /// Ends it at once.
+    /// Aborts this source.
     abandon: CancellationToken,
     pub(super) status: PartStatus,
 }
 
-/// Whether a part belongs to the pipeline still.
+/// Whether a part still belongs to the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PartStatus {
-    /// It does.
+    /// It belongs to the pipeline.
     Active,
-    /// It has been asked to end, and another may take its place.
+    /// It was asked to end; another may take its place.
     Leaving,
 }
 
@@ -94,7 +95,7 @@ impl LiveSource {
         self.stop.cancel();
     }
 
-    /// Ends it at once. It reads again from its last checkpoint.
+    /// Aborts it. Its successor reads again from the last checkpoint.
     pub(super) fn abandon(&self) {
         self.route.send_replace(SourceRoute::Closed);
         self.abandon.cancel();
@@ -123,7 +124,7 @@ impl Supervisor {
         }
     }
 
-    /// Opens the status page, if there is to be one.
+    /// Opens the status page, if one is configured.
     pub(super) async fn open_status_page(&mut self) -> Result<(), RunError> {
         if let Some(api) = &self.settings.pipeline.api {
             let state = ApiState {
@@ -136,8 +137,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Starts what was built. `senders` are those of the sinks that run already; the new ones'
-    /// are added.
+    /// Starts the built parts. `senders` are those of the running sinks; those of the new sinks are
+    /// added.
     pub(super) fn start(
         &mut self,
         sinks: Vec<BuiltSink>,
@@ -201,7 +202,7 @@ impl Supervisor {
         SourceRoute::to(takers.collect())
     }
 
-    /// `/ready` asks the sinks that belong to the pipeline now.
+    /// Makes `/ready` report the current sinks.
     fn publish(&self) {
         let sinks = self.sinks.iter().map(|(name, sink)| (name.clone(), sink.metrics.clone()));
         self.registry.set(sinks.collect());
@@ -237,19 +238,19 @@ impl Supervisor {
         self.failed.map_or(Ok(self.summary), Err)
     }
 
-    /// Whether the whole pipeline is to end.
+    /// Whether the whole pipeline is stopping.
     pub(super) fn is_stopping(&self) -> bool {
         self.options.stop.graceful.is_cancelled() || self.options.stop.now.is_cancelled()
     }
 
-    /// Ends everything, because it cannot go on.
+    /// Stops everything after an error.
     pub(super) fn fail(&mut self, error: RunError) {
         self.failed.get_or_insert(error);
         self.options.stop.now.cancel();
         self.options.stop.graceful.cancel();
     }
 
-    /// Waits for the next part to end, and hears how.
+    /// Waits for the next part to end and handles its result.
     pub(super) async fn next_end(&mut self) {
         match self.ends.join_next().await {
             Some(end) => self.ended(joined(end)),
@@ -277,22 +278,24 @@ impl Supervisor {
         match result {
             Ok(()) => {}
             Err(error) if leaves => {
-                tracing::warn!(source = name, %error, "the old source ended badly");
+                tracing::warn!(source = name, %error, "the replaced source failed while it ended; its records are read again");
             }
             Err(error) => {
-                // The other sources' records are settled as on SIGTERM.
+                // The records of the other sources are settled as after SIGTERM.
                 self.options.stop.graceful.cancel();
                 self.failed.get_or_insert(RunError::Source { name, error });
             }
         }
     }
 
-    /// A sink that was asked to leave has ended.
+    /// Handles the end of a leaving sink.
     fn sink_left(&mut self, name: &str, sink: LiveSink, result: Result<(), SinkError>) {
         match result {
             Ok(()) => return,
             Err(SinkError::Aborted { .. }) => {}
-            Err(error) => tracing::warn!(sink = name, %error, "the old sink ended badly"),
+            Err(error) => {
+                tracing::warn!(sink = name, %error, "the replaced sink failed while it ended; records it had not settled are delivered again")
+            }
         }
         if !(sink.durable && sink.fed.is_cancelled()) {
             self.unpersisted.push(sink);
@@ -314,7 +317,7 @@ impl Supervisor {
     }
 }
 
-/// A part begins with nothing in flight and a key nobody has refused yet.
+/// Resets the gauges of a sink that starts.
 pub(super) fn reset(metrics: &SinkMetrics, buffer: crate::buffer::BufferSize) {
     metrics.halted(false);
     metrics.in_flight(0);
@@ -325,7 +328,7 @@ fn joined(end: Result<PartEnd, tokio::task::JoinError>) -> PartEnd {
     end.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-/// The next settings; never any where nobody can send some.
+/// The next settings; never returns if reloads are not possible.
 async fn next_reload(reloads: &mut Option<mpsc::Receiver<Loaded>>) -> Option<Loaded> {
     match reloads {
         Some(reloads) => reloads.recv().await,
@@ -344,7 +347,7 @@ async fn status_page(
     let failed = |error| RunError::Api { listen: listen.to_owned(), error };
     let addr = listen.parse().map_err(|_| failed(std::io::ErrorKind::InvalidInput.into()))?;
     let (addr, server) = serve(addr, state, CancellationToken::new()).await.map_err(failed)?;
-    tracing::info!(%addr, "status page");
+    tracing::info!(%addr, "status page listens");
     Ok(server)
 }
 
@@ -355,7 +358,7 @@ async fn report_health(name: String, check: Healthcheck) {
     }
 }
 
-/// Once asked to stop, everything ends within the deadline.
+/// Stops everything once the deadline after a graceful stop has passed.
 async fn enforce_deadline(stop: Shutdown, deadline: watch::Receiver<Duration>) {
     stop.graceful.cancelled().await;
     let deadline = *deadline.borrow();

@@ -17,43 +17,44 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::alarm::Alarm;
-use super::desk::{Desk, Farewell, Tails, Troubles};
-use super::finder::{Finder, Found};
-use super::identify::{Identified, Patience, Rows, recheck};
-use super::identity::{FileId, Head};
-use super::ledger::Ledger;
+use super::family::Family;
+use super::file_set::{CloseReason, FileSet, Tails, UnreadableFiles};
+use super::identify::{Identified, Patience, recheck};
+use super::identity::FileId;
+use super::offsets::FileOffsetTracker;
 use super::order::{Logs, Order};
+use super::scanner::{Found, GlobScanner};
 use super::state::{State, Waits};
 use super::stream::RestOfLine;
-use super::tail::{Tail, Turn, Until};
+use super::tailer::{FileTailer, ReadStatus, Until};
+use super::watcher::DirWatcher;
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 use crate::source::decode::Flush;
 
 /// How often open files are looked at when nothing wakes the reader.
-const POLL: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How often files are searched for when nothing wakes the reader.
-const SEARCH: Duration = Duration::from_secs(1);
+const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest time between two searches, however many names change.
-const SEARCH_AT_MOST: Duration = Duration::from_millis(100);
+const MIN_SEARCH_INTERVAL: Duration = Duration::from_millis(100);
 /// The shortest pause once all is read, however much is written meanwhile.
-const BREATH: Duration = Duration::from_millis(10);
+const MIN_POLL_PAUSE: Duration = Duration::from_millis(10);
 /// Bytes a log may take of a round.
-const TURN: u64 = 1 << 20;
+const MAX_TURN_BYTES: u64 = 1 << 20;
 /// How long a deleted file is kept open: its writer may not know yet.
-const AFTER_DELETION: Duration = Duration::from_secs(2);
+const DELETED_FILE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a file that no pattern finds any more is kept open: likewise.
-const AFTER_RENAME: Duration = Duration::from_secs(60);
+const RENAMED_FILE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the end of a rotated file is waited for: its writer may not know yet.
-const AFTER_ROTATION: Duration = Duration::from_secs(5);
+const LAST_LINE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long newer generations of a log wait for one that cannot be read.
 const GENERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) struct Follow {
-    pub(super) desk: Desk,
+    pub(super) desk: FileSet,
     pub(super) tails: Tails,
-    alarm: Alarm,
+    alarm: DirWatcher,
     searched: Option<Instant>,
     pub(super) order: Order,
     /// Whether the next search must not wait.
@@ -75,8 +76,8 @@ enum Round {
 }
 
 impl Follow {
-    pub(super) fn new(desk: Desk, finder: &Finder) -> Self {
-        let mut alarm = Alarm::new();
+    pub(super) fn new(desk: FileSet, finder: &GlobScanner) -> Self {
+        let mut alarm = DirWatcher::new();
         alarm.watch(finder.folders());
         Self {
             desk,
@@ -91,7 +92,7 @@ impl Follow {
         }
     }
 
-    pub(super) async fn run(mut self, from: ReadFrom) -> Result<Troubles, SourceError> {
+    pub(super) async fn run(mut self, from: ReadFrom) -> Result<UnreadableFiles, SourceError> {
         loop {
             self.search_if_due(from).await;
             self.recheck().await;
@@ -113,8 +114,8 @@ impl Follow {
         self.names_changed |= self.alarm.names_changed();
         let pause = match (std::mem::take(&mut self.search_now), self.names_changed) {
             (true, _) => Duration::ZERO,
-            (false, true) => SEARCH_AT_MOST,
-            (false, false) => SEARCH,
+            (false, true) => MIN_SEARCH_INTERVAL,
+            (false, false) => SEARCH_INTERVAL,
         };
         let (findings, from) = match self.searched {
             Some(at) if at.elapsed() < pause => return,
@@ -138,8 +139,10 @@ impl Follow {
         let known = |found: &Found| self.tails.contains_key(&found.id);
         let new: Vec<_> = findings.files.into_iter().filter(|found| !known(found)).collect();
         if new.is_empty() {
+            self.order.note_unopened(&[], &self.tails);
             return;
         }
+        let names: Vec<_> = new.iter().map(|f| (f.id, Family::of(&f.path))).collect();
         self.desk.common.progress.found(new.iter().map(|found| found.size).sum());
         let folders: Vec<_> = new
             .iter()
@@ -149,14 +152,19 @@ impl Follow {
         self.alarm.watch(folders.into_iter());
         let opened = self.desk.open(new, from, &self.tails).await;
         self.tails.extend(opened.into_iter().map(|tail| (tail.id(), tail)));
+        self.order.note_unopened(&names, &self.tails);
     }
 
     /// Looks whether files still hold what was read of them.
     async fn recheck(&mut self) {
-        let mut cut_off = Vec::new();
+        let (mut cut_off, mut unknown) = (Vec::new(), Vec::new());
         for (id, tail) in &mut self.tails {
             let checked = match recheck(tail) {
-                Ok(()) => tail.is_cut_off().await,
+                Ok(true) => {
+                    unknown.push(*id);
+                    Ok(false)
+                }
+                Ok(false) => tail.is_cut_off().await,
                 Err(error) => Err(error),
             };
             match checked {
@@ -165,90 +173,91 @@ impl Follow {
                 Err(error) => tail.report(Some(&error)),
             }
         }
+        for id in unknown {
+            self.order.put_back(id, &self.tails);
+        }
         for id in cut_off {
             if let Some(mut tail) = self.tails.remove(&id) {
                 self.lose(&mut tail).await;
                 self.tails.insert(id, tail);
+                self.order.put_back(id, &self.tails);
             }
         }
-        self.join_missing().await;
     }
 
     /// Finds out what unknown files are, as far as it is their turn. Whether some became known.
     async fn identify(&mut self) -> bool {
         let known = self.identify_known().await;
-        self.identify_in_turn().await || known
+        self.join_missing().await;
+        let begun = self.identify_in_turn().await;
+        if known || begun {
+            self.desk.save_surely(Vec::new()).await;
+        }
+        known || begun
     }
 
-    /// Finds out which files hold what is known already, whoever's turn it is.
+    /// Finds out which files hold what is known already, also out of turn.
     async fn identify_known(&mut self) -> bool {
-        let mut found = New::default();
+        let mut some = false;
         for (_, ids) in self.order.logs(&self.tails) {
             for id in ids {
                 if self.tails.get(&id).is_some_and(|tail| tail.is_to_be_compared(self.desk.losses))
                     && let Some(mut tail) = self.tails.remove(&id)
                 {
-                    self.identify_one(&mut tail, &mut found, Patience::OnlyKnown).await;
-                    self.search_now |= !tail.has_company();
+                    some |= self.identify_one(&mut tail, Patience::OnlyKnown).await;
+                    self.search_now |= tail.is_seen() && !tail.has_company();
                     self.tails.insert(id, tail);
                 }
             }
         }
-        self.save(found).await
+        some
     }
 
     /// Begins files, as far as it is their turn.
     async fn identify_in_turn(&mut self) -> bool {
-        let mut found = New::default();
-        let sizes = sizes(&self.order.logs(&self.tails));
-        for (log, ids) in self.order.logs(&self.tails) {
-            // An older generation may be there that cannot be opened yet.
-            let is_short = self.desk.unopened_for(&log).is_some_and(|t| t < GENERATION_TIMEOUT);
+        let mut some = false;
+        let logs = self.order.logs(&self.tails);
+        let sizes = sizes(&logs);
+        for (_, ids) in logs {
             let mut waits = false;
             for id in ids {
                 let Some(mut tail) = self.tails.remove(&id) else {
                     continue;
                 };
-                let may_begin = !waits && !(is_short && tail.family.is_live);
+                let may_begin = !waits && !self.order.is_short(&tail, GENERATION_TIMEOUT);
                 if matches!(tail.state, State::Unknown(_)) && may_begin {
                     if !tail.has_company() && tail.size() > 0 {
                         self.search_now |= tail.is_seen();
                     } else if !self.waits_for_twin(&mut tail, &sizes).await {
-                        self.identify_one(&mut tail, &mut found, Patience::Wait).await;
+                        some |= self.identify_one(&mut tail, Patience::Wait).await;
                     }
                 }
                 waits |= self.holds_up(&tail);
                 self.tails.insert(id, tail);
             }
         }
-        self.save(found).await
-    }
-
-    async fn identify_one(&mut self, tail: &mut Tail, found: &mut New, patience: Patience) {
-        let identified =
-            self.desk.identify(tail, &mut self.tails, &found.beginnings, patience).await;
-        tail.report(identified.as_ref().err());
-        match identified {
-            Ok(Identified::Yes(rows)) => {
-                found.rows.extend(rows);
-                found.beginnings.push(tail.text_head().clone());
-            }
-            Ok(Identified::NotYet) => {}
-            Err(error) => self.desk.trouble(tail.path(), &error.to_string()),
-        }
-    }
-
-    /// Saves what was found out. Whether there is something.
-    async fn save(&mut self, found: New) -> bool {
-        let some = !found.rows.is_empty();
-        if some {
-            self.desk.save_surely(found.rows).await;
-        }
         some
     }
 
+    /// Finds out what a file is. Whether it is known now; that is to be saved.
+    async fn identify_one(&mut self, tail: &mut FileTailer, patience: Patience) -> bool {
+        let identified = self.desk.identify(tail, &mut self.tails, patience).await;
+        tail.report(identified.as_ref().err());
+        match identified {
+            Ok(Identified::Yes(rows)) => {
+                self.desk.book.stage(rows);
+                true
+            }
+            Ok(Identified::NotYet) => false,
+            Err(error) => {
+                self.desk.trouble(tail.path(), &error.to_string());
+                false
+            }
+        }
+    }
+
     /// Whether newer generations of the same log have to wait for this one.
-    fn holds_up(&mut self, tail: &Tail) -> bool {
+    fn holds_up(&mut self, tail: &FileTailer) -> bool {
         let waits = match &tail.state {
             State::Copy(_) => false,
             State::Unknown(unknown) => tail.size() > 0 && self.is_ahead(tail, unknown.waits),
@@ -267,7 +276,7 @@ impl Follow {
     }
 
     /// Whether a file of which nothing is read yet comes before newer generations of its log.
-    fn is_ahead(&self, tail: &Tail, waits: Option<Waits>) -> bool {
+    fn is_ahead(&self, tail: &FileTailer, waits: Option<Waits>) -> bool {
         match waits {
             None => true,
             Some(Waits::ForBytes) => false,
@@ -305,7 +314,7 @@ impl Follow {
 
     /// Gives the oldest file of a log that is not read to its end a turn.
     async fn log_round(&mut self, log: &str, ids: Vec<FileId>) -> Round {
-        let mut older: Vec<(Arc<Ledger>, u64)> = Vec::new();
+        let mut older: Vec<(Arc<FileOffsetTracker>, u64)> = Vec::new();
         let has_live =
             ids.iter().filter_map(|id| self.tails.get(id)).any(|tail| tail.family.is_live);
         let last = ids.last().copied();
@@ -321,75 +330,84 @@ impl Follow {
             let waits = self.holds_up(&tail);
             older.extend(tail.stream().and_then(|stream| stream.unsettled()));
             match parting {
-                Parting::Over => self.desk.close(tail, Farewell::Left),
+                TailAction::Cut => {
+                    self.tails.insert(id, tail);
+                    self.order.put_back(id, &self.tails);
+                }
+                TailAction::Over => {
+                    self.order.remove(id);
+                    self.desk.close(tail, CloseReason::Left);
+                }
                 _ => drop(self.tails.insert(id, tail)),
             }
             match parting {
-                Parting::Stopped => return Round::Stopped,
-                Parting::Busy => return Round::More,
-                Parting::Stay if waits => return Round::Quiet,
-                Parting::Stay | Parting::Over => {}
+                TailAction::Stopped => return Round::Stopped,
+                TailAction::Busy | TailAction::Cut => return Round::More,
+                TailAction::Stay if waits => return Round::Quiet,
+                TailAction::Stay | TailAction::Over => {}
             }
         }
         Round::Quiet
     }
 
-    async fn turn(&mut self, tail: &mut Tail, is_rotated: bool) -> Parting {
+    async fn turn(&mut self, tail: &mut FileTailer, is_rotated: bool) -> TailAction {
         if tail.stream().is_none() {
             return self.part_unread(tail).await;
         }
-        let turn = tail.turn(&self.desk.outlet, Until::Budget(TURN)).await;
+        let turn = tail.turn(&self.desk.outlet, Until::MemoryBudget(MAX_TURN_BYTES)).await;
         tail.report(turn.as_ref().err());
         match turn {
-            Ok(Turn::Stopped) => Parting::Stopped,
-            Ok(Turn::More | Turn::Unclaimed) => Parting::Busy,
-            Ok(Turn::Replaced) => {
+            Ok(ReadStatus::Stopped) => TailAction::Stopped,
+            Ok(ReadStatus::More | ReadStatus::Unclaimed) => TailAction::Busy,
+            Ok(ReadStatus::Replaced) => {
                 self.lose(tail).await;
-                Parting::Busy
+                TailAction::Cut
             }
-            Ok(Turn::Quiet) | Err(_) => self.part(tail, is_rotated).await,
+            Ok(ReadStatus::Quiet) | Err(_) => self.part(tail, is_rotated).await,
         }
     }
 
     /// Takes leave of a file that is read to its end, if its name is gone long enough.
-    async fn part(&mut self, tail: &mut Tail, is_rotated: bool) -> Parting {
+    async fn part(&mut self, tail: &mut FileTailer, is_rotated: bool) -> TailAction {
         let outlet = &self.desk.outlet;
         let missing = tail.missing.map(|since| since.elapsed());
         let is_over = match (tail.is_gone(), tail.deleted) {
             (true, _) => tail.has_company(),
-            (false, true) => missing.is_some_and(|missing| missing >= AFTER_DELETION),
-            (false, false) => missing.is_some_and(|missing| missing >= AFTER_RENAME),
+            (false, true) => missing.is_some_and(|missing| missing >= DELETED_FILE_TIMEOUT),
+            (false, false) => missing.is_some_and(|missing| missing >= RENAMED_FILE_TIMEOUT),
         };
-        let rotated_for = tail.quiet_for().filter(|_| is_rotated && !tail.family.is_live);
-        let is_final = rotated_for.is_some_and(|quiet| quiet >= AFTER_ROTATION) && tail.has_rest();
+        let has_end = (is_rotated && !tail.family.is_live) || tail.is_finished();
+        let rotated_for = tail.quiet_for().filter(|_| has_end);
+        let is_final =
+            rotated_for.is_some_and(|quiet| quiet >= LAST_LINE_TIMEOUT) && tail.has_rest();
         if !is_over && !is_final {
-            return Parting::Stay;
+            return TailAction::Stay;
         }
         // No newline will ever come.
         match tail.send_rest(outlet, RestOfLine::IsLine, Flush::NewGeneration, None).await {
-            Turn::Stopped => Parting::Stopped,
-            Turn::More | Turn::Unclaimed | Turn::Replaced => Parting::Busy,
-            Turn::Quiet if is_over => Parting::Over,
-            Turn::Quiet => Parting::Stay,
+            ReadStatus::Stopped => TailAction::Stopped,
+            ReadStatus::More | ReadStatus::Unclaimed | ReadStatus::Replaced => TailAction::Busy,
+            ReadStatus::Quiet if is_over => TailAction::Over,
+            ReadStatus::Quiet => TailAction::Stay,
         }
     }
 
     /// Takes leave of a file that is not read.
-    async fn part_unread(&mut self, tail: &mut Tail) -> Parting {
+    async fn part_unread(&mut self, tail: &mut FileTailer) -> TailAction {
         let Some(missing) = tail.missing.map(|since| since.elapsed()) else {
-            return Parting::Stay;
+            return TailAction::Stay;
         };
-        if missing < AFTER_DELETION {
-            return Parting::Stay;
+        if missing < DELETED_FILE_TIMEOUT {
+            return TailAction::Stay;
         }
         if let State::Unknown(_) = tail.state {
-            let found = self.desk.identify(tail, &mut self.tails, &[], Patience::DecideNow).await;
+            let found = self.desk.identify(tail, &mut self.tails, Patience::DecideNow).await;
             if let Ok(Identified::Yes(rows)) = found {
                 self.desk.save_surely(rows).await;
-                return Parting::Stay;
+                return TailAction::Stay;
             }
         }
-        Parting::Over
+        TailAction::Over
     }
 
     /// All logs, beginning with the one whose turn is first.
@@ -405,22 +423,14 @@ impl Follow {
     /// Waits until something may have changed.
     async fn rest(&self) {
         let stop = &self.desk.outlet.stop;
-        stop.run_until_cancelled(tokio::time::sleep(BREATH)).await;
+        stop.run_until_cancelled(tokio::time::sleep(MIN_POLL_PAUSE)).await;
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.desk.outlet.out.closed() => {}
             () = self.alarm.rung() => {}
-            () = tokio::time::sleep(POLL) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
     }
-}
-
-/// What was found out of files and is not saved yet.
-#[derive(Default)]
-struct New {
-    rows: Rows,
-    /// How the texts of these files begin.
-    beginnings: Vec<Head>,
 }
 
 /// How many files each log has.
@@ -430,11 +440,13 @@ fn sizes(logs: &Logs) -> HashMap<Arc<str>, usize> {
 
 /// What a turn leaves of a file.
 #[derive(Clone, Copy)]
-enum Parting {
+enum TailAction {
     /// All is read, or nothing can be read now.
     Stay,
     /// There is more.
     Busy,
+    /// It does not hold any more what was read of it.
+    Cut,
     /// It is closed.
     Over,
     Stopped,

@@ -1,30 +1,31 @@
 //! Finding out what unknown files are, and acting on it.
 //!
-//! Not here: the comparison (`decide`). One invariant: what was decided is saved before the file's
-//! first record is sent.
+//! # Invariants
+//!
+//! What was decided is saved before the file's first record is sent.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::book::Row;
+use super::checkpoints::FileCheckpoint;
 use super::content::{ContentMark, Running};
 use super::decide::{Candidate, Decision, Host, decide};
-use super::desk::{Desk, Tails};
+use super::file_set::{FileSet, Tails};
 use super::form::{Form, Text};
-use super::glance::{Beginning, Stamp};
-use super::identity::{FileId, Head};
+use super::identity::{FileHead, FileId};
 use super::moved::{Original, may_begin, wait_for};
+use super::read::{Beginning, FileStat};
 use super::state::{Compared, Copy, State, Unknown, Waits};
 use super::stream::Stream;
-use super::tail::{Tail, blocking};
+use super::tailer::{FileTailer, blocking};
 
 /// How long a log that begins as its last generation did may be a copy that is being made.
-const YOUNG: Duration = Duration::from_secs(2);
+const YOUNG_COPY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is to be saved.
-pub(super) type Rows = Vec<(FileId, Option<Row>)>;
+pub(super) type Rows = Vec<(FileId, Option<FileCheckpoint>)>;
 
 /// Whether there is more to come of a file before it can be told what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,20 +44,18 @@ pub(super) enum Identified {
     NotYet,
 }
 
-impl Desk {
-    /// Finds out what a file is. `others` are the other open files, `unsaved` the beginnings of those
-    /// whose rows are not saved yet.
+impl FileSet {
+    /// Finds out what a file is. `others` are the other open files.
     pub(super) async fn identify(
         &mut self,
-        tail: &mut Tail,
+        tail: &mut FileTailer,
         others: &mut Tails,
-        unsaved: &[Head],
         patience: Patience,
     ) -> io::Result<Identified> {
         let file = Arc::clone(tail.file());
         let path = tail.path().to_owned();
         let form = blocking(move || Form::of(&file, &path)).await?;
-        let stamp = Stamp::of(tail.file())?;
+        let stamp = FileStat::of(tail.file())?;
         let State::Unknown(unknown) = &mut tail.state else {
             return Ok(Identified::NotYet);
         };
@@ -74,13 +73,9 @@ impl Desk {
         tail.set_form(form);
         let text = Text { file: Arc::clone(tail.file()), form };
         let for_head = text.clone();
-        let head = blocking(move || Head::read(&mut for_head.reader())).await?;
+        let head = blocking(move || FileHead::read(&mut for_head.reader())).await?;
         if let State::Unknown(unknown) = &mut tail.state {
             unknown.note_head(&head);
-        }
-        if unsaved.iter().any(|known| alike(known, &head)) {
-            // It is compared once that one is known to the book.
-            return Ok(Identified::NotYet);
         }
         let candidates = self.candidates(tail, &head, others);
         let decision = if head.is_empty() {
@@ -88,7 +83,12 @@ impl Desk {
         } else if candidates.is_empty() {
             Some(Decision::New)
         } else {
-            let (text, family) = (text.clone(), tail.family.clone());
+            // What has no name any more is not written to.
+            let family = match tail.missing {
+                Some(_) => tail.family.put_aside(),
+                None => tail.family.clone(),
+            };
+            let text = text.clone();
             blocking(move || decide(&text, &family, &candidates)).await?
         };
         let losses = self.losses;
@@ -98,7 +98,7 @@ impl Desk {
         let now = patience == Patience::DecideNow;
         match decision {
             None if !now => Ok(wait_for(tail, Waits::ForBytes)),
-            Some(Decision::Beginning) if !now && age < YOUNG => Ok(Identified::NotYet),
+            Some(Decision::Beginning) if !now && age < YOUNG_COPY_TIMEOUT => Ok(Identified::NotYet),
             Some(Decision::Wait { id }) => Ok(wait_for(tail, Waits::For(id))),
             Some(Decision::Copy { id, content, whole }) => {
                 Ok(self.copy(tail, others, id, &head, (content, whole), stamp))
@@ -130,7 +130,12 @@ impl Desk {
     }
 
     /// What is known that the file may hold.
-    fn candidates(&mut self, tail: &Tail, head: &Head, others: &mut Tails) -> Vec<Candidate> {
+    fn candidates(
+        &mut self,
+        tail: &FileTailer,
+        head: &FileHead,
+        others: &mut Tails,
+    ) -> Vec<Candidate> {
         let mut ids: BTreeSet<FileId> = self.book.alike(head).into_iter().collect();
         if head.is_short() {
             ids.extend(self.book.longer_than(head, &tail.family));
@@ -156,10 +161,12 @@ impl Desk {
                 alike && (read > 0 || (begun && !matches!(known.host, Host::AtPath)))
             }));
         }
+        // Of rows that know the same of a content, the one that was read furthest says how far.
+        candidates.sort_by_key(|known| std::cmp::Reverse(known.row.reach()));
         candidates
     }
 
-    fn closed_candidate(&mut self, id: FileId, saved: Row) -> Candidate {
+    fn closed_candidate(&mut self, id: FileId, saved: FileCheckpoint) -> Candidate {
         let closed = self
             .closed
             .iter_mut()
@@ -169,8 +176,9 @@ impl Desk {
     }
 
     /// The row of a candidate as it stands.
-    fn row_now(&mut self, id: FileId, others: &mut Tails) -> Option<Row> {
-        if let Some(row) = others.get_mut(&id).filter(|t| t.stream().is_some()).and_then(Tail::row)
+    fn row_now(&mut self, id: FileId, others: &mut Tails) -> Option<FileCheckpoint> {
+        if let Some(row) =
+            others.get_mut(&id).filter(|t| t.stream().is_some()).and_then(FileTailer::row)
         {
             return Some(row);
         }
@@ -181,12 +189,12 @@ impl Desk {
     /// All that the file holds is read from another one.
     fn copy(
         &mut self,
-        tail: &mut Tail,
+        tail: &mut FileTailer,
         others: &mut Tails,
         id: FileId,
-        head: &Head,
+        head: &FileHead,
         (content, whole): (ContentMark, bool),
-        stamp: Stamp,
+        stamp: FileStat,
     ) -> Identified {
         let Some(known) = self.row_now(id, others) else {
             return Identified::NotYet;
@@ -196,7 +204,7 @@ impl Desk {
             generation: known.generation,
             stamp,
             whole,
-            row: Row {
+            row: FileCheckpoint {
                 head: head.fingerprint(),
                 path: tail.path().to_string_lossy().into_owned(),
                 left: None,
@@ -219,7 +227,7 @@ impl Desk {
     /// The file goes on where another one is left that is not there any more.
     async fn adopt(
         &mut self,
-        tail: &mut Tail,
+        tail: &mut FileTailer,
         others: &mut Tails,
         id: FileId,
         text: Text,
@@ -230,13 +238,13 @@ impl Desk {
         let length = row.content.as_ref().map_or(0, |content| content.length);
         tracing::info!(path = ?tail.path(), known_as = ?row.path, position = row.position, "the file holds what was read before under another identity; it goes on at its checkpoint");
         let known_as = row.path.clone();
-        let is_gone = others.get(&id).is_some_and(Tail::is_gone);
+        let is_gone = others.get(&id).is_some_and(FileTailer::is_gone);
         let closed = self
             .closed
             .iter()
             .position(|closed| closed.id == id && closed.stream.generation == row.generation);
         let stream = if is_gone {
-            if let Some(stream) = others.get_mut(&id).and_then(Tail::stream_mut) {
+            if let Some(stream) = others.get_mut(&id).and_then(FileTailer::stream_mut) {
                 tail.prepare(stream).await?;
             }
             others.remove(&id).and_then(|gone| gone.into_parts().2.into_stream())
@@ -245,7 +253,7 @@ impl Desk {
             Some(self.closed.swap_remove(index).stream)
         } else {
             let content = blocking(move || Running::of(&mut text.reader(), length)).await?;
-            let row = Row { left: None, ..row };
+            let row = FileCheckpoint { left: None, ..row };
             let mut stream = Stream::resume(&self.common, id, row, Some(content));
             tail.prepare(&mut stream).await?;
             Some(Box::new(stream))
@@ -266,7 +274,7 @@ impl Desk {
     /// The file is read as a new one, behind what it has in common with another.
     async fn begin(
         &mut self,
-        tail: &mut Tail,
+        tail: &mut FileTailer,
         same_to: Option<u64>,
         text: Text,
     ) -> io::Result<Identified> {
@@ -287,7 +295,7 @@ impl Desk {
 
     /// The row that stood for the file so far, under a key of its own, if no other row is about the
     /// same: a copy of what it held may turn up.
-    pub(super) fn keep_old_row(&mut self, tail: &Tail) -> Rows {
+    pub(super) fn keep_old_row(&mut self, tail: &FileTailer) -> Rows {
         let mut rows = self.free_id(tail.id());
         let Some(old) = self.book.row(tail.id()) else {
             return rows;
@@ -300,12 +308,15 @@ impl Desk {
         }
         let left = old.left.or_else(|| Some(crate::clock::now().as_second()));
         let origin = Some(old.origin.unwrap_or(tail.id()));
-        rows.push((FileId::of_lost(generation), Some(Row { left, origin, ..old.clone() })));
+        rows.push((
+            FileId::of_lost(generation),
+            Some(FileCheckpoint { left, origin, ..old.clone() }),
+        ));
         rows
     }
 }
 
-fn open_candidate(id: FileId, other: &mut Tail) -> Option<Candidate> {
+fn open_candidate(id: FileId, other: &mut FileTailer) -> Option<Candidate> {
     let at_end = other.quiet_for().is_some();
     let content = other.stream()?.content().cloned();
     let host = match (other.is_gone(), content) {
@@ -314,11 +325,6 @@ fn open_candidate(id: FileId, other: &mut Tail) -> Option<Candidate> {
         (false, _) => Host::Open { text: other.text()?, at_end },
     };
     Some(Candidate { id, row: other.row()?, host })
-}
-
-/// Whether one of two contents may be the beginning of the other.
-fn alike(one: &Head, other: &Head) -> bool {
-    !other.is_empty() && !one.is_empty() && (one.continues(other) || other.continues(one))
 }
 
 /// The digest of the first bytes of a file.
@@ -336,14 +342,15 @@ async fn still_there(same_to: Option<ContentMark>, text: &Text) -> io::Result<Op
     Ok((now.length == then.length && now.sha256 == then.sha256).then_some(then.length))
 }
 
-/// A copy that changed is looked at anew.
-pub(super) fn recheck(tail: &mut Tail) -> io::Result<()> {
-    if let State::Copy(copy) = &tail.state {
-        let stamp = Stamp::of(tail.file())?;
-        if stamp != copy.stamp {
-            let same_to = copy.whole.then(|| copy.content.clone());
-            tail.give_away(State::Unknown(Unknown::new(same_to)));
-        }
+/// A copy that changed is unknown. Whether it is one.
+pub(super) fn recheck(tail: &mut FileTailer) -> io::Result<bool> {
+    let State::Copy(copy) = &tail.state else {
+        return Ok(false);
+    };
+    if FileStat::of(tail.file())? == copy.stamp {
+        return Ok(false);
     }
-    Ok(())
+    let same_to = copy.whole.then(|| copy.content.clone());
+    tail.give_away(State::Unknown(Unknown::new(same_to)));
+    Ok(true)
 }

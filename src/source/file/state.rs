@@ -1,17 +1,18 @@
 //! What is known of an open file: it is read, a copy of one that is read, or not known yet.
 //!
-//! Not here: finding out (`identify`). One invariant: what a copy's row calls settled is settled in
-//! the content that it shares.
+//! # Invariants
+//!
+//! What a copy's row calls settled is settled in the content that it shares.
 
 use tokio::time::Instant;
 
-use super::book::Row;
+use super::checkpoints::FileCheckpoint;
 use super::claim::Claim;
 use super::content::ContentMark;
-use super::glance::Stamp;
-use super::identity::{FileId, Head};
+use super::identity::{FileHead, FileId};
+use super::read::FileStat;
 use super::stream::Stream;
-use crate::source::watermark::Mark;
+use crate::source::offset_tracker::StreamPosition;
 
 /// What is known of a file.
 pub(super) enum State {
@@ -37,9 +38,9 @@ impl State {
 pub(super) struct Unknown {
     /// Since when it is the same.
     pub(super) since: Instant,
-    pub(super) stamp: Option<Stamp>,
+    pub(super) stamp: Option<FileStat>,
     /// The beginning of its text, as of the last look.
-    pub(super) head: Head,
+    pub(super) head: FileHead,
     pub(super) company: Company,
     /// When it was compared last with what is known.
     pub(super) compared: Option<Compared>,
@@ -52,7 +53,7 @@ pub(super) struct Unknown {
 /// A state of the file and of what is known, which were compared: again would give the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Compared {
-    pub(super) stamp: Stamp,
+    pub(super) stamp: FileStat,
     /// How many contents had been lost by their files.
     pub(super) losses: u64,
 }
@@ -71,7 +72,7 @@ impl Unknown {
         Self {
             since: Instant::now(),
             stamp: None,
-            head: Head::default(),
+            head: FileHead::default(),
             company: Company::Unknown,
             compared: None,
             same_to,
@@ -80,7 +81,7 @@ impl Unknown {
     }
 
     /// Notes how the file is now.
-    pub(super) fn note_stamp(&mut self, stamp: Stamp) {
+    pub(super) fn note_stamp(&mut self, stamp: FileStat) {
         if self.stamp != Some(stamp) {
             self.since = Instant::now();
             if self.stamp.is_some_and(|before| before.size() > stamp.size()) {
@@ -91,7 +92,7 @@ impl Unknown {
     }
 
     /// Notes how its text begins.
-    pub(super) fn note_head(&mut self, head: &Head) {
+    pub(super) fn note_head(&mut self, head: &FileHead) {
         if !head.continues(&self.head) {
             self.company = Company::Unknown;
         }
@@ -105,20 +106,20 @@ impl Unknown {
 /// A file that holds what another one does.
 pub(super) struct Copy {
     pub(super) generation: u64,
-    pub(super) stamp: Stamp,
+    pub(super) stamp: FileStat,
     /// All that it holds.
     pub(super) content: ContentMark,
     /// Whether it held all that the other one did.
     pub(super) whole: bool,
-    pub(super) row: Row,
+    pub(super) row: FileCheckpoint,
 }
 
 impl Copy {
     /// Its row says what is settled of the content that it shares.
-    pub(super) fn follow(&mut self, settled: Mark, claims: &[Claim]) {
+    pub(super) fn follow(&mut self, settled: StreamPosition, claims: &[Claim]) {
         let settled = match settled.position <= self.content.length {
             true => settled,
-            false => Mark { position: self.content.length, lines: None },
+            false => StreamPosition { position: self.content.length, lines: None },
         };
         self.row.position = settled.position;
         self.row.lines = settled.lines;

@@ -1,7 +1,9 @@
 //! What is read of one content, from the first line that is not settled on, in whatever file it is.
 //!
-//! Not here: files. One invariant: a record is marked as sent before it leaves, leaves only under a
-//! saved claim, and positions only grow.
+//! # Invariants
+//!
+//! A record is marked as sent before it leaves, leaves only under a saved claim, and positions only
+//! grow.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,19 +13,19 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::book::Row;
+use super::checkpoints::FileCheckpoint;
 use super::claim::Claims;
 use super::content::{ContentMark, Running, Version};
-use super::glance::{Beginning, RECENT_BYTES};
-use super::identity::{FileId, Head};
-use super::ledger::Ledger;
+use super::identity::{FileHead, FileId};
+use super::offsets::FileOffsetTracker;
+use super::read::{Beginning, RECENT_BYTES};
 use crate::config::source::FileFingerprint;
 use crate::record::{Record, SourcePosition};
 use crate::source::decode::{Decoded, Decoder, Flush};
-use crate::source::flight::Flight;
+use crate::source::in_flight::InFlightTracker;
 use crate::source::line::{Line, LineSplitter};
 use crate::source::metadata::{Metadata, merge};
-use crate::source::watermark::Mark;
+use crate::source::offset_tracker::StreamPosition;
 use crate::source::{Downstream, Places, ReadProgress};
 
 /// What all files of a source have in common.
@@ -35,11 +37,11 @@ pub(super) struct Common {
     pub(super) limit: usize,
     pub(super) fingerprint: FileFingerprint,
     pub(super) downstream: Downstream,
-    pub(super) flight: Arc<Flight>,
+    pub(super) flight: Arc<InFlightTracker>,
     pub(super) progress: ReadProgress,
 }
 
-/// Where records go, for as long as nobody says stop.
+/// Where records go, until the run is stopped.
 pub(super) struct Outlet {
     pub(super) out: mpsc::Sender<Record>,
     pub(super) stop: CancellationToken,
@@ -52,7 +54,7 @@ pub(super) struct Outlet {
 pub(super) enum Sent {
     Yes,
     /// Not yet, and it is time to save.
-    NoRoom,
+    OutOfMemoryBudget,
     /// Not yet: a claim must be saved first.
     Unclaimed,
     Stopped,
@@ -69,7 +71,7 @@ impl Outlet {
         let permit = crate::source::permit(&self.out, &self.stop);
         match tokio::time::timeout_at(self.due, permit).await {
             Ok(permit) => permit.ok_or(Sent::Stopped),
-            Err(_) => Err(Sent::NoRoom),
+            Err(_) => Err(Sent::OutOfMemoryBudget),
         }
     }
 
@@ -93,12 +95,12 @@ pub(super) struct Stream {
     splitter: LineSplitter,
     decoder: Decoder,
     /// Where reading began in this run.
-    start: Mark,
+    start: StreamPosition,
     /// Records there was no room for yet.
     waiting: VecDeque<Decoded>,
     /// Starts and numbers of the lines that the decoder holds.
-    held_lines: VecDeque<Mark>,
-    ledger: Arc<Ledger>,
+    held_lines: VecDeque<StreamPosition>,
+    ledger: Arc<FileOffsetTracker>,
     /// The digest of what was read; `None` where it is not known from the first byte on.
     content: Option<Running>,
     /// The digest of a part of what was read.
@@ -112,7 +114,7 @@ pub(super) struct Stream {
     fed_at: Option<Instant>,
     /// Ledgers of older generations, and how far each must be settled before this one's checkpoint
     /// moves.
-    older: Vec<(Arc<Ledger>, u64)>,
+    older: Vec<(Arc<FileOffsetTracker>, u64)>,
     begun: bool,
     places: Places,
     scratch: Vec<Decoded>,
@@ -140,7 +142,7 @@ impl Stream {
             start,
             waiting: VecDeque::new(),
             held_lines: VecDeque::new(),
-            ledger: Ledger::new(start, Arc::clone(&common.flight)),
+            ledger: FileOffsetTracker::new(start, Arc::clone(&common.flight)),
             content,
             known: None,
             versions: Vec::new(),
@@ -159,7 +161,7 @@ impl Stream {
     pub(super) fn resume(
         common: &Arc<Common>,
         id: FileId,
-        row: Row,
+        row: FileCheckpoint,
         content: Option<Running>,
     ) -> Self {
         let beginning = Beginning { start: row.mark(), content };
@@ -194,7 +196,7 @@ impl Stream {
     }
 
     /// Its ledger and how far it was sent, if not all of that is settled.
-    pub(super) fn unsettled(&self) -> Option<(Arc<Ledger>, u64)> {
+    pub(super) fn unsettled(&self) -> Option<(Arc<FileOffsetTracker>, u64)> {
         let sent = self.ledger.sent_to();
         (self.ledger.mark().position < sent).then(|| (Arc::clone(&self.ledger), sent))
     }
@@ -231,7 +233,7 @@ impl Stream {
     }
 
     /// Its first line is about to be read, behind these generations.
-    pub(super) fn begin(&mut self, older: impl FnOnce() -> Vec<(Arc<Ledger>, u64)>) {
+    pub(super) fn begin(&mut self, older: impl FnOnce() -> Vec<(Arc<FileOffsetTracker>, u64)>) {
         if !self.begun {
             self.begun = true;
             self.older = older();
@@ -334,7 +336,7 @@ impl Stream {
         self.queue(decoded, Some(behind));
     }
 
-    fn queue(&mut self, mut decoded: Vec<Decoded>, behind: Option<Mark>) {
+    fn queue(&mut self, mut decoded: Vec<Decoded>, behind: Option<StreamPosition>) {
         let is_record = !decoded.is_empty();
         self.waiting.extend(decoded.drain(..));
         self.scratch = decoded;
@@ -354,8 +356,8 @@ impl Stream {
     }
 
     /// The mark at a position that `fed` lines of this run are before.
-    fn mark_at(&self, position: u64, fed: u64) -> Mark {
-        Mark { position, lines: self.start.lines.map(|lines| lines + fed) }
+    fn mark_at(&self, position: u64, fed: u64) -> StreamPosition {
+        StreamPosition { position, lines: self.start.lines.map(|lines| lines + fed) }
     }
 
     async fn send_waiting(&mut self, outlet: &Outlet, file: &FileName<'_>) -> Sent {
@@ -426,11 +428,13 @@ impl Stream {
     }
 
     /// What is settled.
-    pub(super) fn mark(&self) -> Mark {
+    pub(super) fn mark(&self) -> StreamPosition {
         let mark = self.ledger.mark();
         match (self.decoder.waiting_from(), self.held_lines.front()) {
             (Some(from), Some(first)) if first.position == from && from < mark.position => *first,
-            (Some(from), _) if from < mark.position => Mark { position: from, lines: None },
+            (Some(from), _) if from < mark.position => {
+                StreamPosition { position: from, lines: None }
+            }
             _ => mark,
         }
     }
@@ -440,18 +444,18 @@ impl Stream {
         if let Some(content) = &self.content
             && self.versions.last().is_none_or(|last| last.length < content.length())
         {
-            Row::add_version(&mut self.versions, &content.mark());
+            FileCheckpoint::add_version(&mut self.versions, &content.mark());
         }
     }
 
     /// The checkpoint as it stands, for a file with this beginning.
-    pub(super) fn row(&mut self, id: FileId, head: &Head, path: &str) -> Row {
+    pub(super) fn row(&mut self, id: FileId, head: &FileHead, path: &str) -> FileCheckpoint {
         self.older.retain(|(ledger, position)| ledger.mark().position < *position);
         let settled = match self.older.is_empty() {
             true => self.mark(),
             false => self.start,
         };
-        Row {
+        FileCheckpoint {
             generation: self.generation,
             position: settled.position,
             lines: settled.lines,

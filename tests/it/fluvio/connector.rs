@@ -22,7 +22,7 @@ use usercom_sink::source::ReadMode;
 use usercom_sink::telemetry::Metrics;
 
 use super::cluster::Fake;
-use crate::support::{Account, KEY, Place};
+use crate::support::{EmulatorAccount, KEY, TestDir};
 
 fn load_with(text: &str, secrets: &Secrets, vars: &[(&str, &str)]) -> Result<Connector, Report> {
     let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -175,7 +175,7 @@ async fn every_version_delivers() {
     // Each format's connector reads the topic, delivers into User.com, and keeps its offset; a topic
     // that is missing is made as the config says.
     for (version, text) in [FIRST, SECOND, THIRD].into_iter().enumerate() {
-        let account = Account::open(Faults::default()).await;
+        let account = EmulatorAccount::open(Faults::default()).await;
         let mut connector = good(&text.replace("ENDPOINT", &account.endpoint()));
         // The first format begins at the end, as Fluvio has it; here what is there is to be read.
         connector.source.offset.start = FluvioStart::Word(FluvioStartWord::Beginning);
@@ -401,7 +401,7 @@ usercom:
 #[test]
 fn a_file_of_secrets_wins_over_the_environment() {
     // With a file, only its lines count.
-    let place = Place::new();
+    let place = TestDir::new();
     let path = place.write("secrets.txt", "# mine\nUSERCOM_KEY=from=file\n");
     let secrets = Secrets::read(&path).unwrap();
     let text = FIRST.replace("ENDPOINT", "http://127.0.0.1:1/");

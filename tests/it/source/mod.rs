@@ -21,7 +21,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::Verdict;
-use usercom_sink::config::source::{Codec, DecodingStep, FileSource as FileSettings, ReadFrom};
+use usercom_sink::config::source::{
+    Codec, DecodingStep, FileSourceConfig as FileSettings, ReadFrom,
+};
 use usercom_sink::record::Record;
 use usercom_sink::source::file::FileSource;
 use usercom_sink::source::{Checkpoints, ReadMode, SharedCheckpoints, Source, SourceError};

@@ -1,9 +1,12 @@
 //! Files: which are read, in which order, and what their lines are.
 
 use std::fs;
+use std::io::Write as _;
 
 use usercom_sink::ack::Verdict;
-use usercom_sink::config::source::{Codec, FileSource as FileSettings, ReadFrom, SourceConfig};
+use usercom_sink::config::source::{
+    Codec, FileSourceConfig as FileSettings, ReadFrom, SourceConfig,
+};
 use usercom_sink::source::{ReadMode, build};
 
 use super::{Bench, Run, eventually, place, shown};
@@ -202,4 +205,28 @@ fn bad_settings_are_named() {
         let why = why.to_string();
         assert!(why.starts_with("source `app`: ") && why.contains(key), "{why}");
     }
+}
+
+#[tokio::test]
+async fn last_line_of_a_compressed_file_without_newline_is_a_record() {
+    // A compressed file is finished when its stream ends: its last line is a record, once. Where the
+    // stream is cut, the last line waits for the rest.
+    let gzip = |text: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    };
+    let packed = [gzip(b"one\ntwo"), zstd::encode_all(&b"one\ntwo"[..], 1).unwrap()];
+    for (name, bytes) in ["a.log.gz", "a.log.zst"].into_iter().zip(packed) {
+        let bench = Bench::new("a.log*");
+        fs::write(bench.path(name), bytes).unwrap();
+        assert_eq!(bench.once().await, ["one", "two"], "{name}");
+        assert_eq!(bench.once().await, Vec::<String>::new(), "{name}");
+    }
+    let bench = Bench::new("a.log*");
+    let members = [gzip(b"one\ntw"), gzip(b"o")].concat();
+    fs::write(bench.path("a.log.gz"), &members[..members.len() - 8]).unwrap();
+    assert_eq!(bench.once().await, ["one"]);
+    fs::write(bench.path("a.log.gz"), &members).unwrap();
+    assert_eq!(bench.once().await, ["two"]);
 }

@@ -3,9 +3,9 @@
 use super::*;
 
 #[tokio::test]
-async fn disk_acknowledges_what_is_durable() {
-    // A push into a disk buffer settles its records as delivered once they are stored, those it
-    // skips as well.
+async fn disk_push_acknowledges_stored_records() {
+    // A push into a disk buffer settles its records as delivered once they are stored, and so are
+    // skipped ones.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
@@ -19,9 +19,9 @@ async fn disk_acknowledges_what_is_durable() {
 }
 
 #[tokio::test]
-async fn disk_blocks_when_full() {
-    // A disk buffer never holds more than `max_size`, also with several pushers; a settled record
-    // makes room; a record larger than the buffer passes when it is empty.
+async fn disk_push_waits_when_full() {
+    // A disk buffer never holds more than `max_size`, also with several pushers. A settled record
+    // frees space. A record larger than the buffer is accepted when it is empty.
     let store = Store::in_memory().unwrap();
     let one = 1 + RECORD_OVERHEAD;
     let config = BufferConfig { max_size: 3 * one, ..disk_config() };
@@ -52,8 +52,8 @@ async fn disk_blocks_when_full() {
 }
 
 #[tokio::test]
-async fn disk_drops_the_newest() {
-    // With `drop_newest` a full disk buffer rejects what it has no room for, and counts it.
+async fn disk_push_rejects_newest_with_drop_newest() {
+    // With `drop_newest` a full disk buffer rejects records that do not fit, and counts them.
     let store = Store::in_memory().unwrap();
     let config = BufferConfig {
         max_size: 2 * (1 + RECORD_OVERHEAD),
@@ -69,9 +69,9 @@ async fn disk_drops_the_newest() {
 }
 
 #[tokio::test]
-async fn a_full_disk_holds_the_source_back() {
-    // A push that finds the disk full waits and is stored once there is room; its source is told
-    // nothing before.
+async fn disk_push_waits_for_disk_space() {
+    // A push on a full disk waits and is stored once there is space; its source is not notified
+    // before.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
@@ -87,7 +87,7 @@ async fn a_full_disk_holds_the_source_back() {
     assert_eq!(buffer.next(1).await.unwrap().len(), 1);
 }
 
-async fn doubtful(store: &Store) -> Vec<i64> {
+async fn maybe_sent_seqs(store: &Store) -> Vec<i64> {
     let (mut after, mut seqs) = (0, vec![]);
     loop {
         let page = store.read(SINK, after, 1000).await.unwrap();
@@ -98,9 +98,9 @@ async fn doubtful(store: &Store) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn after_a_crash_only_marked_records_are_in_doubt() {
-    // What was marked as sent and not settled when the process died is in doubt, however often the
-    // process starts again; what was only handed out, or had its mark taken away, is not.
+async fn only_marked_records_are_maybe_sent_after_crash() {
+    // Records that were marked and not settled when the process died are possibly sent, over any
+    // number of restarts. Records that were only yielded, or unmarked, are not.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
@@ -115,26 +115,26 @@ async fn after_a_crash_only_marked_records_are_in_doubt() {
     drop((buffer, store)); // Without `finish`: the same as a crash.
 
     let store = owner(&dir);
-    assert_eq!(doubtful(&store).await, [2, 9, 10]);
+    assert_eq!(maybe_sent_seqs(&store).await, [2, 9, 10]);
     let buffer = disk(&store, &disk_config()).await;
     let again = buffer.next(9).await.unwrap();
     assert_eq!(bodies(&again)[..5], ["0", "1", "2", "3", "5"]);
     let marks: Vec<_> = again.iter().filter(|item| item.maybe_sent).collect();
     assert_eq!(marks.len(), 3);
 
-    // What was in doubt and not settled stays so over a clean stop.
+    // Possibly sent records that are not settled stay so over a clean stop.
     let some = again.into_iter().take(2).map(done).collect();
     buffer.settle(some).await.unwrap();
     buffer.finish().await.unwrap();
     drop((buffer, store));
     let store = owner(&dir);
-    assert_eq!(doubtful(&store).await, [9, 10]);
+    assert_eq!(maybe_sent_seqs(&store).await, [9, 10]);
 }
 
 #[tokio::test]
-async fn after_a_clean_stop_nothing_is_in_doubt() {
-    // `finish` leaves no record in doubt if all that were handed out are settled or given back
-    // unsent, marked ahead of time or not; of the others exactly those that may have been sent.
+async fn no_unsent_record_is_maybe_sent_after_clean_stop() {
+    // After `finish` exactly the returned records that may have been sent are possibly sent,
+    // whether or not others were marked ahead of time.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
@@ -152,7 +152,7 @@ async fn after_a_clean_stop_nothing_is_in_doubt() {
     store.close().await;
 
     let store = owner(&dir);
-    assert!(doubtful(&store).await.is_empty());
+    assert!(maybe_sent_seqs(&store).await.is_empty());
     let buffer = disk(&store, &disk_config()).await;
     let mut out = buffer.next(2).await.unwrap();
     assert_eq!(bodies(&out), ["4", "5"]);
@@ -160,7 +160,7 @@ async fn after_a_clean_stop_nothing_is_in_doubt() {
     let back = UnsettledRecord { token: sent.token, ack: sent.record.ack, maybe_sent: true };
     buffer.return_unsettled(vec![back]).await;
     buffer.finish().await.unwrap();
-    // The same within one process: a reload opens the buffer anew.
+    // The same within one process, as after a reload.
     let buffer = disk(&store, &disk_config()).await;
     let out = buffer.next(10).await.unwrap();
     let marks: Vec<_> = out.iter().map(|item| item.maybe_sent).collect();
@@ -168,9 +168,9 @@ async fn after_a_clean_stop_nothing_is_in_doubt() {
 }
 
 #[tokio::test]
-async fn given_back_records_come_again_first() {
-    // A record that is given back to a disk buffer is yielded again before newer ones, in order, and
-    // with the doubt it was given back with.
+async fn returned_records_are_yielded_first() {
+    // A record that is returned to a disk buffer is yielded again before newer ones, in order, with
+    // the `maybe_sent` it was returned with.
     let store = Store::in_memory().unwrap();
     let buffer = disk(&store, &disk_config()).await;
     let records = (0..6).map(|n| Record::new(n.to_string())).collect();
@@ -191,9 +191,9 @@ async fn given_back_records_come_again_first() {
 }
 
 #[tokio::test]
-async fn who_asks_for_it_hears_of_the_settlement() {
-    // A record whose source wants to hear of its settlement is told then, and only then, what
-    // became of it, beside others that are told as soon as they are durable.
+async fn ack_on_finalized_is_notified_at_settlement() {
+    // A record whose source asks for the final status is notified at its settlement and not before;
+    // others are notified as soon as they are durable.
     let store = Store::in_memory().unwrap();
     let buffer = disk(&store, &disk_config()).await;
     let (plain, plain_told) = watched("0");
@@ -213,7 +213,7 @@ async fn who_asks_for_it_hears_of_the_settlement() {
     buffer.settle(vec![Completion { dead, ..done(refused) }]).await.unwrap();
     assert_eq!(verdicts(&second_told), [Verdict::Rejected]);
 
-    // What is still stored when the program ends was settled by nobody.
+    // Records that are still stored when the program ends have no final status.
     let (mut last, last_told) = watched("3");
     last.ack_on = AckOn::Finalized;
     buffer.push(vec![last]).await.unwrap();
@@ -222,16 +222,16 @@ async fn who_asks_for_it_hears_of_the_settlement() {
 }
 
 #[tokio::test]
-async fn disk_keeps_what_the_source_knows() {
-    // A record its source has doubts about is in doubt when it is read, however clean the restart
-    // between; and the time of a record is the same each time it is read.
+async fn disk_buffer_preserves_maybe_sent_and_time() {
+    // A record that its source calls possibly sent is read as possibly sent, also after a clean
+    // restart; and a record has the same time at each read.
     let dir = TempDir::new().unwrap();
-    let mut doubtful = Record::new("1");
-    doubtful.maybe_sent = true;
-    doubtful.event_time = Some(Timestamp::UNIX_EPOCH);
+    let mut maybe_sent_seqs = Record::new("1");
+    maybe_sent_seqs.maybe_sent = true;
+    maybe_sent_seqs.event_time = Some(Timestamp::UNIX_EPOCH);
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
-    buffer.push(vec![doubtful, Record::new("2")]).await.unwrap();
+    buffer.push(vec![maybe_sent_seqs, Record::new("2")]).await.unwrap();
     let mut known = Vec::new();
     let (mut store, mut buffer) = (store, buffer);
     for _ in 0..2 {
@@ -257,10 +257,10 @@ async fn disk_keeps_what_the_source_knows() {
 }
 
 #[tokio::test]
-async fn a_disk_filled_by_the_buffer_goes_on_delivering() {
-    // Where the file may not grow any more, intake waits before the room is used up that delivery
-    // needs: every mark, settlement with its message ids and dead letters, and checkpoint is written
-    // while pushes wait, and as settled records make room all of them are taken.
+async fn delivery_continues_when_buffer_fills_disk() {
+    // If the file cannot grow, pushes wait before they use the space that delivery needs: every
+    // mark, settlement with its message ids and dead letters, and checkpoint is written meanwhile,
+    // and all pushes complete as settled records free space.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
@@ -274,7 +274,7 @@ async fn a_disk_filled_by_the_buffer_goes_on_delivering() {
         buffer.close();
     };
     let drain = async {
-        // Until intake waits.
+        // Until a push waits.
         while buffer.storage_errors() == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

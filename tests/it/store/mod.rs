@@ -1,5 +1,4 @@
-//! What the store and the buffers promise: durability, order, limits, and hands off other people's
-//! files.
+//! Guarantees of the store and the buffers: durability, order, limits, and care with foreign files.
 
 mod bounds;
 mod disk;
@@ -68,10 +67,10 @@ fn full_record() -> Record {
     }
 }
 
-type Told = Arc<Mutex<Vec<Verdict>>>;
+type RecordedVerdicts = Arc<Mutex<Vec<Verdict>>>;
 
-fn watched(body: &str) -> (Record, Told) {
-    let told = Told::default();
+fn watched(body: &str) -> (Record, RecordedVerdicts) {
+    let told = RecordedVerdicts::default();
     let ack = {
         let told = Arc::clone(&told);
         Ack::new(move |verdict| told.lock().unwrap().push(verdict))
@@ -79,7 +78,7 @@ fn watched(body: &str) -> (Record, Told) {
     (Record::new(body.to_owned()).with_ack(ack), told)
 }
 
-fn verdicts(told: &Told) -> Vec<Verdict> {
+fn verdicts(told: &RecordedVerdicts) -> Vec<Verdict> {
     told.lock().unwrap().clone()
 }
 
@@ -118,8 +117,8 @@ async fn waits<T>(future: impl Future<Output = T>) -> bool {
 }
 
 #[tokio::test]
-async fn everything_is_back_after_reopening() {
-    // Whatever a method of the store wrote is there for the next process, every field of it.
+async fn store_content_survives_reopen() {
+    // The next process finds everything that the store wrote, with every field.
     let dir = TempDir::new().unwrap();
     let at = Timestamp::from_microsecond(1_767_225_600_123_456).unwrap();
     let mut dead = letter(b"{\"a\":1}", "status_400", at);
@@ -142,7 +141,7 @@ async fn everything_is_back_after_reopening() {
             Settlement { seq: Some(2), dead: vec![dead.clone()], seen: vec!["m1".into()] };
         store.settle(SINK, vec![settlement]).await.unwrap();
         store.save_cache(SINK, vec![("u1".into(), Some("7".into()))], Some(10)).await.unwrap();
-        // No close: dropping the last handle frees the directory as well.
+        // No close: dropping the last handle also frees the directory.
     }
     let store = owner(&dir);
     let stored = store.read(SINK, 0, 10).await.unwrap();
@@ -159,13 +158,13 @@ async fn everything_is_back_after_reopening() {
     assert_eq!(store.load_cache(SINK, 10).await.unwrap(), [("u1".into(), "7".into())]);
     let size = stored[0].record.size();
     assert_eq!(store.buffer_size(SINK), BufferSize { events: 1, bytes: size });
-    // A number that was given once is never given again.
+    // A sequence number is never reused.
     assert_eq!(store.append(SINK, vec![plain("{}")]).await.unwrap().seqs, 3..4);
     store.close().await;
 }
 
 #[tokio::test]
-async fn answered_means_committed() {
+async fn returned_append_is_committed() {
     // An append that returned is visible to another connection at once, however many run at a time.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
@@ -188,9 +187,9 @@ async fn answered_means_committed() {
 }
 
 #[tokio::test]
-async fn positions_are_taken_once() {
-    // A record whose position was taken before is skipped: in one batch, in the next, after a
-    // restart; each sink and each origin key counts for itself.
+async fn source_position_is_stored_once() {
+    // A record whose position was stored before is skipped: in one batch, in the next, after a
+    // restart; each sink and each stream has its own positions.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let batch = [10, 20, 20, 15, 30].map(|n| at_position("f", n)).to_vec();
@@ -220,9 +219,9 @@ async fn checkpoints_are_replaced_and_removed() {
 }
 
 #[tokio::test]
-async fn seen_keys_live_for_their_window() {
-    // A key is seen until it is expired; one that is delivered again counts from then; expiry takes
-    // more keys than fit in one transaction.
+async fn seen_keys_expire_after_their_window() {
+    // A key is seen until it expires; one that is delivered again counts from then; more keys than
+    // fit in one transaction expire too.
     let store = Store::in_memory().unwrap();
     let seen = |keys: Vec<String>| vec![Settlement { seen: keys, ..Settlement::default() }];
     let many: Vec<String> = (0..2500).map(|n| format!("old-{n}")).collect();
@@ -244,8 +243,8 @@ async fn seen_keys_live_for_their_window() {
 }
 
 #[tokio::test]
-async fn cache_keeps_the_newest() {
-    // Cached look-ups are replaced, forgotten by `None`, and the oldest go when there are too many.
+async fn cache_trims_oldest() {
+    // Cached look-ups are replaced, deleted by `None`, and trimmed oldest first.
     let store = Store::in_memory().unwrap();
     let row = |k: &str, v: Option<&str>| (k.to_owned(), v.map(str::to_owned));
     for rows in [
@@ -264,9 +263,8 @@ async fn cache_keeps_the_newest() {
 }
 
 #[tokio::test]
-async fn a_page_is_bounded() {
-    // However large the backlog, one read yields at most a page's bytes, and a single larger
-    // record.
+async fn read_page_is_bounded() {
+    // With any backlog one read yields at most a page of bytes, or a single larger record.
     let store = Store::in_memory().unwrap();
     let large = vec![b'x'; usize::try_from(PAGE_BYTES).unwrap() / 3];
     let huge = vec![b'y'; usize::try_from(PAGE_BYTES).unwrap() * 2];
@@ -284,9 +282,9 @@ async fn a_page_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_full_disk_fails_only_who_needs_room() {
-    // When the file cannot grow, an append answers "full" and stores nothing of its batch; other
-    // commands of the same moment still work, and appends do again once there is room.
+async fn full_disk_fails_only_appends() {
+    // If the file cannot grow, an append fails with "full" and stores no record of its batch; other
+    // commands of the same group work, and appends work again once there is space.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let first = store.append(SINK, vec![plain("{\"n\":1}"), plain("{\"n\":2}")]).await.unwrap();
