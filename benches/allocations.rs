@@ -22,8 +22,8 @@ use futures::executor::block_on;
 use usercom_sink::config::fault::ConfigPath;
 use usercom_sink::config::sink::{DeliveryConfig, Preset, UsersConfig};
 use usercom_sink::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
-use usercom_sink::mapping::{Input, Plan};
-use usercom_sink::plan::Op;
+use usercom_sink::mapping::{CompiledMapping, Input};
+use usercom_sink::schedule::Op;
 use usercom_sink::usercom::{Doubt, Notes, Settings, SilentProbe, Usercom, plan_call};
 
 /// Answers what User.com would, as far as an executor cares, and allocates nothing for it.
@@ -45,7 +45,7 @@ impl Transport for Nobody {
 fn main() {
     let (source, text) = mix::records();
     let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
-    let plan = Plan::compile(&ConfigPath::default(), &[], Some(Preset::Segment));
+    let plan = CompiledMapping::compile(&ConfigPath::default(), &[], Some(Preset::Segment));
     let plan = plan.expect("the preset is sound");
     let mut ops: Vec<Op> = Vec::with_capacity(lines.len() * 4);
     let (mut reading, mut planning) = (AllocationInfo::default(), AllocationInfo::default());

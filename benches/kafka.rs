@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::Verdict;
 use usercom_sink::buffer::Store;
 use usercom_sink::config::sink::UsercomSink;
-use usercom_sink::config::source::KafkaSource as Settings;
-use usercom_sink::sink::{Refusal, SinkConfig, SinkContext};
+use usercom_sink::config::source::KafkaSourceConfig as Settings;
+use usercom_sink::sink::{OnAuthFailure, SinkContext, SinkFactory};
 use usercom_sink::source::kafka::KafkaSource;
 use usercom_sink::source::{ReadMode, Source};
 use usercom_sink::telemetry::Metrics;
@@ -124,9 +124,9 @@ async fn with_sink(servers: &str, group: String, count: u32, sink: Value) -> f64
         name: "crm".into(),
         store: Store::in_memory().expect("memory"),
         metrics: Metrics::default().sink("crm"),
-        refusal: Refusal::GiveUp,
-        stop: CancellationToken::new(),
-        fed: CancellationToken::new(),
+        on_auth_failure: OnAuthFailure::Abort,
+        abort: CancellationToken::new(),
+        input_drained: CancellationToken::new(),
     };
     let (sink, _) = settings.build(context).await.expect("a sink");
     let (out, records) = tokio::sync::mpsc::channel(1024);

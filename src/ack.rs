@@ -1,22 +1,23 @@
-//! Acknowledgement by ownership: the handle travels inside the record, and the verdict is told when
-//! the last clone goes.
+//! Acknowledgement of a record: the callback runs with the final status when the last clone of the
+//! handle is dropped.
 //!
-//! One invariant: a clone dropped without a verdict counts as [`Verdict::Errored`]. A path that
-//! forgets a record can therefore never pass for a delivery.
+//! # Invariants
+//! A clone dropped without a verdict counts as [`Verdict::Errored`]. Code that loses a record can
+//! therefore never report it as delivered.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// What became of a record. Ordered from best to worst: the worst of all clones is told.
+/// The final status of a record, from best to worst. Of all clones the worst is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Verdict {
-    /// Delivered, or durably stored for delivery, or rightly not wanted by any rule.
+    /// Delivered, stored durably for delivery, or matched by no rule.
     Delivered = 0,
-    /// In the dead letters: never to be sent again by itself, and not lost.
+    /// In the dead letters: stored, and not sent again unless an operator asks for it.
     Rejected = 1,
-    /// Nobody settled it: the source must offer it again.
+    /// Not settled: the source must send it again.
     Errored = 2,
 }
 
@@ -30,89 +31,91 @@ impl Verdict {
     }
 }
 
-type Tell = Box<dyn FnOnce(Verdict, Option<Arc<str>>) + Send + Sync>;
+type AckCallback = Box<dyn FnOnce(Verdict, Option<Arc<str>>) + Send + Sync>;
 
-struct Shared {
+struct AckState {
     worst: AtomicU8,
-    /// Why the first rejected share that gave a reason was rejected.
+    /// The first reason that was given for a rejection.
     reason: OnceLock<Arc<str>>,
-    tell: Option<Tell>,
+    notify: Option<AckCallback>,
 }
 
-impl Drop for Shared {
+impl Drop for AckState {
     fn drop(&mut self) {
-        if let Some(tell) = self.tell.take() {
-            tell(Verdict::from_u8(self.worst.load(Ordering::Acquire)), self.reason.take());
+        if let Some(notify) = self.notify.take() {
+            notify(Verdict::from_u8(self.worst.load(Ordering::Acquire)), self.reason.take());
         }
     }
 }
 
-/// One share of a record's acknowledgement.
+/// A handle to a record's acknowledgement.
 ///
-/// Cloning adds a share; the verdict is told once every share is settled or dropped.
+/// Each clone must be settled. The callback runs once every clone is settled or dropped.
 pub struct Ack {
-    shared: Option<Arc<Shared>>,
+    state: Option<Arc<AckState>>,
     settled: bool,
 }
 
 impl Ack {
-    /// An acknowledgement that calls `tell` once, with the worst verdict of all shares. `tell` runs
-    /// wherever the last share goes, so it must neither block nor panic.
-    pub fn new(tell: impl FnOnce(Verdict) + Send + Sync + 'static) -> Self {
-        Self::with_reason(|verdict, _| tell(verdict))
+    /// Calls `notify` once, with the worst verdict of all clones. It runs in the thread that drops
+    /// the last clone, so it must neither block nor panic.
+    pub fn new(notify: impl FnOnce(Verdict) + Send + Sync + 'static) -> Self {
+        Self::with_reason(|verdict, _| notify(verdict))
     }
 
-    /// As [`new`](Self::new); `tell` also hears why the record was rejected, where whoever settled
-    /// it said so.
+    /// As [`new`](Self::new); `notify` also receives the reason of a rejection, if one was given.
     pub fn with_reason(
-        tell: impl FnOnce(Verdict, Option<Arc<str>>) + Send + Sync + 'static,
+        notify: impl FnOnce(Verdict, Option<Arc<str>>) + Send + Sync + 'static,
     ) -> Self {
-        let shared =
-            Shared { worst: AtomicU8::new(0), reason: OnceLock::new(), tell: Some(Box::new(tell)) };
-        Self { shared: Some(Arc::new(shared)), settled: false }
+        let state = AckState {
+            worst: AtomicU8::new(0),
+            reason: OnceLock::new(),
+            notify: Some(Box::new(notify)),
+        };
+        Self { state: Some(Arc::new(state)), settled: false }
     }
 
-    /// An acknowledgement nobody waits for.
-    pub fn ignored() -> Self {
-        Self { shared: None, settled: false }
+    /// An acknowledgement without a callback.
+    pub fn noop() -> Self {
+        Self { state: None, settled: false }
     }
 
-    /// Settles this share as rejected, and says why in a sentence. Of several reasons the first is
-    /// told.
+    /// Settles this clone as rejected, with a reason in one sentence. Of several reasons the first is
+    /// reported.
     pub fn reject(self, reason: &str) {
-        if let Some(shared) = &self.shared {
-            shared.reason.get_or_init(|| reason.into());
+        if let Some(state) = &self.state {
+            state.reason.get_or_init(|| reason.into());
         }
         self.settle(Verdict::Rejected);
     }
 
-    /// Settles this share.
+    /// Settles this clone.
     pub fn settle(mut self, verdict: Verdict) {
         self.settled = true;
-        if let Some(shared) = &self.shared {
-            shared.worst.fetch_max(verdict as u8, Ordering::AcqRel);
+        if let Some(state) = &self.state {
+            state.worst.fetch_max(verdict as u8, Ordering::AcqRel);
         }
     }
 }
 
 impl Clone for Ack {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), settled: false }
+        Self { state: self.state.clone(), settled: false }
     }
 }
 
 impl Drop for Ack {
     fn drop(&mut self) {
-        if let (false, Some(shared)) = (self.settled, &self.shared) {
-            shared.worst.fetch_max(Verdict::Errored as u8, Ordering::AcqRel);
+        if let (false, Some(state)) = (self.settled, &self.state) {
+            state.worst.fetch_max(Verdict::Errored as u8, Ordering::AcqRel);
         }
     }
 }
 
 impl fmt::Debug for Ack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shares = self.shared.as_ref().map_or(0, Arc::strong_count);
-        f.debug_struct("Ack").field("shares", &shares).finish_non_exhaustive()
+        let clones = self.state.as_ref().map_or(0, Arc::strong_count);
+        f.debug_struct("Ack").field("clones", &clones).finish_non_exhaustive()
     }
 }
 
@@ -124,13 +127,13 @@ mod tests {
 
     fn watched() -> (Ack, Arc<Mutex<Vec<Verdict>>>) {
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&seen);
-        (Ack::new(move |v| told.lock().unwrap().push(v)), seen)
+        let recorded = Arc::clone(&seen);
+        (Ack::new(move |v| recorded.lock().unwrap().push(v)), seen)
     }
 
     #[test]
-    fn dropped_without_verdict() {
-        // A share that is dropped without a verdict makes the whole record errored.
+    fn clone_dropped_without_verdict_makes_record_errored() {
+        // A clone that is dropped without a verdict makes the whole record errored.
         let (ack, seen) = watched();
         let other = ack.clone();
         other.settle(Verdict::Delivered);
@@ -140,11 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn the_first_reason_is_told() {
-        // Who waits for a reason hears the first that was given, and the worst verdict.
+    fn several_reasons_first_is_reported() {
+        // The callback receives the first reason that was given, and the worst verdict.
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&seen);
-        let ack = Ack::with_reason(move |verdict, why| told.lock().unwrap().push((verdict, why)));
+        let recorded = Arc::clone(&seen);
+        let ack =
+            Ack::with_reason(move |verdict, why| recorded.lock().unwrap().push((verdict, why)));
         ack.clone().reject("no email");
         ack.clone().reject("no id");
         ack.settle(Verdict::Delivered);
@@ -153,16 +157,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn worst_share_is_told_once(fates in proptest::collection::vec(0u8..4, 1..20)) {
-            // Whatever the shares' fates, the verdict is told exactly once and is the worst of them.
+        fn any_clones_worst_verdict_is_reported_once(verdicts in proptest::collection::vec(0u8..4, 1..20)) {
+            // The callback runs exactly once, with the worst verdict of all clones.
             let (ack, seen) = watched();
-            let shares: Vec<_> = fates.iter().skip(1).map(|_| ack.clone()).collect();
+            let clones: Vec<_> = verdicts.iter().skip(1).map(|_| ack.clone()).collect();
             let mut worst = Verdict::Delivered;
-            for (share, fate) in shares.into_iter().chain([ack]).zip(&fates) {
+            for (clone, verdict_number) in clones.into_iter().chain([ack]).zip(&verdicts) {
                 prop_assert!(seen.lock().unwrap().is_empty());
-                let verdict = Verdict::from_u8(*fate);
+                let verdict = Verdict::from_u8(*verdict_number);
                 worst = worst.max(verdict);
-                if *fate == 3 { drop(share) } else { share.settle(verdict) }
+                if *verdict_number == 3 { drop(clone) } else { clone.settle(verdict) }
             }
             prop_assert_eq!(&*seen.lock().unwrap(), &[worst]);
         }

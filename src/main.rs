@@ -1,11 +1,11 @@
-//! The command line of usercom-sink: everything it does is in the library's `cli`.
+//! The program usercom-sink. All of it is in the library, in `cli`.
 
 use std::process::ExitCode;
 
-/// The C library's costs a delivery two fifths more processor time. A library does not choose this
-/// for its user, a program does.
+/// With the allocator of the C library a delivery takes two fifths more processor time. A library
+/// must not choose the allocator; a program may.
 #[global_allocator]
-static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     usercom_sink::cli::main()

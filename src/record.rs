@@ -1,8 +1,9 @@
-//! A record: what a source yields, before anyone knows what it means.
+//! A record: what a source yields, before it is mapped.
 //!
-//! The body is always JSON text. Sources that receive something else (a log line, a protobuf
-//! event) render it to JSON once, at the edge, so that the buffer, the mapping and the dead letters
-//! all speak of the same bytes. Not here: decoding (`source::decode`) and meaning (`mapping`).
+//! # Invariants
+//! The body is JSON text. Sources that receive another format (a log line, a protobuf event)
+//! convert it once, so that buffer, mapping and dead letters hold the same bytes. The only
+//! exception is a record with a `decode_error`, whose body holds the bytes as received.
 
 use std::sync::Arc;
 
@@ -16,65 +17,64 @@ use crate::ack::Ack;
 pub struct Record {
     /// The record as JSON text. Sources check that it parses.
     pub body: Bytes,
-    /// What the transport knew beside the body, as a JSON object, for `%` paths (Kafka's topic,
-    /// partition, headers). `None` where the transport knows nothing.
+    /// Transport metadata as a JSON object, for `%` paths (Kafka: topic, partition, headers). `None`
+    /// where the transport has none.
     pub meta: Option<Bytes>,
-    /// The position in its source, for sources that can be read again.
-    pub origin: Option<Origin>,
-    /// A stable id given by the transport, used for deduplication where the mapping names no
+    /// Its position, for sources that can be read again.
+    pub origin: Option<SourcePosition>,
+    /// A stable id from the transport. It is used for deduplication where the mapping sets no
     /// `message_id`.
     pub transport_id: Option<Arc<str>>,
-    /// When it happened, as far as the transport knows: the time of calls that name none. With it a
-    /// record that comes a second time makes the same calls as the first time. `None` where the
-    /// transport knows no time.
-    pub time: Option<Timestamp>,
-    /// Whether somebody else may have sent it before, a process that died say. Then User.com is
-    /// asked before it is sent, where `delivery.verify_ambiguous` is on.
+    /// The transport's timestamp, for calls that set none. With it a record that is read twice makes
+    /// the same calls both times. `None` where the transport has no timestamp.
+    pub event_time: Option<Timestamp>,
+    /// Whether it was possibly already sent, for example by a process that crashed. With
+    /// `delivery.verify_ambiguous` User.com is then asked before it is sent again.
     pub maybe_sent: bool,
-    /// Why the body could not be decoded. Then `body` holds the raw bytes as they were received,
-    /// and the record's only way is to the dead letters.
-    pub fault: Option<Arc<str>>,
-    /// Says back to the source what became of the record.
+    /// Why the body could not be decoded. `body` then holds the bytes as received, and the record
+    /// goes to the dead letters.
+    pub decode_error: Option<Arc<str>>,
+    /// Reports the final status to the source.
     pub ack: Ack,
-    /// When it says so.
+    /// When it reports.
     pub ack_on: AckOn,
 }
 
-/// When a source is told what became of a record.
+/// When a record is acknowledged to its source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum AckOn {
-    /// As soon as the record is kept by somebody who answers for it: a durable buffer, or User.com.
+    /// Once a disk buffer has stored it, or, without a disk buffer, once it is settled.
     #[default]
-    Kept,
-    /// Once it is settled: User.com has it, or the dead letters have. A durable buffer keeps the
-    /// record all the same, and after a restart delivers it without a word to its source. Sources
-    /// whose records have an [`Origin`] do without this.
-    Settled,
+    Persisted,
+    /// Once it is settled: delivered or in the dead letters. A disk buffer stores it nevertheless, and
+    /// delivers it after a restart without notifying the source. Sources whose records have a
+    /// [`SourcePosition`] do not need this.
+    Finalized,
 }
 
 impl Record {
-    /// A record with a body and nothing else; its verdict is told to nobody.
+    /// A record with a body and nothing else. Its acknowledgement has no callback.
     pub fn new(body: impl Into<Bytes>) -> Self {
         Self {
             body: body.into(),
             meta: None,
             origin: None,
             transport_id: None,
-            time: None,
+            event_time: None,
             maybe_sent: false,
-            fault: None,
-            ack: Ack::ignored(),
-            ack_on: AckOn::Kept,
+            decode_error: None,
+            ack: Ack::noop(),
+            ack_on: AckOn::Persisted,
         }
     }
 
-    /// Writes the zone of the source's times into the metadata, as `%timezone`.
+    /// Adds the source's time zone to the metadata, as `%timezone`.
     pub fn note_timezone(&mut self, timezone: &str) {
         let zone = serde_json::Value::from(timezone);
         let known = self.meta.as_deref().and_then(|meta| std::str::from_utf8(meta).ok());
         let open = known.map(str::trim_end).and_then(|meta| meta.strip_suffix('}'));
         let meta = match open {
-            // Of a name given twice the last value counts: this one.
+            // Of a repeated key the last value counts.
             Some(open) if open.trim() != "{" => format!("{open},\"timezone\":{zone}}}"),
             _ => format!("{{\"timezone\":{zone}}}"),
         };
@@ -88,20 +88,19 @@ impl Record {
     }
 }
 
-/// A place in a source that can be read again: where a reader that wants everything *after* this
-/// record must start.
+/// A record's position in a source that can be read again.
 ///
-/// Positions of one key only ever grow. A durable buffer remembers the highest position it took per
-/// key and skips what it is shown a second time, so that a crash between "stored" and "checkpoint
-/// written" repeats nothing.
+/// Offsets of one stream only grow. A disk buffer remembers the highest offset per stream and skips
+/// records that it receives twice, so that a crash between "stored" and "checkpoint written"
+/// delivers nothing twice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Origin {
-    /// What is being read: a file's identity and generation, a topic's partition.
-    pub key: Arc<str>,
-    /// The first position behind the record: a byte offset, a partition's next offset.
-    pub position: u64,
-    /// Where a person would look: `logs/app.ndjson:17`.
-    pub place: Arc<str>,
+pub struct SourcePosition {
+    /// What is read: a file's identity and generation, a topic's partition.
+    pub stream_id: Arc<str>,
+    /// Where reading continues after this record: a byte offset, a partition's next offset.
+    pub end_offset: u64,
+    /// The location for people: `logs/app.ndjson:17`.
+    pub location: Arc<str>,
 }
 
 #[cfg(test)]
@@ -109,8 +108,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timezone_is_added_to_the_metadata() {
-        // What the transport knew stays, and the source's zone comes to it.
+    fn noted_timezone_is_added_to_the_metadata() {
+        // The transport's metadata stays; the source's zone is added.
         for (meta, expected) in [
             (None, r#"{"timezone":"Europe/Warsaw"}"#),
             (Some("{}"), r#"{"timezone":"Europe/Warsaw"}"#),

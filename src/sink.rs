@@ -1,5 +1,5 @@
-//! The traits of a sink, in Vector's names and shape: a configuration that validates without
-//! touching the world and builds a stream consumer and a health check.
+//! The traits of a sink, shaped like Vector's: settings validate without I/O and build a stream
+//! consumer and a health check.
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -17,63 +17,63 @@ pub trait StreamSink<T> {
     /// Runs until `input` ends and everything taken from it is settled.
     ///
     /// # Errors
-    /// [`SinkError`] where it had to stop earlier; what was not settled is in its buffer, or its
-    /// acknowledgement says errored.
+    /// [`SinkError`] where it had to stop earlier. Records that are not settled are in its disk
+    /// buffer, or their acknowledgements say errored.
     async fn run(self: Box<Self>, input: BoxStream<'_, T>) -> Result<(), SinkError>;
 }
 
 /// A sink of records, ready to run.
 pub type RecordSink = Box<dyn StreamSink<Record> + Send>;
 
-/// Asks the other side once whether it would take what is sent.
+/// Asks the destination once whether it accepts requests.
 pub type Healthcheck = BoxFuture<'static, Result<(), HealthcheckError>>;
 
 /// The settings of a sink.
 #[async_trait]
-pub trait SinkConfig: Send + Sync {
-    /// Finds faults without input or output. `at` is where the settings stand in their file.
+pub trait SinkFactory: Send + Sync {
+    /// Finds faults without I/O. `at` is the path of the settings in their file.
     ///
     /// # Errors
     /// Every fault found.
     fn validate(&self, at: &ConfigPath) -> Result<(), Vec<Fault>>;
 
-    /// Builds the sink and its health check. The health check is not made yet.
+    /// Builds the sink and its health check. The health check does not run yet.
     ///
     /// # Errors
-    /// [`BuildError`] where settings or storage do not allow it.
-    async fn build(&self, cx: SinkContext) -> Result<(RecordSink, Healthcheck), BuildError>;
+    /// [`SinkBuildError`] where settings or storage do not allow it.
+    async fn build(&self, cx: SinkContext) -> Result<(RecordSink, Healthcheck), SinkBuildError>;
 }
 
-/// What a sink is given beside its settings.
+/// What a sink needs besides its settings.
 #[derive(Clone)]
 pub struct SinkContext {
     /// The sink's name in the pipeline.
     pub name: String,
-    /// Where it keeps what must survive.
+    /// Its durable state: buffer, message ids, look-ups, dead letters.
     pub store: Store,
-    /// Where it counts.
+    /// Its metrics.
     pub metrics: SinkMetrics,
-    /// What it does when the other side refuses the key.
-    pub refusal: Refusal,
-    /// Ends it at once, with work left.
-    pub stop: CancellationToken,
-    /// Cancelled by the sink once its input has ended and everything from it is in its buffer.
-    pub fed: CancellationToken,
+    /// What it does when the destination refuses the API key.
+    pub on_auth_failure: OnAuthFailure,
+    /// Cancelled to end it at once, with work left.
+    pub abort: CancellationToken,
+    /// Cancelled by the sink once its input has ended and every record of it is in its buffer.
+    pub input_drained: CancellationToken,
 }
 
-/// What a sink does when the other side refuses its key or its domain.
+/// What a sink does when the destination refuses the API key or the sending domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Halt and probe until it is taken again.
-    Wait,
+pub enum OnAuthFailure {
+    /// Halt, and probe until it is accepted again.
+    Retry,
     /// Stop with [`SinkError::KeyRefused`].
-    GiveUp,
+    Abort,
 }
 
 /// Why a sink stopped before its input ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SinkError {
-    /// The other side refused the API key or the sending domain.
+    /// The destination refused the API key or the sending domain.
     #[error("User.com {} (status {status}); {cure}", refusal(*.status))]
     KeyRefused {
         /// 401, 402 or 403.
@@ -81,21 +81,21 @@ pub enum SinkError {
         /// What to do about it.
         cure: &'static str,
     },
-    /// It was told to stop.
-    #[error("stopped with {left} records left")]
-    Stopped {
-        /// Records not settled.
-        left: u64,
+    /// [`SinkContext::abort`] was cancelled.
+    #[error("stopped with {pending} records left")]
+    Aborted {
+        /// Records that are not settled.
+        pending: u64,
     },
-    /// The other side does not answer as its API does.
+    /// The destination does not answer as User.com's API does.
     #[error("{0}")]
-    Unusable(String),
-    /// Its storage failed.
+    UnexpectedApi(String),
+    /// The storage failed.
     #[error("storage failed: {0}")]
     Storage(String),
 }
 
-/// What a status that ends everything says.
+/// What a status that ends the sink means.
 fn refusal(status: u16) -> &'static str {
     match status {
         402 => "asks for a payment before it takes requests",
@@ -105,8 +105,8 @@ fn refusal(status: u16) -> &'static str {
 
 /// Why a sink could not be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BuildError {
-    /// The settings are at fault; `validate` says where.
+pub enum SinkBuildError {
+    /// The settings have faults; `validate` lists them.
     #[error("bad settings: {0}")]
     Settings(String),
     /// The storage could not be opened.
@@ -118,7 +118,7 @@ pub enum BuildError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct HealthcheckError {
-    /// What happened, and the cure where one is known.
+    /// What happened, and what to do where it is known.
     pub message: String,
     /// Whether the API key or the domain was refused.
     pub refused: bool,

@@ -26,8 +26,8 @@ use serde_json::Value;
 use usercom_sink::config::fault::ConfigPath;
 use usercom_sink::config::mapping::Rule;
 use usercom_sink::config::sink::Preset;
-use usercom_sink::mapping::{Input, Plan};
-use usercom_sink::plan::Op;
+use usercom_sink::mapping::{CompiledMapping, Input};
+use usercom_sink::schedule::Op;
 use usercom_sink::usercom::{Notes, Settings, encoded, plan_call};
 
 /// The program's own, for all contestants.
@@ -97,9 +97,10 @@ struct Table {
     mapping: Vec<Rule>,
 }
 
-fn plan(table: &str, preset: Option<Preset>) -> Plan {
+fn plan(table: &str, preset: Option<Preset>) -> CompiledMapping {
     let table: Table = toml::from_str(table).expect("the table is valid");
-    Plan::compile(&ConfigPath::default(), &table.mapping, preset).expect("the table is sound")
+    CompiledMapping::compile(&ConfigPath::default(), &table.mapping, preset)
+        .expect("the table is sound")
 }
 
 const SETTINGS: Settings = Settings { context_fields: true, merge_anonymous: false };
@@ -117,7 +118,7 @@ const VECTOR: &str = "Vector's language";
 const TURNS: usize = 60;
 
 /// The crate's way of a record: mapped, planned, encoded.
-fn bodies(plan: &Plan, line: &str, now: Timestamp, mut each: impl FnMut(&str)) {
+fn bodies(plan: &CompiledMapping, line: &str, now: Timestamp, mut each: impl FnMut(&str)) {
     let input = Input { body: line.as_bytes(), meta: None };
     let mapped = plan.map(input).expect("the records are sound");
     let mut notes = Notes::default();
@@ -131,7 +132,7 @@ fn bodies(plan: &Plan, line: &str, now: Timestamp, mut each: impl FnMut(&str)) {
 
 /// What the crate knows of every user agent of the records: the others get it for nothing, as if
 /// they had seen each before.
-fn agents(preset: &Plan, lines: &[&str], now: Timestamp) -> reference::Agents {
+fn agents(preset: &CompiledMapping, lines: &[&str], now: Timestamp) -> reference::Agents {
     let mut agents = reference::Agents::new();
     for line in lines {
         let mapped = preset.map(Input { body: line.as_bytes(), meta: None });
@@ -152,7 +153,7 @@ fn agents(preset: &Plan, lines: &[&str], now: Timestamp) -> reference::Agents {
 }
 
 /// Fails unless all make the same of every record.
-fn compare(plans: &[&Plan], lines: &[&str], agents: &reference::Agents, now: Timestamp) {
+fn compare(plans: &[&CompiledMapping], lines: &[&str], agents: &reference::Agents, now: Timestamp) {
     let tree = |body: &str| {
         let mut tree: Value = serde_json::from_str(body).expect("bodies are JSON");
         if let Some(data) = tree.get_mut("data").and_then(Value::as_object_mut) {
@@ -217,8 +218,10 @@ fn main() {
     let agents = agents(&preset, &lines, now);
     compare(&[&preset, &table], &lines, &agents, now);
     let all = |line: &dyn Fn(&str)| lines.iter().for_each(|l| line(l));
-    let made = |plan: &Plan, line: &str| bodies(plan, line, now, |body| _ = black_box(body.len()));
-    let map = |plan: &Plan, line: &str| {
+    let made = |plan: &CompiledMapping, line: &str| {
+        bodies(plan, line, now, |body| _ = black_box(body.len()))
+    };
+    let map = |plan: &CompiledMapping, line: &str| {
         let mapped = plan.map(Input { body: line.as_bytes(), meta: None });
         black_box(mapped.expect("the records are sound"));
     };
@@ -343,7 +346,7 @@ fn growth_by_rules(lines: &[&str], out: &mut String) {
 }
 
 /// Records of more and more properties.
-fn growth_by_size(preset: &Plan, now: Timestamp, out: &mut String) {
+fn growth_by_size(preset: &CompiledMapping, now: Timestamp, out: &mut String) {
     let records: Vec<String> = [10, 100, 1_000, 10_000]
         .map(|count| {
             let properties: Vec<String> =

@@ -1,9 +1,9 @@
-//! Dead letters: records that cannot be delivered, with all it takes to see why and to send them
-//! again.
+//! Dead letters: records that could not be delivered, with the reason and everything needed to send
+//! them again.
 //!
-//! One invariant: no secret is in them. A dead letter holds the record as it came in, names from
-//! the mapping and what the server answered; request headers, where the API key travels, never
-//! come here.
+//! # Invariants
+//! A dead letter contains no secret: it holds the record as received, names from the mapping and
+//! the server's response, never request headers, which carry the API key.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -15,57 +15,57 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::error::StoreError;
-use super::queue::number_list;
-use super::store::{DELETE_BATCH, Store, count, from_micros, micros};
+use super::sql::{MAX_DELETE_ROWS, from_micros, json_array, micros, row_count};
+use super::store::Store;
 use crate::record::Record;
 
-/// What is counted per dead letter beside its long texts.
-const LETTER_OVERHEAD: u64 = 256;
+/// Bytes counted per dead letter in addition to its long texts.
+const DEAD_LETTER_OVERHEAD: u64 = 256;
 
 /// [`DeadLetter::size`] of a row.
-const SIZE: &str = "(256 + length(record) + ifnull(length(meta), 0) + ifnull(length(call), 0) \
+const SIZE_SQL: &str = "(256 + length(record) + ifnull(length(meta), 0) + ifnull(length(call), 0) \
                     + ifnull(length(response), 0) + length(detail))";
 
 const COLUMNS: &str = "id, sink, at, reason, detail, rule, field, place, transport_id, status, \
                        response, attempts, replays, call, meta, record";
 
-/// The rows a [`DeadLetterFilter`] means: parameters 1 to 4.
-const CHOSEN: &str = "sink = ?1 AND (?2 IS NULL OR reason = ?2) AND (?3 IS NULL OR at >= ?3)
+/// Selects the rows that match a [`DeadLetterFilter`]: parameters 1 to 4.
+const FILTER_SQL: &str = "sink = ?1 AND (?2 IS NULL OR reason = ?2) AND (?3 IS NULL OR at >= ?3)
     AND (?4 IS NULL OR id IN (SELECT value FROM json_each(?4)))";
 
-/// A record that cannot be delivered, and why.
+/// A record that could not be delivered, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// The record's body as it came in: JSON, or the raw bytes of what could not be decoded.
+    /// The record's body as received: JSON, or the raw bytes if they could not be decoded.
     pub record: Bytes,
     /// See [`Record::meta`].
     pub meta: Option<Bytes>,
-    /// Where the record came from, for a person: `logs/app.ndjson:17`.
+    /// Where the record came from, for people: `logs/app.ndjson:17`.
     pub place: Option<String>,
     /// See [`Record::transport_id`].
     pub transport_id: Option<String>,
-    /// The mapping rule at work.
+    /// The mapping rule that was applied.
     pub rule: Option<String>,
     /// The field at fault: `traits.email`.
     pub field: Option<String>,
-    /// A stable word to count and filter by: `required_missing`, `status_400`.
+    /// A stable code to count and filter by: `required_missing`, `status_400`.
     pub reason: String,
     /// The reason in a sentence.
     pub detail: String,
-    /// The HTTP status of the last answer.
+    /// The HTTP status of the last response.
     pub status: Option<u16>,
-    /// The beginning of the last answer's body.
+    /// The start of the last response's body.
     pub response: Option<String>,
     /// How many HTTP requests were made for it.
     pub attempts: u32,
-    /// The call it had become, as JSON text.
+    /// The call that the mapping made of it, as JSON.
     pub call: Option<String>,
-    /// When it was given up. Stored to the microsecond.
+    /// When delivery was given up. Stored to the microsecond.
     pub at: Timestamp,
 }
 
 impl DeadLetter {
-    /// What it counts for in the size of the dead letters, in bytes.
+    /// Its size, in bytes, as counted against `dead_letters.max_size`.
     pub(super) fn size(&self) -> u64 {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let bytes = self.record.len()
@@ -73,10 +73,10 @@ impl DeadLetter {
             + text(&self.call)
             + text(&self.response)
             + self.detail.len();
-        LETTER_OVERHEAD.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX))
+        DEAD_LETTER_OVERHEAD.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX))
     }
 
-    /// A dead letter that was never tried.
+    /// A dead letter of a record that was never sent.
     pub fn new(
         record: &Record,
         reason: impl Into<String>,
@@ -86,7 +86,7 @@ impl DeadLetter {
         Self {
             record: record.body.clone(),
             meta: record.meta.clone(),
-            place: record.origin.as_ref().map(|o| o.place.as_ref().to_owned()),
+            place: record.origin.as_ref().map(|o| o.location.as_ref().to_owned()),
             transport_id: record.transport_id.as_deref().map(str::to_owned),
             rule: None,
             field: None,
@@ -103,23 +103,23 @@ impl DeadLetter {
 
 /// A dead letter in the store.
 ///
-/// Serialized it is one flat object. The record is under `record` if it is JSON that every reader of
-/// JSON takes (no half of a surrogate pair, no number beyond f64, no nesting beyond 128), else under
-/// `record_text` if it is UTF-8, else under `record_escaped` with `\xNN` for what is not ASCII.
+/// Serializes to one flat object. The record is in `record` if it is JSON that every JSON parser
+/// accepts (no lone surrogate, no number beyond f64, no nesting beyond 128), else in `record_text`
+/// if it is UTF-8, else in `record_escaped` with `\xNN` for bytes that are not ASCII.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredDeadLetter {
     /// Its number, for `show`, `replay` and `purge`.
     pub id: i64,
     /// The sink that could not deliver it.
     pub sink: String,
-    /// How often it was sent again.
+    /// How often it was replayed.
     pub replays: u32,
     /// The dead letter.
     pub letter: DeadLetter,
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct DeadLetterJson<'a> {
     id: i64,
     sink: &'a str,
     at: Timestamp,
@@ -154,9 +154,9 @@ struct Shown<'a> {
 impl Serialize for StoredDeadLetter {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let letter = &self.letter;
-        let record = shown_json(&letter.record);
+        let record = parseable_json(&letter.record);
         let text = std::str::from_utf8(&letter.record);
-        Shown {
+        DeadLetterJson {
             id: self.id,
             sink: &self.sink,
             at: letter.at,
@@ -183,32 +183,32 @@ impl Serialize for StoredDeadLetter {
     }
 }
 
-/// JSON that can be shown inside of JSON: every reader of the output must be able to parse it.
-fn shown_json(bytes: &[u8]) -> Option<Box<RawValue>> {
+/// JSON that can be embedded in the output: every JSON parser must be able to read it.
+fn parseable_json(bytes: &[u8]) -> Option<Box<RawValue>> {
     serde_json::from_slice::<serde_json::Value>(bytes).ok()?;
-    as_json(bytes)
+    json_line(bytes)
 }
 
-/// The same, or the text as a JSON string.
+/// As [`parseable_json`], or the text as a JSON string.
 fn json_or_text(bytes: &[u8]) -> Option<Box<RawValue>> {
-    shown_json(bytes).or_else(|| {
+    parseable_json(bytes).or_else(|| {
         let text = String::from_utf8_lossy(bytes);
         serde_json::value::to_raw_value(&text).ok()
     })
 }
 
-/// JSON text on one line, or nothing if it is not JSON.
-fn as_json(bytes: &[u8]) -> Option<Box<RawValue>> {
+/// JSON text on one line; `None` if it is not JSON.
+fn json_line(bytes: &[u8]) -> Option<Box<RawValue>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let raw: &RawValue = serde_json::from_str(text).ok()?;
-    match on_one_line(raw.get()) {
+    match without_line_breaks(raw.get()) {
         Cow::Borrowed(_) => Some(raw.to_owned()),
         Cow::Owned(line) => RawValue::from_string(line).ok(),
     }
 }
 
-/// Inside a JSON string a line break is always escaped, so every bare one is mere white space.
-fn on_one_line(json: &str) -> Cow<'_, str> {
+/// Line breaks inside JSON strings are always escaped, so an unescaped one is white space.
+fn without_line_breaks(json: &str) -> Cow<'_, str> {
     if json.contains(['\n', '\r']) {
         Cow::Owned(json.replace(['\n', '\r'], " "))
     } else {
@@ -216,17 +216,17 @@ fn on_one_line(json: &str) -> Cow<'_, str> {
     }
 }
 
-/// What [`export`] did.
+/// The result of [`export`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Exported {
     /// Records written.
     pub written: u64,
-    /// Records left out: no JSON, and no single line either.
+    /// Records skipped: neither JSON nor a single line.
     pub left_out: u64,
 }
 
-/// Writes the records themselves, one a line, so that a source can read them again. What was JSON
-/// stays the same JSON value; a line that could not be decoded stays the same line.
+/// Writes the records themselves, one per line, so that a source can read them again. JSON stays
+/// the same JSON value; a line that could not be decoded stays the same line.
 ///
 /// # Errors
 /// Those of `out`.
@@ -234,7 +234,7 @@ pub fn export(letters: &[StoredDeadLetter], out: &mut impl Write) -> io::Result<
     let mut done = Exported::default();
     for letter in letters {
         let body = &letter.letter.record;
-        match as_json(body) {
+        match json_line(body) {
             Some(json) => out.write_all(json.get().as_bytes())?,
             None if body.contains(&b'\n') => {
                 done.left_out += 1;
@@ -248,20 +248,20 @@ pub fn export(letters: &[StoredDeadLetter], out: &mut impl Write) -> io::Result<
     Ok(done)
 }
 
-/// Which dead letters of a sink are meant: those that meet every condition given.
+/// Selects dead letters of a sink: those that meet every condition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeadLetterFilter {
     /// Those with these ids. Default: all.
     pub ids: Option<Vec<i64>>,
     /// Those with this reason. Default: all.
     pub reason: Option<String>,
-    /// Those given up at this time or later. Default: all.
+    /// Those of this time or later. Default: all.
     pub since: Option<Timestamp>,
 }
 
 impl DeadLetterFilter {
     fn ids(&self) -> Option<String> {
-        self.ids.as_deref().map(number_list)
+        self.ids.as_deref().map(json_array)
     }
 
     fn since(&self) -> Option<i64> {
@@ -284,7 +284,7 @@ impl Store {
         let sink = sink.to_owned();
         self.read_with(move |scope| {
             let mut find = scope.conn.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM dead_letters WHERE {CHOSEN} ORDER BY id LIMIT ?5 OFFSET ?6"
+                "SELECT {COLUMNS} FROM dead_letters WHERE {FILTER_SQL} ORDER BY id LIMIT ?5 OFFSET ?6"
             ))?;
             let rows = find.query_map(
                 params![
@@ -292,8 +292,8 @@ impl Store {
                     filter.reason,
                     filter.since(),
                     filter.ids(),
-                    count(limit),
-                    count(offset)
+                    row_count(limit),
+                    row_count(offset)
                 ],
                 from_row,
             )?;
@@ -341,8 +341,8 @@ impl Store {
     /// # Errors
     /// Those of any write.
     pub async fn delete_dead_letters(&self, ids: &[i64]) -> Result<usize, StoreError> {
-        let ids = number_list(ids);
-        self.bounds().forget_dead_sizes();
+        let ids = json_array(ids);
+        self.totals().clear_dead_bytes();
         self.write(move |scope| {
             let mut delete = scope.conn.prepare_cached(
                 "DELETE FROM dead_letters WHERE id IN (SELECT value FROM json_each(?1))",
@@ -352,7 +352,7 @@ impl Store {
         .await
     }
 
-    /// Deletes the dead letters of a sink that the filter means. Returns how many.
+    /// Deletes the dead letters of a sink that match the filter. Returns how many.
     ///
     /// # Errors
     /// Those of any write.
@@ -362,31 +362,32 @@ impl Store {
         filter: DeadLetterFilter,
     ) -> Result<usize, StoreError> {
         let sink = sink.to_owned();
-        self.bounds().forget_dead_sizes();
+        self.totals().clear_dead_bytes();
         self.write(move |scope| {
-            let mut delete =
-                scope.conn.prepare_cached(&format!("DELETE FROM dead_letters WHERE {CHOSEN}"))?;
+            let mut delete = scope
+                .conn
+                .prepare_cached(&format!("DELETE FROM dead_letters WHERE {FILTER_SQL}"))?;
             delete.execute(params![sink, filter.reason, filter.since(), filter.ids()])
         })
         .await
     }
 
-    /// Deletes the oldest dead letters of a sink, where all of them are larger than `max_size`
-    /// bytes, until a tenth of that is free. Returns how many.
+    /// Deletes the oldest dead letters of a sink if all together are larger than `max_size` bytes,
+    /// until a tenth of that is free. Returns how many.
     ///
     /// # Errors
     /// Those of any write.
     pub async fn trim_dead_letters(&self, sink: &str, max_size: u64) -> Result<u64, StoreError> {
-        let mut size = match self.bounds().dead_bytes(sink) {
+        let mut size = match self.totals().dead_bytes(sink) {
             Some(size) => size,
             None => self.sum_dead_letters(sink).await?,
         };
         if size <= max_size {
-            self.bounds().set_dead_bytes(sink, size);
+            self.totals().set_dead_bytes(sink, size);
             return Ok(0);
         }
-        // What is written meanwhile is counted next time.
-        self.bounds().forget_dead_sizes();
+        // Dead letters that are written meanwhile are counted next time.
+        self.totals().clear_dead_bytes();
         let mut deleted = 0;
         let goal = max_size - max_size / 10;
         while size > goal {
@@ -405,7 +406,8 @@ impl Store {
     async fn sum_dead_letters(&self, sink: &str) -> Result<u64, StoreError> {
         let sink = sink.to_owned();
         self.read_with(move |scope| {
-            let sql = format!("SELECT ifnull(sum({SIZE}), 0) FROM dead_letters WHERE sink = ?1");
+            let sql =
+                format!("SELECT ifnull(sum({SIZE_SQL}), 0) FROM dead_letters WHERE sink = ?1");
             let mut sum = scope.conn.prepare_cached(&sql)?;
             sum.query_row([&sink], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
         })
@@ -417,7 +419,7 @@ impl Store {
     /// # Errors
     /// Those of any write.
     pub async fn note_replay(&self, ids: &[i64]) -> Result<(), StoreError> {
-        let ids = number_list(ids);
+        let ids = json_array(ids);
         self.write(move |scope| {
             let mut note = scope.conn.prepare_cached(
                 "UPDATE dead_letters SET replays = replays + 1
@@ -429,12 +431,13 @@ impl Store {
     }
 }
 
-/// Deletes as many of a sink's oldest dead letters as make up so many bytes, but no more than one
-/// transaction should. How many, and how large they were.
+/// Deletes a sink's oldest dead letters until `excess` bytes are freed, at most as many as one
+/// transaction may. Returns their number and their bytes.
 fn delete_oldest(conn: &Connection, sink: &str, excess: u64) -> rusqlite::Result<(u64, u64)> {
-    let sql = format!("SELECT id, {SIZE} FROM dead_letters WHERE +sink = ?1 ORDER BY id LIMIT ?2");
+    let sql =
+        format!("SELECT id, {SIZE_SQL} FROM dead_letters WHERE +sink = ?1 ORDER BY id LIMIT ?2");
     let mut find = conn.prepare_cached(&sql)?;
-    let oldest = find.query_map(params![sink, DELETE_BATCH], |row| {
+    let oldest = find.query_map(params![sink, MAX_DELETE_ROWS], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
     })?;
     let (mut ids, mut bytes) = (Vec::new(), 0);
@@ -447,11 +450,11 @@ fn delete_oldest(conn: &Connection, sink: &str, excess: u64) -> rusqlite::Result
         bytes += size;
     }
     conn.prepare_cached("DELETE FROM dead_letters WHERE id IN (SELECT value FROM json_each(?1))")?
-        .execute([number_list(&ids)])?;
+        .execute([json_array(&ids)])?;
     Ok((ids.len() as u64, bytes))
 }
 
-/// Adds a dead letter within the transaction at work.
+/// Inserts a dead letter in the current transaction.
 pub(super) fn insert(conn: &Connection, sink: &str, letter: &DeadLetter) -> rusqlite::Result<()> {
     let mut add = conn.prepare_cached(
         "INSERT INTO dead_letters (sink, at, reason, detail, rule, field, place, transport_id,

@@ -1,9 +1,10 @@
-//! The disk buffer: records wait in the store, and their sources are told "delivered" as soon as
-//! they are durable, or where they ask for it, as soon as they are settled.
+//! The disk buffer keeps records in the store. It acknowledges a record as soon as it is durable,
+//! or, where the source asks for it, as soon as it is settled.
 //!
-//! One invariant: a record is handed out at most once at a time, oldest first. What may have been
-//! sent is marked in the store before it is sent, so a record without a mark was never sent from
-//! here.
+//! # Invariants
+//! A record is in flight at most once at a time, and the oldest is yielded first. Records are
+//! marked in the store before a non-idempotent request for them is sent, so a record without a mark
+//! was never sent from here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +15,14 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{BufferError, StoreError};
-use super::memory::{reason, tell};
-use super::persist::{self, Patience};
-use super::queue::{Appended, NewRecord, Settlement, Stored};
+use super::memory::{reject_reason, settle_ack};
+use super::pending_acks::PendingAcks;
+use super::queue::{AppendOutcome, BufferedRow, NewRecord, Settlement};
+use super::retry::{self, StorageRetry};
 use super::store::Store;
-use super::waiting::Waiting;
-use super::{Buffer, BufferSize, Buffered, GivenBack, PAGE_BYTES, PAGE_RECORDS, Settled, Token};
+use super::{
+    Buffer, BufferSize, Buffered, Completion, PAGE_BYTES, PAGE_RECORDS, Token, UnsettledRecord,
+};
 use crate::ack::Verdict;
 use crate::config::sink::{BufferConfig, WhenFull};
 use crate::record::{AckOn, Record};
@@ -30,37 +33,37 @@ pub struct DiskBuffer {
     store: Store,
     max_size: u64,
     when_full: WhenFull,
-    /// Ends the repeating of failed writes.
+    /// Ends the retries of failed writes.
     stop: CancellationToken,
-    /// No more pushes.
+    /// Cancelled when no more records are accepted.
     closed: CancellationToken,
-    /// Bytes of records that are being written. They count as held, so that pushes side by side
-    /// stay within the limit together.
-    arriving: Mutex<u64>,
-    /// Wakes the reader: records came, or came back.
-    news: Notify,
-    /// Wakes pushes that wait for room.
-    freed: Notify,
-    /// Where the one reader stands: the last record read.
+    /// Bytes of records that are being written. They count as held, so that concurrent pushes
+    /// together stay within the limit.
+    reserved_bytes: Mutex<u64>,
+    /// Wakes the reader: records were stored or returned.
+    data_available: Notify,
+    /// Wakes pushes that wait for space.
+    space_available: Notify,
+    /// Sequence number of the last record read. There is one reader.
     cursor: tokio::sync::Mutex<i64>,
-    out: Mutex<Out>,
-    waiting: Waiting,
+    dispatched: Mutex<Dispatched>,
+    pending_acks: PendingAcks,
     discarded: AtomicU64,
     errors: AtomicU64,
 }
 
-/// Records that left, and may come back.
+/// Records that were yielded and are not settled.
 #[derive(Default)]
-struct Out {
-    /// Handed out, neither settled nor given back.
-    away: BTreeSet<i64>,
-    /// Given back, to be handed out again; whether they may have been sent.
-    back: BTreeMap<i64, bool>,
+struct Dispatched {
+    /// Yielded, neither settled nor returned.
+    in_flight: BTreeSet<i64>,
+    /// Returned unsettled, to be yielded again; the value says whether they may have been sent.
+    returned: BTreeMap<i64, bool>,
 }
 
 impl DiskBuffer {
-    /// The buffer of one sink; what is stored of an earlier run comes first. There must be one at a
-    /// time for a sink. See [`super::open`].
+    /// Opens the buffer of one sink. Records of an earlier run are yielded first. A sink must have
+    /// only one buffer at a time. See [`super::open`].
     ///
     /// # Errors
     /// [`BufferError::Store`] if the store cannot be read.
@@ -77,27 +80,26 @@ impl DiskBuffer {
             when_full: config.when_full,
             closed: stop.child_token(),
             stop,
-            arriving: Mutex::default(),
-            news: Notify::new(),
-            freed: Notify::new(),
+            reserved_bytes: Mutex::default(),
+            data_available: Notify::new(),
+            space_available: Notify::new(),
             cursor: tokio::sync::Mutex::default(),
-            out: Mutex::default(),
-            waiting: Waiting::default(),
+            dispatched: Mutex::default(),
+            pending_acks: PendingAcks::default(),
             discarded: AtomicU64::new(0),
             errors: AtomicU64::new(0),
         })
     }
 
-    fn out(&self) -> MutexGuard<'_, Out> {
-        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    fn dispatched(&self) -> MutexGuard<'_, Dispatched> {
+        self.dispatched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reserves room for as many of the records as there is room for, at least one if the buffer is
-    /// empty and at most a page, all of whose sources are told at the same time. `None` if there is
-    /// room for none.
-    fn reserve<'a>(&'a self, records: &[Record]) -> Option<Reserved<'a>> {
-        let mut arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = self.size().bytes.saturating_add(*arriving);
+    /// Reserves space for as many of the records as fit: at least one if the buffer is empty, at
+    /// most a page, and only records with the same [`AckOn`]. `None` if none fits.
+    fn reserve<'a>(&'a self, records: &[Record]) -> Option<Reservation<'a>> {
+        let mut reserved_bytes = self.reserved_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.size().bytes.saturating_add(*reserved_bytes);
         let mut fitting: Vec<NewRecord> = Vec::new();
         let mut bytes = 0;
         let alike = records.iter().take_while(|record| record.ack_on == records[0].ack_on);
@@ -116,44 +118,44 @@ impl DiskBuffer {
         if fitting.is_empty() {
             return None;
         }
-        *arriving += bytes;
-        Some(Reserved { buffer: self, records: fitting, bytes })
+        *reserved_bytes += bytes;
+        Some(Reservation { buffer: self, records: fitting, bytes })
     }
 
-    /// Waits until `reserve` finds room for the first record.
-    async fn wait_for_room(&self, records: &[Record]) -> Result<Reserved<'_>, BufferError> {
+    /// Waits until `reserve` finds space for the first record.
+    async fn reserve_or_wait(&self, records: &[Record]) -> Result<Reservation<'_>, BufferError> {
         loop {
-            let freed = self.freed.notified();
+            let space_available = self.space_available.notified();
             if let Some(room) = self.reserve(records) {
                 return Ok(room);
             }
             tokio::select! {
                 () = self.closed.cancelled() => return Err(BufferError::Closed),
-                () = freed => {}
+                () = space_available => {}
             }
         }
     }
 
-    /// Stores what room was reserved for.
-    async fn take(&self, room: Reserved<'_>) -> Result<Appended, BufferError> {
-        let mut patience = Patience::new("append", &self.sink, &self.closed, &self.errors);
+    /// Stores the records of a reservation.
+    async fn take(&self, room: Reservation<'_>) -> Result<AppendOutcome, BufferError> {
+        let mut retry = StorageRetry::new("append", &self.sink, &self.closed, &self.errors);
         let appended = loop {
             match self.store.append(&self.sink, room.records.clone()).await {
                 Ok(appended) => break appended,
                 Err(e) => tokio::select! {
                     biased;
-                    waited = patience.after(e) => waited.map_err(|e| match persist::is_final(&e) {
+                    waited = retry.wait(e) => waited.map_err(|e| match retry::is_final(&e) {
                         true => BufferError::Store(e),
                         false => BufferError::Stopped(e),
                     })?,
-                    // Delivery has made room.
-                    () = self.freed.notified() => {}
+                    // Delivery freed space.
+                    () = self.space_available.notified() => {}
                 },
             }
         };
-        patience.rewarded();
+        retry.succeeded();
         drop(room);
-        self.news.notify_one();
+        self.data_available.notify_one();
         Ok(appended)
     }
 
@@ -164,26 +166,26 @@ impl DiskBuffer {
         }
     }
 
-    /// The next page, however often it has to be asked for.
-    async fn read(&self, after: i64, max: usize) -> Result<Vec<Stored>, StoreError> {
-        let mut patience = Patience::new("read", &self.sink, &self.stop, &self.errors);
+    /// Reads the next page, with retries.
+    async fn read(&self, after: i64, max: usize) -> Result<Vec<BufferedRow>, StoreError> {
+        let mut retry = StorageRetry::new("read", &self.sink, &self.stop, &self.errors);
         loop {
             match self.page(after, max).await {
                 Ok(page) => {
-                    patience.rewarded();
+                    retry.succeeded();
                     return Ok(page);
                 }
-                Err(e) => patience.after(e).await?,
+                Err(e) => retry.wait(e).await?,
             }
         }
     }
 
-    /// The next page: what was given back first, then what was not read yet. The caller must let it
-    /// go without waiting for anything.
-    async fn page(&self, after: i64, max: usize) -> Result<Vec<Stored>, StoreError> {
+    /// Reads the next page: returned records first, then records that were not read yet. The caller
+    /// must yield it without awaiting in between.
+    async fn page(&self, after: i64, max: usize) -> Result<Vec<BufferedRow>, StoreError> {
         let back: BTreeMap<i64, bool> = {
-            let out = self.out();
-            out.back.iter().take(max).map(|(k, v)| (*k, *v)).collect()
+            let dispatched = self.dispatched();
+            dispatched.returned.iter().take(max).map(|(k, v)| (*k, *v)).collect()
         };
         if !back.is_empty() {
             let seqs: Vec<i64> = back.keys().copied().collect();
@@ -194,41 +196,42 @@ impl DiskBuffer {
             if !page.is_empty() {
                 return Ok(page);
             }
-            // Somebody else settled them: they are not ours any more.
-            self.out().back.retain(|seq, _| !back.contains_key(seq));
+            // They were deleted meanwhile.
+            self.dispatched().returned.retain(|seq, _| !back.contains_key(seq));
         }
         self.store.read(&self.sink, after, max).await
     }
 
-    /// Notes a page as away.
-    fn let_go(&self, page: Vec<Stored>, cursor: &mut i64) -> Vec<Buffered> {
-        let mut out = self.out();
+    /// Marks the records of a page as in flight.
+    fn hand_over(&self, page: Vec<BufferedRow>, cursor: &mut i64) -> Vec<Buffered> {
+        let mut dispatched = self.dispatched();
         page.into_iter()
             .map(|row| {
                 *cursor = row.seq.max(*cursor);
-                out.back.remove(&row.seq);
-                out.away.insert(row.seq);
+                dispatched.returned.remove(&row.seq);
+                dispatched.in_flight.insert(row.seq);
                 let mut record = row.record.into_record();
-                // The same each time it is read, so that what it becomes can be recognised.
-                record.time.get_or_insert(row.received_at);
+                // The record gets the same time at each read, so that a repeated event can be
+                // recognised in the user's history.
+                record.event_time.get_or_insert(row.received_at);
                 Buffered { record, token: Token(Some(row.seq)), maybe_sent: row.maybe_sent }
             })
             .collect()
     }
 }
 
-/// Room taken for records on their way into the store; given up when dropped.
-struct Reserved<'a> {
+/// Space reserved for records that are being stored; released on drop.
+struct Reservation<'a> {
     buffer: &'a DiskBuffer,
     records: Vec<NewRecord>,
     bytes: u64,
 }
 
-impl Drop for Reserved<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        let arriving = self.buffer.arriving.lock();
-        *arriving.unwrap_or_else(PoisonError::into_inner) -= self.bytes;
-        self.buffer.freed.notify_waiters();
+        let reserved_bytes = self.buffer.reserved_bytes.lock();
+        *reserved_bytes.unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.buffer.space_available.notify_waiters();
     }
 }
 
@@ -240,7 +243,7 @@ impl Buffer for DiskBuffer {
                 return Err(BufferError::Closed);
             }
             let room = match self.when_full {
-                WhenFull::Block => self.wait_for_room(&records).await?,
+                WhenFull::Block => self.reserve_or_wait(&records).await?,
                 WhenFull::DropNewest => match self.reserve(&records) {
                     Some(room) => room,
                     None => {
@@ -250,13 +253,13 @@ impl Buffer for DiskBuffer {
                 },
             };
             let taken = room.records.len();
-            let pushing = self.waiting.pushing();
+            let push = self.pending_acks.begin_push();
             let appended = self.take(room).await?;
-            // Where some were left out, nobody can say which of them the numbers are.
+            // If some records were skipped, the numbers cannot be assigned to the others.
             let mut seqs = appended.seqs.filter(|_| appended.skipped == 0);
             for record in records.drain(..taken) {
                 match (record.ack_on, seqs.next()) {
-                    (AckOn::Settled, Some(seq)) => pushing.wait(seq, record.ack),
+                    (AckOn::Finalized, Some(seq)) => push.register(seq, record.ack),
                     _ => record.ack.settle(Verdict::Delivered),
                 }
             }
@@ -268,21 +271,21 @@ impl Buffer for DiskBuffer {
         let max = max.clamp(1, PAGE_RECORDS);
         let mut cursor = self.cursor.lock().await;
         loop {
-            // Asked before the page is read: a push that was over by then is on the page.
+            // Checked before the page is read: a push that ended before is on the page.
             let closed = self.closed.is_cancelled();
             let after = *cursor;
             match self.read(after, max).await {
                 Err(e) => {
-                    tracing::error!(sink = self.sink, error = %e, "buffer not read to its end");
+                    tracing::error!(sink = self.sink, error = %e, "the buffer could not be read to its end; its records are delivered after a restart");
                     return None;
                 }
-                Ok(page) if !page.is_empty() => return Some(self.let_go(page, &mut cursor)),
+                Ok(page) if !page.is_empty() => return Some(self.hand_over(page, &mut cursor)),
                 Ok(_) if closed => return None,
                 Ok(_) => {}
             }
             tokio::select! {
                 () = self.closed.cancelled() => {}
-                () = self.news.notified() => {}
+                () = self.data_available.notified() => {}
             }
         }
     }
@@ -294,51 +297,51 @@ impl Buffer for DiskBuffer {
     ) -> Result<(), BufferError> {
         let seqs = |tokens: Vec<Token>| tokens.into_iter().filter_map(Token::seq).collect();
         let (sent, not_sent): (Vec<i64>, Vec<i64>) = (seqs(sent), seqs(not_sent));
-        persist::mark(&self.store, &self.sink, &self.stop, &self.errors, sent, not_sent)
+        retry::mark(&self.store, &self.sink, &self.stop, &self.errors, sent, not_sent)
             .await
             .map_err(BufferError::Stopped)
     }
 
-    async fn settled(&self, items: Vec<Settled>) -> Result<(), BufferError> {
+    async fn settle(&self, items: Vec<Completion>) -> Result<(), BufferError> {
         let mut acks = Vec::with_capacity(items.len());
         let mut batch = Vec::with_capacity(items.len());
         for item in items {
-            acks.push((item.token.seq(), item.ack, reason(&item.dead)));
+            acks.push((item.token.seq(), item.ack, reject_reason(&item.dead)));
             batch.push(Settlement { seq: item.token.seq(), dead: item.dead, seen: item.seen });
         }
         let seqs: Vec<i64> = batch.iter().filter_map(|s| s.seq).collect();
-        persist::settle(&self.store, &self.sink, &self.stop, &self.errors, batch)
+        retry::settle(&self.store, &self.sink, &self.stop, &self.errors, batch)
             .await
             .map_err(BufferError::Stopped)?;
         {
-            let mut out = self.out();
+            let mut dispatched = self.dispatched();
             for seq in seqs {
-                out.away.remove(&seq);
+                dispatched.in_flight.remove(&seq);
             }
         }
         for (seq, ack, reason) in acks {
             if let Some(seq) = seq {
-                self.waiting.settled(seq, &reason);
+                self.pending_acks.finish(seq, &reason);
             }
-            tell(ack, reason);
+            settle_ack(ack, reason);
         }
-        self.freed.notify_waiters();
+        self.space_available.notify_waiters();
         Ok(())
     }
 
-    async fn give_back(&self, items: Vec<GivenBack>) {
+    async fn return_unsettled(&self, items: Vec<UnsettledRecord>) {
         {
-            let mut out = self.out();
+            let mut dispatched = self.dispatched();
             for item in items {
                 item.ack.settle(Verdict::Errored);
                 if let Some(seq) = item.token.seq()
-                    && out.away.remove(&seq)
+                    && dispatched.in_flight.remove(&seq)
                 {
-                    out.back.insert(seq, item.maybe_sent);
+                    dispatched.returned.insert(seq, item.maybe_sent);
                 }
             }
         }
-        self.news.notify_one();
+        self.data_available.notify_one();
     }
 
     fn close(&self) {
@@ -346,10 +349,10 @@ impl Buffer for DiskBuffer {
     }
 
     async fn finish(&self) -> Result<(), BufferError> {
-        // What is still away keeps the mark it has, if any.
+        // Records in flight keep their marks.
         let (sent, not_sent): (Vec<_>, Vec<_>) = self
-            .out()
-            .back
+            .dispatched()
+            .returned
             .iter()
             .map(|(seq, maybe)| (*seq, *maybe))
             .partition(|(_, maybe)| *maybe);

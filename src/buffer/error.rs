@@ -1,13 +1,13 @@
-//! What can go wrong with stored things. Not here: what is done about it.
+//! Errors of the store and of the buffers.
 
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-/// Why the store did not do what it was asked.
+/// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A file or directory could not be used.
+    /// A file or directory could not be read or written.
     #[error("{context}: {source}")]
     Io {
         /// What was being done, with the path.
@@ -15,7 +15,7 @@ pub enum StoreError {
         /// The cause.
         source: std::io::Error,
     },
-    /// Another process works in this `data_dir`.
+    /// Another process uses this `data_dir`.
     #[error("data_dir `{}` is in use by another usercom-sink ({})", .dir.display(), owner(*.pid))]
     InUse {
         /// The directory.
@@ -23,18 +23,18 @@ pub enum StoreError {
         /// The other process, where its lock file says so.
         pid: Option<u32>,
     },
-    /// There is no store to read.
+    /// The directory has no store.
     #[error("no store in `{}`: nothing has run with this data_dir yet", .dir.display())]
     Missing {
         /// The directory.
         dir: PathBuf,
     },
-    /// The file belongs to something else.
+    /// The file is not a store of this program.
     #[error("`{}` is not a store of usercom-sink: {why}", .path.display())]
     Foreign {
         /// The file. It was not touched.
         path: PathBuf,
-        /// How it was told.
+        /// What shows it.
         why: String,
     },
     /// The file was written by another version of the program.
@@ -59,12 +59,12 @@ pub enum StoreError {
         /// What SQLite found.
         why: String,
     },
-    /// There is no room on the disk, or the file has reached its limit.
+    /// The disk is full, or the file has reached its size limit.
     #[error("no room left for `{}`: {why}", .path.display())]
     Full {
         /// The file.
         path: PathBuf,
-        /// How much room there is, and what to do.
+        /// How much space there is, and what to do.
         why: String,
     },
     /// The file, its log or its folder may not be written.
@@ -78,16 +78,16 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// Another program replaced the file while it was used, or removed it, and it cannot be written
+    /// Another program replaced or removed the file while it was in use, and it cannot be written
     /// again.
     #[error("`{}` was removed or replaced while it was in use: {why}", .path.display())]
     Removed {
         /// The file.
         path: PathBuf,
-        /// What became of what it held, and what to do.
+        /// What happened to its content, and what to do.
         why: String,
     },
-    /// Any other answer of SQLite.
+    /// Any other error of SQLite.
     #[error("`{}`: {source}", .path.display())]
     Sqlite {
         /// The file.
@@ -112,7 +112,7 @@ impl StoreError {
         move |source| Self::Io { context, source }
     }
 
-    /// Sorts an answer of SQLite.
+    /// Classifies an error of SQLite.
     pub(super) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         match source.sqlite_error_code() {
@@ -123,23 +123,23 @@ impl StoreError {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Corrupt { path, why: source.to_string() }
             }
-            // The files beside it cannot be made.
+            // The files next to it cannot be created.
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => Self::NotWritable { path },
             _ => Self::Sqlite { path, source },
         }
     }
 }
 
-/// Why a buffer did not do what it was asked.
+/// Why a buffer operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BufferError {
-    /// It takes no more records.
+    /// It accepts no more records.
     #[error("the buffer is closed")]
     Closed,
-    /// The process is stopping, and storage was failing until then.
+    /// The process stopped while storage was failing.
     #[error("stopped while storage was failing: {0}")]
     Stopped(#[source] StoreError),
-    /// The store failed for good.
+    /// The store failed permanently.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

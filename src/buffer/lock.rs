@@ -1,5 +1,6 @@
-//! One owner per `data_dir`: an exclusively locked file that names the owner's process. The system
-//! releases the lock when the process ends, however it ends; a left-over file is no lock.
+//! Ensures one owner per `data_dir` by an exclusively locked file that contains the owner's process
+//! id. The operating system releases the lock when the process ends; a file without a lock has no
+//! effect.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -7,7 +8,7 @@ use std::path::Path;
 
 use super::error::StoreError;
 
-const FILE: &str = "usercom-sink.lock";
+const LOCK_FILE: &str = "usercom-sink.lock";
 
 /// Held as long as the directory is owned.
 #[derive(Debug)]
@@ -16,9 +17,9 @@ pub(super) struct DirLock {
 }
 
 impl DirLock {
-    /// Takes the lock, or says who has it.
+    /// Takes the lock, or returns the process that has it.
     pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
-        let path = dir.join(FILE);
+        let path = dir.join(LOCK_FILE);
         let context = || format!("lock file `{}`", path.display());
         let mut file = OpenOptions::new()
             .read(true)

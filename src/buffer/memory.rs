@@ -1,5 +1,5 @@
-//! The memory buffer: a bounded queue. Acknowledgements stay with their records, so what is lost
-//! with the process is offered again by its source.
+//! The memory buffer: a bounded queue. Acknowledgements stay with their records, so their sources
+//! send again what a crash loses.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::dead_letters::DeadLetter;
 use super::error::BufferError;
-use super::persist;
 use super::queue::{NewRecord, Settlement};
+use super::retry;
 use super::store::Store;
-use super::{Buffer, BufferSize, Buffered, GivenBack, PAGE_RECORDS, Settled, Token};
+use super::{Buffer, BufferSize, Buffered, Completion, PAGE_RECORDS, Token, UnsettledRecord};
 use crate::ack::{Ack, Verdict};
 use crate::config::sink::{BufferConfig, WhenFull};
 use crate::record::Record;
@@ -22,16 +22,16 @@ use crate::record::Record;
 /// A bounded queue in memory.
 pub struct MemoryBuffer {
     sink: String,
-    /// For dead letters and message keys, which outlive the process in any case.
+    /// Stores dead letters and message keys, which survive a restart in any case.
     store: Store,
     when_full: WhenFull,
     stop: CancellationToken,
-    /// One permit for each record there is room for.
+    /// One permit for each record that fits.
     room: Semaphore,
     queue: Mutex<Queue>,
-    /// Wakes the reader: a record came, or the buffer was closed.
+    /// Wakes the reader: a record was added, or the buffer was closed.
     news: Notify,
-    /// Held by the one that waits for records.
+    /// Held by the reader that waits for records.
     reading: tokio::sync::Mutex<()>,
     discarded: AtomicU64,
     errors: AtomicU64,
@@ -65,7 +65,7 @@ impl MemoryBuffer {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Finds room for one record. `false` if it must be dropped.
+    /// Waits for space for one record. `false` if the record must be dropped.
     async fn find_room(&self) -> Result<bool, BufferError> {
         let permit = match self.when_full {
             WhenFull::Block => self.room.acquire().await.map_err(|_| BufferError::Closed)?,
@@ -75,7 +75,7 @@ impl MemoryBuffer {
                 Err(tokio::sync::TryAcquireError::Closed) => return Err(BufferError::Closed),
             },
         };
-        // The room is taken until the record is handed out.
+        // The space is taken until the record is yielded.
         permit.forget();
         Ok(true)
     }
@@ -93,7 +93,7 @@ impl MemoryBuffer {
         Ok(())
     }
 
-    /// Records, or nothing yet; the error says that nothing will come.
+    /// Records, or none yet; the error says that no more will come.
     fn take(&self, max: usize) -> Result<Vec<Buffered>, BufferError> {
         let mut queue = self.queue();
         let n = max.clamp(1, PAGE_RECORDS).min(queue.records.len());
@@ -140,32 +140,32 @@ impl Buffer for MemoryBuffer {
         }
     }
 
-    /// The source of a record knows what of it may have been sent.
+    /// The source of a record tracks whether it may have been sent.
     async fn mark_dispatched(&self, _: Vec<Token>, _: Vec<Token>) -> Result<(), BufferError> {
         Ok(())
     }
 
-    async fn settled(&self, items: Vec<Settled>) -> Result<(), BufferError> {
+    async fn settle(&self, items: Vec<Completion>) -> Result<(), BufferError> {
         let mut batch = Vec::new();
         let mut acks = Vec::with_capacity(items.len());
         for item in items {
-            acks.push((item.ack, reason(&item.dead)));
+            acks.push((item.ack, reject_reason(&item.dead)));
             if !item.dead.is_empty() || !item.seen.is_empty() {
                 batch.push(Settlement { seq: None, dead: item.dead, seen: item.seen });
             }
         }
         if !batch.is_empty() {
-            persist::settle(&self.store, &self.sink, &self.stop, &self.errors, batch)
+            retry::settle(&self.store, &self.sink, &self.stop, &self.errors, batch)
                 .await
                 .map_err(BufferError::Stopped)?;
         }
         for (ack, reason) in acks {
-            tell(ack, reason);
+            settle_ack(ack, reason);
         }
         Ok(())
     }
 
-    async fn give_back(&self, items: Vec<GivenBack>) {
+    async fn return_unsettled(&self, items: Vec<UnsettledRecord>) {
         for item in items {
             item.ack.settle(Verdict::Errored);
         }
@@ -198,13 +198,13 @@ impl Buffer for MemoryBuffer {
     }
 }
 
-/// Why a record was not delivered, in words for its source; `None` where everything of it was.
-pub(super) fn reason(dead: &[DeadLetter]) -> Option<String> {
+/// Why a record was not delivered, as text for its source; `None` if all of it was delivered.
+pub(super) fn reject_reason(dead: &[DeadLetter]) -> Option<String> {
     dead.first().map(|letter| format!("{}: {}", letter.reason, letter.detail))
 }
 
-/// Tells the source that a record was delivered, or why it was not.
-pub(super) fn tell(ack: Ack, reason: Option<String>) {
+/// Settles an acknowledgement as delivered, or as rejected with the reason.
+pub(super) fn settle_ack(ack: Ack, reason: Option<String>) {
     match reason {
         None => ack.settle(Verdict::Delivered),
         Some(reason) => ack.reject(&reason),

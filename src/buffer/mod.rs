@@ -1,25 +1,31 @@
-//! Buffers: where records wait between their source and User.com, and what outlives a restart.
+//! Buffers hold records between their source and User.com; the store keeps what must survive a
+//! restart.
 //!
-//! [`store::Store`] is the pipeline's one storage engine; [`MemoryBuffer`] and [`DiskBuffer`] stand
-//! on it behind the trait [`Buffer`]. Not here: what a record means, and who sends it.
+//! [`store::Store`] is the pipeline's only storage engine. [`MemoryBuffer`] and [`DiskBuffer`] use
+//! it and implement the trait [`Buffer`].
 //!
-//! One invariant: a record pushed into a buffer leaves it only by [`Buffer::settled`], or by an
-//! acknowledgement that tells its source to offer it again.
+//! # Invariants
+//! A record that was pushed into a buffer leaves it only by [`Buffer::settle`], or by an
+//! acknowledgement that makes its source send the record again.
 
-mod bounds;
 mod dead_letters;
 mod disk;
 mod error;
+mod file_watch;
+mod free_space;
+mod integrity;
 mod lock;
 mod memory;
-mod persist;
+mod paths;
+mod pending_acks;
 mod queue;
-mod room;
+mod retry;
 mod schema;
+mod seen;
+mod sizes;
+mod sql;
 pub mod store;
-mod waiting;
-mod watch;
-mod whole;
+mod totals;
 mod writer;
 
 use std::sync::Arc;
@@ -35,7 +41,8 @@ pub use dead_letters::{DeadLetter, DeadLetterFilter, Exported, StoredDeadLetter,
 pub use disk::DiskBuffer;
 pub use error::{BufferError, StoreError};
 pub use memory::MemoryBuffer;
-pub use queue::{Appended, NewRecord, Settlement, Stored};
+pub use queue::{AppendOutcome, BufferedRow, NewRecord, Settlement};
+pub use sizes::{BufferSize, RECORD_OVERHEAD};
 pub use store::{Access, Store};
 
 /// The most records one [`Buffer::next`] or [`Store::read`] yields.
@@ -44,19 +51,7 @@ pub const PAGE_RECORDS: usize = 1000;
 /// The most bytes of records one [`Store::read`] yields, unless a single record is larger: 4 MiB.
 pub const PAGE_BYTES: u64 = 4 << 20;
 
-/// What is counted per record beside its own bytes: keys, numbers, page headers.
-pub const RECORD_OVERHEAD: u64 = 64;
-
-/// How much a buffer holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BufferSize {
-    /// Records.
-    pub events: u64,
-    /// Bytes of their bodies and metadata, with [`RECORD_OVERHEAD`] for each.
-    pub bytes: u64,
-}
-
-/// Which buffered record is meant. Memory buffers keep no rows, so their tokens are all alike.
+/// Identifies a buffered record. A memory buffer has no rows, so all its tokens are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token(Option<i64>);
 
@@ -67,13 +62,13 @@ impl Token {
     }
 }
 
-/// A record on its way out of a buffer.
+/// A record read from a buffer, for delivery.
 #[derive(Debug)]
 pub struct Buffered {
-    /// The record. From a disk buffer its acknowledgement is one nobody waits for: the source was
-    /// told when the record became durable.
+    /// The record. From a disk buffer its acknowledgement is a no-op: the source was notified when
+    /// the record became durable.
     pub record: Record,
-    /// Names the record in [`Settled`] and [`GivenBack`].
+    /// Identifies the record in [`Completion`] and [`UnsettledRecord`].
     pub token: Token,
     /// Whether it may already have been sent: an earlier run had
     /// [marked](Buffer::mark_dispatched) it when the process died, or its
@@ -81,13 +76,13 @@ pub struct Buffered {
     pub maybe_sent: bool,
 }
 
-/// What became of a record.
+/// The final status of a record.
 #[derive(Debug)]
-pub struct Settled {
+pub struct Completion {
     /// The record's token.
     pub token: Token,
-    /// The record's acknowledgement. It is settled once everything below is durable: rejected if
-    /// there is a dead letter, delivered otherwise.
+    /// The record's acknowledgement. It is settled once the fields below are durable: as rejected
+    /// if there is a dead letter, as delivered otherwise.
     pub ack: Ack,
     /// What could not be delivered, and why.
     pub dead: Vec<DeadLetter>,
@@ -95,77 +90,76 @@ pub struct Settled {
     pub seen: Vec<String>,
 }
 
-/// A record that nobody settled: its retries are used up, or the process is stopping.
+/// A record without a final status: its retries are used up, or the process is stopping.
 #[derive(Debug)]
-pub struct GivenBack {
+pub struct UnsettledRecord {
     /// The record's token.
     pub token: Token,
-    /// The record's acknowledgement. A memory buffer drops it unsettled, so that the source offers
+    /// The record's acknowledgement. A memory buffer drops it unsettled, so that the source sends
     /// the record again; a disk buffer keeps the record and yields it again.
     pub ack: Ack,
     /// Whether a request for it may have arrived.
     pub maybe_sent: bool,
 }
 
-/// Where records wait between their source and User.com.
+/// Holds records between their source and User.com.
 ///
-/// Many may push; one reader at a time gets records, others wait their turn. Dropping the future of
-/// [`next`](Self::next) loses nothing.
+/// Several tasks may push; one reader at a time gets records, other readers wait. Dropping the
+/// future of [`next`](Self::next) loses nothing.
 #[async_trait]
 pub trait Buffer: Send + Sync {
-    /// Takes records, in order.
+    /// Accepts records, in order.
     ///
-    /// Where there is no room it waits (`when_full = "block"`), or settles the records it has no
-    /// room for as [rejected](crate::ack::Verdict::Rejected) and counts them as
-    /// [discarded](Self::discarded) (`"drop_newest"`): these are lost on the user's own wish and
-    /// must not be offered again. One record larger than the whole buffer is taken when the buffer
-    /// is empty.
+    /// Where the buffer is full it waits (`when_full = "block"`), or settles the records that do
+    /// not fit as [rejected](crate::ack::Verdict::Rejected) and counts them as
+    /// [discarded](Self::discarded) (`"drop_newest"`): the user configured that they are lost, so
+    /// they must not be sent again. One record larger than the whole buffer is accepted when the
+    /// buffer is empty.
     ///
     /// A disk buffer returns once the records are durable, and then settles them as delivered,
-    /// unless they want to hear of their [settlement](crate::record::AckOn); if storage fails it tries again, which holds the source back. In a memory buffer the
-    /// acknowledgement stays with the record.
+    /// unless their [`AckOn`](crate::record::AckOn) asks for the final status. If storage fails it
+    /// retries, and the source waits meanwhile. In a memory buffer the acknowledgement stays with
+    /// the record.
     ///
-    /// # Errors
-    /// [`BufferError::Closed`] after [`close`](Self::close), [`BufferError::Stopped`] if that came
-    /// while storage was failing. Records not taken are dropped unsettled, so their sources offer
-    /// them again.
+    /// # Errors [`BufferError::Closed`] after [`close`](Self::close), [`BufferError::Stopped`] if
+    /// that came while storage was failing. Records that were not accepted are dropped unsettled,
+    /// so their sources send them again.
     async fn push(&self, records: Vec<Record>) -> Result<(), BufferError>;
 
     /// Waits for at least one record and yields up to `max` (at most [`PAGE_RECORDS`]), oldest
-    /// first. `None` once the buffer is closed and has nothing more to hand out.
+    /// first. `None` once the buffer is closed and empty.
     async fn next(&self, max: usize) -> Option<Vec<Buffered>>;
 
-    /// Notes, before it happens, that requests for records leave which must not be sent twice:
-    /// after a crash only these may have been sent. The marks of those in `not_sent` are taken
-    /// away. Durable once it returns; storage errors are tried again until the stop token given at
-    /// the start is cancelled. A memory buffer does nothing: the sources of its records know.
+    /// Marks records before non-idempotent requests for them are sent: after a crash only marked
+    /// records may have been sent. Removes the marks of the records in `not_sent`. Durable once it
+    /// returns. Storage errors are retried until the buffer's stop token is cancelled. A memory
+    /// buffer does nothing: the sources of its records track this.
     ///
-    /// # Errors
-    /// [`BufferError::Stopped`] if stopped while storage was failing; then nothing must be sent.
+    /// # Errors [`BufferError::Stopped`] if stopped while storage was failing; then the requests
+    /// must not be sent.
     async fn mark_dispatched(
         &self,
         sent: Vec<Token>,
         not_sent: Vec<Token>,
     ) -> Result<(), BufferError>;
 
-    /// Says what became of records. Durable once it returns; storage errors are tried again until
-    /// the stop token given at the start is cancelled.
+    /// Stores the final status of records. Durable once it returns. Storage errors are retried
+    /// until the buffer's stop token is cancelled.
     ///
-    /// # Errors
-    /// [`BufferError::Stopped`] if stopped while storage was failing. The records then count as
-    /// unsettled: a disk buffer yields them again after a restart, a memory buffer's sources offer
-    /// them again.
-    async fn settled(&self, items: Vec<Settled>) -> Result<(), BufferError>;
+    /// # Errors [`BufferError::Stopped`] if stopped while storage was failing. The records then
+    /// count as unsettled: a disk buffer yields them again after a restart, the sources of a memory
+    /// buffer send them again.
+    async fn settle(&self, items: Vec<Completion>) -> Result<(), BufferError>;
 
-    /// Takes back records that were not settled. See [`GivenBack`].
-    async fn give_back(&self, items: Vec<GivenBack>);
+    /// Takes back records that were not settled. See [`UnsettledRecord`].
+    async fn return_unsettled(&self, items: Vec<UnsettledRecord>);
 
-    /// Takes no more records. What is in the buffer is still handed out.
+    /// Accepts no more records. Records in the buffer are still yielded.
     fn close(&self);
 
-    /// The last call, when nothing is being delivered any more: of the records that were given
-    /// back, those that may have been sent are marked, and the others are not. After a shutdown
-    /// without this call, every record that had been marked and not settled is yielded with
+    /// Call this last, when no delivery is running. Of the records that were returned unsettled, it
+    /// marks those that may have been sent and unmarks the others. After a shutdown without this
+    /// call, every record that was marked and not settled is yielded with
     /// [`maybe_sent`](Buffered::maybe_sent) at the next start.
     ///
     /// # Errors
@@ -173,19 +167,19 @@ pub trait Buffer: Send + Sync {
     async fn finish(&self) -> Result<(), BufferError>;
 
     /// How much it holds. A disk buffer counts records until they are settled, a memory buffer
-    /// until they are handed out.
+    /// until they are yielded.
     fn size(&self) -> BufferSize;
 
-    /// How many records were dropped since the start because there was no room.
+    /// How many records were dropped since the start because the buffer was full.
     fn discarded(&self) -> u64;
 
-    /// How often storage failed since the start, or had no room, and was tried again.
+    /// How often storage failed or was full since the start, and was retried.
     fn storage_errors(&self) -> u64;
 }
 
-/// The buffer a sink is configured with.
+/// Opens the buffer that a sink is configured with.
 ///
-/// `stop` ends the repeating of failed writes; cancel it only when the process must end now.
+/// `stop` ends the retries of failed writes; cancel it only when the process must end now.
 ///
 /// # Errors
 /// [`BufferError::Store`] if the store cannot be read.

@@ -1,7 +1,8 @@
-//! Buffered records in the store: taken in, read in order, marked as possibly sent, settled.
+//! Buffered records in the store: append, read in order, mark as possibly sent, settle.
 //!
-//! One invariant: sequence numbers are given by the one writer, grow with every commit and are
-//! never used again, so that a reader that goes on behind the last number it saw misses nothing.
+//! # Invariants
+//! The single writer assigns sequence numbers. They grow with every commit and are never reused, so
+//! a reader that continues after the last number it read misses nothing.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,22 +12,25 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::bounds::{Added, stored_key};
 use super::dead_letters::{self, DeadLetter};
 use super::error::StoreError;
-use super::room;
-use super::store::{Store, count, from_micros, micros};
-use super::writer::{Delta, Scope};
+use super::free_space;
+use super::seen::stored_key;
+use super::sizes::SizeDelta;
+use super::sql::{from_micros, json_array, micros, row_count};
+use super::store::Store;
+use super::totals::RowsAdded;
+use super::writer::TxScope;
 use super::{PAGE_BYTES, PAGE_RECORDS, RECORD_OVERHEAD};
 use crate::ack::Ack;
 use crate::clock;
-use crate::record::{AckOn, Origin, Record};
+use crate::record::{AckOn, Record, SourcePosition};
 
 const COLUMNS: &str = "seq, body, meta, origin_key, origin_position, place, transport_id, fault, \
                        received_at, happened_at, maybe_sent OR EXISTS (SELECT 1 FROM dispatched AS d \
                        WHERE d.sink = buffer.sink AND d.seq = buffer.seq)";
 
-/// A record without its acknowledgement, as it is stored.
+/// A record as it is stored, without its acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRecord {
     /// See [`Record::body`].
@@ -34,42 +38,42 @@ pub struct NewRecord {
     /// See [`Record::meta`].
     pub meta: Option<Bytes>,
     /// See [`Record::origin`].
-    pub origin: Option<Origin>,
+    pub origin: Option<SourcePosition>,
     /// See [`Record::transport_id`].
     pub transport_id: Option<Arc<str>>,
-    /// See [`Record::time`].
+    /// See [`Record::event_time`].
     pub time: Option<Timestamp>,
     /// See [`Record::maybe_sent`].
     pub maybe_sent: bool,
-    /// See [`Record::fault`].
+    /// See [`Record::decode_error`].
     pub fault: Option<Arc<str>>,
 }
 
 impl NewRecord {
-    /// What it counts for in a buffer's size, in bytes.
+    /// Its size in a buffer, in bytes.
     pub fn size(&self) -> u64 {
         let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
         let origin = self.origin.as_ref();
         let bytes = self.body.len()
             + self.meta.as_ref().map_or(0, Bytes::len)
-            + origin.map_or(0, |origin| origin.key.len() + origin.place.len())
+            + origin.map_or(0, |origin| origin.stream_id.len() + origin.location.len())
             + text(&self.transport_id)
             + text(&self.fault);
         RECORD_OVERHEAD.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX))
     }
 
-    /// The record with an acknowledgement nobody waits for.
+    /// The record with a no-op acknowledgement.
     pub fn into_record(self) -> Record {
         Record {
             body: self.body,
             meta: self.meta,
             origin: self.origin,
             transport_id: self.transport_id,
-            time: self.time,
+            event_time: self.time,
             maybe_sent: self.maybe_sent,
-            fault: self.fault,
-            ack: Ack::ignored(),
-            ack_on: AckOn::Kept,
+            decode_error: self.fault,
+            ack: Ack::noop(),
+            ack_on: AckOn::Persisted,
         }
     }
 }
@@ -81,58 +85,57 @@ impl From<&Record> for NewRecord {
             meta: record.meta.clone(),
             origin: record.origin.clone(),
             transport_id: record.transport_id.clone(),
-            time: record.time,
+            time: record.event_time,
             maybe_sent: record.maybe_sent,
-            fault: record.fault.clone(),
+            fault: record.decode_error.clone(),
         }
     }
 }
 
-/// What [`Store::append`] did.
+/// The result of [`Store::append`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Appended {
-    /// The sequence numbers of the records taken, in their order.
+pub struct AppendOutcome {
+    /// Sequence numbers of the stored records, in their order.
     pub seqs: Range<i64>,
-    /// How many were left out because their origin's position had been taken before.
+    /// How many were skipped because their source position was stored before.
     pub skipped: usize,
 }
 
 /// A buffered record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// Its place in the order of its sink. Other sinks' numbers lie between.
+pub struct BufferedRow {
+    /// Its sequence number. Sinks share one sequence.
     pub seq: i64,
     /// The record.
     pub record: NewRecord,
     /// When it was stored.
     pub received_at: Timestamp,
-    /// Whether an earlier run had handed it out for delivery and did not say what became of it, or
-    /// its source says that it may have been sent.
+    /// Whether it may have been sent: an earlier run marked it and did not settle it, or its source
+    /// says so.
     pub maybe_sent: bool,
 }
 
-/// What became of a record, as far as the store is concerned.
+/// The final status of a record, as it is stored.
 #[derive(Debug, Clone, Default)]
 pub struct Settlement {
     /// The buffered record to delete; `None` if it was never stored.
     pub seq: Option<i64>,
     /// Dead letters to keep.
     pub dead: Vec<DeadLetter>,
-    /// Message keys to remember as delivered.
+    /// Message keys to store as delivered.
     pub seen: Vec<String>,
 }
 
 impl Store {
-    /// Stores records, in order. Skips those whose [`Origin::position`] is not behind the highest
-    /// one taken from the same origin key for this sink.
+    /// Stores records, in order. Skips those whose [`SourcePosition::end_offset`] is not after the
+    /// highest one stored for the same stream and sink.
     ///
-    /// # Errors
-    /// [`StoreError::Full`] or another; then none of them was stored.
+    /// # Errors [`StoreError::Full`] or another error; then no record was stored.
     pub async fn append(
         &self,
         sink: &str,
         records: Vec<NewRecord>,
-    ) -> Result<Appended, StoreError> {
+    ) -> Result<AppendOutcome, StoreError> {
         let sink: Arc<str> = sink.into();
         let at = micros(clock::now());
         let dir = self.dir();
@@ -141,7 +144,7 @@ impl Store {
             .write(move |scope| {
                 let before: i64 = scope.deltas.iter().map(|delta| delta.bytes.max(0)).sum();
                 let needed = bytes.saturating_add(before.cast_unsigned());
-                match room::shortage(scope.conn, dir.as_deref(), needed)? {
+                match free_space::shortage(scope.conn, dir.as_deref(), needed)? {
                     Some(shortage) => Ok(Err(shortage)),
                     None => insert(scope, &sink, &records, at).map(Ok),
                 }
@@ -153,8 +156,8 @@ impl Store {
         })
     }
 
-    /// Buffered records behind `after`, in order: at most `limit`, [`PAGE_RECORDS`], and
-    /// [`PAGE_BYTES`]. Empty only if there is none.
+    /// Buffered records after `after`, in order: at most `limit`, [`PAGE_RECORDS`] and
+    /// [`PAGE_BYTES`]. Empty only if there are none.
     ///
     /// # Errors
     /// Those of any read.
@@ -163,48 +166,52 @@ impl Store {
         sink: &str,
         after: i64,
         limit: usize,
-    ) -> Result<Vec<Stored>, StoreError> {
+    ) -> Result<Vec<BufferedRow>, StoreError> {
         let sink = sink.to_owned();
         self.read_with(move |scope| {
             let mut find = scope.conn.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM buffer WHERE sink = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
             ))?;
             let rows =
-                find.query_map(params![sink, after, count(limit.min(PAGE_RECORDS))], stored)?;
-            one_page(rows)
+                find.query_map(params![sink, after, row_count(limit.min(PAGE_RECORDS))], stored)?;
+            take_page(rows)
         })
         .await
     }
 
-    /// Those of these buffered records that are still there, in order, within the limits of
-    /// [`read`](Self::read).
+    /// The records with these sequence numbers that are still buffered, in order, within the limits
+    /// of [`read`](Self::read).
     ///
     /// # Errors
     /// Those of any read.
-    pub async fn read_these(&self, sink: &str, seqs: &[i64]) -> Result<Vec<Stored>, StoreError> {
+    pub async fn read_these(
+        &self,
+        sink: &str,
+        seqs: &[i64],
+    ) -> Result<Vec<BufferedRow>, StoreError> {
         let sink = sink.to_owned();
-        let wanted = number_list(seqs);
+        let wanted = json_array(seqs);
         self.read_with(move |scope| {
             let mut find = scope.conn.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM buffer
                  WHERE sink = ?1 AND seq IN (SELECT value FROM json_each(?2))
                  ORDER BY seq LIMIT ?3"
             ))?;
-            let rows = find.query_map(params![sink, wanted, count(PAGE_RECORDS)], stored)?;
-            one_page(rows)
+            let rows = find.query_map(params![sink, wanted, row_count(PAGE_RECORDS)], stored)?;
+            take_page(rows)
         })
         .await
     }
 
-    /// Says what became of records, in one transaction: buffered ones are deleted, dead letters
-    /// and delivered message keys are kept.
+    /// Settles records in one transaction: deletes them from the buffer, stores dead letters and
+    /// the keys of delivered messages.
     ///
     /// # Errors
     /// Those of any write; then nothing of it was done.
     pub async fn settle(&self, sink: &str, batch: Vec<Settlement>) -> Result<(), StoreError> {
         let sink: Arc<str> = sink.into();
         let at = micros(clock::now());
-        let added = Added {
+        let added = RowsAdded {
             dead_bytes: batch.iter().flat_map(|s| &s.dead).map(DeadLetter::size).sum(),
             seen: batch.iter().map(|s| s.seen.len() as u64).sum(),
         };
@@ -213,12 +220,12 @@ impl Store {
             move |scope| settle_all(scope, &sink, &batch, at)
         })
         .await?;
-        self.bounds().add(&sink, added);
+        self.totals().add(&sink, added);
         Ok(())
     }
 
-    /// Notes, before it happens, that requests for these records leave: from now on they may have
-    /// been sent, whenever they are read again. Records that are not stored any more are left out.
+    /// Marks records as possibly sent, before requests for them are sent. The mark is returned
+    /// whenever a record is read again. Records that are not stored any more are skipped.
     ///
     /// # Errors
     /// Those of any write; then the requests must not leave.
@@ -226,7 +233,7 @@ impl Store {
         self.change_marks(sink, seqs, Vec::new()).await
     }
 
-    /// Marks records as possibly sent, and takes the marks of others away, in one transaction.
+    /// Marks records as possibly sent and removes the marks of others, in one transaction.
     ///
     /// # Errors
     /// Those of any write.
@@ -261,22 +268,22 @@ fn unmark(conn: &Connection, sink: &str, seq: i64) -> rusqlite::Result<()> {
 }
 
 fn insert(
-    scope: &mut Scope<'_>,
+    scope: &mut TxScope<'_>,
     sink: &Arc<str>,
     records: &[NewRecord],
     at: i64,
-) -> rusqlite::Result<Appended> {
-    let mut intake = Intake::new(scope.conn, sink);
+) -> rusqlite::Result<AppendOutcome> {
+    let mut deduper = OriginDeduper::new(scope.conn, sink);
     let mut add = scope.conn.prepare_cached(
         "INSERT INTO buffer (sink, size, received_at, origin_key, origin_position, place,
             transport_id, fault, meta, body, happened_at, maybe_sent)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?;
-    let mut appended = Appended { seqs: 0..0, skipped: 0 };
+    let mut appended = AppendOutcome { seqs: 0..0, skipped: 0 };
     let mut bytes = 0;
     for record in records {
         if let Some(origin) = &record.origin
-            && !intake.takes(origin)?
+            && !deduper.accepts(origin)?
         {
             appended.skipped += 1;
             continue;
@@ -287,9 +294,9 @@ fn insert(
             sink,
             size,
             at,
-            origin.map(|origin| &*origin.key),
-            origin.map(|origin| origin.position.cast_signed()),
-            origin.map(|origin| &*origin.place),
+            origin.map(|origin| &*origin.stream_id),
+            origin.map(|origin| origin.end_offset.cast_signed()),
+            origin.map(|origin| &*origin.location),
             record.transport_id,
             record.fault,
             record.meta.as_deref(),
@@ -303,8 +310,8 @@ fn insert(
         appended.seqs.end = seq + 1;
         bytes += size;
     }
-    intake.save()?;
-    scope.deltas.push(Delta {
+    deduper.save()?;
+    scope.deltas.push(SizeDelta {
         sink: Arc::clone(sink),
         events: appended.seqs.end - appended.seqs.start,
         bytes,
@@ -312,27 +319,27 @@ fn insert(
     Ok(appended)
 }
 
-/// The highest positions taken, read once and written once per key and transaction.
-struct Intake<'a> {
+/// The highest stored position per stream, read and written once per stream and transaction.
+struct OriginDeduper<'a> {
     conn: &'a Connection,
     sink: &'a str,
     taken: HashMap<Arc<str>, u64>,
 }
 
-impl<'a> Intake<'a> {
+impl<'a> OriginDeduper<'a> {
     fn new(conn: &'a Connection, sink: &'a str) -> Self {
         Self { conn, sink, taken: HashMap::new() }
     }
 
-    /// Whether the position is new; then it counts as taken.
-    fn takes(&mut self, origin: &Origin) -> rusqlite::Result<bool> {
-        let taken = match self.taken.get(&origin.key) {
+    /// Whether the position is new; then it is stored as the highest.
+    fn accepts(&mut self, origin: &SourcePosition) -> rusqlite::Result<bool> {
+        let taken = match self.taken.get(&origin.stream_id) {
             Some(taken) => Some(*taken),
-            None => self.stored(&origin.key)?,
+            None => self.stored(&origin.stream_id)?,
         };
-        let new = taken.is_none_or(|taken| origin.position > taken);
+        let new = taken.is_none_or(|taken| origin.end_offset > taken);
         if new {
-            self.taken.insert(Arc::clone(&origin.key), origin.position);
+            self.taken.insert(Arc::clone(&origin.stream_id), origin.end_offset);
         }
         Ok(new)
     }
@@ -357,7 +364,7 @@ impl<'a> Intake<'a> {
 }
 
 fn settle_all(
-    scope: &mut Scope<'_>,
+    scope: &mut TxScope<'_>,
     sink: &Arc<str>,
     batch: &[Settlement],
     at: i64,
@@ -369,7 +376,7 @@ fn settle_all(
         "INSERT INTO seen (sink, message_key, at) VALUES (?1, ?2, ?3)
          ON CONFLICT DO UPDATE SET at = excluded.at",
     )?;
-    let mut delta = Delta { sink: Arc::clone(sink), events: 0, bytes: 0 };
+    let mut delta = SizeDelta { sink: Arc::clone(sink), events: 0, bytes: 0 };
     for settlement in batch {
         if let Some(seq) = settlement.seq {
             let size =
@@ -391,18 +398,18 @@ fn settle_all(
     Ok(())
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+fn stored(row: &Row<'_>) -> rusqlite::Result<BufferedRow> {
     let seq = row.get(0)?;
     let maybe_sent = row.get(10)?;
     let origin = match row.get::<_, Option<Arc<str>>>(3)? {
         None => None,
-        Some(key) => Some(Origin {
-            key,
-            position: row.get::<_, i64>(4)?.cast_unsigned(),
-            place: row.get(5)?,
+        Some(key) => Some(SourcePosition {
+            stream_id: key,
+            end_offset: row.get::<_, i64>(4)?.cast_unsigned(),
+            location: row.get(5)?,
         }),
     };
-    Ok(Stored {
+    Ok(BufferedRow {
         seq,
         record: NewRecord {
             body: row.get::<_, Vec<u8>>(1)?.into(),
@@ -418,8 +425,10 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     })
 }
 
-/// Takes rows until the page is full; the first row always.
-fn one_page(rows: impl Iterator<Item = rusqlite::Result<Stored>>) -> rusqlite::Result<Vec<Stored>> {
+/// Takes rows until the page is full, at least one.
+fn take_page(
+    rows: impl Iterator<Item = rusqlite::Result<BufferedRow>>,
+) -> rusqlite::Result<Vec<BufferedRow>> {
     let mut page = Vec::new();
     let mut bytes = 0;
     for row in rows {
@@ -431,9 +440,4 @@ fn one_page(rows: impl Iterator<Item = rusqlite::Result<Stored>>) -> rusqlite::R
         page.push(row);
     }
     Ok(page)
-}
-
-/// Numbers as the JSON array that `json_each` takes.
-pub(super) fn number_list(numbers: &[i64]) -> String {
-    format!("{numbers:?}")
 }

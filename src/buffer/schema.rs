@@ -1,7 +1,8 @@
-//! The file: how it is told from other people's, how it is made, what tables it has.
+//! The database file: its header, its tables and migrations, how it is created and opened.
 //!
-//! One invariant: under its final name the file is always whole. It is built beside, then renamed;
-//! and nothing opens it with SQLite before its header was read as plain bytes.
+//! # Invariants
+//! Under its final name the file is always complete: it is built under another name and then
+//! renamed. Its header is read as plain bytes before SQLite opens it.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -12,15 +13,16 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::StoreError;
-use super::whole;
+use super::integrity;
+use super::paths::{sync_dir, with_suffix};
 
-/// "UCSk": bytes 68 to 71 of every file that is ours.
+/// "UCSk": bytes 68 to 71 of every file of this program.
 const APPLICATION_ID: u32 = 0x5543_536B;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// How long to wait for a lock somebody else holds, an operator's `sqlite3` say.
-const BUSY: Duration = Duration::from_secs(5);
-/// Prepared statements kept: more than there are.
-const STATEMENTS: usize = 64;
+/// How long to wait for a lock of another process, for example an operator's `sqlite3`.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Prepared statements in the cache: more than the program has.
+const STATEMENT_CACHE_CAPACITY: usize = 64;
 
 /// Migrations: number n brings a file of format n to format n + 1.
 const MIGRATIONS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
@@ -74,7 +76,7 @@ CREATE TABLE cache (
 CREATE INDEX cache_by_age ON cache (sink, at);
 ";
 
-/// What sources say of a record's time and of its having been sent.
+/// A record's time and whether it may have been sent, as its source says.
 const FORMAT_2: &str = "
 ALTER TABLE buffer ADD COLUMN happened_at INTEGER;
 ALTER TABLE buffer ADD COLUMN maybe_sent INTEGER NOT NULL DEFAULT 0;
@@ -83,8 +85,8 @@ ALTER TABLE buffer ADD COLUMN maybe_sent INTEGER NOT NULL DEFAULT 0;
 const FORMAT: u32 = 3;
 const _: () = assert!(MIGRATIONS.len() == FORMAT as usize);
 
-/// Marks of single records that may have been sent, in place of `handed`, which is empty from now
-/// on. What it spoke of is marked.
+/// Marks of single records that may have been sent. They replace the table `handed`, which stays
+/// empty from now on; the records it covered are marked.
 const FORMAT_3: &str = "
 CREATE TABLE dispatched (
     sink TEXT NOT NULL, seq INTEGER NOT NULL,
@@ -101,12 +103,12 @@ pub(super) fn file_in(dir: &Path) -> PathBuf {
     dir.join("usercom-sink.db")
 }
 
-/// Makes the file if there is none, and opens it for writing. The caller owns the directory.
+/// Opens the file for writing and creates it if it is missing. The caller owns the directory.
 pub(super) fn open_owned(path: &Path) -> Result<Connection, StoreError> {
     if path.try_exists().map_err(StoreError::io(format!("`{}`", path.display())))? {
         check_header(path)?;
-        whole::check(path)?;
-        whole::unseal(path)?;
+        integrity::check(path)?;
+        integrity::remove_checksum(path)?;
     } else {
         create(path)?;
     }
@@ -119,14 +121,14 @@ pub(super) fn open_owned(path: &Path) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
-/// Opens a file that exists, for reading.
+/// Opens an existing file for reading.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     check_header(path)?;
     let sorted = |e| StoreError::sqlite(path, e);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(sorted)?;
-    conn.busy_timeout(BUSY).map_err(sorted)?;
-    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    conn.busy_timeout(BUSY_TIMEOUT).map_err(sorted)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
     match version(&conn).map_err(sorted)? {
         FORMAT => Ok(conn),
         found => Err(version_error(path, found)),
@@ -141,11 +143,11 @@ pub(super) fn open_memory() -> rusqlite::Result<Connection> {
 }
 
 fn configure(conn: &Connection) -> rusqlite::Result<()> {
-    conn.set_prepared_statement_cache_capacity(STATEMENTS);
-    conn.busy_timeout(BUSY)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
+    conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.pragma_update(None, "journal_mode", "wal")?;
     conn.pragma_update(None, "synchronous", "full")?;
-    // The log is cut back to this after a checkpoint, however long it grew before.
+    // After a checkpoint the log is truncated to this size.
     conn.pragma_update(None, "journal_size_limit", 64 << 20)
 }
 
@@ -165,9 +167,9 @@ fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Builds a new file under another name and gives it its own once it is whole.
+/// Builds a new file under another name and renames it once it is complete.
 fn create(path: &Path) -> Result<(), StoreError> {
-    let log = beside(path, "-wal");
+    let log = with_suffix(path, "-wal");
     if log.exists() {
         return Err(StoreError::Corrupt {
             path: path.to_owned(),
@@ -177,8 +179,8 @@ fn create(path: &Path) -> Result<(), StoreError> {
             ),
         });
     }
-    let unfinished = beside(path, ".new");
-    for old in [unfinished.clone(), beside(&unfinished, "-journal")] {
+    let unfinished = with_suffix(path, ".new");
+    for old in [unfinished.clone(), with_suffix(&unfinished, "-journal")] {
         match fs::remove_file(&old) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(StoreError::io(format!("remove `{}`", old.display()))(e));
@@ -201,21 +203,7 @@ fn build(path: &Path) -> rusqlite::Result<()> {
     conn.close().map_err(|(_, e)| e)
 }
 
-/// Makes a rename durable. Only Unix lets a directory be opened and synced.
-pub(super) fn sync_dir(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(dir) if cfg!(unix) => File::open(dir)?.sync_all(),
-        _ => Ok(()),
-    }
-}
-
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-/// Writes all that a connection sees into a new file, whole and synced.
+/// Writes the content of a connection into a new file and syncs it.
 pub(super) fn copy_into(conn: &Connection, to: &Path) -> Result<(), StoreError> {
     let text = to.to_str().ok_or_else(|| StoreError::Foreign {
         path: to.to_owned(),
@@ -227,9 +215,10 @@ pub(super) fn copy_into(conn: &Connection, to: &Path) -> Result<(), StoreError> 
         .map_err(StoreError::io(format!("sync `{}`", to.display())))
 }
 
-/// Gives what a connection holds, whose file was removed, its old name again, and opens that.
-pub(super) fn write_again(conn: &Connection, path: &Path) -> Result<Connection, StoreError> {
-    let copy = beside(path, ".new");
+/// Writes the content of a connection whose file was removed under the old name again, and opens
+/// that file.
+pub(super) fn recreate_file(conn: &Connection, path: &Path) -> Result<Connection, StoreError> {
+    let copy = with_suffix(path, ".new");
     let io = |what: &str| StoreError::io(format!("{what} `{}`", copy.display()));
     match fs::remove_file(&copy) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove")(e)),
@@ -239,8 +228,8 @@ pub(super) fn write_again(conn: &Connection, path: &Path) -> Result<Connection, 
         return Err(StoreError::io("its folder".to_owned())(std::io::ErrorKind::NotFound.into()));
     }
     copy_into(conn, &copy)?;
-    // A log belongs to whatever file bears its name.
-    for old in [beside(path, "-wal"), beside(path, "-shm")] {
+    // SQLite would apply a log with this name to the new file.
+    for old in [with_suffix(path, "-wal"), with_suffix(path, "-shm")] {
         match fs::remove_file(&old) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("replace")(e)),
             _ => {}
@@ -250,15 +239,16 @@ pub(super) fn write_again(conn: &Connection, path: &Path) -> Result<Connection, 
     open_owned(path)
 }
 
-/// Closes a connection to a file that lost its name, without touching what bears the name now.
-pub(super) fn let_go(conn: Connection) {
+/// Closes a connection whose file was removed, without a checkpoint: the names may belong to other
+/// files now.
+pub(super) fn close_without_checkpoint(conn: Connection) {
     let kept = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     if let Err(error) = kept.map(drop).and_then(|()| conn.close().map_err(|(_, error)| error)) {
         tracing::warn!(%error, "the removed store was not closed cleanly");
     }
 }
 
-/// Reads the first bytes without SQLite, which would put its own files beside.
+/// Reads the header without SQLite, which would create files of its own next to it.
 fn check_header(path: &Path) -> Result<(), StoreError> {
     let io = || StoreError::io(format!("read `{}`", path.display()));
     let foreign = |why: &str| StoreError::Foreign { path: path.to_owned(), why: why.to_owned() };

@@ -1,70 +1,68 @@
-//! The store: one SQLite file in a `data_dir` for all that must outlive the process.
+//! The store: one SQLite file in a `data_dir` for everything that must survive a restart.
 //!
-//! Here are its opening and closing, and the small tables: checkpoints, seen message keys, cached
-//! look-ups. Buffered records are in `queue`, dead letters in `dead_letters`.
+//! This file opens and closes it, and reads and writes checkpoints and cached look-ups. Buffered
+//! records are in `queue`, dead letters in `dead_letters`, message keys in `seen`.
 //!
-//! One invariant: what a method wrote is on disk when it returns. A dropped future undoes nothing.
+//! # Invariants
+//! What a method wrote is on disk when it returns. Dropping its future does not undo the write.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
-use super::BufferSize;
-use super::bounds::{Bounds, stored_key};
 use super::error::StoreError;
 use super::lock::DirLock;
 use super::schema;
-use super::writer::{Delta, Handle, Holder, Scope, start_reader, start_writer};
+use super::sizes::{BufferSize, BufferSizes};
+use super::sql::{micros, row_count};
+use super::totals::TableTotals;
+use super::writer::{ConnectionOwner, DbHandle, TxScope, start_reader, start_writer};
 use crate::clock;
 use crate::source::{Checkpoints, SourceError};
 
-/// Rows one transaction deletes at most, where many may be due.
-pub(super) const DELETE_BATCH: i64 = 1000;
-
-/// What a store is opened for.
+/// How a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// To read and write, as the directory's only owner. Makes what is missing.
+    /// For reading and writing, as the only owner of the directory. Creates the directory and the
+    /// file if they are missing.
     Owner,
-    /// To look, also while another process is the owner. Every write is refused.
+    /// For reading, also while another process is the owner. Every write fails.
     ReadOnly,
 }
 
 /// A handle of the store. Clones share it.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    inner: Arc<StoreInner>,
 }
 
-struct Inner {
+struct StoreInner {
     path: PathBuf,
     /// `None` where the store is open for reading only.
-    writer: Option<Handle>,
-    /// In a store that lives in memory, the writer once more.
-    reader: Option<Handle>,
-    /// Joined in this order: the writer is the last to let go of the file, and tidies it.
+    writer: Option<DbHandle>,
+    /// A store in memory has one connection: then this is the writer.
+    reader: Option<DbHandle>,
+    /// Joined in this order: the writer closes the file last and checkpoints its log.
     threads: Vec<JoinHandle<()>>,
-    sizes: Sizes,
-    bounds: Bounds,
+    sizes: BufferSizes,
+    totals: TableTotals,
 }
 
 impl Store {
-    /// Opens the store of a `data_dir`. Blocks for as long as checking the file takes.
+    /// Opens the store of a `data_dir`. Blocks while the file is checked, which takes seconds for a
+    /// large file.
     ///
-    /// # Errors
-    /// [`StoreError::InUse`] if the directory has an owner (for [`Access::Owner`]),
-    /// [`StoreError::Missing`] if there is nothing to read (for [`Access::ReadOnly`]),
+    /// # Errors [`StoreError::InUse`] if the directory has an owner (for [`Access::Owner`]),
+    /// [`StoreError::Missing`] if there is no store (for [`Access::ReadOnly`]),
     /// [`StoreError::Foreign`], [`Version`](StoreError::Version) or
-    /// [`Corrupt`](StoreError::Corrupt) if the file cannot be used; then it is left as it was.
+    /// [`Corrupt`](StoreError::Corrupt) if the file cannot be used; then it is not changed.
     pub fn open(dir: &Path, access: Access) -> Result<Self, StoreError> {
         match access {
             Access::Owner => Self::open_owned(dir),
@@ -73,7 +71,7 @@ impl Store {
     }
 
     fn open_owned(dir: &Path) -> Result<Self, StoreError> {
-        // What is kept here is about people: nobody else's to read.
+        // The store holds personal data: only the owner of the process may read it.
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -83,18 +81,19 @@ impl Store {
         let path = schema::file_in(dir);
         let conn = schema::open_owned(&path)?;
         let reading = schema::open_reader(&path)?;
-        let sizes = known(&conn, &path)?;
+        let sizes = BufferSizes::read(&conn, &path)?;
         let opened = Arc::<AtomicU64>::default();
-        let holder =
-            |conn, lock| Holder::new(conn, &path, sizes.clone(), lock, Arc::clone(&opened));
-        let (writer, writes) = start_writer(holder(conn, Some(lock)))?;
-        let (reader, reads) = start_reader(holder(reading, None))?;
-        Ok(Self::assemble(Inner {
+        let owner = |conn, lock| {
+            ConnectionOwner::new(conn, &path, sizes.clone(), lock, Arc::clone(&opened))
+        };
+        let (writer, writes) = start_writer(owner(conn, Some(lock)))?;
+        let (reader, reads) = start_reader(owner(reading, None))?;
+        Ok(Self::assemble(StoreInner {
             writer: Some(writer),
             reader: Some(reader),
             threads: vec![reads, writes],
             sizes,
-            bounds: Bounds::default(),
+            totals: TableTotals::default(),
             path,
         }))
     }
@@ -105,53 +104,52 @@ impl Store {
             return Err(StoreError::Missing { dir: dir.to_owned() });
         }
         let conn = schema::open_reader(&path)?;
-        let sizes = known(&conn, &path)?;
+        let sizes = BufferSizes::read(&conn, &path)?;
         let (reader, reads) =
-            start_reader(Holder::new(conn, &path, sizes.clone(), None, Arc::default()))?;
-        Ok(Self::assemble(Inner {
+            start_reader(ConnectionOwner::new(conn, &path, sizes.clone(), None, Arc::default()))?;
+        Ok(Self::assemble(StoreInner {
             writer: None,
             reader: Some(reader),
             threads: vec![reads],
             sizes,
-            bounds: Bounds::default(),
+            totals: TableTotals::default(),
             path,
         }))
     }
 
-    /// A store that is gone with its last handle, for tests and demonstrations.
+    /// A store in memory, dropped with its last handle.
     ///
-    /// # Errors
-    /// [`StoreError::Sqlite`] if there is no memory for it.
+    /// # Errors [`StoreError::Sqlite`] if SQLite cannot allocate it.
     pub fn in_memory() -> Result<Self, StoreError> {
         let path = PathBuf::from(":memory:");
         let conn = schema::open_memory().map_err(|e| StoreError::sqlite(&path, e))?;
-        let sizes = Sizes::default();
+        let sizes = BufferSizes::default();
         let (writer, thread) =
-            start_writer(Holder::new(conn, &path, sizes.clone(), None, Arc::default()))?;
-        Ok(Self::assemble(Inner {
+            start_writer(ConnectionOwner::new(conn, &path, sizes.clone(), None, Arc::default()))?;
+        Ok(Self::assemble(StoreInner {
             path,
             reader: Some(writer.clone()),
             writer: Some(writer),
             threads: vec![thread],
             sizes,
-            bounds: Bounds::default(),
+            totals: TableTotals::default(),
         }))
     }
 
-    fn assemble(inner: Inner) -> Self {
+    fn assemble(inner: StoreInner) -> Self {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Closes the store for all its handles: finishes what waits, moves the log into the file and
-    /// releases the directory. Commands given later answer [`StoreError::Closed`].
+    /// Closes the store for all its handles: runs the commands that wait, moves the log into the
+    /// file and releases the directory. Later commands fail with [`StoreError::Closed`].
     pub async fn close(self) {
         for handle in [&self.inner.reader, &self.inner.writer].into_iter().flatten() {
             handle.close().await;
         }
     }
 
-    /// Caps the file at about this many bytes (whole pages; never below its present size), for as
-    /// long as the store is open. Writes that would need more answer [`StoreError::Full`].
+    /// Limits the file to about this many bytes (whole pages; never below its present size) while
+    /// the store is open. Writes beyond the limit fail with [`StoreError::Full`].
     ///
     /// # Errors
     /// Those of any write.
@@ -160,89 +158,17 @@ impl Store {
             let page =
                 scope.conn.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))?;
             let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
-            // Zero would only ask for the present limit; SQLite knows at most 2^32 - 2 pages.
+            // Zero would only query the present limit; SQLite supports at most 2^32 - 2 pages.
             let sql = format!("PRAGMA max_page_count = {}", pages.clamp(1, 0xFFFF_FFFE));
             scope.conn.query_row(&sql, [], |_| Ok(()))
         })
         .await
     }
 
-    /// How much of a sink's records the store holds. Counted along with every write; a store that
-    /// is open for reading tells what it saw when it was opened.
+    /// How many records of a sink the store holds, updated with every write. A store that is open
+    /// for reading returns the size at the time it was opened.
     pub fn buffer_size(&self, sink: &str) -> BufferSize {
         self.inner.sizes.of(sink)
-    }
-
-    /// Which of these message keys were delivered before, in the order asked. Keys count until they
-    /// are [expired](Self::expire_seen).
-    ///
-    /// # Errors
-    /// Those of any read.
-    pub async fn is_seen(&self, sink: &str, keys: Vec<String>) -> Result<Vec<bool>, StoreError> {
-        let sink = sink.to_owned();
-        self.read_with(move |scope| {
-            let mut find = scope
-                .conn
-                .prepare_cached("SELECT 1 FROM seen WHERE sink = ?1 AND message_key = ?2")?;
-            let mut is_seen = |key: &str| {
-                let stored = stored_key(key);
-                // Earlier versions stored long keys as they are.
-                Ok(find.exists(params![sink, stored])?
-                    || (stored != key && find.exists(params![sink, key])?))
-            };
-            keys.iter().map(|key| is_seen(key)).collect()
-        })
-        .await
-    }
-
-    /// The newest message keys delivered since `since`, newest first, at most `limit`.
-    ///
-    /// # Errors
-    /// Those of any read.
-    pub async fn load_seen(
-        &self,
-        sink: &str,
-        since: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(String, Timestamp)>, StoreError> {
-        let sink = sink.to_owned();
-        self.read_with(move |scope| {
-            let mut find = scope.conn.prepare_cached(
-                "SELECT message_key, at FROM seen WHERE sink = ?1 AND at >= ?2
-                 ORDER BY at DESC LIMIT ?3",
-            )?;
-            let rows = find.query_map(params![sink, micros(since), count(limit)], |row| {
-                Ok((row.get(0)?, from_micros(row.get(1)?)))
-            })?;
-            rows.collect()
-        })
-        .await
-    }
-
-    /// Forgets message keys delivered before `before`, some at a time so that other writes get
-    /// their turn. Returns how many.
-    ///
-    /// # Errors
-    /// Those of any write.
-    pub async fn expire_seen(&self, sink: &str, before: Timestamp) -> Result<usize, StoreError> {
-        let mut expired = 0;
-        loop {
-            let sink = sink.to_owned();
-            let gone = self
-                .write(move |scope| {
-                    let mut delete = scope.conn.prepare_cached(
-                        "DELETE FROM seen WHERE (sink, message_key) IN (
-                            SELECT sink, message_key FROM seen WHERE sink = ?1 AND at < ?2 LIMIT ?3
-                         )",
-                    )?;
-                    delete.execute(params![sink, micros(before), DELETE_BATCH])
-                })
-                .await?;
-            if gone == 0 {
-                return Ok(expired);
-            }
-            expired += gone;
-        }
     }
 
     /// A sink's cached look-ups, the most recently saved first.
@@ -259,15 +185,15 @@ impl Store {
             let mut find = scope.conn.prepare_cached(
                 "SELECT key, value FROM cache WHERE sink = ?1 ORDER BY at DESC LIMIT ?2",
             )?;
-            let rows =
-                find.query_map(params![sink, count(limit)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let rows = find
+                .query_map(params![sink, row_count(limit)], |row| Ok((row.get(0)?, row.get(1)?)))?;
             rows.collect()
         })
         .await
     }
 
-    /// Saves cached look-ups; `None` forgets a key. Then forgets the oldest beyond `keep`, where
-    /// that is given: it reads as many as are kept, so it is not for every time.
+    /// Saves cached look-ups; `None` deletes a key. With `keep` it then deletes the oldest rows
+    /// beyond that number. This reads `keep` rows, so do not do it with every save.
     ///
     /// # Errors
     /// Those of any write.
@@ -299,7 +225,7 @@ impl Store {
                     ORDER BY at DESC, key LIMIT -1 OFFSET ?2
                  )",
             )?;
-            trim.execute(params![sink, count(keep)]).map(drop)
+            trim.execute(params![sink, row_count(keep)]).map(drop)
         })
         .await
     }
@@ -314,43 +240,43 @@ impl Store {
         dir.filter(|dir| !dir.as_os_str().is_empty())
     }
 
-    /// Sees to it that the file that is open is still the one in the `data_dir`. One that was
-    /// removed is written again; one that was replaced is left alone, and the store with it.
+    /// Checks that the open file is still the one in the `data_dir`. A removed file is written
+    /// again. If another file is in its place, the store stops and that file is not changed.
     ///
-    /// # Errors
-    /// [`StoreError::Removed`] if what the store holds cannot be kept under its name any more.
+    /// # Errors [`StoreError::Removed`] if the store's content cannot be kept under its name any
+    /// more.
     pub async fn check_file(&self) -> Result<(), StoreError> {
         self.write(|_| Ok(())).await
     }
 
-    pub(super) fn bounds(&self) -> &Bounds {
-        &self.inner.bounds
+    pub(super) fn totals(&self) -> &TableTotals {
+        &self.inner.totals
     }
 
     /// Runs `work` in the writer's next transaction.
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnMut(&mut Scope<'_>) -> rusqlite::Result<T> + Send + 'static,
+        F: FnMut(&mut TxScope<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let writer = self.inner.writer.as_ref().ok_or(StoreError::ReadOnly)?;
         writer.run(work).await
     }
 
-    /// Runs `work` on the connection that reads.
+    /// Runs `work` on the read connection.
     pub(super) async fn read_with<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnMut(&mut Scope<'_>) -> rusqlite::Result<T> + Send + 'static,
+        F: FnMut(&mut TxScope<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let reader = self.inner.reader.as_ref().ok_or(StoreError::Closed)?;
         reader.run(work).await
     }
 }
 
-impl Drop for Inner {
-    /// Waits until the file is free, so that whoever opens the directory next finds it so. What the
-    /// threads still have to do was asked for by futures that were dropped.
+impl Drop for StoreInner {
+    /// Waits until the threads have closed the file, so that the next process can open the
+    /// directory. Commands that still run at this point belong to dropped futures.
     fn drop(&mut self) {
         self.reader = None;
         self.writer = None;
@@ -412,61 +338,4 @@ impl Checkpoints for Store {
 
 fn checkpoint_error(source: &str, why: &StoreError) -> SourceError {
     SourceError::Checkpoints { source_name: source.to_owned(), why: why.to_string() }
-}
-
-/// Sizes of the sinks' buffers, counted along with the writes.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Sizes {
-    by_sink: Arc<Mutex<HashMap<Arc<str>, BufferSize>>>,
-}
-
-impl Sizes {
-    fn of(&self, sink: &str) -> BufferSize {
-        self.lock().get(sink).copied().unwrap_or_default()
-    }
-
-    pub(super) fn apply(&self, deltas: Vec<Delta>) {
-        if deltas.is_empty() {
-            return;
-        }
-        let mut sizes = self.lock();
-        for delta in deltas {
-            let size = sizes.entry(delta.sink).or_default();
-            size.events = size.events.saturating_add_signed(delta.events);
-            size.bytes = size.bytes.saturating_add_signed(delta.bytes);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, BufferSize>> {
-        self.by_sink.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How much the file already holds.
-fn known(conn: &Connection, path: &Path) -> Result<Sizes, StoreError> {
-    read_known(conn).map_err(|e| StoreError::sqlite(path, e))
-}
-
-fn read_known(conn: &Connection) -> rusqlite::Result<Sizes> {
-    let sizes = Sizes::default();
-    let mut held = conn.prepare("SELECT sink, count(*), sum(size) FROM buffer GROUP BY sink")?;
-    let deltas = held.query_map([], |row| {
-        Ok(Delta { sink: row.get(0)?, events: row.get(1)?, bytes: row.get(2)? })
-    })?;
-    sizes.apply(deltas.collect::<Result<_, _>>()?);
-    Ok(sizes)
-}
-
-pub(super) fn micros(at: Timestamp) -> i64 {
-    at.as_microsecond()
-}
-
-/// Stored times were timestamps once, so they are in range unless somebody edited the file.
-pub(super) fn from_micros(at: i64) -> Timestamp {
-    Timestamp::from_microsecond(at).unwrap_or_default()
-}
-
-/// A number of rows as SQL takes it.
-pub(super) fn count(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
 }

@@ -1,8 +1,9 @@
-//! The threads that hold the connections: one that writes, one that reads.
+//! The two threads that own the SQLite connections: one writes, one reads.
 //!
-//! One invariant: whatever waits when the writer looks goes into one transaction, and nobody is
-//! answered before it is committed. If the transaction fails, each command is tried alone, so that
-//! one that finds no room does not fail the others.
+//! # Invariants
+//! All commands in the queue go into one transaction (group commit), and a command is answered only
+//! after the commit. If the transaction fails, each command is tried alone, so that one that does
+//! not fit fails alone.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,51 +14,44 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::StoreError;
+use super::file_watch::{FileState, FileWatch};
+use super::integrity;
 use super::lock::DirLock;
+use super::paths;
 use super::schema;
-use super::store::Sizes;
-use super::watch::{FileWatch, Found};
-use super::whole;
+use super::sizes::{BufferSizes, SizeDelta};
 
-/// Commands that may wait for a thread; senders wait behind that.
-const WAITING: usize = 1024;
-/// Commands in one transaction.
-const GROUP: usize = 256;
-/// Free pages (of 4 KiB) from which on some are given back to the system.
-const FREE_PAGES: i64 = 4096;
+/// Commands that may wait for a thread; further senders wait.
+const QUEUE_CAPACITY: usize = 1024;
+/// Commands in one transaction at most.
+const MAX_GROUP_COMMANDS: usize = 256;
+/// Free pages (of 4 KiB) beyond which some are returned to the file system.
+const MAX_FREE_PAGES: i64 = 4096;
 
-/// How much a command changes a sink's buffer.
-#[derive(Debug)]
-pub(super) struct Delta {
-    pub(super) sink: Arc<str>,
-    pub(super) events: i64,
-    pub(super) bytes: i64,
-}
-
-/// What a command sees while it runs. It may run twice, so its only lasting effects are in the
-/// transaction and in here.
-pub(super) struct Scope<'c> {
+/// What a command uses while it runs. It may run twice, so its only lasting effects are in the
+/// transaction and in `deltas`.
+pub(super) struct TxScope<'c> {
     pub(super) conn: &'c Connection,
-    pub(super) deltas: Vec<Delta>,
+    pub(super) deltas: Vec<SizeDelta>,
 }
 
 trait Job: Send {
-    fn run(&mut self, scope: &mut Scope<'_>) -> rusqlite::Result<()>;
+    fn run(&mut self, scope: &mut TxScope<'_>) -> rusqlite::Result<()>;
     fn answer(self: Box<Self>, failure: Option<StoreError>);
 }
 
-struct Task<T, F> {
+struct CommandJob<T, F> {
     work: F,
     result: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Job for Task<T, F>
+impl<T, F> Job for CommandJob<T, F>
 where
     T: Send,
-    F: FnMut(&mut Scope<'_>) -> rusqlite::Result<T> + Send,
+    F: FnMut(&mut TxScope<'_>) -> rusqlite::Result<T> + Send,
 {
-    fn run(&mut self, scope: &mut Scope<'_>) -> rusqlite::Result<()> {
+    fn run(&mut self, scope: &mut TxScope<'_>) -> rusqlite::Result<()> {
         self.result = Some((self.work)(scope)?);
         Ok(())
     }
@@ -68,65 +62,65 @@ where
             (None, Some(value)) => Ok(value),
             (None, None) => Err(StoreError::Closed),
         };
-        // Whoever asked may have stopped waiting; the command is carried out all the same.
+        // The caller may have dropped its future; the command runs all the same.
         drop(self.reply.send(answer));
     }
 }
 
-enum Command {
+enum ThreadMessage {
     Do(Box<dyn Job>),
     Close,
 }
 
-/// The way to one of the threads.
+/// Sends commands to one of the threads.
 #[derive(Clone)]
-pub(super) struct Handle {
-    commands: mpsc::Sender<Command>,
+pub(super) struct DbHandle {
+    commands: mpsc::Sender<ThreadMessage>,
 }
 
-impl Handle {
-    /// Runs `work` on the thread and waits for its answer.
+impl DbHandle {
+    /// Runs `work` on the thread and waits for its result.
     pub(super) async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnMut(&mut Scope<'_>) -> rusqlite::Result<T> + Send + 'static,
+        F: FnMut(&mut TxScope<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let task = Box::new(Task { work, result: None, reply });
-        self.commands.send(Command::Do(task)).await.map_err(|_| StoreError::Closed)?;
+        let task = Box::new(CommandJob { work, result: None, reply });
+        self.commands.send(ThreadMessage::Do(task)).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Lets the thread finish what waits and end. Returns once it has let go of the file.
+    /// Ends the thread after the commands that wait. Returns once it has closed the file.
     pub(super) async fn close(&self) {
-        // A failed send means that the thread has ended already.
-        if self.commands.send(Command::Close).await.is_ok() {
+        // A failed send means that the thread has already ended.
+        if self.commands.send(ThreadMessage::Close).await.is_ok() {
             self.commands.closed().await;
         }
     }
 }
 
-/// What a thread owns.
-pub(super) struct Holder {
+/// A connection and what its thread needs to know of the file.
+pub(super) struct ConnectionOwner {
     conn: Connection,
     path: PathBuf,
-    sizes: Sizes,
+    sizes: BufferSizes,
     _lock: Option<DirLock>,
-    /// `None` where the store lives in memory or is open for reading.
+    /// `None` for a store in memory and for a reader.
     watch: Option<FileWatch>,
-    /// How often the writer has opened the file anew; the reader follows.
+    /// How often the writer has reopened the file; the reader then reopens it too.
     opened: Arc<AtomicU64>,
     followed: u64,
-    /// Why the file is of no use any more.
+    /// Why the file cannot be used any more.
     removed: Option<String>,
 }
 
-impl Holder {
-    /// The owner's writer holds the lock, and `opened` together with the owner's reader.
+impl ConnectionOwner {
+    /// The writer of the owner holds the lock, and shares `opened` with its reader.
     pub(super) fn new(
         conn: Connection,
         path: &Path,
-        sizes: Sizes,
+        sizes: BufferSizes,
         lock: Option<DirLock>,
         opened: Arc<AtomicU64>,
     ) -> Self {
@@ -137,93 +131,98 @@ impl Holder {
 }
 
 /// Starts the thread that writes.
-pub(super) fn start_writer(holder: Holder) -> Result<(Handle, JoinHandle<()>), StoreError> {
-    start("store-writer", holder, |holder, jobs, turn| {
-        holder.check_file();
-        if let Some(why) = &holder.removed {
-            let removed = || StoreError::Removed { path: holder.path.clone(), why: why.clone() };
+pub(super) fn start_writer(
+    owner: ConnectionOwner,
+) -> Result<(DbHandle, JoinHandle<()>), StoreError> {
+    start("store-writer", owner, |owner, jobs, turn| {
+        owner.check_file();
+        if let Some(why) = &owner.removed {
+            let removed = || StoreError::Removed { path: owner.path.clone(), why: why.clone() };
             jobs.into_iter().for_each(|job| job.answer(Some(removed())));
             return;
         }
-        holder.commit(jobs);
+        owner.commit(jobs);
         if turn % 256 == 0 {
-            holder.give_back_space();
+            owner.release_free_pages();
         }
     })
 }
 
 /// Starts the thread that reads.
-pub(super) fn start_reader(holder: Holder) -> Result<(Handle, JoinHandle<()>), StoreError> {
-    start("store-reader", holder, |holder, jobs, _| {
-        holder.follow();
+pub(super) fn start_reader(
+    owner: ConnectionOwner,
+) -> Result<(DbHandle, JoinHandle<()>), StoreError> {
+    start("store-reader", owner, |owner, jobs, _| {
+        owner.follow();
         for mut job in jobs {
-            let mut scope = Scope { conn: &holder.conn, deltas: Vec::new() };
+            let mut scope = TxScope { conn: &owner.conn, deltas: Vec::new() };
             let failure = job.run(&mut scope).err();
-            job.answer(failure.map(|e| StoreError::sqlite(&holder.path, e)));
+            job.answer(failure.map(|e| StoreError::sqlite(&owner.path, e)));
         }
     })
 }
 
 fn start(
     name: &str,
-    mut holder: Holder,
-    mut each: impl FnMut(&mut Holder, Vec<Box<dyn Job>>, u64) + Send + 'static,
-) -> Result<(Handle, JoinHandle<()>), StoreError> {
-    let (commands, mut queue) = mpsc::channel(WAITING);
+    mut owner: ConnectionOwner,
+    mut each: impl FnMut(&mut ConnectionOwner, Vec<Box<dyn Job>>, u64) + Send + 'static,
+) -> Result<(DbHandle, JoinHandle<()>), StoreError> {
+    let (commands, mut queue) = mpsc::channel(QUEUE_CAPACITY);
     let thread = std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
             for turn in 1.. {
                 let (jobs, more) = take_group(&mut queue);
                 if !jobs.is_empty() {
-                    each(&mut holder, jobs, turn);
+                    each(&mut owner, jobs, turn);
                 }
                 if !more {
                     break;
                 }
             }
-            // The file first, then the queue: who waits for the queue to end finds the file free.
-            holder.close();
+            // The file closes before the queue: a caller that waits for the queue to end finds the
+            // file free.
+            owner.close();
             drop(queue);
         })
         .map_err(StoreError::io(format!("start thread {name}")))?;
-    Ok((Handle { commands }, thread))
+    Ok((DbHandle { commands }, thread))
 }
 
-/// Waits for a command and takes all that wait with it. `false` if there will be no more.
-fn take_group(queue: &mut mpsc::Receiver<Command>) -> (Vec<Box<dyn Job>>, bool) {
+/// Waits for a command and takes all others that wait. `false` if there will be no more.
+fn take_group(queue: &mut mpsc::Receiver<ThreadMessage>) -> (Vec<Box<dyn Job>>, bool) {
     let mut jobs = Vec::new();
     let mut command = queue.blocking_recv();
     loop {
         match command {
-            None | Some(Command::Close) => return (jobs, false),
-            Some(Command::Do(job)) => jobs.push(job),
+            None | Some(ThreadMessage::Close) => return (jobs, false),
+            Some(ThreadMessage::Do(job)) => jobs.push(job),
         }
-        if jobs.len() == GROUP {
+        if jobs.len() == MAX_GROUP_COMMANDS {
             return (jobs, true);
         }
         match queue.try_recv() {
             Ok(next) => command = Some(next),
-            // A hang-up is seen by the next blocking receive.
+            // The next blocking receive notices a closed queue.
             Err(_) => return (jobs, true),
         }
     }
 }
 
-impl Holder {
-    /// Writes the file again if it was removed. If that cannot be, or another one stands in its
-    /// place, nothing is written any more.
+impl ConnectionOwner {
+    /// Writes the file again if it was removed. If that fails, or another file is in its place,
+    /// nothing is written any more.
     fn check_file(&mut self) {
         let found = self.watch.as_mut().and_then(FileWatch::check);
         let kept = match found {
-            None | Some(Found::Same) => return,
-            Some(Found::Removed) => self.write_again(),
-            Some(Found::Replaced) => {
-                let copy = schema::beside(&self.path, ".rescued");
+            None | Some(FileState::Same) => return,
+            Some(FileState::Removed) => self.recreate_file(),
+            Some(FileState::Replaced) => {
+                let copy = paths::with_suffix(&self.path, ".rescued");
                 match schema::copy_into(&self.conn, &copy) {
                     Ok(()) => Err(format!(
                         "another file stands in its place, and what this process held is in `{}`; \
-                         put the one that is right in its place, without files beside it whose \
+                         put the one that is right in its place, without files next to it whose \
                          names begin with the same, and start again",
                         copy.display()
                     )),
@@ -252,33 +251,33 @@ impl Holder {
         }
     }
 
-    fn write_again(&mut self) -> Result<(), String> {
+    fn recreate_file(&mut self) -> Result<(), String> {
         let failed = |error: StoreError| {
             format!(
                 "it cannot be written again: {error}; message ids and positions are lost, so \
                  records may be sent a second time after the next start"
             )
         };
-        let conn = schema::write_again(&self.conn, &self.path).map_err(failed)?;
-        // The old one must not tidy up: the names lead to the new files.
+        let conn = schema::recreate_file(&self.conn, &self.path).map_err(failed)?;
+        // The old connection must not checkpoint: its file names now belong to the new files.
         let old = std::mem::replace(&mut self.conn, conn);
-        schema::let_go(old);
+        schema::close_without_checkpoint(old);
         self.watch = Some(FileWatch::new(&self.path));
         self.opened.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
-    /// Lets the file go, and then the lock. The owner's writer leaves it sealed.
+    /// Closes the file, then releases the lock. The owner's writer also writes the checksum.
     fn close(self) {
         let Self { conn, path, watch, removed, _lock: lock, .. } = self;
         let closed = conn.close().is_ok();
         if closed && watch.is_some() && removed.is_none() {
-            whole::seal(&path);
+            integrity::write_checksum(&path);
         }
         drop(lock);
     }
 
-    /// Reads from the file that the writer has opened last.
+    /// Reopens the file if the writer has.
     fn follow(&mut self) {
         let opened = self.opened.load(Ordering::Acquire);
         if opened == self.followed {
@@ -286,14 +285,16 @@ impl Holder {
         }
         match schema::open_reader(&self.path) {
             Ok(conn) => {
-                schema::let_go(std::mem::replace(&mut self.conn, conn));
+                schema::close_without_checkpoint(std::mem::replace(&mut self.conn, conn));
                 self.followed = opened;
             }
-            Err(error) => tracing::error!(%error, "the store cannot be read anew; trying again"),
+            Err(error) => {
+                tracing::error!(%error, "the store cannot be reopened for reading; trying again")
+            }
         }
     }
 
-    /// Commits commands together, or else each alone.
+    /// Commits commands together, or each alone if that fails.
     fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
         let together = self.transact(&mut jobs);
         match together {
@@ -313,7 +314,7 @@ impl Holder {
 
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut scope = Scope { conn: &tx, deltas: Vec::new() };
+        let mut scope = TxScope { conn: &tx, deltas: Vec::new() };
         for job in jobs {
             job.run(&mut scope)?;
         }
@@ -323,10 +324,10 @@ impl Holder {
         Ok(())
     }
 
-    /// Shrinks a file that is mostly empty, some pages at a time. A failure costs nothing but room.
-    fn give_back_space(&self) {
+    /// Shrinks a file that is mostly empty, some pages at a time. A failure only costs disk space.
+    fn release_free_pages(&self) {
         let shrunk = self.free_pages().and_then(|(free, all)| {
-            if free < FREE_PAGES || free < all / 2 {
+            if free < MAX_FREE_PAGES || free < all / 2 {
                 return Ok(());
             }
             // Each step frees one page.
@@ -336,7 +337,7 @@ impl Holder {
             Ok(())
         });
         if let Err(e) = shrunk {
-            tracing::debug!(file = %self.path.display(), error = %e, "store not shrunk");
+            tracing::debug!(file = %self.path.display(), error = %e, "the store could not be shrunk; it keeps its size");
         }
     }
 
@@ -355,9 +356,9 @@ mod tests {
     use crate::record::Record;
 
     #[tokio::test]
-    async fn what_waits_is_committed_together() {
-        // Commands that wait while the writer is busy go into one transaction: the log grows by its
-        // pages once, not once for each of them.
+    async fn queued_commands_share_one_commit() {
+        // Guarantees that commands that wait while the writer is busy share one transaction: the
+        // log grows by the changed pages once, not once per command.
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Owner).unwrap();
         let log = dir.path().join("usercom-sink.db-wal");
@@ -381,7 +382,7 @@ mod tests {
             let appends = (0..100).map(|_| store.append("crm", record()));
             let all = futures::future::join_all(appends);
             tokio::pin!(all);
-            // One look hands all of them to the writer; then it may go on.
+            // One poll sends all of them to the writer; then it may continue.
             assert!(futures::poll!(&mut all).is_pending());
             go.send(()).unwrap();
             all.await
@@ -395,8 +396,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_became_empty_shrinks() {
-        // Room that a settled backlog leaves behind goes back to the system while work goes on.
+    async fn emptied_file_shrinks() {
+        // Guarantees that the space of a settled backlog returns to the file system while the store
+        // is in use.
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Owner).unwrap();
         let large = NewRecord::from(&Record::new(vec![b'x'; 4 << 20]));
@@ -418,8 +420,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_bad_command_fails_alone() {
-        // A command that SQLite refuses does not fail those that share its transaction.
+    async fn failed_command_leaves_group_intact() {
+        // Guarantees that a command that SQLite rejects does not fail those that share its
+        // transaction.
         let store = Store::in_memory().unwrap();
         let (good, bad, also_good) = tokio::join!(
             store.append("crm", vec![NewRecord::from(&Record::new("1"))]),

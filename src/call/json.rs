@@ -1,4 +1,4 @@
-//! JSON text as a value: one that is known to be valid, and strings on their way in and out of it.
+//! Valid JSON text as a value; escaping and unescaping of JSON strings.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,15 +7,16 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 use serde::de::{Deserializer as _, Visitor};
 
-use super::eight;
+use super::swar;
 
 /// JSON text known to be valid: one value, no surrounding white space.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Json<'a>(Cow<'a, str>);
 
 impl<'a> Json<'a> {
-    /// Wraps text the caller knows to be one valid JSON value without surrounding white space.
-    pub fn trusted(text: impl Into<Cow<'a, str>>) -> Self {
+    /// Wraps text without checking it. It must be one valid JSON value without surrounding white
+    /// space.
+    pub fn from_valid_unchecked(text: impl Into<Cow<'a, str>>) -> Self {
         Self(text.into())
     }
 
@@ -31,7 +32,7 @@ impl<'a> Json<'a> {
         &self.0
     }
 
-    /// The text, given away.
+    /// The text, without copying it.
     pub fn into_text(self) -> Cow<'a, str> {
         self.0
     }
@@ -53,9 +54,9 @@ impl fmt::Debug for Json<'_> {
     }
 }
 
-/// Appends a string as JSON. Most need no escapes and are copied as they are.
+/// Appends a string as JSON. Most strings need no escapes and are copied.
 pub fn write_string(out: &mut String, text: &str) {
-    if is_plain(text) {
+    if needs_no_escaping(text) {
         out.reserve(text.len() + 2);
         out.push('"');
         out.push_str(text);
@@ -65,54 +66,54 @@ pub fn write_string(out: &mut String, text: &str) {
     }
 }
 
-/// Whether a text stands between the quotes of a JSON string as it is.
-pub fn is_plain(text: &str) -> bool {
+/// Whether a string can stand between the quotes of a JSON string without escapes.
+pub fn needs_no_escaping(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let odd = |eight: &[u8; 8]| eight::escaped(u64::from_le_bytes(*eight)) != 0;
-    // The last piece of a text overlaps the one before, so that none is looked at byte by byte.
+    let odd = |word: &[u8; 8]| swar::needs_escape(u64::from_le_bytes(*word)) != 0;
+    // The last word overlaps the one before, so that no byte is tested alone.
     if let Some(last) = bytes.last_chunk() {
-        let (eights, _) = bytes.as_chunks();
-        !eights.iter().any(odd) && !odd(last)
+        let (words, _) = bytes.as_chunks();
+        !words.iter().any(odd) && !odd(last)
     } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
         let four = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
-        eight::escaped(four(first) << 32 | four(last)) == 0
+        swar::needs_escape(four(first) << 32 | four(last)) == 0
     } else {
         !bytes.iter().any(|byte| *byte < 0x20 || matches!(byte, b'"' | b'\\'))
     }
 }
 
-/// A text without blanks around it. Most have none, which is seen at their ends.
+/// A string without surrounding white space. Most have none, which the first and last byte show.
 pub fn trimmed(text: &str) -> &str {
-    let is_plain = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
-    match is_plain(text.as_bytes().first()) && is_plain(text.as_bytes().last()) {
+    let is_graphic = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
+    match is_graphic(text.as_bytes().first()) && is_graphic(text.as_bytes().last()) {
         true => text,
         false => text.trim(),
     }
 }
 
-/// The text of a JSON string. Half of a surrogate pair, which JSON's grammar allows and Unicode
-/// does not, becomes one replacement character.
+/// The value of a JSON string. A lone surrogate, which JSON's grammar allows and Unicode does not,
+/// becomes one replacement character.
 pub fn unescape(raw: &str) -> Cow<'_, str> {
     let inner = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw);
     if !has_escapes(inner) {
         return Cow::Borrowed(inner);
     }
-    // As bytes, because as text half a surrogate pair would be an error.
+    // As bytes, because a lone surrogate is an error in a string.
     let mut de = serde_json::Deserializer::from_str(raw);
-    match de.deserialize_bytes(Lossy) {
+    match de.deserialize_bytes(LossyString) {
         Ok(text) => Cow::Owned(text),
         Err(_) => Cow::Borrowed(inner),
     }
 }
 
-/// Whether there is an escape in what stands between the quotes of a JSON string.
+/// Whether the content of a JSON string has an escape.
 pub fn has_escapes(inner: &str) -> bool {
     memchr::memchr(b'\\', inner.as_bytes()).is_some()
 }
 
-struct Lossy;
+struct LossyString;
 
-impl Visitor<'_> for Lossy {
+impl Visitor<'_> for LossyString {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,14 +123,14 @@ impl Visitor<'_> for Lossy {
     fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
         Ok(match simdutf8::basic::from_utf8(bytes) {
             Ok(text) => text.to_owned(),
-            Err(_) => without_halves(bytes),
+            Err(_) => replace_encoded_surrogates(bytes),
         })
     }
 }
 
-/// The text of bytes in which halves of surrogate pairs stand as three bytes each, as the parser
+/// The text of bytes in which halves of surrogate pairs stand as three bytes for_each_entry, as the parser
 /// writes them.
-fn without_halves(bytes: &[u8]) -> String {
+fn replace_encoded_surrogates(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     let mut rest = bytes;
     while let Some(at) = rest.windows(2).position(|two| two[0] == 0xed && two[1] >= 0xa0) {
@@ -141,7 +142,7 @@ fn without_halves(bytes: &[u8]) -> String {
     out
 }
 
-/// Whether an escape of a surrogate may stand in a text: half of a pair, or a pair.
+/// Whether a text may hold an escaped surrogate, lone or in a pair.
 pub fn may_have_surrogates(json: &[u8]) -> bool {
     static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u"));
     let is_surrogate = |at: usize| {
@@ -151,9 +152,8 @@ pub fn may_have_surrogates(json: &[u8]) -> bool {
     ESCAPE.find_iter(json).any(is_surrogate)
 }
 
-/// JSON text in which half of a surrogate pair is one replacement character, so that every reader of
-/// JSON takes it.
-pub fn mended(json: &str) -> Cow<'_, str> {
+/// Replaces lone surrogates by replacement characters, so that every JSON parser accepts the text.
+pub fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
     if !may_have_surrogates(json.as_bytes()) {
         return Cow::Borrowed(json);
     }
@@ -186,7 +186,7 @@ fn is_low(unit: u16) -> bool {
     unit >= 0xdc00
 }
 
-/// The surrogate whose escape stands at a place.
+/// The surrogate whose escape starts at an offset.
 fn surrogate(json: &str, at: usize) -> Option<u16> {
     let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
     let unit = u16::from_str_radix(digits, 16).ok()?;
@@ -198,9 +198,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_a_surrogate_pair_is_one_replacement_character() {
-        // JSON's grammar allows half a surrogate pair; everything around it is kept, and whole pairs
-        // are what they mean. Text and mended JSON agree.
+    fn lone_surrogate_becomes_one_replacement_character() {
+        // Lone surrogates are replaced; pairs and all other text are unchanged, in the unescaped
+        // string as well as in the repaired JSON.
         for (json, text) in [
             (r#""a\ud83d""#, "a\u{fffd}"),
             (r#""\ude00b""#, "\u{fffd}b"),
@@ -211,13 +211,17 @@ mod tests {
             (r#""\ud7ff\ue000""#, "\u{d7ff}\u{e000}"),
         ] {
             assert_eq!(unescape(json), text, "{json}");
-            assert_eq!(serde_json::from_str::<String>(&mended(json)).unwrap(), text, "{json}");
+            assert_eq!(
+                serde_json::from_str::<String>(&replace_lone_surrogates(json)).unwrap(),
+                text,
+                "{json}"
+            );
         }
     }
 
     #[test]
-    fn strings_are_written_as_json() {
-        // What is written reads back as it was, with escapes where there must be some.
+    fn written_string_reads_back_unchanged() {
+        // A written string reads back unchanged, with escapes where JSON needs them.
         for text in ["", "plain", "a\"b\\c", "line\nbreak\u{1}", "Łódź \u{1f600}"] {
             assert_eq!(unescape(Json::string(text).as_str()), text);
             assert_eq!(serde_json::from_str::<String>(Json::string(text).as_str()).unwrap(), text);
@@ -225,15 +229,15 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_escaped_is_seen_anywhere() {
-        // One byte that JSON escapes, at any place of a text of any length, is found.
+    fn special_byte_at_any_offset_needs_escaping() {
+        // One byte that JSON must escape is found at any offset of a string of any length.
         for length in 0..40 {
             let plain = "a".repeat(length);
-            assert!(is_plain(&plain));
+            assert!(needs_no_escaping(&plain));
             for (place, odd) in (0..length).flat_map(|at| ["\"", "\\", "\u{1f}"].map(|o| (at, o))) {
                 let mut text = plain.clone();
                 text.replace_range(place..=place, odd);
-                assert!(!is_plain(&text), "{text:?}");
+                assert!(!needs_no_escaping(&text), "{text:?}");
             }
         }
     }

@@ -1,14 +1,14 @@
-//! Calls: what a record meant, in Segment's words. Knows no HTTP and nothing of User.com.
+//! Calls as Segment's specification defines them, independent of HTTP and of User.com.
 //!
-//! A call borrows from the record it was read from: values that pass through are slices of the
-//! record's JSON text, never a tree.
+//! A call borrows from its record: values that are copied unchanged are slices of the record's JSON
+//! text, not a tree.
 
-mod eight;
+mod fixed_key_map;
 mod json;
-mod lexicon;
-mod names;
+mod json_scan;
+mod name_index;
 mod object;
-mod walk;
+mod swar;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,15 +16,16 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::fixed_key_map::FixedKeyMap;
 pub use self::json::{
-    Json, has_escapes, is_plain, may_have_surrogates, mended, trimmed, unescape, write_string,
+    Json, has_escapes, may_have_surrogates, needs_no_escaping, replace_lone_surrogates, trimmed,
+    unescape, write_string,
 };
-pub use self::lexicon::Lexicon;
-pub use self::names::Names;
-pub use self::object::{Fields, Object, Opened, each, unique};
-pub use self::walk::{Elements, Entries, canonical, elements, entries};
+pub use self::json_scan::{ElementIter, EntryIter, elements, entries, normalize_escapes};
+pub use self::name_index::NameIndex;
+pub use self::object::{Fields, Object, ObjectEntries, for_each_entry, unique_entries};
 
-/// The calls of Segment's spec that User.com understands: four, and the merge of two identities.
+/// The calls of Segment's specification that have a meaning at User.com.
 #[derive(
     Debug,
     Clone,
@@ -40,15 +41,15 @@ pub use self::walk::{Elements, Entries, canonical, elements, entries};
 )]
 #[serde(rename_all = "lowercase")]
 pub enum CallKind {
-    /// Who the user is: writes the profile.
+    /// Writes the profile of a user.
     Identify,
     /// A page was viewed.
     Page,
-    /// Something happened.
+    /// An event occurred.
     Track,
-    /// The user belongs to a company.
+    /// A user is a member of a company.
     Group,
-    /// Two ids are one user: what is known under the previous one goes to the other.
+    /// Two ids are one user: the user with the previous id is merged into the other.
     Alias,
 }
 
@@ -74,7 +75,7 @@ impl fmt::Display for CallKind {
 /// One call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call<'a> {
-    /// Which of the five.
+    /// The kind.
     pub kind: CallKind,
     /// Segment's `userId`.
     pub user_id: Option<Cow<'a, str>>,
@@ -90,7 +91,7 @@ pub struct Call<'a> {
     pub category: Option<Cow<'a, str>>,
     /// `groupId` of a group.
     pub group_id: Option<Cow<'a, str>>,
-    /// `previousId` of an alias: the id that goes.
+    /// `previousId` of an alias: the id of the user that is removed.
     pub previous_id: Option<Cow<'a, str>>,
     /// `traits` (identify, group) or `properties` (page, track).
     pub fields: Object<'a>,
@@ -116,16 +117,16 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The customer's own id of the user: `userId`, else `anonymousId`.
-    pub fn own_id(&self) -> Option<&str> {
+    /// The external id of the user: `userId`, else `anonymousId`.
+    pub fn external_id(&self) -> Option<&str> {
         self.user_id.as_deref().or(self.anonymous_id.as_deref())
     }
 
-    /// Replaces halves of surrogate pairs in its objects, which JSON's grammar allows and many
-    /// readers of JSON refuse.
-    pub fn mend(&mut self) {
-        self.fields.mend();
-        self.context.mend();
+    /// Replaces lone surrogates in its objects. JSON's grammar allows them; many parsers reject
+    /// them.
+    pub fn replace_lone_surrogates(&mut self) {
+        self.fields.replace_lone_surrogates();
+        self.context.replace_lone_surrogates();
     }
 
     /// The call in Segment's JSON shape, as `explain` prints it and `[[tests]]` compare it.
@@ -133,9 +134,9 @@ impl<'a> Call<'a> {
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::{Map, Value};
         fn object(object: &Object<'_>) -> Value {
-            let entries = object.open().into_iter().map(|(name, json)| {
-                // What no reader takes as a value (1e400, nesting without end) is shown as text.
-                let json = mended(json);
+            let entries = object.entries().into_iter().map(|(name, json)| {
+                // What no parser accepts as a value (1e400, very deep nesting) is shown as a string.
+                let json = replace_lone_surrogates(json);
                 let value = serde_json::from_str(&json).unwrap_or_else(|_| json.as_ref().into());
                 (name.into_owned(), value)
             });

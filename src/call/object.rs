@@ -1,51 +1,50 @@
-//! An object of a call: its traits, its properties, its context.
+//! An object of a call: traits, properties or context.
 //!
-//! Most pass through as they stand in the record. They stay text, which nobody takes apart before
-//! somebody has to.
+//! Most objects are copied from the record unchanged. They stay text until an entry is needed.
 
 use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::json::{Json, mended};
-use super::names::Names;
-use super::walk;
+use super::json::{Json, replace_lone_surrogates};
+use super::json_scan;
+use super::name_index::NameIndex;
 
-/// Named JSON values in the order they were set. Names are unique: the mapping sees to it.
+/// Named JSON values in the order they were set. NameIndex are unique: the mapping sees to it.
 pub type Fields<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
 
 /// The entries of an object: names unique, in order, no nulls.
-pub type Opened<'o> = SmallVec<[(Cow<'o, str>, &'o str); 12]>;
+pub type ObjectEntries<'o> = SmallVec<[(Cow<'o, str>, &'o str); 12]>;
 
 /// An object's entries.
 #[derive(Debug, Clone)]
 pub enum Object<'a> {
-    /// The text of a JSON object, as it stands in the record. Of a name given twice the last value
-    /// counts, in the first one's place; null is the same as missing.
-    Text(&'a str),
-    /// Entries that were put together; null is the same as missing here, too.
-    Entries(Fields<'a>),
+    /// The text of a JSON object of the record. Of a repeated name the last value counts, at the
+    /// first one's position; null is the same as missing.
+    Raw(&'a str),
+    /// EntryIter that were put together; null is the same as missing here, too.
+    Parsed(Fields<'a>),
 }
 
 impl Default for Object<'_> {
     fn default() -> Self {
-        Self::Entries(Vec::new())
+        Self::Parsed(Vec::new())
     }
 }
 
 /// The same entries in the same order.
 impl PartialEq for Object<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.open() == other.open()
+        self.entries() == other.entries()
     }
 }
 
 impl<'a> Object<'a> {
-    /// Takes it apart.
-    pub fn open(&self) -> Opened<'_> {
+    /// The entries.
+    pub fn entries(&self) -> ObjectEntries<'_> {
         match self {
-            Self::Text(text) => opened(text),
-            Self::Entries(fields) => fields
+            Self::Raw(text) => non_null_entries(text),
+            Self::Parsed(fields) => fields
                 .iter()
                 .filter(|(_, json)| !json.is_null())
                 .map(|(name, json)| (Cow::Borrowed(&**name), json.as_str()))
@@ -56,10 +55,11 @@ impl<'a> Object<'a> {
     /// The JSON text of a name's value.
     pub fn get(&self, name: &str) -> Option<&str> {
         let found = match self {
-            Self::Text(text) => {
-                walk::entries(text).filter(|(known, _)| known == name).map(|(_, json)| json).last()
-            }
-            Self::Entries(fields) => {
+            Self::Raw(text) => json_scan::entries(text)
+                .filter(|(known, _)| known == name)
+                .map(|(_, json)| json)
+                .last(),
+            Self::Parsed(fields) => {
                 fields.iter().find(|(known, _)| known == name).map(|(_, json)| json.as_str())
             }
         };
@@ -68,11 +68,11 @@ impl<'a> Object<'a> {
 
     /// The JSON texts of the values of some names.
     pub fn get_all<const N: usize>(&self, names: [&str; N]) -> [Option<&str>; N] {
-        let Self::Text(text) = self else {
+        let Self::Raw(text) = self else {
             return names.map(|name| self.get(name));
         };
         let mut found = [None; N];
-        for (known, json) in walk::entries(text) {
+        for (known, json) in json_scan::entries(text) {
             if let Some(place) = names.iter().position(|name| known == *name) {
                 found[place] = Some(json);
             }
@@ -83,41 +83,42 @@ impl<'a> Object<'a> {
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         match self {
-            Self::Text(_) => self.open().is_empty(),
-            Self::Entries(fields) => fields.iter().all(|(_, json)| json.is_null()),
+            Self::Raw(_) => self.entries().is_empty(),
+            Self::Parsed(fields) => fields.iter().all(|(_, json)| json.is_null()),
         }
     }
 
-    /// Replaces halves of surrogate pairs, in names and in values.
-    pub(super) fn mend(&mut self) {
+    /// Replaces lone surrogates in names and values.
+    pub(super) fn replace_lone_surrogates(&mut self) {
         match self {
-            Self::Text(text) => {
-                if let Cow::Owned(mended) = mended(text) {
-                    let entries = Object::Text(&mended).into_fields();
+            Self::Raw(text) => {
+                if let Cow::Owned(mended) = replace_lone_surrogates(text) {
+                    let entries = Object::Raw(&mended).into_fields();
                     let owned = entries
                         .into_iter()
                         .map(|(name, json)| (Cow::Owned(name.into_owned()), json.into_owned()));
-                    *self = Self::Entries(owned.collect());
+                    *self = Self::Parsed(owned.collect());
                 }
             }
-            // Names are text already, in which no half of a pair can stand.
-            Self::Entries(fields) => {
+            // NameIndex are text already, in which no half of a pair can stand.
+            Self::Parsed(fields) => {
                 for (_, json) in fields {
-                    if let Cow::Owned(mended) = mended(json.as_str()) {
-                        *json = Json::trusted(mended);
+                    if let Cow::Owned(mended) = replace_lone_surrogates(json.as_str()) {
+                        *json = Json::from_valid_unchecked(mended);
                     }
                 }
             }
         }
     }
 
-    /// The entries, to be changed. No nulls are among them.
+    /// The entries without nulls, owned.
     pub fn into_fields(self) -> Fields<'a> {
         match self {
-            Self::Text(text) => {
-                opened(text).into_iter().map(|(name, json)| (name, Json::trusted(json))).collect()
-            }
-            Self::Entries(mut fields) => {
+            Self::Raw(text) => non_null_entries(text)
+                .into_iter()
+                .map(|(name, json)| (name, Json::from_valid_unchecked(json)))
+                .collect(),
+            Self::Parsed(mut fields) => {
                 fields.retain(|(_, json)| !json.is_null());
                 fields
             }
@@ -125,25 +126,26 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The entries of an object's text, as [`Object::open`] tells them.
-fn opened(text: &str) -> Opened<'_> {
-    let mut opened = unique(text);
+/// The entries of an object's text, as [`Object::entries`] returns them.
+fn non_null_entries(text: &str) -> ObjectEntries<'_> {
+    let mut opened = unique_entries(text);
     opened.retain(|(_, json)| *json != "null");
     opened
 }
 
-/// The same with the nulls.
-pub fn unique(text: &str) -> Opened<'_> {
-    let mut unique = Opened::new();
-    collect(walk::entries(text), &mut unique);
+/// The entries of an object's text, including nulls. Of a repeated name the last value counts.
+pub fn unique_entries(text: &str) -> ObjectEntries<'_> {
+    let mut unique = ObjectEntries::new();
+    collect(json_scan::entries(text), &mut unique);
     unique
 }
 
-/// Shows the entries of an object's text, as [`Object::open`] tells them.
-pub fn each<'r>(text: &'r str, mut show: impl FnMut(Cow<'r, str>, &'r str)) {
+/// Calls `visit` for each entry of an object's text, as [`Object::entries`] returns them, with less
+/// copying.
+pub fn for_each_entry<'r>(text: &'r str, mut visit: impl FnMut(Cow<'r, str>, &'r str)) {
     let mut entries = SmallVec::<[(&str, &str); 16]>::new();
     let mut all_plain = true;
-    let plain = walk::entries(text).map_while(|(name, json)| match name {
+    let plain = json_scan::entries(text).map_while(|(name, json)| match name {
         Cow::Borrowed(name) => Some((name, json)),
         Cow::Owned(_) => {
             all_plain = false;
@@ -153,21 +155,21 @@ pub fn each<'r>(text: &'r str, mut show: impl FnMut(Cow<'r, str>, &'r str)) {
     collect(plain, &mut entries);
     if all_plain {
         for (name, json) in entries.into_iter().filter(|(_, json)| *json != "null") {
-            show(Cow::Borrowed(name), json);
+            visit(Cow::Borrowed(name), json);
         }
     } else {
-        opened(text).into_iter().for_each(|(name, json)| show(name, json));
+        non_null_entries(text).into_iter().for_each(|(name, json)| visit(name, json));
     }
 }
 
-/// Puts entries into a list; of equal names the last value stands in the first one's place.
+/// Collects entries. Of a repeated name the last value counts, at the first one's position.
 fn collect<'r, N: AsRef<str>, const INLINE: usize>(
     entries: impl Iterator<Item = (N, &'r str)>,
     into: &mut SmallVec<[(N, &'r str); INLINE]>,
 ) {
-    let mut names = Names::default();
+    let mut names = NameIndex::default();
     for (name, json) in entries {
-        match names.enter(name.as_ref(), |place| into[place].0.as_ref()) {
+        match names.get_or_insert(name.as_ref(), |place| into[place].0.as_ref()) {
             Some(place) => into[place].1 = json,
             None => into.push((name, json)),
         }
@@ -179,32 +181,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_is_what_is_opened() {
-        // One after the other, with names as they stand or with escapes in them, the entries are those
-        // of the opened object.
+    fn visited_entries_equal_collected_entries() {
+        // Whether names have escapes or not, the visited entries equal those of the object.
         for text in [
             r#"{"a":1,"b":null,"a":[2],"c":{"d":3}}"#,
             r#"{"a":1,"\u0061":2,"b":3,"b":null," ":"x"}"#,
             r#"{ "only\n" : "x" , "only" : 1 }"#,
             "{}",
         ] {
-            let mut shown = Vec::new();
-            each(text, |name, json| shown.push((name.into_owned(), json)));
-            let object = Object::Text(text);
-            let opened = object.open().into_iter().map(|(name, json)| (name.into_owned(), json));
-            assert!(shown.into_iter().eq(opened), "{text}");
+            let mut visited = Vec::new();
+            for_each_entry(text, |name, json| visited.push((name.into_owned(), json)));
+            let object = Object::Raw(text);
+            let opened = object.entries().into_iter().map(|(name, json)| (name.into_owned(), json));
+            assert!(visited.into_iter().eq(opened), "{text}");
         }
     }
 
     #[test]
-    fn text_and_entries_are_one_object() {
-        // The last of equal names counts in the first one's place, and a null is no entry.
+    fn raw_and_parsed_objects_are_equal() {
+        // The last of equal names counts at the first one's position, and a null is not an entry.
         let text =
-            Object::Text(r#"{"a": 1, "b\u0063":[2], "n":null, "a":{"x":3}, "c":4, "c":null}"#);
-        let entries = Object::Entries(vec![
-            ("a".into(), Json::trusted(r#"{"x":3}"#)),
-            ("bc".into(), Json::trusted("[2]")),
-            ("z".into(), Json::trusted("null")),
+            Object::Raw(r#"{"a": 1, "b\u0063":[2], "n":null, "a":{"x":3}, "c":4, "c":null}"#);
+        let entries = Object::Parsed(vec![
+            ("a".into(), Json::from_valid_unchecked(r#"{"x":3}"#)),
+            ("bc".into(), Json::from_valid_unchecked("[2]")),
+            ("z".into(), Json::from_valid_unchecked("null")),
         ]);
         assert_eq!(text, entries);
         assert_eq!(text.get("bc"), Some("[2]"));
@@ -212,8 +213,8 @@ mod tests {
         for object in [&text, &entries] {
             assert_eq!(object.get_all(["c", "a", "bc"]), [None, Some(r#"{"x":3}"#), Some("[2]")]);
         }
-        assert!(!text.is_empty() && Object::Text("{ }").is_empty());
+        assert!(!text.is_empty() && Object::Raw("{ }").is_empty());
         assert_eq!(text.clone().into_fields().len(), 2);
-        assert_eq!(Object::Entries(text.into_fields()), entries);
+        assert_eq!(Object::Parsed(text.into_fields()), entries);
     }
 }

@@ -1,56 +1,43 @@
-//! `connector`: runs as Fluvio's deployer runs its connectors, until it is told to stop.
-//!
-//! The deployer names no verb: it calls `usercom-sink --config PATH [--secrets PATH]`.
+//! `connector`: runs as a Fluvio connector until it is stopped.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::load::compile;
-use super::output::{Exit, complain, eprint};
-use super::run::Format;
+use super::output::{Exit, eprint, fail};
+use super::run::{
+    OutputFormat, exit_of, ignore_hangups, prepare_when_free, print_summary, wait_for_shutdown,
+};
 use crate::config::connector::{Connector as Loaded, Secrets, load_connector};
-use crate::config::{ProcessEnvironment, Report, SourceText, Style};
+use crate::config::{ProcessEnvironment, Report, SinkConfig, SourceText, Style};
+use crate::pipeline::{BuiltPipeline, connector_cluster};
 
-/// Run as a connector of Fluvio's.
+/// Run as a Fluvio connector.
 #[derive(Debug, Args)]
-pub(super) struct Connector {
-    /// The connector's config, YAML
+pub(super) struct ConnectorCommand {
+    /// Config of the connector (YAML)
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
-    /// Secrets, a line `NAME=value` each; without it they are environment variables
+    /// File of secrets, one `NAME=value` per line; without it they are environment variables
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
-    /// Where dead letters and state live; without it in `./NAME-data`
+    /// Directory for dead letters and state; default `./NAME-data`
     #[arg(long, value_name = "DIR", env = "USERCOM_SINK_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// Only look for faults in the config
+    /// Only check the config
     #[arg(long)]
     check: bool,
-    /// Stop at the present end of the topic, once everything is settled
+    /// Stop at the present end of the topic, once all records are settled
     #[arg(long)]
     once: bool,
-    /// How the summary of --once is printed
+    /// Output format of the summary of --once
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: OutputFormat,
 }
 
-/// The command line with its verb: the deployer leaves it out.
-pub(super) fn as_verb(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = arguments.collect();
-    let first = arguments.get(1).map(|first| first.to_string_lossy().into_owned());
-    let deployed = first.is_some_and(|first| {
-        let name = first.split_once('=').map_or(first.as_str(), |(name, _)| name);
-        matches!(name, "--config" | "--secrets")
-    });
-    if deployed {
-        arguments.insert(1, "connector".into());
-    }
-    arguments
-}
-
-impl Connector {
+impl ConnectorCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
         let loaded = match self.load() {
             Ok(loaded) => loaded,
@@ -66,7 +53,7 @@ impl Connector {
             eprint("ok: the file has no faults\n");
             return Exit::Done;
         }
-        self.launch(&loaded).await
+        self.deliver(&loaded).await
     }
 
     fn load(&self) -> Result<Loaded, Report> {
@@ -79,39 +66,27 @@ impl Connector {
         load_connector(&text, &secrets, data_dir, &ProcessEnvironment, &compile)
     }
 
-    #[cfg(not(feature = "fluvio"))]
-    async fn launch(&self, _: &Loaded) -> Exit {
-        complain("this build has no connector: build with the cargo feature `fluvio`")
-    }
-
-    #[cfg(feature = "fluvio")]
-    async fn launch(&self, connector: &Loaded) -> Exit {
-        use std::time::Duration;
-
-        use super::run::{exit_of, ignore_hangups, obey_signals, prepare_when_free, print_summary};
-        use crate::config::SinkConfig;
-        use crate::pipeline::{Launched, connector_cluster};
-
-        // A terminal that closes does not end what was started from it.
+    async fn deliver(&self, connector: &Loaded) -> Exit {
+        // The connector survives the end of the terminal that started it.
         let _hangups = ignore_hangups();
         let pipeline = &connector.loaded.pipeline;
-        // So long a predecessor may take to finish what it has taken, and a little to end.
+        // How long an earlier process may take to settle its records and end.
         let sinks = pipeline.sinks.values();
         let limits = sinks.map(|SinkConfig::Usercom(sink)| sink.delivery.shutdown_timeout_secs);
         let limit = Duration::from_secs(limits.max().unwrap_or(0).saturating_add(5));
-        let launch = match prepare_when_free(&pipeline.data_dir, self.once, limit).await {
-            Ok(launch) => launch,
+        let options = match prepare_when_free(&pipeline.data_dir, self.once, limit).await {
+            Ok(options) => options,
             Err(exit) => return exit,
         };
-        let (store, stop) = (launch.store.clone(), launch.stop.clone());
+        let (store, stop) = (options.store.clone(), options.stop.clone());
         let cluster = connector_cluster(connector);
-        let launched = match Launched::build_connector(connector, launch, cluster).await {
-            Ok(launched) => launched,
-            Err(error) => return complain(&error.to_string()),
+        let built = match BuiltPipeline::build_connector(connector, options, cluster).await {
+            Ok(built) => built,
+            Err(error) => return fail(&error.to_string()),
         };
         let ended = tokio::select! {
-            ended = launched.run() => ended,
-            exit = obey_signals(stop) => return exit,
+            ended = built.run() => ended,
+            exit = wait_for_shutdown(stop) => return exit,
         };
         store.close().await;
         match ended {
@@ -124,28 +99,7 @@ impl Connector {
                 }
                 exit_of(&summary, false)
             }
-            Err(error) => complain(&error.to_string()),
+            Err(error) => fail(&error.to_string()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_deployers_call_is_a_connectors() {
-        // Only a call that begins with the deployer's options has no verb of its own.
-        let verb = |arguments: &[&str]| {
-            let arguments = ["usercom-sink"].iter().chain(arguments);
-            let made = as_verb(arguments.map(OsString::from));
-            made.get(1).map(|verb| verb.to_string_lossy().into_owned())
-        };
-        for deployed in [&["--config", "a.yaml"][..], &["--config=a.yaml"], &["--secrets", "s"]] {
-            assert_eq!(verb(deployed).as_deref(), Some("connector"));
-        }
-        assert_eq!(verb(&["run", "--config", "a"]).as_deref(), Some("run"));
-        assert_eq!(verb(&["--configure"]).as_deref(), Some("--configure"));
-        assert_eq!(verb(&[]), None);
     }
 }

@@ -1,61 +1,61 @@
-//! `dead-letters`: look at what could not be delivered, take it elsewhere, send it again.
+//! `dead-letters`: lists, shows, exports, replays and deletes dead letters.
 
 use clap::{Args, Subcommand};
 
 use super::load::ConfigFiles;
-use super::output::{Exit, complain, eprint, print};
-use super::run::{Format, exit_of};
+use super::output::{Exit, eprint, fail, print};
+use super::run::{OutputFormat, exit_of};
 use crate::buffer::{Access, DeadLetterFilter, Store, StoreError, StoredDeadLetter, export};
 use crate::config::{Pipeline, Style};
-use crate::pipeline::{Replay, Stop, replay};
+use crate::pipeline::{Replay, Shutdown, replay};
 
-/// Letters read from the store at a time.
-const PAGE: usize = 500;
+/// Dead letters read from the store at a time.
+const PAGE_SIZE: usize = 500;
 
-/// Look at and resend what could not be delivered.
+/// List, export, replay or delete dead letters.
 #[derive(Debug, Args)]
-pub(super) struct DeadLetters {
+pub(super) struct DeadLettersCommand {
     #[command(subcommand)]
     action: Action,
 }
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// One line each
-    List(Choice),
-    /// All that is known of each
-    Show(Choice),
-    /// The records as they came, a line each, to be fed again elsewhere
-    Export(Choice),
-    /// Send them again through the same pipeline; what is delivered is taken out
-    Replay(Choice),
-    /// Delete them for good
-    Purge(Choice),
+    /// List, one line per dead letter
+    List(DeadLetterSelector),
+    /// Show all details
+    Show(DeadLetterSelector),
+    /// Print the records as received, one per line, for use elsewhere
+    Export(DeadLetterSelector),
+    /// Send the records through the pipeline again; delivered ones are removed
+    Replay(DeadLetterSelector),
+    /// Delete permanently
+    Purge(DeadLetterSelector),
 }
 
-/// Which dead letters.
+/// Selects dead letters.
 #[derive(Debug, Args)]
-struct Choice {
+struct DeadLetterSelector {
     #[command(flatten)]
     files: ConfigFiles,
-    /// Only these
+    /// Select by id
     #[arg(value_name = "ID")]
     ids: Vec<i64>,
-    /// Only of this sink
+    /// Select by sink
     #[arg(long)]
     sink: Option<String>,
-    /// Only with this reason
+    /// Select by reason
     #[arg(long)]
     reason: Option<String>,
-    /// Only at or after this moment, in RFC 3339's form
+    /// Select by time: at or after this RFC 3339 time
     #[arg(long, value_name = "TIME")]
     since: Option<jiff::Timestamp>,
-    /// How results are printed; `json` is one object a line
+    /// Output format; `json` prints one object per line
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: OutputFormat,
 }
 
-impl DeadLetters {
+impl DeadLettersCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
         let (Action::List(choice)
         | Action::Show(choice)
@@ -76,25 +76,25 @@ impl DeadLetters {
         };
         let store = match Store::open(&pipeline.data_dir, access) {
             Ok(store) => store,
-            Err(error) => return complain(&error.to_string()),
+            Err(error) => return fail(&error.to_string()),
         };
         let done = match &self.action {
             Action::List(choice) => choice.print_each(&store, &sinks, list_line).await,
-            Action::Show(choice) => choice.print_each(&store, &sinks, whole).await,
+            Action::Show(choice) => choice.print_each(&store, &sinks, full_text).await,
             Action::Export(choice) => choice.export(&store, &sinks).await,
             Action::Purge(choice) => choice.purge(&store, &sinks).await,
             Action::Replay(choice) => choice.replay(&store, &pipeline, &sinks).await,
         };
         store.close().await;
-        done.unwrap_or_else(|error| complain(&error.to_string()))
+        done.unwrap_or_else(|error| fail(&error.to_string()))
     }
 }
 
-impl Choice {
+impl DeadLetterSelector {
     fn sinks(&self, pipeline: &Pipeline) -> Result<Vec<String>, Exit> {
         match &self.sink {
             Some(name) if !pipeline.sinks.contains_key(name) => {
-                complain(&format!("there is no sink `{name}`"));
+                fail(&format!("there is no sink `{name}`"));
                 Err(Exit::Usage)
             }
             Some(name) => Ok(vec![name.clone()]),
@@ -110,7 +110,7 @@ impl Choice {
         }
     }
 
-    /// Prints every chosen letter, a page at a time.
+    /// Prints every selected dead letter, a page at a time.
     async fn print_each(
         &self,
         store: &Store,
@@ -120,7 +120,7 @@ impl Choice {
         for sink in sinks {
             let mut offset = 0;
             loop {
-                let page = store.dead_letters(sink, self.filter(), PAGE, offset).await?;
+                let page = store.dead_letters(sink, self.filter(), PAGE_SIZE, offset).await?;
                 offset += page.len();
                 if page.is_empty() {
                     break;
@@ -128,8 +128,8 @@ impl Choice {
                 let mut lines = String::new();
                 for letter in &page {
                     lines += &match self.format {
-                        Format::Text => text(letter),
-                        Format::Json => json_line(letter),
+                        OutputFormat::Text => text(letter),
+                        OutputFormat::Json => json_line(letter),
                     };
                 }
                 let printed = print(&lines);
@@ -145,7 +145,7 @@ impl Choice {
         for sink in sinks {
             let mut offset = 0;
             loop {
-                let page = store.dead_letters(sink, self.filter(), PAGE, offset).await?;
+                let page = store.dead_letters(sink, self.filter(), PAGE_SIZE, offset).await?;
                 offset += page.len();
                 if page.is_empty() {
                     break;
@@ -153,11 +153,11 @@ impl Choice {
                 let exported = export(&page, &mut std::io::stdout().lock());
                 match exported {
                     Ok(exported) if exported.left_out > 0 => eprint(&format!(
-                        "{} letters hold several lines and were left out; see `show`\n",
+                        "{} dead letters have several lines and were skipped; see `show`\n",
                         exported.left_out
                     )),
                     Ok(_) => {}
-                    Err(error) => return Ok(complain(&format!("cannot write: {error}"))),
+                    Err(error) => return Ok(fail(&format!("cannot write: {error}"))),
                 }
             }
         }
@@ -170,8 +170,8 @@ impl Choice {
             purged += store.purge_dead_letters(sink, self.filter()).await?;
         }
         Ok(print(&match self.format {
-            Format::Text => format!("{purged} purged\n"),
-            Format::Json => format!("{{\"purged\":{purged}}}\n"),
+            OutputFormat::Text => format!("{purged} purged\n"),
+            OutputFormat::Json => format!("{{\"purged\":{purged}}}\n"),
         }))
     }
 
@@ -181,19 +181,19 @@ impl Choice {
         pipeline: &Pipeline,
         sinks: &[String],
     ) -> Result<Exit, StoreError> {
-        let stop = Stop::default();
+        let stop = Shutdown::default();
         let filter = self.filter();
         let replayed = tokio::select! {
             replayed = replay(pipeline, sinks, &filter, store, stop.clone()) => replayed,
-            exit = super::run::obey_signals(stop) => return Ok(exit),
+            exit = super::run::wait_for_shutdown(stop) => return Ok(exit),
         };
         let Replay { taken, delivered, kept, summary } = match replayed {
             Ok(replayed) => replayed,
-            Err(error) => return Ok(complain(&error.to_string())),
+            Err(error) => return Ok(fail(&error.to_string())),
         };
         let printed = print(&match self.format {
-            Format::Text => format!("{taken} replayed: {delivered} settled, {kept} kept\n"),
-            Format::Json => {
+            OutputFormat::Text => format!("{taken} replayed: {delivered} settled, {kept} kept\n"),
+            OutputFormat::Json => {
                 let object = serde_json::json!({
                     "replayed": taken, "delivered": delivered, "kept": kept,
                 });
@@ -228,7 +228,7 @@ fn list_line(stored: &StoredDeadLetter) -> String {
     )
 }
 
-fn whole(stored: &StoredDeadLetter) -> String {
+fn full_text(stored: &StoredDeadLetter) -> String {
     match serde_json::to_string_pretty(stored) {
         Ok(text) => format!("{text}\n"),
         Err(error) => format!("letter {}: {error}\n", stored.id),

@@ -1,5 +1,5 @@
-//! `demo`: a local User.com, the shipped quick-start pipeline run against it, and what landed.
-//! Leaves no file behind.
+//! `demo`: runs the quick-start pipeline against a local emulator and shows what arrived. It leaves
+//! no file behind.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,28 +9,28 @@ use serde_json::Value;
 
 use super::emulator::wait_for_signal;
 use super::load::load_texts;
-use super::output::{Exit, complain, eprint, print};
-use super::run::{Bar, exit_of};
+use super::output::{Exit, eprint, fail, print};
+use super::run::{ReadBar, exit_of};
 use crate::buffer::Store;
 use crate::config::{FixedEnvironment, SourceText, Style};
 use crate::emulator::{Emulator, EmulatorConfig, Faults, start};
-use crate::pipeline::{Launch, Launched, Stop, Summary};
+use crate::pipeline::{BuiltPipeline, RunOptions, Shutdown, Summary};
 use crate::source::ReadMode;
 use crate::telemetry::Metrics;
 
 const PIPELINE: &str = include_str!("../../examples/quickstart.toml");
 const RECORDS: &str = include_str!("../../examples/quickstart.ndjson");
-const KEY: &str = "emulator";
+const API_KEY: &str = "emulator";
 
-/// Show it work.
+/// Run a local demo.
 #[derive(Debug, Args)]
-pub(super) struct Demo {
-    /// Leave the local User.com up afterwards, until Ctrl-C
+pub(super) struct DemoCommand {
+    /// Keep the emulator running afterwards, until Ctrl-C
     #[arg(long)]
     keep: bool,
 }
 
-/// The demo's records, for as long as it needs them.
+/// The file of the demo's records; removed on drop.
 struct RecordsFile(PathBuf);
 
 impl RecordsFile {
@@ -45,29 +45,29 @@ impl RecordsFile {
 impl Drop for RecordsFile {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::warn!(%error, path = %self.0.display(), "the demo's records are left behind");
+            tracing::warn!(%error, path = %self.0.display(), "the demo's record file could not be removed; delete it");
         }
     }
 }
 
-impl Demo {
+impl DemoCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
         match self.show(style).await {
             Ok(exit) => exit,
-            Err(message) => complain(&message),
+            Err(message) => fail(&message),
         }
     }
 
     async fn show(&self, style: Style) -> Result<Exit, String> {
         let config = EmulatorConfig {
             listen: ([127, 0, 0, 1], 0).into(),
-            api_key: KEY.to_owned(),
+            api_key: API_KEY.to_owned(),
             data: None,
             seed: None,
             faults: Faults::default(),
         };
         let emulator = start(config).await.map_err(|error| error.to_string())?;
-        eprint(&format!("a local User.com listens on {}\n", emulator.base_url()));
+        eprint(&format!("the User.com emulator listens on {}\n", emulator.base_url()));
         let records = RecordsFile::write().map_err(|e| format!("cannot write the records: {e}"))?;
         let summary = run_quickstart(&emulator, &records, style).await?;
         drop(records);
@@ -77,7 +77,10 @@ impl Demo {
             return Ok(exit);
         }
         if self.keep {
-            eprint(&format!("still up: {} (key {KEY}); Ctrl-C ends it\n", emulator.base_url()));
+            eprint(&format!(
+                "still running: {} (key {API_KEY}); Ctrl-C stops it\n",
+                emulator.base_url()
+            ));
             wait_for_signal().await;
         }
         emulator.stop().await;
@@ -92,32 +95,32 @@ async fn run_quickstart(
 ) -> Result<Summary, String> {
     let vars = BTreeMap::from([
         ("USERCOM_ENDPOINT".to_owned(), emulator.base_url()),
-        ("USERCOM_API_KEY".to_owned(), KEY.to_owned()),
+        ("USERCOM_API_KEY".to_owned(), API_KEY.to_owned()),
         ("QUICKSTART_RECORDS".to_owned(), records.0.display().to_string()),
     ]);
     let environment = FixedEnvironment { vars, ..FixedEnvironment::default() };
     let text = SourceText::new("examples/quickstart.toml", PIPELINE);
     let loaded = load_texts(&[text], &environment).map_err(|report| report.render(style))?;
-    let launch = Launch {
+    let options = RunOptions {
         mode: ReadMode::Once,
         store: Store::in_memory().map_err(|error| error.to_string())?,
         metrics: Metrics::default(),
-        stop: Stop::default(),
+        stop: Shutdown::default(),
     };
-    let launched =
-        Launched::build(&loaded.pipeline, launch).await.map_err(|error| error.to_string())?;
-    let bar = Bar::show(launched.progress());
-    let summary = launched.run().await.map_err(|error| error.to_string());
+    let built =
+        BuiltPipeline::build(&loaded.pipeline, options).await.map_err(|error| error.to_string())?;
+    let bar = ReadBar::show(built.progress());
+    let summary = built.run().await.map_err(|error| error.to_string());
     drop(bar);
     summary
 }
 
-/// What User.com has now: asked of its API, as anyone would.
+/// What User.com has now, read through its API.
 async fn landed(emulator: &Emulator) -> Result<String, String> {
     let get = async |path: &str| -> Result<Value, String> {
         let request = reqwest::Client::new()
             .get(format!("{}{path}", emulator.base_url()))
-            .header("Authorization", format!("Token {KEY}"))
+            .header("Authorization", format!("Token {API_KEY}"))
             .header("Accept", "*/*; version=2");
         let reply = request.send().await.and_then(reqwest::Response::error_for_status);
         let reply = reply.map_err(|error| error.to_string())?;

@@ -1,49 +1,49 @@
-//! `emulator`: a local User.com.
+//! `emulator`: runs the local User.com emulator.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::output::{Exit, complain, eprint};
+use super::output::{Exit, eprint, fail};
 use crate::emulator::{Chance, EmulatorConfig, ErrorRate, Faults, Latency, RateLimit, start};
 
-/// Run a local User.com.
+/// Run the local User.com emulator.
 #[derive(Debug, Args)]
-pub(super) struct Emulator {
-    /// Address to listen on; port 0 takes a free one
+pub(super) struct EmulatorCommand {
+    /// Address to listen on; port 0 selects a free port
     #[arg(long, default_value = "127.0.0.1:8765")]
     listen: SocketAddr,
-    /// The API key it takes
+    /// The API key to accept
     #[arg(long)]
     api_key: String,
-    /// SQLite file to keep its state in; without, it is forgotten
+    /// SQLite file for its state; without it the state is in memory
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// JSON file of attributes, users and companies to begin with
+    /// JSON file with initial attributes, users and companies
     #[arg(long, value_name = "FILE")]
     seed: Option<PathBuf>,
-    /// Requests a second it takes before it answers 429, as `50/s`
+    /// Requests per second before it answers 429, for example `50/s`
     #[arg(long, value_name = "N/s")]
     rate_limit: Option<RateLimit>,
-    /// How long it takes to answer, in milliseconds, as `50` or `50:10` with jitter
+    /// Response time in milliseconds, for example `50`, or `50:10` with jitter
     #[arg(long, value_name = "MS[:JITTER]")]
     latency: Option<Latency>,
-    /// Share of requests answered with an error, as `0.1:503` or `0.1:500,502,503`
+    /// Share of requests answered with an error, for example `0.1:503` or `0.1:500,502,503`
     #[arg(long, value_name = "P:CODE[,CODE]")]
     error_rate: Option<ErrorRate>,
-    /// Share of requests whose connection is cut
+    /// Share of requests whose connection is reset
     #[arg(long, value_name = "P")]
     reset_rate: Option<Chance>,
-    /// Share of requests that are never answered
+    /// Share of requests that get no response
     #[arg(long, value_name = "P")]
     hang_rate: Option<Chance>,
-    /// Refuse the API key, as if it were revoked
+    /// Reject the API key, as if it were revoked
     #[arg(long)]
     revoked: bool,
 }
 
-impl Emulator {
+impl EmulatorCommand {
     pub(super) async fn run(self) -> Exit {
         let faults = self.faults();
         let config = EmulatorConfig {
@@ -55,7 +55,7 @@ impl Emulator {
         };
         let emulator = match start(config).await {
             Ok(emulator) => emulator,
-            Err(error) => return complain(&error.to_string()),
+            Err(error) => return fail(&error.to_string()),
         };
         eprint(&format!("User.com emulator: {}\n", emulator.base_url()));
         if !self.listen.ip().is_loopback() {

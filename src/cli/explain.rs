@@ -1,4 +1,4 @@
-//! `explain`: what would happen to records, without network.
+//! `explain`: dry-runs records through the mapping, without network.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -8,31 +8,31 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::load::ConfigFiles;
-use super::output::{Exit, complain, print};
-use super::run::Format;
+use super::output::{Exit, fail, print};
+use super::run::OutputFormat;
 use crate::config::{Pipeline, SinkConfig, Style};
 use crate::deliver::Request;
-use crate::pipeline::{Rehearsal, Rehearsed};
+use crate::pipeline::{DryRun, DryRunReport};
 use crate::record::Record;
 use crate::source::decode::Decoder;
 
-/// Tell what would happen to records.
+/// Dry-run records through the mapping.
 #[derive(Debug, Args)]
-pub(super) struct Explain {
+pub(super) struct ExplainCommand {
     #[command(flatten)]
     files: ConfigFiles,
-    /// File of records, decoded as the sink's first source would; `-` reads standard input
+    /// File of records, decoded like the sink's first source; `-` reads standard input
     #[arg(default_value = "-")]
     records: PathBuf,
-    /// How it is printed; `json` is one object a line
+    /// Output format; `json` prints one object per line
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
-    /// Only this sink, where there are several
+    format: OutputFormat,
+    /// Only this sink, if there are several
     #[arg(long)]
     sink: Option<String>,
 }
 
-impl Explain {
+impl ExplainCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
         let loaded = match self.files.load(style) {
             Ok(loaded) => loaded,
@@ -42,7 +42,7 @@ impl Explain {
         let lines = match self.lines() {
             Ok(lines) => lines,
             Err(error) => {
-                return complain(&format!("cannot read {}: {error}", self.records.display()));
+                return fail(&format!("cannot read {}: {error}", self.records.display()));
             }
         };
         let chosen = pipeline
@@ -52,13 +52,13 @@ impl Explain {
         let mut known = false;
         for (name, SinkConfig::Usercom(sink)) in chosen {
             known = true;
-            let rehearsal = match Rehearsal::new(name, sink) {
-                Ok(rehearsal) => rehearsal.in_zone(pipeline.timezone_of(&sink.inputs)),
+            let dry_run = match DryRun::new(name, sink) {
+                Ok(dry_run) => dry_run.in_zone(pipeline.timezone_of(&sink.inputs)),
                 Err(_) => return Exit::BadConfig,
             };
             let decoder = match decoder_for(&pipeline, &sink.inputs) {
                 Ok(decoder) => decoder,
-                Err(why) => return complain(&why),
+                Err(why) => return fail(&why),
             };
             for decoded in decoder.lines(&lines) {
                 let (n, body) = (decoded.line + 1, &decoded.body);
@@ -66,8 +66,8 @@ impl Explain {
                     None => {
                         let mut record = Record::new(body.clone());
                         record.meta = decoded.meta;
-                        let rehearsed = rehearsal.rehearse_record(record).await;
-                        self.show(name, n, body, &rehearsed)
+                        let report = dry_run.run_record(record).await;
+                        self.show(name, n, body, &report)
                     }
                     Some(why) => self.show_undecodable(name, n, body, &why),
                 };
@@ -79,7 +79,7 @@ impl Explain {
         }
         match (known, self.sink) {
             (false, Some(name)) => {
-                complain(&format!("there is no sink `{name}`"));
+                fail(&format!("there is no sink `{name}`"));
                 Exit::Usage
             }
             _ => Exit::Done,
@@ -96,17 +96,17 @@ impl Explain {
         Ok(text.into())
     }
 
-    fn show(&self, sink: &str, n: u64, body: &[u8], rehearsed: &Rehearsed) -> String {
+    fn show(&self, sink: &str, n: u64, body: &[u8], report: &DryRunReport) -> String {
         match self.format {
-            Format::Json => format!("{}\n", as_json(sink, body, rehearsed)),
-            Format::Text => as_text(sink, n, rehearsed),
+            OutputFormat::Json => format!("{}\n", as_json(sink, body, report)),
+            OutputFormat::Text => as_text(sink, n, report),
         }
     }
 
     fn show_undecodable(&self, sink: &str, n: u64, line: &[u8], why: &str) -> String {
         let record = String::from_utf8_lossy(line);
         match self.format {
-            Format::Json => {
+            OutputFormat::Json => {
                 let none: [u8; 0] = [];
                 let object = json!({
                     "sink": sink, "record": record, "rules": none, "calls": none,
@@ -114,7 +114,7 @@ impl Explain {
                 });
                 format!("{object}\n")
             }
-            Format::Text => format!("record {n} -> sink {sink}\n  dead letter: {why}\n\n"),
+            OutputFormat::Text => format!("record {n} -> sink {sink}\n  dead letter: {why}\n\n"),
         }
     }
 }
@@ -128,24 +128,24 @@ fn decoder_for(pipeline: &Pipeline, inputs: &[String]) -> Result<Decoder, String
     }
 }
 
-fn as_json(sink: &str, body: &[u8], rehearsed: &Rehearsed) -> Value {
+fn as_json(sink: &str, body: &[u8], report: &DryRunReport) -> Value {
     let record = serde_json::from_slice(body)
         .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body).into_owned()));
-    let rules = rehearsed.rules.iter();
+    let rules = report.rules.iter();
     let rules: Vec<Value> = rules
         .map(|rule| json!({ "name": rule.name, "fired": rule.fired, "why": rule.why }))
         .collect();
-    let left_out = rehearsed.left_out.iter();
+    let left_out = report.left_out.iter();
     let left_out =
         left_out.map(|l| json!({ "rule": l.rule, "field": l.field, "reason": l.reason }));
     json!({
         "sink": sink,
         "record": record,
         "rules": rules,
-        "calls": rehearsed.calls,
-        "requests": rehearsed.requests.iter().map(request_json).collect::<Vec<_>>(),
-        "errors": rehearsed.errors,
-        "notes": rehearsed.notes,
+        "calls": report.calls,
+        "requests": report.requests.iter().map(request_json).collect::<Vec<_>>(),
+        "errors": report.errors,
+        "notes": report.notes,
         "left_out": left_out.collect::<Vec<_>>(),
     })
 }
@@ -157,33 +157,33 @@ pub(super) fn request_json(request: &Request) -> Value {
         "method": request.method.as_str(),
         "path": request.path,
         "body": body.map_or(Value::Null, |body| {
-            // What no reader takes as a value (1e400) is shown as text.
+            // A number that JSON parsers reject (1e400) is shown as text.
             let text = || Value::from(String::from_utf8_lossy(body).into_owned());
             serde_json::from_slice(body).unwrap_or_else(|_| text())
         }),
     })
 }
 
-fn as_text(sink: &str, n: u64, rehearsed: &Rehearsed) -> String {
+fn as_text(sink: &str, n: u64, report: &DryRunReport) -> String {
     let mut text = format!("record {n} -> sink {sink}\n");
-    for rule in &rehearsed.rules {
+    for rule in &report.rules {
         let mark = if rule.fired { "fired" } else { "  -  " };
         text += &format!("  {mark} {}: {}\n", rule.name, rule.why);
     }
-    for call in &rehearsed.calls {
+    for call in &report.calls {
         text += &format!("  call    {call}\n");
     }
-    for request in &rehearsed.requests {
+    for request in &report.requests {
         let body = request.body.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
         text += &format!("  request {} {} {body}\n", request.method.as_str(), request.path);
     }
-    for note in &rehearsed.notes {
+    for note in &report.notes {
         text += &format!("  note    {note}\n");
     }
-    for error in &rehearsed.errors {
+    for error in &report.errors {
         text += &format!("  dead letter: {error}\n");
     }
-    if rehearsed.calls.is_empty() && rehearsed.errors.is_empty() {
+    if report.calls.is_empty() && report.errors.is_empty() {
         text += "  unmatched: no rule wants it\n";
     }
     text.push('\n');

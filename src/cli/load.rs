@@ -1,4 +1,4 @@
-//! Reading pipeline files for every verb that needs one.
+//! Loads pipeline files for the commands.
 
 use std::path::PathBuf;
 
@@ -8,12 +8,12 @@ use super::output::{Exit, eprint};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::UsercomSink;
 use crate::config::{Environment, Loaded, ProcessEnvironment, Report, SourceText, Style, load};
-use crate::sink::SinkConfig;
+use crate::sink::SinkFactory;
 
 /// The pipeline files of a command.
 #[derive(Debug, Args)]
 pub(super) struct ConfigFiles {
-    /// Pipeline file (TOML, JSON or YAML); several are read as one
+    /// Pipeline file (TOML, JSON or YAML); several files are merged
     #[arg(short, long = "config", required = true, value_name = "FILE")]
     pub(super) config: Vec<PathBuf>,
 }
@@ -42,7 +42,7 @@ impl ConfigFiles {
     }
 }
 
-/// Checks everything about a pipeline that can be checked without touching the world.
+/// Checks everything about a pipeline that can be checked without input or output.
 pub(super) fn load_texts(texts: &[SourceText], env: &dyn Environment) -> Result<Loaded, Report> {
     load(texts, env, &compile)
 }

@@ -1,5 +1,10 @@
-//! The command line: one file a verb. Results go to stdout, logs and progress to stderr.
+//! The command line, one file per command. Results go to stdout, logs and progress to stderr.
 
+mod arguments;
+#[cfg(feature = "fluvio")]
+mod connector;
+#[cfg(not(feature = "fluvio"))]
+#[path = "no_connector.rs"]
 mod connector;
 mod dead_letters;
 mod demo;
@@ -21,41 +26,41 @@ use clap::{Parser, Subcommand};
 
 pub use output::Exit;
 
-/// Records from a pipeline into User.com. Start with `usercom-sink demo`.
+/// Deliver records of a data pipeline to User.com. Start with `usercom-sink demo`.
 #[derive(Debug, Parser)]
 #[command(name = "usercom-sink", version, about, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     log: log::LogOptions,
     #[command(subcommand)]
-    verb: Verb,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
-    /// Show it work: a local User.com, the quick-start pipeline, and what landed
-    Demo(demo::Demo),
+enum Command {
+    /// Run a local demo: emulator, quick-start pipeline, and what arrived
+    Demo(demo::DemoCommand),
     /// Run a pipeline
-    Run(run::Run),
-    /// Run as a connector of Fluvio's
-    Connector(connector::Connector),
-    /// Find every fault in a pipeline file
-    Validate(validate::Validate),
+    Run(run::RunCommand),
+    /// Run as a Fluvio connector
+    Connector(connector::ConnectorCommand),
+    /// Check a pipeline file and report every fault
+    Validate(validate::ValidateCommand),
     /// Run the [[tests]] of a pipeline file
-    Test(test::Test),
-    /// Tell what would happen to records, without network
-    Explain(explain::Explain),
+    Test(test::TestCommand),
+    /// Dry-run records through the mapping, without network
+    Explain(explain::ExplainCommand),
     /// Print the JSON Schema of pipeline files
-    Schema(schema::Schema),
-    /// Run a local User.com
-    Emulator(emulator::Emulator),
-    /// Look at and resend what could not be delivered
-    DeadLetters(dead_letters::DeadLetters),
+    Schema(schema::SchemaCommand),
+    /// Run the local User.com emulator
+    Emulator(emulator::EmulatorCommand),
+    /// List, export, replay or delete dead letters
+    DeadLetters(dead_letters::DeadLettersCommand),
 }
 
-/// Parses the command line, does what it says, and tells how it ended.
+/// Parses the command line and runs its command. Returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(connector::as_verb(std::env::args_os())) {
+    let cli = match Cli::try_parse_from(arguments::with_command(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are results; anything else is a wrong command line.
@@ -67,8 +72,8 @@ pub fn main() -> ExitCode {
         }
     };
     let style = cli.log.style();
-    cli.log.init(match cli.verb {
-        Verb::Demo(_) => "warn",
+    cli.log.init(match cli.command {
+        Command::Demo(_) => "warn",
         _ => "info",
     });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -79,16 +84,16 @@ pub fn main() -> ExitCode {
         }
     };
     let exit = runtime.block_on(async {
-        match cli.verb {
-            Verb::Demo(verb) => verb.run(style).await,
-            Verb::Run(verb) => verb.run(style).await,
-            Verb::Connector(verb) => verb.run(style).await,
-            Verb::Validate(verb) => verb.run(style).await,
-            Verb::Test(verb) => verb.run(style).await,
-            Verb::Explain(verb) => verb.run(style).await,
-            Verb::Schema(verb) => verb.run(),
-            Verb::Emulator(verb) => verb.run().await,
-            Verb::DeadLetters(verb) => verb.run(style).await,
+        match cli.command {
+            Command::Demo(command) => command.run(style).await,
+            Command::Run(command) => command.run(style).await,
+            Command::Connector(command) => command.run(style).await,
+            Command::Validate(command) => command.run(style).await,
+            Command::Test(command) => command.run(style).await,
+            Command::Explain(command) => command.run(style).await,
+            Command::Schema(command) => command.run(),
+            Command::Emulator(command) => command.run().await,
+            Command::DeadLetters(command) => command.run(style).await,
         }
     });
     // Blocking reads (standard input) must not hold up the end.

@@ -1,21 +1,21 @@
-//! Exit codes, and writing results.
+//! Exit codes and output.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-/// How a command ended. The numbers are part of the interface.
+/// Exit codes. The numbers are part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All settled.
+    /// Success: all records are settled.
     Done = 0,
-    /// A test failed, or something unexpected did.
+    /// A test failed, or an unexpected error occurred.
     Failed = 1,
     /// Wrong command line.
     Usage = 2,
-    /// There are dead letters, and `--fail-on-dead-letter` asked to tell.
+    /// There are dead letters, and `--fail-on-dead-letter` is set.
     DeadLetters = 65,
-    /// Stopped with work left in the durable buffer.
+    /// Stopped with records left in a disk buffer.
     WorkLeft = 75,
     /// The API key was refused.
     KeyRefused = 77,
@@ -29,23 +29,23 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Writes a result to stdout. A reader that went away is no fault.
+/// Writes a result to stdout. A closed pipe is not an error.
 pub(super) fn print(text: &str) -> Exit {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Exit::Done,
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done,
-        Err(error) => complain(&format!("cannot write to standard output: {error}")),
+        Err(error) => fail(&format!("cannot write to standard output: {error}")),
     }
 }
 
-/// Tells of a failure on stderr.
-pub(super) fn complain(message: &str) -> Exit {
+/// Writes an error to stderr.
+pub(super) fn fail(message: &str) -> Exit {
     eprint(&format!("error: {message}\n"));
     Exit::Failed
 }
 
-/// Writes to stderr; there is nobody to tell if that fails.
+/// Writes to stderr and ignores errors.
 pub(super) fn eprint(text: &str) {
     drop(std::io::stderr().lock().write_all(text.as_bytes()));
 }

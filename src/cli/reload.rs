@@ -1,6 +1,5 @@
-//! SIGHUP: the pipeline files are read again, and handed to the pipeline that runs.
-//!
-//! Not here: what is exchanged. One invariant: files with faults never reach the pipeline.
+//! SIGHUP: reads the pipeline files again and sends them to the running pipeline. Files with faults
+//! are rejected here.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -8,19 +7,19 @@ use tokio::sync::mpsc;
 use super::load::ConfigFiles;
 use crate::config::{Loaded, Style};
 
-/// Begins to listen to SIGHUP, which would end the process otherwise.
+/// Starts to listen for SIGHUP, which would end the process otherwise.
 pub(super) fn listen() -> Option<Signal> {
     match signal(SignalKind::hangup()) {
         Ok(hangups) => Some(hangups),
         Err(error) => {
-            tracing::warn!(%error, "SIGHUP cannot be received; new settings need a restart");
+            tracing::warn!(%error, "SIGHUP cannot be received; restart the program to apply new settings");
             None
         }
     }
 }
 
-/// Reads the files anew on every SIGHUP; never returns. Signals that come while an exchange is
-/// under way are answered after it, with the files as they are then.
+/// Reads the files at every SIGHUP; never returns. Signals that arrive during a reload are handled
+/// after it, with the files as they are then.
 pub(super) async fn read_on_hangup(
     hangups: Option<Signal>,
     files: &ConfigFiles,
@@ -36,7 +35,7 @@ pub(super) async fn read_on_hangup(
             match tokio::task::block_in_place(|| files.load(style)) {
                 Ok(loaded) => place.send(loaded),
                 Err(_) => {
-                    tracing::error!("the new pipeline file is refused, the old one goes on");
+                    tracing::error!("the new pipeline file is rejected, the old one stays in use");
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! `run`: runs a pipeline until it is told to stop, reloading it on SIGHUP, or with `--once` to the
-//! present end of its sources.
+//! `run`: runs a pipeline until it is stopped, and reloads it on SIGHUP; with `--once` it stops at
+//! the present end of the sources.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,28 +10,28 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::load::ConfigFiles;
-use super::output::{Exit, complain, eprint, print};
+use super::output::{Exit, eprint, fail, print};
 use super::{reload, state};
 #[cfg(feature = "fluvio")]
 use crate::buffer::StoreError;
 use crate::buffer::{Access, Store};
 use crate::config::Style;
-use crate::pipeline::{Launch, Launched, Stop, Summary};
+use crate::pipeline::{BuiltPipeline, RunOptions, Shutdown, Summary};
 use crate::source::{ReadMode, ReadProgress};
 use crate::telemetry::Metrics;
 
 /// Run a pipeline.
 #[derive(Debug, Args)]
-pub(super) struct Run {
+pub(super) struct RunCommand {
     #[command(flatten)]
     files: ConfigFiles,
-    /// Stop at the present end of the sources, once everything is settled
+    /// Stop at the present end of the sources, once all records are settled
     #[arg(long)]
     once: bool,
-    /// How the summary of --once is printed
+    /// Output format of the summary of --once
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
-    /// Do not start where a health check fails
+    format: OutputFormat,
+    /// Do not start if a health check fails
     #[arg(long)]
     require_healthy: bool,
     /// Exit with 65 if a record went to the dead letters
@@ -39,41 +39,41 @@ pub(super) struct Run {
     fail_on_dead_letter: bool,
 }
 
-/// How results are printed.
+/// Output format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    /// For people.
+pub(super) enum OutputFormat {
+    /// Text for people.
     Text,
-    /// For machines.
+    /// JSON for programs.
     Json,
 }
 
-/// What a pipeline is launched with, its data opened.
-pub(super) fn prepare(data_dir: &Path, once: bool) -> Result<Launch, Exit> {
-    let store = Store::open(data_dir, Access::Owner).map_err(|e| complain(&e.to_string()))?;
-    say_where(data_dir);
-    Ok(launch_with(store, once))
+/// Opens the store and makes the options of a run.
+pub(super) fn prepare(data_dir: &Path, once: bool) -> Result<RunOptions, Exit> {
+    let store = Store::open(data_dir, Access::Owner).map_err(|e| fail(&e.to_string()))?;
+    name_data_dir(data_dir);
+    Ok(run_options(store, once))
 }
 
-fn say_where(data_dir: &Path) {
+fn name_data_dir(data_dir: &Path) {
     let folder = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-    tracing::info!("state (checkpoints, buffers, dead letters) is kept in {}", folder.display());
+    tracing::info!("state directory (checkpoints, buffers, dead letters): {}", folder.display());
 }
 
-fn launch_with(store: Store, once: bool) -> Launch {
+fn run_options(store: Store, once: bool) -> RunOptions {
     let mode = if once { ReadMode::Once } else { ReadMode::Follow };
-    Launch { mode, store, metrics: Metrics::default(), stop: Stop::default() }
+    RunOptions { mode, store, metrics: Metrics::default(), stop: Shutdown::default() }
 }
 
-/// As [`prepare`]. A process before us that still works in the folder is waited for: it may be
-/// finishing what it has taken.
+/// As [`prepare`], but waits for an earlier process that still uses the folder: it may be settling
+/// its records.
 #[cfg(feature = "fluvio")]
 pub(super) async fn prepare_when_free(
     data_dir: &Path,
     once: bool,
     limit: Duration,
-) -> Result<Launch, Exit> {
-    const AGAIN: Duration = Duration::from_millis(200);
+) -> Result<RunOptions, Exit> {
+    const RETRY_INTERVAL: Duration = Duration::from_millis(200);
     let begun = tokio::time::Instant::now();
     let mut told = false;
     loop {
@@ -81,58 +81,58 @@ pub(super) async fn prepare_when_free(
             Err(error @ StoreError::InUse { .. }) if begun.elapsed() < limit => {
                 if !std::mem::replace(&mut told, true) {
                     let seconds = limit.as_secs();
-                    tracing::warn!(%error, seconds, "it is waited for, at most so long");
+                    tracing::warn!(%error, seconds, "waiting for the other process to end, at most this many seconds");
                 }
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
-            Err(error) => return Err(complain(&error.to_string())),
-            Ok(store) => return Ok(launch_with(store, once)),
+            Err(error) => return Err(fail(&error.to_string())),
+            Ok(store) => return Ok(run_options(store, once)),
         }
     }
 }
 
-impl Run {
+impl RunCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
-        // From the first moment on: SIGHUP must not end what is starting.
+        // Registered first: SIGHUP must not end the process while it starts.
         let hangups = if self.once { None } else { reload::listen() };
         let loaded = match self.files.load(style) {
             Ok(loaded) => loaded,
             Err(exit) => return exit,
         };
         let pipeline = loaded.pipeline;
-        if let Some(warning) = state::left_behind(&pipeline.data_dir) {
+        if let Some(warning) = state::check_former_data_dir(&pipeline.data_dir) {
             eprint(&warning.render(style));
         }
-        let launch = match prepare(&pipeline.data_dir, self.once) {
-            Ok(launch) => launch,
+        let options = match prepare(&pipeline.data_dir, self.once) {
+            Ok(options) => options,
             Err(exit) => return exit,
         };
-        let (store, stop) = (launch.store.clone(), launch.stop.clone());
-        let mut launched = match Launched::build(&pipeline, launch).await {
-            Ok(launched) => launched,
-            Err(error) => return complain(&error.to_string()),
+        let (store, stop) = (options.store.clone(), options.stop.clone());
+        let mut built = match BuiltPipeline::build(&pipeline, options).await {
+            Ok(built) => built,
+            Err(error) => return fail(&error.to_string()),
         };
         if self.require_healthy {
-            for (name, result) in launched.healthchecks().await {
+            for (name, result) in built.healthchecks().await {
                 if let Err(error) = result {
-                    return complain(&format!("sink `{name}` is not healthy: {error}"));
+                    return fail(&format!("sink `{name}` is not healthy: {error}"));
                 }
             }
         }
-        let bar = self.once.then(|| Bar::show(launched.progress()));
+        let bar = self.once.then(|| ReadBar::show(built.progress()));
         let (reloader, reloads) = mpsc::channel(1);
         let ended = tokio::select! {
-            ended = launched.run_reloading(loaded.fingerprints, reloads) => ended,
+            ended = built.run_reloading(loaded.fingerprints, reloads) => ended,
             () = reload::read_on_hangup(hangups, &self.files, style, reloader) => {
                 unreachable!("it waits for signals for ever")
             }
-            exit = obey_signals(stop) => return exit,
+            exit = wait_for_shutdown(stop) => return exit,
         };
         drop(bar);
         store.close().await;
         match ended {
             Ok(summary) => self.report(&summary),
-            Err(error) => complain(&error.to_string()),
+            Err(error) => fail(&error.to_string()),
         }
     }
 
@@ -147,18 +147,18 @@ impl Run {
     }
 }
 
-/// Prints what was done.
-pub(super) fn print_summary(summary: &Summary, format: Format) -> Exit {
+/// Prints the summary.
+pub(super) fn print_summary(summary: &Summary, format: OutputFormat) -> Exit {
     match format {
-        Format::Text => print(&summary.to_string()),
-        Format::Json => match serde_json::to_string(summary) {
+        OutputFormat::Text => print(&summary.to_string()),
+        OutputFormat::Json => match serde_json::to_string(summary) {
             Ok(json) => print(&format!("{json}\n")),
-            Err(error) => complain(&error.to_string()),
+            Err(error) => fail(&error.to_string()),
         },
     }
 }
 
-/// The exit code a summary stands for.
+/// The exit code of a summary.
 pub(super) fn exit_of(summary: &Summary, fail_on_dead_letter: bool) -> Exit {
     let dead: u64 = summary.sinks.values().map(|sink| sink.all_dead_letters()).sum();
     if summary.key_refused.is_some() {
@@ -172,9 +172,9 @@ pub(super) fn exit_of(summary: &Summary, fail_on_dead_letter: bool) -> Exit {
     }
 }
 
-/// The first SIGTERM or SIGINT stops gracefully, the second ends at once: only then does this
-/// return.
-pub(super) async fn obey_signals(stop: Stop) -> Exit {
+/// The first SIGTERM or SIGINT stops gracefully. Returns at the second, which ends the process at
+/// once.
+pub(super) async fn wait_for_shutdown(stop: Shutdown) -> Exit {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
@@ -188,32 +188,36 @@ pub(super) async fn obey_signals(stop: Stop) -> Exit {
             _ = interrupt.recv() => {}
         }
         if nth == 0 {
-            tracing::info!("stopping: finishing what has been taken; a second signal ends at once");
+            tracing::info!(
+                "stopping: records that were read are settled first; a second signal ends the process at once"
+            );
             stop.graceful.cancel();
         }
     }
-    tracing::warn!("ended at once by a second signal");
+    tracing::warn!(
+        "ended at once by a second signal; records that were not settled are delivered at the next start"
+    );
     Exit::WorkLeft
 }
 
-/// From now on SIGHUP ends nothing; as long as what is given back lives.
+/// Ignores SIGHUP while the returned value lives.
 #[cfg(feature = "fluvio")]
 pub(super) fn ignore_hangups() -> Option<tokio::signal::unix::Signal> {
     use tokio::signal::unix::{SignalKind, signal};
     signal(SignalKind::hangup()).ok()
 }
 
-/// A progress bar of what the sources have read, on stderr, if that is a terminal.
-pub(super) struct Bar {
+/// A progress bar of the bytes read, on stderr if that is a terminal.
+pub(super) struct ReadBar {
     bar: ProgressBar,
-    /// Ends with the bar.
+    /// Stops the updates on drop.
     _ticker: JoinSet<()>,
 }
 
-impl Bar {
+impl ReadBar {
     pub(super) fn show(progress: Vec<ReadProgress>) -> Self {
         let sum = |of: fn(&ReadProgress) -> u64, all: &[ReadProgress]| all.iter().map(of).sum();
-        // indicatif draws to stderr, and hides itself where that is no terminal.
+        // indicatif draws to stderr, and hides itself if that is not a terminal.
         let bar = ProgressBar::new(sum(ReadProgress::bytes_total, &progress));
         if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} read {eta}")
         {
@@ -232,7 +236,7 @@ impl Bar {
     }
 }
 
-impl Drop for Bar {
+impl Drop for ReadBar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

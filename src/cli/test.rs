@@ -1,4 +1,4 @@
-//! `test`: runs the `[[tests]]` of a pipeline file, and shows where calls differ.
+//! `test`: runs the `[[tests]]` of a pipeline file and shows the differences.
 
 use std::collections::HashMap;
 
@@ -9,18 +9,18 @@ use super::explain::request_json;
 use super::load::ConfigFiles;
 use super::output::{Exit, print};
 use crate::config::{ExpectedCall, ExpectedOutcome, Pipeline, SinkConfig, Style, TestCase};
-use crate::pipeline::{Rehearsal, Rehearsed};
+use crate::pipeline::{DryRun, DryRunReport};
 use crate::record::Record;
 use crate::source::decode_text;
 
 /// Run the [[tests]] of a pipeline file.
 #[derive(Debug, Args)]
-pub(super) struct Test {
+pub(super) struct TestCommand {
     #[command(flatten)]
     files: ConfigFiles,
 }
 
-impl Test {
+impl TestCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
         let loaded = match self.files.load(style) {
             Ok(loaded) => loaded,
@@ -28,10 +28,10 @@ impl Test {
         };
         let mut rehearsals = HashMap::new();
         for (name, SinkConfig::Usercom(sink)) in &loaded.pipeline.sinks {
-            match Rehearsal::new(name, sink) {
-                Ok(rehearsal) => {
+            match DryRun::new(name, sink) {
+                Ok(dry_run) => {
                     let zone = loaded.pipeline.timezone_of(&sink.inputs);
-                    rehearsals.insert(name.as_str(), rehearsal.in_zone(zone))
+                    rehearsals.insert(name.as_str(), dry_run.in_zone(zone))
                 }
                 Err(_) => return Exit::BadConfig,
             };
@@ -40,7 +40,7 @@ impl Test {
         let (mut text, mut failed) = (String::new(), 0);
         for test in tests {
             let differences = match rehearsals.get(test.sink.as_str()) {
-                Some(rehearsal) => match rehearse(rehearsal, test, &loaded.pipeline).await {
+                Some(dry_run) => match rehearse(dry_run, test, &loaded.pipeline).await {
                     Ok(rehearsed) => differences(test, &rehearsed),
                     Err(why) => vec![format!("    {why}")],
                 },
@@ -61,15 +61,15 @@ impl Test {
     }
 }
 
-/// What happens to a test's record, or to all records of its text together.
+/// Dry-runs a test's record, or all records of its `line`.
 async fn rehearse(
-    rehearsal: &Rehearsal,
+    dry_run: &DryRun,
     test: &TestCase,
     pipeline: &Pipeline,
-) -> Result<Rehearsed, String> {
+) -> Result<DryRunReport, String> {
     let Some(line) = &test.line else {
         let body = test.record.as_ref().unwrap_or(&Value::Null).to_string();
-        return Ok(rehearsal.rehearse(body.as_bytes()).await);
+        return Ok(dry_run.run(body.as_bytes()).await);
     };
     let SinkConfig::Usercom(sink) = pipeline
         .sinks
@@ -78,22 +78,22 @@ async fn rehearse(
     let name = test.source.as_ref().or(sink.inputs.first());
     let source = name.and_then(|name| pipeline.sources.get(name));
     let source = source.ok_or("there is no source whose decoding could be used")?;
-    let mut all = Rehearsed::nothing();
+    let mut all = DryRunReport::nothing();
     for decoded in decode_text(source, &line.clone().into())? {
         match decoded.fault {
             Some(why) => all.errors.push(format!("line {}: {why}", decoded.line + 1)),
             None => {
                 let mut record = Record::new(decoded.body);
                 record.meta = decoded.meta;
-                all.then(rehearsal.rehearse_record(record).await);
+                all.then(dry_run.run_record(record).await);
             }
         }
     }
     Ok(all)
 }
 
-/// Where the outcome is not the expected one, as indented lines.
-fn differences(test: &TestCase, got: &Rehearsed) -> Vec<String> {
+/// Differences from the expected outcome, as indented lines.
+fn differences(test: &TestCase, got: &DryRunReport) -> Vec<String> {
     let mut found = Vec::new();
     compare_outcome(test, got, &mut found);
     if !test.calls.is_empty() {
@@ -122,7 +122,7 @@ fn differences(test: &TestCase, got: &Rehearsed) -> Vec<String> {
     found
 }
 
-fn compare_outcome(test: &TestCase, got: &Rehearsed, found: &mut Vec<String>) {
+fn compare_outcome(test: &TestCase, got: &DryRunReport, found: &mut Vec<String>) {
     let became = if !got.errors.is_empty() {
         Some(ExpectedOutcome::DeadLetter)
     } else if got.calls.is_empty() {
@@ -168,7 +168,7 @@ fn compare_lists(what: &str, expected: &[(Value, bool)], got: &[Value], found: &
     }
 }
 
-/// Compares by the keys that are named, or all of them; numbers and moments by value.
+/// Compares the named keys, or all of them; numbers and times by value.
 fn diff(at: &str, expected: &Value, got: &Value, exact: bool, lines: &mut Vec<String>) {
     if let (Value::Object(expected), Value::Object(got)) = (expected, got) {
         for (key, value) in expected {

@@ -1,30 +1,30 @@
-//! `validate`: every fault of a pipeline file, then the health checks.
+//! `validate`: reports every fault of a pipeline file, then runs the health checks.
 
 use clap::Args;
 
 use super::load::ConfigFiles;
-use super::output::{Exit, complain, eprint, print};
-use super::run::Format;
+use super::output::{Exit, eprint, fail, print};
+use super::run::OutputFormat;
 use crate::buffer::Store;
 use crate::config::{ProcessEnvironment, Report, Style};
-use crate::pipeline::{Launch, Launched, Stop};
+use crate::pipeline::{BuiltPipeline, RunOptions, Shutdown};
 use crate::source::ReadMode;
 use crate::telemetry::Metrics;
 
-/// Find every fault in a pipeline file.
+/// Check a pipeline file and report every fault.
 #[derive(Debug, Args)]
-pub(super) struct Validate {
+pub(super) struct ValidateCommand {
     #[command(flatten)]
     files: ConfigFiles,
-    /// Only the file: no health check
+    /// Check only the file, without health checks
     #[arg(long)]
     no_environment: bool,
-    /// How faults are printed; `json` goes to stdout
+    /// Output format of faults; `json` goes to stdout
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: OutputFormat,
 }
 
-impl Validate {
+impl ValidateCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
         let texts = match self.files.read() {
             Ok(texts) => texts,
@@ -44,24 +44,24 @@ impl Validate {
         // Nothing runs, so nothing is written: the store lives in memory.
         let store = match Store::in_memory() {
             Ok(store) => store,
-            Err(error) => return complain(&error.to_string()),
+            Err(error) => return fail(&error.to_string()),
         };
-        let launch = Launch {
+        let options = RunOptions {
             mode: ReadMode::Once,
             store,
             metrics: Metrics::default(),
-            stop: Stop::default(),
+            stop: Shutdown::default(),
         };
-        let mut launched = match Launched::build(&loaded.pipeline, launch).await {
-            Ok(launched) => launched,
-            Err(error) => return complain(&error.to_string()),
+        let mut built = match BuiltPipeline::build(&loaded.pipeline, options).await {
+            Ok(built) => built,
+            Err(error) => return fail(&error.to_string()),
         };
         let mut exit = Exit::Done;
-        for (name, result) in launched.healthchecks().await {
+        for (name, result) in built.healthchecks().await {
             match result {
                 Ok(()) => eprint(&format!("ok: sink `{name}` is healthy\n")),
                 Err(error) => {
-                    complain(&format!("sink `{name}`: {error}"));
+                    fail(&format!("sink `{name}`: {error}"));
                     let refused = error.refused && exit == Exit::Done;
                     exit = if refused { Exit::KeyRefused } else { Exit::Failed };
                 }
@@ -77,8 +77,8 @@ impl Validate {
 
     fn show(&self, report: &Report, style: Style) {
         match self.format {
-            Format::Text => eprint(&report.render(style)),
-            Format::Json => {
+            OutputFormat::Text => eprint(&report.render(style)),
+            OutputFormat::Json => {
                 print(&format!("{}\n", report.to_json()));
             }
         }

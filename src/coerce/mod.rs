@@ -6,6 +6,6 @@
 //! Nothing here guesses: a value that can be read in two ways is not read.
 
 pub mod boolean;
-pub mod moment;
 pub mod number;
+pub mod timestamp;
 pub mod zone;

@@ -53,7 +53,7 @@ pub fn of_text(text: &str) -> Option<Number> {
 }
 
 /// Digits of the longest whole number that is written out.
-const LONGEST: usize = 40;
+const MAX_DIGITS: usize = 40;
 
 /// A whole number without fraction and exponent, exactly: `12.0` is `12`, `1.2e3` is `1200`. `None`
 /// where it is not whole, no number, or too long to be written out.
@@ -87,10 +87,10 @@ pub fn plain_whole(text: &str) -> Option<Cow<'_, str>> {
         }
         digits.truncate(kept);
     } else {
-        let zeros = usize::try_from(scale).ok().filter(|zeros| *zeros <= LONGEST)?;
+        let zeros = usize::try_from(scale).ok().filter(|zeros| *zeros <= MAX_DIGITS)?;
         digits.push_str(&"0".repeat(zeros));
     }
-    (digits.len() <= LONGEST).then(|| Cow::Owned(format!("{sign}{digits}")))
+    (digits.len() <= MAX_DIGITS).then(|| Cow::Owned(format!("{sign}{digits}")))
 }
 
 /// 2^120, well inside i128: floats below it convert exactly when they have no fraction.

@@ -3,6 +3,8 @@
 
 use jiff::tz::TimeZone;
 
+use crate::suggest;
+
 /// The zone of a name: `Europe/Warsaw`, `UTC`, or a fixed offset such as `+02:00`.
 pub fn find(name: &str) -> Option<TimeZone> {
     let name = name.trim();
@@ -10,27 +12,30 @@ pub fn find(name: &str) -> Option<TimeZone> {
         return None;
     }
     if name.starts_with(['+', '-']) {
-        return super::moment::offset(name).map(TimeZone::fixed);
+        return super::timestamp::offset(name).map(TimeZone::fixed);
     }
     TimeZone::get(name).ok()
 }
 
-/// The known names nearest to one that is not known, the best first; at most three.
+/// Suggested names at most.
+const MAX_SUGGESTIONS: usize = 3;
+
+/// The known names nearest to one that is not known, the best first. A city alone leads to its zone:
+/// `Warsaw` to `Europe/Warsaw`.
 pub fn nearest(name: &str) -> Vec<String> {
-    let wanted = name.to_lowercase();
-    // People who write `Warsaw` mean `Europe/Warsaw`.
-    let likeness = |candidate: &str| {
-        let candidate = candidate.to_lowercase();
-        let city = candidate.rsplit('/').next().unwrap_or_default();
-        let city_wanted = wanted.rsplit('/').next().unwrap_or_default();
-        let whole = strsim::jaro_winkler(&wanted, &candidate);
-        whole.max(strsim::jaro_winkler(city_wanted, city) * 0.99)
+    fn city(name: &str) -> &str {
+        name.rsplit('/').next().unwrap_or_default()
+    }
+    let edits = |known: &str| {
+        let of_names = suggest::distance(name, known);
+        let of_cities = suggest::distance(city(name), city(known));
+        of_names.into_iter().chain(of_cities).min()
     };
     let names = jiff::tz::db().available().map(|name| name.as_str().to_owned());
-    let mut scored: Vec<(f64, String)> =
-        names.map(|name| (likeness(&name), name)).filter(|(likeness, _)| *likeness > 0.8).collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    scored.into_iter().take(3).map(|(_, name)| name).collect()
+    let mut near: Vec<(usize, String)> =
+        names.filter_map(|name| Some((edits(&name)?, name))).collect();
+    near.sort();
+    near.into_iter().take(MAX_SUGGESTIONS).map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::document::{Kind, Node};
+use super::document::{Node, NodeKind};
 use super::fault::{ConfigPath, Fault, Segment, Target};
+use super::foreign_keys::{self, Foreign};
 use super::pipeline::NAME_PATTERN;
 use super::suggest::{instead_behind, list};
-use super::tombstone::{self, Foreign};
 
 static NAME: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(NAME_PATTERN).expect("a constant pattern"));
@@ -147,10 +147,15 @@ impl<'s> Checker<'s> {
         self.unknown_type(text, &known, path_of_type);
     }
 
-    fn unknown_type(&mut self, text: &super::text::Text, known: &[&str], path: ConfigPath) {
+    fn unknown_type(
+        &mut self,
+        text: &super::text::InterpolatedString,
+        known: &[&str],
+        path: ConfigPath,
+    ) {
         let in_sources = path.0.first() == Some(&Segment::Key("sources".to_owned()));
         let what = if in_sources { "source" } else { "sink" };
-        if in_sources && let Some(help) = tombstone::absent_source(&text.value) {
+        if in_sources && let Some(help) = foreign_keys::absent_source(&text.value) {
             let message = format!("source type `{}` is not in this build", text.value);
             self.fault("E0106", path, Target::Value, message, help.to_owned());
             return;
@@ -179,24 +184,24 @@ impl<'s> Checker<'s> {
             return;
         }
         match &node.kind {
-            Kind::String(_) => {
+            NodeKind::String(_) => {
                 if let Some(known) = words(leaf) {
                     self.word(&known, node, path);
                 }
             }
-            Kind::Integer(number) => {
+            NodeKind::Integer(number) => {
                 #[expect(clippy::cast_precision_loss, reason = "bounds are small")]
                 self.bounds(leaf, *number as f64, path);
             }
-            Kind::Float(number) => {
+            NodeKind::Float(number) => {
                 self.bounds(leaf, *number, path);
                 if !types(leaf).contains(&"number") {
                     self.whole.push(path.clone());
                 }
             }
-            Kind::Array(items) => self.array(leaf, items, path),
-            Kind::Table(entries) => self.table(leaf, entries, path),
-            Kind::Bool(_) | Kind::Null => {}
+            NodeKind::Array(items) => self.array(leaf, items, path),
+            NodeKind::Table(entries) => self.table(leaf, entries, path),
+            NodeKind::Bool(_) | NodeKind::Null => {}
         }
     }
 
@@ -242,7 +247,7 @@ impl<'s> Checker<'s> {
     fn table(
         &mut self,
         leaf: &'s Map<String, Value>,
-        entries: &indexmap::IndexMap<String, super::document::Entry>,
+        entries: &indexmap::IndexMap<String, super::document::NodeEntry>,
         path: &ConfigPath,
     ) {
         let properties = leaf.get("properties").and_then(Value::as_object);
@@ -269,7 +274,7 @@ impl<'s> Checker<'s> {
     fn required(
         &mut self,
         leaf: &Map<String, Value>,
-        entries: &indexmap::IndexMap<String, super::document::Entry>,
+        entries: &indexmap::IndexMap<String, super::document::NodeEntry>,
         path: &ConfigPath,
     ) {
         let required = leaf.get("required").and_then(Value::as_array);
@@ -278,7 +283,7 @@ impl<'s> Checker<'s> {
             // A mistyped key has been told already, with this one as its help.
             let mistyped = |other: &String| {
                 !known.contains(&other.as_str())
-                    && tombstone::meant(path, other, &known) == Some(key)
+                    && foreign_keys::meant(path, other, &known) == Some(key)
             };
             if entries.contains_key(key) || entries.keys().take(MISTYPED).any(mistyped) {
                 continue;
@@ -317,7 +322,7 @@ impl<'s> Checker<'s> {
     ) {
         let known = known_keys(properties);
         let message = format!("unknown key `{key}`{}", inside(table));
-        let (code, help) = match tombstone::foreign_key(table, key) {
+        let (code, help) = match foreign_keys::foreign_key(table, key) {
             Some(Foreign::Called(name)) => ("E0109", format!("did you mean `{name}`?")),
             Some(Foreign::Absent(why)) => ("E0109", format!("leave it out: {why}")),
             None => ("E0101", self.instead(key, &known, "the known keys are")),
@@ -353,20 +358,20 @@ impl<'s> Checker<'s> {
         let found = kind_name(json_kind(node));
         let message = format!("expected {expected}, found {found}");
         let help = match (kinds.as_slice(), &node.kind) {
-            (["a whole number" | "a number"], Kind::String(text)) if text.is_interpolated() => {
+            (["a whole number" | "a number"], NodeKind::String(text)) if text.is_interpolated() => {
                 "`${…}` always makes a string; write the number itself".to_owned()
             }
-            (["a whole number" | "a number"], Kind::String(text))
+            (["a whole number" | "a number"], NodeKind::String(text))
                 if text.value.parse::<f64>().is_ok() =>
             {
                 format!("write it without quotes: {}", text.value)
             }
-            (["true or false"], Kind::String(text))
+            (["true or false"], NodeKind::String(text))
                 if matches!(text.value.as_str(), "true" | "false") =>
             {
                 format!("write it without quotes: {}", text.value)
             }
-            (["a list"], Kind::String(_)) => format!("put `{path}` into a list: `[\"…\"]`"),
+            (["a list"], NodeKind::String(_)) => format!("put `{path}` into a list: `[\"…\"]`"),
             _ => format!("`{path}` is {expected}"),
         };
         self.fault("E0103", path.clone(), Target::Value, message, help);
@@ -402,7 +407,7 @@ fn inside(table: &ConfigPath) -> String {
 }
 
 /// The word as it is written in the file, for messages.
-fn quoted(text: &super::text::Text) -> String {
+fn quoted(text: &super::text::InterpolatedString) -> String {
     if text.is_interpolated() {
         format!("from `{}`", text.written)
     } else {
@@ -420,8 +425,8 @@ fn types(leaf: &Map<String, Value>) -> Vec<&str> {
 
 fn admits(leaf: &Map<String, Value>, node: &Node) -> bool {
     types(leaf).iter().any(|word| match (*word, &node.kind) {
-        ("number", Kind::Integer(_)) => true,
-        ("integer", Kind::Float(number)) => number.fract() == 0.0,
+        ("number", NodeKind::Integer(_)) => true,
+        ("integer", NodeKind::Float(number)) => number.fract() == 0.0,
         (word, _) => word == json_kind(node),
     })
 }
@@ -447,13 +452,13 @@ fn tag(leaf: &Map<String, Value>) -> Option<&str> {
 
 fn json_kind(node: &Node) -> &'static str {
     match node.kind {
-        Kind::Table(_) => "object",
-        Kind::Array(_) => "array",
-        Kind::String(_) => "string",
-        Kind::Integer(_) => "integer",
-        Kind::Float(_) => "number",
-        Kind::Bool(_) => "boolean",
-        Kind::Null => "null",
+        NodeKind::Table(_) => "object",
+        NodeKind::Array(_) => "array",
+        NodeKind::String(_) => "string",
+        NodeKind::Integer(_) => "integer",
+        NodeKind::Float(_) => "number",
+        NodeKind::Bool(_) => "boolean",
+        NodeKind::Null => "null",
     }
 }
 

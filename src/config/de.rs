@@ -7,7 +7,7 @@ use serde::de::value::{Error, MapDeserializer, SeqDeserializer};
 use serde::de::{Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::document::{Kind, Node};
+use super::document::{Node, NodeKind};
 
 impl<'de> IntoDeserializer<'de, Error> for &'de Node {
     type Deserializer = Self;
@@ -32,18 +32,18 @@ impl<'de> Deserializer<'de> for &'de Node {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match &self.kind {
-            Kind::Null => visitor.visit_unit(),
-            Kind::Bool(value) => visitor.visit_bool(*value),
-            Kind::Integer(number) => visit_number(*number, visitor),
-            Kind::Float(number) => visitor.visit_f64(*number),
-            Kind::String(text) => visitor.visit_borrowed_str(&text.value),
-            Kind::Array(items) => {
+            NodeKind::Null => visitor.visit_unit(),
+            NodeKind::Bool(value) => visitor.visit_bool(*value),
+            NodeKind::Integer(number) => visit_number(*number, visitor),
+            NodeKind::Float(number) => visitor.visit_f64(*number),
+            NodeKind::String(text) => visitor.visit_borrowed_str(&text.value),
+            NodeKind::Array(items) => {
                 let mut items = SeqDeserializer::new(items.iter());
                 let value = visitor.visit_seq(&mut items)?;
                 items.end()?;
                 Ok(value)
             }
-            Kind::Table(entries) => {
+            NodeKind::Table(entries) => {
                 let entries = entries.iter();
                 let mut entries =
                     MapDeserializer::new(entries.map(|(key, entry)| (key.as_str(), &entry.node)));
@@ -56,7 +56,7 @@ impl<'de> Deserializer<'de> for &'de Node {
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.kind {
-            Kind::Null => visitor.visit_none(),
+            NodeKind::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
@@ -76,7 +76,7 @@ impl<'de> Deserializer<'de> for &'de Node {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match &self.kind {
-            Kind::String(text) => {
+            NodeKind::String(text) => {
                 let text: serde::de::value::StrDeserializer<'_, Error> =
                     text.value.as_str().into_deserializer();
                 text.deserialize_enum(name, variants, visitor)

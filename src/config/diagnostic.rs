@@ -45,7 +45,7 @@ pub struct Diagnostic {
 
 /// A file as a report shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shown {
+pub(crate) struct RedactedSource {
     /// The name.
     pub(crate) name: String,
     /// The text with secrets covered.
@@ -81,26 +81,26 @@ type FaultKey = (&'static str, Option<(usize, usize)>, String);
 /// Every fault found in the files of a pipeline, by file and position.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    files: Vec<Shown>,
+    files: Vec<RedactedSource>,
     /// In a box, since a report is the error of many functions.
-    lines: Box<Lines>,
+    lines: Box<SourceLines>,
     diagnostics: Vec<Diagnostic>,
     seen: HashSet<FaultKey>,
 }
 
 /// The lines of the files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Lines {
+struct SourceLines {
     /// Where the lines of each file begin.
     starts: Vec<Vec<usize>>,
     /// The place that was told last: faults come in the order of the text, and a line may be as long
     /// as the file.
-    last: Option<Told>,
+    last: Option<ReportedFault>,
 }
 
 /// A byte of a file and its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Told {
+struct ReportedFault {
     file: usize,
     line: usize,
     at: usize,
@@ -108,13 +108,14 @@ struct Told {
 }
 
 impl Report {
-    pub(crate) fn new(files: Vec<Shown>) -> Self {
+    pub(crate) fn new(files: Vec<RedactedSource>) -> Self {
         let starts = files.iter().map(|file| line_starts(&file.text)).collect();
-        Self { files, lines: Box::new(Lines { starts, last: None }), ..Self::default() }
+        Self { files, lines: Box::new(SourceLines { starts, last: None }), ..Self::default() }
     }
 
     /// The same faults in the same files, whose texts are covered in another way.
-    pub(crate) fn shown_as(mut self, files: Vec<Shown>) -> Self {
+    #[cfg(feature = "fluvio")]
+    pub(crate) fn shown_as(mut self, files: Vec<RedactedSource>) -> Self {
         self.files = files;
         self
     }
@@ -164,11 +165,12 @@ impl Report {
     fn line_and_column(&mut self, file: usize, at: usize) -> (usize, usize) {
         let starts = &self.lines.starts[file];
         let line = starts.partition_point(|start| *start <= at);
-        let same_line = |last: &Told| last.file == file && last.line == line && last.at <= at;
-        let begin = Told { file, line, at: starts[line - 1], column: 1 };
+        let same_line =
+            |last: &ReportedFault| last.file == file && last.line == line && last.at <= at;
+        let begin = ReportedFault { file, line, at: starts[line - 1], column: 1 };
         let from = self.lines.last.filter(same_line).unwrap_or(begin);
         let column = from.column + self.files[file].text[from.at..at].chars().count();
-        self.lines.last = Some(Told { file, line, at, column });
+        self.lines.last = Some(ReportedFault { file, line, at, column });
         (line, column)
     }
 

@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 use indexmap::map::Entry as Slot;
 
 use super::fault::{ConfigPath, Fault, Segment, Target};
-use super::text::{RawMap, Text};
+use super::text::{InterpolatedString, SourceMap};
 
 /// The largest pipeline file read, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -91,18 +91,18 @@ pub(crate) struct Node {
     /// Which bytes of it.
     pub(crate) span: Range<usize>,
     /// What it is.
-    pub(crate) kind: Kind,
+    pub(crate) kind: NodeKind,
 }
 
 /// What a node is.
 #[derive(Debug, Clone)]
-pub(crate) enum Kind {
+pub(crate) enum NodeKind {
     /// Keys and values in file order.
-    Table(IndexMap<String, Entry>),
+    Table(IndexMap<String, NodeEntry>),
     /// Values.
     Array(Vec<Node>),
     /// Text, before and after interpolation.
-    String(Text),
+    String(InterpolatedString),
     /// A whole number in the range of `i64` or `u64`.
     Integer(i128),
     /// A finite number.
@@ -115,7 +115,7 @@ pub(crate) enum Kind {
 
 /// A value under a key.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct NodeEntry {
     /// Which bytes of the value's file the key is.
     pub(crate) key_span: Range<usize>,
     /// The value.
@@ -125,21 +125,21 @@ pub(crate) struct Entry {
 impl Node {
     /// An empty table that stands nowhere in particular.
     pub(crate) fn empty_table() -> Self {
-        Self { file: 0, span: 0..0, kind: Kind::Table(IndexMap::new()) }
+        Self { file: 0, span: 0..0, kind: NodeKind::Table(IndexMap::new()) }
     }
 
     /// The value's entries, if it is a table.
-    pub(crate) fn table(&self) -> Option<&IndexMap<String, Entry>> {
+    pub(crate) fn table(&self) -> Option<&IndexMap<String, NodeEntry>> {
         match &self.kind {
-            Kind::Table(entries) => Some(entries),
+            NodeKind::Table(entries) => Some(entries),
             _ => None,
         }
     }
 
     /// The value's entries, if it is a table.
-    pub(crate) fn table_mut(&mut self) -> Option<&mut IndexMap<String, Entry>> {
+    pub(crate) fn table_mut(&mut self) -> Option<&mut IndexMap<String, NodeEntry>> {
         match &mut self.kind {
-            Kind::Table(entries) => Some(entries),
+            NodeKind::Table(entries) => Some(entries),
             _ => None,
         }
     }
@@ -150,9 +150,9 @@ impl Node {
     }
 
     /// The text, if this is one.
-    pub(crate) fn text(&self) -> Option<&Text> {
+    pub(crate) fn text(&self) -> Option<&InterpolatedString> {
         match &self.kind {
-            Kind::String(text) => Some(text),
+            NodeKind::String(text) => Some(text),
             _ => None,
         }
     }
@@ -164,8 +164,10 @@ impl Node {
 
     fn step(&self, step: &Segment) -> Option<&Node> {
         match (step, &self.kind) {
-            (Segment::Key(key), Kind::Table(entries)) => entries.get(key).map(|entry| &entry.node),
-            (Segment::Index(index), Kind::Array(items)) => items.get(*index),
+            (Segment::Key(key), NodeKind::Table(entries)) => {
+                entries.get(key).map(|entry| &entry.node)
+            }
+            (Segment::Index(index), NodeKind::Array(items)) => items.get(*index),
             _ => None,
         }
     }
@@ -173,22 +175,22 @@ impl Node {
     /// The value at a path, to be changed.
     pub(crate) fn at_mut(&mut self, path: &[Segment]) -> Option<&mut Node> {
         path.iter().try_fold(self, |node, step| match (step, &mut node.kind) {
-            (Segment::Key(key), Kind::Table(entries)) => {
+            (Segment::Key(key), NodeKind::Table(entries)) => {
                 entries.get_mut(key).map(|entry| &mut entry.node)
             }
-            (Segment::Index(index), Kind::Array(items)) => items.get_mut(*index),
+            (Segment::Index(index), NodeKind::Array(items)) => items.get_mut(*index),
             _ => None,
         })
     }
 
     /// Makes a number without a fraction a whole one.
     pub(crate) fn make_whole(&mut self) {
-        if let Kind::Float(number) = self.kind
+        if let NodeKind::Float(number) = self.kind
             && number.fract() == 0.0
         {
             #[expect(clippy::cast_possible_truncation, reason = "it saturates, far out of range")]
             let whole = number as i128;
-            self.kind = Kind::Integer(whole);
+            self.kind = NodeKind::Integer(whole);
         }
     }
 }
@@ -204,12 +206,12 @@ pub(crate) struct Document {
 
 /// Where faults of a document stand. Faults of one text follow each other: how its bytes lie in the
 /// file is found out once.
-pub(crate) struct Places<'a> {
+pub(crate) struct NodeLocations<'a> {
     document: &'a Document,
-    last: Option<(*const Node, Option<RawMap>)>,
+    last: Option<(*const Node, Option<SourceMap>)>,
 }
 
-impl Places<'_> {
+impl NodeLocations<'_> {
     /// The file and bytes a fault points at. A path that leads nowhere points at its nearest
     /// parent that exists.
     pub(crate) fn of(&mut self, path: &ConfigPath, target: &Target) -> (usize, Range<usize>) {
@@ -245,7 +247,7 @@ impl Places<'_> {
         let source = self.document.files.get(node.file)?;
         let raw = source.text.get(node.span.clone())?;
         if self.last.as_ref().is_none_or(|(last, _)| !std::ptr::eq(*last, node)) {
-            self.last = Some((node, RawMap::new(raw, &text.written)));
+            self.last = Some((node, SourceMap::new(raw, &text.written)));
         }
         let (_, map) = self.last.as_ref()?;
         let within = text.locate(map.as_ref()?, part)?;
@@ -255,8 +257,8 @@ impl Places<'_> {
 
 impl Document {
     /// The places of its faults.
-    pub(crate) fn places(&self) -> Places<'_> {
-        Places { document: self, last: None }
+    pub(crate) fn places(&self) -> NodeLocations<'_> {
+        NodeLocations { document: self, last: None }
     }
 
     /// Joins the trees of several files: `sources` and `sinks` by name, `tests` one behind the
@@ -266,7 +268,7 @@ impl Document {
         let mut trees = trees.into_iter();
         let mut root = trees.next().unwrap_or_else(Node::empty_table);
         for tree in trees {
-            if let (Some(into), Kind::Table(from)) = (root.table_mut(), tree.kind) {
+            if let (Some(into), NodeKind::Table(from)) = (root.table_mut(), tree.kind) {
                 merge_root(into, from, &mut duplicates);
             }
         }
@@ -286,8 +288,8 @@ pub(crate) struct Duplicate {
 }
 
 fn merge_root(
-    into: &mut IndexMap<String, Entry>,
-    from: IndexMap<String, Entry>,
+    into: &mut IndexMap<String, NodeEntry>,
+    from: IndexMap<String, NodeEntry>,
     duplicates: &mut Vec<Duplicate>,
 ) {
     for (key, entry) in from {
@@ -303,10 +305,10 @@ fn merge_root(
                     continue;
                 }
                 match (&mut slot.get_mut().node.kind, entry.node.kind) {
-                    (Kind::Table(old), Kind::Table(new)) if joined => {
+                    (NodeKind::Table(old), NodeKind::Table(new)) if joined => {
                         merge_names(old, new, &path, duplicates);
                     }
-                    (Kind::Array(old), Kind::Array(new)) if joined => old.extend(new),
+                    (NodeKind::Array(old), NodeKind::Array(new)) if joined => old.extend(new),
                     _ => duplicates.push(Duplicate::new(
                         path,
                         entry.node.file,
@@ -320,8 +322,8 @@ fn merge_root(
 }
 
 fn merge_names(
-    old: &mut IndexMap<String, Entry>,
-    new: IndexMap<String, Entry>,
+    old: &mut IndexMap<String, NodeEntry>,
+    new: IndexMap<String, NodeEntry>,
     path: &ConfigPath,
     duplicates: &mut Vec<Duplicate>,
 ) {

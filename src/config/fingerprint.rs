@@ -2,14 +2,14 @@
 //! digest of every source and sink as it is after `${}` was resolved, so that a new key behind
 //! `${file:…}` is a change. Not here: what is done about a change.
 //!
-//! Invariant: equal digests mean equal settings; the digests themselves are shown to nobody.
+//! Invariant: equal digests mean equal settings; the digests themselves are never shown.
 
 use std::fmt;
 
 use indexmap::IndexMap;
 use sha2::{Digest, Sha256};
 
-use super::document::{Kind, Node};
+use super::document::{Node, NodeKind};
 
 /// The digest of one source's or sink's settings.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,28 +66,28 @@ fn fingerprint(node: &Node) -> Fingerprint {
 /// no two trees give the same bytes. The order of keys counts: in a mapping it may mean something.
 fn feed(digest: &mut Sha256, node: &Node) {
     match &node.kind {
-        Kind::Table(entries) => {
+        NodeKind::Table(entries) => {
             feed_length(digest, b't', entries.len());
             for (key, entry) in entries {
                 feed_text(digest, key);
                 feed(digest, &entry.node);
             }
         }
-        Kind::Array(items) => {
+        NodeKind::Array(items) => {
             feed_length(digest, b'a', items.len());
             items.iter().for_each(|item| feed(digest, item));
         }
-        Kind::String(text) => feed_text(digest, &text.value),
-        Kind::Integer(number) => {
+        NodeKind::String(text) => feed_text(digest, &text.value),
+        NodeKind::Integer(number) => {
             digest.update(b"i");
             digest.update(number.to_be_bytes());
         }
-        Kind::Float(number) => {
+        NodeKind::Float(number) => {
             digest.update(b"f");
             digest.update(number.to_bits().to_be_bytes());
         }
-        Kind::Bool(value) => digest.update(if *value { b"y" } else { b"n" }),
-        Kind::Null => digest.update(b"0"),
+        NodeKind::Bool(value) => digest.update(if *value { b"y" } else { b"n" }),
+        NodeKind::Null => digest.update(b"0"),
     }
 }
 

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::document::{Kind, Node};
+use super::document::{Node, NodeKind};
 use super::fault::{ConfigPath, Fault, Target};
-use super::text::{Piece, Text};
+use super::text::{InterpolatedString, TextSegment};
 
 /// The largest file `${file:…}` reads, in bytes.
 const MAX_SECRET_BYTES: u64 = 1 << 20;
@@ -79,18 +79,18 @@ pub(crate) fn interpolate(
 ) {
     let folder = folders.get(node.file).copied().unwrap_or(Path::new(""));
     match &mut node.kind {
-        Kind::Table(entries) => {
+        NodeKind::Table(entries) => {
             for (key, entry) in entries {
                 interpolate(&mut entry.node, &path.key(key), environment, folders, faults);
             }
         }
-        Kind::Array(items) => {
+        NodeKind::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
                 interpolate(item, &path.index(index), environment, folders, faults);
             }
         }
         // What another program has put in is not looked at again.
-        Kind::String(text) if text.written.contains("${") && !text.is_interpolated() => {
+        NodeKind::String(text) if text.written.contains("${") && !text.is_interpolated() => {
             let (resolved, problems) = resolve(&text.written, environment, folder);
             // A fault points into the text as it is written, which is what the tree still holds
             // where a fault was found.
@@ -116,7 +116,11 @@ struct Problem {
     help: String,
 }
 
-fn resolve(written: &str, environment: &dyn Environment, folder: &Path) -> (Text, Vec<Problem>) {
+fn resolve(
+    written: &str,
+    environment: &dyn Environment,
+    folder: &Path,
+) -> (InterpolatedString, Vec<Problem>) {
     let mut out = Builder::default();
     let mut problems = Vec::new();
     let mut at = 0;
@@ -155,7 +159,7 @@ fn resolve(written: &str, environment: &dyn Environment, folder: &Path) -> (Text
 #[derive(Default)]
 struct Builder {
     value: String,
-    pieces: Vec<Piece>,
+    pieces: Vec<TextSegment>,
 }
 
 impl Builder {
@@ -173,21 +177,21 @@ impl Builder {
     fn push(&mut self, value: &str, written: std::ops::Range<usize>, inserted: bool) {
         let start = self.value.len();
         self.value.push_str(value);
-        self.pieces.push(Piece { value: start..self.value.len(), written, inserted });
+        self.pieces.push(TextSegment { value: start..self.value.len(), written, inserted });
     }
 
-    fn finish(self, written: &str) -> Text {
-        Text { value: self.value, written: written.to_owned(), pieces: self.pieces }
+    fn finish(self, written: &str) -> InterpolatedString {
+        InterpolatedString { value: self.value, written: written.to_owned(), pieces: self.pieces }
     }
 }
 
-type Refusal = (&'static str, String, String);
+type InterpolationError = (&'static str, String, String);
 
 fn value_of(
     expression: &str,
     environment: &dyn Environment,
     folder: &Path,
-) -> Result<String, Refusal> {
+) -> Result<String, InterpolationError> {
     if expression.contains("${") {
         return Err((
             "E0012",
@@ -209,7 +213,11 @@ fn value_of(
     Ok(value)
 }
 
-fn file(path: &str, environment: &dyn Environment, folder: &Path) -> Result<String, Refusal> {
+fn file(
+    path: &str,
+    environment: &dyn Environment,
+    folder: &Path,
+) -> Result<String, InterpolationError> {
     let place = folder.join(path);
     let mut text = environment.read_file(&place).map_err(|error| {
         (
@@ -228,7 +236,10 @@ fn file(path: &str, environment: &dyn Environment, folder: &Path) -> Result<Stri
     Ok(text)
 }
 
-fn variable(expression: &str, environment: &dyn Environment) -> Result<(String, String), Refusal> {
+fn variable(
+    expression: &str,
+    environment: &dyn Environment,
+) -> Result<(String, String), InterpolationError> {
     let (name, default) = match expression.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (expression, None),

@@ -6,16 +6,16 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 
-use super::diagnostic::{MAX_JSON, Report, Shown};
+use super::diagnostic::{MAX_JSON, RedactedSource, Report};
 use super::document::{Document, Node, SourceText};
 use super::fault::{ConfigPath, Fault, Segment, Target};
 use super::fingerprint::Fingerprints;
-use super::heal::heal;
 use super::interpolate::{Environment, interpolate};
 use super::locate::locate;
 use super::pipeline::{Pipeline, SinkConfig};
+use super::recover::recover;
 use super::schema::pipeline_schema;
-use super::secret::{Redactions, covered_raw, covered_texts, raw_redactions};
+use super::secret::{Redactions, raw_redactions, redacted_raw, redacted_strings};
 use super::sink::UsercomSink;
 use super::{check, semantic, syntax};
 
@@ -49,12 +49,12 @@ pub fn load(
     for duplicate in duplicates {
         report.place(duplicate.fault, duplicate.file, duplicate.span);
     }
-    judge(document, report, environment, compile, &Host::default())
+    analyze(document, report, environment, compile, &EmbeddingContext::default())
 }
 
 /// What another program's config, which holds a pipeline's settings, does to them.
 #[derive(Default)]
-pub(super) struct Host<'a> {
+pub(super) struct EmbeddingContext<'a> {
     /// Puts in what that program resolves, once `${}` is; gives back the paths where something was
     /// missing, and told.
     pub(super) resolve: Option<&'a Resolve<'a>>,
@@ -71,25 +71,26 @@ pub(super) enum Paths {
     #[default]
     OfTheirFile,
     /// In the working directory.
+    #[cfg(feature = "fluvio")]
     OfTheProcess,
 }
 
 /// Resolves what `${}` is not.
 pub(super) type Resolve<'a> = dyn Fn(&mut Node) -> Vec<ConfigPath> + 'a;
 
-impl Host<'_> {
+impl EmbeddingContext<'_> {
     fn call(&self, text: &str) -> String {
         self.names.iter().fold(text.to_owned(), |text, (path, name)| text.replace(path, name))
     }
 }
 
 /// The settings in a tree, or every fault in it and those that are in the report already.
-pub(super) fn judge(
+pub(super) fn analyze(
     mut document: Document,
     mut report: Report,
     environment: &dyn Environment,
     compile: &CompileMapping<'_>,
-    host: &Host<'_>,
+    host: &EmbeddingContext<'_>,
 ) -> Result<Loaded, Report> {
     let mut faults = Vec::new();
     let root = ConfigPath::default();
@@ -98,7 +99,7 @@ pub(super) fn judge(
     let missing = host.resolve.map_or_else(Vec::new, |resolve| resolve(&mut document.root));
     faults.extend(check::check(pipeline_schema(), &mut document.root));
     // A document without a root table has one fault, and nothing in it to look at.
-    let parts = heal(&document.root, &faults);
+    let parts = recover(&document.root, &faults);
     faults.extend(semantic::look(&document.root, &parts));
     for sink in &parts.sinks {
         let SinkConfig::Usercom(config) = &sink.config;
@@ -191,8 +192,9 @@ pub(super) fn broken(
     files: &[SourceText],
     errors: impl Iterator<Item = Option<Vec<syntax::SyntaxError>>>,
 ) -> Report {
-    let raw =
-        files.iter().map(|file| Shown { name: file.name.clone(), text: covered_raw(&file.text) });
+    let raw = files
+        .iter()
+        .map(|file| RedactedSource { name: file.name.clone(), text: redacted_raw(&file.text) });
     let mut report = Report::new(raw.collect());
     for (number, errors) in errors.enumerate() {
         let Some(errors) = errors else {
@@ -217,12 +219,12 @@ pub(super) fn broken(
     report
 }
 
-pub(super) fn shown(document: &Document) -> Vec<Shown> {
+pub(super) fn shown(document: &Document) -> Vec<RedactedSource> {
     document
         .files
         .iter()
-        .zip(covered_texts(document))
-        .map(|(file, text)| Shown { name: file.name.clone(), text })
+        .zip(redacted_strings(document))
+        .map(|(file, text)| RedactedSource { name: file.name.clone(), text })
         .collect()
 }
 

@@ -5,8 +5,8 @@
 
 use std::path::{MAIN_SEPARATOR, Path};
 
-use super::document::{Entry, Kind, Node};
-use super::text::Text;
+use super::document::{Node, NodeEntry, NodeKind};
+use super::text::InterpolatedString;
 
 /// The folder of state, where the file names none.
 const DATA_DIR: &str = "./data";
@@ -16,9 +16,13 @@ const DATA_DIR: &str = "./data";
 pub(super) fn locate(root: &mut Node, folders: &[&Path]) {
     let at = |file: usize| folders.get(file).copied().unwrap_or(Path::new(""));
     if let Some(entries) = root.table_mut() {
-        entries.entry("data_dir".to_owned()).or_insert_with(|| Entry {
+        entries.entry("data_dir".to_owned()).or_insert_with(|| NodeEntry {
             key_span: 0..0,
-            node: Node { file: 0, span: 0..0, kind: Kind::String(Text::plain(DATA_DIR)) },
+            node: Node {
+                file: 0,
+                span: 0..0,
+                kind: NodeKind::String(InterpolatedString::plain(DATA_DIR)),
+            },
         });
         if let Some(entry) = entries.get_mut("data_dir") {
             path(&mut entry.node, &at);
@@ -52,7 +56,7 @@ fn tables<'a>(root: &'a mut Node, key: &str) -> impl Iterator<Item = &'a mut Nod
 
 fn items<'a>(table: &'a mut Node, key: &str) -> impl Iterator<Item = &'a mut Node> {
     let items = match child(table, key).map(|node| &mut node.kind) {
-        Some(Kind::Array(items)) => Some(items),
+        Some(NodeKind::Array(items)) => Some(items),
         _ => None,
     };
     items.into_iter().flatten()
@@ -60,13 +64,13 @@ fn items<'a>(table: &'a mut Node, key: &str) -> impl Iterator<Item = &'a mut Nod
 
 fn path<'a>(node: &mut Node, at: &impl Fn(usize) -> &'a Path) {
     let folder = at(node.file);
-    if let Kind::String(text) = &mut node.kind
+    if let NodeKind::String(text) = &mut node.kind
         && !folder.as_os_str().is_empty()
         && !text.value.is_empty()
         && Path::new(&text.value).is_relative()
     {
         let behind = text.value.strip_prefix("./").unwrap_or(&text.value);
-        *text = Text::plain(folder.join(behind).to_string_lossy());
+        *text = InterpolatedString::plain(folder.join(behind).to_string_lossy());
     }
 }
 
@@ -74,7 +78,7 @@ fn path<'a>(node: &mut Node, at: &impl Fn(usize) -> &'a Path) {
 /// separator is about names in any folder.
 fn glob<'a>(node: &mut Node, key: &str, at: &impl Fn(usize) -> &'a Path) {
     let folder = at(node.file);
-    let Kind::String(text) = &mut node.kind else {
+    let NodeKind::String(text) = &mut node.kind else {
         return;
     };
     let is_name = key == "exclude" && !text.value.contains(MAIN_SEPARATOR);
@@ -83,7 +87,7 @@ fn glob<'a>(node: &mut Node, key: &str, at: &impl Fn(usize) -> &'a Path) {
     }
     let folder = ::glob::Pattern::escape(&folder.to_string_lossy());
     let behind = text.value.strip_prefix("./").unwrap_or(&text.value);
-    *text = Text::plain(format!("{folder}{MAIN_SEPARATOR}{behind}"));
+    *text = InterpolatedString::plain(format!("{folder}{MAIN_SEPARATOR}{behind}"));
 }
 
 #[cfg(test)]

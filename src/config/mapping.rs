@@ -153,41 +153,42 @@ pub enum OnFailure {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Function {
-    /// Removes white space at both ends.
+    /// Removes white space at both ends: `" Ann "` -> `"Ann"`.
     Trim,
-    /// Lower case.
+    /// Changes text to lower case: `"Ann"` -> `"ann"`.
     Lowercase,
-    /// Upper case.
+    /// Changes text to upper case: `"pl"` -> `"PL"`.
     Uppercase,
-    /// First letter upper case, the rest as it is.
+    /// Changes the first letter to upper case and leaves the rest: `"ann"` -> `"Ann"`.
     Capitalize,
-    /// Keeps the digits only.
+    /// Removes everything but digits: `"+48 600-100"` -> `"48600100"`.
     Digits,
-    /// The first word.
+    /// Takes the first word: `"Ann Maria Nowak"` -> `"Ann"`.
     FirstWord,
-    /// All but the first word.
+    /// Takes all words but the first: `"Ann Maria Nowak"` -> `"Maria Nowak"`.
     RestWords,
-    /// Hexadecimal SHA-256 of the text.
+    /// Computes the SHA-256 of the text in hexadecimal: `"abc"` ->
+    /// `"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"`.
     Sha256,
-    /// The host of a URL.
+    /// Takes the host of a URL: `"https://shop.example/a?b=1"` -> `"shop.example"`.
     UrlHost,
-    /// The path of a URL.
+    /// Takes the path of a URL: `"https://shop.example/a?b=1"` -> `"/a"`.
     UrlPath,
-    /// Decodes percent-encoding.
+    /// Decodes percent-encoding: `"a%40b.example"` -> `"a@b.example"`.
     UrlDecode,
-    /// Parses JSON text.
+    /// Parses JSON text into a value: `"{\"a\":1}"` -> `{"a":1}`.
     ParseJson,
-    /// Renders the value as JSON text.
+    /// Writes the value as JSON text: `{"a":1}` -> `"{\"a\":1}"`.
     ToJson,
     /// Parses a query string into an object. Of a URL, or of a path with a query behind it, the query
-    /// is taken: `/p?a=1` gives `{"a":"1"}`.
+    /// is taken: `"/p?a=1"` -> `{"a":"1"}`.
     ParseQuery,
-    /// Lower case letters, digits and hyphens.
+    /// Makes lower case letters, digits and hyphens: `"Summer Sale 2026"` -> `"summer-sale-2026"`.
     Slug,
     /// Looks into an object or a list that `parse_json`, `parse_query` or `capture` made:
-    /// `{ get = ".utm.source" }`. A path that leads nowhere leaves the field missing.
+    /// `{ get = ".utm.source" }`: `{"utm":{"source":"ads"}}` -> `"ads"`. A path that leads nowhere leaves the field missing.
     Get(#[schemars(description = "The path, with its leading dot.")] String),
-    /// What a regular expression finds: `{ capture = "order (\\d+)" }`. With named groups an object of
+    /// What a regular expression finds: `{ capture = "order (\\d+)" }`: `"order 17"` -> `"17"`. With named groups an object of
     /// those that matched, with one group its text, without groups the text that matched. Text that
     /// does not match is a failure.
     Capture(#[schemars(description = "The regular expression (unanchored).")] String),
@@ -197,19 +198,19 @@ pub enum Function {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetType {
-    /// Text.
+    /// Text: `17` -> `"17"`.
     String,
-    /// Whole number.
+    /// A whole number: `"17"` -> `17`.
     Integer,
-    /// Number.
+    /// A number: `"1.5"` -> `1.5`.
     Float,
-    /// true or false; reads yes/no, on/off, 1/0 too.
+    /// `true` or `false`; reads yes/no, on/off and 1/0 too: `"yes"` -> `true`.
     Boolean,
-    /// Moment in time, rendered as RFC 3339 in UTC.
+    /// A time, written as RFC 3339 in UTC: `1767225600` -> `"2026-01-01T00:00:00Z"`.
     Timestamp,
-    /// Any JSON; text is parsed.
+    /// Any JSON value; text is parsed: `"[1]"` -> `[1]`.
     Json,
-    /// A list; a single value becomes a list of one.
+    /// A list; a single value becomes a list of one: `"a"` -> `["a"]`.
     List,
 }
 
@@ -255,10 +256,10 @@ pub struct Operators {
     pub equals: Option<Scalar>,
     /// Inequality; also holds where the path is missing.
     pub not: Option<Scalar>,
-    /// One of these.
+    /// The value is one of these.
     #[serde(rename = "in")]
     pub is_in: Option<Vec<Scalar>>,
-    /// None of these; also holds where the path is missing.
+    /// The value is none of these; also holds where the path is missing.
     pub not_in: Option<Vec<Scalar>>,
     /// Text starts with this.
     pub starts_with: Option<String>,

@@ -10,18 +10,20 @@
 //! tells, `E03` what parts say of each other; the mapping table has its own. `W` is a warning.
 
 mod check;
+#[cfg(feature = "fluvio")]
 pub mod connector;
 mod de;
 mod diagnostic;
 mod document;
 pub mod fault;
 mod fingerprint;
-mod heal;
+mod foreign_keys;
 mod interpolate;
 mod load;
 mod locate;
 pub mod mapping;
 pub mod pipeline;
+mod recover;
 mod schema;
 mod secret;
 mod semantic;
@@ -30,7 +32,6 @@ pub mod source;
 mod suggest;
 mod syntax;
 mod text;
-mod tombstone;
 
 pub use diagnostic::{Diagnostic, Report, Severity, Style};
 pub use document::{Format, SourceText};

@@ -23,7 +23,7 @@ pub struct UsercomSink {
     /// is added. Either this or `app`.
     #[serde(default)]
     pub endpoint: Option<String>,
-    /// The REST API key (App settings > Advanced). Shown nowhere.
+    /// The REST API key (App settings > Advanced). It appears in no output.
     #[schemars(with = "String")]
     pub api_key: SecretString,
     /// Whether records in a known shape are understood without a mapping. It is one more rule at
@@ -144,7 +144,7 @@ impl Default for RequestConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Concurrency {
-    /// By word.
+    /// `adaptive` or `none`.
     Mode(ConcurrencyMode),
     /// A fixed number.
     Fixed(#[schemars(range(min = 1, max = 1024))] u16),
@@ -424,7 +424,8 @@ impl Default for DeadLettersConfig {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthcheckConfig {
-    /// Whether it is made. Default: true.
+    /// Check the key and the account at start. Set `false` where User.com cannot be reached at start.
+    /// Default: true.
     pub enabled: bool,
     /// How long it may take, in seconds. Default: 10.
     #[schemars(range(min = 1))]

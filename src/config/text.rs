@@ -8,18 +8,18 @@ use std::ops::Range;
 
 /// A string value.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Text {
+pub(crate) struct InterpolatedString {
     /// The text as it is used.
     pub(crate) value: String,
     /// The text as it is written in the file, escapes resolved.
     pub(crate) written: String,
     /// Which bytes of `written` became which bytes of `value`.
-    pub(crate) pieces: Vec<Piece>,
+    pub(crate) pieces: Vec<TextSegment>,
 }
 
 /// A stretch of a text.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Piece {
+pub(crate) struct TextSegment {
     /// Bytes of the used text.
     pub(crate) value: Range<usize>,
     /// Bytes of the written text.
@@ -28,13 +28,13 @@ pub(crate) struct Piece {
     pub(crate) inserted: bool,
 }
 
-impl Text {
+impl InterpolatedString {
     /// A text without interpolation.
     pub(crate) fn plain(text: impl Into<String>) -> Self {
         let written = text.into();
         Self {
             value: written.clone(),
-            pieces: vec![Piece {
+            pieces: vec![TextSegment {
                 value: 0..written.len(),
                 written: 0..written.len(),
                 inserted: false,
@@ -50,7 +50,7 @@ impl Text {
 
     /// The bytes of the raw text (the value as it stands in the file, which the map is of) that a part
     /// of the used text came from, or `None` where the way back is not certain.
-    pub(crate) fn locate(&self, map: &RawMap, part: &Range<usize>) -> Option<Range<usize>> {
+    pub(crate) fn locate(&self, map: &SourceMap, part: &Range<usize>) -> Option<Range<usize>> {
         let written = self.to_written(part.start)?.start..self.to_written_end(part)?;
         Some(map.raw(written.start)?..map.raw(written.end)?)
     }
@@ -80,12 +80,12 @@ impl Text {
 
 /// For each byte of a written text, where it stands in the raw one.
 #[derive(Debug)]
-pub(crate) struct RawMap {
+pub(crate) struct SourceMap {
     /// `offsets[i]` is the raw place of written byte `i`; one more entry for the end.
     offsets: Vec<usize>,
 }
 
-impl RawMap {
+impl SourceMap {
     /// `None` if the raw text cannot be followed with certainty.
     pub(crate) fn new(raw: &str, written: &str) -> Option<Self> {
         if raw == written {
@@ -163,7 +163,8 @@ mod tests {
     use super::*;
 
     fn located(raw: &str, written: &str, part: Range<usize>) -> Option<String> {
-        let range = Text::plain(written).locate(&RawMap::new(raw, written)?, &part)?;
+        let range =
+            InterpolatedString::plain(written).locate(&SourceMap::new(raw, written)?, &part)?;
         raw.get(range).map(str::to_owned)
     }
 
@@ -190,17 +191,17 @@ mod tests {
     #[test]
     fn parts_are_found_around_an_interpolation() {
         // Behind an inserted value offsets are shifted back; inside it, the whole `${}` is shown.
-        let text = Text {
+        let text = InterpolatedString {
             value: "https://host.example/x".into(),
             written: "https://${H}/x".into(),
             pieces: vec![
-                Piece { value: 0..8, written: 0..8, inserted: false },
-                Piece { value: 8..20, written: 8..12, inserted: true },
-                Piece { value: 20..22, written: 12..14, inserted: false },
+                TextSegment { value: 0..8, written: 0..8, inserted: false },
+                TextSegment { value: 8..20, written: 8..12, inserted: true },
+                TextSegment { value: 20..22, written: 12..14, inserted: false },
             ],
         };
         let raw = "\"https://${H}/x\"";
-        let map = RawMap::new(raw, &text.written).expect("a map");
+        let map = SourceMap::new(raw, &text.written).expect("a map");
         let find = |part| raw.get(text.locate(&map, &part).expect("found"));
         assert_eq!(find(21..22), Some("x"));
         assert_eq!(find(9..12), Some("${H}"));

@@ -1,32 +1,34 @@
-//! `/__admin/`: what black-box checks and curious people ask the emulator itself. No token, no
-//! faults, no log.
+//! `/__admin/`: state, request log and faults of the emulator, for tests and people. It needs no
+//! token.
 //!
-//! Invariant: nothing here goes through the API's gate, so it answers whatever the faults are.
+//! # Invariants
+//! Admin requests do not pass the checks of the API and are not logged, so they work under every
+//! fault.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::ask::Ask;
+use super::context::RouteContext;
 use super::faults::{FaultState, Faults, FaultsPatch};
-use super::reply::{Outcome, Refusal, Reply};
+use super::reply::{ApiReply, RouteError, RouteResult};
 use super::routes;
-use super::server::Shared;
+use super::state::EmulatorState;
 
-/// The path below which all of this is.
-pub(super) const BASE: &str = "/__admin/";
+/// The base path of admin requests.
+pub(super) const BASE_PATH: &str = "/__admin/";
 
-/// What a reset forgets besides the state, the log and the counts.
+/// The body of a reset, which clears the state, the log and the counts.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ResetBody {
-    /// Whether the faults go too.
+    /// Whether to clear the faults too.
     #[serde(default)]
     faults: bool,
 }
 
-/// Whether a page of another site makes a browser ask. What is not a browser sends no `Origin`.
+/// Whether a browser sends this request for a page of another site. Other clients send no `Origin`.
 pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
     let Some(origin) = text(header::ORIGIN) else {
@@ -37,88 +39,88 @@ pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
     origin.split_once("://").is_none_or(|(_, origin)| origin != host)
 }
 
-/// The answer to such a page.
+/// The response to such a request.
 pub(super) fn refuse_cross_site() -> Response<Body> {
-    Reply::detail(403, "Pages of other sites may not ask the emulator.").into_response()
+    ApiReply::detail(403, "Pages of other sites may not call the emulator.").into_response()
 }
 
-/// Answers one admin request; a slash at the path's end may be there or not.
+/// Answers one admin request; the slash at the end of the path is optional.
 pub(super) fn answer(
-    shared: &Shared,
+    state: &EmulatorState,
     method: &str,
     path: &str,
     query: Option<&str>,
     body: &[u8],
 ) -> Response<Body> {
     let reply = match (method, path.trim_end_matches('/')) {
-        ("GET", "requests") => return requests(shared, query.unwrap_or_default()),
-        ("GET", "stats") => store_answer(shared.store().stats()),
-        ("GET", "state") => run(shared, json!({}), state),
-        ("GET", "faults") => faults_answer(&shared.faults().faults),
-        ("POST", "faults") => change_faults(shared, body),
-        ("POST", "reset") => reset(shared, body),
-        ("GET", "events") => run(shared, json!({}), all_definitions),
+        ("GET", "requests") => return requests(state, query.unwrap_or_default()),
+        ("GET", "stats") => store_answer(state.store().stats()),
+        ("GET", "state") => run(state, json!({}), all_profiles),
+        ("GET", "faults") => faults_answer(&state.faults().faults),
+        ("POST", "faults") => change_faults(state, body),
+        ("POST", "reset") => reset(state, body),
+        ("GET", "events") => run(state, json!({}), all_definitions),
         ("POST", "events") => match serde_json::from_slice(body) {
-            Ok(body) => run(shared, body, routes::define_event),
+            Ok(body) => run(state, body, routes::define_event),
             Err(error) => bad_body(&error),
         },
         (_, "requests" | "stats" | "state" | "faults" | "reset" | "events") => {
-            Reply::detail(405, &format!("Method \"{method}\" not allowed."))
+            ApiReply::detail(405, &format!("Method \"{method}\" not allowed."))
         }
-        _ => Reply::not_found(),
+        _ => ApiReply::not_found(),
     };
     reply.into_response()
 }
 
-fn bad_body(error: &serde_json::Error) -> Reply {
-    Reply::detail(400, &error.to_string())
+fn bad_body(error: &serde_json::Error) -> ApiReply {
+    ApiReply::detail(400, &error.to_string())
 }
 
-fn store_answer(result: rusqlite::Result<Value>) -> Reply {
+fn store_answer(result: rusqlite::Result<Value>) -> ApiReply {
     match result {
-        Ok(value) => Reply::ok(value),
-        Err(error) => Reply::detail(500, &format!("the emulator's store failed: {error}")),
+        Ok(value) => ApiReply::ok(value),
+        Err(error) => ApiReply::detail(500, &format!("the emulator's store failed: {error}")),
     }
 }
 
-/// The log, or with `?since=SEQ` only what came after.
-fn requests(shared: &Shared, query: &str) -> Response<Body> {
+/// The request log, or with `?since=SEQ` only later entries.
+fn requests(state: &EmulatorState, query: &str) -> Response<Body> {
     let since = url::form_urlencoded::parse(query.as_bytes())
         .find(|(key, _)| key == "since")
         .map_or(Ok(0), |(_, value)| value.parse());
     let Ok(since) = since else {
-        return Reply::detail(400, "since must be a sequence number").into_response();
+        return ApiReply::detail(400, "since must be a sequence number").into_response();
     };
-    match shared.store().log_json(since) {
+    match state.store().log_json(since) {
         Ok(bytes) => {
             let mut response = Response::new(Body::from(bytes));
             let json = HeaderValue::from_static("application/json");
             response.headers_mut().insert(header::CONTENT_TYPE, json);
             response
         }
-        Err(error) => Reply::detail(500, &error.to_string()).into_response(),
+        Err(error) => ApiReply::detail(500, &error.to_string()).into_response(),
     }
 }
 
-fn faults_answer(faults: &Faults) -> Reply {
+fn faults_answer(faults: &Faults) -> ApiReply {
     let mut out = json!(faults);
     out["error_code"] = json!(faults.error_codes.first());
-    Reply::ok(out)
+    ApiReply::ok(out)
 }
 
-fn change_faults(shared: &Shared, body: &[u8]) -> Reply {
+fn change_faults(state: &EmulatorState, body: &[u8]) -> ApiReply {
     let patch: FaultsPatch = match serde_json::from_slice(body) {
         Ok(patch) => patch,
         Err(error) => return bad_body(&error),
     };
-    let mut state = shared.faults();
+    let mut state = state.faults();
     match state.patch(patch) {
         Ok(()) => faults_answer(&state.faults),
-        Err(error) => Reply::detail(400, &error.to_string()),
+        Err(error) => ApiReply::detail(400, &error.to_string()),
     }
 }
 
-fn reset(shared: &Shared, body: &[u8]) -> Reply {
+fn reset(state: &EmulatorState, body: &[u8]) -> ApiReply {
     let asked: ResetBody = match body {
         [] => ResetBody::default(),
         body => match serde_json::from_slice(body) {
@@ -127,60 +129,62 @@ fn reset(shared: &Shared, body: &[u8]) -> Reply {
         },
     };
     if asked.faults {
-        *shared.faults() = FaultState::new(Faults::default());
+        *state.faults() = FaultState::new(Faults::default());
     }
-    store_answer(shared.store().reset().map(|()| json!({ "reset": true })))
+    store_answer(state.store().reset().map(|()| json!({ "reset": true })))
 }
 
-/// Runs something that reads or writes the store as a route does.
-fn run(shared: &Shared, body: Value, route: fn(&Ask<'_>) -> Outcome) -> Reply {
+/// Runs a handler on the store as an API route does.
+fn run(
+    state: &EmulatorState,
+    body: Value,
+    route: fn(&RouteContext<'_>) -> RouteResult,
+) -> ApiReply {
     let Value::Object(body) = body else {
-        return Reply::detail(400, "expected an object");
+        return ApiReply::detail(400, "expected an object");
     };
-    shared.store().run(|db| Ask::internal(db, body), route)
+    state.store().run(|db| RouteContext::internal(db, body), route)
 }
 
-/// Everything that is stored, in order of arrival, without pages.
-fn state(ask: &Ask<'_>) -> Outcome {
-    let users = each(ask, "SELECT id FROM users ORDER BY id", |id| {
-        let mut user = routes::describe_user(ask, id)?;
-        let events: i64 = ask
+/// The whole state, in order of arrival, without paging.
+fn all_profiles(cx: &RouteContext<'_>) -> RouteResult {
+    let users = each(cx, "SELECT id FROM users ORDER BY id", |id| {
+        let mut user = routes::describe_user(cx, id)?;
+        let events: i64 = cx
             .db
             .prepare_cached("SELECT count(*) FROM events WHERE user = ?")?
             .query_row([id], |row| row.get(0))?;
-        // An attribute of this name, should there be one, is still in `attributes`.
+        // An attribute of this name is still in `attributes`.
         user["events"] = json!(events);
         Ok(user)
     })?;
     let companies =
-        each(ask, "SELECT id FROM companies ORDER BY id", |id| routes::describe_company(ask, id))?;
-    let attributes = each(ask, "SELECT id FROM attributes ORDER BY id", |id| {
-        routes::describe_attribute(ask, id)
-    })?;
+        each(cx, "SELECT id FROM companies ORDER BY id", |id| routes::describe_company(cx, id))?;
+    let attributes =
+        each(cx, "SELECT id FROM attributes ORDER BY id", |id| routes::describe_attribute(cx, id))?;
     let events =
-        each(ask, "SELECT id FROM events ORDER BY id", |id| routes::describe_event(ask, id))?;
-    let page_views = each(ask, "SELECT id FROM page_views ORDER BY id", |id| {
-        routes::describe_page_view(ask, id)
-    })?;
-    Ok(Reply::ok(json!({
+        each(cx, "SELECT id FROM events ORDER BY id", |id| routes::describe_event(cx, id))?;
+    let page_views =
+        each(cx, "SELECT id FROM page_views ORDER BY id", |id| routes::describe_page_view(cx, id))?;
+    Ok(ApiReply::ok(json!({
         "users": users, "companies": companies, "attributes": attributes,
         "events": events, "page_views": page_views,
     })))
 }
 
-fn all_definitions(ask: &Ask<'_>) -> Outcome {
-    let all = each(ask, "SELECT id FROM event_definitions ORDER BY id", |id| {
-        routes::describe_definition(ask, id)
+fn all_definitions(cx: &RouteContext<'_>) -> RouteResult {
+    let all = each(cx, "SELECT id FROM event_definitions ORDER BY id", |id| {
+        routes::describe_definition(cx, id)
     })?;
-    Ok(Reply::ok(Value::Array(all)))
+    Ok(ApiReply::ok(Value::Array(all)))
 }
 
 fn each(
-    ask: &Ask<'_>,
+    cx: &RouteContext<'_>,
     sql: &str,
-    describe: impl Fn(i64) -> Result<Value, Refusal>,
-) -> Result<Vec<Value>, Refusal> {
-    let mut statement = ask.db.prepare_cached(sql)?;
+    describe: impl Fn(i64) -> Result<Value, RouteError>,
+) -> Result<Vec<Value>, RouteError> {
+    let mut statement = cx.db.prepare_cached(sql)?;
     let ids: Vec<i64> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     ids.into_iter().map(describe).collect()
 }

@@ -1,7 +1,8 @@
-//! A TCP listener whose connections can be cut off in the middle of an exchange, as a broken
-//! network does it. Knows nothing of HTTP.
+//! A TCP listener whose connections can be reset in the middle of an exchange, like a broken
+//! network.
 //!
-//! Invariant: once cut, a connection sends not one more byte, and its peer sees a reset.
+//! # Invariants
+//! After a reset a connection sends no more bytes, and its peer sees a TCP reset.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,29 +16,29 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Cuts the connection it came from.
+/// Resets the connection that it belongs to.
 #[derive(Debug, Clone)]
-pub(super) struct Scissors(Arc<AtomicBool>);
+pub(super) struct ResetHandle(Arc<AtomicBool>);
 
-impl Scissors {
-    /// From now on nothing gets through; the next write resets the connection.
-    pub(super) fn cut(&self) {
+impl ResetHandle {
+    /// From now on the connection carries no data; the next read or write resets it.
+    pub(super) fn reset(&self) {
         self.0.store(true, Ordering::Release);
     }
 }
 
-impl Connected<IncomingStream<'_, CuttableListener>> for Scissors {
-    fn connect_info(stream: IncomingStream<'_, CuttableListener>) -> Self {
-        Self(Arc::clone(&stream.io().cut))
+impl Connected<IncomingStream<'_, ResettableListener>> for ResetHandle {
+    fn connect_info(stream: IncomingStream<'_, ResettableListener>) -> Self {
+        Self(Arc::clone(&stream.io().reset))
     }
 }
 
-/// Accepts connections that can be cut.
+/// Accepts connections that can be reset.
 #[derive(Debug)]
-pub(super) struct CuttableListener(pub(super) TcpListener);
+pub(super) struct ResettableListener(pub(super) TcpListener);
 
-impl Listener for CuttableListener {
-    type Io = CuttableStream;
+impl Listener for ResettableListener {
+    type Io = ResettableStream;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -45,7 +46,7 @@ impl Listener for CuttableListener {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "emulator: cannot set TCP_NODELAY");
         }
-        (CuttableStream { stream, cut: Arc::new(AtomicBool::new(false)) }, peer)
+        (ResettableStream { stream, reset: Arc::new(AtomicBool::new(false)) }, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -53,18 +54,18 @@ impl Listener for CuttableListener {
     }
 }
 
-/// A connection that can be cut.
+/// A connection that can be reset.
 #[derive(Debug)]
-pub(super) struct CuttableStream {
+pub(super) struct ResettableStream {
     stream: TcpStream,
-    /// Shared with the `Scissors` that the request's handler holds.
-    cut: Arc<AtomicBool>,
+    /// Shared with the `ResetHandle` of the request handler.
+    reset: Arc<AtomicBool>,
 }
 
-impl CuttableStream {
-    /// With a zero linger, dropping the socket sends a reset instead of a polite end.
-    fn check(&self) -> io::Result<()> {
-        if !self.cut.load(Ordering::Acquire) {
+impl ResettableStream {
+    /// With a zero linger time, dropping the socket sends RST instead of FIN.
+    fn check_reset(&self) -> io::Result<()> {
+        if !self.reset.load(Ordering::Acquire) {
             return Ok(());
         }
         self.stream.set_zero_linger()?;
@@ -72,24 +73,24 @@ impl CuttableStream {
     }
 }
 
-impl AsyncRead for CuttableStream {
+impl AsyncRead for ResettableStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check()?;
+        self.check_reset()?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for CuttableStream {
+impl AsyncWrite for ResettableStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check()?;
+        self.check_reset()?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -98,7 +99,7 @@ impl AsyncWrite for CuttableStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check()?;
+        self.check_reset()?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -107,12 +108,12 @@ impl AsyncWrite for CuttableStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check()?;
+        self.check_reset()?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check()?;
+        self.check_reset()?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

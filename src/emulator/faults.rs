@@ -1,7 +1,8 @@
-//! The faults the emulator can be told to have, how they are written on a command line and in an
-//! admin body, and the dice that decide which one strikes a request. Not the striking itself.
+//! Fault injection: the fault settings, their text and JSON forms, and the random choice of the
+//! faults of one request.
 //!
-//! Invariant: a chance is between 0 and 1, a rate limit is at least 1, an error is a 4xx or 5xx.
+//! # Invariants
+//! A chance is between 0 and 1, a rate limit is at least 1, an error is a 4xx or 5xx.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,26 +11,26 @@ use rand::Rng;
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::time::Instant;
 
-/// What goes wrong, and how often. The default is a server without faults.
+/// Which faults occur, and how often. The default is no faults.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Faults {
     /// Requests per second before 429 with `Retry-After: 1`; bursts up to the same number.
     /// Default none.
     pub rate_limit: Option<u32>,
-    /// Milliseconds every answer waits. Default 0.
+    /// Delay of every response in milliseconds. Default 0.
     pub latency_ms: u64,
-    /// Up to so many milliseconds more, drawn evenly for each answer. Default 0.
+    /// Up to this many milliseconds more, uniformly random per response. Default 0.
     pub jitter_ms: u64,
-    /// Chance of an answer from `error_codes` instead of the work being done. Default 0.
+    /// Chance of an error from `error_codes` instead of the work. Default 0.
     pub error_rate: f64,
-    /// The statuses to draw from, each as likely. Default 500.
+    /// The statuses to choose from, with equal chances. Default 500.
     pub error_codes: Vec<u16>,
-    /// Chance that the connection is cut without an answer: half of the time before the work is
+    /// Chance that the connection is reset without a response: half of the time before the work is
     /// done, half of the time after. Default 0.
     pub reset_rate: f64,
-    /// Chance that no answer ever comes: half of the time without the work being done. Default 0.
+    /// Chance that no response is sent: half of the time without the work being done. Default 0.
     pub hang_rate: f64,
-    /// Whether the API key counts as revoked: every request gets 401. Default false.
+    /// Whether the API key is revoked, so that every request gets 401. Default false.
     pub revoked: bool,
 }
 
@@ -48,10 +49,10 @@ impl Default for Faults {
     }
 }
 
-/// Why a fault setting was refused.
+/// Why a fault setting is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
-    /// A chance that is no number between 0 and 1.
+    /// A chance that is not a number between 0 and 1.
     #[error("`{0}` is not a chance: write a number between 0 and 1, such as 0.05")]
     Chance(String),
     /// A rate that is not `N/s`.
@@ -60,7 +61,7 @@ pub enum FaultError {
     /// A latency that is not `MS[:JITTER]`.
     #[error("`{0}` is not a latency: write milliseconds, such as 50 or 50:20 with jitter")]
     Latency(String),
-    /// A list of statuses with something else in it.
+    /// A list of statuses that contains another value.
     #[error("`{0}` is not an error status: write a number between 400 and 599")]
     Status(String),
     /// An error rate without statuses.
@@ -87,9 +88,9 @@ impl FromStr for RateLimit {
 /// `--latency MS[:JITTER]`, both in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Latency {
-    /// What every answer waits.
+    /// Delay of every response.
     pub latency_ms: u64,
-    /// Up to so much more.
+    /// Random additional delay, at most this.
     pub jitter_ms: u64,
 }
 
@@ -125,7 +126,7 @@ impl FromStr for Chance {
 pub struct ErrorRate {
     /// The chance, between 0 and 1.
     pub rate: f64,
-    /// The statuses to draw from, each as likely.
+    /// The statuses to choose from, with equal chances.
     pub codes: Vec<u16>,
 }
 
@@ -147,11 +148,11 @@ impl FromStr for ErrorRate {
     }
 }
 
-/// A change of the faults: keys that are absent stay as they are.
+/// A change of the faults: absent keys keep their values.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FaultsPatch {
-    /// `null` or 0 takes the limit away.
+    /// `null` or 0 removes the limit.
     #[serde(default, deserialize_with = "present")]
     rate_limit: Option<Option<u32>>,
     latency_ms: Option<u64>,
@@ -164,13 +165,13 @@ pub(super) struct FaultsPatch {
     revoked: Option<bool>,
 }
 
-/// Tells a `null` that was written from a key that is absent.
+/// Distinguishes an explicit `null` from an absent key.
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u32>>, D::Error> {
     Option::deserialize(from).map(Some)
 }
 
 impl Faults {
-    /// Applies the change, or says what is wrong with it and changes nothing.
+    /// Applies the change, or returns what is wrong and changes nothing.
     pub(super) fn patch(&mut self, patch: FaultsPatch) -> Result<(), FaultError> {
         let mut new = self.clone();
         if let Some(limit) = patch.rate_limit {
@@ -190,7 +191,7 @@ impl Faults {
         Ok(())
     }
 
-    /// Whether every number is in its range.
+    /// Checks that every number is in its range.
     pub(super) fn check(&self) -> Result<(), FaultError> {
         for chance in [self.error_rate, self.reset_rate, self.hang_rate] {
             if !(0.0..=1.0).contains(&chance) {
@@ -210,46 +211,46 @@ impl Faults {
     }
 }
 
-/// When, seen from the work, the answer is lost.
+/// Whether the response is lost before or after the work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(super) enum LossMoment {
     Before,
     After,
 }
 
-/// What becomes of the answer.
+/// How the response is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Loss {
-    Hang(Moment),
-    Reset(Moment),
+pub(super) enum ResponseLoss {
+    Hang(LossMoment),
+    Reset(LossMoment),
 }
 
-impl Loss {
+impl ResponseLoss {
     /// The name in the request log.
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::Hang(Moment::Before) => "hang_before",
-            Self::Hang(Moment::After) => "hang_after",
-            Self::Reset(Moment::Before) => "reset_before",
-            Self::Reset(Moment::After) => "reset_after",
+            Self::Hang(LossMoment::Before) => "hang_before",
+            Self::Hang(LossMoment::After) => "hang_after",
+            Self::Reset(LossMoment::Before) => "reset_before",
+            Self::Reset(LossMoment::After) => "reset_after",
         }
     }
 }
 
-/// What the dice say about one request.
+/// The faults chosen for one request.
 #[derive(Debug)]
-pub(super) struct Fate {
-    pub(super) loss: Option<Loss>,
+pub(super) struct InjectedFaults {
+    pub(super) loss: Option<ResponseLoss>,
     pub(super) error: Option<u16>,
     pub(super) delay: Duration,
     pub(super) revoked: bool,
 }
 
-/// The faults in force, and the tokens left in the rate limit's bucket.
+/// The active faults, and the token bucket of the rate limit.
 #[derive(Debug)]
 pub(super) struct FaultState {
     pub(super) faults: Faults,
-    /// How many requests may still come; a fraction grows between them.
+    /// Requests that are still allowed; grows as a fraction between them.
     tokens: f64,
     filled: Instant,
 }
@@ -272,26 +273,26 @@ impl FaultState {
         Ok(())
     }
 
-    pub(super) fn draw(&self) -> Fate {
-        let mut dice = rand::rng();
+    pub(super) fn draw(&self) -> InjectedFaults {
+        let mut rng = rand::rng();
         let faults = &self.faults;
-        let moment = if dice.random_bool(0.5) { Moment::Before } else { Moment::After };
-        let loss = if dice.random_bool(faults.hang_rate) {
-            Some(Loss::Hang(moment))
-        } else if dice.random_bool(faults.reset_rate) {
-            Some(Loss::Reset(moment))
+        let moment = if rng.random_bool(0.5) { LossMoment::Before } else { LossMoment::After };
+        let loss = if rng.random_bool(faults.hang_rate) {
+            Some(ResponseLoss::Hang(moment))
+        } else if rng.random_bool(faults.reset_rate) {
+            Some(ResponseLoss::Reset(moment))
         } else {
             None
         };
-        let error = dice
+        let error = rng
             .random_bool(faults.error_rate)
-            .then(|| faults.error_codes[dice.random_range(0..faults.error_codes.len())]);
-        let jitter = dice.random_range(0..=faults.jitter_ms);
+            .then(|| faults.error_codes[rng.random_range(0..faults.error_codes.len())]);
+        let jitter = rng.random_range(0..=faults.jitter_ms);
         let delay = Duration::from_millis(faults.latency_ms.saturating_add(jitter));
-        Fate { loss, error, delay, revoked: faults.revoked }
+        InjectedFaults { loss, error, delay, revoked: faults.revoked }
     }
 
-    /// Takes one token; false when the rate limit is reached.
+    /// Takes one token; `false` if the rate limit is reached.
     pub(super) fn take_token(&mut self, now: Instant) -> bool {
         let Some(limit) = self.faults.rate_limit.map(f64::from) else {
             return true;
@@ -312,8 +313,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_parse_or_say_why() {
-        // A fault option is read as documented, and a slip names what was written.
+    fn fault_options_parse_or_name_the_error() {
+        // Guarantees that a fault option is read as documented, and that an error names the input.
         assert_eq!("10/s".parse(), Ok(RateLimit(10)));
         for bad in ["10", "0/s", "-1/s", "10/m", "x/s"] {
             let error = bad.parse::<RateLimit>().unwrap_err().to_string();
@@ -330,8 +331,9 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_change_changes_nothing() {
-        // A refused admin change leaves every fault as it was, the good keys of it too.
+    fn invalid_patch_changes_nothing() {
+        // Guarantees that an invalid admin change leaves every fault as it was, also for its valid
+        // keys.
         let mut faults = Faults { latency_ms: 5, ..Faults::default() };
         let patch = serde_json::from_str(r#"{"latency_ms": 9, "reset_rate": 1.5}"#).unwrap();
         assert!(faults.patch(patch).is_err());
@@ -339,8 +341,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_bucket_refills_at_its_rate() {
-        // A burst of N passes, the next waits for the bucket to refill at N a second.
+    async fn rate_limit_bucket_refills_at_its_rate() {
+        // Guarantees that a burst of N passes and that the bucket then refills at N per second.
         let mut state = FaultState::new(Faults { rate_limit: Some(2), ..Faults::default() });
         let now = Instant::now();
         assert!(state.take_token(now) && state.take_token(now) && !state.take_token(now));

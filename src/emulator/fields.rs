@@ -1,39 +1,38 @@
-//! The standard fields of users and companies: their names, what each one takes, and how it is
-//! shown. Not custom attributes, and not the storage.
+//! The standard fields of users and companies: names, accepted values, and form in responses.
 //!
-//! Invariant: a field that is shown differently from how it is written (a choice) is stored as it
-//! was written.
+//! # Invariants
+//! A field that is returned in another form than it is written in (a choice) is stored as written.
 
 use serde_json::{Value, json};
 
 use super::reply::{NOT_A_STRING, NOT_AN_INTEGER, NULL, too_long};
 
 /// The longest e-mail address, in characters.
-const MAX_EMAIL: usize = 254;
+const MAX_EMAIL_LEN: usize = 254;
 /// The longest address of a page or picture, in characters.
-const MAX_LINK: usize = 255;
+const MAX_LINK_LEN: usize = 255;
 
-/// The two kinds of thing that carry attributes and tags here.
+/// The two kinds of profile, which have attributes and tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ProfileKind {
     User,
     Company,
 }
 
-/// What a standard field takes.
+/// What a standard field accepts.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shape {
-    /// Any text.
+    /// Any string.
     Text,
-    /// A text of at most so many characters.
+    /// A string of at most this many characters.
     Short(usize),
     Email,
     Integer,
-    /// A boolean with its value where none was written.
+    /// A boolean with its default.
     Flag(bool),
-    /// A number from 1 that comes out as a word; the first word where none was written.
+    /// A number from 1 that is returned as a word; the first word is the default.
     Choice(&'static [&'static str]),
-    /// A list of texts.
+    /// A list of strings.
     Texts,
 }
 
@@ -51,11 +50,11 @@ const USER_FIELDS: &[(&str, Shape)] = &[
     ("unsubscribed", Shape::Flag(false)),
     ("notifications", Shape::Flag(true)),
     ("timezone", Shape::Text),
-    ("gravatar_url", Shape::Short(MAX_LINK)),
-    ("facebook_url", Shape::Short(MAX_LINK)),
-    ("linkedin_url", Shape::Short(MAX_LINK)),
-    ("twitter_url", Shape::Short(MAX_LINK)),
-    ("google_url", Shape::Short(MAX_LINK)),
+    ("gravatar_url", Shape::Short(MAX_LINK_LEN)),
+    ("facebook_url", Shape::Short(MAX_LINK_LEN)),
+    ("linkedin_url", Shape::Short(MAX_LINK_LEN)),
+    ("twitter_url", Shape::Short(MAX_LINK_LEN)),
+    ("google_url", Shape::Short(MAX_LINK_LEN)),
     ("assigned_to", Shape::Integer),
 ];
 
@@ -73,7 +72,7 @@ const COMPANY_FIELDS: &[(&str, Shape)] = &[
     ("assigned_to", Shape::Integer),
 ];
 
-/// Keys of an answer that a body cannot write; they are passed over without being counted.
+/// Keys of a response that a request cannot write; they are ignored and not counted.
 pub(super) const READ_ONLY: &[&str] = &[
     "id",
     "lists",
@@ -89,8 +88,8 @@ pub(super) const READ_ONLY: &[&str] = &[
     "updated_at",
 ];
 
-impl Kind {
-    /// The attributes' content type, and the table of tags' word for it.
+impl ProfileKind {
+    /// The content type of the attributes; also the value in the table of tags.
     pub(super) fn content_type(self) -> &'static str {
         match self {
             Self::User => "clientuser",
@@ -109,7 +108,7 @@ impl Kind {
         self.fields().iter().find(|(name, _)| *name == field).map(|(_, shape)| *shape)
     }
 
-    /// Whether the API itself writes a field of this name, so that no attribute may take it.
+    /// Whether the API returns a field of this name, so that no attribute may have it.
     pub(super) fn is_standard(self, name: &str) -> bool {
         name == "custom_id"
             || name == "tags"
@@ -125,7 +124,7 @@ impl Kind {
     }
 }
 
-/// Checks one standard field's value and gives it as it is stored.
+/// Checks a value of a standard field and returns it as stored.
 pub(super) fn check_field(shape: Shape, value: &Value) -> Result<Value, String> {
     if value.is_null() {
         return Err(NULL.into());
@@ -168,8 +167,8 @@ pub(super) fn json_type(value: &Value) -> &'static str {
     }
 }
 
-/// Empty clears the field; otherwise much as Django's validator has it: a local part of letters, digits
-/// and some signs with single dots, or one in quotes, and a domain of at least two labels (or
+/// An empty string clears the field. Otherwise as Django's validator: a local part of letters,
+/// digits and some signs with single dots, or a quoted one, and a domain of at least two labels (or
 /// `localhost`, or an address in brackets).
 fn is_email(text: &str) -> bool {
     if text.is_empty() {
@@ -178,7 +177,7 @@ fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else {
         return false;
     };
-    text.chars().count() <= MAX_EMAIL && is_local(local) && is_domain(domain)
+    text.chars().count() <= MAX_EMAIL_LEN && is_local(local) && is_domain(domain)
 }
 
 fn is_local(local: &str) -> bool {
@@ -210,7 +209,7 @@ fn is_domain(domain: &str) -> bool {
             && !last.chars().all(|c| c.is_ascii_digit()))
 }
 
-/// A stored value as an answer shows it, with the default where nothing was written.
+/// A stored value as a response shows it, or the default.
 pub(super) fn shown(shape: Shape, stored: Option<Value>) -> Value {
     match (shape, stored) {
         (Shape::Choice(words), stored) => {
@@ -230,8 +229,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn emails_are_what_django_takes() {
-        // What Django's own validator takes is taken, anything else is refused.
+    fn email_check_agrees_with_django() {
+        // Guarantees that addresses are accepted exactly as by Django's validator.
         for good in [
             "a@b.pl",
             "a.b+c@x-y.co.uk",

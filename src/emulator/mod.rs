@@ -1,16 +1,17 @@
-//! User.com on localhost: a server that holds to what is known of the REST API, keeps its state in
-//! SQLite, and fails on demand. Not a client, and it shares no type with one: an emulator that did
-//! could not catch the client's mistakes.
+//! A local User.com: a server that implements the known REST API, keeps its state in SQLite, and
+//! injects faults on demand.
 //!
-//! Invariant: nothing in here reads another room of the crate, save the clock.
+//! Where the response of the real service is unknown, the emulator is strict, to show mistakes of a
+//! client: a value of the wrong type is rejected, not converted; an attribute that does not exist
+//! is ignored and counted in `/__admin/stats`.
 //!
-//! Where the real service's answer is unknown, the emulator takes the reading that shows a client's
-//! mistake: a wrong-typed value is refused, not converted; an attribute that does not exist is
-//! passed over and counted in `/__admin/stats`.
+//! # Invariants
+//! It uses no other module of the crate except the clock: an emulator that shared types with the
+//! client could not catch the client's mistakes.
 
 mod admin;
-mod ask;
 mod connection;
+mod context;
 mod faults;
 mod fields;
 mod profile;
@@ -18,6 +19,7 @@ mod reply;
 mod routes;
 mod seed;
 mod server;
+mod state;
 mod store;
 mod typing;
 
@@ -33,24 +35,37 @@ use tokio_util::task::TaskTracker;
 
 pub use faults::{Chance, ErrorRate, FaultError, Faults, Latency, RateLimit};
 
-/// How long a stop waits for requests under way before it leaves them behind.
+/// How long a stop waits for running requests.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// What an emulator is started with.
+/// Settings of an emulator.
 #[derive(Clone)]
 pub struct EmulatorConfig {
-    /// The address to listen on; port 0 takes a free one.
+    /// The address to listen on; port 0 selects a free port.
     pub listen: SocketAddr,
     /// The key that requests must carry as `Authorization: Token KEY`.
     pub api_key: String,
-    /// The SQLite file that keeps the state; none keeps it in memory. The request log and the
-    /// counts of requests are in memory either way.
+    /// The SQLite file of the state; `None` keeps it in memory. The request log and the counts are
+    /// always in memory.
     pub data: Option<PathBuf>,
     /// A JSON file, `{"attributes": […], "events": […], "companies": […], "users": […]}`, each
-    /// element a body of the API. It is read only when the state is empty.
+    /// element a request body of the API. It is read only if the state is empty.
     pub seed: Option<PathBuf>,
-    /// The faults to begin with.
+    /// The initial faults.
     pub faults: Faults,
+}
+
+impl EmulatorConfig {
+    /// An emulator on a free port of this machine, in memory, without faults.
+    pub fn local(api_key: impl Into<String>) -> Self {
+        Self {
+            listen: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
+            api_key: api_key.into(),
+            data: None,
+            seed: None,
+            faults: Faults::default(),
+        }
+    }
 }
 
 impl fmt::Debug for EmulatorConfig {
@@ -68,10 +83,10 @@ impl fmt::Debug for EmulatorConfig {
 /// Why an emulator did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum EmulatorError {
-    /// The address is taken or not ours.
+    /// The address is in use or not an address of this machine.
     #[error("cannot listen on {listen}: {source}")]
     Listen {
-        /// The address asked for.
+        /// The configured address.
         listen: SocketAddr,
         /// What the system says.
         source: std::io::Error,
@@ -92,7 +107,7 @@ pub enum EmulatorError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// Something in the seed file is wrong.
+    /// The seed file has an invalid element.
     #[error("seed file {path}: {place}: {why}")]
     Seed {
         /// The file.
@@ -112,25 +127,25 @@ pub enum EmulatorError {
 pub struct Emulator {
     addr: SocketAddr,
     tasks: TaskTracker,
-    /// Cancels the server's token when it goes.
+    /// Cancels the server's token on drop.
     guard: DropGuard,
 }
 
-/// Starts an emulator on the current tokio runtime; it answers once this returns.
+/// Starts an emulator on the current tokio runtime. It accepts requests once this returns.
 ///
 /// # Errors
 ///
-/// When the address cannot be listened on, the data cannot be opened, the seed is bad, or a fault
-/// is out of its range.
+/// If the address cannot be used, the data cannot be opened, the seed is invalid, or a fault is out
+/// of its range.
 pub async fn start(config: EmulatorConfig) -> Result<Emulator, EmulatorError> {
     config.faults.check()?;
     let place = config.data.as_ref().map_or("memory".into(), |path| path.display().to_string());
     let data_error = |source| EmulatorError::Data { place: place.clone(), source };
-    let mut store = store::Store::open(config.data.as_deref()).map_err(data_error)?;
+    let mut store = store::AccountStore::open(config.data.as_deref()).map_err(data_error)?;
     if let Some(path) = &config.seed
         && store.is_empty().map_err(data_error)?
     {
-        seed::plant(&mut store, path)?;
+        seed::load_seed(&mut store, path)?;
     }
     let listen = config.listen;
     let listen_error = |source| EmulatorError::Listen { listen, source };
@@ -138,29 +153,35 @@ pub async fn start(config: EmulatorConfig) -> Result<Emulator, EmulatorError> {
     let addr = listener.local_addr().map_err(listen_error)?;
     let token = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let shared =
-        Arc::new(server::Shared::new(addr, config.api_key, store, config.faults, token.clone()));
-    tasks.spawn(server::serve(listener, shared));
+    let state = Arc::new(state::EmulatorState::new(
+        addr,
+        config.api_key,
+        store,
+        config.faults,
+        token.clone(),
+    ));
+    tasks.spawn(server::serve(listener, state));
     tasks.close();
     Ok(Emulator { addr, tasks, guard: token.drop_guard() })
 }
 
 impl Emulator {
-    /// The address it listens on, with the port it got.
+    /// The address it listens on, with the actual port.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// `http://ADDR/api/public/`, what a client takes for its endpoint.
+    /// `http://ADDR/api/public/`, the `endpoint` of a client.
     pub fn base_url(&self) -> String {
-        format!("http://{}{}", self.addr, server::BASE)
+        format!("http://{}{}", self.addr, server::BASE_PATH)
     }
 
-    /// Stops listening, cuts what hangs, and waits up to five seconds for the rest.
+    /// Stops listening, resets hanging connections, and waits up to five seconds for running
+    /// requests.
     pub async fn stop(self) {
         drop(self.guard);
         if tokio::time::timeout(STOP_DEADLINE, self.tasks.wait()).await.is_err() {
-            tracing::warn!("emulator: stopped with requests still under way");
+            tracing::warn!("emulator: stopped while requests were still running");
         }
     }
 }

@@ -1,30 +1,31 @@
-//! Users and companies as far as they are alike: a body with standard fields, custom attributes,
-//! tags and an own id becomes a patch, is applied, and is described again. Not what only one of them has (page views, members).
+//! What users and companies have in common: reading a body with standard fields, custom attributes,
+//! tags and an external id as a patch, applying it, and rendering the profile.
 //!
-//! Invariant: a body is read whole and every fault in it named before anything is written.
+//! # Invariants
+//! A body is checked completely, and every error in it reported, before anything is written.
 
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Map, Value, json};
 
-use super::ask::{Ask, Key, bump};
-pub(super) use super::fields::{Kind, Shape};
+use super::context::{PathKey, RouteContext, bump};
+pub(super) use super::fields::{ProfileKind, Shape};
 use super::fields::{READ_ONLY, check_field, json_type, shown};
-use super::reply::{BLANK, FieldErrors, NOT_A_STRING, NULL, Refusal, Reply, too_long};
-use super::typing::{MAX_TEXT, Rule, ValueType, check};
+use super::reply::{ApiReply, BLANK, FieldErrors, NOT_A_STRING, NULL, RouteError, too_long};
+use super::typing::{MAX_TEXT_LEN, PropertyType, ValueRule, check};
 
-/// A definition of a custom attribute, as far as a value needs it.
+/// The definition of a custom attribute that its values need.
 pub(super) struct Definition {
     pub(super) id: i64,
-    pub(super) rule: Rule,
+    pub(super) rule: ValueRule,
 }
 
 /// Finds an attribute by its display name or its slug.
 pub(super) fn definition(
-    ask: &Ask<'_>,
-    kind: Kind,
+    cx: &RouteContext<'_>,
+    kind: ProfileKind,
     name: &str,
-) -> Result<Option<Definition>, Refusal> {
-    let mut statement = ask.db.prepare_cached(
+) -> Result<Option<Definition>, RouteError> {
+    let mut statement = cx.db.prepare_cached(
         "SELECT id, value_type, choices, multiple FROM attributes \
          WHERE content_type = ?1 AND (name_std = ?2 OR name = ?2) \
          ORDER BY name_std = ?2 DESC, id LIMIT 1",
@@ -35,8 +36,8 @@ pub(super) fn definition(
             let choices: Option<String> = row.get(2)?;
             Ok(Definition {
                 id: row.get(0)?,
-                rule: Rule {
-                    value_type: ValueType::parse(&value_type).unwrap_or(ValueType::String),
+                rule: ValueRule {
+                    value_type: PropertyType::parse(&value_type).unwrap_or(PropertyType::String),
                     choices: choices
                         .and_then(|text| serde_json::from_str(&text).ok())
                         .unwrap_or_default(),
@@ -48,7 +49,7 @@ pub(super) fn definition(
     Ok(found)
 }
 
-/// What a body wants written, checked.
+/// The checked changes of a body.
 #[derive(Debug, Default)]
 pub(super) struct Patch {
     pub(super) custom_id: Option<String>,
@@ -61,85 +62,87 @@ pub(super) struct Patch {
 
 impl Patch {
     /// Reads the request's body.
-    pub(super) fn read(ask: &Ask<'_>, kind: Kind) -> Result<Self, Refusal> {
-        Self::read_map(ask, kind, &ask.body)
+    pub(super) fn read(cx: &RouteContext<'_>, kind: ProfileKind) -> Result<Self, RouteError> {
+        Self::read_map(cx, kind, &cx.body)
     }
 
-    /// Reads an object of fields; 400 naming every field that does not fit.
+    /// Reads an object of fields; 400 with every invalid field.
     pub(super) fn read_map(
-        ask: &Ask<'_>,
-        kind: Kind,
+        cx: &RouteContext<'_>,
+        kind: ProfileKind,
         body: &Map<String, Value>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, RouteError> {
         let mut patch = Self::default();
         let mut errors = FieldErrors::default();
         for (key, value) in body {
             let read = match (key.as_str(), kind) {
-                ("custom_id", _) => own_id(value).map(|id| patch.custom_id = Some(id)),
-                ("company_custom_id", Kind::User) => {
-                    own_id(value).map(|id| patch.company_custom_id = Some(id))
+                ("custom_id", _) => external_id(value).map(|id| patch.custom_id = Some(id)),
+                ("company_custom_id", ProfileKind::User) => {
+                    external_id(value).map(|id| patch.company_custom_id = Some(id))
                 }
-                ("user_key", Kind::User) => own_id(value).map(|key| patch.user_key = Some(key)),
+                ("user_key", ProfileKind::User) => {
+                    external_id(value).map(|key| patch.user_key = Some(key))
+                }
                 ("tags", _) => tag_names(value).map(|tags| patch.tags = tags),
-                _ => patch.read_field(ask, kind, key, value)?,
+                _ => patch.read_field(cx, kind, key, value)?,
             };
             if let Err(message) = read {
                 errors.add(key, message);
             }
         }
-        errors.settle()?;
+        errors.into_result()?;
         Ok(patch)
     }
 
     fn read_field(
         &mut self,
-        ask: &Ask<'_>,
-        kind: Kind,
+        cx: &RouteContext<'_>,
+        kind: ProfileKind,
         key: &str,
         value: &Value,
-    ) -> Result<Result<(), String>, Refusal> {
+    ) -> Result<Result<(), String>, RouteError> {
         if let Some(shape) = kind.shape(key) {
             return Ok(check_field(shape, value).map(|value| {
                 self.profile.insert(key.to_owned(), value);
             }));
         }
-        match definition(ask, kind, key)? {
+        match definition(cx, kind, key)? {
             Some(_) if value.is_null() => Ok(Err(NULL.into())),
             Some(found) => {
                 Ok(check(value, &found.rule).map(|value| self.attributes.push((found.id, value))))
             }
             None => {
                 if !READ_ONLY.contains(&key) {
-                    bump(&ask.ignored.attributes);
+                    bump(&cx.ignored.attributes);
                 }
                 Ok(Ok(()))
             }
         }
     }
 
-    /// A text field of the patch.
+    /// A string field of the patch.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         self.profile.get(name).and_then(Value::as_str)
     }
 
-    /// Refuses an own id that another user or company has.
+    /// Rejects an external id that another profile of this kind has.
     pub(super) fn check_unique(
         &self,
-        ask: &Ask<'_>,
-        kind: Kind,
+        cx: &RouteContext<'_>,
+        kind: ProfileKind,
         me: Option<i64>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RouteError> {
         let Some(custom_id) = &self.custom_id else {
             return Ok(());
         };
-        match id_of_own(ask, kind, custom_id)? {
+        match find_by_external_id(cx, kind, custom_id)? {
             Some(other) if Some(other) != me => Err(FieldErrors::one(
                 "custom_id",
                 format!(
                     "{} with this custom_id already exists.",
                     match kind {
-                        Kind::User => "User",
-                        Kind::Company => "Company",
+                        ProfileKind::User => "User",
+                        ProfileKind::Company => "Company",
                     }
                 ),
             )),
@@ -147,27 +150,32 @@ impl Patch {
         }
     }
 
-    /// Writes what the patch says onto an existing user or company; what it leaves out stays.
-    pub(super) fn apply(&self, ask: &Ask<'_>, kind: Kind, id: i64) -> Result<(), Refusal> {
-        self.check_unique(ask, kind, Some(id))?;
+    /// Applies the patch to an existing user or company; absent fields keep their values.
+    pub(super) fn apply(
+        &self,
+        cx: &RouteContext<'_>,
+        kind: ProfileKind,
+        id: i64,
+    ) -> Result<(), RouteError> {
+        self.check_unique(cx, kind, Some(id))?;
         let table = kind.table();
-        let stored: String = ask
+        let stored: String = cx
             .db
             .prepare_cached(&format!("SELECT profile FROM {table} WHERE id = ?"))?
             .query_row([id], |row| row.get(0))?;
         let mut profile: Map<String, Value> = serde_json::from_str(&stored).unwrap_or_default();
         profile.extend(self.profile.iter().map(|(key, value)| (key.clone(), value.clone())));
-        ask.db
+        cx.db
             .prepare_cached(&format!(
                 "UPDATE {table} SET profile = ?2, custom_id = coalesce(?3, custom_id), \
                  updated_at = ?4 WHERE id = ?1"
             ))?
-            .execute(params![id, Value::Object(profile).to_string(), self.custom_id, ask.now])?;
+            .execute(params![id, Value::Object(profile).to_string(), self.custom_id, cx.now])?;
         for (attribute, value) in &self.attributes {
-            set_value(ask, id, *attribute, value)?;
+            set_value(cx, id, *attribute, value)?;
         }
         for tag in &self.tags {
-            add_tag(ask, kind, id, tag)?;
+            add_tag(cx, kind, id, tag)?;
         }
         Ok(())
     }
@@ -175,12 +183,12 @@ impl Patch {
 
 /// Writes one attribute's value.
 pub(super) fn set_value(
-    ask: &Ask<'_>,
+    cx: &RouteContext<'_>,
     owner: i64,
     attribute: i64,
     value: &Value,
-) -> Result<(), Refusal> {
-    ask.db
+) -> Result<(), RouteError> {
+    cx.db
         .prepare_cached(
             "INSERT INTO attribute_values (owner, attribute, value) VALUES (?1, ?2, ?3) \
              ON CONFLICT (owner, attribute) DO UPDATE SET value = excluded.value",
@@ -189,11 +197,11 @@ pub(super) fn set_value(
     Ok(())
 }
 
-fn own_id(value: &Value) -> Result<String, String> {
+fn external_id(value: &Value) -> Result<String, String> {
     match value {
         Value::Null => Err(NULL.into()),
         Value::String(text) if text.trim().is_empty() => Err(BLANK.into()),
-        Value::String(text) if text.chars().count() > MAX_TEXT => Err(too_long(MAX_TEXT)),
+        Value::String(text) if text.chars().count() > MAX_TEXT_LEN => Err(too_long(MAX_TEXT_LEN)),
         Value::String(text) => Ok(text.clone()),
         _ => Err(NOT_A_STRING.into()),
     }
@@ -204,13 +212,18 @@ pub(super) fn tag_names(value: &Value) -> Result<Vec<String>, String> {
     let Some(items) = value.as_array() else {
         return Err(format!("Expected a list of items but got type \"{}\".", json_type(value)));
     };
-    items.iter().map(own_id).collect()
+    items.iter().map(external_id).collect()
 }
 
-/// Puts a tag on a user or company, making the tag if need be; whether it was not there before.
-pub(super) fn add_tag(ask: &Ask<'_>, kind: Kind, owner: i64, name: &str) -> Result<bool, Refusal> {
-    ask.db.prepare_cached("INSERT OR IGNORE INTO tags (name) VALUES (?)")?.execute([name])?;
-    let added = ask
+/// Adds a tag to a user or company, and creates the tag if needed. Returns whether it was added.
+pub(super) fn add_tag(
+    cx: &RouteContext<'_>,
+    kind: ProfileKind,
+    owner: i64,
+    name: &str,
+) -> Result<bool, RouteError> {
+    cx.db.prepare_cached("INSERT OR IGNORE INTO tags (name) VALUES (?)")?.execute([name])?;
+    let added = cx
         .db
         .prepare_cached(
             "INSERT OR IGNORE INTO tagged (kind, owner, tag) \
@@ -220,50 +233,59 @@ pub(super) fn add_tag(ask: &Ask<'_>, kind: Kind, owner: i64, name: &str) -> Resu
     Ok(added == 1)
 }
 
-/// The number behind an own id.
-pub(super) fn id_of_own(ask: &Ask<'_>, kind: Kind, own: &str) -> Result<Option<i64>, Refusal> {
-    Ok(ask
+/// The remote id of an external id.
+pub(super) fn find_by_external_id(
+    cx: &RouteContext<'_>,
+    kind: ProfileKind,
+    own: &str,
+) -> Result<Option<i64>, RouteError> {
+    Ok(cx
         .db
         .prepare_cached(&format!("SELECT id FROM {} WHERE custom_id = ?", kind.table()))?
         .query_row([own], |row| row.get(0))
         .optional()?)
 }
 
-/// Whether there is a user or company of this number.
-pub(super) fn exists(ask: &Ask<'_>, kind: Kind, id: i64) -> Result<bool, Refusal> {
-    Ok(ask
+/// Whether a user or company with this remote id exists.
+pub(super) fn exists(
+    cx: &RouteContext<'_>,
+    kind: ProfileKind,
+    id: i64,
+) -> Result<bool, RouteError> {
+    Ok(cx
         .db
         .prepare_cached(&format!("SELECT 1 FROM {} WHERE id = ?", kind.table()))?
         .exists([id])?)
 }
 
-/// The user or company that the path names, by number or by own id; 404 if there is none.
-pub(super) fn owner(ask: &Ask<'_>, kind: Kind) -> Result<i64, Refusal> {
-    let found = match &ask.key {
-        Key::None => None,
-        Key::Number(id) => exists(ask, kind, *id)?.then_some(*id),
-        Key::Name(own) => id_of_own(ask, kind, own)?,
+/// The user or company that the path names, by remote or external id; 404 if there is none.
+pub(super) fn owner(cx: &RouteContext<'_>, kind: ProfileKind) -> Result<i64, RouteError> {
+    let found = match &cx.key {
+        PathKey::None => None,
+        PathKey::Number(id) => exists(cx, kind, *id)?.then_some(*id),
+        PathKey::Name(own) => find_by_external_id(cx, kind, own)?,
     };
-    found.ok_or_else(|| Reply::not_found().into())
+    found.ok_or_else(|| ApiReply::not_found().into())
 }
 
-/// Writes into `out` what users and companies have in common: standard fields, tags, and custom
-/// attributes both flat and as a list. A standard field wins over an attribute of its name.
+/// Writes the common fields of users and companies into `out`: standard fields, tags, and custom
+/// attributes both flat and as a list. A standard field takes precedence over an attribute of its
+/// name.
 pub(super) fn describe(
-    ask: &Ask<'_>,
-    kind: Kind,
+    cx: &RouteContext<'_>,
+    kind: ProfileKind,
     id: i64,
     profile: &str,
     out: &mut Map<String, Value>,
-) -> Result<(), Refusal> {
+) -> Result<(), RouteError> {
     let mut profile: Map<String, Value> = serde_json::from_str(profile).unwrap_or_default();
     for (field, shape) in kind.fields() {
         let stored = profile.remove(*field);
         out.insert((*field).to_owned(), shown(*shape, stored));
     }
-    out.insert("tags".into(), tags_of(ask, kind, id)?);
+    out.insert("tags".into(), tags_of(cx, kind, id)?);
     let mut list = Vec::new();
-    let mut statement = ask.db.prepare_cached(
+    let mut statement = cx.db.prepare_cached(
         "SELECT a.id, a.name, a.name_std, v.value FROM attribute_values v \
          JOIN attributes a ON a.id = v.attribute \
          WHERE v.owner = ?1 AND a.content_type = ?2 ORDER BY a.id",
@@ -281,8 +303,8 @@ pub(super) fn describe(
     Ok(())
 }
 
-fn tags_of(ask: &Ask<'_>, kind: Kind, id: i64) -> Result<Value, Refusal> {
-    let mut statement = ask.db.prepare_cached(
+fn tags_of(cx: &RouteContext<'_>, kind: ProfileKind, id: i64) -> Result<Value, RouteError> {
+    let mut statement = cx.db.prepare_cached(
         "SELECT t.id, t.name FROM tagged d JOIN tags t ON t.id = d.tag \
          WHERE d.kind = ?1 AND d.owner = ?2 ORDER BY t.id",
     )?;
@@ -294,17 +316,17 @@ fn tags_of(ask: &Ask<'_>, kind: Kind, id: i64) -> Result<Value, Refusal> {
     Ok(Value::Array(tags))
 }
 
-/// Takes away what hangs on a user or company that is about to go.
-pub(super) fn forget(ask: &Ask<'_>, kind: Kind, id: i64) -> Result<(), Refusal> {
-    ask.db
+/// Deletes the rows that belong to a user or company, before it is deleted.
+pub(super) fn forget(cx: &RouteContext<'_>, kind: ProfileKind, id: i64) -> Result<(), RouteError> {
+    cx.db
         .prepare_cached("DELETE FROM tagged WHERE kind = ?1 AND owner = ?2")?
         .execute(params![kind.content_type(), id])?;
-    ask.db
+    cx.db
         .prepare_cached(
             "DELETE FROM attribute_values WHERE owner = ?1 AND attribute IN \
              (SELECT id FROM attributes WHERE content_type = ?2)",
         )?
         .execute(params![id, kind.content_type()])?;
-    ask.db.prepare_cached(&format!("DELETE FROM {} WHERE id = ?", kind.table()))?.execute([id])?;
+    cx.db.prepare_cached(&format!("DELETE FROM {} WHERE id = ?", kind.table()))?.execute([id])?;
     Ok(())
 }

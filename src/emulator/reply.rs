@@ -1,46 +1,46 @@
-//! What the emulator answers: a status, a JSON body, and the error shapes of Django REST
-//! Framework. Not the decision which answer to give.
+//! Responses: a status, a JSON body, and the error formats of Django REST Framework.
 //!
-//! Invariant: every error body is a JSON object, either `{"detail": …}` or `{field: [messages]}`.
+//! # Invariants
+//! Every error body is a JSON object, either `{"detail": …}` or `{field: [messages]}`.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-/// One answer, not yet on the wire.
+/// A response.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct ApiReply {
     pub(super) status: u16,
-    /// `None` for an answer without a body (204).
+    /// `None` for a response without a body (204).
     pub(super) body: Option<Value>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Why a request was not done.
+/// Why a request failed.
 #[derive(Debug)]
-pub(super) enum Refusal {
-    /// The answer says it.
-    Reply(Reply),
+pub(super) enum RouteError {
+    /// A response with an error status.
+    Reply(ApiReply),
     /// The store failed: 500.
     Store(rusqlite::Error),
 }
 
-/// What a route hands back.
-pub(super) type Outcome = Result<Reply, Refusal>;
+/// The result of a route.
+pub(super) type RouteResult = Result<ApiReply, RouteError>;
 
-impl From<rusqlite::Error> for Refusal {
+impl From<rusqlite::Error> for RouteError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Store(error)
     }
 }
 
-impl From<Reply> for Refusal {
-    fn from(reply: Reply) -> Self {
+impl From<ApiReply> for RouteError {
+    fn from(reply: ApiReply) -> Self {
         Self::Reply(reply)
     }
 }
 
-impl Reply {
+impl ApiReply {
     pub(super) fn new(status: u16, body: Value) -> Self {
         Self { status, body: Some(body), headers: Vec::new() }
     }
@@ -61,7 +61,7 @@ impl Reply {
         Self::new(status, json!({ "detail": detail }))
     }
 
-    /// A refusal that also says what the caller probably did wrong.
+    /// An error that also says what the caller probably did wrong.
     pub(super) fn hinted(status: u16, detail: &str, hint: &str) -> Self {
         Self::new(status, json!({ "detail": detail, "hint": hint }))
     }
@@ -94,7 +94,7 @@ impl Reply {
     }
 }
 
-/// The messages about a body's fields, gathered so that one answer names them all.
+/// Errors of a body's fields, collected so that one response reports them all.
 #[derive(Debug, Default)]
 pub(super) struct FieldErrors(Map<String, Value>);
 
@@ -103,28 +103,28 @@ impl FieldErrors {
         self.0.insert(field.to_owned(), json!([message.into()]));
     }
 
-    /// Fails when anything was added.
-    pub(super) fn settle(self) -> Result<(), Refusal> {
+    /// Fails if any error was added.
+    pub(super) fn into_result(self) -> Result<(), RouteError> {
         if self.0.is_empty() {
             return Ok(());
         }
-        Err(Reply::new(400, Value::Object(self.0)).into())
+        Err(ApiReply::new(400, Value::Object(self.0)).into())
     }
 
-    /// The answer for one bad field.
-    pub(super) fn one(field: &str, message: impl Into<String>) -> Refusal {
-        Reply::new(400, json!({ field: [message.into()] })).into()
+    /// The error for one invalid field.
+    pub(super) fn one(field: &str, message: impl Into<String>) -> RouteError {
+        ApiReply::new(400, json!({ field: [message.into()] })).into()
     }
 }
 
-/// DRF's words, used by more than one route.
+/// Messages of Django REST Framework that several routes use.
 pub(super) const REQUIRED: &str = "This field is required.";
 pub(super) const NULL: &str = "This field may not be null.";
 pub(super) const BLANK: &str = "This field may not be blank.";
 pub(super) const NOT_A_STRING: &str = "Not a valid string.";
 pub(super) const NOT_AN_INTEGER: &str = "A valid integer is required.";
 
-/// DRF's message for a text that is too long.
+/// The message of Django REST Framework for a string that is too long.
 pub(super) fn too_long(max: usize) -> String {
     format!("Ensure this field has no more than {max} characters.")
 }

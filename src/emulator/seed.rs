@@ -1,19 +1,20 @@
-//! The state an emulator begins with, read from a JSON file. Not a dump that is restored: every
-//! element goes through the route that its body would take over HTTP.
+//! Loads the initial state from a JSON file. Every element is passed to the route that its body
+//! would reach over HTTP.
 //!
-//! Invariant: the first element that the API would refuse stops the start and is named.
+//! # Invariants
+//! The first element that the API would reject stops the start and is named.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::EmulatorError;
-use super::ask::Ask;
-use super::reply::Refusal;
+use super::context::RouteContext;
+use super::reply::RouteError;
 use super::routes::{self, Handler};
-use super::store::Store;
+use super::store::AccountStore;
 
-/// The file's keys in the order they are planted: users may name companies and attributes.
+/// The keys of the file in loading order: users may refer to companies and attributes.
 const SECTIONS: [(&str, Handler); 4] = [
     ("attributes", routes::create_attribute),
     ("events", routes::define_event),
@@ -21,8 +22,8 @@ const SECTIONS: [(&str, Handler); 4] = [
     ("users", routes::create_user),
 ];
 
-/// Plants the file's content.
-pub(super) fn plant(store: &mut Store, path: &Path) -> Result<(), EmulatorError> {
+/// Loads the file's content.
+pub(super) fn load_seed(store: &mut AccountStore, path: &Path) -> Result<(), EmulatorError> {
     let fault = |place: String, why: String| EmulatorError::Seed { path: path.into(), place, why };
     let text = std::fs::read(path)
         .map_err(|source| EmulatorError::SeedFile { path: path.into(), source })?;
@@ -51,10 +52,14 @@ pub(super) fn plant(store: &mut Store, path: &Path) -> Result<(), EmulatorError>
     }
 }
 
-fn create(store: &mut Store, body: Map<String, Value>, route: Handler) -> Result<(), String> {
-    match store.try_run(|db| Ask::internal(db, body), route) {
+fn create(
+    store: &mut AccountStore,
+    body: Map<String, Value>,
+    route: Handler,
+) -> Result<(), String> {
+    match store.try_run(|db| RouteContext::internal(db, body), route) {
         Ok(_) => Ok(()),
-        Err(Refusal::Reply(reply)) => Err(reply.body.unwrap_or_default().to_string()),
-        Err(Refusal::Store(error)) => Err(error.to_string()),
+        Err(RouteError::Reply(reply)) => Err(reply.body.unwrap_or_default().to_string()),
+        Err(RouteError::Store(error)) => Err(error.to_string()),
     }
 }

@@ -1,10 +1,10 @@
-//! The HTTP side: what is checked before a route runs, in the order the real framework does it, and
-//! the faults on the way in and out. Not what a route does.
+//! The HTTP server: checks each request in the order of the real framework, injects faults, and
+//! calls its route.
 //!
-//! Invariant: every request below the base path gets one line in the log, answered or not.
+//! # Invariants
+//! Every request below the base path gets one entry in the request log, answered or not.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -14,165 +14,123 @@ use axum::http::{HeaderMap, HeaderValue, Response, header};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::admin;
-use super::ask::{Ask, Ignored, Key, Version};
-use super::connection::{CuttableListener, Scissors};
-use super::faults::{Fate, FaultState, Faults, Loss, Moment};
-use super::reply::Reply;
-use super::routes::{self, Handler, Route};
-use super::store::{Line, Store};
+use super::connection::{ResetHandle, ResettableListener};
+use super::context::{Ignored, PathKey, RequestVersion, RouteContext};
+use super::faults::{InjectedFaults, LossMoment, ResponseLoss};
+use super::reply::ApiReply;
+use super::routes::{self, ApiRoute, Handler};
+use super::state::EmulatorState;
+use super::store::LoggedRequest;
 
 /// The API's base path.
-pub(super) const BASE: &str = "/api/public/";
+pub(super) const BASE_PATH: &str = "/api/public/";
 
-/// The largest body taken, in bytes.
-const MAX_BODY: usize = 4 * 1024 * 1024;
+/// The largest request body, in bytes.
+const MAX_BODY_SIZE: usize = 4 * 1024 * 1024;
 
-/// The name under which requests to no known path are counted.
+/// The route name that requests to unknown paths are counted under.
 const UNKNOWN_ROUTE: &str = "(unknown)";
 
-/// What all requests share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    addr: SocketAddr,
-    secret: Secret,
-    store: Mutex<Store>,
-    faults: Mutex<FaultState>,
-    /// Cancelled when the emulator stops.
-    pub(super) token: CancellationToken,
-}
-
-/// The API key; never shown.
-struct Secret(String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
-impl Shared {
-    pub(super) fn new(
-        addr: SocketAddr,
-        api_key: String,
-        store: Store,
-        faults: Faults,
-        token: CancellationToken,
-    ) -> Self {
-        Self {
-            addr,
-            secret: Secret(api_key),
-            store: Mutex::new(store),
-            faults: Mutex::new(FaultState::new(faults)),
-            token,
-        }
-    }
-
-    /// A panic under the lock rolled its transaction back, so the store is still good.
-    pub(super) fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn faults(&self) -> MutexGuard<'_, FaultState> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Serves until the token is cancelled, then lets the requests under way end.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let stopped = shared.token.clone().cancelled_owned();
+/// Serves until the token is cancelled, then lets running requests end.
+pub(super) async fn serve(listener: TcpListener, state: Arc<EmulatorState>) {
+    let stopped = state.token.clone().cancelled_owned();
     let app = Router::new()
         .fallback(answer)
-        .with_state(shared)
-        .into_make_service_with_connect_info::<Scissors>();
-    let served = axum::serve(CuttableListener(listener), app).with_graceful_shutdown(stopped).await;
+        .with_state(state)
+        .into_make_service_with_connect_info::<ResetHandle>();
+    let served =
+        axum::serve(ResettableListener(listener), app).with_graceful_shutdown(stopped).await;
     if let Err(error) = served {
         tracing::error!(%error, "emulator: the server ended");
     }
 }
 
 async fn answer(
-    State(shared): State<Arc<Shared>>,
-    ConnectInfo(scissors): ConnectInfo<Scissors>,
+    State(state): State<Arc<EmulatorState>>,
+    ConnectInfo(connection): ConnectInfo<ResetHandle>,
     request: Request,
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        let incoming = Incoming::new(&shared, parts, Bytes::new());
-        shared.store().record(&incoming.line(413, None));
-        return Reply::detail(413, "The body is too large or broke off.").into_response();
+    let Ok(body) = to_bytes(body, MAX_BODY_SIZE).await else {
+        let incoming = IncomingRequest::new(&state, parts, Bytes::new());
+        state.store().record(&incoming.logged(413, None));
+        return ApiReply::detail(413, "The body is too large or broke off.").into_response();
     };
-    if let Some(path) = parts.uri.path().strip_prefix(admin::BASE) {
+    if let Some(path) = parts.uri.path().strip_prefix(admin::BASE_PATH) {
         if admin::is_cross_site(&parts.headers) {
             return admin::refuse_cross_site();
         }
-        return admin::answer(&shared, parts.method.as_str(), path, parts.uri.query(), &body);
+        return admin::answer(&state, parts.method.as_str(), path, parts.uri.query(), &body);
     }
-    let incoming = Incoming::new(&shared, parts, body);
-    answer_api(&shared, &scissors, incoming).await
+    let incoming = IncomingRequest::new(&state, parts, body);
+    answer_api(&state, &connection, incoming).await
 }
 
-async fn answer_api(shared: &Shared, scissors: &Scissors, incoming: Incoming) -> Response<Body> {
-    let fate = shared.faults().draw();
-    let reply = match fate.loss {
-        Some(Loss::Hang(Moment::Before) | Loss::Reset(Moment::Before)) => {
-            shared.store().record(&incoming.line(0, fate.loss.map(Loss::as_str)));
+async fn answer_api(
+    state: &EmulatorState,
+    connection: &ResetHandle,
+    incoming: IncomingRequest,
+) -> Response<Body> {
+    let faults = state.faults().draw();
+    let reply = match faults.loss {
+        Some(ResponseLoss::Hang(LossMoment::Before) | ResponseLoss::Reset(LossMoment::Before)) => {
+            state.store().record(&incoming.logged(0, faults.loss.map(ResponseLoss::as_str)));
             None
         }
-        _ => Some(incoming.process(shared, &fate)),
+        _ => Some(incoming.process(state, &faults)),
     };
-    match (fate.loss, reply) {
+    match (faults.loss, reply) {
         (None, Some(reply)) => {
-            wait(shared, fate.delay).await;
+            delay(state, faults.delay).await;
             reply.into_response()
         }
-        (Some(Loss::Hang(_)), _) => {
-            shared.token.cancelled().await;
-            cut(scissors)
+        (Some(ResponseLoss::Hang(_)), _) => {
+            state.token.cancelled().await;
+            reset(connection)
         }
         _ => {
-            wait(shared, fate.delay).await;
-            cut(scissors)
+            delay(state, faults.delay).await;
+            reset(connection)
         }
     }
 }
 
-/// The latency; a stop ends it.
-async fn wait(shared: &Shared, delay: std::time::Duration) {
+/// Waits for the injected latency; a stop ends the wait.
+async fn delay(state: &EmulatorState, delay: std::time::Duration) {
     if !delay.is_zero() {
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
-            () = shared.token.cancelled() => {}
+            () = state.token.cancelled() => {}
         }
     }
 }
 
-/// The answer is never written: the connection breaks at its first byte.
-fn cut(scissors: &Scissors) -> Response<Body> {
-    scissors.cut();
+/// Resets the connection: the response is never written.
+fn reset(connection: &ResetHandle) -> Response<Body> {
+    connection.reset();
     Response::new(Body::empty())
 }
 
 /// One request below the base path.
-struct Incoming {
+struct IncomingRequest {
     method: String,
     /// Relative to the base path, still encoded, without the query.
     path: String,
     query: Option<String>,
     headers: HeaderMap,
     body: Bytes,
-    route: Option<(&'static Route, Key)>,
-    /// `http://HOST`, as the caller named it.
+    route: Option<(&'static ApiRoute, PathKey)>,
+    /// `http://HOST`, from the request's Host header.
     origin: String,
     now: i64,
 }
 
-impl Incoming {
-    fn new(shared: &Shared, parts: Parts, body: Bytes) -> Self {
+impl IncomingRequest {
+    fn new(state: &EmulatorState, parts: Parts, body: Bytes) -> Self {
         let full = parts.uri.path();
-        let (path, route) = match full.strip_prefix(BASE) {
+        let (path, route) = match full.strip_prefix(BASE_PATH) {
             Some(path) => (path, routes::find(path)),
             None => (full, None),
         };
@@ -182,7 +140,7 @@ impl Incoming {
             path: path.to_owned(),
             query: parts.uri.query().map(str::to_owned),
             origin: host
-                .map_or_else(|| format!("http://{}", shared.addr), |host| format!("http://{host}")),
+                .map_or_else(|| format!("http://{}", state.addr), |host| format!("http://{host}")),
             headers: parts.headers,
             body,
             route,
@@ -190,8 +148,8 @@ impl Incoming {
         }
     }
 
-    fn line<'a>(&'a self, status: u16, fault: Option<&'static str>) -> Line<'a> {
-        Line {
+    fn logged<'a>(&'a self, status: u16, fault: Option<&'static str>) -> LoggedRequest<'a> {
+        LoggedRequest {
             now: self.now,
             method: &self.method,
             path: &self.path,
@@ -203,22 +161,22 @@ impl Incoming {
         }
     }
 
-    /// Decides on the answer, has the effect, and logs both. No answer goes out if it is lost.
-    fn process(&self, shared: &Shared, fate: &Fate) -> Reply {
-        match self.gate(shared, fate) {
+    /// Runs the request and logs it. The response is not sent if it is lost.
+    fn process(&self, state: &EmulatorState, faults: &InjectedFaults) -> ApiReply {
+        match self.check(state, faults) {
             Err((reply, fault)) => {
-                let lost = fate.loss.map(Loss::as_str);
+                let lost = faults.loss.map(ResponseLoss::as_str);
                 let status = if lost.is_some() { 0 } else { reply.status };
-                shared.store().record(&self.line(status, lost.or(fault)));
+                state.store().record(&self.logged(status, lost.or(fault)));
                 reply
             }
             Ok((handler, key, version, body)) => {
-                let url = format!("{}{BASE}{}", self.origin, self.path);
+                let url = format!("{}{BASE_PATH}{}", self.origin, self.path);
                 let query = self.query.as_deref().unwrap_or_default();
                 let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-                let mut store = shared.store();
+                let mut store = state.store();
                 let reply = store.run(
-                    |db| Ask {
+                    |db| RouteContext {
                         db,
                         key,
                         query,
@@ -230,35 +188,39 @@ impl Incoming {
                     },
                     handler,
                 );
-                let lost = fate.loss.map(Loss::as_str);
+                let lost = faults.loss.map(ResponseLoss::as_str);
                 let status = if lost.is_some() { 0 } else { reply.status };
-                store.record(&self.line(status, lost));
+                store.record(&self.logged(status, lost));
                 reply
             }
         }
     }
 
-    /// Everything that can refuse a request before its route sees it, in the framework's order:
-    /// path, version, key, throttle, (an injected error), method, body.
-    fn gate(&self, shared: &Shared, fate: &Fate) -> Result<Passed, (Reply, Option<&'static str>)> {
+    /// All checks before the route, in the framework's order: path, version, key, throttle, (an
+    /// injected error), method, body.
+    fn check(
+        &self,
+        state: &EmulatorState,
+        faults: &InjectedFaults,
+    ) -> Result<AcceptedRequest, (ApiReply, Option<&'static str>)> {
         let plain = |reply| (reply, None);
         let (route, key) = self.route.clone().ok_or_else(|| plain(self.no_such_path()))?;
         let version = version(&self.headers).map_err(plain)?;
-        if fate.revoked || !self.has_key(&shared.secret.0) {
-            let fault = fate.revoked.then_some("revoked");
-            let reply = Reply::detail(401, "Invalid token.")
+        if faults.revoked || !self.has_key(state) {
+            let fault = faults.revoked.then_some("revoked");
+            let reply = ApiReply::detail(401, "Invalid token.")
                 .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Token"));
             return Err((reply, fault));
         }
-        if !shared.faults().take_token(Instant::now()) {
+        if !state.faults().take_token(Instant::now()) {
             return Err((throttled(), Some("rate_limit")));
         }
-        if let Some(code) = fate.error {
+        if let Some(code) = faults.error {
             return Err((injected(code), Some("error")));
         }
         let handler = self.handler(route).map_err(plain)?;
-        if version == Version::V1 && self.method != "GET" {
-            return Err(plain(Reply::hinted(
+        if version == RequestVersion::V1 && self.method != "GET" {
+            return Err(plain(ApiReply::hinted(
                 400,
                 "Without a version the v1 field names apply, and these cannot be told from v2's.",
                 "send the header `Accept: */*; version=2`",
@@ -268,31 +230,31 @@ impl Incoming {
         Ok((handler, key, version, body))
     }
 
-    fn no_such_path(&self) -> Reply {
+    fn no_such_path(&self) -> ApiReply {
         if !self.path.ends_with('/') && routes::find(&format!("{}/", self.path)).is_some() {
-            return Reply::hinted(
+            return ApiReply::hinted(
                 404,
                 "Not found.",
                 "every path ends in `/`, before the query too",
             );
         }
         if self.path.starts_with('/') {
-            return Reply::hinted(404, "Not found.", "the API is below /api/public/");
+            return ApiReply::hinted(404, "Not found.", "the API is below /api/public/");
         }
-        Reply::not_found()
+        ApiReply::not_found()
     }
 
-    fn has_key(&self, secret: &str) -> bool {
+    fn has_key(&self, state: &EmulatorState) -> bool {
         self.headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.split_once(' '))
             .is_some_and(|(scheme, key)| {
-                scheme.eq_ignore_ascii_case("token") && key.trim() == secret
+                scheme.eq_ignore_ascii_case("token") && state.is_api_key(key.trim())
             })
     }
 
-    fn handler(&self, route: &Route) -> Result<Handler, Reply> {
+    fn handler(&self, route: &ApiRoute) -> Result<Handler, ApiReply> {
         if let Some((_, handler)) = route.methods.iter().find(|(method, _)| *method == self.method)
         {
             return Ok(*handler);
@@ -300,12 +262,12 @@ impl Incoming {
         let allowed: Vec<&str> = route.methods.iter().map(|(method, _)| *method).collect();
         let allowed = HeaderValue::from_str(&allowed.join(", "))
             .expect("method names are plain ASCII letters");
-        Err(Reply::detail(405, &format!("Method \"{}\" not allowed.", self.method))
+        Err(ApiReply::detail(405, &format!("Method \"{}\" not allowed.", self.method))
             .with_header(header::ALLOW, allowed))
     }
 
     /// The body as a JSON object; an empty body is an empty object.
-    fn object(&self) -> Result<Map<String, Value>, Reply> {
+    fn object(&self) -> Result<Map<String, Value>, ApiReply> {
         if self.body.is_empty() {
             return Ok(Map::new());
         }
@@ -317,22 +279,22 @@ impl Incoming {
         let media_type = content_type.split(';').next().unwrap_or_default().trim();
         if !media_type.eq_ignore_ascii_case("application/json") {
             let detail = format!("Unsupported media type \"{content_type}\" in request.");
-            return Err(Reply::detail(415, &detail));
+            return Err(ApiReply::detail(415, &detail));
         }
         match serde_json::from_slice(&self.body) {
             Ok(Value::Object(body)) => without_nuls(body),
-            Ok(_) => Err(Reply::new(
+            Ok(_) => Err(ApiReply::new(
                 400,
                 json!({ "non_field_errors": ["Invalid data. Expected a dictionary."] }),
             )),
-            Err(error) => Err(Reply::detail(400, &format!("JSON parse error - {error}"))),
+            Err(error) => Err(ApiReply::detail(400, &format!("JSON parse error - {error}"))),
         }
     }
 }
 
-/// The body, or the refusal of every field with a NUL character in it, which the database behind the
-/// real service cannot hold.
-fn without_nuls(body: Map<String, Value>) -> Result<Map<String, Value>, Reply> {
+/// The body, or an error for every field with a NUL character, which the database of the real
+/// service cannot store.
+fn without_nuls(body: Map<String, Value>) -> Result<Map<String, Value>, ApiReply> {
     fn has_nul(value: &Value) -> bool {
         match value {
             Value::String(text) => text.contains('\0'),
@@ -348,14 +310,14 @@ fn without_nuls(body: Map<String, Value>) -> Result<Map<String, Value>, Reply> {
         .filter(|(name, value)| name.contains('\0') || has_nul(value))
         .map(|(name, _)| (name.clone(), json!(["Null characters are not allowed."])))
         .collect();
-    if refused.is_empty() { Ok(body) } else { Err(Reply::new(400, Value::Object(refused))) }
+    if refused.is_empty() { Ok(body) } else { Err(ApiReply::new(400, Value::Object(refused))) }
 }
 
-/// What a request that passed the gate brings to its route.
-type Passed = (Handler, Key, Version, Map<String, Value>);
+/// What a checked request passes to its route.
+type AcceptedRequest = (Handler, PathKey, RequestVersion, Map<String, Value>);
 
-/// The version named in the Accept header; v1 when none is.
-fn version(headers: &HeaderMap) -> Result<Version, Reply> {
+/// The version in the Accept header; v1 if there is none.
+fn version(headers: &HeaderMap) -> Result<RequestVersion, ApiReply> {
     let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let named = accepts
         .flat_map(|value| value.split(','))
@@ -364,25 +326,25 @@ fn version(headers: &HeaderMap) -> Result<Version, Reply> {
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("version"))
         .map(|(_, version)| version.trim().trim_matches('"'));
     match named {
-        None | Some("1") => Ok(Version::V1),
-        Some("2") => Ok(Version::V2),
-        Some(_) => Err(Reply::detail(406, "Invalid version in \"Accept\" header.")),
+        None | Some("1") => Ok(RequestVersion::V1),
+        Some("2") => Ok(RequestVersion::V2),
+        Some(_) => Err(ApiReply::detail(406, "Invalid version in \"Accept\" header.")),
     }
 }
 
-fn throttled() -> Reply {
-    Reply::detail(429, "Request was throttled. Expected available in 1 second.")
+fn throttled() -> ApiReply {
+    ApiReply::detail(429, "Request was throttled. Expected available in 1 second.")
         .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
 }
 
-/// An error that was asked for; the work is not done.
-fn injected(code: u16) -> Reply {
+/// An injected error; the work is not done.
+fn injected(code: u16) -> ApiReply {
     match code {
         429 => throttled(),
-        401 => Reply::detail(401, "Invalid token."),
-        403 => Reply::detail(403, "You do not have permission to perform this action."),
-        404 => Reply::not_found(),
-        400..500 => Reply::detail(code, "The emulator was told to refuse this request."),
-        _ => Reply::detail(code, "The emulator was told to fail this request."),
+        401 => ApiReply::detail(401, "Invalid token."),
+        403 => ApiReply::detail(403, "You do not have permission to perform this action."),
+        404 => ApiReply::not_found(),
+        400..500 => ApiReply::detail(code, "The emulator was told to refuse this request."),
+        _ => ApiReply::detail(code, "The emulator was told to fail this request."),
     }
 }

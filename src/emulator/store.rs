@@ -1,8 +1,8 @@
-//! The emulator's state: the SQLite connection, the log of requests, and the counts. Not what any
-//! request means.
+//! The stored state: the SQLite connection, the request log, and the counts.
 //!
-//! Invariant: a request's effect and its line in the log are made under one lock, so the log's
-//! order is the order in which effects happened.
+//! # Invariants
+//! The effect of a request and its log entry are made under one lock, so the log has the order of
+//! the effects.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -13,15 +13,15 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use super::ask::{Ask, Ignored};
-use super::reply::{Outcome, Refusal, Reply};
+use super::context::{Ignored, RouteContext};
+use super::reply::{ApiReply, RouteError, RouteResult};
 use super::typing::iso;
 
-/// How many requests the log holds; the oldest go first.
-const LOG_CAPACITY: usize = 200_000;
+/// Requests in the log; the oldest are removed first.
+const MAX_LOG_ENTRIES: usize = 200_000;
 
-/// How many prepared statements are kept: more than the routes have.
-const STATEMENTS: usize = 256;
+/// Prepared statements in the cache: more than the routes have.
+const STATEMENT_CACHE_CAPACITY: usize = 256;
 
 const TABLES: [&str; 12] = [
     "users",
@@ -40,23 +40,23 @@ const TABLES: [&str; 12] = [
 
 /// One request in the log.
 #[derive(Debug, Serialize)]
-pub(super) struct Entry {
+pub(super) struct LogEntry {
     seq: u64,
     time: String,
     method: String,
     /// Relative to the API's base path, with its query, as it was sent.
     path: String,
-    /// JSON as sent; a string when it was not JSON; null when there was none.
+    /// The JSON body as sent; a string if it is not JSON; null if there is none.
     body: Option<Box<RawValue>>,
-    /// 0 when no answer went out.
+    /// 0 if no response was sent.
     status: u16,
-    /// Which injected fault struck, if any.
+    /// The injected fault, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'static str>,
 }
 
-/// What is known of a request when it is logged.
-pub(super) struct Line<'a> {
+/// A request to be logged.
+pub(super) struct LoggedRequest<'a> {
     pub(super) now: i64,
     pub(super) method: &'a str,
     pub(super) path: &'a str,
@@ -69,7 +69,7 @@ pub(super) struct Line<'a> {
 
 /// Counts since the start or the last reset.
 #[derive(Debug, Default)]
-struct Counts {
+struct RequestCounts {
     total: u64,
     routes: BTreeMap<String, u64>,
     statuses: BTreeMap<u16, u64>,
@@ -78,35 +78,35 @@ struct Counts {
     ignored_companies: u64,
 }
 
-/// The state behind the lock.
+/// State, request log and counts; used under a lock.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct AccountStore {
     db: Connection,
-    log: VecDeque<Entry>,
-    /// Of the newest line in the log.
+    log: VecDeque<LogEntry>,
+    /// Sequence number of the newest log entry.
     seq: u64,
-    counts: Counts,
+    counts: RequestCounts,
 }
 
-impl Store {
+impl AccountStore {
     /// Opens the file, or a store in memory.
     pub(super) fn open(path: Option<&Path>) -> rusqlite::Result<Self> {
         let db = match path {
             Some(path) => Connection::open(path)?,
             None => Connection::open_in_memory()?,
         };
-        db.set_prepared_statement_cache_capacity(STATEMENTS);
-        // Without this SQLite plans a kept statement anew whenever a bound value changes.
+        db.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
+        // Without this SQLite prepares a cached statement again whenever a bound value changes.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         if path.is_some() {
             db.pragma_update(None, "journal_mode", "WAL")?;
         }
         db.pragma_update(None, "synchronous", "OFF")?;
         db.execute_batch(include_str!("schema.sql"))?;
-        Ok(Self { db, log: VecDeque::new(), seq: 0, counts: Counts::default() })
+        Ok(Self { db, log: VecDeque::new(), seq: 0, counts: RequestCounts::default() })
     }
 
-    /// Whether nobody has written anything yet.
+    /// Whether nothing has been written yet.
     pub(super) fn is_empty(&self) -> rusqlite::Result<bool> {
         self.db.query_row(
             "SELECT NOT EXISTS (SELECT 1 FROM users) AND NOT EXISTS (SELECT 1 FROM attributes) \
@@ -117,47 +117,47 @@ impl Store {
         )
     }
 
-    /// Runs a route in a transaction that holds only if the route succeeds.
+    /// Runs a route in a transaction, which is committed only if the route succeeds.
     pub(super) fn run(
         &mut self,
-        build: impl FnOnce(&Connection) -> Ask<'_>,
-        route: fn(&Ask<'_>) -> Outcome,
-    ) -> Reply {
+        build: impl FnOnce(&Connection) -> RouteContext<'_>,
+        route: fn(&RouteContext<'_>) -> RouteResult,
+    ) -> ApiReply {
         match self.try_run(build, route) {
-            Ok(reply) | Err(Refusal::Reply(reply)) => reply,
-            Err(Refusal::Store(error)) => {
+            Ok(reply) | Err(RouteError::Reply(reply)) => reply,
+            Err(RouteError::Store(error)) => {
                 tracing::error!(%error, "emulator: the store failed");
-                Reply::detail(500, &format!("the emulator's store failed: {error}"))
+                ApiReply::detail(500, &format!("the emulator's store failed: {error}"))
             }
         }
     }
 
-    /// The same, with the refusal told apart from the answer.
+    /// As [`run`](Self::run), but returns the error instead of a response.
     pub(super) fn try_run(
         &mut self,
-        build: impl FnOnce(&Connection) -> Ask<'_>,
-        route: fn(&Ask<'_>) -> Outcome,
-    ) -> Outcome {
+        build: impl FnOnce(&Connection) -> RouteContext<'_>,
+        route: fn(&RouteContext<'_>) -> RouteResult,
+    ) -> RouteResult {
         let transaction = self.db.transaction()?;
-        let ask = build(&transaction);
-        let reply = route(&ask)?;
-        let ignored = ask.ignored;
+        let cx = build(&transaction);
+        let reply = route(&cx)?;
+        let ignored = cx.ignored;
         transaction.commit()?;
         self.counts.add(&ignored);
         Ok(reply)
     }
 
     /// Logs and counts one request.
-    pub(super) fn record(&mut self, line: &Line<'_>) {
+    pub(super) fn record(&mut self, line: &LoggedRequest<'_>) {
         self.seq += 1;
         self.counts.total += 1;
         let route = format!("{} {}", line.method, line.route);
         *self.counts.routes.entry(route).or_default() += 1;
         *self.counts.statuses.entry(line.status).or_default() += 1;
-        if self.log.len() == LOG_CAPACITY {
+        if self.log.len() == MAX_LOG_ENTRIES {
             self.log.pop_front();
         }
-        self.log.push_back(Entry {
+        self.log.push_back(LogEntry {
             seq: self.seq,
             time: iso(line.now),
             method: line.method.to_owned(),
@@ -173,11 +173,11 @@ impl Store {
 
     /// The log after a sequence number, as a JSON array.
     pub(super) fn log_json(&self, since: u64) -> Result<Vec<u8>, serde_json::Error> {
-        let entries: Vec<&Entry> = self.log.iter().filter(|entry| entry.seq > since).collect();
+        let entries: Vec<&LogEntry> = self.log.iter().filter(|entry| entry.seq > since).collect();
         serde_json::to_vec(&entries)
     }
 
-    /// Counts of requests and of what is stored.
+    /// Counts of requests and of stored objects.
     pub(super) fn stats(&self) -> rusqlite::Result<Value> {
         let count = |table: &str| -> rusqlite::Result<i64> {
             self.db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
@@ -199,7 +199,7 @@ impl Store {
         }))
     }
 
-    /// Forgets everything: state, log, counts. Numbers start again at 1.
+    /// Clears state, log and counts. Ids start again at 1.
     pub(super) fn reset(&mut self) -> rusqlite::Result<()> {
         let transaction = self.db.transaction()?;
         for table in TABLES {
@@ -208,12 +208,12 @@ impl Store {
         transaction.commit()?;
         self.log.clear();
         self.seq = 0;
-        self.counts = Counts::default();
+        self.counts = RequestCounts::default();
         Ok(())
     }
 }
 
-impl Counts {
+impl RequestCounts {
     fn add(&mut self, ignored: &Ignored) {
         self.ignored_attributes += ignored.attributes.get();
         self.ignored_properties += ignored.properties.get();

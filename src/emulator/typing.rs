@@ -1,7 +1,8 @@
-//! The eight value types, and how a JSON value fits them: `check` is strict and serves custom
-//! attributes, `convert` is forgiving and serves event properties. Not the storage of either.
+//! The eight attribute types. `check` is strict and used for custom attributes; `convert` is
+//! lenient and used for event properties.
 //!
-//! Invariant: what either returns comes back from the API unchanged.
+//! # Invariants
+//! The API returns values from both functions unchanged.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -10,11 +11,11 @@ use serde_json::{Value, json};
 use super::reply::{NOT_A_STRING, NOT_AN_INTEGER, too_long};
 
 /// The longest text value of a custom attribute or an event property, in characters.
-pub(super) const MAX_TEXT: usize = 255;
+pub(super) const MAX_TEXT_LEN: usize = 255;
 
 /// The type of a custom attribute or an event property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ValueType {
+pub(super) enum PropertyType {
     Boolean,
     Date,
     Datetime,
@@ -25,7 +26,7 @@ pub(super) enum ValueType {
     String,
 }
 
-impl ValueType {
+impl PropertyType {
     const NAMES: [(&'static str, Self); 8] = [
         ("boolean", Self::Boolean),
         ("date", Self::Date),
@@ -50,41 +51,41 @@ impl ValueType {
     }
 }
 
-/// What a value of a custom attribute must obey.
+/// The constraints of a custom attribute's values.
 #[derive(Debug)]
-pub(super) struct Rule {
-    pub(super) value_type: ValueType,
+pub(super) struct ValueRule {
+    pub(super) value_type: PropertyType,
     /// The allowed values of a `fixed` attribute.
     pub(super) choices: Vec<String>,
-    /// Whether a `fixed` attribute holds several of them.
+    /// Whether a `fixed` attribute may have several values.
     pub(super) multiple: bool,
 }
 
-/// Takes a value only if it already has the attribute's type; the message says what is wanted.
-pub(super) fn check(value: &Value, rule: &Rule) -> Result<Value, String> {
+/// Accepts a value only if it has the attribute's type; the error says what is expected.
+pub(super) fn check(value: &Value, rule: &ValueRule) -> Result<Value, String> {
     match rule.value_type {
-        ValueType::Boolean if value.is_boolean() => Ok(value.clone()),
-        ValueType::Boolean => Err("Must be a valid boolean.".into()),
-        ValueType::Integer if value.is_i64() => Ok(value.clone()),
-        ValueType::Integer => Err(NOT_AN_INTEGER.into()),
-        ValueType::Float if value.is_number() => Ok(value.clone()),
-        ValueType::Float => Err("A valid number is required.".into()),
-        ValueType::Json => Ok(value.clone()),
-        ValueType::Fixed => check_choice(value, rule),
-        ValueType::String => {
+        PropertyType::Boolean if value.is_boolean() => Ok(value.clone()),
+        PropertyType::Boolean => Err("Must be a valid boolean.".into()),
+        PropertyType::Integer if value.is_i64() => Ok(value.clone()),
+        PropertyType::Integer => Err(NOT_AN_INTEGER.into()),
+        PropertyType::Float if value.is_number() => Ok(value.clone()),
+        PropertyType::Float => Err("A valid number is required.".into()),
+        PropertyType::Json => Ok(value.clone()),
+        PropertyType::Fixed => check_choice(value, rule),
+        PropertyType::String => {
             let text = value.as_str().ok_or(NOT_A_STRING)?;
-            if text.chars().count() > MAX_TEXT {
-                return Err(too_long(MAX_TEXT));
+            if text.chars().count() > MAX_TEXT_LEN {
+                return Err(too_long(MAX_TEXT_LEN));
             }
             Ok(value.clone())
         }
-        ValueType::Date => value
+        PropertyType::Date => value
             .as_str()
             .filter(|text| text.len() == 10)
             .and_then(|text| text.parse::<Date>().ok())
             .map(|date| json!(date.to_string()))
             .ok_or_else(|| "Date has wrong format. Use this format instead: YYYY-MM-DD.".into()),
-        ValueType::Datetime => value
+        PropertyType::Datetime => value
             .as_str()
             .and_then(micros_of)
             .map(|micros| json!(iso(micros)))
@@ -92,11 +93,11 @@ pub(super) fn check(value: &Value, rule: &Rule) -> Result<Value, String> {
     }
 }
 
-/// DRF's message for a time that is not ISO 8601 with an offset.
+/// The message of Django REST Framework for a time that is not ISO 8601 with an offset.
 pub(super) const DATETIME_FORMAT: &str = "Datetime has wrong format. Use one of these formats \
      instead: YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z].";
 
-fn check_choice(value: &Value, rule: &Rule) -> Result<Value, String> {
+fn check_choice(value: &Value, rule: &ValueRule) -> Result<Value, String> {
     let picked: Vec<&str> = match value {
         Value::String(text) => vec![text.as_str()],
         Value::Array(items) => {
@@ -116,25 +117,27 @@ fn check_choice(value: &Value, rule: &Rule) -> Result<Value, String> {
     }
 }
 
-/// Turns a flat value into the type if it can be read as such.
-pub(super) fn convert(value: &Value, value_type: ValueType) -> Option<Value> {
+/// Converts a flat value to the type, if possible.
+pub(super) fn convert(value: &Value, value_type: PropertyType) -> Option<Value> {
     match value_type {
-        ValueType::Json => Some(value.clone()),
-        ValueType::String | ValueType::Fixed => as_text(value).map(Value::String),
-        ValueType::Boolean => as_bool(value).map(Value::Bool),
-        ValueType::Integer => as_integer(value).map(|number| json!(number)),
-        ValueType::Float => match value {
+        PropertyType::Json => Some(value.clone()),
+        PropertyType::String | PropertyType::Fixed => as_text(value).map(Value::String),
+        PropertyType::Boolean => as_bool(value).map(Value::Bool),
+        PropertyType::Integer => as_integer(value).map(|number| json!(number)),
+        PropertyType::Float => match value {
             Value::Number(_) => Some(value.clone()),
             Value::String(text) => {
                 text.trim().parse::<f64>().ok().filter(|n| n.is_finite()).map(|n| json!(n))
             }
             _ => None,
         },
-        ValueType::Date => as_micros(value).map(|micros| json!(&iso(micros)[..10])).or_else(|| {
-            let date = value.as_str()?.trim().parse::<Date>().ok()?;
-            Some(json!(date.to_string()))
-        }),
-        ValueType::Datetime => as_micros(value).map(|micros| json!(iso(micros))),
+        PropertyType::Date => {
+            as_micros(value).map(|micros| json!(&iso(micros)[..10])).or_else(|| {
+                let date = value.as_str()?.trim().parse::<Date>().ok()?;
+                Some(json!(date.to_string()))
+            })
+        }
+        PropertyType::Datetime => as_micros(value).map(|micros| json!(iso(micros))),
     }
 }
 
@@ -178,13 +181,13 @@ pub(super) fn micros_of(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_microsecond)
 }
 
-/// UNIX seconds as microseconds, if the moment is between the years 1 and 9999.
+/// UNIX seconds as microseconds, if the time is between the years 1 and 9999.
 pub(super) fn seconds_to_micros(seconds: i64) -> Option<i64> {
     let moment = Timestamp::from_second(seconds).ok()?;
     (moment.as_second() > -62_135_596_800).then(|| moment.as_microsecond())
 }
 
-/// A moment as the API writes it: `2017-06-13T12:22:38.748397Z`.
+/// A time as the API writes it: `2017-06-13T12:22:38.748397Z`.
 pub(super) fn iso(micros: i64) -> String {
     match Timestamp::from_microsecond(micros) {
         Ok(moment) => moment.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
@@ -198,24 +201,25 @@ mod tests {
 
     #[test]
     fn event_values_convert_or_go() {
-        // A property's value arrives in its definition's type, or not at all.
+        // Guarantees that a property's value is stored in the type of its definition, or not at
+        // all.
         let rows = [
-            (json!(12), ValueType::String, Some(json!("12"))),
-            (json!(true), ValueType::String, Some(json!("true"))),
-            (json!([1]), ValueType::String, None),
-            (json!(" 12 "), ValueType::Integer, Some(json!(12))),
-            (json!(12.0), ValueType::Integer, Some(json!(12))),
-            (json!(12.5), ValueType::Integer, None),
-            (json!("x"), ValueType::Integer, None),
-            (json!("1.5"), ValueType::Float, Some(json!(1.5))),
-            (json!("nan"), ValueType::Float, None),
-            (json!("TRUE"), ValueType::Boolean, Some(json!(true))),
-            (json!(0), ValueType::Boolean, Some(json!(false))),
-            (json!("yes"), ValueType::Boolean, None),
-            (json!("2026-01-02"), ValueType::Date, Some(json!("2026-01-02"))),
-            (json!("2026-01-02T23:00:00Z"), ValueType::Date, Some(json!("2026-01-02"))),
-            (json!(0), ValueType::Datetime, Some(json!("1970-01-01T00:00:00.000000Z"))),
-            (json!("2026-01-02"), ValueType::Datetime, None),
+            (json!(12), PropertyType::String, Some(json!("12"))),
+            (json!(true), PropertyType::String, Some(json!("true"))),
+            (json!([1]), PropertyType::String, None),
+            (json!(" 12 "), PropertyType::Integer, Some(json!(12))),
+            (json!(12.0), PropertyType::Integer, Some(json!(12))),
+            (json!(12.5), PropertyType::Integer, None),
+            (json!("x"), PropertyType::Integer, None),
+            (json!("1.5"), PropertyType::Float, Some(json!(1.5))),
+            (json!("nan"), PropertyType::Float, None),
+            (json!("TRUE"), PropertyType::Boolean, Some(json!(true))),
+            (json!(0), PropertyType::Boolean, Some(json!(false))),
+            (json!("yes"), PropertyType::Boolean, None),
+            (json!("2026-01-02"), PropertyType::Date, Some(json!("2026-01-02"))),
+            (json!("2026-01-02T23:00:00Z"), PropertyType::Date, Some(json!("2026-01-02"))),
+            (json!(0), PropertyType::Datetime, Some(json!("1970-01-01T00:00:00.000000Z"))),
+            (json!("2026-01-02"), PropertyType::Datetime, None),
         ];
         for (value, value_type, wanted) in rows {
             assert_eq!(convert(&value, value_type), wanted, "{value} as {}", value_type.as_str());
@@ -224,15 +228,17 @@ mod tests {
 
     #[test]
     fn attribute_values_must_have_their_type() {
-        // A custom attribute takes no value of another type, so that a client's slip shows.
-        let rule = |value_type| Rule { value_type, choices: vec!["a".into()], multiple: false };
-        assert!(check(&json!("12"), &rule(ValueType::Integer)).is_err());
-        assert!(check(&json!(12), &rule(ValueType::String)).is_err());
-        assert!(check(&json!("2026-1-2"), &rule(ValueType::Date)).is_err());
-        assert!(check(&json!("2026-01-02T03:04:05"), &rule(ValueType::Datetime)).is_err());
-        assert_eq!(check(&json!(["a"]), &rule(ValueType::Fixed)), Ok(json!("a")));
-        assert!(check(&json!("b"), &rule(ValueType::Fixed)).is_err());
-        let many = Rule { multiple: true, ..rule(ValueType::Fixed) };
+        // Guarantees that a custom attribute accepts no value of another type, so that a client's
+        // mistake is visible.
+        let rule =
+            |value_type| ValueRule { value_type, choices: vec!["a".into()], multiple: false };
+        assert!(check(&json!("12"), &rule(PropertyType::Integer)).is_err());
+        assert!(check(&json!(12), &rule(PropertyType::String)).is_err());
+        assert!(check(&json!("2026-1-2"), &rule(PropertyType::Date)).is_err());
+        assert!(check(&json!("2026-01-02T03:04:05"), &rule(PropertyType::Datetime)).is_err());
+        assert_eq!(check(&json!(["a"]), &rule(PropertyType::Fixed)), Ok(json!("a")));
+        assert!(check(&json!("b"), &rule(PropertyType::Fixed)).is_err());
+        let many = ValueRule { multiple: true, ..rule(PropertyType::Fixed) };
         assert_eq!(check(&json!("a"), &many), Ok(json!(["a"])));
     }
 }

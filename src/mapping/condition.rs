@@ -1,35 +1,35 @@
-//! Conditions, compiled: whether they hold, and which part of them does not.
+//! Compiled conditions.
 //!
-//! Null is the same as missing. Text operators hold for strings only; a number is never equal to a
-//! string. Where a path is missing only `not`, `not_in` and `exists = false` hold.
+//! Null is the same as missing. String operators hold only for strings; a number never equals a
+//! string. For a missing value only `not`, `not_in` and `exists = false` hold.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use regex::Regex;
 
-use super::env::{Env, Ref};
-use super::json::{self, Kind};
+use super::eval_context::{EvalContext, PathRef};
+use super::json::{self, JsonKind};
 use crate::call::has_escapes;
 use crate::coerce::number::Number;
 
 /// A condition.
 #[derive(Debug)]
-pub(super) enum Condition {
-    All(Vec<Condition>),
-    Any(Vec<Condition>),
-    None(Vec<Condition>),
-    Test(Test),
+pub(super) enum CompiledCondition {
+    All(Vec<CompiledCondition>),
+    Any(Vec<CompiledCondition>),
+    None(Vec<CompiledCondition>),
+    Test(PathTest),
 }
 
-/// What is asked of one path; every question must be answered with yes.
+/// The operators of one path; all of them must hold.
 #[derive(Debug)]
-pub(super) struct Test {
-    pub(super) path: Ref,
-    pub(super) asks: Vec<Ask>,
+pub(super) struct PathTest {
+    pub(super) path: PathRef,
+    pub(super) operators: Vec<Operator>,
 }
 
-/// A literal, ready to compare.
+/// A literal of a condition.
 #[derive(Debug)]
 pub(super) enum Literal {
     Bool(bool),
@@ -39,7 +39,7 @@ pub(super) enum Literal {
 
 /// One operator.
 #[derive(Debug)]
-pub(super) enum Ask {
+pub(super) enum Operator {
     Exists(bool),
     Equals(Literal),
     Not(Literal),
@@ -49,19 +49,19 @@ pub(super) enum Ask {
     EndsWith(Box<str>),
     Contains(Literal),
     Matches(Regex),
-    Order(Order, Literal),
+    Compare(Comparison, Literal),
 }
 
 /// The four comparisons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum Comparison {
     Gt,
     Gte,
     Lt,
     Lte,
 }
 
-impl Order {
+impl Comparison {
     fn accepts(self, order: Ordering) -> bool {
         match self {
             Self::Gt => order == Ordering::Greater,
@@ -81,38 +81,38 @@ impl Order {
     }
 }
 
-impl Condition {
+impl CompiledCondition {
     /// Whether the condition holds.
-    pub(super) fn holds(&self, env: &Env<'_, '_>) -> bool {
+    pub(super) fn holds(&self, context: &EvalContext<'_, '_>) -> bool {
         match self {
-            Self::All(parts) => parts.iter().all(|part| part.holds(env)),
-            Self::Any(parts) => parts.iter().any(|part| part.holds(env)),
-            Self::None(parts) => !parts.iter().any(|part| part.holds(env)),
+            Self::All(parts) => parts.iter().all(|part| part.holds(context)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(context)),
+            Self::None(parts) => !parts.iter().any(|part| part.holds(context)),
             Self::Test(test) => {
-                let value = env.get(&test.path);
-                test.asks.iter().all(|ask| ask.holds(value))
+                let value = context.get(&test.path);
+                test.operators.iter().all(|operator| operator.holds(value))
             }
         }
     }
 
-    /// The first part that does not hold, in words; `None` where the condition holds.
-    pub(super) fn why_not(&self, env: &Env<'_, '_>) -> Option<String> {
+    /// A description of the first part that does not hold; `None` if the condition holds.
+    pub(super) fn why_not(&self, context: &EvalContext<'_, '_>) -> Option<String> {
         match self {
-            Self::All(parts) => parts.iter().find_map(|part| part.why_not(env)),
+            Self::All(parts) => parts.iter().find_map(|part| part.why_not(context)),
             Self::Any(parts) => {
-                let reasons: Vec<_> = parts.iter().map(|part| part.why_not(env)).collect();
+                let reasons: Vec<_> = parts.iter().map(|part| part.why_not(context)).collect();
                 let reasons: Option<Vec<_>> = reasons.into_iter().collect();
                 reasons.map(|reasons| format!("none of `any` holds: {}", reasons.join("; ")))
             }
             Self::None(parts) => {
-                let place = parts.iter().position(|part| part.holds(env))?;
+                let place = parts.iter().position(|part| part.holds(context))?;
                 Some(format!("condition {} of `none` holds", place + 1))
             }
             Self::Test(test) => {
-                let value = env.get(&test.path);
-                let failed = test.asks.iter().find(|ask| !ask.holds(value))?;
+                let value = context.get(&test.path);
+                let failed = test.operators.iter().find(|operator| !operator.holds(value))?;
                 let found = value.map_or_else(|| "missing".to_owned(), json::excerpt);
-                Some(format!("`{}` is {found}, {}", test.path.shown, failed.demand()))
+                Some(format!("`{}` is {found}, {}", test.path.shown, failed.describe()))
             }
         }
     }
@@ -120,28 +120,30 @@ impl Condition {
 
 impl Literal {
     fn equals(&self, raw: &str) -> bool {
-        match (self, Kind::of(raw)) {
-            (Self::Bool(literal), Kind::Bool) => *literal == (raw == "true"),
-            (Self::Number(literal), Kind::Number) => {
+        match (self, JsonKind::of(raw)) {
+            (Self::Bool(literal), JsonKind::Bool) => *literal == (raw == "true"),
+            (Self::Number(literal), JsonKind::Number) => {
                 Number::parse(raw).and_then(|n| n.compare(*literal)) == Some(Ordering::Equal)
             }
-            (Self::Text(literal), Kind::String) => is_text(raw, literal),
+            (Self::Text(literal), JsonKind::String) => is_text(raw, literal),
             _ => false,
         }
     }
 
     fn order(&self, raw: &str) -> Option<Ordering> {
-        match (self, Kind::of(raw)) {
-            (Self::Number(literal), Kind::Number) => Number::parse(raw)?.compare(*literal),
-            (Self::Text(literal), Kind::String) => Some(json::unescape(raw).as_ref().cmp(literal)),
+        match (self, JsonKind::of(raw)) {
+            (Self::Number(literal), JsonKind::Number) => Number::parse(raw)?.compare(*literal),
+            (Self::Text(literal), JsonKind::String) => {
+                Some(json::unescape(raw).as_ref().cmp(literal))
+            }
             _ => None,
         }
     }
 
     fn is_contained_in(&self, raw: &str) -> bool {
-        match (self, Kind::of(raw)) {
-            (Self::Text(literal), Kind::String) => json::unescape(raw).contains(&**literal),
-            (_, Kind::Array) => json::elements(raw)
+        match (self, JsonKind::of(raw)) {
+            (Self::Text(literal), JsonKind::String) => json::unescape(raw).contains(&**literal),
+            (_, JsonKind::Array) => json::elements(raw)
                 .is_some_and(|elements| elements.into_iter().any(|e| self.equals(e))),
             _ => false,
         }
@@ -157,7 +159,7 @@ impl Literal {
     }
 }
 
-/// Whether a JSON string is this text. Without an escape in it, it is as long as its text.
+/// Whether a JSON string has this value. Without escapes both have the same length.
 fn is_text(raw: &str, text: &str) -> bool {
     match has_escapes(raw) {
         false => raw.len() == text.len() + 2 && &raw[1..raw.len() - 1] == text,
@@ -166,7 +168,7 @@ fn is_text(raw: &str, text: &str) -> bool {
 }
 
 fn string(raw: Option<&str>) -> Option<Cow<'_, str>> {
-    raw.filter(|raw| Kind::of(raw) == Kind::String).map(json::unescape)
+    raw.filter(|raw| JsonKind::of(raw) == JsonKind::String).map(json::unescape)
 }
 
 fn shown_list(literals: &[Literal]) -> String {
@@ -174,7 +176,7 @@ fn shown_list(literals: &[Literal]) -> String {
     shown.join(", ")
 }
 
-impl Ask {
+impl Operator {
     fn holds(&self, value: Option<&str>) -> bool {
         match self {
             Self::Exists(wanted) => value.is_some() == *wanted,
@@ -186,14 +188,14 @@ impl Ask {
             Self::EndsWith(end) => string(value).is_some_and(|t| t.ends_with(&**end)),
             Self::Contains(literal) => value.is_some_and(|raw| literal.is_contained_in(raw)),
             Self::Matches(regex) => string(value).is_some_and(|t| regex.is_match(&t)),
-            Self::Order(order, literal) => {
+            Self::Compare(order, literal) => {
                 value.and_then(|raw| literal.order(raw)).is_some_and(|found| order.accepts(found))
             }
         }
     }
 
-    /// What the operator asks for, in words.
-    fn demand(&self) -> String {
+    /// A description of what the operator requires.
+    fn describe(&self) -> String {
         match self {
             Self::Exists(true) => "must exist".into(),
             Self::Exists(false) => "must not exist".into(),
@@ -205,7 +207,7 @@ impl Ask {
             Self::EndsWith(end) => format!("must end with {end:?}"),
             Self::Contains(literal) => format!("must contain {}", literal.shown()),
             Self::Matches(regex) => format!("must match {:?}", regex.as_str()),
-            Self::Order(order, literal) => {
+            Self::Compare(order, literal) => {
                 format!("must be {} {}", order.words(), literal.shown())
             }
         }

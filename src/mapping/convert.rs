@@ -1,27 +1,28 @@
-//! The types of `as`: what converts to what, and what is a failure.
+//! The conversions of `as`.
 //!
-//! A value never converts by losing something: 3.7 is no integer, a number beyond 64 bits is no
-//! integer either, an object is no text.
+//! # Invariants
+//! A conversion never loses information: 3.7 is not an integer, nor is a number beyond 64 bits; an
+//! object is not a string.
 
 use std::borrow::Cow;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::datum::Datum;
 use super::functions;
-use super::json::{self, Kind};
+use super::json::{self, JsonKind};
+use super::json_value::JsonValue;
 use crate::call::trimmed;
 use crate::coerce::number::{self, Number};
-use crate::coerce::{boolean, moment};
+use crate::coerce::{boolean, timestamp};
 use crate::config::mapping::TargetType;
 
 /// How timestamps are read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TimeFormat<'f> {
-    /// The strptime format; without one every known form is read.
+    /// The strptime format; without it every known format is accepted.
     pub(super) strptime: Option<&'f str>,
-    /// The zone of times that name none.
+    /// The zone of timestamps without one.
     pub(super) zone: &'f TimeZone,
 }
 
@@ -29,113 +30,122 @@ pub(super) struct TimeFormat<'f> {
 pub(super) fn convert<'a>(
     to: TargetType,
     format: TimeFormat<'_>,
-    datum: Datum<'a>,
-) -> Result<Option<Datum<'a>>, String> {
+    datum: JsonValue<'a>,
+) -> Result<Option<JsonValue<'a>>, String> {
     match to {
         TargetType::String => string(datum),
         TargetType::Integer => integer(datum),
         TargetType::Float => float(datum),
         TargetType::Boolean => boolean(datum),
         TargetType::Timestamp => {
-            timestamp(&datum, format).map(|at| Some(Datum::Text(at.to_string().into())))
+            timestamp(&datum, format).map(|at| Some(JsonValue::Text(at.to_string().into())))
         }
-        TargetType::Json if datum.kind() == Kind::String => functions::parse_json(datum),
+        TargetType::Json if datum.kind() == JsonKind::String => functions::parse_json(datum),
         TargetType::Json => Ok(Some(datum)),
-        TargetType::List if datum.kind() == Kind::Array => Ok(Some(datum)),
-        TargetType::List => Ok(Some(Datum::Json(json::render_array([datum.into_raw()]).into()))),
+        TargetType::List if datum.kind() == JsonKind::Array => Ok(Some(datum)),
+        TargetType::List => {
+            Ok(Some(JsonValue::Json(json::render_array([datum.into_raw()]).into())))
+        }
     }
 }
 
 /// Reads a moment from text, a number, or an object that stands for a moment (`{"$date": ...}`).
-pub(super) fn timestamp(datum: &Datum<'_>, format: TimeFormat<'_>) -> Result<Timestamp, String> {
+pub(super) fn timestamp(
+    datum: &JsonValue<'_>,
+    format: TimeFormat<'_>,
+) -> Result<Timestamp, String> {
     let TimeFormat { strptime, zone } = format;
     let found = match (strptime, datum) {
-        (_, Datum::Json(raw)) if matches!(Kind::of(raw), Kind::Bool | Kind::Array) => None,
+        (_, JsonValue::Json(raw))
+            if matches!(JsonKind::of(raw), JsonKind::Bool | JsonKind::Array) =>
+        {
+            None
+        }
         (Some(strptime), datum) => datum.text().and_then(|text| {
-            let read = moment::parse_format(strptime, trimmed(&text), zone);
-            read.ok().map(|moment| moment.instant)
+            let read = timestamp::parse_format(strptime, trimmed(&text), zone);
+            read.ok().map(|parsed| parsed.instant)
         }),
-        (None, Datum::Text(text)) => moment::instant(text, zone),
-        (None, Datum::Json(raw)) => moment::instant_of_json(raw, zone),
-        (None, Datum::Object(fields)) => {
-            moment::instant_of_json(&json::render_object(fields), zone)
+        (None, JsonValue::Text(text)) => timestamp::instant(text, zone),
+        (None, JsonValue::Json(raw)) => timestamp::instant_of_json(raw, zone),
+        (None, JsonValue::Object(fields)) => {
+            timestamp::instant_of_json(&json::render_object(fields), zone)
         }
     };
     found.ok_or_else(|| match strptime {
-        Some(format) => format!("{} is no timestamp of the format {format:?}", datum.describe()),
-        None => format!("{} is no timestamp", datum.describe()),
+        Some(format) => format!("{} is not a timestamp of the format {format:?}", datum.describe()),
+        None => format!("{} is not a timestamp", datum.describe()),
     })
 }
 
-fn failure(datum: &Datum<'_>, wanted: &str) -> String {
+fn failure(datum: &JsonValue<'_>, wanted: &str) -> String {
     format!("{} is {wanted}", datum.describe())
 }
 
-fn string(datum: Datum<'_>) -> Result<Option<Datum<'_>>, String> {
+fn string(datum: JsonValue<'_>) -> Result<Option<JsonValue<'_>>, String> {
     match datum.into_text() {
-        Ok(text) => Ok(Some(Datum::Text(text))),
-        Err(other) => Err(format!("{} is no text", other.kind().name())),
+        Ok(text) => Ok(Some(JsonValue::Text(text))),
+        Err(other) => Err(format!("{} is not a string", other.kind().name())),
     }
 }
 
-fn integer(datum: Datum<'_>) -> Result<Option<Datum<'_>>, String> {
-    let shown = || failure(&datum, "no whole number of 64 bits");
+fn integer(datum: JsonValue<'_>) -> Result<Option<JsonValue<'_>>, String> {
+    let shown = || failure(&datum, "not an integer of 64 bits");
     let whole = match datum.kind() {
-        Kind::Bool => Some(i128::from(is_true(&datum))),
-        Kind::Number | Kind::String => number(&datum).and_then(Number::whole),
+        JsonKind::Bool => Some(i128::from(is_true(&datum))),
+        JsonKind::Number | JsonKind::String => number(&datum).and_then(Number::whole),
         _ => None,
     };
     let whole = whole.ok_or_else(shown)?;
-    Ok(Some(Datum::Json(whole.to_string().into())))
+    Ok(Some(JsonValue::Json(whole.to_string().into())))
 }
 
-fn float(datum: Datum<'_>) -> Result<Option<Datum<'_>>, String> {
+fn float(datum: JsonValue<'_>) -> Result<Option<JsonValue<'_>>, String> {
     let value = match datum.kind() {
-        Kind::Bool => Some(f64::from(u8::from(is_true(&datum)))),
-        Kind::Number | Kind::String => number(&datum).map(as_float),
+        JsonKind::Bool => Some(f64::from(u8::from(is_true(&datum)))),
+        JsonKind::Number | JsonKind::String => number(&datum).map(as_float),
         _ => None,
     };
     let Some(value) = value.filter(|v| v.is_finite()) else {
-        return Err(failure(&datum, "no number"));
+        return Err(failure(&datum, "not a number"));
     };
-    if datum.kind() == Kind::Number {
-        // Already a number: its digits stay as they are.
+    if datum.kind() == JsonKind::Number {
+        // A number keeps its digits.
         return Ok(Some(datum));
     }
     let rendered = serde_json::Value::from(value).to_string();
-    Ok(Some(Datum::Json(rendered.into())))
+    Ok(Some(JsonValue::Json(rendered.into())))
 }
 
-fn boolean(datum: Datum<'_>) -> Result<Option<Datum<'_>>, String> {
+fn boolean(datum: JsonValue<'_>) -> Result<Option<JsonValue<'_>>, String> {
     let found = match datum.kind() {
-        Kind::Bool => return Ok(Some(datum)),
-        Kind::Number => match number(&datum).and_then(Number::whole) {
+        JsonKind::Bool => return Ok(Some(datum)),
+        JsonKind::Number => match number(&datum).and_then(Number::whole) {
             Some(0) => Some(false),
             Some(1) => Some(true),
             _ => None,
         },
-        Kind::String => word(&datum).and_then(|word| boolean::parse(&word)),
+        JsonKind::String => word(&datum).and_then(|word| boolean::parse(&word)),
         _ => None,
     };
     let found = found.ok_or_else(|| failure(&datum, "neither true nor false"))?;
     let rendered = if found { "true" } else { "false" };
-    Ok(Some(Datum::Json(Cow::Borrowed(rendered))))
+    Ok(Some(JsonValue::Json(Cow::Borrowed(rendered))))
 }
 
-fn is_true(datum: &Datum<'_>) -> bool {
-    matches!(datum, Datum::Json(raw) if raw == "true")
+fn is_true(datum: &JsonValue<'_>) -> bool {
+    matches!(datum, JsonValue::Json(raw) if raw == "true")
 }
 
-fn word<'d>(datum: &'d Datum<'_>) -> Option<Cow<'d, str>> {
+fn word<'d>(datum: &'d JsonValue<'_>) -> Option<Cow<'d, str>> {
     match datum {
-        Datum::Text(text) => Some(Cow::Borrowed(text)),
-        Datum::Json(raw) => json::text(raw),
-        Datum::Object(_) => None,
+        JsonValue::Text(text) => Some(Cow::Borrowed(text)),
+        JsonValue::Json(raw) => json::text(raw),
+        JsonValue::Object(_) => None,
     }
 }
 
-/// The number a value or its text is.
-fn number(datum: &Datum<'_>) -> Option<Number> {
+/// The number of a value or of its text.
+fn number(datum: &JsonValue<'_>) -> Option<Number> {
     number::of_text(&word(datum)?)
 }
 
@@ -151,15 +161,15 @@ mod tests {
     use super::*;
 
     fn run(to: TargetType, json: &'static str) -> Option<String> {
-        let datum = Datum::from_json(json).unwrap();
+        let datum = JsonValue::from_json(json).unwrap();
         let format = TimeFormat { strptime: None, zone: &TimeZone::UTC };
         let made = convert(to, format, datum).ok()?;
         made.map(|d| d.into_raw().into_owned())
     }
 
     #[test]
-    fn what_converts_to_what() {
-        // Every pair of type and input has one answer; `None` is a failure.
+    fn every_type_converts_or_fails_as_documented() {
+        // Each pair of type and input has one result; `None` is a failure.
         use TargetType::{Boolean, Float, Integer, Json, List, String, Timestamp};
         for (to, input, output) in [
             (String, "1.50", Some(r#""1.50""#)),

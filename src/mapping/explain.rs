@@ -1,47 +1,47 @@
-//! Explanations: for each rule whether it fired, and why not.
+//! Explanation of a mapping: for each rule whether it fired, and why.
 //!
-//! The mapping itself is the same code as without an explanation; it only tells a [`Watch`] what
-//! it decides.
+//! The same code maps with and without explanation; it reports its decisions to a
+//! [`RuleObserver`].
 
-use super::{Mapped, RecordFault};
+use super::{Mapped, MappingError};
 
-/// What the plan makes of a record, and why.
+/// The result of mapping a record, with a trace of every rule.
 #[derive(Debug)]
 pub struct Explained<'r> {
-    /// One entry a rule, in file order; the preset is the last.
+    /// One trace per rule, in file order; the preset is the last.
     pub rules: Vec<RuleTrace>,
-    /// What [`super::Plan::map`] says of the same record.
-    pub result: Result<Mapped<'r>, RecordFault>,
+    /// The result of [`super::CompiledMapping::map`] for the record.
+    pub result: Result<Mapped<'r>, MappingError>,
 }
 
-/// What became of one rule.
+/// Whether and why one rule fired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleTrace {
     /// The rule's name.
     pub name: String,
     /// Whether it made a call.
     pub fired: bool,
-    /// Why, or why not, in words: the first condition that failed and the value it failed with.
+    /// Why, or why not: the first condition that failed, with its value.
     pub why: String,
 }
 
-/// Who is told what the plan decides. Reasons are made only where someone listens.
-pub(super) trait Watch {
-    /// Whether it wants to hear of every rule, those too that cannot hold.
-    fn hears_all(&self) -> bool;
-    /// The rule, or one element of its array, was passed over.
+/// Receives the decisions of a mapping. Reasons are built only if they are used.
+pub(super) trait RuleObserver {
+    /// Whether every rule must be tested, also those that the index excludes.
+    fn needs_every_rule(&self) -> bool;
+    /// The rule did not match the record or one element of its array.
     fn not_fired(&mut self, why: impl Fn() -> String);
-    /// The rule is done.
+    /// The rule was evaluated.
     fn rule(&mut self, name: &str, calls: usize);
-    /// The rule was not tried, or failed.
+    /// The rule was not evaluated.
     fn skipped(&mut self, name: &str, why: impl Fn() -> String);
 }
 
-/// Nobody listens.
-pub(super) struct Silent;
+/// Ignores all decisions.
+pub(super) struct NoopRuleObserver;
 
-impl Watch for Silent {
-    fn hears_all(&self) -> bool {
+impl RuleObserver for NoopRuleObserver {
+    fn needs_every_rule(&self) -> bool {
         false
     }
     fn not_fired(&mut self, _: impl Fn() -> String) {}
@@ -49,16 +49,16 @@ impl Watch for Silent {
     fn skipped(&mut self, _: &str, _: impl Fn() -> String) {}
 }
 
-/// Writes everything down.
+/// Records a trace of every rule.
 #[derive(Default)]
-pub(super) struct Trace {
+pub(super) struct TraceRecorder {
     pub(super) rules: Vec<RuleTrace>,
-    /// The first reason of the rule at hand, and how many there are.
+    /// The first reason of the current rule, and the number of reasons.
     reason: Option<String>,
     reasons: usize,
 }
 
-impl Trace {
+impl TraceRecorder {
     fn push(&mut self, name: &str, fired: bool, why: String) {
         self.reason = None;
         self.reasons = 0;
@@ -66,8 +66,8 @@ impl Trace {
     }
 }
 
-impl Watch for Trace {
-    fn hears_all(&self) -> bool {
+impl RuleObserver for TraceRecorder {
+    fn needs_every_rule(&self) -> bool {
         true
     }
 
@@ -81,10 +81,12 @@ impl Watch for Trace {
         let reason = self.reason.take().unwrap_or_default();
         let why = match (calls, passed) {
             (0, 0 | 1) => reason,
-            (0, _) => format!("no element fits; the first: {reason}"),
+            (0, _) => format!("no element matches; the first: {reason}"),
             (1, 0) => "its condition holds".to_owned(),
             (_, 0) => format!("made {calls} calls"),
-            (_, _) => format!("made {calls} calls; {passed} passed over, the first: {reason}"),
+            (_, _) => {
+                format!("made {calls} calls; {passed} elements did not match, the first: {reason}")
+            }
         };
         self.push(name, calls > 0, why);
     }

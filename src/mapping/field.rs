@@ -1,7 +1,8 @@
-//! The program of one field: where its value comes from and what is done with it, step by step.
+//! A field of a call: the source of its value, and the steps that convert it.
 //!
-//! Invariant: steps run in one order, `split`, `then`, `replace`, `as`, `map`, `each`, `join`,
-//! `only`, `except`, `rename`, `flatten`, `default`, whatever the order they are written in.
+//! # Invariants
+//! Steps run in a fixed order, whatever their order in the file: `split`, `then`, `replace`, `as`,
+//! `map`, `each`, `join`, `only`, `except`, `rename`, `flatten`, `default`.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -10,50 +11,50 @@ use jiff::tz::TimeZone;
 use regex::Regex;
 
 use super::RuleId;
-use super::condition::Condition;
+use super::condition::CompiledCondition;
 use super::convert::{self, TimeFormat};
-use super::datum::Datum;
-use super::env::{Env, Ref};
-use super::fault::{LossKind, MapStats, RecordFault, RecordFaultCode};
-use super::fields::FieldSet;
-use super::functions::Step as Function;
-use super::json::{self, Kind};
-use super::object::ObjectProgram;
+use super::error::{LossKind, MapStats, MappingError, MappingErrorCode};
+use super::eval_context::{EvalContext, PathRef};
+use super::functions::FunctionStep;
+use super::json::{self, JsonKind};
+use super::json_value::JsonValue;
+use super::named_values::NamedValues;
+use super::object::ObjectTemplate;
+use super::path_trie::{ExtractedPaths, Trie};
 use super::template::Template;
-use super::trie::{Slots, Trie};
 use crate::call::{Fields, Json, Object, trimmed};
 use crate::coerce::number::plain_whole;
 use crate::config::mapping::{OnFailure, TargetType};
 
-/// How deep `flatten` goes; what lies deeper stays as it is.
+/// Levels that `flatten` flattens; deeper objects stay values.
 const FLATTEN_DEPTH: usize = 64;
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Debug)]
-pub(super) enum Source {
-    /// The first of these that is there.
-    Paths(Vec<Ref>),
+pub(super) enum ValueSource {
+    /// The first path with a value.
+    Paths(Vec<PathRef>),
     /// JSON text of a literal.
     Literal(Box<str>),
-    Template(Template<Ref>),
+    Template(Template<PathRef>),
     /// The first whose condition holds.
-    Cases(Vec<(Option<Condition>, Source)>),
+    Cases(Vec<(Option<CompiledCondition>, ValueSource)>),
 }
 
-/// The steps behind the source.
+/// The steps after the source.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     pub(super) split: Option<Box<str>>,
-    pub(super) then: Vec<Function>,
+    pub(super) then: Vec<FunctionStep>,
     pub(super) replace: Vec<(Regex, Box<str>)>,
     pub(super) cast: Option<TargetType>,
     /// The strptime format of `cast`.
     pub(super) format: Option<Box<str>>,
-    /// The zone of times that `cast` reads and that name none.
+    /// The zone of timestamps without one that `cast` reads.
     pub(super) zone: Option<TimeZone>,
     pub(super) map: Option<HashMap<Box<str>, Box<str>>>,
     pub(super) map_default: Option<Box<str>>,
-    pub(super) each: Option<Each>,
+    pub(super) each: Option<ElementShape>,
     pub(super) join: Option<Box<str>>,
     pub(super) only: Option<HashSet<Box<str>>>,
     pub(super) except: Option<HashSet<Box<str>>>,
@@ -61,39 +62,39 @@ pub(super) struct Steps {
     pub(super) flatten: Option<Box<str>>,
 }
 
-/// The shape of an array's elements.
+/// How `each` converts the elements of an array to objects.
 #[derive(Debug)]
-pub(super) struct Each {
+pub(super) struct ElementShape {
     pub(super) trie: Trie,
-    pub(super) object: ObjectProgram,
+    pub(super) object: ObjectTemplate,
 }
 
 /// One field.
 #[derive(Debug)]
-pub(super) struct Field {
-    /// The target, as it is written.
+pub(super) struct FieldTemplate {
+    /// The target as written.
     pub(super) label: Box<str>,
-    pub(super) source: Source,
-    /// `None` where nothing is done with the value.
+    pub(super) source: ValueSource,
+    /// `None` if the value is used unchanged.
     pub(super) steps: Option<Box<Steps>>,
-    /// JSON text of what a missing field becomes.
+    /// JSON text of the value if it is missing.
     pub(super) default: Option<Box<str>>,
     pub(super) required: bool,
     /// What a failed step does.
     pub(super) on_failure: OnFailure,
 }
 
-/// What became of a field.
-pub(super) enum Found<T> {
+/// The result of evaluating a field.
+pub(super) enum FieldOutcome<T> {
     /// A value.
     Value(T),
-    /// Its source is missing.
+    /// Its source has no value.
     Missing,
-    /// A step failed, which is written down.
+    /// A step failed, and the loss is recorded.
     Failed,
 }
 
-impl<T> Found<T> {
+impl<T> FieldOutcome<T> {
     pub(super) fn value(self) -> Option<T> {
         match self {
             Self::Value(value) => Some(value),
@@ -102,118 +103,125 @@ impl<T> Found<T> {
     }
 }
 
-/// Why a step gave no value.
-pub(super) enum Trouble {
-    /// The value is left out and counted.
-    Loss(LossKind, String),
+/// Why a step returned no value.
+pub(super) enum StepError {
+    /// The value is dropped and counted.
+    Skip(LossKind, String),
     /// The record goes to the dead letters.
-    Fault(RecordFault),
+    Reject(MappingError),
 }
 
-impl From<RecordFault> for Trouble {
-    fn from(fault: RecordFault) -> Self {
-        Self::Fault(fault)
+impl From<MappingError> for StepError {
+    fn from(fault: MappingError) -> Self {
+        Self::Reject(fault)
     }
 }
 
-fn conversion(reason: impl Into<String>) -> Trouble {
-    Trouble::Loss(LossKind::Conversion, reason.into())
+fn conversion(reason: impl Into<String>) -> StepError {
+    StepError::Skip(LossKind::Conversion, reason.into())
 }
 
-type Step<'a> = Result<Option<Datum<'a>>, Trouble>;
+type StepResult<'a> = Result<Option<JsonValue<'a>>, StepError>;
 
-/// Where losses are written down.
-pub(super) struct Ledger<'s> {
+/// Records dropped values of one rule.
+pub(super) struct LossRecorder<'s> {
     pub(super) stats: &'s mut MapStats,
     pub(super) rule: RuleId,
 }
 
-impl Field {
-    /// The field's value, brought into its final form by `finish`. A failure is counted, and is a
-    /// fault where the field wants it to be.
+impl FieldTemplate {
+    /// The value, converted by `finish`. A failed step is counted, and is an error if the field
+    /// requires it.
     pub(super) fn eval<'a, T>(
         &self,
-        env: &Env<'_, 'a>,
-        ledger: &mut Ledger<'_>,
-        finish: impl Fn(Datum<'a>) -> Result<Option<T>, String>,
-    ) -> Result<Option<T>, RecordFault> {
-        self.find(env, ledger, finish).map(Found::value)
+        context: &EvalContext<'_, 'a>,
+        losses: &mut LossRecorder<'_>,
+        finish: impl Fn(JsonValue<'a>) -> Result<Option<T>, String>,
+    ) -> Result<Option<T>, MappingError> {
+        self.find(context, losses, finish).map(FieldOutcome::value)
     }
 
-    /// As [`Self::eval`]; of a missing value it says whether a step failed.
+    /// As [`Self::eval`], but distinguishes a missing value from a failed step.
     pub(super) fn find<'a, T>(
         &self,
-        env: &Env<'_, 'a>,
-        ledger: &mut Ledger<'_>,
-        finish: impl Fn(Datum<'a>) -> Result<Option<T>, String>,
-    ) -> Result<Found<T>, RecordFault> {
+        context: &EvalContext<'_, 'a>,
+        losses: &mut LossRecorder<'_>,
+        finish: impl Fn(JsonValue<'a>) -> Result<Option<T>, String>,
+    ) -> Result<FieldOutcome<T>, MappingError> {
         let finish = |datum| finish(datum).map_err(conversion);
-        let found = self.value(env, ledger).and_then(|found| match found {
+        let found = self.value(context, losses).and_then(|found| match found {
             Some(datum) => finish(datum),
             None => Ok(None),
         });
         let missing = match found {
-            Ok(Some(value)) => return Ok(Found::Value(value)),
-            Ok(None) => Found::Missing,
-            Err(Trouble::Fault(fault)) => return Err(fault),
-            Err(Trouble::Loss(_, reason)) if self.on_failure == OnFailure::DeadLetter => {
-                return Err(self.fault(RecordFaultCode::ConversionFailed, reason));
+            Ok(Some(value)) => return Ok(FieldOutcome::Value(value)),
+            Ok(None) => FieldOutcome::Missing,
+            Err(StepError::Reject(fault)) => return Err(fault),
+            Err(StepError::Skip(_, reason)) if self.on_failure == OnFailure::DeadLetter => {
+                return Err(self.fault(MappingErrorCode::ConversionFailed, reason));
             }
-            Err(Trouble::Loss(kind, mut reason)) => {
+            Err(StepError::Skip(kind, mut reason)) => {
                 if self.on_failure == OnFailure::Now {
                     reason.push_str("; the call happens now");
                 }
-                ledger.stats.lose(ledger.rule, &self.label, kind, reason);
-                Found::Failed
+                losses.stats.lose(losses.rule, &self.label, kind, reason);
+                FieldOutcome::Failed
             }
         };
-        if self.required && !(self.on_failure == OnFailure::Now && matches!(missing, Found::Failed))
+        if self.required
+            && !(self.on_failure == OnFailure::Now && matches!(missing, FieldOutcome::Failed))
         {
             return Err(
-                self.fault(RecordFaultCode::MissingRequired, "the required field is missing")
+                self.fault(MappingErrorCode::MissingRequired, "the required field is missing")
             );
         }
         let default = self.default.as_deref().map(str::to_owned);
-        match default.and_then(Datum::from_json).map(finish) {
-            Some(Ok(Some(value))) => Ok(Found::Value(value)),
-            Some(Err(Trouble::Loss(kind, reason))) => {
-                ledger.stats.lose(ledger.rule, &self.label, kind, reason);
-                Ok(Found::Failed)
+        match default.and_then(JsonValue::from_json).map(finish) {
+            Some(Ok(Some(value))) => Ok(FieldOutcome::Value(value)),
+            Some(Err(StepError::Skip(kind, reason))) => {
+                losses.stats.lose(losses.rule, &self.label, kind, reason);
+                Ok(FieldOutcome::Failed)
             }
-            Some(Err(Trouble::Fault(fault))) => Err(fault),
+            Some(Err(StepError::Reject(fault))) => Err(fault),
             Some(Ok(None)) | None => Ok(missing),
         }
     }
 
-    fn fault(&self, code: RecordFaultCode, reason: impl Into<String>) -> RecordFault {
-        RecordFault::new(code, reason).at(&self.label, self.source.shown())
+    fn fault(&self, code: MappingErrorCode, reason: impl Into<String>) -> MappingError {
+        MappingError::new(code, reason).at(&self.label, self.source.shown())
     }
 
-    fn value<'a>(&self, env: &Env<'_, 'a>, ledger: &mut Ledger<'_>) -> Step<'a> {
-        let found = self.source.read(env);
+    fn value<'a>(
+        &self,
+        context: &EvalContext<'_, 'a>,
+        losses: &mut LossRecorder<'_>,
+    ) -> StepResult<'a> {
+        let found = self.source.read(context);
         match (found, &self.steps) {
-            (Some(datum), Some(steps)) => steps.run(datum, env, ledger),
+            (Some(datum), Some(steps)) => steps.run(datum, context, losses),
             (found, _) => Ok(found),
         }
     }
 }
 
-impl Source {
-    fn read<'a>(&self, env: &Env<'_, 'a>) -> Option<Datum<'a>> {
+impl ValueSource {
+    fn read<'a>(&self, context: &EvalContext<'_, 'a>) -> Option<JsonValue<'a>> {
         match self {
             Self::Paths(paths) => {
-                let raw = paths.iter().find_map(|path| env.get(path))?;
-                Some(Datum::Json(Cow::Borrowed(raw)))
+                let raw = paths.iter().find_map(|path| context.get(path))?;
+                Some(JsonValue::Json(Cow::Borrowed(raw)))
             }
-            Self::Literal(text) => Some(Datum::Json(Cow::Owned(text.to_string()))),
+            Self::Literal(text) => Some(JsonValue::Json(Cow::Owned(text.to_string()))),
             Self::Template(template) => {
-                let text = template.render(|path| env.get(path))?;
-                Some(Datum::Text(text.into()))
+                let text = template.render(|path| context.get(path))?;
+                Some(JsonValue::Text(text.into()))
             }
             Self::Cases(cases) => {
-                let holds = |when: &Option<Condition>| when.as_ref().is_none_or(|w| w.holds(env));
+                let holds = |when: &Option<CompiledCondition>| {
+                    when.as_ref().is_none_or(|w| w.holds(context))
+                };
                 let (_, source) = cases.iter().find(|(when, _)| holds(when))?;
-                source.read(env)
+                source.read(context)
             }
         }
     }
@@ -234,7 +242,12 @@ impl Source {
 }
 
 impl Steps {
-    fn run<'a>(&self, datum: Datum<'a>, env: &Env<'_, 'a>, ledger: &mut Ledger<'_>) -> Step<'a> {
+    fn run<'a>(
+        &self,
+        datum: JsonValue<'a>,
+        context: &EvalContext<'_, 'a>,
+        losses: &mut LossRecorder<'_>,
+    ) -> StepResult<'a> {
         let mut at = match &self.split {
             Some(separator) => self.split(separator, datum)?,
             None => self.text_steps(datum)?,
@@ -242,7 +255,7 @@ impl Steps {
         if let Some(cast) = self.cast {
             let Some(datum) = at else { return Ok(None) };
             let strptime = self.format.as_deref();
-            let zone = self.zone.as_ref().unwrap_or_else(|| env.zone.get());
+            let zone = self.zone.as_ref().unwrap_or_else(|| context.zone.get());
             at =
                 convert::convert(cast, TimeFormat { strptime, zone }, datum).map_err(conversion)?;
         }
@@ -253,33 +266,34 @@ impl Steps {
             return Ok(None);
         };
         if let Some(each) = &self.each {
-            datum = each.run(datum, env, ledger)?;
+            datum = each.run(datum, context, losses)?;
         }
         if let Some(separator) = &self.join {
             datum = join(separator, datum)?;
         }
         if self.shapes_objects() {
-            datum = Datum::Object(self.shape(datum)?);
+            datum = JsonValue::Object(self.shape(datum)?);
         }
         Ok(Some(datum))
     }
 
-    /// Splits text, and runs the functions and replacements on every part. Empty text has no parts.
-    fn split<'a>(&self, separator: &str, datum: Datum<'a>) -> Step<'a> {
+    /// Splits a string and runs functions and replacements on every part. An empty string has no
+    /// parts.
+    fn split<'a>(&self, separator: &str, datum: JsonValue<'a>) -> StepResult<'a> {
         let text = datum.into_text().map_err(|other| {
             conversion(format!("`split` does not apply to {}", other.kind().name()))
         })?;
         let parts = text.split(separator).filter(|_| !text.is_empty());
         let mut rendered = Vec::new();
         for part in parts {
-            if let Some(part) = self.text_steps(Datum::Text(part.into()))? {
+            if let Some(part) = self.text_steps(JsonValue::Text(part.into()))? {
                 rendered.push(part.into_raw());
             }
         }
-        Ok(Some(Datum::Json(json::render_array(&rendered).into())))
+        Ok(Some(JsonValue::Json(json::render_array(&rendered).into())))
     }
 
-    fn text_steps<'a>(&self, datum: Datum<'a>) -> Step<'a> {
+    fn text_steps<'a>(&self, datum: JsonValue<'a>) -> StepResult<'a> {
         let mut at = Some(datum);
         for function in &self.then {
             let Some(datum) = at else { break };
@@ -296,21 +310,25 @@ impl Steps {
                 text = Cow::Owned(replaced);
             }
         }
-        Ok(Some(Datum::Text(text)))
+        Ok(Some(JsonValue::Text(text)))
     }
 
-    fn look_up<'a>(&self, map: &HashMap<Box<str>, Box<str>>, datum: Datum<'a>) -> Step<'a> {
+    fn look_up<'a>(
+        &self,
+        map: &HashMap<Box<str>, Box<str>>,
+        datum: JsonValue<'a>,
+    ) -> StepResult<'a> {
         let found = datum.text().and_then(|text| map.get(&*text));
         match found.or(self.map_default.as_ref()) {
-            Some(literal) => Ok(Datum::from_json(literal.to_string())),
-            None => Err(Trouble::Loss(
+            Some(literal) => Ok(JsonValue::from_json(literal.to_string())),
+            None => Err(StepError::Skip(
                 LossKind::MapMiss,
                 format!("`map` has no entry for {}", datum.describe()),
             )),
         }
     }
 
-    /// Whether no step is given.
+    /// Whether there is no step.
     pub(super) fn is_empty(&self) -> bool {
         self.split.is_none()
             && self.then.is_empty()
@@ -329,10 +347,10 @@ impl Steps {
             || self.flatten.is_some()
     }
 
-    fn shape<'a>(&self, datum: Datum<'a>) -> Result<Fields<'a>, Trouble> {
+    fn shape<'a>(&self, datum: JsonValue<'a>) -> Result<Fields<'a>, StepError> {
         let mut fields = datum
             .into_entries()
-            .map_err(|other| conversion(format!("{} is no object", other.kind().name())))?;
+            .map_err(|other| conversion(format!("{} is not an object", other.kind().name())))?;
         if let Some(only) = &self.only {
             fields.retain(|(name, _)| only.contains(&**name));
         }
@@ -343,7 +361,7 @@ impl Steps {
             fields = renamed(fields, rename);
         }
         if let Some(separator) = &self.flatten {
-            let mut set = FieldSet::default();
+            let mut set = NamedValues::default();
             flatten(None, fields, separator, FLATTEN_DEPTH, &mut set);
             fields = set.into_fields();
         }
@@ -351,11 +369,11 @@ impl Steps {
     }
 }
 
-/// Renames keys. A renamed value replaces one that has its new name already.
+/// Renames keys. A renamed value replaces one that already has its new name.
 fn renamed<'a>(fields: Fields<'a>, rename: &HashMap<Box<str>, Box<str>>) -> Fields<'a> {
     let (moved, kept): (Vec<_>, Vec<_>) =
         fields.into_iter().partition(|(name, _)| rename.contains_key(&**name));
-    let mut set = FieldSet::from_unique(kept);
+    let mut set = NamedValues::from_unique(kept);
     for (name, value) in moved {
         let new = rename.get(&*name).map_or(name, |new| Cow::Owned(new.to_string()));
         set.insert(new, value);
@@ -363,21 +381,21 @@ fn renamed<'a>(fields: Fields<'a>, rename: &HashMap<Box<str>, Box<str>>) -> Fiel
     set.into_fields()
 }
 
-/// Lifts the entries of nested objects up. Arrays stay; an empty object leaves nothing; of two
-/// values that get the same name the later one counts.
+/// Flattens nested objects. Arrays stay; empty objects are removed; of two values with the same
+/// name the later one counts.
 fn flatten<'a>(
     prefix: Option<&str>,
     fields: Fields<'a>,
     separator: &str,
     depth: usize,
-    into: &mut FieldSet<'a>,
+    into: &mut NamedValues<'a>,
 ) {
     for (name, value) in fields {
         let name = match prefix {
             Some(prefix) => Cow::Owned(format!("{prefix}{separator}{name}")),
             None => name,
         };
-        if depth == 0 || Kind::of(value.as_str()) != Kind::Object {
+        if depth == 0 || JsonKind::of(value.as_str()) != JsonKind::Object {
             into.insert(name, value);
             continue;
         }
@@ -388,7 +406,7 @@ fn flatten<'a>(
     }
 }
 
-/// The entries of a rendered object, owning what they must: `Json` does not give its text away.
+/// The entries of an object, owned.
 fn value_entries<'a>(value: Json<'a>) -> Result<Fields<'a>, Json<'a>> {
     let owned = json::entries(value.as_str()).map(|fields| {
         let own = |(name, value): (Cow<'_, str>, Json<'_>)| {
@@ -399,17 +417,17 @@ fn value_entries<'a>(value: Json<'a>) -> Result<Fields<'a>, Json<'a>> {
     owned.ok_or(value)
 }
 
-/// The texts of an array's elements, joined; nulls are skipped.
-fn join<'a>(separator: &str, datum: Datum<'a>) -> Result<Datum<'a>, Trouble> {
+/// Joins the scalars of an array; nulls are skipped.
+fn join<'a>(separator: &str, datum: JsonValue<'a>) -> Result<JsonValue<'a>, StepError> {
     let kind = datum.kind().name();
     let raw = datum.into_raw();
     let elements = json::elements(&raw)
         .ok_or_else(|| conversion(format!("`join` does not apply to {kind}")))?;
     let mut out = String::new();
     let mut first = true;
-    for element in elements.into_iter().filter(|e| Kind::of(e) != Kind::Null) {
+    for element in elements.into_iter().filter(|e| JsonKind::of(e) != JsonKind::Null) {
         let text = json::text(element).ok_or_else(|| {
-            let kind = Kind::of(element).name();
+            let kind = JsonKind::of(element).name();
             conversion(format!("`join` does not apply to a list that holds {kind}"))
         })?;
         if !std::mem::take(&mut first) {
@@ -417,35 +435,35 @@ fn join<'a>(separator: &str, datum: Datum<'a>) -> Result<Datum<'a>, Trouble> {
         }
         out.push_str(&text);
     }
-    Ok(Datum::Text(out.into()))
+    Ok(JsonValue::Text(out.into()))
 }
 
-impl Each {
-    /// Gives every element but nulls its shape.
+impl ElementShape {
+    /// Converts every element but nulls.
     fn run<'a>(
         &self,
-        datum: Datum<'a>,
-        env: &Env<'_, 'a>,
-        ledger: &mut Ledger<'_>,
-    ) -> Result<Datum<'a>, Trouble> {
+        datum: JsonValue<'a>,
+        context: &EvalContext<'_, 'a>,
+        losses: &mut LossRecorder<'_>,
+    ) -> Result<JsonValue<'a>, StepError> {
         let kind = datum.kind().name();
         let raw = datum.into_raw();
         let elements = json::elements(&raw)
             .ok_or_else(|| conversion(format!("`each` does not apply to {kind}")))?;
         let mut shaped = Vec::new();
-        for element in elements.into_iter().filter(|e| Kind::of(e) != Kind::Null) {
-            let slots = Slots::new(&self.trie, element);
+        for element in elements.into_iter().filter(|e| JsonKind::of(e) != JsonKind::Null) {
+            let slots = ExtractedPaths::new(&self.trie, element);
             slots.fill().map_err(|error| conversion(error.to_string()))?;
-            let inner = Env { element: Some(&slots), ..*env };
-            shaped.push(json::render_object(&self.object.build(&inner, ledger)?.into_fields()));
+            let inner = EvalContext { element: Some(&slots), ..*context };
+            shaped.push(json::render_object(&self.object.build(&inner, losses)?.into_fields()));
         }
-        Ok(Datum::Json(json::render_array(&shaped).into()))
+        Ok(JsonValue::Json(json::render_array(&shaped).into()))
     }
 }
 
-/// How programs write that there is no id. Who takes it for one puts everybody who has none into one
-/// profile.
-const NO_IDS: [&str; 8] = [
+/// Strings that programs write in place of a missing id. Used as ids they would put all such users
+/// into one profile.
+const NULL_ID_SPELLINGS: [&str; 8] = [
     "null",
     "undefined",
     "NaN",
@@ -456,17 +474,17 @@ const NO_IDS: [&str; 8] = [
     "00000000-0000-0000-0000-000000000000",
 ];
 
-/// A value as an id. Numbers that are whole are written as such (`12.0` is `12`); NULs are taken
-/// out, which no database keeps; blank text is nothing.
-pub(super) fn as_id(datum: Datum<'_>) -> Result<Option<Cow<'_, str>>, String> {
+/// A value as an id. Integers are written without fraction (`12.0` is `12`); NULs are removed, as
+/// databases do; a blank string is missing.
+pub(super) fn as_id(datum: JsonValue<'_>) -> Result<Option<Cow<'_, str>>, String> {
     match datum.kind() {
-        Kind::String => {}
-        Kind::Number => {
+        JsonKind::String => {}
+        JsonKind::Number => {
             let text = datum.into_text().unwrap_or_default();
             let whole = plain_whole(&text).map(|whole| Cow::Owned(whole.into_owned()));
             return Ok(Some(whole.unwrap_or(text)));
         }
-        other => return Err(format!("{} is no id", other.name())),
+        other => return Err(format!("{} is not an id", other.name())),
     }
     let mut text = datum.into_text().unwrap_or_default();
     if text.contains('\0') {
@@ -476,48 +494,47 @@ pub(super) fn as_id(datum: Datum<'_>) -> Result<Option<Cow<'_, str>>, String> {
     if word.is_empty() {
         return Ok(None);
     }
-    match NO_IDS.contains(&word) {
-        true => Err(format!("{word:?} is how a program writes that there is no id")),
+    match NULL_ID_SPELLINGS.contains(&word) {
+        true => Err(format!("{word:?} is what programs write for a missing id")),
         false => Ok(Some(text)),
     }
 }
 
-/// A value as the id of a message. What many messages share tells none of them apart: besides what
-/// is no id at all, zero is none here.
-pub(super) fn as_message_id(datum: Datum<'_>) -> Result<Option<Cow<'_, str>>, String> {
+/// A value as a message id. Zero, which many messages share, is missing.
+pub(super) fn as_message_id(datum: JsonValue<'_>) -> Result<Option<Cow<'_, str>>, String> {
     let id = as_id(datum)?;
     let is_zero = |id: &str| id.bytes().all(|byte| matches!(byte, b'0' | b'-'));
     Ok(id.filter(|id| !is_zero(trimmed(id))))
 }
 
-/// A value as the text of a name; empty text is nothing.
-pub(super) fn as_text(datum: Datum<'_>) -> Result<Option<Cow<'_, str>>, String> {
+/// A value as a name; an empty string is missing.
+pub(super) fn as_text(datum: JsonValue<'_>) -> Result<Option<Cow<'_, str>>, String> {
     match datum.into_text() {
         Ok(text) => Ok(Some(text).filter(|text| !text.is_empty())),
-        Err(other) => Err(format!("{} is no text", other.kind().name())),
+        Err(other) => Err(format!("{} is not a string", other.kind().name())),
     }
 }
 
 /// A value as JSON.
-#[expect(clippy::unnecessary_wraps, reason = "one signature for all finishes")]
-pub(super) fn as_json(datum: Datum<'_>) -> Result<Option<Json<'_>>, String> {
+#[expect(clippy::unnecessary_wraps, reason = "one signature for all conversions")]
+pub(super) fn as_json(datum: JsonValue<'_>) -> Result<Option<Json<'_>>, String> {
     Ok(Some(datum.into_json()))
 }
 
-/// A value as an object, which stays text where it is that.
-pub(super) fn as_object(datum: Datum<'_>) -> Result<Option<Object<'_>>, String> {
+/// A value as an object; JSON text stays unparsed.
+pub(super) fn as_object(datum: JsonValue<'_>) -> Result<Option<Object<'_>>, String> {
     match datum {
-        Datum::Json(Cow::Borrowed(text)) if Kind::of(text) == Kind::Object => {
-            Ok(Some(Object::Text(text)))
+        JsonValue::Json(Cow::Borrowed(text)) if JsonKind::of(text) == JsonKind::Object => {
+            Ok(Some(Object::Raw(text)))
         }
-        other => Ok(as_entries(other)?.map(Object::Entries)),
+        other => Ok(as_entries(other)?.map(Object::Parsed)),
     }
 }
 
 /// A value as the entries of an object.
-fn as_entries(datum: Datum<'_>) -> Result<Option<Fields<'_>>, String> {
+fn as_entries(datum: JsonValue<'_>) -> Result<Option<Fields<'_>>, String> {
     match datum.into_entries() {
         Ok(fields) => Ok(Some(fields)),
-        Err(other) => Err(format!("{} is no object", other.kind().name())),
+        Err(other) => Err(format!("{} is not an object", other.kind().name())),
     }
 }

@@ -1,10 +1,9 @@
 //! The functions of `then`.
 //!
-//! All of them work on text. Numbers and booleans are taken as their text; arrays and objects are
-//! not applicable, except for `to_json`, which renders anything, and `parse_json`, which leaves
-//! them as they are. After `split` a function runs on each part. Where the answer is no text at
-//! all (`first_word` of nothing but white space, `digits` of a word), the field is missing, which
-//! is not counted as a failure.
+//! Functions take strings. Numbers and booleans are converted to strings; arrays and objects are an
+//! error, except for `to_json`, `parse_json` and `get`. After `split` a function runs on each part.
+//! If a function returns nothing (`first_word` of white space, `digits` of a word), the field is
+//! missing, which is not counted as a failure.
 
 use std::borrow::Cow;
 
@@ -13,30 +12,30 @@ use regex::Regex;
 use sha2::{Digest, Sha256};
 use url::{Url, form_urlencoded};
 
-use super::datum::Datum;
-use super::fields::FieldSet;
-use super::json::{self, Kind};
-use super::trie::{Slots, Trie};
+use super::json::{self, JsonKind};
+use super::json_value::JsonValue;
+use super::named_values::NamedValues;
+use super::path_trie::{ExtractedPaths, Trie};
 use crate::call::{self, Json};
 use crate::config::mapping::Function;
 
-/// What a function makes of a value: a value, nothing, or a reason why it cannot.
-type Made<'a> = Result<Option<Datum<'a>>, String>;
+/// The result of a function: a value, nothing, or the reason of a failure.
+type StepOutput<'a> = Result<Option<JsonValue<'a>>, String>;
 
-/// One function of `then`, compiled.
+/// A compiled function of `then`.
 #[derive(Debug)]
-pub(super) enum Step {
-    /// A function with a name.
+pub(super) enum FunctionStep {
+    /// A function without arguments.
     Named(Function),
-    /// `{ get = "..." }`: the path as it is written, and what it leads to.
+    /// `{ get = "..." }`: the path as written, its trie and its slot.
     Get { shown: Box<str>, trie: Trie, slot: usize },
     /// `{ capture = "..." }`.
     Capture(Regex),
 }
 
-impl Step {
+impl FunctionStep {
     /// Applies the function.
-    pub(super) fn apply<'a>(&self, datum: Datum<'a>) -> Made<'a> {
+    pub(super) fn apply<'a>(&self, datum: JsonValue<'a>) -> StepOutput<'a> {
         match self {
             Self::Named(function) => apply(function, datum),
             Self::Get { shown, trie, slot } => get(shown, trie, *slot, datum),
@@ -45,47 +44,47 @@ impl Step {
     }
 }
 
-fn apply<'a>(function: &Function, datum: Datum<'a>) -> Made<'a> {
+fn apply<'a>(function: &Function, datum: JsonValue<'a>) -> StepOutput<'a> {
     match function {
         Function::ToJson => {
             let text = match datum.into_raw() {
-                Cow::Borrowed(raw) => call::canonical(raw),
-                Cow::Owned(raw) => Cow::Owned(call::canonical(&raw).into_owned()),
+                Cow::Borrowed(raw) => call::normalize_escapes(raw),
+                Cow::Owned(raw) => Cow::Owned(call::normalize_escapes(&raw).into_owned()),
             };
-            Ok(Some(Datum::Text(text)))
+            Ok(Some(JsonValue::Text(text)))
         }
         Function::ParseJson => parse_json(datum),
         Function::ParseQuery => Ok(Some(parse_query(&text_of(name(function), datum)?))),
-        _ => Ok(of_text(function, text_of(name(function), datum)?)?.map(Datum::Text)),
+        _ => Ok(of_text(function, text_of(name(function), datum)?)?.map(JsonValue::Text)),
     }
 }
 
-/// The text a function works on.
-fn text_of<'a>(name: &str, datum: Datum<'a>) -> Result<Cow<'a, str>, String> {
+/// The string that a function takes.
+fn text_of<'a>(name: &str, datum: JsonValue<'a>) -> Result<Cow<'a, str>, String> {
     datum.into_text().map_err(|other| format!("`{name}` does not apply to {}", other.kind().name()))
 }
 
-/// What a path leads to in an object or a list.
-fn get<'a>(shown: &str, trie: &Trie, slot: usize, datum: Datum<'a>) -> Made<'a> {
-    if !matches!(datum.kind(), Kind::Object | Kind::Array) {
+/// The value at a path of an object or a list.
+fn get<'a>(shown: &str, trie: &Trie, slot: usize, datum: JsonValue<'a>) -> StepOutput<'a> {
+    if !matches!(datum.kind(), JsonKind::Object | JsonKind::Array) {
         let kind = datum.kind().name();
-        return Err(format!("`get` of `{shown}` does not apply to {kind}; parse it before"));
+        return Err(format!("`get` of `{shown}` does not apply to {kind}; parse it first"));
     }
     fn look_up<'r>(trie: &Trie, slot: usize, raw: &'r str) -> Result<Option<&'r str>, String> {
-        let slots = Slots::new(trie, raw);
+        let slots = ExtractedPaths::new(trie, raw);
         slots.fill().map_err(|error| error.to_string())?;
         Ok(slots.get(slot))
     }
     Ok(match datum.into_raw() {
-        Cow::Borrowed(raw) => look_up(trie, slot, raw)?.and_then(Datum::from_json),
+        Cow::Borrowed(raw) => look_up(trie, slot, raw)?.and_then(JsonValue::from_json),
         Cow::Owned(raw) => {
-            look_up(trie, slot, &raw)?.and_then(|found| Datum::from_json(found.to_owned()))
+            look_up(trie, slot, &raw)?.and_then(|found| JsonValue::from_json(found.to_owned()))
         }
     })
 }
 
-/// What an expression finds: its named groups as an object, its only group, or all that matched.
-fn capture<'a>(regex: &Regex, datum: Datum<'a>) -> Made<'a> {
+/// The match of an expression: its named groups as an object, its only group, or the whole match.
+fn capture<'a>(regex: &Regex, datum: JsonValue<'a>) -> StepOutput<'a> {
     let text = text_of("capture", datum)?;
     let Some(found) = regex.captures(&text) else {
         let excerpt = json::excerpt(&format!("{text:?}"));
@@ -93,17 +92,17 @@ fn capture<'a>(regex: &Regex, datum: Datum<'a>) -> Made<'a> {
     };
     let names: Vec<&str> = regex.capture_names().flatten().collect();
     if names.is_empty() {
-        // The compiler lets no more than one group through.
+        // The compiler accepts at most one unnamed group.
         let group = found.get(regex.captures_len() - 1);
-        return Ok(group.map(|group| Datum::Text(Cow::Owned(group.as_str().to_owned()))));
+        return Ok(group.map(|group| JsonValue::Text(Cow::Owned(group.as_str().to_owned()))));
     }
-    let mut set = FieldSet::default();
+    let mut set = NamedValues::default();
     for name in names {
         if let Some(group) = found.name(name) {
             set.insert(Cow::Owned(name.to_owned()), Json::string(group.as_str()));
         }
     }
-    Ok(Some(Datum::Object(set.into_fields())))
+    Ok(Some(JsonValue::Object(set.into_fields())))
 }
 
 fn of_text<'a>(function: &Function, text: Cow<'a, str>) -> Result<Option<Cow<'a, str>>, String> {
@@ -122,7 +121,7 @@ fn of_text<'a>(function: &Function, text: Cow<'a, str>) -> Result<Option<Cow<'a,
             let rest = text.trim_start().split_once(char::is_whitespace);
             return Ok(rest.and_then(|(_, rest)| some_text(rest.trim().to_owned())));
         }
-        Function::Sha256 => hex(&Sha256::digest(text.as_bytes())).into(),
+        Function::Sha256 => hex::encode(Sha256::digest(text.as_bytes())).into(),
         Function::UrlHost => url_host(&text)?.into(),
         Function::UrlPath => url_path(&text)?.into(),
         Function::UrlDecode => percent_decode_str(&text)
@@ -131,7 +130,7 @@ fn of_text<'a>(function: &Function, text: Cow<'a, str>) -> Result<Option<Cow<'a,
             .into_owned()
             .into(),
         Function::Slug => return Ok(some_text(slug(&text))),
-        // These make no text.
+        // These do not return a string.
         Function::ToJson
         | Function::ParseJson
         | Function::ParseQuery
@@ -168,7 +167,7 @@ fn some_text<'a>(text: String) -> Option<Cow<'a, str>> {
     (!text.is_empty()).then_some(Cow::Owned(text))
 }
 
-/// Applies a function that only cuts, without copying borrowed text.
+/// Applies a function that returns a part of its input; borrowed text is not copied.
 fn slice<'a>(text: Cow<'a, str>, cut: impl Fn(&str) -> &str) -> Cow<'a, str> {
     match text {
         Cow::Borrowed(text) => Cow::Borrowed(cut(text)),
@@ -182,31 +181,25 @@ fn capitalize(text: &str) -> String {
     first.collect::<String>() + chars.as_str()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let digit = |n: u8| char::from_digit(u32::from(n), 16).unwrap_or('0');
-    let pairs = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
-    pairs.collect()
-}
-
 fn url_host(text: &str) -> Result<String, String> {
-    let url = Url::parse(text.trim()).map_err(|e| format!("no URL: {e}"))?;
+    let url = Url::parse(text.trim()).map_err(|e| format!("not a URL: {e}"))?;
     let host = url.host_str().filter(|host| !host.is_empty());
     host.map(str::to_owned).ok_or_else(|| "the URL has no host".to_owned())
 }
 
-/// The path of a URL, or of a path with a query behind it.
+/// The path of a URL, or of a path with a query.
 fn url_path(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.starts_with('/') && !text.starts_with("//") {
         let end = text.find(['?', '#']).unwrap_or(text.len());
         return Ok(text[..end].to_owned());
     }
-    let url = Url::parse(text).map_err(|e| format!("no URL: {e}"))?;
+    let url = Url::parse(text).map_err(|e| format!("not a URL: {e}"))?;
     Ok(url.path().to_owned())
 }
 
-/// Parses JSON text. What is an object or an array already stays one.
-pub(super) fn parse_json(datum: Datum<'_>) -> Made<'_> {
+/// Parses JSON text. Objects and arrays are returned unchanged.
+pub(super) fn parse_json(datum: JsonValue<'_>) -> StepOutput<'_> {
     let text = match datum.into_text() {
         Ok(text) => text,
         Err(other) => return Ok(Some(other)),
@@ -214,10 +207,10 @@ pub(super) fn parse_json(datum: Datum<'_>) -> Made<'_> {
     if !json::is_valid(&text) {
         return Err(format!("{} is not JSON", json::excerpt(&format!("{text:?}"))));
     }
-    Ok(Datum::from_json(slice(text, |t| t.trim_matches([' ', '\t', '\n', '\r']))))
+    Ok(JsonValue::from_json(slice(text, |t| t.trim_matches([' ', '\t', '\n', '\r']))))
 }
 
-/// The query in a text: of a URL or a path what stands behind the question mark, else all of it.
+/// The query of a URL or a path, after the question mark; of any other text all of it.
 fn query_of(text: &str) -> &str {
     let text = text.trim();
     let (before, query) = match text.split_once('?') {
@@ -231,7 +224,7 @@ fn query_of(text: &str) -> &str {
     let is_address = before.starts_with('/') || has_scheme;
     match query {
         Some(query) if is_address || !before.contains(['=', '&']) => {
-            // A fragment is no part of the query.
+            // A fragment is not part of the query.
             query.split('#').next().unwrap_or_default()
         }
         None if is_address => "",
@@ -239,8 +232,8 @@ fn query_of(text: &str) -> &str {
     }
 }
 
-/// A query string as an object of texts. A name given several times has a list.
-fn parse_query<'a>(text: &str) -> Datum<'a> {
+/// A query string as an object of strings. The value of a repeated name is a list.
+fn parse_query<'a>(text: &str) -> JsonValue<'a> {
     let query = query_of(text);
     let mut places: std::collections::HashMap<String, usize> = Default::default();
     let mut all: Vec<(String, Vec<String>)> = Vec::new();
@@ -253,26 +246,26 @@ fn parse_query<'a>(text: &str) -> Datum<'a> {
         });
         all[place].1.push(rendered);
     }
-    let mut set = FieldSet::default();
+    let mut set = NamedValues::default();
     for (name, mut values) in all {
         let value = match values.len() {
             1 => values.remove(0),
             _ => json::render_array(&values),
         };
-        set.insert(name.into(), Json::trusted(value));
+        set.insert(name.into(), Json::from_valid_unchecked(value));
     }
-    Datum::Object(set.into_fields())
+    JsonValue::Object(set.into_fields())
 }
 
-/// Lower case ASCII letters and digits, in groups joined by single hyphens. Latin letters lose
-/// their accents; other scripts are left out.
+/// Lower case ASCII letters and digits in groups joined by single hyphens. Latin letters lose their
+/// accents; letters of other scripts are removed.
 fn slug(text: &str) -> String {
     let mut out = String::new();
     let mut gap = false;
     for c in text.chars().flat_map(char::to_lowercase) {
-        let letters = fold(c);
+        let letters = to_ascii(c);
         if letters.is_empty() {
-            // A combining accent belongs to its letter and separates nothing.
+            // A combining accent belongs to its letter and does not separate words.
             gap |= !('\u{300}'..='\u{36f}').contains(&c) && c != '\'' && c != '’';
             continue;
         }
@@ -285,87 +278,19 @@ fn slug(text: &str) -> String {
     out
 }
 
-/// A lower case letter or digit in ASCII; empty where it has none.
-fn fold(c: char) -> Cow<'static, str> {
-    let folded = match c {
-        'a'..='z' | '0'..='9' => return c.to_string().into(),
-        'à'..='å'
-        | 'ā'
-        | 'ă'
-        | 'ą'
-        | 'ǎ'
-        | 'ạ'
-        | 'ả'
-        | 'ấ'
-        | 'ầ'
-        | 'ẩ'
-        | 'ẫ'
-        | 'ậ'
-        | 'ắ'
-        | 'ằ'
-        | 'ẳ'
-        | 'ẵ'
-        | 'ặ'
-        | 'ª' => "a",
-        'æ' => "ae",
-        'ç' | 'ć' | 'ĉ' | 'ċ' | 'č' => "c",
-        'ď' | 'đ' | 'ð' => "d",
-        'è'..='ë' | 'ē' | 'ĕ' | 'ė' | 'ę' | 'ě' | 'ẹ' | 'ẻ' | 'ẽ' | 'ế' | 'ề' | 'ể' | 'ễ' | 'ệ' => {
-            "e"
+/// A lower case Latin letter, or a digit, in ASCII (`ł` is `l`, `ß` is `ss`); empty for any other
+/// character.
+fn to_ascii(c: char) -> Cow<'static, str> {
+    match c {
+        'a'..='z' | '0'..='9' => Cow::Owned(c.to_string()),
+        // Latin-1, Latin Extended-A and -B, Latin Extended Additional.
+        'ª' | 'º' | 'ß'..='ö' | 'ø'..='\u{24f}' | '\u{1e00}'..='\u{1eff}' => {
+            let letters = deunicode::deunicode_char(c).unwrap_or_default().chars();
+            let letters = letters.filter(char::is_ascii_alphanumeric);
+            Cow::Owned(letters.map(|letter| letter.to_ascii_lowercase()).collect())
         }
-        'ĝ' | 'ğ' | 'ġ' | 'ģ' => "g",
-        'ĥ' | 'ħ' => "h",
-        'ì'..='ï' | 'ĩ' | 'ī' | 'ĭ' | 'į' | 'ı' | 'ị' | 'ỉ' => "i",
-        'ĵ' => "j",
-        'ķ' => "k",
-        'ĺ' | 'ļ' | 'ľ' | 'ŀ' | 'ł' => "l",
-        'ñ' | 'ń' | 'ņ' | 'ň' | 'ŉ' => "n",
-        'ò'..='ö'
-        | 'ø'
-        | 'ō'
-        | 'ŏ'
-        | 'ő'
-        | 'ơ'
-        | 'ọ'
-        | 'ỏ'
-        | 'ố'
-        | 'ồ'
-        | 'ổ'
-        | 'ỗ'
-        | 'ộ'
-        | 'ớ'
-        | 'ờ'
-        | 'ở'
-        | 'ỡ'
-        | 'ợ'
-        | 'º' => "o",
-        'œ' => "oe",
-        'ŕ' | 'ŗ' | 'ř' => "r",
-        'ś' | 'ŝ' | 'ş' | 'š' | 'ș' => "s",
-        'ß' => "ss",
-        'ţ' | 'ť' | 'ŧ' | 'ț' => "t",
-        'þ' => "th",
-        'ù'..='ü'
-        | 'ũ'
-        | 'ū'
-        | 'ŭ'
-        | 'ů'
-        | 'ű'
-        | 'ų'
-        | 'ư'
-        | 'ụ'
-        | 'ủ'
-        | 'ứ'
-        | 'ừ'
-        | 'ử'
-        | 'ữ'
-        | 'ự' => "u",
-        'ŵ' => "w",
-        'ý' | 'ÿ' | 'ŷ' | 'ỳ' | 'ỵ' | 'ỷ' | 'ỹ' => "y",
-        'ź' | 'ż' | 'ž' => "z",
-        _ => "",
-    };
-    folded.into()
+        _ => Cow::Borrowed(""),
+    }
 }
 
 #[cfg(test)]
@@ -373,13 +298,13 @@ mod tests {
     use super::*;
 
     fn run(function: &Function, json: &'static str) -> Result<Option<String>, String> {
-        let datum = Datum::from_json(json).unwrap();
+        let datum = JsonValue::from_json(json).unwrap();
         apply(function, datum).map(|made| made.map(|d| d.into_raw().into_owned()))
     }
 
     #[test]
-    fn every_function_on_text() {
-        // Each function does what its documentation says.
+    fn every_function_returns_documented_value() {
+        // ElementShape function does what its documentation says.
         for (function, input, output) in [
             (Function::Trim, r#"" a b\t""#, r#""a b""#),
             (Function::Lowercase, r#""ŻÓŁW""#, r#""żółw""#),
@@ -421,8 +346,26 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_not_a_failure() {
-        // Where no text is left the field is missing, without counting a failure.
+    fn slug_of_latin_letters_has_ascii_letters_only() {
+        // Letters of every Latin alphabet lose their accents; other scripts are left out.
+        for (text, expected) in [
+            ("Straße Æsir Þór", "strasse-aesir-thor"),
+            ("Đặng Thị Hằng", "dang-thi-hang"),
+            ("ŉ œuvre ıI", "n-oeuvre-ii"),
+            ("naïve—Москва 東京 x", "naive-x"),
+            ("a÷b×c", "a-b-c"),
+        ] {
+            assert_eq!(slug(text), expected, "{text}");
+        }
+        for c in '\u{80}'..='\u{2fff}' {
+            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+            assert!(slug(&c.to_string()).chars().all(allowed), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn empty_result_is_missing_not_failed() {
+        // If no text is left, the field is missing and no failure is counted.
         for (function, input) in [
             (Function::Digits, r#""abc""#),
             (Function::FirstWord, r#""  ""#),
@@ -435,8 +378,8 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_told() {
-        // Arrays, objects and texts a function cannot read are failures with a reason.
+    fn inapplicable_input_fails_with_a_reason() {
+        // Arrays, objects and strings that a function cannot read are failures with a reason.
         for (function, input) in [
             (Function::Trim, "[1]"),
             (Function::Sha256, "{}"),

@@ -1,56 +1,56 @@
-//! Segment's `integrations`: which destinations a record is meant for. Consent managers write them.
+//! Segment's `integrations`: the destinations that an event is sent to. Consent managers set them.
 
-use super::json::{self, Kind};
+use super::json::{self, JsonKind};
 use crate::call;
 use crate::coerce::boolean;
 
-/// What an `integrations` object says.
+/// The switches of an `integrations` object.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Integrations {
-    /// Of all destinations that are not named.
+    /// For all destinations that are not named.
     all: Option<bool>,
-    /// Of User.com.
+    /// For User.com.
     ours: Option<bool>,
 }
 
 impl Integrations {
-    /// Reads the object; what is none says nothing.
+    /// Reads the object; any other value sets nothing.
     pub(super) fn read(raw: Option<&str>) -> Self {
-        let mut said = Self::default();
-        let Some(raw) = raw.filter(|raw| Kind::of(raw) == Kind::Object) else {
-            return said;
+        let mut switches = Self::default();
+        let Some(raw) = raw.filter(|raw| JsonKind::of(raw) == JsonKind::Object) else {
+            return switches;
         };
         for (name, json) in call::entries(raw) {
-            let place = match name.trim() {
-                name if name.eq_ignore_ascii_case("all") => &mut said.all,
-                name if is_ours(name) => &mut said.ours,
+            let switch = match name.trim() {
+                name if name.eq_ignore_ascii_case("all") => &mut switches.all,
+                name if is_ours(name) => &mut switches.ours,
                 _ => continue,
             };
             let value = is_on(json);
-            // Where two spellings disagree, the refusal counts.
-            *place = match (*place, value) {
+            // If two spellings disagree, `false` counts.
+            *switch = match (*switch, value) {
                 (Some(false), _) | (_, Some(false)) => Some(false),
                 (earlier, value) => value.or(earlier),
             };
         }
-        said
+        switches
     }
 
-    /// What both say; this one's own words win over those that are said for a whole batch.
+    /// The event's switches, else those of its batch.
     pub(super) fn or(self, batch: Self) -> Self {
         Self { all: self.all.or(batch.all), ours: self.ours.or(batch.ours) }
     }
 
-    /// Whether a record is for User.com.
+    /// Whether an event is sent to User.com.
     pub(super) fn allow(self) -> bool {
         self.ours.or(self.all).unwrap_or(true)
     }
 
-    /// Why a record is not for User.com.
+    /// Why an event is not sent to User.com.
     pub(super) fn why_not(self) -> &'static str {
         match self.ours {
-            Some(_) => "`integrations` says that it is not for User.com",
-            None => "`integrations` says `All: false`, and does not name User.com",
+            Some(_) => "`integrations` excludes User.com",
+            None => "`integrations` has `All: false` and does not name User.com",
         }
     }
 }
@@ -60,12 +60,12 @@ fn is_ours(name: &str) -> bool {
     ["user.com", "user", "usercom"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// Whether a value switches a destination on: true, or an object of settings.
+/// Whether a value enables a destination: true, or an object of settings.
 fn is_on(json: &str) -> Option<bool> {
-    match Kind::of(json) {
-        Kind::Null => None,
-        Kind::Object | Kind::Array => Some(true),
-        Kind::Bool | Kind::Number | Kind::String => boolean::parse(&json::text(json)?),
+    match JsonKind::of(json) {
+        JsonKind::Null => None,
+        JsonKind::Object | JsonKind::Array => Some(true),
+        JsonKind::Bool | JsonKind::Number | JsonKind::String => boolean::parse(&json::text(json)?),
     }
 }
 
@@ -74,9 +74,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integrations_are_obeyed_in_every_spelling() {
-        // A refusal by name or for all is obeyed, a name of its own wins over `All`, and what is said
-        // of other destinations says nothing.
+    fn event_is_excluded_in_every_spelling() {
+        // `false` by name or for all excludes the event, the name wins over `All`, and switches of
+        // other destinations do not matter.
         for (message, batch, allowed) in [
             ("{}", "{}", true),
             (r#"{"User.com":false}"#, "{}", false),
@@ -96,8 +96,8 @@ mod tests {
             (r#"{"User.com":null}"#, r#"{"All":false}"#, false),
             (r#"["User.com"]"#, "{}", true),
         ] {
-            let said = Integrations::read(Some(message)).or(Integrations::read(Some(batch)));
-            assert_eq!(said.allow(), allowed, "{message} {batch}");
+            let switches = Integrations::read(Some(message)).or(Integrations::read(Some(batch)));
+            assert_eq!(switches.allow(), allowed, "{message} {batch}");
         }
         assert!(Integrations::read(None).allow());
     }

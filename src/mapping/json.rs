@@ -1,7 +1,7 @@
-//! JSON text, taken apart without a tree: kinds, texts, entries of objects, elements of arrays.
+//! Reading valid JSON text without a tree: kinds, scalars, entries, elements.
 //!
-//! Everything here works on text already known to be valid JSON, and looks one level deep only:
-//! what lies deeper is skipped, never walked, so nesting costs no stack.
+//! # Invariants
+//! All functions read one level; deeper levels are skipped without recursion.
 
 use std::borrow::Cow;
 
@@ -9,9 +9,9 @@ use crate::call::{self, Fields, Json};
 
 pub(super) use crate::call::{unescape, write_string};
 
-/// What a JSON value is.
+/// The kind of a JSON value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum JsonKind {
     Null,
     Bool,
     Number,
@@ -20,8 +20,8 @@ pub(super) enum Kind {
     Object,
 }
 
-impl Kind {
-    /// The kind of the value a trimmed JSON text holds.
+impl JsonKind {
+    /// The kind of a value from its text, which has no leading white space.
     pub(super) fn of(raw: &str) -> Self {
         match raw.as_bytes().first() {
             Some(b'"') => Self::String,
@@ -33,7 +33,7 @@ impl Kind {
         }
     }
 
-    /// With its article, for messages.
+    /// The name with its article, for messages.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -46,12 +46,12 @@ impl Kind {
     }
 }
 
-/// The text of a scalar: a string's own, a number's or boolean's as written.
+/// A scalar as a string: a string unescaped, a number or boolean as written.
 pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
-    match Kind::of(raw) {
-        Kind::String => Some(unescape(raw)),
-        Kind::Number | Kind::Bool => Some(Cow::Borrowed(raw)),
-        Kind::Null | Kind::Array | Kind::Object => None,
+    match JsonKind::of(raw) {
+        JsonKind::String => Some(unescape(raw)),
+        JsonKind::Number | JsonKind::Bool => Some(Cow::Borrowed(raw)),
+        JsonKind::Null | JsonKind::Array | JsonKind::Object => None,
     }
 }
 
@@ -73,7 +73,7 @@ pub(super) fn render_object(fields: &Fields<'_>) -> String {
     out
 }
 
-/// Renders an array of values already rendered.
+/// Renders an array of JSON texts.
 pub(super) fn render_array<S: AsRef<str>>(elements: impl IntoIterator<Item = S>) -> String {
     let mut out = String::from("[");
     for (n, element) in elements.into_iter().enumerate() {
@@ -86,32 +86,32 @@ pub(super) fn render_array<S: AsRef<str>>(elements: impl IntoIterator<Item = S>)
     out
 }
 
-/// The elements of an array; `None` where the value is none.
+/// The elements of an array; `None` for any other value.
 pub(super) fn elements(raw: &str) -> Option<Vec<&str>> {
-    (Kind::of(raw) == Kind::Array).then(|| call::elements(raw).collect())
+    (JsonKind::of(raw) == JsonKind::Array).then(|| call::elements(raw).collect())
 }
 
-/// The entries of an object, nulls included; of a name given twice the last one counts. `None`
-/// where the value is no object.
+/// The entries of an object, including nulls; of a repeated name the last value counts. `None` for
+/// any other value.
 pub(super) fn entries(raw: &str) -> Option<Fields<'_>> {
-    if Kind::of(raw) != Kind::Object {
+    if JsonKind::of(raw) != JsonKind::Object {
         return None;
     }
-    let entries = call::unique(raw).into_iter();
-    Some(entries.map(|(name, json)| (name, Json::trusted(json))).collect())
+    let entries = call::unique_entries(raw).into_iter();
+    Some(entries.map(|(name, json)| (name, Json::from_valid_unchecked(json))).collect())
 }
 
-/// Whether a text is one JSON value.
+/// Whether a text is a valid JSON value.
 pub(super) fn is_valid(text: &str) -> bool {
     serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
-/// A value for a message: escaped, and cut where it is long.
+/// A value for a message: escaped, and truncated.
 pub(super) fn excerpt(raw: &str) -> String {
-    const LONGEST: usize = 60;
+    const MAX_EXCERPT_CHARS: usize = 60;
     let mut out: String = raw
         .chars()
-        .take(LONGEST)
+        .take(MAX_EXCERPT_CHARS)
         .flat_map(|c| {
             let escaped: Box<dyn Iterator<Item = char>> = if c.is_control() {
                 Box::new(c.escape_unicode())
@@ -121,7 +121,7 @@ pub(super) fn excerpt(raw: &str) -> String {
             escaped
         })
         .collect();
-    if raw.chars().nth(LONGEST).is_some() {
+    if raw.chars().nth(MAX_EXCERPT_CHARS).is_some() {
         out.push('…');
     }
     out
@@ -132,8 +132,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn last_of_equal_names_counts() {
-        // Escaped spellings of one name are one name, and the later value replaces the earlier.
+    fn last_of_equal_names_replaces_earlier_value() {
+        // Names that differ only in escapes are equal; the later value replaces the earlier.
         let fields = entries(r#"{"a.b":1,"x":null,"a\u002eb":2,"\ud83d":3}"#).unwrap();
         assert_eq!(render_object(&fields), "{\"a.b\":2,\"x\":null,\"\u{fffd}\":3}");
     }
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn names_are_escaped_when_rendered() {
         // A name with quotes and control characters makes valid JSON.
-        let fields: Fields<'_> = vec![("a\"\n".into(), Json::trusted("1"))];
+        let fields: Fields<'_> = vec![("a\"\n".into(), Json::from_valid_unchecked("1"))];
         assert_eq!(render_object(&fields), r#"{"a\"\n":1}"#);
     }
 }

@@ -1,53 +1,53 @@
-//! The program of an object: spreads first, then named fields on top, nested by their dots.
+//! The template of an object: spreads first, then named fields, nested by their dots.
 //!
-//! Invariant: a name with a field of its own never comes from a spread, whatever became of that
-//! field. Names are the same where User.com takes them for the same: without regard to case, `_`,
-//! `-`, `.` and blanks.
+//! # Invariants
+//! A name that has its own field is never taken from a spread, whatever the result of that field.
+//! Names are compared as User.com compares them: without case, `_`, `-`, `.` and white space.
 
 use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::env::Env;
-use super::fault::{LossKind, RecordFault};
-use super::field::{self, Field, Found, Ledger};
-use super::fields::FieldSet;
-use super::json::{self, Kind};
-use crate::call::{Fields, Json, Lexicon, Object};
+use super::error::{LossKind, MappingError};
+use super::eval_context::EvalContext;
+use super::field::{self, FieldOutcome, FieldTemplate, LossRecorder};
+use super::json::{self, JsonKind};
+use super::named_values::NamedValues;
+use crate::call::{Fields, FixedKeyMap, Json, Object};
 
-/// A field with a name of its own: `address.city` is two keys.
+/// A field with its name: `address.city` is two keys.
 #[derive(Debug)]
-pub(super) struct Named {
+pub(super) struct NamedField {
     pub(super) keys: Vec<String>,
-    pub(super) field: Field,
+    pub(super) field: FieldTemplate,
 }
 
-/// An object's fields. No name is the beginning of another one: the compiler sees to it.
+/// The fields of an object. The compiler ensures that no name is a prefix of another.
 #[derive(Debug, Default)]
-pub(super) struct ObjectProgram {
-    pub(super) spreads: Vec<Field>,
-    pub(super) named: Vec<Named>,
-    /// Names that spreads must not bring. Empty where there is no spread.
-    owned: Lexicon<Owned>,
+pub(super) struct ObjectTemplate {
+    pub(super) spreads: Vec<FieldTemplate>,
+    pub(super) named: Vec<NamedField>,
+    /// Names that are not taken from spreads. Empty if there is no spread.
+    owned: FixedKeyMap<NameOwners>,
 }
 
-/// Whose a name is.
+/// The fields that own a name.
 #[derive(Debug, Default)]
-struct Owned {
-    /// The fields of that name, by their places.
+struct NameOwners {
+    /// Indices of the fields of that name.
     whole: Vec<usize>,
-    /// The fields that are nested in an object of that name.
+    /// Indices of the fields nested in an object of that name.
     inside: Vec<usize>,
 }
 
-/// A value of a nested name, and the keys left to go.
+/// A value with the remaining keys of its name.
 type Leaf<'n, 'a> = (&'n [String], Json<'a>);
 
-/// A name as it is compared.
-type Squashed = SmallVec<[u8; 32]>;
+/// A name in the form that is compared.
+type NormalizedName = SmallVec<[u8; 32]>;
 
-fn squashed<'n>(parts: impl IntoIterator<Item = &'n str>) -> Squashed {
-    let mut out = Squashed::new();
+fn normalized<'n>(parts: impl IntoIterator<Item = &'n str>) -> NormalizedName {
+    let mut out = NormalizedName::new();
     for part in parts {
         if part.is_ascii() {
             let bytes = part.bytes().filter(|b| !b"_-. \t\n\r".contains(b));
@@ -62,41 +62,41 @@ fn squashed<'n>(parts: impl IntoIterator<Item = &'n str>) -> Squashed {
     out
 }
 
-impl ObjectProgram {
-    /// Notes which names spreads must not bring. Called once all fields are in.
-    pub(super) fn own_names(&mut self) {
+impl ObjectTemplate {
+    /// Indexes the names that are not taken from spreads. Called after all fields are added.
+    pub(super) fn index_owned_names(&mut self) {
         if self.spreads.is_empty() {
             return;
         }
         for (place, named) in self.named.iter().enumerate() {
-            let mut note = |name: &[u8], take: fn(&mut Owned) -> &mut Vec<usize>| {
+            let mut note = |name: &[u8], take: fn(&mut NameOwners) -> &mut Vec<usize>| {
                 if self.owned.get(name).is_none() {
-                    self.owned.add(name, Owned::default());
+                    self.owned.insert(name, NameOwners::default());
                 }
                 if let Some(owned) = self.owned.get_mut(name) {
                     take(owned).push(place);
                 }
             };
             let keys = || named.keys.iter().map(String::as_str);
-            note(&squashed(keys()), |owned| &mut owned.whole);
+            note(&normalized(keys()), |owned| &mut owned.whole);
             if named.keys.len() > 1 {
-                note(&squashed(keys().take(1)), |owned| &mut owned.inside);
+                note(&normalized(keys().take(1)), |owned| &mut owned.inside);
             }
         }
     }
 
-    /// Evaluates every field. Nulls of spreads are left out. An object that is all there is stays as
-    /// it stands in the record.
+    /// Evaluates every field. Nulls of spreads are dropped. A single spread without named fields stays
+    /// unparsed text.
     pub(super) fn build<'a>(
         &self,
-        env: &Env<'_, 'a>,
-        ledger: &mut Ledger<'_>,
-    ) -> Result<Object<'a>, RecordFault> {
+        context: &EvalContext<'_, 'a>,
+        losses: &mut LossRecorder<'_>,
+    ) -> Result<Object<'a>, MappingError> {
         let mut spread = None;
         for source in &self.spreads {
-            let more = source.eval(env, ledger, field::as_object)?;
+            let more = source.eval(context, losses, field::as_object)?;
             spread = match (spread, more) {
-                (Some(object), Some(more)) => Some(laid_over(object, more)),
+                (Some(object), Some(more)) => Some(merge_over(object, more)),
                 (object, more) => object.or(more),
             };
         }
@@ -104,12 +104,12 @@ impl ObjectProgram {
         if self.named.is_empty() {
             return Ok(spread);
         }
-        let mut found: SmallVec<[Found<Json<'a>>; 12]> = SmallVec::new();
+        let mut found: SmallVec<[FieldOutcome<Json<'a>>; 12]> = SmallVec::new();
         for named in &self.named {
-            found.push(named.field.find(env, ledger, field::as_json)?);
+            found.push(named.field.find(context, losses, field::as_json)?);
         }
-        let spread = self.without_owned(spread.into_fields(), &found, ledger);
-        let mut set = FieldSet::from_unique(spread);
+        let spread = self.without_owned(spread.into_fields(), &found, losses);
+        let mut set = NamedValues::from_unique(spread);
         let mut nested: Vec<(&str, Vec<Leaf<'_, 'a>>)> = Vec::new();
         for (named, found) in self.named.iter().zip(found) {
             let Some(value) = found.value() else {
@@ -126,44 +126,44 @@ impl ObjectProgram {
         }
         for (top, leaves) in nested {
             let below = set.get(top).map(Json::as_str);
-            let rendered = overlay(below, &leaves);
-            set.insert(Cow::Owned(top.to_owned()), Json::trusted(rendered));
+            let rendered = merge_nested(below, &leaves);
+            set.insert(Cow::Owned(top.to_owned()), Json::from_valid_unchecked(rendered));
         }
-        Ok(Object::Entries(set.into_fields()))
+        Ok(Object::Parsed(set.into_fields()))
     }
 
-    /// The entries of a spread without those that have a field of their own. An entry that its field
-    /// replaces stays for the sake of its place.
+    /// The entries of a spread without those that have their own field. An entry that its field
+    /// replaces stays, to keep its position.
     fn without_owned<'a>(
         &self,
         mut fields: Fields<'a>,
-        found: &[Found<Json<'a>>],
-        ledger: &mut Ledger<'_>,
+        found: &[FieldOutcome<Json<'a>>],
+        losses: &mut LossRecorder<'_>,
     ) -> Fields<'a> {
         if self.owned.is_empty() {
             return fields;
         }
         fields.retain_mut(|(name, json)| {
-            let Some(owned) = self.owned.get(&squashed([&**name])) else {
+            let Some(owned) = self.owned.get(&normalized([&**name])) else {
                 return true;
             };
             if !owned.whole.is_empty() {
                 let is_replaced = owned.whole.iter().any(|place| {
-                    matches!(found[*place], Found::Value(_))
+                    matches!(found[*place], FieldOutcome::Value(_))
                         && matches!(self.named[*place].keys.as_slice(), [only] if only == name)
                 });
                 if !is_replaced {
-                    self.note_left_out(&owned.whole, found, name, ledger);
+                    self.record_dropped(&owned.whole, found, name, losses);
                 }
                 return is_replaced;
             }
-            if Kind::of(json.as_str()) == Kind::Object {
+            if JsonKind::of(json.as_str()) == JsonKind::Object {
                 let inside = owned.inside.iter();
                 let keys: Vec<_> =
                     inside.map(|place| (*place, &self.named[*place].keys[1..])).collect();
-                let left = self.strip(json.as_str(), &keys, found, ledger);
+                let left = self.strip(json.as_str(), &keys, found, losses);
                 if let Some(left) = left {
-                    *json = Json::trusted(left);
+                    *json = Json::from_valid_unchecked(left);
                 }
             }
             true
@@ -171,25 +171,25 @@ impl ObjectProgram {
         fields
     }
 
-    /// The object without what the nested fields own; `None` where it has nothing of it.
+    /// The object without the entries that nested fields own; `None` if it has none of them.
     fn strip(
         &self,
         raw: &str,
         fields: &[(usize, &[String])],
-        found: &[Found<Json<'_>>],
-        ledger: &mut Ledger<'_>,
+        found: &[FieldOutcome<Json<'_>>],
+        losses: &mut LossRecorder<'_>,
     ) -> Option<String> {
         let mut kept = Vec::new();
         let mut changed = false;
         for (name, json) in json::entries(raw)? {
-            let name_squashed = squashed([&*name]);
+            let normalized_name = normalized([&*name]);
             let is_whole =
-                |keys: &[String]| squashed(keys.iter().map(String::as_str)) == name_squashed;
+                |keys: &[String]| normalized(keys.iter().map(String::as_str)) == normalized_name;
             let whole: Vec<usize> =
                 fields.iter().filter(|(_, keys)| is_whole(keys)).map(|(place, _)| *place).collect();
             if !whole.is_empty() {
                 changed = true;
-                self.note_left_out(&whole, found, &name, ledger);
+                self.record_dropped(&whole, found, &name, losses);
                 continue;
             }
             let inside: Vec<_> = fields
@@ -197,52 +197,53 @@ impl ObjectProgram {
                 .filter(|(_, keys)| keys.len() > 1 && is_whole(&keys[..1]))
                 .map(|(place, keys)| (*place, &keys[1..]))
                 .collect();
-            let stripped = match inside.is_empty() || Kind::of(json.as_str()) != Kind::Object {
-                true => None,
-                false => self.strip(json.as_str(), &inside, found, ledger),
-            };
+            let stripped =
+                match inside.is_empty() || JsonKind::of(json.as_str()) != JsonKind::Object {
+                    true => None,
+                    false => self.strip(json.as_str(), &inside, found, losses),
+                };
             changed |= stripped.is_some();
-            kept.push((name, stripped.map_or(json, Json::trusted)));
+            kept.push((name, stripped.map_or(json, Json::from_valid_unchecked)));
         }
         changed.then(|| json::render_object(&kept))
     }
 
-    /// Counts a value of a spread that is left out and that nothing replaces. Where the field failed
-    /// that is counted already.
-    fn note_left_out(
+    /// Counts a value of a spread that is dropped and not replaced. A failed field is counted already.
+    fn record_dropped(
         &self,
         places: &[usize],
-        found: &[Found<Json<'_>>],
+        found: &[FieldOutcome<Json<'_>>],
         name: &str,
-        ledger: &mut Ledger<'_>,
+        losses: &mut LossRecorder<'_>,
     ) {
-        if let Some(place) = places.iter().find(|place| matches!(found[**place], Found::Missing))
-            && places.iter().all(|place| matches!(found[*place], Found::Missing))
+        if let Some(place) =
+            places.iter().find(|place| matches!(found[**place], FieldOutcome::Missing))
+            && places.iter().all(|place| matches!(found[*place], FieldOutcome::Missing))
         {
             let reason = format!(
-                "the spread's {} is left out: the name has a field of its own, which found nothing",
+                "the spread's {} is dropped: the name has its own field, which found no value",
                 json::excerpt(&format!("{name:?}"))
             );
             let label = &self.named[*place].field.label;
-            ledger.stats.lose(ledger.rule, label, LossKind::OwnedName, reason);
+            losses.stats.lose(losses.rule, label, LossKind::OwnedName, reason);
         }
     }
 }
 
-/// One object with the entries of another, which win.
-fn laid_over<'a>(object: Object<'a>, more: Object<'a>) -> Object<'a> {
-    let mut set = FieldSet::from_unique(object.into_fields());
+/// Merges two objects; entries of `more` win.
+fn merge_over<'a>(object: Object<'a>, more: Object<'a>) -> Object<'a> {
+    let mut set = NamedValues::from_unique(object.into_fields());
     for (name, value) in more.into_fields() {
         set.insert(name, value);
     }
-    Object::Entries(set.into_fields())
+    Object::Parsed(set.into_fields())
 }
 
-/// Renders an object of the leaves, laid over the object below, if there is one.
-fn overlay(below: Option<&str>, leaves: &[Leaf<'_, '_>]) -> String {
-    let mut set = FieldSet::default();
+/// Renders an object of the leaves, merged over an object if there is one.
+fn merge_nested(below: Option<&str>, leaves: &[Leaf<'_, '_>]) -> String {
+    let mut set = NamedValues::default();
     if let Some(entries) = below.and_then(json::entries) {
-        set = FieldSet::from_unique(entries);
+        set = NamedValues::from_unique(entries);
     }
     let mut done: Vec<&str> = Vec::new();
     for (keys, value) in leaves {
@@ -262,9 +263,9 @@ fn overlay(below: Option<&str>, leaves: &[Leaf<'_, '_>]) -> String {
                 .map(|(keys, value)| (&keys[1..], value.clone()))
                 .collect();
             let base = set.get(first).map(Json::as_str);
-            overlay(base.filter(|raw| Kind::of(raw) == Kind::Object), &inner)
+            merge_nested(base.filter(|raw| JsonKind::of(raw) == JsonKind::Object), &inner)
         };
-        set.insert(Cow::Owned(first.clone()), Json::trusted(rendered));
+        set.insert(Cow::Owned(first.clone()), Json::from_valid_unchecked(rendered));
     }
     json::render_object(&set.into_fields())
 }

@@ -1,11 +1,11 @@
-//! Paths: `.a.b[0]."odd key"[-1]`, `^.x`, `%headers.x`, from text to steps.
+//! Parsing of paths: `.a.b[0]."odd key"[-1]`, `^.x`, `%headers.x`.
 //!
-//! Not here: finding what a path leads to (`trie`). A parsed path never has more than
-//! [`MAX_STEPS`] steps, so that walking along one cannot exhaust the stack.
+//! # Invariants
+//! A parsed path has at most [`MAX_STEPS`] steps, so recursion along a path is bounded.
 
 use std::ops::Range;
 
-/// How many steps a path may have.
+/// Steps of a path at most.
 pub(super) const MAX_STEPS: usize = 64;
 
 /// Where a path starts.
@@ -13,15 +13,15 @@ pub(super) const MAX_STEPS: usize = 64;
 pub(super) enum Root {
     /// `.`: the record; inside `foreach` and `each`, the element.
     Here,
-    /// `^.`: the record, seen from an element.
+    /// `^.`: the record, from inside `foreach`.
     Record,
-    /// `%`: what the transport knew beside the record.
+    /// `%`: the transport metadata.
     Meta,
 }
 
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     /// Into an object.
     Key(String),
     /// Into an array, counted from its start.
@@ -34,15 +34,15 @@ pub(super) enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Path {
     pub(super) root: Root,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<PathStep>,
 }
 
-/// Why a text is no path.
+/// Why a text is not a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PathError {
-    /// Whether the text looks like a plain word rather than a path with a mistake in it.
+    /// Whether the text looks like a literal rather than a path with an error.
     pub(super) plain_text: bool,
-    /// Which bytes are wrong.
+    /// The byte range of the error.
     pub(super) range: Range<usize>,
     /// What is wrong.
     pub(super) message: String,
@@ -64,7 +64,7 @@ pub(super) fn parse(text: &str) -> Result<Path, PathError> {
         Some(b'^') => {
             return Err(PathError::new(
                 0..text.len(),
-                format!("`{text}` lacks the dot behind `^`"),
+                format!("`{text}` lacks the dot after `^`"),
                 Some(format!("write `^.{}`", &text[1..])),
             ));
         }
@@ -118,7 +118,7 @@ impl Parser<'_> {
         &self.text[self.at..]
     }
 
-    fn steps(&mut self, root: Root) -> Result<Vec<Step>, PathError> {
+    fn steps(&mut self, root: Root) -> Result<Vec<PathStep>, PathError> {
         let mut steps = Vec::new();
         if root == Root::Meta {
             if self.rest().is_empty() {
@@ -149,7 +149,7 @@ impl Parser<'_> {
         Ok(steps)
     }
 
-    fn key(&mut self) -> Result<Step, PathError> {
+    fn key(&mut self) -> Result<PathStep, PathError> {
         if self.rest().starts_with('"') {
             return self.quoted_key();
         }
@@ -162,15 +162,15 @@ impl Parser<'_> {
             return Err(PathError::new(
                 self.at.min(end)..end,
                 "a key is missing here".to_owned(),
-                Some("write a key behind the dot; odd ones in quotes: .\"odd key\"".into()),
+                Some("write a key after the dot; special ones in quotes: .\"odd key\"".into()),
             ));
         }
         let key = self.rest()[..len].to_owned();
         self.at += len;
-        Ok(Step::Key(key))
+        Ok(PathStep::Key(key))
     }
 
-    fn quoted_key(&mut self) -> Result<Step, PathError> {
+    fn quoted_key(&mut self) -> Result<PathStep, PathError> {
         let start = self.at;
         let mut key = String::new();
         let mut escaped = false;
@@ -181,7 +181,7 @@ impl Parser<'_> {
                         let at = start + 1 + offset;
                         return Err(PathError::new(
                             at - 1..at + c.len_utf8(),
-                            format!("`\\{}` is no escape of a quoted key", c.escape_debug()),
+                            format!("`\\{}` is not an escape of a quoted key", c.escape_debug()),
                             Some("only \\\" and \\\\ are".into()),
                         ));
                     }
@@ -191,7 +191,7 @@ impl Parser<'_> {
                 '\\' => escaped = true,
                 '"' => {
                     self.at = start + 1 + offset + 1;
-                    return Ok(Step::Key(key));
+                    return Ok(PathStep::Key(key));
                 }
                 _ => key.push(c),
             }
@@ -203,7 +203,7 @@ impl Parser<'_> {
         ))
     }
 
-    fn index(&mut self) -> Result<Step, PathError> {
+    fn index(&mut self) -> Result<PathStep, PathError> {
         let start = self.at;
         let Some(len) = self.rest().find(']') else {
             return Err(PathError::new(
@@ -226,23 +226,23 @@ impl Parser<'_> {
         let Some(number) = number else {
             return Err(PathError::new(
                 start..start + len + 1,
-                format!("`[{}]` is no index", inner.escape_debug()),
+                format!("`[{}]` is not an index", inner.escape_debug()),
                 Some("write [0] for the first element, [-1] for the last".into()),
             ));
         };
         self.at = start + len + 1;
-        Ok(if from_end { Step::FromEnd(number) } else { Step::Index(number) })
+        Ok(if from_end { PathStep::FromEnd(number) } else { PathStep::Index(number) })
     }
 }
 
-/// Splits a dotted name into its keys: `address.city`, `"a.b".c`.
+/// Splits a dotted name into keys: `address.city`, `"a.b".c`.
 pub(super) fn parse_name(text: &str) -> Result<Vec<String>, PathError> {
     let mut parser = Parser { text, at: 0 };
     let mut keys = Vec::new();
     loop {
         match parser.key()? {
-            Step::Key(key) => keys.push(key),
-            Step::Index(_) | Step::FromEnd(_) => {}
+            PathStep::Key(key) => keys.push(key),
+            PathStep::Index(_) | PathStep::FromEnd(_) => {}
         }
         if parser.rest().is_empty() {
             return Ok(keys);
@@ -263,33 +263,33 @@ pub(super) fn parse_name(text: &str) -> Result<Vec<String>, PathError> {
 mod tests {
     use super::*;
 
-    fn steps(text: &str) -> Vec<Step> {
+    fn steps(text: &str) -> Vec<PathStep> {
         parse(text).unwrap().steps
     }
 
     #[test]
-    fn every_form_of_step() {
-        // Keys, quoted keys with dots and escapes, and both kinds of index are told apart.
+    fn path_with_every_kind_of_step_is_parsed() {
+        // Keys, quoted keys with dots and escapes, and both kinds of index are distinguished.
         assert_eq!(
             steps(r#".a.b-c[0]."odd \"k\\ey.x"[-1]"#),
             [
-                Step::Key("a".into()),
-                Step::Key("b-c".into()),
-                Step::Index(0),
-                Step::Key(r#"odd "k\ey.x"#.into()),
-                Step::FromEnd(1),
+                PathStep::Key("a".into()),
+                PathStep::Key("b-c".into()),
+                PathStep::Index(0),
+                PathStep::Key(r#"odd "k\ey.x"#.into()),
+                PathStep::FromEnd(1),
             ]
         );
         assert_eq!(steps("."), []);
-        assert_eq!(steps(".[2].a"), [Step::Index(2), Step::Key("a".into())]);
-        assert_eq!(steps(r#"."""#), [Step::Key(String::new())]);
+        assert_eq!(steps(".[2].a"), [PathStep::Index(2), PathStep::Key("a".into())]);
+        assert_eq!(steps(r#"."""#), [PathStep::Key(String::new())]);
         assert_eq!(parse("^.").unwrap().root, Root::Record);
         assert_eq!(parse("%headers.x").unwrap().root, Root::Meta);
     }
 
     #[test]
-    fn faults_point_at_the_bytes() {
-        // Every mistake names the bytes it is made of, on character boundaries.
+    fn every_error_has_its_byte_range() {
+        // Every error has its byte range, on character boundaries.
         for (text, range) in [
             ("user.id", 0..7),
             (".a..b", 3..4),
@@ -311,8 +311,8 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_is_offered_both_ways() {
-        // A word without its dot is answered with the path and with the literal.
+    fn plain_text_is_answered_with_path_and_literal() {
+        // For a word without the dot, the help shows both the path and the literal.
         let help = parse("user.id").unwrap_err().help.unwrap();
         assert!(help.contains("`.user.id`") && help.contains("{ value = \"user.id\" }"));
     }

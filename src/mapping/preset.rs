@@ -1,42 +1,43 @@
-//! `preset = "segment"`: records in the event JSON of Segment and RudderStack, one object or a
+//! `preset = "segment"`: events in the JSON of Segment and RudderStack, one object or a
 //! `{"batch":[…]}`.
 //!
-//! `type` decides: identify, page, track, group and alias make a call, `screen` makes a page whose
-//! path is the screen's name, everything else is unmatched. Records that `integrations` keeps from User.com are unmatched, too. One rule for identify holds whatever the traits' names: `traits` win, `context.traits` fill the
-//! gaps. For the other calls `context.traits` stay in the context, where they came from.
+//! The `type` identify, page, track, group or alias makes that call; `screen` makes a page call whose
+//! path is the screen's name; any other type is unmatched, and so is an event that `integrations`
+//! excludes from User.com. For identify, `context.traits` are merged under `traits`; for other calls
+//! they stay in the context.
 //!
-//! Invariant: one pass over an event, which takes none of its objects apart; every value stays a
-//! slice of the record.
+//! # Invariants
+//! An event is scanned once and its objects are not parsed; values stay slices of the record.
 
 use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use super::datum::Datum;
-use super::env::SourceZone;
-use super::explain::Watch;
-use super::fault::{LossKind, RecordFault, RecordFaultCode};
-use super::field::{self, Ledger};
-use super::fields::FieldSet;
+use super::error::{LossKind, MappingError, MappingErrorCode};
+use super::eval_context::SourceZone;
+use super::explain::RuleObserver;
+use super::field::{self, LossRecorder};
 use super::integrations::Integrations;
-use super::json::{self, Kind};
-use super::pass::{self, Wanted};
+use super::json::{self, JsonKind};
+use super::json_value::JsonValue;
+use super::named_values::NamedValues;
+use super::scan::{self, KeySelector};
 use super::{Mapped, MappedCall, RuleId, not_json, rule, screen};
 use crate::call::{self, Call, CallKind, Object};
-use crate::coerce::moment;
+use crate::coerce::timestamp;
 
-/// The preset's name, where rules have theirs.
+/// The preset's name, in place of a rule's name.
 pub(super) const NAME: &str = "preset segment";
 
-/// The `type` of a screen.
+/// The `type` of a screen event.
 const SCREEN: &str = "screen";
 
-/// The raw value of a key; null is nothing.
+/// The JSON text of a key; `None` for null.
 type Raw<'r> = Option<&'r str>;
 
-/// A key of an event that is read.
+/// A key of an event that the preset reads.
 #[derive(Debug, Clone, Copy)]
-enum Part {
+enum EventKey {
     Type,
     UserId,
     UserIdSnake,
@@ -63,9 +64,9 @@ enum Part {
     Batch,
 }
 
-const PARTS: usize = Part::Batch as usize + 1;
+const EVENT_KEYS: usize = EventKey::Batch as usize + 1;
 
-impl Part {
+impl EventKey {
     fn of(key: &[u8]) -> Option<Self> {
         Some(match key {
             b"type" => Self::Type,
@@ -97,108 +98,111 @@ impl Part {
     }
 }
 
-/// Where a moment may stand, the best first.
-const TIMES: [(Part, &str); 4] = [
-    (Part::Timestamp, "timestamp"),
-    (Part::OriginalTimestamp, "originalTimestamp"),
-    (Part::ReceivedAt, "receivedAt"),
-    (Part::SentAt, "sentAt"),
+/// The keys with a timestamp, in order of preference.
+const TIMES: [(EventKey, &str); 4] = [
+    (EventKey::Timestamp, "timestamp"),
+    (EventKey::OriginalTimestamp, "originalTimestamp"),
+    (EventKey::ReceivedAt, "receivedAt"),
+    (EventKey::SentAt, "sentAt"),
 ];
 
-/// An event's parts, as they stand in the record.
+/// The values of an event's keys.
 #[derive(Default)]
-struct Event<'r>([Raw<'r>; PARTS]);
+struct EventValues<'r>([Raw<'r>; EVENT_KEYS]);
 
-/// What stands where an object belongs, if it is one. Nothing is an empty one.
-fn object<'r>(raw: Raw<'r>, name: &str) -> Result<Object<'r>, RecordFault> {
+/// The object of a key; empty if the key is missing.
+fn object<'r>(raw: Raw<'r>, name: &str) -> Result<Object<'r>, MappingError> {
     let Some(raw) = raw else {
         return Ok(Object::default());
     };
-    match Kind::of(raw) {
-        Kind::Object => Ok(Object::Text(raw)),
+    match JsonKind::of(raw) {
+        JsonKind::Object => Ok(Object::Raw(raw)),
         // Some languages render an empty map as an empty list.
-        Kind::Array if json::elements(raw).is_some_and(|e| e.is_empty()) => Ok(Object::default()),
-        kind => Err(RecordFault::new(
-            RecordFaultCode::NotAnObject,
+        JsonKind::Array if json::elements(raw).is_some_and(|e| e.is_empty()) => {
+            Ok(Object::default())
+        }
+        kind => Err(MappingError::new(
+            MappingErrorCode::NotAnObject,
             format!("`{name}` is {}, not an object", kind.name()),
         )
         .at(name, Some(format!(".{name}")))),
     }
 }
 
-/// Runs the preset over a record; its calls go into `mapped`.
+/// Runs the preset and adds its calls to `mapped`.
 pub(super) fn run<'r>(
     body: &'r str,
     zone: &SourceZone<'r>,
     id: RuleId,
     mapped: &mut Mapped<'r>,
-    watch: &mut impl Watch,
-) -> Result<(), RecordFault> {
+    observer: &mut impl RuleObserver,
+) -> Result<(), MappingError> {
     let Some(event) = read(body)? else {
-        watch.not_fired(|| "the record is not an object".to_owned());
+        observer.not_fired(|| "the record is not an object".to_owned());
         return Ok(());
     };
-    let batch = event.raw(Part::Batch).filter(|_| event.call_kind().is_none());
+    let batch = event.raw(EventKey::Batch).filter(|_| event.call_kind().is_none());
     let Some(elements) = batch.and_then(json::elements) else {
-        let integrations = Integrations::read(event.raw(Part::Integrations));
+        let integrations = Integrations::read(event.raw(EventKey::Integrations));
         match event.call_kind() {
             Some(_) if !integrations.allow() => {
-                watch.not_fired(|| integrations.why_not().to_owned());
+                observer.not_fired(|| integrations.why_not().to_owned());
             }
             Some(kind) => {
-                let shared = Shared::of_one(zone);
-                push(kind, event, &shared, id, 0, mapped).map_err(|f| f.in_rule(NAME))?;
+                let defaults = BatchDefaults::of_one(zone);
+                push(kind, event, &defaults, id, 0, mapped).map_err(|f| f.in_rule(NAME))?;
             }
-            None => watch.not_fired(|| event.why_not()),
+            None => observer.not_fired(|| event.why_not()),
         }
         return Ok(());
     };
-    let shared = Shared {
+    let defaults = BatchDefaults {
         zone,
-        integrations: Integrations::read(event.raw(Part::Integrations)),
-        context: event.object(Part::Context, "context").map_err(|f| f.in_rule(NAME))?,
+        integrations: Integrations::read(event.raw(EventKey::Integrations)),
+        context: event.object(EventKey::Context, "context").map_err(|f| f.in_rule(NAME))?,
         times: TIMES.map(|(part, _)| event.raw(part)),
     };
     if elements.is_empty() {
-        watch.not_fired(|| "`batch` is an empty array".to_owned());
+        observer.not_fired(|| "`batch` is an empty array".to_owned());
     }
     for (n, element) in elements.into_iter().enumerate() {
         let n = u32::try_from(n).unwrap_or(u32::MAX);
-        let place = || format!(".batch[{n}]");
+        let element_path = || format!(".batch[{n}]");
         let Some(event) = read(element)? else {
-            let fault = RecordFault::new(
-                RecordFaultCode::NotAnObject,
-                format!("an event of the batch is {}", Kind::of(element).name()),
+            let fault = MappingError::new(
+                MappingErrorCode::NotAnObject,
+                format!("an event of the batch is {}", JsonKind::of(element).name()),
             );
-            return Err(fault.of_element(place).in_rule(NAME));
+            return Err(fault.of_element(element_path).in_rule(NAME));
         };
         let Some(kind) = event.call_kind() else {
             mapped.stats.elements_unmatched += 1;
-            watch.not_fired(|| format!("element {n}: {}", event.why_not()));
+            observer.not_fired(|| format!("element {n}: {}", event.why_not()));
             continue;
         };
-        let integrations = Integrations::read(event.raw(Part::Integrations));
-        let integrations = integrations.or(shared.integrations);
+        let integrations = Integrations::read(event.raw(EventKey::Integrations));
+        let integrations = integrations.or(defaults.integrations);
         if !integrations.allow() {
             mapped.stats.elements_unmatched += 1;
-            watch.not_fired(|| format!("element {n}: {}", integrations.why_not()));
+            observer.not_fired(|| format!("element {n}: {}", integrations.why_not()));
             continue;
         }
-        push(kind, event, &shared, id, n, mapped).map_err(|f| f.of_element(place).in_rule(NAME))?;
+        push(kind, event, &defaults, id, n, mapped)
+            .map_err(|f| f.of_element(element_path).in_rule(NAME))?;
     }
     Ok(())
 }
 
-/// What a batch says for all of its events, and its source for all of its times.
-struct Shared<'z, 'r> {
+/// Values of a batch that apply to all of its events.
+struct BatchDefaults<'z, 'r> {
     context: Object<'r>,
     times: [Raw<'r>; 4],
     integrations: Integrations,
     zone: &'z SourceZone<'r>,
 }
 
-impl<'z, 'r> Shared<'z, 'r> {
-    /// Of an event that comes alone.
+impl<'z, 'r> BatchDefaults<'z, 'r> {
+    /// For an event outside a batch.
     fn of_one(zone: &'z SourceZone<'r>) -> Self {
         Self {
             context: Object::default(),
@@ -209,8 +213,8 @@ impl<'z, 'r> Shared<'z, 'r> {
     }
 }
 
-/// Adds what is missing in an object.
-fn fill_gaps<'r>(object: &mut Object<'r>, more: Object<'r>) {
+/// Adds the entries that an object does not have.
+fn merge_missing<'r>(object: &mut Object<'r>, more: Object<'r>) {
     if more.is_empty() {
         return;
     }
@@ -218,93 +222,93 @@ fn fill_gaps<'r>(object: &mut Object<'r>, more: Object<'r>) {
         *object = more;
         return;
     }
-    let mut set = FieldSet::from_unique(std::mem::take(object).into_fields());
+    let mut set = NamedValues::from_unique(std::mem::take(object).into_fields());
     for (name, value) in more.into_fields() {
         if set.get(&name).is_none() {
             set.insert(name, value);
         }
     }
-    *object = Object::Entries(set.into_fields());
+    *object = Object::Parsed(set.into_fields());
 }
 
 fn push<'r>(
     kind: CallKind,
-    event: Event<'r>,
-    shared: &Shared<'_, 'r>,
+    event: EventValues<'r>,
+    defaults: &BatchDefaults<'_, 'r>,
     rule: RuleId,
     element: u32,
     mapped: &mut Mapped<'r>,
-) -> Result<(), RecordFault> {
-    let mut ledger = Ledger { stats: &mut mapped.stats, rule };
-    let call = event.into_call(kind, shared, &mut ledger)?;
+) -> Result<(), MappingError> {
+    let mut losses = LossRecorder { stats: &mut mapped.stats, rule };
+    let call = event.into_call(kind, defaults, &mut losses)?;
     rule::check(&call)?;
     mapped.matched = true;
     mapped.add(MappedCall { call, rule, element })
 }
 
-/// The first that is there and not the empty text, as text.
+/// The first non-empty scalar, as a string.
 fn first<'r>(candidates: impl IntoIterator<Item = Raw<'r>>) -> Option<Cow<'r, str>> {
     let texts = candidates.into_iter().flatten().filter_map(json::text);
     texts.into_iter().find(|text| !text.is_empty())
 }
 
-/// The first that is there and not the empty text. Copied: the object it is from stays.
+/// The first non-empty scalar, copied.
 fn owned<'r, 'o>(values: impl IntoIterator<Item = Raw<'o>>) -> Option<Cow<'r, str>> {
     first(values).map(|text| Cow::Owned(text.into_owned()))
 }
 
-/// The first that is an id. What is there and is none is counted.
+/// The first value that is an id. Values that are not ids are counted.
 fn id<'r>(
     candidates: impl IntoIterator<Item = Raw<'r>>,
     name: &str,
-    ledger: &mut Ledger<'_>,
+    losses: &mut LossRecorder<'_>,
 ) -> Option<Cow<'r, str>> {
-    id_by(candidates, name, ledger, field::as_id)
+    id_by(candidates, name, losses, field::as_id)
 }
 
 fn id_by<'r>(
     candidates: impl IntoIterator<Item = Raw<'r>>,
     name: &str,
-    ledger: &mut Ledger<'_>,
-    read: impl Fn(Datum<'r>) -> Result<Option<Cow<'r, str>>, String>,
+    losses: &mut LossRecorder<'_>,
+    read: impl Fn(JsonValue<'r>) -> Result<Option<Cow<'r, str>>, String>,
 ) -> Option<Cow<'r, str>> {
     for raw in candidates.into_iter().flatten() {
-        match read(Datum::Json(Cow::Borrowed(raw))) {
+        match read(JsonValue::Json(Cow::Borrowed(raw))) {
             Ok(Some(id)) => return Some(id),
             Ok(None) => {}
-            Err(reason) => ledger.stats.lose(ledger.rule, name, LossKind::Conversion, reason),
+            Err(reason) => losses.stats.lose(losses.rule, name, LossKind::Conversion, reason),
         }
     }
     None
 }
 
-/// The id among an object's values. Copied: the object stays.
+/// The first id among the values of an object, copied.
 fn owned_id<'r>(
     object: &Object<'_>,
     names: [&str; 2],
     name: &str,
-    ledger: &mut Ledger<'_>,
+    losses: &mut LossRecorder<'_>,
 ) -> Option<Cow<'r, str>> {
     let values = names.map(|name| object.get(name));
-    id(values, name, ledger).map(|id| Cow::Owned(id.into_owned()))
+    id(values, name, losses).map(|id| Cow::Owned(id.into_owned()))
 }
 
-impl<'r> Event<'r> {
-    fn raw(&self, part: Part) -> Raw<'r> {
+impl<'r> EventValues<'r> {
+    fn raw(&self, part: EventKey) -> Raw<'r> {
         self.0[part as usize]
     }
 
-    /// The first of some parts that is not empty, as text.
-    fn text<const N: usize>(&self, parts: [Part; N]) -> Option<Cow<'r, str>> {
+    /// The first non-empty scalar of some keys, as a string.
+    fn text<const N: usize>(&self, parts: [EventKey; N]) -> Option<Cow<'r, str>> {
         first(parts.map(|part| self.raw(part)))
     }
 
-    fn object(&self, part: Part, name: &str) -> Result<Object<'r>, RecordFault> {
+    fn object(&self, part: EventKey, name: &str) -> Result<Object<'r>, MappingError> {
         object(self.raw(part), name)
     }
 
     fn call_kind(&self) -> Option<CallKind> {
-        let kind = json::text(self.raw(Part::Type)?)?;
+        let kind = json::text(self.raw(EventKey::Type)?)?;
         let known =
             [CallKind::Track, CallKind::Page, CallKind::Identify, CallKind::Group, CallKind::Alias];
         let known = known.into_iter().find(|known| kind.eq_ignore_ascii_case(known.as_str()));
@@ -312,82 +316,83 @@ impl<'r> Event<'r> {
     }
 
     fn is_screen(&self) -> bool {
-        let kind = self.raw(Part::Type).and_then(json::text);
+        let kind = self.raw(EventKey::Type).and_then(json::text);
         kind.is_some_and(|kind| kind.eq_ignore_ascii_case(SCREEN))
     }
 
     fn why_not(&self) -> String {
-        match self.raw(Part::Type) {
+        match self.raw(EventKey::Type) {
             Some(kind) => format!("`type` is {}, which makes no call", json::excerpt(kind)),
             None => "`type` is missing".to_owned(),
         }
     }
 
-    /// When it happened. A time that cannot be read gives way to the next best one; where there is
-    /// none, nobody knows when it happened, and now it was not.
-    fn moment(
+    /// The timestamp. One that cannot be read is skipped for the next key. If none can be read, the
+    /// event is rejected: the current time would be wrong.
+    fn timestamp(
         &self,
-        shared: &Shared<'_, 'r>,
-        ledger: &mut Ledger<'_>,
-    ) -> Result<Option<Timestamp>, RecordFault> {
+        defaults: &BatchDefaults<'_, 'r>,
+        losses: &mut LossRecorder<'_>,
+    ) -> Result<Option<Timestamp>, MappingError> {
         let mut unread: Vec<String> = Vec::new();
-        for ((part, name), all) in TIMES.into_iter().zip(shared.times) {
+        for ((part, name), all) in TIMES.into_iter().zip(defaults.times) {
             let Some(raw) = self.raw(part).or(all).filter(|raw| !is_blank(raw)) else {
                 continue;
             };
-            let why = match moment::instant_of_json(raw, shared.zone.get()) {
-                Some(instant) if !moment::is_zero_time(instant) => {
+            let why = match timestamp::instant_of_json(raw, defaults.zone.get()) {
+                Some(instant) if !timestamp::is_zero_time(instant) => {
                     for why in unread {
-                        let reason = format!("{why}; `{name}` is taken");
-                        ledger.stats.lose(ledger.rule, "timestamp", LossKind::Conversion, reason);
+                        let reason = format!("{why}; `{name}` is used");
+                        losses.stats.lose(losses.rule, "timestamp", LossKind::Conversion, reason);
                     }
                     return Ok(Some(instant));
                 }
-                Some(_) => "stands for no time",
-                None => "is no timestamp",
+                Some(_) => "is a placeholder for a missing time",
+                None => "is not a timestamp",
             };
             unread.push(format!("`{name}` {} {why}", json::excerpt(raw)));
         }
         if unread.is_empty() {
             return Ok(None);
         }
-        let fault = RecordFault::new(RecordFaultCode::ConversionFailed, unread.join("; "));
+        let fault = MappingError::new(MappingErrorCode::ConversionFailed, unread.join("; "));
         Err(fault.at("timestamp", Some(".timestamp".to_owned())))
     }
 
-    /// The event's own keys win over the batch's.
+    /// The event's keys win over the batch's.
     fn into_call(
         self,
         kind: CallKind,
-        shared: &Shared<'_, 'r>,
-        ledger: &mut Ledger<'_>,
-    ) -> Result<Call<'r>, RecordFault> {
+        defaults: &BatchDefaults<'_, 'r>,
+        losses: &mut LossRecorder<'_>,
+    ) -> Result<Call<'r>, MappingError> {
         let mut call = Call::new(kind);
-        let user = [Part::UserId, Part::UserIdSnake, Part::ExternalId];
-        call.user_id = id(user.map(|part| self.raw(part)), "user_id", ledger);
-        let anonymous = [Part::AnonymousId, Part::AnonymousIdSnake];
-        call.anonymous_id = id(anonymous.map(|part| self.raw(part)), "anonymous_id", ledger);
-        let message = [Part::MessageId, Part::MessageIdSnake].map(|part| self.raw(part));
-        call.message_id = id_by(message, "message_id", ledger, field::as_message_id);
-        call.timestamp = self.moment(shared, ledger)?;
-        call.context = self.object(Part::Context, "context")?;
-        fill_gaps(&mut call.context, shared.context.clone());
+        let user = [EventKey::UserId, EventKey::UserIdSnake, EventKey::ExternalId];
+        call.user_id = id(user.map(|part| self.raw(part)), "user_id", losses);
+        let anonymous = [EventKey::AnonymousId, EventKey::AnonymousIdSnake];
+        call.anonymous_id = id(anonymous.map(|part| self.raw(part)), "anonymous_id", losses);
+        let message = [EventKey::MessageId, EventKey::MessageIdSnake].map(|part| self.raw(part));
+        call.message_id = id_by(message, "message_id", losses, field::as_message_id);
+        call.timestamp = self.timestamp(defaults, losses)?;
+        call.context = self.object(EventKey::Context, "context")?;
+        merge_missing(&mut call.context, defaults.context.clone());
         call.fields = match kind {
-            CallKind::Identify | CallKind::Group => self.object(Part::Traits, "traits")?,
-            CallKind::Page | CallKind::Track => self.object(Part::Properties, "properties")?,
+            CallKind::Identify | CallKind::Group => self.object(EventKey::Traits, "traits")?,
+            CallKind::Page | CallKind::Track => self.object(EventKey::Properties, "properties")?,
             CallKind::Alias => Object::default(),
         };
         match kind {
-            CallKind::Identify => identify(&mut call, ledger),
+            CallKind::Identify => identify(&mut call, losses),
             CallKind::Group => {
                 const NAMES: [&str; 2] = ["groupId", "group_id"];
-                let own = [Part::GroupId, Part::GroupIdSnake].map(|part| self.raw(part));
-                call.group_id = id(own, "group_id", ledger)
-                    .or_else(|| owned_id(&call.fields, NAMES, "group_id", ledger))
-                    .or_else(|| owned_id(&call.context, NAMES, "group_id", ledger));
+                let own = [EventKey::GroupId, EventKey::GroupIdSnake].map(|part| self.raw(part));
+                call.group_id = id(own, "group_id", losses)
+                    .or_else(|| owned_id(&call.fields, NAMES, "group_id", losses))
+                    .or_else(|| owned_id(&call.context, NAMES, "group_id", losses));
             }
             CallKind::Page => {
-                (call.name, call.category) = (self.text([Part::Name]), self.text([Part::Category]));
+                (call.name, call.category) =
+                    (self.text([EventKey::Name]), self.text([EventKey::Category]));
                 if call.name.is_none() || call.category.is_none() {
                     let [name, category] = call.fields.get_all(["name", "category"]);
                     let (name, category) = (owned([name]), owned([category]));
@@ -399,65 +404,67 @@ impl<'r> Event<'r> {
                 }
             }
             CallKind::Alias => {
-                let previous = [Part::PreviousId, Part::PreviousIdSnake];
-                call.previous_id = id(previous.map(|part| self.raw(part)), "previous_id", ledger);
+                let previous = [EventKey::PreviousId, EventKey::PreviousIdSnake];
+                call.previous_id = id(previous.map(|part| self.raw(part)), "previous_id", losses);
             }
-            CallKind::Track => call.name = self.text([Part::Event]),
+            CallKind::Track => call.name = self.text([EventKey::Event]),
         }
         Ok(call)
     }
 }
 
-/// Traits of an identify: those of the context fill the gaps, and may hold the user's id.
-fn identify(call: &mut Call<'_>, ledger: &mut Ledger<'_>) {
+/// Merges the traits of the context under those of an identify, which may hold the user id.
+fn identify(call: &mut Call<'_>, losses: &mut LossRecorder<'_>) {
     if let Some(more) = inner(&call.context, "traits") {
-        fill_gaps(&mut call.fields, more);
+        merge_missing(&mut call.fields, more);
     }
     if call.user_id.is_none() {
-        call.user_id = owned_id(&call.fields, ["userId", "id"], "user_id", ledger);
+        call.user_id = owned_id(&call.fields, ["userId", "id"], "user_id", losses);
     }
 }
 
-/// An object inside of another.
+/// The object at a key of an object.
 fn inner<'r>(object: &Object<'r>, name: &str) -> Option<Object<'r>> {
     let json = match object {
-        Object::Text(text) => {
+        Object::Raw(text) => {
             let named = call::entries(text).filter(|(known, _)| known == name);
             Cow::Borrowed(named.last()?.1)
         }
-        Object::Entries(fields) => {
+        Object::Parsed(fields) => {
             let (_, json) = fields.iter().find(|(known, _)| known == name)?;
             json.clone().into_text()
         }
     };
     match json {
-        Cow::Borrowed(text) => (Kind::of(text) == Kind::Object).then_some(Object::Text(text)),
-        Cow::Owned(_) => Datum::from_json(json)?.into_entries().ok().map(Object::Entries),
+        Cow::Borrowed(text) => {
+            (JsonKind::of(text) == JsonKind::Object).then_some(Object::Raw(text))
+        }
+        Cow::Owned(_) => JsonValue::from_json(json)?.into_entries().ok().map(Object::Parsed),
     }
 }
 
-/// Whether a value is text with nothing in it, as many systems write that there is none.
+/// Whether a value is a blank string, which many systems write for a missing value.
 fn is_blank(raw: &str) -> bool {
     raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).is_some_and(|t| t.trim().is_empty())
 }
 
-/// Reads an event; `None` where the text is valid JSON but no object.
-fn read(text: &str) -> Result<Option<Event<'_>>, RecordFault> {
-    let mut event = Event::default();
-    match pass::pass(text, &mut event) {
+/// Reads an event; `None` if the text is valid JSON but not an object.
+fn read(text: &str) -> Result<Option<EventValues<'_>>, MappingError> {
+    let mut event = EventValues::default();
+    match scan::scan(text, &mut event) {
         Ok(is_object) => Ok(is_object.then_some(event)),
         Err(error) => Err(not_json(&error, "record")),
     }
 }
 
-impl<'r> Wanted<'r> for Event<'r> {
-    type Key = Part;
+impl<'r> KeySelector<'r> for EventValues<'r> {
+    type Key = EventKey;
 
-    fn key(&self, name: &[u8]) -> Option<Part> {
-        Part::of(name)
+    fn key(&self, name: &[u8]) -> Option<EventKey> {
+        EventKey::of(name)
     }
 
-    fn take(&mut self, part: Part, raw: &'r str) {
-        self.0[part as usize] = Some(raw).filter(|raw| Kind::of(raw) != Kind::Null);
+    fn take(&mut self, part: EventKey, raw: &'r str) {
+        self.0[part as usize] = Some(raw).filter(|raw| JsonKind::of(raw) != JsonKind::Null);
     }
 }

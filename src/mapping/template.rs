@@ -1,42 +1,42 @@
 //! Templates: text with `{{ .path }}` insertions.
 //!
-//! A missing path inserts nothing; where every path is missing, so is the template. Arrays and
-//! objects are inserted as JSON text.
+//! A missing path inserts nothing; if every path is missing, so is the value. Arrays and objects are
+//! inserted as JSON text.
 
 use super::json;
 use super::path::{self, Path, PathError};
 
-/// A piece of a template.
+/// A part of a template.
 #[derive(Debug)]
-pub(super) enum Piece<P> {
-    /// Text as it stands.
+pub(super) enum TemplatePart<P> {
+    /// Literal text.
     Text(Box<str>),
-    /// The text of what a path leads to.
+    /// The value at a path.
     Insert(P),
 }
 
-/// A template whose paths are resolved.
+/// A template with resolved paths.
 #[derive(Debug)]
-pub(super) struct Template<P>(pub(super) Vec<Piece<P>>);
+pub(super) struct Template<P>(pub(super) Vec<TemplatePart<P>>);
 
 impl<P> Template<P> {
     /// The paths, in order.
     pub(super) fn paths(&self) -> impl Iterator<Item = &P> {
         self.0.iter().filter_map(|piece| match piece {
-            Piece::Text(_) => None,
-            Piece::Insert(path) => Some(path),
+            TemplatePart::Text(_) => None,
+            TemplatePart::Insert(path) => Some(path),
         })
     }
 
-    /// Renders with the values the paths lead to.
+    /// Renders the template; `None` if all of its paths are missing.
     pub(super) fn render<'r>(&self, get: impl Fn(&P) -> Option<&'r str>) -> Option<String> {
         let mut out = String::new();
         let mut paths = 0;
         let mut found = 0;
         for piece in &self.0 {
             match piece {
-                Piece::Text(text) => out.push_str(text),
-                Piece::Insert(path) => {
+                TemplatePart::Text(text) => out.push_str(text),
+                TemplatePart::Insert(path) => {
                     paths += 1;
                     if let Some(raw) = get(path) {
                         found += 1;
@@ -49,15 +49,15 @@ impl<P> Template<P> {
     }
 }
 
-/// Reads a template. Every mistake is reported, with its bytes.
-pub(super) fn parse(text: &str) -> Result<Vec<Piece<(Path, usize)>>, Vec<PathError>> {
+/// Parses a template. Every error is reported with its byte range.
+pub(super) fn parse(text: &str) -> Result<Vec<TemplatePart<(Path, usize)>>, Vec<PathError>> {
     let mut pieces = Vec::new();
     let mut errors = Vec::new();
     let mut at = 0;
     while let Some(open) = text[at..].find("{{") {
         let open = at + open;
         if open > at {
-            pieces.push(Piece::Text(text[at..open].into()));
+            pieces.push(TemplatePart::Text(text[at..open].into()));
         }
         let Some(end) = end_of_insertion(&text[open + 2..]) else {
             errors.push(PathError {
@@ -71,18 +71,18 @@ pub(super) fn parse(text: &str) -> Result<Vec<Piece<(Path, usize)>>, Vec<PathErr
         let inner = &text[open + 2..open + 2 + end];
         let start = open + 2 + (inner.len() - inner.trim_start().len());
         match path::parse(inner.trim()) {
-            Ok(path) => pieces.push(Piece::Insert((path, start))),
+            Ok(path) => pieces.push(TemplatePart::Insert((path, start))),
             Err(error) => errors.push(insertion_error(error, inner.trim(), start)),
         }
         at = open + 2 + end + 2;
     }
     if at < text.len() {
-        pieces.push(Piece::Text(text[at..].into()));
+        pieces.push(TemplatePart::Text(text[at..].into()));
     }
     if errors.is_empty() { Ok(pieces) } else { Err(errors) }
 }
 
-/// Where `}}` stands, outside of quoted keys.
+/// The offset of `}}` outside of quoted keys.
 fn end_of_insertion(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut quoted = false;
@@ -96,7 +96,7 @@ fn end_of_insertion(text: &str) -> Option<usize> {
         }
         n += 1;
     }
-    // A stray quote must not swallow the closing braces.
+    // An unclosed quote must not hide the closing braces.
     text.find("}}")
 }
 
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn missing_paths_insert_nothing() {
-        // Text is kept, missing paths insert nothing, and with all of them missing so is the whole.
+        // A missing path inserts nothing; if all paths are missing, so is the value.
         assert_eq!(render("a {{ .x }}-{{.y}}", Some("\"1\"")).unwrap(), "a 1-1");
         assert_eq!(render("a {{ .x }}", None), None);
         assert_eq!(render("plain", None).unwrap(), "plain");
@@ -136,8 +136,8 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_have_their_bytes() {
-        // Every wrong insertion of a template is found, at its own place.
+    fn every_error_has_its_byte_range() {
+        // Every invalid insertion is reported with its byte range.
         let errors = parse("{{ x }} {{ .a[b] }} {{ }} {{").unwrap_err();
         let ranges: Vec<_> = errors.iter().map(|e| e.range.clone()).collect();
         assert_eq!(ranges, [3..4, 13..16, 22..24, 26..28]);

@@ -1,13 +1,11 @@
-//! A Fluvio connector as a pipeline: its one source over a cluster that is given, its one sink.
-//!
-//! Not here: reading its config. One invariant: a connector's source is built like a pipeline's,
-//! but that it makes its topic where that is missing.
+//! Builds a pipeline from a Fluvio connector's config: one Fluvio source and one sink. Unlike a
+//! pipeline's source, it creates its topic if that is missing.
 
 use std::sync::Arc;
 
-use super::run::{Launch, Launched, RunError};
+use super::run::{BuiltPipeline, RunError, RunOptions};
 use crate::config::connector::{Connector, SOURCE_NAME, TopicShape};
-use crate::source::fluvio::cluster::{Cluster, Compression, Deduplication, TopicWish};
+use crate::source::fluvio::cluster::{Cluster, Compression, Deduplication, NewTopic};
 use crate::source::fluvio::{Client, FluvioSource};
 use crate::source::{BuildError, SharedCheckpoints, Source};
 
@@ -20,37 +18,36 @@ pub fn connector_cluster(connector: &Connector) -> Arc<dyn Cluster> {
     Arc::new(Client::new(settings, consumer, client_id))
 }
 
-impl Launched {
+impl BuiltPipeline {
     /// Builds a connector over a cluster. Nothing runs yet.
     ///
-    /// # Errors
-    /// Where a part cannot be built.
+    /// # Errors If a part cannot be built.
     pub async fn build_connector(
         connector: &Connector,
-        launch: Launch,
+        options: RunOptions,
         cluster: Arc<dyn Cluster>,
     ) -> Result<Self, RunError> {
         let mut pipeline = connector.loaded.pipeline.clone();
-        // The source is added by hand.
+        // The source is added below, over the given cluster.
         pipeline.sources.clear();
-        let checkpoints: SharedCheckpoints = Arc::new(launch.store.clone());
+        let checkpoints: SharedCheckpoints = Arc::new(options.store.clone());
         let settings = connector.source.clone();
         let source =
-            FluvioSource::with_cluster(SOURCE_NAME, settings, launch.mode, checkpoints, cluster);
+            FluvioSource::with_cluster(SOURCE_NAME, settings, options.mode, checkpoints, cluster);
         let source = source.map_err(|why| {
             RunError::Settings(BuildError { source_name: SOURCE_NAME.to_owned(), why })
         })?;
-        let mut source = source.making(wish(&connector.topic));
-        source.tell_lag(launch.metrics.source(SOURCE_NAME, "fluvio").lag());
-        let mut launched = Self::build(&pipeline, launch).await?;
-        launched.add_source(SOURCE_NAME, "fluvio", Box::new(source));
-        Ok(launched)
+        let mut source = source.creating_topic(wish(&connector.topic));
+        source.set_lag_gauge(options.metrics.source(SOURCE_NAME, "fluvio").lag());
+        let mut built = Self::build(&pipeline, options).await?;
+        built.add_source(SOURCE_NAME, "fluvio", Box::new(source));
+        Ok(built)
     }
 }
 
-fn wish(shape: &TopicShape) -> TopicWish {
-    let least = TopicWish::default();
-    TopicWish {
+fn wish(shape: &TopicShape) -> NewTopic {
+    let least = NewTopic::default();
+    NewTopic {
         partitions: shape.partitions.unwrap_or(least.partitions),
         replication: shape.replication.unwrap_or(least.replication),
         ignore_rack: shape.ignore_rack,

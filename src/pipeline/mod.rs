@@ -1,11 +1,12 @@
-//! The pipeline: sources, sinks and what lies between, wired, run and stopped. The only module that
-//! sees all rooms.
+//! The pipeline: wires sources, mapping, delivery and buffers together, runs and stops them. It is
+//! the only module that knows all others.
 
 #[cfg(feature = "fluvio")]
 mod connector;
+mod dry_run;
+mod embedded;
 mod engine;
 mod probe;
-mod rehearsal;
 mod replay;
 mod run;
 mod sink;
@@ -13,7 +14,8 @@ mod summary;
 
 #[cfg(feature = "fluvio")]
 pub use connector::connector_cluster;
-pub use rehearsal::{LeftOut, Rehearsal, Rehearsed};
+pub use dry_run::{DroppedField, DryRun, DryRunReport};
+pub use embedded::{Sink, SinkBuilder};
 pub use replay::{Replay, replay};
-pub use run::{Launch, Launched, RunError, Stop};
+pub use run::{BuiltPipeline, RunError, RunOptions, Shutdown};
 pub use summary::Summary;

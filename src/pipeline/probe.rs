@@ -1,4 +1,4 @@
-//! Where the rooms' observations become metrics and log lines.
+//! Turns the events that `deliver` and `usercom` report into metrics and log lines.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use crate::deliver::Method;
 use crate::telemetry::SinkMetrics;
 use crate::{deliver, usercom};
 
-/// Counts what delivery tells.
+/// Counts delivery events.
 pub(super) struct DeliveryProbe(pub(super) SinkMetrics);
 
 impl deliver::Probe for DeliveryProbe {
@@ -44,28 +44,28 @@ impl deliver::Probe for DeliveryProbe {
     }
 }
 
-/// Attribute names warned about at most; beyond that only the counters tell.
-const WARNED: usize = 1000;
+/// Names that are warned about at most; further ones are only counted.
+const MAX_WARNED_NAMES: usize = 1000;
 
-/// Counts what the destination tells, and warns once for each attribute.
+/// Counts events of the destination and warns once per attribute.
 pub(super) struct DestinationProbe {
     sink: String,
     metrics: SinkMetrics,
     warned: Mutex<HashSet<(Warning, String)>>,
-    /// When it was last told that attributes are left out at the limit.
+    /// When the limit of new attributes was last logged.
     limit_told: Mutex<Option<Instant>>,
 }
 
-/// What a field is warned about.
+/// What a warning is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Warning {
-    Unfit,
-    LeftOut,
-    Cropped,
+    Mismatch,
+    DroppedField,
+    Shortened,
 }
 
-/// How often it is told that attributes are left out at the limit.
-const LIMIT_TOLD: Duration = Duration::from_secs(3_600);
+/// How often the limit of new attributes is logged.
+const LIMIT_WARNING_INTERVAL: Duration = Duration::from_secs(3_600);
 
 impl DestinationProbe {
     pub(super) fn new(sink: String, metrics: SinkMetrics) -> Self {
@@ -74,7 +74,7 @@ impl DestinationProbe {
 
     fn first_of(&self, what: Warning, name: &str) -> bool {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        warned.len() < WARNED && warned.insert((what, name.to_owned()))
+        warned.len() < MAX_WARNED_NAMES && warned.insert((what, name.to_owned()))
     }
 }
 
@@ -88,48 +88,49 @@ impl usercom::Probe for DestinationProbe {
         self.metrics.attribute_refused();
         self.metrics.conversion_failed();
         let mut told = self.limit_told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|at| at.elapsed() >= LIMIT_TOLD) {
+        if told.is_none_or(|at| at.elapsed() >= LIMIT_WARNING_INTERVAL) {
             *told = Some(Instant::now());
             tracing::error!(
                 sink = self.sink, attribute = ?name, limit,
-                "so many attributes were created within an hour that no more are: unknown \
-                 attributes are left out of what is sent. If they are wanted, raise \
-                 `users.max_new_attributes_per_hour`; if not, find out who sends them: leave them \
-                 out in the mapping, or set `users.unknown_attributes = \"drop\"`"
+                "attribute dropped: `users.max_new_attributes_per_hour` attributes were created within \
+                 the last hour; the rest of the record is sent. If new attributes are wanted, raise \
+                 the limit; if not, drop them in the mapping or set `users.unknown_attributes = \
+                 \"drop\"`"
             );
         }
     }
 
     fn conversion_failed(&self, name: &str, reason: &str) {
         self.metrics.conversion_failed();
-        if self.first_of(Warning::Unfit, name) {
+        if self.first_of(Warning::Mismatch, name) {
             tracing::warn!(
                 sink = self.sink, attribute = ?name, reason,
-                "value left out, because it does not fit; the rest of the record is sent. Later \
-                 ones of this name are only counted, in usercom_conversions_failed_total"
+                "value dropped, because it does not fit; the rest of the record is sent. Further ones of \
+                 this name are only counted, in usercom_conversions_failed_total"
             );
         }
     }
 
     fn field_dropped(&self, field: &str, why: &str) {
         self.metrics.conversion_failed();
-        if self.first_of(Warning::LeftOut, field) {
+        if self.first_of(Warning::DroppedField, field) {
             tracing::warn!(
                 sink = self.sink,
                 ?field,
                 why,
-                "field left out; the rest of the record is sent. Later ones of this name are only \
+                "field dropped; the rest of the record is sent. Further ones of this name are only \
                  counted, in usercom_conversions_failed_total"
             );
         }
     }
 
     fn cropped(&self, field: &str) {
-        if self.first_of(Warning::Cropped, field) {
+        if self.first_of(Warning::Shortened, field) {
             tracing::warn!(
                 sink = self.sink,
                 ?field,
-                "cut to the length User.com takes; later ones of this name are cut without a word"
+                "value shortened to the length that User.com accepts; further ones of this name are shortened \
+                 without a message"
             );
         }
     }

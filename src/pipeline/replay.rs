@@ -1,13 +1,14 @@
-//! Replay: dead letters go through the pipeline again, as if a source had yielded them.
+//! Replay: sends dead letters through the pipeline again, like records of a source.
 //!
-//! One invariant: a letter is taken out of the store only after its record has a new verdict, which
-//! may be a new dead letter.
+//! # Invariants
+//! A dead letter is deleted only after its record has a new final status, which may be a new dead
+//! letter.
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::run::{Launch, Launched, RunError, Stop};
+use super::run::{BuiltPipeline, RunError, RunOptions, Shutdown};
 use super::summary::Summary;
 use crate::ack::{Ack, Verdict};
 use crate::buffer::{DeadLetterFilter, Store, StoreError, StoredDeadLetter};
@@ -16,32 +17,31 @@ use crate::record::Record;
 use crate::source::{ReadMode, Source, SourceError};
 use crate::telemetry::Metrics;
 
-/// Letters read from the store at a time, and records of them under way at most.
-const PAGE: usize = 500;
+/// Dead letters read from the store at a time, and records in flight at most.
+const PAGE_SIZE: usize = 500;
 
-/// What a replay did.
+/// The result of a replay.
 #[derive(Debug)]
 pub struct Replay {
-    /// Letters sent through the pipeline.
+    /// Dead letters sent through the pipeline.
     pub taken: u64,
-    /// Of these, settled without becoming dead letters again.
+    /// Of these, settled without a new dead letter.
     pub delivered: u64,
-    /// Of these, in the dead letters again, or still.
+    /// Of these, still or again in the dead letters.
     pub kept: u64,
-    /// What the run did.
+    /// The summary of the run.
     pub summary: Summary,
 }
 
-/// Sends the chosen dead letters of some sinks again.
+/// Sends the selected dead letters of some sinks again.
 ///
-/// # Errors
-/// Those of a run.
+/// # Errors Those of [`BuiltPipeline::run`].
 pub async fn replay(
     pipeline: &Pipeline,
     sinks: &[String],
     filter: &DeadLetterFilter,
     store: &Store,
-    stop: Stop,
+    stop: Shutdown,
 ) -> Result<Replay, RunError> {
     let mut pipeline = pipeline.clone();
     pipeline.sources.clear();
@@ -54,22 +54,26 @@ pub async fn replay(
     for sink in sinks {
         taken.push((sink, chosen(store, sink, filter).await?));
     }
-    let launch =
-        Launch { mode: ReadMode::Once, store: store.clone(), metrics: Metrics::default(), stop };
-    let mut launched = Launched::build(&pipeline, launch).await?;
+    let options = RunOptions {
+        mode: ReadMode::Once,
+        store: store.clone(),
+        metrics: Metrics::default(),
+        stop,
+    };
+    let mut built = BuiltPipeline::build(&pipeline, options).await?;
     let mut count = 0;
     for (sink, ids) in taken {
         count += ids.len() as u64;
-        let source = LetterSource { store: store.clone(), sink: sink.clone(), ids };
-        launched.add_source(&source_name(sink), "dead_letters", Box::new(source));
+        let source = DeadLetterSource { store: store.clone(), sink: sink.clone(), ids };
+        built.add_source(&source_name(sink), "dead_letters", Box::new(source));
     }
-    let summary = launched.run().await?;
+    let summary = built.run().await?;
     let after = letters(store, sinks).await?;
     let gone = before.saturating_sub(after).min(count);
     Ok(Replay { taken: count, delivered: gone, kept: count - gone, summary })
 }
 
-/// No source of a file can have this name.
+/// A pipeline file cannot name a source like this.
 fn source_name(sink: &str) -> String {
     format!("dead letters of {sink}")
 }
@@ -82,8 +86,8 @@ async fn letters(store: &Store, sinks: &[String]) -> Result<u64, StoreError> {
     Ok(sum)
 }
 
-/// The ids of the chosen letters as they are now: letters that come back during the replay are not
-/// taken a second time.
+/// The ids of the selected dead letters now: dead letters that are added during the replay are not
+/// replayed in the same run.
 async fn chosen(
     store: &Store,
     sink: &str,
@@ -91,7 +95,7 @@ async fn chosen(
 ) -> Result<Vec<i64>, StoreError> {
     let mut ids = Vec::new();
     loop {
-        let page = store.dead_letters(sink, filter.clone(), PAGE, ids.len()).await?;
+        let page = store.dead_letters(sink, filter.clone(), PAGE_SIZE, ids.len()).await?;
         if page.is_empty() {
             return Ok(ids);
         }
@@ -99,20 +103,20 @@ async fn chosen(
     }
 }
 
-struct LetterSource {
+struct DeadLetterSource {
     store: Store,
     sink: String,
     ids: Vec<i64>,
 }
 
 #[async_trait]
-impl Source for LetterSource {
+impl Source for DeadLetterSource {
     async fn run(
         self: Box<Self>,
         out: mpsc::Sender<Record>,
         stop: CancellationToken,
     ) -> Result<(), SourceError> {
-        for ids in self.ids.chunks(PAGE) {
+        for ids in self.ids.chunks(PAGE_SIZE) {
             if stop.is_cancelled() {
                 break;
             }
@@ -125,18 +129,18 @@ impl Source for LetterSource {
     }
 }
 
-impl LetterSource {
+impl DeadLetterSource {
     async fn send_again(&self, ids: &[i64], out: &mpsc::Sender<Record>) -> Result<(), StoreError> {
         let filter = DeadLetterFilter { ids: Some(ids.to_vec()), ..DeadLetterFilter::default() };
         let page = self.store.dead_letters(&self.sink, filter, ids.len(), 0).await?;
         self.store.note_replay(ids).await?;
-        // One verdict comes for each record, so the channel is never full.
+        // Each record notifies once, so the channel is never full.
         let (verdicts, mut told) = mpsc::channel(page.len().max(1));
         for stored in page {
             let id = stored.id;
             let verdicts = verdicts.clone();
             let ack = Ack::new(move |verdict| {
-                // Fails only if nobody waits any more; then the letter stays.
+                // Fails only if the receiver is gone; then the dead letter stays.
                 verdicts.try_send((id, verdict)).ok();
             });
             if out.send(record(stored).with_ack(ack)).await.is_err() {

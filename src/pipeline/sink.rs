@@ -1,4 +1,4 @@
-//! The User.com sink: its settings made into a running consumer of records.
+//! The User.com sink: builds a running consumer of records from its settings.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,52 +8,53 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::engine::{Engine, Parts};
+use super::engine::{Engine, EngineParts};
 use super::probe::{DeliveryProbe, DestinationProbe};
 use crate::buffer::{self, Buffer, StoreError};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::UsercomSink;
 use crate::deliver::{HaltPolicy, HttpTransport, PoisonPolicy, Run, SendError, TransportSettings};
-use crate::mapping::Plan;
+use crate::mapping::CompiledMapping;
 use crate::record::Record;
 use crate::sink::{
-    BuildError, Healthcheck, HealthcheckError, RecordSink, Refusal, SinkConfig, SinkContext,
-    SinkError, StreamSink,
+    Healthcheck, HealthcheckError, OnAuthFailure, RecordSink, SinkBuildError, SinkContext,
+    SinkError, SinkFactory, StreamSink,
 };
 use crate::telemetry::SinkMetrics;
 use crate::usercom::{self, Failure, Settings, Usercom};
 
-/// How often what was learnt about users and companies is written down, and the buffer's size
-/// shown.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How often look-ups of users and companies are saved and the buffer's size is reported.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Rows of that written down together at most.
-const SAVE_TOGETHER: usize = 1024;
+/// Look-ups in one write at most.
+const MAX_SAVED_TOGETHER: usize = 1024;
 
-/// How often a web page in place of the API is outlived at start, and the wait between.
-const FIRST_PAGES: u32 = 5;
-const FIRST_PAGE_WAIT: Duration = Duration::from_secs(2);
+/// How often the catalogue is read again at start after a web page in place of the API, and the
+/// wait in between.
+const CATALOG_ATTEMPTS: u32 = 5;
+const CATALOG_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Records put into the buffer together at most.
-const FEED: usize = 512;
+/// Records in one push at most.
+const MAX_PUSH_RECORDS: usize = 512;
 
 #[async_trait]
-impl SinkConfig for UsercomSink {
+impl SinkFactory for UsercomSink {
     fn validate(&self, at: &ConfigPath) -> Result<(), Vec<Fault>> {
-        Plan::compile(at, &self.mapping, self.preset).map(|_| ())
+        CompiledMapping::compile(at, &self.mapping, self.preset).map(|_| ())
     }
 
-    async fn build(&self, cx: SinkContext) -> Result<(RecordSink, Healthcheck), BuildError> {
+    async fn build(&self, cx: SinkContext) -> Result<(RecordSink, Healthcheck), SinkBuildError> {
         let config = Arc::new(self.clone());
         let at = ConfigPath::default().key("sinks").key(cx.name.as_str());
-        let plan = Plan::compile(&at, &config.mapping, config.preset).map_err(|faults| {
-            BuildError::Settings(
-                faults.into_iter().map(|f| f.message).collect::<Vec<_>>().join("; "),
-            )
-        })?;
-        let run = match cx.refusal {
-            Refusal::Wait => Run::Service,
-            Refusal::GiveUp => Run::ToTheEnd,
+        let plan =
+            CompiledMapping::compile(&at, &config.mapping, config.preset).map_err(|faults| {
+                SinkBuildError::Settings(
+                    faults.into_iter().map(|f| f.message).collect::<Vec<_>>().join("; "),
+                )
+            })?;
+        let run = match cx.on_auth_failure {
+            OnAuthFailure::Retry => Run::Service,
+            OnAuthFailure::Abort => Run::ToTheEnd,
         };
         let poison = poison_policy(&config, run);
         let transport = |halt| {
@@ -68,12 +69,12 @@ impl SinkConfig for UsercomSink {
                 cures: usercom::cure,
             };
             let probe = Arc::new(DeliveryProbe(cx.metrics.clone()));
-            HttpTransport::new(settings, probe, cx.stop.clone())
-                .map_err(|error| BuildError::Settings(error.to_string()))
+            HttpTransport::new(settings, probe, cx.abort.clone())
+                .map_err(|error| SinkBuildError::Settings(error.to_string()))
         };
-        let halt = match cx.refusal {
-            Refusal::Wait => HaltPolicy::Wait,
-            Refusal::GiveUp => HaltPolicy::GiveUp,
+        let halt = match cx.on_auth_failure {
+            OnAuthFailure::Retry => HaltPolicy::Wait,
+            OnAuthFailure::Abort => HaltPolicy::GiveUp,
         };
         let probe: Arc<dyn usercom::Probe> =
             Arc::new(DestinationProbe::new(cx.name.clone(), cx.metrics.clone()));
@@ -86,10 +87,10 @@ impl SinkConfig for UsercomSink {
         let timeout = Duration::from_secs(config.healthcheck.timeout_secs);
         let healthcheck = Box::pin(healthcheck(checked, timeout));
         let usercom = Arc::new(destination(transport(halt)?));
-        let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.stop.clone())
+        let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.abort.clone())
             .await
-            .map_err(|error| BuildError::Storage(error.to_string()))?;
-        // What an earlier process left is cut back at the first save.
+            .map_err(|error| SinkBuildError::Storage(error.to_string()))?;
+        // The first save also trims the look-ups of an earlier process.
         let (plan, saved) = (Arc::new(plan), AtomicUsize::new(config.users.cache_size));
         let said = AtomicBool::new(false);
         let sink = DeliveringSink { config, plan, usercom, buffer, probe, saved, said, cx };
@@ -97,7 +98,8 @@ impl SinkConfig for UsercomSink {
     }
 }
 
-/// The longest a run to the end waits for a request that always fails, in seconds.
+/// With `run --once`, a request that always fails becomes a dead letter after at most this many
+/// seconds.
 const POISON_AFTER_SECS_ONCE: u64 = 60;
 
 fn poison_policy(config: &UsercomSink, run: Run) -> PoisonPolicy {
@@ -122,13 +124,13 @@ async fn healthcheck(usercom: Usercom, timeout: Duration) -> Result<(), Healthch
 /// A User.com sink, ready to run.
 struct DeliveringSink {
     config: Arc<UsercomSink>,
-    plan: Arc<Plan>,
+    plan: Arc<CompiledMapping>,
     usercom: Arc<Usercom>,
     buffer: Arc<dyn Buffer>,
     probe: Arc<dyn usercom::Probe>,
-    /// Look-ups saved since the oldest were last forgotten.
+    /// Look-ups saved since the oldest were last deleted.
     saved: AtomicUsize,
-    /// Whether it was said that message ids are forgotten early.
+    /// Whether the early deletion of message ids was logged.
     said: AtomicBool,
     cx: SinkContext,
 }
@@ -138,7 +140,7 @@ impl StreamSink<Record> for DeliveringSink {
     async fn run(self: Box<Self>, input: BoxStream<'_, Record>) -> Result<(), SinkError> {
         let buffer = Arc::clone(&self.buffer);
         let metrics = self.cx.metrics.clone();
-        let fed = self.cx.fed.clone();
+        let fed = self.cx.input_drained.clone();
         let feed = async {
             feed(input, &*buffer).await;
             fed.cancel();
@@ -155,7 +157,7 @@ impl StreamSink<Record> for DeliveringSink {
     }
 }
 
-/// Shows what the buffer holds, and what it had no room for, whether or not anything is delivered.
+/// Reports the buffer's size, and the records it dropped, to the metrics.
 struct BufferGauge<'a> {
     buffer: &'a dyn Buffer,
     metrics: SinkMetrics,
@@ -167,7 +169,7 @@ impl BufferGauge<'_> {
     async fn read_regularly(&mut self) {
         loop {
             self.read();
-            tokio::time::sleep(SAVE_EVERY).await;
+            tokio::time::sleep(SAVE_INTERVAL).await;
         }
     }
 
@@ -187,12 +189,12 @@ impl BufferGauge<'_> {
     }
 }
 
-/// Puts everything into the buffer, then closes it.
+/// Pushes all input into the buffer, then closes it.
 async fn feed(input: BoxStream<'_, Record>, buffer: &dyn Buffer) {
-    let mut input = input.ready_chunks(FEED);
+    let mut input = input.ready_chunks(MAX_PUSH_RECORDS);
     while let Some(records) = input.next().await {
         if let Err(error) = buffer.push(records).await {
-            tracing::error!(%error, "records could not be buffered; their source keeps them");
+            tracing::error!(%error, "records could not be buffered; their source sends them again");
         }
     }
     buffer.close();
@@ -201,10 +203,10 @@ async fn feed(input: BoxStream<'_, Record>, buffer: &dyn Buffer) {
 impl DeliveringSink {
     async fn deliver(self: Box<Self>) -> Result<(), SinkError> {
         self.restore().await?;
-        if self.open().await? == Opened::Needless {
+        if self.open().await? == CatalogLoad::NotNeeded {
             return self.finish(Ok(())).await;
         }
-        let engine = Engine::new(Parts {
+        let engine = Engine::new(EngineParts {
             name: self.cx.name.clone(),
             config: Arc::clone(&self.config),
             plan: Arc::clone(&self.plan),
@@ -214,7 +216,7 @@ impl DeliveringSink {
             store: self.cx.store.clone(),
             metrics: self.cx.metrics.clone(),
             probe: Arc::clone(&self.probe),
-            stop: self.cx.stop.clone(),
+            stop: self.cx.abort.clone(),
         });
         let end = tokio::select! {
             end = engine.run() => end,
@@ -230,47 +232,47 @@ impl DeliveringSink {
         end
     }
 
-    /// Reads the catalogue, however long User.com is away: `retry_attempts` says how long one
-    /// request is repeated, not how long the sink lives. A service that is told to stop, and has
-    /// nothing to deliver, does not wait for it; a run to the end asks once in any case, which tries
-    /// the key.
-    async fn open(&self) -> Result<Opened, SinkError> {
+    /// Reads the attribute catalogue, and retries until User.com answers. A service that stops with
+    /// nothing to deliver does not wait for it; `run --once` asks at least once, which checks the
+    /// key.
+    async fn open(&self) -> Result<CatalogLoad, SinkError> {
         let rest = Duration::from_secs(self.config.request.retry_max_duration_secs);
-        let is_service = self.cx.refusal == Refusal::Wait;
+        let is_service = self.cx.on_auth_failure == OnAuthFailure::Retry;
         let mut pages = 0;
         loop {
             let opened = tokio::select! {
                 opened = self.usercom.open() => opened,
-                () = self.nothing_left(), if is_service => return Ok(Opened::Needless),
+                () = self.wait_until_drained(), if is_service => return Ok(CatalogLoad::NotNeeded),
             };
             match opened {
                 Err(Failure::Send(error @ SendError::GivenUp { .. })) => {
-                    tracing::warn!(%error, "the attribute catalogue could not be read yet");
+                    tracing::warn!(%error, "the attribute catalogue could not be read yet, so nothing is sent; trying again");
                 }
-                // A gateway in maintenance answers so for a while, a wrong address for ever.
-                Err(failure) if failure.is_page() && pages < FIRST_PAGES => {
+                // A gateway in maintenance answers with a page for a while, a wrong address always.
+                Err(failure) if failure.is_page() && pages < CATALOG_ATTEMPTS => {
                     pages += 1;
                     tracing::warn!(%failure, "the address answers with a web page or a redirect instead of the API; trying again");
                     tokio::select! {
-                        () = self.cx.stop.cancelled() => {
-                            return Err(SinkError::Stopped { left: 0 });
+                        () = self.cx.abort.cancelled() => {
+                            return Err(SinkError::Aborted { pending: 0 });
                         }
-                        () = tokio::time::sleep(FIRST_PAGE_WAIT) => continue,
+                        () = tokio::time::sleep(CATALOG_RETRY_INTERVAL) => continue,
                     }
                 }
-                opened => return opened.map(|()| Opened::Read).map_err(not_opened),
+                opened => return opened.map(|()| CatalogLoad::Loaded).map_err(catalog_error),
             }
             tokio::select! {
-                () = self.cx.stop.cancelled() => return Err(SinkError::Stopped { left: 0 }),
-                () = self.nothing_left() => return Ok(Opened::Needless),
+                () = self.cx.abort.cancelled() => return Err(SinkError::Aborted { pending: 0 }),
+                () = self.wait_until_drained() => return Ok(CatalogLoad::NotNeeded),
                 () = tokio::time::sleep(rest) => {}
             }
         }
     }
 
-    /// Waits for the end of the input; never ends if there is something to deliver then.
-    async fn nothing_left(&self) {
-        self.cx.fed.cancelled().await;
+    /// Returns once the input has ended and nothing is left to deliver; never returns if something
+    /// is.
+    async fn wait_until_drained(&self) {
+        self.cx.input_drained.cancelled().await;
         if self.buffer.size().events > 0 {
             std::future::pending::<()>().await;
         }
@@ -292,21 +294,22 @@ impl DeliveringSink {
         let window = self.config.delivery.dedupe_window_secs;
         let mut rounds = 0u64;
         loop {
-            tokio::time::sleep(SAVE_EVERY).await;
+            tokio::time::sleep(SAVE_INTERVAL).await;
             self.save().await;
-            // Who has nothing to write would not notice; the store itself says what it found.
+            // Without this a sink that writes nothing would not notice a removed file. The store
+            // logs what it finds.
             if let Err(error) = self.cx.store.check_file().await {
-                tracing::debug!(%error, "the store's file was looked for");
+                tracing::debug!(%error, "the store's file was checked");
             }
             rounds += 1;
             self.trim().await;
             if rounds.is_multiple_of(60) {
-                self.forget_old_messages(window).await;
+                self.expire_seen_messages(window).await;
             }
         }
     }
 
-    /// Keeps what grows within its bounds.
+    /// Trims dead letters and message ids to their limits.
     async fn trim(&self) {
         let (store, sink) = (&self.cx.store, &*self.cx.name);
         let max_size = self.config.dead_letters.max_size;
@@ -323,7 +326,9 @@ impl DeliveringSink {
                      out with `dead-letters list` why so many records are refused"
                 );
             }
-            Err(error) => tracing::warn!(sink, %error, "the dead letters could not be trimmed"),
+            Err(error) => {
+                tracing::warn!(sink, %error, "the dead letters could not be trimmed to `dead_letters.max_size`; trying again")
+            }
         }
         let max = self.config.delivery.dedupe_max_entries;
         match store.trim_seen(sink, max).await {
@@ -333,41 +338,43 @@ impl DeliveringSink {
                 forgotten,
                 max,
                 "more message ids than `delivery.dedupe_max_entries` came in within \
-                 `delivery.dedupe_window_secs`: the oldest are forgotten, now and from now on, and a \
+                 `delivery.dedupe_window_secs`: the oldest are deleted, now and from now on, and a \
                  record that comes again after that is sent again; set it higher if such records come"
             ),
             Ok(forgotten) => {
-                tracing::debug!(sink, forgotten, "the oldest message ids are forgotten")
+                tracing::debug!(sink, forgotten, "the oldest message ids are deleted")
             }
-            Err(error) => tracing::warn!(sink, %error, "message ids could not be trimmed"),
+            Err(error) => {
+                tracing::warn!(sink, %error, "message ids could not be trimmed to `delivery.dedupe_max_entries`; trying again")
+            }
         }
     }
 
-    async fn forget_old_messages(&self, window_secs: u64) {
+    async fn expire_seen_messages(&self, window_secs: u64) {
         let window =
             jiff::SignedDuration::from_secs(i64::try_from(window_secs).unwrap_or(i64::MAX / 2));
         let Ok(before) = crate::clock::now().checked_sub(window) else {
             return;
         };
         if let Err(error) = self.cx.store.expire_seen(&self.cx.name, before).await {
-            tracing::warn!(%error, "old message ids could not be forgotten");
+            tracing::warn!(%error, "expired message ids could not be deleted; trying again");
         }
     }
 
-    /// What is lost here costs look-ups, never records.
+    /// Saves look-ups. A failure costs look-ups after a restart, never records.
     async fn save(&self) {
-        // In pieces, so that settled records do not wait behind all of them.
+        // In pieces, so that completions are written in between.
         loop {
-            let changes = self.usercom.take_changes(SAVE_TOGETHER);
+            let changes = self.usercom.take_changes(MAX_SAVED_TOGETHER);
             if changes.is_empty() {
                 return;
             }
-            self.save_these(changes).await;
+            self.save_changes(changes).await;
         }
     }
 
-    async fn save_these(&self, changes: Vec<(String, Option<String>)>) {
-        // What is stored is a tenth more than what is remembered at most.
+    async fn save_changes(&self, changes: Vec<(String, Option<String>)>) {
+        // The store may hold a tenth more look-ups than the cache.
         let size = self.config.users.cache_size;
         let saved = self.saved.fetch_add(changes.len(), Ordering::Relaxed) + changes.len();
         let due = saved > size / 10;
@@ -376,28 +383,28 @@ impl DeliveringSink {
         }
         let keep = due.then_some(size);
         if let Err(error) = self.cx.store.save_cache(&self.cx.name, changes, keep).await {
-            tracing::warn!(%error, "what was learnt about users could not be written down");
+            tracing::warn!(%error, "look-ups of users could not be saved; after a restart they are made again");
         }
     }
 }
 
-/// What became of reading the catalogue.
+/// The result of reading the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Opened {
-    Read,
-    /// Nobody needs it any more.
-    Needless,
+enum CatalogLoad {
+    Loaded,
+    /// The sink stops and has nothing to deliver.
+    NotNeeded,
 }
 
-fn not_opened(failure: Failure) -> SinkError {
+fn catalog_error(failure: Failure) -> SinkError {
     match failure {
         Failure::Send(SendError::Refused { status }) => {
             SinkError::KeyRefused { status, cure: usercom::cure(status) }
         }
-        Failure::Send(SendError::Stopped) => SinkError::Stopped { left: 0 },
+        Failure::Send(SendError::Stopped) => SinkError::Aborted { pending: 0 },
         Failure::Reject { status: Some(status), reason, .. } => {
-            SinkError::Unusable(format!("{reason}; {}", usercom::cure(status)))
+            SinkError::UnexpectedApi(format!("{reason}; {}", usercom::cure(status)))
         }
-        other => SinkError::Unusable(other.to_string()),
+        other => SinkError::UnexpectedApi(other.to_string()),
     }
 }

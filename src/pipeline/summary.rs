@@ -1,4 +1,4 @@
-//! What a run did, as people read it.
+//! The summary of a run, with its text form.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,18 +7,18 @@ use serde::Serialize;
 
 use crate::telemetry::SinkSummary;
 
-/// What a run did.
+/// The summary of a run.
 #[derive(Debug, Default, Serialize)]
 pub struct Summary {
     /// By sink.
     pub sinks: BTreeMap<String, SinkSummary>,
     /// Records left in durable buffers.
     pub left: u64,
-    /// Whether a sink was stopped with work left.
+    /// Whether a sink was stopped with records left.
     pub stopped_early: bool,
     /// The status with which User.com refused the API key, if it did.
     pub key_refused: Option<u16>,
-    /// How long it took, in seconds.
+    /// Duration in seconds.
     pub seconds: f64,
 }
 

@@ -12,10 +12,10 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt};
 use tokio::task::consume_budget;
 
-use super::memory::{NoRoom, Share, UNIT};
+use super::memory::{MemoryReservation, OutOfMemoryBudget, UNIT};
 
 /// The most bytes read at a time.
-const BLOCK: usize = 16 << 10;
+const READ_BLOCK_BYTES: usize = 16 << 10;
 
 /// The largest window of zstd that is taken, as a power of two: 8 MiB, what every decoder must
 /// know by RFC 8878.
@@ -26,7 +26,7 @@ const ZSTD_WINDOW: usize = (1 << ZSTD_WINDOW_LOG) / UNIT * UNIT;
 
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(super) enum ContentCoding {
     Plain,
     Gzip,
     Deflate,
@@ -39,7 +39,7 @@ pub(super) enum InflateError {
     #[error("it is larger than the limit")]
     TooLarge,
     #[error(transparent)]
-    NoRoom(#[from] NoRoom),
+    OutOfMemoryBudget(#[from] OutOfMemoryBudget),
     #[error("it broke off or cannot be inflated")]
     Broken,
 }
@@ -47,24 +47,24 @@ pub(super) enum InflateError {
 /// What stands in an I/O error where the compressed input was longer than its limit.
 #[derive(Debug, thiserror::Error)]
 #[error("the body is too large")]
-pub(super) struct TooLarge;
+pub(super) struct BodyTooLarge;
 
 /// Reads all of `raw`, at most `limit` bytes once inflated.
 pub(super) async fn inflate<R: AsyncBufRead + Unpin>(
-    coding: Coding,
+    coding: ContentCoding,
     raw: R,
     limit: usize,
-    share: &mut Share,
+    share: &mut MemoryReservation,
 ) -> Result<Bytes, InflateError> {
     match coding {
-        Coding::Plain => drain(raw, limit, share).await,
-        Coding::Gzip => {
+        ContentCoding::Plain => drain(raw, limit, share).await,
+        ContentCoding::Gzip => {
             let mut gzip = GzipDecoder::new(raw);
             gzip.multiple_members(true);
             drain(gzip, limit, share).await
         }
-        Coding::Deflate => drain(ZlibDecoder::new(raw), limit, share).await,
-        Coding::Zstd => {
+        ContentCoding::Deflate => drain(ZlibDecoder::new(raw), limit, share).await,
+        ContentCoding::Zstd => {
             share.grow(ZSTD_WINDOW)?;
             let params = [DParameter::window_log_max(ZSTD_WINDOW_LOG)];
             let mut zstd = ZstdDecoder::with_params(raw, &params);
@@ -79,12 +79,12 @@ pub(super) async fn inflate<R: AsyncBufRead + Unpin>(
 async fn drain<R: AsyncRead + Unpin>(
     mut from: R,
     limit: usize,
-    share: &mut Share,
+    share: &mut MemoryReservation,
 ) -> Result<Bytes, InflateError> {
     let mut held = BytesMut::new();
     loop {
         // One byte more than allowed tells a body of just the limit from a longer one.
-        let room = (limit + 1 - held.len()).min(BLOCK);
+        let room = (limit + 1 - held.len()).min(READ_BLOCK_BYTES);
         if held.capacity() - held.len() < room {
             let more = room.max(held.len().min(limit - held.len()));
             share.grow(more)?;
@@ -105,7 +105,7 @@ async fn drain<R: AsyncRead + Unpin>(
 fn broken(error: io::Error) -> InflateError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(at) = cause {
-        if at.is::<TooLarge>() {
+        if at.is::<BodyTooLarge>() {
             return InflateError::TooLarge;
         }
         // An I/O error shows what it wraps only this way.

@@ -16,15 +16,15 @@ pub(super) const UNIT: usize = 16 << 10;
 /// The budget has no room at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("there is no memory for more requests at present")]
-pub(super) struct NoRoom;
+pub(super) struct OutOfMemoryBudget;
 
 /// The bytes all requests together may hold.
 #[derive(Debug, Clone)]
-pub(super) struct Budget {
+pub(super) struct MemoryBudget {
     units: Arc<Semaphore>,
 }
 
-impl Budget {
+impl MemoryBudget {
     /// A budget of so many bytes, rounded up to whole units.
     pub(super) fn new(bytes: usize) -> Self {
         let units = bytes.div_ceil(UNIT).clamp(1, Semaphore::MAX_PERMITS >> 4);
@@ -33,38 +33,41 @@ impl Budget {
 
     /// A first share, where there is room at once.
     #[cfg(feature = "vector")]
-    pub(super) fn share(&self) -> Result<Share, NoRoom> {
-        let permit = Arc::clone(&self.units).try_acquire_owned().map_err(|_| NoRoom)?;
-        Ok(Share { budget: self.clone(), permit, used: 0 })
+    pub(super) fn try_reserve(&self) -> Result<MemoryReservation, OutOfMemoryBudget> {
+        let permit = Arc::clone(&self.units).try_acquire_owned().map_err(|_| OutOfMemoryBudget)?;
+        Ok(MemoryReservation { budget: self.clone(), permit, used: 0 })
     }
 
-    /// A first share of one unit. Whoever asks holds nothing yet, so it may wait.
-    pub(super) async fn enter(&self, patience: Duration) -> Result<Share, NoRoom> {
-        match timeout(patience, Arc::clone(&self.units).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Share { budget: self.clone(), permit, used: 0 }),
-            _ => Err(NoRoom),
+    /// A first share of one unit. The caller holds nothing yet, so it may wait.
+    pub(super) async fn reserve(
+        &self,
+        max_wait: Duration,
+    ) -> Result<MemoryReservation, OutOfMemoryBudget> {
+        match timeout(max_wait, Arc::clone(&self.units).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(MemoryReservation { budget: self.clone(), permit, used: 0 }),
+            _ => Err(OutOfMemoryBudget),
         }
     }
 }
 
 /// What one request holds of the budget; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Share {
-    budget: Budget,
+pub(super) struct MemoryReservation {
+    budget: MemoryBudget,
     permit: OwnedSemaphorePermit,
     /// Bytes accounted for.
     used: usize,
 }
 
-impl Share {
+impl MemoryReservation {
     /// Reserves more bytes.
-    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), OutOfMemoryBudget> {
         self.used = self.used.saturating_add(bytes);
         let needed = self.used.div_ceil(UNIT).saturating_sub(self.permit.num_permits());
         if needed > 0 {
-            let units = u32::try_from(needed).map_err(|_| NoRoom)?;
+            let units = u32::try_from(needed).map_err(|_| OutOfMemoryBudget)?;
             let more = Arc::clone(&self.budget.units).try_acquire_many_owned(units);
-            self.permit.merge(more.map_err(|_| NoRoom)?);
+            self.permit.merge(more.map_err(|_| OutOfMemoryBudget)?);
         }
         Ok(())
     }
@@ -82,23 +85,23 @@ mod tests {
     use super::*;
     use futures::FutureExt;
 
-    fn share(budget: &Budget) -> Share {
-        budget.enter(Duration::ZERO).now_or_never().unwrap().unwrap()
+    fn share(budget: &MemoryBudget) -> MemoryReservation {
+        budget.reserve(Duration::ZERO).now_or_never().unwrap().unwrap()
     }
 
     #[tokio::test]
     async fn shares_never_exceed_the_budget_and_come_back() {
         // Guarantees that what one request holds is missing for the others until it is given back.
-        let budget = Budget::new(4 * UNIT);
-        let mut first = budget.enter(Duration::from_secs(1)).await.unwrap();
-        let mut second = budget.enter(Duration::from_secs(1)).await.unwrap();
+        let budget = MemoryBudget::new(4 * UNIT);
+        let mut first = budget.reserve(Duration::from_secs(1)).await.unwrap();
+        let mut second = budget.reserve(Duration::from_secs(1)).await.unwrap();
         first.grow(3 * UNIT).unwrap();
-        assert_eq!(second.grow(2 * UNIT), Err(NoRoom));
+        assert_eq!(second.grow(2 * UNIT), Err(OutOfMemoryBudget));
         first.shrink(2 * UNIT);
         second.grow(1).unwrap();
         drop((first, second));
         let mut all = share(&budget);
         all.grow(4 * UNIT).unwrap();
-        assert_eq!(all.grow(1), Err(NoRoom));
+        assert_eq!(all.grow(1), Err(OutOfMemoryBudget));
     }
 }

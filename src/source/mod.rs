@@ -5,18 +5,19 @@
 
 pub mod decode;
 pub mod file;
-mod flight;
 #[cfg(feature = "fluvio")]
 pub mod fluvio;
 pub mod http;
+mod in_flight;
 mod inflate;
+mod ingest;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod line;
 mod memory;
 mod metadata;
+pub mod offset_tracker;
 mod progress;
-mod push;
 mod registry;
 pub mod stdin;
 #[cfg(any(feature = "fluvio", feature = "kafka"))]
@@ -24,7 +25,6 @@ mod text;
 mod tls;
 #[cfg(feature = "vector")]
 pub mod vector;
-pub mod watermark;
 
 use std::sync::Arc;
 
@@ -59,11 +59,11 @@ pub trait Source: Send {
 
     /// Is told, before it runs, what is done with its records. Sources to which that makes no
     /// difference leave it.
-    fn tell_downstream(&mut self, _downstream: Downstream) {}
+    fn set_downstream(&mut self, _downstream: Downstream) {}
 
     /// Is given, before it runs, where to say how far it is behind. Sources that cannot tell leave
     /// it.
-    fn tell_lag(&mut self, _lag: SourceLag) {}
+    fn set_lag_gauge(&mut self, _lag: SourceLag) {}
 
     /// Is given, before it runs, where to count what it refuses. Sources that refuse nothing leave
     /// it.
@@ -74,18 +74,18 @@ pub trait Source: Send {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Downstream {
     /// Where they wait.
-    pub handover: Handover,
+    pub handover: DownstreamBuffer,
     /// Whether anything asks where a record stands (`%file`, `%line`, `%offset`).
     pub places: Places,
 }
 
 /// Where the records of a source wait before they are sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Handover {
+pub enum DownstreamBuffer {
     /// In memory, of one sink at least: only the source can tell a later process what may have been
     /// sent.
     #[default]
-    Claimed,
+    Memory,
     /// In durable buffers, which know what they sent.
     Durable,
 }

@@ -1,4 +1,4 @@
-//! How far a source has read, for whoever wants to show it.
+//! How far a source has read, so that it can be shown.
 //!
 //! Not here: what is settled; a byte that was read may still be in flight. One invariant: both
 //! numbers only grow, and read never passes total by more than what a file grew meanwhile.
@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A shared handle; clones see the same numbers.
 #[derive(Debug, Clone, Default)]
 pub struct ReadProgress {
-    counts: Arc<Counts>,
+    counts: Arc<ByteCounts>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct ByteCounts {
     read: AtomicU64,
     total: AtomicU64,
 }
@@ -29,12 +29,12 @@ impl ReadProgress {
         self.counts.total.load(Ordering::Relaxed)
     }
 
-    /// Counts bytes as read.
+    /// ByteCounts bytes as read.
     pub fn read(&self, bytes: u64) {
         self.counts.read.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Counts bytes as known to be there.
+    /// ByteCounts bytes as known to be there.
     pub fn found(&self, bytes: u64) {
         self.counts.total.fetch_add(bytes, Ordering::Relaxed);
     }

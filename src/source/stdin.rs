@@ -1,4 +1,4 @@
-//! Lines of standard input.
+//! StdinLines of standard input.
 //!
 //! Not here: positions; what came down a pipe cannot be read again, so records have no origin, and
 //! faults carry their place (`stdin:17`) in their text. One invariant: the source ends only after
@@ -18,24 +18,24 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::decode::{Decoded, Decoder, Flush};
-use super::flight::Flight;
+use super::in_flight::InFlightTracker;
 use super::line::LineSplitter;
 use super::{ReadProgress, Source, SourceError};
-use crate::config::source::StdinSource as Settings;
+use crate::config::source::StdinSourceConfig as Settings;
 use crate::record::Record;
 
 /// The most bytes read at a time.
-const BLOCK: usize = 64 << 10;
+const READ_BLOCK_BYTES: usize = 64 << 10;
 
-/// Lines of an input that is read once, to its end.
+/// StdinLines of an input that is read once, to its end.
 pub struct StdinSource<R = tokio::io::Stdin> {
     input: R,
-    lines: Lines,
-    flight: Arc<Flight>,
+    lines: StdinLines,
+    flight: Arc<InFlightTracker>,
     progress: ReadProgress,
 }
 
-struct Lines {
+struct StdinLines {
     splitter: LineSplitter,
     decoder: Decoder,
     /// Records that were read and not sent yet: those of one line.
@@ -68,7 +68,7 @@ impl<R> StdinSource<R> {
             .with_multiline(settings.multiline.as_ref(), limit)?;
         Ok(Self {
             input,
-            lines: Lines {
+            lines: StdinLines {
                 splitter: LineSplitter::new(0, limit).separated_by(decoder.separator()),
                 decoder,
                 ready: VecDeque::new(),
@@ -88,7 +88,7 @@ impl<R> fmt::Debug for StdinSource<R> {
     }
 }
 
-impl Lines {
+impl StdinLines {
     fn next_record(&mut self) -> Option<Record> {
         while self.ready.is_empty() {
             let line = self.splitter.next_line()?;
@@ -116,7 +116,7 @@ impl Lines {
             let mut record = Record::new(decoded.body);
             record.meta = decoded.meta;
             let number = decoded.line + 1;
-            record.fault = decoded.fault.map(|why| format!("stdin:{number}: {why}").into());
+            record.decode_error = decoded.fault.map(|why| format!("stdin:{number}: {why}").into());
             record
         }));
     }
@@ -130,7 +130,7 @@ impl<R: AsyncRead + Unpin + Send> StdinSource<R> {
         stop: &CancellationToken,
     ) -> std::io::Result<()> {
         loop {
-            let mut block = BytesMut::with_capacity(BLOCK);
+            let mut block = BytesMut::with_capacity(READ_BLOCK_BYTES);
             let reading = self.input.read_buf(&mut block);
             let patience = self.lines.decoder.flush_after().unwrap_or(Duration::MAX);
             let read = match stop.run_until_cancelled(timeout(patience, reading)).await {
@@ -165,7 +165,7 @@ impl<R: AsyncRead + Unpin + Send> StdinSource<R> {
 
 /// Whether more may be sent.
 async fn send(
-    flight: &Arc<Flight>,
+    flight: &Arc<InFlightTracker>,
     record: Record,
     out: &mpsc::Sender<Record>,
     stop: &CancellationToken,
@@ -187,7 +187,7 @@ impl<R: AsyncRead + Unpin + Send> Source for StdinSource<R> {
         let read = self.read(&out, &stop).await;
         // The receiver must see the end, or it would wait for more while we wait for it.
         drop(out);
-        self.flight.landed().await;
+        self.flight.wait_until_idle().await;
         read.map_err(|source| SourceError::Io { context: "reading standard input".into(), source })
     }
 

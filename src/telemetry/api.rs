@@ -1,6 +1,6 @@
 //! The status page: `/metrics`, `/health`, `/ready`.
 //!
-//! `/health` says the process lives, `/ready` that it can deliver. Neither tells anything secret.
+//! `/health` says that the process runs, `/ready` that it can deliver. Neither contains a secret.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,16 +31,16 @@ const MAX_CONNECTIONS: usize = 64;
 
 /// How long the head of a request may take, an idle connection is kept, and an answer may stay
 /// unread.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The most bytes of a request's head.
-const HEAD: usize = 16 << 10;
+const MAX_HEADERS_SIZE: usize = 16 << 10;
 
 /// How long accepting pauses after it failed: mostly for want of file descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long connections have to end.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CONNECTION_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the status page shows.
 #[derive(Clone)]
@@ -48,16 +48,16 @@ pub struct ApiState {
     /// Where `/metrics` comes from.
     pub metrics: Metrics,
     /// The sinks `/ready` asks about.
-    pub sinks: Roster,
+    pub sinks: SinkRegistry,
     /// Whether the pipeline runs: set once everything is started, unset when it stops.
     pub running: Arc<AtomicBool>,
 }
 
 /// The sinks that belong to the pipeline at present. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Roster(Arc<RwLock<BTreeMap<String, SinkMetrics>>>);
+pub struct SinkRegistry(Arc<RwLock<BTreeMap<String, SinkMetrics>>>);
 
-impl Roster {
+impl SinkRegistry {
     /// Replaces all of it.
     pub fn set(&self, sinks: BTreeMap<String, SinkMetrics>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = sinks;
@@ -103,18 +103,18 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "the status page cannot accept a connection");
-                    sleep(PAUSE).await;
+                    sleep(ACCEPT_RETRY_INTERVAL).await;
                     continue;
                 }
             };
             while connections.try_join_next().is_some() {}
             let mut stream = TimeoutStream::new(stream);
-            stream.set_write_timeout(Some(TIMEOUT));
+            stream.set_write_timeout(Some(HEADERS_TIMEOUT));
             let service = TowerToHyperService::new(router.clone());
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(TIMEOUT)
-                .max_buf_size(HEAD)
+                .header_read_timeout(HEADERS_TIMEOUT)
+                .max_buf_size(MAX_HEADERS_SIZE)
                 .serve_connection(TokioIo::new(Box::pin(stream)), service);
             let connection = graceful.watch(connection);
             connections.spawn(async move {
@@ -129,7 +129,7 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
         () = serving => {}
         () = stop.cancelled() => {}
     }
-    drop(timeout(FAREWELL, graceful.shutdown()).await);
+    drop(timeout(CONNECTION_CLOSE_TIMEOUT, graceful.shutdown()).await);
     connections.shutdown().await;
 }
 

@@ -1,7 +1,7 @@
-//! Metrics, under Vector's names where Vector has one and under `usercom_` where it has none.
+//! Metrics: Vector's names where Vector has one, `usercom_*` otherwise.
 //!
-//! Every component has a set of its own, labelled `component_id`; all stand in one registry, which
-//! is rendered as Prometheus text. There is no global recorder, so tests read their own.
+//! Each component has its own set, labelled `component_id`, in one registry that is rendered as
+//! Prometheus text. There is no global recorder, so each test reads its own.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -24,12 +24,12 @@ type Counters = Family<Labels, Counter>;
 /// All metrics of one process.
 #[derive(Clone, Default)]
 pub struct Metrics {
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Mutex<MetricsInner>>,
 }
 
-/// Handles are kept by name, so that a part that is exchanged for a new one goes on counting.
+/// Handles are stored by name, so that a replaced part continues the same counters.
 #[derive(Default)]
-struct Inner {
+struct MetricsInner {
     registry: Registry,
     sinks: BTreeMap<String, SinkMetrics>,
     sources: BTreeMap<(String, &'static str), SourceMetrics>,
@@ -90,13 +90,13 @@ impl Metrics {
         metrics
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, MetricsInner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How many records a source has not settled yet of those that are there, by partition. Clones
-/// share their values.
+/// Lag of a source: records that exist and are not settled, by partition. Clones share their
+/// values.
 #[derive(Debug, Clone, Default)]
 pub struct SourceLag {
     events: Family<Labels, Gauge>,
@@ -115,7 +115,7 @@ impl SourceLag {
         gauge.set(i64::try_from(events).unwrap_or(i64::MAX));
     }
 
-    /// A partition is read by somebody else now.
+    /// Removes a partition that this process no longer reads.
     pub fn forget(&self, topic: &str, partition: i32) {
         self.events.remove(&Self::labels(topic, partition));
     }
@@ -141,7 +141,7 @@ pub struct SourceMetrics {
 }
 
 impl SourceMetrics {
-    /// Where a source that can tell says how far it is behind.
+    /// The lag gauge of this source.
     pub fn lag(&self) -> SourceLag {
         self.lag.clone()
     }
@@ -151,7 +151,7 @@ impl SourceMetrics {
         count(&self.errors, &[("error_type", why), ("stage", "receiving")], 1);
     }
 
-    /// An event that is no event of a user came in.
+    /// An event that does not belong to a user was received.
     pub fn unwanted(&self, kind: &'static str) {
         count(&self.discarded, &[("intentional", "false"), ("reason", kind)], 1);
     }
@@ -176,27 +176,27 @@ pub struct SinkMetrics {
     sent: Counter,
     errors: Counters,
     discarded: Counters,
-    requests: Tally,
-    responses: Tally,
+    requests: LabelledTotals,
+    responses: LabelledTotals,
     rtt: Histogram,
     buffer_events: Gauge,
     buffer_bytes: Gauge,
     limit: Gauge,
     in_flight: Gauge,
-    calls: Tally,
+    calls: LabelledTotals,
     per_call: Gauge<f64, AtomicU64>,
-    saved: Tally,
+    saved: LabelledTotals,
     attributes_created: Counter,
     attributes_refused: Counter,
     conversions_failed: Counter,
-    dead_letters: Tally,
+    dead_letters: LabelledTotals,
     retries: Counters,
     storage_errors: Counter,
     halted: Gauge<i64, AtomicI64>,
     totals: Arc<Totals>,
 }
 
-/// Sums that are asked for without labels.
+/// Totals without labels, for the summary.
 #[derive(Debug, Default)]
 struct Totals {
     requests: AtomicU64,
@@ -217,24 +217,28 @@ impl SinkMetrics {
             sent: registered(r, "component_sent_events", "Records delivered whole"),
             errors: registered(r, "component_errors", "Errors, by type and stage"),
             discarded: registered(r, "component_discarded_events", "Records dropped"),
-            requests: Tally::registered(
+            requests: LabelledTotals::registered(
                 r,
                 "http_client_requests_sent",
                 "HTTP requests, repeats included",
             ),
-            responses: Tally::registered(r, "http_client_responses", "HTTP responses, by status"),
+            responses: LabelledTotals::registered(
+                r,
+                "http_client_responses",
+                "HTTP responses, by status",
+            ),
             rtt,
             buffer_events: registered(r, "buffer_size_events", "Records in the buffer"),
             buffer_bytes: registered(r, "buffer_size_bytes", "Bytes in the buffer"),
             limit: registered(r, "adaptive_concurrency_limit", "Requests allowed in flight"),
             in_flight: registered(r, "adaptive_concurrency_in_flight", "Requests in flight"),
-            calls: Tally::registered(r, "usercom_calls", "Calls made from records"),
+            calls: LabelledTotals::registered(r, "usercom_calls", "Calls made from records"),
             per_call: registered(
                 r,
                 "usercom_requests_per_call",
                 "Requests sent for one call, on average",
             ),
-            saved: Tally::registered(
+            saved: LabelledTotals::registered(
                 r,
                 "usercom_requests_saved",
                 "Requests that were not needed, by reason",
@@ -250,7 +254,7 @@ impl SinkMetrics {
                 "usercom_conversions_failed",
                 "Values left out because they do not fit their field or attribute",
             ),
-            dead_letters: Tally::registered(
+            dead_letters: LabelledTotals::registered(
                 r,
                 "usercom_dead_letters",
                 "Records put into the dead letters",
@@ -268,8 +272,8 @@ impl SinkMetrics {
         metrics
     }
 
-    /// What is known to happen is shown before it first does, so that an alert on its rate sees
-    /// the first one.
+    /// Creates counters with the value 0 before their first event, so that an alert on the rate
+    /// sees the first one.
     fn begin_at_zero(&self) {
         for reason in ["unmatched", "buffer_full"] {
             count(&self.discarded, &[("intentional", "true"), ("reason", reason)], 0);
@@ -295,12 +299,12 @@ impl SinkMetrics {
         self.received.inc_by(records);
     }
 
-    /// A record is delivered whole.
+    /// Records were delivered completely.
     pub fn delivered(&self, records: u64) {
         self.sent.inc_by(records);
     }
 
-    /// A record no rule wanted was settled.
+    /// A record that no rule matched was settled.
     pub fn unmatched(&self) {
         self.totals.unmatched.fetch_add(1, Ordering::Relaxed);
         count(&self.discarded, &[("intentional", "true"), ("reason", "unmatched")], 1);
@@ -322,7 +326,7 @@ impl SinkMetrics {
         self.storage_errors.inc_by(times);
     }
 
-    /// Something failed, for good or not. `error_type` and `stage` are words of Vector's lists.
+    /// An error occurred, permanent or not. `error_type` and `stage` are words of Vector's lists.
     pub fn error(&self, error_type: &'static str, stage: &'static str) {
         count(&self.errors, &[("error_type", error_type), ("stage", stage)], 1);
     }
@@ -334,7 +338,7 @@ impl SinkMetrics {
         self.set_per_call();
     }
 
-    /// An HTTP request left.
+    /// An HTTP request was sent.
     pub fn request(&self, method: &str, route: &str) {
         self.totals.requests.fetch_add(1, Ordering::Relaxed);
         self.requests.add(&[("method", method), ("route", route)], &format!("{method} {route}"), 1);
@@ -433,14 +437,14 @@ impl SinkMetrics {
     }
 }
 
-/// A counter with labels that also keeps its sums by the label people ask for.
+/// A labelled counter that also sums by the label used in the summary.
 #[derive(Debug, Clone, Default)]
-struct Tally {
+struct LabelledTotals {
     family: Counters,
     sums: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
-impl Tally {
+impl LabelledTotals {
     fn registered(registry: &mut Registry, name: &str, help: &str) -> Self {
         let tally = Self::default();
         registry.register(name, help, tally.family.clone());
@@ -463,14 +467,14 @@ impl Tally {
     }
 }
 
-/// What one sink did, in sums.
+/// The totals of one sink.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SinkSummary {
     /// Records taken from the sources (or from the buffer, where an earlier run left some).
     pub records: u64,
-    /// Records delivered whole.
+    /// Records delivered completely.
     pub delivered: u64,
-    /// Records no rule wanted.
+    /// Records that no rule matched.
     pub unmatched: u64,
     /// Calls, by kind.
     pub calls: BTreeMap<String, u64>,
@@ -484,7 +488,7 @@ pub struct SinkSummary {
     pub requests_saved: BTreeMap<String, u64>,
     /// Attributes created.
     pub attributes_created: u64,
-    /// Values left out because they do not fit their attribute's type.
+    /// Values dropped because they do not fit their attribute's type.
     pub conversions_failed: u64,
     /// Records put into the dead letters, by reason.
     pub dead_letters: BTreeMap<String, u64>,
@@ -512,7 +516,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_one_set_of_metrics() {
+    fn same_name_shares_one_set_of_metrics() {
         // Guarantees that asking twice gives the same counters, and one line in the rendered text.
         let metrics = Metrics::default();
         metrics.sink("crm").received(2);

@@ -1,7 +1,7 @@
-//! What the pipeline tells of itself: metrics under Vector's names, and logs that do not flood.
+//! Metrics and the status page.
 
 mod api;
 mod metrics;
 
-pub use api::{ApiState, Roster, serve};
+pub use api::{ApiState, SinkRegistry, serve};
 pub use metrics::{Metrics, SinkMetrics, SinkSummary, SourceLag, SourceMetrics};

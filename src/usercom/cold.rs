@@ -15,7 +15,7 @@ use super::outcome::{Doubt, Probe, SilentProbe};
 use super::profile::limits::name_std;
 use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
 use crate::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
-use crate::plan::Op;
+use crate::schedule::Op;
 
 /// The requests a fresh executor sends for ops in an empty account, in order, those answered with
 /// 404 included. The reading of the attribute catalogue is not listed, attribute creations are. An

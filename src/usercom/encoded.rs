@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::attributes::{ValueType, convert};
 use super::endpoint::{companies, events, site_views, users};
-use crate::plan::{FieldClass, FieldSet, Op};
+use crate::schedule::{FieldClass, Op, PackedFields};
 
 /// The body that writes an op where every custom attribute is one of type `string`, which is what
 /// attributes are that the sink creates. A page view is written under the user's own id for a key,
@@ -18,7 +18,7 @@ pub fn encoded(op: &Op, now: Timestamp) -> Option<String> {
     Some(match op {
         Op::Identify { user, fields } => users::body(user.as_str(), as_strings(fields)),
         Op::Track { user, name, at, data } => {
-            let whose = events::Whose::OwnId(user.as_str());
+            let whose = events::Whose::ExternalUserId(user.as_str());
             events::body(whose, name, Some(at.unwrap_or(now)), data)
         }
         Op::Page { user, domain, path, at } => {
@@ -33,11 +33,11 @@ pub fn encoded(op: &Op, now: Timestamp) -> Option<String> {
     })
 }
 
-fn as_strings(fields: &FieldSet) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+fn as_strings(fields: &PackedFields) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     fields.iter().filter_map(|field| {
         let json = match field.class {
             FieldClass::Custom => convert(field.json, &ValueType::String).ok()?.into_text(),
-            FieldClass::Standard | FieldClass::Union => Cow::Borrowed(field.json),
+            FieldClass::Standard | FieldClass::SetUnion => Cow::Borrowed(field.json),
         };
         Some((field.name, json))
     })
@@ -54,7 +54,7 @@ mod tests {
         // Numbers and truths of custom attributes become texts; the customer's id stands first.
         let mut call = Call::new(CallKind::Identify);
         call.user_id = Some("u\"1".into());
-        call.fields = Object::Text(r#"{"logins":7,"new":true}"#);
+        call.fields = Object::Raw(r#"{"logins":7,"new":true}"#);
         let settings = Settings { context_fields: true, merge_anonymous: false };
         let now = Timestamp::UNIX_EPOCH;
         let ops = plan_call(&call, &settings, now, &mut Notes::default()).unwrap();

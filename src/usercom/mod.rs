@@ -1,7 +1,7 @@
 //! The destination: calls to ops to User.com's REST requests.
 //!
 //! Not here: how a request gets through ([`crate::deliver`]) and in which order ops come
-//! ([`crate::plan`]). Invariant: this room sees final answers only, and never the API key.
+//! ([`crate::schedule`]). Invariant: this room sees final answers only, and never the API key.
 
 mod attributes;
 mod cold;

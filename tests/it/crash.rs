@@ -1,5 +1,5 @@
-//! What SIGKILL leaves behind: a child process works on a store and says what it was promised; it
-//! is killed at any moment, and the promises are checked against the file.
+//! SIGKILL: a child process works on a store and reports what the store acknowledged. It is killed
+//! at a random time, and the reports are checked against the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -14,11 +14,11 @@ use usercom_sink::record::Record;
 const SINK: &str = "crm";
 const DIR: &str = "USERCOM_SINK_TEST_CRASH_DIR";
 const ROUNDS: usize = 12;
-/// Appends that run side by side in the child.
+/// Appends that run concurrently in the child.
 const HANDS: u64 = 4;
 
-/// One line to the parent, in one write: a killed process leaves whole lines, or a last one without
-/// its end.
+/// Reports one line to the parent, in one write: a killed process leaves complete lines, or a last
+/// incomplete one.
 fn say(word: char, seqs: impl IntoIterator<Item = i64>) {
     let mut line = word.to_string();
     for seq in seqs {
@@ -29,12 +29,12 @@ fn say(word: char, seqs: impl IntoIterator<Item = i64>) {
 }
 
 fn body(round_and_count: u64) -> NewRecord {
-    // Of several pages now and then, so that a transaction is more than one write.
+    // Some records have several pages, so that a transaction is more than one write.
     let filler = "x".repeat(usize::try_from(round_and_count % 7 * 1500).unwrap());
     NewRecord::from(&Record::new(format!("{{\"x\":\"{filler}\"}}")))
 }
 
-/// Appends, marks and settles, telling every promise, for as long as it lives.
+/// Appends, marks and settles until it is killed, and reports every acknowledged command.
 async fn work(store: &Store, hand: u64) {
     let mut held = BTreeSet::new();
     for n in 0.. {
@@ -67,7 +67,7 @@ async fn work(store: &Store, hand: u64) {
 #[test]
 #[ignore = "the child of `kill_loses_nothing`, which starts it"]
 fn crash_child() {
-    // Every command the child gives works, until it is killed.
+    // Every command of the child works, until it is killed.
     let Some(dir) = std::env::var_os(DIR) else {
         return;
     };
@@ -75,7 +75,7 @@ fn crash_child() {
     runtime.block_on(async {
         let store = Store::open(Path::new(&dir), Access::Owner).unwrap();
         let hands = futures::future::join_all((0..HANDS).map(|hand| work(&store, hand)));
-        // An orphan ends by itself.
+        // The child ends by itself if its parent is gone.
         let end = tokio::time::timeout(Duration::from_secs(20), hands).await;
         assert!(end.is_err(), "the work never ends");
     });
@@ -91,7 +91,7 @@ fn start_child(dir: &Path) -> Child {
         .unwrap()
 }
 
-/// What the child was promised.
+/// What the store acknowledged to the child.
 #[derive(Default)]
 struct Promises {
     appended: BTreeSet<i64>,
@@ -99,13 +99,13 @@ struct Promises {
     settled: BTreeSet<i64>,
     /// Records marked as possibly sent.
     marked: BTreeSet<i64>,
-    /// Records of which a mark was asked for.
+    /// Records that the child asked to mark.
     tried_to_mark: BTreeSet<i64>,
 }
 
 impl Promises {
     fn hear(&mut self, line: &str) {
-        // The test harness has its lines on the same pipe; the last line may have been cut.
+        // The test harness writes to the same pipe; the last line may be incomplete.
         let Some(line) = line.strip_suffix('\n') else {
             return;
         };
@@ -125,7 +125,7 @@ impl Promises {
     }
 }
 
-/// Lets a child work until some moment after its first promise, kills it, and hears all it said.
+/// Lets a child work until some time after its first report, kills it, and reads all its reports.
 fn one_life(dir: &Path, promises: &mut Promises) {
     let mut child = start_child(dir);
     let mut output = BufReader::new(child.stdout.take().unwrap());
@@ -136,7 +136,7 @@ fn one_life(dir: &Path, promises: &mut Promises) {
         assert_ne!(output.read_line(&mut line).unwrap(), 0, "the child ended");
         promises.hear(&line);
     }
-    // Somebody must read on while it works, or a full pipe would hold it.
+    // The parent must read while the child works, or a full pipe would block it.
     std::thread::scope(|scope| {
         let killer = scope.spawn(|| {
             std::thread::sleep(Duration::from_micros(rand::random_range(0..150_000)));
@@ -170,7 +170,7 @@ async fn stored(store: &Store) -> BTreeMap<i64, bool> {
 }
 
 async fn check(dir: &Path, promises: &Promises) {
-    // Opening it as owner checks the whole file, and that a dead owner's lock is gone.
+    // Opening it as owner checks the whole file, and that the lock of the dead owner is released.
     let store = Store::open(dir, Access::Owner).unwrap();
     let rows = stored(&store).await;
     for seq in promises.appended.difference(&promises.tried_to_settle) {
@@ -181,13 +181,13 @@ async fn check(dir: &Path, promises: &Promises) {
     }
     for (seq, maybe_sent) in &rows {
         if promises.marked.contains(seq) {
-            assert!(maybe_sent, "{seq} was marked as sent and is not in doubt");
+            assert!(maybe_sent, "{seq} was marked as sent and is not possibly sent");
         }
         if !promises.tried_to_mark.contains(seq) {
             assert!(!maybe_sent, "{seq} was never marked and is in doubt");
         }
     }
-    // A settlement is whole or not at all: gone from the buffer and seen, or neither.
+    // A settlement is atomic: removed from the buffer and seen, or neither.
     let tried: Vec<i64> = promises.tried_to_settle.iter().copied().collect();
     let keys = tried.iter().map(|seq| format!("m{seq}")).collect();
     let seen = store.is_seen(SINK, keys).await.unwrap();
@@ -201,8 +201,8 @@ async fn check(dir: &Path, promises: &Promises) {
 
 #[test]
 fn kill_loses_nothing() {
-    // Whenever the process is killed: what was acknowledged is stored or settled, what was settled
-    // stays settled, and what was marked as sent, and only that, is in doubt.
+    // Whenever the process is killed: acknowledged records are stored or settled, settled records
+    // stay settled, and exactly the marked records are possibly sent.
     let dir = TempDir::new().unwrap();
     let mut promises = Promises::default();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -1,27 +1,30 @@
-//! Who may know whom: the rooms of `src/` keep to the order of the way a record takes.
+//! Which module of `src/` may import which: imports follow the flow of a record.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A room, and the rooms it must not know.
-const STRANGERS: &[(&str, &[&str])] = &[
+/// A top-level module, and the modules it must not import.
+const FORBIDDEN_IMPORTS: &[(&str, &[&str])] = &[
     (
         "call",
         &[
-            "mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
+            "mapping", "schedule", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
             "emulator", "config",
         ],
     ),
     (
         "coerce",
         &[
-            "call", "mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
-            "emulator", "config", "record", "ack",
+            "call", "mapping", "schedule", "usercom", "deliver", "buffer", "pipeline", "source",
+            "cli", "emulator", "config", "record", "ack",
         ],
     ),
-    ("mapping", &["plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli", "emulator"]),
     (
-        "plan",
+        "mapping",
+        &["schedule", "usercom", "deliver", "buffer", "pipeline", "source", "cli", "emulator"],
+    ),
+    (
+        "schedule",
         &[
             "mapping", "usercom", "deliver", "buffer", "pipeline", "source", "cli", "emulator",
             "config",
@@ -30,31 +33,40 @@ const STRANGERS: &[(&str, &[&str])] = &[
     ("usercom", &["mapping", "buffer", "pipeline", "source", "cli", "emulator"]),
     (
         "deliver",
-        &["mapping", "plan", "usercom", "buffer", "pipeline", "source", "cli", "emulator", "call"],
+        &[
+            "mapping", "schedule", "usercom", "buffer", "pipeline", "source", "cli", "emulator",
+            "call",
+        ],
     ),
-    ("buffer", &["mapping", "plan", "usercom", "deliver", "pipeline", "cli", "emulator", "call"]),
+    (
+        "buffer",
+        &["mapping", "schedule", "usercom", "deliver", "pipeline", "cli", "emulator", "call"],
+    ),
     (
         "source",
-        &["mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "cli", "emulator", "call"],
+        &[
+            "mapping", "schedule", "usercom", "deliver", "buffer", "pipeline", "cli", "emulator",
+            "call",
+        ],
     ),
     (
         "emulator",
         &[
-            "mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli", "call",
-            "config", "record", "ack", "sink",
+            "mapping", "schedule", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
+            "call", "config", "record", "ack", "sink",
         ],
     ),
     (
         "config",
         &[
-            "mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
+            "mapping", "schedule", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
             "emulator",
         ],
     ),
     (
         "telemetry",
         &[
-            "mapping", "plan", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
+            "mapping", "schedule", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
             "emulator",
         ],
     ),
@@ -75,19 +87,19 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn rooms_know_only_whom_they_may() {
-    // No room names a room it must not know; comments may.
+fn modules_import_only_what_layering_allows() {
+    // No module imports a forbidden module; comments may name it.
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut wrong = Vec::new();
-    for (room, strangers) in STRANGERS {
-        let files = sources(&src.join(room));
-        assert!(!files.is_empty(), "there is no room `{room}`");
+    for (module, forbidden) in FORBIDDEN_IMPORTS {
+        let files = sources(&src.join(module));
+        assert!(!files.is_empty(), "there is no module `{module}`");
         for file in files {
             let text = fs::read_to_string(&file).unwrap();
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             for (n, line) in code.enumerate() {
-                for stranger in *strangers {
-                    if line.contains(&format!("crate::{stranger}::")) {
+                for import in *forbidden {
+                    if line.contains(&format!("crate::{import}::")) {
                         wrong.push(format!("{}: {n}: {line}", file.display()));
                     }
                 }

@@ -6,6 +6,7 @@
 mod config;
 mod crash;
 mod deliver;
+mod embedded;
 mod emulator;
 mod faults;
 mod field;

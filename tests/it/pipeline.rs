@@ -1,4 +1,4 @@
-//! The main job, across processes: the built binary reads files and an account fills.
+//! End to end: the built binary delivers files to an account.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use usercom_sink::emulator::Faults;
 
 use crate::support::mix::{self, Expected};
-use crate::support::{Account, Place, json_of, usercom_sink};
+use crate::support::{EmulatorAccount, TestDir, json_of, usercom_sink};
 
-/// What an account holds, in the same terms as [`Expected`].
-async fn held(account: &Account) -> Expected {
+/// The content of an account, as [`Expected`].
+async fn held(account: &EmulatorAccount) -> Expected {
     let mut held = Expected::default();
     let users = account.all("users/").await;
     let mut own_ids = BTreeMap::new();
@@ -47,12 +47,12 @@ fn load() -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn segment_records_need_no_mapping() {
-    // 1,000 records in Segment's shape arrive whole: nothing is lost, refused or doubled, page
-    // views, last_seen, events in order, companies and members are those of the input.
+async fn segment_records_arrive_without_mapping() {
+    // 1,000 records in Segment's format arrive complete: nothing is lost, rejected or doubled; page
+    // views, last_seen, the order of events, companies and members match the input.
     let records = load();
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     place.write("records.ndjson", &mix::lines(&records));
     let config = place.pipeline(&account.endpoint(), r#"preset = "segment""#);
     let summary = json_of(&place.run_once(&config, &["--fail-on-dead-letter"]), 0);
@@ -66,12 +66,12 @@ async fn segment_records_need_no_mapping() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_run_sends_nothing_twice() {
-    // The same records in another file: every message is known, no event is sent. The empty line
-    // makes it another content, or it would be known as a copy and not be read at all.
+async fn second_run_sends_no_event_twice() {
+    // The same records in another file: every message is known, so no event is sent. The empty line
+    // makes the content differ; a copy would not be read at all.
     let records = mix::records(200, "a");
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     place.write("records.ndjson", &mix::lines(&records));
     let config = place.pipeline(&account.endpoint(), r#"preset = "segment""#);
     json_of(&place.run_once(&config, &[]), 0);
@@ -83,7 +83,7 @@ async fn a_second_run_sends_nothing_twice() {
     account.close().await;
 }
 
-/// The same load under other names and nested otherwise, and the mapping that reads it.
+/// The same load with other names and nesting, and its mapping.
 const OTHER_SHAPE: &str = r#"
 [[sinks.crm.mapping]]
 name = "who"
@@ -151,25 +151,25 @@ fn without_numbers(mut users: Vec<Value>) -> BTreeSet<String> {
         {
             user.remove(key);
         }
-        // A user first met by a track has no first_seen of the record's making.
+        // A user created by a track has no first_seen from a record.
         user.remove("first_seen");
     }
     users.into_iter().map(|user| user.to_string()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mapping_of_ones_own_comes_to_the_same() {
-    // The same load in another shape, through a mapping table, gives identical users, events,
-    // companies and members.
-    // Context traits are the preset's own business, so they are left out of this load.
+async fn custom_mapping_gives_same_account() {
+    // The same load in another format, through a mapping table, gives identical users, events,
+    // companies and members. Context traits are the preset's own business, so they are left out of
+    // this load.
     let mut records = load();
     for record in &mut records {
         record["context"].as_object_mut().unwrap().remove("traits");
     }
     let mut worlds = Vec::new();
     for own in [false, true] {
-        let account = Account::open(Faults::default()).await;
-        let place = Place::new();
+        let account = EmulatorAccount::open(Faults::default()).await;
+        let place = TestDir::new();
         let (lines, sink) = match own {
             false => (mix::lines(&records), r#"preset = "segment""#),
             true => {
@@ -188,14 +188,14 @@ async fn a_mapping_of_ones_own_comes_to_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn attributes_keep_their_types_and_unknown_ones_become_text() {
+async fn known_attributes_keep_type_and_unknown_become_strings() {
     // A known integer attribute gets 123 from '123'; an unknown one is created with type string
     // and gets '999' from 999.
-    let account = Account::open(Faults::default()).await;
+    let account = EmulatorAccount::open(Faults::default()).await;
     let attribute =
         json!({ "name": "custom_integer", "value_type": "integer", "content_type": "clientuser" });
     account.post("attributes/", &attribute).await;
-    let place = Place::new();
+    let place = TestDir::new();
     let traits = json!({ "custom_integer": "123", "custom_integer_new": 999 });
     let record = json!({ "type": "identify", "userId": "u", "traits": traits });
     place.write("records.ndjson", &mix::lines(&[record]));
@@ -211,11 +211,11 @@ async fn attributes_keep_their_types_and_unknown_ones_become_text() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn awkward_ids_arrive_as_they_are() {
-    // Ids that would bend a URL arrive unbent, and nowhere else.
+async fn special_characters_in_ids_arrive_unchanged() {
+    // Ids with special URL characters reach exactly their user.
     let ids = ["a/b c?x", "../companies/1", "ü", "kasia+test@example.com", "..", "a#b%2F", "."];
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let records: Vec<Value> = ids
         .iter()
         .flat_map(|id| {
@@ -239,11 +239,11 @@ async fn awkward_ids_arrive_as_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_delivered_is_kept_and_can_be_replayed() {
-    // Bad lines, records without identity and refused records are in the dead letters, each with
-    // its place and reason; the others are delivered; a replay delivers what has been mended.
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+async fn undeliverable_records_become_dead_letters_and_replay() {
+    // Invalid lines, records without identity and rejected records become dead letters with
+    // location and reason; the others are delivered; a replay delivers the corrected ones.
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let lines = [
         r#"{"type":"track","event":"E","userId":"u1","timestamp":"2026-01-01T00:00:00Z"}"#,
         "{not json",
@@ -279,11 +279,11 @@ async fn what_cannot_be_delivered_is_kept_and_can_be_replayed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_key_ends_once_with_77_and_loses_nothing() {
+async fn refused_key_ends_run_once_with_77_without_loss() {
     // With a revoked key `run --once` ends with 77, names the cure, shows no key, and the records
     // are delivered by the next run.
-    let account = Account::open(Faults { revoked: true, ..Faults::default() }).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults { revoked: true, ..Faults::default() }).await;
+    let place = TestDir::new();
     let records = mix::records(20, "a");
     place.write("records.ndjson", &mix::lines(&records));
     let config = place.pipeline(&account.endpoint(), r#"preset = "segment""#);
@@ -302,8 +302,8 @@ async fn a_refused_key_ends_once_with_77_and_loses_nothing() {
 use crate::support::KEY;
 
 #[test]
-fn the_library_example_delivers() {
-    // The sink in another program, on a stream made in code, delivers all of it.
+fn embedded_example_delivers() {
+    // The sink inside another program delivers a stream made in code.
     let program = Path::new(env!("CARGO_BIN_EXE_usercom-sink"));
     let output =
         Command::new(program.with_file_name("examples").join("embedded")).output().unwrap();

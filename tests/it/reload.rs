@@ -1,4 +1,4 @@
-//! New settings while it runs: SIGHUP to the built binary, and what becomes of the records.
+//! Reload with SIGHUP of the built binary, and the delivery of records meanwhile.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use serde_json::json;
 use usercom_sink::emulator::Faults;
 
-use crate::support::{Account, KEY, Place, binary};
+use crate::support::{EmulatorAccount, KEY, TestDir, binary};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A pipeline that runs, with its log in a file and its status page on a free port.
+/// A running pipeline, with its log in a file and its status page on a free port.
 struct Running {
     child: Child,
     log: PathBuf,
@@ -21,7 +21,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(place: &Place, config: &Path, api: String) -> Self {
+    fn start(place: &TestDir, config: &Path, api: String) -> Self {
         let log = place.write("log", "");
         let stderr = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
         let child = binary()
@@ -55,7 +55,7 @@ impl Running {
         Some(reply.status().as_u16())
     }
 
-    /// Waits until the log has `text` so many times.
+    /// Waits until the log has `text` at least `times` times.
     async fn wait_for_log(&self, text: &str, times: usize) {
         until(async || self.logged(text) >= times, || format!("{text}: {}", self.log())).await;
     }
@@ -87,7 +87,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Ended already, where the test went well.
+        // Already ended if the test passed.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -106,7 +106,13 @@ fn free_address() -> String {
 }
 
 /// A pipeline with one source a file, and a sink.
-fn pipeline(place: &Place, account: &Account, api: &str, sources: &[&str], sink: &str) -> PathBuf {
+fn pipeline(
+    place: &TestDir,
+    account: &EmulatorAccount,
+    api: &str,
+    sources: &[&str],
+    sink: &str,
+) -> PathBuf {
     let dir = place.write("key", KEY).parent().unwrap().display().to_string();
     let mut text = format!("data_dir = \"{dir}/data\"\napi.listen = \"{api}\"\n");
     for name in sources {
@@ -133,7 +139,7 @@ fn tracks(range: std::ops::Range<usize>, event: &str) -> String {
     range.map(line).collect()
 }
 
-fn append(place: &Place, name: &str, text: &str) {
+fn append(place: &TestDir, name: &str, text: &str) {
     use std::io::Write;
     let path = place.write("touch", "").with_file_name(name);
     let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
@@ -141,7 +147,7 @@ fn append(place: &Place, name: &str, text: &str) {
 }
 
 /// The names of all users' events, in order of arrival.
-async fn events(account: &Account) -> Vec<String> {
+async fn events(account: &EmulatorAccount) -> Vec<String> {
     let mut found = Vec::new();
     for user in account.all("users/").await {
         let id = user["id"].as_u64().unwrap();
@@ -154,7 +160,7 @@ async fn events(account: &Account) -> Vec<String> {
     found.into_iter().map(|(_, name)| name).collect()
 }
 
-async fn wait_for_events(account: &Account, running: &Running, count: usize) {
+async fn wait_for_events(account: &EmulatorAccount, running: &Running, count: usize) {
     until(async || events(account).await.len() >= count, || running.log()).await;
     assert_eq!(events(account).await.len(), count, "none is doubled");
 }
@@ -162,13 +168,13 @@ async fn wait_for_events(account: &Account, running: &Running, count: usize) {
 const PRESET: &str = "preset = \"segment\"";
 
 async fn a_key_is_exchanged(buffer: &str) {
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let api = free_address();
     let sink = format!("{PRESET}\n[sinks.crm.buffer]\ntype = \"{buffer}\"");
     let config = pipeline(&place, &account, &api, &["app"], &sink);
     place.write("key", "a-key-that-was-revoked");
-    // More than the way from source to buffer holds at once.
+    // More than the channels from source to buffer hold.
     place.write("app.ndjson", &tracks(0..2500, "E"));
     let running = Running::start(&place, &config, api);
     running.wait_for_ready(503).await;
@@ -185,24 +191,24 @@ async fn a_key_is_exchanged(buffer: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_key_is_replaced_without_a_restart_memory() {
-    // A halted sink with a memory buffer goes on with the new key after SIGHUP: `/ready` holds
-    // again, and every record arrives once, those that were waiting too.
+async fn reload_replaces_revoked_key_with_memory_buffer() {
+    // A halted sink with a memory buffer continues with the new key after SIGHUP: `/ready` is 200
+    // again, and every record arrives once, also the waiting ones.
     a_key_is_exchanged("memory").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_key_is_replaced_without_a_restart_disk() {
-    // The same with a disk buffer, which the new sink takes over.
+async fn reload_replaces_revoked_key_with_disk_buffer() {
+    // The same with a disk buffer, which the new sink continues.
     a_key_is_exchanged("disk").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_taken_over_is_refused_and_the_old_goes_on() {
-    // A file with faults is refused with all of them, a change that needs a restart is refused too,
-    // an unchanged file changes nothing, and records are delivered all the while.
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+async fn invalid_reload_is_rejected_and_old_pipeline_continues() {
+    // A file with faults is rejected with all of them, a change that needs a restart is rejected
+    // too, an unchanged file changes nothing, and records are delivered meanwhile.
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let api = free_address();
     place.write("app.ndjson", &tracks(0..3, "E"));
     let config = pipeline(&place, &account, &api, &["app"], PRESET);
@@ -212,7 +218,7 @@ async fn what_cannot_be_taken_over_is_refused_and_the_old_goes_on() {
 
     place.write("pipeline.toml", &format!("{good}\nretries = 3\ncolour = true\n"));
     running.signal("-HUP");
-    running.wait_for_log("the new pipeline file is refused, the old one goes on", 1).await;
+    running.wait_for_log("the new pipeline file is rejected, the old one stays in use", 1).await;
     let log = running.log();
     assert!(log.contains("retries") && log.contains("colour"), "{log}");
     append(&place, "app.ndjson", &tracks(3..6, "E"));
@@ -233,9 +239,9 @@ async fn what_cannot_be_taken_over_is_refused_and_the_old_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mappings_and_sources_change_while_records_flow() {
-    // A new mapping is used for what is read after it, a source that is added is read, a source
-    // alone does not touch the sinks, and of several SIGHUPs in a row the last file counts.
+async fn reload_changes_mappings_and_sources_during_delivery() {
+    // A new mapping applies to records that are read after it, an added source is read, a changed
+    // source does not affect the sinks, and after several SIGHUPs the last file is used.
     let rule = |event: &str| {
         format!(
             "[[sinks.crm.mapping]]\nname = \"r\"\ncall = \"track\"\n[sinks.crm.mapping.fields]\n\
@@ -243,8 +249,8 @@ async fn mappings_and_sources_change_while_records_flow() {
              event = {{ value = \"{event}\" }}\n"
         )
     };
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let api = free_address();
     place.write("app.ndjson", &tracks(0..5, "A"));
     place.write("web.ndjson", &tracks(0..5, "W"));
@@ -277,18 +283,18 @@ async fn mappings_and_sources_change_while_records_flow() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_key_waits_and_a_second_signal_ends_at_once() {
-    // Without `--once` a refused key does not end the run; a first SIGTERM waits for what cannot
-    // be delivered, a second one ends it at once with 75.
-    let account = Account::open(Faults { revoked: true, ..Faults::default() }).await;
-    let place = Place::new();
+async fn refused_key_halts_and_second_signal_ends_with_75() {
+    // Without `--once` a refused key does not end the run. A first SIGTERM waits for records that
+    // cannot be delivered; a second signal ends it at once with 75.
+    let account = EmulatorAccount::open(Faults { revoked: true, ..Faults::default() }).await;
+    let place = TestDir::new();
     let api = free_address();
     place.write("app.ndjson", &tracks(0..3, "E"));
     let config = pipeline(&place, &account, &api, &["app"], PRESET);
     let mut running = Running::start(&place, &config, api);
     running.wait_for_ready(503).await;
     running.signal("-TERM");
-    running.wait_for_log("a second signal ends at once", 1).await;
+    running.wait_for_log("a second signal ends the process at once", 1).await;
     assert!(running.child.try_wait().unwrap().is_none());
     running.signal("-INT");
     assert_eq!(running.ended().await.code(), Some(75), "{}", running.log());

@@ -10,7 +10,7 @@ use usercom_sink::emulator::Faults;
 
 use crate::http::free_port;
 use crate::http::process::{Running, eventually, pipeline};
-use crate::support::{Account, Place};
+use crate::support::{EmulatorAccount, TestDir};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk")
@@ -47,8 +47,8 @@ async fn lands(command: Option<Command>, arguments: &[&str]) {
     let Some(mut command) = command else {
         return;
     };
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let port = free_port();
     let config = pipeline(&place, &account.endpoint(), port, "buffer.type = \"disk\"");
     let running = Running::start(&config, port);

@@ -1,4 +1,4 @@
-//! The status page tells what the running program does, in the names the interface promises.
+//! The status page of the running program, with the metric names of the interface.
 
 use std::net::TcpListener;
 use std::process::{Child, Stdio};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use usercom_sink::emulator::Faults;
 
-use crate::support::{Account, Place, binary};
+use crate::support::{EmulatorAccount, TestDir, binary};
 
 /// Every metric the interface names.
 const NAMES: &[&str] = &[
@@ -31,7 +31,7 @@ const NAMES: &[&str] = &[
     "usercom_halted",
 ];
 
-/// The program, ended with the test.
+/// The program; ends with the test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -46,7 +46,7 @@ async fn ask(url: &str) -> Option<(u16, String)> {
     Some((reply.status().as_u16(), reply.text().await.ok()?))
 }
 
-/// Asks until the answer is as wanted.
+/// Asks until the response is as expected.
 async fn until(url: &str, wanted: impl Fn(u16, &str) -> bool) -> String {
     let mut last = None;
     for _ in 0..600 {
@@ -62,11 +62,11 @@ async fn until(url: &str, wanted: impl Fn(u16, &str) -> bool) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_tells_everything_and_no_secret() {
-    // Every promised metric is there from the start, counts what happened, and readiness follows
-    // the key; the key itself is shown nowhere.
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+async fn status_page_shows_every_metric_and_no_secret() {
+    // Every metric of the interface is there from the start and counts, readiness follows the key,
+    // and the key is shown nowhere.
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let sink = format!("preset = \"segment\"\n[api]\nlisten = \"{free}\"\n");
     let config = place.pipeline(&account.endpoint(), &sink);

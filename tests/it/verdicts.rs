@@ -1,5 +1,5 @@
-//! No path drops a record without a verdict: whatever the server does, and whenever the sink is
-//! stopped, every record's source is told once.
+//! Every record gets exactly one verdict, whatever the server answers and whenever the sink is
+//! aborted.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,25 +13,25 @@ use usercom_sink::buffer::Store;
 use usercom_sink::config::sink::UsercomSink;
 use usercom_sink::emulator::Faults;
 use usercom_sink::record::Record;
-use usercom_sink::sink::{Refusal, SinkConfig, SinkContext, SinkError};
+use usercom_sink::sink::{OnAuthFailure, SinkContext, SinkError, SinkFactory};
 use usercom_sink::telemetry::Metrics;
 
-use crate::support::{Account, KEY};
+use crate::support::{EmulatorAccount, KEY};
 
-/// What a record is like.
+/// The kind of a record.
 #[derive(Debug, Clone, Copy)]
 enum Shape {
     Event,
     Profile,
     Page,
-    /// Sent before under the same message id.
-    Again,
-    /// No rule wants it.
-    Unwanted,
-    /// It has no identity.
-    Nobody,
-    /// It is no JSON.
-    Broken,
+    /// With a message id that other records have, too.
+    Duplicate,
+    /// Matched by no rule.
+    Unmatched,
+    /// Without user id and anonymous id.
+    WithoutIdentity,
+    /// Not JSON.
+    Invalid,
 }
 
 fn body(n: usize, shape: Shape) -> String {
@@ -44,12 +44,12 @@ fn body(n: usize, shape: Shape) -> String {
         Shape::Page => {
             json!({ "type": "page", "userId": user, "properties": { "url": "https://a.b/c" } })
         }
-        Shape::Again => {
-            json!({ "type": "track", "userId": "u0", "event": "E", "messageId": "again" })
+        Shape::Duplicate => {
+            json!({ "type": "track", "userId": "u0", "event": "E", "messageId": "duplicate" })
         }
-        Shape::Unwanted => json!({ "level": "debug" }),
-        Shape::Nobody => json!({ "type": "track", "event": "E" }),
-        Shape::Broken => return "{".into(),
+        Shape::Unmatched => json!({ "level": "debug" }),
+        Shape::WithoutIdentity => json!({ "type": "track", "event": "E" }),
+        Shape::Invalid => return "{".into(),
     };
     record.to_string()
 }
@@ -59,19 +59,24 @@ fn shapes() -> impl Strategy<Value = Vec<Shape>> {
         6 => Just(Shape::Event),
         2 => Just(Shape::Profile),
         2 => Just(Shape::Page),
-        1 => Just(Shape::Again),
-        1 => Just(Shape::Unwanted),
-        1 => Just(Shape::Nobody),
-        1 => Just(Shape::Broken),
+        1 => Just(Shape::Duplicate),
+        1 => Just(Shape::Unmatched),
+        1 => Just(Shape::WithoutIdentity),
+        1 => Just(Shape::Invalid),
     ];
     proptest::collection::vec(shape, 1..120)
 }
 
-/// The verdicts of every record, by number.
-type Told = Arc<Mutex<Vec<Vec<Verdict>>>>;
+/// The verdicts of every record, by index.
+type RecordedVerdicts = Arc<Mutex<Vec<Vec<Verdict>>>>;
 
-async fn run(shapes: &[Shape], buffer: &str, faults: Faults, stop_after: Option<u64>) -> Told {
-    let account = Account::open(Faults::default()).await;
+async fn run(
+    shapes: &[Shape],
+    buffer: &str,
+    faults: Faults,
+    abort_after: Option<u64>,
+) -> RecordedVerdicts {
+    let account = EmulatorAccount::open(Faults::default()).await;
     let settings: UsercomSink = serde_json::from_value(json!({
         "inputs": ["test"],
         "endpoint": account.endpoint(),
@@ -86,32 +91,32 @@ async fn run(shapes: &[Shape], buffer: &str, faults: Faults, stop_after: Option<
         name: "crm".into(),
         store: Store::in_memory().unwrap(),
         metrics: Metrics::default().sink("crm"),
-        refusal: Refusal::Wait,
-        stop: stop.clone(),
-        fed: CancellationToken::new(),
+        on_auth_failure: OnAuthFailure::Retry,
+        abort: stop.clone(),
+        input_drained: CancellationToken::new(),
     };
     let (sink, _) = settings.build(context).await.unwrap();
-    let told: Told = Arc::new(Mutex::new(vec![Vec::new(); shapes.len()]));
+    let verdicts_of: RecordedVerdicts = Arc::new(Mutex::new(vec![Vec::new(); shapes.len()]));
     let records: Vec<Record> = shapes
         .iter()
         .enumerate()
         .map(|(n, shape)| {
-            let told = Arc::clone(&told);
-            let ack = Ack::new(move |verdict| told.lock().unwrap()[n].push(verdict));
+            let verdicts_of = Arc::clone(&verdicts_of);
+            let ack = Ack::new(move |verdict| verdicts_of.lock().unwrap()[n].push(verdict));
             let mut record = Record::new(body(n, *shape)).with_ack(ack);
-            if matches!(shape, Shape::Broken) {
-                record.fault = Some("not valid JSON".into());
+            if matches!(shape, Shape::Invalid) {
+                record.decode_error = Some("not valid JSON".into());
             }
             record
         })
         .collect();
-    let stopper = async {
-        // Whoever cannot even list its attributes is no User.com, and ends the sink.
+    let aborter = async {
+        // The sink ends if it cannot list the attributes, so faults begin after that.
         while account.admin("stats").await["routes"]["GET attributes/"] != 2 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         account.set_faults(&serde_json::to_value(&faults).unwrap()).await;
-        match stop_after {
+        match abort_after {
             Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
             None => std::future::pending().await,
         }
@@ -120,15 +125,15 @@ async fn run(shapes: &[Shape], buffer: &str, faults: Faults, stop_after: Option<
     };
     let end = tokio::select! {
         end = sink.run(futures::stream::iter(records).boxed()) => end,
-        () = stopper => unreachable!("it never ends"),
+        () = aborter => unreachable!("it never ends"),
     };
     match end {
         Ok(()) => {}
-        Err(SinkError::Stopped { .. }) => assert!(stop_after.is_some()),
+        Err(SinkError::Aborted { .. }) => assert!(abort_after.is_some()),
         Err(error) => panic!("{error}"),
     }
     account.close().await;
-    told
+    verdicts_of
 }
 
 proptest! {
@@ -140,10 +145,10 @@ proptest! {
         disk in any::<bool>(),
         error_rate in 0.0..0.2f64,
         reset_rate in 0.0..0.1f64,
-        stop_after in proptest::option::of(0u64..400),
+        abort_after in proptest::option::of(0u64..400),
     ) {
-        // Each source is told exactly once what became of each record; a sink that ran to its end
-        // has settled all of them, and says so truthfully.
+        // Each record gets exactly one verdict. A sink that was not aborted has settled all records,
+        // and reports the right verdict for each.
         let faults = Faults {
             error_rate,
             error_codes: vec![400, 404, 500, 503],
@@ -152,21 +157,21 @@ proptest! {
         };
         let buffer = if disk { "disk" } else { "memory" };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let told = runtime.block_on(async {
-            tokio::time::timeout(Duration::from_secs(60), run(&shapes, buffer, faults, stop_after)).await
+        let verdicts_of = runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(60), run(&shapes, buffer, faults, abort_after)).await
         });
-        let told = told.expect("it ends");
-        let told = told.lock().unwrap();
-        for (n, (shape, verdicts)) in shapes.iter().zip(&*told).enumerate() {
+        let verdicts_of = verdicts_of.expect("it ends");
+        let verdicts_of = verdicts_of.lock().unwrap();
+        for (n, (shape, verdicts)) in shapes.iter().zip(&*verdicts_of).enumerate() {
             prop_assert_eq!(verdicts.len(), 1, "record {} {:?}: {:?}", n, shape, verdicts);
             let verdict = verdicts[0];
-            if stop_after.is_none() {
+            if abort_after.is_none() {
                 prop_assert_ne!(verdict, Verdict::Errored, "record {} {:?}", n, shape);
             }
             if !disk && verdict != Verdict::Errored {
                 match shape {
-                    Shape::Nobody | Shape::Broken => prop_assert_eq!(verdict, Verdict::Rejected),
-                    Shape::Unwanted => prop_assert_eq!(verdict, Verdict::Delivered),
+                    Shape::WithoutIdentity | Shape::Invalid => prop_assert_eq!(verdict, Verdict::Rejected),
+                    Shape::Unmatched => prop_assert_eq!(verdict, Verdict::Delivered),
                     _ => {}
                 }
             }
@@ -175,15 +180,15 @@ proptest! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_other_sinks_verdicts_do_not_matter_to_it() {
-    // A record shared by two takers is delivered only if both say so.
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&told);
+async fn record_of_two_sinks_reports_the_worst_verdict() {
+    // A record that goes to two sinks is delivered only if both deliver it.
+    let verdicts_of = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&verdicts_of);
     let record = Record::new(Value::Null.to_string())
         .with_ack(Ack::new(move |verdict| seen.lock().unwrap().push(verdict)));
     let other = record.clone();
     record.ack.settle(Verdict::Delivered);
-    assert!(told.lock().unwrap().is_empty());
+    assert!(verdicts_of.lock().unwrap().is_empty());
     other.ack.settle(Verdict::Rejected);
-    assert_eq!(*told.lock().unwrap(), [Verdict::Rejected]);
+    assert_eq!(*verdicts_of.lock().unwrap(), [Verdict::Rejected]);
 }

@@ -1,8 +1,9 @@
-//! Logs that do not flood: a message that comes again within ten seconds is left out, and a line
-//! says how often. Debug and trace lines, which somebody asked for, and lines that answer an
-//! operator (starting, reloading, stopping) are never left out.
+//! Suppresses repeated log messages: a message that repeats within ten seconds is not shown, and a
+//! line says how often. Debug and trace lines and the answers to an operator (start, reload, stop)
+//! are always shown.
 //!
-//! Invariant: what is remembered is bounded, whatever is logged.
+//! # Invariants
+//! The memory of the limiter is bounded, whatever is logged.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,67 +18,67 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// How long a message is not repeated.
+/// How long repetitions of a message are suppressed.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Messages remembered at most; what comes beyond is shown.
-const REMEMBERED: usize = 1024;
+/// Messages that are tracked at most; further ones are shown.
+const MAX_KEYS: usize = 1024;
 
-/// Fields that make one message two: the same failure of two sinks is told twice.
-const PARTS: &[&str] = &["sink", "source", "path"];
+/// Fields that are part of a message's identity: the same failure of two sinks is shown twice.
+const KEY_FIELDS: &[&str] = &["sink", "source", "path"];
 
-/// Modules that log what an operator asked for.
-const ANSWERS: &[&str] = &["usercom_sink::cli", "usercom_sink::pipeline::run"];
+/// Modules whose messages answer an operator.
+const UNLIMITED_TARGETS: &[&str] = &["usercom_sink::cli", "usercom_sink::pipeline::run"];
 
-/// What is to be done with a message.
+/// What to do with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    /// Show it, after telling how many like it were left out.
-    Show { left_out: u64 },
-    /// Leave it out, and say that this begins.
-    LeaveOutFirst,
-    /// Leave it out.
-    LeaveOut,
+enum LimitDecision {
+    /// Show it, after a line with the number of suppressed ones.
+    Show { suppressed: u64 },
+    /// Suppress it, and say that suppression starts.
+    SuppressFirst,
+    /// Suppress it.
+    Suppress,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
+struct MessageKey {
     callsite: Identifier,
     part: String,
 }
 
-struct Seen {
+struct MessageCount {
     shown: Instant,
-    left_out: u64,
+    suppressed: u64,
 }
 
-/// The decisions; takes the time.
+/// Decides per message; takes the time as an argument.
 #[derive(Default)]
-struct Limiter(HashMap<Key, Seen>);
+struct Limiter(HashMap<MessageKey, MessageCount>);
 
 impl Limiter {
-    fn decide(&mut self, key: Key, now: Instant) -> Verdict {
+    fn decide(&mut self, key: MessageKey, now: Instant) -> LimitDecision {
         if let Some(seen) = self.0.get_mut(&key) {
             if now.duration_since(seen.shown) < WINDOW {
-                seen.left_out += 1;
-                let first = seen.left_out == 1;
-                return if first { Verdict::LeaveOutFirst } else { Verdict::LeaveOut };
+                seen.suppressed += 1;
+                let first = seen.suppressed == 1;
+                return if first { LimitDecision::SuppressFirst } else { LimitDecision::Suppress };
             }
-            let left_out = std::mem::take(&mut seen.left_out);
+            let suppressed = std::mem::take(&mut seen.suppressed);
             seen.shown = now;
-            return Verdict::Show { left_out };
+            return LimitDecision::Show { suppressed };
         }
-        if self.0.len() >= REMEMBERED {
+        if self.0.len() >= MAX_KEYS {
             self.0.retain(|_, seen| now.duration_since(seen.shown) < WINDOW);
         }
-        if self.0.len() < REMEMBERED {
-            self.0.insert(key, Seen { shown: now, left_out: 0 });
+        if self.0.len() < MAX_KEYS {
+            self.0.insert(key, MessageCount { shown: now, suppressed: 0 });
         }
-        Verdict::Show { left_out: 0 }
+        LimitDecision::Show { suppressed: 0 }
     }
 }
 
-/// A format that leaves out what comes too often.
+/// A log format that suppresses repeated messages.
 pub(super) struct Limited<F, C> {
     inner: F,
     clock: C,
@@ -85,18 +86,18 @@ pub(super) struct Limited<F, C> {
 }
 
 impl<F, C: Fn() -> Instant> Limited<F, C> {
-    /// `clock` tells the time at every event.
+    /// `clock` returns the current time.
     pub(super) fn new(inner: F, clock: C) -> Self {
         Self { inner, clock, limiter: Mutex::default() }
     }
 
-    fn decide(&self, event: &Event<'_>, part: String) -> Verdict {
+    fn decide(&self, event: &Event<'_>, part: String) -> LimitDecision {
         let metadata = event.metadata();
-        let answer = ANSWERS.iter().any(|module| metadata.target().starts_with(module));
+        let answer = UNLIMITED_TARGETS.iter().any(|module| metadata.target().starts_with(module));
         if answer || *metadata.level() > Level::INFO {
-            return Verdict::Show { left_out: 0 };
+            return LimitDecision::Show { suppressed: 0 };
         }
-        let key = Key { callsite: metadata.callsite(), part };
+        let key = MessageKey { callsite: metadata.callsite(), part };
         let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
         limiter.decide(key, (self.clock)())
     }
@@ -115,17 +116,19 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut words = Words::default();
+        let mut words = FieldTexts::default();
         event.record(&mut words);
-        let Words { message, part } = words;
+        let FieldTexts { message, part } = words;
         let (note, shown) = match self.decide(event, part.clone()) {
-            Verdict::LeaveOut => return Ok(()),
-            Verdict::Show { left_out: 0 } => return self.inner.format_event(cx, writer, event),
-            Verdict::LeaveOutFirst => {
-                (format!("came again within 10 s: {message}{part}; left out for a while"), false)
+            LimitDecision::Suppress => return Ok(()),
+            LimitDecision::Show { suppressed: 0 } => {
+                return self.inner.format_event(cx, writer, event);
             }
-            Verdict::Show { left_out } => {
-                (format!("left out {left_out} times: {message}{part}"), true)
+            LimitDecision::SuppressFirst => {
+                (format!("repeated within 10 s, suppressed for now: {message}{part}"), false)
+            }
+            LimitDecision::Show { suppressed } => {
+                (format!("suppressed {suppressed} times: {message}{part}"), true)
             }
         };
         let fields = event.metadata().fields();
@@ -138,19 +141,18 @@ where
     }
 }
 
-/// What tells one message from another. Values are quoted as `Debug` does, so that nothing in
-/// them breaks a line.
+/// The identity of a message. Values are quoted with `Debug`, so that they cannot break a line.
 #[derive(Default)]
-struct Words {
+struct FieldTexts {
     message: String,
     part: String,
 }
 
-impl Visit for Words {
+impl Visit for FieldTexts {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             self.message = format!("{value:?}");
-        } else if PARTS.contains(&field.name()) {
+        } else if KEY_FIELDS.contains(&field.name()) {
             self.part += &format!(" {}={value:?}", field.name());
         }
     }
@@ -164,9 +166,9 @@ mod tests {
     use tracing_subscriber::fmt::format::Format;
 
     #[derive(Clone, Default)]
-    struct Page(Arc<Mutex<Vec<u8>>>);
+    struct SharedOutput(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Page {
+    impl io::Write for SharedOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend(bytes);
             Ok(bytes.len())
@@ -177,9 +179,9 @@ mod tests {
         }
     }
 
-    /// What is logged by `work`, which moves the time by milliseconds.
+    /// The log of `work`, which advances the clock by milliseconds.
     fn logged(work: impl FnOnce(&dyn Fn(u64))) -> String {
-        let page = Page::default();
+        let page = SharedOutput::default();
         let now = Arc::new(Mutex::new(Instant::now()));
         let clock = Arc::clone(&now);
         let format = Format::default().without_time().with_target(false).with_ansi(false);
@@ -200,8 +202,8 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_shown_once_in_ten_seconds_and_the_rest_is_counted() {
-        // Guarantees what is shown, when, and the count of what was not.
+    fn repeated_message_is_shown_once_per_window_with_a_count() {
+        // Guarantees which messages are shown, when, and the count of suppressed ones.
         let text = logged(|pass| {
             for _ in 0..5 {
                 fails("crm");
@@ -215,22 +217,22 @@ mod tests {
             lines,
             [
                 "WARN it fails sink=\"crm\"",
-                "WARN came again within 10 s: it fails sink=\"crm\"; left out for a while",
-                "WARN left out 4 times: it fails sink=\"crm\"",
+                "WARN repeated within 10 s, suppressed for now: it fails sink=\"crm\"",
+                "WARN suppressed 4 times: it fails sink=\"crm\"",
                 "WARN it fails sink=\"crm\"",
             ]
         );
     }
 
     #[test]
-    fn others_are_not_left_out_for_it() {
-        // Guarantees that sinks, debug lines and answers to an operator do not wait for each other.
+    fn other_messages_are_not_limited() {
+        // Guarantees that other sinks, debug lines and answers to an operator are not suppressed.
         let text = logged(|_| {
             for _ in 0..3 {
                 fails("a");
                 fails("b");
                 tracing::debug!(target: "usercom_sink::deliver", "asked for");
-                tracing::info!(target: "usercom_sink::pipeline::run::exchange", "reloaded");
+                tracing::info!(target: "usercom_sink::pipeline::run::reload", "reloaded");
             }
         });
         let count = |word| text.lines().filter(|line| line.contains(word)).count();
@@ -239,17 +241,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
-        // Guarantees a bound on memory, and that a full memory shows rather than hides.
+    fn limiter_memory_is_bounded() {
+        // Guarantees a bound on memory, and that messages are shown when it is full.
         let text = logged(|_| {
-            for n in 0..REMEMBERED + 10 {
+            for n in 0..MAX_KEYS + 10 {
                 fails(&format!("s{n}"));
             }
             fails("s0");
-            fails(&format!("s{REMEMBERED}"));
+            fails(&format!("s{MAX_KEYS}"));
         });
-        assert!(text.contains("again within 10 s: it fails sink=\"s0\""), "{text}");
-        let last = format!("it fails sink=\"s{REMEMBERED}\"");
+        assert!(text.contains("suppressed for now: it fails sink=\"s0\""), "{text}");
+        let last = format!("it fails sink=\"s{MAX_KEYS}\"");
         assert_eq!(text.matches(&last).count(), 2, "{text}");
     }
 }

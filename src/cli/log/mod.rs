@@ -1,4 +1,4 @@
-//! Logs: to stderr, as text or JSON, filtered by `RUST_LOG`, without floods.
+//! Logging: to stderr, as text or JSON, filtered by `RUST_LOG`, with repeated messages suppressed.
 
 mod limit;
 
@@ -15,7 +15,7 @@ use crate::config::Style;
 /// How to log.
 #[derive(Debug, Args)]
 pub(super) struct LogOptions {
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, global = true, value_enum, default_value = "text")]
     log_format: LogFormat,
     /// When to use colours
@@ -37,7 +37,7 @@ enum Color {
 }
 
 impl LogOptions {
-    /// How what goes to stderr looks.
+    /// The style of text on stderr.
     pub(super) fn style(&self) -> Style {
         let plain_wanted = std::env::var_os("NO_COLOR").is_some();
         match self.color {
@@ -47,7 +47,7 @@ impl LogOptions {
         }
     }
 
-    /// Starts logging. `RUST_LOG` wins over `default`.
+    /// Starts logging. `RUST_LOG` takes precedence over `default`.
     pub(super) fn init(&self, default: &str) {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
         let builder = tracing_subscriber::fmt()

@@ -10,10 +10,10 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::document::{Entry, Kind, Node};
+use super::super::document::{Node, NodeEntry, NodeKind};
 use super::super::fault::{ConfigPath, Fault, Target};
-use super::super::text::Text;
-use super::meta::{ConnectorFile, Period, Size};
+use super::super::text::InterpolatedString;
+use super::meta::{ByteQuantity, ConnectorFile, Period};
 use super::quantity::bytes;
 
 /// The name of the source.
@@ -43,12 +43,12 @@ pub(super) const OURS: &[&str] = &["api", "decoding", "max_in_flight"];
 /// The tree.
 pub(super) fn pipeline_tree(
     root: &Node,
-    usercom: Entry,
+    usercom: NodeEntry,
     file: Option<&ConnectorFile>,
     data_dir: &Path,
     faults: &mut Vec<Fault>,
 ) -> Node {
-    let Entry { key_span, node: mut section } = usercom;
+    let NodeEntry { key_span, node: mut section } = usercom;
     let [api, decoding, window] = OURS else {
         unreachable!("there are three");
     };
@@ -61,27 +61,32 @@ pub(super) fn pipeline_tree(
         }
     }
     let mut sink = match section.kind {
-        Kind::Table(entries) => entries,
+        NodeKind::Table(entries) => entries,
         _ => IndexMap::new(),
     };
     // Where the section says these itself, that was told.
     sink.insert("type".to_owned(), entry(made(text("usercom"))));
-    sink.insert("inputs".to_owned(), entry(made(Kind::Array(vec![made(text(SOURCE))]))));
-    let sink =
-        Entry { key_span, node: Node { file: 0, span: section.span, kind: Kind::Table(sink) } };
+    sink.insert("inputs".to_owned(), entry(made(NodeKind::Array(vec![made(text(SOURCE))]))));
+    let sink = NodeEntry {
+        key_span,
+        node: Node { file: 0, span: section.span, kind: NodeKind::Table(sink) },
+    };
     let mut tree = IndexMap::new();
     tree.insert("data_dir".to_owned(), entry(made(text(&data_dir.display().to_string()))));
     tree.extend(api.map(|api| ("api".to_owned(), api)));
-    tree.insert("sources".to_owned(), entry(table([(SOURCE, entry(made(Kind::Table(source))))])));
+    tree.insert(
+        "sources".to_owned(),
+        entry(table([(SOURCE, entry(made(NodeKind::Table(source))))])),
+    );
     tree.insert("sinks".to_owned(), entry(table([(SINK, sink)])));
-    made(Kind::Table(tree))
+    made(NodeKind::Table(tree))
 }
 
 fn source(
     root: &Node,
     file: Option<&ConnectorFile>,
     faults: &mut Vec<Fault>,
-) -> IndexMap<String, Entry> {
+) -> IndexMap<String, NodeEntry> {
     let meta = root.get("meta");
     let consumer = meta.and_then(|meta| meta.get("consumer"));
     let offset = consumer.and_then(|consumer| consumer.get("offset"));
@@ -90,7 +95,7 @@ fn source(
     let mut put = |key: &str, node: Node| source.insert(key.to_owned(), entry(node));
     put("type", made(text("fluvio")));
     let topic = meta.and_then(|meta| meta.get("topic")).map(|topic| match &topic.kind {
-        Kind::Table(_) => topic.get("meta").and_then(|meta| meta.get("name")).unwrap_or(topic),
+        NodeKind::Table(_) => topic.get("meta").and_then(|meta| meta.get("name")).unwrap_or(topic),
         _ => topic,
     });
     // What is missing was told; a stand-in lets the rest be looked at.
@@ -122,13 +127,13 @@ fn source(
     let consumer = file.and_then(|file| file.meta.consumer.as_ref());
     if let Some(size) = consumer.and_then(|consumer| consumer.max_bytes.as_ref()) {
         let found = match size {
-            Size::Bytes(bytes) => Some(*bytes),
-            Size::Text(text) => bytes(text),
+            ByteQuantity::Bytes(bytes) => Some(*bytes),
+            ByteQuantity::Text(text) => bytes(text),
         };
         let node = given(meta.and_then(|meta| meta.get("consumer")), "max_bytes");
         match (found, node) {
             (Some(bytes), Some(node)) => {
-                put("max_bytes", Node { kind: Kind::Integer(bytes.into()), ..node.clone() });
+                put("max_bytes", Node { kind: NodeKind::Integer(bytes.into()), ..node.clone() });
             }
             _ => faults.push(Fault {
                 code: "E0410",
@@ -142,11 +147,11 @@ fn source(
     let period = consumer.and_then(|consumer| consumer.offset.as_ref()?.flush_period.as_ref());
     if let Some(Period { secs, nanos }) = period {
         let millis = secs.saturating_mul(1000).saturating_add(u64::from(nanos / 1_000_000)).max(1);
-        put("commit_interval_ms", made(Kind::Integer(millis.into())));
+        put("commit_interval_ms", made(NodeKind::Integer(millis.into())));
     }
-    if let Some(Kind::Array(steps)) = root.get("transforms").map(|node| &node.kind) {
+    if let Some(NodeKind::Array(steps)) = root.get("transforms").map(|node| &node.kind) {
         let steps = steps.iter().map(step).collect();
-        put("transforms", made(Kind::Array(steps)));
+        put("transforms", made(NodeKind::Array(steps)));
     }
     source
 }
@@ -165,29 +170,29 @@ fn step(step: &Node) -> Node {
     }
     if let Some(entries) = step.table_mut() {
         entries.shift_remove("lookback");
-        entries.retain(|_, entry| !matches!(entry.node.kind, Kind::Null));
+        entries.retain(|_, entry| !matches!(entry.node.kind, NodeKind::Null));
     }
     step
 }
 
 /// A value that is there and not null.
 fn given<'a>(table: Option<&'a Node>, key: &str) -> Option<&'a Node> {
-    table?.get(key).filter(|node| !matches!(node.kind, Kind::Null))
+    table?.get(key).filter(|node| !matches!(node.kind, NodeKind::Null))
 }
 
-fn text(text: &str) -> Kind {
-    Kind::String(Text::plain(text))
+fn text(text: &str) -> NodeKind {
+    NodeKind::String(InterpolatedString::plain(text))
 }
 
 /// A value that stands nowhere.
-fn made(kind: Kind) -> Node {
+fn made(kind: NodeKind) -> Node {
     Node { file: 0, span: 0..0, kind }
 }
 
-fn entry(node: Node) -> Entry {
-    Entry { key_span: node.span.clone(), node }
+fn entry(node: Node) -> NodeEntry {
+    NodeEntry { key_span: node.span.clone(), node }
 }
 
-fn table<const N: usize>(entries: [(&str, Entry); N]) -> Node {
-    made(Kind::Table(entries.into_iter().map(|(key, entry)| (key.to_owned(), entry)).collect()))
+fn table<const N: usize>(entries: [(&str, NodeEntry); N]) -> Node {
+    made(NodeKind::Table(entries.into_iter().map(|(key, entry)| (key.to_owned(), entry)).collect()))
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::diagnostic::Report;
-use super::super::document::{Document, Entry, Kind, Node, SourceText};
+use super::super::document::{Document, Node, NodeEntry, NodeKind, SourceText};
 use super::super::fault::{ConfigPath, Fault, Target};
 use super::super::load::shown;
 use super::super::pipeline::NAME_PATTERN;
@@ -21,22 +21,22 @@ use super::super::{Environment, check};
 use super::meta::{ApiVersion, ConnectorFile};
 use super::secrets::{Secrets, is_secret_name};
 use super::take;
-use super::template::{self, Masked, Values};
+use super::template::{self, Masked, SecretValues};
 use super::topic::{self, TopicShape};
 
 /// The common part while it is looked at.
-pub(super) struct Common<'a> {
+pub(super) struct CommonSettings<'a> {
     file: &'a SourceText,
     secrets: &'a Secrets,
     environment: &'a dyn Environment,
-    pub(super) values: Values,
+    pub(super) values: SecretValues,
     /// Faults by path.
     pub(super) faults: Vec<Fault>,
     /// Faults by place.
     pub(super) report: Report,
 }
 
-impl<'a> Common<'a> {
+impl<'a> CommonSettings<'a> {
     pub(super) fn new(
         file: &'a SourceText,
         secrets: &'a Secrets,
@@ -44,7 +44,14 @@ impl<'a> Common<'a> {
     ) -> Self {
         let document = Document { files: vec![file.clone()], root: Node::empty_table() };
         let report = Report::new(shown(&document));
-        Self { file, secrets, environment, values: Values::default(), faults: Vec::new(), report }
+        Self {
+            file,
+            secrets,
+            environment,
+            values: SecretValues::default(),
+            faults: Vec::new(),
+            report,
+        }
     }
 
     fn fault(&mut self, code: &'static str, path: ConfigPath, message: String, help: &str) {
@@ -121,7 +128,7 @@ impl<'a> Common<'a> {
     }
 
     /// What the schema of the common part, and more than it, tells.
-    pub(super) fn check(&mut self, root: &mut Node, usercom: Option<&Entry>) {
+    pub(super) fn check(&mut self, root: &mut Node, usercom: Option<&NodeEntry>) {
         let custom = take(root, "custom");
         self.faults.extend(check::check(schema(), root));
         if let Some(section) = usercom.and_then(|entry| entry.node.table()) {
@@ -209,7 +216,7 @@ fn declared(root: &Node) -> Option<Vec<String>> {
     if version.is_none_or(|version| version.value == "0.0.0") {
         return None;
     }
-    let Some(Kind::Array(secrets)) =
+    let Some(NodeKind::Array(secrets)) =
         root.get("meta").and_then(|meta| meta.get("secrets")).map(|node| &node.kind)
     else {
         return Some(Vec::new());
@@ -224,10 +231,10 @@ fn secret_tables(node: &Node, out: &mut Vec<(String, Range<usize>)>) {
         return;
     }
     match &node.kind {
-        Kind::Table(entries) => {
+        NodeKind::Table(entries) => {
             entries.values().for_each(|entry| secret_tables(&entry.node, out));
         }
-        Kind::Array(items) => items.iter().for_each(|item| secret_tables(item, out)),
+        NodeKind::Array(items) => items.iter().for_each(|item| secret_tables(item, out)),
         _ => {}
     }
 }

@@ -93,7 +93,7 @@ pub(super) struct TopicConfig {
     pub(super) meta: TopicMeta,
     /// Its partitions.
     #[serde(default)]
-    pub(super) partition: Option<TopicPartition>,
+    pub(super) partition: Option<TopicPartitioning>,
     /// How long records are kept.
     #[serde(default)]
     pub(super) retention: Option<Retention>,
@@ -116,14 +116,14 @@ pub(super) struct TopicMeta {
 /// `topic.partition`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct TopicPartition {
+pub(super) struct TopicPartitioning {
     /// How many.
     #[serde(default)]
     #[schemars(range(min = 1, max = 65_536))]
     pub(super) count: Option<u32>,
     /// The largest size of each.
     #[serde(default)]
-    pub(super) max_size: Option<Size>,
+    pub(super) max_size: Option<ByteQuantity>,
     /// How many copies.
     #[serde(default)]
     #[schemars(range(min = 1, max = 65_536))]
@@ -142,13 +142,13 @@ pub(super) struct Retention {
     pub(super) time: Option<String>,
     /// The size of a segment.
     #[serde(default)]
-    pub(super) segment_size: Option<Size>,
+    pub(super) segment_size: Option<ByteQuantity>,
 }
 
 /// A size: a number of bytes, or a text with a unit.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub(super) enum Size {
+pub(super) enum ByteQuantity {
     /// Bytes.
     Bytes(u64),
     /// With a unit.
@@ -235,7 +235,7 @@ pub(super) struct Consumer {
     pub(super) partition: Option<FluvioPartitions>,
     /// How much the cluster sends at once.
     #[serde(default)]
-    pub(super) max_bytes: Option<Size>,
+    pub(super) max_bytes: Option<ByteQuantity>,
     /// Where to begin, and whether the place is kept.
     #[serde(default)]
     pub(super) offset: Option<Offset>,
@@ -259,9 +259,9 @@ pub(super) struct Offset {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Start {
-    /// By word.
+    /// `beginning` or `end`.
     Word(StartWord),
-    /// By number.
+    /// An offset, or a distance from the oldest record or from the end.
     Place(FluvioStartPlace),
 }
 

@@ -20,19 +20,19 @@ mod topic;
 use std::path::PathBuf;
 
 use self::assemble::{SINK, SOURCE, pipeline_tree};
-use self::common::Common;
-use self::template::{Values, mask};
+use self::common::CommonSettings;
+use self::template::{SecretValues, mask};
 use super::diagnostic::Report;
-use super::document::{Document, Format, Kind, Node, SourceText};
+use super::document::{Document, Format, Node, NodeKind, SourceText};
 use super::fault::{ConfigPath, Fault};
-use super::load::{Host, Paths, broken, judge, shown};
+use super::load::{EmbeddingContext, Paths, analyze, broken, shown};
 use super::secret::Redactions;
 use super::{CompileMapping, Environment, Loaded, SourceConfig, syntax};
 
 pub use self::package::connector_package_text;
 pub use self::secrets::Secrets;
 pub use self::topic::TopicShape;
-use super::source::FluvioSource;
+use super::source::FluvioSourceConfig;
 
 /// The name of a connector's source, in metrics and logs.
 pub const SOURCE_NAME: &str = SOURCE;
@@ -47,7 +47,7 @@ pub struct Connector {
     /// How its topic is made where it is missing.
     pub topic: TopicShape,
     /// How its topic is read.
-    pub source: FluvioSource,
+    pub source: FluvioSourceConfig,
     /// The rest: a pipeline with that one source and one sink.
     pub loaded: Loaded,
 }
@@ -70,7 +70,7 @@ pub fn load_connector(
         .map_err(|errors| broken(std::slice::from_ref(file), std::iter::once(Some(errors))))?;
     let mut root = normalised(root);
     let usercom = take(&mut root, "usercom");
-    let mut common = Common::new(file, secrets, environment);
+    let mut common = CommonSettings::new(file, secrets, environment);
     common.resolve(&masked, &root, usercom.as_ref().map(|entry| &entry.node));
     // The pipeline's tree gets its values later, so that it is known where one was missing.
     let unfilled = root.clone();
@@ -79,7 +79,7 @@ pub fn load_connector(
     let understood = common.understand(&root);
 
     let Some(usercom) = usercom.filter(|entry| entry.node.table().is_some()) else {
-        let Common { faults, report, .. } = common;
+        let CommonSettings { faults, report, .. } = common;
         let mut report = placed(file, &root, faults, report);
         report.sort();
         return Err(report);
@@ -89,17 +89,17 @@ pub fn load_connector(
     let data_dir = data_dir.unwrap_or_else(|| format!("./{name}-data").into());
     let tree =
         pipeline_tree(&unfilled, usercom, understood.as_ref(), &data_dir, &mut common.faults);
-    let Common { values, faults, report, .. } = common;
+    let CommonSettings { values, faults, report, .. } = common;
     let report = placed(file, &root, faults, report);
     let document = Document { files: vec![file.clone()], root: tree };
-    let host = Host {
+    let host = EmbeddingContext {
         resolve: Some(&|root: &mut Node| unresolved(&values, root)),
         names: assemble::NAMES,
         paths: Paths::OfTheProcess,
     };
     // What is shown has the secrets of the section covered; faults of both parts share it.
     let loaded =
-        judge(document.clone(), report.shown_as(shown(&document)), environment, compile, &host)?;
+        analyze(document.clone(), report.shown_as(shown(&document)), environment, compile, &host)?;
     let Some(SourceConfig::Fluvio(source)) = loaded.pipeline.sources.get(SOURCE) else {
         unreachable!("the tree was made with this source");
     };
@@ -107,13 +107,13 @@ pub fn load_connector(
 }
 
 /// The paths of values that have an expression without a value.
-fn unresolved(values: &Values, root: &mut Node) -> Vec<ConfigPath> {
+fn unresolved(values: &SecretValues, root: &mut Node) -> Vec<ConfigPath> {
     let mut missing = Vec::new();
     walk(values, root, &ConfigPath::default(), &mut missing);
     missing
 }
 
-fn walk(values: &Values, node: &mut Node, path: &ConfigPath, missing: &mut Vec<ConfigPath>) {
+fn walk(values: &SecretValues, node: &mut Node, path: &ConfigPath, missing: &mut Vec<ConfigPath>) {
     if template::secret_table(node).is_some() {
         if !values.put(node) {
             missing.push(path.clone());
@@ -121,12 +121,12 @@ fn walk(values: &Values, node: &mut Node, path: &ConfigPath, missing: &mut Vec<C
         return;
     }
     match &mut node.kind {
-        Kind::Table(entries) => {
+        NodeKind::Table(entries) => {
             for (key, entry) in entries {
                 walk(values, &mut entry.node, &path.key(key), missing);
             }
         }
-        Kind::Array(items) => {
+        NodeKind::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
                 walk(values, item, &path.index(index), missing);
             }
@@ -153,7 +153,7 @@ fn placed(file: &SourceText, root: &Node, faults: Vec<Fault>, mut report: Report
     report
 }
 
-fn take(root: &mut Node, key: &str) -> Option<super::document::Entry> {
+fn take(root: &mut Node, key: &str) -> Option<super::document::NodeEntry> {
     root.table_mut()?.shift_remove(key)
 }
 

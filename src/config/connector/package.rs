@@ -39,7 +39,7 @@ pub fn connector_package_text() -> String {
     }
     out.push_str("\n[direction]\ndest = true\n\n[deployment]\nbinary = \"usercom-connector\"\n\n");
     out.push_str("[custom]\nname = \"usercom\"\ntype = \"object\"\n");
-    let writer = Writer { schema };
+    let writer = TomlWriter { schema };
     let sink = writer.tagged("SinkConfig", "usercom");
     let required: Vec<Value> =
         required(sink).into_iter().filter(|key| *key != "inputs" && *key != "type").collect();
@@ -55,11 +55,11 @@ pub fn connector_package_text() -> String {
     out
 }
 
-struct Writer<'a> {
+struct TomlWriter<'a> {
     schema: &'a Value,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> TomlWriter<'a> {
     /// The alternative of a definition that is of a `type`.
     fn tagged(&self, name: &str, kind: &str) -> &'a Map<String, Value> {
         let all =

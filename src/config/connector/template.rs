@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::super::document::{Entry, Kind, Node};
-use super::super::text::{Piece, Text};
+use super::super::document::{Node, NodeEntry, NodeKind};
+use super::super::text::{InterpolatedString, TextSegment};
 use super::secrets::is_secret_name;
 
 /// An expression of a text.
@@ -144,29 +144,29 @@ impl Expression {
     /// Whether a tree has it: one in a comment of YAML's is in none.
     pub(super) fn is_in(&self, node: &Node) -> bool {
         match &node.kind {
-            Kind::Table(entries) => entries
+            NodeKind::Table(entries) => entries
                 .iter()
                 .any(|(key, entry)| key.contains(&self.word) || self.is_in(&entry.node)),
-            Kind::Array(items) => items.iter().any(|item| self.is_in(item)),
-            Kind::String(text) => text.written.contains(&self.word),
+            NodeKind::Array(items) => items.iter().any(|item| self.is_in(item)),
+            NodeKind::String(text) => text.written.contains(&self.word),
             _ => false,
         }
     }
 }
 
 /// An expression as it is written, and its secret, where there is one.
-type Resolved = (String, Option<String>);
+type ResolvedText = (String, Option<String>);
 
 /// What words of a masked text become.
 #[derive(Default)]
-pub(super) struct Values {
+pub(super) struct SecretValues {
     /// By word.
-    by_word: BTreeMap<String, Resolved>,
+    by_word: BTreeMap<String, ResolvedText>,
     /// Secrets by name, for `{secret: {name: …}}`.
     by_name: BTreeMap<String, String>,
 }
 
-impl Values {
+impl SecretValues {
     /// An expression's value; `None` where it has none, and that is told.
     pub(super) fn insert(&mut self, expression: &Expression, written: &str, value: Option<String>) {
         if !expression.word.is_empty() {
@@ -186,26 +186,29 @@ impl Values {
             let value = self.by_name.get(&name).cloned();
             let found = value.is_some();
             let value = value.unwrap_or_else(|| written.clone());
-            let pieces =
-                vec![Piece { value: 0..value.len(), written: 0..written.len(), inserted: found }];
-            node.kind = Kind::String(Text { value, written, pieces });
+            let pieces = vec![TextSegment {
+                value: 0..value.len(),
+                written: 0..written.len(),
+                inserted: found,
+            }];
+            node.kind = NodeKind::String(InterpolatedString { value, written, pieces });
             return found;
         }
         match &mut node.kind {
-            Kind::Table(entries) => {
+            NodeKind::Table(entries) => {
                 let put = entries.values_mut().map(|entry| self.put(&mut entry.node));
                 put.fold(true, |all, one| all & one)
             }
-            Kind::Array(items) => {
+            NodeKind::Array(items) => {
                 items.iter_mut().map(|item| self.put(item)).fold(true, |all, one| all & one)
             }
-            Kind::String(text) => self.put_text(text),
+            NodeKind::String(text) => self.put_text(text),
             _ => true,
         }
     }
 
     /// The first word within a text: where it begins, and what it becomes.
-    fn first(&self, text: &str) -> Option<(usize, &str, &Resolved)> {
+    fn first(&self, text: &str) -> Option<(usize, &str, &ResolvedText)> {
         let found = self.by_word.iter().filter_map(|(word, value)| {
             let at = text.find(word.as_str())?;
             Some((at, word.as_str(), value))
@@ -213,7 +216,7 @@ impl Values {
         found.min_by_key(|(at, ..)| *at)
     }
 
-    fn put_text(&self, text: &mut Text) -> bool {
+    fn put_text(&self, text: &mut InterpolatedString) -> bool {
         if self.first(&text.written).is_none() {
             return true;
         }
@@ -223,7 +226,7 @@ impl Values {
             let start = value.len();
             value.push_str(part);
             if !written.is_empty() || !part.is_empty() {
-                pieces.push(Piece { value: start..value.len(), written, inserted });
+                pieces.push(TextSegment { value: start..value.len(), written, inserted });
             }
         };
         for piece in &text.pieces {
@@ -259,15 +262,15 @@ impl Values {
     /// The places of keys that have an expression in them, and the expression.
     pub(super) fn in_keys(&self, node: &Node, out: &mut Vec<(Range<usize>, String)>) {
         match &node.kind {
-            Kind::Table(entries) => {
-                for (key, Entry { key_span, node }) in entries {
+            NodeKind::Table(entries) => {
+                for (key, NodeEntry { key_span, node }) in entries {
                     if let Some((_, _, (written, _))) = self.first(key) {
                         out.push((key_span.clone(), written.clone()));
                     }
                     self.in_keys(node, out);
                 }
             }
-            Kind::Array(items) => items.iter().for_each(|item| self.in_keys(item, out)),
+            NodeKind::Array(items) => items.iter().for_each(|item| self.in_keys(item, out)),
             _ => {}
         }
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::meta::{ApiVersion, CompressionKind, ConnectorFile, Size, Topic, TopicConfig};
+use super::meta::{ApiVersion, ByteQuantity, CompressionKind, ConnectorFile, Topic, TopicConfig};
 use super::quantity::{bytes, seconds};
 use crate::config::fault::{ConfigPath, Fault, Target};
 
@@ -72,16 +72,16 @@ pub(super) fn shape(file: &ConnectorFile, faults: &mut Vec<Fault>) -> TopicShape
             help: Some("write that version, or only the topic's name".to_owned()),
         });
     }
-    let mut reader = Reader { path, faults };
+    let mut reader = TopicReader { path, faults };
     reader.shape(config)
 }
 
-struct Reader<'a> {
+struct TopicReader<'a> {
     path: ConfigPath,
     faults: &'a mut Vec<Fault>,
 }
 
-impl Reader<'_> {
+impl TopicReader<'_> {
     fn shape(&mut self, config: &TopicConfig) -> TopicShape {
         let partition = config.partition.as_ref();
         let retention = config.retention.as_ref();
@@ -142,10 +142,10 @@ impl Reader<'_> {
         time
     }
 
-    fn size(&mut self, keys: &[&str], size: Option<&Size>) -> Option<u64> {
+    fn size(&mut self, keys: &[&str], size: Option<&ByteQuantity>) -> Option<u64> {
         match size? {
-            Size::Bytes(bytes) => Some(*bytes),
-            Size::Text(text) => {
+            ByteQuantity::Bytes(bytes) => Some(*bytes),
+            ByteQuantity::Text(text) => {
                 let size = bytes(text);
                 if size.is_none() {
                     self.fault(keys, format!("{text:?} is no size"), "write `16 MiB`, or `1 GB`");

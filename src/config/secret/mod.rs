@@ -12,8 +12,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::document::{Document, Format, Kind, Node};
-use super::suggest::surely_over;
+use super::document::{Document, Format, Node, NodeKind};
+use crate::suggest::edits_within;
 use words::{looks_secret, secret_words, user_infos, without_references};
 
 /// Keys whose values are secret wherever they stand, in lower case without `_` and `-`.
@@ -72,15 +72,15 @@ impl Redactions {
     /// Every value that came from outside a file or stands under a secret key.
     pub(crate) fn of(root: &Node) -> Self {
         let mut found = Self::default();
-        found.collect(root, Depth::Root, Covered::No);
+        found.collect(root, Depth::Root, RedactionScope::No);
         // Longer ones first, so that no part of a secret is left beside a shorter one.
         found.0.sort_by_key(|(secret, _)| std::cmp::Reverse(secret.len()));
         found
     }
 
-    fn collect(&mut self, node: &Node, depth: Depth, covered: Covered) {
+    fn collect(&mut self, node: &Node, depth: Depth, scope: RedactionScope) {
         match &node.kind {
-            Kind::Table(entries) => {
+            NodeKind::Table(entries) => {
                 for (key, entry) in entries {
                     let known = is_known_at(key, depth);
                     // What lost its own key may have become part of one.
@@ -90,19 +90,19 @@ impl Redactions {
                         }
                         self.add_user_infos(key);
                     }
-                    let covered = covered.or(is_secret(key, depth)).or_unknown(known);
-                    self.collect(&entry.node, depth.below(key), covered);
+                    let scope = scope.or(is_secret(key, depth)).or_unknown(known);
+                    self.collect(&entry.node, depth.below(key), scope);
                 }
             }
-            Kind::Array(items) => {
+            NodeKind::Array(items) => {
                 for item in items {
-                    self.collect(item, Depth::Deep, covered);
+                    self.collect(item, Depth::Deep, scope);
                 }
             }
-            Kind::String(text) => {
+            NodeKind::String(text) => {
                 // What comes from outside is shown as it is written, unless its key is secret.
-                let suspect = covered == Covered::Suspects && covered.covers(&text.written);
-                if (covered == Covered::Yes || suspect) && !is_path(&text.value) {
+                let suspect = scope == RedactionScope::Suspects && scope.covers(&text.written);
+                if (scope == RedactionScope::Yes || suspect) && !is_path(&text.value) {
                     self.add(&text.value, "***");
                 }
                 self.add_user_infos(&text.value);
@@ -142,7 +142,7 @@ impl Redactions {
 
 /// Which values are covered.
 #[derive(Clone, Copy, PartialEq)]
-enum Covered {
+enum RedactionScope {
     /// All: their key names a secret.
     Yes,
     /// Those that look like a credential: their key means nothing here.
@@ -150,7 +150,7 @@ enum Covered {
     No,
 }
 
-impl Covered {
+impl RedactionScope {
     fn or(self, secret: bool) -> Self {
         if secret { Self::Yes } else { self }
     }
@@ -226,8 +226,7 @@ fn is_secret(key: &str, depth: Depth) -> bool {
         SECRET_KEYS
             .iter()
             .filter(|known| known.len() >= 5 && known.len().abs_diff(folded.len()) <= slips)
-            .filter(|known| !surely_over(known, &folded, slips))
-            .any(|known| strsim::damerau_levenshtein(known, &folded) <= slips)
+            .any(|known| edits_within(known, &folded, slips).is_some())
     };
     match depth {
         Depth::Component => contains() || near(2),
@@ -321,15 +320,15 @@ fn collect_settings<'s>(
 }
 
 /// The texts of a document's files with every secret covered.
-pub(crate) fn covered_texts(document: &Document) -> Vec<String> {
+pub(crate) fn redacted_strings(document: &Document) -> Vec<String> {
     let mut spans = vec![Spans::default(); document.files.len()];
-    secret_spans(&document.root, Depth::Root, Covered::No, document, &mut spans);
+    secret_spans(&document.root, Depth::Root, RedactionScope::No, document, &mut spans);
     let has_root = document.root.table().is_some();
     let files = document.files.iter().zip(spans);
     files
         .map(|(file, mut spans)| {
             if !has_root {
-                return covered_raw(&file.text);
+                return redacted_raw(&file.text);
             }
             spans.secret.extend(user_infos(&file.text));
             if file.format != Format::Json {
@@ -359,13 +358,13 @@ impl Spans {
         for span in self.read.iter().chain(std::iter::once(&end)) {
             let gap = text.get(at..span.start).unwrap_or_default();
             let comments = memchr::memchr_iter(b'#', gap.as_bytes());
-            let mut covered_to = 0;
+            let mut redacted_to = 0;
             for hash in comments {
-                if hash < covered_to {
+                if hash < redacted_to {
                     continue;
                 }
                 let comment = gap[hash..].lines().next().unwrap_or_default();
-                covered_to = hash + comment.len();
+                redacted_to = hash + comment.len();
                 let start = at + hash;
                 let found = raw_spans(comment).into_iter();
                 self.secret.extend(found.map(|found| start + found.start..start + found.end));
@@ -378,15 +377,15 @@ impl Spans {
 fn secret_spans(
     node: &Node,
     depth: Depth,
-    covered: Covered,
+    scope: RedactionScope,
     document: &Document,
     out: &mut [Spans],
 ) {
-    if !matches!(node.kind, Kind::Table(_) | Kind::Array(_)) {
+    if !matches!(node.kind, NodeKind::Table(_) | NodeKind::Array(_)) {
         out[node.file].read.push(node.span.clone());
     }
     match &node.kind {
-        Kind::Table(entries) => {
+        NodeKind::Table(entries) => {
             for (key, entry) in entries {
                 let known = is_known_at(key, depth);
                 out[entry.node.file].read.push(entry.key_span.clone());
@@ -396,19 +395,19 @@ fn secret_spans(
                     let words = secret_words(raw).map(|word| at + word.start..at + word.end);
                     out[entry.node.file].secret.extend(words);
                 }
-                let covered = covered.or(is_secret(key, depth)).or_unknown(known);
-                secret_spans(&entry.node, depth.below(key), covered, document, out);
+                let scope = scope.or(is_secret(key, depth)).or_unknown(known);
+                secret_spans(&entry.node, depth.below(key), scope, document, out);
             }
         }
-        Kind::Array(items) => {
+        NodeKind::Array(items) => {
             for item in items {
-                secret_spans(item, Depth::Deep, covered, document, out);
+                secret_spans(item, Depth::Deep, scope, document, out);
             }
         }
-        Kind::String(text)
+        NodeKind::String(text)
             if is_reference(&text.written) || stands_for_reference(node, document) => {}
-        Kind::String(text) => {
-            let all = covered.covers(&text.written) && !is_path(&text.written);
+        NodeKind::String(text) => {
+            let all = scope.covers(&text.written) && !is_path(&text.written);
             let raw = document.files.get(node.file).and_then(|f| f.text.get(node.span.clone()));
             match raw {
                 _ if all => out[node.file].secret.push(node.span.clone()),
@@ -422,7 +421,7 @@ fn secret_spans(
                 _ => {}
             }
         }
-        _ if covered == Covered::Yes => out[node.file].secret.push(node.span.clone()),
+        _ if scope == RedactionScope::Yes => out[node.file].secret.push(node.span.clone()),
         _ => {}
     }
 }
@@ -449,7 +448,7 @@ fn is_reference(written: &str) -> bool {
 /// A text that could not be parsed, with everything covered that looks like the value of a secret
 /// key: the rest of its line, the lines of a multi-line string, the deeper lines of a YAML block;
 /// and every word that looks like a credential itself.
-pub(crate) fn covered_raw(text: &str) -> String {
+pub(crate) fn redacted_raw(text: &str) -> String {
     cover(text, &raw_spans(text))
 }
 
@@ -470,9 +469,9 @@ fn raw_spans(text: &str) -> Vec<Range<usize>> {
     static WORD: LazyLock<Regex> =
         LazyLock::new(|| Regex::new("[A-Za-z_][A-Za-z0-9_-]{2,63}").expect("a constant pattern"));
     let mut spans: Vec<Range<usize>> = user_infos(text).chain(secret_words(text)).collect();
-    let mut covered_to = 0;
+    let mut redacted_to = 0;
     for found in WORD.find_iter(text) {
-        if found.start() < covered_to || !is_secret(found.as_str(), Depth::Component) {
+        if found.start() < redacted_to || !is_secret(found.as_str(), Depth::Component) {
             continue;
         }
         let start = found.end();
@@ -493,7 +492,7 @@ fn raw_spans(text: &str) -> Vec<Range<usize>> {
                 block.into_iter().chain(open).fold(line_end, usize::max)
             }
         };
-        covered_to = end;
+        redacted_to = end;
         spans.push(value_at.min(end)..end);
     }
     spans
@@ -537,7 +536,7 @@ fn block_end(text: &str, key: usize, line_end: usize) -> usize {
 fn cover(text: &str, spans: &[Range<usize>]) -> String {
     let mut spans = spans.to_vec();
     spans.sort_by_key(|span| span.start);
-    let mut covered = String::with_capacity(text.len());
+    let mut redacted = String::with_capacity(text.len());
     let (mut next, mut end) = (0, 0);
     for (at, character) in text.char_indices() {
         while let Some(span) = spans.get(next)
@@ -547,10 +546,10 @@ fn cover(text: &str, spans: &[Range<usize>]) -> String {
             next += 1;
         }
         if at < end && !matches!(character, '\n' | '\r' | '"' | '\'' | ' ' | '\t') {
-            covered.extend(std::iter::repeat_n('*', character.len_utf8()));
+            redacted.extend(std::iter::repeat_n('*', character.len_utf8()));
         } else {
-            covered.push(character);
+            redacted.push(character);
         }
     }
-    covered
+    redacted
 }

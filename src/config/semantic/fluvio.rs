@@ -5,12 +5,16 @@
 
 use std::collections::HashSet;
 
-use super::Found;
+use super::FaultCollector;
 use crate::config::fault::{ConfigPath, Target};
-use crate::config::source::{FluvioPartitions, FluvioSource, FluvioStart};
+use crate::config::source::{FluvioPartitions, FluvioSourceConfig, FluvioStart};
 
 /// Faults of one Fluvio source, but for its decoding. `path` is `sources.NAME`.
-pub(super) fn look(faults: &mut Found<'_>, path: &ConfigPath, fluvio: &FluvioSource) {
+pub(super) fn look(
+    faults: &mut FaultCollector<'_>,
+    path: &ConfigPath,
+    fluvio: &FluvioSourceConfig,
+) {
     if let Some(endpoint) = &fluvio.endpoint
         && !is_endpoint(endpoint)
     {
@@ -67,7 +71,7 @@ pub(in crate::config) fn is_topic(name: &str) -> bool {
         && !name.ends_with('-')
 }
 
-fn partitions(faults: &mut Found<'_>, path: &ConfigPath, fluvio: &FluvioSource) {
+fn partitions(faults: &mut FaultCollector<'_>, path: &ConfigPath, fluvio: &FluvioSourceConfig) {
     let path = path.key("partitions");
     let FluvioPartitions::List(numbers) = &fluvio.partitions else {
         return;
@@ -90,7 +94,7 @@ fn partitions(faults: &mut Found<'_>, path: &ConfigPath, fluvio: &FluvioSource) 
     }
 }
 
-fn start(faults: &mut Found<'_>, path: &ConfigPath, start: &FluvioStart) {
+fn start(faults: &mut FaultCollector<'_>, path: &ConfigPath, start: &FluvioStart) {
     let FluvioStart::Place(place) = start else {
         return;
     };
@@ -104,7 +108,7 @@ fn start(faults: &mut Found<'_>, path: &ConfigPath, start: &FluvioStart) {
     }
 }
 
-fn tls(faults: &mut Found<'_>, path: &ConfigPath, fluvio: &FluvioSource) {
+fn tls(faults: &mut FaultCollector<'_>, path: &ConfigPath, fluvio: &FluvioSourceConfig) {
     let path = path.key("tls");
     let tls = &fluvio.tls;
     if !tls.enabled {

@@ -5,17 +5,17 @@ use std::net::SocketAddr;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::Found;
+use super::FaultCollector;
 use crate::config::fault::{ConfigPath, Target};
-use crate::config::heal::Parts;
 use crate::config::pipeline::SinkConfig;
+use crate::config::recover::RecoveredParts;
 use crate::config::sink::BufferKind;
 use crate::config::source::{
-    HttpAuth, HttpAuthStrategy, HttpSource, SourceConfig, TlsServer, segment_call,
+    HttpAuth, HttpAuthStrategy, HttpSourceConfig, SourceConfig, TlsServer, segment_call,
 };
 
 /// Faults of one source, its decoding aside.
-pub(super) fn look(faults: &mut Found<'_>, at: &ConfigPath, http: &HttpSource) {
+pub(super) fn look(faults: &mut FaultCollector<'_>, at: &ConfigPath, http: &HttpSourceConfig) {
     if http.address.parse::<SocketAddr>().is_err() {
         let message = format!("`{}` is not an IP address and port", http.address);
         let help = "write both: `127.0.0.1:8080`, or `0.0.0.0:8080` for every interface";
@@ -43,7 +43,7 @@ pub(super) fn look(faults: &mut Found<'_>, at: &ConfigPath, http: &HttpSource) {
 
 /// Two sources cannot listen on one address.
 pub(super) fn one_address_each<'a>(
-    faults: &mut Found<'_>,
+    faults: &mut FaultCollector<'_>,
     sources: impl Iterator<Item = (&'a String, &'a SourceConfig)>,
 ) {
     let mut seen: HashMap<SocketAddr, &str> = HashMap::new();
@@ -68,7 +68,7 @@ pub(super) fn one_address_each<'a>(
 }
 
 /// Headers that records may know: none that carry credentials.
-fn headers(faults: &mut Found<'_>, at: &ConfigPath, headers: &[String]) {
+fn headers(faults: &mut FaultCollector<'_>, at: &ConfigPath, headers: &[String]) {
     const CREDENTIALS: [&str; 5] =
         ["authorization", "cookie", "proxy-authorization", "set-cookie", "www-authenticate"];
     for (index, name) in headers.iter().enumerate() {
@@ -88,19 +88,19 @@ fn headers(faults: &mut Found<'_>, at: &ConfigPath, headers: &[String]) {
 
 /// Sinks with a memory buffer behind a source whose senders repeat what was not answered: what was
 /// under way in a crash comes again.
-pub(super) fn buffered_in_memory(faults: &mut Found<'_>, parts: &Parts) {
+pub(super) fn buffered_in_memory(faults: &mut FaultCollector<'_>, parts: &RecoveredParts) {
     let is_pushed = |(_, source): &&(String, SourceConfig)| {
         matches!(source, SourceConfig::Http(_) | SourceConfig::Vector(_))
     };
     let pushed: HashSet<&str> =
         parts.sources.iter().filter(is_pushed).map(|(name, _)| name.as_str()).collect();
-    for healed in &parts.sinks {
-        let SinkConfig::Usercom(sink) = &healed.config;
+    for recovered in &parts.sinks {
+        let SinkConfig::Usercom(sink) = &recovered.config;
         if sink.buffer.kind != BufferKind::Memory {
             continue;
         }
         if let Some(index) = sink.inputs.iter().position(|input| pushed.contains(input.as_str())) {
-            let path = healed.path().key("inputs").index(index);
+            let path = recovered.path().key("inputs").index(index);
             let message = format!(
                 "with a memory buffer, what `{}` was sent in the last moments before a crash may be \
                  delivered twice",
@@ -113,7 +113,7 @@ pub(super) fn buffered_in_memory(faults: &mut Found<'_>, parts: &Parts) {
     }
 }
 
-fn path(faults: &mut Found<'_>, at: ConfigPath, path: &str) {
+fn path(faults: &mut FaultCollector<'_>, at: ConfigPath, path: &str) {
     let plain = |c: char| c.is_ascii_graphic() && !"?#%\\\"<>^`{|}".contains(c);
     if !path.starts_with('/') || !path.chars().all(plain) {
         let message = format!("`{}` cannot be the path of a URL", path.escape_debug());
@@ -130,7 +130,7 @@ fn path(faults: &mut Found<'_>, at: ConfigPath, path: &str) {
     }
 }
 
-pub(super) fn tls(faults: &mut Found<'_>, at: &ConfigPath, tls: &TlsServer) {
+pub(super) fn tls(faults: &mut FaultCollector<'_>, at: &ConfigPath, tls: &TlsServer) {
     if !tls.enabled {
         return;
     }
@@ -153,7 +153,7 @@ pub(super) fn tls(faults: &mut Found<'_>, at: &ConfigPath, tls: &TlsServer) {
     }
 }
 
-fn auth(faults: &mut Found<'_>, at: &ConfigPath, auth: &HttpAuth) {
+fn auth(faults: &mut FaultCollector<'_>, at: &ConfigPath, auth: &HttpAuth) {
     let basic = auth.strategy == HttpAuthStrategy::Basic;
     let word = if basic { "basic" } else { "bearer" };
     let user = auth.user.as_ref().map(|user| user.is_empty() || user.contains(':'));

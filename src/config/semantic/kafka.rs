@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use secrecy::ExposeSecret;
 
-use super::Found;
+use super::FaultCollector;
 use crate::config::fault::{ConfigPath, Target};
-use crate::config::heal::Parts;
 use crate::config::pipeline::SinkConfig;
+use crate::config::recover::RecoveredParts;
 use crate::config::sink::BufferKind;
-use crate::config::source::{KafkaSource, SourceConfig};
+use crate::config::source::{KafkaSourceConfig, SourceConfig};
 use crate::config::suggest::regex_fault;
 
 /// librdkafka's own default of `max.poll.interval.ms`.
@@ -35,7 +35,7 @@ const OWNED: &[(&str, &str)] = &[
 ];
 
 /// Faults of one Kafka source, but for its decoding. `path` is `sources.NAME`.
-pub(super) fn look(faults: &mut Found<'_>, path: &ConfigPath, kafka: &KafkaSource) {
+pub(super) fn look(faults: &mut FaultCollector<'_>, path: &ConfigPath, kafka: &KafkaSourceConfig) {
     servers(faults, path, &kafka.bootstrap_servers);
     if kafka.group_id.trim().is_empty() {
         let help = "name it after the pipeline: every process of the group writes the same name";
@@ -45,7 +45,7 @@ pub(super) fn look(faults: &mut Found<'_>, path: &ConfigPath, kafka: &KafkaSourc
     options(faults, path, kafka);
 }
 
-fn servers(faults: &mut Found<'_>, path: &ConfigPath, servers: &str) {
+fn servers(faults: &mut FaultCollector<'_>, path: &ConfigPath, servers: &str) {
     let wrong = servers.split(',').map(str::trim).find(|server| !is_server(server));
     if let Some(wrong) = wrong {
         let message = match wrong {
@@ -69,7 +69,7 @@ fn is_server(text: &str) -> bool {
     named && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-fn topics(faults: &mut Found<'_>, path: &ConfigPath, kafka: &KafkaSource) {
+fn topics(faults: &mut FaultCollector<'_>, path: &ConfigPath, kafka: &KafkaSourceConfig) {
     let letters = kafka.dead_letter_topic.as_deref();
     let mut seen = HashSet::new();
     for (index, topic) in kafka.topics.iter().enumerate() {
@@ -112,7 +112,7 @@ fn is_topic(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
-fn options(faults: &mut Found<'_>, path: &ConfigPath, kafka: &KafkaSource) {
+fn options(faults: &mut FaultCollector<'_>, path: &ConfigPath, kafka: &KafkaSourceConfig) {
     let below = path.key("librdkafka_options");
     for key in kafka.librdkafka_options.keys() {
         if let Some((_, help)) = OWNED.iter().find(|(owned, _)| owned == key) {
@@ -140,17 +140,17 @@ fn options(faults: &mut Found<'_>, path: &ConfigPath, kafka: &KafkaSource) {
 
 /// Sinks with a disk buffer that read a Kafka source: what they hold is committed, and so out of
 /// reach of the group's other members.
-pub(super) fn buffered_on_disk(faults: &mut Found<'_>, parts: &Parts) {
+pub(super) fn buffered_on_disk(faults: &mut FaultCollector<'_>, parts: &RecoveredParts) {
     let is_kafka = |(_, source): &&(String, SourceConfig)| matches!(source, SourceConfig::Kafka(_));
     let kafkas: HashSet<&str> =
         parts.sources.iter().filter(is_kafka).map(|(name, _)| name.as_str()).collect();
-    for healed in &parts.sinks {
-        let SinkConfig::Usercom(sink) = &healed.config;
+    for recovered in &parts.sinks {
+        let SinkConfig::Usercom(sink) = &recovered.config;
         if sink.buffer.kind != BufferKind::Disk {
             continue;
         }
         if let Some(index) = sink.inputs.iter().position(|input| kafkas.contains(input.as_str())) {
-            let path = healed.path().key("inputs").index(index);
+            let path = recovered.path().key("inputs").index(index);
             let message = "offsets are committed as soon as this machine's disk has the records";
             let help = "write `buffer.type = \"memory\"`: then they are committed once delivered, \
                         and another member of the group takes over what this one did not deliver";

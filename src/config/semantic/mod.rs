@@ -13,18 +13,18 @@ mod vector;
 
 use std::collections::HashSet;
 
-use super::document::{Kind, Node};
+use super::document::{Node, NodeKind};
 use super::fault::{ConfigPath, Fault, Target};
-use super::heal::Parts;
+use super::foreign_keys::meant;
 use super::pipeline::{ExpectedRequest, SinkConfig, TestCase};
+use super::recover::RecoveredParts;
 use super::suggest::instead_behind;
-use super::tombstone::meant;
 
 /// Every such fault.
-pub(crate) fn look(root: &Node, parts: &Parts) -> Vec<Fault> {
-    let mut faults = Found::new(root);
-    let sources = Names::of(root, "sources");
-    let sinks = Names::of(root, "sinks");
+pub(crate) fn look(root: &Node, parts: &RecoveredParts) -> Vec<Fault> {
+    let mut faults = FaultCollector::new(root);
+    let sources = KnownNames::of(root, "sources");
+    let sinks = KnownNames::of(root, "sinks");
     for name in sinks.list.iter().filter(|name| sources.contains(name)) {
         let path = ConfigPath::default().key("sinks").key(*name);
         let message = format!("`{name}` is the name of a source and of a sink");
@@ -39,9 +39,9 @@ pub(crate) fn look(root: &Node, parts: &Parts) -> Vec<Fault> {
     http::one_address_each(&mut faults, parts.sources.iter().map(|(name, config)| (name, config)));
     kafka::buffered_on_disk(&mut faults, parts);
     http::buffered_in_memory(&mut faults, parts);
-    for healed in &parts.sinks {
-        let SinkConfig::Usercom(config) = &healed.config;
-        sink::look(&mut faults, &healed.path(), config, &sources, &sinks);
+    for recovered in &parts.sinks {
+        let SinkConfig::Usercom(config) = &recovered.config;
+        sink::look(&mut faults, &recovered.path(), config, &sources, &sinks);
     }
     // A mistyped input leaves its source unread; that is told once.
     if faults.out.iter().all(|fault| fault.code != "E0301") {
@@ -55,13 +55,13 @@ pub(crate) fn look(root: &Node, parts: &Parts) -> Vec<Fault> {
 }
 
 /// The names under a top-level key, whether or not what they name could be understood.
-struct Names<'a> {
+struct KnownNames<'a> {
     /// In the file's order.
     list: Vec<&'a str>,
     set: HashSet<&'a str>,
 }
 
-impl<'a> Names<'a> {
+impl<'a> KnownNames<'a> {
     fn of(root: &'a Node, key: &str) -> Self {
         let entries = root.get(key).and_then(Node::table);
         let names = entries.into_iter().flat_map(|entries| entries.keys());
@@ -75,12 +75,12 @@ impl<'a> Names<'a> {
 }
 
 /// Faults in the making, and the tree they are about.
-struct Found<'a> {
+struct FaultCollector<'a> {
     root: &'a Node,
     out: Vec<Fault>,
 }
 
-impl<'a> Found<'a> {
+impl<'a> FaultCollector<'a> {
     fn new(root: &'a Node) -> Self {
         Self { root, out: Vec::new() }
     }
@@ -88,7 +88,7 @@ impl<'a> Found<'a> {
     /// Whether the file has a value at a path. Null is as good as none.
     fn has(&self, path: &ConfigPath) -> bool {
         let node = self.root.at(path);
-        node.is_some_and(|node| !matches!(node.kind, Kind::Null))
+        node.is_some_and(|node| !matches!(node.kind, NodeKind::Null))
     }
 
     /// Whether the file has a value under a key, or under one that was meant to be that key: what
@@ -103,7 +103,7 @@ impl<'a> Found<'a> {
         })
     }
 
-    fn instead(&self, word: &str, known: &Names<'_>, what: &str) -> String {
+    fn instead(&self, word: &str, known: &KnownNames<'_>, what: &str) -> String {
         instead_behind(self.out.len(), word, &known.list, what)
     }
 
@@ -125,7 +125,7 @@ impl<'a> Found<'a> {
     }
 }
 
-fn listen(faults: &mut Found<'_>) {
+fn listen(faults: &mut FaultCollector<'_>) {
     let path = ConfigPath::default().key("api").key("listen");
     let Some(text) = faults.root.at(&path).and_then(Node::text) else {
         return;
@@ -138,12 +138,12 @@ fn listen(faults: &mut Found<'_>) {
 }
 
 /// A source that no sink names. Reads the tree, so that a sink with other faults still counts.
-fn unread_sources(faults: &mut Found<'_>, sources: &[&str], sinks: &[&str]) {
+fn unread_sources(faults: &mut FaultCollector<'_>, sources: &[&str], sinks: &[&str]) {
     let root = faults.root;
     let inputs_of = |sink: &&str| {
         let path = ConfigPath::default().key("sinks").key(*sink).key("inputs");
         match &root.at(&path)?.kind {
-            Kind::Array(items) => Some(items),
+            NodeKind::Array(items) => Some(items),
             _ => None,
         }
     };
@@ -168,13 +168,18 @@ fn unread_sources(faults: &mut Found<'_>, sources: &[&str], sinks: &[&str]) {
     }
 }
 
-fn is_empty_list(faults: &Found<'_>, path: &ConfigPath) -> bool {
+fn is_empty_list(faults: &FaultCollector<'_>, path: &ConfigPath) -> bool {
     let node = faults.root.at(path);
-    node.is_some_and(|node| matches!(&node.kind, Kind::Array(items) if items.is_empty()))
+    node.is_some_and(|node| matches!(&node.kind, NodeKind::Array(items) if items.is_empty()))
 }
 
 /// What a test is fed with: a record, or a text that a source decodes.
-fn tested_text(faults: &mut Found<'_>, index: usize, case: &TestCase, sources: &Names<'_>) {
+fn tested_text(
+    faults: &mut FaultCollector<'_>,
+    index: usize,
+    case: &TestCase,
+    sources: &KnownNames<'_>,
+) {
     let path = ConfigPath::default().key("tests").index(index);
     let written = |key: &str| faults.root.at(&path.key(key)).is_some();
     match (written("record"), written("line")) {
@@ -205,7 +210,7 @@ fn tested_text(faults: &mut Found<'_>, index: usize, case: &TestCase, sources: &
     }
 }
 
-fn test(faults: &mut Found<'_>, index: usize, case: &TestCase, sinks: &Names<'_>) {
+fn test(faults: &mut FaultCollector<'_>, index: usize, case: &TestCase, sinks: &KnownNames<'_>) {
     let path = ConfigPath::default().key("tests").index(index);
     if !sinks.contains(&case.sink) {
         let message = format!("test `{}` names an unknown sink `{}`", case.name, case.sink);

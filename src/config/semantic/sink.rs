@@ -6,17 +6,17 @@ use std::net::IpAddr;
 use secrecy::ExposeSecret;
 use url::{Host, Url};
 
-use super::{Found, Names, is_empty_list};
+use super::{FaultCollector, KnownNames, is_empty_list};
 use crate::config::fault::{ConfigPath, Target};
 use crate::config::sink::{AttributeTypes, BufferKind, UnknownAttributes, UsercomSink, WhenFull};
 
 /// Faults of one sink. `path` is `sinks.NAME`.
 pub(super) fn look(
-    faults: &mut Found<'_>,
+    faults: &mut FaultCollector<'_>,
     path: &ConfigPath,
     sink: &UsercomSink,
-    sources: &Names<'_>,
-    sinks: &Names<'_>,
+    sources: &KnownNames<'_>,
+    sinks: &KnownNames<'_>,
 ) {
     inputs(faults, path, sink, sources, sinks);
     address(faults, path, sink);
@@ -50,11 +50,11 @@ fn is_header_text(key: &str) -> bool {
 
 /// Inputs are sources only, and nothing feeds a source: there is no way for them to form a circle.
 fn inputs(
-    faults: &mut Found<'_>,
+    faults: &mut FaultCollector<'_>,
     path: &ConfigPath,
     sink: &UsercomSink,
-    sources: &Names<'_>,
-    sinks: &Names<'_>,
+    sources: &KnownNames<'_>,
+    sinks: &KnownNames<'_>,
 ) {
     let mut seen = HashSet::new();
     for (index, input) in sink.inputs.iter().enumerate() {
@@ -76,7 +76,7 @@ fn inputs(
     }
 }
 
-fn address(faults: &mut Found<'_>, path: &ConfigPath, sink: &UsercomSink) {
+fn address(faults: &mut FaultCollector<'_>, path: &ConfigPath, sink: &UsercomSink) {
     // Presence is read from the file: a value with a fault of its own is still there.
     let app = faults.has(&path.key("app"));
     let endpoint = faults.has(&path.key("endpoint"));
@@ -115,7 +115,7 @@ fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-fn check_endpoint(faults: &mut Found<'_>, path: ConfigPath, endpoint: &str) {
+fn check_endpoint(faults: &mut FaultCollector<'_>, path: ConfigPath, endpoint: &str) {
     let example = "write the whole base URL: `https://acme.user.com/api/public/`";
     let url = match Url::parse(endpoint) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => url,
@@ -159,7 +159,7 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn buffer(faults: &mut Found<'_>, path: &ConfigPath, sink: &UsercomSink) {
+fn buffer(faults: &mut FaultCollector<'_>, path: &ConfigPath, sink: &UsercomSink) {
     let path = path.key("buffer");
     let idle = match sink.buffer.kind {
         BufferKind::Memory => "max_size",
@@ -185,7 +185,7 @@ fn buffer(faults: &mut Found<'_>, path: &ConfigPath, sink: &UsercomSink) {
 const ATTRIBUTE_NAME: usize = 32;
 
 /// Names of attributes, as User.com compares them.
-fn attributes(faults: &mut Found<'_>, path: &ConfigPath, types: &AttributeTypes) {
+fn attributes(faults: &mut FaultCollector<'_>, path: &ConfigPath, types: &AttributeTypes) {
     let mut seen = HashMap::new();
     for name in types.keys() {
         let key = path.key(name.as_str());
@@ -203,7 +203,7 @@ fn attributes(faults: &mut Found<'_>, path: &ConfigPath, types: &AttributeTypes)
 }
 
 /// Types of attributes that are never created.
-fn idle_types(faults: &mut Found<'_>, path: &ConfigPath, sink: &UsercomSink) {
+fn idle_types(faults: &mut FaultCollector<'_>, path: &ConfigPath, sink: &UsercomSink) {
     if sink.users.unknown_attributes == UnknownAttributes::Create {
         return;
     }

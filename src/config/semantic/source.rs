@@ -5,16 +5,18 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::Found;
+use super::FaultCollector;
 use crate::coerce::zone;
 use crate::config::fault::{ConfigPath, Target};
-use crate::config::heal::Parts;
-use crate::config::source::{Codec, Decoding, DecodingStep, FileSource, Multiline, SourceConfig};
+use crate::config::foreign_keys::absent_source;
+use crate::config::recover::RecoveredParts;
+use crate::config::source::{
+    Codec, Decoding, DecodingStep, FileSourceConfig, MultilineConfig, SourceConfig,
+};
 use crate::config::suggest::{list, regex_fault};
-use crate::config::tombstone::absent_source;
 
 /// Faults of one source.
-pub(super) fn look(faults: &mut Found<'_>, name: &str, source: &SourceConfig) {
+pub(super) fn look(faults: &mut FaultCollector<'_>, name: &str, source: &SourceConfig) {
     let path = ConfigPath::default().key("sources").key(name);
     compiled_out(faults, &path, source);
     timezone(faults, &path, source);
@@ -45,7 +47,7 @@ pub(super) fn look(faults: &mut Found<'_>, name: &str, source: &SourceConfig) {
 }
 
 /// Decoding of messages, of which none is the first line of a file.
-fn of_messages(faults: &mut Found<'_>, path: &ConfigPath, of: &Decoding) {
+fn of_messages(faults: &mut FaultCollector<'_>, path: &ConfigPath, of: &Decoding) {
     for (number, step) in of.steps().enumerate() {
         if step.codec == Codec::Csv && step.columns.is_none() {
             let message = "messages have no first line to name the columns of codec `csv`";
@@ -69,7 +71,7 @@ fn step_path(of: &Decoding, path: &ConfigPath, number: usize) -> ConfigPath {
 const MAX_NEAR: usize = 100;
 
 /// The zone of its times.
-fn timezone(faults: &mut Found<'_>, path: &ConfigPath, source: &SourceConfig) {
+fn timezone(faults: &mut FaultCollector<'_>, path: &ConfigPath, source: &SourceConfig) {
     let Some(name) = source.timezone().filter(|name| zone::find(name).is_none()) else {
         return;
     };
@@ -84,7 +86,7 @@ fn timezone(faults: &mut Found<'_>, path: &ConfigPath, source: &SourceConfig) {
 }
 
 /// A type whose settings every build reads, and whose client only some have.
-fn compiled_out(faults: &mut Found<'_>, path: &ConfigPath, source: &SourceConfig) {
+fn compiled_out(faults: &mut FaultCollector<'_>, path: &ConfigPath, source: &SourceConfig) {
     let here = match source {
         SourceConfig::Fluvio(_) => cfg!(feature = "fluvio"),
         SourceConfig::Kafka(_) => cfg!(feature = "kafka"),
@@ -100,7 +102,7 @@ fn compiled_out(faults: &mut Found<'_>, path: &ConfigPath, source: &SourceConfig
 }
 
 /// Standard input has one reader.
-pub(super) fn only_one_stdin(faults: &mut Found<'_>, parts: &Parts) {
+pub(super) fn only_one_stdin(faults: &mut FaultCollector<'_>, parts: &RecoveredParts) {
     let mut readers = parts
         .sources
         .iter()
@@ -117,7 +119,7 @@ pub(super) fn only_one_stdin(faults: &mut Found<'_>, parts: &Parts) {
     }
 }
 
-fn globs(faults: &mut Found<'_>, path: &ConfigPath, file: &FileSource) {
+fn globs(faults: &mut FaultCollector<'_>, path: &ConfigPath, file: &FileSourceConfig) {
     for (key, patterns) in [("include", &file.include), ("exclude", &file.exclude)] {
         for (index, pattern) in patterns.iter().enumerate() {
             let path = path.key(key).index(index);
@@ -137,7 +139,7 @@ fn globs(faults: &mut Found<'_>, path: &ConfigPath, file: &FileSource) {
     }
 }
 
-fn decoding(faults: &mut Found<'_>, path: &ConfigPath, decoding: &Decoding) {
+fn decoding(faults: &mut FaultCollector<'_>, path: &ConfigPath, decoding: &Decoding) {
     for (number, settings) in decoding.steps().enumerate() {
         let path = step_path(decoding, path, number);
         step(faults, &path, settings);
@@ -146,7 +148,7 @@ fn decoding(faults: &mut Found<'_>, path: &ConfigPath, decoding: &Decoding) {
 }
 
 /// Keys that only the first step has, or only those behind it.
-fn links(faults: &mut Found<'_>, path: &ConfigPath, step: &DecodingStep, number: usize) {
+fn links(faults: &mut FaultCollector<'_>, path: &ConfigPath, step: &DecodingStep, number: usize) {
     for (key, written) in [("from", &step.from), ("into", &step.into)] {
         let Some(written) = written else {
             continue;
@@ -187,7 +189,11 @@ fn is_path_of_keys(text: &str) -> bool {
     PATH.is_match(text)
 }
 
-fn multiline(faults: &mut Found<'_>, path: &ConfigPath, settings: Option<&Multiline>) {
+fn multiline(
+    faults: &mut FaultCollector<'_>,
+    path: &ConfigPath,
+    settings: Option<&MultilineConfig>,
+) {
     let Some(settings) = settings else {
         return;
     };
@@ -203,7 +209,7 @@ fn multiline(faults: &mut Found<'_>, path: &ConfigPath, settings: Option<&Multil
     }
 }
 
-fn step(faults: &mut Found<'_>, path: &ConfigPath, step: &DecodingStep) {
+fn step(faults: &mut FaultCollector<'_>, path: &ConfigPath, step: &DecodingStep) {
     let codec = step.codec;
     match (&step.pattern, codec) {
         (Some(text), Codec::Regex) => pattern(faults, path.key("pattern"), text),
@@ -236,7 +242,7 @@ fn step(faults: &mut Found<'_>, path: &ConfigPath, step: &DecodingStep) {
     }
 }
 
-fn columns(faults: &mut Found<'_>, path: &ConfigPath, columns: &[String]) {
+fn columns(faults: &mut FaultCollector<'_>, path: &ConfigPath, columns: &[String]) {
     let path = path.key("columns");
     if columns.is_empty() {
         let help = "name them, or leave `columns` out: then the first line names them";
@@ -252,7 +258,7 @@ fn columns(faults: &mut Found<'_>, path: &ConfigPath, columns: &[String]) {
     }
 }
 
-fn pattern(faults: &mut Found<'_>, path: ConfigPath, text: &str) {
+fn pattern(faults: &mut FaultCollector<'_>, path: ConfigPath, text: &str) {
     match Regex::new(text) {
         Err(error) => {
             let message = format!("bad regular expression: {}", regex_fault(&error));
@@ -268,7 +274,7 @@ fn pattern(faults: &mut Found<'_>, path: ConfigPath, text: &str) {
     }
 }
 
-fn without_effect(faults: &mut Found<'_>, path: &ConfigPath, key: &str, codec: Codec) {
+fn without_effect(faults: &mut FaultCollector<'_>, path: &ConfigPath, key: &str, codec: Codec) {
     let word = codec.as_str();
     let message = format!("{} has no effect with this codec", list([key], "and"));
     let help = format!("write `decoding.codec = \"{word}\"`, or leave `{key}` out");

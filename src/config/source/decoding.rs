@@ -168,7 +168,7 @@ impl JsonSchema for Decoding {
 /// letter.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Multiline {
+pub struct MultilineConfig {
     /// A regular expression: a line it matches begins a group. Lines before the first such line are
     /// records of their own.
     pub start_pattern: String,
@@ -178,12 +178,12 @@ pub struct Multiline {
     pub mode: MultilineMode,
     /// How long a group waits for another line, in milliseconds; then it is a record. Default:
     /// 1000.
-    #[serde(default = "Multiline::default_timeout_ms")]
+    #[serde(default = "MultilineConfig::default_timeout_ms")]
     #[schemars(range(min = 1))]
     pub timeout_ms: u64,
 }
 
-impl Multiline {
+impl MultilineConfig {
     fn default_timeout_ms() -> u64 {
         1_000
     }

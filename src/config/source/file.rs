@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Decoding, Multiline};
+use super::{Decoding, MultilineConfig};
 
 /// Lines of files, followed as they grow.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct FileSource {
+pub struct FileSourceConfig {
     /// Glob patterns of files to read. Relative ones start in the folder of the pipeline file. At
     /// least one.
     #[schemars(length(min = 1))]
@@ -34,15 +34,15 @@ pub struct FileSource {
     pub timezone: Option<String>,
     /// Joins lines that belong together before they are decoded. Default: every line stands alone.
     #[serde(default)]
-    pub multiline: Option<Multiline>,
+    pub multiline: Option<MultilineConfig>,
     /// The longest line, in bytes, joined lines included; a longer one is a dead letter. Default:
     /// 1048576.
-    #[serde(default = "FileSource::default_max_line_bytes")]
+    #[serde(default = "FileSourceConfig::default_max_line_bytes")]
     #[schemars(range(min = 1))]
     pub max_line_bytes: usize,
 }
 
-impl FileSource {
+impl FileSourceConfig {
     pub(super) fn default_max_line_bytes() -> usize {
         1 << 20
     }
@@ -65,9 +65,9 @@ pub enum FileFingerprint {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadFrom {
-    /// At its first byte.
+    /// Read the file from its beginning.
     #[default]
     Beginning,
-    /// Behind its last.
+    /// Read only what is appended from now on.
     End,
 }

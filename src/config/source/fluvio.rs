@@ -20,7 +20,7 @@ use super::Decoding;
 /// reads the same partitions the next time.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct FluvioSource {
+pub struct FluvioSourceConfig {
     /// The cluster's public address: `host:9003`. Default: that of the profile.
     #[serde(default)]
     pub endpoint: Option<String>,
@@ -37,7 +37,7 @@ pub struct FluvioSource {
     /// different purposes need different names. Default: `usercom-sink-` and the source's name.
     #[serde(default)]
     pub consumer: Option<String>,
-    /// Where to begin, and whether the place is kept.
+    /// Where to begin, and whether offsets are committed to the cluster.
     #[serde(default)]
     pub offset: FluvioOffset,
     /// How payloads become records. One message is one record; an empty one is a dead letter.
@@ -60,13 +60,13 @@ pub struct FluvioSource {
     pub max_bytes: Option<u32>,
     /// Records read since the last kept offset at most, by partition: what a killed process leaves
     /// to be looked at twice. With `transforms`, more to the end of one answer. Default: 1000.
-    #[serde(default = "FluvioSource::default_max_in_flight")]
+    #[serde(default = "FluvioSourceConfig::default_max_in_flight")]
     #[schemars(range(min = 1))]
     pub max_in_flight: usize,
     /// How often an offset is kept while there is more to read, in milliseconds. It is kept sooner
     /// when a quarter of `max_in_flight` is settled, and at once where nothing more is there.
     /// Default: 1000.
-    #[serde(default = "FluvioSource::default_commit_interval_ms")]
+    #[serde(default = "FluvioSourceConfig::default_commit_interval_ms")]
     #[schemars(range(min = 1))]
     pub commit_interval_ms: u64,
     /// SmartModules of the cluster that records pass before they are sent, in order. Only the ends of
@@ -75,7 +75,7 @@ pub struct FluvioSource {
     pub transforms: Vec<FluvioTransform>,
 }
 
-impl FluvioSource {
+impl FluvioSourceConfig {
     /// The settings of a source that names its topic and nothing else.
     pub fn new(topic: impl Into<String>) -> Self {
         Self {
@@ -113,15 +113,15 @@ impl FluvioSource {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum FluvioPartitions {
-    /// By word.
+    /// `all`: every partition, with those added later.
     Word(AllPartitions),
-    /// One.
+    /// The number of the one partition to read, such as `0`.
     One(#[schemars(range(max = 2_147_483_647))] u32),
-    /// Several.
+    /// The numbers of the partitions to read, such as `[0, 2]`.
     List(Vec<u32>),
 }
 
-/// The word for `partitions`.
+/// The value `all` of `partitions`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AllPartitions {
@@ -146,7 +146,7 @@ impl FluvioPartitions {
     }
 }
 
-/// Where reading begins, and whether the place is kept.
+/// Where reading begins, and whether offsets are committed to the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FluvioOffset {
@@ -163,9 +163,9 @@ pub struct FluvioOffset {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum FluvioStart {
-    /// By word.
+    /// `beginning` or `end`.
     Word(FluvioStartWord),
-    /// By number.
+    /// An offset, or a distance from the oldest record or from the end.
     Place(FluvioStartPlace),
 }
 
@@ -179,9 +179,9 @@ impl Default for FluvioStart {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FluvioStartWord {
-    /// At the oldest record.
+    /// At the oldest record that the topic still has.
     Beginning,
-    /// Behind the newest record.
+    /// After the newest record: only records produced from now on are read.
     End,
 }
 
@@ -189,25 +189,25 @@ pub enum FluvioStartWord {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FluvioStartPlace {
-    /// This offset.
+    /// Begin at this offset.
     #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
     pub absolute: Option<u64>,
-    /// So many records behind the oldest.
+    /// Begin this many records after the oldest one.
     pub from_beginning: Option<u32>,
-    /// So many records before the end.
+    /// Begin this many records before the end.
     pub from_end: Option<u32>,
 }
 
-/// Whether the place is kept.
+/// Whether offsets are committed to the cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FluvioStrategy {
-    /// Kept behind what is settled.
+    /// The offset after the last settled record is committed. Use it unless every run must begin at `start`.
     #[default]
     Manual,
     /// As `manual`.
     Auto,
-    /// Not kept.
+    /// No offset is committed: every run begins at `start`.
     None,
 }
 

@@ -12,14 +12,14 @@ use super::{Decoding, TlsServer};
 /// in the dead letters or in the durable buffer.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct HttpSource {
+pub struct HttpSourceConfig {
     /// The IP address and port to listen on. Default: `127.0.0.1:8080`.
-    #[serde(default = "HttpSource::default_address")]
+    #[serde(default = "HttpSourceConfig::default_address")]
     pub address: String,
     /// Where pipelines and webhooks post records: lines, or with the codec `json` also one array, one
     /// object or one form (`application/x-www-form-urlencoded`). A slash at its end makes no
     /// difference. `HEAD` on it is answered with 200. Default: `/v1/records`.
-    #[serde(default = "HttpSource::default_path")]
+    #[serde(default = "HttpSourceConfig::default_path")]
     pub path: String,
     /// The write key SDKs must show, as the user name of basic authentication or as `writeKey` in
     /// the body. It guards the paths of Segment's API alone: browsers carry it in the open, so it
@@ -44,7 +44,7 @@ pub struct HttpSource {
     pub timezone: Option<String>,
     /// The largest body, in bytes, before and after it is inflated; a larger one is refused with
     /// 413. Default: 10485760 (10 MiB).
-    #[serde(default = "HttpSource::default_max_body_bytes")]
+    #[serde(default = "HttpSourceConfig::default_max_body_bytes")]
     #[schemars(range(min = 1))]
     pub max_body_bytes: usize,
     /// Headers of a request that its records know, as `%header.NAME` with the name in small
@@ -53,27 +53,27 @@ pub struct HttpSource {
     /// headers of common webhooks (Shopify, WooCommerce, GitHub, GitLab, Bitbucket, others'
     /// `x-event-type`, `x-topic` …), `referer`, `origin`, `accept-language`, `x-request-id` and
     /// `x-forwarded-for`. Change it when a sender says something in a header of its own.
-    #[serde(default = "HttpSource::default_headers")]
+    #[serde(default = "HttpSourceConfig::default_headers")]
     #[schemars(length(max = 32))]
     pub headers: Vec<String>,
     /// How long the body of a request may take to arrive, and an answer to be read, in seconds. A
     /// TLS handshake and the head of a request may take as long, but 10 seconds at most; so long an
     /// idle connection is kept too. Default: 30.
-    #[serde(default = "HttpSource::default_read_timeout_secs")]
+    #[serde(default = "HttpSourceConfig::default_read_timeout_secs")]
     #[schemars(range(min = 1))]
     pub read_timeout_secs: u64,
     /// How long a request waits for its records to be settled, in seconds, before it is answered
     /// with 503 and is to be sent again. Default: 30.
-    #[serde(default = "HttpSource::default_response_timeout_secs")]
+    #[serde(default = "HttpSourceConfig::default_response_timeout_secs")]
     #[schemars(range(min = 1))]
     pub response_timeout_secs: u64,
     /// Connections served at once; more wait to be accepted. Default: 1024.
-    #[serde(default = "HttpSource::default_max_connections")]
+    #[serde(default = "HttpSourceConfig::default_max_connections")]
     #[schemars(range(min = 1, max = 65536))]
     pub max_connections: usize,
 }
 
-impl HttpSource {
+impl HttpSourceConfig {
     fn default_address() -> String {
         "127.0.0.1:8080".to_owned()
     }
@@ -112,11 +112,11 @@ pub struct HttpAuth {
     /// For `basic`: the user name.
     #[serde(default)]
     pub user: Option<String>,
-    /// For `basic`: the password. Shown nowhere.
+    /// For `basic`: the password. It appears in no output.
     #[serde(default, skip_serializing)]
     #[schemars(with = "Option<String>")]
     pub password: Option<SecretString>,
-    /// For `bearer`: the token. Shown nowhere.
+    /// For `bearer`: the token. It appears in no output.
     #[serde(default, skip_serializing)]
     #[schemars(with = "Option<String>")]
     pub token: Option<SecretString>,

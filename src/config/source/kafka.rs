@@ -18,7 +18,7 @@ use super::Decoding;
 /// committed in Kafka and so offered to no other member of the group.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct KafkaSource {
+pub struct KafkaSourceConfig {
     /// Brokers to begin with: `host:port`, several separated by commas.
     pub bootstrap_servers: String,
     /// The consumer group. Processes of one group share the partitions.
@@ -46,25 +46,25 @@ pub struct KafkaSource {
     #[serde(default)]
     pub timezone: Option<String>,
     /// How often settled offsets are committed, in milliseconds. Default: 5000.
-    #[serde(default = "KafkaSource::default_commit_interval_ms")]
+    #[serde(default = "KafkaSourceConfig::default_commit_interval_ms")]
     #[schemars(range(min = 1))]
     pub commit_interval_ms: u64,
     /// After how long without a heartbeat the group takes this member for dead, in milliseconds.
     /// Default: 10000.
-    #[serde(default = "KafkaSource::default_session_timeout_ms")]
+    #[serde(default = "KafkaSourceConfig::default_session_timeout_ms")]
     #[schemars(range(min = 1, max = 3_600_000))]
     pub session_timeout_ms: u64,
     /// How long records in flight may take to settle when their partition goes to another member,
     /// in milliseconds. What is later is in doubt for the other member, which looks whether it
     /// arrived. Heartbeats go on
     /// meanwhile; it must be below librdkafka's `max.poll.interval.ms`. Default: 30000.
-    #[serde(default = "KafkaSource::default_drain_timeout_ms")]
+    #[serde(default = "KafkaSourceConfig::default_drain_timeout_ms")]
     #[schemars(range(min = 1))]
     pub drain_timeout_ms: u64,
     /// Records without a verdict at most: what has to settle before a partition can go, and what
     /// its successor has to look for at User.com if this process is killed. A disk buffer gives its
     /// verdict at once. Default: 1000.
-    #[serde(default = "KafkaSource::default_max_in_flight")]
+    #[serde(default = "KafkaSourceConfig::default_max_in_flight")]
     #[schemars(range(min = 1))]
     pub max_in_flight: usize,
     /// Further settings of librdkafka as texts, such as `"security.protocol" = "sasl_ssl"`. Values
@@ -74,7 +74,7 @@ pub struct KafkaSource {
     pub librdkafka_options: IndexMap<String, SecretString>,
 }
 
-impl KafkaSource {
+impl KafkaSourceConfig {
     fn default_commit_interval_ms() -> u64 {
         5_000
     }
@@ -96,14 +96,14 @@ impl KafkaSource {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AutoOffsetReset {
-    /// At the oldest record.
+    /// At the oldest record that the topic still has.
     #[default]
     Earliest,
     /// As `earliest`.
     Smallest,
     /// As `earliest`.
     Beginning,
-    /// Behind the newest record.
+    /// After the newest record: only records produced from now on are read.
     Latest,
     /// As `latest`.
     Largest,

@@ -12,35 +12,35 @@ mod vector;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::decoding::{Codec, Decoding, DecodingStep, Multiline, MultilineMode};
-pub use self::file::{FileFingerprint, FileSource, ReadFrom};
+pub use self::decoding::{Codec, Decoding, DecodingStep, MultilineConfig, MultilineMode};
+pub use self::file::{FileFingerprint, FileSourceConfig, ReadFrom};
 pub use self::fluvio::{
-    AllPartitions, FluvioOffset, FluvioPartitions, FluvioSource, FluvioStart, FluvioStartPlace,
-    FluvioStartWord, FluvioStrategy, FluvioTls, FluvioTransform,
+    AllPartitions, FluvioOffset, FluvioPartitions, FluvioSourceConfig, FluvioStart,
+    FluvioStartPlace, FluvioStartWord, FluvioStrategy, FluvioTls, FluvioTransform,
 };
 pub(crate) use self::http::segment_call;
-pub use self::http::{HttpAuth, HttpAuthStrategy, HttpSource};
-pub use self::kafka::{AutoOffsetReset, KafkaSource};
-pub use self::stdin::StdinSource;
+pub use self::http::{HttpAuth, HttpAuthStrategy, HttpSourceConfig};
+pub use self::kafka::{AutoOffsetReset, KafkaSourceConfig};
+pub use self::stdin::StdinSourceConfig;
 pub use self::tls::TlsServer;
-pub use self::vector::{Acknowledge, VectorSource};
+pub use self::vector::{Acknowledge, VectorSourceConfig};
 
 /// A source, by `type`.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SourceConfig {
     /// Lines of files, followed as they grow.
-    File(FileSource),
+    File(FileSourceConfig),
     /// Lines of standard input.
-    Stdin(StdinSource),
+    Stdin(StdinSourceConfig),
     /// Records that are posted to it, by pipelines and by Segment's SDKs.
-    Http(HttpSource),
+    Http(HttpSourceConfig),
     /// Records of a Fluvio topic.
-    Fluvio(FluvioSource),
+    Fluvio(FluvioSourceConfig),
     /// Records of Kafka topics, read as a member of a consumer group.
-    Kafka(KafkaSource),
+    Kafka(KafkaSourceConfig),
     /// Events that a Vector sends with its own `vector` sink, over gRPC.
-    Vector(VectorSource),
+    Vector(VectorSourceConfig),
 }
 
 impl SourceConfig {

@@ -3,13 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Decoding, FileSource, Multiline};
+use super::{Decoding, FileSourceConfig, MultilineConfig};
 
 /// Lines of standard input. Standard input cannot be read again: with a memory buffer, what is not
 /// settled when the process is killed is lost.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct StdinSource {
+pub struct StdinSourceConfig {
     /// How lines become records.
     #[serde(default)]
     pub decoding: Decoding,
@@ -20,10 +20,10 @@ pub struct StdinSource {
     pub timezone: Option<String>,
     /// Joins lines that belong together before they are decoded. Default: every line stands alone.
     #[serde(default)]
-    pub multiline: Option<Multiline>,
+    pub multiline: Option<MultilineConfig>,
     /// The longest line, in bytes, joined lines included; a longer one is a dead letter. Default:
     /// 1048576.
-    #[serde(default = "FileSource::default_max_line_bytes")]
+    #[serde(default = "FileSourceConfig::default_max_line_bytes")]
     #[schemars(range(min = 1))]
     pub max_line_bytes: usize,
 }

@@ -8,9 +8,9 @@ use super::TlsServer;
 /// Events that a Vector sends with its own `vector` sink, over gRPC.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct VectorSource {
+pub struct VectorSourceConfig {
     /// The IP address and port to listen on. Default: `127.0.0.1:6000`.
-    #[serde(default = "VectorSource::default_address")]
+    #[serde(default = "VectorSourceConfig::default_address")]
     pub address: String,
     /// When a request is answered: `buffer`, once its events are in the sinks' buffers (durable,
     /// where these are on disk), or `delivery`, once User.com or the dead letters have them.
@@ -29,21 +29,21 @@ pub struct VectorSource {
     /// a line in the log, and Vector sends it again without end, so that nothing behind it gets
     /// through: raise this, or lower `batch.max_events` of Vector's sink. Default: 104857600
     /// (100 MiB), as Vector's own source has it.
-    #[serde(default = "VectorSource::default_max_message_bytes")]
+    #[serde(default = "VectorSourceConfig::default_max_message_bytes")]
     #[schemars(range(min = 1024))]
     pub max_message_bytes: usize,
     /// Connections served at once; more wait until one ends or has been idle for 10 seconds. A
     /// connection that makes no request in its first 10 seconds is ended. Default: 1024.
-    #[serde(default = "VectorSource::default_max_connections")]
+    #[serde(default = "VectorSourceConfig::default_max_connections")]
     #[schemars(range(min = 1, max = 65536))]
     pub max_connections: usize,
     /// How long a request may take to arrive, in seconds. Default: 30.
-    #[serde(default = "VectorSource::default_read_timeout_secs")]
+    #[serde(default = "VectorSourceConfig::default_read_timeout_secs")]
     #[schemars(range(min = 1))]
     pub read_timeout_secs: u64,
 }
 
-impl VectorSource {
+impl VectorSourceConfig {
     fn default_address() -> String {
         "127.0.0.1:6000".into()
     }

@@ -6,8 +6,8 @@ use jsonc_parser::ast::{Object, ObjectPropName, Value};
 use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, CommentCollectionStrategy, ParseOptions, parse_to_ast};
 
-use super::super::document::{Entry, Kind, Node};
-use super::super::text::Text;
+use super::super::document::{Node, NodeEntry, NodeKind};
+use super::super::text::InterpolatedString;
 use super::{MAX_DEPTH, SyntaxError, fits, nan, too_large};
 
 /// Parses JSON.
@@ -19,9 +19,9 @@ pub(super) fn parse(text: &str, file: usize) -> Result<Node, Vec<SyntaxError>> {
         vec![SyntaxError::new(range.start..range.end, message)]
     })?;
     let Some(value) = parsed.value else {
-        return Ok(Node { file, span: 0..0, kind: Kind::Null });
+        return Ok(Node { file, span: 0..0, kind: NodeKind::Null });
     };
-    let mut tree = Tree { file, errors: Vec::new() };
+    let mut tree = JsonTree { file, errors: Vec::new() };
     let node = tree.node(&value, 0);
     if tree.errors.is_empty() { Ok(node) } else { Err(tree.errors) }
 }
@@ -48,46 +48,48 @@ fn lower(message: &str) -> String {
         .map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
 }
 
-struct Tree {
+struct JsonTree {
     file: usize,
     errors: Vec<SyntaxError>,
 }
 
-impl Tree {
+impl JsonTree {
     fn node(&mut self, value: &Value<'_>, depth: usize) -> Node {
         let range = value.range();
         let span = range.start..range.end;
         if depth > MAX_DEPTH {
             let message = "invalid JSON: values are nested too deep";
             self.errors.push(SyntaxError::new(span.clone(), message));
-            return self.make(span, Kind::Null);
+            return self.make(span, NodeKind::Null);
         }
         let kind = match value {
-            Value::StringLit(text) => Kind::String(Text::plain(text.value.as_ref())),
+            Value::StringLit(text) => {
+                NodeKind::String(InterpolatedString::plain(text.value.as_ref()))
+            }
             Value::NumberLit(number) => match number_kind(number.value) {
                 Some(kind) => kind,
                 None => {
                     let integral = number.value.bytes().all(|b| b.is_ascii_digit() || b == b'-');
                     let error = if integral { too_large } else { nan };
                     self.errors.push(error(span.clone()));
-                    Kind::Null
+                    NodeKind::Null
                 }
             },
-            Value::BooleanLit(value) => Kind::Bool(value.value),
-            Value::NullKeyword(_) => Kind::Null,
-            Value::Object(object) => Kind::Table(self.entries(object, depth)),
-            Value::Array(array) => {
-                Kind::Array(array.elements.iter().map(|item| self.node(item, depth + 1)).collect())
-            }
+            Value::BooleanLit(value) => NodeKind::Bool(value.value),
+            Value::NullKeyword(_) => NodeKind::Null,
+            Value::Object(object) => NodeKind::Table(self.entries(object, depth)),
+            Value::Array(array) => NodeKind::Array(
+                array.elements.iter().map(|item| self.node(item, depth + 1)).collect(),
+            ),
         };
         self.make(span, kind)
     }
 
-    fn make(&self, span: std::ops::Range<usize>, kind: Kind) -> Node {
+    fn make(&self, span: std::ops::Range<usize>, kind: NodeKind) -> Node {
         Node { file: self.file, span, kind }
     }
 
-    fn entries(&mut self, object: &Object<'_>, depth: usize) -> IndexMap<String, Entry> {
+    fn entries(&mut self, object: &Object<'_>, depth: usize) -> IndexMap<String, NodeEntry> {
         let mut entries = IndexMap::new();
         for property in &object.properties {
             let range = property.name.range();
@@ -99,7 +101,7 @@ impl Tree {
             let node = self.node(&property.value, depth + 1);
             match entries.entry(key.to_owned()) {
                 Slot::Vacant(slot) => {
-                    slot.insert(Entry { key_span, node });
+                    slot.insert(NodeEntry { key_span, node });
                 }
                 Slot::Occupied(_) => {
                     let message = format!("invalid JSON: duplicate key `{key}`");
@@ -111,11 +113,11 @@ impl Tree {
     }
 }
 
-fn number_kind(text: &str) -> Option<Kind> {
+fn number_kind(text: &str) -> Option<NodeKind> {
     if text.contains(['.', 'e', 'E']) {
         let number = text.parse::<f64>().ok().filter(|n| n.is_finite())?;
-        return Some(Kind::Float(number));
+        return Some(NodeKind::Float(number));
     }
     let number = text.parse::<i128>().ok().filter(|n| fits(*n))?;
-    Some(Kind::Integer(number))
+    Some(NodeKind::Integer(number))
 }

@@ -8,7 +8,7 @@ mod yaml;
 
 use std::ops::Range;
 
-use super::document::{Format, Kind, Node, SourceText};
+use super::document::{Format, Node, NodeKind, SourceText};
 
 /// How deep values may be nested.
 const MAX_DEPTH: usize = 100;
@@ -66,10 +66,10 @@ pub(crate) fn parse(source: &SourceText, file: usize) -> Result<Node, Vec<Syntax
 /// Names of tables that are too long together: every fault below them would say them again.
 fn long_names(node: &Node, above: usize, errors: &mut Vec<SyntaxError>) {
     match &node.kind {
-        Kind::Table(entries) => {
+        NodeKind::Table(entries) => {
             for (key, entry) in entries {
                 let length = above + key.len();
-                let has_names = matches!(entry.node.kind, Kind::Table(_) | Kind::Array(_));
+                let has_names = matches!(entry.node.kind, NodeKind::Table(_) | NodeKind::Array(_));
                 if has_names && length > MAX_NAMES {
                     let message = "the names of this table and those around it are too long";
                     let help = format!("at most {MAX_NAMES} bytes together");
@@ -79,7 +79,7 @@ fn long_names(node: &Node, above: usize, errors: &mut Vec<SyntaxError>) {
                 }
             }
         }
-        Kind::Array(items) => items.iter().for_each(|item| long_names(item, above, errors)),
+        NodeKind::Array(items) => items.iter().for_each(|item| long_names(item, above, errors)),
         _ => {}
     }
 }

@@ -4,8 +4,8 @@ use ::toml::Spanned;
 use ::toml::de::{DeInteger, DeTable, DeValue};
 use indexmap::IndexMap;
 
-use super::super::document::{Entry, Kind, Node};
-use super::super::text::Text;
+use super::super::document::{Node, NodeEntry, NodeKind};
+use super::super::text::InterpolatedString;
 use super::{SyntaxError, fits, nan, too_large};
 
 /// Parses TOML.
@@ -23,7 +23,7 @@ pub(super) fn parse(text: &str, file: usize) -> Result<Node, Vec<SyntaxError>> {
     if errors.is_empty() { Ok(Node { file, span, kind }) } else { Err(errors) }
 }
 
-fn table_kind(table: DeTable<'_>, file: usize, errors: &mut Vec<SyntaxError>) -> Kind {
+fn table_kind(table: DeTable<'_>, file: usize, errors: &mut Vec<SyntaxError>) -> NodeKind {
     let mut entries: Vec<_> = table.into_iter().collect();
     // The parser hands keys out by name; people read them in file order.
     entries.sort_by_key(|(key, _)| key.span().start);
@@ -32,35 +32,37 @@ fn table_kind(table: DeTable<'_>, file: usize, errors: &mut Vec<SyntaxError>) ->
         .map(|(key, value)| {
             let key_span = key.span();
             let node = node(value, file, errors);
-            (key.into_inner().into_owned(), Entry { key_span, node })
+            (key.into_inner().into_owned(), NodeEntry { key_span, node })
         })
         .collect();
-    Kind::Table(entries)
+    NodeKind::Table(entries)
 }
 
 fn node(value: Spanned<DeValue<'_>>, file: usize, errors: &mut Vec<SyntaxError>) -> Node {
     let span = value.span();
     let kind = match value.into_inner() {
-        DeValue::String(text) => Kind::String(Text::plain(text.into_owned())),
+        DeValue::String(text) => NodeKind::String(InterpolatedString::plain(text.into_owned())),
         DeValue::Integer(number) => match integer(&number) {
-            Some(number) => Kind::Integer(number),
+            Some(number) => NodeKind::Integer(number),
             None => {
                 errors.push(too_large(span.clone()));
-                Kind::Null
+                NodeKind::Null
             }
         },
         DeValue::Float(number) => match number.as_str().parse::<f64>() {
-            Ok(number) if number.is_finite() => Kind::Float(number),
+            Ok(number) if number.is_finite() => NodeKind::Float(number),
             _ => {
                 errors.push(nan(span.clone()));
-                Kind::Null
+                NodeKind::Null
             }
         },
-        DeValue::Boolean(value) => Kind::Bool(value),
+        DeValue::Boolean(value) => NodeKind::Bool(value),
         // A record has no dates of its own kind: they become RFC 3339 text.
-        DeValue::Datetime(moment) => Kind::String(Text::plain(moment.to_string())),
+        DeValue::Datetime(moment) => {
+            NodeKind::String(InterpolatedString::plain(moment.to_string()))
+        }
         DeValue::Array(items) => {
-            Kind::Array(items.into_iter().map(|item| node(item, file, errors)).collect())
+            NodeKind::Array(items.into_iter().map(|item| node(item, file, errors)).collect())
         }
         DeValue::Table(table) => table_kind(table, file, errors),
     };

@@ -10,8 +10,8 @@ use saphyr::{Scalar, ScalarStyle};
 use saphyr_parser::{Event, Parser, Span, Tag};
 use std::borrow::Cow;
 
-use super::super::document::{Entry, Kind, Node};
-use super::super::text::Text;
+use super::super::document::{Node, NodeEntry, NodeKind};
+use super::super::text::InterpolatedString;
 use super::{MAX_DEPTH, SyntaxError, nan};
 
 /// How many values aliases may put into a file; a long text counts as several.
@@ -22,7 +22,7 @@ const WEIGHED_BYTES: usize = 256;
 
 /// Parses YAML.
 pub(super) fn parse(text: &str, file: usize) -> Result<Node, Vec<SyntaxError>> {
-    let mut tree = Tree::new(text, file);
+    let mut tree = YamlTree::new(text, file);
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| {
             let at = tree.byte(error.marker().index());
@@ -33,7 +33,7 @@ pub(super) fn parse(text: &str, file: usize) -> Result<Node, Vec<SyntaxError>> {
         tree.event(event, span).map_err(|error| vec![error])?;
     }
     if tree.errors.is_empty() {
-        Ok(tree.root.unwrap_or(Node { file, span: 0..0, kind: Kind::Null }))
+        Ok(tree.root.unwrap_or(Node { file, span: 0..0, kind: NodeKind::Null }))
     } else {
         Err(tree.errors)
     }
@@ -41,7 +41,7 @@ pub(super) fn parse(text: &str, file: usize) -> Result<Node, Vec<SyntaxError>> {
 
 /// A collection whose end has not come yet.
 enum Open {
-    Table { entries: IndexMap<String, Entry>, key: Option<(String, Range<usize>)> },
+    Table { entries: IndexMap<String, NodeEntry>, key: Option<(String, Range<usize>)> },
     Array(Vec<Node>),
 }
 
@@ -51,7 +51,7 @@ struct Frame {
     anchor: usize,
 }
 
-struct Tree {
+struct YamlTree {
     file: usize,
     /// Byte offset of every character: the parser counts characters.
     bytes: Vec<usize>,
@@ -63,7 +63,7 @@ struct Tree {
     errors: Vec<SyntaxError>,
 }
 
-impl Tree {
+impl YamlTree {
     fn new(text: &str, file: usize) -> Self {
         let mut bytes: Vec<_> = text.char_indices().map(|(at, _)| at).collect();
         bytes.push(text.len());
@@ -139,8 +139,8 @@ impl Tree {
             return Ok(());
         };
         let kind = match frame.open {
-            Open::Table { entries, .. } => Kind::Table(entries),
-            Open::Array(items) => Kind::Array(items),
+            Open::Table { entries, .. } => NodeKind::Table(entries),
+            Open::Array(items) => NodeKind::Array(items),
         };
         let node = Node { file: self.file, span: frame.start..span.end.max(frame.start), kind };
         self.value(node, frame.anchor)
@@ -162,12 +162,14 @@ impl Tree {
             return Ok(());
         }
         let kind = match Scalar::parse_from_cow_and_metadata(text, style, tag) {
-            Some(Scalar::Null) => Kind::Null,
-            Some(Scalar::Boolean(value)) => Kind::Bool(value),
-            Some(Scalar::Integer(number)) => Kind::Integer(i128::from(number)),
-            Some(Scalar::FloatingPoint(number)) if number.is_finite() => Kind::Float(number.0),
+            Some(Scalar::Null) => NodeKind::Null,
+            Some(Scalar::Boolean(value)) => NodeKind::Bool(value),
+            Some(Scalar::Integer(number)) => NodeKind::Integer(i128::from(number)),
+            Some(Scalar::FloatingPoint(number)) if number.is_finite() => NodeKind::Float(number.0),
             Some(Scalar::FloatingPoint(_)) => return Err(nan(span)),
-            Some(Scalar::String(text)) => Kind::String(Text::plain(text.into_owned())),
+            Some(Scalar::String(text)) => {
+                NodeKind::String(InterpolatedString::plain(text.into_owned()))
+            }
             None => {
                 let message = "invalid YAML: the value does not fit its tag";
                 return Err(SyntaxError::new(span, message));
@@ -194,7 +196,7 @@ impl Tree {
                 };
                 match entries.entry(key) {
                     Slot::Vacant(slot) => {
-                        slot.insert(Entry { key_span, node });
+                        slot.insert(NodeEntry { key_span, node });
                     }
                     Slot::Occupied(slot) => {
                         let message = format!("invalid YAML: duplicate key `{}`", slot.key());
@@ -214,11 +216,11 @@ fn not_a_name(span: Range<usize>) -> SyntaxError {
 /// How many values a tree has.
 fn weight(node: &Node) -> usize {
     1 + match &node.kind {
-        Kind::Table(entries) => {
+        NodeKind::Table(entries) => {
             entries.iter().map(|(key, e)| key.len() / WEIGHED_BYTES + weight(&e.node)).sum()
         }
-        Kind::Array(items) => items.iter().map(weight).sum(),
-        Kind::String(text) => text.written.len() / WEIGHED_BYTES,
+        NodeKind::Array(items) => items.iter().map(weight).sum(),
+        NodeKind::String(text) => text.written.len() / WEIGHED_BYTES,
         _ => 0,
     }
 }

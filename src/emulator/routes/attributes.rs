@@ -1,51 +1,52 @@
-//! `attributes/`: definitions of custom attributes. Not their values.
+//! `attributes/`: definitions of custom attributes.
 //!
-//! Invariant: a slug is unique within its content type.
+//! # Invariants
+//! A slug is unique within its content type.
 
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Value, json};
 
-use crate::emulator::ask::{Ask, Key};
-use crate::emulator::profile::Kind;
-use crate::emulator::reply::{FieldErrors, Outcome, REQUIRED, Refusal, Reply};
-use crate::emulator::typing::ValueType;
+use crate::emulator::context::{PathKey, RouteContext};
+use crate::emulator::profile::ProfileKind;
+use crate::emulator::reply::{ApiReply, FieldErrors, REQUIRED, RouteError, RouteResult};
+use crate::emulator::typing::PropertyType;
 
 /// The longest name, in characters.
-const MAX_NAME: usize = 32;
+const MAX_NAME_LEN: usize = 32;
 
 const CONTENT_TYPES: [&str; 6] = ["activity", "clientuser", "company", "deal", "product", "ticket"];
 
-pub(super) fn list(ask: &Ask<'_>) -> Outcome {
-    ask.page("attributes WHERE 1", &[], |id| describe(ask, id))
+pub(super) fn list(cx: &RouteContext<'_>) -> RouteResult {
+    cx.page("attributes WHERE 1", &[], |id| describe(cx, id))
 }
 
-pub(super) fn get(ask: &Ask<'_>) -> Outcome {
-    Ok(Reply::ok(describe(ask, ask.number()?)?))
+pub(super) fn get(cx: &RouteContext<'_>) -> RouteResult {
+    Ok(ApiReply::ok(describe(cx, cx.number()?)?))
 }
 
-pub(super) fn delete(ask: &Ask<'_>) -> Outcome {
-    let id = ask.number()?;
-    let gone = ask.db.prepare_cached("DELETE FROM attributes WHERE id = ?")?.execute([id])?;
+pub(super) fn delete(cx: &RouteContext<'_>) -> RouteResult {
+    let id = cx.number()?;
+    let gone = cx.db.prepare_cached("DELETE FROM attributes WHERE id = ?")?.execute([id])?;
     if gone == 0 {
-        return Err(Reply::not_found().into());
+        return Err(ApiReply::not_found().into());
     }
-    ask.db.prepare_cached("DELETE FROM attribute_values WHERE attribute = ?")?.execute([id])?;
-    Ok(Reply::no_content())
+    cx.db.prepare_cached("DELETE FROM attribute_values WHERE attribute = ?")?.execute([id])?;
+    Ok(ApiReply::no_content())
 }
 
-pub(super) fn type_on_users(ask: &Ask<'_>) -> Outcome {
-    type_of(ask, Kind::User)
+pub(super) fn type_on_users(cx: &RouteContext<'_>) -> RouteResult {
+    type_of(cx, ProfileKind::User)
 }
 
-pub(super) fn type_on_companies(ask: &Ask<'_>) -> Outcome {
-    type_of(ask, Kind::Company)
+pub(super) fn type_on_companies(cx: &RouteContext<'_>) -> RouteResult {
+    type_of(cx, ProfileKind::Company)
 }
 
-fn type_of(ask: &Ask<'_>, kind: Kind) -> Outcome {
-    let Key::Name(slug) = &ask.key else {
-        return Err(Reply::not_found().into());
+fn type_of(cx: &RouteContext<'_>, kind: ProfileKind) -> RouteResult {
+    let PathKey::Name(slug) = &cx.key else {
+        return Err(ApiReply::not_found().into());
     };
-    let found: Option<String> = ask
+    let found: Option<String> = cx
         .db
         .prepare_cached(
             "SELECT value_type FROM attributes WHERE content_type = ?1 AND name_std = ?2",
@@ -53,25 +54,25 @@ fn type_of(ask: &Ask<'_>, kind: Kind) -> Outcome {
         .query_row(params![kind.content_type(), slug], |row| row.get(0))
         .optional()?;
     match found {
-        Some(value_type) => Ok(Reply::ok(json!({ "value_type": value_type }))),
-        None => Err(Reply::not_found().into()),
+        Some(value_type) => Ok(ApiReply::ok(json!({ "value_type": value_type }))),
+        None => Err(ApiReply::not_found().into()),
     }
 }
 
-pub(in crate::emulator) fn create(ask: &Ask<'_>) -> Outcome {
-    let name = ask.text("name", MAX_NAME)?;
-    let value_type = choice(ask, "value_type", |word| ValueType::parse(word).is_some())?;
-    let content_type = choice(ask, "content_type", |word| CONTENT_TYPES.contains(&word))?;
+pub(in crate::emulator) fn create(cx: &RouteContext<'_>) -> RouteResult {
+    let name = cx.text("name", MAX_NAME_LEN)?;
+    let value_type = choice(cx, "value_type", |word| PropertyType::parse(word).is_some())?;
+    let content_type = choice(cx, "content_type", |word| CONTENT_TYPES.contains(&word))?;
     let slug = slug(name);
-    let standard = [Kind::User, Kind::Company]
+    let standard = [ProfileKind::User, ProfileKind::Company]
         .iter()
         .any(|kind| kind.content_type() == content_type && kind.is_standard(&slug));
     if standard {
         return Err(FieldErrors::one("name", "This name belongs to a standard field."));
     }
     let (choices, multiple) =
-        if value_type == ValueType::Fixed.as_str() { fixed_options(ask)? } else { (None, false) };
-    let added = ask
+        if value_type == PropertyType::Fixed.as_str() { fixed_options(cx)? } else { (None, false) };
+    let added = cx
         .db
         .prepare_cached(
             "INSERT OR IGNORE INTO attributes \
@@ -82,28 +83,28 @@ pub(in crate::emulator) fn create(ask: &Ask<'_>) -> Outcome {
     if added == 0 {
         return Err(FieldErrors::one("name", "Attribute with this name already exists."));
     }
-    Ok(Reply::created(describe(ask, ask.db.last_insert_rowid())?))
+    Ok(ApiReply::created(describe(cx, cx.db.last_insert_rowid())?))
 }
 
-/// Lower case, with underscores for blanks: `API string attribute` is `api_string_attribute`.
+/// Lower case, with underscores for spaces: `API string attribute` is `api_string_attribute`.
 fn slug(name: &str) -> String {
     name.trim().to_lowercase().chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect()
 }
 
 fn choice<'a>(
-    ask: &'a Ask<'_>,
+    cx: &'a RouteContext<'_>,
     field: &str,
     known: impl Fn(&str) -> bool,
-) -> Result<&'a str, Refusal> {
-    let word = ask.text(field, MAX_NAME)?;
+) -> Result<&'a str, RouteError> {
+    let word = cx.text(field, MAX_NAME_LEN)?;
     if known(word) {
         return Ok(word);
     }
     Err(FieldErrors::one(field, format!("\"{word}\" is not a valid choice.")))
 }
 
-fn fixed_options(ask: &Ask<'_>) -> Result<(Option<String>, bool), Refusal> {
-    let choices = ask.body.get("choices").ok_or_else(|| FieldErrors::one("choices", REQUIRED))?;
+fn fixed_options(cx: &RouteContext<'_>) -> Result<(Option<String>, bool), RouteError> {
+    let choices = cx.body.get("choices").ok_or_else(|| FieldErrors::one("choices", REQUIRED))?;
     let texts = choices
         .as_array()
         .is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_string));
@@ -111,7 +112,7 @@ fn fixed_options(ask: &Ask<'_>) -> Result<(Option<String>, bool), Refusal> {
         return Err(FieldErrors::one("choices", "Expected a list of texts that is not empty."));
     }
     let field = "allow_multiple_choices";
-    match ask.body.get(field) {
+    match cx.body.get(field) {
         None => Err(FieldErrors::one(field, REQUIRED)),
         Some(Value::Bool(multiple)) => Ok((Some(choices.to_string()), *multiple)),
         Some(_) => Err(FieldErrors::one(field, "Must be a valid boolean.")),
@@ -119,8 +120,8 @@ fn fixed_options(ask: &Ask<'_>) -> Result<(Option<String>, bool), Refusal> {
 }
 
 /// The definition as the API writes it.
-pub(in crate::emulator) fn describe(ask: &Ask<'_>, id: i64) -> Result<Value, Refusal> {
-    let mut statement = ask.db.prepare_cached(
+pub(in crate::emulator) fn describe(cx: &RouteContext<'_>, id: i64) -> Result<Value, RouteError> {
+    let mut statement = cx.db.prepare_cached(
         "SELECT name, name_std, value_type, content_type, choices, multiple \
          FROM attributes WHERE id = ?",
     )?;
@@ -140,5 +141,5 @@ pub(in crate::emulator) fn describe(ask: &Ask<'_>, id: i64) -> Result<Value, Ref
             Ok(out)
         })
         .optional()?;
-    found.ok_or_else(|| Reply::not_found().into())
+    found.ok_or_else(|| ApiReply::not_found().into())
 }

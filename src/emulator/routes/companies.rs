@@ -1,96 +1,101 @@
 //! `companies/` and `companies-by-id/`: create, read, change, delete, members.
 //!
-//! Invariant: a company always has a name; there is no upsert, and members are added by the
-//! company's number only, since no source shows either.
+//! # Invariants
+//! A company always has a name. There is no upsert, and members are added by the company's remote
+//! id only, because the documentation shows neither.
 
 use rusqlite::params;
 use serde_json::{Map, Value, json};
 
 use super::users::join;
-use crate::emulator::ask::{Ask, Version};
-use crate::emulator::profile::{self, Kind, Patch};
-use crate::emulator::reply::{BLANK, FieldErrors, Outcome, REQUIRED, Refusal, Reply};
-use crate::emulator::typing::{MAX_TEXT, iso};
+use crate::emulator::context::{RequestVersion, RouteContext};
+use crate::emulator::profile::{self, Patch, ProfileKind};
+use crate::emulator::reply::{ApiReply, BLANK, FieldErrors, REQUIRED, RouteError, RouteResult};
+use crate::emulator::typing::{MAX_TEXT_LEN, iso};
 
-pub(super) fn list(ask: &Ask<'_>) -> Outcome {
-    ask.page("companies WHERE 1", &[], |id| describe(ask, id))
+pub(super) fn list(cx: &RouteContext<'_>) -> RouteResult {
+    cx.page("companies WHERE 1", &[], |id| describe(cx, id))
 }
 
-pub(in crate::emulator) fn create(ask: &Ask<'_>) -> Outcome {
-    let patch = Patch::read(ask, Kind::Company)?;
+pub(in crate::emulator) fn create(cx: &RouteContext<'_>) -> RouteResult {
+    let patch = Patch::read(cx, ProfileKind::Company)?;
     if patch.field("name").is_none() {
         return Err(FieldErrors::one("name", REQUIRED));
     }
     check_name(&patch)?;
-    patch.check_unique(ask, Kind::Company, None)?;
-    ask.db
+    patch.check_unique(cx, ProfileKind::Company, None)?;
+    cx.db
         .prepare_cached(
             "INSERT INTO companies (profile, created_at, updated_at) VALUES ('{}', ?1, ?1)",
         )?
-        .execute([ask.now])?;
-    let id = ask.db.last_insert_rowid();
-    patch.apply(ask, Kind::Company, id)?;
-    Ok(Reply::created(describe(ask, id)?))
+        .execute([cx.now])?;
+    let id = cx.db.last_insert_rowid();
+    patch.apply(cx, ProfileKind::Company, id)?;
+    Ok(ApiReply::created(describe(cx, id)?))
 }
 
-pub(super) fn get(ask: &Ask<'_>) -> Outcome {
-    let id = profile::owner(ask, Kind::Company)?;
-    Ok(Reply::ok(describe(ask, id)?))
+pub(super) fn get(cx: &RouteContext<'_>) -> RouteResult {
+    let id = profile::owner(cx, ProfileKind::Company)?;
+    Ok(ApiReply::ok(describe(cx, id)?))
 }
 
-pub(super) fn update(ask: &Ask<'_>) -> Outcome {
-    let id = profile::owner(ask, Kind::Company)?;
-    let patch = Patch::read(ask, Kind::Company)?;
+pub(super) fn update(cx: &RouteContext<'_>) -> RouteResult {
+    let id = profile::owner(cx, ProfileKind::Company)?;
+    let patch = Patch::read(cx, ProfileKind::Company)?;
     check_name(&patch)?;
-    patch.apply(ask, Kind::Company, id)?;
-    Ok(Reply::ok(describe(ask, id)?))
+    patch.apply(cx, ProfileKind::Company, id)?;
+    Ok(ApiReply::ok(describe(cx, id)?))
 }
 
-pub(super) fn delete(ask: &Ask<'_>) -> Outcome {
-    let id = profile::owner(ask, Kind::Company)?;
-    ask.db.prepare_cached("DELETE FROM members WHERE company = ?")?.execute([id])?;
-    profile::forget(ask, Kind::Company, id)?;
-    Ok(Reply::no_content())
+pub(super) fn delete(cx: &RouteContext<'_>) -> RouteResult {
+    let id = profile::owner(cx, ProfileKind::Company)?;
+    cx.db.prepare_cached("DELETE FROM members WHERE company = ?")?.execute([id])?;
+    profile::forget(cx, ProfileKind::Company, id)?;
+    Ok(ApiReply::no_content())
 }
 
-fn check_name(patch: &Patch) -> Result<(), Refusal> {
+fn check_name(patch: &Patch) -> Result<(), RouteError> {
     match patch.field("name") {
         Some(name) if name.trim().is_empty() => Err(FieldErrors::one("name", BLANK)),
         _ => Ok(()),
     }
 }
 
-/// Adding a member again changes nothing and is no error.
-pub(super) fn add_member(ask: &Ask<'_>) -> Outcome {
-    let company = profile::owner(ask, Kind::Company)?;
-    let user = member(ask)?;
-    join(ask, company, user)?;
-    Ok(Reply::ok(describe(ask, company)?))
+/// Adding a member again changes nothing and is not an error.
+pub(super) fn add_member(cx: &RouteContext<'_>) -> RouteResult {
+    let company = profile::owner(cx, ProfileKind::Company)?;
+    let user = member(cx)?;
+    join(cx, company, user)?;
+    Ok(ApiReply::ok(describe(cx, company)?))
 }
 
-pub(super) fn remove_member(ask: &Ask<'_>) -> Outcome {
-    let company = profile::owner(ask, Kind::Company)?;
-    let user = member(ask)?;
-    ask.db
+pub(super) fn remove_member(cx: &RouteContext<'_>) -> RouteResult {
+    let company = profile::owner(cx, ProfileKind::Company)?;
+    let user = member(cx)?;
+    cx.db
         .prepare_cached("DELETE FROM members WHERE company = ?1 AND user = ?2")?
         .execute(params![company, user])?;
-    Ok(Reply::ok(describe(ask, company)?))
+    Ok(ApiReply::ok(describe(cx, company)?))
 }
 
-/// The user that the body names: `user_id`, or `user_custom_id` where that is absent.
-fn member(ask: &Ask<'_>) -> Result<i64, Refusal> {
-    let found = if ask.body.contains_key("user_id") || !ask.body.contains_key("user_custom_id") {
-        let id = ask.integer("user_id")?;
-        profile::exists(ask, Kind::User, id)?.then_some(id)
+/// The user that the body names: by `user_id`, or by `user_custom_id` if that is absent.
+fn member(cx: &RouteContext<'_>) -> Result<i64, RouteError> {
+    let found = if cx.body.contains_key("user_id") || !cx.body.contains_key("user_custom_id") {
+        let id = cx.integer("user_id")?;
+        profile::exists(cx, ProfileKind::User, id)?.then_some(id)
     } else {
-        profile::id_of_own(ask, Kind::User, ask.text("user_custom_id", MAX_TEXT)?)?
+        profile::find_by_external_id(
+            cx,
+            ProfileKind::User,
+            cx.text("user_custom_id", MAX_TEXT_LEN)?,
+        )?
     };
-    found.ok_or_else(|| Reply::not_found().into())
+    found.ok_or_else(|| ApiReply::not_found().into())
 }
 
 /// The company as the API writes it.
-pub(in crate::emulator) fn describe(ask: &Ask<'_>, id: i64) -> Result<Value, Refusal> {
-    let mut statement = ask.db.prepare_cached(
+pub(in crate::emulator) fn describe(cx: &RouteContext<'_>, id: i64) -> Result<Value, RouteError> {
+    let mut statement = cx.db.prepare_cached(
         "SELECT custom_id, profile, created_at, updated_at FROM companies WHERE id = ?",
     )?;
     let mut profile = String::new();
@@ -103,11 +108,11 @@ pub(in crate::emulator) fn describe(ask: &Ask<'_>, id: i64) -> Result<Value, Ref
         out.insert("updated_at".into(), json!(iso(row.get(3)?)));
         Ok(out)
     })?;
-    let (employees, members) = members(ask, id)?;
+    let (employees, members) = members(cx, id)?;
     out.insert("employees".into(), employees);
     out.insert("members".into(), members);
-    profile::describe(ask, Kind::Company, id, &profile, &mut out)?;
-    if ask.version == Version::V1 {
+    profile::describe(cx, ProfileKind::Company, id, &profile, &mut out)?;
+    if cx.version == RequestVersion::V1 {
         for (new, old) in [("custom_id", "company_id"), ("size", "approx_employees")] {
             let value = out.remove(new).unwrap_or_default();
             out.insert(old.into(), value);
@@ -116,9 +121,9 @@ pub(in crate::emulator) fn describe(ask: &Ask<'_>, id: i64) -> Result<Value, Ref
     Ok(Value::Object(out))
 }
 
-/// The members' numbers, and the same with the moment each one joined.
-fn members(ask: &Ask<'_>, id: i64) -> Result<(Value, Value), Refusal> {
-    let mut statement = ask.db.prepare_cached(
+/// The remote ids of the members, and the same with their time of joining.
+fn members(cx: &RouteContext<'_>, id: i64) -> Result<(Value, Value), RouteError> {
+    let mut statement = cx.db.prepare_cached(
         "SELECT m.user, u.custom_id, m.member_since FROM members m JOIN users u ON u.id = m.user \
          WHERE m.company = ? ORDER BY m.user",
     )?;

@@ -1,7 +1,8 @@
-//! Events: occurrences by own id and by number, a user's history, and the definitions behind them.
+//! Events: occurrences by external and by remote id, a user's history, and definitions.
 //!
-//! Invariant: a property keeps the type it was first given; what does not fit it is left out of the
-//! occurrence and counted. An event moves neither `last_seen` nor `page_views`.
+//! # Invariants
+//! A property keeps its first type; a value that does not fit is dropped from the occurrence and
+//! counted. An event changes neither `last_seen` nor `page_views`.
 
 use std::collections::HashMap;
 
@@ -9,57 +10,57 @@ use rusqlite::types::Value as SqlValue;
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Map, Value, json};
 
-use crate::emulator::ask::{Ask, bump};
-use crate::emulator::profile::{self, Kind};
+use crate::emulator::context::{RouteContext, bump};
+use crate::emulator::profile::{self, ProfileKind};
 use crate::emulator::reply::{
-    FieldErrors, NOT_AN_INTEGER, NULL, Outcome, Refusal, Reply, too_long,
+    ApiReply, FieldErrors, NOT_AN_INTEGER, NULL, RouteError, RouteResult, too_long,
 };
-use crate::emulator::typing::{MAX_TEXT, ValueType, convert, iso, seconds_to_micros};
+use crate::emulator::typing::{MAX_TEXT_LEN, PropertyType, convert, iso, seconds_to_micros};
 
-pub(super) fn by_own(ask: &Ask<'_>) -> Outcome {
-    let user = profile::owner(ask, Kind::User)?;
-    if ask.body.contains_key("user_id") {
-        // In v2 this is User.com's number; an own id here is the v1 habit.
-        ask.integer("user_id")?;
+pub(super) fn by_external_id(cx: &RouteContext<'_>) -> RouteResult {
+    let user = profile::owner(cx, ProfileKind::User)?;
+    if cx.body.contains_key("user_id") {
+        // In v2 this is a remote id; v1 clients send an external id here.
+        cx.integer("user_id")?;
     }
-    occur(ask, user)
+    occur(cx, user)
 }
 
-pub(super) fn by_number(ask: &Ask<'_>) -> Outcome {
-    let user = ask.integer("user_id")?;
-    if !profile::exists(ask, Kind::User, user)? {
-        return Err(Reply::not_found().into());
+pub(super) fn by_remote_id(cx: &RouteContext<'_>) -> RouteResult {
+    let user = cx.integer("user_id")?;
+    if !profile::exists(cx, ProfileKind::User, user)? {
+        return Err(ApiReply::not_found().into());
     }
-    occur(ask, user)
+    occur(cx, user)
 }
 
-fn occur(ask: &Ask<'_>, user: i64) -> Outcome {
-    let name = ask.text("name", MAX_TEXT)?;
-    let timestamp = timestamp(ask)?;
-    let data = data(ask)?;
-    let (definition, created) = define_name(ask, name)?;
-    let data = fit(ask, definition, data)?;
-    ask.db
+fn occur(cx: &RouteContext<'_>, user: i64) -> RouteResult {
+    let name = cx.text("name", MAX_TEXT_LEN)?;
+    let timestamp = timestamp(cx)?;
+    let data = data(cx)?;
+    let (definition, created) = define_name(cx, name)?;
+    let data = fit(cx, definition, data)?;
+    cx.db
         .prepare_cached(
             "INSERT INTO events (user, definition, timestamp, data) VALUES (?1, ?2, ?3, ?4)",
         )?
         .execute(params![user, definition, timestamp, Value::Object(data).to_string()])?;
-    Ok(Reply::created(json!({ "id": ask.db.last_insert_rowid(), "created": created })))
+    Ok(ApiReply::created(json!({ "id": cx.db.last_insert_rowid(), "created": created })))
 }
 
-/// UNIX seconds as an integer; the present when left out. Milliseconds are out of range.
-fn timestamp(ask: &Ask<'_>) -> Result<i64, Refusal> {
-    let Some(value) = ask.body.get("timestamp") else {
-        return Ok(ask.now);
+/// UNIX seconds as an integer; the present if absent. Milliseconds are out of range.
+fn timestamp(cx: &RouteContext<'_>) -> Result<i64, RouteError> {
+    let Some(value) = cx.body.get("timestamp") else {
+        return Ok(cx.now);
     };
     let seconds = value.as_i64().ok_or_else(|| FieldErrors::one("timestamp", NOT_AN_INTEGER))?;
     seconds_to_micros(seconds)
         .ok_or_else(|| FieldErrors::one("timestamp", "Out of range: expected seconds since 1970."))
 }
 
-/// A flat object; texts of at most 255 characters.
-fn data(ask: &Ask<'_>) -> Result<Map<String, Value>, Refusal> {
-    let data = match ask.body.get("data") {
+/// A flat object; strings of at most 255 characters.
+fn data(cx: &RouteContext<'_>) -> Result<Map<String, Value>, RouteError> {
+    let data = match cx.body.get("data") {
         None => return Ok(Map::new()),
         Some(Value::Object(data)) => data,
         Some(_) => return Err(FieldErrors::one("data", "Expected a flat object.")),
@@ -68,17 +69,17 @@ fn data(ask: &Ask<'_>) -> Result<Map<String, Value>, Refusal> {
         let message = match value {
             Value::Null => NULL.to_owned(),
             Value::Array(_) | Value::Object(_) => "Expected a simple value.".to_owned(),
-            Value::String(text) if text.chars().count() > MAX_TEXT => too_long(MAX_TEXT),
+            Value::String(text) if text.chars().count() > MAX_TEXT_LEN => too_long(MAX_TEXT_LEN),
             _ => continue,
         };
-        return Err(Reply::new(400, json!({ "data": { key: [message] } })).into());
+        return Err(ApiReply::new(400, json!({ "data": { key: [message] } })).into());
     }
     Ok(data.clone())
 }
 
-/// Finds or makes the definition of a name; whether it was made.
-fn define_name(ask: &Ask<'_>, name: &str) -> Result<(i64, bool), Refusal> {
-    let found: Option<i64> = ask
+/// Finds or creates the definition of a name. Returns whether it was created.
+fn define_name(cx: &RouteContext<'_>, name: &str) -> Result<(i64, bool), RouteError> {
+    let found: Option<i64> = cx
         .db
         .prepare_cached("SELECT id FROM event_definitions WHERE name = ?")?
         .query_row([name], |row| row.get(0))
@@ -86,56 +87,59 @@ fn define_name(ask: &Ask<'_>, name: &str) -> Result<(i64, bool), Refusal> {
     if let Some(id) = found {
         return Ok((id, false));
     }
-    ask.db.prepare_cached("INSERT INTO event_definitions (name) VALUES (?)")?.execute([name])?;
-    Ok((ask.db.last_insert_rowid(), true))
+    cx.db.prepare_cached("INSERT INTO event_definitions (name) VALUES (?)")?.execute([name])?;
+    Ok((cx.db.last_insert_rowid(), true))
 }
 
-/// Gives every value its property's type; a property seen for the first time is a string.
+/// Converts every value to the type of its property; a new property is a string.
 fn fit(
-    ask: &Ask<'_>,
+    cx: &RouteContext<'_>,
     definition: i64,
     data: Map<String, Value>,
-) -> Result<Map<String, Value>, Refusal> {
-    let types: HashMap<String, ValueType> = properties(ask, definition)?.into_iter().collect();
+) -> Result<Map<String, Value>, RouteError> {
+    let types: HashMap<String, PropertyType> = properties(cx, definition)?.into_iter().collect();
     let mut out = Map::new();
     for (key, value) in data {
         let value_type = match types.get(&key) {
             Some(known) => *known,
             None => {
-                define_property(ask, definition, &key, ValueType::String)?;
-                ValueType::String
+                define_property(cx, definition, &key, PropertyType::String)?;
+                PropertyType::String
             }
         };
         match convert(&value, value_type) {
             Some(value) => {
                 out.insert(key, value);
             }
-            None => bump(&ask.ignored.properties),
+            None => bump(&cx.ignored.properties),
         }
     }
     Ok(out)
 }
 
-fn properties(ask: &Ask<'_>, definition: i64) -> Result<Vec<(String, ValueType)>, Refusal> {
-    let mut statement = ask.db.prepare_cached(
+fn properties(
+    cx: &RouteContext<'_>,
+    definition: i64,
+) -> Result<Vec<(String, PropertyType)>, RouteError> {
+    let mut statement = cx.db.prepare_cached(
         "SELECT name, value_type FROM event_properties WHERE definition = ? ORDER BY name",
     )?;
     let rows = statement
         .query_map([definition], |row| {
             let value_type: String = row.get(1)?;
-            Ok((row.get(0)?, ValueType::parse(&value_type).unwrap_or(ValueType::String)))
+            Ok((row.get(0)?, PropertyType::parse(&value_type).unwrap_or(PropertyType::String)))
         })?
         .collect::<Result<_, _>>()?;
     Ok(rows)
 }
 
 fn define_property(
-    ask: &Ask<'_>,
+    cx: &RouteContext<'_>,
     definition: i64,
     name: &str,
-    value_type: ValueType,
-) -> Result<(), Refusal> {
-    ask.db
+    value_type: PropertyType,
+) -> Result<(), RouteError> {
+    cx.db
         .prepare_cached(
             "INSERT INTO event_properties (definition, name, value_type) VALUES (?1, ?2, ?3) \
              ON CONFLICT (definition, name) DO UPDATE SET value_type = excluded.value_type",
@@ -145,51 +149,54 @@ fn define_property(
 }
 
 /// What the app's settings page does: `{name, properties: {name: type}}`.
-pub(in crate::emulator) fn define(ask: &Ask<'_>) -> Outcome {
-    let name = ask.text("name", MAX_TEXT)?;
-    let properties = match ask.body.get("properties") {
+pub(in crate::emulator) fn define(cx: &RouteContext<'_>) -> RouteResult {
+    let name = cx.text("name", MAX_TEXT_LEN)?;
+    let properties = match cx.body.get("properties") {
         None => Map::new(),
         Some(Value::Object(properties)) => properties.clone(),
         Some(_) => {
             return Err(FieldErrors::one("properties", "Expected an object of types."));
         }
     };
-    let (id, created) = define_name(ask, name)?;
+    let (id, created) = define_name(cx, name)?;
     for (property, word) in &properties {
-        let value_type = word.as_str().and_then(ValueType::parse).ok_or_else(|| {
+        let value_type = word.as_str().and_then(PropertyType::parse).ok_or_else(|| {
             FieldErrors::one("properties", format!("{word} is not a type (at \"{property}\")."))
         })?;
-        define_property(ask, id, property, value_type)?;
+        define_property(cx, id, property, value_type)?;
     }
-    Ok(Reply::created(json!({ "id": id, "created": created })))
+    Ok(ApiReply::created(json!({ "id": id, "created": created })))
 }
 
 /// `GET events/`: the definitions, with their properties' types.
-pub(super) fn definitions(ask: &Ask<'_>) -> Outcome {
-    ask.page("event_definitions WHERE 1", &[], |id| describe_definition(ask, id))
+pub(super) fn definitions(cx: &RouteContext<'_>) -> RouteResult {
+    cx.page("event_definitions WHERE 1", &[], |id| describe_definition(cx, id))
 }
 
-pub(in crate::emulator) fn describe_definition(ask: &Ask<'_>, id: i64) -> Result<Value, Refusal> {
-    let name: String = ask
+pub(in crate::emulator) fn describe_definition(
+    cx: &RouteContext<'_>,
+    id: i64,
+) -> Result<Value, RouteError> {
+    let name: String = cx
         .db
         .prepare_cached("SELECT name FROM event_definitions WHERE id = ?")?
         .query_row([id], |row| row.get(0))?;
-    let types: Map<String, Value> = properties(ask, id)?
+    let types: Map<String, Value> = properties(cx, id)?
         .into_iter()
         .map(|(name, value_type)| (name, json!(value_type.as_str())))
         .collect();
     Ok(json!({ "id": id, "name": name, "properties": types }))
 }
 
-/// A user's occurrences in order of arrival, the oldest first.
-pub(super) fn history(ask: &Ask<'_>) -> Outcome {
-    let user = profile::owner(ask, Kind::User)?;
-    ask.page("events WHERE user = ?", &[SqlValue::from(user)], |id| describe(ask, id))
+/// A user's occurrences in order of arrival, oldest first.
+pub(super) fn history(cx: &RouteContext<'_>) -> RouteResult {
+    let user = profile::owner(cx, ProfileKind::User)?;
+    cx.page("events WHERE user = ?", &[SqlValue::from(user)], |id| describe(cx, id))
 }
 
 /// One occurrence; `event_id` is its definition's number, `user_id` its user's.
-pub(in crate::emulator) fn describe(ask: &Ask<'_>, id: i64) -> Result<Value, Refusal> {
-    let mut statement = ask.db.prepare_cached(
+pub(in crate::emulator) fn describe(cx: &RouteContext<'_>, id: i64) -> Result<Value, RouteError> {
+    let mut statement = cx.db.prepare_cached(
         "SELECT d.name, d.id, e.timestamp, e.data, e.user FROM events e \
          JOIN event_definitions d ON d.id = e.definition WHERE e.id = ?",
     )?;

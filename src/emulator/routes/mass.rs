@@ -1,78 +1,82 @@
-//! `mass_update_*`: one attribute to one same value on many users, named by number or by own id.
+//! `mass_update_*`: sets one attribute to one value on many users, given by remote or external id.
 //!
-//! Invariant: all of the users are changed or none.
+//! # Invariants
+//! All users are changed or none.
 
 use serde_json::{Map, Value, json};
 
 use super::users::change;
-use crate::emulator::ask::Ask;
-use crate::emulator::profile::{self, Kind, Patch, definition};
+use crate::emulator::context::RouteContext;
+use crate::emulator::profile::{self, Patch, ProfileKind, definition};
 use crate::emulator::reply::{
-    FieldErrors, NOT_A_STRING, NOT_AN_INTEGER, Outcome, REQUIRED, Refusal, Reply,
+    ApiReply, FieldErrors, NOT_A_STRING, NOT_AN_INTEGER, REQUIRED, RouteError, RouteResult,
 };
-use crate::emulator::typing::MAX_TEXT;
+use crate::emulator::typing::MAX_TEXT_LEN;
 
-pub(super) fn standard(ask: &Ask<'_>) -> Outcome {
-    check_standard(ask)?;
-    write(ask, by_number)
+pub(super) fn standard(cx: &RouteContext<'_>) -> RouteResult {
+    check_standard(cx)?;
+    write(cx, by_remote_id)
 }
 
-pub(super) fn standard_by_own(ask: &Ask<'_>) -> Outcome {
-    check_standard(ask)?;
-    write(ask, by_own)
+pub(super) fn standard_by_external_id(cx: &RouteContext<'_>) -> RouteResult {
+    check_standard(cx)?;
+    write(cx, by_external_id)
 }
 
-pub(super) fn custom(ask: &Ask<'_>) -> Outcome {
-    check_custom(ask)?;
-    write(ask, by_number)
+pub(super) fn custom(cx: &RouteContext<'_>) -> RouteResult {
+    check_custom(cx)?;
+    write(cx, by_remote_id)
 }
 
-pub(super) fn custom_by_own(ask: &Ask<'_>) -> Outcome {
-    check_custom(ask)?;
-    write(ask, by_own)
+pub(super) fn custom_by_external_id(cx: &RouteContext<'_>) -> RouteResult {
+    check_custom(cx)?;
+    write(cx, by_external_id)
 }
 
-fn check_standard(ask: &Ask<'_>) -> Result<(), Refusal> {
-    let name = ask.text("attribute", MAX_TEXT)?;
-    if Kind::User.shape(name).is_some() {
+fn check_standard(cx: &RouteContext<'_>) -> Result<(), RouteError> {
+    let name = cx.text("attribute", MAX_TEXT_LEN)?;
+    if ProfileKind::User.shape(name).is_some() {
         return Ok(());
     }
     Err(FieldErrors::one("attribute", format!("\"{name}\" is not a valid choice.")))
 }
 
-fn check_custom(ask: &Ask<'_>) -> Result<(), Refusal> {
-    let name = ask.text("attribute", MAX_TEXT)?;
-    if definition(ask, Kind::User, name)?.is_some() {
+fn check_custom(cx: &RouteContext<'_>) -> Result<(), RouteError> {
+    let name = cx.text("attribute", MAX_TEXT_LEN)?;
+    if definition(cx, ProfileKind::User, name)?.is_some() {
         return Ok(());
     }
     Err(FieldErrors::one("attribute", "Attribute with this name does not exist."))
 }
 
-fn by_number(ask: &Ask<'_>, id: &Value) -> Result<Option<i64>, Refusal> {
+fn by_remote_id(cx: &RouteContext<'_>, id: &Value) -> Result<Option<i64>, RouteError> {
     let id = id.as_i64().ok_or_else(|| FieldErrors::one("ids", NOT_AN_INTEGER))?;
-    Ok(profile::exists(ask, Kind::User, id)?.then_some(id))
+    Ok(profile::exists(cx, ProfileKind::User, id)?.then_some(id))
 }
 
-fn by_own(ask: &Ask<'_>, id: &Value) -> Result<Option<i64>, Refusal> {
+fn by_external_id(cx: &RouteContext<'_>, id: &Value) -> Result<Option<i64>, RouteError> {
     let own = id.as_str().ok_or_else(|| FieldErrors::one("ids", NOT_A_STRING))?;
-    profile::id_of_own(ask, Kind::User, own)
+    profile::find_by_external_id(cx, ProfileKind::User, own)
 }
 
-fn write(ask: &Ask<'_>, find: fn(&Ask<'_>, &Value) -> Result<Option<i64>, Refusal>) -> Outcome {
-    let name = ask.text("attribute", MAX_TEXT)?;
-    let value = ask.body.get("value").ok_or_else(|| FieldErrors::one("value", REQUIRED))?;
-    let ids = ask
+fn write(
+    cx: &RouteContext<'_>,
+    find: fn(&RouteContext<'_>, &Value) -> Result<Option<i64>, RouteError>,
+) -> RouteResult {
+    let name = cx.text("attribute", MAX_TEXT_LEN)?;
+    let value = cx.body.get("value").ok_or_else(|| FieldErrors::one("value", REQUIRED))?;
+    let ids = cx
         .body
         .get("ids")
         .and_then(Value::as_array)
         .ok_or_else(|| FieldErrors::one("ids", "Expected a list of items."))?;
     let body = Map::from_iter([(name.to_owned(), value.clone())]);
-    let patch = Patch::read_map(ask, Kind::User, &body)?;
+    let patch = Patch::read_map(cx, ProfileKind::User, &body)?;
     for id in ids {
-        match find(ask, id)? {
-            Some(id) => change(ask, id, &patch)?,
-            None => return Err(Reply::not_found().into()),
+        match find(cx, id)? {
+            Some(id) => change(cx, id, &patch)?,
+            None => return Err(ApiReply::not_found().into()),
         }
     }
-    Ok(Reply::ok(json!({ "status": "ok" })))
+    Ok(ApiReply::ok(json!({ "status": "ok" })))
 }

@@ -1,38 +1,40 @@
-//! `users/merge/`: several records become one. Not the finding of duplicates.
+//! `users/merge/`: merges several users into one.
 //!
-//! Invariant: nothing that hangs on a merged record is lost; where two values differ the parent's
-//! wins, then the lowest number's.
+//! # Invariants
+//! Nothing that belongs to a merged user is lost. If two values differ, the parent's is used, then
+//! that of the lowest remote id.
 
 use std::collections::BTreeSet;
 
 use rusqlite::params;
 use serde_json::{Map, Value, json};
 
-use crate::emulator::ask::Ask;
-use crate::emulator::profile::{self, Kind};
-use crate::emulator::reply::{FieldErrors, NOT_AN_INTEGER, Outcome, REQUIRED, Refusal, Reply};
+use crate::emulator::context::RouteContext;
+use crate::emulator::profile::{self, ProfileKind};
+use crate::emulator::reply::{
+    ApiReply, FieldErrors, NOT_AN_INTEGER, REQUIRED, RouteError, RouteResult,
+};
 
-pub(super) fn merge(ask: &Ask<'_>) -> Outcome {
-    let parent = ask.integer("parent")?;
-    let others = others(ask)?;
+pub(super) fn merge(cx: &RouteContext<'_>) -> RouteResult {
+    let parent = cx.integer("parent")?;
+    let others = others(cx)?;
     if others.contains(&parent) {
         return Err(FieldErrors::one("users_list", "The parent cannot be merged into itself."));
     }
     for id in others.iter().chain([&parent]) {
-        if !profile::exists(ask, Kind::User, *id)? {
-            return Err(Reply::not_found().into());
+        if !profile::exists(cx, ProfileKind::User, *id)? {
+            return Err(ApiReply::not_found().into());
         }
     }
     for other in others {
-        absorb(ask, parent, other)?;
+        absorb(cx, parent, other)?;
     }
-    Ok(Reply::ok(json!({ "success": true })))
+    Ok(ApiReply::ok(json!({ "success": true })))
 }
 
-/// The records to merge, each once, the lowest number first.
-fn others(ask: &Ask<'_>) -> Result<BTreeSet<i64>, Refusal> {
-    let list =
-        ask.body.get("users_list").ok_or_else(|| FieldErrors::one("users_list", REQUIRED))?;
+/// The users to merge, each once, lowest remote id first.
+fn others(cx: &RouteContext<'_>) -> Result<BTreeSet<i64>, RouteError> {
+    let list = cx.body.get("users_list").ok_or_else(|| FieldErrors::one("users_list", REQUIRED))?;
     let ids: Option<BTreeSet<i64>> =
         list.as_array().and_then(|items| items.iter().map(Value::as_i64).collect());
     match ids {
@@ -42,7 +44,7 @@ fn others(ask: &Ask<'_>) -> Result<BTreeSet<i64>, Refusal> {
     }
 }
 
-fn absorb(ask: &Ask<'_>, parent: i64, other: i64) -> Result<(), Refusal> {
+fn absorb(cx: &RouteContext<'_>, parent: i64, other: i64) -> Result<(), RouteError> {
     for sql in [
         "UPDATE events SET user = ?1 WHERE user = ?2",
         "UPDATE page_views SET user = ?1 WHERE user = ?2",
@@ -55,15 +57,15 @@ fn absorb(ask: &Ask<'_>, parent: i64, other: i64) -> Result<(), Refusal> {
          JOIN attributes a ON a.id = v.attribute \
          WHERE v.owner = ?2 AND a.content_type = 'clientuser'",
     ] {
-        ask.db.prepare_cached(sql)?.execute(params![parent, other])?;
+        cx.db.prepare_cached(sql)?.execute(params![parent, other])?;
     }
-    let mine = row(ask, parent)?;
-    let theirs = row(ask, other)?;
-    // The own id is unique, so the merged record goes before its own id is taken over.
-    profile::forget(ask, Kind::User, other)?;
+    let mine = row(cx, parent)?;
+    let theirs = row(cx, other)?;
+    // The external id is unique, so the merged user is deleted before the parent takes it over.
+    profile::forget(cx, ProfileKind::User, other)?;
     let mut profile = theirs.profile;
     profile.extend(mine.profile.into_iter().filter(|(_, value)| *value != json!("")));
-    ask.db
+    cx.db
         .prepare_cached(
             "UPDATE users SET profile = ?2, custom_id = ?3, page_views = ?4, first_seen = ?5, \
              last_seen = ?6, updated_at = ?7 WHERE id = ?1",
@@ -75,13 +77,13 @@ fn absorb(ask: &Ask<'_>, parent: i64, other: i64) -> Result<(), Refusal> {
             mine.page_views + theirs.page_views,
             [mine.first_seen, theirs.first_seen].into_iter().flatten().min(),
             mine.last_seen.max(theirs.last_seen),
-            ask.now,
+            cx.now,
         ])?;
     Ok(())
 }
 
-/// What of a record is weighed against the other's.
-struct Row {
+/// The columns that are compared between two users.
+struct MergeRow {
     custom_id: Option<String>,
     profile: Map<String, Value>,
     page_views: i64,
@@ -89,12 +91,12 @@ struct Row {
     last_seen: Option<i64>,
 }
 
-fn row(ask: &Ask<'_>, id: i64) -> Result<Row, Refusal> {
-    let mut statement = ask.db.prepare_cached(
+fn row(cx: &RouteContext<'_>, id: i64) -> Result<MergeRow, RouteError> {
+    let mut statement = cx.db.prepare_cached(
         "SELECT custom_id, profile, page_views, first_seen, last_seen FROM users WHERE id = ?",
     )?;
     Ok(statement.query_row([id], |row| {
-        Ok(Row {
+        Ok(MergeRow {
             custom_id: row.get(0)?,
             profile: serde_json::from_str(&row.get::<_, String>(1)?).unwrap_or_default(),
             page_views: row.get(2)?,

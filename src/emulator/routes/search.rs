@@ -1,96 +1,100 @@
-//! `users/search/`: by email, phone number, key, date, and any field or attribute with look-ups.
+//! `users/search/`: by email, phone number, key, date, and any field or attribute with look-up
+//! suffixes.
 //!
-//! Invariant: what the caller asks for reaches SQL only as a bound value.
+//! # Invariants
+//! Input of the caller reaches SQL only as a bound value.
 
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{OptionalExtension, params_from_iter};
 use serde_json::Value;
 
 use super::users::describe;
-use crate::emulator::ask::Ask;
-use crate::emulator::profile::{Definition, Kind, Shape, definition};
-use crate::emulator::reply::{FieldErrors, NOT_AN_INTEGER, Outcome, Refusal, Reply};
-use crate::emulator::typing::{ValueType, iso, micros_of, seconds_to_micros};
+use crate::emulator::context::RouteContext;
+use crate::emulator::profile::{Definition, ProfileKind, Shape, definition};
+use crate::emulator::reply::{ApiReply, FieldErrors, NOT_AN_INTEGER, RouteError, RouteResult};
+use crate::emulator::typing::{PropertyType, iso, micros_of, seconds_to_micros};
 
-/// Query parameters that say how to search, not for what.
-const CONTROLS: [&str; 5] = ["many", "cursor", "search", "min", "max"];
+/// Query parameters that control the search.
+const CONTROL_PARAMS: [&str; 5] = ["many", "cursor", "search", "min", "max"];
 
 /// A condition with its bound values.
-struct Condition {
+struct SearchCondition {
     sql: String,
     values: Vec<SqlValue>,
 }
 
-pub(super) fn search(ask: &Ask<'_>) -> Outcome {
-    if let Some(email) = ask.param("email") {
+pub(super) fn search(cx: &RouteContext<'_>) -> RouteResult {
+    if let Some(email) = cx.param("email") {
         let from = "users WHERE json_extract(profile, '$.email') = ?";
-        return if ask.param("many") == Some("true") {
-            all(ask, from, email)
+        return if cx.param("many") == Some("true") {
+            all(cx, from, email)
         } else {
-            one(ask, from, email)
+            one(cx, from, email)
         };
     }
-    if let Some(key) = ask.param("key") {
-        return one(ask, "users WHERE user_key = ?", key);
+    if let Some(key) = cx.param("key") {
+        return one(cx, "users WHERE user_key = ?", key);
     }
-    if let Some(phone) = ask.param("phone_number") {
+    if let Some(phone) = cx.param("phone_number") {
         let from = "users WHERE json_extract(profile, '$.phone_number') = ?";
-        return ask.page(from, &[phone.to_owned().into()], |id| describe(ask, id));
+        return cx.page(from, &[phone.to_owned().into()], |id| describe(cx, id));
     }
     let mut conditions = Vec::new();
-    if let Some(field) = ask.param("search") {
-        conditions.push(between(ask, field)?);
+    if let Some(field) = cx.param("search") {
+        conditions.push(between(cx, field)?);
     }
-    for (name, value) in ask.query.iter().filter(|(name, _)| !CONTROLS.contains(&name.as_str())) {
-        conditions.push(lookup(ask, name, value)?);
+    for (name, value) in
+        cx.query.iter().filter(|(name, _)| !CONTROL_PARAMS.contains(&name.as_str()))
+    {
+        conditions.push(lookup(cx, name, value)?);
     }
     if conditions.is_empty() {
-        return Err(Reply::detail(400, "The search names nothing to look for.").into());
+        return Err(ApiReply::detail(400, "The search names nothing to look for.").into());
     }
     let sql: Vec<&str> = conditions.iter().map(|condition| condition.sql.as_str()).collect();
     let from = format!("users WHERE {}", sql.join(" AND "));
     let values: Vec<SqlValue> =
         conditions.iter().flat_map(|condition| condition.values.clone()).collect();
-    ask.page(&from, &values, |id| describe(ask, id))
+    cx.page(&from, &values, |id| describe(cx, id))
 }
 
-/// The first of the users that fit, or 404.
-fn one(ask: &Ask<'_>, from: &str, value: &str) -> Outcome {
-    let id: Option<i64> = ask
+/// The first matching user, or 404.
+fn one(cx: &RouteContext<'_>, from: &str, value: &str) -> RouteResult {
+    let id: Option<i64> = cx
         .db
         .prepare_cached(&format!("SELECT id FROM {from} ORDER BY id LIMIT 1"))?
         .query_row([value], |row| row.get(0))
         .optional()?;
     match id {
-        Some(id) => Ok(Reply::ok(describe(ask, id)?)),
-        None => Err(Reply::not_found().into()),
+        Some(id) => Ok(ApiReply::ok(describe(cx, id)?)),
+        None => Err(ApiReply::not_found().into()),
     }
 }
 
-/// Every user that fits, as a bare array.
-fn all(ask: &Ask<'_>, from: &str, value: &str) -> Outcome {
-    let ids: Vec<i64> = ask
+/// Every matching user, as a plain array.
+fn all(cx: &RouteContext<'_>, from: &str, value: &str) -> RouteResult {
+    let ids: Vec<i64> = cx
         .db
         .prepare_cached(&format!("SELECT id FROM {from} ORDER BY id"))?
         .query_map(params_from_iter([value]), |row| row.get(0))?
         .collect::<Result<_, _>>()?;
-    let users = ids.into_iter().map(|id| describe(ask, id)).collect::<Result<_, _>>()?;
-    Ok(Reply::ok(Value::Array(users)))
+    let users = ids.into_iter().map(|id| describe(cx, id)).collect::<Result<_, _>>()?;
+    Ok(ApiReply::ok(Value::Array(users)))
 }
 
 /// `search=last_seen&min=&max=`, both in UNIX seconds and inclusive.
-fn between(ask: &Ask<'_>, field: &str) -> Result<Condition, Refusal> {
+fn between(cx: &RouteContext<'_>, field: &str) -> Result<SearchCondition, RouteError> {
     if field == "last_contacted" {
-        // Nobody is ever contacted here.
-        return Ok(Condition { sql: "0".into(), values: Vec::new() });
+        // The emulator never contacts users.
+        return Ok(SearchCondition { sql: "0".into(), values: Vec::new() });
     }
     if !["first_seen", "last_seen", "updated_at"].contains(&field) {
         return Err(FieldErrors::one("search", format!("\"{field}\" is not a valid choice.")));
     }
-    let mut condition = Condition { sql: format!("{field} IS NOT NULL"), values: Vec::new() };
-    // A whole second is meant at the upper end.
+    let mut condition = SearchCondition { sql: format!("{field} IS NOT NULL"), values: Vec::new() };
+    // The upper limit includes its whole second.
     for (bound, operator, slack) in [("min", ">=", 0), ("max", "<=", 999_999)] {
-        if let Some(text) = ask.param(bound) {
+        if let Some(text) = cx.param(bound) {
             let micros = text.parse().ok().and_then(seconds_to_micros);
             let micros = micros.ok_or_else(|| FieldErrors::one(bound, NOT_AN_INTEGER))?;
             condition.sql.push_str(&format!(" AND {field} {operator} ?"));
@@ -101,45 +105,45 @@ fn between(ask: &Ask<'_>, field: &str) -> Result<Condition, Refusal> {
 }
 
 /// How a value is compared: as a number, as a flag, as a time, or as text.
-enum Comparison {
+enum SearchComparison {
     Number,
     Flag,
     Time,
     Text,
 }
 
-impl Comparison {
-    fn of(value_type: ValueType) -> Self {
+impl SearchComparison {
+    fn of(value_type: PropertyType) -> Self {
         match value_type {
-            ValueType::Integer | ValueType::Float => Self::Number,
-            ValueType::Boolean => Self::Flag,
-            ValueType::Datetime => Self::Time,
+            PropertyType::Integer | PropertyType::Float => Self::Number,
+            PropertyType::Boolean => Self::Flag,
+            PropertyType::Datetime => Self::Time,
             _ => Self::Text,
         }
     }
 }
 
 /// `<field or attribute>[__look-up]=value`.
-fn lookup(ask: &Ask<'_>, name: &str, value: &str) -> Result<Condition, Refusal> {
+fn lookup(cx: &RouteContext<'_>, name: &str, value: &str) -> Result<SearchCondition, RouteError> {
     let (field, operator) = name.rsplit_once("__").unwrap_or((name, "exact"));
     let unknown = || FieldErrors::one(name, "This field or look-up is not known.");
-    let (column, mut values, comparison) = match Kind::User.shape(field) {
-        _ if field == "custom_id" => ("custom_id".to_owned(), Vec::new(), Comparison::Text),
+    let (column, mut values, comparison) = match ProfileKind::User.shape(field) {
+        _ if field == "custom_id" => ("custom_id".to_owned(), Vec::new(), SearchComparison::Text),
         Some(shape) => {
             let comparison = match shape {
-                Shape::Integer | Shape::Choice(_) => Comparison::Number,
-                Shape::Flag(_) => Comparison::Flag,
-                _ => Comparison::Text,
+                Shape::Integer | Shape::Choice(_) => SearchComparison::Number,
+                Shape::Flag(_) => SearchComparison::Flag,
+                _ => SearchComparison::Text,
             };
             // The name comes from the table of fields, not from the caller.
             (format!("json_extract(profile, '$.{field}')"), Vec::new(), comparison)
         }
         None => {
             let Definition { id, rule } =
-                definition(ask, Kind::User, field)?.ok_or_else(unknown)?;
+                definition(cx, ProfileKind::User, field)?.ok_or_else(unknown)?;
             let column = "(SELECT json_extract(value, '$') FROM attribute_values \
                           WHERE owner = users.id AND attribute = ?)";
-            (column.to_owned(), vec![SqlValue::from(id)], Comparison::of(rule.value_type))
+            (column.to_owned(), vec![SqlValue::from(id)], SearchComparison::of(rule.value_type))
         }
     };
     let sql = match operator {
@@ -156,24 +160,24 @@ fn lookup(ask: &Ask<'_>, name: &str, value: &str) -> Result<Condition, Refusal> 
         _ => return Err(unknown()),
     };
     let comparison = if operator.contains("contains") || operator.contains("startswith") {
-        Comparison::Text
+        SearchComparison::Text
     } else {
         comparison
     };
     values.push(bound(name, value, &comparison)?);
-    Ok(Condition { sql, values })
+    Ok(SearchCondition { sql, values })
 }
 
-fn bound(name: &str, value: &str, comparison: &Comparison) -> Result<SqlValue, Refusal> {
+fn bound(name: &str, value: &str, comparison: &SearchComparison) -> Result<SqlValue, RouteError> {
     let read = match comparison {
-        Comparison::Text => Some(SqlValue::from(value.to_owned())),
-        Comparison::Number => value.parse::<f64>().ok().map(SqlValue::from),
-        Comparison::Flag => match value {
+        SearchComparison::Text => Some(SqlValue::from(value.to_owned())),
+        SearchComparison::Number => value.parse::<f64>().ok().map(SqlValue::from),
+        SearchComparison::Flag => match value {
             "true" | "True" | "1" => Some(SqlValue::from(1_i64)),
             "false" | "False" | "0" => Some(SqlValue::from(0_i64)),
             _ => None,
         },
-        Comparison::Time => micros_of(value)
+        SearchComparison::Time => micros_of(value)
             .or_else(|| value.parse().ok().and_then(seconds_to_micros))
             .map(|micros| SqlValue::from(iso(micros))),
     };

@@ -1,26 +1,27 @@
 //! Page views: `site-views/` and a user's `ping_hits/`.
 //!
-//! Invariant: a page view adds one to `page_views` and moves `last_seen` only forward. Both
-//! `last_seen` and `first_seen` of a new user are null until its first page view.
+//! # Invariants
+//! A page view adds one to `page_views` and moves `last_seen` only forward. `last_seen` and
+//! `first_seen` of a new user are null until the first page view.
 
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Value, json};
 
-use crate::emulator::ask::Ask;
-use crate::emulator::profile::{self, Kind};
-use crate::emulator::reply::{FieldErrors, Outcome, Refusal, Reply};
+use crate::emulator::context::RouteContext;
+use crate::emulator::profile::{self, ProfileKind};
+use crate::emulator::reply::{ApiReply, FieldErrors, RouteError, RouteResult};
 use crate::emulator::typing::{DATETIME_FORMAT, iso, micros_of};
 
-/// The longest host and path taken, in characters; browsers stop near it.
-const MAX_URL: usize = 2048;
+/// The longest host and path, in characters; similar to the limit of browsers.
+const MAX_URL_LEN: usize = 2048;
 
-pub(super) fn create(ask: &Ask<'_>) -> Outcome {
-    let key = ask.text("client_user", MAX_URL)?;
-    let domain = ask.text("page_domain", MAX_URL)?;
-    let path = ask.text("page_path", MAX_URL)?;
-    let timestamp = timestamp(ask)?;
-    let user: Option<i64> = ask
+pub(super) fn create(cx: &RouteContext<'_>) -> RouteResult {
+    let key = cx.text("client_user", MAX_URL_LEN)?;
+    let domain = cx.text("page_domain", MAX_URL_LEN)?;
+    let path = cx.text("page_path", MAX_URL_LEN)?;
+    let timestamp = timestamp(cx)?;
+    let user: Option<i64> = cx
         .db
         .prepare_cached("SELECT id FROM users WHERE user_key = ?")?
         .query_row([key], |row| row.get(0))
@@ -28,46 +29,46 @@ pub(super) fn create(ask: &Ask<'_>) -> Outcome {
     let Some(user) = user else {
         return Err(FieldErrors::one("client_user", "User with this key does not exist."));
     };
-    ask.db
+    cx.db
         .prepare_cached(
             "INSERT INTO page_views (user, page_domain, page_path, timestamp) \
              VALUES (?1, ?2, ?3, ?4)",
         )?
         .execute(params![user, domain, path, timestamp])?;
-    let id = ask.db.last_insert_rowid();
-    ask.db
+    let id = cx.db.last_insert_rowid();
+    cx.db
         .prepare_cached(
             "UPDATE users SET page_views = page_views + 1, \
              first_seen = min(coalesce(first_seen, ?2), ?2), \
              last_seen = max(coalesce(last_seen, ?2), ?2) WHERE id = ?1",
         )?
         .execute(params![user, timestamp])?;
-    Ok(Reply::created(json!({
+    Ok(ApiReply::created(json!({
         "id": id, "client_user": key, "page_domain": domain, "page_path": path,
         "timestamp": iso(timestamp),
     })))
 }
 
 /// ISO 8601 with an offset, unlike an event's.
-fn timestamp(ask: &Ask<'_>) -> Result<i64, Refusal> {
-    match ask.body.get("timestamp") {
+fn timestamp(cx: &RouteContext<'_>) -> Result<i64, RouteError> {
+    match cx.body.get("timestamp") {
         Some(Value::String(text)) if !text.is_empty() => {
             micros_of(text).ok_or_else(|| FieldErrors::one("timestamp", DATETIME_FORMAT))
         }
         Some(Value::Number(_)) => Err(FieldErrors::one("timestamp", DATETIME_FORMAT)),
-        _ => ask.text("timestamp", MAX_URL).map(|_| ask.now),
+        _ => cx.text("timestamp", MAX_URL_LEN).map(|_| cx.now),
     }
 }
 
-/// A user's page views in order of arrival, the oldest first.
-pub(super) fn history(ask: &Ask<'_>) -> Outcome {
-    let user = profile::owner(ask, Kind::User)?;
-    ask.page("page_views WHERE user = ?", &[SqlValue::from(user)], |id| describe(ask, id))
+/// A user's page views in order of arrival, oldest first.
+pub(super) fn history(cx: &RouteContext<'_>) -> RouteResult {
+    let user = profile::owner(cx, ProfileKind::User)?;
+    cx.page("page_views WHERE user = ?", &[SqlValue::from(user)], |id| describe(cx, id))
 }
 
-/// One page view; `client` is its user's number.
-pub(in crate::emulator) fn describe(ask: &Ask<'_>, id: i64) -> Result<Value, Refusal> {
-    let mut statement = ask.db.prepare_cached(
+/// One page view; `client` is the remote id of its user.
+pub(in crate::emulator) fn describe(cx: &RouteContext<'_>, id: i64) -> Result<Value, RouteError> {
+    let mut statement = cx.db.prepare_cached(
         "SELECT page_domain, page_path, timestamp, user FROM page_views WHERE id = ?",
     )?;
     Ok(statement.query_row([id], |row| {
@@ -84,7 +85,7 @@ pub(in crate::emulator) fn describe(ask: &Ask<'_>, id: i64) -> Result<Value, Ref
     })?)
 }
 
-/// Some callers put the whole URL where the host belongs; then it already says everything.
+/// Some callers put the whole URL in place of the host; then it is complete.
 fn full_url(domain: &str, path: &str) -> String {
     if domain.contains("://") { domain.to_owned() } else { format!("https://{domain}{path}") }
 }

@@ -1,120 +1,121 @@
-//! `users/` and `users-by-id/`: create, upsert, read, change, delete. Not search, merge, tags.
+//! `users/` and `users-by-id/`: create, upsert, read, change, delete.
 //!
-//! Invariant: `custom_id` is unique, `email` is not; `update_or_create` looks at `custom_id` alone.
+//! # Invariants
+//! `custom_id` is unique, `email` is not; `update_or_create` matches by `custom_id` only.
 
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use rusqlite::params;
 use serde_json::{Map, Value, json};
 
-use crate::emulator::ask::{Ask, Version, bump};
-use crate::emulator::profile::{self, Kind, Patch};
-use crate::emulator::reply::{FieldErrors, Outcome, REQUIRED, Refusal, Reply};
+use crate::emulator::context::{RequestVersion, RouteContext, bump};
+use crate::emulator::profile::{self, Patch, ProfileKind};
+use crate::emulator::reply::{ApiReply, FieldErrors, REQUIRED, RouteError, RouteResult};
 use crate::emulator::typing::iso;
 
 /// The length of a `user_key`.
-const KEY_LENGTH: usize = 12;
+const KEY_LEN: usize = 12;
 
-pub(super) fn list(ask: &Ask<'_>) -> Outcome {
-    ask.page("users WHERE 1", &[], |id| describe(ask, id))
+pub(super) fn list(cx: &RouteContext<'_>) -> RouteResult {
+    cx.page("users WHERE 1", &[], |id| describe(cx, id))
 }
 
-pub(in crate::emulator) fn create(ask: &Ask<'_>) -> Outcome {
-    let patch = Patch::read(ask, Kind::User)?;
-    let id = insert(ask, &patch)?;
-    Ok(Reply::created(describe(ask, id)?))
+pub(in crate::emulator) fn create(cx: &RouteContext<'_>) -> RouteResult {
+    let patch = Patch::read(cx, ProfileKind::User)?;
+    let id = insert(cx, &patch)?;
+    Ok(ApiReply::created(describe(cx, id)?))
 }
 
-pub(super) fn update_or_create(ask: &Ask<'_>) -> Outcome {
-    let patch = Patch::read(ask, Kind::User)?;
+pub(super) fn update_or_create(cx: &RouteContext<'_>) -> RouteResult {
+    let patch = Patch::read(cx, ProfileKind::User)?;
     let Some(custom_id) = &patch.custom_id else {
         return Err(FieldErrors::one("custom_id", REQUIRED));
     };
-    match profile::id_of_own(ask, Kind::User, custom_id)? {
+    match profile::find_by_external_id(cx, ProfileKind::User, custom_id)? {
         Some(id) => {
-            change(ask, id, &patch)?;
-            Ok(Reply::ok(json!({ "created": false, "id": id })))
+            change(cx, id, &patch)?;
+            Ok(ApiReply::ok(json!({ "created": false, "id": id })))
         }
         None => {
-            let id = insert(ask, &patch)?;
-            Ok(Reply::created(json!({ "created": true, "id": id })))
+            let id = insert(cx, &patch)?;
+            Ok(ApiReply::created(json!({ "created": true, "id": id })))
         }
     }
 }
 
-pub(super) fn get(ask: &Ask<'_>) -> Outcome {
-    let id = profile::owner(ask, Kind::User)?;
-    Ok(Reply::ok(describe(ask, id)?))
+pub(super) fn get(cx: &RouteContext<'_>) -> RouteResult {
+    let id = profile::owner(cx, ProfileKind::User)?;
+    Ok(ApiReply::ok(describe(cx, id)?))
 }
 
-pub(super) fn update(ask: &Ask<'_>) -> Outcome {
-    let id = profile::owner(ask, Kind::User)?;
-    let patch = Patch::read(ask, Kind::User)?;
-    change(ask, id, &patch)?;
-    Ok(Reply::ok(describe(ask, id)?))
+pub(super) fn update(cx: &RouteContext<'_>) -> RouteResult {
+    let id = profile::owner(cx, ProfileKind::User)?;
+    let patch = Patch::read(cx, ProfileKind::User)?;
+    change(cx, id, &patch)?;
+    Ok(ApiReply::ok(describe(cx, id)?))
 }
 
-pub(super) fn delete(ask: &Ask<'_>) -> Outcome {
-    let id = profile::owner(ask, Kind::User)?;
+pub(super) fn delete(cx: &RouteContext<'_>) -> RouteResult {
+    let id = profile::owner(cx, ProfileKind::User)?;
     for sql in [
         "DELETE FROM events WHERE user = ?",
         "DELETE FROM page_views WHERE user = ?",
         "DELETE FROM members WHERE user = ?",
     ] {
-        ask.db.prepare_cached(sql)?.execute([id])?;
+        cx.db.prepare_cached(sql)?.execute([id])?;
     }
-    profile::forget(ask, Kind::User, id)?;
-    Ok(Reply::no_content())
+    profile::forget(cx, ProfileKind::User, id)?;
+    Ok(ApiReply::no_content())
 }
 
-fn insert(ask: &Ask<'_>, patch: &Patch) -> Result<i64, Refusal> {
-    patch.check_unique(ask, Kind::User, None)?;
-    ask.db
+fn insert(cx: &RouteContext<'_>, patch: &Patch) -> Result<i64, RouteError> {
+    patch.check_unique(cx, ProfileKind::User, None)?;
+    cx.db
         .prepare_cached(
             "INSERT INTO users (user_key, profile, created_at, updated_at) \
              VALUES (?1, '{}', ?2, ?2)",
         )?
-        .execute(params![new_key(), ask.now])?;
-    let id = ask.db.last_insert_rowid();
-    change(ask, id, patch)?;
+        .execute(params![new_key(), cx.now])?;
+    let id = cx.db.last_insert_rowid();
+    change(cx, id, patch)?;
     Ok(id)
 }
 
 fn new_key() -> String {
-    rand::rng().sample_iter(Alphanumeric).take(KEY_LENGTH).map(char::from).collect()
+    rand::rng().sample_iter(Alphanumeric).take(KEY_LEN).map(char::from).collect()
 }
 
-/// Applies a patch with what only users have: the cookie's key and the company.
-pub(super) fn change(ask: &Ask<'_>, id: i64, patch: &Patch) -> Result<(), Refusal> {
-    patch.apply(ask, Kind::User, id)?;
+/// Applies a patch and the fields that only users have: the key of the cookie and the company.
+pub(super) fn change(cx: &RouteContext<'_>, id: i64, patch: &Patch) -> Result<(), RouteError> {
+    patch.apply(cx, ProfileKind::User, id)?;
     if let Some(key) = &patch.user_key {
-        // A key that another record holds stays there: joining records is what merge is for.
-        ask.db
+        // A key of another user stays there: `users/merge/` is the way to combine users.
+        cx.db
             .prepare_cached("UPDATE OR IGNORE users SET user_key = ?2 WHERE id = ?1")?
             .execute(params![id, key])?;
     }
     if let Some(own) = &patch.company_custom_id {
-        match profile::id_of_own(ask, Kind::Company, own)? {
-            Some(company) => join(ask, company, id)?,
-            None => bump(&ask.ignored.companies),
+        match profile::find_by_external_id(cx, ProfileKind::Company, own)? {
+            Some(company) => join(cx, company, id)?,
+            None => bump(&cx.ignored.companies),
         }
     }
     Ok(())
 }
 
-/// Makes the user a member; a member stays what it is.
-pub(super) fn join(ask: &Ask<'_>, company: i64, user: i64) -> Result<(), Refusal> {
-    ask.db
+/// Adds the user to the company; does nothing for a member.
+pub(super) fn join(cx: &RouteContext<'_>, company: i64, user: i64) -> Result<(), RouteError> {
+    cx.db
         .prepare_cached(
             "INSERT OR IGNORE INTO members (company, user, member_since) VALUES (?1, ?2, ?3)",
         )?
-        .execute(params![company, user, ask.now])?;
+        .execute(params![company, user, cx.now])?;
     Ok(())
 }
 
 /// The user as the API writes it.
-pub(in crate::emulator) fn describe(ask: &Ask<'_>, id: i64) -> Result<Value, Refusal> {
-    let mut statement = ask.db.prepare_cached(
+pub(in crate::emulator) fn describe(cx: &RouteContext<'_>, id: i64) -> Result<Value, RouteError> {
+    let mut statement = cx.db.prepare_cached(
         "SELECT custom_id, user_key, profile, page_views, first_seen, last_seen, created_at, \
          updated_at FROM users WHERE id = ?",
     )?;
@@ -134,14 +135,14 @@ pub(in crate::emulator) fn describe(ask: &Ask<'_>, id: i64) -> Result<Value, Ref
         out.insert("updated_at".into(), json!(seen(7)?));
         Ok(out)
     })?;
-    out.insert("companies".into(), companies_of(ask, id)?);
+    out.insert("companies".into(), companies_of(cx, id)?);
     out.insert("lists".into(), json!([]));
-    // Filled in below; holds the place so that no attribute takes it.
+    // Filled in below; reserved here so that no attribute gets this name.
     out.insert("name".into(), Value::Null);
-    profile::describe(ask, Kind::User, id, &profile, &mut out)?;
+    profile::describe(cx, ProfileKind::User, id, &profile, &mut out)?;
     let name = full_name(&out);
     out.insert("name".into(), json!(name));
-    if ask.version == Version::V1 {
+    if cx.version == RequestVersion::V1 {
         for (new, old) in [("custom_id", "user_id"), ("user_key", "key")] {
             let value = out.remove(new).unwrap_or_default();
             out.insert(old.into(), value);
@@ -159,8 +160,8 @@ fn full_name(user: &Map<String, Value>) -> String {
     parts.join(" ")
 }
 
-fn companies_of(ask: &Ask<'_>, id: i64) -> Result<Value, Refusal> {
-    let mut statement = ask.db.prepare_cached(
+fn companies_of(cx: &RouteContext<'_>, id: i64) -> Result<Value, RouteError> {
+    let mut statement = cx.db.prepare_cached(
         "SELECT c.id, json_extract(c.profile, '$.name'), m.member_since FROM members m \
          JOIN companies c ON c.id = m.company WHERE m.user = ? ORDER BY c.id",
     )?;

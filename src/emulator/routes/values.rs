@@ -1,70 +1,71 @@
 //! `set_attribute/`, `set_multiple_attributes/`, `remove_attribute/` on users and companies.
 //!
-//! Invariant: naming one attribute that does not exist is refused; in a map of many it is passed
-//! over and counted, as it is in a create or update body.
+//! # Invariants
+//! A request for one attribute that does not exist is rejected; in a map of many it is ignored and
+//! counted, as in a create or update body.
 
 use rusqlite::params;
 use serde_json::{Map, Value};
 
 use super::{companies, users};
-use crate::emulator::ask::Ask;
-use crate::emulator::profile::{self, Kind, Patch, definition};
-use crate::emulator::reply::{FieldErrors, Outcome, REQUIRED, Refusal, Reply};
-use crate::emulator::typing::MAX_TEXT;
+use crate::emulator::context::RouteContext;
+use crate::emulator::profile::{self, Patch, ProfileKind, definition};
+use crate::emulator::reply::{ApiReply, FieldErrors, REQUIRED, RouteError, RouteResult};
+use crate::emulator::typing::MAX_TEXT_LEN;
 
-pub(super) fn set_on_user(ask: &Ask<'_>) -> Outcome {
-    set(ask, Kind::User)
+pub(super) fn set_on_user(cx: &RouteContext<'_>) -> RouteResult {
+    set(cx, ProfileKind::User)
 }
 
-pub(super) fn set_on_company(ask: &Ask<'_>) -> Outcome {
-    set(ask, Kind::Company)
+pub(super) fn set_on_company(cx: &RouteContext<'_>) -> RouteResult {
+    set(cx, ProfileKind::Company)
 }
 
-pub(super) fn set_many_on_user(ask: &Ask<'_>) -> Outcome {
-    write(ask, Kind::User, &ask.body)
+pub(super) fn set_many_on_user(cx: &RouteContext<'_>) -> RouteResult {
+    write(cx, ProfileKind::User, &cx.body)
 }
 
-pub(super) fn set_many_on_company(ask: &Ask<'_>) -> Outcome {
-    write(ask, Kind::Company, &ask.body)
+pub(super) fn set_many_on_company(cx: &RouteContext<'_>) -> RouteResult {
+    write(cx, ProfileKind::Company, &cx.body)
 }
 
-pub(super) fn remove_from_user(ask: &Ask<'_>) -> Outcome {
-    let id = profile::owner(ask, Kind::User)?;
-    let found = definition(ask, Kind::User, ask.text("attribute", MAX_TEXT)?)?;
+pub(super) fn remove_from_user(cx: &RouteContext<'_>) -> RouteResult {
+    let id = profile::owner(cx, ProfileKind::User)?;
+    let found = definition(cx, ProfileKind::User, cx.text("attribute", MAX_TEXT_LEN)?)?;
     let Some(found) = found else {
         return Err(unknown());
     };
-    ask.db
+    cx.db
         .prepare_cached("DELETE FROM attribute_values WHERE owner = ?1 AND attribute = ?2")?
         .execute(params![id, found.id])?;
-    Ok(Reply::ok(users::describe(ask, id)?))
+    Ok(ApiReply::ok(users::describe(cx, id)?))
 }
 
-fn set(ask: &Ask<'_>, kind: Kind) -> Outcome {
-    profile::owner(ask, kind)?;
-    let name = ask.text("attribute", MAX_TEXT)?;
-    let value = ask.body.get("value").ok_or_else(|| FieldErrors::one("value", REQUIRED))?;
-    if kind.shape(name).is_none() && definition(ask, kind, name)?.is_none() {
+fn set(cx: &RouteContext<'_>, kind: ProfileKind) -> RouteResult {
+    profile::owner(cx, kind)?;
+    let name = cx.text("attribute", MAX_TEXT_LEN)?;
+    let value = cx.body.get("value").ok_or_else(|| FieldErrors::one("value", REQUIRED))?;
+    if kind.shape(name).is_none() && definition(cx, kind, name)?.is_none() {
         return Err(unknown());
     }
-    write(ask, kind, &Map::from_iter([(name.to_owned(), value.clone())]))
+    write(cx, kind, &Map::from_iter([(name.to_owned(), value.clone())]))
 }
 
-fn unknown() -> Refusal {
+fn unknown() -> RouteError {
     FieldErrors::one("attribute", "Attribute with this name does not exist.")
 }
 
-fn write(ask: &Ask<'_>, kind: Kind, body: &Map<String, Value>) -> Outcome {
-    let id = profile::owner(ask, kind)?;
-    let patch = Patch::read_map(ask, kind, body)?;
+fn write(cx: &RouteContext<'_>, kind: ProfileKind, body: &Map<String, Value>) -> RouteResult {
+    let id = profile::owner(cx, kind)?;
+    let patch = Patch::read_map(cx, kind, body)?;
     match kind {
-        Kind::User => {
-            users::change(ask, id, &patch)?;
-            Ok(Reply::ok(users::describe(ask, id)?))
+        ProfileKind::User => {
+            users::change(cx, id, &patch)?;
+            Ok(ApiReply::ok(users::describe(cx, id)?))
         }
-        Kind::Company => {
-            patch.apply(ask, kind, id)?;
-            Ok(Reply::ok(companies::describe(ask, id)?))
+        ProfileKind::Company => {
+            patch.apply(cx, kind, id)?;
+            Ok(ApiReply::ok(companies::describe(cx, id)?))
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use super::{Compiler, report};
 use crate::coerce::number::Number;
-use crate::config::fault::{ConfigPath, Target as Place};
+use crate::config::fault::{ConfigPath, Target as FaultTarget};
 use crate::config::mapping as table;
 use crate::config::mapping::{ConditionValue, Operators, Scalar};
-use crate::mapping::condition::{Ask, Condition, Literal, Order, Test};
+use crate::mapping::condition::{Comparison, CompiledCondition, Literal, Operator, PathTest};
 use crate::mapping::path;
 
 impl Compiler {
@@ -14,13 +14,18 @@ impl Compiler {
         &mut self,
         at: &ConfigPath,
         condition: &table::Condition,
-    ) -> Option<Condition> {
+    ) -> Option<CompiledCondition> {
         let parts: Vec<_> =
             condition.0.iter().map(|(key, value)| self.entry(&at.key(key), key, value)).collect();
-        parts.into_iter().collect::<Option<_>>().map(Condition::All)
+        parts.into_iter().collect::<Option<_>>().map(CompiledCondition::All)
     }
 
-    fn entry(&mut self, at: &ConfigPath, key: &str, value: &ConditionValue) -> Option<Condition> {
+    fn entry(
+        &mut self,
+        at: &ConfigPath,
+        key: &str,
+        value: &ConditionValue,
+    ) -> Option<CompiledCondition> {
         let group = matches!(key, "any" | "all" | "none");
         let ConditionValue::Group(parts) = value else {
             if group {
@@ -46,13 +51,18 @@ impl Compiler {
             parts.iter().enumerate().map(|(n, part)| self.condition(&at.index(n), part)).collect();
         let parts: Option<Vec<_>> = parts.into_iter().collect();
         parts.map(|parts| match key {
-            "any" => Condition::Any(parts),
-            "none" => Condition::None(parts),
-            _ => Condition::All(parts),
+            "any" => CompiledCondition::Any(parts),
+            "none" => CompiledCondition::None(parts),
+            _ => CompiledCondition::All(parts),
         })
     }
 
-    fn test(&mut self, at: &ConfigPath, key: &str, value: &ConditionValue) -> Option<Condition> {
+    fn test(
+        &mut self,
+        at: &ConfigPath,
+        key: &str,
+        value: &ConditionValue,
+    ) -> Option<CompiledCondition> {
         let path = match path::parse(key) {
             Ok(path) => self.resolve(at, key, &path, 0),
             Err(error) => {
@@ -62,41 +72,41 @@ impl Compiler {
                 } else {
                     error.help.unwrap_or_default()
                 };
-                self.fault(at, Place::Key, report(code, error.message).help(help));
+                self.fault(at, FaultTarget::Key, report(code, error.message).help(help));
                 None
             }
         };
-        let asks = match value {
-            ConditionValue::Equals(scalar) => Some(vec![Ask::Equals(literal(scalar))]),
+        let operators = match value {
+            ConditionValue::Equals(scalar) => Some(vec![Operator::Equals(literal(scalar))]),
             ConditionValue::Operators(operators) => self.operators(at, operators),
             ConditionValue::Group(_) => None,
         };
-        Some(Condition::Test(Test { path: path?, asks: asks? }))
+        Some(CompiledCondition::Test(PathTest { path: path?, operators: operators? }))
     }
 
-    fn operators(&mut self, at: &ConfigPath, operators: &Operators) -> Option<Vec<Ask>> {
+    fn operators(&mut self, at: &ConfigPath, given: &Operators) -> Option<Vec<Operator>> {
         let list = |list: &Vec<Scalar>| list.iter().map(literal).collect();
-        let mut asks = Vec::new();
-        asks.extend(operators.exists.map(Ask::Exists));
-        asks.extend(operators.equals.iter().map(|s| Ask::Equals(literal(s))));
-        asks.extend(operators.not.iter().map(|s| Ask::Not(literal(s))));
-        asks.extend(operators.is_in.iter().map(|l| Ask::In(list(l))));
-        asks.extend(operators.not_in.iter().map(|l| Ask::NotIn(list(l))));
-        asks.extend(operators.starts_with.iter().map(|t| Ask::StartsWith(t.as_str().into())));
-        asks.extend(operators.ends_with.iter().map(|t| Ask::EndsWith(t.as_str().into())));
-        asks.extend(operators.contains.iter().map(|s| Ask::Contains(literal(s))));
+        let mut operators = Vec::new();
+        operators.extend(given.exists.map(Operator::Exists));
+        operators.extend(given.equals.iter().map(|s| Operator::Equals(literal(s))));
+        operators.extend(given.not.iter().map(|s| Operator::Not(literal(s))));
+        operators.extend(given.is_in.iter().map(|l| Operator::In(list(l))));
+        operators.extend(given.not_in.iter().map(|l| Operator::NotIn(list(l))));
+        operators.extend(given.starts_with.iter().map(|t| Operator::StartsWith(t.as_str().into())));
+        operators.extend(given.ends_with.iter().map(|t| Operator::EndsWith(t.as_str().into())));
+        operators.extend(given.contains.iter().map(|s| Operator::Contains(literal(s))));
         let mut sound = true;
-        if let Some(pattern) = &operators.matches {
+        if let Some(pattern) = &given.matches {
             match self.regex(&at.key("matches"), pattern) {
-                Some(regex) => asks.push(Ask::Matches(regex)),
+                Some(regex) => operators.push(Operator::Matches(regex)),
                 None => sound = false,
             }
         }
         for (order, key, scalar) in [
-            (Order::Gt, "gt", &operators.gt),
-            (Order::Gte, "gte", &operators.gte),
-            (Order::Lt, "lt", &operators.lt),
-            (Order::Lte, "lte", &operators.lte),
+            (Comparison::Gt, "gt", &given.gt),
+            (Comparison::Gte, "gte", &given.gte),
+            (Comparison::Lt, "lt", &given.lt),
+            (Comparison::Lte, "lte", &given.lte),
         ] {
             let Some(scalar) = scalar else { continue };
             if let Scalar::Bool(_) = scalar {
@@ -104,14 +114,14 @@ impl Compiler {
                 self.value_fault(&at.key(key), report("E0212", message));
                 sound = false;
             }
-            asks.push(Ask::Order(order, literal(scalar)));
+            operators.push(Operator::Compare(order, literal(scalar)));
         }
-        if asks.is_empty() && sound {
+        if operators.is_empty() && sound {
             let help = "write { exists = true }, or another operator";
             self.value_fault(at, report("E0212", "no operator is given").help(help));
             return None;
         }
-        sound.then_some(asks)
+        sound.then_some(operators)
     }
 }
 

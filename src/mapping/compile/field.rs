@@ -1,24 +1,24 @@
-//! Field values: from the table to a source and its steps.
+//! FieldTemplate values: from the table to a source and its steps.
 
 use indexmap::IndexMap;
 use jiff::tz::TimeZone;
 use regex::Regex;
 use serde_json::Value;
 
-use super::target::{self, Under};
+use super::target::{self, FieldPath};
 use super::{Compiler, report};
-use crate::coerce::{moment, zone};
-use crate::config::fault::{ConfigPath, Target as Place};
+use crate::coerce::{timestamp, zone};
+use crate::config::fault::{ConfigPath, Target as FaultTarget};
 use crate::config::mapping::{
     Case, FieldSpec, FieldValue, Function, OnFailure, PathOrPaths, TargetType,
 };
-use crate::mapping::env::Ref;
-use crate::mapping::field::{Each, Field, Source, Steps};
+use crate::mapping::eval_context::PathRef;
+use crate::mapping::field::{ElementShape, FieldTemplate, Steps, ValueSource};
 use crate::mapping::functions;
-use crate::mapping::object::{Named, ObjectProgram};
+use crate::mapping::object::{NamedField, ObjectTemplate};
 use crate::mapping::path::{self, Root};
-use crate::mapping::template::{self, Piece, Template};
-use crate::mapping::trie::Trie;
+use crate::mapping::path_trie::Trie;
+use crate::mapping::template::{self, Template, TemplatePart};
 
 /// The sources a field, or a case, may have.
 struct Sources<'t> {
@@ -32,17 +32,17 @@ impl Compiler {
     /// Compiles a field of an object, a spread or a named one.
     pub(super) fn object_field(
         &mut self,
-        object: &mut ObjectProgram,
+        object: &mut ObjectTemplate,
         at: &ConfigPath,
         key: &str,
-        under: Under,
+        under: FieldPath,
         value: &FieldValue,
     ) {
         match under {
-            Under::Spread => object.spreads.extend(self.field_list(at, key, value)),
-            Under::Keys(keys) => {
+            FieldPath::Spread => object.spreads.extend(self.field_list(at, key, value)),
+            FieldPath::Keys(keys) => {
                 let field = self.one_field(at, key, value);
-                object.named.extend(field.map(|field| Named { keys, field }));
+                object.named.extend(field.map(|field| NamedField { keys, field }));
             }
         }
     }
@@ -53,7 +53,7 @@ impl Compiler {
         at: &ConfigPath,
         key: &str,
         value: &FieldValue,
-    ) -> Vec<Field> {
+    ) -> Vec<FieldTemplate> {
         match value {
             FieldValue::List(list) => {
                 let fields = list.iter().enumerate();
@@ -71,13 +71,13 @@ impl Compiler {
         at: &ConfigPath,
         key: &str,
         value: &FieldValue,
-    ) -> Option<Field> {
+    ) -> Option<FieldTemplate> {
         match value {
             FieldValue::Path(text) => {
                 let path = self.path(at, text)?;
-                Some(Field {
+                Some(FieldTemplate {
                     label: key.into(),
-                    source: Source::Paths(vec![path]),
+                    source: ValueSource::Paths(vec![path]),
                     steps: None,
                     default: None,
                     required: false,
@@ -94,7 +94,7 @@ impl Compiler {
         }
     }
 
-    fn spec(&mut self, at: &ConfigPath, key: &str, spec: &FieldSpec) -> Option<Field> {
+    fn spec(&mut self, at: &ConfigPath, key: &str, spec: &FieldSpec) -> Option<FieldTemplate> {
         let before = self.faults.len();
         let source = self.source(
             at,
@@ -108,7 +108,7 @@ impl Compiler {
         self.contradictions(at, spec);
         let steps = self.steps(at, spec);
         let default = self.literal(&at.key("default"), spec.default.as_ref());
-        let field = Field {
+        let field = FieldTemplate {
             label: key.into(),
             source: source?,
             steps: steps.map(Box::new),
@@ -123,7 +123,7 @@ impl Compiler {
         (self.faults.len() == before).then_some(field)
     }
 
-    fn source(&mut self, at: &ConfigPath, sources: &Sources<'_>) -> Option<Source> {
+    fn source(&mut self, at: &ConfigPath, sources: &Sources<'_>) -> Option<ValueSource> {
         let given: Vec<_> = [
             ("path", sources.path.is_some()),
             ("value", sources.value.is_some()),
@@ -137,14 +137,16 @@ impl Compiler {
             let message = format!("more than one source: `{}`", given.join("`, `"));
             let help = "keep one of them; { path = [ … ] } takes the first of several paths";
             let at = at.key(*second);
-            self.fault(&at, Place::Key, report("E0207", message).help(help));
+            self.fault(&at, FaultTarget::Key, report("E0207", message).help(help));
         }
         // With several sources each is looked at, for its own faults.
         let path = sources.path.map(|p| self.paths(&at.key("path"), p));
-        let value =
-            sources.value.map(|v| self.literal(&at.key("value"), Some(v)).map(Source::Literal));
-        let template =
-            sources.template.map(|t| self.template(&at.key("template"), t).map(Source::Template));
+        let value = sources
+            .value
+            .map(|v| self.literal(&at.key("value"), Some(v)).map(ValueSource::Literal));
+        let template = sources
+            .template
+            .map(|t| self.template(&at.key("template"), t).map(ValueSource::Template));
         let cases = sources.cases.map(|c| self.cases(&at.key("cases"), c));
         let Some(source) = path.or(value).or(template).or(cases) else {
             let message = "no source: nothing says where the value comes from";
@@ -155,9 +157,9 @@ impl Compiler {
         source
     }
 
-    fn paths(&mut self, at: &ConfigPath, paths: &PathOrPaths) -> Option<Source> {
+    fn paths(&mut self, at: &ConfigPath, paths: &PathOrPaths) -> Option<ValueSource> {
         let paths = match paths {
-            PathOrPaths::One(path) => return Some(Source::Paths(vec![self.path(at, path)?])),
+            PathOrPaths::One(path) => return Some(ValueSource::Paths(vec![self.path(at, path)?])),
             PathOrPaths::Many(paths) => paths,
         };
         if paths.is_empty() {
@@ -166,10 +168,10 @@ impl Compiler {
         }
         let paths: Vec<_> =
             paths.iter().enumerate().map(|(n, path)| self.path(&at.index(n), path)).collect();
-        paths.into_iter().collect::<Option<_>>().map(Source::Paths)
+        paths.into_iter().collect::<Option<_>>().map(ValueSource::Paths)
     }
 
-    fn template(&mut self, at: &ConfigPath, text: &str) -> Option<Template<Ref>> {
+    fn template(&mut self, at: &ConfigPath, text: &str) -> Option<Template<PathRef>> {
         let pieces = match template::parse(text) {
             Ok(pieces) => pieces,
             Err(errors) => {
@@ -184,18 +186,18 @@ impl Compiler {
         let pieces: Vec<_> = pieces
             .into_iter()
             .map(|piece| match piece {
-                Piece::Text(text) => Some(Piece::Text(text)),
-                Piece::Insert((path, start)) => {
+                TemplatePart::Text(text) => Some(TemplatePart::Text(text)),
+                TemplatePart::Insert((path, start)) => {
                     let end = text[start..].find("}}").map_or(text.len(), |end| start + end);
                     let shown = text[start..end].trim();
-                    self.resolve(at, shown, &path, start).map(Piece::Insert)
+                    self.resolve(at, shown, &path, start).map(TemplatePart::Insert)
                 }
             })
             .collect();
         pieces.into_iter().collect::<Option<_>>().map(Template)
     }
 
-    fn cases(&mut self, at: &ConfigPath, cases: &[Case]) -> Option<Source> {
+    fn cases(&mut self, at: &ConfigPath, cases: &[Case]) -> Option<ValueSource> {
         if cases.is_empty() {
             self.value_fault(at, report("E0206", "the list of cases is empty"));
             return None;
@@ -224,7 +226,7 @@ impl Compiler {
                 (when, Some(source)) => compiled.push((when.flatten(), source)),
             }
         }
-        sound.then_some(Source::Cases(compiled))
+        sound.then_some(ValueSource::Cases(compiled))
     }
 
     fn literal(&mut self, at: &ConfigPath, value: Option<&Value>) -> Option<Box<str>> {
@@ -277,7 +279,7 @@ impl Compiler {
             found.push(("timezone", why.to_owned(), "add as = \"timestamp\", or take it out"));
         }
         for (key, message, help) in found {
-            self.fault(&at.key(key), Place::Key, report("E0208", message).help(help));
+            self.fault(&at.key(key), FaultTarget::Key, report("E0208", message).help(help));
         }
         if spec.on_failure == Some(OnFailure::Now) {
             let message = "`now` is for the target `timestamp` only";
@@ -291,7 +293,7 @@ impl Compiler {
     /// A strptime format, and literals that are to be moments.
     pub(super) fn check_moment(&mut self, at: &ConfigPath, spec: &FieldSpec, format: Option<&str>) {
         let Some(format) = format else { return };
-        if let Err(error) = moment::check_format(format) {
+        if let Err(error) = timestamp::check_format(format) {
             let message = format!("the format {format:?} cannot be read: {error}");
             let help = "use strptime directives that name a date: %Y-%m-%d %H:%M:%S";
             let at = at.key("format");
@@ -299,7 +301,7 @@ impl Compiler {
             return;
         }
         if let Some(Value::String(text)) = &spec.default
-            && moment::parse_format(format, text, &TimeZone::UTC).is_err()
+            && timestamp::parse_format(format, text, &TimeZone::UTC).is_err()
             && spec.as_type != Some(TargetType::Timestamp)
         {
             let message = format!("the default {text:?} is no timestamp of the format {format:?}");
@@ -364,21 +366,21 @@ impl Compiler {
         (!steps.is_empty()).then_some(steps)
     }
 
-    fn functions(&mut self, at: &ConfigPath, then: &[Function]) -> Vec<functions::Step> {
+    fn functions(&mut self, at: &ConfigPath, then: &[Function]) -> Vec<functions::FunctionStep> {
         let mut steps = Vec::new();
         for (n, function) in then.iter().enumerate() {
             let at = at.index(n);
             steps.extend(match function {
                 Function::Get(path) => self.get(&at.key("get"), path),
                 Function::Capture(pattern) => self.capture(&at.key("capture"), pattern),
-                named => Some(functions::Step::Named(named.clone())),
+                named => Some(functions::FunctionStep::Named(named.clone())),
             });
         }
         steps
     }
 
     /// A path into what the functions before made.
-    fn get(&mut self, at: &ConfigPath, text: &str) -> Option<functions::Step> {
+    fn get(&mut self, at: &ConfigPath, text: &str) -> Option<functions::FunctionStep> {
         let path = match path::parse(text) {
             Ok(path) => path,
             Err(mut error) => {
@@ -397,10 +399,10 @@ impl Compiler {
         }
         let mut trie = Trie::default();
         let slot = trie.insert(&path.steps);
-        Some(functions::Step::Get { shown: text.into(), trie, slot })
+        Some(functions::FunctionStep::Get { shown: text.into(), trie, slot })
     }
 
-    fn capture(&mut self, at: &ConfigPath, pattern: &str) -> Option<functions::Step> {
+    fn capture(&mut self, at: &ConfigPath, pattern: &str) -> Option<functions::FunctionStep> {
         let regex = self.regex(at, pattern)?;
         let named = regex.capture_names().flatten().count();
         if named == 0 && regex.captures_len() > 2 {
@@ -409,28 +411,29 @@ impl Compiler {
             self.value_fault(at, report("E0221", message).help(help));
             return None;
         }
-        Some(functions::Step::Capture(regex))
+        Some(functions::FunctionStep::Capture(regex))
     }
 
-    fn each(&mut self, at: &ConfigPath, shape: &IndexMap<String, FieldValue>) -> Each {
+    fn each(&mut self, at: &ConfigPath, shape: &IndexMap<String, FieldValue>) -> ElementShape {
         self.scopes.enter();
-        let mut object = ObjectProgram::default();
-        let mut seen = target::Seen::default();
+        let mut object = ObjectTemplate::default();
+        let mut seen = target::TargetSet::default();
         for (key, value) in shape {
             let at = at.key(key);
             match target::place(key, key) {
                 Ok(under) => {
-                    let target = target::Target::Field(target::Slot::Traits, under.clone());
+                    let target =
+                        target::FieldTarget::Field(target::CallObject::Traits, under.clone());
                     if let Some(report) = seen.add(key, &target) {
-                        self.fault(&at, Place::Key, report);
+                        self.fault(&at, FaultTarget::Key, report);
                     }
                     self.object_field(&mut object, &at, key, under, value);
                 }
-                Err(report) => self.fault(&at, Place::Key, report),
+                Err(report) => self.fault(&at, FaultTarget::Key, report),
             }
         }
-        object.own_names();
-        Each { trie: self.scopes.leave(), object }
+        object.index_owned_names();
+        ElementShape { trie: self.scopes.leave(), object }
     }
 
     /// Compiles a regular expression; a fault points into it.

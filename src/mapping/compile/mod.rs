@@ -36,19 +36,19 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::path::{self, PathError};
-use super::rule::{CallProgram, Foreach, Moment, Rule};
-use super::trie::Trie;
+use super::path_trie::Trie;
+use super::rule::{CallTemplate, CompiledRule, Foreach, TimestampField};
 use crate::call::CallKind;
-use crate::config::fault::{ConfigPath, Fault, Target as Place};
+use crate::config::fault::{ConfigPath, Fault, Target as FaultTarget};
 use crate::config::mapping as table;
 use crate::config::mapping::OnFailure;
 use crate::config::sink::Preset;
 use scope::Scopes;
-use target::{Slot, Target};
+use target::{CallObject, FieldTarget};
 
 /// The rules and the paths they read.
 pub(super) struct Compiled {
-    pub(super) rules: Vec<Rule>,
+    pub(super) rules: Vec<CompiledRule>,
     pub(super) record: Trie,
     pub(super) meta: Trie,
 }
@@ -66,8 +66,8 @@ pub(super) fn compile(
         .enumerate()
         .filter_map(|(n, rule)| compiler.rule(&table.index(n), n, rule))
         .collect();
-    compiler.names(&table, rules);
-    compiler.reach(at, rules, preset);
+    compiler.check_duplicate_names(&table, rules);
+    compiler.check_unreachable(at, rules, preset);
     if !compiler.faults.is_empty() {
         return Err(compiler.faults);
     }
@@ -82,17 +82,17 @@ struct Compiler {
 }
 
 /// A fault under construction: its code and message.
-struct Report {
+struct FaultBuilder {
     code: &'static str,
     message: String,
     help: Option<String>,
 }
 
-fn report(code: &'static str, message: impl Into<String>) -> Report {
-    Report { code, message: message.into(), help: None }
+fn report(code: &'static str, message: impl Into<String>) -> FaultBuilder {
+    FaultBuilder { code, message: message.into(), help: None }
 }
 
-impl Report {
+impl FaultBuilder {
     fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
@@ -100,7 +100,7 @@ impl Report {
 }
 
 impl Compiler {
-    fn fault(&mut self, at: &ConfigPath, target: Place, report: Report) {
+    fn fault(&mut self, at: &ConfigPath, target: FaultTarget, report: FaultBuilder) {
         self.faults.push(Fault {
             code: report.code,
             path: at.clone(),
@@ -110,22 +110,22 @@ impl Compiler {
         });
     }
 
-    fn value_fault(&mut self, at: &ConfigPath, report: Report) {
-        self.fault(at, Place::Value, report);
+    fn value_fault(&mut self, at: &ConfigPath, report: FaultBuilder) {
+        self.fault(at, FaultTarget::Value, report);
     }
 
-    fn part_fault(&mut self, at: &ConfigPath, range: Range<usize>, report: Report) {
-        self.fault(at, Place::Part(range), report);
+    fn part_fault(&mut self, at: &ConfigPath, range: Range<usize>, report: FaultBuilder) {
+        self.fault(at, FaultTarget::Part(range), report);
     }
 
     fn path_fault(&mut self, at: &ConfigPath, error: PathError) {
         let code = if error.plain_text { "E0202" } else { "E0201" };
         let (range, help) = (error.range, error.help);
         let message = error.message;
-        self.part_fault(at, range, Report { code, message, help });
+        self.part_fault(at, range, FaultBuilder { code, message, help });
     }
 
-    fn rule(&mut self, at: &ConfigPath, n: usize, rule: &table::Rule) -> Option<Rule> {
+    fn rule(&mut self, at: &ConfigPath, n: usize, rule: &table::Rule) -> Option<CompiledRule> {
         let foreach = rule.foreach.as_ref().map(|text| self.path(&at.key("foreach"), text));
         if foreach.is_some() {
             self.scopes.enter_foreach();
@@ -137,7 +137,7 @@ impl Compiler {
             (Some(path), Some(trie)) => Some(Foreach { path: path?, trie }),
             _ => None,
         };
-        Some(Rule {
+        Some(CompiledRule {
             name: name(rule, n).into(),
             when: match when {
                 Some(when) => Some(when?),
@@ -149,8 +149,8 @@ impl Compiler {
         })
     }
 
-    fn call(&mut self, at: &ConfigPath, rule: &table::Rule) -> CallProgram {
-        let mut call = CallProgram {
+    fn call(&mut self, at: &ConfigPath, rule: &table::Rule) -> CallTemplate {
+        let mut call = CallTemplate {
             kind: rule.call,
             user_id: None,
             anonymous_id: None,
@@ -163,7 +163,7 @@ impl Compiler {
             fields: Default::default(),
             context: Default::default(),
         };
-        let mut seen = target::Seen::default();
+        let mut seen = target::TargetSet::default();
         let fields_at = at.key("fields");
         for (key, value) in &rule.fields {
             let at = fields_at.key(key);
@@ -173,49 +173,54 @@ impl Compiler {
                 continue;
             };
             if let Some(report) = seen.add(key, &target) {
-                self.fault(&at, Place::Key, report);
+                self.fault(&at, FaultTarget::Key, report);
             }
             self.assign(&mut call, &at, key, target, value);
         }
-        self.needs(at, rule);
-        call.fields.own_names();
-        call.context.own_names();
+        self.check_required(at, rule);
+        call.fields.index_owned_names();
+        call.context.index_owned_names();
         call
     }
 
     fn assign(
         &mut self,
-        call: &mut CallProgram,
+        call: &mut CallTemplate,
         at: &ConfigPath,
         key: &str,
-        target: Target,
+        target: FieldTarget,
         value: &table::FieldValue,
     ) {
         let slot = match target {
-            Target::Field(slot, place) => {
+            FieldTarget::Field(slot, place) => {
                 let object = match slot {
-                    Slot::Context => &mut call.context,
+                    CallObject::Context => &mut call.context,
                     _ => &mut call.fields,
                 };
                 self.object_field(object, at, key, place, value);
                 return;
             }
-            Target::Timestamp => {
+            FieldTarget::Timestamp => {
                 call.timestamp = self.moment(at, key, value);
                 return;
             }
-            Target::UserId => &mut call.user_id,
-            Target::AnonymousId => &mut call.anonymous_id,
-            Target::MessageId => &mut call.message_id,
-            Target::Name => &mut call.name,
-            Target::Category => &mut call.category,
-            Target::GroupId => &mut call.group_id,
-            Target::PreviousId => &mut call.previous_id,
+            FieldTarget::UserId => &mut call.user_id,
+            FieldTarget::AnonymousId => &mut call.anonymous_id,
+            FieldTarget::MessageId => &mut call.message_id,
+            FieldTarget::Name => &mut call.name,
+            FieldTarget::Category => &mut call.category,
+            FieldTarget::GroupId => &mut call.group_id,
+            FieldTarget::PreviousId => &mut call.previous_id,
         };
         *slot = self.one_field(at, key, value);
     }
 
-    fn moment(&mut self, at: &ConfigPath, key: &str, value: &table::FieldValue) -> Option<Moment> {
+    fn moment(
+        &mut self,
+        at: &ConfigPath,
+        key: &str,
+        value: &table::FieldValue,
+    ) -> Option<TimestampField> {
         // The call keeps a moment, not its text: the target itself does what `as` would.
         let mut value = value.clone();
         let mut format = None;
@@ -237,11 +242,11 @@ impl Compiler {
         }
         let mut field = self.one_field(at, key, &value)?;
         field.on_failure = on_failure;
-        Some(Moment { field, format: format.map(Into::into), zone })
+        Some(TimestampField { field, format: format.map(Into::into), zone })
     }
 
     /// What a call cannot do without.
-    fn needs(&mut self, at: &ConfigPath, rule: &table::Rule) {
+    fn check_required(&mut self, at: &ConfigPath, rule: &table::Rule) {
         let has = |key: &str| rule.fields.contains_key(key);
         let at = at.key("fields");
         if rule.call == CallKind::Alias && !has("user_id") {
@@ -269,7 +274,7 @@ impl Compiler {
         );
     }
 
-    fn names(&mut self, table: &ConfigPath, rules: &[table::Rule]) {
+    fn check_duplicate_names(&mut self, table: &ConfigPath, rules: &[table::Rule]) {
         let mut known: HashMap<String, usize> = HashMap::new();
         for (n, rule) in rules.iter().enumerate() {
             if let Some(first) = known.get(&name(rule, n)) {
@@ -283,10 +288,15 @@ impl Compiler {
     }
 
     /// Rules, and a preset, that never come to their turn.
-    fn reach(&mut self, at: &ConfigPath, rules: &[table::Rule], preset: Option<Preset>) {
+    fn check_unreachable(
+        &mut self,
+        at: &ConfigPath,
+        rules: &[table::Rule],
+        preset: Option<Preset>,
+    ) {
         let always = |rule: &table::Rule| {
-            let asks = rule.when.as_ref().is_some_and(|when| !when.0.is_empty());
-            !asks && rule.foreach.is_none()
+            let operators = rule.when.as_ref().is_some_and(|when| !when.0.is_empty());
+            !operators && rule.foreach.is_none()
         };
         let stop = rules.iter().position(|rule| rule.stop && always(rule));
         if let Some(stop) = stop {
@@ -315,7 +325,7 @@ impl Compiler {
     }
 
     /// Resolves a path.
-    fn path(&mut self, at: &ConfigPath, text: &str) -> Option<super::env::Ref> {
+    fn path(&mut self, at: &ConfigPath, text: &str) -> Option<super::eval_context::PathRef> {
         match path::parse(text) {
             Ok(path) => self.resolve(at, text, &path, 0),
             Err(error) => {
@@ -331,7 +341,7 @@ impl Compiler {
         shown: &str,
         path: &path::Path,
         offset: usize,
-    ) -> Option<super::env::Ref> {
+    ) -> Option<super::eval_context::PathRef> {
         let found = self.scopes.resolve(shown, path);
         if found.is_none() {
             let message = format!("`{shown}` starts with `^`, but there is no element to leave");
@@ -355,14 +365,4 @@ fn name(rule: &table::Rule, n: usize) -> String {
         Some(name) => name.clone(),
         None => format!("rule {}", n + 1),
     }
-}
-
-/// The known word nearest to one that is not known.
-fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    known
-        .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
 }

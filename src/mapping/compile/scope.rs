@@ -1,8 +1,8 @@
 //! Which value a path is read from: the record, its metadata, or the element at hand.
 
-use crate::mapping::env::{Ref, Scope};
+use crate::mapping::eval_context::{PathRef, PathScope};
 use crate::mapping::path::{Path, Root};
-use crate::mapping::trie::Trie;
+use crate::mapping::path_trie::Trie;
 
 /// The tries under construction.
 #[derive(Default)]
@@ -34,15 +34,15 @@ impl Scopes {
     }
 
     /// The slot of a path; `None` where it starts with `^` outside of `foreach`.
-    pub(super) fn resolve(&mut self, shown: &str, path: &Path) -> Option<Ref> {
+    pub(super) fn resolve(&mut self, shown: &str, path: &Path) -> Option<PathRef> {
         let (scope, trie) = match (path.root, self.elements.last_mut()) {
-            (Root::Meta, _) => (Scope::Meta, &mut self.meta),
-            (Root::Record, _) if self.foreach => (Scope::Record, &mut self.record),
+            (Root::Meta, _) => (PathScope::Meta, &mut self.meta),
+            (Root::Record, _) if self.foreach => (PathScope::Record, &mut self.record),
             (Root::Record, _) => return None,
-            (Root::Here, Some(element)) => (Scope::Element, element),
-            (Root::Here, None) => (Scope::Record, &mut self.record),
+            (Root::Here, Some(element)) => (PathScope::Element, element),
+            (Root::Here, None) => (PathScope::Record, &mut self.record),
         };
-        Some(Ref { scope, slot: trie.insert(&path.steps), shown: shown.into() })
+        Some(PathRef { scope, slot: trie.insert(&path.steps), shown: shown.into() })
     }
 
     pub(super) fn into_tries(self) -> (Trie, Trie) {

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
-use super::{Compiler, Report, nearest, report};
+use super::{Compiler, FaultBuilder, report};
 use crate::call::CallKind;
-use crate::config::fault::{ConfigPath, Target as Place};
+use crate::config::fault::{ConfigPath, Target as FaultTarget};
 use crate::mapping::path;
+use crate::suggest::nearest;
 
 /// What a field fills.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Target {
+pub(super) enum FieldTarget {
     UserId,
     AnonymousId,
     MessageId,
@@ -20,12 +21,12 @@ pub(super) enum Target {
     Category,
     GroupId,
     PreviousId,
-    Field(Slot, Under),
+    Field(CallObject, FieldPath),
 }
 
 /// Which object of a call a field is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Slot {
+pub(super) enum CallObject {
     Traits,
     Properties,
     Context,
@@ -33,14 +34,14 @@ pub(super) enum Slot {
 
 /// Where in that object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Under {
+pub(super) enum FieldPath {
     /// All entries of the value.
     Spread,
-    /// Under these keys.
+    /// FieldPath these keys.
     Keys(Vec<String>),
 }
 
-impl Slot {
+impl CallObject {
     fn name(self) -> &'static str {
         match self {
             Self::Traits => "traits",
@@ -78,54 +79,59 @@ const CALLS: [CallKind; 5] =
 
 impl Compiler {
     /// Reads a target and checks that it fits the call.
-    pub(super) fn target(&mut self, at: &ConfigPath, call: CallKind, key: &str) -> Option<Target> {
+    pub(super) fn target(
+        &mut self,
+        at: &ConfigPath,
+        call: CallKind,
+        key: &str,
+    ) -> Option<FieldTarget> {
         match read(call, key) {
             Ok(target) => Some(target),
             Err(report) => {
-                self.fault(at, Place::Key, report);
+                self.fault(at, FaultTarget::Key, report);
                 None
             }
         }
     }
 }
 
-fn read(call: CallKind, key: &str) -> Result<Target, Report> {
+fn read(call: CallKind, key: &str) -> Result<FieldTarget, FaultBuilder> {
     let takers: Vec<_> = CALLS.into_iter().filter(|call| plain(*call).contains(&key)).collect();
     if takers.contains(&call) {
         return Ok(match key {
-            "user_id" => Target::UserId,
-            "anonymous_id" => Target::AnonymousId,
-            "message_id" => Target::MessageId,
-            "timestamp" => Target::Timestamp,
-            "category" => Target::Category,
-            "group_id" => Target::GroupId,
-            "previous_id" => Target::PreviousId,
-            _ => Target::Name,
+            "user_id" => FieldTarget::UserId,
+            "anonymous_id" => FieldTarget::AnonymousId,
+            "message_id" => FieldTarget::MessageId,
+            "timestamp" => FieldTarget::Timestamp,
+            "category" => FieldTarget::Category,
+            "group_id" => FieldTarget::GroupId,
+            "previous_id" => FieldTarget::PreviousId,
+            _ => FieldTarget::Name,
         });
     }
     if !takers.is_empty() {
-        return Err(misfit(call, key, &takers));
+        return Err(wrong_call(call, key, &takers));
     }
-    for slot in [Slot::Traits, Slot::Properties, Slot::Context] {
+    for slot in [CallObject::Traits, CallObject::Properties, CallObject::Context] {
         let rest = key.strip_prefix(slot.name()).and_then(|rest| rest.strip_prefix('.'));
         let Some(rest) = rest else { continue };
-        if slot != Slot::Context && slot != Slot::of(call) {
-            let takers: Vec<_> = CALLS.into_iter().filter(|c| Slot::of(*c) == slot).collect();
-            let own = Slot::of(call).name();
-            return Err(misfit(call, key, &takers).help(format!("write `{own}.{rest}`")));
+        if slot != CallObject::Context && slot != CallObject::of(call) {
+            let takers: Vec<_> = CALLS.into_iter().filter(|c| CallObject::of(*c) == slot).collect();
+            let own = CallObject::of(call).name();
+            return Err(wrong_call(call, key, &takers).help(format!("write `{own}.{rest}`")));
         }
-        return place(key, rest).map(|place| Target::Field(slot, place));
+        return place(key, rest).map(|place| FieldTarget::Field(slot, place));
     }
     Err(unknown(call, key))
 }
 
 /// Reads what stands behind `traits.`, or a key of `each`.
-pub(super) fn place(key: &str, rest: &str) -> Result<Under, Report> {
+pub(super) fn place(key: &str, rest: &str) -> Result<FieldPath, FaultBuilder> {
     if rest == "*" {
-        return Ok(Under::Spread);
+        return Ok(FieldPath::Spread);
     }
     match path::parse_name(rest) {
-        Ok(keys) if keys.len() <= path::MAX_STEPS => Ok(Under::Keys(keys)),
+        Ok(keys) if keys.len() <= path::MAX_STEPS => Ok(FieldPath::Keys(keys)),
         Ok(_) => Err(report("E0204", format!("the target `{key}` is nested too deep"))),
         Err(error) => {
             let message = format!("the target `{key}` cannot be read: {}", error.message);
@@ -135,13 +141,13 @@ pub(super) fn place(key: &str, rest: &str) -> Result<Under, Report> {
     }
 }
 
-fn misfit(call: CallKind, key: &str, takers: &[CallKind]) -> Report {
+fn wrong_call(call: CallKind, key: &str, takers: &[CallKind]) -> FaultBuilder {
     let takers: Vec<_> = takers.iter().map(|call| call.as_str()).collect();
     report("E0205", format!("`{key}` is a target of {}, not of {call}", takers.join(" and ")))
 }
 
-fn unknown(call: CallKind, key: &str) -> Report {
-    let own = Slot::of(call).name();
+fn unknown(call: CallKind, key: &str) -> FaultBuilder {
+    let own = CallObject::of(call).name();
     let unknown = report("E0204", format!("unknown target `{key}`"));
     if key == own || key == "context" {
         return unknown.help(format!("write `{key}.*` to take a whole object over"));
@@ -175,7 +181,7 @@ fn snake(key: &str) -> String {
 
 /// The targets of one rule so far, by the number of their field.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct TargetSet {
     keys: Vec<String>,
     hashes: RandomState,
     /// Targets, by their hash.
@@ -184,9 +190,9 @@ pub(super) struct Seen {
     above: HashMap<u64, usize>,
 }
 
-impl Seen {
+impl TargetSet {
     /// Adds a target; reports one it overlaps with: the same one, one above it, or one below it.
-    pub(super) fn add(&mut self, key: &str, target: &Target) -> Option<Report> {
+    pub(super) fn add(&mut self, key: &str, target: &FieldTarget) -> Option<FaultBuilder> {
         let way = self.way(target);
         let (own, parents) = way.split_last()?;
         let others = way.iter().filter_map(|hash| self.whole.get(hash));
@@ -205,8 +211,8 @@ impl Seen {
     }
 
     /// The hashes of what lies above a target, and of the target last.
-    fn way(&self, target: &Target) -> Vec<u64> {
-        let Target::Field(slot, Under::Keys(keys)) = target else {
+    fn way(&self, target: &FieldTarget) -> Vec<u64> {
+        let FieldTarget::Field(slot, FieldPath::Keys(keys)) = target else {
             return vec![self.hashes.hash_one(target)];
         };
         let mut hasher = self.hashes.build_hasher();

@@ -1,13 +1,12 @@
-//! Marks of records whose events and page views leave: durable before the request does, so that
-//! after a crash only these may have been sent.
+//! Write-ahead marks of records whose events and page views are sent. A mark is durable before the
+//! request is sent, so after a crash only marked records may have been sent.
 //!
-//! Marks are written in groups by one task. A group holds what waits to leave now, and so many of
-//! those next in line as leave while one group is written: requests then find their marks made. Where
-//! requests are few, nothing is marked ahead of its time.
+//! One task writes marks in groups. A group contains the requests that wait to be sent now, plus as
+//! many queued ones as were sent while the last group was written, so that most requests find their
+//! mark already written. At a low request rate nothing is marked ahead.
 //!
-//! # Invariants
-//! A request leaves only after its record's mark is durable. A mark is taken away only while no
-//! request of its record can have left.
+//! # Invariants A request is sent only after the mark of its record is durable. A mark is removed
+//! only while no request of its record can have been sent.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,23 +19,23 @@ use tokio::sync::{Notify, watch};
 use crate::buffer::{Buffer, Token};
 use crate::deliver::{BeforeSend, SendError};
 
-/// Records marked whose requests have not left yet, at most.
-const MAX_AHEAD: usize = 64;
+/// Records that may be marked before their requests are sent.
+const MAX_MARKED_AHEAD: usize = 64;
 
-/// How long marks that are to be taken away wait for others, so that they share one write.
+/// How long the removal of a mark waits for others, so that they share one write.
 const REMOVAL_DELAY: Duration = Duration::from_millis(20);
 
-/// How many requests of one record may have left.
+/// How many requests of one record may have been sent.
 pub(super) type SentCount = Arc<AtomicU32>;
 
 /// The marks of one engine. Clones share them.
 #[derive(Clone)]
 pub(super) struct DispatchMarks {
-    shared: Arc<Shared>,
+    shared: Arc<MarksShared>,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct MarksShared {
+    state: Mutex<MarksState>,
     /// Wakes the writer.
     work: Notify,
     /// Counts the groups written; wakes those that wait for one.
@@ -44,42 +43,42 @@ struct Shared {
 }
 
 #[derive(Clone)]
-struct Entry {
+struct MarkedRequest {
     token: Token,
     sent: SentCount,
 }
 
 #[derive(Default)]
-struct State {
+struct MarksState {
     next_id: u64,
-    /// Not asked for yet, in the order in which they will probably leave.
-    queued: BTreeMap<u64, Entry>,
-    /// Asked for.
-    wanted: BTreeMap<u64, Entry>,
+    /// Announced, in the order in which they will probably be sent.
+    queued: BTreeMap<u64, MarkedRequest>,
+    /// Ready to be sent, waiting for their marks.
+    wanted: BTreeMap<u64, MarkedRequest>,
     /// In the group that is being written.
-    writing: BTreeMap<u64, Entry>,
+    writing: BTreeMap<u64, MarkedRequest>,
     /// Marked, not sent yet.
-    ahead: BTreeMap<u64, Entry>,
+    ahead: BTreeMap<u64, MarkedRequest>,
     /// Marked, and perhaps not sent at all.
-    removable: HashMap<i64, Entry>,
-    /// Requests that left, or wanted to, since the last group was begun.
+    removable: HashMap<i64, MarkedRequest>,
+    /// Requests that were sent, or became ready, since the last group started.
     pace: usize,
     /// How many are to be marked ahead.
     target: usize,
     closed: bool,
 }
 
-/// What a request that wants to leave is told.
-enum Leave {
-    Go,
-    Wait,
+/// Whether a request may be sent.
+enum SendPermission {
+    Granted,
+    Pending,
     Closed,
 }
 
 impl DispatchMarks {
     pub(super) fn new() -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(MarksShared {
                 state: Mutex::default(),
                 work: Notify::new(),
                 written: watch::Sender::new(0),
@@ -88,18 +87,24 @@ impl DispatchMarks {
     }
 
     /// Announces a request of a record. `sent` counts for the record, over all its requests.
-    pub(super) fn announce(&self, token: Token, sent: SentCount) -> Announced {
+    pub(super) fn announce(&self, token: Token, sent: SentCount) -> AnnouncedRequest {
         let mut state = self.shared.state();
         let id = state.next_id;
         state.next_id += 1;
         if token.seq().is_some() {
-            state.queued.insert(id, Entry { token, sent: Arc::clone(&sent) });
+            state.queued.insert(id, MarkedRequest { token, sent: Arc::clone(&sent) });
         }
         drop(state);
-        Announced { shared: Arc::clone(&self.shared), id, token, sent, attempts: AtomicU32::new(0) }
+        AnnouncedRequest {
+            shared: Arc::clone(&self.shared),
+            id,
+            token,
+            sent,
+            attempts: AtomicU32::new(0),
+        }
     }
 
-    /// Writes marks until storage fails for good.
+    /// Writes marks until storage fails permanently.
     pub(super) async fn write(self, buffer: Arc<dyn Buffer>) {
         loop {
             self.shared.work.notified().await;
@@ -112,7 +117,7 @@ impl DispatchMarks {
             }
             let written = buffer.mark_dispatched(sent, not_sent).await;
             if let Err(error) = &written {
-                tracing::error!(%error, "records could not be marked as sent, so they are not sent");
+                tracing::error!(%error, "events and page views could not be marked as sent, so they are not sent: the sink stops, and delivers them after a restart");
             }
             self.shared.state().end_group(written.is_ok());
             self.shared.written.send_modify(|groups| *groups += 1);
@@ -123,14 +128,14 @@ impl DispatchMarks {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl MarksShared {
+    fn state(&self) -> MutexGuard<'_, MarksState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Takes together what the next group marks, and what it takes the marks of.
+impl MarksState {
+    /// Starts a group. Returns the records to mark and those to unmark.
     fn begin_group(&mut self) -> (Vec<Token>, Vec<Token>) {
         self.pace = 0;
         self.writing = std::mem::take(&mut self.wanted);
@@ -141,14 +146,14 @@ impl State {
         let sent: Vec<Token> = self.writing.values().map(|entry| entry.token).collect();
         let removable = std::mem::take(&mut self.removable).into_values();
         let not_sent = removable
-            .filter(|entry| entry.sent.load(Ordering::Acquire) == 0 && !self.marks(entry.token))
+            .filter(|entry| entry.sent.load(Ordering::Acquire) == 0 && !self.is_needed(entry.token))
             .map(|entry| entry.token)
             .collect();
         (sent, not_sent)
     }
 
-    /// Whether a request that may leave at any moment rests on this record's mark.
-    fn marks(&self, token: Token) -> bool {
+    /// Whether a request that may be sent at any moment depends on this record's mark.
+    fn is_needed(&self, token: Token) -> bool {
         self.ahead.values().chain(self.writing.values()).any(|entry| entry.token == token)
     }
 
@@ -158,31 +163,31 @@ impl State {
         if written {
             self.ahead.extend(done);
         }
-        // As many as left, or wanted to, while one group was written, and as many again.
-        self.target = (2 * self.pace).min(MAX_AHEAD);
+        // Twice the number of requests that were sent or became ready while one group was written.
+        self.target = (2 * self.pace).min(MAX_MARKED_AHEAD);
     }
 
-    /// A request holds its place and wants to leave.
-    fn leave(&mut self, id: u64, token: Token, sent: &SentCount) -> Leave {
+    /// A request has its permits and is ready to be sent.
+    fn request_permission(&mut self, id: u64, token: Token, sent: &SentCount) -> SendPermission {
         if self.closed {
-            return Leave::Closed;
+            return SendPermission::Closed;
         }
         if self.ahead.remove(&id).is_some() {
             self.pace += 1;
             sent.fetch_add(1, Ordering::AcqRel);
-            return Leave::Go;
+            return SendPermission::Granted;
         }
         if !self.writing.contains_key(&id) && !self.wanted.contains_key(&id) {
             self.pace += 1;
-            let fresh = Entry { token, sent: Arc::clone(sent) };
+            let fresh = MarkedRequest { token, sent: Arc::clone(sent) };
             let entry = self.queued.remove(&id).unwrap_or(fresh);
             self.wanted.insert(id, entry);
         }
-        Leave::Wait
+        SendPermission::Pending
     }
 
-    /// Whether another group is to be begun although nobody waits for it.
-    fn runs_low(&self) -> bool {
+    /// Whether to start another group although no request waits for it.
+    fn needs_more_marks(&self) -> bool {
         !self.queued.is_empty() && self.writing.is_empty() && self.ahead.len() < self.target / 2
     }
 
@@ -190,23 +195,23 @@ impl State {
         if let Some(seq) = token.seq()
             && sent.load(Ordering::Acquire) == 0
         {
-            self.removable.insert(seq, Entry { token, sent: Arc::clone(sent) });
+            self.removable.insert(seq, MarkedRequest { token, sent: Arc::clone(sent) });
         }
     }
 }
 
-/// A request that may leave; its mark is written when it does, or shortly before.
-pub(super) struct Announced {
-    shared: Arc<Shared>,
+/// A request that will be sent; its mark is written at that moment or shortly before.
+pub(super) struct AnnouncedRequest {
+    shared: Arc<MarksShared>,
     id: u64,
     token: Token,
     sent: SentCount,
-    /// Attempts that left, or may have.
+    /// Attempts that were sent, or may have been.
     attempts: AtomicU32,
 }
 
 #[async_trait]
-impl BeforeSend for Announced {
+impl BeforeSend for AnnouncedRequest {
     async fn before_send(&self) -> Result<(), SendError> {
         if self.attempts.fetch_add(1, Ordering::AcqRel) > 0 {
             return Ok(());
@@ -215,25 +220,25 @@ impl BeforeSend for Announced {
             self.sent.fetch_add(1, Ordering::AcqRel);
             return Ok(());
         }
-        // Should this future be dropped, the attempt has not left.
-        let waiting = Waiting { attempts: &self.attempts };
+        // If this future is dropped, the attempt was not sent.
+        let waiting = AttemptGuard { attempts: &self.attempts };
         let mut written = self.shared.written.subscribe();
         loop {
-            let (leave, low) = {
+            let (permission, low) = {
                 let mut state = self.shared.state();
-                let leave = state.leave(self.id, self.token, &self.sent);
-                (leave, state.runs_low())
+                let permission = state.request_permission(self.id, self.token, &self.sent);
+                (permission, state.needs_more_marks())
             };
-            match leave {
-                Leave::Go => {
+            match permission {
+                SendPermission::Granted => {
                     if low {
                         self.shared.work.notify_one();
                     }
                     std::mem::forget(waiting);
                     return Ok(());
                 }
-                Leave::Closed => return Err(SendError::Stopped),
-                Leave::Wait => self.shared.work.notify_one(),
+                SendPermission::Closed => return Err(SendError::Stopped),
+                SendPermission::Pending => self.shared.work.notify_one(),
             }
             if written.changed().await.is_err() {
                 return Err(SendError::Stopped);
@@ -251,17 +256,17 @@ impl BeforeSend for Announced {
 }
 
 /// An attempt that waits for its mark.
-struct Waiting<'a> {
+struct AttemptGuard<'a> {
     attempts: &'a AtomicU32,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for AttemptGuard<'_> {
     fn drop(&mut self) {
         self.attempts.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-impl Drop for Announced {
+impl Drop for AnnouncedRequest {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         if state.queued.remove(&self.id).is_some() {

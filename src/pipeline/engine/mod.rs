@@ -1,15 +1,16 @@
-//! The engine of one sink: records come out of the buffer as planned ops, go through their lanes,
-//! are carried out side by side, and are settled back into the buffer.
+//! The engine of one sink: it reads records from the buffer, schedules their ops by key, executes
+//! ops concurrently, and settles the records in the buffer.
 //!
-//! The decisions live elsewhere (`plan`, `usercom`, `deliver`, `buffer`); here they are only
-//! introduced to each other. One invariant: a record is settled in the buffer only after every op
-//! made from it has a verdict.
+//! This module only wires `schedule`, `usercom`, `deliver` and `buffer` together.
+//!
+//! # Invariants
+//! A record is settled in the buffer only after every op made from it has a final status.
 
-mod intake;
+mod completion_writer;
+mod in_flight;
+mod mapping_stage;
 mod marks;
 mod pending;
-mod settler;
-mod stalled;
 mod subject;
 
 use std::sync::Arc;
@@ -24,36 +25,36 @@ use crate::call::CallKind;
 use crate::clock;
 use crate::config::sink::UsercomSink;
 use crate::deliver::{Attempts, SendError};
-use crate::mapping::Plan;
-use crate::plan::dedupe::{InFlight, Offer};
-use crate::plan::{Fate, Folding, Lanes, Op, Settled as SettledOp, Task};
+use crate::mapping::CompiledMapping;
+use crate::schedule::dedupe::{DedupeDecision, InFlightMessages};
+use crate::schedule::{Coalescing, KeyedScheduler, Op, OpOutcome, OpResult, ScheduledOp};
 use crate::sink::SinkError;
 use crate::telemetry::SinkMetrics;
 use crate::usercom::{Doubt, Failure, Probe, Settings, Usercom, cure, excerpt};
 
-use intake::{Intake, Meaning, PlannedCall, Prepared};
-use marks::{Announced, DispatchMarks};
-use pending::{PendingRecords, RecordId, Ticket};
-use settler::{Committed, Settler};
-use stalled::{OutOps, STALLED_FACTOR};
+use completion_writer::{Committed, CompletionWriter};
+use in_flight::{InFlightOps, STALLED_FACTOR};
+use mapping_stage::{MappedRecord, MappingOutcome, MappingStage, PlannedCall};
+use marks::{AnnouncedRequest, DispatchMarks};
+use pending::{CallRef, PendingId, PendingRecords};
 use subject::subject;
 
-/// Ops carried out side by side at most, without those that are [stalled]. Requests in flight are
-/// limited by the transport; this only bounds tasks.
-const ACTIVE: usize = 1024;
+/// Ops executed concurrently at most, without [stalled](in_flight) ones. The transport limits
+/// requests in flight; this only bounds tasks.
+const MAX_RUNNING_OPS: usize = 1024;
 
-/// Record text held between buffer and settlement at most, in bytes; as much again where records
-/// are [stalled].
-const BYTES_IN_FLIGHT: usize = 64 << 20;
+/// Record bytes between buffer and settlement at most; twice as much if records are
+/// [stalled](in_flight).
+const MAX_PENDING_BYTES: usize = 64 << 20;
 
-/// Batches prepared ahead. [`InFlight`] must remember closed messages for longer than this.
-const PREPARED_AHEAD: usize = 2;
+/// Batches mapped ahead. [`InFlightMessages`] must remember closed messages for longer than this.
+const MAX_BATCHES_AHEAD: usize = 2;
 
-/// What an engine is made of.
-pub(super) struct Parts {
+/// The parts that an engine is built from.
+pub(super) struct EngineParts {
     pub(super) name: String,
     pub(super) config: Arc<UsercomSink>,
-    pub(super) plan: Arc<Plan>,
+    pub(super) plan: Arc<CompiledMapping>,
     pub(super) settings: Settings,
     pub(super) usercom: Arc<Usercom>,
     pub(super) buffer: Arc<dyn Buffer>,
@@ -63,9 +64,9 @@ pub(super) struct Parts {
     pub(super) stop: CancellationToken,
 }
 
-/// One op's way back from the network.
-struct Carried {
-    task: Task<Ticket>,
+/// An op that was executed, and its result.
+struct ExecutedOp {
+    task: ScheduledOp<CallRef>,
     number: u64,
     attempts: Attempts,
     result: Result<(), Failure>,
@@ -78,28 +79,28 @@ pub(super) struct Engine {
     metrics: SinkMetrics,
     stop: CancellationToken,
     buffer: Arc<dyn Buffer>,
-    incoming: mpsc::Receiver<Vec<Prepared>>,
+    incoming: mpsc::Receiver<Vec<MappedRecord>>,
     input_ended: bool,
-    lanes: Lanes<Ticket>,
+    scheduler: KeyedScheduler<CallRef>,
     pending: PendingRecords,
-    messages: InFlight<String, Ticket>,
+    messages: InFlightMessages<String, CallRef>,
     marks: DispatchMarks,
-    running: JoinSet<Carried>,
-    out: OutOps,
-    settler: Settler,
+    running: JoinSet<ExecutedOp>,
+    in_flight: InFlightOps,
+    completions: CompletionWriter,
     committed: mpsc::Receiver<Committed>,
-    /// Finished records on their way through the settler.
-    settling: usize,
-    /// Folds already told to the metrics.
-    folds_told: u64,
+    /// Records in the completion writer.
+    completing: usize,
+    /// Folded ops already reported to the metrics.
+    folds_reported: u64,
     helpers: JoinSet<()>,
 }
 
 impl Engine {
-    pub(super) fn new(parts: Parts) -> Self {
+    pub(super) fn new(parts: EngineParts) -> Self {
         let delivery = &parts.config.delivery;
-        let (prepared_out, incoming) = mpsc::channel(PREPARED_AHEAD);
-        let intake = Intake {
+        let (mapped_out, incoming) = mpsc::channel(MAX_BATCHES_AHEAD);
+        let stage = MappingStage {
             sink: parts.name,
             plan: parts.plan,
             settings: parts.settings,
@@ -110,11 +111,12 @@ impl Engine {
             probe: parts.probe,
         };
         let mut helpers = JoinSet::new();
-        helpers.spawn(intake.run(Arc::clone(&parts.buffer), prepared_out));
-        let (settler, committed) = Settler::start(&mut helpers, Arc::clone(&parts.buffer));
+        helpers.spawn(stage.run(Arc::clone(&parts.buffer), mapped_out));
+        let (completions, committed) =
+            CompletionWriter::start(&mut helpers, Arc::clone(&parts.buffer));
         let marks = DispatchMarks::new();
         helpers.spawn(marks.clone().write(Arc::clone(&parts.buffer)));
-        let folding = if delivery.fold { Folding::On } else { Folding::Off };
+        let folding = if delivery.fold { Coalescing::On } else { Coalescing::Off };
         Self {
             usercom: parts.usercom,
             metrics: parts.metrics,
@@ -122,16 +124,16 @@ impl Engine {
             buffer: parts.buffer,
             incoming,
             input_ended: false,
-            lanes: Lanes::new(folding, parts.config.users.cache_size),
+            scheduler: KeyedScheduler::new(folding, parts.config.users.cache_size),
             pending: PendingRecords::default(),
-            messages: InFlight::new(PREPARED_AHEAD as u64 + 2),
+            messages: InFlightMessages::new(MAX_BATCHES_AHEAD as u64 + 2),
             marks,
             running: JoinSet::new(),
-            out: OutOps::new(),
-            settler,
+            in_flight: InFlightOps::new(),
+            completions,
             committed,
-            settling: 0,
-            folds_told: 0,
+            completing: 0,
+            folds_reported: 0,
             helpers,
             config: parts.config,
         }
@@ -141,12 +143,12 @@ impl Engine {
     pub(super) async fn run(mut self) -> Result<(), SinkError> {
         let end = self.work().await;
         self.running.shutdown().await;
-        drop(self.settler);
-        // What finished is still written down; intake ends by itself or is of no use any more.
+        drop(self.completions);
+        // Completions that are queued are still written.
         while self.committed.recv().await.is_some() {}
         self.helpers.shutdown().await;
-        // Whatever is still pending goes back to where it came from.
-        self.buffer.give_back(self.pending.take_all()).await;
+        // Records that are still pending go back to the buffer.
+        self.buffer.return_unsettled(self.pending.take_all()).await;
         end
     }
 
@@ -158,73 +160,76 @@ impl Engine {
                 return Ok(());
             }
             tokio::select! {
-                Some(carried) = self.running.join_next() => {
-                    self.carried(carried.map_err(crashed)?).await?;
+                Some(executed) = self.running.join_next() => {
+                    self.op_executed(executed.map_err(task_failed)?).await?;
                 }
-                Some(committed) = self.committed.recv() => self.committed(committed).await?,
-                batch = self.incoming.recv(), if self.has_room() => match batch {
-                    Some(batch) => self.arrived(batch).await?,
+                Some(committed) = self.committed.recv() => self.records_committed(committed).await?,
+                batch = self.incoming.recv(), if self.has_record_capacity() => match batch {
+                    Some(batch) => self.batch_mapped(batch).await?,
                     None => self.input_ended = true,
                 },
-                () = tokio::time::sleep_until(self.out.count_at()), if self.is_crowded() => {
-                    self.out.count(&self.lanes, &self.pending, || self.usercom.is_alive());
+                () = tokio::time::sleep_until(self.in_flight.count_at()), if self.is_crowded() => {
+                    self.in_flight.count(&self.scheduler, &self.pending, || self.usercom.is_alive());
                 }
                 () = stop.cancelled() => {
                     let left = self.pending.len() as u64 + self.buffer.size().events;
-                    return Err(SinkError::Stopped { left });
+                    return Err(SinkError::Aborted { pending: left });
                 }
             }
         }
     }
 
     fn is_done(&self) -> bool {
-        self.input_ended && self.pending.len() == 0 && self.settling == 0
+        self.input_ended && self.pending.len() == 0 && self.completing == 0
     }
 
-    fn has_room(&self) -> bool {
+    fn has_record_capacity(&self) -> bool {
         let (records, bytes) = (self.pending.len(), self.pending.bytes());
         let most = self.config.delivery.max_in_flight;
-        let stalled = self.out.stalled();
+        let stalled = self.in_flight.stalled();
         !self.input_ended
             && records.saturating_sub(stalled.records) < most
             && records < most.saturating_mul(STALLED_FACTOR)
-            && bytes.saturating_sub(stalled.bytes) < BYTES_IN_FLIGHT
-            && bytes < BYTES_IN_FLIGHT * 2
+            && bytes.saturating_sub(stalled.bytes) < MAX_PENDING_BYTES
+            && bytes < MAX_PENDING_BYTES * 2
     }
 
-    fn has_place(&self) -> bool {
+    fn has_task_capacity(&self) -> bool {
         let running = self.running.len();
-        running.saturating_sub(self.out.stalled().ops) < ACTIVE && running < ACTIVE * STALLED_FACTOR
+        running.saturating_sub(self.in_flight.stalled().ops) < MAX_RUNNING_OPS
+            && running < MAX_RUNNING_OPS * STALLED_FACTOR
     }
 
-    /// Whether it matters how much is stalled.
+    /// Whether a limit is reached, so that stalled ops must be counted.
     fn is_crowded(&self) -> bool {
-        self.out.stalled().ops > 0
-            || self.running.len() >= ACTIVE
+        self.in_flight.stalled().ops > 0
+            || self.running.len() >= MAX_RUNNING_OPS
             || self.pending.len() >= self.config.delivery.max_in_flight
-            || self.pending.bytes() >= BYTES_IN_FLIGHT
+            || self.pending.bytes() >= MAX_PENDING_BYTES
     }
 
-    /// Starts what may start.
+    /// Starts the ops that are ready.
     async fn dispatch(&mut self) -> Result<(), SinkError> {
-        while self.has_place() {
-            let Some(task) = self.lanes.take_next() else { break };
+        while self.has_task_capacity() {
+            let Some(task) = self.scheduler.pop_ready() else { break };
             if self.usercom.unchanged(task.op(), clock::now()) {
                 self.metrics.saved("unchanged", 1);
-                self.finished(task, Fate::Done).await?;
+                self.op_finished(task, OpOutcome::Completed).await?;
                 continue;
             }
-            let doubt = match task.tickets().any(|ticket| self.pending.in_doubt(ticket.record)) {
-                true => Doubt::MaybeSent,
-                false => Doubt::No,
-            };
+            let doubt =
+                match task.tickets().any(|call_ref| self.pending.is_maybe_sent(call_ref.record)) {
+                    true => Doubt::MaybeSent,
+                    false => Doubt::No,
+                };
             let announced = self.announce(&task);
             let usercom = Arc::clone(&self.usercom);
             let rest = Duration::from_secs(self.config.request.retry_max_duration_secs);
             let stop = self.stop.clone();
             let mut attempts = self.attempts(&task);
-            let tickets = task.tickets().copied().collect();
-            let number = self.out.insert(task.lane(), tickets, attempts.stalled.clone());
+            let call_refs = task.tickets().copied().collect();
+            let number =
+                self.in_flight.insert(task.queue_key(), call_refs, attempts.stalled.clone());
             self.running.spawn(async move {
                 let result = match &announced {
                     Some(announced) => {
@@ -234,26 +239,27 @@ impl Engine {
                 };
                 drop(announced);
                 if let Err(Failure::Send(SendError::GivenUp { .. })) = &result {
-                    // Its lane waits with it; without this it would be tried without a pause.
+                    // The queue of its key waits with it; without this pause it would be retried in
+                    // a loop.
                     tokio::select! {
                         () = stop.cancelled() => {}
                         () = tokio::time::sleep(rest) => {}
                     }
                 }
-                Carried { task, number, attempts, result: result.map(|_| ()) }
+                ExecutedOp { task, number, attempts, result: result.map(|_| ()) }
             });
         }
-        let folded = self.lanes.folded();
-        if folded > self.folds_told {
-            self.metrics.saved("folded", folded - self.folds_told);
-            self.folds_told = folded;
+        let folded = self.scheduler.coalesced();
+        if folded > self.folds_reported {
+            self.metrics.saved("folded", folded - self.folds_reported);
+            self.folds_reported = folded;
         }
         Ok(())
     }
 
-    /// What an op starts with: its name for logs, and what has failed of it before.
-    fn attempts(&mut self, task: &Task<Ticket>) -> Attempts {
-        let first = task.tickets().next().expect("a task has parts").record;
+    /// The state an op starts with: its name for logs and its earlier failures.
+    fn attempts(&mut self, task: &ScheduledOp<CallRef>) -> Attempts {
+        let first = task.tickets().next().expect("a scheduled op has at least one call").record;
         Attempts {
             subject: Some(subject(task.op(), self.pending.record(first))),
             troubles: self.pending.take_troubles(first),
@@ -261,140 +267,144 @@ impl Engine {
         }
     }
 
-    /// Ops that count, events and page views, are never folded: each is of one record.
-    fn announce(&mut self, task: &Task<Ticket>) -> Option<Announced> {
+    /// Announces events and page views to the marks. They are never folded, so each belongs to one
+    /// record.
+    fn announce(&mut self, task: &ScheduledOp<CallRef>) -> Option<AnnouncedRequest> {
         match task.op() {
             Op::Track { .. } | Op::Page { .. } => {
-                let ticket = task.tickets().next().expect("a task has parts");
-                let (token, sent) = self.pending.sending(ticket.record);
+                let call_ref = task.tickets().next().expect("a scheduled op has at least one call");
+                let (token, sent) = self.pending.start_sending(call_ref.record);
                 Some(self.marks.announce(token, sent))
             }
             Op::Identify { .. } | Op::Company { .. } | Op::Join { .. } | Op::Merge { .. } => None,
         }
     }
 
-    /// A batch of records has been prepared.
-    async fn arrived(&mut self, batch: Vec<Prepared>) -> Result<(), SinkError> {
+    /// Schedules the ops of a mapped batch.
+    async fn batch_mapped(&mut self, batch: Vec<MappedRecord>) -> Result<(), SinkError> {
         self.messages.begin_batch();
         self.metrics.received(batch.len() as u64);
-        for Prepared { buffered, meaning } in batch {
-            let id = self.pending.open(buffered);
-            match meaning {
-                Meaning::Unmatched => self.metrics.unmatched(),
-                Meaning::Dead(letter) => {
+        for MappedRecord { buffered, outcome } in batch {
+            let id = self.pending.insert(buffered);
+            match outcome {
+                MappingOutcome::Unmatched => self.metrics.unmatched(),
+                MappingOutcome::Dead(letter) => {
                     self.metrics.error("parser_failed", "processing");
-                    self.pending.refuse(Ticket { record: id, call: 0 }, |_| *letter);
+                    self.pending.reject_call(CallRef { record: id, call: 0 }, |_| *letter);
                 }
-                Meaning::Calls(calls) => {
+                MappingOutcome::Calls(calls) => {
                     for (n, call) in (0..).zip(calls) {
-                        self.push_call(Ticket { record: id, call: n }, call);
+                        self.push_call(CallRef { record: id, call: n }, call);
                     }
                 }
             }
-            self.close(id).await?;
+            self.release(id).await?;
         }
         Ok(())
     }
 
-    fn push_call(&mut self, ticket: Ticket, call: PlannedCall) {
+    fn push_call(&mut self, call_ref: CallRef, call: PlannedCall) {
         self.metrics.call(call.kind);
-        self.pending.has_call(ticket.record);
+        self.pending.has_call(call_ref.record);
         if call.seen {
             self.metrics.saved("deduplicated", 1);
             return;
         }
         if let Some(key) = call.key {
-            match self.messages.offer(key.clone(), ticket) {
-                Offer::First(ticket) => self.pending.owns_key(ticket, key),
-                Offer::Waits => {
+            match self.messages.offer(key.clone(), call_ref) {
+                DedupeDecision::First(call_ref) => self.pending.owns_key(call_ref, key),
+                DedupeDecision::Queued => {
                     self.metrics.saved("deduplicated", 1);
-                    self.pending.hold(ticket.record);
+                    self.pending.retain(call_ref.record);
                     return;
                 }
-                Offer::Settled(_) => {
+                DedupeDecision::AlreadySettled(_) => {
                     self.metrics.saved("deduplicated", 1);
                     return;
                 }
             }
         }
-        let first_login =
-            call.login.is_some_and(|(anonymous, user)| self.lanes.unite(&anonymous, &user));
+        let first_link = call
+            .identity_link
+            .is_some_and(|(anonymous, user)| self.scheduler.link_identities(&anonymous, &user));
         let mut after = None;
         for op in call.ops {
-            // An alias is asked for; only merges at logins go without saying after the first.
-            if matches!(op, Op::Merge { .. }) && !first_login && call.kind != CallKind::Alias {
+            // An alias asks for a merge explicitly; the merge of a login is only needed once per
+            // pair of ids.
+            if matches!(op, Op::Merge { .. }) && !first_link && call.kind != CallKind::Alias {
                 self.metrics.saved("merged", 1);
                 continue;
             }
-            self.pending.hold(ticket.record);
+            self.pending.retain(call_ref.record);
             let company = matches!(op, Op::Company { .. });
-            let part = self.lanes.push(op, after, ticket);
+            let part = self.scheduler.push(op, after, call_ref);
             after = company.then_some(part);
         }
     }
 
-    /// An op came back.
-    async fn carried(&mut self, carried: Carried) -> Result<(), SinkError> {
-        let Carried { task, number, attempts, result } = carried;
-        self.out.remove(number);
+    /// Handles the result of an op.
+    async fn op_executed(&mut self, executed: ExecutedOp) -> Result<(), SinkError> {
+        let ExecutedOp { task, number, attempts, result } = executed;
+        self.in_flight.remove(number);
         match result {
-            Ok(()) => self.finished(task, Fate::Done).await,
+            Ok(()) => self.op_finished(task, OpOutcome::Completed).await,
             Err(Failure::Reject { status, reason, body }) => {
                 let word = status.map_or("rejected".to_owned(), |s| format!("status_{s}"));
-                let refusal = Refusal { word, reason, status, body: Some(body) };
-                self.refused(task, &attempts, refusal).await
+                let rejection = Rejection { word, reason, status, body: Some(body) };
+                self.op_rejected(task, &attempts, rejection).await
             }
             Err(Failure::Send(error @ SendError::Poison { .. })) => {
-                let refusal = Refusal::poison(&error);
-                self.refused(task, &attempts, refusal).await
+                let rejection = Rejection::poison(&error);
+                self.op_rejected(task, &attempts, rejection).await
             }
             Err(Failure::Send(error @ SendError::RouteClosed { status, .. })) => {
                 let reason = format!("{error}; {}", cure(status));
                 let word = "route_closed".to_owned();
-                let refusal = Refusal { word, reason, status: Some(status), body: None };
-                self.refused(task, &attempts, refusal).await
+                let rejection = Rejection { word, reason, status: Some(status), body: None };
+                self.op_rejected(task, &attempts, rejection).await
             }
             Err(Failure::Send(SendError::Refused { status })) => {
-                self.lanes.put_back(task);
+                self.scheduler.requeue(task);
                 Err(SinkError::KeyRefused { status, cure: cure(status) })
             }
             Err(Failure::Send(error)) => {
-                // Not rejected: it stays at the head of its lane and is tried again.
+                // Not rejected: it stays at the head of its queue and is retried.
                 if !matches!(error, SendError::Stopped) {
                     let subject = attempts.subject.as_deref().unwrap_or("a call");
-                    tracing::warn!(%error, "{subject} is tried again from the start");
+                    tracing::warn!(%error, "{subject} is retried; only its user waits, nothing is lost");
                 }
-                // What its last attempt came to is forgotten with the attempt.
-                for ticket in task.tickets() {
-                    self.pending.doubt(ticket.record);
+                // The next execution does not know whether the last attempt arrived.
+                for call_ref in task.tickets() {
+                    self.pending.mark_maybe_sent(call_ref.record);
                 }
-                let first = task.tickets().next().expect("a task has parts").record;
-                self.pending.keep_troubles(first, attempts.troubles);
-                self.lanes.put_back(task);
+                let first =
+                    task.tickets().next().expect("a scheduled op has at least one call").record;
+                self.pending.set_troubles(first, attempts.troubles);
+                self.scheduler.requeue(task);
                 Ok(())
             }
         }
     }
 
-    /// An op will never be done. One that was folded is taken apart, and its parts are tried alone.
-    async fn refused(
+    /// Rejects an op. A folded op is split, and its parts are executed alone.
+    async fn op_rejected(
         &mut self,
-        task: Task<Ticket>,
+        task: ScheduledOp<CallRef>,
         attempts: &Attempts,
-        refusal: Refusal,
+        rejection: Rejection,
     ) -> Result<(), SinkError> {
-        if task.parts() == 1 {
-            let ticket = *task.tickets().next().expect("a task has parts");
+        if task.op_count() == 1 {
+            let call_ref = *task.tickets().next().expect("a scheduled op has at least one call");
             self.metrics.error("request_failed", "sending");
-            let Refusal { word, reason, status, body } = refusal;
+            let Rejection { word, reason, status, body } = rejection;
             if let "poison" | "route_closed" = word.as_str() {
                 let subject = attempts.subject.as_deref().unwrap_or("a call");
                 tracing::error!(
                     reason,
-                    "{subject} becomes a dead letter ({word}); what waits behind it goes on, `dead-letters replay` sends it again"
+                    "{subject} becomes a dead letter ({word}); later calls of its user continue. `dead-letters replay` sends it again"
                 );
             }
-            self.pending.refuse(ticket, |record| {
+            self.pending.reject_call(call_ref, |record| {
                 let mut letter = DeadLetter::new(record, word, reason, clock::now());
                 letter.status = status;
                 letter.response = body;
@@ -402,61 +412,67 @@ impl Engine {
                 letter
             });
         }
-        self.finished(task, Fate::Refused).await
+        self.op_finished(task, OpOutcome::Rejected).await
     }
 
-    async fn finished(&mut self, task: Task<Ticket>, fate: Fate) -> Result<(), SinkError> {
-        for settled in self.lanes.finish(task, fate) {
-            let (SettledOp::Done(ticket) | SettledOp::Refused(ticket) | SettledOp::Skipped(ticket)) =
-                settled;
-            self.close(ticket.record).await?;
+    async fn op_finished(
+        &mut self,
+        task: ScheduledOp<CallRef>,
+        fate: OpOutcome,
+    ) -> Result<(), SinkError> {
+        for settled in self.scheduler.finish(task, fate) {
+            let (OpResult::Completed(call_ref)
+            | OpResult::Rejected(call_ref)
+            | OpResult::Cancelled(call_ref)) = settled;
+            self.release(call_ref.record).await?;
         }
         Ok(())
     }
 
-    /// One share of a record is done; a record that is finished goes to the settler, and with it
-    /// those that waited for a message of it that was not delivered.
-    async fn close(&mut self, id: RecordId) -> Result<(), SinkError> {
-        let mut closing = vec![id];
-        while let Some(id) = closing.pop() {
-            let Some(finished) = self.pending.close(id) else {
+    /// Releases one share of a record. A finished record goes to the completion writer, and so do
+    /// records that waited for a message of it that was not delivered.
+    async fn release(&mut self, id: PendingId) -> Result<(), SinkError> {
+        let mut releasing = vec![id];
+        while let Some(id) = releasing.pop() {
+            let Some(finished) = self.pending.release(id) else {
                 continue;
             };
             for key in finished.abandoned {
-                closing.extend(self.messages.abandon(&key).into_iter().map(|t| t.record));
+                releasing.extend(self.messages.release(&key).into_iter().map(|t| t.record));
             }
             match finished.settled.dead.first() {
                 Some(letter) => self.metrics.dead_letter(&letter.reason),
                 None if finished.has_calls => self.metrics.delivered(1),
                 None => {}
             }
-            self.settling += 1;
-            self.settler.settle(finished.settled).await?;
+            self.completing += 1;
+            self.completions.settle(finished.settled).await?;
         }
         Ok(())
     }
 
-    /// Records are written down as settled; those that waited for their messages are done too.
-    async fn committed(&mut self, committed: Committed) -> Result<(), SinkError> {
-        self.settling -= committed.records;
+    /// Handles a stored group of completions: records that waited for their messages are released
+    /// too.
+    async fn records_committed(&mut self, committed: Committed) -> Result<(), SinkError> {
+        self.completing -= committed.records;
         for key in committed.seen {
-            for ticket in self.messages.close(&key) {
-                self.close(ticket.record).await?;
+            for call_ref in self.messages.commit(&key) {
+                self.release(call_ref.record).await?;
             }
         }
         Ok(())
     }
 }
 
-/// Why an op will never be done, as a dead letter says it.
-struct Refusal {
+/// Why an op was rejected, as its dead letter says it.
+struct Rejection {
     word: String,
     reason: String,
     status: Option<u16>,
     body: Option<String>,
 }
 
-impl Refusal {
+impl Rejection {
     fn poison(error: &SendError) -> Self {
         let answer = match error {
             SendError::Poison { answer, .. } => answer.as_ref(),
@@ -471,6 +487,6 @@ impl Refusal {
     }
 }
 
-fn crashed(error: tokio::task::JoinError) -> SinkError {
+fn task_failed(error: tokio::task::JoinError) -> SinkError {
     SinkError::Storage(format!("a delivery task ended abnormally: {error}"))
 }

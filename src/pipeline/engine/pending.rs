@@ -1,25 +1,26 @@
-//! Records between the buffer and their settlement: which of their ops are still open, and what is
-//! to be written down when the last one closes.
+//! Records between the buffer and their settlement: how many of their ops are open, and what to
+//! store when the last one ends.
 //!
-//! One invariant: a record leaves here exactly once, and only with all its ops settled.
+//! # Invariants
+//! A record leaves this table exactly once, and only after all its ops ended.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::marks::SentCount;
-use crate::buffer::{Buffered, DeadLetter, GivenBack, Settled, Token};
+use crate::buffer::{Buffered, Completion, DeadLetter, Token, UnsettledRecord};
 use crate::deliver::poison::Troubles;
 use crate::record::Record;
 
-/// Names a record while it is pending.
+/// Identifies a record while it is pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct RecordId(u64);
+pub(super) struct PendingId(u64);
 
-/// What a lane gives back when an op is settled: whose it was, and which of the record's calls.
+/// Identifies the call that an op belongs to: its record and the number of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket {
-    pub(super) record: RecordId,
+pub(super) struct CallRef {
+    pub(super) record: PendingId,
     pub(super) call: u32,
 }
 
@@ -30,16 +31,16 @@ struct Pending {
     bytes: usize,
     open: u32,
     has_calls: bool,
-    /// How many of its requests that must not be sent twice may have left; `None` before the first
-    /// of them is carried out.
+    /// How many of its non-idempotent requests may have been sent; `None` before the first is
+    /// executed.
     sent: Option<SentCount>,
-    /// What failed of an op of it that was given up and is tried again.
+    /// Failures of an op of this record that was given up and is retried.
     troubles: Troubles,
-    /// Rare and large, so it is not part of every entry.
+    /// Boxed because it is rare and large.
     dead: Option<Box<DeadLetter>>,
-    /// Message keys this record is the first of, by call.
+    /// Message keys that this record is the first to carry, by call.
     keys: Vec<(u32, String)>,
-    /// Calls of which an op was refused.
+    /// Calls with a rejected op.
     refused: Vec<u32>,
 }
 
@@ -50,11 +51,11 @@ impl Pending {
     }
 }
 
-/// A record all of whose ops are settled.
+/// A record whose ops have all ended.
 #[derive(Debug)]
 pub(super) struct Finished {
-    /// What the buffer is to be told.
-    pub(super) settled: Settled,
+    /// What to store.
+    pub(super) settled: Completion,
     /// Whether calls were made from it.
     pub(super) has_calls: bool,
     /// Keys of messages that were not delivered.
@@ -64,7 +65,7 @@ pub(super) struct Finished {
 /// All pending records of a sink.
 #[derive(Debug, Default)]
 pub(super) struct PendingRecords {
-    records: HashMap<RecordId, Pending>,
+    records: HashMap<PendingId, Pending>,
     next: u64,
     bytes: usize,
 }
@@ -75,20 +76,20 @@ impl PendingRecords {
         self.records.len()
     }
 
-    /// How many bytes of record text they hold.
+    /// Bytes of all pending records.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// How many bytes of text one of them holds.
-    pub(super) fn bytes_of(&self, id: RecordId) -> usize {
+    /// Bytes of one record.
+    pub(super) fn bytes_of(&self, id: PendingId) -> usize {
         self.records.get(&id).map_or(0, |pending| pending.bytes)
     }
 
-    /// Takes a record in, with one share held open until [`close`](Self::close) is called for it
-    /// the first time: so that it cannot finish while its ops are still being pushed.
-    pub(super) fn open(&mut self, buffered: Buffered) -> RecordId {
-        let id = RecordId(self.next);
+    /// Adds a record with one open share, which the first [`release`](Self::release) closes, so
+    /// that it cannot finish while its ops are being scheduled.
+    pub(super) fn insert(&mut self, buffered: Buffered) -> PendingId {
+        let id = PendingId(self.next);
         self.next += 1;
         let bytes = buffered.record.body.len();
         self.bytes += bytes;
@@ -108,57 +109,57 @@ impl PendingRecords {
     }
 
     /// A call was made from this record.
-    pub(super) fn has_call(&mut self, id: RecordId) {
+    pub(super) fn has_call(&mut self, id: PendingId) {
         self.get(id).has_calls = true;
     }
 
     /// Another op of this record is open.
-    pub(super) fn hold(&mut self, id: RecordId) {
+    pub(super) fn retain(&mut self, id: PendingId) {
         self.get(id).open += 1;
     }
 
     /// This record is the first to carry a message key.
-    pub(super) fn owns_key(&mut self, ticket: Ticket, key: String) {
-        self.get(ticket.record).keys.push((ticket.call, key));
+    pub(super) fn owns_key(&mut self, call_ref: CallRef, key: String) {
+        self.get(call_ref.record).keys.push((call_ref.call, key));
     }
 
-    /// An op of this record that must not be sent twice is about to be carried out.
-    pub(super) fn sending(&mut self, id: RecordId) -> (Token, SentCount) {
+    /// A non-idempotent op of this record is about to be executed.
+    pub(super) fn start_sending(&mut self, id: PendingId) -> (Token, SentCount) {
         let pending = self.get(id);
-        // What an earlier process may have sent is never known again not to have been sent.
+        // If an earlier process may have sent it, the count never returns to zero.
         let before = u32::from(pending.buffered.maybe_sent);
         let sent = pending.sent.get_or_insert_with(|| Arc::new(AtomicU32::new(before)));
         (pending.buffered.token, Arc::clone(sent))
     }
 
-    /// What failed of an op that is tried again now.
-    pub(super) fn take_troubles(&mut self, id: RecordId) -> Troubles {
+    /// Earlier failures of an op that is retried now.
+    pub(super) fn take_troubles(&mut self, id: PendingId) -> Troubles {
         std::mem::take(&mut self.get(id).troubles)
     }
 
-    /// An op was given up and will be tried again.
-    pub(super) fn keep_troubles(&mut self, id: RecordId, troubles: Troubles) {
+    /// Keeps the failures of an op that was given up and will be retried.
+    pub(super) fn set_troubles(&mut self, id: PendingId, troubles: Troubles) {
         self.get(id).troubles = troubles;
     }
 
     /// The record itself, while it is pending.
-    pub(super) fn record(&self, id: RecordId) -> Option<&Record> {
+    pub(super) fn record(&self, id: PendingId) -> Option<&Record> {
         self.records.get(&id).map(|pending| &pending.buffered.record)
     }
 
-    /// Gives up on all of them: what is to be given back to the buffer.
-    pub(super) fn take_all(&mut self) -> Vec<GivenBack> {
-        let give_back = |pending: Pending| GivenBack {
+    /// Removes all records, to return them to the buffer.
+    pub(super) fn take_all(&mut self) -> Vec<UnsettledRecord> {
+        let unsettled = |pending: Pending| UnsettledRecord {
             maybe_sent: pending.may_have_been_sent(),
             token: pending.buffered.token,
             ack: pending.buffered.record.ack,
         };
         self.bytes = 0;
-        self.records.drain().map(|(_, pending)| give_back(pending)).collect()
+        self.records.drain().map(|(_, pending)| unsettled(pending)).collect()
     }
 
-    /// An op of this record was tried, and it is not known whether it arrived.
-    pub(super) fn doubt(&mut self, id: RecordId) {
+    /// An op of this record was tried, and it is unknown whether the request arrived.
+    pub(super) fn mark_maybe_sent(&mut self, id: PendingId) {
         let pending = self.get(id);
         if pending.may_have_been_sent() {
             pending.buffered.maybe_sent = true;
@@ -170,21 +171,25 @@ impl PendingRecords {
 
     /// Whether this record's events may have been sent, by an earlier process or by an attempt that
     /// was given up.
-    pub(super) fn in_doubt(&self, id: RecordId) -> bool {
+    pub(super) fn is_maybe_sent(&self, id: PendingId) -> bool {
         self.records.get(&id).is_some_and(|pending| pending.buffered.maybe_sent)
     }
 
-    /// A call of this record was refused. The first reason is the one that is kept.
-    pub(super) fn refuse(&mut self, ticket: Ticket, letter: impl FnOnce(&Record) -> DeadLetter) {
-        let pending = self.get(ticket.record);
-        pending.refused.push(ticket.call);
+    /// Rejects a call of this record. The dead letter gets the first reason.
+    pub(super) fn reject_call(
+        &mut self,
+        call_ref: CallRef,
+        letter: impl FnOnce(&Record) -> DeadLetter,
+    ) {
+        let pending = self.get(call_ref.record);
+        pending.refused.push(call_ref.call);
         if pending.dead.is_none() {
             pending.dead = Some(Box::new(letter(&pending.buffered.record)));
         }
     }
 
-    /// One op is settled; the record, if it was the last.
-    pub(super) fn close(&mut self, id: RecordId) -> Option<Finished> {
+    /// One op has ended. Returns the record if it was the last.
+    pub(super) fn release(&mut self, id: PendingId) -> Option<Finished> {
         let pending = self.get(id);
         pending.open -= 1;
         if pending.open > 0 {
@@ -195,7 +200,7 @@ impl PendingRecords {
         let (abandoned, seen): (Vec<_>, Vec<_>) =
             pending.keys.into_iter().partition(|(call, _)| pending.refused.contains(call));
         let names = |keys: Vec<(u32, String)>| keys.into_iter().map(|(_, key)| key).collect();
-        let settled = Settled {
+        let settled = Completion {
             token: pending.buffered.token,
             ack: pending.buffered.record.ack,
             dead: pending.dead.map(|letter| *letter).into_iter().collect(),
@@ -204,7 +209,7 @@ impl PendingRecords {
         Some(Finished { settled, has_calls: pending.has_calls, abandoned: names(abandoned) })
     }
 
-    fn get(&mut self, id: RecordId) -> &mut Pending {
-        self.records.get_mut(&id).expect("tickets are held only while their record is pending")
+    fn get(&mut self, id: PendingId) -> &mut Pending {
+        self.records.get_mut(&id).expect("a call reference lives only while its record is pending")
     }
 }

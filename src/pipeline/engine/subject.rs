@@ -1,18 +1,18 @@
-//! How an op is named in logs: what it does, for whom, and where its record stands in its source.
+//! The name of an op in logs: what it does, for which user, and the position of its record in the
+//! source.
 //!
-//! # Invariants
-//! No personal data: an id that looks like an e-mail address or a telephone number is shown as the
-//! beginning of its SHA-256.
+//! # Invariants No personal data: an id that looks like an e-mail address or a telephone number is
+//! shown as a prefix of its SHA-256.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::plan::Op;
 use crate::record::Record;
+use crate::schedule::Op;
 
-/// The longest id shown, in characters.
+/// Characters of an id that are shown at most.
 const MAX_ID: usize = 64;
 
 /// Names an op and the record it was made from.
@@ -28,13 +28,13 @@ pub(super) fn subject(op: &Op, record: Option<&Record>) -> Arc<str> {
     let mut text = format!("{what} of {whose} {}", shown(id));
     if let Some(origin) = record.and_then(|record| record.origin.as_ref()) {
         text.push_str(" (record ");
-        text.extend(origin.place.chars().flat_map(char::escape_debug));
+        text.extend(origin.location.chars().flat_map(char::escape_debug));
         text.push(')');
     }
     text.into()
 }
 
-/// An id as it may stand in a log.
+/// An id, made safe for logs.
 fn shown(id: &str) -> String {
     let digits = id.chars().filter(char::is_ascii_digit).count();
     let is_phone = digits >= 7

@@ -1,4 +1,4 @@
-//! What one pipeline file has that another has not. Pure: nothing runs here, nothing is stopped.
+//! The difference between two pipeline files: which sources and sinks end, and which start.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,13 +6,13 @@ use std::fmt;
 use super::parts::taken_sources;
 use crate::config::{Fingerprints, Loaded, Pipeline, SinkConfig as SinkSettings};
 
-/// Settings a pipeline runs by.
-pub(super) struct Settings {
+/// The settings of a running pipeline.
+pub(super) struct RunSettings {
     pub(super) pipeline: Pipeline,
     pub(super) fingerprints: Fingerprints,
 }
 
-impl From<Loaded> for Settings {
+impl From<Loaded> for RunSettings {
     fn from(loaded: Loaded) -> Self {
         Self { pipeline: loaded.pipeline, fingerprints: loaded.fingerprints }
     }
@@ -20,20 +20,20 @@ impl From<Loaded> for Settings {
 
 /// Names of sources and sinks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Names {
+pub(super) struct PartNames {
     pub(super) sources: BTreeSet<String>,
     pub(super) sinks: BTreeSet<String>,
 }
 
-/// What must end and what must begin. A part that changed is in both.
+/// Parts that end and parts that start. A changed part is in both.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
-    pub(super) out: Names,
-    pub(super) into: Names,
+    pub(super) removed: PartNames,
+    pub(super) added: PartNames,
 }
 
 impl Changes {
-    pub(super) fn between(old: &Settings, new: &Settings) -> Self {
+    pub(super) fn between(old: &RunSettings, new: &RunSettings) -> Self {
         let (had, has) = (taken_sources(&old.pipeline), taken_sources(&new.pipeline));
         let same_source = |name: &str| {
             had.contains(name)
@@ -41,15 +41,15 @@ impl Changes {
                 && old.fingerprints.same_source(&new.fingerprints, name)
         };
         let same_sink = |name: &str| old.fingerprints.same_sink(&new.fingerprints, name);
-        let sinks = |settings: &Settings| {
+        let sinks = |settings: &RunSettings| {
             settings.pipeline.sinks.keys().filter(|name| !same_sink(name)).cloned().collect()
         };
         let sources = |names: &BTreeSet<String>| {
             names.iter().filter(|name| !same_source(name)).cloned().collect()
         };
         Self {
-            out: Names { sources: sources(&had), sinks: sinks(old) },
-            into: Names { sources: sources(&has), sinks: sinks(new) },
+            removed: PartNames { sources: sources(&had), sinks: sinks(old) },
+            added: PartNames { sources: sources(&has), sinks: sinks(new) },
         }
     }
 
@@ -57,20 +57,24 @@ impl Changes {
         *self == Self::default()
     }
 
-    /// A sink whose input has ended for good cannot take a new source: it begins anew too.
-    pub(super) fn renew_ended(&mut self, pipeline: &Pipeline, takes_more: impl Fn(&str) -> bool) {
+    /// Restarts sinks whose input has ended, because they cannot accept a new source.
+    pub(super) fn restart_ended(
+        &mut self,
+        pipeline: &Pipeline,
+        accepts_input: impl Fn(&str) -> bool,
+    ) {
         for (name, SinkSettings::Usercom(sink)) in &pipeline.sinks {
-            let fed = sink.inputs.iter().any(|input| self.into.sources.contains(input));
-            if fed && !self.into.sinks.contains(name) && !takes_more(name) {
-                self.out.sinks.insert(name.clone());
-                self.into.sinks.insert(name.clone());
+            let fed = sink.inputs.iter().any(|input| self.added.sources.contains(input));
+            if fed && !self.added.sinks.contains(name) && !accepts_input(name) {
+                self.removed.sinks.insert(name.clone());
+                self.added.sinks.insert(name.clone());
             }
         }
     }
 
     /// Why a pipeline cannot change from one to the other while it runs.
-    pub(super) fn refusal(old: &Settings, new: &Settings) -> Option<&'static str> {
-        let listen = |s: &Settings| s.pipeline.api.as_ref().map(|api| api.listen.clone());
+    pub(super) fn rejection(old: &RunSettings, new: &RunSettings) -> Option<&'static str> {
+        let listen = |s: &RunSettings| s.pipeline.api.as_ref().map(|api| api.listen.clone());
         if old.pipeline.data_dir != new.pipeline.data_dir {
             return Some("`data_dir` cannot change while the program runs; restart it");
         }
@@ -86,8 +90,8 @@ impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         let kinds = [
-            ("sink", &self.out.sinks, &self.into.sinks),
-            ("source", &self.out.sources, &self.into.sources),
+            ("sink", &self.removed.sinks, &self.added.sinks),
+            ("source", &self.removed.sources, &self.added.sources),
         ];
         for (kind, out, into) in kinds {
             for name in out.union(into) {
@@ -109,7 +113,7 @@ mod tests {
     use super::*;
     use crate::config::{FixedEnvironment, SourceText, load};
 
-    fn settings(text: &str) -> Settings {
+    fn settings(text: &str) -> RunSettings {
         let text = SourceText::new("p.toml", text);
         let loaded = load(&[text], &FixedEnvironment::default(), &|_, _| Vec::new());
         loaded
@@ -128,7 +132,7 @@ mod tests {
                            sources.b = { type = \"file\", include = [\"b\"] }\n";
 
     #[test]
-    fn only_what_changed_is_touched() {
+    fn changes_list_only_changed_parts() {
         // Guarantees which parts end and begin: changed, added, removed, and a source that no sink
         // takes any more.
         let one = settings(&format!("{SOURCES}{}", sink("x", "[\"a\", \"b\"]", "one-key")));
@@ -152,27 +156,27 @@ mod tests {
     }
 
     #[test]
-    fn a_sink_without_input_begins_anew_with_its_new_source() {
-        // Guarantees that a changed source never meets a sink that has ended.
+    fn sink_without_input_restarts_with_its_new_source() {
+        // Guarantees that a changed source is never connected to a sink that has ended.
         let one = settings(&format!("{SOURCES}{}", sink("x", "[\"a\", \"b\"]", "one-key")));
         let other = SOURCES.replace("[\"a\"]", "[\"c\"]");
         let two = settings(&format!("{other}{}", sink("x", "[\"a\", \"b\"]", "one-key")));
         let mut changes = Changes::between(&one, &two);
-        changes.renew_ended(&two.pipeline, |_| true);
+        changes.restart_ended(&two.pipeline, |_| true);
         assert_eq!(changes.to_string(), "source `a` changed");
-        changes.renew_ended(&two.pipeline, |_| false);
+        changes.restart_ended(&two.pipeline, |_| false);
         assert_eq!(changes.to_string(), "sink `x` changed, source `a` changed");
     }
 
     #[test]
-    fn what_needs_a_restart_is_refused() {
+    fn changes_that_need_restart_are_rejected() {
         // Guarantees that the store and the status page stay what they were at the start.
         let rest = format!("{SOURCES}{}", sink("x", "[\"a\", \"b\"]", "one-key"));
         let one = settings(&rest);
         let dir = settings(&format!("data_dir = \"other\"\n{rest}"));
         let api = settings(&format!("api.listen = \"127.0.0.1:9000\"\n{rest}"));
-        assert!(Changes::refusal(&one, &one).is_none());
-        assert!(Changes::refusal(&one, &dir).is_some_and(|why| why.contains("data_dir")));
-        assert!(Changes::refusal(&one, &api).is_some_and(|why| why.contains("[api]")));
+        assert!(Changes::rejection(&one, &one).is_none());
+        assert!(Changes::rejection(&one, &dir).is_some_and(|why| why.contains("data_dir")));
+        assert!(Changes::rejection(&one, &api).is_some_and(|why| why.contains("[api]")));
     }
 }

@@ -1,47 +1,47 @@
-//! From settings to a running pipeline and back to a summary. How the parts live and are exchanged
-//! is told in the files below.
+//! Builds a pipeline from its settings and runs it; the result is a summary.
 
 mod changes;
-mod exchange;
 mod parts;
+mod reload;
 mod route;
 mod supervisor;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::changes::Settings;
+use self::changes::RunSettings;
 use self::parts::{BuiltSink, BuiltSource, build_sinks, build_sources, taken_sources};
 use self::supervisor::{Senders, Supervisor};
 use super::summary::Summary;
 use crate::buffer::{Store, StoreError};
 use crate::config::{Fingerprints, Loaded, Pipeline};
-use crate::sink::{BuildError, SinkError};
+use crate::sink::{SinkBuildError, SinkError};
 use crate::source::{self, ReadMode, ReadProgress, Source, SourceError};
 use crate::telemetry::Metrics;
 
-/// How a pipeline is stopped.
+/// Stops a pipeline.
 #[derive(Debug, Clone, Default)]
-pub struct Stop {
-    /// Sources stop; what they yielded is settled within the deadline.
+pub struct Shutdown {
+    /// Cancel to stop the sources; the records they yielded are settled within the deadline.
     pub graceful: CancellationToken,
-    /// Everything stops; what is not settled stays where it is kept.
+    /// Cancel to stop everything now; records that are not settled stay in a disk buffer or with
+    /// their source.
     pub now: CancellationToken,
 }
 
 /// How a pipeline is run.
-pub struct Launch {
+pub struct RunOptions {
     /// Whether sources follow their input or stop at its present end.
     pub mode: ReadMode,
-    /// Where state is kept.
+    /// The store of its state.
     pub store: Store,
-    /// Where it counts.
+    /// Its metrics.
     pub metrics: Metrics,
-    /// How it is stopped.
-    pub stop: Stop,
+    /// Stops it.
+    pub stop: Shutdown,
 }
 
-/// Why a pipeline did not run, or not to its end.
+/// Why a pipeline did not start or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A sink could not be built.
@@ -50,9 +50,9 @@ pub enum RunError {
         /// Which.
         name: String,
         /// Why.
-        error: BuildError,
+        error: SinkBuildError,
     },
-    /// A sink ended early.
+    /// A sink failed.
     #[error("sink `{name}`: {error}")]
     Sink {
         /// Which.
@@ -63,7 +63,7 @@ pub enum RunError {
     /// A source's settings are at fault.
     #[error("source `{}`: {}", .0.source_name, .0.why)]
     Settings(source::BuildError),
-    /// A source ended early.
+    /// A source failed.
     #[error("source `{name}`: {error}")]
     Source {
         /// Which.
@@ -85,37 +85,37 @@ pub enum RunError {
 }
 
 /// A pipeline that has been built and is ready to run.
-pub struct Launched {
+pub struct BuiltPipeline {
     sinks: Vec<BuiltSink>,
     sources: Vec<BuiltSource>,
-    launch: Launch,
+    options: RunOptions,
     pipeline: Pipeline,
 }
 
-impl Launched {
+impl BuiltPipeline {
     /// Builds every part. Nothing runs yet.
     ///
     /// # Errors
     /// Where a part cannot be built.
-    pub async fn build(pipeline: &Pipeline, launch: Launch) -> Result<Self, RunError> {
-        let sinks = build_sinks(pipeline, |_| true, &launch).await?;
+    pub async fn build(pipeline: &Pipeline, options: RunOptions) -> Result<Self, RunError> {
+        let sinks = build_sinks(pipeline, |_| true, &options).await?;
         let taken = taken_sources(pipeline);
-        let sources = build_sources(pipeline, |name| taken.contains(name), &launch)?;
-        Ok(Self { sinks, sources, launch, pipeline: pipeline.clone() })
+        let sources = build_sources(pipeline, |name| taken.contains(name), &options)?;
+        Ok(Self { sinks, sources, options, pipeline: pipeline.clone() })
     }
 
-    /// How far the sources have read, for those that know how much there is.
+    /// Read progress of the sources that know their total size.
     pub fn progress(&self) -> Vec<ReadProgress> {
         self.sources.iter().filter_map(|source| source.source.progress()).collect()
     }
 
-    /// Adds a source of one's own; sinks take it by naming it among their `inputs`.
+    /// Adds a custom source; sinks read from it by naming it in their `inputs`.
     pub fn add_source(&mut self, name: &str, kind: &'static str, source: Box<dyn Source>) {
-        let metrics = self.launch.metrics.source(name, kind);
+        let metrics = self.options.metrics.source(name, kind);
         self.sources.push(BuiltSource { name: name.to_owned(), source, metrics, timezone: None });
     }
 
-    /// Makes the sinks' health checks, by name.
+    /// Runs the health checks of the sinks, by name.
     pub async fn healthchecks(
         &mut self,
     ) -> Vec<(String, Result<(), crate::sink::HealthcheckError>)> {
@@ -128,18 +128,17 @@ impl Launched {
         futures::future::join_all(checks).await
     }
 
-    /// Runs until the sources end or it is stopped, and everything yielded is settled.
+    /// Runs until the sources end or it is stopped, and all their records are settled.
     ///
-    /// # Errors
-    /// Where a part fails; being stopped and a refused key are told in the summary.
+    /// # Errors If a part fails. A stop and a refused key are not errors; the summary has them.
     pub async fn run(self) -> Result<Summary, RunError> {
         self.supervise(Fingerprints::default(), None).await
     }
 
-    /// Runs, and goes over to every new pipeline that comes through `reloads`: sources and sinks
-    /// that changed are exchanged once they have settled what they had taken, the others are left
-    /// alone. `fingerprints` are those of the pipeline it was built from. One change is made at a
-    /// time; what cannot be changed is logged, and the pipeline goes on as it was.
+    /// Runs, and changes to every new pipeline that arrives through `reloads`: changed sources and
+    /// sinks are replaced once they have settled their records, the others are not touched.
+    /// `fingerprints` are those of the pipeline it was built from. Changes that cannot be made are
+    /// logged, and the pipeline continues as before.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -156,8 +155,8 @@ impl Launched {
         fingerprints: Fingerprints,
         reloads: Option<mpsc::Receiver<Loaded>>,
     ) -> Result<Summary, RunError> {
-        let settings = Settings { pipeline: self.pipeline, fingerprints };
-        let mut supervisor = Supervisor::new(self.launch, settings);
+        let settings = RunSettings { pipeline: self.pipeline, fingerprints };
+        let mut supervisor = Supervisor::new(self.options, settings);
         supervisor.open_status_page().await?;
         supervisor.start(self.sinks, self.sources, &mut Senders::new());
         supervisor.run(reloads).await

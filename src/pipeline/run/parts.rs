@@ -1,4 +1,4 @@
-//! Sinks and sources, built from their settings and not yet running.
+//! Builds sinks and sources from their settings, without running them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Launch, RunError};
+use super::{RunError, RunOptions};
 use crate::config::sink::BufferKind;
 use crate::config::{Pipeline, SinkConfig as SinkSettings};
-use crate::sink::{Healthcheck, RecordSink, Refusal, SinkConfig, SinkContext};
-use crate::source::{self, Downstream, Handover, Places, ReadMode, SharedCheckpoints, Source};
+use crate::sink::{Healthcheck, OnAuthFailure, RecordSink, SinkContext, SinkFactory};
+use crate::source::{
+    self, Downstream, DownstreamBuffer, Places, ReadMode, SharedCheckpoints, Source,
+};
 use crate::telemetry::{SinkMetrics, SourceMetrics};
 
 /// A sink that does not run yet.
@@ -20,7 +22,7 @@ pub(super) struct BuiltSink {
     pub(super) sink: RecordSink,
     pub(super) healthcheck: Option<Healthcheck>,
     pub(super) metrics: SinkMetrics,
-    /// Whether what is in its buffer outlives it.
+    /// Whether its buffer survives it (disk buffer).
     pub(super) durable: bool,
     pub(super) stop: CancellationToken,
     pub(super) fed: CancellationToken,
@@ -31,7 +33,7 @@ pub(super) struct BuiltSource {
     pub(super) name: String,
     pub(super) source: Box<dyn Source>,
     pub(super) metrics: SourceMetrics,
-    /// The zone of its times, where its settings name one.
+    /// The time zone of its times, if its settings name one.
     pub(super) timezone: Option<Arc<str>>,
 }
 
@@ -39,7 +41,7 @@ pub(super) struct BuiltSource {
 pub(super) async fn build_sinks(
     pipeline: &Pipeline,
     wanted: impl Fn(&str) -> bool,
-    launch: &Launch,
+    options: &RunOptions,
 ) -> Result<Vec<BuiltSink>, RunError> {
     let mut sinks = Vec::new();
     for (name, settings) in &pipeline.sinks {
@@ -47,19 +49,19 @@ pub(super) async fn build_sinks(
             continue;
         }
         let SinkSettings::Usercom(config) = settings;
-        let metrics = launch.metrics.sink(name);
+        let metrics = options.metrics.sink(name);
         let cx = SinkContext {
             name: name.clone(),
-            store: launch.store.clone(),
+            store: options.store.clone(),
             metrics: metrics.clone(),
-            refusal: match launch.mode {
-                ReadMode::Once => Refusal::GiveUp,
-                ReadMode::Follow => Refusal::Wait,
+            on_auth_failure: match options.mode {
+                ReadMode::Once => OnAuthFailure::Abort,
+                ReadMode::Follow => OnAuthFailure::Retry,
             },
-            stop: launch.stop.now.child_token(),
-            fed: CancellationToken::new(),
+            abort: options.stop.now.child_token(),
+            input_drained: CancellationToken::new(),
         };
-        let (stop, fed) = (cx.stop.clone(), cx.fed.clone());
+        let (stop, fed) = (cx.abort.clone(), cx.input_drained.clone());
         let built = config.build(cx).await;
         let (sink, healthcheck) =
             built.map_err(|error| RunError::Build { name: name.clone(), error })?;
@@ -81,19 +83,19 @@ pub(super) async fn build_sinks(
 pub(super) fn build_sources(
     pipeline: &Pipeline,
     wanted: impl Fn(&str) -> bool,
-    launch: &Launch,
+    options: &RunOptions,
 ) -> Result<Vec<BuiltSource>, RunError> {
-    let checkpoints: SharedCheckpoints = Arc::new(launch.store.clone());
+    let checkpoints: SharedCheckpoints = Arc::new(options.store.clone());
     let mut sources = Vec::new();
     for (name, settings) in &pipeline.sources {
         if !wanted(name) {
             continue;
         }
-        let mut source = source::build(name, settings, launch.mode, Arc::clone(&checkpoints))
+        let mut source = source::build(name, settings, options.mode, Arc::clone(&checkpoints))
             .map_err(RunError::Settings)?;
-        let metrics = launch.metrics.source(name, settings.kind());
-        source.tell_lag(metrics.lag());
-        source.tell_downstream(downstream(pipeline, name));
+        let metrics = options.metrics.source(name, settings.kind());
+        source.set_lag_gauge(metrics.lag());
+        source.set_downstream(downstream(pipeline, name));
         source.use_metrics(&metrics);
         let timezone = settings.timezone().map(Arc::from);
         sources.push(BuiltSource { name: name.clone(), source, metrics, timezone });
@@ -101,17 +103,17 @@ pub(super) fn build_sources(
     Ok(sources)
 }
 
-/// What is done with the records of a source.
+/// How the records of a source are used.
 fn downstream(pipeline: &Pipeline, source: &str) -> Downstream {
     let takers = pipeline.sinks.values().filter_map(|SinkSettings::Usercom(sink)| {
         sink.inputs.iter().any(|input| input == source).then_some(sink)
     });
-    let mut downstream = Downstream { handover: Handover::Durable, places: Places::Untold };
+    let mut downstream = Downstream { handover: DownstreamBuffer::Durable, places: Places::Untold };
     for sink in takers {
         if sink.buffer.kind != BufferKind::Disk {
-            downstream.handover = Handover::Claimed;
+            downstream.handover = DownstreamBuffer::Memory;
         }
-        // A rule that reads a place has the name of it in one of its texts.
+        // A rule that reads the location contains its name in one of its texts.
         let rules = serde_json::to_string(&sink.mapping).unwrap_or_default();
         if ["%file", "%line", "%offset", "%\\\"", "\"%\"", "%."]
             .iter()
@@ -123,13 +125,14 @@ fn downstream(pipeline: &Pipeline, source: &str) -> Downstream {
     downstream
 }
 
-/// The sources that some sink takes; no other is read.
+/// The sources that a sink reads from; others are not started.
 pub(super) fn taken_sources(pipeline: &Pipeline) -> BTreeSet<String> {
     let inputs = pipeline.sinks.values().flat_map(|SinkSettings::Usercom(sink)| &sink.inputs);
     inputs.filter(|name| pipeline.sources.contains_key(*name)).cloned().collect()
 }
 
-/// How long a pipeline may take to settle what it has taken: as long as its most patient sink.
+/// How long a pipeline may take to settle its records: the largest `shutdown_timeout_secs` of its
+/// sinks.
 pub(super) fn shutdown_deadline(pipeline: &Pipeline) -> Duration {
     let sinks = pipeline.sinks.values();
     let seconds =

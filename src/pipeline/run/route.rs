@@ -1,8 +1,9 @@
-//! The way from one source to the sinks that take its records. It can be moved while it is in use:
-//! held while a sink is exchanged, then led to the new one.
+//! Forwards the records of one source to its sinks. The route can change while it is in use: it is
+//! paused while a sink is replaced and then leads to the new one.
 //!
-//! Invariant: a record counts as handed on only when every sink of its way has a share; one that
-//! is dropped before is errored, so that its source keeps it.
+//! # Invariants
+//! A record is forwarded only when every sink of its route has a share of its acknowledgement. One
+//! that is dropped before is errored, so its source sends it again.
 
 use std::sync::Arc;
 
@@ -12,141 +13,143 @@ use crate::ack::Verdict;
 use crate::record::Record;
 use crate::telemetry::SourceMetrics;
 
-/// Records handed on together at most.
-const CHUNK: usize = 256;
+/// Records forwarded together at most.
+const MAX_CHUNK_RECORDS: usize = 256;
 
 /// A sink as its sources see it.
 #[derive(Debug)]
-pub(super) struct Taker {
+pub(super) struct SinkInput {
     pub(super) name: Arc<str>,
     pub(super) sender: mpsc::Sender<Record>,
 }
 
-/// Where a source's records go at present.
+/// Where the records of a source go now.
 #[derive(Debug, Clone)]
-pub(super) enum Way {
-    /// To all of these.
-    To(Arc<[Taker]>),
-    /// Nowhere for the moment.
-    Held,
-    /// Nowhere any more: records on the way are dropped, and the source is told.
-    Cut,
+pub(super) enum SourceRoute {
+    /// To all these sinks.
+    Forward(Arc<[SinkInput]>),
+    /// Nowhere for now: records wait.
+    Paused,
+    /// Nowhere any more: records are dropped unsettled, so the source is notified.
+    Closed,
 }
 
-impl Way {
-    pub(super) fn to(takers: Vec<Taker>) -> Self {
-        if takers.is_empty() { Self::Cut } else { Self::To(takers.into()) }
+impl SourceRoute {
+    pub(super) fn to(inputs: Vec<SinkInput>) -> Self {
+        if inputs.is_empty() { Self::Closed } else { Self::Forward(inputs.into()) }
     }
 }
 
-/// Hands a source's records on, and counts them. `timezone` is what the source's settings say of the
-/// zone of its times.
-pub(super) async fn route(
+/// Forwards and counts the records of a source. `timezone` is the time zone that the source's
+/// settings name.
+pub(super) async fn run_route(
     mut from: mpsc::Receiver<Record>,
-    mut way: watch::Receiver<Way>,
+    mut route: watch::Receiver<SourceRoute>,
     metrics: SourceMetrics,
     timezone: Option<Arc<str>>,
 ) {
-    let mut chunk = Vec::with_capacity(CHUNK);
-    while from.recv_many(&mut chunk, CHUNK).await > 0 {
-        let undecodable = chunk.iter().filter(|record| record.fault.is_some()).count();
+    let mut chunk = Vec::with_capacity(MAX_CHUNK_RECORDS);
+    while from.recv_many(&mut chunk, MAX_CHUNK_RECORDS).await > 0 {
+        let undecodable = chunk.iter().filter(|record| record.decode_error.is_some()).count();
         metrics.sent(undecodable as u64, chunk.len() as u64);
-        // Kept for this chunk only: a sink ends when nobody holds a sender of it any more.
-        let mut takers = None;
+        // Held for this chunk only: a sink ends when its last sender is dropped.
+        let mut inputs = None;
         for mut record in chunk.drain(..) {
             if let Some(timezone) = &timezone {
                 record.note_timezone(timezone);
             }
-            if hand_on(record, &mut takers, &mut way).await.is_err() {
+            if forward(record, &mut inputs, &mut route).await.is_err() {
                 return;
             }
         }
     }
 }
 
-/// The way was cut.
-struct CutOff;
+/// The route was closed.
+struct RouteClosed;
 
-/// Gives every taker its share. Where the way changes amid a record, those that have their share
-/// do not get another.
-async fn hand_on(
+/// Gives every input its share of a record. If the route changes in between, inputs that have their
+/// share do not get another.
+async fn forward(
     record: Record,
-    takers: &mut Option<Arc<[Taker]>>,
-    way: &mut watch::Receiver<Way>,
-) -> Result<(), CutOff> {
+    inputs: &mut Option<Arc<[SinkInput]>>,
+    route: &mut watch::Receiver<SourceRoute>,
+) -> Result<(), RouteClosed> {
     let mut served: Vec<Arc<str>> = Vec::new();
     loop {
-        let present = match takers.take() {
+        let present = match inputs.take() {
             Some(present) => present,
-            None => open_way(way).await?,
+            None => wait_until_open(route).await?,
         };
-        if let Some(left) = share(&record, &present, &mut served, way).await {
-            *takers = Some(Arc::clone(&present));
+        if let Some(left) = fan_out(&record, &present, &mut served, route).await {
+            *inputs = Some(Arc::clone(&present));
             match left {
-                Left::Last(permit) => permit.send(record),
-                // Every sink has a share of its own; this one is over.
-                Left::None => record.ack.settle(Verdict::Delivered),
-                Left::Gone => drop(record),
+                FanoutRest::Last(permit) => permit.send(record),
+                // Every sink has a share of its own; the original is settled.
+                FanoutRest::Nothing => record.ack.settle(Verdict::Delivered),
+                FanoutRest::Gone => drop(record),
             }
             return Ok(());
         }
     }
 }
 
-/// What remains once all takers but perhaps the last have their share.
-enum Left<'a> {
-    /// The last taker, who gets the record itself.
+/// The rest of a fan-out, when all inputs but perhaps the last have their share.
+enum FanoutRest<'a> {
+    /// The last input, which gets the record itself.
     Last(mpsc::Permit<'a, Record>),
-    /// Nobody.
-    None,
-    /// The last taker is gone: errored, so the source keeps the record.
+    /// All inputs have their share.
+    Nothing,
+    /// The last input is gone: the record is errored, so its source sends it again.
     Gone,
 }
 
-/// Gives shares to those that have none yet. `None` where the way changed before that was done.
-async fn share<'a>(
+/// Gives shares to the inputs that have none yet. `None` if the route changed in between.
+async fn fan_out<'a>(
     record: &Record,
-    takers: &'a [Taker],
+    inputs: &'a [SinkInput],
     served: &mut Vec<Arc<str>>,
-    way: &mut watch::Receiver<Way>,
-) -> Option<Left<'a>> {
+    route: &mut watch::Receiver<SourceRoute>,
+) -> Option<FanoutRest<'a>> {
     loop {
-        let mut waiting = takers.iter().filter(|taker| !served.contains(&taker.name));
-        let Some(taker) = waiting.next() else {
-            return Some(Left::None);
+        let mut waiting = inputs.iter().filter(|input| !served.contains(&input.name));
+        let Some(input) = waiting.next() else {
+            return Some(FanoutRest::Nothing);
         };
         let last = waiting.next().is_none();
         let permit = tokio::select! {
             biased;
-            permit = taker.sender.reserve() => permit,
-            () = moved(way) => return None,
+            permit = input.sender.reserve() => permit,
+            () = route_changed(route) => return None,
         };
         match (permit, last) {
-            (Ok(permit), true) => return Some(Left::Last(permit)),
-            (Err(_), true) => return Some(Left::Gone),
+            (Ok(permit), true) => return Some(FanoutRest::Last(permit)),
+            (Err(_), true) => return Some(FanoutRest::Gone),
             (Ok(permit), false) => permit.send(record.clone()),
-            // A sink that is gone drops its share.
+            // A sink that is gone drops its share unsettled.
             (Err(_), false) => drop(record.clone()),
         }
-        served.push(Arc::clone(&taker.name));
+        served.push(Arc::clone(&input.name));
     }
 }
 
-/// Waits while the way is held.
-async fn open_way(way: &mut watch::Receiver<Way>) -> Result<Arc<[Taker]>, CutOff> {
+/// Waits while the route is paused.
+async fn wait_until_open(
+    route: &mut watch::Receiver<SourceRoute>,
+) -> Result<Arc<[SinkInput]>, RouteClosed> {
     loop {
-        match &*way.borrow_and_update() {
-            Way::To(takers) => return Ok(Arc::clone(takers)),
-            Way::Cut => return Err(CutOff),
-            Way::Held => {}
+        match &*route.borrow_and_update() {
+            SourceRoute::Forward(inputs) => return Ok(Arc::clone(inputs)),
+            SourceRoute::Closed => return Err(RouteClosed),
+            SourceRoute::Paused => {}
         }
-        way.changed().await.map_err(|_| CutOff)?;
+        route.changed().await.map_err(|_| RouteClosed)?;
     }
 }
 
-/// Returns when the way has changed; never once nobody can change it any more.
-async fn moved(way: &mut watch::Receiver<Way>) {
-    if way.changed().await.is_err() {
+/// Returns when the route has changed; never returns once its sender is dropped.
+async fn route_changed(route: &mut watch::Receiver<SourceRoute>) {
+    if route.changed().await.is_err() {
         std::future::pending().await
     }
 }
@@ -157,9 +160,9 @@ mod tests {
     use crate::ack::Ack;
     use crate::telemetry::Metrics;
 
-    fn sink(name: &str, room: usize) -> (Taker, mpsc::Receiver<Record>) {
+    fn sink(name: &str, room: usize) -> (SinkInput, mpsc::Receiver<Record>) {
         let (sender, receiver) = mpsc::channel(room);
-        (Taker { name: name.into(), sender }, receiver)
+        (SinkInput { name: name.into(), sender }, receiver)
     }
 
     fn record(n: usize, told: &mpsc::Sender<(usize, Verdict)>) -> Record {
@@ -169,22 +172,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_sink_is_exchanged_amid_a_record_and_nothing_is_lost_or_doubled() {
-        // Guarantees that what one sink has taken is not given to it again when the way is held
-        // and led to another instance of the other, and that verdicts are those of the shares.
+    async fn sink_replaced_during_fan_out_loses_and_repeats_nothing() {
+        // Guarantees that a sink gets no record twice when the route is paused and then leads to a
+        // new instance of the other sink, and that a record's status is that of its shares.
         let (told, mut verdicts) = mpsc::channel(16);
         let (stays, mut in_stays) = sink("stays", 16);
         let (old, mut in_old) = sink("changes", 1);
-        let stays_again = Taker { name: "stays".into(), sender: stays.sender.clone() };
-        let (way, watched) = watch::channel(Way::to(vec![stays, old]));
+        let stays_again = SinkInput { name: "stays".into(), sender: stays.sender.clone() };
+        let (route, watched) = watch::channel(SourceRoute::to(vec![stays, old]));
         let (out, from) = mpsc::channel(16);
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(route(from, watched, Metrics::default().source("app", "test"), None));
+        tasks.spawn(run_route(from, watched, Metrics::default().source("app", "test"), None));
         for n in 0..3 {
             out.send(record(n, &told)).await.unwrap();
         }
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        way.send_replace(Way::Held);
+        route.send_replace(SourceRoute::Paused);
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         let mut first = Vec::new();
         while let Some(record) = in_old.recv().await {
@@ -192,10 +195,10 @@ mod tests {
         }
         assert_eq!(first.len(), 1, "the old sink's input ended with what it had taken");
         let (new, mut in_new) = sink("changes", 16);
-        way.send_replace(Way::to(vec![stays_again, new]));
+        route.send_replace(SourceRoute::to(vec![stays_again, new]));
         drop(out);
         tasks.join_next().await.unwrap().unwrap();
-        drop(way);
+        drop(route);
         let bodies = |records: &[Record]| -> Vec<u8> {
             records.iter().map(|record| record.body[0] - b'0').collect()
         };
@@ -220,25 +223,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_way_that_is_cut_gives_everything_back() {
-        // Guarantees that held records are errored when their way is cut, also where another sink
-        // has its share already.
+    async fn closed_route_returns_paused_records_to_their_source() {
+        // Guarantees that waiting records are errored when their route is closed, also if another
+        // sink already has its share.
         let (told, mut verdicts) = mpsc::channel(16);
         let (stays, mut in_stays) = sink("stays", 16);
         let (full, _in_full) = sink("full", 1);
         full.sender.try_send(Record::new("x")).unwrap();
-        let (way, watched) = watch::channel(Way::to(vec![stays, full]));
+        let (route, watched) = watch::channel(SourceRoute::to(vec![stays, full]));
         let (out, from) = mpsc::channel(16);
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(route(from, watched, Metrics::default().source("app", "test"), None));
+        tasks.spawn(run_route(from, watched, Metrics::default().source("app", "test"), None));
         for n in 0..2 {
             out.send(record(n, &told)).await.unwrap();
         }
         in_stays.recv().await.unwrap().ack.settle(Verdict::Delivered);
-        way.send_replace(Way::Held);
+        route.send_replace(SourceRoute::Paused);
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         assert!(verdicts.try_recv().is_err());
-        way.send_replace(Way::Cut);
+        route.send_replace(SourceRoute::Closed);
         assert_eq!(verdicts.recv().await, Some((0, Verdict::Errored)));
         assert_eq!(verdicts.recv().await, Some((1, Verdict::Errored)));
         tasks.join_next().await.unwrap().unwrap();

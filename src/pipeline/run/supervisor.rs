@@ -1,7 +1,8 @@
-//! The parts of a pipeline while they run: starts them, connects them, and hears how they end.
-//! What is exchanged on a reload, and in which order, is told in `exchange`.
+//! The supervisor of a running pipeline: it starts and connects the parts and handles their ends.
+//! `reload` replaces parts.
 //!
-//! Invariant: at most one sink and one source of a name live at a time, and each tells its end once.
+//! # Invariants
+//! At most one sink and one source of a name run at a time, and each reports its end once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,37 +15,37 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::changes::Settings;
+use super::changes::RunSettings;
 use super::parts::{BuiltSink, BuiltSource, shutdown_deadline};
-use super::route::{Taker, Way, route};
-use super::{Launch, RunError, Stop};
+use super::route::{SinkInput, SourceRoute, run_route};
+use super::{RunError, RunOptions, Shutdown};
 use crate::config::Loaded;
 use crate::pipeline::Summary;
 use crate::record::Record;
 use crate::sink::{Healthcheck, SinkError};
 use crate::source::SourceError;
-use crate::telemetry::{ApiState, Roster, SinkMetrics, serve};
+use crate::telemetry::{ApiState, SinkMetrics, SinkRegistry, serve};
 
-/// Records between a source and the sinks' buffers at most.
-const CHANNEL: usize = 1024;
+/// Records in a channel between a source and a sink at most.
+const CHANNEL_CAPACITY: usize = 1024;
 
 /// Senders of sinks, by name. A sink's input ends when the last of its senders is gone.
 pub(super) type Senders = BTreeMap<String, mpsc::Sender<Record>>;
 
 /// A pipeline that runs.
 pub(super) struct Supervisor {
-    pub(super) launch: Launch,
-    pub(super) settings: Settings,
+    pub(super) options: RunOptions,
+    pub(super) settings: RunSettings,
     pub(super) sinks: BTreeMap<String, LiveSink>,
     pub(super) sources: BTreeMap<String, LiveSource>,
-    /// Sinks that were replaced or removed and could not settle all they had taken, nor keep it:
-    /// their sources have been told so.
-    pub(super) spilled: Vec<LiveSink>,
-    /// How long the parts may take to end, once they are asked to.
+    /// Sinks that were replaced or removed before they settled or stored all their records. The
+    /// sources of these records were notified.
+    pub(super) unpersisted: Vec<LiveSink>,
+    /// How long the parts may take to end after a stop.
     pub(super) deadline: watch::Sender<Duration>,
-    ends: JoinSet<End>,
+    ends: JoinSet<PartEnd>,
     helpers: JoinSet<()>,
-    roster: Roster,
+    registry: SinkRegistry,
     running: Arc<AtomicBool>,
     /// Sinks that ran at any time.
     counted: BTreeSet<String>,
@@ -59,63 +60,63 @@ pub(super) struct LiveSink {
     pub(super) metrics: SinkMetrics,
     pub(super) durable: bool,
     pub(super) fed: CancellationToken,
-    /// Ends this one sink at once.
+    /// Aborts this sink.
     pub(super) stop: CancellationToken,
-    pub(super) role: Role,
+    pub(super) status: PartStatus,
 }
 
 /// A source that runs.
 pub(super) struct LiveSource {
-    pub(super) way: watch::Sender<Way>,
-    /// Ends this one source as soon as what it yielded is settled.
+    pub(super) route: watch::Sender<SourceRoute>,
+    /// Stops this source once its records are settled.
     pub(super) stop: CancellationToken,
-    /// Ends it at once.
+    /// Aborts this source.
     abandon: CancellationToken,
-    pub(super) role: Role,
+    pub(super) status: PartStatus,
 }
 
-/// Whether a part belongs to the pipeline still.
+/// Whether a part still belongs to the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// It does.
-    Stays,
-    /// It has been asked to end, and another may take its place.
-    Leaves,
+pub(super) enum PartStatus {
+    /// It belongs to the pipeline.
+    Active,
+    /// It was asked to end; another may take its place.
+    Leaving,
 }
 
-pub(super) enum End {
+pub(super) enum PartEnd {
     Sink(String, Result<(), SinkError>),
     Source(String, Result<(), SourceError>),
 }
 
 impl LiveSource {
     pub(super) fn leave(&mut self) {
-        self.role = Role::Leaves;
+        self.status = PartStatus::Leaving;
         self.stop.cancel();
     }
 
-    /// Ends it at once. It reads again from its last checkpoint.
+    /// Aborts it. Its successor reads again from the last checkpoint.
     pub(super) fn abandon(&self) {
-        self.way.send_replace(Way::Cut);
+        self.route.send_replace(SourceRoute::Closed);
         self.abandon.cancel();
     }
 }
 
 impl Supervisor {
-    pub(super) fn new(launch: Launch, settings: Settings) -> Self {
+    pub(super) fn new(options: RunOptions, settings: RunSettings) -> Self {
         let deadline = watch::Sender::new(shutdown_deadline(&settings.pipeline));
         let mut helpers = JoinSet::new();
-        helpers.spawn(enforce_deadline(launch.stop.clone(), deadline.subscribe()));
+        helpers.spawn(enforce_deadline(options.stop.clone(), deadline.subscribe()));
         Self {
-            launch,
+            options,
             settings,
             sinks: BTreeMap::new(),
             sources: BTreeMap::new(),
-            spilled: Vec::new(),
+            unpersisted: Vec::new(),
             deadline,
             ends: JoinSet::new(),
             helpers,
-            roster: Roster::default(),
+            registry: SinkRegistry::default(),
             running: Arc::default(),
             counted: BTreeSet::new(),
             summary: Summary::default(),
@@ -123,12 +124,12 @@ impl Supervisor {
         }
     }
 
-    /// Opens the status page, if there is to be one.
+    /// Opens the status page, if one is configured.
     pub(super) async fn open_status_page(&mut self) -> Result<(), RunError> {
         if let Some(api) = &self.settings.pipeline.api {
             let state = ApiState {
-                metrics: self.launch.metrics.clone(),
-                sinks: self.roster.clone(),
+                metrics: self.options.metrics.clone(),
+                sinks: self.registry.clone(),
                 running: Arc::clone(&self.running),
             };
             self.helpers.spawn(status_page(&api.listen, state).await?);
@@ -136,8 +137,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Starts what was built. `senders` are those of the sinks that run already; the new ones'
-    /// are added.
+    /// Starts the built parts. `senders` are those of the running sinks; those of the new sinks are
+    /// added.
     pub(super) fn start(
         &mut self,
         sinks: Vec<BuiltSink>,
@@ -149,17 +150,21 @@ impl Supervisor {
             senders.insert(name, self.start_sink(sink));
         }
         for BuiltSource { name, source, metrics, timezone } in sources {
-            let (out, from) = mpsc::channel(CHANNEL);
-            let way = watch::Sender::new(self.way_of(&name, senders));
-            self.helpers.spawn(route(from, way.subscribe(), metrics, timezone));
-            let stop = self.launch.stop.graceful.child_token();
+            let (out, from) = mpsc::channel(CHANNEL_CAPACITY);
+            let route = watch::Sender::new(self.route_of(&name, senders));
+            self.helpers.spawn(run_route(from, route.subscribe(), metrics, timezone));
+            let stop = self.options.stop.graceful.child_token();
             let abandon = CancellationToken::new();
-            let live =
-                LiveSource { way, stop: stop.clone(), abandon: abandon.clone(), role: Role::Stays };
+            let live = LiveSource {
+                route,
+                stop: stop.clone(),
+                abandon: abandon.clone(),
+                status: PartStatus::Active,
+            };
             self.sources.insert(name.clone(), live);
             self.ends.spawn(async move {
                 let end = abandon.run_until_cancelled_owned(source.run(out, stop)).await;
-                End::Source(name, end.unwrap_or(Ok(())))
+                PartEnd::Source(name, end.unwrap_or(Ok(())))
             });
         }
         self.publish();
@@ -171,8 +176,8 @@ impl Supervisor {
             self.helpers.spawn(report_health(name.clone(), check));
         }
         self.counted.insert(name.clone());
-        reset(&metrics, self.launch.store.buffer_size(&name));
-        let (sender, receiver) = mpsc::channel(CHANNEL);
+        reset(&metrics, self.options.store.buffer_size(&name));
+        let (sender, receiver) = mpsc::channel(CHANNEL_CAPACITY);
         let live = LiveSink {
             inputs,
             sender: sender.downgrade(),
@@ -180,27 +185,27 @@ impl Supervisor {
             durable,
             fed,
             stop,
-            role: Role::Stays,
+            status: PartStatus::Active,
         };
         self.sinks.insert(name.clone(), live);
-        self.ends.spawn(async move { End::Sink(name, sink.run(stream(receiver)).await) });
+        self.ends.spawn(async move { PartEnd::Sink(name, sink.run(stream(receiver)).await) });
         sender
     }
 
     /// Where the records of a source go.
-    pub(super) fn way_of(&self, source: &str, senders: &Senders) -> Way {
+    pub(super) fn route_of(&self, source: &str, senders: &Senders) -> SourceRoute {
         let takers = self.sinks.iter().filter_map(|(name, sink)| {
             let takes = sink.inputs.iter().any(|input| input == source);
             let sender = senders.get(name).filter(|_| takes)?;
-            Some(Taker { name: name.as_str().into(), sender: sender.clone() })
+            Some(SinkInput { name: name.as_str().into(), sender: sender.clone() })
         });
-        Way::to(takers.collect())
+        SourceRoute::to(takers.collect())
     }
 
-    /// `/ready` asks the sinks that belong to the pipeline now.
+    /// Makes `/ready` report the current sinks.
     fn publish(&self) {
         let sinks = self.sinks.iter().map(|(name, sink)| (name.clone(), sink.metrics.clone()));
-        self.roster.set(sinks.collect());
+        self.registry.set(sinks.collect());
     }
 
     /// Runs until every part has ended.
@@ -225,27 +230,27 @@ impl Supervisor {
         self.running.store(false, Ordering::Release);
         self.helpers.shutdown().await;
         for name in &self.counted {
-            self.summary.left += self.launch.store.buffer_size(name).events;
-            let metrics = self.launch.metrics.sink(name);
+            self.summary.left += self.options.store.buffer_size(name).events;
+            let metrics = self.options.metrics.sink(name);
             self.summary.sinks.insert(name.clone(), metrics.summary());
         }
         self.summary.seconds = started.elapsed().as_secs_f64();
         self.failed.map_or(Ok(self.summary), Err)
     }
 
-    /// Whether the whole pipeline is to end.
+    /// Whether the whole pipeline is stopping.
     pub(super) fn is_stopping(&self) -> bool {
-        self.launch.stop.graceful.is_cancelled() || self.launch.stop.now.is_cancelled()
+        self.options.stop.graceful.is_cancelled() || self.options.stop.now.is_cancelled()
     }
 
-    /// Ends everything, because it cannot go on.
+    /// Stops everything after an error.
     pub(super) fn fail(&mut self, error: RunError) {
         self.failed.get_or_insert(error);
-        self.launch.stop.now.cancel();
-        self.launch.stop.graceful.cancel();
+        self.options.stop.now.cancel();
+        self.options.stop.graceful.cancel();
     }
 
-    /// Waits for the next part to end, and hears how.
+    /// Waits for the next part to end and handles its result.
     pub(super) async fn next_end(&mut self) {
         match self.ends.join_next().await {
             Some(end) => self.ended(joined(end)),
@@ -253,12 +258,13 @@ impl Supervisor {
         }
     }
 
-    fn ended(&mut self, end: End) {
+    fn ended(&mut self, end: PartEnd) {
         match end {
-            End::Source(name, result) => self.source_ended(name, result),
-            End::Sink(name, result) => {
+            PartEnd::Source(name, result) => self.source_ended(name, result),
+            PartEnd::Sink(name, result) => {
                 let sink = self.sinks.remove(&name);
-                match sink.filter(|sink| sink.role == Role::Leaves && !self.is_stopping()) {
+                match sink.filter(|sink| sink.status == PartStatus::Leaving && !self.is_stopping())
+                {
                     Some(sink) => self.sink_left(&name, sink, result),
                     None => self.sink_ended(name, result),
                 }
@@ -267,59 +273,62 @@ impl Supervisor {
     }
 
     fn source_ended(&mut self, name: String, result: Result<(), SourceError>) {
-        let leaves = self.sources.remove(&name).is_some_and(|source| source.role == Role::Leaves);
+        let leaves =
+            self.sources.remove(&name).is_some_and(|source| source.status == PartStatus::Leaving);
         match result {
             Ok(()) => {}
             Err(error) if leaves => {
-                tracing::warn!(source = name, %error, "the old source ended badly");
+                tracing::warn!(source = name, %error, "the replaced source failed while it ended; its records are read again");
             }
             Err(error) => {
-                // The other sources' records are settled as on SIGTERM.
-                self.launch.stop.graceful.cancel();
+                // The records of the other sources are settled as after SIGTERM.
+                self.options.stop.graceful.cancel();
                 self.failed.get_or_insert(RunError::Source { name, error });
             }
         }
     }
 
-    /// A sink that was asked to leave has ended.
+    /// Handles the end of a leaving sink.
     fn sink_left(&mut self, name: &str, sink: LiveSink, result: Result<(), SinkError>) {
         match result {
             Ok(()) => return,
-            Err(SinkError::Stopped { .. }) => {}
-            Err(error) => tracing::warn!(sink = name, %error, "the old sink ended badly"),
+            Err(SinkError::Aborted { .. }) => {}
+            Err(error) => {
+                tracing::warn!(sink = name, %error, "the replaced sink failed while it ended; records it had not settled are delivered again")
+            }
         }
         if !(sink.durable && sink.fed.is_cancelled()) {
-            self.spilled.push(sink);
+            self.unpersisted.push(sink);
         }
     }
 
     fn sink_ended(&mut self, name: String, result: Result<(), SinkError>) {
         match result {
             Ok(()) => {}
-            Err(SinkError::Stopped { .. }) => self.summary.stopped_early = true,
+            Err(SinkError::Aborted { .. }) => self.summary.stopped_early = true,
             Err(SinkError::KeyRefused { status, cure }) => {
                 tracing::error!(sink = name, status, "User.com refused the API key: {cure}");
                 self.summary.key_refused = Some(status);
-                self.launch.stop.now.cancel();
-                self.launch.stop.graceful.cancel();
+                self.options.stop.now.cancel();
+                self.options.stop.graceful.cancel();
             }
             Err(error) => self.fail(RunError::Sink { name, error }),
         }
     }
 }
 
-/// A part begins with nothing in flight and a key nobody has refused yet.
+/// Resets the gauges of a sink that starts.
 pub(super) fn reset(metrics: &SinkMetrics, buffer: crate::buffer::BufferSize) {
     metrics.halted(false);
     metrics.in_flight(0);
     metrics.buffer(buffer.events, buffer.bytes);
 }
 
-fn joined(end: Result<End, tokio::task::JoinError>) -> End {
+fn joined(end: Result<PartEnd, tokio::task::JoinError>) -> PartEnd {
     end.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-/// The next settings; never any where nobody can send some.
+/// The next settings; never returns if reloads are not possible.
 async fn next_reload(reloads: &mut Option<mpsc::Receiver<Loaded>>) -> Option<Loaded> {
     match reloads {
         Some(reloads) => reloads.recv().await,
@@ -338,7 +347,7 @@ async fn status_page(
     let failed = |error| RunError::Api { listen: listen.to_owned(), error };
     let addr = listen.parse().map_err(|_| failed(std::io::ErrorKind::InvalidInput.into()))?;
     let (addr, server) = serve(addr, state, CancellationToken::new()).await.map_err(failed)?;
-    tracing::info!(%addr, "status page");
+    tracing::info!(%addr, "status page listens");
     Ok(server)
 }
 
@@ -349,8 +358,8 @@ async fn report_health(name: String, check: Healthcheck) {
     }
 }
 
-/// Once asked to stop, everything ends within the deadline.
-async fn enforce_deadline(stop: Stop, deadline: watch::Receiver<Duration>) {
+/// Stops everything once the deadline after a graceful stop has passed.
+async fn enforce_deadline(stop: Shutdown, deadline: watch::Receiver<Duration>) {
     stop.graceful.cancelled().await;
     let deadline = *deadline.borrow();
     tokio::time::sleep(deadline).await;

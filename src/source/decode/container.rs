@@ -13,11 +13,11 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::unit::{Flush, Joined, Outcome, Unit};
+use super::unit::{Flush, Joined, StepResult, Unit};
 
 /// Which runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Runtime {
+pub(super) enum ContainerRuntime {
     Cri,
     Docker,
 }
@@ -30,16 +30,16 @@ const MIN_DISTANCE: u64 = 1 << 20;
 
 #[derive(Debug, Clone)]
 pub(super) struct Container {
-    runtime: Runtime,
+    runtime: ContainerRuntime,
     limit: usize,
     /// What waits, by stream: standard output, standard error.
-    waiting: [Waiting; 2],
+    waiting: [PartialLine; 2],
 }
 
 #[derive(Debug, Clone)]
-enum Waiting {
+enum PartialLine {
     Nothing,
-    Parts(Box<Parts>),
+    LineParts(Box<LineParts>),
     /// Parts of a message that became a fault: what is left of it must be one too.
     Lost {
         from: u64,
@@ -48,29 +48,29 @@ enum Waiting {
 
 /// The first parts of a message.
 #[derive(Debug, Clone)]
-struct Parts {
+struct LineParts {
     joined: Joined,
-    head: Head,
+    head: PartHeader,
     /// How long the last one is.
     last: usize,
 }
 
 /// What stands beside the text of a line.
 #[derive(Debug, Clone)]
-struct Head {
+struct PartHeader {
     time: String,
-    stream: Stream,
+    stream: OutputStream,
     /// Docker's labels and variables, as they are written.
     attrs: Option<Box<RawValue>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stream {
+enum OutputStream {
     Out,
     Error,
 }
 
-impl Stream {
+impl OutputStream {
     fn of(word: &str) -> Result<Self, String> {
         match word {
             "stdout" => Ok(Self::Out),
@@ -88,24 +88,24 @@ impl Stream {
 }
 
 /// A line, taken apart.
-struct Wrapped {
-    head: Head,
+struct WrappedLine {
+    head: PartHeader,
     text: Bytes,
     is_last: bool,
 }
 
 impl Container {
-    pub(super) fn new(runtime: Runtime, limit: usize) -> Self {
-        Self { runtime, limit, waiting: [Waiting::Nothing, Waiting::Nothing] }
+    pub(super) fn new(runtime: ContainerRuntime, limit: usize) -> Self {
+        Self { runtime, limit, waiting: [PartialLine::Nothing, PartialLine::Nothing] }
     }
 
-    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<Outcome>) {
+    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<StepResult>) {
         self.give_up_on_old_parts(unit.span.end, out);
         let wrapped = match self.runtime {
-            Runtime::Cri => cri(&unit.text),
-            Runtime::Docker => docker(&unit.text),
+            ContainerRuntime::Cri => cri(&unit.text),
+            ContainerRuntime::Docker => docker(&unit.text),
         };
-        let Wrapped { head, text, is_last } = match wrapped {
+        let WrappedLine { head, text, is_last } = match wrapped {
             Ok(Some(wrapped)) => wrapped,
             Ok(None) => return,
             Err(why) => return out.push(Err(unit.unreadable(why))),
@@ -114,57 +114,60 @@ impl Container {
         let waiting = &mut self.waiting[head.stream as usize];
         let length = text.len();
         let unit = unit.with_text(text);
-        match (std::mem::replace(waiting, Waiting::Nothing), is_last) {
-            (Waiting::Nothing, true) => out.push(Ok(record(&head, unit))),
-            (Waiting::Nothing, false) => {
+        match (std::mem::replace(waiting, PartialLine::Nothing), is_last) {
+            (PartialLine::Nothing, true) => out.push(Ok(record(&head, unit))),
+            (PartialLine::Nothing, false) => {
                 let joined = Joined::of(unit);
-                *waiting = Waiting::Parts(Box::new(Parts { joined, head, last: length }));
+                *waiting =
+                    PartialLine::LineParts(Box::new(LineParts { joined, head, last: length }));
             }
-            (Waiting::Parts(parts), _) if !parts.joined.fits(&unit, limit) => {
+            (PartialLine::LineParts(parts), _) if !parts.joined.fits(&unit, limit) => {
                 let from = parts.joined.span().start;
                 let why = format!("the joined line is longer than `max_line_bytes`, {limit}");
                 out.push(Err(parts.joined.finish().unreadable(why)));
-                out.push(Err(unit.unreadable(REST)));
+                out.push(Err(unit.unreadable(ORPHAN_PART)));
                 if !is_last {
-                    *waiting = Waiting::Lost { from };
+                    *waiting = PartialLine::Lost { from };
                 }
             }
-            (Waiting::Parts(mut parts), _) => {
+            (PartialLine::LineParts(mut parts), _) => {
                 parts.joined.push(&unit, b"");
                 parts.last = length;
                 match is_last {
                     true => out.push(Ok(record(&parts.head, parts.joined.finish()))),
-                    false => *waiting = Waiting::Parts(parts),
+                    false => *waiting = PartialLine::LineParts(parts),
                 }
             }
-            (Waiting::Lost { from }, is_last) => {
-                out.push(Err(unit.unreadable(REST)));
+            (PartialLine::Lost { from }, is_last) => {
+                out.push(Err(unit.unreadable(ORPHAN_PART)));
                 if !is_last {
-                    *waiting = Waiting::Lost { from };
+                    *waiting = PartialLine::Lost { from };
                 }
             }
         }
     }
 
-    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<Outcome>) {
+    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<StepResult>) {
         let runtime = self.runtime;
         let mut flushed = Vec::new();
         for waiting in &mut self.waiting {
-            let lost = match std::mem::replace(waiting, Waiting::Nothing) {
-                Waiting::Nothing => continue,
-                Waiting::Parts(parts) if runtime == Runtime::Docker && parts.last < DOCKER_PART => {
+            let lost = match std::mem::replace(waiting, PartialLine::Nothing) {
+                PartialLine::Nothing => continue,
+                PartialLine::LineParts(parts)
+                    if runtime == ContainerRuntime::Docker && parts.last < DOCKER_PART =>
+                {
                     flushed.push(Ok(record(&parts.head, parts.joined.finish())));
                     continue;
                 }
-                Waiting::Parts(parts) => {
+                PartialLine::LineParts(parts) => {
                     let from = parts.joined.span().start;
                     flushed.push(Err(parts.joined.finish().unreadable(NO_LAST)));
                     from
                 }
-                Waiting::Lost { from } => from,
+                PartialLine::Lost { from } => from,
             };
             if why != Flush::NewGeneration {
-                *waiting = Waiting::Lost { from: lost };
+                *waiting = PartialLine::Lost { from: lost };
             }
         }
         flushed.sort_by_key(|outcome| match outcome {
@@ -176,30 +179,31 @@ impl Container {
 
     pub(super) fn waiting_from(&self) -> Option<u64> {
         let from = self.waiting.iter().filter_map(|waiting| match waiting {
-            Waiting::Nothing => None,
-            Waiting::Parts(parts) => Some(parts.joined.span().start),
-            Waiting::Lost { from } => Some(*from),
+            PartialLine::Nothing => None,
+            PartialLine::LineParts(parts) => Some(parts.joined.span().start),
+            PartialLine::Lost { from } => Some(*from),
         });
         from.min()
     }
 
     pub(super) fn holds_lines(&self) -> bool {
-        self.waiting.iter().any(|waiting| matches!(waiting, Waiting::Parts(_)))
+        self.waiting.iter().any(|waiting| matches!(waiting, PartialLine::LineParts(_)))
     }
 
     /// Parts do not hold up the checkpoint of a whole file.
-    fn give_up_on_old_parts(&mut self, now: u64, out: &mut Vec<Outcome>) {
+    fn give_up_on_old_parts(&mut self, now: u64, out: &mut Vec<StepResult>) {
         let distance = MIN_DISTANCE.max(self.limit as u64);
         for waiting in &mut self.waiting {
             let from = match waiting {
-                Waiting::Nothing => continue,
-                Waiting::Parts(parts) => parts.joined.span().start,
-                Waiting::Lost { from } => *from,
+                PartialLine::Nothing => continue,
+                PartialLine::LineParts(parts) => parts.joined.span().start,
+                PartialLine::Lost { from } => *from,
             };
             if now.saturating_sub(from) <= distance {
                 continue;
             }
-            if let Waiting::Parts(parts) = std::mem::replace(waiting, Waiting::Nothing) {
+            if let PartialLine::LineParts(parts) = std::mem::replace(waiting, PartialLine::Nothing)
+            {
                 out.push(Err(parts.joined.finish().unreadable(NO_LAST)));
             }
         }
@@ -207,9 +211,9 @@ impl Container {
 }
 
 const NO_LAST: &str = "the last part of the line did not come";
-const REST: &str = "this is a part of a line whose first parts could not be joined";
+const ORPHAN_PART: &str = "this is a part of a line whose first parts could not be joined";
 
-fn record(head: &Head, unit: Unit) -> Unit {
+fn record(head: &PartHeader, unit: Unit) -> Unit {
     let message = String::from_utf8_lossy(&unit.text);
     let mut fields = vec![
         ("time", head.time.as_str()),
@@ -229,7 +233,7 @@ fn record(head: &Head, unit: Unit) -> Unit {
 }
 
 /// `TIME STREAM FLAGS TEXT`; flags are separated by colons, the first says whether it is a part.
-fn cri(line: &Bytes) -> Result<Option<Wrapped>, String> {
+fn cri(line: &Bytes) -> Result<Option<WrappedLine>, String> {
     if line.trim_ascii().is_empty() {
         return Ok(None);
     }
@@ -247,14 +251,14 @@ fn cri(line: &Bytes) -> Result<Option<Wrapped>, String> {
     if time.parse::<jiff::Timestamp>().is_err() {
         return Err("the line does not begin with a time (RFC 3339)".to_owned());
     }
-    let stream = Stream::of(word("stream")?)?;
+    let stream = OutputStream::of(word("stream")?)?;
     let is_last = match word("flag")?.split(':').next() {
         Some("F") => true,
         Some("P") => false,
         _ => return Err("the flag is neither `F` (whole or last part) nor `P` (part)".to_owned()),
     };
-    let head = Head { time: time.to_owned(), stream, attrs: None };
-    Ok(Some(Wrapped { head, text: line.slice_ref(rest), is_last }))
+    let head = PartHeader { time: time.to_owned(), stream, attrs: None };
+    Ok(Some(WrappedLine { head, text: line.slice_ref(rest), is_last }))
 }
 
 #[derive(Deserialize)]
@@ -268,13 +272,13 @@ struct DockerLine {
     attrs: Option<Box<RawValue>>,
 }
 
-fn docker(line: &Bytes) -> Result<Option<Wrapped>, String> {
+fn docker(line: &Bytes) -> Result<Option<WrappedLine>, String> {
     if line.trim_ascii().is_empty() {
         return Ok(None);
     }
     let DockerLine { mut log, stream, time, attrs } = serde_json::from_slice(line)
         .map_err(|error| format!("not a line of Docker's json-file: {error}"))?;
-    let stream = stream.as_deref().map_or(Ok(Stream::Out), Stream::of)?;
+    let stream = stream.as_deref().map_or(Ok(OutputStream::Out), OutputStream::of)?;
     let is_last = log.ends_with('\n');
     if is_last {
         log.pop();
@@ -282,8 +286,8 @@ fn docker(line: &Bytes) -> Result<Option<Wrapped>, String> {
             log.pop();
         }
     }
-    let head = Head { time: time.unwrap_or_default(), stream, attrs };
-    Ok(Some(Wrapped { head, text: log.into(), is_last }))
+    let head = PartHeader { time: time.unwrap_or_default(), stream, attrs };
+    Ok(Some(WrappedLine { head, text: log.into(), is_last }))
 }
 
 #[cfg(test)]
@@ -301,7 +305,7 @@ mod tests {
         shown(out)
     }
 
-    fn shown(out: Vec<Outcome>) -> Vec<Result<Value, String>> {
+    fn shown(out: Vec<StepResult>) -> Vec<Result<Value, String>> {
         let value = |unit: Unit| serde_json::from_slice(&unit.text).unwrap();
         out.into_iter().map(|outcome| outcome.map(value).map_err(|broken| broken.why)).collect()
     }
@@ -311,7 +315,7 @@ mod tests {
     #[test]
     fn interleaved_parts_are_joined_by_stream() {
         // Parts of the two streams between each other come out whole, each under its first time.
-        let mut cri = Container::new(Runtime::Cri, 1000);
+        let mut cri = Container::new(ContainerRuntime::Cri, 1000);
         let lines = [
             format!("{T} stdout P one "),
             format!("{T} stderr P bad "),
@@ -334,7 +338,7 @@ mod tests {
     #[test]
     fn message_without_its_last_part_is_a_fault() {
         // At the end of a run it is a fault that the next run sees whole; nothing half is a record.
-        let mut cri = Container::new(Runtime::Cri, 1000);
+        let mut cri = Container::new(ContainerRuntime::Cri, 1000);
         assert_eq!(feed(&mut cri, &[&format!("{T} stdout P half")]), []);
         assert_eq!(cri.waiting_from(), Some(0));
         let mut out = Vec::new();
@@ -349,7 +353,7 @@ mod tests {
     #[test]
     fn joined_line_over_the_limit_is_faults_to_its_end() {
         // Every part of a line that is too long is a fault, and the next line is a record.
-        let mut cri = Container::new(Runtime::Cri, 100);
+        let mut cri = Container::new(ContainerRuntime::Cri, 100);
         let part = format!("{T} stdout P {}", "x".repeat(40));
         let (last, next) = (format!("{T} stdout F end"), format!("{T} stdout F next"));
         let got = feed(&mut cri, &[&part, &part, &part, &last, &next]);
@@ -360,7 +364,7 @@ mod tests {
     #[test]
     fn lines_of_another_form_are_faults() {
         // Without a time, a known stream or a known flag a line is a fault that says so.
-        let mut cri = Container::new(Runtime::Cri, 1000);
+        let mut cri = Container::new(ContainerRuntime::Cri, 1000);
         for (line, why) in [
             ("plain text", "time"),
             (&format!("{T} stdin F x"), "stream"),
@@ -376,7 +380,7 @@ mod tests {
     #[test]
     fn docker_lines_end_with_their_newline() {
         // Lines without a newline are parts; attributes stay; a short last part is known as such.
-        let mut docker = Container::new(Runtime::Docker, 100_000);
+        let mut docker = Container::new(ContainerRuntime::Docker, 100_000);
         let got = feed(
             &mut docker,
             &[

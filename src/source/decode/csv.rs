@@ -10,14 +10,14 @@
 use bytes::Bytes;
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
 
-use super::unit::{Flush, Joined, Outcome, Unit, Unreadable};
+use super::unit::{Flush, Joined, StepResult, Unit, Unreadable};
 
 #[derive(Debug)]
 pub(super) struct CsvDecoder {
     reader: Reader,
     delimiter: u8,
     columns: Columns,
-    row: Row,
+    row: CsvRow,
     /// The longest row, in bytes.
     limit: usize,
     /// Scratch space, kept so that a row allocates nothing but its record.
@@ -37,7 +37,7 @@ enum Columns {
 
 /// A row that is not complete.
 #[derive(Debug, Clone)]
-enum Row {
+enum CsvRow {
     None,
     /// A quoted value is open at its end.
     Open(Joined),
@@ -88,7 +88,7 @@ impl CsvDecoder {
             reader,
             delimiter,
             columns,
-            row: Row::None,
+            row: CsvRow::None,
             limit,
             input: Vec::new(),
             output: Vec::new(),
@@ -112,83 +112,83 @@ impl CsvDecoder {
     /// Where a row that is not complete starts.
     pub(super) fn waiting_from(&self) -> Option<u64> {
         match &self.row {
-            Row::None => None,
-            Row::Open(lines) => Some(lines.span().start),
-            Row::Lost { from, .. } => Some(*from),
+            CsvRow::None => None,
+            CsvRow::Open(lines) => Some(lines.span().start),
+            CsvRow::Lost { from, .. } => Some(*from),
         }
     }
 
     /// Whether lines wait that a time limit would turn into faults.
     pub(super) fn holds_lines(&self) -> bool {
-        matches!(&self.row, Row::Open(_) | Row::Lost { rest: Some(_), .. })
+        matches!(&self.row, CsvRow::Open(_) | CsvRow::Lost { rest: Some(_), .. })
     }
 
     /// Takes a line.
-    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<Outcome>) {
-        match std::mem::replace(&mut self.row, Row::None) {
-            Row::None if self.leaves_open(&unit.text, Quote::Outside) => {
-                self.row = Row::Open(Joined::of(unit));
+    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<StepResult>) {
+        match std::mem::replace(&mut self.row, CsvRow::None) {
+            CsvRow::None if self.leaves_open(&unit.text, Quote::Outside) => {
+                self.row = CsvRow::Open(Joined::of(unit));
             }
-            Row::None => out.extend(self.row(unit)),
-            Row::Open(mut lines) if lines.fits(&unit, self.limit) => {
+            CsvRow::None => out.extend(self.row(unit)),
+            CsvRow::Open(mut lines) if lines.fits(&unit, self.limit) => {
                 lines.push(&unit, b"\n");
                 match self.leaves_open(&unit.text, Quote::Inside) {
-                    true => self.row = Row::Open(lines),
+                    true => self.row = CsvRow::Open(lines),
                     false => out.extend(self.row(lines.finish())),
                 }
             }
-            Row::Open(lines) => {
+            CsvRow::Open(lines) => {
                 let from = lines.span().start;
                 out.push(Err(self.too_long(lines)));
                 self.lose(from, None, unit, out);
             }
-            Row::Lost { from, rest } => self.lose(from, rest, unit, out),
+            CsvRow::Lost { from, rest } => self.lose(from, rest, unit, out),
         }
     }
 
     /// A line that could not be read passes, of which the first bytes are known.
-    pub(super) fn pass(&mut self, broken: &Unreadable, out: &mut Vec<Outcome>) {
-        match std::mem::replace(&mut self.row, Row::None) {
-            Row::None => {
+    pub(super) fn pass(&mut self, broken: &Unreadable, out: &mut Vec<StepResult>) {
+        match std::mem::replace(&mut self.row, CsvRow::None) {
+            CsvRow::None => {
                 if self.awaits_header() {
                     self.forgo_header(&broken.why);
                 }
                 if self.leaves_open(&broken.raw, Quote::Outside) {
-                    self.row = Row::Lost { from: broken.span.start, rest: None };
+                    self.row = CsvRow::Lost { from: broken.span.start, rest: None };
                 }
             }
             // What it would have done to the quote is not known; a record must not begin in one.
-            Row::Open(lines) => {
-                self.row = Row::Lost { from: lines.span().start, rest: None };
+            CsvRow::Open(lines) => {
+                self.row = CsvRow::Lost { from: lines.span().start, rest: None };
                 out.push(Err(self.too_long(lines)));
             }
-            Row::Lost { from, rest } => {
+            CsvRow::Lost { from, rest } => {
                 out.extend(rest.map(|lines| Err(inside(lines))));
-                self.row = Row::Lost { from, rest: None };
+                self.row = CsvRow::Lost { from, rest: None };
             }
         }
     }
 
-    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<Outcome>) {
-        let lost = match std::mem::replace(&mut self.row, Row::None) {
-            Row::None => return,
-            Row::Open(lines) => {
+    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<StepResult>) {
+        let lost = match std::mem::replace(&mut self.row, CsvRow::None) {
+            CsvRow::None => return,
+            CsvRow::Open(lines) => {
                 let from = lines.span().start;
                 out.push(Err(self.never_closed(lines)));
                 from
             }
-            Row::Lost { from, rest } => {
+            CsvRow::Lost { from, rest } => {
                 out.extend(rest.map(|lines| Err(inside(lines))));
                 from
             }
         };
         if why != Flush::NewGeneration {
-            self.row = Row::Lost { from: lost, rest: None };
+            self.row = CsvRow::Lost { from: lost, rest: None };
         }
     }
 
     /// Another line of a row that is a fault.
-    fn lose(&mut self, from: u64, rest: Option<Joined>, unit: Unit, out: &mut Vec<Outcome>) {
+    fn lose(&mut self, from: u64, rest: Option<Joined>, unit: Unit, out: &mut Vec<StepResult>) {
         let open = self.leaves_open(&unit.text, Quote::Inside);
         let lines = match rest {
             None => Joined::of(unit),
@@ -202,7 +202,7 @@ impl CsvDecoder {
             }
         };
         match open {
-            true => self.row = Row::Lost { from, rest: Some(lines) },
+            true => self.row = CsvRow::Lost { from, rest: Some(lines) },
             false => out.push(Err(inside(lines))),
         }
     }
@@ -249,7 +249,7 @@ impl CsvDecoder {
     }
 
     /// The record of a whole row; `None` for an empty line, and for the row that names the columns.
-    fn row(&mut self, unit: Unit) -> Option<Outcome> {
+    fn row(&mut self, unit: Unit) -> Option<StepResult> {
         match self.decode(&unit.text) {
             Ok(None) => None,
             Ok(Some(body)) => Some(Ok(unit.with_text(body))),
@@ -391,7 +391,7 @@ mod tests {
         CsvDecoder::new(Some(&names), None, LIMIT).unwrap()
     }
 
-    fn shown(outcome: &Outcome) -> Result<String, String> {
+    fn shown(outcome: &StepResult) -> Result<String, String> {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         outcome.as_ref().map(|unit| text(&unit.text)).map_err(|broken| broken.why.clone())
     }

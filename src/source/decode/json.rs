@@ -12,20 +12,20 @@ use smallvec::{SmallVec, smallvec};
 pub(super) const MAX_PARTS: usize = 10_000;
 
 /// The records of one line: mostly one.
-pub(super) type Values = SmallVec<[Bytes; 1]>;
+pub(super) type JsonValues = SmallVec<[Bytes; 1]>;
 
 /// The records of a line: the value itself; of an array each element; of several objects or arrays
 /// one behind the other, each of them. None for a line of white space and for an empty array.
-pub(super) fn decode(line: Bytes) -> Result<Values, String> {
+pub(super) fn decode(line: Bytes) -> Result<JsonValues, String> {
     let head = line.trim_ascii_start().first().copied();
     let Some(head) = head else {
-        return Ok(Values::new());
+        return Ok(JsonValues::new());
     };
     let text = super::utf8(&line)?;
     match serde_json::from_str::<IgnoredAny>(text) {
         Ok(IgnoredAny) if head != b'[' => Ok(smallvec![line]),
         Ok(IgnoredAny) => {
-            let mut values = Values::new();
+            let mut values = JsonValues::new();
             elements(&line, text, &mut values).map(|()| values)
         }
         Err(error) => several(&line, text, head).unwrap_or_else(|| Err(reason(&error))),
@@ -42,11 +42,11 @@ pub(super) fn is_whole(line: &[u8]) -> bool {
 
 /// Several values one behind the other, as writers without newlines make them. `None` where the
 /// line is something else. Only objects and arrays: `1 2` is no JSON.
-fn several(line: &Bytes, text: &str, head: u8) -> Option<Result<Values, String>> {
+fn several(line: &Bytes, text: &str, head: u8) -> Option<Result<JsonValues, String>> {
     if !matches!(head, b'{' | b'[') {
         return None;
     }
-    let mut values = Values::new();
+    let mut values = JsonValues::new();
     let mut over = false;
     for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
         let value = value.ok()?.get();
@@ -64,7 +64,7 @@ fn several(line: &Bytes, text: &str, head: u8) -> Option<Result<Values, String>>
     Some(if over { Err(too_many()) } else { Ok(values) })
 }
 
-fn add(line: &Bytes, value: &str, values: &mut Values) -> Result<(), String> {
+fn add(line: &Bytes, value: &str, values: &mut JsonValues) -> Result<(), String> {
     if values.len() == MAX_PARTS {
         return Err(too_many());
     }
@@ -73,17 +73,17 @@ fn add(line: &Bytes, value: &str, values: &mut Values) -> Result<(), String> {
 }
 
 /// Adds the elements of a sound array, as slices of the line.
-fn elements(line: &Bytes, array: &str, values: &mut Values) -> Result<(), String> {
+fn elements(line: &Bytes, array: &str, values: &mut JsonValues) -> Result<(), String> {
     let mut de = serde_json::Deserializer::from_str(array);
-    de.deserialize_seq(Elements { line, values }).map_err(|_| too_many())
+    de.deserialize_seq(ArrayElements { line, values }).map_err(|_| too_many())
 }
 
-struct Elements<'a> {
+struct ArrayElements<'a> {
     line: &'a Bytes,
-    values: &'a mut Values,
+    values: &'a mut JsonValues,
 }
 
-impl<'de> Visitor<'de> for Elements<'_> {
+impl<'de> Visitor<'de> for ArrayElements<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -17,8 +17,8 @@ mod csv;
 mod json;
 mod logfmt;
 mod multiline;
-mod pattern;
 mod pick;
+mod regex;
 mod step;
 mod syslog;
 mod unit;
@@ -32,14 +32,14 @@ use bytes::Bytes;
 use jiff::tz::TimeZone;
 
 use self::charset::{Charset, IsFirst};
-use self::multiline::Multiline;
-use self::step::Step;
+use self::multiline::LineJoiner;
+use self::step::DecodeStep;
 pub use self::unit::Decoded;
 pub(super) use self::unit::Flush;
-use self::unit::{Outcome, Span, Unit, Unreadable};
+use self::unit::{Span, StepResult, Unit, Unreadable};
 use super::line::{Content, Line, LineSplitter, Separator};
 use crate::coerce::zone;
-use crate::config::source::{Decoding, Multiline as MultilineSettings};
+use crate::config::source::{Decoding, MultilineConfig as MultilineSettings};
 #[cfg(any(feature = "fluvio", feature = "kafka"))]
 use crate::record::Record;
 
@@ -71,14 +71,14 @@ const DEFAULT_LIMIT: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct Decoder {
     charset: Charset,
-    multiline: Option<Multiline>,
-    steps: Vec<Step>,
+    multiline: Option<LineJoiner>,
+    steps: Vec<DecodeStep>,
     /// Lines fed so far.
     fed: u64,
     /// Behind the last record, and how many parts ended there.
     last: (u64, u32),
     /// Scratch space.
-    units: Vec<Outcome>,
+    units: Vec<StepResult>,
 }
 
 impl Decoder {
@@ -122,7 +122,7 @@ impl Decoder {
         let mut names: Vec<String> = Vec::new();
         let several = !decoding.then.is_empty();
         for (number, settings) in (1..).zip(decoding.steps()) {
-            let mut step = Step::new(settings, limit, &zone)?;
+            let mut step = DecodeStep::new(settings, limit, &zone)?;
             if several {
                 step = step.linked(settings, number, names.last().cloned())?;
             }
@@ -150,7 +150,7 @@ impl Decoder {
         settings: Option<&MultilineSettings>,
         limit: usize,
     ) -> Result<Self, String> {
-        let multiline = settings.map(|settings| Multiline::new(settings, limit)).transpose()?;
+        let multiline = settings.map(|settings| LineJoiner::new(settings, limit)).transpose()?;
         Ok(Self { multiline, ..self })
     }
 
@@ -208,21 +208,21 @@ impl Decoder {
 
     /// Where the first line that is held starts: a checkpoint must not pass it.
     pub(super) fn waiting_from(&self) -> Option<u64> {
-        let steps = self.steps.iter().filter_map(Step::waiting_from);
-        steps.chain(self.multiline.as_ref().and_then(Multiline::waiting_from)).min()
+        let steps = self.steps.iter().filter_map(DecodeStep::waiting_from);
+        steps.chain(self.multiline.as_ref().and_then(LineJoiner::waiting_from)).min()
     }
 
     /// How long to wait for another line before `flush(Timeout)`; `None` where nothing is held that
     /// a time limit completes.
     pub(super) fn flush_after(&self) -> Option<Duration> {
-        let steps = self.steps.iter().any(Step::holds_lines).then_some(INCOMPLETE_AFTER);
-        steps.into_iter().chain(self.multiline.as_ref().and_then(Multiline::flush_after)).min()
+        let steps = self.steps.iter().any(DecodeStep::holds_lines).then_some(INCOMPLETE_AFTER);
+        steps.into_iter().chain(self.multiline.as_ref().and_then(LineJoiner::flush_after)).min()
     }
 
     /// The records of a whole message, which is a stream of its own. None where it holds none;
     /// faults are among them.
     pub fn message(&self, message: &Bytes) -> Vec<Decoded> {
-        let mut out = if self.steps.first().is_some_and(Step::reads_lines) {
+        let mut out = if self.steps.first().is_some_and(DecodeStep::reads_lines) {
             self.lines(message)
         } else {
             let mark = matches!(self.charset, Charset::Utf8).then_some(b"\xef\xbb\xbf");
@@ -258,7 +258,7 @@ impl Decoder {
     /// Whether the beginning of the stream is still needed to understand what follows (the columns
     /// of a CSV file).
     pub(super) fn awaits_beginning(&self) -> bool {
-        self.charset.awaits_mark() || self.steps.iter().any(Step::awaits_header)
+        self.charset.awaits_mark() || self.steps.iter().any(DecodeStep::awaits_header)
     }
 
     /// Learns from the first bytes of the stream, where reading starts behind them; `limit` is the
@@ -302,7 +302,7 @@ impl Decoder {
         is_json && is_plain && json::is_whole(line)
     }
 
-    fn take(&mut self, first: Outcome, out: &mut Vec<Decoded>) {
+    fn take(&mut self, first: StepResult, out: &mut Vec<Decoded>) {
         let mut units = std::mem::take(&mut self.units);
         match (&mut self.multiline, first) {
             (None, first) => units.push(first),
@@ -315,7 +315,7 @@ impl Decoder {
         self.finish(units, out);
     }
 
-    fn finish(&mut self, mut units: Vec<Outcome>, out: &mut Vec<Decoded>) {
+    fn finish(&mut self, mut units: Vec<StepResult>, out: &mut Vec<Decoded>) {
         for unit in units.drain(..) {
             let (span, body, meta, fault) = match unit {
                 Ok(unit) => (unit.span, unit.text, earlier(&unit.earlier), None),
@@ -343,7 +343,7 @@ pub(super) fn records_of(
 ) -> Vec<Record> {
     let fault = |body: Bytes, why: String| {
         let mut record = Record::new(body);
-        record.fault = Some(format!("{place}: {why}").into());
+        record.decode_error = Some(format!("{place}: {why}").into());
         record
     };
     match decoded {
@@ -372,7 +372,7 @@ pub(super) fn id_of_part(message: impl Into<Arc<str>>, part: usize) -> Arc<str> 
 }
 
 /// Passes what a step made on to the next.
-fn through(step: &mut Step, units: Vec<Outcome>) -> Vec<Outcome> {
+fn through(step: &mut DecodeStep, units: Vec<StepResult>) -> Vec<StepResult> {
     let mut out = Vec::new();
     for unit in units {
         match unit {

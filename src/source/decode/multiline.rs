@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use regex::bytes::Regex;
 
-use super::unit::{Flush, Joined, Outcome, Unit, Unreadable};
-use crate::config::source::{Multiline as Settings, MultilineMode as Mode};
+use super::unit::{Flush, Joined, StepResult, Unit, Unreadable};
+use crate::config::source::{MultilineConfig as Settings, MultilineMode as Mode};
 
 #[derive(Debug, Clone)]
-pub(super) struct Multiline {
+pub(super) struct LineJoiner {
     start: Regex,
     condition: Regex,
     mode: Mode,
@@ -34,7 +34,7 @@ enum Group {
 
 /// What a line is to the group before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum LineRole {
     /// A part of it.
     Inside,
     /// Its last.
@@ -43,7 +43,7 @@ enum Line {
     Behind,
 }
 
-impl Multiline {
+impl LineJoiner {
     pub(super) fn new(settings: &Settings, limit: usize) -> Result<Self, String> {
         let regex = |key: &str, pattern: &str| {
             Regex::new(pattern).map_err(|error| format!("`multiline.{key}`: {error}"))
@@ -58,21 +58,21 @@ impl Multiline {
         })
     }
 
-    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<Outcome>) {
+    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<StepResult>) {
         let line = match self.group {
-            Group::None => Line::Behind,
+            Group::None => LineRole::Behind,
             _ => self.place(&unit.text),
         };
         match line {
-            Line::Behind => {
+            LineRole::Behind => {
                 self.end(out);
                 match self.start.is_match(bare(&unit.text)) {
                     true => self.group = Group::Open(Joined::of(unit)),
                     false => out.push(Ok(unit)),
                 }
             }
-            Line::Inside => self.add(unit, out),
-            Line::Last => {
+            LineRole::Inside => self.add(unit, out),
+            LineRole::Last => {
                 self.add(unit, out);
                 self.end(out);
             }
@@ -80,7 +80,7 @@ impl Multiline {
     }
 
     /// A line that could not be read passes; it is in no group, and ends the one before.
-    pub(super) fn pass(&mut self, broken: Unreadable, out: &mut Vec<Outcome>) {
+    pub(super) fn pass(&mut self, broken: Unreadable, out: &mut Vec<StepResult>) {
         match std::mem::replace(&mut self.group, Group::None) {
             Group::None => {}
             Group::Open(lines) => {
@@ -91,7 +91,7 @@ impl Multiline {
         out.push(Err(broken));
     }
 
-    pub(super) fn flush(&mut self, _why: Flush, out: &mut Vec<Outcome>) {
+    pub(super) fn flush(&mut self, _why: Flush, out: &mut Vec<StepResult>) {
         // A group has no end of its own: the end of the stream is as good as the time limit.
         self.end(out);
     }
@@ -109,16 +109,16 @@ impl Multiline {
         (!matches!(self.group, Group::None)).then_some(self.timeout)
     }
 
-    fn place(&self, line: &Bytes) -> Line {
+    fn place(&self, line: &Bytes) -> LineRole {
         match (self.mode, self.condition.is_match(bare(line))) {
             (Mode::ContinueThrough | Mode::ContinuePast, true)
-            | (Mode::HaltBefore | Mode::HaltWith, false) => Line::Inside,
-            (Mode::ContinuePast, false) | (Mode::HaltWith, true) => Line::Last,
-            (Mode::ContinueThrough, false) | (Mode::HaltBefore, true) => Line::Behind,
+            | (Mode::HaltBefore | Mode::HaltWith, false) => LineRole::Inside,
+            (Mode::ContinuePast, false) | (Mode::HaltWith, true) => LineRole::Last,
+            (Mode::ContinueThrough, false) | (Mode::HaltBefore, true) => LineRole::Behind,
         }
     }
 
-    fn add(&mut self, unit: Unit, out: &mut Vec<Outcome>) {
+    fn add(&mut self, unit: Unit, out: &mut Vec<StepResult>) {
         self.group = match std::mem::replace(&mut self.group, Group::None) {
             Group::Open(mut lines) if lines.fits(&unit, self.limit) => {
                 lines.push(&unit, b"\n");
@@ -143,7 +143,7 @@ impl Multiline {
         };
     }
 
-    fn end(&mut self, out: &mut Vec<Outcome>) {
+    fn end(&mut self, out: &mut Vec<StepResult>) {
         match std::mem::replace(&mut self.group, Group::None) {
             Group::None => {}
             Group::Open(lines) => out.push(Ok(lines.finish())),
@@ -166,17 +166,17 @@ mod tests {
     use super::super::unit::Span;
     use super::*;
 
-    fn multiline(mode: Mode, start: &str, condition: &str, limit: usize) -> Multiline {
+    fn multiline(mode: Mode, start: &str, condition: &str, limit: usize) -> LineJoiner {
         let settings = Settings {
             start_pattern: start.to_owned(),
             condition_pattern: condition.to_owned(),
             mode,
             timeout_ms: 5,
         };
-        Multiline::new(&settings, limit).unwrap()
+        LineJoiner::new(&settings, limit).unwrap()
     }
 
-    fn joined(multiline: &mut Multiline, lines: &str) -> Vec<Result<String, String>> {
+    fn joined(multiline: &mut LineJoiner, lines: &str) -> Vec<Result<String, String>> {
         let mut out = Vec::new();
         for (n, line) in (0..).zip(lines.split(' ')) {
             let span = Span { start: n * 10, end: n * 10 + 10, line: n, lines: 1 };

@@ -6,27 +6,27 @@
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 
-use super::container::{Container, Runtime};
+use super::container::{Container, ContainerRuntime};
 use super::csv::CsvDecoder;
-use super::pattern::Pattern;
 use super::pick::{Keys, Picked};
-use super::unit::{Flush, Outcome, Unit, Unreadable};
+use super::regex::RegexDecoder;
+use super::unit::{Flush, StepResult, Unit, Unreadable};
 use super::{json, logfmt, object, syslog, utf8};
 use crate::clock;
 use crate::config::source::{Codec, DecodingStep};
 
 #[derive(Debug, Clone)]
-pub(super) struct Step {
-    state: State,
+pub(super) struct DecodeStep {
+    state: StepState,
     /// Behind the first step: where it reads and writes, and what its record stands under.
-    link: Option<Link>,
+    link: Option<StepDecoder>,
     /// How its faults are introduced, where there are several steps.
     label: Option<String>,
 }
 
 /// How a step hangs on the one before.
 #[derive(Debug, Clone)]
-struct Link {
+struct StepDecoder {
     from: Keys,
     into: Keys,
     /// What the record of the step before is called under `%decoded`.
@@ -36,35 +36,41 @@ struct Link {
 }
 
 #[derive(Debug, Clone)]
-enum State {
+enum StepState {
     Json,
     Text,
     Csv(Box<CsvDecoder>),
     Logfmt,
-    Pattern(Pattern),
+    RegexDecoder(RegexDecoder),
     Syslog(TimeZone),
     Container(Box<Container>),
 }
 
-impl Step {
+impl DecodeStep {
     pub(super) fn new(
         settings: &DecodingStep,
         limit: usize,
         zone: &TimeZone,
     ) -> Result<Self, String> {
         let state = match settings.codec {
-            Codec::Json => State::Json,
-            Codec::Text => State::Text,
-            Codec::Csv => State::Csv(Box::new(CsvDecoder::new(
+            Codec::Json => StepState::Json,
+            Codec::Text => StepState::Text,
+            Codec::Csv => StepState::Csv(Box::new(CsvDecoder::new(
                 settings.columns.as_deref(),
                 settings.delimiter.as_deref(),
                 limit,
             )?)),
-            Codec::Logfmt => State::Logfmt,
-            Codec::Regex => State::Pattern(Pattern::new(settings.pattern.as_deref())?),
-            Codec::Syslog => State::Syslog(zone.clone()),
-            Codec::Cri => State::Container(Box::new(Container::new(Runtime::Cri, limit))),
-            Codec::Docker => State::Container(Box::new(Container::new(Runtime::Docker, limit))),
+            Codec::Logfmt => StepState::Logfmt,
+            Codec::Regex => {
+                StepState::RegexDecoder(RegexDecoder::new(settings.pattern.as_deref())?)
+            }
+            Codec::Syslog => StepState::Syslog(zone.clone()),
+            Codec::Cri => {
+                StepState::Container(Box::new(Container::new(ContainerRuntime::Cri, limit)))
+            }
+            Codec::Docker => {
+                StepState::Container(Box::new(Container::new(ContainerRuntime::Docker, limit)))
+            }
         };
         Ok(Self { state, link: None, label: None })
     }
@@ -88,19 +94,19 @@ impl Step {
         let into = path("into", settings.into.as_deref(), ".")?;
         let label = Some(format!("step {number} (`{codec}` from `{}`)", from.written()));
         let takes_values = settings.codec == Codec::Json;
-        Ok(Self { link: Some(Link { from, into, earlier, takes_values }), label, ..self })
+        Ok(Self { link: Some(StepDecoder { from, into, earlier, takes_values }), label, ..self })
     }
 
     pub(super) fn is_json(&self) -> bool {
-        matches!(self.state, State::Json)
+        matches!(self.state, StepState::Json)
     }
 
     /// Whether a message is to be taken line by line.
     pub(super) fn reads_lines(&self) -> bool {
-        matches!(self.state, State::Csv(_))
+        matches!(self.state, StepState::Csv(_))
     }
 
-    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<Outcome>) {
+    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<StepResult>) {
         let before = out.len();
         match self.input(unit) {
             Ok(unit) => self.read(unit, out),
@@ -110,20 +116,20 @@ impl Step {
     }
 
     /// A piece of the stream that a step before could not read.
-    pub(super) fn pass(&mut self, broken: Unreadable, out: &mut Vec<Outcome>) {
+    pub(super) fn pass(&mut self, broken: Unreadable, out: &mut Vec<StepResult>) {
         let before = out.len();
-        if let State::Csv(csv) = &mut self.state {
+        if let StepState::Csv(csv) = &mut self.state {
             csv.pass(&broken, out);
         }
         self.output(out, before);
         out.push(Err(broken));
     }
 
-    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<Outcome>) {
+    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<StepResult>) {
         let before = out.len();
         match &mut self.state {
-            State::Csv(csv) => csv.flush(why, out),
-            State::Container(container) => container.flush(why, out),
+            StepState::Csv(csv) => csv.flush(why, out),
+            StepState::Container(container) => container.flush(why, out),
             _ => {}
         }
         self.output(out, before);
@@ -131,8 +137,8 @@ impl Step {
 
     pub(super) fn waiting_from(&self) -> Option<u64> {
         match &self.state {
-            State::Csv(csv) => csv.waiting_from(),
-            State::Container(container) => container.waiting_from(),
+            StepState::Csv(csv) => csv.waiting_from(),
+            StepState::Container(container) => container.waiting_from(),
             _ => None,
         }
     }
@@ -140,18 +146,18 @@ impl Step {
     /// Whether lines wait that a time limit would complete.
     pub(super) fn holds_lines(&self) -> bool {
         match &self.state {
-            State::Csv(csv) => csv.holds_lines(),
-            State::Container(container) => container.holds_lines(),
+            StepState::Csv(csv) => csv.holds_lines(),
+            StepState::Container(container) => container.holds_lines(),
             _ => false,
         }
     }
 
     pub(super) fn awaits_header(&self) -> bool {
-        matches!(&self.state, State::Csv(csv) if csv.awaits_header())
+        matches!(&self.state, StepState::Csv(csv) if csv.awaits_header())
     }
 
     pub(super) fn forgo_header(&mut self, why: &str) {
-        if let State::Csv(csv) = &mut self.state
+        if let StepState::Csv(csv) = &mut self.state
             && csv.awaits_header()
         {
             csv.forgo_header(why);
@@ -159,14 +165,14 @@ impl Step {
     }
 
     pub(super) fn adopt_header(&mut self, other: &Self) {
-        if let (State::Csv(csv), State::Csv(other)) = (&mut self.state, &other.state) {
+        if let (StepState::Csv(csv), StepState::Csv(other)) = (&mut self.state, &other.state) {
             csv.adopt_header(other);
         }
     }
 
     /// What this step reads: the line, or what the step before made of it.
-    fn input(&self, unit: Unit) -> Outcome {
-        let Some(Link { from, earlier, takes_values, .. }) = &self.link else {
+    fn input(&self, unit: Unit) -> StepResult {
+        let Some(StepDecoder { from, earlier, takes_values, .. }) = &self.link else {
             return Ok(unit);
         };
         let why = match from.pick(&unit.text) {
@@ -190,10 +196,10 @@ impl Step {
         Err(unit.unreadable(why))
     }
 
-    fn read(&mut self, unit: Unit, out: &mut Vec<Outcome>) {
+    fn read(&mut self, unit: Unit, out: &mut Vec<StepResult>) {
         match &mut self.state {
-            State::Csv(csv) => return csv.feed(unit, out),
-            State::Container(container) => return container.feed(unit, out),
+            StepState::Csv(csv) => return csv.feed(unit, out),
+            StepState::Container(container) => return container.feed(unit, out),
             _ => {}
         }
         let text = match unit.text.last() {
@@ -210,20 +216,20 @@ impl Step {
     }
 
     /// What a text holds, where that depends on nothing that came before.
-    fn decode(&self, text: Bytes) -> Result<json::Values, String> {
+    fn decode(&self, text: Bytes) -> Result<json::JsonValues, String> {
         let one = match &self.state {
-            State::Json => return json::decode(text),
-            State::Text => Some(object([("message", String::from_utf8_lossy(&text).as_ref())])),
-            State::Logfmt => logfmt::decode(utf8(&text)?)?,
-            State::Pattern(pattern) => Some(pattern.decode(utf8(&text)?)?),
-            State::Syslog(zone) => syslog::decode(utf8(&text)?, zone, clock::now())?,
-            State::Csv(_) | State::Container(_) => None,
+            StepState::Json => return json::decode(text),
+            StepState::Text => Some(object([("message", String::from_utf8_lossy(&text).as_ref())])),
+            StepState::Logfmt => logfmt::decode(utf8(&text)?)?,
+            StepState::RegexDecoder(pattern) => Some(pattern.decode(utf8(&text)?)?),
+            StepState::Syslog(zone) => syslog::decode(utf8(&text)?, zone, clock::now())?,
+            StepState::Csv(_) | StepState::Container(_) => None,
         };
         Ok(one.into_iter().collect())
     }
 
     /// Puts results where they belong, and names the step in its faults.
-    fn output(&self, out: &mut [Outcome], from: usize) {
+    fn output(&self, out: &mut [StepResult], from: usize) {
         let Some(label) = &self.label else {
             return;
         };

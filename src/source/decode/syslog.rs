@@ -38,7 +38,7 @@ const OWN: [&str; 9] = [
 
 /// A line, taken apart.
 #[derive(Debug, Default)]
-struct Message<'a> {
+struct SyslogMessage<'a> {
     priority: Option<u8>,
     version: Option<u16>,
     timestamp: Option<Timestamp>,
@@ -62,13 +62,13 @@ pub(super) fn decode(line: &str, zone: &TimeZone, now: Timestamp) -> Result<Opti
     read(line, zone, now).map(|message| Some(message.object()))
 }
 
-fn read<'a>(line: &'a str, zone: &TimeZone, now: Timestamp) -> Result<Message<'a>, String> {
+fn read<'a>(line: &'a str, zone: &TimeZone, now: Timestamp) -> Result<SyslogMessage<'a>, String> {
     let line = line.trim_start();
     let (priority, rest) = priority(line)?;
     if priority.is_some()
         && let Some((version, rest)) = version(rest)
     {
-        return rfc5424(rest).map(|message| Message {
+        return rfc5424(rest).map(|message| SyslogMessage {
             priority,
             version: Some(version),
             ..message
@@ -79,7 +79,7 @@ fn read<'a>(line: &'a str, zone: &TimeZone, now: Timestamp) -> Result<Message<'a
         Some((timestamp, rest)) => (Some(timestamp), rest),
         // RFC 3164, 4.3.2: whatever follows a priority is the message.
         None if priority.is_some() => {
-            return Ok(Message { priority, message: rest, ..Message::default() });
+            return Ok(SyslogMessage { priority, message: rest, ..SyslogMessage::default() });
         }
         None => {
             return Err(
@@ -88,7 +88,7 @@ fn read<'a>(line: &'a str, zone: &TimeZone, now: Timestamp) -> Result<Message<'a
             );
         }
     };
-    Ok(Message { priority, timestamp, ..host_and_tag(rest) })
+    Ok(SyslogMessage { priority, timestamp, ..host_and_tag(rest) })
 }
 
 fn priority(line: &str) -> Result<(Option<u8>, &str), String> {
@@ -110,7 +110,7 @@ fn version(text: &str) -> Option<(u16, &str)> {
     plain.then(|| digits.parse().ok()).flatten().map(|version| (version, rest))
 }
 
-fn rfc5424(text: &str) -> Result<Message<'_>, String> {
+fn rfc5424(text: &str) -> Result<SyslogMessage<'_>, String> {
     let mut rest = text;
     let mut word = |what: &str| {
         let (word, behind) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -131,7 +131,7 @@ fn rfc5424(text: &str) -> Result<Message<'_>, String> {
     let (elements, rest) = structured_data(rest)?;
     let message = rest.strip_prefix(' ').unwrap_or(rest);
     let message = message.strip_prefix('\u{feff}').unwrap_or(message);
-    Ok(Message {
+    Ok(SyslogMessage {
         timestamp,
         hostname,
         appname,
@@ -139,7 +139,7 @@ fn rfc5424(text: &str) -> Result<Message<'_>, String> {
         msgid,
         elements,
         message,
-        ..Message::default()
+        ..SyslogMessage::default()
     })
 }
 
@@ -271,18 +271,27 @@ fn number(text: &str, most: usize) -> Option<(u16, &str)> {
 }
 
 /// `HOST TAG[PID]: TEXT`, `TAG[PID]: TEXT` or `HOST TEXT`.
-fn host_and_tag(text: &str) -> Message<'_> {
+fn host_and_tag(text: &str) -> SyslogMessage<'_> {
     if let Some((appname, procid, message)) = tag(text) {
-        return Message { appname: Some(appname), procid, message, ..Message::default() };
+        return SyslogMessage {
+            appname: Some(appname),
+            procid,
+            message,
+            ..SyslogMessage::default()
+        };
     }
     let text = text.trim_start();
     let (host, rest) = text.split_once(' ').unwrap_or((text, ""));
     let hostname = (!host.is_empty() && host != "-").then_some(host);
     match tag(rest) {
-        Some((appname, procid, message)) => {
-            Message { hostname, appname: Some(appname), procid, message, ..Message::default() }
-        }
-        None => Message { hostname, message: rest, ..Message::default() },
+        Some((appname, procid, message)) => SyslogMessage {
+            hostname,
+            appname: Some(appname),
+            procid,
+            message,
+            ..SyslogMessage::default()
+        },
+        None => SyslogMessage { hostname, message: rest, ..SyslogMessage::default() },
     }
 }
 
@@ -312,9 +321,9 @@ fn tag(text: &str) -> Option<(&str, Option<&str>, &str)> {
     ends.then(|| (name, procid, message.strip_prefix(' ').unwrap_or(message)))
 }
 
-impl Message<'_> {
+impl SyslogMessage<'_> {
     fn object(&self) -> Bytes {
-        let mut object = Writer::default();
+        let mut object = SyslogJson::default();
         if let Some(priority) = self.priority {
             object.text("facility", FACILITIES[usize::from(priority >> 3)]);
             object.text("severity", SEVERITIES[usize::from(priority & 7)]);
@@ -344,7 +353,7 @@ impl Message<'_> {
             object.element(element);
         }
         if !clashing.is_empty() {
-            let mut inner = Writer::default();
+            let mut inner = SyslogJson::default();
             clashing.into_iter().for_each(|element| inner.element(element));
             object.raw("structured_data", &inner.finish());
         }
@@ -355,11 +364,11 @@ impl Message<'_> {
 
 /// A JSON object in the making.
 #[derive(Default)]
-struct Writer {
+struct SyslogJson {
     entries: String,
 }
 
-impl Writer {
+impl SyslogJson {
     fn raw(&mut self, key: &str, json: &str) {
         if !self.entries.is_empty() {
             self.entries.push(',');

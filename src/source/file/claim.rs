@@ -1,11 +1,15 @@
 //! How far a file's records may have been sent, as the next process must know it.
 //!
 //! A claim stands beside the checkpoint: "records before this position may have been sent, and this
-//! is their time". Not here: saving it. One invariant: a record leaves only while a saved claim
-//! covers it, so what a dead process may have sent lies between its checkpoint and its last claim.
+//! is their time".
 //!
-//! Claims carry a time because User.com knows an event again by its time: an event without a time
-//! of its own has that of its claim, each time it is read.
+//! # Invariants
+//!
+//! A record leaves only while a saved claim covers it, so what a dead process may have sent lies
+//! between its checkpoint and its last claim.
+//!
+//! Claims carry a time because User.com knows an event again by its time: an event without a time of
+//! its own has that of its claim, each time it is read.
 
 use std::time::Duration;
 
@@ -13,12 +17,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::source::Handover;
+use crate::source::DownstreamBuffer;
 
 /// How long a claim covers what is written to the file later: no time differs more from the true one.
 const MAX_AGE: Duration = Duration::from_secs(1);
 /// A claim that is used up sooner than this is followed by a longer one.
-const TOO_SHORT: Duration = Duration::from_millis(200);
+const MIN_CLAIM_AGE: Duration = Duration::from_millis(200);
 /// The fewest and the most bytes a claim reaches ahead.
 const MIN_REACH: u64 = 16 << 10;
 const MAX_REACH: u64 = 4 << 20;
@@ -37,7 +41,7 @@ pub(super) struct Claim {
 /// The claims of one content.
 #[derive(Debug, Clone)]
 pub(super) struct Claims {
-    handover: Handover,
+    handover: DownstreamBuffer,
     /// What an earlier process claimed.
     doubt: u64,
     granted: Vec<Claim>,
@@ -51,7 +55,7 @@ pub(super) struct Claims {
 
 impl Claims {
     /// `left` are those of an earlier process, `start` is where reading begins.
-    pub(super) fn new(handover: Handover, left: Vec<Claim>, start: u64) -> Self {
+    pub(super) fn new(handover: DownstreamBuffer, left: Vec<Claim>, start: u64) -> Self {
         let doubt = left.last().map_or(0, |claim| claim.end);
         Self {
             handover,
@@ -66,7 +70,7 @@ impl Claims {
 
     /// Whether a record that ends at `end` may leave. If not, `want` a claim and save it.
     pub(super) fn covers(&self, end: u64) -> bool {
-        if self.handover == Handover::Durable || end <= self.doubt {
+        if self.handover == DownstreamBuffer::Durable || end <= self.doubt {
             return true;
         }
         let fresh = self.made.is_some_and(|made| made.elapsed() < MAX_AGE);
@@ -77,7 +81,7 @@ impl Claims {
     pub(super) fn want(&mut self, end: u64, available: u64) {
         let age = self.made.map(|made| made.elapsed());
         self.reach = match age {
-            Some(age) if age < TOO_SHORT => (self.reach * 2).min(MAX_REACH),
+            Some(age) if age < MIN_CLAIM_AGE => (self.reach * 2).min(MAX_REACH),
             Some(age) if age > MAX_AGE => (self.reach / 2).max(MIN_REACH),
             _ => self.reach,
         };
@@ -163,7 +167,7 @@ mod tests {
     use super::*;
 
     fn claims() -> Claims {
-        Claims::new(Handover::Claimed, Vec::new(), 0)
+        Claims::new(DownstreamBuffer::Memory, Vec::new(), 0)
     }
 
     fn ends(rows: &[Claim]) -> Vec<u64> {
@@ -194,13 +198,13 @@ mod tests {
         // A later process takes every record before the last claim for one that may have been sent,
         // at the time of the claim that covers it; records behind it are new.
         let left = vec![Claim { end: 100, time: 1_000 }, Claim { end: 200, time: 2_000 }];
-        let mut claims = Claims::new(Handover::Claimed, left.clone(), 50);
+        let mut claims = Claims::new(DownstreamBuffer::Memory, left.clone(), 50);
         assert!(claims.covers(200) && !claims.covers(201));
         assert_eq!(claims.hand_on(50, 100), (true, Timestamp::from_millisecond(1_000).ok()));
         assert_eq!(claims.hand_on(100, 150), (true, Timestamp::from_millisecond(2_000).ok()));
         assert_eq!(claims.rows(100), left[1..]);
         assert_eq!(claims.rows(200), []);
-        let mut durable = Claims::new(Handover::Durable, left, 50);
+        let mut durable = Claims::new(DownstreamBuffer::Durable, left, 50);
         assert!(durable.covers(1_000));
         assert_eq!(durable.hand_on(200, 300), (false, None));
         assert!(durable.hand_on(150, 200).0);

@@ -5,8 +5,9 @@
 //! far and the bytes that follow. Who has the digest at the last link can check the newest bytes of
 //! a file, or continue the chain, without reading the file from its beginning.
 //!
-//! Not here: which file is meant. One invariant: two contents are taken for the same only where the
-//! digest over every byte agrees.
+//! # Invariants
+//!
+//! Two contents are taken for the same only where the digest over every byte agrees.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,7 +28,7 @@ const MAX_LINE_ENDS: usize = 1024;
 /// The most bytes read at a time.
 const READ_BYTES: usize = 128 << 10;
 
-/// Keys of the short digests, new in each process: nobody can write lines that are taken for others.
+/// Keys of the short digests, new in each process: a writer of lines cannot make them collide.
 static SHORT_DIGEST_KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The digest of the first bytes of a content, as it is kept in a checkpoint.
@@ -296,14 +297,14 @@ pub(super) fn last_line_end(
 
 /// How far two contents are the same, and which of them end there.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Common {
+pub(super) struct CommonPrefix {
     pub(super) length: u64,
     pub(super) first_ends: bool,
     pub(super) second_ends: bool,
 }
 
 /// Compares two contents byte by byte.
-pub(super) fn common(first: &mut impl Read, second: &mut impl Read) -> io::Result<Common> {
+pub(super) fn common(first: &mut impl Read, second: &mut impl Read) -> io::Result<CommonPrefix> {
     let (mut a, mut b) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
     let mut length = 0;
     loop {
@@ -313,7 +314,11 @@ pub(super) fn common(first: &mut impl Read, second: &mut impl Read) -> io::Resul
         length += same as u64;
         let ended = read_a < READ_BYTES || read_b < READ_BYTES;
         if same < shorter || ended {
-            return Ok(Common { length, first_ends: same == read_a, second_ends: same == read_b });
+            return Ok(CommonPrefix {
+                length,
+                first_ends: same == read_a,
+                second_ends: same == read_b,
+            });
         }
     }
 }

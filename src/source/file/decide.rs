@@ -1,18 +1,21 @@
 //! What a file is whose identity is unknown: new, a copy, or a known content in another place.
 //!
 //! A file is compared byte by byte with files that are there, and by digest with what is there no
-//! more. Not here: acting on it. One invariant: where it cannot be told, the file is new: a record
-//! too often is better than none.
+//! more.
+//!
+//! # Invariants
+//!
+//! Where it cannot be told, the file is new: a record too often is better than none.
 
 use std::collections::BTreeSet;
 use std::io;
 
-use super::book::Row;
-use super::content::{self, Common, ContentMark, Survey};
+use super::checkpoints::FileCheckpoint;
+use super::content::{self, CommonPrefix, ContentMark, Relation, Running, Survey};
 use super::family::Family;
 use super::form::{Form, Text};
-use super::glance;
 use super::identity::FileId;
+use super::read;
 
 /// So many equal first bytes may be chance: a header, a first line that is always the same.
 const MAX_CHANCE: u64 = 256;
@@ -21,7 +24,7 @@ const MAX_CHANCE: u64 = 256;
 pub(super) struct Candidate {
     pub(super) id: FileId,
     /// Its checkpoint.
-    pub(super) row: Row,
+    pub(super) row: FileCheckpoint,
     pub(super) host: Host,
 }
 
@@ -29,6 +32,8 @@ pub(super) struct Candidate {
 pub(super) enum Host {
     /// In an open file; whether that is read to its end.
     Open { text: Text, at_end: bool },
+    /// In no file any more, but for copies; with the digest of what was read of it.
+    Gone(Box<Running>),
     /// In the file its checkpoint names, or nowhere.
     AtPath,
 }
@@ -92,7 +97,7 @@ struct Choice {
     decision: Decision,
 }
 
-fn read_to(row: &Row) -> u64 {
+fn read_to(row: &FileCheckpoint) -> u64 {
     row.content.as_ref().map_or(0, |content| content.length)
 }
 
@@ -104,6 +109,9 @@ fn one(
     known: &Candidate,
 ) -> io::Result<(u64, Decision)> {
     let id = known.id;
+    if let Host::Gone(content) = &known.host {
+        return of_gone(text, id, content, survey);
+    }
     let has = |(length, sha256): (u64, &str)| {
         length > 0 && survey.digests.get(&length).is_some_and(|found| found == sha256)
     };
@@ -111,7 +119,7 @@ fn one(
     let contains = read.filter(|read| has(*read)).map(|(length, _)| length);
     let (host, at_end) = match &known.host {
         Host::Open { text, at_end } => (Some(text.clone()), *at_end),
-        Host::AtPath => (glance::at_path(id, &known.row).map(|(text, _)| text), true),
+        Host::Gone(_) | Host::AtPath => (read::at_path(id, &known.row).map(|(text, _)| text), true),
     };
     let copy = |whole| Decision::Copy { id, content: survey.whole.clone(), whole };
     let Some(host) = host else {
@@ -131,8 +139,8 @@ fn one(
         return Ok((contains.unwrap_or(1), Decision::Wait { id }));
     }
     Ok(match common {
-        Common { length: 0, .. } => (0, Decision::New),
-        Common { length, first_ends: true, second_ends } => {
+        CommonPrefix { length: 0, .. } => (0, Decision::New),
+        CommonPrefix { length, first_ends: true, second_ends } => {
             let older = Family::of(known.row.path.as_ref());
             let begins_anew = family.is_live && older.key == family.key && !older.is_live;
             match begins_anew && !second_ends {
@@ -140,14 +148,31 @@ fn one(
                 false => (length, copy(second_ends)),
             }
         }
-        Common { length, second_ends: true, .. } if at_end => {
+        CommonPrefix { length, second_ends: true, .. } if at_end => {
             (length, Decision::Fork { id, at: length })
         }
-        Common { length, second_ends: true, .. } => (length, Decision::Wait { id }),
+        CommonPrefix { length, second_ends: true, .. } => (length, Decision::Wait { id }),
         // They went different ways: a copy that was written on, if more than chance is the same.
-        Common { .. } => match contains.filter(|length| *length > MAX_CHANCE) {
+        CommonPrefix { .. } => match contains.filter(|length| *length > MAX_CHANCE) {
             Some(at) => (at, Decision::Fork { id, at }),
             None => (0, Decision::New),
         },
+    })
+}
+
+/// What the file is as far as a content goes that no file holds any more.
+fn of_gone(
+    text: &Text,
+    id: FileId,
+    content: &Running,
+    survey: &Survey,
+) -> io::Result<(u64, Decision)> {
+    Ok(match content.compare(&mut text.reader())? {
+        Relation::Contains => (content.length(), Decision::Adopt { id }),
+        Relation::Part(part) if part.length > 0 => {
+            let whole = survey.whole.clone();
+            (part.length, Decision::Copy { id, content: whole, whole: false })
+        }
+        Relation::Part(_) | Relation::Other => (0, Decision::New),
     })
 }

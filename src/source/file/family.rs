@@ -1,8 +1,11 @@
 //! Which files are generations of one log, by their names.
 //!
 //! `app.log`, `app.log.1`, `app.log.2.gz`, `app.log-20260101`, `app-2026-01-01.log`,
-//! `app.log.2026-01-01T10-11-12.zst`, `app.log.bak` in one folder are one log. Not here: when each
-//! is read. One invariant: files of different folders are never one log.
+//! `app.log.2026-01-01T10-11-12.zst`, `app.log.bak` in one folder are one log.
+//!
+//! # Invariants
+//!
+//! Files of different folders are never one log.
 
 use std::cmp::Reverse;
 use std::path::Path;

@@ -1,66 +1,69 @@
 //! Reading files as they grow, in turns.
 //!
-//! The generations of one log are read in their order: in each round a file has a turn only if all
-//! older ones are read to their end. Other files take turns.
+//! The generations of one log are read in their order (`order`): in each round a file has a turn
+//! only if all older ones are read to their end. Other files take turns.
 //!
-//! Not here: lines. One invariant: each log has a turn of bounded length in each round, so that a
-//! busy one does not starve a quiet one.
+//! # Invariants
+//!
+//! A content is begun only after a search that began after the content was seen: what is older was
+//! in the folder by then, and is read first.
+//!
+//! Each log has a turn of bounded length in each round, so that a busy one does not starve a quiet
+//! one.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::alarm::Alarm;
-use super::desk::{Desk, Farewell, Tails, Troubles};
-use super::family;
-use super::finder::Finder;
-use super::identify::{Identified, Lost, Patience, Rows, recheck};
+use super::family::Family;
+use super::file_set::{CloseReason, FileSet, Tails, UnreadableFiles};
+use super::identify::{Identified, Patience, recheck};
 use super::identity::FileId;
-use super::ledger::Ledger;
+use super::offsets::FileOffsetTracker;
+use super::order::{Logs, Order};
+use super::scanner::{Found, GlobScanner};
 use super::state::{State, Waits};
 use super::stream::RestOfLine;
-use super::tail::{Tail, Turn, Until};
+use super::tailer::{FileTailer, ReadStatus, Until};
+use super::watcher::DirWatcher;
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 use crate::source::decode::Flush;
 
 /// How often open files are looked at when nothing wakes the reader.
-const POLL: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How often files are searched for when nothing wakes the reader.
-const SEARCH: Duration = Duration::from_secs(1);
+const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest time between two searches, however many names change.
-const SEARCH_AT_MOST: Duration = Duration::from_millis(100);
+const MIN_SEARCH_INTERVAL: Duration = Duration::from_millis(100);
 /// The shortest pause once all is read, however much is written meanwhile.
-const BREATH: Duration = Duration::from_millis(10);
+const MIN_POLL_PAUSE: Duration = Duration::from_millis(10);
 /// Bytes a log may take of a round.
-const TURN: u64 = 1 << 20;
+const MAX_TURN_BYTES: u64 = 1 << 20;
 /// How long a deleted file is kept open: its writer may not know yet.
-const AFTER_DELETION: Duration = Duration::from_secs(2);
+const DELETED_FILE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a file that no pattern finds any more is kept open: likewise.
-const AFTER_RENAME: Duration = Duration::from_secs(60);
+const RENAMED_FILE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the end of a rotated file is waited for: its writer may not know yet.
-const AFTER_ROTATION: Duration = Duration::from_secs(5);
+const LAST_LINE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long newer generations of a log wait for one that cannot be read.
 const GENERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) struct Follow {
-    desk: Desk,
-    tails: Tails,
-    alarm: Alarm,
+    pub(super) desk: FileSet,
+    pub(super) tails: Tails,
+    alarm: DirWatcher,
     searched: Option<Instant>,
-    /// Whether files were searched for in this round.
-    just_searched: bool,
+    pub(super) order: Order,
     /// Whether the next search must not wait.
-    search_now: bool,
+    pub(super) search_now: bool,
     names_changed: bool,
     /// Which log's turn is first in the next round.
     first: Option<Arc<str>>,
-    /// Contents that their file does not hold any more.
-    lost: Vec<(Box<super::stream::Stream>, Lost)>,
     /// Files that newer generations did not wait for any longer.
-    overtaken: std::collections::HashSet<FileId>,
+    overtaken: HashSet<FileId>,
 }
 
 /// How a round ended.
@@ -72,31 +75,27 @@ enum Round {
     Stopped,
 }
 
-/// The generations of each log, oldest first.
-type Logs = Vec<(Arc<str>, Vec<FileId>)>;
-
 impl Follow {
-    pub(super) fn new(desk: Desk, finder: &Finder) -> Self {
-        let mut alarm = Alarm::new();
+    pub(super) fn new(desk: FileSet, finder: &GlobScanner) -> Self {
+        let mut alarm = DirWatcher::new();
         alarm.watch(finder.folders());
         Self {
             desk,
             tails: Tails::new(),
             alarm,
             searched: None,
-            just_searched: false,
+            order: Order::default(),
             search_now: false,
             names_changed: false,
             first: None,
-            lost: Vec::new(),
-            overtaken: std::collections::HashSet::new(),
+            overtaken: HashSet::new(),
         }
     }
 
-    pub(super) async fn run(mut self, from: ReadFrom) -> Result<Troubles, SourceError> {
+    pub(super) async fn run(mut self, from: ReadFrom) -> Result<UnreadableFiles, SourceError> {
         loop {
             self.search_if_due(from).await;
-            self.find_heirs().await;
+            self.recheck().await;
             let identified = self.identify().await;
             let round = self.round().await;
             self.desk.save_claims(&mut self.tails).await;
@@ -104,25 +103,19 @@ impl Follow {
             match round {
                 Round::Stopped => break,
                 Round::More => {}
-                Round::Quiet if identified || self.search_now || !self.lost.is_empty() => {}
+                Round::Quiet if identified || self.search_now => {}
                 Round::Quiet => self.rest().await,
             }
-        }
-        for (stream, lost) in std::mem::take(&mut self.lost) {
-            self.desk.close_lost(stream, lost.family, lost.head, lost.path);
         }
         self.desk.finish(self.tails.into_values().collect()).await
     }
 
     async fn search_if_due(&mut self, from: ReadFrom) {
         self.names_changed |= self.alarm.names_changed();
-        self.just_searched = false;
-        // What was cut off may have been copied before.
-        let now = std::mem::take(&mut self.search_now) || !self.lost.is_empty();
-        let pause = match (now, self.names_changed) {
+        let pause = match (std::mem::take(&mut self.search_now), self.names_changed) {
             (true, _) => Duration::ZERO,
-            (false, true) => SEARCH_AT_MOST,
-            (false, false) => SEARCH,
+            (false, true) => MIN_SEARCH_INTERVAL,
+            (false, false) => SEARCH_INTERVAL,
         };
         let (findings, from) = match self.searched {
             Some(at) if at.elapsed() < pause => return,
@@ -131,22 +124,25 @@ impl Follow {
             None => (self.desk.first_find().await, from),
         };
         self.names_changed = false;
-        self.just_searched = true;
         let now = Instant::now();
         self.searched = Some(now);
         for tail in self.tails.values_mut() {
             tail.missing.get_or_insert(now);
+            tail.searched();
         }
-        let mut new = Vec::new();
-        for found in findings.files {
-            match self.tails.get_mut(&found.id) {
-                Some(tail) => tail.found(&found),
-                None => new.push(found),
+        for found in &findings.files {
+            if let Some(tail) = self.tails.get_mut(&found.id) {
+                tail.found(found);
             }
         }
+        self.order.take(&findings.files, &self.tails);
+        let known = |found: &Found| self.tails.contains_key(&found.id);
+        let new: Vec<_> = findings.files.into_iter().filter(|found| !known(found)).collect();
         if new.is_empty() {
+            self.order.note_unopened(&[], &self.tails);
             return;
         }
+        let names: Vec<_> = new.iter().map(|f| (f.id, Family::of(&f.path))).collect();
         self.desk.common.progress.found(new.iter().map(|found| found.size).sum());
         let folders: Vec<_> = new
             .iter()
@@ -156,74 +152,116 @@ impl Follow {
         self.alarm.watch(folders.into_iter());
         let opened = self.desk.open(new, from, &self.tails).await;
         self.tails.extend(opened.into_iter().map(|tail| (tail.id(), tail)));
+        self.order.note_unopened(&names, &self.tails);
     }
 
-    /// Finds the copies in which what was cut off goes on.
-    async fn find_heirs(&mut self) {
-        for (stream, lost) in std::mem::take(&mut self.lost) {
-            let path = lost.path.clone();
-            match self.desk.bequeath(stream, lost, &mut self.tails).await {
-                Ok(rows) => drop(self.desk.save_surely(rows).await),
-                Err(error) => {
-                    tracing::warn!(path, %error, "copies of a file that was cut off cannot be read; what it held and was not read is lost unless one can be read later")
+    /// Looks whether files still hold what was read of them.
+    async fn recheck(&mut self) {
+        let (mut cut_off, mut unknown) = (Vec::new(), Vec::new());
+        for (id, tail) in &mut self.tails {
+            let checked = match recheck(tail) {
+                Ok(true) => {
+                    unknown.push(*id);
+                    Ok(false)
                 }
+                Ok(false) => tail.is_cut_off().await,
+                Err(error) => Err(error),
+            };
+            match checked {
+                Ok(false) => {}
+                Ok(true) => cut_off.push(*id),
+                Err(error) => tail.report(Some(&error)),
+            }
+        }
+        for id in unknown {
+            self.order.put_back(id, &self.tails);
+        }
+        for id in cut_off {
+            if let Some(mut tail) = self.tails.remove(&id) {
+                self.lose(&mut tail).await;
+                self.tails.insert(id, tail);
+                self.order.put_back(id, &self.tails);
             }
         }
     }
 
     /// Finds out what unknown files are, as far as it is their turn. Whether some became known.
     async fn identify(&mut self) -> bool {
-        let mut rows = Rows::new();
-        let mut unsaved = Vec::new();
-        for (_, ids) in self.logs() {
+        let known = self.identify_known().await;
+        self.join_missing().await;
+        let begun = self.identify_in_turn().await;
+        if known || begun {
+            self.desk.save_surely(Vec::new()).await;
+        }
+        known || begun
+    }
+
+    /// Finds out which files hold what is known already, also out of turn.
+    async fn identify_known(&mut self) -> bool {
+        let mut some = false;
+        for (_, ids) in self.order.logs(&self.tails) {
+            for id in ids {
+                if self.tails.get(&id).is_some_and(|tail| tail.is_to_be_compared(self.desk.losses))
+                    && let Some(mut tail) = self.tails.remove(&id)
+                {
+                    some |= self.identify_one(&mut tail, Patience::OnlyKnown).await;
+                    self.search_now |= tail.is_seen() && !tail.has_company();
+                    self.tails.insert(id, tail);
+                }
+            }
+        }
+        some
+    }
+
+    /// Begins files, as far as it is their turn.
+    async fn identify_in_turn(&mut self) -> bool {
+        let mut some = false;
+        let logs = self.order.logs(&self.tails);
+        let sizes = sizes(&logs);
+        for (_, ids) in logs {
             let mut waits = false;
             for id in ids {
                 let Some(mut tail) = self.tails.remove(&id) else {
                     continue;
                 };
-                if let Err(error) = recheck(&mut tail) {
-                    tail.report(Some(&error));
-                }
-                match &tail.state {
-                    State::Unknown(_) if waits => {}
-                    // It may have been renamed, or copied and cut off, since it was found.
-                    State::Unknown(_)
-                        if !self.just_searched && tail.missing.is_none() && !tail.is_as_found() =>
-                    {
-                        self.search_now = true;
+                let may_begin = !waits && !self.order.is_short(&tail, GENERATION_TIMEOUT);
+                if matches!(tail.state, State::Unknown(_)) && may_begin {
+                    if !tail.has_company() && tail.size() > 0 {
+                        self.search_now |= tail.is_seen();
+                    } else if !self.waits_for_twin(&mut tail, &sizes).await {
+                        some |= self.identify_one(&mut tail, Patience::Wait).await;
                     }
-                    State::Unknown(_) => {
-                        let (tails, patience) = (&mut self.tails, Patience::Wait);
-                        let found = self.desk.identify(&mut tail, tails, &unsaved, patience).await;
-                        tail.report(found.as_ref().err());
-                        match found {
-                            Ok(Identified::Yes(more)) => {
-                                rows.extend(more);
-                                unsaved.push(tail.text_head().clone());
-                            }
-                            Ok(Identified::NotYet) => {}
-                            Err(error) => self.desk.trouble(tail.path(), &error.to_string()),
-                        }
-                    }
-                    State::Reading(_) | State::Copy(_) => {}
                 }
                 waits |= self.holds_up(&tail);
                 self.tails.insert(id, tail);
             }
         }
-        let some = !rows.is_empty();
-        if some {
-            self.desk.save_surely(rows).await;
-        }
         some
     }
 
+    /// Finds out what a file is. Whether it is known now; that is to be saved.
+    async fn identify_one(&mut self, tail: &mut FileTailer, patience: Patience) -> bool {
+        let identified = self.desk.identify(tail, &mut self.tails, patience).await;
+        tail.report(identified.as_ref().err());
+        match identified {
+            Ok(Identified::Yes(rows)) => {
+                self.desk.book.stage(rows);
+                true
+            }
+            Ok(Identified::NotYet) => false,
+            Err(error) => {
+                self.desk.trouble(tail.path(), &error.to_string());
+                false
+            }
+        }
+    }
+
     /// Whether newer generations of the same log have to wait for this one.
-    fn holds_up(&mut self, tail: &Tail) -> bool {
+    fn holds_up(&mut self, tail: &FileTailer) -> bool {
         let waits = match &tail.state {
             State::Copy(_) => false,
             State::Unknown(unknown) => tail.size() > 0 && self.is_ahead(tail, unknown.waits),
-            State::Reading(_) => tail.quiet_for().is_none(),
+            State::Reading(_) => tail.quiet_for().is_none() || !tail.has_company(),
         };
         if waits && tail.stuck_for().is_some_and(|stuck| stuck > GENERATION_TIMEOUT) {
             if self.overtaken.insert(tail.id()) {
@@ -238,7 +276,7 @@ impl Follow {
     }
 
     /// Whether a file of which nothing is read yet comes before newer generations of its log.
-    fn is_ahead(&self, tail: &Tail, waits: Option<Waits>) -> bool {
+    fn is_ahead(&self, tail: &FileTailer, waits: Option<Waits>) -> bool {
         match waits {
             None => true,
             Some(Waits::ForBytes) => false,
@@ -276,130 +314,105 @@ impl Follow {
 
     /// Gives the oldest file of a log that is not read to its end a turn.
     async fn log_round(&mut self, log: &str, ids: Vec<FileId>) -> Round {
-        let mut older: Vec<(Arc<Ledger>, u64)> = Vec::new();
-        let unopened = self.desk.unopened_for(log).is_some_and(|since| since < GENERATION_TIMEOUT);
+        let mut older: Vec<(Arc<FileOffsetTracker>, u64)> = Vec::new();
+        let has_live =
+            ids.iter().filter_map(|id| self.tails.get(id)).any(|tail| tail.family.is_live);
         let last = ids.last().copied();
         for id in ids {
             let Some(mut tail) = self.tails.remove(&id) else {
                 continue;
             };
-            if unopened && tail.family.is_live && tail.is_fresh() {
-                // An older generation is there and cannot be opened yet.
-                self.tails.insert(id, tail);
-                return Round::Quiet;
-            }
-            if tail.needs_search(self.just_searched) {
-                self.search_now = true;
-                self.tails.insert(id, tail);
-                return Round::Quiet;
-            }
             if let Some(stream) = tail.stream_mut() {
                 let closed = self.desk.unsettled(log);
                 stream.begin(|| closed.chain(older.iter().cloned()).collect());
             }
-            let parting = self.turn(&mut tail, last != Some(id)).await;
+            let parting = self.turn(&mut tail, has_live || last != Some(id)).await;
             let waits = self.holds_up(&tail);
             older.extend(tail.stream().and_then(|stream| stream.unsettled()));
             match parting {
-                Parting::Over => self.desk.close(tail, Farewell::Left),
+                TailAction::Cut => {
+                    self.tails.insert(id, tail);
+                    self.order.put_back(id, &self.tails);
+                }
+                TailAction::Over => {
+                    self.order.remove(id);
+                    self.desk.close(tail, CloseReason::Left);
+                }
                 _ => drop(self.tails.insert(id, tail)),
             }
             match parting {
-                Parting::Stopped => return Round::Stopped,
-                Parting::Busy => return Round::More,
-                Parting::Stay if waits => return Round::Quiet,
-                Parting::Stay | Parting::Over => {}
+                TailAction::Stopped => return Round::Stopped,
+                TailAction::Busy | TailAction::Cut => return Round::More,
+                TailAction::Stay if waits => return Round::Quiet,
+                TailAction::Stay | TailAction::Over => {}
             }
         }
         Round::Quiet
     }
 
-    async fn turn(&mut self, tail: &mut Tail, is_rotated: bool) -> Parting {
+    async fn turn(&mut self, tail: &mut FileTailer, is_rotated: bool) -> TailAction {
         if tail.stream().is_none() {
             return self.part_unread(tail).await;
         }
-        let turn = tail.turn(&self.desk.outlet, Until::Budget(TURN)).await;
+        let turn = tail.turn(&self.desk.outlet, Until::MemoryBudget(MAX_TURN_BYTES)).await;
         tail.report(turn.as_ref().err());
         match turn {
-            Ok(Turn::Stopped) => Parting::Stopped,
-            Ok(Turn::More | Turn::Unclaimed) => Parting::Busy,
-            Ok(Turn::Replaced) => {
-                self.replaced(tail);
-                Parting::Busy
+            Ok(ReadStatus::Stopped) => TailAction::Stopped,
+            Ok(ReadStatus::More | ReadStatus::Unclaimed) => TailAction::Busy,
+            Ok(ReadStatus::Replaced) => {
+                self.lose(tail).await;
+                TailAction::Cut
             }
-            Ok(Turn::Quiet) | Err(_) => self.part(tail, is_rotated).await,
-        }
-    }
-
-    /// The file was cut off or written over: what it held may go on in a copy, and what it holds now
-    /// is unknown.
-    fn replaced(&mut self, tail: &mut Tail) {
-        if tail.stream().is_some_and(|stream| stream.fed() == 0) {
-            // Nothing was read of what it held: that is found in its copy like any other file.
-            tail.forget();
-            self.search_now = true;
-            return;
-        }
-        tracing::info!(path = ?tail.path(), "the file was cut off or written anew; it is read from its beginning");
-        let lost = tail.as_lost();
-        if let Some(stream) = tail.forget() {
-            self.lost.push((stream, lost));
+            Ok(ReadStatus::Quiet) | Err(_) => self.part(tail, is_rotated).await,
         }
     }
 
     /// Takes leave of a file that is read to its end, if its name is gone long enough.
-    async fn part(&mut self, tail: &mut Tail, is_rotated: bool) -> Parting {
+    async fn part(&mut self, tail: &mut FileTailer, is_rotated: bool) -> TailAction {
         let outlet = &self.desk.outlet;
         let missing = tail.missing.map(|since| since.elapsed());
-        let is_over = missing.is_some_and(|missing| match tail.deleted {
-            true => missing >= AFTER_DELETION,
-            false => missing >= AFTER_RENAME,
-        });
-        let rotated_for = tail.quiet_for().filter(|_| is_rotated && !tail.family.is_live);
-        let is_final = rotated_for.is_some_and(|quiet| quiet >= AFTER_ROTATION) && tail.has_rest();
+        let is_over = match (tail.is_gone(), tail.deleted) {
+            (true, _) => tail.has_company(),
+            (false, true) => missing.is_some_and(|missing| missing >= DELETED_FILE_TIMEOUT),
+            (false, false) => missing.is_some_and(|missing| missing >= RENAMED_FILE_TIMEOUT),
+        };
+        let has_end = (is_rotated && !tail.family.is_live) || tail.is_finished();
+        let rotated_for = tail.quiet_for().filter(|_| has_end);
+        let is_final =
+            rotated_for.is_some_and(|quiet| quiet >= LAST_LINE_TIMEOUT) && tail.has_rest();
         if !is_over && !is_final {
-            return Parting::Stay;
+            return TailAction::Stay;
         }
         // No newline will ever come.
         match tail.send_rest(outlet, RestOfLine::IsLine, Flush::NewGeneration, None).await {
-            Turn::Stopped => Parting::Stopped,
-            Turn::More | Turn::Unclaimed | Turn::Replaced => Parting::Busy,
-            Turn::Quiet if is_over => Parting::Over,
-            Turn::Quiet => Parting::Stay,
+            ReadStatus::Stopped => TailAction::Stopped,
+            ReadStatus::More | ReadStatus::Unclaimed | ReadStatus::Replaced => TailAction::Busy,
+            ReadStatus::Quiet if is_over => TailAction::Over,
+            ReadStatus::Quiet => TailAction::Stay,
         }
     }
 
     /// Takes leave of a file that is not read.
-    async fn part_unread(&mut self, tail: &mut Tail) -> Parting {
+    async fn part_unread(&mut self, tail: &mut FileTailer) -> TailAction {
         let Some(missing) = tail.missing.map(|since| since.elapsed()) else {
-            return Parting::Stay;
+            return TailAction::Stay;
         };
-        if missing < AFTER_DELETION {
-            return Parting::Stay;
+        if missing < DELETED_FILE_TIMEOUT {
+            return TailAction::Stay;
         }
         if let State::Unknown(_) = tail.state {
-            let found = self.desk.identify(tail, &mut self.tails, &[], Patience::DecideNow).await;
+            let found = self.desk.identify(tail, &mut self.tails, Patience::DecideNow).await;
             if let Ok(Identified::Yes(rows)) = found {
                 self.desk.save_surely(rows).await;
-                return Parting::Stay;
+                return TailAction::Stay;
             }
         }
-        Parting::Over
+        TailAction::Over
     }
 
     /// All logs, beginning with the one whose turn is first.
     fn logs(&mut self) -> Logs {
-        let mut logs: BTreeMap<Arc<str>, Vec<&Tail>> = BTreeMap::new();
-        for tail in self.tails.values() {
-            logs.entry(Arc::clone(&tail.family.key)).or_default().push(tail);
-        }
-        let mut logs: Logs = logs
-            .into_iter()
-            .map(|(log, mut files)| {
-                family::sort(&mut files, |tail| tail.age());
-                (log, behind_originals(&files))
-            })
-            .collect();
+        let mut logs = self.order.logs(&self.tails);
         if let Some(first) = self.first.take() {
             let split = logs.partition_point(|(log, _)| *log < first);
             logs.rotate_left(split);
@@ -410,39 +423,30 @@ impl Follow {
     /// Waits until something may have changed.
     async fn rest(&self) {
         let stop = &self.desk.outlet.stop;
-        stop.run_until_cancelled(tokio::time::sleep(BREATH)).await;
+        stop.run_until_cancelled(tokio::time::sleep(MIN_POLL_PAUSE)).await;
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.desk.outlet.out.closed() => {}
             () = self.alarm.rung() => {}
-            () = tokio::time::sleep(POLL) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
     }
 }
 
-/// Files in their order, but each that waits for a later one that is read right behind that one.
-fn behind_originals(files: &[&Tail]) -> Vec<FileId> {
-    let mut ids: Vec<FileId> = files.iter().map(|tail| tail.id()).collect();
-    let is_read = |id| files.iter().any(|tail| tail.id() == id && tail.stream().is_some());
-    for tail in files.iter().rev() {
-        let place = |id| ids.iter().position(|other| *other == id);
-        if let (Some(here), Some(there)) =
-            (place(tail.id()), tail.waits_for().filter(|id| is_read(*id)).and_then(place))
-            && here < there
-        {
-            ids[here..=there].rotate_left(1);
-        }
-    }
-    ids
+/// How many files each log has.
+fn sizes(logs: &Logs) -> HashMap<Arc<str>, usize> {
+    logs.iter().map(|(log, ids)| (Arc::clone(log), ids.len())).collect()
 }
 
 /// What a turn leaves of a file.
 #[derive(Clone, Copy)]
-enum Parting {
+enum TailAction {
     /// All is read, or nothing can be read now.
     Stay,
     /// There is more.
     Busy,
+    /// It does not hold any more what was read of it.
+    Cut,
     /// It is closed.
     Over,
     Stopped,

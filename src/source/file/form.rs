@@ -1,8 +1,11 @@
 //! What a file's bytes are: text, or text that gzip or zstd has packed.
 //!
 //! Positions are those of the text. A packed file is unpacked as a stream, so that it takes no more
-//! memory than one block and the window of its format. Not here: when to read. One invariant: where
-//! packed bytes end amid their stream, nothing is lost: once more bytes are there, it goes on.
+//! memory than one block and the window of its format.
+//!
+//! # Invariants
+//!
+//! Where packed bytes end amid their stream, nothing is lost: once more bytes are there, it goes on.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -29,7 +32,7 @@ impl Form {
     pub(super) fn of(file: &File, path: &Path) -> io::Result<Option<Self>> {
         let first = first_bytes(file, 0)?;
         let packed = path.extension().is_some_and(|ending| ending == "gz" || ending == "zst");
-        Ok(match Self::of_bytes(&first) {
+        Ok(match Self::utf8_or_hex(&first) {
             Some(form) => Some(form),
             None if packed && first.len() < 4 => None,
             None => Some(Self::Plain),
@@ -37,7 +40,7 @@ impl Form {
     }
 
     /// The form of what begins with these bytes, if it is packed.
-    fn of_bytes(first: &[u8]) -> Option<Self> {
+    fn utf8_or_hex(first: &[u8]) -> Option<Self> {
         match first {
             [0x1f, 0x8b, ..] => Some(Self::Gzip),
             [0x28, 0xb5, 0x2f, 0xfd] => Some(Self::Zstd),
@@ -160,7 +163,7 @@ impl Unpacker {
         }
         let packed = Packed { file: Arc::clone(file), at };
         let packed = BufReader::with_capacity(PACKED_BYTES, packed);
-        self.at = match Form::of_bytes(&first) {
+        self.at = match Form::utf8_or_hex(&first) {
             Some(Form::Gzip) => Stage::Gzip(Box::new(GzDecoder::new(packed))),
             Some(Form::Zstd) => {
                 let decoder = zstd::stream::read::Decoder::with_buffer(packed)?;
@@ -227,5 +230,5 @@ impl Read for TextReader {
 }
 
 fn first_bytes(file: &File, at: u64) -> io::Result<Vec<u8>> {
-    super::glance::read(file, at, 4)
+    super::read::read(file, at, 4)
 }

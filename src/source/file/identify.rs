@@ -1,34 +1,37 @@
 //! Finding out what unknown files are, and acting on it.
 //!
-//! Not here: the comparison (`decide`). One invariant: what was decided is saved before the file's
-//! first record is sent.
+//! # Invariants
+//!
+//! What was decided is saved before the file's first record is sent.
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::book::Row;
-use super::content::{ContentMark, Relation, Running};
+use super::checkpoints::FileCheckpoint;
+use super::content::{ContentMark, Running};
 use super::decide::{Candidate, Decision, Host, decide};
-use super::desk::{Desk, Tails};
-use super::family::Family;
+use super::file_set::{FileSet, Tails};
 use super::form::{Form, Text};
-use super::glance::{Beginning, Stamp};
-use super::identity::{FileId, Head};
+use super::identity::{FileHead, FileId};
 use super::moved::{Original, may_begin, wait_for};
-use super::state::{Copy, State, Unknown, Waits};
+use super::read::{Beginning, FileStat};
+use super::state::{Compared, Copy, State, Unknown, Waits};
 use super::stream::Stream;
-use super::tail::{Tail, blocking};
+use super::tailer::{FileTailer, blocking};
 
 /// How long a log that begins as its last generation did may be a copy that is being made.
-const YOUNG: Duration = Duration::from_secs(2);
+const YOUNG_COPY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is to be saved.
-pub(super) type Rows = Vec<(FileId, Option<Row>)>;
+pub(super) type Rows = Vec<(FileId, Option<FileCheckpoint>)>;
 
 /// Whether there is more to come of a file before it can be told what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
+    /// It is not its turn: it is only told whether its content is known.
+    OnlyKnown,
     Wait,
     /// There is nothing to wait for: it is decided now.
     DecideNow,
@@ -41,44 +44,38 @@ pub(super) enum Identified {
     NotYet,
 }
 
-impl Desk {
-    /// Finds out what a file is. `others` are the other open files, `unsaved` the beginnings of those
-    /// whose rows are not saved yet.
+impl FileSet {
+    /// Finds out what a file is. `others` are the other open files.
     pub(super) async fn identify(
         &mut self,
-        tail: &mut Tail,
+        tail: &mut FileTailer,
         others: &mut Tails,
-        unsaved: &[Head],
         patience: Patience,
     ) -> io::Result<Identified> {
-        let file = std::sync::Arc::clone(tail.file());
+        let file = Arc::clone(tail.file());
         let path = tail.path().to_owned();
         let form = blocking(move || Form::of(&file, &path)).await?;
-        let stamp = Stamp::of(tail.file())?;
+        let stamp = FileStat::of(tail.file())?;
         let State::Unknown(unknown) = &mut tail.state else {
             return Ok(Identified::NotYet);
         };
-        if unknown.stamp != Some(stamp) {
-            unknown.since = tokio::time::Instant::now();
-            unknown.stamp = Some(stamp);
-        }
+        unknown.note_stamp(stamp);
         unknown.waits = None;
         let (age, same_to) = (unknown.since.elapsed(), unknown.same_to.clone());
         let form = match (form, patience) {
             (Some(form), _) => form,
             (None, Patience::DecideNow) => Form::Plain,
-            (None, Patience::Wait) => {
+            (None, _) => {
                 unknown.waits = Some(Waits::ForBytes);
                 return Ok(Identified::NotYet);
             }
         };
         tail.set_form(form);
-        let text = Text { file: std::sync::Arc::clone(tail.file()), form };
+        let text = Text { file: Arc::clone(tail.file()), form };
         let for_head = text.clone();
-        let head = blocking(move || Head::read(&mut for_head.reader())).await?;
-        if unsaved.iter().any(|known| alike(known, &head)) {
-            // It is compared once that one is known to the book.
-            return Ok(Identified::NotYet);
+        let head = blocking(move || FileHead::read(&mut for_head.reader())).await?;
+        if let State::Unknown(unknown) = &mut tail.state {
+            unknown.note_head(&head);
         }
         let candidates = self.candidates(tail, &head, others);
         let decision = if head.is_empty() {
@@ -86,13 +83,22 @@ impl Desk {
         } else if candidates.is_empty() {
             Some(Decision::New)
         } else {
-            let (text, family) = (text.clone(), tail.family.clone());
+            // What has no name any more is not written to.
+            let family = match tail.missing {
+                Some(_) => tail.family.put_aside(),
+                None => tail.family.clone(),
+            };
+            let text = text.clone();
             blocking(move || decide(&text, &family, &candidates)).await?
         };
-        let young = patience == Patience::Wait && age < YOUNG;
+        let losses = self.losses;
+        if let State::Unknown(unknown) = &mut tail.state {
+            unknown.compared = Some(Compared { stamp, losses });
+        }
+        let now = patience == Patience::DecideNow;
         match decision {
-            None if patience == Patience::Wait => Ok(wait_for(tail, Waits::ForBytes)),
-            Some(Decision::Beginning) if young => Ok(Identified::NotYet),
+            None if !now => Ok(wait_for(tail, Waits::ForBytes)),
+            Some(Decision::Beginning) if !now && age < YOUNG_COPY_TIMEOUT => Ok(Identified::NotYet),
             Some(Decision::Wait { id }) => Ok(wait_for(tail, Waits::For(id))),
             Some(Decision::Copy { id, content, whole }) => {
                 Ok(self.copy(tail, others, id, &head, (content, whole), stamp))
@@ -103,16 +109,20 @@ impl Desk {
                 if let Some(rows) = self.take_over(tail, others, original).await? {
                     return Ok(Identified::Yes(rows));
                 }
-                let now = patience == Patience::DecideNow;
-                match now || others.get(&id).is_none_or(|original| may_begin(original, at)) {
-                    true => self.begin(tail, Some(at), text).await,
-                    false => {
-                        tail.note_same(content_to(at, &text).await?);
-                        Ok(wait_for(tail, Waits::For(id)))
-                    }
+                if !now && others.get(&id).is_some_and(|original| !may_begin(original, at)) {
+                    tail.note_same(content_to(at, &text).await?);
+                    return Ok(wait_for(tail, Waits::For(id)));
+                }
+                match patience {
+                    Patience::OnlyKnown => Ok(Identified::NotYet),
+                    _ => self.begin(tail, Some(at), text).await,
                 }
             }
             None | Some(Decision::New | Decision::Beginning) => {
+                // Another content may have taken the place of the one that was seen.
+                if patience == Patience::OnlyKnown || !(now || tail.has_company()) {
+                    return Ok(Identified::NotYet);
+                }
                 let behind = still_there(same_to, &text).await?;
                 self.begin(tail, behind, text).await
             }
@@ -120,7 +130,12 @@ impl Desk {
     }
 
     /// What is known that the file may hold.
-    fn candidates(&mut self, tail: &Tail, head: &Head, others: &mut Tails) -> Vec<Candidate> {
+    fn candidates(
+        &mut self,
+        tail: &FileTailer,
+        head: &FileHead,
+        others: &mut Tails,
+    ) -> Vec<Candidate> {
         let mut ids: BTreeSet<FileId> = self.book.alike(head).into_iter().collect();
         if head.is_short() {
             ids.extend(self.book.longer_than(head, &tail.family));
@@ -143,13 +158,15 @@ impl Desk {
                 let begun = known.row.head.length() > 0;
                 let alike = head.has(&known.row.head)
                     || (head.is_short() && known.row.head.length() > head.length());
-                alike && (read > 0 || (begun && matches!(known.host, Host::Open { .. })))
+                alike && (read > 0 || (begun && !matches!(known.host, Host::AtPath)))
             }));
         }
+        // Of rows that know the same of a content, the one that was read furthest says how far.
+        candidates.sort_by_key(|known| std::cmp::Reverse(known.row.reach()));
         candidates
     }
 
-    fn closed_candidate(&mut self, id: FileId, saved: Row) -> Candidate {
+    fn closed_candidate(&mut self, id: FileId, saved: FileCheckpoint) -> Candidate {
         let closed = self
             .closed
             .iter_mut()
@@ -159,8 +176,9 @@ impl Desk {
     }
 
     /// The row of a candidate as it stands.
-    fn row_now(&mut self, id: FileId, others: &mut Tails) -> Option<Row> {
-        if let Some(row) = others.get_mut(&id).filter(|t| t.stream().is_some()).and_then(Tail::row)
+    fn row_now(&mut self, id: FileId, others: &mut Tails) -> Option<FileCheckpoint> {
+        if let Some(row) =
+            others.get_mut(&id).filter(|t| t.stream().is_some()).and_then(FileTailer::row)
         {
             return Some(row);
         }
@@ -171,12 +189,12 @@ impl Desk {
     /// All that the file holds is read from another one.
     fn copy(
         &mut self,
-        tail: &mut Tail,
+        tail: &mut FileTailer,
         others: &mut Tails,
         id: FileId,
-        head: &Head,
+        head: &FileHead,
         (content, whole): (ContentMark, bool),
-        stamp: Stamp,
+        stamp: FileStat,
     ) -> Identified {
         let Some(known) = self.row_now(id, others) else {
             return Identified::NotYet;
@@ -186,7 +204,7 @@ impl Desk {
             generation: known.generation,
             stamp,
             whole,
-            row: Row {
+            row: FileCheckpoint {
                 head: head.fingerprint(),
                 path: tail.path().to_string_lossy().into_owned(),
                 left: None,
@@ -209,7 +227,7 @@ impl Desk {
     /// The file goes on where another one is left that is not there any more.
     async fn adopt(
         &mut self,
-        tail: &mut Tail,
+        tail: &mut FileTailer,
         others: &mut Tails,
         id: FileId,
         text: Text,
@@ -219,19 +237,35 @@ impl Desk {
         };
         let length = row.content.as_ref().map_or(0, |content| content.length);
         tracing::info!(path = ?tail.path(), known_as = ?row.path, position = row.position, "the file holds what was read before under another identity; it goes on at its checkpoint");
+        let known_as = row.path.clone();
+        let is_gone = others.get(&id).is_some_and(FileTailer::is_gone);
         let closed = self
             .closed
             .iter()
             .position(|closed| closed.id == id && closed.stream.generation == row.generation);
-        let stream = match closed {
-            Some(index) => *self.closed.swap_remove(index).stream,
-            None => {
-                let content = blocking(move || Running::of(&mut text.reader(), length)).await?;
-                Stream::resume(&self.common, id, Row { left: None, ..row }, Some(content))
+        let stream = if is_gone {
+            if let Some(stream) = others.get_mut(&id).and_then(FileTailer::stream_mut) {
+                tail.prepare(stream).await?;
             }
+            others.remove(&id).and_then(|gone| gone.into_parts().2.into_stream())
+        } else if let Some(index) = closed {
+            tail.prepare(&mut self.closed[index].stream).await?;
+            Some(self.closed.swap_remove(index).stream)
+        } else {
+            let content = blocking(move || Running::of(&mut text.reader(), length)).await?;
+            let row = FileCheckpoint { left: None, ..row };
+            let mut stream = Stream::resume(&self.common, id, row, Some(content));
+            tail.prepare(&mut stream).await?;
+            Some(Box::new(stream))
         };
+        let Some(stream) = stream else {
+            return Ok(Identified::NotYet);
+        };
+        let mut logs: Vec<_> = others.values().map(|t| Arc::clone(&t.family.key)).collect();
+        logs.push(Arc::clone(&tail.family.key));
+        self.join_log(tail, stream.generation, &known_as, &logs);
         let mut rows = self.keep_old_row(tail);
-        tail.read_as(stream).await?;
+        tail.go_on_with(stream);
         rows.push((id, None));
         rows.push((tail.id(), tail.row()));
         Ok(Identified::Yes(rows))
@@ -240,7 +274,7 @@ impl Desk {
     /// The file is read as a new one, behind what it has in common with another.
     async fn begin(
         &mut self,
-        tail: &mut Tail,
+        tail: &mut FileTailer,
         same_to: Option<u64>,
         text: Text,
     ) -> io::Result<Identified> {
@@ -261,116 +295,36 @@ impl Desk {
 
     /// The row that stood for the file so far, under a key of its own, if no other row is about the
     /// same: a copy of what it held may turn up.
-    pub(super) fn keep_old_row(&self, tail: &Tail) -> Rows {
+    pub(super) fn keep_old_row(&mut self, tail: &FileTailer) -> Rows {
+        let mut rows = self.free_id(tail.id());
         let Some(old) = self.book.row(tail.id()) else {
-            return Rows::new();
+            return rows;
         };
         let generation = old.generation;
         let others = self.book.of_generation(generation).any(|(id, _)| id != tail.id());
         let empty = old.content.as_ref().is_none_or(|content| content.length == 0);
         if others || empty || self.closed.iter().any(|c| c.stream.generation == generation) {
-            return Rows::new();
+            return rows;
         }
         let left = old.left.or_else(|| Some(crate::clock::now().as_second()));
         let origin = Some(old.origin.unwrap_or(tail.id()));
-        vec![(FileId::of_lost(generation), Some(Row { left, origin, ..old.clone() }))]
-    }
-
-    /// A content was lost by the file that held it: it goes on in a copy, if there is one.
-    pub(super) async fn bequeath(
-        &mut self,
-        stream: Box<Stream>,
-        lost: Lost,
-        tails: &mut Tails,
-    ) -> io::Result<Rows> {
-        let mut part = None;
-        for (id, tail) in tails.iter_mut() {
-            let holds = match &tail.state {
-                State::Copy(copy) => copy.generation == stream.generation,
-                State::Unknown(_) => *id != lost.id,
-                State::Reading(_) => false,
-            };
-            if !holds {
-                continue;
-            }
-            let (Some(text), Some(content)) = (text_of(tail)?, stream.content().cloned()) else {
-                continue;
-            };
-            let for_head = text.clone();
-            let head = blocking(move || Head::read(&mut for_head.reader())).await?;
-            if !head.continues(&lost.head) && !lost.head.continues(&head) {
-                continue;
-            }
-            match blocking(move || content.compare(&mut text.reader())).await? {
-                Relation::Contains => {
-                    tracing::info!(path = ?tail.path(), was = ?lost.path, "the rest of a file that was cut off is read from its copy");
-                    // Wherever the copy is, it is what came before the log's next line.
-                    tail.family = lost.family;
-                    tail.read_as(*stream).await?;
-                    let row = tail.row();
-                    return Ok(vec![(*id, row)]);
-                }
-                Relation::Part(mark) if mark.length > 0 => part = Some((*id, mark)),
-                Relation::Part(_) | Relation::Other => {}
-            }
-        }
-        let mut rows = Rows::new();
-        self.close_lost(stream, lost.family, lost.head, lost.path);
-        let known = self.closed.last_mut().map(|closed| (closed.id, closed.row()));
-        if let (Some((id, content)), Some((lost, known))) = (part, known) {
-            rows.push((lost, Some(known)));
-            if let Some(tail) = tails.get_mut(&id) {
-                let stamp = Stamp::of(tail.file())?;
-                let text = text_of(tail)?;
-                let head = match text {
-                    Some(text) => blocking(move || Head::read(&mut text.reader())).await?,
-                    None => Head::default(),
-                };
-                // The row of the lost content is in the book before it is looked up.
-                self.save_surely(rows.clone()).await;
-                let copied =
-                    self.copy(tail, &mut Tails::new(), lost, &head, (content, false), stamp);
-                if let Identified::Yes(more) = copied {
-                    rows.extend(more);
-                }
-            }
-        } else if let Some(closed) = self.closed.last_mut() {
-            let row = closed.row();
-            rows.push((closed.id, Some(row)));
-        }
-        Ok(rows)
+        rows.push((
+            FileId::of_lost(generation),
+            Some(FileCheckpoint { left, origin, ..old.clone() }),
+        ));
+        rows
     }
 }
 
-/// The file that lost a content.
-pub(super) struct Lost {
-    pub(super) id: FileId,
-    pub(super) family: Family,
-    pub(super) head: Head,
-    pub(super) path: String,
-}
-
-fn open_candidate(id: FileId, other: &mut Tail) -> Option<Candidate> {
+fn open_candidate(id: FileId, other: &mut FileTailer) -> Option<Candidate> {
     let at_end = other.quiet_for().is_some();
-    let text = other.text()?;
-    other.stream()?;
-    let row = other.row()?;
-    Some(Candidate { id, row, host: Host::Open { text, at_end } })
-}
-
-/// Whether one of two contents may be the beginning of the other.
-fn alike(one: &Head, other: &Head) -> bool {
-    !other.is_empty() && !one.is_empty() && (one.continues(other) || other.continues(one))
-}
-
-/// The text of a file whose form may not have been told yet.
-fn text_of(tail: &mut Tail) -> io::Result<Option<Text>> {
-    if !tail.has_form()
-        && let Some(form) = Form::of(tail.file(), tail.path())?
-    {
-        tail.set_form(form);
-    }
-    Ok(tail.text())
+    let content = other.stream()?.content().cloned();
+    let host = match (other.is_gone(), content) {
+        (true, Some(content)) => Host::Gone(Box::new(content)),
+        (true, None) => return None,
+        (false, _) => Host::Open { text: other.text()?, at_end },
+    };
+    Some(Candidate { id, row: other.row()?, host })
 }
 
 /// The digest of the first bytes of a file.
@@ -388,14 +342,15 @@ async fn still_there(same_to: Option<ContentMark>, text: &Text) -> io::Result<Op
     Ok((now.length == then.length && now.sha256 == then.sha256).then_some(then.length))
 }
 
-/// A copy that changed is looked at anew.
-pub(super) fn recheck(tail: &mut Tail) -> io::Result<()> {
-    if let State::Copy(copy) = &tail.state {
-        let stamp = Stamp::of(tail.file())?;
-        if stamp != copy.stamp {
-            let same_to = copy.whole.then(|| copy.content.clone());
-            tail.give_away(State::Unknown(Unknown::new(same_to)));
-        }
+/// A copy that changed is unknown. Whether it is one.
+pub(super) fn recheck(tail: &mut FileTailer) -> io::Result<bool> {
+    let State::Copy(copy) = &tail.state else {
+        return Ok(false);
+    };
+    if FileStat::of(tail.file())? == copy.stamp {
+        return Ok(false);
     }
-    Ok(())
+    let same_to = copy.whole.then(|| copy.content.clone());
+    tail.give_away(State::Unknown(Unknown::new(same_to)));
+    Ok(true)
 }

@@ -1,7 +1,9 @@
 //! Which file it is, whatever it is called.
 //!
-//! Not here: how far it was read, and what it holds (`content`). One invariant: an identity is never
-//! enough to take two files for the same; every byte known of the beginning agrees too.
+//! # Invariants
+//!
+//! An identity is never enough to take two files for the same; every byte known of the beginning
+//! agrees too.
 
 use std::fmt;
 use std::fs::Metadata;
@@ -64,11 +66,11 @@ impl FromStr for FileId {
 
 /// The first bytes of a file, as far as they are known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct FileHead {
     bytes: Vec<u8>,
 }
 
-impl Head {
+impl FileHead {
     const MOST: u64 = 256;
 
     /// Reads the head as it is now.
@@ -114,7 +116,7 @@ impl Head {
     }
 }
 
-/// A head as it is kept in a checkpoint: a digest, because what is in the file is nobody's business.
+/// A head as it is kept in a checkpoint: a digest, so that file content never reaches the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Fingerprint {
     length: usize,
@@ -145,7 +147,7 @@ mod tests {
     #[test]
     fn a_grown_head_is_known_again() {
         // A head is recognised by the fingerprint of any of its beginnings and by no other.
-        let head = |text: &str| Head { bytes: text.as_bytes().to_vec() };
+        let head = |text: &str| FileHead { bytes: text.as_bytes().to_vec() };
         assert!(head("abcd").has(&head("ab").fingerprint()));
         assert!(head("abcd").has(&head("").fingerprint()));
         assert!(!head("abcd").has(&head("ax").fingerprint()));

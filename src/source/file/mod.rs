@@ -4,9 +4,9 @@
 //! unknown, by all bytes that were read of it. So a copy, a restored backup, a file on another mount
 //! and a packed generation (`app.log.2.gz`) go on at their checkpoint. A file that was cut off or
 //! replaced is a new *generation*, read from its beginning, unless it holds what is known; a file
-//! that was replaced by a copy of itself goes on in the copy (`moved`). Where two
-//! files have the same whole content, one is a copy of the other, and is read once. A file whose
-//! old lines were changed is a new one.
+//! that was replaced by a copy of itself goes on in the copy (`moved`). Where two files have the
+//! same whole content, one is a copy of the other, and is read once. A file whose old lines were
+//! changed is a new one.
 //!
 //! The generations of one log (`family`) are read one after the other, oldest first; a newer one
 //! waits for an older one that cannot be read, at most a minute, which is logged. A rotated file
@@ -26,28 +26,32 @@
 //! A record whose verdict is [`Errored`](crate::ack::Verdict::Errored) holds its file's checkpoint
 //! for the rest of the run; the next run begins with it.
 //!
-//! Not here: what lines mean. One invariant: a checkpoint never passes a record without a verdict
-//! of [`Delivered`](crate::ack::Verdict::Delivered) or [`Rejected`](crate::ack::Verdict::Rejected).
+//! # Invariants
+//!
+//! A checkpoint never passes a record without a verdict of
+//! [`Delivered`](crate::ack::Verdict::Delivered) or [`Rejected`](crate::ack::Verdict::Rejected).
 
-mod alarm;
-mod book;
+mod checkpoints;
 mod claim;
 mod content;
 mod decide;
-mod desk;
 mod family;
-mod finder;
+mod file_set;
 mod follow;
 mod form;
-mod glance;
 mod identify;
 mod identity;
-mod ledger;
 mod moved;
+mod offsets;
 mod once;
+mod order;
+mod read;
+mod scanner;
 mod state;
 mod stream;
-mod tail;
+mod tailer;
+mod twins;
+mod watcher;
 
 use std::fmt;
 use std::io;
@@ -58,20 +62,20 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::book::Book;
-use self::desk::{Desk, Troubles};
-use self::finder::Finder;
+use self::checkpoints::CheckpointStore;
+use self::file_set::{FileSet, UnreadableFiles};
 use self::follow::Follow;
+use self::scanner::GlobScanner;
 use self::stream::{Common, Outlet};
 use super::decode::Decoder;
 use super::{Downstream, ReadMode, ReadProgress, SharedCheckpoints, Source, SourceError};
-use crate::config::source::{FileSource as Settings, ReadFrom};
+use crate::config::source::{FileSourceConfig as Settings, ReadFrom};
 use crate::record::Record;
 
 /// Lines of the files that match some patterns.
 pub struct FileSource {
     common: Common,
-    finder: Arc<Finder>,
+    finder: Arc<GlobScanner>,
     from: ReadFrom,
     mode: ReadMode,
     checkpoints: SharedCheckpoints,
@@ -106,7 +110,7 @@ impl FileSource {
         };
         Ok(Self {
             common,
-            finder: Arc::new(Finder::new(config.include, &config.exclude)?),
+            finder: Arc::new(GlobScanner::new(config.include, &config.exclude)?),
             from: config.read_from,
             mode,
             checkpoints,
@@ -131,20 +135,20 @@ impl Source for FileSource {
         out: mpsc::Sender<Record>,
         stop: CancellationToken,
     ) -> Result<(), SourceError> {
-        let book = Book::load(Arc::clone(&self.common.source), self.checkpoints).await?;
-        let outlet = Outlet { out, stop, due: Instant::now() + desk::SAVE };
-        let desk = Desk::new(Arc::new(self.common), outlet, Arc::clone(&self.finder), book);
+        let book = CheckpointStore::load(Arc::clone(&self.common.source), self.checkpoints).await?;
+        let outlet = Outlet { out, stop, due: Instant::now() + file_set::SAVE_INTERVAL };
+        let desk = FileSet::new(Arc::new(self.common), outlet, Arc::clone(&self.finder), book);
         match self.mode {
             ReadMode::Follow => {
-                // What could not be read was logged; there is no end at which to complain.
+                // What could not be read was logged; there is no end at which to report_unreadable.
                 Follow::new(desk, &self.finder).run(self.from).await?;
                 Ok(())
             }
-            ReadMode::Once => complain(once::run(desk, self.from).await?),
+            ReadMode::Once => report_unreadable(once::run(desk, self.from).await?),
         }
     }
 
-    fn tell_downstream(&mut self, downstream: Downstream) {
+    fn set_downstream(&mut self, downstream: Downstream) {
         self.common.downstream = downstream;
     }
 
@@ -154,7 +158,7 @@ impl Source for FileSource {
 }
 
 /// An end that was not reached is an error, though everything else was read.
-fn complain(troubles: Troubles) -> Result<(), SourceError> {
+fn report_unreadable(troubles: UnreadableFiles) -> Result<(), SourceError> {
     let count = troubles.len();
     match troubles.into_iter().min() {
         None => Ok(()),

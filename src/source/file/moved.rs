@@ -1,16 +1,17 @@
 //! Contents that go on in a copy of their file, once the file itself has no name any more.
 //!
-//! Not here: how a copy is known (`decide`), and files that were cut off (`identify`). One
-//! invariant: the copy goes on at the byte where the file ends, with what is in flight of it.
+//! # Invariants
+//!
+//! The copy goes on at the byte where the file ends, with what is in flight of it.
 
 use std::io;
 
-use super::desk::{Desk, Tails};
+use super::file_set::{FileSet, Tails};
 use super::identify::{Identified, Rows};
 use super::identity::FileId;
 use super::state::{State, Unknown, Waits};
 use super::stream::Stream;
-use super::tail::Tail;
+use super::tailer::FileTailer;
 
 /// The file that another one is a copy of, up to a byte.
 #[derive(Debug, Clone, Copy)]
@@ -20,12 +21,12 @@ pub(super) struct Original {
     pub(super) at: u64,
 }
 
-impl Desk {
+impl FileSet {
     /// A file was replaced by a copy of itself: what is read of it goes on in the copy. `None` where
     /// it was not replaced, or is not read up to there.
     pub(super) async fn take_over(
         &mut self,
-        tail: &mut Tail,
+        tail: &mut FileTailer,
         others: &mut Tails,
         original: Original,
     ) -> io::Result<Option<Rows>> {
@@ -53,7 +54,7 @@ impl Desk {
 
 /// Whether the rest of a copy may be read on its own: all that it shares with its original has a
 /// verdict, or will have none in this run and is read again in the original.
-pub(super) fn may_begin(original: &Tail, at: u64) -> bool {
+pub(super) fn may_begin(original: &FileTailer, at: u64) -> bool {
     let is_named = original.missing.is_none();
     original.stream().is_none_or(|stream: &Stream| {
         let is_stuck = stream.is_settled() && !stream.has_rest() && original.quiet_for().is_some();
@@ -62,7 +63,7 @@ pub(super) fn may_begin(original: &Tail, at: u64) -> bool {
 }
 
 /// The file waits for another one that holds the same.
-pub(super) fn wait_for(tail: &mut Tail, waits: Waits) -> Identified {
+pub(super) fn wait_for(tail: &mut FileTailer, waits: Waits) -> Identified {
     if let State::Unknown(Unknown { waits: now, .. }) = &mut tail.state {
         *now = Some(waits);
     }

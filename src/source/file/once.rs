@@ -1,19 +1,21 @@
 //! Reading every file to its present end, one log after the other.
 //!
-//! Not here: waiting for more. One invariant: logs are read in the order of their paths, the files
-//! of each oldest first, each whole before the next is begun.
+//! # Invariants
+//!
+//! Logs are read in the order of their paths, the files of each oldest first, each whole before the
+//! next is begun.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::desk::{Desk, Farewell, Tails, Troubles};
 use super::family::{self, Family};
-use super::finder::Found;
+use super::file_set::{CloseReason, FileSet, Tails, UnreadableFiles};
 use super::identify::{Identified, Patience};
+use super::scanner::Found;
 use super::state::State;
 use super::stream::RestOfLine;
-use super::tail::{Tail, Turn, Until};
+use super::tailer::{FileTailer, ReadStatus, Until};
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 use crate::source::decode::Flush;
@@ -21,9 +23,9 @@ use crate::source::decode::Flush;
 /// A rotated file that was not changed for so long has its last line, with a newline or without.
 const FINAL_AFTER_SECS: i64 = 5;
 
-pub(super) async fn run(mut desk: Desk, from: ReadFrom) -> Result<Troubles, SourceError> {
+pub(super) async fn run(mut desk: FileSet, from: ReadFrom) -> Result<UnreadableFiles, SourceError> {
     let findings = desk.first_find().await;
-    let mut failed = Troubles::new();
+    let mut failed = UnreadableFiles::new();
     desk.common.progress.found(findings.files.iter().map(|found| found.size).sum());
     'all: for log in logs(findings.files) {
         let last = log.len().saturating_sub(1);
@@ -35,8 +37,8 @@ pub(super) async fn run(mut desk: Desk, from: ReadFrom) -> Result<Troubles, Sour
                 }
                 let read = read_out(&mut desk, &mut tail, index < last, &mut failed).await;
                 tail.count_rest();
-                desk.close(tail, Farewell::Read);
-                if read == Turn::Stopped {
+                desk.close(tail, CloseReason::Read);
+                if read == ReadStatus::Stopped {
                     break 'all;
                 }
                 desk.save_if_due([]).await;
@@ -68,11 +70,15 @@ fn logs(files: Vec<Found>) -> Vec<Vec<Found>> {
 }
 
 /// Finds out what the file is. `false` where that is not possible.
-async fn identified(desk: &mut Desk, tail: &mut Tail, failed: &mut Troubles) -> bool {
+async fn identified(
+    desk: &mut FileSet,
+    tail: &mut FileTailer,
+    failed: &mut UnreadableFiles,
+) -> bool {
     if !matches!(tail.state, State::Unknown(_)) {
         return true;
     }
-    match desk.identify(tail, &mut Tails::new(), &[], Patience::DecideNow).await {
+    match desk.identify(tail, &mut Tails::new(), Patience::DecideNow).await {
         Ok(Identified::Yes(rows)) => desk.save_surely(rows).await,
         Ok(Identified::NotYet) => false,
         Err(error) => {
@@ -85,11 +91,11 @@ async fn identified(desk: &mut Desk, tail: &mut Tail, failed: &mut Troubles) -> 
 
 /// Reads one file to the end it had when it was found, or to the end of the line that spans it.
 async fn read_out(
-    desk: &mut Desk,
-    tail: &mut Tail,
+    desk: &mut FileSet,
+    tail: &mut FileTailer,
     is_rotated: bool,
-    failed: &mut Troubles,
-) -> Turn {
+    failed: &mut UnreadableFiles,
+) -> ReadStatus {
     let size = tail.size();
     let unchanged_for = crate::clock::now().as_second() - tail.changed_at();
     let rest = match is_rotated && !tail.family.is_live && unchanged_for >= FINAL_AFTER_SECS {
@@ -103,9 +109,10 @@ async fn read_out(
     }
     loop {
         let turn = match tail.turn(&desk.outlet, Until::Position(size)).await {
-            Ok(Turn::Quiet) => {
+            Ok(ReadStatus::Quiet) => {
                 let (rest, flush) = match (tail.reaches(size), rest) {
                     (true, _) => (RestOfLine::IsLater, Flush::EndOfStream),
+                    (false, _) if tail.is_finished() => (RestOfLine::IsLine, Flush::NewGeneration),
                     (false, RestOfLine::IsLine) => (rest, Flush::NewGeneration),
                     (false, _) => (rest, Flush::EndOfStream),
                 };
@@ -115,27 +122,26 @@ async fn read_out(
             Err(error) => {
                 tracing::warn!(path = ?tail.path(), %error, "the file cannot be read to its end");
                 failed.insert(tail.path().to_owned(), error.to_string());
-                return Turn::Quiet;
+                return ReadStatus::Quiet;
             }
         };
         match turn {
-            Turn::Quiet | Turn::Stopped => {
+            ReadStatus::Quiet | ReadStatus::Stopped => {
                 if tail.is_cut() {
                     tracing::warn!(path = ?tail.path(), "the packed file ends amid its stream: it is not whole; what is there was read, and the next run goes on where more is there");
                 }
                 return turn;
             }
-            Turn::Replaced => {
-                let lost = tail.as_lost();
-                if let Some(stream) = tail.forget() {
-                    desk.close_lost(stream, lost.family, lost.head, lost.path);
+            ReadStatus::Replaced => {
+                if let Some(gone) = tail.split_off() {
+                    desk.close(gone, CloseReason::Left);
                 }
                 if !identified(desk, tail, failed).await {
-                    return Turn::Quiet;
+                    return ReadStatus::Quiet;
                 }
             }
-            Turn::Unclaimed => desk.save_claim(tail).await,
-            Turn::More => {}
+            ReadStatus::Unclaimed => desk.save_claim(tail).await,
+            ReadStatus::More => {}
         }
         desk.save_if_due([&mut *tail]).await;
     }

@@ -1,17 +1,18 @@
 //! What is known of an open file: it is read, a copy of one that is read, or not known yet.
 //!
-//! Not here: finding out (`identify`). One invariant: what a copy's row calls settled is settled in
-//! the content that it shares.
+//! # Invariants
+//!
+//! What a copy's row calls settled is settled in the content that it shares.
 
 use tokio::time::Instant;
 
-use super::book::Row;
+use super::checkpoints::FileCheckpoint;
 use super::claim::Claim;
 use super::content::ContentMark;
-use super::glance::Stamp;
-use super::identity::FileId;
+use super::identity::{FileHead, FileId};
+use super::read::FileStat;
 use super::stream::Stream;
-use crate::source::watermark::Mark;
+use crate::source::offset_tracker::StreamPosition;
 
 /// What is known of a file.
 pub(super) enum State {
@@ -23,15 +24,38 @@ pub(super) enum State {
     Copy(Box<Copy>),
 }
 
+impl State {
+    /// What is read of it, if it is read.
+    pub(super) fn into_stream(self) -> Option<Box<Stream>> {
+        match self {
+            Self::Reading(stream) => Some(stream),
+            Self::Unknown(_) | Self::Copy(_) => None,
+        }
+    }
+}
+
 /// A file whose content is not known.
 pub(super) struct Unknown {
     /// Since when it is the same.
     pub(super) since: Instant,
-    pub(super) stamp: Option<Stamp>,
+    pub(super) stamp: Option<FileStat>,
+    /// The beginning of its text, as of the last look.
+    pub(super) head: FileHead,
+    pub(super) company: Company,
+    /// When it was compared last with what is known.
+    pub(super) compared: Option<Compared>,
     /// What it held when it was the same as a content that is known. It may hold that no more.
     pub(super) same_to: Option<ContentMark>,
     /// What it waits for, once it was looked at.
     pub(super) waits: Option<Waits>,
+}
+
+/// A state of the file and of what is known, which were compared: again would give the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Compared {
+    pub(super) stamp: FileStat,
+    /// How many contents had been lost by their files.
+    pub(super) losses: u64,
 }
 
 /// What a file waits for before it can be told what it is.
@@ -45,27 +69,57 @@ pub(super) enum Waits {
 
 impl Unknown {
     pub(super) fn new(same_to: Option<ContentMark>) -> Self {
-        Self { since: Instant::now(), stamp: None, same_to, waits: None }
+        Self {
+            since: Instant::now(),
+            stamp: None,
+            head: FileHead::default(),
+            company: Company::Unknown,
+            compared: None,
+            same_to,
+            waits: None,
+        }
+    }
+
+    /// Notes how the file is now.
+    pub(super) fn note_stamp(&mut self, stamp: FileStat) {
+        if self.stamp != Some(stamp) {
+            self.since = Instant::now();
+            if self.stamp.is_some_and(|before| before.size() > stamp.size()) {
+                self.company = Company::Unknown;
+            }
+            self.stamp = Some(stamp);
+        }
+    }
+
+    /// Notes how its text begins.
+    pub(super) fn note_head(&mut self, head: &FileHead) {
+        if !head.continues(&self.head) {
+            self.company = Company::Unknown;
+        }
+        if self.company == Company::Unknown && !head.is_empty() {
+            self.company = Company::Awaited;
+        }
+        self.head = head.clone();
     }
 }
 
 /// A file that holds what another one does.
 pub(super) struct Copy {
     pub(super) generation: u64,
-    pub(super) stamp: Stamp,
+    pub(super) stamp: FileStat,
     /// All that it holds.
     pub(super) content: ContentMark,
     /// Whether it held all that the other one did.
     pub(super) whole: bool,
-    pub(super) row: Row,
+    pub(super) row: FileCheckpoint,
 }
 
 impl Copy {
     /// Its row says what is settled of the content that it shares.
-    pub(super) fn follow(&mut self, settled: Mark, claims: &[Claim]) {
+    pub(super) fn follow(&mut self, settled: StreamPosition, claims: &[Claim]) {
         let settled = match settled.position <= self.content.length {
             true => settled,
-            false => Mark { position: self.content.length, lines: None },
+            false => StreamPosition { position: self.content.length, lines: None },
         };
         self.row.position = settled.position;
         self.row.lines = settled.lines;
@@ -74,22 +128,21 @@ impl Copy {
     }
 }
 
-/// Whether the other files in the folder of a file are those of a time when it held what it holds.
+/// Whether what was in the folder when a content was seen is known: all that is older than it was
+/// there then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Company {
     Unknown,
-    /// Since the file was seen, a search is on its way.
+    /// The next search tells.
     Awaited,
     Known,
 }
 
 impl Company {
-    /// What is known of it in the next round.
-    pub(super) fn next(self, just_searched: bool) -> Self {
-        match self {
-            Self::Unknown => Self::Awaited,
-            Self::Awaited if just_searched => Self::Known,
-            company => company,
+    /// A search is done that began after the content was seen.
+    pub(super) fn searched(&mut self) {
+        if *self == Self::Awaited {
+            *self = Self::Known;
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What is read of one content, from the first line that is not settled on, in whatever file it is.
 //!
-//! Not here: files. One invariant: a record is marked as sent before it leaves, leaves only under a
-//! saved claim, and positions only grow.
+//! # Invariants
+//!
+//! A record is marked as sent before it leaves, leaves only under a saved claim, and positions only
+//! grow.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,19 +13,19 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::book::Row;
+use super::checkpoints::FileCheckpoint;
 use super::claim::Claims;
 use super::content::{ContentMark, Running, Version};
-use super::glance::{Beginning, RECENT_BYTES};
-use super::identity::{FileId, Head};
-use super::ledger::Ledger;
+use super::identity::{FileHead, FileId};
+use super::offsets::FileOffsetTracker;
+use super::read::{Beginning, RECENT_BYTES};
 use crate::config::source::FileFingerprint;
-use crate::record::{Origin, Record};
+use crate::record::{Record, SourcePosition};
 use crate::source::decode::{Decoded, Decoder, Flush};
-use crate::source::flight::Flight;
+use crate::source::in_flight::InFlightTracker;
 use crate::source::line::{Line, LineSplitter};
 use crate::source::metadata::{Metadata, merge};
-use crate::source::watermark::Mark;
+use crate::source::offset_tracker::StreamPosition;
 use crate::source::{Downstream, Places, ReadProgress};
 
 /// What all files of a source have in common.
@@ -35,11 +37,11 @@ pub(super) struct Common {
     pub(super) limit: usize,
     pub(super) fingerprint: FileFingerprint,
     pub(super) downstream: Downstream,
-    pub(super) flight: Arc<Flight>,
+    pub(super) flight: Arc<InFlightTracker>,
     pub(super) progress: ReadProgress,
 }
 
-/// Where records go, for as long as nobody says stop.
+/// Where records go, until the run is stopped.
 pub(super) struct Outlet {
     pub(super) out: mpsc::Sender<Record>,
     pub(super) stop: CancellationToken,
@@ -52,7 +54,7 @@ pub(super) struct Outlet {
 pub(super) enum Sent {
     Yes,
     /// Not yet, and it is time to save.
-    NoRoom,
+    OutOfMemoryBudget,
     /// Not yet: a claim must be saved first.
     Unclaimed,
     Stopped,
@@ -69,7 +71,7 @@ impl Outlet {
         let permit = crate::source::permit(&self.out, &self.stop);
         match tokio::time::timeout_at(self.due, permit).await {
             Ok(permit) => permit.ok_or(Sent::Stopped),
-            Err(_) => Err(Sent::NoRoom),
+            Err(_) => Err(Sent::OutOfMemoryBudget),
         }
     }
 
@@ -93,25 +95,26 @@ pub(super) struct Stream {
     splitter: LineSplitter,
     decoder: Decoder,
     /// Where reading began in this run.
-    start: Mark,
+    start: StreamPosition,
     /// Records there was no room for yet.
     waiting: VecDeque<Decoded>,
     /// Starts and numbers of the lines that the decoder holds.
-    held_lines: VecDeque<Mark>,
-    ledger: Arc<Ledger>,
+    held_lines: VecDeque<StreamPosition>,
+    ledger: Arc<FileOffsetTracker>,
     /// The digest of what was read; `None` where it is not known from the first byte on.
     content: Option<Running>,
     /// The digest of a part of what was read.
     known: Option<ContentMark>,
     versions: Vec<Version>,
     claims: Claims,
+    on_record: OnRecord,
     /// The last bytes that were read.
     recent: Bytes,
     /// When the last line came.
     fed_at: Option<Instant>,
     /// Ledgers of older generations, and how far each must be settled before this one's checkpoint
     /// moves.
-    older: Vec<(Arc<Ledger>, u64)>,
+    older: Vec<(Arc<FileOffsetTracker>, u64)>,
     begun: bool,
     places: Places,
     scratch: Vec<Decoded>,
@@ -126,6 +129,8 @@ impl Stream {
         beginning: Beginning,
     ) -> Self {
         let Beginning { start, content } = beginning;
+        // A row that knows no byte of a content does not know it again.
+        let on_record = if start.position > 0 { OnRecord::Yes } else { OnRecord::No };
         let claims = Claims::new(common.downstream.handover, Vec::new(), start.position);
         Self {
             generation,
@@ -137,11 +142,12 @@ impl Stream {
             start,
             waiting: VecDeque::new(),
             held_lines: VecDeque::new(),
-            ledger: Ledger::new(start, Arc::clone(&common.flight)),
+            ledger: FileOffsetTracker::new(start, Arc::clone(&common.flight)),
             content,
             known: None,
             versions: Vec::new(),
             claims,
+            on_record,
             recent: Bytes::new(),
             fed_at: None,
             older: Vec::new(),
@@ -155,13 +161,16 @@ impl Stream {
     pub(super) fn resume(
         common: &Arc<Common>,
         id: FileId,
-        row: Row,
+        row: FileCheckpoint,
         content: Option<Running>,
     ) -> Self {
         let beginning = Beginning { start: row.mark(), content };
         let origin = row.origin.unwrap_or(id);
         let mut stream = Self::new(common, origin, row.generation, beginning);
         stream.claims = Claims::new(common.downstream.handover, row.claims, row.position);
+        if row.content.as_ref().is_some_and(|content| content.length > 0) {
+            stream.on_record = OnRecord::Yes;
+        }
         stream.known = row.content;
         stream.versions = row.versions;
         stream
@@ -187,13 +196,9 @@ impl Stream {
     }
 
     /// Its ledger and how far it was sent, if not all of that is settled.
-    pub(super) fn unsettled(&self) -> Option<(Arc<Ledger>, u64)> {
+    pub(super) fn unsettled(&self) -> Option<(Arc<FileOffsetTracker>, u64)> {
         let sent = self.ledger.sent_to();
         (self.ledger.mark().position < sent).then(|| (Arc::clone(&self.ledger), sent))
-    }
-
-    pub(super) fn has_begun(&self) -> bool {
-        self.begun
     }
 
     /// Whether something is behind the last newline, or in the decoder.
@@ -228,7 +233,7 @@ impl Stream {
     }
 
     /// Its first line is about to be read, behind these generations.
-    pub(super) fn begin(&mut self, older: impl FnOnce() -> Vec<(Arc<Ledger>, u64)>) {
+    pub(super) fn begin(&mut self, older: impl FnOnce() -> Vec<(Arc<FileOffsetTracker>, u64)>) {
         if !self.begun {
             self.begun = true;
             self.older = older();
@@ -331,7 +336,7 @@ impl Stream {
         self.queue(decoded, Some(behind));
     }
 
-    fn queue(&mut self, mut decoded: Vec<Decoded>, behind: Option<Mark>) {
+    fn queue(&mut self, mut decoded: Vec<Decoded>, behind: Option<StreamPosition>) {
         let is_record = !decoded.is_empty();
         self.waiting.extend(decoded.drain(..));
         self.scratch = decoded;
@@ -351,14 +356,18 @@ impl Stream {
     }
 
     /// The mark at a position that `fed` lines of this run are before.
-    fn mark_at(&self, position: u64, fed: u64) -> Mark {
-        Mark { position, lines: self.start.lines.map(|lines| lines + fed) }
+    fn mark_at(&self, position: u64, fed: u64) -> StreamPosition {
+        StreamPosition { position, lines: self.start.lines.map(|lines| lines + fed) }
     }
 
     async fn send_waiting(&mut self, outlet: &Outlet, file: &FileName<'_>) -> Sent {
         while let Some(next) = self.waiting.front() {
             if !self.claims.covers(next.end) {
                 self.claims.want(next.end, file.size);
+                return Sent::Unclaimed;
+            }
+            if self.on_record != OnRecord::Yes {
+                self.on_record = OnRecord::Wanted;
                 return Sent::Unclaimed;
             }
             let permit = match outlet.permit().await {
@@ -390,16 +399,16 @@ impl Stream {
                 Some(merge(known.with("offset", start).finish(), meta))
             }
         };
-        record.fault = fault.map(Into::into);
-        record.time = time;
+        record.decode_error = fault.map(Into::into);
+        record.event_time = time;
         record.maybe_sent = maybe_sent;
-        record.origin = Some(Origin {
-            key: match part {
+        record.origin = Some(SourcePosition {
+            stream_id: match part {
                 0 => Arc::clone(&self.key),
                 part => format!("{}#{part}", self.key).into(),
             },
-            position: end,
-            place: match number {
+            end_offset: end,
+            location: match number {
                 Some(number) => format!("{}:{number}", file.shown).into(),
                 None => format!("{}@{start}", file.shown).into(),
             },
@@ -407,22 +416,25 @@ impl Stream {
         record.with_ack(self.ledger.ack(first, behind, part))
     }
 
-    /// Whether a claim has to be saved before more can be sent.
+    /// Whether its row has to be saved before more can be sent.
     pub(super) fn wants_claim(&self) -> bool {
-        self.claims.is_wanted()
+        self.claims.is_wanted() || self.on_record == OnRecord::Wanted
     }
 
-    /// The claim is saved.
+    /// The row is saved.
     pub(super) fn grant_claim(&mut self) {
         self.claims.grant();
+        self.on_record = OnRecord::Yes;
     }
 
     /// What is settled.
-    pub(super) fn mark(&self) -> Mark {
+    pub(super) fn mark(&self) -> StreamPosition {
         let mark = self.ledger.mark();
         match (self.decoder.waiting_from(), self.held_lines.front()) {
             (Some(from), Some(first)) if first.position == from && from < mark.position => *first,
-            (Some(from), _) if from < mark.position => Mark { position: from, lines: None },
+            (Some(from), _) if from < mark.position => {
+                StreamPosition { position: from, lines: None }
+            }
             _ => mark,
         }
     }
@@ -432,18 +444,18 @@ impl Stream {
         if let Some(content) = &self.content
             && self.versions.last().is_none_or(|last| last.length < content.length())
         {
-            Row::add_version(&mut self.versions, &content.mark());
+            FileCheckpoint::add_version(&mut self.versions, &content.mark());
         }
     }
 
     /// The checkpoint as it stands, for a file with this beginning.
-    pub(super) fn row(&mut self, id: FileId, head: &Head, path: &str) -> Row {
+    pub(super) fn row(&mut self, id: FileId, head: &FileHead, path: &str) -> FileCheckpoint {
         self.older.retain(|(ledger, position)| ledger.mark().position < *position);
         let settled = match self.older.is_empty() {
             true => self.mark(),
             false => self.start,
         };
-        Row {
+        FileCheckpoint {
             generation: self.generation,
             position: settled.position,
             lines: settled.lines,
@@ -458,6 +470,16 @@ impl Stream {
             packed: None,
         }
     }
+}
+
+/// Whether the saved row tells what the content is, so that the next process gives its records the
+/// same origins. No record leaves before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnRecord {
+    No,
+    /// It does once the row is saved.
+    Wanted,
+    Yes,
 }
 
 /// A file as its records name it.

@@ -14,12 +14,12 @@ use fluvio::metadata::topic::TopicSpec;
 use fluvio::{FluvioClusterConfig, FluvioError};
 use tokio::sync::Mutex;
 
-use super::cluster::{Cluster, ClusterError, Extent, Kept, Stream, TopicWish};
+use super::cluster::{Cluster, ClusterError, CommittedOffset, NewTopic, OffsetRange, RecordStream};
+use super::connections::ClusterConnections;
+use super::errors::client_call;
 use super::fetch;
-use super::link::Link;
-use super::refusal::answer;
-use super::wish::topic_spec;
-use crate::config::source::{FluvioSource as Settings, FluvioTls};
+use super::new_topic::topic_spec;
+use crate::config::source::{FluvioSourceConfig as Settings, FluvioTls};
 
 /// A cluster that the client connects to when it is first asked something.
 pub struct Client {
@@ -28,22 +28,23 @@ pub struct Client {
     consumer: Option<String>,
     /// How this program calls itself towards the cluster.
     client_id: String,
-    link: Mutex<Option<Arc<Link>>>,
+    connections: Mutex<Option<Arc<ClusterConnections>>>,
 }
 
 impl Client {
     /// A client for one source's topic.
     pub fn new(settings: Settings, consumer: Option<String>, client_id: String) -> Self {
-        Self { settings, consumer, client_id, link: Mutex::new(None) }
+        Self { settings, consumer, client_id, connections: Mutex::new(None) }
     }
 
-    async fn link(&self) -> Result<Arc<Link>, ClusterError> {
-        let mut link = self.link.lock().await;
-        if let Some(connected) = &*link {
+    async fn connections(&self) -> Result<Arc<ClusterConnections>, ClusterError> {
+        let mut connections = self.connections.lock().await;
+        if let Some(connected) = &*connections {
             return Ok(Arc::clone(connected));
         }
-        let connected = Arc::new(Link::connect(self.config()?, &self.settings.topic).await?);
-        *link = Some(Arc::clone(&connected));
+        let connected =
+            Arc::new(ClusterConnections::connect(self.config()?, &self.settings.topic).await?);
+        *connections = Some(Arc::clone(&connected));
         Ok(connected)
     }
 
@@ -66,7 +67,7 @@ impl Client {
 /// The cluster of a profile. The client itself would make one up where there is none.
 fn profile(name: Option<&str>) -> Result<FluvioClusterConfig, ClusterError> {
     let lasting = |error: FluvioError| {
-        ClusterError::Lasting(format!(
+        ClusterError::Permanent(format!(
             "no Fluvio profile ({error}): write `endpoint`, or make one with `fluvio profile add`"
         ))
     };
@@ -77,7 +78,7 @@ fn profile(name: Option<&str>) -> Result<FluvioClusterConfig, ClusterError> {
         Some(name) => config
             .cluster_with_profile(name)
             .cloned()
-            .ok_or_else(|| ClusterError::Lasting(format!("there is no Fluvio profile `{name}`"))),
+            .ok_or_else(|| ClusterError::Permanent(format!("there is no Fluvio profile `{name}`"))),
     }
 }
 
@@ -96,9 +97,9 @@ fn paths(tls: &FluvioTls) -> Option<TlsPaths> {
 #[async_trait]
 impl Cluster for Client {
     async fn partitions(&self) -> Result<Option<u32>, ClusterError> {
-        let link = self.link().await?;
-        let topics = answer(async {
-            let admin = link.fluvio.admin().await;
+        let connections = self.connections().await?;
+        let topics = client_call(async {
+            let admin = connections.fluvio.admin().await;
             admin.list::<TopicSpec, String>(vec![self.settings.topic.clone()]).await
         });
         // The filter may match more than the one name.
@@ -107,11 +108,11 @@ impl Cluster for Client {
         Ok(topic.map(|topic| topic.spec.partitions()))
     }
 
-    async fn create(&self, wish: &TopicWish) -> Result<(), ClusterError> {
-        let link = self.link().await?;
-        let created = answer(async {
-            let admin = link.fluvio.admin().await;
-            admin.create(self.settings.topic.clone(), false, topic_spec(wish)).await
+    async fn create(&self, new_topic: &NewTopic) -> Result<(), ClusterError> {
+        let connections = self.connections().await?;
+        let created = client_call(async {
+            let admin = connections.fluvio.admin().await;
+            admin.create(self.settings.topic.clone(), false, topic_spec(new_topic)).await
         });
         let Err(error) = created.await else {
             return Ok(());
@@ -120,42 +121,43 @@ impl Cluster for Client {
         if self.partitions().await?.is_some() { Ok(()) } else { Err(error) }
     }
 
-    async fn kept(&self) -> Result<BTreeMap<u32, Kept>, ClusterError> {
+    async fn committed(&self) -> Result<BTreeMap<u32, CommittedOffset>, ClusterError> {
         let Some(consumer) = &self.consumer else {
             return Ok(BTreeMap::new());
         };
-        let link = self.link().await?;
-        let offsets = answer(link.fluvio.consumer_offsets()).await?;
+        let connections = self.connections().await?;
+        let offsets = client_call(connections.fluvio.consumer_offsets()).await?;
         let ours = offsets
             .into_iter()
             .filter(|kept| kept.consumer_id == *consumer && kept.topic == self.settings.topic);
         // A consumer that read and kept nothing yet has an offset before the first.
         let kept = ours.filter(|kept| kept.offset >= 0);
-        let told = |offset, changed| Kept { offset, changed };
-        Ok(kept.map(|kept| (kept.partition, told(kept.offset, kept.modified_time))).collect())
+        let committed = |offset, changed| CommittedOffset { offset, changed };
+        Ok(kept.map(|kept| (kept.partition, committed(kept.offset, kept.modified_time))).collect())
     }
 
-    async fn extents(&self) -> Result<BTreeMap<u32, Extent>, ClusterError> {
-        let link = self.link().await?;
-        let partitions = answer(async {
-            let admin = link.fluvio.admin().await;
+    async fn offset_ranges(&self) -> Result<BTreeMap<u32, OffsetRange>, ClusterError> {
+        let connections = self.connections().await?;
+        let partitions = client_call(async {
+            let admin = connections.fluvio.admin().await;
             admin.all::<PartitionSpec>().await
         });
         let partitions = partitions.await?;
         let ours = partitions.iter().filter_map(|partition| {
             let (topic, number) = partition.name.rsplit_once('-')?;
             let number = number.parse().ok()?;
-            // A partition nobody has spoken of yet says -1.
+            // A partition whose leader has not reported yet says -1.
             let status = &partition.status;
             let known = topic == self.settings.topic && status.leader.hw >= 0;
-            let extent = Extent { start: status.base_offset.max(0), end: status.leader.hw };
-            known.then_some((number, extent))
+            let offset_range =
+                OffsetRange { start: status.base_offset.max(0), end: status.leader.hw };
+            known.then_some((number, offset_range))
         });
         Ok(ours.collect())
     }
 
-    async fn extent(&self, partition: u32) -> Result<Extent, ClusterError> {
-        self.link().await?.extent(partition).await
+    async fn offset_range(&self, partition: u32) -> Result<OffsetRange, ClusterError> {
+        self.connections().await?.offset_range(partition).await
     }
 
     async fn open(
@@ -163,32 +165,34 @@ impl Cluster for Client {
         partition: u32,
         from: i64,
         max_bytes: Option<u32>,
-    ) -> Result<Box<dyn Stream>, ClusterError> {
-        let link = self.link().await?;
+    ) -> Result<Box<dyn RecordStream>, ClusterError> {
+        let connections = self.connections().await?;
         let transforms = &self.settings.transforms;
-        Ok(Box::new(fetch::Fetching::open(link, partition, from, max_bytes, transforms).await?))
+        Ok(Box::new(
+            fetch::FetchStream::open(connections, partition, from, max_bytes, transforms).await?,
+        ))
     }
 
-    async fn keep(&self, partition: u32, offset: i64) -> Result<(), ClusterError> {
+    async fn commit(&self, partition: u32, offset: i64) -> Result<(), ClusterError> {
         let Some(consumer) = &self.consumer else {
             return Ok(());
         };
-        self.link().await?.keep(consumer, partition, offset).await
+        self.connections().await?.commit(consumer, partition, offset).await
     }
 
-    async fn forget(&self, partition: u32) -> Result<(), ClusterError> {
+    async fn delete_committed(&self, partition: u32) -> Result<(), ClusterError> {
         let Some(consumer) = self.consumer.clone() else {
             return Ok(());
         };
-        if !self.kept().await?.contains_key(&partition) {
+        if !self.committed().await?.contains_key(&partition) {
             return Ok(());
         }
-        let link = self.link().await?;
+        let connections = self.connections().await?;
         let place = (self.settings.topic.clone(), partition);
-        answer(link.fluvio.delete_consumer_offset(consumer, place)).await
+        client_call(connections.fluvio.delete_consumer_offset(consumer, place)).await
     }
 
     async fn disconnect(&self) {
-        self.link.lock().await.take();
+        self.connections.lock().await.take();
     }
 }

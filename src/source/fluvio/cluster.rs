@@ -24,7 +24,7 @@ pub struct Message {
 
 /// What there is of a partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Extent {
+pub struct OffsetRange {
     /// The oldest offset.
     pub start: i64,
     /// The offset behind the newest record.
@@ -33,7 +33,7 @@ pub struct Extent {
 
 /// The offset a cluster keeps for a consumer and a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
+pub struct CommittedOffset {
     /// That of the last settled record.
     pub offset: i64,
     /// When it was kept, by the cluster's clock.
@@ -42,11 +42,11 @@ pub struct Kept {
 
 /// Whether all of a batch came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wholeness {
+pub enum Completeness {
     /// All of it.
-    Whole,
+    Complete,
     /// Its end is missing: the answer was full. So large is the whole batch, in bytes.
-    Cut {
+    Truncated {
         /// With everything that stands before its records.
         size: u64,
     },
@@ -60,21 +60,21 @@ pub struct Batch {
     /// The offset behind its last record, by the cluster's own number.
     pub next: i64,
     /// Whether all of it came.
-    pub wholeness: Wholeness,
+    pub completeness: Completeness,
     /// Its records, of a cut batch those that are whole.
     pub messages: Vec<Message>,
 }
 
 /// What the cluster answers to one question for records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct FetchResponse {
     /// The batches, in order. The first may begin before the offset that was asked for, and the
     /// last may be cut.
     pub batches: Vec<Batch>,
     /// What there is of the partition at that moment.
-    pub extent: Extent,
+    pub offset_range: OffsetRange,
     /// Behind SmartModules: the offset behind everything they looked at.
-    pub looked_at: Option<i64>,
+    pub scanned_to: Option<i64>,
 }
 
 /// What went wrong.
@@ -82,13 +82,13 @@ pub struct Answer {
 pub enum ClusterError {
     /// It may pass: the cluster is down, or a connection broke.
     #[error("{0}")]
-    Passing(String),
+    Transient(String),
     /// It does not pass by waiting: settings, versions, permissions.
     #[error("{0}")]
-    Lasting(String),
+    Permanent(String),
     /// The offset was removed by the topic's retention.
     #[error("the offset is gone, the oldest is {next}")]
-    Gone {
+    OffsetOutOfRange {
         /// The oldest offset there is.
         next: i64,
     },
@@ -99,7 +99,7 @@ pub enum ClusterError {
 
 /// How a topic is to be made where it is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicWish {
+pub struct NewTopic {
     /// How many partitions.
     pub partitions: u32,
     /// How many copies of each.
@@ -118,7 +118,7 @@ pub struct TopicWish {
     pub deduplication: Option<Deduplication>,
 }
 
-impl Default for TopicWish {
+impl Default for NewTopic {
     fn default() -> Self {
         Self {
             partitions: 1,
@@ -168,16 +168,16 @@ pub trait Cluster: Send + Sync {
     async fn partitions(&self) -> Result<Option<u32>, ClusterError>;
 
     /// Makes the topic. One that exists by now is as good.
-    async fn create(&self, wish: &TopicWish) -> Result<(), ClusterError>;
+    async fn create(&self, new_topic: &NewTopic) -> Result<(), ClusterError>;
 
     /// The offsets kept for the consumer, by partition.
-    async fn kept(&self) -> Result<BTreeMap<u32, Kept>, ClusterError>;
+    async fn committed(&self) -> Result<BTreeMap<u32, CommittedOffset>, ClusterError>;
 
     /// What there is of the whole topic, by partition. It may be behind the truth by a moment.
-    async fn extents(&self) -> Result<BTreeMap<u32, Extent>, ClusterError>;
+    async fn offset_ranges(&self) -> Result<BTreeMap<u32, OffsetRange>, ClusterError>;
 
     /// What there is of one partition, by the server that has it: the truth.
-    async fn extent(&self, partition: u32) -> Result<Extent, ClusterError>;
+    async fn offset_range(&self, partition: u32) -> Result<OffsetRange, ClusterError>;
 
     /// Asks for the records of one partition from an offset on, at most so many bytes at once.
     async fn open(
@@ -185,13 +185,13 @@ pub trait Cluster: Send + Sync {
         partition: u32,
         from: i64,
         max_bytes: Option<u32>,
-    ) -> Result<Box<dyn Stream>, ClusterError>;
+    ) -> Result<Box<dyn RecordStream>, ClusterError>;
 
     /// Has the cluster keep an offset, that of the last settled record; returns once it does.
-    async fn keep(&self, partition: u32, offset: i64) -> Result<(), ClusterError>;
+    async fn commit(&self, partition: u32, offset: i64) -> Result<(), ClusterError>;
 
     /// Has the cluster forget the offset it keeps of a partition.
-    async fn forget(&self, partition: u32) -> Result<(), ClusterError>;
+    async fn delete_committed(&self, partition: u32) -> Result<(), ClusterError>;
 
     /// Forgets connections, so that whatever is asked next connects anew.
     async fn disconnect(&self);
@@ -199,11 +199,11 @@ pub trait Cluster: Send + Sync {
 
 /// Answers of one partition. To each, the next one has to be asked for.
 #[async_trait]
-pub trait Stream: Send {
+pub trait RecordStream: Send {
     /// The next answer, which holds at least one record or a part of one; `None` where the
     /// connection ended. A call that is dropped loses nothing.
-    async fn next(&mut self) -> Option<Result<Answer, ClusterError>>;
+    async fn next(&mut self) -> Option<Result<FetchResponse, ClusterError>>;
 
     /// Asks for what follows from an offset on.
-    async fn go_on(&mut self, from: i64) -> Result<(), ClusterError>;
+    async fn request_next(&mut self, from: i64) -> Result<(), ClusterError>;
 }

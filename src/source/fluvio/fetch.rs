@@ -25,53 +25,55 @@ use fluvio_spu_schema::server::stream_fetch::{
 use fluvio_spu_schema::server::update_offset::{OffsetUpdate, UpdateOffsetsRequest};
 use futures::StreamExt;
 
-use super::cluster::{Answer, Batch, ClusterError, Extent, Message, Stream, Wholeness};
-use super::link::Link;
-use super::refusal::{checked, within};
+use super::cluster::{
+    Batch, ClusterError, Completeness, FetchResponse, Message, OffsetRange, RecordStream,
+};
+use super::connections::ClusterConnections;
+use super::errors::{checked, socket_call};
 use crate::config::source::FluvioTransform;
 
 /// What is asked for at once, at least, where SmartModules work: what they make of one batch and is
 /// larger than the answer may be is passed over by the cluster without a word.
-const TRANSFORMED: i32 = 64 * 1024 * 1024;
+const MIN_TRANSFORM_BYTES: i32 = 64 * 1024 * 1024;
 /// The number of a schema, which some batches have before their records.
-const SCHEMA: usize = 4;
+const SCHEMA_ID_BYTES: usize = 4;
 
 /// Answers that come one by one.
-pub(super) struct Fetching {
+pub(super) struct FetchStream {
     stream: AsyncResponse<DefaultStreamFetchRequest>,
     socket: VersionedSerialSocket,
     /// The server's number of this stream, once it has told.
     number: Option<u32>,
     /// What came together with the last answer and is told after it.
-    refused: VecDeque<ClusterError>,
+    handle_error: VecDeque<ClusterError>,
     /// The connection belongs to it.
-    _link: Arc<Link>,
+    _link: Arc<ClusterConnections>,
 }
 
-impl Fetching {
+impl FetchStream {
     pub(super) async fn open(
-        link: Arc<Link>,
+        connections: Arc<ClusterConnections>,
         partition: u32,
         from: i64,
         max_bytes: Option<u32>,
         transforms: &[FluvioTransform],
     ) -> Result<Self, ClusterError> {
         let usual = ConsumerConfig::builder().build().map_err(|error| {
-            ClusterError::Lasting(format!("the client's own settings: {error:#}"))
+            ClusterError::Permanent(format!("the client's own settings: {error:#}"))
         })?;
         let bytes = max_bytes.and_then(|bytes| i32::try_from(bytes).ok());
         let mut bytes = bytes.unwrap_or(usual.max_bytes);
-        let socket = link.socket(partition).await?;
+        let socket = connections.socket(partition).await?;
         if !transforms.is_empty() {
-            bytes = bytes.max(TRANSFORMED);
+            bytes = bytes.max(MIN_TRANSFORM_BYTES);
             let version = socket.lookup_version::<DefaultStreamFetchRequest>().unwrap_or(0);
             if version < CHAIN_SMARTMODULE_API {
                 let why = "this cluster is too old for `transforms`: it would leave them out";
-                return Err(ClusterError::Lasting(why.into()));
+                return Err(ClusterError::Permanent(why.into()));
             }
         }
         let request = DefaultStreamFetchRequest::builder()
-            .topic(link.topic.clone())
+            .topic(connections.topic.clone())
             .partition(partition)
             .fetch_offset(from)
             .isolation(Isolation::ReadCommitted)
@@ -79,49 +81,52 @@ impl Fetching {
             .smartmodules(smartmodules(transforms))
             .build()
             .expect("all parts of the request are given");
-        let stream = Link::ask(&socket, request).await?;
-        Ok(Self { stream, socket, number: None, refused: VecDeque::new(), _link: link })
+        let stream = ClusterConnections::ask(&socket, request).await?;
+        Ok(Self { stream, socket, number: None, handle_error: VecDeque::new(), _link: connections })
     }
 
-    fn answer(&mut self, told: DefaultStreamFetchResponse) -> Result<Answer, ClusterError> {
+    fn response(
+        &mut self,
+        told: DefaultStreamFetchResponse,
+    ) -> Result<FetchResponse, ClusterError> {
         self.number = Some(told.stream_id);
         let partition = told.partition;
-        let refused = checked(&partition.error_code);
+        let handle_error = checked(&partition.error_code);
         let batches = partition.records.batches.iter().map(batch).collect::<Result<Vec<_>, _>>()?;
         if batches.is_empty() {
-            refused?;
+            handle_error?;
         } else {
-            self.refused.extend(refused.err());
+            self.handle_error.extend(handle_error.err());
         }
-        Ok(Answer {
+        Ok(FetchResponse {
             batches,
-            extent: Extent {
+            offset_range: OffsetRange {
                 start: partition.log_start_offset.max(0),
                 end: partition.high_watermark,
             },
-            looked_at: Some(partition.next_filter_offset).filter(|next| *next > 0),
+            scanned_to: Some(partition.next_filter_offset).filter(|next| *next > 0),
         })
     }
 }
 
 #[async_trait]
-impl Stream for Fetching {
-    async fn next(&mut self) -> Option<Result<Answer, ClusterError>> {
-        if let Some(refused) = self.refused.pop_front() {
-            return Some(Err(refused));
+impl RecordStream for FetchStream {
+    async fn next(&mut self) -> Option<Result<FetchResponse, ClusterError>> {
+        if let Some(handle_error) = self.handle_error.pop_front() {
+            return Some(Err(handle_error));
         }
         match self.stream.next().await? {
-            Ok(told) => Some(self.answer(told)),
-            Err(error) => Some(Err(ClusterError::Passing(error.to_string()))),
+            Ok(told) => Some(self.response(told)),
+            Err(error) => Some(Err(ClusterError::Transient(error.to_string()))),
         }
     }
 
-    async fn go_on(&mut self, from: i64) -> Result<(), ClusterError> {
+    async fn request_next(&mut self, from: i64) -> Result<(), ClusterError> {
         let Some(session_id) = self.number else {
             return Ok(());
         };
         let offsets = vec![OffsetUpdate { offset: from, session_id }];
-        let told = within(self.socket.send_receive(UpdateOffsetsRequest { offsets })).await?;
+        let told = socket_call(self.socket.send_receive(UpdateOffsetsRequest { offsets })).await?;
         match told.status.first().map(|status| &status.error) {
             None => Ok(()),
             Some(code) => checked(code),
@@ -146,10 +151,10 @@ fn smartmodules(transforms: &[FluvioTransform]) -> Vec<SmartModuleInvocation> {
 /// One batch.
 fn batch(raw: &RawBatch<RawRecords>) -> Result<Batch, ClusterError> {
     let broken = |why: &dyn std::fmt::Display| {
-        ClusterError::Passing(format!("the batch at offset {} is broken: {why}", raw.base_offset))
+        ClusterError::Transient(format!("the batch at offset {} is broken: {why}", raw.base_offset))
     };
     let size = BATCH_PREAMBLE_SIZE + usize::try_from(raw.batch_len).unwrap_or(0);
-    let schema = if raw.header.has_schema() { SCHEMA } else { 0 };
+    let schema = if raw.header.has_schema() { SCHEMA_ID_BYTES } else { 0 };
     let due = size.saturating_sub(BATCH_PREAMBLE_SIZE + BATCH_HEADER_SIZE + schema);
     let there = &raw.records().0;
     let is_whole = there.len() >= due;
@@ -165,11 +170,11 @@ fn batch(raw: &RawBatch<RawRecords>) -> Result<Batch, ClusterError> {
             .into(),
     };
     let messages = messages(raw, data, is_whole).map_err(|why| broken(&why))?;
-    let wholeness = match is_whole {
-        true => Wholeness::Whole,
-        false => Wholeness::Cut { size: u64::try_from(size).unwrap_or(u64::MAX) },
+    let completeness = match is_whole {
+        true => Completeness::Complete,
+        false => Completeness::Truncated { size: u64::try_from(size).unwrap_or(u64::MAX) },
     };
-    Ok(Batch { base: raw.base_offset, next: raw.computed_last_offset(), wholeness, messages })
+    Ok(Batch { base: raw.base_offset, next: raw.computed_last_offset(), completeness, messages })
 }
 
 /// The records of a batch; of one that is cut, those that are whole.

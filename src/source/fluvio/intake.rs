@@ -4,20 +4,20 @@
 //! invariant: what is asked for next is behind the last record that came whole, or behind an offset
 //! that the cluster itself told to be the end of a whole batch.
 
-use super::cluster::{Answer, Batch, ClusterError, Wholeness};
-use super::lane::{Fetched, Lane, Passage, Reading, Turn};
+use super::cluster::{Batch, ClusterError, Completeness, FetchResponse};
+use super::partition_reader::{Filtering, PartitionReader, QueueItem, ReaderState, ReaderStep};
 use crate::source::{ReadMode, SourceError};
 
 /// The most that is asked for at once because of one batch, in bytes, unless `max_bytes` is more.
-const LARGEST: u64 = 64 * 1024 * 1024;
+const MAX_FETCH_BYTES: u64 = 64 * 1024 * 1024;
 /// What is asked for at least beside a batch.
-const ROOM: u64 = 4096;
+const FETCH_OVERHEAD_BYTES: u64 = 4096;
 /// How often something has to be missing before more is asked for at once.
-const PATIENT: u32 = 2;
+const MIN_MISSES: u32 = 2;
 
 /// What an answer came to.
 #[derive(Debug, PartialEq, Eq)]
-enum Missing {
+enum FetchGap {
     Nothing,
     /// What was asked for lies in a batch of this size, of which not enough came.
     Larger(u64),
@@ -27,126 +27,136 @@ enum Missing {
     },
 }
 
-impl Lane {
+impl PartitionReader {
     /// Takes an answer in, and asks for what follows.
-    pub(super) async fn take_in(
+    pub(super) async fn accept(
         &self,
-        reading: &mut Reading,
-        answer: Option<Result<Answer, ClusterError>>,
-    ) -> Result<Turn, SourceError> {
+        reading: &mut ReaderState,
+        answer: Option<Result<FetchResponse, ClusterError>>,
+    ) -> Result<ReaderStep, SourceError> {
         let answer = match answer {
             None => {
                 let why = "the connection ended".to_owned();
-                return self.broke(reading, &ClusterError::Passing(why)).await;
+                return self.retry(reading, &ClusterError::Transient(why)).await;
             }
-            Some(Err(error)) => return self.refused(reading, &error).await,
+            Some(Err(error)) => return self.handle_error(reading, &error).await,
             Some(Ok(answer)) => answer,
         };
         reading.quiet_at = self.quiet_at();
-        reading.end = answer.extent.end.max(reading.asked);
-        let oldest = answer.extent.start;
-        let before = reading.asked;
-        let missing = match self.passage {
-            Passage::All => sort(reading, answer.batches),
-            Passage::Some => self.sort_passed(reading, answer),
+        reading.end = answer.offset_range.end.max(reading.next_fetch);
+        let oldest = answer.offset_range.start;
+        let before = reading.next_fetch;
+        let missing = match self.filtering {
+            Filtering::Unfiltered => queue_new(reading, answer.batches),
+            Filtering::SmartModules => self.queue_filtered(reading, answer),
         };
-        if reading.asked > before {
+        if reading.next_fetch > before {
             reading.misses = 0;
-            reading.patience.renew();
+            reading.backoff.renew();
             if reading.enlarged.take().is_some() {
                 // One large batch is no reason to ask for so much from now on.
                 reading.stream = None;
-                return Ok(Turn::On);
+                return Ok(ReaderStep::Continue);
             }
-            return self.go_on(reading).await;
+            return self.request_next(reading).await;
         }
         match missing {
-            Missing::Nothing => self.go_on(reading).await,
-            Missing::Larger(size) => self.enlarge(reading, size).await,
-            Missing::Hole { .. } if oldest > reading.asked => {
+            FetchGap::Nothing => self.request_next(reading).await,
+            FetchGap::Larger(size) => self.enlarge_fetch(reading, size).await,
+            FetchGap::Hole { .. } if oldest > reading.next_fetch => {
                 self.skip_to(reading, oldest);
-                Ok(Turn::On)
+                Ok(ReaderStep::Continue)
             }
-            Missing::Hole { at } => self.missed(reading, at).await,
+            FetchGap::Hole { at } => self.retry_missing(reading, at).await,
         }
     }
 
-    async fn go_on(&self, reading: &mut Reading) -> Result<Turn, SourceError> {
+    async fn request_next(&self, reading: &mut ReaderState) -> Result<ReaderStep, SourceError> {
         let Some(stream) = reading.stream.as_mut() else {
-            return Ok(Turn::On);
+            return Ok(ReaderStep::Continue);
         };
-        match stream.go_on(reading.asked).await {
-            Ok(()) => Ok(Turn::On),
+        match stream.request_next(reading.next_fetch).await {
+            Ok(()) => Ok(ReaderStep::Continue),
             // What came is handed on first; then a new stream is opened.
-            Err(ClusterError::Passing(_)) => {
+            Err(ClusterError::Transient(_)) => {
                 reading.stream = None;
-                Ok(Turn::On)
+                Ok(ReaderStep::Continue)
             }
-            Err(error) => self.refused(reading, &error).await,
+            Err(error) => self.handle_error(reading, &error).await,
         }
     }
 
     /// Behind SmartModules an answer is taken as a whole.
-    fn sort_passed(&self, reading: &mut Reading, answer: Answer) -> Missing {
-        let from = reading.asked;
+    fn queue_filtered(&self, reading: &mut ReaderState, answer: FetchResponse) -> FetchGap {
+        let from = reading.next_fetch;
         let next = answer.batches.last().map(|batch| batch.next);
-        let next = answer.looked_at.or(next).unwrap_or(from).max(from);
+        let next = answer.scanned_to.or(next).unwrap_or(from).max(from);
         let messages = answer.batches.into_iter().flat_map(|batch| batch.messages);
-        let records = messages.enumerate().map(|(index, message)| Fetched::Record {
+        let records = messages.enumerate().map(|(index, message)| QueueItem::Record {
             message,
             from,
             index,
-            behind: None,
+            commit_offset: None,
         });
         reading.queue.extend(records);
         match reading.queue.back_mut() {
-            Some(Fetched::Record { behind, .. }) => *behind = Some(next),
-            _ => reading.queue.push_back(Fetched::Passed(next)),
+            Some(QueueItem::Record { commit_offset, .. }) => *commit_offset = Some(next),
+            _ => reading.queue.push_back(QueueItem::Skip(next)),
         }
-        reading.asked = next;
-        Missing::Nothing
+        reading.next_fetch = next;
+        FetchGap::Nothing
     }
 
     /// What was asked for needs a larger answer.
-    async fn enlarge(&self, reading: &mut Reading, size: u64) -> Result<Turn, SourceError> {
-        let asked = u64::from(reading.enlarged.or(self.max_bytes).unwrap_or(0));
-        let needed = size.saturating_add(ROOM).max(asked.saturating_mul(2).min(LARGEST));
-        let largest = LARGEST.max(u64::from(self.max_bytes.unwrap_or(0)));
+    async fn enlarge_fetch(
+        &self,
+        reading: &mut ReaderState,
+        size: u64,
+    ) -> Result<ReaderStep, SourceError> {
+        let next_fetch = u64::from(reading.enlarged.or(self.max_bytes).unwrap_or(0));
+        let needed = size
+            .saturating_add(FETCH_OVERHEAD_BYTES)
+            .max(next_fetch.saturating_mul(2).min(MAX_FETCH_BYTES));
+        let largest = MAX_FETCH_BYTES.max(u64::from(self.max_bytes.unwrap_or(0)));
         let (topic, partition) = (&*self.address.topic, self.address.partition);
-        if needed > largest || asked >= largest {
+        if needed > largest || next_fetch >= largest {
             let why = format!(
                 "the record at offset {} lies in a batch of {size} bytes, and at most {largest} \
                  are fetched at once: set `max_bytes` (a connector's `max-bytes`) to {needed}",
-                reading.asked
+                reading.next_fetch
             );
-            return Err(self.failed(&ClusterError::Lasting(why)));
+            return Err(self.failed(&ClusterError::Permanent(why)));
         }
         tracing::info!(
             topic,
             partition,
-            offset = reading.asked,
+            offset = reading.next_fetch,
             batch_bytes = size,
             "one batch is larger than `max_bytes`; it is fetched by itself"
         );
         reading.enlarged = Some(u32::try_from(needed).unwrap_or(u32::MAX));
         reading.stream = None;
-        Ok(Turn::On)
+        Ok(ReaderStep::Continue)
     }
 
     /// What was asked for did not come, and is not gone: it is asked for again, for ever.
-    async fn missed(&self, reading: &mut Reading, at: i64) -> Result<Turn, SourceError> {
+    async fn retry_missing(
+        &self,
+        reading: &mut ReaderState,
+        at: i64,
+    ) -> Result<ReaderStep, SourceError> {
         reading.misses += 1;
-        if reading.misses >= PATIENT {
-            let asked = reading.enlarged.or(self.max_bytes).unwrap_or(1024 * 1024);
-            let most = u32::try_from(LARGEST).unwrap_or(u32::MAX).max(asked);
-            reading.enlarged = Some(asked.saturating_mul(2).min(most));
+        if reading.misses >= MIN_MISSES {
+            let next_fetch = reading.enlarged.or(self.max_bytes).unwrap_or(1024 * 1024);
+            let most = u32::try_from(MAX_FETCH_BYTES).unwrap_or(u32::MAX).max(next_fetch);
+            reading.enlarged = Some(next_fetch.saturating_mul(2).min(most));
         }
-        let expected = reading.asked;
+        let expected = reading.next_fetch;
         let why = format!(
             "the record at offset {expected} did not come, but the one at {at}; it is asked for \
              again, and nothing behind it is read (more at once comes with `max_bytes`)"
         );
-        if reading.misses >= PATIENT && self.mode == ReadMode::Follow {
+        if reading.misses >= MIN_MISSES && self.mode == ReadMode::Follow {
             tracing::error!(
                 topic = &*self.address.topic,
                 partition = self.address.partition,
@@ -156,38 +166,45 @@ impl Lane {
                 "a record is missing"
             );
         }
-        self.broke(reading, &ClusterError::Passing(why)).await
+        self.retry(reading, &ClusterError::Transient(why)).await
     }
 }
 
 /// Takes what is new from the batches.
-fn sort(reading: &mut Reading, batches: Vec<Batch>) -> Missing {
+fn queue_new(reading: &mut ReaderState, batches: Vec<Batch>) -> FetchGap {
     if batches.is_empty() {
         // Not even the head of a batch had room.
-        return Missing::Larger(0);
+        return FetchGap::Larger(0);
     }
     for batch in batches {
-        if batch.base > reading.asked {
-            return Missing::Hole { at: batch.base };
+        if batch.base > reading.next_fetch {
+            return FetchGap::Hole { at: batch.base };
         }
         for message in batch.messages {
-            if message.offset == reading.asked {
-                let (from, behind) = (message.offset, message.offset.saturating_add(1));
-                reading.asked = behind;
-                let behind = Some(behind);
-                reading.queue.push_back(Fetched::Record { message, from, index: 0, behind });
+            if message.offset == reading.next_fetch {
+                let (from, commit_offset) = (message.offset, message.offset.saturating_add(1));
+                reading.next_fetch = commit_offset;
+                let commit_offset = Some(commit_offset);
+                reading.queue.push_back(QueueItem::Record {
+                    message,
+                    from,
+                    index: 0,
+                    commit_offset,
+                });
             }
         }
-        match batch.wholeness {
-            Wholeness::Cut { size } if batch.next > reading.asked => return Missing::Larger(size),
-            Wholeness::Cut { .. } => {}
-            // By the cluster's own number nothing more is in it.
-            Wholeness::Whole if batch.next > reading.asked => {
-                reading.queue.push_back(Fetched::Passed(batch.next));
-                reading.asked = batch.next;
+        match batch.completeness {
+            Completeness::Truncated { size } if batch.next > reading.next_fetch => {
+                return FetchGap::Larger(size);
             }
-            Wholeness::Whole => {}
+            Completeness::Truncated { .. } => {}
+            // By the cluster's own number nothing more is in it.
+            Completeness::Complete if batch.next > reading.next_fetch => {
+                reading.queue.push_back(QueueItem::Skip(batch.next));
+                reading.next_fetch = batch.next;
+            }
+            Completeness::Complete => {}
         }
     }
-    Missing::Nothing
+    FetchGap::Nothing
 }

@@ -3,26 +3,26 @@
 //! Not here: how one partition is read and its offset kept (`lane`), and Fluvio's client (`client`,
 //! behind the seam of `cluster`). One invariant: every partition has a stream of its own.
 //!
-//! Records carry no [`Origin`](crate::record::Origin): offsets of a topic that was made again do not
+//! Records carry no [`SourcePosition`](crate::record::SourcePosition): offsets of a topic that was made again do not
 //! grow, and a durable buffer would skip what it holds for known. They carry a `transport_id`
 //! instead, which has the time of the record in it.
 
+mod backoff;
 mod client;
 pub mod cluster;
-mod connect;
-mod envelope;
+mod commit;
+mod commit_window;
+mod connections;
+mod errors;
 mod fetch;
+mod forward;
 mod intake;
-mod keep;
-mod lane;
-mod ledger;
-mod link;
-mod patience;
-mod pull;
-mod refusal;
+mod message;
+mod monitor;
+mod new_topic;
+mod partition_reader;
+mod reopen;
 mod start;
-mod watch;
-mod wish;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -34,21 +34,21 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::backoff::{Backoff, WaitOutcome};
 pub use self::client::Client;
-use self::cluster::{Cluster, ClusterError, TopicWish};
-use self::envelope::Address;
-use self::lane::{Lane, ONCE, Passage};
-use self::patience::{Patience, Waited};
-use self::start::{Keeping, Notes};
-use self::watch::Watch;
+use self::cluster::{Cluster, ClusterError, NewTopic};
+use self::message::TopicPartition;
+use self::monitor::OffsetMonitor;
+use self::partition_reader::{Filtering, ONCE_TIMEOUT, PartitionReader};
+use self::start::{LocalStartState, OffsetCommits};
 use super::decode::Decoder;
 use super::{ReadMode, SharedCheckpoints, Source, SourceError};
-use crate::config::source::{FluvioSource as Settings, FluvioStart, FluvioStartWord};
+use crate::config::source::{FluvioSourceConfig as Settings, FluvioStart, FluvioStartWord};
 use crate::record::Record;
 use crate::telemetry::SourceLag;
 
 /// How often it is asked how much is there, and whether the topic has grown.
-const ROUND: Duration = Duration::from_secs(5);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A reader of one topic.
 pub struct FluvioSource {
@@ -57,7 +57,7 @@ pub struct FluvioSource {
     mode: ReadMode,
     checkpoints: SharedCheckpoints,
     cluster: Arc<dyn Cluster>,
-    wish: Option<TopicWish>,
+    new_topic: Option<NewTopic>,
     lag: SourceLag,
 }
 
@@ -94,13 +94,13 @@ impl FluvioSource {
         Decoder::in_zone(&settings.decoding, settings.timezone.as_deref())?;
         let name = name.to_owned();
         let lag = SourceLag::default();
-        Ok(Self { name, settings, mode, checkpoints, cluster, wish: None, lag })
+        Ok(Self { name, settings, mode, checkpoints, cluster, new_topic: None, lag })
     }
 
     /// The same source, which makes its topic where it is missing.
     #[must_use]
-    pub fn making(mut self, wish: TopicWish) -> Self {
-        self.wish = Some(wish);
+    pub fn creating_topic(mut self, new_topic: NewTopic) -> Self {
+        self.new_topic = Some(new_topic);
         self
     }
 
@@ -109,23 +109,23 @@ impl FluvioSource {
         &self,
         stop: &CancellationToken,
     ) -> Result<Option<(Vec<u32>, FluvioStart)>, SourceError> {
-        let limit = (self.mode == ReadMode::Once).then_some(ONCE);
-        let mut patience = Patience::new(limit);
+        let limit = (self.mode == ReadMode::Once).then_some(ONCE_TIMEOUT);
+        let mut backoff = Backoff::new(limit);
         loop {
             let error = match stop.run_until_cancelled(self.try_partitions()).await {
                 None => return Ok(None),
                 Some(Ok(partitions)) => return Ok(Some(partitions)),
                 Some(Err(error)) => error,
             };
-            let lasts = matches!(error, ClusterError::Lasting(_));
+            let lasts = matches!(error, ClusterError::Permanent(_));
             if !lasts {
                 let topic = &*self.settings.topic;
                 tracing::warn!(source = self.name, topic, %error, "the cluster is asked again");
                 self.cluster.disconnect().await;
-                match patience.wait(stop).await {
-                    Waited::Enough => continue,
-                    Waited::Stopped => return Ok(None),
-                    Waited::Over => {}
+                match backoff.wait(stop).await {
+                    WaitOutcome::Elapsed => continue,
+                    WaitOutcome::Stopped => return Ok(None),
+                    WaitOutcome::Exhausted => {}
                 }
             }
             let context = format!("asking for topic `{}`", self.settings.topic);
@@ -137,57 +137,61 @@ impl FluvioSource {
         let topic = &self.settings.topic;
         let missing = || {
             let how = "make it with `fluvio topic create";
-            ClusterError::Lasting(format!("there is no such topic: {how} {topic}`"))
+            ClusterError::Permanent(format!("there is no such topic: {how} {topic}`"))
         };
         let mut start = self.settings.offset.start.clone();
-        let count = match (self.cluster.partitions().await?, &self.wish) {
+        let count = match (self.cluster.partitions().await?, &self.new_topic) {
             (Some(count), _) => count,
-            (None, Some(wish)) => {
-                self.cluster.create(wish).await?;
-                tracing::info!(topic, partitions = wish.partitions, "made the topic");
+            (None, Some(new_topic)) => {
+                self.cluster.create(new_topic).await?;
+                tracing::info!(topic, partitions = new_topic.partitions, "made the topic");
                 // What is in it came after us, whatever its end is by now.
                 start = FluvioStart::Word(FluvioStartWord::Beginning);
-                self.cluster.partitions().await?.unwrap_or(wish.partitions)
+                self.cluster.partitions().await?.unwrap_or(new_topic.partitions)
             }
             (None, None) => return Err(missing()),
         };
         let partitions = match self.settings.partitions.numbers() {
             None if count == 0 => {
-                return Err(ClusterError::Passing("the topic has no partition yet".into()));
+                return Err(ClusterError::Transient("the topic has no partition yet".into()));
             }
             None => (0..count).collect(),
             Some(numbers) => match numbers.iter().find(|number| **number >= count) {
                 None => numbers,
                 Some(number) => {
                     let why = format!("there is no partition {number}: the topic has {count}");
-                    return Err(ClusterError::Lasting(why));
+                    return Err(ClusterError::Permanent(why));
                 }
             },
         };
         Ok((partitions, start))
     }
 
-    fn lane(
+    fn partition_reader(
         &self,
         partition: u32,
         start: FluvioStart,
-        watch: &Arc<Watch>,
+        monitor: &Arc<OffsetMonitor>,
         stop: &CancellationToken,
-    ) -> Result<Lane, SourceError> {
+    ) -> Result<PartitionReader, SourceError> {
         let decoder = Decoder::in_zone(&self.settings.decoding, self.settings.timezone.as_deref())
             .map_err(|why| SourceError::Remote { context: "making a decoder".into(), why })?;
-        let address = Address { topic: self.settings.topic.as_str().into(), partition };
+        let address = TopicPartition { topic: self.settings.topic.as_str().into(), partition };
         let key = format!("{}/{}", self.settings.consumer_id(&self.name), address.place(0));
         let keeps = self.settings.offset.strategy.keeps();
-        Ok(Lane {
-            notes: Notes::new(Arc::clone(&self.checkpoints), &self.name, key),
+        Ok(PartitionReader {
+            local_start: LocalStartState::new(Arc::clone(&self.checkpoints), &self.name, key),
             address,
             cluster: Arc::clone(&self.cluster),
-            watch: Arc::clone(watch),
+            monitor: Arc::clone(monitor),
             mode: self.mode,
-            passage: if self.settings.transforms.is_empty() { Passage::All } else { Passage::Some },
+            filtering: if self.settings.transforms.is_empty() {
+                Filtering::Unfiltered
+            } else {
+                Filtering::SmartModules
+            },
             start,
-            keeping: if keeps { Keeping::Kept } else { Keeping::Forgotten },
+            commits_: if keeps { OffsetCommits::Enabled } else { OffsetCommits::Disabled },
             limit: self.settings.max_in_flight,
             interval: Duration::from_millis(self.settings.commit_interval_ms),
             max_bytes: self.settings.max_bytes,
@@ -217,8 +221,9 @@ impl Source for FluvioSource {
             return Ok(());
         };
         let topic = self.settings.topic.as_str().into();
-        let watch = Arc::new(Watch::new(Arc::clone(&self.cluster), topic, self.lag.clone()));
-        let mut lanes = Lanes {
+        let monitor =
+            Arc::new(OffsetMonitor::new(Arc::clone(&self.cluster), topic, self.lag.clone()));
+        let mut readers = PartitionReaders {
             known: BTreeSet::new(),
             out: out.downgrade(),
             tasks: JoinSet::new(),
@@ -226,61 +231,62 @@ impl Source for FluvioSource {
             failed: None,
         };
         for partition in partitions {
-            let lane = self.lane(partition, start.clone(), &watch, &lanes.stop)?;
-            lanes.start(partition, lane);
+            let reader =
+                self.partition_reader(partition, start.clone(), &monitor, &readers.stop)?;
+            readers.start(partition, reader);
         }
         drop(out);
-        let mut round = tokio::time::interval(ROUND);
+        let mut round = tokio::time::interval(REFRESH_INTERVAL);
         loop {
             tokio::select! {
-                ended = lanes.tasks.join_next() => match ended {
-                    Some(ended) => lanes.ended(ended),
+                ended = readers.tasks.join_next() => match ended {
+                    Some(ended) => readers.ended(ended),
                     None => break,
                 },
                 _ = round.tick(), if self.mode == ReadMode::Follow => {
-                    stop.run_until_cancelled(self.go_round(&watch, &mut lanes)).await;
+                    stop.run_until_cancelled(self.refresh(&monitor, &mut readers)).await;
                 }
             }
         }
-        lanes.failed.map_or(Ok(()), Err)
+        readers.failed.map_or(Ok(()), Err)
     }
 
-    fn tell_lag(&mut self, lag: SourceLag) {
+    fn set_lag_gauge(&mut self, lag: SourceLag) {
         self.lag = lag;
     }
 }
 
 impl FluvioSource {
     /// Tells the lag, and begins to read partitions that are new.
-    async fn go_round(&self, watch: &Arc<Watch>, lanes: &mut Lanes) {
-        let Ok(extents) = watch.extents().await else {
+    async fn refresh(&self, monitor: &Arc<OffsetMonitor>, readers: &mut PartitionReaders) {
+        let Ok(offset_ranges) = monitor.offset_ranges().await else {
             return;
         };
-        watch.tell(&extents);
+        monitor.report_lag(&offset_ranges);
         if self.settings.offset.strategy.keeps() {
-            watch.look_for_rivals().await;
+            monitor.detect_foreign_commits().await;
         }
-        if self.settings.partitions.numbers().is_some() || lanes.stop.is_cancelled() {
+        if self.settings.partitions.numbers().is_some() || readers.stop.is_cancelled() {
             return;
         }
         let new: Vec<u32> =
-            extents.into_keys().filter(|number| !lanes.known.contains(number)).collect();
+            offset_ranges.into_keys().filter(|number| !readers.known.contains(number)).collect();
         for partition in new {
             // Nothing in it is older than our reading of the topic.
             let start = FluvioStart::Word(FluvioStartWord::Beginning);
-            match self.lane(partition, start, watch, &lanes.stop) {
-                Ok(lane) => {
+            match self.partition_reader(partition, start, monitor, &readers.stop) {
+                Ok(reader) => {
                     tracing::info!(topic = self.settings.topic, partition, "the topic has grown");
-                    lanes.start(partition, lane);
+                    readers.start(partition, reader);
                 }
-                Err(error) => lanes.fail(error),
+                Err(error) => readers.fail(error),
             }
         }
     }
 }
 
 /// The readers that run.
-struct Lanes {
+struct PartitionReaders {
     known: BTreeSet<u32>,
     /// Weak: the channel ends with the readers.
     out: mpsc::WeakSender<Record>,
@@ -289,11 +295,11 @@ struct Lanes {
     failed: Option<SourceError>,
 }
 
-impl Lanes {
-    fn start(&mut self, partition: u32, lane: Lane) {
+impl PartitionReaders {
+    fn start(&mut self, partition: u32, reader: PartitionReader) {
         if let Some(out) = self.out.upgrade() {
             self.known.insert(partition);
-            self.tasks.spawn(lane.run(out));
+            self.tasks.spawn(reader.run(out));
         }
     }
 

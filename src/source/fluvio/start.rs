@@ -4,218 +4,217 @@
 //! Written down, because until a first offset is kept the cluster knows nothing: a consumer that
 //! begins at the end, takes a record and is killed would begin behind that record the next time.
 //!
-//! An end in peace is written down too: then nobody wonders the next time whether somebody sent the
-//! first records before.
+//! A clean shutdown is recorded too, so that the next start need not check for duplicates.
 //!
 //! One invariant: with a kept offset the settings of the start mean nothing, unless the topic was
 //! made anew since.
 
-use super::cluster::{ClusterError, Extent, Kept};
-use super::lane::Lane;
+use super::cluster::{ClusterError, CommittedOffset, OffsetRange};
+use super::partition_reader::PartitionReader;
 use crate::config::source::{FluvioStart, FluvioStartWord};
 use crate::source::{SharedCheckpoints, SourceError};
 
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Beginning {
+pub(super) struct StartPosition {
     /// The offset that is read next.
     pub(super) position: i64,
     /// Whether a predecessor may have sent the records that come first.
-    pub(super) doubt: Doubt,
+    pub(super) redelivery: Redelivery,
     /// What the cluster keeps.
-    pub(super) kept: Option<Kept>,
+    pub(super) kept: Option<CommittedOffset>,
 }
 
 /// Whether an end is believed that lies before what was kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trust {
+pub(super) enum EndTrust {
     /// It may be a mistake of a moment.
-    Doubted,
+    Unconfirmed,
     /// It was told several times.
-    Sure,
+    Confirmed,
 }
 
 /// Whether records may have been sent before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Doubt {
+pub(super) enum Redelivery {
     /// By a predecessor that did not come to keep its offset.
-    MaybeSent,
-    /// By nobody.
-    New,
+    Possible,
+    /// No process can have sent them.
+    None,
 }
 
 /// Whether offsets are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keeping {
+pub(super) enum OffsetCommits {
     /// They are.
-    Kept,
+    Enabled,
     /// They are not.
-    Forgotten,
+    Disabled,
 }
 
 /// What is written down of one partition on this machine.
-pub(super) struct Notes {
+pub(super) struct LocalStartState {
     checkpoints: SharedCheckpoints,
     source: String,
     key: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Note {
+enum StartNote {
     /// Reading began here, and no offset was kept yet.
     Began(i64),
     /// The last reader ended here, with everything before it settled and kept.
     Ended(i64),
 }
 
-impl Notes {
+impl LocalStartState {
     pub(super) fn new(checkpoints: SharedCheckpoints, source: &str, key: String) -> Self {
         Self { checkpoints, source: source.to_owned(), key }
     }
 
-    async fn read(&self) -> Result<Option<Note>, SourceError> {
+    async fn read(&self) -> Result<Option<StartNote>, SourceError> {
         let rows = self.checkpoints.load(&self.source).await?;
         let row = rows.into_iter().find(|(key, _)| *key == self.key);
         Ok(row.and_then(|(_, note)| {
             let (word, offset) = note.split_once(' ')?;
             let offset = offset.parse().ok()?;
             match word {
-                "began" => Some(Note::Began(offset)),
-                "ended" => Some(Note::Ended(offset)),
+                "began" => Some(StartNote::Began(offset)),
+                "ended" => Some(StartNote::Ended(offset)),
                 _ => None,
             }
         }))
     }
 
-    async fn write(&self, note: Option<Note>) -> Result<(), SourceError> {
+    async fn write(&self, note: Option<StartNote>) -> Result<(), SourceError> {
         let text = note.map(|note| match note {
-            Note::Began(offset) => format!("began {offset}"),
-            Note::Ended(offset) => format!("ended {offset}"),
+            StartNote::Began(offset) => format!("began {offset}"),
+            StartNote::Ended(offset) => format!("ended {offset}"),
         });
         self.checkpoints.save(&self.source, vec![(self.key.clone(), text)]).await
     }
 
     /// Reading begins at `offset`, and no offset is kept yet.
-    pub(super) async fn began(&self, offset: i64) -> Result<(), SourceError> {
-        self.write(Some(Note::Began(offset))).await
+    pub(super) async fn reading_began(&self, offset: i64) -> Result<(), SourceError> {
+        self.write(Some(StartNote::Began(offset))).await
     }
 
     /// An offset is kept: from now on that counts.
-    pub(super) async fn forget(&self) -> Result<(), SourceError> {
+    pub(super) async fn clear(&self) -> Result<(), SourceError> {
         self.write(None).await
     }
 
     /// Everything before `offset` is settled and kept, and nothing behind it was handed on.
-    pub(super) async fn ended(&self, offset: i64) -> Result<(), SourceError> {
-        self.write(Some(Note::Ended(offset))).await
+    pub(super) async fn reading_ended(&self, offset: i64) -> Result<(), SourceError> {
+        self.write(Some(StartNote::Ended(offset))).await
     }
 }
 
 /// Why no beginning was found.
 #[derive(Debug)]
-pub(super) enum NoBeginning {
+pub(super) enum StartError {
     /// The cluster did not say.
     Cluster(ClusterError),
     /// It says that the partition ends before what was kept.
-    Behind(ClusterError),
+    EndsEarlier(ClusterError),
     /// It could not be written down.
-    Notes(SourceError),
+    LocalState(SourceError),
 }
 
-impl From<ClusterError> for NoBeginning {
+impl From<ClusterError> for StartError {
     fn from(error: ClusterError) -> Self {
         Self::Cluster(error)
     }
 }
 
-impl From<SourceError> for NoBeginning {
+impl From<SourceError> for StartError {
     fn from(error: SourceError) -> Self {
-        Self::Notes(error)
+        Self::LocalState(error)
     }
 }
 
 /// Finds where to begin.
 pub(super) async fn find(
-    lane: &Lane,
-    extent: Extent,
-    trust: Trust,
-) -> Result<Beginning, NoBeginning> {
-    if lane.keeping == Keeping::Forgotten {
-        let position = lane.first(extent);
+    reader: &PartitionReader,
+    offset_range: OffsetRange,
+    trust: EndTrust,
+) -> Result<StartPosition, StartError> {
+    if reader.commits_ == OffsetCommits::Disabled {
+        let position = reader.first(offset_range);
         tracing::info!(
-            topic = &*lane.address.topic,
-            partition = lane.address.partition,
+            topic = &*reader.address.topic,
+            partition = reader.address.partition,
             offset = position,
             "no offset is kept (`offset.strategy`): every run reads from here, and records that the \
              deduplication still knows are not sent again"
         );
-        return Ok(Beginning { position, doubt: Doubt::New, kept: None });
+        return Ok(StartPosition { position, redelivery: Redelivery::None, kept: None });
     }
-    let note = lane.notes.read().await?;
-    let kept = lane.cluster.kept().await?.get(&lane.address.partition).copied();
-    let noted = match (kept, note) {
+    let note = reader.local_start.read().await?;
+    let kept = reader.cluster.committed().await?.get(&reader.address.partition).copied();
+    let start_offset = match (kept, note) {
         (Some(kept), _) => Some(kept.offset + 1),
-        (None, Some(Note::Began(noted))) => Some(noted),
+        (None, Some(StartNote::Began(start_offset))) => Some(start_offset),
         (None, _) => None,
     };
-    let Some(noted) = noted else {
-        let position = lane.first(extent);
-        lane.notes.began(position).await?;
-        return Ok(Beginning { position, doubt: Doubt::New, kept });
+    let Some(start_offset) = start_offset else {
+        let position = reader.first(offset_range);
+        reader.local_start.reading_began(position).await?;
+        return Ok(StartPosition { position, redelivery: Redelivery::None, kept });
     };
-    if noted > extent.end {
-        return lane.find_anew(noted, extent, trust).await;
+    if start_offset > offset_range.end {
+        return reader.restart_position(start_offset, offset_range, trust).await;
     }
-    if noted < extent.start {
-        lane.removed(noted, extent.start);
+    if start_offset < offset_range.start {
+        reader.report_removed(start_offset, offset_range.start);
     }
-    let in_peace = note == Some(Note::Ended(noted));
+    let in_peace = note == Some(StartNote::Ended(start_offset));
     // From here on it is only true that reading went on.
     if kept.is_some() && note.is_some() {
-        lane.notes.forget().await?;
+        reader.local_start.clear().await?;
     }
-    let doubt = if in_peace { Doubt::New } else { Doubt::MaybeSent };
-    Ok(Beginning { position: noted.max(extent.start), doubt, kept })
+    let redelivery = if in_peace { Redelivery::None } else { Redelivery::Possible };
+    Ok(StartPosition { position: start_offset.max(offset_range.start), redelivery, kept })
 }
 
-impl Lane {
+impl PartitionReader {
     /// The partition ends before what was read of it: its topic was made anew meanwhile.
-    async fn find_anew(
+    async fn restart_position(
         &self,
-        noted: i64,
-        extent: Extent,
-        trust: Trust,
-    ) -> Result<Beginning, NoBeginning> {
+        start_offset: i64,
+        offset_range: OffsetRange,
+        trust: EndTrust,
+    ) -> Result<StartPosition, StartError> {
         let partition = self.address.partition;
-        if trust == Trust::Doubted {
-            let end = extent.end;
-            let why = format!("the partition ends at {end}, and {noted} was read before");
-            return Err(NoBeginning::Behind(ClusterError::Passing(why)));
+        if trust == EndTrust::Unconfirmed {
+            let end = offset_range.end;
+            let why = format!("the partition ends at {end}, and {start_offset} was read before");
+            return Err(StartError::EndsEarlier(ClusterError::Transient(why)));
         }
         tracing::warn!(
             topic = &*self.address.topic,
             partition,
-            before = noted,
-            end = extent.end,
-            offset = extent.start,
+            before = start_offset,
+            end = offset_range.end,
+            offset = offset_range.start,
             "the topic was made anew: it is read from its beginning"
         );
-        self.cluster.forget(partition).await?;
-        self.notes.began(extent.start).await?;
-        Ok(Beginning { position: extent.start, doubt: Doubt::New, kept: None })
+        self.cluster.delete_committed(partition).await?;
+        self.local_start.reading_began(offset_range.start).await?;
+        Ok(StartPosition { position: offset_range.start, redelivery: Redelivery::None, kept: None })
     }
 
     /// The offset the settings mean, within what there is; told where that is another one.
-    fn first(&self, extent: Extent) -> i64 {
-        let wanted = wanted(&self.start, extent);
-        let offset = wanted.clamp(extent.start, extent.end.max(extent.start));
+    fn first(&self, offset_range: OffsetRange) -> i64 {
+        let wanted = wanted(&self.start, offset_range);
+        let offset = wanted.clamp(offset_range.start, offset_range.end.max(offset_range.start));
         if wanted != offset {
             tracing::warn!(
                 topic = &*self.address.topic,
                 partition = self.address.partition,
                 wanted,
-                oldest = extent.start,
-                end = extent.end,
+                oldest = offset_range.start,
+                end = offset_range.end,
                 offset,
                 "`offset.start` lies outside of what there is: reading begins at the nearest place"
             );
@@ -225,7 +224,7 @@ impl Lane {
 }
 
 /// The offset the settings mean, whether it is there or not.
-fn wanted(start: &FluvioStart, Extent { start: oldest, end }: Extent) -> i64 {
+fn wanted(start: &FluvioStart, OffsetRange { start: oldest, end }: OffsetRange) -> i64 {
     match start {
         FluvioStart::Word(FluvioStartWord::Beginning) => oldest,
         FluvioStart::Word(FluvioStartWord::End) => end,
@@ -245,10 +244,10 @@ mod tests {
     #[test]
     fn a_start_is_an_offset() {
         // Every word and number means an offset, counted from the oldest record or from the end.
-        let extent = Extent { start: 10, end: 30 };
-        let place = |place: FluvioStartPlace| wanted(&FluvioStart::Place(place), extent);
-        assert_eq!(wanted(&FluvioStart::Word(FluvioStartWord::Beginning), extent), 10);
-        assert_eq!(wanted(&FluvioStart::Word(FluvioStartWord::End), extent), 30);
+        let offset_range = OffsetRange { start: 10, end: 30 };
+        let place = |place: FluvioStartPlace| wanted(&FluvioStart::Place(place), offset_range);
+        assert_eq!(wanted(&FluvioStart::Word(FluvioStartWord::Beginning), offset_range), 10);
+        assert_eq!(wanted(&FluvioStart::Word(FluvioStartWord::End), offset_range), 30);
         let none = FluvioStartPlace::default();
         for (absolute, expected) in [(3, 3), (20, 20), (99, 99), (u64::MAX, i64::MAX)] {
             let start = FluvioStartPlace { absolute: Some(absolute), ..none.clone() };

@@ -14,9 +14,9 @@ use crate::config::source::{HttpAuth, HttpAuthStrategy};
 
 /// A secret to compare with: its digest, so that not even its length shows.
 #[derive(Clone)]
-pub(super) struct Secret([u8; 32]);
+pub(super) struct SecretDigest([u8; 32]);
 
-impl Secret {
+impl SecretDigest {
     pub(super) fn of(text: &SecretString) -> Self {
         Self::digest(text.expose_secret().as_bytes())
     }
@@ -34,13 +34,13 @@ impl Secret {
 /// What a request must show in its `Authorization`.
 pub(super) enum Credentials {
     /// `user:password`.
-    Basic(Secret),
+    Basic(SecretDigest),
     /// The token.
-    Bearer(Secret),
+    Bearer(SecretDigest),
 }
 
 impl Credentials {
-    /// From the settings. What they lack, nobody can show.
+    /// From the settings. A credential that they lack is never accepted.
     pub(super) fn of(auth: &HttpAuth) -> Self {
         let text = |secret: &Option<SecretString>| {
             secret.as_ref().map(|s| s.expose_secret().to_owned()).unwrap_or_default()
@@ -49,9 +49,11 @@ impl Credentials {
             HttpAuthStrategy::Basic => {
                 let user = auth.user.as_deref().unwrap_or_default();
                 let pair = format!("{user}:{}", text(&auth.password));
-                Self::Basic(Secret::digest(pair.as_bytes()))
+                Self::Basic(SecretDigest::digest(pair.as_bytes()))
             }
-            HttpAuthStrategy::Bearer => Self::Bearer(Secret::digest(text(&auth.token).as_bytes())),
+            HttpAuthStrategy::Bearer => {
+                Self::Bearer(SecretDigest::digest(text(&auth.token).as_bytes()))
+            }
         }
     }
 
@@ -65,7 +67,7 @@ impl Credentials {
         }
     }
 
-    /// The challenge for whoever does not show them.
+    /// The challenge for a request that does not show them.
     pub(super) fn challenge(&self) -> &'static str {
         match self {
             Self::Basic(_) => "Basic realm=\"records\", charset=\"UTF-8\"",

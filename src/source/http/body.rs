@@ -12,43 +12,43 @@ use http_body_util::BodyDataStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::io::StreamReader;
 
-use super::reply::Refusal;
-use crate::source::inflate::{Coding, TooLarge, inflate};
-use crate::source::memory::{Budget, Share};
+use super::reply::RequestError;
+use crate::source::inflate::{BodyTooLarge, ContentCoding, inflate};
+use crate::source::memory::{MemoryBudget, MemoryReservation};
 
 /// How long a refused sender may pause before it is taken to wait for its answer.
-const SILENCE: Duration = Duration::from_millis(500);
+const DISCARD_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a refused sender is listened to at most.
-const FAREWELL: Duration = Duration::from_secs(20);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The most bytes of a refused body that are read to the end.
-const DISCARDED: usize = 128 << 20;
+const MAX_DISCARD_BYTES: usize = 128 << 20;
 
 /// How long a request waits for its first share of the budget.
-const PATIENCE: Duration = Duration::from_secs(5);
+const MEMORY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Room for several of the largest bodies.
-pub(super) fn budget(max_body_bytes: usize) -> Budget {
-    Budget::new(max_body_bytes.saturating_mul(4).max(64 << 20))
+pub(super) fn budget(max_body_bytes: usize) -> MemoryBudget {
+    MemoryBudget::new(max_body_bytes.saturating_mul(4).max(64 << 20))
 }
 
 /// The one coding a request names.
-fn coding_of(headers: &HeaderMap) -> Result<Coding, Refusal> {
-    let mut coding = Coding::Plain;
+fn coding_of(headers: &HeaderMap) -> Result<ContentCoding, RequestError> {
+    let mut coding = ContentCoding::Plain;
     for value in headers.get_all(header::CONTENT_ENCODING) {
-        let value = value.to_str().map_err(|_| Refusal::Coding)?;
+        let value = value.to_str().map_err(|_| RequestError::ContentCoding)?;
         for word in value.split(',').map(|word| word.trim().to_ascii_lowercase()) {
             let next = match word.as_str() {
                 "" | "identity" => continue,
-                "gzip" | "x-gzip" => Coding::Gzip,
-                "deflate" => Coding::Deflate,
-                "zstd" => Coding::Zstd,
-                _ => return Err(Refusal::Coding),
+                "gzip" | "x-gzip" => ContentCoding::Gzip,
+                "deflate" => ContentCoding::Deflate,
+                "zstd" => ContentCoding::Zstd,
+                _ => return Err(RequestError::ContentCoding),
             };
             // Each layer may inflate a thousandfold; no sender needs two.
-            if coding != Coding::Plain {
-                return Err(Refusal::Coding);
+            if coding != ContentCoding::Plain {
+                return Err(RequestError::ContentCoding);
             }
             coding = next;
         }
@@ -58,33 +58,33 @@ fn coding_of(headers: &HeaderMap) -> Result<Coding, Refusal> {
 
 /// How a body is read.
 #[derive(Clone)]
-pub(super) struct Reading {
+pub(super) struct BodyLimits {
     pub(super) max_bytes: usize,
     pub(super) timeout: Duration,
-    pub(super) budget: Budget,
+    pub(super) budget: MemoryBudget,
 }
 
-impl Reading {
+impl BodyLimits {
     /// Reads a whole body.
     pub(super) async fn read(
         &self,
         headers: &HeaderMap,
         body: &mut Body,
-    ) -> Result<(Bytes, Share), Refusal> {
+    ) -> Result<(Bytes, MemoryReservation), RequestError> {
         let coding = coding_of(headers)?;
-        let told = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
-        let told = told.and_then(|length| length.parse::<u64>().ok());
-        if told.is_some_and(|length| length > self.max_bytes as u64) {
-            return Err(Refusal::TooLarge);
+        let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
+        let declared = declared.and_then(|length| length.parse::<u64>().ok());
+        if declared.is_some_and(|length| length > self.max_bytes as u64) {
+            return Err(RequestError::TooLarge);
         }
         let deadline = Instant::now() + self.timeout;
-        let mut share = self.budget.enter(PATIENCE).await?;
+        let mut reservation = self.budget.reserve(MEMORY_TIMEOUT).await?;
         let limit = self.max_bytes;
         let raw = StreamReader::new(metered(body, limit));
-        let read = inflate(coding, raw, limit, &mut share);
+        let read = inflate(coding, raw, limit, &mut reservation);
         match timeout_at(deadline, Box::pin(read)).await {
-            Ok(read) => Ok((read?, share)),
-            Err(_) => Err(Refusal::Slow),
+            Ok(read) => Ok((read?, reservation)),
+            Err(_) => Err(RequestError::Slow),
         }
     }
 }
@@ -92,10 +92,10 @@ impl Reading {
 /// Reads what is left of a refused body and forgets it, within limits: a sender that is cut off
 /// amid its body would not see the answer.
 pub(super) async fn discard(body: &mut Body) {
-    let mut left = DISCARDED;
-    let reading = async {
+    let mut left = MAX_DISCARD_BYTES;
+    let body_limits = async {
         let mut chunks = BodyDataStream::new(body);
-        while let Ok(Some(Ok(chunk))) = timeout(SILENCE, chunks.next()).await {
+        while let Ok(Some(Ok(chunk))) = timeout(DISCARD_IDLE_TIMEOUT, chunks.next()).await {
             left = left.saturating_sub(chunk.len());
             if left == 0 {
                 return;
@@ -103,7 +103,7 @@ pub(super) async fn discard(body: &mut Body) {
         }
     };
     // What comes later than that is not waited for.
-    timeout(FAREWELL, reading).await.ok();
+    timeout(DISCARD_TIMEOUT, body_limits).await.ok();
 }
 
 /// The bytes of a body as they arrive, no more than a limit of them.
@@ -115,6 +115,6 @@ fn metered(
     Box::pin(BodyDataStream::new(body).map_err(io::Error::other).and_then(move |chunk| {
         length = length.saturating_add(chunk.len());
         let fits = length <= limit;
-        std::future::ready(if fits { Ok(chunk) } else { Err(io::Error::other(TooLarge)) })
+        std::future::ready(if fits { Ok(chunk) } else { Err(io::Error::other(BodyTooLarge)) })
     }))
 }

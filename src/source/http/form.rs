@@ -11,7 +11,7 @@
 
 use serde_json::{Map, Value};
 
-use super::reply::Refusal;
+use super::reply::RequestError;
 
 /// The most values of one form.
 const MAX_VALUES: usize = 10_000;
@@ -26,9 +26,9 @@ pub(super) const MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
 pub(super) const VALUE_BYTES: usize = 256;
 
 /// The record of a form.
-pub(super) fn record(body: &[u8]) -> Result<Value, Refusal> {
+pub(super) fn record(body: &[u8]) -> Result<Value, RequestError> {
     if body.iter().filter(|byte| **byte == b'&').count() >= MAX_VALUES {
-        return Err(Refusal::TooMany);
+        return Err(RequestError::TooMany);
     }
     let mut record = Map::new();
     for (name, value) in url::form_urlencoded::parse(body) {

@@ -6,39 +6,39 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::records::Item;
-use super::reply::Refusal;
+use super::records::BodyRecord;
+use super::reply::RequestError;
 use crate::record::Record;
-use crate::source::memory::Share;
+use crate::source::ingest::{IngestError, IngestOutcome, RequestIngest};
+use crate::source::memory::MemoryReservation;
 use crate::source::metadata;
-use crate::source::push::{NotTaken, Outcome, Push};
 
 /// What is common to the records of a request.
-pub(super) struct Consignment {
-    pub(super) items: Vec<Item>,
+pub(super) struct IngestRequest {
+    pub(super) items: Vec<BodyRecord>,
     /// See [`Record::meta`].
     pub(super) meta: Bytes,
     /// The request's idempotency key.
     pub(super) key: Option<String>,
     /// The memory it takes.
-    pub(super) share: Share,
+    pub(super) reservation: MemoryReservation,
 }
 
 /// The way into the pipeline, for as long as a request may wait.
-pub(super) struct Intake {
-    push: Push,
+pub(super) struct RecordIngest {
+    push: RequestIngest,
     timeout: Duration,
 }
 
-impl Intake {
+impl RecordIngest {
     pub(super) fn new(out: mpsc::Sender<Record>, timeout: Duration) -> Self {
-        Self { push: Push::new(out), timeout }
+        Self { push: RequestIngest::new(out), timeout }
     }
 
     /// Sends the records and waits until all are settled.
-    pub(super) async fn take(&self, consignment: Consignment) -> Result<Outcome, Refusal> {
-        let Consignment { items, meta, key, share } = consignment;
-        let record = |item: Item| {
+    pub(super) async fn take(&self, request: IngestRequest) -> Result<IngestOutcome, RequestError> {
+        let IngestRequest { items, meta, key, reservation } = request;
+        let record = |item: BodyRecord| {
             let mut record = Record::new(item.body);
             record.meta = Some(metadata::merge(meta.clone(), item.meta));
             let place = match item.part {
@@ -46,19 +46,19 @@ impl Intake {
                 part => format!("{}.{part}", item.number),
             };
             record.transport_id = key.as_ref().map(|key| format!("{key}#{place}").into());
-            record.fault = item.fault.map(Into::into);
+            record.decode_error = item.fault.map(Into::into);
             record
         };
         let records = items.into_iter().map(record).collect();
-        match timeout(self.timeout, self.push.take(records, share)).await {
+        match timeout(self.timeout, self.push.take(records, reservation)).await {
             Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(NotTaken::Busy)) => Err(Refusal::Busy),
-            Ok(Err(NotTaken::Unsettled)) | Err(_) => Err(Refusal::Unsettled),
+            Ok(Err(IngestError::Full)) => Err(RequestError::Busy),
+            Ok(Err(IngestError::Unacknowledged)) | Err(_) => Err(RequestError::Unsettled),
         }
     }
 
     /// Waits until every record that was sent has its verdict.
-    pub(super) async fn landed(&self) {
-        self.push.landed().await;
+    pub(super) async fn wait_until_idle(&self) {
+        self.push.wait_until_idle().await;
     }
 }

@@ -15,10 +15,10 @@
 //! after every record of it has a verdict other than [`Errored`](crate::ack::Verdict::Errored).
 
 mod auth;
+mod auth_limiter;
 mod body;
-mod brake;
 mod form;
-mod gate;
+mod handler;
 mod intake;
 mod meta;
 mod records;
@@ -34,10 +34,10 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::gate::Gate;
+use self::handler::RequestHandler;
 use super::decode::Decoder;
 use super::{ReadMode, Source, SourceError, tls};
-use crate::config::source::HttpSource as Settings;
+use crate::config::source::HttpSourceConfig as Settings;
 use crate::record::Record;
 use crate::telemetry::SourceMetrics;
 
@@ -96,8 +96,8 @@ impl Source for HttpSource {
         let address = listener.local_addr().map_err(self.io(&what))?;
         let scheme = if acceptor.is_some() { "https" } else { "http" };
         tracing::info!(source = self.name, "listening on {scheme}://{address}");
-        let limits = server::Limits::of(&self.settings);
-        let gate = Arc::new(Gate::new(
+        let limits = server::ConnectionLimits::of(&self.settings);
+        let handler = Arc::new(RequestHandler::new(
             &self.name,
             self.settings,
             self.decoder,
@@ -105,7 +105,7 @@ impl Source for HttpSource {
             out,
             stop.clone(),
         ));
-        server::serve(listener, acceptor, gate, limits, stop).await;
+        server::serve(listener, acceptor, handler, limits, stop).await;
         Ok(())
     }
 }

@@ -8,21 +8,21 @@ use serde::de::{Deserializer as _, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::form;
-use super::reply::Refusal;
+use super::reply::RequestError;
 use crate::config::source::Codec;
 use crate::source::decode::{Decoded, Decoder, Flush};
 use crate::source::line::LineSplitter;
-use crate::source::memory::Share;
+use crate::source::memory::MemoryReservation;
 
 /// The most records of one request: what they cost beside their bytes is bounded too.
 pub(super) const MAX_RECORDS: usize = 100_000;
 
-/// What an [`Item`] costs beside its bytes.
+/// What an [`BodyRecord`] costs beside its bytes.
 pub(super) const ITEM_BYTES: usize = 128;
 
 /// A record in the making.
 #[derive(Debug)]
-pub(super) struct Item {
+pub(super) struct BodyRecord {
     pub(super) body: Bytes,
     /// Its line, or its place in the array, counted from 1.
     pub(super) number: u64,
@@ -34,7 +34,7 @@ pub(super) struct Item {
     pub(super) fault: Option<String>,
 }
 
-impl Item {
+impl BodyRecord {
     /// A record that stands in the body as it is, with nothing known beside it.
     pub(super) fn plain(body: Bytes, number: u64) -> Self {
         Self { body, number, part: 0, meta: None, fault: None }
@@ -46,7 +46,7 @@ pub(super) fn items(
     codec: Option<Codec>,
     decoder: &Decoder,
     body: &Bytes,
-) -> Result<Vec<Item>, Refusal> {
+) -> Result<Vec<BodyRecord>, RequestError> {
     if codec != Some(Codec::Json) {
         return lines(decoder.clone(), body);
     }
@@ -57,26 +57,29 @@ pub(super) fn items(
         Some(b'[') => match elements(&body)? {
             Some(items) => Ok(items),
             None if first_line_is_json(&body) => lines(decoder.clone(), &body),
-            // A torn array: nobody can say where its elements end.
+            // A torn array: where its elements end is not known.
             None => Ok(vec![whole(decoder, body)]),
         },
         Some(b'{') if !first_line_is_json(&body) && is_json(&body) => {
             let body = body.slice_ref(body.trim_ascii_start());
-            Ok(vec![Item::plain(body, 1)])
+            Ok(vec![BodyRecord::plain(body, 1)])
         }
         _ => lines(decoder.clone(), &body),
     }
 }
 
 /// The record of a form.
-pub(super) fn form(body: &Bytes, share: &mut Share) -> Result<Vec<Item>, Refusal> {
+pub(super) fn form(
+    body: &Bytes,
+    reservation: &mut MemoryReservation,
+) -> Result<Vec<BodyRecord>, RequestError> {
     if body.trim_ascii().is_empty() {
         return Ok(Vec::new());
     }
     let values = memchr::memchr_iter(b'&', body).count() + 1;
-    share.grow(body.len().saturating_add(values.saturating_mul(form::VALUE_BYTES)))?;
+    reservation.grow(body.len().saturating_add(values.saturating_mul(form::VALUE_BYTES)))?;
     let record = form::record(body.trim_ascii())?;
-    Ok(vec![Item::plain(record.to_string().into(), 1)])
+    Ok(vec![BodyRecord::plain(record.to_string().into(), 1)])
 }
 
 /// Whether a body begins as JSON does, and a form never: a form has its `{` and `[` escaped.
@@ -84,7 +87,7 @@ pub(super) fn begins_as_json(body: &Bytes) -> bool {
     matches!(trimmed(body).trim_ascii_start().first(), Some(b'{' | b'[' | b'"'))
 }
 
-fn lines(mut decoder: Decoder, body: &Bytes) -> Result<Vec<Item>, Refusal> {
+fn lines(mut decoder: Decoder, body: &Bytes) -> Result<Vec<BodyRecord>, RequestError> {
     let mut items = Vec::new();
     let mut decoded = Vec::new();
     let mut lines = LineSplitter::new(0, usize::MAX).separated_by(decoder.separator());
@@ -98,57 +101,57 @@ fn lines(mut decoder: Decoder, body: &Bytes) -> Result<Vec<Item>, Refusal> {
     Ok(items)
 }
 
-fn take(items: &mut Vec<Item>, decoded: &mut Vec<Decoded>) -> Result<(), Refusal> {
+fn take(items: &mut Vec<BodyRecord>, decoded: &mut Vec<Decoded>) -> Result<(), RequestError> {
     for Decoded { body, meta, fault, line, part, .. } in decoded.drain(..) {
         let number = line + 1;
         let fault = fault.map(|why| format!("line {number}: {why}"));
-        add(items, Item { body, number, part, meta, fault })?;
+        add(items, BodyRecord { body, number, part, meta, fault })?;
     }
     Ok(())
 }
 
-fn add(items: &mut Vec<Item>, item: Item) -> Result<(), Refusal> {
+fn add(items: &mut Vec<BodyRecord>, item: BodyRecord) -> Result<(), RequestError> {
     if items.len() == MAX_RECORDS {
-        return Err(Refusal::TooMany);
+        return Err(RequestError::TooMany);
     }
     items.push(item);
     Ok(())
 }
 
 /// A body that is one thing, good or bad.
-fn whole(decoder: &Decoder, body: Bytes) -> Item {
+fn whole(decoder: &Decoder, body: Bytes) -> BodyRecord {
     let fault = decoder.message(&body).into_iter().find_map(|decoded| decoded.fault);
     let why = fault.unwrap_or_else(|| "not one JSON value".to_owned());
-    Item { fault: Some(format!("line 1: {why}")), ..Item::plain(body, 1) }
+    BodyRecord { fault: Some(format!("line 1: {why}")), ..BodyRecord::plain(body, 1) }
 }
 
 /// The elements of an array as slices of the body; `None` where it is no sound array.
-fn elements(body: &Bytes) -> Result<Option<Vec<Item>>, Refusal> {
+fn elements(body: &Bytes) -> Result<Option<Vec<BodyRecord>>, RequestError> {
     let Ok(text) = std::str::from_utf8(body) else {
         return Ok(None);
     };
     let mut de = serde_json::Deserializer::from_str(text);
     let mut too_many = false;
-    let read = de.deserialize_seq(Elements { body, too_many: &mut too_many });
+    let read = de.deserialize_seq(BodyElements { body, too_many: &mut too_many });
     if too_many {
-        return Err(Refusal::TooMany);
+        return Err(RequestError::TooMany);
     }
     Ok(read.and_then(|items| de.end().map(|()| items)).ok())
 }
 
-struct Elements<'a> {
+struct BodyElements<'a> {
     body: &'a Bytes,
     too_many: &'a mut bool,
 }
 
-impl<'de> Visitor<'de> for Elements<'_> {
-    type Value = Vec<Item>;
+impl<'de> Visitor<'de> for BodyElements<'_> {
+    type Value = Vec<BodyRecord>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("an array")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Item>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<BodyRecord>, A::Error> {
         let mut items = Vec::new();
         while let Some(element) = seq.next_element::<&RawValue>()? {
             if items.len() == MAX_RECORDS {
@@ -156,7 +159,7 @@ impl<'de> Visitor<'de> for Elements<'_> {
                 return Err(A::Error::custom("too many records"));
             }
             let body = self.body.slice_ref(element.get().as_bytes());
-            items.push(Item::plain(body, items.len() as u64 + 1));
+            items.push(BodyRecord::plain(body, items.len() as u64 + 1));
         }
         Ok(items)
     }
@@ -188,7 +191,7 @@ mod tests {
         let decoder = Decoder::new(&Decoding::default()).unwrap();
         let items =
             items(Some(Codec::Json), &decoder, &Bytes::copy_from_slice(body.as_bytes())).unwrap();
-        let text = |item: &Item| String::from_utf8(item.body.to_vec()).unwrap();
+        let text = |item: &BodyRecord| String::from_utf8(item.body.to_vec()).unwrap();
         items.iter().map(|item| (text(item), item.fault.is_none())).collect()
     }
 

@@ -8,11 +8,11 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::source::inflate::InflateError;
-use crate::source::memory::NoRoom;
+use crate::source::memory::OutOfMemoryBudget;
 
 /// Why a request is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum RequestError {
     #[error("there is nothing at this path")]
     NotFound,
     #[error("this path takes POST")]
@@ -22,13 +22,13 @@ pub(super) enum Refusal {
     #[error("the write key is missing or wrong")]
     WriteKey,
     #[error("too many wrong credentials from this address; try again later")]
-    Braked,
+    AuthRateLimited,
     #[error(
         "multipart bodies are not taken: send JSON, or a form without files as application/x-www-form-urlencoded"
     )]
     Multipart,
     #[error("the content encoding is not one of gzip, deflate and zstd, or more than one")]
-    Coding,
+    ContentCoding,
     #[error("the body is too large")]
     TooLarge,
     #[error("the request has too many records")]
@@ -49,14 +49,14 @@ pub(super) enum Refusal {
     Draining,
 }
 
-impl Refusal {
+impl RequestError {
     fn status(self) -> StatusCode {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized(_) | Self::WriteKey => StatusCode::UNAUTHORIZED,
-            Self::Braked => StatusCode::TOO_MANY_REQUESTS,
-            Self::Coding | Self::Multipart => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::AuthRateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::ContentCoding | Self::Multipart => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge | Self::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken | Self::NotAnObject | Self::NoBatch => StatusCode::BAD_REQUEST,
@@ -71,9 +71,9 @@ impl Refusal {
             Self::Method => "method",
             Self::Unauthorized(_) => "unauthorized",
             Self::WriteKey => "wrong_write_key",
-            Self::Braked => "too_many_wrong_credentials",
+            Self::AuthRateLimited => "too_many_wrong_credentials",
             Self::Multipart => "multipart",
-            Self::Coding => "unknown_compression",
+            Self::ContentCoding => "unknown_compression",
             Self::TooLarge => "request_too_large",
             Self::TooMany => "too_many_events",
             Self::Slow => "too_slow",
@@ -87,7 +87,10 @@ impl Refusal {
 
     /// Whether the sender may use the connection again: not where a body was left unread.
     fn closes(self) -> bool {
-        matches!(self, Self::TooLarge | Self::Slow | Self::Broken | Self::Draining | Self::Braked)
+        matches!(
+            self,
+            Self::TooLarge | Self::Slow | Self::Broken | Self::Draining | Self::AuthRateLimited
+        )
     }
 
     pub(super) fn into_response(self) -> Response {
@@ -98,11 +101,11 @@ impl Refusal {
             Self::Unauthorized(Some(challenge)) => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
             }
-            Self::Coding => {
+            Self::ContentCoding => {
                 let known = HeaderValue::from_static("gzip, deflate, zstd");
                 headers.insert(header::ACCEPT_ENCODING, known);
             }
-            Self::Busy | Self::Unsettled | Self::Draining | Self::Braked => {
+            Self::Busy | Self::Unsettled | Self::Draining | Self::AuthRateLimited => {
                 // Not all at once.
                 let wait = HeaderValue::from(rand::random_range(1..=5_u16));
                 headers.insert(header::RETRY_AFTER, wait);
@@ -116,17 +119,17 @@ impl Refusal {
     }
 }
 
-impl From<NoRoom> for Refusal {
-    fn from(_: NoRoom) -> Self {
+impl From<OutOfMemoryBudget> for RequestError {
+    fn from(_: OutOfMemoryBudget) -> Self {
         Self::Busy
     }
 }
 
-impl From<InflateError> for Refusal {
+impl From<InflateError> for RequestError {
     fn from(error: InflateError) -> Self {
         match error {
             InflateError::TooLarge => Self::TooLarge,
-            InflateError::NoRoom(_) => Self::Busy,
+            InflateError::OutOfMemoryBudget(_) => Self::Busy,
             InflateError::Broken => Self::Broken,
         }
     }

@@ -15,13 +15,13 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
-use super::records::{Item, MAX_RECORDS};
-use super::reply::Refusal;
+use super::records::{BodyRecord, MAX_RECORDS};
+use super::reply::RequestError;
 
-type Object<'a> = IndexMap<Cow<'a, str>, Cow<'a, RawValue>>;
+type RawObject<'a> = IndexMap<Cow<'a, str>, Cow<'a, RawValue>>;
 
 /// What is known of a request beside its body.
-pub(super) struct Receipt {
+pub(super) struct ReceiveInfo {
     /// When it came.
     pub(super) at: Timestamp,
     /// Whence a browser sent it: filled in where an event does not say its `context.ip`.
@@ -29,16 +29,16 @@ pub(super) struct Receipt {
 }
 
 /// What an SDK posted, read as far as its outermost object.
-pub(super) struct Post<'a> {
-    object: Object<'a>,
+pub(super) struct SegmentRequest<'a> {
+    object: RawObject<'a>,
 }
 
-impl<'a> Post<'a> {
+impl<'a> SegmentRequest<'a> {
     /// Reads a body.
-    pub(super) fn read(body: &'a [u8]) -> Result<Self, Refusal> {
+    pub(super) fn read(body: &'a [u8]) -> Result<Self, RequestError> {
         match object(body) {
             Some(object) => Ok(Self { object }),
-            None => Err(Refusal::NotAnObject),
+            None => Err(RequestError::NotAnObject),
         }
     }
 
@@ -48,44 +48,44 @@ impl<'a> Post<'a> {
     }
 
     /// The event of a call whose path says its type.
-    pub(super) fn call(mut self, kind: &str, receipt: &Receipt) -> Vec<Item> {
+    pub(super) fn call(mut self, kind: &str, received: &ReceiveInfo) -> Vec<BodyRecord> {
         self.object.shift_remove("writeKey");
         set(&mut self.object, "type", &kind.into());
-        vec![Item::plain(finish(self.object, receipt), 1)]
+        vec![BodyRecord::plain(finish(self.object, received), 1)]
     }
 
     /// The events of a batch, no more than `max_bytes` of them.
     pub(super) fn batch(
         mut self,
-        receipt: &Receipt,
+        received: &ReceiveInfo,
         max_bytes: usize,
-    ) -> Result<Vec<Item>, Refusal> {
+    ) -> Result<Vec<BodyRecord>, RequestError> {
         let batch = self.object.shift_remove("batch");
         let batch: Vec<&RawValue> = match &batch {
-            Some(batch) => serde_json::from_str(batch.get()).map_err(|_| Refusal::NoBatch)?,
-            None => return Err(Refusal::NoBatch),
+            Some(batch) => serde_json::from_str(batch.get()).map_err(|_| RequestError::NoBatch)?,
+            None => return Err(RequestError::NoBatch),
         };
         if batch.len() > MAX_RECORDS {
-            return Err(Refusal::TooMany);
+            return Err(RequestError::TooMany);
         }
         let mut items = Vec::with_capacity(batch.len());
         let mut length = 0;
         for (number, entry) in (1..).zip(batch) {
             let item = match object(entry.get().as_bytes()) {
                 Some(entry) => {
-                    let body = finish(self.fill(entry), receipt);
-                    Item::plain(body, number)
+                    let body = finish(self.fill(entry), received);
+                    BodyRecord::plain(body, number)
                 }
                 None => {
                     let body = Bytes::copy_from_slice(entry.get().as_bytes());
                     let fault = Some(format!("entry {number} of the batch is not an object"));
-                    Item { fault, ..Item::plain(body, number) }
+                    BodyRecord { fault, ..BodyRecord::plain(body, number) }
                 }
             };
             // What the batch says for all is written into each: that must not make it huge.
             length += item.body.len();
             if length > max_bytes {
-                return Err(Refusal::TooLarge);
+                return Err(RequestError::TooLarge);
             }
             items.push(item);
         }
@@ -93,7 +93,7 @@ impl<'a> Post<'a> {
     }
 
     /// An entry with what the batch says for all. The entry's own keys win.
-    fn fill<'b>(&'b self, mut entry: Object<'b>) -> Object<'b> {
+    fn fill<'b>(&'b self, mut entry: RawObject<'b>) -> RawObject<'b> {
         entry.shift_remove("writeKey");
         for key in ["context", "integrations"] {
             let Some(shared) = self.object.get(key).filter(|shared| !is_null(shared)) else {
@@ -128,9 +128,9 @@ fn merged<'a>(own: &RawValue, shared: &RawValue) -> Option<Cow<'a, RawValue>> {
 }
 
 /// The times and the address, and then the event as text.
-fn finish(mut event: Object<'_>, receipt: &Receipt) -> Bytes {
-    let received = receipt.at.to_string();
-    set(&mut event, "receivedAt", &received.as_str().into());
+fn finish(mut event: RawObject<'_>, received: &ReceiveInfo) -> Bytes {
+    let received_at = received.at.to_string();
+    set(&mut event, "receivedAt", &received_at.as_str().into());
     if event.get("timestamp").is_none_or(|at| is_null(at)) {
         let known = ["originalTimestamp", "sentAt", "receivedAt"];
         let at = known.iter().find_map(|key| event.get(*key).filter(|at| !is_null(at)).cloned());
@@ -138,16 +138,16 @@ fn finish(mut event: Object<'_>, receipt: &Receipt) -> Bytes {
             event.insert("timestamp".into(), at);
         }
     }
-    if let Some(ip) = &receipt.ip {
+    if let Some(ip) = &received.ip {
         set_ip(&mut event, ip);
     }
     serde_json::to_vec(&event).expect("texts by texts are always JSON").into()
 }
 
-fn set_ip(event: &mut Object<'_>, ip: &str) {
+fn set_ip(event: &mut RawObject<'_>, ip: &str) {
     let mut context = match event.get("context") {
-        None => Object::new(),
-        Some(context) if is_null(context) => Object::new(),
+        None => RawObject::new(),
+        Some(context) if is_null(context) => RawObject::new(),
         Some(context) => match object(context.get().as_bytes()) {
             Some(context) => context,
             None => return,
@@ -162,18 +162,18 @@ fn set_ip(event: &mut Object<'_>, ip: &str) {
     }
 }
 
-fn set(object: &mut Object<'_>, key: &'static str, value: &serde_json::Value) {
+fn set(object: &mut RawObject<'_>, key: &'static str, value: &serde_json::Value) {
     if let Ok(value) = serde_json::value::to_raw_value(value) {
         object.insert(key.into(), Cow::Owned(value));
     }
 }
 
-fn raw(object: &Object<'_>) -> Option<Box<RawValue>> {
+fn raw(object: &RawObject<'_>) -> Option<Box<RawValue>> {
     serde_json::value::to_raw_value(object).ok()
 }
 
 /// An object's entries; of equal keys the last wins.
-fn object(text: &[u8]) -> Option<Object<'_>> {
+fn object(text: &[u8]) -> Option<RawObject<'_>> {
     let entries: IndexMap<String, &RawValue> = serde_json::from_slice(text).ok()?;
     Some(entries.into_iter().map(|(key, value)| (key.into(), Cow::Borrowed(value))).collect())
 }
@@ -191,12 +191,12 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn receipt(ip: Option<&str>) -> Receipt {
+    fn received(ip: Option<&str>) -> ReceiveInfo {
         let at = "2026-01-02T00:00:00Z".parse().unwrap();
-        Receipt { at, ip: ip.map(str::to_owned) }
+        ReceiveInfo { at, ip: ip.map(str::to_owned) }
     }
 
-    fn values(items: &[Item]) -> Vec<Value> {
+    fn values(items: &[BodyRecord]) -> Vec<Value> {
         items.iter().map(|item| serde_json::from_slice(&item.body).unwrap()).collect()
     }
 
@@ -204,9 +204,9 @@ mod tests {
     fn a_call_gets_its_type_and_times() {
         // The path says the type, whatever the body says; the write key goes no further.
         let body = br#"{"writeKey":"k","type":"x","userId":"u","originalTimestamp":"2026-01-01T00:00:00Z","big":12345678901234567890123}"#;
-        let post = Post::read(body).unwrap();
-        assert_eq!(post.write_key().as_deref(), Some("k"));
-        let items = post.call("track", &receipt(None));
+        let request = SegmentRequest::read(body).unwrap();
+        assert_eq!(request.write_key().as_deref(), Some("k"));
+        let items = request.call("track", &received(None));
         let text = std::str::from_utf8(&items[0].body).unwrap();
         assert!(text.contains("12345678901234567890123"), "{text}");
         assert_eq!(
@@ -224,7 +224,8 @@ mod tests {
         // What a batch says for all fills the gaps of its entries and overrides nothing.
         let body = br#"{"sentAt":"2026-01-01T00:00:00Z","context":{"ip":"1","locale":"pl"},"integrations":{"All":true},
             "batch":[{"type":"track","context":{"ip":"2","locale":null}},{"type":"page","timestamp":"2025-01-01T00:00:00Z"},3]}"#;
-        let items = Post::read(body).unwrap().batch(&receipt(Some("9")), 10_000).unwrap();
+        let items =
+            SegmentRequest::read(body).unwrap().batch(&received(Some("9")), 10_000).unwrap();
         let found = values(&items);
         assert_eq!(found[0]["context"], json!({"ip": "2", "locale": "pl"}));
         assert_eq!(found[0]["timestamp"], "2026-01-01T00:00:00Z");
@@ -238,7 +239,8 @@ mod tests {
     #[test]
     fn a_browser_is_known_by_its_address() {
         // The peer's address stands in only where the event has none.
-        let items = Post::read(b"{}").unwrap().call("page", &receipt(Some("203.0.113.7")));
+        let items =
+            SegmentRequest::read(b"{}").unwrap().call("page", &received(Some("203.0.113.7")));
         assert_eq!(values(&items)[0]["context"]["ip"], "203.0.113.7");
     }
 
@@ -250,7 +252,7 @@ mod tests {
             "x".repeat(1000),
             "{},".repeat(999)
         );
-        let batch = Post::read(body.as_bytes()).unwrap().batch(&receipt(None), 100_000);
-        assert!(matches!(batch, Err(Refusal::TooLarge)));
+        let batch = SegmentRequest::read(body.as_bytes()).unwrap().batch(&received(None), 100_000);
+        assert!(matches!(batch, Err(RequestError::TooLarge)));
     }
 }

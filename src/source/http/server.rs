@@ -22,17 +22,17 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::gate::Gate;
-use crate::config::source::HttpSource as Settings;
+use super::handler::RequestHandler;
+use crate::config::source::HttpSourceConfig as Settings;
 
 /// How long accepting pauses after it failed: mostly for want of file descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long idle connections have to end once everything is settled.
-const FAREWELL: Duration = Duration::from_secs(2);
+const IDLE_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The most bytes of a request's head, and of the block a body is read by.
-const HEAD: usize = 64 << 10;
+const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// How long a handshake and the head of a request may take at most: connections that say nothing
 /// give their places up soon.
@@ -40,12 +40,12 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Limits of connections.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct ConnectionLimits {
     connections: usize,
     read: Duration,
 }
 
-impl Limits {
+impl ConnectionLimits {
     pub(super) fn of(settings: &Settings) -> Self {
         Self {
             connections: settings.max_connections,
@@ -54,7 +54,7 @@ impl Limits {
     }
 }
 
-impl Limits {
+impl ConnectionLimits {
     /// How long a handshake and the head of a request may take.
     fn head(self) -> Duration {
         self.read.min(HEAD_TIMEOUT)
@@ -66,31 +66,31 @@ impl Limits {
 pub(super) async fn serve(
     listener: TcpListener,
     acceptor: Option<TlsAcceptor>,
-    gate: Arc<Gate>,
-    limits: Limits,
+    handler: Arc<RequestHandler>,
+    limits: ConnectionLimits,
     stop: CancellationToken,
 ) {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let end = async {
         stop.cancelled().await;
-        gate.settled().await;
+        handler.settled().await;
     };
     tokio::select! {
-        () = accept(&listener, acceptor, &gate, limits, &graceful, &mut connections) => {}
+        () = accept(&listener, acceptor, &handler, limits, &graceful, &mut connections) => {}
         () = end => {}
     }
     drop(listener);
     // What is idle ends at once, what is being answered afterwards.
-    drop(timeout(FAREWELL, graceful.shutdown()).await);
+    drop(timeout(IDLE_CLOSE_TIMEOUT, graceful.shutdown()).await);
     connections.shutdown().await;
 }
 
 async fn accept(
     listener: &TcpListener,
     acceptor: Option<TlsAcceptor>,
-    gate: &Arc<Gate>,
-    limits: Limits,
+    handler: &Arc<RequestHandler>,
+    limits: ConnectionLimits,
     graceful: &GracefulShutdown,
     connections: &mut JoinSet<()>,
 ) {
@@ -101,13 +101,13 @@ async fn accept(
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
-                sleep(PAUSE).await;
+                sleep(ACCEPT_RETRY_INTERVAL).await;
                 continue;
             }
         };
         while connections.try_join_next().is_some() {}
-        let connection = Connection {
-            gate: Arc::clone(gate),
+        let connection = HttpConnection {
+            handler: Arc::clone(handler),
             acceptor: acceptor.clone(),
             watcher: graceful.watcher(),
             peer,
@@ -120,33 +120,33 @@ async fn accept(
     }
 }
 
-struct Connection {
-    gate: Arc<Gate>,
+struct HttpConnection {
+    handler: Arc<RequestHandler>,
     acceptor: Option<TlsAcceptor>,
     watcher: Watcher,
     peer: SocketAddr,
-    limits: Limits,
+    limits: ConnectionLimits,
 }
 
-impl Connection {
+impl HttpConnection {
     async fn serve(self, stream: TcpStream) {
         // Answers are small; none should wait for the next.
         drop(stream.set_nodelay(true));
         let Some(acceptor) = &self.acceptor else {
-            return self.talk(stream).await;
+            return self.serve_http(stream).await;
         };
         match timeout(self.limits.head(), acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => Box::pin(self.talk(stream)).await,
+            Ok(Ok(stream)) => Box::pin(self.serve_http(stream)).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         }
     }
 
-    async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
-        let (gate, ip) = (self.gate, canonical(self.peer.ip()));
+    async fn serve_http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
+        let (handler, ip) = (self.handler, canonical(self.peer.ip()));
         let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let gate = Arc::clone(&gate);
-            async move { Ok::<_, Infallible>(gate.answer(ip, request.map(Body::new)).await) }
+            let handler = Arc::clone(&handler);
+            async move { Ok::<_, Infallible>(handler.answer(ip, request.map(Body::new)).await) }
         });
         // Who never reads its answers must not hold a connection for ever.
         let mut stream = TimeoutStream::new(stream);
@@ -154,7 +154,7 @@ impl Connection {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head())
-            .max_buf_size(HEAD)
+            .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(Box::pin(stream)), service);
         if let Err(error) = self.watcher.watch(connection).await {
             tracing::debug!(%error, "a connection ended early");

@@ -3,20 +3,21 @@
 //! Not here: the meaning of records. One invariant: an offset is committed only when every record
 //! before it in its partition was delivered or is in the dead letters.
 //!
-//! Records carry no [`Origin`](crate::record::Origin): positions of a topic that was made again, or
+//! Records carry no [`SourcePosition`](crate::record::SourcePosition): positions of a topic that was made again, or
 //! of a group whose offsets were set back, do not grow, and a durable buffer would skip what it
 //! holds for known. They carry a `transport_id` instead, which has the time of the message in it.
 
+mod callbacks;
 mod claim;
-mod clerk;
-mod context;
-mod desk;
-mod ends;
-mod flow;
-mod ledger;
-mod letters;
-mod meta;
+mod committer;
+mod consumer_state;
+mod dead_letter_producer;
+mod end_offsets;
+mod logger;
+mod message;
 mod options;
+mod partitions;
+mod pause;
 mod reader;
 
 use std::fmt;
@@ -29,19 +30,20 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use self::context::{Context, Logs};
-use self::desk::Desk;
-use self::letters::LetterBox;
-use self::options::Secrets;
+use self::callbacks::ConsumerCallbacks;
+use self::consumer_state::ConsumerState;
+use self::dead_letter_producer::DeadLetterProducer;
+use self::logger::ClientLogger;
+use self::options::SecretOptions;
 use self::reader::Reader;
 use super::decode::Decoder;
 use super::{ReadMode, Source, SourceError};
-use crate::config::source::KafkaSource as Settings;
+use crate::config::source::KafkaSourceConfig as Settings;
 use crate::record::Record;
 use crate::telemetry::SourceLag;
 
 /// How long the last commit and leaving the group may take once everything is settled.
-const LEAVE: Duration = Duration::from_secs(10);
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A member of a consumer group.
 pub struct KafkaSource {
@@ -49,7 +51,7 @@ pub struct KafkaSource {
     settings: Settings,
     mode: ReadMode,
     decoder: Decoder,
-    secrets: Secrets,
+    secrets: SecretOptions,
     lag: SourceLag,
 }
 
@@ -62,7 +64,7 @@ impl KafkaSource {
     /// take; their values are not shown.
     pub fn new(name: &str, settings: Settings, mode: ReadMode) -> Result<Self, String> {
         let decoder = Decoder::in_zone(&settings.decoding, settings.timezone.as_deref())?;
-        let secrets = Secrets::of(&settings);
+        let secrets = SecretOptions::of(&settings);
         options::check(&options::consumer(&settings, mode), &secrets)?;
         if settings.dead_letter_topic.is_some() {
             options::check(&options::producer(&settings), &secrets)?;
@@ -72,26 +74,34 @@ impl KafkaSource {
     }
 
     fn remote(&self, context: &str, error: &rdkafka::error::KafkaError) -> SourceError {
-        let why = self.secrets.cover(&error.to_string());
+        let why = self.secrets.redact(&error.to_string());
         SourceError::Remote { context: context.to_owned(), why }
     }
 
-    fn consumer(&self, desk: &Arc<Desk>) -> Result<BaseConsumer<Context>, SourceError> {
-        let logs = Logs::new(&self.name, self.secrets.clone());
-        let letters = match &self.settings.dead_letter_topic {
+    fn consumer(
+        &self,
+        state: &Arc<ConsumerState>,
+    ) -> Result<BaseConsumer<ConsumerCallbacks>, SourceError> {
+        let logger = ClientLogger::new(&self.name, self.secrets.clone());
+        let dead_letters = match &self.settings.dead_letter_topic {
             None => None,
             Some(topic) => {
-                let made = LetterBox::new(topic, &self.settings, Arc::clone(desk), logs.clone());
+                let made = DeadLetterProducer::new(
+                    topic,
+                    &self.settings,
+                    Arc::clone(state),
+                    logger.clone(),
+                );
                 Some(Arc::new(made.map_err(|e| self.remote("making a Kafka producer", &e))?))
             }
         };
-        let context = Context {
-            desk: Arc::clone(desk),
-            letters,
+        let context = ConsumerCallbacks {
+            state: Arc::clone(state),
+            dead_letters,
             lag: self.lag.clone(),
-            logs,
+            logger,
             drain: Duration::from_millis(self.settings.drain_timeout_ms),
-            unknown: claim::unknown(self.settings.max_in_flight),
+            awaiting_lookup: claim::awaiting_lookup(self.settings.max_in_flight),
             turn: Mutex::default(),
         };
         let config = options::consumer(&self.settings, self.mode);
@@ -118,31 +128,31 @@ impl Source for KafkaSource {
         out: mpsc::Sender<Record>,
         stop: CancellationToken,
     ) -> Result<(), SourceError> {
-        let desk = Arc::new(Desk::default());
-        let consumer = self.consumer(&desk)?;
+        let state = Arc::new(ConsumerState::default());
+        let consumer = self.consumer(&state)?;
         let reader = Reader {
             settings: self.settings,
             mode: self.mode,
             decoder: self.decoder,
-            desk,
+            state,
             flight: Arc::default(),
             stop,
             runtime: Handle::current(),
         };
-        let (landed, has_landed) = oneshot::channel();
+        let (wait_until_idle, has_landed) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         // The client blocks and calls back where it is polled, and may not end when it should: it
         // gets a thread of its own, which the runtime does not wait for.
         std::thread::Builder::new()
             .name(format!("kafka-{}", self.name))
-            .spawn(move || drop(end.send(reader.run(consumer, out, landed))))
+            .spawn(move || drop(end.send(reader.run(consumer, out, wait_until_idle))))
             .map_err(|source| SourceError::Io { context: "starting a thread".into(), source })?;
         let context = "reading".to_owned();
         let failed = || SourceError::Remote { context, why: "the reading thread failed".into() };
         if has_landed.await.is_err() {
             return Err(failed());
         }
-        match tokio::time::timeout(LEAVE, ended).await {
+        match tokio::time::timeout(LEAVE_TIMEOUT, ended).await {
             Ok(Ok(end)) => end,
             Ok(Err(_)) => Err(failed()),
             Err(_) => {
@@ -155,7 +165,7 @@ impl Source for KafkaSource {
         }
     }
 
-    fn tell_lag(&mut self, lag: SourceLag) {
+    fn set_lag_gauge(&mut self, lag: SourceLag) {
         self.lag = lag;
     }
 }

@@ -10,33 +10,33 @@ use rdkafka::error::KafkaError;
 use secrecy::ExposeSecret;
 
 use crate::config::is_secret_option;
-use crate::config::source::KafkaSource;
+use crate::config::source::KafkaSourceConfig;
 use crate::source::ReadMode;
 
 /// Values shorter than this are not covered: they would hit by chance.
-const MIN_COVERED: usize = 4;
+const MIN_SECRET_LEN: usize = 4;
 
 /// Texts that must not be shown.
 #[derive(Debug, Clone)]
-pub(super) struct Secrets(Arc<[Covered]>);
+pub(super) struct SecretOptions(Arc<[SecretText]>);
 
 #[derive(Clone)]
-struct Covered(String);
+struct SecretText(String);
 
-impl std::fmt::Debug for Covered {
+impl std::fmt::Debug for SecretText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
     }
 }
 
-impl Secrets {
-    pub(super) fn of(settings: &KafkaSource) -> Self {
+impl SecretOptions {
+    pub(super) fn of(settings: &KafkaSourceConfig) -> Self {
         let options = settings.librdkafka_options.iter();
         let mut secrets: Vec<_> = options
             .filter(|(key, value)| {
-                is_secret_option(key) && value.expose_secret().len() >= MIN_COVERED
+                is_secret_option(key) && value.expose_secret().len() >= MIN_SECRET_LEN
             })
-            .map(|(_, value)| Covered(value.expose_secret().to_owned()))
+            .map(|(_, value)| SecretText(value.expose_secret().to_owned()))
             .collect();
         // Longer ones first, so that no part of a secret is left beside a shorter one.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.0.len()));
@@ -44,7 +44,7 @@ impl Secrets {
     }
 
     /// A text of the client's for the log: without secrets, and in one line.
-    pub(super) fn cover(&self, text: &str) -> String {
+    pub(super) fn redact(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in self.0.iter() {
             text = text.replace(&secret.0, "***");
@@ -54,7 +54,7 @@ impl Secrets {
 }
 
 /// Settings of the consumer.
-pub(super) fn consumer(settings: &KafkaSource, mode: ReadMode) -> ClientConfig {
+pub(super) fn consumer(settings: &KafkaSourceConfig, mode: ReadMode) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("isolation.level", "read_committed");
     common(&mut config, settings);
@@ -71,7 +71,7 @@ pub(super) fn consumer(settings: &KafkaSource, mode: ReadMode) -> ClientConfig {
 }
 
 /// Settings of the producer of dead letters.
-pub(super) fn producer(settings: &KafkaSource) -> ClientConfig {
+pub(super) fn producer(settings: &KafkaSourceConfig) -> ClientConfig {
     let mut config = ClientConfig::new();
     // A letter that cannot be produced is tried again by us; until then it only holds commits.
     config.set("message.timeout.ms", "30000").set("linger.ms", "5");
@@ -79,7 +79,7 @@ pub(super) fn producer(settings: &KafkaSource) -> ClientConfig {
     config
 }
 
-fn common(config: &mut ClientConfig, settings: &KafkaSource) {
+fn common(config: &mut ClientConfig, settings: &KafkaSourceConfig) {
     config.set("client.id", "usercom-sink");
     for (key, value) in &settings.librdkafka_options {
         config.set(key, value.expose_secret());
@@ -91,7 +91,7 @@ fn common(config: &mut ClientConfig, settings: &KafkaSource) {
 const WITHOUT_TLS: &str = "this build is without the cargo feature `kafka-tls`";
 
 /// Looks for settings the client does not know or take.
-pub(super) fn check(config: &ClientConfig, secrets: &Secrets) -> Result<(), String> {
+pub(super) fn check(config: &ClientConfig, secrets: &SecretOptions) -> Result<(), String> {
     // The client would find out only when it is made, and not say what to do.
     for key in ["sasl.mechanisms", "sasl.mechanism"] {
         let mechanism = config.get(key).unwrap_or_default().to_ascii_uppercase();
@@ -108,9 +108,9 @@ pub(super) fn check(config: &ClientConfig, secrets: &Secrets) -> Result<(), Stri
                 true => format!("; {WITHOUT_TLS}"),
                 false => String::new(),
             };
-            format!("`librdkafka_options.\"{key}\"`: {}{help}", secrets.cover(&why))
+            format!("`librdkafka_options.\"{key}\"`: {}{help}", secrets.redact(&why))
         }
-        other => secrets.cover(&other.to_string()),
+        other => secrets.redact(&other.to_string()),
     })
 }
 
@@ -118,9 +118,9 @@ pub(super) fn check(config: &ClientConfig, secrets: &Secrets) -> Result<(), Stri
 mod tests {
     use super::*;
 
-    fn settings(options: &[(&str, &str)]) -> KafkaSource {
+    fn settings(options: &[(&str, &str)]) -> KafkaSourceConfig {
         let text = r#"{"bootstrap_servers": "b:1", "group_id": "g", "topics": ["t"]}"#;
-        let mut settings: KafkaSource = serde_json::from_str(text).unwrap();
+        let mut settings: KafkaSourceConfig = serde_json::from_str(text).unwrap();
         for (key, value) in options {
             settings.librdkafka_options.insert((*key).to_owned(), (*value).into());
         }
@@ -135,19 +135,19 @@ mod tests {
         assert_eq!(config.get("enable.auto.commit"), Some("false"));
         assert_eq!(config.get("client.id"), Some("mine"));
         assert_eq!(config.get("enable.partition.eof"), Some("false"));
-        assert_eq!(check(&config, &Secrets::of(&settings)), Ok(()));
+        assert_eq!(check(&config, &SecretOptions::of(&settings)), Ok(()));
     }
 
     #[test]
     fn no_fault_shows_a_secret() {
         // A refused value is named by its key; secrets are in no message and no `Debug`.
         let settings = settings(&[("sasl.password", "hunter22"), ("fetch.min.bytes", "hunter22")]);
-        let secrets = Secrets::of(&settings);
+        let secrets = SecretOptions::of(&settings);
         let why = check(&consumer(&settings, ReadMode::Follow), &secrets).unwrap_err();
         assert!(why.contains("fetch.min.bytes"), "{why}");
         assert!(!why.contains("hunter22"), "{why}");
         assert!(!format!("{settings:?} {secrets:?}").contains("hunter22"));
-        assert_eq!(secrets.cover("a hunter22\nb\n"), "a *** b");
+        assert_eq!(secrets.redact("a hunter22\nb\n"), "a *** b");
     }
 
     #[test]
@@ -163,7 +163,7 @@ mod tests {
         for options in [&secure[..1], &secure[1..2], &secure[..]] {
             let settings = settings(options);
             let config = consumer(&settings, ReadMode::Follow);
-            let checked = check(&config, &Secrets::of(&settings));
+            let checked = check(&config, &SecretOptions::of(&settings));
             assert_eq!(checked.is_ok(), cfg!(feature = "kafka-tls"), "{checked:?}");
             assert!(checked.err().is_none_or(|why| why.contains("`kafka-tls`")));
         }

@@ -1,7 +1,7 @@
 //! The thread that reads: it polls the client, hands records on while there is room, and lets
 //! partitions rest while there is none.
 //!
-//! Not here: how far a partition is settled and claimed (`ledger`), commits (`clerk`), and what comes
+//! Not here: how far a partition is settled and claimed (`ledger`), commits (`committer`), and what comes
 //! of partitions that go (`context`). One invariant: the client is polled all the time, so that the group never takes a
 //! member that waits for its sink for a dead one.
 
@@ -21,62 +21,62 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::clerk;
-use super::context::{Context, named};
-use super::desk::{Desk, Original};
-use super::ends::{Ends, Extent};
-use super::flow::Flow;
-use super::ledger::{Partition, Passage, Place};
-use super::meta::{Envelope, Header};
+use super::callbacks::{ConsumerCallbacks, partition_list};
+use super::committer;
+use super::consumer_state::{ConsumerState, SourceMessage};
+use super::end_offsets::{EndOffsets, OffsetBounds};
+use super::message::{Header, MessageMetadata};
+use super::partitions::{Admission, Partition, RecordHandle};
+use super::pause::PauseController;
 use crate::ack::{Ack, Verdict};
-use crate::config::source::KafkaSource as Settings;
+use crate::config::source::KafkaSourceConfig as Settings;
 use crate::record::Record;
 use crate::source::decode::{self, Decoder};
-use crate::source::flight::Flight;
+use crate::source::in_flight::InFlightTracker;
 use crate::source::{ReadMode, SourceError, metadata};
 
 /// How long one poll waits for a message: how late a stop, or a commit, may be.
-const POLL: Duration = Duration::from_millis(50);
+const POLL_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long the sink may have no room before partitions rest. To pause drops what was fetched.
-const PATIENCE: Duration = Duration::from_millis(100);
+const CONGESTION_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long an errored partition rests before it is read again.
-const REST: Duration = Duration::from_secs(1);
+const REWIND_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the brokers may take to answer a question.
-const ANSWER: Duration = Duration::from_secs(30);
+const BROKER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Everything the thread needs beside the client.
 pub(super) struct Reader {
     pub(super) settings: Settings,
     pub(super) mode: ReadMode,
     pub(super) decoder: Decoder,
-    pub(super) desk: Arc<Desk>,
-    pub(super) flight: Arc<Flight>,
+    pub(super) state: Arc<ConsumerState>,
+    pub(super) flight: Arc<InFlightTracker>,
     pub(super) stop: CancellationToken,
     pub(super) runtime: Handle,
 }
 
 /// The records of a message that wait for room: mostly one.
-struct Held {
-    place: Place,
+struct BufferedMessage {
+    handle: RecordHandle,
     records: VecDeque<Record>,
-    original: Option<Original>,
+    source_message: Option<SourceMessage>,
     /// Once some of them are on their way: the acknowledgement they share.
     ack: Option<Ack>,
 }
 
 /// What reading has come to.
-struct Reading {
+struct ReadState {
     out: mpsc::Sender<Record>,
-    held: VecDeque<Held>,
+    buffered: VecDeque<BufferedMessage>,
     /// There was no room for longer than patience lasts.
     congested: bool,
-    flow: Flow,
+    pauses: PauseController,
     /// The state `flow` was last made for.
-    flow_of: Option<(u64, bool)>,
+    pauses_for: Option<(u64, bool)>,
     /// When errored partitions may be read again; `None` while there are none.
     rewind_at: Option<Instant>,
-    ends: Ends,
-    ends_of: u64,
+    ends: EndOffsets,
+    ends_for: u64,
     /// When a run that waits for nothing gives up waiting for partitions.
     alone_at: Instant,
     /// Whose message was the last. Most of the time the next is of the same.
@@ -85,19 +85,19 @@ struct Reading {
 
 /// The next record of the first message that is held, which has an acknowledgement; the message
 /// goes with its last.
-fn next_of(waiting: &mut VecDeque<Held>) -> Record {
-    let held = waiting.front_mut().expect("a message is held");
-    let record = held.records.pop_front().expect("a held message has records");
-    let ack = held.ack.as_ref().expect("it is on its way").clone();
-    if held.records.is_empty() {
+fn next_record(waiting: &mut VecDeque<BufferedMessage>) -> Record {
+    let buffered = waiting.front_mut().expect("a message is buffered");
+    let record = buffered.records.pop_front().expect("a buffered message has records");
+    let ack = buffered.ack.as_ref().expect("it is on its way").clone();
+    if buffered.records.is_empty() {
         // Its own share goes last, and is settled: the records' shares say what became of it.
-        let held = waiting.pop_front().and_then(|held| held.ack);
-        held.into_iter().for_each(|share| share.settle(Verdict::Delivered));
+        let buffered = waiting.pop_front().and_then(|buffered| buffered.ack);
+        buffered.into_iter().for_each(|share| share.settle(Verdict::Delivered));
     }
     record.with_ack(ack)
 }
 
-impl Reading {
+impl ReadState {
     fn partition_of(&mut self, message: &BorrowedMessage<'_>) -> Partition {
         let (topic, number) = (message.topic(), message.partition());
         match &self.last {
@@ -112,58 +112,58 @@ impl Reader {
     /// `landed` once every record has its verdict, commits, and leaves the group.
     pub(super) fn run(
         mut self,
-        consumer: BaseConsumer<Context>,
+        consumer: BaseConsumer<ConsumerCallbacks>,
         out: mpsc::Sender<Record>,
-        landed: oneshot::Sender<()>,
+        wait_until_idle: oneshot::Sender<()>,
     ) -> Result<(), SourceError> {
         let mut reading = self.reading(out);
         let every = Duration::from_millis(self.settings.commit_interval_ms);
-        let desk = Arc::clone(&self.desk);
+        let state = Arc::clone(&self.state);
         let read = std::thread::scope(|scope| {
             let context = Arc::clone(consumer.context());
             let client = &consumer;
-            scope.spawn(move || clerk::work(client, &context, every));
-            let _dismissal = clerk::Dismissal(&desk);
+            scope.spawn(move || committer::work(client, &context, every));
+            let _dismissal = committer::StopOnDrop(&state);
             let read = self.begin(&consumer).and_then(|()| self.read(&consumer, &mut reading));
             self.drain(&consumer, reading);
-            self.post_letters(&consumer);
-            // Nobody waits any longer if nobody listens.
-            landed.send(()).unwrap_or(());
+            self.flush_dead_letters(&consumer);
+            // The receiver may be gone: then no task waits for it.
+            wait_until_idle.send(()).unwrap_or(());
             read
         });
-        let owned: Vec<_> = self.desk.ledger().owned().cloned().collect();
-        consumer.context().commit_last(&consumer, &owned);
-        self.desk.close();
+        let owned: Vec<_> = self.state.tracker().owned().cloned().collect();
+        consumer.context().commit_final(&consumer, &owned);
+        self.state.close();
         consumer.unsubscribe();
         drop(consumer);
         read
     }
 
-    fn reading(&self, out: mpsc::Sender<Record>) -> Reading {
+    fn reading(&self, out: mpsc::Sender<Record>) -> ReadState {
         let now = Instant::now();
         let session = Duration::from_millis(self.settings.session_timeout_ms);
-        Reading {
+        ReadState {
             out,
-            held: VecDeque::new(),
+            buffered: VecDeque::new(),
             congested: false,
-            flow: Flow::default(),
-            flow_of: None,
+            pauses: PauseController::default(),
+            pauses_for: None,
             rewind_at: None,
-            ends: Ends::default(),
-            ends_of: 0,
-            alone_at: now + ANSWER.max(session * 2),
+            ends: EndOffsets::default(),
+            ends_for: 0,
+            alone_at: now + BROKER_TIMEOUT.max(session * 2),
             last: None,
         }
     }
 
-    fn begin(&self, consumer: &BaseConsumer<Context>) -> Result<(), SourceError> {
+    fn begin(&self, consumer: &BaseConsumer<ConsumerCallbacks>) -> Result<(), SourceError> {
         let topics: Vec<&str> = self.settings.topics.iter().map(String::as_str).collect();
         if self.mode == ReadMode::Once {
             for topic in topics.iter().filter(|topic| !topic.starts_with('^')) {
                 let context = format!("asking the brokers for topic `{topic}`");
                 let failed = |why: String| SourceError::Remote { context: context.clone(), why };
                 let metadata = consumer
-                    .fetch_metadata(Some(topic), ANSWER)
+                    .fetch_metadata(Some(topic), BROKER_TIMEOUT)
                     .map_err(|error| failed(error.to_string()))?;
                 if let Some(error) = metadata.topics().iter().find_map(|topic| topic.error()) {
                     return Err(failed(RDKafkaErrorCode::from(error).to_string()));
@@ -175,65 +175,75 @@ impl Reader {
 
     fn read(
         &mut self,
-        consumer: &BaseConsumer<Context>,
-        reading: &mut Reading,
+        consumer: &BaseConsumer<ConsumerCallbacks>,
+        reading: &mut ReadState,
     ) -> Result<(), SourceError> {
         while !self.stop.is_cancelled() {
-            self.tend(consumer, reading);
-            if !self.hand_on(reading) {
+            self.do_housekeeping(consumer, reading);
+            if !self.admit(reading) {
                 break;
             }
             if self.mode == ReadMode::Once && self.has_ended(consumer, reading)? {
                 break;
             }
-            let wait = if reading.held.is_empty() { POLL } else { Duration::ZERO };
+            let wait = if reading.buffered.is_empty() { POLL_TIMEOUT } else { Duration::ZERO };
             match consumer.poll(wait) {
                 None => {}
                 Some(Ok(message)) => self.take(&message, reading),
                 Some(Err(KafkaError::PartitionEOF(number))) => reading.ends.exhausted(number),
-                Some(Err(error)) => self.mishap(consumer, &error)?,
+                Some(Err(error)) => self.handle_error(consumer, &error)?,
             }
         }
         Ok(())
     }
 
     /// What is due beside reading.
-    fn tend(&self, consumer: &BaseConsumer<Context>, reading: &mut Reading) {
+    fn do_housekeeping(&self, consumer: &BaseConsumer<ConsumerCallbacks>, reading: &mut ReadState) {
         let context = consumer.context();
-        context.serve_letters();
+        context.poll_dead_letters();
         let now = Instant::now();
-        let state = (self.desk.revision(), reading.congested);
-        if reading.flow_of == Some(state) && reading.rewind_at.is_none_or(|at| now < at) {
+        let state = (self.state.revision(), reading.congested);
+        if reading.pauses_for == Some(state) && reading.rewind_at.is_none_or(|at| now < at) {
             return;
         }
         self.rewind(consumer, reading, now);
         self.rest(consumer, reading);
         // What the rewinding itself changed is looked at the next time.
-        reading.flow_of = Some(state);
+        reading.pauses_for = Some(state);
     }
 
     /// Reads errored partitions again from their first unsettled record, after a rest.
-    fn rewind(&self, consumer: &BaseConsumer<Context>, reading: &mut Reading, now: Instant) {
-        let errored = self.desk.ledger().errored();
+    fn rewind(
+        &self,
+        consumer: &BaseConsumer<ConsumerCallbacks>,
+        reading: &mut ReadState,
+        now: Instant,
+    ) {
+        let errored = self.state.tracker().errored();
         if errored.is_empty() {
             reading.rewind_at = None;
             return;
         }
-        let at = *reading.rewind_at.get_or_insert(now + REST);
+        let at = *reading.rewind_at.get_or_insert(now + REWIND_INTERVAL);
         if now < at {
             return;
         }
-        reading.rewind_at = Some(now + REST);
+        reading.rewind_at = Some(now + REWIND_INTERVAL);
         for partition in errored {
-            let Some(position) = self.desk.ledger().rewind(&partition) else {
+            let Some(position) = self.state.tracker().rewind(&partition) else {
                 continue;
             };
-            self.desk.revise();
+            self.state.bump_revision();
             // Resumed before it is sent back: to resume moves a partition to where it was paused.
-            reading.flow.reset(&partition);
+            reading.pauses.reset(&partition);
             let offset = i64::try_from(position).unwrap_or(i64::MAX);
-            let moved = consumer.resume(&named([&partition])).and_then(|()| {
-                consumer.seek(&partition.topic, partition.number, Offset::Offset(offset), ANSWER)
+            let moved = consumer.resume(&partition_list([&partition])).and_then(|()| {
+                consumer.seek(
+                    &partition.topic,
+                    partition.number,
+                    Offset::Offset(offset),
+                    BROKER_TIMEOUT,
+                )
             });
             match moved {
                 Ok(()) => tracing::warn!(
@@ -243,44 +253,44 @@ impl Reader {
                     "a record came back unsettled; reading it again"
                 ),
                 Err(error) => {
-                    consumer.context().logs.error(&error, "a partition could not be read again");
+                    consumer.context().logger.error(&error, "a partition could not be read again");
                     // Still errored: it is tried again after another rest.
-                    self.desk.ledger().fail(&partition);
+                    self.state.tracker().mark_errored(&partition);
                 }
             }
         }
     }
 
     /// Lets partitions rest: all while there is no room, and errored ones.
-    fn rest(&self, consumer: &BaseConsumer<Context>, reading: &mut Reading) {
+    fn rest(&self, consumer: &BaseConsumer<ConsumerCallbacks>, reading: &mut ReadState) {
         let (owned, errored): (BTreeSet<_>, BTreeSet<_>) = {
-            let ledger = self.desk.ledger();
-            (ledger.owned().cloned().collect(), ledger.errored().into_iter().collect())
+            let tracker = self.state.tracker();
+            (tracker.owned().cloned().collect(), tracker.errored().into_iter().collect())
         };
         let wanted = if reading.congested { owned.clone() } else { errored };
-        let change = reading.flow.change(&owned, wanted);
+        let change = reading.pauses.change(&owned, wanted);
         let mut changed = Ok(());
         if !change.pause.is_empty() {
-            changed = consumer.pause(&named(&change.pause));
+            changed = consumer.pause(&partition_list(&change.pause));
         }
         if !change.resume.is_empty() {
-            changed = changed.and(consumer.resume(&named(&change.resume)));
+            changed = changed.and(consumer.resume(&partition_list(&change.resume)));
         }
         if let Err(error) = changed {
-            consumer.context().logs.error(&error, "partitions could not be paused or resumed");
+            consumer.context().logger.error(&error, "partitions could not be paused or resumed");
         }
     }
 
     /// Hands on what is held, as long as there is room and it is claimed. `false` where the receiver
     /// is gone.
-    fn hand_on(&self, reading: &mut Reading) -> bool {
+    fn admit(&self, reading: &mut ReadState) -> bool {
         let most = self.settings.max_in_flight;
-        while let Some(held) = reading.held.front() {
+        while let Some(buffered) = reading.buffered.front() {
             let permit = match reading.out.try_reserve() {
                 Ok(permit) => permit,
                 Err(mpsc::error::TrySendError::Closed(())) => return false,
                 Err(mpsc::error::TrySendError::Full(())) => {
-                    let room = async { timeout(PATIENCE, reading.out.reserve()).await };
+                    let room = async { timeout(CONGESTION_TIMEOUT, reading.out.reserve()).await };
                     match self.runtime.block_on(room) {
                         Ok(Ok(permit)) => permit,
                         Ok(Err(_)) => return false,
@@ -291,75 +301,78 @@ impl Reader {
                     }
                 }
             };
-            if held.ack.is_some() {
-                permit.send(next_of(&mut reading.held));
+            if buffered.ack.is_some() {
+                permit.send(next_record(&mut reading.buffered));
                 continue;
             }
-            let mut passage = self.desk.hand_on(&held.place, most);
-            if matches!(passage, Passage::Full | Passage::Unclaimed) {
-                passage = self.wait_for(&held.place, most);
+            let mut admission = self.state.admit(&buffered.handle, most);
+            if matches!(admission, Admission::AtCapacity | Admission::AwaitingClaim) {
+                admission = self.wait_for_admission(&buffered.handle, most);
             }
-            let maybe_sent = match passage {
-                Passage::Full | Passage::Unclaimed => {
+            let maybe_sent = match admission {
+                Admission::AtCapacity | Admission::AwaitingClaim => {
                     reading.congested = true;
                     return true;
                 }
-                Passage::Gone => {
-                    reading.held.pop_front();
+                Admission::Revoked => {
+                    reading.buffered.pop_front();
                     continue;
                 }
-                Passage::First => false,
-                Passage::Again => true,
+                Admission::Fresh => false,
+                Admission::MaybeRedelivered => true,
             };
-            let Some(held) = reading.held.front_mut() else {
+            let Some(buffered) = reading.buffered.front_mut() else {
                 break;
             };
-            let (place, original) = (held.place.clone(), held.original.take());
-            let desk = Arc::clone(&self.desk);
-            held.ack = Some(self.flight.ack_with_reason(move |verdict, reason| {
-                desk.verdict(place, verdict, reason, original);
+            let (handle, source_message) =
+                (buffered.handle.clone(), buffered.source_message.take());
+            let state = Arc::clone(&self.state);
+            buffered.ack = Some(self.flight.ack_with_reason(move |verdict, reason| {
+                state.verdict(handle, verdict, reason, source_message);
             }));
-            for record in &mut held.records {
+            for record in &mut buffered.records {
                 record.maybe_sent = maybe_sent;
             }
-            permit.send(next_of(&mut reading.held));
+            permit.send(next_record(&mut reading.buffered));
         }
         reading.congested = false;
         true
     }
 
     /// Waits a little for a record's passage.
-    fn wait_for(&self, place: &Place, most: usize) -> Passage {
-        let late = Instant::now() + PATIENCE;
+    fn wait_for_admission(&self, handle: &RecordHandle, most: usize) -> Admission {
+        let late = Instant::now() + CONGESTION_TIMEOUT;
         loop {
             let left = late.saturating_duration_since(Instant::now());
-            self.desk.wait(left);
-            let passage = self.desk.hand_on(place, most);
-            if left.is_zero() || !matches!(passage, Passage::Full | Passage::Unclaimed) {
-                return passage;
+            self.state.wait(left);
+            let admission = self.state.admit(handle, most);
+            if left.is_zero()
+                || !matches!(admission, Admission::AtCapacity | Admission::AwaitingClaim)
+            {
+                return admission;
             }
         }
     }
 
     /// Holds a message that is wanted.
-    fn take(&mut self, message: &BorrowedMessage<'_>, reading: &mut Reading) {
+    fn take(&mut self, message: &BorrowedMessage<'_>, reading: &mut ReadState) {
         let partition = reading.partition_of(message);
         let Ok(offset) = u64::try_from(message.offset()) else {
             return;
         };
-        let Some(tenure) = self.desk.ledger().read(&partition, offset) else {
+        let Some(epoch) = self.state.tracker().read(&partition, offset) else {
             return;
         };
         reading.ends.read(&partition, offset);
         let headers = headers(message);
         let records = self.records(message, headers.as_deref());
-        let original = self.settings.dead_letter_topic.is_some().then(|| Original {
+        let source_message = self.settings.dead_letter_topic.is_some().then(|| SourceMessage {
             key: message.key().map(<[u8]>::to_vec),
             payload: message.payload().map(Bytes::copy_from_slice),
             headers: headers.unwrap_or_default(),
         });
-        let place = Place { partition, tenure, offset };
-        reading.held.push_back(Held { place, records, original, ack: None });
+        let handle = RecordHandle { partition, epoch, offset };
+        reading.buffered.push_back(BufferedMessage { handle, records, source_message, ack: None });
     }
 
     /// The records of a message, at least one.
@@ -368,7 +381,7 @@ impl Reader {
         message: &BorrowedMessage<'_>,
         headers: Option<&[Header]>,
     ) -> VecDeque<Record> {
-        let envelope = Envelope {
+        let transport = MessageMetadata {
             topic: message.topic(),
             partition: message.partition(),
             offset: message.offset(),
@@ -383,13 +396,14 @@ impl Reader {
             (Some([]), _) => Err("the message is empty".to_owned()),
             _ => Ok(self.decoder.message(&payload)),
         };
-        let (topic, partition, offset) = (envelope.topic, envelope.partition, envelope.offset);
-        let place = format_args!("{topic}/{partition}:{offset}");
-        let mut records = decode::records_of(decoded, &payload, &place);
+        let (topic, partition, offset) = (transport.topic, transport.partition, transport.offset);
+        let location = format_args!("{topic}/{partition}:{offset}");
+        let mut records = decode::records_of(decoded, &payload, &location);
         for (part, record) in (0..).zip(&mut records) {
-            record.meta = Some(metadata::merge(envelope.meta(), record.meta.take()));
-            record.time = envelope.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
-            record.transport_id = envelope.id().map(|id| decode::id_of_part(id, part));
+            record.meta = Some(metadata::merge(transport.meta(), record.meta.take()));
+            record.event_time =
+                transport.timestamp.and_then(|at| Timestamp::from_millisecond(at).ok());
+            record.transport_id = transport.id().map(|id| decode::id_of_part(id, part));
         }
         records.into()
     }
@@ -397,10 +411,10 @@ impl Reader {
     /// Whether everything that was there at the start has been sent.
     fn has_ended(
         &self,
-        consumer: &BaseConsumer<Context>,
-        reading: &mut Reading,
+        consumer: &BaseConsumer<ConsumerCallbacks>,
+        reading: &mut ReadState,
     ) -> Result<bool, SourceError> {
-        let revision = self.desk.revision();
+        let revision = self.state.revision();
         if revision == 0 {
             if Instant::now() < reading.alone_at {
                 return Ok(false);
@@ -408,8 +422,8 @@ impl Reader {
             tracing::warn!("no partition came: other members of the group have them all");
             return Ok(true);
         }
-        if reading.ends_of != revision {
-            let owned: BTreeSet<_> = self.desk.ledger().owned().cloned().collect();
+        if reading.ends_for != revision {
+            let owned: BTreeSet<_> = self.state.tracker().owned().cloned().collect();
             reading.ends.retain(|partition| owned.contains(partition));
             for partition in owned {
                 if !reading.ends.knows(&partition) {
@@ -419,19 +433,19 @@ impl Reader {
                     reading.ends.add(partition, extent, earliest);
                 }
             }
-            reading.ends_of = revision;
+            reading.ends_for = revision;
         }
-        let nothing_yet = self.desk.ledger().owned().next().is_none();
+        let nothing_yet = self.state.tracker().owned().next().is_none();
         if nothing_yet && Instant::now() < reading.alone_at {
             return Ok(false);
         }
-        Ok(reading.held.is_empty() && reading.ends.reached())
+        Ok(reading.buffered.is_empty() && reading.ends.reached())
     }
 
     /// What went wrong beside the messages. Most of it passes; what does not ends the source.
-    fn mishap(
+    fn handle_error(
         &self,
-        consumer: &BaseConsumer<Context>,
+        consumer: &BaseConsumer<ConsumerCallbacks>,
         error: &KafkaError,
     ) -> Result<(), SourceError> {
         let code = error.rdkafka_error_code();
@@ -440,58 +454,58 @@ impl Reader {
         if for_good {
             return Err(remote("reading", error));
         }
-        let told = matches!(
+        let state_changed = matches!(
             code,
             Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown)
         );
         // Lost connections are told by the client itself, with their addresses.
-        if !told {
-            consumer.context().logs.error(error, "reading goes on");
+        if !state_changed {
+            consumer.context().logger.error(error, "reading goes on");
         }
         Ok(())
     }
 
     /// Waits until every record has its verdict. The client is polled on, so that the group waits
     /// for us only where it must; what it still yields is not ours to settle any more.
-    fn drain(&self, consumer: &BaseConsumer<Context>, mut reading: Reading) {
-        reading.held.clear();
+    fn drain(&self, consumer: &BaseConsumer<ConsumerCallbacks>, mut reading: ReadState) {
+        reading.buffered.clear();
         reading.congested = true;
-        let Reading { out, held, .. } = reading;
+        let ReadState { out, buffered, .. } = reading;
         // The receiver must see the end, or it would wait for more while we wait for it.
-        drop((out, held));
+        drop((out, buffered));
         let mut revision = None;
         loop {
-            let step = async { timeout(POLL, self.flight.landed()).await };
+            let step = async { timeout(POLL_TIMEOUT, self.flight.wait_until_idle()).await };
             if self.runtime.block_on(step).is_ok() {
                 return;
             }
-            consumer.context().serve_letters();
-            if revision != Some(self.desk.revision()) {
-                revision = Some(self.desk.revision());
-                self.rest_all(consumer);
+            consumer.context().poll_dead_letters();
+            if revision != Some(self.state.revision()) {
+                revision = Some(self.state.revision());
+                self.pause_all(consumer);
             }
             drop(consumer.poll(Duration::ZERO));
         }
     }
 
-    fn rest_all(&self, consumer: &BaseConsumer<Context>) {
-        let owned: Vec<_> = self.desk.ledger().owned().cloned().collect();
-        if let Err(error) = consumer.pause(&named(&owned)) {
-            consumer.context().logs.error(&error, "partitions could not be paused");
+    fn pause_all(&self, consumer: &BaseConsumer<ConsumerCallbacks>) {
+        let owned: Vec<_> = self.state.tracker().owned().cloned().collect();
+        if let Err(error) = consumer.pause(&partition_list(&owned)) {
+            consumer.context().logger.error(&error, "partitions could not be paused");
         }
     }
 
     /// Waits until the letters are written, within a limit: without it a topic that refuses them
     /// would hold up the stop for ever. What is left is read again by the next run.
-    fn post_letters(&self, consumer: &BaseConsumer<Context>) {
+    fn flush_dead_letters(&self, consumer: &BaseConsumer<ConsumerCallbacks>) {
         if self.settings.dead_letter_topic.is_none() {
             return;
         }
         let deadline = Instant::now() + Duration::from_millis(self.settings.drain_timeout_ms);
-        while self.desk.ledger().in_flight() > 0 && Instant::now() < deadline {
-            consumer.context().serve_letters();
+        while self.state.tracker().in_flight() > 0 && Instant::now() < deadline {
+            consumer.context().poll_dead_letters();
             drop(consumer.poll(Duration::ZERO));
-            self.desk.wait(POLL);
+            self.state.wait(POLL_TIMEOUT);
         }
     }
 }
@@ -509,15 +523,19 @@ fn headers(message: &BorrowedMessage<'_>) -> Option<Vec<Header>> {
     catch_unwind(AssertUnwindSafe(read)).ok()
 }
 
-fn extent(consumer: &BaseConsumer<Context>, partition: &Partition) -> Result<Extent, KafkaError> {
-    let (low, high) = consumer.fetch_watermarks(&partition.topic, partition.number, ANSWER)?;
-    let committed = consumer.committed_offsets(named([partition]), ANSWER)?;
+fn extent(
+    consumer: &BaseConsumer<ConsumerCallbacks>,
+    partition: &Partition,
+) -> Result<OffsetBounds, KafkaError> {
+    let (low, high) =
+        consumer.fetch_watermarks(&partition.topic, partition.number, BROKER_TIMEOUT)?;
+    let committed = consumer.committed_offsets(partition_list([partition]), BROKER_TIMEOUT)?;
     let committed = committed.elements().first().and_then(|element| match element.offset() {
         Offset::Offset(offset) => u64::try_from(offset).ok(),
         _ => None,
     });
     let number = |offset: i64| u64::try_from(offset).unwrap_or(0);
-    Ok(Extent { low: number(low), high: number(high), committed })
+    Ok(OffsetBounds { low: number(low), high: number(high), committed })
 }
 
 fn remote(context: &str, error: &KafkaError) -> SourceError {

@@ -1,4 +1,4 @@
-//! Connections: no more than may be, and none that only takes a place.
+//! ConnectionRegistry: no more than may be, and none that only takes a place.
 //!
 //! # Invariants
 //! A connection that makes no request within ten seconds of being accepted is ended, its TLS
@@ -21,10 +21,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::order::{Order, Ticket};
+use super::order::{OrderTicket, RequestOrder};
 
 /// How long accepting pauses after it failed: mostly for want of file descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long a connection may take to its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ const EVICT_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Connection {
     /// Whose it is.
     pub(super) peer: SocketAddr,
-    order: Order,
+    order: RequestOrder,
     /// Calls under way.
     calls: AtomicUsize,
     /// Pushes under way.
@@ -55,7 +55,7 @@ impl Connection {
     fn new(peer: SocketAddr) -> Self {
         Self {
             peer,
-            order: Order::new(),
+            order: RequestOrder::new(),
             calls: AtomicUsize::new(0),
             pushes: AtomicUsize::new(0),
             began: AtomicBool::new(false),
@@ -65,17 +65,17 @@ impl Connection {
     }
 
     /// A call begins.
-    pub(super) fn call(self: &Arc<Self>) -> Visit {
+    pub(super) fn call(self: &Arc<Self>) -> ActiveCall {
         self.began.store(true, Ordering::Release);
         self.calls.fetch_add(1, Ordering::AcqRel);
-        Visit { connection: Arc::clone(self) }
+        ActiveCall { connection: Arc::clone(self) }
     }
 
     /// A push arrives: its place in the order, and whether others are under way.
-    pub(super) fn push(self: &Arc<Self>) -> (Ticket, PushUnderWay, bool) {
+    pub(super) fn push(self: &Arc<Self>) -> (OrderTicket, ActivePush, bool) {
         let ticket = self.order.arrive();
         let others = self.pushes.fetch_add(1, Ordering::AcqRel) > 0;
-        (ticket, PushUnderWay { connection: Arc::clone(self) }, others)
+        (ticket, ActivePush { connection: Arc::clone(self) }, others)
     }
 
     fn idle_for(&self, now: Instant) -> Option<Duration> {
@@ -101,11 +101,11 @@ impl Connection {
 
 /// A call under way.
 #[derive(Debug)]
-pub(super) struct Visit {
+pub(super) struct ActiveCall {
     connection: Arc<Connection>,
 }
 
-impl Drop for Visit {
+impl Drop for ActiveCall {
     fn drop(&mut self) {
         let mut idle = self.connection.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
         *idle = Instant::now();
@@ -115,11 +115,11 @@ impl Drop for Visit {
 
 /// A push that has no answer yet.
 #[derive(Debug)]
-pub(super) struct PushUnderWay {
+pub(super) struct ActivePush {
     connection: Arc<Connection>,
 }
 
-impl Drop for PushUnderWay {
+impl Drop for ActivePush {
     fn drop(&mut self) {
         self.connection.pushes.fetch_sub(1, Ordering::AcqRel);
     }
@@ -127,12 +127,12 @@ impl Drop for PushUnderWay {
 
 /// All connections of a source.
 #[derive(Default)]
-struct Connections {
+struct ConnectionRegistry {
     next: AtomicU64,
     all: Mutex<HashMap<u64, Arc<Connection>>>,
 }
 
-impl Connections {
+impl ConnectionRegistry {
     fn all(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,19 +160,19 @@ impl Connections {
 pub(super) fn incoming(
     listener: TcpListener,
     most: usize,
-) -> impl Stream<Item = Placed> + Send + 'static {
-    let places = Arc::new(Semaphore::new(most));
-    let connections = Arc::<Connections>::default();
+) -> impl Stream<Item = AcceptedConnection> + Send + 'static {
+    let slots = Arc::new(Semaphore::new(most));
+    let connections = Arc::<ConnectionRegistry>::default();
     futures::stream::unfold(
-        (listener, places, connections),
-        |(listener, places, connections)| async move {
-            let place = place(&places, &connections).await?;
+        (listener, slots, connections),
+        |(listener, slots, connections)| async move {
+            let slot = slot(&slots, &connections).await?;
             let (stream, peer) = loop {
                 match listener.accept().await {
                     Ok(accepted) => break accepted,
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
-                        sleep(PAUSE).await;
+                        sleep(ACCEPT_RETRY_INTERVAL).await;
                     }
                 }
             };
@@ -180,42 +180,45 @@ pub(super) fn incoming(
             drop(stream.set_nodelay(true));
             let connection = Arc::new(Connection::new(peer));
             let number = connections.add(&connection);
-            let placed = Placed {
+            let placed = AcceptedConnection {
                 stream,
                 ended: Box::pin(Arc::clone(&connection).ended()),
                 connection,
                 number,
                 connections: Arc::clone(&connections),
-                _place: place,
+                _place: slot,
             };
-            Some((placed, (listener, places, connections)))
+            Some((placed, (listener, slots, connections)))
         },
     )
 }
 
-async fn place(places: &Arc<Semaphore>, connections: &Connections) -> Option<OwnedSemaphorePermit> {
-    let mut acquire = std::pin::pin!(Arc::clone(places).acquire_owned());
+async fn slot(
+    slots: &Arc<Semaphore>,
+    connections: &ConnectionRegistry,
+) -> Option<OwnedSemaphorePermit> {
+    let mut acquire = std::pin::pin!(Arc::clone(slots).acquire_owned());
     let mut evict = interval(EVICT_INTERVAL);
     loop {
         tokio::select! {
             biased;
-            place = &mut acquire => return place.ok(),
+            slot = &mut acquire => return slot.ok(),
             _ = evict.tick() => connections.evict(),
         }
     }
 }
 
 /// A connection that holds its place until it ends.
-pub(super) struct Placed {
+pub(super) struct AcceptedConnection {
     stream: TcpStream,
     ended: Pin<Box<dyn Future<Output = ()> + Send>>,
     connection: Arc<Connection>,
     number: u64,
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionRegistry>,
     _place: OwnedSemaphorePermit,
 }
 
-impl Placed {
+impl AcceptedConnection {
     /// What is known of it.
     pub(super) fn connection(&self) -> Arc<Connection> {
         Arc::clone(&self.connection)
@@ -226,13 +229,13 @@ impl Placed {
     }
 }
 
-impl Drop for Placed {
+impl Drop for AcceptedConnection {
     fn drop(&mut self) {
         self.connections.all().remove(&self.number);
     }
 }
 
-impl AsyncRead for Placed {
+impl AsyncRead for AcceptedConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -247,7 +250,7 @@ impl AsyncRead for Placed {
     }
 }
 
-impl AsyncWrite for Placed {
+impl AsyncWrite for AcceptedConnection {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -12,16 +12,16 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::value::{JsonText, ValueError, text};
-use super::wire::{Fields, Malformed};
+use super::wire::{Malformed, MessageFields};
 use crate::record::{AckOn, Record};
-use crate::source::memory::{Budget, NoRoom, Share};
+use crate::source::memory::{MemoryBudget, MemoryReservation, OutOfMemoryBudget};
 
 /// The most text of a malformed event that is kept for its dead letter, in bytes.
 const MAX_RAW: usize = 64 << 10;
 
 /// An event as it goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decoded {
+pub struct DecodedEvent {
     /// The event as JSON; the event's own bytes where it cannot be read.
     pub body: Bytes,
     /// What Vector knew of it: `source_id`, `source_type`, `upstream`, for `%` paths. Vector's
@@ -47,7 +47,7 @@ pub enum EventKind {
     Unknown,
 }
 
-impl Decoded {
+impl DecodedEvent {
     fn new(body: Vec<u8>) -> Self {
         Self { body: body.into(), meta: None, id: None, kind: EventKind::Event, fault: None }
     }
@@ -74,7 +74,7 @@ impl Decoded {
         let mut record = Record::new(self.body);
         record.meta = self.meta;
         record.transport_id = transport_id.map(Into::into);
-        record.fault = self.fault.map(Into::into);
+        record.decode_error = self.fault.map(Into::into);
         record.ack_on = ack_on;
         record
     }
@@ -84,21 +84,24 @@ impl Decoded {
 ///
 /// # Panics
 /// Never: the memory of a single caller is not limited here.
-pub fn decode(event: &[u8]) -> Decoded {
-    let budget = Budget::new(usize::MAX >> 1);
-    let mut share = budget.share().expect("nothing else draws on this budget");
-    read(event, &mut share).expect("the budget is never used up")
+pub fn decode(event: &[u8]) -> DecodedEvent {
+    let budget = MemoryBudget::new(usize::MAX >> 1);
+    let mut reservation = budget.try_reserve().expect("nothing else draws on this budget");
+    read(event, &mut reservation).expect("the budget is never used up")
 }
 
 /// Reads one `event.EventWrapper` within the memory of its request.
-pub(super) fn read(event: &[u8], share: &mut Share) -> Result<Decoded, NoRoom> {
-    match try_read(event, share) {
+pub(super) fn read(
+    event: &[u8],
+    reservation: &mut MemoryReservation,
+) -> Result<DecodedEvent, OutOfMemoryBudget> {
+    match try_read(event, reservation) {
         Ok(decoded) => Ok(decoded),
-        Err(ValueError::NoRoom(no_room)) => Err(no_room),
+        Err(ValueError::OutOfMemoryBudget(no_room)) => Err(no_room),
         Err(error @ (ValueError::Malformed(_) | ValueError::TooDeep)) => {
             let kept = event.len().min(MAX_RAW);
-            share.grow(kept)?;
-            let mut raw = Decoded::new(event[..kept].to_vec());
+            reservation.grow(kept)?;
+            let mut raw = DecodedEvent::new(event[..kept].to_vec());
             raw.fault = Some(match kept == event.len() {
                 true => format!("an event of Vector's cannot be read: {error}"),
                 false => format!(
@@ -112,20 +115,20 @@ pub(super) fn read(event: &[u8], share: &mut Share) -> Result<Decoded, NoRoom> {
     }
 }
 
-fn try_read(event: &[u8], share: &mut Share) -> Result<Decoded, ValueError> {
+fn try_read(event: &[u8], reservation: &mut MemoryReservation) -> Result<DecodedEvent, ValueError> {
     let mut found = None;
-    for field in Fields::of(event) {
+    for field in MessageFields::of(event) {
         match field? {
             (number @ 1..=3, field) => found = Some((number, field.bytes()?)),
             _ => continue,
         }
     }
     match found {
-        Some((1, log)) => with_metadata(log, Some(2), 4, share),
-        Some((3, trace)) => with_metadata(trace, None, 3, share),
+        Some((1, log)) => with_metadata(log, Some(2), 4, reservation),
+        Some((3, trace)) => with_metadata(trace, None, 3, reservation),
         Some((_, metric)) => {
             let (mut name, mut namespace) = (String::new(), String::new());
-            for field in Fields::of(metric) {
+            for field in MessageFields::of(metric) {
                 match field? {
                     (1, field) => name = short(field.bytes()?),
                     (11, field) => namespace = short(field.bytes()?),
@@ -135,11 +138,11 @@ fn try_read(event: &[u8], share: &mut Share) -> Result<Decoded, ValueError> {
             let body = json!({ "metric": name, "namespace": namespace }).to_string();
             let fault =
                 "a metric is no event of a user: send logs or traces here, or leave metrics out";
-            Ok(Decoded::unwanted(EventKind::Metric, body.into_bytes(), fault))
+            Ok(DecodedEvent::unwanted(EventKind::Metric, body.into_bytes(), fault))
         }
         None => {
             let fault = "an event of a kind that is not known here";
-            Ok(Decoded::unwanted(EventKind::Unknown, b"{}".to_vec(), fault))
+            Ok(DecodedEvent::unwanted(EventKind::Unknown, b"{}".to_vec(), fault))
         }
     }
 }
@@ -149,10 +152,10 @@ fn with_metadata(
     message: &[u8],
     root: Option<u32>,
     metadata: u32,
-    share: &mut Share,
-) -> Result<Decoded, ValueError> {
+    reservation: &mut MemoryReservation,
+) -> Result<DecodedEvent, ValueError> {
     let (mut other_root, mut known) = (None, None);
-    for field in Fields::of(message) {
+    for field in MessageFields::of(message) {
         let (number, field) = field?;
         if Some(number) == root {
             other_root = Some(field.bytes()?);
@@ -160,7 +163,7 @@ fn with_metadata(
             known = Some(field.bytes()?);
         }
     }
-    let mut json = JsonText::new(share);
+    let mut json = JsonText::new(reservation);
     let written = match other_root {
         Some(value) => json.value(value, 0),
         None => json.object(message, 0),
@@ -169,7 +172,7 @@ fn with_metadata(
         json.discard();
         return Err(error);
     }
-    let mut decoded = Decoded::new(json.finish());
+    let mut decoded = DecodedEvent::new(json.finish());
     if let Some(known) = known {
         (decoded.meta, decoded.id) = read_metadata(known)?;
     }
@@ -179,7 +182,7 @@ fn with_metadata(
 fn read_metadata(message: &[u8]) -> Result<(Option<Bytes>, Option<Uuid>), Malformed> {
     let mut known: BTreeMap<&str, String> = BTreeMap::new();
     let mut id = None;
-    for field in Fields::of(message) {
+    for field in MessageFields::of(message) {
         match field? {
             (3, field) => drop(known.insert("source_id", short(field.bytes()?))),
             (4, field) => drop(known.insert("source_type", short(field.bytes()?))),
@@ -195,7 +198,7 @@ fn read_metadata(message: &[u8]) -> Result<(Option<Bytes>, Option<Uuid>), Malfor
 /// The name of a component, with its port where it has one.
 fn output(message: &[u8]) -> Result<String, Malformed> {
     let (mut component, mut port) = (String::new(), None);
-    for field in Fields::of(message) {
+    for field in MessageFields::of(message) {
         match field? {
             (1, field) => component = short(field.bytes()?),
             (2, field) => port = Some(short(field.bytes()?)),

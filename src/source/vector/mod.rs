@@ -24,8 +24,8 @@
 //! Vector itself sends in another order than it read (any `request.concurrency` but `"none"`) cannot
 //! be put right here; it is said once when it is seen.
 
+mod admission;
 mod connection;
-mod door;
 mod event;
 #[rustfmt::skip]
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::clone_on_ref_ptr, reason = "generated")]
@@ -46,11 +46,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{ReadMode, Source, SourceError, tls};
-use crate::config::source::VectorSource as Settings;
+use crate::config::source::VectorSourceConfig as Settings;
 use crate::record::Record;
 use crate::telemetry::SourceMetrics;
 
-pub use self::event::{Decoded, EventKind, decode};
+pub use self::event::{DecodedEvent, EventKind, decode};
 
 /// A gRPC server that takes Vector's events.
 pub struct VectorSource {

@@ -8,42 +8,42 @@ use tokio::sync::watch;
 
 /// The requests of one connection, in order of arrival.
 #[derive(Debug)]
-pub(super) struct Order {
-    state: Arc<Mutex<State>>,
+pub(super) struct RequestOrder {
+    state: Arc<Mutex<OrderState>>,
     /// The number of the request whose turn it is.
     turn: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct OrderState {
     next: u64,
     /// Requests that ended before their turn.
     ended: BTreeSet<u64>,
 }
 
-impl Order {
+impl RequestOrder {
     pub(super) fn new() -> Self {
         Self { state: Arc::default(), turn: watch::Sender::new(0) }
     }
 
     /// The place of a request that arrives now.
-    pub(super) fn arrive(&self) -> Ticket {
+    pub(super) fn arrive(&self) -> OrderTicket {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let number = state.next;
         state.next += 1;
-        Ticket { number, state: Arc::clone(&self.state), turn: self.turn.clone() }
+        OrderTicket { number, state: Arc::clone(&self.state), turn: self.turn.clone() }
     }
 }
 
 /// The place of one request; it is given up when it is dropped.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct OrderTicket {
     number: u64,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<OrderState>>,
     turn: watch::Sender<u64>,
 }
 
-impl Ticket {
+impl OrderTicket {
     /// Waits until all requests that arrived before have entered or ended.
     pub(super) async fn turn(&self) {
         let mut turn = self.turn.subscribe();
@@ -52,7 +52,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for OrderTicket {
     fn drop(&mut self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.ended.insert(self.number);
@@ -77,8 +77,8 @@ mod tests {
         ) {
             // Guarantees that a turn comes exactly when every earlier request has ended, whatever
             // the order in which requests end.
-            let order = Order::new();
-            let mut tickets: Vec<Option<Ticket>> = (0..12).map(|_| Some(order.arrive())).collect();
+            let order = RequestOrder::new();
+            let mut tickets: Vec<Option<OrderTicket>> = (0..12).map(|_| Some(order.arrive())).collect();
             for end in ends {
                 tickets[end] = None;
                 for (at, ticket) in tickets.iter().enumerate() {

@@ -11,11 +11,11 @@ use http_body_util::BodyExt;
 use tonic::body::Body;
 
 use super::event::{EventKind, read};
-use super::unwanted::Unwanted;
-use super::wire::{Fields, Malformed};
+use super::unwanted::UnwantedEvents;
+use super::wire::{Malformed, MessageFields};
 use crate::record::{AckOn, Record};
-use crate::source::inflate::{Coding, InflateError, inflate};
-use crate::source::memory::{NoRoom, Share};
+use crate::source::inflate::{ContentCoding, InflateError, inflate};
+use crate::source::memory::{MemoryReservation, OutOfMemoryBudget};
 
 /// The most events of one request. Vector's own default is 1,000.
 pub(super) const MAX_EVENTS: usize = 100_000;
@@ -24,11 +24,11 @@ pub(super) const MAX_EVENTS: usize = 100_000;
 const RECORD_BYTES: usize = 512;
 
 /// Bytes of the head of a gRPC message: a flag and the length.
-const HEAD: usize = 5;
+const FRAME_HEADER_BYTES: usize = 5;
 
 /// Why a request is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum RequestError {
+pub(super) enum PushError {
     #[error("the request has {size} bytes, more than max_message_bytes ({limit})")]
     TooLarge { size: usize, limit: usize },
     #[error("the request is larger than max_message_bytes ({limit}) once it is inflated")]
@@ -36,7 +36,7 @@ pub(super) enum RequestError {
     #[error("the request has more than {MAX_EVENTS} events")]
     TooMany,
     #[error(transparent)]
-    NoRoom(#[from] NoRoom),
+    OutOfMemoryBudget(#[from] OutOfMemoryBudget),
     #[error("the compression of the request is not known here: use gzip or zstd")]
     UnknownCompression,
     #[error("the request ended early")]
@@ -47,13 +47,13 @@ pub(super) enum RequestError {
     Malformed(#[from] Malformed),
 }
 
-impl RequestError {
+impl PushError {
     /// Its word in metrics.
     pub(super) fn kind(self) -> &'static str {
         match self {
             Self::TooLarge { .. } | Self::InflatesTooLarge { .. } => "request_too_large",
             Self::TooMany => "too_many_events",
-            Self::NoRoom(_) => "no_room",
+            Self::OutOfMemoryBudget(_) => "no_room",
             Self::UnknownCompression => "unknown_compression",
             Self::Torn => "torn",
             Self::Broken | Self::Malformed(_) => "malformed",
@@ -82,34 +82,36 @@ impl Framed {
     pub(super) async fn read(
         mut body: Body,
         limit: usize,
-        share: &mut Share,
-    ) -> Result<Self, RequestError> {
+        reservation: &mut MemoryReservation,
+    ) -> Result<Self, PushError> {
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
-            let Ok(chunk) = frame.map_err(|_| RequestError::Torn)?.into_data() else {
+            let Ok(chunk) = frame.map_err(|_| PushError::Torn)?.into_data() else {
                 continue;
             };
             let size = bytes.len() + chunk.len();
-            let told = told_length(&bytes, &chunk).unwrap_or(0).max(size.saturating_sub(HEAD));
-            if told > limit {
-                return Err(RequestError::TooLarge { size: told, limit });
+            let declared = told_length(&bytes, &chunk)
+                .unwrap_or(0)
+                .max(size.saturating_sub(FRAME_HEADER_BYTES));
+            if declared > limit {
+                return Err(PushError::TooLarge { size: declared, limit });
             }
             let spare = bytes.capacity() - bytes.len();
             if chunk.len() > spare {
-                let rest = (told + HEAD).saturating_sub(bytes.len() + spare);
+                let rest = (declared + FRAME_HEADER_BYTES).saturating_sub(bytes.len() + spare);
                 let more = (chunk.len() - spare).max(bytes.len().min(rest));
-                share.grow(more)?;
+                reservation.grow(more)?;
                 bytes.reserve(spare + more);
             }
             bytes.extend_from_slice(&chunk);
         }
-        let told = told_length(&bytes, &[]).ok_or(RequestError::Torn)?;
+        let declared = told_length(&bytes, &[]).ok_or(PushError::Torn)?;
         // A call has one message; what is shorter was cut off.
-        if bytes.len() != told + HEAD {
-            return Err(RequestError::Torn);
+        if bytes.len() != declared + FRAME_HEADER_BYTES {
+            return Err(PushError::Torn);
         }
         let bytes = bytes.freeze();
-        Ok(Self { compressed: bytes[0] != 0, message: bytes.slice(HEAD..) })
+        Ok(Self { compressed: bytes[0] != 0, message: bytes.slice(FRAME_HEADER_BYTES..) })
     }
 
     /// The message, inflated.
@@ -117,22 +119,22 @@ impl Framed {
         self,
         encoding: Option<&str>,
         limit: usize,
-        share: &mut Share,
-    ) -> Result<Bytes, RequestError> {
+        reservation: &mut MemoryReservation,
+    ) -> Result<Bytes, PushError> {
         let coding = match (self.compressed, encoding) {
             (false, _) => return Ok(self.message),
-            (true, Some("gzip")) => Coding::Gzip,
-            (true, Some("zstd")) => Coding::Zstd,
-            (true, _) => return Err(RequestError::UnknownCompression),
+            (true, Some("gzip")) => ContentCoding::Gzip,
+            (true, Some("zstd")) => ContentCoding::Zstd,
+            (true, _) => return Err(PushError::UnknownCompression),
         };
         let packed = self.message.len();
-        let inflated = inflate(coding, &self.message[..], limit, share).await;
+        let inflated = inflate(coding, &self.message[..], limit, reservation).await;
         drop(self.message);
-        share.shrink(packed);
+        reservation.shrink(packed);
         inflated.map_err(|error| match error {
-            InflateError::TooLarge => RequestError::InflatesTooLarge { limit },
-            InflateError::NoRoom(no_room) => no_room.into(),
-            InflateError::Broken => RequestError::Broken,
+            InflateError::TooLarge => PushError::InflatesTooLarge { limit },
+            InflateError::OutOfMemoryBudget(no_room) => no_room.into(),
+            InflateError::Broken => PushError::Broken,
         })
     }
 }
@@ -150,23 +152,23 @@ fn told_length(first: &[u8], second: &[u8]) -> Option<usize> {
 /// that comes again gives each the same name.
 pub(super) fn records(
     message: &[u8],
-    share: &mut Share,
-    unwanted: &Unwanted,
+    reservation: &mut MemoryReservation,
+    unwanted: &UnwantedEvents,
     ack_on: AckOn,
-) -> Result<Vec<Record>, RequestError> {
+) -> Result<Vec<Record>, PushError> {
     let mut count = 0;
-    for field in Fields::of(message) {
+    for field in MessageFields::of(message) {
         count += usize::from(field?.0 == 1);
         if count > MAX_EVENTS {
-            return Err(RequestError::TooMany);
+            return Err(PushError::TooMany);
         }
     }
-    share.grow(count * RECORD_BYTES)?;
+    reservation.grow(count * RECORD_BYTES)?;
     let mut records = Vec::with_capacity(count);
     let mut equals: HashMap<String, u32> = HashMap::new();
-    for field in Fields::of(message) {
+    for field in MessageFields::of(message) {
         let (1, field) = field? else { continue };
-        let mut event = read(field.bytes()?, share)?;
+        let mut event = read(field.bytes()?, reservation)?;
         if event.kind != EventKind::Event && !unwanted.admit(&mut event) {
             continue;
         }

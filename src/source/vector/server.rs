@@ -25,25 +25,25 @@ use tonic::body::Body;
 use tonic::codegen::http::Request;
 use tonic::service::Routes;
 
+use super::admission::{AdmissionService, AdmissionSettings};
 use super::connection::{Connection, incoming};
-use super::door::{Door, DoorSettings};
 use super::generated::vector::vector_server::VectorServer;
-use super::service::Service;
-use super::unwanted::Unwanted;
-use crate::config::source::{Acknowledge, VectorSource as Settings};
+use super::service::VectorService;
+use super::unwanted::UnwantedEvents;
+use crate::config::source::{Acknowledge, VectorSourceConfig as Settings};
 use crate::record::{AckOn, Record};
-use crate::source::push::Push;
+use crate::source::ingest::RequestIngest;
 use crate::telemetry::SourceMetrics;
 
 /// How often a silent connection is asked whether it is still there, and how long it may think.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long connections have to end once everything is settled.
-const FAREWELL: Duration = Duration::from_secs(2);
+const IDLE_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Calls of one connection at once. Vector makes 200 at most.
 const MAX_STREAMS: u32 = 256;
@@ -56,7 +56,7 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const MAX_SMALL_MESSAGE: usize = 1024;
 
 /// The name under which load balancers ask for health.
-const NAME: &str = "vector.Vector";
+const HEALTH_SERVICE: &str = "vector.Vector";
 
 /// Serves until `stop` and until what was taken is settled.
 pub(super) async fn serve(
@@ -67,22 +67,23 @@ pub(super) async fn serve(
     out: mpsc::Sender<Record>,
     stop: CancellationToken,
 ) {
-    let push = Arc::new(Push::new(out));
+    let push = Arc::new(RequestIngest::new(out));
     let tasks = TaskTracker::new();
-    let unwanted = Arc::new(Unwanted::new(name, metrics.clone()));
-    let service = Service { push: Arc::clone(&push), stop: stop.clone(), tasks: tasks.clone() };
+    let unwanted = Arc::new(UnwantedEvents::new(name, metrics.clone()));
+    let service =
+        VectorService { push: Arc::clone(&push), stop: stop.clone(), tasks: tasks.clone() };
     let vector = VectorServer::new(service).max_decoding_message_size(MAX_SMALL_MESSAGE);
     let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_service_status(NAME, tonic_health::ServingStatus::Serving).await;
+    reporter.set_service_status(HEALTH_SERVICE, tonic_health::ServingStatus::Serving).await;
     let health = health.max_decoding_message_size(MAX_SMALL_MESSAGE);
-    let door = Door::new(
-        DoorSettings {
+    let admission = AdmissionService::new(
+        AdmissionSettings {
             source: name.to_owned(),
             largest: settings.max_message_bytes,
             read_timeout: Duration::from_secs(settings.read_timeout_secs),
             ack_on: match settings.acknowledge {
-                Acknowledge::Buffer => AckOn::Kept,
-                Acknowledge::Delivery => AckOn::Settled,
+                Acknowledge::Buffer => AckOn::Persisted,
+                Acknowledge::Delivery => AckOn::Finalized,
             },
             metrics,
             unwanted: Arc::clone(&unwanted),
@@ -92,8 +93,14 @@ pub(super) async fn serve(
     );
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
-    let accepting =
-        accept(listener, settings.max_connections, acceptor, &door, &graceful, &mut connections);
+    let accepting = accept(
+        listener,
+        settings.max_connections,
+        acceptor,
+        &admission,
+        &graceful,
+        &mut connections,
+    );
     tokio::select! {
         () = accepting => {}
         () = stop.cancelled() => {}
@@ -102,13 +109,13 @@ pub(super) async fn serve(
         // Calls whose senders went have left their events on the way.
         tasks.close();
         tasks.wait().await;
-        push.landed().await;
+        push.wait_until_idle().await;
     };
     // Each connection is told that it ends, and ends with its last answer.
     let (mut settled, mut ended) = (pin!(settled), pin!(graceful.shutdown()));
     tokio::select! {
         () = &mut ended => settled.await,
-        () = &mut settled => drop(timeout(FAREWELL, ended).await),
+        () = &mut settled => drop(timeout(IDLE_CLOSE_TIMEOUT, ended).await),
     }
     connections.shutdown().await;
     unwanted.finish();
@@ -118,21 +125,22 @@ async fn accept(
     listener: TcpListener,
     most: usize,
     acceptor: Option<TlsAcceptor>,
-    door: &Door,
+    admission: &AdmissionService,
     graceful: &GracefulShutdown,
     connections: &mut JoinSet<()>,
 ) {
     let mut incoming = pin!(incoming(listener, most));
     while let Some(placed) = incoming.next().await {
         while connections.try_join_next().is_some() {}
-        let (door, acceptor, watcher) = (door.clone(), acceptor.clone(), graceful.watcher());
+        let (admission, acceptor, watcher) =
+            (admission.clone(), acceptor.clone(), graceful.watcher());
         connections.spawn(async move {
             let connection = placed.connection();
             let Some(acceptor) = acceptor else {
-                return talk(placed, connection, door, watcher).await;
+                return serve_grpc(placed, connection, admission, watcher).await;
             };
             match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(placed)).await {
-                Ok(Ok(stream)) => talk(stream, connection, door, watcher).await,
+                Ok(Ok(stream)) => serve_grpc(stream, connection, admission, watcher).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
             }
@@ -140,20 +148,20 @@ async fn accept(
     }
 }
 
-async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+async fn serve_grpc<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     connection: Arc<Connection>,
-    door: Door,
+    admission: AdmissionService,
     watcher: Watcher,
 ) {
     // hyper calls this in the order in which requests arrive, and runs the futures side by side.
     let service = service_fn(move |request: Request<Incoming>| {
-        door.call(&connection, request.map(Body::new))
+        admission.call(&connection, request.map(Body::new))
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .keep_alive_interval(Some(KEEPALIVE))
-        .keep_alive_timeout(KEEPALIVE_ANSWER)
+        .keep_alive_interval(Some(KEEPALIVE_INTERVAL))
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .max_concurrent_streams(MAX_STREAMS)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_stream_window_size(STREAM_WINDOW)

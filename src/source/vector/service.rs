@@ -10,23 +10,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
-use super::door::{Parcel, Parcels};
+use super::admission::{RequestSlot, UnpackedRequest};
 use super::generated::vector::vector_server::Vector;
 use super::generated::vector::{
     HealthCheckRequest, HealthCheckResponse, PushEventsRequest, PushEventsResponse, ServingStatus,
 };
-use crate::source::push::{NotTaken, Outcome, Push};
+use crate::source::ingest::{IngestError, IngestOutcome, RequestIngest};
 
 /// The service `vector.Vector`.
-pub(super) struct Service {
-    pub(super) push: Arc<Push>,
+pub(super) struct VectorService {
+    pub(super) push: Arc<RequestIngest>,
     pub(super) stop: CancellationToken,
     /// Requests whose events are on their way.
     pub(super) tasks: TaskTracker,
 }
 
 #[tonic::async_trait]
-impl Vector for Service {
+impl Vector for VectorService {
     async fn push_events(
         &self,
         request: Request<PushEventsRequest>,
@@ -34,18 +34,18 @@ impl Vector for Service {
         if self.stop.is_cancelled() {
             return Err(draining());
         }
-        let parcel = request.extensions().get::<Parcels>().and_then(Parcels::take);
-        let parcel = parcel.ok_or_else(|| Status::internal("the events were not unpacked"))?;
+        let unpacked = request.extensions().get::<RequestSlot>().and_then(RequestSlot::take);
+        let unpacked = unpacked.ok_or_else(|| Status::internal("the events were not unpacked"))?;
         let (push, stop) = (Arc::clone(&self.push), self.stop.clone());
         // A sender that gives up drops this call, but not the task.
         let task = self.tasks.spawn(async move {
-            match enter(&push, parcel).await {
+            match enter(&push, unpacked).await {
                 Ok(_) => Ok(Response::new(PushEventsResponse {})),
                 Err(_) if stop.is_cancelled() => Err(draining()),
-                Err(NotTaken::Busy) => {
+                Err(IngestError::Full) => {
                     Err(Status::resource_exhausted("the pipeline is full, send it again"))
                 }
-                Err(NotTaken::Unsettled) => {
+                Err(IngestError::Unacknowledged) => {
                     Err(Status::internal("some events were not settled, send them again"))
                 }
             }
@@ -67,10 +67,13 @@ impl Vector for Service {
 
 /// Sends the records of a request when it is their turn, and waits until they are settled. The next
 /// request has its turn as soon as they are sent.
-async fn enter(push: &Push, parcel: Parcel) -> Result<Outcome, NotTaken> {
-    let Parcel { records, share, ticket } = parcel;
+async fn enter(
+    push: &RequestIngest,
+    unpacked: UnpackedRequest,
+) -> Result<IngestOutcome, IngestError> {
+    let UnpackedRequest { records, reservation, ticket } = unpacked;
     ticket.turn().await;
-    let entered = push.enter(records, share).await;
+    let entered = push.enter(records, reservation).await;
     drop(ticket);
     entered?.settled().await
 }

@@ -9,33 +9,33 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::event::{Decoded, EventKind};
+use super::event::{DecodedEvent, EventKind};
 use crate::telemetry::SourceMetrics;
 
 /// How long a dead letter speaks for the events like it.
-const INTERVAL: Duration = Duration::from_secs(60);
+const DEAD_LETTER_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What is known of one kind.
-struct Seen {
+struct UnwantedCount {
     since: Instant,
     dropped: u64,
 }
 
 /// The unwanted events of one source.
-pub(super) struct Unwanted {
+pub(super) struct UnwantedEvents {
     source: String,
     metrics: Option<SourceMetrics>,
-    seen: Mutex<BTreeMap<EventKind, Seen>>,
+    seen: Mutex<BTreeMap<EventKind, UnwantedCount>>,
 }
 
-impl Unwanted {
+impl UnwantedEvents {
     pub(super) fn new(source: &str, metrics: Option<SourceMetrics>) -> Self {
         Self { source: source.to_owned(), metrics, seen: Mutex::default() }
     }
 
     /// Whether an unwanted event goes to the dead letters. The one that does names in its fault how
     /// many did not since the last one.
-    pub(super) fn admit(&self, event: &mut Decoded) -> bool {
+    pub(super) fn admit(&self, event: &mut DecodedEvent) -> bool {
         let word = word(event.kind);
         if let Some(metrics) = &self.metrics {
             metrics.unwanted(word);
@@ -44,12 +44,12 @@ impl Unwanted {
         let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let dropped = match all.entry(event.kind) {
             Entry::Vacant(entry) => {
-                entry.insert(Seen { since: now, dropped: 0 });
+                entry.insert(UnwantedCount { since: now, dropped: 0 });
                 0
             }
             Entry::Occupied(mut entry) => {
                 let seen = entry.get_mut();
-                if now.duration_since(seen.since) < INTERVAL {
+                if now.duration_since(seen.since) < DEAD_LETTER_INTERVAL {
                     seen.dropped += 1;
                     return false;
                 }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
     use crate::telemetry::Metrics;
 
-    fn metric() -> Decoded {
+    fn metric() -> DecodedEvent {
         // EventWrapper { metric { name: "cpu" } }
         crate::source::vector::decode(b"\x12\x05\x0a\x03cpu")
     }
@@ -111,13 +111,13 @@ mod tests {
         // Guarantees one admitted event a minute and kind, that it names how many were dropped, and
         // that all are counted.
         let metrics = Metrics::default();
-        let unwanted = Unwanted::new("in", Some(metrics.source("in", "vector")));
+        let unwanted = UnwantedEvents::new("in", Some(metrics.source("in", "vector")));
         assert!(unwanted.admit(&mut metric()));
         assert!((0..4_927).all(|_| !unwanted.admit(&mut metric())));
         let mut unknown = crate::source::vector::decode(b"");
         assert_eq!(unknown.kind, EventKind::Unknown);
         assert!(unwanted.admit(&mut unknown));
-        tokio::time::advance(INTERVAL).await;
+        tokio::time::advance(DEAD_LETTER_INTERVAL).await;
         let mut next = metric();
         assert!(unwanted.admit(&mut next));
         let fault = next.fault.unwrap();

@@ -15,8 +15,8 @@ use std::io;
 
 use jiff::Timestamp;
 
-use super::wire::{Fields, Malformed, Wire};
-use crate::source::memory::{NoRoom, Share};
+use super::wire::{Malformed, MessageFields, WireValue};
+use crate::source::memory::{MemoryReservation, OutOfMemoryBudget};
 
 /// How deep objects and lists may be nested.
 const MAX_DEPTH: u32 = 100;
@@ -29,31 +29,31 @@ pub(super) enum ValueError {
     #[error("it is nested more than {MAX_DEPTH} levels deep")]
     TooDeep,
     #[error(transparent)]
-    NoRoom(#[from] NoRoom),
+    OutOfMemoryBudget(#[from] OutOfMemoryBudget),
 }
 
 /// JSON text in the making.
 pub(super) struct JsonText<'s> {
     text: Vec<u8>,
-    share: &'s mut Share,
+    reservation: &'s mut MemoryReservation,
 }
 
 impl<'s> JsonText<'s> {
-    pub(super) fn new(share: &'s mut Share) -> Self {
-        Self { text: Vec::new(), share }
+    pub(super) fn new(reservation: &'s mut MemoryReservation) -> Self {
+        Self { text: Vec::new(), reservation }
     }
 
     /// The text; its memory stays reserved.
     pub(super) fn finish(mut self) -> Vec<u8> {
         let spare = self.text.capacity() - self.text.len();
         self.text.shrink_to_fit();
-        self.share.shrink(spare);
+        self.reservation.shrink(spare);
         self.text
     }
 
     /// Gives up; its memory is given back.
     pub(super) fn discard(self) {
-        self.share.shrink(self.text.capacity());
+        self.reservation.shrink(self.text.capacity());
     }
 
     /// Writes an object of map entries, which stand in field 1 of `message`.
@@ -63,7 +63,7 @@ impl<'s> JsonText<'s> {
         }
         let mut reserved = 0;
         let written = self.entries(message, depth, &mut reserved);
-        self.share.shrink(reserved);
+        self.reservation.shrink(reserved);
         written
     }
 
@@ -73,13 +73,13 @@ impl<'s> JsonText<'s> {
         depth: u32,
         reserved: &mut usize,
     ) -> Result<(), ValueError> {
-        let mut entries: Vec<(&[u8], Option<Kind<'_>>)> = Vec::new();
-        for field in Fields::of(message) {
+        let mut entries: Vec<(&[u8], Option<ValueKind<'_>>)> = Vec::new();
+        for field in MessageFields::of(message) {
             let (1, field) = field? else { continue };
             if entries.len() == entries.capacity() {
                 let more = entries.len().max(8);
-                let bytes = more * size_of::<(&[u8], Option<Kind<'_>>)>();
-                self.share.grow(bytes)?;
+                let bytes = more * size_of::<(&[u8], Option<ValueKind<'_>>)>();
+                self.reservation.grow(bytes)?;
                 *reserved += bytes;
                 entries.reserve_exact(more);
             }
@@ -111,24 +111,25 @@ impl<'s> JsonText<'s> {
         }
     }
 
-    fn kind(&mut self, kind: Kind<'_>, depth: u32) -> Result<(), ValueError> {
+    fn kind(&mut self, kind: ValueKind<'_>, depth: u32) -> Result<(), ValueError> {
         match kind {
-            Kind::Text(bytes) => self.string(bytes),
-            Kind::Moment(message) => match moment(message)? {
+            ValueKind::Text(bytes) => self.string(bytes),
+            ValueKind::Moment(message) => match moment(message)? {
                 Some(at) => {
                     self.reserve(64)?;
-                    write!(Appended(&mut self.text), "\"{at}\"").map_err(|_| NoRoom)?;
+                    write!(ReservedWriter(&mut self.text), "\"{at}\"")
+                        .map_err(|_| OutOfMemoryBudget)?;
                     Ok(())
                 }
                 None => self.put(b"null"),
             },
-            Kind::Integer(number) => self.plain(&number),
-            Kind::Float(number) if number.is_finite() => self.plain(&number),
-            Kind::Float(_) | Kind::Null => self.put(b"null"),
-            Kind::Boolean(true) => self.put(b"true"),
-            Kind::Boolean(false) => self.put(b"false"),
-            Kind::Map(message) => self.object(message, depth + 1),
-            Kind::Array(message) => self.array(message, depth + 1),
+            ValueKind::Integer(number) => self.plain(&number),
+            ValueKind::Float(number) if number.is_finite() => self.plain(&number),
+            ValueKind::Float(_) | ValueKind::Null => self.put(b"null"),
+            ValueKind::Boolean(true) => self.put(b"true"),
+            ValueKind::Boolean(false) => self.put(b"false"),
+            ValueKind::Map(message) => self.object(message, depth + 1),
+            ValueKind::Array(message) => self.array(message, depth + 1),
         }
     }
 
@@ -138,7 +139,7 @@ impl<'s> JsonText<'s> {
         }
         self.put(b"[")?;
         let mut first = true;
-        for field in Fields::of(message) {
+        for field in MessageFields::of(message) {
             let (1, item) = field? else { continue };
             if !first {
                 self.put(b",")?;
@@ -184,7 +185,8 @@ impl<'s> JsonText<'s> {
     /// Writes a number.
     fn plain(&mut self, number: &impl serde::Serialize) -> Result<(), ValueError> {
         self.reserve(32)?;
-        serde_json::to_writer(Appended(&mut self.text), number).map_err(|_| NoRoom)?;
+        serde_json::to_writer(ReservedWriter(&mut self.text), number)
+            .map_err(|_| OutOfMemoryBudget)?;
         Ok(())
     }
 
@@ -194,11 +196,11 @@ impl<'s> JsonText<'s> {
         Ok(())
     }
 
-    fn reserve(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    fn reserve(&mut self, bytes: usize) -> Result<(), OutOfMemoryBudget> {
         let spare = self.text.capacity() - self.text.len();
         if spare < bytes {
             let more = (bytes - spare).max(self.text.capacity()).max(256);
-            self.share.grow(more)?;
+            self.reservation.grow(more)?;
             self.text.reserve_exact(spare + more);
         }
         Ok(())
@@ -210,9 +212,9 @@ fn needs_escape(byte: u8) -> bool {
 }
 
 /// Writes into text whose room is reserved.
-struct Appended<'t>(&'t mut Vec<u8>);
+struct ReservedWriter<'t>(&'t mut Vec<u8>);
 
-impl io::Write for Appended<'_> {
+impl io::Write for ReservedWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -223,7 +225,7 @@ impl io::Write for Appended<'_> {
     }
 }
 
-impl std::fmt::Write for Appended<'_> {
+impl std::fmt::Write for ReservedWriter<'_> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         self.0.extend_from_slice(text.as_bytes());
         Ok(())
@@ -232,7 +234,7 @@ impl std::fmt::Write for Appended<'_> {
 
 /// A value of a known kind.
 #[derive(Debug, Clone, Copy)]
-enum Kind<'a> {
+enum ValueKind<'a> {
     Text(&'a [u8]),
     Moment(&'a [u8]),
     Integer(i64),
@@ -244,9 +246,9 @@ enum Kind<'a> {
 }
 
 /// The key and value of a map's entry.
-fn entry(message: &[u8]) -> Result<(&[u8], Option<Kind<'_>>), Malformed> {
+fn entry(message: &[u8]) -> Result<(&[u8], Option<ValueKind<'_>>), Malformed> {
     let (mut key, mut value): (&[u8], _) = (&[], None);
-    for field in Fields::of(message) {
+    for field in MessageFields::of(message) {
         match field? {
             (1, field) => key = field.bytes()?,
             (2, field) => value = kind_of(field.bytes()?)?,
@@ -257,18 +259,18 @@ fn entry(message: &[u8]) -> Result<(&[u8], Option<Kind<'_>>), Malformed> {
 }
 
 /// The kind of a value; of several the last, and `None` for a kind that came later.
-fn kind_of(message: &[u8]) -> Result<Option<Kind<'_>>, Malformed> {
+fn kind_of(message: &[u8]) -> Result<Option<ValueKind<'_>>, Malformed> {
     let mut kind = None;
-    for field in Fields::of(message) {
+    for field in MessageFields::of(message) {
         kind = Some(match field? {
-            (1, field) => Kind::Text(field.bytes()?),
-            (2, field) => Kind::Moment(field.bytes()?),
-            (4, field) => Kind::Integer(field.varint()?.cast_signed()),
-            (5, Wire::Fixed64(bits)) => Kind::Float(f64::from_bits(bits)),
-            (6, field) => Kind::Boolean(field.varint()? != 0),
-            (7, field) => Kind::Map(field.bytes()?),
-            (8, field) => Kind::Array(field.bytes()?),
-            (9, _) => Kind::Null,
+            (1, field) => ValueKind::Text(field.bytes()?),
+            (2, field) => ValueKind::Moment(field.bytes()?),
+            (4, field) => ValueKind::Integer(field.varint()?.cast_signed()),
+            (5, WireValue::Fixed64(bits)) => ValueKind::Float(f64::from_bits(bits)),
+            (6, field) => ValueKind::Boolean(field.varint()? != 0),
+            (7, field) => ValueKind::Map(field.bytes()?),
+            (8, field) => ValueKind::Array(field.bytes()?),
+            (9, _) => ValueKind::Null,
             (5, _) => return Err(Malformed),
             _ => continue,
         });
@@ -278,7 +280,7 @@ fn kind_of(message: &[u8]) -> Result<Option<Kind<'_>>, Malformed> {
 
 fn moment(message: &[u8]) -> Result<Option<Timestamp>, Malformed> {
     let (mut seconds, mut nanos) = (0, 0);
-    for field in Fields::of(message) {
+    for field in MessageFields::of(message) {
         match field? {
             (1, field) => seconds = field.varint()?.cast_signed(),
             // An int32 stands on the wire as 64 bits; what does not fit is no part of a moment.

@@ -12,7 +12,7 @@ pub(super) struct Malformed;
 
 /// The value of a field.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Wire<'a> {
+pub(super) enum WireValue<'a> {
     Varint(u64),
     Fixed64(u64),
     /// Text, bytes, or a message.
@@ -20,7 +20,7 @@ pub(super) enum Wire<'a> {
     Fixed32(u32),
 }
 
-impl<'a> Wire<'a> {
+impl<'a> WireValue<'a> {
     /// The bytes of a text, of bytes or of a message.
     pub(super) fn bytes(self) -> Result<&'a [u8], Malformed> {
         match self {
@@ -40,24 +40,24 @@ impl<'a> Wire<'a> {
 
 /// The fields of a message: number and value.
 #[derive(Debug, Clone)]
-pub(super) struct Fields<'a>(&'a [u8]);
+pub(super) struct MessageFields<'a>(&'a [u8]);
 
-impl<'a> Fields<'a> {
+impl<'a> MessageFields<'a> {
     pub(super) fn of(message: &'a [u8]) -> Self {
         Self(message)
     }
 
-    fn read(&mut self) -> Result<(u32, Wire<'a>), Malformed> {
+    fn read(&mut self) -> Result<(u32, WireValue<'a>), Malformed> {
         let tag = self.number()?;
         let number = u32::try_from(tag >> 3).map_err(|_| Malformed)?;
         let value = match tag & 7 {
-            0 => Wire::Varint(self.number()?),
-            1 => Wire::Fixed64(u64::from_le_bytes(self.array()?)),
+            0 => WireValue::Varint(self.number()?),
+            1 => WireValue::Fixed64(u64::from_le_bytes(self.array()?)),
             2 => {
                 let length = usize::try_from(self.number()?).map_err(|_| Malformed)?;
-                Wire::Bytes(self.take(length)?)
+                WireValue::Bytes(self.take(length)?)
             }
-            5 => Wire::Fixed32(u32::from_le_bytes(self.array()?)),
+            5 => WireValue::Fixed32(u32::from_le_bytes(self.array()?)),
             _ => return Err(Malformed),
         };
         if number == 0 { Err(Malformed) } else { Ok((number, value)) }
@@ -91,8 +91,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(u32, Wire<'a>), Malformed>;
+impl<'a> Iterator for MessageFields<'a> {
+    type Item = Result<(u32, WireValue<'a>), Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -100,7 +100,7 @@ impl<'a> Iterator for Fields<'a> {
         }
         let field = self.read();
         if field.is_err() {
-            // Behind a malformed field nobody can say where the next one begins.
+            // Behind a malformed field it is not known where the next one begins.
             self.0 = &[];
         }
         Some(field)

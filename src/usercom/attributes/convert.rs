@@ -6,10 +6,10 @@ use jiff::tz::TimeZone;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use crate::call::{Json, is_plain};
+use crate::call::{Json, needs_no_escaping};
 use crate::coerce::boolean;
-use crate::coerce::moment::{self, Moment};
 use crate::coerce::number::{self, Number};
+use crate::coerce::timestamp::{self, ParsedTimestamp};
 use crate::usercom::profile::limits::crop;
 
 /// Characters of a text value.
@@ -135,13 +135,15 @@ pub fn convert<'j>(
         // Strings went their own way.
         ValueType::Json | ValueType::String => json_text.to_owned(),
     };
-    Ok(Json::trusted(out))
+    Ok(Json::from_valid_unchecked(out))
 }
 
 /// Any value as a text that is not too long. Most are short strings without escapes.
 fn string(json_text: &str) -> Result<Json<'_>, ConversionError> {
     match inner(json_text) {
-        Some(inner) if inner.len() <= TEXT && is_plain(inner) => Ok(Json::trusted(json_text)),
+        Some(inner) if inner.len() <= TEXT && needs_no_escaping(inner) => {
+            Ok(Json::from_valid_unchecked(json_text))
+        }
         _ => Ok(Json::string(crop(&text(json_text)?, TEXT))),
     }
 }
@@ -209,8 +211,8 @@ fn float(value: &Value) -> Result<String, ConversionError> {
 
 /// Reads a moment. Times without a zone are in UTC: what a trait says of its own zone is all there is
 /// to know here.
-pub(in crate::usercom) fn moment(json_text: &str) -> Option<Moment> {
-    moment::of_json(json_text, &TimeZone::UTC)
+pub(in crate::usercom) fn moment(json_text: &str) -> Option<ParsedTimestamp> {
+    timestamp::of_json(json_text, &TimeZone::UTC)
 }
 
 fn date(json_text: &str) -> Result<String, ConversionError> {

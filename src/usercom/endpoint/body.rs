@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 
 use crate::call::write_string;
-use crate::plan::FieldSet;
+use crate::schedule::PackedFields;
 
 /// Most bodies fit; one that does not grows.
 const ROOM: usize = 512;
@@ -60,7 +60,7 @@ impl Body {
     }
 
     /// A field of an object.
-    pub(in crate::usercom) fn object(mut self, name: &str, fields: &FieldSet) -> Self {
+    pub(in crate::usercom) fn object(mut self, name: &str, fields: &PackedFields) -> Self {
         fields.write_object(self.name(name));
         self
     }
@@ -83,16 +83,16 @@ impl Body {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Field, FieldClass};
+    use crate::schedule::{Field, FieldClass};
 
     #[test]
     fn a_body_is_one_object() {
         // Names and texts are escaped, and commas stand between fields only, also in an object.
         let field = |name, json| Field { name, class: FieldClass::Standard, json };
-        let data = FieldSet::from_iter([field("p", "1"), field("q", "{}")]);
+        let data = PackedFields::from_iter([field("p", "1"), field("q", "{}")]);
         let body = Body::new()
             .text("a\"b", "x\ny")
-            .object("none", &FieldSet::default())
+            .object("none", &PackedFields::default())
             .object("data", &data)
             .number("n", 7)
             .moment("at", Timestamp::from_millisecond(1_500).expect("a moment"))

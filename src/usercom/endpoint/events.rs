@@ -5,13 +5,13 @@ use serde_json::Value;
 
 use super::{Body, get, needed, segment, without_nul, write};
 use crate::deliver::{Method, Need, Repeat, Request};
-use crate::plan::FieldSet;
+use crate::schedule::PackedFields;
 
 /// By which of its ids a user is named in a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::usercom) enum Whose<'a> {
     /// The customer's own id, safe in a path.
-    OwnId(&'a str),
+    ExternalUserId(&'a str),
     /// User.com's number.
     Number(u64),
 }
@@ -21,7 +21,7 @@ pub(in crate::usercom) fn body(
     whose: Whose<'_>,
     name: &str,
     at: Option<Timestamp>,
-    data: &FieldSet,
+    data: &PackedFields,
 ) -> String {
     let mut body = Body::new();
     if let Whose::Number(id) = whose {
@@ -42,12 +42,12 @@ pub(in crate::usercom) fn occurrence(
     whose: Whose<'_>,
     name: &str,
     at: Option<Timestamp>,
-    data: &FieldSet,
+    data: &PackedFields,
 ) -> Request {
     let body = body(whose, name, at, data);
     let (route, path) = match whose {
         Whose::Number(_) => ("events/", "events/".to_owned()),
-        Whose::OwnId(id) => (
+        Whose::ExternalUserId(id) => (
             "users-by-id/:id/events/",
             format!("users-by-id/{}/events/", segment(id).unwrap_or_default()),
         ),
@@ -58,7 +58,7 @@ pub(in crate::usercom) fn occurrence(
 /// A user's events.
 pub(in crate::usercom) fn history(whose: Whose<'_>) -> Request {
     let request = match whose {
-        Whose::OwnId(id) => get(
+        Whose::ExternalUserId(id) => get(
             "users-by-id/:id/events/",
             format!("users-by-id/{}/events/", segment(id).unwrap_or_default()),
         ),
@@ -75,7 +75,7 @@ pub(in crate::usercom) fn same_at(
     entry: &Value,
     name: &str,
     at: Option<Timestamp>,
-    data: &FieldSet,
+    data: &PackedFields,
 ) -> Option<i64> {
     let name = name.replace('\0', "");
     let named = match (&entry["name"], &entry["event"]) {

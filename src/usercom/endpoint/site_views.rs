@@ -38,7 +38,7 @@ pub(in crate::usercom) fn view(user_key: &str, view: View<'_>) -> Request {
 /// A user's page views.
 pub(in crate::usercom) fn history(whose: Whose<'_>) -> Request {
     let request = match whose {
-        Whose::OwnId(id) => get(
+        Whose::ExternalUserId(id) => get(
             "users-by-id/:id/ping_hits/",
             format!("users-by-id/{}/ping_hits/", segment(id).unwrap_or_default()),
         ),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Usercom;
 use super::resolve::{Entry, Refused, Resolved};
 use crate::deliver::{Attempts, Reply, Request};
-use crate::plan::{FieldClass, FieldSet};
+use crate::schedule::{FieldClass, PackedFields};
 use crate::usercom::attributes::{Content, Creation};
 use crate::usercom::confirmed::Facts;
 use crate::usercom::endpoint;
@@ -31,7 +31,7 @@ impl Usercom {
     pub(super) async fn write(
         &self,
         content: Content,
-        fields: &FieldSet,
+        fields: &PackedFields,
         attempts: &mut Attempts,
         request: impl Fn(&[Entry<'_>]) -> Request + Send,
     ) -> Result<Written, Failure> {
@@ -75,7 +75,7 @@ impl Usercom {
     async fn looked_at_anew<'f>(
         &self,
         content: Content,
-        fields: &'f FieldSet,
+        fields: &'f PackedFields,
         named: &mut Vec<String>,
         before: &Resolved<'_>,
         attempts: &mut Attempts,
@@ -100,7 +100,7 @@ impl Usercom {
     async fn body<'f>(
         &self,
         content: Content,
-        fields: &'f FieldSet,
+        fields: &'f PackedFields,
         refused: &Refused,
         attempts: &mut Attempts,
     ) -> Result<Resolved<'f>, Failure> {
@@ -124,8 +124,9 @@ impl Usercom {
 }
 
 /// Whether custom attributes are among fields.
-pub(super) fn has_attributes(fields: &FieldSet) -> bool {
-    let is_custom = |layer: &FieldSet| layer.iter().any(|field| field.class == FieldClass::Custom);
+pub(super) fn has_attributes(fields: &PackedFields) -> bool {
+    let is_custom =
+        |layer: &PackedFields| layer.iter().any(|field| field.class == FieldClass::Custom);
     fields.layers().iter().any(|layer| !layer.objects().is_empty() || is_custom(layer))
 }
 

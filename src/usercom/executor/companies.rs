@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::{JUST_SEEN, Usercom};
 use crate::deliver::{Attempts, Reply, SendError};
-use crate::plan::FieldSet;
+use crate::schedule::PackedFields;
 use crate::usercom::attributes::Content;
 use crate::usercom::confirmed::{Facts, is_fresh};
 use crate::usercom::endpoint;
@@ -26,7 +26,7 @@ impl Usercom {
     pub(super) async fn company(
         &self,
         group: &str,
-        fields: &FieldSet,
+        fields: &PackedFields,
         now: Timestamp,
         attempts: &mut Attempts,
     ) -> Result<Done, Failure> {
@@ -47,7 +47,7 @@ impl Usercom {
     async fn update_company(
         &self,
         group: &str,
-        fields: &FieldSet,
+        fields: &PackedFields,
         facts: &mut Facts,
         attempts: &mut Attempts,
     ) -> Result<Option<Found>, Failure> {
@@ -125,7 +125,7 @@ impl Usercom {
     async fn create_company(
         &self,
         group: &str,
-        fields: &FieldSet,
+        fields: &PackedFields,
         facts: &mut Facts,
         attempts: &mut Attempts,
     ) -> Result<Found, Failure> {
@@ -165,7 +165,7 @@ impl Usercom {
     async fn update_found(
         &self,
         group: &str,
-        fields: &FieldSet,
+        fields: &PackedFields,
         found: Found,
         facts: &mut Facts,
         attempts: &mut Attempts,
@@ -259,7 +259,7 @@ impl Usercom {
             Some(found) => found,
             None => {
                 let mut facts = Facts::default();
-                self.create_company(group, &FieldSet::default(), &mut facts, attempts).await?
+                self.create_company(group, &PackedFields::default(), &mut facts, attempts).await?
             }
         };
         self.remember(group, &found, now);

@@ -28,7 +28,7 @@ use super::outcome::{Done, Doubt, Failure, Probe, cure};
 use crate::clock;
 use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
 use crate::deliver::{Attempts, BeforeSend, Need, Reply, Request, SendError, Transport};
-use crate::plan::{FieldSet, Op};
+use crate::schedule::{Op, PackedFields};
 
 /// How long a user that was just created may take to be seen.
 const SETTLES: Duration = Duration::from_secs(1);
@@ -195,7 +195,7 @@ impl Usercom {
     fn says_nothing_new(
         &self,
         content: Content,
-        fields: &FieldSet,
+        fields: &PackedFields,
         confirmed: &Confirmed,
         now: Timestamp,
     ) -> bool {

@@ -11,7 +11,7 @@ use super::snapshots::Place;
 use super::users::Standing;
 use super::{SETTLES, Usercom};
 use crate::deliver::{Attempts, BeforeSend, SendError};
-use crate::plan::FieldSet;
+use crate::schedule::PackedFields;
 use crate::usercom::endpoint::site_views::View;
 use crate::usercom::endpoint::{events, site_views};
 use crate::usercom::memory::hash;
@@ -23,7 +23,7 @@ use crate::usercom::outcome::{Done, Doubt, Failure};
 pub(super) struct Event<'a> {
     pub(super) name: &'a str,
     pub(super) at: Timestamp,
-    pub(super) data: &'a FieldSet,
+    pub(super) data: &'a PackedFields,
 }
 
 impl Event<'_> {

@@ -10,9 +10,9 @@ use std::collections::HashSet;
 use smallvec::SmallVec;
 
 use super::Usercom;
-use crate::call::{Names, elements};
+use crate::call::{NameIndex, elements};
 use crate::config::sink::{AttributeType, UnknownAttributes};
-use crate::plan::{Field, FieldClass, FieldSet, Whole, write_list};
+use crate::schedule::{Field, FieldClass, PackedFields, ParentObject, write_list};
 use crate::usercom::attributes::{self, Attribute, Content, Slot, ValueType};
 use crate::usercom::confirmed::Facts;
 use crate::usercom::outcome::Probe;
@@ -74,7 +74,7 @@ pub(super) struct Resolved<'f> {
     /// Names and values, in order.
     pub(super) entries: Vec<Entry<'f>>,
     kinds: Vec<Kind>,
-    names: Names,
+    names: NameIndex,
     /// Attributes to be created before this can be sent.
     pub(super) missing: Vec<&'f str>,
     left_out: Vec<(&'f str, Why)>,
@@ -86,7 +86,7 @@ impl<'f> Resolved<'f> {
         Self {
             entries: Vec::with_capacity(fields),
             kinds: Vec::with_capacity(fields),
-            names: Names::default(),
+            names: NameIndex::default(),
             missing: Vec::new(),
             left_out: Vec::new(),
             cropped: Vec::new(),
@@ -94,7 +94,7 @@ impl<'f> Resolved<'f> {
     }
 
     fn set(&mut self, name: Cow<'f, str>, json: Cow<'f, str>, kind: Kind) {
-        match self.names.enter(&name, |place| &*self.entries[place].0) {
+        match self.names.get_or_insert(&name, |place| &*self.entries[place].0) {
             Some(place) => {
                 self.entries[place].1 = json;
                 self.kinds[place] = kind;
@@ -107,7 +107,7 @@ impl<'f> Resolved<'f> {
     }
 
     fn place(&self, name: &str) -> Option<usize> {
-        self.names.place(name, |place| &*self.entries[place].0)
+        self.names.get(name, |place| &*self.entries[place].0)
     }
 
     /// The value of a name.
@@ -159,7 +159,7 @@ impl Usercom {
     pub(super) fn resolve<'f>(
         &self,
         content: Content,
-        fields: &'f FieldSet,
+        fields: &'f PackedFields,
         refused: &Refused,
     ) -> Resolved<'f> {
         let out = Resolved::with_room(fields.len());
@@ -174,10 +174,12 @@ impl Usercom {
                 match field.class {
                     FieldClass::Standard => resolver.standard(field),
                     FieldClass::Custom => resolver.custom(field),
-                    FieldClass::Union => match lists.iter_mut().find(|(n, _)| *n == field.name) {
-                        Some((_, list)) => list.extend(elements(field.json)),
-                        None => lists.push((field.name, elements(field.json).collect())),
-                    },
+                    FieldClass::SetUnion => {
+                        match lists.iter_mut().find(|(n, _)| *n == field.name) {
+                            Some((_, list)) => list.extend(elements(field.json)),
+                            None => lists.push((field.name, elements(field.json).collect())),
+                        }
+                    }
                 }
             }
         }
@@ -222,9 +224,9 @@ impl<'f> Resolver<'_, 'f> {
     }
 
     /// Sets the attributes of type `json` whose values are whole objects, and says which are.
-    fn whole_objects(&mut self, layer: &'f FieldSet) -> WholeObjects {
+    fn whole_objects(&mut self, layer: &'f PackedFields) -> WholeObjects {
         let mut whole = WholeObjects::default();
-        for (at, Whole { name, json, within }) in layer.objects().iter().enumerate() {
+        for (at, ParentObject { name, json, within }) in layer.objects().iter().enumerate() {
             let field = Field { name, class: FieldClass::Custom, json };
             if whole.contains(*within) {
                 // What lies in it is no field either.

@@ -8,7 +8,7 @@ use super::body::Written;
 use super::{SETTLES, Usercom};
 use crate::clock;
 use crate::deliver::Attempts;
-use crate::plan::FieldSet;
+use crate::schedule::PackedFields;
 use crate::usercom::attributes::Content;
 use crate::usercom::endpoint;
 use crate::usercom::endpoint::events::Whose;
@@ -35,7 +35,7 @@ impl Usercom {
     pub(super) async fn identify(
         &self,
         user: &str,
-        fields: &FieldSet,
+        fields: &PackedFields,
         now: Timestamp,
         attempts: &mut Attempts,
     ) -> Result<Done, Failure> {
@@ -51,7 +51,7 @@ impl Usercom {
     async fn upsert(
         &self,
         user: &str,
-        fields: &FieldSet,
+        fields: &PackedFields,
         now: Timestamp,
         attempts: &mut Attempts,
     ) -> Result<Option<bool>, Failure> {
@@ -97,7 +97,7 @@ impl Usercom {
                 body: String::new(),
             });
         }
-        self.upsert(user, &FieldSet::default(), clock::now(), attempts).await?;
+        self.upsert(user, &PackedFields::default(), clock::now(), attempts).await?;
         Ok(())
     }
 
@@ -116,7 +116,7 @@ impl Usercom {
             if !self.users.create_missing {
                 self.create_missing(user, attempts).await?;
             }
-            let fields = FieldSet::default();
+            let fields = PackedFields::default();
             let created = self.upsert(user, &fields, clock::now(), attempts).await?;
             self.learn(created);
             return Ok(Standing::Written);
@@ -128,7 +128,7 @@ impl Usercom {
     /// number is needed and not known.
     pub(super) fn whose<'u>(&self, user: &'u str) -> Option<Whose<'u>> {
         if endpoint::segment(user).is_some() {
-            return Some(Whose::OwnId(user));
+            return Some(Whose::ExternalUserId(user));
         }
         Some(Whose::Number(self.memory.user(user)?.id?))
     }
@@ -155,7 +155,7 @@ impl Usercom {
     ) -> Result<Option<Found>, Failure> {
         let request = match self.whose(user) {
             Some(Whose::Number(id)) => Some(wire::by_number(id)),
-            Some(Whose::OwnId(id)) => wire::by_own_id(id),
+            Some(Whose::ExternalUserId(id)) => wire::by_own_id(id),
             None => None,
         };
         let Some(request) = request else {

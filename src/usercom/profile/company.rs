@@ -13,7 +13,7 @@ use super::person::{
 use super::spellings::Spellings;
 use super::{CallFault, Notes};
 use crate::call::Call;
-use crate::plan::{FieldClass, FieldSet, GroupId};
+use crate::schedule::{ExternalCompanyId, FieldClass, PackedFields};
 
 /// What a trait may be beside an attribute. What lies in the address is told apart from what
 /// stands beside it.
@@ -116,7 +116,7 @@ static OWN_NAMES: LazyLock<OwnNames> = LazyLock::new(|| {
 });
 
 /// The customer's own id of the company of a group call.
-pub(super) fn group_id(call: &Call<'_>) -> Result<GroupId, CallFault> {
+pub(super) fn group_id(call: &Call<'_>) -> Result<ExternalCompanyId, CallFault> {
     let given = call
         .group_id
         .as_deref()
@@ -135,13 +135,13 @@ pub(super) fn group_id(call: &Call<'_>) -> Result<GroupId, CallFault> {
         let reason = format!("`groupId` is longer than {TEXT} characters");
         return Err(CallFault::new("id_too_long", reason));
     }
-    Ok(GroupId::from(id.as_str()))
+    Ok(ExternalCompanyId::from(id.as_str()))
 }
 
 /// The fields a group writes.
-pub(super) fn fields(call: &Call<'_>, notes: &mut Notes) -> FieldSet {
+pub(super) fn fields(call: &Call<'_>, notes: &mut Notes) -> PackedFields {
     let traits = Traits::of(&call.fields, &TRAITS);
-    let mut set = FieldSet::with_capacity(24, 768);
+    let mut set = PackedFields::with_capacity(24, 768);
     put_text(&mut set, "name", traits.get(Trait::Name), TEXT, notes);
     put_email(&mut set, traits.get(Trait::Email), notes);
     put_text(&mut set, "description", traits.get(Trait::Description), TEXT, notes);
@@ -157,7 +157,7 @@ pub(super) fn fields(call: &Call<'_>, notes: &mut Notes) -> FieldSet {
 }
 
 /// The address as one line, and its parts where User.com has a field for them.
-fn put_address(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
+fn put_address(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
     let part = |target| {
         let found = traits.get(target).and_then(text)?;
         Some(found.trim().to_owned())
@@ -192,7 +192,7 @@ fn put_address(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
     }
 }
 
-fn put_size(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
+fn put_size(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
     let Some(json) = traits.get(Trait::Size) else {
         return;
     };
@@ -211,7 +211,7 @@ fn whole(number: &str) -> Option<u64> {
     (fraction.bytes().all(|b| b == b'0') && !whole.is_empty()).then(|| whole.parse().ok()).flatten()
 }
 
-fn put_phones(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
+fn put_phones(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
     let Some(json) = traits.get(Trait::Phones) else {
         return;
     };

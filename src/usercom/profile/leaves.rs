@@ -9,7 +9,9 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::spellings::{Meaning, Spellings};
-use crate::call::{Object, each, elements as walk_elements, entries, has_escapes, trimmed};
+use crate::call::{
+    Object, elements as walk_elements, entries, for_each_entry, has_escapes, trimmed,
+};
 
 /// Objects nested deeper than this stay JSON.
 pub(super) const MAX_DEPTH: usize = 16;
@@ -89,7 +91,7 @@ impl<'c, const TARGETS: usize> Leaves<'c, TARGETS> {
     /// Opens up as much of an object as spellings lead to; there is no rest.
     pub(super) fn among(object: &'c Object<'_>, spellings: &Spellings) -> Self {
         let mut leaves = Self::empty();
-        if let Object::Text(text) = object
+        if let Object::Raw(text) = object
             && leaves.sift(text, Level::top(spellings))
         {
             return leaves;
@@ -139,8 +141,8 @@ impl<'c, const TARGETS: usize> Leaves<'c, TARGETS> {
         let mut walk = Walk { leaves: self, others, owner: None, flat: String::new() };
         let top = Level::top(spellings);
         match object {
-            Object::Text(text) => each(text, |name, json| walk.value(name, json, top)),
-            Object::Entries(fields) => {
+            Object::Raw(text) => for_each_entry(text, |name, json| walk.value(name, json, top)),
+            Object::Parsed(fields) => {
                 for (name, json) in fields.iter().filter(|(_, json)| !json.is_null()) {
                     walk.value(Cow::Borrowed(name), json.as_str(), top);
                 }
@@ -253,7 +255,7 @@ impl<'c, const TARGETS: usize> Walk<'_, 'c, TARGETS> {
             self.owner = Some(self.leaves.rest.len() - 1);
         }
         self.flat.extend([&*key, "_"]);
-        each(object, |name, json| self.value(name, json, inside));
+        for_each_entry(object, |name, json| self.value(name, json, inside));
         self.flat.truncate(outside);
         self.owner = owner;
     }
@@ -308,16 +310,16 @@ mod tests {
     fn any_spelling_finds_its_value() {
         // Case, separators and nesting do not matter; the exact spelling is preferred, and all
         // others are spent with it. What is left keeps its order; of equal keys the last counts.
-        let object = Object::Entries(vec![
-            ("First-Name".into(), Json::trusted("\"a\"")),
-            ("firstName".into(), Json::trusted("\"b\"")),
-            ("first_name".into(), Json::trusted("\" \"")),
+        let object = Object::Parsed(vec![
+            ("First-Name".into(), Json::from_valid_unchecked("\"a\"")),
+            ("firstName".into(), Json::from_valid_unchecked("\"b\"")),
+            ("first_name".into(), Json::from_valid_unchecked("\" \"")),
             (
                 "Address".into(),
-                Json::trusted(r#"{"Postal Code":1,"city":"x","n":null,"city":"y"}"#),
+                Json::from_valid_unchecked(r#"{"Postal Code":1,"city":"x","n":null,"city":"y"}"#),
             ),
-            ("\u{212a}ey".into(), Json::trusted("5")),
-            (" plan ".into(), Json::trusted("[1]")),
+            ("\u{212a}ey".into(), Json::from_valid_unchecked("5")),
+            (" plan ".into(), Json::from_valid_unchecked("[1]")),
         ]);
         let leaves = Leaves::<5>::of(&object, &table());
         assert_eq!(leaves.get(0_usize), Some("\"b\""));
@@ -333,7 +335,7 @@ mod tests {
     fn only_what_spellings_lead_to() {
         // Where the rest is of no interest, objects are opened only on the way to a spelling.
         let text = r#"{"Page":{"URL":"u","x":1},"pa-ge.path":"p","os":{"name":"o"}}"#;
-        let object = Object::Text(text);
+        let object = Object::Raw(text);
         let leaves = Leaves::<5>::among(&object, &table());
         assert_eq!(leaves.get(3_usize), Some("\"u\""));
         assert_eq!(leaves.get(4_usize), Some("\"p\""));
@@ -376,8 +378,8 @@ mod tests {
         fn the_quick_way_finds_what_the_thorough_one_does(text in object()) {
             // Whatever an object repeats, spells oddly or nests: targets are the same ones whether they
             // were found in passing or among entries whose names are known to be unique.
-            let quick = Object::Text(&text);
-            let thorough = Object::Entries(quick.clone().into_fields());
+            let quick = Object::Raw(&text);
+            let thorough = Object::Parsed(quick.clone().into_fields());
             let table = table();
             let (quick, thorough) =
                 (Leaves::<5>::among(&quick, &table), Leaves::<5>::among(&thorough, &table));
@@ -390,7 +392,7 @@ mod tests {
     #[test]
     fn an_object_comes_before_what_lies_in_it() {
         // An object that is opened up is among the rest too, and its values say where they lie.
-        let object = Object::Text(r#"{"a":{"b":1,"c":{"d":2}},"e":{}}"#);
+        let object = Object::Raw(r#"{"a":{"b":1,"c":{"d":2}},"e":{}}"#);
         let leaves = Leaves::<5>::of(&object, &table());
         let rest: Vec<_> =
             leaves.rest().map(|other| (other.name, other.what, other.owner)).collect();
@@ -407,7 +409,7 @@ mod tests {
         // Objects nested without end are opened to a depth, and the rest travels as JSON.
         let depth = 3 * MAX_DEPTH;
         let text = "{\"a\":".repeat(depth) + "1" + &"}".repeat(depth);
-        let object = Object::Text(&text);
+        let object = Object::Raw(&text);
         let leaves = Leaves::<5>::of(&object, &table());
         let rest: Vec<_> = leaves.rest().filter(|other| other.what == What::Value).collect();
         assert_eq!(rest.len(), 1);

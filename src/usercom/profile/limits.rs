@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::Notes;
 use super::leaves::{Other, What};
-use crate::call::{Lexicon, Names, trimmed, write_string};
-use crate::plan::{Field, FieldClass, FieldSet, Whole};
+use crate::call::{FixedKeyMap, NameIndex, trimmed, write_string};
+use crate::schedule::{Field, FieldClass, PackedFields, ParentObject};
 
 /// Characters of a first or last name.
 pub(super) const PERSON_NAME: usize = 40;
@@ -153,19 +153,19 @@ pub(crate) fn std_form(name: &str) -> Cow<'_, str> {
 
 /// The names of fields User.com has of its own, which no attribute may have: what is written under
 /// them is no attribute, and under `custom_id` it would be somebody else.
-pub(super) type OwnNames = Lexicon<()>;
+pub(super) type OwnNames = FixedKeyMap<()>;
 
 /// Own names, which are in standard form.
 pub(super) fn own_names(names: &[&str]) -> OwnNames {
     let mut own = OwnNames::default();
-    names.iter().for_each(|name| own.add(name.as_bytes(), ()));
+    names.iter().for_each(|name| own.insert(name.as_bytes(), ()));
     own
 }
 
 /// Adds custom attributes to a set under names User.com accepts. Two spellings of one attribute
 /// stay one, the later value wins; two long names that would be cut to the same one stay two.
 pub(super) struct Customs<'a> {
-    set: &'a mut FieldSet,
+    set: &'a mut PackedFields,
     /// Fields the set had before, whose names are own ones.
     before: usize,
     own: &'a OwnNames,
@@ -183,7 +183,7 @@ pub(super) struct Customs<'a> {
 /// The names of attributes in standard form, in the order they were added.
 #[derive(Default)]
 struct Seen {
-    names: Names,
+    names: NameIndex,
     forms: Vec<Form>,
     /// The text of all forms.
     text: String,
@@ -198,12 +198,12 @@ struct Form {
 
 impl Seen {
     fn place(&self, form: &str) -> Option<usize> {
-        self.names.place(form, |place| &self.text[self.forms[place].range.clone()])
+        self.names.get(form, |place| &self.text[self.forms[place].range.clone()])
     }
 
     /// Notes the name of the attribute that is added.
     fn note(&mut self, form: &str, full: Option<Box<str>>) {
-        self.names.enter(form, |place| &self.text[self.forms[place].range.clone()]);
+        self.names.get_or_insert(form, |place| &self.text[self.forms[place].range.clone()]);
         let start = self.text.len();
         self.text.push_str(form);
         self.forms.push(Form { range: start..self.text.len(), full });
@@ -218,7 +218,7 @@ impl Seen {
 
 impl<'a> Customs<'a> {
     /// Adds to a set that holds fields with own names only.
-    pub(super) fn new(set: &'a mut FieldSet, own: &'a OwnNames) -> Self {
+    pub(super) fn new(set: &'a mut PackedFields, own: &'a OwnNames) -> Self {
         debug_assert!(set.iter().all(|field| own.get(field.name.as_bytes()).is_some()), "{set:?}");
         let mut seen = Seen::default();
         seen.forms.reserve(24);
@@ -282,7 +282,7 @@ impl<'a> Customs<'a> {
             return None;
         }
         let json = Box::from(&*json_without_nuls(json));
-        Some(self.set.add_object(Whole { name: name.into(), json, within }))
+        Some(self.set.add_object(ParentObject { name: name.into(), json, within }))
     }
 
     /// Adds one attribute, or replaces the value of the attribute that is the same to User.com.
@@ -311,7 +311,7 @@ impl<'a> Customs<'a> {
         match place {
             Some(place) => {
                 self.set.replace(self.before + place, FieldClass::Custom, json);
-                self.set.lie_within(self.before + place, within);
+                self.set.set_owner(self.before + place, within);
                 self.seen.forms[place].full = cut;
             }
             None => {

@@ -18,7 +18,7 @@ use smallvec::{SmallVec, smallvec};
 use super::Probe;
 use crate::call::{Call, CallKind};
 use crate::config::sink::UsersConfig;
-use crate::plan::{FieldSet, Op, OwnId};
+use crate::schedule::{ExternalUserId, Op, PackedFields};
 
 /// What one call asks for, in the order it is to be done.
 pub type PlannedOps = SmallVec<[Op; 2]>;
@@ -107,7 +107,7 @@ pub fn plan_call(
         CallKind::Page => smallvec![occurrence::page(call, user, now, notes)?],
         CallKind::Group => {
             let company = company::group_id(call)?;
-            let fields: FieldSet = company::fields(call, notes);
+            let fields: PackedFields = company::fields(call, notes);
             smallvec![Op::Company { company: company.clone(), fields }, Op::Join { user, company },]
         }
         CallKind::Alias => return alias(call),
@@ -139,7 +139,11 @@ fn alias(call: &Call<'_>) -> Result<PlannedOps, CallFault> {
 
 /// The merge a call with two identities stands for. It comes last: by then the record that stays
 /// exists.
-fn merge(call: &Call<'_>, settings: &Settings, user: &OwnId) -> Result<Option<Op>, CallFault> {
+fn merge(
+    call: &Call<'_>,
+    settings: &Settings,
+    user: &ExternalUserId,
+) -> Result<Option<Op>, CallFault> {
     let anonymous = match call.anonymous_id.as_deref().map(str::trim) {
         Some(id) if settings.merge_anonymous && !id.is_empty() && id != user.as_str() => id,
         _ => return Ok(None),

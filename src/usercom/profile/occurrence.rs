@@ -14,8 +14,8 @@ use super::limits::{
 use super::person::{TOO_LONG, named, standard};
 use super::spellings::Spellings;
 use super::{CallFault, Notes};
-use crate::call::{Call, Json, Names, Object, each, trimmed};
-use crate::plan::{FieldClass, FieldSet, Op, OwnId};
+use crate::call::{Call, Json, NameIndex, Object, for_each_entry, trimmed};
+use crate::schedule::{ExternalUserId, FieldClass, Op, PackedFields};
 
 /// The domain of a page that has a path and no URL, and no app in its context: a page of a server
 /// log without a host. Nothing is guessed from the referrer, which is another page's address.
@@ -24,7 +24,7 @@ const NO_DOMAIN: &str = "unknown";
 /// The event occurrence a track stands for.
 pub(super) fn track(
     call: &Call<'_>,
-    user: OwnId,
+    user: ExternalUserId,
     now: Timestamp,
     notes: &mut Notes,
 ) -> Result<Op, CallFault> {
@@ -56,16 +56,16 @@ fn moment(call: &Call<'_>, now: Timestamp) -> Result<Timestamp, CallFault> {
 
 /// The properties: objects flattened with `_`, lists as JSON text, texts cut at their limit. Of
 /// equal names the last value stands in the first one's place.
-fn data(call: &Call<'_>, notes: &mut Notes) -> FieldSet {
+fn data(call: &Call<'_>, notes: &mut Notes) -> PackedFields {
     let mut data = Data {
-        set: FieldSet::with_capacity(16, 320),
-        names: Names::default(),
+        set: PackedFields::with_capacity(16, 320),
+        names: NameIndex::default(),
         path: String::new(),
         notes,
     };
     match &call.fields {
-        Object::Text(text) => data.open(text, 0),
-        Object::Entries(fields) => {
+        Object::Raw(text) => data.open(text, 0),
+        Object::Parsed(fields) => {
             for (name, json) in fields.iter().filter(|(_, json)| !json.is_null()) {
                 data.add(name, json.as_str(), 0);
             }
@@ -76,8 +76,8 @@ fn data(call: &Call<'_>, notes: &mut Notes) -> FieldSet {
 
 /// The properties as they come together.
 struct Data<'n> {
-    set: FieldSet,
-    names: Names,
+    set: PackedFields,
+    names: NameIndex,
     /// The keys of the objects one is inside of, each with a `_` behind it.
     path: String,
     notes: &'n mut Notes,
@@ -85,7 +85,7 @@ struct Data<'n> {
 
 impl Data<'_> {
     fn open(&mut self, object: &str, depth: usize) {
-        each(object, |name, json| self.add(&name, json, depth));
+        for_each_entry(object, |name, json| self.add(&name, json, depth));
     }
 
     fn add(&mut self, name: &str, json: &str, depth: usize) {
@@ -115,7 +115,7 @@ impl Data<'_> {
         let Some(value) = value(name, json, self.notes) else {
             return self.notes.dropped(name, "a number no server takes");
         };
-        match self.names.enter(name, |place| self.set.name(place)) {
+        match self.names.get_or_insert(name, |place| self.set.name(place)) {
             Some(place) => self.set.replace(place, FieldClass::Standard, &value),
             None => standard(&mut self.set, name, &value),
         }
@@ -167,7 +167,7 @@ static PARTS: LazyLock<Spellings> = LazyLock::new(|| {
 /// The page view a page stands for.
 pub(super) fn page(
     call: &Call<'_>,
-    user: OwnId,
+    user: ExternalUserId,
     now: Timestamp,
     notes: &mut Notes,
 ) -> Result<Op, CallFault> {
@@ -330,11 +330,13 @@ mod tests {
     fn many_properties_stay_unique() {
         // Flat names stay unique and in order, few or many.
         for count in [3, 60, 200] {
-            let mut fields = vec![("a".into(), Json::trusted(r#"{"b":0}"#))];
-            fields.extend((0..count).map(|n| (format!("k{n}").into(), Json::trusted("1"))));
-            fields.push(("a_b".into(), Json::trusted("2")));
+            let mut fields = vec![("a".into(), Json::from_valid_unchecked(r#"{"b":0}"#))];
+            fields.extend(
+                (0..count).map(|n| (format!("k{n}").into(), Json::from_valid_unchecked("1"))),
+            );
+            fields.push(("a_b".into(), Json::from_valid_unchecked("2")));
             let mut call = Call::new(crate::call::CallKind::Track);
-            call.fields = Object::Entries(fields);
+            call.fields = Object::Parsed(fields);
             let data = data(&call, &mut Notes::default());
             assert_eq!(data.len(), count + 1);
             assert_eq!(data.get("a_b"), Some("2"));

@@ -16,7 +16,7 @@ use super::limits::{
 use super::spellings::Spellings;
 use super::{CallFault, Notes, Settings, context};
 use crate::call::{Call, CallKind, Object, trimmed, write_string};
-use crate::plan::{Field, FieldClass, FieldSet, OwnId};
+use crate::schedule::{ExternalUserId, Field, FieldClass, PackedFields};
 
 /// Spellings of the own id inside traits, used where the call itself names nobody.
 const ID_TRAITS: [&str; 4] = ["userId", "user_id", "id", "external_id"];
@@ -171,7 +171,7 @@ const LINKS: [(&str, Trait); 6] = [
 
 /// The customer's own id of the user of a call: `userId`, else `anonymousId`, else (identify and
 /// group) what the traits say.
-pub(super) fn own_id(call: &Call<'_>) -> Result<OwnId, CallFault> {
+pub(super) fn own_id(call: &Call<'_>) -> Result<ExternalUserId, CallFault> {
     for (id, name) in [(&call.user_id, "userId"), (&call.anonymous_id, "anonymousId")] {
         match id.as_deref().map(trimmed) {
             Some(id) if !id.is_empty() => return checked(id, name),
@@ -202,7 +202,7 @@ pub(super) fn named(object: &Object<'_>, names: &[&str]) -> Option<String> {
 }
 
 /// An id User.com can hold.
-pub(super) fn checked(id: &str, what: &str) -> Result<OwnId, CallFault> {
+pub(super) fn checked(id: &str, what: &str) -> Result<ExternalUserId, CallFault> {
     if id.contains('\0') {
         let reason = format!("`{what}` has a NUL character in it, which no id can have");
         return Err(CallFault::new("id_not_text", reason));
@@ -211,14 +211,14 @@ pub(super) fn checked(id: &str, what: &str) -> Result<OwnId, CallFault> {
         let reason = format!("`{what}` is longer than {TEXT} characters");
         return Err(CallFault::new("id_too_long", reason));
     }
-    Ok(OwnId::from(id))
+    Ok(ExternalUserId::from(id))
 }
 
 /// The fields an identify writes.
-pub(super) fn fields(call: &Call<'_>, settings: &Settings, notes: &mut Notes) -> FieldSet {
+pub(super) fn fields(call: &Call<'_>, settings: &Settings, notes: &mut Notes) -> PackedFields {
     let traits = Traits::of(&call.fields, &TRAITS);
     let around = settings.context_fields.then(|| context::Around::of(&call.context));
-    let mut set = FieldSet::with_capacity(40, 1024);
+    let mut set = PackedFields::with_capacity(40, 1024);
     put_email(&mut set, traits.get(Trait::Email), notes);
     put_names(&mut set, &traits, notes);
     put_phone(&mut set, &traits, notes);
@@ -250,7 +250,7 @@ pub(super) fn fields(call: &Call<'_>, settings: &Settings, notes: &mut Notes) ->
 pub(super) const TOO_LONG: &str = "longer than User.com takes, and cut short it would mean another";
 
 /// Adds an e-mail address, unless it is none at first sight or too long.
-pub(super) fn put_email(set: &mut FieldSet, json: Option<&str>, notes: &mut Notes) {
+pub(super) fn put_email(set: &mut PackedFields, json: Option<&str>, notes: &mut Notes) {
     let Some(json) = json else {
         return;
     };
@@ -272,7 +272,7 @@ pub(super) fn put_email(set: &mut FieldSet, json: Option<&str>, notes: &mut Note
 
 /// Adds a text field whose value is written whole or not at all.
 pub(super) fn put_whole(
-    set: &mut FieldSet,
+    set: &mut PackedFields,
     name: &str,
     json: Option<&str>,
     cap: usize,
@@ -288,13 +288,13 @@ pub(super) fn put_whole(
 }
 
 /// Adds a standard field; its name is new to the set.
-pub(super) fn standard(set: &mut FieldSet, name: &str, json: &str) {
+pub(super) fn standard(set: &mut PackedFields, name: &str, json: &str) {
     set.push(Field { name, class: FieldClass::Standard, json });
 }
 
 /// Adds a text field.
 pub(super) fn put_text(
-    set: &mut FieldSet,
+    set: &mut PackedFields,
     name: &str,
     json: Option<&str>,
     cap: usize,
@@ -318,7 +318,7 @@ pub(super) fn put_text(
 }
 
 pub(super) fn put_string(
-    set: &mut FieldSet,
+    set: &mut PackedFields,
     name: &str,
     value: &str,
     cap: usize,
@@ -330,7 +330,7 @@ pub(super) fn put_string(
 }
 
 /// First and last name; where both are missing, a full `name` is split at its first blank.
-fn put_names(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
+fn put_names(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
     let (first, last) = ("first_name", "last_name");
     let before = set.len();
     put_text(set, first, traits.get(Trait::FirstName), PERSON_NAME, notes);
@@ -351,7 +351,7 @@ fn put_names(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
     }
 }
 
-fn put_phone(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
+fn put_phone(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
     let Some(json) = traits.get(Trait::Phone) else {
         return;
     };
@@ -377,7 +377,7 @@ pub(super) fn dense(text: &str) -> Cow<'_, str> {
 
 /// Adds a field User.com keeps as a small number.
 fn put_code(
-    set: &mut FieldSet,
+    set: &mut PackedFields,
     name: &'static str,
     json: Option<&str>,
     code: fn(&str) -> Option<&'static str>,
@@ -444,7 +444,7 @@ fn status(word: &str) -> Option<&'static str> {
 
 /// Where the user is: from the traits, else from the context.
 fn put_place(
-    set: &mut FieldSet,
+    set: &mut PackedFields,
     traits: &Traits<'_>,
     around: Option<&context::Around<'_>>,
     notes: &mut Notes,
@@ -468,7 +468,7 @@ fn put_place(
 }
 
 /// Standard fields that are taken under their own name only: numbers, switches, the cookie's key.
-fn put_plain(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
+fn put_plain(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
     for (name, target) in [("score", Trait::Score), ("assigned_to", Trait::AssignedTo)] {
         let Some(json) = traits.get(target) else {
             continue;
@@ -494,7 +494,7 @@ fn put_plain(set: &mut FieldSet, traits: &Traits<'_>, notes: &mut Notes) {
 }
 
 /// Tags: a list, or a text with commas.
-pub(super) fn put_tags(set: &mut FieldSet, json: Option<&str>, notes: &mut Notes) {
+pub(super) fn put_tags(set: &mut PackedFields, json: Option<&str>, notes: &mut Notes) {
     let Some(json) = json else {
         return;
     };
@@ -510,7 +510,7 @@ pub(super) fn put_tags(set: &mut FieldSet, json: Option<&str>, notes: &mut Notes
         }
     }
     let tags: Vec<&str> = tags.list.iter().map(|tag| &**tag).collect();
-    put_list(set, "tags", FieldClass::Union, &tags);
+    put_list(set, "tags", FieldClass::SetUnion, &tags);
 }
 
 /// Tags in order, each once.
@@ -538,7 +538,7 @@ impl Tags {
 }
 
 /// Adds a list of texts, unless it is empty.
-pub(super) fn put_list(set: &mut FieldSet, name: &str, class: FieldClass, texts: &[&str]) {
+pub(super) fn put_list(set: &mut PackedFields, name: &str, class: FieldClass, texts: &[&str]) {
     let [first, more @ ..] = texts else {
         return;
     };

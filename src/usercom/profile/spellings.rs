@@ -4,7 +4,7 @@
 //! however many spellings there are, and most names are nobody's at the first glance. A spelling
 //! is matched exactly, or without regard to case, `_`, `-` and blanks: its *squashed* form.
 
-use crate::call::Lexicon;
+use crate::call::FixedKeyMap;
 
 /// Longer squashed names are nobody's spelling.
 const LONGEST: usize = 48;
@@ -23,8 +23,8 @@ pub(super) struct Meaning<'s> {
 /// A table of spellings.
 #[derive(Default)]
 pub(super) struct Spellings {
-    exact: Lexicon<usize>,
-    squashed: Lexicon<usize>,
+    exact: FixedKeyMap<usize>,
+    squashed: FixedKeyMap<usize>,
     entries: Vec<Entry>,
     /// For each first letter which last letters there are.
     ends: Ends,
@@ -66,10 +66,10 @@ impl Spellings {
             None => {
                 self.entries.push(Entry::default());
                 let entry = self.entries.len() - 1;
-                self.exact.add(spelling.as_bytes(), entry);
+                self.exact.insert(spelling.as_bytes(), entry);
                 let squashed = squashed(spelling).expect("a spelling is short");
                 if self.squashed.get(squashed.as_bytes()).is_none() {
-                    self.squashed.add(squashed.as_bytes(), entry);
+                    self.squashed.insert(squashed.as_bytes(), entry);
                 }
                 entry
             }

@@ -27,7 +27,7 @@ fn examples() -> Vec<(String, String)> {
 
 #[test]
 fn the_committed_schema_is_current() {
-    // Whoever edits a file with the committed schema is told what this program would tell.
+    // An editor of a file with the committed schema is told what this program would tell.
     let path = root().join("schema/pipeline.schema.json");
     let committed = std::fs::read_to_string(path).unwrap_or_default();
     assert!(

@@ -1,4 +1,4 @@
-//! The admin side, the data file, and the seed.
+//! The admin API, the data file, and the seed.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use usercom_sink::emulator::EmulatorConfig;
 use super::{KEY, Server, config};
 
 #[tokio::test]
-async fn the_log_holds_every_request_in_order() {
-    // Each line has its number, time, method, relative path, body and status; the key is nowhere.
+async fn request_log_has_every_request_in_order() {
+    // Each entry has its number, time, method, relative path, body and status, and not the key.
     let server = Server::new().await;
     server.user("a/b").await;
     server.get("users-by-id/a%2Fb/?x=1").await;
@@ -39,8 +39,9 @@ async fn the_log_holds_every_request_in_order() {
 }
 
 #[tokio::test]
-async fn stats_count_by_route_and_reset_forgets() {
-    // Counts go by template, not by path; a reset starts over and keeps the faults unless told.
+async fn stats_count_by_route_and_reset_clears() {
+    // Requests are counted by route template; a reset clears the counts and keeps the faults unless
+    // asked.
     let server = Server::new().await;
     for own in ["a", "b", "a"] {
         server.post("users/update_or_create/", json!({ "custom_id": own })).await;
@@ -76,8 +77,8 @@ async fn stats_count_by_route_and_reset_forgets() {
 }
 
 #[tokio::test]
-async fn a_data_file_outlives_the_process() {
-    // What was written before a stop is there after the next start, and the seed is not sown twice.
+async fn data_file_survives_restart() {
+    // Data written before a stop is there after the next start, and the seed is not loaded twice.
     let folder = tempfile::tempdir().unwrap();
     let seed = folder.path().join("seed.json");
     std::fs::write(&seed, r#"{"users": [{"custom_id": "seeded"}]}"#).unwrap();
@@ -97,8 +98,8 @@ async fn a_data_file_outlives_the_process() {
 }
 
 #[tokio::test]
-async fn a_seed_is_sown_or_named() {
-    // A good seed is there at the start; the first bad element stops the start with its place.
+async fn seed_loads_or_names_bad_element() {
+    // A valid seed is loaded at the start; the first invalid element stops the start and is named.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("seed.json");
     let start = async |text: &str| {
@@ -132,8 +133,8 @@ async fn a_seed_is_sown_or_named() {
 }
 
 #[tokio::test]
-async fn a_taken_address_is_named() {
-    // Two emulators cannot share a port; the second says which one it wanted.
+async fn address_in_use_is_named() {
+    // Two emulators cannot share a port; the error of the second names it.
     let server = Server::new().await;
     let listen = server.emulator.addr();
     let Err(error) = Server::with(EmulatorConfig { listen, ..config() }).await else {
@@ -143,8 +144,8 @@ async fn a_taken_address_is_named() {
 }
 
 #[tokio::test]
-async fn parallel_upserts_of_one_own_id_make_one_user() {
-    // However many race, exactly one answer says `created`.
+async fn parallel_upserts_of_one_external_id_create_one_user() {
+    // Of any number of parallel requests exactly one gets `created`.
     let server = Server::new().await;
     let mut racing = tokio::task::JoinSet::new();
     for _ in 0..50 {

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use super::Server;
 
 #[tokio::test]
-async fn there_is_no_upsert_of_companies() {
-    // PUT by own id is 404 until the company is created; a second one of an own id is refused.
+async fn company_put_before_create_is_404() {
+    // PUT by external id is 404 until the company is created; a second company with the same
+    // external id is rejected.
     let server = Server::new().await;
     let path = "companies-by-id/g%2F1/";
     assert_eq!(server.put(path, json!({ "name": "Acme" })).await.0, 404);
@@ -29,7 +30,7 @@ async fn there_is_no_upsert_of_companies() {
 
 #[tokio::test]
 async fn company_fields_are_checked() {
-    // The name is mandatory, phone numbers are a list of texts, the size is a number.
+    // The name is mandatory, phone numbers are a list of strings, the size is a number.
     let server = Server::new().await;
     server.post("companies/", json!({ "name": "Acme" })).await;
     for body in [
@@ -39,7 +40,7 @@ async fn company_fields_are_checked() {
         json!({ "name": "A", "phone_numbers": [1] }),
         json!({ "name": "A", "size": "12" }),
         json!({ "name": "A", "address": { "street": "s" } }),
-        json!({ "name": "A", "email": "nobody" }),
+        json!({ "name": "A", "email": "unknown" }),
     ] {
         assert_eq!(server.post("companies/", body.clone()).await.0, 400, "{body}");
         assert_eq!(server.put("companies/1/", body.clone()).await.0, 400, "{body}");
@@ -50,7 +51,7 @@ async fn company_fields_are_checked() {
 
 #[tokio::test]
 async fn membership_shows_on_both_sides() {
-    // add_member once or twice is one membership; company_custom_id joins what exists only.
+    // add_member once or twice is one membership; company_custom_id joins only an existing company.
     let server = Server::new().await;
     server.post("companies/", json!({ "custom_id": "g", "name": "Acme" })).await;
     server.user("u").await;
@@ -62,7 +63,7 @@ async fn membership_shows_on_both_sides() {
     for (body, wanted) in [
         (json!({ "user_id": 9 }), 404),
         (json!({ "user_id": "u" }), 400),
-        (json!({ "user_custom_id": "nobody" }), 404),
+        (json!({ "user_custom_id": "unknown" }), 404),
         (json!({}), 400),
     ] {
         assert_eq!(server.post("companies/1/add_member/", body.clone()).await.0, wanted, "{body}");
@@ -87,7 +88,7 @@ async fn membership_shows_on_both_sides() {
 }
 
 #[tokio::test]
-async fn companies_have_attributes_and_tags_of_their_own() {
+async fn company_attributes_and_tags_are_separate_from_users() {
     // A company's attributes are those of its content type, apart from the users'.
     let server = Server::new().await;
     server.attribute("Plan", "integer", "company").await;

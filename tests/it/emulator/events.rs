@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::Server;
 
 #[tokio::test]
-async fn events_need_a_known_user_and_seconds() {
-    // Both ways in refuse what the API refuses, and nothing of a refused event is kept.
+async fn event_without_known_user_or_seconds_is_rejected() {
+    // Both routes reject what the API rejects, and store nothing of a rejected event.
     let server = Server::new().await;
     server.user("u").await;
     let by_own = "users-by-id/u/events/";
@@ -15,7 +15,7 @@ async fn events_need_a_known_user_and_seconds() {
     let again = json!({ "user_id": 1, "name": "Bought" });
     assert_eq!(server.post("events/", again).await, (201, json!({ "id": 2, "created": false })));
     let rows = [
-        ("users-by-id/nobody/events/", json!({ "name": "e" }), 404),
+        ("users-by-id/unknown/events/", json!({ "name": "e" }), 404),
         ("events/", json!({ "user_id": 9, "name": "e" }), 404),
         ("events/", json!({ "client": 1, "name": "e" }), 400),
         ("events/", json!({ "user_id": "u", "name": "e" }), 400),
@@ -60,8 +60,8 @@ async fn history_is_in_order_of_arrival() {
 }
 
 #[tokio::test]
-async fn properties_keep_the_type_they_were_given() {
-    // First sight makes a string; a typed property converts what fits and leaves out the rest.
+async fn property_keeps_its_first_type() {
+    // A new property is a string; a typed property converts values that fit and drops others.
     let server = Server::new().await;
     server.user("u").await;
     let typed = json!({ "name": "Typed", "properties": { "amount": "float", "count": "integer" } });
@@ -82,8 +82,8 @@ async fn properties_keep_the_type_they_were_given() {
 }
 
 #[tokio::test]
-async fn page_views_count_and_move_last_seen_forward_only() {
-    // The key names the user, each view counts one, and an old view does not turn the clock back.
+async fn page_view_counts_and_moves_last_seen_forward_only() {
+    // The key names the user, each view counts one, and an old view does not move `last_seen` back.
     let server = Server::new().await;
     let (_, user) = server.post("users/", json!({ "custom_id": "u" })).await;
     let view = |timestamp: Value| {

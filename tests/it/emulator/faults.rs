@@ -1,4 +1,4 @@
-//! Faults: each one strikes as told, and the log says what happened.
+//! Faults: each one occurs as configured, and the log names it.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use usercom_sink::emulator::{EmulatorConfig, EmulatorError, Faults};
 use super::{KEY, Server, config};
 
 #[tokio::test]
-async fn the_rate_limit_answers_429() {
-    // A burst up to the limit passes, the next is throttled with Retry-After and not done.
+async fn rate_limit_returns_429() {
+    // A burst up to the limit passes; the next request gets 429 with Retry-After and has no effect.
     let server = Server::faulty(Faults { rate_limit: Some(3), ..Faults::default() }).await;
     let mut done = 0;
     let refused = loop {
@@ -33,8 +33,8 @@ async fn the_rate_limit_answers_429() {
 }
 
 #[tokio::test]
-async fn errors_come_instead_of_the_work() {
-    // Every status told is seen, and no request that got one had an effect.
+async fn injected_error_has_no_effect() {
+    // Every configured status occurs, and no request that got one had an effect.
     let faults = Faults { error_rate: 1.0, error_codes: vec![500, 503], ..Faults::default() };
     let server = Server::faulty(faults).await;
     let mut seen = std::collections::BTreeSet::new();
@@ -49,8 +49,8 @@ async fn errors_come_instead_of_the_work() {
 }
 
 #[tokio::test]
-async fn latency_delays_the_answer() {
-    // An answer takes at least the latency, and the admin side none of it.
+async fn latency_delays_response() {
+    // A response takes at least the latency; admin requests are not delayed.
     let server =
         Server::faulty(Faults { latency_ms: 600, jitter_ms: 20, ..Faults::default() }).await;
     let clock = tokio::time::Instant::now();
@@ -62,8 +62,8 @@ async fn latency_delays_the_answer() {
 }
 
 #[tokio::test]
-async fn a_reset_cuts_the_connection_before_or_after_the_work() {
-    // No byte comes back, the peer sees a reset, and about half of the requests had their effect.
+async fn injected_reset_closes_connection_before_or_after_work() {
+    // No byte is returned, the peer sees a reset, and about half of the requests had their effect.
     let server = Server::faulty(Faults { reset_rate: 1.0, ..Faults::default() }).await;
     let request = format!(
         "POST /api/public/users/ HTTP/1.1\r\nHost: h\r\nAuthorization: Token {KEY}\r\n\
@@ -84,8 +84,8 @@ async fn a_reset_cuts_the_connection_before_or_after_the_work() {
 }
 
 #[tokio::test]
-async fn a_hang_never_answers_and_a_stop_ends_it() {
-    // The caller waits for ever, half of the work is done, and the emulator still stops at once.
+async fn injected_hang_ends_with_stop() {
+    // The caller gets no response, half of the work is done, and the emulator still stops at once.
     let server = Server::faulty(Faults { hang_rate: 1.0, ..Faults::default() }).await;
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..40 {
@@ -112,8 +112,8 @@ async fn a_hang_never_answers_and_a_stop_ends_it() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_is_refused_until_it_is_back() {
-    // Revoked means 401 for the right key too; the admin route takes it back while running.
+async fn revoked_key_gets_401_until_restored() {
+    // A revoked key gets 401; the admin API restores it at runtime.
     let server = Server::faulty(Faults { revoked: true, ..Faults::default() }).await;
     assert_eq!(server.get("users/").await, (401, json!({ "detail": "Invalid token." })));
     assert_eq!(server.admin("POST", "faults", json!({ "revoked": false })).await.0, 200);
@@ -121,8 +121,9 @@ async fn a_revoked_key_is_refused_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn faults_change_while_it_runs() {
-    // Absent keys stay, null takes the limit away, unknown keys and bad values change nothing.
+async fn faults_change_at_runtime() {
+    // Absent keys keep their values, null removes the limit, unknown keys and invalid values change
+    // nothing.
     let server = Server::new().await;
     let faults = async |body: Value| server.admin("POST", "faults", body).await;
     let (_, now) = faults(json!({ "rate_limit": 5, "latency_ms": 1 })).await;
@@ -144,8 +145,8 @@ async fn faults_change_while_it_runs() {
 }
 
 #[tokio::test]
-async fn bad_faults_do_not_start() {
-    // A fault out of its range is named before anything listens.
+async fn invalid_faults_prevent_start() {
+    // A fault out of its range is named before the emulator listens.
     let faults = Faults { hang_rate: 1.5, ..Faults::default() };
     let Err(error) = Server::with(EmulatorConfig { faults, ..config() }).await else {
         panic!("it started");

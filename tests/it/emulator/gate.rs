@@ -1,12 +1,12 @@
-//! What a request must have before any route looks at it.
+//! Checks of every request before its route runs.
 
 use serde_json::{Value, json};
 
 use super::{KEY, Server, config, read};
 
 #[tokio::test]
-async fn a_wrong_or_missing_token_is_refused() {
-    // Nothing is done without the key, and the answer is the framework's 401.
+async fn wrong_or_missing_token_gets_401() {
+    // A request without the key has no effect and gets the framework's 401.
     let server = Server::new().await;
     let url = format!("{}users/", server.emulator.base_url());
     for header in [None, Some("Token wrong"), Some("Bearer x"), Some(KEY)] {
@@ -21,8 +21,9 @@ async fn a_wrong_or_missing_token_is_refused() {
 }
 
 #[tokio::test]
-async fn a_write_without_the_version_is_refused_with_a_hint() {
-    // v1 writes never pass as v2, however the header is spelled v2 does, and v1 reads say v1 names.
+async fn write_without_version_gets_400_with_hint() {
+    // v1 writes are never accepted as v2, v2 is accepted in every spelling of the header, and v1
+    // reads have v1 names.
     let server = Server::new().await;
     let url = format!("{}users/", server.emulator.base_url());
     let send = async |method: reqwest::Method, accept: &str| {
@@ -49,8 +50,8 @@ async fn a_write_without_the_version_is_refused_with_a_hint() {
 }
 
 #[tokio::test]
-async fn a_missing_slash_loses_the_request() {
-    // Without the slash nothing is done, whatever the method, and the answer says why.
+async fn missing_slash_gets_404_with_hint() {
+    // Without the slash no method has an effect, and the response says why.
     let server = Server::new().await;
     server.user("u").await;
     for (method, path) in [
@@ -70,7 +71,7 @@ async fn a_missing_slash_loses_the_request() {
 
 #[tokio::test]
 async fn paths_methods_and_bodies_are_checked() {
-    // A wrong method, path, media type or body gets the framework's own answer.
+    // A wrong method, path, media type or body gets the framework's response.
     let server = Server::new().await;
     assert_eq!(server.get("nothing/").await.0, 404);
     assert_eq!(server.call("PATCH", "users/", json!({})).await.0, 405);
@@ -90,8 +91,8 @@ async fn paths_methods_and_bodies_are_checked() {
 }
 
 #[tokio::test]
-async fn a_body_past_the_limit_is_refused_and_logged() {
-    // More than 4 MiB is 413 and does nothing, and the log has the request without its body.
+async fn body_over_limit_gets_413_and_is_logged() {
+    // A body over 4 MiB gets 413 and has no effect, and the log has the request without its body.
     let server = Server::new().await;
     let body = json!({ "custom_id": "u", "country": "x".repeat(4 * 1024 * 1024) });
     assert_eq!(server.post("users/", body).await.0, 413);
@@ -101,7 +102,7 @@ async fn a_body_past_the_limit_is_refused_and_logged() {
 }
 
 #[tokio::test]
-async fn listings_come_in_pages_of_a_hundred() {
+async fn listing_has_pages_of_100() {
     // Following `next` reads every object once; `previous` leads back; other parameters stay.
     let server = Server::new().await;
     for number in 0..250 {
@@ -130,8 +131,8 @@ async fn listings_come_in_pages_of_a_hundred() {
 }
 
 #[tokio::test]
-async fn own_ids_of_any_characters_are_one_segment() {
-    // An own id survives percent-encoding in the path, even one made of dots.
+async fn external_id_of_any_characters_is_one_segment() {
+    // An external id survives percent-encoding in the path, even one made of dots.
     let server = Server::new().await;
     let rows = [
         ("a/b", "a%2Fb"),
@@ -149,7 +150,7 @@ async fn own_ids_of_any_characters_are_one_segment() {
         let path = format!("users-by-id/{encoded}/events/");
         assert_eq!(server.post(&path, json!({ "name": "e" })).await.0, 201, "{own}");
     }
-    // URL libraries fold a segment of dots, so this one is sent by hand.
+    // URL libraries normalize a segment of dots, so this request is sent as raw text.
     server.user("..").await;
     let answer = server
         .raw(&format!(
@@ -162,8 +163,8 @@ async fn own_ids_of_any_characters_are_one_segment() {
 }
 
 #[tokio::test]
-async fn the_key_is_in_no_debug_output() {
-    // Neither the settings nor the running emulator can print the key.
+async fn api_key_is_absent_from_debug_output() {
+    // Neither the settings nor the running emulator print the key.
     let server = Server::new().await;
     let shown = format!("{:?} {:?}", config(), server.emulator);
     assert!(shown.contains("[redacted]") && !shown.contains(KEY));

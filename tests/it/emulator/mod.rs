@@ -1,5 +1,5 @@
-//! The emulator over plain HTTP, as a stranger's client would meet it: the API's contract, the
-//! faults, the admin side. Shares nothing with the sink's own client.
+//! The emulator over plain HTTP: the contract of the API, the faults, the admin API. The tests
+//! share no code with the sink's client.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod admin;
@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use usercom_sink::emulator::{Emulator, EmulatorConfig, EmulatorError, Faults, start};
 
-const KEY: &str = "k3y-that-nobody-should-see";
+const KEY: &str = "k3y-that-must-stay-secret";
 
 fn config() -> EmulatorConfig {
     EmulatorConfig {
@@ -62,7 +62,7 @@ impl Server {
         self.request(method, &format!("{}{path}", self.emulator.base_url()))
     }
 
-    /// One call; the status and the JSON answered, null when there is no body.
+    /// Sends one request. Returns the status and the JSON body, null if there is none.
     async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let mut request = self.api(method, path);
         if !body.is_null() {
@@ -87,7 +87,7 @@ impl Server {
         self.call("DELETE", path, Value::Null).await
     }
 
-    /// A call to the admin side, without token.
+    /// A request to the admin API, without token.
     async fn admin(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let url = format!("http://{}/__admin/{path}", self.emulator.addr());
         let mut request = self.http.request(method.parse().unwrap(), url);
@@ -97,7 +97,7 @@ impl Server {
         read(request).await
     }
 
-    /// Makes a user; its number.
+    /// Creates a user. Returns its remote id.
     async fn user(&self, custom_id: &str) -> i64 {
         let (status, user) = self.post("users/", json!({ "custom_id": custom_id })).await;
         assert_eq!(status, 201, "{user}");
@@ -111,7 +111,7 @@ impl Server {
         assert_eq!(status, 201, "{answer}");
     }
 
-    /// Sends bytes as they are and reads until the server closes.
+    /// Sends raw bytes and reads until the server closes the connection.
     async fn raw(&self, text: &str) -> std::io::Result<String> {
         let mut stream = TcpStream::connect(self.emulator.addr()).await?;
         stream.write_all(text.as_bytes()).await?;

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::Server;
 
 #[tokio::test]
-async fn upsert_goes_by_own_id_alone() {
-    // One own id is one user; an email is not unique; the answer is `created` and `id` only.
+async fn upsert_matches_by_external_id_only() {
+    // One external id is one user; an email is not unique; the response is `created` and `id` only.
     let server = Server::new().await;
     let path = "users/update_or_create/";
     let body = json!({ "custom_id": "u1", "email": "a@b.c", "city": "Oslo" });
@@ -36,8 +36,8 @@ async fn upsert_goes_by_own_id_alone() {
 }
 
 #[tokio::test]
-async fn an_update_leaves_out_what_it_does_not_name() {
-    // PUT is partial, by number and by own id; DELETE takes the user away.
+async fn partial_update_keeps_other_fields() {
+    // PUT is partial, by remote and by external id; DELETE removes the user.
     let server = Server::new().await;
     server.user("u").await;
     server.put("users/1/", json!({ "city": "Oslo" })).await;
@@ -46,15 +46,15 @@ async fn an_update_leaves_out_what_it_does_not_name() {
     assert_eq!(status, 200);
     let seen = (&user["city"], &user["gender"], &user["status"], &user["score"]);
     assert_eq!(seen, (&json!("Oslo"), &json!("female"), &json!("user"), &json!(7)));
-    assert_eq!(server.put("users-by-id/nobody/", json!({})).await.0, 404);
+    assert_eq!(server.put("users-by-id/unknown/", json!({})).await.0, 404);
     assert_eq!(server.delete("users-by-id/u/").await, (204, Value::Null));
     assert_eq!(server.get("users/1/").await, (404, json!({ "detail": "Not found." })));
     assert_eq!(server.delete("users/1/").await.0, 404);
 }
 
 #[tokio::test]
-async fn limits_and_types_are_kept() {
-    // Each limit is refused one past it with the field named, and nothing is written.
+async fn limits_and_types_are_enforced() {
+    // A value one beyond each limit is rejected with the field named, and nothing is written.
     let server = Server::new().await;
     let long = |count: usize| "é".repeat(count);
     for (field, max) in [("first_name", 40), ("last_name", 40), ("phone_number", 64), ("city", 64)]
@@ -74,7 +74,7 @@ async fn limits_and_types_are_kept() {
         json!({ "custom_id": "" }),
         json!({ "custom_id": null }),
         json!({ "custom_id": 7 }),
-        json!({ "email": "nobody" }),
+        json!({ "email": "unknown" }),
         json!({ "city": null }),
         json!({ "country": 47 }),
         json!({ "unsubscribed": "true" }),
@@ -92,8 +92,8 @@ async fn limits_and_types_are_kept() {
 }
 
 #[tokio::test]
-async fn attributes_are_defined_once() {
-    // A definition has a slug that is unique in its content type; bad ones are refused.
+async fn attribute_slug_is_unique() {
+    // A definition has a slug that is unique in its content type; invalid ones are rejected.
     let server = Server::new().await;
     let body = |name: &str, value_type: &str, content_type: &str| json!({ "name": name, "value_type": value_type, "content_type": content_type });
     let (status, made) =
@@ -137,8 +137,9 @@ async fn attributes_are_defined_once() {
 }
 
 #[tokio::test]
-async fn custom_attributes_take_only_their_type() {
-    // Right types come back flat and in the list; wrong ones are 400; unknown names are counted.
+async fn custom_attribute_rejects_other_types() {
+    // Values of the right type are returned flat and in the list; wrong types get 400; unknown
+    // names are counted.
     let server = Server::new().await;
     let rows = [
         ("boolean", json!(true), json!("true")),
@@ -174,7 +175,8 @@ async fn custom_attributes_take_only_their_type() {
 
 #[tokio::test]
 async fn attributes_can_be_set_alone_and_removed() {
-    // set_attribute, set_multiple_attributes, remove_attribute and the mass updates do what they say.
+    // set_attribute, set_multiple_attributes, remove_attribute and the mass updates work as
+    // documented.
     let server = Server::new().await;
     server.user("u").await;
     server.user("v").await;
@@ -198,14 +200,14 @@ async fn attributes_can_be_set_alone_and_removed() {
     assert_eq!(server.put("users/mass_update_custom_attributes/", mass).await.0, 200);
     let (_, user) = server.get("users-by-id/v/").await;
     assert_eq!((&user["city"], &user["plan"]), (&json!("Oslo"), &json!("team")));
-    let mass = json!({ "ids": ["u", "nobody"], "attribute": "city", "value": "Rome" });
+    let mass = json!({ "ids": ["u", "unknown"], "attribute": "city", "value": "Rome" });
     assert_eq!(server.put(path, mass).await.0, 404);
     assert_eq!(server.get("users-by-id/u/").await.1["city"], "Oslo", "all or none");
 }
 
 #[tokio::test]
-async fn users_are_found_by_what_is_known_of_them() {
-    // Each way of searching has its own shape of answer.
+async fn users_are_found_by_each_search() {
+    // Each search has its documented response format.
     let server = Server::new().await;
     server.attribute("age", "integer", "clientuser").await;
     for (own, age, city) in [("a", 9, "Oslo"), ("b", 10, "Rome"), ("c", 30, "Osaka")] {
@@ -246,8 +248,8 @@ async fn users_are_found_by_what_is_known_of_them() {
 }
 
 #[tokio::test]
-async fn merge_loses_nothing() {
-    // Events, page views, memberships, tags, attributes move; the parent's values win.
+async fn merge_keeps_everything() {
+    // Events, page views, memberships, tags, attributes move; the parent's values take precedence.
     let server = Server::new().await;
     server.attribute("plan", "string", "clientuser").await;
     server.attribute("team", "string", "clientuser").await;
@@ -297,8 +299,8 @@ async fn merge_loses_nothing() {
 }
 
 #[tokio::test]
-async fn tags_only_add_until_removed() {
-    // A write adds tags and takes none away; remove_tag works with both verbs.
+async fn tags_accumulate_until_removed() {
+    // A write adds tags and removes none; remove_tag works with both methods.
     let server = Server::new().await;
     server.post("users/", json!({ "custom_id": "u", "tags": ["a"] })).await;
     server.put("users/1/", json!({ "tags": ["b"] })).await;

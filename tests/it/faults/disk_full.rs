@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use usercom_sink::emulator::Faults;
 
-use crate::support::{Account, KEY, Place, binary};
+use crate::support::{EmulatorAccount, KEY, TestDir, binary};
 
 /// A file system of its own; it goes when dropped.
 struct SmallDisk {
@@ -37,12 +37,12 @@ impl Drop for SmallDisk {
 async fn a_full_disk_is_emptied_by_delivery() {
     // A backlog larger than the disk of the buffer: intake waits and says why and what to do,
     // delivery goes on and makes room, every record arrives once, and the run ends with 0.
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(disk) = SmallDisk::mount(&place.path().join("small"), 20) else {
         println!("SKIPPED: this user may not mount a file system");
         return;
     };
-    let account = Account::open(Faults { latency_ms: 60, ..Faults::default() }).await;
+    let account = EmulatorAccount::open(Faults { latency_ms: 60, ..Faults::default() }).await;
     let count = 1200;
     let filler = "x".repeat(20_000);
     let lines: String = (0..count)

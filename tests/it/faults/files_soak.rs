@@ -91,7 +91,7 @@ impl Log {
         }
     }
 
-    fn strike(&mut self) {
+    fn set_fault_rates(&mut self) {
         if !self.path.exists() {
             return;
         }
@@ -186,7 +186,7 @@ max_in_flight = 64
             let goal = rig.chaos.asked() + piece.len() as u64 / 3;
             until("requests", Duration::from_secs(60), || rig.chaos.asked() >= goal).await;
             if scene.is_live() && dice.random_bool(0.4) {
-                log.strike();
+                log.set_fault_rates();
             }
         }
         tokio::time::sleep(Duration::from_micros(dice.random_range(0..30_000))).await;
@@ -195,10 +195,10 @@ max_in_flight = 64
         let piece = pieces.next().unwrap_or_default();
         let (before, after) = piece.split_at(dice.random_range(0..=piece.len()));
         log.append(before);
-        log.strike();
+        log.set_fault_rates();
         log.append(after);
         if scene == Scene::RotatedWhileStopped && dice.random_bool(0.4) {
-            log.strike();
+            log.set_fault_rates();
         }
     }
     pieces.for_each(|rest| log.append(rest));

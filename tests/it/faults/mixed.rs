@@ -57,9 +57,9 @@ async fn mixed_within(
     emulator: Faults,
 ) {
     let rig = Rig::new(records(count, users), emulator, SINK).await;
-    rig.chaos.strike(odds);
+    rig.chaos.set_fault_rates(odds);
     rig.finish(limit).await;
-    rig.chaos.strike(&[]);
+    rig.chaos.set_fault_rates(&[]);
     rig.account
         .set_faults(&serde_json::json!({ "error_rate": 0, "hang_rate": 0, "reset_rate": 0 }))
         .await;

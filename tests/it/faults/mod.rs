@@ -26,13 +26,13 @@ use usercom_sink::emulator::Faults;
 
 use crate::support::chaos::Chaos;
 use crate::support::tally::Tally;
-use crate::support::{Account, Place, binary, mix, usercom_sink};
+use crate::support::{EmulatorAccount, TestDir, binary, mix, usercom_sink};
 
 /// An account, a proxy before it, and a pipeline that goes through the proxy.
 pub(crate) struct Rig {
-    account: Account,
+    account: EmulatorAccount,
     chaos: Chaos,
-    place: Place,
+    place: TestDir,
     config: PathBuf,
     records: Vec<Value>,
 }
@@ -40,9 +40,9 @@ pub(crate) struct Rig {
 impl Rig {
     /// `sink` is the sink's table after its key.
     async fn new(records: Vec<Value>, faults: Faults, sink: &str) -> Self {
-        let account = Account::open(faults).await;
+        let account = EmulatorAccount::open(faults).await;
         let chaos = Chaos::start(account.addr(), 7).await;
-        let place = Place::new();
+        let place = TestDir::new();
         place.write("records.ndjson", &mix::lines(&records));
         let config = place.pipeline(&chaos.endpoint(), sink);
         Self { account, chaos, place, config, records }

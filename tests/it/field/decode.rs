@@ -7,7 +7,7 @@ use std::process::Output;
 use serde_json::{Value, json};
 use usercom_sink::emulator::Faults;
 
-use crate::support::{Account, KEY, Place, binary};
+use crate::support::{EmulatorAccount, KEY, TestDir, binary};
 
 const SINK: &str = r#"
 [[sinks.crm.mapping]]
@@ -37,7 +37,7 @@ async fn run_beside(dir: &Path, args: &'static [&'static str]) -> Output {
 
 /// What `explain --format json` says, by record.
 fn explained(source: &str, sink: &str, input: &[u8]) -> Vec<Value> {
-    let place = Place::new();
+    let place = TestDir::new();
     let text = pipeline(source, "http://127.0.0.1:9/api/public/", sink);
     fs::write(place.path().join("p.toml"), text).unwrap();
     fs::write(place.path().join("input"), input).unwrap();
@@ -58,7 +58,7 @@ fn assert_ran(output: &Output) {
 }
 
 /// The value of a custom attribute, or of a field, of a user; null where there is none.
-async fn value_of(account: &Account, user: &str, name: &str) -> Value {
+async fn value_of(account: &EmulatorAccount, user: &str, name: &str) -> Value {
     let user = account.get(&format!("users-by-id/{user}/")).await;
     let attributes = user["attributes"].as_array().cloned().unwrap_or_default();
     let found = attributes.into_iter().find(|attribute| attribute["name"] == name);
@@ -68,8 +68,8 @@ async fn value_of(account: &Account, user: &str, name: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn csv_newline_in_quoted_cell_makes_no_other_user() {
     // A quoted value over two lines is one value of one user, and no line of it is a row.
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let source = "type = \"file\"\ninclude = [\"*.csv\"]\ndecoding.codec = \"csv\"";
     fs::write(place.path().join("p.toml"), pipeline(source, &account.endpoint(), SINK)).unwrap();
     fs::write(place.path().join("a.csv"), "id,note\n1,\"see:\n7,hacked\"\n8,ok\n").unwrap();
@@ -83,8 +83,8 @@ async fn csv_newline_in_quoted_cell_makes_no_other_user() {
 #[tokio::test(flavor = "multi_thread")]
 async fn csv_quote_that_never_closes_makes_dead_letter() {
     // What stands behind a quote that is never closed is a dead letter, never a record.
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let source = "type = \"file\"\ninclude = [\"*.csv\"]\ndecoding.codec = \"csv\"";
     fs::write(place.path().join("p.toml"), pipeline(source, &account.endpoint(), SINK)).unwrap();
     fs::write(place.path().join("a.csv"), "id,note\n8,ok\n1,\"see:\n7,hacked\n").unwrap();
@@ -127,8 +127,8 @@ fn json_array_on_one_line_makes_one_record_each() {
 async fn paths_start_beside_the_pipeline_file() {
     // Started in another folder, the same files are read and the same state is kept; where state
     // lies in the working directory instead, that is said.
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     fs::create_dir_all(place.path().join("conf/logs")).unwrap();
     let source = "type = \"file\"\ninclude = [\"logs/*.ndjson\"]";
     let text = pipeline(source, &account.endpoint(), SINK).replace(KEY, "${file:key}");
@@ -151,7 +151,7 @@ async fn paths_start_beside_the_pipeline_file() {
 fn lines_of_tests_are_decoded() {
     // `line` goes through the decoding of the sink's source or the one that is named, headers
     // and joined lines included; a dead letter shows its reason where calls were expected.
-    let place = Place::new();
+    let place = TestDir::new();
     let tests = r#"
 [sources.rows]
 type = "stdin"

@@ -12,13 +12,13 @@ use tokio::time::Instant;
 use serde_json::{Value, json as value};
 
 use crate::support::stub::{Answer, Asked, Stub, answer, json, page, usual};
-use crate::support::{KEY, Place, json_of, mix, usercom_sink};
+use crate::support::{KEY, TestDir, json_of, mix, usercom_sink};
 
 const EVENTS: &str = "/events/";
 
 /// A pipeline into a stub server.
 struct Run {
-    place: Place,
+    place: TestDir,
     config: PathBuf,
     output: Output,
     took: Duration,
@@ -27,7 +27,7 @@ struct Run {
 impl Run {
     /// Runs to the end of the records. `sink` is the rest of the sink's table.
     fn once(stub: &Stub, records: &[Value], sink: &str) -> Self {
-        let place = Place::new();
+        let place = TestDir::new();
         place.write("records.ndjson", &mix::lines(records));
         let config = place.pipeline(&stub.endpoint(), sink);
         let begin = Instant::now();
@@ -196,7 +196,7 @@ fn poisoned_users_do_not_take_the_places_of_others() {
         records.extend((0..3).map(|n| track(&format!("bad{user}"), &format!("poison{n}"))));
     }
     records.extend((0..40).map(|user| track(&format!("good{user}"), "fine")));
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("records.ndjson", &mix::lines(&records));
     let config = place.pipeline(&stub.endpoint(), &quick("max_in_flight = 40"));
     let mut child = crate::support::binary()

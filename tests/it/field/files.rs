@@ -9,23 +9,23 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use usercom_sink::emulator::Faults;
 
-use crate::support::{Account, KEY, Place, binary, usercom_sink};
+use crate::support::{EmulatorAccount, KEY, TestDir, binary, usercom_sink};
 
 /// Long enough for a machine that does much else.
 const LONG: Duration = Duration::from_secs(60);
 
 /// An account, a folder of files, and a pipeline between them.
 pub(super) struct Case {
-    pub(super) account: Account,
-    place: Place,
+    pub(super) account: EmulatorAccount,
+    place: TestDir,
     config: PathBuf,
 }
 
 impl Case {
     /// `source` is the rest of the source's table, `sink` of the sink's.
     pub(super) async fn new(include: &str, source: &str, sink: &str) -> Self {
-        let account = Account::open(Faults::default()).await;
-        let place = Place::new();
+        let account = EmulatorAccount::open(Faults::default()).await;
+        let place = TestDir::new();
         let dir = place.path().display();
         let text = format!(
             r#"
@@ -353,7 +353,7 @@ event = ".event"
 #[test]
 fn fingerprint_is_one_of_two() {
     // Another fingerprint than `inode` and `content` is a fault with its place.
-    let place = Place::new();
+    let place = TestDir::new();
     let config = place.pipeline("http://127.0.0.1:9/api/public/", "preset = \"segment\"");
     let text = fs::read_to_string(&config).unwrap();
     let check = |fingerprint: &str| {

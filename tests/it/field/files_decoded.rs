@@ -1,4 +1,4 @@
-//! Decoding of files that grow while nobody reads: what is half there waits for the next run.
+//! Decoding of files that grow while no process reads: what is half there waits for the next run.
 
 use std::fs;
 use std::io::Write as _;

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use usercom_sink::emulator::Faults;
 
 use crate::http::{await_port, free_port};
-use crate::support::{Account, KEY, Place, binary};
+use crate::support::{EmulatorAccount, KEY, TestDir, binary};
 
 /// A running pipeline with one http source, its log and the account it delivers to.
 struct Webhooks {
-    account: Account,
-    place: Place,
+    account: EmulatorAccount,
+    place: TestDir,
     port: u16,
     child: Child,
 }
@@ -19,8 +19,8 @@ struct Webhooks {
 impl Webhooks {
     /// `source` and `fields` are the rest of the source's table and of the mapping's.
     async fn start(source: &str, fields: &str) -> Self {
-        let account = Account::open(Faults::default()).await;
-        let place = Place::new();
+        let account = EmulatorAccount::open(Faults::default()).await;
+        let place = TestDir::new();
         let port = free_port();
         let dir = place.path().display();
         let text = format!(

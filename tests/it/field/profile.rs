@@ -5,13 +5,13 @@ use std::process::Output;
 use serde_json::{Value, json};
 use usercom_sink::emulator::Faults;
 
-use crate::support::{Account, Place, json_of, usercom_sink};
+use crate::support::{EmulatorAccount, TestDir, json_of, usercom_sink};
 
 const PRESET: &str = "preset = \"segment\"\n";
 
 /// An account in which attributes have types: name, type, content.
-async fn account(types: &[(&str, &str, &str)]) -> Account {
-    let account = Account::open(Faults::default()).await;
+async fn account(types: &[(&str, &str, &str)]) -> EmulatorAccount {
+    let account = EmulatorAccount::open(Faults::default()).await;
     for (name, value_type, content_type) in types {
         let body = json!({"name": name, "value_type": value_type, "content_type": content_type});
         account.post("attributes/", &body).await;
@@ -19,7 +19,7 @@ async fn account(types: &[(&str, &str, &str)]) -> Account {
     account
 }
 
-fn run(place: &Place, account: &Account, sink: &str, lines: &[String]) -> Output {
+fn run(place: &TestDir, account: &EmulatorAccount, sink: &str, lines: &[String]) -> Output {
     place.write("records.ndjson", &format!("{}\n", lines.join("\n")));
     let config = place.pipeline(&account.endpoint(), &format!("{PRESET}{sink}"));
     place.run_once(&config, &[])
@@ -34,7 +34,7 @@ fn group(user: &str, group: &str, traits: &Value) -> String {
 }
 
 fn explain(line: &str) -> Value {
-    let place = Place::new();
+    let place = TestDir::new();
     let config = place.pipeline("http://127.0.0.1:9/api/public/", PRESET);
     let records = place.write("one.ndjson", &format!("{line}\n"));
     let [config, records] = [config, records].map(|path| path.to_str().unwrap().to_owned());
@@ -60,7 +60,7 @@ async fn a_folded_value_that_does_not_fit_leaves_the_older_one() {
         group("u1", "g", &json!({"n": {"a": "list"}})),
         group("u1", "g", &json!({"n": "none"})),
     ];
-    let place = Place::new();
+    let place = TestDir::new();
     let output = run(&place, &account, "", &lines);
     let summary = json_of(&output, 0);
     assert_eq!(account.get("users-by-id/u1/").await["n"], 123);
@@ -83,7 +83,7 @@ async fn an_object_for_a_json_attribute_stays_whole() {
         identify("x1", &json!({"t_json": {}})),
         group("x0", "g", &json!({"name": "G", "c_json": object})),
     ];
-    json_of(&run(&Place::new(), &account, "", &lines), 0);
+    json_of(&run(&TestDir::new(), &account, "", &lines), 0);
     let user = account.get("users-by-id/x0/").await;
     assert_eq!((&user["t_json"], &user["other_k_l"]), (&object, &json!("1")));
     assert_eq!(account.get("users-by-id/x1/").await["t_json"], json!({}));
@@ -104,7 +104,7 @@ async fn attributes_are_created_with_the_type_the_settings_name() {
         identify("u1", &traits),
         group("u1", "g", &json!({"name": "G", "founded": "2001-02-03T10:00:00Z"})),
     ];
-    let output = run(&Place::new(), &account, sink, &lines);
+    let output = run(&TestDir::new(), &account, sink, &lines);
     json_of(&output, 0);
     let user = account.get("users-by-id/u1/").await;
     assert_eq!((&user["mrr"], &user["plan"]), (&json!(12.5), &json!("7")));
@@ -122,7 +122,7 @@ async fn attributes_are_created_with_the_type_the_settings_name() {
 fn types_that_are_none_are_faults_of_the_file() {
     // An unknown type, a `fixed` one, a name that is too long and one given twice are told with
     // their places.
-    let place = Place::new();
+    let place = TestDir::new();
     for (table, told) in [
         ("mrr = \"number\"", "number"),
         ("mrr = \"fixed\"", "fixed"),
@@ -174,7 +174,7 @@ async fn a_record_of_thousands_of_new_traits_makes_few_attributes() {
         identify("big", &Value::Object(traits.clone())),
         identify("small", &json!({"known": "x"})),
     ];
-    let place = Place::new();
+    let place = TestDir::new();
     let sink = "[sinks.crm.users]\nmax_new_attributes_per_hour = 20\n";
     let output = run(&place, &account, sink, &lines);
     let summary = json_of(&output, 0);
@@ -207,7 +207,7 @@ async fn values_no_server_takes_cost_no_record() {
         track.to_owned(),
     ];
     lines.extend(pages.iter().map(page));
-    let summary = json_of(&run(&Place::new(), &account, "", &lines), 0);
+    let summary = json_of(&run(&TestDir::new(), &account, "", &lines), 0);
     let user = account.get("users-by-id/u1/").await;
     assert_eq!((&user["first_name"], &user["note"]), (&json!("Ann"), &json!("x")));
     assert_eq!((&user["email"], &user["page_views"]), (&Value::Null, &json!(2)));
@@ -245,7 +245,7 @@ async fn one_huge_record_keeps_nobody_waiting() {
     ];
     lines.extend((0..20).map(|n| identify(&format!("s{n}"), &json!({"first_name": "A"}))));
     let sink = "[sinks.crm.users]\nunknown_attributes = \"drop\"\n";
-    let output = run(&Place::new(), &account, sink, &lines);
+    let output = run(&TestDir::new(), &account, sink, &lines);
     let summary = json_of(&output, 0);
     assert!(summary["sinks"]["crm"]["dead_letters"]["too_many_calls"] == 1, "{summary}");
     let requests = account.admin("requests").await;

@@ -7,10 +7,10 @@ use std::process::{Output, Stdio};
 use serde_json::{Value, json};
 use usercom_sink::emulator::Faults;
 
-use crate::support::{Account, KEY, Place, binary, json_of, usercom_sink};
+use crate::support::{EmulatorAccount, KEY, TestDir, binary, json_of, usercom_sink};
 
 /// A pipeline that reads standard input; `source` and `sink` are the rest of their tables.
-fn pipeline(place: &Place, endpoint: &str, source: &str, sink: &str) -> String {
+fn pipeline(place: &TestDir, endpoint: &str, source: &str, sink: &str) -> String {
     let dir = place.path().display();
     let text = format!(
         "data_dir = \"{dir}/data\"\n[sources.in]\ntype = \"stdin\"\n{source}\n[sinks.crm]\n\
@@ -33,7 +33,7 @@ fn fed(args: &[&str], input: &str) -> Output {
 
 /// What `explain --format json` says of each line.
 fn explained(source: &str, sink: &str, lines: &[&str]) -> Vec<Value> {
-    let place = Place::new();
+    let place = TestDir::new();
     let config = pipeline(&place, "http://127.0.0.1:9/api/public/", source, sink);
     let output = fed(&["explain", "-c", &config, "--format", "json"], &(lines.join("\n") + "\n"));
     let text = String::from_utf8(output.stdout).unwrap();
@@ -242,7 +242,7 @@ fn a_page_with_a_name_only_is_a_page_view() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dates_reach_attributes_as_they_are_written() {
     // Digits of a calendar date are that date, a bare year is none, and what is left out is counted.
-    let account = Account::open(Faults::default()).await;
+    let account = EmulatorAccount::open(Faults::default()).await;
     for (name, kind) in [("birthday", "date"), ("signed_up", "datetime")] {
         let attribute = json!({ "name": name, "value_type": kind, "content_type": "clientuser" });
         account.post("attributes/", &attribute).await;
@@ -270,7 +270,7 @@ async fn dates_reach_attributes_as_they_are_written() {
             )
         })
         .collect();
-    let place = Place::new();
+    let place = TestDir::new();
     let config = pipeline(&place, &account.endpoint(), "", PRESET);
     let args = ["run", "-c", &config, "--once", "--format", "json"].map(str::to_owned);
     let output = tokio::task::spawn_blocking(move || {
@@ -288,7 +288,7 @@ async fn dates_reach_attributes_as_they_are_written() {
 async fn message_ids_that_tell_nothing_apart_swallow_nothing() {
     // Blank, zero, NUL, false, empty and all-zero message ids are none: only a real pair is one
     // message.
-    let account = Account::open(Faults::default()).await;
+    let account = EmulatorAccount::open(Faults::default()).await;
     let ids = [
         r#""""#,
         "null",
@@ -309,7 +309,7 @@ async fn message_ids_that_tell_nothing_apart_swallow_nothing() {
             "{{\"type\":\"track\",\"userId\":\"u\",\"event\":\"m{n}\",\"messageId\":{id}}}\n"
         );
     }
-    let place = Place::new();
+    let place = TestDir::new();
     let config = pipeline(&place, &account.endpoint(), "", PRESET);
     let args = ["run", "-c", &config, "--once", "--format", "json"].map(str::to_owned);
     let output = tokio::task::spawn_blocking(move || {
@@ -382,8 +382,8 @@ fn all_verbs(place: &Path, config: &str, letters: usize) {
 async fn every_verb_survives_every_stored_record() {
     // Half an emoji, numbers beyond f64, nesting beyond 128 and lines that are no JSON are listed,
     // shown, exported, explained and replayed, and what is printed is JSON for every reader.
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let sink = format!("unmatched = \"dead_letter\"\n{PRESET}");
     let config = pipeline(&place, &account.endpoint(), "", &sink);
     let dir = place.path().to_owned();
@@ -406,7 +406,7 @@ async fn every_verb_survives_every_stored_record() {
 #[test]
 fn a_zone_that_nobody_knows_is_refused() {
     // A misspelt zone of a source is an error that names the near ones.
-    let place = Place::new();
+    let place = TestDir::new();
     let config = pipeline(&place, "http://127.0.0.1:9/", "timezone = \"Europe/Warszawa\"", PRESET);
     let output = usercom_sink(&["validate", "-c", &config, "--no-environment"]);
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use tokio::sync::Notify;
 use usercom_sink::source::fluvio::cluster::{
-    Answer, Batch, Cluster, ClusterError, Extent, Kept, Message, Stream, TopicWish, Wholeness,
+    Batch, Cluster, ClusterError, CommittedOffset, Completeness, FetchResponse, Message, NewTopic,
+    OffsetRange, RecordStream,
 };
 
 /// What stands before the records of a batch, in bytes.
@@ -85,7 +86,7 @@ pub(crate) struct State {
     /// The most that was asked for at once.
     pub(crate) most_bytes: u32,
     /// How the topic was made.
-    pub(crate) made: Option<TopicWish>,
+    pub(crate) made: Option<NewTopic>,
     /// What SmartModules do, where there are some.
     pub(crate) transform: Option<Transform>,
     /// What SmartModules take out.
@@ -160,10 +161,10 @@ impl State {
         is_removed || self.settled.contains(&place) || self.filtered.contains(&place)
     }
 
-    fn extent(&self, partition: u32) -> Option<Extent> {
+    fn extent(&self, partition: u32) -> Option<OffsetRange> {
         let log = self.partitions.as_ref()?.get(partition as usize)?;
         let start = self.oldest.get(&partition).copied().unwrap_or(0);
-        Some(Extent { start, end: log.len() as i64 })
+        Some(OffsetRange { start, end: log.len() as i64 })
     }
 
     /// The batches from that which holds `from`, as they are stored.
@@ -176,7 +177,7 @@ impl State {
     }
 
     /// The answer to a question from `from` on; `None` where there is nothing yet.
-    fn answer(&mut self, partition: u32, from: i64, max_bytes: u32) -> Option<Answer> {
+    fn answer(&mut self, partition: u32, from: i64, max_bytes: u32) -> Option<FetchResponse> {
         let extent = self.extent(partition)?;
         if from >= extent.end {
             return None;
@@ -198,7 +199,7 @@ impl State {
             let size: usize = messages.iter().map(|m| RECORD_HEAD + m.value.len()).sum();
             let (base, next) = (messages[0].offset, messages[messages.len() - 1].offset + 1);
             if size <= left {
-                batches.push(Batch { base, next, wholeness: Wholeness::Whole, messages });
+                batches.push(Batch { base, next, completeness: Completeness::Complete, messages });
                 room = left - size;
                 continue;
             }
@@ -212,11 +213,11 @@ impl State {
                 true => Vec::new(),
                 false => messages.into_iter().take_while(fits).collect(),
             };
-            let wholeness = Wholeness::Cut { size: (HEAD + size) as u64 };
-            batches.push(Batch { base, next, wholeness, messages });
+            let completeness = Completeness::Truncated { size: (HEAD + size) as u64 };
+            batches.push(Batch { base, next, completeness, messages });
             break;
         }
-        Some(Answer { batches, extent, looked_at: None })
+        Some(FetchResponse { batches, offset_range: extent, scanned_to: None })
     }
 
     fn transformed(
@@ -224,8 +225,8 @@ impl State {
         transform: Transform,
         partition: u32,
         stored: Vec<Vec<Message>>,
-        extent: Extent,
-    ) -> Option<Answer> {
+        extent: OffsetRange,
+    ) -> Option<FetchResponse> {
         let base = stored[0][0].offset;
         let next = stored.last()?.last()?.offset + 1;
         let passed = stored.into_iter().flatten().flat_map(|message| {
@@ -248,13 +249,13 @@ impl State {
         if messages.is_empty() {
             return None;
         }
-        let batches = vec![Batch { base, next, wholeness: Wholeness::Whole, messages }];
-        Some(Answer { batches, extent, looked_at: Some(next) })
+        let batches = vec![Batch { base, next, completeness: Completeness::Complete, messages }];
+        Some(FetchResponse { batches, offset_range: extent, scanned_to: Some(next) })
     }
 }
 
 fn down() -> ClusterError {
-    ClusterError::Passing("the cluster is down".into())
+    ClusterError::Transient("the cluster is down".into())
 }
 
 #[async_trait]
@@ -267,7 +268,7 @@ impl Cluster for Fake {
         Ok(state.partitions.as_ref().map(|partitions| u32::try_from(partitions.len()).unwrap()))
     }
 
-    async fn create(&self, wish: &TopicWish) -> Result<(), ClusterError> {
+    async fn create(&self, wish: &NewTopic) -> Result<(), ClusterError> {
         let mut state = self.state();
         if state.down {
             return Err(down());
@@ -277,18 +278,19 @@ impl Cluster for Fake {
         Ok(())
     }
 
-    async fn kept(&self) -> Result<BTreeMap<u32, Kept>, ClusterError> {
+    async fn committed(&self) -> Result<BTreeMap<u32, CommittedOffset>, ClusterError> {
         let state = self.state();
         if state.down {
             return Err(down());
         }
         let changed = state.keeps as u64;
-        let told =
-            |(partition, offset): (&u32, &i64)| (*partition, Kept { offset: *offset, changed });
+        let told = |(partition, offset): (&u32, &i64)| {
+            (*partition, CommittedOffset { offset: *offset, changed })
+        };
         Ok(state.kept.iter().map(told).collect())
     }
 
-    async fn extents(&self) -> Result<BTreeMap<u32, Extent>, ClusterError> {
+    async fn offset_ranges(&self) -> Result<BTreeMap<u32, OffsetRange>, ClusterError> {
         let state = self.state();
         if state.down {
             return Err(down());
@@ -298,19 +300,19 @@ impl Cluster for Fake {
         }
         let count = state.partitions.as_ref().map_or(0, Vec::len);
         let extents = (0..u32::try_from(count).unwrap()).filter_map(|partition| {
-            let Extent { start, end } = state.extent(partition)?;
-            Some((partition, Extent { start, end: (end - state.stale).max(start) }))
+            let OffsetRange { start, end } = state.extent(partition)?;
+            Some((partition, OffsetRange { start, end: (end - state.stale).max(start) }))
         });
         Ok(extents.collect())
     }
 
-    async fn extent(&self, partition: u32) -> Result<Extent, ClusterError> {
+    async fn offset_range(&self, partition: u32) -> Result<OffsetRange, ClusterError> {
         let state = self.state();
         if state.down {
             return Err(down());
         }
-        let Extent { start, end } = state.extent(partition).ok_or_else(down)?;
-        Ok(Extent { start, end: (end - state.lagging).max(start) })
+        let OffsetRange { start, end } = state.extent(partition).ok_or_else(down)?;
+        Ok(OffsetRange { start, end: (end - state.lagging).max(start) })
     }
 
     async fn open(
@@ -318,7 +320,7 @@ impl Cluster for Fake {
         partition: u32,
         from: i64,
         max_bytes: Option<u32>,
-    ) -> Result<Box<dyn Stream>, ClusterError> {
+    ) -> Result<Box<dyn RecordStream>, ClusterError> {
         let mut state = self.state();
         if state.down {
             return Err(down());
@@ -336,7 +338,7 @@ impl Cluster for Fake {
         }))
     }
 
-    async fn keep(&self, partition: u32, offset: i64) -> Result<(), ClusterError> {
+    async fn commit(&self, partition: u32, offset: i64) -> Result<(), ClusterError> {
         // It takes a moment, in which a reader may go on.
         tokio::task::yield_now().await;
         let mut state = self.state();
@@ -345,7 +347,7 @@ impl Cluster for Fake {
         }
         if state.failing_keeps > 0 {
             state.failing_keeps -= 1;
-            return Err(ClusterError::Passing("it could not be kept".into()));
+            return Err(ClusterError::Transient("it could not be kept".into()));
         }
         let begin = state.begins.get(&partition).copied().unwrap_or(0);
         if (begin..=offset).any(|offset| !state.is_done(partition, offset)) {
@@ -356,7 +358,7 @@ impl Cluster for Fake {
         Ok(())
     }
 
-    async fn forget(&self, partition: u32) -> Result<(), ClusterError> {
+    async fn delete_committed(&self, partition: u32) -> Result<(), ClusterError> {
         let mut state = self.state();
         if state.down {
             return Err(down());
@@ -379,10 +381,10 @@ struct FakeStream {
 }
 
 impl FakeStream {
-    fn look(&mut self) -> Option<Result<Answer, ClusterError>> {
+    fn look(&mut self) -> Option<Result<FetchResponse, ClusterError>> {
         let mut state = self.shared.state.lock().unwrap();
         if state.epoch != self.epoch || state.down {
-            return Some(Err(ClusterError::Passing("the connection broke".into())));
+            return Some(Err(ClusterError::Transient("the connection broke".into())));
         }
         if state.generation != self.generation {
             return Some(Err(ClusterError::Deleted));
@@ -390,7 +392,7 @@ impl FakeStream {
         let from = self.from?;
         let oldest = state.oldest.get(&self.partition).copied().unwrap_or(0);
         if from < oldest {
-            return Some(Err(ClusterError::Gone { next: oldest }));
+            return Some(Err(ClusterError::OffsetOutOfRange { next: oldest }));
         }
         let answer = state.answer(self.partition, from, self.max_bytes)?;
         self.from = None;
@@ -399,8 +401,8 @@ impl FakeStream {
 }
 
 #[async_trait]
-impl Stream for FakeStream {
-    async fn next(&mut self) -> Option<Result<Answer, ClusterError>> {
+impl RecordStream for FakeStream {
+    async fn next(&mut self) -> Option<Result<FetchResponse, ClusterError>> {
         let shared = Arc::clone(&self.shared);
         loop {
             let changed = shared.changed.notified();
@@ -413,7 +415,7 @@ impl Stream for FakeStream {
         }
     }
 
-    async fn go_on(&mut self, from: i64) -> Result<(), ClusterError> {
+    async fn request_next(&mut self, from: i64) -> Result<(), ClusterError> {
         self.from = Some(from);
         Ok(())
     }

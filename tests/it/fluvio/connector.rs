@@ -16,13 +16,13 @@ use usercom_sink::config::source::{
 };
 use usercom_sink::config::{FixedEnvironment, Report, SourceText, Style};
 use usercom_sink::emulator::Faults;
-use usercom_sink::pipeline::{Launch, Launched, Stop};
-use usercom_sink::sink::SinkConfig;
+use usercom_sink::pipeline::{BuiltPipeline, RunOptions, Shutdown};
+use usercom_sink::sink::SinkFactory;
 use usercom_sink::source::ReadMode;
 use usercom_sink::telemetry::Metrics;
 
 use super::cluster::Fake;
-use crate::support::{Account, KEY, Place};
+use crate::support::{EmulatorAccount, KEY, TestDir};
 
 fn load_with(text: &str, secrets: &Secrets, vars: &[(&str, &str)]) -> Result<Connector, Report> {
     let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -175,7 +175,7 @@ async fn every_version_delivers() {
     // Each format's connector reads the topic, delivers into User.com, and keeps its offset; a topic
     // that is missing is made as the config says.
     for (version, text) in [FIRST, SECOND, THIRD].into_iter().enumerate() {
-        let account = Account::open(Faults::default()).await;
+        let account = EmulatorAccount::open(Faults::default()).await;
         let mut connector = good(&text.replace("ENDPOINT", &account.endpoint()));
         // The first format begins at the end, as Fluvio has it; here what is there is to be read.
         connector.source.offset.start = FluvioStart::Word(FluvioStartWord::Beginning);
@@ -190,8 +190,8 @@ async fn every_version_delivers() {
                 fake.produce(u32::from(n % 2 == 1), record.to_string());
             }
         };
-        let stop = Stop::default();
-        let launch = |mode| Launch {
+        let stop = Shutdown::default();
+        let options = |mode| RunOptions {
             mode,
             store: Store::in_memory().unwrap(),
             metrics: Metrics::default(),
@@ -201,14 +201,15 @@ async fn every_version_delivers() {
             produce(0);
         }
         let cluster = || Arc::new(fake.clone());
-        let launched = Launched::build_connector(&connector, launch(ReadMode::Once), cluster());
-        let summary = launched.await.unwrap().run().await.unwrap();
+        let built = BuiltPipeline::build_connector(&connector, options(ReadMode::Once), cluster());
+        let summary = built.await.unwrap().run().await.unwrap();
         assert_eq!(summary.left, 0);
         if version == 2 {
             let made = fake.state().made.clone().unwrap();
             assert_eq!((made.partitions, made.retention_secs), (2, Some(216_000)));
             produce(0);
-            let again = Launched::build_connector(&connector, launch(ReadMode::Once), cluster());
+            let again =
+                BuiltPipeline::build_connector(&connector, options(ReadMode::Once), cluster());
             again.await.unwrap().run().await.unwrap();
         }
         for n in 0..4 {
@@ -400,7 +401,7 @@ usercom:
 #[test]
 fn a_file_of_secrets_wins_over_the_environment() {
     // With a file, only its lines count.
-    let place = Place::new();
+    let place = TestDir::new();
     let path = place.write("secrets.txt", "# mine\nUSERCOM_KEY=from=file\n");
     let secrets = Secrets::read(&path).unwrap();
     let text = FIRST.replace("ENDPOINT", "http://127.0.0.1:1/");

@@ -134,7 +134,7 @@ async fn a_hole_that_stays_fails_a_run_that_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_topic_made_anew_is_read_from_its_beginning() {
-    // Deleted and made anew while it is read, or while nobody reads; shorter than before, or empty
+    // Deleted and made anew while it is read, or while no process reads; shorter than before, or empty
     // at first: every record of the new topic comes once.
     for (at_once, running) in [(true, true), (false, true), (true, false)] {
         let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());

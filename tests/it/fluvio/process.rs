@@ -8,7 +8,7 @@ use std::time::Duration;
 use usercom_sink::buffer::{Access, Store};
 use usercom_sink::emulator::Faults;
 
-use crate::support::{Account, KEY, Place, binary};
+use crate::support::{EmulatorAccount, KEY, TestDir, binary};
 
 const CONFIG: &str = "\
 meta:
@@ -22,13 +22,13 @@ usercom:
   preset: segment
 ";
 
-/// A port where nobody listens.
+/// A port where no process listens.
 fn closed_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
-fn connector(place: &Place, endpoint: &str, config: &str, more: &[&str]) -> Command {
+fn connector(place: &TestDir, endpoint: &str, config: &str, more: &[&str]) -> Command {
     let config = place.write("config.yaml", &config.replace("ENDPOINT", endpoint));
     let secrets = place.write("secrets.txt", &format!("USERCOM_KEY={KEY}\n"));
     let profile = format!(
@@ -60,7 +60,7 @@ fn terminate(child: &Child) {
 async fn a_cluster_that_is_down_is_waited_for_until_sigterm() {
     // The deployer's call works; a cluster that does not answer is asked again; SIGTERM ends the
     // waiting without an error; state is in the connector's own folder; no secret is logged.
-    let (place, account) = (Place::new(), Account::open(Faults::default()).await);
+    let (place, account) = (TestDir::new(), EmulatorAccount::open(Faults::default()).await);
     let mut child = connector(&place, &account.endpoint(), CONFIG, &[]).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(3));
     assert!(child.try_wait().unwrap().is_none(), "it runs on");
@@ -79,7 +79,7 @@ async fn a_cluster_that_is_down_is_waited_for_until_sigterm() {
 async fn a_predecessor_that_finishes_is_waited_for() {
     // `cdk deploy shutdown` and `start` at once: the new process waits for the folder of the old one,
     // says whom it waits for, and runs once that is gone; within the time a shutdown may take.
-    let (place, account) = (Place::new(), Account::open(Faults::default()).await);
+    let (place, account) = (TestDir::new(), EmulatorAccount::open(Faults::default()).await);
     let config = CONFIG.replace(
         "  preset: segment",
         "  preset: segment\n  delivery: { shutdown_timeout_secs: 3 }",
@@ -99,7 +99,10 @@ async fn a_predecessor_that_finishes_is_waited_for() {
         let mut told = String::new();
         child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
         let in_use = format!("is in use by another usercom-sink (pid {})", std::process::id());
-        assert!(told.contains(&in_use) && told.contains("it is waited for"), "{told}");
+        assert!(
+            told.contains(&in_use) && told.contains("waiting for the other process to end"),
+            "{told}"
+        );
         assert_eq!(status.code(), Some(i32::from(!frees)), "{told}");
         assert_eq!(told.contains("the cluster is asked again"), frees, "{told}");
     }
@@ -108,7 +111,7 @@ async fn a_predecessor_that_finishes_is_waited_for() {
 #[test]
 fn a_bad_config_ends_at_once() {
     // Faults are told with their places, and the exit code says that waiting would not help.
-    let place = Place::new();
+    let place = TestDir::new();
     let bad = CONFIG.replace("preset: segment", "preset: segmnt");
     let output = connector(&place, "http://127.0.0.1:9/", &bad, &[]).output().unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
@@ -126,7 +129,7 @@ fn a_bad_config_ends_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_profile_is_named() {
     // Without a profile there is no cluster to wait for.
-    let (place, account) = (Place::new(), Account::open(Faults::default()).await);
+    let (place, account) = (TestDir::new(), EmulatorAccount::open(Faults::default()).await);
     let mut command = connector(&place, &account.endpoint(), CONFIG, &[]);
     let output = command.env("FLV_PROFILE_PATH", place.path().join("none")).output().unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
@@ -137,7 +140,7 @@ async fn a_missing_profile_is_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pipelines_source_waits_too() {
     // The same source in a pipeline file, by address.
-    let (place, account) = (Place::new(), Account::open(Faults::default()).await);
+    let (place, account) = (TestDir::new(), EmulatorAccount::open(Faults::default()).await);
     let text = format!(
         "data_dir = \"{}/data\"\n[sources.app]\ntype = \"fluvio\"\nendpoint = \"127.0.0.1:{}\"\n\
          topic = \"events\"\n[sinks.crm]\ntype = \"usercom\"\ninputs = [\"app\"]\n\

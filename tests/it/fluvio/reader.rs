@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 use usercom_sink::ack::Verdict;
 use usercom_sink::config::source::{
-    FluvioOffset, FluvioPartitions, FluvioSource as Settings, FluvioStart, FluvioStartPlace,
+    FluvioOffset, FluvioPartitions, FluvioSourceConfig as Settings, FluvioStart, FluvioStartPlace,
     FluvioStartWord, FluvioStrategy,
 };
 use usercom_sink::source::ReadMode;
-use usercom_sink::source::fluvio::cluster::TopicWish;
+use usercom_sink::source::fluvio::cluster::NewTopic;
 
 use super::cluster::Fake;
 use super::support::{How, Notes, Reader};
@@ -96,7 +96,7 @@ async fn one_slow_record_does_not_stop_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unsettled_record_is_read_again() {
-    // What nobody settled comes again, with all behind it, before anything is kept.
+    // What was not settled comes again, with all behind it, before anything is kept.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 3);
     let mut reader = Reader::start(&fake, &notes, How::default());
@@ -164,7 +164,7 @@ async fn a_missing_topic_is_an_error_unless_it_may_be_made() {
     let (fake, notes) = (Fake::default(), Arc::<Notes>::default());
     let error = Reader::start(&fake, &notes, How::default()).end().await.unwrap_err().to_string();
     assert!(error.contains("topic `events`") && error.contains("fluvio topic create"), "{error}");
-    let wish = TopicWish { partitions: 3, ..TopicWish::default() };
+    let wish = NewTopic { partitions: 3, ..NewTopic::default() };
     let how = How { wish: Some(wish.clone()), ..How::default() };
     let mut reader = Reader::start(&fake, &notes, how);
     sleep(Duration::from_secs(1)).await;
@@ -388,7 +388,7 @@ async fn what_is_no_record_is_a_dead_letter() {
     let mut faults = Vec::new();
     for _ in 0..3 {
         let taken = reader.take().await.unwrap();
-        faults.push(taken.record.fault.as_deref().map(str::to_owned));
+        faults.push(taken.record.decode_error.as_deref().map(str::to_owned));
         let id = taken.record.transport_id.as_deref().unwrap().to_owned();
         assert!(id.starts_with(&format!("fluvio/events/0/{}/1767", taken.offset)), "{id}");
         reader.settle(taken, Verdict::Rejected);
@@ -412,7 +412,7 @@ async fn only_what_a_dead_reader_may_have_sent_is_doubtful() {
             if taken.record.maybe_sent {
                 doubtful.push(taken.offset);
             }
-            assert!(taken.record.time.is_some());
+            assert!(taken.record.event_time.is_some());
             reader.settle(taken, Verdict::Delivered);
         }
         doubtful

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::Verdict;
-use usercom_sink::config::source::FluvioSource as Settings;
+use usercom_sink::config::source::FluvioSourceConfig as Settings;
 use usercom_sink::source::fluvio::FluvioSource;
 use usercom_sink::source::{ReadMode, Source};
 

@@ -11,10 +11,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::Verdict;
-use usercom_sink::config::source::FluvioSource as Settings;
+use usercom_sink::config::source::FluvioSourceConfig as Settings;
 use usercom_sink::record::Record;
 use usercom_sink::source::fluvio::FluvioSource;
-use usercom_sink::source::fluvio::cluster::TopicWish;
+use usercom_sink::source::fluvio::cluster::NewTopic;
 use usercom_sink::source::{Checkpoints, ReadMode, SharedCheckpoints, Source, SourceError};
 
 use super::cluster::Fake;
@@ -74,7 +74,7 @@ pub(crate) struct Reader {
 pub(crate) struct How {
     pub(crate) settings: Settings,
     pub(crate) mode: ReadMode,
-    pub(crate) wish: Option<TopicWish>,
+    pub(crate) wish: Option<NewTopic>,
     pub(crate) room: usize,
 }
 
@@ -92,7 +92,7 @@ impl Reader {
             FluvioSource::with_cluster("app", how.settings, how.mode, checkpoints, cluster);
         let mut source = source.expect("settings that work");
         if let Some(wish) = how.wish {
-            source = source.making(wish);
+            source = source.creating_topic(wish);
         }
         let (out, from) = mpsc::channel(how.room);
         let stop = CancellationToken::new();

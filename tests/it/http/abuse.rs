@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use usercom_sink::emulator::Faults;
 
 use super::{Served, answer, await_port, free_port, settling};
-use crate::support::{Account, KEY, Place, binary};
+use crate::support::{EmulatorAccount, KEY, TestDir, binary};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn guesses_at_a_password_are_slowed_down() {
@@ -71,8 +71,8 @@ async fn who_never_reads_its_answers_loses_its_connection() {
 async fn refused_requests_are_logged_and_counted_and_the_status_page_holds_no_silent_connection() {
     // Guarantees a log line and a metric for requests that are refused, and that unfinished heads on
     // the status page end within some seconds.
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let (port, api) = (free_port(), free_port());
     let dir = place.path().display();
     let text = format!(
@@ -144,7 +144,7 @@ preset = "segment"
 fn open_paths_and_memory_buffers_are_said_by_validate() {
     // Guarantees a warning where a write key leaves `/v1/records` open, and where what was under way
     // in a crash may be delivered twice; and none where both are put right.
-    let place = Place::new();
+    let place = TestDir::new();
     let validate = |auth: &str, buffer: &str| {
         let dir = place.path().display();
         let text = format!(

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::Verdict;
-use usercom_sink::config::source::HttpSource as Settings;
+use usercom_sink::config::source::HttpSourceConfig as Settings;
 use usercom_sink::record::Record;
 use usercom_sink::source::http::HttpSource;
 use usercom_sink::source::{ReadMode, Source, SourceError};
@@ -27,7 +27,7 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Waits until somebody listens.
+/// Waits until a process listens.
 pub(crate) fn await_port(port: u16) {
     for _ in 0..600 {
         if TcpStream::connect(("127.0.0.1", port)).is_ok() {
@@ -35,7 +35,7 @@ pub(crate) fn await_port(port: u16) {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    panic!("nobody listens on port {port}");
+    panic!("no process listens on port {port}");
 }
 
 /// A source that runs in the test, and what it yields.
@@ -101,7 +101,7 @@ fn settling() -> (mpsc::Sender<Record>, Seen) {
     #[expect(clippy::disallowed_methods, reason = "it ends with its channel")]
     tokio::spawn(async move {
         while let Some(mut record) = records.recv().await {
-            let ack = std::mem::replace(&mut record.ack, usercom_sink::ack::Ack::ignored());
+            let ack = std::mem::replace(&mut record.ack, usercom_sink::ack::Ack::noop());
             let text = String::from_utf8_lossy(&record.body).into_owned();
             kept.lock().unwrap().push(record);
             ack.settle(match () {

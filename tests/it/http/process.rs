@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use usercom_sink::emulator::Faults;
 
 use super::{await_port, free_port};
-use crate::support::{Account, KEY, Place, binary};
+use crate::support::{EmulatorAccount, KEY, TestDir, binary};
 
 /// A running pipeline from an http source; killed when it goes out of sight.
 pub(crate) struct Running {
@@ -42,7 +42,12 @@ impl Drop for Running {
 }
 
 /// A pipeline file with an http source; `sink` is the rest of the sink's table.
-pub(crate) fn pipeline(place: &Place, endpoint: &str, port: u16, sink: &str) -> std::path::PathBuf {
+pub(crate) fn pipeline(
+    place: &TestDir,
+    endpoint: &str,
+    port: u16,
+    sink: &str,
+) -> std::path::PathBuf {
     let data = place.write("marker", "");
     let dir = data.parent().unwrap().display();
     let text = format!(
@@ -85,7 +90,7 @@ async fn post(port: u16, path: &str, body: &Value) -> reqwest::Result<u16> {
 }
 
 /// Names of a user's events.
-async fn events(account: &Account, user: &str) -> Vec<String> {
+async fn events(account: &EmulatorAccount, user: &str) -> Vec<String> {
     let found = account.all(&format!("users-by-id/{user}/events/")).await;
     found.iter().map(|event| event["name"].as_str().unwrap().to_owned()).collect()
 }
@@ -94,9 +99,9 @@ async fn events(account: &Account, user: &str) -> Vec<String> {
 async fn kill_loses_no_answered_batch() {
     // Killed amid posting, with a buffer on disk: all that was answered arrives, once each, and each
     // life reads the history of the one user once, of two pages in the end.
-    let account = Account::open(Faults::default()).await;
+    let account = EmulatorAccount::open(Faults::default()).await;
     account.set_faults(&json!({"latency_ms": 20})).await;
-    let place = Place::new();
+    let place = TestDir::new();
     let port = free_port();
     let config = pipeline(&place, &account.endpoint(), port, "buffer.type = \"disk\"");
     let mut look_ups = vec![0];
@@ -142,8 +147,8 @@ async fn kill_loses_no_answered_batch() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_ways_reach_user_com() {
     // Calls of an SDK and lines of a pipeline on one port; a batch sent twice counts once.
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let port = free_port();
     let config = pipeline(&place, &account.endpoint(), port, "");
     let running = Running::start(&config, port);
@@ -174,8 +179,8 @@ async fn both_ways_reach_user_com() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn aliases_merge() {
     // What was known under the previous id goes to the new one; unknown ids merge into nothing.
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let port = free_port();
     let config = pipeline(&place, &account.endpoint(), port, "");
     let running = Running::start(&config, port);
@@ -184,7 +189,7 @@ async fn aliases_merge() {
         {"type": "identify", "userId": "u1", "traits": {"email": "a@b.c"}},
         {"type": "alias", "previousId": "guest", "userId": "u1"},
         {"type": "track", "userId": "u1", "event": "Bought"},
-        {"type": "alias", "previousId": "nobody", "userId": "u2"},
+        {"type": "alias", "previousId": "unknown-user", "userId": "u2"},
     ]});
     assert_eq!(post(port, "/v1/batch", &batch).await.unwrap(), 200);
     let mut names = events(&account, "u1").await;

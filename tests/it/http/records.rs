@@ -38,7 +38,8 @@ async fn a_bad_line_is_a_faulty_record() {
     let served = Served::start("", out).await;
     let answered = served.post("/v1/records", "{\"n\":1}\n\nnonsense\n{\"n\":2}").await;
     assert_eq!(answered, (200, json!({"received": 3, "accepted": 2, "rejected": 1})));
-    let faults: Vec<_> = seen.lock().unwrap().iter().filter_map(|r| r.fault.clone()).collect();
+    let faults: Vec<_> =
+        seen.lock().unwrap().iter().filter_map(|r| r.decode_error.clone()).collect();
     assert_eq!(faults.len(), 1);
     assert!(faults[0].starts_with("line 3: "), "{}", faults[0]);
     served.end().await;

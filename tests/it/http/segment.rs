@@ -135,7 +135,7 @@ async fn bodies_that_are_no_calls() {
     }
     let answered = served.post("/v1/batch", r#"{"batch":[{"type":"track"},7]}"#).await;
     assert_eq!(answered, (200, json!({"success": true})));
-    let faults: Vec<_> = seen.lock().unwrap().iter().map(|r| r.fault.is_some()).collect();
+    let faults: Vec<_> = seen.lock().unwrap().iter().map(|r| r.decode_error.is_some()).collect();
     assert_eq!(faults, [false, true]);
     assert_eq!(answer(served.client.get(served.url("/v1/track"))).await.0, 405);
     served.end().await;

@@ -47,7 +47,7 @@ async fn what_a_dead_member_claimed_is_in_doubt() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_without_a_claim_leaves_a_guess() {
-    // Behind an offset that somebody else committed, or of which the brokers lost the text, as many
+    // Behind an offset that another program committed, or of which the brokers lost the text, as many
     // records are in doubt as may have been in flight and settled since.
     let cluster = Cluster::start(1).await;
     cluster.produce(0..60, |_| "u".into()).await;

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::{Ack, Verdict};
-use usercom_sink::config::source::KafkaSource as Settings;
+use usercom_sink::config::source::KafkaSourceConfig as Settings;
 use usercom_sink::record::Record;
 use usercom_sink::source::kafka::KafkaSource;
 use usercom_sink::source::{ReadMode, Source, SourceError};
@@ -25,7 +25,7 @@ use usercom_sink::telemetry::Metrics;
 /// Longer than anything here may take.
 pub(super) const LONG: Duration = Duration::from_secs(60);
 
-/// Brokers, and a topic nobody else uses. Real ones are named by `USERCOM_TEST_KAFKA=host:port`, and
+/// Brokers, and a topic that no other test uses. Real ones are named by `USERCOM_TEST_KAFKA=host:port`, and
 /// `USERCOM_TEST_KAFKA_BATCH` says how many records the tests' producer may put into one batch.
 pub(super) struct Cluster {
     servers: String,
@@ -210,7 +210,7 @@ impl Cluster {
     pub(super) fn member(&self, more: serde_json::Value, mode: ReadMode) -> Member {
         let mut source = KafkaSource::new("app", self.settings(more), mode).unwrap();
         let metrics = Metrics::default();
-        source.tell_lag(metrics.source("app", "kafka").lag());
+        source.set_lag_gauge(metrics.source("app", "kafka").lag());
         let (out, records) = mpsc::channel(16);
         let stop = CancellationToken::new();
         let running = Box::new(source).run(out, stop.clone());

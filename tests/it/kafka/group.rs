@@ -35,7 +35,7 @@ async fn partitions_move_without_a_second_delivery() {
     // because those in flight settle before their partitions go; the same when it leaves again.
     let cluster = Cluster::start(6).await;
     cluster.produce(0..200, |n| n.to_string()).await;
-    // On a machine that is busy with other tests nobody is to be taken for dead.
+    // On a machine that is busy with other tests no member is to be taken for dead.
     let patient = json!({ "session_timeout_ms": 10_000 });
     let mut one = cluster.join(patient.clone());
     let held = one.take(40).await;

@@ -66,7 +66,7 @@ async fn commits_wait_for_the_first_unsettled_record() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_errored_record_is_offered_again() {
-    // A record that nobody settled comes again, with all behind it, and no commit passes it.
+    // A record that was not settled comes again, with all behind it, and no commit passes it.
     let cluster = Cluster::start(1).await;
     cluster.produce(0..8, |_| "u".into()).await;
     let mut member = cluster.join(json!({}));
@@ -99,7 +99,7 @@ async fn messages_without_a_record_are_faults() {
     let mut member = cluster.member(json!({}), ReadMode::Once);
     let mut faults = Vec::new();
     while let Some(got) = member.next().await {
-        faults.push(got.record.fault.as_deref().map(str::to_owned));
+        faults.push(got.record.decode_error.as_deref().map(str::to_owned));
         got.settle(Verdict::Rejected);
     }
     member.ended().await.unwrap();

@@ -9,7 +9,7 @@ use serde_json::Value;
 use usercom_sink::emulator::Faults;
 
 use super::cluster::{Cluster, LONG};
-use crate::support::{Account, KEY, Place, binary};
+use crate::support::{EmulatorAccount, KEY, TestDir, binary};
 
 const PARTITIONS: i32 = 12;
 const USERS: u32 = 500;
@@ -26,12 +26,12 @@ enum Verify {
 /// A process of the group with a folder of its own. It dies with the test.
 struct Worker {
     child: Child,
-    _place: Place,
+    _place: TestDir,
 }
 
 impl Worker {
     fn start(cluster: &Cluster, endpoint: &str, verify: Verify) -> Self {
-        let place = Place::new();
+        let place = TestDir::new();
         let dir = place.write("records", "").parent().unwrap().display().to_string();
         let (servers, group, topic) = (cluster.servers(), &cluster.group, &cluster.topic);
         let verify = verify == Verify::On;
@@ -99,7 +99,7 @@ impl Drop for Worker {
 }
 
 /// The events of each user as they arrived: the numbers of the records.
-async fn arrived(account: &Account) -> BTreeMap<String, Vec<u64>> {
+async fn arrived(account: &EmulatorAccount) -> BTreeMap<String, Vec<u64>> {
     let requests = account.admin("requests").await;
     let mut arrived: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for request in requests.as_array().unwrap() {
@@ -127,7 +127,7 @@ fn first_arrivals(numbers: &[u64]) -> Vec<u64> {
 /// Three processes, one killed and another added amid the work. How many events arrived twice.
 async fn work_through(records: u32, verify: Verify) -> usize {
     let cluster = Cluster::start(PARTITIONS).await;
-    let account = Account::open(Faults::default()).await;
+    let account = EmulatorAccount::open(Faults::default()).await;
     let endpoint = account.endpoint();
     let key = |n: u32| format!("u{}", n % USERS);
     cluster.produce(0..records / 2, key).await;

@@ -10,7 +10,7 @@ use usercom_sink::call::CallKind;
 use usercom_sink::config::fault::{ConfigPath, Fault, Target};
 use usercom_sink::config::mapping::{FieldValue, Rule};
 use usercom_sink::config::sink::Preset;
-use usercom_sink::mapping::{Input, Plan};
+use usercom_sink::mapping::{CompiledMapping, Input};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -110,7 +110,7 @@ fn rules(case: &Case) -> Vec<Rule> {
 
 fn check(case: &Case) -> Result<(), String> {
     let at = ConfigPath::default().key("sinks").key("crm");
-    let plan = match (Plan::compile(&at, &rules(case), case.preset), case.faults.len()) {
+    let plan = match (CompiledMapping::compile(&at, &rules(case), case.preset), case.faults.len()) {
         (Ok(plan), 0) => plan,
         (Ok(_), _) => return Err("the table compiled".into()),
         (Err(faults), _) => return faults_match(&faults, &case.faults),

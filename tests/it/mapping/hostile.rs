@@ -5,16 +5,16 @@ use std::time::Duration;
 use usercom_sink::config::fault::ConfigPath;
 use usercom_sink::config::mapping::Rule;
 use usercom_sink::config::sink::Preset;
-use usercom_sink::mapping::{Input, Plan, RecordFaultCode};
+use usercom_sink::mapping::{CompiledMapping, Input, MappingErrorCode};
 
-fn plan(fields: &str) -> Plan {
+fn plan(fields: &str) -> CompiledMapping {
     let text = format!("call = \"identify\"\n[fields]\nuser_id = \".id\"\n{fields}");
     let rule: Rule = toml::from_str(&text).unwrap();
-    Plan::compile(&ConfigPath::default(), &[rule], None).unwrap()
+    CompiledMapping::compile(&ConfigPath::default(), &[rule], None).unwrap()
 }
 
-fn preset() -> Plan {
-    Plan::compile(&ConfigPath::default(), &[], Some(Preset::Segment)).unwrap()
+fn preset() -> CompiledMapping {
+    CompiledMapping::compile(&ConfigPath::default(), &[], Some(Preset::Segment)).unwrap()
 }
 
 fn input(body: &[u8]) -> Input<'_> {
@@ -26,7 +26,7 @@ fn text_that_is_not_utf8() {
     // Bytes that are no UTF-8 are a fault that says where they are, with rules and with a preset.
     for plan in [plan("\"traits.a\" = \".a\""), preset()] {
         let fault = plan.map(input(b"{\"id\":\"\xff\"}")).unwrap_err();
-        assert_eq!(fault.code, RecordFaultCode::InvalidUtf8);
+        assert_eq!(fault.code, MappingErrorCode::InvalidUtf8);
         assert!(fault.to_string().contains("byte 7"), "{fault}");
     }
 }
@@ -63,7 +63,7 @@ fn nesting_costs_no_stack() {
     assert_eq!(preset().map(input(body.as_bytes())).unwrap().calls.len(), 1);
     let batch = format!(r#"{{"batch":{deep}}}"#);
     let fault = preset().map(input(batch.as_bytes())).unwrap_err();
-    assert_eq!(fault.code, RecordFaultCode::NotAnObject);
+    assert_eq!(fault.code, MappingErrorCode::NotAnObject);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn many_keys_cost_no_more_each() {
     let (done, waiting) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let mapped = plan.map(input(body.as_bytes())).unwrap();
-        let fields = mapped.calls[0].call.fields.open();
+        let fields = mapped.calls[0].call.fields.entries();
         done.send((fields.len(), fields[0].1.to_owned())).unwrap();
     });
     // Comparing every key with every other would take minutes.
@@ -98,7 +98,7 @@ fn every_prefix_of_a_record_is_a_fault() {
         for end in 0..body.len() {
             let fault = plan.map(input(&body.as_bytes()[..end])).unwrap_err();
             let no_text =
-                matches!(fault.code, RecordFaultCode::InvalidJson | RecordFaultCode::InvalidUtf8);
+                matches!(fault.code, MappingErrorCode::InvalidJson | MappingErrorCode::InvalidUtf8);
             assert!(no_text, "{end}: {fault}");
         }
     }

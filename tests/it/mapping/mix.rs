@@ -5,7 +5,7 @@ use std::path::Path;
 
 use usercom_sink::config::fault::ConfigPath;
 use usercom_sink::config::sink::Preset;
-use usercom_sink::mapping::{Input, Plan};
+use usercom_sink::mapping::{CompiledMapping, Input};
 
 #[test]
 fn a_thousand_records_make_a_thousand_calls() {
@@ -15,7 +15,8 @@ fn a_thousand_records_make_a_thousand_calls() {
         eprintln!("SKIPPED: {} is absent", file.display());
         return;
     };
-    let plan = Plan::compile(&ConfigPath::default(), &[], Some(Preset::Segment)).unwrap();
+    let plan =
+        CompiledMapping::compile(&ConfigPath::default(), &[], Some(Preset::Segment)).unwrap();
     let mut kinds = BTreeMap::new();
     for body in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
         let mapped = plan.map(Input { body, meta: None }).unwrap();

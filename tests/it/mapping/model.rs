@@ -8,7 +8,7 @@ use usercom_sink::config::mapping::{
     Condition, ConditionValue, FieldSpec, FieldValue, Function, OnFailure, Operators, PathOrPaths,
     Rule, Scalar, TargetType,
 };
-use usercom_sink::mapping::{Input, Plan};
+use usercom_sink::mapping::{CompiledMapping, Input};
 
 use super::model_table::{record_text, rules};
 
@@ -504,7 +504,7 @@ proptest! {
     fn the_plan_agrees_with_the_model(rules in rules(), text in record_text(), meta in record_text()) {
         // Whatever the rules and the record, the plan makes the calls the model makes, counts the
         // same losses, or fails with the same code.
-        let plan = Plan::compile(&ConfigPath::default(), &rules, None)
+        let plan = CompiledMapping::compile(&ConfigPath::default(), &rules, None)
             .map_err(|faults| TestCaseError::fail(format!("{faults:?}")))?;
         let (record, known) = (serde_json::from_str(&text).unwrap(), serde_json::from_str(&meta).unwrap());
         let (expected, unsure) = Model::default().map(&rules, &record, &known);
@@ -514,7 +514,7 @@ proptest! {
             Err(fault) => Err(fault.code.as_str()),
             Ok(mapped) => {
                 prop_assert_eq!(mapped.matched, !mapped.calls.is_empty());
-                for (name, json) in mapped.calls.iter().flat_map(|c| c.call.fields.open()) {
+                for (name, json) in mapped.calls.iter().flat_map(|c| c.call.fields.entries()) {
                     let valid = serde_json::from_str::<Value>(json).is_ok();
                     prop_assert!(valid && json != "null", "{name}: {json:?}");
                 }

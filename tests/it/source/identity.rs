@@ -53,7 +53,7 @@ async fn a_cut_off_file_begins_a_new_generation() {
     bench.append("a.log", "one\ntwo\nthree\n");
     let mut run = bench.start(ReadMode::Follow);
     let first = run.record().await;
-    let old_key = first.origin.clone().unwrap().key;
+    let old_key = first.origin.clone().unwrap().stream_id;
     first.ack.settle(Verdict::Delivered);
     run.take(2).await;
     File::create(bench.path("a.log")).unwrap();
@@ -61,7 +61,7 @@ async fn a_cut_off_file_begins_a_new_generation() {
     let record = run.record().await;
     let origin = record.origin.clone().unwrap();
     assert_eq!((shown(&record), place(&record)), ("four".into(), "a.log:1".into()));
-    assert_ne!(origin.key, old_key);
+    assert_ne!(origin.stream_id, old_key);
     record.ack.settle(Verdict::Delivered);
     run.stop().await;
     assert_eq!(bench.once().await, Vec::<String>::new());
@@ -88,7 +88,7 @@ async fn a_reused_inode_is_another_file() {
     bench.append("a.log", "old 1\nold 2\n");
     let mut run = bench.start(ReadMode::Once);
     let record = run.record().await;
-    let old_key = record.origin.clone().unwrap().key;
+    let old_key = record.origin.clone().unwrap().stream_id;
     record.ack.settle(Verdict::Delivered);
     assert_eq!(run.all().await, ["old 2"]);
     // Writing in place keeps the inode, as an unlucky reuse would.
@@ -96,7 +96,7 @@ async fn a_reused_inode_is_another_file() {
     let mut run = bench.start(ReadMode::Once);
     let record = run.record().await;
     assert_eq!(shown(&record), "new 1");
-    assert_ne!(record.origin.clone().unwrap().key, old_key);
+    assert_ne!(record.origin.clone().unwrap().stream_id, old_key);
     record.ack.settle(Verdict::Delivered);
     assert_eq!(run.all().await, ["new 2", "new 3"]);
 }

@@ -21,7 +21,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::Verdict;
-use usercom_sink::config::source::{Codec, DecodingStep, FileSource as FileSettings, ReadFrom};
+use usercom_sink::config::source::{
+    Codec, DecodingStep, FileSourceConfig as FileSettings, ReadFrom,
+};
 use usercom_sink::record::Record;
 use usercom_sink::source::file::FileSource;
 use usercom_sink::source::{Checkpoints, ReadMode, SharedCheckpoints, Source, SourceError};
@@ -180,7 +182,7 @@ impl Run {
 
 /// The text of a message, or the fault.
 fn shown(record: &Record) -> String {
-    if let Some(fault) = &record.fault {
+    if let Some(fault) = &record.decode_error {
         return format!("fault: {fault}");
     }
     let value: serde_json::Value = serde_json::from_slice(&record.body).unwrap();
@@ -192,7 +194,7 @@ fn shown(record: &Record) -> String {
 
 fn place(record: &Record) -> String {
     let origin = record.origin.as_ref().unwrap();
-    let name = Path::new(&*origin.place).file_name().unwrap();
+    let name = Path::new(&*origin.location).file_name().unwrap();
     name.to_str().unwrap().to_owned()
 }
 

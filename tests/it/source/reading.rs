@@ -1,9 +1,12 @@
 //! Files: which are read, in which order, and what their lines are.
 
 use std::fs;
+use std::io::Write as _;
 
 use usercom_sink::ack::Verdict;
-use usercom_sink::config::source::{Codec, FileSource as FileSettings, ReadFrom, SourceConfig};
+use usercom_sink::config::source::{
+    Codec, FileSourceConfig as FileSettings, ReadFrom, SourceConfig,
+};
 use usercom_sink::source::{ReadMode, build};
 
 use super::{Bench, Run, eventually, place, shown};
@@ -20,8 +23,8 @@ async fn once_reads_all_files_in_order_of_their_paths() {
     let mut got = Vec::new();
     while let Some(record) = run.next().await {
         let origin = record.origin.clone().unwrap();
-        assert!(origin.key.starts_with("app:"), "{origin:?}");
-        got.push((shown(&record), place(&record), origin.position));
+        assert!(origin.stream_id.starts_with("app:"), "{origin:?}");
+        got.push((shown(&record), place(&record), origin.end_offset));
         record.ack.settle(Verdict::Rejected);
     }
     run.end().await.unwrap();
@@ -150,7 +153,7 @@ async fn undecodable_lines_are_faults_in_their_place() {
     let mut run = bench.start(ReadMode::Once);
     let mut got = Vec::new();
     while let Some(record) = run.next().await {
-        got.push((record.fault.clone(), record.body.clone(), place(&record)));
+        got.push((record.decode_error.clone(), record.body.clone(), place(&record)));
         record.ack.settle(Verdict::Rejected);
     }
     run.end().await.unwrap();
@@ -202,4 +205,28 @@ fn bad_settings_are_named() {
         let why = why.to_string();
         assert!(why.starts_with("source `app`: ") && why.contains(key), "{why}");
     }
+}
+
+#[tokio::test]
+async fn last_line_of_a_compressed_file_without_newline_is_a_record() {
+    // A compressed file is finished when its stream ends: its last line is a record, once. Where the
+    // stream is cut, the last line waits for the rest.
+    let gzip = |text: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    };
+    let packed = [gzip(b"one\ntwo"), zstd::encode_all(&b"one\ntwo"[..], 1).unwrap()];
+    for (name, bytes) in ["a.log.gz", "a.log.zst"].into_iter().zip(packed) {
+        let bench = Bench::new("a.log*");
+        fs::write(bench.path(name), bytes).unwrap();
+        assert_eq!(bench.once().await, ["one", "two"], "{name}");
+        assert_eq!(bench.once().await, Vec::<String>::new(), "{name}");
+    }
+    let bench = Bench::new("a.log*");
+    let members = [gzip(b"one\ntw"), gzip(b"o")].concat();
+    fs::write(bench.path("a.log.gz"), &members[..members.len() - 8]).unwrap();
+    assert_eq!(bench.once().await, ["one"]);
+    fs::write(bench.path("a.log.gz"), &members).unwrap();
+    assert_eq!(bench.once().await, ["two"]);
 }

@@ -17,7 +17,7 @@ async fn what_was_not_settled_is_read_again() {
     for _ in 0..5 {
         records.push(run.record().await);
     }
-    let old_key = records[0].origin.clone().unwrap().key;
+    let old_key = records[0].origin.clone().unwrap().stream_id;
     for n in [4, 3, 0, 1] {
         records.remove(n.min(records.len() - 1)).ack.settle(Verdict::Delivered);
     }
@@ -28,7 +28,7 @@ async fn what_was_not_settled_is_read_again() {
     let mut run = bench.start(ReadMode::Once);
     let record = run.record().await;
     assert_eq!((shown(&record), place(&record)), ("2".into(), "a.log:2".into()));
-    assert_eq!(record.origin.clone().unwrap().key, old_key);
+    assert_eq!(record.origin.clone().unwrap().stream_id, old_key);
     record.ack.settle(Verdict::Delivered);
     assert_eq!(run.all().await, ["3", "4", "5"]);
 }

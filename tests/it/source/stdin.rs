@@ -1,6 +1,6 @@
 //! Standard input.
 
-use usercom_sink::config::source::{Decoding, StdinSource as StdinSettings};
+use usercom_sink::config::source::{Decoding, StdinSourceConfig as StdinSettings};
 use usercom_sink::source::stdin::StdinSource;
 
 use super::{Run, shown};

@@ -1,4 +1,4 @@
-//! What would grow without end: dead letters and message ids.
+//! Limits of tables that would grow without end: dead letters and message ids.
 
 use super::*;
 
@@ -17,14 +17,14 @@ async fn lengths(store: &Store, sink: &str) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn the_oldest_dead_letters_go_first() {
+async fn dead_letters_over_limit_are_trimmed_oldest_first() {
     // Beyond the limit the oldest dead letters of a sink are deleted until a tenth of it is free;
-    // those of other sinks stay; a store that was opened again and one that counted along agree.
+    // those of other sinks stay. A reopened store and one with running totals agree.
     let dir = TempDir::new().unwrap();
     let mut store = owner(&dir);
     dead(&store, "other", 0..10).await;
     assert_eq!(store.trim_dead_letters(SINK, 100_000).await.unwrap(), 0);
-    // Each takes twice its length, its sentence and 256 bytes.
+    // Each counts twice its length, its detail and 256 bytes.
     let size = |length: usize| 2 * length as u64 + "a sentence".len() as u64 + 256;
     let sizes: u64 = (1000..1020).map(size).sum();
     dead(&store, SINK, 1000..1020).await;
@@ -39,7 +39,7 @@ async fn the_oldest_dead_letters_go_first() {
     assert_eq!(lengths(&store, SINK).await, (1003..1020).collect::<Vec<_>>());
     assert_eq!(lengths(&store, "other").await.len(), 10);
 
-    // What was purged counts no more; more rows than one transaction takes are trimmed as well.
+    // Purged rows are not counted; more rows than fit in one transaction are trimmed too.
     store.purge_dead_letters(SINK, DeadLetterFilter::default()).await.unwrap();
     let many = (0..1500).map(|_| letter(b"1", "status_400", clock::now())).collect();
     store.settle(SINK, vec![Settlement { dead: many, ..Settlement::default() }]).await.unwrap();
@@ -49,9 +49,9 @@ async fn the_oldest_dead_letters_go_first() {
 }
 
 #[tokio::test]
-async fn the_oldest_message_keys_are_forgotten_first() {
-    // Beyond the limit the oldest keys are forgotten until a twentieth of it is free; keys that come
-    // again are counted once; each sink counts for itself.
+async fn message_keys_over_limit_are_trimmed_oldest_first() {
+    // Beyond the limit the oldest keys are deleted until a twentieth of it is free; repeated keys
+    // count once; each sink has its own limit.
     let store = Store::in_memory().unwrap();
     let seen = |keys: std::ops::Range<usize>| {
         let seen = keys.map(|n| format!("track:m-{n}")).collect();
@@ -75,8 +75,8 @@ async fn the_oldest_message_keys_are_forgotten_first() {
 
 #[tokio::test]
 async fn long_message_keys_are_recognised() {
-    // Keys are told apart however long they are, and a long one that an earlier version stored as it
-    // was is still known.
+    // Keys of any length are distinguished, and a long one that an earlier version stored unhashed
+    // is still recognised.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let long = |n: usize| format!("track:{}-{n}", "ü".repeat(500));

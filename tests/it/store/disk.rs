@@ -3,9 +3,9 @@
 use super::*;
 
 #[tokio::test]
-async fn disk_acknowledges_what_is_durable() {
-    // A push into a disk buffer settles its records as delivered once they are stored, those it
-    // skips as well.
+async fn disk_push_acknowledges_stored_records() {
+    // A push into a disk buffer settles its records as delivered once they are stored, and so are
+    // skipped ones.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
@@ -19,9 +19,9 @@ async fn disk_acknowledges_what_is_durable() {
 }
 
 #[tokio::test]
-async fn disk_blocks_when_full() {
-    // A disk buffer never holds more than `max_size`, also with several pushers; a settled record
-    // makes room; a record larger than the buffer passes when it is empty.
+async fn disk_push_waits_when_full() {
+    // A disk buffer never holds more than `max_size`, also with several pushers. A settled record
+    // frees space. A record larger than the buffer is accepted when it is empty.
     let store = Store::in_memory().unwrap();
     let one = 1 + RECORD_OVERHEAD;
     let config = BufferConfig { max_size: 3 * one, ..disk_config() };
@@ -38,7 +38,7 @@ async fn disk_blocks_when_full() {
             let items = buffer.next(1).await.unwrap();
             settled += items.len();
             let items = items.into_iter().map(done).collect();
-            buffer.settled(items).await.unwrap();
+            buffer.settle(items).await.unwrap();
         }
     };
     let ((a, b, c), ()) = tokio::join!(pushes, drain);
@@ -52,8 +52,8 @@ async fn disk_blocks_when_full() {
 }
 
 #[tokio::test]
-async fn disk_drops_the_newest() {
-    // With `drop_newest` a full disk buffer rejects what it has no room for, and counts it.
+async fn disk_push_rejects_newest_with_drop_newest() {
+    // With `drop_newest` a full disk buffer rejects records that do not fit, and counts them.
     let store = Store::in_memory().unwrap();
     let config = BufferConfig {
         max_size: 2 * (1 + RECORD_OVERHEAD),
@@ -69,9 +69,9 @@ async fn disk_drops_the_newest() {
 }
 
 #[tokio::test]
-async fn a_full_disk_holds_the_source_back() {
-    // A push that finds the disk full waits and is stored once there is room; its source is told
-    // nothing before.
+async fn disk_push_waits_for_disk_space() {
+    // A push on a full disk waits and is stored once there is space; its source is not notified
+    // before.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
@@ -87,7 +87,7 @@ async fn a_full_disk_holds_the_source_back() {
     assert_eq!(buffer.next(1).await.unwrap().len(), 1);
 }
 
-async fn doubtful(store: &Store) -> Vec<i64> {
+async fn maybe_sent_seqs(store: &Store) -> Vec<i64> {
     let (mut after, mut seqs) = (0, vec![]);
     loop {
         let page = store.read(SINK, after, 1000).await.unwrap();
@@ -98,9 +98,9 @@ async fn doubtful(store: &Store) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn after_a_crash_only_marked_records_are_in_doubt() {
-    // What was marked as sent and not settled when the process died is in doubt, however often the
-    // process starts again; what was only handed out, or had its mark taken away, is not.
+async fn only_marked_records_are_maybe_sent_after_crash() {
+    // Records that were marked and not settled when the process died are possibly sent, over any
+    // number of restarts. Records that were only yielded, or unmarked, are not.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
@@ -111,30 +111,30 @@ async fn after_a_crash_only_marked_records_are_in_doubt() {
     let tokens = |of: &[usize]| of.iter().map(|n| out[*n].token).collect::<Vec<_>>();
     buffer.mark_dispatched(tokens(&[1, 4, 5, 8]), vec![]).await.unwrap();
     buffer.mark_dispatched(tokens(&[9]), tokens(&[5])).await.unwrap();
-    buffer.settled(vec![done(out.remove(4))]).await.unwrap();
+    buffer.settle(vec![done(out.remove(4))]).await.unwrap();
     drop((buffer, store)); // Without `finish`: the same as a crash.
 
     let store = owner(&dir);
-    assert_eq!(doubtful(&store).await, [2, 9, 10]);
+    assert_eq!(maybe_sent_seqs(&store).await, [2, 9, 10]);
     let buffer = disk(&store, &disk_config()).await;
     let again = buffer.next(9).await.unwrap();
     assert_eq!(bodies(&again)[..5], ["0", "1", "2", "3", "5"]);
     let marks: Vec<_> = again.iter().filter(|item| item.maybe_sent).collect();
     assert_eq!(marks.len(), 3);
 
-    // What was in doubt and not settled stays so over a clean stop.
+    // Possibly sent records that are not settled stay so over a clean stop.
     let some = again.into_iter().take(2).map(done).collect();
-    buffer.settled(some).await.unwrap();
+    buffer.settle(some).await.unwrap();
     buffer.finish().await.unwrap();
     drop((buffer, store));
     let store = owner(&dir);
-    assert_eq!(doubtful(&store).await, [9, 10]);
+    assert_eq!(maybe_sent_seqs(&store).await, [9, 10]);
 }
 
 #[tokio::test]
-async fn after_a_clean_stop_nothing_is_in_doubt() {
-    // `finish` leaves no record in doubt if all that were handed out are settled or given back
-    // unsent, marked ahead of time or not; of the others exactly those that may have been sent.
+async fn no_unsent_record_is_maybe_sent_after_clean_stop() {
+    // After `finish` exactly the returned records that may have been sent are possibly sent,
+    // whether or not others were marked ahead of time.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
@@ -143,24 +143,24 @@ async fn after_a_clean_stop_nothing_is_in_doubt() {
     let mut out = buffer.next(5).await.unwrap();
     let unsent = out.pop().unwrap();
     buffer.mark_dispatched(vec![out[0].token, unsent.token], vec![]).await.unwrap();
-    let back = GivenBack { token: unsent.token, ack: unsent.record.ack, maybe_sent: false };
-    buffer.give_back(vec![back]).await;
+    let back = UnsettledRecord { token: unsent.token, ack: unsent.record.ack, maybe_sent: false };
+    buffer.return_unsettled(vec![back]).await;
     let settled = out.into_iter().map(done).collect();
-    buffer.settled(settled).await.unwrap();
+    buffer.settle(settled).await.unwrap();
     buffer.finish().await.unwrap();
     drop(buffer);
     store.close().await;
 
     let store = owner(&dir);
-    assert!(doubtful(&store).await.is_empty());
+    assert!(maybe_sent_seqs(&store).await.is_empty());
     let buffer = disk(&store, &disk_config()).await;
     let mut out = buffer.next(2).await.unwrap();
     assert_eq!(bodies(&out), ["4", "5"]);
     let sent = out.pop().unwrap();
-    let back = GivenBack { token: sent.token, ack: sent.record.ack, maybe_sent: true };
-    buffer.give_back(vec![back]).await;
+    let back = UnsettledRecord { token: sent.token, ack: sent.record.ack, maybe_sent: true };
+    buffer.return_unsettled(vec![back]).await;
     buffer.finish().await.unwrap();
-    // The same within one process: a reload opens the buffer anew.
+    // The same within one process, as after a reload.
     let buffer = disk(&store, &disk_config()).await;
     let out = buffer.next(10).await.unwrap();
     let marks: Vec<_> = out.iter().map(|item| item.maybe_sent).collect();
@@ -168,21 +168,21 @@ async fn after_a_clean_stop_nothing_is_in_doubt() {
 }
 
 #[tokio::test]
-async fn given_back_records_come_again_first() {
-    // A record that is given back to a disk buffer is yielded again before newer ones, in order, and
-    // with the doubt it was given back with.
+async fn returned_records_are_yielded_first() {
+    // A record that is returned to a disk buffer is yielded again before newer ones, in order, with
+    // the `maybe_sent` it was returned with.
     let store = Store::in_memory().unwrap();
     let buffer = disk(&store, &disk_config()).await;
     let records = (0..6).map(|n| Record::new(n.to_string())).collect();
     buffer.push(records).await.unwrap();
     let out = buffer.next(4).await.unwrap();
     let back = out.into_iter().rev().take(2).enumerate();
-    let back = back.map(|(n, item)| GivenBack {
+    let back = back.map(|(n, item)| UnsettledRecord {
         token: item.token,
         ack: item.record.ack,
         maybe_sent: n == 0,
     });
-    buffer.give_back(back.collect()).await;
+    buffer.return_unsettled(back.collect()).await;
     let again = buffer.next(10).await.unwrap();
     assert_eq!(bodies(&again), ["2", "3"]);
     let marks: Vec<_> = again.iter().map(|item| item.maybe_sent).collect();
@@ -191,15 +191,15 @@ async fn given_back_records_come_again_first() {
 }
 
 #[tokio::test]
-async fn who_asks_for_it_hears_of_the_settlement() {
-    // A record whose source wants to hear of its settlement is told then, and only then, what
-    // became of it, beside others that are told as soon as they are durable.
+async fn ack_on_finalized_is_notified_at_settlement() {
+    // A record whose source asks for the final status is notified at its settlement and not before;
+    // others are notified as soon as they are durable.
     let store = Store::in_memory().unwrap();
     let buffer = disk(&store, &disk_config()).await;
     let (plain, plain_told) = watched("0");
     let (mut first, first_told) = watched("1");
     let (mut second, second_told) = watched("2");
-    (first.ack_on, second.ack_on) = (AckOn::Settled, AckOn::Settled);
+    (first.ack_on, second.ack_on) = (AckOn::Finalized, AckOn::Finalized);
     buffer.push(vec![plain, first, second]).await.unwrap();
     assert_eq!(verdicts(&plain_told), [Verdict::Delivered]);
     assert_eq!((verdicts(&first_told), verdicts(&second_told)), (vec![], vec![]));
@@ -208,43 +208,43 @@ async fn who_asks_for_it_hears_of_the_settlement() {
     assert_eq!(bodies(&items), ["0", "1", "2"]);
     let refused = items.pop().unwrap();
     let dead = vec![letter(b"2", "status_400", "2026-01-01T00:00:00Z".parse().unwrap())];
-    buffer.settled(items.into_iter().map(done).collect()).await.unwrap();
+    buffer.settle(items.into_iter().map(done).collect()).await.unwrap();
     assert_eq!(verdicts(&first_told), [Verdict::Delivered]);
-    buffer.settled(vec![Settled { dead, ..done(refused) }]).await.unwrap();
+    buffer.settle(vec![Completion { dead, ..done(refused) }]).await.unwrap();
     assert_eq!(verdicts(&second_told), [Verdict::Rejected]);
 
-    // What is still stored when the program ends was settled by nobody.
+    // Records that are still stored when the program ends have no final status.
     let (mut last, last_told) = watched("3");
-    last.ack_on = AckOn::Settled;
+    last.ack_on = AckOn::Finalized;
     buffer.push(vec![last]).await.unwrap();
     drop(buffer);
     assert_eq!(verdicts(&last_told), [Verdict::Errored]);
 }
 
 #[tokio::test]
-async fn disk_keeps_what_the_source_knows() {
-    // A record its source has doubts about is in doubt when it is read, however clean the restart
-    // between; and the time of a record is the same each time it is read.
+async fn disk_buffer_preserves_maybe_sent_and_time() {
+    // A record that its source calls possibly sent is read as possibly sent, also after a clean
+    // restart; and a record has the same time at each read.
     let dir = TempDir::new().unwrap();
-    let mut doubtful = Record::new("1");
-    doubtful.maybe_sent = true;
-    doubtful.time = Some(Timestamp::UNIX_EPOCH);
+    let mut maybe_sent_seqs = Record::new("1");
+    maybe_sent_seqs.maybe_sent = true;
+    maybe_sent_seqs.event_time = Some(Timestamp::UNIX_EPOCH);
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
-    buffer.push(vec![doubtful, Record::new("2")]).await.unwrap();
+    buffer.push(vec![maybe_sent_seqs, Record::new("2")]).await.unwrap();
     let mut known = Vec::new();
     let (mut store, mut buffer) = (store, buffer);
     for _ in 0..2 {
         let out = buffer.next(10).await.unwrap();
         let marks: Vec<_> = out.iter().map(|item| item.maybe_sent).collect();
         assert_eq!(marks, [true, false]);
-        known.push(out.iter().map(|item| item.record.time.unwrap()).collect::<Vec<_>>());
-        let back = out.into_iter().map(|item| GivenBack {
+        known.push(out.iter().map(|item| item.record.event_time.unwrap()).collect::<Vec<_>>());
+        let back = out.into_iter().map(|item| UnsettledRecord {
             token: item.token,
             ack: item.record.ack,
             maybe_sent: item.maybe_sent,
         });
-        buffer.give_back(back.collect()).await;
+        buffer.return_unsettled(back.collect()).await;
         buffer.close();
         buffer.finish().await.unwrap();
         store.close().await;
@@ -257,10 +257,10 @@ async fn disk_keeps_what_the_source_knows() {
 }
 
 #[tokio::test]
-async fn a_disk_filled_by_the_buffer_goes_on_delivering() {
-    // Where the file may not grow any more, intake waits before the room is used up that delivery
-    // needs: every mark, settlement with its message ids and dead letters, and checkpoint is written
-    // while pushes wait, and as settled records make room all of them are taken.
+async fn delivery_continues_when_buffer_fills_disk() {
+    // If the file cannot grow, pushes wait before they use the space that delivery needs: every
+    // mark, settlement with its message ids and dead letters, and checkpoint is written meanwhile,
+    // and all pushes complete as settled records free space.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let buffer = disk(&store, &disk_config()).await;
@@ -274,7 +274,7 @@ async fn a_disk_filled_by_the_buffer_goes_on_delivering() {
         buffer.close();
     };
     let drain = async {
-        // Until intake waits.
+        // Until a push waits.
         while buffer.storage_errors() == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -287,11 +287,11 @@ async fn a_disk_filled_by_the_buffer_goes_on_delivering() {
                 let at = clock::now();
                 let dead =
                     if n == 0 { vec![letter(&[b'd'; 2000], "status_400", at)] } else { vec![] };
-                Settled { dead, seen: vec![format!("track:{settled}-{n}")], ..done(item) }
+                Completion { dead, seen: vec![format!("track:{settled}-{n}")], ..done(item) }
             });
             let settle: Vec<_> = settle.collect();
             settled += settle.len();
-            buffer.settled(settle).await.unwrap();
+            buffer.settle(settle).await.unwrap();
             store.save("app", vec![("k".into(), Some(settled.to_string()))]).await.unwrap();
             assert!(buffer.storage_errors() - before < 10, "only intake waits");
         }

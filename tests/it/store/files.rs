@@ -1,11 +1,11 @@
-//! Whose file it is: owners, readers, other people's files, damage.
+//! Ownership of the file: owners, readers, foreign files, damage.
 
 use super::*;
 
 #[tokio::test]
-async fn two_owners_are_refused() {
-    // The second owner of a directory is told the directory and the first one's process; a reader
-    // is let in and cannot write; when the owner is gone the directory is free.
+async fn second_owner_is_rejected() {
+    // The error of a second owner names the directory and the first owner's process. A reader can
+    // open the directory and cannot write. It is free once the owner is gone.
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("not/yet/there");
     let missing = Store::open(&path, Access::ReadOnly).unwrap_err();
@@ -49,7 +49,7 @@ fn refused(dir: &TempDir, what: &str) -> StoreError {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    // A file that was closed in peace has its seal beside it.
+    // A cleanly closed file has its checksum next to it.
     names.remove("usercom-sink.db.sum");
     let expected = ["usercom-sink.db", "usercom-sink.lock"].map(str::to_owned);
     assert_eq!(names, BTreeSet::from(expected));
@@ -57,9 +57,9 @@ fn refused(dir: &TempDir, what: &str) -> StoreError {
 }
 
 #[test]
-fn foreign_files_are_left_alone() {
-    // A file that is not ours is refused by name and not a byte of it changes, nor does a file
-    // appear beside it.
+fn foreign_file_is_rejected_unchanged() {
+    // A file of another program is rejected by name; no byte of it changes, and no file appears
+    // next to it.
     for (content, what) in [
         (&b"dear diary"[..], "not an SQLite database"),
         (b"", "not an SQLite database"),
@@ -85,8 +85,8 @@ fn foreign_files_are_left_alone() {
 }
 
 #[tokio::test]
-async fn newer_files_are_left_alone() {
-    // A file of a later version of the program is refused and not touched.
+async fn newer_format_is_rejected_unchanged() {
+    // A file of a later version of the program is rejected and not changed.
     let dir = TempDir::new().unwrap();
     owner(&dir).close().await;
     let other = rusqlite::Connection::open(dir.path().join("usercom-sink.db")).unwrap();
@@ -97,8 +97,8 @@ async fn newer_files_are_left_alone() {
 }
 
 #[tokio::test]
-async fn damaged_files_are_left_alone() {
-    // A file of ours with a broken page, or cut off, is refused and not touched.
+async fn damaged_file_is_rejected_unchanged() {
+    // A store with a broken page, or a truncated one, is rejected and not changed.
     type Harm = fn(&mut Vec<u8>);
     let harms: [Harm; 2] = [
         |file| file[4096..].iter_mut().for_each(|byte| *byte ^= 0x5A),
@@ -119,7 +119,7 @@ async fn damaged_files_are_left_alone() {
     }
 }
 
-/// A store with something in each table, closed; its file.
+/// A closed store with rows in each table; returns its file.
 async fn something(dir: &TempDir) -> Vec<u8> {
     let store = owner(dir);
     store.append(SINK, (1..=60).map(|n| at_position("f", n)).collect()).await.unwrap();
@@ -139,16 +139,16 @@ async fn something(dir: &TempDir) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn each_damage_of_a_closed_file_is_refused() {
-    // Whichever bit of a file changes after it was closed in peace, it is refused with words and
-    // left as it is; the same file in its old state is taken again.
+async fn any_bit_flip_of_closed_file_is_rejected() {
+    // If any bit of a cleanly closed file changes, it is rejected with an explanation and not
+    // changed; the same file in its old state is accepted.
     let dir = TempDir::new().unwrap();
     let whole = something(&dir).await;
     let seal = fs::read(dir.path().join("usercom-sink.db.sum")).unwrap();
     let path = dir.path().join("usercom-sink.db");
     let mut rng = rand::rng();
     for n in 0..120 {
-        // Numbers of SQLite's that every writer changes are no damage we could tell from a backup.
+        // Counters that every SQLite writer changes cannot be distinguished from a restored backup.
         let at = match n {
             0..40 => rand::Rng::random_range(&mut rng, 100..4096),
             _ => rand::Rng::random_range(&mut rng, 100..whole.len()),
@@ -171,9 +171,9 @@ async fn each_damage_of_a_closed_file_is_refused() {
 }
 
 #[tokio::test]
-async fn a_damage_after_a_kill_forgets_no_message_id() {
-    // A file without a seal, as a kill leaves it, is refused, or knows each message id that was
-    // delivered: whichever bit has changed.
+async fn bit_flip_after_kill_loses_no_message_id() {
+    // A file without a checksum, as after a kill, is rejected or still has each delivered message
+    // id, whichever bit has changed.
     let dir = TempDir::new().unwrap();
     let whole = something(&dir).await;
     let keys: Vec<String> = (1..=30)
@@ -194,8 +194,8 @@ async fn a_damage_after_a_kill_forgets_no_message_id() {
 }
 
 #[tokio::test]
-async fn a_backup_may_be_put_back() {
-    // An older copy of the file beside a newer seal is taken: it is whole.
+async fn restored_backup_is_accepted() {
+    // An older, undamaged copy of the file is accepted next to a newer checksum.
     let dir = TempDir::new().unwrap();
     let old = something(&dir).await;
     let store = owner(&dir);
@@ -207,9 +207,9 @@ async fn a_backup_may_be_put_back() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_written_is_said_with_its_cure() {
-    // A killed process' file on a file system that may only be read: neither an owner nor a reader
-    // is told that the store is open for reading only, but what to do.
+async fn read_only_file_system_error_names_cure() {
+    // A killed process' file on a read-only file system: owner and reader get an error that says
+    // what to do.
     let dir = TempDir::new().unwrap();
     let mount = |options: &str| {
         std::process::Command::new("mount")
@@ -242,8 +242,8 @@ async fn what_cannot_be_written_is_said_with_its_cure() {
 }
 
 #[tokio::test]
-async fn a_log_without_its_file_is_refused() {
-    // A write-ahead log whose database is gone is not silently mixed into a new one.
+async fn log_without_database_is_rejected() {
+    // A write-ahead log whose database is gone is not applied to a new one.
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("usercom-sink.db-wal"), b"frames").unwrap();
     let error = Store::open(dir.path(), Access::Owner).unwrap_err();
@@ -252,8 +252,8 @@ async fn a_log_without_its_file_is_refused() {
 }
 
 #[tokio::test]
-async fn an_unfinished_creation_is_begun_anew() {
-    // What a crash left of a file that was being made does not stand in the way.
+async fn unfinished_creation_is_restarted() {
+    // The rest of a creation that a crash interrupted does not prevent the next one.
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("usercom-sink.db.new"), b"half").unwrap();
     fs::write(dir.path().join("usercom-sink.db.new-journal"), b"half").unwrap();
@@ -263,8 +263,8 @@ async fn an_unfinished_creation_is_begun_anew() {
 }
 
 #[test]
-fn the_directory_name_may_be_odd() {
-    // Characters that mean something in a URI do not lead to another file.
+fn directory_name_with_uri_characters_works() {
+    // Characters with a meaning in URIs do not lead to another file.
     let dir = TempDir::new().unwrap();
     let odd = dir.path().join("a b?mode=memory#%41ü");
     for _ in 0..2 {
@@ -291,9 +291,9 @@ fn file_of_format(dir: &TempDir, format: u32) {
 }
 
 #[tokio::test]
-async fn files_of_earlier_formats_are_brought_up_to_date() {
-    // What a file of an earlier format holds is read after its owner opened it, with the same
-    // records in doubt; a reader alone changes nothing and says what to do.
+async fn earlier_formats_are_migrated() {
+    // The content of an earlier format is read after its owner opened it, with the same records
+    // possibly sent. A reader alone changes nothing and says what to do.
     for format in [1, 2] {
         let dir = TempDir::new().unwrap();
         file_of_format(&dir, format);

@@ -1,10 +1,10 @@
-//! Dead letters: found, counted, shown, fed again.
+//! Dead letters: selection, counts, JSON output, export.
 
 use super::*;
 
 #[tokio::test]
-async fn dead_letters_are_found_counted_and_deleted() {
-    // Every filter, and their combination, means the right dead letters of the right sink.
+async fn dead_letter_filters_select_count_and_delete() {
+    // Every filter, and their combination, selects the right dead letters of the right sink.
     let store = Store::in_memory().unwrap();
     let time = |s: i64| Timestamp::from_second(s).unwrap();
     let dead =
@@ -47,9 +47,9 @@ async fn dead_letters_are_found_counted_and_deleted() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_shown_and_fed_again() {
-    // JSON output shows the record as it came in, whatever it is, on one line; an export is a file
-    // whose lines are the records.
+async fn dead_letters_serialize_and_export() {
+    // JSON output shows any record as received on one line; an export is a file whose lines are the
+    // records.
     let store = Store::in_memory().unwrap();
     let at = Timestamp::UNIX_EPOCH;
     let mut first = letter(b"{\"big\":\n 12345678901234567890.10}", "status_400", at);

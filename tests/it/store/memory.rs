@@ -3,8 +3,8 @@
 use super::*;
 
 #[tokio::test]
-async fn memory_blocks_when_full() {
-    // A full memory buffer holds its pusher back until records are handed out, and keeps the order.
+async fn memory_push_waits_when_full() {
+    // A push into a full memory buffer waits until records are yielded; the order is kept.
     let (buffer, _store) = memory(3, WhenFull::Block);
     let records = (0..5).map(|n| Record::new(n.to_string())).collect();
     let push = buffer.push(records);
@@ -21,8 +21,9 @@ async fn memory_blocks_when_full() {
 }
 
 #[tokio::test]
-async fn memory_drops_the_newest() {
-    // With `drop_newest` a push never waits; what finds no room is settled as rejected and counted.
+async fn memory_push_rejects_newest_with_drop_newest() {
+    // With `drop_newest` a push never waits; records that do not fit are settled as rejected and
+    // counted.
     let (buffer, _store) = memory(2, WhenFull::DropNewest);
     let (records, told): (Vec<_>, Vec<_>) = ["a", "b", "c"].map(watched).into_iter().unzip();
     buffer.push(records).await.unwrap();
@@ -33,9 +34,9 @@ async fn memory_drops_the_newest() {
 }
 
 #[tokio::test]
-async fn memory_tells_the_verdict_after_the_dead_letter() {
-    // In memory mode the source hears "delivered" or "rejected" only from `settled`, and a rejected
-    // record is in the dead letters by then; what is given back is offered again by its source.
+async fn memory_notifies_after_dead_letter_is_stored() {
+    // A memory buffer notifies "delivered" or "rejected" only in `settle`, when a rejected record
+    // is already in the dead letters. A returned record is errored, so its source sends it again.
     let (buffer, store) = memory(10, WhenFull::Block);
     let (records, told): (Vec<_>, Vec<_>) = ["1", "2", "3"].map(watched).into_iter().unzip();
     buffer.push(records).await.unwrap();
@@ -45,10 +46,10 @@ async fn memory_tells_the_verdict_after_the_dead_letter() {
     good.seen = vec!["m1".into()];
     let mut bad = done(items.next().unwrap());
     bad.dead = vec![letter(b"2", "status_400", Timestamp::UNIX_EPOCH)];
-    buffer.settled(vec![good, bad]).await.unwrap();
+    buffer.settle(vec![good, bad]).await.unwrap();
     let back = items.next().unwrap();
-    let back = GivenBack { token: back.token, ack: back.record.ack, maybe_sent: false };
-    buffer.give_back(vec![back]).await;
+    let back = UnsettledRecord { token: back.token, ack: back.record.ack, maybe_sent: false };
+    buffer.return_unsettled(vec![back]).await;
     assert_eq!(verdicts(&told[0]), [Verdict::Delivered]);
     assert_eq!(verdicts(&told[1]), [Verdict::Rejected]);
     assert_eq!(verdicts(&told[2]), [Verdict::Errored]);
@@ -57,9 +58,9 @@ async fn memory_tells_the_verdict_after_the_dead_letter() {
 }
 
 #[tokio::test]
-async fn dead_letters_wait_for_room() {
-    // A dead letter that finds no room on the disk is neither lost nor reported before it is stored;
-    // if the process must stop before, the record counts as unsettled.
+async fn dead_letter_waits_for_disk_space() {
+    // A dead letter on a full disk is neither lost nor reported before it is stored; if the process
+    // stops before, the record is not settled.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let stop = CancellationToken::new();
@@ -72,7 +73,7 @@ async fn dead_letters_wait_for_room() {
     let mut rejected = || {
         let mut item = done(items.next().unwrap());
         item.dead = vec![letter(&[b'x'; 1 << 20], "too_big", Timestamp::UNIX_EPOCH)];
-        buffer.settled(vec![item])
+        buffer.settle(vec![item])
     };
     let first = rejected();
     tokio::pin!(first);
@@ -91,9 +92,9 @@ async fn dead_letters_wait_for_room() {
 }
 
 #[tokio::test]
-async fn closing_wakes_everybody() {
-    // Whoever waits in `push` or `next` when the buffer is closed returns, for both kinds of buffer;
-    // records not taken are told to their sources as errored.
+async fn close_wakes_waiting_push_and_next() {
+    // Waiting calls of `push` and `next` return when the buffer is closed, for both kinds of
+    // buffer; records that were not accepted are errored.
     let small = |kind| BufferConfig { kind, max_events: 1, max_size: 1, ..BufferConfig::default() };
     for kind in [BufferKind::Memory, BufferKind::Disk] {
         let store = Store::in_memory().unwrap();
@@ -124,12 +125,12 @@ async fn closing_wakes_everybody() {
 }
 
 #[tokio::test]
-async fn memory_passes_on_what_the_source_doubts() {
-    // A record that its source says may have been sent comes out as one that may have been sent.
+async fn memory_buffer_preserves_maybe_sent() {
+    // A record that its source calls possibly sent is yielded as possibly sent.
     let (buffer, _store) = memory(10, WhenFull::Block);
-    let mut doubtful = Record::new("1");
-    doubtful.maybe_sent = true;
-    buffer.push(vec![doubtful, Record::new("2")]).await.unwrap();
+    let mut maybe_sent_seqs = Record::new("1");
+    maybe_sent_seqs.maybe_sent = true;
+    buffer.push(vec![maybe_sent_seqs, Record::new("2")]).await.unwrap();
     let marks: Vec<_> = buffer.next(10).await.unwrap().iter().map(|b| b.maybe_sent).collect();
     assert_eq!(marks, [true, false]);
 }

@@ -1,5 +1,4 @@
-//! What the store and the buffers promise: durability, order, limits, and hands off other people's
-//! files.
+//! Guarantees of the store and the buffers: durability, order, limits, and care with foreign files.
 
 mod bounds;
 mod disk;
@@ -21,13 +20,13 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use usercom_sink::ack::{Ack, Verdict};
 use usercom_sink::buffer::{
-    self, Access, Buffer, BufferError, BufferSize, Buffered, DeadLetter, DeadLetterFilter,
-    DiskBuffer, Exported, GivenBack, MemoryBuffer, NewRecord, PAGE_BYTES, RECORD_OVERHEAD, Settled,
-    Settlement, Store, StoreError, Token, export,
+    self, Access, Buffer, BufferError, BufferSize, Buffered, Completion, DeadLetter,
+    DeadLetterFilter, DiskBuffer, Exported, MemoryBuffer, NewRecord, PAGE_BYTES, RECORD_OVERHEAD,
+    Settlement, Store, StoreError, Token, UnsettledRecord, export,
 };
 use usercom_sink::clock;
 use usercom_sink::config::sink::{BufferConfig, BufferKind, WhenFull};
-use usercom_sink::record::{AckOn, Origin, Record};
+use usercom_sink::record::{AckOn, Record, SourcePosition};
 use usercom_sink::source::Checkpoints;
 
 const SINK: &str = "crm";
@@ -42,8 +41,11 @@ fn plain(body: impl Into<bytes::Bytes>) -> NewRecord {
 
 fn at_position(key: &str, position: u64) -> NewRecord {
     let mut record = plain(format!("{{\"n\":{position}}}"));
-    record.origin =
-        Some(Origin { key: key.into(), position, place: format!("{key}:{position}").into() });
+    record.origin = Some(SourcePosition {
+        stream_id: key.into(),
+        end_offset: position,
+        location: format!("{key}:{position}").into(),
+    });
     record
 }
 
@@ -51,24 +53,24 @@ fn full_record() -> Record {
     Record {
         body: "{\"id\":\"ü\"}".into(),
         meta: Some("{\"topic\":\"t\"}".into()),
-        origin: Some(Origin {
-            key: "file-1".into(),
-            position: u64::MAX,
-            place: "logs/app.ndjson:17".into(),
+        origin: Some(SourcePosition {
+            stream_id: "file-1".into(),
+            end_offset: u64::MAX,
+            location: "logs/app.ndjson:17".into(),
         }),
         transport_id: Some("id-1".into()),
-        time: Some(Timestamp::from_microsecond(1_767_225_600_000_001).unwrap()),
+        event_time: Some(Timestamp::from_microsecond(1_767_225_600_000_001).unwrap()),
         maybe_sent: false,
-        fault: Some("not JSON".into()),
-        ack: Ack::ignored(),
-        ack_on: AckOn::Kept,
+        decode_error: Some("not JSON".into()),
+        ack: Ack::noop(),
+        ack_on: AckOn::Persisted,
     }
 }
 
-type Told = Arc<Mutex<Vec<Verdict>>>;
+type RecordedVerdicts = Arc<Mutex<Vec<Verdict>>>;
 
-fn watched(body: &str) -> (Record, Told) {
-    let told = Told::default();
+fn watched(body: &str) -> (Record, RecordedVerdicts) {
+    let told = RecordedVerdicts::default();
     let ack = {
         let told = Arc::clone(&told);
         Ack::new(move |verdict| told.lock().unwrap().push(verdict))
@@ -76,7 +78,7 @@ fn watched(body: &str) -> (Record, Told) {
     (Record::new(body.to_owned()).with_ack(ack), told)
 }
 
-fn verdicts(told: &Told) -> Vec<Verdict> {
+fn verdicts(told: &RecordedVerdicts) -> Vec<Verdict> {
     told.lock().unwrap().clone()
 }
 
@@ -85,8 +87,8 @@ fn bodies(records: &[Buffered]) -> Vec<String> {
     records.iter().map(text).collect()
 }
 
-fn done(item: Buffered) -> Settled {
-    Settled { token: item.token, ack: item.record.ack, dead: vec![], seen: vec![] }
+fn done(item: Buffered) -> Completion {
+    Completion { token: item.token, ack: item.record.ack, dead: vec![], seen: vec![] }
 }
 
 fn letter(body: &[u8], reason: &str, at: Timestamp) -> DeadLetter {
@@ -115,8 +117,8 @@ async fn waits<T>(future: impl Future<Output = T>) -> bool {
 }
 
 #[tokio::test]
-async fn everything_is_back_after_reopening() {
-    // Whatever a method of the store wrote is there for the next process, every field of it.
+async fn store_content_survives_reopen() {
+    // The next process finds everything that the store wrote, with every field.
     let dir = TempDir::new().unwrap();
     let at = Timestamp::from_microsecond(1_767_225_600_123_456).unwrap();
     let mut dead = letter(b"{\"a\":1}", "status_400", at);
@@ -139,7 +141,7 @@ async fn everything_is_back_after_reopening() {
             Settlement { seq: Some(2), dead: vec![dead.clone()], seen: vec!["m1".into()] };
         store.settle(SINK, vec![settlement]).await.unwrap();
         store.save_cache(SINK, vec![("u1".into(), Some("7".into()))], Some(10)).await.unwrap();
-        // No close: dropping the last handle frees the directory as well.
+        // No close: dropping the last handle also frees the directory.
     }
     let store = owner(&dir);
     let stored = store.read(SINK, 0, 10).await.unwrap();
@@ -156,13 +158,13 @@ async fn everything_is_back_after_reopening() {
     assert_eq!(store.load_cache(SINK, 10).await.unwrap(), [("u1".into(), "7".into())]);
     let size = stored[0].record.size();
     assert_eq!(store.buffer_size(SINK), BufferSize { events: 1, bytes: size });
-    // A number that was given once is never given again.
+    // A sequence number is never reused.
     assert_eq!(store.append(SINK, vec![plain("{}")]).await.unwrap().seqs, 3..4);
     store.close().await;
 }
 
 #[tokio::test]
-async fn answered_means_committed() {
+async fn returned_append_is_committed() {
     // An append that returned is visible to another connection at once, however many run at a time.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
@@ -185,9 +187,9 @@ async fn answered_means_committed() {
 }
 
 #[tokio::test]
-async fn positions_are_taken_once() {
-    // A record whose position was taken before is skipped: in one batch, in the next, after a
-    // restart; each sink and each origin key counts for itself.
+async fn source_position_is_stored_once() {
+    // A record whose position was stored before is skipped: in one batch, in the next, after a
+    // restart; each sink and each stream has its own positions.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let batch = [10, 20, 20, 15, 30].map(|n| at_position("f", n)).to_vec();
@@ -217,9 +219,9 @@ async fn checkpoints_are_replaced_and_removed() {
 }
 
 #[tokio::test]
-async fn seen_keys_live_for_their_window() {
-    // A key is seen until it is expired; one that is delivered again counts from then; expiry takes
-    // more keys than fit in one transaction.
+async fn seen_keys_expire_after_their_window() {
+    // A key is seen until it expires; one that is delivered again counts from then; more keys than
+    // fit in one transaction expire too.
     let store = Store::in_memory().unwrap();
     let seen = |keys: Vec<String>| vec![Settlement { seen: keys, ..Settlement::default() }];
     let many: Vec<String> = (0..2500).map(|n| format!("old-{n}")).collect();
@@ -241,8 +243,8 @@ async fn seen_keys_live_for_their_window() {
 }
 
 #[tokio::test]
-async fn cache_keeps_the_newest() {
-    // Cached look-ups are replaced, forgotten by `None`, and the oldest go when there are too many.
+async fn cache_trims_oldest() {
+    // Cached look-ups are replaced, deleted by `None`, and trimmed oldest first.
     let store = Store::in_memory().unwrap();
     let row = |k: &str, v: Option<&str>| (k.to_owned(), v.map(str::to_owned));
     for rows in [
@@ -261,9 +263,8 @@ async fn cache_keeps_the_newest() {
 }
 
 #[tokio::test]
-async fn a_page_is_bounded() {
-    // However large the backlog, one read yields at most a page's bytes, and a single larger
-    // record.
+async fn read_page_is_bounded() {
+    // With any backlog one read yields at most a page of bytes, or a single larger record.
     let store = Store::in_memory().unwrap();
     let large = vec![b'x'; usize::try_from(PAGE_BYTES).unwrap() / 3];
     let huge = vec![b'y'; usize::try_from(PAGE_BYTES).unwrap() * 2];
@@ -281,9 +282,9 @@ async fn a_page_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_full_disk_fails_only_who_needs_room() {
-    // When the file cannot grow, an append answers "full" and stores nothing of its batch; other
-    // commands of the same moment still work, and appends do again once there is room.
+async fn full_disk_fails_only_appends() {
+    // If the file cannot grow, an append fails with "full" and stores no record of its batch; other
+    // commands of the same group work, and appends work again once there is space.
     let dir = TempDir::new().unwrap();
     let store = owner(&dir);
     let first = store.append(SINK, vec![plain("{\"n\":1}"), plain("{\"n\":2}")]).await.unwrap();

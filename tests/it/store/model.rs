@@ -1,4 +1,4 @@
-//! The disk buffer against a model.
+//! Property test of the disk buffer against a model.
 
 use super::*;
 
@@ -9,7 +9,7 @@ enum Step {
     Next(usize),
     Settle(usize),
     GiveBack(usize, bool),
-    /// Marks some of those away, and takes the marks of others away.
+    /// Marks some records in flight and unmarks others.
     Mark(usize, usize),
     CleanRestart,
     Crash,
@@ -28,14 +28,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a disk buffer should hold, by the numbers of records.
+/// The expected content of a disk buffer, by record number.
 #[derive(Default)]
 struct Model {
     pushed: u64,
     waiting: VecDeque<u64>,
     back: BTreeMap<u64, bool>,
     away: BTreeMap<u64, Token>,
-    /// Marked in the store: in doubt after a restart.
+    /// Marked in the store: possibly sent after a restart.
     marked: BTreeSet<u64>,
 }
 
@@ -94,7 +94,7 @@ impl Run {
     }
 
     async fn push(&self, numbers: impl Iterator<Item = u64>) {
-        let told = Told::default();
+        let told = RecordedVerdicts::default();
         let records: Vec<_> = numbers
             .map(|n| {
                 let told = Arc::clone(&told);
@@ -114,7 +114,7 @@ impl Run {
         let from_back = !self.model.back.is_empty();
         let items = self.buffer().next(max).await.unwrap();
         let numbers: Vec<u64> =
-            items.iter().map(|item| item.record.origin.as_ref().unwrap().position - 1).collect();
+            items.iter().map(|item| item.record.origin.as_ref().unwrap().end_offset - 1).collect();
         assert_eq!(numbers, expected);
         for (n, item) in numbers.into_iter().zip(items) {
             let model = &mut self.model;
@@ -136,13 +136,13 @@ impl Run {
     }
 
     async fn settle(&self, tokens: impl IntoIterator<Item = Token>) {
-        let settled = tokens.into_iter().map(|token| Settled {
+        let settled = tokens.into_iter().map(|token| Completion {
             token,
-            ack: Ack::ignored(),
+            ack: Ack::noop(),
             dead: vec![],
             seen: vec![],
         });
-        self.buffer().settled(settled.collect()).await.unwrap();
+        self.buffer().settle(settled.collect()).await.unwrap();
     }
 
     async fn take(&mut self, step: Step) {
@@ -179,9 +179,9 @@ impl Run {
                 };
                 let key = before.iter().find(|k| !self.model.away.contains_key(k));
                 self.model.back.insert(*key.unwrap(), maybe_sent);
-                let ack = Ack::ignored();
-                let back = GivenBack { token, ack, maybe_sent };
-                self.buffer().give_back(vec![back]).await;
+                let ack = Ack::noop();
+                let back = UnsettledRecord { token, ack, maybe_sent };
+                self.buffer().return_unsettled(vec![back]).await;
             }
             Step::CleanRestart => {
                 self.buffer().close();
@@ -213,9 +213,9 @@ impl Run {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn disk_buffer_is_a_queue(steps in proptest::collection::vec(step(), 1..40)) {
-        // Whatever is pushed, handed out, settled, given back, and however often the process stops
-        // or dies between, the disk buffer behaves like a plain queue that forgets nothing.
+    fn disk_buffer_matches_queue_model(steps in proptest::collection::vec(step(), 1..40)) {
+        // For any sequence of pushes, reads, settlements, returns, stops and kills, the disk buffer
+        // behaves like a plain queue that loses nothing.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let dir = TempDir::new().unwrap();

@@ -25,9 +25,9 @@ async fn check_all(store: &Store, appended: u64) {
 }
 
 #[tokio::test]
-async fn a_removed_file_is_written_again() {
-    // Whichever of its files are removed while it is in use: the store goes on, and within seconds
-    // all it held is under its name again, for this process and the next.
+async fn removed_file_is_written_again() {
+    // If any of its files are removed while it is in use, the store continues, and within seconds
+    // its content is under its name again, for this process and the next.
     for removed in [&FILES[..], &FILES[..1], &FILES[1..2], &FILES[1..]] {
         let dir = TempDir::new().unwrap();
         let store = filled(&dir).await;
@@ -39,7 +39,7 @@ async fn a_removed_file_is_written_again() {
         store.check_file().await.unwrap();
         check_all(&store, 1).await;
         store.append(SINK, vec![plain("{}")]).await.unwrap();
-        // A copy made now is what a kill leaves.
+        // A copy made now is the state after a kill.
         let copy = TempDir::new().unwrap();
         for file in &FILES[..2] {
             fs::copy(dir.path().join(file), copy.path().join(file)).unwrap();
@@ -52,9 +52,9 @@ async fn a_removed_file_is_written_again() {
 }
 
 #[tokio::test]
-async fn a_replaced_file_ends_the_run_and_nothing_is_lost() {
-    // Where another store takes the file's place, nothing more is written, the error says what to
-    // do, the other file stays as it is, and what was held is beside it.
+async fn replaced_file_stops_store_without_loss() {
+    // If another store replaces the file, nothing more is written, the error says what to do, the
+    // other file is not changed, and a copy of the content is next to it.
     let dir = TempDir::new().unwrap();
     let store = filled(&dir).await;
     let other = TempDir::new().unwrap();
@@ -81,9 +81,8 @@ async fn a_replaced_file_ends_the_run_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn a_removed_folder_ends_the_run() {
-    // Where not even the folder is there any more, commands fail with words instead of writing into
-    // nothing.
+async fn removed_folder_stops_store() {
+    // If the folder is gone too, commands fail with an explanation.
     let dir = TempDir::new().unwrap();
     let store = filled(&dir).await;
     fs::remove_dir_all(dir.path()).unwrap();

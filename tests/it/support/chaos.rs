@@ -1,8 +1,9 @@
-//! A proxy that spoils HTTP exchanges on their way to an upstream. It understands no more of HTTP
-//! than where a message ends, and decides by a seeded generator which fault strikes an exchange.
+//! A proxy that injects faults into HTTP exchanges with an upstream. It only finds the ends of
+//! messages, and chooses faults with a seeded generator.
 //!
-//! Invariant: a fault other than [`Fault::CutBefore`], [`Fault::Portal`] and [`Fault::Status`]
-//! strikes after the upstream has done its work.
+//! # Invariants
+//! A fault other than [`Fault::CutBefore`], [`Fault::Portal`] and [`Fault::Status`] occurs after
+//! the upstream has done its work.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,26 +18,26 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// How an exchange is spoilt.
+/// A fault of an exchange.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
-    /// Reset without the upstream having seen the request.
+    /// Reset before the upstream has seen the request.
     CutBefore,
-    /// Reset instead of the answer.
+    /// Reset instead of the response.
     CutAfter,
-    /// The proxy says no more, but goes on listening.
+    /// The proxy sends nothing more, but keeps reading.
     HalfClose,
-    /// The answer ends in the middle of its body.
+    /// The response ends in the middle of its body.
     Truncated,
-    /// The body is replaced by bytes that mean nothing, under the same status.
+    /// The body is replaced by random bytes, with the same status.
     Garbage,
     /// The body is replaced by a web page, under status 200.
     Html,
-    /// A web page with status 200, without the upstream having seen the request.
+    /// A web page with status 200; the upstream does not see the request.
     Portal,
-    /// This status, without the upstream having seen the request.
+    /// This status; the upstream does not see the request.
     Status(u16),
-    /// The answer comes so many milliseconds later.
+    /// The response is delayed by this many milliseconds.
     Delay(u64),
 }
 
@@ -64,7 +65,7 @@ impl Fault {
 struct Shared {
     upstream: SocketAddr,
     odds: Mutex<Vec<(Fault, f64)>>,
-    /// Requests whose body holds this text are refused with 400, if it is not empty.
+    /// Requests whose body contains this text get 400, if it is not empty.
     poison: Mutex<String>,
     dice: Mutex<StdRng>,
     dead: AtomicBool,
@@ -105,12 +106,12 @@ impl Chaos {
         format!("http://{}/api/public/", self.addr)
     }
 
-    /// From now on these faults strike, each with its chance.
-    pub(crate) fn strike(&self, odds: &[(Fault, f64)]) {
+    /// From now on these faults occur, each with its chance.
+    pub(crate) fn set_fault_rates(&self, odds: &[(Fault, f64)]) {
         *self.shared.odds.lock().unwrap() = odds.to_vec();
     }
 
-    /// From now on requests whose body holds this text are refused with 400; none if it is empty.
+    /// From now on requests whose body contains this text get 400; none if it is empty.
     pub(crate) fn refuse(&self, text: &str) {
         text.clone_into(&mut self.shared.poison.lock().unwrap());
     }
@@ -130,7 +131,7 @@ impl Chaos {
         self.shared.in_flight.load(Ordering::Acquire)
     }
 
-    /// How often each fault struck.
+    /// How often each fault occurred.
     pub(crate) fn struck(&self) -> BTreeMap<&'static str, u64> {
         self.shared.struck.lock().unwrap().clone()
     }
@@ -143,7 +144,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             accepted = listener.accept() => {
                 let Ok((client, _)) = accepted else { continue };
                 let shared = Arc::clone(&shared);
-                // What a client that goes away leaves behind is of no interest.
+                // Errors of a client that disconnects are ignored.
                 connections.spawn(async move { drop(serve(client, &shared).await) });
             }
             Some(_) = connections.join_next() => {}
@@ -151,7 +152,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// One request in flight; counted down however it ends.
+/// Counts one request in flight until it is dropped.
 struct Counted<'a>(&'a AtomicUsize);
 
 impl<'a> Counted<'a> {
@@ -216,7 +217,7 @@ fn draw(shared: &Shared) -> Option<Fault> {
 
 const PAGE: &[u8] = b"<!DOCTYPE html><html><body>Please log in to the network.</body></html>";
 
-/// Passes an answer on, as the fault has it. Tells whether the connection goes on.
+/// Forwards a response with the fault. Returns whether the connection stays open.
 async fn spoil(
     fault: Option<Fault>,
     answer: Message,
@@ -263,7 +264,7 @@ fn page(status: u16, body: &[u8]) -> Message {
     Message { head: head.into_bytes(), body: body.to_vec() }
 }
 
-/// A request or an answer, as it is on the wire.
+/// A request or a response, as bytes.
 #[derive(Debug, Default)]
 struct Message {
     head: Vec<u8>,

@@ -1,18 +1,18 @@
-//! A realistic load in Segment's shape: 1,000 records of 90 known and 10 anonymous users and 12
+//! A realistic load in Segment's format: 1,000 records of 90 known and 10 anonymous users and 12
 //! companies, 150 identifies, 500 tracks, 300 pages, 50 groups. The same every time.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-/// What an account must hold once a load is delivered.
+/// The expected content of an account after a load.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Expected {
-    /// Page views by own id.
+    /// Page views by external id.
     pub(crate) pages: BTreeMap<String, u64>,
-    /// Time of the newest page by own id.
+    /// Time of the newest page by external id.
     pub(crate) last_seen: BTreeMap<String, jiff::Timestamp>,
-    /// Names of events in order, by own id.
+    /// Names of events in order, by external id.
     pub(crate) events: BTreeMap<String, Vec<String>>,
     /// Company ids.
     pub(crate) companies: std::collections::BTreeSet<String>,
@@ -20,7 +20,7 @@ pub(crate) struct Expected {
     pub(crate) members: std::collections::BTreeSet<(String, String)>,
 }
 
-/// Reads off a load what it must come to.
+/// Computes the expected content from a load.
 pub(crate) fn expected(records: &[Value]) -> Expected {
     let mut expected = Expected::default();
     for record in records {
@@ -48,7 +48,7 @@ pub(crate) fn expected(records: &[Value]) -> Expected {
     expected
 }
 
-/// A small generator of numbers that look random: a linear congruence, good enough to mix a load.
+/// A linear congruential generator, sufficient to mix a load.
 struct Dice(u64);
 
 impl Dice {
@@ -59,7 +59,7 @@ impl Dice {
     }
 }
 
-/// The load. `salt` goes into the message ids.
+/// The load. `salt` is part of the message ids.
 pub(crate) fn records(count: usize, salt: &str) -> Vec<Value> {
     let mut dice = Dice(42);
     let start: jiff::Timestamp = "2026-08-20T08:00:00Z".parse().unwrap();
@@ -136,7 +136,7 @@ pub(crate) fn lines(records: &[Value]) -> String {
     records.iter().map(|record| format!("{record}\n")).collect()
 }
 
-/// The load that lies beside the project, where it does.
+/// The load from a folder next to the project, if there is one.
 pub(crate) fn beside_the_project() -> Option<Vec<Value>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/mix-1000.ndjson");
     let text = std::fs::read_to_string(path).ok()?;

@@ -1,4 +1,4 @@
-//! What several tests need: a local User.com, the built binary, records to send.
+//! Helpers of the tests: the emulator, the built binary, records to send.
 
 pub(crate) mod certificates;
 pub(crate) mod chaos;
@@ -14,13 +14,13 @@ use usercom_sink::emulator::{Emulator, EmulatorConfig, Faults, start};
 
 pub(crate) const KEY: &str = "test-key-0123456789";
 
-/// A local User.com for one test.
-pub(crate) struct Account {
+/// An emulator for one test.
+pub(crate) struct EmulatorAccount {
     emulator: Emulator,
     http: reqwest::Client,
 }
 
-impl Account {
+impl EmulatorAccount {
     pub(crate) async fn open(faults: Faults) -> Self {
         let config = EmulatorConfig {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -67,8 +67,8 @@ impl Account {
         assert!(reply.status().is_success(), "{reply:?}");
     }
 
-    /// How often histories of events and page views were read, since the account was opened. The
-    /// tests' own reading counts as well.
+    /// How often histories of events and page views were read since the start, also by the test
+    /// itself.
     pub(crate) async fn look_ups(&self) -> u64 {
         let stats = self.admin("stats").await;
         let routes = stats["routes"].as_object().unwrap();
@@ -80,7 +80,7 @@ impl Account {
         counts.map(|(_, count)| count.as_u64().unwrap()).sum()
     }
 
-    /// All of a paginated list.
+    /// All pages of a list.
     pub(crate) async fn all(&self, path: &str) -> Vec<Value> {
         let mut found = Vec::new();
         let mut next = Some(format!("{}{path}", self.endpoint()));
@@ -97,12 +97,12 @@ impl Account {
     }
 }
 
-/// A folder for one test's pipeline.
-pub(crate) struct Place {
+/// A temporary folder for one test's pipeline.
+pub(crate) struct TestDir {
     dir: tempfile::TempDir,
 }
 
-impl Place {
+impl TestDir {
     pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
@@ -117,7 +117,8 @@ impl Place {
         path
     }
 
-    /// A pipeline from `records.ndjson` into an account; `sink` is the rest of the sink's table.
+    /// Writes a pipeline from `records.ndjson` to an account; `sink` is the rest of the sink's
+    /// table.
     pub(crate) fn pipeline(&self, endpoint: &str, sink: &str) -> PathBuf {
         let dir = self.dir.path().display();
         let text = format!(
@@ -158,7 +159,7 @@ pub(crate) fn binary() -> Command {
     command
 }
 
-/// The JSON a command printed, after checking how it ended.
+/// The JSON that a command printed, after a check of its exit code.
 pub(crate) fn json_of(output: &Output, code: i32) -> Value {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{stderr}");

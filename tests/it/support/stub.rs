@@ -1,8 +1,8 @@
-//! A server on loopback that answers as a test says, written from HTTP's text over plain TCP: it
-//! shares nothing with the client and can do what no HTTP library does.
+//! A scripted HTTP server over plain TCP: it shares no code with the client and can send invalid
+//! HTTP.
 //!
-//! A test gives a function from request to [`Answer`]. [`usual`] is a User.com that takes everything
-//! and has nothing, to fall back to.
+//! A test gives a function from request to [`Answer`]. [`usual`] is the default: it accepts
+//! everything and stores nothing.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,16 +12,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The longest body a request may have.
+/// The largest request body, in bytes.
 const MAX_BODY: usize = 16 << 20;
 
-/// One request as it arrived.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     /// When its body was read.
     pub(crate) at: Instant,
     pub(crate) method: String,
-    /// Path and query behind `/api/public/`, as they were sent.
+    /// Path and query after `/api/public/`, as sent.
     pub(crate) path: String,
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
@@ -38,16 +38,16 @@ impl Asked {
     }
 }
 
-/// What is done with a request.
+/// The response to a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
-    /// A whole answer; the connection stays.
+    /// A complete response; the connection stays open.
     Http { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
-    /// The same, then the connection is closed after this long without a word.
+    /// The same, then the connection is closed after this time without notice.
     ThenClose(Box<Answer>, Duration),
-    /// These bytes, then these again and again until the client goes; at most so many times.
+    /// These bytes, then these repeatedly until the client disconnects, at most this many times.
     Endless { head: Vec<u8>, again: Vec<u8>, times: usize },
-    /// Nothing; the connection is closed at once.
+    /// No response; the connection is closed at once.
     Close,
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn page(status: u16) -> Answer {
     answer(status, &[("Content-Type", "text/html")], "<html><h1>Not here</h1></html>")
 }
 
-/// What a User.com answers that takes everything and has nothing.
+/// The response of a User.com that accepts everything and stores nothing.
 pub(crate) fn usual(asked: &Asked) -> Answer {
     let is_list = ["attributes/", "events/", "ping_hits/"]
         .iter()
@@ -112,7 +112,7 @@ impl Stub {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Those of one method and path.
+    /// Requests with this method and path.
     pub(crate) fn asked(&self, method: &str, path: &str) -> Vec<Asked> {
         self.seen().into_iter().filter(|asked| asked.is(method, path)).collect()
     }
@@ -153,7 +153,7 @@ fn read(input: &mut impl BufRead) -> Option<Asked> {
     Some(Asked { at, method, path, headers, body })
 }
 
-/// Writes an answer; says whether the connection goes on.
+/// Writes a response. Returns whether the connection stays open.
 fn write(mut stream: &TcpStream, answer: Answer) -> bool {
     match answer {
         Answer::Http { status, headers, body } => {

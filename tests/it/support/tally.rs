@@ -1,15 +1,15 @@
-//! What landed, against what was sent: numbered records in, and out of the account which numbers
-//! are lost, doubled or out of order.
+//! Compares delivered with sent records: which numbered records are lost, doubled or out of order
+//! in the account.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::Account;
+use super::EmulatorAccount;
 
-/// Numbered records of so many users: eight tracks, an identify and a page in ten. The number of a
-/// record is its place in the input, so that each user's numbers grow.
+/// Numbered records of several users: of ten, eight tracks, an identify and a page. The number of a
+/// record is its index in the input, so each user's numbers grow.
 pub(crate) fn records(count: usize, users: usize) -> Vec<Value> {
     let start: jiff::Timestamp = "2026-08-20T08:00:00Z".parse().unwrap();
     (0..count).map(|n| record(n, (n * 7 + n / users) % users, start)).collect()
@@ -21,7 +21,7 @@ fn record(n: usize, user: usize, start: jiff::Timestamp) -> Value {
         "messageId": format!("m-{n}"), "userId": format!("user-{user}"),
         "timestamp": at.to_string(),
     });
-    // By a number that does not go round with the users.
+    // By a number that is not in step with the users.
     match (n / 3) % 10 {
         0 => {
             record["type"] = "identify".into();
@@ -40,7 +40,7 @@ fn record(n: usize, user: usize, start: jiff::Timestamp) -> Value {
     record
 }
 
-/// What became of the records.
+/// The result of a comparison.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) sent: usize,
@@ -79,7 +79,11 @@ impl fmt::Display for Tally {
 
 impl Tally {
     /// Compares. `dead` are the numbers in the dead letters.
-    pub(crate) async fn take(account: &Account, sent: &[Value], dead: &BTreeSet<usize>) -> Self {
+    pub(crate) async fn take(
+        account: &EmulatorAccount,
+        sent: &[Value],
+        dead: &BTreeSet<usize>,
+    ) -> Self {
         let mut tally = Self { sent: sent.len(), dead: dead.len(), ..Self::default() };
         let mut expected: BTreeMap<&str, Expected> = BTreeMap::new();
         for (n, record) in sent.iter().enumerate() {
@@ -135,14 +139,14 @@ impl Tally {
         }
     }
 
-    /// Everything is there, in order; nothing is said of doubles.
+    /// Asserts that every record is there, in order; doubles are allowed.
     pub(crate) fn assert_whole(&self) {
         assert!(self.lost.is_empty() && self.views_lost == 0, "{self}: {:?}", self.lost);
         assert!(self.disordered.is_empty(), "{self}: {:?}", self.disordered);
         assert!(self.stale.is_empty(), "{self}: {:?}", self.stale);
     }
 
-    /// Everything is there once, in order.
+    /// Asserts that every record is there once, in order.
     pub(crate) fn assert_exact(&self) {
         self.assert_whole();
         assert_eq!(self.doubled, 0, "{self}");

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use usercom_sink::call::{Call, CallKind, Json, Object};
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
 use usercom_sink::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
-use usercom_sink::plan::{Field, FieldClass, FieldSet, GroupId, Op, OwnId};
+use usercom_sink::schedule::{
+    ExternalCompanyId, ExternalUserId, Field, FieldClass, Op, PackedFields,
+};
 use usercom_sink::usercom::{Done, Doubt, Failure, Probe, Usercom};
 
 /// What happens to the next request of a route.
@@ -430,33 +432,43 @@ pub(super) fn standard<'a>(name: &'a str, json: &'a str) -> Field<'a> {
 }
 
 pub(super) fn identify(user: &str, fields: Vec<Field<'_>>) -> Op {
-    Op::Identify { user: OwnId::from(user), fields: fields.into_iter().collect() }
+    Op::Identify { user: ExternalUserId::from(user), fields: fields.into_iter().collect() }
 }
 
 pub(super) fn track(user: &str, name: &str) -> Op {
-    let data: FieldSet = [standard("n", "1"), standard("s", "\"x\"")].into_iter().collect();
-    Op::Track { user: OwnId::from(user), name: name.into(), at: Some(at(1_700_000_000)), data }
+    let data: PackedFields = [standard("n", "1"), standard("s", "\"x\"")].into_iter().collect();
+    Op::Track {
+        user: ExternalUserId::from(user),
+        name: name.into(),
+        at: Some(at(1_700_000_000)),
+        data,
+    }
 }
 
 pub(super) fn page(user: &str) -> Op {
     let at = Some("2026-01-02T03:04:05.678Z".parse().unwrap());
-    Op::Page { user: OwnId::from(user), domain: "shop.example".into(), path: "/a".into(), at }
+    Op::Page {
+        user: ExternalUserId::from(user),
+        domain: "shop.example".into(),
+        path: "/a".into(),
+        at,
+    }
 }
 
 pub(super) fn company(group: &str, fields: Vec<Field<'_>>) -> Op {
-    Op::Company { company: GroupId::from(group), fields: fields.into_iter().collect() }
+    Op::Company { company: ExternalCompanyId::from(group), fields: fields.into_iter().collect() }
 }
 
 pub(super) fn join(user: &str, group: &str) -> Op {
-    Op::Join { user: OwnId::from(user), company: GroupId::from(group) }
+    Op::Join { user: ExternalUserId::from(user), company: ExternalCompanyId::from(group) }
 }
 
 fn fields(object: &Value) -> Object<'static> {
     let Value::Object(object) = object else {
         return Object::default();
     };
-    let json = |value: &Value| Json::trusted(value.to_string());
-    Object::Entries(object.iter().map(|(name, value)| (name.clone().into(), json(value))).collect())
+    let json = |value: &Value| Json::from_valid_unchecked(value.to_string());
+    Object::Parsed(object.iter().map(|(name, value)| (name.clone().into(), json(value))).collect())
 }
 
 /// A call of user `u1`.

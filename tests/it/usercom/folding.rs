@@ -12,7 +12,9 @@ use usercom_sink::config::sink::{
     AttributeType, AttributeTypes, DeliveryConfig, UnknownAttributes, UsersConfig,
 };
 use usercom_sink::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
-use usercom_sink::plan::{Fate, Field, FieldClass, FieldSet, Folding, Lanes, Op, Whole};
+use usercom_sink::schedule::{
+    Coalescing, Field, FieldClass, KeyedScheduler, Op, OpOutcome, PackedFields, ParentObject,
+};
 use usercom_sink::usercom::{Doubt, SilentProbe, Usercom};
 
 /// An account that refuses a value of the wrong type by name, as Django does.
@@ -196,11 +198,11 @@ fn steps(heard: BoxedStrategy<bool>) -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// The fields a profile's planner makes of values, objects opened up with `_`.
-fn set(fields: &[(u8, u8)]) -> FieldSet {
-    fn open(set: &mut FieldSet, within: Option<usize>, name: &str, value: &Value) {
+fn set(fields: &[(u8, u8)]) -> PackedFields {
+    fn open(set: &mut PackedFields, within: Option<usize>, name: &str, value: &Value) {
         let json = value.to_string();
         if let Some(object) = value.as_object() {
-            let whole = Whole { name: name.into(), json: json.into(), within };
+            let whole = ParentObject { name: name.into(), json: json.into(), within };
             let at = set.add_object(whole);
             for (key, inner) in object {
                 open(set, Some(at), &format!("{name}_{key}"), inner);
@@ -209,7 +211,7 @@ fn set(fields: &[(u8, u8)]) -> FieldSet {
             set.push_within(within, Field { name, class: FieldClass::Custom, json: &json });
         }
     }
-    let mut set = FieldSet::default();
+    let mut set = PackedFields::default();
     for (at, (name, value)) in fields.iter().enumerate() {
         if fields[..at].iter().any(|(known, _)| known == name) {
             continue;
@@ -220,7 +222,7 @@ fn set(fields: &[(u8, u8)]) -> FieldSet {
     set
 }
 
-fn op(whom: u8, fields: FieldSet) -> Op {
+fn op(whom: u8, fields: PackedFields) -> Op {
     match whom {
         2 => Op::Company { company: "g".into(), fields },
         user => Op::Identify { user: format!("u{user}").as_str().into(), fields },
@@ -283,12 +285,12 @@ impl Sink {
 }
 
 /// Sends what waits, folded; what would change nothing is not sent.
-async fn flush(sink: &Sink, lanes: &mut Lanes<()>) {
-    while let Some(task) = lanes.take_next() {
+async fn flush(sink: &Sink, scheduler: &mut KeyedScheduler<()>) {
+    while let Some(task) = scheduler.pop_ready() {
         if !sink.usercom.unchanged(task.op(), clock::now()) {
             sink.send(task.op()).await;
         }
-        lanes.finish(task, Fate::Done);
+        scheduler.finish(task, OpOutcome::Completed);
     }
 }
 
@@ -298,16 +300,16 @@ async fn folded_and_not(
     types: &AttributeTypes,
 ) -> [(Profiles, Profiles); 2] {
     let (folded, naive) = (Sink::new(unknown, types).await, Sink::new(unknown, types).await);
-    let (mut lanes, mut waiting) = (Lanes::new(Folding::On, 10), Vec::new());
+    let (mut scheduler, mut waiting) = (KeyedScheduler::new(Coalescing::On, 10), Vec::new());
     for step in steps.iter().chain([&Step::Send]) {
         folded.retype(step).await;
         naive.retype(step).await;
         if let Some(op) = op_of(step) {
-            lanes.push(op.clone(), None, ());
+            scheduler.push(op.clone(), None, ());
             waiting.push(op);
         }
         if matches!(step, Step::Send) {
-            flush(&folded, &mut lanes).await;
+            flush(&folded, &mut scheduler).await;
             for op in waiting.drain(..) {
                 naive.send(&op).await;
             }
@@ -350,14 +352,14 @@ proptest! {
             .unwrap();
         runtime.block_on(async {
             let sink = Sink::new(UnknownAttributes::Create, &AttributeTypes::default()).await;
-            let mut lanes = Lanes::new(Folding::On, 10);
+            let mut scheduler = KeyedScheduler::new(Coalescing::On, 10);
             for step in steps.iter().chain([&Step::Send]) {
                 sink.retype(step).await;
                 if let Some(op) = op_of(step) {
-                    lanes.push(op, None, ());
+                    scheduler.push(op, None, ());
                 }
                 if matches!(step, Step::Send) {
-                    flush(&sink, &mut lanes).await;
+                    flush(&sink, &mut scheduler).await;
                 }
             }
             let state = sink.account.0.lock().unwrap();
@@ -377,11 +379,11 @@ async fn a_later_value_that_does_not_fit_hides_no_earlier_one() {
     sink.account.0.lock().unwrap().retype("clientuser", "a", Some("integer"));
     tokio::time::advance(std::time::Duration::from_millis(1)).await;
     sink.usercom.open().await.unwrap();
-    let mut lanes = Lanes::new(Folding::On, 10);
+    let mut scheduler = KeyedScheduler::new(Coalescing::On, 10);
     for value in [0, 2] {
-        lanes.push(op(0, set(&[(0, value)])), None, ());
+        scheduler.push(op(0, set(&[(0, value)])), None, ());
     }
-    flush(&sink, &mut lanes).await;
+    flush(&sink, &mut scheduler).await;
     assert_eq!(sink.profiles().0["u0"], [("a".to_owned(), json!(123))].into());
     assert_eq!(sink.account.0.lock().unwrap().upserts, 1);
 }

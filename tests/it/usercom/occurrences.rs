@@ -1,7 +1,7 @@
 //! Events and page views of unknown fate.
 
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
-use usercom_sink::plan::{FieldSet, Op, OwnId};
+use usercom_sink::schedule::{ExternalUserId, Op, PackedFields};
 use usercom_sink::usercom::Done;
 
 use super::fake::*;
@@ -134,14 +134,19 @@ async fn two_of_the_same_are_two() {
 /// An event of user `u1`, numbered, so many seconds after another.
 fn numbered(n: i64) -> Op {
     let number = n.to_string();
-    let data: FieldSet = [standard("n", &number)].into_iter().collect();
-    Op::Track { user: OwnId::from("u1"), name: "e".into(), at: Some(at(1_700_000_000 + n)), data }
+    let data: PackedFields = [standard("n", &number)].into_iter().collect();
+    Op::Track {
+        user: ExternalUserId::from("u1"),
+        name: "e".into(),
+        at: Some(at(1_700_000_000 + n)),
+        data,
+    }
 }
 
 fn viewed(n: i64) -> Op {
     let at = Some(at(1_700_000_000 + n));
     let (domain, path) = ("shop.example".into(), format!("/{n}").into());
-    Op::Page { user: OwnId::from("u1"), domain, path, at }
+    Op::Page { user: ExternalUserId::from("u1"), domain, path, at }
 }
 
 /// The next process.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use usercom_sink::call::{Call, CallKind};
-use usercom_sink::plan::{FieldClass, FieldSet, Op, OwnId};
+use usercom_sink::schedule::{ExternalUserId, FieldClass, Op, PackedFields};
 use usercom_sink::usercom::{CallFault, Notes, Settings, plan_call};
 
 use super::fake::{at, call};
@@ -18,7 +18,7 @@ fn planned(call: &Call<'_>) -> Result<(Vec<Op>, Notes), CallFault> {
     Ok((ops.into_iter().collect(), notes))
 }
 
-fn fields(kind: CallKind, about: &Value, context: &Value) -> (FieldSet, Notes) {
+fn fields(kind: CallKind, about: &Value, context: &Value) -> (PackedFields, Notes) {
     let mut asked = call(kind, about, context);
     asked.group_id = (kind == CallKind::Group).then(|| "g1".into());
     let (mut ops, notes) = planned(&asked).unwrap();
@@ -29,7 +29,7 @@ fn fields(kind: CallKind, about: &Value, context: &Value) -> (FieldSet, Notes) {
     }
 }
 
-fn values(set: &FieldSet) -> BTreeMap<String, Value> {
+fn values(set: &PackedFields) -> BTreeMap<String, Value> {
     set.iter()
         .map(|field| (field.name.to_string(), serde_json::from_str(field.json).unwrap()))
         .collect()
@@ -150,7 +150,7 @@ fn tags_are_a_list_or_a_text_with_commas() {
     for given in [json!(["a", " b", "a", ""]), json!("a, b,,a")] {
         let (set, _) = fields(CallKind::Identify, &json!({"tags": given}), &Value::Null);
         assert_eq!(values(&set), map(json!({"tags": ["a", "b"]})));
-        assert_eq!(set.iter().next().unwrap().class, FieldClass::Union);
+        assert_eq!(set.iter().next().unwrap().class, FieldClass::SetUnion);
     }
     assert!(traits(&json!({"tags": []})).is_empty());
 }
@@ -344,7 +344,7 @@ fn text_and_numbers_no_server_takes_never_leave() {
     for kind in [CallKind::Track, CallKind::Identify] {
         let mut asked = call(kind, &Value::Null, &Value::Null);
         asked.name = Some("e\0v".into());
-        asked.fields = usercom_sink::call::Object::Text(&text);
+        asked.fields = usercom_sink::call::Object::Raw(&text);
         let (ops, notes) = planned(&asked).unwrap();
         let (Op::Track { data: set, .. } | Op::Identify { fields: set, .. }) = &ops[0] else {
             panic!("{ops:?}");
@@ -439,7 +439,10 @@ fn the_context_becomes_fields_of_the_profile() {
     let quiet = Settings { context_fields: false, ..ALL };
     let asked = call(CallKind::Identify, &Value::Null, &context);
     let ops = plan_call(&asked, &quiet, at(NOW), &mut Notes::default()).unwrap();
-    assert_eq!(ops[0], Op::Identify { user: OwnId::from("u1"), fields: FieldSet::default() });
+    assert_eq!(
+        ops[0],
+        Op::Identify { user: ExternalUserId::from("u1"), fields: PackedFields::default() }
+    );
 }
 
 #[test]
@@ -577,7 +580,7 @@ fn both_identities_merge_only_when_asked() {
     assert_eq!(planned(&asked).unwrap().0.len(), 1);
     let merging = Settings { merge_anonymous: true, ..ALL };
     let ops = plan_call(&asked, &merging, at(NOW), &mut Notes::default()).unwrap();
-    let merge = Op::Merge { from: OwnId::from("a1"), into: OwnId::from("u1") };
+    let merge = Op::Merge { from: ExternalUserId::from("a1"), into: ExternalUserId::from("u1") };
     assert_eq!(ops.last(), Some(&merge));
 }
 
@@ -589,7 +592,7 @@ fn an_alias_is_a_merge_whatever_the_settings() {
     asked.anonymous_id = Some("a1".into());
     assert_eq!(planned(&asked).unwrap_err().code, "no_previous_id");
     asked.previous_id = Some(" guest ".into());
-    let merge = Op::Merge { from: OwnId::from("guest"), into: OwnId::from("u1") };
+    let merge = Op::Merge { from: ExternalUserId::from("guest"), into: ExternalUserId::from("u1") };
     assert_eq!(planned(&asked).unwrap().0, [merge]);
     asked.previous_id = Some("u1".into());
     assert_eq!(planned(&asked).unwrap().0, []);

@@ -2,13 +2,13 @@
 
 use usercom_sink::clock;
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
-use usercom_sink::plan::{Op, OwnId};
+use usercom_sink::schedule::{ExternalUserId, Op};
 use usercom_sink::usercom::{Done, Failure};
 
 use super::fake::*;
 
 fn merge(from: &str, into: &str) -> Op {
-    Op::Merge { from: OwnId::from(from), into: OwnId::from(into) }
+    Op::Merge { from: ExternalUserId::from(from), into: ExternalUserId::from(into) }
 }
 
 #[tokio::test]
@@ -161,9 +161,9 @@ async fn what_was_confirmed_is_not_sent_again() {
     // An identify is unchanged only if all of its fields were confirmed as they are, in time; tags
     // are a set.
     let bench = bench();
-    fn tags(json: &str) -> usercom_sink::plan::Field<'_> {
-        let class = usercom_sink::plan::FieldClass::Union;
-        usercom_sink::plan::Field { class, ..custom("tags", json) }
+    fn tags(json: &str) -> usercom_sink::schedule::Field<'_> {
+        let class = usercom_sink::schedule::FieldClass::SetUnion;
+        usercom_sink::schedule::Field { class, ..custom("tags", json) }
     }
     let op = identify("u1", vec![standard("email", "\"a@b.c\""), tags("[\"a\",\"b\"]")]);
     let now = clock::now();

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use usercom_sink::emulator::Faults;
 
 use super::*;
-use crate::support::{Account, KEY, Place, binary};
+use crate::support::{EmulatorAccount, KEY, TestDir, binary};
 
 const EXAMPLES: [(&str, &str); 3] = [
     ("grpc", include_str!("../../../examples/vector/grpc.toml")),
@@ -97,7 +97,7 @@ impl Drop for Running {
 }
 
 /// The pipeline that goes with an example.
-fn pipeline(place: &Place, example: &str, endpoint: &str, port: u16) -> std::path::PathBuf {
+fn pipeline(place: &TestDir, example: &str, endpoint: &str, port: u16) -> std::path::PathBuf {
     let dir = place.path().display();
     let text = match example {
         "grpc" => include_str!("../../../examples/07-vector.toml").to_owned(),
@@ -121,8 +121,8 @@ fn pipeline(place: &Place, example: &str, endpoint: &str, port: u16) -> std::pat
 
 /// Runs one example through a stock Vector; it is killed and started anew in the middle.
 async fn run(vector: &Path, example: &str, text: &str) {
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let port = free_port().await;
     let config = pipeline(&place, example, &account.endpoint(), port);
     let text = text
@@ -166,7 +166,7 @@ async fn run(vector: &Path, example: &str, text: &str) {
 }
 
 /// Waits until all events are there, and a while longer: none comes twice.
-async fn arrived(account: &Account, example: &str) {
+async fn arrived(account: &EmulatorAccount, example: &str) {
     let count = async || account.admin("stats").await["events"].as_u64().unwrap();
     let end = tokio::time::Instant::now() + Duration::from_secs(60);
     while count().await < 200 {

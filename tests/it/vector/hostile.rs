@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use usercom_sink::emulator::Faults;
 
 use super::*;
-use crate::support::{Account, KEY, Place, binary};
+use crate::support::{EmulatorAccount, KEY, TestDir, binary};
 
 /// One gRPC frame over HTTP/2 by hand would need a client of its own: a proper one is used where a
 /// body must be well framed, and raw bytes where it must not.
@@ -74,8 +74,8 @@ async fn two_hundred_bad_clients_and_a_good_one() {
     // Malformed frames, half bodies, large bodies and a bomb of 1 GiB cost bounded memory, leave
     // with no code on which Vector would drop events, and do not keep a good client waiting for
     // long.
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let port = free_port().await;
     let dir = place.path().display();
     let text = format!(
@@ -196,8 +196,8 @@ async fn small_messages_of_very_many_values_cost_bounded_memory() {
     // Guarantees that the memory of decoding is bounded by the budget, not by what a message unpacks
     // to: events, entries and list items of two to six bytes, tens of millions of them, in messages
     // of some ten KB, several at once; and that a good client is served meanwhile.
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let port = free_port().await;
     let dir = place.path().display();
     let text = format!(
@@ -279,8 +279,8 @@ preset = "segment"
 async fn a_batch_that_is_too_large_is_refused_in_words() {
     // Guarantees a log line with the size, the limit, the client and the cure, whether the batch is
     // too large as it comes or once inflated, and a count of such requests.
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let (port, api) = (free_port().await, free_port().await);
     let dir = place.path().display();
     let text = format!(

@@ -118,7 +118,7 @@ impl Bench {
         let mut taken = Vec::new();
         while taken.len() < many {
             let mut record = self.records.recv().await.unwrap();
-            let ack = std::mem::replace(&mut record.ack, usercom_sink::ack::Ack::ignored());
+            let ack = std::mem::replace(&mut record.ack, usercom_sink::ack::Ack::noop());
             ack.settle(verdict);
             taken.push(record);
         }

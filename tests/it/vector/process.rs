@@ -10,7 +10,7 @@ use usercom_sink::emulator::Faults;
 
 use super::*;
 use crate::support::tally::{Tally, records};
-use crate::support::{Account, KEY, Place, binary};
+use crate::support::{EmulatorAccount, KEY, TestDir, binary};
 
 /// Users of the pushed records.
 const USERS: usize = 50;
@@ -37,7 +37,7 @@ impl Drop for Program {
     }
 }
 
-fn pipeline(place: &Place, endpoint: &str, port: u16, acknowledge: &str) -> PathBuf {
+fn pipeline(place: &TestDir, endpoint: &str, port: u16, acknowledge: &str) -> PathBuf {
     let dir = place.path().display();
     place.write(
         "pipeline.toml",
@@ -81,8 +81,8 @@ async fn push_until_taken(port: u16, batch: &[EventWrapper]) {
 
 /// Pushes numbered records in batches, with kills between and during pushes.
 async fn kills(count: usize, batch: usize, kills: usize, acknowledge: &str) {
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let port = free_port().await;
     let config = pipeline(&place, &account.endpoint(), port, acknowledge);
     let sent = records(count, USERS);
@@ -152,8 +152,8 @@ async fn kills_lose_and_double_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn delivery_is_what_delivery_says() {
     // With `acknowledge = "delivery"` an answer means that User.com has it.
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let port = free_port().await;
     let config = pipeline(&place, &account.endpoint(), port, "delivery");
     let _program = Program::start(&config);
@@ -165,7 +165,7 @@ async fn delivery_is_what_delivery_says() {
 }
 
 /// How many events User.com has, once that number has not changed for a while.
-async fn events_at_rest(account: &Account, at_least: u64) -> u64 {
+async fn events_at_rest(account: &EmulatorAccount, at_least: u64) -> u64 {
     let end = tokio::time::Instant::now() + Duration::from_secs(90);
     let (mut last, mut since) = (0, tokio::time::Instant::now());
     loop {
@@ -186,8 +186,8 @@ async fn siblings_that_share_an_id_all_arrive_once() {
     // Guarantees that events which share Vector's id are told apart by their content and, where
     // they are equal, by their place in the request; and that requests sent again add nothing, also
     // after a kill.
-    let account = Account::open(Faults::default()).await;
-    let place = Place::new();
+    let account = EmulatorAccount::open(Faults::default()).await;
+    let place = TestDir::new();
     let port = free_port().await;
     let config = pipeline(&place, &account.endpoint(), port, "buffer");
     let program = Program::start(&config);

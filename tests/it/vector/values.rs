@@ -11,16 +11,16 @@ use usercom_sink::source::vector::generated::event::{
     Metric, OutputId, Trace, ValueArray, ValueMap,
 };
 use usercom_sink::source::vector::generated::vector::HealthCheckRequest;
-use usercom_sink::source::vector::{Decoded, EventKind};
+use usercom_sink::source::vector::{DecodedEvent, EventKind};
 
 use super::*;
 
 /// Reads an event as it stands on the wire.
-fn decode(event: &EventWrapper) -> Decoded {
+fn decode(event: &EventWrapper) -> DecodedEvent {
     usercom_sink::source::vector::decode(&event.encode_to_vec())
 }
 
-fn body(decoded: &Decoded) -> Json {
+fn body(decoded: &DecodedEvent) -> Json {
     serde_json::from_slice(&decoded.body).unwrap()
 }
 
@@ -37,7 +37,7 @@ fn what_a_stock_vector_sent_is_read() {
     let input: Vec<Json> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let events = PushEventsRequest::decode(&*bytes).unwrap().events;
     assert_eq!(events.len(), 2 * input.len());
-    let decoded: Vec<Decoded> = events.iter().map(decode).collect();
+    let decoded: Vec<DecodedEvent> = events.iter().map(decode).collect();
     let (mut shaped, mut plain) = (Vec::new(), Vec::new());
     for event in &decoded {
         assert_eq!(event.fault, None);
@@ -160,12 +160,13 @@ async fn bad_events_harm_no_other() {
         let answer = answer.unwrap_or_else(|status| panic!("{coding:?}: {status}"));
         let codings = answer.metadata().get("grpc-accept-encoding").unwrap();
         assert_eq!(codings, "identity,gzip,zstd");
-        let faults: Vec<bool> = records.iter().map(|record| record.fault.is_some()).collect();
+        let faults: Vec<bool> =
+            records.iter().map(|record| record.decode_error.is_some()).collect();
         let wanted: &[bool] = if many == 4 { &[false, true, true, false] } else { &[false, false] };
         assert_eq!(faults, wanted);
         assert_eq!(records[0].body, "{\"n\":1}");
         assert_eq!(records.last().unwrap().body, "{\"n\":2}");
-        assert_eq!(records[0].ack_on, AckOn::Kept);
+        assert_eq!(records[0].ack_on, AckOn::Persisted);
         many = 2;
     }
     bench.end().await;
@@ -181,12 +182,12 @@ async fn answers_follow_the_verdicts() {
     let (answer, records) =
         tokio::join!(client.push_events(one()), bench.settle(1, Verdict::Rejected));
     assert!(answer.is_ok());
-    assert_eq!(records[0].ack_on, AckOn::Settled);
+    assert_eq!(records[0].ack_on, AckOn::Finalized);
     let mut second = client.clone();
     let (answer, _) = tokio::join!(second.push_events(one()), bench.settle(1, Verdict::Errored));
     assert_eq!(answer.unwrap_err().code(), Code::Internal);
 
-    // 1,024 fill the channel that nobody reads.
+    // 1,024 fill the channel that is not read.
     let many = (0..2_000).map(|n| log(&json!({ "n": n }), n)).collect();
     let answer = client.push_events(request(many)).await;
     assert_eq!(answer.unwrap_err().code(), Code::ResourceExhausted);

@@ -1,0 +1,155 @@
+//! The order in which the generations of each log are read.
+//!
+//! A content that was begun has its place for ever: the number of its generation. What is not begun
+//! comes later, in the order in which it was found; what one search finds is ordered by names and
+//! times. The file that is written to comes last until it is begun.
+//!
+//! # Invariants
+//!
+//! A file that was begun is never behind one that was not.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::family::{self, Family};
+use super::file_set::Tails;
+use super::identity::FileId;
+use super::scanner::Found;
+use super::tailer::FileTailer;
+
+/// The files of each log, oldest first.
+pub(super) type Logs = Vec<(Arc<str>, Vec<FileId>)>;
+
+/// Files in the order in which they were found.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    ids: Vec<FileId>,
+    /// The places that names and times gave to files at the last search, within their logs.
+    by_name: HashMap<FileId, usize>,
+    /// Files that could not be opened, of which log they are, and since when.
+    unopened: HashMap<FileId, (Family, Instant)>,
+}
+
+/// The place of a file within its log.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// By generation.
+    Begun(u64),
+    /// By the order in which files were found.
+    Rotated(usize),
+    /// As `Rotated`: the file that is written to.
+    Live(usize),
+}
+
+impl Order {
+    /// Takes what a search found. A new file comes before the next younger one that is not begun.
+    pub(super) fn take(&mut self, found: &[Found], tails: &Tails) {
+        let present: HashSet<FileId> = found.iter().map(|found| found.id).collect();
+        self.ids.retain(|id| present.contains(id) || tails.contains_key(id));
+        let mut known: HashSet<FileId> = self.ids.iter().copied().collect();
+        let mut logs: BTreeMap<Arc<str>, Vec<(Family, &Found)>> = BTreeMap::new();
+        for found in found {
+            let family = Family::of(&found.path);
+            logs.entry(Arc::clone(&family.key)).or_default().push((family, found));
+        }
+        self.by_name.clear();
+        for mut files in logs.into_values() {
+            family::sort(&mut files, |(family, found)| family.age(family.is_live, found.changed));
+            let mut new = Vec::new();
+            for (place, (_, found)) in files.into_iter().enumerate() {
+                self.by_name.insert(found.id, place);
+                let is_begun = tails.get(&found.id).is_some_and(|tail| tail.generation().is_some());
+                if known.insert(found.id) {
+                    new.push(found.id);
+                } else if !is_begun && let Some(here) = self.position(found.id) {
+                    self.ids.splice(here..here, new.drain(..));
+                }
+            }
+            self.ids.append(&mut new);
+        }
+    }
+
+    /// Notes which of the new files could not be opened.
+    pub(super) fn note_unopened(&mut self, found: &[(FileId, Family)], tails: &Tails) {
+        let mut before = std::mem::take(&mut self.unopened);
+        for (id, family) in found.iter().filter(|(id, _)| !tails.contains_key(id)) {
+            let since = before.remove(id).map_or_else(Instant::now, |(_, since)| since);
+            self.unopened.insert(*id, (family.clone(), since));
+        }
+    }
+
+    /// Whether an older file of its log is there that cannot be opened yet. It is waited for as long
+    /// as this.
+    pub(super) fn is_short(&self, tail: &FileTailer, timeout: Duration) -> bool {
+        let place = |id| self.position(id).unwrap_or(usize::MAX);
+        self.unopened.iter().any(|(id, (family, since))| {
+            let rank = unbegun(family.is_live, place(*id));
+            let is_older = || rank < rank_of(tail, place(tail.id()));
+            family.key == tail.family.key && since.elapsed() < timeout && is_older()
+        })
+    }
+
+    /// A file that was begun is unknown again: it comes where its name says, or last where it has
+    /// none.
+    pub(super) fn put_back(&mut self, id: FileId, tails: &Tails) {
+        self.remove(id);
+        let log = tails.get(&id).map(|tail| &tail.family.key);
+        let place = self.by_name.get(&id);
+        let is_younger = |other: &FileId| {
+            let unbegun = tails.get(other).filter(|tail| tail.generation().is_none());
+            let same_log = unbegun.is_some_and(|tail| Some(&tail.family.key) == log);
+            same_log && place.is_some() && self.by_name.get(other) > place
+        };
+        let here = self.ids.iter().position(is_younger).unwrap_or(self.ids.len());
+        self.ids.insert(here, id);
+    }
+
+    /// The file is closed; its identity may be that of another one later.
+    pub(super) fn remove(&mut self, id: FileId) {
+        self.ids.retain(|other| *other != id);
+    }
+
+    /// The file comes right before another one.
+    pub(super) fn move_before(&mut self, id: FileId, other: FileId) {
+        self.remove(id);
+        let here = self.position(other).unwrap_or(self.ids.len());
+        self.ids.insert(here, id);
+    }
+
+    fn position(&self, id: FileId) -> Option<usize> {
+        self.ids.iter().position(|other| *other == id)
+    }
+
+    /// The files of all logs in their order.
+    pub(super) fn logs(&self, tails: &Tails) -> Logs {
+        let places: HashMap<FileId, usize> =
+            self.ids.iter().enumerate().map(|(place, id)| (*id, place)).collect();
+        let mut logs: BTreeMap<Arc<str>, Vec<(Rank, FileId)>> = BTreeMap::new();
+        for (id, tail) in tails {
+            let place = places.get(id).copied().unwrap_or(usize::MAX);
+            logs.entry(Arc::clone(&tail.family.key)).or_default().push((rank_of(tail, place), *id));
+        }
+        let sorted = logs.into_iter().map(|(log, mut files)| {
+            files.sort();
+            (log, files.into_iter().map(|(_, id)| id).collect())
+        });
+        sorted.collect()
+    }
+}
+
+fn rank_of(tail: &FileTailer, place: usize) -> Rank {
+    match tail.generation() {
+        Some(generation) => Rank::Begun(generation),
+        None => unbegun(tail.family.is_live && tail.missing.is_none(), place),
+    }
+}
+
+fn unbegun(is_live: bool, place: usize) -> Rank {
+    match is_live {
+        true => Rank::Live(place),
+        false => Rank::Rotated(place),
+    }
+}

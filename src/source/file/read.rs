@@ -1,0 +1,426 @@
+//! Looking at a file: opening it where it was left, and taking the next block. Everything here
+//! blocks on the file system.
+//!
+//! # Invariants
+//!
+//! No byte is taken from a file whose beginning is not the one that was known before.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::checkpoints::FileCheckpoint;
+use super::content::{self, Running};
+use super::form::{Form, Text, Unpacked, Unpacker};
+use super::identity::{FileHead, FileId};
+use crate::config::source::{FileFingerprint, ReadFrom};
+use crate::source::line::Separator;
+use crate::source::offset_tracker::StreamPosition;
+
+/// The most bytes taken at a time.
+pub(super) const MAX_BLOCK_BYTES: usize = 256 << 10;
+/// How much of a text is read first where its beginning is needed; four times as much each time
+/// that is too little.
+pub(super) const FIRST_BYTES: usize = 16 << 10;
+/// Bytes before the present position that are compared when a file has changed.
+pub(super) const RECENT_BYTES: usize = 256;
+/// A file that is begun at its end is read once for its digest, unless it is larger than this.
+const MAX_DIGEST_BYTES: u64 = 4 << 30;
+
+/// What is needed to open a file.
+#[derive(Debug, Clone)]
+pub(super) struct OpenRequest {
+    pub(super) path: PathBuf,
+    /// The identity it was found by.
+    pub(super) id: FileId,
+    /// Its checkpoint.
+    pub(super) row: Option<FileCheckpoint>,
+    /// Checkpoints of the same generation in other files, where that was read further.
+    pub(super) further: Vec<FileCheckpoint>,
+    /// How far an identity is trusted.
+    pub(super) fingerprint: FileFingerprint,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) path: PathBuf,
+    pub(super) id: FileId,
+    pub(super) file: Arc<File>,
+    /// `None`: it is too short to tell.
+    pub(super) form: Option<Form>,
+    /// Its checkpoint, if it still holds what it held then, and the digest of that.
+    pub(super) known: Option<(FileCheckpoint, Option<Running>)>,
+}
+
+impl OpenRequest {
+    pub(super) fn open(self) -> io::Result<OpenFile> {
+        let file = File::open(&self.path)?;
+        let metadata = file.metadata()?;
+        if FileId::of(&metadata) != self.id {
+            return Err(io::Error::other("another file took its name meanwhile"));
+        }
+        let file = Arc::new(file);
+        let form = Form::of(&file, &self.path)?;
+        let mut known = None;
+        if let (Some(row), Some(form)) = (self.row, form) {
+            let text = Text { file: Arc::clone(&file), form };
+            let rows = self.further.into_iter().map(|row| (row, FileFingerprint::Content));
+            for (row, fingerprint) in rows.chain([(row, self.fingerprint)]) {
+                if let Held::Same(running) = holds(&text, metadata.len(), &row, fingerprint)? {
+                    known = Some((row, running.map(|running| *running)));
+                    break;
+                }
+            }
+            if known.is_none() {
+                tracing::info!(path = ?self.path, "the file does not hold what it held when it was read before; it is taken for another one");
+            }
+        }
+        Ok(OpenFile { path: self.path, id: self.id, file, form, known })
+    }
+}
+
+/// Whether a file holds what its checkpoint says.
+enum Held {
+    /// It does; with the digest of it, where it goes on.
+    Same(Option<Box<Running>>),
+    Other,
+}
+
+impl Held {
+    fn same(running: Option<Running>) -> Self {
+        running.map_or(Self::Other, |running| Self::Same(Some(Box::new(running))))
+    }
+}
+
+/// Compares a file with its checkpoint: its beginning and the last bytes that were read; all of
+/// these bytes where its identity proves nothing.
+fn holds(
+    text: &Text,
+    size: u64,
+    row: &FileCheckpoint,
+    fingerprint: FileFingerprint,
+) -> io::Result<Held> {
+    if !FileHead::read(&mut text.reader())?.has(&row.head) {
+        return Ok(Held::Other);
+    }
+    if text.form != Form::Plain {
+        if row.packed == Some(size) && fingerprint == FileFingerprint::Inode {
+            return Ok(Held::Same(None));
+        }
+        let Some(mark) = &row.content else {
+            return Ok(Held::Other);
+        };
+        let running = Running::of(&mut text.reader(), mark.length)?;
+        return Ok(Held::same((running.mark() == *mark).then_some(running)));
+    }
+    if size < row.position {
+        return Ok(Held::Other);
+    }
+    Ok(match &row.content {
+        // Versions before 0.2 knew no more.
+        None => Held::same(Some(Running::of(&mut text.reader(), row.position)?)),
+        Some(mark) if mark.length > size => {
+            let known = row.lengths().filter(|(length, _)| (row.position..=size).contains(length));
+            let known: Vec<_> = known.collect();
+            let lengths: BTreeSet<u64> = known.iter().map(|(length, _)| *length).collect();
+            let found = content::survey(&mut text.reader(), &lengths)?;
+            let same = known.iter().any(|(length, sha256)| {
+                found.digests.get(length).is_some_and(|found| found == sha256)
+            });
+            match same {
+                true => Held::same(Some(Running::of(&mut text.reader(), row.position)?)),
+                false => Held::Other,
+            }
+        }
+        Some(mark) if fingerprint == FileFingerprint::Content => {
+            let running = Running::of(&mut text.reader(), mark.length)?;
+            Held::same((running.mark() == *mark).then_some(running))
+        }
+        Some(mark) => {
+            let start = mark.link_start();
+            let length = usize::try_from(mark.length - start).unwrap_or(usize::MAX);
+            Held::same(mark.resume(&read(&text.file, start, length)?))
+        }
+    })
+}
+
+/// The file of a checkpoint, if it is at its path and still holds what it held.
+pub(super) fn at_path(id: FileId, row: &FileCheckpoint) -> Option<(Text, u64)> {
+    let file = File::open(Path::new(&row.path)).ok()?;
+    let metadata = file.metadata().ok()?;
+    if FileId::of(&metadata) != id || !metadata.is_file() {
+        return None;
+    }
+    let file = Arc::new(file);
+    let text = Text { form: Form::of(&file, Path::new(&row.path)).ok()??, file };
+    let held = holds(&text, metadata.len(), row, FileFingerprint::Inode).ok()?;
+    matches!(held, Held::Same(_)).then_some((text, metadata.len()))
+}
+
+/// Where reading begins in a content that was not read before.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    pub(super) start: StreamPosition,
+    /// The digest of what is before it, where it is known.
+    pub(super) content: Option<Running>,
+}
+
+impl Beginning {
+    pub(super) fn first_byte() -> Self {
+        let start = StreamPosition { position: 0, lines: Some(0) };
+        Self { start, content: Some(Running::default()) }
+    }
+
+    /// The beginning of a file without a checkpoint; `limit` is the longest line.
+    pub(super) fn new(
+        text: &Text,
+        from: ReadFrom,
+        limit: usize,
+        separator: Separator,
+    ) -> io::Result<Self> {
+        if from == ReadFrom::Beginning {
+            return Ok(Self::first_byte());
+        }
+        if text.form != Form::Plain {
+            let whole = Running::of(&mut text.reader(), u64::MAX)?;
+            return Ok(Self::at(whole.length(), Some(whole)));
+        }
+        let size = text.file.metadata()?.len();
+        let position = behind_last_newline(&text.file, size, limit, separator)?;
+        let content = match position <= MAX_DIGEST_BYTES {
+            true => Some(Running::of(&mut text.reader(), position)?),
+            false => None,
+        };
+        Ok(Self::at(position, content))
+    }
+
+    /// The beginning of the last line that starts before `length`: the bytes before it are read in
+    /// another file.
+    pub(super) fn behind(text: &Text, length: u64, separator: Separator) -> io::Result<Self> {
+        let position = content::last_line_end(&mut text.reader(), length, separator)?;
+        Ok(Self::at(position, Some(Running::of(&mut text.reader(), position)?)))
+    }
+
+    fn at(position: u64, content: Option<Running>) -> Self {
+        match position {
+            0 => Self::first_byte(),
+            position => Self { start: StreamPosition { position, lines: None }, content },
+        }
+    }
+}
+
+/// Where the last line that has no newline yet begins, so that it is read whole once it has one.
+fn behind_last_newline(
+    file: &File,
+    size: u64,
+    limit: usize,
+    separator: Separator,
+) -> io::Result<u64> {
+    let separator = separator.resolved(&read(file, 0, 2)?);
+    // Blocks begin and end with whole characters.
+    let size = size - size % separator.width() as u64;
+    let mut end = size;
+    while end > 0 && size - end <= limit as u64 {
+        let begin = end.saturating_sub(MAX_BLOCK_BYTES as u64);
+        let block = read(file, begin, block_of(end - begin))?;
+        if let Some(behind) = separator.last_end(&block) {
+            return Ok(begin + behind as u64);
+        }
+        end = begin;
+    }
+    // No newline within the longest line: the rest of that line is no record anyway.
+    Ok(if end == 0 { 0 } else { size })
+}
+
+/// The first bytes of a text; fewer than `most` where it has no more.
+pub(super) fn beginning(text: &Text, most: usize) -> io::Result<Bytes> {
+    let mut bytes = Vec::new();
+    let most = u64::try_from(most).unwrap_or(u64::MAX);
+    io::Read::read_to_end(&mut io::Read::take(text.reader(), most), &mut bytes)?;
+    Ok(Bytes::from(bytes))
+}
+
+/// A file's size and time of change: as long as they stay, so does what was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileStat {
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl FileStat {
+    pub(super) fn new(size: u64, changed: (i64, i64)) -> Self {
+        Self { size, changed }
+    }
+
+    pub(super) fn changed(self) -> (i64, i64) {
+        self.changed
+    }
+
+    /// Bytes of the file.
+    pub(super) fn size(self) -> u64 {
+        self.size
+    }
+
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self { size: metadata.len(), changed: (metadata.mtime(), metadata.mtime_nsec()) })
+    }
+}
+
+/// One look at an open file.
+#[derive(Debug)]
+pub(super) struct ReadRequest {
+    pub(super) text: Text,
+    /// Where the next byte is wanted from.
+    pub(super) at: u64,
+    /// The first bytes of the file, packed or not.
+    pub(super) head: FileHead,
+    /// As it was at the last look.
+    pub(super) stamp: Option<FileStat>,
+    /// The last bytes before `at`.
+    pub(super) recent: Bytes,
+    /// What unpacks the file, if it was begun.
+    pub(super) unpacker: Option<Unpacker>,
+}
+
+/// What a look saw.
+#[derive(Debug)]
+pub(super) struct ReadResult {
+    pub(super) head: FileHead,
+    pub(super) stamp: FileStat,
+    pub(super) size: u64,
+    /// Whether no name leads to the file any more.
+    pub(super) deleted: bool,
+    pub(super) next: ReadOutcome,
+    pub(super) unpacker: Option<Unpacker>,
+}
+
+/// What comes next in a file.
+#[derive(Debug)]
+pub(super) enum ReadOutcome {
+    /// Nothing yet.
+    Quiet,
+    /// Nothing yet, and what is there ends amid a packed stream.
+    Cut,
+    /// What was read is not there any more: it was cut off, or written anew.
+    Replaced,
+    Block(Bytes),
+}
+
+impl ReadRequest {
+    pub(super) fn look(mut self) -> io::Result<ReadResult> {
+        let metadata = self.text.file.metadata()?;
+        let stamp = FileStat::new(metadata.len(), (metadata.mtime(), metadata.mtime_nsec()));
+        let changed = self.stamp != Some(stamp);
+        let replaced = changed && self.is_replaced(stamp.size)?;
+        let next = match (replaced, self.text.form) {
+            (true, _) => ReadOutcome::Replaced,
+            (false, Form::Plain) => self.block(stamp.size)?,
+            // What is unpacked to its end is not unpacked again before it changes.
+            (false, _) if !changed && self.unpacker.is_none() => ReadOutcome::Quiet,
+            (false, _) => self.unpack()?,
+        };
+        let deleted = metadata.nlink() == 0;
+        let size = stamp.size;
+        Ok(ReadResult { head: self.head, stamp, size, deleted, next, unpacker: self.unpacker })
+    }
+
+    /// Whether what was read is not there any more.
+    pub(super) fn is_cut_off(mut self) -> io::Result<bool> {
+        let size = self.text.file.metadata()?.len();
+        self.is_replaced(size)
+    }
+
+    /// As above, of a file of this size; learns its beginning.
+    fn is_replaced(&mut self, size: u64) -> io::Result<bool> {
+        let is_shorter = match self.text.form {
+            Form::Plain => size < self.at,
+            _ => self.stamp.is_some_and(|before| size < before.size),
+        };
+        if is_shorter {
+            return Ok(true);
+        }
+        let now = FileHead::read(&mut plain(&self.text.file))?;
+        let replaced = !now.continues(&self.head) || !self.has_recent()?;
+        self.head = now;
+        Ok(replaced)
+    }
+
+    /// Whether the bytes before the present position are those that were read.
+    fn has_recent(&self) -> io::Result<bool> {
+        if self.text.form != Form::Plain {
+            return Ok(true);
+        }
+        let start = self.at.saturating_sub(self.recent.len() as u64);
+        Ok(read(&self.text.file, start, self.recent.len())? == self.recent)
+    }
+
+    fn block(&self, size: u64) -> io::Result<ReadOutcome> {
+        Ok(match block_of(size.saturating_sub(self.at)) {
+            0 => ReadOutcome::Quiet,
+            wanted => match read(&self.text.file, self.at, wanted)? {
+                // It was cut off since we asked for its size; the next look will see.
+                block if block.is_empty() => ReadOutcome::Quiet,
+                block => ReadOutcome::Block(block.into()),
+            },
+        })
+    }
+
+    fn unpack(&mut self) -> io::Result<ReadOutcome> {
+        let file = &self.text.file;
+        let unpacker = self.unpacker.get_or_insert_with(|| Unpacker::new(Arc::clone(file)));
+        let mut block = vec![0; MAX_BLOCK_BYTES];
+        while unpacker.position() < self.at {
+            let wanted = block_of(self.at - unpacker.position());
+            match unpacker.read(&mut block[..wanted])? {
+                Unpacked::Bytes(_) => {}
+                // It is shorter than it was: the packed bytes were written anew.
+                Unpacked::End => return Ok(ReadOutcome::Replaced),
+                Unpacked::Cut => return Ok(ReadOutcome::Cut),
+            }
+        }
+        match unpacker.read(&mut block)? {
+            Unpacked::Bytes(length) => {
+                block.truncate(length);
+                Ok(ReadOutcome::Block(block.into()))
+            }
+            Unpacked::End => {
+                self.unpacker = None;
+                Ok(ReadOutcome::Quiet)
+            }
+            Unpacked::Cut => Ok(ReadOutcome::Cut),
+        }
+    }
+}
+
+/// A file's own bytes, packed or not.
+fn plain(file: &Arc<File>) -> super::form::TextReader {
+    Text { file: Arc::clone(file), form: Form::Plain }.reader()
+}
+
+/// So many bytes, but no more than a block.
+fn block_of(bytes: u64) -> usize {
+    usize::try_from(bytes).map_or(MAX_BLOCK_BYTES, |bytes| bytes.min(MAX_BLOCK_BYTES))
+}
+
+/// Up to `wanted` bytes at `at`; fewer only where the file ends.
+pub(super) fn read(file: &File, at: u64, wanted: usize) -> io::Result<Vec<u8>> {
+    let mut block = vec![0; wanted];
+    let mut length = 0;
+    while length < wanted {
+        match file.read_at(&mut block[length..], at + length as u64) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    block.truncate(length);
+    Ok(block)
+}

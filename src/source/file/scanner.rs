@@ -1,0 +1,147 @@
+//! Which files there are.
+//!
+//! # Invariants
+//!
+//! A file is found once, however many patterns or names lead to it, and the order is that of the
+//! paths.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use glob::{MatchOptions, Pattern};
+
+use super::identity::FileId;
+
+/// What `include` and `exclude` say.
+#[derive(Debug)]
+pub(super) struct GlobScanner {
+    include: Vec<String>,
+    exclude: Vec<Exclude>,
+}
+
+#[derive(Debug)]
+enum Exclude {
+    /// A pattern without a separator is about the name alone, in whatever folder.
+    Name(Pattern),
+    /// Any other is about the path.
+    Path(Pattern),
+}
+
+/// A file that was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) id: FileId,
+    /// Bytes.
+    pub(super) size: u64,
+    /// When it was changed last: seconds of the epoch, and nanoseconds.
+    pub(super) changed: (i64, i64),
+}
+
+/// What a search brought up.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// By path.
+    pub(super) files: Vec<Found>,
+    /// Patterns nothing was found for.
+    pub(super) idle: Vec<String>,
+    /// What could not be looked at, and why.
+    pub(super) unreadable: Vec<(PathBuf, String)>,
+}
+
+impl GlobScanner {
+    pub(super) fn new(include: Vec<String>, exclude: &[String]) -> Result<Self, String> {
+        if include.is_empty() {
+            return Err("`include` is empty; name at least one file or pattern".into());
+        }
+        for pattern in &include {
+            Pattern::new(pattern).map_err(|e| format!("`include`: {pattern:?}: {e}"))?;
+        }
+        let exclude = exclude.iter().map(|pattern| {
+            Exclude::new(pattern).map_err(|why| format!("`exclude`: {pattern:?}: {why}"))
+        });
+        Ok(Self { exclude: exclude.collect::<Result<_, _>>()?, include })
+    }
+
+    /// Looks now. Blocks on the file system.
+    pub(super) fn find(&self) -> Findings {
+        let mut findings = Findings::default();
+        for pattern in &self.include {
+            let before = findings.files.len();
+            // `new` has parsed it; nothing is found for what does not parse.
+            for entry in glob::glob(pattern).into_iter().flatten() {
+                match entry {
+                    Ok(path) => self.look_at(path, &mut findings),
+                    Err(e) => {
+                        findings.unreadable.push((e.path().to_owned(), e.error().to_string()))
+                    }
+                }
+            }
+            if findings.files.len() == before {
+                findings.idle.push(pattern.clone());
+            }
+        }
+        findings.files.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut seen = HashSet::new();
+        findings.files.retain(|found| seen.insert(found.id));
+        findings
+    }
+
+    /// The folders where new files would appear, as far as patterns name them outright.
+    pub(super) fn folders(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.include.iter().filter_map(|pattern| {
+            let folder = Path::new(pattern).parent()?;
+            let plain = !folder.to_string_lossy().contains(['*', '?', '[']);
+            plain.then(|| match folder.as_os_str().is_empty() {
+                true => PathBuf::from("."),
+                false => folder.to_owned(),
+            })
+        })
+    }
+
+    fn look_at(&self, path: PathBuf, findings: &mut Findings) {
+        if self.exclude.iter().any(|exclude| exclude.matches(&path)) {
+            return;
+        }
+        match fs::metadata(&path) {
+            // A pipe or a device would block or never end; only plain files can be read again.
+            Ok(metadata) if metadata.is_file() => {
+                findings.files.push(Found {
+                    id: FileId::of(&metadata),
+                    size: metadata.len(),
+                    changed: (metadata.mtime(), metadata.mtime_nsec()),
+                    path,
+                });
+            }
+            Ok(_) => {}
+            // It went between the listing and the look.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => findings.unreadable.push((path, e.to_string())),
+        }
+    }
+}
+
+impl Exclude {
+    fn new(pattern: &str) -> Result<Self, String> {
+        if !pattern.contains('/') {
+            return Pattern::new(pattern).map(Self::Name).map_err(|e| e.to_string());
+        }
+        // Compared in full, so that `./logs/x` and `logs/x` are the same.
+        let full = std::path::absolute(pattern).map_err(|e| e.to_string())?;
+        let full = full.to_str().ok_or("the working directory is not UTF-8")?;
+        Pattern::new(full).map(Self::Path).map_err(|e| e.to_string())
+    }
+
+    fn matches(&self, path: &Path) -> bool {
+        let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
+        match self {
+            Self::Name(pattern) => path
+                .file_name()
+                .is_some_and(|name| pattern.matches_path_with(Path::new(name), options)),
+            Self::Path(pattern) => std::path::absolute(path)
+                .is_ok_and(|path| pattern.matches_path_with(&path, options)),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What a file holds passes to another one, or becomes known.
+//!
+//! # Invariants
+//!
+//! A content always belongs to one file: what can fail comes before it passes on.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::super::form::{Form, Text};
+use super::super::identity::{FileHead, FileId};
+use super::super::read::{self, FileStat, ReadRequest};
+use super::super::state::{Company, Copy, State, Unknown};
+use super::super::stream::Stream;
+use super::{FileCheckpoint, FileTailer, blocking};
+use crate::config::source::ReadFrom;
+
+impl FileTailer {
+    /// From now on this is what is read of it.
+    pub(in super::super) async fn read_as(&mut self, mut stream: Stream) -> io::Result<()> {
+        self.prepare(&mut stream).await?;
+        self.go_on_with(Box::new(stream));
+        Ok(())
+    }
+
+    /// Learns what is needed to go on with a content: all of it that can fail.
+    pub(in super::super) async fn prepare(&mut self, stream: &mut Stream) -> io::Result<()> {
+        if let Some(text) = self.text() {
+            self.text_head = {
+                let text = text.clone();
+                blocking(move || FileHead::read(&mut text.reader())).await?
+            };
+            self.teach(&text, stream).await?;
+        }
+        Ok(())
+    }
+
+    /// A content for which it was prepared is read of it from now on.
+    pub(in super::super) fn go_on_with(&mut self, stream: Box<Stream>) {
+        self.count_read(stream.fed());
+        self.state = State::Reading(stream);
+        self.forget_looks();
+        if self.form == Some(Form::Plain) {
+            // It may be cut off before it is read.
+            self.head = self.text_head.clone();
+        }
+    }
+
+    /// It as a copy of what it holds, if it has no name any more and is read up to its end, `at`.
+    pub(in super::super) fn as_copy(&mut self, at: u64) -> Option<Box<Copy>> {
+        let metadata = self.file.metadata().ok()?;
+        let (stamp, row, _) = (self.stamp?, self.row()?, self.quiet_for()?);
+        let stream = self.stream()?;
+        let content = stream.content()?.mark();
+        let is_read = stream.fed() == at && content.length == at;
+        (is_read && metadata.nlink() == 0).then(|| {
+            Box::new(Copy {
+                generation: stream.generation,
+                stamp,
+                whole: true,
+                row: FileCheckpoint {
+                    origin: Some(row.origin.unwrap_or(self.id)),
+                    copy: true,
+                    versions: Vec::new(),
+                    packed: None,
+                    ..row
+                },
+                content,
+            })
+        })
+    }
+
+    /// Lets a stream that is begun behind the first bytes learn what they say, such as the names of
+    /// columns. They may stand over several lines.
+    async fn teach(&self, text: &Text, stream: &mut Stream) -> io::Result<()> {
+        let limit = self.common.limit;
+        let mut most = read::FIRST_BYTES;
+        while stream.awaits_beginning() {
+            let text = text.clone();
+            let beginning = blocking(move || read::beginning(&text, most)).await?;
+            if stream.learn_beginning(&beginning) {
+                break;
+            }
+            if beginning.len() < most {
+                stream.forgo_beginning("it has no end");
+            } else if most > limit {
+                stream.forgo_beginning(&format!("it is longer than `max_line_bytes`, {limit}"));
+            }
+            // One line that is longer than it may be is enough.
+            most = most.saturating_mul(4).min(limit.saturating_add(read::FIRST_BYTES));
+        }
+        Ok(())
+    }
+
+    /// Its content is not known any more.
+    pub(in super::super) fn forget(&mut self) -> Option<Box<Stream>> {
+        self.counted = 0;
+        self.give_away(State::Unknown(Unknown::new(None)))
+    }
+
+    /// If it is new, it is read from its first byte.
+    pub(in super::super) fn want_whole(&mut self) {
+        self.from = ReadFrom::Beginning;
+    }
+
+    /// Its content is read elsewhere.
+    pub(in super::super) fn give_away(&mut self, state: State) -> Option<Box<Stream>> {
+        // Whatever it holds later is new.
+        self.want_whole();
+        self.forget_looks();
+        match std::mem::replace(&mut self.state, state) {
+            State::Reading(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    fn forget_looks(&mut self) {
+        self.head = FileHead::default();
+        self.stamp = None;
+        self.unpacker = None;
+        self.quiet = None;
+        self.cut = false;
+    }
+
+    /// Notes whether it changed since the last look. Whether what was read of it is not in it any
+    /// more: it was cut off, or written anew.
+    pub(in super::super) async fn is_cut_off(&mut self) -> io::Result<bool> {
+        let (Some(text), Some(stream)) = (self.text(), self.stream()) else {
+            return Ok(false);
+        };
+        if self.gone.is_some() || Some(FileStat::of(&self.file)?) == self.stamp {
+            return Ok(false);
+        }
+        let request = ReadRequest {
+            text,
+            at: stream.fed(),
+            head: self.head.clone(),
+            stamp: self.stamp,
+            recent: stream.recent(),
+            unpacker: None,
+        };
+        self.quiet = None;
+        blocking(move || request.is_cut_off()).await
+    }
+
+    /// What was read of it is not in it any more: that becomes a file of its own, which yields what
+    /// is in memory. What this one holds now is unknown.
+    pub(in super::super) fn split_off(&mut self) -> Option<Self> {
+        let changed = self.stamp.map_or(self.changed, FileStat::changed);
+        let (form, text_head) = (self.form, self.text_head.clone());
+        let stream = self.forget()?;
+        Some(Self {
+            common: Arc::clone(&self.common),
+            path: self.path.clone(),
+            shown: self.shown.clone(),
+            id: FileId::of_lost(stream.generation),
+            file: Arc::clone(&self.file),
+            form,
+            head: FileHead::default(),
+            text_head,
+            stamp: None,
+            unpacker: None,
+            size: stream.fed(),
+            from: self.from,
+            counted: stream.fed(),
+            family: self.family.put_aside(),
+            changed,
+            state: State::Reading(stream),
+            deleted: true,
+            missing: Some(Instant::now()),
+            failing: false,
+            stuck: None,
+            quiet: None,
+            cut: false,
+            gone: Some(Company::Awaited),
+            twin: None,
+        })
+    }
+}

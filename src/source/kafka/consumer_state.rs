@@ -1,0 +1,279 @@
+//! Where the reading thread, the verdicts and the committer meet: the ledger under its lock, and the
+//! rejected records that are yet to be produced to the topic of dead letters.
+//!
+//! Not here: the client. One invariant: a record in the queue of letters counts as in flight, so
+//! that no commit passes it before the brokers have its letter.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::claim::PreviousOwnerState;
+use super::message::Header;
+use super::partitions::{Admission, Partition, PartitionTracker, PendingCommit, RecordHandle};
+use crate::ack::Verdict;
+
+/// A message as it came, to be produced again if it is rejected.
+#[derive(Debug)]
+pub(super) struct SourceMessage {
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) payload: Option<Bytes>,
+    pub(super) headers: Vec<Header>,
+}
+
+/// A rejected message on its way to the topic of dead letters.
+#[derive(Debug)]
+pub(super) struct DeadLetterMessage {
+    pub(super) handle: RecordHandle,
+    pub(super) source_message: SourceMessage,
+    pub(super) reason: Arc<str>,
+}
+
+/// The reason of a rejection that has none.
+const DEFAULT_REASON: &str = "rejected by a sink; its dead dead_letters tell why";
+
+/// What the reading thread and the verdicts share.
+#[derive(Debug, Default)]
+pub(super) struct ConsumerState {
+    tracker: Mutex<PartitionTracker>,
+    /// A verdict came, or the brokers have answered.
+    state_changed: Condvar,
+    /// There is something for the committer to do.
+    work_requested: Condvar,
+    /// The committer may go.
+    stopped: AtomicBool,
+    dead_letters: Mutex<VecDeque<DeadLetterMessage>>,
+    /// Grows when a partition comes, goes, fails or begins anew.
+    revision: AtomicU64,
+    closing: AtomicBool,
+}
+
+impl ConsumerState {
+    /// The ledger, for as long as the guard lives.
+    pub(super) fn tracker(&self) -> MutexGuard<'_, PartitionTracker> {
+        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dead_letters(&self) -> MutexGuard<'_, VecDeque<DeadLetterMessage>> {
+        self.dead_letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These partitions are ours from now on.
+    pub(super) fn assign(&self, partitions: Vec<Partition>) {
+        let mut tracker = self.tracker();
+        for partition in partitions {
+            tracker.assign(partition);
+        }
+        self.work_requested.notify_one();
+        self.bump_revision();
+    }
+
+    /// These partitions are ours no more: what is still in flight of them belongs to another member.
+    pub(super) fn forget(&self, partitions: &[Partition]) {
+        let mut tracker = self.tracker();
+        for partition in partitions {
+            tracker.forget(partition);
+        }
+        self.bump_revision();
+    }
+
+    /// Whether a record may be handed on; see [`PartitionTracker::hand_on`]. The committer hears of a claim that
+    /// is to be made.
+    pub(super) fn admit(&self, handle: &RecordHandle, most: usize) -> Admission {
+        let mut tracker = self.tracker();
+        let admission = tracker.admit(handle, most);
+        if tracker.take_new_claim() {
+            self.work_requested.notify_one();
+        }
+        admission
+    }
+
+    /// What the last owner left of a partition.
+    pub(super) fn set_previous_owner(&self, partition: &Partition, previous: PreviousOwnerState) {
+        self.tracker().set_previous_owner(partition, previous);
+        self.state_changed.notify_all();
+    }
+
+    /// The brokers have what was due.
+    pub(super) fn confirm(&self, done: &[PendingCommit]) {
+        let mut tracker = self.tracker();
+        done.iter().for_each(|due| tracker.confirm(due));
+        self.state_changed.notify_all();
+    }
+
+    /// Waits until there is something for the committer to do, at most until `late`. `false` where the
+    /// committer may go.
+    pub(super) fn wait_for_work(&self, late: Instant) -> bool {
+        let mut tracker = self.tracker();
+        loop {
+            if self.stopped.load(Ordering::Acquire) {
+                return false;
+            }
+            let left = late.saturating_duration_since(Instant::now());
+            if left.is_zero() || tracker.is_waiting_for_brokers() {
+                return true;
+            }
+            let waited = self.work_requested.wait_timeout(tracker, left);
+            tracker = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits, unless the committer may go.
+    pub(super) fn rest(&self, length: Duration) {
+        let tracker = self.tracker();
+        let stay = |_: &mut PartitionTracker| !self.stopped.load(Ordering::Acquire);
+        drop(self.work_requested.wait_timeout_while(tracker, length, stay));
+    }
+
+    /// The committer may go.
+    pub(super) fn stop(&self) {
+        let tracker = self.tracker();
+        self.stopped.store(true, Ordering::Release);
+        drop(tracker);
+        self.work_requested.notify_all();
+    }
+
+    /// The verdict of a record. With its original, a rejected one waits for its letter.
+    pub(super) fn verdict(
+        &self,
+        handle: RecordHandle,
+        verdict: Verdict,
+        reason: Option<Arc<str>>,
+        source_message: Option<SourceMessage>,
+    ) {
+        match source_message {
+            Some(source_message) if verdict == Verdict::Rejected => {
+                if self.tracker().is_current(&handle) {
+                    let reason = reason.unwrap_or_else(|| DEFAULT_REASON.into());
+                    self.dead_letters().push_back(DeadLetterMessage {
+                        handle,
+                        source_message,
+                        reason,
+                    });
+                }
+            }
+            _ => self.settle(&handle, verdict),
+        }
+    }
+
+    /// A record is settled for good, its letter written where there is one.
+    pub(super) fn settle(&self, handle: &RecordHandle, verdict: Verdict) {
+        self.tracker().settled(handle, verdict);
+        if verdict == Verdict::Errored {
+            self.bump_revision();
+        }
+        self.state_changed.notify_all();
+    }
+
+    /// The oldest letter that still matters.
+    pub(super) fn next_dead_letter(&self) -> Option<DeadLetterMessage> {
+        loop {
+            let dead_letter = self.dead_letters().pop_front()?;
+            if self.tracker().is_current(&dead_letter.handle) {
+                return Some(dead_letter);
+            }
+        }
+    }
+
+    /// A letter could not be produced: it is the next again.
+    pub(super) fn requeue(&self, dead_letter: DeadLetterMessage) {
+        self.dead_letters().push_front(dead_letter);
+    }
+
+    /// Waits until a verdict comes, at most so long.
+    pub(super) fn wait(&self, limit: Duration) {
+        let tracker = self.tracker();
+        drop(
+            self.state_changed.wait_timeout(tracker, limit).unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    /// Grows when a partition comes, goes, fails or begins anew.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// Something about the partitions changed.
+    pub(super) fn bump_revision(&self) {
+        self.revision.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// From now on nothing is waited for any more when partitions go.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing is waited for any more.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The only record of a partition that is ours, handed on.
+    fn handed_on(state: &ConsumerState, offset: u64) -> RecordHandle {
+        let partition = Partition { topic: "t".into(), number: 0 };
+        state.assign(vec![partition.clone()]);
+        state.tracker().set_previous_owner(&partition, PreviousOwnerState::default());
+        let epoch = state.tracker().read(&partition, offset).unwrap();
+        let handle = RecordHandle { partition, epoch, offset };
+        assert_eq!(state.admit(&handle, 9), Admission::AwaitingClaim);
+        let due = state.tracker().due();
+        state.confirm(&due);
+        assert_eq!(state.admit(&handle, 9), Admission::Fresh);
+        handle
+    }
+
+    #[test]
+    fn the_clerk_is_called_and_sent_away() {
+        // The committer waits no longer than to the next commit, comes at once for a claim, and goes
+        // when it is dismissed.
+        let state = ConsumerState::default();
+        let (soon, late) = (Duration::from_millis(20), Duration::from_secs(60));
+        assert!(state.wait_for_work(Instant::now() + soon), "a commit is due");
+        state.assign(vec![Partition { topic: "t".into(), number: 0 }]);
+        assert!(
+            state.wait_for_work(Instant::now() + late),
+            "the previous owner is not looked up yet"
+        );
+        state.stop();
+        state.rest(late);
+        assert!(!state.wait_for_work(Instant::now() + late));
+    }
+
+    #[test]
+    fn a_rejected_record_is_open_until_its_letter_is_written() {
+        // With a topic of dead letters a rejection alone moves no position; the letter does.
+        let state = ConsumerState::default();
+        let handle = handed_on(&state, 4);
+        let partition = handle.partition.clone();
+        let source_message = SourceMessage { key: None, payload: None, headers: Vec::new() };
+        state.verdict(handle, Verdict::Rejected, Some("no id".into()), Some(source_message));
+        assert_eq!(state.tracker().mark(&partition), Some(4));
+        let dead_letter = state.next_dead_letter().unwrap();
+        assert_eq!(&*dead_letter.reason, "no id");
+        state.requeue(dead_letter);
+        let dead_letter = state.next_dead_letter().unwrap();
+        state.settle(&dead_letter.handle, Verdict::Rejected);
+        assert_eq!(state.tracker().mark(&partition), Some(5));
+    }
+
+    #[test]
+    fn letters_of_a_partition_that_went_are_dropped() {
+        // Who owns the partition now reads the record again and writes the letter.
+        let state = ConsumerState::default();
+        let handle = handed_on(&state, 4);
+        let partition = handle.partition.clone();
+        let source_message = SourceMessage { key: None, payload: None, headers: Vec::new() };
+        state.verdict(handle, Verdict::Rejected, None, Some(source_message));
+        state.forget(&[partition]);
+        assert!(state.next_dead_letter().is_none());
+    }
+}

@@ -1,0 +1,138 @@
+//! The producer of dead letters: rejected messages as they came, with the reason in a header.
+//!
+//! One invariant: a record is settled only when the brokers have acknowledged its letter; one they
+//! refuse is tried again, and meanwhile no commit passes it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use tokio::time::Instant;
+
+use super::consumer_state::{ConsumerState, DeadLetterMessage};
+use super::logger::ClientLogger;
+use crate::ack::Verdict;
+use crate::config::source::KafkaSourceConfig;
+
+/// The header that says why.
+const REASON_HEADER: &str = "usercom-sink-reason";
+/// The header that says which message it was: `topic/partition/offset`.
+const ORIGIN_HEADER: &str = "usercom-sink-origin";
+
+/// How long nothing is produced after a failure.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Produces letters. Works only while it is pumped.
+pub(super) struct DeadLetterProducer {
+    topic: String,
+    producer: BaseProducer<ProducerCallbacks>,
+    state: Arc<ConsumerState>,
+    retry_at: Mutex<Option<Instant>>,
+}
+
+struct ProducerCallbacks {
+    state: Arc<ConsumerState>,
+    logger: ClientLogger,
+    /// Whether a letter came back since this was last asked.
+    failed: AtomicBool,
+}
+
+impl ClientContext for ProducerCallbacks {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.logger.line(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.logger.error(&error, reason);
+    }
+}
+
+impl ProducerContext for ProducerCallbacks {
+    type DeliveryOpaque = Box<DeadLetterMessage>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, dead_letter: Box<DeadLetterMessage>) {
+        match result {
+            Ok(_) => self.state.settle(&dead_letter.handle, Verdict::Rejected),
+            Err((error, _)) => {
+                if !self.state.is_closing() {
+                    self.logger
+                        .error(error, "a dead dead_letter could not be produced, trying again");
+                }
+                self.failed.store(true, Ordering::Release);
+                self.state.requeue(*dead_letter);
+            }
+        }
+    }
+}
+
+impl DeadLetterProducer {
+    /// A producer to `topic`.
+    pub(super) fn new(
+        topic: &str,
+        settings: &KafkaSourceConfig,
+        state: Arc<ConsumerState>,
+        logger: ClientLogger,
+    ) -> KafkaResult<Self> {
+        let callbacks =
+            ProducerCallbacks { state: Arc::clone(&state), logger, failed: AtomicBool::new(false) };
+        let producer = super::options::producer(settings).create_with_context(callbacks)?;
+        Ok(Self { topic: topic.to_owned(), producer, state, retry_at: Mutex::default() })
+    }
+
+    /// Produces what waits, and settles what was acknowledged. Never blocks.
+    pub(super) fn poll(&self) {
+        self.producer.poll(Duration::ZERO);
+        let now = Instant::now();
+        let mut retry_at = self.retry_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.producer.context().failed.swap(false, Ordering::AcqRel) {
+            *retry_at = Some(now + RETRY_INTERVAL);
+        }
+        if retry_at.is_some_and(|until| now < until) {
+            return;
+        }
+        while let Some(dead_letter) = self.state.next_dead_letter() {
+            if let Err(dead_letter) = self.produce(dead_letter) {
+                self.state.requeue(*dead_letter);
+                *retry_at = Some(now + RETRY_INTERVAL);
+                return;
+            }
+        }
+    }
+
+    fn produce(&self, dead_letter: DeadLetterMessage) -> Result<(), Box<DeadLetterMessage>> {
+        let dead_letter = Box::new(dead_letter);
+        let handle = &dead_letter.handle;
+        let origin =
+            format!("{}/{}/{}", handle.partition.topic, handle.partition.number, handle.offset);
+        let mut headers = OwnedHeaders::new();
+        for (key, value) in &dead_letter.source_message.headers {
+            headers = headers.insert(Header { key, value: value.as_deref() });
+        }
+        let headers = headers
+            .insert(Header { key: REASON_HEADER, value: Some(dead_letter.reason.as_bytes()) })
+            .insert(Header { key: ORIGIN_HEADER, value: Some(origin.as_bytes()) });
+        let key = dead_letter.source_message.key.clone();
+        let payload = dead_letter.source_message.payload.clone();
+        let mut record: BaseRecord<'_, [u8], [u8], Box<DeadLetterMessage>> =
+            BaseRecord::with_opaque_to(&self.topic, dead_letter).headers(headers);
+        if let Some(key) = &key {
+            record = record.key(key.as_slice());
+        }
+        if let Some(payload) = &payload {
+            record = record.payload(payload);
+        }
+        self.producer.send(record).map_err(|(error, record)| {
+            self.producer
+                .context()
+                .logger
+                .error(&error, "a dead dead_letter could not be produced");
+            record.delivery_opaque
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! Where reading ends in a run that does not wait for more.
+//!
+//! Not here: the client. One invariant: an end, once set, is where the partition ended at the
+//! start; what is produced later does not move it.
+
+use std::collections::BTreeMap;
+
+use super::partitions::Partition;
+
+/// The ends of the partitions that are ours; `None` is reached.
+#[derive(Debug, Default)]
+pub(super) struct EndOffsets {
+    ends: BTreeMap<Partition, Option<u64>>,
+}
+
+/// What the brokers say of a partition.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OffsetBounds {
+    /// Its oldest offset.
+    pub(super) low: u64,
+    /// The offset behind its newest record.
+    pub(super) high: u64,
+    /// Where the group has come to.
+    pub(super) committed: Option<u64>,
+}
+
+impl OffsetBounds {
+    /// Where reading begins; `earliest` says where, if the group has no valid offset.
+    fn start(self, earliest: bool) -> u64 {
+        match self.committed {
+            Some(committed) if (self.low..=self.high).contains(&committed) => committed,
+            _ if earliest => self.low,
+            _ => self.high,
+        }
+    }
+}
+
+impl EndOffsets {
+    /// Whether a partition's end is known, reached or not.
+    pub(super) fn knows(&self, partition: &Partition) -> bool {
+        self.ends.contains_key(partition)
+    }
+
+    /// A partition that is ours.
+    pub(super) fn add(&mut self, partition: Partition, extent: OffsetBounds, earliest: bool) {
+        let open = extent.start(earliest) < extent.high;
+        self.ends.insert(partition, open.then_some(extent.high));
+    }
+
+    /// Forgets the partitions that are not ours any more.
+    pub(super) fn retain(&mut self, ours: impl Fn(&Partition) -> bool) {
+        self.ends.retain(|partition, _| ours(partition));
+    }
+
+    /// A record was read.
+    pub(super) fn read(&mut self, partition: &Partition, offset: u64) {
+        if let Some(end) = self.ends.get_mut(partition)
+            && end.is_some_and(|end| offset + 1 >= end)
+        {
+            *end = None;
+        }
+    }
+
+    /// A partition of this number was read to its end, though its last offsets may be no records
+    /// (marks of transactions). Only where it is clear which one is meant.
+    pub(super) fn exhausted(&mut self, number: i32) {
+        let mut of_number =
+            self.ends.iter_mut().filter(|(partition, _)| partition.number == number);
+        if let (Some((_, end)), None) = (of_number.next(), of_number.next()) {
+            *end = None;
+        }
+    }
+
+    /// Whether all are reached.
+    pub(super) fn reached(&self) -> bool {
+        self.ends.values().all(Option::is_none)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(number: i32) -> Partition {
+        Partition { topic: "t".into(), number }
+    }
+
+    #[test]
+    fn an_end_is_reached_once_its_last_record_was_read() {
+        // Partitions end where they ended at the start, and empty or finished ones at once.
+        let mut ends = EndOffsets::default();
+        ends.add(partition(0), OffsetBounds { low: 2, high: 5, committed: None }, true);
+        ends.add(partition(1), OffsetBounds { low: 0, high: 5, committed: Some(5) }, true);
+        ends.add(partition(2), OffsetBounds { low: 0, high: 5, committed: None }, false);
+        ends.add(partition(3), OffsetBounds { low: 3, high: 5, committed: Some(1) }, true);
+        assert!(!ends.reached());
+        ends.read(&partition(0), 3);
+        ends.read(&partition(3), 6);
+        assert!(!ends.reached());
+        ends.read(&partition(0), 4);
+        assert!(ends.reached());
+    }
+
+    #[test]
+    fn a_partition_that_went_is_not_waited_for() {
+        // Another member reads it to its end.
+        let mut ends = EndOffsets::default();
+        ends.add(partition(0), OffsetBounds { low: 0, high: 5, committed: None }, true);
+        ends.retain(|partition| partition.number != 0);
+        assert!(ends.reached() && !ends.knows(&partition(0)));
+        ends.add(partition(1), OffsetBounds { low: 0, high: 5, committed: None }, true);
+        ends.exhausted(1);
+        assert!(ends.reached(), "marks of transactions are no records");
+    }
+}

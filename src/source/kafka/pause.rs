@@ -1,0 +1,70 @@
+//! Which partitions should rest, and what has to change for it.
+//!
+//! Not here: the client. One invariant: after the changes are made, exactly the wanted partitions
+//! rest.
+
+use std::collections::BTreeSet;
+
+use super::partitions::Partition;
+
+/// The partitions that rest.
+#[derive(Debug, Default)]
+pub(super) struct PauseController {
+    resting: BTreeSet<Partition>,
+}
+
+/// What has to change.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct PauseChange {
+    pub(super) pause: Vec<Partition>,
+    pub(super) resume: Vec<Partition>,
+}
+
+impl PauseController {
+    /// A partition came, or went: it does not rest.
+    pub(super) fn reset(&mut self, partition: &Partition) {
+        self.resting.remove(partition);
+    }
+
+    /// What has to change so that, of the `owned` partitions, the `wanted` rest and no others.
+    pub(super) fn change(
+        &mut self,
+        owned: &BTreeSet<Partition>,
+        wanted: BTreeSet<Partition>,
+    ) -> PauseChange {
+        let wanted: BTreeSet<_> = wanted.intersection(owned).cloned().collect();
+        let change = PauseChange {
+            pause: wanted.difference(&self.resting).cloned().collect(),
+            resume: self
+                .resting
+                .difference(&wanted)
+                .filter(|p| owned.contains(p))
+                .cloned()
+                .collect(),
+        };
+        self.resting = wanted;
+        change
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_differences_are_changed() {
+        // A partition is paused once and resumed once; one that went is neither.
+        let set = |numbers: &[i32]| -> BTreeSet<_> {
+            numbers.iter().map(|n| Partition { topic: "t".into(), number: *n }).collect()
+        };
+        let list = |numbers: &[i32]| set(numbers).into_iter().collect::<Vec<_>>();
+        let mut pauses = PauseController::default();
+        let all = set(&[0, 1, 2]);
+        assert_eq!(pauses.change(&all, all.clone()).pause, list(&[0, 1, 2]));
+        assert_eq!(pauses.change(&all, all.clone()), PauseChange::default());
+        let change = pauses.change(&set(&[0, 1]), set(&[1]));
+        assert_eq!(change, PauseChange { pause: vec![], resume: list(&[0]) });
+        pauses.reset(&list(&[1])[0]);
+        assert_eq!(pauses.change(&all, set(&[1])).pause, list(&[1]), "it came back awake");
+    }
+}
