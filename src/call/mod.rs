@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 pub use self::fixed_key_map::FixedKeyMap;
@@ -97,6 +98,8 @@ pub struct Call<'a> {
     pub fields: Object<'a>,
     /// Segment's `context`.
     pub context: Object<'a>,
+    /// The zone of times in `fields` that name no zone; `None` stands for UTC.
+    pub timezone: Option<TimeZone>,
 }
 
 impl<'a> Call<'a> {
@@ -114,6 +117,7 @@ impl<'a> Call<'a> {
             previous_id: None,
             fields: Object::default(),
             context: Object::default(),
+            timezone: None,
         }
     }
 

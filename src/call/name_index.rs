@@ -38,7 +38,7 @@ impl Default for NameIndex {
 }
 
 impl NameIndex {
-    /// The place of a name among those that were [entered](Self::enter); `known` tells the name at a
+    /// The place of a name among those that were [entered](Self::get_or_insert); `known` tells the name at a
     /// place.
     pub fn get<'n>(&self, name: &str, known: impl Fn(usize) -> &'n str) -> Option<usize> {
         match self.count > INLINE_CAP {

@@ -4,10 +4,10 @@
 //! says how long to wait, [`rate`] and [`quota`] when the next may start, [`concurrency`] how many
 //! run at once, [`pause`] and [`halt`] when none may. It knows requests, not what they mean.
 
+mod admission;
 mod carrier;
 pub mod concurrency;
 mod connections;
-mod door;
 pub mod halt;
 mod http;
 pub mod outcome;

@@ -10,11 +10,11 @@ use tokio::time::{Instant, sleep_until};
 
 /// Until when nothing starts. Pure.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Pause {
+pub struct PauseUntil {
     until: Option<Instant>,
 }
 
-impl Pause {
+impl PauseUntil {
     /// Extends the pause to `until`; a shorter one changes nothing. Returns whether it grew.
     pub fn extend(&mut self, until: Instant) -> bool {
         let grew = self.until.is_none_or(|present| present < until);
@@ -32,12 +32,12 @@ impl Pause {
 
 /// The shared gate.
 #[derive(Debug, Default)]
-pub struct Gate {
-    pause: Mutex<Pause>,
+pub struct BackpressureGate {
+    pause: Mutex<PauseUntil>,
 }
 
-impl Gate {
-    fn pause(&self) -> MutexGuard<'_, Pause> {
+impl BackpressureGate {
+    fn pause(&self) -> MutexGuard<'_, PauseUntil> {
         self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -75,7 +75,7 @@ mod tests {
     use tokio::time::sleep;
 
     async fn all_wait(pauses: Vec<(u64, u64)>, waiters: Vec<u64>) {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(BackpressureGate::default());
         let start = Instant::now();
         let mut tasks = JoinSet::new();
         for (at, length) in pauses.clone() {
@@ -120,7 +120,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_shorter_pause_changes_nothing() {
         // Guarantees the maximum of all pauses, and the report of whether one grew.
-        let gate = Gate::default();
+        let gate = BackpressureGate::default();
         let start = Instant::now();
         assert!(gate.pause_until(start + Duration::from_secs(5)));
         assert!(!gate.pause_until(start + Duration::from_secs(2)));

@@ -1,13 +1,13 @@
 //! Learns the server's quota from its refusals, so that a limit nobody told us costs few of them.
 //!
 //! Additive-increase concurrency alone finds a quota by running into it again and again. This
-//! learner estimates the allowed rate at each refusal and spaces attempts just below it. It does
+//! estimator estimates the allowed rate at each refusal and spaces attempts just below it. It does
 //! not pause (the [gate](super::pause) does) and knows no clock. The invariant: until the first
 //! 429 it delays nothing.
 //!
 //! What can be known: over a time in which the server's bucket was empty at both ends, what it
 //! accepted is its rate, if nothing was lost while we paused. So accepted / elapsed between two
-//! refusals never exceeds the quota, while the pace that was refused is above it. The learner
+//! refusals never exceeds the quota, while the pace that was refused is above it. The estimator
 //! searches between the two.
 
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::rate::Spacing;
+use super::rate::GcraLimiter;
 
 /// How close below an estimate to stay.
 const BELOW: f64 = 0.97;
@@ -74,7 +74,7 @@ impl Recent {
 
 /// What a refusal left behind.
 #[derive(Debug, Clone, Copy)]
-struct Refusal {
+struct ThrottleEvent {
     /// When it was seen.
     at: Instant,
     /// When the pause it asked for ends.
@@ -85,13 +85,13 @@ struct Refusal {
     accepted: f64,
 }
 
-/// The learner.
+/// Estimates the rate that the server allows and spaces attempts just below it.
 #[derive(Debug, Clone, Default)]
-pub struct QuotaLearner {
+pub struct QuotaEstimator {
     recent: Recent,
-    refusal: Option<Refusal>,
+    throttled: Option<ThrottleEvent>,
     /// The pace and its spacing; `None` until the first refusal.
-    pace: Option<(f64, Spacing)>,
+    pace: Option<(f64, GcraLimiter)>,
     /// When the pace was last raised or set.
     raised: Option<Instant>,
     /// The highest rate that was proven lately, and when. A refusal below it is not the quota's: an
@@ -99,8 +99,8 @@ pub struct QuotaLearner {
     proven: Option<(Instant, f64)>,
 }
 
-impl QuotaLearner {
-    /// A learner that knows of no quota.
+impl QuotaEstimator {
+    /// An estimator that knows of no quota.
     pub fn new() -> Self {
         Self::default()
     }
@@ -125,8 +125,8 @@ impl QuotaLearner {
     /// The server took an attempt: any answer but 429.
     pub fn accepted(&mut self, now: Instant) {
         self.recent.add(now);
-        if let Some(refusal) = &mut self.refusal {
-            refusal.accepted += 1.0;
+        if let Some(throttled) = &mut self.throttled {
+            throttled.accepted += 1.0;
         }
         self.raise(now);
     }
@@ -135,10 +135,10 @@ impl QuotaLearner {
     /// whether this taught something: refusals of attempts that were already on their way when the
     /// last one was seen do not.
     pub fn refused(&mut self, now: Instant, started: Instant, pause: Duration) -> bool {
-        if self.refusal.is_some_and(|last| started < last.resumes) {
+        if self.throttled.is_some_and(|last| started < last.resumes) {
             return false;
         }
-        let (pace, next) = match (self.rate(), self.refusal) {
+        let (pace, next) = match (self.rate(), self.throttled) {
             (Some(pace), Some(last)) => {
                 let proven = self.prove(last, now);
                 // A pace that held, and is below the one that was refused before, is not the
@@ -160,7 +160,7 @@ impl QuotaLearner {
                 (taken, taken * BELOW)
             }
         };
-        self.refusal = Some(Refusal { at: now, resumes: now + pause, pace, accepted: 0.0 });
+        self.throttled = Some(ThrottleEvent { at: now, resumes: now + pause, pace, accepted: 0.0 });
         // A server that has taken nothing at all has not shown any rate: only the pause counts.
         if next > 0.0 {
             self.set(next, now + pause);
@@ -169,7 +169,7 @@ impl QuotaLearner {
     }
 
     /// What the server is known to take, from what it took since the last refusal and before.
-    fn prove(&mut self, last: Refusal, now: Instant) -> f64 {
+    fn prove(&mut self, last: ThrottleEvent, now: Instant) -> f64 {
         self.proven = self.proven.filter(|(at, _)| now.saturating_duration_since(*at) < FORGOTTEN);
         let best = self.proven.map_or(0.0, |(_, rate)| rate);
         let elapsed = now.saturating_duration_since(last.at);
@@ -183,7 +183,7 @@ impl QuotaLearner {
         best
     }
 
-    fn step_down(pace: f64, last: Refusal, now: Instant) -> f64 {
+    fn step_down(pace: f64, last: ThrottleEvent, now: Instant) -> f64 {
         if now.saturating_duration_since(last.resumes) >= HELD {
             return pace * BELOW;
         }
@@ -200,14 +200,15 @@ impl QuotaLearner {
                 *present = pace;
                 spacing.set_per_second(pace);
             }
-            None => self.pace = Some((pace, Spacing::per_second(pace))),
+            None => self.pace = Some((pace, GcraLimiter::per_second(pace))),
         }
         self.raised = Some(from);
     }
 
     /// Probes upwards, once a second at the most, while the pace is what holds us back.
     fn raise(&mut self, now: Instant) {
-        let (Some(pace), Some(refusal), Some(raised)) = (self.rate(), self.refusal, self.raised)
+        let (Some(pace), Some(throttled), Some(raised)) =
+            (self.rate(), self.throttled, self.raised)
         else {
             return;
         };
@@ -218,8 +219,8 @@ impl QuotaLearner {
             return;
         }
         let used = self.recent.within(span, now) / span.as_secs_f64() / pace;
-        let fresh = now.saturating_duration_since(refusal.resumes) < FORGOTTEN;
-        let near = fresh && NEAR.contains(&(pace / refusal.pace.max(SLOWEST)));
+        let fresh = now.saturating_duration_since(throttled.resumes) < FORGOTTEN;
+        let near = fresh && NEAR.contains(&(pace / throttled.pace.max(SLOWEST)));
         let growth = if near { GROWTH_NEAR } else { GROWTH_FAR };
         let step = if used >= USED { pace * growth * since.as_secs_f64() } else { 0.0 };
         self.set(pace + step, now);

@@ -1,4 +1,4 @@
-//! The learner against servers with quotas, in made-up time.
+//! The estimator against servers with quotas, in made-up time.
 
 use super::*;
 use crate::deliver::concurrency::{Controller, ControllerSettings, Signal};
@@ -95,9 +95,9 @@ impl Run {
     }
 }
 
-/// Runs the learner and the controller with endless work against a server.
+/// Runs the estimator and the controller with endless work against a server.
 fn run(mut quota: Quota, start: Instant, latency: Duration, length: Duration) -> Run {
-    let mut learner = QuotaLearner::new();
+    let mut estimator = QuotaEstimator::new();
     let mut controller = Controller::new(ControllerSettings::default(), start);
     // (when the answer is back, when it was asked, Retry-After in ms or MAX for accepted)
     let mut flying: BinaryHeap<Reverse<(Instant, Instant, Option<Duration>)>> = BinaryHeap::new();
@@ -105,14 +105,14 @@ fn run(mut quota: Quota, start: Instant, latency: Duration, length: Duration) ->
     let mut now = start;
     let mut result = Run { accepted: 0, refused: 0 };
     while now < start + length {
-        let ready = learner.ready_at(now).max(gate).max(now);
+        let ready = estimator.ready_at(now).max(gate).max(now);
         let landing = flying.peek().map(|Reverse((back, ..))| *back);
         let may_start = flying.len() < controller.limit();
         if may_start && landing.is_none_or(|back| ready < back) {
             // Timers fire on the next whole millisecond.
             let micros = (ready - start).as_micros();
             now = start + Duration::from_millis(u64::try_from(micros.div_ceil(1000)).unwrap());
-            learner.take(now);
+            estimator.take(now);
             controller.sent(now);
             let answer = quota.ask(now + latency / 2);
             flying.push(Reverse((now + latency, now, answer)));
@@ -123,12 +123,12 @@ fn run(mut quota: Quota, start: Instant, latency: Duration, length: Duration) ->
         match answer {
             None => {
                 result.accepted += 1;
-                learner.accepted(now);
+                estimator.accepted(now);
                 controller.done(now, now - sent, Signal::Good);
             }
             Some(pause) => {
                 result.refused += 1;
-                learner.refused(now, sent, pause);
+                estimator.refused(now, sent, pause);
                 gate = gate.max(now + pause);
                 controller.done(now, now - sent, Signal::Backpressure);
             }
@@ -204,80 +204,80 @@ fn a_big_bucket_does_not_mislead_for_long() {
 #[test]
 fn nothing_is_delayed_before_the_first_refusal() {
     // Guarantees that a server without a quota is never paced.
-    let mut learner = QuotaLearner::new();
+    let mut estimator = QuotaEstimator::new();
     let now = Instant::now();
     for _ in 0..1000 {
-        assert_eq!(learner.ready_at(now), now);
-        learner.take(now);
-        learner.accepted(now);
+        assert_eq!(estimator.ready_at(now), now);
+        estimator.take(now);
+        estimator.accepted(now);
     }
-    assert_eq!(learner.rate(), None);
+    assert_eq!(estimator.rate(), None);
 }
 
 #[test]
 fn a_raised_quota_is_found() {
     // Guarantees that after a quota is lifted tenfold the pace follows within minutes.
     let start = Instant::now();
-    let mut learner = QuotaLearner::new();
+    let mut estimator = QuotaEstimator::new();
     let mut now = start;
     for _ in 0..10 {
         now += Duration::from_millis(100);
-        learner.accepted(now);
+        estimator.accepted(now);
     }
-    assert!(learner.refused(now, now, Duration::from_secs(1)));
-    let low = learner.rate().unwrap();
+    assert!(estimator.refused(now, now, Duration::from_secs(1)));
+    let low = estimator.rate().unwrap();
     now += Duration::from_secs(1);
     while now < start + MINUTE * 5 {
-        now = learner.ready_at(now).max(now) + Duration::from_micros(1);
-        learner.take(now);
-        learner.accepted(now);
+        now = estimator.ready_at(now).max(now) + Duration::from_micros(1);
+        estimator.take(now);
+        estimator.accepted(now);
     }
-    assert!(learner.rate().unwrap() > low * 10.0);
+    assert!(estimator.rate().unwrap() > low * 10.0);
 }
 
 #[test]
 fn refusals_of_one_episode_teach_once() {
     // Guarantees that a hundred answers to attempts already on their way count as one.
-    let mut learner = QuotaLearner::new();
+    let mut estimator = QuotaEstimator::new();
     let start = Instant::now();
     let now = start + Duration::from_millis(50);
-    learner.accepted(now);
-    assert!(learner.refused(now, start, Duration::from_secs(1)));
-    let rate = learner.rate();
+    estimator.accepted(now);
+    assert!(estimator.refused(now, start, Duration::from_secs(1)));
+    let rate = estimator.rate();
     for _ in 0..100 {
-        assert!(!learner.refused(now, start, Duration::from_secs(1)));
+        assert!(!estimator.refused(now, start, Duration::from_secs(1)));
     }
-    assert_eq!(learner.rate(), rate);
+    assert_eq!(estimator.rate(), rate);
 }
 
 #[test]
 fn refusals_without_any_success_teach_no_rate() {
     // Guarantees that a server that refuses from the first moment on (someone else used up the
     // quota) is not crept along at for minutes afterwards.
-    let mut learner = QuotaLearner::new();
+    let mut estimator = QuotaEstimator::new();
     let mut now = Instant::now();
     for _ in 0..5 {
-        learner.refused(now, now, Duration::from_secs(1));
+        estimator.refused(now, now, Duration::from_secs(1));
         now += Duration::from_secs(1);
     }
-    assert_eq!(learner.rate(), None);
-    assert_eq!(learner.ready_at(now), now);
+    assert_eq!(estimator.rate(), None);
+    assert_eq!(estimator.ready_at(now), now);
 }
 
 #[test]
 fn a_bad_moment_costs_half_at_the_most() {
     // Guarantees that one refusal right after another does not throw away a pace that was found.
-    let mut learner = QuotaLearner::new();
+    let mut estimator = QuotaEstimator::new();
     let mut now = Instant::now();
     for _ in 0..100 {
         now += Duration::from_millis(10);
-        learner.accepted(now);
+        estimator.accepted(now);
     }
-    learner.refused(now, now, Duration::from_secs(1));
-    let before = learner.rate().unwrap();
+    estimator.refused(now, now, Duration::from_secs(1));
+    let before = estimator.rate().unwrap();
     now += Duration::from_secs(1);
-    assert!(learner.refused(now, now, Duration::from_secs(1)));
-    assert!(learner.rate().unwrap() >= before * 0.5);
+    assert!(estimator.refused(now, now, Duration::from_secs(1)));
+    assert!(estimator.rate().unwrap() >= before * 0.5);
 }
 
 #[test]

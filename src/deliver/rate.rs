@@ -16,13 +16,13 @@ use tokio::time::Instant;
 /// without losing its turn. The tolerance is paid for by a spacing of `(window + tolerance) / num`,
 /// which keeps the invariant exact: 1 % of the window, 20 ms at the most.
 #[derive(Debug, Clone)]
-pub struct Spacing {
+pub struct GcraLimiter {
     interval: Duration,
     tolerance: Duration,
     ideal: Option<Instant>,
 }
 
-impl Spacing {
+impl GcraLimiter {
     /// At most `num` starts in any window of this length. A `num` of 0 counts as 1.
     pub fn per_window(num: u32, window: Duration) -> Self {
         let tolerance = (window / 100).min(Duration::from_millis(20));
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn starts(spacing: &mut Spacing, delays: &[u64]) -> Vec<Instant> {
+    fn starts(spacing: &mut GcraLimiter, delays: &[u64]) -> Vec<Instant> {
         let mut now = Instant::now();
         let mut starts = Vec::new();
         for delay in delays {
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn a_late_timer_costs_no_throughput() {
         // Guarantees at least 98 % of 500/s although every wake-up is a millisecond late.
-        let mut spacing = Spacing::per_window(500, Duration::from_secs(1));
+        let mut spacing = GcraLimiter::per_window(500, Duration::from_secs(1));
         let starts = starts(&mut spacing, &[1000; 5000]);
         let took = (starts[4999] - starts[0]).as_secs_f64();
         assert!(took < 5000.0 / 500.0 / 0.98, "{took}");
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn starts_are_even() {
         // Guarantees there is no burst at the start.
-        let mut spacing = Spacing::per_window(10, Duration::from_secs(1));
+        let mut spacing = GcraLimiter::per_window(10, Duration::from_secs(1));
         let starts = starts(&mut spacing, &[0; 20]);
         for pair in starts.windows(2) {
             assert!(pair[1] - pair[0] >= Duration::from_millis(100));
@@ -110,7 +110,7 @@ mod tests {
         ) {
             // Guarantees the invariant for every window, however late callers wake.
             let window = Duration::from_millis(window_ms);
-            let mut spacing = Spacing::per_window(num, window);
+            let mut spacing = GcraLimiter::per_window(num, window);
             let starts = starts(&mut spacing, &delays);
             for (i, first) in starts.iter().enumerate() {
                 let inside = starts[i..].iter().take_while(|t| **t < *first + window).count();
@@ -124,7 +124,7 @@ mod tests {
             delays in proptest::collection::vec(0_u64..50_000, 1..500),
         ) {
             // Guarantees that a token bucket of the same size and refill is never found empty.
-            let mut spacing = Spacing::per_window(num, Duration::from_secs(1));
+            let mut spacing = GcraLimiter::per_window(num, Duration::from_secs(1));
             let starts = starts(&mut spacing, &delays);
             let (mut tokens, mut last) = (f64::from(num), starts[0]);
             for start in starts {

@@ -58,6 +58,11 @@ impl<'r> SourceZone<'r> {
         self.found.get_or_init(|| self.look_up().unwrap_or(TimeZone::UTC))
     }
 
+    /// The zone, where the source names one.
+    pub(super) fn configured(&self) -> Option<TimeZone> {
+        self.look_up()
+    }
+
     fn look_up(&self) -> Option<TimeZone> {
         let meta = std::str::from_utf8(self.meta?).ok()?;
         if JsonKind::of(meta) != JsonKind::Object || !meta.contains(ZONE) {

@@ -202,6 +202,11 @@ impl CompiledMapping {
         if self.preset.is_some() {
             self.run_preset(body, &zone, &mut mapped, observer)?;
         }
+        if let Some(timezone) = zone.configured() {
+            for mapped_call in &mut mapped.calls {
+                mapped_call.call.timezone = Some(timezone.clone());
+            }
+        }
         self.check_text(input, &mut mapped)?;
         Ok(mapped)
     }

@@ -10,6 +10,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 
+use jiff::tz::TimeZone;
+
 use crate::call::{elements, write_string};
 
 /// How a field of a user or company is written.
@@ -60,6 +62,8 @@ pub struct PackedFields {
     objects: Vec<ParentObject>,
     /// The writes that were merged into this set, the oldest first; empty for a single write.
     layers: Vec<PackedFields>,
+    /// The zone of times that name no zone; `None` stands for UTC.
+    timezone: Option<TimeZone>,
 }
 
 /// The range of a field in the text, from the quote before its name to the end of its value.
@@ -158,6 +162,17 @@ impl PackedFields {
         if self.layers.is_empty() { std::slice::from_ref(self) } else { &self.layers }
     }
 
+    /// The zone of times that name no zone.
+    pub fn timezone(&self) -> &TimeZone {
+        const UTC: &TimeZone = &TimeZone::UTC;
+        self.timezone.as_ref().unwrap_or(UTC)
+    }
+
+    /// Sets the zone of times that name no zone; `None` stands for UTC.
+    pub fn set_timezone(&mut self, timezone: Option<TimeZone>) {
+        self.timezone = timezone;
+    }
+
     /// Merges writes, the oldest first: the last value of a name wins, set unions are combined.
     #[must_use]
     pub fn coalesced(writes: Vec<Self>) -> Self {
@@ -242,6 +257,7 @@ impl PackedFields {
             }
             packed.layers = std::mem::take(&mut self.layers);
             packed.objects = std::mem::take(&mut self.objects);
+            packed.timezone = self.timezone.take();
             *self = packed;
         }
     }

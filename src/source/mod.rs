@@ -45,7 +45,7 @@ pub trait Source: Send {
     /// cancelled; then waits until every record it sent has its verdict, saves its checkpoints and
     /// returns. The channel is bounded: a full one holds the source back.
     ///
-    /// A line that cannot be decoded is sent too, as a record with a [fault](Record::fault).
+    /// A line that cannot be decoded is sent too, as a record with a [fault](Record::decode_error).
     async fn run(
         self: Box<Self>,
         out: mpsc::Sender<Record>,

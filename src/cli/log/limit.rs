@@ -24,8 +24,26 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Messages that are tracked at most; further ones are shown.
 const MAX_KEYS: usize = 1024;
 
-/// Fields that are part of a message's identity: the same failure of two sinks is shown twice.
-const KEY_FIELDS: &[&str] = &["sink", "source", "path"];
+/// Fields that are part of a message's identity: the same failure of two sinks, of two attributes
+/// or of two routes is shown twice.
+const KEY_FIELDS: &[&str] = &[
+    "sink",
+    "source",
+    "path",
+    "file",
+    "attribute",
+    "field",
+    "method",
+    "route",
+    "status",
+    "topic",
+    "partition",
+    "pattern",
+    "reason",
+];
+
+/// Messages that are never suppressed: each reports a lasting change at User.com.
+const UNLIMITED_MESSAGES: &[&str] = &["attribute created"];
 
 /// Modules whose messages answer an operator.
 const UNLIMITED_TARGETS: &[&str] = &["usercom_sink::cli", "usercom_sink::pipeline::run"];
@@ -91,10 +109,11 @@ impl<F, C: Fn() -> Instant> Limited<F, C> {
         Self { inner, clock, limiter: Mutex::default() }
     }
 
-    fn decide(&self, event: &Event<'_>, part: String) -> LimitDecision {
+    fn decide(&self, event: &Event<'_>, message: &str, part: String) -> LimitDecision {
         let metadata = event.metadata();
         let answer = UNLIMITED_TARGETS.iter().any(|module| metadata.target().starts_with(module));
-        if answer || *metadata.level() > Level::INFO {
+        let unlimited = answer || UNLIMITED_MESSAGES.contains(&message);
+        if unlimited || *metadata.level() > Level::INFO {
             return LimitDecision::Show { suppressed: 0 };
         }
         let key = MessageKey { callsite: metadata.callsite(), part };
@@ -119,7 +138,7 @@ where
         let mut words = FieldTexts::default();
         event.record(&mut words);
         let FieldTexts { message, part } = words;
-        let (note, shown) = match self.decide(event, part.clone()) {
+        let (note, shown) = match self.decide(event, &message, part.clone()) {
             LimitDecision::Suppress => return Ok(()),
             LimitDecision::Show { suppressed: 0 } => {
                 return self.inner.format_event(cx, writer, event);
@@ -226,13 +245,15 @@ mod tests {
 
     #[test]
     fn other_messages_are_not_limited() {
-        // Guarantees that other sinks, debug lines and answers to an operator are not suppressed.
+        // Guarantees that other sinks, debug lines, answers to an operator and new attributes are not
+        // suppressed.
         let text = logged(|_| {
             for _ in 0..3 {
                 fails("a");
                 fails("b");
                 tracing::debug!(target: "usercom_sink::deliver", "asked for");
                 tracing::info!(target: "usercom_sink::pipeline::run::reload", "reloaded");
+                tracing::info!(target: "usercom_sink::pipeline::probe", "attribute created");
             }
         });
         let count = |word| text.lines().filter(|line| line.contains(word)).count();

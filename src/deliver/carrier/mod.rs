@@ -2,7 +2,7 @@
 //!
 //! Gate, halt, permit, rate token, attempt, verdict: each is decided elsewhere, this file only puts
 //! them in order. It knows no HTTP. The invariant: while a request waits, for whatever reason
-//! but its turn at the [door](super::door) and the note that it may be sent, it holds no permit.
+//! but its turn at the [door](super::admission) and the note that it may be sent, it holds no permit.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,13 +14,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::concurrency::{Controller, ControllerSettings, Permit, Permits, Signal};
-use super::door::Door;
+use super::admission::AdmissionGate;
+use super::concurrency::{Controller, ControllerSettings, Permit, ResizableSemaphore, Signal};
 use super::halt::{Halt, HaltChange, HaltPolicy, HaltState, Role};
 use super::outcome::{Attempt, BrokenBody, Fate, Outcome, Why, classify};
 use super::poison::PoisonPolicy;
 use super::probe::Probe;
-use super::rate::Spacing;
+use super::rate::GcraLimiter;
 use super::retry::{RetryBudget, RetryPolicy};
 use super::routes::{RouteKey, Routes};
 use super::wire::{Attempts, BeforeSend, Need, Reply, Request, SendError, Transport};
@@ -66,10 +66,10 @@ pub(super) struct Carrier<W> {
     wire: W,
     retry: RetryPolicy,
     budget: Mutex<RetryBudget>,
-    permits: Arc<Permits>,
+    permits: Arc<ResizableSemaphore>,
     controller: Option<Mutex<Controller>>,
     in_flight: AtomicUsize,
-    door: Door,
+    door: AdmissionGate,
     halt: Halt,
     routes: Routes,
     poison: PoisonPolicy,
@@ -153,10 +153,12 @@ impl<W: Wire> Carrier<W> {
             wire,
             retry,
             budget: Mutex::new(RetryBudget::new(now, retry.longest)),
-            permits: Permits::new(limit),
+            permits: ResizableSemaphore::new(limit),
             controller: controller.map(Mutex::new),
             in_flight: AtomicUsize::new(0),
-            door: Door::new(request.rate_limit_num.map(|num| Spacing::per_window(num, window))),
+            door: AdmissionGate::new(
+                request.rate_limit_num.map(|num| GcraLimiter::per_window(num, window)),
+            ),
             halt: Halt::new(halt),
             routes: Routes::default(),
             poison,

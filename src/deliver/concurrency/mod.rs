@@ -6,4 +6,4 @@ pub mod controller;
 pub mod semaphore;
 
 pub use controller::{Controller, ControllerSettings, Signal};
-pub use semaphore::{Permit, Permits};
+pub use semaphore::{Permit, ResizableSemaphore};

@@ -15,12 +15,12 @@ struct Size {
 
 /// The permits. First come, first served.
 #[derive(Debug)]
-pub struct Permits {
+pub struct ResizableSemaphore {
     semaphore: Arc<Semaphore>,
     size: Mutex<Size>,
 }
 
-impl Permits {
+impl ResizableSemaphore {
     /// So many permits, all free.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -70,7 +70,7 @@ impl Permits {
 #[derive(Debug)]
 pub struct Permit {
     inner: Option<OwnedSemaphorePermit>,
-    permits: Arc<Permits>,
+    permits: Arc<ResizableSemaphore>,
 }
 
 impl Drop for Permit {
@@ -104,7 +104,7 @@ mod tests {
         ) {
             // Guarantees the invariant after every step, and that a permit is to be had exactly
             // when fewer than the limit are lent.
-            let permits = Permits::new(1);
+            let permits = ResizableSemaphore::new(1);
             let mut lent = Vec::new();
             for (what, n) in steps {
                 match what {
@@ -128,7 +128,7 @@ mod tests {
     async fn no_more_than_the_limit_under_stress() {
         // Guarantees that while the limit moves between 1 and 8, never more than 8 hold a permit,
         // and that afterwards all are there again.
-        let permits = Permits::new(8);
+        let permits = ResizableSemaphore::new(8);
         let holding = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         for task in 0..32 {
@@ -163,7 +163,7 @@ mod tests {
     #[tokio::test]
     async fn permits_are_served_in_order() {
         // Guarantees first come, first served.
-        let permits = Permits::new(1);
+        let permits = ResizableSemaphore::new(1);
         let order = Arc::new(Mutex::new(Vec::new()));
         let first = permits.acquire().await;
         let mut tasks = JoinSet::new();

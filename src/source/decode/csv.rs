@@ -190,6 +190,7 @@ impl CsvDecoder {
     /// Another line of a row that is a fault.
     fn lose(&mut self, from: u64, rest: Option<Joined>, unit: Unit, out: &mut Vec<StepResult>) {
         let open = self.leaves_open(&unit.text, Quote::Inside);
+        let from = from.min(unit.span.start);
         let lines = match rest {
             None => Joined::of(unit),
             Some(mut lines) if lines.fits(&unit, self.limit) => {

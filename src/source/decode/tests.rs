@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::source::{Codec, DecodingStep, MultilineMode};
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
 
 fn step(codec: Codec) -> DecodingStep {
@@ -235,41 +236,59 @@ proptest! {
     fn every_codec_yields_json_or_a_reason(lines in proptest::collection::vec(some_line(), 1..5)) {
         // Whatever the bytes and the steps, nothing panics, what is yielded is JSON or has a
         // reason, positions grow, and what waits is not behind what came.
-        for decoder in every_decoder() {
-            let mut feeding = decoder.clone();
-            let mut out = Vec::new();
-            let mut start = 0;
-            for line in &lines {
-                let end = start + line.len() as u64 + 1;
-                let content = Content::Whole(Bytes::from(line.clone()));
-                feeding.feed(Line { content, start, end }, &mut out);
-                prop_assert!(feeding.waiting_from().is_none_or(|from| from <= start));
-                start = end;
-            }
-            feeding.flush(Flush::Timeout, &mut out);
-            feeding.flush(Flush::EndOfStream, &mut out);
-            feeding.flush(Flush::NewGeneration, &mut out);
-            prop_assert_eq!((feeding.waiting_from(), feeding.flush_after()), (None, None));
-            let message = Bytes::from(lines.join(&b'\n'));
-            let mut last = None;
-            for decoded in &out {
-                prop_assert!(Some((decoded.end, decoded.part)) > last, "positions grow");
-                prop_assert!(decoded.start < decoded.end && decoded.end <= start);
-                prop_assert!(decoded.line + decoded.lines <= lines.len() as u64);
-                last = Some((decoded.end, decoded.part));
-            }
-            for decoded in out.into_iter().chain(decoder.message(&message)) {
-                match decoded.fault {
-                    None => {
-                        let value = serde_json::from_slice::<&serde_json::value::RawValue>(&decoded.body);
-                        prop_assert!(value.is_ok(), "{decoder:?} gave {:?}", decoded.body);
-                    }
-                    Some(why) => prop_assert!(!why.is_empty()),
+        check_every_decoder(&lines)?;
+    }
+}
+
+#[test]
+fn parts_of_two_streams_within_an_open_quote_keep_their_positions() {
+    // A step that joins the lines of two streams hands on what began earlier after what began
+    // later; a CSV row that holds both covers the lines of both.
+    let lines = [
+        &b"\""[..],
+        br#"{"log":"[1,2","stream":"stdout"}"#,
+        br#"{"log":"a b\n","stream":"stderr","message":"[{}, 1]"}"#,
+    ];
+    check_every_decoder(&lines.map(<[u8]>::to_vec)).unwrap();
+}
+
+fn check_every_decoder(lines: &[Vec<u8>]) -> Result<(), TestCaseError> {
+    for decoder in every_decoder() {
+        let mut feeding = decoder.clone();
+        let mut out = Vec::new();
+        let mut start = 0;
+        for line in lines {
+            let end = start + line.len() as u64 + 1;
+            let content = Content::Whole(Bytes::from(line.clone()));
+            feeding.feed(Line { content, start, end }, &mut out);
+            prop_assert!(feeding.waiting_from().is_none_or(|from| from <= start));
+            start = end;
+        }
+        feeding.flush(Flush::Timeout, &mut out);
+        feeding.flush(Flush::EndOfStream, &mut out);
+        feeding.flush(Flush::NewGeneration, &mut out);
+        prop_assert_eq!((feeding.waiting_from(), feeding.flush_after()), (None, None));
+        let message = Bytes::from(lines.join(&b'\n'));
+        let mut last = None;
+        for decoded in &out {
+            prop_assert!(Some((decoded.end, decoded.part)) > last, "positions grow");
+            prop_assert!(decoded.start < decoded.end && decoded.end <= start);
+            prop_assert!(decoded.line + decoded.lines <= lines.len() as u64);
+            last = Some((decoded.end, decoded.part));
+        }
+        for decoded in out.into_iter().chain(decoder.message(&message)) {
+            match decoded.fault {
+                None => {
+                    let value =
+                        serde_json::from_slice::<&serde_json::value::RawValue>(&decoded.body);
+                    prop_assert!(value.is_ok(), "{decoder:?} gave {:?}", decoded.body);
                 }
-                if let Some(meta) = decoded.meta {
-                    prop_assert!(serde_json::from_slice::<Value>(&meta).is_ok(), "{meta:?}");
-                }
+                Some(why) => prop_assert!(!why.is_empty()),
+            }
+            if let Some(meta) = decoded.meta {
+                prop_assert!(serde_json::from_slice::<Value>(&meta).is_ok(), "{meta:?}");
             }
         }
     }
+    Ok(())
 }

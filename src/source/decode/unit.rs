@@ -48,9 +48,17 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// From the start of this one to the end of a later one.
-    pub(super) fn to(self, later: Self) -> Self {
-        Self { end: later.end, lines: later.line + later.lines - self.line, ..self }
+    /// All lines of both and between them. Either may come first: a step that joins lines of two
+    /// streams hands on what began earlier after what began later.
+    pub(super) fn with(self, other: Self) -> Self {
+        let line = self.line.min(other.line);
+        let behind = (self.line + self.lines).max(other.line + other.lines);
+        Self {
+            start: self.start.min(other.start),
+            end: self.end.max(other.end),
+            line,
+            lines: behind - line,
+        }
     }
 }
 
@@ -122,7 +130,7 @@ impl Joined {
 
     /// Adds a unit: lines as lines, and their texts with `glue` between them.
     pub(super) fn push(&mut self, unit: &Unit, glue: &[u8]) {
-        self.span = self.span.to(unit.span);
+        self.span = self.span.with(unit.span);
         self.raw.extend_from_slice(b"\n");
         self.raw.extend_from_slice(&unit.raw);
         self.text.extend_from_slice(glue);

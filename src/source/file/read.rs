@@ -332,7 +332,7 @@ impl ReadRequest {
     }
 
     /// Whether what was read is not there any more.
-    pub(super) fn is_cut_off(mut self) -> io::Result<bool> {
+    pub(super) fn was_cut_off(mut self) -> io::Result<bool> {
         let size = self.text.file.metadata()?.len();
         self.is_replaced(size)
     }

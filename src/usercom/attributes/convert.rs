@@ -110,11 +110,24 @@ pub enum ConversionError {
     NoChoice,
 }
 
-/// Converts a JSON value to an attribute's type; the answer is the JSON to send.
+/// Converts a JSON value to an attribute's type; times without a zone are in UTC.
 ///
 /// # Errors
 /// When the value has no equal in that type, or is not JSON.
 pub fn convert<'j>(
+    json_text: &'j str,
+    value_type: &ValueType,
+) -> Result<Json<'j>, ConversionError> {
+    convert_in(&TimeZone::UTC, json_text, value_type)
+}
+
+/// Converts a JSON value to an attribute's type; the answer is the JSON to send. Times without a
+/// zone are in `timezone`.
+///
+/// # Errors
+/// When the value has no equal in that type, or is not JSON.
+pub(in crate::usercom) fn convert_in<'j>(
+    timezone: &TimeZone,
     json_text: &'j str,
     value_type: &ValueType,
 ) -> Result<Json<'j>, ConversionError> {
@@ -127,8 +140,8 @@ pub fn convert<'j>(
     }
     let out = match value_type {
         ValueType::Boolean => boolean(&value)?.to_string(),
-        ValueType::Date => date(json_text)?,
-        ValueType::DateTime => datetime(json_text)?,
+        ValueType::Date => date(json_text, timezone)?,
+        ValueType::DateTime => datetime(json_text, timezone)?,
         ValueType::Fixed { choices, many } => fixed(&value, choices, *many)?,
         ValueType::Float => float(&value)?,
         ValueType::Integer => integer(&value)?,
@@ -209,20 +222,20 @@ fn float(value: &Value) -> Result<String, ConversionError> {
     }
 }
 
-/// Reads a moment. Times without a zone are in UTC: what a trait says of its own zone is all there is
-/// to know here.
+/// Reads a timestamp. Without a zone it is in UTC.
 pub(in crate::usercom) fn moment(json_text: &str) -> Option<ParsedTimestamp> {
     timestamp::of_json(json_text, &TimeZone::UTC)
 }
 
-fn date(json_text: &str) -> Result<String, ConversionError> {
-    moment(json_text)
+fn date(json_text: &str, timezone: &TimeZone) -> Result<String, ConversionError> {
+    timestamp::of_json(json_text, timezone)
         .map(|moment| Value::from(moment.written.to_string()).to_string())
         .ok_or(ConversionError::Not("a date"))
 }
 
-fn datetime(json_text: &str) -> Result<String, ConversionError> {
-    let moment = moment(json_text).ok_or(ConversionError::Not("a date and time"))?;
+fn datetime(json_text: &str, timezone: &TimeZone) -> Result<String, ConversionError> {
+    let moment =
+        timestamp::of_json(json_text, timezone).ok_or(ConversionError::Not("a date and time"))?;
     let text = moment.instant.to_string();
     Ok(Value::from(text.replace('Z', "+00:00")).to_string())
 }

@@ -4,6 +4,6 @@ mod catalogue;
 mod convert;
 
 pub(super) use catalogue::{Attribute, Catalogue, Content, Creation, Slot};
-pub(super) use convert::{moment, overflows};
+pub(super) use convert::{convert_in, moment, overflows};
 
 pub use convert::{Choice, ConversionError, ValueType, convert};

@@ -67,6 +67,13 @@ pub(in crate::usercom) struct Found {
     pub(in crate::usercom) key: Option<String>,
 }
 
+impl Found {
+    /// Whether the answer was a user object at all.
+    pub(in crate::usercom) fn is_readable(&self) -> bool {
+        self.id.is_some() || self.key.is_some()
+    }
+}
+
 /// Reads a user object.
 pub(in crate::usercom) fn found(reply: &Reply) -> Found {
     let body = json(reply);

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use jiff::tz::TimeZone;
 use smallvec::SmallVec;
 
 use super::Usercom;
@@ -163,9 +164,11 @@ impl Usercom {
         refused: &Refused,
     ) -> Resolved<'f> {
         let out = Resolved::with_room(fields.len());
-        let mut resolver = Resolver { usercom: self, content, refused, out };
+        let mut resolver =
+            Resolver { usercom: self, content, refused, timezone: fields.timezone(), out };
         let mut lists: Vec<(&'f str, Vec<&'f str>)> = Vec::new();
         for layer in fields.layers() {
+            resolver.timezone = layer.timezone();
             let whole = resolver.whole_objects(layer);
             for (at, field) in layer.iter().enumerate() {
                 if whole.contains(layer.owner(at)) {
@@ -195,6 +198,8 @@ struct Resolver<'s, 'f> {
     usercom: &'s Usercom,
     content: Content,
     refused: &'s Refused,
+    /// The zone of times that name none in the layer at hand.
+    timezone: &'f TimeZone,
     out: Resolved<'f>,
 }
 
@@ -278,7 +283,7 @@ impl<'f> Resolver<'_, 'f> {
 
     /// Sets an attribute to a value, if the value fits.
     fn typed(&mut self, attribute: &Attribute, field: Field<'f>) {
-        let json = match attributes::convert(field.json, &attribute.value_type) {
+        let json = match attributes::convert_in(self.timezone, field.json, &attribute.value_type) {
             Ok(json) => json.into_text(),
             Err(error) => return self.out.left_out.push((field.name, Why::Unfit(error))),
         };

@@ -1,6 +1,7 @@
 //! Users: writing them, finding their number and key, merging them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -16,6 +17,14 @@ use crate::usercom::endpoint::users::{self as wire, Found};
 use crate::usercom::memory;
 use crate::usercom::odds::Found as Was;
 use crate::usercom::outcome::{Done, Failure};
+
+/// How long to wait before a user is read again whose answer could not be read.
+const UNREADABLE_ANSWER_PAUSES: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
 
 /// How sure we are that a user is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,7 +225,18 @@ impl Usercom {
         if let Some(key) = self.memory.user(user).and_then(|row| row.key.clone()) {
             return Ok((key.into(), Standing::Remembered));
         }
-        let (found, standing) = self.found(user, attempts).await?;
+        let (mut found, standing) = self.found(user, attempts).await?;
+        for pause in UNREADABLE_ANSWER_PAUSES {
+            if found.is_readable() {
+                break;
+            }
+            // An empty or damaged answer proves nothing about the user: it is asked again.
+            tokio::time::sleep(pause).await;
+            match self.read_user(user, attempts).await? {
+                Some(again) => found = again,
+                None => break,
+            }
+        }
         match found.key {
             Some(key) => Ok((key, standing)),
             None => Err(Failure::own("User.com told no key of the user, so it cannot have pages")),

@@ -101,13 +101,16 @@ pub fn plan_call(
     let merge = merge(call, settings, &user)?;
     let mut ops: PlannedOps = match call.kind {
         CallKind::Identify => {
-            smallvec![Op::Identify { fields: person::fields(call, settings, notes), user }]
+            let mut fields = person::fields(call, settings, notes);
+            fields.set_timezone(call.timezone.clone());
+            smallvec![Op::Identify { fields, user }]
         }
         CallKind::Track => smallvec![occurrence::track(call, user, now, notes)?],
         CallKind::Page => smallvec![occurrence::page(call, user, now, notes)?],
         CallKind::Group => {
             let company = company::group_id(call)?;
-            let fields: PackedFields = company::fields(call, notes);
+            let mut fields: PackedFields = company::fields(call, notes);
+            fields.set_timezone(call.timezone.clone());
             smallvec![Op::Company { company: company.clone(), fields }, Op::Join { user, company },]
         }
         CallKind::Alias => return alias(call),

@@ -115,6 +115,40 @@ fn timezone_of_the_source_holds_for_times_without_one() {
     assert_eq!(times, [1_716_279_072, 1_705_828_272, 1_716_286_272]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn timezone_of_the_source_holds_for_traits_that_pass_untouched() {
+    // A trait without a rule that goes to a datetime or date attribute is read in the source's zone,
+    // also where several writes of one user are sent as one.
+    let account = EmulatorAccount::open(Faults::default()).await;
+    for (name, kind) in [("signed_up", "datetime"), ("birthday", "date")] {
+        let attribute = json!({ "name": name, "value_type": kind, "content_type": "clientuser" });
+        account.post("attributes/", &attribute).await;
+    }
+    let lines = [
+        r#"{"type":"identify","userId":"u","traits":{"signed_up":"2024-05-21 10:11:12","a":1}}"#,
+        r#"{"type":"identify","userId":"u","traits":{"birthday":"2024-05-21 00:30:00","b":1}}"#,
+        r#"{"type":"identify","userId":"w","traits":{"signed_up":"2024-01-21T10:11:12"}}"#,
+        r#"{"type":"identify","userId":"z","traits":{"signed_up":"2024-05-21T10:11:12Z"}}"#,
+    ];
+    let place = TestDir::new();
+    let source = "timezone = \"Europe/Warsaw\"";
+    let config = pipeline(&place, &account.endpoint(), source, PRESET);
+    let input = lines.join("\n");
+    let run = tokio::task::spawn_blocking(move || {
+        fed(&["run", "-c", &config, "--once", "--format", "json"], &input)
+    });
+    let run = run.await.unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let user = account.get("users-by-id/u/").await;
+    assert_eq!(user["signed_up"], "2024-05-21T08:11:12.000000Z", "{user}");
+    assert_eq!(user["birthday"], "2024-05-21", "{user}");
+    let winter = account.get("users-by-id/w/").await;
+    assert_eq!(winter["signed_up"], "2024-01-21T09:11:12.000000Z", "{winter}");
+    let zoned = account.get("users-by-id/z/").await;
+    assert_eq!(zoned["signed_up"], "2024-05-21T10:11:12.000000Z", "{zoned}");
+    account.close().await;
+}
+
 #[test]
 fn integrations_are_obeyed() {
     // Who said no to User.com, or to all without naming it, is not sent; the reason is told.

@@ -143,7 +143,7 @@ impl FileTailer {
             unpacker: None,
         };
         self.quiet = None;
-        blocking(move || request.is_cut_off()).await
+        blocking(move || request.was_cut_off()).await
     }
 
     /// What was read of it is not in it any more: that becomes a file of its own, which yields what

@@ -9,29 +9,29 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::pause::Gate;
-use super::quota::QuotaLearner;
-use super::rate::Spacing;
+use super::pause::BackpressureGate;
+use super::quota::QuotaEstimator;
+use super::rate::GcraLimiter;
 
 /// The door.
 #[derive(Debug)]
-pub(super) struct Door {
-    gate: Gate,
-    line: tokio::sync::Mutex<Option<Spacing>>,
-    quota: Mutex<QuotaLearner>,
+pub(super) struct AdmissionGate {
+    gate: BackpressureGate,
+    line: tokio::sync::Mutex<Option<GcraLimiter>>,
+    quota: Mutex<QuotaEstimator>,
 }
 
-impl Door {
+impl AdmissionGate {
     /// A door with the client's own limit, if there is one.
-    pub(super) fn new(rate: Option<Spacing>) -> Self {
+    pub(super) fn new(rate: Option<GcraLimiter>) -> Self {
         Self {
-            gate: Gate::default(),
+            gate: BackpressureGate::default(),
             line: tokio::sync::Mutex::new(rate),
-            quota: Mutex::new(QuotaLearner::new()),
+            quota: Mutex::new(QuotaEstimator::new()),
         }
     }
 
-    fn quota(&self) -> MutexGuard<'_, QuotaLearner> {
+    fn quota(&self) -> MutexGuard<'_, QuotaEstimator> {
         self.quota.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -100,7 +100,8 @@ mod tests {
     async fn turns_are_taken_in_order_and_spaced() {
         // Guarantees that attempts start in the order they came and no faster than the limit, a
         // pause in the middle and a caller that gave up included.
-        let door = Arc::new(Door::new(Some(Spacing::per_window(10, Duration::from_secs(1)))));
+        let door =
+            Arc::new(AdmissionGate::new(Some(GcraLimiter::per_window(10, Duration::from_secs(1)))));
         let begin = Instant::now();
         let mut tasks = JoinSet::new();
         for n in 0..20_u32 {
