@@ -65,17 +65,18 @@ impl Running {
     }
 
     /// Waits until so many records left the sources.
-    async fn wait_for_received(&self, count: u64) {
-        let received = async || {
+    async fn wait_for_sent(&self, count: u64) {
+        let sent = async || {
             let url = format!("http://{}/metrics", self.api);
             let text = reqwest::get(url).await.ok()?.text().await.ok()?;
             let of_sources = text
                 .lines()
-                .filter(|line| line.starts_with("component_received_events_total"))
+                .filter(|line| line.starts_with("component_sent_events_total"))
+                .filter(|line| line.contains("component_kind=\"source\""))
                 .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
             Some(of_sources.sum::<u64>())
         };
-        until(async || received().await >= Some(count), || self.log()).await;
+        until(async || sent().await >= Some(count), || self.log()).await;
     }
 
     async fn stop(mut self) {
@@ -307,8 +308,8 @@ async fn refused_key_halts_and_second_signal_ends_with_75() {
     let config = pipeline(&place, &account, &api, &["app"], PRESET);
     let mut running = Running::start(&place, &config, api);
     running.wait_for_ready(503).await;
-    // With nothing received there would be nothing to wait for.
-    running.wait_for_received(3).await;
+    // Without a record from the source there would be nothing to wait for.
+    running.wait_for_sent(3).await;
     running.signal("-TERM");
     running.wait_for_log("a second signal ends the process at once", 1).await;
     assert!(running.child.try_wait().unwrap().is_none());

@@ -13,7 +13,8 @@
 //! that no pattern finds any more is read to its end as long as the process runs.
 //!
 //! Reading once, logs are read one after the other in the order of their paths. A last line without
-//! a newline waits for it, unless it is a whole JSON value, or the file was rotated or deleted.
+//! a newline waits for it, unless it is a whole JSON value, or the file is compressed, was rotated or
+//! deleted. What is written, rotated and deleted between two searches of a folder is never seen.
 //!
 //! Where records wait in memory, a claim is saved before they leave (`claim`): what a process that
 //! was killed may have sent is looked for before it is sent again.

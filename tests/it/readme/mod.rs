@@ -1,4 +1,4 @@
-//! The README keeps its word: every command in it runs, and every output it shows is real.
+//! Every command in the README and in `docs/` runs, and every output shown there is real.
 
 use std::fs;
 use std::net::TcpListener;
@@ -6,14 +6,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-const README: &str = include_str!("../../../README.md");
+const PAGES: &[&str] = &[
+    include_str!("../../../README.md"),
+    include_str!("../../../docs/failed-records.md"),
+    include_str!("../../../docs/mapping.md"),
+];
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const PORT: &str = "127.0.0.1:8765";
 
 /// What the fenced blocks of a language hold.
 fn blocks(language: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let mut lines = README.lines();
+    let mut lines = PAGES.iter().flat_map(|page| page.lines());
     while let Some(line) = lines.next() {
         if let Some(opened) = line.strip_prefix("```") {
             let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
