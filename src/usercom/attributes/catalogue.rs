@@ -40,9 +40,9 @@ impl Content {
         }
     }
 
-    /// Reads the name; old answers call a `clientuser` a `user`.
+    /// Reads the name, in whatever case; old answers call a `clientuser` a `user`.
     pub(in crate::usercom) fn parse(name: &str) -> Option<Self> {
-        match name {
+        match name.trim().to_ascii_lowercase().as_str() {
             "clientuser" | "user" => Some(Self::User),
             "company" => Some(Self::Company),
             _ => None,
@@ -128,6 +128,12 @@ pub(in crate::usercom) struct Catalogue {
     declared: HashMap<Key, AttributeType>,
     /// Attributes of another type than declared that were told.
     told: Mutex<HashSet<Key>>,
+}
+
+/// Whether a creation is refused because the attribute is there already.
+fn says_it_exists(reply: &Reply) -> bool {
+    let body = String::from_utf8_lossy(&reply.body).to_ascii_lowercase();
+    matches!(reply.status, 400 | 409) && (body.contains("exist") || body.contains("unique"))
 }
 
 impl Catalogue {
@@ -298,6 +304,17 @@ impl Catalogue {
         self.reread(transport, attempts).await?;
         match self.get(key.0, name) {
             Some(Slot::Known(_)) => Ok(Creation::Known),
+            _ if says_it_exists(&reply) => {
+                tracing::warn!(
+                    attribute = ?name,
+                    "User.com says that the attribute exists, but its list of attributes does not \
+                     show it in a form that can be read: values are sent as the type that the \
+                     settings name, else as text. Nothing need be done"
+                );
+                let attribute = Arc::new(created(&reply, key, name, value_type));
+                self.write().slots.of_mut(key.0).insert(key.1.clone(), Slot::Known(attribute));
+                Ok(Creation::Known)
+            }
             _ => {
                 let refused = Failure::refused("to create an attribute", &reply);
                 tracing::warn!(attribute = ?name, status = reply.status, error = ?refused, "attribute left out");

@@ -128,6 +128,36 @@ pub(super) struct Page {
     pub(super) next: Option<String>,
 }
 
+/// Names under which an object may hold the entries of a list.
+const LIST_NAMES: [&str; 4] = ["results", "data", "attributes", "items"];
+
+/// The entries of a list that is an object: an array under one of the usual names, or objects by
+/// name, as `{"plan": {"id": 1, ...}}`.
+fn entries(body: &mut serde_json::Map<String, Value>) -> Vec<Value> {
+    for name in LIST_NAMES {
+        match body.get_mut(name).map(Value::take) {
+            Some(Value::Array(results)) => return results,
+            Some(Value::Object(mut by_name)) => return objects(&mut by_name),
+            _ => {}
+        }
+    }
+    objects(body)
+}
+
+/// The values of an object that are objects themselves; a missing `name` is its key.
+fn objects(by_name: &mut serde_json::Map<String, Value>) -> Vec<Value> {
+    let objects = by_name.iter_mut().filter(|(_, value)| value.is_object());
+    objects
+        .map(|(key, value)| {
+            let mut entry = value.take();
+            if entry.get("name").is_none() {
+                entry["name"] = Value::from(key.as_str());
+            }
+            entry
+        })
+        .collect()
+}
+
 /// Reads a page; a bare array is a list of one page.
 ///
 /// `next` is an absolute URL chosen by the server. Only its query is used, on the path that was
@@ -137,12 +167,9 @@ pub(super) fn page(reply: &Reply, asked: &str) -> Page {
     let (results, next) = match json(reply) {
         Value::Array(results) => (results, None),
         Value::Object(mut body) => {
-            let results = match body.remove("results") {
-                Some(Value::Array(results)) => results,
-                _ => Vec::new(),
-            };
             let next = body.get("next").and_then(Value::as_str);
-            (results, next.and_then(|next| follow(next, asked)))
+            let next = next.and_then(|next| follow(next, asked));
+            (entries(&mut body), next)
         }
         _ => (Vec::new(), None),
     };
@@ -190,6 +217,14 @@ mod tests {
         let reply = |body: &'static str| Reply { status: 200, body: Bytes::from(body) };
         assert_eq!(page(&reply("[1,2]"), "x/").results.len(), 2);
         assert_eq!(page(&reply("{\"results\":[1]}"), "x/").results.len(), 1);
+        for list in [
+            r#"{"data":[{"name":"plan"}]}"#,
+            r#"{"attributes":[{"name":"plan"}],"next":null}"#,
+            r#"{"plan":{"id":1}}"#,
+            r#"{"attributes":{"plan":{"id":1}}}"#,
+        ] {
+            assert_eq!(page(&reply(list), "x/").results[0]["name"], "plan", "{list}");
+        }
         assert!(page(&reply("<html>"), "x/").results.is_empty());
         assert!(page(&reply("{\"results\":7,\"next\":7}"), "x/").next.is_none());
     }

@@ -5,6 +5,7 @@
 //! that is not safe in a path is looked for in the list of all companies, once.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
@@ -54,25 +55,37 @@ impl Usercom {
         if fields.is_empty() {
             return self.find_company(group, attempts).await;
         }
-        let written = if endpoint::segment(group).is_some() {
-            self.write(Content::Company, fields, attempts, |entries| {
-                wire::update(group, entries).expect("the id was found safe in a path")
-            })
-            .await?
-        } else {
-            let known = self.memory.company(group).and_then(|row| row.id);
-            let id = match known {
-                Some(id) => Some(id),
-                None => self.find_company(group, attempts).await?.and_then(|found| found.id),
-            };
-            let Some(id) = id else {
-                return Ok(None);
-            };
-            self.write(Content::Company, fields, attempts, |entries| {
-                wire::update_number(id, entries)
-            })
-            .await?
+        if endpoint::segment(group).is_some()
+            && !self.no_company_update_by_own_id.load(Ordering::Relaxed)
+        {
+            let written = self
+                .write(Content::Company, fields, attempts, |entries| {
+                    wire::update(group, entries).expect("the id was found safe in a path")
+                })
+                .await?;
+            // An account without this route still takes the update by number.
+            if !matches!(written.reply.status, 405 | 501) {
+                *facts = written.facts;
+                return self.company_in(group, &written.reply);
+            }
+            self.no_company_update_by_own_id.store(true, Ordering::Relaxed);
+            tracing::warn!(
+                status = written.reply.status,
+                "User.com does not update companies by your own id; they are updated by User.com's \
+                 number, which costs one look-up for each company. Nothing need be done"
+            );
+        }
+        let known = self.memory.company(group).and_then(|row| row.id);
+        let id = match known {
+            Some(id) => Some(id),
+            None => self.find_company(group, attempts).await?.and_then(|found| found.id),
         };
+        let Some(id) = id else {
+            return Ok(None);
+        };
+        let written = self
+            .write(Content::Company, fields, attempts, |entries| wire::update_number(id, entries))
+            .await?;
         *facts = written.facts;
         self.company_in(group, &written.reply)
     }

@@ -12,6 +12,7 @@ mod snapshots;
 mod users;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -55,6 +56,8 @@ pub struct Usercom {
     snapshots: snapshots::Snapshots,
     /// How far times without a zone in histories are off.
     zone: history::Zone,
+    /// Whether User.com said that it does not update companies by own id.
+    no_company_update_by_own_id: AtomicBool,
     /// One op at a time per company.
     company_turns: KeyedLocks<Box<str>>,
 }
@@ -73,6 +76,7 @@ impl Usercom {
             new_users: Odds::even(),
             snapshots: snapshots::Snapshots::default(),
             zone: history::Zone::default(),
+            no_company_update_by_own_id: AtomicBool::new(false),
             company_turns: KeyedLocks::default(),
             transport,
             users,

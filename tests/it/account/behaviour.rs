@@ -50,6 +50,9 @@ pub(super) enum Effect {
     NotApplied,
 }
 
+/// Makes an answer from the usual status and body.
+pub(super) type MakeAnswer = Box<dyn Fn(u16, &Value) -> Answer + Send + Sync>;
+
 /// Another answer than the usual one.
 pub(super) struct Rule {
     /// Empty: every route.
@@ -57,7 +60,7 @@ pub(super) struct Rule {
     pub(super) when: When,
     pub(super) effect: Effect,
     /// Made from the usual status and body.
-    pub(super) answer: Box<dyn Fn(u16, &Value) -> Answer + Send + Sync>,
+    pub(super) answer: MakeAnswer,
 }
 
 /// What the account does with a key that is no attribute.

@@ -2,10 +2,10 @@
 //! with the client. Each row of the table is one way in which User.com may answer otherwise; each is
 //! a property over a run of some hundred records of all kinds, with faults.
 
-mod account;
 mod behaviour;
 mod load;
 mod rows;
+mod server;
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -15,10 +15,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use self::account::{Account, State};
 use self::load::Expected;
-use self::rows::{Row, Unchecked};
-use crate::support::{Place, binary, mix, usercom_sink};
+use self::rows::Row;
+use self::server::{Account, State};
+use crate::support::{TestDir, binary, mix, usercom_sink};
 
 /// How long a run may take before it counts as one that never ends.
 const RUN_TIMEOUT: Duration = Duration::from_secs(90);
@@ -35,7 +35,8 @@ struct Result {
 }
 
 #[test]
-fn every_answer_of_the_account_loses_and_doubles_nothing() {
+#[ignore = "takes five minutes"]
+fn soak_every_answer_of_the_account_loses_and_doubles_nothing() {
     // Whichever way the account answers: nothing is lost, doubled or out of order, no dead letter
     // that the row does not justify, other routes and users are served, and the run ends by itself.
     let only = std::env::var("ROW").ok();
@@ -59,15 +60,19 @@ fn every_answer_of_the_account_loses_and_doubles_nothing() {
     results.sort_by_key(|result| result.name);
     println!("{:<58} {:>6} {:>9} {:>5}  result", "row", "took", "requests", "dead");
     for Result { name, took, requests, dead_letters, faults } in &results {
-        let verdict = if faults.is_empty() { "holds" } else { "FAILS" };
+        let verdict = match (faults.is_empty(), rows::OPEN.contains(name)) {
+            (true, _) => "holds",
+            (false, true) => "open",
+            (false, false) => "FAILS",
+        };
         let took = took.as_secs_f64();
         println!("{name:<58} {took:>5.1}s {requests:>9} {dead_letters:>5}  {verdict}");
         for fault in faults {
             println!("    {fault}");
         }
     }
-    let failed: Vec<&str> =
-        results.iter().filter(|r| !r.faults.is_empty()).map(|r| r.name).collect();
+    let failed = results.iter().filter(|r| !r.faults.is_empty() && !rows::OPEN.contains(&r.name));
+    let failed: Vec<&str> = failed.map(|r| r.name).collect();
     assert_eq!(results.len(), count);
     assert!(failed.is_empty(), "{} of {count} rows fail: {failed:?}", failed.len());
 }
@@ -77,7 +82,7 @@ fn run(row: Row) -> Result {
     let records = load::records();
     let mut expected = load::expected(&records);
     let account = Account::start(row.behaviour);
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("records.ndjson", &mix::lines(&records));
     let sink = format!(
         "preset = \"segment\"\n\
@@ -133,7 +138,7 @@ fn run(row: Row) -> Result {
     for letter in letters.iter().filter(|letter| justified(letter)) {
         forgive(&mut expected, letter);
     }
-    account.look(|state| compare(&expected, state, row.unchecked, &mut faults));
+    account.look(|state| compare(&expected, state, &mut faults));
     let requests = account.stub.seen().len();
     if !faults.is_empty() {
         let lines = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR"));
@@ -163,7 +168,7 @@ fn forgive(expected: &mut Expected, letter: &Value) {
 }
 
 /// Holds what the account has against what it must have.
-fn compare(expected: &Expected, state: &State, unchecked: Unchecked, faults: &mut Vec<String>) {
+fn compare(expected: &Expected, state: &State, faults: &mut Vec<String>) {
     let mut numbers: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for user in &state.users {
         if let Some(id) = &user.own_id {
@@ -193,7 +198,7 @@ fn compare(expected: &Expected, state: &State, unchecked: Unchecked, faults: &mu
             faults.push(format!("{user} has {count} records"));
         }
     }
-    if unchecked != Unchecked::Plans {
+    {
         for (user, plan) in &expected.plans {
             let row = state.users.iter().find(|row| row.own_id.as_ref() == Some(user));
             let found = row.and_then(|row| row.fields.get("plan")).and_then(Value::as_str);
@@ -202,7 +207,7 @@ fn compare(expected: &Expected, state: &State, unchecked: Unchecked, faults: &mu
             }
         }
     }
-    if unchecked != Unchecked::Members {
+    {
         for (company, user) in &expected.members {
             let company_row = state.companies.iter().find(|c| c.own_id.as_ref() == Some(company));
             let user_row = state.users.iter().find(|row| row.own_id.as_ref() == Some(user));

@@ -86,7 +86,7 @@ pub(super) struct State {
     pub(super) members: BTreeSet<(u64, u64)>,
     attributes: Vec<Attribute>,
     numbers: u64,
-    requests: u64,
+    requests: usize,
     counts: BTreeMap<usize, usize>,
     pub(super) by_route: BTreeMap<Route, u64>,
     began: Option<Instant>,
@@ -123,14 +123,6 @@ impl Account {
     /// What it holds now.
     pub(super) fn look<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         read(&self.state.lock().unwrap())
-    }
-
-    /// Adds a user that came in another way than through us.
-    pub(super) fn add_user(&self, fields: Value) {
-        let mut state = self.state.lock().unwrap();
-        let Value::Object(fields) = fields else { panic!("fields are an object") };
-        let own_id = fields.get("custom_id").and_then(Value::as_str).map(str::to_owned);
-        state.add_user(own_id, fields);
     }
 }
 
@@ -179,7 +171,7 @@ impl State {
             let holds = match rule.when {
                 When::Always => true,
                 When::First(first) => *count <= first,
-                When::Every(n) => *count % n == 0,
+                When::Every(n) => count.is_multiple_of(n),
                 When::Between(from, to) => (from..to).contains(&since),
                 When::Holds(text) => asked.path.contains(text) || asked.body.contains(text),
             };
@@ -192,8 +184,8 @@ impl State {
             }
         }
         self.requests += 1;
-        let n = self.requests as usize;
-        if behaviour.fault_every > 0 && n % behaviour.fault_every == 0 {
+        let n = self.requests;
+        if behaviour.fault_every > 0 && n.is_multiple_of(behaviour.fault_every) {
             return match (n / behaviour.fault_every) % 4 {
                 0 => answer(503, &[], "unavailable"),
                 1 => answer(429, &[("Retry-After", "1")], r#"{"detail":"throttled"}"#),
