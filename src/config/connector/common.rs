@@ -4,6 +4,7 @@
 //! Not here: our own section, but for its secrets. One invariant: a fault is told once, with the
 //! place it has in the text as it is written.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -68,7 +69,9 @@ impl<'a> CommonSettings<'a> {
     /// Finds the values of all secrets that are named.
     pub(super) fn resolve(&mut self, masked: &Masked, root: &Node, usercom: Option<&Node>) {
         let declared = declared(root);
-        for expression in &masked.expressions {
+        let nodes: Vec<&Node> = [Some(root), usercom].into_iter().flatten().collect();
+        let standing = masked.standing_in(&nodes);
+        for (at, expression) in masked.expressions.iter().enumerate() {
             let written = &self.file.text[expression.span.clone()];
             let span = expression.span.clone();
             let name = match &expression.secret {
@@ -79,10 +82,10 @@ impl<'a> CommonSettings<'a> {
                 }
             };
             // In a comment of YAML's it means nothing.
-            if !expression.is_in(root) && !usercom.is_some_and(|node| expression.is_in(node)) {
+            if !standing.contains(&at) {
                 continue;
             }
-            let value = self.secret(name, declared.as_deref(), span);
+            let value = self.secret(name, declared.as_ref(), span);
             self.values.insert(expression, written, value);
         }
         let mut in_keys = Vec::new();
@@ -96,7 +99,7 @@ impl<'a> CommonSettings<'a> {
         let mut tables = Vec::new();
         usercom.into_iter().for_each(|node| secret_tables(node, &mut tables));
         for (name, span) in tables {
-            if let Some(value) = self.secret(&name, declared.as_deref(), span) {
+            if let Some(value) = self.secret(&name, declared.as_ref(), span) {
                 self.values.name(&name, value);
             }
         }
@@ -106,10 +109,10 @@ impl<'a> CommonSettings<'a> {
     fn secret(
         &mut self,
         name: &str,
-        declared: Option<&[String]>,
+        declared: Option<&HashSet<String>>,
         span: Range<usize>,
     ) -> Option<String> {
-        if declared.is_some_and(|declared| !declared.iter().any(|other| other == name)) {
+        if declared.is_some_and(|declared| !declared.contains(name)) {
             let message = format!("secret {name} is not declared");
             let help = format!("add `- name: {name}` to `meta.secrets`");
             self.place("E0403", span, message, &help);
@@ -211,7 +214,7 @@ impl<'a> CommonSettings<'a> {
 }
 
 /// The names under `meta.secrets`; `None` where the format does not ask for them.
-fn declared(root: &Node) -> Option<Vec<String>> {
+fn declared(root: &Node) -> Option<HashSet<String>> {
     let version = root.get("apiVersion").and_then(Node::text);
     if version.is_none_or(|version| version.value == "0.0.0") {
         return None;
@@ -219,7 +222,7 @@ fn declared(root: &Node) -> Option<Vec<String>> {
     let Some(NodeKind::Array(secrets)) =
         root.get("meta").and_then(|meta| meta.get("secrets")).map(|node| &node.kind)
     else {
-        return Some(Vec::new());
+        return Some(HashSet::new());
     };
     let names = secrets.iter().filter_map(|secret| secret.get("name")?.text());
     Some(names.map(|name| name.value.clone()).collect())

@@ -7,7 +7,7 @@
 //! Not here: where secrets come from. One invariant: a masked text has the length and the lines of
 //! the plain one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use super::super::document::{Node, NodeEntry, NodeKind};
@@ -140,16 +140,81 @@ fn secret(expression: &str) -> Result<String, Wrong> {
     }
 }
 
-impl Expression {
-    /// Whether a tree has it: one in a comment of YAML's is in none.
-    pub(super) fn is_in(&self, node: &Node) -> bool {
+impl Masked {
+    /// The expressions that stand in one of the trees, by their place among all: one in a comment of
+    /// YAML's is in none. One walk, however many expressions there are.
+    pub(super) fn standing_in(&self, nodes: &[&Node]) -> HashSet<usize> {
+        let mut words = Words::default();
+        for (at, expression) in self.expressions.iter().enumerate() {
+            words.insert(&expression.word, at);
+        }
+        let without_word = self.expressions.iter().enumerate();
+        let without_word = without_word.filter(|(_, expression)| expression.word.is_empty());
+        let mut found: HashSet<usize> = without_word.map(|(at, _)| at).collect();
+        for node in nodes {
+            words.collect(node, &mut found);
+        }
+        found
+    }
+}
+
+/// Words of a masked text, found by their common beginning.
+struct Words<T> {
+    by_word: HashMap<String, T>,
+    lengths: BTreeSet<usize>,
+    prefix: String,
+}
+
+impl<T> Default for Words<T> {
+    fn default() -> Self {
+        Self { by_word: HashMap::new(), lengths: BTreeSet::new(), prefix: String::new() }
+    }
+}
+
+impl<T> Words<T> {
+    /// Adds a word; an empty one is none.
+    fn insert(&mut self, word: &str, value: T) {
+        if let Some((prefix, _)) = word.split_once('z') {
+            self.prefix = format!("{prefix}z");
+            self.lengths.insert(word.len());
+            self.by_word.insert(word.to_owned(), value);
+        }
+    }
+
+    /// The first word within a text: where it begins, and what belongs to it.
+    fn first(&self, text: &str) -> Option<(usize, &str, &T)> {
+        if self.prefix.is_empty() {
+            return None;
+        }
+        text.match_indices(&self.prefix).find_map(|(at, _)| {
+            self.lengths.iter().find_map(|length| {
+                let word = text.get(at..at + length)?;
+                let (word, value) = self.by_word.get_key_value(word)?;
+                Some((at, word.as_str(), value))
+            })
+        })
+    }
+}
+
+impl Words<usize> {
+    fn collect(&self, node: &Node, found: &mut HashSet<usize>) {
         match &node.kind {
-            NodeKind::Table(entries) => entries
-                .iter()
-                .any(|(key, entry)| key.contains(&self.word) || self.is_in(&entry.node)),
-            NodeKind::Array(items) => items.iter().any(|item| self.is_in(item)),
-            NodeKind::String(text) => text.written.contains(&self.word),
-            _ => false,
+            NodeKind::Table(entries) => {
+                for (key, entry) in entries {
+                    self.collect_text(key, found);
+                    self.collect(&entry.node, found);
+                }
+            }
+            NodeKind::Array(items) => items.iter().for_each(|item| self.collect(item, found)),
+            NodeKind::String(text) => self.collect_text(&text.written, found),
+            _ => {}
+        }
+    }
+
+    fn collect_text(&self, mut text: &str, found: &mut HashSet<usize>) {
+        while let Some((at, word, value)) = self.first(text) {
+            found.insert(*value);
+            text = &text[at + word.len()..];
         }
     }
 }
@@ -160,8 +225,7 @@ type ResolvedText = (String, Option<String>);
 /// What words of a masked text become.
 #[derive(Default)]
 pub(super) struct SecretValues {
-    /// By word.
-    by_word: BTreeMap<String, ResolvedText>,
+    words: Words<ResolvedText>,
     /// Secrets by name, for `{secret: {name: …}}`.
     by_name: BTreeMap<String, String>,
 }
@@ -169,9 +233,7 @@ pub(super) struct SecretValues {
 impl SecretValues {
     /// An expression's value; `None` where it has none, and that is told.
     pub(super) fn insert(&mut self, expression: &Expression, written: &str, value: Option<String>) {
-        if !expression.word.is_empty() {
-            self.by_word.insert(expression.word.clone(), (written.to_owned(), value));
-        }
+        self.words.insert(&expression.word, (written.to_owned(), value));
     }
 
     /// A secret's value, by name.
@@ -207,17 +269,20 @@ impl SecretValues {
         }
     }
 
-    /// The first word within a text: where it begins, and what it becomes.
-    fn first(&self, text: &str) -> Option<(usize, &str, &ResolvedText)> {
-        let found = self.by_word.iter().filter_map(|(word, value)| {
-            let at = text.find(word.as_str())?;
-            Some((at, word.as_str(), value))
-        });
-        found.min_by_key(|(at, ..)| *at)
+    /// A text with its expressions as they are written in the file.
+    fn unmasked(&self, mut text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        while let Some((at, word, (written, _))) = self.words.first(text) {
+            out.push_str(&text[..at]);
+            out.push_str(written);
+            text = &text[at + word.len()..];
+        }
+        out.push_str(text);
+        out
     }
 
     fn put_text(&self, text: &mut InterpolatedString) -> bool {
-        if self.first(&text.written).is_none() {
+        if self.words.first(&text.written).is_none() {
             return true;
         }
         let mut complete = true;
@@ -236,7 +301,7 @@ impl SecretValues {
                 continue;
             }
             let mut at = 0;
-            while let Some((found, word, (written, secret))) = self.first(&part[at..]) {
+            while let Some((found, word, (written, secret))) = self.words.first(&part[at..]) {
                 let (start, end) = (at + found, at + found + word.len());
                 let place = |at: usize| piece.written.start + at;
                 push(&part[at..start], place(at)..place(start), false);
@@ -251,9 +316,7 @@ impl SecretValues {
             }
             push(&part[at..], piece.written.start + at..piece.written.end, false);
         }
-        for (word, (written, _)) in &self.by_word {
-            text.written = text.written.replace(word.as_str(), written);
-        }
+        text.written = self.unmasked(&text.written);
         text.value = value;
         text.pieces = pieces;
         complete
@@ -264,7 +327,7 @@ impl SecretValues {
         match &node.kind {
             NodeKind::Table(entries) => {
                 for (key, NodeEntry { key_span, node }) in entries {
-                    if let Some((_, _, (written, _))) = self.first(key) {
+                    if let Some((_, _, (written, _))) = self.words.first(key) {
                         out.push((key_span.clone(), written.clone()));
                     }
                     self.in_keys(node, out);
