@@ -104,6 +104,7 @@ impl Usercom {
         at: i64,
         attempts: &mut Attempts,
     ) -> Result<(), Failure> {
+        let mut pauses = super::users::UNREADABLE_ANSWER_PAUSES.into_iter();
         while !snapshot.is_cut_short()
             && snapshot.reaches_back_to().is_none_or(|oldest| oldest >= at - SURELY_OLDER)
         {
@@ -125,6 +126,14 @@ impl Usercom {
                     );
                 }
                 break;
+            }
+            if endpoint::json(&reply).is_null()
+                && let Some(pause) = pauses.next()
+            {
+                // An empty or damaged answer proves nothing about the history: it is asked again.
+                snapshot.next = Some(request);
+                tokio::time::sleep(pause).await;
+                continue;
             }
             let page = endpoint::page(&reply, &request.path);
             snapshot.add(page.results);

@@ -18,8 +18,8 @@ use crate::usercom::memory;
 use crate::usercom::odds::Found as Was;
 use crate::usercom::outcome::{Done, Failure};
 
-/// How long to wait before a user is read again whose answer could not be read.
-const UNREADABLE_ANSWER_PAUSES: [Duration; 4] = [
+/// How long to wait before a user or a history is read again whose answer could not be read.
+pub(super) const UNREADABLE_ANSWER_PAUSES: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
     Duration::from_secs(4),
