@@ -28,7 +28,7 @@ pub(super) struct SizeDelta {
     pub(super) bytes: i64,
 }
 
-/// BufferSizes of all buffers of a store. Clones share them.
+/// Sizes of all buffers of a store. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct BufferSizes {
     by_sink: Arc<Mutex<HashMap<Arc<str>, BufferSize>>>,

@@ -1,9 +1,9 @@
 //! Where each name of a growing list stands, so that names stay unique.
 //!
-//! Not the list: that is the caller's. Few names stand in a small table without allocation; many
-//! are hashed, so that a list of a hundred thousand costs no more a name than one of ten. NameIndex
-//! come from outside: the hash of many is keyed, and the table of few is small enough that names
-//! chosen to fall into one place are merely compared one by one.
+//! The list itself is the caller's. Up to `INLINE_CAP` names stand in a table without allocation; more
+//! are hashed, so that finding a name costs the same in a list of ten and of a hundred thousand.
+//! Names come from outside: the hash is keyed, and the table without allocation is small enough that
+//! names chosen to collide are compared one by one.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

@@ -10,7 +10,7 @@ use super::json::{Json, replace_lone_surrogates};
 use super::json_scan;
 use super::name_index::NameIndex;
 
-/// Named JSON values in the order they were set. NameIndex are unique: the mapping sees to it.
+/// Named JSON values in the order they were set. Names are unique: the mapping sees to it.
 pub type Fields<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
 
 /// The entries of an object: names unique, in order, no nulls.
@@ -22,7 +22,7 @@ pub enum Object<'a> {
     /// The text of a JSON object of the record. Of a repeated name the last value counts, at the
     /// first one's position; null is the same as missing.
     Raw(&'a str),
-    /// EntryIter that were put together; null is the same as missing here, too.
+    /// Entries that were put together; null is the same as missing here, too.
     Parsed(Fields<'a>),
 }
 
@@ -100,7 +100,7 @@ impl<'a> Object<'a> {
                     *self = Self::Parsed(owned.collect());
                 }
             }
-            // NameIndex are text already, in which no half of a pair can stand.
+            // Names are text already, in which no half of a pair can stand.
             Self::Parsed(fields) => {
                 for (_, json) in fields {
                     if let Cow::Owned(mended) = replace_lone_surrogates(json.as_str()) {

@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn every_function_returns_documented_value() {
-        // ElementShape function does what its documentation says.
+        // Each function does what its documentation says.
         for (function, input, output) in [
             (Function::Trim, r#"" a b\t""#, r#""a b""#),
             (Function::Lowercase, r#""ŻÓŁW""#, r#""żółw""#),

@@ -29,12 +29,12 @@ impl ReadProgress {
         self.counts.total.load(Ordering::Relaxed)
     }
 
-    /// ByteCounts bytes as read.
+    /// Counts bytes as read.
     pub fn read(&self, bytes: u64) {
         self.counts.read.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// ByteCounts bytes as known to be there.
+    /// Counts bytes as known to be there.
     pub fn found(&self, bytes: u64) {
         self.counts.total.fetch_add(bytes, Ordering::Relaxed);
     }

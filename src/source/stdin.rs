@@ -1,4 +1,4 @@
-//! StdinLines of standard input.
+//! Lines of standard input.
 //!
 //! Not here: positions; what came down a pipe cannot be read again, so records have no origin, and
 //! faults carry their place (`stdin:17`) in their text. One invariant: the source ends only after
@@ -27,7 +27,7 @@ use crate::record::Record;
 /// The most bytes read at a time.
 const READ_BLOCK_BYTES: usize = 64 << 10;
 
-/// StdinLines of an input that is read once, to its end.
+/// Lines of an input that is read once, to its end.
 pub struct StdinSource<R = tokio::io::Stdin> {
     input: R,
     lines: StdinLines,

@@ -1,4 +1,4 @@
-//! FieldTemplate values: from the table to a source and its steps.
+//! Values of fields: from the table to a source and its steps.
 
 use indexmap::IndexMap;
 use jiff::tz::TimeZone;

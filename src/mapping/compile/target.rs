@@ -37,7 +37,7 @@ pub(super) enum CallObject {
 pub(super) enum FieldPath {
     /// All entries of the value.
     Spread,
-    /// FieldPath these keys.
+    /// Under these keys.
     Keys(Vec<String>),
 }
 

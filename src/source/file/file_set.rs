@@ -221,9 +221,9 @@ impl FileSet {
     }
 
     /// The file is not read any more.
-    pub(super) fn close(&mut self, tail: FileTailer, farewell: CloseReason) {
+    pub(super) fn close(&mut self, tail: FileTailer, reason: CloseReason) {
         let now = crate::clock::now().as_second();
-        let left = (farewell == CloseReason::Left).then_some(now);
+        let left = (reason == CloseReason::Left).then_some(now);
         let (id, family, packed) = (tail.id(), tail.family.clone(), tail.packed());
         let (head, path, state) = tail.into_parts();
         match state {

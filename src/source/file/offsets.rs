@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! A verdict only touches a map under a lock that is never held across anything slow, so that
-//! whoever settles a record is not held up.
+//! no code that settles a record waits.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,4 @@
-//! ConnectionRegistry: no more than may be, and none that only takes a place.
+//! Bounds on connections: their number, and how long one may be silent.
 //!
 //! # Invariants
 //! A connection that makes no request within ten seconds of being accepted is ended, its TLS

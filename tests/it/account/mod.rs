@@ -4,6 +4,7 @@
 
 mod behaviour;
 mod load;
+mod routes;
 mod rows;
 mod server;
 
@@ -198,27 +199,23 @@ fn compare(expected: &Expected, state: &State, faults: &mut Vec<String>) {
             faults.push(format!("{user} has {count} records"));
         }
     }
-    {
-        for (user, plan) in &expected.plans {
-            let row = state.users.iter().find(|row| row.own_id.as_ref() == Some(user));
-            let found = row.and_then(|row| row.fields.get("plan")).and_then(Value::as_str);
-            if found != Some(plan) {
-                faults.push(format!("{user} has the plan {found:?}, not {plan}"));
-            }
+    for (user, plan) in &expected.plans {
+        let row = state.users.iter().find(|row| row.own_id.as_ref() == Some(user));
+        let found = row.and_then(|row| row.fields.get("plan")).and_then(Value::as_str);
+        if found != Some(plan) {
+            faults.push(format!("{user} has the plan {found:?}, not {plan}"));
         }
     }
-    {
-        for (company, user) in &expected.members {
-            let company_row = state.companies.iter().find(|c| c.own_id.as_ref() == Some(company));
-            let user_row = state.users.iter().find(|row| row.own_id.as_ref() == Some(user));
-            let is_member = company_row.zip(user_row).is_some_and(|(company, user)| {
-                state.members.contains(&(company.number, user.number))
-                    || user.fields.get("company_custom_id").and_then(Value::as_str)
-                        == company.own_id.as_deref()
-            });
-            if !is_member {
-                faults.push(format!("{user} is no member of {company}"));
-            }
+    for (company, user) in &expected.members {
+        let company_row = state.companies.iter().find(|c| c.own_id.as_ref() == Some(company));
+        let user_row = state.users.iter().find(|row| row.own_id.as_ref() == Some(user));
+        let is_member = company_row.zip(user_row).is_some_and(|(company, user)| {
+            state.members.contains(&(company.number, user.number))
+                || user.fields.get("company_custom_id").and_then(Value::as_str)
+                    == company.own_id.as_deref()
+        });
+        if !is_member {
+            faults.push(format!("{user} is no member of {company}"));
         }
     }
     let mut companies: BTreeMap<&str, usize> = BTreeMap::new();

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::behaviour::{Behaviour, Effect, Order, Route, UnknownKey, When};
+use super::routes::{page, route};
 use crate::support::stub::{Answer, Asked, Stub, answer};
 
 /// Names of the fields of a user that are no custom attributes.
@@ -564,42 +565,5 @@ fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
 fn write(row: &mut Map<String, Value>, fields: Map<String, Value>) {
     for (name, value) in fields {
         row.insert(name, value);
-    }
-}
-
-/// One page of a list, by cursor.
-fn page(all: &[Value], query: &str, size: usize, path: &str) -> Usual {
-    let cursor = query.split('&').find_map(|pair| pair.strip_prefix("cursor="));
-    let from: usize = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or_default();
-    let until = all.len().min(from + size);
-    let next = (until < all.len()).then(|| format!("{path}?cursor={until}"));
-    (
-        200,
-        json!({
-            "count": all.len(), "next": next, "previous": null, "results": all[from.min(until)..until],
-        }),
-    )
-}
-
-fn route(method: &str, words: &[&str]) -> Route {
-    match (method, words) {
-        ("GET", ["attributes"]) => Route::AttributeList,
-        ("POST", ["attributes"]) => Route::AttributeCreate,
-        ("POST", ["users", "update_or_create"]) => Route::Upsert,
-        ("POST", ["users"]) => Route::UserCreate,
-        ("POST", ["users", "merge"]) => Route::Merge,
-        ("GET", ["users", "search"]) => Route::UserSearch,
-        ("GET", ["users" | "users-by-id", _]) => Route::UserRead,
-        ("PUT", ["users" | "users-by-id", _]) => Route::UserUpdate,
-        ("POST", ["events"] | ["users-by-id", _, "events"]) => Route::Event,
-        ("GET", ["users" | "users-by-id", _, "events"]) => Route::EventHistory,
-        ("GET", ["users" | "users-by-id", _, "ping_hits"]) => Route::ViewHistory,
-        ("POST", ["site-views"]) => Route::View,
-        ("PUT", ["companies-by-id", _]) => Route::CompanyUpsert,
-        ("POST", ["companies"]) => Route::CompanyCreate,
-        ("GET", ["companies" | "companies-by-id", _]) => Route::CompanyRead,
-        ("PUT", ["companies", _]) => Route::CompanyUpdate,
-        ("POST", ["companies", _, "add_member"]) => Route::AddMember,
-        _ => Route::Unknown,
     }
 }

@@ -196,7 +196,7 @@ fn moments_in_every_spelling() {
 
 #[test]
 fn numbers_keep_their_worth() {
-    // ParentObject numbers are not rounded into being, large ones not bent.
+    // Whole numbers are not made by rounding, and large ones keep their digits.
     for (given, integer, float) in [
         (json!(" 12 "), json!(12), json!(12)),
         (json!("12.0"), json!(12), json!(12.0)),

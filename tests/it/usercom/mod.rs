@@ -8,4 +8,5 @@ mod folding;
 mod occurrences;
 mod paths;
 mod profile;
+mod profile_limits;
 mod users;

@@ -125,22 +125,26 @@ impl FileTailer {
         self.cut = false;
     }
 
-    /// Notes whether it changed since the last look. Whether what was read of it is not in it any
-    /// more: it was cut off, or written anew.
-    pub(in super::super) async fn is_cut_off(&mut self) -> io::Result<bool> {
-        let (Some(text), Some(stream)) = (self.text(), self.stream()) else {
-            return Ok(false);
-        };
-        if self.gone.is_some() || Some(FileStat::of(&self.file)?) == self.stamp {
-            return Ok(false);
-        }
-        let request = ReadRequest {
+    /// What to ask of the file; `None` while it is not read.
+    pub(super) fn read_request(&self) -> Option<ReadRequest> {
+        let (text, stream) = (self.text()?, self.stream()?);
+        Some(ReadRequest {
             text,
             at: stream.fed(),
             head: self.head.clone(),
             stamp: self.stamp,
             recent: stream.recent(),
             unpacker: None,
+        })
+    }
+
+    /// Whether what was read of the file is no longer in it: it was cut off, or written again.
+    pub(in super::super) async fn is_cut_off(&mut self) -> io::Result<bool> {
+        if self.gone.is_some() || Some(FileStat::of(&self.file)?) == self.stamp {
+            return Ok(false);
+        }
+        let Some(request) = self.read_request() else {
+            return Ok(false);
         };
         self.quiet = None;
         blocking(move || request.was_cut_off()).await

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::super::form::Form;
 use super::super::identity::FileHead;
-use super::super::read::{ReadOutcome, ReadRequest};
+use super::super::read::ReadOutcome;
 use super::super::state::State;
 use super::super::stream::{FileName, Outlet, RestOfLine, Sent};
 use super::{FileTailer, blocking};
@@ -140,17 +140,10 @@ impl FileTailer {
     }
 
     async fn look(&mut self) -> io::Result<ReadOutcome> {
-        let (Some(text), Some(stream), None) = (self.text(), self.stream(), self.gone) else {
+        let (Some(mut request), None) = (self.read_request(), self.gone) else {
             return Ok(ReadOutcome::Quiet);
         };
-        let request = ReadRequest {
-            text,
-            at: stream.fed(),
-            head: self.head.clone(),
-            stamp: self.stamp,
-            recent: stream.recent(),
-            unpacker: self.unpacker.take(),
-        };
+        request.unpacker = self.unpacker.take();
         let grown = self.text_head.is_short();
         let text = self.text().filter(|_| grown);
         let (seen, text_head) = blocking(move || {
