@@ -194,6 +194,11 @@ impl Model {
                     }
                 }
             }
+            // User.com takes `b_a` for `b.a`: the field of one name owns the other.
+            let plain = |name: &str| name.replace(['_', '.'], "");
+            object.retain(|key, _| {
+                fields.iter().all(|(own, _)| own == key || plain(own) != plain(key))
+            });
         }
         for (key, field) in fields.iter().filter(|(key, _)| key != "*") {
             let Some(value) = self.settle(view, field, Some)? else {
