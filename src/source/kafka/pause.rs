@@ -1,13 +1,14 @@
-//! Which partitions should rest, and what has to change for it.
+//! Computes which partitions to pause and resume.
 //!
-//! Not here: the client. One invariant: after the changes are made, exactly the wanted partitions
-//! rest.
+//! # Invariants
+//!
+//! After the change, exactly the requested partitions are paused.
 
 use std::collections::BTreeSet;
 
 use super::partitions::Partition;
 
-/// The partitions that rest.
+/// The partitions that are paused.
 #[derive(Debug, Default)]
 pub(super) struct PauseController {
     resting: BTreeSet<Partition>,
@@ -21,12 +22,12 @@ pub(super) struct PauseChange {
 }
 
 impl PauseController {
-    /// A partition came, or went: it does not rest.
+    /// A partition was assigned or revoked: it is not paused.
     pub(super) fn reset(&mut self, partition: &Partition) {
         self.resting.remove(partition);
     }
 
-    /// What has to change so that, of the `owned` partitions, the `wanted` rest and no others.
+    /// What must change so that, of the `owned` partitions, exactly the `wanted` ones are paused.
     pub(super) fn change(
         &mut self,
         owned: &BTreeSet<Partition>,
@@ -53,7 +54,7 @@ mod tests {
 
     #[test]
     fn only_differences_are_changed() {
-        // A partition is paused once and resumed once; one that went is neither.
+        // A partition is paused once and resumed once; a revoked one is neither.
         let set = |numbers: &[i32]| -> BTreeSet<_> {
             numbers.iter().map(|n| Partition { topic: "t".into(), number: *n }).collect()
         };
