@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use usercom_sink::config::fault::ConfigPath;
 use usercom_sink::config::sink::{DeliveryConfig, Preset, UsersConfig};
-use usercom_sink::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
+use usercom_sink::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
 use usercom_sink::mapping::{CompiledMapping, Input};
 use usercom_sink::schedule::Op;
 use usercom_sink::usercom::{Doubt, Notes, Settings, SilentProbe, Usercom, plan_call};
@@ -31,14 +31,14 @@ struct Nobody;
 
 #[async_trait]
 impl Transport for Nobody {
-    async fn send(&self, request: &Request, _: &mut Attempts) -> Result<Reply, SendError> {
+    async fn send(&self, request: &Request, _: &mut Attempts) -> Result<ApiReply, SendError> {
         let body: &'static [u8] = match (request.method, request.route) {
             (Method::Get, "attributes/") => br#"{"next":null,"results":[]}"#,
             (Method::Post, "users/update_or_create/") => br#"{"created":true,"id":1}"#,
             (Method::Get | Method::Put, _) => br#"{"id":1,"user_key":"key","employees":[]}"#,
             _ => b"{}",
         };
-        Ok(Reply { status: 200, body: Bytes::from_static(body) })
+        Ok(ApiReply { status: 200, body: Bytes::from_static(body) })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{deliver, usercom};
 /// Counts delivery events.
 pub(super) struct DeliveryProbe(pub(super) SinkMetrics);
 
-impl deliver::Probe for DeliveryProbe {
+impl deliver::DeliveryObserver for DeliveryProbe {
     fn request_sent(&self, method: Method, route: &'static str) {
         self.0.request(method.as_str(), route);
     }

@@ -13,7 +13,7 @@ use super::probe::{DeliveryProbe, DestinationProbe};
 use crate::buffer::{self, Buffer, StoreError};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::UsercomSink;
-use crate::deliver::{HaltPolicy, HttpTransport, PoisonPolicy, Run, SendError, TransportSettings};
+use crate::deliver::{HttpTransport, PoisonPolicy, RunMode, SendError, TransportSettings};
 use crate::mapping::CompiledMapping;
 use crate::record::Record;
 use crate::sink::{
@@ -53,8 +53,8 @@ impl SinkFactory for UsercomSink {
                 )
             })?;
         let run = match cx.on_auth_failure {
-            OnAuthFailure::Retry => Run::Service,
-            OnAuthFailure::Abort => Run::ToTheEnd,
+            OnAuthFailure::Retry => RunMode::Service,
+            OnAuthFailure::Abort => RunMode::ToTheEnd,
         };
         let poison = poison_policy(&config, run);
         let transport = |halt| {
@@ -73,8 +73,8 @@ impl SinkFactory for UsercomSink {
                 .map_err(|error| SinkBuildError::Settings(error.to_string()))
         };
         let halt = match cx.on_auth_failure {
-            OnAuthFailure::Retry => HaltPolicy::Wait,
-            OnAuthFailure::Abort => HaltPolicy::GiveUp,
+            OnAuthFailure::Retry => OnAuthFailure::Retry,
+            OnAuthFailure::Abort => OnAuthFailure::Abort,
         };
         let probe: Arc<dyn usercom::Probe> =
             Arc::new(DestinationProbe::new(cx.name.clone(), cx.metrics.clone()));
@@ -83,7 +83,7 @@ impl SinkFactory for UsercomSink {
             Usercom::new(Arc::new(transport), users, delivery, Arc::clone(&probe))
                 .with_types(&config.attributes, &config.company_attributes)
         };
-        let checked = destination(transport(HaltPolicy::GiveUp)?);
+        let checked = destination(transport(OnAuthFailure::Abort)?);
         let timeout = Duration::from_secs(config.healthcheck.timeout_secs);
         let healthcheck = Box::pin(healthcheck(checked, timeout));
         let usercom = Arc::new(destination(transport(halt)?));
@@ -102,9 +102,9 @@ impl SinkFactory for UsercomSink {
 /// seconds.
 const POISON_AFTER_SECS_ONCE: u64 = 60;
 
-fn poison_policy(config: &UsercomSink, run: Run) -> PoisonPolicy {
+fn poison_policy(config: &UsercomSink, run: RunMode) -> PoisonPolicy {
     let secs = config.delivery.poison_after_secs;
-    let secs = if run == Run::ToTheEnd { secs.min(POISON_AFTER_SECS_ONCE) } else { secs };
+    let secs = if run == RunMode::ToTheEnd { secs.min(POISON_AFTER_SECS_ONCE) } else { secs };
     let attempts = config.delivery.poison_attempts;
     PoisonPolicy { attempts, least: Duration::from_secs(secs), run }
 }

@@ -14,7 +14,7 @@ use super::executor::Usercom;
 use super::outcome::{Doubt, Probe, SilentProbe};
 use super::profile::limits::name_std;
 use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
-use crate::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
+use crate::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
 use crate::schedule::Op;
 
 /// The requests a fresh executor sends for ops in an empty account, in order, those answered with
@@ -68,7 +68,11 @@ impl ColdAccount {
 
 #[async_trait]
 impl Transport for ColdAccount {
-    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+    async fn send(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<ApiReply, SendError> {
         attempts.sent += 1;
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_catalogue = request.method == Method::Get && request.route == "attributes/";
@@ -76,7 +80,7 @@ impl Transport for ColdAccount {
             state.requests.push(request.clone());
         }
         let (status, body) = state.answer(request);
-        Ok(Reply { status, body: Bytes::from(body.to_string()) })
+        Ok(ApiReply { status, body: Bytes::from(body.to_string()) })
     }
 }
 

@@ -1,6 +1,6 @@
 //! How the execution of an op ends, and who is told what happened on the way.
 
-use crate::deliver::{Reply, SendError};
+use crate::deliver::{ApiReply, SendError};
 
 /// Longest excerpt of a reply's body, in bytes.
 const EXCERPT: usize = 1_024;
@@ -46,7 +46,7 @@ pub enum Failure {
 
 impl Failure {
     /// A final answer that refuses `what`.
-    pub(super) fn refused(what: &str, reply: &Reply) -> Self {
+    pub(super) fn refused(what: &str, reply: &ApiReply) -> Self {
         Self::Reject {
             status: Some(reply.status),
             reason: format!("User.com refused {what} with status {}", reply.status),
@@ -72,7 +72,7 @@ impl Failure {
 }
 
 /// The beginning of an answer's body, at most 1 KiB.
-pub fn excerpt(reply: &Reply) -> String {
+pub fn excerpt(reply: &ApiReply) -> String {
     let text = String::from_utf8_lossy(&reply.body);
     let end =
         (0..=text.len().min(EXCERPT)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);

@@ -262,7 +262,7 @@ impl Engine {
         let first = task.tickets().next().expect("a scheduled op has at least one call").record;
         Attempts {
             subject: Some(subject(task.op(), self.pending.record(first))),
-            troubles: self.pending.take_troubles(first),
+            failure_history: self.pending.take_failure_history(first),
             ..Attempts::default()
         }
     }
@@ -379,7 +379,7 @@ impl Engine {
                 }
                 let first =
                     task.tickets().next().expect("a scheduled op has at least one call").record;
-                self.pending.set_troubles(first, attempts.troubles);
+                self.pending.set_failure_history(first, attempts.failure_history);
                 self.scheduler.requeue(task);
                 Ok(())
             }

@@ -66,7 +66,7 @@ pub(super) struct FileSet {
     /// Rows that are to be saved with the next ones.
     notes: Vec<(FileId, Option<FileCheckpoint>)>,
     /// What could not be opened or looked at, and why: each is logged once.
-    troubles: UnreadableFiles,
+    failure_history: UnreadableFiles,
     /// Saves that failed, one after the other.
     failures: u32,
     /// Contents that were lost by the file that held them.
@@ -87,7 +87,7 @@ impl FileSet {
             book,
             closed: Vec::new(),
             notes: Vec::new(),
-            troubles: HashMap::new(),
+            failure_history: HashMap::new(),
             failures: 0,
             losses: 0,
         }
@@ -141,7 +141,7 @@ impl FileSet {
             };
             match blocking(move || opening.open()).await {
                 Ok(file) => {
-                    self.troubles.remove(&found.path);
+                    self.failure_history.remove(&found.path);
                     opened.push((found, file));
                 }
                 Err(error) => self.trouble(&found.path, &error.to_string()),
@@ -352,7 +352,7 @@ impl FileSet {
             self.report_save(Some(error));
             tokio::time::sleep(RETRY_PAUSES.0).await;
         }
-        Ok(self.troubles)
+        Ok(self.failure_history)
     }
 
     async fn save<'a>(
@@ -405,9 +405,9 @@ impl FileSet {
     }
 
     pub(super) fn trouble(&mut self, path: &Path, why: &str) {
-        if self.troubles.get(path).is_none_or(|known| known != why) {
+        if self.failure_history.get(path).is_none_or(|known| known != why) {
             tracing::warn!(?path, why, "the file cannot be opened");
-            self.troubles.insert(path.to_owned(), why.to_owned());
+            self.failure_history.insert(path.to_owned(), why.to_owned());
         }
     }
 }

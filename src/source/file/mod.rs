@@ -159,9 +159,9 @@ impl Source for FileSource {
 }
 
 /// An end that was not reached is an error, though everything else was read.
-fn report_unreadable(troubles: UnreadableFiles) -> Result<(), SourceError> {
-    let count = troubles.len();
-    match troubles.into_iter().min() {
+fn report_unreadable(failure_history: UnreadableFiles) -> Result<(), SourceError> {
+    let count = failure_history.len();
+    match failure_history.into_iter().min() {
         None => Ok(()),
         Some((path, why)) => Err(SourceError::Io {
             context: format!("{count} of the files could not be read; the first is {path:?}"),

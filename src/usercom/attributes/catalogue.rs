@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::ValueType;
 use crate::config::sink::{AttributeType, AttributeTypes};
-use crate::deliver::{Attempts, Need, Reply, SendError, Transport};
+use crate::deliver::{ApiReply, Attempts, Need, SendError, Transport};
 use crate::usercom::endpoint::{self, attributes as wire};
 use crate::usercom::keyed::KeyedLocks;
 use crate::usercom::outcome::{Failure, Probe};
@@ -131,7 +131,7 @@ pub(in crate::usercom) struct Catalogue {
 }
 
 /// Whether a creation is refused because the attribute is there already.
-fn says_it_exists(reply: &Reply) -> bool {
+fn says_it_exists(reply: &ApiReply) -> bool {
     let body = String::from_utf8_lossy(&reply.body).to_ascii_lowercase();
     matches!(reply.status, 400 | 409) && (body.contains("exist") || body.contains("unique"))
 }
@@ -405,7 +405,7 @@ impl Catalogue {
 }
 
 /// The definition a creation's answer holds; what it does not say is as we asked.
-fn created(reply: &Reply, key: &Key, name: &str, value_type: AttributeType) -> Attribute {
+fn created(reply: &ApiReply, key: &Key, name: &str, value_type: AttributeType) -> Attribute {
     match wire::definition(&endpoint::json(reply)) {
         Some((content, attribute)) if content == key.0 => attribute,
         _ => Attribute {

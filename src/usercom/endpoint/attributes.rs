@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Body, get, long, number, write};
 use crate::config::sink::AttributeType;
-use crate::deliver::{Method, Repeat, Request};
+use crate::deliver::{Idempotency, Method, Request};
 use crate::usercom::attributes::{Attribute, Content, ValueType};
 
 const PATH: &str = "attributes/";
@@ -30,7 +30,7 @@ pub(in crate::usercom) fn create(
         .text("value_type", value_type.as_str())
         .text("content_type", content.as_str())
         .done();
-    write(Method::Post, PATH, PATH.into(), body, Repeat::Safe)
+    write(Method::Post, PATH, PATH.into(), body, Idempotency::Idempotent)
 }
 
 /// Reads a definition; `None` for content that is neither a user nor a company.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Body, get, needed, segment, without_nul, write};
-use crate::deliver::{Method, Need, Repeat, Request};
+use crate::deliver::{Idempotency, Method, Need, Request};
 use crate::schedule::PackedFields;
 
 /// By which of its ids a user is named in a path.
@@ -52,7 +52,7 @@ pub(in crate::usercom) fn occurrence(
             format!("users-by-id/{}/events/", segment(id).unwrap_or_default()),
         ),
     };
-    write(Method::Post, route, path, body, Repeat::Counts)
+    write(Method::Post, route, path, body, Idempotency::NonIdempotent)
 }
 
 /// A user's events.

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::events::{Whose, offset, written_time};
 use super::{Body, get, needed, segment, write};
-use crate::deliver::{Method, Need, Repeat, Request};
+use crate::deliver::{Idempotency, Method, Need, Request};
 
 /// A page view as it is sent.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ pub(in crate::usercom) fn body(user_key: &str, view: View<'_>) -> String {
 /// `POST site-views/`, which names the user by key.
 pub(in crate::usercom) fn view(user_key: &str, view: View<'_>) -> Request {
     let body = body(user_key, view);
-    write(Method::Post, "site-views/", "site-views/".into(), body, Repeat::Counts)
+    write(Method::Post, "site-views/", "site-views/".into(), body, Idempotency::NonIdempotent)
 }
 
 /// A user's page views.

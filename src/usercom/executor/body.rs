@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Usercom;
 use super::resolve::{Entry, Refused, Resolved};
-use crate::deliver::{Attempts, Reply, Request};
+use crate::deliver::{ApiReply, Attempts, Request};
 use crate::schedule::{FieldClass, PackedFields};
 use crate::usercom::attributes::{Content, Creation};
 use crate::usercom::confirmed::Facts;
@@ -20,7 +20,7 @@ const LOOKS: usize = 3;
 
 /// The answer to a write.
 pub(super) struct Written {
-    pub(super) reply: Reply,
+    pub(super) reply: ApiReply,
     /// What the write said, without what was left out.
     pub(super) facts: Facts,
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 
 use super::{JUST_SEEN, Usercom};
-use crate::deliver::{Attempts, Reply, SendError};
+use crate::deliver::{ApiReply, Attempts, SendError};
 use crate::schedule::PackedFields;
 use crate::usercom::attributes::Content;
 use crate::usercom::confirmed::{Facts, is_fresh};
@@ -91,7 +91,7 @@ impl Usercom {
     }
 
     /// Reads the answer to a read or an update.
-    fn company_in(&self, group: &str, reply: &Reply) -> Result<Option<Found>, Failure> {
+    fn company_in(&self, group: &str, reply: &ApiReply) -> Result<Option<Found>, Failure> {
         match reply.status {
             200..300 => Ok(Some(wire::found(reply))),
             404 => {

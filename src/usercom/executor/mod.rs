@@ -28,7 +28,7 @@ use super::odds::Odds;
 use super::outcome::{Done, Doubt, Failure, Probe, cure};
 use crate::clock;
 use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
-use crate::deliver::{Attempts, BeforeSend, Need, Reply, Request, SendError, Transport};
+use crate::deliver::{ApiReply, Attempts, BeforeSend, Need, Request, SendError, Transport};
 use crate::schedule::{Op, PackedFields};
 
 /// How long a user that was just created may take to be seen.
@@ -262,7 +262,11 @@ impl Usercom {
         self.transport.is_alive()
     }
 
-    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+    async fn send(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<ApiReply, SendError> {
         self.transport.send(request, attempts).await
     }
 }

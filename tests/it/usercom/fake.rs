@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use usercom_sink::call::{Call, CallKind, Json, Object};
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
-use usercom_sink::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
+use usercom_sink::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
 use usercom_sink::schedule::{
     ExternalCompanyId, ExternalUserId, Field, FieldClass, Op, PackedFields,
 };
@@ -325,7 +325,11 @@ impl Account {
 
 #[async_trait]
 impl Transport for Fake {
-    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+    async fn send(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<ApiReply, SendError> {
         attempts.sent += 1;
         // Others get a turn, as they would on a network.
         tokio::task::yield_now().await;
@@ -351,7 +355,7 @@ impl Transport for Fake {
                 }
             }
         })?;
-        Ok(Reply { status, body: body.to_string().into() })
+        Ok(ApiReply { status, body: body.to_string().into() })
     }
 }
 

@@ -11,7 +11,7 @@ use usercom_sink::clock;
 use usercom_sink::config::sink::{
     AttributeType, AttributeTypes, DeliveryConfig, UnknownAttributes, UsersConfig,
 };
-use usercom_sink::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
+use usercom_sink::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
 use usercom_sink::schedule::{
     Coalescing, Field, FieldClass, KeyedScheduler, Op, OpOutcome, PackedFields, ParentObject,
 };
@@ -145,10 +145,14 @@ fn fits(kind: &str, value: &Value) -> bool {
 
 #[async_trait]
 impl Transport for Account {
-    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+    async fn send(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<ApiReply, SendError> {
         attempts.sent += 1;
         let (status, body) = self.0.lock().unwrap().answer(request);
-        Ok(Reply { status, body: body.to_string().into() })
+        Ok(ApiReply { status, body: body.to_string().into() })
     }
 }
 
