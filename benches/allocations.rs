@@ -24,7 +24,9 @@ use usercom_sink::config::sink::{DeliveryConfig, Preset, UsersConfig};
 use usercom_sink::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
 use usercom_sink::mapping::{CompiledMapping, Input};
 use usercom_sink::schedule::Op;
-use usercom_sink::usercom::{Doubt, Notes, Settings, SilentProbe, Usercom, plan_call};
+use usercom_sink::usercom::{
+    NoopExecutorObserver, OpExecutor, PlanWarnings, PriorSend, Settings, plan_call,
+};
 
 /// Answers what User.com would, as far as an executor cares, and allocates nothing for it.
 struct Nobody;
@@ -61,7 +63,7 @@ fn main() {
             let mapped = mapped.expect("the records are sound");
             let planned = measure(|| {
                 for call in &mapped.calls {
-                    let made = plan_call(&call.call, &settings, now, &mut Notes::default());
+                    let made = plan_call(&call.call, &settings, now, &mut PlanWarnings::default());
                     ops.extend(made.expect("the calls are sound"));
                 }
             });
@@ -73,14 +75,14 @@ fn main() {
     }
     let usercom = || {
         let (users, delivery) = (UsersConfig::default(), DeliveryConfig::default());
-        Usercom::new(Arc::new(Nobody), users, delivery, Arc::new(SilentProbe))
+        OpExecutor::new(Arc::new(Nobody), users, delivery, Arc::new(NoopExecutorObserver))
     };
     let (fresh, known) = (usercom(), usercom());
     block_on(fresh.open()).expect("nobody answers at once");
     block_on(known.open()).expect("nobody answers at once");
-    let execute = |usercom: &Usercom| {
+    let execute = |usercom: &OpExecutor| {
         for op in &ops {
-            let done = block_on(usercom.execute(op, Doubt::No, &mut Attempts::default()));
+            let done = block_on(usercom.execute(op, PriorSend::None, &mut Attempts::default()));
             done.expect("nobody refuses anything");
         }
     };

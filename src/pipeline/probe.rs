@@ -78,7 +78,7 @@ impl DestinationProbe {
     }
 }
 
-impl usercom::Probe for DestinationProbe {
+impl usercom::ExecutorObserver for DestinationProbe {
     fn attribute_created(&self, name: &str, value_type: &str) {
         self.metrics.attribute_created();
         tracing::info!(sink = self.sink, attribute = ?name, value_type, "attribute created");

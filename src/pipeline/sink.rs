@@ -21,7 +21,7 @@ use crate::sink::{
     SinkError, SinkFactory, StreamSink,
 };
 use crate::telemetry::SinkMetrics;
-use crate::usercom::{self, Failure, Settings, Usercom};
+use crate::usercom::{self, ExecuteError, OpExecutor, Settings};
 
 /// How often look-ups of users and companies are saved and the buffer's size is reported.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ impl SinkFactory for UsercomSink {
                 poison,
                 key_check: Some(usercom::key_check()),
                 route_closed: Duration::from_secs(config.delivery.route_closed_secs),
-                cures: usercom::cure,
+                cures: usercom::remediation,
             };
             let probe = Arc::new(DeliveryProbe(cx.metrics.clone()));
             HttpTransport::new(settings, probe, cx.abort.clone())
@@ -76,11 +76,11 @@ impl SinkFactory for UsercomSink {
             OnAuthFailure::Retry => OnAuthFailure::Retry,
             OnAuthFailure::Abort => OnAuthFailure::Abort,
         };
-        let probe: Arc<dyn usercom::Probe> =
+        let probe: Arc<dyn usercom::ExecutorObserver> =
             Arc::new(DestinationProbe::new(cx.name.clone(), cx.metrics.clone()));
         let destination = |transport: HttpTransport| {
             let (users, delivery) = (config.users.clone(), config.delivery.clone());
-            Usercom::new(Arc::new(transport), users, delivery, Arc::clone(&probe))
+            OpExecutor::new(Arc::new(transport), users, delivery, Arc::clone(&probe))
                 .with_types(&config.attributes, &config.company_attributes)
         };
         let checked = destination(transport(OnAuthFailure::Abort)?);
@@ -109,11 +109,11 @@ fn poison_policy(config: &UsercomSink, run: RunMode) -> PoisonPolicy {
     PoisonPolicy { attempts, least: Duration::from_secs(secs), run }
 }
 
-async fn healthcheck(usercom: Usercom, timeout: Duration) -> Result<(), HealthcheckError> {
+async fn healthcheck(usercom: OpExecutor, timeout: Duration) -> Result<(), HealthcheckError> {
     let (message, refused) = match tokio::time::timeout(timeout, usercom.healthcheck()).await {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(Failure::Send(SendError::Refused { status }))) => {
-            (format!("refused with status {status}; {}", usercom::cure(status)), true)
+        Ok(Err(ExecuteError::Send(SendError::Refused { status }))) => {
+            (format!("refused with status {status}; {}", usercom::remediation(status)), true)
         }
         Ok(Err(failure)) => (failure.to_string(), false),
         Err(_) => (format!("no answer within {} s", timeout.as_secs()), false),
@@ -125,9 +125,9 @@ async fn healthcheck(usercom: Usercom, timeout: Duration) -> Result<(), Healthch
 struct DeliveringSink {
     config: Arc<UsercomSink>,
     plan: Arc<CompiledMapping>,
-    usercom: Arc<Usercom>,
+    usercom: Arc<OpExecutor>,
     buffer: Arc<dyn Buffer>,
-    probe: Arc<dyn usercom::Probe>,
+    probe: Arc<dyn usercom::ExecutorObserver>,
     /// Look-ups saved since the oldest were last deleted.
     saved: AtomicUsize,
     /// Whether the early deletion of message ids was logged.
@@ -245,7 +245,7 @@ impl DeliveringSink {
                 () = self.wait_until_drained(), if is_service => return Ok(CatalogLoad::NotNeeded),
             };
             match opened {
-                Err(Failure::Send(error @ SendError::GivenUp { .. })) => {
+                Err(ExecuteError::Send(error @ SendError::GivenUp { .. })) => {
                     tracing::warn!(%error, "the attribute catalogue could not be read yet, so nothing is sent; trying again");
                 }
                 // A gateway in maintenance answers with a page for a while, a wrong address always.
@@ -396,14 +396,14 @@ enum CatalogLoad {
     NotNeeded,
 }
 
-fn catalog_error(failure: Failure) -> SinkError {
+fn catalog_error(failure: ExecuteError) -> SinkError {
     match failure {
-        Failure::Send(SendError::Refused { status }) => {
-            SinkError::KeyRefused { status, cure: usercom::cure(status) }
+        ExecuteError::Send(SendError::Refused { status }) => {
+            SinkError::KeyRefused { status, cure: usercom::remediation(status) }
         }
-        Failure::Send(SendError::Stopped) => SinkError::Aborted { pending: 0 },
-        Failure::Reject { status: Some(status), reason, .. } => {
-            SinkError::UnexpectedApi(format!("{reason}; {}", usercom::cure(status)))
+        ExecuteError::Send(SendError::Stopped) => SinkError::Aborted { pending: 0 },
+        ExecuteError::Reject { status: Some(status), reason, .. } => {
+            SinkError::UnexpectedApi(format!("{reason}; {}", usercom::remediation(status)))
         }
         other => SinkError::UnexpectedApi(other.to_string()),
     }

@@ -7,17 +7,17 @@ const EXCERPT: usize = 1_024;
 
 /// Whether an op may have been carried out before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
+pub enum PriorSend {
     /// It was never sent.
-    No,
+    None,
     /// An earlier process may have sent it: the user's history is read before the first send, if
     /// `delivery.verify_ambiguous` is on.
-    MaybeSent,
+    Possible,
 }
 
 /// How an op was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Done {
+pub enum OpSuccess {
     /// User.com took it.
     Sent,
     /// There was nothing to do: it is so already.
@@ -28,7 +28,7 @@ pub enum Done {
 
 /// Why an op was not settled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum ExecuteError {
     /// User.com will never take it: the record goes to the dead letters.
     #[error("{reason}")]
     Reject {
@@ -44,7 +44,7 @@ pub enum Failure {
     Send(#[from] SendError),
 }
 
-impl Failure {
+impl ExecuteError {
     /// A final answer that refuses `what`.
     pub(super) fn refused(what: &str, reply: &ApiReply) -> Self {
         Self::Reject {
@@ -80,7 +80,7 @@ pub fn excerpt(reply: &ApiReply) -> String {
 }
 
 /// Counts and warns. Every method does nothing unless written.
-pub trait Probe: Send + Sync {
+pub trait ExecutorObserver: Send + Sync {
     /// A custom attribute was created, with a type.
     fn attribute_created(&self, _name: &str, _value_type: &str) {}
     /// A custom attribute was not created, because `limit` of them were within the last hour.
@@ -99,12 +99,12 @@ pub trait Probe: Send + Sync {
 
 /// A probe nobody listens to.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SilentProbe;
+pub struct NoopExecutorObserver;
 
-impl Probe for SilentProbe {}
+impl ExecutorObserver for NoopExecutorObserver {}
 
 /// What to do about a refusal, in words.
-pub fn cure(status: u16) -> &'static str {
+pub fn remediation(status: u16) -> &'static str {
     match status {
         401 => {
             "User.com does not know the API key: check that it is the public REST API key and has \

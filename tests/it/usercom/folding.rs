@@ -15,7 +15,7 @@ use usercom_sink::deliver::{ApiReply, Attempts, Method, Request, SendError, Tran
 use usercom_sink::schedule::{
     Coalescing, Field, FieldClass, KeyedScheduler, Op, OpOutcome, PackedFields, ParentObject,
 };
-use usercom_sink::usercom::{Doubt, SilentProbe, Usercom};
+use usercom_sink::usercom::{NoopExecutorObserver, OpExecutor, PriorSend};
 
 /// An account that refuses a value of the wrong type by name, as Django does.
 #[derive(Default)]
@@ -249,7 +249,7 @@ fn op_of(step: &Step) -> Option<Op> {
 /// A sink with an account of its own.
 struct Sink {
     account: Arc<Account>,
-    usercom: Usercom,
+    usercom: OpExecutor,
 }
 
 impl Sink {
@@ -258,7 +258,7 @@ impl Sink {
         let users = UsersConfig { unknown_attributes: unknown, ..UsersConfig::default() };
         let transport = Arc::<Account>::clone(&account);
         let delivery = DeliveryConfig::default();
-        let usercom = Usercom::new(transport, users, delivery, Arc::new(SilentProbe))
+        let usercom = OpExecutor::new(transport, users, delivery, Arc::new(NoopExecutorObserver))
             .with_types(types, types);
         usercom.open().await.unwrap();
         Self { account, usercom }
@@ -279,7 +279,7 @@ impl Sink {
     }
 
     async fn send(&self, op: &Op) {
-        self.usercom.execute(op, Doubt::No, &mut Attempts::default()).await.unwrap();
+        self.usercom.execute(op, PriorSend::None, &mut Attempts::default()).await.unwrap();
     }
 
     fn profiles(&self) -> (Profiles, Profiles) {
