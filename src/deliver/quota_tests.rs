@@ -1,7 +1,7 @@
 //! The estimator against servers with quotas, in made-up time.
 
 use super::*;
-use crate::deliver::concurrency::{Controller, ControllerSettings, Signal};
+use crate::deliver::concurrency::{Controller, ControllerSettings, LoadSignal};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -124,13 +124,13 @@ fn run(mut quota: Quota, start: Instant, latency: Duration, length: Duration) ->
             None => {
                 result.accepted += 1;
                 estimator.accepted(now);
-                controller.done(now, now - sent, Signal::Good);
+                controller.done(now, now - sent, LoadSignal::Good);
             }
             Some(pause) => {
                 result.refused += 1;
                 estimator.refused(now, sent, pause);
                 gate = gate.max(now + pause);
-                controller.done(now, now - sent, Signal::Backpressure);
+                controller.done(now, now - sent, LoadSignal::Backpressure);
             }
         }
     }

@@ -54,7 +54,7 @@ fn adaptive(workers: usize, service: Duration, jitter: f64, length: Duration) ->
     run(
         move |done, sent| {
             if let Some((now, rtt)) = done {
-                controller.done(now, rtt, Signal::Good);
+                controller.done(now, rtt, LoadSignal::Good);
             }
             if let Some(now) = sent {
                 controller.sent(now);
@@ -109,7 +109,7 @@ fn back_pressure_lowers_the_limit_once_a_window() {
     let mut now = Instant::now();
     let settings = ControllerSettings { initial: 100, ..ControllerSettings::default() };
     let mut controller = Controller::new(settings, now);
-    for signal in [Signal::Neutral, Signal::Backpressure] {
+    for signal in [LoadSignal::Neutral, LoadSignal::Backpressure] {
         for _ in 0..100 {
             controller.sent(now);
         }
@@ -118,7 +118,7 @@ fn back_pressure_lowers_the_limit_once_a_window() {
             now += Duration::from_millis(30);
             controller.done(now, Duration::from_secs(2) + Duration::from_millis(30 * n), signal);
         }
-        let expected = if signal == Signal::Neutral { 100 } else { 90 };
+        let expected = if signal == LoadSignal::Neutral { 100 } else { 90 };
         assert_eq!(controller.limit(), expected);
     }
 }
@@ -132,7 +132,7 @@ fn a_limit_that_is_not_reached_does_not_grow() {
     for _ in 0..1000 {
         controller.sent(now);
         now += MS50;
-        controller.done(now, MS50, Signal::Good);
+        controller.done(now, MS50, LoadSignal::Good);
     }
     assert_eq!(controller.limit(), 10);
 }
@@ -152,7 +152,7 @@ fn a_change_of_the_mix_is_learned() {
         }
         now += rtt;
         for _ in 0..batch {
-            controller.done(now, rtt, Signal::Good);
+            controller.done(now, rtt, LoadSignal::Good);
         }
         end = now - start;
     }
@@ -177,9 +177,9 @@ proptest! {
                     controller.sent(now);
                     continue;
                 }
-                1 => Signal::Good,
-                2 => Signal::Backpressure,
-                _ => Signal::Neutral,
+                1 => LoadSignal::Good,
+                2 => LoadSignal::Backpressure,
+                _ => LoadSignal::Neutral,
             };
             let told = controller.done(now, Duration::from_millis(rtt), signal);
             prop_assert!((1..=max).contains(&controller.limit()));

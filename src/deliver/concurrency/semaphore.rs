@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 #[derive(Debug)]
-struct Size {
+struct PermitCount {
     limit: usize,
     debt: usize,
 }
@@ -17,7 +17,7 @@ struct Size {
 #[derive(Debug)]
 pub struct ResizableSemaphore {
     semaphore: Arc<Semaphore>,
-    size: Mutex<Size>,
+    size: Mutex<PermitCount>,
 }
 
 impl ResizableSemaphore {
@@ -25,11 +25,11 @@ impl ResizableSemaphore {
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             semaphore: Arc::new(Semaphore::new(limit)),
-            size: Mutex::new(Size { limit, debt: 0 }),
+            size: Mutex::new(PermitCount { limit, debt: 0 }),
         })
     }
 
-    fn size(&self) -> MutexGuard<'_, Size> {
+    fn size(&self) -> MutexGuard<'_, PermitCount> {
         self.size.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

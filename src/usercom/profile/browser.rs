@@ -32,7 +32,7 @@ pub(super) struct Agent {
 
 /// Parses a user agent, or remembers it.
 pub(super) fn parse(user_agent: &str) -> Arc<Agent> {
-    let user_agent = super::limits::crop(user_agent, LONGEST);
+    let user_agent = super::limits::truncate(user_agent, LONGEST);
     if let Some(agent) = SEEN.get(user_agent) {
         return agent;
     }

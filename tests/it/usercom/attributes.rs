@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::task::JoinSet;
 use usercom_sink::config::sink::{DeliveryConfig, UnknownAttributes, UsersConfig};
-use usercom_sink::usercom::{Doubt, Failure};
+use usercom_sink::usercom::{ExecuteError, PriorSend};
 
 use super::fake::*;
 
@@ -53,7 +53,7 @@ async fn racing_calls_create_an_attribute_once() {
         tasks.spawn(async move {
             let name = if n % 2 == 0 { "Plan Name" } else { "plan_name" };
             let op = identify(&format!("u{n}"), vec![custom(name, "1"), custom("other", "true")]);
-            usercom.execute(&op, Doubt::No, &mut Default::default()).await
+            usercom.execute(&op, PriorSend::None, &mut Default::default()).await
         });
     }
     while let Some(outcome) = tasks.join_next().await {
@@ -97,7 +97,7 @@ async fn a_lost_creation_is_left_to_the_next_in_line() {
     let bench = bench();
     bench.fake.fault(CREATE, Fault::LostRequest);
     let failed = bench.run(&identify("u1", vec![custom("x", "1")])).await;
-    assert!(matches!(failed, Err(Failure::Send(_))), "{failed:?}");
+    assert!(matches!(failed, Err(ExecuteError::Send(_))), "{failed:?}");
     bench.run(&identify("u1", vec![custom("x", "1")])).await.unwrap();
     assert_eq!(bench.fake.body()["x"], "1");
 }
@@ -188,10 +188,10 @@ async fn the_health_check_names_the_cure() {
     let bench = bench();
     bench.usercom.healthcheck().await.unwrap();
     bench.fake.fault(LIST, Fault::Answer(404, json!({})));
-    let Err(Failure::Reject { reason, .. }) = bench.usercom.healthcheck().await else {
+    let Err(ExecuteError::Reject { reason, .. }) = bench.usercom.healthcheck().await else {
         panic!("no refusal");
     };
     assert!(reason.contains("/api/public/"), "{reason}");
-    assert!(usercom_sink::usercom::cure(401).contains("App settings > Advanced"));
-    assert!(usercom_sink::usercom::cure(403).contains("App settings > Advanced > Domains"));
+    assert!(usercom_sink::usercom::remediation(401).contains("App settings > Advanced"));
+    assert!(usercom_sink::usercom::remediation(403).contains("App settings > Advanced > Domains"));
 }

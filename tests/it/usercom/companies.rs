@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use usercom_sink::clock;
-use usercom_sink::usercom::{Done, Failure};
+use usercom_sink::usercom::{ExecuteError, OpSuccess};
 
 use super::fake::*;
 
@@ -22,9 +22,9 @@ async fn a_new_company_is_looked_for_then_created_then_joined() {
     assert_eq!(bench.fake.body(), body);
     bench.run(&identify("u1", vec![])).await.unwrap();
     bench.fake.log();
-    assert_eq!(bench.run(&join("u1", "g1")).await, Ok(Done::Sent));
+    assert_eq!(bench.run(&join("u1", "g1")).await, Ok(OpSuccess::Sent));
     assert_eq!(bench.fake.log(), [JOIN]);
-    assert_eq!(bench.run(&join("u1", "g1")).await, Ok(Done::Unchanged));
+    assert_eq!(bench.run(&join("u1", "g1")).await, Ok(OpSuccess::Unchanged));
     assert_eq!(bench.fake.log(), Vec::<String>::new());
     assert!(bench.usercom.unchanged(&join("u1", "g1"), clock::now()));
 }
@@ -40,7 +40,7 @@ async fn a_known_company_is_updated_by_one_request() {
     bench.fake.log();
     let op = company("g1", vec![standard("city", "\"Oslo\"")]);
     fresh.run(&op).await.unwrap();
-    assert_eq!(fresh.run(&join("u1", "g1")).await, Ok(Done::Unchanged));
+    assert_eq!(fresh.run(&join("u1", "g1")).await, Ok(OpSuccess::Unchanged));
     assert_eq!(bench.fake.log(), [PUT]);
     assert_eq!(bench.fake.body(), serde_json::json!({"city": "Oslo"}));
     assert!(fresh.usercom.unchanged(&op, clock::now()));
@@ -72,7 +72,9 @@ async fn many_users_join_a_new_company_at_once() {
         let usercom = Arc::clone(&bench.usercom);
         joins.spawn(async move {
             let op = join(&format!("u{n}"), "g1");
-            usercom.execute(&op, usercom_sink::usercom::Doubt::No, &mut Default::default()).await
+            usercom
+                .execute(&op, usercom_sink::usercom::PriorSend::None, &mut Default::default())
+                .await
         });
     }
     while let Some(outcome) = joins.join_next().await {
@@ -90,17 +92,17 @@ async fn a_member_that_is_there_is_a_member() {
     bench.run(&company("g1", vec![])).await.unwrap();
     bench.run(&identify("u1", vec![])).await.unwrap();
     bench.fake.fault(JOIN, Fault::Answer(409, serde_json::json!({})));
-    assert_eq!(bench.run(&join("u1", "g1")).await, Ok(Done::Sent));
+    assert_eq!(bench.run(&join("u1", "g1")).await, Ok(OpSuccess::Sent));
     bench.run(&identify("u2", vec![])).await.unwrap();
     bench.fake.fault(JOIN, Fault::Answer(400, serde_json::json!({"user_id": ["no"]})));
     let refused = bench.run(&join("u2", "g1")).await;
-    assert!(matches!(refused, Err(Failure::Reject { status: Some(400), .. })), "{refused:?}");
+    assert!(matches!(refused, Err(ExecuteError::Reject { status: Some(400), .. })), "{refused:?}");
     let ids = (bench.fake.user("u3"), 1);
     bench.fake.with(|account| account.members.insert((ids.1, ids.0)));
     bench
         .fake
         .fault(JOIN, Fault::Answer(400, serde_json::json!({"user_id": ["already a member"]})));
-    assert_eq!(bench.run(&join("u3", "g1")).await, Ok(Done::Sent));
+    assert_eq!(bench.run(&join("u3", "g1")).await, Ok(OpSuccess::Sent));
 }
 
 #[tokio::test]
@@ -113,7 +115,7 @@ async fn a_join_outlives_a_deleted_user_and_company() {
         account.users.clear();
         account.companies.clear();
     });
-    assert_eq!(bench.run(&join("u1", "g1")).await, Ok(Done::Sent));
+    assert_eq!(bench.run(&join("u1", "g1")).await, Ok(OpSuccess::Sent));
     let (user, group) = bench.fake.with(|account| {
         (account.users["u1"]["id"].as_u64(), account.companies["g1"]["id"].as_u64())
     });

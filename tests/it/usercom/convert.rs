@@ -1,14 +1,14 @@
 //! Every type against every kind of value.
 
 use serde_json::{Value, json};
-use usercom_sink::usercom::{Choice, ValueType, convert};
+use usercom_sink::usercom::{Cardinality, ValueType, convert};
 
 fn one() -> ValueType {
-    ValueType::Fixed { choices: vec!["Gold".into(), "Silver".into()], many: Choice::One }
+    ValueType::Fixed { choices: vec!["Gold".into(), "Silver".into()], many: Cardinality::One }
 }
 
 fn many() -> ValueType {
-    ValueType::Fixed { choices: vec!["Gold".into(), "Silver".into()], many: Choice::Many }
+    ValueType::Fixed { choices: vec!["Gold".into(), "Silver".into()], many: Cardinality::Many }
 }
 
 /// What comes out; `null` where nothing does.
@@ -228,7 +228,7 @@ fn choices_are_spelled_as_declared() {
     assert_eq!(out(&json!(["gold", "silver"]), &many()), json!(["Gold", "Silver"]));
     assert_eq!(out(&json!("gold"), &many()), json!(["Gold"]));
     assert_eq!(out(&json!(["gold", "bronze"]), &many()), Value::Null);
-    let undeclared = ValueType::Fixed { choices: Vec::new(), many: Choice::One };
+    let undeclared = ValueType::Fixed { choices: Vec::new(), many: Cardinality::One };
     assert_eq!(out(&json!("x"), &undeclared), json!("x"));
 }
 

@@ -11,11 +11,11 @@ use usercom_sink::clock;
 use usercom_sink::config::sink::{
     AttributeType, AttributeTypes, DeliveryConfig, UnknownAttributes, UsersConfig,
 };
-use usercom_sink::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
+use usercom_sink::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
 use usercom_sink::schedule::{
     Coalescing, Field, FieldClass, KeyedScheduler, Op, OpOutcome, PackedFields, ParentObject,
 };
-use usercom_sink::usercom::{Doubt, SilentProbe, Usercom};
+use usercom_sink::usercom::{NoopExecutorObserver, OpExecutor, PriorSend};
 
 /// An account that refuses a value of the wrong type by name, as Django does.
 #[derive(Default)]
@@ -145,10 +145,14 @@ fn fits(kind: &str, value: &Value) -> bool {
 
 #[async_trait]
 impl Transport for Account {
-    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+    async fn send(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<ApiReply, SendError> {
         attempts.sent += 1;
         let (status, body) = self.0.lock().unwrap().answer(request);
-        Ok(Reply { status, body: body.to_string().into() })
+        Ok(ApiReply { status, body: body.to_string().into() })
     }
 }
 
@@ -245,7 +249,7 @@ fn op_of(step: &Step) -> Option<Op> {
 /// A sink with an account of its own.
 struct Sink {
     account: Arc<Account>,
-    usercom: Usercom,
+    usercom: OpExecutor,
 }
 
 impl Sink {
@@ -254,7 +258,7 @@ impl Sink {
         let users = UsersConfig { unknown_attributes: unknown, ..UsersConfig::default() };
         let transport = Arc::<Account>::clone(&account);
         let delivery = DeliveryConfig::default();
-        let usercom = Usercom::new(transport, users, delivery, Arc::new(SilentProbe))
+        let usercom = OpExecutor::new(transport, users, delivery, Arc::new(NoopExecutorObserver))
             .with_types(types, types);
         usercom.open().await.unwrap();
         Self { account, usercom }
@@ -275,7 +279,7 @@ impl Sink {
     }
 
     async fn send(&self, op: &Op) {
-        self.usercom.execute(op, Doubt::No, &mut Attempts::default()).await.unwrap();
+        self.usercom.execute(op, PriorSend::None, &mut Attempts::default()).await.unwrap();
     }
 
     fn profiles(&self) -> (Profiles, Profiles) {

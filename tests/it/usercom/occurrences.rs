@@ -2,7 +2,7 @@
 
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
 use usercom_sink::schedule::{ExternalUserId, Op, PackedFields};
-use usercom_sink::usercom::Done;
+use usercom_sink::usercom::OpSuccess;
 
 use super::fake::*;
 
@@ -20,7 +20,7 @@ async fn an_event_that_arrived_is_not_sent_again() {
     let bench = bench();
     known(&bench).await;
     bench.fake.fault(EVENT, Fault::LostReply);
-    assert_eq!(bench.run(&track("u1", "e")).await, Ok(Done::AlreadyThere));
+    assert_eq!(bench.run(&track("u1", "e")).await, Ok(OpSuccess::AlreadyThere));
     assert_eq!(bench.fake.log(), [EVENT, "GET users-by-id/:id/events/"]);
     assert_eq!(bench.fake.with(|account| account.events.len()), 1);
     assert_eq!(bench.ears.heard(), ["duplicate"]);
@@ -33,7 +33,7 @@ async fn an_event_that_did_not_arrive_is_sent_again() {
     known(&bench).await;
     bench.fake.fault(EVENT, Fault::LostRequest);
     bench.fake.fault(EVENT, Fault::LostRequest);
-    assert_eq!(bench.run(&track("u1", "e")).await, Ok(Done::Sent));
+    assert_eq!(bench.run(&track("u1", "e")).await, Ok(OpSuccess::Sent));
     assert_eq!(bench.fake.with(|account| account.events.len()), 1);
     assert_eq!(bench.fake.log().len(), 5);
 }
@@ -42,7 +42,7 @@ async fn an_event_that_did_not_arrive_is_sent_again() {
 async fn a_page_view_of_unknown_fate_is_looked_for() {
     // Page views are looked for among the page hits.
     for (fault, outcome, requests) in
-        [(Fault::LostReply, Done::AlreadyThere, 3), (Fault::LostRequest, Done::Sent, 4)]
+        [(Fault::LostReply, OpSuccess::AlreadyThere, 3), (Fault::LostRequest, OpSuccess::Sent, 4)]
     {
         let bench = bench();
         known(&bench).await;
@@ -60,13 +60,13 @@ async fn a_doubt_from_before_is_settled_before_the_first_send() {
     known(&bench).await;
     bench.run(&track("u1", "other")).await.unwrap();
     bench.fake.log();
-    assert_eq!(bench.doubtful(&track("u1", "e")).await, Ok(Done::Sent));
+    assert_eq!(bench.doubtful(&track("u1", "e")).await, Ok(OpSuccess::Sent));
     assert_eq!(bench.fake.log(), ["GET users-by-id/:id/events/", EVENT]);
-    assert_eq!(bench.doubtful(&page("u1")).await, Ok(Done::Sent));
+    assert_eq!(bench.doubtful(&page("u1")).await, Ok(OpSuccess::Sent));
     bench.fake.log();
     let next = bench_at(bench.fake, UsersConfig::default(), DeliveryConfig::default());
     for op in [track("u1", "e"), page("u1")] {
-        assert_eq!(next.doubtful(&op).await, Ok(Done::AlreadyThere));
+        assert_eq!(next.doubtful(&op).await, Ok(OpSuccess::AlreadyThere));
     }
 }
 
@@ -86,8 +86,8 @@ async fn values_converted_by_the_server_are_recognised() {
         account.events.push(stored("same", serde_json::json!({"n": "1.0"})));
         account.events.push(stored("differs", serde_json::json!({"n": 2, "s": "x"})));
     });
-    assert_eq!(bench.doubtful(&track("u1", "same")).await, Ok(Done::AlreadyThere));
-    assert_eq!(bench.doubtful(&track("u1", "differs")).await, Ok(Done::Sent));
+    assert_eq!(bench.doubtful(&track("u1", "same")).await, Ok(OpSuccess::AlreadyThere));
+    assert_eq!(bench.doubtful(&track("u1", "differs")).await, Ok(OpSuccess::Sent));
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn without_verification_it_is_sent_again() {
     let bench = bench_with(UsersConfig::default(), delivery);
     known(&bench).await;
     bench.fake.fault(EVENT, Fault::LostReply);
-    assert_eq!(bench.doubtful(&track("u1", "e")).await, Ok(Done::Sent));
+    assert_eq!(bench.doubtful(&track("u1", "e")).await, Ok(OpSuccess::Sent));
     assert_eq!(bench.fake.log(), [EVENT, EVENT]);
     assert_eq!(bench.fake.with(|account| account.events.len()), 2);
 }
@@ -121,13 +121,13 @@ async fn two_of_the_same_are_two() {
     known(&bench).await;
     bench.run(&track("u1", "e")).await.unwrap();
     bench.fake.fault(EVENT, Fault::LostRequest);
-    assert_eq!(bench.run(&track("u1", "e")).await, Ok(Done::Sent));
+    assert_eq!(bench.run(&track("u1", "e")).await, Ok(OpSuccess::Sent));
     bench.fake.fault(EVENT, Fault::LostReply);
-    assert_eq!(bench.run(&track("u1", "e")).await, Ok(Done::AlreadyThere));
+    assert_eq!(bench.run(&track("u1", "e")).await, Ok(OpSuccess::AlreadyThere));
     assert_eq!(bench.fake.with(|account| account.events.len()), 3);
     bench.run(&page("u1")).await.unwrap();
     bench.fake.fault("POST site-views/", Fault::LostRequest);
-    assert_eq!(bench.run(&page("u1")).await, Ok(Done::Sent));
+    assert_eq!(bench.run(&page("u1")).await, Ok(OpSuccess::Sent));
     assert_eq!(bench.fake.with(|account| account.views.len()), 2);
 }
 
@@ -175,15 +175,15 @@ async fn one_history_answers_for_all_doubtful_records_of_a_user() {
         next.fake.log();
         for n in 1..10 {
             let expected = match n {
-                1 | 2 | 4 | 5 | 7 => Done::AlreadyThere,
-                _ => Done::Sent,
+                1 | 2 | 4 | 5 | 7 => OpSuccess::AlreadyThere,
+                _ => OpSuccess::Sent,
             };
             assert_eq!(next.doubtful(&make(n)).await, Ok(expected), "{n}");
         }
         assert_eq!(look_ups(&next), 0);
         // Nobody sent what comes after them, and later doubts ask again.
-        assert_eq!(next.run(&make(10)).await, Ok(Done::Sent));
-        assert_eq!(next.doubtful(&make(10)).await, Ok(Done::Sent));
+        assert_eq!(next.run(&make(10)).await, Ok(OpSuccess::Sent));
+        assert_eq!(next.doubtful(&make(10)).await, Ok(OpSuccess::Sent));
         assert_eq!(look_ups(&next), 1);
     }
 }
@@ -233,11 +233,11 @@ async fn an_event_in_the_history_is_recognised_however_the_history_is_written() 
             for n in [329, 0, 170, 12] {
                 assert_eq!(
                     next.doubtful(&numbered(n)).await,
-                    Ok(Done::AlreadyThere),
+                    Ok(OpSuccess::AlreadyThere),
                     "{shape} {n}"
                 );
             }
-            assert_eq!(next.doubtful(&numbered(330)).await, Ok(Done::Sent), "{shape}");
+            assert_eq!(next.doubtful(&numbered(330)).await, Ok(OpSuccess::Sent), "{shape}");
             assert!(look_ups(&next) <= 4, "{shape}");
         }
     }
@@ -253,8 +253,8 @@ async fn a_long_history_that_begins_with_the_newest_is_not_read_to_its_end() {
         bench.run(&numbered(n)).await.unwrap();
     }
     let next = after_a_kill(bench);
-    assert_eq!(next.doubtful(&numbered(1490)).await, Ok(Done::AlreadyThere));
+    assert_eq!(next.doubtful(&numbered(1490)).await, Ok(OpSuccess::AlreadyThere));
     assert_eq!(look_ups(&next), 1);
-    assert_eq!(next.doubtful(&numbered(1000)).await, Ok(Done::AlreadyThere));
+    assert_eq!(next.doubtful(&numbered(1000)).await, Ok(OpSuccess::AlreadyThere));
     assert_eq!(look_ups(&next), 5);
 }

@@ -5,20 +5,24 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use usercom_sink::call::{Call, CallKind};
 use usercom_sink::schedule::{ExternalUserId, FieldClass, Op, PackedFields};
-use usercom_sink::usercom::{CallFault, Notes, Settings, plan_call};
+use usercom_sink::usercom::{PlanError, PlanWarnings, Settings, plan_call};
 
 use super::fake::{at, call};
 
 const ALL: Settings = Settings { context_fields: true, merge_anonymous: false };
 const NOW: i64 = 1_800_000_000;
 
-pub(super) fn planned(call: &Call<'_>) -> Result<(Vec<Op>, Notes), CallFault> {
-    let mut notes = Notes::default();
+pub(super) fn planned(call: &Call<'_>) -> Result<(Vec<Op>, PlanWarnings), PlanError> {
+    let mut notes = PlanWarnings::default();
     let ops = plan_call(call, &ALL, at(NOW), &mut notes)?;
     Ok((ops.into_iter().collect(), notes))
 }
 
-pub(super) fn fields(kind: CallKind, about: &Value, context: &Value) -> (PackedFields, Notes) {
+pub(super) fn fields(
+    kind: CallKind,
+    about: &Value,
+    context: &Value,
+) -> (PackedFields, PlanWarnings) {
     let mut asked = call(kind, about, context);
     asked.group_id = (kind == CallKind::Group).then(|| "g1".into());
     let (mut ops, notes) = planned(&asked).unwrap();
@@ -209,7 +213,7 @@ fn the_context_becomes_fields_of_the_profile() {
     assert_eq!(values(&set), map(expected));
     let quiet = Settings { context_fields: false, ..ALL };
     let asked = call(CallKind::Identify, &Value::Null, &context);
-    let ops = plan_call(&asked, &quiet, at(NOW), &mut Notes::default()).unwrap();
+    let ops = plan_call(&asked, &quiet, at(NOW), &mut PlanWarnings::default()).unwrap();
     assert_eq!(
         ops[0],
         Op::Identify { user: ExternalUserId::from("u1"), fields: PackedFields::default() }
@@ -350,7 +354,7 @@ fn both_identities_merge_only_when_asked() {
     asked.anonymous_id = Some("a1".into());
     assert_eq!(planned(&asked).unwrap().0.len(), 1);
     let merging = Settings { merge_anonymous: true, ..ALL };
-    let ops = plan_call(&asked, &merging, at(NOW), &mut Notes::default()).unwrap();
+    let ops = plan_call(&asked, &merging, at(NOW), &mut PlanWarnings::default()).unwrap();
     let merge = Op::Merge { from: ExternalUserId::from("a1"), into: ExternalUserId::from("u1") };
     assert_eq!(ops.last(), Some(&merge));
 }

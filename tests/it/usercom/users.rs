@@ -3,7 +3,7 @@
 use usercom_sink::clock;
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
 use usercom_sink::schedule::{ExternalUserId, Op};
-use usercom_sink::usercom::{Done, Failure};
+use usercom_sink::usercom::{ExecuteError, OpSuccess};
 
 use super::fake::*;
 
@@ -85,7 +85,7 @@ async fn without_create_missing_an_unknown_user_is_refused() {
     let bench = bench_with(users, DeliveryConfig::default());
     for op in [track("u1", "e"), page("u1"), join("u1", "g1"), track("a/b", "e"), page("..")] {
         let outcome = bench.run(&op).await;
-        let Err(Failure::Reject { status: Some(404), reason, .. }) = outcome else {
+        let Err(ExecuteError::Reject { status: Some(404), reason, .. }) = outcome else {
             panic!("{op:?}: {outcome:?}");
         };
         assert!(reason.contains("create_missing"), "{reason}");
@@ -134,7 +134,7 @@ async fn a_key_that_is_refused_is_looked_up_once_more() {
         .fake
         .fault("POST site-views/", Fault::Answer(400, serde_json::json!({"page_path": ["x"]})));
     let refused = bench.run(&page("u1")).await;
-    assert!(matches!(refused, Err(Failure::Reject { status: Some(400), .. })), "{refused:?}");
+    assert!(matches!(refused, Err(ExecuteError::Reject { status: Some(400), .. })), "{refused:?}");
     assert_eq!(bench.fake.log(), ["POST site-views/", "GET users-by-id/:id/"]);
 }
 
@@ -153,7 +153,7 @@ async fn a_user_not_yet_seen_after_its_upsert_is_waited_for() {
         bench.fake.fault("POST users-by-id/:id/events/", not_found());
     }
     let gone = bench.run(&track("u2", "e")).await;
-    assert!(matches!(gone, Err(Failure::Reject { status: Some(404), .. })), "{gone:?}");
+    assert!(matches!(gone, Err(ExecuteError::Reject { status: Some(404), .. })), "{gone:?}");
 }
 
 #[tokio::test]
@@ -200,12 +200,12 @@ async fn a_merge_takes_both_numbers_and_is_done_once() {
     bench.run(&identify("anon", vec![])).await.unwrap();
     bench.run(&identify("u1", vec![])).await.unwrap();
     bench.fake.log();
-    assert_eq!(bench.run(&merge("anon", "u1")).await, Ok(Done::Sent));
+    assert_eq!(bench.run(&merge("anon", "u1")).await, Ok(OpSuccess::Sent));
     assert_eq!(bench.fake.log(), ["POST users/merge/"]);
     assert_eq!(bench.fake.body(), serde_json::json!({"parent": 2, "users_list": [1]}));
     assert!(bench.usercom.unchanged(&merge("anon", "u1"), clock::now()));
-    assert_eq!(bench.run(&merge("anon", "u1")).await, Ok(Done::Unchanged));
-    assert_eq!(bench.run(&merge("nobody", "u1")).await, Ok(Done::Unchanged));
+    assert_eq!(bench.run(&merge("anon", "u1")).await, Ok(OpSuccess::Unchanged));
+    assert_eq!(bench.run(&merge("nobody", "u1")).await, Ok(OpSuccess::Unchanged));
     assert_eq!(bench.fake.log(), ["GET users-by-id/:id/"]);
     // Seen again, it is a new record that has to be merged anew.
     bench.run(&track("anon", "e")).await.unwrap();
@@ -219,7 +219,7 @@ async fn a_refused_user_is_rejected_with_its_answer() {
     let answer = serde_json::json!({"detail": "No valid email.", "pad": "x".repeat(3000)});
     bench.fake.fault("POST users/update_or_create/", Fault::Answer(400, answer));
     let outcome = bench.run(&identify("u1", vec![standard("email", "\"nope\"")])).await;
-    let Err(Failure::Reject { status: Some(400), body, .. }) = outcome else {
+    let Err(ExecuteError::Reject { status: Some(400), body, .. }) = outcome else {
         panic!("{outcome:?}");
     };
     assert!(body.contains("valid email") && body.len() <= 1024);
@@ -241,7 +241,7 @@ async fn a_refused_field_is_left_out_and_the_rest_is_sent() {
         bench.fake.fault(upsert, refusal());
         let first_name = standard("first_name", "\"Ann\"");
         let op = identify("u1", vec![standard("email", "\"nope\""), first_name]);
-        assert_eq!(bench.run(&op).await, Ok(Done::Sent));
+        assert_eq!(bench.run(&op).await, Ok(OpSuccess::Sent));
         assert_eq!(bench.fake.log(), [upsert, upsert]);
         let sent = serde_json::json!({"custom_id": "u1", "first_name": "Ann"});
         assert_eq!(bench.fake.body(), sent);
@@ -270,13 +270,13 @@ async fn upserts_that_meet_are_repeated() {
     bench.fake.fault(upsert, conflict());
     bench.fake.fault(upsert, conflict());
     let refused = bench.run(&identify("u1", vec![])).await;
-    assert!(matches!(refused, Err(Failure::Reject { status: Some(409), .. })), "{refused:?}");
+    assert!(matches!(refused, Err(ExecuteError::Reject { status: Some(409), .. })), "{refused:?}");
 }
 
 #[tokio::test]
 async fn a_merge_of_nobody_leaves_who_stays() {
     // Where the one that goes is unknown, the one that stays exists afterwards, and nothing fails.
     let bench = bench();
-    assert_eq!(bench.run(&merge("nobody", "u9")).await, Ok(Done::Unchanged));
+    assert_eq!(bench.run(&merge("nobody", "u9")).await, Ok(OpSuccess::Unchanged));
     assert!(bench.fake.with(|account| account.users.contains_key("u9")));
 }
