@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn too_long_lines_keep_their_head() {
+    fn too_long_line_yields_its_head_and_length() {
         // A line over the limit yields its head and its length, and the next line is whole.
         let got = lines(&[b"ab", b"cd", b"ef\nabc\n"], 3);
         assert_eq!(
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_content() {
+    fn byte_order_mark_is_dropped() {
         // A byte order mark at the very start is dropped, and positions still count it.
         let got = lines(&[b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n"], 10);
         assert_eq!(got[0].content, Content::Whole(Bytes::from_static(b"a")));
@@ -272,7 +272,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn wide_lines_are_those_of_their_text(
+        fn utf16_lines_equal_those_of_their_text(
             text in "[a\n\u{0a0a}\u{010a}\u{0a01}]{0,12}", cuts in proptest::collection::vec(0usize..30, 0..4)
         ) {
             // UTF-16 of either byte order is split where its text has newlines, however blocks are
@@ -315,7 +315,7 @@ mod tests {
         }
 
         #[test]
-        fn cuts_do_not_matter(
+        fn lines_do_not_depend_on_block_boundaries(
             text in proptest::collection::vec(prop::sample::select(b"ab\n\r".to_vec()), 0..60),
             cuts in proptest::collection::vec(0usize..60, 0..8),
             limit in 1usize..8,

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn shares_never_exceed_the_budget_and_come_back() {
+    async fn reservations_never_exceed_budget_and_are_released() {
         // What one request holds is not available to others until it is released.
         let budget = MemoryBudget::new(4 * UNIT);
         let mut first = budget.reserve(Duration::from_secs(1)).await.unwrap();

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn skipped_lines_wait_for_the_record_before_them() {
+    fn skipped_lines_settle_after_the_record_before_them() {
         // Lines that are not records count as settled as soon as all records before them are.
         let mut watermark = OffsetTracker::new(at(0));
         watermark.sent(at(10));
@@ -171,7 +171,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_list_of_all_lines(steps in proptest::collection::vec(any_op(), 0..80)) {
+        fn tracker_equals_a_list_of_all_lines(steps in proptest::collection::vec(any_op(), 0..80)) {
             // After every step the mark is after the last line before the first unsettled one, as
             // in a model that stores every line, and memory equals the records in flight.
             let mut watermark = OffsetTracker::new(at(0));

@@ -44,7 +44,7 @@ pub(super) struct ConsumerCallbacks {
     /// How many records after a commit with foreign metadata may already have been sent.
     pub(super) awaiting_lookup: u64,
     /// Held during a commit: one at a time, and none after a partition is revoked.
-    pub(super) turn: Mutex<()>,
+    pub(super) commit_lock: Mutex<()>,
 }
 
 impl ConsumerCallbacks {
@@ -55,7 +55,7 @@ impl ConsumerCallbacks {
     /// The brokers refuse, or do not answer. Everything stays due, though some of it may have
     /// arrived.
     pub(super) fn commit(&self, consumer: &BaseConsumer<Self>) -> KafkaResult<()> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.commit_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let due = self.state.tracker().due();
         if due.is_empty() {
             return Ok(());
@@ -111,7 +111,7 @@ impl ConsumerCallbacks {
             match self.commit(consumer) {
                 Ok(()) => return,
                 Err(error) if attempt == MAX_FINAL_COMMITS || consumer.assignment_lost() => {
-                    self.logger.error(&error, "offsets could not be committed; records come again");
+                    self.logger.error(&error, "the last offsets of revoked partitions could not be committed; the next owner reads their last records again and looks them up before sending");
                     return;
                 }
                 Err(_) => std::thread::sleep(FINAL_COMMIT_INTERVAL),
@@ -136,17 +136,22 @@ impl ConsumerCallbacks {
         // The client keeps a partition paused beyond its assignment: without this, a partition that
         // comes back would stay paused for ever.
         if let Err(error) = consumer.resume(&partition_list(partitions)) {
-            self.logger.error(&error, "partitions could not be resumed");
+            self.logger.error(&error, "revoked partitions could not be resumed in the client; they may stay paused if they are assigned again");
         }
         // A commit in progress must end before another member gets the partitions.
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let commit_lock = self.commit_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let left = self.state.tracker().in_flight_of(partitions);
         if left > 0 {
             let source = &*self.logger.source;
-            tracing::warn!(source, left, "partitions went before their records were settled");
+            tracing::warn!(
+                source,
+                partitions = names(partitions),
+                in_flight = left,
+                "partitions were revoked before their records were settled; their next owner reads these records again. Raise `drain_timeout_ms` if this happens often"
+            );
         }
         self.state.forget(partitions);
-        drop(turn);
+        drop(commit_lock);
         for partition in partitions {
             self.lag.forget(&partition.topic, partition.number);
         }
@@ -180,6 +185,19 @@ fn offsets(due: &[PendingCommit]) -> TopicPartitionList {
         element.set_metadata(state.text());
     }
     list
+}
+
+/// At most this many partitions are named in one log line.
+const MAX_LOGGED_PARTITIONS: usize = 20;
+
+/// The partitions as `topic/number`, for the log.
+fn names(partitions: &[Partition]) -> String {
+    let shown = partitions.iter().take(MAX_LOGGED_PARTITIONS);
+    let mut names = shown.map(|p| format!("{}/{}", p.topic, p.number)).collect::<Vec<_>>();
+    if let more @ 1.. = partitions.len().saturating_sub(MAX_LOGGED_PARTITIONS) {
+        names.push(format!("and {more} more"));
+    }
+    names.join(", ")
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
@@ -227,7 +245,9 @@ impl ConsumerContext for ConsumerCallbacks {
         match rebalance {
             Rebalance::Revoke(list) => self.revoke(consumer, &partitions(list)),
             Rebalance::Assign(_) => {}
-            Rebalance::Error(error) => self.logger.error(error, "rebalancing failed"),
+            Rebalance::Error(error) => self
+                .logger
+                .error(error, "the rebalance of the consumer group failed; the client tries again"),
         }
     }
 
@@ -235,11 +255,13 @@ impl ConsumerContext for ConsumerCallbacks {
         let source = &*self.logger.source;
         match rebalance {
             Rebalance::Assign(list) => {
-                tracing::info!(source, partitions = list.count(), "partitions came");
-                self.state.assign(partitions(list));
+                let assigned = partitions(list);
+                tracing::info!(source, partitions = names(&assigned), "partitions assigned");
+                self.state.assign(assigned);
             }
             Rebalance::Revoke(list) => {
-                tracing::info!(source, partitions = list.count(), "partitions went");
+                let revoked = names(&partitions(list));
+                tracing::info!(source, partitions = revoked, "partitions revoked");
             }
             Rebalance::Error(_) => {}
         }

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_claim_is_read_as_it_was_written() {
+    fn claim_text_round_trips() {
         // The next process reads what this one wrote as metadata. After any other metadata, as many
         // records as may have been in flight count as possibly already sent.
         let text = CommitState { position: 7, claim: 4711 }.text();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_claim_is_wanted_before_the_last_is_used_up() {
+    fn next_claim_is_requested_before_the_last_is_used_up() {
         // Only the first claim makes records wait: from the middle of each claim, the next is
         // requested.
         let mut claim = SendAheadClaim::new(50, PreviousOwnerState::default());
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_claims_what_was_handed_on() {
+    fn release_reduces_claim_to_forwarded_records() {
         // What was claimed but not forwarded does not count as possibly sent; what an earlier owner
         // may have sent and is not read yet still does.
         let mut claim = SendAheadClaim::new(50, PreviousOwnerState::of(50, "", 10));
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_begins_before_its_commit_is_another() {
+    fn partition_that_begins_before_its_commit_ignores_the_claim() {
         // In a topic that was created again, the claim of the old topic is ignored.
         let previous = PreviousOwnerState::of(900, "", 100);
         assert!(!SendAheadClaim::new(0, previous).admit(0));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn members_with_many_partitions_claim_less_of_each() {
+    fn member_with_many_partitions_claims_less_of_each() {
         // All claims together cover as many offsets as may be in flight; each covers a share.
         assert_eq!(reach(1000, 1), 1000);
         assert_eq!(reach(1000, 4), 250);

@@ -37,9 +37,12 @@ pub(super) fn work(
         failures += 1;
         // Brokers refuse commits during a rebalance, so one refusal is not logged.
         if failures > 1 && failures.is_power_of_two() {
-            context.logger.error(&error, "offsets could not be committed, trying again");
+            context.logger.error(
+                &error,
+                "offsets could not be committed; it is tried again, and nothing is lost",
+            );
         }
-        context.state.rest(COMMIT_RETRY_INTERVAL);
+        context.state.pause(COMMIT_RETRY_INTERVAL);
         // What was due is still due.
         late = Instant::now();
     }

@@ -36,7 +36,7 @@ pub(super) struct DeadLetterMessage {
 }
 
 /// The reason of a rejection that has none.
-const DEFAULT_REASON: &str = "rejected by a sink; its dead dead_letters tell why";
+const DEFAULT_REASON: &str = "rejected by a sink; its dead letters show why";
 
 /// What the poll thread, the ack callbacks and the commit thread share.
 #[derive(Debug, Default)]
@@ -125,7 +125,7 @@ impl ConsumerState {
     }
 
     /// Pauses, unless the committer must end.
-    pub(super) fn rest(&self, length: Duration) {
+    pub(super) fn pause(&self, length: Duration) {
         let tracker = self.tracker();
         let stay = |_: &mut PartitionTracker| !self.stopped.load(Ordering::Acquire);
         drop(self.work_requested.wait_timeout_while(tracker, length, stay));
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     /// Forwards the only record of a partition that is ours.
-    fn handed_on(state: &ConsumerState, offset: u64) -> RecordHandle {
+    fn forward_one(state: &ConsumerState, offset: u64) -> RecordHandle {
         let partition = Partition { topic: "t".into(), number: 0 };
         state.assign(vec![partition.clone()]);
         state.tracker().set_previous_owner(&partition, PreviousOwnerState::default());
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clerk_is_called_and_sent_away() {
+    fn committer_wakes_for_claims_and_stops() {
         // The committer waits at most until the next commit, wakes for a claim, and ends when it is
         // stopped.
         let state = ConsumerState::default();
@@ -243,19 +243,19 @@ mod tests {
         state.assign(vec![Partition { topic: "t".into(), number: 0 }]);
         assert!(
             state.wait_for_work(Instant::now() + late),
-            "the previous owner is not looked up yet"
+            "the previous owner was not looked up yet"
         );
         state.stop();
-        state.rest(late);
+        state.pause(late);
         assert!(!state.wait_for_work(Instant::now() + late));
     }
 
     #[test]
-    fn a_rejected_record_is_open_until_its_letter_is_written() {
+    fn rejected_record_stays_open_until_its_dead_letter_is_written() {
         // With a dead-letter topic a rejection alone moves no position; the produced dead letter
         // does.
         let state = ConsumerState::default();
-        let handle = handed_on(&state, 4);
+        let handle = forward_one(&state, 4);
         let partition = handle.partition.clone();
         let source_message = SourceMessage { key: None, payload: None, headers: Vec::new() };
         state.verdict(handle, Verdict::Rejected, Some("no id".into()), Some(source_message));
@@ -269,10 +269,10 @@ mod tests {
     }
 
     #[test]
-    fn letters_of_a_partition_that_went_are_dropped() {
+    fn dead_letters_of_a_revoked_partition_are_dropped() {
         // The present owner of the partition reads the record again and writes the dead letter.
         let state = ConsumerState::default();
-        let handle = handed_on(&state, 4);
+        let handle = forward_one(&state, 4);
         let partition = handle.partition.clone();
         let source_message = SourceMessage { key: None, payload: None, headers: Vec::new() };
         state.verdict(handle, Verdict::Rejected, None, Some(source_message));

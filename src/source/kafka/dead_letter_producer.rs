@@ -64,7 +64,7 @@ impl ProducerContext for ProducerCallbacks {
             Err((error, _)) => {
                 if !self.state.is_closing() {
                     self.logger
-                        .error(error, "a dead dead_letter could not be produced, trying again");
+                        .error(error, "a dead letter could not be produced to `dead_letter_topic`; it is tried again, and commits of its partition wait for it");
                 }
                 self.failed.store(true, Ordering::Release);
                 self.state.requeue(*dead_letter);
@@ -133,7 +133,7 @@ impl DeadLetterProducer {
             self.producer
                 .context()
                 .logger
-                .error(&error, "a dead dead_letter could not be produced");
+                .error(&error, "a dead letter could not be handed to the client; it is tried again, and commits of its partition wait for it");
             record.delivery_opaque
         })
     }

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_reached_once_its_last_record_was_read() {
+    fn end_is_reached_when_its_last_record_is_read() {
         // Partitions end where they ended at the start; empty and finished ones end at once.
         let mut ends = EndOffsets::default();
         ends.add(partition(0), OffsetBounds { low: 2, high: 5, committed: None }, true);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_went_is_not_waited_for() {
+    fn revoked_partition_is_not_waited_for() {
         // A partition that moves to another member no longer counts: that member reads it to its
         // end.
         let mut ends = EndOffsets::default();

@@ -43,9 +43,7 @@ impl MessageMetadata<'_> {
                 .map(|(name, value)| (&**name, value.as_deref().map(utf8_or_hex)))
                 .collect(),
         };
-        serde_json::to_vec(&meta)
-            .expect("names are texts, and nothing else can mark_errored")
-            .into()
+        serde_json::to_vec(&meta).expect("names are texts, and nothing else can fail").into()
     }
 
     /// The id of the message for deduplication. It contains the timestamp: in a topic that was
@@ -76,7 +74,7 @@ mod tests {
     use serde_json::Value;
 
     #[test]
-    fn everything_kafka_knows_is_there() {
+    fn metadata_holds_every_kafka_field() {
         // Key, headers and location are JSON; of equal headers the last wins; bytes are
         // hexadecimal.
         let headers = [

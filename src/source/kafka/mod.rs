@@ -104,7 +104,7 @@ impl KafkaSource {
             logger,
             drain: Duration::from_millis(self.settings.drain_timeout_ms),
             awaiting_lookup: claim::awaiting_lookup(self.settings.max_in_flight),
-            turn: Mutex::default(),
+            commit_lock: Mutex::default(),
         };
         let config = options::consumer(&self.settings, self.mode);
         config
@@ -141,17 +141,17 @@ impl Source for KafkaSource {
             stop,
             runtime: Handle::current(),
         };
-        let (wait_until_idle, has_landed) = oneshot::channel();
+        let (settled, is_settled) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         // The client blocks, runs callbacks while it is polled, and may not end in time: it gets
         // its own thread, which the runtime does not wait for.
         std::thread::Builder::new()
             .name(format!("kafka-{}", self.name))
-            .spawn(move || drop(end.send(reader.run(consumer, out, wait_until_idle))))
+            .spawn(move || drop(end.send(reader.run(consumer, out, settled))))
             .map_err(|source| SourceError::Io { context: "starting a thread".into(), source })?;
         let context = "reading".to_owned();
         let failed = || SourceError::Remote { context, why: "the reading thread failed".into() };
-        if has_landed.await.is_err() {
+        if is_settled.await.is_err() {
             return Err(failed());
         }
         match tokio::time::timeout(LEAVE_TIMEOUT, ended).await {
@@ -160,7 +160,7 @@ impl Source for KafkaSource {
             Err(_) => {
                 tracing::warn!(
                     source = self.name,
-                    "the brokers did not answer the last commit; what they did not take is sent again"
+                    "the brokers did not answer the last commit in time; records after the last stored offset are read again by the next run"
                 );
                 Ok(())
             }

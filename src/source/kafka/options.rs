@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn options_cannot_take_what_the_source_owns() {
+    fn option_owned_by_the_source_is_overridden() {
         // The source's own settings win over `librdkafka_options`.
         let settings = settings(&[("enable.auto.commit", "true"), ("client.id", "mine")]);
         let config = consumer(&settings, ReadMode::Follow);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn no_fault_shows_a_secret() {
+    fn no_config_fault_shows_a_secret() {
         // A refused value is named by its key; no message and no `Debug` output contains a secret.
         let settings = settings(&[("sasl.password", "hunter22"), ("fetch.min.bytes", "hunter22")]);
         let secrets = SecretOptions::of(&settings);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn encryption_needs_its_feature() {
+    fn tls_option_without_feature_is_rejected() {
         // With the feature the client accepts TLS and SCRAM settings; without it the setting is
         // refused and the message names the feature.
         let secure = [

@@ -54,7 +54,7 @@ fn position(tracker: &PartitionTracker) -> Option<u64> {
 }
 
 #[test]
-fn only_what_is_settled_without_a_gap_is_due() {
+fn only_gapless_settled_position_is_due() {
     // Out-of-order verdicts make nothing due until the first record has its verdict, and a position
     // stays due until the brokers have stored it.
     let mut tracker = alone();
@@ -72,7 +72,7 @@ fn only_what_is_settled_without_a_gap_is_due() {
 }
 
 #[test]
-fn nothing_is_handed_on_before_its_claim() {
+fn no_record_is_forwarded_before_its_claim() {
     // No record is forwarded before the previous owner's state is known and the brokers store a
     // claim; a claim alone is due even where the position did not change.
     let mut tracker = PartitionTracker::default();
@@ -105,7 +105,7 @@ fn nothing_is_handed_on_before_its_claim() {
 }
 
 #[test]
-fn records_that_wait_together_are_all_handed_on() {
+fn records_that_wait_for_a_claim_are_all_forwarded() {
     // Records that were read before the first of them had its claim belong to one epoch.
     let mut tracker = alone();
     let handles: Vec<_> = (3..6).map(|offset| read(&mut tracker, 0, offset)).collect();
@@ -118,7 +118,7 @@ fn records_that_wait_together_are_all_handed_on() {
 }
 
 #[test]
-fn verdicts_of_an_earlier_tenure_change_nothing() {
+fn verdict_of_earlier_epoch_changes_nothing() {
     // Records in flight of a revoked partition neither count nor settle after it is assigned again.
     let mut tracker = alone();
     let old = send(&mut tracker, 0, 5);
@@ -136,7 +136,7 @@ fn verdicts_of_an_earlier_tenure_change_nothing() {
 }
 
 #[test]
-fn an_errored_record_is_read_again() {
+fn errored_record_is_read_again() {
     // After an errored record nothing is sent and nothing is due; once the others are settled,
     // reading starts again at it, and records after it that were forwarded may already have been
     // sent.
@@ -161,7 +161,7 @@ fn an_errored_record_is_read_again() {
 }
 
 #[test]
-fn a_partition_that_begins_anew_is_read() {
+fn partition_with_offsets_that_go_back_is_read() {
     // Offsets that go back (a truncated or new topic) are records like others and are claimed
     // again; a commit of the old offsets in the meantime has no effect.
     let mut tracker = alone();
@@ -182,7 +182,7 @@ fn a_partition_that_begins_anew_is_read() {
 }
 
 #[test]
-fn who_leaves_in_order_leaves_no_doubt() {
+fn member_that_leaves_normally_leaves_no_open_claim() {
     // With everything settled the last commit claims nothing; with open records it claims exactly
     // these.
     let mut tracker = alone();
@@ -376,7 +376,7 @@ impl TrackerWorld {
 
 proptest! {
     #[test]
-    fn whoever_comes_next_knows_what_may_have_been_sent(
+    fn next_owner_knows_what_may_have_been_sent(
         steps in proptest::collection::vec(any_op(), 0..400),
     ) {
         // Whatever settles, fails, is killed or taken over: a record that was forwarded before
@@ -389,7 +389,7 @@ proptest! {
     }
 
     #[test]
-    fn the_count_in_flight_is_that_of_the_partitions(
+    fn in_flight_count_equals_open_records_of_partitions(
         steps in proptest::collection::vec((0..3i32, 0..4u8, any::<usize>()), 0..200),
     ) {
         // However partitions are assigned and revoked, the records in flight are those that were
@@ -421,7 +421,7 @@ proptest! {
 }
 
 #[test]
-fn brokers_that_keep_no_texts_leave_a_guess() {
+fn missing_commit_metadata_marks_a_bounded_range_as_maybe_sent() {
     // Without a claim, as many records after the commit count as possibly sent as may have been in
     // flight and settled since; forwarded records are among them as long as no record delays the
     // commit.

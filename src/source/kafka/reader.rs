@@ -80,7 +80,7 @@ struct ReadState {
     ends: EndOffsets,
     ends_for: u64,
     /// When a run with `--once` stops waiting for an assignment.
-    alone_at: Instant,
+    assignment_deadline: Instant,
     /// The partition of the last message. Usually the next message is of the same one.
     last: Option<Partition>,
 }
@@ -117,7 +117,7 @@ impl Reader {
         mut self,
         consumer: BaseConsumer<ConsumerCallbacks>,
         out: mpsc::Sender<Record>,
-        wait_until_idle: oneshot::Sender<()>,
+        settled: oneshot::Sender<()>,
     ) -> Result<(), SourceError> {
         let mut reading = self.reading(out);
         let every = Duration::from_millis(self.settings.commit_interval_ms);
@@ -131,7 +131,7 @@ impl Reader {
             self.drain(&consumer, reading);
             self.flush_dead_letters(&consumer);
             // The receiver may be dropped: then no task waits for it.
-            wait_until_idle.send(()).unwrap_or(());
+            settled.send(()).unwrap_or(());
             read
         });
         let owned: Vec<_> = self.state.tracker().owned().cloned().collect();
@@ -154,7 +154,7 @@ impl Reader {
             rewind_at: None,
             ends: EndOffsets::default(),
             ends_for: 0,
-            alone_at: now + BROKER_TIMEOUT.max(session * 2),
+            assignment_deadline: now + BROKER_TIMEOUT.max(session * 2),
             last: None,
         }
     }
@@ -210,7 +210,7 @@ impl Reader {
             return;
         }
         self.rewind(consumer, reading, now);
-        self.rest(consumer, reading);
+        self.pause_partitions(consumer, reading);
         // A change that the rewind itself made is handled the next time.
         reading.pauses_for = Some(state);
     }
@@ -253,10 +253,10 @@ impl Reader {
                     topic = &*partition.topic,
                     partition = partition.number,
                     offset,
-                    "a record came back unsettled; reading it again"
+                    "a record was not settled; the partition is read again from it"
                 ),
                 Err(error) => {
-                    consumer.context().logger.error(&error, "a partition could not be read again");
+                    consumer.context().logger.error(&error, "an errored partition could not be read again; it is tried again after a pause");
                     // Still errored: tried again after another pause.
                     self.state.tracker().mark_errored(&partition);
                 }
@@ -265,13 +265,17 @@ impl Reader {
     }
 
     /// Pauses partitions: all while there is no room, and errored ones.
-    fn rest(&self, consumer: &BaseConsumer<ConsumerCallbacks>, reading: &mut ReadState) {
+    fn pause_partitions(
+        &self,
+        consumer: &BaseConsumer<ConsumerCallbacks>,
+        reading: &mut ReadState,
+    ) {
         let (owned, errored): (BTreeSet<_>, BTreeSet<_>) = {
             let tracker = self.state.tracker();
             (tracker.owned().cloned().collect(), tracker.errored().into_iter().collect())
         };
         let wanted = if reading.congested { owned.clone() } else { errored };
-        let change = reading.pauses.change(&owned, wanted);
+        let change = reading.pauses.plan(&owned, wanted);
         let mut changed = Ok(());
         if !change.pause.is_empty() {
             changed = consumer.pause(&partition_list(&change.pause));
@@ -280,7 +284,10 @@ impl Reader {
             changed = changed.and(consumer.resume(&partition_list(&change.resume)));
         }
         if let Err(error) = changed {
-            consumer.context().logger.error(&error, "partitions could not be paused or resumed");
+            consumer.context().logger.error(
+                &error,
+                "partitions could not be paused or resumed in the client; it is tried again",
+            );
         }
     }
 
@@ -419,10 +426,12 @@ impl Reader {
     ) -> Result<bool, SourceError> {
         let revision = self.state.revision();
         if revision == 0 {
-            if Instant::now() < reading.alone_at {
+            if Instant::now() < reading.assignment_deadline {
                 return Ok(false);
             }
-            tracing::warn!("no partition came: other members of the group have them all");
+            tracing::warn!(
+                "no partition was assigned, because other members of the group own all of them; this run reads nothing"
+            );
             return Ok(true);
         }
         if reading.ends_for != revision {
@@ -439,7 +448,7 @@ impl Reader {
             reading.ends_for = revision;
         }
         let nothing_yet = self.state.tracker().owned().next().is_none();
-        if nothing_yet && Instant::now() < reading.alone_at {
+        if nothing_yet && Instant::now() < reading.assignment_deadline {
             return Ok(false);
         }
         Ok(reading.buffered.is_empty() && reading.ends.reached())
@@ -452,18 +461,21 @@ impl Reader {
         error: &KafkaError,
     ) -> Result<(), SourceError> {
         let code = error.rdkafka_error_code();
-        let for_good = matches!(error, KafkaError::MessageConsumptionFatal(_))
+        let is_permanent = matches!(error, KafkaError::MessageConsumptionFatal(_))
             || matches!(code, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::Fatal));
-        if for_good {
+        if is_permanent {
             return Err(remote("reading", error));
         }
-        let state_changed = matches!(
+        let is_lost_connection = matches!(
             code,
             Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown)
         );
         // The client's own log already reports lost connections, with their addresses.
-        if !state_changed {
-            consumer.context().logger.error(error, "reading goes on");
+        if !is_lost_connection {
+            consumer
+                .context()
+                .logger
+                .error(error, "the client reported an error; reading continues");
         }
         Ok(())
     }
@@ -495,7 +507,7 @@ impl Reader {
     fn pause_all(&self, consumer: &BaseConsumer<ConsumerCallbacks>) {
         let owned: Vec<_> = self.state.tracker().owned().cloned().collect();
         if let Err(error) = consumer.pause(&partition_list(&owned)) {
-            consumer.context().logger.error(&error, "partitions could not be paused");
+            consumer.context().logger.error(&error, "partitions could not be paused during the stop; messages that arrive are discarded");
         }
     }
 
