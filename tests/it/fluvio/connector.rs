@@ -512,7 +512,8 @@ fn committed_package_is_current_and_parses() {
     let text = connector_package_text();
     assert!(
         committed == text,
-        "Connector.toml is out of date: run `cargo run -- schema --connector > connector/Connector.toml`"
+        "Connector.toml is out of date: run `cargo run -- schema --connector > \
+         connector/Connector.toml`"
     );
     let package: toml::Table = text.parse().unwrap();
     assert_eq!(package["package"]["name"].as_str(), Some("usercom-sink"));
