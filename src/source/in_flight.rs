@@ -15,26 +15,29 @@ use crate::ack::{Ack, Verdict};
 pub(super) struct InFlightTracker {
     open: AtomicUsize,
     /// Told when `open` falls to zero. One waiter: the source.
-    wait_until_idle: Notify,
+    idle: Notify,
 }
 
 impl InFlightTracker {
-    /// An acknowledgement that is counted, and calls `tell` before it counts itself in.
-    pub(super) fn ack(self: &Arc<Self>, tell: impl FnOnce(Verdict) + Send + Sync + 'static) -> Ack {
-        self.ack_with_reason(|verdict, _| tell(verdict))
+    /// An acknowledgement that is counted, and calls `callback` before it counts itself in.
+    pub(super) fn ack(
+        self: &Arc<Self>,
+        callback: impl FnOnce(Verdict) + Send + Sync + 'static,
+    ) -> Ack {
+        self.ack_with_reason(|verdict, _| callback(verdict))
     }
 
-    /// As [`ack`](Self::ack); `tell` also hears why a record was rejected.
+    /// As [`ack`](Self::ack); `callback` also hears why a record was rejected.
     pub(super) fn ack_with_reason(
         self: &Arc<Self>,
-        tell: impl FnOnce(Verdict, Option<Arc<str>>) + Send + Sync + 'static,
+        callback: impl FnOnce(Verdict, Option<Arc<str>>) + Send + Sync + 'static,
     ) -> Ack {
         self.open.fetch_add(1, Ordering::AcqRel);
-        let flight = Arc::clone(self);
+        let tracker = Arc::clone(self);
         Ack::with_reason(move |verdict, reason| {
-            tell(verdict, reason);
-            if flight.open.fetch_sub(1, Ordering::AcqRel) == 1 {
-                flight.wait_until_idle.notify_one();
+            callback(verdict, reason);
+            if tracker.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+                tracker.idle.notify_one();
             }
         })
     }
@@ -42,7 +45,7 @@ impl InFlightTracker {
     /// Waits until every record has its verdict.
     pub(super) async fn wait_until_idle(&self) {
         while self.open.load(Ordering::Acquire) > 0 {
-            self.wait_until_idle.notified().await;
+            self.idle.notified().await;
         }
     }
 }

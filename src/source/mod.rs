@@ -74,9 +74,9 @@ pub trait Source: Send {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Downstream {
     /// Where they wait.
-    pub handover: DownstreamBuffer,
+    pub buffer: DownstreamBuffer,
     /// Whether anything asks where a record stands (`%file`, `%line`, `%offset`).
-    pub places: Places,
+    pub location_metadata: LocationMetadata,
 }
 
 /// Where the records of a source wait before they are sent.
@@ -92,12 +92,12 @@ pub enum DownstreamBuffer {
 
 /// Whether records say where they stand in their source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Places {
+pub enum LocationMetadata {
     /// They do.
     #[default]
-    Told,
+    Include,
     /// Nothing asks for it.
-    Untold,
+    Omit,
 }
 
 /// Why a source ended early.

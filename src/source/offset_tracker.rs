@@ -146,29 +146,29 @@ mod tests {
     }
 
     #[derive(Debug, Clone)]
-    enum Step {
+    enum OffsetOp {
         Send,
         Skip,
         /// The verdict of one of the open records.
         Settle(usize, Verdict),
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn any_op() -> impl Strategy<Value = OffsetOp> {
         let verdict = prop_oneof![
             8 => Just(Verdict::Delivered),
             2 => Just(Verdict::Rejected),
             1 => Just(Verdict::Errored),
         ];
         prop_oneof![
-            3 => Just(Step::Send),
-            1 => Just(Step::Skip),
-            3 => (any::<usize>(), verdict).prop_map(|(n, v)| Step::Settle(n, v)),
+            3 => Just(OffsetOp::Send),
+            1 => Just(OffsetOp::Skip),
+            3 => (any::<usize>(), verdict).prop_map(|(n, v)| OffsetOp::Settle(n, v)),
         ]
     }
 
     proptest! {
         #[test]
-        fn agrees_with_a_list_of_all_lines(steps in proptest::collection::vec(step(), 0..80)) {
+        fn agrees_with_a_list_of_all_lines(steps in proptest::collection::vec(any_op(), 0..80)) {
             // After every step the mark is behind the last line before the first unsettled one, as
             // a model that never forgets a line has it, and memory is the records in flight.
             let mut watermark = OffsetTracker::new(at(0));
@@ -178,20 +178,20 @@ mod tests {
                 let open: Vec<usize> =
                     (0..model.len()).filter(|n| model[*n].is_none()).collect();
                 match step {
-                    Step::Send => {
+                    OffsetOp::Send => {
                         watermark.sent(end);
                         model.push(None);
                     }
-                    Step::Skip => {
+                    OffsetOp::Skip => {
                         watermark.skipped(end);
                         model.push(Some(Verdict::Delivered));
                     }
-                    Step::Settle(n, verdict) if !open.is_empty() => {
+                    OffsetOp::Settle(n, verdict) if !open.is_empty() => {
                         let line = open[n % open.len()];
                         watermark.settled(10 * (line as u64 + 1), verdict);
                         model[line] = Some(verdict);
                     }
-                    Step::Settle(..) => {}
+                    OffsetOp::Settle(..) => {}
                 }
                 let settled = |v: &Option<Verdict>| !matches!(v, None | Some(Verdict::Errored));
                 let expected = model.iter().take_while(|v| settled(v)).count() as u64;

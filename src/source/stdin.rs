@@ -31,7 +31,7 @@ const READ_BLOCK_BYTES: usize = 64 << 10;
 pub struct StdinSource<R = tokio::io::Stdin> {
     input: R,
     lines: StdinLines,
-    flight: Arc<InFlightTracker>,
+    in_flight: Arc<InFlightTracker>,
     progress: ReadProgress,
 }
 
@@ -74,7 +74,7 @@ impl<R> StdinSource<R> {
                 ready: VecDeque::new(),
                 decoded: Vec::new(),
             },
-            flight: Arc::default(),
+            in_flight: Arc::default(),
             progress: ReadProgress::default(),
         })
     }
@@ -146,14 +146,14 @@ impl<R: AsyncRead + Unpin + Send> StdinSource<R> {
             self.progress.read(block.len() as u64);
             self.lines.splitter.feed(block.freeze());
             while let Some(record) = self.lines.next_record() {
-                if !send(&self.flight, record, out, stop).await {
+                if !send(&self.in_flight, record, out, stop).await {
                     return Ok(());
                 }
             }
             if ended {
                 self.lines.end();
                 while let Some(record) = self.lines.ready.pop_front() {
-                    if !send(&self.flight, record, out, stop).await {
+                    if !send(&self.in_flight, record, out, stop).await {
                         break;
                     }
                 }
@@ -165,7 +165,7 @@ impl<R: AsyncRead + Unpin + Send> StdinSource<R> {
 
 /// Whether more may be sent.
 async fn send(
-    flight: &Arc<InFlightTracker>,
+    in_flight: &Arc<InFlightTracker>,
     record: Record,
     out: &mpsc::Sender<Record>,
     stop: &CancellationToken,
@@ -173,7 +173,7 @@ async fn send(
     let Some(permit) = super::permit(out, stop).await else {
         return false;
     };
-    permit.send(record.with_ack(flight.ack(|_| {})));
+    permit.send(record.with_ack(in_flight.ack(|_| {})));
     true
 }
 
@@ -187,7 +187,7 @@ impl<R: AsyncRead + Unpin + Send> Source for StdinSource<R> {
         let read = self.read(&out, &stop).await;
         // The receiver must see the end, or it would wait for more while we wait for it.
         drop(out);
-        self.flight.wait_until_idle().await;
+        self.in_flight.wait_until_idle().await;
         read.map_err(|source| SourceError::Io { context: "reading standard input".into(), source })
     }
 

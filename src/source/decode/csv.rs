@@ -10,7 +10,7 @@
 use bytes::Bytes;
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
 
-use super::unit::{Flush, Joined, StepResult, Unit, Unreadable};
+use super::unit::{DecodeResult, Flush, Joined, Unit, Unreadable};
 
 #[derive(Debug)]
 pub(super) struct CsvDecoder {
@@ -124,7 +124,7 @@ impl CsvDecoder {
     }
 
     /// Takes a line.
-    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<StepResult>) {
+    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<DecodeResult>) {
         match std::mem::replace(&mut self.row, CsvRow::None) {
             CsvRow::None if self.leaves_open(&unit.text, Quote::Outside) => {
                 self.row = CsvRow::Open(Joined::of(unit));
@@ -147,7 +147,7 @@ impl CsvDecoder {
     }
 
     /// A line that could not be read passes, of which the first bytes are known.
-    pub(super) fn pass(&mut self, broken: &Unreadable, out: &mut Vec<StepResult>) {
+    pub(super) fn pass(&mut self, broken: &Unreadable, out: &mut Vec<DecodeResult>) {
         match std::mem::replace(&mut self.row, CsvRow::None) {
             CsvRow::None => {
                 if self.awaits_header() {
@@ -169,7 +169,7 @@ impl CsvDecoder {
         }
     }
 
-    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<StepResult>) {
+    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<DecodeResult>) {
         let lost = match std::mem::replace(&mut self.row, CsvRow::None) {
             CsvRow::None => return,
             CsvRow::Open(lines) => {
@@ -188,7 +188,7 @@ impl CsvDecoder {
     }
 
     /// Another line of a row that is a fault.
-    fn lose(&mut self, from: u64, rest: Option<Joined>, unit: Unit, out: &mut Vec<StepResult>) {
+    fn lose(&mut self, from: u64, rest: Option<Joined>, unit: Unit, out: &mut Vec<DecodeResult>) {
         let open = self.leaves_open(&unit.text, Quote::Inside);
         let from = from.min(unit.span.start);
         let lines = match rest {
@@ -250,7 +250,7 @@ impl CsvDecoder {
     }
 
     /// The record of a whole row; `None` for an empty line, and for the row that names the columns.
-    fn row(&mut self, unit: Unit) -> Option<StepResult> {
+    fn row(&mut self, unit: Unit) -> Option<DecodeResult> {
         match self.decode(&unit.text) {
             Ok(None) => None,
             Ok(Some(body)) => Some(Ok(unit.with_text(body))),
@@ -392,7 +392,7 @@ mod tests {
         CsvDecoder::new(Some(&names), None, LIMIT).unwrap()
     }
 
-    fn shown(outcome: &StepResult) -> Result<String, String> {
+    fn shown(outcome: &DecodeResult) -> Result<String, String> {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         outcome.as_ref().map(|unit| text(&unit.text)).map_err(|broken| broken.why.clone())
     }

@@ -21,7 +21,7 @@ static DATED: LazyLock<Regex> = LazyLock::new(|| regex(&format!("^(.+)[-_.]({DAT
 static NUMBERED: LazyLock<Regex> = LazyLock::new(|| regex(r"^(.+)\.(\d{1,6})$"));
 static PUT_ASIDE: LazyLock<Regex> =
     LazyLock::new(|| regex(r"(?i)^(.+?)(?:[.](?:old|bak|backup|prev|previous|orig|copy)|~)$"));
-static DATED_WITHIN: LazyLock<Regex> = LazyLock::new(|| {
+static DATED_INSIDE: LazyLock<Regex> = LazyLock::new(|| {
     regex(&format!(r"^(?:(.+)[-_.])?({DATE})(?:[-_.](\d{{1,6}}))?([-_.][^.\d].*)$"))
 });
 
@@ -43,14 +43,14 @@ pub(super) struct Family {
 
 /// What the place of a file among the generations of its log depends on.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Age<'a> {
+pub(super) struct GenerationAge<'a> {
     family: &'a Family,
     is_live: bool,
     /// Seconds of the epoch, and nanoseconds.
     changed: (i64, i64),
 }
 
-impl<'a> Age<'a> {
+impl<'a> GenerationAge<'a> {
     /// By time of change; of equal times by date and number.
     fn by_time(&self) -> impl Ord + use<'a> {
         let family = self.family;
@@ -70,7 +70,7 @@ impl<'a> Age<'a> {
 ///
 /// What packs a file may give it a new time. So where files are packed their names count, if the
 /// times of the others do not contradict these.
-pub(super) fn sort<T>(files: &mut [T], age: impl for<'t> Fn(&'t T) -> Age<'t>) {
+pub(super) fn sort<T>(files: &mut [T], age: impl for<'t> Fn(&'t T) -> GenerationAge<'t>) {
     files.sort_by(|a, b| age(a).by_time().cmp(&age(b).by_time()));
     if !files.iter().any(|file| age(file).family.packed) {
         return;
@@ -126,7 +126,7 @@ impl Family {
                 break;
             };
         }
-        if let Some(found) = DATED_WITHIN.captures(&stem) {
+        if let Some(found) = DATED_INSIDE.captures(&stem) {
             self.date = found[2].to_owned();
             let before = found.get(1).map_or("", |before| before.as_str());
             return format!("{before}{}", &found[4]);
@@ -140,8 +140,8 @@ impl Family {
     }
 
     /// What decides its place among the generations, if it was changed at this time and is `live`.
-    pub(super) fn age(&self, is_live: bool, changed: (i64, i64)) -> Age<'_> {
-        Age { family: self, is_live, changed }
+    pub(super) fn age(&self, is_live: bool, changed: (i64, i64)) -> GenerationAge<'_> {
+        GenerationAge { family: self, is_live, changed }
     }
 }
 

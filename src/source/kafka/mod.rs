@@ -135,7 +135,7 @@ impl Source for KafkaSource {
             mode: self.mode,
             decoder: self.decoder,
             state,
-            flight: Arc::default(),
+            in_flight: Arc::default(),
             stop,
             runtime: Handle::current(),
         };

@@ -196,7 +196,7 @@ fn who_leaves_in_order_leaves_no_doubt() {
 
 /// One partition, its brokers, and the processes that own it one after the other, as an observer would
 /// model it who forgets nothing.
-struct World {
+struct TrackerWorld {
     /// What the brokers have.
     committed: Option<CommitState>,
     tracker: PartitionTracker,
@@ -213,7 +213,7 @@ struct World {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum TrackerOp {
     Read,
     HandOn,
     Settle(usize, Verdict),
@@ -232,23 +232,23 @@ enum Step {
     },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn any_op() -> impl Strategy<Value = TrackerOp> {
     let verdict = prop_oneof![
         12 => Just(Verdict::Delivered),
         2 => Just(Verdict::Rejected),
         1 => Just(Verdict::Errored),
     ];
     prop_oneof![
-        12 => Just(Step::Read),
-        14 => Just(Step::HandOn),
-        10 => (any::<usize>(), verdict).prop_map(|(n, v)| Step::Settle(n, v)),
+        12 => Just(TrackerOp::Read),
+        14 => Just(TrackerOp::HandOn),
+        10 => (any::<usize>(), verdict).prop_map(|(n, v)| TrackerOp::Settle(n, v)),
         8 => (0..10u8, any::<bool>()).prop_map(|(n, answered)| {
-            Step::Commit { arrives: n > 1, answered: n > 2 || answered }
+            TrackerOp::Commit { arrives: n > 1, answered: n > 2 || answered }
         }),
-        2 => Just(Step::Rewind),
-        1 => Just(Step::Kill),
+        2 => Just(TrackerOp::Rewind),
+        1 => Just(TrackerOp::Kill),
         1 => (any::<bool>(), any::<bool>())
-            .prop_map(|(in_time, arrives)| Step::Leave { in_time, arrives }),
+            .prop_map(|(in_time, arrives)| TrackerOp::Leave { in_time, arrives }),
     ]
 }
 
@@ -257,7 +257,7 @@ fn is_record(offset: u64) -> bool {
     offset % 5 != 2 && !(40..160).contains(&(offset % 200))
 }
 
-impl World {
+impl TrackerWorld {
     fn new(keeps_texts: bool) -> Self {
         let mut world = Self {
             committed: None,
@@ -337,28 +337,28 @@ impl World {
         self.tracker.settled(&handle, verdict);
     }
 
-    fn take(&mut self, step: Step) {
+    fn take(&mut self, step: TrackerOp) {
         match step {
-            Step::Read => {
+            TrackerOp::Read => {
                 let offset = (self.next..).find(|offset| is_record(*offset)).unwrap();
                 if let Some(epoch) = self.tracker.read(&partition(0), offset) {
                     self.next = offset + 1;
                     self.buffered.push(RecordHandle { partition: partition(0), epoch, offset });
                 }
             }
-            Step::HandOn => self.admit(),
-            Step::Settle(n, verdict) if !self.open.is_empty() => {
+            TrackerOp::HandOn => self.admit(),
+            TrackerOp::Settle(n, verdict) if !self.open.is_empty() => {
                 self.settle(n % self.open.len(), verdict);
             }
-            Step::Settle(..) => {}
-            Step::Commit { arrives, answered } => self.commit(arrives, answered),
-            Step::Rewind => {
+            TrackerOp::Settle(..) => {}
+            TrackerOp::Commit { arrives, answered } => self.commit(arrives, answered),
+            TrackerOp::Rewind => {
                 if let Some(position) = self.tracker.rewind(&partition(0)) {
                     self.next = position;
                 }
             }
-            Step::Kill => self.succeed(),
-            Step::Leave { in_time, arrives } => {
+            TrackerOp::Kill => self.succeed(),
+            TrackerOp::Leave { in_time, arrives } => {
                 while in_time && !self.open.is_empty() {
                     self.settle(0, Verdict::Delivered);
                 }
@@ -375,12 +375,12 @@ impl World {
 proptest! {
     #[test]
     fn whoever_comes_next_knows_what_may_have_been_sent(
-        steps in proptest::collection::vec(step(), 0..400),
+        steps in proptest::collection::vec(any_op(), 0..400),
     ) {
         // Whatever settles, fails, dies and is taken over: a record that was handed on before is
         // never taken for a new one, one that no process claimed is never in doubt, and no commit passes
         // a record that was handed on and is not settled.
-        let mut world = World::new(true);
+        let mut world = TrackerWorld::new(true);
         for step in steps {
             world.take(step);
         }
@@ -422,23 +422,23 @@ proptest! {
 fn brokers_that_keep_no_texts_leave_a_guess() {
     // Without a text, as many records behind the commit are in doubt as may have been in flight and
     // settled since; what was handed on is among them as long as no record holds the commit up.
-    let mut world = World::new(false);
+    let mut world = TrackerWorld::new(false);
     for _ in 0..300 {
-        world.take(Step::Read);
-        world.take(Step::HandOn);
-        world.take(Step::Commit { arrives: true, answered: true });
-        world.take(Step::HandOn);
+        world.take(TrackerOp::Read);
+        world.take(TrackerOp::HandOn);
+        world.take(TrackerOp::Commit { arrives: true, answered: true });
+        world.take(TrackerOp::HandOn);
         if world.open.len() > MAX_IN_FLIGHT / 2 {
-            world.take(Step::Settle(0, Verdict::Delivered));
+            world.take(TrackerOp::Settle(0, Verdict::Delivered));
         }
     }
-    world.take(Step::Kill);
+    world.take(TrackerOp::Kill);
     for _ in 0..300 {
-        world.take(Step::Read);
-        world.take(Step::HandOn);
-        world.take(Step::Commit { arrives: true, answered: true });
-        world.take(Step::HandOn);
-        world.take(Step::Settle(0, Verdict::Delivered));
+        world.take(TrackerOp::Read);
+        world.take(TrackerOp::HandOn);
+        world.take(TrackerOp::Commit { arrives: true, answered: true });
+        world.take(TrackerOp::HandOn);
+        world.take(TrackerOp::Settle(0, Verdict::Delivered));
     }
     assert!(world.sent_to.len() > 300);
 }

@@ -50,7 +50,7 @@ pub(super) struct Reader {
     pub(super) mode: ReadMode,
     pub(super) decoder: Decoder,
     pub(super) state: Arc<ConsumerState>,
-    pub(super) flight: Arc<InFlightTracker>,
+    pub(super) in_flight: Arc<InFlightTracker>,
     pub(super) stop: CancellationToken,
     pub(super) runtime: Handle,
 }
@@ -327,7 +327,7 @@ impl Reader {
             let (handle, source_message) =
                 (buffered.handle.clone(), buffered.source_message.take());
             let state = Arc::clone(&self.state);
-            buffered.ack = Some(self.flight.ack_with_reason(move |verdict, reason| {
+            buffered.ack = Some(self.in_flight.ack_with_reason(move |verdict, reason| {
                 state.verdict(handle, verdict, reason, source_message);
             }));
             for record in &mut buffered.records {
@@ -475,7 +475,7 @@ impl Reader {
         drop((out, buffered));
         let mut revision = None;
         loop {
-            let step = async { timeout(POLL_TIMEOUT, self.flight.wait_until_idle()).await };
+            let step = async { timeout(POLL_TIMEOUT, self.in_flight.wait_until_idle()).await };
             if self.runtime.block_on(step).is_ok() {
                 return;
             }
