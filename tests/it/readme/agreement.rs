@@ -22,9 +22,9 @@ fn src() -> PathBuf {
 
 /// The cells of each row of the tables of a page, without the backticks.
 fn rows(text: &str) -> impl Iterator<Item = Vec<String>> {
-    text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")).map(|line| {
-        line.split(" | ").map(|cell| cell.trim().to_owned()).collect::<Vec<String>>()
-    })
+    text.lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .map(|line| line.split(" | ").map(|cell| cell.trim().to_owned()).collect::<Vec<String>>())
 }
 
 /// Backticked words of a text that match `pattern` whole.
@@ -158,7 +158,8 @@ fn table_of_modules_agrees_with_the_imports() {
         let more: Vec<_> = real.difference(&allowed).collect();
         assert!(more.is_empty(), "`{name}` imports {more:?} too");
         for (_, forbidden) in FORBIDDEN_IMPORTS.iter().filter(|(module, _)| *module == name) {
-            let wrong: Vec<_> = forbidden.iter().filter(|other| allowed.contains(**other)).collect();
+            let wrong: Vec<_> =
+                forbidden.iter().filter(|other| allowed.contains(**other)).collect();
             assert!(wrong.is_empty(), "`{name}` must not import {wrong:?}");
         }
         above.insert(name);

@@ -1,10 +1,8 @@
 //! Links of the pages.
 
-use std::path::Path;
-
 use regex::Regex;
 
-use super::pages;
+use super::{Page, ROOT, pages};
 
 /// The anchor that forges make of a heading.
 fn anchor(heading: &str) -> String {
@@ -64,11 +62,10 @@ fn links_lead_to_files_and_headings_that_exist() {
 #[test]
 fn readme_links_every_page() {
     // A reader of the README finds each page of `docs/`.
-    let all = pages();
-    let readme = all.iter().find(|page| page.path.ends_with("README.md")).unwrap();
-    for page in &all {
-        if page.path.parent().is_some_and(|folder| folder.ends_with("docs")) {
-            let name = Path::new("docs").join(page.path.file_name().unwrap());
+    let readme = Page::read("README.md");
+    for page in pages() {
+        let name = page.path.strip_prefix(ROOT).unwrap();
+        if name.starts_with("docs") {
             let link = format!("]({})", name.display());
             assert!(readme.text.contains(&link), "README.md has no link to {}", name.display());
         }

@@ -99,7 +99,7 @@ impl Checkout {
 case "$1 $2" in
   "run --release") shift 3; exec usercom-sink "$@" ;;
   "run --example") test -f "{ROOT}/examples/$3.rs" ;;
-  "bench --bench") test -f "{ROOT}/benches/$3.rs" ;;
+  "bench --bench") test -f "{ROOT}/benches/$3.rs" || test -f "{ROOT}/benches/$3/main.rs" ;;
   "test "*) ;;
   *) echo "no such cargo command: $*" >&2; exit 1 ;;
 esac
