@@ -156,7 +156,8 @@ impl CheckpointStore {
 
     fn take(&mut self, key: &str, value: &str) -> Result<(), String> {
         if key == GENERATION_KEY {
-            self.next_generation = value.parse().map_err(|_| format!("{value:?} is no number"))?;
+            self.next_generation =
+                value.parse().map_err(|_| format!("{value:?} is not a number"))?;
         } else {
             let mut row: FileCheckpoint = serde_json::from_str(value).map_err(|e| e.to_string())?;
             // The fingerprint of a short content covers all of it.
@@ -291,7 +292,7 @@ impl CheckpointStore {
         }
         for (id, row) in &changed {
             let value = row.as_ref().map(|row| {
-                serde_json::to_string(row).expect("a row is numbers and texts, which are JSON")
+                serde_json::to_string(row).expect("a row is numbers and strings, which serialize")
             });
             changes.push((id.to_string(), value));
         }

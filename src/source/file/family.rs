@@ -134,7 +134,7 @@ impl Family {
         stem
     }
 
-    /// The same log's family for an older generation.
+    /// The family of an older generation of the same log.
     pub(super) fn put_aside(&self) -> Self {
         Self { is_live: false, ..self.clone() }
     }

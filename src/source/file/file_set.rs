@@ -100,7 +100,7 @@ impl FileSet {
         let scan = match blocking(move || Ok(scanner.scan())).await {
             Ok(scan) => scan,
             Err(error) => {
-                tracing::error!(%error, "the search for files failed");
+                tracing::error!(source = %self.context.source, %error, "the search for files failed; it is tried again");
                 ScanResult::default()
             }
         };
@@ -115,7 +115,7 @@ impl FileSet {
     pub(super) async fn first_scan(&mut self) -> ScanResult {
         let scan = self.scan().await;
         for pattern in &scan.idle {
-            tracing::warn!(source = %self.context.source, ?pattern, "no file is found for the pattern");
+            tracing::warn!(source = %self.context.source, ?pattern, "no file matches the pattern; check `include` if files should exist already");
         }
         let now = crate::clock::now().as_second();
         let found: HashSet<FileId> = scan.files.iter().map(|found| found.id).collect();
@@ -331,7 +331,8 @@ impl FileSet {
             tracing::warn!(
                 %error,
                 failures = self.failures,
-                "checkpoints cannot be saved; nothing is lost, reading waits where it must, and it is tried again; check the disk of `data_dir`"
+                "checkpoints cannot be saved; nothing is lost: it is tried again, and reading \
+                 waits where it must; check the disk of `data_dir`"
             );
         }
     }
@@ -412,7 +413,7 @@ impl FileSet {
 
     pub(super) fn trouble(&mut self, path: &Path, why: &str) {
         if self.unreadable.get(path).is_none_or(|known| known != why) {
-            tracing::warn!(?path, why, "the file cannot be opened");
+            tracing::warn!(source = %self.context.source, ?path, why, "the file cannot be opened and is skipped; check its permissions");
             self.unreadable.insert(path.to_owned(), why.to_owned());
         }
     }

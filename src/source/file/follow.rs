@@ -63,7 +63,7 @@ pub(super) struct Follow {
     /// The log that has the first turn in the next round.
     first: Option<Arc<str>>,
     /// Files that newer generations no longer wait for.
-    overtaken: HashSet<FileId>,
+    no_longer_awaited: HashSet<FileId>,
 }
 
 /// How a round ended.
@@ -71,7 +71,7 @@ enum RoundOutcome {
     /// At least one file has more.
     More,
     /// All is read.
-    Quiet,
+    AllRead,
     Stopped,
 }
 
@@ -88,7 +88,7 @@ impl Follow {
             search_now: false,
             names_changed: false,
             first: None,
-            overtaken: HashSet::new(),
+            no_longer_awaited: HashSet::new(),
         }
     }
 
@@ -103,8 +103,8 @@ impl Follow {
             match round {
                 RoundOutcome::Stopped => break,
                 RoundOutcome::More => {}
-                RoundOutcome::Quiet if identified || self.search_now => {}
-                RoundOutcome::Quiet => self.wait_for_change().await,
+                RoundOutcome::AllRead if identified || self.search_now => {}
+                RoundOutcome::AllRead => self.wait_for_change().await,
             }
         }
         self.files.finish(self.tailers.into_values().collect()).await
@@ -235,7 +235,7 @@ impl Follow {
                         some |= self.identify_one(&mut tailer, IdentifyMode::Wait).await;
                     }
                 }
-                waits |= self.holds_up(&tailer);
+                waits |= self.must_wait_for(&tailer);
                 self.tailers.insert(id, tailer);
             }
         }
@@ -260,7 +260,7 @@ impl Follow {
     }
 
     /// Whether newer generations of the same log must wait for this one.
-    fn holds_up(&mut self, tailer: &FileTailer) -> bool {
+    fn must_wait_for(&mut self, tailer: &FileTailer) -> bool {
         let waits = match &tailer.state {
             TailState::Copy(_) => false,
             TailState::Unknown(unknown) => {
@@ -269,13 +269,13 @@ impl Follow {
             TailState::Reading(_) => tailer.quiet_for().is_none() || !tailer.peers_are_known(),
         };
         if waits && tailer.stuck_for().is_some_and(|stuck| stuck > GENERATION_TIMEOUT) {
-            if self.overtaken.insert(tailer.id()) {
-                tracing::warn!(path = ?tailer.path(), seconds = GENERATION_TIMEOUT.as_secs(), "the file cannot be read to its end; newer generations of the same log are read now, so records of one user may come out of order");
+            if self.no_longer_awaited.insert(tailer.id()) {
+                tracing::warn!(source = %self.files.context.source, path = ?tailer.path(), seconds = GENERATION_TIMEOUT.as_secs(), "the file cannot be read to its end; newer generations of the same log are read now, so records of one user may be sent out of order");
             }
             return false;
         }
         if !waits {
-            self.overtaken.remove(&tailer.id());
+            self.no_longer_awaited.remove(&tailer.id());
         }
         waits
     }
@@ -288,14 +288,14 @@ impl Follow {
             Some(WaitReason::OtherFile(id)) => {
                 let original = self.tailers.get(&id).filter(|other| other.stream().is_some());
                 let same_log = original.is_none_or(|other| other.family.key == tailer.family.key);
-                same_log && !self.overtaken.contains(&id)
+                same_log && !self.no_longer_awaited.contains(&id)
             }
         }
     }
 
     /// Gives every log a turn, until checkpoints are due.
     async fn round(&mut self) -> RoundOutcome {
-        let mut round = RoundOutcome::Quiet;
+        let mut round = RoundOutcome::AllRead;
         for (log, ids) in self.logs() {
             if self.files.output.is_closed() {
                 return RoundOutcome::Stopped;
@@ -307,7 +307,7 @@ impl Follow {
                 return RoundOutcome::More;
             }
             match self.log_round(&log, ids).await {
-                RoundOutcome::Quiet => {}
+                RoundOutcome::AllRead => {}
                 RoundOutcome::More => round = RoundOutcome::More,
                 RoundOutcome::Stopped => return RoundOutcome::Stopped,
             }
@@ -333,14 +333,14 @@ impl Follow {
                 stream.begin(|| closed.chain(older.iter().cloned()).collect());
             }
             let action = self.read_turn(&mut tailer, has_live || last != Some(id)).await;
-            let waits = self.holds_up(&tailer);
+            let waits = self.must_wait_for(&tailer);
             older.extend(tailer.stream().and_then(|stream| stream.unsettled()));
             match action {
-                TailAction::Cut => {
+                TailAction::Restart => {
                     self.tailers.insert(id, tailer);
                     self.order.put_back(id, &self.tailers);
                 }
-                TailAction::Over => {
+                TailAction::Close => {
                     self.order.remove(id);
                     self.files.close(tailer, CloseReason::Left);
                 }
@@ -348,12 +348,12 @@ impl Follow {
             }
             match action {
                 TailAction::Stopped => return RoundOutcome::Stopped,
-                TailAction::Busy | TailAction::Cut => return RoundOutcome::More,
-                TailAction::Stay if waits => return RoundOutcome::Quiet,
-                TailAction::Stay | TailAction::Over => {}
+                TailAction::Busy | TailAction::Restart => return RoundOutcome::More,
+                TailAction::Stay if waits => return RoundOutcome::AllRead,
+                TailAction::Stay | TailAction::Close => {}
             }
         }
-        RoundOutcome::Quiet
+        RoundOutcome::AllRead
     }
 
     async fn read_turn(&mut self, tailer: &mut FileTailer, is_rotated: bool) -> TailAction {
@@ -367,7 +367,7 @@ impl Follow {
             Ok(ReadStatus::More | ReadStatus::AwaitingClaim) => TailAction::Busy,
             Ok(ReadStatus::Replaced) => {
                 self.content_lost(tailer).await;
-                TailAction::Cut
+                TailAction::Restart
             }
             Ok(ReadStatus::AtEnd) | Err(_) => self.close_if_ended(tailer, is_rotated).await,
         }
@@ -393,7 +393,7 @@ impl Follow {
         match tailer.send_rest(output, RestOfLine::IsLine, Flush::NewGeneration, None).await {
             ReadStatus::Stopped => TailAction::Stopped,
             ReadStatus::More | ReadStatus::AwaitingClaim | ReadStatus::Replaced => TailAction::Busy,
-            ReadStatus::AtEnd if is_over => TailAction::Over,
+            ReadStatus::AtEnd if is_over => TailAction::Close,
             ReadStatus::AtEnd => TailAction::Stay,
         }
     }
@@ -414,7 +414,7 @@ impl Follow {
                 return TailAction::Stay;
             }
         }
-        TailAction::Over
+        TailAction::Close
     }
 
     /// All logs, beginning with the one whose turn is first.
@@ -453,8 +453,8 @@ enum TailAction {
     /// There is more to read.
     Busy,
     /// It no longer holds what was read.
-    Cut,
+    Restart,
     /// It can be closed.
-    Over,
+    Close,
     Stopped,
 }

@@ -201,7 +201,7 @@ impl FileSet {
         let Some(known) = self.current_row(id, others) else {
             return IdentifyOutcome::NotYet;
         };
-        tracing::info!(path = ?tailer.path(), of = ?known.path, "the file is a copy of what is read already; it is not read again");
+        tracing::info!(source = %self.context.source, path = ?tailer.path(), of = ?known.path, "the file is a copy of a file that is read already; it is not read again");
         let mut copy = Copy {
             generation: known.generation,
             stamp,
@@ -238,7 +238,7 @@ impl FileSet {
             return Ok(IdentifyOutcome::NotYet);
         };
         let length = row.content.as_ref().map_or(0, |content| content.length);
-        tracing::info!(path = ?tailer.path(), known_as = ?row.path, position = row.position, "the file holds what was read before under another identity; it goes on at its checkpoint");
+        tracing::info!(source = %self.context.source, path = ?tailer.path(), known_as = ?row.path, position = row.position, "the content of the file was read before under another identity; reading continues at its checkpoint");
         let known_as = row.path.clone();
         let is_gone = others.get(&id).is_some_and(FileTailer::is_gone);
         let closed = self
@@ -283,7 +283,7 @@ impl FileSet {
         let (from, limit) = (tailer.from(), self.context.limit);
         let separator = self.context.decoder.separator();
         let beginning = blocking(move || match same_to {
-            Some(length) => ReadStart::behind(&text, length, separator),
+            Some(length) => ReadStart::after(&text, length, separator),
             None => ReadStart::new(&text, from, limit, separator),
         })
         .await?;

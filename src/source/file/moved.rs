@@ -45,7 +45,7 @@ impl FileSet {
         let Some(stream) = replaced.replace_state(TailState::Copy(copy)) else {
             return Ok(None);
         };
-        tracing::info!(path = ?tailer.path(), position = original.at, "the file was replaced by a copy of itself; the copy is read from there on");
+        tracing::info!(source = %self.context.source, path = ?tailer.path(), position = original.at, "the file was replaced by a copy of itself; reading continues in the copy");
         tailer.attach(stream);
         rows.push((tailer.id(), tailer.row()));
         Ok(Some(rows))

@@ -86,7 +86,7 @@ async fn identified(
         Ok(IdentifyOutcome::Yes(rows)) => files.save_with_retry(rows).await,
         Ok(IdentifyOutcome::NotYet) => false,
         Err(error) => {
-            tracing::warn!(path = ?tailer.path(), %error, "the file cannot be read");
+            tracing::warn!(source = %files.context.source, path = ?tailer.path(), %error, "the file cannot be read; the run ends with an error");
             failed.insert(tailer.path().to_owned(), error.to_string());
             false
         }
@@ -127,7 +127,7 @@ async fn read_out(
             }
             Ok(turn) => turn,
             Err(error) => {
-                tracing::warn!(path = ?tailer.path(), %error, "the file cannot be read to its end");
+                tracing::warn!(source = %files.context.source, path = ?tailer.path(), %error, "the file cannot be read to its end; the run ends with an error, and the next run continues there");
                 failed.insert(tailer.path().to_owned(), error.to_string());
                 return ReadStatus::AtEnd;
             }
@@ -135,7 +135,7 @@ async fn read_out(
         match turn {
             ReadStatus::AtEnd | ReadStatus::Stopped => {
                 if tailer.is_cut() {
-                    tracing::warn!(path = ?tailer.path(), "the packed file ends amid its stream: it is not whole; what is there was read, and the next run goes on where more is there");
+                    tracing::warn!(source = %files.context.source, path = ?tailer.path(), "the compressed file is incomplete: its stream has no end; what is there was read, and the next run reads what was appended");
                 }
                 return turn;
             }

@@ -62,7 +62,9 @@ impl OpenRequest {
         let file = File::open(&self.path)?;
         let metadata = file.metadata()?;
         if FileId::of(&metadata) != self.id {
-            return Err(io::Error::other("another file took its name meanwhile"));
+            return Err(io::Error::other(
+                "another file has its name now; the next search opens that one",
+            ));
         }
         let file = Arc::new(file);
         let compression = FileCompression::of(&file, &self.path)?;
@@ -79,7 +81,7 @@ impl OpenRequest {
                 }
             }
             if known.is_none() {
-                tracing::info!(path = ?self.path, "the file does not hold what it held when it was read before; it is taken for another one");
+                tracing::info!(path = ?self.path, "the content of the file differs from its checkpoint; it is read as a new file");
             }
         }
         Ok(OpenFile { path: self.path, id: self.id, file, compression, known })
@@ -196,7 +198,7 @@ impl ReadStart {
             return Ok(Self::at(whole.length(), Some(whole)));
         }
         let size = text.file.metadata()?.len();
-        let position = behind_last_newline(&text.file, size, limit, separator)?;
+        let position = after_last_newline(&text.file, size, limit, separator)?;
         let content = match position <= MAX_DIGEST_BYTES {
             true => Some(RunningDigest::of(&mut text.reader(), position)?),
             false => None,
@@ -206,7 +208,7 @@ impl ReadStart {
 
     /// The start of the last line that begins before `length`: the bytes before it are read in
     /// another file.
-    pub(super) fn behind(text: &TextSource, length: u64, separator: Separator) -> io::Result<Self> {
+    pub(super) fn after(text: &TextSource, length: u64, separator: Separator) -> io::Result<Self> {
         let position = content::last_line_end(&mut text.reader(), length, separator)?;
         Ok(Self::at(position, Some(RunningDigest::of(&mut text.reader(), position)?)))
     }
@@ -220,7 +222,7 @@ impl ReadStart {
 }
 
 /// The start of the last line without a newline, so that it is read whole once it has one.
-fn behind_last_newline(
+fn after_last_newline(
     file: &File,
     size: u64,
     limit: usize,

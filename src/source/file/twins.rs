@@ -24,7 +24,7 @@ impl Follow {
             tailer.forget();
             return;
         }
-        tracing::info!(path = ?tailer.path(), "the file was cut off or written anew; it is read from its beginning");
+        tracing::info!(source = %self.files.context.source, path = ?tailer.path(), "the file was truncated or rewritten; it is read from its beginning");
         let Some(mut gone) = tailer.split_off() else {
             return;
         };

@@ -38,7 +38,7 @@ impl DirWatcher {
             on_event(&sender, event.ok().map(|event| event.kind));
         });
         if let Err(error) = &watcher {
-            tracing::debug!(%error, "folders cannot be watched; files are looked at by the clock");
+            tracing::debug!(%error, "folders cannot be watched; files are checked at intervals instead");
         }
         Self { watcher: watcher.ok(), watched: HashSet::new(), signal }
     }

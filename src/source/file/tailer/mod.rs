@@ -143,14 +143,14 @@ impl FileTailer {
     /// Logs a failed turn, once until a turn succeeds.
     pub(super) fn report(&mut self, failure: Option<&io::Error>) {
         if let (Some(error), false) = (failure, self.failing) {
-            tracing::warn!(path = ?self.path, %error, "the file cannot be read; it is tried again");
+            tracing::warn!(source = %self.context.source, path = ?self.path, %error, "the file cannot be read; it is tried again");
         }
         self.failing = failure.is_some();
     }
 
     fn report_cut(&mut self) {
         if !std::mem::replace(&mut self.cut, true) {
-            tracing::info!(path = ?self.path, "the packed file ends amid its stream; the rest is read when it is there");
+            tracing::info!(source = %self.context.source, path = ?self.path, "the compressed file is incomplete; the rest is read when it is appended");
         }
     }
 
