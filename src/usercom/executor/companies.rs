@@ -106,8 +106,7 @@ impl OpExecutor {
         let created = self.company_written(group);
         let mut wait = VisibilityWait::default();
         loop {
-            let written =
-                self.write(AttributeOwner::Company, fields, attempts, &request).await?;
+            let written = self.write(AttributeOwner::Company, fields, attempts, &request).await?;
             match written.reply.status {
                 404 if self.wait_until_seen(created, &mut wait, attempts).await => {}
                 200..300 => {
@@ -243,6 +242,7 @@ impl OpExecutor {
             let found = self.look_for_company(group, attempts).await?;
             if found.is_some() {
                 self.is_seen(Some(sent), &wait);
+                self.memory.know_company(group, |row| row.written = Some(sent));
             }
             if found.is_some() || !self.wait_if_lost(sent, &mut wait, attempts).await {
                 return Ok(found);

@@ -6,11 +6,11 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::OpExecutor;
 use super::history::{HistoryQuery, LookupCause};
 use super::history_snapshots::HistoryKey;
-use super::users::UserState;
-use super::OpExecutor;
 use super::unseen::{knows_no_user, unseen};
+use super::users::UserState;
 use crate::deliver::{Attempts, BeforeSend, SendError};
 use crate::schedule::PackedFields;
 use crate::usercom::endpoint::site_views::View;
@@ -83,9 +83,8 @@ impl OpExecutor {
                     return Ok(OpSuccess::Sent);
                 }
                 _ if knows_no_user(&reply)
-                    && self
-                        .wait_until_seen(self.user_written(user), &mut wait, attempts)
-                        .await => {}
+                    && self.wait_until_seen(self.user_written(user), &mut wait, attempts).await => {
+                }
                 (404, UserState::Created) => return Err(unseen("the event", &reply)),
                 (404, UserState::Cached | UserState::Fetched | UserState::Unknown) => {
                     if standing == UserState::Unknown {
@@ -165,9 +164,8 @@ impl OpExecutor {
                     (key, standing) = (fresh, now_standing);
                 }
                 _ if knows_no_user(&reply)
-                    && self
-                        .wait_until_seen(self.user_written(user), &mut wait, attempts)
-                        .await => {}
+                    && self.wait_until_seen(self.user_written(user), &mut wait, attempts).await => {
+                }
                 _ => return Err(ExecuteError::refused("the page view", &reply)),
             }
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::body::Written;
 use super::OpExecutor;
+use super::body::Written;
 use crate::clock;
 use crate::deliver::Attempts;
 use crate::schedule::PackedFields;
@@ -29,12 +29,8 @@ pub(super) const UNREADABLE_ANSWER_PAUSES: [Duration; 4] = [
 ];
 
 /// How long to wait before a write is repeated that User.com answered with a conflict.
-const CONFLICT_PAUSES: [Duration; 4] = [
-    Duration::ZERO,
-    Duration::from_millis(200),
-    Duration::from_secs(1),
-    Duration::from_secs(3),
-];
+const CONFLICT_PAUSES: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 
 /// How sure we are that a user is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

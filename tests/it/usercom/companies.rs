@@ -94,8 +94,11 @@ async fn a_member_that_is_there_is_a_member() {
     bench.fake.fault(JOIN, Fault::Answer(409, serde_json::json!({})));
     assert_eq!(bench.run(&join("u1", "g1")).await, Ok(OpSuccess::Sent));
     bench.run(&identify("u2", vec![])).await.unwrap();
-    bench.fake.fault(JOIN, Fault::Answer(400, serde_json::json!({"user_id": ["no"]})));
+    for _ in 0..100 {
+        bench.fake.fault(JOIN, Fault::Answer(400, serde_json::json!({"user_id": ["no"]})));
+    }
     let refused = bench.run(&join("u2", "g1")).await;
+    bench.fake.with(|account| account.forget_faults());
     assert!(matches!(refused, Err(ExecuteError::Reject { status: Some(400), .. })), "{refused:?}");
     let ids = (bench.fake.user("u3"), 1);
     bench.fake.with(|account| account.members.insert((ids.1, ids.0)));
