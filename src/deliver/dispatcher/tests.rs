@@ -243,10 +243,10 @@ async fn a_dropped_request_gives_everything_back() {
     let now = Instant::now();
     made.dispatcher.halt.refused(401, now, now, None);
     let mut attempts = Attempts::default();
-    let lost = request("observer", Idempotency::Idempotent);
+    let lost = request("probe", Idempotency::Idempotent);
     let lost = made.dispatcher.send(&lost, &mut attempts);
     assert!(tokio::time::timeout(Duration::from_millis(1020), lost).await.is_err());
-    assert_eq!(locked(&wire.seen).last().unwrap().1, "observer");
+    assert_eq!(locked(&wire.seen).last().unwrap().1, "probe");
     assert!(send(&made.dispatcher, "next", Idempotency::Idempotent).await.0.is_ok());
     assert_eq!(*made.dispatcher.halted().borrow(), AuthBreakerState::Clear);
 }
