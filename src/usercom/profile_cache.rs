@@ -5,9 +5,10 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
@@ -201,8 +202,8 @@ impl ProfileCache {
         true
     }
 
-    fn creations(&self) -> std::sync::MutexGuard<'_, VecDeque<i64>> {
-        self.creations.lock().unwrap_or_else(PoisonError::into_inner)
+    fn creations(&self) -> parking_lot::MutexGuard<'_, VecDeque<i64>> {
+        self.creations.lock()
     }
 
     /// How many of this event or page view arrived, as far as we know.
@@ -278,8 +279,8 @@ impl ProfileCache {
         }
     }
 
-    fn changed(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn changed(&self) -> parking_lot::MutexGuard<'_, HashSet<String>> {
+        self.changed.lock()
     }
 }
 

@@ -5,9 +5,10 @@
 //! nothing of it is committed after.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -51,7 +52,7 @@ impl ConsumerCallbacks {
     /// # Errors
     /// The brokers refuse, or do not answer. All of it stays due, though some may have arrived.
     pub(super) fn commit(&self, consumer: &BaseConsumer<Self>) -> KafkaResult<()> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn.lock();
         let due = self.state.tracker().due();
         if due.is_empty() {
             return Ok(());
@@ -133,7 +134,7 @@ impl ConsumerCallbacks {
             self.logger.error(&error, "partitions could not be resumed");
         }
         // A commit that is under way ends before another member has the partitions.
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.turn.lock();
         let left = self.state.tracker().in_flight_of(partitions);
         if left > 0 {
             let source = &*self.logger.source;

@@ -5,11 +5,12 @@
 //! that no commit passes it before the brokers have its letter.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::claim::PreviousOwnerState;
@@ -55,11 +56,11 @@ pub(super) struct ConsumerState {
 impl ConsumerState {
     /// The ledger, for as long as the guard lives.
     pub(super) fn tracker(&self) -> MutexGuard<'_, PartitionTracker> {
-        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tracker.lock()
     }
 
     fn dead_letters(&self) -> MutexGuard<'_, VecDeque<DeadLetterMessage>> {
-        self.dead_letters.lock().unwrap_or_else(PoisonError::into_inner)
+        self.dead_letters.lock()
     }
 
     /// These partitions are ours from now on.
@@ -117,16 +118,15 @@ impl ConsumerState {
             if left.is_zero() || tracker.is_waiting_for_brokers() {
                 return true;
             }
-            let waited = self.work_requested.wait_timeout(tracker, left);
-            tracker = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.work_requested.wait_for(&mut tracker, left);
         }
     }
 
     /// Waits, unless the committer may go.
     pub(super) fn rest(&self, length: Duration) {
-        let tracker = self.tracker();
+        let mut tracker = self.tracker();
         let stay = |_: &mut PartitionTracker| !self.stopped.load(Ordering::Acquire);
-        drop(self.work_requested.wait_timeout_while(tracker, length, stay));
+        self.work_requested.wait_while_for(&mut tracker, stay, length);
     }
 
     /// The committer may go.
@@ -186,10 +186,8 @@ impl ConsumerState {
 
     /// Waits until a verdict comes, at most so long.
     pub(super) fn wait(&self, limit: Duration) {
-        let tracker = self.tracker();
-        drop(
-            self.state_changed.wait_timeout(tracker, limit).unwrap_or_else(PoisonError::into_inner),
-        );
+        let mut tracker = self.tracker();
+        self.state_changed.wait_for(&mut tracker, limit);
     }
 
     /// Grows when a partition comes, goes, fails or begins anew.
