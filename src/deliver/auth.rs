@@ -12,11 +12,18 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::sink::OnAuthFailure;
-
 /// The first wait before a probe, and the longest.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
+
+/// What a sink does when the destination refuses the API key or the sending domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnAuthFailure {
+    /// Halt, and probe until it is accepted again.
+    Retry,
+    /// Stop with [`SinkError::KeyRefused`](crate::sink::SinkError::KeyRefused).
+    Abort,
+}
 
 /// Whether sending is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -194,6 +194,72 @@ fn files_and_types_that_pages_name_exist() {
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
+/// The keys and words that a definition of the schema allows.
+fn words(definition: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let lists = ["anyOf", "oneOf"].map(|list| definition[list].as_array());
+    for part in lists.into_iter().flatten().flatten().chain([definition]) {
+        found.extend(
+            part["properties"].as_object().into_iter().flatten().map(|(key, _)| key.clone()),
+        );
+        let values = part["enum"].as_array().into_iter().flatten().chain(part.get("const"));
+        found.extend(values.filter_map(|word| word.as_str().map(str::to_owned)));
+    }
+    found
+}
+
+#[test]
+fn page_of_mapping_names_every_word_of_the_schema() {
+    // Each key of rules and fields, each function, type, operator and codec is in `docs/mapping.md`.
+    let schema = schema();
+    let page = Page::read("docs/mapping.md").text;
+    for name in
+        ["Rule", "FieldSpec", "Case", "Function", "TargetType", "OnFailure", "Operators", "Codec"]
+    {
+        let words = words(&schema["$defs"][name]);
+        assert!(!words.is_empty(), "{name}");
+        for word in words {
+            let named = Regex::new(&format!(r"`[^`\n]*\b{word}\b[^`\n]*`")).unwrap();
+            assert!(named.is_match(&page), "`{word}` of {name} is not in docs/mapping.md");
+        }
+    }
+}
+
+#[test]
+fn page_of_failed_records_names_every_reason() {
+    // `docs/failed-records.md` has a row for each reason that a dead letter can have.
+    let page = Page::read("docs/failed-records.md").text;
+    let section = page.split("\n## ").flat_map(|part| part.split("\n### "));
+    let section = section.into_iter().find(|part| part.starts_with("Reasons")).unwrap();
+    let documented: BTreeSet<String> =
+        rows(section).flat_map(|row| quoted(&row[0], r"\w+")).collect();
+    let places = [
+        ("mapping/error.rs", r#"Self::\w+ => "(\w+)""#),
+        ("usercom/profile", r#"PlanError::new\(\s*"(\w+)""#),
+        ("pipeline/engine", r#"DeadLetter::new\([^;"]*"(\w+)""#),
+        ("pipeline/engine", r#"\bword(?:: | = )[^;"]*"(\w+)""#),
+    ];
+    let mut known = BTreeSet::from(["status_400".to_owned()]);
+    for (place, pattern) in places {
+        let pattern = Regex::new(pattern).unwrap();
+        let path = src().join(place);
+        let files = if path.is_dir() { sources(&path) } else { vec![path] };
+        let before = known.len();
+        for file in files {
+            let text = fs::read_to_string(file).unwrap();
+            known.extend(pattern.captures_iter(&text).map(|found| found[1].to_owned()));
+        }
+        assert!(known.len() > before, "no reason in {place}");
+    }
+    assert_eq!(documented, known);
+}
+
+/// The JSON Schema of pipeline files.
+fn schema() -> Value {
+    let path = Path::new(ROOT).join("schema/pipeline.schema.json");
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
 /// Whether the schema of a component has the setting `path`.
 fn has_setting(schema: &Value, component: &Value, path: &[&str]) -> bool {
     let Some((first, rest)) = path.split_first() else { return true };
@@ -216,8 +282,7 @@ fn has_setting(schema: &Value, component: &Value, path: &[&str]) -> bool {
 #[test]
 fn settings_that_pages_name_are_in_the_schema() {
     // A setting in backticks, written with the table it is in, exists.
-    let text = fs::read_to_string(Path::new(ROOT).join("schema/pipeline.schema.json")).unwrap();
-    let schema: Value = serde_json::from_str(&text).unwrap();
+    let schema = schema();
     let component = |name: &str| &schema["properties"][name]["additionalProperties"];
     let groups = "delivery|users|companies|request|buffer|dead_letters|decoding|offset|tls|api";
     let (mut seen, mut missing) = (0, Vec::new());
