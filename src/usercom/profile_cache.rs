@@ -5,9 +5,10 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -208,8 +209,8 @@ impl ProfileCache {
         true
     }
 
-    fn creations(&self) -> std::sync::MutexGuard<'_, VecDeque<i64>> {
-        self.creations.lock().unwrap_or_else(PoisonError::into_inner)
+    fn creations(&self) -> parking_lot::MutexGuard<'_, VecDeque<i64>> {
+        self.creations.lock()
     }
 
     /// How many of this event or page view arrived, as far as we know.
@@ -285,8 +286,8 @@ impl ProfileCache {
         }
     }
 
-    fn changed(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn changed(&self) -> parking_lot::MutexGuard<'_, HashSet<String>> {
+        self.changed.lock()
     }
 }
 
@@ -303,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn creations_are_counted_for_an_hour() {
+    fn creations_are_counted_for_one_hour() {
         // So many attributes are created within an hour and no more, also after a restart.
         let at = |second| Timestamp::from_second(second).unwrap();
         let memory = ProfileCache::new(10);
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_is_told() {
+    fn evicted_entries_are_reported() {
         // A forgotten row is handed to the store as nothing; rows that cannot be read are skipped.
         let memory = ProfileCache::new(100);
         memory.know_user("u1", |row| row.id = Some(1));

@@ -18,9 +18,9 @@ struct Script {
 #[async_trait]
 impl AttemptTransport for Arc<Script> {
     async fn attempt(&self, request: &Request, _connection: ConnectionChoice) -> Attempt {
-        locked(&self.seen).push((Instant::now(), request.path.clone()));
+        self.seen.lock().push((Instant::now(), request.path.clone()));
         sleep(self.latency).await;
-        let mut steps = locked(&self.steps);
+        let mut steps = self.steps.lock();
         if steps.len() > 1 { steps.pop_front().unwrap() } else { steps[0].clone() }
     }
 }
@@ -88,7 +88,7 @@ async fn send<W: AttemptTransport>(
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_tries_until_an_answer_stands() {
+async fn request_is_retried_until_a_final_answer() {
     // Guarantees that every kind of trouble is outlived, each attempt is counted, and `failed`
     // starts anew for the next request.
     let wire = script([
@@ -106,7 +106,7 @@ async fn it_tries_until_an_answer_stands() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_fate_goes_back_to_who_asked() {
+async fn request_with_unknown_effect_is_returned_to_its_caller() {
     // Guarantees that a request that counts is sent once after a timeout, and is not started at
     // all once its repeats are used up.
     let wire = script([Attempt::TimedOut]);
@@ -125,7 +125,7 @@ async fn an_open_fate_goes_back_to_who_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_attempts_limits_the_repeats() {
+async fn retry_attempts_limits_retries() {
     // Guarantees that n repeats mean n + 1 attempts and an error that says so.
     let wire = script([answer(500, None)]);
     let config = RequestConfig { retry_attempts: 3, ..fixed(1) };
@@ -136,7 +136,7 @@ async fn retry_attempts_limits_the_repeats() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_429_pauses_everyone_once() {
+async fn response_429_pauses_all_requests_once() {
     // Guarantees that nothing starts between the answer and the end of Retry-After, for anyone,
     // and that refusals already on their way do not add up.
     let refusals = std::iter::repeat_n(answer(429, Some("7")), 5);
@@ -153,7 +153,7 @@ async fn a_429_pauses_everyone_once() {
     while let Some(result) = tasks.join_next().await {
         assert_eq!(result.unwrap().unwrap().status, 200);
     }
-    let seen = locked(&wire.seen);
+    let seen = wire.seen.lock();
     assert_eq!(seen.len(), 25);
     let late = seen.iter().map(|(at, _)| *at - begin).filter(|at| at.as_millis() > 60);
     let pause = Duration::from_millis(7050);
@@ -167,7 +167,7 @@ async fn a_429_pauses_everyone_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_blocks_only_itself() {
+async fn waiting_retry_delays_no_other_request() {
     // Guarantees that with a single permit a request in its backoff does not hold up the next.
     let wire = script([answer(500, None), answer(200, None)]);
     let config = RequestConfig {
@@ -191,7 +191,7 @@ async fn a_retry_blocks_only_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stopping_ends_every_wait() {
+async fn stop_ends_every_wait() {
     // Guarantees that requests in backoff, at the gate and waiting for a permit end at once, while
     // the one on the wire gets its answer.
     let wire = script([answer(500, None), answer(200, None)]);
@@ -228,7 +228,7 @@ async fn stopping_ends_every_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_request_gives_everything_back() {
+async fn dropped_request_releases_its_permits() {
     // Guarantees that abandoning a request on the wire, or while it probes, frees its permit and
     // its role.
     let wire = script([answer(200, None)]);
@@ -243,16 +243,16 @@ async fn a_dropped_request_gives_everything_back() {
     let now = Instant::now();
     made.dispatcher.halt.refused(401, now, now, None);
     let mut attempts = Attempts::default();
-    let lost = request("observer", Idempotency::Idempotent);
+    let lost = request("probe", Idempotency::Idempotent);
     let lost = made.dispatcher.send(&lost, &mut attempts);
     assert!(tokio::time::timeout(Duration::from_millis(1020), lost).await.is_err());
-    assert_eq!(locked(&wire.seen).last().unwrap().1, "observer");
+    assert_eq!(wire.seen.lock().last().unwrap().1, "probe");
     assert!(send(&made.dispatcher, "next", Idempotency::Idempotent).await.0.is_ok());
     assert_eq!(*made.dispatcher.halted().borrow(), AuthBreakerState::Clear);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_key_stops_all_but_the_prober() {
+async fn refused_key_stops_all_requests_but_one_probe() {
     // Guarantees that while halted one attempt starts per backoff, that all requests survive, and
     // that they go on once the key is good.
     let refusals = std::iter::repeat_n(answer(401, None), 4 + 5);
@@ -273,7 +273,7 @@ async fn a_refused_key_stops_all_but_the_prober() {
     }
     // Probes after 1, 2, 4, 8, 16 and 32 seconds, five of them refused.
     assert!(begin.elapsed() >= Duration::from_secs(63));
-    let seen = locked(&wire.seen);
+    let seen = wire.seen.lock();
     let during = seen.iter().filter(|(at, _)| {
         let at = (*at - begin).as_millis();
         (60..63_000).contains(&at)
@@ -283,7 +283,7 @@ async fn a_refused_key_stops_all_but_the_prober() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn run_once_gives_up_after_the_second_refusal() {
+async fn once_run_aborts_after_second_refusal() {
     // Guarantees Refused for everyone waiting, after exactly one confirmation.
     let wire = script([answer(403, None)]);
     let made = make(Arc::clone(&wire), &fixed(1), OnAuthFailure::Abort);
@@ -297,12 +297,12 @@ async fn run_once_gives_up_after_the_second_refusal() {
     while let Some(result) = tasks.join_next().await {
         assert_eq!(result.unwrap(), Err(SendError::Refused { status: 403 }));
     }
-    assert_eq!(locked(&wire.seen).len(), 2);
+    assert_eq!(wire.seen.lock().len(), 2);
     assert_eq!(*made.dispatcher.halted().borrow(), AuthBreakerState::Refused { status: 403 });
 }
 
 #[tokio::test(start_paused = true)]
-async fn retries_obey_the_rate_limit_too() {
+async fn retries_obey_the_rate_limit() {
     // Guarantees that in no second more attempts start than allowed, failures and all.
     let mixed = (0..200).map(|n| answer(if n % 3 == 0 { 503 } else { 200 }, None));
     let wire = script(mixed);
@@ -318,7 +318,7 @@ async fn retries_obey_the_rate_limit_too() {
     while let Some(result) = tasks.join_next().await {
         result.unwrap().unwrap();
     }
-    let seen = locked(&wire.seen);
+    let seen = wire.seen.lock();
     for (i, (first, _)) in seen.iter().enumerate() {
         let second = seen[i..].iter().take_while(|(at, _)| *at < *first + Duration::from_secs(1));
         assert!(second.count() <= 20);
@@ -338,7 +338,7 @@ impl AttemptTransport for Arc<Throttled> {
     async fn attempt(&self, _request: &Request, _connection: ConnectionChoice) -> Attempt {
         sleep(Duration::from_millis(25)).await;
         let accepted = {
-            let mut bucket = locked(&self.bucket);
+            let mut bucket = self.bucket.lock();
             let now = Instant::now();
             let refill = (now - bucket.1).as_secs_f64() * self.rate;
             *bucket = ((bucket.0 + refill).min(self.rate), now);
@@ -356,7 +356,7 @@ impl AttemptTransport for Arc<Throttled> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_nobody_told_us_is_used_and_respected() {
+async fn unknown_quota_is_learned_and_respected() {
     // Guarantees, through the whole loop with 200 lanes, >= 95 % of a server's quota and <= 5 %
     // refusals over a minute, without a limit of our own.
     for rate in [10.0, 50.0, 500.0] {
@@ -393,7 +393,7 @@ async fn a_quota_nobody_told_us_is_used_and_respected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn adaptive_concurrency_reaches_what_a_fixed_number_does() {
+async fn adaptive_concurrency_reaches_throughput_of_fixed_limit() {
     // Guarantees, through the whole loop with 200 lanes and 50 ms, >= 85 % of the throughput of a
     // fixed limit of 200 over 25 s, ramp included.
     let mut done = Vec::new();
@@ -412,7 +412,7 @@ async fn adaptive_concurrency_reaches_what_a_fixed_number_does() {
         }
         sleep(Duration::from_secs(25)).await;
         lanes.shutdown().await;
-        done.push(locked(&wire.seen).len());
+        done.push(wire.seen.lock().len());
     }
     println!("fixed {}, adaptive {}", done[0], done[1]);
     assert!(done[1] * 100 >= done[0] * 85, "{done:?}");

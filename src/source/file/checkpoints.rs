@@ -328,7 +328,7 @@ mod tests {
     use super::*;
     use crate::source::Checkpoints;
     use async_trait::async_trait;
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     #[derive(Default)]
     struct MemoryCheckpoints(Mutex<BTreeMap<String, String>>);
@@ -336,7 +336,7 @@ mod tests {
     #[async_trait]
     impl Checkpoints for MemoryCheckpoints {
         async fn load(&self, _: &str) -> Result<Vec<(String, String)>, SourceError> {
-            Ok(self.0.lock().unwrap().clone().into_iter().collect())
+            Ok(self.0.lock().clone().into_iter().collect())
         }
 
         async fn save(
@@ -346,7 +346,7 @@ mod tests {
         ) -> Result<(), SourceError> {
             assert!(!rows.is_empty(), "nothing changed, yet something is saved");
             for (key, value) in rows {
-                let mut saved = self.0.lock().unwrap();
+                let mut saved = self.0.lock();
                 match value {
                     Some(value) => saved.insert(key, value),
                     None => saved.remove(&key),
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_generation_comes_twice() {
+    async fn generation_number_is_never_reused() {
         // Numbers go on after a restart, also where the rows that used them are gone, and where
         // the counter is gone but a row is not.
         let memory = Arc::new(MemoryCheckpoints::default());
@@ -393,12 +393,12 @@ mod tests {
         assert!(store.row(id).is_none());
         assert_eq!(store.new_generation(), 2);
         store.save(vec![(id, Some(row(2, None)))]).await.unwrap();
-        memory.0.lock().unwrap().remove(GENERATION_KEY);
+        memory.0.lock().remove(GENERATION_KEY);
         assert_eq!(load(&memory).await.new_generation(), 3);
     }
 
     #[tokio::test]
-    async fn rows_of_files_long_gone_are_swept() {
+    async fn checkpoints_of_long_missing_files_are_removed() {
         // A missing file's row is marked first, dropped after a month, and kept if it was found.
         let memory = Arc::new(MemoryCheckpoints::default());
         let ids: Vec<FileId> = ["1:1", "1:2", "1:3"].map(|id| id.parse().unwrap()).into();
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rows_of_the_first_format_are_read() {
+    async fn checkpoints_of_version_0_1_are_read() {
         // A store of version 0.1 is read as it is: no key of it was renamed, what it lacks is
         // unknown, and a content that its fingerprint covers whole is known.
         let memory = Arc::new(MemoryCheckpoints::default());
@@ -437,7 +437,7 @@ mod tests {
                 ),
             ),
         ];
-        memory.0.lock().unwrap().extend(rows.map(|(key, row)| (key.to_owned(), row)));
+        memory.0.lock().extend(rows.map(|(key, row)| (key.to_owned(), row)));
         let mut store = load(&memory).await;
         let [a, b] = ["64769:12", "64769:13"].map(|id| store.row(id.parse().unwrap()).unwrap());
         assert_eq!((a.generation, a.position, a.lines, a.left), (3, 4, Some(1), None));
