@@ -1,17 +1,16 @@
-//! A set of names that is put together once and asked often: the keys a table reads, the spellings
-//! a field has.
+//! A map with a fixed set of keys: built once from names of the configuration, then only read.
 //!
-//! Not for names that come from outside: they are looked up here, never added, so that nobody can
-//! choose them to fall into one place.
+//! Names from records are looked up here but never inserted, so that a sender cannot choose
+//! colliding keys.
 
-/// What stands behind each of a number of names.
+/// Maps names to values.
 #[derive(Debug, Clone)]
 pub struct FixedKeyMap<T> {
-    /// A power of two of slots, at least half of them free; a name stands at its own place or
-    /// behind it.
+    /// A power of two of slots, at least half of them free; a name is in its own slot or, if that
+    /// is taken, in a later one.
     slots: Vec<Option<(Box<[u8]>, T)>>,
     count: usize,
-    /// A bit for every length the names have.
+    /// One bit for each length that occurs among the names.
     lengths: u64,
 }
 
@@ -22,24 +21,24 @@ impl<T> Default for FixedKeyMap<T> {
 }
 
 impl<T> FixedKeyMap<T> {
-    /// Whether there is no name.
+    /// Whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// What stands behind a name.
+    /// The value of a name.
     pub fn get(&self, name: &[u8]) -> Option<&T> {
         self.slots.get(self.place(name)?)?.as_ref().map(|(_, value)| value)
     }
 
-    /// What stands behind a name, to be changed.
+    /// The value of a name, mutably.
     pub fn get_mut(&mut self, name: &[u8]) -> Option<&mut T> {
         let place = self.place(name)?;
         self.slots.get_mut(place)?.as_mut().map(|(_, value)| value)
     }
 
     fn place(&self, name: &[u8]) -> Option<usize> {
-        // Where there are few names, most others are told by their lengths.
+        // Where there are few names, most others are excluded by their length.
         if self.lengths & length_bit(name) == 0 {
             return None;
         }
@@ -54,7 +53,7 @@ impl<T> FixedKeyMap<T> {
         None
     }
 
-    /// Adds a name that is not there yet.
+    /// Inserts a name that is not in the map yet.
     pub fn insert(&mut self, name: &[u8], value: T) {
         debug_assert!(self.get(name).is_none(), "the name is there");
         if 2 * (self.count + 1) > self.slots.len() {
@@ -84,7 +83,7 @@ fn length_bit(name: &[u8]) -> u64 {
     1 << name.len().min(63)
 }
 
-/// A number that depends on a name's length and its first and last bytes.
+/// A hash of a name's length and its first and last bytes.
 pub(super) fn hash(name: &[u8]) -> usize {
     let four = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
     let ends = match (name.first_chunk(), name.last_chunk()) {

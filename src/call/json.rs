@@ -128,7 +128,7 @@ impl Visitor<'_> for LossyString {
     }
 }
 
-/// The text of bytes in which halves of surrogate pairs stand as three bytes for_each_entry, as the parser
+/// Decodes bytes in which halves of surrogate pairs are encoded as three bytes each, as the parser
 /// writes them.
 fn replace_encoded_surrogates(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
@@ -142,7 +142,7 @@ fn replace_encoded_surrogates(bytes: &[u8]) -> String {
     out
 }
 
-/// Whether a text may hold an escaped surrogate, lone or in a pair.
+/// Whether the text may contain an escaped surrogate, lone or in a pair.
 pub fn may_have_surrogates(json: &[u8]) -> bool {
     static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u"));
     let is_surrogate = |at: usize| {

@@ -2,6 +2,11 @@
 //!
 //! A call borrows from its record: values that are copied unchanged are slices of the record's JSON
 //! text, not a tree.
+//!
+//! The containers of this module ([`FixedKeyMap`], [`NameIndex`], the byte scan in `swar`, and
+//! `PackedFields` of the scheduler) are hand-made. Replacing them by crates (`phf`, `hashbrown`,
+//! `memchr`) was measured with `cargo bench --bench mapping`: the main rows lost 2 to 5 %, and the
+//! row of small records 30 %, so they stay.
 
 mod fixed_key_map;
 mod json;

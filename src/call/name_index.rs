@@ -1,9 +1,9 @@
-//! Where each name of a growing list stands, so that names stay unique.
+//! Finds the index of each name in a growing list, so that names stay unique.
 //!
-//! The list itself is the caller's. Up to `INLINE_CAP` names stand in a table without allocation; more
-//! are hashed, so that finding a name costs the same in a list of ten and of a hundred thousand.
-//! Names come from outside: the hash is keyed, and the table without allocation is small enough that
-//! names chosen to collide are compared one by one.
+//! The caller owns the list. Up to `INLINE_CAP` names are in a table without allocation; more are
+//! hashed, so that finding a name takes the same time in a list of ten and of a hundred thousand.
+//! Names come from records, so the hash is keyed; the inline table is so small that colliding names
+//! may be compared one by one.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -13,9 +13,9 @@ use hashbrown::HashTable;
 
 use super::fixed_key_map::hash;
 
-/// So many names are few.
+/// The most names of the inline table.
 const INLINE_CAP: usize = 64;
-/// Places of the table of few: twice as many, so that most names stand where they belong.
+/// Slots of the inline table: twice as many, so that most names are in their own slot.
 const INLINE_SLOTS: usize = 2 * INLINE_CAP;
 
 static HASH: LazyLock<RandomState> = LazyLock::new(RandomState::new);
@@ -24,10 +24,10 @@ static HASH: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 #[derive(Debug, Clone)]
 pub struct NameIndex {
     count: usize,
-    /// Places in the list, counted from 1, while there are few; 0 is free. A name stands at its own
-    /// place of the table or behind it.
+    /// Indexes in the list, counted from 1; 0 is free. A name is in its own slot or, if that is
+    /// taken, in a later one. Used while there are few names.
     table: [u8; INLINE_SLOTS],
-    /// Places in the list once there are many.
+    /// Indexes in the list, once there are many names.
     places: HashTable<usize>,
 }
 
@@ -38,8 +38,8 @@ impl Default for NameIndex {
 }
 
 impl NameIndex {
-    /// The place of a name among those that were [entered](Self::get_or_insert); `known` tells the name at a
-    /// place.
+    /// The index of a name that was [inserted](Self::get_or_insert); `known` returns the name at an
+    /// index.
     pub fn get<'n>(&self, name: &str, known: impl Fn(usize) -> &'n str) -> Option<usize> {
         match self.count > INLINE_CAP {
             true => self.find_hashed(name, known),
@@ -47,7 +47,7 @@ impl NameIndex {
         }
     }
 
-    /// The place of a name; none for one that is new, which is to come to the end of the list now.
+    /// The index of a name, or `None` for a new one, which the caller must append to the list now.
     pub fn get_or_insert<'n>(
         &mut self,
         name: &str,
@@ -58,7 +58,7 @@ impl NameIndex {
                 Ok(place) => Some(place),
                 Err(free) => {
                     self.count += 1;
-                    // There are few.
+                    // The count is at most `INLINE_CAP` here.
                     self.table[free] = u8::try_from(self.count).unwrap_or_default();
                     None
                 }
@@ -71,7 +71,7 @@ impl NameIndex {
         place
     }
 
-    /// The place of a name, or where in the table it would stand.
+    /// The index of a name, or the free slot for it.
     fn find_inline<'n>(
         &self,
         name: &str,
@@ -91,7 +91,7 @@ impl NameIndex {
         self.places.find(HASH.hash_one(name), |place| known(*place) == name).copied()
     }
 
-    /// Hashes a new name, and those that came while there were few.
+    /// Hashes a new name, and those that were inserted while there were few.
     fn index<'n>(&mut self, name: &str, known: impl Fn(usize) -> &'n str) {
         let hash = |place: &usize| match *place == self.count {
             true => HASH.hash_one(name),
@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn every_name_is_found_at_its_index() {
-        // Few names or many: what was added is found at its place, anything else nowhere.
+        // With few names or many, an inserted name is found at its index and any other is not
+        // found.
         for count in [0, 1, INLINE_CAP - 1, INLINE_CAP, INLINE_CAP + 1, 3 * INLINE_CAP] {
             let mut list: Vec<String> = Vec::new();
             let mut names = NameIndex::default();

@@ -100,7 +100,7 @@ impl<'a> Object<'a> {
                     *self = Self::Parsed(owned.collect());
                 }
             }
-            // Names are text already, in which no half of a pair can stand.
+            // Names are strings already and cannot contain half of a pair.
             Self::Parsed(fields) => {
                 for (_, json) in fields {
                     if let Cow::Owned(mended) = replace_lone_surrogates(json.as_str()) {

@@ -1,7 +1,7 @@
-//! Eight bytes of text in one step: which of them JSON treats specially.
+//! Tests eight bytes of text at once for bytes that JSON treats specially.
 //!
-//! A mark is the top bit of a byte. The lowest mark of an answer is exact, because nothing below it
-//! borrows; those above it may be wrong, so that answers tell the first such byte, or whether there
+//! The result marks a byte by its top bit. Only the lowest mark is exact, because nothing below it
+//! borrows; higher marks may be wrong. So a result gives the first special byte, or whether there
 //! is one.
 
 const LO: u64 = 0x0101_0101_0101_0101;
@@ -12,12 +12,12 @@ pub(super) fn quotes_and_backslashes(word: u64) -> u64 {
     bytes_below(word ^ (LO * 0x22), 1) | bytes_below(word ^ (LO * 0x5c), 1)
 }
 
-/// Marks what cannot stand in a JSON string as it is: quotes, backslashes, control characters.
+/// Marks bytes that must be escaped in a JSON string: quotes, backslashes, control characters.
 pub(super) fn needs_escape(word: u64) -> u64 {
     quotes_and_backslashes(word) | bytes_below(word, 0x20)
 }
 
-/// Marks bytes below a limit.
+/// Marks bytes less than a limit.
 fn bytes_below(word: u64, limit: u64) -> u64 {
     word.wrapping_sub(LO * limit) & !word & HI
 }

@@ -1,7 +1,7 @@
-//! Words that mean true or false.
+//! Parses words that mean true or false.
 
-/// Reads `true`, `yes`, `on`, `1`, `t`, `y` and their opposites, without case and without blanks
-/// around them.
+/// Parses `true`, `yes`, `on`, `1`, `t`, `y` and their opposites, in any case and with surrounding
+/// blanks.
 pub fn parse(word: &str) -> Option<bool> {
     const TRUE: [&str; 6] = ["true", "yes", "on", "1", "t", "y"];
     const FALSE: [&str; 6] = ["false", "no", "off", "0", "f", "n"];
@@ -20,7 +20,7 @@ mod tests {
 
     #[test]
     fn boolean_word_in_any_case_is_parsed() {
-        // The usual words are read, and no other.
+        // The usual words are parsed, and no other.
         for (word, value) in [("Yes", Some(true)), (" off ", Some(false)), ("1", Some(true))] {
             assert_eq!(parse(word), value, "{word}");
         }

@@ -1,9 +1,11 @@
-//! Coercions: what a value means as a boolean, a number, a moment, an id.
+//! Coercions: how a value is converted to a boolean, a number, a timestamp or an id.
 //!
-//! One home for all of them, so that a value means the same in the mapping (`as`), in the preset,
-//! and where it meets the type of an attribute. Knows no other module of the crate.
+//! The mapping (`as`), the preset and the conversion to attribute types all use these, so that a
+//! value means the same everywhere.
 //!
-//! Nothing here guesses: a value that can be read in two ways is not read.
+//! # Invariants
+//!
+//! Nothing is guessed: a value with two possible meanings is rejected.
 
 pub mod boolean;
 pub mod number;

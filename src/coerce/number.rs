@@ -1,19 +1,20 @@
-//! Numbers as JSON writes them, compared by value without rounding either of them away.
+//! Numbers as JSON writes them, compared by value without rounding.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-/// A number: whole where it is written so and fits, else a float.
+/// A number: an integer where it is written as one and fits, else a float.
 #[derive(Debug, Clone, Copy)]
 pub enum Number {
-    /// A whole number, however it is written: `12`, `12.0`, `1.2e1`.
+    /// An integer in any notation: `12`, `12.0`, `1.2e1`.
     Whole(i128),
-    /// Any other number, and whole ones beyond 128 bits.
+    /// Any other number, and integers beyond 128 bits.
     Float(f64),
 }
 
 impl Number {
-    /// Reads a JSON number. Numbers beyond the range of f64 are infinite, and so still compare.
+    /// Parses a JSON number. Numbers beyond the range of f64 become infinite and can still be
+    /// compared.
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(whole) = text.parse() {
             return Some(Self::Whole(whole));
@@ -34,7 +35,7 @@ impl Number {
         }
     }
 
-    /// The number as a whole one, if it is one and fits 64 bits, signed or unsigned.
+    /// The number as an integer, if it is one and fits 64 bits, signed or unsigned.
     pub fn whole(self) -> Option<i128> {
         let whole = match self {
             Self::Whole(whole) => whole,
@@ -44,19 +45,19 @@ impl Number {
     }
 }
 
-/// The number a text is, blanks around it aside. Words that Rust reads as numbers and people do not
-/// (`nan`, `infinity`) are none.
+/// Parses a number from a string with optional surrounding blanks. Words that Rust parses as
+/// numbers (`nan`, `infinity`) are rejected.
 pub fn of_text(text: &str) -> Option<Number> {
     let text = text.trim();
     let numeric = |b: u8| b.is_ascii_digit() || b"+-.eE".contains(&b);
     text.bytes().all(numeric).then(|| Number::parse(text)).flatten()
 }
 
-/// Digits of the longest whole number that is written out.
+/// The most digits of an integer that is written out.
 const MAX_DIGITS: usize = 40;
 
-/// A whole number without fraction and exponent, exactly: `12.0` is `12`, `1.2e3` is `1200`. `None`
-/// where it is not whole, no number, or too long to be written out.
+/// An integer without fraction and exponent, exactly: `12.0` is `12`, `1.2e3` is `1200`. `None`
+/// where it is not an integer, not a number, or too long to be written out.
 pub fn plain_whole(text: &str) -> Option<Cow<'_, str>> {
     let (sign, unsigned) = match text.strip_prefix('-') {
         Some(rest) => ("-", rest),
@@ -93,12 +94,12 @@ pub fn plain_whole(text: &str) -> Option<Cow<'_, str>> {
     (digits.len() <= MAX_DIGITS).then(|| Cow::Owned(format!("{sign}{digits}")))
 }
 
-/// 2^120, well inside i128: floats below it convert exactly when they have no fraction.
-const EXACT: f64 = 1.329_227_995_784_916e36;
+/// 2^120, within the range of i128: floats below it convert exactly when they have no fraction.
+const MAX_EXACT_FLOAT: f64 = 1.329_227_995_784_916e36;
 
 #[expect(clippy::cast_possible_truncation, reason = "checked: no fraction, in range")]
 fn exact(float: f64) -> Option<i128> {
-    (float.fract() == 0.0 && float.abs() < EXACT).then_some(float as i128)
+    (float.fract() == 0.0 && float.abs() < MAX_EXACT_FLOAT).then_some(float as i128)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the floor of a float in range")]
@@ -106,7 +107,7 @@ fn whole_to_float(whole: i128, float: f64) -> Option<Ordering> {
     if float.is_nan() {
         return None;
     }
-    if float.abs() >= EXACT {
+    if float.abs() >= MAX_EXACT_FLOAT {
         return (whole as f64).partial_cmp(&float);
     }
     let floor = float.floor();
@@ -120,7 +121,7 @@ mod tests {
 
     #[test]
     fn integer_in_any_notation_is_an_integer() {
-        // Fractions of zeros and exponents change nothing, and no digit is rounded away.
+        // Zero fractions and exponents change nothing, and no digit is rounded.
         for (text, whole) in [
             ("12", Some("12")),
             ("12.0", Some("12")),
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn numbers_of_equal_value_compare_equal() {
-        // Whole and broken numbers, beyond 53 and 64 bits, order as mathematics does.
+        // Integers and fractions, beyond 53 and 64 bits, compare as in mathematics.
         let compare = |a: &str, b: &str| {
             let (a, b) = (Number::parse(a).unwrap(), Number::parse(b).unwrap());
             assert_eq!(a.compare(b), b.compare(a).map(Ordering::reverse));

@@ -1,5 +1,5 @@
-//! Time zones by their IANA names. The database is part of the program, so that it works on
-//! machines that have none.
+//! Time zones by their IANA names. The database is compiled in, so that it works on machines
+//! without one.
 
 use jiff::tz::TimeZone;
 
@@ -17,11 +17,11 @@ pub fn find(name: &str) -> Option<TimeZone> {
     TimeZone::get(name).ok()
 }
 
-/// Suggested names at most.
+/// The most suggested names.
 const MAX_SUGGESTIONS: usize = 3;
 
-/// The known names nearest to one that is not known, the best first. A city alone leads to its zone:
-/// `Warsaw` to `Europe/Warsaw`.
+/// The known names nearest to an unknown one, the best first. A city alone suggests its zone:
+/// `Warsaw` suggests `Europe/Warsaw`.
 pub fn nearest(name: &str) -> Vec<String> {
     fn city(name: &str) -> &str {
         name.rsplit('/').next().unwrap_or_default()
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn unknown_zone_name_gets_a_suggestion() {
-        // Names and fixed offsets are found; a misspelt name or a bare city leads to the right one.
+        // Names and fixed offsets are found; a misspelt name or a bare city suggests the right one.
         assert!(find("Europe/Warsaw").is_some());
         assert!(find("UTC").is_some());
         assert!(find("+02:00").is_some());

@@ -1,8 +1,10 @@
 //! Checks the tree against the JSON Schema that is generated from the typed settings, so that an
-//! editor with the schema and `validate` refuse the same things. Reads the subset of JSON Schema
-//! that the generator writes, and finds every fault, not only the first.
+//! editor with the schema and `validate` reject the same things. It supports the subset of JSON
+//! Schema that the generator writes, and finds every fault, not only the first.
 //!
-//! Invariant: no fault quotes a value that came from outside the file.
+//! # Invariants
+//!
+//! No fault quotes a value that came from outside the file.
 
 use std::sync::LazyLock;
 
@@ -18,8 +20,8 @@ use super::suggest::{instead_behind, list};
 static NAME: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(NAME_PATTERN).expect("a constant pattern"));
 
-/// All faults of a tree. Numbers such as `4.0` become whole where whole ones are asked for: JSON
-/// makes no difference between them, serde does.
+/// All faults of a tree. Numbers such as `4.0` become integers where integers are required: JSON
+/// does not distinguish them, serde does.
 pub(crate) fn check(schema: &Value, root: &mut Node) -> Vec<Fault> {
     let mut checker = Checker::new(schema);
     checker.node(schema, root, &ConfigPath::default());
@@ -31,13 +33,13 @@ pub(crate) fn check(schema: &Value, root: &mut Node) -> Vec<Fault> {
     checker.faults
 }
 
-/// Keys of one table that are looked at for one that was meant to be a missing one.
-const MISTYPED: usize = 1_000;
+/// The most keys of a table that are compared with a missing key.
+const MAX_COMPARED_KEYS: usize = 1_000;
 
 struct Checker<'s> {
     schema: &'s Value,
     faults: Vec<Fault>,
-    /// Numbers without a fraction where whole ones are asked for.
+    /// Numbers without a fraction where integers are required.
     whole: Vec<ConfigPath>,
 }
 
@@ -56,8 +58,8 @@ impl<'s> Checker<'s> {
         }
     }
 
-    /// The plain schemas a schema stands for: references followed, alternatives laid out. Nothing
-    /// is put in where everything is allowed.
+    /// The plain schemas of a schema: references resolved, alternatives listed. Nothing is added
+    /// where everything is allowed.
     fn leaves(&self, schema: &'s Value, out: &mut Vec<&'s Map<String, Value>>) {
         let Some(object) = schema.as_object() else {
             return;
@@ -103,7 +105,7 @@ impl<'s> Checker<'s> {
         }
     }
 
-    /// The only schema there is. It may still ask for a `type`.
+    /// The only schema. It may still require a `type`.
     fn one(&mut self, leaf: &'s Map<String, Value>, node: &Node, path: &ConfigPath) {
         if tag(leaf).is_some() && node.table().is_some() {
             self.tagged(&[leaf], node, path);
@@ -112,7 +114,8 @@ impl<'s> Checker<'s> {
         }
     }
 
-    /// Several alternatives of one kind without a `type`: the one with the fewest faults speaks.
+    /// Several alternatives of one kind without a `type`: the faults of the one with the fewest are
+    /// reported.
     fn best(&mut self, leaves: &[&'s Map<String, Value>], node: &Node, path: &ConfigPath) {
         let attempts = leaves.iter().map(|leaf| {
             let mut attempt = Checker::new(self.schema);
@@ -280,12 +283,12 @@ impl<'s> Checker<'s> {
         let required = leaf.get("required").and_then(Value::as_array);
         let known = known_keys(leaf.get("properties").and_then(Value::as_object));
         for key in required.into_iter().flatten().filter_map(Value::as_str) {
-            // A mistyped key has been told already, with this one as its help.
+            // A mistyped key was already reported, with this one as its suggestion.
             let mistyped = |other: &String| {
                 !known.contains(&other.as_str())
                     && foreign_keys::meant(path, other, &known) == Some(key)
             };
-            if entries.contains_key(key) || entries.keys().take(MISTYPED).any(mistyped) {
+            if entries.contains_key(key) || entries.keys().take(MAX_COMPARED_KEYS).any(mistyped) {
                 continue;
             }
             let help = match (path.0.is_empty(), key) {
@@ -340,7 +343,7 @@ impl<'s> Checker<'s> {
 
     fn wrong_type(&mut self, expected: &[&str], node: &Node, path: &ConfigPath) {
         let mut kinds: Vec<_> = expected.iter().map(|word| kind_name(word)).collect();
-        // null stands for "left out", which is better said by leaving it out.
+        // null means "not set", which is better expressed by omitting the key.
         kinds.retain(|kind| *kind != "nothing");
         kinds.dedup();
         let mut seen = Vec::new();
@@ -431,7 +434,7 @@ fn admits(leaf: &Map<String, Value>, node: &Node) -> bool {
     })
 }
 
-/// The words a schema allows, if it allows only some.
+/// The words that a schema allows, if it allows only some.
 fn words(leaf: &Map<String, Value>) -> Option<Vec<&str>> {
     if let Some(word) = leaf.get("const").and_then(Value::as_str) {
         return Some(vec![word]);
@@ -445,7 +448,7 @@ fn all_words<'a>(leaves: &[&'a Map<String, Value>]) -> Option<Vec<&'a str>> {
     words.map(|words| words.concat())
 }
 
-/// The `type` a table must have to be meant by this schema.
+/// The `type` that a table must have to match this schema.
 fn tag(leaf: &Map<String, Value>) -> Option<&str> {
     leaf.get("properties")?.get("type")?.get("const")?.as_str()
 }

@@ -1,7 +1,9 @@
-//! The tree as a serde data format: text as it is used, keys in file order. Not here: places; a
-//! fault found by serde is placed by its path.
+//! Presents the tree as a serde data format: resolved strings, keys in file order. A fault found by
+//! serde gets its position from its path.
 //!
-//! Invariant: nothing is converted here; what serde is shown is what the tree holds.
+//! # Invariants
+//!
+//! Nothing is converted here: serde sees what the tree contains.
 
 use serde::de::value::{Error, MapDeserializer, SeqDeserializer};
 use serde::de::{Deserializer, IntoDeserializer, Visitor};

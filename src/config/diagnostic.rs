@@ -1,6 +1,8 @@
-//! Faults with their place, as people and machines read them. Not here: finding faults.
+//! Faults with their position, for people and for programs.
 //!
-//! Invariant: a report holds file texts with every secret covered, and messages without control
+//! # Invariants
+//!
+//! A report contains file texts with every secret redacted, and messages without control
 //! characters, so that it can be shown anywhere.
 
 use std::collections::HashSet;
@@ -18,26 +20,26 @@ use super::fault::Fault;
 pub enum Severity {
     /// The pipeline cannot run.
     Error,
-    /// The pipeline runs, but perhaps not as meant.
+    /// The pipeline runs, but perhaps not as intended.
     Warning,
 }
 
 /// One fault with its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
-    /// How bad it is. Codes of warnings begin with `W`, those of errors with `E`.
+    /// The severity. Codes of warnings begin with `W`, those of errors with `E`.
     pub severity: Severity,
     /// Stable code: `E0101`.
     pub code: &'static str,
-    /// The file as it was named, or `None` for a fault without a place.
+    /// The file as it was named, or `None` for a fault without a position.
     pub file: Option<String>,
-    /// Line, counted from 1; 0 without a place.
+    /// Line, counted from 1; 0 without a position.
     pub line: usize,
-    /// Column in characters, counted from 1; 0 without a place.
+    /// Column in characters, counted from 1; 0 without a position.
     pub column: usize,
     /// What is wrong.
     pub message: String,
-    /// What to write.
+    /// How to correct it.
     pub help: Option<String>,
     #[serde(skip)]
     place: Option<(usize, Range<usize>)>,
@@ -48,7 +50,7 @@ pub struct Diagnostic {
 pub(crate) struct RedactedSource {
     /// The name.
     pub(crate) name: String,
-    /// The text with secrets covered.
+    /// The text with secrets redacted.
     pub(crate) text: String,
 }
 
@@ -61,28 +63,29 @@ pub enum Style {
     Coloured,
 }
 
-/// Faults of one report that are shown; of the others only the number is.
-pub(crate) const MAX_SHOWN: usize = 50;
+/// The most faults of a report that are shown; for the others only their number is.
+pub(crate) const MAX_SHOWN_FAULTS: usize = 50;
 
-/// Faults of one report that machines are given.
-pub(crate) const MAX_JSON: usize = 200;
+/// The most faults of a report in its JSON form.
+pub(crate) const MAX_JSON_FAULTS: usize = 200;
 
-/// The longest message and help shown, in characters: a key may be of any length.
-const MAX_MESSAGE: usize = 600;
+/// The longest message and help that are shown, in characters: a key may have any length.
+const MAX_MESSAGE_CHARS: usize = 600;
 
-/// The longest line that is given to the renderer whole, and how much of a longer one is given on
-/// both sides of the fault, in bytes: a file may be one line, and it is read for every fault.
-const MAX_LINE: usize = 4_096;
-const AROUND: usize = 1_000;
+/// The longest line that is passed whole to the renderer, and how much of a longer one is passed on
+/// both sides of the fault, in bytes: a file may be one line, and it is parsed again for every
+/// fault.
+const MAX_LINE_BYTES: usize = 4_096;
+const EXCERPT_CONTEXT_BYTES: usize = 1_000;
 
-/// What tells one fault from another: code, place, message.
+/// What distinguishes faults: code, position, message.
 type FaultKey = (&'static str, Option<(usize, usize)>, String);
 
 /// Every fault found in the files of a pipeline, by file and position.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     files: Vec<RedactedSource>,
-    /// In a box, since a report is the error of many functions.
+    /// Boxed, because a report is the error type of many functions.
     lines: Box<SourceLines>,
     diagnostics: Vec<Diagnostic>,
     seen: HashSet<FaultKey>,
@@ -93,8 +96,8 @@ pub struct Report {
 struct SourceLines {
     /// Where the lines of each file begin.
     starts: Vec<Vec<usize>>,
-    /// The place that was told last: faults come in the order of the text, and a line may be as long
-    /// as the file.
+    /// The position that was computed last: faults come in the order of the text, and a line may be
+    /// as long as the file.
     last: Option<ReportedFault>,
 }
 
@@ -113,21 +116,21 @@ impl Report {
         Self { files, lines: Box::new(SourceLines { starts, last: None }), ..Self::default() }
     }
 
-    /// The same faults in the same files, whose texts are covered in another way.
+    /// The same faults in the same files, with their texts redacted in another way.
     #[cfg(feature = "fluvio")]
     pub(crate) fn shown_as(mut self, files: Vec<RedactedSource>) -> Self {
         self.files = files;
         self
     }
 
-    /// A report with one fault that has no place in a file.
+    /// A report with one fault that has no position in a file.
     pub(crate) fn unplaced(code: &'static str, message: String, help: Option<String>) -> Self {
         let mut report = Self::default();
         report.push(code, message, help, None);
         report
     }
 
-    /// Adds a fault at a place.
+    /// Adds a fault at a position.
     pub(crate) fn place(&mut self, fault: Fault, file: usize, span: Range<usize>) {
         self.push(fault.code, fault.message, fault.help, Some((file, span)));
     }
@@ -196,12 +199,12 @@ impl Report {
         self.diagnostics.is_empty()
     }
 
-    /// How many faults keep the pipeline from running.
+    /// How many faults prevent the pipeline from running.
     pub fn errors(&self) -> usize {
         self.count(Severity::Error)
     }
 
-    /// How many faults do not.
+    /// How many faults are warnings.
     pub fn warnings(&self) -> usize {
         self.count(Severity::Warning)
     }
@@ -212,8 +215,8 @@ impl Report {
     }
 
     /// The report for people: every fault with its line of the file, a caret and help, and a last
-    /// line that counts them; the first 50 of many. Ends with a line break; empty if
-    /// there is nothing to report.
+    /// line with their number; the first 50 of many. Ends with a line break; empty if there is
+    /// nothing to report.
     pub fn render(&self, style: Style) -> String {
         if self.is_empty() {
             return String::new();
@@ -223,11 +226,11 @@ impl Report {
             Style::Coloured => Renderer::styled(),
         };
         let mut out = String::new();
-        for diagnostic in self.diagnostics.iter().take(MAX_SHOWN) {
+        for diagnostic in self.diagnostics.iter().take(MAX_SHOWN_FAULTS) {
             out.push_str(&renderer.render(&[self.group(diagnostic)]));
             out.push_str("\n\n");
         }
-        if let Some(more @ 1..) = self.diagnostics.len().checked_sub(MAX_SHOWN) {
+        if let Some(more @ 1..) = self.diagnostics.len().checked_sub(MAX_SHOWN_FAULTS) {
             writeln!(out, "and {more} more; put these right first\n").expect("a string takes all");
         }
         out.push_str(&self.summary());
@@ -244,14 +247,14 @@ impl Report {
         let mut group = match &diagnostic.place {
             Some((file, span)) => {
                 let shown = &self.files[*file];
-                // Only the line itself: the renderer reads all it is given for each fault.
+                // Only the line itself: the renderer scans all it is given, for each fault.
                 let starts = &self.lines.starts[*file];
                 let start = starts[diagnostic.line - 1];
                 let end = starts.get(diagnostic.line).copied().unwrap_or(shown.text.len());
-                if end - start > MAX_LINE {
+                if end - start > MAX_LINE_BYTES {
                     let part = around(&shown.text, start..end, span);
                     let marked = span.start - part.start..span.end.min(part.end) - part.start;
-                    // The place is that in the file, not that in the part.
+                    // The position in the file, not in the excerpt.
                     let origin = Origin::path(&shown.name)
                         .line(diagnostic.line)
                         .char_column(diagnostic.column);
@@ -298,16 +301,15 @@ impl Report {
         format!("{counts} in {}", printable(&names.join(", ")))
     }
 
-    /// The report for machines: a list of
-    /// `{severity, code, file, line, column, message, help}`, of which the first 200 are
-    /// given.
+    /// The report for programs: a list of `{severity, code, file, line, column, message, help}`,
+    /// the first 200.
     pub fn to_json(&self) -> serde_json::Value {
-        let first = &self.diagnostics[..self.diagnostics.len().min(MAX_JSON)];
+        let first = &self.diagnostics[..self.diagnostics.len().min(MAX_JSON_FAULTS)];
         serde_json::to_value(first).expect("plain data always becomes JSON")
     }
 }
 
-/// A span that lies within a text, on character borders, and on one line.
+/// A span within a text, on character boundaries and on one line.
 fn within(text: &str, span: Range<usize>) -> Range<usize> {
     let floor = |mut at: usize| {
         at = at.min(text.len());
@@ -318,7 +320,7 @@ fn within(text: &str, span: Range<usize>) -> Range<usize> {
     };
     let start = floor(span.start);
     let end = floor(span.end.max(start));
-    // The rest of a value of many lines tells nothing; its first line shows where it is.
+    // The first line of a multi-line value shows where it is.
     let line = text[start..end].find(['\n', '\r']).map_or(end, |at| start + at);
     start..line
 }
@@ -331,11 +333,12 @@ fn around(text: &str, line: Range<usize>, span: &Range<usize>) -> Range<usize> {
         }
         at
     };
-    let end = span.end.min(span.start + AROUND) + AROUND;
-    border(span.start.saturating_sub(AROUND).max(line.start))..border(end.min(line.end))
+    let end = span.end.min(span.start + EXCERPT_CONTEXT_BYTES) + EXCERPT_CONTEXT_BYTES;
+    border(span.start.saturating_sub(EXCERPT_CONTEXT_BYTES).max(line.start))
+        ..border(end.min(line.end))
 }
 
-/// The byte at which the last so many characters begin.
+/// The byte at which the last characters begin.
 fn tail_start(text: &str, characters: usize) -> usize {
     text.char_indices().rev().nth(characters.saturating_sub(1)).map_or(0, |(at, _)| at)
 }
@@ -345,11 +348,11 @@ fn line_starts(text: &str) -> Vec<usize> {
     std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)).collect()
 }
 
-/// A message on one line, with control characters escaped and a middle that is too long left out.
+/// A message on one line, with control characters escaped and a too long middle removed.
 fn printable(message: &str) -> String {
-    let mut out = String::with_capacity(message.len().min(MAX_MESSAGE * 2));
-    let length = message.chars().take(MAX_MESSAGE + 1).count();
-    let half = if length > MAX_MESSAGE { MAX_MESSAGE / 2 } else { usize::MAX };
+    let mut out = String::with_capacity(message.len().min(MAX_MESSAGE_CHARS * 2));
+    let length = message.chars().take(MAX_MESSAGE_CHARS + 1).count();
+    let half = if length > MAX_MESSAGE_CHARS { MAX_MESSAGE_CHARS / 2 } else { usize::MAX };
     let begin = message.chars().take(half);
     let (dots, tail) = match half {
         usize::MAX => ("", ""),

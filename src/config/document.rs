@@ -1,7 +1,9 @@
-//! A pipeline file as a tree in which every value knows the bytes it was written as. TOML, JSON and
-//! YAML end up in the same tree. Not here: what the values mean (`check`, `semantic`).
+//! A pipeline file as a tree in which every value has the byte range where it was written. TOML,
+//! JSON and YAML become the same tree.
 //!
-//! Invariant: every span lies within the text of the file its node names.
+//! # Invariants
+//!
+//! Every span is within the text of the file that its node names.
 
 use std::io::Read;
 use std::ops::Range;
@@ -16,7 +18,7 @@ use super::text::{InterpolatedString, SourceMap};
 /// The largest pipeline file read, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// The notation of a pipeline file.
+/// The format of a pipeline file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// TOML 1.1.
@@ -27,22 +29,22 @@ pub enum Format {
     Yaml,
 }
 
-/// The text of one pipeline file and the name it goes by in messages.
+/// The text of one pipeline file and its name in messages.
 #[derive(Debug, Clone)]
 pub struct SourceText {
     /// The name shown in messages: the path as the user gave it.
     pub name: String,
-    /// The folder that relative paths in it start from. Empty for the working directory.
+    /// The folder from which relative paths in it start. Empty for the working directory.
     pub folder: PathBuf,
-    /// Its notation.
+    /// Its format.
     pub format: Format,
     /// The whole text.
     pub text: String,
 }
 
 impl SourceText {
-    /// A text under a name; the name's ending tells the notation: `.json`, `.yaml` or `.yml`, and
-    /// TOML for every other. A byte order mark at the beginning is left out.
+    /// A text under a name; the name's ending decides the format: `.json`, `.yaml` or `.yml`, and
+    /// TOML for every other. A byte order mark at the start is removed.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
         let name = name.into();
         let text = text.into();
@@ -64,6 +66,7 @@ impl SourceText {
     /// Reads a file.
     ///
     /// # Errors
+    ///
     /// A report with one fault, `E0001`, if the file cannot be read, is not UTF-8, or is larger
     /// than 16 MiB.
     pub fn read(path: &Path) -> Result<Self, super::Report> {
@@ -83,27 +86,27 @@ impl SourceText {
     }
 }
 
-/// A value and where it stands.
+/// A value and its position.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    /// Which file.
+    /// The index of its file.
     pub(crate) file: usize,
-    /// Which bytes of it.
+    /// Its bytes in that file.
     pub(crate) span: Range<usize>,
-    /// What it is.
+    /// Its kind.
     pub(crate) kind: NodeKind,
 }
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Debug, Clone)]
 pub(crate) enum NodeKind {
     /// Keys and values in file order.
     Table(IndexMap<String, NodeEntry>),
     /// Values.
     Array(Vec<Node>),
-    /// Text, before and after interpolation.
+    /// A string, before and after interpolation.
     String(InterpolatedString),
-    /// A whole number in the range of `i64` or `u64`.
+    /// An integer in the range of `i64` or `u64`.
     Integer(i128),
     /// A finite number.
     Float(f64),
@@ -116,14 +119,14 @@ pub(crate) enum NodeKind {
 /// A value under a key.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeEntry {
-    /// Which bytes of the value's file the key is.
+    /// The bytes of the key in the value's file.
     pub(crate) key_span: Range<usize>,
     /// The value.
     pub(crate) node: Node,
 }
 
 impl Node {
-    /// An empty table that stands nowhere in particular.
+    /// An empty table without a position.
     pub(crate) fn empty_table() -> Self {
         Self { file: 0, span: 0..0, kind: NodeKind::Table(IndexMap::new()) }
     }
@@ -149,7 +152,7 @@ impl Node {
         self.table()?.get(key).map(|entry| &entry.node)
     }
 
-    /// The text, if this is one.
+    /// The string, if it is one.
     pub(crate) fn text(&self) -> Option<&InterpolatedString> {
         match &self.kind {
             NodeKind::String(text) => Some(text),
@@ -172,7 +175,7 @@ impl Node {
         }
     }
 
-    /// The value at a path, to be changed.
+    /// The value at a path, mutably.
     pub(crate) fn at_mut(&mut self, path: &[Segment]) -> Option<&mut Node> {
         path.iter().try_fold(self, |node, step| match (step, &mut node.kind) {
             (Segment::Key(key), NodeKind::Table(entries)) => {
@@ -183,7 +186,7 @@ impl Node {
         })
     }
 
-    /// Makes a number without a fraction a whole one.
+    /// Turns a number without a fraction into an integer.
     pub(crate) fn make_whole(&mut self) {
         if let NodeKind::Float(number) = self.kind
             && number.fract() == 0.0
@@ -195,7 +198,7 @@ impl Node {
     }
 }
 
-/// Every file of a pipeline and the tree they make together.
+/// Every file of a pipeline and their merged tree.
 #[derive(Debug, Clone)]
 pub(crate) struct Document {
     /// The files; nodes name them by index.
@@ -204,16 +207,16 @@ pub(crate) struct Document {
     pub(crate) root: Node,
 }
 
-/// Where faults of a document stand. Faults of one text follow each other: how its bytes lie in the
-/// file is found out once.
+/// Finds the positions of a document's faults. Consecutive faults of one string reuse its offset
+/// map.
 pub(crate) struct NodeLocations<'a> {
     document: &'a Document,
     last: Option<(*const Node, Option<SourceMap>)>,
 }
 
 impl NodeLocations<'_> {
-    /// The file and bytes a fault points at. A path that leads nowhere points at its nearest
-    /// parent that exists.
+    /// The file and bytes that a fault points at. A path that does not exist points at its nearest
+    /// existing parent.
     pub(crate) fn of(&mut self, path: &ConfigPath, target: &Target) -> (usize, Range<usize>) {
         let mut node = &self.document.root;
         let mut key_span = None;
@@ -234,7 +237,7 @@ impl NodeLocations<'_> {
         }
         let span = match target {
             Target::Key => key_span.unwrap_or_else(|| node.span.clone()),
-            // What is missing in a table is shown at the table's name rather than all of it.
+            // What is missing in a table is shown at the table's name.
             Target::Value if !complete => key_span.unwrap_or_else(|| node.span.clone()),
             Target::Value => node.span.clone(),
             Target::Part(part) => self.part(node, part).unwrap_or_else(|| node.span.clone()),
@@ -256,13 +259,13 @@ impl NodeLocations<'_> {
 }
 
 impl Document {
-    /// The places of its faults.
+    /// The positions of its faults.
     pub(crate) fn places(&self) -> NodeLocations<'_> {
         NodeLocations { document: self, last: None }
     }
 
-    /// Joins the trees of several files: `sources` and `sinks` by name, `tests` one behind the
-    /// other, everything else must be in one file only.
+    /// Merges the trees of several files: `sources` and `sinks` by name, `tests` appended,
+    /// everything else must be in one file only.
     pub(crate) fn merge(files: Vec<SourceText>, trees: Vec<Node>) -> (Self, Vec<Duplicate>) {
         let mut duplicates = Vec::new();
         let mut trees = trees.into_iter();
@@ -276,14 +279,14 @@ impl Document {
     }
 }
 
-/// A name that a later file repeats. It has no path of its own: the path is the first one's.
+/// A name that a later file repeats. It has no path of its own: the path is that of the first one.
 #[derive(Debug)]
 pub(crate) struct Duplicate {
-    /// Where the first one is.
+    /// The fault at the first one.
     pub(crate) fault: Fault,
     /// The file of the second one.
     pub(crate) file: usize,
-    /// Where the second one is.
+    /// The bytes of the second one.
     pub(crate) span: Range<usize>,
 }
 
@@ -300,7 +303,7 @@ fn merge_root(
             }
             Slot::Occupied(mut slot) => {
                 let joined = matches!(slot.key().as_str(), "sources" | "sinks" | "tests");
-                // Every file may name the schema it is edited with.
+                // Every file may name its schema for editors.
                 if slot.key() == "$schema" {
                     continue;
                 }

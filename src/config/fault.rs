@@ -1,11 +1,10 @@
-//! A fault in a pipeline file, before it has a place on the screen: which value, what is wrong,
-//! what to write instead. Who finds a fault names the value by its path; the document knows where
-//! that path stands in the file.
+//! A fault in a pipeline file, before its position is known: which value, what is wrong, what to
+//! write instead. A check names the value by its path; the document finds its position.
 
 use std::fmt;
 use std::ops::Range;
 
-/// The way from the root of a pipeline file to one value: `sinks.crm.mapping[0].fields.user_id`.
+/// The path from the root of a pipeline file to one value: `sinks.crm.mapping[0].fields.user_id`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct ConfigPath(pub Vec<Segment>);
 
@@ -19,12 +18,12 @@ pub enum Segment {
 }
 
 impl ConfigPath {
-    /// This path and one key more.
+    /// This path with one more key.
     pub fn key(&self, key: impl Into<String>) -> Self {
         self.with(Segment::Key(key.into()))
     }
 
-    /// This path and one index more.
+    /// This path with one more index.
     pub fn index(&self, index: usize) -> Self {
         self.with(Segment::Index(index))
     }
@@ -62,9 +61,9 @@ impl fmt::Display for ConfigPath {
 pub enum Target {
     /// The whole value.
     Value,
-    /// The key the value stands under.
+    /// The key of the value.
     Key,
-    /// A byte range of a string value, as written after `${}` and escapes are resolved.
+    /// A byte range of a string value, after `${}` and escapes are resolved.
     Part(Range<usize>),
 }
 
@@ -73,12 +72,12 @@ pub enum Target {
 pub struct Fault {
     /// Stable code: `E0102`.
     pub code: &'static str,
-    /// The value at fault. A path that does not exist points at its nearest parent.
+    /// The faulty value. A path that does not exist points at its nearest parent.
     pub path: ConfigPath,
     /// Which part of it.
     pub target: Target,
-    /// What is wrong: lower case, naming the offending thing.
+    /// What is wrong: lower case, names the wrong thing.
     pub message: String,
-    /// What to write.
+    /// How to correct it.
     pub help: Option<String>,
 }

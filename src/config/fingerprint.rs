@@ -1,8 +1,10 @@
-//! Whether two loads of a pipeline say the same, part by part, without keeping what they say: a
-//! digest of every source and sink as it is after `${}` was resolved, so that a new key behind
-//! `${file:…}` is a change. Not here: what is done about a change.
+//! Detects whether two loads of a pipeline have the same settings, part by part, without storing
+//! them: a digest of every source and sink after `${}` was resolved, so that a new key behind
+//! `${file:…}` is a change.
 //!
-//! Invariant: equal digests mean equal settings; the digests themselves are never shown.
+//! # Invariants
+//!
+//! Equal digests mean equal settings; digests are never shown.
 
 use std::fmt;
 
@@ -16,7 +18,7 @@ use super::document::{Node, NodeKind};
 pub struct Fingerprint([u8; 32]);
 
 impl fmt::Debug for Fingerprint {
-    /// Says nothing: a digest of a short secret could be guessed back.
+    /// Shows nothing: a short secret could be guessed from its digest.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Fingerprint(…)")
     }
@@ -30,7 +32,7 @@ pub struct Fingerprints {
 }
 
 impl Fingerprints {
-    /// Those of a resolved tree.
+    /// The digests of a resolved tree.
     pub(crate) fn of(root: &Node) -> Self {
         let parts = |key| {
             let table = root.get(key).and_then(Node::table);
@@ -62,8 +64,8 @@ fn fingerprint(node: &Node) -> Fingerprint {
     Fingerprint(digest.finalize().into())
 }
 
-/// Every value begins with a letter for its kind, and texts and lists with their length, so that
-/// no two trees give the same bytes. The order of keys counts: in a mapping it may mean something.
+/// Every value is prefixed with its kind, and strings and lists with their length, so that no two
+/// trees give the same bytes. The order of keys counts: in a mapping it may have a meaning.
 fn feed(digest: &mut Sha256, node: &Node) {
     match &node.kind {
         NodeKind::Table(entries) => {
@@ -128,7 +130,8 @@ mod tests {
 
     #[test]
     fn fingerprint_changes_only_with_its_settings() {
-        // Guarantees that places and other parts do not count, and that a secret from a file does.
+        // Guarantees that positions and other parts do not count, and that a secret from a file
+        // does.
         let old = of(PIPELINE, "one-key-0001");
         let moved = of(&format!("# a comment\n\n{PIPELINE}"), "one-key-0001");
         assert_eq!(old, moved);
@@ -143,7 +146,7 @@ mod tests {
 
     #[test]
     fn fingerprint_debug_output_shows_no_digest() {
-        // Guarantees that nothing derived from a secret is in the `Debug` of a load.
+        // Guarantees that the `Debug` output of a load contains nothing derived from a secret.
         let shown = format!("{:?}", of(PIPELINE, "one-key-0001"));
         assert!(shown.contains("Fingerprint(…)") && !shown.contains('['), "{shown}");
     }

@@ -1,10 +1,10 @@
-//! Keys that other programs, or older files, use for something this one calls by another name, and
-//! source types that exist elsewhere. Not here: typing slips (`suggest`).
+//! Keys that other programs, or older files, use for something that has another name here, and
+//! source types that exist elsewhere.
 
 use super::fault::{ConfigPath, Segment};
 use crate::suggest::nearest;
 
-/// Where a foreign key is looked for.
+/// The tables in which a foreign key is recognised.
 #[derive(Clone, Copy, PartialEq)]
 enum Within {
     Sink,
@@ -17,7 +17,7 @@ enum Within {
     Root,
 }
 
-/// Foreign key, where it stands, the key that is meant (empty: there is none), and why.
+/// The foreign key, its table, the key that is meant (empty: there is none), and why.
 const FOREIGN: &[(&str, Within, &str, &str)] = &[
     ("host", Within::Sink, "endpoint", ""),
     ("url", Within::Sink, "endpoint", ""),
@@ -85,15 +85,15 @@ const FOREIGN: &[(&str, Within, &str, &str)] = &[
     ("enrichment_tables", Within::Root, "", "use `map` on a field to replace values"),
 ];
 
-/// A key known from elsewhere.
+/// A key that is known from elsewhere.
 pub(crate) enum Foreign {
     /// It has this name here.
     Called(&'static str),
-    /// There is nothing like it here, and why.
+    /// There is no equivalent here, for this reason.
     Absent(&'static str),
 }
 
-/// What a key means elsewhere. `table` is the path of the table it stands in.
+/// What a key means elsewhere. `table` is the path of its table.
 pub(crate) fn foreign_key(table: &ConfigPath, key: &str) -> Option<Foreign> {
     let within = place(table)?;
     let (_, _, meant, why) =
@@ -104,7 +104,7 @@ pub(crate) fn foreign_key(table: &ConfigPath, key: &str) -> Option<Foreign> {
     })
 }
 
-/// The known key that an unknown one was meant to be, if that can be told.
+/// The known key that an unknown one most likely means.
 pub(crate) fn meant<'a>(table: &ConfigPath, key: &str, known: &[&'a str]) -> Option<&'a str> {
     match foreign_key(table, key) {
         Some(Foreign::Called(name)) => known.iter().copied().find(|known| *known == name),

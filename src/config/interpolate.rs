@@ -1,7 +1,9 @@
-//! `${VAR}`, `${VAR:-default}`, `${file:PATH}` and the escape `$${`, on string values only: keys
-//! are never touched, and what a value resolves to is never read as TOML.
+//! Resolves `${VAR}`, `${VAR:-default}`, `${file:PATH}` and the escape `$${`, in string values
+//! only: keys are unchanged, and the result is never parsed as TOML.
 //!
-//! Invariant: a resolved value appears in no fault.
+//! # Invariants
+//!
+//! A resolved value appears in no fault.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -11,10 +13,10 @@ use super::document::{Node, NodeKind};
 use super::fault::{ConfigPath, Fault, Target};
 use super::text::{InterpolatedString, TextSegment};
 
-/// The largest file `${file:…}` reads, in bytes.
+/// The largest file that `${file:…}` reads, in bytes.
 const MAX_SECRET_BYTES: u64 = 1 << 20;
 
-/// Where `${…}` gets its values.
+/// Provides the values of `${…}`.
 pub trait Environment {
     /// The value of a variable, or `None` if it is not set or not UTF-8.
     fn var(&self, name: &str) -> Option<String>;
@@ -47,7 +49,7 @@ impl Environment for ProcessEnvironment {
     }
 }
 
-/// Variables and files that are given, for tests and for pipelines shipped inside the program.
+/// Given variables and files, for tests and for pipelines embedded in a program.
 #[derive(Debug, Clone, Default)]
 pub struct FixedEnvironment {
     /// Variables by name.
@@ -66,10 +68,10 @@ impl Environment for FixedEnvironment {
     }
 }
 
-/// Resolves every string value below `node` in place and gives back the faults found.
+/// Resolves every string value below `node` in place and returns the faults.
 ///
-/// Relative paths of files start from the folder of the file a value stands in; `folders` are by
-/// the number of that file.
+/// Relative paths of files start from the folder of the value's file; `folders` are indexed by that
+/// file's number.
 pub(crate) fn interpolate(
     node: &mut Node,
     path: &ConfigPath,
@@ -89,11 +91,11 @@ pub(crate) fn interpolate(
                 interpolate(item, &path.index(index), environment, folders, faults);
             }
         }
-        // What another program has put in is not looked at again.
+        // A value that another program inserted is not resolved again.
         NodeKind::String(text) if text.written.contains("${") && !text.is_interpolated() => {
             let (resolved, problems) = resolve(&text.written, environment, folder);
-            // A fault points into the text as it is written, which is what the tree still holds
-            // where a fault was found.
+            // A fault points into the text as written, which the tree still contains where a fault
+            // was found.
             if problems.is_empty() {
                 *text = resolved;
             }
@@ -127,7 +129,7 @@ fn resolve(
     while let Some(found) = written[at..].find("${") {
         let open = at + found;
         if written[..open].ends_with('$') && open > at {
-            // `$${` stands for `${`.
+            // `$${` is the escape of `${`.
             out.literal(written, at..open - 1);
             out.insert("${", open - 1..open + 2, false);
             at = open + 2;
@@ -226,7 +228,7 @@ fn file(
             "a path behind `file:` is relative to the folder of the pipeline file; check that it exists and may be read".to_owned(),
         )
     })?;
-    // An editor ends a file with a line break; it is not part of the secret.
+    // Editors end a file with a line break; it is not part of the secret.
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {

@@ -1,12 +1,12 @@
-//! From the texts of a pipeline to its settings, or to every fault in them: parse, merge,
-//! interpolate, check, understand, look closer.
+//! Loads the settings of a pipeline from its texts, or returns every fault in them: parse, merge,
+//! interpolate, check the schema, deserialize, check the meaning.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use indexmap::IndexMap;
 
-use super::diagnostic::{MAX_JSON, RedactedSource, Report};
+use super::diagnostic::{MAX_JSON_FAULTS, RedactedSource, Report};
 use super::document::{Document, Node, SourceText};
 use super::fault::{ConfigPath, Fault, Segment, Target};
 use super::fingerprint::Fingerprints;
@@ -19,8 +19,8 @@ use super::secret::{Redactions, raw_redactions, redacted_raw, redacted_strings};
 use super::sink::UsercomSink;
 use super::{check, semantic, syntax};
 
-/// Looks for faults in a sink's mapping table. The path is the sink's: `sinks.NAME`. Faults whose
-/// code begins with `W` are warnings.
+/// Finds faults in a sink's mapping table. The path is the sink's: `sinks.NAME`. Faults whose code
+/// begins with `W` are warnings.
 pub type CompileMapping<'a> = dyn Fn(&ConfigPath, &UsercomSink) -> Vec<Fault> + 'a;
 
 /// A pipeline that can run.
@@ -28,17 +28,17 @@ pub type CompileMapping<'a> = dyn Fn(&ConfigPath, &UsercomSink) -> Vec<Fault> + 
 pub struct Loaded {
     /// Its settings. Endpoints end in a slash.
     pub pipeline: Pipeline,
-    /// Tells whether another load has the same sources and sinks.
+    /// Compares the sources and sinks with those of another load.
     pub fingerprints: Fingerprints,
-    /// What may not be as it was meant. Empty if there is nothing.
+    /// What may not be intended. Empty if there is nothing.
     pub warnings: Report,
 }
 
-/// Reads a pipeline from the texts of its files.
+/// Loads a pipeline from the texts of its files.
 ///
 /// # Errors
-/// Every fault in the files, warnings among them. Files with syntax errors are not looked at any
-/// further.
+///
+/// Every fault in the files, including warnings. Files with syntax errors are not checked further.
 pub fn load(
     files: &[SourceText],
     environment: &dyn Environment,
@@ -52,13 +52,13 @@ pub fn load(
     analyze(document, report, environment, compile, &EmbeddingContext::default())
 }
 
-/// What another program's config, which holds a pipeline's settings, does to them.
+/// How the config of another program embeds a pipeline's settings.
 #[derive(Default)]
 pub(super) struct EmbeddingContext<'a> {
-    /// Puts in what that program resolves, once `${}` is; gives back the paths where something was
-    /// missing, and told.
+    /// Inserts what that program resolves, after `${}`; returns the paths where something was
+    /// missing, which was reported.
     pub(super) resolve: Option<&'a Resolve<'a>>,
-    /// How paths of the pipeline are called there: `sinks.crm`, and its name.
+    /// The names of the pipeline's paths in that config: `sinks.crm`, and its name there.
     pub(super) names: &'a [(&'a str, &'a str)],
     /// Where relative paths start.
     pub(super) paths: Paths,
@@ -67,7 +67,7 @@ pub(super) struct EmbeddingContext<'a> {
 /// Where relative paths start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Paths {
-    /// In the folder of the file they stand in.
+    /// In the folder of their file.
     #[default]
     OfTheirFile,
     /// In the working directory.
@@ -75,7 +75,7 @@ pub(super) enum Paths {
     OfTheProcess,
 }
 
-/// Resolves what `${}` is not.
+/// Resolves other references than `${}`.
 pub(super) type Resolve<'a> = dyn Fn(&mut Node) -> Vec<ConfigPath> + 'a;
 
 impl EmbeddingContext<'_> {
@@ -84,7 +84,7 @@ impl EmbeddingContext<'_> {
     }
 }
 
-/// The settings in a tree, or every fault in it and those that are in the report already.
+/// The settings in a tree, or every fault in it together with those already in the report.
 pub(super) fn analyze(
     mut document: Document,
     mut report: Report,
@@ -98,15 +98,15 @@ pub(super) fn analyze(
     interpolate(&mut document.root, &root, environment, &folders, &mut faults);
     let missing = host.resolve.map_or_else(Vec::new, |resolve| resolve(&mut document.root));
     faults.extend(check::check(pipeline_schema(), &mut document.root));
-    // A document without a root table has one fault, and nothing in it to look at.
+    // A document without a root table has one fault, and nothing else to check.
     let parts = recover(&document.root, &faults);
-    faults.extend(semantic::look(&document.root, &parts));
+    faults.extend(semantic::check(&document.root, &parts));
     for sink in &parts.sinks {
         let SinkConfig::Usercom(config) = &sink.config;
         faults.extend(sink.restore(compile(&sink.path(), config)));
     }
 
-    // A value whose `${}` could not be resolved has that fault and no other.
+    // A value whose `${}` could not be resolved has only that fault.
     let unresolved: HashSet<_> = faults
         .iter()
         .filter(|fault| fault.code.starts_with("E001"))
@@ -129,10 +129,10 @@ pub(super) fn analyze(
     let mut placed: Vec<_> =
         faults.into_iter().map(|fault| (places.of(&fault.path, &fault.target), fault)).collect();
     placed.sort_by_key(|((file, span), fault)| (*file, span.start, fault.code));
-    let shown = placed.iter().take(MAX_JSON).map(|(_, fault)| fault);
+    let shown = placed.iter().take(MAX_JSON_FAULTS).map(|(_, fault)| fault);
     let redactions = Redactions::of(&document.root).within(shown.flat_map(texts));
     for (number, ((file, span), mut fault)) in placed.into_iter().enumerate() {
-        if number < MAX_JSON {
+        if number < MAX_JSON_FAULTS {
             fault.message = host.call(&redactions.apply(&fault.message));
             fault.help = fault.help.map(|help| host.call(&redactions.apply(&help)));
         } else {
@@ -153,14 +153,15 @@ pub(super) fn analyze(
     }
 }
 
-/// What is said of a fault.
+/// The texts of a fault.
 fn texts(fault: &Fault) -> impl Iterator<Item = &str> {
     std::iter::once(fault.message.as_str()).chain(fault.help.as_deref())
 }
 
-/// The files of a pipeline as one JSON value, as they are written: `${}` is left alone.
+/// The files of a pipeline as one JSON value, as written: `${}` is not resolved.
 ///
 /// # Errors
+///
 /// Syntax errors, and names that several files have.
 pub fn plain_json(files: &[SourceText]) -> Result<serde_json::Value, Report> {
     use serde::Deserialize;

@@ -1,7 +1,8 @@
-//! Relative paths: each starts in the folder of the file it stands in.
+//! Resolves relative paths: each starts in the folder of its file.
 //!
-//! Not here: `${file:…}` (`interpolate`). One invariant: a path of a file that lies in the working
-//! directory, and an absolute path, stay as they are written.
+//! # Invariants
+//!
+//! An absolute path, and a path in a file of the working directory, are unchanged.
 
 use std::path::{MAIN_SEPARATOR, Path};
 
@@ -11,8 +12,8 @@ use super::text::InterpolatedString;
 /// The folder of state, where the file names none.
 const DATA_DIR: &str = "./data";
 
-/// Puts the folder of its file before every relative path of a tree; `folders` are by the number of
-/// a file. Without `data_dir`, it is a folder beside the first file.
+/// Prefixes every relative path of a tree with the folder of its file; `folders` are indexed by
+/// file number. Without `data_dir`, it is a folder next to the first file.
 pub(super) fn locate(root: &mut Node, folders: &[&Path]) {
     let at = |file: usize| folders.get(file).copied().unwrap_or(Path::new(""));
     if let Some(entries) = root.table_mut() {
@@ -74,8 +75,8 @@ fn path<'a>(node: &mut Node, at: &impl Fn(usize) -> &'a Path) {
     }
 }
 
-/// A pattern, with the folder's own characters taken as they are. A pattern of `exclude` without a
-/// separator is about names in any folder.
+/// A glob pattern, prefixed with the folder, whose own special characters are escaped. A pattern of
+/// `exclude` without a separator matches names in any folder.
 fn glob<'a>(node: &mut Node, key: &str, at: &impl Fn(usize) -> &'a Path) {
     let folder = at(node.file);
     let NodeKind::String(text) = &mut node.kind else {
@@ -111,7 +112,7 @@ mod tests {
 
     #[test]
     fn relative_path_is_resolved_from_its_pipeline_file() {
-        // Each file's own folder counts, also for secrets; absolute paths and names stay.
+        // Each file's own folder counts, also for secrets; absolute paths and names are unchanged.
         let text = "[sources.a]\ntype = 'file'\ninclude = ['./logs/*.log', '/var/*.log']\nexclude = ['*.gz', 'old/*']\n";
         let got = pipeline("/srv/[a]", text);
         assert_eq!(got.data_dir, Path::new("/srv/[a]/data"));

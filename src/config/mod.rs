@@ -1,4 +1,4 @@
-//! The pipeline file: from text to typed settings, and every fault with its place.
+//! The pipeline file: from text to typed settings, and every fault with its position.
 //!
 //! ```text
 //! text -> syntax -> document -> interpolate -> check -> semantic -> Pipeline
@@ -6,8 +6,9 @@
 //!                                   +------- Fault --------+-> Report
 //! ```
 //!
-//! Codes: `E00` the text itself (files, notation, `${}`), `E01` the shape that the JSON Schema
-//! tells, `E03` what parts say of each other; the mapping table has its own. `W` is a warning.
+//! Codes: `E00` for the text itself (files, format, `${}`), `E01` for the shape that the JSON
+//! Schema defines, `E03` for contradictions between parts; the mapping table has its own. `W` is a
+//! warning.
 
 pub mod account;
 mod check;

@@ -1,8 +1,9 @@
-//! What can still be understood of a file with faults: values at fault are left out, so that one
-//! mistake does not hide the others. Nothing made here ever runs; it is only looked at for more
-//! faults.
+//! Deserializes the valid parts of a file with faults: faulty values are removed, so that one
+//! mistake does not hide the others. The result never runs; it is only checked for more faults.
 //!
-//! Invariant: `original_index` leads every kept rule back to its number in the file.
+//! # Invariants
+//!
+//! `original_index` maps every remaining rule to its number in the file.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +16,7 @@ use super::pipeline::{SinkConfig, TestCase};
 use super::source::SourceConfig;
 use super::text::InterpolatedString;
 
-/// The typed parts of a file that could be understood.
+/// The typed parts of a file that could be deserialized.
 #[derive(Debug, Default)]
 pub(crate) struct RecoveredParts {
     /// Sources by name.
@@ -26,7 +27,7 @@ pub(crate) struct RecoveredParts {
     pub(crate) tests: Vec<(usize, TestCase)>,
 }
 
-/// A sink that could be understood.
+/// A sink that could be deserialized.
 #[derive(Debug)]
 pub(crate) struct RecoveredSink {
     /// Its name.
@@ -35,13 +36,13 @@ pub(crate) struct RecoveredSink {
     pub(crate) config: SinkConfig,
     /// For each rule of `config`, its number in the file.
     original_index: Vec<usize>,
-    /// Paths of values that were left out.
+    /// Paths of values that were removed.
     faulty: HashSet<ConfigPath>,
-    /// The tables around them.
+    /// The tables that contained them.
     parents: HashSet<ConfigPath>,
 }
 
-/// The parts of a tree, without the values at fault.
+/// The parts of a tree without the faulty values.
 pub(crate) fn recover(root: &Node, faults: &[Fault]) -> RecoveredParts {
     let mut healthy = root.clone();
     let faulty: HashSet<ConfigPath> =
@@ -68,7 +69,7 @@ pub(crate) fn recover(root: &Node, faults: &[Fault]) -> RecoveredParts {
     parts
 }
 
-/// Paths of faults, by the name of the sink they lie in.
+/// Paths of faults, by the name of their sink.
 fn by_sink(faults: &[Fault]) -> HashMap<&str, HashSet<ConfigPath>> {
     let mut found: HashMap<&str, HashSet<ConfigPath>> = HashMap::new();
     for fault in faults {
@@ -86,14 +87,14 @@ fn children<'a>(root: &'a Node, key: &str) -> impl Iterator<Item = (&'a String, 
     entries.map(|(name, entry)| (name, &entry.node))
 }
 
-/// The path of what is taken out for a fault: of its value, or of the nearest value around it that
-/// stands under a key, since taking an element out of a list would move the others.
+/// The path to remove for a fault: that of its value, or of the nearest enclosing value under a
+/// key, because removing an element of a list would move the others.
 fn prunable(path: &ConfigPath) -> Option<ConfigPath> {
     let mut path = path.clone();
     while matches!(path.0.last(), Some(Segment::Index(_))) {
         path.0.pop();
     }
-    // Whole sources, sinks and rules stay: they are looked at one by one.
+    // Whole sources, sinks and rules are kept: they are checked one by one.
     let keeps = match path.0.as_slice() {
         [] | [Segment::Key(_)] => true,
         [Segment::Key(_), Segment::Key(key)] => !key.is_empty(),
@@ -103,7 +104,7 @@ fn prunable(path: &ConfigPath) -> Option<ConfigPath> {
     (!keeps).then_some(path)
 }
 
-/// Takes all faulty values out in one walk.
+/// Removes all faulty values in one walk.
 fn prune(node: &mut Node, at: &mut ConfigPath, faulty: &HashSet<ConfigPath>) {
     if faulty.is_empty() {
         return;
@@ -131,7 +132,7 @@ fn prune(node: &mut Node, at: &mut ConfigPath, faulty: &HashSet<ConfigPath>) {
 
 fn sink(name: &str, mut node: Node, faulty: HashSet<ConfigPath>) -> Option<RecoveredSink> {
     let entries = node.table_mut()?;
-    // What is missing was already said; an empty stand-in lets the rest be looked at.
+    // What is missing was reported; an empty placeholder lets the rest be checked.
     for (key, kind) in [
         ("inputs", NodeKind::Array(Vec::new())),
         ("api_key", NodeKind::String(InterpolatedString::plain("missing"))),
@@ -159,7 +160,7 @@ fn sink(name: &str, mut node: Node, faulty: HashSet<ConfigPath>) -> Option<Recov
     }
     let mut config = SinkConfig::deserialize(&node).ok()?;
     let SinkConfig::Usercom(usercom) = &mut config;
-    // A rule without a name goes by its number, which must be the one in the file.
+    // A rule without a name is named by its number, which must be the one in the file.
     for (rule, original) in usercom.mapping.iter_mut().zip(&original_index) {
         rule.name.get_or_insert_with(|| format!("rule {}", original + 1));
     }
@@ -177,8 +178,8 @@ impl RecoveredSink {
         ConfigPath::default().key("sinks").key(&self.name)
     }
 
-    /// Faults of the mapping as they are in the file: rules by their own number, and without those
-    /// that only follow from a value that was left out.
+    /// Faults of the mapping as they are in the file: rules by their original number, without
+    /// faults that only follow from a removed value.
     pub(crate) fn restore(&self, faults: Vec<Fault>) -> Vec<Fault> {
         let mapping = self.path().key("mapping");
         faults
@@ -196,7 +197,7 @@ impl RecoveredSink {
             .collect()
     }
 
-    /// Whether a fault is about the very table a value was left out of, or about that value.
+    /// Whether a fault is about the table from which a value was removed, or about that value.
     fn follows(&self, fault: &Fault) -> bool {
         let at = &fault.path.0;
         let is_faulty = |length| self.faulty.contains(&ConfigPath(at[..length].to_vec()));

@@ -1,5 +1,5 @@
 //! The JSON Schema of the pipeline file, generated from the typed settings. It is committed as
-//! `schema/pipeline.schema.json` for editors, and `check` reads it to refuse what it refuses.
+//! `schema/pipeline.schema.json` for editors, and `check` validates against it.
 
 use std::sync::LazyLock;
 
@@ -16,7 +16,7 @@ pub fn pipeline_schema() -> &'static Value {
     &SCHEMA
 }
 
-/// The schema as text, as it is committed: two spaces a level, a line break at the end.
+/// The schema as committed text: indented by two spaces, with a line break at the end.
 pub fn pipeline_schema_text() -> String {
     let schema = pipeline_schema();
     let mut text = serde_json::to_string_pretty(schema).expect("a JSON value always becomes text");

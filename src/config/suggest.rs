@@ -2,9 +2,9 @@
 
 use crate::suggest::nearest;
 
-/// Faults of one file that are given words to choose from: looking for them takes long, and of
-/// later faults only the number is shown.
-const MAX_HELPED: usize = 1_000;
+/// The most faults of one file that get suggestions: finding them takes long, and of later faults
+/// only the number is shown.
+const MAX_SUGGESTED_FAULTS: usize = 1_000;
 
 /// `` `a`, `b` or `c` ``.
 pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>, joint: &str) -> String {
@@ -16,15 +16,15 @@ pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>, joint: &str) ->
     }
 }
 
-/// As `instead`, for a fault that so many others come before.
+/// As `instead`, for a fault that is preceded by this many others.
 pub(crate) fn instead_behind(faults: usize, word: &str, known: &[&str], what: &str) -> String {
-    match faults < MAX_HELPED {
+    match faults < MAX_SUGGESTED_FAULTS {
         true => instead(word, known, what),
         false => "put the faults before this one right first".to_owned(),
     }
 }
 
-/// Help for an unknown word: the nearest one, or all of them.
+/// Help for an unknown word: the nearest known one, or all of them.
 pub(crate) fn instead(word: &str, known: &[&str], what: &str) -> String {
     match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -37,11 +37,11 @@ pub(crate) fn instead(word: &str, known: &[&str], what: &str) -> String {
     }
 }
 
-/// Known words listed at most.
+/// The most known words that are listed.
 const MAX_LISTED: usize = 60;
 
-/// What is wrong with a regular expression, in one line. The engine draws a picture of many lines;
-/// its last line says why.
+/// The cause of a regular expression error, on one line. The engine's message has many lines; the
+/// last one has the cause.
 pub(crate) fn regex_fault(error: &regex::Error) -> String {
     let drawn = error.to_string();
     let last = drawn.lines().next_back().unwrap_or_default();

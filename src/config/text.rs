@@ -1,35 +1,37 @@
-//! A string value in its three forms: as it stands in the file (with quotes and escapes), as it is
-//! written (escapes resolved), and as it is used (`${}` resolved), and the way back from a byte of
-//! the last to a byte of the first.
+//! A string value in its three forms: raw (as in the file, with quotes and escapes), written
+//! (escapes resolved), and used (`${}` resolved), with a mapping from a byte of the last to a byte
+//! of the first.
 //!
-//! Invariant: `pieces` cover `value` and `written` from beginning to end, in order.
+//! # Invariants
+//!
+//! `pieces` cover `value` and `written` completely and in order.
 
 use std::ops::Range;
 
 /// A string value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct InterpolatedString {
-    /// The text as it is used.
+    /// The used form.
     pub(crate) value: String,
-    /// The text as it is written in the file, escapes resolved.
+    /// The written form.
     pub(crate) written: String,
     /// Which bytes of `written` became which bytes of `value`.
     pub(crate) pieces: Vec<TextSegment>,
 }
 
-/// A stretch of a text.
+/// A part of a string.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TextSegment {
-    /// Bytes of the used text.
+    /// Its bytes of the used form.
     pub(crate) value: Range<usize>,
-    /// Bytes of the written text.
+    /// Its bytes of the written form.
     pub(crate) written: Range<usize>,
-    /// Whether the piece came from an interpolation, so that its bytes do not correspond.
+    /// Whether the part came from an interpolation, so that its bytes do not correspond.
     pub(crate) inserted: bool,
 }
 
 impl InterpolatedString {
-    /// A text without interpolation.
+    /// A string without interpolation.
     pub(crate) fn plain(text: impl Into<String>) -> Self {
         let written = text.into();
         Self {
@@ -43,20 +45,20 @@ impl InterpolatedString {
         }
     }
 
-    /// Whether some of the text came from outside the file.
+    /// Whether some of the string came from outside the file.
     pub(crate) fn is_interpolated(&self) -> bool {
         self.pieces.iter().any(|piece| piece.inserted)
     }
 
-    /// The bytes of the raw text (the value as it stands in the file, which the map is of) that a part
-    /// of the used text came from, or `None` where the way back is not certain.
+    /// The bytes of the raw form that a part of the used form came from, or `None` where this is
+    /// uncertain.
     pub(crate) fn locate(&self, map: &SourceMap, part: &Range<usize>) -> Option<Range<usize>> {
         let written = self.to_written(part.start)?.start..self.to_written_end(part)?;
         Some(map.raw(written.start)?..map.raw(written.end)?)
     }
 
     fn to_written(&self, at: usize) -> Option<Range<usize>> {
-        // Pieces are in order: the first that ends behind the byte has it.
+        // Pieces are in order: the first one that ends after the byte contains it.
         let found = self.pieces.partition_point(|piece| piece.value.end <= at);
         let piece = self.pieces.get(found).or(self.pieces.last())?;
         if piece.inserted {
@@ -78,15 +80,15 @@ impl InterpolatedString {
     }
 }
 
-/// For each byte of a written text, where it stands in the raw one.
+/// Maps each byte of the written form to the raw form.
 #[derive(Debug)]
 pub(crate) struct SourceMap {
-    /// `offsets[i]` is the raw place of written byte `i`; one more entry for the end.
+    /// `offsets[i]` is the raw offset of written byte `i`; one more entry for the end.
     offsets: Vec<usize>,
 }
 
 impl SourceMap {
-    /// `None` if the raw text cannot be followed with certainty.
+    /// `None` if the raw form cannot be parsed with certainty.
     pub(crate) fn new(raw: &str, written: &str) -> Option<Self> {
         if raw == written {
             return Some(Self { offsets: (0..=raw.len()).collect() });
@@ -96,7 +98,7 @@ impl SourceMap {
             .find(|quote| raw.starts_with(quote) && raw.ends_with(quote))?;
         let mut start = quote.len();
         let end = raw.len().checked_sub(quote.len())?;
-        // TOML drops a line break right behind the opening quotes of a multi-line string.
+        // TOML removes a line break directly after the opening quotes of a multi-line string.
         if quote.len() == 3 {
             for eol in ["\r\n", "\n"] {
                 if raw.get(start..end)?.starts_with(eol) {
@@ -121,8 +123,8 @@ impl SourceMap {
                 (length, length)
             };
             for byte in 0..made {
-                // Bytes of a literal character correspond one to one; all bytes of an escape
-                // point at its backslash.
+                // Bytes of a literal character correspond one to one; all bytes of an escape point
+                // at its backslash.
                 let within = if used == made { byte } else { 0 };
                 offsets.push(start + at + within);
             }
@@ -138,7 +140,7 @@ impl SourceMap {
     }
 }
 
-/// How many raw bytes an escape takes and how many bytes it stands for.
+/// The number of raw bytes of an escape, and of the bytes that it represents.
 fn escape(rest: &str) -> Option<(usize, usize)> {
     let digits = match rest.as_bytes().get(1)? {
         b'x' => 2,
@@ -152,7 +154,7 @@ fn escape(rest: &str) -> Option<(usize, usize)> {
     };
     let code = u32::from_str_radix(rest.get(2..2 + digits)?, 16).ok()?;
     if digits == 4 && (0xD800..0xDC00).contains(&code) {
-        // JSON's surrogate pair: two escapes, one character of four bytes.
+        // A surrogate pair in JSON: two escapes, one character of four bytes.
         return (rest.get(6..8)? == "\\u").then_some((12, 4));
     }
     Some((2 + digits, char::from_u32(code)?.len_utf8()))
@@ -184,13 +186,13 @@ mod tests {
         ] {
             assert_eq!(located(raw, written, part).as_deref(), Some(expected), "{raw}");
         }
-        // Where the raw text does not decode to the written one, nothing is claimed.
+        // Where the raw form does not decode to the written one, no position is returned.
         assert_eq!(located(">\n  folded\n  text", "folded text", 0..1), None);
     }
 
     #[test]
     fn segments_around_an_interpolation_have_right_positions() {
-        // Behind an inserted value offsets are shifted back; inside it, the whole `${}` is shown.
+        // After an inserted value offsets are shifted back; inside it, the whole `${}` is shown.
         let text = InterpolatedString {
             value: "https://host.example/x".into(),
             written: "https://${H}/x".into(),

@@ -1,4 +1,4 @@
-//! Moments that are written as a number: digits of a calendar date, or time since 1970.
+//! Parses timestamps that are numbers: the digits of a calendar date, or time since 1970.
 
 use std::borrow::Cow;
 
@@ -16,12 +16,12 @@ pub(super) fn is_number(text: &str) -> bool {
         && !digits.ends_with('.')
 }
 
-/// Reads the text of a number.
+/// Parses the text of a number.
 ///
-/// Eight, twelve and fourteen digits that are a plausible calendar date are that date. Other numbers
-/// of four to eight digits are a year, a month, a serial number, anything but a time since 1970.
-/// What remains counts from 1970: below 10^11 seconds, below 10^14 milliseconds, below 10^17
-/// microseconds, else nanoseconds.
+/// Eight, twelve or fourteen digits that are a plausible calendar date are that date. Other numbers
+/// of four to eight digits are rejected: they may be a year, a month or a serial number, but not a
+/// time since 1970. All others count from 1970: below 10^11 seconds, below 10^14 milliseconds,
+/// below 10^17 microseconds, else nanoseconds.
 pub(super) fn parse(text: &str, zone: &TimeZone) -> Option<ParsedTimestamp> {
     if text.starts_with('-') {
         return epoch(text).map(ParsedTimestamp::in_utc);
@@ -39,12 +39,12 @@ pub(super) fn parse(text: &str, zone: &TimeZone) -> Option<ParsedTimestamp> {
     }
 }
 
-/// `YYYYMMDD`, with `hhmm` or `hhmmss` behind it, where the calendar has such a day and the year is
-/// one that people write.
+/// `YYYYMMDD`, with an optional `hhmm` or `hhmmss` after it, where the calendar has such a day and
+/// the year is plausible.
 fn calendar(digits: &str) -> Option<DateTime> {
     let years = match digits.len() {
         8 | 14 => 1800..=2199,
-        // As milliseconds since 1970 such numbers are moments of 1973 to 2001.
+        // As milliseconds since 1970 such numbers would be times from 1973 to 2001.
         12 => 1900..=2099,
         _ => return None,
     };
@@ -67,7 +67,7 @@ pub(super) fn date(digits: &str) -> Option<Date> {
     is_date.then(|| calendar(digits)).flatten().map(|civil| civil.date())
 }
 
-/// Reads a decimal number as time since 1970, exactly.
+/// Parses a decimal number as time since 1970, exactly.
 fn epoch(text: &str) -> Option<Timestamp> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -101,7 +101,7 @@ pub(super) fn millis(text: &str) -> Option<ParsedTimestamp> {
     Timestamp::from_millisecond(millis).ok().map(ParsedTimestamp::in_utc)
 }
 
-/// Writes a number with an exponent without it; others stay as they are.
+/// Writes a number with an exponent without it; others are unchanged.
 fn expand(digits: &str) -> Option<Cow<'_, str>> {
     if !digits.bytes().next()?.is_ascii_digit() {
         return None;
@@ -110,6 +110,6 @@ fn expand(digits: &str) -> Option<Cow<'_, str>> {
         return Some(digits.into());
     }
     let value: f64 = digits.parse().ok()?;
-    // Beyond this no unit makes a representable moment.
+    // Beyond this no unit gives a representable timestamp.
     (value < 1e24).then(|| format!("{value}").into())
 }

@@ -26,20 +26,21 @@ use jiff::tz::{Offset, TimeZone};
 
 pub use self::object::{instant_of_json, of_json};
 
-/// Bytes of the longest text that is looked at.
+/// The longest text that is parsed, in bytes.
 const MAX_TEXT_LEN: usize = 128;
 
-/// A moment, and the calendar date as it was written.
+/// An instant, and the calendar date as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParsedTimestamp {
     /// The instant.
     pub instant: Timestamp,
-    /// The date as written, whatever zone it was written in.
+    /// The date as written, in whatever zone.
     pub written: Date,
 }
 
 impl ParsedTimestamp {
-    /// A civil time in a zone. Times that a clock change skips or repeats are read as RFC 5545 says.
+    /// A civil time in a zone. Times that a clock change skips or repeats are resolved as RFC 5545
+    /// says.
     fn in_zone(civil: DateTime, zone: &TimeZone) -> Option<Self> {
         let instant = zone.to_timestamp(civil).ok()?;
         Some(Self { instant, written: civil.date() })
@@ -50,15 +51,15 @@ impl ParsedTimestamp {
     }
 }
 
-/// Whether this is how systems write that there is no time: the year 1 of Go and .NET, 1899 and
-/// 1900 of spreadsheets and SQL Server, the first second of 1970.
+/// Whether this is a common placeholder for "no time": the year 1 of Go and .NET, 1899 and 1900 of
+/// spreadsheets and SQL Server, the first second of 1970.
 pub fn is_zero_time(instant: Timestamp) -> bool {
     /// The first second of 1901.
     const FIRST_USED: i64 = -2_177_452_800;
     instant == Timestamp::UNIX_EPOCH || instant.as_second() < FIRST_USED
 }
 
-/// Reads a moment from text, or from the text of a number. `zone` is that of times without one.
+/// Parses a timestamp from text, or from the text of a number. `zone` applies to times without one.
 pub fn parse(text: &str, zone: &TimeZone) -> Option<ParsedTimestamp> {
     let text = text.trim();
     if text.is_empty() || text.len() > MAX_TEXT_LEN {
@@ -95,23 +96,24 @@ fn mail(text: &str) -> Option<ParsedTimestamp> {
     Some(ParsedTimestamp { instant: zoned.timestamp(), written: zoned.date() })
 }
 
-/// ISO 8601 with or without an offset and a zone in brackets. The named zone says what the offset
-/// is; without one the offset counts, and without either the given zone.
+/// ISO 8601 with or without an offset and a zone in brackets. A named zone decides the offset;
+/// without one the offset counts, and without either the given zone.
 fn iso(text: &str, zone: &TimeZone) -> Option<ParsedTimestamp> {
     let pieces = Pieces::parse(text).ok()?;
     let civil = pieces.date().to_datetime(pieces.time().unwrap_or_else(Time::midnight));
     if let Some(offset) = pieces.to_numeric_offset() {
         return ParsedTimestamp::in_zone(civil, &TimeZone::fixed(offset));
     }
-    // A zone nobody knows is no zone: the time is not read.
+    // With an unknown zone the time is rejected.
     let named = pieces.to_time_zone().ok()?;
     ParsedTimestamp::in_zone(civil, named.as_ref().unwrap_or(zone))
 }
 
-/// Reads a moment by a strptime format. Without a zone it is in the given one, without a time
-/// midnight.
+/// Parses a timestamp by a strptime format. Without a zone it is in the given one, without a time
+/// it is midnight.
 ///
 /// # Errors
+///
 /// Where the text does not follow the format, or names no date or no known zone.
 pub fn parse_format(
     format: &str,
@@ -123,7 +125,7 @@ pub fn parse_format(
         Ok(civil) => civil,
         Err(_) => match parts.to_date() {
             Ok(date) => date.to_datetime(Time::midnight()),
-            // Seconds since 1970 say it all.
+            // Seconds since 1970 need no date and no zone.
             Err(error) => {
                 return parts.to_timestamp().map(ParsedTimestamp::in_utc).map_err(|_| error);
             }
@@ -148,9 +150,10 @@ pub fn parse_format(
     Ok(ParsedTimestamp { instant: zone.to_timestamp(civil)?, written: civil.date() })
 }
 
-/// Checks that a strptime format can be used: what it writes it must read back.
+/// Checks that a strptime format can be used: what it formats it must parse.
 ///
 /// # Errors
+///
 /// Why it cannot.
 pub fn check_format(format: &str) -> Result<(), jiff::Error> {
     let sample = Timestamp::UNIX_EPOCH.to_zoned_datetime(TimeZone::UTC);
@@ -158,7 +161,7 @@ pub fn check_format(format: &str) -> Result<(), jiff::Error> {
     parse_format(format, &text, &TimeZone::UTC).map(|_| ())
 }
 
-/// Reads `+02:00`, `+0200`, `+02`, `-5`, with a sign.
+/// Parses `+02:00`, `+0200`, `+02`, `-5`, with a sign.
 pub(super) fn offset(text: &str) -> Option<Offset> {
     let (negative, rest) = match text.as_bytes().first()? {
         b'+' => (false, &text[1..]),
@@ -196,7 +199,7 @@ mod tests {
 
     #[test]
     fn timestamp_in_every_format_gives_the_same_instant() {
-        // Whatever system wrote it: the same moment is read.
+        // The same instant is parsed in every format.
         for text in [
             "2024-05-21T10:11:12Z",
             "2024-05-21t10:11:12z",
@@ -285,8 +288,8 @@ mod tests {
 
     #[test]
     fn fractional_seconds_are_exact() {
-        // A fraction of a second keeps its digits, behind a point or a comma; times before 1970
-        // count backwards.
+        // A fraction of a second keeps its digits, after a point or a comma; times before 1970 are
+        // negative.
         for (text, moment) in [
             ("1767225600.123456789", "2026-01-01T00:00:00.123456789Z"),
             ("2026-01-01 00:00:00,123", "2026-01-01T00:00:00.123Z"),
@@ -300,7 +303,8 @@ mod tests {
 
     #[test]
     fn given_zone_applies_only_to_times_without_zone() {
-        // The zone of a source moves times that name none, and no others; across clock changes too.
+        // The zone of a source applies to times that name none, and to no others; also across clock
+        // changes.
         let read = |text| parse(text, &warsaw()).unwrap();
         for (text, moment) in [
             ("2024-05-21 10:11:12", "2024-05-21T08:11:12Z"),
@@ -323,7 +327,7 @@ mod tests {
 
     #[test]
     fn date_is_kept_as_written() {
-        // The calendar date stays as it was written, whatever the instant is in UTC.
+        // The calendar date is the written one, whatever the instant is in UTC.
         for text in [
             "1990-05-07T00:00:00.000+02:00",
             "1990-05-07T23:30:00-05:00",
@@ -341,7 +345,7 @@ mod tests {
 
     #[test]
     fn invalid_or_ambiguous_timestamp_is_rejected() {
-        // Nonsense, other calendars' orders and numbers that are no calendar date give nothing.
+        // Invalid text, other date orders and numbers that are not a calendar date are rejected.
         for text in [
             "",
             "-",
@@ -384,7 +388,7 @@ mod tests {
 
     #[test]
     fn zero_timestamps_are_recognised() {
-        // What stands for "no time" is told from a time.
+        // Placeholders for "no time" are distinguished from times.
         for text in ["0001-01-01T00:00:00Z", "0", "1970-01-01T00:00:00Z", "1900-01-01 00:00:00"] {
             assert!(is_zero_time(instant(text, &TimeZone::UTC).unwrap()), "{text}");
         }
@@ -395,8 +399,8 @@ mod tests {
 
     #[test]
     fn format_string_is_applied() {
-        // A format without an offset means the given zone, one without a time midnight; a zone that
-        // the text names is obeyed.
+        // A format without an offset uses the given zone, one without a time midnight; a zone in
+        // the text has priority.
         let read = |format: &str, text: &str, zone: &TimeZone| {
             parse_format(format, text, zone).map(|parsed| parsed.instant.to_string()).ok()
         };

@@ -1,5 +1,5 @@
-//! Moments that databases and frameworks write as objects: MongoDB's extended JSON, Firestore,
-//! ASP.NET.
+//! Parses timestamps that databases and frameworks write as objects: MongoDB's extended JSON,
+//! Firestore, ASP.NET.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use super::{ParsedTimestamp, digits, instant, parse};
 
-/// Bytes of the longest object that is looked at.
+/// The longest object that is parsed, in bytes.
 const MAX_TEXT_LEN: usize = 256;
 
-/// Reads a moment from JSON text: a string, a number, or an object that stands for a moment.
+/// Parses a timestamp from JSON text: a string, a number, or an object that represents a timestamp.
 pub fn of_json(json: &str, zone: &TimeZone) -> Option<ParsedTimestamp> {
     match json.as_bytes().first()? {
         b'"' => {
-            // Texts without escapes are read where they stand.
+            // A string without escapes is parsed in place.
             let inner = json.strip_prefix('"')?.strip_suffix('"')?;
             if !inner.contains('\\') {
                 return parse(inner, zone);
@@ -49,7 +49,7 @@ fn object(value: &Value, zone: &TimeZone) -> Option<ParsedTimestamp> {
         let found = names.iter().find_map(|name| fields.get(*name))?;
         found.as_i64().or_else(|| found.as_str()?.parse().ok())
     };
-    // Nothing else may be in it: an object with a key `seconds` can be many things.
+    // No other key may be in it: an object with a key `seconds` can mean many things.
     if fields.len() != 2 {
         return None;
     }
@@ -71,8 +71,8 @@ fn mongo(date: &Value, zone: &TimeZone) -> Option<ParsedTimestamp> {
     }
 }
 
-/// `/Date(1716286272000)/`; an offset behind the milliseconds says where it was written, which
-/// changes nothing.
+/// `/Date(1716286272000)/`; an offset after the milliseconds only says where it was written and is
+/// ignored.
 pub(super) fn asp_net(text: &str) -> Option<ParsedTimestamp> {
     let inner = text.strip_prefix("/Date(")?.strip_suffix(")/")?;
     let sign = inner.get(1..)?.find(['+', '-']).map(|at| at + 1);
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn object_with_a_timestamp_is_parsed() {
-        // MongoDB's and Firestore's objects are read; objects with anything else in them are not.
+        // MongoDB's and Firestore's objects are parsed; objects with any other key are rejected.
         for json in [
             r#"{"$date":"2024-05-21T10:11:12Z"}"#,
             r#"{"$date":1716286272000}"#,

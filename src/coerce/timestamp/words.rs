@@ -1,8 +1,8 @@
-//! Moments that are written in words: month names, zones behind the time, dates with slashes.
+//! Parses timestamps with words: month names, zones after the time, dates with slashes.
 //!
-//! The text is taken apart at blanks; every word must be a date, a time, a zone or a part of one,
-//! and nothing may be said twice. So no order of words has to be known, and what is not understood
-//! to the last word is not read.
+//! The text is split at blanks; every word must be a date, a time, a zone or a part of one, and
+//! nothing may occur twice. So the order of words does not matter, and a text with any unknown word
+//! is rejected.
 
 use jiff::civil::{Date, ISOWeekDate, Time, Weekday};
 use jiff::tz::TimeZone;
@@ -10,20 +10,20 @@ use jiff::tz::TimeZone;
 use super::{ParsedTimestamp, digits, offset};
 use crate::coerce::zone;
 
-/// The parts that were found.
+/// The parts found so far.
 #[derive(Default)]
 struct DateTimeParts {
     year: Option<i16>,
     month: Option<i8>,
     day: Option<i8>,
     date: Option<Date>,
-    /// Two digits, which need a weekday to be told from other things.
+    /// A year of two digits, which is accepted only with a weekday.
     short_year: Option<i16>,
     weekday: Option<Weekday>,
     time: Option<Time>,
     noon: Option<DayHalf>,
     zone: Option<TimeZone>,
-    /// A zone's short name, for where there is no offset.
+    /// A zone's short name, used where there is no offset.
     short_zone: Option<TimeZone>,
     unknown_zone: bool,
 }
@@ -34,7 +34,7 @@ enum DayHalf {
     Pm,
 }
 
-/// Reads a moment.
+/// Parses a timestamp.
 pub(super) fn parse(text: &str, default: &TimeZone) -> Option<ParsedTimestamp> {
     let text = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     let mut parts = DateTimeParts::default();
@@ -47,7 +47,7 @@ pub(super) fn parse(text: &str, default: &TimeZone) -> Option<ParsedTimestamp> {
     parts.finish(default)
 }
 
-/// Without what stands in parentheses.
+/// The text without parenthesised parts.
 fn without_comments(text: &str) -> String {
     let mut depth = 0_u32;
     text.chars()
@@ -65,7 +65,7 @@ fn without_comments(text: &str) -> String {
         .collect()
 }
 
-/// Sets what is not set yet; what is said twice is not understood.
+/// Sets a part that is not set yet; a repeated part is rejected.
 fn set<T>(place: &mut Option<T>, value: T) -> Option<()> {
     match place {
         Some(_) => None,
@@ -77,7 +77,7 @@ fn set<T>(place: &mut Option<T>, value: T) -> Option<()> {
 }
 
 impl DateTimeParts {
-    /// Takes a word; `None` where it is not understood.
+    /// Takes a word; `None` where it is unknown.
     fn take(&mut self, word: &str) -> Option<()> {
         if let Some(day) = weekday(word) {
             return set(&mut self.weekday, day);
@@ -88,7 +88,7 @@ impl DateTimeParts {
         if let Some(half) = half(word) {
             return set(&mut self.noon, half);
         }
-        // Go's monotonic clock says nothing about the calendar.
+        // Go's monotonic clock is not calendar time.
         if word.starts_with("m=+") || word.starts_with("m=-") {
             return Some(());
         }
@@ -135,7 +135,7 @@ impl DateTimeParts {
     /// `2024-05-21`, `2024/05/21`, `2024.05.21`, `2024:05:21`, `2024-W21-2`, `2024-142`,
     /// `21-May-2024`, `21/May/2024`, and with a weekday `21-May-24`.
     fn take_date(&mut self, word: &str) -> Option<()> {
-        // Only a date that says where it is may have a zone at its end.
+        // Only a date that contains its own zone letter may end in one.
         let word = match word.strip_suffix(['Z', 'z']) {
             Some(date) => {
                 set(&mut self.zone, TimeZone::UTC)?;
@@ -180,7 +180,7 @@ impl DateTimeParts {
         }
     }
 
-    /// `10:11`, `10:11:12`, `10:11:12.5`, `10:11AM`, each with a zone behind it or not.
+    /// `10:11`, `10:11:12`, `10:11:12.5`, `10:11AM`, each with an optional zone after it.
     fn take_time(&mut self, word: &str) -> Option<()> {
         let end = word.find(|c: char| !c.is_ascii_digit() && !":.,".contains(c));
         let (clock, behind) = word.split_at(end.unwrap_or(word.len()));
@@ -236,7 +236,7 @@ impl DateTimeParts {
         }
         match known_short_name(&upper) {
             Some(known) => set(&mut self.short_zone, TimeZone::fixed(offset(known)?)),
-            // Beside an offset it is only a name.
+            // With an offset, the name is only informative.
             None if self.unknown_zone => None,
             None => {
                 self.unknown_zone = true;
@@ -337,7 +337,7 @@ fn month(word: &str) -> Option<i8> {
         "december",
     ];
     let place = MONTHS.iter().position(|name| is_name(word, name)).or_else(|| {
-        // The one month that people cut at four letters.
+        // The only month that is commonly shortened to four letters.
         word.trim_end_matches('.').eq_ignore_ascii_case("sept").then_some(8)
     })?;
     i8::try_from(place + 1).ok()
@@ -356,8 +356,7 @@ fn weekday(word: &str) -> Option<Weekday> {
     DAYS.iter().find(|(name, _)| is_name(word, name)).map(|(_, day)| *day)
 }
 
-/// Short names of zones that mean one thing wherever they are written. `IST`, `BST`, `CST` and their
-/// like mean several.
+/// Short zone names that have one meaning everywhere. `IST`, `BST`, `CST` and others have several.
 fn known_short_name(name: &str) -> Option<&'static str> {
     Some(match name {
         "WET" => "+0",

@@ -1,8 +1,5 @@
-//! From a connector's config to the tree of a pipeline: one source `fluvio`, one sink `usercom`.
-//! Every value of the tree stands where it stands in the config, so that whatever is wrong with it
-//! is shown there.
-//!
-//! Not here: what is wrong with it.
+//! Assembles the tree of a pipeline from a connector's config: one source `fluvio`, one sink
+//! `usercom`. Every value keeps its position in the config, so that faults are shown there.
 
 use std::path::Path;
 
@@ -21,7 +18,7 @@ pub(super) const SOURCE: &str = "fluvio";
 /// The name of the sink.
 pub(super) const SINK: &str = "usercom";
 
-/// How the paths of the tree are called in the config.
+/// The names of the tree's paths in the config.
 pub(super) const NAMES: &[(&str, &str)] = &[
     ("sources.fluvio.decoding", "usercom.decoding"),
     ("sources.fluvio.max_in_flight", "usercom.max_in_flight"),
@@ -37,8 +34,8 @@ pub(super) const NAMES: &[(&str, &str)] = &[
     ("in `api`", "in `usercom.api`"),
 ];
 
-/// Settings of the section that are not the sink's.
-pub(super) const OURS: &[&str] = &["api", "decoding", "max_in_flight"];
+/// Settings of the section that do not belong to the sink.
+pub(super) const NON_SINK_KEYS: &[&str] = &["api", "decoding", "max_in_flight"];
 
 /// The tree.
 pub(super) fn pipeline_tree(
@@ -49,7 +46,7 @@ pub(super) fn pipeline_tree(
     faults: &mut Vec<Fault>,
 ) -> Node {
     let NodeEntry { key_span, node: mut section } = usercom;
-    let [api, decoding, window] = OURS else {
+    let [api, decoding, window] = NON_SINK_KEYS else {
         unreachable!("there are three");
     };
     let mut source = source(root, file, faults);
@@ -64,7 +61,7 @@ pub(super) fn pipeline_tree(
         NodeKind::Table(entries) => entries,
         _ => IndexMap::new(),
     };
-    // Where the section says these itself, that was told.
+    // If the section sets these itself, that was reported.
     sink.insert("type".to_owned(), entry(made(text("usercom"))));
     sink.insert("inputs".to_owned(), entry(made(NodeKind::Array(vec![made(text(SOURCE))]))));
     let sink = NodeEntry {
@@ -98,12 +95,12 @@ fn source(
         NodeKind::Table(_) => topic.get("meta").and_then(|meta| meta.get("name")).unwrap_or(topic),
         _ => topic,
     });
-    // What is missing was told; a stand-in lets the rest be looked at.
+    // A missing value was reported; a placeholder lets the rest be checked.
     put(
         "topic",
         topic.filter(|it| it.text().is_some()).cloned().unwrap_or_else(|| made(text("missing"))),
     );
-    // Anything at fault was told by the common part's schema.
+    // Any fault was reported by the schema of the common part.
     if file.is_none() {
         return source;
     }
@@ -113,7 +110,7 @@ fn source(
     let strategy = given(offset, "strategy");
     let forgets = strategy.and_then(Node::text).is_some_and(|word| word.value == "none");
     match given(consumer, "id") {
-        // Without a kept offset an id has no effect, which Fluvio does not mind.
+        // Without committed offsets an id has no effect, which Fluvio accepts.
         Some(id) if !forgets => drop(put("consumer", id.clone())),
         None if !forgets => {
             let name = name.map_or("connector", |name| name.value.as_str());
@@ -156,7 +153,8 @@ fn source(
     source
 }
 
-/// A SmartModule and its parameters, which are texts to Fluvio: what is none is written as JSON.
+/// A SmartModule and its parameters, which are strings for Fluvio: other values are written as
+/// JSON.
 fn step(step: &Node) -> Node {
     let mut step = step.clone();
     let entries = step.table_mut().into_iter().flatten();
@@ -175,7 +173,7 @@ fn step(step: &Node) -> Node {
     step
 }
 
-/// A value that is there and not null.
+/// A value that is set and not null.
 fn given<'a>(table: Option<&'a Node>, key: &str) -> Option<&'a Node> {
     table?.get(key).filter(|node| !matches!(node.kind, NodeKind::Null))
 }
@@ -184,7 +182,7 @@ fn text(text: &str) -> NodeKind {
     NodeKind::String(InterpolatedString::plain(text))
 }
 
-/// A value that stands nowhere.
+/// A value without a position in the file.
 fn made(kind: NodeKind) -> Node {
     Node { file: 0, span: 0..0, kind }
 }

@@ -1,8 +1,8 @@
-//! Fluvio's part of a connector's config, looked at: its secrets, its shape, and what it says
-//! against itself.
+//! Checks Fluvio's part of a connector's config: its secrets, its shape, and contradictions in it.
 //!
-//! Not here: our own section, but for its secrets. One invariant: a fault is told once, with the
-//! place it has in the text as it is written.
+//! # Invariants
+//!
+//! A fault is reported once, at its position in the text as written.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -25,7 +25,7 @@ use super::take;
 use super::template::{self, Masked, SecretValues};
 use super::topic::{self, TopicShape};
 
-/// The common part while it is looked at.
+/// The common part while it is checked.
 pub(super) struct CommonSettings<'a> {
     file: &'a SourceText,
     secrets: &'a Secrets,
@@ -33,7 +33,7 @@ pub(super) struct CommonSettings<'a> {
     pub(super) values: SecretValues,
     /// Faults by path.
     pub(super) faults: Vec<Fault>,
-    /// Faults by place.
+    /// Faults by position.
     pub(super) report: Report,
 }
 
@@ -66,7 +66,7 @@ impl<'a> CommonSettings<'a> {
         self.report.place(Fault { code, path, target: Target::Value, message, help }, 0, span);
     }
 
-    /// Finds the values of all secrets that are named.
+    /// Finds the values of all secrets that are referenced.
     pub(super) fn resolve(&mut self, masked: &Masked, root: &Node, usercom: Option<&Node>) {
         let declared = declared(root);
         let nodes: Vec<&Node> = [Some(root), usercom].into_iter().flatten().collect();
@@ -81,7 +81,7 @@ impl<'a> CommonSettings<'a> {
                     continue;
                 }
             };
-            // In a comment of YAML's it means nothing.
+            // In a YAML comment it has no meaning.
             if !standing.contains(&at) {
                 continue;
             }
@@ -105,7 +105,7 @@ impl<'a> CommonSettings<'a> {
         }
     }
 
-    /// The value of a secret; `None` where there is none, and that is told.
+    /// The value of a secret; `None` where there is none, which is reported.
     fn secret(
         &mut self,
         name: &str,
@@ -130,7 +130,7 @@ impl<'a> CommonSettings<'a> {
         Some(value)
     }
 
-    /// What the schema of the common part, and more than it, tells.
+    /// Checks the common part against its schema and further rules.
     pub(super) fn check(&mut self, root: &mut Node, usercom: Option<&NodeEntry>) {
         let custom = take(root, "custom");
         self.faults.extend(check::check(schema(), root));
@@ -164,7 +164,7 @@ impl<'a> CommonSettings<'a> {
         }
     }
 
-    /// The typed common part, if it has no faults, and what it says against itself.
+    /// The typed common part, if it has no faults, and its contradictions.
     pub(super) fn understand(&mut self, root: &Node) -> Option<ConnectorFile> {
         if !self.faults.is_empty() {
             return None;
@@ -213,7 +213,7 @@ impl<'a> CommonSettings<'a> {
     }
 }
 
-/// The names under `meta.secrets`; `None` where the format does not ask for them.
+/// The names under `meta.secrets`; `None` where the format does not require them.
 fn declared(root: &Node) -> Option<HashSet<String>> {
     let version = root.get("apiVersion").and_then(Node::text);
     if version.is_none_or(|version| version.value == "0.0.0") {

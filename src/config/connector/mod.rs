@@ -1,12 +1,15 @@
-//! The config of a Fluvio connector: YAML whose common part is Fluvio's and whose section
-//! `usercom` holds a sink's settings, as `[sinks.NAME]` does in a pipeline file.
+//! Loads the config of a Fluvio connector: YAML whose common part is Fluvio's and whose section
+//! `usercom` contains a sink's settings, as `[sinks.NAME]` does in a pipeline file.
 //!
 //! ```text
 //! text -> mask -> YAML -> values -> check (Fluvio's part) -> assemble -> as a pipeline file
 //! ```
 //!
-//! Not here: running it. Codes `E04` are faults of the common part. Invariant: a secret's value
-//! appears in no fault, and every fault has its place in the text as it is written.
+//! Codes `E04` are faults of the common part.
+//!
+//! # Invariants
+//!
+//! A secret's value appears in no fault, and every fault has its position in the text as written.
 
 mod assemble;
 mod common;
@@ -44,7 +47,7 @@ pub const SINK_NAME: &str = SINK;
 pub struct Connector {
     /// Its name: `meta.name`.
     pub name: String,
-    /// How its topic is made where it is missing.
+    /// How its topic is created if it is missing.
     pub topic: TopicShape,
     /// How its topic is read.
     pub source: FluvioSourceConfig,
@@ -52,11 +55,12 @@ pub struct Connector {
     pub loaded: Loaded,
 }
 
-/// Reads a connector's config. Whatever its name ends in, it is YAML. Without `data_dir`, state
-/// lives in a folder named after the connector.
+/// Loads a connector's config. It is YAML, whatever its file name. Without `data_dir`, state is
+/// stored in a folder named after the connector.
 ///
 /// # Errors
-/// Every fault in it, warnings among them.
+///
+/// Every fault in it, including warnings.
 pub fn load_connector(
     file: &SourceText,
     secrets: &Secrets,
@@ -72,7 +76,7 @@ pub fn load_connector(
     let usercom = take(&mut root, "usercom");
     let mut common = CommonSettings::new(file, secrets, environment);
     common.resolve(&masked, &root, usercom.as_ref().map(|entry| &entry.node));
-    // The pipeline's tree gets its values later, so that it is known where one was missing.
+    // The pipeline's tree gets its values later, so that missing ones are known.
     let unfilled = root.clone();
     common.values.put(&mut root);
     common.check(&mut root, usercom.as_ref());
@@ -97,7 +101,7 @@ pub fn load_connector(
         names: assemble::NAMES,
         paths: Paths::OfTheProcess,
     };
-    // What is shown has the secrets of the section covered; faults of both parts share it.
+    // What is shown has the secrets of the section redacted; faults of both parts use it.
     let loaded =
         analyze(document.clone(), report.shown_as(shown(&document)), environment, compile, &host)?;
     let Some(SourceConfig::Fluvio(source)) = loaded.pipeline.sources.get(SOURCE) else {
@@ -106,7 +110,7 @@ pub fn load_connector(
     Ok(Connector { name, topic: shape, source: source.clone(), loaded })
 }
 
-/// The paths of values that have an expression without a value.
+/// The paths of values whose expression has no value.
 fn unresolved(values: &SecretValues, root: &mut Node) -> Vec<ConfigPath> {
     let mut missing = Vec::new();
     walk(values, root, &ConfigPath::default(), &mut missing);
@@ -139,7 +143,7 @@ fn walk(values: &SecretValues, node: &mut Node, path: &ConfigPath, missing: &mut
     }
 }
 
-/// Faults of the common part in their places.
+/// Positions faults of the common part.
 fn placed(file: &SourceText, root: &Node, faults: Vec<Fault>, mut report: Report) -> Report {
     let document = Document { files: vec![file.clone()], root: root.clone() };
     let mut places = document.places();
@@ -157,7 +161,7 @@ fn take(root: &mut Node, key: &str) -> Option<super::document::NodeEntry> {
     root.table_mut()?.shift_remove(key)
 }
 
-/// The tree with `_` in the keys of `meta`. Names that are the user's own stay as they are.
+/// The tree with `_` in the keys of `meta`. The user's own names are unchanged.
 fn normalised(mut root: Node) -> Node {
     if let Some(entries) = root.table_mut()
         && let Some(meta) = entries.get_mut("meta")

@@ -1,21 +1,23 @@
-//! `Connector.toml`: what Fluvio's tools know of the connector, made from the same schema that
-//! pipeline files are checked with. It stands in `connector/`, beside
-//! a package that is nothing but that program: `cdk` takes the first target of the package it finds.
+//! Generates `Connector.toml`, which describes the connector to Fluvio's tools, from the same
+//! schema that pipeline files are checked with. It is in `connector/`, next to a package that
+//! contains only that program: `cdk` takes the first target of the package it finds.
 //!
-//! Not here: checking a config. One invariant: the file only uses what OpenAPI's schemas have, so
-//! alternatives and what refers to itself are described and left open.
+//! # Invariants
+//!
+//! The file uses only what OpenAPI schemas support, so alternatives and recursive definitions are
+//! described in text and not constrained.
 
 use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use super::assemble::OURS;
+use super::assemble::NON_SINK_KEYS;
 use crate::config::pipeline_schema;
 
 /// How deep tables are described.
-const DEPTH: usize = 4;
-/// The version of Fluvio's client the connector is built with.
-const FLUVIO: &str = "0.50.1";
+const MAX_TABLE_DEPTH: usize = 4;
+/// The version of Fluvio's client that the connector is built with.
+const FLUVIO_VERSION: &str = "0.50.1";
 
 /// The text of `Connector.toml`.
 pub fn connector_package_text() -> String {
@@ -28,7 +30,7 @@ pub fn connector_package_text() -> String {
         ("group", "user-com"),
         ("version", env!("CARGO_PKG_VERSION")),
         ("apiVersion", "0.1.0"),
-        ("fluvio", FLUVIO),
+        ("fluvio", FLUVIO_VERSION),
         ("description", env!("CARGO_PKG_DESCRIPTION")),
         ("license", env!("CARGO_PKG_LICENSE")),
         ("visibility", "private"),
@@ -46,7 +48,7 @@ pub fn connector_package_text() -> String {
     line(&mut out, "required", &required.into());
     let root = schema.as_object().expect("a schema is an object");
     let fluvio = writer.tagged("SourceConfig", "fluvio");
-    let ours = OURS.iter().filter_map(|key| {
+    let ours = NON_SINK_KEYS.iter().filter_map(|key| {
         let property = [root, fluvio].iter().find_map(|table| table.get("properties")?.get(*key));
         Some((*key, property?))
     });
@@ -60,7 +62,7 @@ struct TomlWriter<'a> {
 }
 
 impl<'a> TomlWriter<'a> {
-    /// The alternative of a definition that is of a `type`.
+    /// The alternative of a definition with a `type`.
     fn tagged(&self, name: &str, kind: &str) -> &'a Map<String, Value> {
         let all =
             self.schema.get("$defs").and_then(|defs| defs.get(name)?.get("oneOf")?.as_array());
@@ -85,7 +87,7 @@ impl<'a> TomlWriter<'a> {
                     alternatives.iter().filter(|it| it.get("type") != Some(&"null".into()));
                 return match (real.next(), real.next()) {
                     (Some(only), None) => self.plain(only),
-                    // Words with their own descriptions are words.
+                    // Words with their own descriptions are an enumeration.
                     _ if alternatives.iter().all(|it| it.get("const").is_some()) => {
                         alternatives.first()?.as_object()
                     }
@@ -124,7 +126,7 @@ impl<'a> TomlWriter<'a> {
             }
             match kind {
                 "array" => out.push_str("items = {}\n"),
-                "object" if depth < DEPTH => {
+                "object" if depth < MAX_TABLE_DEPTH => {
                     let required = required(plain);
                     if !required.is_empty() {
                         line(out, "required", &required.into());
@@ -151,7 +153,7 @@ fn required(schema: &Map<String, Value>) -> Vec<Value> {
     schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
-/// The one type of a schema, `null` aside.
+/// The one type of a schema, ignoring `null`.
 fn kind(schema: &Map<String, Value>) -> Option<&str> {
     match schema.get("type")? {
         Value::String(kind) => Some(kind),

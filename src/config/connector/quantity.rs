@@ -1,9 +1,11 @@
-//! Sizes and times as Fluvio's configs write them: `1 MB`, `16MiB`, `2h 30m`.
+//! Parses sizes and times as Fluvio's configs write them: `1 MB`, `16MiB`, `2h 30m`.
 //!
-//! One invariant: a text that is not wholly understood is no quantity.
+//! # Invariants
+//!
+//! A text with any unknown part is rejected.
 
-/// Bytes: a number with or without a unit. `k`, `m` and `g` count by 1000, `ki`, `mi` and `gi` by
-/// 1024.
+/// Bytes: a number with or without a unit. `k`, `m` and `g` are powers of 1000, `ki`, `mi` and `gi`
+/// powers of 1024.
 pub(super) fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
@@ -29,7 +31,7 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     (bytes < 9e18).then_some(bytes as u64)
 }
 
-/// Seconds: numbers with units, one behind the other.
+/// Seconds: adjacent numbers with units.
 pub(super) fn seconds(text: &str) -> Option<u64> {
     let mut rest = text.trim();
     let mut total: u64 = 0;
@@ -61,7 +63,7 @@ mod tests {
 
     #[test]
     fn quantity_is_parsed_with_its_unit_or_rejected() {
-        // Every usual spelling means what it says; anything else means nothing.
+        // Every usual notation is parsed; anything else is rejected.
         for (text, expected) in [
             ("1 MB", Some(1_000_000)),
             ("16MiB", Some(16 << 20)),

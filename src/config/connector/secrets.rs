@@ -1,6 +1,8 @@
-//! Where `${{ secrets.NAME }}` gets its values: a file of `NAME=value` lines, or the environment.
+//! Provides the values of `${{ secrets.NAME }}`: a file of `NAME=value` lines, or the environment.
 //!
-//! Invariant: a value is shown by nothing here, `Debug` included.
+//! # Invariants
+//!
+//! No output contains a value, `Debug` included.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +15,7 @@ use crate::config::{Environment, Report, SourceText};
 /// The secrets of a connector.
 #[derive(Clone, Default)]
 pub enum Secrets {
-    /// Environment variables of the names.
+    /// Environment variables with the names.
     #[default]
     Environment,
     /// Lines of a file.
@@ -21,10 +23,11 @@ pub enum Secrets {
 }
 
 impl Secrets {
-    /// Reads a file of `NAME=value` lines, as Fluvio does: blanks around name and value are none of
-    /// theirs, of two lines with one name the first counts, and other lines mean nothing.
+    /// Reads a file of `NAME=value` lines, as Fluvio does: blanks around name and value are
+    /// removed, of two lines with one name the first counts, and other lines are ignored.
     ///
     /// # Errors
+    ///
     /// A report with one fault, if the file cannot be read.
     pub fn read(path: &Path) -> Result<Self, Report> {
         Ok(Self::parse(&SourceText::read(path)?.text))
@@ -47,7 +50,7 @@ impl Secrets {
         }
     }
 
-    /// Where a missing secret is to be written.
+    /// Where to write a missing secret.
     pub(super) fn place(&self) -> &'static str {
         match self {
             Self::Environment => {
@@ -67,7 +70,7 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// Whether a secret can be called so.
+/// Whether a secret can have this name.
 pub(super) fn is_secret_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
@@ -81,8 +84,8 @@ mod tests {
 
     #[test]
     fn secrets_file_lines_are_names_and_values() {
-        // Values are what stands behind the first `=`, without the blanks around; the first line of
-        // a name counts; lines without `=` mean nothing.
+        // A value is what follows the first `=`, without surrounding blanks; the first line of a
+        // name counts; lines without `=` are ignored.
         let text = "# keys\n\nKEY=a=b \r\n OTHER =  x y\t\nKEY=second\nno line\nNONE=\n";
         let secrets = Secrets::parse(text);
         let none = FixedEnvironment::default();

@@ -1,11 +1,12 @@
-//! `${{ secrets.NAME }}` in a connector's config, and comments `${# … #}`.
+//! Handles `${{ secrets.NAME }}` in a connector's config, and comments `${# … #}`.
 //!
-//! Fluvio renders the text before it reads it as YAML. So that every value keeps its place in the
-//! file, and no secret is ever read as YAML, an expression is replaced by a word of the same length
-//! before the text is read, and the word by the secret afterwards, in string values only.
+//! Fluvio renders the text before it parses it as YAML. So that every value keeps its position in
+//! the file and no secret is ever parsed as YAML, an expression is replaced by a word of the same
+//! length before the text is parsed, and the word by the secret afterwards, in string values only.
 //!
-//! Not here: where secrets come from. One invariant: a masked text has the length and the lines of
-//! the plain one.
+//! # Invariants
+//!
+//! A masked text has the length and the lines of the original one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -17,11 +18,11 @@ use super::secrets::is_secret_name;
 /// An expression of a text.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Expression {
-    /// Which bytes of the text.
+    /// Its bytes in the text.
     pub(super) span: Range<usize>,
     /// The secret it names, or what is wrong with it.
     pub(super) secret: Result<String, Wrong>,
-    /// The word that stands for it.
+    /// The word that replaces it.
     word: String,
 }
 
@@ -32,7 +33,7 @@ pub(super) struct Wrong {
     pub(super) help: &'static str,
 }
 
-/// A text whose expressions are words.
+/// A text whose expressions are replaced by words.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Masked {
     pub(super) text: String,
@@ -59,7 +60,7 @@ pub(super) fn mask(text: &str) -> Masked {
         at = span.end;
         let inside = &text[span.clone()];
         if end.is_some() && close == "#}" {
-            // A comment is nothing; its lines stay.
+            // A comment is blanked; its lines remain.
             masked.text.extend(blank(inside));
             continue;
         }
@@ -81,7 +82,7 @@ pub(super) fn mask(text: &str) -> Masked {
         let number = masked.expressions.len();
         let word = match inside.len().checked_sub(prefix.len()) {
             Some(width) if secret.is_ok() => format!("{prefix}{number:0>width$}"),
-            // It is told; the rest of the file is looked at all the same.
+            // It is reported; the rest of the file is checked all the same.
             _ => String::new(),
         };
         if word.len() == inside.len() {
@@ -108,12 +109,12 @@ fn next_open(text: &str, from: usize) -> Option<usize> {
     }
 }
 
-/// As many bytes of space, with the line breaks where they were.
+/// As many blanks as the text has bytes, with its line breaks.
 fn blank(text: &str) -> impl Iterator<Item = char> + '_ {
     text.bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { char::from(byte) } else { ' ' })
 }
 
-/// A beginning of words that no word of the text has.
+/// A prefix of words that no word of the text has.
 fn unused_prefix(text: &str) -> String {
     (0..)
         .map(|number| format!("Q{number}z"))
@@ -141,8 +142,8 @@ fn secret(expression: &str) -> Result<String, Wrong> {
 }
 
 impl Masked {
-    /// The expressions that stand in one of the trees, by their place among all: one in a comment of
-    /// YAML's is in none. One walk, however many expressions there are.
+    /// The indexes of the expressions that occur in one of the trees: one in a YAML comment occurs
+    /// in none. One walk, however many expressions there are.
     pub(super) fn standing_in(&self, nodes: &[&Node]) -> HashSet<usize> {
         let mut words = Words::default();
         for (at, expression) in self.expressions.iter().enumerate() {
@@ -158,7 +159,7 @@ impl Masked {
     }
 }
 
-/// Words of a masked text, found by their common beginning.
+/// Words of a masked text, found by their common prefix.
 struct Words<T> {
     by_word: HashMap<String, T>,
     lengths: BTreeSet<usize>,
@@ -172,7 +173,7 @@ impl<T> Default for Words<T> {
 }
 
 impl<T> Words<T> {
-    /// Adds a word; an empty one is none.
+    /// Adds a word; an empty one is ignored.
     fn insert(&mut self, word: &str, value: T) {
         if let Some((prefix, _)) = word.split_once('z') {
             self.prefix = format!("{prefix}z");
@@ -181,7 +182,7 @@ impl<T> Words<T> {
         }
     }
 
-    /// The first word within a text: where it begins, and what belongs to it.
+    /// The first word in a text: where it begins, and its value.
     fn first(&self, text: &str) -> Option<(usize, &str, &T)> {
         if self.prefix.is_empty() {
             return None;
@@ -219,10 +220,10 @@ impl Words<usize> {
     }
 }
 
-/// An expression as it is written, and its secret, where there is one.
+/// An expression as written, and its secret, if it has one.
 type ResolvedText = (String, Option<String>);
 
-/// What words of a masked text become.
+/// What the words of a masked text are replaced by.
 #[derive(Default)]
 pub(super) struct SecretValues {
     words: Words<ResolvedText>,
@@ -231,7 +232,7 @@ pub(super) struct SecretValues {
 }
 
 impl SecretValues {
-    /// An expression's value; `None` where it has none, and that is told.
+    /// An expression's value; `None` where it has none, which was reported.
     pub(super) fn insert(&mut self, expression: &Expression, written: &str, value: Option<String>) {
         self.words.insert(&expression.word, (written.to_owned(), value));
     }
@@ -241,7 +242,7 @@ impl SecretValues {
         self.by_name.insert(name.to_owned(), value);
     }
 
-    /// Puts the values in everywhere below a node. Gives back whether all were there.
+    /// Inserts the values everywhere below a node. Returns whether all were found.
     pub(super) fn put(&self, node: &mut Node) -> bool {
         if let Some(name) = secret_table(node) {
             let written = format!("${{{{ secrets.{name} }}}}");
@@ -269,7 +270,7 @@ impl SecretValues {
         }
     }
 
-    /// A text with its expressions as they are written in the file.
+    /// A text with its expressions as written in the file.
     fn unmasked(&self, mut text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         while let Some((at, word, (written, _))) = self.words.first(text) {
@@ -322,7 +323,7 @@ impl SecretValues {
         complete
     }
 
-    /// The places of keys that have an expression in them, and the expression.
+    /// The positions of keys that contain an expression, and the expression.
     pub(super) fn in_keys(&self, node: &Node, out: &mut Vec<(Range<usize>, String)>) {
         match &node.kind {
             NodeKind::Table(entries) => {
@@ -353,7 +354,8 @@ mod tests {
 
     #[test]
     fn masked_expression_keeps_its_length() {
-        // Lines and lengths stay; comments become blanks; what is wrong is told and masked too.
+        // Lines and lengths are unchanged; comments become blanks; a wrong expression is reported
+        // and masked too.
         let text = "a: ${{ secrets.KEY }}\nb: ${# a\nb #}c\nd: ${{ env.X }} ${% if %}\n";
         let masked = mask(text);
         assert_eq!(masked.text.len(), text.len());
@@ -376,7 +378,7 @@ mod tests {
 
     #[test]
     fn secret_reference_is_accepted_in_three_forms() {
-        // As minijinja reads them; filters and other words are refused.
+        // Expressions are parsed as by minijinja; filters and other words are rejected.
         for (expression, expected) in [
             ("secrets.A_1", Some("A_1")),
             ("secrets[\"B\"]", Some("B")),
@@ -394,7 +396,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_can_be_masked(text in "([a-c: \n\"'é]|\\$\\{\\{|\\$\\{%|\\$\\{#|\\}\\}|%\\}|#\\}|secrets\\.A){0,30}") {
-            // No text makes it fail, and none changes its length or loses a line.
+            // No text causes a failure, a change of its length, or a lost line.
             let masked = mask(&text);
             prop_assert_eq!(masked.text.len(), text.len());
             prop_assert_eq!(masked.text.matches('\n').count(), text.matches('\n').count());

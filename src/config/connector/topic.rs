@@ -1,6 +1,8 @@
-//! The topic as a connector's config describes it, for the day it is missing.
+//! The topic as a connector's config describes it, for when it is missing.
 //!
-//! Not here: making it. One invariant: what the config does not say is left to Fluvio.
+//! # Invariants
+//!
+//! What the config does not set is left to Fluvio.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +10,14 @@ use super::meta::{ApiVersion, ByteQuantity, CompressionKind, ConnectorFile, Topi
 use super::quantity::{bytes, seconds};
 use crate::config::fault::{ConfigPath, Fault, Target};
 
-/// How a topic is made.
+/// How a topic is created.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopicShape {
     /// How many partitions; at least one.
     pub partitions: Option<u32>,
-    /// How many copies of each.
+    /// The number of replicas of each.
     pub replication: Option<u32>,
-    /// Whether copies may lie in one rack.
+    /// Whether replicas may be in one rack.
     pub ignore_rack: bool,
     /// How long records are kept, in seconds.
     pub retention_secs: Option<u32>,
@@ -23,26 +25,26 @@ pub struct TopicShape {
     pub segment_bytes: Option<u32>,
     /// The largest size of a partition, in bytes.
     pub max_partition_bytes: Option<u64>,
-    /// What producers are held to compress with: `none`, `gzip`, `snappy`, `lz4` or `zstd`.
+    /// The compression that producers must use: `none`, `gzip`, `snappy`, `lz4` or `zstd`.
     pub compression: Option<&'static str>,
-    /// How repeated records are told.
+    /// How duplicate records are detected.
     pub deduplication: Option<DeduplicationShape>,
 }
 
-/// How a topic tells repeated records.
+/// How a topic detects duplicate records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeduplicationShape {
     /// Among how many of the last records.
     pub count: u64,
-    /// Among records of this age at most, in seconds.
+    /// Among records of at most this age, in seconds.
     pub age_secs: Option<u64>,
-    /// The SmartModule that tells.
+    /// The SmartModule that detects them.
     pub uses: String,
     /// Its parameters.
     pub with: BTreeMap<String, String>,
 }
 
-/// The shape a config describes; what is wrong with it is added to the faults.
+/// The topic that a config describes; its faults are added to `faults`.
 pub(super) fn shape(file: &ConnectorFile, faults: &mut Vec<Fault>) -> TopicShape {
     let path = ConfigPath::default().key("meta").key("topic");
     let config = match &file.meta.topic {

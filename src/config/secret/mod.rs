@@ -1,8 +1,10 @@
-//! Keeps secrets off the screen: which values are secret by the name of their key, how a file's
-//! text looks with them covered, and which texts must not appear in a message.
+//! Redacts secrets: decides which values are secret by the name of their key, redacts them in a
+//! file's text, and removes them from messages.
 //!
-//! Invariant: a covered text has the same length and the same lines as the plain one, so that
-//! every place in it stays where it was.
+//! # Invariants
+//!
+//! A redacted text has the same length and lines as the original, so that every position in it is
+//! unchanged.
 
 mod words;
 
@@ -16,7 +18,7 @@ use super::document::{Document, Format, Node, NodeKind};
 use crate::suggest::edits_within;
 use words::{looks_secret, secret_words, user_infos, without_references};
 
-/// Keys whose values are secret wherever they stand, in lower case without `_` and `-`.
+/// Keys whose values are always secret, in lower case without `_` and `-`.
 const SECRET_KEYS: &[&str] = &[
     "apikey",
     "writekey",
@@ -34,10 +36,11 @@ const SECRET_KEYS: &[&str] = &[
     "auth",
 ];
 
-/// The shortest outside value that is taken out of messages: shorter ones would hit by chance.
+/// The shortest outside value that is removed from messages: shorter ones would match other text by
+/// chance.
 const MIN_REDACTED: usize = 4;
 
-/// Texts that must not appear in a message, and what appears instead.
+/// Strings that must not appear in a message, and their replacements.
 #[derive(Debug, Default)]
 pub(crate) struct Redactions(Vec<(String, String)>);
 
@@ -53,8 +56,8 @@ impl Redactions {
         message
     }
 
-    /// Those that can be in one of these messages at all: a file may have any number of secrets, and
-    /// looking for each in each message takes long.
+    /// Those that can occur in one of these messages: a file may have any number of secrets, and
+    /// searching each message for each takes long.
     pub(crate) fn within<'m>(mut self, messages: impl Iterator<Item = &'m str>) -> Self {
         let fours = |text: &str| -> Vec<[u8; MIN_REDACTED]> {
             let windows = text.as_bytes().windows(MIN_REDACTED);
@@ -69,11 +72,11 @@ impl Redactions {
         self
     }
 
-    /// Every value that came from outside a file or stands under a secret key.
+    /// Every value that came from outside a file or has a secret key.
     pub(crate) fn of(root: &Node) -> Self {
         let mut found = Self::default();
         found.collect(root, Depth::Root, RedactionScope::No);
-        // Longer ones first, so that no part of a secret is left beside a shorter one.
+        // Longer ones first, so that no part of a secret remains next to a redacted shorter one.
         found.0.sort_by_key(|(secret, _)| std::cmp::Reverse(secret.len()));
         found
     }
@@ -83,7 +86,7 @@ impl Redactions {
             NodeKind::Table(entries) => {
                 for (key, entry) in entries {
                     let known = is_known_at(key, depth);
-                    // What lost its own key may have become part of one.
+                    // A value that lost its key may have become part of another value.
                     if !known {
                         for part in secret_words(key) {
                             self.add(&key[part], "***");
@@ -100,7 +103,7 @@ impl Redactions {
                 }
             }
             NodeKind::String(text) => {
-                // What comes from outside is shown as it is written, unless its key is secret.
+                // A value from outside is shown as its reference, unless its key is secret.
                 let suspect = scope == RedactionScope::Suspects && scope.covers(&text.written);
                 if (scope == RedactionScope::Yes || suspect) && !is_path(&text.value) {
                     self.add(&text.value, "***");
@@ -140,12 +143,12 @@ impl Redactions {
     }
 }
 
-/// Which values are covered.
+/// Which values are redacted.
 #[derive(Clone, Copy, PartialEq)]
 enum RedactionScope {
-    /// All: their key names a secret.
+    /// All: their keys name secrets.
     Yes,
-    /// Those that look like a credential: their key means nothing here.
+    /// Those that look like a credential: their key has no meaning here.
     Suspects,
     No,
 }
@@ -172,12 +175,12 @@ impl RedactionScope {
     }
 }
 
-/// Whether a value is a path into a record, which is a secret nowhere.
+/// Whether a value is a path into a record, which is never secret.
 fn is_path(value: &str) -> bool {
     value.starts_with(['.', '%', '^']) && !value.contains(char::is_whitespace)
 }
 
-/// How far below the root a table is: in a source's or sink's own table a mistyped `api_key` is
+/// The depth of a table below the root: in a source's or sink's own table a mistyped `api_key` is
 /// secret too.
 #[derive(Clone, Copy, PartialEq)]
 enum Depth {
@@ -192,7 +195,8 @@ impl Depth {
         match self {
             Self::Root if matches!(key, "sources" | "sinks") => Self::Components,
             Self::Components => Self::Component,
-            // Tables of a component's settings are settings too; what a mapping names is the data's.
+            // Tables of a component's settings are settings too; names in a mapping belong to the
+            // data.
             Self::Component if !matches!(key, "mapping" | "decoding" | "attributes") => {
                 Self::Component
             }
@@ -213,7 +217,7 @@ fn is_secret(key: &str, depth: Depth) -> bool {
     if SECRET_KEYS.contains(&folded.as_str()) {
         return true;
     }
-    // No name of ours is that long, and comparing takes long.
+    // No known name is that long, and comparing takes long.
     if folded.len() > MAX_KEY {
         return false;
     }
@@ -230,7 +234,7 @@ fn is_secret(key: &str, depth: Depth) -> bool {
     };
     match depth {
         Depth::Component => contains() || near(2),
-        // Where a section's name is damaged, its keys stand elsewhere.
+        // Where a section's name is damaged, its keys are at another depth.
         Depth::Root | Depth::Components => near(2),
         Depth::Deep => folded.len() >= 5 && near(1),
     }
@@ -239,7 +243,7 @@ fn is_secret(key: &str, depth: Depth) -> bool {
 /// Longer names are not compared.
 const MAX_KEY: usize = 64;
 
-/// Whether a key has a meaning anywhere in a pipeline file.
+/// Whether a key is known anywhere in a pipeline file.
 fn is_known(key: &str) -> bool {
     static KNOWN: LazyLock<HashSet<String>> = LazyLock::new(|| {
         fn collect(schema: &serde_json::Value, into: &mut HashSet<String>) {
@@ -264,7 +268,7 @@ fn is_known(key: &str) -> bool {
     KNOWN.contains(key)
 }
 
-/// Whether a key has a meaning in a table at that depth: `api` and `as` have none in a sink's.
+/// Whether a key is known in a table at that depth: `api` and `as` are unknown in a sink's.
 fn is_known_at(key: &str, depth: Depth) -> bool {
     static COMPONENT: LazyLock<HashSet<String>> = LazyLock::new(|| {
         let schema = super::schema::pipeline_schema();
@@ -283,7 +287,7 @@ fn is_known_at(key: &str, depth: Depth) -> bool {
     }
 }
 
-/// The keys of a component's settings, but for those of tables that are the data's own.
+/// The keys of a component's settings, except those of tables that belong to the data.
 fn collect_settings<'s>(
     root: &'s serde_json::Value,
     schema: &'s serde_json::Value,
@@ -319,7 +323,7 @@ fn collect_settings<'s>(
     }
 }
 
-/// The texts of a document's files with every secret covered.
+/// The texts of a document's files with every secret redacted.
 pub(crate) fn redacted_strings(document: &Document) -> Vec<String> {
     let mut spans = vec![Spans::default(); document.files.len()];
     secret_spans(&document.root, Depth::Root, RedactionScope::No, document, &mut spans);
@@ -339,18 +343,18 @@ pub(crate) fn redacted_strings(document: &Document) -> Vec<String> {
         .collect()
 }
 
-/// Places in one file.
+/// Byte ranges in one file.
 #[derive(Debug, Clone, Default)]
 struct Spans {
-    /// What is covered.
+    /// What is redacted.
     secret: Vec<Range<usize>>,
     /// Keys and values that are neither tables nor lists.
     read: Vec<Range<usize>>,
 }
 
 impl Spans {
-    /// Covers what looks like a secret in what is no part of the tree: a line that was put into a
-    /// comment is still a line of the file.
+    /// Redacts what looks like a secret outside of the tree: a commented line is still a line of
+    /// the file.
     fn cover_comments(&mut self, text: &str) {
         self.read.sort_by_key(|span| span.start);
         let mut at = 0;
@@ -426,7 +430,7 @@ fn secret_spans(
     }
 }
 
-/// Whether a value stands in its file as such a reference, whatever the tree holds in its place.
+/// Whether the file contains such a reference for a value, whatever the tree contains.
 fn stands_for_reference(node: &Node, document: &Document) -> bool {
     let raw = document.files.get(node.file).and_then(|file| file.text.get(node.span.clone()));
     raw.is_some_and(|raw| is_reference(raw.trim_matches(['"', '\''])))
@@ -445,14 +449,14 @@ fn is_reference(written: &str) -> bool {
     })
 }
 
-/// A text that could not be parsed, with everything covered that looks like the value of a secret
-/// key: the rest of its line, the lines of a multi-line string, the deeper lines of a YAML block;
-/// and every word that looks like a credential itself.
+/// A text that could not be parsed, with everything redacted that looks like the value of a secret
+/// key (the rest of its line, the lines of a multi-line string, the deeper lines of a YAML block),
+/// and every word that looks like a credential.
 pub(crate) fn redacted_raw(text: &str) -> String {
     cover(text, &raw_spans(text))
 }
 
-/// Texts that must not appear in a message about a text that could not be parsed.
+/// Strings that must not appear in a message about a text that could not be parsed.
 pub(crate) fn raw_redactions(text: &str) -> Redactions {
     let mut found = Redactions::default();
     for span in raw_spans(text) {
@@ -476,7 +480,7 @@ fn raw_spans(text: &str) -> Vec<Range<usize>> {
         }
         let start = found.end();
         let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
-        // `key` and what closes a quoted key.
+        // `key` and the closing quote of a quoted key.
         let value = text[start..line_end].trim_start_matches(|c: char| "\"' \t:=".contains(c));
         let value_at = line_end - value.len();
         let quote = ["\"\"\"", "'''"].into_iter().find(|q| text[start..line_end].contains(q));
@@ -498,8 +502,8 @@ fn raw_spans(text: &str) -> Vec<Range<usize>> {
     spans
 }
 
-/// Where a value ends that does not end in the line of its key: a quote is open, or nothing of it has
-/// come yet.
+/// The end of a value that does not end in the line of its key: a quote is open, or the value has
+/// not begun yet.
 fn open_end(text: &str, key: Range<usize>, line_end: usize) -> Option<usize> {
     let rest = &text[key.end..line_end];
     let behind = &text[line_end..];
@@ -518,7 +522,7 @@ fn open_end(text: &str, key: Range<usize>, line_end: usize) -> Option<usize> {
     quoted.max(next).map(|length| line_end + length)
 }
 
-/// The end of the lines behind `line_end` that are indented deeper than the line of `key`.
+/// The end of the lines after `line_end` that are indented deeper than the line of `key`.
 fn block_end(text: &str, key: usize, line_end: usize) -> usize {
     let line_start = text[..key].rfind('\n').map_or(0, |at| at + 1);
     let indent = |line: &str| line.len() - line.trim_start().len();

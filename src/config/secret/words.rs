@@ -1,7 +1,9 @@
-//! Which words of a text look like credentials, and which parts of a URL may be a user's name and
-//! password.
+//! Decides which words of a text look like credentials, and which parts of a URL may be a user name
+//! and password.
 //!
-//! Invariant: when in doubt more is taken for a secret, never less.
+//! # Invariants
+//!
+//! In doubt, a word counts as a secret.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -31,7 +33,8 @@ pub(super) fn secret_words(text: &str) -> impl Iterator<Item = Range<usize>> {
         })
         .filter_map(move |(start, piece)| {
             let word = piece.trim_end_matches(is_border);
-            // A secret behind a dot or a dollar sign is one; a path's steps are looked at one by one.
+            // A secret after a dot or a dollar sign counts; the steps of a path are checked one by
+            // one.
             let in_path = || {
                 let steps = word.trim_start_matches(['.', '%', '^', '$']).split('.');
                 word.starts_with(['.', '%', '^', '$'])
@@ -42,8 +45,8 @@ pub(super) fn secret_words(text: &str) -> impl Iterator<Item = Range<usize>> {
         })
 }
 
-/// What may be a user's name and password in a URL, however its scheme is damaged: what stands
-/// before the last `@` of a word, or where a password would if the `@` is missing.
+/// What may be a user name and password in a URL, however its scheme is damaged: what is before the
+/// last `@` of a word, or where a password would be if the `@` is missing.
 pub(super) fn user_infos(text: &str) -> impl Iterator<Item = Range<usize>> {
     let is_border = |c: char| c.is_whitespace() || "\"'`".contains(c);
     text.split_inclusive(is_border)
@@ -62,7 +65,7 @@ pub(super) fn user_infos(text: &str) -> impl Iterator<Item = Range<usize>> {
 /// Those of one word without blanks and quotes.
 fn user_infos_of(word: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    // Where a host begins, if what stands before it is a user's.
+    // Where a host begins, if what precedes it is a user name.
     let mut at = 0;
     if let Some(end) = word.rfind('@') {
         let start = word[..end].find("//").map_or(0, |slashes| slashes + 2);
@@ -88,8 +91,8 @@ fn user_infos_of(word: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// Whether a part of a URL between slashes may be a name and a password: `user:password`, and not
-/// `host:port`, the address of a host, or a group of a regular expression.
+/// Whether a part of a URL between slashes may be a user name and a password: `user:password`, and
+/// not `host:port`, a host address, or a group of a regular expression.
 fn is_pair(part: &str) -> bool {
     let Some((name, secret)) = part.split_once(':') else {
         return false;
@@ -106,7 +109,7 @@ fn is_pair(part: &str) -> bool {
         && !address()
 }
 
-/// A word of the same length in which nothing is left of each `${NAME}` that is no secret itself.
+/// A word of the same length with each `${NAME}` that is not a secret itself blanked.
 pub(super) fn without_references(word: &str) -> Cow<'_, str> {
     if !word.contains("${") {
         return Cow::Borrowed(word);

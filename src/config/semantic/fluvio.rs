@@ -1,7 +1,7 @@
-//! Faults of Fluvio sources.
+//! Checks Fluvio sources.
 //!
-//! A disk buffer behind one is no fault: partitions are given to a process by name, so no other
-//! waits for what its disk holds.
+//! A disk buffer after one is accepted: partitions are assigned to a process by name, so no other
+//! process waits for what its disk buffer holds.
 
 use std::collections::HashSet;
 
@@ -9,8 +9,8 @@ use super::FaultCollector;
 use crate::config::fault::{ConfigPath, Target};
 use crate::config::source::{FluvioPartitions, FluvioSourceConfig, FluvioStart};
 
-/// Faults of one Fluvio source, but for its decoding. `path` is `sources.NAME`.
-pub(super) fn look(
+/// Faults of one Fluvio source, except its decoding. `path` is `sources.NAME`.
+pub(super) fn check(
     faults: &mut FaultCollector<'_>,
     path: &ConfigPath,
     fluvio: &FluvioSourceConfig,
@@ -62,7 +62,7 @@ fn is_endpoint(text: &str) -> bool {
     named && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// What the cluster takes for a topic's name.
+/// What the cluster accepts as a topic's name.
 pub(in crate::config) fn is_topic(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=63).contains(&name.len())

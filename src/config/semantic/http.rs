@@ -1,4 +1,4 @@
-//! Faults of the `http` source: its address, paths, credentials and certificates.
+//! Checks the `http` source: its address, paths, credentials and certificates.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -14,8 +14,8 @@ use crate::config::source::{
     HttpAuth, HttpAuthStrategy, HttpSourceConfig, SourceConfig, TlsServer, segment_call,
 };
 
-/// Faults of one source, its decoding aside.
-pub(super) fn look(faults: &mut FaultCollector<'_>, at: &ConfigPath, http: &HttpSourceConfig) {
+/// Faults of one source, except its decoding.
+pub(super) fn check(faults: &mut FaultCollector<'_>, at: &ConfigPath, http: &HttpSourceConfig) {
     if http.address.parse::<SocketAddr>().is_err() {
         let message = format!("`{}` is not an IP address and port", http.address);
         let help = "write both: `127.0.0.1:8080`, or `0.0.0.0:8080` for every interface";
@@ -67,7 +67,7 @@ pub(super) fn one_address_each<'a>(
     }
 }
 
-/// Headers that records may know: none that carry credentials.
+/// Headers that become metadata: none that carry credentials.
 fn headers(faults: &mut FaultCollector<'_>, at: &ConfigPath, headers: &[String]) {
     const CREDENTIALS: [&str; 5] =
         ["authorization", "cookie", "proxy-authorization", "set-cookie", "www-authenticate"];
@@ -86,8 +86,8 @@ fn headers(faults: &mut FaultCollector<'_>, at: &ConfigPath, headers: &[String])
     }
 }
 
-/// Sinks with a memory buffer behind a source whose senders repeat what was not answered: what was
-/// under way in a crash comes again.
+/// Sinks with a memory buffer after a source whose clients repeat unanswered requests: records in
+/// flight during a crash are received again.
 pub(super) fn buffered_in_memory(faults: &mut FaultCollector<'_>, parts: &RecoveredParts) {
     let is_pushed = |(_, source): &&(String, SourceConfig)| {
         matches!(source, SourceConfig::Http(_) | SourceConfig::Vector(_))

@@ -1,4 +1,4 @@
-//! Faults of Kafka sources, and of sinks that read one through a disk buffer.
+//! Checks Kafka sources, and sinks that read one through a disk buffer.
 
 use std::collections::HashSet;
 
@@ -16,7 +16,7 @@ use crate::config::suggest::regex_fault;
 const MAX_POLL_INTERVAL_MS: u64 = 300_000;
 
 /// Settings of librdkafka that the source must own, and what to write instead.
-const OWNED: &[(&str, &str)] = &[
+const OWNED_OPTIONS: &[(&str, &str)] = &[
     ("bootstrap.servers", "write `bootstrap_servers` instead"),
     ("metadata.broker.list", "write `bootstrap_servers` instead"),
     ("group.id", "write `group_id` instead"),
@@ -34,8 +34,8 @@ const OWNED: &[(&str, &str)] = &[
     ("transactional.id", "leave it out: the source does not produce in transactions"),
 ];
 
-/// Faults of one Kafka source, but for its decoding. `path` is `sources.NAME`.
-pub(super) fn look(faults: &mut FaultCollector<'_>, path: &ConfigPath, kafka: &KafkaSourceConfig) {
+/// Faults of one Kafka source, except its decoding. `path` is `sources.NAME`.
+pub(super) fn check(faults: &mut FaultCollector<'_>, path: &ConfigPath, kafka: &KafkaSourceConfig) {
     servers(faults, path, &kafka.bootstrap_servers);
     if kafka.group_id.trim().is_empty() {
         let help = "name it after the pipeline: every process of the group writes the same name";
@@ -57,7 +57,7 @@ fn servers(faults: &mut FaultCollector<'_>, path: &ConfigPath, servers: &str) {
     }
 }
 
-/// `host`, `host:port` or `[address]:port`, with a protocol before it or without.
+/// `host`, `host:port` or `[address]:port`, with an optional protocol before it.
 fn is_server(text: &str) -> bool {
     let address = text.split_once("://").map_or(text, |(_, address)| address);
     let (host, port) = match address.rsplit_once(':') {
@@ -115,7 +115,7 @@ fn is_topic(name: &str) -> bool {
 fn options(faults: &mut FaultCollector<'_>, path: &ConfigPath, kafka: &KafkaSourceConfig) {
     let below = path.key("librdkafka_options");
     for key in kafka.librdkafka_options.keys() {
-        if let Some((_, help)) = OWNED.iter().find(|(owned, _)| owned == key) {
+        if let Some((_, help)) = OWNED_OPTIONS.iter().find(|(owned, _)| owned == key) {
             let message = format!("`{key}` belongs to the source");
             faults.at("E0350", below.key(key), Target::Key, message, *help);
         }
@@ -138,8 +138,8 @@ fn options(faults: &mut FaultCollector<'_>, path: &ConfigPath, kafka: &KafkaSour
     }
 }
 
-/// Sinks with a disk buffer that read a Kafka source: what they hold is committed, and so out of
-/// reach of the group's other members.
+/// Sinks with a disk buffer that read a Kafka source: what they hold is committed, so other members
+/// of the group cannot read it.
 pub(super) fn buffered_on_disk(faults: &mut FaultCollector<'_>, parts: &RecoveredParts) {
     let is_kafka = |(_, source): &&(String, SourceConfig)| matches!(source, SourceConfig::Kafka(_));
     let kafkas: HashSet<&str> =

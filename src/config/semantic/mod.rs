@@ -1,8 +1,8 @@
-//! Faults a schema cannot tell: names that point nowhere, settings that contradict each other,
-//! patterns that are none. Works on whatever parts of a file could be understood.
+//! Finds faults that a schema cannot express: unknown names, contradicting settings, invalid
+//! patterns. Works on the parts of a file that could be deserialized.
 //!
-//! Sources feed sinks and nothing feeds a source, so inputs cannot run in a circle; a sink named
-//! as an input is its own fault.
+//! Sources feed sinks and nothing feeds a source, so inputs cannot form a cycle; a sink named as an
+//! input is a fault of its own.
 
 mod fluvio;
 mod http;
@@ -21,7 +21,7 @@ use super::recover::RecoveredParts;
 use super::suggest::instead_behind;
 
 /// Every such fault.
-pub(crate) fn look(root: &Node, parts: &RecoveredParts) -> Vec<Fault> {
+pub(crate) fn check(root: &Node, parts: &RecoveredParts) -> Vec<Fault> {
     let mut faults = FaultCollector::new(root);
     let sources = KnownNames::of(root, "sources");
     let sinks = KnownNames::of(root, "sinks");
@@ -33,7 +33,7 @@ pub(crate) fn look(root: &Node, parts: &RecoveredParts) -> Vec<Fault> {
     }
     listen(&mut faults);
     for (name, config) in &parts.sources {
-        source::look(&mut faults, name, config);
+        source::check(&mut faults, name, config);
     }
     source::only_one_stdin(&mut faults, parts);
     http::one_address_each(&mut faults, parts.sources.iter().map(|(name, config)| (name, config)));
@@ -41,9 +41,9 @@ pub(crate) fn look(root: &Node, parts: &RecoveredParts) -> Vec<Fault> {
     http::buffered_in_memory(&mut faults, parts);
     for recovered in &parts.sinks {
         let SinkConfig::Usercom(config) = &recovered.config;
-        sink::look(&mut faults, &recovered.path(), config, &sources, &sinks);
+        sink::check(&mut faults, &recovered.path(), config, &sources, &sinks);
     }
-    // A mistyped input leaves its source unread; that is told once.
+    // A mistyped input makes its source unread; that is reported once.
     if faults.out.iter().all(|fault| fault.code != "E0301") {
         unread_sources(&mut faults, &sources.list, &sinks.list);
     }
@@ -54,7 +54,7 @@ pub(crate) fn look(root: &Node, parts: &RecoveredParts) -> Vec<Fault> {
     faults.out
 }
 
-/// The names under a top-level key, whether or not what they name could be understood.
+/// The names under a top-level key, whether or not their values could be deserialized.
 struct KnownNames<'a> {
     /// In the file's order.
     list: Vec<&'a str>,
@@ -74,7 +74,7 @@ impl<'a> KnownNames<'a> {
     }
 }
 
-/// Faults in the making, and the tree they are about.
+/// Collects faults about a tree.
 struct FaultCollector<'a> {
     root: &'a Node,
     out: Vec<Fault>,
@@ -85,14 +85,14 @@ impl<'a> FaultCollector<'a> {
         Self { root, out: Vec::new() }
     }
 
-    /// Whether the file has a value at a path. Null is as good as none.
+    /// Whether the file has a value at a path. Null counts as absent.
     fn has(&self, path: &ConfigPath) -> bool {
         let node = self.root.at(path);
         node.is_some_and(|node| !matches!(node.kind, NodeKind::Null))
     }
 
-    /// Whether the file has a value under a key, or under one that was meant to be that key: what
-    /// is mistyped is not also missing.
+    /// Whether the file has a value under a key, or under a mistyped form of that key, which does
+    /// not also count as missing.
     fn has_or_means(&self, table: &ConfigPath, key: &str) -> bool {
         let entries = self.root.at(table).and_then(Node::table);
         entries.is_some_and(|entries| {
@@ -137,7 +137,7 @@ fn listen(faults: &mut FaultCollector<'_>) {
     }
 }
 
-/// A source that no sink names. Reads the tree, so that a sink with other faults still counts.
+/// Sources that no sink names. Uses the tree, so that a sink with other faults still counts.
 fn unread_sources(faults: &mut FaultCollector<'_>, sources: &[&str], sinks: &[&str]) {
     let root = faults.root;
     let inputs_of = |sink: &&str| {
@@ -147,7 +147,7 @@ fn unread_sources(faults: &mut FaultCollector<'_>, sources: &[&str], sinks: &[&s
             _ => None,
         }
     };
-    // Without every list of inputs nothing is known about who reads what.
+    // Unless every list of inputs is known, it is unknown which sources are read.
     let Some(lists) = sinks.iter().map(inputs_of).collect::<Option<Vec<_>>>() else {
         return;
     };
@@ -173,7 +173,7 @@ fn is_empty_list(faults: &FaultCollector<'_>, path: &ConfigPath) -> bool {
     node.is_some_and(|node| matches!(&node.kind, NodeKind::Array(items) if items.is_empty()))
 }
 
-/// What a test is fed with: a record, or a text that a source decodes.
+/// The input of a test: a record, or a text that a source decodes.
 fn tested_text(
     faults: &mut FaultCollector<'_>,
     index: usize,
@@ -218,7 +218,7 @@ fn test(faults: &mut FaultCollector<'_>, index: usize, case: &TestCase, sinks: &
         faults.at("E0316", path.key("sink"), Target::Value, message, help);
     }
     let expects_calls = !case.calls.is_empty() || !case.requests.is_empty();
-    // What is there but could not be understood has a fault of its own.
+    // A value that could not be deserialized has a fault of its own.
     let said = ["calls", "requests", "outcome"]
         .into_iter()
         .any(|key| faults.has(&path.key(key)) && !is_empty_list(faults, &path.key(key)));

@@ -1,4 +1,4 @@
-//! Faults of sinks: inputs, where User.com is, what makes the calls.
+//! Checks sinks: inputs, the base URL, preset and mapping.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use crate::config::fault::{ConfigPath, Target};
 use crate::config::sink::{AttributeTypes, BufferKind, UnknownAttributes, UsercomSink, WhenFull};
 
 /// Faults of one sink. `path` is `sinks.NAME`.
-pub(super) fn look(
+pub(super) fn check(
     faults: &mut FaultCollector<'_>,
     path: &ConfigPath,
     sink: &UsercomSink,
@@ -43,12 +43,12 @@ pub(super) fn look(
     idle_types(faults, path, sink);
 }
 
-/// A key travels in a header: it must be one visible word.
+/// A key is sent in a header: it must be one visible word.
 fn is_header_text(key: &str) -> bool {
     key.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Inputs are sources only, and nothing feeds a source: there is no way for them to form a circle.
+/// Inputs are sources only, and nothing feeds a source, so they cannot form a cycle.
 fn inputs(
     faults: &mut FaultCollector<'_>,
     path: &ConfigPath,
@@ -77,7 +77,7 @@ fn inputs(
 }
 
 fn address(faults: &mut FaultCollector<'_>, path: &ConfigPath, sink: &UsercomSink) {
-    // Presence is read from the file: a value with a fault of its own is still there.
+    // Presence is read from the file: a value with a fault of its own is still present.
     let app = faults.has(&path.key("app"));
     let endpoint = faults.has(&path.key("endpoint"));
     let meant = faults.has_or_means(path, "app") || faults.has_or_means(path, "endpoint");
@@ -120,7 +120,7 @@ fn check_endpoint(faults: &mut FaultCollector<'_>, path: ConfigPath, endpoint: &
     let url = match Url::parse(endpoint) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => url,
         Ok(url) => {
-            // A long one is none: it may be a name and a password that lost theirs.
+            // A long one is not a scheme: it may be a damaged user name and password.
             let message = match url.scheme() {
                 short if short.len() <= 6 => {
                     format!("the endpoint's scheme is `{short}`, not http or https")
@@ -181,16 +181,16 @@ fn buffer(faults: &mut FaultCollector<'_>, path: &ConfigPath, sink: &UsercomSink
     }
 }
 
-/// Characters of an attribute's name.
-const ATTRIBUTE_NAME: usize = 32;
+/// The most characters of an attribute's name.
+const MAX_ATTRIBUTE_NAME_CHARS: usize = 32;
 
-/// Names of attributes, as User.com compares them.
+/// Names of attributes, compared as User.com does.
 fn attributes(faults: &mut FaultCollector<'_>, path: &ConfigPath, types: &AttributeTypes) {
     let mut seen = HashMap::new();
     for name in types.keys() {
         let key = path.key(name.as_str());
         let std = name.trim().to_lowercase().replace(char::is_whitespace, "_");
-        if std.is_empty() || name.chars().count() > ATTRIBUTE_NAME {
+        if std.is_empty() || name.chars().count() > MAX_ATTRIBUTE_NAME_CHARS {
             let message = format!("`{name}` is not the name of an attribute");
             let help = "a name has 1 to 32 characters; longer ones are cut to that length";
             faults.at("E0323", key, Target::Key, message, help);

@@ -1,4 +1,4 @@
-//! Faults of sources: globs, codecs and their settings.
+//! Checks sources: globs, codecs and their settings.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -16,7 +16,7 @@ use crate::config::source::{
 use crate::config::suggest::{list, regex_fault};
 
 /// Faults of one source.
-pub(super) fn look(faults: &mut FaultCollector<'_>, name: &str, source: &SourceConfig) {
+pub(super) fn check(faults: &mut FaultCollector<'_>, name: &str, source: &SourceConfig) {
     let path = ConfigPath::default().key("sources").key(name);
     compiled_out(faults, &path, source);
     timezone(faults, &path, source);
@@ -27,26 +27,26 @@ pub(super) fn look(faults: &mut FaultCollector<'_>, name: &str, source: &SourceC
             multiline(faults, &path.key("multiline"), file.multiline.as_ref());
         }
         SourceConfig::Http(http) => {
-            super::http::look(faults, &path, http);
+            super::http::check(faults, &path, http);
             decoding(faults, &path.key("decoding"), &http.decoding);
         }
         SourceConfig::Stdin(stdin) => {
             decoding(faults, &path.key("decoding"), &stdin.decoding);
             multiline(faults, &path.key("multiline"), stdin.multiline.as_ref());
         }
-        SourceConfig::Vector(vector) => super::vector::look(faults, &path, vector),
+        SourceConfig::Vector(vector) => super::vector::check(faults, &path, vector),
         SourceConfig::Fluvio(fluvio) => {
-            super::fluvio::look(faults, &path, fluvio);
+            super::fluvio::check(faults, &path, fluvio);
             of_messages(faults, &path.key("decoding"), &fluvio.decoding);
         }
         SourceConfig::Kafka(kafka) => {
-            super::kafka::look(faults, &path, kafka);
+            super::kafka::check(faults, &path, kafka);
             of_messages(faults, &path.key("decoding"), &kafka.decoding);
         }
     }
 }
 
-/// Decoding of messages, of which none is the first line of a file.
+/// Decoding of messages: none of them is the first line of a file.
 fn of_messages(faults: &mut FaultCollector<'_>, path: &ConfigPath, of: &Decoding) {
     for (number, step) in of.steps().enumerate() {
         if step.codec == Codec::Csv && step.columns.is_none() {
@@ -59,7 +59,7 @@ fn of_messages(faults: &mut FaultCollector<'_>, path: &ConfigPath, of: &Decoding
     decoding(faults, path, of);
 }
 
-/// Where a step stands in the file: a table alone, or one of a list.
+/// The path of a step in the file: a single table, or one of a list.
 fn step_path(of: &Decoding, path: &ConfigPath, number: usize) -> ConfigPath {
     match of.then.is_empty() {
         true => path.clone(),
@@ -67,8 +67,8 @@ fn step_path(of: &Decoding, path: &ConfigPath, number: usize) -> ConfigPath {
     }
 }
 
-/// Faults before one that is helped with a zone's name.
-const MAX_NEAR: usize = 100;
+/// The most faults before one that still gets a suggested zone name.
+const MAX_SUGGESTED_FAULTS: usize = 100;
 
 /// The zone of its times.
 fn timezone(faults: &mut FaultCollector<'_>, path: &ConfigPath, source: &SourceConfig) {
@@ -76,8 +76,9 @@ fn timezone(faults: &mut FaultCollector<'_>, path: &ConfigPath, source: &SourceC
         return;
     };
     let message = format!("there is no time zone {name:?}");
-    // Every zone is compared with: only for faults that are shown.
-    let near = if faults.out.len() < MAX_NEAR { zone::nearest(name) } else { Vec::new() };
+    // Compares with every zone, so only for faults that are shown.
+    let near =
+        if faults.out.len() < MAX_SUGGESTED_FAULTS { zone::nearest(name) } else { Vec::new() };
     let help = match near.as_slice() {
         [] => "write an IANA name: Europe/Warsaw".to_owned(),
         near => format!("did you mean {}?", near.join(", ")),
@@ -85,7 +86,7 @@ fn timezone(faults: &mut FaultCollector<'_>, path: &ConfigPath, source: &SourceC
     faults.at("E0370", path.key("timezone"), Target::Value, message, help);
 }
 
-/// A type whose settings every build reads, and whose client only some have.
+/// A type whose settings every build parses, but whose client only some builds contain.
 fn compiled_out(faults: &mut FaultCollector<'_>, path: &ConfigPath, source: &SourceConfig) {
     let here = match source {
         SourceConfig::Fluvio(_) => cfg!(feature = "fluvio"),
@@ -101,7 +102,7 @@ fn compiled_out(faults: &mut FaultCollector<'_>, path: &ConfigPath, source: &Sou
     }
 }
 
-/// Standard input has one reader.
+/// Standard input can have only one reader.
 pub(super) fn only_one_stdin(faults: &mut FaultCollector<'_>, parts: &RecoveredParts) {
     let mut readers = parts
         .sources
@@ -147,7 +148,7 @@ fn decoding(faults: &mut FaultCollector<'_>, path: &ConfigPath, decoding: &Decod
     }
 }
 
-/// Keys that only the first step has, or only those behind it.
+/// Keys that only the first step has, or only later ones.
 fn links(faults: &mut FaultCollector<'_>, path: &ConfigPath, step: &DecodingStep, number: usize) {
     for (key, written) in [("from", &step.from), ("into", &step.into)] {
         let Some(written) = written else {
@@ -181,7 +182,7 @@ fn links(faults: &mut FaultCollector<'_>, path: &ConfigPath, step: &DecodingStep
     }
 }
 
-/// The paths that decoding steps read: `.`, or keys behind dots, odd ones in quotes.
+/// The paths of decoding steps: `.`, or keys after dots, other keys in quotes.
 fn is_path_of_keys(text: &str) -> bool {
     static PATH: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r#"^(\.|(\.([^."\[ ]+|"([^"\\]|\\.)+")){1,16})$"#).expect("a constant pattern")
@@ -231,7 +232,8 @@ fn step(faults: &mut FaultCollector<'_>, path: &ConfigPath, step: &DecodingStep)
         if codec != Codec::Csv {
             without_effect(faults, path, "delimiter", Codec::Csv);
         }
-        // The CSV reader separates by bytes; a quote or line break has its own meaning there.
+        // The CSV reader separates at single bytes; a quote or line break has its own meaning
+        // there.
         let one = delimiter.len() == 1 && !["\"", "\n", "\r"].contains(&delimiter.as_str());
         if !one {
             let path = path.key("delimiter");

@@ -1,4 +1,4 @@
-//! Faults of the `vector` source: its address and certificates.
+//! Checks the `vector` source: its address and certificates.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use crate::config::fault::{ConfigPath, Target};
 use crate::config::source::VectorSourceConfig;
 
 /// Faults of one source.
-pub(super) fn look(faults: &mut FaultCollector<'_>, at: &ConfigPath, vector: &VectorSourceConfig) {
+pub(super) fn check(faults: &mut FaultCollector<'_>, at: &ConfigPath, vector: &VectorSourceConfig) {
     if vector.address.parse::<SocketAddr>().is_err() {
         let message = format!("`{}` is not an IP address and port", vector.address);
         let help = "write both: `127.0.0.1:6000`, or `0.0.0.0:6000` for every interface";

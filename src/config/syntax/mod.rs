@@ -1,6 +1,8 @@
-//! From text to tree, for each notation. Not here: anything about pipelines.
+//! Parses each format into the tree.
 //!
-//! Invariant: no text, however broken or deep, makes a parser panic or recurse without bound.
+//! # Invariants
+//!
+//! No text, however broken or deep, makes a parser panic or recurse without bound.
 
 mod json;
 mod toml;
@@ -13,20 +15,20 @@ use super::document::{Format, Node, NodeKind, SourceText};
 /// How deep values may be nested.
 const MAX_DEPTH: usize = 100;
 
-/// How many syntax errors of one file are shown: later ones are mostly echoes of the first.
+/// The most syntax errors of one file that are shown: later ones usually follow from the first.
 const MAX_SYNTAX_ERRORS: usize = 3;
 
 /// The longest names of tables around a value, in bytes together.
-const MAX_NAMES: usize = 4_096;
+const MAX_NAME_BYTES: usize = 4_096;
 
-/// A fault of the notation itself.
+/// A syntax error.
 #[derive(Debug)]
 pub(crate) struct SyntaxError {
-    /// The bytes at fault.
+    /// The wrong bytes.
     pub(crate) span: Range<usize>,
     /// What is wrong.
     pub(crate) message: String,
-    /// What to write.
+    /// How to correct it.
     pub(crate) help: Option<String>,
 }
 
@@ -44,6 +46,7 @@ impl SyntaxError {
 /// Parses a file; `file` is its number in the document.
 ///
 /// # Errors
+///
 /// The first few syntax errors, in the order of the text.
 pub(crate) fn parse(source: &SourceText, file: usize) -> Result<Node, Vec<SyntaxError>> {
     let parsed = match source.format {
@@ -63,16 +66,16 @@ pub(crate) fn parse(source: &SourceText, file: usize) -> Result<Node, Vec<Syntax
     })
 }
 
-/// Names of tables that are too long together: every fault below them would say them again.
+/// Names of tables that are too long together: every fault below them would repeat them.
 fn long_names(node: &Node, above: usize, errors: &mut Vec<SyntaxError>) {
     match &node.kind {
         NodeKind::Table(entries) => {
             for (key, entry) in entries {
                 let length = above + key.len();
                 let has_names = matches!(entry.node.kind, NodeKind::Table(_) | NodeKind::Array(_));
-                if has_names && length > MAX_NAMES {
+                if has_names && length > MAX_NAME_BYTES {
                     let message = "the names of this table and those around it are too long";
-                    let help = format!("at most {MAX_NAMES} bytes together");
+                    let help = format!("at most {MAX_NAME_BYTES} bytes together");
                     errors.push(SyntaxError::new(entry.key_span.clone(), message).help(help));
                 } else {
                     long_names(&entry.node, length, errors);

@@ -1,4 +1,4 @@
-//! TOML, with recovery: a file with several syntax errors shows several.
+//! TOML, with recovery: several syntax errors of a file are reported at once.
 
 use ::toml::Spanned;
 use ::toml::de::{DeInteger, DeTable, DeValue};
@@ -25,7 +25,7 @@ pub(super) fn parse(text: &str, file: usize) -> Result<Node, Vec<SyntaxError>> {
 
 fn table_kind(table: DeTable<'_>, file: usize, errors: &mut Vec<SyntaxError>) -> NodeKind {
     let mut entries: Vec<_> = table.into_iter().collect();
-    // The parser hands keys out by name; people read them in file order.
+    // The parser returns keys by name; people read them in file order.
     entries.sort_by_key(|(key, _)| key.span().start);
     let entries: IndexMap<_, _> = entries
         .into_iter()
@@ -57,7 +57,7 @@ fn node(value: Spanned<DeValue<'_>>, file: usize, errors: &mut Vec<SyntaxError>)
             }
         },
         DeValue::Boolean(value) => NodeKind::Bool(value),
-        // A record has no dates of its own kind: they become RFC 3339 text.
+        // A record has no date type: dates become RFC 3339 strings.
         DeValue::Datetime(moment) => {
             NodeKind::String(InterpolatedString::plain(moment.to_string()))
         }

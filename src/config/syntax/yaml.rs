@@ -1,5 +1,5 @@
-//! YAML 1.2, one document, built from the parser's events so that keys keep their place and
-//! repeated keys are seen. Anchors and aliases work; the tree they make is bounded.
+//! YAML 1.2, one document, built from the parser's events so that keys keep their position and
+//! repeated keys are detected. Anchors and aliases work; the resulting tree is bounded.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -14,11 +14,11 @@ use super::super::document::{Node, NodeEntry, NodeKind};
 use super::super::text::InterpolatedString;
 use super::{MAX_DEPTH, SyntaxError, nan};
 
-/// How many values aliases may put into a file; a long text counts as several.
+/// How many values aliases may add to a file; a long string counts as several.
 const MAX_REPEATED: usize = 100_000;
 
-/// Bytes of a text that count as one value more.
-const WEIGHED_BYTES: usize = 256;
+/// This many bytes of a string count as one more value.
+const BYTES_PER_WEIGHT: usize = 256;
 
 /// Parses YAML.
 pub(super) fn parse(text: &str, file: usize) -> Result<Node, Vec<SyntaxError>> {
@@ -39,7 +39,7 @@ pub(super) fn parse(text: &str, file: usize) -> Result<Node, Vec<SyntaxError>> {
     }
 }
 
-/// A collection whose end has not come yet.
+/// A collection that is not closed yet.
 enum Open {
     Table { entries: IndexMap<String, NodeEntry>, key: Option<(String, Range<usize>)> },
     Array(Vec<Node>),
@@ -53,11 +53,11 @@ struct Frame {
 
 struct YamlTree {
     file: usize,
-    /// Byte offset of every character: the parser counts characters.
+    /// The byte offset of every character: the parser counts characters.
     bytes: Vec<usize>,
     stack: Vec<Frame>,
     anchors: HashMap<usize, Node>,
-    /// How much aliases have put in.
+    /// How many values aliases have added.
     repeated: usize,
     root: Option<Node>,
     errors: Vec<SyntaxError>,
@@ -126,7 +126,7 @@ impl YamlTree {
             let message = "invalid YAML: values are nested too deep";
             return Err(SyntaxError::new(span, message));
         }
-        // A collection as a key has no name a table could keep it under.
+        // A collection as a key cannot be the key of a table.
         if let Some(Frame { open: Open::Table { key: None, .. }, .. }) = self.stack.last() {
             return Err(not_a_name(span));
         }
@@ -157,7 +157,7 @@ impl YamlTree {
         if let Some(Frame { open: Open::Table { key, .. }, .. }) = self.stack.last_mut()
             && key.is_none()
         {
-            // A key is its text, whatever it would be as a value: `1: x` and `true: x` are names.
+            // A key is always a string: `1: x` and `true: x` are names.
             *key = Some((text.into_owned(), span));
             return Ok(());
         }
@@ -179,7 +179,7 @@ impl YamlTree {
         self.value(Node { file, span, kind }, anchor)
     }
 
-    /// Puts a finished value where it belongs.
+    /// Inserts a finished value into its parent.
     fn value(&mut self, node: Node, anchor: usize) -> Result<(), SyntaxError> {
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
@@ -217,10 +217,10 @@ fn not_a_name(span: Range<usize>) -> SyntaxError {
 fn weight(node: &Node) -> usize {
     1 + match &node.kind {
         NodeKind::Table(entries) => {
-            entries.iter().map(|(key, e)| key.len() / WEIGHED_BYTES + weight(&e.node)).sum()
+            entries.iter().map(|(key, e)| key.len() / BYTES_PER_WEIGHT + weight(&e.node)).sum()
         }
         NodeKind::Array(items) => items.iter().map(weight).sum(),
-        NodeKind::String(text) => text.written.len() / WEIGHED_BYTES,
+        NodeKind::String(text) => text.written.len() / BYTES_PER_WEIGHT,
         _ => 0,
     }
 }

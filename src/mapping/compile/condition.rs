@@ -1,4 +1,4 @@
-//! Conditions of `when`: from the table to what can be asked of slots.
+//! Compiles conditions of `when`.
 
 use super::{Compiler, report};
 use crate::coerce::number::Number;

@@ -1,4 +1,4 @@
-//! Values of fields: from the table to a source and its steps.
+//! Compiles the values of fields into a source and its steps.
 
 use indexmap::IndexMap;
 use jiff::tz::TimeZone;
@@ -20,7 +20,7 @@ use crate::mapping::path::{self, Root};
 use crate::mapping::path_trie::Trie;
 use crate::mapping::template::{self, Template, TemplatePart};
 
-/// The sources a field, or a case, may have.
+/// The possible sources of a field or a case.
 struct Sources<'t> {
     path: Option<&'t PathOrPaths>,
     value: Option<&'t Value>,
@@ -139,7 +139,7 @@ impl Compiler {
             let at = at.key(*second);
             self.fault(&at, FaultTarget::Key, report("E0207", message).help(help));
         }
-        // With several sources each is looked at, for its own faults.
+        // With several sources each is compiled, to find its own faults.
         let path = sources.path.map(|p| self.paths(&at.key("path"), p));
         let value = sources
             .value
@@ -239,7 +239,7 @@ impl Compiler {
         Some(value.to_string().into())
     }
 
-    /// Settings that cannot both be meant, or that do nothing.
+    /// Settings that contradict each other or have no effect.
     fn contradictions(&mut self, at: &ConfigPath, spec: &FieldSpec) {
         let timestamp = spec.as_type == Some(TargetType::Timestamp);
         let shapes = ["only", "except", "rename", "flatten"].into_iter().zip([
@@ -290,7 +290,7 @@ impl Compiler {
         self.check_empty(at, spec);
     }
 
-    /// A strptime format, and literals that are to be moments.
+    /// Checks a strptime format, and literals that must be timestamps.
     pub(super) fn check_moment(&mut self, at: &ConfigPath, spec: &FieldSpec, format: Option<&str>) {
         let Some(format) = format else { return };
         if let Err(error) = timestamp::check_format(format) {
@@ -309,7 +309,7 @@ impl Compiler {
         }
     }
 
-    /// The zone of a name; a fault names those that are near.
+    /// The zone of a name; a fault suggests similar names.
     pub(super) fn zone(&mut self, at: &ConfigPath, name: Option<&str>) -> Option<TimeZone> {
         let name = name?;
         let found = zone::find(name);
@@ -331,7 +331,7 @@ impl Compiler {
         }
     }
 
-    /// The steps of a field; `None` where nothing is done with its value.
+    /// The steps of a field; `None` where its value is used unchanged.
     fn steps(&mut self, at: &ConfigPath, spec: &FieldSpec) -> Option<Steps> {
         let boxed = |text: &String| -> Box<str> { text.as_str().into() };
         let mut steps = Steps {
@@ -351,7 +351,7 @@ impl Compiler {
             steps.replace.extend(regex.map(|regex| (regex, boxed(with))));
         }
         if let Some(map) = &spec.map {
-            // A null here means: leave the field out, which is not a miss.
+            // A null here means: omit the field, which does not count as a miss.
             let entries = map.iter().map(|(key, value)| (boxed(key), value.to_string().into()));
             steps.map = Some(entries.collect());
         }
@@ -379,7 +379,7 @@ impl Compiler {
         steps
     }
 
-    /// A path into what the functions before made.
+    /// A path into the result of the previous functions.
     fn get(&mut self, at: &ConfigPath, text: &str) -> Option<functions::FunctionStep> {
         let path = match path::parse(text) {
             Ok(path) => path,

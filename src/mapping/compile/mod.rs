@@ -1,7 +1,4 @@
-//! From the mapping table as it is written to rules that run, or to every fault it has.
-//!
-//! Invariant: compiling never stops at the first fault; what could not be compiled is left out,
-//! and where there is any fault there is no plan.
+//! Compiles the mapping table into rules, or returns every fault in it.
 //!
 //! | code | fault |
 //! |---|---|
@@ -12,20 +9,25 @@
 //! | E0205 | target of another call |
 //! | E0206 | a field, or a case, without a source |
 //! | E0207 | more than one source |
-//! | E0208 | settings that contradict each other or do nothing |
+//! | E0208 | settings that contradict each other or have no effect |
 //! | E0209 | bad regular expression |
 //! | E0210 | bad strptime format |
 //! | E0211 | bad template |
 //! | E0212 | bad condition |
-//! | E0213 | a rule, or a case, that can never come to its turn |
-//! | E0214 | a call without what it needs |
+//! | E0213 | a rule, or a case, that is never reached |
+//! | E0214 | a call without a required field |
 //! | E0215 | a list where one value belongs |
 //! | E0216 | targets that overlap |
-//! | E0217 | two rules of one name |
-//! | E0218 | a literal that sets nothing or cannot be read |
+//! | E0217 | two rules with one name |
+//! | E0218 | a literal that sets nothing or cannot be parsed |
 //! | E0219 | unknown time zone |
 //! | E0220 | `on_failure` that does not fit |
 //! | E0221 | a `get` or `capture` that cannot be used |
+//!
+//! # Invariants
+//!
+//! Compiling never stops at the first fault: what could not be compiled is omitted, and with any
+//! fault there is no compiled mapping.
 
 mod condition;
 mod field;
@@ -168,7 +170,7 @@ impl Compiler {
         for (key, value) in &rule.fields {
             let at = fields_at.key(key);
             let Some(target) = self.target(&at, rule.call, key) else {
-                // The value's own faults are told all the same.
+                // The value's own faults are reported too.
                 self.field_list(&at, key, value);
                 continue;
             };
@@ -221,13 +223,13 @@ impl Compiler {
         key: &str,
         value: &table::FieldValue,
     ) -> Option<TimestampField> {
-        // The call keeps a moment, not its text: the target itself does what `as` would.
+        // The call stores a timestamp, so the target itself converts like `as`.
         let mut value = value.clone();
         let mut format = None;
         let mut zone = None;
         let mut on_failure = OnFailure::DeadLetter;
         if let table::FieldValue::Spec(spec) = &mut value {
-            // Where there is something to fall back on, that is what is meant.
+            // With a default, a failed conversion uses it.
             if spec.default.is_some() {
                 on_failure = OnFailure::Drop;
             }
@@ -245,7 +247,7 @@ impl Compiler {
         Some(TimestampField { field, format: format.map(Into::into), zone })
     }
 
-    /// What a call cannot do without.
+    /// What a call requires.
     fn check_required(&mut self, at: &ConfigPath, rule: &table::Rule) {
         let has = |key: &str| rule.fields.contains_key(key);
         let at = at.key("fields");
@@ -287,7 +289,7 @@ impl Compiler {
         }
     }
 
-    /// Rules, and a preset, that never come to their turn.
+    /// Rules, and a preset, that are never reached.
     fn check_unreachable(
         &mut self,
         at: &ConfigPath,

@@ -1,4 +1,4 @@
-//! Which value a path is read from: the record, its metadata, or the element at hand.
+//! Resolves which value a path is read from: the record, its metadata, or the current element.
 
 use crate::mapping::eval_context::{PathRef, PathScope};
 use crate::mapping::path::{Path, Root};
@@ -9,7 +9,7 @@ use crate::mapping::path_trie::Trie;
 pub(super) struct Scopes {
     record: Trie,
     meta: Trie,
-    /// The elements one is inside of, the innermost last.
+    /// The enclosing elements, the innermost last.
     elements: Vec<Trie>,
     foreach: bool,
 }

@@ -1,4 +1,4 @@
-//! Targets: the keys of `fields`, and which call takes which.
+//! The keys of `fields`, and which call accepts which.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -9,7 +9,7 @@ use crate::config::fault::{ConfigPath, Target as FaultTarget};
 use crate::mapping::path;
 use crate::suggest::nearest;
 
-/// What a field fills.
+/// What a field sets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum FieldTarget {
     UserId,
@@ -32,12 +32,12 @@ pub(super) enum CallObject {
     Context,
 }
 
-/// Where in that object.
+/// The path inside that object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum FieldPath {
     /// All entries of the value.
     Spread,
-    /// Under these keys.
+    /// The value, under these keys.
     Keys(Vec<String>),
 }
 
@@ -50,18 +50,18 @@ impl CallObject {
         }
     }
 
-    /// The one a call has.
+    /// The object that a call has.
     fn of(call: CallKind) -> Self {
         match call {
             CallKind::Identify | CallKind::Group => Self::Traits,
             CallKind::Page | CallKind::Track => Self::Properties,
-            // An alias says nothing but who is who.
+            // An alias has no other fields than its ids.
             CallKind::Alias => Self::Context,
         }
     }
 }
 
-/// The plain targets of a call.
+/// The top-level targets of a call.
 fn plain(call: CallKind) -> &'static [&'static str] {
     match call {
         CallKind::Identify => &["user_id", "anonymous_id", "message_id", "timestamp"],
@@ -78,7 +78,7 @@ const CALLS: [CallKind; 5] =
     [CallKind::Identify, CallKind::Page, CallKind::Track, CallKind::Group, CallKind::Alias];
 
 impl Compiler {
-    /// Reads a target and checks that it fits the call.
+    /// Parses a target and checks that the call accepts it.
     pub(super) fn target(
         &mut self,
         at: &ConfigPath,
@@ -125,7 +125,7 @@ fn read(call: CallKind, key: &str) -> Result<FieldTarget, FaultBuilder> {
     Err(unknown(call, key))
 }
 
-/// Reads what stands behind `traits.`, or a key of `each`.
+/// Parses what follows `traits.`, or a key of `each`.
 pub(super) fn place(key: &str, rest: &str) -> Result<FieldPath, FaultBuilder> {
     if rest == "*" {
         return Ok(FieldPath::Spread);
@@ -179,19 +179,19 @@ fn snake(key: &str) -> String {
     out
 }
 
-/// The targets of one rule so far, by the number of their field.
+/// The targets of one rule so far, with the number of their field.
 #[derive(Default)]
 pub(super) struct TargetSet {
     keys: Vec<String>,
     hashes: RandomState,
     /// Targets, by their hash.
     whole: HashMap<u64, usize>,
-    /// What lies above targets, by its hash.
+    /// The parents of targets, by their hash.
     above: HashMap<u64, usize>,
 }
 
 impl TargetSet {
-    /// Adds a target; reports one it overlaps with: the same one, one above it, or one below it.
+    /// Adds a target; returns one that it overlaps with: the same one, a parent, or a child.
     pub(super) fn add(&mut self, key: &str, target: &FieldTarget) -> Option<FaultBuilder> {
         let way = self.way(target);
         let (own, parents) = way.split_last()?;
@@ -210,7 +210,7 @@ impl TargetSet {
         report
     }
 
-    /// The hashes of what lies above a target, and of the target last.
+    /// The hashes of a target's parents, and of the target last.
     fn way(&self, target: &FieldTarget) -> Vec<u64> {
         let FieldTarget::Field(slot, FieldPath::Keys(keys)) = target else {
             return vec![self.hashes.hash_one(target)];

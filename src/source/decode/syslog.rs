@@ -26,7 +26,7 @@ const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
 /// Field names that structured data must not use.
-const OWN: [&str; 9] = [
+const RESERVED_NAMES: [&str; 9] = [
     "facility",
     "severity",
     "version",
@@ -349,8 +349,10 @@ impl SyslogMessage<'_> {
         if let Some(msgid) = self.msgid {
             object.text("msgid", msgid);
         }
-        let (clashing, free): (Vec<_>, Vec<_>) =
-            self.elements.iter().partition(|(id, _)| OWN.contains(id) || *id == "structured_data");
+        let (clashing, free): (Vec<_>, Vec<_>) = self
+            .elements
+            .iter()
+            .partition(|(id, _)| RESERVED_NAMES.contains(id) || *id == "structured_data");
         for element in free {
             object.element(element);
         }
