@@ -1,5 +1,5 @@
-//! The mapping table as it is written: rules, field values, conditions. Plain data with public
-//! documentation; `mapping::compile` gives it meaning.
+//! The settings of the mapping table: rules, field values, conditions. `mapping::compile` compiles
+//! them.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::call::CallKind;
 
-/// One rule of the mapping table: a record that meets `when` makes one call.
+/// One rule of the mapping table: a record that matches `when` makes one call.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -25,31 +25,31 @@ pub struct Rule {
     /// element and `^.x` reads the record. Default: once for the record.
     #[serde(default)]
     pub foreach: Option<String>,
-    /// Whether rules behind this one are left untried once this one has fired. Default: false.
+    /// Whether later rules are skipped once this one matched. Default: false.
     #[serde(default)]
     pub stop: bool,
-    /// What the call is filled with, by target: `user_id`, `anonymous_id`, `message_id`,
-    /// `timestamp`, `event`, `name`, `category`, `group_id`, `previous_id`, `traits.X`, `properties.X`,
+    /// The fields of the call, by target: `user_id`, `anonymous_id`, `message_id`, `timestamp`,
+    /// `event`, `name`, `category`, `group_id`, `previous_id`, `traits.X`, `properties.X`,
     /// `context.X`, `traits.*`, `properties.*`, `context.*`.
     pub fields: IndexMap<String, FieldValue>,
 }
 
-/// What a target is filled with: a path, or a table that says more. A list of these is allowed for
-/// the spreads `traits.*`, `properties.*` and `context.*`; later ones win.
+/// The value of a target: a path, or a table with a source and steps. A list of these is allowed
+/// for the spreads `traits.*`, `properties.*` and `context.*`; later ones win.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum FieldValue {
     /// A path, with its leading dot: `.user.id`.
     Path(String),
     // Before `Spec`: a struct would take a list for its fields in order.
-    /// Several, for spreads.
+    /// A list, for spreads.
     List(Vec<FieldValue>),
-    /// A table with one source (`path`, `value`, `template` or `cases`) and what to do with it.
+    /// A table with one source (`path`, `value`, `template` or `cases`) and its steps.
     Spec(Box<FieldSpec>),
 }
 
-/// Where a value comes from and what is done with it, in this order: source, `split`, `then`,
-/// `replace`, `as`, `map`, `each`, `join`, `only`, `except`, `rename`, `flatten`, `default`.
+/// The source and the steps of a value, in this order: source, `split`, `then`, `replace`, `as`,
+/// `map`, `each`, `join`, `only`, `except`, `rename`, `flatten`, `default`.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FieldSpec {
@@ -60,7 +60,7 @@ pub struct FieldSpec {
     /// Source: text with `{{ .path }}` insertions. A missing path inserts nothing; if every path
     /// is missing, the field is missing.
     pub template: Option<String>,
-    /// Source: the first case whose `when` holds.
+    /// Source: the first case whose `when` matches.
     pub cases: Option<Vec<Case>>,
     /// Splits text at this separator into a list.
     pub split: Option<String>,
@@ -68,40 +68,41 @@ pub struct FieldSpec {
     pub then: Option<Vec<Function>>,
     /// Regular expression replacements `[pattern, replacement]`, in order.
     pub replace: Option<Vec<(String, String)>>,
-    /// Converts to a type. What becomes of a value that does not convert: see `on_failure`.
+    /// Converts to a type. A value that cannot be converted is handled by `on_failure`.
     #[serde(rename = "as")]
     pub as_type: Option<TargetType>,
-    /// strptime format of the text for `as = "timestamp"` and the target `timestamp`, `%Q` for a
-    /// named zone included. Default: every form that can be told from the text, as RFC 3339, RFC
-    /// 2822, the forms of JavaScript, Go, Java, Apache and MongoDB, digits of a calendar date
-    /// (`20240521`), and epoch seconds, milliseconds, microseconds or nanoseconds by size. Dates whose
-    /// order of day and month is not certain (`5/6/2024`) need a format.
+    /// strptime format of the text for `as = "timestamp"` and the target `timestamp`, including
+    /// `%Q` for a named zone. Default: every unambiguous format, such as RFC 3339, RFC 2822, the
+    /// formats of JavaScript, Go, Java, Apache and MongoDB, digits of a calendar date (`20240521`),
+    /// and epoch seconds, milliseconds, microseconds or nanoseconds by size. Dates whose order of
+    /// day and month is ambiguous (`5/6/2024`) need a format.
     pub format: Option<String>,
-    /// The IANA time zone of times that name none: `Europe/Warsaw`. For `as = "timestamp"` and the
+    /// The IANA time zone of times without a zone: `Europe/Warsaw`. For `as = "timestamp"` and the
     /// target `timestamp`. Default: the source's `timezone`, else UTC.
     pub timezone: Option<String>,
-    /// What happens where a step fails: a value that `as` cannot convert, a `map` without its entry,
-    /// a function that does not apply. Each failure is counted, logged and shown by `explain`.
-    /// Default: `dead_letter` for the target `timestamp` and for `required` fields, else `drop`. A
-    /// `timestamp` that has a `default` takes that.
+    /// What happens where a step fails: a value that `as` cannot convert, a value that `map` does
+    /// not contain, a function that does not apply. Each failure is counted, logged and shown by
+    /// `explain`. Default: `dead_letter` for the target `timestamp` and for `required` fields, else
+    /// `drop`. A `timestamp` with a `default` uses that.
     pub on_failure: Option<OnFailure>,
     /// Maps value to value. Keys are compared with the value's text.
     pub map: Option<IndexMap<String, Value>>,
-    /// What a value that `map` does not have becomes. Default: the field is left out and counted.
+    /// The result for a value that `map` does not contain. Default: the field is dropped and
+    /// counted.
     pub map_default: Option<Value>,
     /// For arrays: the shape of every element; paths are relative to the element.
     pub each: Option<IndexMap<String, FieldValue>>,
-    /// For arrays: joins the elements' texts with this separator.
+    /// For arrays: joins the elements as strings with this separator.
     pub join: Option<String>,
     /// For objects: keeps only these keys.
     pub only: Option<Vec<String>>,
-    /// For objects: leaves these keys out.
+    /// For objects: removes these keys.
     pub except: Option<Vec<String>>,
     /// For objects: renames keys, old to new.
     pub rename: Option<IndexMap<String, String>>,
-    /// For objects: makes nested objects flat, joining names with this separator.
+    /// For objects: flattens nested objects, joining names with this separator.
     pub flatten: Option<String>,
-    /// What a missing field becomes.
+    /// The value of a missing field.
     pub default: Option<Value>,
     /// Whether a record without this field goes to the dead letters. Default: false.
     pub required: bool,
@@ -135,17 +136,17 @@ pub struct Case {
     pub template: Option<String>,
 }
 
-/// What happens to a field whose value cannot be had because a step failed.
+/// What happens to a field whose value is missing because a step failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// The record goes to the dead letters, with the rule, the field and the reason. Nothing of it is
     /// sent.
     DeadLetter,
-    /// For the target `timestamp` only: the call happens now, or at the time the source knows for the
-    /// record (Kafka and Fluvio do).
+    /// For the target `timestamp` only: the call gets the present time, or the time that the source
+    /// knows for the record (Kafka and Fluvio do).
     Now,
-    /// The field is left out, or takes its `default`; the rest of the call is sent.
+    /// The field is dropped, or gets its `default`; the rest of the call is sent.
     Drop,
 }
 
@@ -159,7 +160,7 @@ pub enum Function {
     Lowercase,
     /// Changes text to upper case: `"pl"` -> `"PL"`.
     Uppercase,
-    /// Changes the first letter to upper case and leaves the rest: `"ann"` -> `"Ann"`.
+    /// Changes the first letter to upper case and keeps the rest: `"ann"` -> `"Ann"`.
     Capitalize,
     /// Removes everything but digits: `"+48 600-100"` -> `"48600100"`.
     Digits,
@@ -180,17 +181,18 @@ pub enum Function {
     ParseJson,
     /// Writes the value as JSON text: `{"a":1}` -> `"{\"a\":1}"`.
     ToJson,
-    /// Parses a query string into an object. Of a URL, or of a path with a query behind it, the query
-    /// is taken: `"/p?a=1"` -> `{"a":"1"}`.
+    /// Parses a query string into an object. Of a URL, or a path with a query, the query is used:
+    /// `"/p?a=1"` -> `{"a":"1"}`.
     ParseQuery,
     /// Makes lower case letters, digits and hyphens: `"Summer Sale 2026"` -> `"summer-sale-2026"`.
     Slug,
-    /// Looks into an object or a list that `parse_json`, `parse_query` or `capture` made:
-    /// `{ get = ".utm.source" }`: `{"utm":{"source":"ads"}}` -> `"ads"`. A path that leads nowhere leaves the field missing.
+    /// Reads a path of an object or a list from `parse_json`, `parse_query` or `capture`: `{ get =
+    /// ".utm.source" }`: `{"utm":{"source":"ads"}}` -> `"ads"`. With a path that does not exist the
+    /// field is missing.
     Get(#[schemars(description = "The path, with its leading dot.")] String),
-    /// What a regular expression finds: `{ capture = "order (\\d+)" }`: `"order 17"` -> `"17"`. With named groups an object of
-    /// those that matched, with one group its text, without groups the text that matched. Text that
-    /// does not match is a failure.
+    /// Returns what a regular expression matches: `{ capture = "order (\\d+)" }`: `"order 17"` ->
+    /// `"17"`. With named groups an object of those that matched, with one group its text, without
+    /// groups the matched text. Text that does not match is a failure.
     Capture(#[schemars(description = "The regular expression (unanchored).")] String),
 }
 
@@ -214,19 +216,19 @@ pub enum TargetType {
     List,
 }
 
-/// A condition: every entry must hold. Keys are paths, or `any`, `all`, `none` with a list of
-/// conditions. A value is compared for equality; a table is read as operators.
+/// A condition: every entry must match. Keys are paths, or `any`, `all`, `none` with a list of
+/// conditions. A value is compared for equality; a table contains operators.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Condition(pub IndexMap<String, ConditionValue>);
 
-/// What a condition asks of a path, or the list of conditions under `any`, `all`, `none`.
+/// What a condition tests, or the list of conditions under `any`, `all`, `none`.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ConditionValue {
     /// Conditions, under `any`, `all` and `none`.
     Group(Vec<Condition>),
-    /// Operators; all must hold.
+    /// Operators; all must match.
     Operators(Box<Operators>),
     /// A literal: equality.
     Equals(Scalar),
@@ -246,20 +248,20 @@ pub enum Scalar {
     String(String),
 }
 
-/// Operators of a condition. All that are given must hold.
+/// Operators of a condition. All that are given must match.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Operators {
-    /// Whether the path is there and not null.
+    /// Whether the path exists and is not null.
     pub exists: Option<bool>,
     /// Equality.
     pub equals: Option<Scalar>,
-    /// Inequality; also holds where the path is missing.
+    /// Inequality; also matches where the path is missing.
     pub not: Option<Scalar>,
     /// The value is one of these.
     #[serde(rename = "in")]
     pub is_in: Option<Vec<Scalar>>,
-    /// The value is none of these; also holds where the path is missing.
+    /// The value is none of these; also matches where the path is missing.
     pub not_in: Option<Vec<Scalar>>,
     /// Text starts with this.
     pub starts_with: Option<String>,

@@ -1,4 +1,4 @@
-//! The whole pipeline as it is written: where state lives, sources, sinks, tests.
+//! The settings of a whole pipeline: where state is stored, sources, sinks, tests.
 //!
 //! Relative paths (`data_dir`, `include`) are relative to the working directory.
 
@@ -18,43 +18,44 @@ use crate::call::CallKind;
 #[serde(deny_unknown_fields)]
 #[schemars(title = "usercom-sink pipeline")]
 pub struct Pipeline {
-    /// The JSON Schema the file is edited with. Means nothing to the program.
+    /// The JSON Schema for editors. The program ignores it.
     #[serde(default, rename = "$schema")]
     pub schema: Option<String>,
     /// The folder for checkpoints, disk buffers and dead letters, relative to the working
-    /// directory. It is made if it is missing; one program owns it at a time. Default: `./data`.
+    /// directory. It is created if it is missing; only one process may use it at a time. Default:
+    /// `./data`.
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
-    /// The program's own HTTP address. Default: none is opened.
+    /// The HTTP server for metrics and health checks. Default: none.
     #[serde(default)]
     pub api: Option<ApiConfig>,
-    /// Where records come from, by name. At least one. A name is made of letters, digits, `_`, `-`
+    /// Where records come from, by name. At least one. A name consists of letters, digits, `_`, `-`
     /// and `.`, and begins with a letter or digit.
     #[schemars(extend("minProperties" = 1, "propertyNames" = { "pattern": NAME_PATTERN }))]
     pub sources: IndexMap<String, SourceConfig>,
-    /// Where records go, by name. At least one. Names are made like those of sources.
+    /// Where records go, by name. At least one. Names have the same form as those of sources.
     #[schemars(extend("minProperties" = 1, "propertyNames" = { "pattern": NAME_PATTERN }))]
     pub sinks: IndexMap<String, SinkConfig>,
-    /// Records with the calls they are to make, run by `test`. Default: none.
+    /// Records with the calls that they should make, checked by `test`. Default: none.
     #[serde(default)]
     pub tests: Vec<TestCase>,
 }
 
 impl Pipeline {
-    /// The zone of the times of the first source that a sink reads.
+    /// The time zone of the first source that a sink reads.
     pub fn timezone_of(&self, inputs: &[String]) -> Option<&str> {
         inputs.iter().find_map(|name| self.sources.get(name))?.timezone()
     }
 }
 
-/// What names of sources and sinks look like. They become names of files and of metric labels.
+/// The form of source and sink names. They become file names and metric labels.
 pub(crate) const NAME_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$";
 
 fn default_data_dir() -> PathBuf {
     PathBuf::from("./data")
 }
 
-/// The program's own HTTP address.
+/// The HTTP server for metrics and health checks.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiConfig {
@@ -70,7 +71,7 @@ pub enum SinkConfig {
     Usercom(Box<UsercomSink>),
 }
 
-/// One test: a record, and what is to become of it.
+/// One test: a record, and its expected result.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend(
@@ -78,17 +79,17 @@ pub enum SinkConfig {
     "then" = { "required": ["record"] }
 ))]
 pub struct TestCase {
-    /// What the test shows, as `test` prints it.
+    /// The name that `test` prints.
     pub name: String,
     /// The sink whose mapping is tested.
     pub sink: String,
-    /// The record: any value. TOML's dates and times are text in RFC 3339's form. Either this or
+    /// The record: any value. TOML's dates and times become RFC 3339 strings. Either this or
     /// `line`.
     #[serde(default)]
     pub record: Option<Value>,
-    /// The text a source would read: one line or several, with their header where the source needs
-    /// one. It goes through the source's decoding first, and all records it holds are tested
-    /// together. Either this or `record`.
+    /// The text that a source would read: one line or several, with their header where the source
+    /// needs one. It is decoded as by the source, and all its records are tested together. Either
+    /// this or `record`.
     #[serde(default)]
     pub line: Option<String>,
     /// With `line`: the source whose decoding is used. Default: the first of the sink's `inputs`.
@@ -97,23 +98,24 @@ pub struct TestCase {
     /// The calls the record makes, in order. Default: they are not compared.
     #[serde(default)]
     pub calls: Vec<ExpectedCall>,
-    /// The requests a cold cache would send, in order. Default: they are not compared.
+    /// The requests that would be sent with an empty cache, in order. Default: they are not
+    /// compared.
     #[serde(default)]
     pub requests: Vec<ExpectedRequest>,
-    /// Whether calls are compared whole, rather than by the keys that are named. Default: false.
+    /// Whether calls are compared completely, and not only in the given keys. Default: false.
     #[serde(default)]
     pub exact: bool,
-    /// What becomes of a record that makes no call. Default: it makes some.
+    /// The outcome of a record that makes no call. Default: it makes some.
     #[serde(default)]
     pub outcome: Option<ExpectedOutcome>,
 }
 
-/// A call a test expects. Only the keys named are compared, unless `exact` says otherwise; inside
-/// `traits`, `properties` and `context` likewise.
+/// A call that a test expects. Only the given keys are compared, unless `exact` is set; likewise
+/// inside `traits`, `properties` and `context`.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ExpectedCall {
-    /// Which call.
+    /// The call.
     #[serde(rename = "type")]
     pub kind: CallKind,
     /// Segment's `userId`.
@@ -125,7 +127,7 @@ pub struct ExpectedCall {
     /// Segment's `messageId`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
-    /// When it happened, in RFC 3339's form; compared as a moment.
+    /// When it happened, in RFC 3339; compared as an instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<String>,
     /// `event` of a track.
@@ -152,12 +154,12 @@ pub struct ExpectedCall {
     /// Context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<IndexMap<String, Value>>,
-    /// Whether this call is compared whole. Default: what the test says.
+    /// Whether this call is compared completely. Default: the `exact` of the test.
     #[serde(default, skip_serializing)]
     pub exact: Option<bool>,
 }
 
-/// A request a test expects. Only the keys named are compared.
+/// A request that a test expects. Only the given keys are compared.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpectedRequest {
@@ -167,16 +169,16 @@ pub struct ExpectedRequest {
     /// The path, relative to the base URL: `users/update_or_create/`.
     #[serde(default)]
     pub path: Option<String>,
-    /// The body. Of a table, only the keys named are compared.
+    /// The body. Of a table, only the given keys are compared.
     #[serde(default)]
     pub body: Option<Value>,
 }
 
-/// What becomes of a record that makes no call.
+/// The outcome of a record that makes no call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExpectedOutcome {
-    /// No rule wants it.
+    /// No rule matches it.
     Unmatched,
     /// It goes to the dead letters.
     DeadLetter,

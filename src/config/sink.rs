@@ -1,4 +1,4 @@
-//! Sinks as they are written: where User.com is, how to talk to it, what to keep.
+//! The settings of sinks: the API of User.com, requests, buffer, users, attributes, delivery.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -27,17 +27,18 @@ pub struct UsercomSink {
     /// The REST API key (App settings > Advanced). It appears in no output.
     #[schemars(with = "String")]
     pub api_key: SecretString,
-    /// Whether records in a known shape are understood without a mapping. It is one more rule at
-    /// the end, for records that no own rule took. Default: none.
+    /// Processes records in a known format without a mapping: the preset is one more rule after all
+    /// others, for records that no rule of `mapping` matched. Default: none.
     #[serde(default)]
     pub preset: Option<Preset>,
     /// The mapping table: rules, tried in file order.
     #[serde(default)]
     pub mapping: Vec<Rule>,
-    /// What happens to a record no rule wants. Default: `drop`.
+    /// What happens to a record that no rule matches. Default: `drop`. Set `dead_letter` where
+    /// every record must reach User.com, to see which ones do not.
     #[serde(default)]
     pub unmatched: Unmatched,
-    /// How requests are paced and repeated.
+    /// How requests are paced and retried.
     #[serde(default)]
     pub request: RequestConfig,
     /// Where records wait.
@@ -83,7 +84,7 @@ impl UsercomSink {
     }
 }
 
-/// A shape of records that needs no mapping.
+/// A record format that needs no mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
@@ -91,7 +92,7 @@ pub enum Preset {
     Segment,
 }
 
-/// What happens to a record no rule wants.
+/// What happens to a record that no rule matches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unmatched {
@@ -102,7 +103,7 @@ pub enum Unmatched {
     DeadLetter,
 }
 
-/// How requests are paced and repeated. Names and meaning are Vector's.
+/// How requests are paced and retried. Names and meaning are Vector's.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RequestConfig {
@@ -112,20 +113,20 @@ pub struct RequestConfig {
     /// Requests allowed per `rate_limit_duration_secs`, retries included. Default: no limit.
     #[schemars(range(min = 1))]
     pub rate_limit_num: Option<u32>,
-    /// The window of `rate_limit_num`, in seconds. Default: 1.
+    /// The length of the interval of `rate_limit_num`, in seconds. Default: 1.
     #[schemars(range(min = 1))]
     pub rate_limit_duration_secs: u64,
-    /// How long one attempt may take, in seconds. Default: 30.
+    /// The timeout of one attempt, in seconds. Default: 30.
     #[schemars(range(min = 1))]
     pub timeout_secs: u64,
-    /// How often a request is repeated; 0 = no limit. A request that used up its retries is not
-    /// rejected: its record is kept and offered again after `retry_max_duration_secs`. Default: 0.
+    /// How often a request is retried; 0 = no limit. A request that used up its retries is not
+    /// rejected: its record is kept and sent again after `retry_max_duration_secs`. Default: 0.
     pub retry_attempts: u32,
-    /// The first backoff, in seconds; it doubles from there, with full jitter. Default: 1.
+    /// The first backoff, in seconds; it doubles with each retry, with full jitter. Default: 1.
     #[schemars(range(min = 1))]
     pub retry_initial_backoff_secs: u64,
-    /// The longest backoff, and the longest `Retry-After` obeyed, in seconds. A longer
-    /// `Retry-After` is cut to it, a fraction of a second is rounded up. Default: 60.
+    /// The longest backoff, and the longest `Retry-After` that is obeyed, in seconds. A longer
+    /// `Retry-After` is reduced to it, a fraction of a second is rounded up. Default: 60.
     #[schemars(range(min = 1))]
     pub retry_max_duration_secs: u64,
 }
@@ -154,11 +155,11 @@ pub enum Concurrency {
     Fixed(#[schemars(range(min = 1, max = 1024))] u16),
 }
 
-/// The words for `concurrency`.
+/// The named values of `concurrency`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConcurrencyMode {
-    /// Finds the server's limit by itself: additive increase, multiplicative decrease.
+    /// Finds the limit of the server: additive increase, multiplicative decrease.
     Adaptive,
     /// One at a time.
     None,
@@ -187,24 +188,25 @@ impl Concurrency {
 pub struct BufferConfig {
     /// `memory` or `disk`. Default: `memory`.
     ///
-    /// `memory`: a record is acknowledged to its source once it is delivered. Nothing but message
-    /// ids, dead letters and look-ups is written. After a crash the source offers again what was not
-    /// delivered; files, Kafka and Fluvio know which of it may have been sent, `http` and `vector`
-    /// depend on who sends again.
+    /// `memory`: a record is acknowledged to its source once it is delivered. Only message ids,
+    /// dead letters and look-ups are written to disk. After a crash the source reads again what was
+    /// not delivered; the sources `file`, `kafka` and `fluvio` know which of these records may
+    /// already have been sent, for `http` and `vector` the client must send them again.
     ///
-    /// `disk`: a record is acknowledged once it is durable. Each record is written and synced, in
-    /// groups, and each event and page view is marked before it is sent: this takes about half as
-    /// much processor time again, and the disk space of what waits. Set it for sources that cannot
-    /// be read again (`stdin`), and where senders must not wait while User.com is away.
+    /// `disk`: a record is acknowledged once it is durable. Records are written and synced in
+    /// groups, and each event and page view is marked before it is sent: this takes about 50 % more
+    /// processor time, and the disk space of the waiting records. Set it for sources that cannot be
+    /// read again (`stdin`), and where clients must not wait while User.com is unreachable.
     #[serde(rename = "type")]
     pub kind: BufferKind,
     /// Size limit of a disk buffer in bytes. Default: 1073741824 (1 GiB).
     #[schemars(range(min = 1))]
     pub max_size: u64,
-    /// Records a memory buffer holds. Default: 5000.
+    /// The most records that a memory buffer holds. Default: 5000.
     #[schemars(range(min = 1))]
     pub max_events: usize,
-    /// What happens when it is full. Default: `block`.
+    /// What happens when the buffer is full. Default: `block`. Set `drop_newest` where losing
+    /// records is better than slowing the source.
     pub when_full: WhenFull,
 }
 
@@ -223,7 +225,7 @@ impl Default for BufferConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BufferKind {
-    /// In memory; what is not settled is offered again by the source after a restart.
+    /// In memory; what is not settled is read again by the source after a restart.
     Memory,
     /// In SQLite under `data_dir`.
     Disk,
@@ -246,27 +248,27 @@ pub struct UsersConfig {
     /// Whether a track, page or group for an unknown user creates the user. If not, the record
     /// goes to the dead letters. Default: true.
     pub create_missing: bool,
-    /// What happens to an attribute User.com does not know. Default: `create`.
+    /// What happens to an attribute that does not exist at User.com. Default: `create`.
     pub unknown_attributes: UnknownAttributes,
-    /// Whether an identify's context (user agent, device, page …) is written to the profile.
+    /// Whether the context of an identify (user agent, device, page …) is written to the profile.
     /// Default: true.
     pub context_fields: bool,
-    /// How long, in seconds, an identify that changes nothing is not sent again; 0 = always send.
+    /// How long, in seconds, an identify that changes nothing is not repeated; 0 = always send.
     /// Default: 3600.
     pub unchanged_ttl_secs: u64,
-    /// How often, in seconds, the catalogue of attributes is read anew. Default: 300.
+    /// How often, in seconds, the list of attributes is read again from User.com. Default: 300.
     #[schemars(range(min = 1))]
     pub catalogue_refresh_secs: u64,
-    /// Whether an anonymous record is merged into the identified one once both ids are seen in
-    /// one call. Default: false.
+    /// Whether an anonymous user is merged into the identified one when a call has both ids.
+    /// Default: false.
     pub merge_anonymous: bool,
-    /// How many users' and companies' look-ups are remembered. Default: 100000.
+    /// The most look-ups of users and companies that are cached. Default: 100000.
     #[schemars(range(min = 1))]
     pub cache_size: usize,
-    /// How many custom attributes are created within one hour at most, because an attribute at
-    /// User.com is permanent and a record may bring thousands of names; 0 = no limit. At the limit
-    /// unknown attributes are left out, counted in `usercom_attributes_refused_total`, and a
-    /// warning says so. Raise it for the first import of an account with many attributes. Only
+    /// The most custom attributes that are created within one hour, because an attribute at
+    /// User.com is permanent and a record may contain thousands of names; 0 = no limit. At the
+    /// limit, unknown attributes are dropped, counted in `usercom_attributes_refused_total`, and a
+    /// warning is logged. Raise it for the first import of an account with many attributes. Only
     /// with `unknown_attributes = "create"`. Default: 100.
     pub max_new_attributes_per_hour: u32,
 }
@@ -296,28 +298,28 @@ impl UsersConfig {
     }
 }
 
-/// What happens to an attribute User.com does not know.
+/// What happens to an attribute that does not exist at User.com.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownAttributes {
-    /// It is created, with the type `attributes` or `company_attributes` names for it, else with
-    /// type `string`.
+    /// It is created, with its type in `attributes` or `company_attributes`, else with type
+    /// `string`.
     Create,
-    /// It is left out and counted.
+    /// It is dropped and counted.
     Drop,
-    /// It is sent as it is.
+    /// It is sent unchanged.
     Send,
 }
 
-/// Types of attributes that are to be created, by the attribute's name.
+/// Types of attributes to create, by the attribute's name.
 pub type AttributeTypes = IndexMap<String, AttributeType>;
 
-/// The type of a custom attribute that is to be created. A `fixed` attribute needs its choices, and
-/// is created in User.com's settings.
+/// The type of a custom attribute to create. A `fixed` attribute needs its choices; create it in
+/// User.com's settings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AttributeType {
-    /// Text of up to 255 characters.
+    /// A string of up to 255 characters.
     #[default]
     String,
     /// A whole number.
@@ -328,7 +330,7 @@ pub enum AttributeType {
     Boolean,
     /// A calendar date.
     Date,
-    /// A moment.
+    /// A date with a time.
     Datetime,
     /// Any JSON; an object is kept as one value.
     Json,
@@ -353,41 +355,41 @@ impl AttributeType {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeliveryConfig {
-    /// How long, in seconds, a `messageId` is remembered, so that a second one is not sent; 0 =
-    /// not at all. Default: 86400.
+    /// How long, in seconds, a `messageId` is stored, so that a second record with it is not sent;
+    /// 0 = not at all. Default: 86400.
     pub dedupe_window_secs: u64,
-    /// How many `messageId`s are remembered at most. Each takes about 130 bytes of the store in
-    /// `data_dir`. Beyond the limit the oldest are forgotten before `dedupe_window_secs` is over,
-    /// with a warning. Default: 5000000. Set more where more records than that come in within the
-    /// window, and less where the disk is small.
+    /// The most `messageId`s that are stored. Each takes about 130 bytes of the store in
+    /// `data_dir`. Beyond the limit the oldest are removed before `dedupe_window_secs` is over,
+    /// with a warning. Default: 5000000. Raise it where more records arrive within the window, and
+    /// lower it where the disk is small.
     #[schemars(range(min = 1))]
     pub dedupe_max_entries: u64,
-    /// Whether, after an event or page view of unknown fate (timeout, cut connection, crash), the
-    /// user's history is read before it is sent again. Default: true.
+    /// Whether the user's history is read before an event or page view is sent again whose first
+    /// request may have had an effect (timeout, cut connection, crash). Default: true.
     pub verify_ambiguous: bool,
-    /// Whether waiting identifies of one user, and writes of one company, become one request.
-    /// Default: true.
+    /// Whether waiting identifies of one user, and writes of one company, are merged into one
+    /// request. Default: true.
     pub fold: bool,
-    /// Records that may be between the buffer and User.com at once. Records of a user whose
-    /// requests keep failing while others succeed are not counted, up to ten times this number.
-    /// Default: 2000.
+    /// The most records that may be between the buffer and User.com at once. Records of a user
+    /// whose requests keep failing while others succeed are not counted, up to ten times this
+    /// number. Default: 2000.
     #[schemars(range(min = 1))]
     pub max_in_flight: usize,
-    /// How long, in seconds, SIGTERM waits for work to finish. Default: 60.
+    /// How long, in seconds, the program waits after SIGTERM for work to finish. Default: 60.
     pub shutdown_timeout_secs: u64,
     /// How often a request may fail while other requests of the same kind succeed, before its
-    /// record becomes a dead letter with the reason `poison` and what waits behind it for the same
-    /// user is sent; 0 = it is tried for ever. An outage, in which no request succeeds, makes no dead
+    /// record becomes a dead letter with the reason `poison` and later records of the same user are
+    /// sent; 0 = it is retried for ever. An outage, in which no request succeeds, makes no dead
     /// letters. Default: 10.
     pub poison_attempts: u32,
-    /// For how long, in seconds, such a request must have been failing besides. `run --once` waits
-    /// a minute at most. Lower it where records of one user must not wait long for one that is
-    /// always refused with an error of the server. Default: 600.
+    /// How long, in seconds, such a request must also have been failing. `run --once` waits a
+    /// minute at most. Lower it where records of one user must not wait long for one that always
+    /// fails with a server error. Default: 600.
     pub poison_after_secs: u64,
-    /// How long, in seconds, records wait for a request that User.com forbids (403) although
-    /// the API key works, before they become dead letters with the reason `route_closed`. The
-    /// request is tried again meanwhile, and all other records are sent. Counted from the moment
-    /// at which it was forbidden. Default: 300.
+    /// How long, in seconds, records wait for a request that User.com forbids (403) although the
+    /// API key works, before they become dead letters with the reason `route_closed`. The request
+    /// is tried again meanwhile, and all other records are sent. Counted from the time at which it
+    /// was forbidden. Default: 300.
     pub route_closed_secs: u64,
 }
 
@@ -407,13 +409,13 @@ impl Default for DeliveryConfig {
     }
 }
 
-/// Records that could not be delivered, kept in `data_dir`.
+/// Records that could not be delivered, stored in `data_dir`.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLettersConfig {
     /// Size limit of this sink's dead letters in bytes. Beyond it the oldest are deleted, with a
-    /// warning, until a tenth of it is free; the limit is looked at once a second. Default:
-    /// 268435456 (256 MiB). Set more where dead letters are replayed rarely.
+    /// warning, until a tenth of it is free; the limit is checked once a second. Default: 268435456
+    /// (256 MiB). Raise it where dead letters are replayed rarely.
     #[schemars(range(min = 1))]
     pub max_size: u64,
 }

@@ -1,8 +1,6 @@
-//! The common part of a connector's config: what Fluvio itself says there, for every version of it.
+//! The common part of a connector's config, as Fluvio defines it, for every version of it.
 //!
-//! Keys may be written with `-` or `_` between words; they are read with `_`.
-//!
-//! Not here: what it means for us (`assemble`).
+//! Keys may be written with `-` or `_` between words; they are parsed with `_`.
 
 #![expect(
     dead_code,
@@ -23,20 +21,20 @@ pub(super) struct ConnectorFile {
     /// The version of the format. Default: 0.0.0.
     #[serde(default, rename = "apiVersion")]
     pub(super) api_version: ApiVersion,
-    /// What Fluvio needs to know.
+    /// The settings that Fluvio uses.
     pub(super) meta: Meta,
-    /// SmartModules that records pass, in order.
+    /// SmartModules that process records, in order.
     #[serde(default)]
     pub(super) transforms: Option<Vec<TransformStep>>,
-    /// Our own settings.
+    /// The settings of this sink.
     #[serde(default)]
     usercom: Option<Value>,
 }
 
-/// The versions there are.
+/// The known versions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub(super) enum ApiVersion {
-    /// The first, which says no version.
+    /// The first, which has no version field.
     #[default]
     #[serde(rename = "0.0.0")]
     V0,
@@ -64,10 +62,10 @@ pub(super) struct Meta {
     /// How the topic is read.
     #[serde(default)]
     pub(super) consumer: Option<Consumer>,
-    /// How sources write, which this is not.
+    /// The settings of source connectors, which this is not.
     #[serde(default)]
     pub(super) producer: Option<Value>,
-    /// The secrets that may be used.
+    /// The secrets that may be referenced.
     #[serde(default)]
     pub(super) secrets: Option<Vec<SecretName>>,
 }
@@ -78,11 +76,11 @@ pub(super) struct Meta {
 pub(super) enum Topic {
     /// By name.
     Name(String),
-    /// Described, so that it can be made.
+    /// Described, so that it can be created.
     Described(Box<TopicConfig>),
 }
 
-/// How a topic is made where it is missing.
+/// How a topic is created if it is missing.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TopicConfig {
@@ -94,13 +92,13 @@ pub(super) struct TopicConfig {
     /// Its partitions.
     #[serde(default)]
     pub(super) partition: Option<TopicPartitioning>,
-    /// How long records are kept.
+    /// How long records are retained.
     #[serde(default)]
     pub(super) retention: Option<Retention>,
-    /// What producers compress with.
+    /// The compression that producers must use.
     #[serde(default)]
     pub(super) compression: Option<TopicCompression>,
-    /// How repeated records are told.
+    /// How duplicate records are detected.
     #[serde(default)]
     pub(super) deduplication: Option<TopicDeduplication>,
 }
@@ -117,18 +115,18 @@ pub(super) struct TopicMeta {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TopicPartitioning {
-    /// How many.
+    /// The number of partitions.
     #[serde(default)]
     #[schemars(range(min = 1, max = 65_536))]
     pub(super) count: Option<u32>,
-    /// The largest size of each.
+    /// The largest size of each, in bytes or with a unit.
     #[serde(default)]
     pub(super) max_size: Option<ByteQuantity>,
-    /// How many copies.
+    /// The number of replicas.
     #[serde(default)]
     #[schemars(range(min = 1, max = 65_536))]
     pub(super) replication: Option<u32>,
-    /// Whether copies may lie in one rack.
+    /// Whether replicas may be in one rack.
     #[serde(default)]
     pub(super) ignore_rack_assignment: Option<bool>,
 }
@@ -137,7 +135,7 @@ pub(super) struct TopicPartitioning {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Retention {
-    /// How long.
+    /// How long records are retained.
     #[serde(default)]
     pub(super) time: Option<String>,
     /// The size of a segment.
@@ -145,7 +143,7 @@ pub(super) struct Retention {
     pub(super) segment_size: Option<ByteQuantity>,
 }
 
-/// A size: a number of bytes, or a text with a unit.
+/// A size: a number of bytes, or a string with a unit.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum ByteQuantity {
@@ -159,15 +157,15 @@ pub(super) enum ByteQuantity {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TopicCompression {
-    /// With what.
+    /// The compression.
     #[serde(default, rename = "type")]
     pub(super) kind: CompressionKind,
 }
 
-/// What producers compress with. The words are Fluvio's, capitals and all.
+/// The compression that producers must use. The words are Fluvio's, with their capitals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub(super) enum CompressionKind {
-    /// Anything.
+    /// Any.
     #[default]
     Any,
     /// Nothing.
@@ -186,9 +184,9 @@ pub(super) enum CompressionKind {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TopicDeduplication {
-    /// Among which records.
+    /// Among which records duplicates are detected.
     pub(super) bounds: Bounds,
-    /// By what.
+    /// How duplicates are detected.
     pub(super) filter: Filter,
 }
 
@@ -196,10 +194,10 @@ pub(super) struct TopicDeduplication {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Bounds {
-    /// How many of the last.
+    /// The number of the last records.
     #[schemars(range(min = 1))]
     pub(super) count: u64,
-    /// How old at most.
+    /// The largest age of records.
     #[serde(default)]
     pub(super) age: Option<String>,
 }
@@ -227,16 +225,16 @@ pub(super) struct FilterTransform {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Consumer {
-    /// The name offsets are kept under.
+    /// The consumer id under which offsets are committed.
     #[serde(default)]
     pub(super) id: Option<String>,
-    /// Which partitions.
+    /// Which partitions are read.
     #[serde(default)]
     pub(super) partition: Option<FluvioPartitions>,
-    /// How much the cluster sends at once.
+    /// The largest response of the cluster, in bytes.
     #[serde(default)]
     pub(super) max_bytes: Option<ByteQuantity>,
-    /// Where to begin, and whether the place is kept.
+    /// Where to start, and whether offsets are committed.
     #[serde(default)]
     pub(super) offset: Option<Offset>,
 }
@@ -245,17 +243,17 @@ pub(super) struct Consumer {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Offset {
-    /// Where to begin.
+    /// Where to start.
     #[serde(default)]
     start: Option<Start>,
-    /// Whether the place is kept.
+    /// Whether offsets are committed.
     strategy: FluvioStrategy,
-    /// How often it is kept.
+    /// How often offsets are committed.
     #[serde(default)]
     pub(super) flush_period: Option<Period>,
 }
 
-/// Where to begin.
+/// Where to start.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Start {
@@ -265,17 +263,17 @@ pub(super) enum Start {
     Place(FluvioStartPlace),
 }
 
-/// The words for a start.
+/// The named start positions.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum StartWord {
     /// At the oldest record.
     Beginning,
-    /// Behind the newest record.
+    /// After the newest record.
     End,
 }
 
-/// A time, as Fluvio writes it here.
+/// A duration, as Fluvio writes it here.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Period {
@@ -286,7 +284,7 @@ pub(super) struct Period {
     pub(super) nanos: u32,
 }
 
-/// A secret that may be used.
+/// A secret that may be referenced.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SecretName {
@@ -294,7 +292,7 @@ pub(super) struct SecretName {
     pub(super) name: String,
 }
 
-/// A SmartModule that records pass.
+/// A SmartModule that processes records.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TransformStep {
@@ -303,7 +301,7 @@ pub(super) struct TransformStep {
     /// Its parameters.
     #[serde(default)]
     with: Option<IndexMap<String, Value>>,
-    /// How far it looks back when it starts.
+    /// How many past records it processes when it starts.
     #[serde(default)]
     pub(super) lookback: Option<Value>,
 }

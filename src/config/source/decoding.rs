@@ -1,6 +1,7 @@
-//! Decoding as it is written: how lines or messages become records.
+//! The settings of decoding: how lines or messages become records.
 //!
-//! One table is one step; a list is several, each reading text out of what the last one made.
+//! One table is one step; a list is several, each of which reads a string from the result of the
+//! one before.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Decoding {
     /// The step that reads the line.
     pub first: DecodingStep,
-    /// Further steps, each of which reads text out of what the step before made.
+    /// Further steps, each of which reads a string from the result of the step before.
     pub then: Vec<DecodingStep>,
 }
 
@@ -25,20 +26,20 @@ pub struct Decoding {
 pub struct DecodingStep {
     /// The codec. Default: `json`.
     pub codec: Codec,
-    /// For a step behind the first: which text it reads, a path into the record of the step
+    /// For every step but the first: the string to decode, as a path into the result of the step
     /// before. Default: `.message`.
     pub from: Option<String>,
-    /// For a step behind the first: where its result is put, a path in the record of the step
-    /// before. Default: `.`, its result is the record. What the steps before read stays
-    /// under `%decoded.CODEC`, such as `%decoded.cri.stream`; a codec that is there a second time
-    /// has its number behind its name: `%decoded.json_2`.
+    /// For every step but the first: where its result is inserted, as a path in the result of the
+    /// step before. Default: `.`, its result is the record. The results of earlier steps are
+    /// available under `%decoded.CODEC`, such as `%decoded.cri.stream`; a codec that is used a
+    /// second time has a number after its name: `%decoded.json_2`.
     pub into: Option<String>,
-    /// For the first step: the character encoding of the lines, by any name browsers know, such as
-    /// `utf-16`, `latin1`, `windows-1250`. `utf-16` takes the byte order from the byte order mark
-    /// at the beginning, and is little-endian without one. Default: `utf-8`, with or without a byte
-    /// order mark.
+    /// For the first step: the character encoding of the lines, by any name that browsers know,
+    /// such as `utf-16`, `latin1`, `windows-1250`. `utf-16` uses the byte order of the byte order
+    /// mark at the start, and is little-endian without one. Default: `utf-8`, with or without a
+    /// byte order mark.
     pub charset: Option<String>,
-    /// For `regex`: the pattern; its named groups become fields. Lines it does not match are dead
+    /// For `regex`: the pattern; its named groups become fields. Lines that do not match are dead
     /// letters.
     pub pattern: Option<String>,
     /// For `csv`: the names of the columns. Default: the first row names them.
@@ -51,17 +52,18 @@ pub struct DecodingStep {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Codec {
-    /// One JSON value a line. Each element of an array is a record, and so is each of several
-    /// objects that follow each other on one line; at most 10000 a line.
+    /// One JSON value per line. Each element of an array is a record, and so is each of several
+    /// adjacent objects on one line; at most 10000 per line.
     #[default]
     Json,
     /// The line as `{"message": …}`.
     Text,
-    /// Comma separated values (RFC 4180); every value is text. A quoted value may hold newlines.
+    /// Comma separated values (RFC 4180); every value is a string. A quoted value may contain
+    /// newlines.
     Csv,
-    /// `key=value` pairs; every value is text.
+    /// `key=value` pairs; every value is a string.
     Logfmt,
-    /// Named groups of a pattern.
+    /// Named groups of a pattern; every value is a string.
     Regex,
     /// Syslog, RFC 5424 and RFC 3164, also as syslog daemons write it into files: `facility`,
     /// `severity` (as words), `timestamp` (RFC 3339, UTC), `hostname`, `appname`, `procid`,
@@ -71,13 +73,13 @@ pub enum Codec {
     /// Lines of container runtimes (containerd, CRI-O): `time`, `stream`, `message`. Partial lines
     /// are joined, by stream.
     Cri,
-    /// Lines of Docker's driver `json-file`: `time`, `stream`, `message`, and `attrs` where there
+    /// Lines of Docker's `json-file` driver: `time`, `stream`, `message`, and `attrs` where there
     /// are any. Partial lines are joined, by stream.
     Docker,
 }
 
 impl Codec {
-    /// The word, as the file writes it.
+    /// The name in the pipeline file.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -98,7 +100,7 @@ impl Decoding {
         std::iter::once(&self.first).chain(&self.then)
     }
 
-    /// The codec, where one step does it all.
+    /// The codec, where there is only one step.
     pub fn only_codec(&self) -> Option<Codec> {
         self.then.is_empty().then_some(self.first.codec)
     }
@@ -164,19 +166,19 @@ impl JsonSchema for Decoding {
 }
 
 /// Joins lines that belong together, such as the lines of a stack trace, before they are decoded.
-/// The keys are Vector's. A group whose lines are together longer than `max_line_bytes` is a dead
+/// The keys are Vector's. A group whose lines together are longer than `max_line_bytes` is a dead
 /// letter.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MultilineConfig {
-    /// A regular expression: a line it matches begins a group. Lines before the first such line are
-    /// records of their own.
+    /// A regular expression: a line that matches begins a group. Lines before the first such line
+    /// are records of their own.
     pub start_pattern: String,
-    /// A regular expression that lines behind the first are compared with, as `mode` says.
+    /// A regular expression with which the lines after the first are compared, as `mode` says.
     pub condition_pattern: String,
     /// How `condition_pattern` ends a group.
     pub mode: MultilineMode,
-    /// How long a group waits for another line, in milliseconds; then it is a record. Default:
+    /// How long a group waits for another line, in milliseconds; then it is complete. Default:
     /// 1000.
     #[serde(default = "MultilineConfig::default_timeout_ms")]
     #[schemars(range(min = 1))]
@@ -193,11 +195,11 @@ impl MultilineConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MultilineMode {
-    /// Lines that match belong to the group; the first that does not is behind it.
+    /// Lines that match belong to the group; the first that does not is after it.
     ContinueThrough,
     /// Lines that match belong to the group, and so does the first that does not.
     ContinuePast,
-    /// Lines that do not match belong to the group; the first that does is behind it.
+    /// Lines that do not match belong to the group; the first that does is after it.
     HaltBefore,
     /// Lines that do not match belong to the group, and so does the first that does.
     HaltWith,

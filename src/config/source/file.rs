@@ -1,4 +1,4 @@
-//! The `file` source as it is written.
+//! The settings of the `file` source.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,26 +13,28 @@ pub struct FileSourceConfig {
     /// least one.
     #[schemars(length(min = 1))]
     pub include: Vec<String>,
-    /// Glob patterns of files to leave out. Default: none.
+    /// Glob patterns of files that are not read. Default: none.
     #[serde(default)]
     pub exclude: Vec<String>,
-    /// Where to begin in a file without a checkpoint. Default: `beginning`.
+    /// Where to start in a file without a checkpoint. Default: `beginning`.
     #[serde(default)]
     pub read_from: ReadFrom,
-    /// How a file is known that was read before. Default: `inode`. Take `content` where device and
-    /// inode numbers are given to other files, or change, while the files stay the same (some
-    /// network and container file systems).
+    /// How a file that was read before is recognised. Default: `inode`. Set `content` where device
+    /// and inode numbers are reused or change while the files stay the same (some network and
+    /// container file systems).
     #[serde(default)]
     pub fingerprint: FileFingerprint,
     /// How lines become records.
     #[serde(default)]
     pub decoding: Decoding,
-    /// The IANA time zone of times that name none, such as `2024-05-21 10:11:12`: `Europe/Warsaw`. It
-    /// holds for the target `timestamp` and for `as = "timestamp"`, where the field has no `timezone`
-    /// of its own, and in the preset. Set it where a system writes local time. Default: UTC.
+    /// The IANA time zone of times without a zone, such as `2024-05-21 10:11:12`: `Europe/Warsaw`.
+    /// It applies to the target `timestamp` and to `as = "timestamp"`, where the field has no
+    /// `timezone` of its own, and to the preset. Set it where a system writes local time. Default:
+    /// UTC.
     #[serde(default)]
     pub timezone: Option<String>,
-    /// Joins lines that belong together before they are decoded. Default: every line stands alone.
+    /// Joins lines that belong together before they are decoded. Default: every line is a record of
+    /// its own.
     #[serde(default)]
     pub multiline: Option<MultilineConfig>,
     /// The longest line, in bytes, joined lines included; a longer one is a dead letter. Default:
@@ -48,20 +50,20 @@ impl FileSourceConfig {
     }
 }
 
-/// How a file is known that was read before.
+/// How a file that was read before is recognised.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FileFingerprint {
-    /// By device and inode number, its first and its last bytes that were read. A file whose numbers
-    /// are unknown is known by all bytes that were read of it.
+    /// By device and inode number, its first and its last bytes that were read. A file with new
+    /// numbers is recognised by all bytes that were read of it.
     #[default]
     Inode,
-    /// By all bytes that were read of it, whatever its numbers. At each start every file is read
-    /// up to its checkpoint.
+    /// By all bytes that were read of it, whatever its numbers. At each start every file is read up
+    /// to its checkpoint.
     Content,
 }
 
-/// Where to begin in a file without a checkpoint.
+/// Where to start in a file without a checkpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadFrom {

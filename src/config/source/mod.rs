@@ -1,4 +1,4 @@
-//! Sources as they are written, one file a type.
+//! The settings of sources, one file per type.
 
 mod decoding;
 mod file;
@@ -29,22 +29,22 @@ pub use self::vector::{Acknowledge, VectorSourceConfig};
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SourceConfig {
-    /// Lines of files, followed as they grow.
+    /// Reads lines of files, following them as they grow.
     File(FileSourceConfig),
-    /// Lines of standard input.
+    /// Reads lines of standard input.
     Stdin(StdinSourceConfig),
-    /// Records that are posted to it, by pipelines and by Segment's SDKs.
+    /// Receives records over HTTP, from pipelines and from Segment's SDKs.
     Http(HttpSourceConfig),
-    /// Records of a Fluvio topic.
+    /// Reads records of a Fluvio topic.
     Fluvio(FluvioSourceConfig),
-    /// Records of Kafka topics, read as a member of a consumer group.
+    /// Reads records of Kafka topics as a member of a consumer group.
     Kafka(KafkaSourceConfig),
-    /// Events that a Vector sends with its own `vector` sink, over gRPC.
+    /// Receives events that Vector sends with its `vector` sink, over gRPC.
     Vector(VectorSourceConfig),
 }
 
 impl SourceConfig {
-    /// The `type`, as the file writes it.
+    /// The `type` in the pipeline file.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::File(_) => "file",
@@ -56,7 +56,7 @@ impl SourceConfig {
         }
     }
 
-    /// The zone of times in its records that name none.
+    /// The zone of times without a zone in its records.
     pub fn timezone(&self) -> Option<&str> {
         let timezone = match self {
             Self::File(source) => &source.timezone,
@@ -69,8 +69,8 @@ impl SourceConfig {
         timezone.as_deref()
     }
 
-    /// Whether it keeps a place of its own that it can begin from again. Others tell their senders
-    /// what was not taken, or cannot be read a second time.
+    /// Whether it stores a position from which it can read again. Other sources report to their
+    /// clients what was not accepted, or cannot be read again.
     pub fn is_read_again(&self) -> bool {
         match self {
             Self::File(_) | Self::Fluvio(_) | Self::Kafka(_) => true,

@@ -1,11 +1,11 @@
-//! The `vector` source as it is written.
+//! The settings of the `vector` source.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::TlsServer;
 
-/// Events that a Vector sends with its own `vector` sink, over gRPC.
+/// Receives events that Vector sends with its `vector` sink, over gRPC.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VectorSourceConfig {
@@ -13,27 +13,28 @@ pub struct VectorSourceConfig {
     #[serde(default = "VectorSourceConfig::default_address")]
     pub address: String,
     /// When a request is answered: `buffer`, once its events are in the sinks' buffers (durable,
-    /// where these are on disk), or `delivery`, once User.com or the dead letters have them.
+    /// where these are on disk), or `delivery`, once they are delivered or in the dead letters.
     /// Default: `buffer`.
     #[serde(default)]
     pub acknowledge: Acknowledge,
-    /// Encryption of the connections; with `verify_certificate` a client has to show who it is.
+    /// Encryption of the connections; with `verify_certificate` a client must send a certificate.
     #[serde(default)]
     pub tls: TlsServer,
-    /// The IANA time zone of times that name none, such as `2024-05-21 10:11:12`: `Europe/Warsaw`. It
-    /// holds for the target `timestamp` and for `as = "timestamp"`, where the field has no `timezone`
-    /// of its own, and in the preset. Set it where a system writes local time. Default: UTC.
+    /// The IANA time zone of times without a zone, such as `2024-05-21 10:11:12`: `Europe/Warsaw`.
+    /// It applies to the target `timestamp` and to `as = "timestamp"`, where the field has no
+    /// `timezone` of its own, and to the preset. Set it where a system writes local time. Default:
+    /// UTC.
     #[serde(default)]
     pub timezone: Option<String>,
-    /// The largest request, in bytes, before and after it is inflated. A larger one is refused, with
-    /// a line in the log, and Vector sends it again without end, so that nothing behind it gets
-    /// through: raise this, or lower `batch.max_events` of Vector's sink. Default: 104857600
-    /// (100 MiB), as Vector's own source has it.
+    /// The largest request, in bytes, before and after decompression. A larger one is refused with
+    /// a log message, and Vector repeats it without end and sends nothing after it: raise this, or
+    /// lower `batch.max_events` of Vector's sink. Default: 104857600 (100 MiB), as in Vector's own
+    /// source.
     #[serde(default = "VectorSourceConfig::default_max_message_bytes")]
     #[schemars(range(min = 1024))]
     pub max_message_bytes: usize,
-    /// Connections served at once; more wait until one ends or has been idle for 10 seconds. A
-    /// connection that makes no request in its first 10 seconds is ended. Default: 1024.
+    /// The most connections that are served at once; more wait until one ends or was idle for 10
+    /// seconds. A connection without a request in its first 10 seconds is closed. Default: 1024.
     #[serde(default = "VectorSourceConfig::default_max_connections")]
     #[schemars(range(min = 1, max = 65536))]
     pub max_connections: usize,
