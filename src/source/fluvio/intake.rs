@@ -52,7 +52,7 @@ impl PartitionReader {
         };
         if reading.next_fetch > before {
             reading.misses = 0;
-            reading.backoff.renew();
+            reading.retry.renew();
             if reading.enlarged.take().is_some() {
                 // One large batch is no reason to ask for so much from now on.
                 reading.stream = None;

@@ -7,7 +7,6 @@
 //! grow, and a durable buffer would skip what it holds for known. They carry a `transport_id`
 //! instead, which has the time of the record in it.
 
-mod backoff;
 mod client;
 pub mod cluster;
 mod commit;
@@ -22,6 +21,7 @@ mod monitor;
 mod new_topic;
 mod partition_reader;
 mod reopen;
+mod retry;
 mod start;
 
 use std::collections::BTreeSet;
@@ -34,12 +34,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::backoff::{Backoff, WaitOutcome};
 pub use self::client::Client;
 use self::cluster::{Cluster, ClusterError, NewTopic};
 use self::message::TopicPartition;
 use self::monitor::OffsetMonitor;
 use self::partition_reader::{Filtering, ONCE_TIMEOUT, PartitionReader};
+use self::retry::{ClusterRetry, WaitOutcome};
 use self::start::{LocalStartState, OffsetCommits};
 use super::decode::Decoder;
 use super::{ReadMode, SharedCheckpoints, Source, SourceError};
@@ -110,7 +110,7 @@ impl FluvioSource {
         stop: &CancellationToken,
     ) -> Result<Option<(Vec<u32>, FluvioStart)>, SourceError> {
         let limit = (self.mode == ReadMode::Once).then_some(ONCE_TIMEOUT);
-        let mut backoff = Backoff::new(limit);
+        let mut retry = ClusterRetry::new(limit);
         loop {
             let error = match stop.run_until_cancelled(self.try_partitions()).await {
                 None => return Ok(None),
@@ -122,7 +122,7 @@ impl FluvioSource {
                 let topic = &*self.settings.topic;
                 tracing::warn!(source = self.name, topic, %error, "the cluster is asked again");
                 self.cluster.disconnect().await;
-                match backoff.wait(stop).await {
+                match retry.wait(stop).await {
                     WaitOutcome::Elapsed => continue,
                     WaitOutcome::Stopped => return Ok(None),
                     WaitOutcome::Exhausted => {}
