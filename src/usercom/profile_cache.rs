@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::confirmed_fields::{ConfirmedFieldHashes, is_fresh};
 
@@ -32,6 +33,9 @@ pub(super) struct UserRow {
     /// Fields as last confirmed.
     #[serde(skip_serializing_if = "ConfirmedFieldHashes::is_empty")]
     pub(super) fields: ConfirmedFieldHashes,
+    /// When this process created it, or found it for the first time by writing it.
+    #[serde(skip)]
+    pub(super) written: Option<Instant>,
     /// Companies the user is known to belong to, and since when we know; the oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     companies: Vec<(Box<str>, i64)>,
@@ -47,6 +51,9 @@ pub(super) struct CompanyRow {
     /// Fields as last confirmed.
     #[serde(skip_serializing_if = "ConfirmedFieldHashes::is_empty")]
     pub(super) fields: ConfirmedFieldHashes,
+    /// When this process created it.
+    #[serde(skip)]
+    pub(super) written: Option<Instant>,
     /// Members an answer named, and when, in seconds. Not stored: the users' rows say it too.
     #[serde(skip)]
     pub(super) members: Option<(Arc<HashSet<u64>>, i64)>,

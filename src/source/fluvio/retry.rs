@@ -12,7 +12,7 @@ use crate::backoff::Backoff;
 
 /// The first wait.
 const INITIAL_WAIT: Duration = Duration::from_millis(200);
-/// The longest wait.
+/// The longest pause.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// Attempts with a backoff, until one succeeds or the time is over.
@@ -21,16 +21,16 @@ pub(super) struct ClusterRetry {
     backoff: Backoff,
     /// How long it is tried without success; `None`: without end.
     limit: Option<Duration>,
-    /// Since when it is tried.
+    /// The start of the present attempts.
     since: Instant,
 }
 
-/// How a wait ended.
+/// How a pause ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WaitOutcome {
     /// It is time to try again.
     Elapsed,
-    /// The source is to stop.
+    /// The source was stopped.
     Stopped,
     /// The limit of time is reached.
     Exhausted,
@@ -43,7 +43,7 @@ impl ClusterRetry {
         Self { backoff, limit, since: Instant::now() }
     }
 
-    /// Something succeeded.
+    /// An attempt succeeded.
     pub(super) fn renew(&mut self) {
         *self = Self::new(self.limit);
     }
@@ -68,7 +68,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waits_grow_and_end_at_the_deadline() {
-        // Attempts come at growing distances, not for longer than the limit, and a stop ends them.
+        // Pauses grow, their sum stays within the limit, and a stop ends them.
         let stop = CancellationToken::new();
         let mut retry = ClusterRetry::new(Some(Duration::from_secs(3)));
         let begun = Instant::now();
