@@ -29,7 +29,8 @@ use super::observer::DeliveryObserver;
 use super::outcome::{Attempt, BrokenBody, Media};
 use super::poison::PoisonPolicy;
 use super::redact::Redactor;
-use super::transport::{ApiReply, Attempts, BeforeSend, Method, Request, SendError, Transport};
+use super::request::{ApiReply, Method, Request};
+use super::transport::{Attempts, BeforeSend, SendError, Transport};
 use crate::config::sink::RequestConfig;
 
 /// The longest text of a foreign error that is passed on, in characters.

@@ -24,9 +24,10 @@ use super::observer::DeliveryObserver;
 use super::outcome::{Attempt, AttemptDisposition, BrokenBody, RetryReason, SideEffect, classify};
 use super::poison::PoisonPolicy;
 use super::rate::GcraLimiter;
+use super::request::{ApiReply, Need, Request};
 use super::retry::{RetryBudget, RetryPolicy};
 use super::routes::{RouteKey, RouteTable};
-use super::transport::{ApiReply, Attempts, BeforeSend, Need, Request, SendError, Transport};
+use super::transport::{Attempts, BeforeSend, SendError, Transport};
 use crate::config::sink::RequestConfig;
 
 mod failing;
