@@ -23,8 +23,8 @@ pub(super) struct EmulatorCommand {
     /// JSON file with initial attributes, users and companies
     #[arg(long, value_name = "FILE")]
     seed: Option<PathBuf>,
-    /// Requests per second before it answers 429, for example `50/s`
-    #[arg(long, value_name = "N/s")]
+    /// Requests per second before it answers 429, for example `50`
+    #[arg(long, value_name = "N[/s]")]
     rate_limit: Option<RateLimit>,
     /// Response time in milliseconds, for example `50`, or `50:10` with jitter
     #[arg(long, value_name = "MS[:JITTER]")]

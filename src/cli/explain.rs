@@ -34,7 +34,7 @@ pub(super) struct ExplainCommand {
 
 impl ExplainCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
-        let loaded = match self.files.load(style) {
+        let loaded = match self.files.load_offline(style) {
             Ok(loaded) => loaded,
             Err(exit) => return exit,
         };

@@ -22,7 +22,7 @@ pub(super) struct TestCommand {
 
 impl TestCommand {
     pub(super) async fn run(self, style: Style) -> Exit {
-        let loaded = match self.files.load(style) {
+        let loaded = match self.files.load_offline(style) {
             Ok(loaded) => loaded,
             Err(exit) => return exit,
         };

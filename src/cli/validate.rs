@@ -6,7 +6,7 @@ use super::load::ConfigFiles;
 use super::output::{Exit, eprint, fail, print};
 use super::run::OutputFormat;
 use crate::buffer::Store;
-use crate::config::{ProcessEnvironment, Report, Style};
+use crate::config::{OnMissing, Report, Style, ValidationEnvironment};
 use crate::pipeline::{BuiltPipeline, RunOptions, Shutdown};
 use crate::source::ReadMode;
 use crate::telemetry::Metrics;
@@ -16,7 +16,7 @@ use crate::telemetry::Metrics;
 pub(super) struct ValidateCommand {
     #[command(flatten)]
     files: ConfigFiles,
-    /// Check only the file, without health checks
+    /// Check only the file, without health checks; `${VAR}` may be unset
     #[arg(long)]
     no_environment: bool,
     /// Output format of faults; `json` goes to stdout
@@ -30,7 +30,9 @@ impl ValidateCommand {
             Ok(texts) => texts,
             Err(report) => return self.refuse(&report, style),
         };
-        let loaded = match super::load::load_texts(&texts, &ProcessEnvironment) {
+        let on_missing = if self.no_environment { OnMissing::Warn } else { OnMissing::Fault };
+        let environment = ValidationEnvironment(on_missing);
+        let loaded = match super::load::load_texts(&texts, &environment) {
             Ok(loaded) => loaded,
             Err(report) => return self.refuse(&report, style),
         };

@@ -169,6 +169,13 @@ impl DryRun {
             notes: Vec::new(),
             left_out: Vec::new(),
         };
+        rehearsed.left_out.extend(explained.losses.iter().map(|loss| DroppedField {
+            rule: self.plan.rule_name(loss.rule).to_owned(),
+            field: loss.field.clone(),
+            reason: loss.reason.clone(),
+        }));
+        let losses = explained.losses.iter();
+        rehearsed.notes.extend(losses.map(|loss| format!("{}: {}", loss.field, loss.reason)));
         let mapped = match explained.result {
             Ok(mapped) => mapped,
             Err(fault) => {
@@ -185,13 +192,6 @@ impl DryRun {
                 Err(fault) => rehearsed.errors.push(fault.to_string()),
             }
         }
-        rehearsed.left_out.extend(mapped.stats.losses.iter().map(|loss| DroppedField {
-            rule: self.plan.rule_name(loss.rule).to_owned(),
-            field: loss.field.clone(),
-            reason: loss.reason.clone(),
-        }));
-        let losses = mapped.stats.losses.iter();
-        rehearsed.notes.extend(losses.map(|loss| format!("{}: {}", loss.field, loss.reason)));
         rehearsed.notes.extend(notes.cropped.iter().map(|field| format!("{field}: shortened")));
         let dropped = notes.dropped.iter();
         rehearsed.notes.extend(dropped.map(|(field, why)| format!("{field}: left out, {why}")));

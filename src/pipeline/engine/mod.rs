@@ -12,6 +12,7 @@ mod mapping_stage;
 mod marks;
 mod pending;
 mod subject;
+mod warnings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,7 @@ use mapping_stage::{MappedRecord, MappingOutcome, MappingStage, PlannedCall};
 use marks::{AnnouncedRequest, DispatchMarks};
 use pending::{CallRef, PendingId, PendingRecords};
 use subject::subject;
+use warnings::{UnmatchedWarnings, warn_of_dead_letter};
 
 /// Ops executed concurrently at most, without [stalled](in_flight) ones. The transport limits
 /// requests in flight; this only bounds tasks.
@@ -74,6 +76,7 @@ struct ExecutedOp {
 
 /// The engine of one sink.
 pub(super) struct Engine {
+    name: String,
     config: Arc<UsercomSink>,
     usercom: Arc<Usercom>,
     metrics: SinkMetrics,
@@ -101,7 +104,7 @@ impl Engine {
         let delivery = &parts.config.delivery;
         let (mapped_out, incoming) = mpsc::channel(MAX_BATCHES_AHEAD);
         let stage = MappingStage {
-            sink: parts.name,
+            sink: parts.name.clone(),
             plan: parts.plan,
             settings: parts.settings,
             unmatched: parts.config.unmatched,
@@ -109,6 +112,7 @@ impl Engine {
             store: parts.store,
             metrics: parts.metrics.clone(),
             probe: parts.probe,
+            unmatched_warnings: UnmatchedWarnings::default(),
         };
         let mut helpers = JoinSet::new();
         helpers.spawn(stage.run(Arc::clone(&parts.buffer), mapped_out));
@@ -118,6 +122,7 @@ impl Engine {
         helpers.spawn(marks.clone().write(Arc::clone(&parts.buffer)));
         let folding = if delivery.fold { Coalescing::On } else { Coalescing::Off };
         Self {
+            name: parts.name,
             usercom: parts.usercom,
             metrics: parts.metrics,
             stop: parts.stop,
@@ -441,7 +446,10 @@ impl Engine {
                 releasing.extend(self.messages.release(&key).into_iter().map(|t| t.record));
             }
             match finished.settled.dead.first() {
-                Some(letter) => self.metrics.dead_letter(&letter.reason),
+                Some(letter) => {
+                    self.metrics.dead_letter(&letter.reason);
+                    warn_of_dead_letter(&self.name, letter);
+                }
                 None if finished.has_calls => self.metrics.delivered(1),
                 None => {}
             }
