@@ -13,6 +13,7 @@ use super::run::{
 use crate::config::connector::{Connector as Loaded, Secrets, load_connector};
 use crate::config::{ProcessEnvironment, Report, SinkConfig, SourceText, Style};
 use crate::pipeline::{BuiltPipeline, connector_cluster};
+use crate::source::ReadMode;
 
 /// Run as a Fluvio connector.
 #[derive(Debug, Args)]
@@ -97,7 +98,7 @@ impl ConnectorCommand {
                         return printed;
                     }
                 }
-                exit_of(&summary, false)
+                exit_of(&summary, if self.once { ReadMode::Once } else { ReadMode::Follow })
             }
             Err(error) => fail(&error.to_string()),
         }

@@ -84,7 +84,7 @@ impl DemoCommand {
             wait_for_signal().await;
         }
         emulator.stop().await;
-        Ok(exit_of(&summary, false))
+        Ok(exit_of(&summary, ReadMode::Once))
     }
 }
 

@@ -13,7 +13,8 @@ pub enum Exit {
     Failed = 1,
     /// Wrong command line.
     Usage = 2,
-    /// There are dead letters, and `--fail-on-dead-letter` is set.
+    /// There are dead letters and `--fail-on-dead-letter` is set, or unmatched records and
+    /// `--fail-on-unmatched`.
     DeadLetters = 65,
     /// Stopped with records left in a disk buffer.
     WorkLeft = 75,

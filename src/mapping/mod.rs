@@ -145,6 +145,11 @@ impl CompiledMapping {
         }
     }
 
+    /// The names of all rules, in order; the preset is not among them.
+    pub fn rule_names(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| &*rule.name)
+    }
+
     /// Whether a rule is the preset.
     pub fn is_preset(&self, rule: RuleId) -> bool {
         rule.0 >= self.rules.len()

@@ -149,6 +149,11 @@ impl DryRun {
         self
     }
 
+    /// The names of the mapping's rules, in order; the preset is not among them.
+    pub fn rule_names(&self) -> impl Iterator<Item = &str> {
+        self.plan.rule_names()
+    }
+
     /// Dry-runs one record, given as JSON text.
     pub async fn run(&self, body: &[u8]) -> DryRunReport {
         self.run_record(Record::new(body.to_vec())).await

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::{Buffer, DeadLetter, Store};
@@ -49,6 +50,10 @@ const MAX_RUNNING_OPS: usize = 1024;
 /// [stalled](in_flight).
 const MAX_PENDING_BYTES: usize = 64 << 20;
 
+/// How long an engine that leaves waits for open requests. What is cut off is marked as possibly
+/// sent.
+const OPEN_REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Batches mapped ahead. [`InFlightMessages`] must remember closed messages for longer than this.
 const MAX_BATCHES_AHEAD: usize = 2;
 
@@ -63,6 +68,8 @@ pub(super) struct EngineParts {
     pub(super) store: Store,
     pub(super) metrics: SinkMetrics,
     pub(super) probe: Arc<dyn Probe>,
+    /// Cancelled when the rest is to stay in the buffer.
+    pub(super) leave: CancellationToken,
     pub(super) stop: CancellationToken,
 }
 
@@ -80,6 +87,9 @@ pub(super) struct Engine {
     config: Arc<UsercomSink>,
     usercom: Arc<Usercom>,
     metrics: SinkMetrics,
+    leave: CancellationToken,
+    /// When an engine that leaves no longer waits for open requests.
+    leave_by: Option<Instant>,
     stop: CancellationToken,
     buffer: Arc<dyn Buffer>,
     incoming: mpsc::Receiver<Vec<MappedRecord>>,
@@ -125,6 +135,8 @@ impl Engine {
             name: parts.name,
             usercom: parts.usercom,
             metrics: parts.metrics,
+            leave: parts.leave,
+            leave_by: None,
             stop: parts.stop,
             buffer: parts.buffer,
             incoming,
@@ -144,7 +156,7 @@ impl Engine {
         }
     }
 
-    /// Runs until the buffer is closed and everything in it is settled.
+    /// Runs until the buffer is closed and everything in it is settled, or until it leaves.
     pub(super) async fn run(mut self) -> Result<(), SinkError> {
         let end = self.work().await;
         self.running.shutdown().await;
@@ -158,9 +170,11 @@ impl Engine {
     }
 
     async fn work(&mut self) -> Result<(), SinkError> {
-        let stop = self.stop.clone();
+        let (stop, leave) = (self.stop.clone(), self.leave.clone());
         loop {
-            self.dispatch().await?;
+            if self.leave_by.is_none() {
+                self.dispatch().await?;
+            }
             if self.is_done() {
                 return Ok(());
             }
@@ -176,6 +190,11 @@ impl Engine {
                 () = tokio::time::sleep_until(self.in_flight.count_at()), if self.is_crowded() => {
                     self.in_flight.count(&self.scheduler, &self.pending, || self.usercom.is_alive());
                 }
+                () = leave.cancelled(), if self.leave_by.is_none() => {
+                    self.leave_by = Some(Instant::now() + OPEN_REQUESTS_TIMEOUT);
+                }
+                () = tokio::time::sleep_until(self.leave_by.unwrap_or_else(Instant::now)),
+                    if self.leave_by.is_some() => return Ok(()),
                 () = stop.cancelled() => {
                     let left = self.pending.len() as u64 + self.buffer.size().events;
                     return Err(SinkError::Aborted { pending: left });
@@ -185,6 +204,9 @@ impl Engine {
     }
 
     fn is_done(&self) -> bool {
+        if self.leave_by.is_some() {
+            return self.running.is_empty() && self.completing == 0;
+        }
         self.input_ended && self.pending.len() == 0 && self.completing == 0
     }
 
@@ -193,6 +215,7 @@ impl Engine {
         let most = self.config.delivery.max_in_flight;
         let stalled = self.in_flight.stalled();
         !self.input_ended
+            && self.leave_by.is_none()
             && records.saturating_sub(stalled.records) < most
             && records < most.saturating_mul(STALLED_FACTOR)
             && bytes.saturating_sub(stalled.bytes) < MAX_PENDING_BYTES

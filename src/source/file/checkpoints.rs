@@ -22,7 +22,7 @@ use crate::source::offset_tracker::StreamPosition;
 use crate::source::{SharedCheckpoints, SourceError};
 
 /// The key of the row that holds the next generation's number; no file's key lacks the colon.
-const GENERATION: &str = "generation";
+pub(super) const GENERATION: &str = "generation";
 
 /// How long the row of a file that is not found any more is kept, in seconds: it may come back,
 /// from a backup say.
