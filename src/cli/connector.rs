@@ -17,6 +17,10 @@ use crate::source::ReadMode;
 
 /// Run as a Fluvio connector.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  usercom-sink connector --config connector.yaml --check
+  usercom-sink connector --config connector.yaml --secrets secrets.txt")]
 pub(super) struct ConnectorCommand {
     /// Config of the connector (YAML)
     #[arg(short, long, value_name = "FILE")]

@@ -10,6 +10,11 @@ use crate::emulator::{Chance, EmulatorConfig, ErrorRate, Faults, Latency, RateLi
 
 /// Run the local User.com emulator.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  usercom-sink emulator --api-key secret
+  usercom-sink emulator --api-key secret --rate-limit 10 --latency 50:20
+  usercom-sink emulator --api-key secret --error-rate 0.1:500,503 --data account.db")]
 pub(super) struct EmulatorCommand {
     /// Address to listen on; port 0 selects a free port
     #[arg(long, default_value = "127.0.0.1:8765")]

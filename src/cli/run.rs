@@ -22,6 +22,17 @@ use crate::telemetry::Metrics;
 
 /// Run a pipeline.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  usercom-sink run -c pipeline.toml
+  usercom-sink run -c pipeline.toml --once --format json
+  usercom-sink run -c pipeline.toml --once --fail-on-dead-letter --fail-on-unmatched
+
+SIGTERM and SIGINT stop it: records in a memory buffer are delivered first, those in a disk
+buffer wait for the next start. SIGHUP reads the pipeline files again.
+
+Exit codes: 0 done, 1 failed, 65 dead letters or unmatched records (with --fail-on-...),
+75 stopped with records left, 77 the API key was refused, 78 bad config.")]
 pub(super) struct RunCommand {
     #[command(flatten)]
     files: ConfigFiles,
@@ -45,9 +56,8 @@ pub(super) struct RunCommand {
 /// Output format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum OutputFormat {
-    /// Text for people.
+    // Without doc comments the help lists both on one line.
     Text,
-    /// JSON for programs.
     Json,
 }
 

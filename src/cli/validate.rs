@@ -13,6 +13,11 @@ use crate::telemetry::Metrics;
 
 /// Check a pipeline file and report every fault.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  usercom-sink validate -c pipeline.toml
+  usercom-sink validate -c pipeline.toml --no-environment
+  usercom-sink validate -c base.toml -c secrets.yaml --format json")]
 pub(super) struct ValidateCommand {
     #[command(flatten)]
     files: ConfigFiles,

@@ -12,7 +12,7 @@ use crate::deliver::Request;
 use crate::mapping::{CompiledMapping, Input, RuleTrace};
 use crate::record::Record;
 use crate::schedule::Op;
-use crate::usercom::{Notes, Probe, Settings, dry_run_with, plan_call};
+use crate::usercom::{ExecutorObserver, PlanWarnings, Settings, dry_run_with, plan_call};
 
 /// Dry-runs records for one sink.
 pub struct DryRun {
@@ -38,7 +38,7 @@ impl NoteCollector {
     }
 }
 
-impl Probe for NoteCollector {
+impl ExecutorObserver for NoteCollector {
     fn conversion_failed(&self, name: &str, reason: &str) {
         self.add(format!("{name}: left out, {reason}"));
     }
@@ -189,7 +189,7 @@ impl DryRun {
             }
         };
         let mut ops: Vec<Op> = Vec::new();
-        let mut notes = Notes::default();
+        let mut notes = PlanWarnings::default();
         for mapped_call in &mapped.calls {
             rehearsed.calls.push(mapped_call.call.to_json());
             match plan_call(&mapped_call.call, &self.settings, clock::now(), &mut notes) {
@@ -204,7 +204,7 @@ impl DryRun {
         if rehearsed.errors.is_empty() {
             let ears = Arc::new(NoteCollector::default());
             let types = (&self.types.0, &self.types.1);
-            let probe: Arc<dyn Probe> = Arc::<NoteCollector>::clone(&ears);
+            let probe: Arc<dyn ExecutorObserver> = Arc::<NoteCollector>::clone(&ears);
             rehearsed.requests = dry_run_with(&ops, &self.users, types, probe).await;
             rehearsed.notes.extend(ears.take());
         }

@@ -13,7 +13,7 @@ use crate::{deliver, usercom};
 /// Counts delivery events.
 pub(super) struct DeliveryProbe(pub(super) SinkMetrics);
 
-impl deliver::Probe for DeliveryProbe {
+impl deliver::DeliveryObserver for DeliveryProbe {
     fn request_sent(&self, method: Method, route: &'static str) {
         self.0.request(method.as_str(), route);
     }
@@ -78,7 +78,7 @@ impl DestinationProbe {
     }
 }
 
-impl usercom::Probe for DestinationProbe {
+impl usercom::ExecutorObserver for DestinationProbe {
     fn attribute_created(&self, name: &str, value_type: &str) {
         self.metrics.attribute_created();
         tracing::info!(sink = self.sink, attribute = ?name, value_type, "attribute created");

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::marks::SentCount;
 use crate::buffer::{Buffered, Completion, DeadLetter, Token, UnsettledRecord};
-use crate::deliver::poison::Troubles;
+use crate::deliver::poison::FailureHistory;
 use crate::record::Record;
 
 /// Identifies a record while it is pending.
@@ -35,7 +35,7 @@ struct Pending {
     /// executed.
     sent: Option<SentCount>,
     /// Failures of an op of this record that was given up and is retried.
-    troubles: Troubles,
+    failure_history: FailureHistory,
     /// Boxed because it is rare and large.
     dead: Option<Box<DeadLetter>>,
     /// Message keys that this record is the first to carry, by call.
@@ -99,7 +99,7 @@ impl PendingRecords {
             open: 1,
             has_calls: false,
             sent: None,
-            troubles: Troubles::default(),
+            failure_history: FailureHistory::default(),
             dead: None,
             keys: Vec::new(),
             refused: Vec::new(),
@@ -133,13 +133,13 @@ impl PendingRecords {
     }
 
     /// Earlier failures of an op that is retried now.
-    pub(super) fn take_troubles(&mut self, id: PendingId) -> Troubles {
-        std::mem::take(&mut self.get(id).troubles)
+    pub(super) fn take_failure_history(&mut self, id: PendingId) -> FailureHistory {
+        std::mem::take(&mut self.get(id).failure_history)
     }
 
     /// Keeps the failures of an op that was given up and will be retried.
-    pub(super) fn set_troubles(&mut self, id: PendingId, troubles: Troubles) {
-        self.get(id).troubles = troubles;
+    pub(super) fn set_failure_history(&mut self, id: PendingId, failure_history: FailureHistory) {
+        self.get(id).failure_history = failure_history;
     }
 
     /// The record itself, while it is pending.

@@ -15,12 +15,12 @@ use crate::source::offset_tracker::{OffsetTracker, StreamPosition};
 #[derive(Debug)]
 pub(super) struct FileOffsetTracker {
     watermark: Mutex<OffsetTracker>,
-    flight: Arc<InFlightTracker>,
+    in_flight: Arc<InFlightTracker>,
 }
 
 impl FileOffsetTracker {
-    pub(super) fn new(start: StreamPosition, flight: Arc<InFlightTracker>) -> Arc<Self> {
-        Arc::new(Self { watermark: Mutex::new(OffsetTracker::new(start)), flight })
+    pub(super) fn new(start: StreamPosition, in_flight: Arc<InFlightTracker>) -> Arc<Self> {
+        Arc::new(Self { watermark: Mutex::new(OffsetTracker::new(start)), in_flight })
     }
 
     /// The acknowledgement of a record that starts and ends here and is about to be sent.
@@ -31,9 +31,9 @@ impl FileOffsetTracker {
         part: u32,
     ) -> Ack {
         self.watermark().sent_part(start, end, part);
-        let ledger = Arc::clone(self);
-        self.flight.ack(move |verdict| {
-            ledger.watermark().settled_part(end.position, part, verdict);
+        let tracker = Arc::clone(self);
+        self.in_flight.ack(move |verdict| {
+            tracker.watermark().settled_part(end.position, part, verdict);
         })
     }
 

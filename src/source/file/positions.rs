@@ -2,7 +2,7 @@
 
 use crate::source::{Checkpoints, SourceError};
 
-use super::checkpoints::{FileCheckpoint, GENERATION};
+use super::checkpoints::{FileCheckpoint, GENERATION_KEY};
 use super::identity::FileId;
 
 /// How far a file is read.
@@ -76,7 +76,7 @@ pub async fn set_file_positions(
 ) -> Result<(), SourceError> {
     let rows = checkpoints.load(source).await?;
     let of = |key: &str| rows.iter().find(|(known, _)| known == key).map(|(_, value)| value);
-    let mut next: u64 = of(GENERATION).and_then(|number| number.parse().ok()).unwrap_or(0);
+    let mut next: u64 = of(GENERATION_KEY).and_then(|number| number.parse().ok()).unwrap_or(0);
     let mut changed = Vec::new();
     for (key, new) in changes {
         let row = of(key).and_then(|text| serde_json::from_str::<FileCheckpoint>(text).ok());
@@ -98,6 +98,6 @@ pub async fn set_file_positions(
         };
         changed.push((key.clone(), value));
     }
-    changed.push((GENERATION.to_owned(), Some(next.to_string())));
+    changed.push((GENERATION_KEY.to_owned(), Some(next.to_string())));
     checkpoints.save(source, changed).await
 }

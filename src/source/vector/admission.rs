@@ -22,7 +22,7 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::Service as _;
 
-use super::connection::{ActiveCall, ActivePush, Connection};
+use super::connection::{ActiveCall, ActivePush, GrpcConnection};
 use super::order::OrderTicket;
 use super::request::{Framed, MAX_EVENTS, PushError, records};
 use super::unwanted::UnwantedEvents;
@@ -113,7 +113,11 @@ impl AdmissionService {
 
     /// Answers a call. Calls of one connection are made in the order of their arrival, so a push has
     /// its place in that order before this returns.
-    pub(super) fn call(&self, connection: &Arc<Connection>, request: Request<Body>) -> CallFuture {
+    pub(super) fn call(
+        &self,
+        connection: &Arc<GrpcConnection>,
+        request: Request<Body>,
+    ) -> CallFuture {
         let active_call = connection.call();
         let (mut inner, shared) = (self.inner.clone(), Arc::clone(&self.shared));
         if request.uri().path() == PUSH_PATH {
@@ -137,7 +141,7 @@ impl AdmissionService {
 }
 
 impl AdmissionState {
-    fn report_concurrency(&self, connection: &Connection) {
+    fn report_concurrency(&self, connection: &GrpcConnection) {
         if self.concurrency_reported.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -155,7 +159,7 @@ impl AdmissionState {
 /// A push at the door.
 struct PushCall {
     shared: Arc<AdmissionState>,
-    connection: Arc<Connection>,
+    connection: Arc<GrpcConnection>,
     ticket: OrderTicket,
     _under_way: ActivePush,
     _visit: ActiveCall,

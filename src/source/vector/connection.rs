@@ -37,7 +37,7 @@ const EVICT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is known of a connection.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct GrpcConnection {
     /// Whose it is.
     pub(super) peer: SocketAddr,
     order: RequestOrder,
@@ -51,7 +51,7 @@ pub(super) struct Connection {
     end: CancellationToken,
 }
 
-impl Connection {
+impl GrpcConnection {
     fn new(peer: SocketAddr) -> Self {
         Self {
             peer,
@@ -102,7 +102,7 @@ impl Connection {
 /// A call under way.
 #[derive(Debug)]
 pub(super) struct ActiveCall {
-    connection: Arc<Connection>,
+    connection: Arc<GrpcConnection>,
 }
 
 impl Drop for ActiveCall {
@@ -116,7 +116,7 @@ impl Drop for ActiveCall {
 /// A push that has no answer yet.
 #[derive(Debug)]
 pub(super) struct ActivePush {
-    connection: Arc<Connection>,
+    connection: Arc<GrpcConnection>,
 }
 
 impl Drop for ActivePush {
@@ -129,15 +129,15 @@ impl Drop for ActivePush {
 #[derive(Default)]
 struct ConnectionRegistry {
     next: AtomicU64,
-    all: Mutex<HashMap<u64, Arc<Connection>>>,
+    all: Mutex<HashMap<u64, Arc<GrpcConnection>>>,
 }
 
 impl ConnectionRegistry {
-    fn all(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<u64, Arc<GrpcConnection>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, connection: &Arc<Connection>) -> u64 {
+    fn add(&self, connection: &Arc<GrpcConnection>) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.all().insert(number, Arc::clone(connection));
         number
@@ -178,7 +178,7 @@ pub(super) fn incoming(
             };
             // Answers are small; none should wait for the next.
             drop(stream.set_nodelay(true));
-            let connection = Arc::new(Connection::new(peer));
+            let connection = Arc::new(GrpcConnection::new(peer));
             let number = connections.add(&connection);
             let placed = AcceptedConnection {
                 stream,
@@ -212,7 +212,7 @@ async fn slot(
 pub(super) struct AcceptedConnection {
     stream: TcpStream,
     ended: Pin<Box<dyn Future<Output = ()> + Send>>,
-    connection: Arc<Connection>,
+    connection: Arc<GrpcConnection>,
     number: u64,
     connections: Arc<ConnectionRegistry>,
     _place: OwnedSemaphorePermit,
@@ -220,7 +220,7 @@ pub(super) struct AcceptedConnection {
 
 impl AcceptedConnection {
     /// What is known of it.
-    pub(super) fn connection(&self) -> Arc<Connection> {
+    pub(super) fn connection(&self) -> Arc<GrpcConnection> {
         Arc::clone(&self.connection)
     }
 

@@ -1,9 +1,9 @@
-//! The carrier in made-up time, over wires that are functions.
+//! The dispatcher in made-up time, over wires that are functions.
 
 use super::*;
 use crate::config::sink::{Concurrency, ConcurrencyMode};
 use crate::deliver::outcome::Media;
-use crate::deliver::wire::{Expects, Method, Repeat};
+use crate::deliver::transport::{Expects, Idempotency, Method};
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicU32;
 use tokio::task::{JoinSet, yield_now};
@@ -16,8 +16,8 @@ struct Script {
 }
 
 #[async_trait]
-impl Wire for Arc<Script> {
-    async fn attempt(&self, request: &Request, _connection: Connection) -> Attempt {
+impl AttemptTransport for Arc<Script> {
+    async fn attempt(&self, request: &Request, _connection: ConnectionChoice) -> Attempt {
         locked(&self.seen).push((Instant::now(), request.path.clone()));
         sleep(self.latency).await;
         let mut steps = locked(&self.steps);
@@ -42,53 +42,53 @@ fn answer(status: u16, retry_after: Option<&str>) -> Attempt {
     }
 }
 
-fn request(path: &str, repeat: Repeat) -> Request {
+fn request(path: &str, idempotency: Idempotency) -> Request {
     Request {
         method: Method::Post,
         path: path.into(),
         route: "r/",
         body: None,
-        repeat,
+        idempotency,
         expects: Expects::default(),
     }
 }
 
 struct Made<W> {
-    carrier: Arc<Carrier<W>>,
+    dispatcher: Arc<RequestDispatcher<W>>,
     stop: CancellationToken,
 }
 
-fn make<W: Wire>(wire: W, config: &RequestConfig, halt: HaltPolicy) -> Made<W> {
+fn make<W: AttemptTransport>(wire: W, config: &RequestConfig, halt: OnAuthFailure) -> Made<W> {
     let stop = CancellationToken::new();
-    let settings = CarrierSettings {
+    let settings = DispatcherSettings {
         request: config,
         halt,
         poison: PoisonPolicy::default(),
         key_check: None,
         route_closed: Duration::from_secs(300),
         cures: |_| "renew it",
-        probe: Arc::new(crate::deliver::NoProbe),
+        observer: Arc::new(crate::deliver::NoopDeliveryObserver),
         stop: stop.clone(),
     };
-    Made { carrier: Arc::new(Carrier::new(wire, settings)), stop }
+    Made { dispatcher: Arc::new(RequestDispatcher::new(wire, settings)), stop }
 }
 
 fn fixed(n: u16) -> RequestConfig {
     RequestConfig { concurrency: Concurrency::Fixed(n), ..RequestConfig::default() }
 }
 
-async fn send<W: Wire>(
-    carrier: &Carrier<W>,
+async fn send<W: AttemptTransport>(
+    dispatcher: &RequestDispatcher<W>,
     path: &str,
-    repeat: Repeat,
-) -> (Result<Reply, SendError>, Attempts) {
+    idempotency: Idempotency,
+) -> (Result<ApiReply, SendError>, Attempts) {
     let mut attempts = Attempts::default();
-    let result = carrier.send(&request(path, repeat), &mut attempts).await;
+    let result = dispatcher.send(&request(path, idempotency), &mut attempts).await;
     (result, attempts)
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_tries_until_an_answer_stands() {
+async fn request_is_retried_until_a_final_answer() {
     // Guarantees that every kind of trouble is outlived, each attempt is counted, and `failed`
     // starts anew for the next request.
     let wire = script([
@@ -99,54 +99,56 @@ async fn it_tries_until_an_answer_stands() {
         answer(503, Some("2")),
         answer(201, None),
     ]);
-    let made = make(Arc::clone(&wire), &fixed(1), HaltPolicy::Wait);
-    let (result, attempts) = send(&made.carrier, "a", Repeat::Safe).await;
+    let made = make(Arc::clone(&wire), &fixed(1), OnAuthFailure::Retry);
+    let (result, attempts) = send(&made.dispatcher, "a", Idempotency::Idempotent).await;
     assert_eq!(result.unwrap().status, 201);
     assert_eq!((attempts.sent, attempts.failed), (6, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_fate_goes_back_to_who_asked() {
+async fn request_with_unknown_effect_is_returned_to_its_caller() {
     // Guarantees that a request that counts is sent once after a timeout, and is not started at
     // all once its repeats are used up.
     let wire = script([Attempt::TimedOut]);
     let config = RequestConfig { retry_attempts: 1, ..fixed(1) };
-    let made = make(Arc::clone(&wire), &config, HaltPolicy::Wait);
+    let made = make(Arc::clone(&wire), &config, OnAuthFailure::Retry);
     let mut attempts = Attempts::default();
-    let counts = request("a", Repeat::Counts);
+    let counts = request("a", Idempotency::NonIdempotent);
     for n in 1..=2 {
-        let error = made.carrier.send(&counts, &mut attempts).await.unwrap_err();
+        let error = made.dispatcher.send(&counts, &mut attempts).await.unwrap_err();
         assert!(matches!(error, SendError::Ambiguous { .. }), "{error}");
         assert_eq!((attempts.sent, attempts.failed), (n, n));
     }
-    let error = made.carrier.send(&counts, &mut attempts).await.unwrap_err();
+    let error = made.dispatcher.send(&counts, &mut attempts).await.unwrap_err();
     assert!(matches!(error, SendError::GivenUp { attempts: 2, .. }), "{error}");
     assert_eq!((attempts.sent, attempts.failed), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_attempts_limits_the_repeats() {
+async fn retry_attempts_limits_retries() {
     // Guarantees that n repeats mean n + 1 attempts and an error that says so.
     let wire = script([answer(500, None)]);
     let config = RequestConfig { retry_attempts: 3, ..fixed(1) };
-    let made = make(wire, &config, HaltPolicy::Wait);
-    let (result, attempts) = send(&made.carrier, "a", Repeat::Safe).await;
+    let made = make(wire, &config, OnAuthFailure::Retry);
+    let (result, attempts) = send(&made.dispatcher, "a", Idempotency::Idempotent).await;
     assert!(matches!(result, Err(SendError::GivenUp { attempts: 4, .. })), "{result:?}");
     assert_eq!(attempts.sent, 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_429_pauses_everyone_once() {
+async fn response_429_pauses_all_requests_once() {
     // Guarantees that nothing starts between the answer and the end of Retry-After, for anyone,
     // and that refusals already on their way do not add up.
     let refusals = std::iter::repeat_n(answer(429, Some("7")), 5);
     let wire = script(refusals.chain([answer(200, None)]));
-    let made = make(Arc::clone(&wire), &fixed(5), HaltPolicy::Wait);
+    let made = make(Arc::clone(&wire), &fixed(5), OnAuthFailure::Retry);
     let begin = Instant::now();
     let mut tasks = JoinSet::new();
     for n in 0..20 {
-        let carrier = Arc::clone(&made.carrier);
-        tasks.spawn(async move { send(&carrier, &n.to_string(), Repeat::Counts).await.0 });
+        let dispatcher = Arc::clone(&made.dispatcher);
+        tasks.spawn(async move {
+            send(&dispatcher, &n.to_string(), Idempotency::NonIdempotent).await.0
+        });
     }
     while let Some(result) = tasks.join_next().await {
         assert_eq!(result.unwrap().unwrap().status, 200);
@@ -165,7 +167,7 @@ async fn a_429_pauses_everyone_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_blocks_only_itself() {
+async fn waiting_retry_delays_no_other_request() {
     // Guarantees that with a single permit a request in its backoff does not hold up the next.
     let wire = script([answer(500, None), answer(200, None)]);
     let config = RequestConfig {
@@ -173,20 +175,23 @@ async fn a_retry_blocks_only_itself() {
         retry_max_duration_secs: 3600,
         ..fixed(1)
     };
-    let made = make(wire, &config, HaltPolicy::Wait);
+    let made = make(wire, &config, OnAuthFailure::Retry);
     let mut attempts = Attempts::default();
-    let slow = request("slow", Repeat::Safe);
-    let mut slow = made.carrier.send(&slow, &mut attempts);
+    let slow = request("slow", Idempotency::Idempotent);
+    let mut slow = made.dispatcher.send(&slow, &mut attempts);
     tokio::select! {
         biased;
         _ = &mut slow => panic!("its backoff is an hour"),
         () = sleep(Duration::from_millis(60)) => {}
     }
-    assert_eq!(send(&made.carrier, "quick", Repeat::Safe).await.0.unwrap().status, 200);
+    assert_eq!(
+        send(&made.dispatcher, "quick", Idempotency::Idempotent).await.0.unwrap().status,
+        200
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn stopping_ends_every_wait() {
+async fn stop_ends_every_wait() {
     // Guarantees that requests in backoff, at the gate and waiting for a permit end at once, while
     // the one on the wire gets its answer.
     let wire = script([answer(500, None), answer(200, None)]);
@@ -195,11 +200,13 @@ async fn stopping_ends_every_wait() {
         retry_max_duration_secs: 3600,
         ..fixed(1)
     };
-    let made = make(wire, &config, HaltPolicy::Wait);
+    let made = make(wire, &config, OnAuthFailure::Retry);
     let mut tasks = JoinSet::new();
     for n in 0..3 {
-        let carrier = Arc::clone(&made.carrier);
-        tasks.spawn(async move { (n, send(&carrier, &n.to_string(), Repeat::Safe).await.0) });
+        let dispatcher = Arc::clone(&made.dispatcher);
+        tasks.spawn(async move {
+            (n, send(&dispatcher, &n.to_string(), Idempotency::Idempotent).await.0)
+        });
         yield_now().await;
     }
     // The first is in its backoff, the second on the wire, the third waits for the permit.
@@ -214,45 +221,50 @@ async fn stopping_ends_every_wait() {
         }
     }
     assert!(begin.elapsed() < Duration::from_secs(1));
-    assert_eq!(send(&made.carrier, "x", Repeat::Safe).await.0, Err(SendError::Stopped));
+    assert_eq!(
+        send(&made.dispatcher, "x", Idempotency::Idempotent).await.0,
+        Err(SendError::Stopped)
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_request_gives_everything_back() {
+async fn dropped_request_releases_its_permits() {
     // Guarantees that abandoning a request on the wire, or while it probes, frees its permit and
     // its role.
     let wire = script([answer(200, None)]);
-    let made = make(Arc::clone(&wire), &fixed(1), HaltPolicy::Wait);
+    let made = make(Arc::clone(&wire), &fixed(1), OnAuthFailure::Retry);
     for _ in 0..3 {
-        let (carrier, mut attempts) = (&made.carrier, Attempts::default());
-        let lost = request("lost", Repeat::Safe);
-        let lost = carrier.send(&lost, &mut attempts);
+        let (dispatcher, mut attempts) = (&made.dispatcher, Attempts::default());
+        let lost = request("lost", Idempotency::Idempotent);
+        let lost = dispatcher.send(&lost, &mut attempts);
         assert!(tokio::time::timeout(Duration::from_millis(10), lost).await.is_err());
     }
-    assert_eq!(made.carrier.in_flight.load(Ordering::Relaxed), 0);
+    assert_eq!(made.dispatcher.in_flight.load(Ordering::Relaxed), 0);
     let now = Instant::now();
-    made.carrier.halt.refused(401, now, now, None);
+    made.dispatcher.halt.refused(401, now, now, None);
     let mut attempts = Attempts::default();
-    let lost = request("probe", Repeat::Safe);
-    let lost = made.carrier.send(&lost, &mut attempts);
+    let lost = request("observer", Idempotency::Idempotent);
+    let lost = made.dispatcher.send(&lost, &mut attempts);
     assert!(tokio::time::timeout(Duration::from_millis(1020), lost).await.is_err());
-    assert_eq!(locked(&wire.seen).last().unwrap().1, "probe");
-    assert!(send(&made.carrier, "next", Repeat::Safe).await.0.is_ok());
-    assert_eq!(*made.carrier.halted().borrow(), HaltState::Clear);
+    assert_eq!(locked(&wire.seen).last().unwrap().1, "observer");
+    assert!(send(&made.dispatcher, "next", Idempotency::Idempotent).await.0.is_ok());
+    assert_eq!(*made.dispatcher.halted().borrow(), AuthBreakerState::Clear);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_key_stops_all_but_the_prober() {
+async fn refused_key_stops_all_requests_but_one_probe() {
     // Guarantees that while halted one attempt starts per backoff, that all requests survive, and
     // that they go on once the key is good.
     let refusals = std::iter::repeat_n(answer(401, None), 4 + 5);
     let wire = script(refusals.chain([answer(200, None)]));
-    let made = make(Arc::clone(&wire), &fixed(4), HaltPolicy::Wait);
+    let made = make(Arc::clone(&wire), &fixed(4), OnAuthFailure::Retry);
     let begin = Instant::now();
     let mut tasks = JoinSet::new();
     for n in 0..30 {
-        let carrier = Arc::clone(&made.carrier);
-        tasks.spawn(async move { send(&carrier, &n.to_string(), Repeat::Counts).await });
+        let dispatcher = Arc::clone(&made.dispatcher);
+        tasks.spawn(
+            async move { send(&dispatcher, &n.to_string(), Idempotency::NonIdempotent).await },
+        );
     }
     while let Some(done) = tasks.join_next().await {
         let (result, attempts) = done.unwrap();
@@ -271,33 +283,37 @@ async fn a_refused_key_stops_all_but_the_prober() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn run_once_gives_up_after_the_second_refusal() {
+async fn once_run_aborts_after_second_refusal() {
     // Guarantees Refused for everyone waiting, after exactly one confirmation.
     let wire = script([answer(403, None)]);
-    let made = make(Arc::clone(&wire), &fixed(1), HaltPolicy::GiveUp);
+    let made = make(Arc::clone(&wire), &fixed(1), OnAuthFailure::Abort);
     let mut tasks = JoinSet::new();
     for n in 0..10 {
-        let carrier = Arc::clone(&made.carrier);
-        tasks.spawn(async move { send(&carrier, &n.to_string(), Repeat::Safe).await.0 });
+        let dispatcher = Arc::clone(&made.dispatcher);
+        tasks.spawn(
+            async move { send(&dispatcher, &n.to_string(), Idempotency::Idempotent).await.0 },
+        );
     }
     while let Some(result) = tasks.join_next().await {
         assert_eq!(result.unwrap(), Err(SendError::Refused { status: 403 }));
     }
     assert_eq!(locked(&wire.seen).len(), 2);
-    assert_eq!(*made.carrier.halted().borrow(), HaltState::Refused { status: 403 });
+    assert_eq!(*made.dispatcher.halted().borrow(), AuthBreakerState::Refused { status: 403 });
 }
 
 #[tokio::test(start_paused = true)]
-async fn retries_obey_the_rate_limit_too() {
+async fn retries_obey_the_rate_limit() {
     // Guarantees that in no second more attempts start than allowed, failures and all.
     let mixed = (0..200).map(|n| answer(if n % 3 == 0 { 503 } else { 200 }, None));
     let wire = script(mixed);
     let config = RequestConfig { rate_limit_num: Some(20), ..fixed(50) };
-    let made = make(Arc::clone(&wire), &config, HaltPolicy::Wait);
+    let made = make(Arc::clone(&wire), &config, OnAuthFailure::Retry);
     let mut tasks = JoinSet::new();
     for n in 0..100 {
-        let carrier = Arc::clone(&made.carrier);
-        tasks.spawn(async move { send(&carrier, &n.to_string(), Repeat::Safe).await.0 });
+        let dispatcher = Arc::clone(&made.dispatcher);
+        tasks.spawn(
+            async move { send(&dispatcher, &n.to_string(), Idempotency::Idempotent).await.0 },
+        );
     }
     while let Some(result) = tasks.join_next().await {
         result.unwrap().unwrap();
@@ -318,8 +334,8 @@ struct Throttled {
 }
 
 #[async_trait]
-impl Wire for Arc<Throttled> {
-    async fn attempt(&self, _request: &Request, _connection: Connection) -> Attempt {
+impl AttemptTransport for Arc<Throttled> {
+    async fn attempt(&self, _request: &Request, _connection: ConnectionChoice) -> Attempt {
         sleep(Duration::from_millis(25)).await;
         let accepted = {
             let mut bucket = locked(&self.bucket);
@@ -340,7 +356,7 @@ impl Wire for Arc<Throttled> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_nobody_told_us_is_used_and_respected() {
+async fn unknown_quota_is_learned_and_respected() {
     // Guarantees, through the whole loop with 200 lanes, >= 95 % of a server's quota and <= 5 %
     // refusals over a minute, without a limit of our own.
     for rate in [10.0, 50.0, 500.0] {
@@ -354,13 +370,14 @@ async fn a_quota_nobody_told_us_is_used_and_respected() {
             concurrency: Concurrency::Mode(ConcurrencyMode::Adaptive),
             ..RequestConfig::default()
         };
-        let made = make(Arc::clone(&wire), &adaptive, HaltPolicy::Wait);
+        let made = make(Arc::clone(&wire), &adaptive, OnAuthFailure::Retry);
         let mut lanes = JoinSet::new();
         for n in 0..200 {
-            let carrier = Arc::clone(&made.carrier);
+            let dispatcher = Arc::clone(&made.dispatcher);
             lanes.spawn(async move {
                 loop {
-                    let (result, _) = send(&carrier, &format!("{n}"), Repeat::Counts).await;
+                    let (result, _) =
+                        send(&dispatcher, &format!("{n}"), Idempotency::NonIdempotent).await;
                     assert_eq!(result.unwrap().status, 200);
                 }
             });
@@ -376,20 +393,20 @@ async fn a_quota_nobody_told_us_is_used_and_respected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn adaptive_concurrency_reaches_what_a_fixed_number_does() {
+async fn adaptive_concurrency_reaches_throughput_of_fixed_limit() {
     // Guarantees, through the whole loop with 200 lanes and 50 ms, >= 85 % of the throughput of a
     // fixed limit of 200 over 25 s, ramp included.
     let mut done = Vec::new();
     for concurrency in [Concurrency::Fixed(200), Concurrency::Mode(ConcurrencyMode::Adaptive)] {
         let wire = script([answer(200, None)]);
         let config = RequestConfig { concurrency, ..RequestConfig::default() };
-        let made = make(Arc::clone(&wire), &config, HaltPolicy::Wait);
+        let made = make(Arc::clone(&wire), &config, OnAuthFailure::Retry);
         let mut lanes = JoinSet::new();
         for n in 0..200 {
-            let carrier = Arc::clone(&made.carrier);
+            let dispatcher = Arc::clone(&made.dispatcher);
             lanes.spawn(async move {
                 loop {
-                    send(&carrier, &format!("{n}"), Repeat::Safe).await.0.unwrap();
+                    send(&dispatcher, &format!("{n}"), Idempotency::Idempotent).await.0.unwrap();
                 }
             });
         }

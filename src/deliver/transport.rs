@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::poison::Troubles;
+use super::poison::FailureHistory;
 
 /// The methods the destination uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,12 +37,12 @@ impl Method {
 
 /// Whether sending a request twice does harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Repeat {
+pub enum Idempotency {
     /// Twice is as good as once: reads and upserts.
-    Safe,
+    Idempotent,
     /// Each arrival counts: events, page views. After an outcome that leaves open whether the
-    /// request was carried out, the carrier does not repeat it but says so.
-    Counts,
+    /// request was carried out, the dispatcher does not repeat it but says so.
+    NonIdempotent,
 }
 
 /// One request, relative to the base URL.
@@ -57,13 +57,13 @@ pub struct Request {
     /// JSON body.
     pub body: Option<Bytes>,
     /// Whether it may be repeated blindly.
-    pub repeat: Repeat,
+    pub idempotency: Idempotency,
     /// What the sender needs of the answer.
     pub expects: Expects,
 }
 
 /// The most of an answer's body that is read unless a request says otherwise, in bytes.
-pub const MAX_REPLY: usize = 1 << 20;
+pub const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 /// What the sender of a request needs of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub struct Expects {
 
 impl Default for Expects {
     fn default() -> Self {
-        Self { max_body: MAX_REPLY, need: Need::Required }
+        Self { max_body: MAX_RESPONSE_BYTES, need: Need::Required }
     }
 }
 
@@ -96,14 +96,14 @@ pub enum Need {
 
 /// A final answer: 2xx, or a 4xx that will not change by asking again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub struct ApiReply {
     /// The HTTP status.
     pub status: u16,
     /// The body, cut at the transport's size limit.
     pub body: Bytes,
 }
 
-impl Reply {
+impl ApiReply {
     /// Whether the status is 2xx.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
@@ -113,7 +113,7 @@ impl Reply {
 /// Why there is no final answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// A request that [counts](Repeat::Counts) may or may not have been carried out. The carrier
+    /// A request that [counts](Idempotency::NonIdempotent) may or may not have been carried out. The dispatcher
     /// has already waited its backoff; whoever asked may look, and send again.
     #[error("the request may have been carried out: {why}")]
     Ambiguous {
@@ -128,7 +128,7 @@ pub enum SendError {
         /// What the last attempt met.
         why: Cow<'static, str>,
     },
-    /// 401, 402 or 403 while the carrier was told not to wait for a cure (`run --once`).
+    /// 401, 402 or 403 while the dispatcher was told not to wait for a cure (`run --once`).
     #[error("refused with status {status}")]
     Refused {
         /// 401, 402 or 403.
@@ -161,7 +161,7 @@ pub enum SendError {
         /// What the last attempt met.
         why: Cow<'static, str>,
         /// The last answer, if there was one.
-        answer: Option<Reply>,
+        answer: Option<ApiReply>,
     },
     /// The process is stopping.
     #[error("stopped before an answer came")]
@@ -179,7 +179,7 @@ pub struct Attempts {
     pub subject: Option<Arc<str>>,
     /// What has failed of it, for telling a request that can never succeed from an outage. It
     /// outlives an op that is given up and tried again.
-    pub troubles: Troubles,
+    pub failure_history: FailureHistory,
     /// Told whether the op waits because requests of its own fail.
     pub stalled: Stalled,
 }
@@ -203,7 +203,7 @@ impl Stalled {
     }
 }
 
-/// Is asked before a request that [counts](Repeat::Counts) leaves, so that it can be noted durably
+/// Is asked before a request that [counts](Idempotency::NonIdempotent) leaves, so that it can be noted durably
 /// that the request may have been sent.
 #[async_trait]
 pub trait BeforeSend: Send + Sync {
@@ -226,15 +226,16 @@ pub trait BeforeSend: Send + Sync {
 #[async_trait]
 pub trait Transport: Send + Sync {
     /// Sends one request until there is a final answer or a reason there is none.
-    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError>;
+    async fn send(&self, request: &Request, attempts: &mut Attempts)
+    -> Result<ApiReply, SendError>;
 
-    /// The same for a request that [counts](Repeat::Counts): `before` is asked before each attempt.
+    /// The same for a request that [counts](Idempotency::NonIdempotent): `before` is asked before each attempt.
     async fn send_counted(
         &self,
         request: &Request,
         attempts: &mut Attempts,
         before: &dyn BeforeSend,
-    ) -> Result<Reply, SendError> {
+    ) -> Result<ApiReply, SendError> {
         before.before_send().await?;
         self.send(request, attempts).await
     }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
-use super::confirmed::{Confirmed, is_fresh};
+use super::confirmed_fields::{ConfirmedFieldHashes, is_fresh};
 
 /// Companies remembered of one user.
 const MAX_COMPANIES: usize = 64;
@@ -29,8 +29,8 @@ pub(super) struct UserRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) key: Option<Box<str>>,
     /// Fields as last confirmed.
-    #[serde(skip_serializing_if = "Confirmed::is_empty")]
-    pub(super) fields: Confirmed,
+    #[serde(skip_serializing_if = "ConfirmedFieldHashes::is_empty")]
+    pub(super) fields: ConfirmedFieldHashes,
     /// Companies the user is known to belong to, and since when we know; the oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     companies: Vec<(Box<str>, i64)>,
@@ -44,8 +44,8 @@ pub(super) struct CompanyRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) id: Option<u64>,
     /// Fields as last confirmed.
-    #[serde(skip_serializing_if = "Confirmed::is_empty")]
-    pub(super) fields: Confirmed,
+    #[serde(skip_serializing_if = "ConfirmedFieldHashes::is_empty")]
+    pub(super) fields: ConfirmedFieldHashes,
     /// Members an answer named, and when, in seconds. Not stored: the users' rows say it too.
     #[serde(skip)]
     pub(super) members: Option<(Arc<HashSet<u64>>, i64)>,
@@ -86,7 +86,7 @@ pub(super) fn hash(of: impl Hash) -> u64 {
 }
 
 /// Users, companies and merges we remember; as many of each as the settings allow.
-pub(super) struct Memory {
+pub(super) struct ProfileCache {
     users: Cache<Box<str>, Arc<UserRow>>,
     companies: Cache<Box<str>, Arc<CompanyRow>>,
     /// Who went into whom; undone once the one that went is seen again.
@@ -113,7 +113,7 @@ const HOUR: i64 = 3_600;
 const USER: &str = "u:";
 const COMPANY: &str = "g:";
 
-impl Memory {
+impl ProfileCache {
     /// An empty memory for `capacity` users and as many companies.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
@@ -296,13 +296,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn creations_are_counted_for_an_hour() {
+    fn creations_are_counted_for_one_hour() {
         // So many attributes are created within an hour and no more, also after a restart.
         let at = |second| Timestamp::from_second(second).unwrap();
-        let memory = Memory::new(10);
+        let memory = ProfileCache::new(10);
         assert!((0..3).all(|n| memory.book_creation(3, at(1_000 + n))));
         assert!(!memory.book_creation(3, at(1_010)));
-        let next = Memory::new(10);
+        let next = ProfileCache::new(10);
         next.restore(memory.take_changes(9).into_iter().filter_map(|(k, row)| Some((k, row?))));
         assert!(!next.book_creation(3, at(4_599)));
         assert_eq!(next.creations_within_an_hour(at(4_601)), 1);
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         // Neither rows nor pending changes grow beyond the settings, whoever fetches them.
-        let memory = Memory::new(100);
+        let memory = ProfileCache::new(100);
         for n in 0..10_000 {
             memory.know_user(&format!("u{n}"), |row| row.id = Some(n));
         }
@@ -326,9 +326,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_is_told() {
+    fn evicted_entries_are_reported() {
         // A forgotten row is handed to the store as nothing; rows that cannot be read are skipped.
-        let memory = Memory::new(100);
+        let memory = ProfileCache::new(100);
         memory.know_user("u1", |row| row.id = Some(1));
         memory.know_company("u1", |row| row.id = Some(2));
         let mut rows = memory.take_changes(usize::MAX);
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(rows, expected.map(|(key, row)| (key.to_owned(), Some(row.to_owned()))));
         memory.forget_user("u1");
         assert_eq!(memory.take_changes(usize::MAX), [("u:u1".to_owned(), None)]);
-        let next = Memory::new(100);
+        let next = ProfileCache::new(100);
         next.restore([("u:u1".into(), "null".into()), ("g:u1".into(), "{\"id\":2}".into())]);
         assert!(next.user("u1").is_none());
         assert_eq!(next.company("u1").and_then(|row| row.id), Some(2));

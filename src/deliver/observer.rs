@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use super::wire::Method;
+use super::transport::Method;
 
 /// Listens to deliveries. Every method does nothing unless overridden.
-pub trait Probe: Send + Sync {
+pub trait DeliveryObserver: Send + Sync {
     /// An attempt was started.
     fn request_sent(&self, _method: Method, _route: &'static str) {}
     /// An answer came, after this long.
@@ -30,6 +30,6 @@ pub trait Probe: Send + Sync {
 
 /// Listens to nothing.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct NoProbe;
+pub struct NoopDeliveryObserver;
 
-impl Probe for NoProbe {}
+impl DeliveryObserver for NoopDeliveryObserver {}

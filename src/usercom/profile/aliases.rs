@@ -2,42 +2,42 @@
 //!
 //! Not here: values. A table of spellings is made once; after that a name is looked up once,
 //! however many spellings there are, and most names are nobody's at the first glance. A spelling
-//! is matched exactly, or without regard to case, `_`, `-` and blanks: its *squashed* form.
+//! is matched exactly, or without regard to case, `_`, `-` and blanks: its *normalized* form.
 
 use crate::call::FixedKeyMap;
 
-/// Longer squashed names are nobody's spelling.
+/// Longer normalized names are nobody's spelling.
 const LONGEST: usize = 48;
 
 /// What a name is.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Meaning<'s> {
+pub(super) struct AliasMatch<'s> {
     /// The target it leads to, and how well it fits: less is better.
     pub(super) target: Option<(usize, usize)>,
     /// What the names inside of it may be, if it is an object.
-    pub(super) inner: Option<&'s Spellings>,
+    pub(super) inner: Option<&'s AliasTable>,
     /// Whether the name is spelled exactly.
     pub(super) exact: bool,
 }
 
 /// A table of spellings.
 #[derive(Default)]
-pub(super) struct Spellings {
+pub(super) struct AliasTable {
     exact: FixedKeyMap<usize>,
-    squashed: FixedKeyMap<usize>,
-    entries: Vec<Entry>,
+    normalized: FixedKeyMap<usize>,
+    entries: Vec<AliasEntry>,
     /// For each first letter which last letters there are.
-    ends: Ends,
+    ends: FirstLastFilter,
 }
 
 /// What one spelling leads to.
 #[derive(Default)]
-struct Entry {
+struct AliasEntry {
     target: Option<(usize, usize)>,
-    inner: Option<Spellings>,
+    inner: Option<AliasTable>,
 }
 
-impl Spellings {
+impl AliasTable {
     /// A table. Of a target's spellings the first that has a value wins, exact ones before all
     /// others. A spelling is ASCII, and leads to one target only.
     pub(super) fn new<T: Copy + Into<usize>>(table: &[(T, &[&'static str])]) -> Self {
@@ -60,16 +60,16 @@ impl Spellings {
     }
 
     /// The entry of a spelling, made if there is none.
-    fn entry(&mut self, spelling: &'static str) -> &mut Entry {
+    fn entry(&mut self, spelling: &'static str) -> &mut AliasEntry {
         let entry = match self.exact.get(spelling.as_bytes()) {
             Some(entry) => *entry,
             None => {
-                self.entries.push(Entry::default());
+                self.entries.push(AliasEntry::default());
                 let entry = self.entries.len() - 1;
                 self.exact.insert(spelling.as_bytes(), entry);
-                let squashed = squashed(spelling).expect("a spelling is short");
-                if self.squashed.get(squashed.as_bytes()).is_none() {
-                    self.squashed.insert(squashed.as_bytes(), entry);
+                let normalized = normalized(spelling).expect("a spelling is short");
+                if self.normalized.get(normalized.as_bytes()).is_none() {
+                    self.normalized.insert(normalized.as_bytes(), entry);
                 }
                 entry
             }
@@ -79,25 +79,25 @@ impl Spellings {
     }
 
     /// What a name is. `exact` says whether the names around it are spelled exactly.
-    pub(super) fn find(&self, name: &str, exact: bool) -> Meaning<'_> {
+    pub(super) fn find(&self, name: &str, exact: bool) -> AliasMatch<'_> {
         if !self.ends.may_have(name) {
-            return Meaning::default();
+            return AliasMatch::default();
         }
         if let (true, Some(entry)) = (exact, self.exact.get(name.as_bytes())) {
-            let Entry { target, inner } = &self.entries[*entry];
-            return Meaning { target: *target, inner: inner.as_ref(), exact };
+            let AliasEntry { target, inner } = &self.entries[*entry];
+            return AliasMatch { target: *target, inner: inner.as_ref(), exact };
         }
         self.find_squashed(name)
     }
 
-    fn find_squashed(&self, name: &str) -> Meaning<'_> {
-        let name = squashed(name).unwrap_or_default();
-        let Some(entry) = self.squashed.get(name.as_bytes()) else {
-            return Meaning::default();
+    fn find_squashed(&self, name: &str) -> AliasMatch<'_> {
+        let name = normalized(name).unwrap_or_default();
+        let Some(entry) = self.normalized.get(name.as_bytes()) else {
+            return AliasMatch::default();
         };
-        let Entry { target, inner } = &self.entries[*entry];
+        let AliasEntry { target, inner } = &self.entries[*entry];
         let target = target.map(|(target, place)| (target, place + INEXACT));
-        Meaning { target, inner: inner.as_ref(), exact: false }
+        AliasMatch { target, inner: inner.as_ref(), exact: false }
     }
 }
 
@@ -106,16 +106,16 @@ const INEXACT: usize = 1 << 16;
 
 /// Pairs of first and last letters.
 #[derive(Default)]
-struct Ends([u32; 32]);
+struct FirstLastFilter([u32; 32]);
 
-impl Ends {
+impl FirstLastFilter {
     fn add(&mut self, spelling: &str) {
         if let Some((first, last)) = Self::of(spelling) {
             self.0[first] |= 1 << last;
         }
     }
 
-    /// `false` where no spelling has this name, however squashed.
+    /// `false` where no spelling has this name, however normalized.
     fn may_have(&self, name: &str) -> bool {
         Self::of(name).is_none_or(|(first, last)| self.0[first] & (1 << last) != 0)
     }
@@ -136,12 +136,12 @@ fn is_separator(byte: u8) -> bool {
 }
 
 /// A name without case and separators; `None` where that is nobody's spelling.
-fn squashed(name: &str) -> Option<String> {
+fn normalized(name: &str) -> Option<String> {
     // Some letters outside of ASCII have a small form inside of it, which may be shorter.
     if name.len() > 2 * LONGEST {
         return None;
     }
-    let squashed: String = match name.is_ascii() {
+    let normalized: String = match name.is_ascii() {
         true => {
             let bytes = name.bytes().filter(|byte| !is_separator(*byte));
             bytes.map(|byte| char::from(byte.to_ascii_lowercase())).collect()
@@ -151,7 +151,7 @@ fn squashed(name: &str) -> Option<String> {
             chars.flat_map(char::to_lowercase).collect()
         }
     };
-    (squashed.len() <= LONGEST).then_some(squashed)
+    (normalized.len() <= LONGEST).then_some(normalized)
 }
 
 #[cfg(test)]
@@ -159,10 +159,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_leads_to_its_target() {
+    fn alias_resolves_to_its_target() {
         // Case, separators and nesting do not matter; exact spellings rank before all others, and
         // those by their order.
-        let table = Spellings::new(&[
+        let table = AliasTable::new(&[
             (0_usize, &["first_name", "firstName", "given"][..]),
             (1, &["address.postal_code", "zip"]),
             (2, &["key"]),

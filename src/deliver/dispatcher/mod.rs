@@ -15,31 +15,32 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::admission::AdmissionGate;
-use super::concurrency::{Controller, ControllerSettings, Permit, ResizableSemaphore, Signal};
-use super::halt::{Halt, HaltChange, HaltPolicy, HaltState, Role};
-use super::outcome::{Attempt, BrokenBody, Fate, Outcome, Why, classify};
+use super::auth::{AuthBreakerChange, AuthBreakerState, AuthCircuitBreaker, ProbeToken};
+use super::concurrency::{Controller, ControllerSettings, LoadSignal, Permit, ResizableSemaphore};
+use super::observer::DeliveryObserver;
+use super::outcome::{Attempt, AttemptDisposition, BrokenBody, RetryReason, SideEffect, classify};
 use super::poison::PoisonPolicy;
-use super::probe::Probe;
 use super::rate::GcraLimiter;
 use super::retry::{RetryBudget, RetryPolicy};
-use super::routes::{RouteKey, Routes};
-use super::wire::{Attempts, BeforeSend, Need, Reply, Request, SendError, Transport};
+use super::routes::{RouteKey, RouteTable};
+use super::transport::{ApiReply, Attempts, BeforeSend, Need, Request, SendError, Transport};
 use crate::config::sink::RequestConfig;
+use crate::sink::OnAuthFailure;
 
 mod failing;
 
-use failing::Checks;
+use failing::KeyChecks;
 
 /// Makes one attempt.
 #[async_trait]
-pub(super) trait Wire: Send + Sync {
+pub(super) trait AttemptTransport: Send + Sync {
     /// Sends the request once and reports what came of it, within its own timeout.
-    async fn attempt(&self, request: &Request, connection: Connection) -> Attempt;
+    async fn attempt(&self, request: &Request, connection: ConnectionChoice) -> Attempt;
 }
 
 /// Which connection an attempt may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Connection {
+pub(super) enum ConnectionChoice {
     /// Any, one that was kept too.
     Any,
     /// A new one.
@@ -49,56 +50,56 @@ pub(super) enum Connection {
 /// Pages in a row that an [optional](Need::Optional) request outlives.
 const OPTIONAL_TRIES: u32 = 5;
 
-/// What the carrier needs to know besides the wire.
-pub(super) struct CarrierSettings<'a> {
+/// What the dispatcher needs to know besides the wire.
+pub(super) struct DispatcherSettings<'a> {
     pub(super) request: &'a RequestConfig,
-    pub(super) halt: HaltPolicy,
+    pub(super) halt: OnAuthFailure,
     pub(super) poison: PoisonPolicy,
     pub(super) key_check: Option<Request>,
     pub(super) route_closed: Duration,
     pub(super) cures: fn(u16) -> &'static str,
-    pub(super) probe: Arc<dyn Probe>,
+    pub(super) observer: Arc<dyn DeliveryObserver>,
     pub(super) stop: CancellationToken,
 }
 
 /// Carries requests over a wire.
-pub(super) struct Carrier<W> {
-    wire: W,
+pub(super) struct RequestDispatcher<W> {
+    transport: W,
     retry: RetryPolicy,
     budget: Mutex<RetryBudget>,
     permits: Arc<ResizableSemaphore>,
     controller: Option<Mutex<Controller>>,
     in_flight: AtomicUsize,
-    door: AdmissionGate,
-    halt: Halt,
-    routes: Routes,
+    admission: AdmissionGate,
+    halt: AuthCircuitBreaker,
+    routes: RouteTable,
     poison: PoisonPolicy,
     key_check: Option<Request>,
     /// Held while it is being found out whether the key works.
-    checks: tokio::sync::Mutex<Checks>,
+    checks: tokio::sync::Mutex<KeyChecks>,
     route_closed: Duration,
     cures: fn(u16) -> &'static str,
-    probe: Arc<dyn Probe>,
+    observer: Arc<dyn DeliveryObserver>,
     stop: CancellationToken,
 }
 
 /// Leave to make one attempt, with everything that has to be given back afterwards, however the
 /// attempt ends.
-struct Pass<'a, W> {
-    carrier: &'a Carrier<W>,
+struct AttemptPermit<'a, W> {
+    dispatcher: &'a RequestDispatcher<W>,
     started: Instant,
-    role: Option<Role>,
+    probe_token: Option<ProbeToken>,
     _permit: Permit,
     /// Whether the controller still waits for this attempt's end.
     open: bool,
 }
 
-impl<W> Drop for Pass<'_, W> {
+impl<W> Drop for AttemptPermit<'_, W> {
     fn drop(&mut self) {
-        let left = self.carrier.in_flight.fetch_sub(1, Ordering::Relaxed) - 1;
-        self.carrier.probe.in_flight(left);
+        let left = self.dispatcher.in_flight.fetch_sub(1, Ordering::Relaxed) - 1;
+        self.dispatcher.observer.in_flight(left);
         if self.open
-            && let Some(controller) = &self.carrier.controller
+            && let Some(controller) = &self.dispatcher.controller
         {
             locked(controller).dropped();
         }
@@ -106,37 +107,45 @@ impl<W> Drop for Pass<'_, W> {
 }
 
 /// What to do after an attempt.
-enum Next {
-    Return(Reply),
+enum AfterAttempt {
+    Return(ApiReply),
     /// Wait for the cure, then try again.
     Halted,
     /// Find out whether the key works.
     Forbidden {
         status: u16,
-        reply: Reply,
+        reply: ApiReply,
         started: Instant,
-        role: Option<Role>,
+        probe_token: Option<ProbeToken>,
     },
-    Again(Again),
+    Retry(NextAttempt),
 }
 
 /// Another attempt is needed.
-struct Again {
-    why: Why,
-    fate: Fate,
+struct NextAttempt {
+    why: RetryReason,
+    side_effect: SideEffect,
     wait: Duration,
     /// The answer, where there was one.
-    answer: Option<Reply>,
+    answer: Option<ApiReply>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<W: Wire> Carrier<W> {
-    pub(super) fn new(wire: W, settings: CarrierSettings<'_>) -> Self {
-        let CarrierSettings { request, halt, poison, key_check, route_closed, cures, probe, stop } =
-            settings;
+impl<W: AttemptTransport> RequestDispatcher<W> {
+    pub(super) fn new(transport: W, settings: DispatcherSettings<'_>) -> Self {
+        let DispatcherSettings {
+            request,
+            halt,
+            poison,
+            key_check,
+            route_closed,
+            cures,
+            observer,
+            stop,
+        } = settings;
         let now = Instant::now();
         let retry = RetryPolicy::new(request);
         let controller = match request.concurrency.fixed() {
@@ -147,31 +156,31 @@ impl<W: Wire> Carrier<W> {
             (Some(controller), _) => controller.limit(),
             (None, fixed) => fixed.unwrap_or(1).max(1),
         };
-        probe.limit(limit);
+        observer.limit(limit);
         let window = Duration::from_secs(request.rate_limit_duration_secs.max(1));
         Self {
-            wire,
+            transport,
             retry,
             budget: Mutex::new(RetryBudget::new(now, retry.longest)),
             permits: ResizableSemaphore::new(limit),
             controller: controller.map(Mutex::new),
             in_flight: AtomicUsize::new(0),
-            door: AdmissionGate::new(
+            admission: AdmissionGate::new(
                 request.rate_limit_num.map(|num| GcraLimiter::per_window(num, window)),
             ),
-            halt: Halt::new(halt),
-            routes: Routes::default(),
+            halt: AuthCircuitBreaker::new(halt),
+            routes: RouteTable::default(),
             poison,
             key_check,
             checks: tokio::sync::Mutex::default(),
             route_closed,
             cures,
-            probe,
+            observer,
             stop,
         }
     }
 
-    pub(super) fn halted(&self) -> watch::Receiver<HaltState> {
+    pub(super) fn halted(&self) -> watch::Receiver<AuthBreakerState> {
         self.halt.watch()
     }
 
@@ -181,12 +190,15 @@ impl<W: Wire> Carrier<W> {
     }
 
     /// Waits for leave to make an attempt.
-    async fn admit(&self, before: Option<&dyn BeforeSend>) -> Result<Pass<'_, W>, SendError> {
+    async fn admit(
+        &self,
+        before: Option<&dyn BeforeSend>,
+    ) -> Result<AttemptPermit<'_, W>, SendError> {
         loop {
-            self.door.opened().await;
-            let mut role =
+            self.admission.opened().await;
+            let mut probe_token =
                 self.halt.admit().await.map_err(|status| SendError::Refused { status })?;
-            if let Some(pass) = self.admit_as(&mut role, before).await? {
+            if let Some(pass) = self.admit_as(&mut probe_token, before).await? {
                 return Ok(pass);
             }
         }
@@ -196,66 +208,73 @@ impl<W: Wire> Carrier<W> {
     /// gate was closed meanwhile.
     async fn admit_as(
         &self,
-        role: &mut Option<Role>,
+        probe_token: &mut Option<ProbeToken>,
         before: Option<&dyn BeforeSend>,
-    ) -> Result<Option<Pass<'_, W>>, SendError> {
+    ) -> Result<Option<AttemptPermit<'_, W>>, SendError> {
         let permit = self.permits.acquire().await;
-        if !self.halt.allows(role.as_ref()) || !self.door.is_open(Instant::now()) {
+        if !self.halt.allows(probe_token.as_ref()) || !self.admission.is_open(Instant::now()) {
             return Ok(None);
         }
         // With a permit in hand, so that only what is about to leave is noted as sent.
         if let Some(before) = before {
             before.before_send().await?;
         }
-        let Some(started) = self.door.pass(|| self.halt.allows(role.as_ref())).await else {
+        let Some(started) = self.admission.pass(|| self.halt.allows(probe_token.as_ref())).await
+        else {
             return Ok(None);
         };
         if let Some(controller) = &self.controller {
             locked(controller).sent(started);
         }
-        self.probe.in_flight(self.in_flight.fetch_add(1, Ordering::Relaxed) + 1);
-        let role = role.take();
-        Ok(Some(Pass { carrier: self, started, role, _permit: permit, open: true }))
+        self.observer.in_flight(self.in_flight.fetch_add(1, Ordering::Relaxed) + 1);
+        let probe_token = probe_token.take();
+        Ok(Some(AttemptPermit {
+            dispatcher: self,
+            started,
+            probe_token,
+            _permit: permit,
+            open: true,
+        }))
     }
 
     /// Makes one attempt and tells everyone concerned.
     async fn try_once(
         &self,
         request: &Request,
-        connection: Connection,
+        connection: ConnectionChoice,
         attempts: &Attempts,
-        mut pass: Pass<'_, W>,
-    ) -> Next {
+        mut pass: AttemptPermit<'_, W>,
+    ) -> AfterAttempt {
         let failed = attempts.failed;
-        self.probe.request_sent(request.method, request.route);
+        self.observer.request_sent(request.method, request.route);
         if failed == 0 {
             locked(&self.budget).earn(pass.started);
         }
-        let attempt = self.wire.attempt(request, connection).await;
+        let attempt = self.transport.attempt(request, connection).await;
         let now = Instant::now();
         let rtt = now.saturating_duration_since(pass.started);
         match &attempt {
-            Attempt::Answer { status, .. } => self.probe.response(*status, request.route, rtt),
-            Attempt::NotSent { .. } => self.probe.request_error("connect"),
-            Attempt::TimedOut => self.probe.request_error("timeout"),
-            Attempt::Cut { .. } | Attempt::Stale { .. } => {
-                self.probe.request_error("connection_cut");
+            Attempt::Answer { status, .. } => self.observer.response(*status, request.route, rtt),
+            Attempt::NotSent { .. } => self.observer.request_error("connect"),
+            Attempt::TimedOut => self.observer.request_error("timeout"),
+            Attempt::ConnectionLost { .. } | Attempt::Stale { .. } => {
+                self.observer.request_error("connection_cut");
             }
         }
-        let outcome = classify(&attempt, request.repeat, self.retry.longest, wall_clock());
+        let outcome = classify(&attempt, request.idempotency, self.retry.longest, wall_clock());
         self.feed_controller(&mut pass, &outcome, now, rtt);
         if let Attempt::Answer { status, .. } = &attempt
             && *status != 429
         {
-            self.door.accepted(now);
+            self.admission.accepted(now);
         }
         self.decide(request, outcome, attempt, failed, pass, now)
     }
 
     fn feed_controller(
         &self,
-        pass: &mut Pass<'_, W>,
-        outcome: &Outcome,
+        pass: &mut AttemptPermit<'_, W>,
+        outcome: &AttemptDisposition,
         now: Instant,
         rtt: Duration,
     ) {
@@ -263,50 +282,53 @@ impl<W: Wire> Carrier<W> {
             return;
         };
         let signal = match outcome {
-            Outcome::Delivered => Signal::Good,
-            Outcome::Retry { why: Why::Stale(_), .. } => Signal::Neutral,
-            Outcome::Retry { .. } => Signal::Backpressure,
-            Outcome::Reject { .. } | Outcome::Halt { .. } => Signal::Neutral,
+            AttemptDisposition::Delivered => LoadSignal::Good,
+            AttemptDisposition::Retry { why: RetryReason::Stale(_), .. } => LoadSignal::Neutral,
+            AttemptDisposition::Retry { .. } => LoadSignal::Backpressure,
+            AttemptDisposition::Reject { .. } | AttemptDisposition::Halt { .. } => {
+                LoadSignal::Neutral
+            }
         };
         pass.open = false;
         // The permits follow under the same lock, or two changes could arrive in the wrong order.
         let mut controller = locked(controller);
         if let Some(limit) = controller.done(now, rtt, signal) {
             self.permits.set_limit(limit);
-            self.probe.limit(limit);
+            self.observer.limit(limit);
         }
     }
 
     fn decide(
         &self,
         request: &Request,
-        outcome: Outcome,
+        outcome: AttemptDisposition,
         attempt: Attempt,
         failed: u32,
-        mut pass: Pass<'_, W>,
+        mut pass: AttemptPermit<'_, W>,
         now: Instant,
-    ) -> Next {
+    ) -> AfterAttempt {
         match outcome {
-            Outcome::Delivered | Outcome::Reject { .. } => {
-                self.key_works(pass.role.as_ref(), now);
-                if outcome == Outcome::Delivered {
+            AttemptDisposition::Delivered | AttemptDisposition::Reject { .. } => {
+                self.key_works(pass.probe_token.as_ref(), now);
+                if outcome == AttemptDisposition::Delivered {
                     self.served(request, now);
                 }
-                Next::Return(reply(attempt))
+                AfterAttempt::Return(reply(attempt))
             }
-            Outcome::Halt { status: status @ 403 }
+            AttemptDisposition::Halt { status: status @ 403 }
                 if self.key_check.is_some() && request.expects.need != Need::FirstContact =>
             {
-                let (started, role) = (pass.started, pass.role.take());
-                Next::Forbidden { status, reply: reply(attempt), started, role }
+                let (started, probe_token) = (pass.started, pass.probe_token.take());
+                AfterAttempt::Forbidden { status, reply: reply(attempt), started, probe_token }
             }
-            Outcome::Halt { status } => {
-                let change = self.halt.refused(status, pass.started, now, pass.role.as_ref());
+            AttemptDisposition::Halt { status } => {
+                let change =
+                    self.halt.refused(status, pass.started, now, pass.probe_token.as_ref());
                 self.announce(change, status);
-                Next::Halted
+                AfterAttempt::Halted
             }
-            Outcome::Retry { why, after, fate } => {
-                if pass.role.is_some() {
+            AttemptDisposition::Retry { why, after, side_effect } => {
+                if pass.probe_token.is_some() {
                     self.halt.inconclusive(now);
                 }
                 let tries = match request.expects.need {
@@ -315,22 +337,22 @@ impl<W: Wire> Carrier<W> {
                     Need::FirstContact => 0,
                 };
                 // A page that is called a success would be taken for an answer at first contact.
-                if let Why::NotTheApi(page) = why
+                if let RetryReason::NotTheApi(page) = why
                     && failed >= tries
                     && (request.expects.need == Need::Optional || !(200..300).contains(&page))
                 {
-                    return Next::Return(reply(attempt));
+                    return AfterAttempt::Return(reply(attempt));
                 }
                 let wait = self.wait(&why, after, failed + 1, pass.started, now);
                 let answer = matches!(attempt, Attempt::Answer { .. }).then(|| reply(attempt));
-                Next::Again(Again { why, fate, wait, answer })
+                AfterAttempt::Retry(NextAttempt { why, side_effect, wait, answer })
             }
         }
     }
 
     /// An answer came that only a good key gets.
-    fn key_works(&self, role: Option<&Role>, now: Instant) {
-        if role.is_some() {
+    fn key_works(&self, probe_token: Option<&ProbeToken>, now: Instant) {
+        if probe_token.is_some() {
             self.announce(self.halt.accepted(now), 0);
         }
     }
@@ -339,7 +361,7 @@ impl<W: Wire> Carrier<W> {
     /// once; whoever was on the way already then joins that pause.
     fn wait(
         &self,
-        why: &Why,
+        why: &RetryReason,
         after: Option<Duration>,
         failed: u32,
         started: Instant,
@@ -347,12 +369,12 @@ impl<W: Wire> Carrier<W> {
     ) -> Duration {
         let mut rng = rand::rng();
         // The next attempt opens a connection of its own.
-        if matches!(why, Why::Stale(_)) {
+        if matches!(why, RetryReason::Stale(_)) {
             return Duration::ZERO;
         }
-        let throttled = *why == Why::Status(429);
+        let throttled = *why == RetryReason::Status(429);
         // Only these speak for the whole server.
-        let pauses_all = matches!(why, Why::Status(429 | 503));
+        let pauses_all = matches!(why, RetryReason::Status(429 | 503));
         if !throttled && (after.is_none() || !pauses_all) {
             let earned = locked(&self.budget).spend(now);
             let least = after.unwrap_or_default();
@@ -361,8 +383,8 @@ impl<W: Wire> Carrier<W> {
         let pause = after.unwrap_or_else(|| self.retry.gate(failed, &mut rng));
         let mut again = false;
         if throttled {
-            match self.door.refused(now, started, pause) {
-                Some(rate) => self.probe.rate(rate),
+            match self.admission.refused(now, started, pause) {
+                Some(rate) => self.observer.rate(rate),
                 None => again = true,
             }
         }
@@ -370,31 +392,31 @@ impl<W: Wire> Carrier<W> {
         if again && after.is_none() {
             return Duration::ZERO;
         }
-        let was_open = self.door.is_open(now);
-        if self.door.pause_until(now + pause) && was_open {
+        let was_open = self.admission.is_open(now);
+        if self.admission.pause_until(now + pause) && was_open {
             tracing::info!(pause = ?pause, reason = why.label(), "the server asks for a pause");
-            self.probe.paused(pause);
+            self.observer.paused(pause);
         }
         Duration::ZERO
     }
 
-    fn announce(&self, change: HaltChange, status: u16) {
+    fn announce(&self, change: AuthBreakerChange, status: u16) {
         let cure = (self.cures)(status);
         match change {
-            HaltChange::None => {}
-            HaltChange::Halted => {
+            AuthBreakerChange::None => {}
+            AuthBreakerChange::Halted => {
                 tracing::error!(status, cure, "{}; sending stops", refusal(status));
-                self.probe.halted(true);
+                self.observer.halted(true);
             }
-            HaltChange::StillHalted(wait) => {
+            AuthBreakerChange::StillHalted(wait) => {
                 tracing::warn!(status, cure, next = ?wait, "still: {}", refusal(status));
             }
-            HaltChange::GaveUp => {
+            AuthBreakerChange::GaveUp => {
                 tracing::error!(status, cure, "{}; giving up", refusal(status));
             }
-            HaltChange::Resumed => {
+            AuthBreakerChange::Resumed => {
                 tracing::info!("the server accepts requests again; sending goes on");
-                self.probe.halted(false);
+                self.observer.halted(false);
             }
         }
     }
@@ -412,7 +434,7 @@ impl<W: Wire> Carrier<W> {
     }
 
     /// Repeated failures are logged at growing intervals.
-    fn tell(request: &Request, attempts: &Attempts, why: &Why) {
+    fn tell(request: &Request, attempts: &Attempts, why: &RetryReason) {
         let (route, failed) = (request.route, attempts.failed);
         let subject = attempts.subject.as_deref().unwrap_or("a request");
         if failed >= 4 && failed.is_power_of_two() {
@@ -447,7 +469,7 @@ fn refusal(status: u16) -> &'static str {
     }
 }
 
-fn reply(attempt: Attempt) -> Reply {
+fn reply(attempt: Attempt) -> ApiReply {
     match attempt {
         Attempt::Answer { status, body, .. } => {
             let body = match body {
@@ -455,24 +477,24 @@ fn reply(attempt: Attempt) -> Reply {
                 Err(BrokenBody::TooLarge { begin }) if !(200..300).contains(&status) => begin,
                 Err(_) => Bytes::new(),
             };
-            Reply { status, body }
+            ApiReply { status, body }
         }
         // Only answers are delivered or rejected.
-        _ => Reply { status: 0, body: Bytes::new() },
+        _ => ApiReply { status: 0, body: Bytes::new() },
     }
 }
 
-impl<W: Wire> Carrier<W> {
+impl<W: AttemptTransport> RequestDispatcher<W> {
     async fn carry(
         &self,
         request: &Request,
         attempts: &mut Attempts,
         before: Option<&dyn BeforeSend>,
-    ) -> Result<Reply, SendError> {
+    ) -> Result<ApiReply, SendError> {
         if self.retry.exhausted(attempts.failed) {
             return Err(Self::give_up(attempts, "no attempts are left".into()));
         }
-        let mut connection = Connection::Any;
+        let mut connection = ConnectionChoice::Any;
         loop {
             // An ambiguous failure was looked up before this request is sent again.
             if let Some(poison) = self.is_poison(request, attempts) {
@@ -486,28 +508,28 @@ impl<W: Wire> Carrier<W> {
             attempts.sent = attempts.sent.saturating_add(1);
             // The permit and the prober's role go back with the pass, before any waiting.
             let mut next = self.try_once(request, connection, attempts, pass).await;
-            if let Next::Forbidden { status, reply, started, role } = next {
+            if let AfterAttempt::Forbidden { status, reply, started, probe_token } = next {
                 next = tokio::select! {
                     biased;
                     () = self.stop.cancelled() => return Err(SendError::Stopped),
-                    next = self.forbidden(request, status, reply, started, role) => next?,
+                    next = self.forbidden(request, status, reply, started, probe_token) => next?,
                 };
             }
             let again = match next {
-                Next::Return(reply) => {
+                AfterAttempt::Return(reply) => {
                     attempts.failed = 0;
-                    attempts.troubles.succeeded(request.method, request.route);
+                    attempts.failure_history.succeeded(request.method, request.route);
                     attempts.stalled.clear();
                     return Ok(reply);
                 }
-                Next::Halted | Next::Forbidden { .. } => continue,
-                Next::Again(again) => again,
+                AfterAttempt::Halted | AfterAttempt::Forbidden { .. } => continue,
+                AfterAttempt::Retry(again) => again,
             };
-            if let (Why::Connect(_), Some(before)) = (&again.why, before) {
+            if let (RetryReason::Connect(_), Some(before)) = (&again.why, before) {
                 before.not_sent();
             }
-            let is_stale = matches!(again.why, Why::Stale(_));
-            connection = if is_stale { Connection::Fresh } else { Connection::Any };
+            let is_stale = matches!(again.why, RetryReason::Stale(_));
+            connection = if is_stale { ConnectionChoice::Fresh } else { ConnectionChoice::Any };
             // A connection that the server had closed is no failure of the request.
             if !is_stale {
                 attempts.failed = attempts.failed.saturating_add(1);
@@ -518,23 +540,27 @@ impl<W: Wire> Carrier<W> {
                 () = self.stop.cancelled() => {}
                 () = self.note_failure(request, attempts, &again) => {}
             }
-            if again.fate == Fate::Unknown {
-                // That the fate is open matters more than that the process stops.
+            if again.side_effect == SideEffect::Possible {
+                // That the side_effect is open matters more than that the process stops.
                 drop(self.rest(again.wait).await);
                 return Err(SendError::Ambiguous { why: again.why.text() });
             }
             if self.retry.exhausted(attempts.failed) {
                 return Err(Self::give_up(attempts, again.why.text()));
             }
-            self.probe.retry(again.why.label());
+            self.observer.retry(again.why.label());
             self.rest(again.wait).await?;
         }
     }
 }
 
 #[async_trait]
-impl<W: Wire> Transport for Carrier<W> {
-    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+impl<W: AttemptTransport> Transport for RequestDispatcher<W> {
+    async fn send(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<ApiReply, SendError> {
         self.carry(request, attempts, None).await
     }
 
@@ -543,7 +569,7 @@ impl<W: Wire> Transport for Carrier<W> {
         request: &Request,
         attempts: &mut Attempts,
         before: &dyn BeforeSend,
-    ) -> Result<Reply, SendError> {
+    ) -> Result<ApiReply, SendError> {
         self.carry(request, attempts, Some(before)).await
     }
 

@@ -6,27 +6,27 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::history::{Cause, Wanted};
-use super::snapshots::Place;
-use super::users::Standing;
-use super::{SETTLES, Usercom};
+use super::history::{HistoryQuery, LookupCause};
+use super::history_snapshots::HistoryKey;
+use super::users::UserState;
+use super::{OpExecutor, VISIBILITY_DELAY};
 use crate::deliver::{Attempts, BeforeSend, SendError};
 use crate::schedule::PackedFields;
 use crate::usercom::endpoint::site_views::View;
 use crate::usercom::endpoint::{events, site_views};
-use crate::usercom::memory::hash;
-use crate::usercom::odds::Found as Was;
-use crate::usercom::outcome::{Done, Doubt, Failure};
+use crate::usercom::new_users::UnseenId;
+use crate::usercom::outcome::{ExecuteError, OpSuccess, PriorSend};
+use crate::usercom::profile_cache::hash;
 
 /// An event as it is sent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Event<'a> {
+pub(super) struct PendingEvent<'a> {
     pub(super) name: &'a str,
     pub(super) at: Timestamp,
     pub(super) data: &'a PackedFields,
 }
 
-impl Event<'_> {
+impl PendingEvent<'_> {
     /// The same for events that cannot be told apart in a history.
     fn fingerprint(&self, user: &str) -> u64 {
         let data: Vec<(&str, &str)> = self.data.iter().map(|f| (f.name, f.json)).collect();
@@ -34,18 +34,18 @@ impl Event<'_> {
     }
 }
 
-impl Usercom {
+impl OpExecutor {
     /// Records an event occurrence.
     pub(super) async fn track(
         &self,
         user: &str,
-        event: Event<'_>,
-        doubt: Doubt,
+        event: PendingEvent<'_>,
+        doubt: PriorSend,
         before: &dyn BeforeSend,
         attempts: &mut Attempts,
-    ) -> Result<Done, Failure> {
+    ) -> Result<OpSuccess, ExecuteError> {
         let fingerprint = event.fingerprint(user);
-        let place = Place::events(user);
+        let place = HistoryKey::events(user);
         let mut standing = self.standing(user, attempts).await?;
         let mut look = self.first_look(doubt, place);
         let mut patience = 1;
@@ -55,17 +55,17 @@ impl Usercom {
                 let offset =
                     |entry: &Value| events::same_at(entry, event.name, Some(event.at), event.data);
                 let wanted =
-                    Wanted { place, fingerprint, at: event.at.as_second(), offset: &offset };
+                    HistoryQuery { place, fingerprint, at: event.at.as_second(), offset: &offset };
                 let request = events::history(whose);
                 if self.has_arrived(&wanted, cause, request, attempts).await? {
                     self.probe.duplicate_avoided();
-                    return Ok(Done::AlreadyThere);
+                    return Ok(OpSuccess::AlreadyThere);
                 }
             }
             let request = events::occurrence(whose, event.name, Some(event.at), event.data);
             let reply = match self.transport.send_counted(&request, attempts, before).await {
                 Err(SendError::Ambiguous { .. }) => {
-                    look = Some(Cause::LostAnswer);
+                    look = Some(LookupCause::LostAnswer);
                     continue;
                 }
                 answer => answer?,
@@ -73,34 +73,34 @@ impl Usercom {
             match (reply.status, standing) {
                 (200..300, _) => {
                     self.has_sent(place, fingerprint);
-                    if standing == Standing::Untried {
-                        self.new_users.observe(Was::Known);
+                    if standing == UserState::Unknown {
+                        self.new_users.observe(UnseenId::Known);
                         self.memory.know_user(user, |_| ());
                     }
-                    return Ok(Done::Sent);
+                    return Ok(OpSuccess::Sent);
                 }
-                (404, Standing::Written) if patience > 0 => {
+                (404, UserState::Created) if patience > 0 => {
                     patience -= 1;
-                    tokio::time::sleep(SETTLES).await;
+                    tokio::time::sleep(VISIBILITY_DELAY).await;
                 }
-                (404, Standing::Remembered | Standing::Read | Standing::Untried) => {
-                    if standing == Standing::Untried {
-                        self.new_users.observe(Was::New);
+                (404, UserState::Cached | UserState::Fetched | UserState::Unknown) => {
+                    if standing == UserState::Unknown {
+                        self.new_users.observe(UnseenId::New);
                     }
                     self.memory.forget_user(user);
                     self.create_missing(user, attempts).await?;
-                    standing = Standing::Written;
+                    standing = UserState::Created;
                 }
-                _ => return Err(Failure::refused("the event", &reply)),
+                _ => return Err(ExecuteError::refused("the event", &reply)),
             }
         }
     }
 
     /// Whether to look before the first send. Who needs no look ends the time of those that do.
-    fn first_look(&self, doubt: Doubt, place: Place<'_>) -> Option<Cause> {
+    fn first_look(&self, doubt: PriorSend, place: HistoryKey<'_>) -> Option<LookupCause> {
         match doubt {
-            Doubt::MaybeSent => Some(Cause::EarlierRun),
-            Doubt::No => {
+            PriorSend::Possible => Some(LookupCause::EarlierRun),
+            PriorSend::None => {
                 self.snapshots.forget(place);
                 None
             }
@@ -112,12 +112,12 @@ impl Usercom {
         &self,
         user: &str,
         view: View<'_>,
-        doubt: Doubt,
+        doubt: PriorSend,
         before: &dyn BeforeSend,
         attempts: &mut Attempts,
-    ) -> Result<Done, Failure> {
+    ) -> Result<OpSuccess, ExecuteError> {
         let fingerprint = hash((user, view.domain, view.path, view.at.as_millisecond()));
-        let place = Place::views(user);
+        let place = HistoryKey::views(user);
         let (mut key, mut standing) = self.key(user, attempts).await?;
         let mut look = self.first_look(doubt, place);
         let mut patience = 1;
@@ -126,16 +126,16 @@ impl Usercom {
                 let request = site_views::history(self.whose_for_sure(user, attempts).await?);
                 let offset = |entry: &Value| site_views::same_at(entry, view);
                 let wanted =
-                    Wanted { place, fingerprint, at: view.at.as_second(), offset: &offset };
+                    HistoryQuery { place, fingerprint, at: view.at.as_second(), offset: &offset };
                 if self.has_arrived(&wanted, cause, request, attempts).await? {
                     self.probe.duplicate_avoided();
-                    return Ok(Done::AlreadyThere);
+                    return Ok(OpSuccess::AlreadyThere);
                 }
             }
             let request = site_views::view(&key, view);
             let reply = match self.transport.send_counted(&request, attempts, before).await {
                 Err(SendError::Ambiguous { .. }) => {
-                    look = Some(Cause::LostAnswer);
+                    look = Some(LookupCause::LostAnswer);
                     continue;
                 }
                 answer => answer?,
@@ -143,22 +143,22 @@ impl Usercom {
             match (reply.status, standing) {
                 (200..300, _) => {
                     self.has_sent(place, fingerprint);
-                    return Ok(Done::Sent);
+                    return Ok(OpSuccess::Sent);
                 }
-                (404, Standing::Written) if patience > 0 => {
+                (404, UserState::Created) if patience > 0 => {
                     patience -= 1;
-                    tokio::time::sleep(SETTLES).await;
+                    tokio::time::sleep(VISIBILITY_DELAY).await;
                 }
                 // The user may have been merged or deleted since its key was seen.
-                (400 | 404, Standing::Remembered) => {
+                (400 | 404, UserState::Cached) => {
                     self.forget_key(user);
                     let (fresh, now_standing) = self.key(user, attempts).await?;
                     if fresh == key {
-                        return Err(Failure::refused("the page view", &reply));
+                        return Err(ExecuteError::refused("the page view", &reply));
                     }
                     (key, standing) = (fresh, now_standing);
                 }
-                _ => return Err(Failure::refused("the page view", &reply)),
+                _ => return Err(ExecuteError::refused("the page view", &reply)),
             }
         }
     }

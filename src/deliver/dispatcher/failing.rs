@@ -1,22 +1,25 @@
-//! What the carrier does about requests that fail for reasons of their own: one that is forbidden
+//! What the dispatcher does about requests that fail for reasons of their own: one that is forbidden
 //! although the key works, and one that always fails while others succeed.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Again, Carrier, Connection, Next, Pass, Wire, key};
-use crate::deliver::halt::Role;
-use crate::deliver::outcome::{Fate, Why};
-use crate::deliver::routes::{RouteChange, Way};
-use crate::deliver::wire::{Attempts, BeforeSend, Need, Reply, Request, SendError};
+use super::{
+    AfterAttempt, AttemptPermit, AttemptTransport, ConnectionChoice, NextAttempt,
+    RequestDispatcher, key,
+};
+use crate::deliver::auth::ProbeToken;
+use crate::deliver::outcome::{RetryReason, SideEffect};
+use crate::deliver::routes::{RouteChange, RouteState};
+use crate::deliver::transport::{ApiReply, Attempts, BeforeSend, Need, Request, SendError};
 
 /// The least time between two attempts that only find out whether the server lives.
 const PULSE: Duration = Duration::from_secs(5);
 
 /// When it was found out whether the key works.
 #[derive(Debug, Default)]
-pub(super) struct Checks {
+pub(super) struct KeyChecks {
     /// When it was last seen to.
     works: Option<Instant>,
     /// When it was last asked.
@@ -32,7 +35,7 @@ enum Checked {
     Unknown,
 }
 
-impl<W: Wire> Carrier<W> {
+impl<W: AttemptTransport> RequestDispatcher<W> {
     /// A route did what it is for.
     pub(super) fn served(&self, request: &Request, now: Instant) {
         if self.routes.succeeded(key(request), now) == RouteChange::Opened {
@@ -47,19 +50,19 @@ impl<W: Wire> Carrier<W> {
         &self,
         request: &Request,
         status: u16,
-        reply: Reply,
+        reply: ApiReply,
         started: Instant,
-        role: Option<Role>,
-    ) -> Result<Next, SendError> {
+        probe_token: Option<ProbeToken>,
+    ) -> Result<AfterAttempt, SendError> {
         let suspicion = self.routes.suspect(key(request));
-        match self.find_out(started, role).await {
+        match self.find_out(started, probe_token).await {
             Checked::Works => {}
-            Checked::Refused => return Ok(Next::Halted),
+            Checked::Refused => return Ok(AfterAttempt::Halted),
             Checked::Unknown => {
-                let why = Why::Status(status);
+                let why = RetryReason::Status(status);
                 let wait = self.wait(&why, None, 1, started, Instant::now());
-                let (fate, answer) = (Fate::Repeatable, Some(reply));
-                return Ok(Next::Again(Again { why, fate, wait, answer }));
+                let (side_effect, answer) = (SideEffect::None, Some(reply));
+                return Ok(AfterAttempt::Retry(NextAttempt { why, side_effect, wait, answer }));
             }
         }
         let now = Instant::now();
@@ -79,21 +82,21 @@ impl<W: Wire> Carrier<W> {
             );
         }
         if request.expects.need == Need::Optional {
-            return Ok(Next::Return(reply));
+            return Ok(AfterAttempt::Return(reply));
         }
         let wait = match self.routes.is_closed(key(request)) {
             true => Duration::ZERO,
-            false => self.wait(&Why::Forbidden(status), None, 1, started, now),
+            false => self.wait(&RetryReason::Forbidden(status), None, 1, started, now),
         };
-        let (why, fate) = (Why::Forbidden(status), Fate::Repeatable);
-        Ok(Next::Again(Again { why, fate, wait, answer: Some(reply) }))
+        let (why, side_effect) = (RetryReason::Forbidden(status), SideEffect::None);
+        Ok(AfterAttempt::Retry(NextAttempt { why, side_effect, wait, answer: Some(reply) }))
     }
 
     /// Whether the key works, seen after `started`.
-    async fn find_out(&self, started: Instant, role: Option<Role>) -> Checked {
+    async fn find_out(&self, started: Instant, probe_token: Option<ProbeToken>) -> Checked {
         // While everything halts the prober asks. It waits for nobody who may wait for its role.
-        if role.is_some() {
-            return self.check_key(role).await;
+        if probe_token.is_some() {
+            return self.check_key(probe_token).await;
         }
         let mut checks = self.checks.lock().await;
         if checks.works.is_some_and(|at| at >= started) {
@@ -102,7 +105,7 @@ impl<W: Wire> Carrier<W> {
         self.check_noting(&mut checks).await
     }
 
-    async fn check_noting(&self, checks: &mut Checks) -> Checked {
+    async fn check_noting(&self, checks: &mut KeyChecks) -> Checked {
         checks.asked = Some(Instant::now());
         let checked = self.check_key(None).await;
         if matches!(checked, Checked::Works) {
@@ -112,25 +115,27 @@ impl<W: Wire> Carrier<W> {
     }
 
     /// Asks something that every good key may ask.
-    async fn check_key(&self, mut role: Option<Role>) -> Checked {
+    async fn check_key(&self, mut probe_token: Option<ProbeToken>) -> Checked {
         let Some(request) = &self.key_check else {
             return Checked::Unknown;
         };
         let pass = loop {
-            self.door.opened().await;
-            if !self.halt.allows(role.as_ref()) {
+            self.admission.opened().await;
+            if !self.halt.allows(probe_token.as_ref()) {
                 return Checked::Refused;
             }
             // Nothing is noted before a look, so nothing can fail.
-            if let Ok(Some(pass)) = self.admit_as(&mut role, None).await {
+            if let Ok(Some(pass)) = self.admit_as(&mut probe_token, None).await {
                 break pass;
             }
         };
-        match self.try_once(request, Connection::Any, &Attempts::default(), pass).await {
-            Next::Return(reply) if reply.is_success() => Checked::Works,
-            Next::Halted => Checked::Refused,
+        match self.try_once(request, ConnectionChoice::Any, &Attempts::default(), pass).await {
+            AfterAttempt::Return(reply) if reply.is_success() => Checked::Works,
+            AfterAttempt::Halted => Checked::Refused,
             // A page that is not the API's, or no answer.
-            Next::Return(_) | Next::Forbidden { .. } | Next::Again(_) => Checked::Unknown,
+            AfterAttempt::Return(_) | AfterAttempt::Forbidden { .. } | AfterAttempt::Retry(_) => {
+                Checked::Unknown
+            }
         }
     }
 
@@ -140,12 +145,12 @@ impl<W: Wire> Carrier<W> {
         request: &Request,
         attempts: &Attempts,
         before: Option<&dyn BeforeSend>,
-    ) -> Result<Pass<'_, W>, SendError> {
+    ) -> Result<AttemptPermit<'_, W>, SendError> {
         loop {
             let way = self.way(request, attempts).await?;
             let pass = self.admit(before).await?;
             // It may have been closed while this one waited for its turn.
-            if way == Way::Try || !self.routes.is_shut(key(request)) {
+            if way == RouteState::Trial || !self.routes.is_shut(key(request)) {
                 return Ok(pass);
             }
             if let Some(before) = before {
@@ -155,12 +160,12 @@ impl<W: Wire> Carrier<W> {
     }
 
     /// Waits until a route may be used.
-    async fn way(&self, request: &Request, attempts: &Attempts) -> Result<Way, SendError> {
+    async fn way(&self, request: &Request, attempts: &Attempts) -> Result<RouteState, SendError> {
         loop {
             let opened = self.routes.opened();
             let now = Instant::now();
             let way = self.routes.way(key(request), now);
-            let Way::Closed { status, closed_for, until } = way else {
+            let RouteState::Closed { status, closed_for, until } = way else {
                 return Ok(way);
             };
             let Some(left) = self.route_closed.checked_sub(closed_for).filter(|l| !l.is_zero())
@@ -182,17 +187,17 @@ impl<W: Wire> Carrier<W> {
         &self,
         request: &Request,
         attempts: &mut Attempts,
-        again: &Again,
+        again: &NextAttempt,
     ) {
         if !again.why.concerns_request() {
             return;
         }
         attempts.stalled.set();
-        if attempts.troubles.failures(request.method, request.route) > 0 {
+        if attempts.failure_history.failures(request.method, request.route) > 0 {
             self.take_pulse().await;
         }
         let (witness, failing) = self.routes.witness(key(request));
-        attempts.troubles.failed(
+        attempts.failure_history.failed(
             key(request),
             Instant::now(),
             witness,
@@ -220,10 +225,10 @@ impl<W: Wire> Carrier<W> {
 
     /// The error of a request that fails for ever while others succeed.
     pub(super) fn is_poison(&self, request: &Request, attempts: &Attempts) -> Option<SendError> {
-        if attempts.troubles.failures(request.method, request.route) < self.poison.attempts {
+        if attempts.failure_history.failures(request.method, request.route) < self.poison.attempts {
             return None;
         }
         let (_, failing) = self.routes.witness(key(request));
-        attempts.troubles.poison(key(request), self.poison, Instant::now(), &failing)
+        attempts.failure_history.poison(key(request), self.poison, Instant::now(), &failing)
     }
 }

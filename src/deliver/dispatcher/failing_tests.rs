@@ -1,19 +1,19 @@
-//! Requests that fail for reasons of their own, through the carrier, in made-up time: poison, an
+//! Requests that fail for reasons of their own, through the dispatcher, in made-up time: poison, an
 //! outage, and a route that is forbidden.
 
 use super::*;
 use crate::config::sink::Concurrency;
 use crate::deliver::outcome::Media;
-use crate::deliver::poison::Run;
-use crate::deliver::wire::{Expects, Method, Repeat};
+use crate::deliver::poison::RunMode;
+use crate::deliver::transport::{Expects, Idempotency, Method};
 use tokio::task::JoinSet;
 
 /// Answers by path.
 struct ByPath<F>(F, Mutex<Vec<String>>);
 
 #[async_trait]
-impl<F: Fn(&str) -> u16 + Send + Sync> Wire for Arc<ByPath<F>> {
-    async fn attempt(&self, request: &Request, _connection: Connection) -> Attempt {
+impl<F: Fn(&str) -> u16 + Send + Sync> AttemptTransport for Arc<ByPath<F>> {
+    async fn attempt(&self, request: &Request, _connection: ConnectionChoice) -> Attempt {
         locked(&self.1).push(request.path.clone());
         sleep(Duration::from_millis(20)).await;
         Attempt::Answer {
@@ -31,57 +31,61 @@ fn request(route: &'static str, path: &str, need: Need) -> Request {
         path: path.into(),
         route,
         body: None,
-        repeat: Repeat::Safe,
+        idempotency: Idempotency::Idempotent,
         expects: Expects { need, ..Expects::default() },
     }
 }
 
-type ByPathCarrier<F> = Arc<Carrier<Arc<ByPath<F>>>>;
+type ByPathDispatcher<F> = Arc<RequestDispatcher<Arc<ByPath<F>>>>;
 
-fn make<F: Fn(&str) -> u16 + Send + Sync>(answers: F) -> (ByPathCarrier<F>, Arc<ByPath<F>>) {
+fn make<F: Fn(&str) -> u16 + Send + Sync>(answers: F) -> (ByPathDispatcher<F>, Arc<ByPath<F>>) {
     let wire = Arc::new(ByPath(answers, Mutex::default()));
     let config = RequestConfig { concurrency: Concurrency::Fixed(8), ..RequestConfig::default() };
-    let settings = CarrierSettings {
+    let settings = DispatcherSettings {
         request: &config,
-        halt: HaltPolicy::Wait,
-        poison: PoisonPolicy { attempts: 10, least: Duration::from_secs(600), run: Run::Service },
+        halt: OnAuthFailure::Retry,
+        poison: PoisonPolicy {
+            attempts: 10,
+            least: Duration::from_secs(600),
+            run: RunMode::Service,
+        },
         key_check: Some(request("check/", "check", Need::FirstContact)),
         route_closed: Duration::from_secs(300),
         cures: |_| "allow it",
-        probe: Arc::new(crate::deliver::NoProbe),
+        observer: Arc::new(crate::deliver::NoopDeliveryObserver),
         stop: CancellationToken::new(),
     };
-    (Arc::new(Carrier::new(Arc::clone(&wire), settings)), wire)
+    (Arc::new(RequestDispatcher::new(Arc::clone(&wire), settings)), wire)
 }
 
-async fn send<W: Wire>(
-    carrier: &Carrier<W>,
+async fn send<W: AttemptTransport>(
+    dispatcher: &RequestDispatcher<W>,
     route: &'static str,
     path: &str,
-) -> Result<Reply, SendError> {
+) -> Result<ApiReply, SendError> {
     let mut attempts = Attempts::default();
-    carrier.send(&request(route, path, Need::Required), &mut attempts).await
+    dispatcher.send(&request(route, path, Need::Required), &mut attempts).await
 }
 
 #[tokio::test(start_paused = true)]
-async fn poison_is_given_up_while_others_succeed_and_not_in_an_outage() {
+async fn poisoned_request_is_given_up_only_while_others_succeed() {
     // Guarantees that a request which fails among others that succeed ends as poison after ten
     // failures and ten minutes, that an outage of an hour ends nothing, and that a poisoned request
     // is found after it as before.
     let begin = Instant::now();
     let hour = Duration::from_secs(3600);
-    let (carrier, _) = make(move |path| {
+    let (dispatcher, _) = make(move |path| {
         let out = (hour..hour * 2).contains(&begin.elapsed());
         if out || path == "poison" { 500 } else { 200 }
     });
     let others = async {
         loop {
-            send(&carrier, "r/", "fine").await.unwrap();
+            send(&dispatcher, "r/", "fine").await.unwrap();
             sleep(Duration::from_secs(5)).await;
         }
     };
     let poisoned = async {
-        let error = send(&carrier, "r/", "poison").await.unwrap_err();
+        let error = send(&dispatcher, "r/", "poison").await.unwrap_err();
         assert!(matches!(error, SendError::Poison { failures: 10.., .. }), "{error:?}");
         let took = begin.elapsed();
         assert!((Duration::from_secs(600)..Duration::from_secs(800)).contains(&took), "{took:?}");
@@ -89,10 +93,10 @@ async fn poison_is_given_up_while_others_succeed_and_not_in_an_outage() {
         sleep(hour + Duration::from_secs(5) - begin.elapsed()).await;
         let mut waiting = JoinSet::new();
         for n in 0..40 {
-            let carrier = Arc::clone(&carrier);
-            waiting.spawn(async move { send(&carrier, "r/", &n.to_string()).await });
+            let dispatcher = Arc::clone(&dispatcher);
+            waiting.spawn(async move { send(&dispatcher, "r/", &n.to_string()).await });
         }
-        let error = send(&carrier, "r/", "poison").await.unwrap_err();
+        let error = send(&dispatcher, "r/", "poison").await.unwrap_err();
         assert!(matches!(error, SendError::Poison { .. }), "{error:?}");
         assert!(begin.elapsed() > hour * 2);
         while let Some(done) = waiting.join_next().await {
@@ -106,13 +110,13 @@ async fn poison_is_given_up_while_others_succeed_and_not_in_an_outage() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lone_poison_is_told_from_a_lone_outage_by_asking_the_server() {
+async fn probe_distinguishes_poisoned_request_from_outage() {
     // Guarantees that without other traffic the cheap request decides: a server that answers it has
     // a poisoned request, one that does not is down.
     for is_up in [true, false] {
         let done = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&done);
-        let (carrier, _) = make(move |path| match path {
+        let (dispatcher, _) = make(move |path| match path {
             "first" => 200,
             "check" if is_up => 200,
             "check" => 503,
@@ -121,8 +125,8 @@ async fn lone_poison_is_told_from_a_lone_outage_by_asking_the_server() {
                 500
             }
         });
-        send(&carrier, "r/", "first").await.unwrap();
-        let lone = send(&carrier, "r/", "poison");
+        send(&dispatcher, "r/", "first").await.unwrap();
+        let lone = send(&dispatcher, "r/", "poison");
         let result = tokio::time::timeout(Duration::from_secs(7200), lone).await;
         match is_up {
             true => assert!(matches!(result, Ok(Err(SendError::Poison { .. }))), "{result:?}"),
@@ -133,21 +137,21 @@ async fn lone_poison_is_told_from_a_lone_outage_by_asking_the_server() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn forbidden_route_closes_alone() {
+async fn forbidden_route_is_closed_and_others_stay_open() {
     // Guarantees that a 403 with a good key leaves other routes open, that few attempts are made at
     // the closed one, and that its requests end after `route_closed_secs`.
     let begin = Instant::now();
-    let (carrier, wire) = make(|path| if path.starts_with("bad") { 403 } else { 200 });
+    let (dispatcher, wire) = make(|path| if path.starts_with("bad") { 403 } else { 200 });
     let mut bad = JoinSet::new();
     for n in 0..50 {
-        let carrier = Arc::clone(&carrier);
-        bad.spawn(async move { send(&carrier, "events/", &format!("bad{n}")).await });
+        let dispatcher = Arc::clone(&dispatcher);
+        bad.spawn(async move { send(&dispatcher, "events/", &format!("bad{n}")).await });
     }
     for n in 0..50 {
-        send(&carrier, "users/", &format!("good{n}")).await.unwrap();
+        send(&dispatcher, "users/", &format!("good{n}")).await.unwrap();
     }
     assert!(begin.elapsed() < Duration::from_secs(5));
-    assert_eq!(*carrier.halted().borrow(), HaltState::Clear);
+    assert_eq!(*dispatcher.halted().borrow(), AuthBreakerState::Clear);
     while let Some(result) = bad.join_next().await {
         let error = result.unwrap().unwrap_err();
         assert!(matches!(error, SendError::RouteClosed { status: 403, .. }), "{error:?}");
@@ -158,31 +162,31 @@ async fn forbidden_route_closes_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn optional_request_that_is_forbidden_is_handed_back() {
+async fn forbidden_optional_request_is_returned_to_its_caller() {
     // Guarantees that a look-up nobody may make neither waits nor halts.
-    let (carrier, _) = make(|path| if path == "look" { 403 } else { 200 });
+    let (dispatcher, _) = make(|path| if path == "look" { 403 } else { 200 });
     let mut attempts = Attempts::default();
     let look = request("look/", "look", Need::Optional);
-    assert_eq!(carrier.send(&look, &mut attempts).await.unwrap().status, 403);
-    assert_eq!(send(&carrier, "r/", "fine").await.unwrap().status, 200);
+    assert_eq!(dispatcher.send(&look, &mut attempts).await.unwrap().status, 403);
+    assert_eq!(send(&dispatcher, "r/", "fine").await.unwrap().status, 200);
 }
 
 #[tokio::test(start_paused = true)]
-async fn key_that_is_refused_everywhere_halts() {
+async fn key_refused_on_every_route_halts_delivery() {
     // Guarantees that a 403 with a key that is not good for anything stops all, and that a cure is
     // noticed.
     let begin = Instant::now();
-    let (carrier, wire) = make(move |_| match begin.elapsed() < Duration::from_secs(20) {
+    let (dispatcher, wire) = make(move |_| match begin.elapsed() < Duration::from_secs(20) {
         true => 403,
         false => 200,
     });
     let mut tasks = JoinSet::new();
     for n in 0..20 {
-        let carrier = Arc::clone(&carrier);
-        tasks.spawn(async move { send(&carrier, "r/", &n.to_string()).await });
+        let dispatcher = Arc::clone(&dispatcher);
+        tasks.spawn(async move { send(&dispatcher, "r/", &n.to_string()).await });
     }
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(*carrier.halted().borrow(), HaltState::Halted { status: 403 });
+    assert_eq!(*dispatcher.halted().borrow(), AuthBreakerState::Halted { status: 403 });
     while let Some(result) = tasks.join_next().await {
         assert_eq!(result.unwrap().unwrap().status, 200);
     }

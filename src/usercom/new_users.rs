@@ -7,9 +7,9 @@ use std::sync::Mutex;
 const ALPHA: f64 = 0.2;
 
 /// An exponentially weighted share of ids that turned out to be new.
-pub(super) struct Odds(Mutex<f64>);
+pub(super) struct NewUserEstimator(Mutex<f64>);
 
-impl Odds {
+impl NewUserEstimator {
     /// Nothing known: even odds.
     pub(super) fn even() -> Self {
         Self(Mutex::new(0.5))
@@ -22,10 +22,10 @@ impl Odds {
     }
 
     /// An unseen id turned out to be new, or not.
-    pub(super) fn observe(&self, was: Found) {
+    pub(super) fn observe(&self, was: UnseenId) {
         let sample = match was {
-            Found::New => 1.0,
-            Found::Known => 0.0,
+            UnseenId::New => 1.0,
+            UnseenId::Known => 0.0,
         };
         let mut p = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         *p += ALPHA * (sample - *p);
@@ -34,7 +34,7 @@ impl Odds {
 
 /// What an unseen id turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum UnseenId {
     /// User.com did not have it.
     New,
     /// User.com had it.
@@ -46,17 +46,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_weigh_most() {
+    fn newest_observations_weigh_most() {
         // Even odds lean to new; one known id turns them; a run of new ones turns them back.
-        let odds = Odds::even();
+        let odds = NewUserEstimator::even();
         assert!(odds.likely_new());
-        odds.observe(Found::Known);
+        odds.observe(UnseenId::Known);
         assert!(!odds.likely_new());
         for _ in 0..20 {
-            odds.observe(Found::Known);
+            odds.observe(UnseenId::Known);
         }
         for new in 1..=4 {
-            odds.observe(Found::New);
+            odds.observe(UnseenId::New);
             assert_eq!(odds.likely_new(), new == 4, "after {new}");
         }
     }

@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::executor::Usercom;
-use super::outcome::{Doubt, Probe, SilentProbe};
+use super::executor::OpExecutor;
+use super::outcome::{ExecutorObserver, NoopExecutorObserver, PriorSend};
 use super::profile::limits::name_std;
 use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
-use crate::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
+use crate::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
 use crate::schedule::Op;
 
 /// The requests a fresh executor sends for ops in an empty account, in order, those answered with
@@ -22,7 +22,7 @@ use crate::schedule::Op;
 /// op that is rejected contributes what it sent until then.
 pub async fn dry_run(ops: &[Op], users: &UsersConfig) -> Vec<Request> {
     let types = AttributeTypes::default();
-    dry_run_with(ops, users, (&types, &types), Arc::new(SilentProbe)).await
+    dry_run_with(ops, users, (&types, &types), Arc::new(NoopExecutorObserver)).await
 }
 
 /// The same with types of attributes that are created, for users and for companies, and somebody
@@ -31,14 +31,14 @@ pub async fn dry_run_with(
     ops: &[Op],
     users: &UsersConfig,
     types: (&AttributeTypes, &AttributeTypes),
-    probe: Arc<dyn Probe>,
+    probe: Arc<dyn ExecutorObserver>,
 ) -> Vec<Request> {
-    let account = Arc::new(ColdAccount::default());
-    let transport: Arc<dyn Transport> = Arc::<ColdAccount>::clone(&account);
-    let usercom = Usercom::new(transport, users.clone(), DeliveryConfig::default(), probe)
+    let account = Arc::new(EmptyAccountStub::default());
+    let transport: Arc<dyn Transport> = Arc::<EmptyAccountStub>::clone(&account);
+    let usercom = OpExecutor::new(transport, users.clone(), DeliveryConfig::default(), probe)
         .with_types(types.0, types.1);
     for op in ops {
-        let outcome = usercom.execute(op, Doubt::No, &mut Attempts::default()).await;
+        let outcome = usercom.execute(op, PriorSend::None, &mut Attempts::default()).await;
         if let Err(failure) = outcome {
             tracing::debug!(%failure, "the op would be rejected");
         }
@@ -48,10 +48,10 @@ pub async fn dry_run_with(
 
 /// An empty account that takes everything and records it.
 #[derive(Default)]
-pub struct ColdAccount(Mutex<State>);
+pub struct EmptyAccountStub(Mutex<StubState>);
 
 #[derive(Default)]
-struct State {
+struct StubState {
     requests: Vec<Request>,
     /// Own id of a user or company, as it stands in a path or a body -> number.
     users: HashMap<String, u64>,
@@ -59,7 +59,7 @@ struct State {
     last_number: u64,
 }
 
-impl ColdAccount {
+impl EmptyAccountStub {
     /// The requests received so far.
     pub fn take(&self) -> Vec<Request> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).requests)
@@ -67,8 +67,12 @@ impl ColdAccount {
 }
 
 #[async_trait]
-impl Transport for ColdAccount {
-    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+impl Transport for EmptyAccountStub {
+    async fn send(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<ApiReply, SendError> {
         attempts.sent += 1;
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_catalogue = request.method == Method::Get && request.route == "attributes/";
@@ -76,11 +80,11 @@ impl Transport for ColdAccount {
             state.requests.push(request.clone());
         }
         let (status, body) = state.answer(request);
-        Ok(Reply { status, body: Bytes::from(body.to_string()) })
+        Ok(ApiReply { status, body: Bytes::from(body.to_string()) })
     }
 }
 
-impl State {
+impl StubState {
     fn answer(&mut self, request: &Request) -> (u16, Value) {
         let body: Value = request
             .body

@@ -16,31 +16,31 @@ use std::sync::Arc;
 use flate2::bufread::GzDecoder;
 
 /// Packed bytes read at a time.
-const PACKED_BYTES: usize = 32 << 10;
+const READ_BLOCK_BYTES: usize = 32 << 10;
 
 /// How a file is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum FileCompression {
     Plain,
     Gzip,
     Zstd,
 }
 
-impl Form {
+impl FileCompression {
     /// Looks at the first bytes; the name counts only where these are too few to tell. `None`:
     /// it cannot be told yet.
     pub(super) fn of(file: &File, path: &Path) -> io::Result<Option<Self>> {
         let first = first_bytes(file, 0)?;
         let packed = path.extension().is_some_and(|ending| ending == "gz" || ending == "zst");
-        Ok(match Self::utf8_or_hex(&first) {
-            Some(form) => Some(form),
+        Ok(match Self::from_magic(&first) {
+            Some(compression) => Some(compression),
             None if packed && first.len() < 4 => None,
             None => Some(Self::Plain),
         })
     }
 
     /// The form of what begins with these bytes, if it is packed.
-    fn utf8_or_hex(first: &[u8]) -> Option<Self> {
+    fn from_magic(first: &[u8]) -> Option<Self> {
         match first {
             [0x1f, 0x8b, ..] => Some(Self::Gzip),
             [0x28, 0xb5, 0x2f, 0xfd] => Some(Self::Zstd),
@@ -58,19 +58,19 @@ pub(super) enum Unpacked {
     /// All is unpacked that was packed.
     End,
     /// The packed bytes end amid their stream.
-    Cut,
+    Incomplete,
 }
 
 /// A packed file from its first byte on.
 #[derive(Debug)]
 pub(super) struct Unpacker {
-    at: Stage,
+    at: UnpackStage,
     position: u64,
     /// What stands behind the packed streams and is none.
     pub(super) garbage: bool,
 }
 
-enum Stage {
+enum UnpackStage {
     /// Before a packed stream, which begins at this byte of the file.
     Between(Arc<File>, u64),
     Gzip(Box<GzDecoder<BufReader<Packed>>>),
@@ -78,7 +78,7 @@ enum Stage {
     Over,
 }
 
-impl std::fmt::Debug for Stage {
+impl std::fmt::Debug for UnpackStage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Between(..) => "Between",
@@ -109,7 +109,7 @@ impl Read for Packed {
 
 impl Unpacker {
     pub(super) fn new(file: Arc<File>) -> Self {
-        Self { at: Stage::Between(file, 0), position: 0, garbage: false }
+        Self { at: UnpackStage::Between(file, 0), position: 0, garbage: false }
     }
 
     /// The position behind what was unpacked.
@@ -134,21 +134,21 @@ impl Unpacker {
     fn step(&mut self, buffer: &mut [u8]) -> io::Result<Unpacked> {
         loop {
             let read = match &mut self.at {
-                Stage::Over => return Ok(Unpacked::End),
-                Stage::Between(file, at) => {
+                UnpackStage::Over => return Ok(Unpacked::End),
+                UnpackStage::Between(file, at) => {
                     let (file, at) = (Arc::clone(file), *at);
                     if let Some(end) = self.begin(&file, at)? {
                         return Ok(end);
                     }
                     continue;
                 }
-                Stage::Gzip(decoder) => decoder.read(buffer),
-                Stage::Zstd(decoder) => decoder.read(buffer),
+                UnpackStage::Gzip(decoder) => decoder.read(buffer),
+                UnpackStage::Zstd(decoder) => decoder.read(buffer),
             };
             match read {
                 Ok(0) => self.end_of_stream(),
                 Ok(read) => return Ok(Unpacked::Bytes(read)),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Unpacked::Cut),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Unpacked::Incomplete),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
@@ -162,46 +162,48 @@ impl Unpacker {
             return Ok(Some(Unpacked::End));
         }
         let packed = Packed { file: Arc::clone(file), at };
-        let packed = BufReader::with_capacity(PACKED_BYTES, packed);
-        self.at = match Form::utf8_or_hex(&first) {
-            Some(Form::Gzip) => Stage::Gzip(Box::new(GzDecoder::new(packed))),
-            Some(Form::Zstd) => {
+        let packed = BufReader::with_capacity(READ_BLOCK_BYTES, packed);
+        self.at = match FileCompression::from_magic(&first) {
+            Some(FileCompression::Gzip) => UnpackStage::Gzip(Box::new(GzDecoder::new(packed))),
+            Some(FileCompression::Zstd) => {
                 let decoder = zstd::stream::read::Decoder::with_buffer(packed)?;
-                Stage::Zstd(Box::new(decoder.single_frame()))
+                UnpackStage::Zstd(Box::new(decoder.single_frame()))
             }
-            _ if first.len() < 4 && at == 0 => return Ok(Some(Unpacked::Cut)),
+            _ if first.len() < 4 && at == 0 => return Ok(Some(Unpacked::Incomplete)),
             // Padding of zeros is usual where files went over tapes.
             _ => {
                 self.garbage = first.iter().any(|byte| *byte != 0);
-                Stage::Over
+                UnpackStage::Over
             }
         };
         Ok(None)
     }
 
     fn end_of_stream(&mut self) {
-        let packed = match std::mem::replace(&mut self.at, Stage::Over) {
-            Stage::Gzip(decoder) => decoder.into_inner(),
-            Stage::Zstd(decoder) => decoder.finish(),
-            Stage::Between(..) | Stage::Over => return,
+        let packed = match std::mem::replace(&mut self.at, UnpackStage::Over) {
+            UnpackStage::Gzip(decoder) => decoder.into_inner(),
+            UnpackStage::Zstd(decoder) => decoder.finish(),
+            UnpackStage::Between(..) | UnpackStage::Over => return,
         };
         let next = packed.get_ref().at - packed.buffer().len() as u64;
-        self.at = Stage::Between(packed.into_inner().file, next);
+        self.at = UnpackStage::Between(packed.into_inner().file, next);
     }
 }
 
 /// A file and its form: what it takes to read its text from the beginning.
 #[derive(Debug, Clone)]
-pub(super) struct Text {
+pub(super) struct TextSource {
     pub(super) file: Arc<File>,
-    pub(super) form: Form,
+    pub(super) compression: FileCompression,
 }
 
-impl Text {
+impl TextSource {
     pub(super) fn reader(&self) -> TextReader {
-        match self.form {
-            Form::Plain => TextReader::Plain(Arc::clone(&self.file), 0),
-            Form::Gzip | Form::Zstd => TextReader::Packed(Unpacker::new(Arc::clone(&self.file))),
+        match self.compression {
+            FileCompression::Plain => TextReader::Plain(Arc::clone(&self.file), 0),
+            FileCompression::Gzip | FileCompression::Zstd => {
+                TextReader::Packed(Unpacker::new(Arc::clone(&self.file)))
+            }
         }
     }
 }
@@ -223,7 +225,7 @@ impl Read for TextReader {
             }
             Self::Packed(unpacker) => match unpacker.read(buffer)? {
                 Unpacked::Bytes(read) => Ok(read),
-                Unpacked::End | Unpacked::Cut => Ok(0),
+                Unpacked::End | Unpacked::Incomplete => Ok(0),
             },
         }
     }

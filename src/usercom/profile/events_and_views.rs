@@ -6,14 +6,14 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 use url::Url;
 
-use super::leaves::{self, Leaves, text};
+use super::aliases::AliasTable;
+use super::flattened::{self, FlattenedTraits, text};
 use super::limits::{
-    HOST, MAX_VALUES, PATH, TEXT, TOO_MANY_VALUES, crop_noting, is_number, json_without_nuls,
-    number, without_nuls,
+    MAX_HOST_LEN, MAX_PATH_LEN, MAX_TEXT_LEN, MAX_VALUES, TOO_MANY_VALUES, is_number,
+    json_without_nuls, number, truncate_noting, without_nuls,
 };
 use super::person::{TOO_LONG, named, standard};
-use super::spellings::Spellings;
-use super::{CallFault, Notes};
+use super::{PlanError, PlanWarnings};
 use crate::call::{Call, Json, NameIndex, Object, for_each_entry, trimmed};
 use crate::schedule::{ExternalUserId, FieldClass, Op, PackedFields};
 
@@ -26,16 +26,16 @@ pub(super) fn track(
     call: &Call<'_>,
     user: ExternalUserId,
     now: Timestamp,
-    notes: &mut Notes,
-) -> Result<Op, CallFault> {
+    notes: &mut PlanWarnings,
+) -> Result<Op, PlanError> {
     let name = without_nuls(call.name.as_deref().unwrap_or_default());
     let name = trimmed(&name);
     if name.is_empty() {
-        return Err(CallFault::new("no_event", "the track call has no `event`"));
+        return Err(PlanError::new("no_event", "the track call has no `event`"));
     }
     Ok(Op::Track {
         user,
-        name: crop_noting(name, TEXT, "event", notes).trim_end().into(),
+        name: truncate_noting(name, MAX_TEXT_LEN, "event", notes).trim_end().into(),
         at: Some(moment(call, now)?),
         data: data(call, notes),
     })
@@ -43,11 +43,11 @@ pub(super) fn track(
 
 /// When it happened. Nothing happens in the future, and nothing before 1970, where the time of
 /// events begins: no other time may be put in its place.
-fn moment(call: &Call<'_>, now: Timestamp) -> Result<Timestamp, CallFault> {
+fn moment(call: &Call<'_>, now: Timestamp) -> Result<Timestamp, PlanError> {
     match call.timestamp {
         Some(at) if at < Timestamp::UNIX_EPOCH => {
             let reason = format!("`timestamp` is {at}, which is before 1970");
-            Err(CallFault::new("timestamp_before_1970", reason))
+            Err(PlanError::new("timestamp_before_1970", reason))
         }
         Some(at) => Ok(at.min(now)),
         None => Ok(now),
@@ -56,8 +56,8 @@ fn moment(call: &Call<'_>, now: Timestamp) -> Result<Timestamp, CallFault> {
 
 /// The properties: objects flattened with `_`, lists as JSON text, texts cut at their limit. Of
 /// equal names the last value stands in the first one's place.
-fn data(call: &Call<'_>, notes: &mut Notes) -> PackedFields {
-    let mut data = Data {
+fn data(call: &Call<'_>, notes: &mut PlanWarnings) -> PackedFields {
+    let mut data = EventData {
         set: PackedFields::with_capacity(16, 320),
         names: NameIndex::default(),
         path: String::new(),
@@ -75,15 +75,15 @@ fn data(call: &Call<'_>, notes: &mut Notes) -> PackedFields {
 }
 
 /// The properties as they come together.
-struct Data<'n> {
+struct EventData<'n> {
     set: PackedFields,
     names: NameIndex,
     /// The keys of the objects one is inside of, each with a `_` behind it.
     path: String,
-    notes: &'n mut Notes,
+    notes: &'n mut PlanWarnings,
 }
 
-impl Data<'_> {
+impl EventData<'_> {
     fn open(&mut self, object: &str, depth: usize) {
         for_each_entry(object, |name, json| self.add(&name, json, depth));
     }
@@ -93,7 +93,7 @@ impl Data<'_> {
         if key.is_empty() && depth == 0 {
             return;
         }
-        if json.starts_with('{') && depth < leaves::MAX_DEPTH {
+        if json.starts_with('{') && depth < flattened::MAX_DEPTH {
             let outside = self.path.len();
             self.path.extend([key, "_"]);
             self.open(json, depth + 1);
@@ -108,7 +108,7 @@ impl Data<'_> {
 
     fn put(&mut self, name: &str, json: &str) {
         let name = without_nuls(name);
-        let name = crop_noting(&name, TEXT, "properties", self.notes);
+        let name = truncate_noting(&name, MAX_TEXT_LEN, "properties", self.notes);
         if self.set.len() >= MAX_VALUES {
             return self.notes.dropped("properties", TOO_MANY_VALUES);
         }
@@ -123,14 +123,19 @@ impl Data<'_> {
 }
 
 /// A property's value as it is sent; `None` for a number that no server takes.
-fn value<'j>(name: &str, json: &'j str, notes: &mut Notes) -> Option<Cow<'j, str>> {
+fn value<'j>(name: &str, json: &'j str, notes: &mut PlanWarnings) -> Option<Cow<'j, str>> {
     Some(match json.as_bytes().first() {
         // A text without escapes has as many bytes as its JSON but for the quotes.
-        Some(b'"') if json.len() <= TEXT + 2 && leaves::plain(json).is_some() => json.into(),
+        Some(b'"') if json.len() <= MAX_TEXT_LEN + 2 && flattened::plain(json).is_some() => {
+            json.into()
+        }
         Some(b'"' | b'[' | b'{') => {
             let json = json_without_nuls(json);
             let value = text(&json).unwrap_or(Cow::Borrowed(&*json));
-            Json::string(crop_noting(&value, TEXT, name, notes)).into_text().into_owned().into()
+            Json::string(truncate_noting(&value, MAX_TEXT_LEN, name, notes))
+                .into_text()
+                .into_owned()
+                .into()
         }
         // Numbers and booleans keep their type.
         _ if is_number(json) => number(json)?,
@@ -140,7 +145,7 @@ fn value<'j>(name: &str, json: &'j str, notes: &mut Notes) -> Option<Cow<'j, str
 
 /// Where a page may be found in the context.
 #[derive(Debug, Clone, Copy)]
-enum Part {
+enum EventPart {
     PageUrl,
     Url,
     PagePath,
@@ -148,19 +153,19 @@ enum Part {
     AppName,
 }
 
-impl From<Part> for usize {
-    fn from(part: Part) -> Self {
+impl From<EventPart> for usize {
+    fn from(part: EventPart) -> Self {
         part as Self
     }
 }
 
-static PARTS: LazyLock<Spellings> = LazyLock::new(|| {
-    Spellings::new(&[
-        (Part::PageUrl, &["page.url"]),
-        (Part::Url, &["url"]),
-        (Part::PagePath, &["page.path"]),
-        (Part::AppNamespace, &["app.namespace"]),
-        (Part::AppName, &["app.name"]),
+static PARTS: LazyLock<AliasTable> = LazyLock::new(|| {
+    AliasTable::new(&[
+        (EventPart::PageUrl, &["page.url"]),
+        (EventPart::Url, &["url"]),
+        (EventPart::PagePath, &["page.path"]),
+        (EventPart::AppNamespace, &["app.namespace"]),
+        (EventPart::AppName, &["app.name"]),
     ])
 });
 
@@ -169,35 +174,37 @@ pub(super) fn page(
     call: &Call<'_>,
     user: ExternalUserId,
     now: Timestamp,
-    notes: &mut Notes,
-) -> Result<Op, CallFault> {
-    let context = Leaves::<{ Part::AppName as usize + 1 }>::among(&call.context, &PARTS);
-    let word = |part: Part| {
+    notes: &mut PlanWarnings,
+) -> Result<Op, PlanError> {
+    let context =
+        FlattenedTraits::<{ EventPart::AppName as usize + 1 }>::among(&call.context, &PARTS);
+    let word = |part: EventPart| {
         Some(match context.get(part).and_then(text)? {
             Cow::Borrowed(word) => Cow::Borrowed(trimmed(word)),
             Cow::Owned(word) => Cow::Owned(word.trim().to_owned()),
         })
     };
     let property = |name| named(&call.fields, &[name]).map(Cow::Owned);
-    let url = word(Part::PageUrl).or_else(|| property("url")).or_else(|| word(Part::Url));
-    let path = word(Part::PagePath).or_else(|| property("path"));
+    let url = word(EventPart::PageUrl).or_else(|| property("url")).or_else(|| word(EventPart::Url));
+    let path = word(EventPart::PagePath).or_else(|| property("path"));
     let (domain, url_path) = url.as_deref().map(split).unwrap_or_default();
     let path = path.as_deref().and_then(|path| split(path).1).or(url_path);
     // A page without an address is known by its name, as a screen is.
     let path = path.or_else(|| named_path(call).filter(|_| domain.is_none()));
     if domain.is_none() && path.is_none() {
-        return Err(CallFault::new(
+        return Err(PlanError::new(
             "no_page",
             "the page call has neither a URL nor a path nor a name",
         ));
     }
     // A screen's place is its app: by bundle, which is unique, else by name.
-    let domain = domain.or_else(|| word(Part::AppNamespace)).or_else(|| word(Part::AppName));
+    let domain =
+        domain.or_else(|| word(EventPart::AppNamespace)).or_else(|| word(EventPart::AppName));
     let domain = domain.map(|domain| without_nuls(&domain).into_owned());
     let domain = domain.filter(|domain| !domain.is_empty());
     // A host that is cut short is another one.
     let domain = domain.filter(|domain| {
-        let fits = domain.chars().count() <= HOST;
+        let fits = domain.chars().count() <= MAX_HOST_LEN;
         if !fits {
             notes.dropped("page_domain", TOO_LONG);
         }
@@ -207,7 +214,7 @@ pub(super) fn page(
     Ok(Op::Page {
         user,
         domain: domain.as_deref().unwrap_or(NO_DOMAIN).into(),
-        path: crop_noting(&path, PATH, "page_path", notes).into(),
+        path: truncate_noting(&path, MAX_PATH_LEN, "page_path", notes).into(),
         at: Some(moment(call, now)?),
     })
 }
@@ -306,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_short_way_agrees_with_the_url_parser() {
+    fn fast_url_split_equals_url_parser() {
         // Whatever address is read without the URL parser has the host and path it would find.
         let hosts =
             ["shop.example.com", "localhost", "a-b.c", "1.2.3.4", "0x7f", "a.0x1", "xn--a.b"];
@@ -327,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn many_properties_stay_unique() {
+    fn many_property_names_stay_unique() {
         // Flat names stay unique and in order, few or many.
         for count in [3, 60, 200] {
             let mut fields = vec![("a".into(), Json::from_valid_unchecked(r#"{"b":0}"#))];
@@ -337,7 +344,7 @@ mod tests {
             fields.push(("a_b".into(), Json::from_valid_unchecked("2")));
             let mut call = Call::new(crate::call::CallKind::Track);
             call.fields = Object::Parsed(fields);
-            let data = data(&call, &mut Notes::default());
+            let data = data(&call, &mut PlanWarnings::default());
             assert_eq!(data.len(), count + 1);
             assert_eq!(data.get("a_b"), Some("2"));
             assert_eq!(data.position("a_b"), Some(0));

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::spellings::{Meaning, Spellings};
+use super::aliases::{AliasMatch, AliasTable};
 use crate::call::{
     Object, elements as walk_elements, entries, for_each_entry, has_escapes, trimmed,
 };
@@ -24,23 +24,23 @@ const QUICK: usize = 16;
 
 /// What a target was found to be.
 #[derive(Clone, Copy)]
-struct Found<'c> {
+struct FoundTrait<'c> {
     rank: usize,
     json: &'c str,
 }
 
 /// A value that is no target's.
-struct Rest<'c> {
-    name: Name<'c>,
+struct UnmatchedTraits<'c> {
+    name: TraitName<'c>,
     json: &'c str,
-    what: What,
+    what: TraitKind,
     /// The object it lies in, by its place in the rest.
     owner: Option<usize>,
 }
 
 /// What a value of the rest is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum TraitKind {
     /// A value.
     Value,
     /// An object whose values come behind it, each under a name of its own.
@@ -49,16 +49,16 @@ pub(super) enum What {
 
 /// A value no spelling leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Other<'l> {
+pub(super) struct UnmatchedTrait<'l> {
     /// The names that lead to it, joined with `_`.
     pub(super) name: &'l str,
     pub(super) json: &'l str,
-    pub(super) what: What,
+    pub(super) what: TraitKind,
     /// The object it lies in, by its place among the others.
     pub(super) owner: Option<usize>,
 }
 
-enum Name<'c> {
+enum TraitName<'c> {
     /// A key at the top.
     Key(&'c str),
     /// Keys joined with `_`, in the text of names.
@@ -67,44 +67,44 @@ enum Name<'c> {
 
 /// What becomes of values no spelling leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Others {
+enum UnmatchedPolicy {
     Kept,
     Ignored,
 }
 
 /// All values of an object, of which a number of targets are found.
-pub(super) struct Leaves<'c, const TARGETS: usize> {
-    found: [Option<Found<'c>>; TARGETS],
-    rest: Vec<Rest<'c>>,
+pub(super) struct FlattenedTraits<'c, const TARGETS: usize> {
+    found: [Option<FoundTrait<'c>>; TARGETS],
+    rest: Vec<UnmatchedTraits<'c>>,
     names: String,
 }
 
-impl<'c, const TARGETS: usize> Leaves<'c, TARGETS> {
+impl<'c, const TARGETS: usize> FlattenedTraits<'c, TARGETS> {
     /// Opens up an object. Nulls are left out.
-    pub(super) fn of(object: &'c Object<'_>, spellings: &Spellings) -> Self {
+    pub(super) fn of(object: &'c Object<'_>, spellings: &AliasTable) -> Self {
         let mut leaves = Self::empty();
         leaves.rest.reserve(16);
-        leaves.open(object, spellings, Others::Kept);
+        leaves.open(object, spellings, UnmatchedPolicy::Kept);
         leaves
     }
 
     /// Opens up as much of an object as spellings lead to; there is no rest.
-    pub(super) fn among(object: &'c Object<'_>, spellings: &Spellings) -> Self {
+    pub(super) fn among(object: &'c Object<'_>, spellings: &AliasTable) -> Self {
         let mut leaves = Self::empty();
         if let Object::Raw(text) = object
-            && leaves.sift(text, Level::top(spellings))
+            && leaves.sift(text, TraitLevel::top(spellings))
         {
             return leaves;
         }
         let mut leaves = Self::empty();
-        leaves.open(object, spellings, Others::Ignored);
+        leaves.open(object, spellings, UnmatchedPolicy::Ignored);
         leaves
     }
 
     /// Finds targets in passing, without looking whether names come twice that are nobody's. Says
     /// `false` where that is not enough, because a name with a meaning comes twice or has escapes, or
     /// there are too many to compare each with all others.
-    fn sift(&mut self, text: &'c str, at: Level<'_>) -> bool {
+    fn sift(&mut self, text: &'c str, at: TraitLevel<'_>) -> bool {
         let mut seen = SmallVec::<[&str; QUICK]>::new();
         for (name, json) in entries(text) {
             let Cow::Borrowed(name) = name else {
@@ -137,9 +137,9 @@ impl<'c, const TARGETS: usize> Leaves<'c, TARGETS> {
         Self { found: [None; TARGETS], rest: Vec::new(), names: String::new() }
     }
 
-    fn open(&mut self, object: &'c Object<'_>, spellings: &Spellings, others: Others) {
-        let mut walk = Walk { leaves: self, others, owner: None, flat: String::new() };
-        let top = Level::top(spellings);
+    fn open(&mut self, object: &'c Object<'_>, spellings: &AliasTable, others: UnmatchedPolicy) {
+        let mut walk = TraitWalk { leaves: self, others, owner: None, flat: String::new() };
+        let top = TraitLevel::top(spellings);
         match object {
             Object::Raw(text) => for_each_entry(text, |name, json| walk.value(name, json, top)),
             Object::Parsed(fields) => {
@@ -156,13 +156,13 @@ impl<'c, const TARGETS: usize> Leaves<'c, TARGETS> {
     }
 
     /// What no spelling leads to, in order, under flat names. Of equal names each comes.
-    pub(super) fn rest(&self) -> impl Iterator<Item = Other<'_>> {
+    pub(super) fn rest(&self) -> impl Iterator<Item = UnmatchedTrait<'_>> {
         self.rest.iter().map(|rest| {
             let name = match &rest.name {
-                Name::Key(key) => key,
-                Name::Joined(range) => &self.names[range.clone()],
+                TraitName::Key(key) => key,
+                TraitName::Joined(range) => &self.names[range.clone()],
             };
-            Other { name, json: rest.json, what: rest.what, owner: rest.owner }
+            UnmatchedTrait { name, json: rest.json, what: rest.what, owner: rest.owner }
         })
     }
 
@@ -172,15 +172,15 @@ impl<'c, const TARGETS: usize> Leaves<'c, TARGETS> {
             return;
         };
         if place.is_none_or(|found| rank < found.rank) && !is_blank(json) {
-            *place = Some(Found { rank, json });
+            *place = Some(FoundTrait { rank, json });
         }
     }
 }
 
 /// The way through an object.
-struct Walk<'l, 'c, const TARGETS: usize> {
-    leaves: &'l mut Leaves<'c, TARGETS>,
-    others: Others,
+struct TraitWalk<'l, 'c, const TARGETS: usize> {
+    leaves: &'l mut FlattenedTraits<'c, TARGETS>,
+    others: UnmatchedPolicy,
     /// The object one is inside of, by its place in the rest.
     owner: Option<usize>,
     /// The keys of the objects one is inside of, each with a `_` behind it.
@@ -189,21 +189,21 @@ struct Walk<'l, 'c, const TARGETS: usize> {
 
 /// An object on the way.
 #[derive(Clone, Copy)]
-struct Level<'s> {
+struct TraitLevel<'s> {
     /// What the names in it may be; `None` where they are nobody's.
-    spellings: Option<&'s Spellings>,
+    spellings: Option<&'s AliasTable>,
     /// Whether the names around it are spelled exactly.
     exact: bool,
     depth: usize,
 }
 
-impl<'s> Level<'s> {
-    fn top(spellings: &'s Spellings) -> Self {
+impl<'s> TraitLevel<'s> {
+    fn top(spellings: &'s AliasTable) -> Self {
         Self { spellings: Some(spellings), exact: true, depth: 0 }
     }
 
     /// What a name in it is.
-    fn find(self, key: &str) -> Meaning<'s> {
+    fn find(self, key: &str) -> AliasMatch<'s> {
         self.spellings.map(|known| known.find(key, self.exact)).unwrap_or_default()
     }
 
@@ -213,45 +213,51 @@ impl<'s> Level<'s> {
     }
 
     /// The object under a name.
-    fn inside(self, name: Meaning<'s>) -> Self {
+    fn inside(self, name: AliasMatch<'s>) -> Self {
         Self { spellings: name.inner, exact: name.exact, depth: self.depth + 1 }
     }
 }
 
-impl<'c, const TARGETS: usize> Walk<'_, 'c, TARGETS> {
-    fn value(&mut self, name: Cow<'c, str>, json: &'c str, at: Level<'_>) {
+impl<'c, const TARGETS: usize> TraitWalk<'_, 'c, TARGETS> {
+    fn value(&mut self, name: Cow<'c, str>, json: &'c str, at: TraitLevel<'_>) {
         let key = trimmed(&name);
         if key.is_empty() && at.depth == 0 {
             return;
         }
         let meaning = at.find(key);
-        if at.opens(json) && (self.others == Others::Kept || meaning.inner.is_some()) {
+        if at.opens(json) && (self.others == UnmatchedPolicy::Kept || meaning.inner.is_some()) {
             let inside = at.inside(meaning);
             self.open(name, json, at, inside);
         } else if let Some((target, rank)) = meaning.target {
             self.leaves.keep(target, rank, json);
-        } else if self.others == Others::Kept {
-            self.add(name, json, What::Value, at);
+        } else if self.others == UnmatchedPolicy::Kept {
+            self.add(name, json, TraitKind::Value, at);
         }
     }
 
-    fn add(&mut self, name: Cow<'c, str>, json: &'c str, what: What, at: Level<'_>) {
+    fn add(&mut self, name: Cow<'c, str>, json: &'c str, what: TraitKind, at: TraitLevel<'_>) {
         let name = match name {
-            Cow::Borrowed(name) if at.depth == 0 => Name::Key(trimmed(name)),
+            Cow::Borrowed(name) if at.depth == 0 => TraitName::Key(trimmed(name)),
             name => {
                 let start = self.leaves.names.len();
                 self.leaves.names.extend([&*self.flat, trimmed(&name)]);
-                Name::Joined(start..self.leaves.names.len())
+                TraitName::Joined(start..self.leaves.names.len())
             }
         };
-        self.leaves.rest.push(Rest { name, json, what, owner: self.owner });
+        self.leaves.rest.push(UnmatchedTraits { name, json, what, owner: self.owner });
     }
 
-    fn open(&mut self, name: Cow<'c, str>, object: &'c str, at: Level<'_>, inside: Level<'_>) {
+    fn open(
+        &mut self,
+        name: Cow<'c, str>,
+        object: &'c str,
+        at: TraitLevel<'_>,
+        inside: TraitLevel<'_>,
+    ) {
         let (outside, owner) = (self.flat.len(), self.owner);
         let key = trimmed(&name).to_owned();
-        if self.others == Others::Kept && at.depth < MAX_WHOLE {
-            self.add(name, object, What::Opened, at);
+        if self.others == UnmatchedPolicy::Kept && at.depth < MAX_WHOLE {
+            self.add(name, object, TraitKind::Opened, at);
             self.owner = Some(self.leaves.rest.len() - 1);
         }
         self.flat.extend([&*key, "_"]);
@@ -296,8 +302,8 @@ mod tests {
     use super::*;
     use crate::call::Json;
 
-    fn table() -> Spellings {
-        Spellings::new(&[
+    fn table() -> AliasTable {
+        AliasTable::new(&[
             (0_usize, &["first_name", "firstName"][..]),
             (1, &["address.postal_code"]),
             (2, &["key"]),
@@ -307,11 +313,11 @@ mod tests {
     }
 
     #[test]
-    fn any_spelling_finds_its_value() {
+    fn every_alias_finds_its_value() {
         // Case, separators and nesting do not matter; the exact spelling is preferred, and all
         // others are spent with it. What is left keeps its order; of equal keys the last counts.
         let object = Object::Parsed(vec![
-            ("First-Name".into(), Json::from_valid_unchecked("\"a\"")),
+            ("First-TraitName".into(), Json::from_valid_unchecked("\"a\"")),
             ("firstName".into(), Json::from_valid_unchecked("\"b\"")),
             ("first_name".into(), Json::from_valid_unchecked("\" \"")),
             (
@@ -321,22 +327,22 @@ mod tests {
             ("\u{212a}ey".into(), Json::from_valid_unchecked("5")),
             (" plan ".into(), Json::from_valid_unchecked("[1]")),
         ]);
-        let leaves = Leaves::<5>::of(&object, &table());
+        let leaves = FlattenedTraits::<5>::of(&object, &table());
         assert_eq!(leaves.get(0_usize), Some("\"b\""));
         assert_eq!(leaves.get(1_usize), Some("1"));
         assert_eq!(leaves.get(2_usize), Some("5"));
         assert_eq!(leaves.get(3_usize), None);
-        let values = leaves.rest().filter(|other| other.what == What::Value);
+        let values = leaves.rest().filter(|other| other.what == TraitKind::Value);
         let rest: Vec<_> = values.map(|other| (other.name, other.json)).collect();
         assert_eq!(rest, [("Address_city", "\"y\""), ("plan", "[1]")]);
     }
 
     #[test]
-    fn only_what_spellings_lead_to() {
+    fn only_matched_leaves_are_kept() {
         // Where the rest is of no interest, objects are opened only on the way to a spelling.
         let text = r#"{"Page":{"URL":"u","x":1},"pa-ge.path":"p","os":{"name":"o"}}"#;
         let object = Object::Raw(text);
-        let leaves = Leaves::<5>::among(&object, &table());
+        let leaves = FlattenedTraits::<5>::among(&object, &table());
         assert_eq!(leaves.get(3_usize), Some("\"u\""));
         assert_eq!(leaves.get(4_usize), Some("\"p\""));
         assert_eq!(leaves.rest().count(), 0);
@@ -346,7 +352,7 @@ mod tests {
     fn object() -> impl Strategy<Value = String> {
         let name = prop::sample::select(vec![
             "first_name",
-            "First-Name",
+            "First-TraitName",
             "firstName",
             "key",
             "KEY",
@@ -375,14 +381,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_quick_way_finds_what_the_thorough_one_does(text in object()) {
+        fn fast_lookup_equals_full_lookup(text in object()) {
             // Whatever an object repeats, spells oddly or nests: targets are the same ones whether they
             // were found in passing or among entries whose names are known to be unique.
             let quick = Object::Raw(&text);
             let thorough = Object::Parsed(quick.clone().into_fields());
             let table = table();
             let (quick, thorough) =
-                (Leaves::<5>::among(&quick, &table), Leaves::<5>::among(&thorough, &table));
+                (FlattenedTraits::<5>::among(&quick, &table), FlattenedTraits::<5>::among(&thorough, &table));
             for target in 0_usize..5 {
                 prop_assert_eq!(quick.get(target), thorough.get(target), "{} in {}", target, &text);
             }
@@ -390,13 +396,13 @@ mod tests {
     }
 
     #[test]
-    fn an_object_comes_before_what_lies_in_it() {
+    fn object_comes_before_its_members() {
         // An object that is opened up is among the rest too, and its values say where they lie.
         let object = Object::Raw(r#"{"a":{"b":1,"c":{"d":2}},"e":{}}"#);
-        let leaves = Leaves::<5>::of(&object, &table());
+        let leaves = FlattenedTraits::<5>::of(&object, &table());
         let rest: Vec<_> =
             leaves.rest().map(|other| (other.name, other.what, other.owner)).collect();
-        let (value, opened) = (What::Value, What::Opened);
+        let (value, opened) = (TraitKind::Value, TraitKind::Opened);
         assert_eq!(
             rest[..3],
             [("a", opened, None), ("a_b", value, Some(0)), ("a_c", opened, Some(0))]
@@ -405,13 +411,13 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_deep_stays_json() {
+    fn deeply_nested_value_stays_json() {
         // Objects nested without end are opened to a depth, and the rest travels as JSON.
         let depth = 3 * MAX_DEPTH;
         let text = "{\"a\":".repeat(depth) + "1" + &"}".repeat(depth);
         let object = Object::Raw(&text);
-        let leaves = Leaves::<5>::of(&object, &table());
-        let rest: Vec<_> = leaves.rest().filter(|other| other.what == What::Value).collect();
+        let leaves = FlattenedTraits::<5>::of(&object, &table());
+        let rest: Vec<_> = leaves.rest().filter(|other| other.what == TraitKind::Value).collect();
         assert_eq!(rest.len(), 1);
         assert!(rest[0].name.starts_with("a_a_a") && rest[0].json.starts_with("{\"a\":{"));
     }

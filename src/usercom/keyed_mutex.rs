@@ -18,7 +18,7 @@ impl<K: Hash + Eq> Default for KeyedLocks<K> {
 }
 
 /// A held lock, or a place in its queue.
-pub(super) struct Turn<'a, K: Hash + Eq> {
+pub(super) struct KeyedMutexGuard<'a, K: Hash + Eq> {
     locks: &'a KeyedLocks<K>,
     key: K,
     lock: Lock,
@@ -27,9 +27,9 @@ pub(super) struct Turn<'a, K: Hash + Eq> {
 
 impl<K: Hash + Eq + Clone> KeyedLocks<K> {
     /// Waits for one's turn with a key.
-    pub(super) async fn turn(&self, key: K) -> Turn<'_, K> {
+    pub(super) async fn turn(&self, key: K) -> KeyedMutexGuard<'_, K> {
         let lock = Arc::clone(self.map().entry(key.clone()).or_default());
-        let mut turn = Turn { locks: self, key, lock: Arc::clone(&lock), guard: None };
+        let mut turn = KeyedMutexGuard { locks: self, key, lock: Arc::clone(&lock), guard: None };
         turn.guard = Some(lock.lock_owned().await);
         turn
     }
@@ -47,7 +47,7 @@ impl<K: Hash + Eq> KeyedLocks<K> {
     }
 }
 
-impl<K: Hash + Eq> Drop for Turn<'_, K> {
+impl<K: Hash + Eq> Drop for KeyedMutexGuard<'_, K> {
     fn drop(&mut self) {
         drop(self.guard.take());
         let mut map = self.locks.map();
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_lock_goes_with_its_last_user() {
+    async fn lock_entry_is_removed_with_its_last_holder() {
         // One turn at a time per key; neither a finished nor an abandoned wait leaves anything.
         let locks = KeyedLocks::<&str>::default();
         let first = locks.turn("a").await;

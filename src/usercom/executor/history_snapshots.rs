@@ -9,10 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use super::history::Zone;
+use super::history::HistoryZone;
 use crate::deliver::Request;
 use crate::usercom::endpoint::events::{has_zone, moment, written_time};
-use crate::usercom::memory::hash;
+use crate::usercom::profile_cache::hash;
 
 /// Bytes of entries kept of all histories together, where one alone is not larger: 32 MiB.
 const KEPT_BYTES: usize = 32 << 20;
@@ -22,7 +22,7 @@ const ENTRY_OVERHEAD: usize = 128;
 
 /// Which list of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum HistoryKind {
     /// Events.
     Events,
     /// Page views.
@@ -31,8 +31,8 @@ pub(super) enum Kind {
 
 /// Whose history.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) kind: Kind,
+pub(super) struct HistoryKey<'a> {
+    pub(super) kind: HistoryKind,
     /// The user's own id.
     pub(super) user: &'a str,
 }
@@ -47,14 +47,14 @@ pub(super) struct Snapshot {
     pub(super) bytes: usize,
     /// The request for the next page; `None` at the end.
     pub(super) next: Option<Request>,
-    order: Order,
+    order: HistoryOrder,
     /// Arrivals of this run that are not in the snapshot, by fingerprint.
     since: HashMap<u64, u32>,
 }
 
 /// What the entries read so far say of the order of the list.
 #[derive(Debug)]
-enum Order {
+enum HistoryOrder {
     Unknown,
     /// Each entry is as old as the one before it or older; the time of the last.
     NewestFirst(i64),
@@ -71,7 +71,7 @@ impl Snapshot {
             pages: 0,
             bytes: 0,
             next: Some(first),
-            order: Order::Unknown,
+            order: HistoryOrder::Unknown,
             since: HashMap::new(),
         }
     }
@@ -93,8 +93,8 @@ impl Snapshot {
     /// In a list that begins with the newest: the oldest time read.
     pub(super) fn reaches_back_to(&self) -> Option<i64> {
         match self.order {
-            Order::NewestFirst(oldest) => Some(oldest),
-            Order::Unknown | Order::Other => None,
+            HistoryOrder::NewestFirst(oldest) => Some(oldest),
+            HistoryOrder::Unknown | HistoryOrder::Other => None,
         }
     }
 
@@ -107,7 +107,7 @@ impl Snapshot {
     pub(super) fn find(
         &self,
         known: u32,
-        zone: &Zone,
+        zone: &HistoryZone,
         offset: &(dyn Fn(&Value) -> Option<i64> + Sync),
     ) -> Option<usize> {
         let matches: Vec<(usize, i64)> = self
@@ -131,7 +131,7 @@ impl Snapshot {
     }
 }
 
-impl Order {
+impl HistoryOrder {
     fn after(&self, entry: &Value) -> Self {
         let value = written_time(entry);
         let time = moment(value).filter(|_| has_zone(value)).map(|at| at.as_second());
@@ -155,19 +155,19 @@ fn reduced(mut entry: Value) -> Value {
 
 /// The kept histories of all users.
 #[derive(Debug, Default)]
-pub(super) struct Snapshots(Mutex<Kept>);
+pub(super) struct Snapshots(Mutex<CachedSnapshots>);
 
 #[derive(Debug, Default)]
-struct Kept {
-    by_place: HashMap<(Kind, Box<str>), (u64, Snapshot)>,
+struct CachedSnapshots {
+    by_place: HashMap<(HistoryKind, Box<str>), (u64, Snapshot)>,
     /// The same in the order in which they were last used.
-    by_use: BTreeMap<u64, (Kind, Box<str>)>,
+    by_use: BTreeMap<u64, (HistoryKind, Box<str>)>,
     uses: u64,
     bytes: usize,
 }
 
-impl Kept {
-    fn remove(&mut self, key: &(Kind, Box<str>)) -> Option<Snapshot> {
+impl CachedSnapshots {
+    fn remove(&mut self, key: &(HistoryKind, Box<str>)) -> Option<Snapshot> {
         let (used, snapshot) = self.by_place.remove(key)?;
         self.by_use.remove(&used);
         self.bytes -= snapshot.bytes;
@@ -177,12 +177,12 @@ impl Kept {
 
 impl Snapshots {
     /// Takes a kept history out. Give it back with [`keep`](Self::keep).
-    pub(super) fn take(&self, place: Place<'_>) -> Option<Snapshot> {
+    pub(super) fn take(&self, place: HistoryKey<'_>) -> Option<Snapshot> {
         self.kept().remove(&(place.kind, place.user.into()))
     }
 
     /// Keeps a history, and throws away those unused for longest where there are too many.
-    pub(super) fn keep(&self, place: Place<'_>, snapshot: Snapshot) {
+    pub(super) fn keep(&self, place: HistoryKey<'_>, snapshot: Snapshot) {
         let mut kept = self.kept();
         let key = (place.kind, Box::<str>::from(place.user));
         kept.uses += 1;
@@ -198,7 +198,7 @@ impl Snapshots {
     }
 
     /// A record of this kind arrived, and is in no snapshot.
-    pub(super) fn arrived(&self, place: Place<'_>, fingerprint: u64) {
+    pub(super) fn arrived(&self, place: HistoryKey<'_>, fingerprint: u64) {
         let mut kept = self.kept();
         if let Some((_, snapshot)) = kept.by_place.get_mut(&(place.kind, place.user.into())) {
             *snapshot.since.entry(fingerprint).or_default() += 1;
@@ -206,14 +206,14 @@ impl Snapshots {
     }
 
     /// The first record that nobody can have sent before: those in doubt came before it.
-    pub(super) fn forget(&self, place: Place<'_>) {
+    pub(super) fn forget(&self, place: HistoryKey<'_>) {
         let mut kept = self.kept();
         if !kept.by_place.is_empty() {
             kept.remove(&(place.kind, place.user.into()));
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, CachedSnapshots> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

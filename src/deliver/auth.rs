@@ -11,14 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep_until};
 
-/// What to do when the credentials are refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HaltPolicy {
-    /// Probe for ever: an operator will cure it. For `run`.
-    Wait,
-    /// Give up once a second attempt has confirmed it. For `run --once`.
-    GiveUp,
-}
+use crate::sink::OnAuthFailure;
 
 /// The first wait before a probe, and the longest.
 const FIRST: Duration = Duration::from_secs(1);
@@ -26,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// Whether sending is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HaltState {
+pub enum AuthBreakerState {
     /// It is.
     Clear,
     /// Only for the prober.
@@ -34,7 +27,7 @@ pub enum HaltState {
         /// 401 or 403.
         status: u16,
     },
-    /// Never again ([`HaltPolicy::GiveUp`]).
+    /// Never again ([`OnAuthFailure::Abort`]).
     Refused {
         /// 401 or 403.
         status: u16,
@@ -43,7 +36,7 @@ pub enum HaltState {
 
 /// What a report changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HaltChange {
+pub enum AuthBreakerChange {
     /// Nothing.
     None,
     /// Sending stopped.
@@ -58,22 +51,28 @@ pub enum HaltChange {
 
 /// The decisions, without waiting. Pure.
 #[derive(Debug, Clone)]
-pub struct HaltCore {
-    policy: HaltPolicy,
-    state: HaltState,
+pub struct AuthBreakerCore {
+    policy: OnAuthFailure,
+    state: AuthBreakerState,
     backoff: Duration,
     next_probe: Option<Instant>,
     resumed: Option<Instant>,
 }
 
-impl HaltCore {
+impl AuthBreakerCore {
     /// Sending is allowed.
-    pub fn new(policy: HaltPolicy) -> Self {
-        Self { policy, state: HaltState::Clear, backoff: FIRST, next_probe: None, resumed: None }
+    pub fn new(policy: OnAuthFailure) -> Self {
+        Self {
+            policy,
+            state: AuthBreakerState::Clear,
+            backoff: FIRST,
+            next_probe: None,
+            resumed: None,
+        }
     }
 
     /// The present state.
-    pub fn state(&self) -> HaltState {
+    pub fn state(&self) -> AuthBreakerState {
         self.state
     }
 
@@ -89,41 +88,45 @@ impl HaltCore {
         started: Instant,
         now: Instant,
         is_probe: IsProbe,
-    ) -> HaltChange {
+    ) -> AuthBreakerChange {
         match (self.state, is_probe) {
             // Started before the key was good again: old news.
-            (HaltState::Clear, _) if self.resumed.is_some_and(|resumed| started < resumed) => {
-                HaltChange::None
+            (AuthBreakerState::Clear, _)
+                if self.resumed.is_some_and(|resumed| started < resumed) =>
+            {
+                AuthBreakerChange::None
             }
-            (HaltState::Clear, _) => {
-                self.state = HaltState::Halted { status };
+            (AuthBreakerState::Clear, _) => {
+                self.state = AuthBreakerState::Halted { status };
                 self.backoff = FIRST;
                 self.next_probe = Some(now + self.backoff);
-                HaltChange::Halted
+                AuthBreakerChange::Halted
             }
-            (HaltState::Halted { .. }, IsProbe::Yes) if self.policy == HaltPolicy::GiveUp => {
-                self.state = HaltState::Refused { status };
-                HaltChange::GaveUp
+            (AuthBreakerState::Halted { .. }, IsProbe::Yes)
+                if self.policy == OnAuthFailure::Abort =>
+            {
+                self.state = AuthBreakerState::Refused { status };
+                AuthBreakerChange::GaveUp
             }
-            (HaltState::Halted { .. }, IsProbe::Yes) => {
-                self.state = HaltState::Halted { status };
+            (AuthBreakerState::Halted { .. }, IsProbe::Yes) => {
+                self.state = AuthBreakerState::Halted { status };
                 self.backoff = (self.backoff * 2).min(LONGEST);
                 self.next_probe = Some(now + self.backoff);
-                HaltChange::StillHalted(self.backoff)
+                AuthBreakerChange::StillHalted(self.backoff)
             }
-            _ => HaltChange::None,
+            _ => AuthBreakerChange::None,
         }
     }
 
     /// A probe was answered with anything that proves the key good.
-    pub fn accepted(&mut self, now: Instant) -> HaltChange {
-        if !matches!(self.state, HaltState::Halted { .. }) {
-            return HaltChange::None;
+    pub fn accepted(&mut self, now: Instant) -> AuthBreakerChange {
+        if !matches!(self.state, AuthBreakerState::Halted { .. }) {
+            return AuthBreakerChange::None;
         }
-        self.state = HaltState::Clear;
+        self.state = AuthBreakerState::Clear;
         self.resumed = Some(now);
         self.next_probe = None;
-        HaltChange::Resumed
+        AuthBreakerChange::Resumed
     }
 
     /// A probe ended without saying anything about the key.
@@ -143,58 +146,58 @@ pub enum IsProbe {
 
 /// The role of the prober; dropping it lets the next one try.
 #[derive(Debug)]
-pub(super) struct Role {
+pub(super) struct ProbeToken {
     _turn: OwnedMutexGuard<()>,
 }
 
 /// The shared state and the queue of probers.
 #[derive(Debug)]
-pub(super) struct Halt {
-    core: Mutex<HaltCore>,
-    state: watch::Sender<HaltState>,
+pub(super) struct AuthCircuitBreaker {
+    core: Mutex<AuthBreakerCore>,
+    state: watch::Sender<AuthBreakerState>,
     turn: Arc<AsyncMutex<()>>,
 }
 
-impl Halt {
-    pub(super) fn new(policy: HaltPolicy) -> Self {
+impl AuthCircuitBreaker {
+    pub(super) fn new(policy: OnAuthFailure) -> Self {
         Self {
-            core: Mutex::new(HaltCore::new(policy)),
-            state: watch::Sender::new(HaltState::Clear),
+            core: Mutex::new(AuthBreakerCore::new(policy)),
+            state: watch::Sender::new(AuthBreakerState::Clear),
             turn: Arc::default(),
         }
     }
 
-    fn core(&self) -> MutexGuard<'_, HaltCore> {
+    fn core(&self) -> MutexGuard<'_, AuthBreakerCore> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<HaltState> {
+    pub(super) fn watch(&self) -> watch::Receiver<AuthBreakerState> {
         self.state.subscribe()
     }
 
     /// Whether sending is not allowed at this moment.
     pub(super) fn is_halted(&self) -> bool {
-        *self.state.borrow() != HaltState::Clear
+        *self.state.borrow() != AuthBreakerState::Clear
     }
 
     /// Whether someone with this role, or without one, may send at this moment.
-    pub(super) fn allows(&self, role: Option<&Role>) -> bool {
+    pub(super) fn allows(&self, role: Option<&ProbeToken>) -> bool {
         match *self.state.borrow() {
-            HaltState::Clear => true,
-            HaltState::Halted { .. } => role.is_some(),
-            HaltState::Refused { .. } => false,
+            AuthBreakerState::Clear => true,
+            AuthBreakerState::Halted { .. } => role.is_some(),
+            AuthBreakerState::Refused { .. } => false,
         }
     }
 
     /// Waits until sending is allowed, or for the prober's role. `Err` is the status for which
     /// sending was given up.
-    pub(super) async fn admit(&self) -> Result<Option<Role>, u16> {
+    pub(super) async fn admit(&self) -> Result<Option<ProbeToken>, u16> {
         let mut state = self.state.subscribe();
         loop {
             match *state.borrow_and_update() {
-                HaltState::Clear => return Ok(None),
-                HaltState::Refused { status } => return Err(status),
-                HaltState::Halted { .. } => {}
+                AuthBreakerState::Clear => return Ok(None),
+                AuthBreakerState::Refused { status } => return Err(status),
+                AuthBreakerState::Halted { .. } => {}
             }
             tokio::select! {
                 _ = state.changed() => {}
@@ -203,13 +206,13 @@ impl Halt {
         }
     }
 
-    async fn next_prober(&self) -> Role {
+    async fn next_prober(&self) -> ProbeToken {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         loop {
             let next = self.core().next_probe();
             match next {
                 Some(at) if at > Instant::now() => sleep_until(at).await,
-                _ => return Role { _turn: turn },
+                _ => return ProbeToken { _turn: turn },
             }
         }
     }
@@ -220,8 +223,8 @@ impl Halt {
         status: u16,
         started: Instant,
         now: Instant,
-        role: Option<&Role>,
-    ) -> HaltChange {
+        role: Option<&ProbeToken>,
+    ) -> AuthBreakerChange {
         let is_probe = if role.is_some() { IsProbe::Yes } else { IsProbe::No };
         let mut core = self.core();
         let change = core.refused(status, started, now, is_probe);
@@ -230,7 +233,7 @@ impl Halt {
     }
 
     /// The probe proved the key good.
-    pub(super) fn accepted(&self, now: Instant) -> HaltChange {
+    pub(super) fn accepted(&self, now: Instant) -> AuthBreakerChange {
         let mut core = self.core();
         let change = core.accepted(now);
         self.publish(&core);
@@ -242,7 +245,7 @@ impl Halt {
         self.core().inconclusive(now);
     }
 
-    fn publish(&self, core: &HaltCore) {
+    fn publish(&self, core: &AuthBreakerCore) {
         let state = core.state();
         self.state.send_if_modified(|present| std::mem::replace(present, state) != state);
     }
@@ -254,55 +257,55 @@ mod tests {
     use futures::FutureExt;
 
     #[test]
-    fn probes_back_off_from_one_second_to_sixty() {
+    fn probe_interval_grows_from_1_to_60_seconds() {
         // Guarantees the series of waits, and that only the prober's answers move it.
-        let mut core = HaltCore::new(HaltPolicy::Wait);
+        let mut core = AuthBreakerCore::new(OnAuthFailure::Retry);
         let now = Instant::now();
-        assert_eq!(core.refused(401, now, now, IsProbe::No), HaltChange::Halted);
+        assert_eq!(core.refused(401, now, now, IsProbe::No), AuthBreakerChange::Halted);
         assert_eq!(core.next_probe(), Some(now + FIRST));
         let mut waits = Vec::new();
         for _ in 0..8 {
-            assert_eq!(core.refused(403, now, now, IsProbe::No), HaltChange::None);
+            assert_eq!(core.refused(403, now, now, IsProbe::No), AuthBreakerChange::None);
             match core.refused(401, now, now, IsProbe::Yes) {
-                HaltChange::StillHalted(wait) => waits.push(wait.as_secs()),
+                AuthBreakerChange::StillHalted(wait) => waits.push(wait.as_secs()),
                 other => panic!("{other:?}"),
             }
         }
         assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(core.accepted(now), HaltChange::Resumed);
-        assert_eq!(core.state(), HaltState::Clear);
+        assert_eq!(core.accepted(now), AuthBreakerChange::Resumed);
+        assert_eq!(core.state(), AuthBreakerState::Clear);
     }
 
     #[test]
-    fn giving_up_takes_a_second_refusal() {
+    fn once_run_aborts_only_after_second_refusal() {
         // Guarantees that one 401 alone does not end a run.
-        let mut core = HaltCore::new(HaltPolicy::GiveUp);
+        let mut core = AuthBreakerCore::new(OnAuthFailure::Abort);
         let now = Instant::now();
         core.refused(401, now, now, IsProbe::No);
         core.refused(401, now, now, IsProbe::No);
-        assert_eq!(core.state(), HaltState::Halted { status: 401 });
-        assert_eq!(core.refused(401, now, now, IsProbe::Yes), HaltChange::GaveUp);
-        assert_eq!(core.state(), HaltState::Refused { status: 401 });
-        assert_eq!(core.accepted(now), HaltChange::None);
+        assert_eq!(core.state(), AuthBreakerState::Halted { status: 401 });
+        assert_eq!(core.refused(401, now, now, IsProbe::Yes), AuthBreakerChange::GaveUp);
+        assert_eq!(core.state(), AuthBreakerState::Refused { status: 401 });
+        assert_eq!(core.accepted(now), AuthBreakerChange::None);
     }
 
     #[test]
-    fn late_refusals_do_not_halt_again() {
+    fn late_refusal_does_not_halt_again() {
         // Guarantees that answers to attempts older than the cure are ignored.
-        let mut core = HaltCore::new(HaltPolicy::Wait);
+        let mut core = AuthBreakerCore::new(OnAuthFailure::Retry);
         let start = Instant::now();
         let later = start + Duration::from_secs(5);
         core.refused(401, start, start, IsProbe::No);
         core.accepted(later);
-        assert_eq!(core.refused(401, start, later, IsProbe::No), HaltChange::None);
-        assert_eq!(core.refused(401, later, later, IsProbe::No), HaltChange::Halted);
+        assert_eq!(core.refused(401, start, later, IsProbe::No), AuthBreakerChange::None);
+        assert_eq!(core.refused(401, later, later, IsProbe::No), AuthBreakerChange::Halted);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_prober_at_a_time_and_the_role_moves_on() {
+    async fn only_one_request_probes_and_dropped_probe_is_replaced() {
         // Guarantees that while halted one of many gets the role, that dropping it hands it to the
         // next, and that all go on once it is over.
-        let halt = Halt::new(HaltPolicy::Wait);
+        let halt = AuthCircuitBreaker::new(OnAuthFailure::Retry);
         let now = Instant::now();
         halt.refused(401, now, now, None);
         let first = halt.admit().await.unwrap().expect("the role");
@@ -314,7 +317,7 @@ mod tests {
         let others = futures::future::join_all((0..5).map(|_| halt.admit()));
         let cure = async { halt.accepted(Instant::now()) };
         let (others, change) = futures::join!(others, cure);
-        assert_eq!(change, HaltChange::Resumed);
+        assert_eq!(change, AuthBreakerChange::Resumed);
         assert!(others.into_iter().all(|role| role.unwrap().is_none()));
     }
 }

@@ -28,9 +28,9 @@ const VALUE_BITS: u32 = 44;
 /// Facts in groups of one moment each, the newest group first: a head, which holds the moment in
 /// seconds and the number of facts, then the facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Confirmed(Box<[u64]>);
+pub(super) struct ConfirmedFieldHashes(Box<[u64]>);
 
-impl Confirmed {
+impl ConfirmedFieldHashes {
     /// Whether nothing is confirmed.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -146,14 +146,14 @@ fn fact(name: &[&str], value: &[&str]) -> u64 {
     name >> VALUE_BITS << VALUE_BITS | value & ((1 << VALUE_BITS) - 1)
 }
 
-impl Serialize for Confirmed {
+impl Serialize for ConfirmedFieldHashes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let bytes: Vec<u8> = self.0.iter().flat_map(|word| word.to_le_bytes()).collect();
         serializer.serialize_str(&BASE64.encode(bytes))
     }
 }
 
-impl<'de> Deserialize<'de> for Confirmed {
+impl<'de> Deserialize<'de> for ConfirmedFieldHashes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         let bytes = BASE64.decode(text.as_bytes()).map_err(de::Error::custom)?;
@@ -187,10 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn the_last_value_is_what_is_confirmed() {
+    fn last_written_value_is_confirmed() {
         // A value counts until another of its name is confirmed, or its time is over; a name in
         // another spelling is the same name.
-        let mut confirmed = Confirmed::default();
+        let mut confirmed = ConfirmedFieldHashes::default();
         confirmed.note(set(&[("plan", "\"pro\""), ("Logins", "7")]), at(100));
         assert!(confirmed.holds(&set(&[("logins", "7"), ("plan", "\"pro\"")]), at(109), 10));
         assert!(!confirmed.holds(&set(&[("plan", "\"pro\"")]), at(110), 10));
@@ -203,9 +203,9 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_confirmed_one_by_one() {
+    fn tags_are_confirmed_individually() {
         // Any tags that were confirmed, in whatever company, are; another one is not.
-        let mut confirmed = Confirmed::default();
+        let mut confirmed = ConfirmedFieldHashes::default();
         confirmed.note(set(&[("tags", "[\"a\",\"b\"]")]), at(1));
         confirmed.note(set(&[("tags", "[\"c\"]")]), at(1));
         assert!(confirmed.holds(&set(&[("tags", "[\"c\",\"a\"]")]), at(1), 10));
@@ -213,9 +213,9 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_forgotten_first() {
+    fn oldest_facts_are_evicted_first() {
         // A row is bounded, and what was confirmed last is what stays.
-        let mut confirmed = Confirmed::default();
+        let mut confirmed = ConfirmedFieldHashes::default();
         let names: Vec<String> = (0..MAX_FIELDS + 10).map(|n| format!("f{n}")).collect();
         for (second, name) in names.iter().enumerate() {
             confirmed.note(set(&[(name, "1")]), at(i64::try_from(second).unwrap()));
@@ -226,15 +226,15 @@ mod tests {
     }
 
     #[test]
-    fn stored_facts_come_back_as_they_were() {
+    fn stored_facts_round_trip() {
         // What is read back is what was stored; what is no such thing is refused.
-        let mut confirmed = Confirmed::default();
+        let mut confirmed = ConfirmedFieldHashes::default();
         confirmed.note(set(&[("a", "1"), ("b", "2")]), at(5));
         confirmed.note(set(&[("a", "2")]), at(6));
         let json = serde_json::to_string(&confirmed).unwrap();
-        assert_eq!(serde_json::from_str::<Confirmed>(&json).unwrap(), confirmed);
+        assert_eq!(serde_json::from_str::<ConfirmedFieldHashes>(&json).unwrap(), confirmed);
         for broken in ["\"AAAA\"", "\"////////////\"", "7", "\"AQAAAAEAAAA\"", "{}"] {
-            assert!(serde_json::from_str::<Confirmed>(broken).is_err(), "{broken}");
+            assert!(serde_json::from_str::<ConfirmedFieldHashes>(broken).is_err(), "{broken}");
         }
     }
 }
