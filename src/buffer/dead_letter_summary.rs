@@ -57,13 +57,7 @@ impl Store {
                  ORDER BY c.n DESC, c.last DESC LIMIT ?5"
             ))?;
             let rows = find.query_map(
-                params![
-                    sink,
-                    filter.reason,
-                    filter.since(),
-                    filter.ids(),
-                    row_count(MAX_CAUSES)
-                ],
+                params![sink, filter.reason, filter.since(), filter.ids(), row_count(MAX_CAUSES)],
                 |row| {
                     Ok(DeadLetterCause {
                         sink: row.get(0)?,

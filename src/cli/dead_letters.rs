@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 
 use super::load::ConfigFiles;
-use super::output::{Exit, eprint, fail, print};
+use super::output::{Exit, eprint, fail, print, printable};
 use super::paint::Paint;
 use super::run::{OutputFormat, exit_of};
 use super::table::table;
@@ -36,10 +36,22 @@ enum Action {
     /// List, one line per dead letter
     List(ListCommand),
     /// Show all details
+    #[command(after_help = "\
+Examples:
+  usercom-sink dead-letters show -c pipeline.toml 17
+  usercom-sink dead-letters show -c pipeline.toml --reason status_400")]
     Show(DeadLetterSelector),
     /// Print the records as received, one per line, for use elsewhere
+    #[command(after_help = "\
+Examples:
+  usercom-sink dead-letters export -c pipeline.toml > failed.ndjson")]
     Export(DeadLetterSelector),
     /// Send the records through the pipeline again; delivered ones are removed
+    #[command(after_help = "\
+Examples:
+  usercom-sink dead-letters replay -c pipeline.toml
+  usercom-sink dead-letters replay -c pipeline.toml --reason missing_required
+  usercom-sink dead-letters replay -c pipeline.toml --since 2026-01-01T00:00:00Z")]
     Replay(DeadLetterSelector),
     /// Delete permanently
     Purge(PurgeCommand),
@@ -132,7 +144,9 @@ impl DeadLettersCommand {
             && !purge.all
             && !choice.selects()
         {
-            fail("this would delete every dead letter: select some by id, --sink, --reason or --since, or write --all");
+            fail(
+                "this would delete every dead letter: select some by id, --sink, --reason or --since, or write --all",
+            );
             return Exit::Usage;
         }
         let store = match Store::open(&pipeline.data_dir, self.action.access()) {
@@ -157,7 +171,9 @@ impl DeadLettersCommand {
         }
         match &self.action {
             Action::List(list) if list.summary => choice.summarize(store, sinks, paint).await,
-            Action::List(_) => choice.print_each(store, sinks, |page| list_lines(page, paint)).await,
+            Action::List(_) => {
+                choice.print_each(store, sinks, |page| list_lines(page, paint)).await
+            }
             Action::Show(_) => {
                 choice.print_each(store, sinks, |page| page.iter().map(full_text).collect()).await
             }
@@ -172,7 +188,7 @@ impl DeadLetterSelector {
     fn sinks(&self, pipeline: &Pipeline) -> Result<Vec<String>, Exit> {
         match &self.sink {
             Some(name) if !pipeline.sinks.contains_key(name) => {
-                fail(&format!("there is no sink `{}`", name.escape_debug()));
+                fail(&format!("there is no sink `{}`", printable(&name)));
                 Err(Exit::Usage)
             }
             Some(name) => Ok(vec![name.clone()]),
@@ -219,7 +235,7 @@ impl DeadLetterSelector {
             true => format!("the known reasons are {}", all.join(", ")),
             false => format!("the dead letters have {}", known.join(", ")),
         };
-        fail(&format!("unknown reason `{}`{near} {listed}", reason.escape_debug()));
+        fail(&format!("unknown reason `{}`{near} {listed}", printable(&reason)));
         Ok(Some(Exit::Usage))
     }
 
@@ -247,18 +263,27 @@ impl DeadLetterSelector {
                 vec![
                     cause.count.to_string(),
                     cause.sink.clone(),
-                    cause.reason.escape_debug().to_string(),
+                    printable(&cause.reason),
                     shown(cause.rule.as_deref()),
                     shown(cause.field.as_deref()),
                     time(cause.oldest),
                     time(cause.newest),
                     cause.last_id.to_string(),
-                    cause.detail.escape_debug().to_string(),
+                    printable(&cause.detail),
                 ]
             })
             .collect();
-        let header =
-            ["COUNT", "SINK", "REASON", "RULE", "FIELD", "OLDEST", "NEWEST", "LAST ID", "DETAIL OF THE LAST"];
+        let header = [
+            "COUNT",
+            "SINK",
+            "REASON",
+            "RULE",
+            "FIELD",
+            "OLDEST",
+            "NEWEST",
+            "LAST ID",
+            "DETAIL OF THE LAST",
+        ];
         Ok(print(&table(&header, &rows, paint)))
     }
 
@@ -377,10 +402,10 @@ fn list_lines(page: &[StoredDeadLetter], paint: Paint) -> String {
                 stored.id.to_string(),
                 time(letter.at),
                 stored.sink.clone(),
-                letter.reason.escape_debug().to_string(),
+                printable(&letter.reason),
                 shown(letter.rule.as_deref()),
                 shown(letter.place.as_deref()),
-                letter.detail.escape_debug().to_string(),
+                printable(&letter.detail),
             ]
         })
         .collect();
@@ -392,7 +417,7 @@ fn time(at: jiff::Timestamp) -> String {
 }
 
 fn shown(text: Option<&str>) -> String {
-    text.map_or_else(|| "-".to_owned(), |text| text.escape_debug().to_string())
+    text.map_or_else(|| "-".to_owned(), |text| printable(text))
 }
 
 fn full_text(stored: &StoredDeadLetter) -> String {

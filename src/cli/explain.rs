@@ -102,28 +102,14 @@ impl ExplainCommand {
         Ok(text.into())
     }
 
-    fn show(
-        &self,
-        sink: &str,
-        n: u64,
-        body: &[u8],
-        report: &DryRunReport,
-        paint: Paint,
-    ) -> String {
+    fn show(&self, sink: &str, n: u64, body: &[u8], report: &DryRunReport, paint: Paint) -> String {
         match self.format {
             OutputFormat::Json => format!("{}\n", as_json(sink, body, report)),
             OutputFormat::Text => as_text(sink, n, report, paint),
         }
     }
 
-    fn show_undecodable(
-        &self,
-        sink: &str,
-        n: u64,
-        line: &[u8],
-        why: &str,
-        paint: Paint,
-    ) -> String {
+    fn show_undecodable(&self, sink: &str, n: u64, line: &[u8], why: &str, paint: Paint) -> String {
         let record = String::from_utf8_lossy(line);
         match self.format {
             OutputFormat::Json => {

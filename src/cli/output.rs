@@ -40,6 +40,18 @@ pub(super) fn print(text: &str) -> Exit {
     }
 }
 
+/// Text of unknown origin on one line: what a terminal could act on is escaped, quotes are not.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\'' | '"' => shown.push(c),
+            c => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
+}
+
 /// Writes an error to stderr.
 pub(super) fn fail(message: &str) -> Exit {
     eprint(&format!("error: {message}\n"));

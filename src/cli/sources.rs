@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::load::ConfigFiles;
-use super::output::{Exit, eprint, fail, print};
+use super::output::{Exit, eprint, fail, print, printable};
 use super::paint::Paint;
 use super::run::OutputFormat;
 use super::table::table;
@@ -141,7 +141,7 @@ fn chosen(pipeline: &Pipeline, source: Option<&str>) -> Result<Vec<String>, Exit
         Some(name) if !pipeline.sources.contains_key(name) => {
             let near = nearest(name, all().map(String::as_str));
             let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            fail(&format!("there is no source `{}`{near}", name.escape_debug()));
+            fail(&format!("there is no source `{}`{near}", printable(&name)));
             Err(Exit::Usage)
         }
         Some(name) => Ok(vec![name.to_owned()]),
@@ -167,7 +167,8 @@ async fn files_of(
 
 /// The files that a path names: as it was stored, or as the same file written otherwise.
 fn named(found: &[Found], path: &Path) -> Result<Vec<Found>, String> {
-    let full = |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).ok();
+    let full =
+        |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).ok();
     let wanted = full(path);
     let is_named = |(_, file): &&Found| {
         let known = Path::new(&file.path);
@@ -175,7 +176,7 @@ fn named(found: &[Found], path: &Path) -> Result<Vec<Found>, String> {
     };
     let matching: Vec<Found> = found.iter().filter(is_named).cloned().collect();
     if matching.is_empty() {
-        let known = found.iter().take(10).map(|(_, file)| file.path.escape_debug().to_string());
+        let known = found.iter().take(10).map(|(_, file)| printable(&file.path));
         let known = known.collect::<Vec<_>>().join(", ");
         let known = if known.is_empty() { "there is none".to_owned() } else { known };
         return Err(format!("no checkpoint of {}; files with one: {known}", path.display()));
@@ -230,7 +231,7 @@ fn file_row(source: &str, file: &FilePosition) -> Vec<String> {
         file.position.to_string(),
         size.map_or_else(|| "-".to_owned(), |size| size.to_string()),
         file.lines.map_or_else(|| "-".to_owned(), |lines| lines.to_string()),
-        file.path.escape_debug().to_string(),
+        printable(&file.path),
         remark(file).to_owned(),
     ]
 }
@@ -286,12 +287,14 @@ async fn other_source(
         SourceConfig::Kafka(_) => "its consumer group in Kafka has the offsets",
         SourceConfig::Fluvio(_) => "the consumer in Fluvio has the offsets",
         SourceConfig::Stdin(_) => "standard input cannot be read again",
-        SourceConfig::Http(_) | SourceConfig::Vector(_) => "its senders repeat what is not accepted",
+        SourceConfig::Http(_) | SourceConfig::Vector(_) => {
+            "its senders repeat what is not accepted"
+        }
     };
     let notes = store.load(name).await.map_err(|error| error.to_string())?;
     let mut text = format!("source {name} ({}): {where_kept}", source.kind());
     for (key, value) in &notes {
-        text += &format!("\n  {}: {}", key.escape_debug(), value.escape_debug());
+        text += &format!("\n  {}: {}", printable(&key), printable(&value));
     }
     let notes: serde_json::Map<String, Value> =
         notes.into_iter().map(|(key, value)| (key, value.into())).collect();
@@ -312,7 +315,7 @@ impl SetCommand {
             if file.is_packed {
                 return Err(format!(
                     "{} is compressed: it can only be read from its beginning, with `sources reset`",
-                    file.path.escape_debug()
+                    printable(&file.path)
                 ));
             }
             let path = Path::new(&file.path);
@@ -320,13 +323,13 @@ impl SetCommand {
                 (Some(line), _) => start_of_line(path, line),
                 (None, offset) => check_offset(path, offset.unwrap_or(0)),
             };
-            let new = new.map_err(|why| format!("{}: {why}", file.path.escape_debug()))?;
+            let new = new.map_err(|why| format!("{}: {why}", printable(&file.path)))?;
             set_file_positions(store, &source, &[(file.key.clone(), Some(new))])
                 .await
                 .map_err(|error| error.to_string())?;
             changed += &format!(
                 "{}: next read from offset {} (was {})\n",
-                file.path.escape_debug(),
+                printable(&file.path),
                 new.position,
                 file.position
             );
@@ -360,7 +363,7 @@ impl ResetCommand {
                 .map_err(|error| error.to_string())?;
             text += &format!(
                 "{}: read from its beginning by the next run (was at {})\n",
-                file.path.escape_debug(),
+                printable(&file.path),
                 file.position
             );
         }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::explain::request_json;
 use super::junit::{JunitCase, junit};
 use super::load::ConfigFiles;
-use super::output::{Exit, eprint, fail, print};
+use super::output::{Exit, eprint, fail, print, printable};
 use super::paint::Paint;
 use crate::config::{ExpectedCall, ExpectedOutcome, Pipeline, SinkConfig, Style, TestCase};
 use crate::pipeline::{DryRun, DryRunReport};
@@ -109,10 +109,12 @@ impl TestCommand {
                 let names = names.collect::<Vec<_>>().join(", ");
                 fail(&format!(
                     "no test has `{}` in its name; the tests are {names}",
-                    text.escape_debug()
+                    printable(&text)
                 ))
             }
-            _ => fail("there is no test: write `[[tests]]` with a `record` and the expected `calls`"),
+            _ => {
+                fail("there is no test: write `[[tests]]` with a `record` and the expected `calls`")
+            }
         }
     }
 
@@ -124,8 +126,7 @@ impl TestCommand {
             took: result.took,
             failure: (!result.differences.is_empty()).then(|| result.differences.join("\n")),
         });
-        let written = junit(&cases.collect::<Vec<_>>())
-            .and_then(|text| std::fs::write(path, text));
+        let written = junit(&cases.collect::<Vec<_>>()).and_then(|text| std::fs::write(path, text));
         let failed = |error| fail(&format!("cannot write {}: {error}", path.display()));
         written.err().map(failed)
     }
@@ -135,7 +136,7 @@ fn as_text(results: &[TestResult<'_>], failed: usize, paint: Paint) -> String {
     let mut text = String::new();
     for TestResult { test, differences, .. } in results {
         let verdict = if differences.is_empty() { paint.good("ok") } else { paint.bad("FAILED") };
-        text += &format!("test {} ... {verdict}\n", test.name.escape_debug());
+        text += &format!("test {} ... {verdict}\n", printable(&test.name));
         for line in differences.iter().flat_map(|difference| difference.lines()) {
             let shown = match line.trim_start().chars().next() {
                 Some('-') => paint.bad(line),
@@ -161,7 +162,7 @@ fn untested_rules(
     });
     rules
         .filter(|rule| !fired.contains(rule))
-        .map(|(sink, rule)| format!("`{}` of sink {sink}", rule.escape_debug()))
+        .map(|(sink, rule)| format!("`{}` of sink {sink}", printable(&rule)))
         .collect()
 }
 

@@ -191,7 +191,12 @@ fn is_needed_offline(path: &ConfigPath) -> bool {
         keys.as_slice(),
         ["data_dir" | "tests", ..]
             | ["sources", _, "decoding" | "multiline" | "timezone", ..]
-            | ["sinks", _, "mapping" | "preset" | "users" | "attributes" | "company_attributes", ..]
+            | [
+                "sinks",
+                _,
+                "mapping" | "preset" | "users" | "attributes" | "company_attributes",
+                ..
+            ]
     )
 }
 

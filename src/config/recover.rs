@@ -181,7 +181,14 @@ fn sink(name: &str, mut node: Node, faulty: HashSet<ConfigPath>) -> Option<Recov
         Some(ConfigPath(parent.to_vec()))
     };
     let parents = faulty.iter().filter_map(parent).collect();
-    Some(RecoveredSink { name: name.to_owned(), config, original_index, faulty, parents, without_call })
+    Some(RecoveredSink {
+        name: name.to_owned(),
+        config,
+        original_index,
+        faulty,
+        parents,
+        without_call,
+    })
 }
 
 /// What a rule was given so that the rest of it can be looked at.

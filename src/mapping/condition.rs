@@ -144,9 +144,7 @@ impl PathTest {
         let Some(text) = string(value) else {
             return if value.is_some() { 0.2 } else { 0.0 };
         };
-        let is_near = |literal: &Literal| {
-            matches!(literal, Literal::Text(wanted) if distance(&text, wanted).is_some())
-        };
+        let is_near = |literal: &Literal| matches!(literal, Literal::Text(wanted) if distance(&text, wanted).is_some());
         let near = self.operators.iter().any(|operator| match operator {
             Operator::Equals(literal) => is_near(literal),
             Operator::In(list) => list.iter().any(is_near),

@@ -28,5 +28,6 @@ pub const DEAD_LETTER_REASONS: &[&str] = &[
 /// Whether records can become dead letters for this reason.
 pub fn is_dead_letter_reason(reason: &str) -> bool {
     let status = reason.strip_prefix("status_").and_then(|status| status.parse::<u16>().ok());
-    DEAD_LETTER_REASONS.contains(&reason) || status.is_some_and(|status| (100..600).contains(&status))
+    DEAD_LETTER_REASONS.contains(&reason)
+        || status.is_some_and(|status| (100..600).contains(&status))
 }

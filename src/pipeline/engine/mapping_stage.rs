@@ -84,7 +84,11 @@ pub(super) struct MappingStage {
 
 impl MappingStage {
     /// Maps batches until the buffer is closed and empty, or the receiver is dropped.
-    pub(super) async fn run(mut self, buffer: Arc<dyn Buffer>, out: mpsc::Sender<Vec<MappedRecord>>) {
+    pub(super) async fn run(
+        mut self,
+        buffer: Arc<dyn Buffer>,
+        out: mpsc::Sender<Vec<MappedRecord>>,
+    ) {
         while let Some(batch) = buffer.next(MAX_BATCH_RECORDS).await {
             let mut mapped = Vec::with_capacity(batch.len());
             let mut calls = 0;

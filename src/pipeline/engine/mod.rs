@@ -198,6 +198,10 @@ impl Engine {
                 () = tokio::time::sleep_until(self.leave_by.unwrap_or_else(Instant::now)),
                     if self.leave_by.is_some() => return Ok(()),
                 () = stop.cancelled() => {
+                    if self.leave_by.is_some() {
+                        // What is left is in the buffer.
+                        return Ok(());
+                    }
                     let left = self.pending.len() as u64 + self.buffer.size().events;
                     return Err(SinkError::Aborted { pending: left });
                 }

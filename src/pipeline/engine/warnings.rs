@@ -50,12 +50,12 @@ impl UnmatchedWarnings {
         self.warned = Some(Instant::now());
         let records = std::mem::take(&mut self.since);
         let input = Input { body: &record.body, meta: record.meta.as_deref() };
-        let place = record.origin.as_ref().map(|origin| &*origin.location);
+        let place = record.origin.as_ref().map(|origin| origin.location.escape_debug().to_string());
         match plan.nearest_rule(input) {
             Some(nearest) => tracing::warn!(
                 sink,
                 records,
-                ?place,
+                place,
                 nearest_rule = ?nearest.name,
                 why = ?nearest.why,
                 "a record matches no rule and is {consequence}; the nearest rule is named. Further \
@@ -64,7 +64,7 @@ impl UnmatchedWarnings {
             None => tracing::warn!(
                 sink,
                 records,
-                ?place,
+                place,
                 "a record matches no rule and is {consequence}: the sink has no mapping and no preset"
             ),
         }

@@ -58,11 +58,9 @@ fn f3_06_unset_key_is_a_warning_where_no_network_is_used() {
         let output = binary().args(args).arg("-c").arg(&config).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    for args in [
-        &["validate", "--no-environment"][..],
-        &["test"],
-        &["explain", records.to_str().unwrap()],
-    ] {
+    for args in
+        [&["validate", "--no-environment"][..], &["test"], &["explain", records.to_str().unwrap()]]
+    {
         let (code, stderr) = run(args);
         assert_eq!(code, Some(0), "{args:?}: {stderr}");
         assert!(stderr.contains("W0010"), "{args:?}: {stderr}");
@@ -80,7 +78,10 @@ fn f3_06_unset_value_that_matters_offline_stays_an_error() {
     let place = TestDir::new();
     for (from, to) in [
         ("\"./data\"", "\"${USERCOM_SINK_TEST_UNSET}\""),
-        ("\"records.ndjson\"]", "\"records.ndjson\"]\ndecoding.codec = \"${USERCOM_SINK_TEST_UNSET}\""),
+        (
+            "\"records.ndjson\"]",
+            "\"records.ndjson\"]\ndecoding.codec = \"${USERCOM_SINK_TEST_UNSET}\"",
+        ),
         ("\".kind\" = \"signup\"", "\".kind\" = \"${USERCOM_SINK_TEST_UNSET}\""),
         ("type = \"usercom\"", "type = \"usercom\"\nbuffer.type = \"${USERCOM_SINK_TEST_UNSET}\""),
     ] {
@@ -137,7 +138,8 @@ when = { "kind" = "x" }
         ("user_id = \"user.id\"", &["E0202"]),
         ("\"kind\" = \"x\"", &["E0202"]),
     ] {
-        let found: Vec<_> = faults_at(&faults, &text, place).iter().map(|(code, _)| *code).collect();
+        let found: Vec<_> =
+            faults_at(&faults, &text, place).iter().map(|(code, _)| *code).collect();
         assert_eq!(found, codes, "{place}: {faults:#?}");
     }
 }
