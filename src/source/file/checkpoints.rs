@@ -328,7 +328,7 @@ mod tests {
     use super::*;
     use crate::source::Checkpoints;
     use async_trait::async_trait;
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     #[derive(Default)]
     struct MemoryCheckpoints(Mutex<BTreeMap<String, String>>);
@@ -336,7 +336,7 @@ mod tests {
     #[async_trait]
     impl Checkpoints for MemoryCheckpoints {
         async fn load(&self, _: &str) -> Result<Vec<(String, String)>, SourceError> {
-            Ok(self.0.lock().unwrap().clone().into_iter().collect())
+            Ok(self.0.lock().clone().into_iter().collect())
         }
 
         async fn save(
@@ -346,7 +346,7 @@ mod tests {
         ) -> Result<(), SourceError> {
             assert!(!rows.is_empty(), "nothing changed, yet something is saved");
             for (key, value) in rows {
-                let mut saved = self.0.lock().unwrap();
+                let mut saved = self.0.lock();
                 match value {
                     Some(value) => saved.insert(key, value),
                     None => saved.remove(&key),
@@ -393,7 +393,7 @@ mod tests {
         assert!(store.row(id).is_none());
         assert_eq!(store.new_generation(), 2);
         store.save(vec![(id, Some(row(2, None)))]).await.unwrap();
-        memory.0.lock().unwrap().remove(GENERATION_KEY);
+        memory.0.lock().remove(GENERATION_KEY);
         assert_eq!(load(&memory).await.new_generation(), 3);
     }
 
@@ -437,7 +437,7 @@ mod tests {
                 ),
             ),
         ];
-        memory.0.lock().unwrap().extend(rows.map(|(key, row)| (key.to_owned(), row)));
+        memory.0.lock().extend(rows.map(|(key, row)| (key.to_owned(), row)));
         let mut store = load(&memory).await;
         let [a, b] = ["64769:12", "64769:13"].map(|id| store.row(id.parse().unwrap()).unwrap());
         assert_eq!((a.generation, a.position, a.lines, a.left), (3, 4, Some(1), None));

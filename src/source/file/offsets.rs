@@ -5,7 +5,9 @@
 //! A verdict only touches a map under a lock that is never held across anything slow, so that
 //! no code that settles a record waits.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::ack::Ack;
 use crate::source::in_flight::InFlightTracker;
@@ -58,6 +60,6 @@ impl FileOffsetTracker {
 
     fn watermark(&self) -> MutexGuard<'_, OffsetTracker> {
         // Nothing panics under the lock; if it ever did, the map is still whole.
-        self.watermark.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watermark.lock()
     }
 }

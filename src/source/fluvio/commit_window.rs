@@ -5,8 +5,9 @@
 //! record that came back unsettled.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::ack::{Ack, Verdict};
@@ -131,7 +132,7 @@ impl CommitWindow {
 
 impl WindowShared {
     fn state(&self) -> MutexGuard<'_, WindowState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn settle(&self, number: u64, from: i64, verdict: Verdict) {

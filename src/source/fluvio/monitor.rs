@@ -5,10 +5,11 @@
 //! it was asked for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
 use super::cluster::{Cluster, ClusterError, CommittedOffset, OffsetRange};
@@ -126,7 +127,7 @@ impl PartitionStatus {
     }
 
     fn inner(&self) -> MutexGuard<'_, StatusState> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 
@@ -208,7 +209,7 @@ impl OffsetMonitor {
     }
 
     fn statuses(&self) -> MutexGuard<'_, BTreeMap<u32, Arc<PartitionStatus>>> {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.statuses.lock()
     }
 }
 

@@ -9,12 +9,13 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -82,7 +83,7 @@ impl GrpcConnection {
         if self.calls.load(Ordering::Acquire) > 0 || self.end.is_cancelled() {
             return None;
         }
-        let since = *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *self.idle_since.lock();
         Some(now.duration_since(since))
     }
 
@@ -107,7 +108,7 @@ pub(super) struct ActiveCall {
 
 impl Drop for ActiveCall {
     fn drop(&mut self) {
-        let mut idle = self.connection.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.connection.idle_since.lock();
         *idle = Instant::now();
         self.connection.calls.fetch_sub(1, Ordering::AcqRel);
     }
@@ -134,7 +135,7 @@ struct ConnectionRegistry {
 
 impl ConnectionRegistry {
     fn all(&self) -> MutexGuard<'_, HashMap<u64, Arc<GrpcConnection>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock()
     }
 
     fn add(&self, connection: &Arc<GrpcConnection>) -> u64 {

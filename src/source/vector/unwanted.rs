@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::event::{DecodedEvent, EventKind};
@@ -41,7 +41,7 @@ impl UnwantedEvents {
             metrics.unwanted(word);
         }
         let now = Instant::now();
-        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.seen.lock();
         let dropped = match all.entry(event.kind) {
             Entry::Vacant(entry) => {
                 entry.insert(UnwantedCount { since: now, dropped: 0 });
@@ -75,7 +75,7 @@ impl UnwantedEvents {
 
     /// Says at the end what no dead letter has said.
     pub(super) fn finish(&self) {
-        let all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.seen.lock();
         for (kind, seen) in all.iter().filter(|(_, seen)| seen.dropped > 0) {
             let (kind, dropped) = (word(*kind), seen.dropped);
             tracing::warn!(
