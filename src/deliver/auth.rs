@@ -5,17 +5,25 @@
 //! forbidden for reasons of its own does not keep the others from proving that the key is good. It
 //! judges no status. The invariant: while halted, at most one attempt starts.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep_until};
-
-use crate::sink::OnAuthFailure;
 
 /// The first wait before a probe, and the longest.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
+
+/// What a sink does when the destination refuses the API key or the sending domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnAuthFailure {
+    /// Halt, and probe until it is accepted again.
+    Retry,
+    /// Stop with [`SinkError::KeyRefused`](crate::sink::SinkError::KeyRefused).
+    Abort,
+}
 
 /// Whether sending is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +176,7 @@ impl AuthCircuitBreaker {
     }
 
     fn core(&self) -> MutexGuard<'_, AuthBreakerCore> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.lock()
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<AuthBreakerState> {

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::auth::AuthBreakerState;
+use super::auth::{AuthBreakerState, OnAuthFailure};
 use super::connections::{KeptConnections, RecordConnects, watched};
 use super::dispatcher::{
     AttemptTransport, ConnectionChoice, DispatcherSettings, RequestDispatcher,
@@ -32,7 +32,6 @@ use super::quota::RateLimitHeaders;
 use super::redact::Redactor;
 use super::transport::{ApiReply, Attempts, BeforeSend, Method, Request, SendError, Transport};
 use crate::config::sink::RequestConfig;
-use crate::sink::OnAuthFailure;
 
 /// The longest text of a foreign error that is passed on, in characters.
 const MAX_DETAIL: usize = 200;

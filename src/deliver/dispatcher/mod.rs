@@ -4,18 +4,21 @@
 //! them in order. It knows no HTTP. The invariant: while a request waits, for whatever reason
 //! but its turn at the [door](super::admission) and the note that it may be sent, it holds no permit.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::admission::{AdmissionGate, Throttled};
-use super::auth::{AuthBreakerChange, AuthBreakerState, AuthCircuitBreaker, ProbeToken};
+use super::auth::{
+    AuthBreakerChange, AuthBreakerState, AuthCircuitBreaker, OnAuthFailure, ProbeToken,
+};
 use super::concurrency::{Controller, ControllerSettings, LoadSignal, Permit, ResizableSemaphore};
 use super::observer::DeliveryObserver;
 use super::outcome::{Attempt, AttemptDisposition, BrokenBody, RetryReason, SideEffect, classify};
@@ -26,7 +29,6 @@ use super::retry::{RetryBudget, RetryPolicy};
 use super::routes::{RouteKey, RouteTable};
 use super::transport::{ApiReply, Attempts, BeforeSend, Need, Request, SendError, Transport};
 use crate::config::sink::RequestConfig;
-use crate::sink::OnAuthFailure;
 
 mod failing;
 
@@ -104,7 +106,7 @@ impl<W> Drop for AttemptPermit<'_, W> {
         if self.open
             && let Some(controller) = &self.dispatcher.controller
         {
-            locked(controller).dropped();
+            controller.lock().dropped();
         }
         if let Some(ticket) = self.ticket.take() {
             self.dispatcher.admission.abandoned(Instant::now(), ticket);
@@ -134,10 +136,6 @@ struct NextAttempt {
     wait: Duration,
     /// The answer, where there was one.
     answer: Option<ApiReply>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<W: AttemptTransport> RequestDispatcher<W> {
@@ -232,7 +230,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         };
         let started = ticket.started();
         if let Some(controller) = &self.controller {
-            locked(controller).sent(started);
+            controller.lock().sent(started);
         }
         self.observer.in_flight(self.in_flight.fetch_add(1, Ordering::Relaxed) + 1);
         let probe_token = probe_token.take();
@@ -257,7 +255,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         let failed = attempts.failed;
         self.observer.request_sent(request.method, request.route);
         if failed == 0 {
-            locked(&self.budget).earn(pass.started);
+            self.budget.lock().earn(pass.started);
         }
         let attempt = self.transport.attempt(request, connection).await;
         let now = Instant::now();
@@ -331,7 +329,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         };
         pass.open = false;
         // The permits follow under the same lock, or two changes could arrive in the wrong order.
-        let mut controller = locked(controller);
+        let mut controller = controller.lock();
         if let Some(limit) = controller.done(now, rtt, signal) {
             self.permits.set_limit(limit);
             self.observer.limit(limit);
@@ -447,7 +445,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             }
             return Duration::ZERO;
         }
-        let earned = locked(&self.budget).spend(now);
+        let earned = self.budget.lock().spend(now);
         let least = after.unwrap_or_default();
         self.retry.backoff(failed, &mut rand::rng()).max(earned).max(least)
     }
