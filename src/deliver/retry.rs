@@ -9,6 +9,7 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::config::sink::RequestConfig;
 
 /// When to try again, and when not to.
@@ -40,8 +41,7 @@ impl RetryPolicy {
     /// The longest the wait after this many failures may be: `initial` doubled for every failure
     /// but the first, never above `longest`.
     pub fn ceiling(&self, failed: u32) -> Duration {
-        let doublings = failed.saturating_sub(1).min(31);
-        self.initial.saturating_mul(1 << doublings).min(self.longest)
+        Backoff::new(self.initial, self.longest).after(failed)
     }
 
     /// Full jitter: anything up to the ceiling, so that failures that came together part again.
