@@ -4,6 +4,7 @@ mod kubernetes;
 mod monitoring;
 mod promql;
 mod service;
+mod walk;
 
 use std::fs;
 use std::path::{Path, PathBuf};

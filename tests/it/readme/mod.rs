@@ -3,7 +3,8 @@
 //!
 //! A block of the language `sh` is run. A block of the language `shell` is shown only; its first line
 //! is a comment that says what it needs. A block of the language `console` is one command with its
-//! output. A block of the language `toml` is a whole pipeline file.
+//! output. A block of the language `toml` is a whole pipeline file. Blocks of the language `bash`, in
+//! docs/operating.md, are one session, which `deploy::walk` runs.
 
 mod code;
 mod links;
