@@ -8,7 +8,6 @@
 //!
 //! Every partition has a stream of its own.
 
-mod backoff;
 mod client;
 pub mod cluster;
 mod commit;
@@ -23,6 +22,7 @@ mod monitor;
 mod new_topic;
 mod partition_reader;
 mod reopen;
+mod retry;
 mod start;
 
 use std::collections::BTreeSet;
@@ -35,12 +35,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::backoff::{Backoff, WaitOutcome};
 pub use self::client::Client;
 use self::cluster::{Cluster, ClusterError, NewTopic};
 use self::message::TopicPartition;
 use self::monitor::OffsetMonitor;
 use self::partition_reader::{Filtering, ONCE_TIMEOUT, PartitionReader};
+use self::retry::{ClusterRetry, WaitOutcome};
 use self::start::{LocalStartState, OffsetCommits};
 use super::decode::Decoder;
 use super::{ReadMode, SharedCheckpoints, Source, SourceError};
@@ -112,7 +112,7 @@ impl FluvioSource {
         stop: &CancellationToken,
     ) -> Result<Option<(Vec<u32>, FluvioStart)>, SourceError> {
         let limit = (self.mode == ReadMode::Once).then_some(ONCE_TIMEOUT);
-        let mut backoff = Backoff::new(limit);
+        let mut retry = ClusterRetry::new(limit);
         loop {
             let error = match stop.run_until_cancelled(self.try_partitions()).await {
                 None => return Ok(None),
@@ -124,7 +124,7 @@ impl FluvioSource {
                 let topic = &*self.settings.topic;
                 tracing::warn!(source = self.name, topic, %error, "the cluster did not answer; the request is repeated");
                 self.cluster.disconnect().await;
-                match backoff.wait(stop).await {
+                match retry.wait(stop).await {
                     WaitOutcome::Elapsed => continue,
                     WaitOutcome::Stopped => return Ok(None),
                     WaitOutcome::Exhausted => {}

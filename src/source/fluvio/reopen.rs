@@ -161,7 +161,7 @@ impl PartitionReader {
         error: &ClusterError,
     ) -> Result<ReaderStep, SourceError> {
         reading.stream = None;
-        match self.back_off(error, &mut reading.backoff).await {
+        match self.back_off(error, &mut reading.retry).await {
             Ok(()) => Ok(ReaderStep::Continue),
             Err(None) => Ok(ReaderStep::Stop),
             Err(Some(error)) => Err(error),
