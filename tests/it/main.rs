@@ -20,6 +20,7 @@ mod http;
 mod kafka;
 mod layering;
 mod mapping;
+mod operating;
 mod ordering;
 mod pipeline;
 mod proto;
