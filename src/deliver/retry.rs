@@ -48,13 +48,6 @@ impl RetryPolicy {
     pub fn backoff(&self, failed: u32, rng: &mut impl Rng) -> Duration {
         self.ceiling(failed).mul_f64(rng.random::<f64>())
     }
-
-    /// The pause of the whole sink after a 429 that names none: at least half the ceiling, because
-    /// a pause near zero would teach the server's limit nothing.
-    pub fn gate(&self, failed: u32, rng: &mut impl Rng) -> Duration {
-        let half = self.ceiling(failed) / 2;
-        half + half.mul_f64(rng.random::<f64>())
-    }
 }
 
 /// Retries as a share of traffic: a token bucket that first attempts fill.
@@ -178,12 +171,10 @@ mod tests {
     proptest! {
         #[test]
         fn backoff_stays_within_bounds(failed in 1_u32.., seed: u64) {
-            // Guarantees 0 <= backoff <= ceiling <= longest, and half of it for the gate.
+            // Guarantees 0 <= backoff <= ceiling <= longest.
             let policy = policy(None);
             let mut rng = StdRng::seed_from_u64(seed);
             prop_assert!(policy.backoff(failed, &mut rng) <= policy.ceiling(failed));
-            let gate = policy.gate(failed, &mut rng);
-            prop_assert!(gate <= policy.longest && gate >= policy.ceiling(failed) / 2);
         }
 
         #[test]

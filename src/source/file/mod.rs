@@ -48,6 +48,7 @@ mod moved;
 mod offsets;
 mod once;
 mod order;
+mod positions;
 mod read;
 mod scanner;
 mod state;
@@ -55,6 +56,8 @@ mod stream;
 mod tailer;
 mod twins;
 mod watcher;
+
+pub use positions::{FilePosition, NewPosition, file_positions, set_file_positions};
 
 use std::fmt;
 use std::io;
