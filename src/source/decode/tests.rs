@@ -99,7 +99,10 @@ fn missing_input_error_names_step_and_path() {
     let decoder = steps(vec![step(Codec::Json), json]);
     let got = lines(&decoder, b"{\"a\":1}\n{\"log\":5}\n{\"log\":{}}\n");
     assert!(why(&got[0]).starts_with("step 2 (`logfmt` from `.log`): there is nothing"), "{got:?}");
-    assert!(why(&got[1]).contains("no text") && why(&got[2]).contains("no text"), "{got:?}");
+    assert!(
+        why(&got[1]).contains("not a string") && why(&got[2]).contains("not a string"),
+        "{got:?}"
+    );
 }
 
 #[test]

@@ -128,7 +128,7 @@ async fn permanent_offset_gap_fails_a_once_run() {
     let reader = Reader::start(&fake, &notes, How { mode: ReadMode::Once, ..How::default() });
     let error = reader.end().await.unwrap_err().to_string();
     assert!(error.contains("topic `events`, partition 0"), "{error}");
-    assert!(error.contains("offset 0 did not come") && error.contains("max_bytes"), "{error}");
+    assert!(error.contains("offset 0 was not received") && error.contains("max_bytes"), "{error}");
     assert!(fake.state().kept.is_empty());
 }
 

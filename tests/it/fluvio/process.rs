@@ -69,7 +69,7 @@ async fn unreachable_cluster_is_retried_until_sigterm() {
     let mut told = String::new();
     child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
     assert_eq!(status.code(), Some(0), "{told}");
-    assert!(told.contains("the cluster is asked again"), "{told}");
+    assert!(told.contains("the cluster did not answer; the request is repeated"), "{told}");
     assert!(told.contains("cannot connect to"), "{told}");
     assert!(!told.contains(KEY), "{told}");
     assert!(place.path().join("my-crm-data").is_dir());
@@ -104,7 +104,11 @@ async fn process_waits_for_its_predecessor() {
             "{told}"
         );
         assert_eq!(status.code(), Some(i32::from(!frees)), "{told}");
-        assert_eq!(told.contains("the cluster is asked again"), frees, "{told}");
+        assert_eq!(
+            told.contains("the cluster did not answer; the request is repeated"),
+            frees,
+            "{told}"
+        );
     }
 }
 

@@ -147,7 +147,7 @@ async fn cluster_that_is_down_at_start_is_retried() {
     fake.state().down = true;
     let once = Reader::start(&fake, &notes, How { mode: ReadMode::Once, ..How::default() });
     let error = once.end().await.unwrap_err().to_string();
-    assert_eq!(error, "asking for topic `events`: the cluster is down");
+    assert_eq!(error, "looking up topic `events`: the cluster is down");
     let stopped = Reader::start(&fake, &notes, How::default());
     sleep(Duration::from_secs(300)).await;
     stopped.stop().await.unwrap();

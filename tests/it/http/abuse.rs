@@ -132,7 +132,7 @@ preset = "segment"
     program.kill().unwrap();
     program.wait().unwrap();
     let log = std::fs::read_to_string(place.path().join("log")).unwrap();
-    for words in ["refused for its credentials", "refused for its path"] {
+    for words in ["refused because of its credentials", "refused because of its path"] {
         let line = log.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("{log}"));
         assert!(line.contains("web") && line.contains("127.0.0.1"), "{line}");
     }
