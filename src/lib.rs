@@ -77,6 +77,9 @@ pub mod sink;
 pub mod pipeline;
 pub mod telemetry;
 
+#[doc(hidden)]
+pub mod fuzz;
+
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;

@@ -30,7 +30,8 @@ use super::outcome::{Attempt, BrokenBody, Media};
 use super::poison::PoisonPolicy;
 use super::quota::RateLimitHeaders;
 use super::redact::Redactor;
-use super::transport::{ApiReply, Attempts, BeforeSend, Method, Request, SendError, Transport};
+use super::request::{ApiReply, Method, Request};
+use super::transport::{Attempts, BeforeSend, SendError, Transport};
 use crate::config::sink::RequestConfig;
 
 /// The longest text of a foreign error that is passed on, in characters.

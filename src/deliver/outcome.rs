@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::quota::RateLimitHeaders;
-use super::transport::Idempotency;
+use super::request::Idempotency;
 
 /// What one attempt brought back.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::poison::{FailureCount, RecentSuccesses};
-use super::transport::Method;
+use super::request::Method;
 use crate::backoff::Backoff;
 
 /// The first wait before a closed route is tried again, and the longest.

@@ -14,6 +14,7 @@ mod faults;
 mod field;
 #[cfg(feature = "fluvio")]
 mod fluvio;
+mod fuzz;
 mod http;
 #[cfg(feature = "kafka")]
 mod kafka;

@@ -11,8 +11,10 @@ use super::{
 };
 use crate::deliver::auth::ProbeToken;
 use crate::deliver::outcome::{RetryReason, SideEffect};
+use crate::deliver::poison::PoisonEvidence;
+use crate::deliver::request::{ApiReply, Need, Request};
 use crate::deliver::routes::{RouteChange, RouteState};
-use crate::deliver::transport::{ApiReply, Attempts, BeforeSend, Need, Request, SendError};
+use crate::deliver::transport::{Attempts, BeforeSend, SendError};
 
 /// The least time between two attempts that only find out whether the server lives.
 const PULSE: Duration = Duration::from_secs(5);
@@ -229,6 +231,10 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             return None;
         }
         let (_, failing) = self.routes.witness(key(request));
-        attempts.failure_history.poison(key(request), self.poison, Instant::now(), &failing)
+        let now = Instant::now();
+        let evidence = attempts.failure_history.poison(key(request), self.poison, now, &failing)?;
+        let (method, route) = (request.method, request.route);
+        let PoisonEvidence { failures, secs, why, answer } = evidence;
+        Some(SendError::Poison { method, route, failures, secs, why, answer })
     }
 }

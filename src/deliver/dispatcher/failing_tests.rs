@@ -5,7 +5,7 @@ use super::*;
 use crate::config::sink::Concurrency;
 use crate::deliver::outcome::Media;
 use crate::deliver::poison::RunMode;
-use crate::deliver::transport::{Expects, Idempotency, Method};
+use crate::deliver::request::{Expects, Idempotency, Method};
 use tokio::task::JoinSet;
 
 /// Answers by path.

@@ -25,9 +25,10 @@ use super::outcome::{Attempt, AttemptDisposition, BrokenBody, RetryReason, SideE
 use super::poison::PoisonPolicy;
 use super::quota::{AttemptTicket, RateLimitHeaders};
 use super::rate::GcraLimiter;
+use super::request::{ApiReply, Need, Request};
 use super::retry::{RetryBudget, RetryPolicy};
 use super::routes::{RouteKey, RouteTable};
-use super::transport::{ApiReply, Attempts, BeforeSend, Need, Request, SendError, Transport};
+use super::transport::{Attempts, BeforeSend, SendError, Transport};
 use crate::config::sink::RequestConfig;
 
 mod failing;

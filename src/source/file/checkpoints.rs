@@ -32,6 +32,9 @@ const MAX_MISSING_ROWS: usize = 10_000;
 /// The most earlier lengths that are kept of one content.
 const MAX_VERSIONS: usize = 24;
 
+/// Rows to save; `None` removes one.
+pub(super) type Rows = Vec<(FileId, Option<FileCheckpoint>)>;
+
 /// The checkpoint of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileCheckpoint {

@@ -33,6 +33,7 @@
 //! A checkpoint never passes a record without a verdict of
 //! [`Delivered`](crate::ack::Verdict::Delivered) or [`Rejected`](crate::ack::Verdict::Rejected).
 
+mod blocks;
 mod checkpoints;
 mod claim;
 mod compression;

@@ -19,14 +19,14 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::{Cluster, ClusterError, FetchResponse, Message, RecordStream};
-use super::commit::OffsetCommitter;
 use super::commit_window::CommitWindow;
+use super::committer::OffsetCommitter;
+use super::local_start::{
+    EndTrust, LocalStartState, OffsetCommits, Redelivery, StartError, StartPosition,
+};
 use super::message::TopicPartition;
 use super::monitor::{OffsetMonitor, PartitionStatus};
 use super::retry::{ClusterRetry, WaitOutcome};
-use super::start::{
-    self, EndTrust, LocalStartState, OffsetCommits, Redelivery, StartError, StartPosition,
-};
 use crate::config::source::FluvioStart;
 use crate::record::Record;
 use crate::source::decode::Decoder;
@@ -211,7 +211,7 @@ impl PartitionReader {
         let partition = self.address.partition;
         let offset_range = self.cluster.offset_range(partition).await?;
         let StartPosition { position, redelivery, kept } =
-            start::find(self, offset_range, trust).await?;
+            self.find_start(offset_range, trust).await?;
         let stream = match self.is_at_end(position, offset_range.end) {
             true => None,
             false => Some(self.cluster.open(partition, position, self.max_bytes).await?),
