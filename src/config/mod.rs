@@ -17,6 +17,7 @@ pub mod connector;
 mod de;
 mod diagnostic;
 mod document;
+mod editor_schema;
 pub mod fault;
 mod fingerprint;
 mod foreign_keys;
@@ -47,7 +48,7 @@ pub use load::{CompileMapping, Loaded, load, plain_json};
 pub use pipeline::{
     ApiConfig, ExpectedCall, ExpectedOutcome, ExpectedRequest, Pipeline, SinkConfig, TestCase,
 };
-pub use schema::{pipeline_schema, pipeline_schema_text};
+pub use schema::{editor_schema, pipeline_schema, pipeline_schema_text};
 #[cfg(feature = "kafka")]
 pub(crate) use secret::is_secret_option;
 pub use source::SourceConfig;

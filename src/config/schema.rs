@@ -16,9 +16,16 @@ pub fn pipeline_schema() -> &'static Value {
     &SCHEMA
 }
 
-/// The schema as committed text: indented by two spaces, with a line break at the end.
+/// The schema for editors: it accepts what [`pipeline_schema`] accepts and the program runs.
+pub fn editor_schema() -> &'static Value {
+    static SCHEMA: LazyLock<Value> =
+        LazyLock::new(|| super::editor_schema::editor_schema(pipeline_schema()));
+    &SCHEMA
+}
+
+/// The schema for editors as text, as it is committed: two spaces a level, a line break at the end.
 pub fn pipeline_schema_text() -> String {
-    let schema = pipeline_schema();
+    let schema = editor_schema();
     let mut text = serde_json::to_string_pretty(schema).expect("a JSON value always becomes text");
     text.push('\n');
     text

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Metrics, SinkMetrics};
+use super::{Metrics, MetricsFormat, SinkMetrics};
 
 /// Connections served at once; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
@@ -134,9 +134,10 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
     connections.shutdown().await;
 }
 
-async fn metrics(State(state): State<ApiState>) -> impl IntoResponse {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], state.metrics.render())
+async fn metrics(State(state): State<ApiState>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = MetricsFormat::for_accept(accept);
+    ([(header::CONTENT_TYPE, format.content_type())], state.metrics.render_as(format))
 }
 
 async fn ready(State(state): State<ApiState>) -> (StatusCode, String) {

@@ -17,6 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 use serde::Serialize;
 
+use super::exposition::{MetricsFormat, exposition};
 use crate::call::CallKind;
 
 type Labels = Vec<(&'static str, String)>;
@@ -37,11 +38,16 @@ struct MetricsInner {
 }
 
 impl Metrics {
-    /// Prometheus text of everything.
+    /// OpenMetrics text of everything.
     pub fn render(&self) -> String {
+        self.render_as(MetricsFormat::OpenMetrics)
+    }
+
+    /// The text of everything, in a format.
+    pub fn render_as(&self, format: MetricsFormat) -> String {
         let mut text = String::new();
         encode(&mut text, &self.inner().registry).expect("writing to a string does not fail");
-        text
+        exposition(&text, format)
     }
 
     /// The metrics of one sink, the same ones for the same name.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use secrecy::ExposeSecret;
-use usercom_sink::config::{Style, pipeline_schema, pipeline_schema_text};
+use usercom_sink::config::{Style, editor_schema, pipeline_schema, pipeline_schema_text};
 
 use super::{GOOD, json, load_text, usercom};
 
@@ -41,6 +41,7 @@ fn committed_schema_is_current() {
 fn schema_is_a_valid_json_schema() {
     // The schema itself follows its draft's rules.
     jsonschema::meta::validate(pipeline_schema()).expect("a valid schema");
+    jsonschema::meta::validate(editor_schema()).expect("a valid schema for editors");
 }
 
 #[test]
@@ -88,7 +89,7 @@ fn undocumented(schema: &serde_json::Value, at: &str, missing: &mut Vec<String>)
 #[test]
 fn every_example_passes_schema_and_loader() {
     // What is shipped as an example is free of faults and warnings, for editors and for the program.
-    let validator = jsonschema::validator_for(pipeline_schema()).expect("a valid schema");
+    let validator = jsonschema::validator_for(editor_schema()).expect("a valid schema");
     let examples = examples();
     assert!(examples.len() >= 6, "{} examples", examples.len());
     for (name, text) in examples {

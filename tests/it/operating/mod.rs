@@ -12,7 +12,9 @@
 //! | 8 | SIGTERM and SIGHUP with a backlog | `stopping::*` |
 //! | 9 | paths start beside the pipeline file | `sources::f3_09_state_is_beside_the_pipeline_file` |
 //! | 10 | syslog, CRI, Docker, forms, query strings | `field::decode`, `field::http` |
+//! | 11 | an editor underlines the value at fault | `schema::*` |
 //! | 12 | `[[tests]]`: `line`, `--filter`, JUnit, rules no test fires | `mapping_tests::*` |
+//! | 13 | `/metrics` has each family once, for Prometheus and for OpenMetrics | `metrics::*` |
 //! | 14 | `/v1/records` beside a write key | `field::http`, `http::abuse` |
 //! | 16 | attributes are created with a type | `field::profile` |
 //! | 17 | texts, colours, headers, help | `config::f3_17_*`, `help::*`, `dead_letters::f3_17_list_has_a_header_and_colours` |
@@ -23,6 +25,8 @@ mod dead_letters;
 mod help;
 mod log;
 mod mapping_tests;
+mod metrics;
+mod schema;
 mod sources;
 mod stopping;
 
