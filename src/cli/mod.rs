@@ -13,10 +13,12 @@ mod explain;
 mod load;
 mod log;
 mod output;
+mod playground;
 mod reload;
 mod run;
 mod schema;
 mod state;
+mod status;
 mod test;
 mod validate;
 
@@ -44,6 +46,10 @@ enum Command {
     Run(run::RunCommand),
     /// Run as a Fluvio connector
     Connector(connector::ConnectorCommand),
+    /// Show the status of the running pipeline
+    Status(status::StatusCommand),
+    /// Try a mapping in the browser
+    Playground(playground::PlaygroundCommand),
     /// Check a pipeline file and report every fault
     Validate(validate::ValidateCommand),
     /// Run the [[tests]] of a pipeline file
@@ -88,6 +94,8 @@ pub fn main() -> ExitCode {
             Command::Demo(command) => command.run(style).await,
             Command::Run(command) => command.run(style).await,
             Command::Connector(command) => command.run(style).await,
+            Command::Status(command) => command.run(style).await,
+            Command::Playground(command) => command.run(style).await,
             Command::Validate(command) => command.run(style).await,
             Command::Test(command) => command.run(style).await,
             Command::Explain(command) => command.run(style).await,

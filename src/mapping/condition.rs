@@ -88,10 +88,7 @@ impl CompiledCondition {
             Self::All(parts) => parts.iter().all(|part| part.holds(context)),
             Self::Any(parts) => parts.iter().any(|part| part.holds(context)),
             Self::None(parts) => !parts.iter().any(|part| part.holds(context)),
-            Self::Test(test) => {
-                let value = context.get(&test.path);
-                test.operators.iter().all(|operator| operator.holds(value))
-            }
+            Self::Test(test) => test.holds(context),
         }
     }
 
@@ -115,6 +112,14 @@ impl CompiledCondition {
                 Some(format!("`{}` is {found}, {}", test.path.shown, failed.describe()))
             }
         }
+    }
+}
+
+impl PathTest {
+    /// Whether all its operators hold.
+    pub(super) fn holds(&self, context: &EvalContext<'_, '_>) -> bool {
+        let value = context.get(&self.path);
+        self.operators.iter().all(|operator| operator.holds(value))
     }
 }
 

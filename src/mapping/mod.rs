@@ -33,6 +33,7 @@ mod integrations;
 mod json;
 mod json_value;
 mod named_values;
+mod nearest;
 mod object;
 mod path;
 mod path_trie;
@@ -45,6 +46,7 @@ mod template;
 
 pub use error::{FieldLoss, MapStats, MappingError, MappingErrorCode};
 pub use explain::{Explained, RuleTrace};
+pub use nearest::Nearest;
 
 use crate::call::{self, Call};
 use crate::config::fault::{ConfigPath, Fault};

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::in_flight::InFlightTracker;
 use crate::ack::Verdict;
 use crate::record::Record;
+use crate::telemetry::{OpenRequest, OpenRequests, SourceMetrics};
 
 /// How long a record waits for room before the request is sent back.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,6 +56,7 @@ impl PendingRequest {
 pub(super) struct RequestIngest {
     out: mpsc::Sender<Record>,
     flight: Arc<InFlightTracker>,
+    open: OpenRequests,
 }
 
 /// The verdicts of one request; told when the last record has its own.
@@ -62,6 +64,7 @@ struct RequestVerdicts<H> {
     rejected: AtomicU64,
     errored: AtomicU64,
     tell: Option<oneshot::Sender<(u64, u64)>>,
+    _open: OpenRequest,
     _held: H,
 }
 
@@ -87,8 +90,10 @@ impl<H> Drop for RequestVerdicts<H> {
 }
 
 impl RequestIngest {
-    pub(super) fn new(out: mpsc::Sender<Record>) -> Self {
-        Self { out, flight: Arc::default() }
+    /// `metrics` count the requests that are not answered yet.
+    pub(super) fn new(out: mpsc::Sender<Record>, metrics: Option<&SourceMetrics>) -> Self {
+        let open = metrics.map(SourceMetrics::open_requests).unwrap_or_default();
+        Self { out, flight: Arc::default(), open }
     }
 
     /// Sends a request's records, in order, and waits until all are settled. A caller that stops waiting
@@ -113,6 +118,7 @@ impl RequestIngest {
             rejected: AtomicU64::new(0),
             errored: AtomicU64::new(0),
             tell: Some(tell),
+            _open: self.open.open(),
             _held: held,
         });
         for mut record in records {

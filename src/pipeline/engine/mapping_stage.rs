@@ -17,7 +17,8 @@ use crate::clock;
 use crate::config::sink::Unmatched;
 use crate::mapping::{CompiledMapping, Input};
 use crate::schedule::{ExternalUserId, Op};
-use crate::telemetry::SinkMetrics;
+use crate::record::Record;
+use crate::telemetry::{SinkMetrics, TappedRecord};
 use crate::usercom::{Notes, Probe, Settings, plan_call};
 
 /// Records in one batch at most.
@@ -122,8 +123,33 @@ impl MappingStage {
         MappedRecord { buffered, outcome }
     }
 
+    /// Counts an unmatched record under the rule that came nearest.
+    fn note_unmatched(&self, input: Input<'_>) {
+        let activity = self.metrics.activity();
+        if activity.examines_unmatched() {
+            let (rule, path) = match self.plan.nearest_rule(input) {
+                Some(near) => (near.rule, near.path),
+                None => ("(no rule comes near)", ""),
+            };
+            activity.nearest().add(rule, path);
+        }
+    }
+
+    /// Shows a record to whoever looks at the tap.
+    fn tap(&self, record: &Record) {
+        let tap = self.metrics.activity().tap();
+        if tap.wants(record.body.len()) {
+            tap.show(TappedRecord {
+                body: record.body.clone(),
+                meta: record.meta.clone(),
+                location: record.origin.as_ref().map(|origin| origin.location.to_string()),
+            });
+        }
+    }
+
     async fn outcome(&self, buffered: &Buffered) -> MappingOutcome {
         let record = &buffered.record;
+        self.tap(record);
         let input = Input { body: &record.body, meta: record.meta.as_deref() };
         let mut mapped = match self.plan.map(input) {
             Ok(mapped) => mapped,
@@ -143,6 +169,9 @@ impl MappingStage {
             self.metrics.conversion_failed();
         }
         if mapped.calls.is_empty() {
+            if !mapped.matched {
+                self.note_unmatched(input);
+            }
             if !mapped.matched && self.unmatched == Unmatched::DeadLetter {
                 let letter = DeadLetter::new(record, "unmatched", "no rule wants it", clock::now());
                 return MappingOutcome::Dead(Box::new(letter));

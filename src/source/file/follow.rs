@@ -144,6 +144,7 @@ impl Follow {
         }
         let names: Vec<_> = new.iter().map(|f| (f.id, Family::of(&f.path))).collect();
         self.desk.common.progress.found(new.iter().map(|found| found.size).sum());
+        self.desk.common.progress.found_files(new.len());
         let folders: Vec<_> = new
             .iter()
             .filter_map(|found| Some(found.path.parent()?.to_owned()))

@@ -27,6 +27,7 @@ pub(super) async fn run(mut desk: FileSet, from: ReadFrom) -> Result<UnreadableF
     let findings = desk.first_find().await;
     let mut failed = UnreadableFiles::new();
     desk.common.progress.found(findings.files.iter().map(|found| found.size).sum());
+    desk.common.progress.found_files(findings.files.len());
     'all: for log in logs(findings.files) {
         let last = log.len().saturating_sub(1);
         for (index, found) in log.into_iter().enumerate() {
