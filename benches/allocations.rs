@@ -21,24 +21,26 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use usercom_sink::config::fault::ConfigPath;
 use usercom_sink::config::sink::{DeliveryConfig, Preset, UsersConfig};
-use usercom_sink::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
+use usercom_sink::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
 use usercom_sink::mapping::{CompiledMapping, Input};
 use usercom_sink::schedule::Op;
-use usercom_sink::usercom::{Doubt, Notes, Settings, SilentProbe, Usercom, plan_call};
+use usercom_sink::usercom::{
+    NoopExecutorObserver, OpExecutor, PlanWarnings, PriorSend, Settings, plan_call,
+};
 
 /// Answers what User.com would, as far as an executor cares, and allocates nothing for it.
 struct Nobody;
 
 #[async_trait]
 impl Transport for Nobody {
-    async fn send(&self, request: &Request, _: &mut Attempts) -> Result<Reply, SendError> {
+    async fn send(&self, request: &Request, _: &mut Attempts) -> Result<ApiReply, SendError> {
         let body: &'static [u8] = match (request.method, request.route) {
             (Method::Get, "attributes/") => br#"{"next":null,"results":[]}"#,
             (Method::Post, "users/update_or_create/") => br#"{"created":true,"id":1}"#,
             (Method::Get | Method::Put, _) => br#"{"id":1,"user_key":"key","employees":[]}"#,
             _ => b"{}",
         };
-        Ok(Reply { status: 200, body: Bytes::from_static(body) })
+        Ok(ApiReply { status: 200, body: Bytes::from_static(body) })
     }
 }
 
@@ -61,7 +63,7 @@ fn main() {
             let mapped = mapped.expect("the records are sound");
             let planned = measure(|| {
                 for call in &mapped.calls {
-                    let made = plan_call(&call.call, &settings, now, &mut Notes::default());
+                    let made = plan_call(&call.call, &settings, now, &mut PlanWarnings::default());
                     ops.extend(made.expect("the calls are sound"));
                 }
             });
@@ -73,14 +75,14 @@ fn main() {
     }
     let usercom = || {
         let (users, delivery) = (UsersConfig::default(), DeliveryConfig::default());
-        Usercom::new(Arc::new(Nobody), users, delivery, Arc::new(SilentProbe))
+        OpExecutor::new(Arc::new(Nobody), users, delivery, Arc::new(NoopExecutorObserver))
     };
     let (fresh, known) = (usercom(), usercom());
     block_on(fresh.open()).expect("nobody answers at once");
     block_on(known.open()).expect("nobody answers at once");
-    let execute = |usercom: &Usercom| {
+    let execute = |usercom: &OpExecutor| {
         for op in &ops {
-            let done = block_on(usercom.execute(op, Doubt::No, &mut Attempts::default()));
+            let done = block_on(usercom.execute(op, PriorSend::None, &mut Attempts::default()));
             done.expect("nobody refuses anything");
         }
     };

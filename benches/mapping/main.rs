@@ -28,7 +28,7 @@ use usercom_sink::config::mapping::Rule;
 use usercom_sink::config::sink::Preset;
 use usercom_sink::mapping::{CompiledMapping, Input};
 use usercom_sink::schedule::Op;
-use usercom_sink::usercom::{Notes, Settings, encoded, plan_call};
+use usercom_sink::usercom::{PlanWarnings, Settings, encoded, plan_call};
 
 /// The program's own, for all contestants.
 #[global_allocator]
@@ -121,7 +121,7 @@ const TURNS: usize = 60;
 fn bodies(plan: &CompiledMapping, line: &str, now: Timestamp, mut each: impl FnMut(&str)) {
     let input = Input { body: line.as_bytes(), meta: None };
     let mapped = plan.map(input).expect("the records are sound");
-    let mut notes = Notes::default();
+    let mut notes = PlanWarnings::default();
     for call in &mapped.calls {
         let ops = plan_call(&call.call, &SETTINGS, now, &mut notes).expect("the calls are sound");
         for body in ops.iter().filter_map(|op| encoded(op, now)) {
@@ -138,7 +138,7 @@ fn agents(preset: &CompiledMapping, lines: &[&str], now: Timestamp) -> reference
         let mapped = preset.map(Input { body: line.as_bytes(), meta: None });
         for mut call in mapped.expect("the records are sound").calls.into_iter().map(|c| c.call) {
             call.kind = usercom_sink::call::CallKind::Identify;
-            let ops = plan_call(&call, &SETTINGS, now, &mut Notes::default());
+            let ops = plan_call(&call, &SETTINGS, now, &mut PlanWarnings::default());
             let ops = ops.expect("the calls are sound");
             let Op::Identify { fields, .. } = &ops[0] else {
                 unreachable!("made from an identify")

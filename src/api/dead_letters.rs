@@ -190,9 +190,8 @@ pub(super) async fn show(
     Path(id): Path<i64>,
 ) -> Result<Response, ApiError> {
     let found = service(&state)?.store.dead_letter(id).await?;
-    let found = found.ok_or_else(|| {
-        ApiError(StatusCode::NOT_FOUND, format!("there is no dead letter {id}"))
-    })?;
+    let found = found
+        .ok_or_else(|| ApiError(StatusCode::NOT_FOUND, format!("there is no dead letter {id}")))?;
     Ok(Json(found).into_response())
 }
 
@@ -204,18 +203,19 @@ pub(super) async fn export(
     let service = service(&state)?.clone();
     let (filter, sinks) = (query.filter()?, service.chosen(&query.sink)?);
     let begin = (service, sinks, filter, 0, 0);
-    let lines = futures::stream::try_unfold(begin, |(service, sinks, filter, nth, offset)| async move {
-        let Some(sink) = sinks.get(nth).cloned() else { return Ok(None) };
-        let page = service.store.dead_letters(&sink, filter.clone(), EXPORT_PAGE, offset).await;
-        let page = page.map_err(std::io::Error::other)?;
-        let mut text = Vec::new();
-        export_lines(&page, &mut text)?;
-        let next = match page.len() {
-            0 => (service, sinks, filter, nth + 1, 0),
-            more => (service, sinks, filter, nth, offset + more),
-        };
-        Ok::<_, std::io::Error>(Some((Bytes::from(text), next)))
-    });
+    let lines =
+        futures::stream::try_unfold(begin, |(service, sinks, filter, nth, offset)| async move {
+            let Some(sink) = sinks.get(nth).cloned() else { return Ok(None) };
+            let page = service.store.dead_letters(&sink, filter.clone(), EXPORT_PAGE, offset).await;
+            let page = page.map_err(std::io::Error::other)?;
+            let mut text = Vec::new();
+            export_lines(&page, &mut text)?;
+            let next = match page.len() {
+                0 => (service, sinks, filter, nth + 1, 0),
+                more => (service, sinks, filter, nth, offset + more),
+            };
+            Ok::<_, std::io::Error>(Some((Bytes::from(text), next)))
+        });
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson"),
         (header::CONTENT_DISPOSITION, "attachment; filename=\"dead-letters.ndjson\""),

@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Form;
@@ -17,6 +16,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
+use parking_lot::{Mutex, MutexGuard};
 use rand::RngCore as _;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -87,7 +87,7 @@ impl AccessRules {
     }
 
     fn sessions(&self) -> MutexGuard<'_, VecDeque<Session>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sessions.lock()
     }
 
     /// Whether a request may see records and change something.
@@ -99,7 +99,7 @@ impl AccessRules {
 
     fn is_token(&self, token: &[u8; 32], given: &str) -> bool {
         let now = Instant::now();
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures.lock();
         failures.retain(|at| now.duration_since(*at) < FAILURE_WINDOW);
         if failures.len() >= MAX_FAILURES {
             return false;
@@ -113,7 +113,7 @@ impl AccessRules {
 
     fn is_locked(&self) -> bool {
         let now = Instant::now();
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = self.failures.lock();
         failures.iter().filter(|at| now.duration_since(**at) < FAILURE_WINDOW).count()
             >= MAX_FAILURES
     }
@@ -239,8 +239,7 @@ fn refusal(access: &AccessRules, request: &Request) -> Option<&'static str> {
             "unknown Host header; add the name to `api.hosts` if this address is reached under it",
         );
     }
-    is_foreign(headers, host, request.method())
-        .then_some("a request of another origin is refused")
+    is_foreign(headers, host, request.method()).then_some("a request of another origin is refused")
 }
 
 async fn read_body(request: Request) -> Result<Request, Response> {
@@ -314,9 +313,8 @@ pub(super) async fn login(State(state): State<ApiState>, Form(login): Form<Login
         return page::login_again(&state, &login.to);
     }
     let secret = state.access.open_session();
-    let cookie = format!(
-        "{COOKIE}={secret}; HttpOnly; SameSite=Strict; Path=/; Max-Age={SESSION_SECS}"
-    );
+    let cookie =
+        format!("{COOKIE}={secret}; HttpOnly; SameSite=Strict; Path=/; Max-Age={SESSION_SECS}");
     ([(header::SET_COOKIE, cookie)], Redirect::to(safe_path(&login.to))).into_response()
 }
 
@@ -337,14 +335,27 @@ mod tests {
     fn host_names_are_known_only_where_nobody_can_rebind_them() {
         // Guarantees which `Host` headers are taken, with and without a port.
         let own = AccessRules::new([127, 0, 0, 1].into(), None, &["Status.Example.com".to_owned()]);
-        for host in ["localhost", "LOCALHOST:80", "127.0.0.1:8686", "[::1]:1", "10.0.0.7",
-            "status.example.com", "status.example.com:443"]
-        {
+        for host in [
+            "localhost",
+            "LOCALHOST:80",
+            "127.0.0.1:8686",
+            "[::1]:1",
+            "10.0.0.7",
+            "status.example.com",
+            "status.example.com:443",
+        ] {
             assert!(own.knows_host(host, "/"), "{host}");
         }
-        for host in ["", "evil.example", "localhost.evil.example", "localhost:x", "127.0.0.1.nip.io",
-            "[::1", "a@localhost", "status.example.com.evil.example"]
-        {
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "localhost:x",
+            "127.0.0.1.nip.io",
+            "[::1",
+            "a@localhost",
+            "status.example.com.evil.example",
+        ] {
             assert!(!own.knows_host(host, "/metrics"), "{host}");
         }
         let open = AccessRules::new([0, 0, 0, 0].into(), None, &[]);

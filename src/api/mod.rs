@@ -38,8 +38,11 @@ pub trait Replayer: Send + Sync {
     ///
     /// # Errors
     /// Why nothing could be sent, in words.
-    async fn replay(&self, sinks: Vec<String>, filter: DeadLetterFilter)
-    -> Result<Replayed, String>;
+    async fn replay(
+        &self,
+        sinks: Vec<String>,
+        filter: DeadLetterFilter,
+    ) -> Result<Replayed, String>;
 
     /// How far the replay is that runs now.
     fn progress(&self) -> Option<ReplayProgress>;
@@ -123,7 +126,10 @@ fn router(state: ApiState) -> Router {
         .route("/playground", get(page::playground))
         .route("/api/v1/dead-letters", get(dead_letters::list))
         .route("/api/v1/dead-letters/export", get(dead_letters::export))
-        .route("/api/v1/dead-letters/replay", post(dead_letters::replay).get(dead_letters::progress))
+        .route(
+            "/api/v1/dead-letters/replay",
+            post(dead_letters::replay).get(dead_letters::progress),
+        )
         .route("/api/v1/dead-letters/purge", post(dead_letters::purge))
         .route("/api/v1/dead-letters/{id}", get(dead_letters::show))
         .route("/api/v1/tap", get(tap::events))

@@ -16,9 +16,7 @@ fn nothing_runs() -> Response {
 pub(super) async fn metrics(State(state): State<ApiState>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     match &state.service {
-        Some(service) => {
-            ([(header::CONTENT_TYPE, kind)], service.metrics.render()).into_response()
-        }
+        Some(service) => ([(header::CONTENT_TYPE, kind)], service.metrics.render()).into_response(),
         None => nothing_runs(),
     }
 }

@@ -30,7 +30,8 @@ const COLUMNS: &str = "id, sink, at, reason, detail, rule, field, place, transpo
                        response, attempts, replays, call, meta, record";
 
 /// Selects the rows that match a [`DeadLetterFilter`]: parameters 1 to 5.
-pub(super) const FILTER_SQL: &str = "sink = ?1 AND (?2 IS NULL OR reason = ?2) AND (?3 IS NULL OR at >= ?3)
+pub(super) const FILTER_SQL: &str =
+    "sink = ?1 AND (?2 IS NULL OR reason = ?2) AND (?3 IS NULL OR at >= ?3)
     AND (?4 IS NULL OR id IN (SELECT value FROM json_each(?4))) AND (?5 IS NULL OR rule = ?5)";
 
 /// A record that could not be delivered, and why.

@@ -12,16 +12,16 @@ use tokio::time::Instant;
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Device and inode.
-type FileId = (u64, u64);
+type DbFileId = (u64, u64);
 
 /// The file and its log, as opened.
 #[derive(Debug)]
 pub(super) struct FileWatch {
     path: PathBuf,
     log: PathBuf,
-    file_id: Option<FileId>,
+    file_id: Option<DbFileId>,
     /// `None` until there is a log.
-    log_id: Option<FileId>,
+    log_id: Option<DbFileId>,
     checked: Instant,
 }
 
@@ -68,6 +68,6 @@ impl FileWatch {
     }
 }
 
-fn file_id(path: &Path) -> Option<FileId> {
+fn file_id(path: &Path) -> Option<DbFileId> {
     fs::metadata(path).ok().map(|at: Metadata| (at.dev(), at.ino()))
 }

@@ -107,8 +107,7 @@ impl Store {
         self.read_with(move |scope| {
             let sql = format!("SELECT count(*) FROM dead_letters WHERE {FILTER_SQL}");
             let mut find = scope.conn.prepare_cached(&sql)?;
-            let filter =
-                params![sink, filter.reason, filter.since(), filter.ids(), filter.rule];
+            let filter = params![sink, filter.reason, filter.since(), filter.ids(), filter.rule];
             find.query_row(filter, |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
         })
         .await

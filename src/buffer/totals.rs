@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// What a settlement added to the tables of a sink.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +30,7 @@ struct SinkTotals {
 
 impl TableTotals {
     fn by_sink(&self) -> MutexGuard<'_, HashMap<String, SinkTotals>> {
-        self.by_sink.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_sink.lock()
     }
 
     pub(super) fn dead_version(&self) -> u64 {

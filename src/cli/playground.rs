@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use clap::Args;
+use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use super::load::load_texts;
@@ -56,7 +57,8 @@ impl PlaygroundCommand {
 
     /// The files as they are shown: with every secret covered, also where they have faults.
     fn files(&self, style: Style) -> Result<Vec<PlaygroundText>, Exit> {
-        let texts: Result<Vec<_>, _> = self.config.iter().map(|path| SourceText::read(path)).collect();
+        let texts: Result<Vec<_>, _> =
+            self.config.iter().map(|path| SourceText::read(path)).collect();
         let texts = texts.map_err(|report| {
             super::output::eprint(&report.render(style));
             Exit::BadConfig

@@ -4,9 +4,9 @@
 //! tokens are taken only when all three agree, so a pause or a cancelled caller wastes none. The
 //! invariant: nothing starts while the gate is closed.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until};
 
 use super::pause::BackpressureGate;
@@ -32,7 +32,7 @@ impl AdmissionGate {
     }
 
     fn quota(&self) -> MutexGuard<'_, QuotaEstimator> {
-        self.quota.lock().unwrap_or_else(PoisonError::into_inner)
+        self.quota.lock()
     }
 
     /// Waits for the gate only, without a place in line.
@@ -97,7 +97,7 @@ mod tests {
     use tokio::task::{JoinSet, yield_now};
 
     #[tokio::test(start_paused = true)]
-    async fn turns_are_taken_in_order_and_spaced() {
+    async fn requests_are_admitted_in_order_and_spaced() {
         // Guarantees that attempts start in the order they came and no faster than the limit, a
         // pause in the middle and a caller that gave up included.
         let door =

@@ -1,11 +1,12 @@
 //! Knows whether an attempt opened a connection or used a kept one, and when kept ones are not to
 //! be trusted.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -24,21 +25,21 @@ pub(super) async fn watched<T>(attempt: impl Future<Output = T>) -> (T, bool) {
 
 /// Notes that a connection is opened.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct NoteOpening;
+pub(super) struct RecordConnects;
 
-impl<S> Layer<S> for NoteOpening {
-    type Service = Noting<S>;
+impl<S> Layer<S> for RecordConnects {
+    type Service = RecordingConnector<S>;
 
-    fn layer(&self, inner: S) -> Noting<S> {
-        Noting(inner)
+    fn layer(&self, inner: S) -> RecordingConnector<S> {
+        RecordingConnector(inner)
     }
 }
 
 /// A connector that notes its use.
 #[derive(Debug, Clone)]
-pub(super) struct Noting<S>(S);
+pub(super) struct RecordingConnector<S>(S);
 
-impl<S: Service<T>, T> Service<T> for Noting<S> {
+impl<S: Service<T>, T> Service<T> for RecordingConnector<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;
@@ -59,18 +60,18 @@ const DISTRUST: Duration = Duration::from_secs(60);
 
 /// Whether kept connections are used.
 #[derive(Debug, Default)]
-pub(super) struct Trust(Mutex<Found>);
+pub(super) struct KeptConnections(Mutex<TrustState>);
 
 #[derive(Debug, Default)]
-struct Found {
+struct TrustState {
     last_closed: Option<Instant>,
     distrusted_until: Option<Instant>,
 }
 
-impl Trust {
+impl KeptConnections {
     /// A kept connection had been closed by the server.
     pub(super) fn closed(&self, now: Instant) {
-        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.0.lock();
         if found.last_closed.is_some_and(|last| now < last + DISTRUST) {
             if found.distrusted_until.is_none_or(|until| until < now) {
                 tracing::info!(
@@ -84,7 +85,7 @@ impl Trust {
 
     /// Whether a kept connection may be used.
     pub(super) fn allows(&self, now: Instant) -> bool {
-        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.0.lock();
         found.distrusted_until.is_none_or(|until| until <= now)
     }
 }
@@ -94,10 +95,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kept_connections_are_left_alone_after_two_were_closed() {
+    fn idle_connections_are_not_reused_after_two_were_closed() {
         // Guarantees that one closed connection changes nothing, that a second one within a minute
         // does for a minute, and that trust comes back.
-        let trust = Trust::default();
+        let trust = KeptConnections::default();
         let begin = Instant::now();
         trust.closed(begin);
         assert!(trust.allows(begin));

@@ -20,14 +20,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::carrier::{Carrier, CarrierSettings, Connection, Wire};
-use super::connections::{NoteOpening, Trust, watched};
-use super::halt::{HaltPolicy, HaltState};
+use super::auth::{AuthBreakerState, OnAuthFailure};
+use super::connections::{KeptConnections, RecordConnects, watched};
+use super::dispatcher::{
+    AttemptTransport, ConnectionChoice, DispatcherSettings, RequestDispatcher,
+};
+use super::observer::DeliveryObserver;
 use super::outcome::{Attempt, BrokenBody, Media};
 use super::poison::PoisonPolicy;
-use super::probe::Probe;
 use super::redact::Redactor;
-use super::wire::{Attempts, BeforeSend, Method, Reply, Request, SendError, Transport};
+use super::transport::{ApiReply, Attempts, BeforeSend, Method, Request, SendError, Transport};
 use crate::config::sink::RequestConfig;
 
 /// The longest text of a foreign error that is passed on, in characters.
@@ -46,7 +48,7 @@ pub struct TransportSettings {
     /// Pace and patience.
     pub request: RequestConfig,
     /// What to do on 401, 402 and 403.
-    pub halt: HaltPolicy,
+    pub halt: OnAuthFailure,
     /// When a request that always fails is given up.
     pub poison: PoisonPolicy,
     /// A cheap request that tells, after a 403, whether the key works: then only one route is
@@ -97,7 +99,7 @@ pub enum TransportError {
 /// with the next backoff, and is [given up](SendError::GivenUp) without an attempt once
 /// `retry_attempts` are used up.
 pub struct HttpTransport {
-    carrier: Carrier<HttpWire>,
+    dispatcher: RequestDispatcher<HttpAttemptTransport>,
 }
 
 impl fmt::Debug for HttpTransport {
@@ -111,36 +113,40 @@ impl HttpTransport {
     /// [`SendError::Stopped`]; one on the wire may finish within its timeout.
     pub fn new(
         settings: TransportSettings,
-        probe: Arc<dyn Probe>,
+        observer: Arc<dyn DeliveryObserver>,
         stop: CancellationToken,
     ) -> Result<Self, TransportError> {
-        let wire = HttpWire::new(&settings)?;
-        let carrier = Carrier::new(
-            wire,
-            CarrierSettings {
+        let transport = HttpAttemptTransport::new(&settings)?;
+        let dispatcher = RequestDispatcher::new(
+            transport,
+            DispatcherSettings {
                 request: &settings.request,
                 halt: settings.halt,
                 poison: settings.poison,
                 key_check: settings.key_check.clone(),
                 route_closed: settings.route_closed,
                 cures: settings.cures,
-                probe,
+                observer,
                 stop,
             },
         );
-        Ok(Self { carrier })
+        Ok(Self { dispatcher })
     }
 
     /// Whether sending is halted, and every change of it: for `/ready`.
-    pub fn halted(&self) -> watch::Receiver<HaltState> {
-        self.carrier.halted()
+    pub fn halted(&self) -> watch::Receiver<AuthBreakerState> {
+        self.dispatcher.halted()
     }
 }
 
 #[async_trait]
 impl Transport for HttpTransport {
-    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
-        self.carrier.send(request, attempts).await
+    async fn send(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<ApiReply, SendError> {
+        self.dispatcher.send(request, attempts).await
     }
 
     async fn send_counted(
@@ -148,27 +154,27 @@ impl Transport for HttpTransport {
         request: &Request,
         attempts: &mut Attempts,
         before: &dyn BeforeSend,
-    ) -> Result<Reply, SendError> {
-        self.carrier.send_counted(request, attempts, before).await
+    ) -> Result<ApiReply, SendError> {
+        self.dispatcher.send_counted(request, attempts, before).await
     }
 
     fn is_alive(&self) -> bool {
-        self.carrier.is_alive()
+        self.dispatcher.is_alive()
     }
 }
 
 /// Two clients and where they send to.
-struct HttpWire {
+struct HttpAttemptTransport {
     /// Keeps connections.
     client: Client,
     /// Opens one for each request.
     fresh: Client,
-    trust: Trust,
+    trust: KeptConnections,
     base: String,
     redactor: Redactor,
 }
 
-impl HttpWire {
+impl HttpAttemptTransport {
     fn new(settings: &TransportSettings) -> Result<Self, TransportError> {
         let timeout = Duration::from_secs(settings.request.timeout_secs.max(1));
         let headers = headers(&settings.api_key)?;
@@ -182,7 +188,7 @@ impl HttpWire {
                 .tcp_nodelay(true)
                 .pool_idle_timeout(IDLE)
                 .pool_max_idle_per_host(kept)
-                .connector_layer(NoteOpening)
+                .connector_layer(RecordConnects)
                 .timeout(timeout)
                 // Shorter than the whole, so that a connect that hangs is known to have sent
                 // nothing.
@@ -193,7 +199,7 @@ impl HttpWire {
         Ok(Self {
             client: client(usize::MAX)?,
             fresh: client(0)?,
-            trust: Trust::default(),
+            trust: KeptConnections::default(),
             base: base_url(&settings.base_url)?,
             redactor: Redactor::new(settings.api_key.expose_secret()),
         })
@@ -251,14 +257,14 @@ fn method(method: Method) -> reqwest::Method {
 }
 
 #[async_trait]
-impl Wire for HttpWire {
-    async fn attempt(&self, request: &Request, connection: Connection) -> Attempt {
+impl AttemptTransport for HttpAttemptTransport {
+    async fn attempt(&self, request: &Request, connection: ConnectionChoice) -> Attempt {
         let Some(url) = self.url(&request.path) else {
             return unsendable();
         };
         let client = match connection {
-            Connection::Any if self.trust.allows(Instant::now()) => &self.client,
-            Connection::Any | Connection::Fresh => &self.fresh,
+            ConnectionChoice::Any if self.trust.allows(Instant::now()) => &self.client,
+            ConnectionChoice::Any | ConnectionChoice::Fresh => &self.fresh,
         };
         let mut builder = client.request(method(request.method), url);
         if let Some(body) = &request.body {
@@ -268,7 +274,7 @@ impl Wire for HttpWire {
         match sent {
             Ok(response) => self.covered(read(response, request.expects.max_body).await),
             Err(error) => match lost(&error.without_url()) {
-                Attempt::Cut { detail } if !opened => {
+                Attempt::ConnectionLost { detail } if !opened => {
                     self.trust.closed(Instant::now());
                     Attempt::Stale { detail }
                 }
@@ -278,7 +284,7 @@ impl Wire for HttpWire {
     }
 }
 
-impl HttpWire {
+impl HttpAttemptTransport {
     /// An answer without the API key. What a success holds is used and not shown.
     fn covered(&self, attempt: Attempt) -> Attempt {
         let cover = |body| match body {
@@ -351,7 +357,7 @@ fn lost(error: &reqwest::Error) -> Attempt {
     } else if error.is_timeout() {
         Attempt::TimedOut
     } else {
-        Attempt::Cut { detail: root_cause(error) }
+        Attempt::ConnectionLost { detail: root_cause(error) }
     }
 }
 
@@ -368,12 +374,12 @@ fn root_cause(error: &(dyn Error + 'static)) -> String {
 mod tests {
     use super::*;
 
-    fn wire(base: &str) -> Result<HttpWire, TransportError> {
-        HttpWire::new(&TransportSettings {
+    fn transport(base: &str) -> Result<HttpAttemptTransport, TransportError> {
+        HttpAttemptTransport::new(&TransportSettings {
             base_url: base.into(),
             api_key: SecretString::from("k3y"),
             request: RequestConfig::default(),
-            halt: HaltPolicy::Wait,
+            halt: OnAuthFailure::Retry,
             poison: PoisonPolicy::default(),
             key_check: None,
             route_closed: Duration::ZERO,
@@ -382,21 +388,21 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_sent_as_written_or_not_at_all() {
+    fn path_is_sent_unchanged_or_rejected() {
         // Guarantees that no id's encoding is changed and that no id climbs out of its segment.
-        let wire = wire("https://acme.user.com/api/public").unwrap();
+        let transport = transport("https://acme.user.com/api/public").unwrap();
         for path in ["users/", "users-by-id/a%2Fb%3F%23%25%20%C3%A9/events/", "u/?email=a%40b%2Bc"]
         {
-            let url = wire.url(path).unwrap();
+            let url = transport.url(path).unwrap();
             assert_eq!(url.as_str(), format!("https://acme.user.com/api/public/{path}"));
         }
         for path in ["users-by-id/%2E%2E/events/", "a/../b/", "a/%2e/b/", "a b/", "a#b"] {
-            assert_eq!(wire.url(path), None, "{path}");
+            assert_eq!(transport.url(path), None, "{path}");
         }
     }
 
     #[test]
-    fn base_urls_are_checked() {
+    fn invalid_base_url_is_rejected() {
         // Guarantees which endpoints are refused, and that the message does not repeat them.
         for good in ["http://127.0.0.1:1/api/public/", "https://h", " https://h/x "] {
             assert!(base_url(good).unwrap().ends_with('/'), "{good}");
@@ -415,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_not_shown() {
+    fn api_key_is_absent_from_debug_output_of_client() {
         // Guarantees that neither the headers' Debug nor a key that cannot be sent shows the key.
         let headers = headers(&SecretString::from("s3cret")).unwrap();
         assert!(!format!("{headers:?}").contains("s3cret"));

@@ -5,27 +5,27 @@
 //! run at once, [`pause`] and [`halt`] when none may. It knows requests, not what they mean.
 
 mod admission;
-mod carrier;
+pub mod auth;
 pub mod concurrency;
 mod connections;
-pub mod halt;
+mod dispatcher;
 mod http;
+mod observer;
 pub mod outcome;
 pub mod pause;
 pub mod poison;
-mod probe;
 pub mod quota;
 pub mod rate;
 mod redact;
 pub mod retry;
 mod routes;
-mod wire;
+mod transport;
 
-pub use halt::{HaltPolicy, HaltState};
+pub use auth::{AuthBreakerState, OnAuthFailure};
 pub use http::{HttpTransport, TransportError, TransportSettings};
-pub use poison::{PoisonPolicy, Run};
-pub use probe::{NoProbe, Probe};
-pub use wire::{
-    Attempts, BeforeSend, Expects, MAX_REPLY, Method, Need, Repeat, Reply, Request, SendError,
-    Stalled, Transport,
+pub use observer::{DeliveryObserver, NoopDeliveryObserver};
+pub use poison::{PoisonPolicy, RunMode};
+pub use transport::{
+    ApiReply, Attempts, BeforeSend, Expects, Idempotency, MAX_RESPONSE_BYTES, Method, Need,
+    Request, SendError, Stalled, Transport,
 };

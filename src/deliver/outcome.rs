@@ -1,7 +1,7 @@
 //! What one attempt means: a pure verdict on what came back, or did not.
 //!
 //! It decides nothing about waiting and knows no socket. The invariant: a request that
-//! [counts](Repeat::Counts) is never called safe to repeat after it may have taken effect.
+//! [counts](Idempotency::NonIdempotent) is never called safe to repeat after it may have taken effect.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::wire::Repeat;
+use super::transport::Idempotency;
 
 /// What one attempt brought back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Attempt {
     /// The request may have left, and no answer came in time.
     TimedOut,
     /// The request may have left, and the connection ended or spoke something else than HTTP.
-    Cut {
+    ConnectionLost {
         /// What the connection said, escaped for logs.
         detail: String,
     },
@@ -69,17 +69,17 @@ pub enum BrokenBody {
 
 /// The verdict on one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AttemptDisposition {
     /// A 2xx that stands.
     Delivered,
     /// Not now; another attempt may do better.
     Retry {
         /// What happened.
-        why: Why,
+        why: RetryReason,
         /// How long the server asked to be left alone, clamped.
         after: Option<Duration>,
         /// Whether the request may have taken effect.
-        fate: Fate,
+        side_effect: SideEffect,
     },
     /// A final answer that is no success; the status will not change by asking again.
     Reject {
@@ -95,16 +95,16 @@ pub enum Outcome {
 
 /// What became of a request that has to be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum SideEffect {
     /// It did not take effect, or repeating it does no harm.
-    Repeatable,
+    None,
     /// It counts, and may have taken effect.
-    Unknown,
+    Possible,
 }
 
 /// Why an attempt has to be repeated.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
+pub enum RetryReason {
     /// No connection.
     Connect(String),
     /// No answer within the timeout.
@@ -125,7 +125,7 @@ pub enum Why {
     Status(u16),
 }
 
-impl Why {
+impl RetryReason {
     /// A short fixed word, for metrics.
     pub fn label(&self) -> &'static str {
         match self {
@@ -161,7 +161,7 @@ const TIMEOUT: &str = "no answer within the timeout";
 const BROKEN: &str = "the answer's body was cut";
 const TOO_LARGE: &str = "the answer's body is longer than the limit; reading it was stopped";
 
-impl fmt::Display for Why {
+impl fmt::Display for RetryReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(detail) => {
@@ -203,8 +203,8 @@ const CERTIFICATE: &str = "; the server's TLS certificate is not trusted here: c
 /// * 408, 429 and 503 are said before the work is done (slow upload, throttle, overload), so even a
 ///   request that counts is repeatable. Any other 5xx except 501 may come after the effect: a 500
 ///   from the code that runs behind the insert, a 502 or 504 from a gateway that lost patience with
-///   a server that had not. Those leave the fate of a request that counts unknown.
-/// * 401, 402 and 403: [`Outcome::Halt`]. After a 403 the caller may find out that only one route
+///   a server that had not. Those leave the side_effect of a request that counts unknown.
+/// * 401, 402 and 403: [`AttemptDisposition::Halt`]. After a 403 the caller may find out that only one route
 ///   is meant.
 /// * A redirect, a web page with 2xx or 4xx, 407 (a proxy's) and statuses HTTP does not know are
 ///   not the API's: a login page of the network, a gateway in maintenance. They prove nothing
@@ -216,19 +216,28 @@ const CERTIFICATE: &str = "; the server's TLS certificate is not trusted here: c
 /// * Everything else is final.
 ///
 /// `longest` clamps `Retry-After`; `now` turns a date into a span.
-pub fn classify(attempt: &Attempt, repeat: Repeat, longest: Duration, now: SystemTime) -> Outcome {
-    let unknown_if_counts = match repeat {
-        Repeat::Safe => Fate::Repeatable,
-        Repeat::Counts => Fate::Unknown,
+pub fn classify(
+    attempt: &Attempt,
+    idempotency: Idempotency,
+    longest: Duration,
+    now: SystemTime,
+) -> AttemptDisposition {
+    let unknown_if_counts = match idempotency {
+        Idempotency::Idempotent => SideEffect::None,
+        Idempotency::NonIdempotent => SideEffect::Possible,
     };
-    let retry = |why, fate| Outcome::Retry { why, after: None, fate };
+    let retry = |why, side_effect| AttemptDisposition::Retry { why, after: None, side_effect };
     let (status, retry_after, media, body) = match attempt {
         Attempt::NotSent { detail } => {
-            return retry(Why::Connect(detail.clone()), Fate::Repeatable);
+            return retry(RetryReason::Connect(detail.clone()), SideEffect::None);
         }
-        Attempt::TimedOut => return retry(Why::Timeout, unknown_if_counts),
-        Attempt::Cut { detail } => return retry(Why::Cut(detail.clone()), unknown_if_counts),
-        Attempt::Stale { detail } => return retry(Why::Stale(detail.clone()), unknown_if_counts),
+        Attempt::TimedOut => return retry(RetryReason::Timeout, unknown_if_counts),
+        Attempt::ConnectionLost { detail } => {
+            return retry(RetryReason::Cut(detail.clone()), unknown_if_counts);
+        }
+        Attempt::Stale { detail } => {
+            return retry(RetryReason::Stale(detail.clone()), unknown_if_counts);
+        }
         Attempt::Answer { status, retry_after, media, body } => {
             (*status, retry_after.as_deref(), *media, body)
         }
@@ -238,29 +247,31 @@ pub fn classify(attempt: &Attempt, repeat: Repeat, longest: Duration, now: Syste
         Err(BrokenBody::Cut) => b"",
     };
     match status {
-        401 | 403 => Outcome::Halt { status },
+        401 | 403 => AttemptDisposition::Halt { status },
         200..=299 | 400..=499 if is_page(media, begin) && !matches!(status, 408 | 429) => {
-            retry(Why::NotTheApi(status), unknown_if_counts)
+            retry(RetryReason::NotTheApi(status), unknown_if_counts)
         }
-        402 => Outcome::Halt { status },
-        200..=299 => match (repeat, body) {
-            (Repeat::Safe, Err(BrokenBody::Cut)) => retry(Why::BrokenBody, Fate::Repeatable),
-            (Repeat::Safe, Err(BrokenBody::TooLarge { .. })) => {
-                retry(Why::TooLarge, Fate::Repeatable)
+        402 => AttemptDisposition::Halt { status },
+        200..=299 => match (idempotency, body) {
+            (Idempotency::Idempotent, Err(BrokenBody::Cut)) => {
+                retry(RetryReason::BrokenBody, SideEffect::None)
             }
-            _ => Outcome::Delivered,
+            (Idempotency::Idempotent, Err(BrokenBody::TooLarge { .. })) => {
+                retry(RetryReason::TooLarge, SideEffect::None)
+            }
+            _ => AttemptDisposition::Delivered,
         },
-        501 => Outcome::Reject { status },
-        408 | 429 | 500..=599 => Outcome::Retry {
-            why: Why::Status(status),
+        501 => AttemptDisposition::Reject { status },
+        408 | 429 | 500..=599 => AttemptDisposition::Retry {
+            why: RetryReason::Status(status),
             after: retry_after.and_then(|text| parse_retry_after(text, longest, now)),
-            fate: match status {
-                408 | 429 | 503 => Fate::Repeatable,
+            side_effect: match status {
+                408 | 429 | 503 => SideEffect::None,
                 _ => unknown_if_counts,
             },
         },
-        400..=499 if status != 407 => Outcome::Reject { status },
-        _ => retry(Why::NotTheApi(status), unknown_if_counts),
+        400..=499 if status != 407 => AttemptDisposition::Reject { status },
+        _ => retry(RetryReason::NotTheApi(status), unknown_if_counts),
     }
 }
 
@@ -325,30 +336,33 @@ mod tests {
         Attempt::Answer { status, retry_after: None, media: Media::Other, body: Ok(Bytes::new()) }
     }
 
-    fn judge(attempt: &Attempt, repeat: Repeat) -> Outcome {
-        classify(attempt, repeat, LONGEST, SystemTime::UNIX_EPOCH)
+    fn judge(attempt: &Attempt, idempotency: Idempotency) -> AttemptDisposition {
+        classify(attempt, idempotency, LONGEST, SystemTime::UNIX_EPOCH)
     }
 
-    fn fate(attempt: &Attempt, repeat: Repeat) -> Option<Fate> {
-        match judge(attempt, repeat) {
-            Outcome::Retry { fate, .. } => Some(fate),
+    fn side_effect(attempt: &Attempt, idempotency: Idempotency) -> Option<SideEffect> {
+        match judge(attempt, idempotency) {
+            AttemptDisposition::Retry { side_effect, .. } => Some(side_effect),
             _ => None,
         }
     }
 
     #[test]
-    fn every_status_has_its_class() {
+    fn every_status_has_its_disposition() {
         // Guarantees the table of statuses: which are final, which halt, which are repeated.
         for status in 100..=999_u16 {
-            let outcome = judge(&answer(status), Repeat::Safe);
+            let outcome = judge(&answer(status), Idempotency::Idempotent);
             match status {
-                200..=299 => assert_eq!(outcome, Outcome::Delivered),
-                401..=403 => assert_eq!(outcome, Outcome::Halt { status }),
+                200..=299 => assert_eq!(outcome, AttemptDisposition::Delivered),
+                401..=403 => assert_eq!(outcome, AttemptDisposition::Halt { status }),
                 501 | 400..=406 | 409..=428 | 430..=499 => {
-                    assert_eq!(outcome, Outcome::Reject { status });
+                    assert_eq!(outcome, AttemptDisposition::Reject { status });
                 }
                 _ => assert!(
-                    matches!(outcome, Outcome::Retry { fate: Fate::Repeatable, .. }),
+                    matches!(
+                        outcome,
+                        AttemptDisposition::Retry { side_effect: SideEffect::None, .. }
+                    ),
                     "{status}"
                 ),
             }
@@ -356,24 +370,36 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_happened_is_not_repeated_when_it_counts() {
-        // Guarantees which outcomes leave the fate of an event open.
+    fn request_with_possible_effect_is_not_repeated_unless_idempotent() {
+        // Guarantees which outcomes leave the side_effect of an event open.
         let unknown = [
             Attempt::TimedOut,
-            Attempt::Cut { detail: "reset".into() },
+            Attempt::ConnectionLost { detail: "reset".into() },
             answer(500),
             answer(502),
             answer(504),
             answer(520),
         ];
         for attempt in &unknown {
-            assert_eq!(fate(attempt, Repeat::Counts), Some(Fate::Unknown), "{attempt:?}");
-            assert_eq!(fate(attempt, Repeat::Safe), Some(Fate::Repeatable), "{attempt:?}");
+            assert_eq!(
+                side_effect(attempt, Idempotency::NonIdempotent),
+                Some(SideEffect::Possible),
+                "{attempt:?}"
+            );
+            assert_eq!(
+                side_effect(attempt, Idempotency::Idempotent),
+                Some(SideEffect::None),
+                "{attempt:?}"
+            );
         }
         let undone =
             [Attempt::NotSent { detail: "refused".into() }, answer(408), answer(429), answer(503)];
         for attempt in &undone {
-            assert_eq!(fate(attempt, Repeat::Counts), Some(Fate::Repeatable), "{attempt:?}");
+            assert_eq!(
+                side_effect(attempt, Idempotency::NonIdempotent),
+                Some(SideEffect::None),
+                "{attempt:?}"
+            );
         }
     }
 
@@ -382,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_body_behind_a_success_is_repeated_only_if_that_is_safe() {
+    fn success_with_broken_body_is_repeated_only_if_idempotent() {
         // Guarantees that a 2xx whose body is cut or endless neither loses a look-up's answer nor
         // doubles an event.
         let large = BrokenBody::TooLarge { begin: Bytes::from_static(b"{\"id\":1,\"x\":\"aaa") };
@@ -393,14 +419,20 @@ mod tests {
                 media: Media::Other,
                 body: Err(broken.clone()),
             };
-            assert_eq!(judge(&answer(200), Repeat::Counts), Outcome::Delivered);
-            assert_eq!(fate(&answer(200), Repeat::Safe), Some(Fate::Repeatable));
-            assert_eq!(judge(&answer(400), Repeat::Safe), Outcome::Reject { status: 400 });
+            assert_eq!(
+                judge(&answer(200), Idempotency::NonIdempotent),
+                AttemptDisposition::Delivered
+            );
+            assert_eq!(side_effect(&answer(200), Idempotency::Idempotent), Some(SideEffect::None));
+            assert_eq!(
+                judge(&answer(400), Idempotency::Idempotent),
+                AttemptDisposition::Reject { status: 400 }
+            );
         }
     }
 
     #[test]
-    fn web_pages_and_redirects_are_not_answers_of_the_api() {
+    fn captive_portal_page_is_not_success() {
         // Guarantees that a page or a redirect, whatever its status, loses nothing and doubles
         // nothing.
         let pages = [&b"<!DOCTYPE html><p>Log in"[..], b" \r\n<html>", b"\xef\xbb\xbf<html>"];
@@ -408,24 +440,40 @@ mod tests {
             for body in pages {
                 for media in [Media::Html, Media::Other] {
                     let page = page(status, media, body);
-                    assert_eq!(fate(&page, Repeat::Counts), Some(Fate::Unknown), "{status}");
-                    assert_eq!(fate(&page, Repeat::Safe), Some(Fate::Repeatable), "{status}");
+                    assert_eq!(
+                        side_effect(&page, Idempotency::NonIdempotent),
+                        Some(SideEffect::Possible),
+                        "{status}"
+                    );
+                    assert_eq!(
+                        side_effect(&page, Idempotency::Idempotent),
+                        Some(SideEffect::None),
+                        "{status}"
+                    );
                 }
             }
             let words = page(status, Media::Html, b"Please log in");
-            assert_eq!(fate(&words, Repeat::Safe), Some(Fate::Repeatable), "{status}");
+            assert_eq!(
+                side_effect(&words, Idempotency::Idempotent),
+                Some(SideEffect::None),
+                "{status}"
+            );
         }
         assert_eq!(
-            fate(&page(200, Media::Other, b"\xff\xfe<\0h\0"), Repeat::Safe),
-            Some(Fate::Repeatable)
+            side_effect(&page(200, Media::Other, b"\xff\xfe<\0h\0"), Idempotency::Idempotent),
+            Some(SideEffect::None)
         );
         for status in [301, 302, 303, 304, 307, 308, 407, 999] {
-            assert_eq!(fate(&answer(status), Repeat::Counts), Some(Fate::Unknown), "{status}");
+            assert_eq!(
+                side_effect(&answer(status), Idempotency::NonIdempotent),
+                Some(SideEffect::Possible),
+                "{status}"
+            );
         }
     }
 
     #[test]
-    fn success_stands_whatever_text_its_body_is() {
+    fn success_with_unreadable_body_stays_success() {
         // Guarantees that a 2xx with a short word, another encoding or JSON called HTML is a
         // success, so that no event is sent twice for it.
         for body in [
@@ -442,16 +490,24 @@ mod tests {
             b"7.0",
         ] {
             let answer = page(200, Media::Other, body);
-            assert_eq!(judge(&answer, Repeat::Counts), Outcome::Delivered, "{body:?}");
+            assert_eq!(
+                judge(&answer, Idempotency::NonIdempotent),
+                AttemptDisposition::Delivered,
+                "{body:?}"
+            );
         }
         for body in [&b""[..], b"{\"id\":1}", b"[]", b"\"ok\"", b"true"] {
             let answer = page(200, Media::Html, body);
-            assert_eq!(judge(&answer, Repeat::Counts), Outcome::Delivered, "{body:?}");
+            assert_eq!(
+                judge(&answer, Idempotency::NonIdempotent),
+                AttemptDisposition::Delivered,
+                "{body:?}"
+            );
         }
     }
 
     #[test]
-    fn retry_after_is_read_in_both_forms() {
+    fn retry_after_is_parsed_in_both_formats() {
         // Guarantees seconds, dates, the clamp, and that nonsense counts as absent.
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let read = |text: &str| parse_retry_after(text, LONGEST, now);
@@ -493,7 +549,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn retry_after_never_exceeds_the_clamp(text in ".{0,40}", longest in 1_u64..100) {
+        fn retry_after_is_limited(text in ".{0,40}", longest in 1_u64..100) {
             // Guarantees that no header text panics or asks for more than the longest wait.
             let longest = Duration::from_secs(longest);
             if let Some(wait) = parse_retry_after(&text, longest, SystemTime::UNIX_EPOCH) {

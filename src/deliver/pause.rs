@@ -4,8 +4,7 @@
 //! for the same. It does not decide who goes first afterwards. The invariant: the gate never opens
 //! before the latest moment asked for.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until};
 
 /// Until when nothing starts. Pure.
@@ -38,7 +37,7 @@ pub struct BackpressureGate {
 
 impl BackpressureGate {
     fn pause(&self) -> MutexGuard<'_, PauseUntil> {
-        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pause.lock()
     }
 
     /// Closes the gate until then, or leaves it closed for longer. Returns whether that made the
@@ -106,7 +105,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn nobody_passes_during_a_pause(
+        fn no_request_is_sent_during_a_pause(
             pauses in proptest::collection::vec((0_u64..2000, 0_u64..1500), 0..8),
             waiters in proptest::collection::vec(0_u64..4000, 1..20),
         ) {
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_shorter_pause_changes_nothing() {
+    async fn shorter_pause_does_not_shorten_a_longer_one() {
         // Guarantees the maximum of all pauses, and the report of whether one grew.
         let gate = BackpressureGate::default();
         let start = Instant::now();

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::wire::{Method, Reply, SendError};
+use super::transport::{ApiReply, Method, SendError};
 
 /// How long before the first failure a success of the same route still counts: requests of several
 /// users are on their way at the same time.
@@ -42,12 +42,12 @@ pub struct PoisonPolicy {
     /// The least time from the first failure.
     pub least: Duration,
     /// What the run waits for.
-    pub run: Run,
+    pub run: RunMode,
 }
 
 /// What a run waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Run {
+pub enum RunMode {
     /// Nothing: it goes on.
     Service,
     /// Its end, `--once`.
@@ -56,13 +56,13 @@ pub enum Run {
 
 impl Default for PoisonPolicy {
     fn default() -> Self {
-        Self { attempts: 10, least: Duration::from_secs(600), run: Run::Service }
+        Self { attempts: 10, least: Duration::from_secs(600), run: RunMode::Service }
     }
 }
 
 /// What is known of the successes of the server when an attempt has failed.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Witness {
+pub struct RecentSuccesses {
     /// Successes of the same method and route so far.
     pub route: u64,
     /// When the last of them was.
@@ -73,14 +73,14 @@ pub struct Witness {
 
 /// What failed of one op, by method and route.
 #[derive(Debug, Default)]
-pub struct Troubles(Vec<Trouble>);
+pub struct FailureHistory(Vec<RouteFailure>);
 
 /// Counts the requests of one route that fail at present: each holds a clone. So does the route,
 /// and whoever asks.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Failing(Arc<()>);
+pub(super) struct FailureCount(Arc<()>);
 
-impl Failing {
+impl FailureCount {
     /// How many there are.
     fn count(&self) -> usize {
         Arc::strong_count(&self.0).saturating_sub(2)
@@ -88,12 +88,12 @@ impl Failing {
 }
 
 #[derive(Debug)]
-struct Trouble {
+struct RouteFailure {
     method: Method,
     route: &'static str,
     first: Instant,
     failures: u32,
-    seen: Witness,
+    seen: RecentSuccesses,
     /// Whether a success of the route stands near the first failure or behind it.
     succeeds: bool,
     /// Failures since whose predecessor others of the route succeeded.
@@ -101,11 +101,11 @@ struct Trouble {
     /// Failures since whose predecessor the server answered anything well.
     alive: u32,
     why: Cow<'static, str>,
-    answer: Option<Reply>,
-    _failing: Failing,
+    answer: Option<ApiReply>,
+    _failing: FailureCount,
 }
 
-impl Troubles {
+impl FailureHistory {
     fn find(&self, method: Method, route: &'static str) -> Option<usize> {
         self.0.iter().position(|trouble| trouble.method == method && trouble.route == route)
     }
@@ -120,17 +120,17 @@ impl Troubles {
         &mut self,
         (method, route): (Method, &'static str),
         now: Instant,
-        witness: Witness,
-        failing: &Failing,
+        witness: RecentSuccesses,
+        failing: &FailureCount,
         why: Cow<'static, str>,
-        answer: Option<Reply>,
+        answer: Option<ApiReply>,
     ) {
         let at = self.find(method, route).unwrap_or_else(|| {
             if self.0.len() == WATCHED {
                 self.0.remove(0);
             }
             let near = witness.route_last.is_some_and(|last| last + SLACK >= now);
-            self.0.push(Trouble {
+            self.0.push(RouteFailure {
                 method,
                 route,
                 first: now,
@@ -167,7 +167,7 @@ impl Troubles {
         (method, route): (Method, &'static str),
         policy: PoisonPolicy,
         now: Instant,
-        failing: &Failing,
+        failing: &FailureCount,
     ) -> Option<SendError> {
         let trouble = &self.0[self.find(method, route)?];
         let since = now.saturating_duration_since(trouble.first);
@@ -175,7 +175,8 @@ impl Troubles {
             return None;
         }
         let often = policy.attempts.div_ceil(2).clamp(1, WITNESSED);
-        let many_are_patient = policy.run == Run::ToTheEnd && since >= policy.least * MANY_PATIENCE;
+        let many_are_patient =
+            policy.run == RunMode::ToTheEnd && since >= policy.least * MANY_PATIENCE;
         let alone = failing.count() <= FEW || many_are_patient;
         let proven =
             trouble.accompanied >= often || (trouble.succeeds && trouble.alive >= often && alone);

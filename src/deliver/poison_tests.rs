@@ -1,4 +1,4 @@
-//! Poison against outages, in made-up time: the pure decision, and through the carrier.
+//! Poison against outages, in made-up time: the pure decision, and through the dispatcher.
 
 use super::*;
 use proptest::prelude::*;
@@ -32,7 +32,8 @@ fn model(
     let accompanied = behind.iter().filter(|step| step.route > 0).count();
     let alive = behind.iter().filter(|step| step.route + step.other > 0).count();
     let near = success_before.is_some_and(|secs| secs <= 10);
-    let few = failing <= 2 || (policy.run == Run::ToTheEnd && secs >= 5 * policy.least.as_secs());
+    let few =
+        failing <= 2 || (policy.run == RunMode::ToTheEnd && secs >= 5 * policy.least.as_secs());
     policy.attempts > 0
         && steps.len() >= policy.attempts as usize
         && secs >= policy.least.as_secs()
@@ -41,7 +42,7 @@ fn model(
 
 proptest! {
     #[test]
-    fn poison_is_what_fails_while_others_succeed(
+    fn request_that_fails_while_others_succeed_is_poisoned(
         steps in steps(),
         success_before in proptest::option::of(0_u64..30),
         others_failing in 0_usize..5,
@@ -51,14 +52,14 @@ proptest! {
     ) {
         // Guarantees the rule for every history of failures and successes: never without enough
         // failures and time, never while no request succeeds.
-        let run = if once { Run::ToTheEnd } else { Run::Service };
+        let run = if once { RunMode::ToTheEnd } else { RunMode::Service };
         let policy = PoisonPolicy { attempts, least: Duration::from_secs(least), run };
-        let (route_counter, asker) = (Failing::default(), Failing::default());
+        let (route_counter, asker) = (FailureCount::default(), FailureCount::default());
         drop(asker);
-        let others: Vec<Failing> = (0..others_failing).map(|_| route_counter.clone()).collect();
-        let mut troubles = Troubles::default();
+        let others: Vec<FailureCount> = (0..others_failing).map(|_| route_counter.clone()).collect();
+        let mut failure_history = FailureHistory::default();
         let mut now = Instant::now() + Duration::from_secs(60);
-        let mut witness = Witness {
+        let mut witness = RecentSuccesses {
             route: u64::from(success_before.is_some()),
             route_last: success_before.map(|secs| now - Duration::from_secs(secs)),
             any: 1,
@@ -72,9 +73,9 @@ proptest! {
                     witness.route_last = Some(now);
                 }
             }
-            troubles.failed(KEY, now, witness, &route_counter, "status 500".into(), None);
+            failure_history.failed(KEY, now, witness, &route_counter, "status 500".into(), None);
             let asked = route_counter.clone();
-            let poison = troubles.poison(KEY, policy, now, &asked).is_some();
+            let poison = failure_history.poison(KEY, policy, now, &asked).is_some();
             let expected = model(&steps[..=n], success_before, others_failing + 1, policy);
             prop_assert_eq!(poison, expected, "after {} failures", n + 1);
             let nobody = success_before.is_none() && steps[1..=n].iter().all(|s| s.route == 0);
@@ -85,17 +86,17 @@ proptest! {
 }
 
 #[test]
-fn success_forgets_what_failed() {
+fn success_resets_failure_count() {
     // Guarantees that a request which succeeds in the end begins anew, and that requests of another
     // route are told apart.
-    let failing = Failing::default();
-    let mut troubles = Troubles::default();
+    let failing = FailureCount::default();
+    let mut failure_history = FailureHistory::default();
     let now = Instant::now();
     for _ in 0..3 {
-        troubles.failed(KEY, now, Witness::default(), &failing, "x".into(), None);
+        failure_history.failed(KEY, now, RecentSuccesses::default(), &failing, "x".into(), None);
     }
-    assert_eq!(troubles.failures(KEY.0, KEY.1), 3);
-    assert!(!troubles.succeeded(Method::Get, KEY.1));
-    assert!(troubles.succeeded(KEY.0, KEY.1));
-    assert_eq!(troubles.failures(KEY.0, KEY.1), 0);
+    assert_eq!(failure_history.failures(KEY.0, KEY.1), 3);
+    assert!(!failure_history.succeeded(Method::Get, KEY.1));
+    assert!(failure_history.succeeded(KEY.0, KEY.1));
+    assert_eq!(failure_history.failures(KEY.0, KEY.1), 0);
 }

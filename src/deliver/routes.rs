@@ -7,14 +7,14 @@
 //! A closed route lets at most one attempt through per [`Closed::wait`]. A success opens it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::poison::{Failing, Witness};
-use super::wire::Method;
+use super::poison::{FailureCount, RecentSuccesses};
+use super::transport::Method;
 
 /// The first wait before a closed route is tried again, and the longest.
 const FIRST: Duration = Duration::from_secs(1);
@@ -33,18 +33,18 @@ const ALIVE: Duration = Duration::from_secs(30);
 pub(super) type RouteKey = (Method, &'static str);
 
 #[derive(Debug, Default)]
-struct Route {
+struct RouteRecord {
     successes: u64,
     last_success: Option<Instant>,
-    failing: Failing,
+    failing: FailureCount,
     refused_in_a_row: u32,
-    closed: Option<Closed>,
+    closed: Option<ClosedRoute>,
     /// Refusals of which it is being found out whether they mean the route.
     suspicions: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Closed {
+struct ClosedRoute {
     status: u16,
     since: Instant,
     wait: Duration,
@@ -52,26 +52,26 @@ struct Closed {
 }
 
 #[derive(Debug, Default)]
-struct All {
-    routes: HashMap<RouteKey, Route>,
+struct RouteTableState {
+    routes: HashMap<RouteKey, RouteRecord>,
     successes: u64,
     last_success: Option<Instant>,
 }
 
 /// All routes that were used.
 #[derive(Debug, Default)]
-pub(super) struct Routes {
-    all: Mutex<All>,
+pub(super) struct RouteTable {
+    all: Mutex<RouteTableState>,
     opened: Notify,
 }
 
 /// Whether a route may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum RouteState {
     /// It may.
     Open,
     /// It is closed, and this attempt tries whether it still is.
-    Try,
+    Trial,
     /// Not before `until`.
     Closed {
         /// 403.
@@ -94,38 +94,38 @@ pub(super) enum RouteChange {
     Opened,
 }
 
-impl Routes {
-    fn all(&self) -> MutexGuard<'_, All> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+impl RouteTable {
+    fn all(&self) -> MutexGuard<'_, RouteTableState> {
+        self.all.lock()
     }
 
     /// Whether an attempt may be made now.
-    pub(super) fn way(&self, key: RouteKey, now: Instant) -> Way {
+    pub(super) fn way(&self, key: RouteKey, now: Instant) -> RouteState {
         let mut all = self.all();
         let Some(route) = all.routes.get_mut(&key) else {
-            return Way::Open;
+            return RouteState::Open;
         };
         match &mut route.closed {
-            Some(closed) if closed.next > now => Way::Closed {
+            Some(closed) if closed.next > now => RouteState::Closed {
                 status: closed.status,
                 closed_for: now.saturating_duration_since(closed.since),
                 until: closed.next,
             },
             Some(closed) => {
                 closed.next = now + closed.wait;
-                Way::Try
+                RouteState::Trial
             }
             None if route.suspicions > 0 => {
-                Way::Closed { status: 403, closed_for: Duration::ZERO, until: now + LOOK }
+                RouteState::Closed { status: 403, closed_for: Duration::ZERO, until: now + LOOK }
             }
-            None => Way::Open,
+            None => RouteState::Open,
         }
     }
 
     /// A request was refused; until the guard is dropped nothing more is sent on its route.
-    pub(super) fn suspect(&self, key: RouteKey) -> Suspicion<'_> {
+    pub(super) fn suspect(&self, key: RouteKey) -> SuspectedRoute<'_> {
         self.all().routes.entry(key).or_default().suspicions += 1;
-        Suspicion { routes: self, key }
+        SuspectedRoute { routes: self, key }
     }
 
     /// Whether nothing may be sent on a route but by whoever tries it.
@@ -178,16 +178,17 @@ impl Routes {
         if route.last_success.is_some() && route.refused_in_a_row < IN_A_ROW {
             return RouteChange::None;
         }
-        route.closed = Some(Closed { status, since: now, wait: FIRST, next: now + FIRST });
+        route.closed = Some(ClosedRoute { status, since: now, wait: FIRST, next: now + FIRST });
         RouteChange::Closed
     }
 
     /// What is known of the successes of the server.
-    pub(super) fn witness(&self, key: RouteKey) -> (Witness, Failing) {
+    pub(super) fn witness(&self, key: RouteKey) -> (RecentSuccesses, FailureCount) {
         let mut all = self.all();
         let any = all.successes;
         let route = all.routes.entry(key).or_default();
-        let witness = Witness { route: route.successes, route_last: route.last_success, any };
+        let witness =
+            RecentSuccesses { route: route.successes, route_last: route.last_success, any };
         (witness, route.failing.clone())
     }
 
@@ -204,12 +205,12 @@ impl Routes {
 
 /// It is being found out whether a refusal means the route.
 #[derive(Debug)]
-pub(super) struct Suspicion<'a> {
-    routes: &'a Routes,
+pub(super) struct SuspectedRoute<'a> {
+    routes: &'a RouteTable,
     key: RouteKey,
 }
 
-impl Drop for Suspicion<'_> {
+impl Drop for SuspectedRoute<'_> {
     fn drop(&mut self) {
         if let Some(route) = self.routes.all().routes.get_mut(&self.key) {
             route.suspicions -= 1;
@@ -228,31 +229,31 @@ mod tests {
     fn forbidden_route_is_closed_and_tried_again_at_growing_intervals() {
         // Guarantees that a route that never worked is closed at once, that one attempt passes per
         // interval, that other routes stay open, and that a success opens it.
-        let routes = Routes::default();
+        let routes = RouteTable::default();
         let begin = Instant::now();
         assert_eq!(routes.forbidden(KEY, 403, begin), RouteChange::Closed);
         let mut now = begin;
         let mut waits = Vec::new();
         for _ in 0..7 {
-            let Way::Closed { status: 403, until, .. } = routes.way(KEY, now) else {
+            let RouteState::Closed { status: 403, until, .. } = routes.way(KEY, now) else {
                 panic!("it is closed");
             };
-            assert_eq!(routes.way(OTHER, now), Way::Open);
+            assert_eq!(routes.way(OTHER, now), RouteState::Open);
             waits.push((until - now).as_secs());
             now = until;
-            assert_eq!(routes.way(KEY, now), Way::Try);
-            assert!(matches!(routes.way(KEY, now), Way::Closed { .. }));
+            assert_eq!(routes.way(KEY, now), RouteState::Trial);
+            assert!(matches!(routes.way(KEY, now), RouteState::Closed { .. }));
             assert_eq!(routes.forbidden(KEY, 403, now), RouteChange::None);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
         assert_eq!(routes.succeeded(KEY, now), RouteChange::Opened);
-        assert_eq!(routes.way(KEY, now), Way::Open);
+        assert_eq!(routes.way(KEY, now), RouteState::Open);
     }
 
     #[test]
     fn route_that_works_is_closed_after_three_refusals_in_a_row() {
         // Guarantees that a single forbidden record does not close a route that serves others.
-        let routes = Routes::default();
+        let routes = RouteTable::default();
         let now = Instant::now();
         for _ in 0..5 {
             routes.succeeded(KEY, now);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::context::RouteContext;
 use super::faults::{FaultState, Faults, FaultsPatch};
-use super::reply::{ApiReply, RouteError, RouteResult};
+use super::reply::{RouteError, RouteReply, RouteResult};
 use super::routes;
 use super::state::EmulatorState;
 
@@ -41,7 +41,7 @@ pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
 
 /// The response to such a request.
 pub(super) fn refuse_cross_site() -> Response<Body> {
-    ApiReply::detail(403, "Pages of other sites may not call the emulator.").into_response()
+    RouteReply::detail(403, "Pages of other sites may not call the emulator.").into_response()
 }
 
 /// Answers one admin request; the slash at the end of the path is optional.
@@ -65,21 +65,21 @@ pub(super) fn answer(
             Err(error) => bad_body(&error),
         },
         (_, "requests" | "stats" | "state" | "faults" | "reset" | "events") => {
-            ApiReply::detail(405, &format!("Method \"{method}\" not allowed."))
+            RouteReply::detail(405, &format!("Method \"{method}\" not allowed."))
         }
-        _ => ApiReply::not_found(),
+        _ => RouteReply::not_found(),
     };
     reply.into_response()
 }
 
-fn bad_body(error: &serde_json::Error) -> ApiReply {
-    ApiReply::detail(400, &error.to_string())
+fn bad_body(error: &serde_json::Error) -> RouteReply {
+    RouteReply::detail(400, &error.to_string())
 }
 
-fn store_answer(result: rusqlite::Result<Value>) -> ApiReply {
+fn store_answer(result: rusqlite::Result<Value>) -> RouteReply {
     match result {
-        Ok(value) => ApiReply::ok(value),
-        Err(error) => ApiReply::detail(500, &format!("the emulator's store failed: {error}")),
+        Ok(value) => RouteReply::ok(value),
+        Err(error) => RouteReply::detail(500, &format!("the emulator's store failed: {error}")),
     }
 }
 
@@ -89,7 +89,7 @@ fn requests(state: &EmulatorState, query: &str) -> Response<Body> {
         .find(|(key, _)| key == "since")
         .map_or(Ok(0), |(_, value)| value.parse());
     let Ok(since) = since else {
-        return ApiReply::detail(400, "since must be a sequence number").into_response();
+        return RouteReply::detail(400, "since must be a sequence number").into_response();
     };
     match state.store().log_json(since) {
         Ok(bytes) => {
@@ -98,17 +98,17 @@ fn requests(state: &EmulatorState, query: &str) -> Response<Body> {
             response.headers_mut().insert(header::CONTENT_TYPE, json);
             response
         }
-        Err(error) => ApiReply::detail(500, &error.to_string()).into_response(),
+        Err(error) => RouteReply::detail(500, &error.to_string()).into_response(),
     }
 }
 
-fn faults_answer(faults: &Faults) -> ApiReply {
+fn faults_answer(faults: &Faults) -> RouteReply {
     let mut out = json!(faults);
     out["error_code"] = json!(faults.error_codes.first());
-    ApiReply::ok(out)
+    RouteReply::ok(out)
 }
 
-fn change_faults(state: &EmulatorState, body: &[u8]) -> ApiReply {
+fn change_faults(state: &EmulatorState, body: &[u8]) -> RouteReply {
     let patch: FaultsPatch = match serde_json::from_slice(body) {
         Ok(patch) => patch,
         Err(error) => return bad_body(&error),
@@ -116,11 +116,11 @@ fn change_faults(state: &EmulatorState, body: &[u8]) -> ApiReply {
     let mut state = state.faults();
     match state.patch(patch) {
         Ok(()) => faults_answer(&state.faults),
-        Err(error) => ApiReply::detail(400, &error.to_string()),
+        Err(error) => RouteReply::detail(400, &error.to_string()),
     }
 }
 
-fn reset(state: &EmulatorState, body: &[u8]) -> ApiReply {
+fn reset(state: &EmulatorState, body: &[u8]) -> RouteReply {
     let asked: ResetBody = match body {
         [] => ResetBody::default(),
         body => match serde_json::from_slice(body) {
@@ -139,9 +139,9 @@ fn run(
     state: &EmulatorState,
     body: Value,
     route: fn(&RouteContext<'_>) -> RouteResult,
-) -> ApiReply {
+) -> RouteReply {
     let Value::Object(body) = body else {
-        return ApiReply::detail(400, "expected an object");
+        return RouteReply::detail(400, "expected an object");
     };
     state.store().run(|db| RouteContext::internal(db, body), route)
 }
@@ -166,7 +166,7 @@ fn all_profiles(cx: &RouteContext<'_>) -> RouteResult {
         each(cx, "SELECT id FROM events ORDER BY id", |id| routes::describe_event(cx, id))?;
     let page_views =
         each(cx, "SELECT id FROM page_views ORDER BY id", |id| routes::describe_page_view(cx, id))?;
-    Ok(ApiReply::ok(json!({
+    Ok(RouteReply::ok(json!({
         "users": users, "companies": companies, "attributes": attributes,
         "events": events, "page_views": page_views,
     })))
@@ -176,7 +176,7 @@ fn all_definitions(cx: &RouteContext<'_>) -> RouteResult {
     let all = each(cx, "SELECT id FROM event_definitions ORDER BY id", |id| {
         routes::describe_definition(cx, id)
     })?;
-    Ok(ApiReply::ok(Value::Array(all)))
+    Ok(RouteReply::ok(Value::Array(all)))
 }
 
 fn each(

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use serde_json::{Map, Value, json};
 
 use super::reply::{
-    ApiReply, FieldErrors, NOT_AN_INTEGER, NULL, REQUIRED, RouteError, RouteResult,
+    FieldErrors, NOT_AN_INTEGER, NULL, REQUIRED, RouteError, RouteReply, RouteResult,
 };
 
 /// Objects on a page of a listing.
@@ -85,7 +85,7 @@ impl RouteContext<'_> {
     pub(super) fn number(&self) -> Result<i64, RouteError> {
         match self.key {
             PathKey::Number(number) => Ok(number),
-            _ => Err(ApiReply::not_found().into()),
+            _ => Err(RouteReply::not_found().into()),
         }
     }
 
@@ -122,7 +122,7 @@ impl RouteContext<'_> {
             None => 0,
             Some(cursor) => match cursor.parse::<i64>() {
                 Ok(after) if after >= 0 => after,
-                _ => return Err(ApiReply::detail(404, "Invalid cursor").into()),
+                _ => return Err(RouteReply::detail(404, "Invalid cursor").into()),
             },
         };
         let with_cursor =
@@ -155,7 +155,7 @@ impl RouteContext<'_> {
             Some(self.page_url(before.unwrap_or(0)))
         };
         let results = ids.into_iter().map(render).collect::<Result<Vec<_>, _>>()?;
-        Ok(ApiReply::ok(json!({
+        Ok(RouteReply::ok(json!({
             "count": count, "next": next, "previous": previous, "results": results,
         })))
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::context::{PathKey, RouteContext, bump};
 pub(super) use super::fields::{ProfileKind, Shape};
 use super::fields::{READ_ONLY, check_field, json_type, shown};
-use super::reply::{ApiReply, BLANK, FieldErrors, NOT_A_STRING, NULL, RouteError, too_long};
+use super::reply::{BLANK, FieldErrors, NOT_A_STRING, NULL, RouteError, RouteReply, too_long};
 use super::typing::{MAX_TEXT_LEN, PropertyType, ValueRule, check};
 
 /// The definition of a custom attribute that its values need.
@@ -265,7 +265,7 @@ pub(super) fn owner(cx: &RouteContext<'_>, kind: ProfileKind) -> Result<i64, Rou
         PathKey::Number(id) => exists(cx, kind, *id)?.then_some(*id),
         PathKey::Name(own) => find_by_external_id(cx, kind, own)?,
     };
-    found.ok_or_else(|| ApiReply::not_found().into())
+    found.ok_or_else(|| RouteReply::not_found().into())
 }
 
 /// Writes the common fields of users and companies into `out`: standard fields, tags, and custom

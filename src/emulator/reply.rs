@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 /// A response.
 #[derive(Debug)]
-pub(super) struct ApiReply {
+pub(super) struct RouteReply {
     pub(super) status: u16,
     /// `None` for a response without a body (204).
     pub(super) body: Option<Value>,
@@ -20,13 +20,13 @@ pub(super) struct ApiReply {
 #[derive(Debug)]
 pub(super) enum RouteError {
     /// A response with an error status.
-    Reply(ApiReply),
+    Reply(RouteReply),
     /// The store failed: 500.
     Store(rusqlite::Error),
 }
 
 /// The result of a route.
-pub(super) type RouteResult = Result<ApiReply, RouteError>;
+pub(super) type RouteResult = Result<RouteReply, RouteError>;
 
 impl From<rusqlite::Error> for RouteError {
     fn from(error: rusqlite::Error) -> Self {
@@ -34,13 +34,13 @@ impl From<rusqlite::Error> for RouteError {
     }
 }
 
-impl From<ApiReply> for RouteError {
-    fn from(reply: ApiReply) -> Self {
+impl From<RouteReply> for RouteError {
+    fn from(reply: RouteReply) -> Self {
         Self::Reply(reply)
     }
 }
 
-impl ApiReply {
+impl RouteReply {
     pub(super) fn new(status: u16, body: Value) -> Self {
         Self { status, body: Some(body), headers: Vec::new() }
     }
@@ -108,12 +108,12 @@ impl FieldErrors {
         if self.0.is_empty() {
             return Ok(());
         }
-        Err(ApiReply::new(400, Value::Object(self.0)).into())
+        Err(RouteReply::new(400, Value::Object(self.0)).into())
     }
 
     /// The error for one invalid field.
     pub(super) fn one(field: &str, message: impl Into<String>) -> RouteError {
-        ApiReply::new(400, json!({ field: [message.into()] })).into()
+        RouteReply::new(400, json!({ field: [message.into()] })).into()
     }
 }
 

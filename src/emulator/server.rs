@@ -19,7 +19,7 @@ use super::admin;
 use super::connection::{ResetHandle, ResettableListener};
 use super::context::{Ignored, PathKey, RequestVersion, RouteContext};
 use super::faults::{InjectedFaults, LossMoment, ResponseLoss};
-use super::reply::ApiReply;
+use super::reply::RouteReply;
 use super::routes::{self, ApiRoute, Handler};
 use super::state::EmulatorState;
 use super::store::LoggedRequest;
@@ -56,7 +56,7 @@ async fn answer(
     let Ok(body) = to_bytes(body, MAX_BODY_SIZE).await else {
         let incoming = IncomingRequest::new(&state, parts, Bytes::new());
         state.store().record(&incoming.logged(413, None));
-        return ApiReply::detail(413, "The body is too large or broke off.").into_response();
+        return RouteReply::detail(413, "The body is too large or broke off.").into_response();
     };
     if let Some(path) = parts.uri.path().strip_prefix(admin::BASE_PATH) {
         if admin::is_cross_site(&parts.headers) {
@@ -162,7 +162,7 @@ impl IncomingRequest {
     }
 
     /// Runs the request and logs it. The response is not sent if it is lost.
-    fn process(&self, state: &EmulatorState, faults: &InjectedFaults) -> ApiReply {
+    fn process(&self, state: &EmulatorState, faults: &InjectedFaults) -> RouteReply {
         match self.check(state, faults) {
             Err((reply, fault)) => {
                 let lost = faults.loss.map(ResponseLoss::as_str);
@@ -202,13 +202,13 @@ impl IncomingRequest {
         &self,
         state: &EmulatorState,
         faults: &InjectedFaults,
-    ) -> Result<AcceptedRequest, (ApiReply, Option<&'static str>)> {
+    ) -> Result<AcceptedRequest, (RouteReply, Option<&'static str>)> {
         let plain = |reply| (reply, None);
         let (route, key) = self.route.clone().ok_or_else(|| plain(self.no_such_path()))?;
         let version = version(&self.headers).map_err(plain)?;
         if faults.revoked || !self.has_key(state) {
             let fault = faults.revoked.then_some("revoked");
-            let reply = ApiReply::detail(401, "Invalid token.")
+            let reply = RouteReply::detail(401, "Invalid token.")
                 .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Token"));
             return Err((reply, fault));
         }
@@ -220,7 +220,7 @@ impl IncomingRequest {
         }
         let handler = self.handler(route).map_err(plain)?;
         if version == RequestVersion::V1 && self.method != "GET" {
-            return Err(plain(ApiReply::hinted(
+            return Err(plain(RouteReply::hinted(
                 400,
                 "Without a version the v1 field names apply, and these cannot be told from v2's.",
                 "send the header `Accept: */*; version=2`",
@@ -230,18 +230,18 @@ impl IncomingRequest {
         Ok((handler, key, version, body))
     }
 
-    fn no_such_path(&self) -> ApiReply {
+    fn no_such_path(&self) -> RouteReply {
         if !self.path.ends_with('/') && routes::find(&format!("{}/", self.path)).is_some() {
-            return ApiReply::hinted(
+            return RouteReply::hinted(
                 404,
                 "Not found.",
                 "every path ends in `/`, before the query too",
             );
         }
         if self.path.starts_with('/') {
-            return ApiReply::hinted(404, "Not found.", "the API is below /api/public/");
+            return RouteReply::hinted(404, "Not found.", "the API is below /api/public/");
         }
-        ApiReply::not_found()
+        RouteReply::not_found()
     }
 
     fn has_key(&self, state: &EmulatorState) -> bool {
@@ -254,7 +254,7 @@ impl IncomingRequest {
             })
     }
 
-    fn handler(&self, route: &ApiRoute) -> Result<Handler, ApiReply> {
+    fn handler(&self, route: &ApiRoute) -> Result<Handler, RouteReply> {
         if let Some((_, handler)) = route.methods.iter().find(|(method, _)| *method == self.method)
         {
             return Ok(*handler);
@@ -262,12 +262,12 @@ impl IncomingRequest {
         let allowed: Vec<&str> = route.methods.iter().map(|(method, _)| *method).collect();
         let allowed = HeaderValue::from_str(&allowed.join(", "))
             .expect("method names are plain ASCII letters");
-        Err(ApiReply::detail(405, &format!("Method \"{}\" not allowed.", self.method))
+        Err(RouteReply::detail(405, &format!("Method \"{}\" not allowed.", self.method))
             .with_header(header::ALLOW, allowed))
     }
 
     /// The body as a JSON object; an empty body is an empty object.
-    fn object(&self) -> Result<Map<String, Value>, ApiReply> {
+    fn object(&self) -> Result<Map<String, Value>, RouteReply> {
         if self.body.is_empty() {
             return Ok(Map::new());
         }
@@ -279,22 +279,22 @@ impl IncomingRequest {
         let media_type = content_type.split(';').next().unwrap_or_default().trim();
         if !media_type.eq_ignore_ascii_case("application/json") {
             let detail = format!("Unsupported media type \"{content_type}\" in request.");
-            return Err(ApiReply::detail(415, &detail));
+            return Err(RouteReply::detail(415, &detail));
         }
         match serde_json::from_slice(&self.body) {
             Ok(Value::Object(body)) => without_nuls(body),
-            Ok(_) => Err(ApiReply::new(
+            Ok(_) => Err(RouteReply::new(
                 400,
                 json!({ "non_field_errors": ["Invalid data. Expected a dictionary."] }),
             )),
-            Err(error) => Err(ApiReply::detail(400, &format!("JSON parse error - {error}"))),
+            Err(error) => Err(RouteReply::detail(400, &format!("JSON parse error - {error}"))),
         }
     }
 }
 
 /// The body, or an error for every field with a NUL character, which the database of the real
 /// service cannot store.
-fn without_nuls(body: Map<String, Value>) -> Result<Map<String, Value>, ApiReply> {
+fn without_nuls(body: Map<String, Value>) -> Result<Map<String, Value>, RouteReply> {
     fn has_nul(value: &Value) -> bool {
         match value {
             Value::String(text) => text.contains('\0'),
@@ -310,14 +310,14 @@ fn without_nuls(body: Map<String, Value>) -> Result<Map<String, Value>, ApiReply
         .filter(|(name, value)| name.contains('\0') || has_nul(value))
         .map(|(name, _)| (name.clone(), json!(["Null characters are not allowed."])))
         .collect();
-    if refused.is_empty() { Ok(body) } else { Err(ApiReply::new(400, Value::Object(refused))) }
+    if refused.is_empty() { Ok(body) } else { Err(RouteReply::new(400, Value::Object(refused))) }
 }
 
 /// What a checked request passes to its route.
 type AcceptedRequest = (Handler, PathKey, RequestVersion, Map<String, Value>);
 
 /// The version in the Accept header; v1 if there is none.
-fn version(headers: &HeaderMap) -> Result<RequestVersion, ApiReply> {
+fn version(headers: &HeaderMap) -> Result<RequestVersion, RouteReply> {
     let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let named = accepts
         .flat_map(|value| value.split(','))
@@ -328,23 +328,23 @@ fn version(headers: &HeaderMap) -> Result<RequestVersion, ApiReply> {
     match named {
         None | Some("1") => Ok(RequestVersion::V1),
         Some("2") => Ok(RequestVersion::V2),
-        Some(_) => Err(ApiReply::detail(406, "Invalid version in \"Accept\" header.")),
+        Some(_) => Err(RouteReply::detail(406, "Invalid version in \"Accept\" header.")),
     }
 }
 
-fn throttled() -> ApiReply {
-    ApiReply::detail(429, "Request was throttled. Expected available in 1 second.")
+fn throttled() -> RouteReply {
+    RouteReply::detail(429, "Request was throttled. Expected available in 1 second.")
         .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
 }
 
 /// An injected error; the work is not done.
-fn injected(code: u16) -> ApiReply {
+fn injected(code: u16) -> RouteReply {
     match code {
         429 => throttled(),
-        401 => ApiReply::detail(401, "Invalid token."),
-        403 => ApiReply::detail(403, "You do not have permission to perform this action."),
-        404 => ApiReply::not_found(),
-        400..500 => ApiReply::detail(code, "The emulator was told to refuse this request."),
-        _ => ApiReply::detail(code, "The emulator was told to fail this request."),
+        401 => RouteReply::detail(401, "Invalid token."),
+        403 => RouteReply::detail(403, "You do not have permission to perform this action."),
+        404 => RouteReply::not_found(),
+        400..500 => RouteReply::detail(code, "The emulator was told to refuse this request."),
+        _ => RouteReply::detail(code, "The emulator was told to fail this request."),
     }
 }

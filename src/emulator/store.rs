@@ -14,7 +14,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::context::{Ignored, RouteContext};
-use super::reply::{ApiReply, RouteError, RouteResult};
+use super::reply::{RouteError, RouteReply, RouteResult};
 use super::typing::iso;
 
 /// Requests in the log; the oldest are removed first.
@@ -122,12 +122,12 @@ impl AccountStore {
         &mut self,
         build: impl FnOnce(&Connection) -> RouteContext<'_>,
         route: fn(&RouteContext<'_>) -> RouteResult,
-    ) -> ApiReply {
+    ) -> RouteReply {
         match self.try_run(build, route) {
             Ok(reply) | Err(RouteError::Reply(reply)) => reply,
             Err(RouteError::Store(error)) => {
                 tracing::error!(%error, "emulator: the store failed");
-                ApiReply::detail(500, &format!("the emulator's store failed: {error}"))
+                RouteReply::detail(500, &format!("the emulator's store failed: {error}"))
             }
         }
     }

@@ -82,10 +82,7 @@ fn test_score(test: &PathTest, context: &EvalContext<'_, '_>) -> f64 {
     }
 }
 
-fn failed_path<'m>(
-    when: &'m CompiledCondition,
-    context: &EvalContext<'_, '_>,
-) -> Option<&'m str> {
+fn failed_path<'m>(when: &'m CompiledCondition, context: &EvalContext<'_, '_>) -> Option<&'m str> {
     match when {
         CompiledCondition::All(parts) | CompiledCondition::Any(parts) => {
             parts.iter().find_map(|part| failed_path(part, context))
@@ -94,9 +91,7 @@ fn failed_path<'m>(
             let part = parts.iter().find(|part| part.holds(context))?;
             first_path(part)
         }
-        CompiledCondition::Test(test) => {
-            (!test.holds(context)).then_some(&*test.path.shown)
-        }
+        CompiledCondition::Test(test) => (!test.holds(context)).then_some(&*test.path.shown),
     }
 }
 

@@ -6,13 +6,15 @@ use crate::usercom;
 /// About a status that is not an answer.
 pub(super) fn for_status(status: u16) -> &'static str {
     match status {
-        401..=403 => usercom::cure(status),
+        401..=403 => usercom::remediation(status),
         429 => {
             "nothing need be done: the sink learns the quota and keeps below it; \
              `request.rate_limit_num` sets it from the start"
         }
         408 | 504 => "nothing need be done unless it lasts: the requests are repeated",
-        _ => "nothing need be done unless it lasts: the requests are repeated; see User.com's status page",
+        _ => {
+            "nothing need be done unless it lasts: the requests are repeated; see User.com's status page"
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Dry run: what would happen to a record, without network or store. `explain` and `test` use it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::clock;
@@ -12,7 +13,7 @@ use crate::deliver::Request;
 use crate::mapping::{CompiledMapping, Input, RuleTrace};
 use crate::record::Record;
 use crate::schedule::Op;
-use crate::usercom::{Notes, Probe, Settings, dry_run_with, plan_call};
+use crate::usercom::{ExecutorObserver, PlanWarnings, Settings, dry_run_with, plan_call};
 
 /// Dry-runs records for one sink.
 pub struct DryRun {
@@ -30,15 +31,15 @@ struct NoteCollector(Mutex<Vec<String>>);
 
 impl NoteCollector {
     fn add(&self, line: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        self.0.lock().push(line);
     }
 
     fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.0.lock())
     }
 }
 
-impl Probe for NoteCollector {
+impl ExecutorObserver for NoteCollector {
     fn conversion_failed(&self, name: &str, reason: &str) {
         self.add(format!("{name}: left out, {reason}"));
     }
@@ -177,7 +178,7 @@ impl DryRun {
             }
         };
         let mut ops: Vec<Op> = Vec::new();
-        let mut notes = Notes::default();
+        let mut notes = PlanWarnings::default();
         for mapped_call in &mapped.calls {
             rehearsed.calls.push(mapped_call.call.to_json());
             match plan_call(&mapped_call.call, &self.settings, clock::now(), &mut notes) {
@@ -199,7 +200,7 @@ impl DryRun {
         if rehearsed.errors.is_empty() {
             let ears = Arc::new(NoteCollector::default());
             let types = (&self.types.0, &self.types.1);
-            let probe: Arc<dyn Probe> = Arc::<NoteCollector>::clone(&ears);
+            let probe: Arc<dyn ExecutorObserver> = Arc::<NoteCollector>::clone(&ears);
             rehearsed.requests = dry_run_with(&ops, &self.users, types, probe).await;
             rehearsed.notes.extend(ears.take());
         }

@@ -4,9 +4,10 @@
 //! One replay at a time. A dead letter is deleted only after its record has a new status.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +38,7 @@ impl Drop for Turn<'_> {
 
 impl LiveReplayer {
     fn locked(&self) -> MutexGuard<'_, Option<ReplayProgress>> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        self.progress.lock()
     }
 
     fn take_turn(&self) -> Option<Turn<'_>> {
@@ -51,7 +52,7 @@ impl LiveReplayer {
     }
 
     fn input(&self, sink: &str) -> Option<mpsc::Sender<Record>> {
-        let inputs = self.inputs.read().unwrap_or_else(PoisonError::into_inner);
+        let inputs = self.inputs.read();
         inputs.get(sink)?.upgrade()
     }
 

@@ -6,10 +6,11 @@
 //! stored.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::RwLock;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
@@ -84,12 +85,11 @@ fn faults(at: &ConfigPath, sink: &UsercomSink) -> Vec<Fault> {
 #[async_trait]
 impl Playground for DryPlayground {
     fn files(&self) -> Vec<PlaygroundText> {
-        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let files = self.files.read();
         match files.is_empty() {
-            true => vec![PlaygroundText {
-                name: "pipeline.toml".to_owned(),
-                text: EXAMPLE.to_owned(),
-            }],
+            true => {
+                vec![PlaygroundText { name: "pipeline.toml".to_owned(), text: EXAMPLE.to_owned() }]
+            }
             false => files.clone(),
         }
     }
@@ -200,8 +200,7 @@ pub(super) struct DryTap {
 #[async_trait]
 impl TapView for DryTap {
     async fn view(&self, sink: &str, record: Record) -> Option<TriedRecord> {
-        let pipeline =
-            Arc::clone(&*self.pipeline.read().unwrap_or_else(PoisonError::into_inner));
+        let pipeline = Arc::clone(&*self.pipeline.read());
         let SinkConfig::Usercom(config) = pipeline.sinks.get(sink)?;
         // At most a few a second are asked for, so the table is compiled anew each time: then it is
         // always the present one.

@@ -1,9 +1,9 @@
 //! Turns the events that `deliver` and `usercom` report into metrics and log lines.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::advice;
@@ -14,7 +14,7 @@ use crate::{deliver, usercom};
 /// Counts delivery events.
 pub(super) struct DeliveryProbe(pub(super) SinkMetrics);
 
-impl deliver::Probe for DeliveryProbe {
+impl deliver::DeliveryObserver for DeliveryProbe {
     fn request_sent(&self, method: Method, route: &'static str) {
         self.0.request(method.as_str(), route);
     }
@@ -98,12 +98,12 @@ impl DestinationProbe {
     }
 
     fn first_of(&self, what: Warning, name: &str) -> bool {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self.warned.lock();
         warned.len() < MAX_WARNED_NAMES && warned.insert((what, name.to_owned()))
     }
 }
 
-impl usercom::Probe for DestinationProbe {
+impl usercom::ExecutorObserver for DestinationProbe {
     fn attribute_created(&self, name: &str, value_type: &str) {
         self.metrics.attribute_created();
         tracing::info!(sink = self.sink, attribute = ?name, value_type, "attribute created");
@@ -112,7 +112,7 @@ impl usercom::Probe for DestinationProbe {
     fn attribute_refused(&self, name: &str, limit: usize) {
         self.metrics.attribute_refused();
         self.metrics.conversion_failed();
-        let mut told = self.limit_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.limit_told.lock();
         if told.is_none_or(|at| at.elapsed() >= LIMIT_WARNING_INTERVAL) {
             *told = Some(Instant::now());
             tracing::error!(

@@ -120,9 +120,11 @@ impl Source for DeadLetterSource {
             if stop.is_cancelled() {
                 break;
             }
-            send_again(&self.store, &self.sink, ids, &out).await.map_err(|error| SourceError::Checkpoints {
-                source_name: source_name(&self.sink),
-                why: error.to_string(),
+            send_again(&self.store, &self.sink, ids, &out).await.map_err(|error| {
+                SourceError::Checkpoints {
+                    source_name: source_name(&self.sink),
+                    why: error.to_string(),
+                }
             })?;
         }
         Ok(())

@@ -13,7 +13,7 @@ use super::probe::{DeliveryProbe, DestinationProbe};
 use crate::buffer::{self, Buffer, StoreError};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::{BufferKind, UsercomSink};
-use crate::deliver::{HaltPolicy, HttpTransport, PoisonPolicy, Run, SendError, TransportSettings};
+use crate::deliver::{HttpTransport, PoisonPolicy, RunMode, SendError, TransportSettings};
 use crate::mapping::CompiledMapping;
 use crate::record::Record;
 use crate::sink::{
@@ -21,7 +21,7 @@ use crate::sink::{
     SinkError, SinkFactory, StreamSink,
 };
 use crate::telemetry::{SinkActivity, SinkMetrics, SinkPhase};
-use crate::usercom::{self, Failure, Settings, Usercom};
+use crate::usercom::{self, ExecuteError, OpExecutor, Settings};
 
 /// How often look-ups of users and companies are saved and the buffer's size is reported.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -53,8 +53,8 @@ impl SinkFactory for UsercomSink {
                 )
             })?;
         let run = match cx.on_auth_failure {
-            OnAuthFailure::Retry => Run::Service,
-            OnAuthFailure::Abort => Run::ToTheEnd,
+            OnAuthFailure::Retry => RunMode::Service,
+            OnAuthFailure::Abort => RunMode::ToTheEnd,
         };
         let poison = poison_policy(&config, run);
         let transport = |halt| {
@@ -66,24 +66,25 @@ impl SinkFactory for UsercomSink {
                 poison,
                 key_check: Some(usercom::key_check()),
                 route_closed: Duration::from_secs(config.delivery.route_closed_secs),
-                cures: usercom::cure,
+                cures: usercom::remediation,
             };
             let probe = Arc::new(DeliveryProbe(cx.metrics.clone()));
             HttpTransport::new(settings, probe, cx.abort.clone())
                 .map_err(|error| SinkBuildError::Settings(error.to_string()))
         };
         let halt = match cx.on_auth_failure {
-            OnAuthFailure::Retry => HaltPolicy::Wait,
-            OnAuthFailure::Abort => HaltPolicy::GiveUp,
+            OnAuthFailure::Retry => OnAuthFailure::Retry,
+            OnAuthFailure::Abort => OnAuthFailure::Abort,
         };
-        let probe: Arc<dyn usercom::Probe> =
+        let probe: Arc<dyn usercom::ExecutorObserver> =
             Arc::new(DestinationProbe::new(cx.name.clone(), cx.metrics.clone()));
         let destination = |transport: HttpTransport| {
             let (users, delivery) = (config.users.clone(), config.delivery.clone());
-            Usercom::new(Arc::new(transport), users, delivery, Arc::clone(&probe))
+            OpExecutor::new(Arc::new(transport), users, delivery, Arc::clone(&probe))
                 .with_types(&config.attributes, &config.company_attributes)
+                .with_account(&config.account)
         };
-        let checked = destination(transport(HaltPolicy::GiveUp)?);
+        let checked = destination(transport(OnAuthFailure::Abort)?);
         let timeout = Duration::from_secs(config.healthcheck.timeout_secs);
         let healthcheck = Box::pin(healthcheck(checked, timeout));
         let usercom = Arc::new(destination(transport(halt)?));
@@ -102,18 +103,18 @@ impl SinkFactory for UsercomSink {
 /// seconds.
 const POISON_AFTER_SECS_ONCE: u64 = 60;
 
-fn poison_policy(config: &UsercomSink, run: Run) -> PoisonPolicy {
+fn poison_policy(config: &UsercomSink, run: RunMode) -> PoisonPolicy {
     let secs = config.delivery.poison_after_secs;
-    let secs = if run == Run::ToTheEnd { secs.min(POISON_AFTER_SECS_ONCE) } else { secs };
+    let secs = if run == RunMode::ToTheEnd { secs.min(POISON_AFTER_SECS_ONCE) } else { secs };
     let attempts = config.delivery.poison_attempts;
     PoisonPolicy { attempts, least: Duration::from_secs(secs), run }
 }
 
-async fn healthcheck(usercom: Usercom, timeout: Duration) -> Result<(), HealthcheckError> {
+async fn healthcheck(usercom: OpExecutor, timeout: Duration) -> Result<(), HealthcheckError> {
     let (message, refused) = match tokio::time::timeout(timeout, usercom.healthcheck()).await {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(Failure::Send(SendError::Refused { status }))) => {
-            (format!("refused with status {status}; {}", usercom::cure(status)), true)
+        Ok(Err(ExecuteError::Send(SendError::Refused { status }))) => {
+            (format!("refused with status {status}; {}", usercom::remediation(status)), true)
         }
         Ok(Err(failure)) => (failure.to_string(), false),
         Err(_) => (format!("no answer within {} s", timeout.as_secs()), false),
@@ -125,9 +126,9 @@ async fn healthcheck(usercom: Usercom, timeout: Duration) -> Result<(), Healthch
 struct DeliveringSink {
     config: Arc<UsercomSink>,
     plan: Arc<CompiledMapping>,
-    usercom: Arc<Usercom>,
+    usercom: Arc<OpExecutor>,
     buffer: Arc<dyn Buffer>,
-    probe: Arc<dyn usercom::Probe>,
+    probe: Arc<dyn usercom::ExecutorObserver>,
     /// Look-ups saved since the oldest were last deleted.
     saved: AtomicUsize,
     /// Whether the early deletion of message ids was logged.
@@ -264,7 +265,7 @@ impl DeliveringSink {
                 () = self.wait_until_drained(), if is_service => return Ok(CatalogLoad::NotNeeded),
             };
             match opened {
-                Err(Failure::Send(error @ SendError::GivenUp { .. })) => {
+                Err(ExecuteError::Send(error @ SendError::GivenUp { .. })) => {
                     tracing::warn!(%error, "the attribute catalogue could not be read yet, so nothing is sent; trying again");
                 }
                 // A gateway in maintenance answers with a page for a while, a wrong address always.
@@ -415,14 +416,14 @@ enum CatalogLoad {
     NotNeeded,
 }
 
-fn catalog_error(failure: Failure) -> SinkError {
+fn catalog_error(failure: ExecuteError) -> SinkError {
     match failure {
-        Failure::Send(SendError::Refused { status }) => {
-            SinkError::KeyRefused { status, cure: usercom::cure(status) }
+        ExecuteError::Send(SendError::Refused { status }) => {
+            SinkError::KeyRefused { status, cure: usercom::remediation(status) }
         }
-        Failure::Send(SendError::Stopped) => SinkError::Aborted { pending: 0 },
-        Failure::Reject { status: Some(status), reason, .. } => {
-            SinkError::UnexpectedApi(format!("{reason}; {}", usercom::cure(status)))
+        ExecuteError::Send(SendError::Stopped) => SinkError::Aborted { pending: 0 },
+        ExecuteError::Reject { status: Some(status), reason, .. } => {
+            SinkError::UnexpectedApi(format!("{reason}; {}", usercom::remediation(status)))
         }
         other => SinkError::UnexpectedApi(other.to_string()),
     }

@@ -2,9 +2,10 @@
 //! log, and the HTTP API.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -51,8 +52,8 @@ impl StatusService {
 
     /// The pipeline was reloaded.
     pub(super) fn reloaded(&self, pipeline: &Pipeline, files: Vec<PlaygroundText>) {
-        *self.pipeline.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pipeline.clone());
-        *self.files.write().unwrap_or_else(PoisonError::into_inner) = files;
+        *self.pipeline.write() = Arc::new(pipeline.clone());
+        *self.files.write() = files;
     }
 
     /// Begins to sample, to count and to log.

@@ -77,7 +77,11 @@ fn toml_value(value: &Value) -> Option<String> {
                 .map(|(key, value)| Some(format!("{} = {}", toml_key(key), toml_value(value)?)))
                 .collect();
             let entries = entries?;
-            if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) }
+            if entries.is_empty() {
+                "{}".to_owned()
+            } else {
+                format!("{{ {} }}", entries.join(", "))
+            }
         }
     };
     Some(value)
@@ -118,11 +122,8 @@ mod tests {
             "a b": "\"quoted\" \\ \u{1}\n\u{e9}", "n": [1, -2.5, 1e20, true], "o": { "": {} },
         });
         let call = json!({ "type": "track", "userId": "u", "event": "E", "properties": {} });
-        let tried = TriedRecord {
-            record: record.to_string(),
-            calls: vec![call],
-            ..TriedRecord::default()
-        };
+        let tried =
+            TriedRecord { record: record.to_string(), calls: vec![call], ..TriedRecord::default() };
         let text = test_text("crm", &tried, 1);
         let parsed: toml::Value = toml::from_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
         let parsed = serde_json::to_value(parsed).unwrap();

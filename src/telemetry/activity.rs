@@ -5,11 +5,12 @@
 //! Everything is bounded; a note costs no more than an uncontended lock.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::errors::ErrorLog;
@@ -34,7 +35,7 @@ pub struct LabelCounts(Mutex<BTreeMap<(String, String), u64>>);
 impl LabelCounts {
     /// Counts one.
     pub fn add(&self, one: &str, two: &str) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         let key = (one.to_owned(), two.to_owned());
         let full = counts.len() >= MAX_LABELS && !counts.contains_key(&key);
         let key = if full { (OTHER_LABEL.to_owned(), String::new()) } else { key };
@@ -43,7 +44,7 @@ impl LabelCounts {
 
     /// The counts, largest first.
     pub fn list(&self) -> Vec<((String, String), u64)> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.0.lock();
         let mut all: Vec<_> = counts.iter().map(|(key, n)| (key.clone(), *n)).collect();
         all.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         all
@@ -65,7 +66,7 @@ impl SecondLimit {
     /// Whether one more is allowed now; it then counts.
     pub(super) fn allows(&self) -> bool {
         let now = Instant::now();
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.used.lock();
         match &mut *used {
             Some((since, n)) if now.duration_since(*since) < Duration::from_secs(1) => {
                 *n += 1;
@@ -171,7 +172,7 @@ impl Default for SinkActivity {
 
 impl SinkActivity {
     fn locked(&self) -> MutexGuard<'_, SinkPresent> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+        self.present.lock()
     }
 
     /// A copy of the present.

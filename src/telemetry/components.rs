@@ -2,9 +2,10 @@
 //! list.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use super::{SinkMetrics, SourceMetrics};
+use parking_lot::RwLock;
 
 /// What the pipeline does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,11 +71,11 @@ pub struct Components(Arc<RwLock<ComponentSet>>);
 impl Components {
     /// A copy of the present components.
     pub fn present(&self) -> ComponentSet {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().clone()
     }
 
     /// Changes the components.
     pub fn update(&self, change: impl FnOnce(&mut ComponentSet)) {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.0.write());
     }
 }

@@ -5,9 +5,9 @@
 //! a record.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub struct ErrorLog(Mutex<BTreeMap<String, ErrorStatus>>);
 
 impl ErrorLog {
     fn kinds(&self) -> MutexGuard<'_, BTreeMap<String, ErrorStatus>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Counts an error. `detail` is evaluated each time, since the last one is shown.

@@ -29,6 +29,6 @@ pub use status::{
     RecordCounts, RouteStatus, SinkStatus, SourceLagStatus, SourceStatus, State, Status,
     UnmatchedStatus, status_schema_text,
 };
-pub use tap::{Tap, TappedRecord};
 pub(crate) use status_text::{bytes as size_words, seconds as length_words};
 pub use status_text::{log_line, status_text};
+pub use tap::{Tap, TappedRecord};

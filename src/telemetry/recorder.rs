@@ -4,10 +4,11 @@
 //! Bounded: a minute of samples and an hour of points for each sink that belongs to the pipeline.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::activity::SinkPresent;
@@ -95,7 +96,7 @@ impl StatusRecorder {
     }
 
     fn recorded(&self) -> MutexGuard<'_, Recorded> {
-        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
+        self.recorded.lock()
     }
 
     /// Samples for ever.
@@ -329,9 +330,10 @@ fn backlog(
             continue;
         };
         records += source.metrics.lag().list().iter().map(|p| p.records_behind).sum::<u64>();
-        let behind = source.position.as_ref().map_or(0, |position| {
-            position.bytes_total().saturating_sub(position.bytes_read())
-        });
+        let behind = source
+            .position
+            .as_ref()
+            .map_or(0, |position| position.bytes_total().saturating_sub(position.bytes_read()));
         let size = recorded.get(input).and_then(|record| record.record_bytes);
         if let (1.., Some(size)) = (behind, size) {
             #[expect(

@@ -18,7 +18,7 @@ pub fn encoded(op: &Op, now: Timestamp) -> Option<String> {
     Some(match op {
         Op::Identify { user, fields } => users::body(user.as_str(), as_strings(fields)),
         Op::Track { user, name, at, data } => {
-            let whose = events::Whose::ExternalUserId(user.as_str());
+            let whose = events::UserRef::ExternalUserId(user.as_str());
             events::body(whose, name, Some(at.unwrap_or(now)), data)
         }
         Op::Page { user, domain, path, at } => {
@@ -47,7 +47,7 @@ fn as_strings(fields: &PackedFields) -> impl Iterator<Item = (&str, Cow<'_, str>
 mod tests {
     use super::*;
     use crate::call::{Call, CallKind, Object};
-    use crate::usercom::{Notes, Settings, plan_call};
+    use crate::usercom::{PlanWarnings, Settings, plan_call};
 
     #[test]
     fn custom_attributes_are_strings() {
@@ -57,7 +57,7 @@ mod tests {
         call.fields = Object::Raw(r#"{"logins":7,"new":true}"#);
         let settings = Settings { context_fields: true, merge_anonymous: false };
         let now = Timestamp::UNIX_EPOCH;
-        let ops = plan_call(&call, &settings, now, &mut Notes::default()).unwrap();
+        let ops = plan_call(&call, &settings, now, &mut PlanWarnings::default()).unwrap();
         let body = encoded(&ops[0], now).unwrap();
         assert_eq!(body, r#"{"custom_id":"u\"1","logins":"7","new":"true"}"#);
     }

@@ -4,20 +4,24 @@
 //! ([`crate::schedule`]). Invariant: this room sees final answers only, and never the API key.
 
 mod attributes;
-mod cold;
-mod confirmed;
+mod confirmed_fields;
+mod empty_account;
 mod encoded;
 mod endpoint;
 mod executor;
-mod keyed;
-mod memory;
-mod odds;
+mod keyed_mutex;
+mod new_users;
 mod outcome;
 mod profile;
+mod profile_cache;
+mod visibility;
 
-pub use attributes::{Choice, ConversionError, ValueType, convert};
-pub use cold::{ColdAccount, dry_run, dry_run_with};
+pub use attributes::{Cardinality, ConversionError, ValueType, convert};
+pub use empty_account::{EmptyAccountStub, dry_run, dry_run_with};
 pub use encoded::encoded;
-pub use executor::{Usercom, key_check};
-pub use outcome::{Done, Doubt, Failure, Probe, SilentProbe, cure, excerpt};
-pub use profile::{CallFault, Notes, PlannedOps, Settings, plan_call};
+pub use executor::{OpExecutor, key_check};
+pub use outcome::{
+    ExecuteError, ExecutorObserver, NoopExecutorObserver, OpSuccess, PriorSend, excerpt,
+    remediation,
+};
+pub use profile::{PlanError, PlanWarnings, PlannedOps, Settings, plan_call};

@@ -1,23 +1,23 @@
 //! How the execution of an op ends, and who is told what happened on the way.
 
-use crate::deliver::{Reply, SendError};
+use crate::deliver::{ApiReply, SendError};
 
 /// Longest excerpt of a reply's body, in bytes.
 const EXCERPT: usize = 1_024;
 
 /// Whether an op may have been carried out before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
+pub enum PriorSend {
     /// It was never sent.
-    No,
+    None,
     /// An earlier process may have sent it: the user's history is read before the first send, if
     /// `delivery.verify_ambiguous` is on.
-    MaybeSent,
+    Possible,
 }
 
 /// How an op was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Done {
+pub enum OpSuccess {
     /// User.com took it.
     Sent,
     /// There was nothing to do: it is so already.
@@ -28,7 +28,7 @@ pub enum Done {
 
 /// Why an op was not settled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum ExecuteError {
     /// User.com will never take it: the record goes to the dead letters.
     #[error("{reason}")]
     Reject {
@@ -44,9 +44,9 @@ pub enum Failure {
     Send(#[from] SendError),
 }
 
-impl Failure {
+impl ExecuteError {
     /// A final answer that refuses `what`.
-    pub(super) fn refused(what: &str, reply: &Reply) -> Self {
+    pub(super) fn refused(what: &str, reply: &ApiReply) -> Self {
         Self::Reject {
             status: Some(reply.status),
             reason: format!("User.com refused {what} with status {}", reply.status),
@@ -72,7 +72,7 @@ impl Failure {
 }
 
 /// The beginning of an answer's body, at most 1 KiB.
-pub fn excerpt(reply: &Reply) -> String {
+pub fn excerpt(reply: &ApiReply) -> String {
     let text = String::from_utf8_lossy(&reply.body);
     let end =
         (0..=text.len().min(EXCERPT)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
@@ -80,7 +80,7 @@ pub fn excerpt(reply: &Reply) -> String {
 }
 
 /// Counts and warns. Every method does nothing unless written.
-pub trait Probe: Send + Sync {
+pub trait ExecutorObserver: Send + Sync {
     /// A custom attribute was created, with a type.
     fn attribute_created(&self, _name: &str, _value_type: &str) {}
     /// A custom attribute was not created, because `limit` of them were within the last hour.
@@ -99,12 +99,12 @@ pub trait Probe: Send + Sync {
 
 /// A probe nobody listens to.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SilentProbe;
+pub struct NoopExecutorObserver;
 
-impl Probe for SilentProbe {}
+impl ExecutorObserver for NoopExecutorObserver {}
 
 /// What to do about a refusal, in words.
-pub fn cure(status: u16) -> &'static str {
+pub fn remediation(status: u16) -> &'static str {
     match status {
         401 => {
             "User.com does not know the API key: check that it is the public REST API key and has \

@@ -18,9 +18,11 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use usercom_sink::config::sink::{Concurrency, RequestConfig};
 use usercom_sink::deliver::{
-    Attempts, Expects, HaltPolicy, HaltState, HttpTransport, MAX_REPLY, Method, NoProbe,
-    PoisonPolicy, Probe, Repeat, Reply, Request, SendError, Transport, TransportSettings,
+    ApiReply, Attempts, AuthBreakerState, DeliveryObserver, Expects, HttpTransport, Idempotency,
+    MAX_RESPONSE_BYTES, Method, NoopDeliveryObserver, PoisonPolicy, Request, SendError, Transport,
+    TransportSettings,
 };
+use usercom_sink::sink::OnAuthFailure;
 
 const KEY: &str = "sekret0123456789";
 
@@ -176,7 +178,7 @@ fn config() -> RequestConfig {
     }
 }
 
-fn settings(base: &str, request: RequestConfig, halt: HaltPolicy) -> TransportSettings {
+fn settings(base: &str, request: RequestConfig, halt: OnAuthFailure) -> TransportSettings {
     TransportSettings {
         base_url: base.to_owned(),
         api_key: SecretString::from(KEY),
@@ -190,38 +192,45 @@ fn settings(base: &str, request: RequestConfig, halt: HaltPolicy) -> TransportSe
 }
 
 fn transport(base: &str, request: RequestConfig) -> HttpTransport {
-    let settings = settings(base, request, HaltPolicy::Wait);
-    HttpTransport::new(settings, Arc::new(NoProbe), CancellationToken::new()).unwrap()
+    let settings = settings(base, request, OnAuthFailure::Retry);
+    HttpTransport::new(settings, Arc::new(NoopDeliveryObserver), CancellationToken::new()).unwrap()
 }
 
-fn request(method: Method, path: &str, repeat: Repeat) -> Request {
+fn request(method: Method, path: &str, idempotency: Idempotency) -> Request {
     let body = (method != Method::Get).then(|| Bytes::from_static(br#"{"name":"x"}"#));
     let expects = Expects::default();
-    Request { method, path: path.to_owned(), route: "events/", body, repeat, expects }
+    Request { method, path: path.to_owned(), route: "events/", body, idempotency, expects }
 }
 
-async fn send(transport: &HttpTransport, repeat: Repeat) -> (Result<Reply, SendError>, Attempts) {
+async fn send(
+    transport: &HttpTransport,
+    idempotency: Idempotency,
+) -> (Result<ApiReply, SendError>, Attempts) {
     let mut attempts = Attempts::default();
-    let request = request(Method::Post, "events/", repeat);
+    let request = request(Method::Post, "events/", idempotency);
     (transport.send(&request, &mut attempts).await, attempts)
 }
 
 /// Runs one request against a script and says what came of it and how many arrived.
-async fn meet(steps: Vec<Step>, repeat: Repeat) -> (Result<Reply, SendError>, Attempts, usize) {
+async fn meet(
+    steps: Vec<Step>,
+    idempotency: Idempotency,
+) -> (Result<ApiReply, SendError>, Attempts, usize) {
     let server = Server::start(steps).await;
-    let (result, attempts) = send(&transport(&server.base, config()), repeat).await;
+    let (result, attempts) = send(&transport(&server.base, config()), idempotency).await;
     (result, attempts, server.seen.count())
 }
 
 #[tokio::test]
-async fn requests_look_as_user_com_wants_them() {
+async fn request_has_expected_path_headers_and_body() {
     // Guarantees method, path, headers and body on the wire, byte for byte where it matters.
     let server = Server::start([answer(200)]).await;
     let transport = transport(&server.base, config());
     let path = "users-by-id/a%2Fb%3F%20%C3%A9/events/?x=%2B";
     let mut attempts = Attempts::default();
-    let reply = transport.send(&request(Method::Put, path, Repeat::Safe), &mut attempts).await;
-    assert_eq!(reply.unwrap(), Reply { status: 200, body: Bytes::from_static(b"{}") });
+    let reply =
+        transport.send(&request(Method::Put, path, Idempotency::Idempotent), &mut attempts).await;
+    assert_eq!(reply.unwrap(), ApiReply { status: 200, body: Bytes::from_static(b"{}") });
     let text = server.seen.all()[0].1.clone();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let mut lines = head.lines();
@@ -242,29 +251,29 @@ async fn requests_look_as_user_com_wants_them() {
 }
 
 #[tokio::test]
-async fn a_path_that_would_change_is_not_sent() {
+async fn path_that_normalisation_would_change_is_not_sent() {
     // Guarantees that an id of two dots cannot reach another endpoint: a final 400, nothing sent.
     let server = Server::start([answer(200)]).await;
     let transport = transport(&server.base, config());
     let mut attempts = Attempts::default();
-    let climbing = request(Method::Post, "users-by-id/%2e%2E/events/", Repeat::Counts);
+    let climbing = request(Method::Post, "users-by-id/%2e%2E/events/", Idempotency::NonIdempotent);
     assert_eq!(transport.send(&climbing, &mut attempts).await.unwrap().status, 400);
     assert_eq!(server.seen.count(), 0);
 }
 
 #[tokio::test]
-async fn passing_trouble_is_repeated() {
+async fn transient_failure_is_retried() {
     // Guarantees that each retriable status leads to another attempt and then to the answer.
     for status in [408, 500, 502, 503, 504, 520] {
         let (result, attempts, arrived) =
-            meet(vec![answer(status), answer(status), answer(201)], Repeat::Safe).await;
+            meet(vec![answer(status), answer(status), answer(201)], Idempotency::Idempotent).await;
         assert_eq!(result.unwrap().status, 201, "{status}");
         assert_eq!((attempts.sent, attempts.failed, arrived), (3, 0, 3), "{status}");
     }
 }
 
 #[tokio::test]
-async fn final_answers_are_final() {
+async fn final_status_is_not_retried() {
     // Guarantees that no other status is repeated, and that bodies arrive.
     for status in [200, 204, 400, 404, 405, 409, 410, 422, 501] {
         let body: &[u8] = match status {
@@ -274,14 +283,14 @@ async fn final_answers_are_final() {
         };
         let body = Bytes::from_static(body);
         let step = Step::Answer(status, "", body.clone());
-        let (result, attempts, arrived) = meet(vec![step], Repeat::Counts).await;
-        assert_eq!(result.unwrap(), Reply { status, body }, "{status}");
+        let (result, attempts, arrived) = meet(vec![step], Idempotency::NonIdempotent).await;
+        assert_eq!(result.unwrap(), ApiReply { status, body }, "{status}");
         assert_eq!((attempts.sent, arrived), (1, 1), "{status}");
     }
 }
 
 #[tokio::test]
-async fn redirects_and_web_pages_are_tried_again_and_never_followed() {
+async fn redirect_or_web_page_is_retried_and_not_followed() {
     // Guarantees that what is not the API's answer decides nothing, and that nothing, least of all
     // the key, goes where a redirect points.
     let elsewhere = Server::start([answer(200)]).await;
@@ -290,7 +299,7 @@ async fn redirects_and_web_pages_are_tried_again_and_never_followed() {
     let page = Bytes::from_static(b"<html>Sign in</html>");
     for status in [301, 302, 303, 307, 308] {
         let steps = vec![Step::Answer(status, location, page.clone()), answer(201)];
-        let (result, attempts, arrived) = meet(steps, Repeat::Safe).await;
+        let (result, attempts, arrived) = meet(steps, Idempotency::Idempotent).await;
         assert_eq!(result.unwrap().status, 201, "{status}");
         assert_eq!((attempts.sent, arrived), (2, 2), "{status}");
     }
@@ -303,9 +312,9 @@ async fn redirects_and_web_pages_are_tried_again_and_never_followed() {
         (451, "", b" <html>"),
     ] {
         let steps = vec![Step::Answer(status, headers, Bytes::from_static(body)), answer(201)];
-        let (result, ..) = meet(steps.clone(), Repeat::Safe).await;
+        let (result, ..) = meet(steps.clone(), Idempotency::Idempotent).await;
         assert_eq!(result.unwrap().status, 201, "{status}");
-        let (result, ..) = meet(steps, Repeat::Counts).await;
+        let (result, ..) = meet(steps, Idempotency::NonIdempotent).await;
         assert!(matches!(result, Err(SendError::Ambiguous { .. })), "{status}: {result:?}");
     }
     assert_eq!(elsewhere.seen.count(), 0);
@@ -316,36 +325,36 @@ async fn success_without_json_is_not_sent_again() {
     // Guarantees that an event answered `OK` is delivered once.
     for body in [&b"OK"[..], b"ok\n", b"created", b"\xef\xbb\xbf{\"id\":1}"] {
         let step = Step::Answer(200, "content-type: text/plain\r\n", Bytes::from_static(body));
-        let (result, attempts, arrived) = meet(vec![step], Repeat::Counts).await;
+        let (result, attempts, arrived) = meet(vec![step], Idempotency::NonIdempotent).await;
         assert_eq!(result.unwrap().status, 200);
         assert_eq!((attempts.sent, arrived), (1, 1));
     }
 }
 
 #[tokio::test]
-async fn the_key_is_taken_out_of_error_bodies() {
+async fn api_key_is_redacted_in_error_bodies() {
     // Guarantees that a server which repeats the key puts it into no dead letter and no log.
     let body = Bytes::from(format!("{{\"detail\":\"Invalid token {KEY}\"}}"));
-    let (result, ..) = meet(vec![Step::Answer(400, "", body)], Repeat::Counts).await;
+    let (result, ..) = meet(vec![Step::Answer(400, "", body)], Idempotency::NonIdempotent).await;
     assert_eq!(result.unwrap().body, "{\"detail\":\"Invalid token ***\"}");
 }
 
 #[tokio::test]
-async fn kept_connections_that_were_closed_cost_no_backoff() {
+async fn closed_idle_connection_is_retried_without_backoff() {
     // Guarantees that where the server closes a kept connection under a request, the next attempt
     // opens its own at once; what counts is handed back for a look-up without a pause.
     let config =
         RequestConfig { retry_initial_backoff_secs: 60, retry_max_duration_secs: 60, ..config() };
     let begin = Instant::now();
-    for repeat in [Repeat::Safe, Repeat::Counts] {
+    for idempotency in [Idempotency::Idempotent, Idempotency::NonIdempotent] {
         let steps = [answer(201), Step::CutAfterReading, answer(201)];
         let server = Server::start(steps).await;
         let transport = transport(&server.base, config.clone());
-        assert_eq!(send(&transport, repeat).await.0.unwrap().status, 201);
-        let (result, attempts) = send(&transport, repeat).await;
-        match repeat {
-            Repeat::Safe => assert_eq!(result.unwrap().status, 201),
-            Repeat::Counts => {
+        assert_eq!(send(&transport, idempotency).await.0.unwrap().status, 201);
+        let (result, attempts) = send(&transport, idempotency).await;
+        match idempotency {
+            Idempotency::Idempotent => assert_eq!(result.unwrap().status, 201),
+            Idempotency::NonIdempotent => {
                 assert!(matches!(result, Err(SendError::Ambiguous { .. })), "{result:?}");
             }
         }
@@ -355,27 +364,29 @@ async fn kept_connections_that_were_closed_cost_no_backoff() {
 }
 
 #[tokio::test]
-async fn what_counts_is_not_repeated_when_its_fate_is_open() {
+async fn non_idempotent_request_with_unknown_effect_is_not_retried() {
     // Guarantees, for every way to lose an answer, exactly one arrival and an error that says so.
     for step in [Step::CutAfterReading, Step::Garbage, answer(500), answer(502), answer(504)] {
-        let (result, attempts, arrived) = meet(vec![step, answer(200)], Repeat::Counts).await;
+        let (result, attempts, arrived) =
+            meet(vec![step, answer(200)], Idempotency::NonIdempotent).await;
         assert!(matches!(result, Err(SendError::Ambiguous { .. })), "{result:?}");
         assert_eq!((attempts.sent, attempts.failed, arrived), (1, 1, 1));
     }
 }
 
 #[tokio::test]
-async fn what_counts_is_repeated_when_it_was_not_carried_out() {
+async fn non_idempotent_request_without_effect_is_retried() {
     // Guarantees that refusals before the work do not bother whoever asked.
     for status in [408, 429, 503] {
-        let (result, attempts, _) = meet(vec![answer(status), answer(201)], Repeat::Counts).await;
+        let (result, attempts, _) =
+            meet(vec![answer(status), answer(201)], Idempotency::NonIdempotent).await;
         assert_eq!(result.unwrap().status, 201, "{status}");
         assert_eq!(attempts.sent, 2, "{status}");
     }
 }
 
 #[tokio::test]
-async fn what_is_safe_is_repeated_whatever_happened() {
+async fn idempotent_request_is_always_retried() {
     // Guarantees that reads and upserts survive cut connections, half bodies and garbage.
     let steps = vec![
         Step::CutBeforeReading,
@@ -384,35 +395,35 @@ async fn what_is_safe_is_repeated_whatever_happened() {
         Step::HalfBody(200),
         answer(200),
     ];
-    let (result, attempts, arrived) = meet(steps, Repeat::Safe).await;
+    let (result, attempts, arrived) = meet(steps, Idempotency::Idempotent).await;
     assert_eq!(result.unwrap().status, 200);
     assert_eq!(arrived, 4);
     assert_eq!((attempts.sent, attempts.failed), (5, 0));
 }
 
 #[tokio::test]
-async fn a_success_with_half_a_body_stands_for_what_counts() {
+async fn truncated_success_of_non_idempotent_request_is_accepted() {
     // Guarantees that an event whose 2xx lost its body is not sent twice, and that a cut 4xx is
     // still final.
     for status in [201, 400] {
         let steps = vec![Step::HalfBody(status), answer(200)];
-        let (result, _, arrived) = meet(steps, Repeat::Counts).await;
-        assert_eq!(result.unwrap(), Reply { status, body: Bytes::new() });
+        let (result, _, arrived) = meet(steps, Idempotency::NonIdempotent).await;
+        assert_eq!(result.unwrap(), ApiReply { status, body: Bytes::new() });
         assert_eq!(arrived, 1);
     }
 }
 
 #[tokio::test]
-async fn timeouts_are_told_apart_by_what_is_at_stake() {
+async fn timeout_is_classified_by_idempotency() {
     // Guarantees that a server that hangs is tried again for what is safe, and reported for what
     // counts.
     let config = RequestConfig { timeout_secs: 1, ..config() };
-    for repeat in [Repeat::Safe, Repeat::Counts] {
+    for idempotency in [Idempotency::Idempotent, Idempotency::NonIdempotent] {
         let server = Server::start([Step::Hang, answer(200)]).await;
-        let (result, _) = send(&transport(&server.base, config.clone()), repeat).await;
-        match repeat {
-            Repeat::Safe => assert_eq!(result.unwrap().status, 200),
-            Repeat::Counts => {
+        let (result, _) = send(&transport(&server.base, config.clone()), idempotency).await;
+        match idempotency {
+            Idempotency::Idempotent => assert_eq!(result.unwrap().status, 200),
+            Idempotency::NonIdempotent => {
                 let why = "no answer within the timeout".into();
                 assert_eq!(result, Err(SendError::Ambiguous { why }));
             }
@@ -421,7 +432,7 @@ async fn timeouts_are_told_apart_by_what_is_at_stake() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_has_seen_nothing() {
+async fn unreachable_server_has_received_nothing() {
     // Guarantees that failures to connect are retriable even for what counts, and that the error
     // names neither key nor URL.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -429,7 +440,7 @@ async fn a_server_that_is_not_there_has_seen_nothing() {
     drop(listener);
     let config = RequestConfig { retry_attempts: 2, ..config() };
     let transport = transport(&format!("http://{address}/api/public/"), config);
-    let (result, attempts) = send(&transport, Repeat::Counts).await;
+    let (result, attempts) = send(&transport, Idempotency::NonIdempotent).await;
     let error = result.unwrap_err();
     assert!(matches!(error, SendError::GivenUp { attempts: 3, .. }), "{error:?}");
     assert_eq!((attempts.sent, attempts.failed), (3, 0));
@@ -439,18 +450,18 @@ async fn a_server_that_is_not_there_has_seen_nothing() {
 }
 
 #[tokio::test]
-async fn bodies_are_read_up_to_the_limit() {
+async fn response_body_is_read_up_to_its_limit() {
     // Guarantees that an endless reply cannot fill the memory: a success is as one whose body was
     // cut, a refusal keeps its beginning.
-    let body = Bytes::from(vec![b'1'; 3 * MAX_REPLY]);
+    let body = Bytes::from(vec![b'1'; 3 * MAX_RESPONSE_BYTES]);
     let steps = |status| vec![Step::Answer(status, "", body.clone()), answer(202)];
-    let (result, attempts, _) = meet(steps(200), Repeat::Safe).await;
+    let (result, attempts, _) = meet(steps(200), Idempotency::Idempotent).await;
     assert_eq!((result.unwrap().status, attempts.sent), (202, 2));
-    let (result, attempts, _) = meet(steps(200), Repeat::Counts).await;
-    assert_eq!(result.unwrap(), Reply { status: 200, body: Bytes::new() });
+    let (result, attempts, _) = meet(steps(200), Idempotency::NonIdempotent).await;
+    assert_eq!(result.unwrap(), ApiReply { status: 200, body: Bytes::new() });
     assert_eq!(attempts.sent, 1);
-    let (result, ..) = meet(steps(400), Repeat::Safe).await;
-    assert_eq!(result.unwrap().body.len(), MAX_REPLY);
+    let (result, ..) = meet(steps(400), Idempotency::Idempotent).await;
+    assert_eq!(result.unwrap().body.len(), MAX_RESPONSE_BYTES);
 }
 
 #[derive(Default)]
@@ -461,7 +472,7 @@ struct Count {
     halted: Mutex<Vec<bool>>,
 }
 
-impl Probe for Count {
+impl DeliveryObserver for Count {
     fn request_sent(&self, _method: Method, _route: &'static str) {
         self.sent.fetch_add(1, Ordering::SeqCst);
     }
@@ -477,19 +488,19 @@ impl Probe for Count {
 }
 
 #[tokio::test]
-async fn retry_after_pauses_the_whole_sink_once() {
+async fn retry_after_pauses_the_sink_once() {
     // Guarantees that after a 429 nothing arrives, from anyone, until its Retry-After is over.
     let refusals = std::iter::repeat_n(Step::RefuseTogether(Arc::new(Barrier::new(4))), 4);
     let server = Server::start(refusals.chain([answer(200)])).await;
     let probe = Arc::new(Count::default());
-    let settings = settings(&server.base, config(), HaltPolicy::Wait);
-    let shared: Arc<dyn Probe> = Arc::<Count>::clone(&probe);
+    let settings = settings(&server.base, config(), OnAuthFailure::Retry);
+    let shared: Arc<dyn DeliveryObserver> = Arc::<Count>::clone(&probe);
     let transport = HttpTransport::new(settings, shared, CancellationToken::new());
     let transport = Arc::new(transport.unwrap());
     let mut tasks = JoinSet::new();
     for _ in 0..12 {
         let transport = Arc::clone(&transport);
-        tasks.spawn(async move { send(&transport, Repeat::Counts).await.0 });
+        tasks.spawn(async move { send(&transport, Idempotency::NonIdempotent).await.0 });
     }
     while let Some(result) = tasks.join_next().await {
         assert_eq!(result.unwrap().unwrap().status, 200);
@@ -503,27 +514,27 @@ async fn retry_after_pauses_the_whole_sink_once() {
 }
 
 #[tokio::test]
-async fn a_refused_key_halts_and_a_new_one_resumes() {
+async fn refused_key_halts_and_accepted_key_resumes() {
     // Guarantees that 401 drops nothing, shows in the watch, and that the prober's success lets
     // everyone go on.
     let server = Server::start([answer(401), answer(403), answer(200)]).await;
     let probe = Arc::new(Count::default());
     let one = RequestConfig { concurrency: Concurrency::Fixed(1), ..config() };
-    let settings = settings(&server.base, one, HaltPolicy::Wait);
-    let shared: Arc<dyn Probe> = Arc::<Count>::clone(&probe);
+    let settings = settings(&server.base, one, OnAuthFailure::Retry);
+    let shared: Arc<dyn DeliveryObserver> = Arc::<Count>::clone(&probe);
     let transport = HttpTransport::new(settings, shared, CancellationToken::new());
     let transport = Arc::new(transport.unwrap());
     let halted = transport.halted();
     let mut tasks = JoinSet::new();
     for _ in 0..6 {
         let transport = Arc::clone(&transport);
-        tasks.spawn(async move { send(&transport, Repeat::Counts).await.0 });
+        tasks.spawn(async move { send(&transport, Idempotency::NonIdempotent).await.0 });
     }
     while let Some(result) = tasks.join_next().await {
         assert_eq!(result.unwrap().unwrap().status, 200);
     }
     assert!(halted.has_changed().unwrap());
-    assert_eq!(*halted.borrow(), HaltState::Clear);
+    assert_eq!(*halted.borrow(), AuthBreakerState::Clear);
     let times: Vec<Instant> = server.seen.all().into_iter().map(|(at, _)| at).collect();
     assert_eq!(times.len(), 8);
     assert!(times[1] - times[0] >= Duration::from_millis(950));
@@ -532,37 +543,39 @@ async fn a_refused_key_halts_and_a_new_one_resumes() {
 }
 
 #[tokio::test]
-async fn run_once_says_that_the_key_is_refused() {
+async fn once_run_reports_the_refused_key() {
     // Guarantees Refused after one confirmation, for the one who asked and for whoever comes later.
     let server = Server::start([answer(401)]).await;
-    let settings = settings(&server.base, config(), HaltPolicy::GiveUp);
+    let settings = settings(&server.base, config(), OnAuthFailure::Abort);
     let transport =
-        HttpTransport::new(settings, Arc::new(NoProbe), CancellationToken::new()).unwrap();
+        HttpTransport::new(settings, Arc::new(NoopDeliveryObserver), CancellationToken::new())
+            .unwrap();
     for _ in 0..2 {
-        let (result, _) = send(&transport, Repeat::Safe).await;
+        let (result, _) = send(&transport, Idempotency::Idempotent).await;
         assert_eq!(result, Err(SendError::Refused { status: 401 }));
     }
     assert_eq!(server.seen.count(), 2);
 }
 
 #[tokio::test]
-async fn stopping_does_not_wait_for_a_cure() {
+async fn stop_does_not_wait_for_an_accepted_key() {
     // Guarantees that a halted sink can be stopped.
     let server = Server::start([answer(403)]).await;
     let stop = CancellationToken::new();
-    let settings = settings(&server.base, config(), HaltPolicy::Wait);
-    let transport = HttpTransport::new(settings, Arc::new(NoProbe), stop.clone()).unwrap();
+    let settings = settings(&server.base, config(), OnAuthFailure::Retry);
+    let transport =
+        HttpTransport::new(settings, Arc::new(NoopDeliveryObserver), stop.clone()).unwrap();
     let mut halted = transport.halted();
     let cancel = async {
-        halted.wait_for(|state| *state != HaltState::Clear).await.unwrap();
+        halted.wait_for(|state| *state != AuthBreakerState::Clear).await.unwrap();
         stop.cancel();
     };
-    let ((result, _), ()) = tokio::join!(send(&transport, Repeat::Safe), cancel);
+    let ((result, _), ()) = tokio::join!(send(&transport, Idempotency::Idempotent), cancel);
     assert_eq!(result, Err(SendError::Stopped));
 }
 
 #[tokio::test]
-async fn a_fixed_concurrency_is_never_exceeded() {
+async fn fixed_concurrency_is_never_exceeded() {
     // Guarantees that no more than the number set are on the wire, seen from the server.
     let server = Server::start([answer(200)]).await;
     let config = RequestConfig { concurrency: Concurrency::Fixed(3), ..config() };
@@ -570,7 +583,7 @@ async fn a_fixed_concurrency_is_never_exceeded() {
     let mut tasks = JoinSet::new();
     for _ in 0..40 {
         let transport = Arc::clone(&transport);
-        tasks.spawn(async move { send(&transport, Repeat::Counts).await.0 });
+        tasks.spawn(async move { send(&transport, Idempotency::NonIdempotent).await.0 });
     }
     while let Some(result) = tasks.join_next().await {
         assert_eq!(result.unwrap().unwrap().status, 200);

@@ -88,7 +88,8 @@ impl List<'_> {
 
     fn export_link(&self) -> String {
         let q = self.query;
-        let pairs = [("sink", &q.sink), ("reason", &q.reason), ("rule", &q.rule), ("since", &q.since)];
+        let pairs =
+            [("sink", &q.sink), ("reason", &q.reason), ("rule", &q.rule), ("since", &q.since)];
         let given: Vec<_> = pairs
             .iter()
             .filter(|(_, value)| !value.is_empty())

@@ -88,9 +88,7 @@ pub(super) async fn dead_letter(
         Err(error) => return error.into_response(),
     };
     match found {
-        Ok(Some(letter)) => {
-            framed(&state, &headers, View::DeadLetters, &letters::one(&letter))
-        }
+        Ok(Some(letter)) => framed(&state, &headers, View::DeadLetters, &letters::one(&letter)),
         Ok(None) => {
             let gone = letters::gone(id);
             (StatusCode::NOT_FOUND, framed(&state, &headers, View::DeadLetters, &gone))

@@ -228,7 +228,10 @@ mod tests {
             assert_eq!(nice(highest), top);
         }
         assert_eq!(whole(1_234_567), "1\u{202f}234\u{202f}567");
-        assert_eq!((number(12_345.0), number(99.44), number(0.0)), ("12.3 k".into(), "99.4".into(), "0".into()));
+        assert_eq!(
+            (number(12_345.0), number(99.44), number(0.0)),
+            ("12.3 k".into(), "99.4".into(), "0".into())
+        );
     }
 
     #[test]
@@ -236,7 +239,8 @@ mod tests {
         // Guarantees what is drawn of missing values, and where the dashed line goes.
         let now = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(1_000);
         let at = |secs: i64| now - jiff::SignedDuration::from_secs(secs);
-        let values = vec![(at(20), Some(8.0)), (at(15), None), (at(10), Some(4.0)), (at(0), Some(4.0))];
+        let values =
+            vec![(at(20), Some(8.0)), (at(15), None), (at(10), Some(4.0)), (at(0), Some(4.0))];
         let plot = Plot {
             title: "Backlog",
             series: vec![Series { name: "records", unit: "", values }],

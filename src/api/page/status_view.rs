@@ -96,7 +96,8 @@ fn tile(name: &str, value: &str, note: &str) -> Markup {
 
 fn tiles(sink: &SinkStatus) -> Markup {
     let backlog = &sink.backlog;
-    let oldest = sink.oldest_secs.map_or_else(String::new, |age| format!("oldest {}", length_words(age)));
+    let oldest =
+        sink.oldest_secs.map_or_else(String::new, |age| format!("oldest {}", length_words(age)));
     let unread = backlog.records.saturating_sub(sink.waiting);
     let about = if backlog.estimated { "about " } else { "" };
     let ends = match (backlog.ends_in_secs, backlog.records) {
@@ -111,11 +112,14 @@ fn tiles(sink: &SinkStatus) -> Markup {
     };
     let dead = &sink.dead_letters;
     let stored = dead.stored.map_or_else(String::new, |n| format!("{} stored", whole(n)));
-    let quota = sink.quota_per_sec.map_or_else(|| "quota not met".to_owned(), |q| format!("quota {}/s", number(q)));
+    let quota = sink
+        .quota_per_sec
+        .map_or_else(|| "quota not met".to_owned(), |q| format!("quota {}/s", number(q)));
     let (latency, slow) = match &sink.latency {
-        Some(latency) => {
-            (format!("{} ms", number(latency.p50_ms)), format!("95 of 100: {} ms", number(latency.p95_ms)))
-        }
+        Some(latency) => (
+            format!("{} ms", number(latency.p50_ms)),
+            format!("95 of 100: {} ms", number(latency.p95_ms)),
+        ),
         None => ("\u{2013}".to_owned(), String::new()),
     };
     html! {
@@ -240,7 +244,10 @@ fn dead_letters_table(sink: &SinkStatus) -> Markup {
     let link = |reason: &str| {
         let all = percent_encoding::NON_ALPHANUMERIC;
         let sink = percent_encoding::utf8_percent_encode(&sink.name, all);
-        format!("/dead-letters?sink={sink}&reason={}", percent_encoding::utf8_percent_encode(reason, all))
+        format!(
+            "/dead-letters?sink={sink}&reason={}",
+            percent_encoding::utf8_percent_encode(reason, all)
+        )
     };
     html! {
         section {

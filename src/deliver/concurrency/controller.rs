@@ -47,7 +47,7 @@ impl Default for ControllerSettings {
 
 /// What an attempt said about the server's load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
+pub enum LoadSignal {
     /// It was done; its round trip counts.
     Good,
     /// Too much: 429, 5xx, timeout, no connection.
@@ -73,14 +73,14 @@ const FIRST_WINDOW: f64 = 1.0;
 
 /// Exponentially weighted mean and variance of window means, in seconds.
 #[derive(Debug, Clone, Copy)]
-struct Past {
+struct LatencyHistory {
     mean: f64,
     variance: f64,
 }
 
 /// The present window.
 #[derive(Debug, Clone, Copy)]
-struct Window {
+struct RttWindow {
     started: Instant,
     sum: f64,
     count: u32,
@@ -89,7 +89,7 @@ struct Window {
     pressed: bool,
 }
 
-impl Window {
+impl RttWindow {
     fn new(now: Instant) -> Self {
         Self { started: now, sum: 0.0, count: 0, full: false, pressed: false }
     }
@@ -109,7 +109,7 @@ struct Drain {
 
 /// Where a row of decreases for high latency began.
 #[derive(Debug, Clone, Copy)]
-struct High {
+struct HighLatency {
     limit: usize,
     mean: f64,
 }
@@ -120,13 +120,13 @@ pub struct Controller {
     settings: ControllerSettings,
     limit: usize,
     in_flight: usize,
-    window: Window,
-    past: Option<Past>,
+    window: RttWindow,
+    past: Option<LatencyHistory>,
     /// The unloaded round trip and when it was last seen.
     unloaded: Option<(f64, Instant)>,
     doubling: bool,
     drain: Option<Drain>,
-    high: Option<High>,
+    high: Option<HighLatency>,
     /// Back pressure on attempts started before this moment has been answered already.
     answered: Instant,
 }
@@ -138,7 +138,7 @@ impl Controller {
             settings,
             limit: settings.initial.clamp(1, settings.max.max(1)),
             in_flight: 0,
-            window: Window::new(now),
+            window: RttWindow::new(now),
             past: None,
             unloaded: None,
             doubling: true,
@@ -169,18 +169,18 @@ impl Controller {
     }
 
     /// An attempt ended `rtt` after its start. Returns the limit if it changed.
-    pub fn done(&mut self, now: Instant, rtt: Duration, signal: Signal) -> Option<usize> {
+    pub fn done(&mut self, now: Instant, rtt: Duration, signal: LoadSignal) -> Option<usize> {
         self.in_flight = self.in_flight.saturating_sub(1);
         match signal {
-            Signal::Good => {
+            LoadSignal::Good => {
                 self.window.sum += rtt.as_secs_f64();
                 self.window.count += 1;
             }
-            Signal::Backpressure => {
+            LoadSignal::Backpressure => {
                 let started = now.checked_sub(rtt).unwrap_or(now);
                 self.window.pressed |= started >= self.answered;
             }
-            Signal::Neutral => {}
+            LoadSignal::Neutral => {}
         }
         let length = self.window.mean().or(self.past.map(|past| past.mean)).unwrap_or(FIRST_WINDOW);
         let over = now.saturating_duration_since(self.window.started).as_secs_f64() >= length;
@@ -193,7 +193,7 @@ impl Controller {
     }
 
     fn close_window(&mut self, now: Instant) {
-        let window = std::mem::replace(&mut self.window, Window::new(now));
+        let window = std::mem::replace(&mut self.window, RttWindow::new(now));
         self.window.full = self.in_flight >= self.limit;
         if let Some(drain) = self.drain {
             return self.drained(drain, window, now);
@@ -236,7 +236,7 @@ impl Controller {
 
     /// The latency is high: lower the limit, unless lowering it has been shown not to help.
     fn relieve(&mut self, mean: f64, now: Instant) {
-        let began = *self.high.get_or_insert(High { limit: self.limit, mean });
+        let began = *self.high.get_or_insert(HighLatency { limit: self.limit, mean });
         if self.limit * 2 <= began.limit.max(2) {
             self.high = None;
             if mean > began.mean * RELIEF {
@@ -253,14 +253,14 @@ impl Controller {
     }
 
     /// Folds a window into the past, and starts a drain when the unloaded round trip is stale.
-    fn remember(&mut self, window: Window, now: Instant) {
+    fn remember(&mut self, window: RttWindow, now: Instant) {
         let Some(mean) = window.mean() else { return };
         self.past = Some(match self.past {
-            None => Past { mean, variance: 0.0 },
+            None => LatencyHistory { mean, variance: 0.0 },
             Some(past) => {
                 let alpha = self.settings.ewma_alpha;
                 let diff = mean - past.mean;
-                Past {
+                LatencyHistory {
                     mean: past.mean + alpha * diff,
                     variance: (1.0 - alpha) * (past.variance + alpha * diff * diff),
                 }
@@ -281,7 +281,7 @@ impl Controller {
     }
 
     /// One window of a drain is over. The first still holds attempts from before.
-    fn drained(&mut self, drain: Drain, window: Window, now: Instant) {
+    fn drained(&mut self, drain: Drain, window: RttWindow, now: Instant) {
         if window.pressed {
             self.drain = None;
             return self.decrease(now);

@@ -5,5 +5,5 @@
 pub mod controller;
 pub mod semaphore;
 
-pub use controller::{Controller, ControllerSettings, Signal};
+pub use controller::{Controller, ControllerSettings, LoadSignal};
 pub use semaphore::{Permit, ResizableSemaphore};

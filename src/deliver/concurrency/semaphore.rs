@@ -3,12 +3,13 @@
 //! Permits that are to go while they are lent become a debt, which returning permits pay. It
 //! decides no size. The invariant: free + lent - debt = limit.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 #[derive(Debug)]
-struct Size {
+struct PermitCount {
     limit: usize,
     debt: usize,
 }
@@ -17,7 +18,7 @@ struct Size {
 #[derive(Debug)]
 pub struct ResizableSemaphore {
     semaphore: Arc<Semaphore>,
-    size: Mutex<Size>,
+    size: Mutex<PermitCount>,
 }
 
 impl ResizableSemaphore {
@@ -25,12 +26,12 @@ impl ResizableSemaphore {
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             semaphore: Arc::new(Semaphore::new(limit)),
-            size: Mutex::new(Size { limit, debt: 0 }),
+            size: Mutex::new(PermitCount { limit, debt: 0 }),
         })
     }
 
-    fn size(&self) -> MutexGuard<'_, Size> {
-        self.size.lock().unwrap_or_else(PoisonError::into_inner)
+    fn size(&self) -> MutexGuard<'_, PermitCount> {
+        self.size.lock()
     }
 
     /// How many there are meant to be.
@@ -99,7 +100,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn free_and_lent_and_debt_add_up(
+        fn free_lent_and_owed_permits_add_up(
             steps in proptest::collection::vec((0_u8..3, 1_usize..40), 1..200),
         ) {
             // Guarantees the invariant after every step, and that a permit is to be had exactly
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn no_more_than_the_limit_under_stress() {
+    async fn permits_under_stress_never_exceed_limit() {
         // Guarantees that while the limit moves between 1 and 8, never more than 8 hold a permit,
         // and that afterwards all are there again.
         let permits = ResizableSemaphore::new(8);
@@ -171,7 +172,7 @@ mod tests {
             let (permits, order) = (Arc::clone(&permits), Arc::clone(&order));
             tasks.spawn(async move {
                 let _permit = permits.acquire().await;
-                order.lock().unwrap().push(n);
+                order.lock().push(n);
             });
             yield_now().await;
         }
@@ -179,6 +180,6 @@ mod tests {
         while let Some(done) = tasks.join_next().await {
             done.unwrap();
         }
-        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4]);
+        assert_eq!(*order.lock(), [0, 1, 2, 3, 4]);
     }
 }

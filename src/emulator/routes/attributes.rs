@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::emulator::context::{PathKey, RouteContext};
 use crate::emulator::profile::ProfileKind;
-use crate::emulator::reply::{ApiReply, FieldErrors, REQUIRED, RouteError, RouteResult};
+use crate::emulator::reply::{FieldErrors, REQUIRED, RouteError, RouteReply, RouteResult};
 use crate::emulator::typing::PropertyType;
 
 /// The longest name, in characters.
@@ -21,17 +21,17 @@ pub(super) fn list(cx: &RouteContext<'_>) -> RouteResult {
 }
 
 pub(super) fn get(cx: &RouteContext<'_>) -> RouteResult {
-    Ok(ApiReply::ok(describe(cx, cx.number()?)?))
+    Ok(RouteReply::ok(describe(cx, cx.number()?)?))
 }
 
 pub(super) fn delete(cx: &RouteContext<'_>) -> RouteResult {
     let id = cx.number()?;
     let gone = cx.db.prepare_cached("DELETE FROM attributes WHERE id = ?")?.execute([id])?;
     if gone == 0 {
-        return Err(ApiReply::not_found().into());
+        return Err(RouteReply::not_found().into());
     }
     cx.db.prepare_cached("DELETE FROM attribute_values WHERE attribute = ?")?.execute([id])?;
-    Ok(ApiReply::no_content())
+    Ok(RouteReply::no_content())
 }
 
 pub(super) fn type_on_users(cx: &RouteContext<'_>) -> RouteResult {
@@ -44,7 +44,7 @@ pub(super) fn type_on_companies(cx: &RouteContext<'_>) -> RouteResult {
 
 fn type_of(cx: &RouteContext<'_>, kind: ProfileKind) -> RouteResult {
     let PathKey::Name(slug) = &cx.key else {
-        return Err(ApiReply::not_found().into());
+        return Err(RouteReply::not_found().into());
     };
     let found: Option<String> = cx
         .db
@@ -54,8 +54,8 @@ fn type_of(cx: &RouteContext<'_>, kind: ProfileKind) -> RouteResult {
         .query_row(params![kind.content_type(), slug], |row| row.get(0))
         .optional()?;
     match found {
-        Some(value_type) => Ok(ApiReply::ok(json!({ "value_type": value_type }))),
-        None => Err(ApiReply::not_found().into()),
+        Some(value_type) => Ok(RouteReply::ok(json!({ "value_type": value_type }))),
+        None => Err(RouteReply::not_found().into()),
     }
 }
 
@@ -83,7 +83,7 @@ pub(in crate::emulator) fn create(cx: &RouteContext<'_>) -> RouteResult {
     if added == 0 {
         return Err(FieldErrors::one("name", "Attribute with this name already exists."));
     }
-    Ok(ApiReply::created(describe(cx, cx.db.last_insert_rowid())?))
+    Ok(RouteReply::created(describe(cx, cx.db.last_insert_rowid())?))
 }
 
 /// Lower case, with underscores for spaces: `API string attribute` is `api_string_attribute`.
@@ -141,5 +141,5 @@ pub(in crate::emulator) fn describe(cx: &RouteContext<'_>, id: i64) -> Result<Va
             Ok(out)
         })
         .optional()?;
-    found.ok_or_else(|| ApiReply::not_found().into())
+    found.ok_or_else(|| RouteReply::not_found().into())
 }

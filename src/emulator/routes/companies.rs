@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::users::join;
 use crate::emulator::context::{RequestVersion, RouteContext};
 use crate::emulator::profile::{self, Patch, ProfileKind};
-use crate::emulator::reply::{ApiReply, BLANK, FieldErrors, REQUIRED, RouteError, RouteResult};
+use crate::emulator::reply::{BLANK, FieldErrors, REQUIRED, RouteError, RouteReply, RouteResult};
 use crate::emulator::typing::{MAX_TEXT_LEN, iso};
 
 pub(super) fn list(cx: &RouteContext<'_>) -> RouteResult {
@@ -31,12 +31,12 @@ pub(in crate::emulator) fn create(cx: &RouteContext<'_>) -> RouteResult {
         .execute([cx.now])?;
     let id = cx.db.last_insert_rowid();
     patch.apply(cx, ProfileKind::Company, id)?;
-    Ok(ApiReply::created(describe(cx, id)?))
+    Ok(RouteReply::created(describe(cx, id)?))
 }
 
 pub(super) fn get(cx: &RouteContext<'_>) -> RouteResult {
     let id = profile::owner(cx, ProfileKind::Company)?;
-    Ok(ApiReply::ok(describe(cx, id)?))
+    Ok(RouteReply::ok(describe(cx, id)?))
 }
 
 pub(super) fn update(cx: &RouteContext<'_>) -> RouteResult {
@@ -44,14 +44,14 @@ pub(super) fn update(cx: &RouteContext<'_>) -> RouteResult {
     let patch = Patch::read(cx, ProfileKind::Company)?;
     check_name(&patch)?;
     patch.apply(cx, ProfileKind::Company, id)?;
-    Ok(ApiReply::ok(describe(cx, id)?))
+    Ok(RouteReply::ok(describe(cx, id)?))
 }
 
 pub(super) fn delete(cx: &RouteContext<'_>) -> RouteResult {
     let id = profile::owner(cx, ProfileKind::Company)?;
     cx.db.prepare_cached("DELETE FROM members WHERE company = ?")?.execute([id])?;
     profile::forget(cx, ProfileKind::Company, id)?;
-    Ok(ApiReply::no_content())
+    Ok(RouteReply::no_content())
 }
 
 fn check_name(patch: &Patch) -> Result<(), RouteError> {
@@ -66,7 +66,7 @@ pub(super) fn add_member(cx: &RouteContext<'_>) -> RouteResult {
     let company = profile::owner(cx, ProfileKind::Company)?;
     let user = member(cx)?;
     join(cx, company, user)?;
-    Ok(ApiReply::ok(describe(cx, company)?))
+    Ok(RouteReply::ok(describe(cx, company)?))
 }
 
 pub(super) fn remove_member(cx: &RouteContext<'_>) -> RouteResult {
@@ -75,7 +75,7 @@ pub(super) fn remove_member(cx: &RouteContext<'_>) -> RouteResult {
     cx.db
         .prepare_cached("DELETE FROM members WHERE company = ?1 AND user = ?2")?
         .execute(params![company, user])?;
-    Ok(ApiReply::ok(describe(cx, company)?))
+    Ok(RouteReply::ok(describe(cx, company)?))
 }
 
 /// The user that the body names: by `user_id`, or by `user_custom_id` if that is absent.
@@ -90,7 +90,7 @@ fn member(cx: &RouteContext<'_>) -> Result<i64, RouteError> {
             cx.text("user_custom_id", MAX_TEXT_LEN)?,
         )?
     };
-    found.ok_or_else(|| ApiReply::not_found().into())
+    found.ok_or_else(|| RouteReply::not_found().into())
 }
 
 /// The company as the API writes it.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::emulator::context::{RouteContext, bump};
 use crate::emulator::profile::{self, ProfileKind};
 use crate::emulator::reply::{
-    ApiReply, FieldErrors, NOT_AN_INTEGER, NULL, RouteError, RouteResult, too_long,
+    FieldErrors, NOT_AN_INTEGER, NULL, RouteError, RouteReply, RouteResult, too_long,
 };
 use crate::emulator::typing::{MAX_TEXT_LEN, PropertyType, convert, iso, seconds_to_micros};
 
@@ -29,7 +29,7 @@ pub(super) fn by_external_id(cx: &RouteContext<'_>) -> RouteResult {
 pub(super) fn by_remote_id(cx: &RouteContext<'_>) -> RouteResult {
     let user = cx.integer("user_id")?;
     if !profile::exists(cx, ProfileKind::User, user)? {
-        return Err(ApiReply::not_found().into());
+        return Err(RouteReply::not_found().into());
     }
     occur(cx, user)
 }
@@ -45,7 +45,7 @@ fn occur(cx: &RouteContext<'_>, user: i64) -> RouteResult {
             "INSERT INTO events (user, definition, timestamp, data) VALUES (?1, ?2, ?3, ?4)",
         )?
         .execute(params![user, definition, timestamp, Value::Object(data).to_string()])?;
-    Ok(ApiReply::created(json!({ "id": cx.db.last_insert_rowid(), "created": created })))
+    Ok(RouteReply::created(json!({ "id": cx.db.last_insert_rowid(), "created": created })))
 }
 
 /// UNIX seconds as an integer; the present if absent. Milliseconds are out of range.
@@ -72,7 +72,7 @@ fn data(cx: &RouteContext<'_>) -> Result<Map<String, Value>, RouteError> {
             Value::String(text) if text.chars().count() > MAX_TEXT_LEN => too_long(MAX_TEXT_LEN),
             _ => continue,
         };
-        return Err(ApiReply::new(400, json!({ "data": { key: [message] } })).into());
+        return Err(RouteReply::new(400, json!({ "data": { key: [message] } })).into());
     }
     Ok(data.clone())
 }
@@ -165,7 +165,7 @@ pub(in crate::emulator) fn define(cx: &RouteContext<'_>) -> RouteResult {
         })?;
         define_property(cx, id, property, value_type)?;
     }
-    Ok(ApiReply::created(json!({ "id": id, "created": created })))
+    Ok(RouteReply::created(json!({ "id": id, "created": created })))
 }
 
 /// `GET events/`: the definitions, with their properties' types.

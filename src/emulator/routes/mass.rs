@@ -9,7 +9,7 @@ use super::users::change;
 use crate::emulator::context::RouteContext;
 use crate::emulator::profile::{self, Patch, ProfileKind, definition};
 use crate::emulator::reply::{
-    ApiReply, FieldErrors, NOT_A_STRING, NOT_AN_INTEGER, REQUIRED, RouteError, RouteResult,
+    FieldErrors, NOT_A_STRING, NOT_AN_INTEGER, REQUIRED, RouteError, RouteReply, RouteResult,
 };
 use crate::emulator::typing::MAX_TEXT_LEN;
 
@@ -75,8 +75,8 @@ fn write(
     for id in ids {
         match find(cx, id)? {
             Some(id) => change(cx, id, &patch)?,
-            None => return Err(ApiReply::not_found().into()),
+            None => return Err(RouteReply::not_found().into()),
         }
     }
-    Ok(ApiReply::ok(json!({ "status": "ok" })))
+    Ok(RouteReply::ok(json!({ "status": "ok" })))
 }

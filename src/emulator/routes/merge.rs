@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::emulator::context::RouteContext;
 use crate::emulator::profile::{self, ProfileKind};
 use crate::emulator::reply::{
-    ApiReply, FieldErrors, NOT_AN_INTEGER, REQUIRED, RouteError, RouteResult,
+    FieldErrors, NOT_AN_INTEGER, REQUIRED, RouteError, RouteReply, RouteResult,
 };
 
 pub(super) fn merge(cx: &RouteContext<'_>) -> RouteResult {
@@ -23,13 +23,13 @@ pub(super) fn merge(cx: &RouteContext<'_>) -> RouteResult {
     }
     for id in others.iter().chain([&parent]) {
         if !profile::exists(cx, ProfileKind::User, *id)? {
-            return Err(ApiReply::not_found().into());
+            return Err(RouteReply::not_found().into());
         }
     }
     for other in others {
         absorb(cx, parent, other)?;
     }
-    Ok(ApiReply::ok(json!({ "success": true })))
+    Ok(RouteReply::ok(json!({ "success": true })))
 }
 
 /// The users to merge, each once, lowest remote id first.

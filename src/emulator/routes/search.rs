@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::users::describe;
 use crate::emulator::context::RouteContext;
 use crate::emulator::profile::{Definition, ProfileKind, Shape, definition};
-use crate::emulator::reply::{ApiReply, FieldErrors, NOT_AN_INTEGER, RouteError, RouteResult};
+use crate::emulator::reply::{FieldErrors, NOT_AN_INTEGER, RouteError, RouteReply, RouteResult};
 use crate::emulator::typing::{PropertyType, iso, micros_of, seconds_to_micros};
 
 /// Query parameters that control the search.
@@ -49,7 +49,7 @@ pub(super) fn search(cx: &RouteContext<'_>) -> RouteResult {
         conditions.push(lookup(cx, name, value)?);
     }
     if conditions.is_empty() {
-        return Err(ApiReply::detail(400, "The search names nothing to look for.").into());
+        return Err(RouteReply::detail(400, "The search names nothing to look for.").into());
     }
     let sql: Vec<&str> = conditions.iter().map(|condition| condition.sql.as_str()).collect();
     let from = format!("users WHERE {}", sql.join(" AND "));
@@ -66,8 +66,8 @@ fn one(cx: &RouteContext<'_>, from: &str, value: &str) -> RouteResult {
         .query_row([value], |row| row.get(0))
         .optional()?;
     match id {
-        Some(id) => Ok(ApiReply::ok(describe(cx, id)?)),
-        None => Err(ApiReply::not_found().into()),
+        Some(id) => Ok(RouteReply::ok(describe(cx, id)?)),
+        None => Err(RouteReply::not_found().into()),
     }
 }
 
@@ -79,7 +79,7 @@ fn all(cx: &RouteContext<'_>, from: &str, value: &str) -> RouteResult {
         .query_map(params_from_iter([value]), |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     let users = ids.into_iter().map(|id| describe(cx, id)).collect::<Result<_, _>>()?;
-    Ok(ApiReply::ok(Value::Array(users)))
+    Ok(RouteReply::ok(Value::Array(users)))
 }
 
 /// `search=last_seen&min=&max=`, both in UNIX seconds and inclusive.

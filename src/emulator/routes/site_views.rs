@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::emulator::context::RouteContext;
 use crate::emulator::profile::{self, ProfileKind};
-use crate::emulator::reply::{ApiReply, FieldErrors, RouteError, RouteResult};
+use crate::emulator::reply::{FieldErrors, RouteError, RouteReply, RouteResult};
 use crate::emulator::typing::{DATETIME_FORMAT, iso, micros_of};
 
 /// The longest host and path, in characters; similar to the limit of browsers.
@@ -43,7 +43,7 @@ pub(super) fn create(cx: &RouteContext<'_>) -> RouteResult {
              last_seen = max(coalesce(last_seen, ?2), ?2) WHERE id = ?1",
         )?
         .execute(params![user, timestamp])?;
-    Ok(ApiReply::created(json!({
+    Ok(RouteReply::created(json!({
         "id": id, "client_user": key, "page_domain": domain, "page_path": path,
         "timestamp": iso(timestamp),
     })))

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::emulator::context::RouteContext;
 use crate::emulator::profile::{self, ProfileKind, tag_names};
-use crate::emulator::reply::{ApiReply, FieldErrors, REQUIRED, RouteResult};
+use crate::emulator::reply::{FieldErrors, REQUIRED, RouteReply, RouteResult};
 use crate::emulator::typing::MAX_TEXT_LEN;
 
 pub(super) fn add_to_user(cx: &RouteContext<'_>) -> RouteResult {
@@ -36,14 +36,14 @@ pub(super) fn add_many_to_user(cx: &RouteContext<'_>) -> RouteResult {
         let created = profile::add_tag(cx, ProfileKind::User, id, name)?;
         tags.push(json!({ "created": created, "tag": { "name": name } }));
     }
-    Ok(ApiReply::ok(json!({ "tags": tags })))
+    Ok(RouteReply::ok(json!({ "tags": tags })))
 }
 
 fn add(cx: &RouteContext<'_>, kind: ProfileKind) -> RouteResult {
     let id = profile::owner(cx, kind)?;
     let name = cx.text("name", MAX_TEXT_LEN)?;
     let created = profile::add_tag(cx, kind, id, name)?;
-    Ok(ApiReply::ok(json!({ "created": created, "tag": { "name": name } })))
+    Ok(RouteReply::ok(json!({ "created": created, "tag": { "name": name } })))
 }
 
 fn remove(cx: &RouteContext<'_>, kind: ProfileKind) -> RouteResult {
@@ -55,5 +55,5 @@ fn remove(cx: &RouteContext<'_>, kind: ProfileKind) -> RouteResult {
              AND tag = (SELECT id FROM tags WHERE name = ?3)",
         )?
         .execute(params![kind.content_type(), id, name])?;
-    Ok(ApiReply::ok(json!({ "tag": { "name": name } })))
+    Ok(RouteReply::ok(json!({ "tag": { "name": name } })))
 }

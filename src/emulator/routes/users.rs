@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::emulator::context::{RequestVersion, RouteContext, bump};
 use crate::emulator::profile::{self, Patch, ProfileKind};
-use crate::emulator::reply::{ApiReply, FieldErrors, REQUIRED, RouteError, RouteResult};
+use crate::emulator::reply::{FieldErrors, REQUIRED, RouteError, RouteReply, RouteResult};
 use crate::emulator::typing::iso;
 
 /// The length of a `user_key`.
@@ -23,7 +23,7 @@ pub(super) fn list(cx: &RouteContext<'_>) -> RouteResult {
 pub(in crate::emulator) fn create(cx: &RouteContext<'_>) -> RouteResult {
     let patch = Patch::read(cx, ProfileKind::User)?;
     let id = insert(cx, &patch)?;
-    Ok(ApiReply::created(describe(cx, id)?))
+    Ok(RouteReply::created(describe(cx, id)?))
 }
 
 pub(super) fn update_or_create(cx: &RouteContext<'_>) -> RouteResult {
@@ -34,25 +34,25 @@ pub(super) fn update_or_create(cx: &RouteContext<'_>) -> RouteResult {
     match profile::find_by_external_id(cx, ProfileKind::User, custom_id)? {
         Some(id) => {
             change(cx, id, &patch)?;
-            Ok(ApiReply::ok(json!({ "created": false, "id": id })))
+            Ok(RouteReply::ok(json!({ "created": false, "id": id })))
         }
         None => {
             let id = insert(cx, &patch)?;
-            Ok(ApiReply::created(json!({ "created": true, "id": id })))
+            Ok(RouteReply::created(json!({ "created": true, "id": id })))
         }
     }
 }
 
 pub(super) fn get(cx: &RouteContext<'_>) -> RouteResult {
     let id = profile::owner(cx, ProfileKind::User)?;
-    Ok(ApiReply::ok(describe(cx, id)?))
+    Ok(RouteReply::ok(describe(cx, id)?))
 }
 
 pub(super) fn update(cx: &RouteContext<'_>) -> RouteResult {
     let id = profile::owner(cx, ProfileKind::User)?;
     let patch = Patch::read(cx, ProfileKind::User)?;
     change(cx, id, &patch)?;
-    Ok(ApiReply::ok(describe(cx, id)?))
+    Ok(RouteReply::ok(describe(cx, id)?))
 }
 
 pub(super) fn delete(cx: &RouteContext<'_>) -> RouteResult {
@@ -65,7 +65,7 @@ pub(super) fn delete(cx: &RouteContext<'_>) -> RouteResult {
         cx.db.prepare_cached(sql)?.execute([id])?;
     }
     profile::forget(cx, ProfileKind::User, id)?;
-    Ok(ApiReply::no_content())
+    Ok(RouteReply::no_content())
 }
 
 fn insert(cx: &RouteContext<'_>, patch: &Patch) -> Result<i64, RouteError> {

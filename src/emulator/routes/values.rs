@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::{companies, users};
 use crate::emulator::context::RouteContext;
 use crate::emulator::profile::{self, Patch, ProfileKind, definition};
-use crate::emulator::reply::{ApiReply, FieldErrors, REQUIRED, RouteError, RouteResult};
+use crate::emulator::reply::{FieldErrors, REQUIRED, RouteError, RouteReply, RouteResult};
 use crate::emulator::typing::MAX_TEXT_LEN;
 
 pub(super) fn set_on_user(cx: &RouteContext<'_>) -> RouteResult {
@@ -38,7 +38,7 @@ pub(super) fn remove_from_user(cx: &RouteContext<'_>) -> RouteResult {
     cx.db
         .prepare_cached("DELETE FROM attribute_values WHERE owner = ?1 AND attribute = ?2")?
         .execute(params![id, found.id])?;
-    Ok(ApiReply::ok(users::describe(cx, id)?))
+    Ok(RouteReply::ok(users::describe(cx, id)?))
 }
 
 fn set(cx: &RouteContext<'_>, kind: ProfileKind) -> RouteResult {
@@ -61,11 +61,11 @@ fn write(cx: &RouteContext<'_>, kind: ProfileKind, body: &Map<String, Value>) ->
     match kind {
         ProfileKind::User => {
             users::change(cx, id, &patch)?;
-            Ok(ApiReply::ok(users::describe(cx, id)?))
+            Ok(RouteReply::ok(users::describe(cx, id)?))
         }
         ProfileKind::Company => {
             patch.apply(cx, kind, id)?;
-            Ok(ApiReply::ok(companies::describe(cx, id)?))
+            Ok(RouteReply::ok(companies::describe(cx, id)?))
         }
     }
 }

@@ -16,10 +16,10 @@ use crate::call::{Call, CallKind};
 use crate::clock;
 use crate::config::sink::Unmatched;
 use crate::mapping::{CompiledMapping, Input};
-use crate::schedule::{ExternalUserId, Op};
 use crate::record::Record;
+use crate::schedule::{ExternalUserId, Op};
 use crate::telemetry::{SinkMetrics, TappedRecord};
-use crate::usercom::{Notes, Probe, Settings, plan_call};
+use crate::usercom::{ExecutorObserver, PlanWarnings, Settings, plan_call};
 
 /// Records in one batch at most.
 const MAX_BATCH_RECORDS: usize = 256;
@@ -78,7 +78,7 @@ pub(super) struct MappingStage {
     pub(super) dedupe: bool,
     pub(super) store: Store,
     pub(super) metrics: SinkMetrics,
-    pub(super) probe: Arc<dyn Probe>,
+    pub(super) probe: Arc<dyn ExecutorObserver>,
 }
 
 impl MappingStage {
@@ -179,7 +179,7 @@ impl MappingStage {
             return MappingOutcome::Unmatched;
         }
         let now = clock::now();
-        let mut notes = Notes::default();
+        let mut notes = PlanWarnings::default();
         let mut calls = Vec::with_capacity(mapped.calls.len());
         let mut keys = DedupeKeys::default();
         for (number, mapped_call) in (1_usize..).zip(&mut mapped.calls) {

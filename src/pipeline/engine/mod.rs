@@ -31,7 +31,9 @@ use crate::schedule::dedupe::{DedupeDecision, InFlightMessages};
 use crate::schedule::{Coalescing, KeyedScheduler, Op, OpOutcome, OpResult, ScheduledOp};
 use crate::sink::SinkError;
 use crate::telemetry::SinkMetrics;
-use crate::usercom::{Doubt, Failure, Probe, Settings, Usercom, cure, excerpt};
+use crate::usercom::{
+    ExecuteError, ExecutorObserver, OpExecutor, PriorSend, Settings, excerpt, remediation,
+};
 
 use completion_writer::{Committed, CompletionWriter};
 use in_flight::{InFlightOps, STALLED_FACTOR};
@@ -60,11 +62,11 @@ pub(super) struct EngineParts {
     pub(super) config: Arc<UsercomSink>,
     pub(super) plan: Arc<CompiledMapping>,
     pub(super) settings: Settings,
-    pub(super) usercom: Arc<Usercom>,
+    pub(super) usercom: Arc<OpExecutor>,
     pub(super) buffer: Arc<dyn Buffer>,
     pub(super) store: Store,
     pub(super) metrics: SinkMetrics,
-    pub(super) probe: Arc<dyn Probe>,
+    pub(super) probe: Arc<dyn ExecutorObserver>,
     pub(super) stop: CancellationToken,
 }
 
@@ -73,13 +75,13 @@ struct ExecutedOp {
     task: ScheduledOp<CallRef>,
     number: u64,
     attempts: Attempts,
-    result: Result<(), Failure>,
+    result: Result<(), ExecuteError>,
 }
 
 /// The engine of one sink.
 pub(super) struct Engine {
     config: Arc<UsercomSink>,
-    usercom: Arc<Usercom>,
+    usercom: Arc<OpExecutor>,
     metrics: SinkMetrics,
     stop: CancellationToken,
     buffer: Arc<dyn Buffer>,
@@ -230,8 +232,8 @@ impl Engine {
             }
             let doubt =
                 match task.tickets().any(|call_ref| self.pending.is_maybe_sent(call_ref.record)) {
-                    true => Doubt::MaybeSent,
-                    false => Doubt::No,
+                    true => PriorSend::Possible,
+                    false => PriorSend::None,
                 };
             let announced = self.announce(&task);
             let usercom = Arc::clone(&self.usercom);
@@ -249,7 +251,7 @@ impl Engine {
                     None => usercom.execute(task.op(), doubt, &mut attempts).await,
                 };
                 drop(announced);
-                if let Err(Failure::Send(SendError::GivenUp { .. })) = &result {
+                if let Err(ExecuteError::Send(SendError::GivenUp { .. })) = &result {
                     // The queue of its key waits with it; without this pause it would be retried in
                     // a loop.
                     tokio::select! {
@@ -273,7 +275,7 @@ impl Engine {
         let first = task.tickets().next().expect("a scheduled op has at least one call").record;
         Attempts {
             subject: Some(subject(task.op(), self.pending.record(first))),
-            troubles: self.pending.take_troubles(first),
+            failure_history: self.pending.take_failure_history(first),
             ..Attempts::default()
         }
     }
@@ -359,26 +361,26 @@ impl Engine {
         self.in_flight.remove(number);
         match result {
             Ok(()) => self.op_finished(task, OpOutcome::Completed).await,
-            Err(Failure::Reject { status, reason, body }) => {
+            Err(ExecuteError::Reject { status, reason, body }) => {
                 let word = status.map_or("rejected".to_owned(), |s| format!("status_{s}"));
                 let rejection = Rejection { word, reason, status, body: Some(body) };
                 self.op_rejected(task, &attempts, rejection).await
             }
-            Err(Failure::Send(error @ SendError::Poison { .. })) => {
+            Err(ExecuteError::Send(error @ SendError::Poison { .. })) => {
                 let rejection = Rejection::poison(&error);
                 self.op_rejected(task, &attempts, rejection).await
             }
-            Err(Failure::Send(error @ SendError::RouteClosed { status, .. })) => {
-                let reason = format!("{error}; {}", cure(status));
+            Err(ExecuteError::Send(error @ SendError::RouteClosed { status, .. })) => {
+                let reason = format!("{error}; {}", remediation(status));
                 let word = "route_closed".to_owned();
                 let rejection = Rejection { word, reason, status: Some(status), body: None };
                 self.op_rejected(task, &attempts, rejection).await
             }
-            Err(Failure::Send(SendError::Refused { status })) => {
+            Err(ExecuteError::Send(SendError::Refused { status })) => {
                 self.scheduler.requeue(task);
-                Err(SinkError::KeyRefused { status, cure: cure(status) })
+                Err(SinkError::KeyRefused { status, cure: remediation(status) })
             }
-            Err(Failure::Send(error)) => {
+            Err(ExecuteError::Send(error)) => {
                 // Not rejected: it stays at the head of its queue and is retried.
                 if !matches!(error, SendError::Stopped) {
                     let subject = attempts.subject.as_deref().unwrap_or("a call");
@@ -390,7 +392,7 @@ impl Engine {
                 }
                 let first =
                     task.tickets().next().expect("a scheduled op has at least one call").record;
-                self.pending.set_troubles(first, attempts.troubles);
+                self.pending.set_failure_history(first, attempts.failure_history);
                 self.scheduler.requeue(task);
                 Ok(())
             }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::marks::SentCount;
 use crate::buffer::{Buffered, Completion, DeadLetter, Token, UnsettledRecord};
-use crate::deliver::poison::Troubles;
+use crate::deliver::poison::FailureHistory;
 use crate::record::Record;
 
 /// Identifies a record while it is pending.
@@ -37,7 +37,7 @@ struct Pending {
     /// executed.
     sent: Option<SentCount>,
     /// Failures of an op of this record that was given up and is retried.
-    troubles: Troubles,
+    failure_history: FailureHistory,
     /// Boxed because it is rare and large.
     dead: Option<Box<DeadLetter>>,
     /// Message keys that this record is the first to carry, by call.
@@ -106,7 +106,7 @@ impl PendingRecords {
             open: 1,
             has_calls: false,
             sent: None,
-            troubles: Troubles::default(),
+            failure_history: FailureHistory::default(),
             dead: None,
             keys: Vec::new(),
             refused: Vec::new(),
@@ -140,13 +140,13 @@ impl PendingRecords {
     }
 
     /// Earlier failures of an op that is retried now.
-    pub(super) fn take_troubles(&mut self, id: PendingId) -> Troubles {
-        std::mem::take(&mut self.get(id).troubles)
+    pub(super) fn take_failure_history(&mut self, id: PendingId) -> FailureHistory {
+        std::mem::take(&mut self.get(id).failure_history)
     }
 
     /// Keeps the failures of an op that was given up and will be retried.
-    pub(super) fn set_troubles(&mut self, id: PendingId, troubles: Troubles) {
-        self.get(id).troubles = troubles;
+    pub(super) fn set_failure_history(&mut self, id: PendingId, failure_history: FailureHistory) {
+        self.get(id).failure_history = failure_history;
     }
 
     /// The record itself, while it is pending.

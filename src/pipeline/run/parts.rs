@@ -11,7 +11,7 @@ use crate::config::sink::BufferKind;
 use crate::config::{Pipeline, SinkConfig as SinkSettings};
 use crate::sink::{Healthcheck, OnAuthFailure, RecordSink, SinkContext, SinkFactory};
 use crate::source::{
-    self, Downstream, DownstreamBuffer, Places, ReadMode, SharedCheckpoints, Source,
+    self, Downstream, DownstreamBuffer, LocationMetadata, ReadMode, SharedCheckpoints, Source,
 };
 use crate::telemetry::{SinkMetrics, SourceMetrics};
 
@@ -116,10 +116,11 @@ fn downstream(pipeline: &Pipeline, source: &str) -> Downstream {
     let takers = pipeline.sinks.values().filter_map(|SinkSettings::Usercom(sink)| {
         sink.inputs.iter().any(|input| input == source).then_some(sink)
     });
-    let mut downstream = Downstream { handover: DownstreamBuffer::Durable, places: Places::Untold };
+    let mut downstream =
+        Downstream { buffer: DownstreamBuffer::Durable, location_metadata: LocationMetadata::Omit };
     for sink in takers {
         if sink.buffer.kind != BufferKind::Disk {
-            downstream.handover = DownstreamBuffer::Memory;
+            downstream.buffer = DownstreamBuffer::Memory;
         }
         // A rule that reads the location contains its name in one of its texts.
         let rules = serde_json::to_string(&sink.mapping).unwrap_or_default();
@@ -127,7 +128,7 @@ fn downstream(pipeline: &Pipeline, source: &str) -> Downstream {
             .iter()
             .any(|place| rules.contains(place))
         {
-            downstream.places = Places::Told;
+            downstream.location_metadata = LocationMetadata::Include;
         }
     }
     downstream

@@ -5,7 +5,7 @@
 //! At most one sink and one source of a name run at a time, and each reports its end once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -151,9 +151,8 @@ impl Supervisor {
             senders.insert(name, self.start_sink(sink));
         }
         for BuiltSource { name, kind, source, metrics, timezone } in sources {
-            let position = source.progress().map(|progress| -> Arc<dyn ReadPosition> {
-                Arc::new(progress)
-            });
+            let position =
+                source.progress().map(|progress| -> Arc<dyn ReadPosition> { Arc::new(progress) });
             let (out, from) = mpsc::channel(CHANNEL_CAPACITY);
             let route = watch::Sender::new(self.route_of(&name, senders));
             self.helpers.spawn(run_route(from, route.subscribe(), metrics.clone(), timezone));
@@ -214,10 +213,12 @@ impl Supervisor {
         let named = &self.settings.pipeline;
         let (sinks, sources) = (&self.sinks, &self.sources);
         self.shown.components.update(|shown| {
-            shown.sinks.retain(|name, _| sinks.contains_key(name) || named.sinks.contains_key(name));
-            shown.sources.retain(|name, _| {
-                sources.contains_key(name) || named.sources.contains_key(name)
-            });
+            shown
+                .sinks
+                .retain(|name, _| sinks.contains_key(name) || named.sinks.contains_key(name));
+            shown
+                .sources
+                .retain(|name, _| sources.contains_key(name) || named.sources.contains_key(name));
             for (name, sink) in sinks {
                 let entry =
                     SinkEntry { inputs: sink.inputs.clone(), metrics: sink.metrics.clone() };
@@ -236,9 +237,8 @@ impl Supervisor {
                 shown.sources.insert(name.clone(), entry);
             }
         });
-        let mut inputs = self.shown.inputs.write().unwrap_or_else(PoisonError::into_inner);
-        *inputs =
-            sinks.iter().map(|(name, sink)| (name.clone(), sink.sender.clone())).collect();
+        let mut inputs = self.shown.inputs.write();
+        *inputs = sinks.iter().map(|(name, sink)| (name.clone(), sink.sender.clone())).collect();
     }
 
     fn show_phase(&self, phase: PipelinePhase) {

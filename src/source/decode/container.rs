@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::unit::{Flush, Joined, StepResult, Unit};
+use super::unit::{DecodeResult, Flush, Joined, Unit};
 
 /// Which runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Container {
         Self { runtime, limit, waiting: [PartialLine::Nothing, PartialLine::Nothing] }
     }
 
-    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<StepResult>) {
+    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<DecodeResult>) {
         self.give_up_on_old_parts(unit.span.end, out);
         let wrapped = match self.runtime {
             ContainerRuntime::Cri => cri(&unit.text),
@@ -147,7 +147,7 @@ impl Container {
         }
     }
 
-    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<StepResult>) {
+    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<DecodeResult>) {
         let runtime = self.runtime;
         let mut flushed = Vec::new();
         for waiting in &mut self.waiting {
@@ -191,7 +191,7 @@ impl Container {
     }
 
     /// Parts do not hold up the checkpoint of a whole file.
-    fn give_up_on_old_parts(&mut self, now: u64, out: &mut Vec<StepResult>) {
+    fn give_up_on_old_parts(&mut self, now: u64, out: &mut Vec<DecodeResult>) {
         let distance = MIN_DISTANCE.max(self.limit as u64);
         for waiting in &mut self.waiting {
             let from = match waiting {
@@ -305,7 +305,7 @@ mod tests {
         shown(out)
     }
 
-    fn shown(out: Vec<StepResult>) -> Vec<Result<Value, String>> {
+    fn shown(out: Vec<DecodeResult>) -> Vec<Result<Value, String>> {
         let value = |unit: Unit| serde_json::from_slice(&unit.text).unwrap();
         out.into_iter().map(|outcome| outcome.map(value).map_err(|broken| broken.why)).collect()
     }
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn message_without_its_last_part_is_a_fault() {
+    fn message_without_its_last_part_becomes_a_fault() {
         // At the end of a run it is a fault that the next run sees whole; nothing half is a record.
         let mut cri = Container::new(ContainerRuntime::Cri, 1000);
         assert_eq!(feed(&mut cri, &[&format!("{T} stdout P half")]), []);
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn joined_line_over_the_limit_is_faults_to_its_end() {
+    fn joined_line_over_the_limit_is_one_fault_per_line_to_its_end() {
         // Every part of a line that is too long is a fault, and the next line is a record.
         let mut cri = Container::new(ContainerRuntime::Cri, 100);
         let part = format!("{T} stdout P {}", "x".repeat(40));
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_another_form_are_faults() {
+    fn lines_of_another_format_are_faults() {
         // Without a time, a known stream or a known flag a line is a fault that says so.
         let mut cri = Container::new(ContainerRuntime::Cri, 1000);
         for (line, why) in [

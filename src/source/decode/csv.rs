@@ -10,7 +10,7 @@
 use bytes::Bytes;
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
 
-use super::unit::{Flush, Joined, StepResult, Unit, Unreadable};
+use super::unit::{DecodeResult, Flush, Joined, Unit, Unreadable};
 
 #[derive(Debug)]
 pub(super) struct CsvDecoder {
@@ -124,7 +124,7 @@ impl CsvDecoder {
     }
 
     /// Takes a line.
-    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<StepResult>) {
+    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<DecodeResult>) {
         match std::mem::replace(&mut self.row, CsvRow::None) {
             CsvRow::None if self.leaves_open(&unit.text, Quote::Outside) => {
                 self.row = CsvRow::Open(Joined::of(unit));
@@ -147,7 +147,7 @@ impl CsvDecoder {
     }
 
     /// A line that could not be read passes, of which the first bytes are known.
-    pub(super) fn pass(&mut self, broken: &Unreadable, out: &mut Vec<StepResult>) {
+    pub(super) fn pass(&mut self, broken: &Unreadable, out: &mut Vec<DecodeResult>) {
         match std::mem::replace(&mut self.row, CsvRow::None) {
             CsvRow::None => {
                 if self.awaits_header() {
@@ -169,7 +169,7 @@ impl CsvDecoder {
         }
     }
 
-    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<StepResult>) {
+    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<DecodeResult>) {
         let lost = match std::mem::replace(&mut self.row, CsvRow::None) {
             CsvRow::None => return,
             CsvRow::Open(lines) => {
@@ -188,7 +188,7 @@ impl CsvDecoder {
     }
 
     /// Another line of a row that is a fault.
-    fn lose(&mut self, from: u64, rest: Option<Joined>, unit: Unit, out: &mut Vec<StepResult>) {
+    fn lose(&mut self, from: u64, rest: Option<Joined>, unit: Unit, out: &mut Vec<DecodeResult>) {
         let open = self.leaves_open(&unit.text, Quote::Inside);
         let from = from.min(unit.span.start);
         let lines = match rest {
@@ -250,7 +250,7 @@ impl CsvDecoder {
     }
 
     /// The record of a whole row; `None` for an empty line, and for the row that names the columns.
-    fn row(&mut self, unit: Unit) -> Option<StepResult> {
+    fn row(&mut self, unit: Unit) -> Option<DecodeResult> {
         match self.decode(&unit.text) {
             Ok(None) => None,
             Ok(Some(body)) => Some(Ok(unit.with_text(body))),
@@ -392,7 +392,7 @@ mod tests {
         CsvDecoder::new(Some(&names), None, LIMIT).unwrap()
     }
 
-    fn shown(outcome: &StepResult) -> Result<String, String> {
+    fn shown(outcome: &DecodeResult) -> Result<String, String> {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         outcome.as_ref().map(|unit| text(&unit.text)).map_err(|broken| broken.why.clone())
     }
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_names_the_columns() {
+    fn first_line_names_the_columns() {
         // Without `columns` the first line is no record but names the values of all that follow.
         let mut csv = CsvDecoder::new(None, Some(";"), LIMIT).unwrap().clone();
         assert_eq!(row(&mut csv, "id;näme"), Ok(None));
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_another_width_are_faults() {
+    fn row_with_other_number_of_cells_is_a_fault() {
         // A row with too many or too few values is a fault that names both numbers.
         let mut csv = columns(&["a", "b"]);
         let why = row(&mut csv, "1").unwrap_err();
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn quoted_newline_is_part_of_its_value() {
+    fn newline_in_quotes_is_part_of_the_value() {
         // A row ends where its quotes are closed, in the header too; its span is all its lines.
         let mut csv = CsvDecoder::new(None, None, 80).unwrap();
         let got = all(&mut csv, "id,\"the\nnote\"\r\n1,\"see:\r\n\n7,\"\"hacked\"\r\n8,ok");
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_amid_a_value_open_nothing() {
+    fn quote_inside_a_value_opens_no_quoted_cell() {
         // A quote that does not begin a value is part of it.
         let mut csv = columns(&["a", "b"]);
         assert_eq!(row(&mut csv, "5\" x,b\"").unwrap().unwrap(), r#"{"a":"5\" x","b":"b\""}"#);
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn row_over_the_limit_is_faults_to_its_end() {
+    fn row_over_the_limit_is_faults_until_it_ends() {
         // A row that is too long yields no record, whatever its lines look like; the next does.
         let mut csv = columns(&["a", "b"]);
         let inner = "7,hacked\n".repeat(20);
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unusable_header_faults_every_row() {
+    fn unusable_header_makes_every_row_a_fault() {
         // Where the first line names a column twice, it and each row after it are faults.
         let mut csv = CsvDecoder::new(None, None, LIMIT).unwrap();
         assert!(row(&mut csv, "a,a").is_err());
@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_settings_are_refused() {
+    fn invalid_settings_are_rejected() {
         // Separators of several characters and repeated or missing columns are errors.
         assert!(CsvDecoder::new(None, Some("||"), LIMIT).is_err());
         assert!(CsvDecoder::new(None, Some("\""), LIMIT).is_err());
@@ -511,7 +511,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_agree_with_one_reader_of_the_whole(text in "[a\",\n]{0,60}") {
+        fn rows_equal_those_of_a_reader_of_the_whole_text(text in "[a\",\n]{0,60}") {
             // Line by line the same rows come out as csv-core finds in the whole text at once, for
             // as long as every quote is closed.
             let mut csv = CsvDecoder::new(Some(&["a".into(), "b".into()]), None, 1000).unwrap();

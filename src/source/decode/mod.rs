@@ -36,7 +36,7 @@ use self::multiline::LineJoiner;
 use self::step::DecodeStep;
 pub use self::unit::Decoded;
 pub(super) use self::unit::Flush;
-use self::unit::{Span, StepResult, Unit, Unreadable};
+use self::unit::{DecodeResult, Span, Unit, Unreadable};
 use super::line::{Content, Line, LineSplitter, Separator};
 use crate::coerce::zone;
 use crate::config::source::{Decoding, MultilineConfig as MultilineSettings};
@@ -78,7 +78,7 @@ pub struct Decoder {
     /// Behind the last record, and how many parts ended there.
     last: (u64, u32),
     /// Scratch space.
-    units: Vec<StepResult>,
+    units: Vec<DecodeResult>,
 }
 
 impl Decoder {
@@ -302,7 +302,7 @@ impl Decoder {
         is_json && is_plain && json::is_whole(line)
     }
 
-    fn take(&mut self, first: StepResult, out: &mut Vec<Decoded>) {
+    fn take(&mut self, first: DecodeResult, out: &mut Vec<Decoded>) {
         let mut units = std::mem::take(&mut self.units);
         match (&mut self.multiline, first) {
             (None, first) => units.push(first),
@@ -315,7 +315,7 @@ impl Decoder {
         self.finish(units, out);
     }
 
-    fn finish(&mut self, mut units: Vec<StepResult>, out: &mut Vec<Decoded>) {
+    fn finish(&mut self, mut units: Vec<DecodeResult>, out: &mut Vec<Decoded>) {
         for unit in units.drain(..) {
             let (span, body, meta, fault) = match unit {
                 Ok(unit) => (unit.span, unit.text, earlier(&unit.earlier), None),
@@ -372,7 +372,7 @@ pub(super) fn id_of_part(message: impl Into<Arc<str>>, part: usize) -> Arc<str> 
 }
 
 /// Passes what a step made on to the next.
-fn through(step: &mut DecodeStep, units: Vec<StepResult>) -> Vec<StepResult> {
+fn through(step: &mut DecodeStep, units: Vec<DecodeResult>) -> Vec<DecodeResult> {
     let mut out = Vec::new();
     for unit in units {
         match unit {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use regex::bytes::Regex;
 
-use super::unit::{Flush, Joined, StepResult, Unit, Unreadable};
+use super::unit::{DecodeResult, Flush, Joined, Unit, Unreadable};
 use crate::config::source::{MultilineConfig as Settings, MultilineMode as Mode};
 
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ impl LineJoiner {
         })
     }
 
-    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<StepResult>) {
+    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<DecodeResult>) {
         let line = match self.group {
             Group::None => LineRole::Behind,
             _ => self.place(&unit.text),
@@ -80,7 +80,7 @@ impl LineJoiner {
     }
 
     /// A line that could not be read passes; it is in no group, and ends the one before.
-    pub(super) fn pass(&mut self, broken: Unreadable, out: &mut Vec<StepResult>) {
+    pub(super) fn pass(&mut self, broken: Unreadable, out: &mut Vec<DecodeResult>) {
         match std::mem::replace(&mut self.group, Group::None) {
             Group::None => {}
             Group::Open(lines) => {
@@ -91,7 +91,7 @@ impl LineJoiner {
         out.push(Err(broken));
     }
 
-    pub(super) fn flush(&mut self, _why: Flush, out: &mut Vec<StepResult>) {
+    pub(super) fn flush(&mut self, _why: Flush, out: &mut Vec<DecodeResult>) {
         // A group has no end of its own: the end of the stream is as good as the time limit.
         self.end(out);
     }
@@ -118,7 +118,7 @@ impl LineJoiner {
         }
     }
 
-    fn add(&mut self, unit: Unit, out: &mut Vec<StepResult>) {
+    fn add(&mut self, unit: Unit, out: &mut Vec<DecodeResult>) {
         self.group = match std::mem::replace(&mut self.group, Group::None) {
             Group::Open(mut lines) if lines.fits(&unit, self.limit) => {
                 lines.push(&unit, b"\n");
@@ -143,7 +143,7 @@ impl LineJoiner {
         };
     }
 
-    fn end(&mut self, out: &mut Vec<StepResult>) {
+    fn end(&mut self, out: &mut Vec<DecodeResult>) {
         match std::mem::replace(&mut self.group, Group::None) {
             Group::None => {}
             Group::Open(lines) => out.push(Ok(lines.finish())),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mode_ends_its_groups_in_its_way() {
+    fn each_multiline_mode_ends_groups_as_documented() {
         // A line that starts no group stands alone; the four modes are Vector's.
         for (mode, condition, expected) in [
             (Mode::HaltBefore, "^s", &["x", "s1+c1+c2", "s2+y"][..]),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn group_over_the_limit_is_faults_to_its_end() {
+    fn group_over_the_limit_is_faults_until_it_ends() {
         // A group that is too long is faults, all of it; the next group is a record.
         let mut multiline = multiline(Mode::HaltBefore, "^s", "^s", 8);
         let got = joined(&mut multiline, "s1 aaaa bbbb cccc s2 d");

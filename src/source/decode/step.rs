@@ -10,7 +10,7 @@ use super::container::{Container, ContainerRuntime};
 use super::csv::CsvDecoder;
 use super::pick::{Keys, Picked};
 use super::regex::RegexDecoder;
-use super::unit::{Flush, StepResult, Unit, Unreadable};
+use super::unit::{DecodeResult, Flush, Unit, Unreadable};
 use super::{json, logfmt, object, syslog, utf8};
 use crate::clock;
 use crate::config::source::{Codec, DecodingStep};
@@ -106,7 +106,7 @@ impl DecodeStep {
         matches!(self.state, StepState::Csv(_))
     }
 
-    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<StepResult>) {
+    pub(super) fn feed(&mut self, unit: Unit, out: &mut Vec<DecodeResult>) {
         let before = out.len();
         match self.input(unit) {
             Ok(unit) => self.read(unit, out),
@@ -116,7 +116,7 @@ impl DecodeStep {
     }
 
     /// A piece of the stream that a step before could not read.
-    pub(super) fn pass(&mut self, broken: Unreadable, out: &mut Vec<StepResult>) {
+    pub(super) fn pass(&mut self, broken: Unreadable, out: &mut Vec<DecodeResult>) {
         let before = out.len();
         if let StepState::Csv(csv) = &mut self.state {
             csv.pass(&broken, out);
@@ -125,7 +125,7 @@ impl DecodeStep {
         out.push(Err(broken));
     }
 
-    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<StepResult>) {
+    pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<DecodeResult>) {
         let before = out.len();
         match &mut self.state {
             StepState::Csv(csv) => csv.flush(why, out),
@@ -171,7 +171,7 @@ impl DecodeStep {
     }
 
     /// What this step reads: the line, or what the step before made of it.
-    fn input(&self, unit: Unit) -> StepResult {
+    fn input(&self, unit: Unit) -> DecodeResult {
         let Some(StepDecoder { from, earlier, takes_values, .. }) = &self.link else {
             return Ok(unit);
         };
@@ -196,7 +196,7 @@ impl DecodeStep {
         Err(unit.unreadable(why))
     }
 
-    fn read(&mut self, unit: Unit, out: &mut Vec<StepResult>) {
+    fn read(&mut self, unit: Unit, out: &mut Vec<DecodeResult>) {
         match &mut self.state {
             StepState::Csv(csv) => return csv.feed(unit, out),
             StepState::Container(container) => return container.feed(unit, out),
@@ -229,7 +229,7 @@ impl DecodeStep {
     }
 
     /// Puts results where they belong, and names the step in its faults.
-    fn output(&self, out: &mut [StepResult], from: usize) {
+    fn output(&self, out: &mut [DecodeResult], from: usize) {
         let Some(label) = &self.label else {
             return;
         };

@@ -85,7 +85,7 @@ pub(super) struct Unreadable {
 }
 
 /// What a step makes of its input, in the order of the stream.
-pub(super) type StepResult = Result<Unit, Unreadable>;
+pub(super) type DecodeResult = Result<Unit, Unreadable>;
 
 impl Unit {
     /// One line, or one whole message, before the first step.

@@ -14,21 +14,21 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::claim::Claim;
-use super::content::{ContentMark, Version};
+use super::claim::ClaimedRange;
+use super::content::{ContentMark, ContentVersion};
 use super::family::Family;
-use super::identity::{FileHead, FileId, Fingerprint};
+use super::identity::{FileHead, FileId, HeadFingerprint};
 use crate::source::offset_tracker::StreamPosition;
 use crate::source::{SharedCheckpoints, SourceError};
 
 /// The key of the row that holds the next generation's number; no file's key lacks the colon.
-const GENERATION: &str = "generation";
+const GENERATION_KEY: &str = "generation";
 
 /// How long the row of a file that is not found any more is kept, in seconds: it may come back,
 /// from a backup say.
-const MAX_LEFT_SECS: i64 = 30 * 24 * 3600;
+const MISSING_ROW_SECS: i64 = 30 * 24 * 3600;
 /// Rows of files that are not found any more; beyond that, those that left first go.
-const MAX_LEFT: usize = 10_000;
+const MAX_MISSING_ROWS: usize = 10_000;
 /// Earlier lengths kept of a content.
 const MAX_VERSIONS: usize = 24;
 
@@ -40,7 +40,7 @@ pub(super) struct FileCheckpoint {
     pub(super) position: u64,
     /// Lines before the position, where they were counted.
     pub(super) lines: Option<u64>,
-    pub(super) head: Fingerprint,
+    pub(super) head: HeadFingerprint,
     /// For people who look; files are found by identity.
     pub(super) path: String,
     /// Since when it is not found any more, in seconds of the epoch.
@@ -58,10 +58,10 @@ pub(super) struct FileCheckpoint {
     pub(super) content: Option<ContentMark>,
     /// What it held when it was read to its end before, by length.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) versions: Vec<Version>,
+    pub(super) versions: Vec<ContentVersion>,
     /// What may have been sent behind the position.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) claims: Vec<Claim>,
+    pub(super) claims: Vec<ClaimedRange>,
     /// The size of a packed file that is read to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) packed: Option<u64>,
@@ -93,11 +93,11 @@ impl FileCheckpoint {
     }
 
     /// Notes that the content was read to its end at this length.
-    pub(super) fn add_version(versions: &mut Vec<Version>, mark: &ContentMark) {
+    pub(super) fn add_version(versions: &mut Vec<ContentVersion>, mark: &ContentMark) {
         if mark.length == 0 || versions.last().is_some_and(|last| last.length >= mark.length) {
             return;
         }
-        versions.push(Version { length: mark.length, sha256: mark.sha256.clone() });
+        versions.push(ContentVersion { length: mark.length, sha256: mark.sha256.clone() });
         if versions.len() > MAX_VERSIONS {
             // Of the older half every other one goes: the newest are the likeliest in a backup.
             let mut index = 0;
@@ -120,7 +120,7 @@ pub(super) struct CheckpointStore {
     /// `next_generation` as it is saved.
     saved_generation: u64,
     /// The files by what their rows know of their beginning.
-    beginnings: BTreeMap<Fingerprint, BTreeSet<FileId>>,
+    beginnings: BTreeMap<HeadFingerprint, BTreeSet<FileId>>,
     /// The files by the log that their path belongs to.
     logs: BTreeMap<Arc<str>, BTreeSet<FileId>>,
 }
@@ -130,7 +130,7 @@ impl CheckpointStore {
         source: Arc<str>,
         checkpoints: SharedCheckpoints,
     ) -> Result<Self, SourceError> {
-        let mut book = Self {
+        let mut store = Self {
             source,
             checkpoints,
             rows: BTreeMap::new(),
@@ -140,21 +140,21 @@ impl CheckpointStore {
             beginnings: BTreeMap::new(),
             logs: BTreeMap::new(),
         };
-        for (key, value) in book.checkpoints.load(&book.source).await? {
-            book.take(&key, &value).map_err(|why| SourceError::Checkpoints {
-                source_name: book.source.to_string(),
+        for (key, value) in store.checkpoints.load(&store.source).await? {
+            store.take(&key, &value).map_err(|why| SourceError::Checkpoints {
+                source_name: store.source.to_string(),
                 why: format!("the row {key:?} cannot be read: {why}"),
             })?;
         }
-        book.saved_generation = book.next_generation;
+        store.saved_generation = store.next_generation;
         // A lost counter must not give a number twice.
-        let used = book.rows.values().map(|row| row.generation + 1).max();
-        book.next_generation = book.next_generation.max(used.unwrap_or(0));
-        Ok(book)
+        let used = store.rows.values().map(|row| row.generation + 1).max();
+        store.next_generation = store.next_generation.max(used.unwrap_or(0));
+        Ok(store)
     }
 
     fn take(&mut self, key: &str, value: &str) -> Result<(), String> {
-        if key == GENERATION {
+        if key == GENERATION_KEY {
             self.next_generation = value.parse().map_err(|_| format!("{value:?} is no number"))?;
         } else {
             let mut row: FileCheckpoint = serde_json::from_str(value).map_err(|e| e.to_string())?;
@@ -192,7 +192,7 @@ impl CheckpointStore {
 
     /// The files whose rows may be about a content that begins like this.
     pub(super) fn alike(&self, head: &FileHead) -> Vec<FileId> {
-        let lengths: BTreeSet<u64> = self.beginnings.keys().map(Fingerprint::length).collect();
+        let lengths: BTreeSet<u64> = self.beginnings.keys().map(HeadFingerprint::length).collect();
         let known = lengths.into_iter().filter_map(|length| head.fingerprint_of(length));
         known.filter_map(|print| self.beginnings.get(&print)).flatten().copied().collect()
     }
@@ -254,7 +254,9 @@ impl CheckpointStore {
         missing.sort_by_key(|(_, row)| std::cmp::Reverse(row.left.unwrap_or(now)));
         let rows = missing.into_iter().enumerate();
         rows.map(|(n, (id, row))| match row.left {
-            Some(left) if n >= MAX_LEFT || now.saturating_sub(left) > MAX_LEFT_SECS => (*id, None),
+            Some(left) if n >= MAX_MISSING_ROWS || now.saturating_sub(left) > MISSING_ROW_SECS => {
+                (*id, None)
+            }
             left => (*id, Some(FileCheckpoint { left: left.or(Some(now)), ..row.clone() })),
         })
         .collect()
@@ -284,7 +286,7 @@ impl CheckpointStore {
         let mut changes = Vec::new();
         if self.saved_generation != self.next_generation {
             let number = self.next_generation.to_string();
-            changes.push((GENERATION.to_owned(), Some(number)));
+            changes.push((GENERATION_KEY.to_owned(), Some(number)));
         }
         for (id, row) in &changed {
             let value = row.as_ref().map(|row| {
@@ -326,15 +328,15 @@ mod tests {
     use super::*;
     use crate::source::Checkpoints;
     use async_trait::async_trait;
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     #[derive(Default)]
-    struct Memory(Mutex<BTreeMap<String, String>>);
+    struct MemoryCheckpoints(Mutex<BTreeMap<String, String>>);
 
     #[async_trait]
-    impl Checkpoints for Memory {
+    impl Checkpoints for MemoryCheckpoints {
         async fn load(&self, _: &str) -> Result<Vec<(String, String)>, SourceError> {
-            Ok(self.0.lock().unwrap().clone().into_iter().collect())
+            Ok(self.0.lock().clone().into_iter().collect())
         }
 
         async fn save(
@@ -344,7 +346,7 @@ mod tests {
         ) -> Result<(), SourceError> {
             assert!(!rows.is_empty(), "nothing changed, yet something is saved");
             for (key, value) in rows {
-                let mut saved = self.0.lock().unwrap();
+                let mut saved = self.0.lock();
                 match value {
                     Some(value) => saved.insert(key, value),
                     None => saved.remove(&key),
@@ -371,54 +373,54 @@ mod tests {
         }
     }
 
-    async fn load(memory: &Arc<Memory>) -> CheckpointStore {
+    async fn load(memory: &Arc<MemoryCheckpoints>) -> CheckpointStore {
         let memory = Arc::clone(memory) as SharedCheckpoints;
         CheckpointStore::load("app".into(), memory).await.unwrap()
     }
 
     #[tokio::test]
-    async fn no_generation_comes_twice() {
+    async fn generation_number_is_never_reused() {
         // Numbers go on after a restart, also where the rows that used them are gone, and where
         // the counter is gone but a row is not.
-        let memory = Arc::new(Memory::default());
+        let memory = Arc::new(MemoryCheckpoints::default());
         let id: FileId = "1:2".parse().unwrap();
-        let mut book = load(&memory).await;
-        assert_eq!((book.new_generation(), book.new_generation()), (0, 1));
-        book.save(vec![(id, Some(row(1, None)))]).await.unwrap();
-        book.save(vec![(id, Some(row(1, None)))]).await.unwrap();
-        book.save(vec![(id, None)]).await.unwrap();
-        let mut book = load(&memory).await;
-        assert!(book.row(id).is_none());
-        assert_eq!(book.new_generation(), 2);
-        book.save(vec![(id, Some(row(2, None)))]).await.unwrap();
-        memory.0.lock().unwrap().remove(GENERATION);
+        let mut store = load(&memory).await;
+        assert_eq!((store.new_generation(), store.new_generation()), (0, 1));
+        store.save(vec![(id, Some(row(1, None)))]).await.unwrap();
+        store.save(vec![(id, Some(row(1, None)))]).await.unwrap();
+        store.save(vec![(id, None)]).await.unwrap();
+        let mut store = load(&memory).await;
+        assert!(store.row(id).is_none());
+        assert_eq!(store.new_generation(), 2);
+        store.save(vec![(id, Some(row(2, None)))]).await.unwrap();
+        memory.0.lock().remove(GENERATION_KEY);
         assert_eq!(load(&memory).await.new_generation(), 3);
     }
 
     #[tokio::test]
-    async fn rows_of_files_long_gone_are_swept() {
+    async fn checkpoints_of_long_missing_files_are_removed() {
         // A missing file's row is marked first, dropped after a month, and kept if it was found.
-        let memory = Arc::new(Memory::default());
+        let memory = Arc::new(MemoryCheckpoints::default());
         let ids: Vec<FileId> = ["1:1", "1:2", "1:3"].map(|id| id.parse().unwrap()).into();
-        let mut book = load(&memory).await;
+        let mut store = load(&memory).await;
         let rows = vec![
             (ids[0], Some(row(0, None))),
             (ids[1], Some(row(1, Some(100)))),
             (ids[2], Some(row(2, None))),
         ];
-        book.save(rows).await.unwrap();
-        let now = 100 + MAX_LEFT_SECS;
-        let swept = book.sweep(|id| id == ids[2], now);
+        store.save(rows).await.unwrap();
+        let now = 100 + MISSING_ROW_SECS;
+        let swept = store.sweep(|id| id == ids[2], now);
         assert_eq!(swept, [(ids[0], Some(row(0, Some(now)))), (ids[1], Some(row(1, Some(100))))]);
-        let swept = book.sweep(|id| id == ids[2], now + 1);
+        let swept = store.sweep(|id| id == ids[2], now + 1);
         assert_eq!(swept[1], (ids[1], None));
     }
 
     #[tokio::test]
-    async fn rows_of_the_first_format_are_read() {
+    async fn checkpoints_of_version_0_1_are_read() {
         // A store of version 0.1 is read as it is: no key of it was renamed, what it lacks is
         // unknown, and a content that its fingerprint covers whole is known.
-        let memory = Arc::new(Memory::default());
+        let memory = Arc::new(MemoryCheckpoints::default());
         let print = r#"{"length":4,"sha256":"7d865e959b2466918c9863af"}"#;
         let rows = [
             ("generation", "7".to_owned()),
@@ -435,13 +437,13 @@ mod tests {
                 ),
             ),
         ];
-        memory.0.lock().unwrap().extend(rows.map(|(key, row)| (key.to_owned(), row)));
-        let mut book = load(&memory).await;
-        let [a, b] = ["64769:12", "64769:13"].map(|id| book.row(id.parse().unwrap()).unwrap());
+        memory.0.lock().extend(rows.map(|(key, row)| (key.to_owned(), row)));
+        let mut store = load(&memory).await;
+        let [a, b] = ["64769:12", "64769:13"].map(|id| store.row(id.parse().unwrap()).unwrap());
         assert_eq!((a.generation, a.position, a.lines, a.left), (3, 4, Some(1), None));
         assert_eq!((b.generation, b.position, b.lines, b.left), (6, 900, None, Some(1767225600)));
         assert_eq!(a.content.as_ref().unwrap().length, 4);
         assert!(b.content.is_none() && b.claims.is_empty() && b.origin.is_none());
-        assert_eq!(book.new_generation(), 7);
+        assert_eq!(store.new_generation(), 7);
     }
 }

@@ -22,11 +22,11 @@ use sha2::{Digest, Sha256};
 use crate::source::line::{LineSplitter, Separator};
 
 /// Bytes between two links of the chain.
-const LINK_BYTES: u64 = 64 << 10;
+const CHAIN_LINK_BYTES: u64 = 64 << 10;
 /// Ends of lines that are remembered of what was read last.
 const MAX_LINE_ENDS: usize = 1024;
 /// The most bytes read at a time.
-const READ_BYTES: usize = 128 << 10;
+const READ_BLOCK_BYTES: usize = 128 << 10;
 
 /// Keys of the short digests, new in each process: a writer of lines cannot make them collide.
 static SHORT_DIGEST_KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
@@ -44,7 +44,7 @@ pub(super) struct ContentMark {
 
 /// An earlier length of a content, and the digest it had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Version {
+pub(super) struct ContentVersion {
     pub(super) length: u64,
     pub(super) sha256: String,
 }
@@ -54,13 +54,13 @@ impl ContentMark {
     pub(super) fn link_start(&self) -> u64 {
         match self.length {
             0 => 0,
-            length => (length - 1) / LINK_BYTES * LINK_BYTES,
+            length => (length - 1) / CHAIN_LINK_BYTES * CHAIN_LINK_BYTES,
         }
     }
 
     /// The running digest, if `bytes` are those between the last link and `length`.
-    pub(super) fn resume(&self, bytes: &[u8]) -> Option<Running> {
-        let mut running = Running {
+    pub(super) fn resume(&self, bytes: &[u8]) -> Option<RunningDigest> {
+        let mut running = RunningDigest {
             chain: self.chain.clone(),
             hasher: Sha256::new_with_prefix(&self.chain),
             in_link: 0,
@@ -74,7 +74,7 @@ impl ContentMark {
 
 /// A digest that grows.
 #[derive(Debug, Clone)]
-pub(super) struct Running {
+pub(super) struct RunningDigest {
     chain: String,
     hasher: Sha256,
     in_link: u64,
@@ -82,7 +82,7 @@ pub(super) struct Running {
     recent: LineEnds,
 }
 
-impl Default for Running {
+impl Default for RunningDigest {
     fn default() -> Self {
         let sha256 = hex(Sha256::new());
         Self {
@@ -95,7 +95,7 @@ impl Default for Running {
     }
 }
 
-impl Running {
+impl RunningDigest {
     /// Takes the bytes that follow.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         self.recent.update(self.length, bytes);
@@ -105,12 +105,12 @@ impl Running {
     fn hash(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             // A link is made when the next byte comes, so that the bytes behind it are never none.
-            if self.in_link == LINK_BYTES {
+            if self.in_link == CHAIN_LINK_BYTES {
                 self.chain = self.sha256();
                 self.hasher = Sha256::new_with_prefix(&self.chain);
                 self.in_link = 0;
             }
-            let room = usize::try_from(LINK_BYTES - self.in_link).unwrap_or(usize::MAX);
+            let room = usize::try_from(CHAIN_LINK_BYTES - self.in_link).unwrap_or(usize::MAX);
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.hasher.update(now);
             self.in_link += now.len() as u64;
@@ -143,7 +143,7 @@ impl Running {
     }
 
     /// How `content` stands to what was read so far. Reads it.
-    pub(super) fn compare(&self, content: &mut impl Read) -> io::Result<Relation> {
+    pub(super) fn compare(&self, content: &mut impl Read) -> io::Result<PrefixRelation> {
         let mut other = Self::default();
         let mut ends: Option<LineEnds> = (self.recent.base == 0).then(|| self.recent.restarted());
         let mut related = true;
@@ -167,11 +167,11 @@ impl Running {
             related && other.length < self.length
         })?;
         Ok(match (related, ends) {
-            (false, _) | (true, None) => Relation::Other,
+            (false, _) | (true, None) => PrefixRelation::Other,
             (true, Some(_)) if other.length == self.length => {
                 match other.sha256() == self.sha256() {
-                    true => Relation::Contains,
-                    false => Relation::Other,
+                    true => PrefixRelation::Contains,
+                    false => PrefixRelation::Other,
                 }
             }
             (true, Some(ends)) => self.shorter(&ends, &other),
@@ -180,21 +180,21 @@ impl Running {
 
     /// A content that ends before ours does is a part of ours, if its last line ends where one of
     /// ours ended, and is the same up to there.
-    fn shorter(&self, ends: &LineEnds, other: &Self) -> Relation {
+    fn shorter(&self, ends: &LineEnds, other: &Self) -> PrefixRelation {
         let same = match ends.ends.back() {
             None => other.length == self.recent.base,
             Some(last) => self.recent.ends.contains(last),
         };
         match same {
-            true => Relation::Part(other.mark()),
-            false => Relation::Other,
+            true => PrefixRelation::Part(other.mark()),
+            false => PrefixRelation::Other,
         }
     }
 }
 
 /// How a content stands to another.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Relation {
+pub(super) enum PrefixRelation {
     /// It begins with all of it.
     Contains,
     /// It is a beginning of it; with its own digest.
@@ -241,7 +241,7 @@ impl LineEnds {
 
 /// Digests of a content at several lengths.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
+pub(super) struct PrefixDigests {
     /// Those of the lengths asked for that the content reaches.
     pub(super) digests: BTreeMap<u64, String>,
     /// The whole content.
@@ -250,14 +250,17 @@ pub(super) struct Survey {
 
 impl Default for ContentMark {
     fn default() -> Self {
-        Running::default().mark()
+        RunningDigest::default().mark()
     }
 }
 
 /// Reads a content to its end and takes its digest at each of these lengths.
-pub(super) fn survey(content: &mut impl Read, lengths: &BTreeSet<u64>) -> io::Result<Survey> {
+pub(super) fn digest_prefixes(
+    content: &mut impl Read,
+    lengths: &BTreeSet<u64>,
+) -> io::Result<PrefixDigests> {
     let mut digests = BTreeMap::new();
-    let mut running = Running::default();
+    let mut running = RunningDigest::default();
     let mut wanted = lengths.iter().copied().peekable();
     each_block(content, |mut block| {
         while let Some(length) =
@@ -272,7 +275,7 @@ pub(super) fn survey(content: &mut impl Read, lengths: &BTreeSet<u64>) -> io::Re
         running.hash(block);
         true
     })?;
-    Ok(Survey { digests, whole: running.mark() })
+    Ok(PrefixDigests { digests, whole: running.mark() })
 }
 
 /// Behind the last newline within the first `length` bytes of a content.
@@ -304,15 +307,18 @@ pub(super) struct CommonPrefix {
 }
 
 /// Compares two contents byte by byte.
-pub(super) fn common(first: &mut impl Read, second: &mut impl Read) -> io::Result<CommonPrefix> {
-    let (mut a, mut b) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
+pub(super) fn common_prefix(
+    first: &mut impl Read,
+    second: &mut impl Read,
+) -> io::Result<CommonPrefix> {
+    let (mut a, mut b) = (vec![0; READ_BLOCK_BYTES], vec![0; READ_BLOCK_BYTES]);
     let mut length = 0;
     loop {
         let (read_a, read_b) = (fill(first, &mut a)?, fill(second, &mut b)?);
         let shorter = read_a.min(read_b);
         let same = a.iter().zip(&b).take(shorter).take_while(|(a, b)| a == b).count();
         length += same as u64;
-        let ended = read_a < READ_BYTES || read_b < READ_BYTES;
+        let ended = read_a < READ_BLOCK_BYTES || read_b < READ_BLOCK_BYTES;
         if same < shorter || ended {
             return Ok(CommonPrefix {
                 length,
@@ -325,7 +331,7 @@ pub(super) fn common(first: &mut impl Read, second: &mut impl Read) -> io::Resul
 
 /// Hands each block of a content to `take`, until it says no more.
 fn each_block(content: &mut impl Read, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
-    let mut block = vec![0; READ_BYTES];
+    let mut block = vec![0; READ_BLOCK_BYTES];
     loop {
         let read = fill(content, &mut block)?;
         if read == 0 || !take(&block[..read]) {
@@ -358,8 +364,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn running(blocks: &[&[u8]]) -> Running {
-        let mut running = Running::default();
+    fn running(blocks: &[&[u8]]) -> RunningDigest {
+        let mut running = RunningDigest::default();
         blocks.iter().for_each(|block| running.update(block));
         running
     }
@@ -390,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn short_copy_is_known_by_the_ends_of_lines() {
+    fn short_copy_is_recognised_by_its_line_ends() {
         // Of what was read, a copy that ends at a line is a part, also one with half a line more;
         // one that differs anywhere is not.
         let all = bytes(100_000);
@@ -404,19 +410,23 @@ mod tests {
             read.update(&all[base..]);
             for length in [80_000, 80_010, 99_999] {
                 let part = read.compare(&mut &all[..length]).unwrap();
-                assert_eq!(part, Relation::Part(running(&[&all[..length]]).mark()), "{length}");
+                assert_eq!(
+                    part,
+                    PrefixRelation::Part(running(&[&all[..length]]).mark()),
+                    "{length}"
+                );
             }
-            assert_eq!(read.compare(&mut &all[..]).unwrap(), Relation::Contains);
+            assert_eq!(read.compare(&mut &all[..]).unwrap(), PrefixRelation::Contains);
             let mut other = all.clone();
             other[71_000] ^= 1;
-            assert_eq!(read.compare(&mut &other[..80_000]).unwrap(), Relation::Other);
-            assert_eq!(read.compare(&mut &other[..]).unwrap(), Relation::Other);
+            assert_eq!(read.compare(&mut &other[..80_000]).unwrap(), PrefixRelation::Other);
+            assert_eq!(read.compare(&mut &other[..]).unwrap(), PrefixRelation::Other);
         }
     }
 
     proptest! {
         #[test]
-        fn blocks_do_not_matter(
+        fn digest_does_not_depend_on_block_boundaries(
             length in 0usize..200_000,
             cuts in proptest::collection::vec(0usize..200_000, 0..6),
         ) {
@@ -429,7 +439,7 @@ mod tests {
             let whole = running(&[&all]).mark();
             prop_assert_eq!(running(&blocks).mark(), whole.clone());
             let lengths: BTreeSet<u64> = cuts.iter().map(|c| *c as u64).chain([300_000]).collect();
-            let found = survey(&mut &all[..], &lengths).unwrap();
+            let found = digest_prefixes(&mut &all[..], &lengths).unwrap();
             prop_assert_eq!(&found.whole, &whole);
             for cut in cuts {
                 let expected = running(&[&all[..cut]]).mark().sha256;

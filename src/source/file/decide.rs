@@ -11,29 +11,31 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::checkpoints::FileCheckpoint;
-use super::content::{self, CommonPrefix, ContentMark, Relation, Running, Survey};
+use super::compression::{FileCompression, TextSource};
+use super::content::{
+    self, CommonPrefix, ContentMark, PrefixDigests, PrefixRelation, RunningDigest,
+};
 use super::family::Family;
-use super::form::{Form, Text};
 use super::identity::FileId;
 use super::read;
 
 /// So many equal first bytes may be chance: a header, a first line that is always the same.
-const MAX_CHANCE: u64 = 256;
+const MAX_COINCIDENCE_BYTES: u64 = 256;
 
 /// A content that is known.
 pub(super) struct Candidate {
     pub(super) id: FileId,
     /// Its checkpoint.
     pub(super) row: FileCheckpoint,
-    pub(super) host: Host,
+    pub(super) location: ContentLocation,
 }
 
 /// Where a known content is.
-pub(super) enum Host {
+pub(super) enum ContentLocation {
     /// In an open file; whether that is read to its end.
-    Open { text: Text, at_end: bool },
+    Open { text: TextSource, at_end: bool },
     /// In no file any more, but for copies; with the digest of what was read of it.
-    Gone(Box<Running>),
+    Gone(Box<RunningDigest>),
     /// In the file its checkpoint names, or nowhere.
     AtPath,
 }
@@ -67,22 +69,22 @@ pub(super) enum Decision {
 
 /// Compares a file with what is known. `None` where it holds nothing yet. Blocks.
 pub(super) fn decide(
-    text: &Text,
+    text: &TextSource,
     family: &Family,
     candidates: &[Candidate],
 ) -> io::Result<Option<Decision>> {
     let lengths: BTreeSet<u64> =
         candidates.iter().flat_map(|known| known.row.lengths()).map(|(length, _)| length).collect();
-    let survey = content::survey(&mut text.reader(), &lengths)?;
+    let survey = content::digest_prefixes(&mut text.reader(), &lengths)?;
     if survey.whole.length == 0 {
         return Ok(None);
     }
-    let mut choice = Choice { length: 0, decision: Decision::New };
+    let mut choice = BestDecision { length: 0, decision: Decision::New };
     for known in candidates {
         let (length, decision) = one(text, family, &survey, known)?;
         let covered = matches!(decision, Decision::Copy { .. });
         if covered || length > choice.length {
-            choice = Choice { length, decision };
+            choice = BestDecision { length, decision };
         }
         if covered {
             break;
@@ -92,7 +94,7 @@ pub(super) fn decide(
 }
 
 /// The decision that rests on the most bytes so far.
-struct Choice {
+struct BestDecision {
     length: u64,
     decision: Decision,
 }
@@ -103,13 +105,13 @@ fn read_to(row: &FileCheckpoint) -> u64 {
 
 /// What the file is as far as one candidate goes, and how many equal bytes prove it.
 fn one(
-    text: &Text,
+    text: &TextSource,
     family: &Family,
-    survey: &Survey,
+    survey: &PrefixDigests,
     known: &Candidate,
 ) -> io::Result<(u64, Decision)> {
     let id = known.id;
-    if let Host::Gone(content) = &known.host {
+    if let ContentLocation::Gone(content) = &known.location {
         return of_gone(text, id, content, survey);
     }
     let has = |(length, sha256): (u64, &str)| {
@@ -117,12 +119,14 @@ fn one(
     };
     let read = known.row.content.as_ref().map(|mark| (mark.length, mark.sha256.as_str()));
     let contains = read.filter(|read| has(*read)).map(|(length, _)| length);
-    let (host, at_end) = match &known.host {
-        Host::Open { text, at_end } => (Some(text.clone()), *at_end),
-        Host::Gone(_) | Host::AtPath => (read::at_path(id, &known.row).map(|(text, _)| text), true),
+    let (location, at_end) = match &known.location {
+        ContentLocation::Open { text, at_end } => (Some(text.clone()), *at_end),
+        ContentLocation::Gone(_) | ContentLocation::AtPath => {
+            (read::at_path(id, &known.row).map(|(text, _)| text), true)
+        }
     };
     let copy = |whole| Decision::Copy { id, content: survey.whole.clone(), whole };
-    let Some(host) = host else {
+    let Some(location) = location else {
         let version =
             || known.row.lengths().any(|known| known.0 == survey.whole.length && has(known));
         return Ok(match contains {
@@ -131,11 +135,12 @@ fn one(
             None => (0, Decision::New),
         });
     };
-    let common = content::common(&mut text.reader(), &mut host.reader())?;
+    let common = content::common_prefix(&mut text.reader(), &mut location.reader())?;
     // The other file was cut off, and who reads it has not seen that yet.
     let is_lost = contains.is_some_and(|read| common.length < read)
-        || (host.form == Form::Plain && host.file.metadata()?.len() < read_to(&known.row));
-    if is_lost && matches!(known.host, Host::Open { .. }) {
+        || (location.compression == FileCompression::Plain
+            && location.file.metadata()?.len() < read_to(&known.row));
+    if is_lost && matches!(known.location, ContentLocation::Open { .. }) {
         return Ok((contains.unwrap_or(1), Decision::Wait { id }));
     }
     Ok(match common {
@@ -153,7 +158,7 @@ fn one(
         }
         CommonPrefix { length, second_ends: true, .. } => (length, Decision::Wait { id }),
         // They went different ways: a copy that was written on, if more than chance is the same.
-        CommonPrefix { .. } => match contains.filter(|length| *length > MAX_CHANCE) {
+        CommonPrefix { .. } => match contains.filter(|length| *length > MAX_COINCIDENCE_BYTES) {
             Some(at) => (at, Decision::Fork { id, at }),
             None => (0, Decision::New),
         },
@@ -162,17 +167,17 @@ fn one(
 
 /// What the file is as far as a content goes that no file holds any more.
 fn of_gone(
-    text: &Text,
+    text: &TextSource,
     id: FileId,
-    content: &Running,
-    survey: &Survey,
+    content: &RunningDigest,
+    survey: &PrefixDigests,
 ) -> io::Result<(u64, Decision)> {
     Ok(match content.compare(&mut text.reader())? {
-        Relation::Contains => (content.length(), Decision::Adopt { id }),
-        Relation::Part(part) if part.length > 0 => {
+        PrefixRelation::Contains => (content.length(), Decision::Adopt { id }),
+        PrefixRelation::Part(part) if part.length > 0 => {
             let whole = survey.whole.clone();
             (part.length, Decision::Copy { id, content: whole, whole: false })
         }
-        Relation::Part(_) | Relation::Other => (0, Decision::New),
+        PrefixRelation::Part(_) | PrefixRelation::Other => (0, Decision::New),
     })
 }

@@ -21,7 +21,7 @@ static DATED: LazyLock<Regex> = LazyLock::new(|| regex(&format!("^(.+)[-_.]({DAT
 static NUMBERED: LazyLock<Regex> = LazyLock::new(|| regex(r"^(.+)\.(\d{1,6})$"));
 static PUT_ASIDE: LazyLock<Regex> =
     LazyLock::new(|| regex(r"(?i)^(.+?)(?:[.](?:old|bak|backup|prev|previous|orig|copy)|~)$"));
-static DATED_WITHIN: LazyLock<Regex> = LazyLock::new(|| {
+static DATED_INSIDE: LazyLock<Regex> = LazyLock::new(|| {
     regex(&format!(r"^(?:(.+)[-_.])?({DATE})(?:[-_.](\d{{1,6}}))?([-_.][^.\d].*)$"))
 });
 
@@ -43,14 +43,14 @@ pub(super) struct Family {
 
 /// What the place of a file among the generations of its log depends on.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Age<'a> {
+pub(super) struct GenerationAge<'a> {
     family: &'a Family,
     is_live: bool,
     /// Seconds of the epoch, and nanoseconds.
     changed: (i64, i64),
 }
 
-impl<'a> Age<'a> {
+impl<'a> GenerationAge<'a> {
     /// By time of change; of equal times by date and number.
     fn by_time(&self) -> impl Ord + use<'a> {
         let family = self.family;
@@ -70,7 +70,7 @@ impl<'a> Age<'a> {
 ///
 /// What packs a file may give it a new time. So where files are packed their names count, if the
 /// times of the others do not contradict these.
-pub(super) fn sort<T>(files: &mut [T], age: impl for<'t> Fn(&'t T) -> Age<'t>) {
+pub(super) fn sort<T>(files: &mut [T], age: impl for<'t> Fn(&'t T) -> GenerationAge<'t>) {
     files.sort_by(|a, b| age(a).by_time().cmp(&age(b).by_time()));
     if !files.iter().any(|file| age(file).family.packed) {
         return;
@@ -126,7 +126,7 @@ impl Family {
                 break;
             };
         }
-        if let Some(found) = DATED_WITHIN.captures(&stem) {
+        if let Some(found) = DATED_INSIDE.captures(&stem) {
             self.date = found[2].to_owned();
             let before = found.get(1).map_or("", |before| before.as_str());
             return format!("{before}{}", &found[4]);
@@ -140,8 +140,8 @@ impl Family {
     }
 
     /// What decides its place among the generations, if it was changed at this time and is `live`.
-    pub(super) fn age(&self, is_live: bool, changed: (i64, i64)) -> Age<'_> {
-        Age { family: self, is_live, changed }
+    pub(super) fn age(&self, is_live: bool, changed: (i64, i64)) -> GenerationAge<'_> {
+        GenerationAge { family: self, is_live, changed }
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rotated_names_are_one_log() {
+    fn rotated_names_belong_to_one_log() {
         // What rotating programs make of a name is the same log as the name itself.
         let live = Family::of(Path::new("logs/app.log"));
         assert!(live.is_live);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_other_logs() {
+    fn unrelated_names_are_different_logs() {
         // Names that differ in more than what rotation adds, or stand in another folder, are other
         // logs: files of parallel writers are not made to wait for each other.
         let keys: Vec<_> = [
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_generations_are_ordered_by_name() {
+    fn compressed_generations_are_ordered_by_name() {
         // The time of a packed file may be that of its packing: its number or date counts, unless
         // the files that are not packed show that numbers mean something else.
         let numbered =

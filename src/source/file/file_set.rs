@@ -13,14 +13,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::checkpoints::{CheckpointStore, FileCheckpoint};
-use super::claim::Claim;
+use super::claim::ClaimedRange;
 use super::family::Family;
 use super::identity::{FileHead, FileId};
 use super::offsets::FileOffsetTracker;
 use super::read::{OpenFile, OpenRequest};
-use super::scanner::{Findings, Found, GlobScanner};
-use super::state::{State, Unknown};
-use super::stream::{Common, Outlet, Stream};
+use super::scanner::{FoundFile, GlobScanner, ScanResult};
+use super::state::{TailState, Unknown};
+use super::stream::{RecordOutput, SourceContext, Stream};
 use super::tailer::{FileTailer, blocking};
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
@@ -29,12 +29,13 @@ use crate::source::offset_tracker::StreamPosition;
 /// How often checkpoints are saved at most.
 pub(super) const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest and the longest pause before a save that failed is tried again.
-const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const SAVE_RETRY_PAUSES: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(5));
 /// How long saving for the last time is tried.
 const LAST_SAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The files that are open.
-pub(super) type Tails = BTreeMap<FileId, FileTailer>;
+pub(super) type Tailers = BTreeMap<FileId, FileTailer>;
 
 /// What becomes of the row of a file that is no longer read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub(super) enum CloseReason {
 }
 
 /// A content that is no longer read, while records of it are in flight.
-pub(super) struct Closed {
+pub(super) struct ClosedFile {
     pub(super) id: FileId,
     pub(super) stream: Box<Stream>,
     pub(super) family: Family,
@@ -58,15 +59,15 @@ pub(super) struct Closed {
 }
 
 pub(super) struct FileSet {
-    pub(super) common: Arc<Common>,
-    pub(super) outlet: Outlet,
-    finder: Arc<GlobScanner>,
-    pub(super) book: CheckpointStore,
-    pub(super) closed: Vec<Closed>,
+    pub(super) context: Arc<SourceContext>,
+    pub(super) output: RecordOutput,
+    scanner: Arc<GlobScanner>,
+    pub(super) store: CheckpointStore,
+    pub(super) closed: Vec<ClosedFile>,
     /// Rows that are to be saved with the next ones.
-    notes: Vec<(FileId, Option<FileCheckpoint>)>,
+    pending_rows: Vec<(FileId, Option<FileCheckpoint>)>,
     /// What could not be opened or looked at, and why: each is logged once.
-    troubles: UnreadableFiles,
+    unreadable: UnreadableFiles,
     /// Saves that failed, one after the other.
     failures: u32,
     /// Contents that were lost by the file that held them.
@@ -75,103 +76,103 @@ pub(super) struct FileSet {
 
 impl FileSet {
     pub(super) fn new(
-        common: Arc<Common>,
-        outlet: Outlet,
-        finder: Arc<GlobScanner>,
-        book: CheckpointStore,
+        context: Arc<SourceContext>,
+        output: RecordOutput,
+        scanner: Arc<GlobScanner>,
+        store: CheckpointStore,
     ) -> Self {
         Self {
-            common,
-            outlet,
-            finder,
-            book,
+            context,
+            output,
+            scanner,
+            store,
             closed: Vec::new(),
-            notes: Vec::new(),
-            troubles: HashMap::new(),
+            pending_rows: Vec::new(),
+            unreadable: HashMap::new(),
             failures: 0,
             losses: 0,
         }
     }
 
     /// Looks for files.
-    pub(super) async fn find(&mut self) -> Findings {
-        let finder = Arc::clone(&self.finder);
-        let findings = match blocking(move || Ok(finder.find())).await {
-            Ok(findings) => findings,
+    pub(super) async fn scan(&mut self) -> ScanResult {
+        let scanner = Arc::clone(&self.scanner);
+        let scan = match blocking(move || Ok(scanner.scan())).await {
+            Ok(scan) => scan,
             Err(error) => {
                 tracing::error!(%error, "the search for files failed");
-                Findings::default()
+                ScanResult::default()
             }
         };
-        for (path, why) in &findings.unreadable {
+        for (path, why) in &scan.unreadable {
             self.trouble(path, why);
         }
-        findings
+        scan
     }
 
     /// The first search: patterns without a file are told, rows of files that are gone swept.
-    pub(super) async fn first_find(&mut self) -> Findings {
-        let findings = self.find().await;
-        for pattern in &findings.idle {
-            tracing::warn!(source = %self.common.source, ?pattern, "no file is found for the pattern");
+    pub(super) async fn first_scan(&mut self) -> ScanResult {
+        let scan = self.scan().await;
+        for pattern in &scan.idle {
+            tracing::warn!(source = %self.context.source, ?pattern, "no file is found for the pattern");
         }
         let now = crate::clock::now().as_second();
-        let found: HashSet<FileId> = findings.files.iter().map(|found| found.id).collect();
-        let rows = self.book.sweep(|id| found.contains(&id), now);
-        self.save_surely(rows).await;
-        findings
+        let found: HashSet<FileId> = scan.files.iter().map(|found| found.id).collect();
+        let rows = self.store.sweep(|id| found.contains(&id), now);
+        self.save_with_retry(rows).await;
+        scan
     }
 
     /// Opens files. Those that cannot be opened are left out; those whose checkpoint still holds go
     /// on there, the others are unknown.
     pub(super) async fn open(
         &mut self,
-        found: Vec<Found>,
+        found: Vec<FoundFile>,
         from: ReadFrom,
-        tails: &Tails,
+        tailers: &Tailers,
     ) -> Vec<FileTailer> {
         let mut opened = Vec::with_capacity(found.len());
         for found in found {
             let opening = OpenRequest {
-                row: self.book.row(found.id).cloned(),
-                further: self.book.further(found.id),
+                row: self.store.row(found.id).cloned(),
+                further: self.store.further(found.id),
                 path: found.path.clone(),
                 id: found.id,
-                fingerprint: self.common.fingerprint,
+                fingerprint: self.context.fingerprint,
             };
             match blocking(move || opening.open()).await {
                 Ok(file) => {
-                    self.troubles.remove(&found.path);
+                    self.unreadable.remove(&found.path);
                     opened.push((found, file));
                 }
                 Err(error) => self.trouble(&found.path, &error.to_string()),
             }
         }
-        let leaders = leaders(&opened, tails, &self.closed);
+        let leaders = leaders(&opened, tailers, &self.closed);
         let logs = opened.iter().map(|(found, _)| Family::of(&found.path).key);
         let logs: Vec<_> =
-            logs.chain(tails.values().map(|tail| Arc::clone(&tail.family.key))).collect();
+            logs.chain(tailers.values().map(|tailer| Arc::clone(&tailer.family.key))).collect();
         let mut ready = Vec::with_capacity(opened.len());
         for (found, mut file) in opened {
             let known = file.known.take();
-            let mut tail = FileTailer::new(&self.common, file, &found, from);
+            let mut tailer = FileTailer::new(&self.context, file, &found, from);
             if known.as_ref().is_some_and(|(row, _)| row.has_read_nothing()) {
                 // Its identity may be that of a file that is gone: it is compared with the others.
-                tail.want_whole();
+                tailer.read_from_start();
             } else if let Some((row, content)) = known {
                 if leaders.get(&row.generation) == Some(&found.id) {
                     let row_path = row.path.clone();
-                    self.join_log(&mut tail, row.generation, &row_path, &logs);
+                    self.join_log(&mut tailer, row.generation, &row_path, &logs);
                     // What is in flight of an earlier turn of the file is settled by its own ledger.
-                    if let Err(error) = self.resume(&mut tail, row, content).await {
+                    if let Err(error) = self.resume(&mut tailer, row, content).await {
                         self.trouble(&found.path, &error.to_string());
                         continue;
                     }
                 } else {
-                    tail.state = State::Unknown(Unknown::new(row.content));
+                    tailer.state = TailState::Unknown(Unknown::new(row.content));
                 }
             }
-            ready.push(tail);
+            ready.push(tailer);
         }
         ready
     }
@@ -181,31 +182,31 @@ impl FileSet {
     /// files, once a file.
     pub(super) fn join_log(
         &self,
-        tail: &mut FileTailer,
+        tailer: &mut FileTailer,
         generation: u64,
         path: &str,
         logs: &[Arc<str>],
     ) {
-        let own = &tail.family.key;
+        let own = &tailer.family.key;
         let is_alone = logs.iter().filter(|log| *log == own).count() < 2;
-        let others = self.book.of_generation(generation).map(|(_, row)| row.path.as_str());
+        let others = self.store.of_generation(generation).map(|(_, row)| row.path.as_str());
         let joined = [path]
             .into_iter()
             .chain(others)
             .map(|path| Family::of(path.as_ref()).put_aside())
             .find(|family| family.key != *own && logs.contains(&family.key));
         if let (true, Some(family)) = (is_alone, joined) {
-            tail.family = family;
+            tailer.family = family;
         }
     }
 
     async fn resume(
         &mut self,
-        tail: &mut FileTailer,
+        tailer: &mut FileTailer,
         row: FileCheckpoint,
-        content: Option<super::content::Running>,
+        content: Option<super::content::RunningDigest>,
     ) -> std::io::Result<()> {
-        let id = tail.id();
+        let id = tailer.id();
         let now_closed = self
             .closed
             .iter()
@@ -214,38 +215,38 @@ impl FileSet {
             // It was closed a moment ago: it goes on as if it had not been.
             Some(index) => {
                 let stream = self.closed.swap_remove(index).stream;
-                tail.read_as(*stream).await
+                tailer.attach_new(*stream).await
             }
-            None => tail.read_as(Stream::resume(&self.common, id, row, content)).await,
+            None => tailer.attach_new(Stream::resume(&self.context, id, row, content)).await,
         }
     }
 
     /// The file is not read any more.
-    pub(super) fn close(&mut self, tail: FileTailer, reason: CloseReason) {
+    pub(super) fn close(&mut self, tailer: FileTailer, reason: CloseReason) {
         let now = crate::clock::now().as_second();
         let left = (reason == CloseReason::Left).then_some(now);
-        let (id, family, packed) = (tail.id(), tail.family.clone(), tail.packed());
-        let (head, path, state) = tail.into_parts();
+        let (id, family, packed) = (tailer.id(), tailer.family.clone(), tailer.packed());
+        let (head, path, state) = tailer.into_parts();
         match state {
-            State::Reading(stream) => {
-                self.closed.push(Closed { id, stream, family, head, path, packed, left });
+            TailState::Reading(stream) => {
+                self.closed.push(ClosedFile { id, stream, family, head, path, packed, left });
             }
-            State::Copy(copy) => {
-                self.notes.push((id, Some(FileCheckpoint { left, path, ..copy.row })));
+            TailState::Copy(copy) => {
+                self.pending_rows.push((id, Some(FileCheckpoint { left, path, ..copy.row })));
             }
-            State::Unknown(_) => {}
+            TailState::Unknown(_) => {}
         }
     }
 
     /// The identity of a file that is closed belongs to another one now: the rows of the former are
     /// no longer saved under it.
-    pub(super) fn free_id(&mut self, id: FileId) -> Vec<(FileId, Option<FileCheckpoint>)> {
+    pub(super) fn release_id(&mut self, id: FileId) -> Vec<(FileId, Option<FileCheckpoint>)> {
         let mut rows = Vec::new();
         for closed in self.closed.iter_mut().filter(|closed| closed.id == id) {
             closed.id = FileId::of_lost(closed.stream.generation);
             rows.push((closed.id, Some(closed.row())));
         }
-        self.notes.retain(|(noted, _)| *noted != id);
+        self.pending_rows.retain(|(noted, _)| *noted != id);
         rows
     }
 
@@ -254,7 +255,7 @@ impl FileSet {
         &mut self,
         open: impl IntoIterator<Item = &'a mut FileTailer>,
     ) {
-        if !self.outlet.is_due() {
+        if !self.output.is_due() {
             return;
         }
         let saved = self.save(open).await;
@@ -262,62 +263,62 @@ impl FileSet {
     }
 
     /// Saves the claims that are wanted, and hands them out.
-    pub(super) async fn save_claims(&mut self, tails: &mut Tails) {
-        let mut standings = Standings::new();
+    pub(super) async fn save_claims(&mut self, tailers: &mut Tailers) {
+        let mut settled_states = SettledStates::new();
         let mut rows = Vec::new();
-        for tail in tails.values_mut() {
-            if tail.stream().is_some_and(Stream::wants_claim)
-                && let Some(row) = tail.row()
+        for tailer in tailers.values_mut() {
+            if tailer.stream().is_some_and(Stream::wants_claim)
+                && let Some(row) = tailer.row()
             {
-                standings.insert(row.generation, (row.mark(), row.claims.clone()));
-                rows.push((tail.id(), Some(row)));
+                settled_states.insert(row.generation, (row.mark(), row.claims.clone()));
+                rows.push((tailer.id(), Some(row)));
             }
         }
         if rows.is_empty() {
             return;
         }
-        rows.extend(tails.values_mut().filter_map(|tail| copy_row(tail, &standings)));
-        if self.save_surely(rows).await {
-            let wanting = tails.values_mut().filter_map(FileTailer::stream_mut);
+        rows.extend(tailers.values_mut().filter_map(|tailer| copy_row(tailer, &settled_states)));
+        if self.save_with_retry(rows).await {
+            let wanting = tailers.values_mut().filter_map(FileTailer::stream_mut);
             wanting.filter(|stream| stream.wants_claim()).for_each(Stream::grant_claim);
         }
     }
 
     /// As [`save_claims`](Self::save_claims), of one file.
-    pub(super) async fn save_claim(&mut self, tail: &mut FileTailer) {
-        let row = tail.row();
-        if self.save_surely(vec![(tail.id(), row)]).await
-            && let Some(stream) = tail.stream_mut()
+    pub(super) async fn save_claim(&mut self, tailer: &mut FileTailer) {
+        let row = tailer.row();
+        if self.save_with_retry(vec![(tailer.id(), row)]).await
+            && let Some(stream) = tailer.stream_mut()
         {
             stream.grant_claim();
         }
     }
 
     /// Saves rows, however often it has to be tried. `false` where the run was stopped first.
-    pub(super) async fn save_surely(
+    pub(super) async fn save_with_retry(
         &mut self,
         rows: Vec<(FileId, Option<FileCheckpoint>)>,
     ) -> bool {
-        let mut pause = RETRY_PAUSES.0;
+        let mut pause = SAVE_RETRY_PAUSES.0;
         loop {
-            let saved = self.book.save(rows.clone()).await;
+            let saved = self.store.save(rows.clone()).await;
             let done = saved.is_ok();
             self.report_save(saved.err());
             if done {
                 return true;
             }
             let rest = tokio::time::sleep(pause);
-            if self.outlet.stop.run_until_cancelled(rest).await.is_none() {
+            if self.output.stop.run_until_cancelled(rest).await.is_none() {
                 return false;
             }
-            pause = (pause * 2).min(RETRY_PAUSES.1);
+            pause = (pause * 2).min(SAVE_RETRY_PAUSES.1);
         }
     }
 
     fn report_save(&mut self, failure: Option<SourceError>) {
         let Some(error) = failure else {
             if self.failures > 0 {
-                tracing::info!(source = %self.common.source, "checkpoints are saved again");
+                tracing::info!(source = %self.context.source, "checkpoints are saved again");
             }
             self.failures = 0;
             return;
@@ -338,9 +339,9 @@ impl FileSet {
         mut open: Vec<FileTailer>,
     ) -> Result<UnreadableFiles, SourceError> {
         // The receiver must see the end, or it would wait for more while we wait for it.
-        let flight = Arc::clone(&self.common.flight);
-        drop(std::mem::replace(&mut self.outlet.out, closed_channel()));
-        while tokio::time::timeout(SAVE_INTERVAL, flight.wait_until_idle()).await.is_err() {
+        let in_flight = Arc::clone(&self.context.in_flight);
+        drop(std::mem::replace(&mut self.output.out, closed_channel()));
+        while tokio::time::timeout(SAVE_INTERVAL, in_flight.wait_until_idle()).await.is_err() {
             let saved = self.save(&mut open).await;
             self.report_save(saved.err());
         }
@@ -350,48 +351,49 @@ impl FileSet {
                 return Err(error);
             }
             self.report_save(Some(error));
-            tokio::time::sleep(RETRY_PAUSES.0).await;
+            tokio::time::sleep(SAVE_RETRY_PAUSES.0).await;
         }
-        Ok(self.troubles)
+        Ok(self.unreadable)
     }
 
     async fn save<'a>(
         &mut self,
         open: impl IntoIterator<Item = &'a mut FileTailer>,
     ) -> Result<(), SourceError> {
-        let mut rows = std::mem::take(&mut self.notes);
-        let notes = rows.len();
-        let mut standings = Standings::new();
+        let mut rows = std::mem::take(&mut self.pending_rows);
+        let pending_rows = rows.len();
+        let mut settled_states = SettledStates::new();
         let mut copies = Vec::new();
-        for tail in open {
-            if let State::Copy(_) = tail.state {
-                copies.push(tail);
+        for tailer in open {
+            if let TailState::Copy(_) = tailer.state {
+                copies.push(tailer);
                 continue;
             }
-            if let (Some(stream), Some(row)) = (tail.stream().map(|s| s.generation), tail.row()) {
-                standings.insert(stream, (row.mark(), row.claims.clone()));
-                rows.push((tail.id(), Some(row)));
+            if let (Some(stream), Some(row)) = (tailer.stream().map(|s| s.generation), tailer.row())
+            {
+                settled_states.insert(stream, (row.mark(), row.claims.clone()));
+                rows.push((tailer.id(), Some(row)));
             }
         }
-        let mut wait_until_idle = Vec::new();
+        let mut settled_files = Vec::new();
         for mut closed in std::mem::take(&mut self.closed) {
             let row = closed.row();
             let standing = (row.mark(), row.claims.clone());
-            standings.entry(row.generation).or_insert(standing);
+            settled_states.entry(row.generation).or_insert(standing);
             rows.push((closed.id, Some(row)));
             match closed.stream.is_settled() && closed.stream.is_released() {
-                true => wait_until_idle.push(closed),
+                true => settled_files.push(closed),
                 false => self.closed.push(closed),
             }
         }
-        rows.extend(copies.into_iter().filter_map(|tail| copy_row(tail, &standings)));
-        let kept: Vec<_> = rows[..notes].to_vec();
-        let saved = self.book.save(rows).await;
+        rows.extend(copies.into_iter().filter_map(|tailer| copy_row(tailer, &settled_states)));
+        let kept: Vec<_> = rows[..pending_rows].to_vec();
+        let saved = self.store.save(rows).await;
         if saved.is_err() {
-            self.closed.extend(wait_until_idle);
-            self.notes.extend(kept);
+            self.closed.extend(settled_files);
+            self.pending_rows.extend(kept);
         }
-        self.outlet.due = Instant::now() + SAVE_INTERVAL;
+        self.output.due = Instant::now() + SAVE_INTERVAL;
         saved
     }
 
@@ -405,17 +407,21 @@ impl FileSet {
     }
 
     pub(super) fn trouble(&mut self, path: &Path, why: &str) {
-        if self.troubles.get(path).is_none_or(|known| known != why) {
+        if self.unreadable.get(path).is_none_or(|known| known != why) {
             tracing::warn!(?path, why, "the file cannot be opened");
-            self.troubles.insert(path.to_owned(), why.to_owned());
+            self.unreadable.insert(path.to_owned(), why.to_owned());
         }
     }
 }
 
 /// Of each generation that several files are known to hold, the file that is read: the one that was
 /// read furthest. None of those that are open already.
-fn leaders(opened: &[(Found, OpenFile)], tails: &Tails, closed: &[Closed]) -> HashMap<u64, FileId> {
-    let mut taken: HashSet<u64> = tails.values().filter_map(FileTailer::generation).collect();
+fn leaders(
+    opened: &[(FoundFile, OpenFile)],
+    tailers: &Tailers,
+    closed: &[ClosedFile],
+) -> HashMap<u64, FileId> {
+    let mut taken: HashSet<u64> = tailers.values().filter_map(FileTailer::generation).collect();
     let of_others = closed.iter().filter(|closed| opened.iter().all(|(f, _)| f.id != closed.id));
     taken.extend(of_others.map(|closed| closed.stream.generation));
     let mut leaders: HashMap<u64, (bool, u64, u64, FileId)> = HashMap::new();
@@ -435,25 +441,25 @@ fn leaders(opened: &[(Found, OpenFile)], tails: &Tails, closed: &[Closed]) -> Ha
 }
 
 /// How far each generation is settled, and what is claimed of it.
-type Standings = HashMap<u64, (StreamPosition, Vec<Claim>)>;
+type SettledStates = HashMap<u64, (StreamPosition, Vec<ClaimedRange>)>;
 
 /// The row of a copy, which says what is settled of the content that it shares.
 fn copy_row(
-    tail: &mut FileTailer,
-    standings: &Standings,
+    tailer: &mut FileTailer,
+    settled_states: &SettledStates,
 ) -> Option<(FileId, Option<FileCheckpoint>)> {
-    let State::Copy(copy) = &mut tail.state else {
+    let TailState::Copy(copy) = &mut tailer.state else {
         return None;
     };
-    let (mark, claims) = standings.get(&copy.generation)?;
+    let (mark, claims) = settled_states.get(&copy.generation)?;
     copy.follow(*mark, claims);
-    Some((tail.id(), tail.row()))
+    Some((tailer.id(), tailer.row()))
 }
 
 /// What could not be read, and why.
 pub(super) type UnreadableFiles = HashMap<PathBuf, String>;
 
-impl Closed {
+impl ClosedFile {
     pub(super) fn row(&mut self) -> FileCheckpoint {
         let row = self.stream.row(self.id, &self.head, &self.path);
         FileCheckpoint { left: self.left, packed: self.packed, ..row }

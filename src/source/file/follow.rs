@@ -18,15 +18,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::family::Family;
-use super::file_set::{CloseReason, FileSet, Tails, UnreadableFiles};
-use super::identify::{Identified, Patience, recheck};
+use super::file_set::{CloseReason, FileSet, Tailers, UnreadableFiles};
+use super::identify::{IdentifyMode, IdentifyOutcome, recheck};
 use super::identity::FileId;
 use super::offsets::FileOffsetTracker;
-use super::order::{Logs, Order};
-use super::scanner::{Found, GlobScanner};
-use super::state::{State, Waits};
+use super::order::{LogFiles, ReadOrder};
+use super::scanner::{FoundFile, GlobScanner};
+use super::state::{TailState, WaitReason};
 use super::stream::RestOfLine;
-use super::tailer::{FileTailer, ReadStatus, Until};
+use super::tailer::{FileTailer, ReadLimit, ReadStatus};
 use super::watcher::DirWatcher;
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
@@ -52,11 +52,11 @@ const LAST_LINE_TIMEOUT: Duration = Duration::from_secs(5);
 const GENERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) struct Follow {
-    pub(super) desk: FileSet,
-    pub(super) tails: Tails,
-    alarm: DirWatcher,
+    pub(super) files: FileSet,
+    pub(super) tailers: Tailers,
+    watcher: DirWatcher,
     searched: Option<Instant>,
-    pub(super) order: Order,
+    pub(super) order: ReadOrder,
     /// Whether the next search must not wait.
     pub(super) search_now: bool,
     names_changed: bool,
@@ -67,7 +67,7 @@ pub(super) struct Follow {
 }
 
 /// How a round ended.
-enum Round {
+enum RoundOutcome {
     /// At least one file has more.
     More,
     /// All is read.
@@ -76,15 +76,15 @@ enum Round {
 }
 
 impl Follow {
-    pub(super) fn new(desk: FileSet, finder: &GlobScanner) -> Self {
-        let mut alarm = DirWatcher::new();
-        alarm.watch(finder.folders());
+    pub(super) fn new(files: FileSet, scanner: &GlobScanner) -> Self {
+        let mut watcher = DirWatcher::new();
+        watcher.watch(scanner.folders());
         Self {
-            desk,
-            tails: Tails::new(),
-            alarm,
+            files,
+            tailers: Tailers::new(),
+            watcher,
             searched: None,
-            order: Order::default(),
+            order: ReadOrder::default(),
             search_now: false,
             names_changed: false,
             first: None,
@@ -98,90 +98,90 @@ impl Follow {
             self.recheck().await;
             let identified = self.identify().await;
             let round = self.round().await;
-            self.desk.save_claims(&mut self.tails).await;
-            self.desk.save_if_due(self.tails.values_mut()).await;
+            self.files.save_claims(&mut self.tailers).await;
+            self.files.save_if_due(self.tailers.values_mut()).await;
             match round {
-                Round::Stopped => break,
-                Round::More => {}
-                Round::Quiet if identified || self.search_now => {}
-                Round::Quiet => self.rest().await,
+                RoundOutcome::Stopped => break,
+                RoundOutcome::More => {}
+                RoundOutcome::Quiet if identified || self.search_now => {}
+                RoundOutcome::Quiet => self.wait_for_change().await,
             }
         }
-        self.desk.finish(self.tails.into_values().collect()).await
+        self.files.finish(self.tailers.into_values().collect()).await
     }
 
     async fn search_if_due(&mut self, from: ReadFrom) {
-        self.names_changed |= self.alarm.names_changed();
+        self.names_changed |= self.watcher.names_changed();
         let pause = match (std::mem::take(&mut self.search_now), self.names_changed) {
             (true, _) => Duration::ZERO,
             (false, true) => MIN_SEARCH_INTERVAL,
             (false, false) => SEARCH_INTERVAL,
         };
-        let (findings, from) = match self.searched {
+        let (scan, from) = match self.searched {
             Some(at) if at.elapsed() < pause => return,
             // Whatever appears later is new, and wanted whole.
-            Some(_) => (self.desk.find().await, ReadFrom::Beginning),
-            None => (self.desk.first_find().await, from),
+            Some(_) => (self.files.scan().await, ReadFrom::Beginning),
+            None => (self.files.first_scan().await, from),
         };
         self.names_changed = false;
         let now = Instant::now();
         self.searched = Some(now);
-        for tail in self.tails.values_mut() {
-            tail.missing.get_or_insert(now);
-            tail.searched();
+        for tailer in self.tailers.values_mut() {
+            tailer.missing.get_or_insert(now);
+            tailer.searched();
         }
-        for found in &findings.files {
-            if let Some(tail) = self.tails.get_mut(&found.id) {
-                tail.found(found);
+        for found in &scan.files {
+            if let Some(tailer) = self.tailers.get_mut(&found.id) {
+                tailer.found(found);
             }
         }
-        self.order.take(&findings.files, &self.tails);
-        let known = |found: &Found| self.tails.contains_key(&found.id);
-        let new: Vec<_> = findings.files.into_iter().filter(|found| !known(found)).collect();
+        self.order.take(&scan.files, &self.tailers);
+        let known = |found: &FoundFile| self.tailers.contains_key(&found.id);
+        let new: Vec<_> = scan.files.into_iter().filter(|found| !known(found)).collect();
         if new.is_empty() {
-            self.order.note_unopened(&[], &self.tails);
+            self.order.note_unopened(&[], &self.tailers);
             return;
         }
         let names: Vec<_> = new.iter().map(|f| (f.id, Family::of(&f.path))).collect();
-        self.desk.common.progress.found(new.iter().map(|found| found.size).sum());
-        self.desk.common.progress.found_files(new.len());
+        self.files.context.progress.found(new.iter().map(|found| found.size).sum());
+        self.files.context.progress.found_files(new.len());
         let folders: Vec<_> = new
             .iter()
             .filter_map(|found| Some(found.path.parent()?.to_owned()))
             .filter(|folder| !folder.as_os_str().is_empty())
             .collect();
-        self.alarm.watch(folders.into_iter());
-        let opened = self.desk.open(new, from, &self.tails).await;
-        self.tails.extend(opened.into_iter().map(|tail| (tail.id(), tail)));
-        self.order.note_unopened(&names, &self.tails);
+        self.watcher.watch(folders.into_iter());
+        let opened = self.files.open(new, from, &self.tailers).await;
+        self.tailers.extend(opened.into_iter().map(|tailer| (tailer.id(), tailer)));
+        self.order.note_unopened(&names, &self.tailers);
     }
 
     /// Looks whether files still hold what was read of them.
     async fn recheck(&mut self) {
         let (mut cut_off, mut unknown) = (Vec::new(), Vec::new());
-        for (id, tail) in &mut self.tails {
-            let checked = match recheck(tail) {
+        for (id, tailer) in &mut self.tailers {
+            let checked = match recheck(tailer) {
                 Ok(true) => {
                     unknown.push(*id);
                     Ok(false)
                 }
-                Ok(false) => tail.is_cut_off().await,
+                Ok(false) => tailer.is_cut_off().await,
                 Err(error) => Err(error),
             };
             match checked {
                 Ok(false) => {}
                 Ok(true) => cut_off.push(*id),
-                Err(error) => tail.report(Some(&error)),
+                Err(error) => tailer.report(Some(&error)),
             }
         }
         for id in unknown {
-            self.order.put_back(id, &self.tails);
+            self.order.put_back(id, &self.tailers);
         }
         for id in cut_off {
-            if let Some(mut tail) = self.tails.remove(&id) {
-                self.lose(&mut tail).await;
-                self.tails.insert(id, tail);
-                self.order.put_back(id, &self.tails);
+            if let Some(mut tailer) = self.tailers.remove(&id) {
+                self.content_lost(&mut tailer).await;
+                self.tailers.insert(id, tailer);
+                self.order.put_back(id, &self.tailers);
             }
         }
     }
@@ -189,10 +189,10 @@ impl Follow {
     /// Finds out what unknown files are, as far as it is their turn. Whether some became known.
     async fn identify(&mut self) -> bool {
         let known = self.identify_known().await;
-        self.join_missing().await;
+        self.pair_missing().await;
         let begun = self.identify_in_turn().await;
         if known || begun {
-            self.desk.save_surely(Vec::new()).await;
+            self.files.save_with_retry(Vec::new()).await;
         }
         known || begun
     }
@@ -200,14 +200,17 @@ impl Follow {
     /// Finds out which files hold what is known already, also out of turn.
     async fn identify_known(&mut self) -> bool {
         let mut some = false;
-        for (_, ids) in self.order.logs(&self.tails) {
+        for (_, ids) in self.order.logs(&self.tailers) {
             for id in ids {
-                if self.tails.get(&id).is_some_and(|tail| tail.is_to_be_compared(self.desk.losses))
-                    && let Some(mut tail) = self.tails.remove(&id)
+                if self
+                    .tailers
+                    .get(&id)
+                    .is_some_and(|tailer| tailer.is_to_be_compared(self.files.losses))
+                    && let Some(mut tailer) = self.tailers.remove(&id)
                 {
-                    some |= self.identify_one(&mut tail, Patience::OnlyKnown).await;
-                    self.search_now |= tail.is_seen() && !tail.has_company();
-                    self.tails.insert(id, tail);
+                    some |= self.identify_one(&mut tailer, IdentifyMode::OnlyKnown).await;
+                    self.search_now |= tailer.is_seen() && !tailer.peers_are_known();
+                    self.tailers.insert(id, tailer);
                 }
             }
         }
@@ -217,194 +220,197 @@ impl Follow {
     /// Begins files, as far as it is their turn.
     async fn identify_in_turn(&mut self) -> bool {
         let mut some = false;
-        let logs = self.order.logs(&self.tails);
+        let logs = self.order.logs(&self.tailers);
         let sizes = sizes(&logs);
         for (_, ids) in logs {
             let mut waits = false;
             for id in ids {
-                let Some(mut tail) = self.tails.remove(&id) else {
+                let Some(mut tailer) = self.tailers.remove(&id) else {
                     continue;
                 };
-                let may_begin = !waits && !self.order.is_short(&tail, GENERATION_TIMEOUT);
-                if matches!(tail.state, State::Unknown(_)) && may_begin {
-                    if !tail.has_company() && tail.size() > 0 {
-                        self.search_now |= tail.is_seen();
-                    } else if !self.waits_for_twin(&mut tail, &sizes).await {
-                        some |= self.identify_one(&mut tail, Patience::Wait).await;
+                let may_begin = !waits && !self.order.is_short(&tailer, GENERATION_TIMEOUT);
+                if matches!(tailer.state, TailState::Unknown(_)) && may_begin {
+                    if !tailer.peers_are_known() && tailer.size() > 0 {
+                        self.search_now |= tailer.is_seen();
+                    } else if !self.waits_for_twin(&mut tailer, &sizes).await {
+                        some |= self.identify_one(&mut tailer, IdentifyMode::Wait).await;
                     }
                 }
-                waits |= self.holds_up(&tail);
-                self.tails.insert(id, tail);
+                waits |= self.holds_up(&tailer);
+                self.tailers.insert(id, tailer);
             }
         }
         some
     }
 
     /// Finds out what a file is. Whether it is known now; that is to be saved.
-    async fn identify_one(&mut self, tail: &mut FileTailer, patience: Patience) -> bool {
-        let identified = self.desk.identify(tail, &mut self.tails, patience).await;
-        tail.report(identified.as_ref().err());
+    async fn identify_one(&mut self, tailer: &mut FileTailer, patience: IdentifyMode) -> bool {
+        let identified = self.files.identify(tailer, &mut self.tailers, patience).await;
+        tailer.report(identified.as_ref().err());
         match identified {
-            Ok(Identified::Yes(rows)) => {
-                self.desk.book.stage(rows);
+            Ok(IdentifyOutcome::Yes(rows)) => {
+                self.files.store.stage(rows);
                 true
             }
-            Ok(Identified::NotYet) => false,
+            Ok(IdentifyOutcome::NotYet) => false,
             Err(error) => {
-                self.desk.trouble(tail.path(), &error.to_string());
+                self.files.trouble(tailer.path(), &error.to_string());
                 false
             }
         }
     }
 
     /// Whether newer generations of the same log have to wait for this one.
-    fn holds_up(&mut self, tail: &FileTailer) -> bool {
-        let waits = match &tail.state {
-            State::Copy(_) => false,
-            State::Unknown(unknown) => tail.size() > 0 && self.is_ahead(tail, unknown.waits),
-            State::Reading(_) => tail.quiet_for().is_none() || !tail.has_company(),
+    fn holds_up(&mut self, tailer: &FileTailer) -> bool {
+        let waits = match &tailer.state {
+            TailState::Copy(_) => false,
+            TailState::Unknown(unknown) => {
+                tailer.size() > 0 && self.is_ahead(tailer, unknown.waits)
+            }
+            TailState::Reading(_) => tailer.quiet_for().is_none() || !tailer.peers_are_known(),
         };
-        if waits && tail.stuck_for().is_some_and(|stuck| stuck > GENERATION_TIMEOUT) {
-            if self.overtaken.insert(tail.id()) {
-                tracing::warn!(path = ?tail.path(), seconds = GENERATION_TIMEOUT.as_secs(), "the file cannot be read to its end; newer generations of the same log are read now, so records of one user may come out of order");
+        if waits && tailer.stuck_for().is_some_and(|stuck| stuck > GENERATION_TIMEOUT) {
+            if self.overtaken.insert(tailer.id()) {
+                tracing::warn!(path = ?tailer.path(), seconds = GENERATION_TIMEOUT.as_secs(), "the file cannot be read to its end; newer generations of the same log are read now, so records of one user may come out of order");
             }
             return false;
         }
         if !waits {
-            self.overtaken.remove(&tail.id());
+            self.overtaken.remove(&tailer.id());
         }
         waits
     }
 
     /// Whether a file of which nothing is read yet comes before newer generations of its log.
-    fn is_ahead(&self, tail: &FileTailer, waits: Option<Waits>) -> bool {
+    fn is_ahead(&self, tailer: &FileTailer, waits: Option<WaitReason>) -> bool {
         match waits {
             None => true,
-            Some(Waits::ForBytes) => false,
-            Some(Waits::For(id)) => {
-                let original = self.tails.get(&id).filter(|other| other.stream().is_some());
-                let same_log = original.is_none_or(|other| other.family.key == tail.family.key);
+            Some(WaitReason::MoreBytes) => false,
+            Some(WaitReason::OtherFile(id)) => {
+                let original = self.tailers.get(&id).filter(|other| other.stream().is_some());
+                let same_log = original.is_none_or(|other| other.family.key == tailer.family.key);
                 same_log && !self.overtaken.contains(&id)
             }
         }
     }
 
     /// Gives every log a turn, or as many as there is time for until checkpoints are to be saved.
-    async fn round(&mut self) -> Round {
-        let mut round = Round::Quiet;
+    async fn round(&mut self) -> RoundOutcome {
+        let mut round = RoundOutcome::Quiet;
         for (log, ids) in self.logs() {
-            if self.desk.outlet.is_closed() {
-                return Round::Stopped;
+            if self.files.output.is_closed() {
+                return RoundOutcome::Stopped;
             }
-            if self.desk.outlet.is_due() {
+            if self.files.output.is_due() {
                 // Those that had no turn come first next time, or a full channel would starve them.
                 self.first = Some(log);
-                return Round::More;
+                return RoundOutcome::More;
             }
             match self.log_round(&log, ids).await {
-                Round::Quiet => {}
-                Round::More => round = Round::More,
-                Round::Stopped => return Round::Stopped,
+                RoundOutcome::Quiet => {}
+                RoundOutcome::More => round = RoundOutcome::More,
+                RoundOutcome::Stopped => return RoundOutcome::Stopped,
             }
         }
-        match self.desk.outlet.is_closed() {
-            true => Round::Stopped,
+        match self.files.output.is_closed() {
+            true => RoundOutcome::Stopped,
             false => round,
         }
     }
 
     /// Gives the oldest file of a log that is not read to its end a turn.
-    async fn log_round(&mut self, log: &str, ids: Vec<FileId>) -> Round {
+    async fn log_round(&mut self, log: &str, ids: Vec<FileId>) -> RoundOutcome {
         let mut older: Vec<(Arc<FileOffsetTracker>, u64)> = Vec::new();
         let has_live =
-            ids.iter().filter_map(|id| self.tails.get(id)).any(|tail| tail.family.is_live);
+            ids.iter().filter_map(|id| self.tailers.get(id)).any(|tailer| tailer.family.is_live);
         let last = ids.last().copied();
         for id in ids {
-            let Some(mut tail) = self.tails.remove(&id) else {
+            let Some(mut tailer) = self.tailers.remove(&id) else {
                 continue;
             };
-            if let Some(stream) = tail.stream_mut() {
-                let closed = self.desk.unsettled(log);
+            if let Some(stream) = tailer.stream_mut() {
+                let closed = self.files.unsettled(log);
                 stream.begin(|| closed.chain(older.iter().cloned()).collect());
             }
-            let parting = self.turn(&mut tail, has_live || last != Some(id)).await;
-            let waits = self.holds_up(&tail);
-            older.extend(tail.stream().and_then(|stream| stream.unsettled()));
-            match parting {
+            let action = self.read_turn(&mut tailer, has_live || last != Some(id)).await;
+            let waits = self.holds_up(&tailer);
+            older.extend(tailer.stream().and_then(|stream| stream.unsettled()));
+            match action {
                 TailAction::Cut => {
-                    self.tails.insert(id, tail);
-                    self.order.put_back(id, &self.tails);
+                    self.tailers.insert(id, tailer);
+                    self.order.put_back(id, &self.tailers);
                 }
                 TailAction::Over => {
                     self.order.remove(id);
-                    self.desk.close(tail, CloseReason::Left);
+                    self.files.close(tailer, CloseReason::Left);
                 }
-                _ => drop(self.tails.insert(id, tail)),
+                _ => drop(self.tailers.insert(id, tailer)),
             }
-            match parting {
-                TailAction::Stopped => return Round::Stopped,
-                TailAction::Busy | TailAction::Cut => return Round::More,
-                TailAction::Stay if waits => return Round::Quiet,
+            match action {
+                TailAction::Stopped => return RoundOutcome::Stopped,
+                TailAction::Busy | TailAction::Cut => return RoundOutcome::More,
+                TailAction::Stay if waits => return RoundOutcome::Quiet,
                 TailAction::Stay | TailAction::Over => {}
             }
         }
-        Round::Quiet
+        RoundOutcome::Quiet
     }
 
-    async fn turn(&mut self, tail: &mut FileTailer, is_rotated: bool) -> TailAction {
-        if tail.stream().is_none() {
-            return self.part_unread(tail).await;
+    async fn read_turn(&mut self, tailer: &mut FileTailer, is_rotated: bool) -> TailAction {
+        if tailer.stream().is_none() {
+            return self.close_unread(tailer).await;
         }
-        let turn = tail.turn(&self.desk.outlet, Until::MemoryBudget(MAX_TURN_BYTES)).await;
-        tail.report(turn.as_ref().err());
+        let turn = tailer.read_turn(&self.files.output, ReadLimit::Bytes(MAX_TURN_BYTES)).await;
+        tailer.report(turn.as_ref().err());
         match turn {
             Ok(ReadStatus::Stopped) => TailAction::Stopped,
-            Ok(ReadStatus::More | ReadStatus::Unclaimed) => TailAction::Busy,
+            Ok(ReadStatus::More | ReadStatus::AwaitingClaim) => TailAction::Busy,
             Ok(ReadStatus::Replaced) => {
-                self.lose(tail).await;
+                self.content_lost(tailer).await;
                 TailAction::Cut
             }
-            Ok(ReadStatus::Quiet) | Err(_) => self.part(tail, is_rotated).await,
+            Ok(ReadStatus::AtEnd) | Err(_) => self.close_if_ended(tailer, is_rotated).await,
         }
     }
 
     /// Takes leave of a file that is read to its end, if its name is gone long enough.
-    async fn part(&mut self, tail: &mut FileTailer, is_rotated: bool) -> TailAction {
-        let outlet = &self.desk.outlet;
-        let missing = tail.missing.map(|since| since.elapsed());
-        let is_over = match (tail.is_gone(), tail.deleted) {
-            (true, _) => tail.has_company(),
+    async fn close_if_ended(&mut self, tailer: &mut FileTailer, is_rotated: bool) -> TailAction {
+        let output = &self.files.output;
+        let missing = tailer.missing.map(|since| since.elapsed());
+        let is_over = match (tailer.is_gone(), tailer.deleted) {
+            (true, _) => tailer.peers_are_known(),
             (false, true) => missing.is_some_and(|missing| missing >= DELETED_FILE_TIMEOUT),
             (false, false) => missing.is_some_and(|missing| missing >= RENAMED_FILE_TIMEOUT),
         };
-        let has_end = (is_rotated && !tail.family.is_live) || tail.is_finished();
-        let rotated_for = tail.quiet_for().filter(|_| has_end);
+        let has_end = (is_rotated && !tailer.family.is_live) || tailer.is_finished();
+        let rotated_for = tailer.quiet_for().filter(|_| has_end);
         let is_final =
-            rotated_for.is_some_and(|quiet| quiet >= LAST_LINE_TIMEOUT) && tail.has_rest();
+            rotated_for.is_some_and(|quiet| quiet >= LAST_LINE_TIMEOUT) && tailer.has_rest();
         if !is_over && !is_final {
             return TailAction::Stay;
         }
         // No newline will ever come.
-        match tail.send_rest(outlet, RestOfLine::IsLine, Flush::NewGeneration, None).await {
+        match tailer.send_rest(output, RestOfLine::IsLine, Flush::NewGeneration, None).await {
             ReadStatus::Stopped => TailAction::Stopped,
-            ReadStatus::More | ReadStatus::Unclaimed | ReadStatus::Replaced => TailAction::Busy,
-            ReadStatus::Quiet if is_over => TailAction::Over,
-            ReadStatus::Quiet => TailAction::Stay,
+            ReadStatus::More | ReadStatus::AwaitingClaim | ReadStatus::Replaced => TailAction::Busy,
+            ReadStatus::AtEnd if is_over => TailAction::Over,
+            ReadStatus::AtEnd => TailAction::Stay,
         }
     }
 
     /// Takes leave of a file that is not read.
-    async fn part_unread(&mut self, tail: &mut FileTailer) -> TailAction {
-        let Some(missing) = tail.missing.map(|since| since.elapsed()) else {
+    async fn close_unread(&mut self, tailer: &mut FileTailer) -> TailAction {
+        let Some(missing) = tailer.missing.map(|since| since.elapsed()) else {
             return TailAction::Stay;
         };
         if missing < DELETED_FILE_TIMEOUT {
             return TailAction::Stay;
         }
-        if let State::Unknown(_) = tail.state {
-            let found = self.desk.identify(tail, &mut self.tails, Patience::DecideNow).await;
-            if let Ok(Identified::Yes(rows)) = found {
-                self.desk.save_surely(rows).await;
+        if let TailState::Unknown(_) = tailer.state {
+            let found =
+                self.files.identify(tailer, &mut self.tailers, IdentifyMode::DecideNow).await;
+            if let Ok(IdentifyOutcome::Yes(rows)) = found {
+                self.files.save_with_retry(rows).await;
                 return TailAction::Stay;
             }
         }
@@ -412,8 +418,8 @@ impl Follow {
     }
 
     /// All logs, beginning with the one whose turn is first.
-    fn logs(&mut self) -> Logs {
-        let mut logs = self.order.logs(&self.tails);
+    fn logs(&mut self) -> LogFiles {
+        let mut logs = self.order.logs(&self.tailers);
         if let Some(first) = self.first.take() {
             let split = logs.partition_point(|(log, _)| *log < first);
             logs.rotate_left(split);
@@ -422,20 +428,20 @@ impl Follow {
     }
 
     /// Waits until something may have changed.
-    async fn rest(&self) {
-        let stop = &self.desk.outlet.stop;
+    async fn wait_for_change(&self) {
+        let stop = &self.files.output.stop;
         stop.run_until_cancelled(tokio::time::sleep(MIN_POLL_PAUSE)).await;
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.desk.outlet.out.closed() => {}
-            () = self.alarm.rung() => {}
+            () = self.files.output.out.closed() => {}
+            () = self.watcher.changed() => {}
             () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
     }
 }
 
 /// How many files each log has.
-fn sizes(logs: &Logs) -> HashMap<Arc<str>, usize> {
+fn sizes(logs: &LogFiles) -> HashMap<Arc<str>, usize> {
     logs.iter().map(|(log, ids)| (Arc::clone(log), ids.len())).collect()
 }
 

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::checkpoints::FileCheckpoint;
-use super::content::{ContentMark, Running};
-use super::decide::{Candidate, Decision, Host, decide};
-use super::file_set::{FileSet, Tails};
-use super::form::{Form, Text};
+use super::compression::{FileCompression, TextSource};
+use super::content::{ContentMark, RunningDigest};
+use super::decide::{Candidate, ContentLocation, Decision, decide};
+use super::file_set::{FileSet, Tailers};
 use super::identity::{FileHead, FileId};
-use super::moved::{Original, may_begin, wait_for};
-use super::read::{Beginning, FileStat};
-use super::state::{Compared, Copy, State, Unknown, Waits};
+use super::moved::{CopyOrigin, may_begin, wait_for};
+use super::read::{FileStat, ReadStart};
+use super::state::{Compared, Copy, TailState, Unknown, WaitReason};
 use super::stream::Stream;
 use super::tailer::{FileTailer, blocking};
 
@@ -29,7 +29,7 @@ pub(super) type Rows = Vec<(FileId, Option<FileCheckpoint>)>;
 
 /// Whether there is more to come of a file before it can be told what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Patience {
+pub(super) enum IdentifyMode {
     /// It is not its turn: it is only told whether its content is known.
     OnlyKnown,
     Wait,
@@ -38,7 +38,7 @@ pub(super) enum Patience {
 }
 
 /// What was found out.
-pub(super) enum Identified {
+pub(super) enum IdentifyOutcome {
     /// It is known now; with what is to be saved.
     Yes(Rows),
     NotYet,
@@ -48,83 +48,85 @@ impl FileSet {
     /// Finds out what a file is. `others` are the other open files.
     pub(super) async fn identify(
         &mut self,
-        tail: &mut FileTailer,
-        others: &mut Tails,
-        patience: Patience,
-    ) -> io::Result<Identified> {
-        let file = Arc::clone(tail.file());
-        let path = tail.path().to_owned();
-        let form = blocking(move || Form::of(&file, &path)).await?;
-        let stamp = FileStat::of(tail.file())?;
-        let State::Unknown(unknown) = &mut tail.state else {
-            return Ok(Identified::NotYet);
+        tailer: &mut FileTailer,
+        others: &mut Tailers,
+        patience: IdentifyMode,
+    ) -> io::Result<IdentifyOutcome> {
+        let file = Arc::clone(tailer.file());
+        let path = tailer.path().to_owned();
+        let compression = blocking(move || FileCompression::of(&file, &path)).await?;
+        let stamp = FileStat::of(tailer.file())?;
+        let TailState::Unknown(unknown) = &mut tailer.state else {
+            return Ok(IdentifyOutcome::NotYet);
         };
         unknown.note_stamp(stamp);
         unknown.waits = None;
         let (age, same_to) = (unknown.since.elapsed(), unknown.same_to.clone());
-        let form = match (form, patience) {
-            (Some(form), _) => form,
-            (None, Patience::DecideNow) => Form::Plain,
+        let compression = match (compression, patience) {
+            (Some(compression), _) => compression,
+            (None, IdentifyMode::DecideNow) => FileCompression::Plain,
             (None, _) => {
-                unknown.waits = Some(Waits::ForBytes);
-                return Ok(Identified::NotYet);
+                unknown.waits = Some(WaitReason::MoreBytes);
+                return Ok(IdentifyOutcome::NotYet);
             }
         };
-        tail.set_form(form);
-        let text = Text { file: Arc::clone(tail.file()), form };
+        tailer.set_form(compression);
+        let text = TextSource { file: Arc::clone(tailer.file()), compression };
         let for_head = text.clone();
         let head = blocking(move || FileHead::read(&mut for_head.reader())).await?;
-        if let State::Unknown(unknown) = &mut tail.state {
+        if let TailState::Unknown(unknown) = &mut tailer.state {
             unknown.note_head(&head);
         }
-        let candidates = self.candidates(tail, &head, others);
+        let candidates = self.candidates(tailer, &head, others);
         let decision = if head.is_empty() {
             None
         } else if candidates.is_empty() {
             Some(Decision::New)
         } else {
             // What has no name any more is not written to.
-            let family = match tail.missing {
-                Some(_) => tail.family.put_aside(),
-                None => tail.family.clone(),
+            let family = match tailer.missing {
+                Some(_) => tailer.family.put_aside(),
+                None => tailer.family.clone(),
             };
             let text = text.clone();
             blocking(move || decide(&text, &family, &candidates)).await?
         };
         let losses = self.losses;
-        if let State::Unknown(unknown) = &mut tail.state {
+        if let TailState::Unknown(unknown) = &mut tailer.state {
             unknown.compared = Some(Compared { stamp, losses });
         }
-        let now = patience == Patience::DecideNow;
+        let now = patience == IdentifyMode::DecideNow;
         match decision {
-            None if !now => Ok(wait_for(tail, Waits::ForBytes)),
-            Some(Decision::Beginning) if !now && age < YOUNG_COPY_TIMEOUT => Ok(Identified::NotYet),
-            Some(Decision::Wait { id }) => Ok(wait_for(tail, Waits::For(id))),
-            Some(Decision::Copy { id, content, whole }) => {
-                Ok(self.copy(tail, others, id, &head, (content, whole), stamp))
+            None if !now => Ok(wait_for(tailer, WaitReason::MoreBytes)),
+            Some(Decision::Beginning) if !now && age < YOUNG_COPY_TIMEOUT => {
+                Ok(IdentifyOutcome::NotYet)
             }
-            Some(Decision::Adopt { id }) => self.adopt(tail, others, id, text).await,
+            Some(Decision::Wait { id }) => Ok(wait_for(tailer, WaitReason::OtherFile(id))),
+            Some(Decision::Copy { id, content, whole }) => {
+                Ok(self.copy(tailer, others, id, &head, (content, whole), stamp))
+            }
+            Some(Decision::Adopt { id }) => self.adopt(tailer, others, id, text).await,
             Some(Decision::Fork { id, at }) => {
-                let original = Original { id, at };
-                if let Some(rows) = self.take_over(tail, others, original).await? {
-                    return Ok(Identified::Yes(rows));
+                let original = CopyOrigin { id, at };
+                if let Some(rows) = self.take_over(tailer, others, original).await? {
+                    return Ok(IdentifyOutcome::Yes(rows));
                 }
                 if !now && others.get(&id).is_some_and(|original| !may_begin(original, at)) {
-                    tail.note_same(content_to(at, &text).await?);
-                    return Ok(wait_for(tail, Waits::For(id)));
+                    tailer.note_same(content_to(at, &text).await?);
+                    return Ok(wait_for(tailer, WaitReason::OtherFile(id)));
                 }
                 match patience {
-                    Patience::OnlyKnown => Ok(Identified::NotYet),
-                    _ => self.begin(tail, Some(at), text).await,
+                    IdentifyMode::OnlyKnown => Ok(IdentifyOutcome::NotYet),
+                    _ => self.begin(tailer, Some(at), text).await,
                 }
             }
             None | Some(Decision::New | Decision::Beginning) => {
                 // Another content may have taken the place of the one that was seen.
-                if patience == Patience::OnlyKnown || !(now || tail.has_company()) {
-                    return Ok(Identified::NotYet);
+                if patience == IdentifyMode::OnlyKnown || !(now || tailer.peers_are_known()) {
+                    return Ok(IdentifyOutcome::NotYet);
                 }
                 let behind = still_there(same_to, &text).await?;
-                self.begin(tail, behind, text).await
+                self.begin(tailer, behind, text).await
             }
         }
     }
@@ -132,18 +134,18 @@ impl FileSet {
     /// What is known that the file may hold.
     fn candidates(
         &mut self,
-        tail: &FileTailer,
+        tailer: &FileTailer,
         head: &FileHead,
-        others: &mut Tails,
+        others: &mut Tailers,
     ) -> Vec<Candidate> {
-        let mut ids: BTreeSet<FileId> = self.book.alike(head).into_iter().collect();
+        let mut ids: BTreeSet<FileId> = self.store.alike(head).into_iter().collect();
         if head.is_short() {
-            ids.extend(self.book.longer_than(head, &tail.family));
+            ids.extend(self.store.longer_than(head, &tailer.family));
         }
-        ids.remove(&tail.id());
+        ids.remove(&tailer.id());
         let mut candidates = Vec::new();
         for id in ids {
-            let Some(saved) = self.book.row(id).cloned() else {
+            let Some(saved) = self.store.row(id).cloned() else {
                 continue;
             };
             let candidate = match others.get_mut(&id) {
@@ -158,7 +160,7 @@ impl FileSet {
                 let begun = known.row.head.length() > 0;
                 let alike = head.has(&known.row.head)
                     || (head.is_short() && known.row.head.length() > head.length());
-                alike && (read > 0 || (begun && !matches!(known.host, Host::AtPath)))
+                alike && (read > 0 || (begun && !matches!(known.location, ContentLocation::AtPath)))
             }));
         }
         // Of rows that know the same of a content, the one that was read furthest says how far.
@@ -172,41 +174,41 @@ impl FileSet {
             .iter_mut()
             .find(|closed| closed.id == id && closed.stream.generation == saved.generation);
         let row = closed.map_or(saved, |closed| closed.row());
-        Candidate { id, row, host: Host::AtPath }
+        Candidate { id, row, location: ContentLocation::AtPath }
     }
 
     /// The row of a candidate as it stands.
-    fn row_now(&mut self, id: FileId, others: &mut Tails) -> Option<FileCheckpoint> {
+    fn current_row(&mut self, id: FileId, others: &mut Tailers) -> Option<FileCheckpoint> {
         if let Some(row) =
             others.get_mut(&id).filter(|t| t.stream().is_some()).and_then(FileTailer::row)
         {
             return Some(row);
         }
-        let saved = self.book.row(id).cloned()?;
+        let saved = self.store.row(id).cloned()?;
         Some(self.closed_candidate(id, saved).row)
     }
 
     /// All that the file holds is read from another one.
     fn copy(
         &mut self,
-        tail: &mut FileTailer,
-        others: &mut Tails,
+        tailer: &mut FileTailer,
+        others: &mut Tailers,
         id: FileId,
         head: &FileHead,
         (content, whole): (ContentMark, bool),
         stamp: FileStat,
-    ) -> Identified {
-        let Some(known) = self.row_now(id, others) else {
-            return Identified::NotYet;
+    ) -> IdentifyOutcome {
+        let Some(known) = self.current_row(id, others) else {
+            return IdentifyOutcome::NotYet;
         };
-        tracing::info!(path = ?tail.path(), of = ?known.path, "the file is a copy of what is read already; it is not read again");
+        tracing::info!(path = ?tailer.path(), of = ?known.path, "the file is a copy of what is read already; it is not read again");
         let mut copy = Copy {
             generation: known.generation,
             stamp,
             whole,
             row: FileCheckpoint {
                 head: head.fingerprint(),
-                path: tail.path().to_string_lossy().into_owned(),
+                path: tailer.path().to_string_lossy().into_owned(),
                 left: None,
                 origin: Some(known.origin.unwrap_or(id)),
                 copy: true,
@@ -218,25 +220,25 @@ impl FileSet {
             content,
         };
         copy.follow(known.mark(), &known.claims);
-        let mut rows = self.keep_old_row(tail);
-        rows.push((tail.id(), Some(copy.row.clone())));
-        tail.state = State::Copy(Box::new(copy));
-        Identified::Yes(rows)
+        let mut rows = self.preserve_old_row(tailer);
+        rows.push((tailer.id(), Some(copy.row.clone())));
+        tailer.state = TailState::Copy(Box::new(copy));
+        IdentifyOutcome::Yes(rows)
     }
 
     /// The file goes on where another one is left that is not there any more.
     async fn adopt(
         &mut self,
-        tail: &mut FileTailer,
-        others: &mut Tails,
+        tailer: &mut FileTailer,
+        others: &mut Tailers,
         id: FileId,
-        text: Text,
-    ) -> io::Result<Identified> {
-        let Some(row) = self.row_now(id, others) else {
-            return Ok(Identified::NotYet);
+        text: TextSource,
+    ) -> io::Result<IdentifyOutcome> {
+        let Some(row) = self.current_row(id, others) else {
+            return Ok(IdentifyOutcome::NotYet);
         };
         let length = row.content.as_ref().map_or(0, |content| content.length);
-        tracing::info!(path = ?tail.path(), known_as = ?row.path, position = row.position, "the file holds what was read before under another identity; it goes on at its checkpoint");
+        tracing::info!(path = ?tailer.path(), known_as = ?row.path, position = row.position, "the file holds what was read before under another identity; it goes on at its checkpoint");
         let known_as = row.path.clone();
         let is_gone = others.get(&id).is_some_and(FileTailer::is_gone);
         let closed = self
@@ -245,69 +247,69 @@ impl FileSet {
             .position(|closed| closed.id == id && closed.stream.generation == row.generation);
         let stream = if is_gone {
             if let Some(stream) = others.get_mut(&id).and_then(FileTailer::stream_mut) {
-                tail.prepare(stream).await?;
+                tailer.prepare(stream).await?;
             }
             others.remove(&id).and_then(|gone| gone.into_parts().2.into_stream())
         } else if let Some(index) = closed {
-            tail.prepare(&mut self.closed[index].stream).await?;
+            tailer.prepare(&mut self.closed[index].stream).await?;
             Some(self.closed.swap_remove(index).stream)
         } else {
-            let content = blocking(move || Running::of(&mut text.reader(), length)).await?;
+            let content = blocking(move || RunningDigest::of(&mut text.reader(), length)).await?;
             let row = FileCheckpoint { left: None, ..row };
-            let mut stream = Stream::resume(&self.common, id, row, Some(content));
-            tail.prepare(&mut stream).await?;
+            let mut stream = Stream::resume(&self.context, id, row, Some(content));
+            tailer.prepare(&mut stream).await?;
             Some(Box::new(stream))
         };
         let Some(stream) = stream else {
-            return Ok(Identified::NotYet);
+            return Ok(IdentifyOutcome::NotYet);
         };
         let mut logs: Vec<_> = others.values().map(|t| Arc::clone(&t.family.key)).collect();
-        logs.push(Arc::clone(&tail.family.key));
-        self.join_log(tail, stream.generation, &known_as, &logs);
-        let mut rows = self.keep_old_row(tail);
-        tail.go_on_with(stream);
+        logs.push(Arc::clone(&tailer.family.key));
+        self.join_log(tailer, stream.generation, &known_as, &logs);
+        let mut rows = self.preserve_old_row(tailer);
+        tailer.attach(stream);
         rows.push((id, None));
-        rows.push((tail.id(), tail.row()));
-        Ok(Identified::Yes(rows))
+        rows.push((tailer.id(), tailer.row()));
+        Ok(IdentifyOutcome::Yes(rows))
     }
 
     /// The file is read as a new one, behind what it has in common with another.
     async fn begin(
         &mut self,
-        tail: &mut FileTailer,
+        tailer: &mut FileTailer,
         same_to: Option<u64>,
-        text: Text,
-    ) -> io::Result<Identified> {
-        let (from, limit) = (tail.from(), self.common.limit);
-        let separator = self.common.decoder.separator();
+        text: TextSource,
+    ) -> io::Result<IdentifyOutcome> {
+        let (from, limit) = (tailer.from(), self.context.limit);
+        let separator = self.context.decoder.separator();
         let beginning = blocking(move || match same_to {
-            Some(length) => Beginning::behind(&text, length, separator),
-            None => Beginning::new(&text, from, limit, separator),
+            Some(length) => ReadStart::behind(&text, length, separator),
+            None => ReadStart::new(&text, from, limit, separator),
         })
         .await?;
-        let mut rows = self.keep_old_row(tail);
-        let generation = self.book.new_generation();
-        let stream = Stream::new(&self.common, tail.id(), generation, beginning);
-        tail.read_as(stream).await?;
-        rows.push((tail.id(), tail.row()));
-        Ok(Identified::Yes(rows))
+        let mut rows = self.preserve_old_row(tailer);
+        let generation = self.store.new_generation();
+        let stream = Stream::new(&self.context, tailer.id(), generation, beginning);
+        tailer.attach_new(stream).await?;
+        rows.push((tailer.id(), tailer.row()));
+        Ok(IdentifyOutcome::Yes(rows))
     }
 
     /// The row that stood for the file so far, under a key of its own, if no other row is about the
     /// same: a copy of what it held may turn up.
-    pub(super) fn keep_old_row(&mut self, tail: &FileTailer) -> Rows {
-        let mut rows = self.free_id(tail.id());
-        let Some(old) = self.book.row(tail.id()) else {
+    pub(super) fn preserve_old_row(&mut self, tailer: &FileTailer) -> Rows {
+        let mut rows = self.release_id(tailer.id());
+        let Some(old) = self.store.row(tailer.id()) else {
             return rows;
         };
         let generation = old.generation;
-        let others = self.book.of_generation(generation).any(|(id, _)| id != tail.id());
+        let others = self.store.of_generation(generation).any(|(id, _)| id != tailer.id());
         let empty = old.content.as_ref().is_none_or(|content| content.length == 0);
         if others || empty || self.closed.iter().any(|c| c.stream.generation == generation) {
             return rows;
         }
         let left = old.left.or_else(|| Some(crate::clock::now().as_second()));
-        let origin = Some(old.origin.unwrap_or(tail.id()));
+        let origin = Some(old.origin.unwrap_or(tailer.id()));
         rows.push((
             FileId::of_lost(generation),
             Some(FileCheckpoint { left, origin, ..old.clone() }),
@@ -319,22 +321,22 @@ impl FileSet {
 fn open_candidate(id: FileId, other: &mut FileTailer) -> Option<Candidate> {
     let at_end = other.quiet_for().is_some();
     let content = other.stream()?.content().cloned();
-    let host = match (other.is_gone(), content) {
-        (true, Some(content)) => Host::Gone(Box::new(content)),
+    let location = match (other.is_gone(), content) {
+        (true, Some(content)) => ContentLocation::Gone(Box::new(content)),
         (true, None) => return None,
-        (false, _) => Host::Open { text: other.text()?, at_end },
+        (false, _) => ContentLocation::Open { text: other.text()?, at_end },
     };
-    Some(Candidate { id, row: other.row()?, host })
+    Some(Candidate { id, row: other.row()?, location })
 }
 
 /// The digest of the first bytes of a file.
-async fn content_to(length: u64, text: &Text) -> io::Result<ContentMark> {
+async fn content_to(length: u64, text: &TextSource) -> io::Result<ContentMark> {
     let text = text.clone();
-    blocking(move || Ok(Running::of(&mut text.reader(), length)?.mark())).await
+    blocking(move || Ok(RunningDigest::of(&mut text.reader(), length)?.mark())).await
 }
 
 /// How far a file is the same as a known content, if it still holds what it held then.
-async fn still_there(same_to: Option<ContentMark>, text: &Text) -> io::Result<Option<u64>> {
+async fn still_there(same_to: Option<ContentMark>, text: &TextSource) -> io::Result<Option<u64>> {
     let Some(then) = same_to else {
         return Ok(None);
     };
@@ -343,14 +345,14 @@ async fn still_there(same_to: Option<ContentMark>, text: &Text) -> io::Result<Op
 }
 
 /// A copy that changed is unknown. Whether it is one.
-pub(super) fn recheck(tail: &mut FileTailer) -> io::Result<bool> {
-    let State::Copy(copy) = &tail.state else {
+pub(super) fn recheck(tailer: &mut FileTailer) -> io::Result<bool> {
+    let TailState::Copy(copy) = &tailer.state else {
         return Ok(false);
     };
-    if FileStat::of(tail.file())? == copy.stamp {
+    if FileStat::of(tailer.file())? == copy.stamp {
         return Ok(false);
     }
     let same_to = copy.whole.then(|| copy.content.clone());
-    tail.give_away(State::Unknown(Unknown::new(same_to)));
+    tailer.replace_state(TailState::Unknown(Unknown::new(same_to)));
     Ok(true)
 }

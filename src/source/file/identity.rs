@@ -71,12 +71,12 @@ pub(super) struct FileHead {
 }
 
 impl FileHead {
-    const MOST: u64 = 256;
+    const MAX_HEAD_BYTES: u64 = 256;
 
     /// Reads the head as it is now.
     pub(super) fn read(content: &mut impl Read) -> io::Result<Self> {
         let mut bytes = Vec::new();
-        content.take(Self::MOST).read_to_end(&mut bytes)?;
+        content.take(Self::MAX_HEAD_BYTES).read_to_end(&mut bytes)?;
         Ok(Self { bytes })
     }
 
@@ -86,7 +86,7 @@ impl FileHead {
     }
 
     /// Whether this head can be what became of the one with that fingerprint by growing.
-    pub(super) fn has(&self, fingerprint: &Fingerprint) -> bool {
+    pub(super) fn has(&self, fingerprint: &HeadFingerprint) -> bool {
         self.bytes
             .get(..fingerprint.length)
             .is_some_and(|bytes| digest(bytes) == fingerprint.sha256)
@@ -98,7 +98,7 @@ impl FileHead {
 
     /// Whether it may still grow.
     pub(super) fn is_short(&self) -> bool {
-        (self.bytes.len() as u64) < Self::MOST
+        (self.bytes.len() as u64) < Self::MAX_HEAD_BYTES
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -106,24 +106,24 @@ impl FileHead {
     }
 
     /// The fingerprint of the first `length` bytes, if there are so many.
-    pub(super) fn fingerprint_of(&self, length: u64) -> Option<Fingerprint> {
+    pub(super) fn fingerprint_of(&self, length: u64) -> Option<HeadFingerprint> {
         let length = usize::try_from(length).ok()?;
-        self.bytes.get(..length).map(|bytes| Fingerprint { length, sha256: digest(bytes) })
+        self.bytes.get(..length).map(|bytes| HeadFingerprint { length, sha256: digest(bytes) })
     }
 
-    pub(super) fn fingerprint(&self) -> Fingerprint {
-        Fingerprint { length: self.bytes.len(), sha256: digest(&self.bytes) }
+    pub(super) fn fingerprint(&self) -> HeadFingerprint {
+        HeadFingerprint { length: self.bytes.len(), sha256: digest(&self.bytes) }
     }
 }
 
 /// A head as it is kept in a checkpoint: a digest, so that file content never reaches the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Fingerprint {
+pub(super) struct HeadFingerprint {
     length: usize,
     sha256: String,
 }
 
-impl Fingerprint {
+impl HeadFingerprint {
     pub(super) fn length(&self) -> u64 {
         self.length as u64
     }
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grown_head_is_known_again() {
+    fn grown_file_head_is_recognised() {
         // A head is recognised by the fingerprint of any of its beginnings and by no other.
         let head = |text: &str| FileHead { bytes: text.as_bytes().to_vec() };
         assert!(head("abcd").has(&head("ab").fingerprint()));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_read_back() {
+    fn file_id_round_trips() {
         // An identity reads back from its own text, and nothing else is taken for one.
         let id: FileId = "12:34".parse().unwrap();
         assert_eq!(id.to_string(), "12:34");

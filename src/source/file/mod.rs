@@ -34,12 +34,12 @@
 
 mod checkpoints;
 mod claim;
+mod compression;
 mod content;
 mod decide;
 mod family;
 mod file_set;
 mod follow;
-mod form;
 mod identify;
 mod identity;
 mod moved;
@@ -67,7 +67,7 @@ use self::checkpoints::CheckpointStore;
 use self::file_set::{FileSet, UnreadableFiles};
 use self::follow::Follow;
 use self::scanner::GlobScanner;
-use self::stream::{Common, Outlet};
+use self::stream::{RecordOutput, SourceContext};
 use super::decode::Decoder;
 use super::{Downstream, ReadMode, ReadProgress, SharedCheckpoints, Source, SourceError};
 use crate::config::source::{FileSourceConfig as Settings, ReadFrom};
@@ -75,8 +75,8 @@ use crate::record::Record;
 
 /// Lines of the files that match some patterns.
 pub struct FileSource {
-    common: Common,
-    finder: Arc<GlobScanner>,
+    context: SourceContext,
+    scanner: Arc<GlobScanner>,
     from: ReadFrom,
     mode: ReadMode,
     checkpoints: SharedCheckpoints,
@@ -95,7 +95,7 @@ impl FileSource {
         checkpoints: SharedCheckpoints,
     ) -> Result<Self, String> {
         super::check_limit(config.max_line_bytes)?;
-        let common = Common {
+        let context = SourceContext {
             source: name.into(),
             decoder: Decoder::bounded(
                 &config.decoding,
@@ -106,12 +106,12 @@ impl FileSource {
             limit: config.max_line_bytes,
             fingerprint: config.fingerprint,
             downstream: Downstream::default(),
-            flight: Arc::default(),
+            in_flight: Arc::default(),
             progress: ReadProgress::default(),
         };
         Ok(Self {
-            common,
-            finder: Arc::new(GlobScanner::new(config.include, &config.exclude)?),
+            context,
+            scanner: Arc::new(GlobScanner::new(config.include, &config.exclude)?),
             from: config.read_from,
             mode,
             checkpoints,
@@ -122,8 +122,8 @@ impl FileSource {
 impl fmt::Debug for FileSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileSource")
-            .field("name", &self.common.source)
-            .field("finder", &self.finder)
+            .field("name", &self.context.source)
+            .field("scanner", &self.scanner)
             .field("mode", &self.mode)
             .finish_non_exhaustive()
     }
@@ -136,32 +136,33 @@ impl Source for FileSource {
         out: mpsc::Sender<Record>,
         stop: CancellationToken,
     ) -> Result<(), SourceError> {
-        let book = CheckpointStore::load(Arc::clone(&self.common.source), self.checkpoints).await?;
-        let outlet = Outlet { out, stop, due: Instant::now() + file_set::SAVE_INTERVAL };
-        let desk = FileSet::new(Arc::new(self.common), outlet, Arc::clone(&self.finder), book);
+        let store =
+            CheckpointStore::load(Arc::clone(&self.context.source), self.checkpoints).await?;
+        let output = RecordOutput { out, stop, due: Instant::now() + file_set::SAVE_INTERVAL };
+        let files = FileSet::new(Arc::new(self.context), output, Arc::clone(&self.scanner), store);
         match self.mode {
             ReadMode::Follow => {
                 // What could not be read was logged; there is no end at which to report_unreadable.
-                Follow::new(desk, &self.finder).run(self.from).await?;
+                Follow::new(files, &self.scanner).run(self.from).await?;
                 Ok(())
             }
-            ReadMode::Once => report_unreadable(once::run(desk, self.from).await?),
+            ReadMode::Once => report_unreadable(once::run(files, self.from).await?),
         }
     }
 
     fn set_downstream(&mut self, downstream: Downstream) {
-        self.common.downstream = downstream;
+        self.context.downstream = downstream;
     }
 
     fn progress(&self) -> Option<ReadProgress> {
-        Some(self.common.progress.clone())
+        Some(self.context.progress.clone())
     }
 }
 
 /// An end that was not reached is an error, though everything else was read.
-fn report_unreadable(troubles: UnreadableFiles) -> Result<(), SourceError> {
-    let count = troubles.len();
-    match troubles.into_iter().min() {
+fn report_unreadable(unreadable: UnreadableFiles) -> Result<(), SourceError> {
+    let count = unreadable.len();
+    match unreadable.into_iter().min() {
         None => Ok(()),
         Some((path, why)) => Err(SourceError::Io {
             context: format!("{count} of the files could not be read; the first is {path:?}"),

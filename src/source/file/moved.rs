@@ -6,16 +6,16 @@
 
 use std::io;
 
-use super::file_set::{FileSet, Tails};
-use super::identify::{Identified, Rows};
+use super::file_set::{FileSet, Tailers};
+use super::identify::{IdentifyOutcome, Rows};
 use super::identity::FileId;
-use super::state::{State, Unknown, Waits};
+use super::state::{TailState, Unknown, WaitReason};
 use super::stream::Stream;
 use super::tailer::FileTailer;
 
 /// The file that another one is a copy of, up to a byte.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Original {
+pub(super) struct CopyOrigin {
     pub(super) id: FileId,
     /// Where it ends, or what the two have in common does.
     pub(super) at: u64,
@@ -26,9 +26,9 @@ impl FileSet {
     /// it was not replaced, or is not read up to there.
     pub(super) async fn take_over(
         &mut self,
-        tail: &mut FileTailer,
-        others: &mut Tails,
-        original: Original,
+        tailer: &mut FileTailer,
+        others: &mut Tailers,
+        original: CopyOrigin,
     ) -> io::Result<Option<Rows>> {
         let Some(replaced) = others.get_mut(&original.id) else {
             return Ok(None);
@@ -38,16 +38,16 @@ impl FileSet {
         };
         // What can fail comes first: the content always belongs to one of the two.
         if let Some(stream) = replaced.stream_mut() {
-            tail.prepare(stream).await?;
+            tailer.prepare(stream).await?;
         }
-        let mut rows = self.keep_old_row(tail);
+        let mut rows = self.preserve_old_row(tailer);
         rows.push((original.id, Some(copy.row.clone())));
-        let Some(stream) = replaced.give_away(State::Copy(copy)) else {
+        let Some(stream) = replaced.replace_state(TailState::Copy(copy)) else {
             return Ok(None);
         };
-        tracing::info!(path = ?tail.path(), position = original.at, "the file was replaced by a copy of itself; the copy is read from there on");
-        tail.go_on_with(stream);
-        rows.push((tail.id(), tail.row()));
+        tracing::info!(path = ?tailer.path(), position = original.at, "the file was replaced by a copy of itself; the copy is read from there on");
+        tailer.attach(stream);
+        rows.push((tailer.id(), tailer.row()));
         Ok(Some(rows))
     }
 }
@@ -63,9 +63,9 @@ pub(super) fn may_begin(original: &FileTailer, at: u64) -> bool {
 }
 
 /// The file waits for another one that holds the same.
-pub(super) fn wait_for(tail: &mut FileTailer, waits: Waits) -> Identified {
-    if let State::Unknown(Unknown { waits: now, .. }) = &mut tail.state {
+pub(super) fn wait_for(tailer: &mut FileTailer, waits: WaitReason) -> IdentifyOutcome {
+    if let TailState::Unknown(Unknown { waits: now, .. }) = &mut tailer.state {
         *now = Some(waits);
     }
-    Identified::NotYet
+    IdentifyOutcome::NotYet
 }

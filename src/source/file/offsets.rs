@@ -5,7 +5,9 @@
 //! A verdict only touches a map under a lock that is never held across anything slow, so that
 //! no code that settles a record waits.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::ack::Ack;
 use crate::source::in_flight::InFlightTracker;
@@ -15,12 +17,12 @@ use crate::source::offset_tracker::{OffsetTracker, StreamPosition};
 #[derive(Debug)]
 pub(super) struct FileOffsetTracker {
     watermark: Mutex<OffsetTracker>,
-    flight: Arc<InFlightTracker>,
+    in_flight: Arc<InFlightTracker>,
 }
 
 impl FileOffsetTracker {
-    pub(super) fn new(start: StreamPosition, flight: Arc<InFlightTracker>) -> Arc<Self> {
-        Arc::new(Self { watermark: Mutex::new(OffsetTracker::new(start)), flight })
+    pub(super) fn new(start: StreamPosition, in_flight: Arc<InFlightTracker>) -> Arc<Self> {
+        Arc::new(Self { watermark: Mutex::new(OffsetTracker::new(start)), in_flight })
     }
 
     /// The acknowledgement of a record that starts and ends here and is about to be sent.
@@ -31,9 +33,9 @@ impl FileOffsetTracker {
         part: u32,
     ) -> Ack {
         self.watermark().sent_part(start, end, part);
-        let ledger = Arc::clone(self);
-        self.flight.ack(move |verdict| {
-            ledger.watermark().settled_part(end.position, part, verdict);
+        let tracker = Arc::clone(self);
+        self.in_flight.ack(move |verdict| {
+            tracker.watermark().settled_part(end.position, part, verdict);
         })
     }
 
@@ -58,6 +60,6 @@ impl FileOffsetTracker {
 
     fn watermark(&self) -> MutexGuard<'_, OffsetTracker> {
         // Nothing panics under the lock; if it ever did, the map is still whole.
-        self.watermark.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watermark.lock()
     }
 }

@@ -10,12 +10,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::family::{self, Family};
-use super::file_set::{CloseReason, FileSet, Tails, UnreadableFiles};
-use super::identify::{Identified, Patience};
-use super::scanner::Found;
-use super::state::State;
+use super::file_set::{CloseReason, FileSet, Tailers, UnreadableFiles};
+use super::identify::{IdentifyMode, IdentifyOutcome};
+use super::scanner::FoundFile;
+use super::state::TailState;
 use super::stream::RestOfLine;
-use super::tailer::{FileTailer, ReadStatus, Until};
+use super::tailer::{FileTailer, ReadLimit, ReadStatus};
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 use crate::source::decode::Flush;
@@ -23,36 +23,39 @@ use crate::source::decode::Flush;
 /// A rotated file that was not changed for so long has its last line, with a newline or without.
 const FINAL_AFTER_SECS: i64 = 5;
 
-pub(super) async fn run(mut desk: FileSet, from: ReadFrom) -> Result<UnreadableFiles, SourceError> {
-    let findings = desk.first_find().await;
+pub(super) async fn run(
+    mut files: FileSet,
+    from: ReadFrom,
+) -> Result<UnreadableFiles, SourceError> {
+    let scan = files.first_scan().await;
     let mut failed = UnreadableFiles::new();
-    desk.common.progress.found(findings.files.iter().map(|found| found.size).sum());
-    desk.common.progress.found_files(findings.files.len());
-    'all: for log in logs(findings.files) {
+    files.context.progress.found(scan.files.iter().map(|found| found.size).sum());
+    files.context.progress.found_files(scan.files.len());
+    'all: for log in logs(scan.files) {
         let last = log.len().saturating_sub(1);
         for (index, found) in log.into_iter().enumerate() {
-            let tails = desk.open(vec![found], from, &Tails::new()).await;
-            for mut tail in tails {
-                if !identified(&mut desk, &mut tail, &mut failed).await {
+            let tailers = files.open(vec![found], from, &Tailers::new()).await;
+            for mut tailer in tailers {
+                if !identified(&mut files, &mut tailer, &mut failed).await {
                     continue;
                 }
-                let read = read_out(&mut desk, &mut tail, index < last, &mut failed).await;
-                tail.count_rest();
-                desk.close(tail, CloseReason::Read);
+                let read = read_out(&mut files, &mut tailer, index < last, &mut failed).await;
+                tailer.count_rest();
+                files.close(tailer, CloseReason::Read);
                 if read == ReadStatus::Stopped {
                     break 'all;
                 }
-                desk.save_if_due([]).await;
+                files.save_if_due([]).await;
             }
         }
     }
-    failed.extend(desk.finish(Vec::new()).await?);
+    failed.extend(files.finish(Vec::new()).await?);
     Ok(failed)
 }
 
 /// The files by log, logs by their first path, files oldest first.
-fn logs(files: Vec<Found>) -> Vec<Vec<Found>> {
-    let mut logs: BTreeMap<Arc<str>, Vec<(Family, Found)>> = BTreeMap::new();
+fn logs(files: Vec<FoundFile>) -> Vec<Vec<FoundFile>> {
+    let mut logs: BTreeMap<Arc<str>, Vec<(Family, FoundFile)>> = BTreeMap::new();
     let mut first: BTreeMap<PathBuf, Arc<str>> = BTreeMap::new();
     for found in files {
         let family = Family::of(&found.path);
@@ -72,19 +75,19 @@ fn logs(files: Vec<Found>) -> Vec<Vec<Found>> {
 
 /// Finds out what the file is. `false` where that is not possible.
 async fn identified(
-    desk: &mut FileSet,
-    tail: &mut FileTailer,
+    files: &mut FileSet,
+    tailer: &mut FileTailer,
     failed: &mut UnreadableFiles,
 ) -> bool {
-    if !matches!(tail.state, State::Unknown(_)) {
+    if !matches!(tailer.state, TailState::Unknown(_)) {
         return true;
     }
-    match desk.identify(tail, &mut Tails::new(), Patience::DecideNow).await {
-        Ok(Identified::Yes(rows)) => desk.save_surely(rows).await,
-        Ok(Identified::NotYet) => false,
+    match files.identify(tailer, &mut Tailers::new(), IdentifyMode::DecideNow).await {
+        Ok(IdentifyOutcome::Yes(rows)) => files.save_with_retry(rows).await,
+        Ok(IdentifyOutcome::NotYet) => false,
         Err(error) => {
-            tracing::warn!(path = ?tail.path(), %error, "the file cannot be read");
-            failed.insert(tail.path().to_owned(), error.to_string());
+            tracing::warn!(path = ?tailer.path(), %error, "the file cannot be read");
+            failed.insert(tailer.path().to_owned(), error.to_string());
             false
         }
     }
@@ -92,58 +95,60 @@ async fn identified(
 
 /// Reads one file to the end it had when it was found, or to the end of the line that spans it.
 async fn read_out(
-    desk: &mut FileSet,
-    tail: &mut FileTailer,
+    files: &mut FileSet,
+    tailer: &mut FileTailer,
     is_rotated: bool,
     failed: &mut UnreadableFiles,
 ) -> ReadStatus {
-    let size = tail.size();
-    let unchanged_for = crate::clock::now().as_second() - tail.changed_at();
-    let rest = match is_rotated && !tail.family.is_live && unchanged_for >= FINAL_AFTER_SECS {
+    let size = tailer.size();
+    let unchanged_for = crate::clock::now().as_second() - tailer.changed_at();
+    let rest = match is_rotated && !tailer.family.is_live && unchanged_for >= FINAL_AFTER_SECS {
         true => RestOfLine::IsLine,
         // The next run has more of it.
         false => RestOfLine::IfComplete,
     };
-    let unsettled: Vec<_> = desk.unsettled(&tail.family.key).collect();
-    if let Some(stream) = tail.stream_mut() {
+    let unsettled: Vec<_> = files.unsettled(&tailer.family.key).collect();
+    if let Some(stream) = tailer.stream_mut() {
         stream.begin(|| unsettled);
     }
     loop {
-        let turn = match tail.turn(&desk.outlet, Until::Position(size)).await {
-            Ok(ReadStatus::Quiet) => {
-                let (rest, flush) = match (tail.reaches(size), rest) {
+        let turn = match tailer.read_turn(&files.output, ReadLimit::Position(size)).await {
+            Ok(ReadStatus::AtEnd) => {
+                let (rest, flush) = match (tailer.reaches(size), rest) {
                     (true, _) => (RestOfLine::IsLater, Flush::EndOfStream),
-                    (false, _) if tail.is_finished() => (RestOfLine::IsLine, Flush::NewGeneration),
+                    (false, _) if tailer.is_finished() => {
+                        (RestOfLine::IsLine, Flush::NewGeneration)
+                    }
                     (false, RestOfLine::IsLine) => (rest, Flush::NewGeneration),
                     (false, _) => (rest, Flush::EndOfStream),
                 };
-                tail.send_rest(&desk.outlet, rest, flush, Some(size)).await
+                tailer.send_rest(&files.output, rest, flush, Some(size)).await
             }
             Ok(turn) => turn,
             Err(error) => {
-                tracing::warn!(path = ?tail.path(), %error, "the file cannot be read to its end");
-                failed.insert(tail.path().to_owned(), error.to_string());
-                return ReadStatus::Quiet;
+                tracing::warn!(path = ?tailer.path(), %error, "the file cannot be read to its end");
+                failed.insert(tailer.path().to_owned(), error.to_string());
+                return ReadStatus::AtEnd;
             }
         };
         match turn {
-            ReadStatus::Quiet | ReadStatus::Stopped => {
-                if tail.is_cut() {
-                    tracing::warn!(path = ?tail.path(), "the packed file ends amid its stream: it is not whole; what is there was read, and the next run goes on where more is there");
+            ReadStatus::AtEnd | ReadStatus::Stopped => {
+                if tailer.is_cut() {
+                    tracing::warn!(path = ?tailer.path(), "the packed file ends amid its stream: it is not whole; what is there was read, and the next run goes on where more is there");
                 }
                 return turn;
             }
             ReadStatus::Replaced => {
-                if let Some(gone) = tail.split_off() {
-                    desk.close(gone, CloseReason::Left);
+                if let Some(gone) = tailer.split_off() {
+                    files.close(gone, CloseReason::Left);
                 }
-                if !identified(desk, tail, failed).await {
-                    return ReadStatus::Quiet;
+                if !identified(files, tailer, failed).await {
+                    return ReadStatus::AtEnd;
                 }
             }
-            ReadStatus::Unclaimed => desk.save_claim(tail).await,
+            ReadStatus::AwaitingClaim => files.save_claim(tailer).await,
             ReadStatus::More => {}
         }
-        desk.save_if_due([&mut *tail]).await;
+        files.save_if_due([&mut *tailer]).await;
     }
 }

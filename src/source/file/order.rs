@@ -15,17 +15,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::family::{self, Family};
-use super::file_set::Tails;
+use super::file_set::Tailers;
 use super::identity::FileId;
-use super::scanner::Found;
+use super::scanner::FoundFile;
 use super::tailer::FileTailer;
 
 /// The files of each log, oldest first.
-pub(super) type Logs = Vec<(Arc<str>, Vec<FileId>)>;
+pub(super) type LogFiles = Vec<(Arc<str>, Vec<FileId>)>;
 
 /// Files in the order in which they were found.
 #[derive(Debug, Default)]
-pub(super) struct Order {
+pub(super) struct ReadOrder {
     ids: Vec<FileId>,
     /// The places that names and times gave to files at the last search, within their logs.
     by_name: HashMap<FileId, usize>,
@@ -35,7 +35,7 @@ pub(super) struct Order {
 
 /// The place of a file within its log.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
+enum ReadRank {
     /// By generation.
     Begun(u64),
     /// By the order in which files were found.
@@ -44,13 +44,13 @@ enum Rank {
     Live(usize),
 }
 
-impl Order {
+impl ReadOrder {
     /// Takes what a search found. A new file comes before the next younger one that is not begun.
-    pub(super) fn take(&mut self, found: &[Found], tails: &Tails) {
+    pub(super) fn take(&mut self, found: &[FoundFile], tailers: &Tailers) {
         let present: HashSet<FileId> = found.iter().map(|found| found.id).collect();
-        self.ids.retain(|id| present.contains(id) || tails.contains_key(id));
+        self.ids.retain(|id| present.contains(id) || tailers.contains_key(id));
         let mut known: HashSet<FileId> = self.ids.iter().copied().collect();
-        let mut logs: BTreeMap<Arc<str>, Vec<(Family, &Found)>> = BTreeMap::new();
+        let mut logs: BTreeMap<Arc<str>, Vec<(Family, &FoundFile)>> = BTreeMap::new();
         for found in found {
             let family = Family::of(&found.path);
             logs.entry(Arc::clone(&family.key)).or_default().push((family, found));
@@ -61,7 +61,8 @@ impl Order {
             let mut new = Vec::new();
             for (place, (_, found)) in files.into_iter().enumerate() {
                 self.by_name.insert(found.id, place);
-                let is_begun = tails.get(&found.id).is_some_and(|tail| tail.generation().is_some());
+                let is_begun =
+                    tailers.get(&found.id).is_some_and(|tailer| tailer.generation().is_some());
                 if known.insert(found.id) {
                     new.push(found.id);
                 } else if !is_begun && let Some(here) = self.position(found.id) {
@@ -73,9 +74,9 @@ impl Order {
     }
 
     /// Notes which of the new files could not be opened.
-    pub(super) fn note_unopened(&mut self, found: &[(FileId, Family)], tails: &Tails) {
+    pub(super) fn note_unopened(&mut self, found: &[(FileId, Family)], tailers: &Tailers) {
         let mut before = std::mem::take(&mut self.unopened);
-        for (id, family) in found.iter().filter(|(id, _)| !tails.contains_key(id)) {
+        for (id, family) in found.iter().filter(|(id, _)| !tailers.contains_key(id)) {
             let since = before.remove(id).map_or_else(Instant::now, |(_, since)| since);
             self.unopened.insert(*id, (family.clone(), since));
         }
@@ -83,24 +84,24 @@ impl Order {
 
     /// Whether an older file of its log is there that cannot be opened yet. It is waited for as long
     /// as this.
-    pub(super) fn is_short(&self, tail: &FileTailer, timeout: Duration) -> bool {
+    pub(super) fn is_short(&self, tailer: &FileTailer, timeout: Duration) -> bool {
         let place = |id| self.position(id).unwrap_or(usize::MAX);
         self.unopened.iter().any(|(id, (family, since))| {
             let rank = unbegun(family.is_live, place(*id));
-            let is_older = || rank < rank_of(tail, place(tail.id()));
-            family.key == tail.family.key && since.elapsed() < timeout && is_older()
+            let is_older = || rank < rank_of(tailer, place(tailer.id()));
+            family.key == tailer.family.key && since.elapsed() < timeout && is_older()
         })
     }
 
     /// A file that was begun is unknown again: it comes where its name says, or last where it has
     /// none.
-    pub(super) fn put_back(&mut self, id: FileId, tails: &Tails) {
+    pub(super) fn put_back(&mut self, id: FileId, tailers: &Tailers) {
         self.remove(id);
-        let log = tails.get(&id).map(|tail| &tail.family.key);
+        let log = tailers.get(&id).map(|tailer| &tailer.family.key);
         let place = self.by_name.get(&id);
         let is_younger = |other: &FileId| {
-            let unbegun = tails.get(other).filter(|tail| tail.generation().is_none());
-            let same_log = unbegun.is_some_and(|tail| Some(&tail.family.key) == log);
+            let unbegun = tailers.get(other).filter(|tailer| tailer.generation().is_none());
+            let same_log = unbegun.is_some_and(|tailer| Some(&tailer.family.key) == log);
             same_log && place.is_some() && self.by_name.get(other) > place
         };
         let here = self.ids.iter().position(is_younger).unwrap_or(self.ids.len());
@@ -124,13 +125,15 @@ impl Order {
     }
 
     /// The files of all logs in their order.
-    pub(super) fn logs(&self, tails: &Tails) -> Logs {
+    pub(super) fn logs(&self, tailers: &Tailers) -> LogFiles {
         let places: HashMap<FileId, usize> =
             self.ids.iter().enumerate().map(|(place, id)| (*id, place)).collect();
-        let mut logs: BTreeMap<Arc<str>, Vec<(Rank, FileId)>> = BTreeMap::new();
-        for (id, tail) in tails {
+        let mut logs: BTreeMap<Arc<str>, Vec<(ReadRank, FileId)>> = BTreeMap::new();
+        for (id, tailer) in tailers {
             let place = places.get(id).copied().unwrap_or(usize::MAX);
-            logs.entry(Arc::clone(&tail.family.key)).or_default().push((rank_of(tail, place), *id));
+            logs.entry(Arc::clone(&tailer.family.key))
+                .or_default()
+                .push((rank_of(tailer, place), *id));
         }
         let sorted = logs.into_iter().map(|(log, mut files)| {
             files.sort();
@@ -140,16 +143,16 @@ impl Order {
     }
 }
 
-fn rank_of(tail: &FileTailer, place: usize) -> Rank {
-    match tail.generation() {
-        Some(generation) => Rank::Begun(generation),
-        None => unbegun(tail.family.is_live && tail.missing.is_none(), place),
+fn rank_of(tailer: &FileTailer, place: usize) -> ReadRank {
+    match tailer.generation() {
+        Some(generation) => ReadRank::Begun(generation),
+        None => unbegun(tailer.family.is_live && tailer.missing.is_none(), place),
     }
 }
 
-fn unbegun(is_live: bool, place: usize) -> Rank {
+fn unbegun(is_live: bool, place: usize) -> ReadRank {
     match is_live {
-        true => Rank::Live(place),
-        false => Rank::Rotated(place),
+        true => ReadRank::Live(place),
+        false => ReadRank::Rotated(place),
     }
 }

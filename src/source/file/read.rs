@@ -15,8 +15,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::checkpoints::FileCheckpoint;
-use super::content::{self, Running};
-use super::form::{Form, Text, Unpacked, Unpacker};
+use super::compression::{FileCompression, TextSource, Unpacked, Unpacker};
+use super::content::{self, RunningDigest};
 use super::identity::{FileHead, FileId};
 use crate::config::source::{FileFingerprint, ReadFrom};
 use crate::source::line::Separator;
@@ -53,9 +53,9 @@ pub(super) struct OpenFile {
     pub(super) id: FileId,
     pub(super) file: Arc<File>,
     /// `None`: it is too short to tell.
-    pub(super) form: Option<Form>,
+    pub(super) compression: Option<FileCompression>,
     /// Its checkpoint, if it still holds what it held then, and the digest of that.
-    pub(super) known: Option<(FileCheckpoint, Option<Running>)>,
+    pub(super) known: Option<(FileCheckpoint, Option<RunningDigest>)>,
 }
 
 impl OpenRequest {
@@ -66,13 +66,15 @@ impl OpenRequest {
             return Err(io::Error::other("another file took its name meanwhile"));
         }
         let file = Arc::new(file);
-        let form = Form::of(&file, &self.path)?;
+        let compression = FileCompression::of(&file, &self.path)?;
         let mut known = None;
-        if let (Some(row), Some(form)) = (self.row, form) {
-            let text = Text { file: Arc::clone(&file), form };
+        if let (Some(row), Some(compression)) = (self.row, compression) {
+            let text = TextSource { file: Arc::clone(&file), compression };
             let rows = self.further.into_iter().map(|row| (row, FileFingerprint::Content));
             for (row, fingerprint) in rows.chain([(row, self.fingerprint)]) {
-                if let Held::Same(running) = holds(&text, metadata.len(), &row, fingerprint)? {
+                if let ContentCheck::Same(running) =
+                    holds(&text, metadata.len(), &row, fingerprint)?
+                {
                     known = Some((row, running.map(|running| *running)));
                     break;
                 }
@@ -81,19 +83,19 @@ impl OpenRequest {
                 tracing::info!(path = ?self.path, "the file does not hold what it held when it was read before; it is taken for another one");
             }
         }
-        Ok(OpenFile { path: self.path, id: self.id, file, form, known })
+        Ok(OpenFile { path: self.path, id: self.id, file, compression, known })
     }
 }
 
 /// Whether a file holds what its checkpoint says.
-enum Held {
+enum ContentCheck {
     /// It does; with the digest of it, where it goes on.
-    Same(Option<Box<Running>>),
+    Same(Option<Box<RunningDigest>>),
     Other,
 }
 
-impl Held {
-    fn same(running: Option<Running>) -> Self {
+impl ContentCheck {
+    fn same(running: Option<RunningDigest>) -> Self {
         running.map_or(Self::Other, |running| Self::Same(Some(Box::new(running))))
     }
 }
@@ -101,85 +103,88 @@ impl Held {
 /// Compares a file with its checkpoint: its beginning and the last bytes that were read; all of
 /// these bytes where its identity proves nothing.
 fn holds(
-    text: &Text,
+    text: &TextSource,
     size: u64,
     row: &FileCheckpoint,
     fingerprint: FileFingerprint,
-) -> io::Result<Held> {
+) -> io::Result<ContentCheck> {
     if !FileHead::read(&mut text.reader())?.has(&row.head) {
-        return Ok(Held::Other);
+        return Ok(ContentCheck::Other);
     }
-    if text.form != Form::Plain {
+    if text.compression != FileCompression::Plain {
         if row.packed == Some(size) && fingerprint == FileFingerprint::Inode {
-            return Ok(Held::Same(None));
+            return Ok(ContentCheck::Same(None));
         }
         let Some(mark) = &row.content else {
-            return Ok(Held::Other);
+            return Ok(ContentCheck::Other);
         };
-        let running = Running::of(&mut text.reader(), mark.length)?;
-        return Ok(Held::same((running.mark() == *mark).then_some(running)));
+        let running = RunningDigest::of(&mut text.reader(), mark.length)?;
+        return Ok(ContentCheck::same((running.mark() == *mark).then_some(running)));
     }
     if size < row.position {
-        return Ok(Held::Other);
+        return Ok(ContentCheck::Other);
     }
     Ok(match &row.content {
         // Versions before 0.2 knew no more.
-        None => Held::same(Some(Running::of(&mut text.reader(), row.position)?)),
+        None => ContentCheck::same(Some(RunningDigest::of(&mut text.reader(), row.position)?)),
         Some(mark) if mark.length > size => {
             let known = row.lengths().filter(|(length, _)| (row.position..=size).contains(length));
             let known: Vec<_> = known.collect();
             let lengths: BTreeSet<u64> = known.iter().map(|(length, _)| *length).collect();
-            let found = content::survey(&mut text.reader(), &lengths)?;
+            let found = content::digest_prefixes(&mut text.reader(), &lengths)?;
             let same = known.iter().any(|(length, sha256)| {
                 found.digests.get(length).is_some_and(|found| found == sha256)
             });
             match same {
-                true => Held::same(Some(Running::of(&mut text.reader(), row.position)?)),
-                false => Held::Other,
+                true => {
+                    ContentCheck::same(Some(RunningDigest::of(&mut text.reader(), row.position)?))
+                }
+                false => ContentCheck::Other,
             }
         }
         Some(mark) if fingerprint == FileFingerprint::Content => {
-            let running = Running::of(&mut text.reader(), mark.length)?;
-            Held::same((running.mark() == *mark).then_some(running))
+            let running = RunningDigest::of(&mut text.reader(), mark.length)?;
+            ContentCheck::same((running.mark() == *mark).then_some(running))
         }
         Some(mark) => {
             let start = mark.link_start();
             let length = usize::try_from(mark.length - start).unwrap_or(usize::MAX);
-            Held::same(mark.resume(&read(&text.file, start, length)?))
+            ContentCheck::same(mark.resume(&read(&text.file, start, length)?))
         }
     })
 }
 
 /// The file of a checkpoint, if it is at its path and still holds what it held.
-pub(super) fn at_path(id: FileId, row: &FileCheckpoint) -> Option<(Text, u64)> {
+pub(super) fn at_path(id: FileId, row: &FileCheckpoint) -> Option<(TextSource, u64)> {
     let file = File::open(Path::new(&row.path)).ok()?;
     let metadata = file.metadata().ok()?;
     if FileId::of(&metadata) != id || !metadata.is_file() {
         return None;
     }
     let file = Arc::new(file);
-    let text = Text { form: Form::of(&file, Path::new(&row.path)).ok()??, file };
+    let text =
+        TextSource { compression: FileCompression::of(&file, Path::new(&row.path)).ok()??, file };
     let held = holds(&text, metadata.len(), row, FileFingerprint::Inode).ok()?;
-    matches!(held, Held::Same(_)).then_some((text, metadata.len()))
+    matches!(held, ContentCheck::Same(_)).then_some((text, metadata.len()))
 }
 
 /// Where reading begins in a content that was not read before.
 #[derive(Debug)]
-pub(super) struct Beginning {
+pub(super) struct ReadStart {
     pub(super) start: StreamPosition,
     /// The digest of what is before it, where it is known.
-    pub(super) content: Option<Running>,
+    pub(super) content: Option<RunningDigest>,
 }
 
-impl Beginning {
+impl ReadStart {
     pub(super) fn first_byte() -> Self {
         let start = StreamPosition { position: 0, lines: Some(0) };
-        Self { start, content: Some(Running::default()) }
+        Self { start, content: Some(RunningDigest::default()) }
     }
 
     /// The beginning of a file without a checkpoint; `limit` is the longest line.
     pub(super) fn new(
-        text: &Text,
+        text: &TextSource,
         from: ReadFrom,
         limit: usize,
         separator: Separator,
@@ -187,14 +192,14 @@ impl Beginning {
         if from == ReadFrom::Beginning {
             return Ok(Self::first_byte());
         }
-        if text.form != Form::Plain {
-            let whole = Running::of(&mut text.reader(), u64::MAX)?;
+        if text.compression != FileCompression::Plain {
+            let whole = RunningDigest::of(&mut text.reader(), u64::MAX)?;
             return Ok(Self::at(whole.length(), Some(whole)));
         }
         let size = text.file.metadata()?.len();
         let position = behind_last_newline(&text.file, size, limit, separator)?;
         let content = match position <= MAX_DIGEST_BYTES {
-            true => Some(Running::of(&mut text.reader(), position)?),
+            true => Some(RunningDigest::of(&mut text.reader(), position)?),
             false => None,
         };
         Ok(Self::at(position, content))
@@ -202,12 +207,12 @@ impl Beginning {
 
     /// The beginning of the last line that starts before `length`: the bytes before it are read in
     /// another file.
-    pub(super) fn behind(text: &Text, length: u64, separator: Separator) -> io::Result<Self> {
+    pub(super) fn behind(text: &TextSource, length: u64, separator: Separator) -> io::Result<Self> {
         let position = content::last_line_end(&mut text.reader(), length, separator)?;
-        Ok(Self::at(position, Some(Running::of(&mut text.reader(), position)?)))
+        Ok(Self::at(position, Some(RunningDigest::of(&mut text.reader(), position)?)))
     }
 
-    fn at(position: u64, content: Option<Running>) -> Self {
+    fn at(position: u64, content: Option<RunningDigest>) -> Self {
         match position {
             0 => Self::first_byte(),
             position => Self { start: StreamPosition { position, lines: None }, content },
@@ -239,7 +244,7 @@ fn behind_last_newline(
 }
 
 /// The first bytes of a text; fewer than `most` where it has no more.
-pub(super) fn beginning(text: &Text, most: usize) -> io::Result<Bytes> {
+pub(super) fn beginning(text: &TextSource, most: usize) -> io::Result<Bytes> {
     let mut bytes = Vec::new();
     let most = u64::try_from(most).unwrap_or(u64::MAX);
     io::Read::read_to_end(&mut io::Read::take(text.reader(), most), &mut bytes)?;
@@ -276,7 +281,7 @@ impl FileStat {
 /// One look at an open file.
 #[derive(Debug)]
 pub(super) struct ReadRequest {
-    pub(super) text: Text,
+    pub(super) text: TextSource,
     /// Where the next byte is wanted from.
     pub(super) at: u64,
     /// The first bytes of the file, packed or not.
@@ -305,25 +310,25 @@ pub(super) struct ReadResult {
 #[derive(Debug)]
 pub(super) enum ReadOutcome {
     /// Nothing yet.
-    Quiet,
+    NoData,
     /// Nothing yet, and what is there ends amid a packed stream.
-    Cut,
+    Incomplete,
     /// What was read is not there any more: it was cut off, or written anew.
     Replaced,
     Block(Bytes),
 }
 
 impl ReadRequest {
-    pub(super) fn look(mut self) -> io::Result<ReadResult> {
+    pub(super) fn read_next(mut self) -> io::Result<ReadResult> {
         let metadata = self.text.file.metadata()?;
         let stamp = FileStat::new(metadata.len(), (metadata.mtime(), metadata.mtime_nsec()));
         let changed = self.stamp != Some(stamp);
         let replaced = changed && self.is_replaced(stamp.size)?;
-        let next = match (replaced, self.text.form) {
+        let next = match (replaced, self.text.compression) {
             (true, _) => ReadOutcome::Replaced,
-            (false, Form::Plain) => self.block(stamp.size)?,
+            (false, FileCompression::Plain) => self.block(stamp.size)?,
             // What is unpacked to its end is not unpacked again before it changes.
-            (false, _) if !changed && self.unpacker.is_none() => ReadOutcome::Quiet,
+            (false, _) if !changed && self.unpacker.is_none() => ReadOutcome::NoData,
             (false, _) => self.unpack()?,
         };
         let deleted = metadata.nlink() == 0;
@@ -339,8 +344,8 @@ impl ReadRequest {
 
     /// As above, of a file of this size; learns its beginning.
     fn is_replaced(&mut self, size: u64) -> io::Result<bool> {
-        let is_shorter = match self.text.form {
-            Form::Plain => size < self.at,
+        let is_shorter = match self.text.compression {
+            FileCompression::Plain => size < self.at,
             _ => self.stamp.is_some_and(|before| size < before.size),
         };
         if is_shorter {
@@ -354,7 +359,7 @@ impl ReadRequest {
 
     /// Whether the bytes before the present position are those that were read.
     fn has_recent(&self) -> io::Result<bool> {
-        if self.text.form != Form::Plain {
+        if self.text.compression != FileCompression::Plain {
             return Ok(true);
         }
         let start = self.at.saturating_sub(self.recent.len() as u64);
@@ -363,10 +368,10 @@ impl ReadRequest {
 
     fn block(&self, size: u64) -> io::Result<ReadOutcome> {
         Ok(match block_of(size.saturating_sub(self.at)) {
-            0 => ReadOutcome::Quiet,
+            0 => ReadOutcome::NoData,
             wanted => match read(&self.text.file, self.at, wanted)? {
                 // It was cut off since we asked for its size; the next look will see.
-                block if block.is_empty() => ReadOutcome::Quiet,
+                block if block.is_empty() => ReadOutcome::NoData,
                 block => ReadOutcome::Block(block.into()),
             },
         })
@@ -382,7 +387,7 @@ impl ReadRequest {
                 Unpacked::Bytes(_) => {}
                 // It is shorter than it was: the packed bytes were written anew.
                 Unpacked::End => return Ok(ReadOutcome::Replaced),
-                Unpacked::Cut => return Ok(ReadOutcome::Cut),
+                Unpacked::Incomplete => return Ok(ReadOutcome::Incomplete),
             }
         }
         match unpacker.read(&mut block)? {
@@ -392,16 +397,16 @@ impl ReadRequest {
             }
             Unpacked::End => {
                 self.unpacker = None;
-                Ok(ReadOutcome::Quiet)
+                Ok(ReadOutcome::NoData)
             }
-            Unpacked::Cut => Ok(ReadOutcome::Cut),
+            Unpacked::Incomplete => Ok(ReadOutcome::Incomplete),
         }
     }
 }
 
 /// A file's own bytes, packed or not.
-fn plain(file: &Arc<File>) -> super::form::TextReader {
-    Text { file: Arc::clone(file), form: Form::Plain }.reader()
+fn plain(file: &Arc<File>) -> super::compression::TextReader {
+    TextSource { file: Arc::clone(file), compression: FileCompression::Plain }.reader()
 }
 
 /// So many bytes, but no more than a block.

@@ -18,11 +18,11 @@ use super::identity::FileId;
 #[derive(Debug)]
 pub(super) struct GlobScanner {
     include: Vec<String>,
-    exclude: Vec<Exclude>,
+    exclude: Vec<ExcludePattern>,
 }
 
 #[derive(Debug)]
-enum Exclude {
+enum ExcludePattern {
     /// A pattern without a separator is about the name alone, in whatever folder.
     Name(Pattern),
     /// Any other is about the path.
@@ -31,7 +31,7 @@ enum Exclude {
 
 /// A file that was found.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct FoundFile {
     pub(super) path: PathBuf,
     pub(super) id: FileId,
     /// Bytes.
@@ -42,9 +42,9 @@ pub(super) struct Found {
 
 /// What a search brought up.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
+pub(super) struct ScanResult {
     /// By path.
-    pub(super) files: Vec<Found>,
+    pub(super) files: Vec<FoundFile>,
     /// Patterns nothing was found for.
     pub(super) idle: Vec<String>,
     /// What could not be looked at, and why.
@@ -60,33 +60,31 @@ impl GlobScanner {
             Pattern::new(pattern).map_err(|e| format!("`include`: {pattern:?}: {e}"))?;
         }
         let exclude = exclude.iter().map(|pattern| {
-            Exclude::new(pattern).map_err(|why| format!("`exclude`: {pattern:?}: {why}"))
+            ExcludePattern::new(pattern).map_err(|why| format!("`exclude`: {pattern:?}: {why}"))
         });
         Ok(Self { exclude: exclude.collect::<Result<_, _>>()?, include })
     }
 
     /// Looks now. Blocks on the file system.
-    pub(super) fn find(&self) -> Findings {
-        let mut findings = Findings::default();
+    pub(super) fn scan(&self) -> ScanResult {
+        let mut scan = ScanResult::default();
         for pattern in &self.include {
-            let before = findings.files.len();
+            let before = scan.files.len();
             // `new` has parsed it; nothing is found for what does not parse.
             for entry in glob::glob(pattern).into_iter().flatten() {
                 match entry {
-                    Ok(path) => self.look_at(path, &mut findings),
-                    Err(e) => {
-                        findings.unreadable.push((e.path().to_owned(), e.error().to_string()))
-                    }
+                    Ok(path) => self.check_path(path, &mut scan),
+                    Err(e) => scan.unreadable.push((e.path().to_owned(), e.error().to_string())),
                 }
             }
-            if findings.files.len() == before {
-                findings.idle.push(pattern.clone());
+            if scan.files.len() == before {
+                scan.idle.push(pattern.clone());
             }
         }
-        findings.files.sort_by(|a, b| a.path.cmp(&b.path));
+        scan.files.sort_by(|a, b| a.path.cmp(&b.path));
         let mut seen = HashSet::new();
-        findings.files.retain(|found| seen.insert(found.id));
-        findings
+        scan.files.retain(|found| seen.insert(found.id));
+        scan
     }
 
     /// The folders where new files would appear, as far as patterns name them outright.
@@ -101,14 +99,14 @@ impl GlobScanner {
         })
     }
 
-    fn look_at(&self, path: PathBuf, findings: &mut Findings) {
+    fn check_path(&self, path: PathBuf, scan: &mut ScanResult) {
         if self.exclude.iter().any(|exclude| exclude.matches(&path)) {
             return;
         }
         match fs::metadata(&path) {
             // A pipe or a device would block or never end; only plain files can be read again.
             Ok(metadata) if metadata.is_file() => {
-                findings.files.push(Found {
+                scan.files.push(FoundFile {
                     id: FileId::of(&metadata),
                     size: metadata.len(),
                     changed: (metadata.mtime(), metadata.mtime_nsec()),
@@ -118,12 +116,12 @@ impl GlobScanner {
             Ok(_) => {}
             // It went between the listing and the look.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => findings.unreadable.push((path, e.to_string())),
+            Err(e) => scan.unreadable.push((path, e.to_string())),
         }
     }
 }
 
-impl Exclude {
+impl ExcludePattern {
     fn new(pattern: &str) -> Result<Self, String> {
         if !pattern.contains('/') {
             return Pattern::new(pattern).map(Self::Name).map_err(|e| e.to_string());

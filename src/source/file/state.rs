@@ -7,7 +7,7 @@
 use tokio::time::Instant;
 
 use super::checkpoints::FileCheckpoint;
-use super::claim::Claim;
+use super::claim::ClaimedRange;
 use super::content::ContentMark;
 use super::identity::{FileHead, FileId};
 use super::read::FileStat;
@@ -15,7 +15,7 @@ use super::stream::Stream;
 use crate::source::offset_tracker::StreamPosition;
 
 /// What is known of a file.
-pub(super) enum State {
+pub(super) enum TailState {
     /// Nothing yet, or no more: its content has to be compared with what is known.
     Unknown(Unknown),
     /// It is read.
@@ -24,7 +24,7 @@ pub(super) enum State {
     Copy(Box<Copy>),
 }
 
-impl State {
+impl TailState {
     /// What is read of it, if it is read.
     pub(super) fn into_stream(self) -> Option<Box<Stream>> {
         match self {
@@ -41,13 +41,13 @@ pub(super) struct Unknown {
     pub(super) stamp: Option<FileStat>,
     /// The beginning of its text, as of the last look.
     pub(super) head: FileHead,
-    pub(super) company: Company,
+    pub(super) peers: PeerSearch,
     /// When it was compared last with what is known.
     pub(super) compared: Option<Compared>,
     /// What it held when it was the same as a content that is known. It may hold that no more.
     pub(super) same_to: Option<ContentMark>,
     /// What it waits for, once it was looked at.
-    pub(super) waits: Option<Waits>,
+    pub(super) waits: Option<WaitReason>,
 }
 
 /// A state of the file and of what is known, which were compared: again would give the same.
@@ -60,11 +60,11 @@ pub(super) struct Compared {
 
 /// What a file waits for before it can be told what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Waits {
+pub(super) enum WaitReason {
     /// It is empty, or too short: newer generations need not wait.
-    ForBytes,
+    MoreBytes,
     /// Another file, which holds the same, is read first.
-    For(FileId),
+    OtherFile(FileId),
 }
 
 impl Unknown {
@@ -73,7 +73,7 @@ impl Unknown {
             since: Instant::now(),
             stamp: None,
             head: FileHead::default(),
-            company: Company::Unknown,
+            peers: PeerSearch::NotStarted,
             compared: None,
             same_to,
             waits: None,
@@ -85,7 +85,7 @@ impl Unknown {
         if self.stamp != Some(stamp) {
             self.since = Instant::now();
             if self.stamp.is_some_and(|before| before.size() > stamp.size()) {
-                self.company = Company::Unknown;
+                self.peers = PeerSearch::NotStarted;
             }
             self.stamp = Some(stamp);
         }
@@ -94,10 +94,10 @@ impl Unknown {
     /// Notes how its text begins.
     pub(super) fn note_head(&mut self, head: &FileHead) {
         if !head.continues(&self.head) {
-            self.company = Company::Unknown;
+            self.peers = PeerSearch::NotStarted;
         }
-        if self.company == Company::Unknown && !head.is_empty() {
-            self.company = Company::Awaited;
+        if self.peers == PeerSearch::NotStarted && !head.is_empty() {
+            self.peers = PeerSearch::Pending;
         }
         self.head = head.clone();
     }
@@ -116,7 +116,7 @@ pub(super) struct Copy {
 
 impl Copy {
     /// Its row says what is settled of the content that it shares.
-    pub(super) fn follow(&mut self, settled: StreamPosition, claims: &[Claim]) {
+    pub(super) fn follow(&mut self, settled: StreamPosition, claims: &[ClaimedRange]) {
         let settled = match settled.position <= self.content.length {
             true => settled,
             false => StreamPosition { position: self.content.length, lines: None },
@@ -131,18 +131,18 @@ impl Copy {
 /// Whether what was in the folder when a content was seen is known: all that is older than it was
 /// there then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Company {
-    Unknown,
+pub(super) enum PeerSearch {
+    NotStarted,
     /// The next search tells.
-    Awaited,
-    Known,
+    Pending,
+    Done,
 }
 
-impl Company {
+impl PeerSearch {
     /// A search is done that began after the content was seen.
     pub(super) fn searched(&mut self) {
-        if *self == Self::Awaited {
-            *self = Self::Known;
+        if *self == Self::Pending {
+            *self = Self::Done;
         }
     }
 }

@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::checkpoints::FileCheckpoint;
 use super::claim::Claims;
-use super::content::{ContentMark, Running, Version};
+use super::content::{ContentMark, ContentVersion, RunningDigest};
 use super::identity::{FileHead, FileId};
 use super::offsets::FileOffsetTracker;
-use super::read::{Beginning, RECENT_BYTES};
+use super::read::{RECENT_BYTES, ReadStart};
 use crate::config::source::FileFingerprint;
 use crate::record::{Record, SourcePosition};
 use crate::source::decode::{Decoded, Decoder, Flush};
@@ -26,10 +26,10 @@ use crate::source::in_flight::InFlightTracker;
 use crate::source::line::{Line, LineSplitter};
 use crate::source::metadata::{Metadata, merge};
 use crate::source::offset_tracker::StreamPosition;
-use crate::source::{Downstream, Places, ReadProgress};
+use crate::source::{Downstream, LocationMetadata, ReadProgress};
 
 /// What all files of a source have in common.
-pub(super) struct Common {
+pub(super) struct SourceContext {
     pub(super) source: Arc<str>,
     /// A decoder that has read nothing.
     pub(super) decoder: Decoder,
@@ -37,12 +37,12 @@ pub(super) struct Common {
     pub(super) limit: usize,
     pub(super) fingerprint: FileFingerprint,
     pub(super) downstream: Downstream,
-    pub(super) flight: Arc<InFlightTracker>,
+    pub(super) in_flight: Arc<InFlightTracker>,
     pub(super) progress: ReadProgress,
 }
 
 /// Where records go, until the run is stopped.
-pub(super) struct Outlet {
+pub(super) struct RecordOutput {
     pub(super) out: mpsc::Sender<Record>,
     pub(super) stop: CancellationToken,
     /// When checkpoints are to be saved next: a turn ends then, even while it waits for room.
@@ -51,18 +51,18 @@ pub(super) struct Outlet {
 
 /// What became of an attempt to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sent {
-    Yes,
+pub(super) enum SendOutcome {
+    Sent,
     /// Not yet, and it is time to save.
-    OutOfMemoryBudget,
+    SaveDue,
     /// Not yet: a claim must be saved first.
-    Unclaimed,
+    AwaitingClaim,
     Stopped,
 }
 
-impl Outlet {
+impl RecordOutput {
     /// Room for a record, unless there is none before it is time to save.
-    async fn permit(&self) -> Result<mpsc::Permit<'_, Record>, Sent> {
+    async fn permit(&self) -> Result<mpsc::Permit<'_, Record>, SendOutcome> {
         if let Ok(permit) = self.out.try_reserve()
             && !self.stop.is_cancelled()
         {
@@ -70,8 +70,8 @@ impl Outlet {
         }
         let permit = crate::source::permit(&self.out, &self.stop);
         match tokio::time::timeout_at(self.due, permit).await {
-            Ok(permit) => permit.ok_or(Sent::Stopped),
-            Err(_) => Err(Sent::OutOfMemoryBudget),
+            Ok(permit) => permit.ok_or(SendOutcome::Stopped),
+            Err(_) => Err(SendOutcome::SaveDue),
         }
     }
 
@@ -100,14 +100,14 @@ pub(super) struct Stream {
     waiting: VecDeque<Decoded>,
     /// Starts and numbers of the lines that the decoder holds.
     held_lines: VecDeque<StreamPosition>,
-    ledger: Arc<FileOffsetTracker>,
+    tracker: Arc<FileOffsetTracker>,
     /// The digest of what was read; `None` where it is not known from the first byte on.
-    content: Option<Running>,
+    content: Option<RunningDigest>,
     /// The digest of a part of what was read.
     known: Option<ContentMark>,
-    versions: Vec<Version>,
+    versions: Vec<ContentVersion>,
     claims: Claims,
-    on_record: OnRecord,
+    row_state: RowState,
     /// The last bytes that were read.
     recent: Bytes,
     /// When the last line came.
@@ -116,60 +116,60 @@ pub(super) struct Stream {
     /// moves.
     older: Vec<(Arc<FileOffsetTracker>, u64)>,
     begun: bool,
-    places: Places,
+    location_metadata: LocationMetadata,
     scratch: Vec<Decoded>,
 }
 
 impl Stream {
     /// A content that was not read before, in a file.
     pub(super) fn new(
-        common: &Arc<Common>,
+        context: &Arc<SourceContext>,
         id: FileId,
         generation: u64,
-        beginning: Beginning,
+        beginning: ReadStart,
     ) -> Self {
-        let Beginning { start, content } = beginning;
+        let ReadStart { start, content } = beginning;
         // A row that knows no byte of a content does not know it again.
-        let on_record = if start.position > 0 { OnRecord::Yes } else { OnRecord::No };
-        let claims = Claims::new(common.downstream.handover, Vec::new(), start.position);
+        let row_state = if start.position > 0 { RowState::Saved } else { RowState::Unsaved };
+        let claims = Claims::new(context.downstream.buffer, Vec::new(), start.position);
         Self {
             generation,
             origin: id,
-            key: format!("{}:{id}:{generation}", common.source).into(),
-            splitter: LineSplitter::new(start.position, common.limit)
-                .separated_by(common.decoder.separator()),
-            decoder: common.decoder.clone(),
+            key: format!("{}:{id}:{generation}", context.source).into(),
+            splitter: LineSplitter::new(start.position, context.limit)
+                .separated_by(context.decoder.separator()),
+            decoder: context.decoder.clone(),
             start,
             waiting: VecDeque::new(),
             held_lines: VecDeque::new(),
-            ledger: FileOffsetTracker::new(start, Arc::clone(&common.flight)),
+            tracker: FileOffsetTracker::new(start, Arc::clone(&context.in_flight)),
             content,
             known: None,
             versions: Vec::new(),
             claims,
-            on_record,
+            row_state,
             recent: Bytes::new(),
             fed_at: None,
             older: Vec::new(),
             begun: false,
-            places: common.downstream.places,
+            location_metadata: context.downstream.location_metadata,
             scratch: Vec::new(),
         }
     }
 
     /// Goes on where a checkpoint is; `id` is the file of that checkpoint.
     pub(super) fn resume(
-        common: &Arc<Common>,
+        context: &Arc<SourceContext>,
         id: FileId,
         row: FileCheckpoint,
-        content: Option<Running>,
+        content: Option<RunningDigest>,
     ) -> Self {
-        let beginning = Beginning { start: row.mark(), content };
+        let beginning = ReadStart { start: row.mark(), content };
         let origin = row.origin.unwrap_or(id);
-        let mut stream = Self::new(common, origin, row.generation, beginning);
-        stream.claims = Claims::new(common.downstream.handover, row.claims, row.position);
+        let mut stream = Self::new(context, origin, row.generation, beginning);
+        stream.claims = Claims::new(context.downstream.buffer, row.claims, row.position);
         if row.content.as_ref().is_some_and(|content| content.length > 0) {
-            stream.on_record = OnRecord::Yes;
+            stream.row_state = RowState::Saved;
         }
         stream.known = row.content;
         stream.versions = row.versions;
@@ -187,18 +187,18 @@ impl Stream {
 
     /// How far it is settled and nothing waits.
     pub(super) fn is_settled(&self) -> bool {
-        self.waiting.is_empty() && self.ledger.is_idle()
+        self.waiting.is_empty() && self.tracker.is_idle()
     }
 
     /// Whether older generations are settled as far as its checkpoint waits for them.
     pub(super) fn is_released(&self) -> bool {
-        self.older.iter().all(|(ledger, position)| ledger.mark().position >= *position)
+        self.older.iter().all(|(tracker, position)| tracker.mark().position >= *position)
     }
 
     /// Its ledger and how far it was sent, if not all of that is settled.
     pub(super) fn unsettled(&self) -> Option<(Arc<FileOffsetTracker>, u64)> {
-        let sent = self.ledger.sent_to();
-        (self.ledger.mark().position < sent).then(|| (Arc::clone(&self.ledger), sent))
+        let sent = self.tracker.sent_to();
+        (self.tracker.mark().position < sent).then(|| (Arc::clone(&self.tracker), sent))
     }
 
     /// Whether something is behind the last newline, or in the decoder.
@@ -210,7 +210,7 @@ impl Stream {
         !self.waiting.is_empty()
     }
 
-    pub(super) fn content(&self) -> Option<&Running> {
+    pub(super) fn content(&self) -> Option<&RunningDigest> {
         self.content.as_ref()
     }
 
@@ -265,20 +265,20 @@ impl Stream {
     /// ends.
     pub(super) async fn send_lines(
         &mut self,
-        outlet: &Outlet,
+        output: &RecordOutput,
         end: Option<u64>,
         file: &FileName<'_>,
-    ) -> Sent {
+    ) -> SendOutcome {
         loop {
-            match self.send_waiting(outlet, file).await {
-                Sent::Yes => {}
+            match self.send_waiting(output, file).await {
+                SendOutcome::Sent => {}
                 sent => return sent,
             }
             if end.is_some_and(|end| self.read_to() >= end) {
-                return Sent::Yes;
+                return SendOutcome::Sent;
             }
             let Some(line) = self.splitter.next_line() else {
-                return Sent::Yes;
+                return SendOutcome::Sent;
             };
             self.decode(line);
         }
@@ -344,7 +344,7 @@ impl Stream {
             None => {
                 self.held_lines.clear();
                 if let (false, Some(behind)) = (is_record || self.has_waiting(), behind) {
-                    self.ledger.skipped(behind);
+                    self.tracker.skipped(behind);
                 }
             }
             Some(from) => {
@@ -360,17 +360,17 @@ impl Stream {
         StreamPosition { position, lines: self.start.lines.map(|lines| lines + fed) }
     }
 
-    async fn send_waiting(&mut self, outlet: &Outlet, file: &FileName<'_>) -> Sent {
+    async fn send_waiting(&mut self, output: &RecordOutput, file: &FileName<'_>) -> SendOutcome {
         while let Some(next) = self.waiting.front() {
             if !self.claims.covers(next.end) {
-                self.claims.want(next.end, file.size);
-                return Sent::Unclaimed;
+                self.claims.request(next.end, file.size);
+                return SendOutcome::AwaitingClaim;
             }
-            if self.on_record != OnRecord::Yes {
-                self.on_record = OnRecord::Wanted;
-                return Sent::Unclaimed;
+            if self.row_state != RowState::Saved {
+                self.row_state = RowState::Requested;
+                return SendOutcome::AwaitingClaim;
             }
-            let permit = match outlet.permit().await {
+            let permit = match output.permit().await {
                 Ok(permit) => permit,
                 Err(sent) => return sent,
             };
@@ -378,7 +378,7 @@ impl Stream {
                 permit.send(self.record(decoded, file));
             }
         }
-        Sent::Yes
+        SendOutcome::Sent
     }
 
     fn record(&mut self, decoded: Decoded, file: &FileName<'_>) -> Record {
@@ -386,11 +386,11 @@ impl Stream {
         let first = self.mark_at(start, line);
         let behind = self.mark_at(end, line + lines);
         let number = first.lines.map(|lines| lines + 1);
-        let (maybe_sent, time) = self.claims.hand_on(start, end);
+        let (maybe_sent, time) = self.claims.record_sent(start, end);
         let mut record = Record::new(body);
-        record.meta = match self.places {
-            Places::Untold => meta,
-            Places::Told => {
+        record.meta = match self.location_metadata {
+            LocationMetadata::Omit => meta,
+            LocationMetadata::Include => {
                 let known = Metadata::default().with("file", file.shown);
                 let known = match number {
                     Some(number) => known.with("line", number),
@@ -413,23 +413,23 @@ impl Stream {
                 None => format!("{}@{start}", file.shown).into(),
             },
         });
-        record.with_ack(self.ledger.ack(first, behind, part))
+        record.with_ack(self.tracker.ack(first, behind, part))
     }
 
     /// Whether its row has to be saved before more can be sent.
     pub(super) fn wants_claim(&self) -> bool {
-        self.claims.is_wanted() || self.on_record == OnRecord::Wanted
+        self.claims.is_requested() || self.row_state == RowState::Requested
     }
 
     /// The row is saved.
     pub(super) fn grant_claim(&mut self) {
         self.claims.grant();
-        self.on_record = OnRecord::Yes;
+        self.row_state = RowState::Saved;
     }
 
     /// What is settled.
     pub(super) fn mark(&self) -> StreamPosition {
-        let mark = self.ledger.mark();
+        let mark = self.tracker.mark();
         match (self.decoder.waiting_from(), self.held_lines.front()) {
             (Some(from), Some(first)) if first.position == from && from < mark.position => *first,
             (Some(from), _) if from < mark.position => {
@@ -450,7 +450,7 @@ impl Stream {
 
     /// The checkpoint as it stands, for a file with this beginning.
     pub(super) fn row(&mut self, id: FileId, head: &FileHead, path: &str) -> FileCheckpoint {
-        self.older.retain(|(ledger, position)| ledger.mark().position < *position);
+        self.older.retain(|(tracker, position)| tracker.mark().position < *position);
         let settled = match self.older.is_empty() {
             true => self.mark(),
             false => self.start,
@@ -464,7 +464,7 @@ impl Stream {
             left: None,
             origin: (self.origin != id).then_some(self.origin),
             copy: false,
-            content: self.content.as_ref().map(Running::mark).or_else(|| self.known.clone()),
+            content: self.content.as_ref().map(RunningDigest::mark).or_else(|| self.known.clone()),
             versions: self.versions.clone(),
             claims: self.claims.rows(settled.position),
             packed: None,
@@ -475,11 +475,11 @@ impl Stream {
 /// Whether the saved row tells what the content is, so that the next process gives its records the
 /// same origins. No record leaves before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OnRecord {
-    No,
+enum RowState {
+    Unsaved,
     /// It does once the row is saved.
-    Wanted,
-    Yes,
+    Requested,
+    Saved,
 }
 
 /// A file as its records name it.

@@ -14,11 +14,11 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 /// The most folders watched; more are left to the clock.
-const MOST: usize = 512;
+const MAX_WATCHED_FOLDERS: usize = 512;
 
 #[derive(Default)]
-struct Bell {
-    rung: Notify,
+struct WakeSignal {
+    changed: Notify,
     /// Whether a name came, went or changed since it was last asked.
     names: AtomicBool,
 }
@@ -27,20 +27,20 @@ struct Bell {
 pub(super) struct DirWatcher {
     watcher: Option<RecommendedWatcher>,
     watched: HashSet<PathBuf>,
-    bell: Arc<Bell>,
+    signal: Arc<WakeSignal>,
 }
 
 impl DirWatcher {
     pub(super) fn new() -> Self {
-        let bell = Arc::new(Bell::default());
-        let ringer = Arc::clone(&bell);
+        let signal = Arc::new(WakeSignal::default());
+        let sender = Arc::clone(&signal);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            ring(&ringer, event.ok().map(|event| event.kind));
+            on_event(&sender, event.ok().map(|event| event.kind));
         });
         if let Err(error) = &watcher {
             tracing::debug!(%error, "folders cannot be watched; files are looked at by the clock");
         }
-        Self { watcher: watcher.ok(), watched: HashSet::new(), bell }
+        Self { watcher: watcher.ok(), watched: HashSet::new(), signal }
     }
 
     /// Watches these folders too.
@@ -49,7 +49,7 @@ impl DirWatcher {
             return;
         };
         for folder in folders {
-            if self.watched.len() >= MOST || self.watched.contains(&folder) {
+            if self.watched.len() >= MAX_WATCHED_FOLDERS || self.watched.contains(&folder) {
                 continue;
             }
             match watcher.watch(&folder, RecursiveMode::NonRecursive) {
@@ -63,22 +63,22 @@ impl DirWatcher {
     }
 
     /// Returns when something happened since the last call.
-    pub(super) async fn rung(&self) {
-        self.bell.rung.notified().await;
+    pub(super) async fn changed(&self) {
+        self.signal.changed.notified().await;
     }
 
     /// Whether a new search is worth while.
     pub(super) fn names_changed(&self) -> bool {
-        self.bell.names.swap(false, Ordering::AcqRel)
+        self.signal.names.swap(false, Ordering::AcqRel)
     }
 }
 
-fn ring(bell: &Bell, kind: Option<EventKind>) {
+fn on_event(signal: &WakeSignal, kind: Option<EventKind>) {
     match kind {
         // Reading is an access: it must not wake the reader.
         Some(EventKind::Access(_)) => return,
         Some(EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_))) => {}
-        _ => bell.names.store(true, Ordering::Release),
+        _ => signal.names.store(true, Ordering::Release),
     }
-    bell.rung.notify_one();
+    signal.changed.notify_one();
 }

@@ -5,8 +5,9 @@
 //! record that came back unsettled.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::ack::{Ack, Verdict};
@@ -131,7 +132,7 @@ impl CommitWindow {
 
 impl WindowShared {
     fn state(&self) -> MutexGuard<'_, WindowState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn settle(&self, number: u64, from: i64, verdict: Verdict) {
@@ -166,7 +167,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_list_of_all_records(
+        fn window_equals_a_list_of_all_records(
             steps in proptest::collection::vec((any::<prop::sample::Index>(), 0..12_u8), 0..80),
         ) {
             // After every verdict, what is reached is behind the last record before the first one
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_without_records_waits_for_those_before_it() {
+    fn offset_without_records_waits_for_earlier_ones() {
         // What lies between records is reached once the records before it are settled.
         let window = CommitWindow::new(5);
         window.passed(7);

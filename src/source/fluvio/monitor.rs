@@ -5,10 +5,11 @@
 //! it was asked for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
 use super::cluster::{Cluster, ClusterError, CommittedOffset, OffsetRange};
@@ -126,7 +127,7 @@ impl PartitionStatus {
     }
 
     fn inner(&self) -> MutexGuard<'_, StatusState> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 
@@ -208,7 +209,7 @@ impl OffsetMonitor {
     }
 
     fn statuses(&self) -> MutexGuard<'_, BTreeMap<u32, Arc<PartitionStatus>>> {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.statuses.lock()
     }
 }
 
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_that_moves_under_us_is_somebody_elses() {
+    fn offset_committed_by_another_consumer_is_detected() {
         // What we keep ourselves is no rival, whenever it is seen; another offset is, and so is the
         // same one that was kept again while we kept nothing. It is told once.
         let status = PartitionStatus::default();

@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 /// Wrong tries an address has at once.
@@ -47,7 +47,7 @@ impl AuthLimiter {
     }
 
     fn tries(&self) -> MutexGuard<'_, HashMap<IpAddr, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn wrong_tries_are_slowed_to_one_a_second_and_forgiven() {
+    async fn failed_logins_are_limited_to_one_per_second_and_expire() {
         // Guarantees the burst, the rate after it, that others are not affected, and forgiveness.
         let auth_limiter = AuthLimiter::default();
         let (guesser, other) = ("198.51.100.1".parse().unwrap(), "198.51.100.2".parse().unwrap());

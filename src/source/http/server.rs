@@ -35,7 +35,7 @@ const IDLE_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// How long a handshake and the head of a request may take at most: connections that say nothing
-/// give their places up soon.
+/// give their slots up soon.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Limits of connections.
@@ -94,9 +94,9 @@ async fn accept(
     graceful: &GracefulShutdown,
     connections: &mut JoinSet<()>,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let slots = Arc::new(Semaphore::new(limits.connections));
     loop {
-        let place = Arc::clone(&places).acquire_owned().await;
+        let slot = Arc::clone(&slots).acquire_owned().await;
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -115,7 +115,7 @@ async fn accept(
         };
         connections.spawn(async move {
             connection.serve(stream).await;
-            drop(place);
+            drop(slot);
         });
     }
 }

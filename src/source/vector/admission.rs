@@ -7,12 +7,13 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -22,7 +23,7 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::Service as _;
 
-use super::connection::{ActiveCall, ActivePush, Connection};
+use super::connection::{ActiveCall, ActivePush, GrpcConnection};
 use super::order::OrderTicket;
 use super::request::{Framed, MAX_EVENTS, PushError, records};
 use super::unwanted::UnwantedEvents;
@@ -62,7 +63,7 @@ impl RequestSlot {
     }
 
     pub(super) fn take(&self) -> Option<UnpackedRequest> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 
@@ -113,7 +114,11 @@ impl AdmissionService {
 
     /// Answers a call. Calls of one connection are made in the order of their arrival, so a push has
     /// its place in that order before this returns.
-    pub(super) fn call(&self, connection: &Arc<Connection>, request: Request<Body>) -> CallFuture {
+    pub(super) fn call(
+        &self,
+        connection: &Arc<GrpcConnection>,
+        request: Request<Body>,
+    ) -> CallFuture {
         let active_call = connection.call();
         let (mut inner, shared) = (self.inner.clone(), Arc::clone(&self.shared));
         if request.uri().path() == PUSH_PATH {
@@ -137,7 +142,7 @@ impl AdmissionService {
 }
 
 impl AdmissionState {
-    fn report_concurrency(&self, connection: &Connection) {
+    fn report_concurrency(&self, connection: &GrpcConnection) {
         if self.concurrency_reported.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -155,7 +160,7 @@ impl AdmissionState {
 /// A push at the door.
 struct PushCall {
     shared: Arc<AdmissionState>,
-    connection: Arc<Connection>,
+    connection: Arc<GrpcConnection>,
     ticket: OrderTicket,
     _under_way: ActivePush,
     _visit: ActiveCall,

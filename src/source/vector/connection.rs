@@ -9,12 +9,13 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -37,7 +38,7 @@ const EVICT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is known of a connection.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct GrpcConnection {
     /// Whose it is.
     pub(super) peer: SocketAddr,
     order: RequestOrder,
@@ -51,7 +52,7 @@ pub(super) struct Connection {
     end: CancellationToken,
 }
 
-impl Connection {
+impl GrpcConnection {
     fn new(peer: SocketAddr) -> Self {
         Self {
             peer,
@@ -82,7 +83,7 @@ impl Connection {
         if self.calls.load(Ordering::Acquire) > 0 || self.end.is_cancelled() {
             return None;
         }
-        let since = *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *self.idle_since.lock();
         Some(now.duration_since(since))
     }
 
@@ -102,12 +103,12 @@ impl Connection {
 /// A call under way.
 #[derive(Debug)]
 pub(super) struct ActiveCall {
-    connection: Arc<Connection>,
+    connection: Arc<GrpcConnection>,
 }
 
 impl Drop for ActiveCall {
     fn drop(&mut self) {
-        let mut idle = self.connection.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.connection.idle_since.lock();
         *idle = Instant::now();
         self.connection.calls.fetch_sub(1, Ordering::AcqRel);
     }
@@ -116,7 +117,7 @@ impl Drop for ActiveCall {
 /// A push that has no answer yet.
 #[derive(Debug)]
 pub(super) struct ActivePush {
-    connection: Arc<Connection>,
+    connection: Arc<GrpcConnection>,
 }
 
 impl Drop for ActivePush {
@@ -129,15 +130,15 @@ impl Drop for ActivePush {
 #[derive(Default)]
 struct ConnectionRegistry {
     next: AtomicU64,
-    all: Mutex<HashMap<u64, Arc<Connection>>>,
+    all: Mutex<HashMap<u64, Arc<GrpcConnection>>>,
 }
 
 impl ConnectionRegistry {
-    fn all(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    fn all(&self) -> MutexGuard<'_, HashMap<u64, Arc<GrpcConnection>>> {
+        self.all.lock()
     }
 
-    fn add(&self, connection: &Arc<Connection>) -> u64 {
+    fn add(&self, connection: &Arc<GrpcConnection>) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.all().insert(number, Arc::clone(connection));
         number
@@ -178,7 +179,7 @@ pub(super) fn incoming(
             };
             // Answers are small; none should wait for the next.
             drop(stream.set_nodelay(true));
-            let connection = Arc::new(Connection::new(peer));
+            let connection = Arc::new(GrpcConnection::new(peer));
             let number = connections.add(&connection);
             let placed = AcceptedConnection {
                 stream,
@@ -212,7 +213,7 @@ async fn slot(
 pub(super) struct AcceptedConnection {
     stream: TcpStream,
     ended: Pin<Box<dyn Future<Output = ()> + Send>>,
-    connection: Arc<Connection>,
+    connection: Arc<GrpcConnection>,
     number: u64,
     connections: Arc<ConnectionRegistry>,
     _place: OwnedSemaphorePermit,
@@ -220,7 +221,7 @@ pub(super) struct AcceptedConnection {
 
 impl AcceptedConnection {
     /// What is known of it.
-    pub(super) fn connection(&self) -> Arc<Connection> {
+    pub(super) fn connection(&self) -> Arc<GrpcConnection> {
         Arc::clone(&self.connection)
     }
 

@@ -2,8 +2,9 @@
 //! before it, whole, however they are read and unpacked side by side.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 /// The requests of one connection, in order of arrival.
@@ -28,7 +29,7 @@ impl RequestOrder {
 
     /// The place of a request that arrives now.
     pub(super) fn arrive(&self) -> OrderTicket {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let number = state.next;
         state.next += 1;
         OrderTicket { number, state: Arc::clone(&self.state), turn: self.turn.clone() }
@@ -54,7 +55,7 @@ impl OrderTicket {
 
 impl Drop for OrderTicket {
     fn drop(&mut self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.ended.insert(self.number);
         self.turn.send_modify(|turn| {
             while state.ended.remove(turn) {
@@ -72,7 +73,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_request_has_its_turn_when_all_before_it_ended(
+        fn request_proceeds_when_all_earlier_ones_ended(
             ends in Just((0..12_usize).collect::<Vec<_>>()).prop_shuffle()
         ) {
             // Guarantees that a turn comes exactly when every earlier request has ended, whatever

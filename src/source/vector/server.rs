@@ -26,7 +26,7 @@ use tonic::codegen::http::Request;
 use tonic::service::Routes;
 
 use super::admission::{AdmissionService, AdmissionSettings};
-use super::connection::{Connection, incoming};
+use super::connection::{GrpcConnection, incoming};
 use super::generated::vector::vector_server::VectorServer;
 use super::service::VectorService;
 use super::unwanted::UnwantedEvents;
@@ -150,7 +150,7 @@ async fn accept(
 
 async fn serve_grpc<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
-    connection: Arc<Connection>,
+    connection: Arc<GrpcConnection>,
     admission: AdmissionService,
     watcher: Watcher,
 ) {

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::event::{DecodedEvent, EventKind};
@@ -41,7 +41,7 @@ impl UnwantedEvents {
             metrics.unwanted(word);
         }
         let now = Instant::now();
-        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.seen.lock();
         let dropped = match all.entry(event.kind) {
             Entry::Vacant(entry) => {
                 entry.insert(UnwantedCount { since: now, dropped: 0 });
@@ -75,7 +75,7 @@ impl UnwantedEvents {
 
     /// Says at the end what no dead letter has said.
     pub(super) fn finish(&self) {
-        let all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.seen.lock();
         for (kind, seen) in all.iter().filter(|(_, seen)| seen.dropped > 0) {
             let (kind, dropped) = (word(*kind), seen.dropped);
             tracing::warn!(
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_of_metrics_is_one_dead_letter_a_minute_with_a_count() {
+    async fn repeated_unwanted_events_make_one_dead_letter_per_minute() {
         // Guarantees one admitted event a minute and kind, that it names how many were dropped, and
         // that all are counted.
         let metrics = Metrics::default();

@@ -4,34 +4,35 @@
 //! listing that was under way while an attribute was created does not make us forget it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::ValueType;
 use crate::config::sink::{AttributeType, AttributeTypes};
-use crate::deliver::{Attempts, Need, Reply, SendError, Transport};
+use crate::deliver::{ApiReply, Attempts, Need, SendError, Transport};
 use crate::usercom::endpoint::{self, attributes as wire};
-use crate::usercom::keyed::KeyedLocks;
-use crate::usercom::outcome::{Failure, Probe};
+use crate::usercom::keyed_mutex::KeyedLocks;
+use crate::usercom::outcome::{ExecuteError, ExecutorObserver};
 use crate::usercom::profile::limits::{name_std, std_form};
 
 /// Pages of definitions read at most; beyond lies a server that never ends its list.
 const MAX_PAGES: usize = 1_000;
 /// How long a created attribute is believed in although a listing does not show it yet.
-const SETTLES: Duration = Duration::from_secs(60);
+const VISIBILITY_DELAY: Duration = Duration::from_secs(60);
 
 /// Whose attribute it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::usercom) enum Content {
+pub(in crate::usercom) enum AttributeOwner {
     /// A user's.
     User,
     /// A company's.
     Company,
 }
 
-impl Content {
+impl AttributeOwner {
     /// The name under which it is created.
     pub(in crate::usercom) fn as_str(self) -> &'static str {
         match self {
@@ -65,7 +66,7 @@ pub(in crate::usercom) struct Attribute {
 
 /// What is known of a name.
 #[derive(Debug, Clone)]
-pub(in crate::usercom) enum Slot {
+pub(in crate::usercom) enum AttributeState {
     /// It is defined.
     Known(Arc<Attribute>),
     /// User.com refused to create it; asked again after the next reading.
@@ -83,55 +84,55 @@ pub(in crate::usercom) enum Creation {
     TooMany,
 }
 
-type Key = (Content, String);
+type AttributeKey = (AttributeOwner, String);
 
 /// By content, then by name, so that asking for one makes no text.
 #[derive(Default)]
-struct Slots {
-    users: HashMap<String, Slot>,
-    companies: HashMap<String, Slot>,
+struct AttributeStates {
+    users: HashMap<String, AttributeState>,
+    companies: HashMap<String, AttributeState>,
 }
 
-impl Slots {
-    fn of(&self, content: Content) -> &HashMap<String, Slot> {
+impl AttributeStates {
+    fn of(&self, content: AttributeOwner) -> &HashMap<String, AttributeState> {
         match content {
-            Content::User => &self.users,
-            Content::Company => &self.companies,
+            AttributeOwner::User => &self.users,
+            AttributeOwner::Company => &self.companies,
         }
     }
 
-    fn of_mut(&mut self, content: Content) -> &mut HashMap<String, Slot> {
+    fn of_mut(&mut self, content: AttributeOwner) -> &mut HashMap<String, AttributeState> {
         match content {
-            Content::User => &mut self.users,
-            Content::Company => &mut self.companies,
+            AttributeOwner::User => &mut self.users,
+            AttributeOwner::Company => &mut self.companies,
         }
     }
 }
 
 #[derive(Default)]
-struct Names {
-    slots: Slots,
+struct CatalogState {
+    slots: AttributeStates,
     /// When we created what; forgotten once it has settled.
-    born: HashMap<Key, Instant>,
+    recently_created: HashMap<AttributeKey, Instant>,
     read_at: Option<Instant>,
 }
 
 /// The attributes of users and companies.
 pub(in crate::usercom) struct Catalogue {
-    names: RwLock<Names>,
+    names: RwLock<CatalogState>,
     refresh: Duration,
     /// Held while the list is read.
     reading: tokio::sync::Mutex<()>,
     /// A lock for every attribute that is being created.
-    creating: KeyedLocks<Key>,
+    creating: KeyedLocks<AttributeKey>,
     /// The types of attributes that are to be created, where they are not text.
-    declared: HashMap<Key, AttributeType>,
+    declared: HashMap<AttributeKey, AttributeType>,
     /// Attributes of another type than declared that were told.
-    told: Mutex<HashSet<Key>>,
+    told: Mutex<HashSet<AttributeKey>>,
 }
 
 /// Whether a creation is refused because the attribute is there already.
-fn says_it_exists(reply: &Reply) -> bool {
+fn says_it_exists(reply: &ApiReply) -> bool {
     let body = String::from_utf8_lossy(&reply.body).to_ascii_lowercase();
     matches!(reply.status, 400 | 409) && (body.contains("exist") || body.contains("unique"))
 }
@@ -155,7 +156,7 @@ impl Catalogue {
         users: &AttributeTypes,
         companies: &AttributeTypes,
     ) {
-        let both = [(Content::User, users), (Content::Company, companies)];
+        let both = [(AttributeOwner::User, users), (AttributeOwner::Company, companies)];
         for (content, types) in both {
             let types = types.iter().map(|(name, is)| ((content, name_std(name)), *is));
             self.declared.extend(types);
@@ -163,7 +164,11 @@ impl Catalogue {
     }
 
     /// The type an attribute gets when it is created.
-    pub(in crate::usercom) fn declared(&self, content: Content, name: &str) -> AttributeType {
+    pub(in crate::usercom) fn declared(
+        &self,
+        content: AttributeOwner,
+        name: &str,
+    ) -> AttributeType {
         if self.declared.is_empty() {
             return AttributeType::default();
         }
@@ -176,8 +181,12 @@ impl Catalogue {
     }
 
     /// What is known of a name.
-    pub(in crate::usercom) fn get(&self, content: Content, name: &str) -> Option<Slot> {
-        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+    pub(in crate::usercom) fn get(
+        &self,
+        content: AttributeOwner,
+        name: &str,
+    ) -> Option<AttributeState> {
+        let names = self.names.read();
         names.slots.of(content).get(&*std_form(name)).cloned()
     }
 
@@ -189,7 +198,7 @@ impl Catalogue {
         &self,
         transport: &dyn Transport,
         attempts: &mut Attempts,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ExecuteError> {
         let asked = Instant::now();
         match self.read_at() {
             None => {
@@ -222,7 +231,7 @@ impl Catalogue {
         &self,
         transport: &dyn Transport,
         attempts: &mut Attempts,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ExecuteError> {
         let asked = Instant::now();
         let _reading = self.reading.lock().await;
         // The time kept is that of a reading's beginning.
@@ -240,7 +249,7 @@ impl Catalogue {
         &self,
         transport: &dyn Transport,
         attempts: &mut Attempts,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ExecuteError> {
         let _reading = self.reading.lock().await;
         self.read(Need::FirstContact, transport, attempts).await
     }
@@ -251,18 +260,18 @@ impl Catalogue {
     /// When there is no answer.
     pub(in crate::usercom) async fn create(
         &self,
-        content: Content,
+        content: AttributeOwner,
         name: &str,
         transport: &dyn Transport,
         attempts: &mut Attempts,
-        probe: &dyn Probe,
+        probe: &dyn ExecutorObserver,
         book: impl FnOnce() -> bool + Send,
-    ) -> Result<Creation, Failure> {
+    ) -> Result<Creation, ExecuteError> {
         let key = (content, name_std(name));
         let _turn = self.creating.turn(key.clone()).await;
         match self.get(content, name) {
-            Some(Slot::Known(_)) => Ok(Creation::Known),
-            Some(Slot::Refused) => Ok(Creation::Refused),
+            Some(AttributeState::Known(_)) => Ok(Creation::Known),
+            Some(AttributeState::Refused) => Ok(Creation::Refused),
             None if !book() => Ok(Creation::TooMany),
             None => self.create_alone(&key, name, transport, attempts, probe).await,
         }
@@ -270,19 +279,19 @@ impl Catalogue {
 
     async fn create_alone(
         &self,
-        key: &Key,
+        key: &AttributeKey,
         name: &str,
         transport: &dyn Transport,
         attempts: &mut Attempts,
-        probe: &dyn Probe,
-    ) -> Result<Creation, Failure> {
+        probe: &dyn ExecutorObserver,
+    ) -> Result<Creation, ExecuteError> {
         let value_type = self.declared(key.0, name);
         let request = wire::create(name, key.0, value_type);
         let reply = match transport.send(&request, attempts).await {
             // Nobody gets this attribute: the records go on without it.
             Err(error @ SendError::Poison { .. }) => {
                 tracing::warn!(attribute = ?name, %error, "the attribute cannot be created and is left out");
-                self.write().slots.of_mut(key.0).insert(key.1.clone(), Slot::Refused);
+                self.write().slots.of_mut(key.0).insert(key.1.clone(), AttributeState::Refused);
                 return Ok(Creation::Refused);
             }
             answer => answer?,
@@ -292,9 +301,9 @@ impl Catalogue {
             let mut names = self.write();
             let now = Instant::now();
             for key in [key.clone(), (key.0, name_std(&attribute.name_std))] {
-                let slot = Slot::Known(Arc::clone(&attribute));
+                let slot = AttributeState::Known(Arc::clone(&attribute));
                 names.slots.of_mut(key.0).insert(key.1.clone(), slot);
-                names.born.insert(key, now);
+                names.recently_created.insert(key, now);
             }
             drop(names);
             probe.attribute_created(name, value_type.as_str());
@@ -303,7 +312,7 @@ impl Catalogue {
         // Most likely somebody else was quicker: then it is in the list.
         self.reread(transport, attempts).await?;
         match self.get(key.0, name) {
-            Some(Slot::Known(_)) => Ok(Creation::Known),
+            Some(AttributeState::Known(_)) => Ok(Creation::Known),
             _ if says_it_exists(&reply) => {
                 tracing::warn!(
                     attribute = ?name,
@@ -312,13 +321,16 @@ impl Catalogue {
                      settings name, else as text. Nothing need be done"
                 );
                 let attribute = Arc::new(created(&reply, key, name, value_type));
-                self.write().slots.of_mut(key.0).insert(key.1.clone(), Slot::Known(attribute));
+                self.write()
+                    .slots
+                    .of_mut(key.0)
+                    .insert(key.1.clone(), AttributeState::Known(attribute));
                 Ok(Creation::Known)
             }
             _ => {
-                let refused = Failure::refused("to create an attribute", &reply);
+                let refused = ExecuteError::refused("to create an attribute", &reply);
                 tracing::warn!(attribute = ?name, status = reply.status, error = ?refused, "attribute left out");
-                self.write().slots.of_mut(key.0).insert(key.1.clone(), Slot::Refused);
+                self.write().slots.of_mut(key.0).insert(key.1.clone(), AttributeState::Refused);
                 Ok(Creation::Refused)
             }
         }
@@ -330,9 +342,9 @@ impl Catalogue {
         need: Need,
         transport: &dyn Transport,
         attempts: &mut Attempts,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ExecuteError> {
         let began = Instant::now();
-        let mut slots = Slots::default();
+        let mut slots = AttributeStates::default();
         let mut request = endpoint::needed(wire::list(), need);
         let mut asked = HashSet::new();
         for page_number in 0..MAX_PAGES {
@@ -342,13 +354,13 @@ impl Catalogue {
                 break;
             }
             if !reply.is_success() {
-                return Err(Failure::refused("to list its attributes", &reply));
+                return Err(ExecuteError::refused("to list its attributes", &reply));
             }
             let page = endpoint::page(&reply, &request.path);
             for (content, attribute) in page.results.iter().filter_map(wire::definition) {
                 let attribute = Arc::new(attribute);
                 for name in [&attribute.name, &attribute.name_std] {
-                    let slot = Slot::Known(Arc::clone(&attribute));
+                    let slot = AttributeState::Known(Arc::clone(&attribute));
                     slots.of_mut(content).insert(name_std(name), slot);
                 }
             }
@@ -363,13 +375,13 @@ impl Catalogue {
     }
 
     /// Says once of each attribute that it has another type than the settings name.
-    fn tell_other_types(&self, slots: &Slots) {
+    fn tell_other_types(&self, slots: &AttributeStates) {
         for (key, declared) in &self.declared {
-            let Some(Slot::Known(attribute)) = slots.of(key.0).get(&key.1) else {
+            let Some(AttributeState::Known(attribute)) = slots.of(key.0).get(&key.1) else {
                 continue;
             };
             let wanted = ValueType::parse(declared.as_str(), &serde_json::Value::Null, false);
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut told = self.told.lock();
             if attribute.value_type != wanted && told.insert(key.clone()) {
                 tracing::warn!(
                     attribute = ?key.1, of = key.0.as_str(), declared = declared.as_str(),
@@ -382,12 +394,12 @@ impl Catalogue {
         }
     }
 
-    fn replace(&self, slots: Slots, began: Instant) {
+    fn replace(&self, slots: AttributeStates, began: Instant) {
         let mut names = self.write();
-        let Names { slots: present, born, .. } = &mut *names;
-        born.retain(|_, born| *born + SETTLES > began);
+        let CatalogState { slots: present, recently_created, .. } = &mut *names;
+        recently_created.retain(|_, recently_created| *recently_created + VISIBILITY_DELAY > began);
         let mut old = std::mem::replace(present, slots);
-        for (content, name) in born.keys() {
+        for (content, name) in recently_created.keys() {
             if let Some((name, slot)) = old.of_mut(*content).remove_entry(name) {
                 present.of_mut(*content).entry(name).or_insert(slot);
             }
@@ -396,16 +408,21 @@ impl Catalogue {
     }
 
     fn read_at(&self) -> Option<Instant> {
-        self.names.read().unwrap_or_else(PoisonError::into_inner).read_at
+        self.names.read().read_at
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Names> {
-        self.names.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> parking_lot::RwLockWriteGuard<'_, CatalogState> {
+        self.names.write()
     }
 }
 
 /// The definition a creation's answer holds; what it does not say is as we asked.
-fn created(reply: &Reply, key: &Key, name: &str, value_type: AttributeType) -> Attribute {
+fn created(
+    reply: &ApiReply,
+    key: &AttributeKey,
+    name: &str,
+    value_type: AttributeType,
+) -> Attribute {
     match wire::definition(&endpoint::json(reply)) {
         Some((content, attribute)) if content == key.0 => attribute,
         _ => Attribute {

@@ -10,10 +10,10 @@ use crate::call::{Json, needs_no_escaping};
 use crate::coerce::boolean;
 use crate::coerce::number::{self, Number};
 use crate::coerce::timestamp::{self, ParsedTimestamp};
-use crate::usercom::profile::limits::crop;
+use crate::usercom::profile::limits::truncate;
 
 /// Characters of a text value.
-pub(in crate::usercom) const TEXT: usize = 255;
+pub(in crate::usercom) const MAX_TEXT_LEN: usize = 255;
 
 /// The types of attributes User.com has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum ValueType {
         /// The choices as declared; empty where the catalogue does not tell them.
         choices: Vec<Box<str>>,
         /// Whether several may be chosen.
-        many: Choice,
+        many: Cardinality,
     },
     /// A number.
     Float,
@@ -43,7 +43,7 @@ pub enum ValueType {
 
 /// How many of a list may be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
+pub enum Cardinality {
     /// One.
     One,
     /// Any number.
@@ -59,7 +59,7 @@ impl ValueType {
             "datetime" => Self::DateTime,
             "fixed" => Self::Fixed {
                 choices: declared(choices),
-                many: if many { Choice::Many } else { Choice::One },
+                many: if many { Cardinality::Many } else { Cardinality::One },
             },
             "float" => Self::Float,
             "integer" => Self::Integer,
@@ -154,17 +154,18 @@ pub(in crate::usercom) fn convert_in<'j>(
 /// Any value as a text that is not too long. Most are short strings without escapes.
 fn string(json_text: &str) -> Result<Json<'_>, ConversionError> {
     match inner(json_text) {
-        Some(inner) if inner.len() <= TEXT && needs_no_escaping(inner) => {
+        Some(inner) if inner.len() <= MAX_TEXT_LEN && needs_no_escaping(inner) => {
             Ok(Json::from_valid_unchecked(json_text))
         }
-        _ => Ok(Json::string(crop(&text(json_text)?, TEXT))),
+        _ => Ok(Json::string(truncate(&text(json_text)?, MAX_TEXT_LEN))),
     }
 }
 
 /// Whether conversion to `string` cuts the value.
 pub(in crate::usercom) fn overflows(json_text: &str) -> bool {
     // Escapes only make JSON longer than the text it stands for.
-    json_text.len() > TEXT && text(json_text).is_ok_and(|text| text.chars().count() > TEXT)
+    json_text.len() > MAX_TEXT_LEN
+        && text(json_text).is_ok_and(|text| text.chars().count() > MAX_TEXT_LEN)
 }
 
 /// The text of a value: strings decoded, everything else as its JSON.
@@ -240,7 +241,11 @@ fn datetime(json_text: &str, timezone: &TimeZone) -> Result<String, ConversionEr
     Ok(Value::from(text.replace('Z', "+00:00")).to_string())
 }
 
-fn fixed(value: &Value, choices: &[Box<str>], many: Choice) -> Result<String, ConversionError> {
+fn fixed(
+    value: &Value,
+    choices: &[Box<str>],
+    many: Cardinality,
+) -> Result<String, ConversionError> {
     let choose = |value: &Value| -> Result<Value, ConversionError> {
         let text = match value {
             Value::String(text) => text.trim().to_owned(),
@@ -259,15 +264,15 @@ fn fixed(value: &Value, choices: &[Box<str>], many: Choice) -> Result<String, Co
             .ok_or(ConversionError::NoChoice)
     };
     let chosen = match (value, many) {
-        (Value::Array(list), Choice::Many) => {
+        (Value::Array(list), Cardinality::Many) => {
             Value::Array(list.iter().map(choose).collect::<Result<_, _>>()?)
         }
-        (Value::Array(list), Choice::One) => match list.as_slice() {
+        (Value::Array(list), Cardinality::One) => match list.as_slice() {
             [only] => choose(only)?,
             _ => return Err(ConversionError::NoChoice),
         },
-        (single, Choice::Many) => Value::Array(vec![choose(single)?]),
-        (single, Choice::One) => choose(single)?,
+        (single, Cardinality::Many) => Value::Array(vec![choose(single)?]),
+        (single, Cardinality::One) => choose(single)?,
     };
     Ok(chosen.to_string())
 }

@@ -3,7 +3,7 @@
 mod catalogue;
 mod convert;
 
-pub(super) use catalogue::{Attribute, Catalogue, Content, Creation, Slot};
+pub(super) use catalogue::{Attribute, AttributeOwner, AttributeState, Catalogue, Creation};
 pub(super) use convert::{convert_in, moment, overflows};
 
-pub use convert::{Choice, ConversionError, ValueType, convert};
+pub use convert::{Cardinality, ConversionError, ValueType, convert};

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::{Body, get, long, number, write};
 use crate::config::sink::AttributeType;
-use crate::deliver::{Method, Repeat, Request};
-use crate::usercom::attributes::{Attribute, Content, ValueType};
+use crate::deliver::{Idempotency, Method, Request};
+use crate::usercom::attributes::{Attribute, AttributeOwner, ValueType};
 
 const PATH: &str = "attributes/";
 
@@ -22,7 +22,7 @@ pub(in crate::usercom) fn list_page(path: String) -> Request {
 /// `POST attributes/`. A repeat is refused as existing.
 pub(in crate::usercom) fn create(
     name: &str,
-    content: Content,
+    content: AttributeOwner,
     value_type: AttributeType,
 ) -> Request {
     let body = Body::new()
@@ -30,12 +30,12 @@ pub(in crate::usercom) fn create(
         .text("value_type", value_type.as_str())
         .text("content_type", content.as_str())
         .done();
-    write(Method::Post, PATH, PATH.into(), body, Repeat::Safe)
+    write(Method::Post, PATH, PATH.into(), body, Idempotency::Idempotent)
 }
 
 /// Reads a definition; `None` for content that is neither a user nor a company.
-pub(in crate::usercom) fn definition(entry: &Value) -> Option<(Content, Attribute)> {
-    let content = Content::parse(entry["content_type"].as_str()?)?;
+pub(in crate::usercom) fn definition(entry: &Value) -> Option<(AttributeOwner, Attribute)> {
+    let content = AttributeOwner::parse(entry["content_type"].as_str()?)?;
     let name = entry["name"].as_str().or_else(|| entry["name_std"].as_str())?;
     let name_std = match entry["name_std"].as_str() {
         Some(name_std) if !name_std.is_empty() => name_std.to_owned(),

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Body, get, json, long, number, segment, slices, write};
-use crate::deliver::{Method, Repeat, Reply, Request};
+use crate::deliver::{ApiReply, Idempotency, Method, Request};
 
 /// `PUT companies-by-id/:id/`; `None` for an id that is not safe in a path.
 pub(in crate::usercom) fn update(
@@ -12,7 +12,7 @@ pub(in crate::usercom) fn update(
 ) -> Option<Request> {
     let path = format!("companies-by-id/{}/", segment(group)?);
     let body = Body::new().all(slices(fields)).done();
-    Some(long(write(Method::Put, "companies-by-id/:id/", path, body, Repeat::Safe)))
+    Some(long(write(Method::Put, "companies-by-id/:id/", path, body, Idempotency::Idempotent)))
 }
 
 /// `PUT companies/:id/`.
@@ -21,7 +21,13 @@ pub(in crate::usercom) fn update_number(
     fields: &[(impl AsRef<str>, impl AsRef<str>)],
 ) -> Request {
     let body = Body::new().all(slices(fields)).done();
-    long(write(Method::Put, "companies/:id/", format!("companies/{id}/"), body, Repeat::Safe))
+    long(write(
+        Method::Put,
+        "companies/:id/",
+        format!("companies/{id}/"),
+        body,
+        Idempotency::Idempotent,
+    ))
 }
 
 /// The body of a new company. One without a name is named by its id.
@@ -42,7 +48,7 @@ pub(in crate::usercom) fn create(
     fields: &[(impl AsRef<str>, impl AsRef<str>)],
 ) -> Request {
     let body = body(group, fields);
-    write(Method::Post, "companies/", "companies/".into(), body, Repeat::Counts)
+    write(Method::Post, "companies/", "companies/".into(), body, Idempotency::NonIdempotent)
 }
 
 /// `GET companies-by-id/:id/`; `None` for an id that is not safe in a path.
@@ -60,7 +66,7 @@ pub(in crate::usercom) fn list() -> Request {
 pub(in crate::usercom) fn add_member(company: u64, user: u64) -> Request {
     let path = format!("companies/{company}/add_member/");
     let body = Body::new().number("user_id", user).done();
-    long(write(Method::Post, "companies/:id/add_member/", path, body, Repeat::Safe))
+    long(write(Method::Post, "companies/:id/add_member/", path, body, Idempotency::Idempotent))
 }
 
 /// What a company object says.
@@ -73,7 +79,7 @@ pub(in crate::usercom) struct Found {
 }
 
 /// Reads a company object.
-pub(in crate::usercom) fn found(reply: &Reply) -> Found {
+pub(in crate::usercom) fn found(reply: &ApiReply) -> Found {
     found_in(&json(reply))
 }
 

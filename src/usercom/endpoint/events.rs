@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Body, get, needed, segment, without_nul, write};
-use crate::deliver::{Method, Need, Repeat, Request};
+use crate::deliver::{Idempotency, Method, Need, Request};
 use crate::schedule::PackedFields;
 
 /// By which of its ids a user is named in a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::usercom) enum Whose<'a> {
+pub(in crate::usercom) enum UserRef<'a> {
     /// The customer's own id, safe in a path.
     ExternalUserId(&'a str),
     /// User.com's number.
@@ -18,13 +18,13 @@ pub(in crate::usercom) enum Whose<'a> {
 
 /// The body of an event occurrence.
 pub(in crate::usercom) fn body(
-    whose: Whose<'_>,
+    whose: UserRef<'_>,
     name: &str,
     at: Option<Timestamp>,
     data: &PackedFields,
 ) -> String {
     let mut body = Body::new();
-    if let Whose::Number(id) = whose {
+    if let UserRef::Number(id) = whose {
         body = body.number("user_id", id);
     }
     body = body.text("name", name);
@@ -39,30 +39,30 @@ pub(in crate::usercom) fn body(
 
 /// An event occurrence.
 pub(in crate::usercom) fn occurrence(
-    whose: Whose<'_>,
+    whose: UserRef<'_>,
     name: &str,
     at: Option<Timestamp>,
     data: &PackedFields,
 ) -> Request {
     let body = body(whose, name, at, data);
     let (route, path) = match whose {
-        Whose::Number(_) => ("events/", "events/".to_owned()),
-        Whose::ExternalUserId(id) => (
+        UserRef::Number(_) => ("events/", "events/".to_owned()),
+        UserRef::ExternalUserId(id) => (
             "users-by-id/:id/events/",
             format!("users-by-id/{}/events/", segment(id).unwrap_or_default()),
         ),
     };
-    write(Method::Post, route, path, body, Repeat::Counts)
+    write(Method::Post, route, path, body, Idempotency::NonIdempotent)
 }
 
 /// A user's events.
-pub(in crate::usercom) fn history(whose: Whose<'_>) -> Request {
+pub(in crate::usercom) fn history(whose: UserRef<'_>) -> Request {
     let request = match whose {
-        Whose::ExternalUserId(id) => get(
+        UserRef::ExternalUserId(id) => get(
             "users-by-id/:id/events/",
             format!("users-by-id/{}/events/", segment(id).unwrap_or_default()),
         ),
-        Whose::Number(id) => get("users/:id/events/", format!("users/{id}/events/")),
+        UserRef::Number(id) => get("users/:id/events/", format!("users/{id}/events/")),
     };
     needed(request, Need::Optional)
 }

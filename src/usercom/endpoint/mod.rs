@@ -16,10 +16,10 @@ use serde_json::Value;
 use url::Url;
 
 use self::body::Body;
-use crate::deliver::{Expects, MAX_REPLY, Method, Need, Repeat, Reply, Request};
+use crate::deliver::{ApiReply, Expects, Idempotency, MAX_RESPONSE_BYTES, Method, Need, Request};
 
 /// The longest answer read where a list or a company with all its members comes, in bytes.
-const LONG_REPLY: usize = 4 * MAX_REPLY;
+const LONG_REPLY: usize = 4 * MAX_RESPONSE_BYTES;
 
 /// Everything but RFC 3986's unreserved characters.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -35,8 +35,8 @@ pub(super) fn segment(id: &str) -> Option<String> {
 }
 
 fn get(route: &'static str, path: String) -> Request {
-    let (method, repeat, expects) = (Method::Get, Repeat::Safe, Expects::default());
-    Request { method, path, route, body: None, repeat, expects }
+    let (method, idempotency, expects) = (Method::Get, Idempotency::Idempotent, Expects::default());
+    Request { method, path, route, body: None, idempotency, expects }
 }
 
 /// The same request, of whose answer so much is needed.
@@ -56,10 +56,10 @@ fn write(
     route: &'static str,
     path: String,
     body: String,
-    repeat: Repeat,
+    idempotency: Idempotency,
 ) -> Request {
     let body = Some(Bytes::from(without_nul(body)));
-    Request { method, path, route, body, repeat, expects: Expects::default() }
+    Request { method, path, route, body, idempotency, expects: Expects::default() }
 }
 
 /// JSON text without NULs: databases refuse them in text, and the server then answers 500.
@@ -92,7 +92,7 @@ fn slices<N: AsRef<str>, J: AsRef<str>>(fields: &[(N, J)]) -> impl Iterator<Item
 }
 
 /// A reply's body as JSON, with or without a byte order mark; `Null` where it is not JSON.
-pub(super) fn json(reply: &Reply) -> Value {
+pub(super) fn json(reply: &ApiReply) -> Value {
     let body = reply.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&reply.body);
     serde_json::from_slice(body).unwrap_or(Value::Null)
 }
@@ -163,7 +163,7 @@ fn objects(by_name: &mut serde_json::Map<String, Value>) -> Vec<Value> {
 /// `next` is an absolute URL chosen by the server. Only its query is used, on the path that was
 /// asked: a reply cannot lead anywhere else, nor does it matter under which name the server knows
 /// itself.
-pub(super) fn page(reply: &Reply, asked: &str) -> Page {
+pub(super) fn page(reply: &ApiReply, asked: &str) -> Page {
     let (results, next) = match json(reply) {
         Value::Array(results) => (results, None),
         Value::Object(mut body) => {
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_next_page_leads_nowhere_else() {
+    fn next_page_url_of_another_host_is_not_followed() {
         // Only the query of a `next` on the very same path is followed.
         let asked = "attributes/?cursor=1";
         for (next, followed) in [
@@ -212,9 +212,9 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_read_leniently() {
+    fn page_in_other_shapes_is_parsed() {
         // A bare array is a page; anything unknown is an empty one.
-        let reply = |body: &'static str| Reply { status: 200, body: Bytes::from(body) };
+        let reply = |body: &'static str| ApiReply { status: 200, body: Bytes::from(body) };
         assert_eq!(page(&reply("[1,2]"), "x/").results.len(), 2);
         assert_eq!(page(&reply("{\"results\":[1]}"), "x/").results.len(), 1);
         for list in [
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn nul_is_left_out_of_bodies_and_paths() {
+    fn nul_is_removed_from_bodies_and_paths() {
         // Guarantees that no NUL leaves, and that a backslash in front of `u0000` is not taken for
         // one.
         for (json, sent) in [
@@ -239,7 +239,8 @@ mod tests {
             (r#"{"a":"\\\u0000é\n"}"#, r#"{"a":"\\é\n"}"#),
             (r#"{"a":1}"#, r#"{"a":1}"#),
         ] {
-            let request = write(Method::Post, "x/", "x/".into(), json.into(), Repeat::Safe);
+            let request =
+                write(Method::Post, "x/", "x/".into(), json.into(), Idempotency::Idempotent);
             assert_eq!(request.body.unwrap(), sent, "{json}");
         }
         assert_eq!(segment("a\0b").as_deref(), Some("ab"));
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_in_every_way_servers_write_them() {
+    fn ids_as_number_or_string_are_parsed() {
         // Guarantees that a float, a text and a byte order mark do not hide a user's number.
         for body in [
             "{\"id\":7}",
@@ -256,20 +257,20 @@ mod tests {
             "{\"id\":\"7.0\"}",
             "\u{feff}{\"id\":7}",
         ] {
-            let reply = Reply { status: 200, body: Bytes::from(body) };
+            let reply = ApiReply { status: 200, body: Bytes::from(body) };
             assert_eq!(users::found(&reply).id, Some(7), "{body}");
         }
         for body in ["{\"id\":7.5}", "{\"id\":-7}", "{\"id\":true}", "{\"id\":1e300}", "OK"] {
-            let reply = Reply { status: 200, body: Bytes::from(body) };
+            let reply = ApiReply { status: 200, body: Bytes::from(body) };
             assert_eq!(users::found(&reply).id, None, "{body}");
         }
     }
 
     #[test]
-    fn users_are_read_leniently() {
+    fn user_in_other_shapes_is_parsed() {
         // `user_key`, else `key`; a body that says nothing is no error.
         let read =
-            |body: &'static str| users::found(&Reply { status: 200, body: Bytes::from(body) });
+            |body: &'static str| users::found(&ApiReply { status: 200, body: Bytes::from(body) });
         assert_eq!(read("{\"id\":7,\"user_key\":\"a\",\"key\":\"b\"}").key.as_deref(), Some("a"));
         assert_eq!(read("{\"id\":\"7\",\"key\":\"b\"}").key.as_deref(), Some("b"));
         assert_eq!(read("{\"id\":\"7\"}").id, Some(7));

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use url::Url;
 
-use super::events::{Whose, offset, written_time};
+use super::events::{UserRef, offset, written_time};
 use super::{Body, get, needed, segment, write};
-use crate::deliver::{Method, Need, Repeat, Request};
+use crate::deliver::{Idempotency, Method, Need, Request};
 
 /// A page view as it is sent.
 #[derive(Debug, Clone, Copy)]
@@ -32,17 +32,17 @@ pub(in crate::usercom) fn body(user_key: &str, view: View<'_>) -> String {
 /// `POST site-views/`, which names the user by key.
 pub(in crate::usercom) fn view(user_key: &str, view: View<'_>) -> Request {
     let body = body(user_key, view);
-    write(Method::Post, "site-views/", "site-views/".into(), body, Repeat::Counts)
+    write(Method::Post, "site-views/", "site-views/".into(), body, Idempotency::NonIdempotent)
 }
 
 /// A user's page views.
-pub(in crate::usercom) fn history(whose: Whose<'_>) -> Request {
+pub(in crate::usercom) fn history(whose: UserRef<'_>) -> Request {
     let request = match whose {
-        Whose::ExternalUserId(id) => get(
+        UserRef::ExternalUserId(id) => get(
             "users-by-id/:id/ping_hits/",
             format!("users-by-id/{}/ping_hits/", segment(id).unwrap_or_default()),
         ),
-        Whose::Number(id) => get("users/:id/ping_hits/", format!("users/{id}/ping_hits/")),
+        UserRef::Number(id) => get("users/:id/ping_hits/", format!("users/{id}/ping_hits/")),
     };
     needed(request, Need::Optional)
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Body, get, json, number, segment, slices, write};
-use crate::deliver::{Method, Repeat, Reply, Request};
+use crate::deliver::{ApiReply, Idempotency, Method, Request};
 
 /// The body of an upsert.
 pub(in crate::usercom) fn body<'a>(
@@ -20,7 +20,7 @@ pub(in crate::usercom) fn upsert(
 ) -> Request {
     let body = body(own_id, slices(fields));
     let route = "users/update_or_create/";
-    write(Method::Post, route, route.into(), body, Repeat::Safe)
+    write(Method::Post, route, route.into(), body, Idempotency::Idempotent)
 }
 
 /// `GET users-by-id/:id/`; `None` for an id that is not safe in a path.
@@ -37,7 +37,7 @@ pub(in crate::usercom) fn by_number(id: u64) -> Request {
 /// `POST users/merge/`: the parent stays. A repeat finds nobody left to merge.
 pub(in crate::usercom) fn merge(parent: u64, gone: u64) -> Request {
     let body = Body::new().number("parent", parent).json("users_list", &format!("[{gone}]")).done();
-    write(Method::Post, "users/merge/", "users/merge/".into(), body, Repeat::Safe)
+    write(Method::Post, "users/merge/", "users/merge/".into(), body, Idempotency::Idempotent)
 }
 
 /// What an upsert's answer says.
@@ -50,7 +50,7 @@ pub(in crate::usercom) struct Upserted {
 }
 
 /// Reads `{"created": …, "id": …}`.
-pub(in crate::usercom) fn upserted(reply: &Reply) -> Upserted {
+pub(in crate::usercom) fn upserted(reply: &ApiReply) -> Upserted {
     let body = json(reply);
     Upserted {
         created: body.get("created").and_then(Value::as_bool),
@@ -75,7 +75,7 @@ impl Found {
 }
 
 /// Reads a user object.
-pub(in crate::usercom) fn found(reply: &Reply) -> Found {
+pub(in crate::usercom) fn found(reply: &ApiReply) -> Found {
     let body = json(reply);
     let key = ["user_key", "key"]
         .iter()

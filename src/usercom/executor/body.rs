@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use super::Usercom;
-use super::resolve::{Entry, Refused, Resolved};
-use crate::deliver::{Attempts, Reply, Request};
+use super::OpExecutor;
+use super::resolve::{BodyEntry, Refused, Resolved};
+use crate::deliver::{ApiReply, Attempts, Request};
 use crate::schedule::{FieldClass, PackedFields};
-use crate::usercom::attributes::{Content, Creation};
-use crate::usercom::confirmed::Facts;
+use crate::usercom::attributes::{AttributeOwner, Creation};
+use crate::usercom::confirmed_fields::Facts;
 use crate::usercom::endpoint;
-use crate::usercom::outcome::Failure;
+use crate::usercom::outcome::ExecuteError;
 use crate::usercom::profile::limits::name_std;
 
 /// Times a write is sent again without the values its refusal named. One refusal names all values
@@ -20,21 +20,21 @@ const LOOKS: usize = 3;
 
 /// The answer to a write.
 pub(super) struct Written {
-    pub(super) reply: Reply,
+    pub(super) reply: ApiReply,
     /// What the write said, without what was left out.
     pub(super) facts: Facts,
 }
 
-impl Usercom {
+impl OpExecutor {
     /// Sends a write whose body holds fields. When it is refused because of fields it names, the
     /// catalogue is read anew, what is still refused is left out, and the rest is sent.
     pub(super) async fn write(
         &self,
-        content: Content,
+        content: AttributeOwner,
         fields: &PackedFields,
         attempts: &mut Attempts,
-        request: impl Fn(&[Entry<'_>]) -> Request + Send,
-    ) -> Result<Written, Failure> {
+        request: impl Fn(&[BodyEntry<'_>]) -> Request + Send,
+    ) -> Result<Written, ExecuteError> {
         let mut refused = Refused::default();
         let mut body = self.body(content, fields, &refused, attempts).await?;
         let mut refusals = 0;
@@ -74,12 +74,12 @@ impl Usercom {
     /// are sent otherwise now: one whose type is another, and one that is gone, which is made anew.
     async fn looked_at_anew<'f>(
         &self,
-        content: Content,
+        content: AttributeOwner,
         fields: &'f PackedFields,
         named: &mut Vec<String>,
         before: &Resolved<'_>,
         attempts: &mut Attempts,
-    ) -> Result<Option<Resolved<'f>>, Failure> {
+    ) -> Result<Option<Resolved<'f>>, ExecuteError> {
         if !named.iter().any(|name| before.is_custom(name)) {
             return Ok(None);
         }
@@ -99,11 +99,11 @@ impl Usercom {
     /// The body of a write; attributes it needs are created.
     async fn body<'f>(
         &self,
-        content: Content,
+        content: AttributeOwner,
         fields: &'f PackedFields,
         refused: &Refused,
         attempts: &mut Attempts,
-    ) -> Result<Resolved<'f>, Failure> {
+    ) -> Result<Resolved<'f>, ExecuteError> {
         if has_attributes(fields) {
             self.catalogue.ensure(&*self.transport, attempts).await?;
         }

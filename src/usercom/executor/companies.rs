@@ -8,21 +8,26 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
-use super::{JUST_SEEN, Usercom};
-use crate::deliver::{Attempts, Reply, SendError};
+use super::body::Written;
+use super::resolve::BodyEntry;
+use super::unseen::{knows_no_user, unseen};
+use super::{JUST_SEEN, OpExecutor};
+use crate::deliver::{ApiReply, Attempts, Request, SendError};
 use crate::schedule::PackedFields;
-use crate::usercom::attributes::Content;
-use crate::usercom::confirmed::{Facts, is_fresh};
+use crate::usercom::attributes::AttributeOwner;
+use crate::usercom::confirmed_fields::{Facts, is_fresh};
 use crate::usercom::endpoint;
 use crate::usercom::endpoint::companies::{self as wire, Found};
-use crate::usercom::memory;
-use crate::usercom::outcome::{Done, Failure};
+use crate::usercom::outcome::{ExecuteError, OpSuccess};
+use crate::usercom::profile_cache;
+use crate::usercom::visibility::VisibilityWait;
 
 /// Pages of companies searched for one whose id is not safe in a path.
 const MAX_PAGES: usize = 1_000;
 
-impl Usercom {
+impl OpExecutor {
     /// Updates a company, or creates it.
     pub(super) async fn company(
         &self,
@@ -30,7 +35,7 @@ impl Usercom {
         fields: &PackedFields,
         now: Timestamp,
         attempts: &mut Attempts,
-    ) -> Result<Done, Failure> {
+    ) -> Result<OpSuccess, ExecuteError> {
         let _turn = self.company_turns.turn(group.into()).await;
         let mut facts = Facts::default();
         let updated = self.update_company(group, fields, &mut facts, attempts).await?;
@@ -40,7 +45,7 @@ impl Usercom {
         };
         self.remember(group, &found, now);
         self.memory.know_company(group, |row| row.fields.note(facts, now));
-        Ok(Done::Sent)
+        Ok(OpSuccess::Sent)
     }
 
     /// Writes to a company that is there; `facts` becomes what was written. `None` when it is not
@@ -51,7 +56,7 @@ impl Usercom {
         fields: &PackedFields,
         facts: &mut Facts,
         attempts: &mut Attempts,
-    ) -> Result<Option<Found>, Failure> {
+    ) -> Result<Option<Found>, ExecuteError> {
         if fields.is_empty() {
             return self.find_company(group, attempts).await;
         }
@@ -59,7 +64,7 @@ impl Usercom {
             && !self.no_company_update_by_own_id.load(Ordering::Relaxed)
         {
             let written = self
-                .write(Content::Company, fields, attempts, |entries| {
+                .write_seen(group, fields, attempts, |entries| {
                     wire::update(group, entries).expect("the id was found safe in a path")
                 })
                 .await?;
@@ -84,33 +89,81 @@ impl Usercom {
             return Ok(None);
         };
         let written = self
-            .write(Content::Company, fields, attempts, |entries| wire::update_number(id, entries))
+            .write_seen(group, fields, attempts, |entries| wire::update_number(id, entries))
             .await?;
         *facts = written.facts;
         self.company_in(group, &written.reply)
     }
 
+    /// Writes to a company; one that was just created and is not seen yet is waited for.
+    async fn write_seen(
+        &self,
+        group: &str,
+        fields: &PackedFields,
+        attempts: &mut Attempts,
+        request: impl Fn(&[BodyEntry<'_>]) -> Request + Send + Sync,
+    ) -> Result<Written, ExecuteError> {
+        let created = self.company_written(group);
+        let mut wait = VisibilityWait::default();
+        loop {
+            let written = self.write(AttributeOwner::Company, fields, attempts, &request).await?;
+            match written.reply.status {
+                404 if self.wait_until_seen(created, &mut wait, attempts).await => {}
+                200..300 => {
+                    self.is_seen(created, &wait);
+                    return Ok(written);
+                }
+                _ => return Ok(written),
+            }
+        }
+    }
+
     /// Reads the answer to a read or an update.
-    fn company_in(&self, group: &str, reply: &Reply) -> Result<Option<Found>, Failure> {
+    fn company_in(&self, group: &str, reply: &ApiReply) -> Result<Option<Found>, ExecuteError> {
         match reply.status {
             200..300 => Ok(Some(wire::found(reply))),
             404 => {
                 self.memory.forget_company(group);
                 Ok(None)
             }
-            _ => Err(Failure::refused("the company", reply)),
+            _ => Err(ExecuteError::refused("the company", reply)),
         }
     }
 
-    /// Looks for a company.
+    /// Looks for a company; one that was just created and is not seen yet is waited for.
     async fn find_company(
         &self,
         group: &str,
         attempts: &mut Attempts,
-    ) -> Result<Option<Found>, Failure> {
+    ) -> Result<Option<Found>, ExecuteError> {
+        let created = self.company_written(group);
+        let mut wait = VisibilityWait::default();
+        loop {
+            let found = self.look_for_company(group, attempts).await?;
+            if found.is_some() {
+                self.is_seen(created, &wait);
+                return Ok(found);
+            }
+            if !self.wait_until_seen(created, &mut wait, attempts).await {
+                self.memory.forget_company(group);
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Looks for a company once.
+    async fn look_for_company(
+        &self,
+        group: &str,
+        attempts: &mut Attempts,
+    ) -> Result<Option<Found>, ExecuteError> {
         if let Some(request) = wire::by_own_id(group) {
             let reply = self.send(&request, attempts).await?;
-            return self.company_in(group, &reply);
+            return match reply.status {
+                200..300 => Ok(Some(wire::found(&reply))),
+                404 => Ok(None),
+                _ => Err(ExecuteError::refused("the company", &reply)),
+            };
         }
         let mut request = wire::list();
         let mut asked = HashSet::new();
@@ -120,7 +173,7 @@ impl Usercom {
                 break;
             }
             if !reply.is_success() {
-                return Err(Failure::refused("to list companies", &reply));
+                return Err(ExecuteError::refused("to list companies", &reply));
             }
             let page = endpoint::page(&reply, &request.path);
             if let Some(entry) = page.results.iter().find(|entry| wire::is_named(entry, group)) {
@@ -141,16 +194,19 @@ impl Usercom {
         fields: &PackedFields,
         facts: &mut Facts,
         attempts: &mut Attempts,
-    ) -> Result<Found, Failure> {
+    ) -> Result<Found, ExecuteError> {
         loop {
+            let sent = Instant::now();
             let made = self
-                .write(Content::Company, fields, attempts, |entries| wire::create(group, entries))
+                .write(AttributeOwner::Company, fields, attempts, |entries| {
+                    wire::create(group, entries)
+                })
                 .await;
             let written = match made {
-                Err(Failure::Send(SendError::Ambiguous { .. })) => {
+                Err(ExecuteError::Send(SendError::Ambiguous { .. })) => {
                     // A look is no success of the request that is in doubt.
                     let failed = attempts.failed;
-                    if let Some(found) = self.find_company(group, attempts).await? {
+                    if let Some(found) = self.find_lost(group, sent, attempts).await? {
                         return self.update_found(group, fields, found, facts, attempts).await;
                     }
                     attempts.failed = failed;
@@ -161,15 +217,36 @@ impl Usercom {
             let reply = written.reply;
             if reply.is_success() {
                 *facts = written.facts;
+                self.memory.know_company(group, |row| row.written = Some(Instant::now()));
                 return Ok(wire::found(&reply));
             }
             // Somebody else may have created it since we looked.
             if matches!(reply.status, 400 | 409)
-                && let Some(found) = self.find_company(group, attempts).await?
+                && let Some(found) = self.find_lost(group, sent, attempts).await?
             {
                 return self.update_found(group, fields, found, facts, attempts).await;
             }
-            return Err(Failure::refused("the company", &reply));
+            return Err(ExecuteError::refused("the company", &reply));
+        }
+    }
+
+    /// Looks for a company that may have been created at `sent`, until it should be seen.
+    async fn find_lost(
+        &self,
+        group: &str,
+        sent: Instant,
+        attempts: &mut Attempts,
+    ) -> Result<Option<Found>, ExecuteError> {
+        let mut wait = VisibilityWait::default();
+        loop {
+            let found = self.look_for_company(group, attempts).await?;
+            if found.is_some() {
+                self.is_seen(Some(sent), &wait);
+                self.memory.know_company(group, |row| row.written = Some(sent));
+            }
+            if found.is_some() || !self.wait_if_lost(sent, &mut wait, attempts).await {
+                return Ok(found);
+            }
         }
     }
 
@@ -182,7 +259,7 @@ impl Usercom {
         found: Found,
         facts: &mut Facts,
         attempts: &mut Attempts,
-    ) -> Result<Found, Failure> {
+    ) -> Result<Found, ExecuteError> {
         if fields.is_empty() {
             return Ok(found);
         }
@@ -193,7 +270,7 @@ impl Usercom {
     fn remember(&self, group: &str, found: &Found, now: Timestamp) {
         self.memory.know_company(group, |row| {
             if found.id.is_some() && row.id.is_some() && row.id != found.id {
-                *row = memory::CompanyRow::default();
+                *row = profile_cache::CompanyRow::default();
             }
             row.id = found.id.or(row.id);
             if let Some(members) = &found.members {
@@ -225,37 +302,48 @@ impl Usercom {
         group: &str,
         now: Timestamp,
         attempts: &mut Attempts,
-    ) -> Result<Done, Failure> {
+    ) -> Result<OpSuccess, ExecuteError> {
         let ttl = self.users.unchanged_ttl_secs.max(JUST_SEEN);
         let known = || self.is_member(user, group, now, ttl);
         if known() {
             self.probe.saved("member");
-            return Ok(Done::Unchanged);
+            return Ok(OpSuccess::Unchanged);
         }
-        let _turn = self.company_turns.turn(group.into()).await;
-        for retry in [true, false] {
+        let mut wait = VisibilityWait::default();
+        let mut was_forgotten = false;
+        loop {
             let member = self.number(user, attempts).await?;
+            let turn = self.company_turns.turn(group.into()).await;
             let company = self.company_number(group, now, attempts).await?;
             if known() {
                 self.probe.saved("member");
-                return Ok(Done::Unchanged);
+                return Ok(OpSuccess::Unchanged);
             }
             let reply = self.send(&wire::add_member(company, member), attempts).await?;
+            let written = self.user_written(user).max(self.company_written(group));
             match reply.status {
-                200..300 | 409 => {}
+                200..300 | 409 => self.is_seen(written, &wait),
                 400 if self.lists(group, member, now, attempts).await? => {}
-                // One of the two is gone: what we remember of them is out of date.
-                404 if retry => {
+                400 | 404 if knows_no_user(&reply) => {
+                    // Others join meanwhile.
+                    drop(turn);
+                    if self.wait_until_seen(written, &mut wait, attempts).await {
+                        continue;
+                    }
+                    if reply.status == 400 || was_forgotten {
+                        return Err(unseen("the membership", &reply));
+                    }
+                    // One of the two is gone: what we remember of them is out of date.
                     self.memory.forget_user(user);
                     self.memory.forget_company(group);
+                    was_forgotten = true;
                     continue;
                 }
-                _ => return Err(Failure::refused("the membership", &reply)),
+                _ => return Err(ExecuteError::refused("the membership", &reply)),
             }
             self.memory.know_user(user, |row| row.joined(group, now));
-            return Ok(Done::Sent);
+            return Ok(OpSuccess::Sent);
         }
-        Err(Failure::own("the user or the company is missing although both were written"))
     }
 
     /// User.com's number of a company, which is created bare where missing.
@@ -264,7 +352,7 @@ impl Usercom {
         group: &str,
         now: Timestamp,
         attempts: &mut Attempts,
-    ) -> Result<u64, Failure> {
+    ) -> Result<u64, ExecuteError> {
         if let Some(id) = self.memory.company(group).and_then(|row| row.id) {
             return Ok(id);
         }
@@ -281,7 +369,7 @@ impl Usercom {
         }
         // The write has succeeded, whatever became of its answer.
         let found = self.find_company(group, attempts).await?.and_then(|found| found.id);
-        found.ok_or_else(|| Failure::own("User.com did not tell the company's number"))
+        found.ok_or_else(|| ExecuteError::own("User.com did not tell the company's number"))
     }
 
     /// Whether User.com lists a member: then a refusal to add it says that it is there.
@@ -291,7 +379,7 @@ impl Usercom {
         member: u64,
         now: Timestamp,
         attempts: &mut Attempts,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, ExecuteError> {
         let Some(found) = self.find_company(group, attempts).await? else {
             return Ok(false);
         };

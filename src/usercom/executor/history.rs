@@ -9,11 +9,11 @@
 
 use serde_json::Value;
 
-use super::Usercom;
-use super::snapshots::{Kind, Place, Snapshot};
+use super::OpExecutor;
+use super::history_snapshots::{HistoryKey, HistoryKind, Snapshot};
 use crate::deliver::{Attempts, Request};
 use crate::usercom::endpoint;
-use crate::usercom::outcome::Failure;
+use crate::usercom::outcome::ExecuteError;
 
 /// Pages read of one history at most.
 const MAX_PAGES: usize = 100;
@@ -27,7 +27,7 @@ const SURELY_OLDER: i64 = 60;
 
 /// Why it is not known whether an event arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(super) enum LookupCause {
     /// An earlier process may have sent it.
     EarlierRun,
     /// An attempt of this run had no clear end.
@@ -35,8 +35,8 @@ pub(super) enum Cause {
 }
 
 /// What is looked for.
-pub(super) struct Wanted<'a> {
-    pub(super) place: Place<'a>,
+pub(super) struct HistoryQuery<'a> {
+    pub(super) place: HistoryKey<'a>,
     /// The same for events that cannot be told apart in a history.
     pub(super) fingerprint: u64,
     /// Its time, in seconds.
@@ -46,24 +46,24 @@ pub(super) struct Wanted<'a> {
     pub(super) offset: &'a (dyn Fn(&Value) -> Option<i64> + Sync),
 }
 
-impl Usercom {
+impl OpExecutor {
     /// Whether a user's history shows that the event arrived. `false` where histories are not read,
     /// or cannot be: then it is sent again, since once too often is better than never.
     pub(super) async fn has_arrived(
         &self,
-        wanted: &Wanted<'_>,
-        cause: Cause,
+        wanted: &HistoryQuery<'_>,
+        cause: LookupCause,
         request: Request,
         attempts: &mut Attempts,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, ExecuteError> {
         if !self.delivery.verify_ambiguous {
             return Ok(false);
         }
         // A look at the history is no success of the request that is in doubt.
         let failed = attempts.failed;
         let kept = match cause {
-            Cause::EarlierRun => self.snapshots.take(wanted.place),
-            Cause::LostAnswer => None,
+            LookupCause::EarlierRun => self.snapshots.take(wanted.place),
+            LookupCause::LostAnswer => None,
         };
         let mut snapshot = kept.unwrap_or_else(|| Snapshot::unread(request));
         let read = self.read_on(&mut snapshot, wanted.at, attempts).await;
@@ -82,7 +82,7 @@ impl Usercom {
                  before is not in the part that was read, so it is sent, perhaps a second time"
             );
         }
-        if cause == Cause::EarlierRun {
+        if cause == LookupCause::EarlierRun {
             self.snapshots.keep(wanted.place, snapshot);
         }
         if found.is_some() {
@@ -92,7 +92,7 @@ impl Usercom {
     }
 
     /// An event or page view is known to have arrived.
-    pub(super) fn has_sent(&self, place: Place<'_>, fingerprint: u64) {
+    pub(super) fn has_sent(&self, place: HistoryKey<'_>, fingerprint: u64) {
         self.memory.arrived(fingerprint);
         self.snapshots.arrived(place, fingerprint);
     }
@@ -103,7 +103,7 @@ impl Usercom {
         snapshot: &mut Snapshot,
         at: i64,
         attempts: &mut Attempts,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ExecuteError> {
         let mut pauses = super::users::UNREADABLE_ANSWER_PAUSES.into_iter();
         while !snapshot.is_cut_short()
             && snapshot.reaches_back_to().is_none_or(|oldest| oldest >= at - SURELY_OLDER)
@@ -155,33 +155,33 @@ impl Snapshot {
 
 /// How far the times of histories that name no zone are off, in seconds, once that is known.
 #[derive(Debug, Default)]
-pub(super) struct Zone(std::sync::Mutex<Option<i64>>);
+pub(super) struct HistoryZone(parking_lot::Mutex<Option<i64>>);
 
-impl Zone {
+impl HistoryZone {
     /// Whether times without a zone may be off by so much. Once one was recognised, all others have
     /// to be off by the same, give or take summer time.
     pub(super) fn allows(&self, offset: i64) -> bool {
-        let known = *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = *self.0.lock();
         offset == 0 || known.is_none_or(|known| matches!((known - offset).abs(), 0 | 3600))
     }
 
     /// An event was recognised under this offset.
     pub(super) fn learn(&self, offset: i64) {
         if offset != 0 {
-            let mut known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut known = self.0.lock();
             known.get_or_insert(offset);
         }
     }
 }
 
-impl Place<'_> {
+impl HistoryKey<'_> {
     /// A user's events.
-    pub(super) fn events(user: &str) -> Place<'_> {
-        Place { kind: Kind::Events, user }
+    pub(super) fn events(user: &str) -> HistoryKey<'_> {
+        HistoryKey { kind: HistoryKind::Events, user }
     }
 
     /// A user's page views.
-    pub(super) fn views(user: &str) -> Place<'_> {
-        Place { kind: Kind::Views, user }
+    pub(super) fn views(user: &str) -> HistoryKey<'_> {
+        HistoryKey { kind: HistoryKind::Views, user }
     }
 }

@@ -5,10 +5,11 @@
 
 mod body;
 mod companies;
+mod events_and_views;
 mod history;
-mod occurrences;
+mod history_snapshots;
 mod resolve;
-mod snapshots;
+mod unseen;
 mod users;
 
 use std::sync::Arc;
@@ -19,20 +20,20 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use self::resolve::Refused;
-use super::attributes::{Catalogue, Content, Creation};
-use super::confirmed::Confirmed;
+use super::attributes::{AttributeOwner, Catalogue, Creation};
+use super::confirmed_fields::ConfirmedFieldHashes;
 use super::endpoint;
-use super::keyed::KeyedLocks;
-use super::memory::Memory;
-use super::odds::Odds;
-use super::outcome::{Done, Doubt, Failure, Probe, cure};
+use super::keyed_mutex::KeyedLocks;
+use super::new_users::NewUserEstimator;
+use super::outcome::{ExecuteError, ExecutorObserver, OpSuccess, PriorSend, remediation};
+use super::profile_cache::ProfileCache;
+use super::visibility::Visibility;
 use crate::clock;
+use crate::config::account::AccountConfig;
 use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
-use crate::deliver::{Attempts, BeforeSend, Need, Reply, Request, SendError, Transport};
+use crate::deliver::{ApiReply, Attempts, BeforeSend, Need, Request, SendError, Transport};
 use crate::schedule::{Op, PackedFields};
 
-/// How long a user that was just created may take to be seen.
-const SETTLES: Duration = Duration::from_secs(1);
 /// How long, in seconds, a membership that was just seen is not asked for again whatever the
 /// settings say.
 const JUST_SEEN: u64 = 60;
@@ -43,39 +44,42 @@ pub fn key_check() -> Request {
 }
 
 /// Carries out ops at User.com and remembers what it learned.
-pub struct Usercom {
+pub struct OpExecutor {
     transport: Arc<dyn Transport>,
     users: UsersConfig,
     delivery: DeliveryConfig,
-    probe: Arc<dyn Probe>,
+    probe: Arc<dyn ExecutorObserver>,
     catalogue: Catalogue,
-    memory: Memory,
+    memory: ProfileCache,
     /// How likely a user we have not seen is new.
-    new_users: Odds,
+    new_users: NewUserEstimator,
     /// Histories that answer for what earlier processes may have sent.
-    snapshots: snapshots::Snapshots,
+    snapshots: history_snapshots::Snapshots,
+    /// How long User.com takes to show what was written.
+    visibility: Visibility,
     /// How far times without a zone in histories are off.
-    zone: history::Zone,
+    zone: history::HistoryZone,
     /// Whether User.com said that it does not update companies by own id.
     no_company_update_by_own_id: AtomicBool,
     /// One op at a time per company.
     company_turns: KeyedLocks<Box<str>>,
 }
 
-impl Usercom {
+impl OpExecutor {
     /// An executor that knows nothing yet.
     pub fn new(
         transport: Arc<dyn Transport>,
         users: UsersConfig,
         delivery: DeliveryConfig,
-        probe: Arc<dyn Probe>,
+        probe: Arc<dyn ExecutorObserver>,
     ) -> Self {
         Self {
             catalogue: Catalogue::new(Duration::from_secs(users.catalogue_refresh_secs)),
-            memory: Memory::new(users.cache_size),
-            new_users: Odds::even(),
-            snapshots: snapshots::Snapshots::default(),
-            zone: history::Zone::default(),
+            memory: ProfileCache::new(users.cache_size),
+            new_users: NewUserEstimator::even(),
+            snapshots: history_snapshots::Snapshots::default(),
+            visibility: visibility(&AccountConfig::default()),
+            zone: history::HistoryZone::default(),
             no_company_update_by_own_id: AtomicBool::new(false),
             company_turns: KeyedLocks::default(),
             transport,
@@ -92,11 +96,18 @@ impl Usercom {
         self
     }
 
+    /// The same with facts of the account.
+    #[must_use]
+    pub fn with_account(mut self, account: &AccountConfig) -> Self {
+        self.visibility = visibility(account);
+        self
+    }
+
     /// Reads the catalogue of attributes.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn open(&self) -> Result<(), Failure> {
+    pub async fn open(&self) -> Result<(), ExecuteError> {
         let mut attempts = Attempts::default();
         self.catalogue.open(&*self.transport, &mut attempts).await
     }
@@ -105,16 +116,16 @@ impl Usercom {
     ///
     /// # Errors
     /// When it is refused; the reason names the cure.
-    pub async fn healthcheck(&self) -> Result<(), Failure> {
+    pub async fn healthcheck(&self) -> Result<(), ExecuteError> {
         let mut attempts = Attempts::default();
         let reply = self.send(&key_check(), &mut attempts).await?;
         if reply.is_success() {
             return Ok(());
         }
-        match Failure::refused("the health check", &reply) {
-            Failure::Reject { status, reason, body } => Err(Failure::Reject {
+        match ExecuteError::refused("the health check", &reply) {
+            ExecuteError::Reject { status, reason, body } => Err(ExecuteError::Reject {
                 status,
-                reason: format!("{reason}: {}", cure(reply.status)),
+                reason: format!("{reason}: {}", remediation(reply.status)),
                 body,
             }),
             failure => Err(failure),
@@ -129,9 +140,9 @@ impl Usercom {
     pub async fn execute(
         &self,
         op: &Op,
-        doubt: Doubt,
+        doubt: PriorSend,
         attempts: &mut Attempts,
-    ) -> Result<Done, Failure> {
+    ) -> Result<OpSuccess, ExecuteError> {
         self.execute_noted(op, doubt, &Unnoted, attempts).await
     }
 
@@ -142,17 +153,17 @@ impl Usercom {
     pub async fn execute_noted(
         &self,
         op: &Op,
-        doubt: Doubt,
+        doubt: PriorSend,
         before: &dyn BeforeSend,
         attempts: &mut Attempts,
-    ) -> Result<Done, Failure> {
+    ) -> Result<OpSuccess, ExecuteError> {
         let now = clock::now();
         match op {
             Op::Identify { user, fields } => {
                 self.identify(user.as_str(), fields, now, attempts).await
             }
             Op::Track { user, name, at, data } => {
-                let event = occurrences::Event { name, at: at.unwrap_or(now), data };
+                let event = events_and_views::PendingEvent { name, at: at.unwrap_or(now), data };
                 Box::pin(self.track(user.as_str(), event, doubt, before, attempts)).await
             }
             Op::Page { user, domain, path, at } => {
@@ -179,13 +190,13 @@ impl Usercom {
             Op::Identify { user, fields } => {
                 let row = self.memory.user(user.as_str());
                 row.is_some_and(|row| {
-                    self.says_nothing_new(Content::User, fields, &row.fields, now)
+                    self.says_nothing_new(AttributeOwner::User, fields, &row.fields, now)
                 })
             }
             Op::Company { company, fields } => {
                 let row = self.memory.company(company.as_str());
                 row.is_some_and(|row| {
-                    self.says_nothing_new(Content::Company, fields, &row.fields, now)
+                    self.says_nothing_new(AttributeOwner::Company, fields, &row.fields, now)
                 })
             }
             Op::Join { user, company } => self.is_member(user.as_str(), company.as_str(), now, ttl),
@@ -198,9 +209,9 @@ impl Usercom {
     /// in vain is told then, because nobody else will.
     fn says_nothing_new(
         &self,
-        content: Content,
+        content: AttributeOwner,
         fields: &PackedFields,
-        confirmed: &Confirmed,
+        confirmed: &ConfirmedFieldHashes,
         now: Timestamp,
     ) -> bool {
         let ttl = self.users.unchanged_ttl_secs;
@@ -219,12 +230,18 @@ impl Usercom {
 
     /// Whether User.com refused this value of this field within `users.unchanged_ttl_secs`: then it
     /// is not asked again with every write.
-    fn was_refused(&self, content: Content, name: &str, id: Option<u64>, json: &str) -> bool {
+    fn was_refused(
+        &self,
+        content: AttributeOwner,
+        name: &str,
+        id: Option<u64>,
+        json: &str,
+    ) -> bool {
         let ttl = self.users.unchanged_ttl_secs;
         ttl > 0 && self.memory.refused((content.as_str(), name, id, json), clock::now(), ttl)
     }
 
-    fn note_refused(&self, content: Content, name: &str, id: Option<u64>, json: &str) {
+    fn note_refused(&self, content: AttributeOwner, name: &str, id: Option<u64>, json: &str) {
         self.memory.note_refused((content.as_str(), name, id, json), clock::now());
     }
 
@@ -236,10 +253,10 @@ impl Usercom {
     /// Creates an attribute, unless too many were created within this hour.
     async fn create_attribute(
         &self,
-        content: Content,
+        content: AttributeOwner,
         name: &str,
         attempts: &mut Attempts,
-    ) -> Result<Creation, Failure> {
+    ) -> Result<Creation, ExecuteError> {
         let limit = self.users.new_attributes_limit();
         let book = || self.memory.book_creation(limit, clock::now());
         let (transport, probe) = (&*self.transport, &*self.probe);
@@ -262,9 +279,17 @@ impl Usercom {
         self.transport.is_alive()
     }
 
-    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+    async fn send(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<ApiReply, SendError> {
         self.transport.send(request, attempts).await
     }
+}
+
+fn visibility(account: &AccountConfig) -> Visibility {
+    Visibility::new(Duration::from_secs(account.read_after_write_secs))
 }
 
 /// Nobody wants to know before something is sent.

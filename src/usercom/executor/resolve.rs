@@ -10,20 +10,20 @@ use std::collections::HashSet;
 use jiff::tz::TimeZone;
 use smallvec::SmallVec;
 
-use super::Usercom;
+use super::OpExecutor;
 use crate::call::{NameIndex, elements};
 use crate::config::sink::{AttributeType, UnknownAttributes};
 use crate::schedule::{Field, FieldClass, PackedFields, ParentObject, write_list};
-use crate::usercom::attributes::{self, Attribute, Content, Slot, ValueType};
-use crate::usercom::confirmed::Facts;
-use crate::usercom::outcome::Probe;
+use crate::usercom::attributes::{self, Attribute, AttributeOwner, AttributeState, ValueType};
+use crate::usercom::confirmed_fields::Facts;
+use crate::usercom::outcome::ExecutorObserver;
 
 /// A field as it is sent: its name, and its value as JSON text.
-pub(super) type Entry<'f> = (Cow<'f, str>, Cow<'f, str>);
+pub(super) type BodyEntry<'f> = (Cow<'f, str>, Cow<'f, str>);
 
 /// What an entry is at User.com.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ResolvedKind {
     Standard,
     Union,
     /// A custom attribute: its type, by name, and its number. A value is the same as another only
@@ -31,7 +31,7 @@ enum Kind {
     Custom(&'static str, Option<u64>),
 }
 
-impl Kind {
+impl ResolvedKind {
     /// The attribute's number, if there is one.
     fn id(self) -> Option<u64> {
         match self {
@@ -43,7 +43,7 @@ impl Kind {
 
 /// Why a value is left out.
 #[derive(Debug)]
-enum Why {
+enum DropReason {
     /// It does not fit its attribute's type.
     Unfit(attributes::ConversionError),
     /// There is no such attribute, for a reason.
@@ -73,12 +73,12 @@ impl Refused {
 /// A write as it is sent.
 pub(super) struct Resolved<'f> {
     /// Names and values, in order.
-    pub(super) entries: Vec<Entry<'f>>,
-    kinds: Vec<Kind>,
+    pub(super) entries: Vec<BodyEntry<'f>>,
+    kinds: Vec<ResolvedKind>,
     names: NameIndex,
     /// Attributes to be created before this can be sent.
     pub(super) missing: Vec<&'f str>,
-    left_out: Vec<(&'f str, Why)>,
+    left_out: Vec<(&'f str, DropReason)>,
     cropped: Vec<&'f str>,
 }
 
@@ -94,7 +94,7 @@ impl<'f> Resolved<'f> {
         }
     }
 
-    fn set(&mut self, name: Cow<'f, str>, json: Cow<'f, str>, kind: Kind) {
+    fn set(&mut self, name: Cow<'f, str>, json: Cow<'f, str>, kind: ResolvedKind) {
         match self.names.get_or_insert(&name, |place| &*self.entries[place].0) {
             Some(place) => {
                 self.entries[place].1 = json;
@@ -123,7 +123,7 @@ impl<'f> Resolved<'f> {
 
     /// Whether a name is that of a custom attribute.
     pub(super) fn is_custom(&self, name: &str) -> bool {
-        self.place(name).is_some_and(|place| matches!(self.kinds[place], Kind::Custom(..)))
+        self.place(name).is_some_and(|place| matches!(self.kinds[place], ResolvedKind::Custom(..)))
     }
 
     /// What is true of the user or company once this was taken.
@@ -131,35 +131,39 @@ impl<'f> Resolved<'f> {
         let mut facts = Facts::default();
         for ((name, json), kind) in self.entries.iter().zip(&self.kinds) {
             match kind {
-                Kind::Standard => facts.value(name, "", None, json),
-                Kind::Custom(kind, id) => facts.value(name, kind, *id, json),
-                Kind::Union => elements(json).for_each(|element| facts.element(name, element)),
+                ResolvedKind::Standard => facts.value(name, "", None, json),
+                ResolvedKind::Custom(kind, id) => facts.value(name, kind, *id, json),
+                ResolvedKind::Union => {
+                    elements(json).for_each(|element| facts.element(name, element))
+                }
             }
         }
         facts
     }
 
     /// Passes on what is left out and cut short.
-    pub(super) fn tell(&self, probe: &dyn Probe) {
+    pub(super) fn tell(&self, probe: &dyn ExecutorObserver) {
         for name in &self.cropped {
             probe.cropped(name);
         }
         for (name, why) in &self.left_out {
             match why {
-                Why::Unfit(error) => probe.conversion_failed(name, &error.to_string()),
-                Why::NoAttribute(why) => probe.field_dropped(name, why),
-                Why::TooMany(limit) => probe.attribute_refused(name, *limit),
-                Why::RefusedBefore => probe.field_dropped(name, "User.com refused the same value"),
+                DropReason::Unfit(error) => probe.conversion_failed(name, &error.to_string()),
+                DropReason::NoAttribute(why) => probe.field_dropped(name, why),
+                DropReason::TooMany(limit) => probe.attribute_refused(name, *limit),
+                DropReason::RefusedBefore => {
+                    probe.field_dropped(name, "User.com refused the same value")
+                }
             }
         }
     }
 }
 
-impl Usercom {
+impl OpExecutor {
     /// What a write says now.
     pub(super) fn resolve<'f>(
         &self,
-        content: Content,
+        content: AttributeOwner,
         fields: &'f PackedFields,
         refused: &Refused,
     ) -> Resolved<'f> {
@@ -195,8 +199,8 @@ impl Usercom {
 
 /// A write on its way to what is sent.
 struct Resolver<'s, 'f> {
-    usercom: &'s Usercom,
-    content: Content,
+    usercom: &'s OpExecutor,
+    content: AttributeOwner,
     refused: &'s Refused,
     /// The zone of times that name none in the layer at hand.
     timezone: &'f TimeZone,
@@ -205,19 +209,19 @@ struct Resolver<'s, 'f> {
 
 impl<'f> Resolver<'_, 'f> {
     /// Sets a value, unless User.com refused it.
-    fn put(&mut self, name: Cow<'f, str>, json: Cow<'f, str>, kind: Kind, told: &'f str) {
+    fn put(&mut self, name: Cow<'f, str>, json: Cow<'f, str>, kind: ResolvedKind, told: &'f str) {
         if self.refused.has(&name, &json) {
             return;
         }
         if self.usercom.was_refused(self.content, &name, kind.id(), &json) {
-            return self.out.left_out.push((told, Why::RefusedBefore));
+            return self.out.left_out.push((told, DropReason::RefusedBefore));
         }
         self.out.set(name, json, kind);
     }
 
     fn standard(&mut self, field: Field<'f>) {
         let (name, json) = (Cow::Borrowed(field.name), Cow::Borrowed(field.json));
-        self.put(name, json, Kind::Standard, field.name);
+        self.put(name, json, ResolvedKind::Standard, field.name);
     }
 
     fn union(&mut self, name: &'f str, list: Vec<&str>) {
@@ -225,7 +229,7 @@ impl<'f> Resolver<'_, 'f> {
         let list: Vec<&str> = list.into_iter().filter(|element| seen.insert(*element)).collect();
         let mut json = String::new();
         write_list(&mut json, &list);
-        self.put(Cow::Borrowed(name), Cow::Owned(json), Kind::Union, name);
+        self.put(Cow::Borrowed(name), Cow::Owned(json), ResolvedKind::Union, name);
     }
 
     /// Sets the attributes of type `json` whose values are whole objects, and says which are.
@@ -240,7 +244,9 @@ impl<'f> Resolver<'_, 'f> {
             }
             let catalogue = &self.usercom.catalogue;
             match catalogue.get(self.content, name) {
-                Some(Slot::Known(attribute)) if attribute.value_type == ValueType::Json => {
+                Some(AttributeState::Known(attribute))
+                    if attribute.value_type == ValueType::Json =>
+                {
                     self.typed(&attribute, field);
                 }
                 None if catalogue.declared(self.content, name) == AttributeType::Json => {
@@ -255,10 +261,10 @@ impl<'f> Resolver<'_, 'f> {
 
     fn custom(&mut self, field: Field<'f>) {
         match self.usercom.catalogue.get(self.content, field.name) {
-            Some(Slot::Known(attribute)) => self.typed(&attribute, field),
-            Some(Slot::Refused) => {
+            Some(AttributeState::Known(attribute)) => self.typed(&attribute, field),
+            Some(AttributeState::Refused) => {
                 let why = "User.com has no such attribute and refused to create it";
-                self.out.left_out.push((field.name, Why::NoAttribute(why)));
+                self.out.left_out.push((field.name, DropReason::NoAttribute(why)));
             }
             None => self.unknown(field),
         }
@@ -270,13 +276,13 @@ impl<'f> Resolver<'_, 'f> {
         let why = match users.unknown_attributes {
             UnknownAttributes::Send => {
                 let (name, json) = (Cow::Borrowed(field.name), Cow::Borrowed(field.json));
-                return self.put(name, json, Kind::Custom("unknown", None), field.name);
+                return self.put(name, json, ResolvedKind::Custom("unknown", None), field.name);
             }
             UnknownAttributes::Create if self.usercom.may_create() => {
                 return self.out.missing.push(field.name);
             }
-            UnknownAttributes::Create => Why::TooMany(users.new_attributes_limit()),
-            UnknownAttributes::Drop => Why::NoAttribute("User.com has no such attribute"),
+            UnknownAttributes::Create => DropReason::TooMany(users.new_attributes_limit()),
+            UnknownAttributes::Drop => DropReason::NoAttribute("User.com has no such attribute"),
         };
         self.out.left_out.push((field.name, why));
     }
@@ -285,7 +291,7 @@ impl<'f> Resolver<'_, 'f> {
     fn typed(&mut self, attribute: &Attribute, field: Field<'f>) {
         let json = match attributes::convert_in(self.timezone, field.json, &attribute.value_type) {
             Ok(json) => json.into_text(),
-            Err(error) => return self.out.left_out.push((field.name, Why::Unfit(error))),
+            Err(error) => return self.out.left_out.push((field.name, DropReason::Unfit(error))),
         };
         if attribute.value_type == ValueType::String && attributes::overflows(field.json) {
             self.out.cropped.push(field.name);
@@ -294,7 +300,7 @@ impl<'f> Resolver<'_, 'f> {
             true => Cow::Borrowed(field.name),
             false => Cow::Owned(attribute.name_std.to_string()),
         };
-        let kind = Kind::Custom(tag(&attribute.value_type), attribute.id);
+        let kind = ResolvedKind::Custom(tag(&attribute.value_type), attribute.id);
         self.put(name, json, kind, field.name);
     }
 }

@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
+use super::OpExecutor;
 use super::body::Written;
-use super::{SETTLES, Usercom};
 use crate::clock;
 use crate::deliver::Attempts;
 use crate::schedule::PackedFields;
-use crate::usercom::attributes::Content;
+use crate::usercom::attributes::AttributeOwner;
 use crate::usercom::endpoint;
-use crate::usercom::endpoint::events::Whose;
+use crate::usercom::endpoint::events::UserRef;
 use crate::usercom::endpoint::users::{self as wire, Found};
-use crate::usercom::memory;
-use crate::usercom::odds::Found as Was;
-use crate::usercom::outcome::{Done, Failure};
+use crate::usercom::new_users::UnseenId;
+use crate::usercom::outcome::{ExecuteError, OpSuccess};
+use crate::usercom::profile_cache;
+use crate::usercom::visibility::VisibilityWait;
 
 /// How long to wait before a user or a history is read again whose answer could not be read.
 pub(super) const UNREADABLE_ANSWER_PAUSES: [Duration; 4] = [
@@ -26,20 +28,24 @@ pub(super) const UNREADABLE_ANSWER_PAUSES: [Duration; 4] = [
     Duration::from_secs(8),
 ];
 
+/// How long to wait before a write is repeated that User.com answered with a conflict.
+const CONFLICT_PAUSES: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
+
 /// How sure we are that a user is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum UserState {
     /// Remembered from an earlier op.
-    Remembered,
+    Cached,
     /// Read during this op.
-    Read,
+    Fetched,
     /// Written during this op.
-    Written,
+    Created,
     /// Nobody asked.
-    Untried,
+    Unknown,
 }
 
-impl Usercom {
+impl OpExecutor {
     /// One upsert.
     pub(super) async fn identify(
         &self,
@@ -47,13 +53,13 @@ impl Usercom {
         fields: &PackedFields,
         now: Timestamp,
         attempts: &mut Attempts,
-    ) -> Result<Done, Failure> {
+    ) -> Result<OpSuccess, ExecuteError> {
         let unseen = self.memory.user(user).is_none();
         let created = self.upsert(user, fields, now, attempts).await?;
         if unseen {
             self.learn(created);
         }
-        Ok(Done::Sent)
+        Ok(OpSuccess::Sent)
     }
 
     /// Writes a user; says whether it was new, if User.com does.
@@ -63,23 +69,31 @@ impl Usercom {
         fields: &PackedFields,
         now: Timestamp,
         attempts: &mut Attempts,
-    ) -> Result<Option<bool>, Failure> {
-        let mut written = self
-            .write(Content::User, fields, attempts, |entries| wire::upsert(user, entries))
-            .await?;
-        // Two upserts of one new user may meet inside User.com: the second then finds the first.
-        if written.reply.status == 409 {
-            written = self
-                .write(Content::User, fields, attempts, |entries| wire::upsert(user, entries))
+    ) -> Result<Option<bool>, ExecuteError> {
+        let mut pauses = CONFLICT_PAUSES.into_iter();
+        let Written { reply, facts } = loop {
+            let written = self
+                .write(AttributeOwner::User, fields, attempts, |entries| {
+                    wire::upsert(user, entries)
+                })
                 .await?;
-        }
-        let Written { reply, facts } = written;
+            // Writes of one user may meet inside User.com: a later one finds the first.
+            match pauses.next() {
+                Some(pause) if written.reply.status == 409 => tokio::time::sleep(pause).await,
+                _ => break written,
+            }
+        };
         if !reply.is_success() {
-            return Err(Failure::refused("the user", &reply));
+            return Err(ExecuteError::refused("the user", &reply));
         }
         let answer = wire::upserted(&reply);
+        let known = self.memory.user(user);
+        let is_new = known.is_none_or(|row| is_other(&row, answer.id));
         self.memory.know_user(user, |row| {
             renumber(row, answer.id);
+            if is_new || answer.created == Some(true) {
+                row.written = Some(Instant::now());
+            }
             row.fields.note(facts, now);
         });
         Ok(answer.created)
@@ -87,8 +101,8 @@ impl Usercom {
 
     fn learn(&self, created: Option<bool>) {
         match created {
-            Some(true) => self.new_users.observe(Was::New),
-            Some(false) => self.new_users.observe(Was::Known),
+            Some(true) => self.new_users.observe(UnseenId::New),
+            Some(false) => self.new_users.observe(UnseenId::Known),
             None => {}
         }
     }
@@ -98,9 +112,9 @@ impl Usercom {
         &self,
         user: &str,
         attempts: &mut Attempts,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ExecuteError> {
         if !self.users.create_missing {
-            return Err(Failure::Reject {
+            return Err(ExecuteError::Reject {
                 status: Some(404),
                 reason: "User.com has no such user, and `create_missing` is off".into(),
                 body: String::new(),
@@ -115,9 +129,9 @@ impl Usercom {
         &self,
         user: &str,
         attempts: &mut Attempts,
-    ) -> Result<Standing, Failure> {
+    ) -> Result<UserState, ExecuteError> {
         if self.memory.user(user).is_some() {
-            return Ok(Standing::Remembered);
+            return Ok(UserState::Cached);
         }
         // An id that cannot stand in a path has no other way to its number.
         let only_way = endpoint::segment(user).is_none();
@@ -128,18 +142,18 @@ impl Usercom {
             let fields = PackedFields::default();
             let created = self.upsert(user, &fields, clock::now(), attempts).await?;
             self.learn(created);
-            return Ok(Standing::Written);
+            return Ok(UserState::Created);
         }
-        Ok(Standing::Untried)
+        Ok(UserState::Unknown)
     }
 
     /// How a path names a user: by own id, or by number where that is not safe. `None` where the
     /// number is needed and not known.
-    pub(super) fn whose<'u>(&self, user: &'u str) -> Option<Whose<'u>> {
+    pub(super) fn whose<'u>(&self, user: &'u str) -> Option<UserRef<'u>> {
         if endpoint::segment(user).is_some() {
-            return Some(Whose::ExternalUserId(user));
+            return Some(UserRef::ExternalUserId(user));
         }
-        Some(Whose::Number(self.memory.user(user)?.id?))
+        Some(UserRef::Number(self.memory.user(user)?.id?))
     }
 
     /// The same, writing the user where its number is needed and not known.
@@ -147,13 +161,13 @@ impl Usercom {
         &self,
         user: &'u str,
         attempts: &mut Attempts,
-    ) -> Result<Whose<'u>, Failure> {
+    ) -> Result<UserRef<'u>, ExecuteError> {
         if let Some(whose) = self.whose(user) {
             return Ok(whose);
         }
         self.create_missing(user, attempts).await?;
         self.whose(user)
-            .ok_or_else(|| Failure::own("User.com did not tell the number of a user it took"))
+            .ok_or_else(|| ExecuteError::own("User.com did not tell the number of a user it took"))
     }
 
     /// Reads a user. `None` when User.com has none.
@@ -161,23 +175,31 @@ impl Usercom {
         &self,
         user: &str,
         attempts: &mut Attempts,
-    ) -> Result<Option<Found>, Failure> {
+    ) -> Result<Option<Found>, ExecuteError> {
         let request = match self.whose(user) {
-            Some(Whose::Number(id)) => Some(wire::by_number(id)),
-            Some(Whose::ExternalUserId(id)) => wire::by_own_id(id),
+            Some(UserRef::Number(id)) => Some(wire::by_number(id)),
+            Some(UserRef::ExternalUserId(id)) => wire::by_own_id(id),
             None => None,
         };
         let Some(request) = request else {
             return Ok(None);
         };
-        let reply = self.send(&request, attempts).await?;
-        if reply.status == 404 {
-            self.memory.forget_user(user);
-            return Ok(None);
-        }
+        let written = self.user_written(user);
+        let mut wait = VisibilityWait::default();
+        let reply = loop {
+            let reply = self.send(&request, attempts).await?;
+            if reply.status != 404 {
+                break reply;
+            }
+            if !self.wait_until_seen(written, &mut wait, attempts).await {
+                self.memory.forget_user(user);
+                return Ok(None);
+            }
+        };
         if !reply.is_success() {
-            return Err(Failure::refused("to show the user", &reply));
+            return Err(ExecuteError::refused("to show the user", &reply));
         }
+        self.is_seen(written, &wait);
         let found = wire::found(&reply);
         self.memory.know_user(user, |row| {
             renumber(row, found.id);
@@ -191,28 +213,27 @@ impl Usercom {
         &self,
         user: &str,
         attempts: &mut Attempts,
-    ) -> Result<(Found, Standing), Failure> {
+    ) -> Result<(Found, UserState), ExecuteError> {
         let mut standing = self.standing(user, attempts).await?;
-        if standing != Standing::Written {
+        if standing != UserState::Created {
             if let Some(found) = self.read_user(user, attempts).await? {
-                if standing == Standing::Untried {
-                    self.new_users.observe(Was::Known);
+                if standing == UserState::Unknown {
+                    self.new_users.observe(UnseenId::Known);
                 }
-                return Ok((found, Standing::Read));
+                return Ok((found, UserState::Fetched));
             }
-            if standing == Standing::Untried {
-                self.new_users.observe(Was::New);
+            if standing == UserState::Unknown {
+                self.new_users.observe(UnseenId::New);
             }
             self.create_missing(user, attempts).await?;
-            standing = Standing::Written;
+            standing = UserState::Created;
         }
-        if let Some(found) = self.read_user(user, attempts).await? {
-            return Ok((found, standing));
-        }
-        tokio::time::sleep(SETTLES).await;
         match self.read_user(user, attempts).await? {
             Some(found) => Ok((found, standing)),
-            None => Err(Failure::own("User.com does not show a user it has just taken")),
+            None => Err(ExecuteError::own(
+                "User.com does not show a user that it has taken; if it shows users later, raise \
+                 `account.read_after_write_secs`",
+            )),
         }
     }
 
@@ -221,9 +242,9 @@ impl Usercom {
         &self,
         user: &str,
         attempts: &mut Attempts,
-    ) -> Result<(String, Standing), Failure> {
+    ) -> Result<(String, UserState), ExecuteError> {
         if let Some(key) = self.memory.user(user).and_then(|row| row.key.clone()) {
-            return Ok((key.into(), Standing::Remembered));
+            return Ok((key.into(), UserState::Cached));
         }
         let (mut found, standing) = self.found(user, attempts).await?;
         for pause in UNREADABLE_ANSWER_PAUSES {
@@ -239,7 +260,9 @@ impl Usercom {
         }
         match found.key {
             Some(key) => Ok((key, standing)),
-            None => Err(Failure::own("User.com told no key of the user, so it cannot have pages")),
+            None => {
+                Err(ExecuteError::own("User.com told no key of the user, so it cannot have pages"))
+            }
         }
     }
 
@@ -249,25 +272,29 @@ impl Usercom {
     }
 
     /// User.com's number of a user, who is created where missing.
-    pub(super) async fn number(&self, user: &str, attempts: &mut Attempts) -> Result<u64, Failure> {
-        let known = |row: Option<Arc<memory::UserRow>>| row.and_then(|row| row.id);
+    pub(super) async fn number(
+        &self,
+        user: &str,
+        attempts: &mut Attempts,
+    ) -> Result<u64, ExecuteError> {
+        let known = |row: Option<Arc<profile_cache::UserRow>>| row.and_then(|row| row.id);
         if let Some(id) = known(self.memory.user(user)) {
             return Ok(id);
         }
         // An upsert tells the number at once.
         if self.memory.user(user).is_none()
-            && self.standing(user, attempts).await? == Standing::Written
+            && self.standing(user, attempts).await? == UserState::Created
             && let Some(id) = known(self.memory.user(user))
         {
             return Ok(id);
         }
         let looked_up = match self.read_user(user, attempts).await? {
             Some(found) => {
-                self.new_users.observe(Was::Known);
+                self.new_users.observe(UnseenId::Known);
                 found.id
             }
             None => {
-                self.new_users.observe(Was::New);
+                self.new_users.observe(UnseenId::New);
                 self.create_missing(user, attempts).await?;
                 match known(self.memory.user(user)) {
                     // The write has succeeded, whatever became of its answer.
@@ -276,7 +303,7 @@ impl Usercom {
                 }
             }
         };
-        looked_up.ok_or_else(|| Failure::own("User.com did not tell the user's number"))
+        looked_up.ok_or_else(|| ExecuteError::own("User.com did not tell the user's number"))
     }
 
     /// Merges one user into another. Where the one that goes is not there, there is nothing to
@@ -286,45 +313,45 @@ impl Usercom {
         from: &str,
         into: &str,
         attempts: &mut Attempts,
-    ) -> Result<Done, Failure> {
+    ) -> Result<OpSuccess, ExecuteError> {
         if self.memory.is_merged(from, into) {
-            return Ok(Done::Unchanged);
+            return Ok(OpSuccess::Unchanged);
         }
         let Some(gone) = self.number_if_there(from, attempts).await? else {
             if self.users.create_missing {
                 self.number(into, attempts).await?;
             }
             self.memory.merged(from, into);
-            return Ok(Done::Unchanged);
+            return Ok(OpSuccess::Unchanged);
         };
         let parent = self.number(into, attempts).await?;
         if parent == gone {
             self.memory.merged(from, into);
-            return Ok(Done::Unchanged);
+            return Ok(OpSuccess::Unchanged);
         }
         let mut reply = self.send(&wire::merge(parent, gone), attempts).await?;
         if !reply.is_success() {
             // A remembered number may be out of date, and a repeat finds nobody left to merge.
             let Some(Found { id: Some(gone), .. }) = self.read_user(from, attempts).await? else {
                 self.memory.merged(from, into);
-                return Ok(Done::AlreadyThere);
+                return Ok(OpSuccess::AlreadyThere);
             };
             self.memory.forget_user(into);
             let parent = self.number(into, attempts).await?;
             reply = self.send(&wire::merge(parent, gone), attempts).await?;
         }
         if !reply.is_success() {
-            return Err(Failure::refused("the merge", &reply));
+            return Err(ExecuteError::refused("the merge", &reply));
         }
         self.memory.merged(from, into);
-        Ok(Done::Sent)
+        Ok(OpSuccess::Sent)
     }
 
     async fn number_if_there(
         &self,
         user: &str,
         attempts: &mut Attempts,
-    ) -> Result<Option<u64>, Failure> {
+    ) -> Result<Option<u64>, ExecuteError> {
         if let Some(id) = self.memory.user(user).and_then(|row| row.id) {
             return Ok(Some(id));
         }
@@ -335,10 +362,15 @@ impl Usercom {
     }
 }
 
+/// Whether a remembered user has another number.
+fn is_other(row: &profile_cache::UserRow, id: Option<u64>) -> bool {
+    id.is_some() && row.id.is_some() && row.id != id
+}
+
 /// A user of another number is another user: nothing remembered holds.
-fn renumber(row: &mut memory::UserRow, id: Option<u64>) {
-    if id.is_some() && row.id.is_some() && row.id != id {
-        *row = memory::UserRow::default();
+fn renumber(row: &mut profile_cache::UserRow, id: Option<u64>) {
+    if is_other(row, id) {
+        *row = profile_cache::UserRow::default();
     }
     row.id = id.or(row.id);
 }

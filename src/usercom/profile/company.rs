@@ -5,20 +5,23 @@
 
 use std::sync::LazyLock;
 
-use super::leaves::{Leaves, elements, text};
-use super::limits::{Customs, MAX_PHONES, OwnNames, SHORT, TEXT, own_names, without_nuls};
+use super::aliases::AliasTable;
+use super::flattened::{FlattenedTraits, elements, text};
+use super::limits::{
+    CustomAttributes, MAX_PHONES, MAX_SHORT_LEN, MAX_TEXT_LEN, ReservedNames, reserved_names,
+    without_nuls,
+};
 use super::person::{
     TOO_LONG, dense, named, put_email, put_list, put_string, put_tags, put_text, standard,
 };
-use super::spellings::Spellings;
-use super::{CallFault, Notes};
+use super::{PlanError, PlanWarnings};
 use crate::call::Call;
 use crate::schedule::{ExternalCompanyId, FieldClass, PackedFields};
 
 /// What a trait may be beside an attribute. What lies in the address is told apart from what
 /// stands beside it.
 #[derive(Debug, Clone, Copy)]
-enum Trait {
+enum CompanyTrait {
     /// Names somebody and is never an attribute of a company.
     Identity,
     Name,
@@ -39,27 +42,27 @@ enum Trait {
     Tags,
 }
 
-type Traits<'c> = Leaves<'c, { Trait::Tags as usize + 1 }>;
+type CompanyTraits<'c> = FlattenedTraits<'c, { CompanyTrait::Tags as usize + 1 }>;
 
-impl From<Trait> for usize {
-    fn from(target: Trait) -> Self {
+impl From<CompanyTrait> for usize {
+    fn from(target: CompanyTrait) -> Self {
         target as Self
     }
 }
 
-static TRAITS: LazyLock<Spellings> = LazyLock::new(|| {
-    Spellings::new(&[
-        (Trait::Identity, &["id", "userId", "anonymousId", "groupId", "custom_id"]),
-        (Trait::Name, &["name", "company", "company_name"]),
-        (Trait::Email, &["email"]),
-        (Trait::Description, &["description"]),
-        (Trait::Address, &["address"]),
-        (Trait::Street, &["address.street", "address.line1", "address.street1"]),
-        (Trait::InnerCity, &["address.city"]),
-        (Trait::InnerRegion, &["address.region", "address.state"]),
-        (Trait::InnerCountry, &["address.country"]),
+static TRAITS: LazyLock<AliasTable> = LazyLock::new(|| {
+    AliasTable::new(&[
+        (CompanyTrait::Identity, &["id", "userId", "anonymousId", "groupId", "custom_id"]),
+        (CompanyTrait::Name, &["name", "company", "company_name"]),
+        (CompanyTrait::Email, &["email"]),
+        (CompanyTrait::Description, &["description"]),
+        (CompanyTrait::Address, &["address"]),
+        (CompanyTrait::Street, &["address.street", "address.line1", "address.street1"]),
+        (CompanyTrait::InnerCity, &["address.city"]),
+        (CompanyTrait::InnerRegion, &["address.region", "address.state"]),
+        (CompanyTrait::InnerCountry, &["address.country"]),
         (
-            Trait::InnerPostalCode,
+            CompanyTrait::InnerPostalCode,
             &[
                 "address.zip",
                 "address.zipcode",
@@ -70,23 +73,26 @@ static TRAITS: LazyLock<Spellings> = LazyLock::new(|| {
                 "address.postalCode",
             ],
         ),
-        (Trait::City, &["city"]),
-        (Trait::Region, &["region", "state"]),
-        (Trait::Country, &["country"]),
+        (CompanyTrait::City, &["city"]),
+        (CompanyTrait::Region, &["region", "state"]),
+        (CompanyTrait::Country, &["country"]),
         (
-            Trait::PostalCode,
+            CompanyTrait::PostalCode,
             &["zip", "zipcode", "zip_code", "zipCode", "postalcode", "postal_code", "postalCode"],
         ),
-        (Trait::Size, &["employees", "size", "employee_count", "employeeCount"]),
-        (Trait::Phones, &["phone", "phone_number", "phoneNumber", "phones", "phone_numbers"]),
-        (Trait::Tags, &["tags"]),
+        (CompanyTrait::Size, &["employees", "size", "employee_count", "employeeCount"]),
+        (
+            CompanyTrait::Phones,
+            &["phone", "phone_number", "phoneNumber", "phones", "phone_numbers"],
+        ),
+        (CompanyTrait::Tags, &["tags"]),
     ])
 });
 
 /// The fields User.com has of its own, in both versions of its API: those that are written, the ids,
 /// and those nobody can write.
-static OWN_NAMES: LazyLock<OwnNames> = LazyLock::new(|| {
-    own_names(&[
+static RESERVED_NAMES: LazyLock<ReservedNames> = LazyLock::new(|| {
+    reserved_names(&[
         "custom_id",
         "name",
         "email",
@@ -116,7 +122,7 @@ static OWN_NAMES: LazyLock<OwnNames> = LazyLock::new(|| {
 });
 
 /// The customer's own id of the company of a group call.
-pub(super) fn group_id(call: &Call<'_>) -> Result<ExternalCompanyId, CallFault> {
+pub(super) fn group_id(call: &Call<'_>) -> Result<ExternalCompanyId, PlanError> {
     let given = call
         .group_id
         .as_deref()
@@ -125,31 +131,31 @@ pub(super) fn group_id(call: &Call<'_>) -> Result<ExternalCompanyId, CallFault> 
         .or_else(|| named(&call.fields, &["groupId", "group_id", "id"]))
         .or_else(|| named(&call.context, &["groupId"]));
     let Some(id) = given else {
-        return Err(CallFault::new("no_group_id", "the group call has no `groupId`"));
+        return Err(PlanError::new("no_group_id", "the group call has no `groupId`"));
     };
     if id.contains('\0') {
         let reason = "`groupId` has a NUL character in it, which no id can have";
-        return Err(CallFault::new("id_not_text", reason));
+        return Err(PlanError::new("id_not_text", reason));
     }
-    if id.chars().count() > TEXT {
-        let reason = format!("`groupId` is longer than {TEXT} characters");
-        return Err(CallFault::new("id_too_long", reason));
+    if id.chars().count() > MAX_TEXT_LEN {
+        let reason = format!("`groupId` is longer than {MAX_TEXT_LEN} characters");
+        return Err(PlanError::new("id_too_long", reason));
     }
     Ok(ExternalCompanyId::from(id.as_str()))
 }
 
 /// The fields a group writes.
-pub(super) fn fields(call: &Call<'_>, notes: &mut Notes) -> PackedFields {
-    let traits = Traits::of(&call.fields, &TRAITS);
+pub(super) fn fields(call: &Call<'_>, notes: &mut PlanWarnings) -> PackedFields {
+    let traits = CompanyTraits::of(&call.fields, &TRAITS);
     let mut set = PackedFields::with_capacity(24, 768);
-    put_text(&mut set, "name", traits.get(Trait::Name), TEXT, notes);
-    put_email(&mut set, traits.get(Trait::Email), notes);
-    put_text(&mut set, "description", traits.get(Trait::Description), TEXT, notes);
+    put_text(&mut set, "name", traits.get(CompanyTrait::Name), MAX_TEXT_LEN, notes);
+    put_email(&mut set, traits.get(CompanyTrait::Email), notes);
+    put_text(&mut set, "description", traits.get(CompanyTrait::Description), MAX_TEXT_LEN, notes);
     put_address(&mut set, &traits, notes);
     put_size(&mut set, &traits, notes);
     put_phones(&mut set, &traits, notes);
-    put_tags(&mut set, traits.get(Trait::Tags), notes);
-    let mut customs = Customs::new(&mut set, &OWN_NAMES);
+    put_tags(&mut set, traits.get(CompanyTrait::Tags), notes);
+    let mut customs = CustomAttributes::new(&mut set, &RESERVED_NAMES);
     for other in traits.rest() {
         customs.add(other, notes);
     }
@@ -157,30 +163,32 @@ pub(super) fn fields(call: &Call<'_>, notes: &mut Notes) -> PackedFields {
 }
 
 /// The address as one line, and its parts where User.com has a field for them.
-fn put_address(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
+fn put_address(set: &mut PackedFields, traits: &CompanyTraits<'_>, notes: &mut PlanWarnings) {
     let part = |target| {
         let found = traits.get(target).and_then(text)?;
         Some(found.trim().to_owned())
     };
     // Only what the address itself holds goes into its line; a field beside it is used for its
     // own field.
-    let (inner_city, inner_region) = (part(Trait::InnerCity), part(Trait::InnerRegion));
-    let (inner_country, inner_code) = (part(Trait::InnerCountry), part(Trait::InnerPostalCode));
+    let (inner_city, inner_region) =
+        (part(CompanyTrait::InnerCity), part(CompanyTrait::InnerRegion));
+    let (inner_country, inner_code) =
+        (part(CompanyTrait::InnerCountry), part(CompanyTrait::InnerPostalCode));
     let town = match (&inner_code, &inner_city) {
         (Some(code), Some(city)) => Some(format!("{code} {city}")),
         (code, city) => code.clone().or_else(|| city.clone()),
     };
-    let line = part(Trait::Address).or_else(|| {
-        let whole = [part(Trait::Street), town, inner_region.clone(), inner_country.clone()];
+    let line = part(CompanyTrait::Address).or_else(|| {
+        let whole = [part(CompanyTrait::Street), town, inner_region.clone(), inner_country.clone()];
         let whole: Vec<String> = whole.into_iter().flatten().collect();
         (!whole.is_empty()).then(|| whole.join(", "))
     });
     for (name, value, cap) in [
-        ("address", line, TEXT),
-        ("city", part(Trait::City).or(inner_city), SHORT),
-        ("region", part(Trait::Region).or(inner_region), SHORT),
-        ("country", part(Trait::Country).or(inner_country), SHORT),
-        ("postal_code", part(Trait::PostalCode).or(inner_code), SHORT),
+        ("address", line, MAX_TEXT_LEN),
+        ("city", part(CompanyTrait::City).or(inner_city), MAX_SHORT_LEN),
+        ("region", part(CompanyTrait::Region).or(inner_region), MAX_SHORT_LEN),
+        ("country", part(CompanyTrait::Country).or(inner_country), MAX_SHORT_LEN),
+        ("postal_code", part(CompanyTrait::PostalCode).or(inner_code), MAX_SHORT_LEN),
     ] {
         match value {
             Some(code) if name == "postal_code" && code.chars().count() > cap => {
@@ -192,8 +200,8 @@ fn put_address(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
     }
 }
 
-fn put_size(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
-    let Some(json) = traits.get(Trait::Size) else {
+fn put_size(set: &mut PackedFields, traits: &CompanyTraits<'_>, notes: &mut PlanWarnings) {
+    let Some(json) = traits.get(CompanyTrait::Size) else {
         return;
     };
     match text(json).and_then(|number| whole(number.trim())) {
@@ -211,8 +219,8 @@ fn whole(number: &str) -> Option<u64> {
     (fraction.bytes().all(|b| b == b'0') && !whole.is_empty()).then(|| whole.parse().ok()).flatten()
 }
 
-fn put_phones(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
-    let Some(json) = traits.get(Trait::Phones) else {
+fn put_phones(set: &mut PackedFields, traits: &CompanyTraits<'_>, notes: &mut PlanWarnings) {
+    let Some(json) = traits.get(CompanyTrait::Phones) else {
         return;
     };
     let given: Vec<&str> = match elements(json) {
@@ -224,7 +232,7 @@ fn put_phones(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
         match text(phone).map(|phone| without_nuls(&dense(&phone)).into_owned()) {
             None => notes.dropped("phone_numbers", "a phone number is a text"),
             Some(phone) if phone.is_empty() => {}
-            Some(phone) if phone.chars().count() > SHORT => {
+            Some(phone) if phone.chars().count() > MAX_SHORT_LEN => {
                 notes.dropped("phone_numbers", TOO_LONG)
             }
             Some(_) if phones.len() == MAX_PHONES => {

@@ -4,14 +4,14 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
+use super::aliases::AliasTable;
 use super::browser::{self, Agent};
-use super::leaves::{Leaves, elements, text};
-use super::spellings::Spellings;
+use super::flattened::{FlattenedTraits, elements, text};
 use crate::call::{Object, trimmed};
 
 /// What is read of the context; the rest is not even opened.
 #[derive(Debug, Clone, Copy)]
-enum Part {
+enum ContextPart {
     UserAgent,
     Brands,
     BrandVersions,
@@ -29,53 +29,53 @@ enum Part {
     Timezone,
 }
 
-impl From<Part> for usize {
-    fn from(part: Part) -> Self {
+impl From<ContextPart> for usize {
+    fn from(part: ContextPart) -> Self {
         part as Self
     }
 }
 
-static PARTS: LazyLock<Spellings> = LazyLock::new(|| {
-    Spellings::new(&[
-        (Part::UserAgent, &["userAgent"]),
-        (Part::Brands, &["userAgentData.brands"]),
-        (Part::BrandVersions, &["userAgentData.fullVersionList"]),
-        (Part::OsName, &["os.name"]),
-        (Part::OsVersion, &["os.version"]),
-        (Part::DeviceName, &["device.name", "device.model"]),
-        (Part::DeviceType, &["device.type"]),
-        (Part::Locale, &["locale"]),
-        (Part::Width, &["screen.width"]),
-        (Part::Height, &["screen.height"]),
-        (Part::Ip, &["ip"]),
-        (Part::PageUrl, &["page.url"]),
-        (Part::City, &["location.city"]),
-        (Part::Country, &["location.country"]),
-        (Part::Timezone, &["timezone"]),
+static PARTS: LazyLock<AliasTable> = LazyLock::new(|| {
+    AliasTable::new(&[
+        (ContextPart::UserAgent, &["userAgent"]),
+        (ContextPart::Brands, &["userAgentData.brands"]),
+        (ContextPart::BrandVersions, &["userAgentData.fullVersionList"]),
+        (ContextPart::OsName, &["os.name"]),
+        (ContextPart::OsVersion, &["os.version"]),
+        (ContextPart::DeviceName, &["device.name", "device.model"]),
+        (ContextPart::DeviceType, &["device.type"]),
+        (ContextPart::Locale, &["locale"]),
+        (ContextPart::Width, &["screen.width"]),
+        (ContextPart::Height, &["screen.height"]),
+        (ContextPart::Ip, &["ip"]),
+        (ContextPart::PageUrl, &["page.url"]),
+        (ContextPart::City, &["location.city"]),
+        (ContextPart::Country, &["location.country"]),
+        (ContextPart::Timezone, &["timezone"]),
     ])
 });
 
 /// What is around a user.
-pub(super) struct Around<'c>(Leaves<'c, { Part::Timezone as usize + 1 }>);
+pub(super) struct ContextFields<'c>(FlattenedTraits<'c, { ContextPart::Timezone as usize + 1 }>);
 
-impl<'c> Around<'c> {
+impl<'c> ContextFields<'c> {
     pub(super) fn of(context: &'c Object<'_>) -> Self {
-        Self(Leaves::among(context, &PARTS))
+        Self(FlattenedTraits::among(context, &PARTS))
     }
 
     /// JSON text.
     pub(super) fn city(&self) -> Option<&'c str> {
-        self.0.get(Part::City)
+        self.0.get(ContextPart::City)
     }
 
     /// JSON text.
     pub(super) fn country(&self) -> Option<&'c str> {
-        self.0.get(Part::Country)
+        self.0.get(ContextPart::Country)
     }
 
     /// JSON text.
     pub(super) fn timezone(&self) -> Option<&'c str> {
-        self.0.get(Part::Timezone)
+        self.0.get(ContextPart::Timezone)
     }
 
     /// Tells name and value of each field the context speaks of.
@@ -85,16 +85,16 @@ impl<'c> Around<'c> {
                 each(name, value);
             }
         };
-        let user_agent = self.word(Part::UserAgent);
+        let user_agent = self.word(ContextPart::UserAgent);
         let agent = user_agent.as_deref().map(browser::parse).unwrap_or_default();
         tell("user_agent", user_agent.as_deref());
         tell("os", self.system(&agent).as_deref());
-        tell("device_name", self.word(Part::DeviceName).as_deref());
-        let kind = self.word(Part::DeviceType).map(|kind| kind.to_lowercase());
+        tell("device_name", self.word(ContextPart::DeviceName).as_deref());
+        let kind = self.word(ContextPart::DeviceType).map(|kind| kind.to_lowercase());
         tell("device_type", kind.as_deref().or(agent.device));
-        tell("language", self.word(Part::Locale).as_deref());
+        tell("language", self.word(ContextPart::Locale).as_deref());
         tell("resolution", self.resolution().as_deref());
-        tell("ip_address", self.word(Part::Ip).as_deref().map(unbracketed));
+        tell("ip_address", self.word(ContextPart::Ip).as_deref().map(unbracketed));
         let branded = self.branded();
         let (family, version) = match &branded {
             Some((family, version)) => (Some(family), version.as_ref()),
@@ -102,10 +102,10 @@ impl<'c> Around<'c> {
         };
         tell("browser_family", family.map(String::as_str));
         tell("browser_version", version.map(String::as_str));
-        tell("current_url", self.word(Part::PageUrl).as_deref());
+        tell("current_url", self.word(ContextPart::PageUrl).as_deref());
     }
 
-    fn word(&self, part: Part) -> Option<Cow<'c, str>> {
+    fn word(&self, part: ContextPart) -> Option<Cow<'c, str>> {
         Some(match self.0.get(part).and_then(text)? {
             Cow::Borrowed(word) => Cow::Borrowed(trimmed(word)),
             Cow::Owned(word) => Cow::Owned(word.trim().to_owned()),
@@ -114,7 +114,7 @@ impl<'c> Around<'c> {
 
     /// `name version`, from the context if it has a name, else from the user agent.
     fn system<'a>(&'a self, agent: &'a Agent) -> Option<Cow<'a, str>> {
-        match (self.word(Part::OsName), self.word(Part::OsVersion)) {
+        match (self.word(ContextPart::OsName), self.word(ContextPart::OsVersion)) {
             (Some(name), Some(version)) => Some([&*name, " ", &*version].concat().into()),
             (Some(name), None) => Some(name),
             (None, _) => agent.os.as_deref().map(Cow::Borrowed),
@@ -123,13 +123,14 @@ impl<'c> Around<'c> {
 
     /// `WIDTHxHEIGHT`, if both are positive numbers.
     fn resolution(&self) -> Option<String> {
-        let (width, height) = (self.word(Part::Width)?, self.word(Part::Height)?);
+        let (width, height) = (self.word(ContextPart::Width)?, self.word(ContextPart::Height)?);
         Some([&*pixels(&width)?, "x", &*pixels(&height)?].concat())
     }
 
     /// Browser and version from `userAgentData`, whose lists have decoys among the real names.
     fn branded(&self) -> Option<(String, Option<String>)> {
-        let list = self.0.get(Part::BrandVersions).or_else(|| self.0.get(Part::Brands))?;
+        let list =
+            self.0.get(ContextPart::BrandVersions).or_else(|| self.0.get(ContextPart::Brands))?;
         let brands: Vec<Brand> = elements(list)?
             .filter_map(|brand| serde_json::from_str(brand).ok())
             .filter(|brand: &Brand| !is_decoy(&brand.brand))

@@ -7,28 +7,28 @@ use std::ops::Range;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::Notes;
-use super::leaves::{Other, What};
+use super::PlanWarnings;
+use super::flattened::{TraitKind, UnmatchedTrait};
 use crate::call::{FixedKeyMap, NameIndex, trimmed, write_string};
 use crate::schedule::{Field, FieldClass, PackedFields, ParentObject};
 
 /// Characters of a first or last name.
-pub(super) const PERSON_NAME: usize = 40;
+pub(super) const MAX_PERSON_NAME_LEN: usize = 40;
 /// Characters of a phone number, city, region or country.
-pub(super) const SHORT: usize = 64;
+pub(super) const MAX_SHORT_LEN: usize = 64;
 /// Characters of an event name and of a text value.
-pub(super) const TEXT: usize = 255;
+pub(super) const MAX_TEXT_LEN: usize = 255;
 /// Characters of an attribute's name.
-pub(super) const ATTRIBUTE_NAME: usize = 32;
+pub(super) const MAX_ATTRIBUTE_NAME_LEN: usize = 32;
 
 /// Characters of an e-mail address.
-pub(super) const EMAIL: usize = 254;
+pub(super) const MAX_EMAIL_LEN: usize = 254;
 /// Characters of a page's path.
-pub(super) const PATH: usize = 2_048;
+pub(super) const MAX_PATH_LEN: usize = 2_048;
 /// Characters of a host.
-pub(super) const HOST: usize = 255;
+pub(super) const MAX_HOST_LEN: usize = 255;
 /// Digits and signs of a number, as it is written.
-const NUMBER: usize = 40;
+const MAX_NUMBER_LEN: usize = 40;
 /// Values of a profile or an event that one record may set; what comes beyond is left out.
 pub(super) const MAX_VALUES: usize = 1_000;
 /// Objects of a record that may be the value of an attribute.
@@ -88,7 +88,7 @@ pub(super) fn number(json: &str) -> Option<Cow<'_, str>> {
     let value: f64 = json.parse().ok()?;
     let is_whole = json.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     match value.is_finite() {
-        true if json.len() <= NUMBER => Some(Cow::Borrowed(json)),
+        true if json.len() <= MAX_NUMBER_LEN => Some(Cow::Borrowed(json)),
         // Digits beyond what a float holds say nothing; those of a whole number may.
         true if !is_whole => serde_json::Number::from_f64(value).map(|n| Cow::Owned(n.to_string())),
         _ => None,
@@ -101,7 +101,7 @@ pub(super) fn is_number(json: &str) -> bool {
 }
 
 /// The first `cap` characters.
-pub(crate) fn crop(text: &str, cap: usize) -> &str {
+pub(crate) fn truncate(text: &str, cap: usize) -> &str {
     // No text has more characters than bytes.
     if text.len() <= cap {
         return text;
@@ -113,13 +113,13 @@ pub(crate) fn crop(text: &str, cap: usize) -> &str {
 }
 
 /// The first `cap` characters; a cut is noted against `field`.
-pub(super) fn crop_noting<'t>(
+pub(super) fn truncate_noting<'t>(
     text: &'t str,
     cap: usize,
     field: &str,
-    notes: &mut Notes,
+    notes: &mut PlanWarnings,
 ) -> &'t str {
-    let cropped = crop(text, cap);
+    let cropped = truncate(text, cap);
     if cropped.len() < text.len() {
         notes.cropped(field);
     }
@@ -153,23 +153,23 @@ pub(crate) fn std_form(name: &str) -> Cow<'_, str> {
 
 /// The names of fields User.com has of its own, which no attribute may have: what is written under
 /// them is no attribute, and under `custom_id` it would be somebody else.
-pub(super) type OwnNames = FixedKeyMap<()>;
+pub(super) type ReservedNames = FixedKeyMap<()>;
 
 /// Own names, which are in standard form.
-pub(super) fn own_names(names: &[&str]) -> OwnNames {
-    let mut own = OwnNames::default();
+pub(super) fn reserved_names(names: &[&str]) -> ReservedNames {
+    let mut own = ReservedNames::default();
     names.iter().for_each(|name| own.insert(name.as_bytes(), ()));
     own
 }
 
 /// Adds custom attributes to a set under names User.com accepts. Two spellings of one attribute
 /// stay one, the later value wins; two long names that would be cut to the same one stay two.
-pub(super) struct Customs<'a> {
+pub(super) struct CustomAttributes<'a> {
     set: &'a mut PackedFields,
     /// Fields the set had before, whose names are own ones.
     before: usize,
-    own: &'a OwnNames,
-    seen: Seen,
+    own: &'a ReservedNames,
+    seen: SetNames,
     /// Where in the set the objects stand, by their place among the values that are added; `None`
     /// for one that is nowhere.
     objects: HashMap<usize, Option<usize>>,
@@ -182,21 +182,21 @@ pub(super) struct Customs<'a> {
 
 /// The names of attributes in standard form, in the order they were added.
 #[derive(Default)]
-struct Seen {
+struct SetNames {
     names: NameIndex,
-    forms: Vec<Form>,
+    forms: Vec<NameForm>,
     /// The text of all forms.
     text: String,
 }
 
 /// The name of an attribute in standard form.
-struct Form {
+struct NameForm {
     range: Range<usize>,
     /// The full name in standard form, if it was cut.
     full: Option<Box<str>>,
 }
 
-impl Seen {
+impl SetNames {
     fn place(&self, form: &str) -> Option<usize> {
         self.names.get(form, |place| &self.text[self.forms[place].range.clone()])
     }
@@ -206,7 +206,7 @@ impl Seen {
         self.names.get_or_insert(form, |place| &self.text[self.forms[place].range.clone()]);
         let start = self.text.len();
         self.text.push_str(form);
-        self.forms.push(Form { range: start..self.text.len(), full });
+        self.forms.push(NameForm { range: start..self.text.len(), full });
     }
 
     /// The full name, in standard form, of an attribute.
@@ -216,11 +216,11 @@ impl Seen {
     }
 }
 
-impl<'a> Customs<'a> {
+impl<'a> CustomAttributes<'a> {
     /// Adds to a set that holds fields with own names only.
-    pub(super) fn new(set: &'a mut PackedFields, own: &'a OwnNames) -> Self {
+    pub(super) fn new(set: &'a mut PackedFields, own: &'a ReservedNames) -> Self {
         debug_assert!(set.iter().all(|field| own.get(field.name.as_bytes()).is_some()), "{set:?}");
-        let mut seen = Seen::default();
+        let mut seen = SetNames::default();
         seen.forms.reserve(24);
         seen.text.reserve(512);
         Self {
@@ -236,7 +236,7 @@ impl<'a> Customs<'a> {
     }
 
     /// Adds the next of the values no spelling leads to.
-    pub(super) fn add(&mut self, other: Other<'_>, notes: &mut Notes) {
+    pub(super) fn add(&mut self, other: UnmatchedTrait<'_>, notes: &mut PlanWarnings) {
         let place = self.added;
         self.added += 1;
         let within = other.owner.and_then(|owner| {
@@ -250,7 +250,7 @@ impl<'a> Customs<'a> {
         }
         let name = without_nuls(other.name);
         let name = trimmed(&name);
-        if other.what == What::Opened {
+        if other.what == TraitKind::Opened {
             if other.owner.is_none() && self.is_own(name) {
                 notes.dropped(name, "User.com has a field of this name");
                 self.refused.insert(place);
@@ -277,7 +277,7 @@ impl<'a> Customs<'a> {
 
     /// Adds an object, in case its attribute is one of type `json`; says where it stands.
     fn object(&mut self, name: &str, json: &str, within: Option<usize>) -> Option<usize> {
-        let fits = !name.is_empty() && name.chars().count() <= ATTRIBUTE_NAME;
+        let fits = !name.is_empty() && name.chars().count() <= MAX_ATTRIBUTE_NAME_LEN;
         if !fits || self.is_own(name) || self.set.objects().len() == MAX_OBJECTS {
             return None;
         }
@@ -286,13 +286,14 @@ impl<'a> Customs<'a> {
     }
 
     /// Adds one attribute, or replaces the value of the attribute that is the same to User.com.
-    fn value(&mut self, name: &str, json: &str, within: Option<usize>, notes: &mut Notes) {
+    fn value(&mut self, name: &str, json: &str, within: Option<usize>, notes: &mut PlanWarnings) {
         if name.is_empty() {
             notes.dropped("", "the attribute has no name");
             return;
         }
         let full = std_form(name);
-        let mut short = Cow::Borrowed(crop_noting(name, ATTRIBUTE_NAME, name, notes).trim_end());
+        let mut short =
+            Cow::Borrowed(truncate_noting(name, MAX_ATTRIBUTE_NAME_LEN, name, notes).trim_end());
         let mut form = match short.len() == name.len() {
             true => Cow::Borrowed(&*full),
             false => Cow::Owned(name_std(&short)),
@@ -324,7 +325,7 @@ impl<'a> Customs<'a> {
 
     /// Adds an attribute unless the set has one of that name, which is in standard form and short.
     pub(super) fn add_missing(&mut self, name: &'static str, text: &str) {
-        debug_assert!(name.len() <= ATTRIBUTE_NAME && std_form(name) == name, "{name}");
+        debug_assert!(name.len() <= MAX_ATTRIBUTE_NAME_LEN && std_form(name) == name, "{name}");
         if self.seen.place(name).is_none() {
             let text = without_nuls(text);
             self.set.push_with(name, FieldClass::Custom, |out| write_string(out, &text));
@@ -337,5 +338,5 @@ impl<'a> Customs<'a> {
 fn with_suffix(name: &str, full: &str) -> String {
     let digest = Sha256::digest(full.as_bytes());
     let mark = format!("_{:02x}{:02x}", digest[0], digest[1]);
-    format!("{}{mark}", crop(name, ATTRIBUTE_NAME - mark.len()))
+    format!("{}{mark}", truncate(name, MAX_ATTRIBUTE_NAME_LEN - mark.len()))
 }

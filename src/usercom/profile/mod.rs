@@ -3,19 +3,19 @@
 //! Not here: types of custom attributes (`attributes`) and HTTP (`endpoint`). Invariant: the ops
 //! depend on the call, the settings and `now` alone.
 
+mod aliases;
 mod browser;
 mod company;
 mod context;
-mod leaves;
+mod events_and_views;
+mod flattened;
 pub(crate) mod limits;
-mod occurrence;
 mod person;
-mod spellings;
 
 use jiff::Timestamp;
 use smallvec::{SmallVec, smallvec};
 
-use super::Probe;
+use super::ExecutorObserver;
 use crate::call::{Call, CallKind};
 use crate::config::sink::UsersConfig;
 use crate::schedule::{ExternalUserId, Op, PackedFields};
@@ -41,7 +41,7 @@ impl From<&UsersConfig> for Settings {
 /// Why nothing can be done for a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub struct CallFault {
+pub struct PlanError {
     /// A stable code: `no_identity`, `no_group_id`, `no_event`, `no_page`,
     /// `no_previous_id`, `id_too_long`, `id_not_text`, `timestamp_before_1970`.
     pub code: &'static str,
@@ -49,7 +49,7 @@ pub struct CallFault {
     pub reason: String,
 }
 
-impl CallFault {
+impl PlanError {
     fn new(code: &'static str, reason: impl Into<String>) -> Self {
         Self { code, reason: reason.into() }
     }
@@ -57,14 +57,14 @@ impl CallFault {
 
 /// What was left out or cut short on the way from a call to its ops.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Notes {
+pub struct PlanWarnings {
     /// Fields whose value or name was cut to User.com's limit.
     pub cropped: Vec<Box<str>>,
     /// Fields left out, and why.
     pub dropped: Vec<(Box<str>, &'static str)>,
 }
 
-impl Notes {
+impl PlanWarnings {
     fn cropped(&mut self, field: &str) {
         self.cropped.push(field.into());
     }
@@ -74,7 +74,7 @@ impl Notes {
     }
 
     /// Passes the notes on to whoever counts and warns.
-    pub fn tell(&self, probe: &dyn Probe) {
+    pub fn tell(&self, probe: &dyn ExecutorObserver) {
         for field in &self.cropped {
             probe.cropped(field);
         }
@@ -95,8 +95,8 @@ pub fn plan_call(
     call: &Call<'_>,
     settings: &Settings,
     now: Timestamp,
-    notes: &mut Notes,
-) -> Result<PlannedOps, CallFault> {
+    notes: &mut PlanWarnings,
+) -> Result<PlannedOps, PlanError> {
     let user = person::own_id(call)?;
     let merge = merge(call, settings, &user)?;
     let mut ops: PlannedOps = match call.kind {
@@ -105,8 +105,8 @@ pub fn plan_call(
             fields.set_timezone(call.timezone.clone());
             smallvec![Op::Identify { fields, user }]
         }
-        CallKind::Track => smallvec![occurrence::track(call, user, now, notes)?],
-        CallKind::Page => smallvec![occurrence::page(call, user, now, notes)?],
+        CallKind::Track => smallvec![events_and_views::track(call, user, now, notes)?],
+        CallKind::Page => smallvec![events_and_views::page(call, user, now, notes)?],
         CallKind::Group => {
             let company = company::group_id(call)?;
             let mut fields: PackedFields = company::fields(call, notes);
@@ -121,16 +121,16 @@ pub fn plan_call(
 
 /// An alias is the merge of its previous id into its user id, whatever the settings say of
 /// anonymous records. Two equal ids are one user already.
-fn alias(call: &Call<'_>) -> Result<PlannedOps, CallFault> {
+fn alias(call: &Call<'_>) -> Result<PlannedOps, PlanError> {
     let given = |id: &Option<std::borrow::Cow<'_, str>>| {
         let id = id.as_deref().map(str::trim).unwrap_or_default();
         (!id.is_empty()).then(|| id.to_owned())
     };
     let Some(user) = given(&call.user_id) else {
-        return Err(CallFault::new("no_identity", "the alias call has no `userId`"));
+        return Err(PlanError::new("no_identity", "the alias call has no `userId`"));
     };
     let Some(previous) = given(&call.previous_id) else {
-        return Err(CallFault::new("no_previous_id", "the alias call has no `previousId`"));
+        return Err(PlanError::new("no_previous_id", "the alias call has no `previousId`"));
     };
     let into = person::checked(&user, "userId")?;
     let from = person::checked(&previous, "previousId")?;
@@ -146,7 +146,7 @@ fn merge(
     call: &Call<'_>,
     settings: &Settings,
     user: &ExternalUserId,
-) -> Result<Option<Op>, CallFault> {
+) -> Result<Option<Op>, PlanError> {
     let anonymous = match call.anonymous_id.as_deref().map(str::trim) {
         Some(id) if settings.merge_anonymous && !id.is_empty() && id != user.as_str() => id,
         _ => return Ok(None),

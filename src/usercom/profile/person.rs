@@ -8,22 +8,22 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::LazyLock;
 
-use super::leaves::{Leaves, elements, text};
+use super::aliases::AliasTable;
+use super::flattened::{FlattenedTraits, elements, text};
 use super::limits::{
-    Customs, EMAIL, MAX_TAGS, OwnNames, PERSON_NAME, SHORT, TEXT, crop_noting, own_names,
-    without_nuls,
+    CustomAttributes, MAX_EMAIL_LEN, MAX_PERSON_NAME_LEN, MAX_SHORT_LEN, MAX_TAGS, MAX_TEXT_LEN,
+    ReservedNames, reserved_names, truncate_noting, without_nuls,
 };
-use super::spellings::Spellings;
-use super::{CallFault, Notes, Settings, context};
+use super::{PlanError, PlanWarnings, Settings, context};
 use crate::call::{Call, CallKind, Object, trimmed, write_string};
 use crate::schedule::{ExternalUserId, Field, FieldClass, PackedFields};
 
-/// Spellings of the own id inside traits, used where the call itself names nobody.
+/// AliasTable of the own id inside traits, used where the call itself names nobody.
 const ID_TRAITS: [&str; 4] = ["userId", "user_id", "id", "external_id"];
 
 /// What a trait may be beside an attribute.
 #[derive(Debug, Clone, Copy)]
-enum Trait {
+enum PersonTrait {
     /// Names somebody and is never an attribute of a person.
     Identity,
     Email,
@@ -51,33 +51,36 @@ enum Trait {
     Tags,
 }
 
-type Traits<'c> = Leaves<'c, { Trait::Tags as usize + 1 }>;
+type PersonTraits<'c> = FlattenedTraits<'c, { PersonTrait::Tags as usize + 1 }>;
 
-impl From<Trait> for usize {
-    fn from(target: Trait) -> Self {
+impl From<PersonTrait> for usize {
+    fn from(target: PersonTrait) -> Self {
         target as Self
     }
 }
 
-static TRAITS: LazyLock<Spellings> = LazyLock::new(|| {
-    Spellings::new(&[
-        (Trait::Identity, &["id", "userId", "anonymousId", "groupId", "custom_id"]),
-        (Trait::Email, &["email", "Email", "email_address", "emailAddress"]),
-        (Trait::FirstName, &["firstName", "firstname", "first_name", "given_name", "givenName"]),
+static TRAITS: LazyLock<AliasTable> = LazyLock::new(|| {
+    AliasTable::new(&[
+        (PersonTrait::Identity, &["id", "userId", "anonymousId", "groupId", "custom_id"]),
+        (PersonTrait::Email, &["email", "Email", "email_address", "emailAddress"]),
         (
-            Trait::LastName,
+            PersonTrait::FirstName,
+            &["firstName", "firstname", "first_name", "given_name", "givenName"],
+        ),
+        (
+            PersonTrait::LastName,
             &["lastName", "lastname", "last_name", "family_name", "familyName", "surname"],
         ),
-        (Trait::FullName, &["name"]),
-        (Trait::Phone, &["phone", "phone_number", "phoneNumber", "mobile"]),
-        (Trait::Gender, &["gender"]),
-        (Trait::Status, &["status"]),
-        (Trait::City, &["address.city", "city"]),
-        (Trait::Region, &["region", "address.region", "address.state", "state"]),
-        (Trait::Country, &["country", "address.country"]),
-        (Trait::Timezone, &["timezone"]),
+        (PersonTrait::FullName, &["name"]),
+        (PersonTrait::Phone, &["phone", "phone_number", "phoneNumber", "mobile"]),
+        (PersonTrait::Gender, &["gender"]),
+        (PersonTrait::Status, &["status"]),
+        (PersonTrait::City, &["address.city", "city"]),
+        (PersonTrait::Region, &["region", "address.region", "address.state", "state"]),
+        (PersonTrait::Country, &["country", "address.country"]),
+        (PersonTrait::Timezone, &["timezone"]),
         (
-            Trait::Gravatar,
+            PersonTrait::Gravatar,
             &[
                 "avatar",
                 "avatarURL",
@@ -88,25 +91,25 @@ static TRAITS: LazyLock<Spellings> = LazyLock::new(|| {
                 "gravatar_url",
             ],
         ),
-        (Trait::Google, &["googleUrl", "google_url", "googleURL"]),
-        (Trait::Linkedin, &["linkedinUrl", "linkedin_url", "linkedinURL"]),
-        (Trait::Twitter, &["twitterUrl", "twitter_url", "twitterURL"]),
-        (Trait::Facebook, &["facebookUrl", "facebook_url", "facebookURL"]),
-        (Trait::CompanyId, &["company_custom_id", "company.custom_id"]),
-        (Trait::Score, &["score"]),
-        (Trait::AssignedTo, &["assigned_to"]),
-        (Trait::Unsubscribed, &["unsubscribed"]),
-        (Trait::Notifications, &["notifications"]),
-        (Trait::UserKey, &["user_key"]),
-        (Trait::Tags, &["tags"]),
+        (PersonTrait::Google, &["googleUrl", "google_url", "googleURL"]),
+        (PersonTrait::Linkedin, &["linkedinUrl", "linkedin_url", "linkedinURL"]),
+        (PersonTrait::Twitter, &["twitterUrl", "twitter_url", "twitterURL"]),
+        (PersonTrait::Facebook, &["facebookUrl", "facebook_url", "facebookURL"]),
+        (PersonTrait::CompanyId, &["company_custom_id", "company.custom_id"]),
+        (PersonTrait::Score, &["score"]),
+        (PersonTrait::AssignedTo, &["assigned_to"]),
+        (PersonTrait::Unsubscribed, &["unsubscribed"]),
+        (PersonTrait::Notifications, &["notifications"]),
+        (PersonTrait::UserKey, &["user_key"]),
+        (PersonTrait::Tags, &["tags"]),
     ])
 });
 
 /// The fields User.com has of its own, in both versions of its API: those that are written, the ids,
 /// and those nobody can write. What the context says of browser and device is not among them, because
 /// it travels in attributes of those names.
-static OWN_NAMES: LazyLock<OwnNames> = LazyLock::new(|| {
-    own_names(&[
+static RESERVED_NAMES: LazyLock<ReservedNames> = LazyLock::new(|| {
+    reserved_names(&[
         "custom_id",
         "user_key",
         "email",
@@ -160,18 +163,18 @@ static OWN_NAMES: LazyLock<OwnNames> = LazyLock::new(|| {
 
 /// Addresses and ids: written as they come, or not at all. One that is cut short leads to another
 /// place.
-const LINKS: [(&str, Trait); 6] = [
-    ("gravatar_url", Trait::Gravatar),
-    ("google_url", Trait::Google),
-    ("linkedin_url", Trait::Linkedin),
-    ("twitter_url", Trait::Twitter),
-    ("facebook_url", Trait::Facebook),
-    ("company_custom_id", Trait::CompanyId),
+const LINKS: [(&str, PersonTrait); 6] = [
+    ("gravatar_url", PersonTrait::Gravatar),
+    ("google_url", PersonTrait::Google),
+    ("linkedin_url", PersonTrait::Linkedin),
+    ("twitter_url", PersonTrait::Twitter),
+    ("facebook_url", PersonTrait::Facebook),
+    ("company_custom_id", PersonTrait::CompanyId),
 ];
 
 /// The customer's own id of the user of a call: `userId`, else `anonymousId`, else (identify and
 /// group) what the traits say.
-pub(super) fn own_id(call: &Call<'_>) -> Result<ExternalUserId, CallFault> {
+pub(super) fn own_id(call: &Call<'_>) -> Result<ExternalUserId, PlanError> {
     for (id, name) in [(&call.user_id, "userId"), (&call.anonymous_id, "anonymousId")] {
         match id.as_deref().map(trimmed) {
             Some(id) if !id.is_empty() => return checked(id, name),
@@ -185,7 +188,7 @@ pub(super) fn own_id(call: &Call<'_>) -> Result<ExternalUserId, CallFault> {
     };
     match named(&call.fields, spellings) {
         Some(id) => checked(&id, "the traits' id"),
-        None => Err(CallFault::new(
+        None => Err(PlanError::new(
             "no_identity",
             format!("the {} call has neither `userId` nor `anonymousId`", call.kind),
         )),
@@ -202,41 +205,45 @@ pub(super) fn named(object: &Object<'_>, names: &[&str]) -> Option<String> {
 }
 
 /// An id User.com can hold.
-pub(super) fn checked(id: &str, what: &str) -> Result<ExternalUserId, CallFault> {
+pub(super) fn checked(id: &str, what: &str) -> Result<ExternalUserId, PlanError> {
     if id.contains('\0') {
         let reason = format!("`{what}` has a NUL character in it, which no id can have");
-        return Err(CallFault::new("id_not_text", reason));
+        return Err(PlanError::new("id_not_text", reason));
     }
-    if id.len() > TEXT && id.chars().count() > TEXT {
-        let reason = format!("`{what}` is longer than {TEXT} characters");
-        return Err(CallFault::new("id_too_long", reason));
+    if id.len() > MAX_TEXT_LEN && id.chars().count() > MAX_TEXT_LEN {
+        let reason = format!("`{what}` is longer than {MAX_TEXT_LEN} characters");
+        return Err(PlanError::new("id_too_long", reason));
     }
     Ok(ExternalUserId::from(id))
 }
 
 /// The fields an identify writes.
-pub(super) fn fields(call: &Call<'_>, settings: &Settings, notes: &mut Notes) -> PackedFields {
-    let traits = Traits::of(&call.fields, &TRAITS);
-    let around = settings.context_fields.then(|| context::Around::of(&call.context));
+pub(super) fn fields(
+    call: &Call<'_>,
+    settings: &Settings,
+    notes: &mut PlanWarnings,
+) -> PackedFields {
+    let traits = PersonTraits::of(&call.fields, &TRAITS);
+    let around = settings.context_fields.then(|| context::ContextFields::of(&call.context));
     let mut set = PackedFields::with_capacity(40, 1024);
-    put_email(&mut set, traits.get(Trait::Email), notes);
+    put_email(&mut set, traits.get(PersonTrait::Email), notes);
     put_names(&mut set, &traits, notes);
     put_phone(&mut set, &traits, notes);
-    put_code(&mut set, "gender", traits.get(Trait::Gender), gender, notes);
-    put_code(&mut set, "status", traits.get(Trait::Status), status, notes);
+    put_code(&mut set, "gender", traits.get(PersonTrait::Gender), gender, notes);
+    put_code(&mut set, "status", traits.get(PersonTrait::Status), status, notes);
     put_place(&mut set, &traits, around.as_ref(), notes);
     for (name, link) in LINKS {
-        put_whole(&mut set, name, traits.get(link), TEXT, notes);
+        put_whole(&mut set, name, traits.get(link), MAX_TEXT_LEN, notes);
     }
     put_plain(&mut set, &traits, notes);
-    put_tags(&mut set, traits.get(Trait::Tags), notes);
-    let mut customs = Customs::new(&mut set, &OWN_NAMES);
+    put_tags(&mut set, traits.get(PersonTrait::Tags), notes);
+    let mut customs = CustomAttributes::new(&mut set, &RESERVED_NAMES);
     for other in traits.rest() {
         customs.add(other, notes);
     }
     if let Some(around) = around {
         around.tell(|name, value| {
-            if name == "current_url" && value.chars().count() > TEXT {
+            if name == "current_url" && value.chars().count() > MAX_TEXT_LEN {
                 notes.dropped(name, TOO_LONG);
             } else {
                 customs.add_missing(name, value);
@@ -250,7 +257,7 @@ pub(super) fn fields(call: &Call<'_>, settings: &Settings, notes: &mut Notes) ->
 pub(super) const TOO_LONG: &str = "longer than User.com takes, and cut short it would mean another";
 
 /// Adds an e-mail address, unless it is none at first sight or too long.
-pub(super) fn put_email(set: &mut PackedFields, json: Option<&str>, notes: &mut Notes) {
+pub(super) fn put_email(set: &mut PackedFields, json: Option<&str>, notes: &mut PlanWarnings) {
     let Some(json) = json else {
         return;
     };
@@ -264,7 +271,7 @@ pub(super) fn put_email(set: &mut PackedFields, json: Option<&str>, notes: &mut 
     match address {
         // The empty text clears the field.
         Some(address) if address.is_empty() || is_one(&address) => {
-            put_whole(set, "email", Some(json), EMAIL, notes);
+            put_whole(set, "email", Some(json), MAX_EMAIL_LEN, notes);
         }
         _ => notes.dropped("email", "not an e-mail address"),
     }
@@ -276,7 +283,7 @@ pub(super) fn put_whole(
     name: &str,
     json: Option<&str>,
     cap: usize,
-    notes: &mut Notes,
+    notes: &mut PlanWarnings,
 ) {
     let Some(json) = json else {
         return;
@@ -298,7 +305,7 @@ pub(super) fn put_text(
     name: &str,
     json: Option<&str>,
     cap: usize,
-    notes: &mut Notes,
+    notes: &mut PlanWarnings,
 ) {
     let Some(json) = json else {
         return;
@@ -322,45 +329,45 @@ pub(super) fn put_string(
     name: &str,
     value: &str,
     cap: usize,
-    notes: &mut Notes,
+    notes: &mut PlanWarnings,
 ) {
     let value = without_nuls(value);
-    let value = crop_noting(trimmed(&value), cap, name, notes).trim_end();
+    let value = truncate_noting(trimmed(&value), cap, name, notes).trim_end();
     set.push_with(name, FieldClass::Standard, |out| write_string(out, value));
 }
 
 /// First and last name; where both are missing, a full `name` is split at its first blank.
-fn put_names(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
+fn put_names(set: &mut PackedFields, traits: &PersonTraits<'_>, notes: &mut PlanWarnings) {
     let (first, last) = ("first_name", "last_name");
     let before = set.len();
-    put_text(set, first, traits.get(Trait::FirstName), PERSON_NAME, notes);
-    put_text(set, last, traits.get(Trait::LastName), PERSON_NAME, notes);
+    put_text(set, first, traits.get(PersonTrait::FirstName), MAX_PERSON_NAME_LEN, notes);
+    put_text(set, last, traits.get(PersonTrait::LastName), MAX_PERSON_NAME_LEN, notes);
     if set.len() > before {
         return;
     }
-    let Some(full) = traits.get(Trait::FullName).and_then(text) else {
+    let Some(full) = traits.get(PersonTrait::FullName).and_then(text) else {
         return;
     };
     let (name, rest) = match full.trim().split_once(char::is_whitespace) {
         Some((name, rest)) => (name, rest.trim()),
         None => (full.trim(), ""),
     };
-    put_string(set, first, name, PERSON_NAME, notes);
+    put_string(set, first, name, MAX_PERSON_NAME_LEN, notes);
     if !rest.is_empty() {
-        put_string(set, last, rest, PERSON_NAME, notes);
+        put_string(set, last, rest, MAX_PERSON_NAME_LEN, notes);
     }
 }
 
-fn put_phone(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
-    let Some(json) = traits.get(Trait::Phone) else {
+fn put_phone(set: &mut PackedFields, traits: &PersonTraits<'_>, notes: &mut PlanWarnings) {
+    let Some(json) = traits.get(PersonTrait::Phone) else {
         return;
     };
     match text(json) {
         Some(value) => {
             let value = dense(&value);
-            match value.chars().count() > SHORT {
+            match value.chars().count() > MAX_SHORT_LEN {
                 true => notes.dropped("phone_number", TOO_LONG),
-                false => put_string(set, "phone_number", &value, SHORT, notes),
+                false => put_string(set, "phone_number", &value, MAX_SHORT_LEN, notes),
             }
         }
         None => notes.dropped("phone_number", "a text is needed, this is a list"),
@@ -381,7 +388,7 @@ fn put_code(
     name: &'static str,
     json: Option<&str>,
     code: fn(&str) -> Option<&'static str>,
-    notes: &mut Notes,
+    notes: &mut PlanWarnings,
 ) {
     let Some(json) = json else {
         return;
@@ -413,7 +420,7 @@ fn plain_word(word: &str) -> String {
     plain.collect()
 }
 
-/// Spellings of the genders, without case and marks, in Polish, English and other languages of
+/// AliasTable of the genders, without case and marks, in Polish, English and other languages of
 /// Europe.
 fn gender(word: &str) -> Option<&'static str> {
     match word {
@@ -445,19 +452,19 @@ fn status(word: &str) -> Option<&'static str> {
 /// Where the user is: from the traits, else from the context.
 fn put_place(
     set: &mut PackedFields,
-    traits: &Traits<'_>,
-    around: Option<&context::Around<'_>>,
-    notes: &mut Notes,
+    traits: &PersonTraits<'_>,
+    around: Option<&context::ContextFields<'_>>,
+    notes: &mut PlanWarnings,
 ) {
     let (place, zone) = match around {
         Some(around) => ((around.city(), around.country()), around.timezone()),
         None => ((None, None), None),
     };
     for (name, target, cap, elsewhere) in [
-        ("city", Trait::City, SHORT, place.0),
-        ("region", Trait::Region, SHORT, None),
-        ("country", Trait::Country, SHORT, place.1),
-        ("timezone", Trait::Timezone, TEXT, zone),
+        ("city", PersonTrait::City, MAX_SHORT_LEN, place.0),
+        ("region", PersonTrait::Region, MAX_SHORT_LEN, None),
+        ("country", PersonTrait::Country, MAX_SHORT_LEN, place.1),
+        ("timezone", PersonTrait::Timezone, MAX_TEXT_LEN, zone),
     ] {
         let before = set.len();
         put_text(set, name, traits.get(target), cap, notes);
@@ -468,8 +475,9 @@ fn put_place(
 }
 
 /// Standard fields that are taken under their own name only: numbers, switches, the cookie's key.
-fn put_plain(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
-    for (name, target) in [("score", Trait::Score), ("assigned_to", Trait::AssignedTo)] {
+fn put_plain(set: &mut PackedFields, traits: &PersonTraits<'_>, notes: &mut PlanWarnings) {
+    for (name, target) in [("score", PersonTrait::Score), ("assigned_to", PersonTrait::AssignedTo)]
+    {
         let Some(json) = traits.get(target) else {
             continue;
         };
@@ -479,7 +487,7 @@ fn put_plain(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
         }
     }
     for (name, target) in
-        [("unsubscribed", Trait::Unsubscribed), ("notifications", Trait::Notifications)]
+        [("unsubscribed", PersonTrait::Unsubscribed), ("notifications", PersonTrait::Notifications)]
     {
         let Some(json) = traits.get(target) else {
             continue;
@@ -490,11 +498,11 @@ fn put_plain(set: &mut PackedFields, traits: &Traits<'_>, notes: &mut Notes) {
             _ => notes.dropped(name, "true or false is needed"),
         }
     }
-    put_whole(set, "user_key", traits.get(Trait::UserKey), TEXT, notes);
+    put_whole(set, "user_key", traits.get(PersonTrait::UserKey), MAX_TEXT_LEN, notes);
 }
 
 /// Tags: a list, or a text with commas.
-pub(super) fn put_tags(set: &mut PackedFields, json: Option<&str>, notes: &mut Notes) {
+pub(super) fn put_tags(set: &mut PackedFields, json: Option<&str>, notes: &mut PlanWarnings) {
     let Some(json) = json else {
         return;
     };
@@ -521,9 +529,9 @@ struct Tags {
 }
 
 impl Tags {
-    fn add(&mut self, word: &str, notes: &mut Notes) {
+    fn add(&mut self, word: &str, notes: &mut PlanWarnings) {
         let word = without_nuls(word);
-        let tag = crop_noting(word.trim(), TEXT, "tags", notes).trim_end();
+        let tag = truncate_noting(word.trim(), MAX_TEXT_LEN, "tags", notes).trim_end();
         if tag.is_empty() || self.seen.contains(tag) {
             return;
         }

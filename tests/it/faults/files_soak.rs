@@ -220,8 +220,8 @@ max_in_flight = 64
         tally.stale.len(),
         tally.dead,
     );
-    let troubles = [lost, tally.doubled, disordered.len() as u64, tally.stale.len() as u64];
-    let exact = troubles == [0; 4] && tally.dead == 0;
+    let failure_history = [lost, tally.doubled, disordered.len() as u64, tally.stale.len() as u64];
+    let exact = failure_history == [0; 4] && tally.dead == 0;
     if !exact {
         println!("lost {:?}, out of order {:?}", tally.lost, tally.disordered);
         println!("{}", rig.stderr());

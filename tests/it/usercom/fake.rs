@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use usercom_sink::call::{Call, CallKind, Json, Object};
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
-use usercom_sink::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
+use usercom_sink::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
 use usercom_sink::schedule::{
     ExternalCompanyId, ExternalUserId, Field, FieldClass, Op, PackedFields,
 };
-use usercom_sink::usercom::{Done, Doubt, Failure, Probe, Usercom};
+use usercom_sink::usercom::{ExecuteError, ExecutorObserver, OpExecutor, OpSuccess, PriorSend};
 
 /// What happens to the next request of a route.
 pub(super) enum Fault {
@@ -166,6 +166,11 @@ impl Fake {
 }
 
 impl Account {
+    /// Everything is answered as usual from now on.
+    pub(super) fn forget_faults(&mut self) {
+        self.faults.clear();
+    }
+
     fn next(&mut self) -> u64 {
         self.last += 1;
         self.last
@@ -325,7 +330,11 @@ impl Account {
 
 #[async_trait]
 impl Transport for Fake {
-    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+    async fn send(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<ApiReply, SendError> {
         attempts.sent += 1;
         // Others get a turn, as they would on a network.
         tokio::task::yield_now().await;
@@ -351,7 +360,7 @@ impl Transport for Fake {
                 }
             }
         })?;
-        Ok(Reply { status, body: body.to_string().into() })
+        Ok(ApiReply { status, body: body.to_string().into() })
     }
 }
 
@@ -369,7 +378,7 @@ impl Ears {
     }
 }
 
-impl Probe for Ears {
+impl ExecutorObserver for Ears {
     fn attribute_created(&self, name: &str, _: &str) {
         self.hear(format!("created {name}"));
     }
@@ -391,7 +400,7 @@ impl Probe for Ears {
 pub(super) struct Bench {
     pub(super) fake: Arc<Fake>,
     pub(super) ears: Arc<Ears>,
-    pub(super) usercom: Arc<Usercom>,
+    pub(super) usercom: Arc<OpExecutor>,
 }
 
 pub(super) fn bench() -> Bench {
@@ -405,17 +414,17 @@ pub(super) fn bench_with(users: UsersConfig, delivery: DeliveryConfig) -> Bench 
 pub(super) fn bench_at(fake: Arc<Fake>, users: UsersConfig, delivery: DeliveryConfig) -> Bench {
     let ears = Arc::<Ears>::default();
     let transport = Arc::<Fake>::clone(&fake);
-    let usercom = Usercom::new(transport, users, delivery, Arc::<Ears>::clone(&ears));
+    let usercom = OpExecutor::new(transport, users, delivery, Arc::<Ears>::clone(&ears));
     Bench { fake, ears, usercom: Arc::new(usercom) }
 }
 
 impl Bench {
-    pub(super) async fn run(&self, op: &Op) -> Result<Done, Failure> {
-        self.usercom.execute(op, Doubt::No, &mut Attempts::default()).await
+    pub(super) async fn run(&self, op: &Op) -> Result<OpSuccess, ExecuteError> {
+        self.usercom.execute(op, PriorSend::None, &mut Attempts::default()).await
     }
 
-    pub(super) async fn doubtful(&self, op: &Op) -> Result<Done, Failure> {
-        self.usercom.execute(op, Doubt::MaybeSent, &mut Attempts::default()).await
+    pub(super) async fn doubtful(&self, op: &Op) -> Result<OpSuccess, ExecuteError> {
+        self.usercom.execute(op, PriorSend::Possible, &mut Attempts::default()).await
     }
 }
 

@@ -11,11 +11,11 @@ use usercom_sink::clock;
 use usercom_sink::config::sink::{
     AttributeType, AttributeTypes, DeliveryConfig, UnknownAttributes, UsersConfig,
 };
-use usercom_sink::deliver::{Attempts, Method, Reply, Request, SendError, Transport};
+use usercom_sink::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
 use usercom_sink::schedule::{
     Coalescing, Field, FieldClass, KeyedScheduler, Op, OpOutcome, PackedFields, ParentObject,
 };
-use usercom_sink::usercom::{Doubt, SilentProbe, Usercom};
+use usercom_sink::usercom::{NoopExecutorObserver, OpExecutor, PriorSend};
 
 /// An account that refuses a value of the wrong type by name, as Django does.
 #[derive(Default)]
@@ -145,10 +145,14 @@ fn fits(kind: &str, value: &Value) -> bool {
 
 #[async_trait]
 impl Transport for Account {
-    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<Reply, SendError> {
+    async fn send(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<ApiReply, SendError> {
         attempts.sent += 1;
         let (status, body) = self.0.lock().unwrap().answer(request);
-        Ok(Reply { status, body: body.to_string().into() })
+        Ok(ApiReply { status, body: body.to_string().into() })
     }
 }
 
@@ -245,7 +249,7 @@ fn op_of(step: &Step) -> Option<Op> {
 /// A sink with an account of its own.
 struct Sink {
     account: Arc<Account>,
-    usercom: Usercom,
+    usercom: OpExecutor,
 }
 
 impl Sink {
@@ -254,7 +258,7 @@ impl Sink {
         let users = UsersConfig { unknown_attributes: unknown, ..UsersConfig::default() };
         let transport = Arc::<Account>::clone(&account);
         let delivery = DeliveryConfig::default();
-        let usercom = Usercom::new(transport, users, delivery, Arc::new(SilentProbe))
+        let usercom = OpExecutor::new(transport, users, delivery, Arc::new(NoopExecutorObserver))
             .with_types(types, types);
         usercom.open().await.unwrap();
         Self { account, usercom }
@@ -275,7 +279,7 @@ impl Sink {
     }
 
     async fn send(&self, op: &Op) {
-        self.usercom.execute(op, Doubt::No, &mut Attempts::default()).await.unwrap();
+        self.usercom.execute(op, PriorSend::None, &mut Attempts::default()).await.unwrap();
     }
 
     fn profiles(&self) -> (Profiles, Profiles) {
@@ -322,7 +326,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn folded_writes_end_as_writes_sent_one_at_a_time(
+    fn merged_writes_equal_single_writes(
         steps in steps(Just(true).boxed()),
         unknown in prop::sample::select(vec![UnknownAttributes::Create, UnknownAttributes::Drop]),
         declared in prop::sample::select(vec![
@@ -342,7 +346,7 @@ proptest! {
     }
 
     #[test]
-    fn types_that_changed_unheard_cost_no_record(steps in steps(any::<bool>().boxed())) {
+    fn changed_attribute_type_loses_no_record(steps in steps(any::<bool>().boxed())) {
         // Where the sink learns of a change only by being refused, every write is taken all the
         // same, and what is stored fits the types the account has.
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -373,7 +377,7 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_later_value_that_does_not_fit_hides_no_earlier_one() {
+async fn invalid_later_value_keeps_the_earlier_one() {
     // `custom_integer`: '123', then 'not a number', folded into one request: it ends with 123.
     let sink = Sink::new(UnknownAttributes::Create, &AttributeTypes::default()).await;
     sink.account.0.lock().unwrap().retype("clientuser", "a", Some("integer"));

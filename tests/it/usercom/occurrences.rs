@@ -2,7 +2,7 @@
 
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
 use usercom_sink::schedule::{ExternalUserId, Op, PackedFields};
-use usercom_sink::usercom::Done;
+use usercom_sink::usercom::OpSuccess;
 
 use super::fake::*;
 
@@ -15,34 +15,34 @@ async fn known(bench: &Bench) {
 const EVENT: &str = "POST users-by-id/:id/events/";
 
 #[tokio::test]
-async fn an_event_that_arrived_is_not_sent_again() {
+async fn delivered_event_is_not_sent_again() {
     // After a lost reply the history shows the event: one occurrence, and the probe hears of it.
     let bench = bench();
     known(&bench).await;
     bench.fake.fault(EVENT, Fault::LostReply);
-    assert_eq!(bench.run(&track("u1", "e")).await, Ok(Done::AlreadyThere));
+    assert_eq!(bench.run(&track("u1", "e")).await, Ok(OpSuccess::AlreadyThere));
     assert_eq!(bench.fake.log(), [EVENT, "GET users-by-id/:id/events/"]);
     assert_eq!(bench.fake.with(|account| account.events.len()), 1);
     assert_eq!(bench.ears.heard(), ["duplicate"]);
 }
 
 #[tokio::test]
-async fn an_event_that_did_not_arrive_is_sent_again() {
+async fn undelivered_event_is_sent_again() {
     // After a lost request the history does not show the event, so it is sent until it arrives.
     let bench = bench();
     known(&bench).await;
     bench.fake.fault(EVENT, Fault::LostRequest);
     bench.fake.fault(EVENT, Fault::LostRequest);
-    assert_eq!(bench.run(&track("u1", "e")).await, Ok(Done::Sent));
+    assert_eq!(bench.run(&track("u1", "e")).await, Ok(OpSuccess::Sent));
     assert_eq!(bench.fake.with(|account| account.events.len()), 1);
     assert_eq!(bench.fake.log().len(), 5);
 }
 
 #[tokio::test]
-async fn a_page_view_of_unknown_fate_is_looked_for() {
+async fn maybe_sent_page_view_is_looked_up() {
     // Page views are looked for among the page hits.
     for (fault, outcome, requests) in
-        [(Fault::LostReply, Done::AlreadyThere, 3), (Fault::LostRequest, Done::Sent, 4)]
+        [(Fault::LostReply, OpSuccess::AlreadyThere, 3), (Fault::LostRequest, OpSuccess::Sent, 4)]
     {
         let bench = bench();
         known(&bench).await;
@@ -54,24 +54,24 @@ async fn a_page_view_of_unknown_fate_is_looked_for() {
 }
 
 #[tokio::test]
-async fn a_doubt_from_before_is_settled_before_the_first_send() {
+async fn maybe_sent_event_is_looked_up_before_sending() {
     // What an earlier process may have sent is looked for first; others of its kind do not count.
     let bench = bench();
     known(&bench).await;
     bench.run(&track("u1", "other")).await.unwrap();
     bench.fake.log();
-    assert_eq!(bench.doubtful(&track("u1", "e")).await, Ok(Done::Sent));
+    assert_eq!(bench.doubtful(&track("u1", "e")).await, Ok(OpSuccess::Sent));
     assert_eq!(bench.fake.log(), ["GET users-by-id/:id/events/", EVENT]);
-    assert_eq!(bench.doubtful(&page("u1")).await, Ok(Done::Sent));
+    assert_eq!(bench.doubtful(&page("u1")).await, Ok(OpSuccess::Sent));
     bench.fake.log();
     let next = bench_at(bench.fake, UsersConfig::default(), DeliveryConfig::default());
     for op in [track("u1", "e"), page("u1")] {
-        assert_eq!(next.doubtful(&op).await, Ok(Done::AlreadyThere));
+        assert_eq!(next.doubtful(&op).await, Ok(OpSuccess::AlreadyThere));
     }
 }
 
 #[tokio::test]
-async fn values_converted_by_the_server_are_recognised() {
+async fn values_converted_by_the_server_are_matched() {
     // The history may hold numbers as text, and leave out what it could not convert.
     let bench = bench();
     known(&bench).await;
@@ -86,24 +86,24 @@ async fn values_converted_by_the_server_are_recognised() {
         account.events.push(stored("same", serde_json::json!({"n": "1.0"})));
         account.events.push(stored("differs", serde_json::json!({"n": 2, "s": "x"})));
     });
-    assert_eq!(bench.doubtful(&track("u1", "same")).await, Ok(Done::AlreadyThere));
-    assert_eq!(bench.doubtful(&track("u1", "differs")).await, Ok(Done::Sent));
+    assert_eq!(bench.doubtful(&track("u1", "same")).await, Ok(OpSuccess::AlreadyThere));
+    assert_eq!(bench.doubtful(&track("u1", "differs")).await, Ok(OpSuccess::Sent));
 }
 
 #[tokio::test]
-async fn without_verification_it_is_sent_again() {
+async fn without_verification_event_is_sent_again() {
     // With `verify_ambiguous` off no history is read: at least once.
     let delivery = DeliveryConfig { verify_ambiguous: false, ..DeliveryConfig::default() };
     let bench = bench_with(UsersConfig::default(), delivery);
     known(&bench).await;
     bench.fake.fault(EVENT, Fault::LostReply);
-    assert_eq!(bench.doubtful(&track("u1", "e")).await, Ok(Done::Sent));
+    assert_eq!(bench.doubtful(&track("u1", "e")).await, Ok(OpSuccess::Sent));
     assert_eq!(bench.fake.log(), [EVENT, EVENT]);
     assert_eq!(bench.fake.with(|account| account.events.len()), 2);
 }
 
 #[tokio::test]
-async fn an_event_carries_whole_seconds_and_flat_data() {
+async fn event_has_whole_seconds_and_flat_data() {
     // The body of an event: name, UNIX seconds, data in order.
     let bench = bench();
     known(&bench).await;
@@ -115,19 +115,19 @@ async fn an_event_carries_whole_seconds_and_flat_data() {
 }
 
 #[tokio::test]
-async fn two_of_the_same_are_two() {
+async fn two_equal_events_are_both_sent() {
     // An earlier event or page view of the same content does not pass for the one that was lost.
     let bench = bench();
     known(&bench).await;
     bench.run(&track("u1", "e")).await.unwrap();
     bench.fake.fault(EVENT, Fault::LostRequest);
-    assert_eq!(bench.run(&track("u1", "e")).await, Ok(Done::Sent));
+    assert_eq!(bench.run(&track("u1", "e")).await, Ok(OpSuccess::Sent));
     bench.fake.fault(EVENT, Fault::LostReply);
-    assert_eq!(bench.run(&track("u1", "e")).await, Ok(Done::AlreadyThere));
+    assert_eq!(bench.run(&track("u1", "e")).await, Ok(OpSuccess::AlreadyThere));
     assert_eq!(bench.fake.with(|account| account.events.len()), 3);
     bench.run(&page("u1")).await.unwrap();
     bench.fake.fault("POST site-views/", Fault::LostRequest);
-    assert_eq!(bench.run(&page("u1")).await, Ok(Done::Sent));
+    assert_eq!(bench.run(&page("u1")).await, Ok(OpSuccess::Sent));
     assert_eq!(bench.fake.with(|account| account.views.len()), 2);
 }
 
@@ -160,7 +160,7 @@ fn look_ups(bench: &Bench) -> usize {
 }
 
 #[tokio::test]
-async fn one_history_answers_for_all_doubtful_records_of_a_user() {
+async fn one_history_read_serves_all_maybe_sent_events_of_a_user() {
     // After a kill a user's history is read once, whatever the number of events that may have been
     // sent, and what is missing is sent.
     for make in [numbered as fn(i64) -> Op, viewed] {
@@ -175,21 +175,21 @@ async fn one_history_answers_for_all_doubtful_records_of_a_user() {
         next.fake.log();
         for n in 1..10 {
             let expected = match n {
-                1 | 2 | 4 | 5 | 7 => Done::AlreadyThere,
-                _ => Done::Sent,
+                1 | 2 | 4 | 5 | 7 => OpSuccess::AlreadyThere,
+                _ => OpSuccess::Sent,
             };
             assert_eq!(next.doubtful(&make(n)).await, Ok(expected), "{n}");
         }
         assert_eq!(look_ups(&next), 0);
         // Nobody sent what comes after them, and later doubts ask again.
-        assert_eq!(next.run(&make(10)).await, Ok(Done::Sent));
-        assert_eq!(next.doubtful(&make(10)).await, Ok(Done::Sent));
+        assert_eq!(next.run(&make(10)).await, Ok(OpSuccess::Sent));
+        assert_eq!(next.doubtful(&make(10)).await, Ok(OpSuccess::Sent));
         assert_eq!(look_ups(&next), 1);
     }
 }
 
 #[tokio::test]
-async fn an_entry_of_a_history_answers_for_one_event_only() {
+async fn history_entry_matches_only_one_event() {
     // Of five equal events of which three arrived before a kill, two are sent again; a lost answer
     // among them is looked for beyond all that are known.
     for lost_answers in [false, true] {
@@ -211,7 +211,7 @@ async fn an_entry_of_a_history_answers_for_one_event_only() {
 }
 
 #[tokio::test]
-async fn an_event_in_the_history_is_recognised_however_the_history_is_written() {
+async fn event_in_history_of_any_shape_is_matched() {
     // In a history of 330 entries, whatever its order, pages, ids and zone, no event that arrived is
     // sent again, and none that did not arrive is left out.
     use HistoryOrder::{NewestFirst, OldestFirst, Shuffled};
@@ -233,18 +233,18 @@ async fn an_event_in_the_history_is_recognised_however_the_history_is_written() 
             for n in [329, 0, 170, 12] {
                 assert_eq!(
                     next.doubtful(&numbered(n)).await,
-                    Ok(Done::AlreadyThere),
+                    Ok(OpSuccess::AlreadyThere),
                     "{shape} {n}"
                 );
             }
-            assert_eq!(next.doubtful(&numbered(330)).await, Ok(Done::Sent), "{shape}");
+            assert_eq!(next.doubtful(&numbered(330)).await, Ok(OpSuccess::Sent), "{shape}");
             assert!(look_ups(&next) <= 4, "{shape}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_long_history_that_begins_with_the_newest_is_not_read_to_its_end() {
+async fn newest_first_history_is_not_read_to_its_end() {
     // Pages behind entries that are certainly older than the oldest event in doubt are left unread.
     let bench = bench();
     let histories = Histories { page_size: 100, ..Histories::default() };
@@ -253,8 +253,8 @@ async fn a_long_history_that_begins_with_the_newest_is_not_read_to_its_end() {
         bench.run(&numbered(n)).await.unwrap();
     }
     let next = after_a_kill(bench);
-    assert_eq!(next.doubtful(&numbered(1490)).await, Ok(Done::AlreadyThere));
+    assert_eq!(next.doubtful(&numbered(1490)).await, Ok(OpSuccess::AlreadyThere));
     assert_eq!(look_ups(&next), 1);
-    assert_eq!(next.doubtful(&numbered(1000)).await, Ok(Done::AlreadyThere));
+    assert_eq!(next.doubtful(&numbered(1000)).await, Ok(OpSuccess::AlreadyThere));
     assert_eq!(look_ups(&next), 5);
 }

@@ -3,7 +3,7 @@
 use usercom_sink::clock;
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
 use usercom_sink::schedule::{ExternalUserId, Op};
-use usercom_sink::usercom::{Done, Failure};
+use usercom_sink::usercom::{ExecuteError, OpSuccess};
 
 use super::fake::*;
 
@@ -21,7 +21,7 @@ async fn identify_is_one_request() {
 }
 
 #[tokio::test]
-async fn a_known_user_costs_one_request_a_track() {
+async fn track_of_known_user_is_one_request() {
     // Once a user was identified, a track takes one request and a page one beyond the first look-up.
     let bench = bench();
     bench.run(&identify("u1", vec![])).await.unwrap();
@@ -41,7 +41,7 @@ async fn a_known_user_costs_one_request_a_track() {
 }
 
 #[tokio::test]
-async fn the_choice_between_trying_and_creating_follows_what_was_found() {
+async fn try_or_create_follows_observed_users() {
     // Unseen users are created first while most turn out new, and tried first once most turn out
     // known; then a new one costs a 404, and nothing is lost either way.
     let bench = bench();
@@ -63,7 +63,7 @@ async fn the_choice_between_trying_and_creating_follows_what_was_found() {
 }
 
 #[tokio::test]
-async fn a_page_for_an_unknown_user_creates_it_by_upsert() {
+async fn page_for_unknown_user_creates_the_user() {
     // A page never creates a user by a request that would double it when repeated.
     let bench = bench();
     bench.run(&page("u1")).await.unwrap();
@@ -79,13 +79,13 @@ async fn a_page_for_an_unknown_user_creates_it_by_upsert() {
 }
 
 #[tokio::test]
-async fn without_create_missing_an_unknown_user_is_refused() {
+async fn unknown_user_without_create_missing_is_rejected() {
     // With `create_missing` off, nothing is created, whatever the op.
     let users = UsersConfig { create_missing: false, ..UsersConfig::default() };
     let bench = bench_with(users, DeliveryConfig::default());
     for op in [track("u1", "e"), page("u1"), join("u1", "g1"), track("a/b", "e"), page("..")] {
         let outcome = bench.run(&op).await;
-        let Err(Failure::Reject { status: Some(404), reason, .. }) = outcome else {
+        let Err(ExecuteError::Reject { status: Some(404), reason, .. }) = outcome else {
             panic!("{op:?}: {outcome:?}");
         };
         assert!(reason.contains("create_missing"), "{reason}");
@@ -93,13 +93,15 @@ async fn without_create_missing_an_unknown_user_is_refused() {
     assert!(bench.fake.with(|account| account.users.is_empty() && account.companies.is_empty()));
 }
 
-#[tokio::test]
-async fn a_user_that_was_deleted_is_made_again() {
+#[tokio::test(start_paused = true)]
+async fn deleted_user_is_created_again() {
     // A 404 at a remembered user creates it once and repeats the event once.
     let bench = bench();
     bench.run(&identify("u1", vec![])).await.unwrap();
     bench.fake.with(|account| account.users.clear());
     bench.fake.log();
+    // Long after it was written, a 404 is believed.
+    tokio::time::advance(std::time::Duration::from_secs(31)).await;
     bench.run(&track("u1", "e")).await.unwrap();
     assert_eq!(
         bench.fake.log(),
@@ -111,13 +113,15 @@ async fn a_user_that_was_deleted_is_made_again() {
     );
 }
 
-#[tokio::test]
-async fn a_key_that_is_refused_is_looked_up_once_more() {
+#[tokio::test(start_paused = true)]
+async fn refused_user_key_is_looked_up_again() {
     // After a user was deleted or merged, its remembered key is replaced and the page sent again.
     let bench = bench();
     bench.run(&page("u1")).await.unwrap();
     bench.fake.with(|account| account.users.clear());
     bench.fake.log();
+    // Long after it was written, a 404 is believed.
+    tokio::time::advance(std::time::Duration::from_secs(31)).await;
     bench.run(&page("u1")).await.unwrap();
     assert_eq!(
         bench.fake.log(),
@@ -134,13 +138,14 @@ async fn a_key_that_is_refused_is_looked_up_once_more() {
         .fake
         .fault("POST site-views/", Fault::Answer(400, serde_json::json!({"page_path": ["x"]})));
     let refused = bench.run(&page("u1")).await;
-    assert!(matches!(refused, Err(Failure::Reject { status: Some(400), .. })), "{refused:?}");
+    assert!(matches!(refused, Err(ExecuteError::Reject { status: Some(400), .. })), "{refused:?}");
     assert_eq!(bench.fake.log(), ["POST site-views/", "GET users-by-id/:id/"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_user_not_yet_seen_after_its_upsert_is_waited_for() {
-    // A 404 right after our own upsert is met with one pause and one more try, no second creation.
+async fn user_not_visible_after_upsert_is_waited_for() {
+    // A 404 within `account.read_after_write_secs` of our own upsert is asked again with growing
+    // pauses, and leads to no second creation; after that time it is believed.
     let bench = bench();
     let not_found = || Fault::Answer(404, serde_json::json!({"detail": "Not found."}));
     bench.fake.fault("POST users-by-id/:id/events/", not_found());
@@ -149,15 +154,21 @@ async fn a_user_not_yet_seen_after_its_upsert_is_waited_for() {
     assert!(before.elapsed() >= std::time::Duration::from_secs(1));
     let upserts = bench.fake.log().iter().filter(|line| line.contains("update_or_create")).count();
     assert_eq!(upserts, 1);
-    for _ in 0..2 {
+    for _ in 0..100 {
         bench.fake.fault("POST users-by-id/:id/events/", not_found());
     }
+    let before = tokio::time::Instant::now();
     let gone = bench.run(&track("u2", "e")).await;
-    assert!(matches!(gone, Err(Failure::Reject { status: Some(404), .. })), "{gone:?}");
+    let Err(ExecuteError::Reject { status: Some(404), reason, .. }) = gone else {
+        panic!("{gone:?}");
+    };
+    assert!(reason.contains("account.read_after_write_secs"), "{reason}");
+    assert_eq!(before.elapsed().as_secs(), 30);
+    assert!(bench.fake.log().len() < 15);
 }
 
 #[tokio::test]
-async fn what_was_confirmed_is_not_sent_again() {
+async fn confirmed_values_are_not_sent_again() {
     // An identify is unchanged only if all of its fields were confirmed as they are, in time; tags
     // are a set.
     let bench = bench();
@@ -194,18 +205,18 @@ async fn what_was_confirmed_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_merge_takes_both_numbers_and_is_done_once() {
+async fn merge_uses_both_remote_ids_and_runs_once() {
     // The anonymous record goes into the identified one; a record that is not there is merged.
     let bench = bench();
     bench.run(&identify("anon", vec![])).await.unwrap();
     bench.run(&identify("u1", vec![])).await.unwrap();
     bench.fake.log();
-    assert_eq!(bench.run(&merge("anon", "u1")).await, Ok(Done::Sent));
+    assert_eq!(bench.run(&merge("anon", "u1")).await, Ok(OpSuccess::Sent));
     assert_eq!(bench.fake.log(), ["POST users/merge/"]);
     assert_eq!(bench.fake.body(), serde_json::json!({"parent": 2, "users_list": [1]}));
     assert!(bench.usercom.unchanged(&merge("anon", "u1"), clock::now()));
-    assert_eq!(bench.run(&merge("anon", "u1")).await, Ok(Done::Unchanged));
-    assert_eq!(bench.run(&merge("nobody", "u1")).await, Ok(Done::Unchanged));
+    assert_eq!(bench.run(&merge("anon", "u1")).await, Ok(OpSuccess::Unchanged));
+    assert_eq!(bench.run(&merge("nobody", "u1")).await, Ok(OpSuccess::Unchanged));
     assert_eq!(bench.fake.log(), ["GET users-by-id/:id/"]);
     // Seen again, it is a new record that has to be merged anew.
     bench.run(&track("anon", "e")).await.unwrap();
@@ -213,13 +224,13 @@ async fn a_merge_takes_both_numbers_and_is_done_once() {
 }
 
 #[tokio::test]
-async fn a_refused_user_is_rejected_with_its_answer() {
+async fn refused_user_is_rejected_with_the_response() {
     // A 400 that names no field of the body rejects with status and excerpt, after one request.
     let bench = bench();
     let answer = serde_json::json!({"detail": "No valid email.", "pad": "x".repeat(3000)});
     bench.fake.fault("POST users/update_or_create/", Fault::Answer(400, answer));
     let outcome = bench.run(&identify("u1", vec![standard("email", "\"nope\"")])).await;
-    let Err(Failure::Reject { status: Some(400), body, .. }) = outcome else {
+    let Err(ExecuteError::Reject { status: Some(400), body, .. }) = outcome else {
         panic!("{outcome:?}");
     };
     assert!(body.contains("valid email") && body.len() <= 1024);
@@ -227,7 +238,7 @@ async fn a_refused_user_is_rejected_with_its_answer() {
 }
 
 #[tokio::test]
-async fn a_refused_field_is_left_out_and_the_rest_is_sent() {
+async fn refused_field_is_dropped_and_the_rest_is_sent() {
     // A standard field that a 400 names is left out and told, the rest is written; the same value
     // is not tried again for a while, and another one is.
     let upsert = "POST users/update_or_create/";
@@ -241,7 +252,7 @@ async fn a_refused_field_is_left_out_and_the_rest_is_sent() {
         bench.fake.fault(upsert, refusal());
         let first_name = standard("first_name", "\"Ann\"");
         let op = identify("u1", vec![standard("email", "\"nope\""), first_name]);
-        assert_eq!(bench.run(&op).await, Ok(Done::Sent));
+        assert_eq!(bench.run(&op).await, Ok(OpSuccess::Sent));
         assert_eq!(bench.fake.log(), [upsert, upsert]);
         let sent = serde_json::json!({"custom_id": "u1", "first_name": "Ann"});
         assert_eq!(bench.fake.body(), sent);
@@ -258,25 +269,26 @@ async fn a_refused_field_is_left_out_and_the_rest_is_sent() {
     }
 }
 
-#[tokio::test]
-async fn upserts_that_meet_are_repeated() {
-    // A conflict inside User.com is met with one more upsert, a second conflict is an answer.
+#[tokio::test(start_paused = true)]
+async fn conflicting_upserts_are_retried() {
+    // A conflict inside User.com is met with a few more upserts; one that stays is an answer.
     let bench = bench();
     let conflict = || Fault::Answer(409, serde_json::json!({}));
     let upsert = "POST users/update_or_create/";
     bench.fake.fault(upsert, conflict());
     bench.run(&identify("u1", vec![])).await.unwrap();
     assert_eq!(bench.fake.log(), [upsert, upsert]);
-    bench.fake.fault(upsert, conflict());
-    bench.fake.fault(upsert, conflict());
+    for _ in 0..5 {
+        bench.fake.fault(upsert, conflict());
+    }
     let refused = bench.run(&identify("u1", vec![])).await;
-    assert!(matches!(refused, Err(Failure::Reject { status: Some(409), .. })), "{refused:?}");
+    assert!(matches!(refused, Err(ExecuteError::Reject { status: Some(409), .. })), "{refused:?}");
 }
 
 #[tokio::test]
-async fn a_merge_of_nobody_leaves_who_stays() {
+async fn merge_of_missing_user_keeps_the_other() {
     // Where the one that goes is unknown, the one that stays exists afterwards, and nothing fails.
     let bench = bench();
-    assert_eq!(bench.run(&merge("nobody", "u9")).await, Ok(Done::Unchanged));
+    assert_eq!(bench.run(&merge("nobody", "u9")).await, Ok(OpSuccess::Unchanged));
     assert!(bench.fake.with(|account| account.users.contains_key("u9")));
 }

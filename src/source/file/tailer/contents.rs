@@ -10,19 +10,19 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::super::form::{Form, Text};
+use super::super::compression::{FileCompression, TextSource};
 use super::super::identity::{FileHead, FileId};
 use super::super::read::{self, FileStat, ReadRequest};
-use super::super::state::{Company, Copy, State, Unknown};
+use super::super::state::{Copy, PeerSearch, TailState, Unknown};
 use super::super::stream::Stream;
 use super::{FileCheckpoint, FileTailer, blocking};
 use crate::config::source::ReadFrom;
 
 impl FileTailer {
     /// From now on this is what is read of it.
-    pub(in super::super) async fn read_as(&mut self, mut stream: Stream) -> io::Result<()> {
+    pub(in super::super) async fn attach_new(&mut self, mut stream: Stream) -> io::Result<()> {
         self.prepare(&mut stream).await?;
-        self.go_on_with(Box::new(stream));
+        self.attach(Box::new(stream));
         Ok(())
     }
 
@@ -33,17 +33,17 @@ impl FileTailer {
                 let text = text.clone();
                 blocking(move || FileHead::read(&mut text.reader())).await?
             };
-            self.teach(&text, stream).await?;
+            self.provide_beginning(&text, stream).await?;
         }
         Ok(())
     }
 
     /// A content for which it was prepared is read of it from now on.
-    pub(in super::super) fn go_on_with(&mut self, stream: Box<Stream>) {
+    pub(in super::super) fn attach(&mut self, stream: Box<Stream>) {
         self.count_read(stream.fed());
-        self.state = State::Reading(stream);
-        self.forget_looks();
-        if self.form == Some(Form::Plain) {
+        self.state = TailState::Reading(stream);
+        self.reset_read_state();
+        if self.compression == Some(FileCompression::Plain) {
             // It may be cut off before it is read.
             self.head = self.text_head.clone();
         }
@@ -75,8 +75,8 @@ impl FileTailer {
 
     /// Lets a stream that is begun behind the first bytes learn what they say, such as the names of
     /// columns. They may stand over several lines.
-    async fn teach(&self, text: &Text, stream: &mut Stream) -> io::Result<()> {
-        let limit = self.common.limit;
+    async fn provide_beginning(&self, text: &TextSource, stream: &mut Stream) -> io::Result<()> {
+        let limit = self.context.limit;
         let mut most = read::FIRST_BYTES;
         while stream.awaits_beginning() {
             let text = text.clone();
@@ -98,26 +98,26 @@ impl FileTailer {
     /// Its content is not known any more.
     pub(in super::super) fn forget(&mut self) -> Option<Box<Stream>> {
         self.counted = 0;
-        self.give_away(State::Unknown(Unknown::new(None)))
+        self.replace_state(TailState::Unknown(Unknown::new(None)))
     }
 
     /// If it is new, it is read from its first byte.
-    pub(in super::super) fn want_whole(&mut self) {
+    pub(in super::super) fn read_from_start(&mut self) {
         self.from = ReadFrom::Beginning;
     }
 
     /// Its content is read elsewhere.
-    pub(in super::super) fn give_away(&mut self, state: State) -> Option<Box<Stream>> {
+    pub(in super::super) fn replace_state(&mut self, state: TailState) -> Option<Box<Stream>> {
         // Whatever it holds later is new.
-        self.want_whole();
-        self.forget_looks();
+        self.read_from_start();
+        self.reset_read_state();
         match std::mem::replace(&mut self.state, state) {
-            State::Reading(stream) => Some(stream),
+            TailState::Reading(stream) => Some(stream),
             _ => None,
         }
     }
 
-    fn forget_looks(&mut self) {
+    fn reset_read_state(&mut self) {
         self.head = FileHead::default();
         self.stamp = None;
         self.unpacker = None;
@@ -154,15 +154,15 @@ impl FileTailer {
     /// is in memory. What this one holds now is unknown.
     pub(in super::super) fn split_off(&mut self) -> Option<Self> {
         let changed = self.stamp.map_or(self.changed, FileStat::changed);
-        let (form, text_head) = (self.form, self.text_head.clone());
+        let (compression, text_head) = (self.compression, self.text_head.clone());
         let stream = self.forget()?;
         Some(Self {
-            common: Arc::clone(&self.common),
+            context: Arc::clone(&self.context),
             path: self.path.clone(),
             shown: self.shown.clone(),
             id: FileId::of_lost(stream.generation),
             file: Arc::clone(&self.file),
-            form,
+            compression,
             head: FileHead::default(),
             text_head,
             stamp: None,
@@ -172,14 +172,14 @@ impl FileTailer {
             counted: stream.fed(),
             family: self.family.put_aside(),
             changed,
-            state: State::Reading(stream),
+            state: TailState::Reading(stream),
             deleted: true,
             missing: Some(Instant::now()),
             failing: false,
             stuck: None,
             quiet: None,
             cut: false,
-            gone: Some(Company::Awaited),
+            gone: Some(PeerSearch::Pending),
             twin: None,
         })
     }

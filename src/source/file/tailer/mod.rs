@@ -14,27 +14,27 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(super) use self::read::{ReadStatus, Until};
+pub(super) use self::read::{ReadLimit, ReadStatus};
 use super::checkpoints::FileCheckpoint;
+use super::compression::{FileCompression, TextSource, Unpacker};
 use super::content::ContentMark;
 use super::family::Family;
-use super::form::{Form, Text, Unpacker};
 use super::identity::{FileHead, FileId};
 use super::read::{FileStat, OpenFile};
-use super::scanner::Found;
-use super::state::{Company, Compared, State, Unknown};
-use super::stream::{Common, Stream};
+use super::scanner::FoundFile;
+use super::state::{Compared, PeerSearch, TailState, Unknown};
+use super::stream::{SourceContext, Stream};
 use crate::config::source::ReadFrom;
 
 /// An open file.
 pub(super) struct FileTailer {
-    common: Arc<Common>,
+    context: Arc<SourceContext>,
     path: PathBuf,
     /// `path` as text, for places.
     shown: String,
     id: FileId,
     file: Arc<std::fs::File>,
-    form: Option<Form>,
+    compression: Option<FileCompression>,
     /// The first bytes of the file, as of the last look.
     head: FileHead,
     /// The first bytes of its text.
@@ -49,7 +49,7 @@ pub(super) struct FileTailer {
     counted: u64,
     pub(super) family: Family,
     changed: (i64, i64),
-    pub(super) state: State,
+    pub(super) state: TailState,
     /// Whether no name leads to it any more, as of the last look.
     pub(super) deleted: bool,
     /// Since when no pattern finds it.
@@ -63,7 +63,7 @@ pub(super) struct FileTailer {
     /// Whether its packed stream was cut at the last look, so that it is logged once.
     cut: bool,
     /// Set for a content that no file holds any more: whether its copies are known.
-    gone: Option<Company>,
+    gone: Option<PeerSearch>,
     /// The file that holds the same and has its place, once it has no name any more.
     pub(super) twin: Option<FileId>,
 }
@@ -71,21 +71,21 @@ pub(super) struct FileTailer {
 impl FileTailer {
     /// An open file, not yet read. Bytes of its size were counted as found already.
     pub(super) fn new(
-        common: &Arc<Common>,
+        context: &Arc<SourceContext>,
         opened: OpenFile,
-        found: &Found,
+        found: &FoundFile,
         from: ReadFrom,
     ) -> Self {
-        let OpenFile { path, id, file, form, known: _ } = opened;
+        let OpenFile { path, id, file, compression, known: _ } = opened;
         let counted = found.size;
         Self {
-            common: Arc::clone(common),
+            context: Arc::clone(context),
             shown: path.to_string_lossy().into_owned(),
             family: Family::of(&path),
             path,
             id,
             file,
-            form,
+            compression,
             head: FileHead::default(),
             text_head: FileHead::default(),
             stamp: None,
@@ -94,7 +94,7 @@ impl FileTailer {
             from,
             counted,
             changed: found.changed,
-            state: State::Unknown(Unknown::new(None)),
+            state: TailState::Unknown(Unknown::new(None)),
             deleted: false,
             missing: None,
             failing: false,
@@ -108,21 +108,21 @@ impl FileTailer {
 
     /// Counts bytes of a plain file as read. Of a packed one the size is counted at its end.
     fn count_read(&self, bytes: u64) {
-        if self.form == Some(Form::Plain) {
-            self.common.progress.read(bytes);
+        if self.compression == Some(FileCompression::Plain) {
+            self.context.progress.read(bytes);
         }
     }
 
     /// Nothing more is read of it: all of it counts as read.
     pub(super) fn count_rest(&self) {
-        match (&self.state, self.form) {
-            (State::Reading(_), Some(Form::Plain)) => {}
-            _ => self.common.progress.read(self.size),
+        match (&self.state, self.compression) {
+            (TailState::Reading(_), Some(FileCompression::Plain)) => {}
+            _ => self.context.progress.read(self.size),
         }
     }
 
     /// The file is known by this name now, and was changed at this time.
-    pub(super) fn found(&mut self, found: &Found) {
+    pub(super) fn found(&mut self, found: &FoundFile) {
         self.missing = None;
         self.changed = found.changed;
         self.size = found.size;
@@ -159,8 +159,8 @@ impl FileTailer {
 
     /// Its size when it was found, in bytes of its text.
     pub(super) fn size(&self) -> u64 {
-        match self.form {
-            Some(Form::Plain) => self.size,
+        match self.compression {
+            Some(FileCompression::Plain) => self.size,
             _ => u64::MAX,
         }
     }
@@ -177,7 +177,7 @@ impl FileTailer {
     /// Whether it is not known what it holds, and was not compared with what is known since it
     /// changed, or since something was lost by another file.
     pub(super) fn is_to_be_compared(&self, losses: u64) -> bool {
-        let State::Unknown(unknown) = &self.state else {
+        let TailState::Unknown(unknown) = &self.state else {
             return false;
         };
         let now = FileStat::of(&self.file).ok().map(|stamp| Compared { stamp, losses });
@@ -192,7 +192,7 @@ impl FileTailer {
     /// The beginning of its text as it was seen, if it is not known what it holds.
     pub(super) fn unknown_head(&self) -> Option<&FileHead> {
         match &self.state {
-            State::Unknown(unknown) => Some(&unknown.head),
+            TailState::Unknown(unknown) => Some(&unknown.head),
             _ => None,
         }
     }
@@ -203,10 +203,10 @@ impl FileTailer {
     }
 
     /// Whether all that may be older than what it holds, or may be a copy of it, was found.
-    pub(super) fn has_company(&self) -> bool {
+    pub(super) fn peers_are_known(&self) -> bool {
         match (&self.state, self.gone) {
-            (State::Unknown(unknown), _) => unknown.company == Company::Known,
-            (_, Some(company)) => company == Company::Known,
+            (TailState::Unknown(unknown), _) => unknown.peers == PeerSearch::Done,
+            (_, Some(peers)) => peers == PeerSearch::Done,
             _ => true,
         }
     }
@@ -216,8 +216,8 @@ impl FileTailer {
         if let Some(gone) = &mut self.gone {
             gone.searched();
         }
-        if let State::Unknown(unknown) = &mut self.state {
-            unknown.company.searched();
+        if let TailState::Unknown(unknown) = &mut self.state {
+            unknown.peers.searched();
         }
     }
 
@@ -227,7 +227,7 @@ impl FileTailer {
     }
 
     /// The beginning of its text, its path, and what is known of it.
-    pub(super) fn into_parts(self) -> (FileHead, String, State) {
+    pub(super) fn into_parts(self) -> (FileHead, String, TailState) {
         (self.text_head, self.shown, self.state)
     }
 
@@ -241,28 +241,28 @@ impl FileTailer {
     }
 
     /// Its file and form. `None`: it is too short to tell.
-    pub(super) fn text(&self) -> Option<Text> {
-        Some(Text { file: Arc::clone(&self.file), form: self.form? })
+    pub(super) fn text(&self) -> Option<TextSource> {
+        Some(TextSource { file: Arc::clone(&self.file), compression: self.compression? })
     }
 
     pub(super) fn file(&self) -> &Arc<std::fs::File> {
         &self.file
     }
 
-    pub(super) fn set_form(&mut self, form: Form) {
-        self.form = Some(form);
+    pub(super) fn set_form(&mut self, compression: FileCompression) {
+        self.compression = Some(compression);
     }
 
     pub(super) fn stream(&self) -> Option<&Stream> {
         match &self.state {
-            State::Reading(stream) => Some(stream),
+            TailState::Reading(stream) => Some(stream),
             _ => None,
         }
     }
 
     pub(super) fn stream_mut(&mut self) -> Option<&mut Stream> {
         match &mut self.state {
-            State::Reading(stream) => Some(stream),
+            TailState::Reading(stream) => Some(stream),
             _ => None,
         }
     }
@@ -270,9 +270,9 @@ impl FileTailer {
     /// The generation whose records it yields or holds.
     pub(super) fn generation(&self) -> Option<u64> {
         match &self.state {
-            State::Unknown(_) => None,
-            State::Reading(stream) => Some(stream.generation),
-            State::Copy(copy) => Some(copy.generation),
+            TailState::Unknown(_) => None,
+            TailState::Reading(stream) => Some(stream.generation),
+            TailState::Copy(copy) => Some(copy.generation),
         }
     }
 
@@ -284,7 +284,7 @@ impl FileTailer {
 
     /// It is the same as a known content as far as this.
     pub(super) fn note_same(&mut self, content: ContentMark) {
-        if let State::Unknown(unknown) = &mut self.state {
+        if let TailState::Unknown(unknown) = &mut self.state {
             unknown.same_to = Some(content);
         }
     }
@@ -300,13 +300,15 @@ impl FileTailer {
 
     /// Whether it is packed, and read to the end of its stream: nothing is written to it any more.
     pub(super) fn is_finished(&self) -> bool {
-        matches!(self.form, Some(Form::Gzip | Form::Zstd)) && !self.cut
+        matches!(self.compression, Some(FileCompression::Gzip | FileCompression::Zstd)) && !self.cut
     }
 
     /// The size of a packed file that is read to its end.
     pub(super) fn packed(&self) -> Option<u64> {
-        match (self.form, self.quiet) {
-            (Some(Form::Gzip | Form::Zstd), Some(_)) => self.stamp.map(|stamp| stamp.size()),
+        match (self.compression, self.quiet) {
+            (Some(FileCompression::Gzip | FileCompression::Zstd), Some(_)) => {
+                self.stamp.map(|stamp| stamp.size())
+            }
             _ => None,
         }
     }
@@ -315,12 +317,12 @@ impl FileTailer {
     pub(super) fn row(&mut self) -> Option<FileCheckpoint> {
         let packed = self.packed();
         match &mut self.state {
-            State::Unknown(_) => None,
-            State::Reading(stream) => {
+            TailState::Unknown(_) => None,
+            TailState::Reading(stream) => {
                 let row = stream.row(self.id, &self.text_head, &self.shown);
                 Some(FileCheckpoint { packed, ..row })
             }
-            State::Copy(copy) => {
+            TailState::Copy(copy) => {
                 Some(FileCheckpoint { path: self.shown.clone(), ..copy.row.clone() })
             }
         }

@@ -1,0 +1,234 @@
+//! What the dispatcher does about requests that fail for reasons of their own: one that is forbidden
+//! although the key works, and one that always fails while others succeed.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    AfterAttempt, AttemptPermit, AttemptTransport, ConnectionChoice, NextAttempt,
+    RequestDispatcher, key,
+};
+use crate::deliver::auth::ProbeToken;
+use crate::deliver::outcome::{RetryReason, SideEffect};
+use crate::deliver::routes::{RouteChange, RouteState};
+use crate::deliver::transport::{ApiReply, Attempts, BeforeSend, Need, Request, SendError};
+
+/// The least time between two attempts that only find out whether the server lives.
+const PULSE: Duration = Duration::from_secs(5);
+
+/// When it was found out whether the key works.
+#[derive(Debug, Default)]
+pub(super) struct KeyChecks {
+    /// When it was last seen to.
+    works: Option<Instant>,
+    /// When it was last asked.
+    asked: Option<Instant>,
+}
+
+/// What a check of the key found.
+enum Checked {
+    Works,
+    /// Everything halts.
+    Refused,
+    /// There was no answer that says.
+    Unknown,
+}
+
+impl<W: AttemptTransport> RequestDispatcher<W> {
+    /// A route did what it is for.
+    pub(super) fn served(&self, request: &Request, now: Instant) {
+        if self.routes.succeeded(key(request), now) == RouteChange::Opened {
+            let (method, route) = (request.method.as_str(), request.route);
+            tracing::info!(method, route, "the server allows this route again; sending goes on");
+        }
+    }
+
+    /// A request was forbidden: asks something that every good key may ask. If that is allowed,
+    /// only the route is closed; else everything halts.
+    pub(super) async fn forbidden(
+        &self,
+        request: &Request,
+        status: u16,
+        reply: ApiReply,
+        started: Instant,
+        probe_token: Option<ProbeToken>,
+    ) -> Result<AfterAttempt, SendError> {
+        let suspicion = self.routes.suspect(key(request));
+        match self.find_out(started, probe_token).await {
+            Checked::Works => {}
+            Checked::Refused => return Ok(AfterAttempt::Halted),
+            Checked::Unknown => {
+                let why = RetryReason::Status(status);
+                let wait = self.wait(&why, None, 1, started, Instant::now());
+                let (side_effect, answer) = (SideEffect::None, Some(reply));
+                return Ok(AfterAttempt::Retry(NextAttempt { why, side_effect, wait, answer }));
+            }
+        }
+        let now = Instant::now();
+        let change = self.routes.forbidden(key(request), status, now);
+        let (method, route) = (request.method.as_str(), request.route);
+        drop(suspicion);
+        if change == RouteChange::Closed {
+            let cure = (self.cures)(status);
+            tracing::error!(
+                method,
+                route,
+                status,
+                cure,
+                gives_up_after = ?self.route_closed,
+                "the API key works, but the server forbids this route: records that need it wait, \
+                 then become dead letters; all others go on",
+            );
+        }
+        if request.expects.need == Need::Optional {
+            return Ok(AfterAttempt::Return(reply));
+        }
+        let wait = match self.routes.is_closed(key(request)) {
+            true => Duration::ZERO,
+            false => self.wait(&RetryReason::Forbidden(status), None, 1, started, now),
+        };
+        let (why, side_effect) = (RetryReason::Forbidden(status), SideEffect::None);
+        Ok(AfterAttempt::Retry(NextAttempt { why, side_effect, wait, answer: Some(reply) }))
+    }
+
+    /// Whether the key works, seen after `started`.
+    async fn find_out(&self, started: Instant, probe_token: Option<ProbeToken>) -> Checked {
+        // While everything halts the prober asks. It waits for nobody who may wait for its role.
+        if probe_token.is_some() {
+            return self.check_key(probe_token).await;
+        }
+        let mut checks = self.checks.lock().await;
+        if checks.works.is_some_and(|at| at >= started) {
+            return Checked::Works;
+        }
+        self.check_noting(&mut checks).await
+    }
+
+    async fn check_noting(&self, checks: &mut KeyChecks) -> Checked {
+        checks.asked = Some(Instant::now());
+        let checked = self.check_key(None).await;
+        if matches!(checked, Checked::Works) {
+            checks.works = Some(Instant::now());
+        }
+        checked
+    }
+
+    /// Asks something that every good key may ask.
+    async fn check_key(&self, mut probe_token: Option<ProbeToken>) -> Checked {
+        let Some(request) = &self.key_check else {
+            return Checked::Unknown;
+        };
+        let pass = loop {
+            self.admission.opened().await;
+            if !self.halt.allows(probe_token.as_ref()) {
+                return Checked::Refused;
+            }
+            // Nothing is noted before a look, so nothing can fail.
+            if let Ok(Some(pass)) = self.admit_as(&mut probe_token, None).await {
+                break pass;
+            }
+        };
+        match self.try_once(request, ConnectionChoice::Any, &Attempts::default(), pass).await {
+            AfterAttempt::Return(reply) if reply.is_success() => Checked::Works,
+            AfterAttempt::Halted => Checked::Refused,
+            // A page that is not the API's, or no answer.
+            AfterAttempt::Return(_) | AfterAttempt::Forbidden { .. } | AfterAttempt::Retry(_) => {
+                Checked::Unknown
+            }
+        }
+    }
+
+    /// Waits for leave to make an attempt at this request.
+    pub(super) async fn leave(
+        &self,
+        request: &Request,
+        attempts: &Attempts,
+        before: Option<&dyn BeforeSend>,
+    ) -> Result<AttemptPermit<'_, W>, SendError> {
+        loop {
+            let way = self.way(request, attempts).await?;
+            let pass = self.admit(before).await?;
+            // It may have been closed while this one waited for its turn.
+            if way == RouteState::Trial || !self.routes.is_shut(key(request)) {
+                return Ok(pass);
+            }
+            if let Some(before) = before {
+                before.not_sent();
+            }
+        }
+    }
+
+    /// Waits until a route may be used.
+    async fn way(&self, request: &Request, attempts: &Attempts) -> Result<RouteState, SendError> {
+        loop {
+            let opened = self.routes.opened();
+            let now = Instant::now();
+            let way = self.routes.way(key(request), now);
+            let RouteState::Closed { status, closed_for, until } = way else {
+                return Ok(way);
+            };
+            let Some(left) = self.route_closed.checked_sub(closed_for).filter(|l| !l.is_zero())
+            else {
+                let (method, route) = (request.method, request.route);
+                let secs = closed_for.as_secs();
+                return Err(SendError::RouteClosed { method, route, status, secs });
+            };
+            attempts.stalled.set();
+            tokio::select! {
+                () = opened => {}
+                () = tokio::time::sleep_until(until.min(now + left)) => {}
+            }
+        }
+    }
+
+    /// A request failed: is it this one, or the server?
+    pub(super) async fn note_failure(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+        again: &NextAttempt,
+    ) {
+        if !again.why.concerns_request() {
+            return;
+        }
+        attempts.stalled.set();
+        if attempts.failure_history.failures(request.method, request.route) > 0 {
+            self.take_pulse().await;
+        }
+        let (witness, failing) = self.routes.witness(key(request));
+        attempts.failure_history.failed(
+            key(request),
+            Instant::now(),
+            witness,
+            &failing,
+            again.why.text(),
+            again.answer.clone(),
+        );
+    }
+
+    /// Where requests fail and nothing else was sent for a while, nobody knows whether the server
+    /// lives: asks it.
+    async fn take_pulse(&self) {
+        // Whoever comes while it is being taken goes on without.
+        let Ok(mut checks) = self.checks.try_lock() else {
+            return;
+        };
+        let recent = |at: Instant| at + PULSE > Instant::now();
+        let known =
+            checks.asked.is_some_and(recent) || self.routes.last_success().is_some_and(recent);
+        if !known && !self.halt.is_halted() {
+            // What it found stands in `routes`.
+            self.check_noting(&mut checks).await;
+        }
+    }
+
+    /// The error of a request that fails for ever while others succeed.
+    pub(super) fn is_poison(&self, request: &Request, attempts: &Attempts) -> Option<SendError> {
+        if attempts.failure_history.failures(request.method, request.route) < self.poison.attempts {
+            return None;
+        }
+        let (_, failing) = self.routes.witness(key(request));
+        attempts.failure_history.poison(key(request), self.poison, Instant::now(), &failing)
+    }
+}

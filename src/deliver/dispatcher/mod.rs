@@ -1,0 +1,583 @@
+//! The loop that carries one request until there is an answer that stands.
+//!
+//! Gate, halt, permit, rate token, attempt, verdict: each is decided elsewhere, this file only puts
+//! them in order. It knows no HTTP. The invariant: while a request waits, for whatever reason
+//! but its turn at the [door](super::admission) and the note that it may be sent, it holds no permit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::admission::AdmissionGate;
+use super::auth::{
+    AuthBreakerChange, AuthBreakerState, AuthCircuitBreaker, OnAuthFailure, ProbeToken,
+};
+use super::concurrency::{Controller, ControllerSettings, LoadSignal, Permit, ResizableSemaphore};
+use super::observer::DeliveryObserver;
+use super::outcome::{Attempt, AttemptDisposition, BrokenBody, RetryReason, SideEffect, classify};
+use super::poison::PoisonPolicy;
+use super::rate::GcraLimiter;
+use super::retry::{RetryBudget, RetryPolicy};
+use super::routes::{RouteKey, RouteTable};
+use super::transport::{ApiReply, Attempts, BeforeSend, Need, Request, SendError, Transport};
+use crate::config::sink::RequestConfig;
+
+mod failing;
+
+use failing::KeyChecks;
+
+/// Makes one attempt.
+#[async_trait]
+pub(super) trait AttemptTransport: Send + Sync {
+    /// Sends the request once and reports what came of it, within its own timeout.
+    async fn attempt(&self, request: &Request, connection: ConnectionChoice) -> Attempt;
+}
+
+/// Which connection an attempt may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ConnectionChoice {
+    /// Any, one that was kept too.
+    Any,
+    /// A new one.
+    Fresh,
+}
+
+/// Pages in a row that an [optional](Need::Optional) request outlives.
+const OPTIONAL_TRIES: u32 = 5;
+
+/// What the dispatcher needs to know besides the wire.
+pub(super) struct DispatcherSettings<'a> {
+    pub(super) request: &'a RequestConfig,
+    pub(super) halt: OnAuthFailure,
+    pub(super) poison: PoisonPolicy,
+    pub(super) key_check: Option<Request>,
+    pub(super) route_closed: Duration,
+    pub(super) cures: fn(u16) -> &'static str,
+    pub(super) observer: Arc<dyn DeliveryObserver>,
+    pub(super) stop: CancellationToken,
+}
+
+/// Carries requests over a wire.
+pub(super) struct RequestDispatcher<W> {
+    transport: W,
+    retry: RetryPolicy,
+    budget: Mutex<RetryBudget>,
+    permits: Arc<ResizableSemaphore>,
+    controller: Option<Mutex<Controller>>,
+    in_flight: AtomicUsize,
+    admission: AdmissionGate,
+    halt: AuthCircuitBreaker,
+    routes: RouteTable,
+    poison: PoisonPolicy,
+    key_check: Option<Request>,
+    /// Held while it is being found out whether the key works.
+    checks: tokio::sync::Mutex<KeyChecks>,
+    route_closed: Duration,
+    cures: fn(u16) -> &'static str,
+    observer: Arc<dyn DeliveryObserver>,
+    stop: CancellationToken,
+}
+
+/// Leave to make one attempt, with everything that has to be given back afterwards, however the
+/// attempt ends.
+struct AttemptPermit<'a, W> {
+    dispatcher: &'a RequestDispatcher<W>,
+    started: Instant,
+    probe_token: Option<ProbeToken>,
+    _permit: Permit,
+    /// Whether the controller still waits for this attempt's end.
+    open: bool,
+}
+
+impl<W> Drop for AttemptPermit<'_, W> {
+    fn drop(&mut self) {
+        let left = self.dispatcher.in_flight.fetch_sub(1, Ordering::Relaxed) - 1;
+        self.dispatcher.observer.in_flight(left);
+        if self.open
+            && let Some(controller) = &self.dispatcher.controller
+        {
+            controller.lock().dropped();
+        }
+    }
+}
+
+/// What to do after an attempt.
+enum AfterAttempt {
+    Return(ApiReply),
+    /// Wait for the cure, then try again.
+    Halted,
+    /// Find out whether the key works.
+    Forbidden {
+        status: u16,
+        reply: ApiReply,
+        started: Instant,
+        probe_token: Option<ProbeToken>,
+    },
+    Retry(NextAttempt),
+}
+
+/// Another attempt is needed.
+struct NextAttempt {
+    why: RetryReason,
+    side_effect: SideEffect,
+    wait: Duration,
+    /// The answer, where there was one.
+    answer: Option<ApiReply>,
+}
+
+impl<W: AttemptTransport> RequestDispatcher<W> {
+    pub(super) fn new(transport: W, settings: DispatcherSettings<'_>) -> Self {
+        let DispatcherSettings {
+            request,
+            halt,
+            poison,
+            key_check,
+            route_closed,
+            cures,
+            observer,
+            stop,
+        } = settings;
+        let now = Instant::now();
+        let retry = RetryPolicy::new(request);
+        let controller = match request.concurrency.fixed() {
+            Some(_) => None,
+            None => Some(Controller::new(ControllerSettings::default(), now)),
+        };
+        let limit = match (&controller, request.concurrency.fixed()) {
+            (Some(controller), _) => controller.limit(),
+            (None, fixed) => fixed.unwrap_or(1).max(1),
+        };
+        observer.limit(limit);
+        let window = Duration::from_secs(request.rate_limit_duration_secs.max(1));
+        Self {
+            transport,
+            retry,
+            budget: Mutex::new(RetryBudget::new(now, retry.longest)),
+            permits: ResizableSemaphore::new(limit),
+            controller: controller.map(Mutex::new),
+            in_flight: AtomicUsize::new(0),
+            admission: AdmissionGate::new(
+                request.rate_limit_num.map(|num| GcraLimiter::per_window(num, window)),
+            ),
+            halt: AuthCircuitBreaker::new(halt),
+            routes: RouteTable::default(),
+            poison,
+            key_check,
+            checks: tokio::sync::Mutex::default(),
+            route_closed,
+            cures,
+            observer,
+            stop,
+        }
+    }
+
+    pub(super) fn halted(&self) -> watch::Receiver<AuthBreakerState> {
+        self.halt.watch()
+    }
+
+    /// Whether the server answered anything well lately.
+    pub(super) fn is_alive(&self) -> bool {
+        self.routes.is_alive(Instant::now())
+    }
+
+    /// Waits for leave to make an attempt.
+    async fn admit(
+        &self,
+        before: Option<&dyn BeforeSend>,
+    ) -> Result<AttemptPermit<'_, W>, SendError> {
+        loop {
+            self.admission.opened().await;
+            let mut probe_token =
+                self.halt.admit().await.map_err(|status| SendError::Refused { status })?;
+            if let Some(pass) = self.admit_as(&mut probe_token, before).await? {
+                return Ok(pass);
+            }
+        }
+    }
+
+    /// Waits for a permit and a turn at the door. `None` if the role is of no use any more, or the
+    /// gate was closed meanwhile.
+    async fn admit_as(
+        &self,
+        probe_token: &mut Option<ProbeToken>,
+        before: Option<&dyn BeforeSend>,
+    ) -> Result<Option<AttemptPermit<'_, W>>, SendError> {
+        let permit = self.permits.acquire().await;
+        if !self.halt.allows(probe_token.as_ref()) || !self.admission.is_open(Instant::now()) {
+            return Ok(None);
+        }
+        // With a permit in hand, so that only what is about to leave is noted as sent.
+        if let Some(before) = before {
+            before.before_send().await?;
+        }
+        let Some(started) = self.admission.pass(|| self.halt.allows(probe_token.as_ref())).await
+        else {
+            return Ok(None);
+        };
+        if let Some(controller) = &self.controller {
+            controller.lock().sent(started);
+        }
+        self.observer.in_flight(self.in_flight.fetch_add(1, Ordering::Relaxed) + 1);
+        let probe_token = probe_token.take();
+        Ok(Some(AttemptPermit {
+            dispatcher: self,
+            started,
+            probe_token,
+            _permit: permit,
+            open: true,
+        }))
+    }
+
+    /// Makes one attempt and tells everyone concerned.
+    async fn try_once(
+        &self,
+        request: &Request,
+        connection: ConnectionChoice,
+        attempts: &Attempts,
+        mut pass: AttemptPermit<'_, W>,
+    ) -> AfterAttempt {
+        let failed = attempts.failed;
+        self.observer.request_sent(request.method, request.route);
+        if failed == 0 {
+            self.budget.lock().earn(pass.started);
+        }
+        let attempt = self.transport.attempt(request, connection).await;
+        let now = Instant::now();
+        let rtt = now.saturating_duration_since(pass.started);
+        match &attempt {
+            Attempt::Answer { status, .. } => self.observer.response(*status, request.route, rtt),
+            Attempt::NotSent { .. } => self.observer.request_error("connect"),
+            Attempt::TimedOut => self.observer.request_error("timeout"),
+            Attempt::ConnectionLost { .. } | Attempt::Stale { .. } => {
+                self.observer.request_error("connection_cut");
+            }
+        }
+        let outcome = classify(&attempt, request.idempotency, self.retry.longest, wall_clock());
+        self.feed_controller(&mut pass, &outcome, now, rtt);
+        if let Attempt::Answer { status, .. } = &attempt
+            && *status != 429
+        {
+            self.admission.accepted(now);
+        }
+        self.decide(request, outcome, attempt, failed, pass, now)
+    }
+
+    fn feed_controller(
+        &self,
+        pass: &mut AttemptPermit<'_, W>,
+        outcome: &AttemptDisposition,
+        now: Instant,
+        rtt: Duration,
+    ) {
+        let Some(controller) = &self.controller else {
+            return;
+        };
+        let signal = match outcome {
+            AttemptDisposition::Delivered => LoadSignal::Good,
+            AttemptDisposition::Retry { why: RetryReason::Stale(_), .. } => LoadSignal::Neutral,
+            AttemptDisposition::Retry { .. } => LoadSignal::Backpressure,
+            AttemptDisposition::Reject { .. } | AttemptDisposition::Halt { .. } => {
+                LoadSignal::Neutral
+            }
+        };
+        pass.open = false;
+        // The permits follow under the same lock, or two changes could arrive in the wrong order.
+        let mut controller = controller.lock();
+        if let Some(limit) = controller.done(now, rtt, signal) {
+            self.permits.set_limit(limit);
+            self.observer.limit(limit);
+        }
+    }
+
+    fn decide(
+        &self,
+        request: &Request,
+        outcome: AttemptDisposition,
+        attempt: Attempt,
+        failed: u32,
+        mut pass: AttemptPermit<'_, W>,
+        now: Instant,
+    ) -> AfterAttempt {
+        match outcome {
+            AttemptDisposition::Delivered | AttemptDisposition::Reject { .. } => {
+                self.key_works(pass.probe_token.as_ref(), now);
+                if outcome == AttemptDisposition::Delivered {
+                    self.served(request, now);
+                }
+                AfterAttempt::Return(reply(attempt))
+            }
+            AttemptDisposition::Halt { status: status @ 403 }
+                if self.key_check.is_some() && request.expects.need != Need::FirstContact =>
+            {
+                let (started, probe_token) = (pass.started, pass.probe_token.take());
+                AfterAttempt::Forbidden { status, reply: reply(attempt), started, probe_token }
+            }
+            AttemptDisposition::Halt { status } => {
+                let change =
+                    self.halt.refused(status, pass.started, now, pass.probe_token.as_ref());
+                self.announce(change, status);
+                AfterAttempt::Halted
+            }
+            AttemptDisposition::Retry { why, after, side_effect } => {
+                if pass.probe_token.is_some() {
+                    self.halt.inconclusive(now);
+                }
+                let tries = match request.expects.need {
+                    Need::Required => u32::MAX,
+                    Need::Optional => OPTIONAL_TRIES,
+                    Need::FirstContact => 0,
+                };
+                // A page that is called a success would be taken for an answer at first contact.
+                if let RetryReason::NotTheApi(page) = why
+                    && failed >= tries
+                    && (request.expects.need == Need::Optional || !(200..300).contains(&page))
+                {
+                    return AfterAttempt::Return(reply(attempt));
+                }
+                let wait = self.wait(&why, after, failed + 1, pass.started, now);
+                let answer = matches!(attempt, Attempt::Answer { .. }).then(|| reply(attempt));
+                AfterAttempt::Retry(NextAttempt { why, side_effect, wait, answer })
+            }
+        }
+    }
+
+    /// An answer came that only a good key gets.
+    fn key_works(&self, probe_token: Option<&ProbeToken>, now: Instant) {
+        if probe_token.is_some() {
+            self.announce(self.halt.accepted(now), 0);
+        }
+    }
+
+    /// How long this request waits by itself. What the server asked for pauses everyone instead,
+    /// once; whoever was on the way already then joins that pause.
+    fn wait(
+        &self,
+        why: &RetryReason,
+        after: Option<Duration>,
+        failed: u32,
+        started: Instant,
+        now: Instant,
+    ) -> Duration {
+        let mut rng = rand::rng();
+        // The next attempt opens a connection of its own.
+        if matches!(why, RetryReason::Stale(_)) {
+            return Duration::ZERO;
+        }
+        let throttled = *why == RetryReason::Status(429);
+        // Only these speak for the whole server.
+        let pauses_all = matches!(why, RetryReason::Status(429 | 503));
+        if !throttled && (after.is_none() || !pauses_all) {
+            let earned = self.budget.lock().spend(now);
+            let least = after.unwrap_or_default();
+            return self.retry.backoff(failed, &mut rng).max(earned).max(least);
+        }
+        let pause = after.unwrap_or_else(|| self.retry.gate(failed, &mut rng));
+        let mut again = false;
+        if throttled {
+            match self.admission.refused(now, started, pause) {
+                Some(rate) => self.observer.rate(rate),
+                None => again = true,
+            }
+        }
+        // A pause of our own making is not made longer by what was on its way when it began.
+        if again && after.is_none() {
+            return Duration::ZERO;
+        }
+        let was_open = self.admission.is_open(now);
+        if self.admission.pause_until(now + pause) && was_open {
+            tracing::info!(pause = ?pause, reason = why.label(), "the server asks for a pause");
+            self.observer.paused(pause);
+        }
+        Duration::ZERO
+    }
+
+    fn announce(&self, change: AuthBreakerChange, status: u16) {
+        let cure = (self.cures)(status);
+        match change {
+            AuthBreakerChange::None => {}
+            AuthBreakerChange::Halted => {
+                tracing::error!(status, cure, "{}; sending stops", refusal(status));
+                self.observer.halted(true);
+            }
+            AuthBreakerChange::StillHalted(wait) => {
+                tracing::warn!(status, cure, next = ?wait, "still: {}", refusal(status));
+            }
+            AuthBreakerChange::GaveUp => {
+                tracing::error!(status, cure, "{}; giving up", refusal(status));
+            }
+            AuthBreakerChange::Resumed => {
+                tracing::info!("the server accepts requests again; sending goes on");
+                self.observer.halted(false);
+            }
+        }
+    }
+
+    /// Waits, unless the process stops first.
+    async fn rest(&self, wait: Duration) -> Result<(), SendError> {
+        if wait.is_zero() {
+            return Ok(());
+        }
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(SendError::Stopped),
+            () = sleep(wait) => Ok(()),
+        }
+    }
+
+    /// Repeated failures are logged at growing intervals.
+    fn tell(request: &Request, attempts: &Attempts, why: &RetryReason) {
+        let (route, failed) = (request.route, attempts.failed);
+        let subject = attempts.subject.as_deref().unwrap_or("a request");
+        if failed >= 4 && failed.is_power_of_two() {
+            let method = request.method.as_str();
+            tracing::warn!(method, route, failed, %why, "{subject} goes on failing and is tried again; what follows for the same user waits");
+        } else {
+            tracing::debug!(route, failed, %why, "attempt failed");
+        }
+    }
+
+    fn give_up(attempts: &mut Attempts, why: std::borrow::Cow<'static, str>) -> SendError {
+        let tried = std::mem::take(&mut attempts.failed);
+        SendError::GivenUp { attempts: tried, why }
+    }
+}
+
+fn wall_clock() -> SystemTime {
+    let millis = u64::try_from(crate::clock::now().as_millisecond()).unwrap_or(0);
+    SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
+}
+
+fn key(request: &Request) -> RouteKey {
+    (request.method, request.route)
+}
+
+/// What a status that halts says, for logs.
+fn refusal(status: u16) -> &'static str {
+    match status {
+        402 => "the server answers that the account is not paid",
+        403 => "the server forbids every request",
+        _ => "the server refuses the API key",
+    }
+}
+
+fn reply(attempt: Attempt) -> ApiReply {
+    match attempt {
+        Attempt::Answer { status, body, .. } => {
+            let body = match body {
+                Ok(body) => body,
+                Err(BrokenBody::TooLarge { begin }) if !(200..300).contains(&status) => begin,
+                Err(_) => Bytes::new(),
+            };
+            ApiReply { status, body }
+        }
+        // Only answers are delivered or rejected.
+        _ => ApiReply { status: 0, body: Bytes::new() },
+    }
+}
+
+impl<W: AttemptTransport> RequestDispatcher<W> {
+    async fn carry(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+        before: Option<&dyn BeforeSend>,
+    ) -> Result<ApiReply, SendError> {
+        if self.retry.exhausted(attempts.failed) {
+            return Err(Self::give_up(attempts, "no attempts are left".into()));
+        }
+        let mut connection = ConnectionChoice::Any;
+        loop {
+            // An ambiguous failure was looked up before this request is sent again.
+            if let Some(poison) = self.is_poison(request, attempts) {
+                return Err(poison);
+            }
+            let pass = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(SendError::Stopped),
+                pass = self.leave(request, attempts, before) => pass?,
+            };
+            attempts.sent = attempts.sent.saturating_add(1);
+            // The permit and the prober's role go back with the pass, before any waiting.
+            let mut next = self.try_once(request, connection, attempts, pass).await;
+            if let AfterAttempt::Forbidden { status, reply, started, probe_token } = next {
+                next = tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return Err(SendError::Stopped),
+                    next = self.forbidden(request, status, reply, started, probe_token) => next?,
+                };
+            }
+            let again = match next {
+                AfterAttempt::Return(reply) => {
+                    attempts.failed = 0;
+                    attempts.failure_history.succeeded(request.method, request.route);
+                    attempts.stalled.clear();
+                    return Ok(reply);
+                }
+                AfterAttempt::Halted | AfterAttempt::Forbidden { .. } => continue,
+                AfterAttempt::Retry(again) => again,
+            };
+            if let (RetryReason::Connect(_), Some(before)) = (&again.why, before) {
+                before.not_sent();
+            }
+            let is_stale = matches!(again.why, RetryReason::Stale(_));
+            connection = if is_stale { ConnectionChoice::Fresh } else { ConnectionChoice::Any };
+            // A connection that the server had closed is no failure of the request.
+            if !is_stale {
+                attempts.failed = attempts.failed.saturating_add(1);
+            }
+            Self::tell(request, attempts, &again.why);
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {}
+                () = self.note_failure(request, attempts, &again) => {}
+            }
+            if again.side_effect == SideEffect::Possible {
+                // That the side_effect is open matters more than that the process stops.
+                drop(self.rest(again.wait).await);
+                return Err(SendError::Ambiguous { why: again.why.text() });
+            }
+            if self.retry.exhausted(attempts.failed) {
+                return Err(Self::give_up(attempts, again.why.text()));
+            }
+            self.observer.retry(again.why.label());
+            self.rest(again.wait).await?;
+        }
+    }
+}
+
+#[async_trait]
+impl<W: AttemptTransport> Transport for RequestDispatcher<W> {
+    async fn send(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<ApiReply, SendError> {
+        self.carry(request, attempts, None).await
+    }
+
+    async fn send_counted(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+        before: &dyn BeforeSend,
+    ) -> Result<ApiReply, SendError> {
+        self.carry(request, attempts, Some(before)).await
+    }
+
+    fn is_alive(&self) -> bool {
+        Self::is_alive(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod failing_tests;

@@ -1,0 +1,247 @@
+//! What crosses the wire, as plain values: a request, its reply, and the trait of whoever carries
+//! one to the other.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::poison::FailureHistory;
+
+/// The methods the destination uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// Read.
+    Get,
+    /// Create or do.
+    Post,
+    /// Update.
+    Put,
+    /// Remove.
+    Delete,
+}
+
+impl Method {
+    /// The method as HTTP writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// Whether sending a request twice does harm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Idempotency {
+    /// Twice is as good as once: reads and upserts.
+    Idempotent,
+    /// Each arrival counts: events, page views. After an outcome that leaves open whether the
+    /// request was carried out, the dispatcher does not repeat it but says so.
+    NonIdempotent,
+}
+
+/// One request, relative to the base URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// Path and query behind the base URL, without a leading slash, already percent-encoded.
+    pub path: String,
+    /// The path's pattern, for metrics: `users-by-id/:id/events/`.
+    pub route: &'static str,
+    /// JSON body.
+    pub body: Option<Bytes>,
+    /// Whether it may be repeated blindly.
+    pub idempotency: Idempotency,
+    /// What the sender needs of the answer.
+    pub expects: Expects,
+}
+
+/// The most of an answer's body that is read unless a request says otherwise, in bytes.
+pub const MAX_RESPONSE_BYTES: usize = 1 << 20;
+
+/// What the sender of a request needs of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expects {
+    /// The longest body that is read, in bytes. A longer one counts as cut.
+    pub max_body: usize,
+    /// How much depends on the answer.
+    pub need: Need,
+}
+
+impl Default for Expects {
+    fn default() -> Self {
+        Self { max_body: MAX_RESPONSE_BYTES, need: Need::Required }
+    }
+}
+
+/// How much depends on an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing goes on without it.
+    #[default]
+    Required,
+    /// The sender can do without, a look-up say. A web page in place of an answer is tried again a
+    /// few times and then handed back; a route that is forbidden is handed back at once.
+    Optional,
+    /// It finds out whether the API is there and the key is good: whatever answer comes is handed
+    /// back, or halts.
+    FirstContact,
+}
+
+/// A final answer: 2xx, or a 4xx that will not change by asking again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiReply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, cut at the transport's size limit.
+    pub body: Bytes,
+}
+
+impl ApiReply {
+    /// Whether the status is 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// Why there is no final answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// A request that [counts](Idempotency::NonIdempotent) may or may not have been carried out. The dispatcher
+    /// has already waited its backoff; whoever asked may look, and send again.
+    #[error("the request may have been carried out: {why}")]
+    Ambiguous {
+        /// What happened (timeout, connection reset).
+        why: Cow<'static, str>,
+    },
+    /// `retry_attempts` are used up. The record is not rejected: its source or buffer keeps it.
+    #[error("gave up after {attempts} attempts: {why}")]
+    GivenUp {
+        /// How often it was tried.
+        attempts: u32,
+        /// What the last attempt met.
+        why: Cow<'static, str>,
+    },
+    /// 401, 402 or 403 while the dispatcher was told not to wait for a cure (`run --once`).
+    #[error("refused with status {status}")]
+    Refused {
+        /// 401, 402 or 403.
+        status: u16,
+    },
+    /// The API key works, but this route has been forbidden for longer than
+    /// `delivery.route_closed_secs`.
+    #[error("{} {route} has been answered {status} for {secs} s although the API key works", .method.as_str())]
+    RouteClosed {
+        /// The method.
+        method: Method,
+        /// The path's pattern.
+        route: &'static str,
+        /// 403.
+        status: u16,
+        /// For how long.
+        secs: u64,
+    },
+    /// This request failed `delivery.poison_attempts` times over, while others succeeded.
+    #[error("{} {route} failed {failures} times in {secs} s while other requests succeeded; last: {why}", .method.as_str())]
+    Poison {
+        /// The method.
+        method: Method,
+        /// The path's pattern.
+        route: &'static str,
+        /// How often it failed.
+        failures: u32,
+        /// How long ago it failed first, in seconds.
+        secs: u64,
+        /// What the last attempt met.
+        why: Cow<'static, str>,
+        /// The last answer, if there was one.
+        answer: Option<ApiReply>,
+    },
+    /// The process is stopping.
+    #[error("stopped before an answer came")]
+    Stopped,
+}
+
+/// How often one op has been tried, over all the requests it takes.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    /// HTTP requests sent for this op so far, retries included.
+    pub sent: u32,
+    /// Failed attempts in a row of the present request; drives backoff and `retry_attempts`.
+    pub failed: u32,
+    /// Names the op in logs: which user, which record.
+    pub subject: Option<Arc<str>>,
+    /// What has failed of it, for telling a request that can never succeed from an outage. It
+    /// outlives an op that is given up and tried again.
+    pub failure_history: FailureHistory,
+    /// Told whether the op waits because requests of its own fail.
+    pub stalled: Stalled,
+}
+
+/// Whether an op waits because requests of its own fail, for whoever counts the ops that do.
+#[derive(Debug, Clone, Default)]
+pub struct Stalled(Arc<AtomicBool>);
+
+impl Stalled {
+    /// Whether it does.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Is asked before a request that [counts](Idempotency::NonIdempotent) leaves, so that it can be noted durably
+/// that the request may have been sent.
+#[async_trait]
+pub trait BeforeSend: Send + Sync {
+    /// Called before each attempt, while the request already has its place among the requests in
+    /// flight. The request leaves only after this has returned.
+    ///
+    /// # Errors
+    /// [`SendError::Stopped`] where the note could not be made until the process stopped; then the
+    /// request does not leave.
+    async fn before_send(&self) -> Result<(), SendError>;
+
+    /// The attempt ended before anything was sent: there was no connection.
+    fn not_sent(&self);
+}
+
+/// Carries requests to the destination and brings final answers back.
+///
+/// An implementation takes care of concurrency, rate, pauses, retries and halts; whoever calls it
+/// only sees answers that stand.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Sends one request until there is a final answer or a reason there is none.
+    async fn send(&self, request: &Request, attempts: &mut Attempts)
+    -> Result<ApiReply, SendError>;
+
+    /// The same for a request that [counts](Idempotency::NonIdempotent): `before` is asked before each attempt.
+    async fn send_counted(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+        before: &dyn BeforeSend,
+    ) -> Result<ApiReply, SendError> {
+        before.before_send().await?;
+        self.send(request, attempts).await
+    }
+
+    /// Whether the other side answered a request of anybody's well within the last half minute.
+    fn is_alive(&self) -> bool {
+        true
+    }
+}

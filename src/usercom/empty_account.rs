@@ -1,0 +1,149 @@
+//! An account in which there is nothing yet: shows which requests ops would take, without a
+//! network.
+//!
+//! Not an emulator: it only knows what it must answer for the next request to be the right one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::executor::OpExecutor;
+use super::outcome::{ExecutorObserver, NoopExecutorObserver, PriorSend};
+use super::profile::limits::name_std;
+use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
+use crate::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
+use crate::schedule::Op;
+
+/// The requests a fresh executor sends for ops in an empty account, in order, those answered with
+/// 404 included. The reading of the attribute catalogue is not listed, attribute creations are. An
+/// op that is rejected contributes what it sent until then.
+pub async fn dry_run(ops: &[Op], users: &UsersConfig) -> Vec<Request> {
+    let types = AttributeTypes::default();
+    dry_run_with(ops, users, (&types, &types), Arc::new(NoopExecutorObserver)).await
+}
+
+/// The same with types of attributes that are created, for users and for companies, and somebody
+/// who is told what is left out.
+pub async fn dry_run_with(
+    ops: &[Op],
+    users: &UsersConfig,
+    types: (&AttributeTypes, &AttributeTypes),
+    probe: Arc<dyn ExecutorObserver>,
+) -> Vec<Request> {
+    let account = Arc::new(EmptyAccountStub::default());
+    let transport: Arc<dyn Transport> = Arc::<EmptyAccountStub>::clone(&account);
+    let usercom = OpExecutor::new(transport, users.clone(), DeliveryConfig::default(), probe)
+        .with_types(types.0, types.1);
+    for op in ops {
+        let outcome = usercom.execute(op, PriorSend::None, &mut Attempts::default()).await;
+        if let Err(failure) = outcome {
+            tracing::debug!(%failure, "the op would be rejected");
+        }
+    }
+    account.take()
+}
+
+/// An empty account that takes everything and records it.
+#[derive(Default)]
+pub struct EmptyAccountStub(Mutex<StubState>);
+
+#[derive(Default)]
+struct StubState {
+    requests: Vec<Request>,
+    /// Own id of a user or company, as it stands in a path or a body -> number.
+    users: HashMap<String, u64>,
+    companies: HashMap<String, u64>,
+    last_number: u64,
+}
+
+impl EmptyAccountStub {
+    /// The requests received so far.
+    pub fn take(&self) -> Vec<Request> {
+        std::mem::take(&mut self.0.lock().requests)
+    }
+}
+
+#[async_trait]
+impl Transport for EmptyAccountStub {
+    async fn send(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<ApiReply, SendError> {
+        attempts.sent += 1;
+        let mut state = self.0.lock();
+        let is_catalogue = request.method == Method::Get && request.route == "attributes/";
+        if !is_catalogue {
+            state.requests.push(request.clone());
+        }
+        let (status, body) = state.answer(request);
+        Ok(ApiReply { status, body: Bytes::from(body.to_string()) })
+    }
+}
+
+impl StubState {
+    fn answer(&mut self, request: &Request) -> (u16, Value) {
+        let body: Value = request
+            .body
+            .as_deref()
+            .and_then(|body| serde_json::from_slice(body).ok())
+            .unwrap_or(Value::Null);
+        let missing = (404, json!({"detail": "Not found."}));
+        let id = own_id(&request.path);
+        match (request.method, request.route) {
+            (Method::Get, "attributes/" | "companies/") => {
+                (200, json!({"count": 0, "next": null, "previous": null, "results": []}))
+            }
+            (Method::Post, "attributes/") => (201, definition(&body)),
+            (Method::Post, "users/update_or_create/") => {
+                let created = !self.users.contains_key(&text(&body["custom_id"]));
+                let id = Self::number(&mut self.users, &mut self.last_number, &body);
+                (200, json!({"created": created, "id": id}))
+            }
+            (_, "users-by-id/:id/" | "users-by-id/:id/events/") => match self.users.get(&id) {
+                Some(id) => (200, json!({"id": id, "user_key": format!("key-{id}")})),
+                None => missing,
+            },
+            (Method::Get, "users/:id/") => {
+                let key = format!("key-{id}");
+                (200, json!({"id": id.parse::<u64>().ok(), "user_key": key}))
+            }
+            (Method::Put | Method::Get, "companies-by-id/:id/") => match self.companies.get(&id) {
+                Some(id) => (200, json!({"id": id, "employees": []})),
+                None => missing,
+            },
+            (Method::Post, "companies/") => {
+                let id = Self::number(&mut self.companies, &mut self.last_number, &body);
+                (201, json!({"id": id, "employees": []}))
+            }
+            _ => (200, json!({"success": true})),
+        }
+    }
+
+    fn number(known: &mut HashMap<String, u64>, last: &mut u64, body: &Value) -> u64 {
+        *known.entry(text(&body["custom_id"])).or_insert_with(|| {
+            *last += 1;
+            *last
+        })
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// The id in a path: its second segment, decoded.
+fn own_id(path: &str) -> String {
+    let segment = path.split('/').nth(1).unwrap_or_default();
+    percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
+}
+
+fn definition(body: &Value) -> Value {
+    let mut definition = body.clone();
+    definition["name_std"] = name_std(&text(&body["name"])).into();
+    definition
+}

@@ -1,0 +1,173 @@
+//! Events and page views: each arrives once, as far as anybody can tell.
+//!
+//! Two of the same content may both be meant: the history has to show one more than we know to
+//! have arrived before it proves that the one in doubt did.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::OpExecutor;
+use super::history::{HistoryQuery, LookupCause};
+use super::history_snapshots::HistoryKey;
+use super::unseen::{knows_no_user, unseen};
+use super::users::UserState;
+use crate::deliver::{Attempts, BeforeSend, SendError};
+use crate::schedule::PackedFields;
+use crate::usercom::endpoint::site_views::View;
+use crate::usercom::endpoint::{events, site_views};
+use crate::usercom::new_users::UnseenId;
+use crate::usercom::outcome::{ExecuteError, OpSuccess, PriorSend};
+use crate::usercom::profile_cache::hash;
+use crate::usercom::visibility::VisibilityWait;
+
+/// An event as it is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PendingEvent<'a> {
+    pub(super) name: &'a str,
+    pub(super) at: Timestamp,
+    pub(super) data: &'a PackedFields,
+}
+
+impl PendingEvent<'_> {
+    /// The same for events that cannot be told apart in a history.
+    fn fingerprint(&self, user: &str) -> u64 {
+        let data: Vec<(&str, &str)> = self.data.iter().map(|f| (f.name, f.json)).collect();
+        hash((user, self.name, self.at.as_second(), data))
+    }
+}
+
+impl OpExecutor {
+    /// Records an event occurrence.
+    pub(super) async fn track(
+        &self,
+        user: &str,
+        event: PendingEvent<'_>,
+        doubt: PriorSend,
+        before: &dyn BeforeSend,
+        attempts: &mut Attempts,
+    ) -> Result<OpSuccess, ExecuteError> {
+        let fingerprint = event.fingerprint(user);
+        let place = HistoryKey::events(user);
+        let mut standing = self.standing(user, attempts).await?;
+        let mut look = self.first_look(doubt, place);
+        let mut wait = VisibilityWait::default();
+        loop {
+            let whose = self.whose_for_sure(user, attempts).await?;
+            if let Some(cause) = look.take() {
+                let offset =
+                    |entry: &Value| events::same_at(entry, event.name, Some(event.at), event.data);
+                let wanted =
+                    HistoryQuery { place, fingerprint, at: event.at.as_second(), offset: &offset };
+                let request = events::history(whose);
+                if self.has_arrived(&wanted, cause, request, attempts).await? {
+                    self.probe.duplicate_avoided();
+                    return Ok(OpSuccess::AlreadyThere);
+                }
+            }
+            let request = events::occurrence(whose, event.name, Some(event.at), event.data);
+            let reply = match self.transport.send_counted(&request, attempts, before).await {
+                Err(SendError::Ambiguous { .. }) => {
+                    look = Some(LookupCause::LostAnswer);
+                    continue;
+                }
+                answer => answer?,
+            };
+            match (reply.status, standing) {
+                (200..300, _) => {
+                    self.has_sent(place, fingerprint);
+                    self.is_seen(self.user_written(user), &wait);
+                    if standing == UserState::Unknown {
+                        self.new_users.observe(UnseenId::Known);
+                        self.memory.know_user(user, |_| ());
+                    }
+                    return Ok(OpSuccess::Sent);
+                }
+                _ if knows_no_user(&reply)
+                    && self.wait_until_seen(self.user_written(user), &mut wait, attempts).await => {
+                }
+                (404, UserState::Created) => return Err(unseen("the event", &reply)),
+                (404, UserState::Cached | UserState::Fetched | UserState::Unknown) => {
+                    if standing == UserState::Unknown {
+                        self.new_users.observe(UnseenId::New);
+                    }
+                    self.memory.forget_user(user);
+                    self.create_missing(user, attempts).await?;
+                    standing = UserState::Created;
+                }
+                _ => return Err(ExecuteError::refused("the event", &reply)),
+            }
+        }
+    }
+
+    /// Whether to look before the first send. Who needs no look ends the time of those that do.
+    fn first_look(&self, doubt: PriorSend, place: HistoryKey<'_>) -> Option<LookupCause> {
+        match doubt {
+            PriorSend::Possible => Some(LookupCause::EarlierRun),
+            PriorSend::None => {
+                self.snapshots.forget(place);
+                None
+            }
+        }
+    }
+
+    /// Records a page view.
+    pub(super) async fn page(
+        &self,
+        user: &str,
+        view: View<'_>,
+        doubt: PriorSend,
+        before: &dyn BeforeSend,
+        attempts: &mut Attempts,
+    ) -> Result<OpSuccess, ExecuteError> {
+        let fingerprint = hash((user, view.domain, view.path, view.at.as_millisecond()));
+        let place = HistoryKey::views(user);
+        let (mut key, mut standing) = self.key(user, attempts).await?;
+        let mut look = self.first_look(doubt, place);
+        let mut wait = VisibilityWait::default();
+        loop {
+            if let Some(cause) = look.take() {
+                let request = site_views::history(self.whose_for_sure(user, attempts).await?);
+                let offset = |entry: &Value| site_views::same_at(entry, view);
+                let wanted =
+                    HistoryQuery { place, fingerprint, at: view.at.as_second(), offset: &offset };
+                if self.has_arrived(&wanted, cause, request, attempts).await? {
+                    self.probe.duplicate_avoided();
+                    return Ok(OpSuccess::AlreadyThere);
+                }
+            }
+            let request = site_views::view(&key, view);
+            let reply = match self.transport.send_counted(&request, attempts, before).await {
+                Err(SendError::Ambiguous { .. }) => {
+                    look = Some(LookupCause::LostAnswer);
+                    continue;
+                }
+                answer => answer?,
+            };
+            match (reply.status, standing) {
+                (200..300, _) => {
+                    self.has_sent(place, fingerprint);
+                    self.is_seen(self.user_written(user), &wait);
+                    return Ok(OpSuccess::Sent);
+                }
+                // The user may have been merged or deleted since its key was seen.
+                (400 | 404, UserState::Cached) => {
+                    self.forget_key(user);
+                    let (fresh, now_standing) = self.key(user, attempts).await?;
+                    let waits = fresh != key
+                        || (knows_no_user(&reply)
+                            && self
+                                .wait_until_seen(self.user_written(user), &mut wait, attempts)
+                                .await);
+                    if !waits {
+                        return Err(ExecuteError::refused("the page view", &reply));
+                    }
+                    (key, standing) = (fresh, now_standing);
+                }
+                _ if knows_no_user(&reply)
+                    && self.wait_until_seen(self.user_written(user), &mut wait, attempts).await => {
+                }
+                _ => return Err(ExecuteError::refused("the page view", &reply)),
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Histories as they stood when they were read, kept while records of their users may have been
+//! sent before.
+//!
+//! Entries are reduced to what a comparison needs, each is counted once however often a page shows
+//! it, and all of them together are bounded: what is thrown away is read again.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use parking_lot::{Mutex, MutexGuard};
+use serde_json::Value;
+
+use super::history::HistoryZone;
+use crate::deliver::Request;
+use crate::usercom::endpoint::events::{has_zone, moment, written_time};
+use crate::usercom::profile_cache::hash;
+
+/// Bytes of entries kept of all histories together, where one alone is not larger: 32 MiB.
+const KEPT_BYTES: usize = 32 << 20;
+
+/// What is counted per entry beside its text.
+const ENTRY_OVERHEAD: usize = 128;
+
+/// Which list of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum HistoryKind {
+    /// Events.
+    Events,
+    /// Page views.
+    Views,
+}
+
+/// Whose history.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HistoryKey<'a> {
+    pub(super) kind: HistoryKind,
+    /// The user's own id.
+    pub(super) user: &'a str,
+}
+
+/// One history, as far as it was read.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    entries: Vec<Value>,
+    /// Numbered entries, to know those that are shown again.
+    shown: HashSet<u64>,
+    pub(super) pages: usize,
+    pub(super) bytes: usize,
+    /// The request for the next page; `None` at the end.
+    pub(super) next: Option<Request>,
+    order: HistoryOrder,
+    /// Arrivals of this run that are not in the snapshot, by fingerprint.
+    since: HashMap<u64, u32>,
+}
+
+/// What the entries read so far say of the order of the list.
+#[derive(Debug)]
+enum HistoryOrder {
+    Unknown,
+    /// Each entry is as old as the one before it or older; the time of the last.
+    NewestFirst(i64),
+    /// Anything else, times that cannot be placed among them.
+    Other,
+}
+
+impl Snapshot {
+    /// A history of which nothing was read yet.
+    pub(super) fn unread(first: Request) -> Self {
+        Self {
+            entries: Vec::new(),
+            shown: HashSet::new(),
+            pages: 0,
+            bytes: 0,
+            next: Some(first),
+            order: HistoryOrder::Unknown,
+            since: HashMap::new(),
+        }
+    }
+
+    /// Adds a page. Pages may overlap where entries came in meanwhile.
+    pub(super) fn add(&mut self, entries: Vec<Value>) {
+        self.pages += 1;
+        for entry in entries {
+            self.order = self.order.after(&entry);
+            let text = entry.to_string();
+            // Two that have no number of their own may both be meant.
+            if entry["id"].is_null() || self.shown.insert(hash(&text)) {
+                self.bytes += text.len() + ENTRY_OVERHEAD;
+                self.entries.push(reduced(entry));
+            }
+        }
+    }
+
+    /// In a list that begins with the newest: the oldest time read.
+    pub(super) fn reaches_back_to(&self) -> Option<i64> {
+        match self.order {
+            HistoryOrder::NewestFirst(oldest) => Some(oldest),
+            HistoryOrder::Unknown | HistoryOrder::Other => None,
+        }
+    }
+
+    /// How many of this kind arrived in this run after the snapshot was taken.
+    pub(super) fn arrived_since(&self, fingerprint: u64) -> u32 {
+        self.since.get(&fingerprint).copied().unwrap_or_default()
+    }
+
+    /// An entry that is the one looked for, beyond the `known` ones of its kind.
+    pub(super) fn find(
+        &self,
+        known: u32,
+        zone: &HistoryZone,
+        offset: &(dyn Fn(&Value) -> Option<i64> + Sync),
+    ) -> Option<usize> {
+        let matches: Vec<(usize, i64)> = self
+            .entries
+            .iter()
+            .enumerate()
+            .filter_map(|(n, entry)| Some((n, offset(entry)?)))
+            .filter(|(_, offset)| zone.allows(*offset))
+            .collect();
+        // Where one fits to the second, others in other zones are not meant.
+        let exact = matches.iter().any(|(_, offset)| *offset == 0);
+        let mut fitting = matches.iter().filter(|(_, offset)| !exact || *offset == 0);
+        let (found, offset) = fitting.nth(usize::try_from(known).unwrap_or(usize::MAX))?;
+        zone.learn(*offset);
+        Some(*found)
+    }
+
+    /// An entry has answered for a record.
+    pub(super) fn use_up(&mut self, entry: usize) {
+        self.entries.swap_remove(entry);
+    }
+}
+
+impl HistoryOrder {
+    fn after(&self, entry: &Value) -> Self {
+        let value = written_time(entry);
+        let time = moment(value).filter(|_| has_zone(value)).map(|at| at.as_second());
+        match (self, time) {
+            (Self::Unknown, Some(time)) => Self::NewestFirst(time),
+            (Self::NewestFirst(last), Some(time)) if time <= *last => Self::NewestFirst(time),
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What comparisons look at.
+fn reduced(mut entry: Value) -> Value {
+    const COMPARED: [&str; 8] =
+        ["name", "event", "timestamp", "created_at", "data", "page_path", "path", "url"];
+    if let Some(fields) = entry.as_object_mut() {
+        fields.retain(|name, _| COMPARED.contains(&name.as_str()));
+    }
+    entry
+}
+
+/// The kept histories of all users.
+#[derive(Debug, Default)]
+pub(super) struct Snapshots(Mutex<CachedSnapshots>);
+
+#[derive(Debug, Default)]
+struct CachedSnapshots {
+    by_place: HashMap<(HistoryKind, Box<str>), (u64, Snapshot)>,
+    /// The same in the order in which they were last used.
+    by_use: BTreeMap<u64, (HistoryKind, Box<str>)>,
+    uses: u64,
+    bytes: usize,
+}
+
+impl CachedSnapshots {
+    fn remove(&mut self, key: &(HistoryKind, Box<str>)) -> Option<Snapshot> {
+        let (used, snapshot) = self.by_place.remove(key)?;
+        self.by_use.remove(&used);
+        self.bytes -= snapshot.bytes;
+        Some(snapshot)
+    }
+}
+
+impl Snapshots {
+    /// Takes a kept history out. Give it back with [`keep`](Self::keep).
+    pub(super) fn take(&self, place: HistoryKey<'_>) -> Option<Snapshot> {
+        self.kept().remove(&(place.kind, place.user.into()))
+    }
+
+    /// Keeps a history, and throws away those unused for longest where there are too many.
+    pub(super) fn keep(&self, place: HistoryKey<'_>, snapshot: Snapshot) {
+        let mut kept = self.kept();
+        let key = (place.kind, Box::<str>::from(place.user));
+        kept.uses += 1;
+        let used = kept.uses;
+        kept.bytes += snapshot.bytes;
+        kept.by_use.insert(used, key.clone());
+        kept.by_place.insert(key, (used, snapshot));
+        while kept.bytes > KEPT_BYTES && kept.by_place.len() > 1 {
+            let Some((_, oldest)) = kept.by_use.first_key_value() else { break };
+            let oldest = oldest.clone();
+            kept.remove(&oldest);
+        }
+    }
+
+    /// A record of this kind arrived, and is in no snapshot.
+    pub(super) fn arrived(&self, place: HistoryKey<'_>, fingerprint: u64) {
+        let mut kept = self.kept();
+        if let Some((_, snapshot)) = kept.by_place.get_mut(&(place.kind, place.user.into())) {
+            *snapshot.since.entry(fingerprint).or_default() += 1;
+        }
+    }
+
+    /// The first record that nobody can have sent before: those in doubt came before it.
+    pub(super) fn forget(&self, place: HistoryKey<'_>) {
+        let mut kept = self.kept();
+        if !kept.by_place.is_empty() {
+            kept.remove(&(place.kind, place.user.into()));
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, CachedSnapshots> {
+        self.0.lock()
+    }
+}

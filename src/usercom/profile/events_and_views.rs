@@ -1,0 +1,353 @@
+//! Track and page: what happened, flat and within User.com's limits.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+use url::Url;
+
+use super::aliases::AliasTable;
+use super::flattened::{self, FlattenedTraits, text};
+use super::limits::{
+    MAX_HOST_LEN, MAX_PATH_LEN, MAX_TEXT_LEN, MAX_VALUES, TOO_MANY_VALUES, is_number,
+    json_without_nuls, number, truncate_noting, without_nuls,
+};
+use super::person::{TOO_LONG, named, standard};
+use super::{PlanError, PlanWarnings};
+use crate::call::{Call, Json, NameIndex, Object, for_each_entry, trimmed};
+use crate::schedule::{ExternalUserId, FieldClass, Op, PackedFields};
+
+/// The domain of a page that has a path and no URL, and no app in its context: a page of a server
+/// log without a host. Nothing is guessed from the referrer, which is another page's address.
+const NO_DOMAIN: &str = "unknown";
+
+/// The event occurrence a track stands for.
+pub(super) fn track(
+    call: &Call<'_>,
+    user: ExternalUserId,
+    now: Timestamp,
+    notes: &mut PlanWarnings,
+) -> Result<Op, PlanError> {
+    let name = without_nuls(call.name.as_deref().unwrap_or_default());
+    let name = trimmed(&name);
+    if name.is_empty() {
+        return Err(PlanError::new("no_event", "the track call has no `event`"));
+    }
+    Ok(Op::Track {
+        user,
+        name: truncate_noting(name, MAX_TEXT_LEN, "event", notes).trim_end().into(),
+        at: Some(moment(call, now)?),
+        data: data(call, notes),
+    })
+}
+
+/// When it happened. Nothing happens in the future, and nothing before 1970, where the time of
+/// events begins: no other time may be put in its place.
+fn moment(call: &Call<'_>, now: Timestamp) -> Result<Timestamp, PlanError> {
+    match call.timestamp {
+        Some(at) if at < Timestamp::UNIX_EPOCH => {
+            let reason = format!("`timestamp` is {at}, which is before 1970");
+            Err(PlanError::new("timestamp_before_1970", reason))
+        }
+        Some(at) => Ok(at.min(now)),
+        None => Ok(now),
+    }
+}
+
+/// The properties: objects flattened with `_`, lists as JSON text, texts cut at their limit. Of
+/// equal names the last value stands in the first one's place.
+fn data(call: &Call<'_>, notes: &mut PlanWarnings) -> PackedFields {
+    let mut data = EventData {
+        set: PackedFields::with_capacity(16, 320),
+        names: NameIndex::default(),
+        path: String::new(),
+        notes,
+    };
+    match &call.fields {
+        Object::Raw(text) => data.open(text, 0),
+        Object::Parsed(fields) => {
+            for (name, json) in fields.iter().filter(|(_, json)| !json.is_null()) {
+                data.add(name, json.as_str(), 0);
+            }
+        }
+    }
+    data.set
+}
+
+/// The properties as they come together.
+struct EventData<'n> {
+    set: PackedFields,
+    names: NameIndex,
+    /// The keys of the objects one is inside of, each with a `_` behind it.
+    path: String,
+    notes: &'n mut PlanWarnings,
+}
+
+impl EventData<'_> {
+    fn open(&mut self, object: &str, depth: usize) {
+        for_each_entry(object, |name, json| self.add(&name, json, depth));
+    }
+
+    fn add(&mut self, name: &str, json: &str, depth: usize) {
+        let key = trimmed(name);
+        if key.is_empty() && depth == 0 {
+            return;
+        }
+        if json.starts_with('{') && depth < flattened::MAX_DEPTH {
+            let outside = self.path.len();
+            self.path.extend([key, "_"]);
+            self.open(json, depth + 1);
+            self.path.truncate(outside);
+        } else if depth == 0 {
+            self.put(key, json);
+        } else {
+            let name = [&*self.path, key].concat();
+            self.put(&name, json);
+        }
+    }
+
+    fn put(&mut self, name: &str, json: &str) {
+        let name = without_nuls(name);
+        let name = truncate_noting(&name, MAX_TEXT_LEN, "properties", self.notes);
+        if self.set.len() >= MAX_VALUES {
+            return self.notes.dropped("properties", TOO_MANY_VALUES);
+        }
+        let Some(value) = value(name, json, self.notes) else {
+            return self.notes.dropped(name, "a number no server takes");
+        };
+        match self.names.get_or_insert(name, |place| self.set.name(place)) {
+            Some(place) => self.set.replace(place, FieldClass::Standard, &value),
+            None => standard(&mut self.set, name, &value),
+        }
+    }
+}
+
+/// A property's value as it is sent; `None` for a number that no server takes.
+fn value<'j>(name: &str, json: &'j str, notes: &mut PlanWarnings) -> Option<Cow<'j, str>> {
+    Some(match json.as_bytes().first() {
+        // A text without escapes has as many bytes as its JSON but for the quotes.
+        Some(b'"') if json.len() <= MAX_TEXT_LEN + 2 && flattened::plain(json).is_some() => {
+            json.into()
+        }
+        Some(b'"' | b'[' | b'{') => {
+            let json = json_without_nuls(json);
+            let value = text(&json).unwrap_or(Cow::Borrowed(&*json));
+            Json::string(truncate_noting(&value, MAX_TEXT_LEN, name, notes))
+                .into_text()
+                .into_owned()
+                .into()
+        }
+        // Numbers and booleans keep their type.
+        _ if is_number(json) => number(json)?,
+        _ => json.into(),
+    })
+}
+
+/// Where a page may be found in the context.
+#[derive(Debug, Clone, Copy)]
+enum EventPart {
+    PageUrl,
+    Url,
+    PagePath,
+    AppNamespace,
+    AppName,
+}
+
+impl From<EventPart> for usize {
+    fn from(part: EventPart) -> Self {
+        part as Self
+    }
+}
+
+static PARTS: LazyLock<AliasTable> = LazyLock::new(|| {
+    AliasTable::new(&[
+        (EventPart::PageUrl, &["page.url"]),
+        (EventPart::Url, &["url"]),
+        (EventPart::PagePath, &["page.path"]),
+        (EventPart::AppNamespace, &["app.namespace"]),
+        (EventPart::AppName, &["app.name"]),
+    ])
+});
+
+/// The page view a page stands for.
+pub(super) fn page(
+    call: &Call<'_>,
+    user: ExternalUserId,
+    now: Timestamp,
+    notes: &mut PlanWarnings,
+) -> Result<Op, PlanError> {
+    let context =
+        FlattenedTraits::<{ EventPart::AppName as usize + 1 }>::among(&call.context, &PARTS);
+    let word = |part: EventPart| {
+        Some(match context.get(part).and_then(text)? {
+            Cow::Borrowed(word) => Cow::Borrowed(trimmed(word)),
+            Cow::Owned(word) => Cow::Owned(word.trim().to_owned()),
+        })
+    };
+    let property = |name| named(&call.fields, &[name]).map(Cow::Owned);
+    let url = word(EventPart::PageUrl).or_else(|| property("url")).or_else(|| word(EventPart::Url));
+    let path = word(EventPart::PagePath).or_else(|| property("path"));
+    let (domain, url_path) = url.as_deref().map(split).unwrap_or_default();
+    let path = path.as_deref().and_then(|path| split(path).1).or(url_path);
+    // A page without an address is known by its name, as a screen is.
+    let path = path.or_else(|| named_path(call).filter(|_| domain.is_none()));
+    if domain.is_none() && path.is_none() {
+        return Err(PlanError::new(
+            "no_page",
+            "the page call has neither a URL nor a path nor a name",
+        ));
+    }
+    // A screen's place is its app: by bundle, which is unique, else by name.
+    let domain =
+        domain.or_else(|| word(EventPart::AppNamespace)).or_else(|| word(EventPart::AppName));
+    let domain = domain.map(|domain| without_nuls(&domain).into_owned());
+    let domain = domain.filter(|domain| !domain.is_empty());
+    // A host that is cut short is another one.
+    let domain = domain.filter(|domain| {
+        let fits = domain.chars().count() <= MAX_HOST_LEN;
+        if !fits {
+            notes.dropped("page_domain", TOO_LONG);
+        }
+        fits
+    });
+    let path = without_nuls(path.as_deref().unwrap_or("/"));
+    Ok(Op::Page {
+        user,
+        domain: domain.as_deref().unwrap_or(NO_DOMAIN).into(),
+        path: truncate_noting(&path, MAX_PATH_LEN, "page_path", notes).into(),
+        at: Some(moment(call, now)?),
+    })
+}
+
+/// The path of a page that has a name and no address.
+fn named_path(call: &Call<'_>) -> Option<Cow<'static, str>> {
+    let mut names = [&call.name, &call.category].into_iter().flatten().map(|name| trimmed(name));
+    let name = names.find(|name| !name.is_empty())?;
+    // These would end the path.
+    let name = name.trim_start_matches('/').replace('?', "%3F").replace('#', "%23");
+    Some(format!("/{name}").into())
+}
+
+/// Host and path of a web address in which nothing needs to be normalised, which is most of them.
+fn plain_address(address: &str) -> Option<(&str, &str)> {
+    let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"))?;
+    let rest = &rest[..rest.find(['?', '#']).unwrap_or(rest.len())];
+    let (host, path) = rest.split_at(rest.find('/')?);
+    // A last label of digits makes a number of it, and `xn--` is looked into.
+    let last = host.rsplit('.').next()?;
+    let named = !last.is_empty() && last.bytes().all(|b| b.is_ascii_lowercase());
+    let plain_host = named
+        && host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
+        && !has_pair(host, *b"--")
+        && !has_pair(host, *b"..")
+        && !host.starts_with('.');
+    let plain_path = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_~.".contains(&b))
+        && !has_pair(path, *b"/.");
+    (plain_host && plain_path).then_some((host, path))
+}
+
+/// Whether two bytes stand next to each other. For texts this short a search takes longer to set
+/// up than to look.
+fn has_pair(text: &str, pair: [u8; 2]) -> bool {
+    text.as_bytes().array_windows().any(|two| *two == pair)
+}
+
+/// A host and a path, where there is one.
+type HostAndPath<'a> = (Option<Cow<'a, str>>, Option<Cow<'a, str>>);
+
+/// Host and path of an address: a whole URL, one without a scheme, or a bare path.
+fn split(address: &str) -> HostAndPath<'_> {
+    if let Some((host, path)) = plain_address(address) {
+        return (Some(host.into()), Some(path.into()));
+    }
+    if address.contains("://")
+        && let Ok(url) = Url::parse(address)
+    {
+        return parts(&url);
+    }
+    if let Some(parts) = odd_address(address) {
+        return parts;
+    }
+    if address.starts_with("//")
+        && let Ok(url) = Url::parse(&format!("https:{address}"))
+    {
+        return parts(&url);
+    }
+    let path = address.split(['?', '#']).next().unwrap_or_default();
+    if path.starts_with('/') {
+        return (None, Some(path.into()));
+    }
+    let first = path.split('/').next().unwrap_or_default();
+    if first.contains('.')
+        && let Ok(url) = Url::parse(&format!("https://{address}"))
+    {
+        return parts(&url);
+    }
+    (None, (!path.is_empty()).then(|| format!("/{path}").into()))
+}
+
+/// Host and path of a web address that is none by the letter, because of its host: `xn--` that is no
+/// punycode, or a character no host has. The host is what stands there, without case, if it is a
+/// host's at all.
+fn odd_address(address: &str) -> Option<HostAndPath<'_>> {
+    let (scheme, rest) = address.split_once("://")?;
+    if !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
+        return None;
+    }
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = host.rsplit('@').next().unwrap_or_default();
+    let host = host.split(':').next().unwrap_or_default().to_lowercase();
+    let is_host = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let host = (!host.is_empty() && host.chars().all(is_host)).then_some(Cow::Owned(host));
+    let path = path.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
+    Some((host, Some(path.into())))
+}
+
+fn parts(url: &Url) -> HostAndPath<'static> {
+    let host = url.host_str().map(|host| Cow::Owned(host.to_owned()));
+    (host, Some(Cow::Owned(url.path().to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fast_url_split_equals_url_parser() {
+        // Whatever address is read without the URL parser has the host and path it would find.
+        let hosts =
+            ["shop.example.com", "localhost", "a-b.c", "1.2.3.4", "0x7f", "a.0x1", "xn--a.b"];
+        let paths =
+            ["/", "/a/b.html", "/a/./b", "/a/../b", "/~x_-y", "/a//b", "/%20", "/ü", "", "/."];
+        let mut short = 0;
+        for (host, path) in hosts.iter().flat_map(|h| paths.iter().map(move |p| (h, p))) {
+            for tail in ["", "?q=/x", "#f/g"] {
+                let address = format!("https://{host}{path}{tail}");
+                if let Some((host, path)) = plain_address(&address) {
+                    let url = Url::parse(&address).unwrap();
+                    assert_eq!((Some(host), path), (url.host_str(), url.path()), "{address}");
+                    short += 1;
+                }
+            }
+        }
+        assert!(short > 20);
+    }
+
+    #[test]
+    fn many_property_names_stay_unique() {
+        // Flat names stay unique and in order, few or many.
+        for count in [3, 60, 200] {
+            let mut fields = vec![("a".into(), Json::from_valid_unchecked(r#"{"b":0}"#))];
+            fields.extend(
+                (0..count).map(|n| (format!("k{n}").into(), Json::from_valid_unchecked("1"))),
+            );
+            fields.push(("a_b".into(), Json::from_valid_unchecked("2")));
+            let mut call = Call::new(crate::call::CallKind::Track);
+            call.fields = Object::Parsed(fields);
+            let data = data(&call, &mut PlanWarnings::default());
+            assert_eq!(data.len(), count + 1);
+            assert_eq!(data.get("a_b"), Some("2"));
+            assert_eq!(data.position("a_b"), Some(0));
+        }
+    }
+}

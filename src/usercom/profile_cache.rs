@@ -1,0 +1,353 @@
+//! What we remember of users and companies, so that it need not be asked or said again.
+//!
+//! Everything here may be forgotten at any time: it costs requests, never data. Rows are plain
+//! JSON, so that a store can keep them over a restart.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::confirmed_fields::{ConfirmedFieldHashes, is_fresh};
+
+/// Companies remembered of one user.
+const MAX_COMPANIES: usize = 64;
+/// Members remembered of one company.
+const MAX_MEMBERS: usize = 10_000;
+
+/// What we know of a user. That there is a row means that User.com has the user.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct UserRow {
+    /// User.com's number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<u64>,
+    /// The key page views use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<Box<str>>,
+    /// Fields as last confirmed.
+    #[serde(skip_serializing_if = "ConfirmedFieldHashes::is_empty")]
+    pub(super) fields: ConfirmedFieldHashes,
+    /// When this process created it, or found it for the first time by writing it.
+    #[serde(skip)]
+    pub(super) written: Option<Instant>,
+    /// Companies the user is known to belong to, and since when we know; the oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    companies: Vec<(Box<str>, i64)>,
+}
+
+/// What we know of a company.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct CompanyRow {
+    /// User.com's number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<u64>,
+    /// Fields as last confirmed.
+    #[serde(skip_serializing_if = "ConfirmedFieldHashes::is_empty")]
+    pub(super) fields: ConfirmedFieldHashes,
+    /// When this process created it.
+    #[serde(skip)]
+    pub(super) written: Option<Instant>,
+    /// Members an answer named, and when, in seconds. Not stored: the users' rows say it too.
+    #[serde(skip)]
+    pub(super) members: Option<(Arc<HashSet<u64>>, i64)>,
+}
+
+impl UserRow {
+    /// Notes a membership.
+    pub(super) fn joined(&mut self, group: &str, now: Timestamp) {
+        self.companies.retain(|(known, _)| **known != *group);
+        if self.companies.len() >= MAX_COMPANIES {
+            self.companies.remove(0);
+        }
+        // Most users belong to one.
+        self.companies.reserve_exact(1);
+        self.companies.push((group.into(), now.as_second()));
+    }
+
+    /// When a membership was noted, in seconds.
+    pub(super) fn member_since(&self, group: &str) -> Option<i64> {
+        self.companies.iter().find_map(|(known, at)| (**known == *group).then_some(*at))
+    }
+}
+
+impl CompanyRow {
+    /// Notes the members an answer named.
+    pub(super) fn has_members(&mut self, members: &[u64], now: Timestamp) {
+        if members.len() <= MAX_MEMBERS {
+            self.members = Some((Arc::new(members.iter().copied().collect()), now.as_second()));
+        }
+    }
+}
+
+/// A hash that is the same in every process.
+pub(super) fn hash(of: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Users, companies and merges we remember; as many of each as the settings allow.
+pub(super) struct ProfileCache {
+    users: Cache<Box<str>, Arc<UserRow>>,
+    companies: Cache<Box<str>, Arc<CompanyRow>>,
+    /// Who went into whom; undone once the one that went is seen again.
+    merged: Cache<Box<str>, Box<str>>,
+    /// Fingerprint of an event or page view -> how many of its like we know to have arrived.
+    arrived: Cache<u64, u32>,
+    /// Values User.com refused, and when, in seconds.
+    refused: Cache<u64, i64>,
+    /// When attributes were created within the last hour, in seconds; the oldest first.
+    creations: Mutex<VecDeque<i64>>,
+    changed: Mutex<HashSet<String>>,
+    capacity: usize,
+}
+
+/// The row of creations of attributes.
+const CREATIONS: &str = "n:attributes";
+/// Creations of attributes remembered at most.
+const MAX_CREATIONS: usize = 100_000;
+/// Refused values remembered at most.
+const MAX_REFUSED: usize = 10_000;
+/// Seconds for which a creation counts.
+const HOUR: i64 = 3_600;
+
+const USER: &str = "u:";
+const COMPANY: &str = "g:";
+
+impl ProfileCache {
+    /// An empty memory for `capacity` users and as many companies.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            users: Cache::new(capacity),
+            companies: Cache::new(capacity),
+            merged: Cache::new(capacity),
+            arrived: Cache::new(capacity),
+            refused: Cache::new(MAX_REFUSED),
+            creations: Mutex::default(),
+            changed: Mutex::default(),
+            capacity,
+        }
+    }
+
+    /// What is known of a user.
+    pub(super) fn user(&self, own_id: &str) -> Option<Arc<UserRow>> {
+        self.users.get(own_id)
+    }
+
+    /// Changes what is known of a user; an unknown one becomes known.
+    pub(super) fn know_user(&self, own_id: &str, change: impl FnOnce(&mut UserRow)) {
+        let mut row = self.users.get(own_id).unwrap_or_default();
+        change(Arc::make_mut(&mut row));
+        self.users.insert(own_id.into(), row);
+        self.merged.remove(own_id);
+        self.note(USER, own_id);
+    }
+
+    /// Forgets a user that User.com does not have any more.
+    pub(super) fn forget_user(&self, own_id: &str) {
+        self.users.remove(own_id);
+        self.note(USER, own_id);
+    }
+
+    /// What is known of a company.
+    pub(super) fn company(&self, group: &str) -> Option<Arc<CompanyRow>> {
+        self.companies.get(group)
+    }
+
+    /// Changes what is known of a company.
+    pub(super) fn know_company(&self, group: &str, change: impl FnOnce(&mut CompanyRow)) {
+        let mut row = self.companies.get(group).unwrap_or_default();
+        change(Arc::make_mut(&mut row));
+        self.companies.insert(group.into(), row);
+        self.note(COMPANY, group);
+    }
+
+    /// Forgets a company that User.com does not have any more.
+    pub(super) fn forget_company(&self, group: &str) {
+        self.companies.remove(group);
+        self.note(COMPANY, group);
+    }
+
+    /// Whether a value was refused within `ttl` seconds.
+    pub(super) fn refused(&self, value: impl Hash, now: Timestamp, ttl: u64) -> bool {
+        let noted = || self.refused.get(&hash(value));
+        !self.refused.is_empty() && noted().is_some_and(|at| is_fresh(at, now, ttl))
+    }
+
+    /// Notes a refused value.
+    pub(super) fn note_refused(&self, value: impl Hash, now: Timestamp) {
+        self.refused.insert(hash(value), now.as_second());
+    }
+
+    /// How many attributes were created within the last hour.
+    pub(super) fn creations_within_an_hour(&self, now: Timestamp) -> usize {
+        let mut creations = self.creations();
+        forget_old(&mut creations, now);
+        creations.len()
+    }
+
+    /// Notes the creation of an attribute, unless `limit` of them were within the last hour.
+    pub(super) fn book_creation(&self, limit: usize, now: Timestamp) -> bool {
+        let mut creations = self.creations();
+        forget_old(&mut creations, now);
+        if creations.len() >= limit {
+            return false;
+        }
+        if creations.len() >= MAX_CREATIONS {
+            creations.pop_front();
+        }
+        creations.push_back(now.as_second());
+        drop(creations);
+        self.changed().insert(CREATIONS.to_owned());
+        true
+    }
+
+    fn creations(&self) -> parking_lot::MutexGuard<'_, VecDeque<i64>> {
+        self.creations.lock()
+    }
+
+    /// How many of this event or page view arrived, as far as we know.
+    pub(super) fn arrivals(&self, fingerprint: u64) -> u32 {
+        self.arrived.get(&fingerprint).unwrap_or_default()
+    }
+
+    /// Notes an arrival.
+    pub(super) fn arrived(&self, fingerprint: u64) {
+        let count = self.arrivals(fingerprint).saturating_add(1);
+        self.arrived.insert(fingerprint, count);
+    }
+
+    /// Whether this merge was done.
+    pub(super) fn is_merged(&self, from: &str, into: &str) -> bool {
+        self.merged.get(from).is_some_and(|known| *known == *into)
+    }
+
+    /// Notes a merge.
+    pub(super) fn merged(&self, from: &str, into: &str) {
+        self.forget_user(from);
+        self.merged.insert(from.into(), into.into());
+    }
+
+    fn note(&self, kind: &str, id: &str) {
+        let mut changed = self.changed();
+        changed.insert(format!("{kind}{id}"));
+        // Nobody fetches the changes: what is no longer remembered need not be stored.
+        if changed.len() > self.capacity.saturating_mul(4) {
+            changed.retain(|key| self.row(key).is_some());
+        }
+    }
+
+    /// Up to `max` rows that changed since they were last taken, by key; `None` for one that is
+    /// forgotten.
+    pub(super) fn take_changes(&self, max: usize) -> Vec<(String, Option<String>)> {
+        let keys: Vec<String> = self.changed().extract_if(|_| true).take(max).collect();
+        keys.into_iter()
+            .map(|key| {
+                let row = self.row(&key);
+                (key, row)
+            })
+            .collect()
+    }
+
+    fn row(&self, key: &str) -> Option<String> {
+        if let Some(id) = key.strip_prefix(USER) {
+            return serde_json::to_string(&*self.users.peek(id)?).ok();
+        }
+        if key == CREATIONS {
+            return serde_json::to_string(&*self.creations()).ok();
+        }
+        let id = key.strip_prefix(COMPANY)?;
+        serde_json::to_string(&*self.companies.peek(id)?).ok()
+    }
+
+    /// Takes stored rows back; what cannot be read is skipped.
+    pub(super) fn restore(&self, rows: impl IntoIterator<Item = (String, String)>) {
+        for (key, json) in rows {
+            if let Some(id) = key.strip_prefix(USER) {
+                if let Ok(row) = serde_json::from_str::<UserRow>(&json) {
+                    self.users.insert(id.into(), Arc::new(row));
+                }
+            } else if key == CREATIONS {
+                if let Ok(creations) = serde_json::from_str(&json) {
+                    *self.creations() = creations;
+                }
+            } else if let Some(id) = key.strip_prefix(COMPANY)
+                && let Ok(row) = serde_json::from_str::<CompanyRow>(&json)
+            {
+                self.companies.insert(id.into(), Arc::new(row));
+            }
+        }
+    }
+
+    fn changed(&self) -> parking_lot::MutexGuard<'_, HashSet<String>> {
+        self.changed.lock()
+    }
+}
+
+/// A clock that was set back makes creations of the future, which count as well.
+fn forget_old(creations: &mut VecDeque<i64>, now: Timestamp) {
+    let then = now.as_second() - HOUR;
+    while creations.front().is_some_and(|at| *at <= then || *at > now.as_second() + HOUR) {
+        creations.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn creations_are_counted_for_one_hour() {
+        // So many attributes are created within an hour and no more, also after a restart.
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let memory = ProfileCache::new(10);
+        assert!((0..3).all(|n| memory.book_creation(3, at(1_000 + n))));
+        assert!(!memory.book_creation(3, at(1_010)));
+        let next = ProfileCache::new(10);
+        next.restore(memory.take_changes(9).into_iter().filter_map(|(k, row)| Some((k, row?))));
+        assert!(!next.book_creation(3, at(4_599)));
+        assert_eq!(next.creations_within_an_hour(at(4_601)), 1);
+        assert!(next.book_creation(3, at(4_601)));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        // Neither rows nor pending changes grow beyond the settings, whoever fetches them.
+        let memory = ProfileCache::new(100);
+        for n in 0..10_000 {
+            memory.know_user(&format!("u{n}"), |row| row.id = Some(n));
+        }
+        assert!(memory.users.len() <= 100);
+        assert!(memory.take_changes(usize::MAX).len() <= 500);
+        let mut row = UserRow::default();
+        for n in 0..1_000 {
+            row.joined(&format!("g{n}"), Timestamp::UNIX_EPOCH);
+        }
+        assert_eq!(row.companies.len(), MAX_COMPANIES);
+    }
+
+    #[test]
+    fn evicted_entries_are_reported() {
+        // A forgotten row is handed to the store as nothing; rows that cannot be read are skipped.
+        let memory = ProfileCache::new(100);
+        memory.know_user("u1", |row| row.id = Some(1));
+        memory.know_company("u1", |row| row.id = Some(2));
+        let mut rows = memory.take_changes(usize::MAX);
+        rows.sort();
+        let expected = [("g:u1", "{\"id\":2}"), ("u:u1", "{\"id\":1}")];
+        assert_eq!(rows, expected.map(|(key, row)| (key.to_owned(), Some(row.to_owned()))));
+        memory.forget_user("u1");
+        assert_eq!(memory.take_changes(usize::MAX), [("u:u1".to_owned(), None)]);
+        let next = ProfileCache::new(100);
+        next.restore([("u:u1".into(), "null".into()), ("g:u1".into(), "{\"id\":2}".into())]);
+        assert!(next.user("u1").is_none());
+        assert_eq!(next.company("u1").and_then(|row| row.id), Some(2));
+    }
+}
