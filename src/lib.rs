@@ -48,9 +48,12 @@
 //! crate; they may change in any version.
 
 pub mod ack;
+mod backoff;
 #[doc(hidden)]
 pub mod clock;
 pub mod coerce;
+#[cfg(any(feature = "cli", feature = "vector"))]
+mod listener;
 pub mod record;
 mod suggest;
 

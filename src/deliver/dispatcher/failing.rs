@@ -60,7 +60,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             Checked::Refused => return Ok(AfterAttempt::Halted),
             Checked::Unknown => {
                 let why = RetryReason::Status(status);
-                let wait = self.wait(&why, None, 1, started, Instant::now());
+                let wait = self.wait(&why, None, 1, Instant::now());
                 let (side_effect, answer) = (SideEffect::None, Some(reply));
                 return Ok(AfterAttempt::Retry(NextAttempt { why, side_effect, wait, answer }));
             }
@@ -86,7 +86,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         }
         let wait = match self.routes.is_closed(key(request)) {
             true => Duration::ZERO,
-            false => self.wait(&RetryReason::Forbidden(status), None, 1, started, now),
+            false => self.wait(&RetryReason::Forbidden(status), None, 1, now),
         };
         let (why, side_effect) = (RetryReason::Forbidden(status), SideEffect::None);
         Ok(AfterAttempt::Retry(NextAttempt { why, side_effect, wait, answer: Some(reply) }))

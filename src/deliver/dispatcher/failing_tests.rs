@@ -19,6 +19,7 @@ impl<F: Fn(&str) -> u16 + Send + Sync> AttemptTransport for Arc<ByPath<F>> {
         Attempt::Answer {
             status: (self.0)(&request.path),
             retry_after: None,
+            limits: RateLimitHeaders::default(),
             media: Media::Other,
             body: Ok(Bytes::from_static(b"{}")),
         }

@@ -1,6 +1,8 @@
-//! Connections: accepting them, no more than may be, with a limit on every wait; and the end.
+//! Accepts connections up to a limit, with a timeout on every wait, and shuts down.
 //!
-//! Invariant: after the stop no request is left without an answer that was taken before it.
+//! # Invariants
+//!
+//! A request that was received before the stop is answered.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -15,27 +17,24 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::handler::RequestHandler;
 use crate::config::source::HttpSourceConfig as Settings;
+use crate::listener::BoundedListener;
 
-/// How long accepting pauses after it failed: mostly for want of file descriptors.
-const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
-
-/// How long idle connections have to end once everything is settled.
+/// How long idle connections have to close once everything is settled.
 const IDLE_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The most bytes of a request's head, and of the block a body is read by.
+/// The most bytes of a request's head, and of the block by which a body is read.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
-/// How long a handshake and the head of a request may take at most: connections that say nothing
-/// give their slots up soon.
+/// How long a TLS handshake and the head of a request may take: a silent connection releases its
+/// slot soon.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Limits of connections.
@@ -61,8 +60,8 @@ impl ConnectionLimits {
     }
 }
 
-/// Serves until `stop` and until what was taken is settled. Between the two, new requests are
-/// answered, with a refusal.
+/// Serves until `stop` and until all received records are settled. In between, new requests are
+/// refused.
 pub(super) async fn serve(
     listener: TcpListener,
     acceptor: Option<TlsAcceptor>,
@@ -70,6 +69,7 @@ pub(super) async fn serve(
     limits: ConnectionLimits,
     stop: CancellationToken,
 ) {
+    let listener = BoundedListener::new(listener, limits.connections, "http source");
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let end = async {
@@ -81,30 +81,22 @@ pub(super) async fn serve(
         () = end => {}
     }
     drop(listener);
-    // What is idle ends at once, what is being answered afterwards.
+    // Idle connections close at once, others after their response.
     drop(timeout(IDLE_CLOSE_TIMEOUT, graceful.shutdown()).await);
     connections.shutdown().await;
 }
 
 async fn accept(
-    listener: &TcpListener,
+    listener: &BoundedListener,
     acceptor: Option<TlsAcceptor>,
     handler: &Arc<RequestHandler>,
     limits: ConnectionLimits,
     graceful: &GracefulShutdown,
     connections: &mut JoinSet<()>,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.connections));
     loop {
-        let slot = Arc::clone(&slots).acquire_owned().await;
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                sleep(ACCEPT_RETRY_INTERVAL).await;
-                continue;
-            }
-        };
+        let slot = listener.slot().await;
+        let (stream, peer) = listener.accept().await;
         while connections.try_join_next().is_some() {}
         let connection = HttpConnection {
             handler: Arc::clone(handler),
@@ -130,8 +122,6 @@ struct HttpConnection {
 
 impl HttpConnection {
     async fn serve(self, stream: TcpStream) {
-        // Answers are small; none should wait for the next.
-        drop(stream.set_nodelay(true));
         let Some(acceptor) = &self.acceptor else {
             return self.serve_http(stream).await;
         };
@@ -148,7 +138,7 @@ impl HttpConnection {
             let handler = Arc::clone(&handler);
             async move { Ok::<_, Infallible>(handler.answer(ip, request.map(Body::new)).await) }
         });
-        // Who never reads its answers must not hold a connection for ever.
+        // A client that never reads its responses must not hold a connection for ever.
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.limits.read));
         let connection = http1::Builder::new()
@@ -162,7 +152,7 @@ impl HttpConnection {
     }
 }
 
-/// An IPv4 address as such, also where the socket is of IPv6.
+/// An IPv4 address as such, also where the socket is IPv6.
 fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }

@@ -148,7 +148,8 @@ impl ConsumerCallbacks {
                 source,
                 partitions = names(partitions),
                 in_flight = left,
-                "partitions were revoked before their records were settled; their next owner reads these records again. Raise `drain_timeout_ms` if this happens often"
+                "partitions were revoked before their records were settled; their next owner reads \
+                 these records again. Raise `drain_timeout_ms` if this happens often"
             );
         }
         self.state.forget(partitions);

@@ -161,7 +161,8 @@ impl Source for KafkaSource {
             Err(_) => {
                 tracing::warn!(
                     source = self.name,
-                    "the brokers did not answer the last commit in time; records after the last stored offset are read again by the next run"
+                    "the brokers did not answer the last commit in time; records after the last \
+                     stored offset are read again by the next run"
                 );
                 Ok(())
             }

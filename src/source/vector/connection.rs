@@ -1,9 +1,10 @@
-//! Bounds on connections: their number, and how long one may be silent.
+//! Limits the number of connections and how long one may be silent.
 //!
 //! # Invariants
-//! A connection that makes no request within ten seconds of being accepted is ended, its TLS
-//! handshake included. While all places are taken, those that have been idle for longest give theirs
-//! up. So connections that say nothing never shut others out.
+//!
+//! A connection that makes no request within ten seconds of being accepted is closed, including its
+//! TLS handshake. While all slots are taken, the connections that were idle for longest are closed.
+//! So silent connections never block others.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,33 +19,31 @@ use futures::Stream;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::order::{OrderTicket, RequestOrder};
+use crate::listener::BoundedListener;
 
-/// How long accepting pauses after it failed: mostly for want of file descriptors.
-const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
-
-/// How long a connection may take to its first request.
+/// How long a connection may take until its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection is idle before it may have to make room for another.
+/// How long a connection must be idle before it may be closed to make room.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often room is made while connections wait to be accepted.
 const EVICT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is known of a connection.
+/// The state of a connection.
 #[derive(Debug)]
 pub(super) struct GrpcConnection {
-    /// Whose it is.
+    /// The address of the client.
     pub(super) peer: SocketAddr,
     order: RequestOrder,
-    /// Calls under way.
+    /// Calls in progress.
     calls: AtomicUsize,
-    /// Pushes under way.
+    /// Pushes in progress.
     pushes: AtomicUsize,
     /// Whether it ever made a request.
     began: AtomicBool,
@@ -72,7 +71,7 @@ impl GrpcConnection {
         ActiveCall { connection: Arc::clone(self) }
     }
 
-    /// A push arrives: its place in the order, and whether others are under way.
+    /// A push arrives: its position in the order, and whether others are in progress.
     pub(super) fn push(self: &Arc<Self>) -> (OrderTicket, ActivePush, bool) {
         let ticket = self.order.arrive();
         let others = self.pushes.fetch_add(1, Ordering::AcqRel) > 0;
@@ -100,7 +99,7 @@ impl GrpcConnection {
     }
 }
 
-/// A call under way.
+/// A call in progress.
 #[derive(Debug)]
 pub(super) struct ActiveCall {
     connection: Arc<GrpcConnection>,
@@ -114,7 +113,7 @@ impl Drop for ActiveCall {
     }
 }
 
-/// A push that has no answer yet.
+/// A push without a response yet.
 #[derive(Debug)]
 pub(super) struct ActivePush {
     connection: Arc<GrpcConnection>,
@@ -144,7 +143,7 @@ impl ConnectionRegistry {
         number
     }
 
-    /// Ends the connection that has been idle for longest, where one has been for long enough.
+    /// Closes the connection that was idle for longest, if one was idle for long enough.
     fn evict(&self) {
         let now = Instant::now();
         let all = self.all();
@@ -157,59 +156,46 @@ impl ConnectionRegistry {
     }
 }
 
-/// Connections as they come, each with its place.
+/// Accepted connections, each with its slot.
 pub(super) fn incoming(
     listener: TcpListener,
     most: usize,
 ) -> impl Stream<Item = AcceptedConnection> + Send + 'static {
-    let slots = Arc::new(Semaphore::new(most));
+    let listener = BoundedListener::new(listener, most, "vector source");
     let connections = Arc::<ConnectionRegistry>::default();
-    futures::stream::unfold(
-        (listener, slots, connections),
-        |(listener, slots, connections)| async move {
-            let slot = slot(&slots, &connections).await?;
-            let (stream, peer) = loop {
-                match listener.accept().await {
-                    Ok(accepted) => break accepted,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
-                        sleep(ACCEPT_RETRY_INTERVAL).await;
-                    }
-                }
-            };
-            // Answers are small; none should wait for the next.
-            drop(stream.set_nodelay(true));
-            let connection = Arc::new(GrpcConnection::new(peer));
-            let number = connections.add(&connection);
-            let placed = AcceptedConnection {
-                stream,
-                ended: Box::pin(Arc::clone(&connection).ended()),
-                connection,
-                number,
-                connections: Arc::clone(&connections),
-                _place: slot,
-            };
-            Some((placed, (listener, slots, connections)))
-        },
-    )
+    futures::stream::unfold((listener, connections), |(listener, connections)| async move {
+        let slot = slot(&listener, &connections).await;
+        let (stream, peer) = listener.accept().await;
+        let connection = Arc::new(GrpcConnection::new(peer));
+        let number = connections.add(&connection);
+        let placed = AcceptedConnection {
+            stream,
+            ended: Box::pin(Arc::clone(&connection).ended()),
+            connection,
+            number,
+            connections: Arc::clone(&connections),
+            _place: slot,
+        };
+        Some((placed, (listener, connections)))
+    })
 }
 
 async fn slot(
-    slots: &Arc<Semaphore>,
+    listener: &BoundedListener,
     connections: &ConnectionRegistry,
-) -> Option<OwnedSemaphorePermit> {
-    let mut acquire = std::pin::pin!(Arc::clone(slots).acquire_owned());
+) -> OwnedSemaphorePermit {
+    let mut acquire = std::pin::pin!(listener.slot());
     let mut evict = interval(EVICT_INTERVAL);
     loop {
         tokio::select! {
             biased;
-            slot = &mut acquire => return slot.ok(),
+            slot = &mut acquire => return slot,
             _ = evict.tick() => connections.evict(),
         }
     }
 }
 
-/// A connection that holds its place until it ends.
+/// A connection that holds its slot until it ends.
 pub(super) struct AcceptedConnection {
     stream: TcpStream,
     ended: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -220,7 +206,7 @@ pub(super) struct AcceptedConnection {
 }
 
 impl AcceptedConnection {
-    /// What is known of it.
+    /// Its state.
     pub(super) fn connection(&self) -> Arc<GrpcConnection> {
         Arc::clone(&self.connection)
     }
@@ -243,7 +229,7 @@ impl AsyncRead for AcceptedConnection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.ended.as_mut().poll(cx).is_ready() {
-            // A future that has ended is not asked again.
+            // A future that has completed must not be polled again.
             self.ended = Box::pin(std::future::ready(()));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }

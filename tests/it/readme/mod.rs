@@ -157,6 +157,24 @@ fn readme_is_short() {
 }
 
 #[test]
+fn readme_lists_every_command() {
+    // Each command of `--help` has a row in the README's table.
+    let output = Checkout::new().run("usercom-sink --help");
+    let help = String::from_utf8(output.stdout).unwrap();
+    let commands = help.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();
+    let commands: Vec<&str> =
+        commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
+    assert!(commands.len() >= 8, "{help}");
+    let page = Page::read("README.md").text;
+    let listed: BTreeSet<String> = rows(&page)
+        .filter_map(|row| Some(row[0].strip_prefix('`')?.split([' ', '`']).next()?.to_owned()))
+        .collect();
+    for command in commands.into_iter().filter(|command| !["", "help"].contains(command)) {
+        assert!(listed.contains(command), "README.md has no row for `{command}`");
+    }
+}
+
+#[test]
 fn every_command_runs() {
     // Each block of commands ends with success in a fresh checkout.
     let blocks = blocks("sh");
