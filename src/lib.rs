@@ -80,6 +80,9 @@ pub mod pipeline;
 pub mod api;
 pub mod telemetry;
 
+#[doc(hidden)]
+pub mod fuzz;
+
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;

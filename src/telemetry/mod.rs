@@ -25,9 +25,9 @@ pub use latency::{Latency, LatencyCounts};
 pub use metrics::{Metrics, SinkMetrics, SinkSummary, SourceLag, SourceMetrics};
 pub use recorder::StatusRecorder;
 pub use status::{
-    BacklogStatus, DeadLetterCount, DeadLettersStatus, LatencyStatus, NearestRule, PartitionLag,
-    RecordCounts, RouteStatus, SinkStatus, SourceLagStatus, SourceStatus, State, Status,
-    UnmatchedStatus, status_schema_text,
+    BacklogStatus, DeadLetterCount, DeadLettersStatus, LatencyStatus, NearestRuleCount,
+    PartitionLag, RecordCounts, RouteStatus, SinkStatus, SourceLagStatus, SourceStatus, State,
+    Status, UnmatchedStatus, status_schema_text,
 };
 pub(crate) use status_text::{bytes as size_words, seconds as length_words};
 pub use status_text::{log_line, status_text};

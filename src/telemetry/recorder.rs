@@ -19,8 +19,8 @@ use super::components::{ComponentSet, Components, PipelinePhase, SinkEntry, Sour
 use super::history::{History, Point, STEP_SECS};
 use super::latency::LatencyCounts;
 use super::status::{
-    BacklogStatus, DeadLetterCount, DeadLettersStatus, LatencyStatus, NearestRule, RecordCounts,
-    RouteStatus, SinkStatus, SourceLagStatus, SourceStatus, Status, UnmatchedStatus,
+    BacklogStatus, DeadLetterCount, DeadLettersStatus, LatencyStatus, NearestRuleCount,
+    RecordCounts, RouteStatus, SinkStatus, SourceLagStatus, SourceStatus, Status, UnmatchedStatus,
 };
 use crate::clock;
 
@@ -448,7 +448,7 @@ fn unmatched(sink: &SinkEntry, total: u64) -> UnmatchedStatus {
         examined: nearest.iter().map(|(_, count)| count).sum(),
         by_nearest_rule: nearest
             .into_iter()
-            .map(|((rule, path), count)| NearestRule { rule, path, count })
+            .map(|((rule, _), count)| NearestRuleCount { rule, count })
             .collect(),
     }
 }

@@ -245,16 +245,14 @@ pub struct UnmatchedStatus {
     /// How many of them were compared with the rules: at most 50 a second.
     pub examined: u64,
     /// Those by the rule of which the most conditions held, most first.
-    pub by_nearest_rule: Vec<NearestRule>,
+    pub by_nearest_rule: Vec<NearestRuleCount>,
 }
 
-/// A rule that came near.
+/// Unmatched records to which one rule came nearest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct NearestRule {
+pub struct NearestRuleCount {
     /// Its name.
     pub rule: String,
-    /// The first path whose condition did not hold.
-    pub path: String,
     /// How many records.
     pub count: u64,
 }

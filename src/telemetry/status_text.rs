@@ -118,8 +118,7 @@ fn sink_lines(sink: &SinkStatus) -> Vec<String> {
     if sink.unmatched.total > 0 {
         lines.push(row("unmatched", sink.unmatched.total.to_string()));
         for near in &sink.unmatched.by_nearest_rule {
-            let words =
-                format!("{} nearest to rule {}, not at {}", near.count, near.rule, near.path);
+            let words = format!("{} nearest to rule {}", near.count, near.rule);
             lines.push(row("", printable(&words)));
         }
     }

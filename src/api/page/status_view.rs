@@ -286,11 +286,10 @@ fn unmatched_table(sink: &SinkStatus) -> Markup {
                     "."
                 }
                 table {
-                    thead { tr { th scope="col" { "Nearest rule" } th scope="col" { "fails at" } th.n scope="col" { "Records" } } }
+                    thead { tr { th scope="col" { "Nearest rule" } th.n scope="col" { "Records" } } }
                     tbody { @for near in &unmatched.by_nearest_rule {
                         tr {
                             th scope="row" { (near.rule) }
-                            td { code { (near.path) } }
                             td.n { (whole(near.count)) }
                         }
                     } }

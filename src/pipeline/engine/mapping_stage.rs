@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
+use super::warnings::UnmatchedWarnings;
 use crate::buffer::{Buffer, Buffered, DeadLetter, Store};
 use crate::call::{Call, CallKind};
 use crate::clock;
@@ -79,11 +80,16 @@ pub(super) struct MappingStage {
     pub(super) store: Store,
     pub(super) metrics: SinkMetrics,
     pub(super) probe: Arc<dyn ExecutorObserver>,
+    pub(super) unmatched_warnings: UnmatchedWarnings,
 }
 
 impl MappingStage {
     /// Maps batches until the buffer is closed and empty, or the receiver is dropped.
-    pub(super) async fn run(self, buffer: Arc<dyn Buffer>, out: mpsc::Sender<Vec<MappedRecord>>) {
+    pub(super) async fn run(
+        mut self,
+        buffer: Arc<dyn Buffer>,
+        out: mpsc::Sender<Vec<MappedRecord>>,
+    ) {
         while let Some(batch) = buffer.next(MAX_BATCH_RECORDS).await {
             let mut mapped = Vec::with_capacity(batch.len());
             let mut calls = 0;
@@ -105,7 +111,7 @@ impl MappingStage {
         }
     }
 
-    async fn prepare(&self, mut buffered: Buffered) -> MappedRecord {
+    async fn prepare(&mut self, mut buffered: Buffered) -> MappedRecord {
         let outcome = match &buffered.record.decode_error {
             Some(fault) => {
                 let letter =
@@ -127,11 +133,10 @@ impl MappingStage {
     fn note_unmatched(&self, input: Input<'_>) {
         let activity = self.metrics.activity();
         if activity.examines_unmatched() {
-            let (rule, path) = match self.plan.nearest_rule(input) {
-                Some(near) => (near.rule, near.path),
-                None => ("(no rule comes near)", ""),
-            };
-            activity.nearest().add(rule, path);
+            let nearest = self.plan.nearest_rule(input);
+            activity
+                .nearest()
+                .add(nearest.as_ref().map_or("(there is no rule)", |near| &near.name), "");
         }
     }
 
@@ -147,7 +152,7 @@ impl MappingStage {
         }
     }
 
-    async fn outcome(&self, buffered: &Buffered) -> MappingOutcome {
+    async fn outcome(&mut self, buffered: &Buffered) -> MappingOutcome {
         let record = &buffered.record;
         self.tap(record);
         let input = Input { body: &record.body, meta: record.meta.as_deref() };
@@ -171,6 +176,11 @@ impl MappingStage {
         if mapped.calls.is_empty() {
             if !mapped.matched {
                 self.note_unmatched(input);
+                let consequence = match self.unmatched {
+                    Unmatched::Drop => "dropped",
+                    Unmatched::DeadLetter => "put into the dead letters",
+                };
+                self.unmatched_warnings.unmatched(&self.sink, &self.plan, record, consequence);
             }
             if !mapped.matched && self.unmatched == Unmatched::DeadLetter {
                 let letter = DeadLetter::new(record, "unmatched", "no rule wants it", clock::now());

@@ -12,12 +12,14 @@ mod mapping_stage;
 mod marks;
 mod pending;
 mod subject;
+mod warnings;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::advice;
@@ -41,6 +43,7 @@ use mapping_stage::{MappedRecord, MappingOutcome, MappingStage, PlannedCall};
 use marks::{AnnouncedRequest, DispatchMarks};
 use pending::{CallRef, PendingId, PendingRecords};
 use subject::subject;
+use warnings::{UnmatchedWarnings, warn_of_dead_letter};
 
 /// Ops executed concurrently at most, without [stalled](in_flight) ones. The transport limits
 /// requests in flight; this only bounds tasks.
@@ -52,6 +55,9 @@ const MAX_PENDING_BYTES: usize = 64 << 20;
 
 /// How often the age of the oldest record is reported.
 const AGE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long an engine that leaves waits for open requests. What is cut off is marked as possibly
+/// sent.
+const OPEN_REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Batches mapped ahead. [`InFlightMessages`] must remember closed messages for longer than this.
 const MAX_BATCHES_AHEAD: usize = 2;
@@ -67,6 +73,8 @@ pub(super) struct EngineParts {
     pub(super) store: Store,
     pub(super) metrics: SinkMetrics,
     pub(super) probe: Arc<dyn ExecutorObserver>,
+    /// Cancelled when the rest is to stay in the buffer.
+    pub(super) leave: CancellationToken,
     pub(super) stop: CancellationToken,
 }
 
@@ -80,9 +88,13 @@ struct ExecutedOp {
 
 /// The engine of one sink.
 pub(super) struct Engine {
+    name: String,
     config: Arc<UsercomSink>,
     usercom: Arc<OpExecutor>,
     metrics: SinkMetrics,
+    leave: CancellationToken,
+    /// When an engine that leaves no longer waits for open requests.
+    leave_by: Option<Instant>,
     stop: CancellationToken,
     buffer: Arc<dyn Buffer>,
     incoming: mpsc::Receiver<Vec<MappedRecord>>,
@@ -109,7 +121,7 @@ impl Engine {
         let delivery = &parts.config.delivery;
         let (mapped_out, incoming) = mpsc::channel(MAX_BATCHES_AHEAD);
         let stage = MappingStage {
-            sink: parts.name,
+            sink: parts.name.clone(),
             plan: parts.plan,
             settings: parts.settings,
             unmatched: parts.config.unmatched,
@@ -117,6 +129,7 @@ impl Engine {
             store: parts.store,
             metrics: parts.metrics.clone(),
             probe: parts.probe,
+            unmatched_warnings: UnmatchedWarnings::default(),
         };
         let mut helpers = JoinSet::new();
         helpers.spawn(stage.run(Arc::clone(&parts.buffer), mapped_out));
@@ -126,8 +139,11 @@ impl Engine {
         helpers.spawn(marks.clone().write(Arc::clone(&parts.buffer)));
         let folding = if delivery.fold { Coalescing::On } else { Coalescing::Off };
         Self {
+            name: parts.name,
             usercom: parts.usercom,
             metrics: parts.metrics,
+            leave: parts.leave,
+            leave_by: None,
             stop: parts.stop,
             buffer: parts.buffer,
             incoming,
@@ -148,7 +164,7 @@ impl Engine {
         }
     }
 
-    /// Runs until the buffer is closed and everything in it is settled.
+    /// Runs until the buffer is closed and everything in it is settled, or until it leaves.
     pub(super) async fn run(mut self) -> Result<(), SinkError> {
         let end = self.work().await;
         self.running.shutdown().await;
@@ -162,9 +178,11 @@ impl Engine {
     }
 
     async fn work(&mut self) -> Result<(), SinkError> {
-        let stop = self.stop.clone();
+        let (stop, leave) = (self.stop.clone(), self.leave.clone());
         loop {
-            self.dispatch().await?;
+            if self.leave_by.is_none() {
+                self.dispatch().await?;
+            }
             self.metrics.activity().pending((self.pending.len() + self.completing) as u64);
             if self.is_done() {
                 return Ok(());
@@ -184,7 +202,16 @@ impl Engine {
                 _ = self.age_interval.tick() => {
                     self.metrics.activity().oldest_pending(self.pending.oldest());
                 }
+                () = leave.cancelled(), if self.leave_by.is_none() => {
+                    self.leave_by = Some(Instant::now() + OPEN_REQUESTS_TIMEOUT);
+                }
+                () = tokio::time::sleep_until(self.leave_by.unwrap_or_else(Instant::now)),
+                    if self.leave_by.is_some() => return Ok(()),
                 () = stop.cancelled() => {
+                    if self.leave_by.is_some() {
+                        // What is left is in the buffer.
+                        return Ok(());
+                    }
                     let left = self.pending.len() as u64 + self.buffer.size().events;
                     return Err(SinkError::Aborted { pending: left });
                 }
@@ -193,6 +220,9 @@ impl Engine {
     }
 
     fn is_done(&self) -> bool {
+        if self.leave_by.is_some() {
+            return self.running.is_empty() && self.completing == 0;
+        }
         self.input_ended && self.pending.len() == 0 && self.completing == 0
     }
 
@@ -201,6 +231,7 @@ impl Engine {
         let most = self.config.delivery.max_in_flight;
         let stalled = self.in_flight.stalled();
         !self.input_ended
+            && self.leave_by.is_none()
             && records.saturating_sub(stalled.records) < most
             && records < most.saturating_mul(STALLED_FACTOR)
             && bytes.saturating_sub(stalled.bytes) < MAX_PENDING_BYTES
@@ -467,6 +498,7 @@ impl Engine {
 
     fn count_dead_letter(&self, letter: &DeadLetter) {
         self.metrics.dead_letter(&letter.reason);
+        warn_of_dead_letter(&self.name, letter);
         let activity = self.metrics.activity();
         activity.dead().add(&letter.reason, letter.rule.as_deref().unwrap_or_default());
         let detail = advice::dead_letter_detail(letter);

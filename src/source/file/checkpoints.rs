@@ -22,7 +22,7 @@ use crate::source::offset_tracker::StreamPosition;
 use crate::source::{SharedCheckpoints, SourceError};
 
 /// The key of the row with the next generation's number; the key of a file always contains a colon.
-const GENERATION_KEY: &str = "generation";
+pub(super) const GENERATION_KEY: &str = "generation";
 
 /// How long the row of a missing file is kept, in seconds: it may return, for example from a
 /// backup.

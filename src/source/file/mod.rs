@@ -47,6 +47,7 @@ mod moved;
 mod offsets;
 mod once;
 mod order;
+mod positions;
 mod read;
 mod scanner;
 mod state;
@@ -54,6 +55,8 @@ mod stream;
 mod tailer;
 mod twins;
 mod watcher;
+
+pub use positions::{FilePosition, NewPosition, file_positions, set_file_positions};
 
 use std::fmt;
 use std::io;

@@ -237,8 +237,13 @@ fn the_pipelines_shown_pass_their_own_tests() {
         }
         let checkout = Checkout::new();
         fs::write(checkout.dir.path().join("pipeline.toml"), &block).unwrap();
-        let script = "export USERCOM_API_KEY=key\nusercom-sink test -c pipeline.toml\nusercom-sink validate --no-environment -c pipeline.toml";
-        let output = checkout.run(script);
+        let mut script = "export USERCOM_API_KEY=key\n\
+            usercom-sink validate --no-environment -c pipeline.toml\n"
+            .to_owned();
+        if block.contains("[[tests]]") {
+            script += "usercom-sink test -c pipeline.toml\n";
+        }
+        let output = checkout.run(&script);
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{block}\n{told}");
     }
