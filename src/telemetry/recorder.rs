@@ -270,7 +270,12 @@ impl SinkRecord {
 
     /// How many records fewer there are each second, over the last minute.
     fn shrinks_per_sec(&self) -> Option<f64> {
-        let (first, last) = (self.samples.front()?, self.samples.back()?);
+        let last = self.samples.back()?;
+        let first = match self.samples.len() < MAX_SAMPLES {
+            // At the start the backlog is still being found, so its pace counts from the largest.
+            true => self.samples.iter().rev().max_by_key(|sample| sample.backlog)?,
+            false => self.samples.front()?,
+        };
         let elapsed = last.at.saturating_duration_since(first.at);
         let shrunk = count(first.backlog) - count(last.backlog);
         (elapsed >= MIN_TREND).then(|| shrunk / elapsed.as_secs_f64())
