@@ -133,7 +133,8 @@ async fn status_follows_an_outage_and_its_answers_fit_the_schema() {
 
     account.set_faults(&json!({ "error_rate": 0.0 })).await;
     service.until("/ready", |status, _| status == 200).await;
-    let config = service.config.to_str().unwrap();
+    let config = service.config.clone();
+    let config = config.to_str().unwrap();
     let shown = usercom_sink(&["status", "-c", config, "--format", "json"]);
     let shown = json_of(&shown, 0);
     assert!(validator.is_valid(&shown), "{shown}");
