@@ -19,7 +19,7 @@
 //!    letters, or the source sends it again. The buffer drops it, and its [`ack`] is notified.
 //!
 //! [`pipeline`] wires these modules and is the only one that knows all of them. [`telemetry`] holds
-//! metrics and the HTTP API.
+//! metrics and the status of a running pipeline, [`api`] serves them with the page for people.
 //!
 //! # Example
 //!
@@ -75,6 +75,9 @@ pub mod buffer;
 pub mod sink;
 
 pub mod pipeline;
+
+#[doc(hidden)]
+pub mod api;
 pub mod telemetry;
 
 #[doc(hidden)]

@@ -29,10 +29,10 @@ const SIZE_SQL: &str = "(256 + length(record) + ifnull(length(meta), 0) + ifnull
 const COLUMNS: &str = "id, sink, at, reason, detail, rule, field, place, transport_id, status, \
                        response, attempts, replays, call, meta, record";
 
-/// Selects the rows that match a [`DeadLetterFilter`]: parameters 1 to 4.
+/// Selects the rows that match a [`DeadLetterFilter`]: parameters 1 to 5.
 pub(super) const FILTER_SQL: &str =
     "sink = ?1 AND (?2 IS NULL OR reason = ?2) AND (?3 IS NULL OR at >= ?3)
-    AND (?4 IS NULL OR id IN (SELECT value FROM json_each(?4)))";
+    AND (?4 IS NULL OR id IN (SELECT value FROM json_each(?4))) AND (?5 IS NULL OR rule = ?5)";
 
 /// A record that could not be delivered, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -258,6 +258,8 @@ pub struct DeadLetterFilter {
     pub reason: Option<String>,
     /// Those of this time or later. Default: all.
     pub since: Option<Timestamp>,
+    /// Those to which this rule was applied. Default: all.
+    pub rule: Option<String>,
 }
 
 impl DeadLetterFilter {
@@ -285,7 +287,7 @@ impl Store {
         let sink = sink.to_owned();
         self.read_with(move |scope| {
             let mut find = scope.conn.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM dead_letters WHERE {FILTER_SQL} ORDER BY id LIMIT ?5 OFFSET ?6"
+                "SELECT {COLUMNS} FROM dead_letters WHERE {FILTER_SQL} ORDER BY id LIMIT ?6 OFFSET ?7"
             ))?;
             let rows = find.query_map(
                 params![
@@ -293,6 +295,7 @@ impl Store {
                     filter.reason,
                     filter.since(),
                     filter.ids(),
+                    filter.rule,
                     row_count(limit),
                     row_count(offset)
                 ],
@@ -351,6 +354,7 @@ impl Store {
             delete.execute([&ids])
         })
         .await
+        .inspect(|_| self.totals().note_dead_change())
     }
 
     /// Deletes the dead letters of a sink that match the filter. Returns how many.
@@ -368,9 +372,10 @@ impl Store {
             let mut delete = scope
                 .conn
                 .prepare_cached(&format!("DELETE FROM dead_letters WHERE {FILTER_SQL}"))?;
-            delete.execute(params![sink, filter.reason, filter.since(), filter.ids()])
+            delete.execute(params![sink, filter.reason, filter.since(), filter.ids(), filter.rule])
         })
         .await
+        .inspect(|_| self.totals().note_dead_change())
     }
 
     /// Deletes the oldest dead letters of a sink if all together are larger than `max_size` bytes,
@@ -398,6 +403,7 @@ impl Store {
             if rows == 0 {
                 break;
             }
+            self.totals().note_dead_change();
             deleted += rows;
             size = size.saturating_sub(bytes);
         }

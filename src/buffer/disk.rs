@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,7 @@ use super::error::{BufferError, StoreError};
 use super::memory::{reject_reason, settle_ack};
 use super::pending_acks::PendingAcks;
 use super::queue::{AppendOutcome, BufferedRow, NewRecord, Settlement};
-use super::retry::{self, StorageRetry};
+use super::retry::{self, StorageErrors, StorageRetry};
 use super::store::Store;
 use super::{
     Buffer, BufferSize, Buffered, Completion, PAGE_BYTES, PAGE_RECORDS, Token, UnsettledRecord,
@@ -49,7 +50,7 @@ pub struct DiskBuffer {
     dispatched: Mutex<Dispatched>,
     pending_acks: PendingAcks,
     discarded: AtomicU64,
-    errors: AtomicU64,
+    errors: StorageErrors,
 }
 
 /// Records that were yielded and are not settled.
@@ -87,7 +88,7 @@ impl DiskBuffer {
             dispatched: Mutex::default(),
             pending_acks: PendingAcks::default(),
             discarded: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
+            errors: StorageErrors::default(),
         })
     }
 
@@ -214,7 +215,12 @@ impl DiskBuffer {
                 // The record gets the same time at each read, so that a repeated event can be
                 // recognised in the user's history.
                 record.event_time.get_or_insert(row.received_at);
-                Buffered { record, token: Token(Some(row.seq)), maybe_sent: row.maybe_sent }
+                Buffered {
+                    record,
+                    token: Token(Some(row.seq)),
+                    maybe_sent: row.maybe_sent,
+                    arrived: row.received_at,
+                }
             })
             .collect()
     }
@@ -363,12 +369,21 @@ impl Buffer for DiskBuffer {
         Ok(self.store.change_marks(&self.sink, sent, not_sent).await?)
     }
 
+    async fn oldest(&self) -> Option<Timestamp> {
+        // Only for display: a failure is reported by what needs the store.
+        self.store.oldest_buffered(&self.sink).await.ok().flatten()
+    }
+
     fn size(&self) -> BufferSize {
         self.store.buffer_size(&self.sink)
     }
 
     fn storage_errors(&self) -> u64 {
-        self.errors.load(Ordering::Relaxed)
+        self.errors.count()
+    }
+
+    fn storage_trouble(&self) -> Option<String> {
+        self.errors.trouble()
     }
 
     fn discarded(&self) -> u64 {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -12,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::dead_letters::DeadLetter;
 use super::error::BufferError;
 use super::queue::{NewRecord, Settlement};
-use super::retry;
+use super::retry::{self, StorageErrors};
 use super::store::Store;
 use super::{Buffer, BufferSize, Buffered, Completion, PAGE_RECORDS, Token, UnsettledRecord};
 use crate::ack::{Ack, Verdict};
+use crate::clock;
 use crate::config::sink::{BufferConfig, WhenFull};
 use crate::record::Record;
 
@@ -34,14 +36,20 @@ pub struct MemoryBuffer {
     /// Held by the reader that waits for records.
     reading: tokio::sync::Mutex<()>,
     discarded: AtomicU64,
-    errors: AtomicU64,
+    errors: StorageErrors,
 }
 
 #[derive(Default)]
 struct Queue {
-    records: VecDeque<(Record, u64)>,
+    records: VecDeque<QueuedRecord>,
     bytes: u64,
     closed: bool,
+}
+
+struct QueuedRecord {
+    record: Record,
+    size: u64,
+    arrived: Timestamp,
 }
 
 impl MemoryBuffer {
@@ -57,7 +65,7 @@ impl MemoryBuffer {
             news: Notify::new(),
             reading: tokio::sync::Mutex::default(),
             discarded: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
+            errors: StorageErrors::default(),
         }
     }
 
@@ -87,7 +95,7 @@ impl MemoryBuffer {
             return Err(BufferError::Closed);
         }
         queue.bytes += size;
-        queue.records.push_back((record, size));
+        queue.records.push_back(QueuedRecord { record, size, arrived: clock::now() });
         drop(queue);
         self.news.notify_one();
         Ok(())
@@ -101,14 +109,15 @@ impl MemoryBuffer {
             return Err(BufferError::Closed);
         }
         let taken: Vec<_> = queue.records.drain(..n).collect();
-        queue.bytes -= taken.iter().map(|(_, size)| size).sum::<u64>();
+        queue.bytes -= taken.iter().map(|queued| queued.size).sum::<u64>();
         drop(queue);
         self.room.add_permits(n);
         Ok(taken
             .into_iter()
-            .map(|(record, _)| Buffered {
+            .map(|QueuedRecord { record, arrived, .. }| Buffered {
                 maybe_sent: record.maybe_sent,
                 record,
+                arrived,
                 token: Token(None),
             })
             .collect())
@@ -181,6 +190,10 @@ impl Buffer for MemoryBuffer {
         Ok(())
     }
 
+    async fn oldest(&self) -> Option<Timestamp> {
+        self.queue().records.front().map(|queued| queued.arrived)
+    }
+
     fn size(&self) -> BufferSize {
         let queue = self.queue();
         BufferSize {
@@ -190,7 +203,11 @@ impl Buffer for MemoryBuffer {
     }
 
     fn storage_errors(&self) -> u64 {
-        self.errors.load(Ordering::Relaxed)
+        self.errors.count()
+    }
+
+    fn storage_trouble(&self) -> Option<String> {
+        self.errors.trouble()
     }
 
     fn discarded(&self) -> u64 {

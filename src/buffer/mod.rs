@@ -26,12 +26,14 @@ mod seen;
 mod sizes;
 mod sql;
 pub mod store;
+mod survey;
 mod totals;
 mod writer;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::ack::Ack;
@@ -46,6 +48,7 @@ pub use memory::MemoryBuffer;
 pub use queue::{AppendOutcome, BufferedRow, NewRecord, Settlement};
 pub use sizes::{BufferSize, RECORD_OVERHEAD};
 pub use store::{Access, Store};
+pub use survey::{DeadLetterGroup, DeadLetterRow};
 
 /// The most records one [`Buffer::next`] or [`Store::read`] yields.
 pub const PAGE_RECORDS: usize = 1000;
@@ -76,6 +79,8 @@ pub struct Buffered {
     /// [marked](Buffer::mark_dispatched) it when the process died, or its
     /// [source](Record::maybe_sent) says so.
     pub maybe_sent: bool,
+    /// When the buffer accepted it.
+    pub arrived: Timestamp,
 }
 
 /// The final status of a record.
@@ -172,11 +177,17 @@ pub trait Buffer: Send + Sync {
     /// until they are yielded.
     fn size(&self) -> BufferSize;
 
+    /// When the oldest record arrived of those that [`size`](Self::size) counts.
+    async fn oldest(&self) -> Option<Timestamp>;
+
     /// How many records were dropped since the start because the buffer was full.
     fn discarded(&self) -> u64;
 
     /// How often storage failed or was full since the start, and was retried.
     fn storage_errors(&self) -> u64;
+
+    /// Why storage fails at present; `None` while it works.
+    fn storage_trouble(&self) -> Option<String>;
 }
 
 /// Opens the buffer that a sink is configured with.

@@ -1,8 +1,10 @@
 //! Retries of storage commands, with backoff, until they succeed or the process stops.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -13,13 +15,36 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(5);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Failures of the storage of one buffer.
+#[derive(Debug, Default)]
+pub(super) struct StorageErrors {
+    count: AtomicU64,
+    /// Why commands that are being retried failed last, by command.
+    failing: Mutex<BTreeMap<&'static str, String>>,
+}
+
+impl StorageErrors {
+    /// How often storage failed and was retried.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Why storage fails at present.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.failing().values().next().cloned()
+    }
+
+    fn failing(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
+        self.failing.lock()
+    }
+}
+
 /// The retries of one storage command.
 pub(super) struct StorageRetry<'a> {
     what: &'static str,
     sink: &'a str,
     stop: &'a CancellationToken,
-    /// Counts failures.
-    errors: &'a AtomicU64,
+    errors: &'a StorageErrors,
     backoff: Backoff,
     logged: Option<Instant>,
 }
@@ -30,7 +55,7 @@ impl<'a> StorageRetry<'a> {
         what: &'static str,
         sink: &'a str,
         stop: &'a CancellationToken,
-        errors: &'a AtomicU64,
+        errors: &'a StorageErrors,
     ) -> Self {
         Self {
             what,
@@ -48,7 +73,8 @@ impl<'a> StorageRetry<'a> {
         if is_final(&error) {
             return Err(error);
         }
-        self.errors.fetch_add(1, Ordering::Relaxed);
+        self.errors.count.fetch_add(1, Ordering::Relaxed);
+        self.errors.failing().insert(self.what, error.to_string());
         if self.logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             let (sink, what) = (self.sink, self.what);
             tracing::error!(sink, what, %error, "storage failed, trying again");
@@ -63,6 +89,7 @@ impl<'a> StorageRetry<'a> {
     /// Logs that the command worked, if a failure was logged.
     pub(super) fn succeeded(self) {
         if self.logged.is_some() {
+            self.errors.failing().remove(self.what);
             let (sink, what) = (self.sink, self.what);
             tracing::info!(sink, what, "storage works again");
         }
@@ -79,7 +106,7 @@ pub(super) async fn settle(
     store: &super::Store,
     sink: &str,
     stop: &CancellationToken,
-    errors: &AtomicU64,
+    errors: &StorageErrors,
     batch: Vec<super::Settlement>,
 ) -> Result<(), StoreError> {
     let mut retry = StorageRetry::new("settle", sink, stop, errors);
@@ -95,7 +122,7 @@ pub(super) async fn mark(
     store: &super::Store,
     sink: &str,
     stop: &CancellationToken,
-    errors: &AtomicU64,
+    errors: &StorageErrors,
     sent: Vec<i64>,
     not_sent: Vec<i64>,
 ) -> Result<(), StoreError> {

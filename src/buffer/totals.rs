@@ -3,6 +3,7 @@
 //! They are updated with every write, so that a size check does not have to read the table.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -17,6 +18,8 @@ pub(super) struct RowsAdded {
 #[derive(Debug, Default)]
 pub(super) struct TableTotals {
     by_sink: Mutex<HashMap<String, SinkTotals>>,
+    /// Grows with every change of the dead letters.
+    dead_version: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,7 +33,18 @@ impl TableTotals {
         self.by_sink.lock()
     }
 
+    pub(super) fn dead_version(&self) -> u64 {
+        self.dead_version.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_dead_change(&self) {
+        self.dead_version.fetch_add(1, Ordering::AcqRel);
+    }
+
     pub(super) fn add(&self, sink: &str, added: RowsAdded) {
+        if added.dead_bytes > 0 {
+            self.note_dead_change();
+        }
         if let Some(known) = self.by_sink().get_mut(sink) {
             let more = |known: u64, added| known.saturating_add(added);
             known.dead_bytes = known.dead_bytes.map(|known| more(known, added.dead_bytes));

@@ -206,6 +206,7 @@ impl DeadLetterSelector {
             ids: (!self.ids.is_empty()).then(|| self.ids.clone()),
             reason: self.reason.clone(),
             since: self.since,
+            ..DeadLetterFilter::default()
         }
     }
 

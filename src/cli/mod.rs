@@ -16,11 +16,13 @@ mod load;
 mod log;
 mod output;
 mod paint;
+mod playground;
 mod reload;
 mod run;
 mod schema;
 mod sources;
 mod state;
+mod status;
 mod table;
 mod test;
 mod validate;
@@ -58,6 +60,10 @@ enum Command {
     Run(run::RunCommand),
     /// Run as a Fluvio connector
     Connector(connector::ConnectorCommand),
+    /// Show the status of the running pipeline
+    Status(status::StatusCommand),
+    /// Try a mapping in the browser
+    Playground(playground::PlaygroundCommand),
     /// Check a pipeline file and report every fault
     Validate(validate::ValidateCommand),
     /// Run the [[tests]] of a pipeline file
@@ -134,6 +140,8 @@ pub fn main() -> ExitCode {
             Command::Demo(command) => command.run(style).await,
             Command::Run(command) => command.run(style).await,
             Command::Connector(command) => command.run(style).await,
+            Command::Status(command) => command.run(style).await,
+            Command::Playground(command) => command.run(style).await,
             Command::Validate(command) => command.run(style).await,
             Command::Test(command) => command.run(style, paint).await,
             Command::Explain(command) => command.run(style, paint).await,

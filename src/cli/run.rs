@@ -125,6 +125,7 @@ impl RunCommand {
             Ok(built) => built,
             Err(error) => return fail(&error.to_string()),
         };
+        built.show_files(&loaded.warnings);
         if self.require_healthy {
             for (name, result) in built.healthchecks().await {
                 if let Err(error) = result {

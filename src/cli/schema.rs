@@ -6,6 +6,7 @@ use super::output::{Exit, print};
 #[cfg(feature = "fluvio")]
 use crate::config::connector::connector_package_text;
 use crate::config::pipeline_schema_text;
+use crate::telemetry::status_schema_text;
 
 /// Print the JSON Schema of pipeline files.
 #[derive(Debug, Args)]
@@ -16,10 +17,16 @@ pub(super) struct SchemaCommand {
     /// Print Fluvio's Connector.toml instead
     #[arg(long)]
     connector: bool,
+    /// Print the JSON Schema of `/api/v1/status` instead
+    #[arg(long, conflicts_with = "connector")]
+    status: bool,
 }
 
 impl SchemaCommand {
     pub(super) fn run(self) -> Exit {
+        if self.status {
+            return print(&status_schema_text());
+        }
         match self.connector {
             #[cfg(feature = "fluvio")]
             true => print(&connector_package_text()),

@@ -189,6 +189,11 @@ impl Report {
         });
     }
 
+    /// The files by name, with every secret covered.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.iter().map(|file| (file.name.as_str(), file.text.as_str()))
+    }
+
     /// The faults, by file and position.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -26,7 +27,7 @@ pub struct Pipeline {
     /// `./data`.
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
-    /// The HTTP server for metrics and health checks. Default: none.
+    /// The program's own HTTP address, and what it logs of itself. Default: no port is opened.
     #[serde(default)]
     pub api: Option<ApiConfig>,
     /// Where records come from, by name. At least one. A name consists of letters, digits, `_`, `-`
@@ -55,12 +56,72 @@ fn default_data_dir() -> PathBuf {
     PathBuf::from("./data")
 }
 
-/// The HTTP server for metrics and health checks.
+/// The program's own HTTP address, and what it logs of itself.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiConfig {
-    /// IP address and port for `/metrics`, `/health` and `/ready`: `127.0.0.1:8686`.
-    pub listen: String,
+    /// IP address and port of the status page, of `/api/v1/status`, `/metrics`, `/health` and
+    /// `/ready`: `127.0.0.1:8686`. An address that other machines reach needs `token`. Default: no
+    /// port is opened.
+    #[serde(default)]
+    pub listen: Option<String>,
+    /// The secret that opens what shows records or changes something: dead letters, tap, playground,
+    /// replay, purge. Sent as `Authorization: Bearer TOKEN`, or typed into the login form of the
+    /// page. At least 12 characters. Default: none, which only a loopback `listen` allows.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub token: Option<SecretString>,
+    /// Further names under which the page is reached, without port: `["status.example.com"]`.
+    /// Requests for another name are refused, so that a foreign site cannot pass itself off as this
+    /// one (DNS rebinding). IP addresses and `localhost` are always taken. Default: none.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// `/ready` fails when nothing could be delivered for this many seconds. Default: 60.
+    #[serde(default = "default_unready_after_secs")]
+    #[schemars(range(max = 86400))]
+    pub unready_after_secs: u64,
+    /// `run` logs one line with rates, waiting records and the last error at this interval, in
+    /// seconds; 0 logs none. Default: 60.
+    #[serde(default = "default_log_interval_secs")]
+    #[schemars(range(max = 86400))]
+    pub log_interval_secs: u64,
+    /// Whether the tap shows the values of records; else it shows only their names and types. Dead
+    /// letters are always shown whole. Default: false.
+    #[serde(default)]
+    pub show_values: bool,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            token: None,
+            hosts: Vec::new(),
+            unready_after_secs: default_unready_after_secs(),
+            log_interval_secs: default_log_interval_secs(),
+            show_values: false,
+        }
+    }
+}
+
+impl ApiConfig {
+    /// Whether a change needs a restart.
+    pub fn differs(&self, other: &Self) -> bool {
+        let key = |config: &Self| {
+            let token = config.token.as_ref().map(|token| token.expose_secret().to_owned());
+            let times = (config.unready_after_secs, config.log_interval_secs);
+            (config.listen.clone(), token, config.hosts.clone(), config.show_values, times)
+        };
+        key(self) != key(other)
+    }
+}
+
+fn default_unready_after_secs() -> u64 {
+    60
+}
+
+fn default_log_interval_secs() -> u64 {
+    60
 }
 
 /// A sink, by `type`.

@@ -89,10 +89,7 @@ impl CompiledCondition {
             Self::All(parts) => parts.iter().all(|part| part.holds(context)),
             Self::Any(parts) => parts.iter().any(|part| part.holds(context)),
             Self::None(parts) => !parts.iter().any(|part| part.holds(context)),
-            Self::Test(test) => {
-                let value = context.get(&test.path);
-                test.operators.iter().all(|operator| operator.holds(value))
-            }
+            Self::Test(test) => test.holds(context),
         }
     }
 
@@ -136,11 +133,17 @@ impl CompiledCondition {
 }
 
 impl PathTest {
-    fn nearness(&self, context: &EvalContext<'_, '_>) -> f64 {
+    /// Whether all its operators hold.
+    pub(super) fn holds(&self, context: &EvalContext<'_, '_>) -> bool {
         let value = context.get(&self.path);
-        if self.operators.iter().all(|operator| operator.holds(value)) {
+        self.operators.iter().all(|operator| operator.holds(value))
+    }
+
+    fn nearness(&self, context: &EvalContext<'_, '_>) -> f64 {
+        if self.holds(context) {
             return 1.0;
         }
+        let value = context.get(&self.path);
         let Some(text) = string(value) else {
             return if value.is_some() { 0.2 } else { 0.0 };
         };

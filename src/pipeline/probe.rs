@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::advice;
 use crate::deliver::Method;
 use crate::telemetry::SinkMetrics;
 use crate::{deliver, usercom};
@@ -20,11 +21,26 @@ impl deliver::DeliveryObserver for DeliveryProbe {
 
     fn response(&self, status: u16, route: &'static str, rtt: Duration) {
         self.0.response(status, route, rtt);
+        let activity = self.0.activity();
+        activity.answered(status, rtt);
+        self.0.reachable(activity.present().outage.is_none());
+        if status == 429 || status == 408 || status >= 500 || matches!(status, 401..=403) {
+            let detail = format!("{route} was answered with status {status}");
+            activity.errors().add(&format!("status_{status}"), detail, advice::for_status(status));
+        }
     }
 
     fn request_error(&self, kind: &'static str) {
         let error_type = if kind == "timeout" { "timed_out" } else { "connection_failed" };
         self.0.error(error_type, "sending");
+        self.0.activity().unanswered(kind);
+        self.0.reachable(false);
+        let detail = match kind {
+            "connect" => "no connection to User.com",
+            "timeout" => "no answer within `request.timeout_secs`",
+            _ => "a connection was cut before its answer",
+        };
+        self.0.activity().errors().add(kind, detail.to_owned(), advice::for_no_answer(kind));
     }
 
     fn retry(&self, reason: &'static str) {
@@ -41,6 +57,15 @@ impl deliver::DeliveryObserver for DeliveryProbe {
 
     fn halted(&self, halted: bool) {
         self.0.halted(halted);
+        self.0.activity().halted(halted);
+    }
+
+    fn paused(&self, length: Duration) {
+        self.0.activity().paused(length);
+    }
+
+    fn rate(&self, per_sec: f64) {
+        self.0.activity().quota(per_sec);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::source::{ReadMode, Source, SourceError};
 use crate::telemetry::Metrics;
 
 /// Dead letters read from the store at a time, and records in flight at most.
-const PAGE_SIZE: usize = 500;
+pub(super) const PAGE_SIZE: usize = 500;
 
 /// The result of a replay.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ async fn letters(store: &Store, sinks: &[String]) -> Result<u64, StoreError> {
 
 /// The ids of the selected dead letters now: dead letters that are added during the replay are not
 /// replayed in the same run.
-async fn chosen(
+pub(super) async fn chosen(
     store: &Store,
     sink: &str,
     filter: &DeadLetterFilter,
@@ -120,43 +120,64 @@ impl Source for DeadLetterSource {
             if stop.is_cancelled() {
                 break;
             }
-            self.send_again(ids, &out).await.map_err(|error| SourceError::Checkpoints {
-                source_name: source_name(&self.sink),
-                why: error.to_string(),
+            send_again(&self.store, &self.sink, ids, &out).await.map_err(|error| {
+                SourceError::Checkpoints {
+                    source_name: source_name(&self.sink),
+                    why: error.to_string(),
+                }
             })?;
         }
         Ok(())
     }
 }
 
-impl DeadLetterSource {
-    async fn send_again(&self, ids: &[i64], out: &mpsc::Sender<Record>) -> Result<(), StoreError> {
-        let filter = DeadLetterFilter { ids: Some(ids.to_vec()), ..DeadLetterFilter::default() };
-        let page = self.store.dead_letters(&self.sink, filter, ids.len(), 0).await?;
-        self.store.note_replay(ids).await?;
-        // Each record notifies once, so the channel is never full.
-        let (verdicts, mut told) = mpsc::channel(page.len().max(1));
-        for stored in page {
-            let id = stored.id;
-            let verdicts = verdicts.clone();
-            let ack = Ack::new(move |verdict| {
-                // Fails only if the receiver is gone; then the dead letter stays.
-                verdicts.try_send((id, verdict)).ok();
-            });
-            if out.send(record(stored).with_ack(ack)).await.is_err() {
-                break;
-            }
+/// What became of a page of dead letters.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Resent {
+    /// Those that were sent.
+    pub(super) sent: u64,
+    /// Of these, those with a new status, which are deleted.
+    pub(super) settled: u64,
+    /// Of these, those that were rejected, which are dead letters again.
+    pub(super) rejected: u64,
+}
+
+/// Sends a page of dead letters into a sink and waits for their status.
+pub(super) async fn send_again(
+    store: &Store,
+    sink: &str,
+    ids: &[i64],
+    out: &mpsc::Sender<Record>,
+) -> Result<Resent, StoreError> {
+    let filter = DeadLetterFilter { ids: Some(ids.to_vec()), ..DeadLetterFilter::default() };
+    let page = store.dead_letters(sink, filter, ids.len(), 0).await?;
+    store.note_replay(ids).await?;
+    let mut resent = Resent::default();
+    // Each record notifies once, so the channel is never full.
+    let (verdicts, mut told) = mpsc::channel(page.len().max(1));
+    for stored in page {
+        let id = stored.id;
+        let verdicts = verdicts.clone();
+        let ack = Ack::new(move |verdict| {
+            // Fails only if the receiver is gone; then the dead letter stays.
+            verdicts.try_send((id, verdict)).ok();
+        });
+        if out.send(record(stored).with_ack(ack)).await.is_err() {
+            break;
         }
-        drop(verdicts);
-        let mut settled = Vec::new();
-        while let Some((id, verdict)) = told.recv().await {
-            if verdict != Verdict::Errored {
-                settled.push(id);
-            }
-        }
-        self.store.delete_dead_letters(&settled).await?;
-        Ok(())
+        resent.sent += 1;
     }
+    drop(verdicts);
+    let mut settled = Vec::new();
+    while let Some((id, verdict)) = told.recv().await {
+        resent.rejected += u64::from(verdict == Verdict::Rejected);
+        if verdict != Verdict::Errored {
+            settled.push(id);
+        }
+    }
+    resent.settled = settled.len() as u64;
+    store.delete_dead_letters(&settled).await?;
+    Ok(resent)
 }
 
 fn record(stored: StoredDeadLetter) -> Record {

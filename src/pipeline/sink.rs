@@ -21,7 +21,7 @@ use crate::sink::{
     Healthcheck, HealthcheckError, OnAuthFailure, RecordSink, SinkBuildError, SinkContext,
     SinkError, SinkFactory, StreamSink,
 };
-use crate::telemetry::SinkMetrics;
+use crate::telemetry::{SinkActivity, SinkMetrics, SinkPhase};
 use crate::usercom::{self, ExecuteError, OpExecutor, Settings};
 
 /// How often look-ups of users and companies are saved and the buffer's size is reported.
@@ -145,19 +145,23 @@ impl StreamSink<Record> for DeliveringSink {
     async fn run(self: Box<Self>, input: BoxStream<'_, Record>) -> Result<(), SinkError> {
         let buffer = Arc::clone(&self.buffer);
         let metrics = self.cx.metrics.clone();
-        let fed = self.cx.input_drained.clone();
+        let (fed, fed_metrics) = (self.cx.input_drained.clone(), metrics.clone());
         let feed = async {
-            feed(input, &*buffer).await;
+            feed(input, &*buffer, fed_metrics.activity()).await;
             fed.cancel();
+            fed_metrics.activity().phase(SinkPhase::Draining);
             std::future::pending::<()>().await;
         };
-        let mut gauge = BufferGauge { buffer: &*buffer, metrics, dropped: 0, failed: 0 };
+        metrics.activity().restart();
+        let kind = self.config.buffer.kind;
+        let mut gauge = BufferGauge { buffer: &*buffer, kind, metrics, dropped: 0, failed: 0 };
         let end = tokio::select! {
             end = self.deliver() => end,
             () = feed => unreachable!("feeding never ends before delivery"),
             () = gauge.read_regularly() => unreachable!("reading never ends"),
         };
         gauge.read();
+        gauge.metrics.activity().phase(SinkPhase::Ended);
         end
     }
 }
@@ -165,6 +169,7 @@ impl StreamSink<Record> for DeliveringSink {
 /// Reports the buffer's size, and the records it dropped, to the metrics.
 struct BufferGauge<'a> {
     buffer: &'a dyn Buffer,
+    kind: BufferKind,
     metrics: SinkMetrics,
     dropped: u64,
     failed: u64,
@@ -174,6 +179,7 @@ impl BufferGauge<'_> {
     async fn read_regularly(&mut self) {
         loop {
             self.read();
+            self.metrics.activity().oldest_buffered(self.buffer.oldest().await);
             tokio::time::sleep(SAVE_INTERVAL).await;
         }
     }
@@ -181,6 +187,13 @@ impl BufferGauge<'_> {
     fn read(&mut self) {
         let size = self.buffer.size();
         self.metrics.buffer(size.events, size.bytes);
+        let activity = self.metrics.activity();
+        // A disk buffer counts records until they are settled, a memory buffer until they are read.
+        activity.waiting(match self.kind {
+            BufferKind::Disk => size.events,
+            BufferKind::Memory => size.events + activity.all_pending(),
+        });
+        activity.storage(self.buffer.storage_trouble());
         let dropped = self.buffer.discarded();
         if dropped > self.dropped {
             self.metrics.dropped_newest(dropped - self.dropped);
@@ -195,10 +208,13 @@ impl BufferGauge<'_> {
 }
 
 /// Pushes all input into the buffer, then closes it.
-async fn feed(input: BoxStream<'_, Record>, buffer: &dyn Buffer) {
+async fn feed(input: BoxStream<'_, Record>, buffer: &dyn Buffer, activity: &SinkActivity) {
     let mut input = input.ready_chunks(MAX_PUSH_RECORDS);
     while let Some(records) = input.next().await {
-        if let Err(error) = buffer.push(records).await {
+        activity.input_blocked(true);
+        let pushed = buffer.push(records).await;
+        activity.input_blocked(false);
+        if let Err(error) = pushed {
             tracing::error!(%error, "records could not be buffered; their source sends them again");
         }
     }
@@ -210,6 +226,9 @@ impl DeliveringSink {
         self.restore().await?;
         if self.open().await? == CatalogLoad::NotNeeded {
             return self.finish(Ok(())).await;
+        }
+        if !self.cx.input_drained.is_cancelled() {
+            self.cx.metrics.activity().phase(SinkPhase::Delivering);
         }
         let leave = CancellationToken::new();
         let engine = Engine::new(EngineParts {

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::in_flight::InFlightTracker;
 use crate::ack::Verdict;
 use crate::record::Record;
+use crate::telemetry::{OpenRequest, OpenRequests, SourceMetrics};
 
 /// How long a record waits for room in the pipeline before the request is refused.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,6 +59,7 @@ impl PendingRequest {
 pub(super) struct RequestIngest {
     out: mpsc::Sender<Record>,
     flight: Arc<InFlightTracker>,
+    open: OpenRequests,
 }
 
 /// The verdicts of one request; reported when the last record has its verdict.
@@ -65,6 +67,7 @@ struct RequestVerdicts<H> {
     rejected: AtomicU64,
     errored: AtomicU64,
     tell: Option<oneshot::Sender<(u64, u64)>>,
+    _open: OpenRequest,
     _held: H,
 }
 
@@ -91,8 +94,10 @@ impl<H> Drop for RequestVerdicts<H> {
 }
 
 impl RequestIngest {
-    pub(super) fn new(out: mpsc::Sender<Record>) -> Self {
-        Self { out, flight: Arc::default() }
+    /// `metrics` count the requests that are not answered yet.
+    pub(super) fn new(out: mpsc::Sender<Record>, metrics: Option<&SourceMetrics>) -> Self {
+        let open = metrics.map(SourceMetrics::open_requests).unwrap_or_default();
+        Self { out, flight: Arc::default(), open }
     }
 
     /// Sends a request's records in order and waits until all are settled. If the caller stops
@@ -117,6 +122,7 @@ impl RequestIngest {
             rejected: AtomicU64::new(0),
             errored: AtomicU64::new(0),
             tell: Some(tell),
+            _open: self.open.open(),
             _held: held,
         });
         for mut record in records {

@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::telemetry::ReadPosition;
+
 /// A shared handle; clones see the same numbers.
 #[derive(Debug, Clone, Default)]
 pub struct ReadProgress {
@@ -18,6 +20,7 @@ pub struct ReadProgress {
 struct ByteCounts {
     read: AtomicU64,
     total: AtomicU64,
+    files: AtomicU64,
 }
 
 impl ReadProgress {
@@ -39,5 +42,25 @@ impl ReadProgress {
     /// Counts bytes that are known to exist.
     pub fn found(&self, bytes: u64) {
         self.counts.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts files that were found.
+    pub fn found_files(&self, files: usize) {
+        self.counts.files.fetch_add(files as u64, Ordering::Relaxed);
+    }
+}
+
+impl ReadPosition for ReadProgress {
+    fn bytes_read(&self) -> u64 {
+        Self::bytes_read(self)
+    }
+
+    fn bytes_total(&self) -> u64 {
+        Self::bytes_total(self)
+    }
+
+    fn files(&self) -> Option<u64> {
+        let files = self.counts.files.load(Ordering::Relaxed);
+        (files > 0).then_some(files)
     }
 }

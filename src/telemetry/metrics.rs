@@ -17,7 +17,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 use serde::Serialize;
 
+use super::activity::{OpenRequests, SinkActivity};
 use super::exposition::{MetricsFormat, exposition};
+use super::status::PartitionLag;
 use crate::call::CallKind;
 
 type Labels = Vec<(&'static str, String)>;
@@ -88,6 +90,7 @@ impl Metrics {
                 "Events that are no events of a user, by kind",
             ),
             lag: SourceLag::default(),
+            open_requests: OpenRequests::default(),
         };
         let help = "Records that are there and not settled, by partition";
         registry.register("source_lag_events", help, metrics.lag.events.clone());
@@ -108,6 +111,8 @@ impl Metrics {
 pub struct SourceLag {
     events: Family<Labels, Gauge>,
     removed: Counters,
+    /// The same values as in `events`, which cannot be read back.
+    partitions: Arc<Mutex<BTreeMap<(String, i32), u64>>>,
 }
 
 impl SourceLag {
@@ -120,11 +125,27 @@ impl SourceLag {
     pub fn set(&self, topic: &str, partition: i32, events: u64) {
         let gauge = self.events.get_or_create(&Self::labels(topic, partition));
         gauge.set(i64::try_from(events).unwrap_or(i64::MAX));
+        self.partitions().insert((topic.to_owned(), partition), events);
     }
 
     /// Removes a partition that this process no longer reads.
     pub fn forget(&self, topic: &str, partition: i32) {
         self.events.remove(&Self::labels(topic, partition));
+        self.partitions().remove(&(topic.to_owned(), partition));
+    }
+
+    /// The lag of every partition that this process reads.
+    pub fn list(&self) -> Vec<PartitionLag> {
+        let lag = |((topic, partition), events): (&(String, i32), &u64)| PartitionLag {
+            topic: topic.clone(),
+            partition: partition.to_string(),
+            records_behind: *events,
+        };
+        self.partitions().iter().map(lag).collect()
+    }
+
+    fn partitions(&self) -> MutexGuard<'_, BTreeMap<(String, i32), u64>> {
+        self.partitions.lock()
     }
 
     fn labels(topic: &str, partition: i32) -> Labels {
@@ -145,9 +166,20 @@ pub struct SourceMetrics {
     errors: Counters,
     discarded: Counters,
     lag: SourceLag,
+    open_requests: OpenRequests,
 }
 
 impl SourceMetrics {
+    /// Records yielded so far.
+    pub fn records(&self) -> u64 {
+        self.sent.get()
+    }
+
+    /// Counts the requests that are not answered yet.
+    pub fn open_requests(&self) -> OpenRequests {
+        self.open_requests.clone()
+    }
+
     /// The lag gauge of this source.
     pub fn lag(&self) -> SourceLag {
         self.lag.clone()
@@ -200,7 +232,9 @@ pub struct SinkMetrics {
     retries: Counters,
     storage_errors: Counter,
     halted: Gauge<i64, AtomicI64>,
+    reachable: Gauge<i64, AtomicI64>,
     totals: Arc<Totals>,
+    activity: Arc<SinkActivity>,
 }
 
 /// Totals without labels, for the summary.
@@ -273,8 +307,15 @@ impl SinkMetrics {
                 "Times the store could not be written or read, or had no room, and it was tried again",
             ),
             halted: registered(r, "usercom_halted", "1 while the API key or the domain is refused"),
+            reachable: registered(
+                r,
+                "usercom_reachable",
+                "0 from the first attempt that fails until User.com answers again",
+            ),
             totals: Arc::default(),
+            activity: Arc::default(),
         };
+        metrics.reachable.set(1);
         metrics.begin_at_zero();
         metrics
     }
@@ -410,6 +451,28 @@ impl SinkMetrics {
     /// Whether sending is halted because the key or the domain is refused.
     pub fn halted(&self, halted: bool) {
         self.halted.set(i64::from(halted));
+    }
+
+    /// Whether the last attempt was answered.
+    pub fn reachable(&self, reachable: bool) {
+        self.reachable.set(i64::from(reachable));
+    }
+
+    /// What the sink is doing.
+    pub fn activity(&self) -> &SinkActivity {
+        &self.activity
+    }
+
+    /// Records and bytes in the buffer.
+    pub fn buffered(&self) -> (u64, u64) {
+        let read = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or(0);
+        (read(&self.buffer_events), read(&self.buffer_bytes))
+    }
+
+    /// Requests in flight, and how many may be.
+    pub fn concurrency(&self) -> (u64, u64) {
+        let read = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or(0);
+        (read(&self.in_flight), read(&self.limit))
     }
 
     /// Whether sending is halted.

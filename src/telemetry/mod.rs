@@ -1,9 +1,36 @@
-//! Metrics and the status page.
+//! Metrics, and the status of a running pipeline. [`crate::api`] serves both.
 
-mod api;
+mod activity;
+mod component_state;
+mod components;
+mod errors;
 mod exposition;
+mod history;
+mod latency;
 mod metrics;
+mod recorder;
+mod status;
+mod status_text;
+mod tap;
 
-pub use api::{ApiState, SinkRegistry, serve};
+pub use activity::{
+    LabelCounts, OpenRequest, OpenRequests, Outage, SinkActivity, SinkPhase, SinkPresent,
+    StorageTrouble,
+};
+pub use components::{
+    ComponentSet, Components, PipelinePhase, ReadPosition, SinkEntry, SourceEntry,
+};
+pub use errors::{ErrorLog, ErrorStatus};
 pub use exposition::MetricsFormat;
+pub use history::{History, Point};
+pub use latency::{Latency, LatencyCounts};
 pub use metrics::{Metrics, SinkMetrics, SinkSummary, SourceLag, SourceMetrics};
+pub use recorder::StatusRecorder;
+pub use status::{
+    BacklogStatus, DeadLetterCount, DeadLettersStatus, LatencyStatus, NearestRuleCount,
+    PartitionLag, RecordCounts, RouteStatus, SinkStatus, SourceLagStatus, SourceStatus, State,
+    Status, UnmatchedStatus, status_schema_text,
+};
+pub(crate) use status_text::{bytes as size_words, seconds as length_words};
+pub use status_text::{log_line, status_text};
+pub use tap::{Tap, TappedRecord};

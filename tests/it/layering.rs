@@ -67,8 +67,12 @@ pub(crate) const FORBIDDEN_IMPORTS: &[(&str, &[&str])] = &[
         "telemetry",
         &[
             "mapping", "schedule", "usercom", "deliver", "buffer", "pipeline", "source", "cli",
-            "emulator",
+            "emulator", "api",
         ],
+    ),
+    (
+        "api",
+        &["mapping", "schedule", "usercom", "deliver", "pipeline", "source", "cli", "emulator"],
     ),
     ("pipeline", &["cli", "emulator"]),
 ];

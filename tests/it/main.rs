@@ -22,6 +22,7 @@ mod layering;
 mod mapping;
 mod operating;
 mod ordering;
+mod page;
 mod pipeline;
 mod proto;
 mod readme;

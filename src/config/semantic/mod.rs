@@ -32,6 +32,7 @@ pub(crate) fn check(root: &Node, parts: &RecoveredParts) -> Vec<Fault> {
         faults.at("E0305", path, Target::Key, message, help);
     }
     listen(&mut faults);
+    api(&mut faults);
     for (name, config) in &parts.sources {
         source::check(&mut faults, name, config);
     }
@@ -130,10 +131,50 @@ fn listen(faults: &mut FaultCollector<'_>) {
     let Some(text) = faults.root.at(&path).and_then(Node::text) else {
         return;
     };
-    if text.value.parse::<std::net::SocketAddr>().is_err() {
+    let Ok(address) = text.value.parse::<std::net::SocketAddr>() else {
         let message = format!("`{}` is not an IP address and port", text.written);
         let help = "write both: `127.0.0.1:8686`, or `0.0.0.0:8686` for every interface";
         faults.at("E0314", path, Target::Value, message, help);
+        return;
+    };
+    let api = ConfigPath::default().key("api");
+    if !address.ip().to_canonical().is_loopback() && !faults.has_or_means(&api, "token") {
+        let message = format!(
+            "`{}` is reached from other machines, and `api.token` is not set: everybody could read \
+             and replay the dead letters",
+            text.written
+        );
+        let help = "add `token = \"${USERCOM_SINK_TOKEN}\"` to `[api]`, or listen on `127.0.0.1`";
+        faults.at("E0380", path, Target::Value, message, help);
+    }
+}
+
+/// The shortest token: what can be typed can also be tried.
+const MIN_TOKEN_CHARS: usize = 12;
+
+fn api(faults: &mut FaultCollector<'_>) {
+    let api = ConfigPath::default().key("api");
+    let root = faults.root;
+    let path = api.key("token");
+    if let Some(token) = root.at(&path).and_then(Node::text)
+        && token.value.trim().chars().count() < MIN_TOKEN_CHARS
+    {
+        let message = format!("`api.token` has fewer than {MIN_TOKEN_CHARS} characters");
+        let help = "make one that cannot be guessed: `openssl rand -hex 24`";
+        faults.at("E0381", path, Target::Value, message, help);
+    }
+    let Some(NodeKind::Array(hosts)) = root.at(&api.key("hosts")).map(|node| &node.kind) else {
+        return;
+    };
+    for (index, host) in hosts.iter().enumerate() {
+        let Some(host) = host.text() else { continue };
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        if host.value.is_empty() || !host.value.chars().all(allowed) {
+            let message = format!("`{}` is not a host name", host.written);
+            let help = "write only the name, without scheme, port and path: `status.example.com`";
+            let path = api.key("hosts").index(index);
+            faults.at("E0382", path, Target::Value, message, help);
+        }
     }
 }
 

@@ -17,8 +17,9 @@ use crate::call::{Call, CallKind};
 use crate::clock;
 use crate::config::sink::Unmatched;
 use crate::mapping::{CompiledMapping, Input};
+use crate::record::Record;
 use crate::schedule::{ExternalUserId, Op};
-use crate::telemetry::SinkMetrics;
+use crate::telemetry::{SinkMetrics, TappedRecord};
 use crate::usercom::{ExecutorObserver, PlanWarnings, Settings, plan_call};
 
 /// Records in one batch at most.
@@ -128,8 +129,32 @@ impl MappingStage {
         MappedRecord { buffered, outcome }
     }
 
+    /// Counts an unmatched record under the rule that came nearest.
+    fn note_unmatched(&self, input: Input<'_>) {
+        let activity = self.metrics.activity();
+        if activity.examines_unmatched() {
+            let nearest = self.plan.nearest_rule(input);
+            activity
+                .nearest()
+                .add(nearest.as_ref().map_or("(there is no rule)", |near| &near.name), "");
+        }
+    }
+
+    /// Shows a record to whoever looks at the tap.
+    fn tap(&self, record: &Record) {
+        let tap = self.metrics.activity().tap();
+        if tap.wants(record.body.len()) {
+            tap.show(TappedRecord {
+                body: record.body.clone(),
+                meta: record.meta.clone(),
+                location: record.origin.as_ref().map(|origin| origin.location.to_string()),
+            });
+        }
+    }
+
     async fn outcome(&mut self, buffered: &Buffered) -> MappingOutcome {
         let record = &buffered.record;
+        self.tap(record);
         let input = Input { body: &record.body, meta: record.meta.as_deref() };
         let mut mapped = match self.plan.map(input) {
             Ok(mapped) => mapped,
@@ -150,6 +175,7 @@ impl MappingStage {
         }
         if mapped.calls.is_empty() {
             if !mapped.matched {
+                self.note_unmatched(input);
                 let consequence = match self.unmatched {
                     Unmatched::Drop => "dropped",
                     Unmatched::DeadLetter => "put into the dead letters",

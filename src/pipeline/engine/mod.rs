@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::advice;
 use crate::buffer::{Buffer, DeadLetter, Store};
 use crate::call::CallKind;
 use crate::clock;
@@ -52,6 +53,8 @@ const MAX_RUNNING_OPS: usize = 1024;
 /// [stalled](in_flight).
 const MAX_PENDING_BYTES: usize = 64 << 20;
 
+/// How often the age of the oldest record is reported.
+const AGE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an engine that leaves waits for open requests. What is cut off is marked as possibly
 /// sent.
 const OPEN_REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -108,6 +111,8 @@ pub(super) struct Engine {
     completing: usize,
     /// Folded ops already reported to the metrics.
     folds_reported: u64,
+    /// When the age of the oldest record is reported.
+    age_interval: tokio::time::Interval,
     helpers: JoinSet<()>,
 }
 
@@ -153,6 +158,7 @@ impl Engine {
             committed,
             completing: 0,
             folds_reported: 0,
+            age_interval: tokio::time::interval(AGE_INTERVAL),
             helpers,
             config: parts.config,
         }
@@ -177,6 +183,7 @@ impl Engine {
             if self.leave_by.is_none() {
                 self.dispatch().await?;
             }
+            self.metrics.activity().pending((self.pending.len() + self.completing) as u64);
             if self.is_done() {
                 return Ok(());
             }
@@ -191,6 +198,9 @@ impl Engine {
                 },
                 () = tokio::time::sleep_until(self.in_flight.count_at()), if self.is_crowded() => {
                     self.in_flight.count(&self.scheduler, &self.pending, || self.usercom.is_alive());
+                }
+                _ = self.age_interval.tick() => {
+                    self.metrics.activity().oldest_pending(self.pending.oldest());
                 }
                 () = leave.cancelled(), if self.leave_by.is_none() => {
                     self.leave_by = Some(Instant::now() + OPEN_REQUESTS_TIMEOUT);
@@ -475,17 +485,24 @@ impl Engine {
                 releasing.extend(self.messages.release(&key).into_iter().map(|t| t.record));
             }
             match finished.settled.dead.first() {
-                Some(letter) => {
-                    self.metrics.dead_letter(&letter.reason);
-                    warn_of_dead_letter(&self.name, letter);
-                }
+                Some(letter) => self.count_dead_letter(letter),
                 None if finished.has_calls => self.metrics.delivered(1),
                 None => {}
             }
+            self.metrics.activity().settled(1);
             self.completing += 1;
             self.completions.settle(finished.settled).await?;
         }
         Ok(())
+    }
+
+    fn count_dead_letter(&self, letter: &DeadLetter) {
+        self.metrics.dead_letter(&letter.reason);
+        warn_of_dead_letter(&self.name, letter);
+        let activity = self.metrics.activity();
+        activity.dead().add(&letter.reason, letter.rule.as_deref().unwrap_or_default());
+        let detail = advice::dead_letter_detail(letter);
+        activity.errors().add(&letter.reason, detail, advice::for_dead_letter(&letter.reason));
     }
 
     /// Handles a stored group of completions: records that waited for their messages are released

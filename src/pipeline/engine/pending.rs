@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use jiff::Timestamp;
+
 use super::marks::SentCount;
 use crate::buffer::{Buffered, Completion, DeadLetter, Token, UnsettledRecord};
 use crate::deliver::poison::FailureHistory;
@@ -79,6 +81,11 @@ impl PendingRecords {
     /// Bytes of all pending records.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// When the oldest of them arrived in the buffer.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.records.values().map(|pending| pending.buffered.arrived).min()
     }
 
     /// Bytes of one record.

@@ -4,18 +4,28 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::parts::taken_sources;
-use crate::config::{Fingerprints, Loaded, Pipeline, SinkConfig as SinkSettings};
+use crate::api::PlaygroundText;
+use crate::config::{Fingerprints, Loaded, Pipeline, Report, SinkConfig as SinkSettings};
 
 /// The settings of a running pipeline.
 pub(super) struct RunSettings {
     pub(super) pipeline: Pipeline,
     pub(super) fingerprints: Fingerprints,
+    /// Its files, without their secrets.
+    pub(super) files: Vec<PlaygroundText>,
 }
 
 impl From<Loaded> for RunSettings {
     fn from(loaded: Loaded) -> Self {
-        Self { pipeline: loaded.pipeline, fingerprints: loaded.fingerprints }
+        let files = shown_files(&loaded.warnings);
+        Self { pipeline: loaded.pipeline, fingerprints: loaded.fingerprints, files }
     }
+}
+
+/// The files of a report, without their secrets.
+pub(super) fn shown_files(report: &Report) -> Vec<PlaygroundText> {
+    let files = report.files();
+    files.map(|(name, text)| PlaygroundText { name: name.into(), text: text.into() }).collect()
 }
 
 /// Names of sources and sinks.
@@ -74,11 +84,11 @@ impl Changes {
 
     /// Why a pipeline cannot change from one to the other while it runs.
     pub(super) fn rejection(old: &RunSettings, new: &RunSettings) -> Option<&'static str> {
-        let listen = |s: &RunSettings| s.pipeline.api.as_ref().map(|api| api.listen.clone());
+        let api = |s: &RunSettings| s.pipeline.api.clone().unwrap_or_default();
         if old.pipeline.data_dir != new.pipeline.data_dir {
             return Some("`data_dir` cannot change while the program runs; restart it");
         }
-        if listen(old) != listen(new) {
+        if api(old).differs(&api(new)) {
             return Some("`[api]` cannot change while the program runs; restart it");
         }
         None

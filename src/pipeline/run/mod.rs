@@ -9,12 +9,13 @@ mod supervisor;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::changes::RunSettings;
+use self::changes::{RunSettings, shown_files};
 use self::parts::{BuiltSink, BuiltSource, build_sinks, build_sources, taken_sources};
 use self::supervisor::{Senders, Supervisor};
 use super::summary::Summary;
+use crate::api::PlaygroundText;
 use crate::buffer::{Store, StoreError};
-use crate::config::{Fingerprints, Loaded, Pipeline};
+use crate::config::{Fingerprints, Loaded, Pipeline, Report};
 use crate::sink::{SinkBuildError, SinkError};
 use crate::source::{self, ReadMode, ReadProgress, Source, SourceError};
 use crate::telemetry::Metrics;
@@ -91,6 +92,7 @@ pub struct BuiltPipeline {
     sources: Vec<BuiltSource>,
     options: RunOptions,
     pipeline: Pipeline,
+    files: Vec<PlaygroundText>,
 }
 
 impl BuiltPipeline {
@@ -102,7 +104,7 @@ impl BuiltPipeline {
         let sinks = build_sinks(pipeline, |_| true, &options).await?;
         let taken = taken_sources(pipeline);
         let sources = build_sources(pipeline, |name| taken.contains(name), &options)?;
-        Ok(Self { sinks, sources, options, pipeline: pipeline.clone() })
+        Ok(Self { sinks, sources, options, pipeline: pipeline.clone(), files: Vec::new() })
     }
 
     /// Read progress of the sources that know their total size.
@@ -110,10 +112,17 @@ impl BuiltPipeline {
         self.sources.iter().filter_map(|source| source.source.progress()).collect()
     }
 
+    /// Shows the files of the pipeline in the playground of the status page, without their secrets.
+    /// `report` is that of their [loading](Loaded::warnings).
+    pub fn show_files(&mut self, report: &Report) {
+        self.files = shown_files(report);
+    }
+
     /// Adds a custom source; sinks read from it by naming it in their `inputs`.
     pub fn add_source(&mut self, name: &str, kind: &'static str, source: Box<dyn Source>) {
         let metrics = self.options.metrics.source(name, kind);
-        self.sources.push(BuiltSource { name: name.to_owned(), source, metrics, timezone: None });
+        let name = name.to_owned();
+        self.sources.push(BuiltSource { name, kind, source, metrics, timezone: None });
     }
 
     /// Runs the health checks of the sinks, by name.
@@ -156,7 +165,7 @@ impl BuiltPipeline {
         fingerprints: Fingerprints,
         reloads: Option<mpsc::Receiver<Loaded>>,
     ) -> Result<Summary, RunError> {
-        let settings = RunSettings { pipeline: self.pipeline, fingerprints };
+        let settings = RunSettings { pipeline: self.pipeline, fingerprints, files: self.files };
         let mut supervisor = Supervisor::new(self.options, settings);
         supervisor.open_status_page().await?;
         supervisor.start(self.sinks, self.sources, &mut Senders::new());

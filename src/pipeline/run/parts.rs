@@ -33,6 +33,8 @@ pub(super) struct BuiltSink {
 /// A source that does not run yet.
 pub(super) struct BuiltSource {
     pub(super) name: String,
+    /// Its type in the pipeline file.
+    pub(super) kind: &'static str,
     pub(super) source: Box<dyn Source>,
     pub(super) metrics: SourceMetrics,
     /// The time zone of its times, if its settings name one.
@@ -103,7 +105,13 @@ pub(super) fn build_sources(
         source.set_downstream(downstream(pipeline, name));
         source.use_metrics(&metrics);
         let timezone = settings.timezone().map(Arc::from);
-        sources.push(BuiltSource { name: name.clone(), source, metrics, timezone });
+        sources.push(BuiltSource {
+            name: name.clone(),
+            kind: settings.kind(),
+            source,
+            metrics,
+            timezone,
+        });
     }
     Ok(sources)
 }

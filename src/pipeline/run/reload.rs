@@ -42,6 +42,7 @@ impl Supervisor {
         changes.restart_ended(&new.pipeline, accepts_input);
         if changes.is_empty() {
             tracing::info!("reloaded: nothing changed");
+            self.shown.reloaded(&new.pipeline, new.files.clone());
             self.settings = new;
             return;
         }
@@ -68,7 +69,9 @@ impl Supervisor {
             Ok(()) => {
                 tracing::info!("reloaded: {changes}");
                 self.deadline.send_replace(shutdown_deadline(&new.pipeline));
+                self.shown.reloaded(&new.pipeline, new.files.clone());
                 self.settings = new;
+                self.publish();
             }
             Err(error) => {
                 tracing::error!("{RELOAD_REJECTED}: {error}");

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -21,10 +20,13 @@ use super::route::{SinkInput, SourceRoute, run_route};
 use super::{RunError, RunOptions, Shutdown};
 use crate::config::Loaded;
 use crate::pipeline::Summary;
+use crate::pipeline::status_service::StatusService;
 use crate::record::Record;
 use crate::sink::{Healthcheck, SinkError};
 use crate::source::SourceError;
-use crate::telemetry::{ApiState, SinkMetrics, SinkRegistry, serve};
+use crate::telemetry::{
+    PipelinePhase, ReadPosition, SinkEntry, SinkMetrics, SourceEntry, SourceMetrics,
+};
 
 /// Records in a channel between a source and a sink at most.
 const CHANNEL_CAPACITY: usize = 1024;
@@ -45,8 +47,8 @@ pub(super) struct Supervisor {
     pub(super) deadline: watch::Sender<Duration>,
     ends: JoinSet<PartEnd>,
     helpers: JoinSet<()>,
-    registry: SinkRegistry,
-    running: Arc<AtomicBool>,
+    /// What is shown of the pipeline.
+    pub(super) shown: StatusService,
     /// Sinks that ran at any time.
     counted: BTreeSet<String>,
     summary: Summary,
@@ -75,6 +77,9 @@ pub(super) struct LiveSource {
     /// Aborts this source.
     abandon: CancellationToken,
     pub(super) status: PartStatus,
+    kind: &'static str,
+    metrics: SourceMetrics,
+    position: Option<Arc<dyn ReadPosition>>,
 }
 
 /// Whether a part still belongs to the pipeline.
@@ -106,6 +111,7 @@ impl LiveSource {
 
 impl Supervisor {
     pub(super) fn new(options: RunOptions, settings: RunSettings) -> Self {
+        let shown = StatusService::new(&settings.pipeline, settings.files.clone());
         let deadline = watch::Sender::new(shutdown_deadline(&settings.pipeline));
         let mut helpers = JoinSet::new();
         helpers.spawn(enforce_deadline(options.stop.clone(), deadline.subscribe()));
@@ -118,8 +124,7 @@ impl Supervisor {
             deadline,
             ends: JoinSet::new(),
             helpers,
-            registry: SinkRegistry::default(),
-            running: Arc::default(),
+            shown,
             counted: BTreeSet::new(),
             summary: Summary::default(),
             failed: None,
@@ -128,14 +133,10 @@ impl Supervisor {
 
     /// Opens the status page, if one is configured.
     pub(super) async fn open_status_page(&mut self) -> Result<(), RunError> {
-        if let Some(api) = &self.settings.pipeline.api {
-            let state = ApiState {
-                metrics: self.options.metrics.clone(),
-                sinks: self.registry.clone(),
-                running: Arc::clone(&self.running),
-            };
-            self.helpers.spawn(status_page(&api.listen, state).await?);
-        }
+        let (store, metrics) = (self.options.store.clone(), self.options.metrics.clone());
+        let stop = self.options.stop.graceful.clone();
+        self.shown.serve(metrics, store.clone(), stop, &mut self.helpers).await?;
+        self.shown.start(store, &mut self.helpers);
         Ok(())
     }
 
@@ -151,10 +152,12 @@ impl Supervisor {
             let name = sink.name.clone();
             senders.insert(name, self.start_sink(sink));
         }
-        for BuiltSource { name, source, metrics, timezone } in sources {
+        for BuiltSource { name, kind, source, metrics, timezone } in sources {
+            let position =
+                source.progress().map(|progress| -> Arc<dyn ReadPosition> { Arc::new(progress) });
             let (out, from) = mpsc::channel(CHANNEL_CAPACITY);
             let route = watch::Sender::new(self.route_of(&name, senders));
-            self.helpers.spawn(run_route(from, route.subscribe(), metrics, timezone));
+            self.helpers.spawn(run_route(from, route.subscribe(), metrics.clone(), timezone));
             let stop = self.options.stop.graceful.child_token();
             let abandon = CancellationToken::new();
             let live = LiveSource {
@@ -162,6 +165,9 @@ impl Supervisor {
                 stop: stop.clone(),
                 abandon: abandon.clone(),
                 status: PartStatus::Active,
+                kind,
+                metrics,
+                position,
             };
             self.sources.insert(name.clone(), live);
             self.ends.spawn(async move {
@@ -206,10 +212,41 @@ impl Supervisor {
         SourceRoute::to(takers.collect())
     }
 
-    /// Makes `/ready` report the current sinks.
-    fn publish(&self) {
-        let sinks = self.sinks.iter().map(|(name, sink)| (name.clone(), sink.metrics.clone()));
-        self.registry.set(sinks.collect());
+    /// Shows the current parts. Those that have ended by themselves stay in sight.
+    pub(super) fn publish(&self) {
+        let named = &self.settings.pipeline;
+        let (sinks, sources) = (&self.sinks, &self.sources);
+        self.shown.components.update(|shown| {
+            shown
+                .sinks
+                .retain(|name, _| sinks.contains_key(name) || named.sinks.contains_key(name));
+            shown
+                .sources
+                .retain(|name, _| sources.contains_key(name) || named.sources.contains_key(name));
+            for (name, sink) in sinks {
+                let entry =
+                    SinkEntry { inputs: sink.inputs.clone(), metrics: sink.metrics.clone() };
+                shown.sinks.insert(name.clone(), entry);
+            }
+            for (name, source) in &mut shown.sources {
+                source.reading = sources.contains_key(name);
+            }
+            for (name, source) in sources {
+                let entry = SourceEntry {
+                    kind: source.kind.to_owned(),
+                    metrics: source.metrics.clone(),
+                    position: source.position.clone(),
+                    reading: true,
+                };
+                shown.sources.insert(name.clone(), entry);
+            }
+        });
+        let mut inputs = self.shown.inputs.write();
+        *inputs = sinks.iter().map(|(name, sink)| (name.clone(), sink.sender.clone())).collect();
+    }
+
+    fn show_phase(&self, phase: PipelinePhase) {
+        self.shown.components.update(|shown| shown.phase = phase);
     }
 
     /// Runs until every part has ended.
@@ -218,7 +255,13 @@ impl Supervisor {
         mut reloads: Option<mpsc::Receiver<Loaded>>,
     ) -> Result<Summary, RunError> {
         let started = tokio::time::Instant::now();
-        self.running.store(true, Ordering::Release);
+        self.show_phase(PipelinePhase::Running);
+        let stop = self.options.stop.graceful.clone();
+        let components = self.shown.components.clone();
+        self.helpers.spawn(async move {
+            stop.cancelled().await;
+            components.update(|shown| shown.phase = PipelinePhase::Draining);
+        });
         loop {
             tokio::select! {
                 end = self.ends.join_next() => match end {
@@ -231,7 +274,7 @@ impl Supervisor {
                 },
             }
         }
-        self.running.store(false, Ordering::Release);
+        self.show_phase(PipelinePhase::Ended);
         self.helpers.shutdown().await;
         for name in &self.counted {
             self.summary.left += self.options.store.buffer_size(name).events;
@@ -274,6 +317,7 @@ impl Supervisor {
                 }
             }
         }
+        self.publish();
     }
 
     fn source_ended(&mut self, name: String, result: Result<(), SourceError>) {
@@ -342,17 +386,6 @@ async fn next_reload(reloads: &mut Option<mpsc::Receiver<Loaded>>) -> Option<Loa
 
 fn stream(mut receiver: mpsc::Receiver<Record>) -> BoxStream<'static, Record> {
     futures::stream::poll_fn(move |cx| receiver.poll_recv(cx)).boxed()
-}
-
-async fn status_page(
-    listen: &str,
-    state: ApiState,
-) -> Result<impl Future<Output = ()> + use<>, RunError> {
-    let failed = |error| RunError::Api { listen: listen.to_owned(), error };
-    let addr = listen.parse().map_err(|_| failed(std::io::ErrorKind::InvalidInput.into()))?;
-    let (addr, server) = serve(addr, state, CancellationToken::new()).await.map_err(failed)?;
-    tracing::info!(%addr, "status page listens");
-    Ok(server)
 }
 
 async fn report_health(name: String, check: Healthcheck) {

@@ -145,6 +145,7 @@ impl Follow {
         }
         let names: Vec<_> = new.iter().map(|f| (f.id, Family::of(&f.path))).collect();
         self.files.context.progress.found(new.iter().map(|found| found.size).sum());
+        self.files.context.progress.found_files(new.len());
         let folders: Vec<_> = new
             .iter()
             .filter_map(|found| Some(found.path.parent()?.to_owned()))

@@ -32,6 +32,7 @@ pub(super) async fn run(
     let scan = files.first_scan().await;
     let mut failed = UnreadableFiles::new();
     files.context.progress.found(scan.files.iter().map(|found| found.size).sum());
+    files.context.progress.found_files(scan.files.len());
     'all: for log in logs(scan.files) {
         let last = log.len().saturating_sub(1);
         for (index, found) in log.into_iter().enumerate() {

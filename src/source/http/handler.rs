@@ -67,6 +67,8 @@ impl RequestHandler {
         stop: CancellationToken,
     ) -> Self {
         let names = settings.headers.iter().filter_map(|name| name.parse().ok()).collect();
+        let timeout = Duration::from_secs(settings.response_timeout_secs);
+        let intake = RecordIngest::new(out, metrics.as_ref(), timeout);
         Self {
             source: source.to_owned(),
             metrics,
@@ -82,7 +84,7 @@ impl RequestHandler {
                 timeout: Duration::from_secs(settings.read_timeout_secs),
                 budget: budget(settings.max_body_bytes),
             },
-            intake: RecordIngest::new(out, Duration::from_secs(settings.response_timeout_secs)),
+            intake,
             requests: TaskTracker::new(),
             stop,
         }

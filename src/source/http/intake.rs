@@ -12,6 +12,7 @@ use crate::record::Record;
 use crate::source::ingest::{IngestError, IngestOutcome, RequestIngest};
 use crate::source::memory::MemoryReservation;
 use crate::source::metadata;
+use crate::telemetry::SourceMetrics;
 
 /// What the records of a request share.
 pub(super) struct IngestRequest {
@@ -31,8 +32,12 @@ pub(super) struct RecordIngest {
 }
 
 impl RecordIngest {
-    pub(super) fn new(out: mpsc::Sender<Record>, timeout: Duration) -> Self {
-        Self { push: RequestIngest::new(out), timeout }
+    pub(super) fn new(
+        out: mpsc::Sender<Record>,
+        metrics: Option<&SourceMetrics>,
+        timeout: Duration,
+    ) -> Self {
+        Self { push: RequestIngest::new(out, metrics), timeout }
     }
 
     /// Sends the records and waits until all are settled.

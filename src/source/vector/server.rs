@@ -68,7 +68,7 @@ pub(super) async fn serve(
     out: mpsc::Sender<Record>,
     stop: CancellationToken,
 ) {
-    let push = Arc::new(RequestIngest::new(out));
+    let push = Arc::new(RequestIngest::new(out, metrics.as_ref()));
     let tasks = TaskTracker::new();
     let unwanted = Arc::new(UnwantedEvents::new(name, metrics.clone()));
     let service =

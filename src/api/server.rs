@@ -1,23 +1,14 @@
-//! The status page: `/metrics`, `/health`, `/ready`.
-//!
-//! `/health` says that the process runs, `/ready` that it can deliver. Neither contains a secret.
+//! Listens and serves connections, within limits on their number and on every wait.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -25,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Metrics, MetricsFormat, SinkMetrics};
+use super::{ApiState, router};
 
 /// Connections served at once; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
@@ -43,52 +34,32 @@ const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// How long connections have to end.
 const CONNECTION_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the status page shows.
-#[derive(Clone)]
-pub struct ApiState {
-    /// Where `/metrics` comes from.
-    pub metrics: Metrics,
-    /// The sinks `/ready` asks about.
-    pub sinks: SinkRegistry,
-    /// Whether the pipeline runs: set once everything is started, unset when it stops.
-    pub running: Arc<AtomicBool>,
+/// An address that is listened on. Nothing is answered yet.
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
 }
 
-/// The sinks that belong to the pipeline at present. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct SinkRegistry(Arc<RwLock<BTreeMap<String, SinkMetrics>>>);
-
-impl SinkRegistry {
-    /// Replaces all of it.
-    pub fn set(&self, sinks: BTreeMap<String, SinkMetrics>) {
-        *self.0.write() = sinks;
-    }
-
-    /// The names of those that are halted.
-    fn halted(&self) -> Vec<String> {
-        let sinks = self.0.read();
-        sinks.iter().filter(|(_, m)| m.is_halted()).map(|(name, _)| name.clone()).collect()
-    }
-}
-
-/// Serves the status page until `stop`.
+/// Listens on an address.
 ///
 /// # Errors
 /// Where the address cannot be listened on.
-pub async fn serve(
-    listen: SocketAddr,
-    state: ApiState,
-    stop: CancellationToken,
-) -> std::io::Result<(SocketAddr, impl Future<Output = ()>)> {
+pub async fn bind(listen: SocketAddr) -> std::io::Result<Bound> {
     let listener = TcpListener::bind(listen).await?;
-    let addr = listener.local_addr()?;
-    let router = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/health", get(|| async { "ok\n" }))
-        .route("/ready", get(ready))
-        .with_state(state);
-    let server = accept(listener, router, stop);
-    Ok((addr, server))
+    let address = listener.local_addr()?;
+    Ok(Bound { listener, address })
+}
+
+impl Bound {
+    /// The address, with the port that the system chose.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `stop`.
+    pub async fn serve(self, state: ApiState, stop: CancellationToken) {
+        accept(self.listener, router(state), stop).await;
+    }
 }
 
 /// Serves connections, no more than may be, with a limit on every wait; who never ends a request's
@@ -132,22 +103,4 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
     }
     drop(timeout(CONNECTION_CLOSE_TIMEOUT, graceful.shutdown()).await);
     connections.shutdown().await;
-}
-
-async fn metrics(State(state): State<ApiState>, headers: HeaderMap) -> impl IntoResponse {
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    let format = MetricsFormat::for_accept(accept);
-    ([(header::CONTENT_TYPE, format.content_type())], state.metrics.render_as(format))
-}
-
-async fn ready(State(state): State<ApiState>) -> (StatusCode, String) {
-    if !state.running.load(Ordering::Acquire) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "not running\n".into());
-    }
-    let halted = state.sinks.halted();
-    if halted.is_empty() {
-        return (StatusCode::OK, "ready\n".into());
-    }
-    let text = format!("halted, the API key or the domain is refused: {}\n", halted.join(", "));
-    (StatusCode::SERVICE_UNAVAILABLE, text)
 }
