@@ -148,7 +148,7 @@ async fn act(stream: &mut TcpStream, step: Step) -> bool {
         }
         Step::RefuseTogether(barrier) => {
             barrier.wait().await;
-            let text = "HTTP/1.1 429 X\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n";
+            let text = "HTTP/1.1 429 X\r\ncontent-length: 0\r\nretry-after: 2\r\n\r\n";
             stream.write_all(text.as_bytes()).await.is_ok()
         }
         Step::HalfBody(status) => {
@@ -507,7 +507,7 @@ async fn retry_after_pauses_the_sink_once() {
     }
     let times: Vec<Instant> = server.seen.all().into_iter().map(|(at, _)| at).collect();
     assert_eq!(times.len(), 16);
-    assert!(times[4] - times[3] >= Duration::from_millis(950), "{:?}", times[4] - times[3]);
+    assert!(times[4] - times[3] >= Duration::from_millis(1_900), "{:?}", times[4] - times[3]);
     assert_eq!(probe.paused.load(Ordering::SeqCst), 1);
     assert_eq!(probe.retried.load(Ordering::SeqCst), 4);
     assert_eq!(probe.sent.load(Ordering::SeqCst), 16);

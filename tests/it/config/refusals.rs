@@ -50,7 +50,6 @@ const BY_SCHEMA: &[Row] = &[
     ("[sinks.b]\napp = 'a'\ninputs = ['app']\napi_key = 'k'\npreset = 'segment'", "E0102", 1),
     ("[[sinks.crm.mapping]]\nfields = {}", "E0102", 1),
     ("[[sinks.crm.mapping]]\ncall = 'track'", "E0102", 1),
-    ("[api]", "E0102", 1),
     ("[[tests]]\nname = 't'\nsink = 'crm'\noutcome = 'unmatched'", "E0102", 1),
     ("[sources.b]\ntype = 'http'\nauth = { user = 'u' }", "E0102", 3),
     ("[sources.b]\ntype = 'http'\nauth = { strategy = 'digest' }", "E0104", 3),
