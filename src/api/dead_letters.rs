@@ -260,7 +260,11 @@ pub(super) async fn replay(
         return Err(ApiError(StatusCode::CONFLICT, text));
     }
     let replayer = std::sync::Arc::clone(&service.replayer);
-    // It goes on if nobody waits for the answer any more.
+    // It continues if the client goes away before the answer.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a replay that the end of the process cuts off keeps its dead letters"
+    )]
     let running = tokio::spawn(async move { replayer.replay(sinks, filter).await });
     match timeout(REPLAY_ANSWER, running).await {
         Ok(Ok(Ok(replayed))) => Ok(Json(replayed).into_response()),

@@ -54,10 +54,17 @@ impl Store {
                        FROM dead_letters WHERE {FILTER_SQL}
                        GROUP BY sink, reason, rule, field) AS c
                  JOIN dead_letters AS d ON d.id = c.last
-                 ORDER BY c.n DESC, c.last DESC LIMIT ?5"
+                 ORDER BY c.n DESC, c.last DESC LIMIT ?6"
             ))?;
             let rows = find.query_map(
-                params![sink, filter.reason, filter.since(), filter.ids(), row_count(MAX_CAUSES)],
+                params![
+                    sink,
+                    filter.reason,
+                    filter.since(),
+                    filter.ids(),
+                    filter.rule,
+                    row_count(MAX_CAUSES)
+                ],
                 |row| {
                     Ok(DeadLetterCause {
                         sink: row.get(0)?,

@@ -188,7 +188,7 @@ impl DeadLetterSelector {
     fn sinks(&self, pipeline: &Pipeline) -> Result<Vec<String>, Exit> {
         match &self.sink {
             Some(name) if !pipeline.sinks.contains_key(name) => {
-                fail(&format!("there is no sink `{}`", printable(&name)));
+                fail(&format!("there is no sink `{}`", printable(name)));
                 Err(Exit::Usage)
             }
             Some(name) => Ok(vec![name.clone()]),
@@ -236,7 +236,7 @@ impl DeadLetterSelector {
             true => format!("the known reasons are {}", all.join(", ")),
             false => format!("the dead letters have {}", known.join(", ")),
         };
-        fail(&format!("unknown reason `{}`{near} {listed}", printable(&reason)));
+        fail(&format!("unknown reason `{}`{near} {listed}", printable(reason)));
         Ok(Some(Exit::Usage))
     }
 
@@ -418,7 +418,7 @@ fn time(at: jiff::Timestamp) -> String {
 }
 
 fn shown(text: Option<&str>) -> String {
-    text.map_or_else(|| "-".to_owned(), |text| printable(text))
+    text.map_or_else(|| "-".to_owned(), printable)
 }
 
 fn full_text(stored: &StoredDeadLetter) -> String {

@@ -13,6 +13,9 @@ pub(super) const MISSING: &str =
 
 /// Takes every argument of the real command.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  usercom-sink connector --config connector.yaml")]
 pub(super) struct ConnectorCommand {
     #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
     _arguments: Vec<OsString>,

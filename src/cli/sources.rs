@@ -141,7 +141,7 @@ fn chosen(pipeline: &Pipeline, source: Option<&str>) -> Result<Vec<String>, Exit
         Some(name) if !pipeline.sources.contains_key(name) => {
             let near = nearest(name, all().map(String::as_str));
             let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            fail(&format!("there is no source `{}`{near}", printable(&name)));
+            fail(&format!("there is no source `{}`{near}", printable(name)));
             Err(Exit::Usage)
         }
         Some(name) => Ok(vec![name.to_owned()]),
@@ -294,7 +294,7 @@ async fn other_source(
     let notes = store.load(name).await.map_err(|error| error.to_string())?;
     let mut text = format!("source {name} ({}): {where_kept}", source.kind());
     for (key, value) in &notes {
-        text += &format!("\n  {}: {}", printable(&key), printable(&value));
+        text += &format!("\n  {}: {}", printable(key), printable(value));
     }
     let notes: serde_json::Map<String, Value> =
         notes.into_iter().map(|(key, value)| (key, value.into())).collect();

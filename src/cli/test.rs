@@ -109,7 +109,7 @@ impl TestCommand {
                 let names = names.collect::<Vec<_>>().join(", ");
                 fail(&format!(
                     "no test has `{}` in its name; the tests are {names}",
-                    printable(&text)
+                    printable(text)
                 ))
             }
             _ => {

@@ -68,8 +68,9 @@ pub(super) fn editor_schema(types: &Value) -> Value {
         decoding(definitions);
         for (definition, property, text) in EXAMPLES {
             let examples: Value = serde_json::from_str(text).expect("a constant JSON text");
-            let found = definitions.get_mut(definition);
-            found.map(|found| add_examples(found, property, &examples));
+            if let Some(found) = definitions.get_mut(definition) {
+                add_examples(found, property, &examples);
+            }
         }
     }
     schema
@@ -95,7 +96,9 @@ fn add_examples(schema: &mut Value, property: &str, examples: &Value) {
                 found.insert("examples".to_owned(), examples.clone());
             }
             for word in ["allOf", "then"] {
-                object.get_mut(word).map(|below| add_examples(below, property, examples));
+                if let Some(below) = object.get_mut(word) {
+                    add_examples(below, property, examples);
+                }
             }
         }
         Value::Array(items) => {

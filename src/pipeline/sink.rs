@@ -76,10 +76,7 @@ impl SinkFactory for UsercomSink {
             HttpTransport::new(settings, probe, cx.abort.clone())
                 .map_err(|error| SinkBuildError::Settings(error.to_string()))
         };
-        let halt = match cx.on_auth_failure {
-            OnAuthFailure::Retry => OnAuthFailure::Retry,
-            OnAuthFailure::Abort => OnAuthFailure::Abort,
-        };
+        let halt = cx.on_auth_failure;
         let probe: Arc<dyn usercom::ExecutorObserver> =
             Arc::new(DestinationProbe::new(cx.name.clone(), cx.metrics.clone()));
         let destination = |transport: HttpTransport| {

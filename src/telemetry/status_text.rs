@@ -197,7 +197,7 @@ pub(crate) fn seconds(secs: f64) -> String {
         clippy::cast_sign_loss,
         reason = "not negative, and a century fits"
     )]
-    let whole = secs.max(0.0).min(3_153_600_000.0) as u64;
+    let whole = secs.clamp(0.0, 3_153_600_000.0) as u64;
     match whole {
         0..=119 => format!("{whole} s"),
         120..=7_199 => format!("{} min", whole / 60),

@@ -337,6 +337,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "everything that is known of one attempt")]
     fn decide(
         &self,
         request: &Request,

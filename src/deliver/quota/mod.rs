@@ -356,7 +356,9 @@ fn secs(later: Instant, earlier: Instant) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 mod bench;
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 mod tests;

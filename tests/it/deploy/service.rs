@@ -57,7 +57,7 @@ fn pipelines_of_the_kit_have_no_fault_and_pass_their_tests() {
         let place = TestDir::new();
         let mut pipeline = text(path);
         for name in ["usercom-api-key", "write-key", "records-token", "page-token"] {
-            place.write(name, "a-secret\n");
+            place.write(name, "a-longer-secret\n");
         }
         for folder in ["/run/credentials/usercom-sink.service/", "/run/secrets/usercom-sink/"] {
             pipeline = pipeline.replace(folder, "");

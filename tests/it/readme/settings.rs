@@ -1,8 +1,6 @@
 //! What the pages say of settings is in the JSON Schema.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 
 use regex::Regex;
 use serde_json::Value;
@@ -42,8 +40,7 @@ fn page_of_mapping_names_every_word_of_the_schema() {
 
 /// The JSON Schema of pipeline files.
 fn schema() -> Value {
-    let path = Path::new(ROOT).join("schema/pipeline.schema.json");
-    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    usercom_sink::config::pipeline_schema().clone()
 }
 
 /// The setting `path` in the schema of a component.
