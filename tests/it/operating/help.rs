@@ -54,7 +54,7 @@ fn examples_of_every_help_parse() {
         let examples = text.lines().skip_while(|line| *line != "Examples:").skip(1);
         for line in examples.take_while(|line| line.starts_with("  ")) {
             let program = line.trim().rsplit("| ").find(|part| part.contains("usercom-sink"));
-            let words = program.or(Some(line)).unwrap().split_whitespace();
+            let words = program.unwrap_or(line).split_whitespace();
             let words: Vec<&str> = words
                 .skip_while(|word| *word != "usercom-sink")
                 .skip(1)

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use usercom_sink::emulator::Faults;
 

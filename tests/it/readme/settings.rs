@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use regex::Regex;
 use serde_json::Value;
 
-use super::{Page, ROOT, pages};
+use super::{Page, pages};
 
 /// The keys and words that a definition of the schema allows.
 fn words(definition: &Value) -> BTreeSet<String> {
