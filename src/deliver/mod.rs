@@ -2,7 +2,7 @@
 //!
 //! [`HttpTransport`] is a thin shell around pure parts: [`outcome`] judges an attempt, [`retry`]
 //! says how long to wait, [`rate`] and [`quota`] when the next may start, [`concurrency`] how many
-//! run at once, [`pause`] and [`halt`] when none may. It knows requests, not what they mean.
+//! run at once, [`pause`] and `halt` when none may. It knows requests, not what they mean.
 
 mod admission;
 pub mod auth;

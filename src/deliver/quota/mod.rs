@@ -7,8 +7,8 @@
 //! # What one refusal means
 //! Services refuse for different reasons, and a single refusal does not say which:
 //! * A window (so many a second, minute or hour) is used up: everything is refused until it ends.
-//!   After [`MIN_RUN`] refusals with nothing accepted between them the estimator is *closed*
-//!   ([`closed`]): everything waits, and one probe at a time finds the end. `Retry-After` of two
+//!   After `MIN_RUN` refusals with nothing accepted between them the estimator is *closed*
+//!   (`closed`): everything waits, and one probe at a time finds the end. `Retry-After` of two
 //!   seconds or more is obeyed; of one second it may mean any part of it.
 //! * The pace is slightly above a rate: one refusal in fifty. Only that request waits, and the
 //!   [pace](pace) is corrected, so that about 2 % are refused.

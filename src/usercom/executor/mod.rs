@@ -136,7 +136,7 @@ impl OpExecutor {
     /// Carries out one op. `attempts` counts the requests it takes.
     ///
     /// # Errors
-    /// [`Failure::Reject`] when User.com will never take it, [`Failure::Send`] when there is no
+    /// [`ExecuteError::Reject`] when User.com will never take it, [`ExecuteError::Send`] when there is no
     /// final answer.
     pub async fn execute(
         &self,

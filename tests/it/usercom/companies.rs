@@ -174,6 +174,7 @@ async fn member_unseen_after_its_upsert_keeps_no_other_member_waiting() {
         bench.fake.fault(JOIN, Fault::Answer(404, serde_json::json!({"detail": "Not found."})));
     }
     let usercom = Arc::clone(&bench.usercom);
+    #[expect(clippy::disallowed_methods, reason = "the test waits for it")]
     let first = tokio::spawn(async move {
         let prior = usercom_sink::usercom::PriorSend::None;
         usercom.execute(&join("u1", "g1"), prior, &mut Default::default()).await
