@@ -2,7 +2,7 @@
 //! for programs and as a page for people.
 //!
 //! # Invariants
-//! Every request passes the [`guard`]. Texts of records reach a page only through the escaping of
+//! Every request passes the `guard`. Texts of records reach a page only through the escaping of
 //! the template crate, or as JSON.
 
 mod dead_letters;

@@ -11,10 +11,10 @@
 //!   (`closed`): everything waits, and one probe at a time finds the end. `Retry-After` of two
 //!   seconds or more is obeyed; of one second it may mean any part of it.
 //! * The pace is slightly above a rate: one refusal in fifty. Only that request waits, and the
-//!   [pace](pace) is corrected, so that about 2 % are refused.
-//! * Chance ([`chance`]): the refused share does not depend on the pace. Only that request waits,
+//!   `pace` is corrected, so that about 2 % are refused.
+//! * Chance (`chance`): the refused share does not depend on the pace. Only that request waits,
 //!   and the pace stays.
-//! * Too many requests at a time ([`cap`]): only attempts above a number in flight are refused. The
+//! * Too many requests at a time (`cap`): only attempts above a number in flight are refused. The
 //!   number is limited and not the pace.
 //!
 //! # What a closed period means
@@ -22,7 +22,7 @@
 //! to do with the pace. After the first one the former pace is resumed; if the next one comes at
 //! once, the pace becomes what was accepted from the end of one closed period to the end of the
 //! next, divided by the time between: exact for a window, whatever its length. Two equal cycles in
-//! a row are a [window](window). It is then used up evenly and tried for more at its end.
+//! a row are a `window`. It is then used up evenly and tried for more at its end.
 
 mod cap;
 mod chance;
