@@ -52,7 +52,6 @@ mod backoff;
 #[doc(hidden)]
 pub mod clock;
 pub mod coerce;
-#[cfg(any(feature = "cli", feature = "vector"))]
 mod listener;
 pub mod record;
 mod suggest;
