@@ -78,8 +78,7 @@ impl Plot {
                         div.xlabels aria-hidden="true" {
                             span { (minutes(past)) " ago" }
                             @if future > 0.0 {
-                                span { "now" }
-                                span { "in " (minutes(future)) }
+                                span { "in " (minutes(future)) " (dotted line: now)" }
                             } @else {
                                 span { "now" }
                             }
