@@ -4,7 +4,7 @@
 //!   cargo bench --bench allocations
 //!
 //! A thousand records, one after the other on one thread: read by the preset, planned as ops, then
-//! carried out by an executor whose requests are answered at once by nobody. What the HTTP client
+//! carried out by an executor whose requests are answered at once by a stub. What the HTTP client
 //! allocates is not in it.
 
 // A benchmark says its result.
@@ -29,10 +29,10 @@ use usercom_sink::usercom::{
 };
 
 /// Answers what User.com would, as far as an executor cares, and allocates nothing for it.
-struct Nobody;
+struct StubTransport;
 
 #[async_trait]
-impl Transport for Nobody {
+impl Transport for StubTransport {
     async fn send(&self, request: &Request, _: &mut Attempts) -> Result<ApiReply, SendError> {
         let body: &'static [u8] = match (request.method, request.route) {
             (Method::Get, "attributes/") => br#"{"next":null,"results":[]}"#,
@@ -75,15 +75,15 @@ fn main() {
     }
     let usercom = || {
         let (users, delivery) = (UsersConfig::default(), DeliveryConfig::default());
-        OpExecutor::new(Arc::new(Nobody), users, delivery, Arc::new(NoopExecutorObserver))
+        OpExecutor::new(Arc::new(StubTransport), users, delivery, Arc::new(NoopExecutorObserver))
     };
     let (fresh, known) = (usercom(), usercom());
-    block_on(fresh.open()).expect("nobody answers at once");
-    block_on(known.open()).expect("nobody answers at once");
+    block_on(fresh.open()).expect("the stub answers at once");
+    block_on(known.open()).expect("the stub answers at once");
     let execute = |usercom: &OpExecutor| {
         for op in &ops {
             let done = block_on(usercom.execute(op, PriorSend::None, &mut Attempts::default()));
-            done.expect("nobody refuses anything");
+            done.expect("the stub refuses nothing");
         }
     };
     execute(&known);

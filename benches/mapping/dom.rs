@@ -10,7 +10,7 @@ use crate::reference::Agents;
 /// The body of one record's write; empty for what is no call.
 pub(crate) fn body(record: &str, agents: &Agents, now: Timestamp) -> String {
     let event: Value = serde_json::from_str(record).expect("the records are sound");
-    let user = event["userId"].as_str().or(event["anonymousId"].as_str()).expect("somebody");
+    let user = event["userId"].as_str().or(event["anonymousId"].as_str()).expect("a user id");
     let at = event["timestamp"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
     let at = at.map_or(now, |at| at.min(now));
     let body = match event["type"].as_str() {

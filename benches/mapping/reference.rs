@@ -1,4 +1,4 @@
-//! The yardstick: what somebody would write who knew these very records in advance. A typed serde
+//! The reference: the code that one would write for exactly these records. A typed serde
 //! skeleton, raw slices copied through, one output buffer a body.
 //!
 //! It makes the same bodies as the crate (the benchmark compares them), but reads one spelling set
@@ -231,7 +231,7 @@ pub(crate) type Agents = HashMap<String, (Option<String>, Option<String>)>;
 pub(crate) fn body(record: &str, agents: &Agents, now: Timestamp) -> String {
     let event: Event<'_> = serde_json::from_str(record).expect("of our shape");
     std::hint::black_box(&event.message_id);
-    let user = event.user_id.as_deref().or(event.anonymous_id.as_deref()).expect("somebody");
+    let user = event.user_id.as_deref().or(event.anonymous_id.as_deref()).expect("a user id");
     let at = || {
         let at = event.timestamp.as_deref().map(|at| at.parse::<Timestamp>().expect("a moment"));
         at.map_or(now, |at| at.min(now))

@@ -2,7 +2,7 @@
 //! is measured is the client.
 //!
 //! Not the emulator: it keeps no users, checks nothing and knows no fault. Invariant: it does the
-//! same for whoever asks.
+//! same for every client.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

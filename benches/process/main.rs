@@ -139,7 +139,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.expect("a runtime can be made").block_on(work)
 }
 
-/// Tells whoever waits how far it is.
+/// Reports the progress to the waiting task.
 #[expect(clippy::print_stderr, reason = "progress is for people")]
 fn say(text: &str) {
     eprintln!("{text}");

@@ -15,7 +15,7 @@ struct Row {
 pub(crate) struct Table(Vec<Row>);
 
 impl Table {
-    /// Adds a line, and says it at once to whoever waits.
+    /// Adds a line, and prints it at once.
     pub(crate) fn row(
         &mut self,
         what: impl Into<String>,

@@ -143,11 +143,11 @@ impl AccessRules {
         self.sessions().retain(|session| session.digest != given);
     }
 
-    /// Whether a `Host` leads here and not to a name that somebody else's DNS resolves to here.
+    /// Whether a `Host` leads here and not to a name of a foreign domain whose DNS points here.
     fn knows_host(&self, host: &str, path: &str) -> bool {
         let name = host_name(host);
         let Some(name) = name else { return false };
-        // No DNS is asked for an address, so nobody can rebind it.
+        // An address is not looked up in the DNS, so it cannot be rebound.
         name == "localhost"
             || name.parse::<IpAddr>().is_ok()
             || self.hosts.contains(&name)
@@ -181,7 +181,7 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
     pairs.find(|(name, _)| name.trim() == COOKIE).map(|(_, value)| value.trim())
 }
 
-/// Whether a browser says that a page of somebody else asks.
+/// Whether a browser says that a page of another origin sends the request.
 fn is_foreign(headers: &HeaderMap, host: &str, method: &Method) -> bool {
     if let Some(origin) = headers.get(header::ORIGIN) {
         let own = |origin: &str| {
@@ -301,7 +301,7 @@ pub(super) fn safe_path(path: &str) -> &str {
     }
 }
 
-/// Begins a session for whoever knows the token.
+/// Begins a session for a client that knows the token.
 pub(super) async fn login(State(state): State<ApiState>, Form(login): Form<Login>) -> Response {
     let Some(token) = &state.access.token else {
         return Redirect::to("/").into_response();

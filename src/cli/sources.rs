@@ -27,13 +27,13 @@ Examples:
   usercom-sink sources set -c pipeline.toml logs/app.ndjson --line 1200")]
 pub(super) struct SourcesCommand {
     #[command(subcommand)]
-    action: Action,
+    action: SourcesAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum SourcesAction {
     /// List files and positions
-    List(ListCommand),
+    List(ListSourcesCommand),
     /// Continue a file at a line or an offset
     Set(SetCommand),
     /// Read files from their beginning again
@@ -45,7 +45,7 @@ enum Action {
 Examples:
   usercom-sink sources list -c pipeline.toml
   usercom-sink sources list -c pipeline.toml --source app --format json")]
-struct ListCommand {
+struct ListSourcesCommand {
     #[command(flatten)]
     files: ConfigFiles,
     /// Only this source
@@ -108,9 +108,9 @@ type Found = (String, FilePosition);
 impl SourcesCommand {
     pub(super) async fn run(self, style: Style, paint: Paint) -> Exit {
         let (files, source, access) = match &self.action {
-            Action::List(list) => (&list.files, &list.source, Access::ReadOnly),
-            Action::Set(set) => (&set.files, &set.source, Access::Owner),
-            Action::Reset(reset) => (&reset.files, &reset.source, Access::Owner),
+            SourcesAction::List(list) => (&list.files, &list.source, Access::ReadOnly),
+            SourcesAction::Set(set) => (&set.files, &set.source, Access::Owner),
+            SourcesAction::Reset(reset) => (&reset.files, &reset.source, Access::Owner),
         };
         let pipeline = match files.load_offline(style) {
             Ok(loaded) => loaded.pipeline,
@@ -125,9 +125,9 @@ impl SourcesCommand {
             Err(error) => return fail(&error.to_string()),
         };
         let done = match self.action {
-            Action::List(list) => list.list(&pipeline, &names, &store, paint).await,
-            Action::Set(set) => set.set(&pipeline, &names, &store).await,
-            Action::Reset(reset) => reset.reset(&pipeline, &names, &store).await,
+            SourcesAction::List(list) => list.list(&pipeline, &names, &store, paint).await,
+            SourcesAction::Set(set) => set.set(&pipeline, &names, &store).await,
+            SourcesAction::Reset(reset) => reset.reset(&pipeline, &names, &store).await,
         };
         store.close().await;
         done.unwrap_or_else(|message| fail(&message))
@@ -184,7 +184,7 @@ fn named(found: &[Found], path: &Path) -> Result<Vec<Found>, String> {
     Ok(matching)
 }
 
-impl ListCommand {
+impl ListSourcesCommand {
     async fn list(
         &self,
         pipeline: &Pipeline,

@@ -1,6 +1,6 @@
 //! The door: every attempt passes it alone, in the order of arrival, at the moment it may start.
 //!
-//! Whoever is first in line waits for the gate, the client's rate and the learned quota together;
+//! The first attempt in the queue waits for the gate, the client's rate and the learned quota together;
 //! tokens are taken only when all three agree, so a pause or a cancelled caller wastes none. The
 //! invariant: nothing starts while the gate is closed.
 
@@ -31,7 +31,7 @@ pub(super) struct AdmissionGate {
     gate: BackpressureGate,
     line: tokio::sync::Mutex<Option<GcraLimiter>>,
     quota: Mutex<QuotaEstimator>,
-    /// An answer came that whoever is first in line may have waited for.
+    /// An answer came that the first attempt in the queue may have waited for.
     answered: Notify,
 }
 

@@ -1,6 +1,6 @@
 //! Halting: what to do when the credentials are refused.
 //!
-//! After a 401 or 403 nobody sends, except one prober at a time, which tries its own request again
+//! After a 401 or 403 nothing is sent, except by one prober at a time, which tries its own request again
 //! after a backoff. Probers take turns in the order they came, so that one request that is
 //! forbidden for reasons of its own does not keep the others from proving that the key is good. It
 //! judges no status. The invariant: while halted, at most one attempt starts.

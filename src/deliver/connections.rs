@@ -49,7 +49,7 @@ impl<S: Service<T>, T> Service<T> for RecordingConnector<S> {
     }
 
     fn call(&mut self, target: T) -> S::Future {
-        // Outside an attempt nobody asks.
+        // Outside an attempt the flag does not exist.
         OPENED.try_with(|opened| opened.store(true, Ordering::Relaxed)).unwrap_or_default();
         self.0.call(target)
     }

@@ -1,6 +1,6 @@
 //! The gate: one pause for the whole sink.
 //!
-//! A pause is a moment, not a count: whoever asks for a later one extends it, and everyone waits
+//! A pause is a moment, not a count: a later one extends it, and everyone waits
 //! for the same. It does not decide who goes first afterwards. The invariant: the gate never opens
 //! before the latest moment asked for.
 
@@ -109,7 +109,7 @@ mod tests {
             pauses in proptest::collection::vec((0_u64..2000, 0_u64..1500), 0..8),
             waiters in proptest::collection::vec(0_u64..4000, 1..20),
         ) {
-            // Guarantees that whoever comes, whenever, passes outside every pause asked for.
+            // Guarantees that an attempt that starts at any time passes outside every requested pause.
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_time().start_paused(true).build().unwrap();
             runtime.block_on(all_wait(pauses, waiters));

@@ -76,7 +76,7 @@ pub struct RecentSuccesses {
 pub struct FailureHistory(Vec<RouteFailure>);
 
 /// Counts the requests of one route that fail at present: each holds a clone. So does the route,
-/// and whoever asks.
+/// and the caller that asks.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FailureCount(Arc<()>);
 

@@ -78,8 +78,8 @@ proptest! {
             let poison = failure_history.poison(KEY, policy, now, &asked).is_some();
             let expected = model(&steps[..=n], success_before, others_failing + 1, policy);
             prop_assert_eq!(poison, expected, "after {} failures", n + 1);
-            let nobody = success_before.is_none() && steps[1..=n].iter().all(|s| s.route == 0);
-            prop_assert!(!(poison && nobody));
+            let no_success = success_before.is_none() && steps[1..=n].iter().all(|s| s.route == 0);
+            prop_assert!(!(poison && no_success));
         }
         drop(others);
     }

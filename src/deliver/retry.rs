@@ -91,8 +91,7 @@ impl RetryBudget {
     /// zero while the budget lasts.
     pub fn spend(&mut self, now: Instant) -> Duration {
         self.refill(now);
-        // The debt is bounded by what the longest wait pays back, so an outage of hours leaves no
-        // mortgage behind.
+        // Debt is capped, so a long outage does not slow later traffic.
         let deepest = -Self::FLOOR_PER_SEC * self.longest.as_secs_f64();
         self.tokens = (self.tokens - 1.0).max(deepest);
         let debt = (-self.tokens).max(0.0);

@@ -21,7 +21,7 @@ use crate::backoff::Backoff;
 const FIRST_TRIAL_WAIT: Duration = Duration::from_secs(1);
 const MAX_TRIAL_WAIT: Duration = Duration::from_secs(30);
 
-/// How often whoever waits for a suspected route looks again.
+/// How often a request that waits for a suspected route checks it again.
 const SUSPICION_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Refusals in a row that close a route that has worked before: fewer may concern single records.
@@ -131,7 +131,7 @@ impl RouteTable {
         SuspectedRoute { routes: self, key }
     }
 
-    /// Whether nothing may be sent on a route but by whoever tries it.
+    /// Whether nothing may be sent on a route but by the attempt that tries it.
     pub(super) fn is_shut(&self, key: RouteKey) -> bool {
         let all = self.all();
         all.routes.get(&key).is_some_and(|route| route.closed.is_some() || route.suspicions > 0)

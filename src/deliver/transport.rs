@@ -13,7 +13,7 @@ use super::request::{ApiReply, Method, Request};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// A request that [counts](super::Idempotency::NonIdempotent) may or may not have been carried out. The dispatcher
-    /// has already waited its backoff; whoever asked may look, and send again.
+    /// has already waited its backoff; the caller may look, and send again.
     #[error("the request may have been carried out: {why}")]
     Ambiguous {
         /// What happened (timeout, connection reset).
@@ -83,7 +83,7 @@ pub struct Attempts {
     pub stalled: Stalled,
 }
 
-/// Whether an op waits because requests of its own fail, for whoever counts the ops that do.
+/// Whether an op waits because requests of its own fail, for the code that counts such ops.
 #[derive(Debug, Clone, Default)]
 pub struct Stalled(Arc<AtomicBool>);
 
@@ -120,7 +120,7 @@ pub trait BeforeSend: Send + Sync {
 
 /// Carries requests to the destination and brings final answers back.
 ///
-/// An implementation takes care of concurrency, rate, pauses, retries and halts; whoever calls it
+/// An implementation takes care of concurrency, rate, pauses, retries and halts; its caller
 /// only sees answers that stand.
 #[async_trait]
 pub trait Transport: Send + Sync {

@@ -1,5 +1,5 @@
 //! What a sink and a source are doing at present, beyond what their counters say: read-only for
-//! whoever shows it, written by the parts themselves.
+//! the page and the log, written by the components themselves.
 //!
 //! # Invariants
 //! Everything is bounded; a note costs no more than an uncontended lock.

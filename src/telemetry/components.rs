@@ -1,4 +1,4 @@
-//! The components that belong to the pipeline at present, for whoever shows them. Clones share the
+//! The components that belong to the pipeline at present, for the page and the log. Clones share the
 //! list.
 
 use std::collections::BTreeMap;

@@ -11,6 +11,7 @@ mod metrics;
 mod recorder;
 mod status;
 mod status_text;
+mod summary;
 mod tap;
 
 pub use activity::{
@@ -24,7 +25,7 @@ pub use errors::{ErrorLog, ErrorStatus};
 pub use exposition::MetricsFormat;
 pub use history::{History, Point};
 pub use latency::{Latency, LatencyCounts};
-pub use metrics::{Metrics, SinkMetrics, SinkSummary, SourceLag, SourceMetrics};
+pub use metrics::{Metrics, SinkMetrics, SourceLag, SourceMetrics};
 pub use recorder::StatusRecorder;
 pub use status::{
     BacklogStatus, DeadLetterCount, DeadLettersStatus, LatencyStatus, NearestRuleCount,
@@ -33,4 +34,5 @@ pub use status::{
 };
 pub(crate) use status_text::{bytes as size_words, seconds as length_words};
 pub use status_text::{log_line, status_text};
+pub use summary::SinkSummary;
 pub use tap::{Tap, TappedRecord};

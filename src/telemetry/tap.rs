@@ -1,7 +1,7 @@
-//! A live sample of the records of a sink, for whoever looks.
+//! A live sample of the records of a sink, for its viewers.
 //!
 //! # Invariants
-//! Off while nobody looks: one atomic load a record. At most [`RECORDS_PER_SEC`] records a second;
+//! Off while there is no viewer: one atomic load a record. At most [`RECORDS_PER_SEC`] records a second;
 //! a viewer that is slow misses some. Larger records than [`MAX_BYTES`] are left out.
 
 use bytes::Bytes;
@@ -53,7 +53,7 @@ impl Tap {
 
     /// Shows a record.
     pub fn show(&self, record: TappedRecord) {
-        // An error says that nobody looks any more.
+        // An error says that the last viewer is gone.
         self.sender.send(record).ok();
     }
 
@@ -69,7 +69,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tap_is_off_until_opened_and_then_limited() {
-        // Guarantees that nothing is copied while nobody looks, and the rate while somebody does.
+        // Guarantees that nothing is copied without a viewer, and the rate with one.
         let tap = Tap::default();
         assert!(!tap.wants(10));
         let viewer = tap.open().unwrap();

@@ -26,7 +26,7 @@ pub async fn dry_run(ops: &[Op], users: &UsersConfig) -> Vec<Request> {
     dry_run_with(ops, users, (&types, &types), Arc::new(NoopExecutorObserver)).await
 }
 
-/// The same with types of attributes that are created, for users and for companies, and somebody
+/// The same with types of attributes that are created, for users and for companies, and an observer
 /// who is told what is left out.
 pub async fn dry_run_with(
     ops: &[Op],

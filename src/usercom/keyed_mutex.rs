@@ -9,7 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 
 type Lock = Arc<tokio::sync::Mutex<()>>;
 
-/// Locks by key. A key's lock lives as long as somebody holds it or waits for it.
+/// Locks by key. A key's lock lives as long as a task holds it or waits for it.
 pub(super) struct KeyedLocks<K: Hash + Eq>(Mutex<HashMap<K, Lock>>);
 
 impl<K: Hash + Eq> Default for KeyedLocks<K> {
@@ -52,7 +52,7 @@ impl<K: Hash + Eq> Drop for KeyedMutexGuard<'_, K> {
     fn drop(&mut self) {
         drop(self.guard.take());
         let mut map = self.locks.map();
-        // The map's and ours: nobody holds it or waits.
+        // The map's and ours: no other task holds it or waits.
         if Arc::strong_count(&self.lock) <= 2 {
             map.remove(&self.key);
         }

@@ -97,7 +97,7 @@ pub trait ExecutorObserver: Send + Sync {
     fn duplicate_avoided(&self) {}
 }
 
-/// A probe nobody listens to.
+/// An observer that does nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoopExecutorObserver;
 

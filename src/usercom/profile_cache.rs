@@ -238,7 +238,7 @@ impl ProfileCache {
     fn note(&self, kind: &str, id: &str) {
         let mut changed = self.changed();
         changed.insert(format!("{kind}{id}"));
-        // Nobody fetches the changes: what is no longer remembered need not be stored.
+        // The changes are not fetched: what is no longer remembered need not be stored.
         if changed.len() > self.capacity.saturating_mul(4) {
             changed.retain(|key| self.row(key).is_some());
         }
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        // Neither rows nor pending changes grow beyond the settings, whoever fetches them.
+        // Neither rows nor pending changes grow beyond the settings, also if the changes are never fetched.
         let memory = ProfileCache::new(100);
         for n in 0..10_000 {
             memory.know_user(&format!("u{n}"), |row| row.id = Some(n));

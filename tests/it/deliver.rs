@@ -376,7 +376,7 @@ async fn non_idempotent_request_with_unknown_effect_is_not_retried() {
 
 #[tokio::test]
 async fn non_idempotent_request_without_effect_is_retried() {
-    // Guarantees that refusals before the work do not bother whoever asked.
+    // Guarantees that refusals before the work do not reach the caller.
     for status in [408, 429, 503] {
         let (result, attempts, _) =
             meet(vec![answer(status), answer(201)], Idempotency::NonIdempotent).await;
@@ -544,7 +544,7 @@ async fn refused_key_halts_and_accepted_key_resumes() {
 
 #[tokio::test]
 async fn once_run_reports_the_refused_key() {
-    // Guarantees Refused after one confirmation, for the one who asked and for whoever comes later.
+    // Guarantees Refused after one confirmation, for the present caller and for every later one.
     let server = Server::start([answer(401)]).await;
     let settings = settings(&server.base, config(), OnAuthFailure::Abort);
     let transport =

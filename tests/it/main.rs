@@ -36,3 +36,4 @@ mod usercom;
 #[cfg(feature = "vector")]
 mod vector;
 mod verdicts;
+mod vocabulary;

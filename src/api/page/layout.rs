@@ -38,7 +38,7 @@ impl View {
 }
 
 /// What the frame shows.
-pub(super) struct Frame {
+pub(super) struct PageFrame {
     pub(super) view: View,
     /// Whether a pipeline runs here.
     pub(super) runs: bool,
@@ -48,7 +48,7 @@ pub(super) struct Frame {
 }
 
 /// A whole page.
-pub(super) fn frame(about: &Frame, body: &Markup) -> Markup {
+pub(super) fn frame(about: &PageFrame, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -97,7 +97,7 @@ pub(super) fn frame(about: &Frame, body: &Markup) -> Markup {
     }
 }
 
-fn item(href: &str, view: View, about: &Frame, count: Option<u64>) -> Markup {
+fn item(href: &str, view: View, about: &PageFrame, count: Option<u64>) -> Markup {
     let current = (view == about.view).then_some("page");
     html! {
         li {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::dead_letters::{LetterQuery, count, find, service};
 use super::{ApiState, guard};
-use layout::{Frame, View, frame};
+use layout::{PageFrame, View, frame};
 
 pub(super) use status_view::status_fragment;
 pub(super) use trying::{playground_result, tapped};
@@ -45,7 +45,7 @@ fn framed(state: &ApiState, headers: &HeaderMap, view: View, body: &Markup) -> R
         };
         sinks.values().map(|sink| stored(sink.metrics.activity().present())).sum()
     });
-    let about = Frame { view, runs: state.service.is_some(), dead, signed_in };
+    let about = PageFrame { view, runs: state.service.is_some(), dead, signed_in };
     frame(&about, body).into_response()
 }
 

@@ -96,7 +96,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
 
     /// Whether the key works, seen after `started`.
     async fn find_out(&self, started: Instant, probe_token: Option<ProbeToken>) -> Checked {
-        // While everything halts the prober asks. It waits for nobody who may wait for its role.
+        // While everything halts the prober asks. It must not wait for a task that waits for its token.
         if probe_token.is_some() {
             return self.check_key(probe_token).await;
         }
@@ -209,10 +209,10 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         );
     }
 
-    /// Where requests fail and nothing else was sent for a while, nobody knows whether the server
+    /// Where requests fail and nothing else was sent for a while, it is not known whether the server
     /// lives: asks it.
     async fn take_pulse(&self) {
-        // Whoever comes while it is being taken goes on without.
+        // A task that comes while another one checks continues without a check.
         let Ok(mut checks) = self.checks.try_lock() else {
             return;
         };

@@ -6,6 +6,7 @@ use crate::config::sink::Concurrency;
 use crate::deliver::outcome::Media;
 use crate::deliver::poison::RunMode;
 use crate::deliver::request::{Expects, Idempotency, Method};
+use crate::deliver::transport::Transport;
 use tokio::task::JoinSet;
 
 /// Answers by path.
@@ -164,7 +165,7 @@ async fn forbidden_route_is_closed_and_others_stay_open() {
 
 #[tokio::test(start_paused = true)]
 async fn forbidden_optional_request_is_returned_to_its_caller() {
-    // Guarantees that a look-up nobody may make neither waits nor halts.
+    // Guarantees that a forbidden look-up neither waits nor halts.
     let (dispatcher, _) = make(|path| if path == "look" { 403 } else { 200 });
     let mut attempts = Attempts::default();
     let look = request("look/", "look", Need::Optional);

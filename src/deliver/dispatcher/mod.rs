@@ -28,10 +28,11 @@ use super::rate::GcraLimiter;
 use super::request::{ApiReply, Need, Request};
 use super::retry::{RetryBudget, RetryPolicy};
 use super::routes::{RouteKey, RouteTable};
-use super::transport::{Attempts, BeforeSend, SendError, Transport};
+use super::transport::{Attempts, BeforeSend, SendError};
 use crate::config::sink::RequestConfig;
 
 mod failing;
+mod send;
 
 use failing::KeyChecks;
 
@@ -528,100 +529,6 @@ fn reply(attempt: Attempt) -> ApiReply {
         }
         // Only answers are delivered or rejected.
         _ => ApiReply { status: 0, body: Bytes::new() },
-    }
-}
-
-impl<W: AttemptTransport> RequestDispatcher<W> {
-    async fn carry(
-        &self,
-        request: &Request,
-        attempts: &mut Attempts,
-        before: Option<&dyn BeforeSend>,
-    ) -> Result<ApiReply, SendError> {
-        if self.retry.exhausted(attempts.failed) {
-            return Err(Self::give_up(attempts, "no attempts are left".into()));
-        }
-        let mut connection = ConnectionChoice::Any;
-        loop {
-            // An ambiguous failure was looked up before this request is sent again.
-            if let Some(poison) = self.is_poison(request, attempts) {
-                return Err(poison);
-            }
-            let pass = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return Err(SendError::Stopped),
-                pass = self.leave(request, attempts, before) => pass?,
-            };
-            attempts.sent = attempts.sent.saturating_add(1);
-            // The permit and the prober's role go back with the pass, before any waiting.
-            let mut next = self.try_once(request, connection, attempts, pass).await;
-            if let AfterAttempt::Forbidden { status, reply, started, probe_token } = next {
-                next = tokio::select! {
-                    biased;
-                    () = self.stop.cancelled() => return Err(SendError::Stopped),
-                    next = self.forbidden(request, status, reply, started, probe_token) => next?,
-                };
-            }
-            let again = match next {
-                AfterAttempt::Return(reply) => {
-                    attempts.failed = 0;
-                    attempts.failure_history.succeeded(request.method, request.route);
-                    attempts.stalled.clear();
-                    return Ok(reply);
-                }
-                AfterAttempt::Halted | AfterAttempt::Forbidden { .. } => continue,
-                AfterAttempt::Retry(again) => again,
-            };
-            if let (RetryReason::Connect(_), Some(before)) = (&again.why, before) {
-                before.not_sent();
-            }
-            let is_stale = matches!(again.why, RetryReason::Stale(_));
-            connection = if is_stale { ConnectionChoice::Fresh } else { ConnectionChoice::Any };
-            // A connection that the server had closed is no failure of the request.
-            if !is_stale {
-                attempts.failed = attempts.failed.saturating_add(1);
-            }
-            Self::tell(request, attempts, &again.why);
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => {}
-                () = self.note_failure(request, attempts, &again) => {}
-            }
-            if again.side_effect == SideEffect::Possible {
-                // That the side_effect is open matters more than that the process stops.
-                drop(self.rest(again.wait).await);
-                return Err(SendError::Ambiguous { why: again.why.text() });
-            }
-            if self.retry.exhausted(attempts.failed) {
-                return Err(Self::give_up(attempts, again.why.text()));
-            }
-            self.observer.retry(again.why.label());
-            self.rest(again.wait).await?;
-        }
-    }
-}
-
-#[async_trait]
-impl<W: AttemptTransport> Transport for RequestDispatcher<W> {
-    async fn send(
-        &self,
-        request: &Request,
-        attempts: &mut Attempts,
-    ) -> Result<ApiReply, SendError> {
-        self.carry(request, attempts, None).await
-    }
-
-    async fn send_counted(
-        &self,
-        request: &Request,
-        attempts: &mut Attempts,
-        before: &dyn BeforeSend,
-    ) -> Result<ApiReply, SendError> {
-        self.carry(request, attempts, Some(before)).await
-    }
-
-    fn is_alive(&self) -> bool {
-        Self::is_alive(self)
     }
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::sink::{Concurrency, ConcurrencyMode};
 use crate::deliver::outcome::Media;
 use crate::deliver::request::{Expects, Idempotency, Method};
+use crate::deliver::transport::Transport;
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicU32;
 use tokio::task::{JoinSet, yield_now};

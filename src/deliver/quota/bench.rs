@@ -266,7 +266,7 @@ pub(super) fn run_clients(
             continue;
         }
         let Some(Reverse((at, step, n, user, failed, ticket))) = events.pop() else {
-            panic!("stuck: nobody may send and nothing is on its way");
+            panic!("stuck: no request may be sent and none is in flight");
         };
         now = now.max(at);
         let Step::Answered(answer) = step else {

@@ -140,7 +140,7 @@ impl QuotaCycle {
         self.present = Some((now, 0.0));
     }
 
-    /// Windows hold more than they did; nobody knows yet how much.
+    /// Windows hold more than they did; it is not known yet by how much.
     pub(super) fn quota_was_raised(&mut self) {
         self.rolling = self.window.take().map(|window| window.length);
         if let Some((start, count)) = self.present {

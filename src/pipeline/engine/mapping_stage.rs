@@ -140,7 +140,7 @@ impl MappingStage {
         }
     }
 
-    /// Shows a record to whoever looks at the tap.
+    /// Shows a record to the viewers of the tap.
     fn tap(&self, record: &Record) {
         let tap = self.metrics.activity().tap();
         if tap.wants(record.body.len()) {

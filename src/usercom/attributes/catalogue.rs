@@ -190,7 +190,7 @@ impl Catalogue {
         names.slots.of(content).get(&*std_form(name)).cloned()
     }
 
-    /// Reads the list if it was never read, or is too old and nobody else is reading it.
+    /// Reads the list if it was never read, or is too old and no other task is reading it.
     ///
     /// # Errors
     /// When the first reading fails. Later ones leave the old list standing.
@@ -288,7 +288,7 @@ impl Catalogue {
         let value_type = self.declared(key.0, name);
         let request = wire::create(name, key.0, value_type);
         let reply = match transport.send(&request, attempts).await {
-            // Nobody gets this attribute: the records go on without it.
+            // No record gets this attribute: they are sent without it.
             Err(error @ SendError::Poison { .. }) => {
                 tracing::warn!(attribute = ?name, %error, "the attribute cannot be created and is left out");
                 self.write().slots.of_mut(key.0).insert(key.1.clone(), AttributeState::Refused);
@@ -309,7 +309,7 @@ impl Catalogue {
             probe.attribute_created(name, value_type.as_str());
             return Ok(Creation::Known);
         }
-        // Most likely somebody else was quicker: then it is in the list.
+        // Most likely another process was quicker: then it is in the list.
         self.reread(transport, attempts).await?;
         match self.get(key.0, name) {
             Some(AttributeState::Known(_)) => Ok(Creation::Known),

@@ -34,7 +34,7 @@ pub(in crate::usercom) fn by_number(id: u64) -> Request {
     get("users/:id/", format!("users/{id}/"))
 }
 
-/// `POST users/merge/`: the parent stays. A repeat finds nobody left to merge.
+/// `POST users/merge/`: the parent stays. A repeat finds no user left to merge.
 pub(in crate::usercom) fn merge(parent: u64, gone: u64) -> Request {
     let body = Body::new().number("parent", parent).json("users_list", &format!("[{gone}]")).done();
     write(Method::Post, "users/merge/", "users/merge/".into(), body, Idempotency::Idempotent)

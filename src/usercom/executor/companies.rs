@@ -220,7 +220,7 @@ impl OpExecutor {
                 self.memory.know_company(group, |row| row.written = Some(Instant::now()));
                 return Ok(wire::found(&reply));
             }
-            // Somebody else may have created it since we looked.
+            // Another process may have created it since the look-up.
             if matches!(reply.status, 400 | 409)
                 && let Some(found) = self.find_lost(group, sent, attempts).await?
             {
@@ -250,7 +250,7 @@ impl OpExecutor {
         }
     }
 
-    /// Writes to a company that turned up while it was being created: whoever made it, it may lack
+    /// Writes to a company that turned up while it was being created: it may lack
     /// our fields.
     async fn update_found(
         &self,

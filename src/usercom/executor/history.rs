@@ -1,7 +1,7 @@
 //! Looking up whether an event or page view that may have been sent has arrived.
 //!
 //! A user's history is read once for all records that an earlier process may have sent, and kept
-//! until the first record of that user that nobody sent before: see `snapshots`. After a timeout
+//! until the first record of that user that was not sent before: see `snapshots`. After a timeout
 //! of our own it is read again.
 //!
 //! # Invariants

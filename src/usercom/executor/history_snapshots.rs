@@ -205,7 +205,7 @@ impl Snapshots {
         }
     }
 
-    /// The first record that nobody can have sent before: those in doubt came before it.
+    /// The first record that cannot have been sent before: those that may have been sent came before it.
     pub(super) fn forget(&self, place: HistoryKey<'_>) {
         let mut kept = self.kept();
         if !kept.by_place.is_empty() {

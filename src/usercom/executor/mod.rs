@@ -1,6 +1,6 @@
 //! The executor: one op to as few requests as its certainty allows.
 //!
-//! Invariant: whoever calls sees to it that one user's ops come one at a time; companies, which
+//! Invariant: the caller ensures that one user's ops come one at a time; companies, which
 //! many users share, are serialised here.
 
 mod body;
@@ -207,7 +207,7 @@ impl OpExecutor {
     }
 
     /// Whether all that a write says, under the catalogue as it is now, was confirmed. What it says
-    /// in vain is told then, because nobody else will.
+    /// in vain is reported then, because nothing else reports it.
     fn says_nothing_new(
         &self,
         content: AttributeOwner,
@@ -216,7 +216,7 @@ impl OpExecutor {
         now: Timestamp,
     ) -> bool {
         let ttl = self.users.unchanged_ttl_secs;
-        // Without the catalogue nobody knows what the values of attributes become.
+        // Without the catalogue it is not known what the values of attributes become.
         if ttl == 0 || (body::has_attributes(fields) && !self.catalogue.was_read()) {
             return false;
         }
@@ -293,7 +293,7 @@ fn visibility(account: &AccountConfig) -> Visibility {
     Visibility::new(Duration::from_secs(account.read_after_write_secs))
 }
 
-/// Nobody wants to know before something is sent.
+/// No note is made before a request is sent.
 struct Unnoted;
 
 #[async_trait]

@@ -41,7 +41,7 @@ pub(super) enum UserState {
     Fetched,
     /// Written during this op.
     Created,
-    /// Nobody asked.
+    /// It was not looked up.
     Unknown,
 }
 
@@ -331,7 +331,7 @@ impl OpExecutor {
         }
         let mut reply = self.send(&wire::merge(parent, gone), attempts).await?;
         if !reply.is_success() {
-            // A remembered number may be out of date, and a repeat finds nobody left to merge.
+            // A remembered number may be out of date, and a repeat finds no user left to merge.
             let Some(Found { id: Some(gone), .. }) = self.read_user(from, attempts).await? else {
                 self.memory.merged(from, into);
                 return Ok(OpSuccess::AlreadyThere);

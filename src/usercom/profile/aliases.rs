@@ -1,12 +1,12 @@
 //! Under which names a value may come, and what it is then.
 //!
 //! Not here: values. A table of spellings is made once; after that a name is looked up once,
-//! however many spellings there are, and most names are nobody's at the first glance. A spelling
+//! however many spellings there are, and most names are rejected by their first and last letter. A spelling
 //! is matched exactly, or without regard to case, `_`, `-` and blanks: its *normalized* form.
 
 use crate::call::FixedKeyMap;
 
-/// Longer normalized names are nobody's spelling.
+/// Longer normalized names match no spelling.
 const LONGEST: usize = 48;
 
 /// What a name is.
@@ -135,7 +135,7 @@ fn is_separator(byte: u8) -> bool {
     matches!(byte, b'_' | b'-' | b' ')
 }
 
-/// A name without case and separators; `None` where that is nobody's spelling.
+/// A name without case and separators; `None` where it matches no spelling.
 fn normalized(name: &str) -> Option<String> {
     // Some letters outside of ASCII have a small form inside of it, which may be shorter.
     if name.len() > 2 * LONGEST {

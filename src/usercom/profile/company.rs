@@ -22,7 +22,7 @@ use crate::schedule::{ExternalCompanyId, FieldClass, PackedFields};
 /// stands beside it.
 #[derive(Debug, Clone, Copy)]
 enum CompanyTrait {
-    /// Names somebody and is never an attribute of a company.
+    /// Identifies a user and is never an attribute of a company.
     Identity,
     Name,
     Email,
@@ -90,7 +90,7 @@ static TRAITS: LazyLock<AliasTable> = LazyLock::new(|| {
 });
 
 /// The fields User.com has of its own, in both versions of its API: those that are written, the ids,
-/// and those nobody can write.
+/// and those that cannot be written.
 static RESERVED_NAMES: LazyLock<ReservedNames> = LazyLock::new(|| {
     reserved_names(&[
         "custom_id",

@@ -16,7 +16,7 @@ use crate::call::{
 /// Objects nested deeper than this stay JSON.
 pub(super) const MAX_DEPTH: usize = 16;
 
-/// Objects nested deeper than this are no values of their own: nobody names an attribute so.
+/// Objects nested deeper than this are not values of their own: attributes do not have such names.
 const MAX_WHOLE: usize = 4;
 
 /// Names with a meaning in one object that are looked for in passing. Most have a few.
@@ -101,7 +101,7 @@ impl<'c, const TARGETS: usize> FlattenedTraits<'c, TARGETS> {
         leaves
     }
 
-    /// Finds targets in passing, without looking whether names come twice that are nobody's. Says
+    /// Finds targets in passing, without looking whether names come twice that match no target. Says
     /// `false` where that is not enough, because a name with a meaning comes twice or has escapes, or
     /// there are too many to compare each with all others.
     fn sift(&mut self, text: &'c str, at: TraitLevel<'_>) -> bool {
@@ -190,7 +190,7 @@ struct TraitWalk<'l, 'c, const TARGETS: usize> {
 /// An object on the way.
 #[derive(Clone, Copy)]
 struct TraitLevel<'s> {
-    /// What the names in it may be; `None` where they are nobody's.
+    /// What the names in it may be; `None` where they match no target.
     spellings: Option<&'s AliasTable>,
     /// Whether the names around it are spelled exactly.
     exact: bool,

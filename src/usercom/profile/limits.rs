@@ -74,7 +74,7 @@ pub(super) fn json_without_nuls(json: &str) -> Cow<'_, str> {
             strip(&mut value);
             Cow::Owned(value.to_string())
         }
-        // What cannot be read is left to whoever converts it.
+        // What cannot be read is left to the conversion.
         Err(_) => Cow::Borrowed(json),
     }
 }
@@ -152,7 +152,7 @@ pub(crate) fn std_form(name: &str) -> Cow<'_, str> {
 }
 
 /// The names of fields User.com has of its own, which no attribute may have: what is written under
-/// them is no attribute, and under `custom_id` it would be somebody else.
+/// them is no attribute, and under `custom_id` it would be another user.
 pub(super) type ReservedNames = FixedKeyMap<()>;
 
 /// Own names, which are in standard form.

@@ -73,7 +73,7 @@ impl PlanWarnings {
         self.dropped.push((field.into(), why));
     }
 
-    /// Passes the notes on to whoever counts and warns.
+    /// Passes the notes on to the observer that counts and warns.
     pub fn tell(&self, probe: &dyn ExecutorObserver) {
         for field in &self.cropped {
             probe.cropped(field);

@@ -18,13 +18,13 @@ use super::{PlanError, PlanWarnings, Settings, context};
 use crate::call::{Call, CallKind, Object, trimmed, write_string};
 use crate::schedule::{ExternalUserId, Field, FieldClass, PackedFields};
 
-/// AliasTable of the own id inside traits, used where the call itself names nobody.
+/// AliasTable of the own id inside traits, used where the call itself names no user.
 const ID_TRAITS: [&str; 4] = ["userId", "user_id", "id", "external_id"];
 
 /// What a trait may be beside an attribute.
 #[derive(Debug, Clone, Copy)]
 enum PersonTrait {
-    /// Names somebody and is never an attribute of a person.
+    /// Identifies a user and is never an attribute of a person.
     Identity,
     Email,
     FirstName,
@@ -106,7 +106,7 @@ static TRAITS: LazyLock<AliasTable> = LazyLock::new(|| {
 });
 
 /// The fields User.com has of its own, in both versions of its API: those that are written, the ids,
-/// and those nobody can write. What the context says of browser and device is not among them, because
+/// and those that cannot be written. What the context says of browser and device is not among them, because
 /// it travels in attributes of those names.
 static RESERVED_NAMES: LazyLock<ReservedNames> = LazyLock::new(|| {
     reserved_names(&[

@@ -191,7 +191,7 @@ max_in_flight = 64
         }
         tokio::time::sleep(Duration::from_micros(dice.random_range(0..30_000))).await;
         running.kill();
-        // Some is written while nobody reads, before what happens or after it.
+        // Some is written while no reader runs, before what happens or after it.
         let piece = pieces.next().unwrap_or_default();
         let (before, after) = piece.split_at(dice.random_range(0..=piece.len()));
         log.append(before);
@@ -273,7 +273,7 @@ async fn soak_a_moved_log() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes half a minute"]
 async fn soak_a_log_rotated_while_stopped() {
-    // What was written before and after a rotation that nobody saw is read in order.
+    // What was written before and after an unseen rotation is read in order.
     soak(Scene::RotatedWhileStopped).await;
 }
 

@@ -78,7 +78,7 @@ async fn error_statuses_and_cut_connections_lose_and_duplicate_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn corrupted_responses_lose_and_duplicate_nothing() {
-    // Answers that are cut, senseless, or a web page of somebody between: nothing that was not
+    // Answers that are cut, senseless, or a captive portal's page: nothing that was not
     // taken passes for delivered, nothing that was is sent twice.
     mixed(300, 40, &SPOILT, Faults::default()).await;
 }

@@ -198,7 +198,7 @@ fn place(record: &Record) -> String {
     name.to_str().unwrap().to_owned()
 }
 
-/// Waits until something holds that nobody tells us.
+/// Polls until a condition holds.
 async fn eventually(what: &str, holds: impl Fn() -> bool) {
     let start = tokio::time::Instant::now();
     while !holds() {

@@ -133,7 +133,7 @@ async fn checkpoints_are_saved_while_the_channel_is_full() {
 
 #[tokio::test]
 async fn dropped_receiver_ends_the_source() {
-    // Where nobody takes records any more, the source ends by itself, without an error.
+    // Where records are not taken any more, the source ends by itself, without an error.
     let bench = Bench::new("a.log");
     bench.append("a.log", "1\n2\n");
     let mut run = bench.start(ReadMode::Follow);

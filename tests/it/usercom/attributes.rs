@@ -68,7 +68,7 @@ async fn concurrent_calls_create_an_attribute_once() {
 
 #[tokio::test]
 async fn existing_attribute_is_taken_from_the_list() {
-    // A creation refused because somebody was quicker rereads the list and uses the type found.
+    // A creation refused because another process was quicker rereads the list and uses the type found.
     let bench = bench();
     bench.usercom.open().await.unwrap();
     bench.fake.attribute("age", "integer", "clientuser");

@@ -16,9 +16,9 @@ use usercom_sink::usercom::{ExecuteError, ExecutorObserver, OpExecutor, OpSucces
 
 /// What happens to the next request of a route.
 pub(super) enum Fault {
-    /// It is carried out, and nobody hears of it.
+    /// It is carried out, and the answer is lost.
     LostReply,
-    /// It never arrives, and nobody can tell.
+    /// It never arrives, and there is no answer.
     LostRequest,
     /// It is answered like this.
     Answer(u16, Value),

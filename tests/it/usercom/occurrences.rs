@@ -181,7 +181,7 @@ async fn one_history_read_serves_all_maybe_sent_events_of_a_user() {
             assert_eq!(next.doubtful(&make(n)).await, Ok(expected), "{n}");
         }
         assert_eq!(look_ups(&next), 0);
-        // Nobody sent what comes after them, and later doubts ask again.
+        // What comes after them was not sent, and later doubts ask again.
         assert_eq!(next.run(&make(10)).await, Ok(OpSuccess::Sent));
         assert_eq!(next.doubtful(&make(10)).await, Ok(OpSuccess::Sent));
         assert_eq!(look_ups(&next), 1);

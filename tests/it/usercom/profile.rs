@@ -314,14 +314,14 @@ fn group_is_a_company_and_a_membership() {
 #[test]
 fn call_without_required_fields_is_rejected() {
     // Each missing essential has its own code.
-    let nobody = Call::new(CallKind::Identify);
+    let no_user = Call::new(CallKind::Identify);
     let mut long = Call::new(CallKind::Identify);
     long.user_id = Some("x".repeat(256).into());
     let group = call(CallKind::Group, &json!({}), &json!({}));
     let track = call(CallKind::Track, &json!({}), &json!({}));
     let page = call(CallKind::Page, &json!({}), &json!({}));
     for (asked, code) in [
-        (nobody, "no_identity"),
+        (no_user, "no_identity"),
         (long, "id_too_long"),
         (group, "no_group_id"),
         (track, "no_event"),

@@ -216,7 +216,7 @@ async fn merge_uses_both_remote_ids_and_runs_once() {
     assert_eq!(bench.fake.body(), serde_json::json!({"parent": 2, "users_list": [1]}));
     assert!(bench.usercom.unchanged(&merge("anon", "u1"), clock::now()));
     assert_eq!(bench.run(&merge("anon", "u1")).await, Ok(OpSuccess::Unchanged));
-    assert_eq!(bench.run(&merge("nobody", "u1")).await, Ok(OpSuccess::Unchanged));
+    assert_eq!(bench.run(&merge("absent", "u1")).await, Ok(OpSuccess::Unchanged));
     assert_eq!(bench.fake.log(), ["GET users-by-id/:id/"]);
     // Seen again, it is a new record that has to be merged anew.
     bench.run(&track("anon", "e")).await.unwrap();
@@ -289,6 +289,6 @@ async fn conflicting_upserts_are_retried() {
 async fn merge_of_missing_user_keeps_the_other() {
     // Where the one that goes is unknown, the one that stays exists afterwards, and nothing fails.
     let bench = bench();
-    assert_eq!(bench.run(&merge("nobody", "u9")).await, Ok(OpSuccess::Unchanged));
+    assert_eq!(bench.run(&merge("absent", "u9")).await, Ok(OpSuccess::Unchanged));
     assert!(bench.fake.with(|account| account.users.contains_key("u9")));
 }
