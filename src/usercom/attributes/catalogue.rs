@@ -114,6 +114,9 @@ struct CatalogState {
     slots: AttributeStates,
     /// When we created what; forgotten once it has settled.
     recently_created: HashMap<AttributeKey, Instant>,
+    /// Attributes that exist but are not listed in a form that can be read. Each reading of the list
+    /// keeps them: otherwise values of records that are on their way would be dropped.
+    unlisted: HashSet<AttributeKey>,
     read_at: Option<Instant>,
 }
 
@@ -321,10 +324,10 @@ impl Catalogue {
                      settings name, else as text. Nothing need be done"
                 );
                 let attribute = Arc::new(created(&reply, key, name, value_type));
-                self.write()
-                    .slots
-                    .of_mut(key.0)
-                    .insert(key.1.clone(), AttributeState::Known(attribute));
+                let mut names = self.write();
+                let slots = names.slots.of_mut(key.0);
+                slots.insert(key.1.clone(), AttributeState::Known(attribute));
+                names.unlisted.insert(key.clone());
                 Ok(Creation::Known)
             }
             _ => {
@@ -396,10 +399,10 @@ impl Catalogue {
 
     fn replace(&self, slots: AttributeStates, began: Instant) {
         let mut names = self.write();
-        let CatalogState { slots: present, recently_created, .. } = &mut *names;
+        let CatalogState { slots: present, recently_created, unlisted, .. } = &mut *names;
         recently_created.retain(|_, recently_created| *recently_created + VISIBILITY_DELAY > began);
         let mut old = std::mem::replace(present, slots);
-        for (content, name) in recently_created.keys() {
+        for (content, name) in recently_created.keys().chain(unlisted.iter()) {
             if let Some((name, slot)) = old.of_mut(*content).remove_entry(name) {
                 present.of_mut(*content).entry(name).or_insert(slot);
             }
