@@ -15,7 +15,8 @@ use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use rusqlite::params;
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, params};
 
 use super::error::StoreError;
 use super::lock::DirLock;
@@ -226,6 +227,50 @@ impl Store {
                  )",
             )?;
             trim.execute(params![sink, row_count(keep)]).map(drop)
+        })
+        .await
+    }
+
+    /// What a sink learned of the quota of an account since then.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn load_quota(
+        &self,
+        sink: &str,
+        account: &str,
+        since: Timestamp,
+    ) -> Result<Option<String>, StoreError> {
+        let (sink, account, since) = (sink.to_owned(), account.to_owned(), micros(since));
+        self.read_with(move |scope| {
+            let mut find = scope.conn.prepare_cached(
+                "SELECT value FROM quotas WHERE sink = ?1 AND account = ?2 AND at >= ?3",
+            )?;
+            find.query_row(params![sink, account, since], |row| row.get(0)).optional()
+        })
+        .await
+    }
+
+    /// Saves what a sink learned of the quota of an account. A sink has one account: what it
+    /// learned of another is deleted.
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn save_quota(
+        &self,
+        sink: &str,
+        account: &str,
+        value: String,
+    ) -> Result<(), StoreError> {
+        let (sink, account) = (sink.to_owned(), account.to_owned());
+        let at = micros(clock::now());
+        self.write(move |scope| {
+            let mut forget = scope.conn.prepare_cached("DELETE FROM quotas WHERE sink = ?1")?;
+            forget.execute(params![sink])?;
+            let mut save = scope.conn.prepare_cached(
+                "INSERT INTO quotas (sink, account, value, at) VALUES (?1, ?2, ?3, ?4)",
+            )?;
+            save.execute(params![sink, account, value, at]).map(drop)
         })
         .await
     }

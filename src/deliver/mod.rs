@@ -25,6 +25,7 @@ pub use auth::{AuthBreakerState, OnAuthFailure};
 pub use http::{HttpTransport, TransportError, TransportSettings};
 pub use observer::{DeliveryObserver, NoopDeliveryObserver};
 pub use poison::{PoisonPolicy, RunMode};
+pub use quota::LearnedQuota;
 pub use transport::{
     ApiReply, Attempts, BeforeSend, Expects, Idempotency, MAX_RESPONSE_BYTES, Method, Need,
     Request, SendError, Stalled, Transport,

@@ -7,13 +7,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use parking_lot::Mutex;
 
 use super::engine::{Engine, EngineParts};
 use super::probe::{DeliveryProbe, DestinationProbe};
 use crate::buffer::{self, Buffer, StoreError};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::UsercomSink;
-use crate::deliver::{HttpTransport, PoisonPolicy, RunMode, SendError, TransportSettings};
+use crate::deliver::{
+    HttpTransport, LearnedQuota, PoisonPolicy, RunMode, SendError, TransportSettings,
+};
 use crate::mapping::CompiledMapping;
 use crate::record::Record;
 use crate::sink::{
@@ -33,6 +36,9 @@ const MAX_SAVED_TOGETHER: usize = 1024;
 /// wait in between.
 const CATALOG_ATTEMPTS: u32 = 5;
 const CATALOG_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What was learned of a quota longer ago is learned again.
+const QUOTA_VALID_FOR: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 
 /// Records in one push at most.
 const MAX_PUSH_RECORDS: usize = 512;
@@ -78,23 +84,36 @@ impl SinkFactory for UsercomSink {
         };
         let probe: Arc<dyn usercom::ExecutorObserver> =
             Arc::new(DestinationProbe::new(cx.name.clone(), cx.metrics.clone()));
-        let destination = |transport: HttpTransport| {
+        let destination = |transport: Arc<HttpTransport>| {
             let (users, delivery) = (config.users.clone(), config.delivery.clone());
-            OpExecutor::new(Arc::new(transport), users, delivery, Arc::clone(&probe))
+            OpExecutor::new(transport, users, delivery, Arc::clone(&probe))
                 .with_types(&config.attributes, &config.company_attributes)
                 .with_account(&config.account)
         };
-        let checked = destination(transport(OnAuthFailure::Abort)?);
+        let checked = destination(Arc::new(transport(OnAuthFailure::Abort)?));
         let timeout = Duration::from_secs(config.healthcheck.timeout_secs);
         let healthcheck = Box::pin(healthcheck(checked, timeout));
-        let usercom = Arc::new(destination(transport(halt)?));
+        let transport = Arc::new(transport(halt)?);
+        let usercom = Arc::new(destination(Arc::clone(&transport)));
         let buffer = buffer::open(&config.buffer, &cx.name, cx.store.clone(), cx.abort.clone())
             .await
             .map_err(|error| SinkBuildError::Storage(error.to_string()))?;
         // The first save also trims the look-ups of an earlier process.
         let (plan, saved) = (Arc::new(plan), AtomicUsize::new(config.users.cache_size));
         let said = AtomicBool::new(false);
-        let sink = DeliveringSink { config, plan, usercom, buffer, probe, saved, said, cx };
+        let quota = Mutex::default();
+        let sink = DeliveringSink {
+            config,
+            plan,
+            usercom,
+            transport,
+            buffer,
+            probe,
+            saved,
+            said,
+            quota,
+            cx,
+        };
         Ok((Box::new(sink), healthcheck))
     }
 }
@@ -127,12 +146,15 @@ struct DeliveringSink {
     config: Arc<UsercomSink>,
     plan: Arc<CompiledMapping>,
     usercom: Arc<OpExecutor>,
+    transport: Arc<HttpTransport>,
     buffer: Arc<dyn Buffer>,
     probe: Arc<dyn usercom::ExecutorObserver>,
     /// Look-ups saved since the oldest were last deleted.
     saved: AtomicUsize,
     /// Whether the early deletion of message ids was logged.
     said: AtomicBool,
+    /// What of the quota is stored.
+    quota: Mutex<LearnedQuota>,
     cx: SinkContext,
 }
 
@@ -288,7 +310,43 @@ impl DeliveringSink {
             .await
             .map_err(storage)?;
         self.usercom.restore(rows);
+        self.restore_quota().await.map_err(storage)
+    }
+
+    /// Continues with what was learned of the quota, so that a restart does not learn it again.
+    async fn restore_quota(&self) -> Result<(), StoreError> {
+        let now = crate::clock::now();
+        let since = now.checked_sub(QUOTA_VALID_FOR).unwrap_or(now);
+        let (store, account) = (&self.cx.store, self.config.base_url());
+        let Some(stored) = store.load_quota(&self.cx.name, &account, since).await? else {
+            return Ok(());
+        };
+        match serde_json::from_str::<LearnedQuota>(&stored) {
+            Ok(learned) => {
+                self.transport.restore_quota(learned);
+                *self.quota.lock() = learned;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what was learned of the rate limit cannot be read; it is learned again");
+            }
+        }
         Ok(())
+    }
+
+    /// Saves what was learned of the quota if it changed.
+    async fn save_quota(&self) {
+        let learned = self.transport.learned_quota();
+        if learned.is_empty() || learned.is_close_to(&self.quota.lock()) {
+            return;
+        }
+        let (store, account) = (&self.cx.store, self.config.base_url());
+        let value = serde_json::to_string(&learned).expect("numbers are JSON");
+        match store.save_quota(&self.cx.name, &account, value).await {
+            Ok(()) => *self.quota.lock() = learned,
+            Err(error) => {
+                tracing::warn!(%error, "what was learned of the rate limit could not be saved; after a restart it is learned again");
+            }
+        }
     }
 
     async fn save_regularly(&self) {
@@ -364,6 +422,7 @@ impl DeliveringSink {
 
     /// Saves look-ups. A failure costs look-ups after a restart, never records.
     async fn save(&self) {
+        self.save_quota().await;
         // In pieces, so that completions are written in between.
         loop {
             let changes = self.usercom.take_changes(MAX_SAVED_TOGETHER);
