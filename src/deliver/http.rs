@@ -28,7 +28,7 @@ use super::dispatcher::{
 use super::observer::DeliveryObserver;
 use super::outcome::{Attempt, BrokenBody, Media};
 use super::poison::PoisonPolicy;
-use super::quota::RateLimitHeaders;
+use super::quota::{LearnedQuota, RateLimitHeaders};
 use super::redact::Redactor;
 use super::request::{ApiReply, Method, Request};
 use super::transport::{Attempts, BeforeSend, SendError, Transport};
@@ -133,6 +133,16 @@ impl HttpTransport {
             },
         );
         Ok(Self { dispatcher })
+    }
+
+    /// What was learned of the server's quota; `None` while it is being found out.
+    pub fn learned_quota(&self) -> Option<LearnedQuota> {
+        self.dispatcher.learned_quota()
+    }
+
+    /// Begins with what was learned of the quota before. Only before the first request.
+    pub fn restore_quota(&self, learned: LearnedQuota) {
+        self.dispatcher.restore_quota(learned);
     }
 
     /// Whether sending is halted, and every change of it: for `/ready`.

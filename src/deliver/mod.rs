@@ -26,5 +26,6 @@ pub use auth::{AuthBreakerState, OnAuthFailure};
 pub use http::{HttpTransport, TransportError, TransportSettings};
 pub use observer::{DeliveryObserver, NoopDeliveryObserver};
 pub use poison::{PoisonPolicy, RunMode};
+pub use quota::LearnedQuota;
 pub use request::{ApiReply, Expects, Idempotency, MAX_RESPONSE_BYTES, Method, Need, Request};
 pub use transport::{Attempts, BeforeSend, SendError, Stalled, Transport};

@@ -23,7 +23,7 @@ use super::concurrency::{Controller, ControllerSettings, LoadSignal, Permit, Res
 use super::observer::DeliveryObserver;
 use super::outcome::{Attempt, AttemptDisposition, BrokenBody, RetryReason, SideEffect, classify};
 use super::poison::PoisonPolicy;
-use super::quota::{AttemptTicket, RateLimitHeaders};
+use super::quota::{AttemptTicket, LearnedQuota, RateLimitHeaders};
 use super::rate::GcraLimiter;
 use super::request::{ApiReply, Need, Request};
 use super::retry::{RetryBudget, RetryPolicy};
@@ -189,6 +189,16 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
 
     pub(super) fn halted(&self) -> watch::Receiver<AuthBreakerState> {
         self.halt.watch()
+    }
+
+    /// What was learned of the server's quota; `None` while it is being found out.
+    pub(super) fn learned_quota(&self) -> Option<LearnedQuota> {
+        self.admission.learned(Instant::now())
+    }
+
+    /// Begins with what was learned of the quota before.
+    pub(super) fn restore_quota(&self, learned: LearnedQuota) {
+        self.admission.restore(Instant::now(), learned);
     }
 
     /// Whether the server answered anything well lately.
