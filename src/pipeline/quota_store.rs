@@ -45,12 +45,17 @@ impl QuotaStore {
     pub(super) async fn restore(&self) -> Result<(), StoreError> {
         let now = clock::now();
         let since = now.checked_sub(VALID_FOR).unwrap_or(Timestamp::MIN);
-        let Some((text, at)) = self.store.load_quota(&self.sink, &self.account, since).await? else {
+        let Some((text, at)) = self.store.load_quota(&self.sink, &self.account, since).await?
+        else {
             return Ok(());
         };
         match serde_json::from_str::<LearnedQuota>(&text) {
             Ok(learned) => {
-                tracing::debug!(sink = self.sink, ?learned, "the rate limit learned before is used");
+                tracing::debug!(
+                    sink = self.sink,
+                    ?learned,
+                    "the rate limit learned before is used"
+                );
                 self.transport.restore_quota(learned);
                 // A clock that was set back must not keep the row from being stored again.
                 *self.stored.lock() = StoredQuota { learned, at: Some(at.min(now)) };

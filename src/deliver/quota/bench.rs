@@ -224,8 +224,7 @@ type Event = Reverse<(Instant, Step, usize, usize, u32, AttemptTicket)>;
 /// Runs clients against a throttle.
 pub(super) fn run(throttle: Throttle, load: Load, seed: u64) -> Outcome {
     let start = Instant::now();
-    let mut clients: Vec<_> =
-        (0..load.clients).map(|_| Client::new(start, load.users)).collect();
+    let mut clients: Vec<_> = (0..load.clients).map(|_| Client::new(start, load.users)).collect();
     run_clients(throttle, load, start, &mut clients, seed)
 }
 

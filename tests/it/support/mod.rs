@@ -5,6 +5,7 @@ pub(crate) mod chaos;
 pub(crate) mod mix;
 pub(crate) mod stub;
 pub(crate) mod tally;
+pub(crate) mod throttle;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
