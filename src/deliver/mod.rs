@@ -27,4 +27,4 @@ pub use http::{HttpTransport, TransportError, TransportSettings};
 pub use observer::{DeliveryObserver, NoopDeliveryObserver};
 pub use poison::{PoisonPolicy, RunMode};
 pub use request::{ApiReply, Expects, Idempotency, MAX_RESPONSE_BYTES, Method, Need, Request};
-pub use transport::{Attempts, BeforeSend, SendError, Stalled, Transport};
+pub use transport::{Attempts, BeforeSend, Denial, SendError, Stalled, Transport};

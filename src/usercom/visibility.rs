@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::deliver::Denial;
+
 /// The first pause before something unseen is asked for again; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
@@ -57,21 +59,26 @@ impl Visibility {
     }
 
     /// The same for something of which it is not known whether it was written: where the account
-    /// shows everything at once, it is soon known.
+    /// shows everything at once, it is soon known. What the server refused to do was not written,
+    /// as a rule: it is waited for no longer than other things took.
     pub(super) fn pause_if_lost(
         &self,
         sent: Instant,
+        denial: Denial,
         wait: &mut VisibilityWait,
         now: Instant,
     ) -> Option<Duration> {
         let window = {
             let seen = self.seen();
-            match seen.at_once >= ENOUGH_SIGHTINGS {
-                true => self.window.min(LEAST_PATIENCE.max(seen.longest * 2)),
-                false => self.window,
+            match denial {
+                Denial::TooMany => seen.longest * 2,
+                Denial::None if seen.at_once >= ENOUGH_SIGHTINGS => {
+                    LEAST_PATIENCE.max(seen.longest * 2)
+                }
+                Denial::None => self.window,
             }
         };
-        self.pause_within(window, sent, wait, now)
+        self.pause_within(window.min(self.window), sent, wait, now)
     }
 
     fn pause_within(
@@ -121,7 +128,7 @@ mod tests {
         let (mut now, mut wait, mut ages) = (written, VisibilityWait::default(), Vec::new());
         loop {
             let pause = match lost {
-                true => visibility.pause_if_lost(written, &mut wait, now),
+                true => visibility.pause_if_lost(written, Denial::None, &mut wait, now),
                 false => visibility.pause(Some(written), &mut wait, now),
             };
             let Some(pause) = pause else { return ages };
@@ -157,6 +164,8 @@ mod tests {
             quick.seen_at(Some(written), &VisibilityWait::default(), written);
         }
         assert_eq!(looks(&quick, true), [1, 2]);
+        let mut wait = VisibilityWait::default();
+        assert_eq!(quick.pause_if_lost(written, Denial::TooMany, &mut wait, written), None);
         assert_eq!(looks(&quick, false).last(), Some(&30));
     }
 }
