@@ -29,7 +29,7 @@ pub struct Rule {
     #[serde(default)]
     pub stop: bool,
     /// What the call is filled with, by target: `user_id`, `anonymous_id`, `message_id`,
-    /// `timestamp`, `event`, `name`, `category`, `group_id`, `previous_id`, `traits.X`, `properties.X`,
+    /// `timestamp`, `event`, `name`, `category`, `group_id`, `previous_id`, `user_key`, `traits.X`, `properties.X`,
     /// `context.X`, `traits.*`, `properties.*`, `context.*`.
     pub fields: IndexMap<String, FieldValue>,
 }

@@ -259,6 +259,20 @@ pub struct UsersConfig {
     /// How many users' and companies' look-ups are remembered. Default: 100000.
     #[schemars(range(min = 1))]
     pub cache_size: usize,
+    /// By what a person is looked for who is in the account already without your own id: people
+    /// whom the web widget (`user_key`), a form or an import (`email`, `phone`) brought in. Any
+    /// of `user_key`, `email` and `phone`, in the order in which they are asked. It is asked once
+    /// for each own id that neither the sink nor User.com knows, before the first write, and takes
+    /// one request for each key that the call has. The first key that finds exactly one record
+    /// decides: a record without an own id gets this one, so that everything goes to it. E-mail
+    /// addresses are compared trimmed and without case, telephone numbers by their digits and a
+    /// leading plus. `[]` = never ask. Default: `["user_key"]`. Add `"email"` where an address
+    /// belongs to one person only.
+    pub match_by: Vec<MatchBy>,
+    /// What happens where the record that `match_by` finds has another own id, or several records
+    /// are found: `create`, `dead_letter` or `use`. Each case is counted in
+    /// `usercom_match_conflicts_total` and logged, once for each user. Default: `create`.
+    pub match_conflict: MatchConflict,
     /// How many custom attributes are created within one hour at most, because an attribute at
     /// User.com is permanent and a record may bring thousands of names; 0 = no limit. At the limit
     /// unknown attributes are left out, counted in `usercom_attributes_refused_total`, and a
@@ -277,6 +291,8 @@ impl Default for UsersConfig {
             catalogue_refresh_secs: 300,
             merge_anonymous: false,
             cache_size: 100_000,
+            match_by: vec![MatchBy::UserKey],
+            match_conflict: MatchConflict::Create,
             max_new_attributes_per_hour: 100,
         }
     }
@@ -290,6 +306,34 @@ impl UsersConfig {
             limit => usize::try_from(limit).unwrap_or(usize::MAX),
         }
     }
+}
+
+/// A key by which a person is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MatchBy {
+    /// The key of the browser, from the mapping's target `user_key`. The preset takes it from
+    /// `context.externalIds` (type `user_key`), `integrations` or `context.traits.user_key`.
+    UserKey,
+    /// The e-mail address of the call.
+    Email,
+    /// The telephone number of the call.
+    Phone,
+}
+
+/// What happens where a person is found who has another own id, or several people are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MatchConflict {
+    /// The user gets a record of its own.
+    #[default]
+    Create,
+    /// The record goes to the dead letters, with the reason `match_conflict`.
+    DeadLetter,
+    /// The call is written to the record that was found, the oldest of several. Its own id stays.
+    /// What comes later for this user goes there too, as long as the sink remembers it
+    /// (`cache_size`); after that, calls that carry none of the keys make a record of its own.
+    Use,
 }
 
 /// What happens to an attribute User.com does not know.

@@ -160,6 +160,7 @@ impl Compiler {
             category: None,
             group_id: None,
             previous_id: None,
+            user_key: None,
             fields: Default::default(),
             context: Default::default(),
         };
@@ -211,6 +212,7 @@ impl Compiler {
             FieldTarget::Category => &mut call.category,
             FieldTarget::GroupId => &mut call.group_id,
             FieldTarget::PreviousId => &mut call.previous_id,
+            FieldTarget::UserKey => &mut call.user_key,
         };
         *slot = self.one_field(at, key, value);
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
+use super::matching::Subject;
 use super::{JUST_SEEN, OpExecutor};
 use crate::deliver::{ApiReply, Attempts, SendError};
 use crate::schedule::PackedFields;
@@ -225,11 +226,12 @@ impl OpExecutor {
     /// Makes a user a member of a company; whichever of them is missing is created.
     pub(super) async fn join(
         &self,
-        user: &str,
+        subject: Subject<'_>,
         group: &str,
         now: Timestamp,
         attempts: &mut Attempts,
     ) -> Result<OpSuccess, ExecuteError> {
+        let user = subject.id;
         let ttl = self.users.unchanged_ttl_secs.max(JUST_SEEN);
         let known = || self.is_member(user, group, now, ttl);
         if known() {
@@ -238,7 +240,7 @@ impl OpExecutor {
         }
         let _turn = self.company_turns.turn(group.into()).await;
         for retry in [true, false] {
-            let member = self.number(user, attempts).await?;
+            let member = self.number(subject, attempts).await?;
             let company = self.company_number(group, now, attempts).await?;
             if known() {
                 self.probe.saved("member");
