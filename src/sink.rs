@@ -11,6 +11,8 @@ use crate::config::fault::{ConfigPath, Fault};
 use crate::record::Record;
 use crate::telemetry::SinkMetrics;
 
+pub use crate::deliver::OnAuthFailure;
+
 /// Consumes a stream until it ends.
 #[async_trait]
 pub trait StreamSink<T> {
@@ -59,15 +61,6 @@ pub struct SinkContext {
     pub abort: CancellationToken,
     /// Cancelled by the sink once its input has ended and every record of it is in its buffer.
     pub input_drained: CancellationToken,
-}
-
-/// What a sink does when the destination refuses the API key or the sending domain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnAuthFailure {
-    /// Halt, and probe until it is accepted again.
-    Retry,
-    /// Stop with [`SinkError::KeyRefused`].
-    Abort,
 }
 
 /// Why a sink stopped before its input ended.

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_added_is_found() {
+    fn inserted_key_is_found() {
         // Every name leads to its own value, however many there are, and no other name to any.
         for count in [0, 1, 2, 3, 50, 1_000] {
             let mut lexicon = FixedKeyMap::default();

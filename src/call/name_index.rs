@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_is_found_where_it_stands() {
+    fn every_name_is_found_at_its_index() {
         // Few names or many: what was added is found at its place, anything else nowhere.
         for count in [0, 1, INLINE_CAP - 1, INLINE_CAP, INLINE_CAP + 1, 3 * INLINE_CAP] {
             let mut list: Vec<String> = Vec::new();

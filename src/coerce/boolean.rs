@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boolean_words_are_read_without_case() {
+    fn boolean_word_in_any_case_is_parsed() {
         // The usual words are read, and no other.
         for (word, value) in [("Yes", Some(true)), (" off ", Some(false)), ("1", Some(true))] {
             assert_eq!(parse(word), value, "{word}");

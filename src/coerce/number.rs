@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_however_written_are_integers() {
+    fn integer_in_any_notation_is_an_integer() {
         // Fractions of zeros and exponents change nothing, and no digit is rounded away.
         for (text, whole) in [
             ("12", Some("12")),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn compared_by_value() {
+    fn numbers_of_equal_value_compare_equal() {
         // Whole and broken numbers, beyond 53 and 64 bits, order as mathematics does.
         let compare = |a: &str, b: &str| {
             let (a, b) = (Number::parse(a).unwrap(), Number::parse(b).unwrap());

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zone_names_are_found_and_suggested() {
+    fn unknown_zone_name_gets_a_suggestion() {
         // Names and fixed offsets are found; a misspelt name or a bare city leads to the right one.
         assert!(find("Europe/Warsaw").is_some());
         assert!(find("UTC").is_some());

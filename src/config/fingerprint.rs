@@ -127,7 +127,7 @@ mod tests {
     "#;
 
     #[test]
-    fn what_did_not_change_has_the_same_digest_and_what_did_has_not() {
+    fn fingerprint_changes_only_with_its_settings() {
         // Guarantees that places and other parts do not count, and that a secret from a file does.
         let old = of(PIPELINE, "one-key-0001");
         let moved = of(&format!("# a comment\n\n{PIPELINE}"), "one-key-0001");
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_not_shown() {
+    fn fingerprint_debug_output_shows_no_digest() {
         // Guarantees that nothing derived from a secret is in the `Debug` of a load.
         let shown = format!("{:?}", of(PIPELINE, "one-key-0001"));
         assert!(shown.contains("Fingerprint(…)") && !shown.contains('['), "{shown}");

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn relative_paths_start_beside_their_file() {
+    fn relative_path_is_resolved_from_its_pipeline_file() {
         // Each file's own folder counts, also for secrets; absolute paths and names stay.
         let text = "[sources.a]\ntype = 'file'\ninclude = ['./logs/*.log', '/var/*.log']\nexclude = ['*.gz', 'old/*']\n";
         let got = pipeline("/srv/[a]", text);

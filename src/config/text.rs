@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_found_behind_quotes_and_escapes() {
+    fn segments_after_quotes_and_escapes_have_right_positions() {
         // A part of a value points at the same characters of the file, in every kind of quotes.
         for (raw, written, part, expected) in [
             (".a.b", ".a.b", 1..2, "a"),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_found_around_an_interpolation() {
+    fn segments_around_an_interpolation_have_right_positions() {
         // Behind an inserted value offsets are shifted back; inside it, the whole `${}` is shown.
         let text = InterpolatedString {
             value: "https://host.example/x".into(),

@@ -97,7 +97,7 @@ mod tests {
     use tokio::task::{JoinSet, yield_now};
 
     #[tokio::test(start_paused = true)]
-    async fn turns_are_taken_in_order_and_spaced() {
+    async fn requests_are_admitted_in_order_and_spaced() {
         // Guarantees that attempts start in the order they came and no faster than the limit, a
         // pause in the middle and a caller that gave up included.
         let door =

@@ -11,11 +11,18 @@ use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::sink::OnAuthFailure;
-
 /// The first wait before a probe, and the longest.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
+
+/// What a sink does when the destination refuses the API key or the sending domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnAuthFailure {
+    /// Halt, and probe until it is accepted again.
+    Retry,
+    /// Stop with [`SinkError::KeyRefused`](crate::sink::SinkError::KeyRefused).
+    Abort,
+}
 
 /// Whether sending is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -257,7 +264,7 @@ mod tests {
     use futures::FutureExt;
 
     #[test]
-    fn probes_back_off_from_one_second_to_sixty() {
+    fn probe_interval_grows_from_1_to_60_seconds() {
         // Guarantees the series of waits, and that only the prober's answers move it.
         let mut core = AuthBreakerCore::new(OnAuthFailure::Retry);
         let now = Instant::now();
@@ -277,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn giving_up_takes_a_second_refusal() {
+    fn once_run_aborts_only_after_second_refusal() {
         // Guarantees that one 401 alone does not end a run.
         let mut core = AuthBreakerCore::new(OnAuthFailure::Abort);
         let now = Instant::now();
@@ -290,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn late_refusals_do_not_halt_again() {
+    fn late_refusal_does_not_halt_again() {
         // Guarantees that answers to attempts older than the cure are ignored.
         let mut core = AuthBreakerCore::new(OnAuthFailure::Retry);
         let start = Instant::now();
@@ -302,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_prober_at_a_time_and_the_role_moves_on() {
+    async fn only_one_request_probes_and_dropped_probe_is_replaced() {
         // Guarantees that while halted one of many gets the role, that dropping it hands it to the
         // next, and that all go on once it is over.
         let halt = AuthCircuitBreaker::new(OnAuthFailure::Retry);

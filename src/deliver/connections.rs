@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kept_connections_are_left_alone_after_two_were_closed() {
+    fn idle_connections_are_not_reused_after_two_were_closed() {
         // Guarantees that one closed connection changes nothing, that a second one within a minute
         // does for a minute, and that trust comes back.
         let trust = KeptConnections::default();

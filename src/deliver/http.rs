@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::auth::AuthBreakerState;
+use super::auth::{AuthBreakerState, OnAuthFailure};
 use super::connections::{KeptConnections, RecordConnects, watched};
 use super::dispatcher::{
     AttemptTransport, ConnectionChoice, DispatcherSettings, RequestDispatcher,
@@ -31,7 +31,6 @@ use super::poison::PoisonPolicy;
 use super::redact::Redactor;
 use super::transport::{ApiReply, Attempts, BeforeSend, Method, Request, SendError, Transport};
 use crate::config::sink::RequestConfig;
-use crate::sink::OnAuthFailure;
 
 /// The longest text of a foreign error that is passed on, in characters.
 const MAX_DETAIL: usize = 200;
@@ -389,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_sent_as_written_or_not_at_all() {
+    fn path_is_sent_unchanged_or_rejected() {
         // Guarantees that no id's encoding is changed and that no id climbs out of its segment.
         let transport = transport("https://acme.user.com/api/public").unwrap();
         for path in ["users/", "users-by-id/a%2Fb%3F%23%25%20%C3%A9/events/", "u/?email=a%40b%2Bc"]
@@ -403,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn base_urls_are_checked() {
+    fn invalid_base_url_is_rejected() {
         // Guarantees which endpoints are refused, and that the message does not repeat them.
         for good in ["http://127.0.0.1:1/api/public/", "https://h", " https://h/x "] {
             assert!(base_url(good).unwrap().ends_with('/'), "{good}");
@@ -422,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_not_shown() {
+    fn api_key_is_absent_from_debug_output_of_client() {
         // Guarantees that neither the headers' Debug nor a key that cannot be sent shows the key.
         let headers = headers(&SecretString::from("s3cret")).unwrap();
         assert!(!format!("{headers:?}").contains("s3cret"));

@@ -21,7 +21,7 @@ pub mod retry;
 mod routes;
 mod transport;
 
-pub use auth::AuthBreakerState;
+pub use auth::{AuthBreakerState, OnAuthFailure};
 pub use http::{HttpTransport, TransportError, TransportSettings};
 pub use observer::{DeliveryObserver, NoopDeliveryObserver};
 pub use poison::{PoisonPolicy, RunMode};

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn every_status_has_its_class() {
+    fn every_status_has_its_disposition() {
         // Guarantees the table of statuses: which are final, which halt, which are repeated.
         for status in 100..=999_u16 {
             let outcome = judge(&answer(status), Idempotency::Idempotent);
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_happened_is_not_repeated_when_it_counts() {
+    fn request_with_possible_effect_is_not_repeated_unless_idempotent() {
         // Guarantees which outcomes leave the side_effect of an event open.
         let unknown = [
             Attempt::TimedOut,
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_body_behind_a_success_is_repeated_only_if_that_is_safe() {
+    fn success_with_broken_body_is_repeated_only_if_idempotent() {
         // Guarantees that a 2xx whose body is cut or endless neither loses a look-up's answer nor
         // doubles an event.
         let large = BrokenBody::TooLarge { begin: Bytes::from_static(b"{\"id\":1,\"x\":\"aaa") };
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn web_pages_and_redirects_are_not_answers_of_the_api() {
+    fn captive_portal_page_is_not_success() {
         // Guarantees that a page or a redirect, whatever its status, loses nothing and doubles
         // nothing.
         let pages = [&b"<!DOCTYPE html><p>Log in"[..], b" \r\n<html>", b"\xef\xbb\xbf<html>"];
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn success_stands_whatever_text_its_body_is() {
+    fn success_with_unreadable_body_stays_success() {
         // Guarantees that a 2xx with a short word, another encoding or JSON called HTML is a
         // success, so that no event is sent twice for it.
         for body in [
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_both_forms() {
+    fn retry_after_is_parsed_in_both_formats() {
         // Guarantees seconds, dates, the clamp, and that nonsense counts as absent.
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let read = |text: &str| parse_retry_after(text, LONGEST, now);
@@ -549,7 +549,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn retry_after_never_exceeds_the_clamp(text in ".{0,40}", longest in 1_u64..100) {
+        fn retry_after_is_limited(text in ".{0,40}", longest in 1_u64..100) {
             // Guarantees that no header text panics or asks for more than the longest wait.
             let longest = Duration::from_secs(longest);
             if let Some(wait) = parse_retry_after(&text, longest, SystemTime::UNIX_EPOCH) {

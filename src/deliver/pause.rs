@@ -106,7 +106,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn nobody_passes_during_a_pause(
+        fn no_request_is_sent_during_a_pause(
             pauses in proptest::collection::vec((0_u64..2000, 0_u64..1500), 0..8),
             waiters in proptest::collection::vec(0_u64..4000, 1..20),
         ) {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_shorter_pause_changes_nothing() {
+    async fn shorter_pause_does_not_shorten_a_longer_one() {
         // Guarantees the maximum of all pauses, and the report of whether one grew.
         let gate = BackpressureGate::default();
         let start = Instant::now();

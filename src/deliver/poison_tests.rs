@@ -42,7 +42,7 @@ fn model(
 
 proptest! {
     #[test]
-    fn poison_is_what_fails_while_others_succeed(
+    fn request_that_fails_while_others_succeed_is_poisoned(
         steps in steps(),
         success_before in proptest::option::of(0_u64..30),
         others_failing in 0_usize..5,
@@ -86,7 +86,7 @@ proptest! {
 }
 
 #[test]
-fn success_forgets_what_failed() {
+fn success_resets_failure_count() {
     // Guarantees that a request which succeeds in the end begins anew, and that requests of another
     // route are told apart.
     let failing = FailureCount::default();

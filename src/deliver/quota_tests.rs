@@ -154,7 +154,7 @@ fn check(name: &str, quota: Quota, start: Instant, rate: f64, latency_ms: u32) {
 }
 
 #[test]
-fn token_buckets_are_used_up_with_few_refusals() {
+fn token_bucket_quota_is_used_with_few_refusals() {
     // Guarantees >= 95 % of the quota and <= 5 % refusals over a minute, from a cold start.
     for latency in [2, 20, 50, 150] {
         for rate in [10.0, 50.0, 500.0] {
@@ -165,7 +165,7 @@ fn token_buckets_are_used_up_with_few_refusals() {
 }
 
 #[test]
-fn fixed_windows_are_used_up_with_few_refusals() {
+fn fixed_window_quota_is_used_with_few_refusals() {
     // Guarantees the same against a server that counts per second.
     for latency in [2, 20, 50, 150] {
         for rate in [10, 50, 500] {
@@ -177,7 +177,7 @@ fn fixed_windows_are_used_up_with_few_refusals() {
 }
 
 #[test]
-fn sliding_windows_are_used_up_with_few_refusals() {
+fn sliding_window_quota_is_used_with_few_refusals() {
     // Guarantees the same against a server that remembers its last requests.
     for latency in [2, 20, 50, 150] {
         for rate in [10_u32, 50, 500] {
@@ -193,7 +193,7 @@ fn sliding_windows_are_used_up_with_few_refusals() {
 }
 
 #[test]
-fn a_big_bucket_does_not_mislead_for_long() {
+fn large_burst_does_not_mislead_estimate_for_long() {
     // Guarantees that a first estimate a hundred times too high is corrected within a few refusals.
     let start = Instant::now();
     let run = run(Quota::bucket(10.0, 1000.0, start), start, Duration::from_millis(50), MINUTE * 5);
@@ -202,7 +202,7 @@ fn a_big_bucket_does_not_mislead_for_long() {
 }
 
 #[test]
-fn nothing_is_delayed_before_the_first_refusal() {
+fn no_request_is_delayed_before_first_refusal() {
     // Guarantees that a server without a quota is never paced.
     let mut estimator = QuotaEstimator::new();
     let now = Instant::now();
@@ -215,7 +215,7 @@ fn nothing_is_delayed_before_the_first_refusal() {
 }
 
 #[test]
-fn a_raised_quota_is_found() {
+fn raised_quota_is_found() {
     // Guarantees that after a quota is lifted tenfold the pace follows within minutes.
     let start = Instant::now();
     let mut estimator = QuotaEstimator::new();
@@ -236,7 +236,7 @@ fn a_raised_quota_is_found() {
 }
 
 #[test]
-fn refusals_of_one_episode_teach_once() {
+fn refusals_of_one_episode_lower_rate_once() {
     // Guarantees that a hundred answers to attempts already on their way count as one.
     let mut estimator = QuotaEstimator::new();
     let start = Instant::now();
@@ -251,7 +251,7 @@ fn refusals_of_one_episode_teach_once() {
 }
 
 #[test]
-fn refusals_without_any_success_teach_no_rate() {
+fn refusals_without_success_set_no_rate() {
     // Guarantees that a server that refuses from the first moment on (someone else used up the
     // quota) is not crept along at for minutes afterwards.
     let mut estimator = QuotaEstimator::new();
@@ -265,7 +265,7 @@ fn refusals_without_any_success_teach_no_rate() {
 }
 
 #[test]
-fn a_bad_moment_costs_half_at_the_most() {
+fn one_refusal_lowers_rate_by_half_at_most() {
     // Guarantees that one refusal right after another does not throw away a pace that was found.
     let mut estimator = QuotaEstimator::new();
     let mut now = Instant::now();
@@ -281,7 +281,7 @@ fn a_bad_moment_costs_half_at_the_most() {
 }
 
 #[test]
-fn refusals_by_chance_do_not_teach_a_crawl() {
+fn random_refusals_do_not_collapse_the_rate() {
     // Guarantees that refusals that have nothing to do with the pace cost little more than the
     // pauses they ask for: without those there would be 70 attempts to each second of pause.
     let rate = |seed| {

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_timer_costs_no_throughput() {
+    fn late_timer_costs_no_throughput() {
         // Guarantees at least 98 % of 500/s although every wake-up is a millisecond late.
         let mut spacing = GcraLimiter::per_window(500, Duration::from_secs(1));
         let starts = starts(&mut spacing, &[1000; 5000]);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn starts_are_even() {
+    fn request_starts_are_evenly_spaced() {
         // Guarantees there is no burst at the start.
         let mut spacing = GcraLimiter::per_window(10, Duration::from_secs(1));
         let starts = starts(&mut spacing, &[0; 20]);
@@ -102,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_window_holds_more_than_the_limit(
+        fn no_window_exceeds_the_limit(
             num in 1_u32..60,
             window_ms in 50_u64..3000,
             delays in proptest::collection::vec(
@@ -119,7 +119,7 @@ mod tests {
         }
 
         #[test]
-        fn a_server_with_the_same_bucket_never_refuses(
+        fn server_with_same_bucket_never_refuses(
             num in 1_u32..100,
             delays in proptest::collection::vec(0_u64..50_000, 1..500),
         ) {

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_covered_however_it_is_written() {
+    fn api_key_in_any_encoding_is_redacted() {
         // Guarantees that a key is found plain, in capitals, in JSON, in a URL, in HTML and in
         // Base64 wherever it begins.
         let key = "s3cr&t/key\"0123";
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_key_is_covered_as_a_word_only() {
+    fn short_api_key_is_redacted_only_as_a_whole_word() {
         // Guarantees that a key of a few letters does not spoil the names in an answer.
         assert_eq!(covered("k", "{\"key\":\"k\"}"), "{\"key\":\"***\"}");
         assert_eq!(covered("", "whatever"), "whatever");

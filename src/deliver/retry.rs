@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn ceilings_double_up_to_the_longest() {
+    fn backoff_ceiling_doubles_up_to_its_maximum() {
         // Guarantees the series 1, 2, 4 … 32, 60, 60 for the defaults, without overflow.
         let policy = policy(None);
         let series: Vec<u64> = (1..=8).map(|n| policy.ceiling(n).as_secs()).collect();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn full_jitter_covers_the_whole_range() {
+    fn full_jitter_covers_the_whole_interval() {
         // Guarantees that waits spread from near zero to near the ceiling.
         let mut rng = StdRng::seed_from_u64(7);
         let waits: Vec<_> = (0..1000).map(|_| policy(None).backoff(4, &mut rng)).collect();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_is_slowed_to_the_floor() {
+    fn retry_budget_falls_to_floor_rate() {
         // Guarantees that a thousand failures at once retry no faster than the floor, and that none
         // is refused.
         let now = Instant::now();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn retries_of_a_fifth_of_the_traffic_are_free() {
+    fn retries_up_to_a_fifth_of_traffic_are_not_delayed() {
         // Guarantees that ordinary trouble is not slowed down.
         let mut now = Instant::now();
         let mut budget = RetryBudget::new(now, Duration::from_secs(60));
@@ -177,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn waits_stay_within_bounds(failed in 1_u32.., seed: u64) {
+        fn backoff_stays_within_bounds(failed in 1_u32.., seed: u64) {
             // Guarantees 0 <= backoff <= ceiling <= longest, and half of it for the gate.
             let policy = policy(None);
             let mut rng = StdRng::seed_from_u64(seed);
@@ -187,7 +187,7 @@ mod tests {
         }
 
         #[test]
-        fn the_budget_never_asks_for_more_than_the_longest(
+        fn retry_budget_wait_never_exceeds_maximum(
             steps in proptest::collection::vec((0_u64..2000, any::<bool>()), 1..300),
         ) {
             // Guarantees that debt is bounded whatever the history.

@@ -1,7 +1,9 @@
-//! The records of one source that have no verdict yet.
+//! Counts the records of one source that have no final status yet.
 //!
-//! Not here: which positions they hold (`watermark`). One invariant: every record that was counted
-//! out is counted in exactly once, because its acknowledgement tells a verdict exactly once.
+//! # Invariants
+//!
+//! Each record is counted once when it is sent and once when its verdict arrives, because an
+//! acknowledgement reports exactly one verdict.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,16 +12,18 @@ use tokio::sync::Notify;
 
 use crate::ack::{Ack, Verdict};
 
-/// Counts records out and verdicts in. Shared by everything of one source that sends.
+/// Counts records that were sent and verdicts that arrived. Shared by all tasks of one source that
+/// send.
 #[derive(Debug, Default)]
 pub(super) struct InFlightTracker {
     open: AtomicUsize,
-    /// Told when `open` falls to zero. One waiter: the source.
+    /// Notified when `open` falls to zero. The source is the only waiter.
     idle: Notify,
 }
 
 impl InFlightTracker {
-    /// An acknowledgement that is counted, and calls `callback` before it counts itself in.
+    /// An acknowledgement that is counted here. It calls `callback` before it counts itself as
+    /// settled.
     pub(super) fn ack(
         self: &Arc<Self>,
         callback: impl FnOnce(Verdict) + Send + Sync + 'static,
@@ -27,7 +31,7 @@ impl InFlightTracker {
         self.ack_with_reason(|verdict, _| callback(verdict))
     }
 
-    /// As [`ack`](Self::ack); `callback` also hears why a record was rejected.
+    /// As [`ack`](Self::ack); `callback` also receives the reason of a rejection.
     pub(super) fn ack_with_reason(
         self: &Arc<Self>,
         callback: impl FnOnce(Verdict, Option<Arc<str>>) + Send + Sync + 'static,

@@ -1,7 +1,9 @@
-//! Compressed input, inflated within the limits of one request and of the shared budget.
+//! Decompresses input within the limit of one request and the memory budget that all requests
+//! share.
 //!
 //! # Invariants
-//! No more bytes are held than the budget has given out, however small the input was before it was
+//!
+//! No more bytes are held than the budget has granted, however small the input was before it was
 //! inflated.
 
 use std::io;
@@ -14,14 +16,14 @@ use tokio::task::consume_budget;
 
 use super::memory::{MemoryReservation, OutOfMemoryBudget, UNIT};
 
-/// The most bytes read at a time.
+/// The most bytes that are read at a time.
 const READ_BLOCK_BYTES: usize = 16 << 10;
 
-/// The largest window of zstd that is taken, as a power of two: 8 MiB, what every decoder must
-/// know by RFC 8878.
+/// The largest zstd window that is accepted, as a power of two: 8 MiB, which RFC 8878 requires
+/// every decoder to support.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// Budget a decoder of zstd takes for its window.
+/// Bytes of the budget that a zstd decoder reserves for its window.
 const ZSTD_WINDOW: usize = (1 << ZSTD_WINDOW_LOG) / UNIT * UNIT;
 
 /// How a body is compressed.
@@ -33,7 +35,7 @@ pub(super) enum ContentCoding {
     Zstd,
 }
 
-/// Why input is not read.
+/// Why input cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InflateError {
     #[error("it is larger than the limit")]
@@ -44,7 +46,7 @@ pub(super) enum InflateError {
     Broken,
 }
 
-/// What stands in an I/O error where the compressed input was longer than its limit.
+/// Marker inside an I/O error: the compressed input was longer than its limit.
 #[derive(Debug, thiserror::Error)]
 #[error("the body is too large")]
 pub(super) struct BodyTooLarge;
@@ -83,7 +85,7 @@ async fn drain<R: AsyncRead + Unpin>(
 ) -> Result<Bytes, InflateError> {
     let mut held = BytesMut::new();
     loop {
-        // One byte more than allowed tells a body of just the limit from a longer one.
+        // Reads one byte more than allowed, to tell a body of exactly the limit from a longer one.
         let room = (limit + 1 - held.len()).min(READ_BLOCK_BYTES);
         if held.capacity() - held.len() < room {
             let more = room.max(held.len().min(limit - held.len()));
@@ -97,7 +99,8 @@ async fn drain<R: AsyncRead + Unpin>(
         if held.len() > limit {
             return Err(InflateError::TooLarge);
         }
-        // Input that is already in memory never waits: other tasks need their turn.
+        // Input that is already in memory is always ready, so this task must yield to others
+        // itself.
         consume_budget().await;
     }
 }
@@ -108,7 +111,7 @@ fn broken(error: io::Error) -> InflateError {
         if at.is::<BodyTooLarge>() {
             return InflateError::TooLarge;
         }
-        // An I/O error shows what it wraps only this way.
+        // `io::Error::source` skips the error that it wraps; `get_ref` returns it.
         cause = match at.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(inner) => Some(inner),
             None => at.source(),

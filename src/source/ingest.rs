@@ -1,7 +1,10 @@
-//! Records that are pushed to a source in requests: into the pipeline, and their verdicts back.
+//! Sends records that arrive in requests into the pipeline and returns their verdicts to the
+//! request.
 //!
-//! Invariant: a request has its outcome only when every record of it was taken and settled; what it
-//! holds (the memory it takes) is given back no earlier.
+//! # Invariants
+//!
+//! A request has its outcome only when every record of it was sent and settled; the memory that it
+//! holds is released no earlier.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,28 +17,28 @@ use super::in_flight::InFlightTracker;
 use crate::ack::Verdict;
 use crate::record::Record;
 
-/// How long a record waits for room before the request is sent back.
+/// How long a record waits for room in the pipeline before the request is refused.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What became of a request's records.
+/// The verdicts of a request's records, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IngestOutcome {
-    /// Records that were sent.
+    /// Records that were accepted.
     pub(super) received: u64,
-    /// Those in the dead letters.
+    /// Records among them that are in the dead letters.
     pub(super) rejected: u64,
 }
 
-/// Why a request has to come again. Part of it may be on its way.
+/// Why the client must send a request again. Some of its records may already be in the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IngestError {
-    /// There is no room.
+    /// The pipeline has no room.
     Full,
-    /// Some of it was not settled.
+    /// Some records were not settled.
     Unacknowledged,
 }
 
-/// A request whose records are all on their way.
+/// A request whose records were all sent.
 pub(super) struct PendingRequest {
     received: u64,
     told: oneshot::Receiver<(u64, u64)>,
@@ -51,13 +54,13 @@ impl PendingRequest {
     }
 }
 
-/// The way into the pipeline.
+/// Sends requests into the pipeline.
 pub(super) struct RequestIngest {
     out: mpsc::Sender<Record>,
     flight: Arc<InFlightTracker>,
 }
 
-/// The verdicts of one request; told when the last record has its own.
+/// The verdicts of one request; reported when the last record has its verdict.
 struct RequestVerdicts<H> {
     rejected: AtomicU64,
     errored: AtomicU64,
@@ -69,7 +72,8 @@ impl<H> RequestVerdicts<H> {
     fn count(&self, verdict: Verdict, faulty: bool) {
         match verdict {
             Verdict::Errored => self.errored.fetch_add(1, Ordering::AcqRel),
-            // A durable buffer takes what cannot be decoded too; it is rejected all the same.
+            // A durable buffer accepts a record that cannot be decoded, but the record is rejected
+            // later.
             Verdict::Delivered if !faulty => 0,
             _ => self.rejected.fetch_add(1, Ordering::AcqRel),
         };
@@ -80,7 +84,7 @@ impl<H> Drop for RequestVerdicts<H> {
     fn drop(&mut self) {
         let counts = (*self.rejected.get_mut(), *self.errored.get_mut());
         if let Some(tell) = self.tell.take() {
-            // The request may be gone: then the counts are dropped.
+            // The request may have been dropped: then the counts are not needed.
             tell.send(counts).ok();
         }
     }
@@ -91,8 +95,8 @@ impl RequestIngest {
         Self { out, flight: Arc::default() }
     }
 
-    /// Sends a request's records, in order, and waits until all are settled. A caller that stops waiting
-    /// leaves them where they are.
+    /// Sends a request's records in order and waits until all are settled. If the caller stops
+    /// waiting, records that were sent stay in the pipeline.
     pub(super) async fn take<H: Send + Sync + 'static>(
         &self,
         records: Vec<Record>,
@@ -116,7 +120,8 @@ impl RequestIngest {
             _held: held,
         });
         for mut record in records {
-            // A request that goes half way in comes again as a whole: at least once, not at most.
+            // A request that is refused halfway is sent again by its client as a whole: at least
+            // once, never lost.
             let Ok(Ok(room)) = timeout(SEND_TIMEOUT, self.out.reserve()).await else {
                 return Err(IngestError::Full);
             };

@@ -1,8 +1,10 @@
-//! Lines out of blocks.
+//! Splits blocks of bytes into lines.
 //!
-//! Not here: what a line means, or where blocks come from. One invariant: however the bytes are cut
-//! into blocks, the lines are the same, and never more than one line's limit is held beside the
-//! block at hand. Lines are slices of their block: nothing is copied but a line that spans blocks.
+//! # Invariants
+//!
+//! The lines do not depend on how the bytes are cut into blocks. Besides the current block, at most
+//! one line up to the limit is held. A line is a slice of its block; only a line that spans blocks
+//! is copied.
 
 use bytes::{Bytes, BytesMut};
 
@@ -14,7 +16,7 @@ pub(super) struct Line {
     pub(super) content: Content,
     /// Where the line starts.
     pub(super) start: u64,
-    /// The position behind the line and its newline.
+    /// The position after the line and its newline.
     pub(super) end: u64,
 }
 
@@ -22,20 +24,20 @@ pub(super) struct Line {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
     Whole(Bytes),
-    /// More than the limit: the first bytes, as many as the limit allows, and the full length.
+    /// Longer than the limit: the first bytes, as many as the limit allows, and the full length.
     TooLong {
         head: Bytes,
         length: u64,
     },
 }
 
-/// What stands between lines.
+/// What separates lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Separator {
     /// One byte, as in UTF-8 and every encoding that contains ASCII.
     #[default]
     Byte,
-    /// Two bytes, in the order that a byte order mark at the beginning tells; little-endian without
+    /// Two bytes, in the order that the byte order mark at the start gives; little-endian without
     /// one.
     Utf16,
     Utf16Le,
@@ -43,7 +45,7 @@ pub(super) enum Separator {
 }
 
 impl Separator {
-    /// How many bytes it has.
+    /// The number of its bytes.
     pub(super) fn width(self) -> usize {
         match self {
             Self::Byte => 1,
@@ -51,7 +53,7 @@ impl Separator {
         }
     }
 
-    /// The same, once the first bytes of the stream are known.
+    /// The same separator, with the byte order that the first bytes of the stream give.
     pub(super) fn resolved(self, beginning: &[u8]) -> Self {
         match self {
             Self::Utf16 if beginning.starts_with(b"\xfe\xff") => Self::Utf16Be,
@@ -60,13 +62,14 @@ impl Separator {
         }
     }
 
-    /// Behind the last one in bytes that begin and end with whole character units.
+    /// The position after the last separator. The bytes must begin and end with whole character
+    /// units.
     pub(super) fn last_end(self, bytes: &[u8]) -> Option<usize> {
         let at = memchr::memrchr_iter(b'\n', bytes).find(|at| self.is_at(bytes, *at))?;
         Some(if matches!(self, Self::Utf16 | Self::Utf16Le) { at + 2 } else { at + 1 })
     }
 
-    /// Whether the newline byte at a place is one of a separator.
+    /// Whether the newline byte at this index belongs to a separator.
     fn is_at(self, bytes: &[u8], at: usize) -> bool {
         match self {
             Self::Byte => true,
@@ -75,31 +78,31 @@ impl Separator {
         }
     }
 
-    /// Where the first one begins in bytes that begin with a whole character unit.
+    /// Where the first separator begins. The bytes must begin with a whole character unit.
     fn find(self, bytes: &[u8]) -> Option<usize> {
         let at = memchr::memchr_iter(b'\n', bytes).find(|at| self.is_at(bytes, *at))?;
         Some(if self == Self::Utf16Be { at - 1 } else { at })
     }
 }
 
-/// Cuts blocks into lines. Feed a block, take lines until there are no more, feed the next.
+/// Splits blocks into lines: feed a block, take lines until there are none, feed the next block.
 #[derive(Debug)]
 pub(super) struct LineSplitter {
     limit: usize,
     separator: Separator,
-    /// With a separator of two bytes: the first half of a unit that a block ended in.
+    /// With a separator of two bytes: the first half of a unit that a block ended in the middle of.
     half: Option<u8>,
     block: Bytes,
-    /// The beginning of a line whose newline has not come yet; at most `limit` bytes.
+    /// The beginning of a line whose newline has not arrived; at most `limit` bytes.
     partial: BytesMut,
-    /// How long that line is by now; more than `partial` holds once the limit is passed.
+    /// The length of that line so far; larger than `partial` once the limit is exceeded.
     partial_length: u64,
     /// Where the next line starts.
     start: u64,
 }
 
 impl LineSplitter {
-    /// Starts at `start` of a stream; `limit` is the longest line in bytes.
+    /// Starts at position `start` of a stream; `limit` is the longest line in bytes.
     pub(super) fn new(start: u64, limit: usize) -> Self {
         Self {
             limit,
@@ -112,12 +115,12 @@ impl LineSplitter {
         }
     }
 
-    /// With lines that are separated otherwise. To be said before anything is fed.
+    /// With another separator. Must be called before the first block.
     pub(super) fn separated_by(self, separator: Separator) -> Self {
         Self { separator, ..self }
     }
 
-    /// The same, once the beginning of the stream is known.
+    /// Sets the separator once the beginning of the stream is known.
     pub(super) fn separate_by(&mut self, separator: Separator) {
         self.separator = separator;
     }
@@ -127,7 +130,7 @@ impl LineSplitter {
         self.limit
     }
 
-    /// The position behind all that was fed.
+    /// The position after all bytes that were fed.
     pub(super) fn fed(&self) -> u64 {
         let half = u64::from(self.half.is_some());
         self.start + self.partial_length + half + self.block.len() as u64
@@ -138,14 +141,14 @@ impl LineSplitter {
         self.start
     }
 
-    /// What stands behind the last newline, where all before it is taken and it is no longer than
-    /// the limit.
+    /// The bytes after the last newline. `None` while whole lines are left, or where they are
+    /// longer than the limit.
     pub(super) fn rest(&self) -> Option<&[u8]> {
         let whole = self.block.is_empty() && self.partial_length == self.partial.len() as u64;
         (whole && !self.partial.is_empty()).then_some(&self.partial[..])
     }
 
-    /// Takes the next block; the one before must be used up.
+    /// Takes the next block; all lines of the one before must have been taken.
     pub(super) fn feed(&mut self, block: Bytes) {
         debug_assert!(self.block.is_empty(), "the block before is not used up");
         self.block = match self.half.take() {
@@ -158,7 +161,7 @@ impl LineSplitter {
         }
     }
 
-    /// The next line whose newline has come.
+    /// The next line that has its newline.
     pub(super) fn next_line(&mut self) -> Option<Line> {
         let Some(at) = self.separator.find(&self.block) else {
             let mut block = std::mem::take(&mut self.block);
@@ -184,7 +187,7 @@ impl LineSplitter {
         Some(self.line(content, length + width as u64))
     }
 
-    /// What stands behind the last newline, as a line, where the stream is known to end there.
+    /// The bytes after the last newline as a line, where the stream is known to end there.
     pub(super) fn finish(&mut self) -> Option<Line> {
         if let Some(half) = self.half.take() {
             self.keep(&[half]);
@@ -247,8 +250,8 @@ mod tests {
     }
 
     #[test]
-    fn too_long_lines_keep_their_head() {
-        // Of a line over the limit the head and the length are told, and the next line is whole.
+    fn too_long_line_yields_its_head_and_length() {
+        // A line over the limit yields its head and its length, and the next line is whole.
         let got = lines(&[b"ab", b"cd", b"ef\nabc\n"], 3);
         assert_eq!(
             got[0].content,
@@ -259,8 +262,8 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_content() {
-        // A byte order mark at the very start is dropped, and the positions still count it.
+    fn byte_order_mark_is_dropped() {
+        // A byte order mark at the very start is dropped, and positions still count it.
         let got = lines(&[b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n"], 10);
         assert_eq!(got[0].content, Content::Whole(Bytes::from_static(b"a")));
         assert_eq!(got[0].end, 5);
@@ -269,10 +272,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn wide_lines_are_those_of_their_text(
+        fn utf16_lines_equal_those_of_their_text(
             text in "[a\n\u{0a0a}\u{010a}\u{0a01}]{0,12}", cuts in proptest::collection::vec(0usize..30, 0..4)
         ) {
-            // UTF-16 of either byte order is cut where its text has newlines, however blocks fall.
+            // UTF-16 of either byte order is split where its text has newlines, however blocks are
+            // cut.
             for (separator, mark) in [
                 (Separator::Utf16, Some(true)), (Separator::Utf16, Some(false)),
                 (Separator::Utf16, None), (Separator::Utf16Be, None), (Separator::Utf16Le, None),
@@ -311,12 +315,13 @@ mod tests {
         }
 
         #[test]
-        fn cuts_do_not_matter(
+        fn lines_do_not_depend_on_block_boundaries(
             text in proptest::collection::vec(prop::sample::select(b"ab\n\r".to_vec()), 0..60),
             cuts in proptest::collection::vec(0usize..60, 0..8),
             limit in 1usize..8,
         ) {
-            // The lines do not depend on where the blocks were cut, and their positions cover all.
+            // The lines do not depend on where the blocks are cut, and their positions cover all
+            // bytes.
             let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(text.len())).collect();
             cuts.push(0);
             cuts.push(text.len());

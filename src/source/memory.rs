@@ -1,8 +1,9 @@
-//! The memory that requests may hold: a budget shared by all connections of a source.
+//! The memory that requests may hold: a budget that all connections of a source share.
 //!
 //! # Invariants
-//! Bytes are reserved before they are allocated. A request that already holds a share never waits
-//! for more, so that requests cannot wait for each other.
+//!
+//! Bytes are reserved before they are allocated. A request that already holds a reservation never
+//! waits for more, so that requests cannot wait for each other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,35 +11,35 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// The unit the budget is counted in, in bytes.
+/// The unit in which the budget is counted, in bytes.
 pub(super) const UNIT: usize = 16 << 10;
 
-/// The budget has no room at present.
+/// The budget has no room now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("there is no memory for more requests at present")]
 pub(super) struct OutOfMemoryBudget;
 
-/// The bytes all requests together may hold.
+/// The bytes that all requests together may hold.
 #[derive(Debug, Clone)]
 pub(super) struct MemoryBudget {
     units: Arc<Semaphore>,
 }
 
 impl MemoryBudget {
-    /// A budget of so many bytes, rounded up to whole units.
+    /// A budget of this many bytes, rounded up to whole units.
     pub(super) fn new(bytes: usize) -> Self {
         let units = bytes.div_ceil(UNIT).clamp(1, Semaphore::MAX_PERMITS >> 4);
         Self { units: Arc::new(Semaphore::new(units)) }
     }
 
-    /// A first share, where there is room at once.
+    /// A first reservation, if there is room now.
     #[cfg(feature = "vector")]
     pub(super) fn try_reserve(&self) -> Result<MemoryReservation, OutOfMemoryBudget> {
         let permit = Arc::clone(&self.units).try_acquire_owned().map_err(|_| OutOfMemoryBudget)?;
         Ok(MemoryReservation { budget: self.clone(), permit, used: 0 })
     }
 
-    /// A first share of one unit. The caller holds nothing yet, so it may wait.
+    /// A first reservation of one unit. The caller holds nothing yet, so it may wait.
     pub(super) async fn reserve(
         &self,
         max_wait: Duration,
@@ -50,12 +51,12 @@ impl MemoryBudget {
     }
 }
 
-/// What one request holds of the budget; given back when it is dropped.
+/// What one request holds of the budget; released when it is dropped.
 #[derive(Debug)]
 pub(super) struct MemoryReservation {
     budget: MemoryBudget,
     permit: OwnedSemaphorePermit,
-    /// Bytes accounted for.
+    /// Bytes that are in use.
     used: usize,
 }
 
@@ -72,7 +73,7 @@ impl MemoryReservation {
         Ok(())
     }
 
-    /// Gives back what is no longer held.
+    /// Releases bytes that are no longer in use.
     pub(super) fn shrink(&mut self, bytes: usize) {
         self.used = self.used.saturating_sub(bytes);
         let keep = self.used.div_ceil(UNIT).max(1);
@@ -90,8 +91,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn shares_never_exceed_the_budget_and_come_back() {
-        // Guarantees that what one request holds is missing for the others until it is given back.
+    async fn reservations_never_exceed_budget_and_are_released() {
+        // What one request holds is not available to others until it is released.
         let budget = MemoryBudget::new(4 * UNIT);
         let mut first = budget.reserve(Duration::from_secs(1)).await.unwrap();
         let mut second = budget.reserve(Duration::from_secs(1)).await.unwrap();

@@ -1,21 +1,22 @@
-//! What is known about a record beside its body, as one JSON object for `%` paths: `%file`,
-//! `%topic`, `%decoded.cri.stream`.
+//! Builds the JSON object of a record's transport metadata for `%` paths: `%file`, `%topic`,
+//! `%decoded.cri.stream`.
 //!
-//! Not here: where it is known from. One invariant: what is made here is one JSON object, and a key
-//! of its own source is never replaced by one that came later.
+//! # Invariants
+//!
+//! The result is one JSON object, and an entry never replaces an earlier one.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
-/// An object in the making.
+/// An object under construction.
 #[derive(Debug, Default)]
 pub(super) struct Metadata {
-    /// The entries, without the braces around them.
+    /// The entries, without the enclosing braces.
     entries: BytesMut,
 }
 
 impl Metadata {
-    /// Adds an entry. Keys must differ, and a value must be one that becomes JSON.
+    /// Adds an entry. Keys must be distinct, and the value must serialize as JSON.
     pub(super) fn with(mut self, key: &str, value: impl Serialize) -> Self {
         if !self.entries.is_empty() {
             self.entries.put_u8(b',');
@@ -27,7 +28,7 @@ impl Metadata {
         self
     }
 
-    /// The object.
+    /// The finished object.
     pub(super) fn finish(self) -> Bytes {
         let mut object = BytesMut::with_capacity(self.entries.len() + 2);
         object.put_u8(b'{');
@@ -37,7 +38,7 @@ impl Metadata {
     }
 }
 
-/// One object of two. Their keys must differ; where they do not, mapping takes the last.
+/// Merges two objects. Their keys must be distinct; where they are not, mapping uses the last.
 pub(super) fn merge(transport: Bytes, decoded: Option<Bytes>) -> Bytes {
     let Some(decoded) = decoded else {
         return transport;
@@ -70,7 +71,8 @@ mod tests {
 
     #[test]
     fn built_and_merged_metadata_is_one_object() {
-        // Whatever stands in keys and values, the object parses and holds the entries of both.
+        // The object parses and holds the entries of both, whatever characters keys and values
+        // contain.
         let file = Metadata::default().with("file", "a\"b").with("line", 7_u64).finish();
         assert_eq!(value(&file), json!({"file": "a\"b", "line": 7}));
         let decoded = Bytes::from_static(br#"{"decoded":{"cri":{"stream":"stdout"}}}"#);

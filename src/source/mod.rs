@@ -1,7 +1,9 @@
 //! Sources: where records come from.
 //!
-//! Not here: what records mean, and where they go. One invariant: a source forgets a record only
-//! after its verdict; what was not settled is read again by the next run, where it can be.
+//! # Invariants
+//!
+//! A source discards a record only after its verdict; what was not settled is read again by the
+//! next run, where the source can be read again.
 
 pub mod decode;
 pub mod file;
@@ -41,69 +43,67 @@ pub use self::registry::{BuildError, ReadMode, build, decode_text, decoder};
 /// Something that yields records.
 #[async_trait]
 pub trait Source: Send {
-    /// Yields records into `out` until there are no more (`--once`, end of input) or `stop` is
-    /// cancelled; then waits until every record it sent has its verdict, saves its checkpoints and
-    /// returns. The channel is bounded: a full one holds the source back.
+    /// Sends records to `out` until there are no more (`--once`, end of input) or `stop` is
+    /// cancelled; then waits until every record that it sent has its verdict, saves its checkpoints
+    /// and returns. The channel is bounded: while it is full, the source waits.
     ///
-    /// A line that cannot be decoded is sent too, as a record with a [fault](Record::decode_error).
+    /// A line that cannot be decoded is sent too, as a record with a [decode
+    /// error](Record::decode_error).
     async fn run(
         self: Box<Self>,
         out: mpsc::Sender<Record>,
         stop: CancellationToken,
     ) -> Result<(), SourceError>;
 
-    /// How far it has read, for sources that can tell; a handle to keep while it runs.
+    /// How far it has read, for sources that know; a handle that can be read while the source runs.
     fn progress(&self) -> Option<ReadProgress> {
         None
     }
 
-    /// Is told, before it runs, what is done with its records. Sources to which that makes no
-    /// difference leave it.
+    /// Tells the source before it runs how its records are processed. The default ignores it.
     fn set_downstream(&mut self, _downstream: Downstream) {}
 
-    /// Is given, before it runs, where to say how far it is behind. Sources that cannot tell leave
-    /// it.
+    /// Gives the source before it runs the gauge for how far it is behind. The default ignores it.
     fn set_lag_gauge(&mut self, _lag: SourceLag) {}
 
-    /// Is given, before it runs, where to count what it refuses. Sources that refuse nothing leave
-    /// it.
+    /// Gives the source before it runs the counters for what it refuses. The default ignores it.
     fn use_metrics(&mut self, _metrics: &SourceMetrics) {}
 }
 
-/// What is done with the records of a source.
+/// How the records of a source are processed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Downstream {
-    /// Where they wait.
+    /// Where records wait before they are sent.
     pub buffer: DownstreamBuffer,
-    /// Whether anything asks where a record stands (`%file`, `%line`, `%offset`).
+    /// Whether a mapping uses `%file`, `%line` or `%offset`.
     pub location_metadata: LocationMetadata,
 }
 
 /// Where the records of a source wait before they are sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DownstreamBuffer {
-    /// In memory, of one sink at least: only the source can tell a later process what may have been
-    /// sent.
+    /// In memory, for at least one sink: only the source can record for a later process what may
+    /// have been sent.
     #[default]
     Memory,
-    /// In durable buffers, which know what they sent.
+    /// In durable buffers only, which record what they sent.
     Durable,
 }
 
-/// Whether records say where they stand in their source.
+/// Whether records carry their location in the source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LocationMetadata {
     /// They do.
     #[default]
     Include,
-    /// Nothing asks for it.
+    /// They do not, because no mapping uses it.
     Omit,
 }
 
 /// Why a source ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// Input or output failed.
+    /// Reading or writing failed.
     #[error("{context}: {source}")]
     Io {
         /// What was being done, with the path.
@@ -119,7 +119,7 @@ pub enum SourceError {
         /// The cause.
         why: String,
     },
-    /// What is read over a network refused, or is not there.
+    /// A remote service refused, or cannot be reached.
     #[error("{context}: {why}")]
     Remote {
         /// What was being done.
@@ -129,13 +129,13 @@ pub enum SourceError {
     },
 }
 
-/// Where sources keep how far they have come, by source name and a key of the source's own
-/// (a file's identity). Values are text of the source's own making.
+/// Stores how far sources have read, by source name and a key that the source chooses (for a file,
+/// its identity). The source chooses the format of values.
 #[async_trait]
 pub trait Checkpoints: Send + Sync {
     /// All checkpoints of one source.
     async fn load(&self, source: &str) -> Result<Vec<(String, String)>, SourceError>;
-    /// Replaces checkpoints; durable once it returns. `None` removes a key.
+    /// Replaces checkpoints; they are durable when it returns. `None` removes a key.
     async fn save(
         &self,
         source: &str,
@@ -143,10 +143,10 @@ pub trait Checkpoints: Send + Sync {
     ) -> Result<(), SourceError>;
 }
 
-/// Shared handle of [`Checkpoints`].
+/// A shared handle of [`Checkpoints`].
 pub type SharedCheckpoints = Arc<dyn Checkpoints>;
 
-/// Room for one record in the channel, or `None` where the receiver is gone or `stop` is cancelled.
+/// Room for one record in the channel; `None` where the receiver is dropped or `stop` is cancelled.
 async fn permit<'a>(
     out: &'a mpsc::Sender<Record>,
     stop: &CancellationToken,
@@ -154,12 +154,12 @@ async fn permit<'a>(
     if stop.is_cancelled() {
         return None;
     }
-    // Most of the time there is room; then nothing needs to be raced.
+    // Usually there is room, and no future has to be polled.
     if let Ok(permit) = out.try_reserve() {
         return Some(permit);
     }
     let permit = stop.run_until_cancelled(out.reserve()).await?.ok()?;
-    // Room and stop may have come together; then stop wins.
+    // Where room and stop arrive together, stop wins.
     (!stop.is_cancelled()).then_some(permit)
 }
 

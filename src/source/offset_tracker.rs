@@ -1,33 +1,35 @@
-//! How far a stream is settled, while verdicts come in any order.
+//! Tracks how far a stream is settled while verdicts arrive in any order.
 //!
-//! Not here: locks, files, checkpoints. One invariant: everything before [`OffsetTracker::mark`] was
-//! delivered, is in the dead letters, or was no record. Memory is one entry for each record in
-//! flight, however long the first of them takes.
+//! # Invariants
+//!
+//! Everything before [`OffsetTracker::mark`] was delivered, is in the dead letters, or is not a
+//! record. Memory grows with the records in flight only, however long the first of them takes.
 
 use std::collections::BTreeMap;
 
 use crate::ack::Verdict;
 
-/// A place between two lines of a stream.
+/// A position between two lines of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamPosition {
     /// Bytes before it.
     pub position: u64,
-    /// Lines before it; `None` where reading began amid a stream whose lines were not counted.
+    /// Lines before it; `None` where reading began in the middle of a stream whose lines were not
+    /// counted.
     pub lines: Option<u64>,
 }
 
-/// The settled beginning of one stream.
+/// Tracks how far one stream is settled.
 #[derive(Debug)]
 pub struct OffsetTracker {
-    /// Records without a verdict: where each ends and which part of what ends there it is, and the
-    /// mark it must not be passed at.
+    /// Records without a verdict: where each ends and which part it is of what ends there, with the
+    /// mark that must not be passed.
     open: BTreeMap<(u64, u32), StreamPosition>,
-    /// Whether records began in another order than they end.
+    /// Whether records began in another order than they ended.
     interleaved: bool,
-    /// Behind everything that was sent or skipped.
+    /// The end of everything that was sent or skipped.
     high: StreamPosition,
-    /// Before the first errored record; nothing passes it.
+    /// The start of the first errored record; the mark never passes it.
     stuck: Option<StreamPosition>,
 }
 
@@ -37,15 +39,15 @@ impl OffsetTracker {
         Self { open: BTreeMap::new(), interleaved: false, high: start, stuck: None }
     }
 
-    /// A record that ends at `end`, which is behind all before it, is on its way.
+    /// A record that ends at `end`, after all earlier ones, was sent.
     pub fn sent(&mut self, end: StreamPosition) {
         debug_assert!(end.position > self.high.position, "positions grow");
         self.open.insert((end.position, 0), self.high);
         self.high = end;
     }
 
-    /// A record that starts and ends here is on its way. Of records that end at the same place each
-    /// is another part; ends do not go back, starts may.
+    /// A record that starts and ends here was sent. Records that end at the same position have
+    /// different parts; ends never go back, starts may.
     pub(super) fn sent_part(&mut self, start: StreamPosition, end: StreamPosition, part: u32) {
         debug_assert!(end.position >= self.high.position, "positions do not go back");
         let before = if start.position < self.high.position { start } else { self.high };
@@ -55,17 +57,18 @@ impl OffsetTracker {
         self.high = end;
     }
 
-    /// What lies between the last record and `end` is no record.
+    /// The bytes between the last record and `end` are not a record.
     pub fn skipped(&mut self, end: StreamPosition) {
         self.high = end;
     }
 
-    /// The verdict of the record that ends at `position`. A position that is not open is ignored.
+    /// The verdict of the record that ends at `position`. A position without an open record is
+    /// ignored.
     pub fn settled(&mut self, position: u64, verdict: Verdict) {
         self.settled_part(position, 0, verdict);
     }
 
-    /// The verdict of a part of what ends at `position`.
+    /// The verdict of one part of what ends at `position`.
     pub(super) fn settled_part(&mut self, position: u64, part: u32, verdict: Verdict) {
         let Some(before) = self.open.remove(&(position, part)) else {
             return;
@@ -89,17 +92,17 @@ impl OffsetTracker {
         }
     }
 
-    /// Behind everything that was sent or skipped.
+    /// The end of everything that was sent or skipped.
     pub(super) fn high(&self) -> StreamPosition {
         self.high
     }
 
-    /// Whether `end` is not behind all that was sent or skipped, so that it cannot be sent.
+    /// Whether `end` is not after everything that was sent or skipped, so that it cannot be sent.
     pub fn is_behind(&self, end: StreamPosition) -> bool {
         end.position <= self.high.position
     }
 
-    /// How many records wait for their verdict.
+    /// How many records have no verdict yet.
     pub fn in_flight(&self) -> usize {
         self.open.len()
     }
@@ -115,8 +118,8 @@ mod tests {
     }
 
     #[test]
-    fn skipped_lines_wait_for_the_record_before_them() {
-        // Lines that are no records count as settled as soon as all records before them are.
+    fn skipped_lines_settle_after_the_record_before_them() {
+        // Lines that are not records count as settled as soon as all records before them are.
         let mut watermark = OffsetTracker::new(at(0));
         watermark.sent(at(10));
         watermark.skipped(at(20));
@@ -129,8 +132,8 @@ mod tests {
 
     #[test]
     fn parts_and_joined_lines_hold_their_first_line() {
-        // Two records of one line hold the line until both are settled, and a record of several
-        // lines that ends behind others holds its first line.
+        // Two records of one line hold the mark before the line until both are settled, and a
+        // record of several lines that ends after others holds it before its first line.
         let mut watermark = OffsetTracker::new(at(0));
         watermark.sent_part(at(0), at(10), 0);
         watermark.sent_part(at(0), at(10), 1);
@@ -168,9 +171,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_list_of_all_lines(steps in proptest::collection::vec(any_op(), 0..80)) {
-            // After every step the mark is behind the last line before the first unsettled one, as
-            // a model that never forgets a line has it, and memory is the records in flight.
+        fn tracker_equals_a_list_of_all_lines(steps in proptest::collection::vec(any_op(), 0..80)) {
+            // After every step the mark is after the last line before the first unsettled one, as
+            // in a model that stores every line, and memory equals the records in flight.
             let mut watermark = OffsetTracker::new(at(0));
             let mut model: Vec<Option<Verdict>> = Vec::new();
             for step in steps {

@@ -1,7 +1,9 @@
-//! How far a source has read, so that it can be shown.
+//! How many bytes a source has read, for display.
 //!
-//! Not here: what is settled; a byte that was read may still be in flight. One invariant: both
-//! numbers only grow, and read never passes total by more than what a file grew meanwhile.
+//! # Invariants
+//!
+//! Both numbers only grow. `bytes_read` exceeds `bytes_total` only by what a file grew in the
+//! meantime. A byte that was read may still be in flight.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,12 +21,12 @@ struct ByteCounts {
 }
 
 impl ReadProgress {
-    /// Bytes read so far, with those an earlier run had read before.
+    /// Bytes read so far, including those that an earlier run read.
     pub fn bytes_read(&self) -> u64 {
         self.counts.read.load(Ordering::Relaxed)
     }
 
-    /// Bytes known to be there, read or not. 0 as long as nothing was found.
+    /// Bytes known to exist, read or not. 0 until something is found.
     pub fn bytes_total(&self) -> u64 {
         self.counts.total.load(Ordering::Relaxed)
     }
@@ -34,7 +36,7 @@ impl ReadProgress {
         self.counts.read.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Counts bytes as known to be there.
+    /// Counts bytes that are known to exist.
     pub fn found(&self, bytes: u64) {
         self.counts.total.fetch_add(bytes, Ordering::Relaxed);
     }

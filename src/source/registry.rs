@@ -1,7 +1,8 @@
-//! From a source's settings to the source: one line each.
+//! Builds a source from its settings.
 //!
-//! Not here: what the settings mean. One invariant: nothing is opened or read before
-//! [`Source::run`].
+//! # Invariants
+//!
+//! Nothing is opened or read before [`Source::run`].
 
 use bytes::Bytes;
 
@@ -12,16 +13,16 @@ use super::stdin::StdinSource;
 use super::{SharedCheckpoints, Source};
 use crate::config::source::{Decoding, SourceConfig};
 
-/// Whether a source waits for more at the end of what there is.
+/// Whether a source waits for more data at the end of its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadMode {
-    /// Waits for more until it is told to stop.
+    /// It waits for more until it is stopped.
     Follow,
-    /// Ends at the present end.
+    /// It ends at the present end of its input.
     Once,
 }
 
-/// Settings of a source that cannot work.
+/// Settings with which a source cannot work.
 #[derive(Debug, thiserror::Error)]
 #[error("source `{source_name}`: {why}")]
 pub struct BuildError {
@@ -70,7 +71,7 @@ pub fn build(
     built.map_err(|why| BuildError { source_name: name.to_owned(), why })
 }
 
-/// What decodes the lines or messages of a source.
+/// The decoder for the lines or messages of a source.
 ///
 /// # Errors
 ///
@@ -87,12 +88,12 @@ pub fn decoder(config: &SourceConfig) -> Result<Decoder, String> {
         SourceConfig::Http(http) => Decoder::in_zone(&http.decoding, zone),
         SourceConfig::Fluvio(fluvio) => Decoder::in_zone(&fluvio.decoding, zone),
         SourceConfig::Kafka(kafka) => Decoder::in_zone(&kafka.decoding, zone),
-        // Its events are values already; written down, they are JSON.
+        // Its events are structured values; as text they are JSON.
         SourceConfig::Vector(_) => Decoder::new(&Decoding::default()),
     }
 }
 
-/// The records of a text, as a source would read it: lines, or one message.
+/// The records of a text, as the source would read it: lines, or one message.
 ///
 /// # Errors
 ///

@@ -1,9 +1,14 @@
-//! Lines of standard input.
+//! Reads lines of standard input.
 //!
-//! Not here: positions; what came down a pipe cannot be read again, so records have no origin, and
-//! faults carry their place (`stdin:17`) in their text. One invariant: the source ends only after
-//! every record it sent has its verdict. (The thread that waits for the terminal is tokio's and
-//! cannot be woken: who stops amid a silent input must not wait for the runtime to wind down.)
+//! A pipe cannot be read again, so records have no position, and decode errors contain the location
+//! (`stdin:17`) in their text.
+//!
+//! tokio reads standard input on a thread that cannot be interrupted: to stop while the input is
+//! silent, exit the process without waiting for the runtime.
+//!
+//! # Invariants
+//!
+//! The source ends only after every record that it sent has its verdict.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -27,7 +32,7 @@ use crate::record::Record;
 /// The most bytes read at a time.
 const READ_BLOCK_BYTES: usize = 64 << 10;
 
-/// Lines of an input that is read once, to its end.
+/// Reads the lines of an input once, to its end.
 pub struct StdinSource<R = tokio::io::Stdin> {
     input: R,
     lines: StdinLines,
@@ -38,9 +43,9 @@ pub struct StdinSource<R = tokio::io::Stdin> {
 struct StdinLines {
     splitter: LineSplitter,
     decoder: Decoder,
-    /// Records that were read and not sent yet: those of one line.
+    /// Records of the last line that were read and not sent yet.
     ready: VecDeque<Record>,
-    /// Scratch space.
+    /// Reused buffer.
     decoded: Vec<Decoded>,
 }
 
@@ -98,7 +103,8 @@ impl StdinLines {
         self.ready.pop_front()
     }
 
-    /// The end of the input: its last line counts without a newline, and nothing waits any longer.
+    /// At the end of the input the last line counts without a newline, and all pending lines are
+    /// completed.
     fn end(&mut self) {
         if let Some(line) = self.splitter.finish() {
             self.decoder.feed(line, &mut self.decoded);
@@ -123,7 +129,8 @@ impl StdinLines {
 }
 
 impl<R: AsyncRead + Unpin + Send> StdinSource<R> {
-    /// Reads to the end of the input. `Ok` also where the receiver is gone or `stop` is cancelled.
+    /// Reads to the end of the input. Also `Ok` where the receiver is dropped or `stop` is
+    /// cancelled.
     async fn read(
         &mut self,
         out: &mpsc::Sender<Record>,
@@ -163,7 +170,7 @@ impl<R: AsyncRead + Unpin + Send> StdinSource<R> {
     }
 }
 
-/// Whether more may be sent.
+/// Whether more records may be sent.
 async fn send(
     in_flight: &Arc<InFlightTracker>,
     record: Record,
@@ -185,7 +192,8 @@ impl<R: AsyncRead + Unpin + Send> Source for StdinSource<R> {
         stop: CancellationToken,
     ) -> Result<(), SourceError> {
         let read = self.read(&out, &stop).await;
-        // The receiver must see the end, or it would wait for more while we wait for it.
+        // The receiver must see the end of the channel; otherwise both sides would wait for each
+        // other.
         drop(out);
         self.in_flight.wait_until_idle().await;
         read.map_err(|source| SourceError::Io { context: "reading standard input".into(), source })

@@ -1,11 +1,13 @@
-//! Bytes of a transport as text for `%` paths.
+//! Shows bytes of a transport as text for `%` paths.
 //!
-//! One invariant: bytes that are no UTF-8 are never taken for another text: they become `0x` and
-//! their hexadecimal digits, so that two keys never look the same.
+//! # Invariants
+//!
+//! Bytes that are not UTF-8 become `0x` and their hexadecimal digits, so that two different keys
+//! never look the same.
 
 use std::borrow::Cow;
 
-/// The text of bytes.
+/// The bytes as text.
 pub(super) fn utf8_or_hex(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),

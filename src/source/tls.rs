@@ -1,6 +1,5 @@
-//! The TLS side of a listening source: from PEM files to an acceptor.
-//!
-//! Not here: which files must be given; the loader of pipeline files sees to that.
+//! Builds the TLS acceptor of a listening source from PEM files. The config check has already
+//! verified which files must be given.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,15 +14,17 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::config::source::TlsServer;
 
-/// The acceptor of connections that speak `protocol`, or `None` where connections are not encrypted.
+/// The acceptor for connections that speak `protocol`, or `None` where connections are not
+/// encrypted.
 ///
 /// # Errors
-/// Files that cannot be read, hold nothing, or do not fit each other.
+///
+/// Files that cannot be read, hold nothing, or do not belong together.
 pub(super) fn acceptor(tls: &TlsServer, protocol: &[u8]) -> io::Result<Option<TlsAcceptor>> {
     if !tls.enabled {
         return Ok(None);
     }
-    // The provider that the client side uses too.
+    // The same provider as on the client side.
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -37,7 +38,7 @@ pub(super) fn acceptor(tls: &TlsServer, protocol: &[u8]) -> io::Result<Option<Tl
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = match tls.verify_certificate {
                 true => verifier,
-                // A certificate that is shown is looked at, none is as good.
+                // A client may connect without a certificate; one that it sends is verified.
                 false => verifier.allow_unauthenticated(),
             };
             config.with_client_cert_verifier(verifier.build().map_err(io::Error::other)?)

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_value_is_what_is_confirmed() {
+    fn last_written_value_is_confirmed() {
         // A value counts until another of its name is confirmed, or its time is over; a name in
         // another spelling is the same name.
         let mut confirmed = ConfirmedFieldHashes::default();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_confirmed_one_by_one() {
+    fn tags_are_confirmed_individually() {
         // Any tags that were confirmed, in whatever company, are; another one is not.
         let mut confirmed = ConfirmedFieldHashes::default();
         confirmed.note(set(&[("tags", "[\"a\",\"b\"]")]), at(1));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_forgotten_first() {
+    fn oldest_facts_are_evicted_first() {
         // A row is bounded, and what was confirmed last is what stays.
         let mut confirmed = ConfirmedFieldHashes::default();
         let names: Vec<String> = (0..MAX_FIELDS + 10).map(|n| format!("f{n}")).collect();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn stored_facts_come_back_as_they_were() {
+    fn stored_facts_round_trip() {
         // What is read back is what was stored; what is no such thing is refused.
         let mut confirmed = ConfirmedFieldHashes::default();
         confirmed.note(set(&[("a", "1"), ("b", "2")]), at(5));

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_lock_goes_with_its_last_user() {
+    async fn lock_entry_is_removed_with_its_last_holder() {
         // One turn at a time per key; neither a finished nor an abandoned wait leaves anything.
         let locks = KeyedLocks::<&str>::default();
         let first = locks.turn("a").await;

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_weigh_most() {
+    fn newest_observations_weigh_most() {
         // Even odds lean to new; one known id turns them; a run of new ones turns them back.
         let odds = NewUserEstimator::even();
         assert!(odds.likely_new());

@@ -361,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn creations_are_counted_for_an_hour() {
+    fn creations_are_counted_for_one_hour() {
         // So many attributes are created within an hour and no more, also after a restart.
         let at = |second| Timestamp::from_second(second).unwrap();
         let memory = ProfileCache::new(10);
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_is_told() {
+    fn evicted_entries_are_reported() {
         // A forgotten row is handed to the store as nothing; rows that cannot be read are skipped.
         let memory = ProfileCache::new(100);
         memory.know_user("u1", |row| row.id = Some(1));

@@ -222,7 +222,7 @@ async fn meet(
 }
 
 #[tokio::test]
-async fn requests_look_as_user_com_wants_them() {
+async fn request_has_expected_path_headers_and_body() {
     // Guarantees method, path, headers and body on the wire, byte for byte where it matters.
     let server = Server::start([answer(200)]).await;
     let transport = transport(&server.base, config());
@@ -251,7 +251,7 @@ async fn requests_look_as_user_com_wants_them() {
 }
 
 #[tokio::test]
-async fn a_path_that_would_change_is_not_sent() {
+async fn path_that_normalisation_would_change_is_not_sent() {
     // Guarantees that an id of two dots cannot reach another endpoint: a final 400, nothing sent.
     let server = Server::start([answer(200)]).await;
     let transport = transport(&server.base, config());
@@ -262,7 +262,7 @@ async fn a_path_that_would_change_is_not_sent() {
 }
 
 #[tokio::test]
-async fn passing_trouble_is_repeated() {
+async fn transient_failure_is_retried() {
     // Guarantees that each retriable status leads to another attempt and then to the answer.
     for status in [408, 500, 502, 503, 504, 520] {
         let (result, attempts, arrived) =
@@ -273,7 +273,7 @@ async fn passing_trouble_is_repeated() {
 }
 
 #[tokio::test]
-async fn final_answers_are_final() {
+async fn final_status_is_not_retried() {
     // Guarantees that no other status is repeated, and that bodies arrive.
     for status in [200, 204, 400, 404, 405, 409, 410, 422, 501] {
         let body: &[u8] = match status {
@@ -290,7 +290,7 @@ async fn final_answers_are_final() {
 }
 
 #[tokio::test]
-async fn redirects_and_web_pages_are_tried_again_and_never_followed() {
+async fn redirect_or_web_page_is_retried_and_not_followed() {
     // Guarantees that what is not the API's answer decides nothing, and that nothing, least of all
     // the key, goes where a redirect points.
     let elsewhere = Server::start([answer(200)]).await;
@@ -332,7 +332,7 @@ async fn success_without_json_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn the_key_is_taken_out_of_error_bodies() {
+async fn api_key_is_redacted_in_error_bodies() {
     // Guarantees that a server which repeats the key puts it into no dead letter and no log.
     let body = Bytes::from(format!("{{\"detail\":\"Invalid token {KEY}\"}}"));
     let (result, ..) = meet(vec![Step::Answer(400, "", body)], Idempotency::NonIdempotent).await;
@@ -340,7 +340,7 @@ async fn the_key_is_taken_out_of_error_bodies() {
 }
 
 #[tokio::test]
-async fn kept_connections_that_were_closed_cost_no_backoff() {
+async fn closed_idle_connection_is_retried_without_backoff() {
     // Guarantees that where the server closes a kept connection under a request, the next attempt
     // opens its own at once; what counts is handed back for a look-up without a pause.
     let config =
@@ -364,7 +364,7 @@ async fn kept_connections_that_were_closed_cost_no_backoff() {
 }
 
 #[tokio::test]
-async fn what_counts_is_not_repeated_when_its_fate_is_open() {
+async fn non_idempotent_request_with_unknown_effect_is_not_retried() {
     // Guarantees, for every way to lose an answer, exactly one arrival and an error that says so.
     for step in [Step::CutAfterReading, Step::Garbage, answer(500), answer(502), answer(504)] {
         let (result, attempts, arrived) =
@@ -375,7 +375,7 @@ async fn what_counts_is_not_repeated_when_its_fate_is_open() {
 }
 
 #[tokio::test]
-async fn what_counts_is_repeated_when_it_was_not_carried_out() {
+async fn non_idempotent_request_without_effect_is_retried() {
     // Guarantees that refusals before the work do not bother whoever asked.
     for status in [408, 429, 503] {
         let (result, attempts, _) =
@@ -386,7 +386,7 @@ async fn what_counts_is_repeated_when_it_was_not_carried_out() {
 }
 
 #[tokio::test]
-async fn what_is_safe_is_repeated_whatever_happened() {
+async fn idempotent_request_is_always_retried() {
     // Guarantees that reads and upserts survive cut connections, half bodies and garbage.
     let steps = vec![
         Step::CutBeforeReading,
@@ -402,7 +402,7 @@ async fn what_is_safe_is_repeated_whatever_happened() {
 }
 
 #[tokio::test]
-async fn a_success_with_half_a_body_stands_for_what_counts() {
+async fn truncated_success_of_non_idempotent_request_is_accepted() {
     // Guarantees that an event whose 2xx lost its body is not sent twice, and that a cut 4xx is
     // still final.
     for status in [201, 400] {
@@ -414,7 +414,7 @@ async fn a_success_with_half_a_body_stands_for_what_counts() {
 }
 
 #[tokio::test]
-async fn timeouts_are_told_apart_by_what_is_at_stake() {
+async fn timeout_is_classified_by_idempotency() {
     // Guarantees that a server that hangs is tried again for what is safe, and reported for what
     // counts.
     let config = RequestConfig { timeout_secs: 1, ..config() };
@@ -432,7 +432,7 @@ async fn timeouts_are_told_apart_by_what_is_at_stake() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_has_seen_nothing() {
+async fn unreachable_server_has_received_nothing() {
     // Guarantees that failures to connect are retriable even for what counts, and that the error
     // names neither key nor URL.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -450,7 +450,7 @@ async fn a_server_that_is_not_there_has_seen_nothing() {
 }
 
 #[tokio::test]
-async fn bodies_are_read_up_to_the_limit() {
+async fn response_body_is_read_up_to_its_limit() {
     // Guarantees that an endless reply cannot fill the memory: a success is as one whose body was
     // cut, a refusal keeps its beginning.
     let body = Bytes::from(vec![b'1'; 3 * MAX_RESPONSE_BYTES]);
@@ -488,7 +488,7 @@ impl DeliveryObserver for Count {
 }
 
 #[tokio::test]
-async fn retry_after_pauses_the_whole_sink_once() {
+async fn retry_after_pauses_the_sink_once() {
     // Guarantees that after a 429 nothing arrives, from anyone, until its Retry-After is over.
     let refusals = std::iter::repeat_n(Step::RefuseTogether(Arc::new(Barrier::new(4))), 4);
     let server = Server::start(refusals.chain([answer(200)])).await;
@@ -514,7 +514,7 @@ async fn retry_after_pauses_the_whole_sink_once() {
 }
 
 #[tokio::test]
-async fn a_refused_key_halts_and_a_new_one_resumes() {
+async fn refused_key_halts_and_accepted_key_resumes() {
     // Guarantees that 401 drops nothing, shows in the watch, and that the prober's success lets
     // everyone go on.
     let server = Server::start([answer(401), answer(403), answer(200)]).await;
@@ -543,7 +543,7 @@ async fn a_refused_key_halts_and_a_new_one_resumes() {
 }
 
 #[tokio::test]
-async fn run_once_says_that_the_key_is_refused() {
+async fn once_run_reports_the_refused_key() {
     // Guarantees Refused after one confirmation, for the one who asked and for whoever comes later.
     let server = Server::start([answer(401)]).await;
     let settings = settings(&server.base, config(), OnAuthFailure::Abort);
@@ -558,7 +558,7 @@ async fn run_once_says_that_the_key_is_refused() {
 }
 
 #[tokio::test]
-async fn stopping_does_not_wait_for_a_cure() {
+async fn stop_does_not_wait_for_an_accepted_key() {
     // Guarantees that a halted sink can be stopped.
     let server = Server::start([answer(403)]).await;
     let stop = CancellationToken::new();
@@ -575,7 +575,7 @@ async fn stopping_does_not_wait_for_a_cure() {
 }
 
 #[tokio::test]
-async fn a_fixed_concurrency_is_never_exceeded() {
+async fn fixed_concurrency_is_never_exceeded() {
     // Guarantees that no more than the number set are on the wire, seen from the server.
     let server = Server::start([answer(200)]).await;
     let config = RequestConfig { concurrency: Concurrency::Fixed(3), ..config() };

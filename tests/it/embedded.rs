@@ -46,7 +46,7 @@ async fn disk_buffer_without_data_dir_is_an_error() {
 }
 
 #[tokio::test]
-async fn each_record_hears_its_verdict_and_dead_letters_outlive_the_sink() {
+async fn each_record_gets_its_verdict_and_dead_letters_survive_the_sink() {
     // Guarantees what the sink promises an embedder: one verdict a record, a summary of all, and
     // dead letters and message ids in the data_dir that the next sink of that name finds.
     let account = start(EmulatorConfig::local("key")).await.unwrap();

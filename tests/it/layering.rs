@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A top-level module, and the modules it must not import.
-const FORBIDDEN_IMPORTS: &[(&str, &[&str])] = &[
+pub(crate) const FORBIDDEN_IMPORTS: &[(&str, &[&str])] = &[
     (
         "call",
         &[
@@ -73,7 +73,8 @@ const FORBIDDEN_IMPORTS: &[(&str, &[&str])] = &[
     ("pipeline", &["cli", "emulator"]),
 ];
 
-fn sources(dir: &Path) -> Vec<PathBuf> {
+/// All Rust files below a folder.
+pub(crate) fn sources(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

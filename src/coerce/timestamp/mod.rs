@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn one_moment_in_every_form() {
+    fn timestamp_in_every_format_gives_the_same_instant() {
         // Whatever system wrote it: the same moment is read.
         for text in [
             "2024-05-21T10:11:12Z",
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn calendar_dates_are_midnight() {
+    fn date_without_time_is_midnight() {
         // A date alone is its midnight; digits of a plausible calendar date are that date.
         for text in [
             "2024-05-21",
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn fractions_are_exact() {
+    fn fractional_seconds_are_exact() {
         // A fraction of a second keeps its digits, behind a point or a comma; times before 1970
         // count backwards.
         for (text, moment) in [
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_that_is_given_is_for_times_without_one() {
+    fn given_zone_applies_only_to_times_without_zone() {
         // The zone of a source moves times that name none, and no others; across clock changes too.
         let read = |text| parse(text, &warsaw()).unwrap();
         for (text, moment) in [
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn the_written_date_is_kept() {
+    fn date_is_kept_as_written() {
         // The calendar date stays as it was written, whatever the instant is in UTC.
         for text in [
             "1990-05-07T00:00:00.000+02:00",
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_or_could_be_two_is_not_read() {
+    fn invalid_or_ambiguous_timestamp_is_rejected() {
         // Nonsense, other calendars' orders and numbers that are no calendar date give nothing.
         for text in [
             "",
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_times_are_known() {
+    fn zero_timestamps_are_recognised() {
         // What stands for "no time" is told from a time.
         for text in ["0001-01-01T00:00:00Z", "0", "1970-01-01T00:00:00Z", "1900-01-01 00:00:00"] {
             assert!(is_zero_time(instant(text, &TimeZone::UTC).unwrap()), "{text}");
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn formats() {
+    fn format_string_is_applied() {
         // A format without an offset means the given zone, one without a time midnight; a zone that
         // the text names is obeyed.
         let read = |format: &str, text: &str, zone: &TimeZone| {

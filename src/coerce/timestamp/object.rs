@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn objects_that_stand_for_a_moment() {
+    fn object_with_a_timestamp_is_parsed() {
         // MongoDB's and Firestore's objects are read; objects with anything else in them are not.
         for json in [
             r#"{"$date":"2024-05-21T10:11:12Z"}"#,

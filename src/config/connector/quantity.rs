@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantities_have_units() {
+    fn quantity_is_parsed_with_its_unit_or_rejected() {
         // Every usual spelling means what it says; anything else means nothing.
         for (text, expected) in [
             ("1 MB", Some(1_000_000)),

@@ -80,7 +80,7 @@ mod tests {
     use crate::config::FixedEnvironment;
 
     #[test]
-    fn lines_are_names_and_values() {
+    fn secrets_file_lines_are_names_and_values() {
         // Values are what stands behind the first `=`, without the blanks around; the first line of
         // a name counts; lines without `=` mean nothing.
         let text = "# keys\n\nKEY=a=b \r\n OTHER =  x y\t\nKEY=second\nno line\nNONE=\n";

@@ -352,7 +352,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn expressions_are_words_of_the_same_length() {
+    fn masked_expression_keeps_its_length() {
         // Lines and lengths stay; comments become blanks; what is wrong is told and masked too.
         let text = "a: ${{ secrets.KEY }}\nb: ${# a\nb #}c\nd: ${{ env.X }} ${% if %}\n";
         let masked = mask(text);
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_named_in_three_ways() {
+    fn secret_reference_is_accepted_in_three_forms() {
         // As minijinja reads them; filters and other words are refused.
         for (expression, expected) in [
             ("secrets.A_1", Some("A_1")),

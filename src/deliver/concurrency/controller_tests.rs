@@ -71,7 +71,7 @@ fn adaptive(workers: usize, service: Duration, jitter: f64, length: Duration) ->
 const MS50: Duration = Duration::from_millis(50);
 
 #[test]
-fn a_server_with_latency_only_is_used_as_well_as_by_a_fixed_limit() {
+fn constant_latency_server_gets_throughput_of_fixed_limit() {
     // Guarantees >= 85 % of the best fixed limit's throughput over 25 s, ramp included, with and
     // without jitter.
     for jitter in [0.0, 0.2, 1.0] {
@@ -84,7 +84,7 @@ fn a_server_with_latency_only_is_used_as_well_as_by_a_fixed_limit() {
 }
 
 #[test]
-fn a_queueing_server_is_not_driven_into_long_latency() {
+fn queueing_server_keeps_short_latency() {
     // Guarantees that with ten workers of 50 ms nothing waits longer than three service times
     // once settled, over ten minutes, while the workers stay busy.
     for jitter in [0.0, 0.2] {
@@ -103,7 +103,7 @@ fn a_queueing_server_is_not_driven_into_long_latency() {
 }
 
 #[test]
-fn back_pressure_lowers_the_limit_once_a_window() {
+fn backpressure_lowers_limit_once_per_window() {
     // Guarantees that a burst of refusals of attempts sent together costs one decrease, and that
     // neutral answers cost none.
     let mut now = Instant::now();
@@ -124,7 +124,7 @@ fn back_pressure_lowers_the_limit_once_a_window() {
 }
 
 #[test]
-fn a_limit_that_is_not_reached_does_not_grow() {
+fn unused_limit_does_not_grow() {
     // Guarantees that an idle sink does not earn a high limit.
     let mut now = Instant::now();
     let settings = ControllerSettings { initial: 10, ..ControllerSettings::default() };
@@ -138,7 +138,7 @@ fn a_limit_that_is_not_reached_does_not_grow() {
 }
 
 #[test]
-fn a_change_of_the_mix_is_learned() {
+fn changed_request_mix_is_learned() {
     // Guarantees that when all requests become four times slower without any load, the limit
     // recovers instead of dwindling for good.
     let mut controller = Controller::new(ControllerSettings::default(), Instant::now());
@@ -161,7 +161,7 @@ fn a_change_of_the_mix_is_learned() {
 
 proptest! {
     #[test]
-    fn the_limit_stays_within_its_bounds(
+    fn limit_stays_within_bounds(
         steps in proptest::collection::vec((0_u64..500, 0_u64..3000, 0_u8..4), 1..500),
         max in 1_usize..300,
     ) {

@@ -99,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn free_and_lent_and_debt_add_up(
+        fn free_lent_and_owed_permits_add_up(
             steps in proptest::collection::vec((0_u8..3, 1_usize..40), 1..200),
         ) {
             // Guarantees the invariant after every step, and that a permit is to be had exactly
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn no_more_than_the_limit_under_stress() {
+    async fn permits_under_stress_never_exceed_limit() {
         // Guarantees that while the limit moves between 1 and 8, never more than 8 hold a permit,
         // and that afterwards all are there again.
         let permits = ResizableSemaphore::new(8);

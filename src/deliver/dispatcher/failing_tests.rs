@@ -68,7 +68,7 @@ async fn send<W: AttemptTransport>(
 }
 
 #[tokio::test(start_paused = true)]
-async fn poison_is_given_up_while_others_succeed_and_not_in_an_outage() {
+async fn poisoned_request_is_given_up_only_while_others_succeed() {
     // Guarantees that a request which fails among others that succeed ends as poison after ten
     // failures and ten minutes, that an outage of an hour ends nothing, and that a poisoned request
     // is found after it as before.
@@ -110,7 +110,7 @@ async fn poison_is_given_up_while_others_succeed_and_not_in_an_outage() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lone_poison_is_told_from_a_lone_outage_by_asking_the_server() {
+async fn probe_distinguishes_poisoned_request_from_outage() {
     // Guarantees that without other traffic the cheap request decides: a server that answers it has
     // a poisoned request, one that does not is down.
     for is_up in [true, false] {
@@ -137,7 +137,7 @@ async fn lone_poison_is_told_from_a_lone_outage_by_asking_the_server() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn forbidden_route_closes_alone() {
+async fn forbidden_route_is_closed_and_others_stay_open() {
     // Guarantees that a 403 with a good key leaves other routes open, that few attempts are made at
     // the closed one, and that its requests end after `route_closed_secs`.
     let begin = Instant::now();
@@ -162,7 +162,7 @@ async fn forbidden_route_closes_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn optional_request_that_is_forbidden_is_handed_back() {
+async fn forbidden_optional_request_is_returned_to_its_caller() {
     // Guarantees that a look-up nobody may make neither waits nor halts.
     let (dispatcher, _) = make(|path| if path == "look" { 403 } else { 200 });
     let mut attempts = Attempts::default();
@@ -172,7 +172,7 @@ async fn optional_request_that_is_forbidden_is_handed_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn key_that_is_refused_everywhere_halts() {
+async fn key_refused_on_every_route_halts_delivery() {
     // Guarantees that a 403 with a key that is not good for anything stops all, and that a cure is
     // noticed.
     let begin = Instant::now();

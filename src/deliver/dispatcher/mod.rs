@@ -15,7 +15,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::admission::AdmissionGate;
-use super::auth::{AuthBreakerChange, AuthBreakerState, AuthCircuitBreaker, ProbeToken};
+use super::auth::{
+    AuthBreakerChange, AuthBreakerState, AuthCircuitBreaker, OnAuthFailure, ProbeToken,
+};
 use super::concurrency::{Controller, ControllerSettings, LoadSignal, Permit, ResizableSemaphore};
 use super::observer::DeliveryObserver;
 use super::outcome::{Attempt, AttemptDisposition, BrokenBody, RetryReason, SideEffect, classify};
@@ -25,7 +27,6 @@ use super::retry::{RetryBudget, RetryPolicy};
 use super::routes::{RouteKey, RouteTable};
 use super::transport::{ApiReply, Attempts, BeforeSend, Need, Request, SendError, Transport};
 use crate::config::sink::RequestConfig;
-use crate::sink::OnAuthFailure;
 
 mod failing;
 

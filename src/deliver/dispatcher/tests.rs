@@ -88,7 +88,7 @@ async fn send<W: AttemptTransport>(
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_tries_until_an_answer_stands() {
+async fn request_is_retried_until_a_final_answer() {
     // Guarantees that every kind of trouble is outlived, each attempt is counted, and `failed`
     // starts anew for the next request.
     let wire = script([
@@ -106,7 +106,7 @@ async fn it_tries_until_an_answer_stands() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_fate_goes_back_to_who_asked() {
+async fn request_with_unknown_effect_is_returned_to_its_caller() {
     // Guarantees that a request that counts is sent once after a timeout, and is not started at
     // all once its repeats are used up.
     let wire = script([Attempt::TimedOut]);
@@ -125,7 +125,7 @@ async fn an_open_fate_goes_back_to_who_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_attempts_limits_the_repeats() {
+async fn retry_attempts_limits_retries() {
     // Guarantees that n repeats mean n + 1 attempts and an error that says so.
     let wire = script([answer(500, None)]);
     let config = RequestConfig { retry_attempts: 3, ..fixed(1) };
@@ -136,7 +136,7 @@ async fn retry_attempts_limits_the_repeats() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_429_pauses_everyone_once() {
+async fn response_429_pauses_all_requests_once() {
     // Guarantees that nothing starts between the answer and the end of Retry-After, for anyone,
     // and that refusals already on their way do not add up.
     let refusals = std::iter::repeat_n(answer(429, Some("7")), 5);
@@ -167,7 +167,7 @@ async fn a_429_pauses_everyone_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_blocks_only_itself() {
+async fn waiting_retry_delays_no_other_request() {
     // Guarantees that with a single permit a request in its backoff does not hold up the next.
     let wire = script([answer(500, None), answer(200, None)]);
     let config = RequestConfig {
@@ -191,7 +191,7 @@ async fn a_retry_blocks_only_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stopping_ends_every_wait() {
+async fn stop_ends_every_wait() {
     // Guarantees that requests in backoff, at the gate and waiting for a permit end at once, while
     // the one on the wire gets its answer.
     let wire = script([answer(500, None), answer(200, None)]);
@@ -228,7 +228,7 @@ async fn stopping_ends_every_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_request_gives_everything_back() {
+async fn dropped_request_releases_its_permits() {
     // Guarantees that abandoning a request on the wire, or while it probes, frees its permit and
     // its role.
     let wire = script([answer(200, None)]);
@@ -252,7 +252,7 @@ async fn a_dropped_request_gives_everything_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_key_stops_all_but_the_prober() {
+async fn refused_key_stops_all_requests_but_one_probe() {
     // Guarantees that while halted one attempt starts per backoff, that all requests survive, and
     // that they go on once the key is good.
     let refusals = std::iter::repeat_n(answer(401, None), 4 + 5);
@@ -283,7 +283,7 @@ async fn a_refused_key_stops_all_but_the_prober() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn run_once_gives_up_after_the_second_refusal() {
+async fn once_run_aborts_after_second_refusal() {
     // Guarantees Refused for everyone waiting, after exactly one confirmation.
     let wire = script([answer(403, None)]);
     let made = make(Arc::clone(&wire), &fixed(1), OnAuthFailure::Abort);
@@ -302,7 +302,7 @@ async fn run_once_gives_up_after_the_second_refusal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retries_obey_the_rate_limit_too() {
+async fn retries_obey_the_rate_limit() {
     // Guarantees that in no second more attempts start than allowed, failures and all.
     let mixed = (0..200).map(|n| answer(if n % 3 == 0 { 503 } else { 200 }, None));
     let wire = script(mixed);
@@ -356,7 +356,7 @@ impl AttemptTransport for Arc<Throttled> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_nobody_told_us_is_used_and_respected() {
+async fn unknown_quota_is_learned_and_respected() {
     // Guarantees, through the whole loop with 200 lanes, >= 95 % of a server's quota and <= 5 %
     // refusals over a minute, without a limit of our own.
     for rate in [10.0, 50.0, 500.0] {
@@ -393,7 +393,7 @@ async fn a_quota_nobody_told_us_is_used_and_respected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn adaptive_concurrency_reaches_what_a_fixed_number_does() {
+async fn adaptive_concurrency_reaches_throughput_of_fixed_limit() {
     // Guarantees, through the whole loop with 200 lanes and 50 ms, >= 85 % of the throughput of a
     // fixed limit of 200 over 25 s, ramp included.
     let mut done = Vec::new();

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_become_text_by_their_encoding() {
+    fn bytes_are_decoded_by_their_charset() {
         // Names of browsers are known; the byte order mark decides about UTF-16 and is no content.
         assert_eq!(decode("latin1", b"caf\xe9").unwrap(), "café");
         assert_eq!(decode("windows-1250", b"\xbf\xf3\xb3w").unwrap(), "żółw");
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_meaning_is_a_fault() {
+    fn undecodable_bytes_are_a_fault() {
         // Half a unit, half a pair and unknown names are refused.
         assert!(decode("utf-16le", b"a").unwrap_err().contains("UTF-16LE"));
         assert!(decode("utf-16le", b"\x00\xd8").is_err());

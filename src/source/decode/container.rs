@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn message_without_its_last_part_is_a_fault() {
+    fn message_without_its_last_part_becomes_a_fault() {
         // At the end of a run it is a fault that the next run sees whole; nothing half is a record.
         let mut cri = Container::new(ContainerRuntime::Cri, 1000);
         assert_eq!(feed(&mut cri, &[&format!("{T} stdout P half")]), []);
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn joined_line_over_the_limit_is_faults_to_its_end() {
+    fn joined_line_over_the_limit_is_one_fault_per_line_to_its_end() {
         // Every part of a line that is too long is a fault, and the next line is a record.
         let mut cri = Container::new(ContainerRuntime::Cri, 100);
         let part = format!("{T} stdout P {}", "x".repeat(40));
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_another_form_are_faults() {
+    fn lines_of_another_format_are_faults() {
         // Without a time, a known stream or a known flag a line is a fault that says so.
         let mut cri = Container::new(ContainerRuntime::Cri, 1000);
         for (line, why) in [

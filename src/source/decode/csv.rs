@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_names_the_columns() {
+    fn first_line_names_the_columns() {
         // Without `columns` the first line is no record but names the values of all that follow.
         let mut csv = CsvDecoder::new(None, Some(";"), LIMIT).unwrap().clone();
         assert_eq!(row(&mut csv, "id;näme"), Ok(None));
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_another_width_are_faults() {
+    fn row_with_other_number_of_cells_is_a_fault() {
         // A row with too many or too few values is a fault that names both numbers.
         let mut csv = columns(&["a", "b"]);
         let why = row(&mut csv, "1").unwrap_err();
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn quoted_newline_is_part_of_its_value() {
+    fn newline_in_quotes_is_part_of_the_value() {
         // A row ends where its quotes are closed, in the header too; its span is all its lines.
         let mut csv = CsvDecoder::new(None, None, 80).unwrap();
         let got = all(&mut csv, "id,\"the\nnote\"\r\n1,\"see:\r\n\n7,\"\"hacked\"\r\n8,ok");
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_amid_a_value_open_nothing() {
+    fn quote_inside_a_value_opens_no_quoted_cell() {
         // A quote that does not begin a value is part of it.
         let mut csv = columns(&["a", "b"]);
         assert_eq!(row(&mut csv, "5\" x,b\"").unwrap().unwrap(), r#"{"a":"5\" x","b":"b\""}"#);
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn row_over_the_limit_is_faults_to_its_end() {
+    fn row_over_the_limit_is_faults_until_it_ends() {
         // A row that is too long yields no record, whatever its lines look like; the next does.
         let mut csv = columns(&["a", "b"]);
         let inner = "7,hacked\n".repeat(20);
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unusable_header_faults_every_row() {
+    fn unusable_header_makes_every_row_a_fault() {
         // Where the first line names a column twice, it and each row after it are faults.
         let mut csv = CsvDecoder::new(None, None, LIMIT).unwrap();
         assert!(row(&mut csv, "a,a").is_err());
@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_settings_are_refused() {
+    fn invalid_settings_are_rejected() {
         // Separators of several characters and repeated or missing columns are errors.
         assert!(CsvDecoder::new(None, Some("||"), LIMIT).is_err());
         assert!(CsvDecoder::new(None, Some("\""), LIMIT).is_err());
@@ -511,7 +511,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_agree_with_one_reader_of_the_whole(text in "[a\",\n]{0,60}") {
+        fn rows_equal_those_of_a_reader_of_the_whole_text(text in "[a\",\n]{0,60}") {
             // Line by line the same rows come out as csv-core finds in the whole text at once, for
             // as long as every quote is closed.
             let mut csv = CsvDecoder::new(Some(&["a".into(), "b".into()]), None, 1000).unwrap();

@@ -119,14 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn one_value_passes_byte_for_byte() {
+    fn single_value_is_unchanged_byte_for_byte() {
         // Spelling, spaces and repeated keys of a valid line are left as they are.
         let line = r#" {"a": 1.0e+2, "a":"\u0041"} "#;
         assert_eq!(check(line).unwrap(), [line]);
     }
 
     #[test]
-    fn arrays_and_values_in_a_row_are_several_records() {
+    fn arrays_and_adjacent_values_are_several_records() {
         // Each element of an array and each of several objects is a record; inner arrays stay.
         assert_eq!(check(r#" [{"a":1}, 2,[3, 4]]"#).unwrap(), [r#"{"a":1}"#, "2", "[3, 4]"]);
         assert_eq!(
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_values_in_a_row_are_one_fault() {
+    fn broken_value_among_adjacent_ones_makes_one_fault() {
         // A line is a fault as a whole where one of its values is broken, or is a bare word.
         for line in [r#"{"a":1}{"#, r#"{"a":1} 2"#, "1 2", r#"[1] ]"#, r#"{"a":1},{"a":2}"#] {
             assert!(check(line).unwrap_err().contains("not valid JSON at column"), "{line}");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_parts_are_one_fault() {
+    fn line_with_too_many_values_is_one_fault() {
         // More records than the limit on one line are a fault that names the limit.
         let array = |n: usize| format!("[{}]", vec!["1"; n].join(","));
         assert_eq!(check(array(MAX_PARTS)).unwrap().len(), MAX_PARTS);
@@ -167,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn white_lines_are_nothing() {
+    fn blank_lines_are_skipped() {
         // Empty lines and lines of white space are no records and no faults.
         assert_eq!(check(&b""[..]).unwrap(), [""; 0]);
         assert_eq!(check(&b" \t "[..]).unwrap(), [""; 0]);
     }
 
     #[test]
-    fn deep_nesting_is_walked_flat() {
+    fn deep_nesting_is_scanned_without_recursion() {
         // A million open brackets neither overflow the stack nor pass when one is left open.
         let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
         assert_eq!(check(deep.clone()).unwrap(), [&deep[1..deep.len() - 1]]);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn only_closed_values_are_whole() {
+    fn only_closed_values_are_complete() {
         // Objects, arrays and strings are known to be whole; numbers and words may go on.
         for line in [r#"{"a":1}"#, " [1]\r", r#""a""#] {
             assert!(is_whole(line.as_bytes()), "{line}");

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_in_every_spelling() {
+    fn pairs_in_every_notation_are_parsed() {
         // Plain, quoted, escaped, empty and bare values are read; of equal keys the last wins.
         let got = read(r#"  at=info msg="say \"hi\"\n" p="C:\x" empty= ok url=a=b at=warn "#);
         assert_eq!(
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_of_every_writer_are_decoded() {
+    fn escapes_of_common_writers_are_decoded() {
         // JSON's, Go's and C's escapes are read; half a pair is U+FFFD once; others stay.
         for (escaped, text) in [
             (r"caf\u00e9 \u20ac 5", "café € 5"),
@@ -217,7 +217,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn quoted_values_come_back(pairs in proptest::collection::btree_map("[a-z]{1,5}", any::<String>(), 1..5)) {
+        fn quoted_values_round_trip(pairs in proptest::collection::btree_map("[a-z]{1,5}", any::<String>(), 1..5)) {
             // Whatever text is written in quotes with `"` and `\` escaped is read back unchanged.
             let line: Vec<String> = pairs
                 .iter()

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mode_ends_its_groups_in_its_way() {
+    fn each_multiline_mode_ends_groups_as_documented() {
         // A line that starts no group stands alone; the four modes are Vector's.
         for (mode, condition, expected) in [
             (Mode::HaltBefore, "^s", &["x", "s1+c1+c2", "s2+y"][..]),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn group_over_the_limit_is_faults_to_its_end() {
+    fn group_over_the_limit_is_faults_until_it_ends() {
         // A group that is too long is faults, all of it; the next group is a record.
         let mut multiline = multiline(Mode::HaltBefore, "^s", "^s", 8);
         let got = joined(&mut multiline, "s1 aaaa bbbb cccc s2 d");

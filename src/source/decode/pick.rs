@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_lead_to_texts_and_objects() {
+    fn path_selects_string_or_object() {
         // A text is unescaped, objects and lists are JSON, null and absent are nothing.
         let record = Bytes::from_static(
             br#" {"a": {"odd key": "x\n\u00e9", "n": null, "o": {"b":1.0}}, "t": 1, "h": "\ud800"}"#,
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn results_are_put_in_place() {
+    fn result_is_inserted_at_its_path() {
         // Keys keep their order and other values their spelling; missing objects are made.
         let record = Bytes::from_static(br#"{"z":1.00,"a":{"b":1}}"#);
         let put = |path: &str| {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path_is_refused() {
+    fn invalid_path_is_rejected() {
         // Without a dot, with empty keys and with brackets a text is no path.
         for path in ["", "message", ".a..b", "..", ".a[0]", ".\"open", "%a", ".a b"] {
             assert!(Keys::parse(path).is_err(), "{path}");

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn named_groups_become_fields() {
+    fn named_groups_become_fields_of_the_record() {
         // Named groups that took part are fields; unnamed ones and those that did not are left out.
         let pattern =
             RegexDecoder::new(Some(r"^(?<verb>[A-Z]+) (\S+)(?: (?<code>\d+))?$")).unwrap();
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn useless_patterns_are_refused() {
+    fn pattern_without_named_groups_is_rejected() {
         // No pattern, a broken one and one without named groups are errors.
         for pattern in [None, Some("("), Some("(a)")] {
             assert!(RegexDecoder::new(pattern).is_err(), "{pattern:?}");

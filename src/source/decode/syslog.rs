@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc5424_with_structured_data() {
+    fn rfc5424_message_with_structured_data_is_parsed() {
         // Every field of the RFC's own examples is there; escapes in values are undone.
         let got = decoded(
             "<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog - ID47 [exampleSDID@32473 iut=\"3\" eventSource=\"App \\\"x\\\" \\] \\\\ \\n\"][origin ip=\"1.2.3.4\"] \u{feff}An application event",
@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc3164_with_and_without_its_parts() {
+    fn rfc3164_message_with_missing_parts_is_parsed() {
         // Priority, host, tag and process may each be missing; the message stays as it is.
         let message = |line: &str| {
             let got = decoded(line).unwrap();
@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn time_without_year_or_zone() {
+    fn time_without_year_or_zone_is_completed() {
         // The zone is the given one; the year is the latest that is not in the future.
         let time = |line: &str, zone: &str| {
             in_zone(line, zone).unwrap()["timestamp"].as_str().unwrap().to_owned()
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_syslog_is_a_fault() {
+    fn line_that_is_not_syslog_is_a_fault() {
         // Each fault says what is missing or broken.
         for (line, why) in [
             ("plain text", "neither a priority"),

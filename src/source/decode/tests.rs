@@ -36,7 +36,7 @@ fn why(decoded: &Decoded) -> &str {
 }
 
 #[test]
-fn text_replaces_what_is_not_utf8() {
+fn text_codec_replaces_invalid_utf8() {
     // The text codec takes any bytes, and an empty line is an empty message.
     let decoder = of(Codec::Text);
     let one = |line: &'static [u8]| body(&decoder.message(&Bytes::from_static(line))[0]);
@@ -45,7 +45,7 @@ fn text_replaces_what_is_not_utf8() {
 }
 
 #[test]
-fn steps_read_what_the_step_before_made() {
+fn decoding_step_reads_result_of_previous_step() {
     // The second step's record is the record; what the first read is under its name.
     let json = DecodingStep { from: Some(".message".into()), ..step(Codec::Json) };
     let decoder = steps(vec![step(Codec::Cri), json]);
@@ -68,7 +68,7 @@ fn steps_read_what_the_step_before_made() {
 }
 
 #[test]
-fn result_of_a_step_is_put_at_its_place() {
+fn step_result_is_inserted_at_its_target() {
     // With `into` the record of the step before stays and gets the result; names do not clash.
     let inner = DecodingStep {
         from: Some(".inner".into()),
@@ -91,7 +91,7 @@ fn result_of_a_step_is_put_at_its_place() {
 }
 
 #[test]
-fn missing_text_names_step_and_path() {
+fn missing_input_error_names_step_and_path() {
     // Where there is nothing to read, or no text, the fault says which step wanted what.
     let json = DecodingStep { from: Some(".log".into()), ..step(Codec::Logfmt) };
     let decoder = steps(vec![step(Codec::Json), json]);
@@ -101,7 +101,7 @@ fn missing_text_names_step_and_path() {
 }
 
 #[test]
-fn syslog_with_json_inside() {
+fn json_inside_syslog_is_decoded() {
     // Prefixed JSON is read by two steps, with the prefix at hand.
     let decoder = steps(vec![step(Codec::Syslog), step(Codec::Json)]);
     let got = lines(&decoder, b"<13>1 2024-05-21T10:11:12Z web app - - - {\"a\":1}\n");
@@ -110,7 +110,7 @@ fn syslog_with_json_inside() {
 }
 
 #[test]
-fn utf16_lines_are_read_whatever_follows_the_mark() {
+fn utf16_lines_are_read_after_any_byte_order_mark() {
     // Either byte order, CRLF, a start amid the file: lines are the texts, offsets are bytes.
     for big in [true, false] {
         let encode = |text: &str| -> Vec<u8> {
@@ -136,7 +136,7 @@ fn utf16_lines_are_read_whatever_follows_the_mark() {
 }
 
 #[test]
-fn time_limit_ends_groups_and_leaves_rows() {
+fn time_limit_ends_groups_but_not_csv_rows() {
     // A group's short limit does not turn a row that is still open into a fault.
     let settings = MultilineSettings {
         start_pattern: "^s".into(),

@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_generation_comes_twice() {
+    async fn generation_number_is_never_reused() {
         // Numbers go on after a restart, also where the rows that used them are gone, and where
         // the counter is gone but a row is not.
         let memory = Arc::new(MemoryCheckpoints::default());
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rows_of_files_long_gone_are_swept() {
+    async fn checkpoints_of_long_missing_files_are_removed() {
         // A missing file's row is marked first, dropped after a month, and kept if it was found.
         let memory = Arc::new(MemoryCheckpoints::default());
         let ids: Vec<FileId> = ["1:1", "1:2", "1:3"].map(|id| id.parse().unwrap()).into();
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rows_of_the_first_format_are_read() {
+    async fn checkpoints_of_version_0_1_are_read() {
         // A store of version 0.1 is read as it is: no key of it was renamed, what it lacks is
         // unknown, and a content that its fingerprint covers whole is known.
         let memory = Arc::new(MemoryCheckpoints::default());

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn record_leaves_only_under_a_saved_claim() {
+    async fn record_is_sent_only_under_a_saved_claim() {
         // Nothing is covered before the claim is saved; what it covers has its time, and what was
         // written to the file after a second needs a new one.
         let mut claims = claims();
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_left_claimed_is_in_doubt_with_its_time() {
+    async fn records_claimed_by_earlier_process_are_maybe_sent_at_claim_time() {
         // A later process takes every record before the last claim for one that may have been sent,
         // at the time of the claim that covers it; records behind it are new.
         let left =
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn claims_grow_with_the_rate() {
+    async fn claims_grow_with_the_write_rate() {
         // A claim that is used up at once is followed by longer ones, up to a limit.
         let mut claims = claims();
         let mut end = 0;

@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn short_copy_is_known_by_the_ends_of_lines() {
+    fn short_copy_is_recognised_by_its_line_ends() {
         // Of what was read, a copy that ends at a line is a part, also one with half a line more;
         // one that differs anywhere is not.
         let all = bytes(100_000);
@@ -426,7 +426,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn blocks_do_not_matter(
+        fn digest_does_not_depend_on_block_boundaries(
             length in 0usize..200_000,
             cuts in proptest::collection::vec(0usize..200_000, 0..6),
         ) {

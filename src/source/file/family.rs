@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rotated_names_are_one_log() {
+    fn rotated_names_belong_to_one_log() {
         // What rotating programs make of a name is the same log as the name itself.
         let live = Family::of(Path::new("logs/app.log"));
         assert!(live.is_live);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_other_logs() {
+    fn unrelated_names_are_different_logs() {
         // Names that differ in more than what rotation adds, or stand in another folder, are other
         // logs: files of parallel writers are not made to wait for each other.
         let keys: Vec<_> = [
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_generations_are_ordered_by_name() {
+    fn compressed_generations_are_ordered_by_name() {
         // The time of a packed file may be that of its packing: its number or date counts, unless
         // the files that are not packed show that numbers mean something else.
         let numbered =

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grown_head_is_known_again() {
+    fn grown_file_head_is_recognised() {
         // A head is recognised by the fingerprint of any of its beginnings and by no other.
         let head = |text: &str| FileHead { bytes: text.as_bytes().to_vec() };
         assert!(head("abcd").has(&head("ab").fingerprint()));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_read_back() {
+    fn file_id_round_trips() {
         // An identity reads back from its own text, and nothing else is taken for one.
         let id: FileId = "12:34".parse().unwrap();
         assert_eq!(id.to_string(), "12:34");

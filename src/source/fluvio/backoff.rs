@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn waits_grow_and_end() {
+    async fn waits_grow_and_end_at_the_deadline() {
         // Attempts come at growing distances, not for longer than the limit, and a stop ends them.
         let stop = CancellationToken::new();
         let mut backoff = Backoff::new(Some(Duration::from_secs(3)));

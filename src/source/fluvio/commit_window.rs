@@ -166,7 +166,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_list_of_all_records(
+        fn window_equals_a_list_of_all_records(
             steps in proptest::collection::vec((any::<prop::sample::Index>(), 0..12_u8), 0..80),
         ) {
             // After every verdict, what is reached is behind the last record before the first one
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_without_records_waits_for_those_before_it() {
+    fn offset_without_records_waits_for_earlier_ones() {
         // What lies between records is reached once the records before it are settled.
         let window = CommitWindow::new(5);
         window.passed(7);

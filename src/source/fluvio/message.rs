@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_fluvio_knows_is_there() {
+    fn metadata_holds_every_fluvio_field() {
         // Key and place are JSON; bytes are hexadecimal; what is not known is absent.
         let address = TopicPartition { topic: "events".into(), partition: 3 };
         let mut message = Message {

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_that_moves_under_us_is_somebody_elses() {
+    fn offset_committed_by_another_consumer_is_detected() {
         // What we keep ourselves is no rival, whenever it is seen; another offset is, and so is the
         // same one that was kept again while we kept nothing. It is told once.
         let status = PartitionStatus::default();

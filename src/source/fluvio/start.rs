@@ -242,7 +242,7 @@ mod tests {
     use crate::config::source::FluvioStartPlace;
 
     #[test]
-    fn a_start_is_an_offset() {
+    fn start_setting_resolves_to_an_offset() {
         // Every word and number means an offset, counted from the oldest record or from the end.
         let offset_range = OffsetRange { start: 10, end: 30 };
         let place = |place: FluvioStartPlace| wanted(&FluvioStart::Place(place), offset_range);

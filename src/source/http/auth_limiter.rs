@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn wrong_tries_are_slowed_to_one_a_second_and_forgiven() {
+    async fn failed_logins_are_limited_to_one_per_second_and_expire() {
         // Guarantees the burst, the rate after it, that others are not affected, and forgiveness.
         let auth_limiter = AuthLimiter::default();
         let (guesser, other) = ("198.51.100.1".parse().unwrap(), "198.51.100.2".parse().unwrap());

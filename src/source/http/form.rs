@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn names_nest_repeat_and_count() {
+    fn form_names_nest_and_repeat() {
         // Guarantees the record of flat, repeated, nested and numbered names.
         assert_eq!(read("a=1&b=x+y%21&c"), json!({"a": "1", "b": "x y!", "c": ""}));
         assert_eq!(read("a=1&a=2&a=3"), json!({"a": ["1", "2", "3"]}));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_names_stand_as_they_are() {
+    fn malformed_form_name_is_kept_unchanged() {
         // Guarantees that nothing is lost where names are malformed or contradict each other.
         assert_eq!(read("a=1&a[b]=2"), json!({"a": "1", "a[b]": "2"}));
         assert_eq!(read("a[b]=2&a=1"), json!({"a": [{"b": "2"}, "1"]}));
@@ -155,7 +155,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_value_is_in_the_record(names in prop::collection::vec("[a-c\\[\\]0-1]{0,6}", 0..12)) {
+        fn every_form_value_is_in_the_record(names in prop::collection::vec("[a-c\\[\\]0-1]{0,6}", 0..12)) {
             // Guarantees that no value is lost, whatever the names are.
             let pairs = names.iter().enumerate().map(|(n, name)| format!("{name}=v{n};"));
             let body = pairs.collect::<Vec<_>>().join("&");

@@ -79,7 +79,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn query_and_listed_headers_are_known() {
+    fn query_and_listed_headers_are_in_the_metadata() {
         // Guarantees the metadata of a webhook: query decoded and repeated, listed headers only.
         let (parts, ()) = Request::post("/shopify?topic=orders%2Fpaid&tag=a&tag=b&x")
             .header("X-Shopify-Topic", "customers/create")

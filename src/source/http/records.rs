@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn layouts() {
+    fn every_body_layout_yields_its_records() {
         // Lines, an array, one object on one line or several: each record comes out as it stands.
         assert_eq!(read("{\"a\":1}\n\n{\"a\":2}\r\n"), good(&["{\"a\":1}", "{\"a\":2}"]));
         assert_eq!(read(" [ {\"a\":1} , 2,[]]\n"), good(&["{\"a\":1}", "2", "[]"]));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_parts() {
+    fn bad_body_parts_are_faulty_records() {
         // A bad line is a faulty record among good ones; a torn array is one faulty record.
         let found = read("{\"a\":1}\n{oops\n{\"a\":2}");
         assert_eq!(found.iter().map(|(_, good)| *good).collect::<Vec<_>>(), [true, false, true]);
@@ -221,7 +221,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_lost(lines in proptest::collection::vec("[ -~]{0,20}", 0..10)) {
+        fn every_posted_line_is_in_a_record(lines in proptest::collection::vec("[ -~]{0,20}", 0..10)) {
             // Whatever is posted, no panic; each line that is not blank comes out in some record.
             let body = lines.join("\n");
             let found = read(&body);

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_gets_its_type_and_times() {
+    fn segment_call_gets_its_type_and_times() {
         // The path says the type, whatever the body says; the write key goes no further.
         let body = br#"{"writeKey":"k","type":"x","userId":"u","originalTimestamp":"2026-01-01T00:00:00Z","big":12345678901234567890123}"#;
         let request = SegmentRequest::read(body).unwrap();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_speaks_for_its_entries() {
+    fn batch_fields_apply_to_its_entries() {
         // What a batch says for all fills the gaps of its entries and overrides nothing.
         let body = br#"{"sentAt":"2026-01-01T00:00:00Z","context":{"ip":"1","locale":"pl"},"integrations":{"All":true},
             "batch":[{"type":"track","context":{"ip":"2","locale":null}},{"type":"page","timestamp":"2025-01-01T00:00:00Z"},3]}"#;
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_is_known_by_its_address() {
+    fn browser_call_gets_the_client_ip() {
         // The peer's address stands in only where the event has none.
         let items =
             SegmentRequest::read(b"{}").unwrap().call("page", &received(Some("203.0.113.7")));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_batch_cannot_become_huge() {
+    fn batch_expansion_is_bounded() {
         // A large shared context over many small entries is refused, not multiplied.
         let body = format!(
             r#"{{"context":{{"x":"{}"}},"batch":[{}{{}}]}}"#,

@@ -1,8 +1,10 @@
-//! What the client calls back: partitions that come and go, how far the partitions reach, and its
-//! log; and how a commit is made.
+//! Callbacks of the client: assigned and revoked partitions, statistics, log lines; and how commits
+//! are made.
 //!
-//! One invariant: when a partition goes, what is settled of it is committed before it is gone, and
-//! nothing of it is committed after.
+//! # Invariants
+//!
+//! When a partition is revoked, what is settled of it is committed before the callback returns, and
+//! nothing of it is committed later.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,13 +24,13 @@ use super::logger::ClientLogger;
 use super::partitions::{Partition, PendingCommit};
 use crate::telemetry::SourceLag;
 
-/// How long one wait for a verdict lasts, while letters are served between.
+/// How long one wait for a verdict lasts; dead letters are produced between two waits.
 const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How often the last commit of a partition is tried, and how long the tries are apart.
+/// How often the last commit of a partition is tried, and the pause between tries.
 const MAX_FINAL_COMMITS: u32 = 5;
 const FINAL_COMMIT_INTERVAL: Duration = Duration::from_millis(300);
-/// How long the brokers may take to tell what is committed.
+/// How long the brokers may take to return committed offsets.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The consumer's context.
@@ -37,21 +39,23 @@ pub(super) struct ConsumerCallbacks {
     pub(super) dead_letters: Option<Arc<DeadLetterProducer>>,
     pub(super) lag: SourceLag,
     pub(super) logger: ClientLogger,
-    /// How long records in flight may take to settle when their partition goes.
+    /// How long records in flight may take to settle when their partition is revoked.
     pub(super) drain: Duration,
-    /// Records behind a commit whose text is not ours that are in doubt.
+    /// How many records after a commit with foreign metadata may already have been sent.
     pub(super) awaiting_lookup: u64,
-    /// Held while a commit is made: one at a time, and none when a partition is gone.
-    pub(super) turn: Mutex<()>,
+    /// Held during a commit: one at a time, and none after a partition is revoked.
+    pub(super) commit_lock: Mutex<()>,
 }
 
 impl ConsumerCallbacks {
-    /// Commits what is due, and waits for it.
+    /// Commits what is due and waits for the answer.
     ///
     /// # Errors
-    /// The brokers refuse, or do not answer. All of it stays due, though some may have arrived.
+    ///
+    /// The brokers refuse, or do not answer. Everything stays due, though some of it may have
+    /// arrived.
     pub(super) fn commit(&self, consumer: &BaseConsumer<Self>) -> KafkaResult<()> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.commit_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let due = self.state.tracker().due();
         if due.is_empty() {
             return Ok(());
@@ -61,10 +65,11 @@ impl ConsumerCallbacks {
         Ok(())
     }
 
-    /// Asks what the last owners of our partitions left, where it is not known.
+    /// Fetches what the previous owners of our partitions committed, where it is not known yet.
     ///
     /// # Errors
-    /// The brokers do not answer, or not for all.
+    ///
+    /// The brokers do not answer, or not for all partitions.
     pub(super) fn fetch_committed(&self, consumer: &BaseConsumer<Self>) -> KafkaResult<()> {
         let awaiting_lookup = self.state.tracker().awaiting_lookup();
         if awaiting_lookup.is_empty() {
@@ -79,7 +84,7 @@ impl ConsumerCallbacks {
             }
             let previous = match element.offset() {
                 Offset::Offset(offset) => {
-                    // The client panics at a text that is not UTF-8, which none of ours is.
+                    // The client panics at metadata that is not UTF-8; ours is always UTF-8.
                     let read = || element.metadata().to_owned();
                     let text = catch_unwind(AssertUnwindSafe(read)).unwrap_or_default();
                     PreviousOwnerState::of(
@@ -97,16 +102,16 @@ impl ConsumerCallbacks {
         end
     }
 
-    /// Commits everything that is settled of partitions of which nothing more is handed on, gives
-    /// their claims up, and waits for it. While the group is in motion brokers refuse commits, so a
-    /// few tries are made.
+    /// Commits everything that is settled of partitions that no longer forward records, releases
+    /// their claims, and waits for the answer. During a rebalance brokers refuse commits, so it is
+    /// tried a few times.
     pub(super) fn commit_final(&self, consumer: &BaseConsumer<Self>, partitions: &[Partition]) {
         self.state.tracker().release(partitions);
         for attempt in 1..=MAX_FINAL_COMMITS {
             match self.commit(consumer) {
                 Ok(()) => return,
                 Err(error) if attempt == MAX_FINAL_COMMITS || consumer.assignment_lost() => {
-                    self.logger.error(&error, "offsets could not be committed; records come again");
+                    self.logger.error(&error, "the last offsets of revoked partitions could not be committed; the next owner reads their last records again and looks them up before sending");
                     return;
                 }
                 Err(_) => std::thread::sleep(FINAL_COMMIT_INTERVAL),
@@ -114,9 +119,9 @@ impl ConsumerCallbacks {
         }
     }
 
-    /// Waits for what is in flight of partitions that go, commits, and forgets them.
+    /// Waits for the records in flight of revoked partitions, commits, and forgets the partitions.
     fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &[Partition]) {
-        // A lost assignment belongs to another member already: nothing of it can be committed.
+        // A lost assignment already belongs to another member: nothing of it can be committed.
         if !consumer.assignment_lost() {
             let deadline = Instant::now() + self.drain;
             while !self.state.is_closing()
@@ -128,19 +133,25 @@ impl ConsumerCallbacks {
             }
             self.commit_final(consumer, partitions);
         }
-        // The client keeps a pause beyond the assignment: who comes back resting would rest for ever.
+        // The client keeps a partition paused beyond its assignment: without this, a partition that
+        // comes back would stay paused for ever.
         if let Err(error) = consumer.resume(&partition_list(partitions)) {
-            self.logger.error(&error, "partitions could not be resumed");
+            self.logger.error(&error, "revoked partitions could not be resumed in the client; they may stay paused if they are assigned again");
         }
-        // A commit that is under way ends before another member has the partitions.
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // A commit in progress must end before another member gets the partitions.
+        let commit_lock = self.commit_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let left = self.state.tracker().in_flight_of(partitions);
         if left > 0 {
             let source = &*self.logger.source;
-            tracing::warn!(source, left, "partitions went before their records were settled");
+            tracing::warn!(
+                source,
+                partitions = names(partitions),
+                in_flight = left,
+                "partitions were revoked before their records were settled; their next owner reads these records again. Raise `drain_timeout_ms` if this happens often"
+            );
         }
         self.state.forget(partitions);
-        drop(turn);
+        drop(commit_lock);
         for partition in partitions {
             self.lag.forget(&partition.topic, partition.number);
         }
@@ -153,7 +164,7 @@ impl ConsumerCallbacks {
     }
 }
 
-/// Partitions by their names alone.
+/// The list of these partitions, without offsets.
 pub(super) fn partition_list<'a>(
     partitions: impl IntoIterator<Item = &'a Partition>,
 ) -> TopicPartitionList {
@@ -174,6 +185,19 @@ fn offsets(due: &[PendingCommit]) -> TopicPartitionList {
         element.set_metadata(state.text());
     }
     list
+}
+
+/// At most this many partitions are named in one log line.
+const MAX_LOGGED_PARTITIONS: usize = 20;
+
+/// The partitions as `topic/number`, for the log.
+fn names(partitions: &[Partition]) -> String {
+    let shown = partitions.iter().take(MAX_LOGGED_PARTITIONS);
+    let mut names = shown.map(|p| format!("{}/{}", p.topic, p.number)).collect::<Vec<_>>();
+    if let more @ 1.. = partitions.len().saturating_sub(MAX_LOGGED_PARTITIONS) {
+        names.push(format!("and {more} more"));
+    }
+    names.join(", ")
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
@@ -205,7 +229,7 @@ impl ClientContext for ConsumerCallbacks {
             else {
                 continue;
             };
-            // Negative numbers stand for unknown ones.
+            // Negative numbers mean unknown.
             let first = |numbers: &[i64]| numbers.iter().find_map(|n| u64::try_from(*n).ok());
             let end = first(&[known.ls_offset, known.hi_offset]);
             let from = mark.or_else(|| first(&[known.committed_offset, known.lo_offset]));
@@ -221,7 +245,9 @@ impl ConsumerContext for ConsumerCallbacks {
         match rebalance {
             Rebalance::Revoke(list) => self.revoke(consumer, &partitions(list)),
             Rebalance::Assign(_) => {}
-            Rebalance::Error(error) => self.logger.error(error, "rebalancing failed"),
+            Rebalance::Error(error) => self
+                .logger
+                .error(error, "the rebalance of the consumer group failed; the client tries again"),
         }
     }
 
@@ -229,11 +255,13 @@ impl ConsumerContext for ConsumerCallbacks {
         let source = &*self.logger.source;
         match rebalance {
             Rebalance::Assign(list) => {
-                tracing::info!(source, partitions = list.count(), "partitions came");
-                self.state.assign(partitions(list));
+                let assigned = partitions(list);
+                tracing::info!(source, partitions = names(&assigned), "partitions assigned");
+                self.state.assign(assigned);
             }
             Rebalance::Revoke(list) => {
-                tracing::info!(source, partitions = list.count(), "partitions went");
+                let revoked = names(&partitions(list));
+                tracing::info!(source, partitions = revoked, "partitions revoked");
             }
             Rebalance::Error(_) => {}
         }

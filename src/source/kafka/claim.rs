@@ -1,32 +1,35 @@
-//! How far a partition is claimed: which records this process may hand on, and which of them
-//! another process may have sent before.
+//! Send-ahead claims of one partition: which records this process may forward, and which of them
+//! another process may already have sent.
 //!
-//! A claim is a text beside the committed offset: "records before this offset may have been sent".
-//! Not here: the client, and what is settled. One invariant: a record is handed on only while the
-//! brokers have a claim that covers it. So the next owner of the partition knows all records that
-//! may have been sent: those between the committed offset and the claim.
+//! A claim is metadata of the committed offset: "records before this offset may have been sent".
+//!
+//! # Invariants
+//!
+//! A record is forwarded only while the brokers store a claim that covers it. So the next owner of
+//! the partition knows all records that may have been sent: those between the committed offset and
+//! the claim.
 
-/// What a claim's text begins with. A number follows.
+/// The prefix of a claim's text; a number follows.
 const CLAIM_PREFIX: &str = "usercom-sink: may have sent before ";
 
-/// The fewest offsets one claim reaches ahead.
+/// The fewest offsets that one claim covers ahead.
 const MIN_CLAIM: u64 = 32;
 
-/// How far a claim reaches beyond the record it is made for, where so many records may be in flight
-/// in so many partitions.
+/// How many offsets a claim covers after the record that it is made for, given the limit of records
+/// in flight and the number of partitions.
 pub(super) fn reach(max_in_flight: usize, partitions: usize) -> u64 {
     let share = max_in_flight / partitions.max(1);
     u64::try_from(share).unwrap_or(u64::MAX).clamp(MIN_CLAIM, u64::from(u32::MAX))
 }
 
-/// How many records behind a committed offset may have been sent by a process whose claim cannot be
-/// read: those in flight, and as many that were settled, or claimed, since.
+/// How many records after a committed offset may have been sent by a process whose claim cannot be
+/// read: those in flight, and as many that were settled, or claimed, since the commit.
 pub(super) fn awaiting_lookup(max_in_flight: usize) -> u64 {
     let in_flight = u64::try_from(max_in_flight).unwrap_or(u64::MAX);
     in_flight.saturating_mul(2).saturating_add(MIN_CLAIM)
 }
 
-/// What the last owner of a partition left.
+/// What the previous owner of a partition committed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PreviousOwnerState {
     committed: Option<u64>,
@@ -35,9 +38,9 @@ pub(super) struct PreviousOwnerState {
 }
 
 impl PreviousOwnerState {
-    /// A committed offset and the text beside it. Where the text is not ours, the offset is that of
-    /// an operator, of another program, or of brokers that keep no texts: then `unknown` records
-    /// behind it are in doubt.
+    /// A committed offset and its metadata. Metadata that is not ours comes from an operator,
+    /// another program, or brokers that do not store metadata: then `awaiting_lookup` records after
+    /// the offset may already have been sent.
     pub(super) fn of(committed: u64, text: &str, awaiting_lookup: u64) -> Self {
         let claim = text.strip_prefix(CLAIM_PREFIX).and_then(|number| number.parse().ok());
         let maybe_sent_to = claim.unwrap_or_else(|| committed.saturating_add(awaiting_lookup));
@@ -45,31 +48,31 @@ impl PreviousOwnerState {
     }
 }
 
-/// The claim of one partition, from the first record that was read of it on.
+/// The claim of one partition, from the first record that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SendAheadClaim {
-    /// Records before this offset may have been handed on before.
+    /// Records before this offset may have been sent by an earlier owner.
     maybe_sent_to: u64,
-    /// Behind the last record that was handed on.
+    /// The offset after the last forwarded record.
     sent_to: u64,
-    /// The claim that is to be made.
+    /// The claim that is to be committed.
     wanted: u64,
-    /// The claim that the brokers have.
+    /// The claim that the brokers store.
     granted: u64,
 }
 
 impl SendAheadClaim {
-    /// Nothing is claimed yet of a partition whose first record is this one.
+    /// The state before any claim, for a partition whose first record has this offset.
     pub(super) fn new(first: u64, previous: PreviousOwnerState) -> Self {
-        // Before the committed offset begins a partition that was made again, or was cut: what was
-        // left to us speaks of other records.
+        // A first record before the committed offset means that the partition was created again or
+        // truncated: the previous owner's claim is about other records.
         let valid = previous.committed.is_none_or(|committed| committed <= first);
         let maybe_sent_to = if valid { previous.maybe_sent_to } else { 0 };
         Self { maybe_sent_to, sent_to: first, wanted: 0, granted: 0 }
     }
 
-    /// Wants to hand on a record. Half of a claim before it is used up, the next is wanted: then
-    /// `true`.
+    /// Requests to forward a record. Returns `true` where the next claim must be committed, which
+    /// is half a claim before the present one is used up.
     pub(super) fn request(&mut self, offset: u64, reach: u64) -> bool {
         let more = offset.saturating_add(reach / 2) >= self.wanted;
         if more {
@@ -78,34 +81,34 @@ impl SendAheadClaim {
         more
     }
 
-    /// Whether a record may be handed on.
+    /// Whether a record may be forwarded.
     pub(super) fn covers(&self, offset: u64) -> bool {
         offset < self.granted
     }
 
-    /// A record is handed on. Whether another process may have done so before.
+    /// A record is forwarded. Returns whether another process may already have sent it.
     pub(super) fn admit(&mut self, offset: u64) -> bool {
         self.sent_to = self.sent_to.max(offset.saturating_add(1));
         offset < self.maybe_sent_to
     }
 
-    /// What was handed on is read again.
+    /// Forwarded records are read again.
     pub(super) fn rewind(&mut self) {
         self.maybe_sent_to = self.maybe_sent_to.max(self.sent_to);
     }
 
-    /// Nothing more is handed on: no more is claimed than what may have been sent.
+    /// Nothing more is forwarded: the claim is reduced to what may have been sent.
     pub(super) fn release(&mut self) {
         self.wanted = self.sent_to.max(self.maybe_sent_to);
         self.granted = self.granted.min(self.wanted);
     }
 
-    /// The claim that is to be made.
+    /// The claim that is to be committed.
     pub(super) fn wanted(&self) -> u64 {
         self.wanted
     }
 
-    /// The brokers have this claim.
+    /// The brokers store this claim now.
     pub(super) fn grant(&mut self, claim: u64) {
         self.granted = claim;
     }
@@ -116,17 +119,17 @@ impl SendAheadClaim {
     }
 }
 
-/// A position and a claim, as they are committed.
+/// A position and a claim, as they are committed together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CommitState {
     /// Everything before this offset is settled.
     pub(super) position: u64,
-    /// Nothing from this offset on was handed on.
+    /// Nothing from this offset on was forwarded.
     pub(super) claim: u64,
 }
 
 impl CommitState {
-    /// The text beside the position.
+    /// The metadata of the position.
     pub(super) fn text(self) -> String {
         format!("{CLAIM_PREFIX}{}", self.claim)
     }
@@ -137,9 +140,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_claim_is_read_as_it_was_written() {
-        // What one process writes beside an offset, the next one reads; any other text leaves the
-        // records behind the offset in doubt, as many as may have been in flight.
+    fn claim_text_round_trips() {
+        // The next process reads what this one wrote as metadata. After any other metadata, as many
+        // records as may have been in flight count as possibly already sent.
         let text = CommitState { position: 7, claim: 4711 }.text();
         assert_eq!(
             PreviousOwnerState::of(7, &text, 100),
@@ -157,8 +160,9 @@ mod tests {
     }
 
     #[test]
-    fn the_next_claim_is_wanted_before_the_last_is_used_up() {
-        // Records wait for the first claim only: from the middle of each, the next is asked for.
+    fn next_claim_is_requested_before_the_last_is_used_up() {
+        // Only the first claim makes records wait: from the middle of each claim, the next is
+        // requested.
         let mut claim = SendAheadClaim::new(50, PreviousOwnerState::default());
         assert!(claim.request(50, 100));
         assert!(!claim.covers(50) && claim.is_awaiting_grant());
@@ -173,9 +177,9 @@ mod tests {
     }
 
     #[test]
-    fn a_release_claims_what_was_handed_on() {
-        // What was claimed and not handed on is not in doubt; what was left in doubt and not yet
-        // read remains so.
+    fn release_reduces_claim_to_forwarded_records() {
+        // What was claimed but not forwarded does not count as possibly sent; what an earlier owner
+        // may have sent and is not read yet still does.
         let mut claim = SendAheadClaim::new(50, PreviousOwnerState::of(50, "", 10));
         assert!(claim.request(50, 100));
         claim.grant(claim.wanted());
@@ -188,8 +192,8 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_begins_before_its_commit_is_another() {
-        // In a topic that was made again, what was left of the old one puts nothing in doubt.
+    fn partition_that_begins_before_its_commit_ignores_the_claim() {
+        // In a topic that was created again, the claim of the old topic is ignored.
         let previous = PreviousOwnerState::of(900, "", 100);
         assert!(!SendAheadClaim::new(0, previous).admit(0));
         assert!(SendAheadClaim::new(900, previous).admit(900));
@@ -197,8 +201,8 @@ mod tests {
     }
 
     #[test]
-    fn members_with_many_partitions_claim_less_of_each() {
-        // All claims together reach as far ahead as may be in flight, but each a little.
+    fn member_with_many_partitions_claims_less_of_each() {
+        // All claims together cover as many offsets as may be in flight; each covers a share.
         assert_eq!(reach(1000, 1), 1000);
         assert_eq!(reach(1000, 4), 250);
         assert_eq!((reach(1, 1), reach(1000, 500), reach(1000, 0)), (32, 32, 1000));

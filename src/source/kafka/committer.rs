@@ -1,8 +1,9 @@
-//! The thread that talks with the group's coordinator: it asks what is committed of partitions that
-//! came, and commits what is settled and what is claimed.
+//! The thread that talks to the group coordinator: it fetches the committed offsets of assigned
+//! partitions and commits positions and claims.
 //!
-//! Not here: what that is (`ledger`). One invariant: it waits for every answer, so that what counts
-//! as committed is.
+//! # Invariants
+//!
+//! It waits for every answer, so that what counts as committed is committed.
 
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use tokio::time::Instant;
 use super::callbacks::ConsumerCallbacks;
 use super::consumer_state::ConsumerState;
 
-/// How long it rests after a failure.
+/// The pause after a failure.
 const COMMIT_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Works until it is dismissed. Commits are made every so often, and claims when they are wanted.
+/// Works until it is stopped. Commits at the given interval, and at once when a claim is requested.
 pub(super) fn work(
     consumer: &BaseConsumer<ConsumerCallbacks>,
     context: &ConsumerCallbacks,
@@ -24,7 +25,8 @@ pub(super) fn work(
     let mut late = Instant::now() + every;
     let mut failures: u32 = 0;
     while context.state.wait_for_work(late) {
-        // Both, whatever becomes of the first: a partition that cannot be looked up holds up no other.
+        // Both run, whatever the result of the first: a partition that cannot be looked up must not
+        // delay the others.
         let asked = context.fetch_committed(consumer);
         let done = context.commit(consumer).and(asked);
         late = Instant::now() + every;
@@ -33,17 +35,20 @@ pub(super) fn work(
             continue;
         };
         failures += 1;
-        // Brokers refuse while the group is in motion: one refusal is no news.
+        // Brokers refuse commits during a rebalance, so one refusal is not logged.
         if failures > 1 && failures.is_power_of_two() {
-            context.logger.error(&error, "offsets could not be committed, trying again");
+            context.logger.error(
+                &error,
+                "offsets could not be committed; it is tried again, and nothing is lost",
+            );
         }
-        context.state.rest(COMMIT_RETRY_INTERVAL);
-        // What was due is due still.
+        context.state.pause(COMMIT_RETRY_INTERVAL);
+        // What was due is still due.
         late = Instant::now();
     }
 }
 
-/// Sends the committer away when it is dropped, however the reading ends.
+/// Stops the committer when it is dropped, however reading ends.
 pub(super) struct StopOnDrop<'a>(pub(super) &'a ConsumerState);
 
 impl Drop for StopOnDrop<'_> {

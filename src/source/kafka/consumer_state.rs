@@ -1,8 +1,10 @@
-//! Where the reading thread, the verdicts and the committer meet: the ledger under its lock, and the
-//! rejected records that are yet to be produced to the topic of dead letters.
+//! State shared by the poll thread, the ack callbacks and the commit thread: the partition tracker
+//! behind its lock, and rejected records that are yet to be produced to the dead-letter topic.
 //!
-//! Not here: the client. One invariant: a record in the queue of letters counts as in flight, so
-//! that no commit passes it before the brokers have its letter.
+//! # Invariants
+//!
+//! A record that waits for its dead letter counts as in flight, so that no commit passes it before
+//! the brokers have acknowledged the dead letter.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +19,7 @@ use super::message::Header;
 use super::partitions::{Admission, Partition, PartitionTracker, PendingCommit, RecordHandle};
 use crate::ack::Verdict;
 
-/// A message as it came, to be produced again if it is rejected.
+/// A message as it was read, to be produced again if it is rejected.
 #[derive(Debug)]
 pub(super) struct SourceMessage {
     pub(super) key: Option<Vec<u8>>,
@@ -25,7 +27,7 @@ pub(super) struct SourceMessage {
     pub(super) headers: Vec<Header>,
 }
 
-/// A rejected message on its way to the topic of dead letters.
+/// A rejected message on its way to the dead-letter topic.
 #[derive(Debug)]
 pub(super) struct DeadLetterMessage {
     pub(super) handle: RecordHandle,
@@ -34,26 +36,26 @@ pub(super) struct DeadLetterMessage {
 }
 
 /// The reason of a rejection that has none.
-const DEFAULT_REASON: &str = "rejected by a sink; its dead dead_letters tell why";
+const DEFAULT_REASON: &str = "rejected by a sink; its dead letters show why";
 
-/// What the reading thread and the verdicts share.
+/// What the poll thread, the ack callbacks and the commit thread share.
 #[derive(Debug, Default)]
 pub(super) struct ConsumerState {
     tracker: Mutex<PartitionTracker>,
-    /// A verdict came, or the brokers have answered.
+    /// Notified when a verdict or an answer of the brokers arrives.
     state_changed: Condvar,
-    /// There is something for the committer to do.
+    /// Notified when the committer has something to do.
     work_requested: Condvar,
-    /// The committer may go.
+    /// Whether the committer must end.
     stopped: AtomicBool,
     dead_letters: Mutex<VecDeque<DeadLetterMessage>>,
-    /// Grows when a partition comes, goes, fails or begins anew.
+    /// Grows when a partition is assigned, revoked, errored or restarted.
     revision: AtomicU64,
     closing: AtomicBool,
 }
 
 impl ConsumerState {
-    /// The ledger, for as long as the guard lives.
+    /// The tracker, locked while the guard lives.
     pub(super) fn tracker(&self) -> MutexGuard<'_, PartitionTracker> {
         self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,7 +64,7 @@ impl ConsumerState {
         self.dead_letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// These partitions are ours from now on.
+    /// These partitions were assigned to us.
     pub(super) fn assign(&self, partitions: Vec<Partition>) {
         let mut tracker = self.tracker();
         for partition in partitions {
@@ -72,7 +74,7 @@ impl ConsumerState {
         self.bump_revision();
     }
 
-    /// These partitions are ours no more: what is still in flight of them belongs to another member.
+    /// These partitions were revoked: their records in flight belong to another member.
     pub(super) fn forget(&self, partitions: &[Partition]) {
         let mut tracker = self.tracker();
         for partition in partitions {
@@ -81,8 +83,8 @@ impl ConsumerState {
         self.bump_revision();
     }
 
-    /// Whether a record may be handed on; see [`PartitionTracker::hand_on`]. The committer hears of a claim that
-    /// is to be made.
+    /// Whether a record may be forwarded; see [`PartitionTracker::admit`]. Wakes the committer
+    /// where a claim must be committed.
     pub(super) fn admit(&self, handle: &RecordHandle, most: usize) -> Admission {
         let mut tracker = self.tracker();
         let admission = tracker.admit(handle, most);
@@ -92,21 +94,21 @@ impl ConsumerState {
         admission
     }
 
-    /// What the last owner left of a partition.
+    /// What the previous owner of a partition committed.
     pub(super) fn set_previous_owner(&self, partition: &Partition, previous: PreviousOwnerState) {
         self.tracker().set_previous_owner(partition, previous);
         self.state_changed.notify_all();
     }
 
-    /// The brokers have what was due.
+    /// The brokers have stored what was due.
     pub(super) fn confirm(&self, done: &[PendingCommit]) {
         let mut tracker = self.tracker();
         done.iter().for_each(|due| tracker.confirm(due));
         self.state_changed.notify_all();
     }
 
-    /// Waits until there is something for the committer to do, at most until `late`. `false` where the
-    /// committer may go.
+    /// Waits until the committer has something to do, at most until `late`. `false` where the
+    /// committer must end.
     pub(super) fn wait_for_work(&self, late: Instant) -> bool {
         let mut tracker = self.tracker();
         loop {
@@ -122,14 +124,14 @@ impl ConsumerState {
         }
     }
 
-    /// Waits, unless the committer may go.
-    pub(super) fn rest(&self, length: Duration) {
+    /// Pauses, unless the committer must end.
+    pub(super) fn pause(&self, length: Duration) {
         let tracker = self.tracker();
         let stay = |_: &mut PartitionTracker| !self.stopped.load(Ordering::Acquire);
         drop(self.work_requested.wait_timeout_while(tracker, length, stay));
     }
 
-    /// The committer may go.
+    /// Stops the committer.
     pub(super) fn stop(&self) {
         let tracker = self.tracker();
         self.stopped.store(true, Ordering::Release);
@@ -137,7 +139,7 @@ impl ConsumerState {
         self.work_requested.notify_all();
     }
 
-    /// The verdict of a record. With its original, a rejected one waits for its letter.
+    /// The verdict of a record. A rejected record whose message is given waits for its dead letter.
     pub(super) fn verdict(
         &self,
         handle: RecordHandle,
@@ -160,7 +162,7 @@ impl ConsumerState {
         }
     }
 
-    /// A record is settled for good, its letter written where there is one.
+    /// A record is settled, and its dead letter is produced where there is one.
     pub(super) fn settle(&self, handle: &RecordHandle, verdict: Verdict) {
         self.tracker().settled(handle, verdict);
         if verdict == Verdict::Errored {
@@ -169,7 +171,7 @@ impl ConsumerState {
         self.state_changed.notify_all();
     }
 
-    /// The oldest letter that still matters.
+    /// The oldest dead letter whose partition is still ours.
     pub(super) fn next_dead_letter(&self) -> Option<DeadLetterMessage> {
         loop {
             let dead_letter = self.dead_letters().pop_front()?;
@@ -179,12 +181,12 @@ impl ConsumerState {
         }
     }
 
-    /// A letter could not be produced: it is the next again.
+    /// A dead letter could not be produced: it becomes the next one again.
     pub(super) fn requeue(&self, dead_letter: DeadLetterMessage) {
         self.dead_letters().push_front(dead_letter);
     }
 
-    /// Waits until a verdict comes, at most so long.
+    /// Waits until a verdict arrives, at most this long.
     pub(super) fn wait(&self, limit: Duration) {
         let tracker = self.tracker();
         drop(
@@ -192,7 +194,7 @@ impl ConsumerState {
         );
     }
 
-    /// Grows when a partition comes, goes, fails or begins anew.
+    /// Grows when a partition is assigned, revoked, errored or restarted.
     pub(super) fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
     }
@@ -202,12 +204,12 @@ impl ConsumerState {
         self.revision.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// From now on nothing is waited for any more when partitions go.
+    /// From now on, revoked partitions are forgotten without waiting for their records.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
     }
 
-    /// Whether nothing is waited for any more.
+    /// Whether revoked partitions are forgotten without waiting.
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
@@ -217,8 +219,8 @@ impl ConsumerState {
 mod tests {
     use super::*;
 
-    /// The only record of a partition that is ours, handed on.
-    fn handed_on(state: &ConsumerState, offset: u64) -> RecordHandle {
+    /// Forwards the only record of a partition that is ours.
+    fn forward_one(state: &ConsumerState, offset: u64) -> RecordHandle {
         let partition = Partition { topic: "t".into(), number: 0 };
         state.assign(vec![partition.clone()]);
         state.tracker().set_previous_owner(&partition, PreviousOwnerState::default());
@@ -232,27 +234,28 @@ mod tests {
     }
 
     #[test]
-    fn the_clerk_is_called_and_sent_away() {
-        // The committer waits no longer than to the next commit, comes at once for a claim, and goes
-        // when it is dismissed.
+    fn committer_wakes_for_claims_and_stops() {
+        // The committer waits at most until the next commit, wakes for a claim, and ends when it is
+        // stopped.
         let state = ConsumerState::default();
         let (soon, late) = (Duration::from_millis(20), Duration::from_secs(60));
         assert!(state.wait_for_work(Instant::now() + soon), "a commit is due");
         state.assign(vec![Partition { topic: "t".into(), number: 0 }]);
         assert!(
             state.wait_for_work(Instant::now() + late),
-            "the previous owner is not looked up yet"
+            "the previous owner was not looked up yet"
         );
         state.stop();
-        state.rest(late);
+        state.pause(late);
         assert!(!state.wait_for_work(Instant::now() + late));
     }
 
     #[test]
-    fn a_rejected_record_is_open_until_its_letter_is_written() {
-        // With a topic of dead letters a rejection alone moves no position; the letter does.
+    fn rejected_record_stays_open_until_its_dead_letter_is_written() {
+        // With a dead-letter topic a rejection alone moves no position; the produced dead letter
+        // does.
         let state = ConsumerState::default();
-        let handle = handed_on(&state, 4);
+        let handle = forward_one(&state, 4);
         let partition = handle.partition.clone();
         let source_message = SourceMessage { key: None, payload: None, headers: Vec::new() };
         state.verdict(handle, Verdict::Rejected, Some("no id".into()), Some(source_message));
@@ -266,10 +269,10 @@ mod tests {
     }
 
     #[test]
-    fn letters_of_a_partition_that_went_are_dropped() {
-        // Who owns the partition now reads the record again and writes the letter.
+    fn dead_letters_of_a_revoked_partition_are_dropped() {
+        // The present owner of the partition reads the record again and writes the dead letter.
         let state = ConsumerState::default();
-        let handle = handed_on(&state, 4);
+        let handle = forward_one(&state, 4);
         let partition = handle.partition.clone();
         let source_message = SourceMessage { key: None, payload: None, headers: Vec::new() };
         state.verdict(handle, Verdict::Rejected, None, Some(source_message));

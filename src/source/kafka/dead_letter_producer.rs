@@ -1,7 +1,9 @@
-//! The producer of dead letters: rejected messages as they came, with the reason in a header.
+//! Produces dead letters: rejected messages as they were read, with the reason in a header.
 //!
-//! One invariant: a record is settled only when the brokers have acknowledged its letter; one they
-//! refuse is tried again, and meanwhile no commit passes it.
+//! # Invariants
+//!
+//! A record is settled only when the brokers have acknowledged its dead letter. One that they
+//! refuse is tried again, and no commit passes it meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,15 +22,15 @@ use super::logger::ClientLogger;
 use crate::ack::Verdict;
 use crate::config::source::KafkaSourceConfig;
 
-/// The header that says why.
+/// The header with the reason.
 const REASON_HEADER: &str = "usercom-sink-reason";
-/// The header that says which message it was: `topic/partition/offset`.
+/// The header that names the rejected message: `topic/partition/offset`.
 const ORIGIN_HEADER: &str = "usercom-sink-origin";
 
-/// How long nothing is produced after a failure.
+/// The pause after a failure.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Produces letters. Works only while it is pumped.
+/// Produces dead letters while it is polled.
 pub(super) struct DeadLetterProducer {
     topic: String,
     producer: BaseProducer<ProducerCallbacks>,
@@ -39,7 +41,7 @@ pub(super) struct DeadLetterProducer {
 struct ProducerCallbacks {
     state: Arc<ConsumerState>,
     logger: ClientLogger,
-    /// Whether a letter came back since this was last asked.
+    /// Whether a dead letter failed since this was last read.
     failed: AtomicBool,
 }
 
@@ -62,7 +64,7 @@ impl ProducerContext for ProducerCallbacks {
             Err((error, _)) => {
                 if !self.state.is_closing() {
                     self.logger
-                        .error(error, "a dead dead_letter could not be produced, trying again");
+                        .error(error, "a dead letter could not be produced to `dead_letter_topic`; it is tried again, and commits of its partition wait for it");
                 }
                 self.failed.store(true, Ordering::Release);
                 self.state.requeue(*dead_letter);
@@ -72,7 +74,7 @@ impl ProducerContext for ProducerCallbacks {
 }
 
 impl DeadLetterProducer {
-    /// A producer to `topic`.
+    /// A producer for `topic`.
     pub(super) fn new(
         topic: &str,
         settings: &KafkaSourceConfig,
@@ -85,7 +87,7 @@ impl DeadLetterProducer {
         Ok(Self { topic: topic.to_owned(), producer, state, retry_at: Mutex::default() })
     }
 
-    /// Produces what waits, and settles what was acknowledged. Never blocks.
+    /// Produces waiting dead letters and settles acknowledged ones. Never blocks.
     pub(super) fn poll(&self) {
         self.producer.poll(Duration::ZERO);
         let now = Instant::now();
@@ -131,7 +133,7 @@ impl DeadLetterProducer {
             self.producer
                 .context()
                 .logger
-                .error(&error, "a dead dead_letter could not be produced");
+                .error(&error, "a dead letter could not be handed to the client; it is tried again, and commits of its partition wait for it");
             record.delivery_opaque
         })
     }

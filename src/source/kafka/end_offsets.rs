@@ -1,31 +1,33 @@
-//! Where reading ends in a run that does not wait for more.
+//! Where reading ends in a run with `--once`.
 //!
-//! Not here: the client. One invariant: an end, once set, is where the partition ended at the
-//! start; what is produced later does not move it.
+//! # Invariants
+//!
+//! An end offset, once set, is where the partition ended at the start; later messages do not move
+//! it.
 
 use std::collections::BTreeMap;
 
 use super::partitions::Partition;
 
-/// The ends of the partitions that are ours; `None` is reached.
+/// The end offsets of our partitions; `None` means that the end is reached.
 #[derive(Debug, Default)]
 pub(super) struct EndOffsets {
     ends: BTreeMap<Partition, Option<u64>>,
 }
 
-/// What the brokers say of a partition.
+/// What the brokers report of a partition.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OffsetBounds {
     /// Its oldest offset.
     pub(super) low: u64,
-    /// The offset behind its newest record.
+    /// The offset after its newest record.
     pub(super) high: u64,
-    /// Where the group has come to.
+    /// The committed offset of the group.
     pub(super) committed: Option<u64>,
 }
 
 impl OffsetBounds {
-    /// Where reading begins; `earliest` says where, if the group has no valid offset.
+    /// Where reading begins; `earliest` decides where the group has no valid offset.
     fn start(self, earliest: bool) -> u64 {
         match self.committed {
             Some(committed) if (self.low..=self.high).contains(&committed) => committed,
@@ -41,13 +43,13 @@ impl EndOffsets {
         self.ends.contains_key(partition)
     }
 
-    /// A partition that is ours.
+    /// Adds a partition of ours.
     pub(super) fn add(&mut self, partition: Partition, extent: OffsetBounds, earliest: bool) {
         let open = extent.start(earliest) < extent.high;
         self.ends.insert(partition, open.then_some(extent.high));
     }
 
-    /// Forgets the partitions that are not ours any more.
+    /// Removes partitions that are no longer ours.
     pub(super) fn retain(&mut self, ours: impl Fn(&Partition) -> bool) {
         self.ends.retain(|partition, _| ours(partition));
     }
@@ -61,8 +63,8 @@ impl EndOffsets {
         }
     }
 
-    /// A partition of this number was read to its end, though its last offsets may be no records
-    /// (marks of transactions). Only where it is clear which one is meant.
+    /// A partition of this number was read to its end, though its last offsets may be transaction
+    /// markers and not records. Ignored where several topics have that number.
     pub(super) fn exhausted(&mut self, number: i32) {
         let mut of_number =
             self.ends.iter_mut().filter(|(partition, _)| partition.number == number);
@@ -71,7 +73,7 @@ impl EndOffsets {
         }
     }
 
-    /// Whether all are reached.
+    /// Whether all ends are reached.
     pub(super) fn reached(&self) -> bool {
         self.ends.values().all(Option::is_none)
     }
@@ -86,8 +88,8 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_reached_once_its_last_record_was_read() {
-        // Partitions end where they ended at the start, and empty or finished ones at once.
+    fn end_is_reached_when_its_last_record_is_read() {
+        // Partitions end where they ended at the start; empty and finished ones end at once.
         let mut ends = EndOffsets::default();
         ends.add(partition(0), OffsetBounds { low: 2, high: 5, committed: None }, true);
         ends.add(partition(1), OffsetBounds { low: 0, high: 5, committed: Some(5) }, true);
@@ -102,8 +104,9 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_went_is_not_waited_for() {
-        // Another member reads it to its end.
+    fn revoked_partition_is_not_waited_for() {
+        // A partition that moves to another member no longer counts: that member reads it to its
+        // end.
         let mut ends = EndOffsets::default();
         ends.add(partition(0), OffsetBounds { low: 0, high: 5, committed: None }, true);
         ends.retain(|partition| partition.number != 0);

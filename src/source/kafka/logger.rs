@@ -10,7 +10,7 @@ use rdkafka::error::KafkaError;
 
 use super::options::SecretOptions;
 
-/// Writes the client's log into ours.
+/// Forwards the client's log lines to `tracing`.
 #[derive(Debug, Clone)]
 pub(super) struct ClientLogger {
     pub(super) source: Arc<str>,

@@ -1,7 +1,9 @@
-//! What Kafka knows beside the payload, as JSON for `%` paths, and a message's name.
+//! The metadata of a Kafka message as JSON for `%` paths, and the message's id.
 //!
-//! Not here: the client. One invariant: bytes that are no UTF-8 are never taken for another text:
-//! they become `0x` and their hexadecimal digits, so that two keys never look the same.
+//! # Invariants
+//!
+//! Bytes that are not UTF-8 become `0x` and their hexadecimal digits, so that two different keys
+//! never look the same.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,7 +13,7 @@ use serde::Serialize;
 
 use crate::source::text::utf8_or_hex;
 
-/// A header's name and value, as they came.
+/// A header's name and value, as received.
 pub(super) type Header = (String, Option<Vec<u8>>);
 
 /// One message, without its payload.
@@ -20,15 +22,15 @@ pub(super) struct MessageMetadata<'a> {
     pub(super) topic: &'a str,
     pub(super) partition: i32,
     pub(super) offset: i64,
-    /// Milliseconds since 1970, where the topic keeps them.
+    /// Milliseconds since 1970, where the topic stores them.
     pub(super) timestamp: Option<i64>,
     pub(super) key: Option<&'a [u8]>,
     pub(super) headers: &'a [Header],
 }
 
 impl MessageMetadata<'_> {
-    /// `{"topic", "partition", "offset", "timestamp", "key", "headers"}`. Absent are a timestamp
-    /// and a key the message has not. A header that is there several times has its last value.
+    /// `{"topic", "partition", "offset", "timestamp", "key", "headers"}`. A timestamp or key that
+    /// the message does not have is absent. Of a repeated header the last value is used.
     pub(super) fn meta(&self) -> Bytes {
         let headers = self.headers.iter();
         let meta = MetadataJson {
@@ -41,21 +43,19 @@ impl MessageMetadata<'_> {
                 .map(|(name, value)| (&**name, value.as_deref().map(utf8_or_hex)))
                 .collect(),
         };
-        serde_json::to_vec(&meta)
-            .expect("names are texts, and nothing else can mark_errored")
-            .into()
+        serde_json::to_vec(&meta).expect("names are texts, and nothing else can fail").into()
     }
 
-    /// Names the message for deduplication. The time is part of it: in a topic that was made
-    /// again, another message has the same offset and must not be taken for this one. Without a
-    /// time there is no name.
+    /// The id of the message for deduplication. It contains the timestamp: in a topic that was
+    /// created again, another message has the same offset and must not get the same id. Without a
+    /// timestamp there is no id.
     pub(super) fn id(&self) -> Option<String> {
         let timestamp = self.timestamp?;
         Some(format!("kafka/{}/{}/{}/{timestamp}", self.topic, self.partition, self.offset))
     }
 }
 
-/// As `%` paths see it.
+/// The metadata as `%` paths see it.
 #[derive(Serialize)]
 struct MetadataJson<'a> {
     topic: &'a str,
@@ -74,8 +74,9 @@ mod tests {
     use serde_json::Value;
 
     #[test]
-    fn everything_kafka_knows_is_there() {
-        // Key, headers and place are JSON; of equal headers the last wins; bytes are hexadecimal.
+    fn metadata_holds_every_kafka_field() {
+        // Key, headers and location are JSON; of equal headers the last wins; bytes are
+        // hexadecimal.
         let headers = [
             ("trace".to_owned(), Some(b"a".to_vec())),
             ("raw".to_owned(), Some(vec![0xff, 0x00])),

@@ -1,11 +1,13 @@
-//! Records of Kafka topics, read as a member of a consumer group.
+//! Reads records of Kafka topics as a member of a consumer group.
 //!
-//! Not here: the meaning of records. One invariant: an offset is committed only when every record
-//! before it in its partition was delivered or is in the dead letters.
+//! Records carry no [`SourcePosition`](crate::record::SourcePosition): in a topic that was created
+//! again, or a group whose offsets were reset, offsets go back, and a durable buffer would skip
+//! records as duplicates. They carry a `transport_id` with the message's timestamp instead.
 //!
-//! Records carry no [`SourcePosition`](crate::record::SourcePosition): positions of a topic that was made again, or
-//! of a group whose offsets were set back, do not grow, and a durable buffer would skip what it
-//! holds for known. They carry a `transport_id` instead, which has the time of the message in it.
+//! # Invariants
+//!
+//! An offset is committed only when every record before it in its partition was delivered or is in
+//! the dead letters.
 
 mod callbacks;
 mod claim;
@@ -56,12 +58,12 @@ pub struct KafkaSource {
 }
 
 impl KafkaSource {
-    /// A source that reads its topics once it runs. Nothing is connected before.
+    /// A source for these topics. It connects when it runs.
     ///
     /// # Errors
     ///
     /// Settings of the decoding that cannot work, and options that librdkafka does not know or
-    /// take; their values are not shown.
+    /// accept; their values are not shown.
     pub fn new(name: &str, settings: Settings, mode: ReadMode) -> Result<Self, String> {
         let decoder = Decoder::in_zone(&settings.decoding, settings.timezone.as_deref())?;
         let secrets = SecretOptions::of(&settings);
@@ -102,7 +104,7 @@ impl KafkaSource {
             logger,
             drain: Duration::from_millis(self.settings.drain_timeout_ms),
             awaiting_lookup: claim::awaiting_lookup(self.settings.max_in_flight),
-            turn: Mutex::default(),
+            commit_lock: Mutex::default(),
         };
         let config = options::consumer(&self.settings, self.mode);
         config
@@ -139,17 +141,17 @@ impl Source for KafkaSource {
             stop,
             runtime: Handle::current(),
         };
-        let (wait_until_idle, has_landed) = oneshot::channel();
+        let (settled, is_settled) = oneshot::channel();
         let (end, ended) = oneshot::channel();
-        // The client blocks and calls back where it is polled, and may not end when it should: it
-        // gets a thread of its own, which the runtime does not wait for.
+        // The client blocks, runs callbacks while it is polled, and may not end in time: it gets
+        // its own thread, which the runtime does not wait for.
         std::thread::Builder::new()
             .name(format!("kafka-{}", self.name))
-            .spawn(move || drop(end.send(reader.run(consumer, out, wait_until_idle))))
+            .spawn(move || drop(end.send(reader.run(consumer, out, settled))))
             .map_err(|source| SourceError::Io { context: "starting a thread".into(), source })?;
         let context = "reading".to_owned();
         let failed = || SourceError::Remote { context, why: "the reading thread failed".into() };
-        if has_landed.await.is_err() {
+        if is_settled.await.is_err() {
             return Err(failed());
         }
         match tokio::time::timeout(LEAVE_TIMEOUT, ended).await {
@@ -158,7 +160,7 @@ impl Source for KafkaSource {
             Err(_) => {
                 tracing::warn!(
                     source = self.name,
-                    "the brokers did not answer the last commit; what they did not take is sent again"
+                    "the brokers did not answer the last commit in time; records after the last stored offset are read again by the next run"
                 );
                 Ok(())
             }

@@ -1,7 +1,9 @@
-//! The client's settings, from the source's.
+//! Builds the client's settings from the source's.
 //!
-//! One invariant: what is told of a setting at fault never shows a value of `librdkafka_options`
-//! that may be a secret.
+//! # Invariants
+//!
+//! A message about a wrong setting never shows a value of `librdkafka_options` that may be a
+//! secret.
 
 use std::sync::Arc;
 
@@ -13,10 +15,10 @@ use crate::config::is_secret_option;
 use crate::config::source::KafkaSourceConfig;
 use crate::source::ReadMode;
 
-/// Values shorter than this are not covered: they would hit by chance.
+/// Shorter values are not redacted: they would match other text by chance.
 const MIN_SECRET_LEN: usize = 4;
 
-/// Texts that must not be shown.
+/// Strings that must not be shown.
 #[derive(Debug, Clone)]
 pub(super) struct SecretOptions(Arc<[SecretText]>);
 
@@ -38,12 +40,12 @@ impl SecretOptions {
             })
             .map(|(_, value)| SecretText(value.expose_secret().to_owned()))
             .collect();
-        // Longer ones first, so that no part of a secret is left beside a shorter one.
+        // Longer ones first, so that no part of a secret remains next to a redacted shorter one.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.0.len()));
         Self(secrets.into())
     }
 
-    /// A text of the client's for the log: without secrets, and in one line.
+    /// A text of the client for the log: secrets redacted, on one line.
     pub(super) fn redact(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in self.0.iter() {
@@ -70,10 +72,10 @@ pub(super) fn consumer(settings: &KafkaSourceConfig, mode: ReadMode) -> ClientCo
     config
 }
 
-/// Settings of the producer of dead letters.
+/// Settings of the dead-letter producer.
 pub(super) fn producer(settings: &KafkaSourceConfig) -> ClientConfig {
     let mut config = ClientConfig::new();
-    // A letter that cannot be produced is tried again by us; until then it only holds commits.
+    // We retry a dead letter that cannot be produced; until then it only delays commits.
     config.set("message.timeout.ms", "30000").set("linger.ms", "5");
     common(&mut config, settings);
     config
@@ -87,12 +89,12 @@ fn common(config: &mut ClientConfig, settings: &KafkaSourceConfig) {
     config.set("bootstrap.servers", &settings.bootstrap_servers);
 }
 
-/// What to say of settings that only a build with another feature takes.
+/// The message for settings that need another cargo feature.
 const WITHOUT_TLS: &str = "this build is without the cargo feature `kafka-tls`";
 
-/// Looks for settings the client does not know or take.
+/// Checks for settings that the client does not know or accept.
 pub(super) fn check(config: &ClientConfig, secrets: &SecretOptions) -> Result<(), String> {
-    // The client would find out only when it is made, and not say what to do.
+    // The client would report this only when it is created, and without a remedy.
     for key in ["sasl.mechanisms", "sasl.mechanism"] {
         let mechanism = config.get(key).unwrap_or_default().to_ascii_uppercase();
         let needs_tls = mechanism.starts_with("SCRAM-") || mechanism == "OAUTHBEARER";
@@ -128,8 +130,8 @@ mod tests {
     }
 
     #[test]
-    fn options_cannot_take_what_the_source_owns() {
-        // The source's own settings win over options, whatever was written.
+    fn option_owned_by_the_source_is_overridden() {
+        // The source's own settings win over `librdkafka_options`.
         let settings = settings(&[("enable.auto.commit", "true"), ("client.id", "mine")]);
         let config = consumer(&settings, ReadMode::Follow);
         assert_eq!(config.get("enable.auto.commit"), Some("false"));
@@ -139,8 +141,8 @@ mod tests {
     }
 
     #[test]
-    fn no_fault_shows_a_secret() {
-        // A refused value is named by its key; secrets are in no message and no `Debug`.
+    fn no_config_fault_shows_a_secret() {
+        // A refused value is named by its key; no message and no `Debug` output contains a secret.
         let settings = settings(&[("sasl.password", "hunter22"), ("fetch.min.bytes", "hunter22")]);
         let secrets = SecretOptions::of(&settings);
         let why = check(&consumer(&settings, ReadMode::Follow), &secrets).unwrap_err();
@@ -151,9 +153,9 @@ mod tests {
     }
 
     #[test]
-    fn encryption_needs_its_feature() {
-        // With the feature a client is made that would speak TLS and SCRAM; without it, what is
-        // wrong is the setting, and the message names the feature.
+    fn tls_option_without_feature_is_rejected() {
+        // With the feature the client accepts TLS and SCRAM settings; without it the setting is
+        // refused and the message names the feature.
         let secure = [
             ("security.protocol", "sasl_ssl"),
             ("sasl.mechanisms", "SCRAM-SHA-512"),

@@ -1,10 +1,12 @@
-//! Which partitions are ours, how far each is settled, and how far it is claimed.
+//! Tracks our partitions: how far each is settled and how far it is claimed.
 //!
-//! Not here: the client, locks, time. One invariant: a position is due for a commit only while its
-//! partition is ours, and only if every record before it was delivered or is in the dead letters.
+//! A partition that is revoked and assigned again starts a new epoch: each verdict carries the
+//! epoch of its record, and verdicts of an earlier epoch change nothing.
 //!
-//! A partition that leaves and comes back is another tenure of it: verdicts carry the tenure of
-//! their record, and those of an earlier one change nothing.
+//! # Invariants
+//!
+//! A position is due for a commit only while its partition is ours, and only if every record before
+//! it was delivered or is in the dead letters.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,11 +22,11 @@ pub(super) struct Partition {
     pub(super) number: i32,
 }
 
-/// One time of owning one partition, reading it from one place on.
+/// One period of owning a partition and reading it from one offset on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AssignmentEpoch(u64);
 
-/// A record's place: what its verdict is told with.
+/// Identifies a record; its verdict refers to it.
 #[derive(Debug, Clone)]
 pub(super) struct RecordHandle {
     pub(super) partition: Partition,
@@ -32,18 +34,18 @@ pub(super) struct RecordHandle {
     pub(super) offset: u64,
 }
 
-/// Whether a record may be handed on.
+/// Whether a record may be forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// It is not ours any more.
+    /// The partition is no longer ours.
     Revoked,
-    /// Not now: so many are in flight.
+    /// Not now: the limit of records in flight is reached.
     AtCapacity,
-    /// Not before the brokers know of it.
+    /// Not before the brokers store a claim that covers it.
     AwaitingClaim,
-    /// Yes, and it counts as handed on. No process did so before.
+    /// Yes, and it counts as forwarded. No earlier process forwarded it.
     Fresh,
-    /// Yes, and it counts as handed on. Another process may have done so before.
+    /// Yes, and it counts as forwarded. Another process may already have sent it.
     MaybeRedelivered,
 }
 
@@ -61,20 +63,20 @@ pub(super) struct PartitionTracker {
     owned: BTreeMap<Partition, PartitionState>,
     epochs: u64,
     in_flight: usize,
-    /// Whether a claim is wanted that was not before.
+    /// Whether a claim was requested since this was last read.
     new_claim: bool,
 }
 
 #[derive(Debug)]
 struct PartitionState {
     epoch: AssignmentEpoch,
-    /// Behind the last record that was read in this tenure.
+    /// The offset after the last record that was read in this epoch.
     read_to: u64,
-    /// What the last owner left; `None` until the brokers have told.
+    /// What the previous owner committed; `None` until the brokers have answered.
     previous: Option<PreviousOwnerState>,
-    /// `None` until the first record wants to be handed on.
+    /// `None` until the first record asks to be forwarded.
     progress: Option<PartitionProgress>,
-    /// Whether a record came back unsettled, so that it must be read again.
+    /// Whether a record was not settled, so that the partition must be read again.
     errored: bool,
 }
 
@@ -83,7 +85,7 @@ struct PartitionState {
 struct PartitionProgress {
     watermark: OffsetTracker,
     claim: SendAheadClaim,
-    /// What the brokers are known to have.
+    /// What the brokers are known to store.
     confirmed: Option<CommitState>,
 }
 
@@ -104,7 +106,7 @@ impl PartitionState {
 }
 
 impl PartitionTracker {
-    /// A partition is ours from now on.
+    /// A partition was assigned to us.
     pub(super) fn assign(&mut self, partition: Partition) {
         self.forget(&partition);
         let epoch = self.next_tenure();
@@ -113,7 +115,7 @@ impl PartitionTracker {
         self.owned.insert(partition, owned);
     }
 
-    /// A partition is ours no more.
+    /// A partition was revoked.
     pub(super) fn forget(&mut self, partition: &Partition) {
         if let Some(owned) = self.owned.remove(partition) {
             self.in_flight -= owned.in_flight();
@@ -125,13 +127,13 @@ impl PartitionTracker {
         self.owned.keys()
     }
 
-    /// Partitions of which it is not known what the last owner left.
+    /// Partitions whose committed state was not fetched yet.
     pub(super) fn awaiting_lookup(&self) -> Vec<Partition> {
         let awaiting_lookup = self.owned.iter().filter(|(_, owned)| owned.previous.is_none());
         awaiting_lookup.map(|(partition, _)| partition.clone()).collect()
     }
 
-    /// What the last owner left of a partition.
+    /// What the previous owner of a partition committed.
     pub(super) fn set_previous_owner(
         &mut self,
         partition: &Partition,
@@ -142,10 +144,11 @@ impl PartitionTracker {
         }
     }
 
-    /// A record was read. The tenure it belongs to; `None` where none is wanted of its partition.
+    /// A record was read. Returns the epoch that it belongs to; `None` where no record of its
+    /// partition is expected.
     ///
-    /// An offset before one that was read already means that the partition begins anew (it was
-    /// truncated, or made again): what was read of it before is out of reach.
+    /// An offset lower than one that was already read means that the partition was truncated or
+    /// created again: its earlier records can no longer be read.
     pub(super) fn read(&mut self, partition: &Partition, offset: u64) -> Option<AssignmentEpoch> {
         let fresh = self.next_tenure();
         let owned = self.owned.get_mut(partition)?;
@@ -167,7 +170,7 @@ impl PartitionTracker {
         self.owned.get(&handle.partition).is_some_and(|owned| owned.epoch == handle.epoch)
     }
 
-    /// Whether a record may be handed on, while at most `most` are in flight. Records of one tenure
+    /// Whether a record may be forwarded, while at most `most` are in flight. Records of one epoch
     /// ask in the order of their offsets.
     pub(super) fn admit(&mut self, handle: &RecordHandle, most: usize) -> Admission {
         let reach = reach(most, self.owned.len());
@@ -200,7 +203,7 @@ impl PartitionTracker {
         }
     }
 
-    /// The verdict of a record. Late ones, of a tenure that is over, are ignored.
+    /// The verdict of a record. Verdicts of an earlier epoch are ignored.
     pub(super) fn settled(&mut self, handle: &RecordHandle, verdict: Verdict) {
         let Some(owned) = self.owned.get_mut(&handle.partition) else {
             return;
@@ -216,7 +219,7 @@ impl PartitionTracker {
         owned.errored |= verdict == Verdict::Errored;
     }
 
-    /// Records without a verdict, of all partitions that are ours.
+    /// Records without a verdict, of all our partitions.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }
@@ -226,12 +229,12 @@ impl PartitionTracker {
         partitions.iter().filter_map(|p| self.owned.get(p)).map(PartitionState::in_flight).sum()
     }
 
-    /// Whether a claim is wanted that was not when this was last asked.
+    /// Whether a claim was requested since the last call.
     pub(super) fn take_new_claim(&mut self) -> bool {
         std::mem::take(&mut self.new_claim)
     }
 
-    /// Whether the brokers must be asked, or told, before records can go on.
+    /// Whether the brokers must answer before records can be forwarded.
     pub(super) fn is_waiting_for_brokers(&self) -> bool {
         self.owned.values().any(|owned| match &owned.progress {
             None => owned.previous.is_none(),
@@ -239,7 +242,7 @@ impl PartitionTracker {
         })
     }
 
-    /// What has to be committed for the brokers to have what is settled and what is claimed.
+    /// What must be committed so that the brokers store what is settled and claimed.
     pub(super) fn due(&self) -> Vec<PendingCommit> {
         let due = self.owned.iter().filter_map(|(partition, owned)| {
             let progress = owned.progress.as_ref()?;
@@ -253,7 +256,7 @@ impl PartitionTracker {
         due.collect()
     }
 
-    /// The brokers have it. What became of the partition meanwhile stays due.
+    /// The brokers have stored it. Changes since then stay due.
     pub(super) fn confirm(&mut self, done: &PendingCommit) {
         let owned = self.owned.get_mut(&done.partition);
         if let Some(owned) = owned.filter(|owned| owned.epoch == done.epoch)
@@ -264,8 +267,7 @@ impl PartitionTracker {
         }
     }
 
-    /// Nothing more of these partitions is handed on: claims that are not used are due to be given
-    /// up.
+    /// Nothing more of these partitions is forwarded: their unused claims are due to be released.
     pub(super) fn release(&mut self, partitions: &[Partition]) {
         for partition in partitions {
             let owned = self.owned.get_mut(partition);
@@ -275,12 +277,12 @@ impl PartitionTracker {
         }
     }
 
-    /// Before which offset a partition is settled, once anything was read of it.
+    /// The offset up to which a partition is settled, once something was read of it.
     pub(super) fn mark(&self, partition: &Partition) -> Option<u64> {
         self.owned.get(partition)?.mark()
     }
 
-    /// Partitions of which a record came back unsettled.
+    /// Partitions with a record that was not settled.
     pub(super) fn errored(&self) -> Vec<Partition> {
         let errored = self.owned.iter().filter(|(_, owned)| owned.errored);
         errored.map(|(partition, _)| partition.clone()).collect()
@@ -293,8 +295,9 @@ impl PartitionTracker {
         }
     }
 
-    /// Where an errored partition must be read from again; `None` while records of it are still in
-    /// flight. From then on it is read anew, and what was handed on may have been sent.
+    /// Where an errored partition must be read again; `None` while records of it are still in
+    /// flight. Records from there on are read again, and those that were forwarded may already have
+    /// been sent.
     pub(super) fn rewind(&mut self, partition: &Partition) -> Option<u64> {
         let epoch = self.next_tenure();
         let owned = self.owned.get_mut(partition)?;

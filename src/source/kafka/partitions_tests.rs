@@ -1,4 +1,4 @@
-//! What the ledger promises, with made-up events.
+//! The partition tracker, tested with simulated events.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ fn partition(number: i32) -> Partition {
     Partition { topic: "t".into(), number }
 }
 
-/// A ledger of one partition of which nothing was left.
+/// A tracker of one partition without an earlier owner.
 fn alone() -> PartitionTracker {
     let mut tracker = PartitionTracker::default();
     join(&mut tracker, 0);
@@ -31,14 +31,14 @@ fn read(tracker: &mut PartitionTracker, number: i32, offset: u64) -> RecordHandl
     RecordHandle { partition, epoch, offset }
 }
 
-/// Commits what is due, and the brokers take it.
+/// Commits what is due; the brokers accept it.
 fn commit(tracker: &mut PartitionTracker) -> Vec<PendingCommit> {
     let due = tracker.due();
     due.iter().for_each(|due| tracker.confirm(due));
     due
 }
 
-/// Reads a record and hands it on, with a commit where it needs one.
+/// Reads and forwards a record, with a commit where it needs one.
 fn send(tracker: &mut PartitionTracker, number: i32, offset: u64) -> RecordHandle {
     let handle = read(tracker, number, offset);
     if tracker.admit(&handle, MAX_IN_FLIGHT) == Admission::AwaitingClaim {
@@ -48,15 +48,15 @@ fn send(tracker: &mut PartitionTracker, number: i32, offset: u64) -> RecordHandl
     handle
 }
 
-/// Where partition 0 is due to be committed at.
+/// The position of partition 0 that is due to be committed.
 fn position(tracker: &PartitionTracker) -> Option<u64> {
     tracker.due().first().map(|due| due.state.position)
 }
 
 #[test]
-fn only_what_is_settled_without_a_gap_is_due() {
-    // Verdicts out of order make nothing due until the first record has its own, and a position is
-    // due until the brokers have it.
+fn only_gapless_settled_position_is_due() {
+    // Out-of-order verdicts make nothing due until the first record has its verdict, and a position
+    // stays due until the brokers have stored it.
     let mut tracker = alone();
     assert!(tracker.due().is_empty(), "nothing was read");
     let handles: Vec<_> = [7, 8, 11].map(|offset| send(&mut tracker, 0, offset)).into();
@@ -72,9 +72,9 @@ fn only_what_is_settled_without_a_gap_is_due() {
 }
 
 #[test]
-fn nothing_is_handed_on_before_its_claim() {
-    // Not before it is known what the last owner left, and not before the brokers have a claim; and
-    // a claim alone is due though the position is the same.
+fn no_record_is_forwarded_before_its_claim() {
+    // No record is forwarded before the previous owner's state is known and the brokers store a
+    // claim; a claim alone is due even where the position did not change.
     let mut tracker = PartitionTracker::default();
     tracker.assign(partition(0));
     let handle = read(&mut tracker, 0, 5);
@@ -105,8 +105,8 @@ fn nothing_is_handed_on_before_its_claim() {
 }
 
 #[test]
-fn records_that_wait_together_are_all_handed_on() {
-    // Records that were read before the first of them had its claim belong to one tenure.
+fn records_that_wait_for_a_claim_are_all_forwarded() {
+    // Records that were read before the first of them had its claim belong to one epoch.
     let mut tracker = alone();
     let handles: Vec<_> = (3..6).map(|offset| read(&mut tracker, 0, offset)).collect();
     assert_eq!(tracker.admit(&handles[0], MAX_IN_FLIGHT), Admission::AwaitingClaim);
@@ -118,8 +118,8 @@ fn records_that_wait_together_are_all_handed_on() {
 }
 
 #[test]
-fn verdicts_of_an_earlier_tenure_change_nothing() {
-    // What was in flight when a partition went neither counts nor settles when it is back.
+fn verdict_of_earlier_epoch_changes_nothing() {
+    // Records in flight of a revoked partition neither count nor settle after it is assigned again.
     let mut tracker = alone();
     let old = send(&mut tracker, 0, 5);
     tracker.forget(&partition(0));
@@ -136,9 +136,10 @@ fn verdicts_of_an_earlier_tenure_change_nothing() {
 }
 
 #[test]
-fn an_errored_record_is_read_again() {
-    // Behind an errored record nothing is sent and nothing is due; once the others have landed,
-    // reading begins again at it, and what was handed on behind it may have been sent.
+fn errored_record_is_read_again() {
+    // After an errored record nothing is sent and nothing is due; once the others are settled,
+    // reading starts again at it, and records after it that were forwarded may already have been
+    // sent.
     let mut tracker = alone();
     let handles: Vec<_> = (0..3).map(|offset| send(&mut tracker, 0, offset)).collect();
     tracker.settled(&handles[0], Verdict::Delivered);
@@ -160,9 +161,9 @@ fn an_errored_record_is_read_again() {
 }
 
 #[test]
-fn a_partition_that_begins_anew_is_read() {
-    // Offsets that fall back (a truncated or new topic) are records like others, claimed anew; what
-    // was committed of the old ones meanwhile counts for nothing.
+fn partition_with_offsets_that_go_back_is_read() {
+    // Offsets that go back (a truncated or new topic) are records like others and are claimed
+    // again; a commit of the old offsets in the meantime has no effect.
     let mut tracker = alone();
     let old = send(&mut tracker, 0, 900);
     tracker.settled(&old, Verdict::Delivered);
@@ -181,8 +182,9 @@ fn a_partition_that_begins_anew_is_read() {
 }
 
 #[test]
-fn who_leaves_in_order_leaves_no_doubt() {
-    // With everything settled the last commit claims nothing; with something open, just that.
+fn member_that_leaves_normally_leaves_no_open_claim() {
+    // With everything settled the last commit claims nothing; with open records it claims exactly
+    // these.
     let mut tracker = alone();
     let handles: Vec<_> = (0..3).map(|offset| send(&mut tracker, 0, offset)).collect();
     tracker.settled(&handles[0], Verdict::Delivered);
@@ -194,20 +196,20 @@ fn who_leaves_in_order_leaves_no_doubt() {
     assert!(tracker.due().is_empty());
 }
 
-/// One partition, its brokers, and the processes that own it one after the other, as an observer would
-/// model it who forgets nothing.
+/// A model that stores everything: one partition, its brokers, and the processes that own it one
+/// after the other.
 struct TrackerWorld {
-    /// What the brokers have.
+    /// What the brokers store.
     committed: Option<CommitState>,
     tracker: PartitionTracker,
     /// Where the owner reads next.
     next: u64,
     buffered: Vec<RecordHandle>,
     open: Vec<RecordHandle>,
-    /// Offsets that were ever handed on, and those that were settled.
+    /// Offsets that were ever forwarded, and those that were settled.
     sent_to: BTreeSet<u64>,
     settled: BTreeSet<u64>,
-    /// Behind the furthest claim that was ever made.
+    /// The end of the furthest claim that was ever made.
     claimed: u64,
     keeps_texts: bool,
 }
@@ -217,15 +219,15 @@ enum TrackerOp {
     Read,
     HandOn,
     Settle(usize, Verdict),
-    /// A commit, and whether it arrives and whether the answer does.
+    /// A commit, whether it arrives, and whether its answer does.
     Commit {
         arrives: bool,
         answered: bool,
     },
     Rewind,
-    /// The owner dies, and another takes over.
+    /// The owner is killed, and another takes over.
     Kill,
-    /// The owner leaves in order; what is in flight settles first, or not in time.
+    /// The owner leaves normally; its records in flight settle first, or not in time.
     Leave {
         in_time: bool,
         arrives: bool,
@@ -252,7 +254,7 @@ fn any_op() -> impl Strategy<Value = TrackerOp> {
     ]
 }
 
-/// Some offsets are none: marks of transactions, and what a compaction removed.
+/// Some offsets are not records: transaction markers and compacted records.
 fn is_record(offset: u64) -> bool {
     offset % 5 != 2 && !(40..160).contains(&(offset % 200))
 }
@@ -274,7 +276,7 @@ impl TrackerWorld {
         world
     }
 
-    /// A process without a memory becomes the owner.
+    /// A new process becomes the owner.
     fn succeed(&mut self) {
         self.tracker = PartitionTracker::default();
         self.buffered.clear();
@@ -374,12 +376,12 @@ impl TrackerWorld {
 
 proptest! {
     #[test]
-    fn whoever_comes_next_knows_what_may_have_been_sent(
+    fn next_owner_knows_what_may_have_been_sent(
         steps in proptest::collection::vec(any_op(), 0..400),
     ) {
-        // Whatever settles, fails, dies and is taken over: a record that was handed on before is
-        // never taken for a new one, one that no process claimed is never in doubt, and no commit passes
-        // a record that was handed on and is not settled.
+        // Whatever settles, fails, is killed or taken over: a record that was forwarded before
+        // never counts as new, one that no process claimed never counts as possibly sent, and no
+        // commit passes a record that was forwarded and is not settled.
         let mut world = TrackerWorld::new(true);
         for step in steps {
             world.take(step);
@@ -387,11 +389,11 @@ proptest! {
     }
 
     #[test]
-    fn the_count_in_flight_is_that_of_the_partitions(
+    fn in_flight_count_equals_open_records_of_partitions(
         steps in proptest::collection::vec((0..3i32, 0..4u8, any::<usize>()), 0..200),
     ) {
-        // However partitions come and go, what is in flight is what was handed on in tenures that
-        // are not over and has no verdict.
+        // However partitions are assigned and revoked, the records in flight are those that were
+        // forwarded in present epochs and have no verdict.
         let mut tracker = PartitionTracker::default();
         let mut open: Vec<RecordHandle> = Vec::new();
         let mut next = [0u64; 3];
@@ -419,9 +421,10 @@ proptest! {
 }
 
 #[test]
-fn brokers_that_keep_no_texts_leave_a_guess() {
-    // Without a text, as many records behind the commit are in doubt as may have been in flight and
-    // settled since; what was handed on is among them as long as no record holds the commit up.
+fn missing_commit_metadata_marks_a_bounded_range_as_maybe_sent() {
+    // Without a claim, as many records after the commit count as possibly sent as may have been in
+    // flight and settled since; forwarded records are among them as long as no record delays the
+    // commit.
     let mut world = TrackerWorld::new(false);
     for _ in 0..300 {
         world.take(TrackerOp::Read);

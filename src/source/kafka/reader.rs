@@ -1,9 +1,10 @@
-//! The thread that reads: it polls the client, hands records on while there is room, and lets
-//! partitions rest while there is none.
+//! The poll thread: it polls the client, forwards records while there is room, and pauses
+//! partitions while there is none.
 //!
-//! Not here: how far a partition is settled and claimed (`ledger`), commits (`committer`), and what comes
-//! of partitions that go (`context`). One invariant: the client is polled all the time, so that the group never takes a
-//! member that waits for its sink for a dead one.
+//! # Invariants
+//!
+//! The client is polled all the time, so that the group does not remove a member that waits for its
+//! sink.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,16 +36,17 @@ use crate::source::decode::{self, Decoder};
 use crate::source::in_flight::InFlightTracker;
 use crate::source::{ReadMode, SourceError, metadata};
 
-/// How long one poll waits for a message: how late a stop, or a commit, may be.
+/// How long one poll waits for a message; a stop or a commit is delayed at most this long.
 const POLL_TIMEOUT: Duration = Duration::from_millis(50);
-/// How long the sink may have no room before partitions rest. To pause drops what was fetched.
+/// How long the sink may have no room before partitions are paused. Pausing discards fetched
+/// messages.
 const CONGESTION_TIMEOUT: Duration = Duration::from_millis(100);
-/// How long an errored partition rests before it is read again.
+/// How long an errored partition is paused before it is read again.
 const REWIND_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the brokers may take to answer a question.
+/// How long the brokers may take to answer.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Everything the thread needs beside the client.
+/// What the poll thread needs besides the client.
 pub(super) struct Reader {
     pub(super) settings: Settings,
     pub(super) mode: ReadMode,
@@ -55,42 +57,43 @@ pub(super) struct Reader {
     pub(super) runtime: Handle,
 }
 
-/// The records of a message that wait for room: mostly one.
+/// The records of a message that wait for room; usually one.
 struct BufferedMessage {
     handle: RecordHandle,
     records: VecDeque<Record>,
     source_message: Option<SourceMessage>,
-    /// Once some of them are on their way: the acknowledgement they share.
+    /// The acknowledgement that they share, once the first of them was sent.
     ack: Option<Ack>,
 }
 
-/// What reading has come to.
+/// The state of reading.
 struct ReadState {
     out: mpsc::Sender<Record>,
     buffered: VecDeque<BufferedMessage>,
-    /// There was no room for longer than patience lasts.
+    /// There was no room for longer than [`CONGESTION_TIMEOUT`].
     congested: bool,
     pauses: PauseController,
-    /// The state `flow` was last made for.
+    /// The revision and congestion for which `pauses` was last computed.
     pauses_for: Option<(u64, bool)>,
-    /// When errored partitions may be read again; `None` while there are none.
+    /// When errored partitions are read again; `None` while there are none.
     rewind_at: Option<Instant>,
     ends: EndOffsets,
     ends_for: u64,
-    /// When a run that waits for nothing gives up waiting for partitions.
-    alone_at: Instant,
-    /// Whose message was the last. Most of the time the next is of the same.
+    /// When a run with `--once` stops waiting for an assignment.
+    assignment_deadline: Instant,
+    /// The partition of the last message. Usually the next message is of the same one.
     last: Option<Partition>,
 }
 
-/// The next record of the first message that is held, which has an acknowledgement; the message
-/// goes with its last.
+/// The next record of the first buffered message, with its acknowledgement; the message is removed
+/// with its last record.
 fn next_record(waiting: &mut VecDeque<BufferedMessage>) -> Record {
     let buffered = waiting.front_mut().expect("a message is buffered");
     let record = buffered.records.pop_front().expect("a buffered message has records");
     let ack = buffered.ack.as_ref().expect("it is on its way").clone();
     if buffered.records.is_empty() {
-        // Its own share goes last, and is settled: the records' shares say what became of it.
+        // The message's own clone of the acknowledgement is dropped last, as settled: the clones of
+        // the records decide the verdict.
         let buffered = waiting.pop_front().and_then(|buffered| buffered.ack);
         buffered.into_iter().for_each(|share| share.settle(Verdict::Delivered));
     }
@@ -108,13 +111,13 @@ impl ReadState {
 }
 
 impl Reader {
-    /// Reads until `stop` is cancelled, the receiver is gone, or everything is read; then tells
-    /// `landed` once every record has its verdict, commits, and leaves the group.
+    /// Reads until `stop` is cancelled, the receiver is dropped, or everything is read; then
+    /// signals `settled` once every record has its verdict, commits, and leaves the group.
     pub(super) fn run(
         mut self,
         consumer: BaseConsumer<ConsumerCallbacks>,
         out: mpsc::Sender<Record>,
-        wait_until_idle: oneshot::Sender<()>,
+        settled: oneshot::Sender<()>,
     ) -> Result<(), SourceError> {
         let mut reading = self.reading(out);
         let every = Duration::from_millis(self.settings.commit_interval_ms);
@@ -127,8 +130,8 @@ impl Reader {
             let read = self.begin(&consumer).and_then(|()| self.read(&consumer, &mut reading));
             self.drain(&consumer, reading);
             self.flush_dead_letters(&consumer);
-            // The receiver may be gone: then no task waits for it.
-            wait_until_idle.send(()).unwrap_or(());
+            // The receiver may be dropped: then no task waits for it.
+            settled.send(()).unwrap_or(());
             read
         });
         let owned: Vec<_> = self.state.tracker().owned().cloned().collect();
@@ -151,7 +154,7 @@ impl Reader {
             rewind_at: None,
             ends: EndOffsets::default(),
             ends_for: 0,
-            alone_at: now + BROKER_TIMEOUT.max(session * 2),
+            assignment_deadline: now + BROKER_TIMEOUT.max(session * 2),
             last: None,
         }
     }
@@ -197,7 +200,7 @@ impl Reader {
         Ok(())
     }
 
-    /// What is due beside reading.
+    /// What is due besides reading.
     fn do_housekeeping(&self, consumer: &BaseConsumer<ConsumerCallbacks>, reading: &mut ReadState) {
         let context = consumer.context();
         context.poll_dead_letters();
@@ -207,12 +210,12 @@ impl Reader {
             return;
         }
         self.rewind(consumer, reading, now);
-        self.rest(consumer, reading);
-        // What the rewinding itself changed is looked at the next time.
+        self.pause_partitions(consumer, reading);
+        // A change that the rewind itself made is handled the next time.
         reading.pauses_for = Some(state);
     }
 
-    /// Reads errored partitions again from their first unsettled record, after a rest.
+    /// Reads errored partitions again from their first unsettled record, after a pause.
     fn rewind(
         &self,
         consumer: &BaseConsumer<ConsumerCallbacks>,
@@ -234,7 +237,7 @@ impl Reader {
                 continue;
             };
             self.state.bump_revision();
-            // Resumed before it is sent back: to resume moves a partition to where it was paused.
+            // Resumed before the seek: resuming moves a partition back to where it was paused.
             reading.pauses.reset(&partition);
             let offset = i64::try_from(position).unwrap_or(i64::MAX);
             let moved = consumer.resume(&partition_list([&partition])).and_then(|()| {
@@ -250,25 +253,29 @@ impl Reader {
                     topic = &*partition.topic,
                     partition = partition.number,
                     offset,
-                    "a record came back unsettled; reading it again"
+                    "a record was not settled; the partition is read again from it"
                 ),
                 Err(error) => {
-                    consumer.context().logger.error(&error, "a partition could not be read again");
-                    // Still errored: it is tried again after another rest.
+                    consumer.context().logger.error(&error, "an errored partition could not be read again; it is tried again after a pause");
+                    // Still errored: tried again after another pause.
                     self.state.tracker().mark_errored(&partition);
                 }
             }
         }
     }
 
-    /// Lets partitions rest: all while there is no room, and errored ones.
-    fn rest(&self, consumer: &BaseConsumer<ConsumerCallbacks>, reading: &mut ReadState) {
+    /// Pauses partitions: all while there is no room, and errored ones.
+    fn pause_partitions(
+        &self,
+        consumer: &BaseConsumer<ConsumerCallbacks>,
+        reading: &mut ReadState,
+    ) {
         let (owned, errored): (BTreeSet<_>, BTreeSet<_>) = {
             let tracker = self.state.tracker();
             (tracker.owned().cloned().collect(), tracker.errored().into_iter().collect())
         };
         let wanted = if reading.congested { owned.clone() } else { errored };
-        let change = reading.pauses.change(&owned, wanted);
+        let change = reading.pauses.plan(&owned, wanted);
         let mut changed = Ok(());
         if !change.pause.is_empty() {
             changed = consumer.pause(&partition_list(&change.pause));
@@ -277,12 +284,15 @@ impl Reader {
             changed = changed.and(consumer.resume(&partition_list(&change.resume)));
         }
         if let Err(error) = changed {
-            consumer.context().logger.error(&error, "partitions could not be paused or resumed");
+            consumer.context().logger.error(
+                &error,
+                "partitions could not be paused or resumed in the client; it is tried again",
+            );
         }
     }
 
-    /// Hands on what is held, as long as there is room and it is claimed. `false` where the receiver
-    /// is gone.
+    /// Forwards buffered records, as long as there is room and they are claimed. `false` where the
+    /// receiver is dropped.
     fn admit(&self, reading: &mut ReadState) -> bool {
         let most = self.settings.max_in_flight;
         while let Some(buffered) = reading.buffered.front() {
@@ -339,7 +349,7 @@ impl Reader {
         true
     }
 
-    /// Waits a little for a record's passage.
+    /// Waits a short time until a record may be forwarded.
     fn wait_for_admission(&self, handle: &RecordHandle, most: usize) -> Admission {
         let late = Instant::now() + CONGESTION_TIMEOUT;
         loop {
@@ -354,7 +364,7 @@ impl Reader {
         }
     }
 
-    /// Holds a message that is wanted.
+    /// Buffers a message, if its partition is ours.
     fn take(&mut self, message: &BorrowedMessage<'_>, reading: &mut ReadState) {
         let partition = reading.partition_of(message);
         let Ok(offset) = u64::try_from(message.offset()) else {
@@ -416,10 +426,12 @@ impl Reader {
     ) -> Result<bool, SourceError> {
         let revision = self.state.revision();
         if revision == 0 {
-            if Instant::now() < reading.alone_at {
+            if Instant::now() < reading.assignment_deadline {
                 return Ok(false);
             }
-            tracing::warn!("no partition came: other members of the group have them all");
+            tracing::warn!(
+                "no partition was assigned, because other members of the group own all of them; this run reads nothing"
+            );
             return Ok(true);
         }
         if reading.ends_for != revision {
@@ -436,42 +448,46 @@ impl Reader {
             reading.ends_for = revision;
         }
         let nothing_yet = self.state.tracker().owned().next().is_none();
-        if nothing_yet && Instant::now() < reading.alone_at {
+        if nothing_yet && Instant::now() < reading.assignment_deadline {
             return Ok(false);
         }
         Ok(reading.buffered.is_empty() && reading.ends.reached())
     }
 
-    /// What went wrong beside the messages. Most of it passes; what does not ends the source.
+    /// Handles an error of the client. Most errors pass; a permanent one ends the source.
     fn handle_error(
         &self,
         consumer: &BaseConsumer<ConsumerCallbacks>,
         error: &KafkaError,
     ) -> Result<(), SourceError> {
         let code = error.rdkafka_error_code();
-        let for_good = matches!(error, KafkaError::MessageConsumptionFatal(_))
+        let is_permanent = matches!(error, KafkaError::MessageConsumptionFatal(_))
             || matches!(code, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::Fatal));
-        if for_good {
+        if is_permanent {
             return Err(remote("reading", error));
         }
-        let state_changed = matches!(
+        let is_lost_connection = matches!(
             code,
             Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown)
         );
-        // Lost connections are told by the client itself, with their addresses.
-        if !state_changed {
-            consumer.context().logger.error(error, "reading goes on");
+        // The client's own log already reports lost connections, with their addresses.
+        if !is_lost_connection {
+            consumer
+                .context()
+                .logger
+                .error(error, "the client reported an error; reading continues");
         }
         Ok(())
     }
 
-    /// Waits until every record has its verdict. The client is polled on, so that the group waits
-    /// for us only where it must; what it still yields is not ours to settle any more.
+    /// Waits until every record has its verdict. The client is polled meanwhile, so that a
+    /// rebalance is not delayed; messages that it still returns are discarded.
     fn drain(&self, consumer: &BaseConsumer<ConsumerCallbacks>, mut reading: ReadState) {
         reading.buffered.clear();
         reading.congested = true;
         let ReadState { out, buffered, .. } = reading;
-        // The receiver must see the end, or it would wait for more while we wait for it.
+        // The receiver must see the end of the channel; otherwise both sides would wait for each
+        // other.
         drop((out, buffered));
         let mut revision = None;
         loop {
@@ -491,12 +507,12 @@ impl Reader {
     fn pause_all(&self, consumer: &BaseConsumer<ConsumerCallbacks>) {
         let owned: Vec<_> = self.state.tracker().owned().cloned().collect();
         if let Err(error) = consumer.pause(&partition_list(&owned)) {
-            consumer.context().logger.error(&error, "partitions could not be paused");
+            consumer.context().logger.error(&error, "partitions could not be paused during the stop; messages that arrive are discarded");
         }
     }
 
-    /// Waits until the letters are written, within a limit: without it a topic that refuses them
-    /// would hold up the stop for ever. What is left is read again by the next run.
+    /// Waits until dead letters are produced, within a limit: a topic that refuses them must not
+    /// delay the stop for ever. The next run reads the rest again.
     fn flush_dead_letters(&self, consumer: &BaseConsumer<ConsumerCallbacks>) {
         if self.settings.dead_letter_topic.is_none() {
             return;
@@ -515,7 +531,8 @@ fn headers(message: &BorrowedMessage<'_>) -> Option<Vec<Header>> {
     let Some(headers) = message.headers() else {
         return Some(Vec::new());
     };
-    // The client panics at a name that is not UTF-8: one bad message must not end the source.
+    // The client panics at a header name that is not UTF-8: one bad message must not end the
+    // source.
     let read = || {
         let owned = headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec)));
         owned.collect()

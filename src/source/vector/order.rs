@@ -72,7 +72,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_request_has_its_turn_when_all_before_it_ended(
+        fn request_proceeds_when_all_earlier_ones_ended(
             ends in Just((0..12_usize).collect::<Vec<_>>()).prop_shuffle()
         ) {
             // Guarantees that a turn comes exactly when every earlier request has ended, whatever

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_of_metrics_is_one_dead_letter_a_minute_with_a_count() {
+    async fn repeated_unwanted_events_make_one_dead_letter_per_minute() {
         // Guarantees one admitted event a minute and kind, that it names how many were dropped, and
         // that all are counted.
         let metrics = Metrics::default();

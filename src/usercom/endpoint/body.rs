@@ -86,7 +86,7 @@ mod tests {
     use crate::schedule::{Field, FieldClass};
 
     #[test]
-    fn a_body_is_one_object() {
+    fn request_body_is_one_json_object() {
         // Names and texts are escaped, and commas stand between fields only, also in an object.
         let field = |name, json| Field { name, class: FieldClass::Standard, json };
         let data = PackedFields::from_iter([field("p", "1"), field("q", "{}")]);

@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_next_page_leads_nowhere_else() {
+    fn next_page_url_of_another_host_is_not_followed() {
         // Only the query of a `next` on the very same path is followed.
         let asked = "attributes/?cursor=1";
         for (next, followed) in [
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_read_leniently() {
+    fn page_in_other_shapes_is_parsed() {
         // A bare array is a page; anything unknown is an empty one.
         let reply = |body: &'static str| ApiReply { status: 200, body: Bytes::from(body) };
         assert_eq!(page(&reply("[1,2]"), "x/").results.len(), 2);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn nul_is_left_out_of_bodies_and_paths() {
+    fn nul_is_removed_from_bodies_and_paths() {
         // Guarantees that no NUL leaves, and that a backslash in front of `u0000` is not taken for
         // one.
         for (json, sent) in [
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_in_every_way_servers_write_them() {
+    fn ids_as_number_or_string_are_parsed() {
         // Guarantees that a float, a text and a byte order mark do not hide a user's number.
         for body in [
             "{\"id\":7}",
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn users_are_read_leniently() {
+    fn user_in_other_shapes_is_parsed() {
         // `user_key`, else `key`; a body that says nothing is no error.
         let read =
             |body: &'static str| users::found(&ApiReply { status: 200, body: Bytes::from(body) });

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_leads_to_its_target() {
+    fn alias_resolves_to_its_target() {
         // Case, separators and nesting do not matter; exact spellings rank before all others, and
         // those by their order.
         let table = AliasTable::new(&[

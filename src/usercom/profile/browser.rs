@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twenty_current_agents() {
+    fn current_user_agents_are_recognised() {
         // Family, version, system and kind of device of agents in use today; `-` is nothing.
         let agents = include_str!("agents.txt");
         let mut rows = 0;
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_nothing() {
+    fn invalid_user_agent_gives_no_browser() {
         // No agent string makes the parser fail.
         for user_agent in ["", "-", "x", "\u{0}", "Mozilla/5.0", &"(".repeat(5_000)] {
             let agent = parse(user_agent);

@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_short_way_agrees_with_the_url_parser() {
+    fn fast_url_split_equals_url_parser() {
         // Whatever address is read without the URL parser has the host and path it would find.
         let hosts =
             ["shop.example.com", "localhost", "a-b.c", "1.2.3.4", "0x7f", "a.0x1", "xn--a.b"];
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn many_properties_stay_unique() {
+    fn many_property_names_stay_unique() {
         // Flat names stay unique and in order, few or many.
         for count in [3, 60, 200] {
             let mut fields = vec![("a".into(), Json::from_valid_unchecked(r#"{"b":0}"#))];

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn any_spelling_finds_its_value() {
+    fn every_alias_finds_its_value() {
         // Case, separators and nesting do not matter; the exact spelling is preferred, and all
         // others are spent with it. What is left keeps its order; of equal keys the last counts.
         let object = Object::Parsed(vec![
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_spellings_lead_to() {
+    fn only_matched_leaves_are_kept() {
         // Where the rest is of no interest, objects are opened only on the way to a spelling.
         let text = r#"{"Page":{"URL":"u","x":1},"pa-ge.path":"p","os":{"name":"o"}}"#;
         let object = Object::Raw(text);
@@ -381,7 +381,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_quick_way_finds_what_the_thorough_one_does(text in object()) {
+        fn fast_lookup_equals_full_lookup(text in object()) {
             // Whatever an object repeats, spells oddly or nests: targets are the same ones whether they
             // were found in passing or among entries whose names are known to be unique.
             let quick = Object::Raw(&text);
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_comes_before_what_lies_in_it() {
+    fn object_comes_before_its_members() {
         // An object that is opened up is among the rest too, and its values say where they lie.
         let object = Object::Raw(r#"{"a":{"b":1,"c":{"d":2}},"e":{}}"#);
         let leaves = FlattenedTraits::<5>::of(&object, &table());
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_deep_stays_json() {
+    fn deeply_nested_value_stays_json() {
         // Objects nested without end are opened to a depth, and the rest travels as JSON.
         let depth = 3 * MAX_DEPTH;
         let text = "{\"a\":".repeat(depth) + "1" + &"}".repeat(depth);

@@ -26,7 +26,7 @@ fn examples() -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_committed_schema_is_current() {
+fn committed_schema_is_current() {
     // An editor of a file with the committed schema is told what this program would tell.
     let path = root().join("schema/pipeline.schema.json");
     let committed = std::fs::read_to_string(path).unwrap_or_default();
@@ -38,13 +38,13 @@ fn the_committed_schema_is_current() {
 }
 
 #[test]
-fn the_schema_is_a_schema() {
+fn schema_is_a_valid_json_schema() {
     // The schema itself follows its draft's rules.
     jsonschema::meta::validate(pipeline_schema()).expect("a valid schema");
 }
 
 #[test]
-fn every_setting_is_documented_in_the_schema() {
+fn every_setting_has_a_schema_description() {
     // Editors show a description for every key of every table.
     let schema = pipeline_schema();
     let mut missing = Vec::new();
@@ -86,7 +86,7 @@ fn undocumented(schema: &serde_json::Value, at: &str, missing: &mut Vec<String>)
 }
 
 #[test]
-fn every_example_satisfies_the_schema_and_the_loader() {
+fn every_example_passes_schema_and_loader() {
     // What is shipped as an example is free of faults and warnings, for editors and for the program.
     let validator = jsonschema::validator_for(pipeline_schema()).expect("a valid schema");
     let examples = examples();
@@ -116,7 +116,7 @@ fn every_example_satisfies_the_schema_and_the_loader() {
 }
 
 #[test]
-fn defaults_are_what_the_documentation_says() {
+fn defaults_equal_the_documented_ones() {
     // A minimal file gets the documented defaults, in the file's order, with its secret resolved.
     let loaded = load_text("p.toml", GOOD).expect("a good file");
     let sink = usercom(&loaded);
@@ -131,7 +131,7 @@ fn defaults_are_what_the_documentation_says() {
 }
 
 #[test]
-fn toml_json_and_yaml_say_the_same() {
+fn toml_json_and_yaml_load_equal() {
     // One pipeline in three notations becomes the same settings, order included.
     let toml = r#"
 data_dir = "state"

@@ -46,7 +46,7 @@ fn resolve(value: &str) -> Result<String, Report> {
 }
 
 #[test]
-fn values_are_resolved() {
+fn environment_values_are_resolved() {
     // Variables, defaults, files and the escape, and everything else stays as it is.
     for (written, expected) in [
         ("${NAME}", "acme"),
@@ -76,7 +76,7 @@ fn values_are_resolved() {
 }
 
 #[test]
-fn values_that_cannot_be_resolved_are_faults_with_a_place() {
+fn unresolved_value_is_a_fault_with_position() {
     // Each fault points at the `${` it is about and shows nothing of what a value holds.
     for (written, code, column) in [
         ("${UNSET}", "E0010", 11),
@@ -102,7 +102,7 @@ fn values_that_cannot_be_resolved_are_faults_with_a_place() {
 }
 
 #[test]
-fn two_faults_in_one_value_are_both_told() {
+fn two_faults_in_one_value_are_both_reported() {
     // One string with two unset variables is two faults.
     let report = resolve("${ONE} ${TWO}").expect_err("both are unset");
     let columns: Vec<_> = report.diagnostics().iter().map(|d| d.column).collect();
@@ -110,7 +110,7 @@ fn two_faults_in_one_value_are_both_told() {
 }
 
 #[test]
-fn keys_are_never_resolved() {
+fn keys_are_not_interpolated() {
     // A key with `${}` in it stays what it is.
     let text = super::GOOD.to_owned()
         + "[[tests]]\nname = 't'\nsink = 'crm'\noutcome = 'unmatched'\nrecord = { '${KEY}' = 1 }\n";

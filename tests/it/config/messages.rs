@@ -30,7 +30,7 @@ fields = { user_id = ".u" }
 "#;
 
 #[test]
-fn six_mistakes_are_six_placed_faults() {
+fn six_mistakes_are_six_faults_with_positions() {
     // Every fault of a file is told at once, in the order of the file, with caret and help.
     let report = load_text("pipeline.toml", SIX).expect_err("six mistakes");
     assert_eq!(report.errors(), 6);
@@ -40,7 +40,7 @@ fn six_mistakes_are_six_placed_faults() {
 }
 
 #[test]
-fn a_mistake_is_told_once() {
+fn mistake_is_reported_once() {
     // What follows from a mistyped key or name is not told beside it.
     for (text, codes) in [
         (
@@ -59,7 +59,7 @@ fn a_mistake_is_told_once() {
 }
 
 #[test]
-fn json_for_machines() {
+fn faults_as_json_have_stable_fields() {
     // Machines get code, place, message and help of each fault.
     let report = load_text("p.toml", &format!("color = 1\n{GOOD}")).expect_err("a mistake");
     assert_eq!(
@@ -77,7 +77,7 @@ fn json_for_machines() {
 }
 
 #[test]
-fn syntax_errors_have_a_place_in_every_notation() {
+fn syntax_error_has_a_position_in_every_format() {
     // A broken file shows where it breaks, and no more than three times.
     let texts = [
         ("p.toml", "[sources\nx = \ny = 'a\nz = ]\n[[sinks]\n"),
@@ -95,7 +95,7 @@ fn syntax_errors_have_a_place_in_every_notation() {
 }
 
 #[test]
-fn duplicate_keys_are_refused_in_every_notation() {
+fn duplicate_key_is_rejected_in_every_format() {
     // A key that is there twice is never silently the later one.
     for (name, text, line) in [
         ("p.toml", "data_dir = 'a'\ndata_dir = 'b'\n", 2),
@@ -110,7 +110,7 @@ fn duplicate_keys_are_refused_in_every_notation() {
 }
 
 #[test]
-fn places_are_right_in_json_and_yaml() {
+fn positions_are_right_in_json_and_yaml() {
     // The same mistakes are shown at their own lines in the other notations.
     let json = "{\n  \"sources\": { \"é\": {\n    \"type\": \"stdin\" } },\n  \"sinks\": {\n    \"crm\": { \"type\": \"usercom\", \"inputz\": [] }\n  }\n}";
     let yaml = "# é\nsources:\n  app:\n    type: stdin\n    max_line_bytes: lots\nsinks:\n  crm:\n    type: usercom\n    inputs: [ap]\n    app: acme\n    api_key: k\n    preset: segment\n";
@@ -141,7 +141,7 @@ fn several_files_make_one_pipeline() {
 }
 
 #[test]
-fn faults_of_the_mapping_are_placed_within_strings() {
+fn mapping_fault_points_inside_its_string() {
     // A part of a string is shown by itself, behind escapes; a rule that is broken elsewhere does
     // not hide or shift the faults of the next.
     let text = format!(
@@ -167,7 +167,7 @@ fn faults_of_the_mapping_are_placed_within_strings() {
 }
 
 #[test]
-fn secrets_are_never_shown() {
+fn secret_in_faulty_file_is_not_shown() {
     // Neither a key in the file, nor one under a mistyped name, nor one from outside, is in any
     // message or source line, in any notation, whether or not the file can be parsed.
     let secret = "hunter2-very-secret";
@@ -207,7 +207,7 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
-fn a_covered_secret_leaves_its_line_readable() {
+fn redacted_secret_leaves_its_line_readable() {
     // The line is shown with the value covered, and a bare `${VAR}` is no secret.
     let text = GOOD.replace("api_key = \"${KEY}\"", "api_kye = 'hunter2'");
     let rendered = refused("p.toml", &text);
@@ -218,7 +218,7 @@ fn a_covered_secret_leaves_its_line_readable() {
 }
 
 #[test]
-fn values_from_outside_are_not_quoted() {
+fn environment_value_is_not_quoted_in_faults() {
     // A fault about a value that came from the environment shows the `${}`, as the file does; also
     // a fault of the mapping, whose author cannot know where its text came from.
     let text = format!("{GOOD}[sinks.crm.buffer]\ntype = '${{KEY}}'\n");
@@ -239,7 +239,7 @@ fn values_from_outside_are_not_quoted() {
 }
 
 #[test]
-fn control_characters_do_not_reach_the_terminal() {
+fn control_characters_are_escaped_in_output() {
     // An escape sequence in a file is shown, not obeyed.
     let text = format!("\"x\\u001b[31m\\nsecond line\" = 1\n{GOOD}");
     let rendered = refused("p.toml", &text);
@@ -248,7 +248,7 @@ fn control_characters_do_not_reach_the_terminal() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_a_fault() {
+fn unreadable_file_is_a_fault() {
     // A missing file is told by name, without a place.
     let missing = std::path::Path::new("/nonexistent/pipeline.toml");
     let report = SourceText::read(missing).expect_err("it does not exist");

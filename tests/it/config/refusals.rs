@@ -312,7 +312,7 @@ const KAFKA_WHOLE: &[Row] = &[
 
 #[cfg(feature = "kafka")]
 #[test]
-fn kafka_sources_are_looked_at() {
+fn invalid_kafka_source_is_rejected() {
     // Settings the source must own, addresses, topics and limits are refused at their line; a
     // disk buffer behind Kafka is loaded with a warning.
     let sunk = "[sinks.k]\ntype = 'usercom'\ninputs = ['b']\napp = 'a'\napi_key = 'k'\npreset = 'segment'\n";
@@ -334,7 +334,7 @@ fn kafka_sources_are_looked_at() {
 
 #[cfg(feature = "kafka")]
 #[test]
-fn librdkafka_options_are_not_shown() {
+fn librdkafka_option_values_are_not_shown() {
     // Passwords of Kafka are covered in the lines a fault is shown with.
     let text = format!(
         "{KAFKA}[sources.b.librdkafka_options]\n'sasl.password' = 'hunter22'\n'group.id' = 'mine'"
@@ -346,7 +346,7 @@ fn librdkafka_options_are_not_shown() {
 
 #[cfg(not(feature = "kafka"))]
 #[test]
-fn a_kafka_source_names_its_feature() {
+fn kafka_source_without_feature_is_rejected() {
     // A build without the client says which feature brings it.
     let text =
         "[sources.b]\ntype = 'kafka'\nbootstrap_servers = 'k:1'\ngroup_id = 'g'\ntopics = ['t']";
@@ -393,7 +393,7 @@ fn assert_refused(rows: &[(&str, &str, usize)]) {
 }
 
 #[test]
-fn schema_and_loader_refuse_the_same_files() {
+fn schema_and_loader_reject_the_same_files() {
     // What an editor with the schema marks is what `validate` refuses, at the right line, once.
     let validator = jsonschema::validator_for(pipeline_schema()).expect("a valid schema");
     assert!(BY_SCHEMA.len() >= 40);
@@ -405,7 +405,7 @@ fn schema_and_loader_refuse_the_same_files() {
 }
 
 #[test]
-fn the_loader_refuses_what_a_schema_cannot() {
+fn loader_rejects_what_a_schema_cannot_express() {
     // Names, addresses and patterns are looked at; the schema accepts every one of these files.
     let validator = jsonschema::validator_for(pipeline_schema()).expect("a valid schema");
     for (snippet, ..) in BY_LOADER {
@@ -416,7 +416,7 @@ fn the_loader_refuses_what_a_schema_cannot() {
 }
 
 #[test]
-fn doubtful_files_are_loaded_with_a_warning() {
+fn suspicious_settings_load_with_a_warning() {
     // A warning has a place and help, and does not keep the pipeline from running.
     for (snippet, code, line) in WARNED {
         let (text, offset) = file(snippet);
@@ -429,7 +429,7 @@ fn doubtful_files_are_loaded_with_a_warning() {
 }
 
 #[test]
-fn a_file_without_sources_or_sinks_is_refused_by_both() {
+fn file_without_sources_or_sinks_is_rejected_by_schema_and_loader() {
     // An empty pipeline is no pipeline.
     let validator = jsonschema::validator_for(pipeline_schema()).expect("a valid schema");
     for (text, codes) in [

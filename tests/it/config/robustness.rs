@@ -47,25 +47,25 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_mutated_toml_file_is_loaded_or_refused(text in mutated(EXAMPLE)) {
+    fn mutated_toml_file_is_loaded_or_rejected(text in mutated(EXAMPLE)) {
         // TOML with damage anywhere never makes the loader panic.
         survives("p.toml", &text);
     }
 
     #[test]
-    fn a_mutated_yaml_file_is_loaded_or_refused(text in mutated(YAML)) {
+    fn mutated_yaml_file_is_loaded_or_rejected(text in mutated(YAML)) {
         // YAML with damage anywhere never makes the loader panic.
         survives("p.yaml", &text);
     }
 
     #[test]
-    fn a_mutated_json_file_is_loaded_or_refused(text in mutated(JSON)) {
+    fn mutated_json_file_is_loaded_or_rejected(text in mutated(JSON)) {
         // JSON with damage anywhere never makes the loader panic.
         survives("p.json", &text);
     }
 
     #[test]
-    fn any_text_is_loaded_or_refused(text in "\\PC{0,60}") {
+    fn any_text_is_loaded_or_rejected(text in "\\PC{0,60}") {
         // Text that was never a pipeline is refused in every notation.
         for name in ["p.toml", "p.yaml", "p.json"] {
             survives(name, &text);
@@ -138,7 +138,7 @@ fn pointers(value: &Value, at: String, out: &mut Vec<String>) {
 }
 
 #[test]
-fn schema_and_loader_agree_wherever_a_value_is_changed() {
+fn schema_and_loader_agree_on_mutated_values() {
     // At every place of a rich pipeline, every kind of value is refused for its shape by the
     // loader exactly where the schema refuses it, and what both accept is understood.
     let validator = jsonschema::validator_for(pipeline_schema()).expect("a valid schema");

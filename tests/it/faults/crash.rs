@@ -87,7 +87,7 @@ max_in_flight = {IN_FLIGHT}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_loses_and_doubles_nothing() {
+async fn kill_loses_and_duplicates_nothing() {
     // Killed again and again: every record arrives, once, in each user's order.
     let plan = Crash { records: 1500, users: 40, kills: 8, buffer: "disk", verify: true };
     crash(plan).await.assert_exact();
@@ -121,7 +121,7 @@ async fn soak_kill_without_verification() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backlog_is_not_in_doubt_after_a_kill() {
+async fn unsent_backlog_is_not_maybe_sent_after_a_kill() {
     // Killed amid a backlog of many users: only records whose requests left, or were next in line
     // to leave, are looked for, not all that were read out of the buffer.
     let sink = format!(

@@ -34,7 +34,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_is_emptied_by_delivery() {
+async fn full_disk_buffer_is_emptied_by_delivery() {
     // A backlog larger than the disk of the buffer: intake waits and says why and what to do,
     // delivery goes on and makes room, every record arrives once, and the run ends with 0.
     let place = TestDir::new();

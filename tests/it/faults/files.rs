@@ -127,7 +127,7 @@ max_in_flight = 64
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_behind_a_file_with_a_memory_buffer_doubles_nothing() {
+async fn kill_of_file_source_with_memory_buffer_duplicates_nothing() {
     // Killed again and again behind a file, with the default buffer: every record arrives, once, in
     // each user's order.
     let (buffer, rotation) = ("memory", Rotation::None);
@@ -136,7 +136,7 @@ async fn kill_behind_a_file_with_a_memory_buffer_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_amid_rotations_loses_and_doubles_nothing() {
+async fn kill_during_rotations_loses_and_duplicates_nothing() {
     // As above, while the log is renamed, or copied and cut off.
     for rotation in [Rotation::Rename, Rotation::CopyTruncate] {
         let plan = Plan { records: 400, users: 20, kills: 3, buffer: "memory", rotation };
@@ -145,7 +145,7 @@ async fn kill_amid_rotations_loses_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_amid_rotations_with_a_disk_buffer_loses_and_doubles_nothing() {
+async fn kill_during_rotations_with_disk_buffer_loses_and_duplicates_nothing() {
     // As above, with records that wait on disk.
     for rotation in [Rotation::Rename, Rotation::CopyTruncate] {
         let plan = Plan { records: 400, users: 20, kills: 3, buffer: "disk", rotation };

@@ -87,7 +87,7 @@ async fn wait_behind(count: u32, buffer: &str, within: Duration) -> Waiting {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_memory_buffer_holds_its_source_back() {
+async fn full_memory_buffer_slows_its_source() {
     // Behind a dead server a memory buffer takes its fill and no more: the source waits.
     let waiting = wait_behind(40_000, "memory", Duration::from_secs(60)).await;
     assert!(waiting.held <= 10_000.0, "more than fit: {waiting:?}");
@@ -104,7 +104,7 @@ async fn soak_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_full_buffer_drops_is_counted() {
+async fn records_dropped_by_full_buffer_are_counted() {
     // With `drop_newest` every record is either held or counted as dropped on purpose.
     let count = 3_000;
     let sink = r#"preset = "segment"

@@ -71,13 +71,13 @@ async fn mixed_within(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn statuses_and_cuts_lose_and_double_nothing() {
+async fn error_statuses_and_cut_connections_lose_and_duplicate_nothing() {
     // Every tenth exchange fails: every record arrives, once, in each user's order.
     mixed(300, 40, &STATUSES, Faults::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn spoilt_answers_lose_and_double_nothing() {
+async fn corrupted_responses_lose_and_duplicate_nothing() {
     // Answers that are cut, senseless, or a web page of somebody between: nothing that was not
     // taken passes for delivered, nothing that was is sent twice.
     mixed(300, 40, &SPOILT, Faults::default()).await;

@@ -60,7 +60,7 @@ async fn poisoned(count: usize, users: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_refused_is_set_aside_and_can_be_replayed() {
+async fn rejected_records_become_dead_letters_and_replay() {
     // Exactly the refused records are in the dead letters, everyone else's arrive once and in
     // order, and a replay delivers them once the cause is mended.
     poisoned(600, 20).await;

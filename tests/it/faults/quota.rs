@@ -67,7 +67,7 @@ async fn deliver(request: &str, span: Duration) -> (Rig, Answers) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_limit_keeps_the_server_from_refusing() {
+async fn client_rate_limit_prevents_429() {
     // With `rate_limit_num` at the server's limit there is not one 429, however slow the machine.
     let request = format!("rate_limit_num = {LIMIT}");
     let (rig, _) = deliver(&request, Duration::from_secs(4)).await;

@@ -67,7 +67,7 @@ fold = false
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_comes_back_costs_nothing() {
+async fn key_accepted_again_loses_nothing() {
     // While the key is revoked `/ready` says 503 and hardly anything is sent; when it is back
     // everything arrives, once, in order, and nothing is in the dead letters.
     revoked(400, Duration::from_secs(2)).await;

@@ -48,7 +48,7 @@ async fn sigterm_drains_and_ends_with_0() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_nothing_to_deliver_nobody_waits_for_the_server() {
+async fn shutdown_with_empty_buffer_does_not_wait_for_the_server() {
     // User.com has been away since the start and no record has come: SIGTERM ends the process at
     // once, with 0. With a record it is held until the deadline, and the next run delivers it.
     for (count, code) in [(0, 0), (1, 75)] {
@@ -68,7 +68,7 @@ async fn with_nothing_to_deliver_nobody_waits_for_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_deadline_ends_with_75_and_keeps_the_rest() {
+async fn shutdown_deadline_ends_with_75_and_keeps_the_rest() {
     // A server that has stopped answering does not hold the process beyond its deadline: it ends
     // with 75, and the next run delivers everything, each once and in order.
     for buffer in ["memory", "disk"] {
@@ -89,7 +89,7 @@ async fn the_deadline_ends_with_75_and_keeps_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_signal_ends_at_once() {
+async fn second_signal_ends_at_once() {
     // The second signal does not wait for the deadline; nothing is lost or doubled by it.
     let rig = slow("disk", 600, 10).await;
     let mut running = rig.start(&[]);
@@ -108,7 +108,7 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_processes_do_not_share_their_data() {
+async fn second_process_with_same_data_dir_is_rejected() {
     // A second process on the same data directory is refused by name and sends nothing; the first
     // goes on.
     let rig = slow("disk", 60, 20).await;
@@ -127,7 +127,7 @@ async fn two_processes_do_not_share_their_data() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn damaged_data_is_refused_and_left_alone() {
+async fn damaged_data_is_rejected_and_unchanged() {
     // A store that is no store any more is refused by name, not one byte of it changes, and
     // nothing is sent.
     let rig = slow("disk", 60, 0).await;
@@ -153,7 +153,7 @@ async fn damaged_data_is_refused_and_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn used_up_retries_are_paced_and_lose_nothing() {
+async fn exhausted_retries_are_paced_and_lose_nothing() {
     // With `retry_attempts` used up a record is neither rejected nor tried without a pause.
     let sink = sink("disk", 60).replace("concurrency = 8", "concurrency = 8\nretry_attempts = 1");
     let rig = Rig::new(records(200, 4), Faults::default(), &sink).await;

@@ -8,7 +8,7 @@ use super::{Rig, until};
 use crate::support::tally::records;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_removed_store_costs_nothing() {
+async fn removed_store_loses_nothing() {
     // The store's files are removed in mid-run, which is said within seconds, and the run is killed
     // after that: the next one goes on where it was, nothing is lost or doubled.
     let sink = "preset = \"segment\"\n[sinks.crm.request]\nconcurrency = 4\n\

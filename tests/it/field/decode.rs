@@ -66,7 +66,7 @@ async fn value_of(account: &EmulatorAccount, user: &str, name: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn csv_newline_in_quoted_cell_makes_no_other_user() {
+async fn csv_newline_in_quoted_cell_stays_in_its_record() {
     // A quoted value over two lines is one value of one user, and no line of it is a row.
     let account = EmulatorAccount::open(Faults::default()).await;
     let place = TestDir::new();
@@ -124,7 +124,7 @@ fn json_array_on_one_line_makes_one_record_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn paths_start_beside_the_pipeline_file() {
+async fn relative_paths_start_at_the_pipeline_file() {
     // Started in another folder, the same files are read and the same state is kept; where state
     // lies in the working directory instead, that is said.
     let account = EmulatorAccount::open(Faults::default()).await;
@@ -148,7 +148,7 @@ async fn paths_start_beside_the_pipeline_file() {
 }
 
 #[test]
-fn lines_of_tests_are_decoded() {
+fn lines_of_config_tests_are_decoded() {
     // `line` goes through the decoding of the sink's source or the one that is named, headers
     // and joined lines included; a dead letter shows its reason where calls were expected.
     let place = TestDir::new();

@@ -97,7 +97,7 @@ fn retry_after_with_a_fraction_is_rounded_up() {
 }
 
 #[test]
-fn redirects_and_web_pages_in_mid_run_lose_nothing() {
+fn redirects_and_web_pages_during_a_run_lose_nothing() {
     // Field case 13: what is not the API's answer proves nothing about the record: it is tried
     // again and delivered once, and the key does not follow a redirect to another host.
     let elsewhere = Stub::start(usual);
@@ -153,7 +153,7 @@ fn success_without_json_is_delivered_once() {
 }
 
 #[test]
-fn poisoned_record_becomes_a_dead_letter_and_what_waits_behind_it_goes_on() {
+fn poisoned_record_becomes_a_dead_letter_and_later_records_are_delivered() {
     // Field case 17: the run ends, the poisoned record is a dead letter with the reason `poison`,
     // everything else arrives once and in order, and the log names the user.
     let stub = Stub::start(|asked| match asked.body.contains("poison") {
@@ -185,7 +185,7 @@ fn poisoned_record_becomes_a_dead_letter_and_what_waits_behind_it_goes_on() {
 }
 
 #[test]
-fn poisoned_users_do_not_take_the_places_of_others() {
+fn poisoned_users_do_not_block_others() {
     // 40 users whose first event always fails fill `max_in_flight`; all 40 others are served.
     let stub = Stub::start(|asked| match asked.body.contains("poison") {
         true => json(500, "{}"),
@@ -219,7 +219,7 @@ fn poisoned_users_do_not_take_the_places_of_others() {
 }
 
 #[test]
-fn outage_of_everything_makes_no_dead_letters() {
+fn full_outage_makes_no_dead_letters() {
     // While no request succeeds nothing is poison, however often and long requests fail.
     let begin = Instant::now();
     let stub = Stub::start(move |asked| {
@@ -240,7 +240,7 @@ fn outage_of_everything_makes_no_dead_letters() {
 }
 
 #[test]
-fn forbidden_route_closes_alone_and_others_go_on() {
+fn forbidden_route_is_closed_and_others_deliver() {
     // With a key that works, a 403 on events stops events only: profiles and page views arrive, and
     // after `route_closed_secs` the events are dead letters with that reason and the cure.
     let stub = Stub::start(|asked| match asked.is("POST", EVENTS) {
@@ -281,7 +281,7 @@ fn forbidden_route_that_is_allowed_again_loses_nothing() {
 }
 
 #[test]
-fn unpaid_account_halts_and_says_so() {
+fn unpaid_account_halts_with_a_message() {
     // 402 drops nothing: the run ends with 77 and names the cause and the cure.
     let stub = Stub::start(|asked| match asked.method.as_str() {
         "POST" => json(402, r#"{"detail":"Payment required"}"#),
@@ -294,7 +294,7 @@ fn unpaid_account_halts_and_says_so() {
 }
 
 #[test]
-fn connection_cut_before_an_answer_loses_and_doubles_nothing() {
+fn connection_cut_before_the_answer_loses_and_duplicates_nothing() {
     // An event whose connection is cut is looked up, and sent again only because it is not there.
     let stub = Stub::start(at_first(2, Answer::Close));
     let run = Run::once(&stub, &[track("u", "e1")], &quick(""));
@@ -304,7 +304,7 @@ fn connection_cut_before_an_answer_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn server_that_closes_kept_connections_costs_no_time() {
+fn server_that_closes_idle_connections_costs_no_time() {
     // 132 records through a server that closes each connection soon after its first answer, without
     // saying so, take seconds, and none is doubled.
     let stub =
@@ -318,7 +318,7 @@ fn server_that_closes_kept_connections_costs_no_time() {
 }
 
 #[test]
-fn endless_answers_are_bounded() {
+fn endless_response_is_bounded() {
     // An answer without end ends at the limit: the event is not sent again, a profile is tried
     // again, and neither takes the memory.
     let endless = |status: u16| {
@@ -354,7 +354,7 @@ fn endless_answers_are_bounded() {
 }
 
 #[test]
-fn key_repeated_by_the_server_is_shown_nowhere() {
+fn api_key_echoed_by_the_server_is_not_shown() {
     // A server that puts the token it was sent into its error body: neither dead letters nor logs
     // nor the files of the store hold it.
     let stub = Stub::start(|asked| match asked.is("POST", EVENTS) {
@@ -376,7 +376,7 @@ fn key_repeated_by_the_server_is_shown_nowhere() {
 }
 
 #[test]
-fn nul_never_leaves() {
+fn nul_is_never_sent() {
     // A server that answers 500 to NULs in text gets none, in ids, names, keys and values.
     fn holds_nul(value: &Value) -> bool {
         match value {

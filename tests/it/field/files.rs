@@ -247,7 +247,7 @@ async fn last_json_value_without_newline_is_sent_if_it_is_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn packed_generations_are_read_as_text() {
+async fn compressed_generations_are_read_as_text() {
     // Files of gzip (two members) and zstd are read as what is in them, oldest first, and are known
     // when they were read before they were packed.
     let case = Case::of_events("app.log*").await;
@@ -276,7 +276,7 @@ fn names_of(numbers: std::ops::RangeInclusive<u32>) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn packed_file_that_is_not_whole_is_read_on_later() {
+async fn incomplete_compressed_file_is_continued_later() {
     // Of a packed file whose end is missing the whole lines are sent; the rest comes once it is
     // there, and nothing twice. What stands behind the packed stream is ignored.
     let case = Case::of_events("app.log.gz").await;
@@ -298,7 +298,7 @@ async fn packed_file_that_is_not_whole_is_read_on_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn restored_and_moved_files_go_on_at_their_checkpoint() {
+async fn restored_and_moved_files_continue_at_their_checkpoint() {
     // A file that was copied to another file system, restored from a backup, or edited at its end
     // in place is not read again, in the order of what was written.
     let case = Case::of_events("*/app.log").await;
@@ -325,7 +325,7 @@ async fn restored_and_moved_files_go_on_at_their_checkpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_that_begin_alike_are_different_files() {
+async fn files_with_equal_beginnings_are_different_files() {
     // Files with the same header, and a file that begins as another one does, are read whole, also
     // where one takes the place and the inode of another.
     let sink = r#"
@@ -351,7 +351,7 @@ event = ".event"
 }
 
 #[test]
-fn fingerprint_is_one_of_two() {
+fn unknown_fingerprint_is_a_config_fault() {
     // Another fingerprint than `inode` and `content` is a fault with its place.
     let place = TestDir::new();
     let config = place.pipeline("http://127.0.0.1:9/api/public/", "preset = \"segment\"");

@@ -68,7 +68,7 @@ async fn group_at_the_end_of_a_followed_file_is_sent_after_its_time_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn group_that_waits_at_a_stop_is_read_whole_by_the_next_run() {
+async fn incomplete_group_at_a_stop_is_read_whole_by_the_next_run() {
     // What waits for further lines is neither sent in halves nor passed over by the checkpoint.
     let case = Case::new("app.log", &multiline(3_600_000), TEXT).await;
     case.append("app.log", "1 boom\n at a\n2 bang\n at b\n");
@@ -120,7 +120,7 @@ async fn file_in_another_charset_is_read_in_several_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn packed_file_in_another_charset_is_read() {
+async fn compressed_file_in_another_charset_is_read() {
     // The charset is that of the text in the packed file.
     for (charset, packed) in [
         ("utf-16", gzip(&utf16le("\u{feff}id,event\nu1,façade\nu1,Ü\n"))),

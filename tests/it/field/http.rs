@@ -116,7 +116,7 @@ event = { path = ["%header.x-shopify-topic", "%query.topic", "%path"], default =
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn form_bodies_are_records_and_multipart_is_refused_in_words() {
+async fn form_bodies_are_records_and_multipart_gets_an_explanation() {
     // Guarantees that a form is one record with nested names, that JSON which calls itself a form
     // (as curl does) is still JSON, and that a refused body has an answer and a log line.
     let fields = r#"
@@ -146,7 +146,7 @@ event = ".type"
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_earlier_steps_read_is_known_beside_the_request() {
+async fn decoding_results_and_request_metadata_are_both_present() {
     // Guarantees that the records of one request have what the steps before the last one read, each
     // its own, and what is known of the request as well.
     let fields = r#"

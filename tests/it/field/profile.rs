@@ -49,7 +49,7 @@ fn body_of(explained: &Value) -> &Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folded_value_that_does_not_fit_leaves_the_older_one() {
+async fn merged_value_that_does_not_convert_keeps_the_older_one() {
     // '123' and then 'not a number' for an integer of a user and of a company: it ends with 123.
     let types = [("n", "integer", "clientuser"), ("n", "integer", "company")];
     let account = account(&types).await;
@@ -72,7 +72,7 @@ async fn a_folded_value_that_does_not_fit_leaves_the_older_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_for_a_json_attribute_stays_whole() {
+async fn object_for_a_json_attribute_is_not_flattened() {
     // Field case 10, lines 1 and 2: the object is the value, and no attribute is made of its keys;
     // an object for any other name is still opened up.
     let types = [("t_json", "json", "clientuser"), ("c_json", "json", "company")];
@@ -119,7 +119,7 @@ async fn attributes_are_created_with_the_type_the_settings_name() {
 }
 
 #[test]
-fn types_that_are_none_are_faults_of_the_file() {
+fn unknown_attribute_type_is_a_config_fault() {
     // An unknown type, a `fixed` one, a name that is too long and one given twice are told with
     // their places.
     let place = TestDir::new();
@@ -141,7 +141,7 @@ fn types_that_are_none_are_faults_of_the_file() {
 }
 
 #[test]
-fn a_value_that_cannot_be_cut_is_left_out_and_shown() {
+fn value_that_cannot_be_truncated_is_dropped_and_reported() {
     // Field case 22: a too long e-mail is not sent as another domain's; `explain` says it is left out.
     let mail = format!("{}@example.co.uk", "a".repeat(250));
     let explained = explain(&identify("u", &json!({"email": mail, "first_name": "Ann"})));
@@ -151,7 +151,7 @@ fn a_value_that_cannot_be_cut_is_left_out_and_shown() {
 }
 
 #[test]
-fn own_names_and_genders_are_shown_by_explain() {
+fn reserved_names_and_genders_are_shown_by_explain() {
     // Names of User.com's own fields make no attribute, Polish genders are known.
     let traits = json!({
         "attributes": {"vip": true}, "client": 7, "client_user": "k", "companies": [{"id": 1}],
@@ -164,7 +164,7 @@ fn own_names_and_genders_are_shown_by_explain() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_of_thousands_of_new_traits_makes_few_attributes() {
+async fn record_of_thousands_of_traits_creates_few_attributes() {
     // 3,000 new traits make as many attributes as an hour allows, also after a restart; it is said
     // once with its cure, and other users are served.
     let account = account(&[("known", "string", "clientuser")]).await;
@@ -192,7 +192,7 @@ async fn a_record_of_thousands_of_new_traits_makes_few_attributes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_no_server_takes_cost_no_record() {
+async fn value_that_no_server_accepts_does_not_reject_its_record() {
     // NULs, impossible numbers, a bad e-mail, a long path, an odd host: everything else of these
     // records arrives, nothing is a dead letter, and only the e-mail costs a second request.
     let account = account(&[]).await;
@@ -224,7 +224,7 @@ async fn values_no_server_takes_cost_no_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_huge_record_keeps_nobody_waiting() {
+async fn huge_record_does_not_delay_others() {
     // A batch of thousands of messages of one user, thousands of traits and tags: the users of the
     // records behind it are served before it is done. A batch without end is a dead letter.
     let account = account(&[]).await;

@@ -80,7 +80,7 @@ fn preset_times_of_real_senders_are_read() {
 }
 
 #[test]
-fn preset_time_that_cannot_be_read_gives_way_to_the_next_best() {
+fn invalid_preset_time_falls_back_to_the_next() {
     // A zero time never beats a good one; where none is good the record is a dead letter. Both are
     // told.
     let found = explained(
@@ -102,7 +102,7 @@ fn preset_time_that_cannot_be_read_gives_way_to_the_next_best() {
 }
 
 #[test]
-fn timezone_of_the_source_holds_for_times_without_one() {
+fn source_timezone_applies_to_times_without_zone() {
     // Local times are moved by the source's zone, summer and winter; times that say where they are
     // stay.
     let records = [
@@ -116,7 +116,7 @@ fn timezone_of_the_source_holds_for_times_without_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn timezone_of_the_source_holds_for_traits_that_pass_untouched() {
+async fn source_timezone_applies_to_unmapped_traits() {
     // A trait without a rule that goes to a datetime or date attribute is read in the source's zone,
     // also where several writes of one user are sent as one.
     let account = EmulatorAccount::open(Faults::default()).await;
@@ -150,7 +150,7 @@ async fn timezone_of_the_source_holds_for_traits_that_pass_untouched() {
 }
 
 #[test]
-fn integrations_are_obeyed() {
+fn integrations_setting_is_obeyed() {
     // Who said no to User.com, or to all without naming it, is not sent; the reason is told.
     let track = |more: &str| format!(r#"{{"type":"track","userId":"u","event":"e"{more}}}"#);
     let records = [
@@ -179,7 +179,7 @@ fn integrations_are_obeyed() {
 }
 
 #[test]
-fn a_failed_field_never_sends_the_raw_value_of_the_spread() {
+fn failed_field_does_not_send_the_raw_spread_value() {
     // What a rule was to hide or convert is not sent in another way, whichever step failed.
     let sink = "[[sinks.crm.mapping]]\ncall = \"identify\"\n[sinks.crm.mapping.fields]\n\
         user_id = \".id\"\n\"traits.*\" = { path = \".\", except = [\"id\"] }\n\
@@ -206,7 +206,7 @@ fn a_failed_field_never_sends_the_raw_value_of_the_spread() {
 }
 
 #[test]
-fn half_an_emoji_is_one_replacement_character() {
+fn lone_surrogate_in_record_becomes_replacement_character() {
     // Whatever field, key or id text cut in the middle of a character stands in, it is kept.
     let found = explained(
         "",
@@ -232,7 +232,7 @@ fn half_an_emoji_is_one_replacement_character() {
 }
 
 #[test]
-fn ids_are_ids() {
+fn only_strings_and_integers_are_ids() {
     // Booleans are no ids, integers are integers however written, and an id of undecodable bytes is
     // a dead letter.
     let found = explained(
@@ -255,7 +255,7 @@ fn ids_are_ids() {
 }
 
 #[test]
-fn a_page_with_a_name_only_is_a_page_view() {
+fn page_with_only_a_name_is_a_page_view() {
     // The name is the path, as a screen's is, in the preset and in a rule.
     let rule =
         "[[sinks.crm.mapping]]\ncall = \"page\"\nfields = { user_id = \".u\", name = \".n\" }\n";
@@ -274,7 +274,7 @@ fn a_page_with_a_name_only_is_a_page_view() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dates_reach_attributes_as_they_are_written() {
+async fn date_reaches_attribute_as_written() {
     // Digits of a calendar date are that date, a bare year is none, and what is left out is counted.
     let account = EmulatorAccount::open(Faults::default()).await;
     for (name, kind) in [("birthday", "date"), ("signed_up", "datetime")] {
@@ -319,7 +319,7 @@ async fn dates_reach_attributes_as_they_are_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn message_ids_that_tell_nothing_apart_swallow_nothing() {
+async fn constant_message_ids_drop_no_record() {
     // Blank, zero, NUL, false, empty and all-zero message ids are none: only a real pair is one
     // message.
     let account = EmulatorAccount::open(Faults::default()).await;
@@ -413,7 +413,7 @@ fn all_verbs(place: &Path, config: &str, letters: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_verb_survives_every_stored_record() {
+async fn every_command_handles_every_stored_record() {
     // Half an emoji, numbers beyond f64, nesting beyond 128 and lines that are no JSON are listed,
     // shown, exported, explained and replayed, and what is printed is JSON for every reader.
     let account = EmulatorAccount::open(Faults::default()).await;
@@ -438,7 +438,7 @@ async fn every_verb_survives_every_stored_record() {
 }
 
 #[test]
-fn a_zone_that_nobody_knows_is_refused() {
+fn unknown_timezone_is_rejected() {
     // A misspelt zone of a source is an error that names the near ones.
     let place = TestDir::new();
     let config = pipeline(&place, "http://127.0.0.1:9/", "timezone = \"Europe/Warszawa\"", PRESET);

@@ -125,7 +125,7 @@ usercom:
 ";
 
 #[test]
-fn every_version_means_what_it_says() {
+fn every_config_version_is_interpreted_as_declared() {
     // Names, partitions, starts, sizes and secrets of all three formats become settings.
     let first = good(&FIRST.replace("ENDPOINT", "http://127.0.0.1:1/"));
     assert_eq!(first.name, "my-crm");
@@ -171,7 +171,7 @@ fn every_version_means_what_it_says() {
 }
 
 #[tokio::test]
-async fn every_version_delivers() {
+async fn every_config_version_delivers() {
     // Each format's connector reads the topic, delivers into User.com, and keeps its offset; a topic
     // that is missing is made as the config says.
     for (version, text) in [FIRST, SECOND, THIRD].into_iter().enumerate() {
@@ -228,7 +228,7 @@ async fn every_version_delivers() {
 type Bad = (&'static str, &'static str, &'static str, usize, usize, &'static str);
 
 #[test]
-fn bad_configs_are_told_where() {
+fn config_fault_has_a_position() {
     // Every fault has a code, its line and column, and help; the section's faults are those of a
     // pipeline's sink, under the names the config has for them.
     let cases: &[Bad] = &[
@@ -338,7 +338,7 @@ fn bad_configs_are_told_where() {
 }
 
 #[test]
-fn several_faults_are_told_at_once() {
+fn several_faults_are_reported_at_once() {
     // One look shows everything: of Fluvio's part and of ours.
     let text = "\
 apiVersion: 0.1.0
@@ -363,7 +363,7 @@ usercom:
 }
 
 #[test]
-fn secrets_never_show() {
+fn secret_in_connector_config_is_not_shown() {
     // Where a secret makes a fault, the fault shows the expression and not the value, in text and in
     // JSON; a secret that is missing is named.
     const SECRET: &str = "hunter2-and-more";
@@ -399,7 +399,7 @@ usercom:
 }
 
 #[test]
-fn a_file_of_secrets_wins_over_the_environment() {
+fn secrets_file_wins_over_environment() {
     // With a file, only its lines count.
     let place = TestDir::new();
     let path = place.write("secrets.txt", "# mine\nUSERCOM_KEY=from=file\n");
@@ -420,7 +420,7 @@ fn a_file_of_secrets_wins_over_the_environment() {
 }
 
 #[test]
-fn configs_are_taken_and_refused_as_by_fluvios_own_parser() {
+fn config_is_accepted_exactly_as_by_fluvio_parser() {
     // A table of what the parser of Fluvio's tools (fluvio-connector-package, November 2025) takes and
     // refuses of the common part; it was asked about each of these.
     let described = "{ meta: { name: events } }";
@@ -504,7 +504,7 @@ fn configs_are_taken_and_refused_as_by_fluvios_own_parser() {
 }
 
 #[test]
-fn the_committed_package_is_current_and_reads_back() {
+fn committed_package_is_current_and_parses() {
     // What Fluvio's tools read is what this program would write, and asks for what is needed.
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let committed =
@@ -512,7 +512,8 @@ fn the_committed_package_is_current_and_reads_back() {
     let text = connector_package_text();
     assert!(
         committed == text,
-        "Connector.toml is out of date: run `cargo run -- schema --connector > connector/Connector.toml`"
+        "Connector.toml is out of date: run \
+         `cargo run --features fluvio -- schema --connector > connector/Connector.toml`"
     );
     let package: toml::Table = text.parse().unwrap();
     assert_eq!(package["package"]["name"].as_str(), Some("usercom-sink"));
@@ -536,11 +537,11 @@ fn the_committed_package_is_current_and_reads_back() {
 }
 
 #[test]
-fn what_is_shown_is_good() {
-    // The example, and the configs in the README, have no faults and no warnings.
+fn shown_example_config_is_valid() {
+    // The example, and the config in `docs/fluvio.md`, have no faults and no warnings.
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let blocks = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let page = std::fs::read_to_string(root.join("docs/fluvio.md")).unwrap();
+    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let mut texts: Vec<String> =
         blocks.filter(|block| block.contains("usercom:\n")).map(str::to_owned).collect();
     assert_eq!(texts.len(), 1);
@@ -555,7 +556,7 @@ fn what_is_shown_is_good() {
 
 proptest::proptest! {
     #[test]
-    fn any_text_is_taken_or_refused(
+    fn any_text_is_accepted_or_rejected(
         cuts in proptest::collection::vec((0_usize..900, 0_usize..4, "[ -~\n]{0,4}"), 0..6)
     ) {
         // However a config is broken, it is loaded or refused, and no secret is shown.

@@ -31,7 +31,7 @@ fn transformed(how: &mut How) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_cut_amid_a_batch_lose_nothing() {
+async fn response_cut_inside_a_batch_loses_nothing() {
     // 10,000 records of 1 KB in one partition, compressed or not, fetched with `max_bytes = 100000`:
     // every answer is cut amid a batch, and every record comes once and in order.
     for compressed in [false, true] {
@@ -56,7 +56,7 @@ async fn answers_cut_amid_a_batch_lose_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_larger_than_an_answer_is_fetched_by_itself() {
+async fn batch_larger_than_a_response_is_fetched_alone() {
     // A batch, or a single record, that no answer of `max_bytes` can hold is asked for with a larger
     // one, and only that one: what follows is fetched as before.
     for (batch, compressed) in [(1, false), (8, false), (8, true)] {
@@ -76,7 +76,7 @@ async fn a_batch_larger_than_an_answer_is_fetched_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_too_large_for_any_answer_ends_loudly() {
+async fn record_too_large_for_any_response_is_an_error() {
     // Beyond 64 MiB nothing is fetched unless it is asked for: the error names topic, partition,
     // offset and setting, and what came before is kept.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
@@ -98,7 +98,7 @@ async fn a_record_too_large_for_any_answer_ends_loudly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hole_is_asked_for_again() {
+async fn offset_gap_is_fetched_again() {
     // An answer that begins behind what was asked for is not read: the stream is opened anew, as
     // often as it takes; nothing is lost, repeated or kept over it.
     for mode in [ReadMode::Follow, ReadMode::Once] {
@@ -118,7 +118,7 @@ async fn a_hole_is_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hole_that_stays_fails_a_run_that_ends() {
+async fn permanent_offset_gap_fails_a_once_run() {
     // `--once` does not end well while a record is missing: the error says which, and the offset
     // before it stays.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
@@ -133,7 +133,7 @@ async fn a_hole_that_stays_fails_a_run_that_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_topic_made_anew_is_read_from_its_beginning() {
+async fn recreated_topic_is_read_from_its_beginning() {
     // Deleted and made anew while it is read, or while no process reads; shorter than before, or empty
     // at first: every record of the new topic comes once.
     for (at_once, running) in [(true, true), (false, true), (true, false)] {
@@ -167,7 +167,7 @@ async fn a_topic_made_anew_is_read_from_its_beginning() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_topic_made_anew_with_records_in_flight_is_read_whole() {
+async fn recreated_topic_with_records_in_flight_is_read_whole() {
     // What was fetched of the topic before is delivered, its verdicts keep no offset of the new one,
     // and a crash right after that is read does not begin behind the old offset.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
@@ -195,7 +195,7 @@ async fn a_topic_made_anew_with_records_in_flight_is_read_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_lags_for_a_moment_is_no_new_topic() {
+async fn stale_end_offset_is_not_a_new_topic() {
     // Servers that change may tell an end before the place of reading: it is asked again, and
     // nothing is read twice.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
@@ -212,7 +212,7 @@ async fn an_end_that_lags_for_a_moment_is_no_new_topic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn smartmodules_that_take_out_neither_repeat_nor_lose() {
+async fn filtering_smartmodule_neither_repeats_nor_loses() {
     // Offsets behind a filter are only counted; what is kept are ends that the cluster tells. Stops,
     // crashes and cuts repeat at most what was not settled, and lose nothing.
     for mode in [ReadMode::Follow, ReadMode::Once] {
@@ -241,7 +241,7 @@ async fn smartmodules_that_take_out_neither_repeat_nor_lose() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn smartmodules_that_make_more_lose_nothing_after_a_crash() {
+async fn expanding_smartmodule_loses_nothing_after_a_crash() {
     // Of one record three are made: a crash amid them begins again before all three, and names of
     // records are told apart though their counted offsets are not.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
@@ -279,7 +279,7 @@ async fn smartmodules_that_make_more_lose_nothing_after_a_crash() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn records_that_a_smartmodule_takes_out_at_the_end_are_looked_at_again() {
+async fn records_filtered_at_the_end_are_checked_again() {
     // Where nothing comes, the cluster tells no end: the offset stays behind the last answer, and a
     // run that ends does end.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
@@ -298,7 +298,7 @@ async fn records_that_a_smartmodule_takes_out_at_the_end_are_looked_at_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keeping_an_offset_does_not_hold_up_reading() {
+async fn offset_commit_does_not_delay_reading() {
     // While the cluster takes long to keep an offset, records are handed on up to the limit.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 300);

@@ -160,7 +160,7 @@ proptest! {
         ..ProptestConfig::default()
     })]
     #[test]
-    fn nothing_is_lost_and_no_offset_is_kept_ahead(
+    fn model_loses_nothing_and_commits_no_offset_early(
         steps in proptest::collection::vec(step(), 0..60),
         size in size(),
         at_end in any::<bool>(),

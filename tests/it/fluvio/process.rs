@@ -57,7 +57,7 @@ fn terminate(child: &Child) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_that_is_down_is_waited_for_until_sigterm() {
+async fn unreachable_cluster_is_retried_until_sigterm() {
     // The deployer's call works; a cluster that does not answer is asked again; SIGTERM ends the
     // waiting without an error; state is in the connector's own folder; no secret is logged.
     let (place, account) = (TestDir::new(), EmulatorAccount::open(Faults::default()).await);
@@ -76,7 +76,7 @@ async fn a_cluster_that_is_down_is_waited_for_until_sigterm() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_predecessor_that_finishes_is_waited_for() {
+async fn process_waits_for_its_predecessor() {
     // `cdk deploy shutdown` and `start` at once: the new process waits for the folder of the old one,
     // says whom it waits for, and runs once that is gone; within the time a shutdown may take.
     let (place, account) = (TestDir::new(), EmulatorAccount::open(Faults::default()).await);
@@ -109,7 +109,7 @@ async fn a_predecessor_that_finishes_is_waited_for() {
 }
 
 #[test]
-fn a_bad_config_ends_at_once() {
+fn invalid_config_ends_at_once() {
     // Faults are told with their places, and the exit code says that waiting would not help.
     let place = TestDir::new();
     let bad = CONFIG.replace("preset: segment", "preset: segmnt");
@@ -127,7 +127,7 @@ fn a_bad_config_ends_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_missing_profile_is_named() {
+async fn missing_profile_is_named() {
     // Without a profile there is no cluster to wait for.
     let (place, account) = (TestDir::new(), EmulatorAccount::open(Faults::default()).await);
     let mut command = connector(&place, &account.endpoint(), CONFIG, &[]);
@@ -138,7 +138,7 @@ async fn a_missing_profile_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pipelines_source_waits_too() {
+async fn pipeline_source_retries_unreachable_cluster() {
     // The same source in a pipeline file, by address.
     let (place, account) = (TestDir::new(), EmulatorAccount::open(Faults::default()).await);
     let text = format!(

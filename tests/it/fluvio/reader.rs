@@ -36,7 +36,7 @@ fn starting(start: FluvioStart) -> How {
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_low_traffic_an_offset_is_kept_at_once() {
+async fn low_traffic_commits_each_offset_at_once() {
     // A single record is kept as soon as it is settled, although no other ever comes.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     let mut reader = Reader::start(&fake, &notes, How::default());
@@ -53,7 +53,7 @@ async fn under_low_traffic_an_offset_is_kept_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backlog_is_read_ahead_in_windows() {
+async fn backlog_is_read_in_windows() {
     // Records are not delivered one by one: up to the limit they are in flight together, and one
     // offset is kept for all of them.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
@@ -77,7 +77,7 @@ async fn a_backlog_is_read_ahead_in_windows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_slow_record_does_not_stop_the_others() {
+async fn slow_record_does_not_delay_others() {
     // While one record takes long, more are read up to the limit; nothing is kept before it.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 50);
@@ -95,7 +95,7 @@ async fn one_slow_record_does_not_stop_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unsettled_record_is_read_again() {
+async fn unsettled_record_is_read_again() {
     // What was not settled comes again, with all behind it, before anything is kept.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 3);
@@ -112,7 +112,7 @@ async fn an_unsettled_record_is_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_connection_repeats_and_loses_nothing() {
+async fn broken_connection_loses_and_repeats_nothing() {
     // After a cut reading goes on behind what was handed on, and what the old stream could not keep
     // is kept by the new one without waiting for another record.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
@@ -140,7 +140,7 @@ async fn a_broken_connection_repeats_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cluster_that_is_down_at_the_start_is_waited_for() {
+async fn cluster_that_is_down_at_start_is_retried() {
     // A service waits; a run that is to end gives up with an error; a stop ends the waiting.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 1);
@@ -159,7 +159,7 @@ async fn a_cluster_that_is_down_at_the_start_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_missing_topic_is_an_error_unless_it_may_be_made() {
+async fn missing_topic_is_an_error_unless_creation_is_allowed() {
     // A pipeline's source names the missing topic; a connector's makes it, as its config says.
     let (fake, notes) = (Fake::default(), Arc::<Notes>::default());
     let error = Reader::start(&fake, &notes, How::default()).end().await.unwrap_err().to_string();
@@ -178,7 +178,7 @@ async fn a_missing_topic_is_an_error_unless_it_may_be_made() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_named_partitions_are_read_and_new_ones_of_all() {
+async fn listed_partitions_are_read_and_new_ones_with_all() {
     // A static share of the topic is kept to; with `all` a topic that grows is read as a whole.
     let (fake, notes) = (Fake::topic(3), Arc::<Notes>::default());
     (0..3).for_each(|partition| fill(&fake, partition, 1));
@@ -198,7 +198,7 @@ async fn only_the_named_partitions_are_read_and_new_ones_of_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_start_at_the_end_loses_nothing_either() {
+async fn first_start_at_the_end_loses_nothing() {
     // Before a first offset is kept, the place reading began at is remembered on this machine: a
     // record taken and not settled is read by the next run, though that begins at the end again.
     for word in [FluvioStartWord::End, FluvioStartWord::Beginning] {
@@ -222,7 +222,7 @@ async fn a_first_start_at_the_end_loses_nothing_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_by_number_counts_once() {
+async fn numeric_start_applies_only_once() {
     // Wherever the first run began, the next one begins behind the kept offset, and nowhere else:
     // the client itself would begin at an absolute start again, and skip from a relative one.
     let place = FluvioStartPlace::default();
@@ -248,7 +248,7 @@ async fn a_start_by_number_counts_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_the_strategy_none_nothing_is_kept() {
+async fn strategy_none_commits_nothing() {
     // Every run begins at the start that is set, and the cluster hears of no offset.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 4);
@@ -262,7 +262,7 @@ async fn with_the_strategy_none_nothing_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn once_reads_to_the_present_end() {
+async fn once_run_reads_to_the_present_end() {
     // A run that is to end reads what is there when it starts, keeps it, and ends by itself; the
     // next one reads what is new.
     let (fake, notes) = (Fake::topic(3), Arc::<Notes>::default());
@@ -280,7 +280,7 @@ async fn once_reads_to_the_present_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn removed_records_are_skipped() {
+async fn removed_records_are_skipped_with_a_warning() {
     // What the topic's retention removed before it was read cannot be read: reading goes on behind.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 5);
@@ -306,7 +306,7 @@ async fn removed_records_are_skipped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ends_that_are_told_late_delay_nothing_but_windows() {
+async fn late_end_offsets_delay_only_windows() {
     // The controller learns of new records after the fact: then windows are smaller, that is all.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fake.state().stale = 1000;
@@ -318,7 +318,7 @@ async fn ends_that_are_told_late_delay_nothing_but_windows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ends_that_are_not_told_hold_up_only_a_start_at_the_end() {
+async fn missing_end_offsets_delay_only_a_start_at_the_end() {
     // A controller that knows nothing of a partition does not keep it from being read; only where
     // its end has to be known is it waited for.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
@@ -347,7 +347,7 @@ async fn ends_that_are_not_told_hold_up_only_a_start_at_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_offset_that_could_not_be_kept_is_kept_later() {
+async fn failed_offset_commit_is_retried() {
     // An offset that could not be kept is kept by a later attempt; nothing is sent again.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fake.state().failing_keeps = 2;
@@ -359,7 +359,7 @@ async fn an_offset_that_could_not_be_kept_is_kept_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_waits_for_verdicts_and_keeps_them() {
+async fn stop_waits_for_verdicts_and_commits_them() {
     // What was handed on is settled within the stop, and its offset kept; nothing more is read.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     fill(&fake, 0, 100);
@@ -378,7 +378,7 @@ async fn a_stop_waits_for_verdicts_and_keeps_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_record_is_a_dead_letter() {
+async fn undecodable_message_is_a_dead_letter() {
     // Empty and broken payloads are handed on with their place and fault, and do not end anything.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());
     for value in ["", "{", "{\"ok\":1}"] {
@@ -400,7 +400,7 @@ async fn what_is_no_record_is_a_dead_letter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_a_dead_reader_may_have_sent_is_doubtful() {
+async fn only_records_of_a_killed_reader_are_maybe_sent() {
     // After a crash the records of one window are to be looked up before they are sent again; after
     // an end in peace, and of records that are new, none.
     let (fake, notes) = (Fake::topic(1), Arc::<Notes>::default());

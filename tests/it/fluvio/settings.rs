@@ -15,7 +15,7 @@ fn look(source: &str) -> Result<(), Report> {
 }
 
 #[test]
-fn settings_that_cannot_work_are_refused() {
+fn contradictory_fluvio_settings_are_rejected() {
     // Addresses, names, partitions, starts and encryption are looked at before anything connects.
     for (source, code, line) in [
         ("topic = 'x'\nendpoint = 'host'", "E0360", 4),
@@ -50,7 +50,7 @@ fn settings_that_cannot_work_are_refused() {
 }
 
 #[test]
-fn every_spelling_that_works_is_taken() {
+fn every_valid_fluvio_setting_is_accepted() {
     // Words, numbers and lists for partitions; words and places for starts; all of TLS.
     for source in [
         "topic = 'x'",

@@ -13,7 +13,7 @@ use super::{Served, answer, await_port, free_port, settling};
 use crate::support::{EmulatorAccount, KEY, TestDir, binary};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn guesses_at_a_password_are_slowed_down() {
+async fn password_guesses_are_rate_limited() {
     // Guarantees that after some wrong passwords an address is answered with 429 without a look at
     // what it shows, and that it may try again a little later.
     let (out, _) = settling();
@@ -43,7 +43,7 @@ async fn guesses_at_a_password_are_slowed_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_never_reads_its_answers_loses_its_connection() {
+async fn client_that_never_reads_responses_is_disconnected() {
     // Guarantees that a connection is ended whose sender goes on asking and reads nothing.
     let (out, _) = settling();
     let served = Served::start("read_timeout_secs = 1\nmax_connections = 2", out).await;
@@ -68,7 +68,7 @@ async fn who_never_reads_its_answers_loses_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refused_requests_are_logged_and_counted_and_the_status_page_holds_no_silent_connection() {
+async fn refused_requests_are_logged_and_counted_and_silent_status_connections_are_closed() {
     // Guarantees a log line and a metric for requests that are refused, and that unfinished heads on
     // the status page end within some seconds.
     let account = EmulatorAccount::open(Faults::default()).await;
@@ -141,7 +141,7 @@ preset = "segment"
 }
 
 #[test]
-fn open_paths_and_memory_buffers_are_said_by_validate() {
+fn validate_reports_open_paths_and_memory_buffers() {
     // Guarantees a warning where a write key leaves `/v1/records` open, and where what was under way
     // in a crash may be delivered twice; and none where both are put right.
     let place = TestDir::new();

@@ -12,7 +12,7 @@ use super::{Served, answer, bodies, raw, settling};
 const SOON: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn malformed_frames() {
+async fn malformed_requests_are_rejected() {
     // Whatever comes over the wire, the next request is answered and no record appears.
     let (out, seen) = settling();
     let served = Served::start("read_timeout_secs = 1\nmax_body_bytes = 5000", out).await;
@@ -58,7 +58,7 @@ async fn malformed_frames() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_senders_lose_their_place() {
+async fn slow_senders_are_disconnected() {
     // Connections that say nothing, or never end their head, are closed; others then get in.
     let (out, _) = settling();
     let served = Served::start("read_timeout_secs = 1\nmax_connections = 4", out).await;
@@ -97,7 +97,7 @@ fn resident() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bombs_are_refused_within_bounds() {
+async fn decompression_bombs_are_rejected_within_bounds() {
     // A hundred bombs at once are refused, none of them inflated beyond the limit.
     let (out, seen) = settling();
     let served = Served::start("max_body_bytes = 1048576", out).await;
@@ -121,7 +121,7 @@ async fn bombs_are_refused_within_bounds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_records_than_a_request_may_have() {
+async fn request_with_too_many_records_is_rejected() {
     // A body of very many tiny records is refused whole, before any of it is taken.
     let (out, seen) = settling();
     let served = Served::start("", out).await;

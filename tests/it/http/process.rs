@@ -96,7 +96,7 @@ async fn events(account: &EmulatorAccount, user: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_loses_no_answered_batch() {
+async fn kill_loses_no_acknowledged_batch() {
     // Killed amid posting, with a buffer on disk: all that was answered arrives, once each, and each
     // life reads the history of the one user once, of two pages in the end.
     let account = EmulatorAccount::open(Faults::default()).await;
@@ -145,7 +145,7 @@ async fn kill_loses_no_answered_batch() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_ways_reach_user_com() {
+async fn both_http_formats_reach_user_com() {
     // Calls of an SDK and lines of a pipeline on one port; a batch sent twice counts once.
     let account = EmulatorAccount::open(Faults::default()).await;
     let place = TestDir::new();

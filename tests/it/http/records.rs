@@ -14,7 +14,7 @@ use usercom_sink::ack::Verdict;
 use super::{Served, answer, bodies, settling};
 
 #[tokio::test]
-async fn lines_arrays_and_objects() {
+async fn lines_arrays_and_objects_are_records() {
     // Each layout yields its records in order, and the answer counts them.
     let (out, seen) = settling();
     let served = Served::start("", out).await;
@@ -32,7 +32,7 @@ async fn lines_arrays_and_objects() {
 }
 
 #[tokio::test]
-async fn a_bad_line_is_a_faulty_record() {
+async fn bad_line_is_a_faulty_record() {
     // What cannot be decoded is passed on with its line's number, beside the good ones.
     let (out, seen) = settling();
     let served = Served::start("", out).await;
@@ -46,7 +46,7 @@ async fn a_bad_line_is_a_faulty_record() {
 }
 
 #[tokio::test]
-async fn other_codecs_take_lines() {
+async fn other_codecs_decode_lines() {
     // The codec of the settings applies; a CSV file has its own header in each request.
     let (out, seen) = settling();
     let served = Served::start("path = '/in'\ndecoding.codec = 'csv'", out).await;
@@ -59,7 +59,7 @@ async fn other_codecs_take_lines() {
 }
 
 #[tokio::test]
-async fn health_checks_of_hosts() {
+async fn health_checks_are_answered() {
     // HEAD on the ingest path is answered with exactly 200, and so are GETs of the root.
     let (out, _) = settling();
     let served = Served::start("", out).await;
@@ -91,7 +91,7 @@ async fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn codings() {
+async fn content_codings_are_decoded() {
     // Each coding is inflated; an unknown one, or two on top of each other, is refused.
     let (out, seen) = settling();
     let served = Served::start("", out).await;
@@ -118,7 +118,7 @@ async fn codings() {
 }
 
 #[tokio::test]
-async fn too_large() {
+async fn too_large_body_is_rejected() {
     // The limit holds before and after inflation, with and without a length told beforehand.
     let (out, seen) = settling();
     let served = Served::start("max_body_bytes = 1000", out).await;
@@ -141,7 +141,7 @@ async fn too_large() {
 }
 
 #[tokio::test]
-async fn credentials() {
+async fn wrong_credentials_are_rejected() {
     // Without the right ones nothing is taken; the write key of SDKs is none.
     for (auth, right) in [
         ("auth = { strategy = 'bearer', token = 's3cret' }\nwrite_key = 'wk'", "Bearer s3cret"),
@@ -168,7 +168,7 @@ async fn credentials() {
 }
 
 #[tokio::test]
-async fn verdicts_decide_the_answer() {
+async fn verdicts_decide_the_response() {
     // Rejected records are counted; one that was not settled makes the sender come again.
     let (out, _) = settling();
     let served = Served::start("", out).await;
@@ -183,7 +183,7 @@ async fn verdicts_decide_the_answer() {
 }
 
 #[tokio::test]
-async fn no_answer_before_the_verdict() {
+async fn response_waits_for_the_verdict() {
     // The answer waits for the last record's verdict, also beyond the stop; new requests are refused.
     let (out, mut records) = mpsc::channel(8);
     let served = Served::start("", out).await;
@@ -213,7 +213,7 @@ async fn no_answer_before_the_verdict() {
 }
 
 #[tokio::test]
-async fn a_full_pipeline_is_told() {
+async fn full_pipeline_answers_with_retry() {
     // Where nothing moves, the sender is told to come again within the time limit.
     let (out, mut records) = mpsc::channel(1);
     let served = Served::start("response_timeout_secs = 1", out).await;
@@ -226,7 +226,7 @@ async fn a_full_pipeline_is_told() {
 }
 
 #[tokio::test]
-async fn idempotency_keys_name_records() {
+async fn idempotency_key_names_its_records() {
     // A request that is sent again has the same ids on its records; another body under the same key
     // has others, so that neither is taken for the other.
     let (out, seen) = settling();

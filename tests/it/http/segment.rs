@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Served, answer, bodies, settling};
 
 #[tokio::test]
-async fn every_path_of_the_api() {
+async fn every_segment_api_path_is_accepted() {
     // Long and short names, with and without version: each call gets the type of its path.
     let (out, seen) = settling();
     let served = Served::start("", out).await;
@@ -43,7 +43,7 @@ async fn every_path_of_the_api() {
 }
 
 #[tokio::test]
-async fn write_keys() {
+async fn write_keys_are_checked() {
     // The key is taken as user name or from the body; a wrong one is told in JSON.
     let (out, seen) = settling();
     let served = Served::start("write_key = 'wk'", out).await;
@@ -74,7 +74,7 @@ async fn write_keys() {
 }
 
 #[tokio::test]
-async fn credentials_of_pipelines_close_the_sdks_paths() {
+async fn configured_credentials_protect_sdk_paths() {
     // Who sets `auth` alone has no open door beside it.
     let (out, seen) = settling();
     let served = Served::start("auth = { strategy = 'bearer', token = 't' }", out).await;
@@ -86,7 +86,7 @@ async fn credentials_of_pipelines_close_the_sdks_paths() {
 }
 
 #[tokio::test]
-async fn browsers() {
+async fn browser_preflight_and_cors_are_answered() {
     // A page may send as text, is answered so that it may read it, and is known by its address.
     let (out, seen) = settling();
     let served = Served::start("write_key = 'wk'", out).await;
@@ -120,7 +120,7 @@ async fn browsers() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_no_calls() {
+async fn body_that_is_not_a_call_is_rejected() {
     // What is no object is refused; a bad entry does not hold up the others of its batch.
     let (out, seen) = settling();
     let served = Served::start("", out).await;

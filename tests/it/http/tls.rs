@@ -29,7 +29,7 @@ async fn post(served: &Served, client: &reqwest::Client) -> Result<u16, reqwest:
 }
 
 #[tokio::test]
-async fn encrypted() {
+async fn tls_connection_is_accepted() {
     // Who trusts the authority gets through; who speaks plainly does not.
     let dir = certificates();
     let (out, seen) = settling();

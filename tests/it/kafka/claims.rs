@@ -31,7 +31,7 @@ async fn doubtful(cluster: &Cluster, member: &mut Member, count: usize) -> Vec<i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_dead_member_claimed_is_in_doubt() {
+async fn records_claimed_by_killed_member_are_maybe_sent() {
     // Between the commit and its claim a record may have been sent; behind it none was.
     let cluster = Cluster::start(1).await;
     if !cluster.keeps_texts() {
@@ -46,7 +46,7 @@ async fn what_a_dead_member_claimed_is_in_doubt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_without_a_claim_leaves_a_guess() {
+async fn commit_without_claim_marks_a_bounded_range_as_maybe_sent() {
     // Behind an offset that another program committed, or of which the brokers lost the text, as many
     // records are in doubt as may have been in flight and settled since.
     let cluster = Cluster::start(1).await;
@@ -58,7 +58,7 @@ async fn a_commit_without_a_claim_leaves_a_guess() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_leaves_in_order_leaves_no_doubt() {
+async fn member_that_leaves_normally_leaves_no_open_claim() {
     // Where nothing was committed nothing is in doubt, nor behind a member that settled everything:
     // its last commit claims nothing.
     let cluster = Cluster::start(1).await;
@@ -77,7 +77,7 @@ async fn who_leaves_in_order_leaves_no_doubt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_handed_on_while_claims_are_refused() {
+async fn no_record_is_forwarded_while_claims_are_refused() {
     // Brokers that take no commit hold the source back; once they do, it goes on by itself.
     let cluster = Cluster::start(1).await;
     let Some(mock) = cluster.mock() else {

@@ -9,7 +9,7 @@ use usercom_sink::ack::Verdict;
 use super::cluster::Cluster;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn brokers_that_go_down_and_come_back_lose_nothing() {
+async fn broker_restart_loses_nothing() {
     // All brokers are gone for a while amid reading and settling; afterwards every record has come
     // and every offset is committed.
     let cluster = Cluster::start(3).await;
@@ -38,7 +38,7 @@ async fn brokers_that_go_down_and_come_back_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_requests_are_repeated() {
+async fn refused_broker_requests_are_retried() {
     // Commits and fetches that the brokers refuse for now are made again.
     let cluster = Cluster::start(2).await;
     let Some(mock) = cluster.mock() else {
@@ -65,7 +65,7 @@ async fn refused_requests_are_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_without_brokers_ends_in_time() {
+async fn stop_without_brokers_ends_in_time() {
     // The last commit cannot be made: the source ends all the same, and the next run reads again
     // what was not committed.
     let cluster = Cluster::start(1).await;

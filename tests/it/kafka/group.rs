@@ -30,7 +30,7 @@ async fn share(one: &mut Member, two: &mut Member, count: usize) -> (BTreeMap<u6
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn partitions_move_without_a_second_delivery() {
+async fn rebalance_delivers_nothing_twice() {
     // A member that joins in mid-run gets its share of partitions, and no record comes twice,
     // because those in flight settle before their partitions go; the same when it leaves again.
     let cluster = Cluster::start(6).await;
@@ -75,7 +75,7 @@ async fn partitions_move_without_a_second_delivery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_verdict_commits_nothing_of_a_partition_that_went() {
+async fn late_verdict_commits_nothing_of_a_revoked_partition() {
     // Records that do not settle within the limit are read again by the next owner; the verdicts
     // that come later move nothing, and nothing is lost.
     let cluster = Cluster::start(4).await;

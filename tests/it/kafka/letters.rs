@@ -40,7 +40,7 @@ fn header(message: &OwnedMessage, name: &str) -> Option<Vec<u8>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rejected_records_are_produced_as_they_came() {
+async fn rejected_records_are_produced_unchanged() {
     // A rejected record's key, payload and headers stand in the topic of dead letters, with the
     // reason and its origin; delivered ones do not.
     let cluster = Cluster::start(1).await;
@@ -70,7 +70,7 @@ async fn rejected_records_are_produced_as_they_came() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_commit_passes_a_letter_that_is_not_written() {
+async fn no_commit_passes_an_unwritten_dead_letter() {
     // While the brokers refuse the letter, its record is not committed; once they take it, it is.
     let cluster = Cluster::start(1).await;
     let Some(mock) = cluster.mock() else {

@@ -9,7 +9,7 @@ use usercom_sink::source::ReadMode;
 use super::cluster::Cluster;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn once_reads_what_is_there_and_ends() {
+async fn once_run_reads_what_is_there_and_ends() {
     // `--once` yields every record that is there, in the order of its key, commits all of them and
     // ends by itself; another run finds nothing more. Key, headers and place are in the meta.
     let cluster = Cluster::start(6).await;
@@ -65,7 +65,7 @@ async fn commits_wait_for_the_first_unsettled_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_errored_record_is_offered_again() {
+async fn errored_record_is_sent_again() {
     // A record that was not settled comes again, with all behind it, and no commit passes it.
     let cluster = Cluster::start(1).await;
     cluster.produce(0..8, |_| "u".into()).await;
@@ -89,7 +89,7 @@ async fn an_errored_record_is_offered_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_without_a_record_are_faults() {
+async fn message_without_payload_is_a_fault() {
     // Tombstones, empty messages and what does not parse are dead letters that say where they
     // stood; they are settled like others.
     let cluster = Cluster::start(1).await;
@@ -115,7 +115,7 @@ async fn messages_without_a_record_are_faults() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_without_room_holds_the_source_but_not_the_group() {
+async fn full_sink_slows_the_source_and_keeps_the_group() {
     // While the sink takes nothing for longer than the group waits between two polls, the member
     // stays in the group, and afterwards every record comes once.
     let cluster = Cluster::start(2).await;
@@ -151,7 +151,7 @@ async fn a_sink_without_room_holds_the_source_but_not_the_group() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_lag_is_told() {
+async fn lag_gauge_shows_the_lag() {
     // The metric says how many records of a partition are not settled.
     let cluster = Cluster::start(1).await;
     cluster.produce(0..10, |_| "u".into()).await;

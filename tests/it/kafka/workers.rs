@@ -176,7 +176,7 @@ async fn work_through(records: u32, verify: Verify) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_process_loses_nothing() {
+async fn killed_process_loses_nothing() {
     // Of 3,000 records of 500 users, shared by three processes of which one is killed with -9 while
     // another joins: none is lost, each user's arrive in order, none arrives twice, and no offset is
     // committed before its record arrived.

@@ -22,7 +22,7 @@ fn input(body: &[u8]) -> Input<'_> {
 }
 
 #[test]
-fn text_that_is_not_utf8() {
+fn text_that_is_not_utf8_is_a_fault() {
     // Bytes that are no UTF-8 are a fault that says where they are, with rules and with a preset.
     for plan in [plan("\"traits.a\" = \".a\""), preset()] {
         let fault = plan.map(input(b"{\"id\":\"\xff\"}")).unwrap_err();
@@ -32,7 +32,7 @@ fn text_that_is_not_utf8() {
 }
 
 #[test]
-fn nesting_costs_no_stack() {
+fn deep_nesting_costs_no_stack() {
     // A hundred thousand nested arrays or objects, used and unused, go through every step.
     let plan = plan(concat!(
         "\"traits.deep\" = \".deep\"\n",
@@ -67,7 +67,7 @@ fn nesting_costs_no_stack() {
 }
 
 #[test]
-fn many_keys_cost_no_more_each() {
+fn many_keys_cost_linear_time() {
     // A spread of two hundred thousand keys, half of them repeated, takes time in proportion.
     use std::fmt::Write as _;
     let mut object = String::from("{");
@@ -89,7 +89,7 @@ fn many_keys_cost_no_more_each() {
 }
 
 #[test]
-fn every_prefix_of_a_record_is_a_fault() {
+fn truncated_record_is_a_fault() {
     // A record cut anywhere is told to be no JSON; none of it becomes a call.
     let body = r#"{"type":"track","id":"u","userId":"u","event":"Ż\u00e9","properties":{"a":[1,{"b":null}]}}"#;
     let table = plan("\"traits.a\" = \".properties.a[-1].b\"\n\"traits.*\" = \".properties\"\n");
@@ -105,7 +105,7 @@ fn every_prefix_of_a_record_is_a_fault() {
 }
 
 #[test]
-fn faults_are_one_line() {
+fn fault_text_is_one_line() {
     // Control characters of a record never reach a fault's line as they are.
     let plan = plan("\"traits.a\" = { path = \".a\", as = \"integer\", required = true }\n");
     let fault = plan.map(input(br#"{"id":"u","a":"x\n\u001b[31m"}"#)).unwrap_err();

@@ -8,7 +8,7 @@ use usercom_sink::config::sink::Preset;
 use usercom_sink::mapping::{CompiledMapping, Input};
 
 #[test]
-fn a_thousand_records_make_a_thousand_calls() {
+fn thousand_records_make_a_thousand_calls() {
     // The preset makes exactly one call of the right kind from every record of the sample.
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/mix-1000.ndjson");
     let Ok(text) = std::fs::read(&file) else {

@@ -506,7 +506,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, max_shrink_iters: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_plan_agrees_with_the_model(rules in rules(), text in record_text(), meta in record_text()) {
+    fn compiled_mapping_equals_the_model(rules in rules(), text in record_text(), meta in record_text()) {
         // Whatever the rules and the record, the plan makes the calls the model makes, counts the
         // same losses, or fails with the same code.
         let plan = CompiledMapping::compile(&ConfigPath::default(), &rules, None)

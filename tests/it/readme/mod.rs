@@ -1,28 +1,61 @@
-//! Every command in the README and in `docs/` runs, and every output shown there is real.
+//! Every command in the README and in `docs/` runs, every output shown there is real, and the pages
+//! agree with the code.
+//!
+//! A block of the language `sh` is run. A block of the language `shell` is shown only; its first line
+//! is a comment that says what it needs. A block of the language `console` is one command with its
+//! output. A block of the language `toml` is a whole pipeline file.
+
+mod agreement;
+mod links;
 
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const PAGES: &[&str] = &[
-    include_str!("../../../README.md"),
-    include_str!("../../../docs/failed-records.md"),
-    include_str!("../../../docs/mapping.md"),
-];
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const PORT: &str = "127.0.0.1:8765";
 
-/// What the fenced blocks of a language hold.
+/// A page of the documentation, read when the test runs.
+struct Page {
+    path: PathBuf,
+    text: String,
+}
+
+impl Page {
+    fn read(name: &str) -> Self {
+        let path = Path::new(ROOT).join(name);
+        let text = fs::read_to_string(&path).unwrap();
+        Self { path, text }
+    }
+}
+
+/// The pages in the root, and all of `docs/`.
+fn pages() -> Vec<Page> {
+    let mut names: Vec<String> =
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned).into();
+    for entry in fs::read_dir(Path::new(ROOT).join("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if Path::new(&name).extension().is_some_and(|ending| ending == "md") {
+            names.push(format!("docs/{name}"));
+        }
+    }
+    names.sort();
+    names.iter().map(|name| Page::read(name)).collect()
+}
+
+/// What the fenced blocks of a language hold, on all pages.
 fn blocks(language: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let mut lines = PAGES.iter().flat_map(|page| page.lines());
-    while let Some(line) = lines.next() {
-        if let Some(opened) = line.strip_prefix("```") {
-            let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-            if opened == language {
-                found.push(block.join("\n") + "\n");
+    for page in pages() {
+        let mut lines = page.text.lines();
+        while let Some(line) = lines.next() {
+            if let Some(opened) = line.strip_prefix("```") {
+                let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+                if opened == language {
+                    found.push(block.join("\n") + "\n");
+                }
             }
         }
     }
@@ -66,7 +99,7 @@ impl Checkout {
 case "$1 $2" in
   "run --release") shift 3; exec usercom-sink "$@" ;;
   "run --example") test -f "{ROOT}/examples/$3.rs" ;;
-  "bench --bench") test -f "{ROOT}/benches/$3.rs" ;;
+  "bench --bench") test -f "{ROOT}/benches/$3.rs" || test -f "{ROOT}/benches/$3/main.rs" ;;
   "test "*) ;;
   *) echo "no such cargo command: $*" >&2; exit 1 ;;
 esac
@@ -93,7 +126,7 @@ esac
 
 #[test]
 fn every_command_runs() {
-    // Each block of commands in the README ends well in a fresh checkout.
+    // Each block of commands ends with success in a fresh checkout.
     let blocks = blocks("sh");
     assert!(blocks.len() >= 5, "{blocks:?}");
     for block in blocks {
@@ -105,7 +138,7 @@ fn every_command_runs() {
 
 #[test]
 fn shown_output_is_real() {
-    // Where the README shows a command with its output, that is what the command prints.
+    // A command that is shown with its output prints that output.
     let blocks = blocks("console");
     assert!(blocks.len() >= 2, "{blocks:?}");
     for block in blocks {
@@ -118,8 +151,27 @@ fn shown_output_is_real() {
 }
 
 #[test]
+fn block_that_is_not_run_says_what_it_needs() {
+    // A block that no test runs names what is missing here.
+    for block in blocks("shell") {
+        assert!(block.starts_with("# needs "), "{block}");
+    }
+}
+
+#[test]
+fn output_of_demo_in_the_quick_start_is_real() {
+    // The quick start shows what `demo` prints, but for the time it takes.
+    let shown = blocks("text").into_iter().find(|block| block.starts_with("sink crm, ")).unwrap();
+    let output = Checkout::new().run("cargo run --release -- demo");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let without_time = |text: &str| text.split_once('\n').unwrap().1.trim_end().to_owned();
+    assert!(printed.starts_with("sink crm, "), "{printed}");
+    assert_eq!(without_time(&printed), without_time(&shown));
+}
+
+#[test]
 fn the_pipelines_shown_pass_their_own_tests() {
-    // The pipelines in the README have no fault, and their tests pass.
+    // The pipelines shown have no fault, and their tests pass.
     let blocks = blocks("toml");
     assert!(blocks.len() >= 2, "{blocks:?}");
     for block in blocks {

@@ -370,7 +370,7 @@ fn assert_exact(steps: &[Step]) {
 }
 
 #[test]
-fn copy_that_is_cut_off_while_nothing_reads_goes_on() {
+fn copy_truncated_while_stopped_is_continued() {
     // A log that is copied and cut off while its reader is stopped: the copy goes on where the log
     // was, then the log from its beginning.
     use Step::{Append, CopyTruncate, Read, Restart, Stop};
@@ -400,7 +400,7 @@ fn killed_reader_sends_nothing_twice() {
 }
 
 #[test]
-fn packed_generation_is_known_by_its_text() {
+fn compressed_generation_is_recognised_by_its_text() {
     // A generation that is packed while its reader is stopped goes on where it was.
     use Step::{Append, Compress, Read, Rename, Restart, Stop};
     for gzip in [true, false] {
@@ -420,7 +420,7 @@ fn packed_generation_is_known_by_its_text() {
 }
 
 #[test]
-fn moved_folder_is_known_by_content() {
+fn moved_folder_is_recognised_by_content() {
     // All files of a folder copied to another one, as to another mount or host: the checkpoints go
     // on there, and nothing is read twice.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -445,7 +445,7 @@ fn moved_folder_is_known_by_content() {
 }
 
 #[test]
-fn copy_with_the_inode_of_a_file_that_is_gone_is_not_read_again() {
+fn copy_with_the_inode_of_a_removed_file_is_not_read_again() {
     // A log that was begun and not read when its reader stopped is replaced; the copy of the next
     // one may have its inode. What was read of the next one is not read again in the copy.
     use Step::{Append, CopyTruncate, Read, Replace, Restart, Stop};
@@ -464,7 +464,7 @@ fn copy_with_the_inode_of_a_file_that_is_gone_is_not_read_again() {
 }
 
 #[test]
-fn backlog_of_a_log_that_is_cut_off_again_and_again_stays_in_order() {
+fn backlog_of_a_repeatedly_truncated_log_stays_in_order() {
     // Lines that wait in memory while their file is copied and cut off come before what is written
     // to the file later, also where that is copied and cut off before anything of it was read.
     use Step::{Append, Compress, CopyTruncate, Pause};
@@ -479,7 +479,7 @@ fn backlog_of_a_log_that_is_cut_off_again_and_again_stays_in_order() {
 }
 
 #[test]
-fn log_that_is_rotated_twice_between_two_looks_stays_in_order() {
+fn log_rotated_twice_between_two_polls_stays_in_order() {
     // What was written, rotated and packed while nothing looked comes behind what was read before.
     use Step::{Append, Compress, CopyTruncate, Pause, Read, Rename};
     let cut = [Append(1), CopyTruncate, Append(1), Rename, Compress(1, true)];
@@ -491,7 +491,7 @@ fn log_that_is_rotated_twice_between_two_looks_stays_in_order() {
 }
 
 #[test]
-fn files_that_pass_their_content_on_keep_the_order() {
+fn files_that_pass_on_their_content_stay_in_order() {
     // A file that was cut off has the place of its new name, not that of what it held before; one
     // without a name has the place of the file that holds the same.
     use Step::{Append, Compress, CopyTruncate, Pause, Read, Rename, Replace};
@@ -506,7 +506,7 @@ fn files_that_pass_their_content_on_keep_the_order() {
 }
 
 #[test]
-fn old_checkpoint_of_a_copied_content_is_not_gone_back_to() {
+fn old_checkpoint_of_copied_content_is_not_used() {
     // A content that went through several files goes on where it was read furthest, whichever of
     // their checkpoints are left.
     use Step::{Append, Compress, CopyTruncate, Kill, Pause, Read, Rename, Replace, Restart, Stop};
@@ -528,7 +528,7 @@ fn copy_with_the_identity_of_the_original_is_part_of_its_log() {
 }
 
 #[test]
-fn packed_generation_of_a_stopped_reader_is_sent_once() {
+fn compressed_generation_of_a_stopped_reader_is_sent_once() {
     // Days of rotation and packing, and a stop amid the last one: no line comes again.
     use Step::{Append, Compress, Kill, Pause, Read, Rename, Restart, Stop};
     for end in [vec![Stop], vec![Kill, Stop], vec![Restart, Stop], vec![Kill, Restart, Stop]] {
@@ -545,7 +545,7 @@ fn packed_generation_of_a_stopped_reader_is_sent_once() {
 }
 
 #[test]
-fn copy_put_aside_of_a_generation_that_waits_is_not_read_before_it() {
+fn copy_of_a_waiting_generation_is_not_read_before_it() {
     // A copy of a rotated file under a name that is no rotation's does not overtake the log.
     use Step::{Append, Compress, PutAside, Rename, Restart};
     let mut steps = vec![Append(1), Append(1), Rename, Append(1), Rename, Compress(2, true)];

@@ -32,7 +32,7 @@ async fn renamed_files_are_finished_and_not_read_twice() {
 }
 
 #[tokio::test]
-async fn a_file_renamed_out_of_the_patterns_is_finished() {
+async fn file_renamed_out_of_the_patterns_is_finished() {
     // What is written to a file after its name left the patterns is still read.
     let bench = Bench::new("app.log");
     bench.append("app.log", "one\n");
@@ -47,7 +47,7 @@ async fn a_file_renamed_out_of_the_patterns_is_finished() {
 }
 
 #[tokio::test]
-async fn a_cut_off_file_begins_a_new_generation() {
+async fn truncated_file_begins_a_new_generation() {
     // Rotation by copy and truncate: the file is read anew from its first line, under another key.
     let bench = Bench::new("a.log");
     bench.append("a.log", "one\ntwo\nthree\n");
@@ -68,7 +68,7 @@ async fn a_cut_off_file_begins_a_new_generation() {
 }
 
 #[tokio::test]
-async fn a_file_written_anew_and_longer_is_noticed() {
+async fn rewritten_longer_file_is_noticed() {
     // A file that was overwritten with more than there was before is known by its beginning.
     let bench = Bench::new("a.log");
     bench.append("a.log", "one\n");
@@ -81,7 +81,7 @@ async fn a_file_written_anew_and_longer_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_reused_inode_is_another_file() {
+async fn reused_inode_is_another_file() {
     // Between two runs the file with that inode was replaced by another, longer than the
     // checkpoint: it is read from its beginning, under a key that was never used before.
     let bench = Bench::new("a.log");
@@ -102,7 +102,7 @@ async fn a_reused_inode_is_another_file() {
 }
 
 #[tokio::test]
-async fn deleted_files_are_finished_and_known_when_they_return() {
+async fn deleted_file_is_finished_and_recognised_when_it_returns() {
     // What is written to a file after its deletion is read, with a last line that has no newline;
     // its checkpoint is kept, so that the file is not read again when a backup brings it back.
     let bench = Bench::new("*.log");
@@ -125,7 +125,7 @@ async fn deleted_files_are_finished_and_known_when_they_return() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_that_left_is_let_go_and_known_when_it_returns() {
+async fn missing_file_is_closed_and_recognised_when_it_returns() {
     // A file that no pattern finds for long is closed, its checkpoint kept: what was written
     // meanwhile is read when it returns, and nothing twice.
     let bench = Bench::new("a.log");
@@ -177,7 +177,7 @@ fn replace_by_copy(bench: &Bench, name: &str) {
 }
 
 #[tokio::test]
-async fn a_replaced_and_rotated_file_comes_before_the_next_one() {
+async fn replaced_and_rotated_file_is_read_before_the_next() {
     // A log replaced by a copy of itself, written on and rotated at once, while what was read of it
     // has no verdict: its new lines come before those of the file that follows it.
     let bench = Bench::new("app.log*");
@@ -197,7 +197,7 @@ async fn a_replaced_and_rotated_file_comes_before_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_line_is_whole_though_its_file_was_replaced_amid_it() {
+async fn line_stays_whole_when_its_file_is_replaced() {
     // A log replaced by a copy of itself amid a line: the line is completed in the copy.
     let bench = Bench::new("app.log*");
     bench.append("app.log", "one\ntw");
@@ -214,7 +214,7 @@ async fn a_line_is_whole_though_its_file_was_replaced_amid_it() {
 }
 
 #[tokio::test]
-async fn newer_files_wait_for_a_copy_that_waits_for_its_original() {
+async fn newer_files_wait_for_a_waiting_copy() {
     // A copy that was written on while its original is still there is read once all of that has a
     // verdict; newer files of the log come after it, and what the original gets comes at once.
     let bench = Bench::new("app.log*");
@@ -233,7 +233,7 @@ async fn newer_files_wait_for_a_copy_that_waits_for_its_original() {
 }
 
 #[tokio::test]
-async fn a_file_goes_on_though_an_older_copy_waits_for_it() {
+async fn file_is_read_while_an_older_copy_waits_for_it() {
     // A copy under an older name waits for the log it was made of; the log does not wait for it.
     let bench = Bench::new("app.log*");
     bench.append("app.log", "1\n");
@@ -253,7 +253,7 @@ async fn a_file_goes_on_though_an_older_copy_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_copy_that_is_cut_off_is_read_from_its_beginning() {
+async fn truncated_copy_is_read_from_its_beginning() {
     // A log replaced by a copy of itself, which is cut off and written anew before the reader let
     // go of the replaced file: every new line is read, though they are fewer bytes than before.
     for pause in [Duration::ZERO, Duration::from_millis(700)] {
@@ -273,7 +273,7 @@ async fn a_copy_that_is_cut_off_is_read_from_its_beginning() {
 }
 
 #[tokio::test]
-async fn a_file_begun_at_its_end_and_cut_off_is_read_whole() {
+async fn truncated_file_begun_at_its_end_is_read_whole() {
     // `read_from: end` is about what is there at the start: what is written to a file after it was
     // cut off is read from its first line.
     let mut bench = Bench::new("app.log*");

@@ -12,7 +12,7 @@ use usercom_sink::source::{ReadMode, build};
 use super::{Bench, Run, eventually, place, shown};
 
 #[tokio::test]
-async fn once_reads_all_files_in_order_of_their_paths() {
+async fn once_run_reads_files_in_order_of_paths() {
     // Once: every line of every file, by path, with positions and places; then nothing again. A last
     // line that has no newline yet is the next run's.
     let bench = Bench::new("*.log");
@@ -42,14 +42,14 @@ async fn once_reads_all_files_in_order_of_their_paths() {
 }
 
 #[tokio::test]
-async fn a_pattern_without_files_ends_at_once() {
+async fn pattern_without_files_ends_at_once() {
     // Once, with nothing to read: no records and no error.
     let bench = Bench::new("none-*.log");
     assert_eq!(bench.once().await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn excluded_files_are_left_out() {
+async fn excluded_files_are_not_read() {
     // `exclude` by name and by path; what is left is read, a folder that matches is not.
     let mut bench = Bench::new("**/*");
     fs::create_dir(bench.path("sub")).unwrap();
@@ -62,7 +62,7 @@ async fn excluded_files_are_left_out() {
 }
 
 #[tokio::test]
-async fn a_file_with_two_names_is_read_once() {
+async fn file_with_two_names_is_read_once() {
     // A hard link, a symbolic link and two patterns that lead to one file: its lines come once.
     let mut bench = Bench::new("*.log");
     bench.append("b.log", "1\n");
@@ -86,7 +86,7 @@ async fn many_files_are_all_read() {
 }
 
 #[tokio::test]
-async fn growth_is_followed() {
+async fn growing_file_is_followed() {
     // Following: lines come as they are finished, partial ones wait, new files are found.
     let bench = Bench::new("*.log");
     bench.append("a.log", "one\ntw");
@@ -103,7 +103,7 @@ async fn growth_is_followed() {
 }
 
 #[tokio::test]
-async fn read_from_end_skips_what_was_there() {
+async fn read_from_end_skips_existing_lines() {
     // With `read_from = "end"` a file present at start is read behind its last newline, a line
     // begun there is read whole, and files that appear later are read from their beginning.
     let mut bench = Bench::new("*.log");
@@ -124,7 +124,7 @@ async fn read_from_end_skips_what_was_there() {
 }
 
 #[tokio::test]
-async fn reading_once_ends_with_the_line_that_was_there() {
+async fn once_run_ends_with_the_line_at_the_end() {
     // Once, a file that grows while it is read is read to the end it had, but no line is cut.
     let mut bench = Bench::new("a.log");
     bench.capacity = 1;
@@ -142,7 +142,7 @@ async fn reading_once_ends_with_the_line_that_was_there() {
 }
 
 #[tokio::test]
-async fn undecodable_lines_are_faults_in_their_place() {
+async fn undecodable_lines_are_faults_with_location() {
     // Bad JSON, bad UTF-8 and too long lines are records with a fault, the raw bytes and a place;
     // white lines are nothing, and the lines around are read.
     let mut bench = Bench::new("a.log");
@@ -169,7 +169,7 @@ async fn undecodable_lines_are_faults_in_their_place() {
 }
 
 #[tokio::test]
-async fn a_line_longer_than_a_block_is_whole() {
+async fn line_longer_than_a_block_is_whole() {
     // Lines are put together across the blocks they are read in, and all bytes are counted.
     let bench = Bench::new("a.log");
     let long = "y".repeat(700_000);
@@ -184,7 +184,7 @@ async fn a_line_longer_than_a_block_is_whole() {
 }
 
 #[test]
-fn bad_settings_are_named() {
+fn invalid_file_settings_are_named() {
     // Settings that cannot work are refused with the source's name and the key.
     let bench = Bench::new("a.log");
     type Spoil = fn(&mut FileSettings);

@@ -7,7 +7,7 @@ use usercom_sink::source::{Checkpoints as _, ReadMode};
 use super::{Bench, eventually, place, shown};
 
 #[tokio::test]
-async fn what_was_not_settled_is_read_again() {
+async fn unsettled_file_records_are_read_again() {
     // Verdicts in any order: a restart begins at the first record without one, with the line
     // numbers and the key of before, so that a buffer knows what it has.
     let bench = Bench::new("a.log");
@@ -34,7 +34,7 @@ async fn what_was_not_settled_is_read_again() {
 }
 
 #[tokio::test]
-async fn an_errored_record_holds_the_checkpoint() {
+async fn errored_record_holds_the_checkpoint() {
     // Nothing passes an errored record, however much is delivered behind it while it runs; what
     // is rejected does pass.
     let bench = Bench::new("a.log");
@@ -53,7 +53,7 @@ async fn an_errored_record_holds_the_checkpoint() {
 }
 
 #[tokio::test]
-async fn a_kill_without_a_word_keeps_the_key() {
+async fn kill_before_any_checkpoint_keeps_the_stream_id() {
     // A process that dies before any checkpoint of a position reads the file again under the key
     // of before, so that a buffer can tell what it stored.
     let bench = Bench::new("a.log");
@@ -91,7 +91,7 @@ async fn csv_columns_survive_a_restart() {
 }
 
 #[tokio::test]
-async fn a_full_channel_does_not_hold_up_a_stop() {
+async fn full_channel_does_not_delay_a_stop() {
     // Stopped while the channel is full, the source sends nothing more, closes the channel and
     // ends as soon as what it sent is settled; the next run reads the rest.
     let mut bench = Bench::new("a.log");
@@ -132,7 +132,7 @@ async fn checkpoints_are_saved_while_the_channel_is_full() {
 }
 
 #[tokio::test]
-async fn a_lost_receiver_ends_the_source() {
+async fn dropped_receiver_ends_the_source() {
     // Where nobody takes records any more, the source ends by itself, without an error.
     let bench = Bench::new("a.log");
     bench.append("a.log", "1\n2\n");
@@ -142,7 +142,7 @@ async fn a_lost_receiver_ends_the_source() {
 }
 
 #[tokio::test]
-async fn an_unreadable_row_is_an_error() {
+async fn unreadable_checkpoint_is_an_error() {
     // A checkpoint that cannot be understood ends the source instead of reading from anywhere.
     let bench = Bench::new("a.log");
     let rows = vec![("1:2".to_owned(), Some("{}".to_owned()))];

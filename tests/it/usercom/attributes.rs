@@ -19,7 +19,7 @@ fn unknown(unknown_attributes: UnknownAttributes) -> Bench {
 }
 
 #[tokio::test]
-async fn known_attributes_are_typed_and_unknown_ones_created_as_text() {
+async fn known_attributes_are_converted_and_unknown_ones_created_as_string() {
     // The contract's own example: '123' for a number becomes 123, 999 for a new one becomes '999'.
     let bench = bench();
     bench.fake.attribute("custom_integer", "integer", "clientuser");
@@ -33,7 +33,7 @@ async fn known_attributes_are_typed_and_unknown_ones_created_as_text() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_converted_is_left_out() {
+async fn value_that_cannot_be_converted_is_dropped() {
     // A value that does not fit leaves the rest of the profile untouched, and is told.
     let bench = bench();
     bench.fake.attribute("age", "integer", "clientuser");
@@ -44,7 +44,7 @@ async fn what_cannot_be_converted_is_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn racing_calls_create_an_attribute_once() {
+async fn concurrent_calls_create_an_attribute_once() {
     // 64 identifies with two new attributes, under two spellings, make exactly two creations.
     let bench = bench();
     let mut tasks = JoinSet::new();
@@ -67,7 +67,7 @@ async fn racing_calls_create_an_attribute_once() {
 }
 
 #[tokio::test]
-async fn an_attribute_that_exists_after_all_is_taken_from_the_list() {
+async fn existing_attribute_is_taken_from_the_list() {
     // A creation refused because somebody was quicker rereads the list and uses the type found.
     let bench = bench();
     bench.usercom.open().await.unwrap();
@@ -78,7 +78,7 @@ async fn an_attribute_that_exists_after_all_is_taken_from_the_list() {
 }
 
 #[tokio::test]
-async fn an_attribute_user_com_refuses_is_asked_for_once() {
+async fn refused_attribute_is_requested_once() {
     // A refused creation drops the field, not the user, and is not repeated for the next user.
     let bench = bench();
     bench.fake.fault(CREATE, Fault::Answer(400, json!({"name": ["bad"]})));
@@ -92,7 +92,7 @@ async fn an_attribute_user_com_refuses_is_asked_for_once() {
 }
 
 #[tokio::test]
-async fn a_lost_creation_is_left_to_the_next_in_line() {
+async fn failed_creation_is_retried_by_the_next_caller() {
     // An unanswered creation fails its op; the next op creates the attribute.
     let bench = bench();
     bench.fake.fault(CREATE, Fault::LostRequest);
@@ -103,7 +103,7 @@ async fn a_lost_creation_is_left_to_the_next_in_line() {
 }
 
 #[tokio::test]
-async fn unknown_attributes_are_dropped_or_sent_as_asked() {
+async fn unknown_attributes_follow_the_setting() {
     // `drop` leaves out and tells, `send` passes the value as it is; neither creates.
     let dropped = unknown(UnknownAttributes::Drop);
     dropped.run(&identify("u1", vec![custom("x", "1")])).await.unwrap();
@@ -116,7 +116,7 @@ async fn unknown_attributes_are_dropped_or_sent_as_asked() {
 }
 
 #[tokio::test]
-async fn users_and_companies_have_attributes_of_their_own() {
+async fn users_and_companies_have_separate_attributes() {
     // A user's attribute says nothing of a company's of the same name.
     let bench = bench();
     bench.fake.attribute("plan", "integer", "user");
@@ -128,7 +128,7 @@ async fn users_and_companies_have_attributes_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_long_list_is_read_to_its_end_and_nowhere_else() {
+async fn long_list_is_read_to_its_end_on_one_host() {
     // `next` is followed on our own path, and one that answers 404 ends the list.
     let bench = bench();
     for n in 0..25 {
@@ -142,7 +142,7 @@ async fn a_long_list_is_read_to_its_end_and_nowhere_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_list_is_read_anew_when_it_is_old() {
+async fn stale_attribute_list_is_read_again() {
     // A type that changed is noticed after `catalogue_refresh_secs`; a failing reading changes
     // nothing.
     let bench = bench();
@@ -162,7 +162,7 @@ async fn the_list_is_read_anew_when_it_is_old() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_names_an_attribute_is_answered_once() {
+async fn refusal_that_names_an_attribute_is_retried_once() {
     // The catalogue is read anew: a changed type converts, an unchanged one is left out.
     let bench = bench();
     bench.fake.attribute("x", "string", "clientuser");
@@ -183,7 +183,7 @@ async fn a_refusal_that_names_an_attribute_is_answered_once() {
 }
 
 #[tokio::test]
-async fn the_health_check_names_the_cure() {
+async fn health_check_names_the_remedy() {
     // A refused health check says where to look.
     let bench = bench();
     bench.usercom.healthcheck().await.unwrap();

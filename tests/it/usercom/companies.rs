@@ -12,7 +12,7 @@ const PUT: &str = "PUT companies-by-id/:id/";
 const JOIN: &str = "POST companies/:id/add_member/";
 
 #[tokio::test]
-async fn a_new_company_is_looked_for_then_created_then_joined() {
+async fn new_company_is_searched_created_and_joined() {
     // A group call for a new company and a new user ends with one company, one user, one membership.
     let bench = bench();
     bench.run(&company("g1", vec![standard("size", "12")])).await.unwrap();
@@ -30,7 +30,7 @@ async fn a_new_company_is_looked_for_then_created_then_joined() {
 }
 
 #[tokio::test]
-async fn a_known_company_is_updated_by_one_request() {
+async fn known_company_is_updated_by_one_request() {
     // A company that is there takes one PUT, and its answer tells who is a member already.
     let bench = bench();
     bench.run(&company("g1", vec![])).await.unwrap();
@@ -50,7 +50,7 @@ async fn a_known_company_is_updated_by_one_request() {
 }
 
 #[tokio::test]
-async fn a_company_of_unknown_fate_is_not_created_twice() {
+async fn company_with_unknown_creation_is_not_created_twice() {
     // A lost reply to the creation is settled by a look; a lost request by a second creation.
     for fault in [Fault::LostReply, Fault::LostRequest] {
         let bench = bench();
@@ -64,7 +64,7 @@ async fn a_company_of_unknown_fate_is_not_created_twice() {
 }
 
 #[tokio::test]
-async fn many_users_join_a_new_company_at_once() {
+async fn concurrent_users_join_a_new_company() {
     // However many joins race for a company that is not there, it is created once.
     let bench = bench();
     let mut joins = JoinSet::new();
@@ -86,7 +86,7 @@ async fn many_users_join_a_new_company_at_once() {
 }
 
 #[tokio::test]
-async fn a_member_that_is_there_is_a_member() {
+async fn existing_membership_is_success() {
     // A refusal of a user who is listed is no refusal; of one who is not, it is.
     let bench = bench();
     bench.run(&company("g1", vec![])).await.unwrap();
@@ -106,7 +106,7 @@ async fn a_member_that_is_there_is_a_member() {
 }
 
 #[tokio::test]
-async fn a_join_outlives_a_deleted_user_and_company() {
+async fn join_survives_deleted_user_and_company() {
     // A 404 at the membership makes anew what is gone, once.
     let bench = bench();
     bench.run(&company("g1", vec![])).await.unwrap();
@@ -124,7 +124,7 @@ async fn a_join_outlives_a_deleted_user_and_company() {
 }
 
 #[tokio::test]
-async fn a_company_whose_id_is_not_safe_in_a_path_goes_by_number() {
+async fn company_with_unsafe_id_is_addressed_by_remote_id() {
     // `..` and ids with slashes are looked for in the list, once, and written by number.
     let bench = bench();
     for group in ["..", "a/b"] {

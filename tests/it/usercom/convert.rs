@@ -20,7 +20,7 @@ fn out(value: &Value, kind: &ValueType) -> Value {
 }
 
 #[test]
-fn every_type_has_an_answer_for_every_kind_of_value() {
+fn every_type_converts_or_rejects_every_value() {
     // Rows: the value, then what boolean, date, datetime, fixed, float, integer, json, string make
     // of it; null = left out.
     let none = Value::Null;
@@ -148,7 +148,7 @@ fn every_type_has_an_answer_for_every_kind_of_value() {
 }
 
 #[test]
-fn words_of_truth() {
+fn boolean_words_are_converted() {
     // Booleans are read from the usual words and from 0 and 1, nothing else.
     for yes in [json!("yes"), json!("ON"), json!(" True "), json!("1"), json!(1)] {
         assert_eq!(out(&yes, &ValueType::Boolean), json!(true), "{yes}");
@@ -162,7 +162,7 @@ fn words_of_truth() {
 }
 
 #[test]
-fn moments_in_every_spelling() {
+fn timestamps_in_every_format_are_converted() {
     // A date is the day as written; a datetime is the instant, in UTC.
     for (given, date, datetime) in [
         (json!("2024-02-29"), json!("2024-02-29"), json!("2024-02-29T00:00:00+00:00")),
@@ -195,7 +195,7 @@ fn moments_in_every_spelling() {
 }
 
 #[test]
-fn numbers_keep_their_worth() {
+fn numbers_keep_their_value() {
     // Whole numbers are not made by rounding, and large ones keep their digits.
     for (given, integer, float) in [
         (json!(" 12 "), json!(12), json!(12)),
@@ -220,7 +220,7 @@ fn numbers_keep_their_worth() {
 }
 
 #[test]
-fn choices_are_spelled_as_declared() {
+fn choice_is_matched_to_its_declared_spelling() {
     // A choice is found whatever its case, several only where several are allowed.
     assert_eq!(out(&json!(" SILVER "), &one()), json!("Silver"));
     assert_eq!(out(&json!("bronze"), &one()), Value::Null);
@@ -233,7 +233,7 @@ fn choices_are_spelled_as_declared() {
 }
 
 #[test]
-fn text_is_cut_at_a_character() {
+fn string_is_truncated_at_a_character() {
     // 255 characters stay, whatever their size in bytes.
     let long = json!("ü".repeat(300));
     assert_eq!(out(&long, &ValueType::String), json!("ü".repeat(255)));
@@ -241,7 +241,7 @@ fn text_is_cut_at_a_character() {
 
 proptest::proptest! {
     #[test]
-    fn nothing_makes_conversion_fail_otherwise(text in ".*", number in proptest::num::f64::ANY) {
+    fn conversion_never_panics(text in ".*", number in proptest::num::f64::ANY) {
         // Any text and number converts or is an error; what comes out is JSON.
         for value in [json!(text), json!(number), json!([text]), json!({"k": text})] {
             for kind in [

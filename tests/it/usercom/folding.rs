@@ -326,7 +326,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn folded_writes_end_as_writes_sent_one_at_a_time(
+    fn merged_writes_equal_single_writes(
         steps in steps(Just(true).boxed()),
         unknown in prop::sample::select(vec![UnknownAttributes::Create, UnknownAttributes::Drop]),
         declared in prop::sample::select(vec![
@@ -346,7 +346,7 @@ proptest! {
     }
 
     #[test]
-    fn types_that_changed_unheard_cost_no_record(steps in steps(any::<bool>().boxed())) {
+    fn changed_attribute_type_loses_no_record(steps in steps(any::<bool>().boxed())) {
         // Where the sink learns of a change only by being refused, every write is taken all the
         // same, and what is stored fits the types the account has.
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -377,7 +377,7 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_later_value_that_does_not_fit_hides_no_earlier_one() {
+async fn invalid_later_value_keeps_the_earlier_one() {
     // `custom_integer`: '123', then 'not a number', folded into one request: it ends with 123.
     let sink = Sink::new(UnknownAttributes::Create, &AttributeTypes::default()).await;
     sink.account.0.lock().unwrap().retype("clientuser", "a", Some("integer"));

@@ -15,7 +15,7 @@ async fn known(bench: &Bench) {
 const EVENT: &str = "POST users-by-id/:id/events/";
 
 #[tokio::test]
-async fn an_event_that_arrived_is_not_sent_again() {
+async fn delivered_event_is_not_sent_again() {
     // After a lost reply the history shows the event: one occurrence, and the probe hears of it.
     let bench = bench();
     known(&bench).await;
@@ -27,7 +27,7 @@ async fn an_event_that_arrived_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn an_event_that_did_not_arrive_is_sent_again() {
+async fn undelivered_event_is_sent_again() {
     // After a lost request the history does not show the event, so it is sent until it arrives.
     let bench = bench();
     known(&bench).await;
@@ -39,7 +39,7 @@ async fn an_event_that_did_not_arrive_is_sent_again() {
 }
 
 #[tokio::test]
-async fn a_page_view_of_unknown_fate_is_looked_for() {
+async fn maybe_sent_page_view_is_looked_up() {
     // Page views are looked for among the page hits.
     for (fault, outcome, requests) in
         [(Fault::LostReply, OpSuccess::AlreadyThere, 3), (Fault::LostRequest, OpSuccess::Sent, 4)]
@@ -54,7 +54,7 @@ async fn a_page_view_of_unknown_fate_is_looked_for() {
 }
 
 #[tokio::test]
-async fn a_doubt_from_before_is_settled_before_the_first_send() {
+async fn maybe_sent_event_is_looked_up_before_sending() {
     // What an earlier process may have sent is looked for first; others of its kind do not count.
     let bench = bench();
     known(&bench).await;
@@ -71,7 +71,7 @@ async fn a_doubt_from_before_is_settled_before_the_first_send() {
 }
 
 #[tokio::test]
-async fn values_converted_by_the_server_are_recognised() {
+async fn values_converted_by_the_server_are_matched() {
     // The history may hold numbers as text, and leave out what it could not convert.
     let bench = bench();
     known(&bench).await;
@@ -91,7 +91,7 @@ async fn values_converted_by_the_server_are_recognised() {
 }
 
 #[tokio::test]
-async fn without_verification_it_is_sent_again() {
+async fn without_verification_event_is_sent_again() {
     // With `verify_ambiguous` off no history is read: at least once.
     let delivery = DeliveryConfig { verify_ambiguous: false, ..DeliveryConfig::default() };
     let bench = bench_with(UsersConfig::default(), delivery);
@@ -103,7 +103,7 @@ async fn without_verification_it_is_sent_again() {
 }
 
 #[tokio::test]
-async fn an_event_carries_whole_seconds_and_flat_data() {
+async fn event_has_whole_seconds_and_flat_data() {
     // The body of an event: name, UNIX seconds, data in order.
     let bench = bench();
     known(&bench).await;
@@ -115,7 +115,7 @@ async fn an_event_carries_whole_seconds_and_flat_data() {
 }
 
 #[tokio::test]
-async fn two_of_the_same_are_two() {
+async fn two_equal_events_are_both_sent() {
     // An earlier event or page view of the same content does not pass for the one that was lost.
     let bench = bench();
     known(&bench).await;
@@ -160,7 +160,7 @@ fn look_ups(bench: &Bench) -> usize {
 }
 
 #[tokio::test]
-async fn one_history_answers_for_all_doubtful_records_of_a_user() {
+async fn one_history_read_serves_all_maybe_sent_events_of_a_user() {
     // After a kill a user's history is read once, whatever the number of events that may have been
     // sent, and what is missing is sent.
     for make in [numbered as fn(i64) -> Op, viewed] {
@@ -189,7 +189,7 @@ async fn one_history_answers_for_all_doubtful_records_of_a_user() {
 }
 
 #[tokio::test]
-async fn an_entry_of_a_history_answers_for_one_event_only() {
+async fn history_entry_matches_only_one_event() {
     // Of five equal events of which three arrived before a kill, two are sent again; a lost answer
     // among them is looked for beyond all that are known.
     for lost_answers in [false, true] {
@@ -211,7 +211,7 @@ async fn an_entry_of_a_history_answers_for_one_event_only() {
 }
 
 #[tokio::test]
-async fn an_event_in_the_history_is_recognised_however_the_history_is_written() {
+async fn event_in_history_of_any_shape_is_matched() {
     // In a history of 330 entries, whatever its order, pages, ids and zone, no event that arrived is
     // sent again, and none that did not arrive is left out.
     use HistoryOrder::{NewestFirst, OldestFirst, Shuffled};
@@ -244,7 +244,7 @@ async fn an_event_in_the_history_is_recognised_however_the_history_is_written() 
 }
 
 #[tokio::test]
-async fn a_long_history_that_begins_with_the_newest_is_not_read_to_its_end() {
+async fn newest_first_history_is_not_read_to_its_end() {
     // Pages behind entries that are certainly older than the oldest event in doubt are left unread.
     let bench = bench();
     let histories = Histories { page_size: 100, ..Histories::default() };

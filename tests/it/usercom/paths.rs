@@ -8,7 +8,7 @@ use usercom_sink::usercom::dry_run;
 use super::fake::*;
 
 #[tokio::test]
-async fn an_id_stays_one_segment_below_the_base_url() {
+async fn id_stays_one_path_segment() {
     // No id, however shaped, leads anywhere but to its own user once a URL parser has seen it.
     let base = Url::parse("https://acme.user.com/api/public/").unwrap();
     for (id, segment) in [
@@ -29,7 +29,7 @@ async fn an_id_stays_one_segment_below_the_base_url() {
 
 proptest::proptest! {
     #[test]
-    fn no_id_leaves_its_place(id in "\\PC{1,40}|[./\\\\%?#a:@]{1,8}") {
+    fn no_id_escapes_its_path_segment(id in "\\PC{1,40}|[./\\\\%?#a:@]{1,8}") {
         // Any id at all: the URL has our base, the expected number of segments, and decodes to it.
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let ops = [track(&id, "e"), company(&id, vec![standard("size", "1")])];
@@ -50,7 +50,7 @@ proptest::proptest! {
 }
 
 #[tokio::test]
-async fn an_id_that_no_encoding_makes_safe_goes_by_number() {
+async fn unsafe_id_is_addressed_by_remote_id() {
     // `.`, `..` and ids with slashes never reach a path: the upsert tells the number.
     for id in [".", "..", "../companies/1", "a/b c?x", "a\\b"] {
         let requests = dry_run(&[track(id, "e"), page(id)], &UsersConfig::default()).await;
@@ -67,7 +67,7 @@ async fn an_id_that_no_encoding_makes_safe_goes_by_number() {
 }
 
 #[tokio::test]
-async fn a_dry_run_shows_creations_and_not_the_reading_of_the_catalogue() {
+async fn dry_run_shows_creations_but_not_catalogue_reads() {
     // What an empty account is sent for an identify and a group, in order.
     let ops = [
         identify("u1", vec![custom("plan", "1")]),

@@ -48,7 +48,7 @@ pub(super) fn map(value: Value) -> BTreeMap<String, Value> {
 }
 
 #[test]
-fn every_spelling_of_a_person_reaches_its_field() {
+fn every_alias_of_a_person_field_is_mapped() {
     // Each spelling lands in the standard field and nothing else is written.
     let rows: [(&str, &[&str], Value); 14] = [
         ("email", &["email", "Email", "email_address", "emailAddress"], json!("a@b.c")),
@@ -93,7 +93,7 @@ fn every_spelling_of_a_person_reaches_its_field() {
 }
 
 #[test]
-fn the_first_usable_spelling_wins() {
+fn first_usable_alias_wins() {
     // null and "" are passed over, 0 and false are values; every spelling is spent.
     let about = json!({"firstname": "b", "firstName": "a", "email": "", "Email": "x@y.z",
                        "phone": null, "mobile": 0});
@@ -102,7 +102,7 @@ fn the_first_usable_spelling_wins() {
 }
 
 #[test]
-fn gender_and_status_are_codes() {
+fn gender_and_status_become_codes() {
     // Any usual spelling becomes User.com's number; others are left out and noted.
     for (code, words) in [
         (1, vec![json!("U"), json!("unknown"), json!(1)]),
@@ -122,7 +122,7 @@ fn gender_and_status_are_codes() {
 }
 
 #[test]
-fn a_full_name_is_split_where_there_is_no_other() {
+fn full_name_is_split_when_no_other_name_exists() {
     // First word and rest, only when both names are missing.
     let split = map(json!({"first_name": "Ada", "last_name": "King Lovelace"}));
     assert_eq!(traits(&json!({"name": " Ada  King Lovelace "})), split);
@@ -132,7 +132,7 @@ fn a_full_name_is_split_where_there_is_no_other() {
 }
 
 #[test]
-fn everything_else_is_a_custom_attribute() {
+fn other_traits_become_custom_attributes() {
     // Objects are flattened, lists kept, nulls left out, identity not passed on.
     let about = json!({
         "plan": "pro", "logins": 109, "beta": false, "none": null, "skills": ["a", 1],
@@ -149,7 +149,7 @@ fn everything_else_is_a_custom_attribute() {
 }
 
 #[test]
-fn tags_are_a_list_or_a_text_with_commas() {
+fn tags_as_list_or_comma_string_are_accepted() {
     // Tags are united with what is there.
     for given in [json!(["a", " b", "a", ""]), json!("a, b,,a")] {
         let (set, _) = fields(CallKind::Identify, &json!({"tags": given}), &Value::Null);
@@ -160,7 +160,7 @@ fn tags_are_a_list_or_a_text_with_commas() {
 }
 
 #[test]
-fn a_time_before_1970_is_a_fault_and_no_other_time() {
+fn time_before_1970_is_rejected() {
     // An event or page view of 1969 is refused with its reason; nothing is put in its place.
     for kind in [CallKind::Track, CallKind::Page] {
         let mut asked = call(kind, &json!({"url": "https://x.pl/"}), &Value::Null);
@@ -173,7 +173,7 @@ fn a_time_before_1970_is_a_fault_and_no_other_time() {
 }
 
 #[test]
-fn pages_fit_whatever_their_address_is() {
+fn page_with_any_url_fits_the_limits() {
     // Hosts keep to ASCII, are never cut, and paths are cut at 2,048 characters.
     let page = |url: &str| {
         let (ops, notes) =
@@ -192,7 +192,7 @@ fn pages_fit_whatever_their_address_is() {
 }
 
 #[test]
-fn the_context_becomes_fields_of_the_profile() {
+fn context_becomes_profile_fields() {
     // The seed's list of context fields, under its names, and only when asked for.
     let agent = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_6_1 like Mac OS X) AppleWebKit/605.1.15 \
                  (KHTML, like Gecko) Version/17.6 Mobile/15E148 Safari/604.1";
@@ -221,7 +221,7 @@ fn the_context_becomes_fields_of_the_profile() {
 }
 
 #[test]
-fn brands_name_the_browser_where_they_are_given() {
+fn client_hint_brands_name_the_browser() {
     // The decoy brand is passed over and the product preferred to its engine.
     for decoy in ["Not A;Brand", "Not)A;Brand", "Not/A)Brand", "Not_A Brand", " Not A.Brand"] {
         let brands = json!([{"brand": decoy, "version": "8"}, {"brand": "Chromium", "version": "128"},
@@ -236,7 +236,7 @@ fn brands_name_the_browser_where_they_are_given() {
 }
 
 #[test]
-fn a_track_is_flat_and_not_in_the_future() {
+fn track_data_is_flat_and_time_not_in_the_future() {
     // Objects flattened, lists as text, types kept, long texts cut, the future moved to now.
     let about = json!({"price": 9.5, "n": "7", "ok": true, "gone": null, "list": [1, "a"],
                        "item": {"sku": "s", "size": {"w": 2}}, "long": "z".repeat(300)});
@@ -258,7 +258,7 @@ fn a_track_is_flat_and_not_in_the_future() {
 }
 
 #[test]
-fn a_page_has_a_domain_and_a_path() {
+fn page_has_domain_and_path() {
     // From the context, the properties or the top level; the path from the URL where it is missing.
     for (about, context, domain, path) in [
         (json!({}), json!({"page": {"url": "https://A.example/x?y#z"}}), "a.example", "/x"),
@@ -283,7 +283,7 @@ fn a_page_has_a_domain_and_a_path() {
 }
 
 #[test]
-fn a_group_is_a_company_and_a_membership() {
+fn group_is_a_company_and_a_membership() {
     // Semantic traits reach their fields, the rest are the company's own attributes.
     let about = json!({
         "company_name": "Acme", "email": "i@acme.example", "description": "d", "employees": "120",
@@ -312,7 +312,7 @@ fn a_group_is_a_company_and_a_membership() {
 }
 
 #[test]
-fn a_call_without_its_essentials_is_a_fault() {
+fn call_without_required_fields_is_rejected() {
     // Each missing essential has its own code.
     let nobody = Call::new(CallKind::Identify);
     let mut long = Call::new(CallKind::Identify);
@@ -332,7 +332,7 @@ fn a_call_without_its_essentials_is_a_fault() {
 }
 
 #[test]
-fn identity_falls_back_in_order() {
+fn identity_uses_fallbacks_in_order() {
     // userId, else anonymousId, else what the traits say; an empty id is none.
     let mut asked = call(CallKind::Identify, &json!({"id": "t1"}), &Value::Null);
     asked.anonymous_id = Some("a1".into());
@@ -348,7 +348,7 @@ fn identity_falls_back_in_order() {
 }
 
 #[test]
-fn both_identities_merge_only_when_asked() {
+fn both_identities_merge_only_when_configured() {
     // With `merge_anonymous`, the anonymous record goes into the identified one, at the end.
     let mut asked = call(CallKind::Identify, &json!({}), &Value::Null);
     asked.anonymous_id = Some("a1".into());
@@ -360,7 +360,7 @@ fn both_identities_merge_only_when_asked() {
 }
 
 #[test]
-fn an_alias_is_a_merge_whatever_the_settings() {
+fn alias_call_always_merges() {
     // The previous id goes into the user id; equal ids need nothing, a missing one has its reason.
     let mut asked = Call::new(CallKind::Alias);
     asked.user_id = Some("u1".into());
@@ -376,7 +376,7 @@ fn an_alias_is_a_merge_whatever_the_settings() {
 }
 
 #[test]
-fn a_path_without_a_host_belongs_to_its_app() {
+fn path_without_host_belongs_to_its_app() {
     // A screen's domain is its app's bundle, else the app's name; an address goes before both.
     for (context, domain) in [
         (json!({"app": {"namespace": "com.acme.shop", "name": "Shop"}}), "com.acme.shop"),

@@ -8,7 +8,7 @@ use super::fake::call;
 use super::profile::{fields, map, planned, traits, values};
 
 #[test]
-fn limits_cut_at_characters_and_are_noted() {
+fn values_over_limit_are_truncated_with_a_note() {
     // 40 for names, 64 for places. A phone loses its blanks first, and is never cut to another one.
     let about = json!({"firstName": "ü".repeat(41), "lastName": "x".repeat(40),
                        "phone": format!("+4 8 {}", "1".repeat(70)), "city": "y".repeat(65)});
@@ -26,7 +26,7 @@ fn limits_cut_at_characters_and_are_noted() {
 }
 
 #[test]
-fn attribute_names_fit_and_stay_apart() {
+fn attribute_names_fit_and_stay_unique() {
     // 32 characters; two long names that would fall together do not; two spellings of one do.
     let (one, two) = (format!("{}_one", "n".repeat(32)), format!("{}_two", "n".repeat(32)));
     let about = json!({one: 1, two: 2, "Plan Name": "a", "plan_name": "b"});
@@ -39,7 +39,7 @@ fn attribute_names_fit_and_stay_apart() {
 }
 
 #[test]
-fn no_attribute_has_the_name_of_a_field() {
+fn attribute_never_has_the_name_of_a_field() {
     // What nested objects are called when they are flat never becomes an own field of User.com's, and
     // least of all another id. It is left out and noted.
     let about =
@@ -57,7 +57,7 @@ fn no_attribute_has_the_name_of_a_field() {
 }
 
 #[test]
-fn own_names_of_usercom_are_no_attributes() {
+fn reserved_names_are_not_attributes() {
     // Every name User.com has of its own, in either version of its API, in any case, nested or with
     // an object under it, is left out and noted; camel case is another name.
     const USER: [&str; 27] = [
@@ -123,7 +123,7 @@ fn own_names_of_usercom_are_no_attributes() {
 }
 
 #[test]
-fn what_cannot_be_cut_short_is_left_out() {
+fn value_that_cannot_be_truncated_is_dropped() {
     // An e-mail, a link, an id or a phone that is too long is left out and noted, never cut to
     // another one; one that just fits stays.
     let mail = |length: usize| format!("{}@example.com", "a".repeat(length - 12));
@@ -175,7 +175,7 @@ fn polish_genders_are_known() {
 }
 
 #[test]
-fn text_and_numbers_no_server_takes_never_leave() {
+fn values_that_no_server_accepts_are_not_sent() {
     // NULs are stripped from names and values wherever they stand; a number beyond all servers is
     // left out and noted, one with useless digits is shortened.
     let about: Value = json!({
@@ -212,7 +212,7 @@ fn text_and_numbers_no_server_takes_never_leave() {
 }
 
 #[test]
-fn one_record_sets_so_many_values_and_no_more() {
+fn values_per_record_are_limited() {
     // 20,000 traits, 700,000 tags, as many properties: the first 1,000 are taken, the rest is noted.
     let many: serde_json::Map<String, Value> =
         (0..20_000).map(|n| (format!("t{n}"), json!(n))).collect();

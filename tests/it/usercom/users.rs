@@ -21,7 +21,7 @@ async fn identify_is_one_request() {
 }
 
 #[tokio::test]
-async fn a_known_user_costs_one_request_a_track() {
+async fn track_of_known_user_is_one_request() {
     // Once a user was identified, a track takes one request and a page one beyond the first look-up.
     let bench = bench();
     bench.run(&identify("u1", vec![])).await.unwrap();
@@ -41,7 +41,7 @@ async fn a_known_user_costs_one_request_a_track() {
 }
 
 #[tokio::test]
-async fn the_choice_between_trying_and_creating_follows_what_was_found() {
+async fn try_or_create_follows_observed_users() {
     // Unseen users are created first while most turn out new, and tried first once most turn out
     // known; then a new one costs a 404, and nothing is lost either way.
     let bench = bench();
@@ -63,7 +63,7 @@ async fn the_choice_between_trying_and_creating_follows_what_was_found() {
 }
 
 #[tokio::test]
-async fn a_page_for_an_unknown_user_creates_it_by_upsert() {
+async fn page_for_unknown_user_creates_the_user() {
     // A page never creates a user by a request that would double it when repeated.
     let bench = bench();
     bench.run(&page("u1")).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_page_for_an_unknown_user_creates_it_by_upsert() {
 }
 
 #[tokio::test]
-async fn without_create_missing_an_unknown_user_is_refused() {
+async fn unknown_user_without_create_missing_is_rejected() {
     // With `create_missing` off, nothing is created, whatever the op.
     let users = UsersConfig { create_missing: false, ..UsersConfig::default() };
     let bench = bench_with(users, DeliveryConfig::default());
@@ -94,7 +94,7 @@ async fn without_create_missing_an_unknown_user_is_refused() {
 }
 
 #[tokio::test]
-async fn a_user_that_was_deleted_is_made_again() {
+async fn deleted_user_is_created_again() {
     // A 404 at a remembered user creates it once and repeats the event once.
     let bench = bench();
     bench.run(&identify("u1", vec![])).await.unwrap();
@@ -112,7 +112,7 @@ async fn a_user_that_was_deleted_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_refused_is_looked_up_once_more() {
+async fn refused_user_key_is_looked_up_again() {
     // After a user was deleted or merged, its remembered key is replaced and the page sent again.
     let bench = bench();
     bench.run(&page("u1")).await.unwrap();
@@ -139,7 +139,7 @@ async fn a_key_that_is_refused_is_looked_up_once_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_user_not_yet_seen_after_its_upsert_is_waited_for() {
+async fn user_not_visible_after_upsert_is_waited_for() {
     // A 404 right after our own upsert is met with one pause and one more try, no second creation.
     let bench = bench();
     let not_found = || Fault::Answer(404, serde_json::json!({"detail": "Not found."}));
@@ -157,7 +157,7 @@ async fn a_user_not_yet_seen_after_its_upsert_is_waited_for() {
 }
 
 #[tokio::test]
-async fn what_was_confirmed_is_not_sent_again() {
+async fn confirmed_values_are_not_sent_again() {
     // An identify is unchanged only if all of its fields were confirmed as they are, in time; tags
     // are a set.
     let bench = bench();
@@ -194,7 +194,7 @@ async fn what_was_confirmed_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_merge_takes_both_numbers_and_is_done_once() {
+async fn merge_uses_both_remote_ids_and_runs_once() {
     // The anonymous record goes into the identified one; a record that is not there is merged.
     let bench = bench();
     bench.run(&identify("anon", vec![])).await.unwrap();
@@ -213,7 +213,7 @@ async fn a_merge_takes_both_numbers_and_is_done_once() {
 }
 
 #[tokio::test]
-async fn a_refused_user_is_rejected_with_its_answer() {
+async fn refused_user_is_rejected_with_the_response() {
     // A 400 that names no field of the body rejects with status and excerpt, after one request.
     let bench = bench();
     let answer = serde_json::json!({"detail": "No valid email.", "pad": "x".repeat(3000)});
@@ -227,7 +227,7 @@ async fn a_refused_user_is_rejected_with_its_answer() {
 }
 
 #[tokio::test]
-async fn a_refused_field_is_left_out_and_the_rest_is_sent() {
+async fn refused_field_is_dropped_and_the_rest_is_sent() {
     // A standard field that a 400 names is left out and told, the rest is written; the same value
     // is not tried again for a while, and another one is.
     let upsert = "POST users/update_or_create/";
@@ -259,7 +259,7 @@ async fn a_refused_field_is_left_out_and_the_rest_is_sent() {
 }
 
 #[tokio::test]
-async fn upserts_that_meet_are_repeated() {
+async fn conflicting_upserts_are_retried() {
     // A conflict inside User.com is met with one more upsert, a second conflict is an answer.
     let bench = bench();
     let conflict = || Fault::Answer(409, serde_json::json!({}));
@@ -274,7 +274,7 @@ async fn upserts_that_meet_are_repeated() {
 }
 
 #[tokio::test]
-async fn a_merge_of_nobody_leaves_who_stays() {
+async fn merge_of_missing_user_keeps_the_other() {
     // Where the one that goes is unknown, the one that stays exists afterwards, and nothing fails.
     let bench = bench();
     assert_eq!(bench.run(&merge("nobody", "u9")).await, Ok(OpSuccess::Unchanged));

@@ -51,7 +51,7 @@ fn components<'t>(file: &'t toml::Table, key: &str) -> Vec<(&'t str, &'t str, &'
 }
 
 #[test]
-fn examples_use_settings_that_vector_knows() {
+fn examples_use_settings_of_vector() {
     // Guarantees, without a Vector: known options, inputs that exist, a data folder that exists
     // wherever it is started, order, retries that drop nothing, parsed events with an id.
     for (name, text) in EXAMPLES {
@@ -178,7 +178,7 @@ async fn arrived(account: &EmulatorAccount, example: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn examples_run_through_a_stock_vector() {
+async fn examples_run_with_stock_vector() {
     // Guarantees that each example, run as it is (but for ports), delivers every line once, also
     // where Vector is killed on the way.
     let Some(vector) = std::env::var_os("VECTOR_BIN") else {

@@ -70,7 +70,7 @@ fn peak_kib(pid: u32) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_bad_clients_and_a_good_one() {
+async fn good_client_is_served_among_two_hundred_bad_ones() {
     // Malformed frames, half bodies, large bodies and a bomb of 1 GiB cost bounded memory, leave
     // with no code on which Vector would drop events, and do not keep a good client waiting for
     // long.
@@ -192,7 +192,7 @@ async fn packed(port: u16, message: &[u8]) -> (usize, tonic::Code) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn small_messages_of_very_many_values_cost_bounded_memory() {
+async fn small_messages_with_many_values_use_bounded_memory() {
     // Guarantees that the memory of decoding is bounded by the budget, not by what a message unpacks
     // to: events, entries and list items of two to six bytes, tens of millions of them, in messages
     // of some ten KB, several at once; and that a good client is served meanwhile.
@@ -276,7 +276,7 @@ preset = "segment"
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_that_is_too_large_is_refused_in_words() {
+async fn too_large_batch_is_rejected_with_a_message() {
     // Guarantees a log line with the size, the limit, the client and the cure, whether the batch is
     // too large as it comes or once inflated, and a count of such requests.
     let account = EmulatorAccount::open(Faults::default()).await;

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn concurrent_requests_of_one_connection_enter_whole_and_in_order_of_arrival() {
+async fn concurrent_requests_of_one_connection_stay_whole_and_ordered() {
     // Guarantees that requests sent side by side over one connection come out one after the other,
     // however long each takes to be read: the first is by far the largest and compressed.
     let mut bench = Bench::start(json!({})).await;
@@ -46,7 +46,7 @@ async fn concurrent_requests_of_one_connection_enter_whole_and_in_order_of_arriv
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn silent_connections_do_not_shut_others_out() {
+async fn silent_connections_do_not_block_others() {
     // Guarantees that connections which say nothing, or only greet, or are idle after a request,
     // lose their places to one that has events, within some seconds.
     let mut bench = Bench::start(json!({ "max_connections": 3 })).await;

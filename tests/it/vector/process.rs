@@ -143,14 +143,14 @@ async fn kills(count: usize, batch: usize, kills: usize, acknowledge: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kills_lose_and_double_nothing() {
+async fn kills_lose_and_duplicate_nothing() {
     // Killed between and during pushes, with a sender that repeats what was not taken: every event
     // arrives, once, in each user's order.
     kills(2_000, 250, 3, "buffer").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn delivery_is_what_delivery_says() {
+async fn acknowledge_setting_decides_when_requests_are_answered() {
     // With `acknowledge = "delivery"` an answer means that User.com has it.
     let account = EmulatorAccount::open(Faults::default()).await;
     let place = TestDir::new();
@@ -182,7 +182,7 @@ async fn events_at_rest(account: &EmulatorAccount, at_least: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn siblings_that_share_an_id_all_arrive_once() {
+async fn events_that_share_an_id_all_arrive_once() {
     // Guarantees that events which share Vector's id are told apart by their content and, where
     // they are equal, by their place in the request; and that requests sent again add nothing, also
     // after a kill.

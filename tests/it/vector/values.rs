@@ -25,7 +25,7 @@ fn body(decoded: &DecodedEvent) -> Json {
 }
 
 #[test]
-fn what_a_stock_vector_sent_is_read() {
+fn captured_stock_vector_requests_are_read() {
     // A message recorded from Vector 0.58 has every field of the lines it was made from: those it
     // parsed, with their moments, and those it wrapped.
     let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/vector-wire");
@@ -57,7 +57,7 @@ fn what_a_stock_vector_sent_is_read() {
 }
 
 #[test]
-fn every_kind_of_value() {
+fn every_value_kind_becomes_json() {
     // Each kind has its JSON; what JSON has no word for is null, what came later is left out.
     let moment = prost_types::Timestamp { seconds: 1_767_225_600, nanos: 5_000_000 };
     let far = prost_types::Timestamp { seconds: i64::MAX, nanos: 0 };
@@ -109,7 +109,7 @@ fn every_kind_of_value() {
 }
 
 #[test]
-fn metadata_is_kept_but_for_secrets() {
+fn metadata_is_kept_without_secrets() {
     // What Vector knew of an event is there for `%` paths, its id for deduplication; secrets, which
     // travel in field 6, are not even read.
     let metadata = Metadata {
@@ -136,7 +136,7 @@ fn metadata_is_kept_but_for_secrets() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bad_events_harm_no_other() {
+async fn bad_event_affects_no_other() {
     // Of metrics and events of unknown kinds one each becomes a record with a fault, the others of
     // that minute are dropped; malformed events become records with a fault. Their neighbours are as
     // they were, in their order, and the answer is OK, plain or compressed.
@@ -173,7 +173,7 @@ async fn bad_events_harm_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_follow_the_verdicts() {
+async fn responses_follow_the_verdicts() {
     // Rejected events are answered with OK, unsettled ones with INTERNAL; a full pipeline says
     // RESOURCE_EXHAUSTED, one that stops UNAVAILABLE; none of them makes Vector drop events.
     let mut bench = Bench::start(json!({ "acknowledge": "delivery" })).await;
@@ -198,7 +198,7 @@ async fn answers_follow_the_verdicts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn health_is_told() {
+async fn health_check_reports_serving() {
     // Vector's own health check and the one of load balancers both say that it serves.
     let bench = Bench::start(json!({})).await;
     let mut client = connect(bench.port).await;
@@ -214,7 +214,7 @@ async fn health_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sender_that_gives_up_tears_nothing() {
+async fn cancelled_request_leaves_no_partial_event() {
     // A call that is dropped by its sender leaves its events whole on their way.
     let mut bench = Bench::start(json!({})).await;
     let mut client = connect(bench.port).await;
@@ -281,7 +281,7 @@ fn naive_object(fields: &std::collections::BTreeMap<String, Value>) -> Json {
 
 proptest! {
     #[test]
-    fn an_event_read_from_its_bytes_is_what_its_tree_says(
+    fn event_decoded_from_bytes_equals_the_message_tree(
         fields in prop::collection::btree_map("[a-c]{0,2}", any_value(), 0..6),
         root in prop::option::weighted(0.2, any_value()),
     ) {
@@ -295,7 +295,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_an_event_or_a_fault(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_decode_to_an_event_or_a_fault(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         // Guarantees that no bytes make reading panic, and that what is no fault is JSON.
         let decoded = usercom_sink::source::vector::decode(&bytes);
         if decoded.fault.is_none() {
@@ -305,7 +305,7 @@ proptest! {
 }
 
 #[test]
-fn an_event_nested_too_deeply_is_a_fault_of_its_own() {
+fn too_deeply_nested_event_is_a_fault() {
     // Guarantees that lists or objects within each other beyond the limit end as a fault with words,
     // not as a refused request, and that what is within the limit is read.
     let nested = |levels: usize| {
