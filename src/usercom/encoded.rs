@@ -47,7 +47,7 @@ fn as_strings(fields: &PackedFields) -> impl Iterator<Item = (&str, Cow<'_, str>
 mod tests {
     use super::*;
     use crate::call::{Call, CallKind, Object};
-    use crate::usercom::{PlanWarnings, Settings, plan_call};
+    use crate::usercom::{PlanWarnings, Settings, WantedKeys, plan_call};
 
     #[test]
     fn custom_attributes_are_strings() {
@@ -58,7 +58,7 @@ mod tests {
         let settings = Settings {
             context_fields: true,
             merge_anonymous: false,
-            match_by: Default::default(),
+            match_by: WantedKeys::NONE,
         };
         let now = Timestamp::UNIX_EPOCH;
         let ops = plan_call(&call, &settings, now, &mut PlanWarnings::default()).unwrap();

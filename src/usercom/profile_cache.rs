@@ -31,6 +31,9 @@ pub(super) struct UserRow {
     /// The record has another external id than the user, or none: only its number leads to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) by_number: Option<bool>,
+    /// When this process gave the record its external id, in seconds.
+    #[serde(skip)]
+    pub(super) adopted_at: Option<i64>,
     /// Fields as last confirmed.
     #[serde(skip_serializing_if = "ConfirmedFieldHashes::is_empty")]
     pub(super) fields: ConfirmedFieldHashes,
@@ -58,6 +61,13 @@ impl UserRow {
     /// The number that leads to the record where the external id does not.
     pub(super) fn only_number(&self) -> Option<u64> {
         self.id.filter(|_| self.by_number == Some(true))
+    }
+
+    /// The number where it is the surer way: the external id may not lead to a record yet that got
+    /// it a short while ago.
+    pub(super) fn surer_number(&self, now: Timestamp) -> Option<u64> {
+        let is_new = self.adopted_at.is_some_and(|at| is_fresh(at, now, CLAIM_SECS));
+        self.id.filter(|_| is_new).or_else(|| self.only_number())
     }
 
     /// Notes a membership.
@@ -278,6 +288,11 @@ impl ProfileCache {
     /// Notes the external id that a record was given.
     pub(super) fn note_adopted(&self, number: u64, own_id: &str) {
         self.adopted.insert(number, own_id.into());
+    }
+
+    /// Forgets it: the record was not given it.
+    pub(super) fn forget_adopted(&self, number: u64) {
+        self.adopted.remove(&number);
     }
 
     /// Why a user was found to be in conflict.

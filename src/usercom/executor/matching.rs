@@ -14,6 +14,7 @@ use crate::config::sink::{MatchBy, MatchConflict};
 use crate::deliver::Attempts;
 use crate::schedule::{KeyKind, PackedFields, UserKeys};
 use crate::usercom::attributes::AttributeOwner;
+use crate::usercom::endpoint;
 use crate::usercom::endpoint::users::{self as wire, OwnId};
 use crate::usercom::identity::{Candidate, Decision, Findings};
 use crate::usercom::keyed_mutex::KeyedMutexGuard;
@@ -101,7 +102,7 @@ impl OpExecutor {
             }
             let created = self.upsert(user, fields, now, attempts).await?;
             self.learn(created);
-            self.claim(subject, now);
+            self.claim(subject, fields, now);
             if let Person::New(Some(why)) = person
                 && created != Some(false)
             {
@@ -256,7 +257,8 @@ impl OpExecutor {
             };
             let own_id = match (own_id, self.memory.adopted(number)) {
                 (OwnId::Some(own_id), _) => Some(own_id),
-                (_, adopted) => adopted.map(|own_id| own_id.to_string()),
+                // An adoption of this user's own may not have been carried out.
+                (_, adopted) => adopted.filter(|id| **id != *user).map(|id| id.to_string()),
             };
             found.push(Candidate { number, own_id });
         }
@@ -287,15 +289,30 @@ impl OpExecutor {
     ) -> Result<bool, ExecuteError> {
         let user = subject.id;
         let now = clock::now();
+        // Two users may find one record by two keys.
+        let _turn = self.key_turns.turn(hash(("record", number))).await;
+        if self.memory.adopted(number).is_some_and(|other| *other != *user) {
+            return Ok(false);
+        }
+        // Noted before it is sent: a request whose answer is lost may have been carried out.
+        self.memory.note_adopted(number, user);
         let written = self
             .write(AttributeOwner::User, fields, attempts, |entries| {
                 wire::update_number(number, Some(user), entries)
             })
             .await?;
+        if !written.reply.is_success() {
+            self.memory.forget_adopted(number);
+        }
         match written.reply.status {
             200..300 => {}
             404 => return Ok(false),
-            400 | 409 if self.read_user(user, attempts).await?.is_some() => return Ok(false),
+            400 | 409
+                if endpoint::segment(user).is_none()
+                    || self.read_user(user, attempts).await?.is_some() =>
+            {
+                return Ok(false);
+            }
             _ => return Err(ExecuteError::refused("the user", &written.reply)),
         }
         let found = wire::found(&written.reply);
@@ -305,10 +322,10 @@ impl OpExecutor {
             row.key = found.key.as_deref().map(Box::from).or(row.key.take());
             // An account that does not take the id by this way still takes everything by number.
             row.by_number = by_number.then_some(true);
+            row.adopted_at = Some(now.as_second());
             row.fields.note(written.facts, now);
         });
-        self.memory.note_adopted(number, user);
-        self.claim(subject, now);
+        self.claim(subject, fields, now);
         self.new_users.observe(UnseenId::Known);
         self.probe.user_adopted(user);
         Ok(true)
@@ -344,17 +361,16 @@ impl OpExecutor {
         Ok(true)
     }
 
-    /// Notes that the record of a user has the keys of a call: a search may not show it yet.
-    fn claim(&self, subject: Subject<'_>, now: Timestamp) {
+    /// Notes that the record of a user has the keys that were written: a search may not show it yet.
+    fn claim(&self, subject: Subject<'_>, fields: &PackedFields, now: Timestamp) {
         let Some(row) = self.memory.user(subject.id) else {
             return;
         };
         let Some(number) = row.id.filter(|_| row.only_number().is_none()) else {
             return;
         };
-        // The upsert wrote address and number; the key of the browser is another record's.
-        for kind in [KeyKind::Email, KeyKind::Phone] {
-            if let Some(key) = subject.keys.get(kind) {
+        for (kind, field) in [(KeyKind::Email, "email"), (KeyKind::Phone, "phone_number")] {
+            if let Some(key) = subject.keys.get(kind).filter(|_| fields.get(field).is_some()) {
                 self.memory.note_claim((kind, key), subject.id, number, now);
             }
         }

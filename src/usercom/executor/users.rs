@@ -69,7 +69,7 @@ impl OpExecutor {
         now: Timestamp,
         attempts: &mut Attempts,
     ) -> Result<Option<bool>, ExecuteError> {
-        if let Some(number) = self.memory.user(user).and_then(|row| row.only_number())
+        if let Some(number) = self.memory.user(user).and_then(|row| row.surer_number(now))
             && self.update_number(user, number, fields, now, attempts).await?
         {
             return Ok(Some(false));
@@ -152,7 +152,8 @@ impl OpExecutor {
     /// How a path names a user: by own id, or by number where that is not safe. `None` where the
     /// number is needed and not known.
     pub(super) fn whose<'u>(&self, user: &'u str) -> Option<UserRef<'u>> {
-        if let Some(number) = self.memory.user(user).and_then(|row| row.only_number()) {
+        let row = self.memory.user(user);
+        if let Some(number) = row.and_then(|row| row.surer_number(clock::now())) {
             return Some(UserRef::Number(number));
         }
         if endpoint::segment(user).is_some() {

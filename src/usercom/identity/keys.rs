@@ -24,6 +24,11 @@ pub struct WantedKeys {
     phone: bool,
 }
 
+impl WantedKeys {
+    /// Nobody is looked for.
+    pub const NONE: Self = Self { user_key: false, email: false, phone: false };
+}
+
 impl From<&[MatchBy]> for WantedKeys {
     fn from(match_by: &[MatchBy]) -> Self {
         Self {
@@ -42,7 +47,7 @@ pub(in crate::usercom) fn of_call(
     wanted: WantedKeys,
 ) -> UserKeys {
     let mut keys = UserKeys::default();
-    if wanted == WantedKeys::default() || call.kind == CallKind::Alias {
+    if wanted == WantedKeys::NONE || call.kind == CallKind::Alias {
         return keys;
     }
     let context = inner(&call.context, "traits");
