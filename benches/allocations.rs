@@ -52,7 +52,8 @@ fn main() {
     let mut ops: Vec<Op> = Vec::with_capacity(lines.len() * 4);
     let (mut reading, mut planning) = (AllocationInfo::default(), AllocationInfo::default());
     let now = usercom_sink::clock::now();
-    let settings = Settings { context_fields: true, merge_anonymous: false, match_by: WantedKeys::NONE };
+    let settings =
+        Settings { context_fields: true, merge_anonymous: false, match_by: WantedKeys::NONE };
     // What is made once and kept, a user agent's parts say, is not a record's.
     for round in 0..2 {
         ops.clear();

@@ -122,13 +122,13 @@ impl fmt::Debug for Ack {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use parking_lot::Mutex;
     use proptest::prelude::*;
-    use std::sync::Mutex;
 
     fn watched() -> (Ack, Arc<Mutex<Vec<Verdict>>>) {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let recorded = Arc::clone(&seen);
-        (Ack::new(move |v| recorded.lock().unwrap().push(v)), seen)
+        (Ack::new(move |v| recorded.lock().push(v)), seen)
     }
 
     #[test]
@@ -137,9 +137,9 @@ mod tests {
         let (ack, seen) = watched();
         let other = ack.clone();
         other.settle(Verdict::Delivered);
-        assert!(seen.lock().unwrap().is_empty());
+        assert!(seen.lock().is_empty());
         drop(ack);
-        assert_eq!(*seen.lock().unwrap(), [Verdict::Errored]);
+        assert_eq!(*seen.lock(), [Verdict::Errored]);
     }
 
     #[test]
@@ -147,12 +147,11 @@ mod tests {
         // The callback receives the first reason that was given, and the worst verdict.
         let seen = Arc::new(Mutex::new(Vec::new()));
         let recorded = Arc::clone(&seen);
-        let ack =
-            Ack::with_reason(move |verdict, why| recorded.lock().unwrap().push((verdict, why)));
+        let ack = Ack::with_reason(move |verdict, why| recorded.lock().push((verdict, why)));
         ack.clone().reject("no email");
         ack.clone().reject("no id");
         ack.settle(Verdict::Delivered);
-        assert_eq!(*seen.lock().unwrap(), [(Verdict::Rejected, Some("no email".into()))]);
+        assert_eq!(*seen.lock(), [(Verdict::Rejected, Some("no email".into()))]);
     }
 
     proptest! {
@@ -163,12 +162,12 @@ mod tests {
             let clones: Vec<_> = verdicts.iter().skip(1).map(|_| ack.clone()).collect();
             let mut worst = Verdict::Delivered;
             for (clone, verdict_number) in clones.into_iter().chain([ack]).zip(&verdicts) {
-                prop_assert!(seen.lock().unwrap().is_empty());
+                prop_assert!(seen.lock().is_empty());
                 let verdict = Verdict::from_u8(*verdict_number);
                 worst = worst.max(verdict);
                 if *verdict_number == 3 { drop(clone) } else { clone.settle(verdict) }
             }
-            prop_assert_eq!(&*seen.lock().unwrap(), &[worst]);
+            prop_assert_eq!(&*seen.lock(), &[worst]);
         }
     }
 }

@@ -103,7 +103,8 @@ fn plan(table: &str, preset: Option<Preset>) -> CompiledMapping {
         .expect("the table is sound")
 }
 
-const SETTINGS: Settings = Settings { context_fields: true, merge_anonymous: false, match_by: WantedKeys::NONE };
+const SETTINGS: Settings =
+    Settings { context_fields: true, merge_anonymous: false, match_by: WantedKeys::NONE };
 
 /// Contestants that others are compared with.
 const SKELETON: &str = "typed skeleton, by hand";

@@ -8,9 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -92,13 +92,13 @@ impl DiskBuffer {
     }
 
     fn dispatched(&self) -> MutexGuard<'_, Dispatched> {
-        self.dispatched.lock().unwrap_or_else(PoisonError::into_inner)
+        self.dispatched.lock()
     }
 
     /// Reserves space for as many of the records as fit: at least one if the buffer is empty, at
     /// most a page, and only records with the same [`AckOn`]. `None` if none fits.
     fn reserve<'a>(&'a self, records: &[Record]) -> Option<Reservation<'a>> {
-        let mut reserved_bytes = self.reserved_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reserved_bytes = self.reserved_bytes.lock();
         let held = self.size().bytes.saturating_add(*reserved_bytes);
         let mut fitting: Vec<NewRecord> = Vec::new();
         let mut bytes = 0;
@@ -229,8 +229,7 @@ struct Reservation<'a> {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        let reserved_bytes = self.buffer.reserved_bytes.lock();
-        *reserved_bytes.unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        *self.buffer.reserved_bytes.lock() -= self.bytes;
         self.buffer.space_available.notify_waiters();
     }
 }

@@ -6,7 +6,8 @@
 //! A registered acknowledgement is settled when its record is, or dropped with this table.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::memory::settle_ack;
 use crate::ack::Ack;
@@ -32,7 +33,7 @@ pub(super) struct PushGuard<'a>(&'a PendingAcks);
 
 impl PendingAcks {
     fn state(&self) -> MutexGuard<'_, PendingState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Announces that records are about to be stored whose acknowledgements will be registered.

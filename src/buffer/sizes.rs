@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use rusqlite::Connection;
 
 use super::error::StoreError;
@@ -68,6 +69,6 @@ impl BufferSizes {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, BufferSize>> {
-        self.by_sink.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_sink.lock()
     }
 }

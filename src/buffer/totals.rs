@@ -3,7 +3,8 @@
 //! They are updated with every write, so that a size check does not have to read the table.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// What a settlement added to the tables of a sink.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +27,7 @@ struct SinkTotals {
 
 impl TableTotals {
     fn by_sink(&self) -> MutexGuard<'_, HashMap<String, SinkTotals>> {
-        self.by_sink.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_sink.lock()
     }
 
     pub(super) fn add(&self, sink: &str, added: RowsAdded) {

@@ -9,6 +9,7 @@
 //! Codes: `E00` the text itself (files, notation, `${}`), `E01` the shape that the JSON Schema
 //! tells, `E03` what parts say of each other; the mapping table has its own. `W` is a warning.
 
+pub mod account;
 mod check;
 #[cfg(feature = "fluvio")]
 pub mod connector;

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use super::account::AccountConfig;
 use super::mapping::Rule;
 
 /// A User.com sink.
@@ -55,6 +56,9 @@ pub struct UsercomSink {
     /// The same for custom attributes of companies: `[sinks.NAME.company_attributes]`.
     #[serde(default)]
     pub company_attributes: AttributeTypes,
+    /// Facts of the account: what User.com does where its documentation does not say.
+    #[serde(default)]
+    pub account: AccountConfig,
     /// Guarantees of delivery.
     #[serde(default)]
     pub delivery: DeliveryConfig,

@@ -4,9 +4,9 @@
 //! tokens are taken only when all three agree, so a pause or a cancelled caller wastes none. The
 //! invariant: nothing starts while the gate is closed.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until};
 
 use super::pause::BackpressureGate;
@@ -32,7 +32,7 @@ impl AdmissionGate {
     }
 
     fn quota(&self) -> MutexGuard<'_, QuotaEstimator> {
-        self.quota.lock().unwrap_or_else(PoisonError::into_inner)
+        self.quota.lock()
     }
 
     /// Waits for the gate only, without a place in line.

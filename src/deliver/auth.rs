@@ -5,9 +5,10 @@
 //! forbidden for reasons of its own does not keep the others from proving that the key is good. It
 //! judges no status. The invariant: while halted, at most one attempt starts.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -175,7 +176,7 @@ impl AuthCircuitBreaker {
     }
 
     fn core(&self) -> MutexGuard<'_, AuthBreakerCore> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.lock()
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<AuthBreakerState> {

@@ -1,11 +1,12 @@
 //! Knows whether an attempt opened a connection or used a kept one, and when kept ones are not to
 //! be trusted.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -70,7 +71,7 @@ struct TrustState {
 impl KeptConnections {
     /// A kept connection had been closed by the server.
     pub(super) fn closed(&self, now: Instant) {
-        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.0.lock();
         if found.last_closed.is_some_and(|last| now < last + DISTRUST) {
             if found.distrusted_until.is_none_or(|until| until < now) {
                 tracing::info!(
@@ -84,7 +85,7 @@ impl KeptConnections {
 
     /// Whether a kept connection may be used.
     pub(super) fn allows(&self, now: Instant) -> bool {
-        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.0.lock();
         found.distrusted_until.is_none_or(|until| until <= now)
     }
 }

@@ -4,8 +4,7 @@
 //! for the same. It does not decide who goes first afterwards. The invariant: the gate never opens
 //! before the latest moment asked for.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until};
 
 /// Until when nothing starts. Pure.
@@ -38,7 +37,7 @@ pub struct BackpressureGate {
 
 impl BackpressureGate {
     fn pause(&self) -> MutexGuard<'_, PauseUntil> {
-        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pause.lock()
     }
 
     /// Closes the gate until then, or leaves it closed for longer. Returns whether that made the

@@ -7,9 +7,9 @@
 //! A closed route lets at most one attempt through per [`Closed::wait`]. A success opens it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -96,7 +96,7 @@ pub(super) enum RouteChange {
 
 impl RouteTable {
     fn all(&self) -> MutexGuard<'_, RouteTableState> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock()
     }
 
     /// Whether an attempt may be made now.

@@ -1,8 +1,8 @@
 //! State that the API handlers and the admin handlers of one emulator share.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::faults::{FaultState, Faults};
@@ -52,10 +52,10 @@ impl EmulatorState {
 
     /// A panic under the lock rolls its transaction back, so the store stays consistent.
     pub(super) fn store(&self) -> MutexGuard<'_, AccountStore> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+        self.store.lock()
     }
 
     pub(super) fn faults(&self) -> MutexGuard<'_, FaultState> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+        self.faults.lock()
     }
 }

@@ -22,9 +22,9 @@ pub(super) fn read<'r>(context: &Object<'_>, integrations: Option<&str>) -> Opti
         }
     }
     let settings = integrations.filter(|raw| mentions(raw)).and_then(integrations::settings);
-    settings
-        .and_then(|settings| key_in(&Object::Raw(settings)))
-        .or_else(|| may_have_key(context).then(|| preset::inner(context, "traits"))?.and_then(|t| key_in(&t)))
+    settings.and_then(|settings| key_in(&Object::Raw(settings))).or_else(|| {
+        may_have_key(context).then(|| preset::inner(context, "traits"))?.and_then(|t| key_in(&t))
+    })
 }
 
 /// Most contexts have no key: one look over the text spares the reading of all of them.
@@ -79,7 +79,11 @@ mod tests {
             (r#"{"traits":{"user_key":"t"}}"#, r#"{"User.com":{"user_key":"k"}}"#, "k"),
             ("{}", r#"{"All":false,"user.com":{"user_key":"k"}}"#, "k"),
             (r#"{"traits":{"user_key":"k"}}"#, r#"{"User.com":true}"#, "k"),
-            (r#"{"externalIds":[{"id":"a","type":"brazeId"}]}"#, r#"{"Braze":{"user_key":"x"}}"#, ""),
+            (
+                r#"{"externalIds":[{"id":"a","type":"brazeId"}]}"#,
+                r#"{"Braze":{"user_key":"x"}}"#,
+                "",
+            ),
             (r#"{"externalIds":"user_key","traits":{"user_key":null}}"#, "[]", ""),
         ] {
             let integrations = Some(integrations).filter(|raw| !raw.is_empty());

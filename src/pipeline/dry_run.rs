@@ -1,8 +1,9 @@
 //! Dry run: what would happen to a record, without network or store. `explain` and `test` use it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::clock;
@@ -30,11 +31,11 @@ struct NoteCollector(Mutex<Vec<String>>);
 
 impl NoteCollector {
     fn add(&self, line: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        self.0.lock().push(line);
     }
 
     fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.0.lock())
     }
 }
 

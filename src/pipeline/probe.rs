@@ -1,13 +1,13 @@
 //! Turns the events that `deliver` and `usercom` report into metrics and log lines.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::deliver::Method;
 use super::engine::subject::shown;
+use crate::deliver::Method;
 use crate::telemetry::SinkMetrics;
 use crate::{deliver, usercom};
 
@@ -74,7 +74,7 @@ impl DestinationProbe {
     }
 
     fn first_of(&self, what: Warning, name: &str) -> bool {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self.warned.lock();
         warned.len() < MAX_WARNED_NAMES && warned.insert((what, name.to_owned()))
     }
 }
@@ -88,7 +88,7 @@ impl usercom::ExecutorObserver for DestinationProbe {
     fn attribute_refused(&self, name: &str, limit: usize) {
         self.metrics.attribute_refused();
         self.metrics.conversion_failed();
-        let mut told = self.limit_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.limit_told.lock();
         if told.is_none_or(|at| at.elapsed() >= LIMIT_WARNING_INTERVAL) {
             *told = Some(Instant::now());
             tracing::error!(

@@ -82,6 +82,7 @@ impl SinkFactory for UsercomSink {
             let (users, delivery) = (config.users.clone(), config.delivery.clone());
             OpExecutor::new(Arc::new(transport), users, delivery, Arc::clone(&probe))
                 .with_types(&config.attributes, &config.company_attributes)
+                .with_account(&config.account)
         };
         let checked = destination(transport(OnAuthFailure::Abort)?);
         let timeout = Duration::from_secs(config.healthcheck.timeout_secs);

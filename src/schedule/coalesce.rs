@@ -11,10 +11,9 @@ pub(super) fn can_coalesce(earlier: &Op, later: &Op) -> bool {
     match (earlier, later) {
         (Op::Identify { user: a, .. }, Op::Identify { user: b, .. }) => a == b,
         (Op::Company { company: a, .. }, Op::Company { company: b, .. }) => a == b,
-        (
-            Op::Join { user: a, company: c, .. },
-            Op::Join { user: b, company: d, .. },
-        ) => (a, c) == (b, d),
+        (Op::Join { user: a, company: c, .. }, Op::Join { user: b, company: d, .. }) => {
+            (a, c) == (b, d)
+        }
         _ => false,
     }
 }

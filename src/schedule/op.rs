@@ -103,3 +103,26 @@ pub enum Op {
         into: ExternalUserId,
     },
 }
+
+impl Op {
+    /// What names its user beside the id; `None` for ops that need no user to be looked up.
+    pub fn keys(&self) -> Option<&UserKeys> {
+        match self {
+            Self::Identify { keys, .. }
+            | Self::Track { keys, .. }
+            | Self::Page { keys, .. }
+            | Self::Join { keys, .. } => Some(keys),
+            Self::Company { .. } | Self::Merge { .. } => None,
+        }
+    }
+
+    pub(super) fn keys_mut(&mut self) -> Option<&mut UserKeys> {
+        match self {
+            Self::Identify { keys, .. }
+            | Self::Track { keys, .. }
+            | Self::Page { keys, .. }
+            | Self::Join { keys, .. } => Some(keys),
+            Self::Company { .. } | Self::Merge { .. } => None,
+        }
+    }
+}

@@ -42,7 +42,7 @@ pub(super) enum InflateError {
     TooLarge,
     #[error(transparent)]
     OutOfMemoryBudget(#[from] OutOfMemoryBudget),
-    #[error("it broke off or cannot be inflated")]
+    #[error("it ended early or cannot be decompressed")]
     Broken,
 }
 

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -60,12 +61,12 @@ pub struct SinkRegistry(Arc<RwLock<BTreeMap<String, SinkMetrics>>>);
 impl SinkRegistry {
     /// Replaces all of it.
     pub fn set(&self, sinks: BTreeMap<String, SinkMetrics>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = sinks;
+        *self.0.write() = sinks;
     }
 
     /// The names of those that are halted.
     fn halted(&self) -> Vec<String> {
-        let sinks = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let sinks = self.0.read();
         sinks.iter().filter(|(_, m)| m.is_halted()).map(|(name, _)| name.clone()).collect()
     }
 }

@@ -4,10 +4,11 @@
 //! Prometheus text. There is no global recorder, so each test reads its own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -91,7 +92,7 @@ impl Metrics {
     }
 
     fn inner(&self) -> MutexGuard<'_, MetricsInner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 
@@ -475,7 +476,7 @@ impl LabelledTotals {
 
     fn add(&self, labels: &[(&'static str, &str)], sum: &str, by: u64) {
         count(&self.family, labels, by);
-        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sums = self.sums.lock();
         match sums.get_mut(sum) {
             Some(n) => *n += by,
             None => {
@@ -485,7 +486,7 @@ impl LabelledTotals {
     }
 
     fn sums(&self) -> BTreeMap<String, u64> {
-        self.sums.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sums.lock().clone()
     }
 }
 

@@ -4,10 +4,11 @@
 //! Not an emulator: it only knows what it must answer for the next request to be the right one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::executor::OpExecutor;
@@ -62,7 +63,7 @@ struct StubState {
 impl EmptyAccountStub {
     /// The requests received so far.
     pub fn take(&self) -> Vec<Request> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).requests)
+        std::mem::take(&mut self.0.lock().requests)
     }
 }
 
@@ -74,7 +75,7 @@ impl Transport for EmptyAccountStub {
         attempts: &mut Attempts,
     ) -> Result<ApiReply, SendError> {
         attempts.sent += 1;
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         let is_catalogue = request.method == Method::Get && request.route == "attributes/";
         if !is_catalogue {
             state.requests.push(request.clone());

@@ -55,11 +55,8 @@ mod tests {
         let mut call = Call::new(CallKind::Identify);
         call.user_id = Some("u\"1".into());
         call.fields = Object::Raw(r#"{"logins":7,"new":true}"#);
-        let settings = Settings {
-            context_fields: true,
-            merge_anonymous: false,
-            match_by: WantedKeys::NONE,
-        };
+        let settings =
+            Settings { context_fields: true, merge_anonymous: false, match_by: WantedKeys::NONE };
         let now = Timestamp::UNIX_EPOCH;
         let ops = plan_call(&call, &settings, now, &mut PlanWarnings::default()).unwrap();
         let body = encoded(&ops[0], now).unwrap();

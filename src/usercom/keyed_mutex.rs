@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
 type Lock = Arc<tokio::sync::Mutex<()>>;
@@ -36,8 +37,8 @@ impl<K: Hash + Eq + Clone> KeyedLocks<K> {
 }
 
 impl<K: Hash + Eq> KeyedLocks<K> {
-    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<K, Lock>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn map(&self) -> parking_lot::MutexGuard<'_, HashMap<K, Lock>> {
+        self.0.lock()
     }
 
     /// Keys in use.

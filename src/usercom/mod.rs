@@ -15,6 +15,7 @@ mod new_users;
 mod outcome;
 mod profile;
 mod profile_cache;
+mod visibility;
 
 pub use attributes::{Cardinality, ConversionError, ValueType, convert};
 pub use empty_account::{EmptyAccountStub, dry_run, dry_run_with};

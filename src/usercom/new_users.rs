@@ -1,7 +1,7 @@
 //! How likely an id we have not seen is new to User.com: decides whether to create first or to
 //! try first. A guess that is wrong costs a request, never data.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 /// Weight of the newest observation.
 const ALPHA: f64 = 0.2;
@@ -18,7 +18,7 @@ impl NewUserEstimator {
     /// Whether creating first is the better bet. Even odds count as likely: then an empty account
     /// never meets a 404, however many users come at once before the first is settled.
     pub(super) fn likely_new(&self) -> bool {
-        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) >= 0.5
+        *self.0.lock() >= 0.5
     }
 
     /// An unseen id turned out to be new, or not.
@@ -27,7 +27,7 @@ impl NewUserEstimator {
             UnseenId::New => 1.0,
             UnseenId::Known => 0.0,
         };
-        let mut p = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut p = self.0.lock();
         *p += ALPHA * (sample - *p);
     }
 }

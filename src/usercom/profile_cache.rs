@@ -5,11 +5,13 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::confirmed_fields::{ConfirmedFieldHashes, is_fresh};
 
@@ -37,6 +39,9 @@ pub(super) struct UserRow {
     /// Fields as last confirmed.
     #[serde(skip_serializing_if = "ConfirmedFieldHashes::is_empty")]
     pub(super) fields: ConfirmedFieldHashes,
+    /// When this process created it, or found it for the first time by writing it.
+    #[serde(skip)]
+    pub(super) written: Option<Instant>,
     /// Companies the user is known to belong to, and since when we know; the oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     companies: Vec<(Box<str>, i64)>,
@@ -52,6 +57,9 @@ pub(super) struct CompanyRow {
     /// Fields as last confirmed.
     #[serde(skip_serializing_if = "ConfirmedFieldHashes::is_empty")]
     pub(super) fields: ConfirmedFieldHashes,
+    /// When this process created it.
+    #[serde(skip)]
+    pub(super) written: Option<Instant>,
     /// Members an answer named, and when, in seconds. Not stored: the users' rows say it too.
     #[serde(skip)]
     pub(super) members: Option<(Arc<HashSet<u64>>, i64)>,
@@ -243,8 +251,8 @@ impl ProfileCache {
         true
     }
 
-    fn creations(&self) -> std::sync::MutexGuard<'_, VecDeque<i64>> {
-        self.creations.lock().unwrap_or_else(PoisonError::into_inner)
+    fn creations(&self) -> parking_lot::MutexGuard<'_, VecDeque<i64>> {
+        self.creations.lock()
     }
 
     /// How many of this event or page view arrived, as far as we know.
@@ -358,8 +366,8 @@ impl ProfileCache {
         }
     }
 
-    fn changed(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn changed(&self) -> parking_lot::MutexGuard<'_, HashSet<String>> {
+        self.changed.lock()
     }
 }
 

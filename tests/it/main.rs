@@ -7,6 +7,7 @@ mod account;
 mod config;
 mod crash;
 mod deliver;
+mod deploy;
 mod embedded;
 mod emulator;
 mod faults;

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use usercom_sink::schedule::{
-    Coalescing, Field, FieldClass, KeyedScheduler, Op, OpOutcome, OpResult, PackedFields,
-    ScheduledOp, UserKeys};
+    Coalescing, Field, FieldClass, KeyKind, KeyedScheduler, Op, OpOutcome, OpResult, PackedFields,
+    ScheduledOp, UserKeys,
+};
 
 /// One input of the scheduler.
 #[derive(Debug, Clone)]
@@ -294,4 +295,25 @@ fn waiting_identifies_are_merged_until_the_next_event() {
     }
     assert_eq!(sizes, [1, 2, 1, 1, 1]);
     assert_eq!(scheduler.coalesced(), 1);
+}
+
+#[test]
+fn op_without_keys_gets_those_of_waiting_ops_of_its_user() {
+    // A person is looked up by keys that come with a later call, if that waits already.
+    let mut scheduler = KeyedScheduler::new(Coalescing::On, 10);
+    let track = |user: &str, email: Option<&str>| {
+        let mut keys = UserKeys::default();
+        email.into_iter().for_each(|email| keys.set(KeyKind::Email, email));
+        let data = PackedFields::default();
+        Op::Track { user: user.into(), name: "e".into(), at: None, data, keys }
+    };
+    scheduler.link_identities(&"anon".into(), &"u1".into());
+    for (n, op) in [track("u1", None), track("anon", Some("b@x.y")), track("u1", Some("a@x.y"))]
+        .into_iter()
+        .enumerate()
+    {
+        scheduler.push(op, None, n);
+    }
+    let first = scheduler.pop_ready().unwrap();
+    assert_eq!(first.op().keys().and_then(|keys| keys.get(KeyKind::Email)), Some("a@x.y"));
 }

@@ -7,9 +7,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
@@ -117,7 +117,7 @@ impl<F, C: Fn() -> Instant> Limited<F, C> {
             return LimitDecision::Show { suppressed: 0 };
         }
         let key = MessageKey { callsite: metadata.callsite(), part };
-        let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limiter = self.limiter.lock();
         limiter.decide(key, (self.clock)())
     }
 }
@@ -189,7 +189,7 @@ mod tests {
 
     impl io::Write for SharedOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
+            self.0.lock().extend(bytes);
             Ok(bytes.len())
         }
 
@@ -208,11 +208,11 @@ mod tests {
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(Level::DEBUG)
             .with_writer(move || out.clone())
-            .event_format(Limited::new(format, move || *clock.lock().unwrap()))
+            .event_format(Limited::new(format, move || *clock.lock()))
             .finish();
-        let pass = move |millis| *now.lock().unwrap() += Duration::from_millis(millis);
+        let pass = move |millis| *now.lock() += Duration::from_millis(millis);
         tracing::subscriber::with_default(subscriber, || work(&pass));
-        let bytes = page.0.lock().unwrap().clone();
+        let bytes = page.0.lock().clone();
         String::from_utf8(bytes).unwrap()
     }
 

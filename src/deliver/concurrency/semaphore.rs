@@ -3,8 +3,9 @@
 //! Permits that are to go while they are lent become a debt, which returning permits pay. It
 //! decides no size. The invariant: free + lent - debt = limit.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl ResizableSemaphore {
     }
 
     fn size(&self) -> MutexGuard<'_, PermitCount> {
-        self.size.lock().unwrap_or_else(PoisonError::into_inner)
+        self.size.lock()
     }
 
     /// How many there are meant to be.
@@ -171,7 +172,7 @@ mod tests {
             let (permits, order) = (Arc::clone(&permits), Arc::clone(&order));
             tasks.spawn(async move {
                 let _permit = permits.acquire().await;
-                order.lock().unwrap().push(n);
+                order.lock().push(n);
             });
             yield_now().await;
         }
@@ -179,6 +180,6 @@ mod tests {
         while let Some(done) = tasks.join_next().await {
             done.unwrap();
         }
-        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4]);
+        assert_eq!(*order.lock(), [0, 1, 2, 3, 4]);
     }
 }

@@ -14,7 +14,7 @@ struct ByPath<F>(F, Mutex<Vec<String>>);
 #[async_trait]
 impl<F: Fn(&str) -> u16 + Send + Sync> AttemptTransport for Arc<ByPath<F>> {
     async fn attempt(&self, request: &Request, _connection: ConnectionChoice) -> Attempt {
-        locked(&self.1).push(request.path.clone());
+        self.1.lock().push(request.path.clone());
         sleep(Duration::from_millis(20)).await;
         Attempt::Answer {
             status: (self.0)(&request.path),
@@ -157,7 +157,7 @@ async fn forbidden_route_is_closed_and_others_stay_open() {
         assert!(matches!(error, SendError::RouteClosed { status: 403, .. }), "{error:?}");
     }
     assert!(begin.elapsed() >= Duration::from_secs(300));
-    let tried = locked(&wire.1).iter().filter(|path| path.starts_with("bad")).count();
+    let tried = wire.1.lock().iter().filter(|path| path.starts_with("bad")).count();
     assert!(tried <= 30, "{tried}");
 }
 
@@ -191,6 +191,6 @@ async fn key_refused_on_every_route_halts_delivery() {
         assert_eq!(result.unwrap().unwrap().status, 200);
     }
     assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
-    let during = locked(&wire.1).len();
+    let during = wire.1.lock().len();
     assert!(during < 60, "{during}");
 }

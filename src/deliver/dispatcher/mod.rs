@@ -4,12 +4,13 @@
 //! them in order. It knows no HTTP. The invariant: while a request waits, for whatever reason
 //! but its turn at the [door](super::admission) and the note that it may be sent, it holds no permit.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -102,7 +103,7 @@ impl<W> Drop for AttemptPermit<'_, W> {
         if self.open
             && let Some(controller) = &self.dispatcher.controller
         {
-            locked(controller).dropped();
+            controller.lock().dropped();
         }
     }
 }
@@ -129,10 +130,6 @@ struct NextAttempt {
     wait: Duration,
     /// The answer, where there was one.
     answer: Option<ApiReply>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<W: AttemptTransport> RequestDispatcher<W> {
@@ -225,7 +222,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             return Ok(None);
         };
         if let Some(controller) = &self.controller {
-            locked(controller).sent(started);
+            controller.lock().sent(started);
         }
         self.observer.in_flight(self.in_flight.fetch_add(1, Ordering::Relaxed) + 1);
         let probe_token = probe_token.take();
@@ -249,7 +246,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         let failed = attempts.failed;
         self.observer.request_sent(request.method, request.route);
         if failed == 0 {
-            locked(&self.budget).earn(pass.started);
+            self.budget.lock().earn(pass.started);
         }
         let attempt = self.transport.attempt(request, connection).await;
         let now = Instant::now();
@@ -292,7 +289,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         };
         pass.open = false;
         // The permits follow under the same lock, or two changes could arrive in the wrong order.
-        let mut controller = locked(controller);
+        let mut controller = controller.lock();
         if let Some(limit) = controller.done(now, rtt, signal) {
             self.permits.set_limit(limit);
             self.observer.limit(limit);
@@ -377,7 +374,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         // Only these speak for the whole server.
         let pauses_all = matches!(why, RetryReason::Status(429 | 503));
         if !throttled && (after.is_none() || !pauses_all) {
-            let earned = locked(&self.budget).spend(now);
+            let earned = self.budget.lock().spend(now);
             let least = after.unwrap_or_default();
             return self.retry.backoff(failed, &mut rng).max(earned).max(least);
         }

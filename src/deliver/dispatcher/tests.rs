@@ -18,9 +18,9 @@ struct Script {
 #[async_trait]
 impl AttemptTransport for Arc<Script> {
     async fn attempt(&self, request: &Request, _connection: ConnectionChoice) -> Attempt {
-        locked(&self.seen).push((Instant::now(), request.path.clone()));
+        self.seen.lock().push((Instant::now(), request.path.clone()));
         sleep(self.latency).await;
-        let mut steps = locked(&self.steps);
+        let mut steps = self.steps.lock();
         if steps.len() > 1 { steps.pop_front().unwrap() } else { steps[0].clone() }
     }
 }
@@ -153,7 +153,7 @@ async fn response_429_pauses_all_requests_once() {
     while let Some(result) = tasks.join_next().await {
         assert_eq!(result.unwrap().unwrap().status, 200);
     }
-    let seen = locked(&wire.seen);
+    let seen = wire.seen.lock();
     assert_eq!(seen.len(), 25);
     let late = seen.iter().map(|(at, _)| *at - begin).filter(|at| at.as_millis() > 60);
     let pause = Duration::from_millis(7050);
@@ -243,10 +243,10 @@ async fn dropped_request_releases_its_permits() {
     let now = Instant::now();
     made.dispatcher.halt.refused(401, now, now, None);
     let mut attempts = Attempts::default();
-    let lost = request("observer", Idempotency::Idempotent);
+    let lost = request("probe", Idempotency::Idempotent);
     let lost = made.dispatcher.send(&lost, &mut attempts);
     assert!(tokio::time::timeout(Duration::from_millis(1020), lost).await.is_err());
-    assert_eq!(locked(&wire.seen).last().unwrap().1, "observer");
+    assert_eq!(wire.seen.lock().last().unwrap().1, "probe");
     assert!(send(&made.dispatcher, "next", Idempotency::Idempotent).await.0.is_ok());
     assert_eq!(*made.dispatcher.halted().borrow(), AuthBreakerState::Clear);
 }
@@ -273,7 +273,7 @@ async fn refused_key_stops_all_requests_but_one_probe() {
     }
     // Probes after 1, 2, 4, 8, 16 and 32 seconds, five of them refused.
     assert!(begin.elapsed() >= Duration::from_secs(63));
-    let seen = locked(&wire.seen);
+    let seen = wire.seen.lock();
     let during = seen.iter().filter(|(at, _)| {
         let at = (*at - begin).as_millis();
         (60..63_000).contains(&at)
@@ -297,7 +297,7 @@ async fn once_run_aborts_after_second_refusal() {
     while let Some(result) = tasks.join_next().await {
         assert_eq!(result.unwrap(), Err(SendError::Refused { status: 403 }));
     }
-    assert_eq!(locked(&wire.seen).len(), 2);
+    assert_eq!(wire.seen.lock().len(), 2);
     assert_eq!(*made.dispatcher.halted().borrow(), AuthBreakerState::Refused { status: 403 });
 }
 
@@ -318,7 +318,7 @@ async fn retries_obey_the_rate_limit() {
     while let Some(result) = tasks.join_next().await {
         result.unwrap().unwrap();
     }
-    let seen = locked(&wire.seen);
+    let seen = wire.seen.lock();
     for (i, (first, _)) in seen.iter().enumerate() {
         let second = seen[i..].iter().take_while(|(at, _)| *at < *first + Duration::from_secs(1));
         assert!(second.count() <= 20);
@@ -338,7 +338,7 @@ impl AttemptTransport for Arc<Throttled> {
     async fn attempt(&self, _request: &Request, _connection: ConnectionChoice) -> Attempt {
         sleep(Duration::from_millis(25)).await;
         let accepted = {
-            let mut bucket = locked(&self.bucket);
+            let mut bucket = self.bucket.lock();
             let now = Instant::now();
             let refill = (now - bucket.1).as_secs_f64() * self.rate;
             *bucket = ((bucket.0 + refill).min(self.rate), now);
@@ -412,7 +412,7 @@ async fn adaptive_concurrency_reaches_throughput_of_fixed_limit() {
         }
         sleep(Duration::from_secs(25)).await;
         lanes.shutdown().await;
-        done.push(locked(&wire.seen).len());
+        done.push(wire.seen.lock().len());
     }
     println!("fixed {}, adaptive {}", done[0], done[1]);
     assert!(done[1] * 100 >= done[0] * 85, "{done:?}");

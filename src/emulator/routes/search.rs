@@ -37,7 +37,8 @@ pub(super) fn search(cx: &RouteContext<'_>) -> RouteResult {
         return one(cx, "users WHERE user_key = ?", key);
     }
     if let Some(phone) = cx.param("phone_number") {
-        let from = format!("users WHERE {} = ?", dialled("json_extract(profile, '$.phone_number')"));
+        let from =
+            format!("users WHERE {} = ?", dialled("json_extract(profile, '$.phone_number')"));
         let phone: String = phone.chars().filter(|c| !PHONE_MARKS.contains(c)).collect();
         return cx.page(&from, &[phone.into()], |id| describe(cx, id));
     }

@@ -66,15 +66,9 @@ impl CallObject {
 fn plain(call: CallKind) -> &'static [&'static str] {
     match call {
         CallKind::Identify => &["user_id", "anonymous_id", "user_key", "message_id", "timestamp"],
-        CallKind::Page => &[
-            "user_id",
-            "anonymous_id",
-            "user_key",
-            "message_id",
-            "timestamp",
-            "name",
-            "category",
-        ],
+        CallKind::Page => {
+            &["user_id", "anonymous_id", "user_key", "message_id", "timestamp", "name", "category"]
+        }
         CallKind::Track => {
             &["user_id", "anonymous_id", "user_key", "message_id", "timestamp", "event"]
         }

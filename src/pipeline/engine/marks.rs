@@ -9,11 +9,12 @@
 //! only while no request of its record can have been sent.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
 use crate::buffer::{Buffer, Token};
@@ -130,7 +131,7 @@ impl DispatchMarks {
 
 impl MarksShared {
     fn state(&self) -> MutexGuard<'_, MarksState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

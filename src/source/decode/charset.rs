@@ -1,7 +1,8 @@
-//! Character encodings: from the bytes of a line to UTF-8.
+//! Decodes character encodings: from the bytes of a line to UTF-8.
 //!
-//! Not here: finding lines (`source::line` knows how wide a newline is). One invariant: a byte
-//! sequence that has no meaning in the encoding is a fault, never a guess.
+//! # Invariants
+//!
+//! A byte sequence that is invalid in the encoding is a decode error, never a guess.
 
 use bytes::Bytes;
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
@@ -11,15 +12,15 @@ use crate::source::line::Separator;
 /// How the lines of a stream are encoded.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Charset {
-    /// Passed on as it is; codecs check it.
+    /// Unchanged; codecs check it.
     Utf8,
-    /// UTF-16 whose byte order the beginning of the stream tells.
+    /// UTF-16 whose byte order the start of the stream gives.
     Utf16,
     Known(&'static Encoding),
 }
 
 impl Charset {
-    /// By name.
+    /// By its name.
     pub(super) fn named(name: Option<&str>) -> Result<Self, String> {
         let Some(name) = name else {
             return Ok(Self::Utf8);
@@ -31,12 +32,13 @@ impl Charset {
             Some(encoding) if encoding == UTF_8 => Ok(Self::Utf8),
             Some(encoding) => Ok(Self::Known(encoding)),
             None => Err(format!(
-                "{name:?} is no known charset; write `utf-8`, `utf-16`, `latin1`, `windows-1250` …"
+                "{name:?} is not a known charset; write `utf-8`, `utf-16`, `latin1`, \
+                 `windows-1250` …"
             )),
         }
     }
 
-    /// Whether the first bytes of the stream are needed to understand it.
+    /// Whether the first bytes of the stream are needed to decode it.
     pub(super) fn awaits_mark(self) -> bool {
         matches!(self, Self::Utf16)
     }
@@ -49,7 +51,7 @@ impl Charset {
         }
     }
 
-    /// What separates its lines.
+    /// The separator of its lines.
     pub(super) fn separator(self) -> Separator {
         match self {
             Self::Utf16 => Separator::Utf16,
@@ -59,7 +61,7 @@ impl Charset {
         }
     }
 
-    /// The text of a line, without a byte order mark where the stream begins with it. UTF-8 is not
+    /// The text of a line, without the byte order mark at the start of the stream. UTF-8 is not
     /// checked here.
     pub(super) fn decode(&mut self, line: &Bytes, is_first: IsFirst) -> Result<Bytes, String> {
         if is_first == IsFirst::Yes {
@@ -101,7 +103,8 @@ mod tests {
 
     #[test]
     fn bytes_are_decoded_by_their_charset() {
-        // Names of browsers are known; the byte order mark decides about UTF-16 and is no content.
+        // The encoding names of browsers are known; the byte order mark selects the UTF-16 byte
+        // order and is dropped.
         assert_eq!(decode("latin1", b"caf\xe9").unwrap(), "café");
         assert_eq!(decode("windows-1250", b"\xbf\xf3\xb3w").unwrap(), "żółw");
         assert_eq!(decode("ISO-8859-2", b"\xbf").unwrap(), "ż");
@@ -118,7 +121,7 @@ mod tests {
 
     #[test]
     fn undecodable_bytes_are_a_fault() {
-        // Half a unit, half a pair and unknown names are refused.
+        // Half a unit, half a surrogate pair and unknown names are rejected.
         assert!(decode("utf-16le", b"a").unwrap_err().contains("UTF-16LE"));
         assert!(decode("utf-16le", b"\x00\xd8").is_err());
         assert!(decode("klingon", b"a").unwrap_err().contains("klingon"));

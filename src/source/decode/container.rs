@@ -5,9 +5,13 @@
 //! the last part. `docker`: `{"log":"text\n","stream":"stdout","time":"…"}`; a part has no newline
 //! at its end.
 //!
-//! Parts are joined by stream, as the streams of one container share a file. Invariant: a message
-//! whose last part is missing never becomes a record (with `docker`, only where its last part is as
-//! long as the runtime's own limit: shorter, it is known to be the last).
+//! Parts are joined by stream, because the streams of one container share a file.
+//!
+//! # Invariants
+//!
+//! A message whose last part is missing never becomes a record. (With `docker` this is known only
+//! where the last received part has the length at which the runtime splits; a shorter one is the
+//! last part.)
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -15,24 +19,24 @@ use serde_json::value::RawValue;
 
 use super::unit::{DecodeResult, Flush, Joined, Unit};
 
-/// Which runtime.
+/// The container runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ContainerRuntime {
     Cri,
     Docker,
 }
 
-/// Docker splits what is longer than this, in bytes.
+/// Docker splits messages longer than this, in bytes.
 const DOCKER_PART: usize = 16 << 10;
 
-/// Parts wait for their last one while so many bytes of other lines pass, at least.
+/// Parts wait for their last one until at least this many bytes of other lines were read.
 const MIN_DISTANCE: u64 = 1 << 20;
 
 #[derive(Debug, Clone)]
 pub(super) struct Container {
     runtime: ContainerRuntime,
     limit: usize,
-    /// What waits, by stream: standard output, standard error.
+    /// Incomplete messages by stream: standard output, standard error.
     waiting: [PartialLine; 2],
 }
 
@@ -40,7 +44,7 @@ pub(super) struct Container {
 enum PartialLine {
     Nothing,
     LineParts(Box<LineParts>),
-    /// Parts of a message that became a fault: what is left of it must be one too.
+    /// Some parts of the message became decode errors already, so the rest must too.
     Lost {
         from: u64,
     },
@@ -51,16 +55,16 @@ enum PartialLine {
 struct LineParts {
     joined: Joined,
     head: PartHeader,
-    /// How long the last one is.
+    /// The length of the last part.
     last: usize,
 }
 
-/// What stands beside the text of a line.
+/// The fields of a line besides its text.
 #[derive(Debug, Clone)]
 struct PartHeader {
     time: String,
     stream: OutputStream,
-    /// Docker's labels and variables, as they are written.
+    /// Docker's labels and variables, unchanged.
     attrs: Option<Box<RawValue>>,
 }
 
@@ -87,7 +91,7 @@ impl OutputStream {
     }
 }
 
-/// A line, taken apart.
+/// A parsed line.
 struct WrappedLine {
     head: PartHeader,
     text: Bytes,
@@ -190,7 +194,7 @@ impl Container {
         self.waiting.iter().any(|waiting| matches!(waiting, PartialLine::LineParts(_)))
     }
 
-    /// Parts do not hold up the checkpoint of a whole file.
+    /// Incomplete messages must not hold the checkpoint of a whole file.
     fn give_up_on_old_parts(&mut self, now: u64, out: &mut Vec<DecodeResult>) {
         let distance = MIN_DISTANCE.max(self.limit as u64);
         for waiting in &mut self.waiting {
@@ -210,7 +214,7 @@ impl Container {
     }
 }
 
-const NO_LAST: &str = "the last part of the line did not come";
+const NO_LAST: &str = "the last part of the line is missing";
 const ORPHAN_PART: &str = "this is a part of a line whose first parts could not be joined";
 
 fn record(head: &PartHeader, unit: Unit) -> Unit {
@@ -314,7 +318,7 @@ mod tests {
 
     #[test]
     fn interleaved_parts_are_joined_by_stream() {
-        // Parts of the two streams between each other come out whole, each under its first time.
+        // Interleaved parts of two streams are joined, each message under its first time.
         let mut cri = Container::new(ContainerRuntime::Cri, 1000);
         let lines = [
             format!("{T} stdout P one "),
@@ -337,7 +341,8 @@ mod tests {
 
     #[test]
     fn message_without_its_last_part_becomes_a_fault() {
-        // At the end of a run it is a fault that the next run sees whole; nothing half is a record.
+        // An incomplete message at the end of a run is a decode error, and the next run reads it
+        // whole; no incomplete message is a record.
         let mut cri = Container::new(ContainerRuntime::Cri, 1000);
         assert_eq!(feed(&mut cri, &[&format!("{T} stdout P half")]), []);
         assert_eq!(cri.waiting_from(), Some(0));
@@ -352,7 +357,7 @@ mod tests {
 
     #[test]
     fn joined_line_over_the_limit_is_one_fault_per_line_to_its_end() {
-        // Every part of a line that is too long is a fault, and the next line is a record.
+        // Every part of a too long line is a decode error, and the next line is a record.
         let mut cri = Container::new(ContainerRuntime::Cri, 100);
         let part = format!("{T} stdout P {}", "x".repeat(40));
         let (last, next) = (format!("{T} stdout F end"), format!("{T} stdout F next"));
@@ -363,7 +368,8 @@ mod tests {
 
     #[test]
     fn lines_of_another_format_are_faults() {
-        // Without a time, a known stream or a known flag a line is a fault that says so.
+        // Without a time, a known stream or a known flag a line is a decode error that says which
+        // is missing.
         let mut cri = Container::new(ContainerRuntime::Cri, 1000);
         for (line, why) in [
             ("plain text", "time"),
@@ -379,7 +385,7 @@ mod tests {
 
     #[test]
     fn docker_lines_end_with_their_newline() {
-        // Lines without a newline are parts; attributes stay; a short last part is known as such.
+        // Lines without a newline are parts; attributes are kept; a short last part is recognised.
         let mut docker = Container::new(ContainerRuntime::Docker, 100_000);
         let got = feed(
             &mut docker,

@@ -1,11 +1,13 @@
-//! The `csv` codec: one row (RFC 4180), one object of texts. A quoted value may hold newlines, so a
-//! row may take several lines.
+//! The `csv` codec: one row (RFC 4180) becomes one object of strings. A quoted value may contain
+//! newlines, so a row may take several lines.
 //!
-//! A quoted value that is never closed holds everything behind it. None of that becomes a record:
-//! a line such as `7,hacked` inside a value would be taken for another row. It becomes faults, in
-//! pieces of at most the limit, until the value is closed.
+//! A quoted value that is never closed contains everything after it. None of that becomes a record,
+//! because a line such as `7,hacked` inside a value would look like a row. It becomes decode
+//! errors, in pieces of at most the limit, until the value is closed.
 //!
-//! Invariant: a row becomes a record only if it has exactly as many values as there are columns.
+//! # Invariants
+//!
+//! A row becomes a record only if it has exactly as many values as there are columns.
 
 use bytes::Bytes;
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
@@ -20,7 +22,7 @@ pub(super) struct CsvDecoder {
     row: CsvRow,
     /// The longest row, in bytes.
     limit: usize,
-    /// Scratch space, kept so that a row allocates nothing but its record.
+    /// Reused, so that a row allocates nothing but its record.
     input: Vec<u8>,
     output: Vec<u8>,
     ends: Vec<usize>,
@@ -28,20 +30,20 @@ pub(super) struct CsvDecoder {
 
 #[derive(Debug, Clone)]
 enum Columns {
-    /// The next row names them.
+    /// The next row contains the names.
     Awaited,
     Known(Vec<String>),
-    /// The row that should have named them did not, for this reason.
+    /// The row with the names could not be used, for this reason.
     Unusable(String),
 }
 
-/// A row that is not complete.
+/// An incomplete row.
 #[derive(Debug, Clone)]
 enum CsvRow {
     None,
     /// A quoted value is open at its end.
     Open(Joined),
-    /// The same, but a part of the row is a fault already, so that all of it must be.
+    /// The same, but a part of the row is a decode error already, so all of it must be.
     Lost {
         /// Where the row starts.
         from: u64,
@@ -60,7 +62,8 @@ impl CsvDecoder {
             Some([one]) if one.is_ascii() && !b"\"\r\n".contains(one) => *one,
             Some(_) => {
                 return Err(format!(
-                    "`decoding.delimiter` must be one ASCII character other than a quote or a newline, not {:?}",
+                    "`decoding.delimiter` must be one ASCII character other than a quote or a \
+                     newline, not {:?}",
                     delimiter.unwrap_or_default()
                 ));
             }
@@ -81,7 +84,7 @@ impl CsvDecoder {
     fn with(columns: Columns, delimiter: u8, limit: usize) -> Self {
         let reader = ReaderBuilder::new()
             .delimiter(delimiter)
-            // Rows are found already; a carriage return inside one is part of a value.
+            // Rows are already split; a carriage return inside one is part of a value.
             .terminator(Terminator::Any(b'\n'))
             .build();
         Self {
@@ -104,12 +107,12 @@ impl CsvDecoder {
         self.columns = Columns::Unusable(why.to_owned());
     }
 
-    /// Takes the columns that another one has learnt.
+    /// Copies the columns that another decoder has read.
     pub(super) fn adopt_header(&mut self, other: &Self) {
         self.columns = other.columns.clone();
     }
 
-    /// Where a row that is not complete starts.
+    /// Where an incomplete row starts.
     pub(super) fn waiting_from(&self) -> Option<u64> {
         match &self.row {
             CsvRow::None => None,
@@ -118,7 +121,7 @@ impl CsvDecoder {
         }
     }
 
-    /// Whether lines wait that a time limit would turn into faults.
+    /// Whether lines are held that a time limit would turn into decode errors.
     pub(super) fn holds_lines(&self) -> bool {
         matches!(&self.row, CsvRow::Open(_) | CsvRow::Lost { rest: Some(_), .. })
     }
@@ -146,7 +149,7 @@ impl CsvDecoder {
         }
     }
 
-    /// A line that could not be read passes, of which the first bytes are known.
+    /// Takes a line that could not be read, of which only the first bytes are known.
     pub(super) fn pass(&mut self, broken: &Unreadable, out: &mut Vec<DecodeResult>) {
         match std::mem::replace(&mut self.row, CsvRow::None) {
             CsvRow::None => {
@@ -157,7 +160,7 @@ impl CsvDecoder {
                     self.row = CsvRow::Lost { from: broken.span.start, rest: None };
                 }
             }
-            // What it would have done to the quote is not known; a record must not begin in one.
+            // Its effect on the quote is unknown; a record must not begin inside a quoted value.
             CsvRow::Open(lines) => {
                 self.row = CsvRow::Lost { from: lines.span().start, rest: None };
                 out.push(Err(self.too_long(lines)));
@@ -187,7 +190,7 @@ impl CsvDecoder {
         }
     }
 
-    /// Another line of a row that is a fault.
+    /// Another line of a row that is a decode error.
     fn lose(&mut self, from: u64, rest: Option<Joined>, unit: Unit, out: &mut Vec<DecodeResult>) {
         let open = self.leaves_open(&unit.text, Quote::Inside);
         let from = from.min(unit.span.start);
@@ -210,7 +213,8 @@ impl CsvDecoder {
 
     fn too_long(&mut self, lines: Joined) -> Unreadable {
         let why = format!(
-            "the row is longer than `max_line_bytes`, {}, or one of its quoted values is never closed",
+            "the row is longer than `max_line_bytes`, {}, or one of its quoted values is never \
+             closed",
             self.limit
         );
         self.lost_header(&why);
@@ -234,7 +238,7 @@ impl CsvDecoder {
         }
     }
 
-    /// Whether a quoted value is open behind a line.
+    /// Whether a quoted value is open after a line.
     fn leaves_open(&self, line: &[u8], before: Quote) -> bool {
         if memchr::memchr(b'"', line).is_none() {
             return before == Quote::Inside;
@@ -249,7 +253,8 @@ impl CsvDecoder {
         after == Quote::Inside
     }
 
-    /// The record of a whole row; `None` for an empty line, and for the row that names the columns.
+    /// The record of a complete row; `None` for an empty line and for the row that names the
+    /// columns.
     fn row(&mut self, unit: Unit) -> Option<DecodeResult> {
         match self.decode(&unit.text) {
             Ok(None) => None,
@@ -283,7 +288,7 @@ impl CsvDecoder {
                 columns.len()
             ));
         }
-        // A boundary inside a character cannot be: separators are ASCII.
+        // Separators are ASCII, so no boundary is inside a character.
         let fields = columns
             .iter()
             .zip(spans(&values))
@@ -291,7 +296,7 @@ impl CsvDecoder {
         Ok(Some(super::object(fields)))
     }
 
-    /// Takes the columns from the first row.
+    /// Reads the columns from the first row.
     fn learn(&mut self, row: &[u8]) -> Result<(), String> {
         let learnt = self.split(row).and_then(|ends| {
             let output = super::utf8(&self.output)?;
@@ -319,7 +324,7 @@ impl CsvDecoder {
         self.input.extend_from_slice(row);
         self.input.push(b'\n');
         self.output.resize(self.input.len(), 0);
-        // One value more than there are bytes to separate them is the most there can be.
+        // There is at most one value more than bytes that can separate them.
         self.ends.resize(self.input.len() + 1, 0);
         self.reader.reset();
         let (result, _, written, count) =
@@ -334,8 +339,8 @@ impl CsvDecoder {
     }
 }
 
-/// Where in a row a byte stands, as csv-core sees it: a quote has a meaning only at the beginning
-/// of a value and inside one that began with a quote.
+/// The position in a row as csv-core sees it: a quote is special only at the beginning of a value,
+/// and inside a value that began with a quote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quote {
     /// At the beginning of a value.
@@ -344,18 +349,18 @@ enum Quote {
     Unquoted,
     /// Inside a quoted value.
     Inside,
-    /// Behind a quote that may be the closing one.
+    /// After a quote that may be the closing one.
     Closed,
 }
 
 fn inside(lines: Joined) -> Unreadable {
     lines.finish().unreadable(
-        "this stands inside a quoted value of a row above, which could not be read as a whole",
+        "this line is inside a quoted value of an earlier row, which could not be read as a whole",
     )
 }
 
-/// By hand, because a clone of csv-core's reader forgets its separators (its tables are copied in
-/// part, as of 0.1.13).
+/// Implemented by hand because a clone of csv-core's reader loses its separators (as of 0.1.13 it
+/// copies only a part of its tables).
 impl Clone for CsvDecoder {
     fn clone(&self) -> Self {
         Self {
@@ -409,7 +414,7 @@ mod tests {
         Span { start, end, line: start, lines: 1 }
     }
 
-    /// All that comes of some lines, and of their end.
+    /// All results of these lines, including the end of the stream.
     fn all(csv: &mut CsvDecoder, lines: &str) -> Vec<Result<String, String>> {
         let mut out = Vec::new();
         let mut start = 0;
@@ -424,7 +429,7 @@ mod tests {
 
     #[test]
     fn first_line_names_the_columns() {
-        // Without `columns` the first line is no record but names the values of all that follow.
+        // Without `columns` the first line is not a record but names the values of all later lines.
         let mut csv = CsvDecoder::new(None, Some(";"), LIMIT).unwrap().clone();
         assert_eq!(row(&mut csv, "id;näme"), Ok(None));
         assert_eq!(
@@ -437,7 +442,7 @@ mod tests {
 
     #[test]
     fn row_with_other_number_of_cells_is_a_fault() {
-        // A row with too many or too few values is a fault that names both numbers.
+        // A row with too many or too few values is a decode error that names both numbers.
         let mut csv = columns(&["a", "b"]);
         let why = row(&mut csv, "1").unwrap_err();
         assert_eq!(why, "the line has 1 values, there are 2 columns");
@@ -448,7 +453,8 @@ mod tests {
 
     #[test]
     fn newline_in_quotes_is_part_of_the_value() {
-        // A row ends where its quotes are closed, in the header too; its span is all its lines.
+        // A row ends where its quotes are closed, also in the header; its span covers all its
+        // lines.
         let mut csv = CsvDecoder::new(None, None, 80).unwrap();
         let got = all(&mut csv, "id,\"the\nnote\"\r\n1,\"see:\r\n\n7,\"\"hacked\"\r\n8,ok");
         assert_eq!(
@@ -471,7 +477,8 @@ mod tests {
 
     #[test]
     fn unclosed_quote_yields_faults_and_no_record() {
-        // What stands in a value that is never closed is a fault, and is waited for by the next run.
+        // Lines inside a value that is never closed are decode errors, and the next run reads them
+        // again.
         let mut csv = columns(&["a", "b"]);
         let got = all(&mut csv, "1,2\n3,\"four\n7,hacked\n8,ok");
         assert!(got[0].is_ok());
@@ -482,7 +489,7 @@ mod tests {
 
     #[test]
     fn row_over_the_limit_is_faults_until_it_ends() {
-        // A row that is too long yields no record, whatever its lines look like; the next does.
+        // A row that is too long yields no record, whatever its lines contain; the next row does.
         let mut csv = columns(&["a", "b"]);
         let inner = "7,hacked\n".repeat(20);
         let got = all(&mut csv, &format!("1,\"x\n{inner}\"\n8,ok"));
@@ -494,7 +501,7 @@ mod tests {
 
     #[test]
     fn unusable_header_makes_every_row_a_fault() {
-        // Where the first line names a column twice, it and each row after it are faults.
+        // Where the first line names a column twice, it and every later row are decode errors.
         let mut csv = CsvDecoder::new(None, None, LIMIT).unwrap();
         assert!(row(&mut csv, "a,a").is_err());
         assert!(row(&mut csv, "1,2").unwrap_err().contains("named twice"));
@@ -512,8 +519,8 @@ mod tests {
     proptest! {
         #[test]
         fn rows_equal_those_of_a_reader_of_the_whole_text(text in "[a\",\n]{0,60}") {
-            // Line by line the same rows come out as csv-core finds in the whole text at once, for
-            // as long as every quote is closed.
+            // Fed line by line, the decoder yields the same rows as csv-core on the whole text, as
+            // long as every quote is closed.
             let mut csv = CsvDecoder::new(Some(&["a".into(), "b".into()]), None, 1000).unwrap();
             let got = all(&mut csv, &text);
             let mut reader = ReaderBuilder::new().terminator(Terminator::Any(b'\n')).build();

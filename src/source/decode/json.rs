@@ -1,21 +1,23 @@
-//! The `json` codec: checks a line, and takes apart one that holds several records.
+//! The `json` codec: checks a line, and splits one that contains several records.
 //!
-//! Not here: reading fields. One invariant: what passes is UTF-8 and JSON values, byte for byte as
-//! they came. The check walks without recursion, so nesting cannot exhaust the stack.
+//! # Invariants
+//!
+//! What is yielded is UTF-8 and JSON, byte for byte as received. The check does not recurse, so
+//! nesting cannot exhaust the stack.
 
 use bytes::Bytes;
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use smallvec::{SmallVec, smallvec};
 
-/// The most records of one line or message: what each costs beside its bytes is bounded too.
+/// The most records of one line or message; their memory besides their bytes is bounded by it.
 pub(super) const MAX_PARTS: usize = 10_000;
 
-/// The records of one line: mostly one.
+/// The records of one line, usually one.
 pub(super) type JsonValues = SmallVec<[Bytes; 1]>;
 
-/// The records of a line: the value itself; of an array each element; of several objects or arrays
-/// one behind the other, each of them. None for a line of white space and for an empty array.
+/// The records of a line: the value itself; of an array each element; of several adjacent objects
+/// or arrays each of them. None for a blank line and for an empty array.
 pub(super) fn decode(line: Bytes) -> Result<JsonValues, String> {
     let head = line.trim_ascii_start().first().copied();
     let Some(head) = head else {
@@ -32,16 +34,16 @@ pub(super) fn decode(line: Bytes) -> Result<JsonValues, String> {
     }
 }
 
-/// Whether a last line without a newline is whole all the same: nothing that could still be
-/// written would make another value of it.
+/// Whether a last line without a newline is complete: nothing that could still be appended would
+/// change its value.
 pub(super) fn is_whole(line: &[u8]) -> bool {
-    // A number or a word may go on.
+    // A number or a word may continue.
     line.trim_ascii_start().first().is_some_and(|head| b"{[\"".contains(head))
         && serde_json::from_slice::<IgnoredAny>(line).is_ok()
 }
 
-/// Several values one behind the other, as writers without newlines make them. `None` where the
-/// line is something else. Only objects and arrays: `1 2` is no JSON.
+/// Several adjacent values, as programs that write no newlines produce them. `None` where the line
+/// is something else. Only objects and arrays: `1 2` is not accepted.
 fn several(line: &Bytes, text: &str, head: u8) -> Option<Result<JsonValues, String>> {
     if !matches!(head, b'{' | b'[') {
         return None;
@@ -57,7 +59,7 @@ fn several(line: &Bytes, text: &str, head: u8) -> Option<Result<JsonValues, Stri
         };
         over |= added.is_err();
         if over {
-            // The rest is still read: the line may be no JSON at all.
+            // The rest is still checked: the line may not be JSON at all.
             values.clear();
         }
     }
@@ -72,7 +74,7 @@ fn add(line: &Bytes, value: &str, values: &mut JsonValues) -> Result<(), String>
     Ok(())
 }
 
-/// Adds the elements of a sound array, as slices of the line.
+/// Adds the elements of a valid array, as slices of the line.
 fn elements(line: &Bytes, array: &str, values: &mut JsonValues) -> Result<(), String> {
     let mut de = serde_json::Deserializer::from_str(array);
     de.deserialize_seq(ArrayElements { line, values }).map_err(|_| too_many())
@@ -102,7 +104,7 @@ fn too_many() -> String {
     format!("the line holds more than {MAX_PARTS} records")
 }
 
-/// serde_json says "… at line 1 column 7"; of a line only the column is worth saying.
+/// serde_json says "… at line 1 column 7"; for a single line only the column is useful.
 fn reason(e: &serde_json::Error) -> String {
     let full = e.to_string();
     let what = full.rsplit_once(" at line ").map_or(full.as_str(), |(what, _)| what);
@@ -120,14 +122,15 @@ mod tests {
 
     #[test]
     fn single_value_is_unchanged_byte_for_byte() {
-        // Spelling, spaces and repeated keys of a valid line are left as they are.
+        // Notation, spaces and repeated keys of a valid line are unchanged.
         let line = r#" {"a": 1.0e+2, "a":"\u0041"} "#;
         assert_eq!(check(line).unwrap(), [line]);
     }
 
     #[test]
     fn arrays_and_adjacent_values_are_several_records() {
-        // Each element of an array and each of several objects is a record; inner arrays stay.
+        // Each element of an array and each of several objects is a record; inner arrays are not
+        // split.
         assert_eq!(check(r#" [{"a":1}, 2,[3, 4]]"#).unwrap(), [r#"{"a":1}"#, "2", "[3, 4]"]);
         assert_eq!(
             check(r#"{"a":1}{"b":2} {"c":3}"#).unwrap(),
@@ -139,7 +142,7 @@ mod tests {
 
     #[test]
     fn broken_value_among_adjacent_ones_makes_one_fault() {
-        // A line is a fault as a whole where one of its values is broken, or is a bare word.
+        // A line is one decode error where one of its values is broken or is a bare word.
         for line in [r#"{"a":1}{"#, r#"{"a":1} 2"#, "1 2", r#"[1] ]"#, r#"{"a":1},{"a":2}"#] {
             assert!(check(line).unwrap_err().contains("not valid JSON at column"), "{line}");
         }
@@ -147,7 +150,7 @@ mod tests {
 
     #[test]
     fn line_with_too_many_values_is_one_fault() {
-        // More records than the limit on one line are a fault that names the limit.
+        // More records than the limit on one line are a decode error that names the limit.
         let array = |n: usize| format!("[{}]", vec!["1"; n].join(","));
         assert_eq!(check(array(MAX_PARTS)).unwrap().len(), MAX_PARTS);
         assert!(check(array(MAX_PARTS + 1)).unwrap_err().contains("10000"));
@@ -157,7 +160,7 @@ mod tests {
 
     #[test]
     fn faults_name_the_column() {
-        // Each fault says what is wrong and at which column, and does not speak of lines.
+        // Each error says what is wrong and at which column, and does not mention a line number.
         let why = check(&b"{\"a\":1} x"[..]).unwrap_err();
         assert_eq!(why, "not valid JSON at column 9: trailing characters");
         let why = check(&b"{\"a\":\"\xff\"}"[..]).unwrap_err();
@@ -168,14 +171,15 @@ mod tests {
 
     #[test]
     fn blank_lines_are_skipped() {
-        // Empty lines and lines of white space are no records and no faults.
+        // Empty and blank lines are neither records nor decode errors.
         assert_eq!(check(&b""[..]).unwrap(), [""; 0]);
         assert_eq!(check(&b" \t "[..]).unwrap(), [""; 0]);
     }
 
     #[test]
     fn deep_nesting_is_scanned_without_recursion() {
-        // A million open brackets neither overflow the stack nor pass when one is left open.
+        // A million nested brackets do not overflow the stack, and are rejected when one is left
+        // open.
         let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
         assert_eq!(check(deep.clone()).unwrap(), [&deep[1..deep.len() - 1]]);
         assert!(check(deep[1..].to_owned()).is_err());
@@ -183,7 +187,7 @@ mod tests {
 
     #[test]
     fn only_closed_values_are_complete() {
-        // Objects, arrays and strings are known to be whole; numbers and words may go on.
+        // Closed objects, arrays and strings are complete; numbers and words may continue.
         for line in [r#"{"a":1}"#, " [1]\r", r#""a""#] {
             assert!(is_whole(line.as_bytes()), "{line}");
         }

@@ -1,7 +1,9 @@
-//! The `logfmt` codec: `at=info msg="two words" ok`.
+//! The `logfmt` codec: `at=info msg="two words" ok`. Every value is a string.
 //!
-//! Not here: types; every value is text. One invariant: each pair is read whole or the line is a
-//! fault; nothing is guessed behind a quote that never closes.
+//! # Invariants
+//!
+//! Each pair is read completely or the line is a decode error; nothing is guessed after an unclosed
+//! quote.
 
 use std::borrow::Cow;
 use std::str::CharIndices as Chars;
@@ -9,7 +11,7 @@ use std::str::CharIndices as Chars;
 use bytes::Bytes;
 use indexmap::IndexMap;
 
-/// The pairs of a line as an object, or `None` for a line of white space.
+/// The pairs of a line as an object, or `None` for a blank line.
 pub(super) fn decode(line: &str) -> Result<Option<Bytes>, String> {
     let mut pairs: IndexMap<&str, Cow<'_, str>> = IndexMap::new();
     let mut rest = line.trim_start();
@@ -34,7 +36,7 @@ pub(super) fn decode(line: &str) -> Result<Option<Bytes>, String> {
     Ok(Some(super::object(fields)))
 }
 
-/// The value at the start of `text`, and what is behind it. `column` is where `text` starts.
+/// The value at the start of `text`, and the rest after it. `column` is where `text` starts.
 fn value(text: &str, column: usize) -> Result<(Cow<'_, str>, &str), String> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find(char::is_whitespace).unwrap_or(text.len());
@@ -46,12 +48,12 @@ fn value(text: &str, column: usize) -> Result<(Cow<'_, str>, &str), String> {
     let behind = &quoted[length..];
     if behind.starts_with(|c: char| !c.is_whitespace()) {
         let column = column + 1 + length;
-        return Err(format!("no space behind the quoted value at column {column}"));
+        return Err(format!("no space after the quoted value at column {column}"));
     }
     Ok((value, behind))
 }
 
-/// The text up to the closing quote, and how many bytes it takes with the quote.
+/// The string up to the closing quote, and its length in bytes including the quote.
 fn unquote(quoted: &str) -> Option<(Cow<'_, str>, usize)> {
     let plain = quoted.find(['"', '\\'])?;
     if quoted[plain..].starts_with('"') {
@@ -69,8 +71,8 @@ fn unquote(quoted: &str) -> Option<(Cow<'_, str>, usize)> {
     None
 }
 
-/// What follows a backslash: the escapes of JSON, of Go's `strconv.Quote` and of C. An escape that
-/// means nothing stands for itself; half a surrogate pair is U+FFFD.
+/// Decodes what follows a backslash: the escapes of JSON, of Go's `strconv.Quote` and of C. An
+/// unknown escape is kept unchanged; half a surrogate pair becomes U+FFFD.
 fn escape(chars: &mut Chars<'_>, value: &mut String) {
     let Some((_, c)) = chars.next() else {
         value.push('\\');
@@ -91,7 +93,7 @@ fn escape(chars: &mut Chars<'_>, value: &mut String) {
     }
 }
 
-/// `\xc3\xa9` or `\303\251`: a run of bytes, which is UTF-8, or else each is a character.
+/// `\xc3\xa9` or `\303\251`: a run of bytes, which is UTF-8, or else each byte is a character.
 fn bytes(first: char, chars: &mut Chars<'_>, value: &mut String) {
     let mut run = Vec::new();
     let mut kind = first;
@@ -159,7 +161,7 @@ fn character(kind: char, chars: &mut Chars<'_>, value: &mut String) {
     }
 }
 
-/// A number of exactly so many digits.
+/// A number of exactly this many digits.
 fn number(chars: &mut Chars<'_>, length: u32, radix: u32) -> Option<u32> {
     (0..length).try_fold(0_u32, |number, _| {
         let digit = chars.next().and_then(|(_, c)| c.to_digit(radix))?;
@@ -192,15 +194,17 @@ mod tests {
 
     #[test]
     fn faults_name_the_column() {
-        // A quote left open, a value without key and text glued to a quote are faults with a place.
+        // An unclosed quote, a value without key and text directly after a quote are decode errors
+        // with a column.
         assert_eq!(read("a=\"b").unwrap_err(), "the quote at column 3 is not closed");
         assert_eq!(read("a=1 =b").unwrap_err(), "no key before `=` at column 5");
-        assert_eq!(read("a=\"b\"c").unwrap_err(), "no space behind the quoted value at column 6");
+        assert_eq!(read("a=\"b\"c").unwrap_err(), "no space after the quoted value at column 6");
     }
 
     #[test]
     fn escapes_of_common_writers_are_decoded() {
-        // JSON's, Go's and C's escapes are read; half a pair is U+FFFD once; others stay.
+        // The escapes of JSON, Go and C are decoded; half a surrogate pair is one U+FFFD; other
+        // escapes are unchanged.
         for (escaped, text) in [
             (r"caf\u00e9 \u20ac 5", "café € 5"),
             (r"\ud83d\ude00 \U0001f600", "😀 😀"),
@@ -218,7 +222,7 @@ mod tests {
     proptest! {
         #[test]
         fn quoted_values_round_trip(pairs in proptest::collection::btree_map("[a-z]{1,5}", any::<String>(), 1..5)) {
-            // Whatever text is written in quotes with `"` and `\` escaped is read back unchanged.
+            // A string written in quotes with `"` and `\` escaped is read back unchanged.
             let line: Vec<String> = pairs
                 .iter()
                 .map(|(k, v)| format!("{k}=\"{}\"", v.replace('\\', "\\\\").replace('"', "\\\"")))

@@ -1,15 +1,17 @@
-//! Decoding: from lines, or whole messages, to the JSON texts of records.
+//! Decodes lines, or whole messages, into the JSON text of records.
 //!
-//! | file | what it is |
+//! | file | what it does |
 //! |---|---|
-//! | `unit` | what passes through the steps, and what comes out |
+//! | `unit` | the input and output of steps |
 //! | `step` | one step: a codec and its state |
-//! | `json`, `csv`, `logfmt`, `pattern`, `syslog`, `container` | the codecs |
-//! | `charset`, `multiline` | what happens to lines before the first step |
+//! | `json`, `csv`, `logfmt`, `regex`, `syslog`, `container` | the codecs |
+//! | `charset`, `multiline` | process lines before the first step |
 //! | `pick` | where a step reads and writes |
 //!
-//! Not here: finding lines (`source::line`) and what fields mean (`mapping`). One invariant: no
-//! input panics; a line becomes records, nothing, or a reason, or it is held until more lines come.
+//! # Invariants
+//!
+//! No input causes a panic. A line becomes records, nothing, or a decode error, or it is held until
+//! more lines arrive.
 
 mod charset;
 mod container;
@@ -43,31 +45,32 @@ use crate::config::source::{Decoding, MultilineConfig as MultilineSettings};
 #[cfg(any(feature = "fluvio", feature = "kafka"))]
 use crate::record::Record;
 
-/// How long a row or message may lack its end while no line comes, before it becomes a fault.
+/// How long an incomplete row or message waits while no line arrives, before it becomes a decode
+/// error.
 const INCOMPLETE_AFTER: Duration = Duration::from_secs(60);
 
-/// The longest line, in bytes, where nothing else is said.
+/// The longest line, in bytes, where no limit is given.
 const DEFAULT_LIMIT: usize = 1 << 20;
 
-/// Decoding steps with what they have learnt of one stream of lines (the columns of a CSV file)
-/// and with the lines they hold (a row that is not complete).
+/// Decoding steps with their state for one stream of lines: the columns of a CSV file, and the
+/// lines that they hold (an incomplete row).
 ///
-/// Every stream needs its own: clone one that has read nothing yet.
+/// Every stream needs its own decoder: clone one that has read nothing yet.
 ///
 /// | codec | record |
 /// |---|---|
-/// | `json` | the very bytes of the line, which must be one JSON value; of an array each element is a record, and so is each of several objects one behind the other |
+/// | `json` | the bytes of the line, which must be one JSON value; each element of an array is a record, and so is each of several adjacent objects |
 /// | `text` | `{"message": line}`, each invalid UTF-8 sequence replaced by U+FFFD |
-/// | `csv` | an object of texts by column; a quoted value may hold newlines |
-/// | `logfmt` | an object of texts; a bare key has the text `true`; of equal keys the last wins |
-/// | `regex` | an object of texts by named group; groups that took no part are left out |
-/// | `syslog` | an object with Vector's names of fields |
+/// | `csv` | an object of strings by column; a quoted value may contain newlines |
+/// | `logfmt` | an object of strings; a bare key has the value `"true"`; of equal keys the last wins |
+/// | `regex` | an object of strings by named group; groups that did not match are absent |
+/// | `syslog` | an object with Vector's field names |
 /// | `cri`, `docker` | `time`, `stream`, `message`; parts of a line are joined |
 ///
-/// With several steps, each reads text out of the record of the one before; see [`Decoding`].
+/// With several steps, each reads a string from the record of the one before; see [`Decoding`].
 ///
-/// A line that is no record yields nothing: an empty one (for `json` and `logfmt` also one of white
-/// space; `text` and `regex` have no such lines), an empty array, the line that names the columns.
+/// A line that is not a record yields nothing: an empty line (for `json` and `logfmt` also a blank
+/// one; `text` and `regex` have no such lines), an empty array, the line that names the columns.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     charset: Charset,
@@ -75,9 +78,9 @@ pub struct Decoder {
     steps: Vec<DecodeStep>,
     /// Lines fed so far.
     fed: u64,
-    /// Behind the last record, and how many parts ended there.
+    /// The end of the last record, and how many parts ended there.
     last: (u64, u32),
-    /// Scratch space.
+    /// Reused buffer.
     units: Vec<DecodeResult>,
 }
 
@@ -86,8 +89,8 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// Settings that contradict each other, a pattern that is no regular expression or has no
-    /// named group, repeated columns: a text for the writer of the pipeline file.
+    /// Settings that contradict each other, a pattern that is not a regular expression or has no
+    /// named group, repeated columns. The text is for the author of the pipeline file.
     pub fn new(decoding: &Decoding) -> Result<Self, String> {
         Self::bounded(decoding, DEFAULT_LIMIT, None)
     }
@@ -101,8 +104,8 @@ impl Decoder {
         Self::bounded(decoding, DEFAULT_LIMIT, timezone)
     }
 
-    /// As [`new`](Self::new), where joined lines may be as long as `limit` bytes, and times without
-    /// a zone are in `timezone`, UTC by default.
+    /// As [`new`](Self::new), where joined lines may be `limit` bytes long, and times without a
+    /// zone are in `timezone`, UTC by default.
     ///
     /// # Errors
     ///
@@ -144,7 +147,7 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// Patterns that are no regular expressions.
+    /// Patterns that are not regular expressions.
     pub fn with_multiline(
         self,
         settings: Option<&MultilineSettings>,
@@ -154,19 +157,18 @@ impl Decoder {
         Ok(Self { multiline, ..self })
     }
 
-    /// What separates the lines of its stream, for the splitter. Where reading begins amid the
-    /// stream it is known once the beginning is learnt.
+    /// The separator of the lines of its stream. Where reading starts in the middle of a stream, it
+    /// is known only after [`learn_beginning`](Self::learn_beginning).
     pub(super) fn separator(&self) -> Separator {
         self.charset.separator()
     }
 
-    /// How many lines it was fed.
+    /// How many lines were fed.
     pub(super) fn fed(&self) -> u64 {
         self.fed
     }
 
-    /// Takes a line; appends the records it completes to `out`, one behind the other in the order
-    /// of their ends.
+    /// Takes a line; appends the records that it completes to `out`, in the order of their ends.
     pub(super) fn feed(&mut self, line: Line, out: &mut Vec<Decoded>) {
         let span = Span { start: line.start, end: line.end, line: self.fed, lines: 1 };
         self.fed += 1;
@@ -189,7 +191,7 @@ impl Decoder {
 
     /// Completes what is held.
     pub(super) fn flush(&mut self, why: Flush, out: &mut Vec<Decoded>) {
-        // A time limit completes only what has waited for that long.
+        // A time limit completes only what has waited that long.
         let due = self.flush_after();
         let mut units = Vec::new();
         if let Some(multiline) = &mut self.multiline
@@ -206,7 +208,7 @@ impl Decoder {
         self.finish(units, out);
     }
 
-    /// Where the first line that is held starts: a checkpoint must not pass it.
+    /// Where the first held line starts: a checkpoint must not pass it.
     pub(super) fn waiting_from(&self) -> Option<u64> {
         let steps = self.steps.iter().filter_map(DecodeStep::waiting_from);
         steps.chain(self.multiline.as_ref().and_then(LineJoiner::waiting_from)).min()
@@ -219,8 +221,8 @@ impl Decoder {
         steps.into_iter().chain(self.multiline.as_ref().and_then(LineJoiner::flush_after)).min()
     }
 
-    /// The records of a whole message, which is a stream of its own. None where it holds none;
-    /// faults are among them.
+    /// The records of a whole message, which is a stream of its own. May be empty; decode errors
+    /// are among them.
     pub fn message(&self, message: &Bytes) -> Vec<Decoded> {
         let mut out = if self.steps.first().is_some_and(DecodeStep::reads_lines) {
             self.lines(message)
@@ -235,7 +237,7 @@ impl Decoder {
             decoder.flush(Flush::NewGeneration, &mut out);
             out
         };
-        // Parts are counted over the message: it has one place in its stream.
+        // Parts are numbered over the whole message, which has one position in its stream.
         for (part, decoded) in (0..).zip(&mut out) {
             decoded.part = part;
         }
@@ -255,14 +257,14 @@ impl Decoder {
         out
     }
 
-    /// Whether the beginning of the stream is still needed to understand what follows (the columns
-    /// of a CSV file).
+    /// Whether the beginning of the stream is needed to decode the rest (the columns of a CSV
+    /// file).
     pub(super) fn awaits_beginning(&self) -> bool {
         self.charset.awaits_mark() || self.steps.iter().any(DecodeStep::awaits_header)
     }
 
-    /// Learns from the first bytes of the stream, where reading starts behind them; `limit` is the
-    /// longest line. `false` where they are too few: then more of the stream is needed, or
+    /// Reads the first bytes of the stream, where reading starts after them; `limit` is the longest
+    /// line. `false` where they are too few: then more bytes are needed, or
     /// [`forgo_beginning`](Self::forgo_beginning).
     pub(super) fn learn_beginning(&mut self, beginning: &Bytes, limit: usize) -> bool {
         if beginning.len() < 2 {
@@ -286,7 +288,8 @@ impl Decoder {
         true
     }
 
-    /// Says that the beginning cannot be had, and why: lines that need it are faults from now on.
+    /// The beginning is not available, for this reason: lines that need it are decode errors from
+    /// now on.
     pub(super) fn forgo_beginning(&mut self, why: &str) {
         self.charset.learn(b"");
         for step in &mut self.steps {
@@ -294,8 +297,8 @@ impl Decoder {
         }
     }
 
-    /// Whether a last line is a whole record though it has no newline yet: nothing that could still
-    /// be written behind it would make another record of it.
+    /// Whether a last line is a complete record though it has no newline yet: nothing that could
+    /// still be appended would change it.
     pub(super) fn is_complete_without_newline(&self, line: &[u8]) -> bool {
         let is_json = matches!(self.steps.as_slice(), [only] if only.is_json());
         let is_plain = self.multiline.is_none() && matches!(self.charset, Charset::Utf8);
@@ -321,7 +324,7 @@ impl Decoder {
                 Ok(unit) => (unit.span, unit.text, earlier(&unit.earlier), None),
                 Err(broken) => (broken.span, broken.raw, None, Some(broken.why)),
             };
-            // What was held while others passed ends where the last of them did.
+            // A record that was held while later ones were yielded ends where the last of them did.
             let (end, part) = match self.last {
                 (last, part) if span.end <= last => (last, part + 1),
                 _ => (span.end, 0),
@@ -334,7 +337,7 @@ impl Decoder {
     }
 }
 
-/// The records of a message that was decoded, at least one. `place` is where a person would look.
+/// The records of a decoded message, at least one. `place` is its location for messages.
 #[cfg(any(feature = "fluvio", feature = "kafka"))]
 pub(super) fn records_of(
     decoded: Result<Vec<Decoded>, String>,
@@ -361,7 +364,7 @@ pub(super) fn records_of(
     }
 }
 
-/// The name of a part of a message, for deduplication: parts are different records.
+/// The id of a part of a message, for deduplication: parts are different records.
 #[cfg(any(feature = "fluvio", feature = "kafka"))]
 pub(super) fn id_of_part(message: impl Into<Arc<str>>, part: usize) -> Arc<str> {
     let message = message.into();
@@ -371,7 +374,7 @@ pub(super) fn id_of_part(message: impl Into<Arc<str>>, part: usize) -> Arc<str> 
     }
 }
 
-/// Passes what a step made on to the next.
+/// Passes the results of earlier steps to this one.
 fn through(step: &mut DecodeStep, units: Vec<DecodeResult>) -> Vec<DecodeResult> {
     let mut out = Vec::new();
     for unit in units {
@@ -383,8 +386,8 @@ fn through(step: &mut DecodeStep, units: Vec<DecodeResult>) -> Vec<DecodeResult>
     out
 }
 
-/// What the record of a step is called under `%decoded`: its codec, and its number where an earlier
-/// one has the same.
+/// The name of a step's record under `%decoded`: its codec, with a number where an earlier step has
+/// the same codec.
 fn name_of(decoding: &Decoding, number: usize) -> String {
     let codecs: Vec<_> = decoding.steps().take(number).map(|step| step.codec).collect();
     let codec = codecs[number - 1];
@@ -394,7 +397,7 @@ fn name_of(decoding: &Decoding, number: usize) -> String {
     }
 }
 
-/// What the steps before the last one read, for `%decoded`.
+/// The records of the steps before the last one, for `%decoded`.
 fn earlier(steps: &[(String, Bytes)]) -> Option<Bytes> {
     if steps.is_empty() {
         return None;
@@ -412,13 +415,13 @@ fn earlier(steps: &[(String, Bytes)]) -> Option<Bytes> {
     Some(out.into())
 }
 
-/// The line as text, or where it stops being UTF-8.
+/// The line as a string, or where it stops being UTF-8.
 fn utf8(line: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(line)
         .map_err(|e| format!("not valid UTF-8 at column {}", e.valid_up_to() + 1))
 }
 
-/// A JSON object of texts. Keys must differ.
+/// A JSON object of strings. Keys must be distinct.
 fn object<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Bytes {
     let mut out = Vec::with_capacity(128);
     out.push(b'{');

@@ -1,7 +1,8 @@
-//! Lines that belong together, by patterns. The modes are Vector's.
+//! Joins lines that belong together, by patterns. The modes are Vector's.
 //!
-//! Not here: time; `timeout` says how long a group may wait. One invariant: a group that is longer
-//! than the limit is faults to its end, and never a record.
+//! # Invariants
+//!
+//! A group longer than the limit becomes decode errors to its end, and never a record.
 
 use std::time::Duration;
 
@@ -25,21 +26,21 @@ pub(super) struct LineJoiner {
 enum Group {
     None,
     Open(Joined),
-    /// Its first lines are a fault already.
+    /// Its first lines are decode errors already.
     Lost {
         from: u64,
         rest: Option<Joined>,
     },
 }
 
-/// What a line is to the group before it.
+/// What a line is to the present group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LineRole {
     /// A part of it.
     Inside,
     /// Its last.
     Last,
-    /// Behind it.
+    /// After it.
     Behind,
 }
 
@@ -79,7 +80,7 @@ impl LineJoiner {
         }
     }
 
-    /// A line that could not be read passes; it is in no group, and ends the one before.
+    /// Takes a line that could not be read: it belongs to no group and ends the present one.
     pub(super) fn pass(&mut self, broken: Unreadable, out: &mut Vec<DecodeResult>) {
         match std::mem::replace(&mut self.group, Group::None) {
             Group::None => {}
@@ -92,7 +93,7 @@ impl LineJoiner {
     }
 
     pub(super) fn flush(&mut self, _why: Flush, out: &mut Vec<DecodeResult>) {
-        // A group has no end of its own: the end of the stream is as good as the time limit.
+        // A group has no end of its own, so the end of the stream ends it like the time limit.
         self.end(out);
     }
 
@@ -190,7 +191,7 @@ mod tests {
 
     #[test]
     fn each_multiline_mode_ends_groups_as_documented() {
-        // A line that starts no group stands alone; the four modes are Vector's.
+        // A line that starts no group is a record of its own; the four modes are Vector's.
         for (mode, condition, expected) in [
             (Mode::HaltBefore, "^s", &["x", "s1+c1+c2", "s2+y"][..]),
             (Mode::HaltWith, "^c2", &["x", "s1+c1+c2", "s2+y"]),
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn group_over_the_limit_is_faults_until_it_ends() {
-        // A group that is too long is faults, all of it; the next group is a record.
+        // A too long group is decode errors only; the next group is a record.
         let mut multiline = multiline(Mode::HaltBefore, "^s", "^s", 8);
         let got = joined(&mut multiline, "s1 aaaa bbbb cccc s2 d");
         assert_eq!(got.last().unwrap().as_ref().unwrap(), "s2+d");

@@ -1,7 +1,8 @@
-//! Paths of decoding steps: where a step reads its text, and where it puts its result.
+//! Paths of decoding steps: where a step reads its string, and where it inserts its result.
 //!
-//! Not here: the mapping's paths, which know more. One invariant: what is put in leaves every other
-//! byte of the record's values as it was.
+//! # Invariants
+//!
+//! Inserting a value leaves all other bytes of the record's values unchanged.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,21 +21,21 @@ pub(super) struct Keys {
     written: String,
 }
 
-/// What stands at a path.
+/// The value at a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Picked {
     Text(Bytes),
     /// An object or a list, as JSON.
     Json(Bytes),
     Nothing,
-    /// A number or a word.
+    /// A number, a boolean or null.
     Other,
 }
 
 impl Keys {
-    /// Reads a path.
+    /// Parses a path.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no path such as `.message` or `.a.\"odd key\"`");
+        let wrong = || format!("{text:?} is not a path such as `.message` or `.a.\"odd key\"`");
         let mut keys = Vec::new();
         let mut rest = text;
         while !rest.is_empty() && text != "." {
@@ -61,17 +62,17 @@ impl Keys {
         }
     }
 
-    /// As the file writes it.
+    /// As the pipeline file writes it.
     pub(super) fn written(&self) -> &str {
         &self.written
     }
 
-    /// Whether it is the whole record.
+    /// Whether it selects the whole record.
     pub(super) fn is_whole(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// What stands there in a record.
+    /// The value at the path in a record.
     pub(super) fn pick(&self, record: &Bytes) -> Picked {
         let mut at: &[u8] = record;
         for key in &self.keys {
@@ -95,7 +96,7 @@ impl Keys {
         }
     }
 
-    /// The record with a value put there. `None` where the record is no object.
+    /// The record with a value inserted at the path. `None` where the record is not an object.
     pub(super) fn put(&self, record: &Bytes, value: &Bytes) -> Option<Bytes> {
         let value = std::str::from_utf8(value).ok()?.to_owned();
         let value = RawValue::from_string(value).ok()?;
@@ -105,7 +106,7 @@ impl Keys {
     }
 }
 
-/// A key in quotes at the start, written as JSON writes texts, and what is behind it.
+/// A quoted key at the start, written as a JSON string, and the rest after it.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut keys = serde_json::Deserializer::from_str(text).into_iter::<String>();
     let key = keys.next()?.ok()?;
@@ -136,7 +137,7 @@ mod tests {
 
     #[test]
     fn path_selects_string_or_object() {
-        // A text is unescaped, objects and lists are JSON, null and absent are nothing.
+        // A string is unescaped, objects and lists stay JSON, null and absent are nothing.
         let record = Bytes::from_static(
             br#" {"a": {"odd key": "x\n\u00e9", "n": null, "o": {"b":1.0}}, "t": 1, "h": "\ud800"}"#,
         );
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     fn result_is_inserted_at_its_path() {
-        // Keys keep their order and other values their spelling; missing objects are made.
+        // Keys keep their order and other values their notation; missing objects are created.
         let record = Bytes::from_static(br#"{"z":1.00,"a":{"b":1}}"#);
         let put = |path: &str| {
             let put = keys(path).put(&record, &Bytes::from_static(b"[2]"));
@@ -166,7 +167,7 @@ mod tests {
 
     #[test]
     fn invalid_path_is_rejected() {
-        // Without a dot, with empty keys and with brackets a text is no path.
+        // Without a dot, with empty keys or with brackets a string is not a path.
         for path in ["", "message", ".a..b", "..", ".a[0]", ".\"open", "%a", ".a b"] {
             assert!(Keys::parse(path).is_err(), "{path}");
         }

@@ -1,7 +1,8 @@
 //! The `regex` codec: named groups become fields.
 //!
-//! Not here: several patterns; a pattern with alternatives serves. One invariant: a line that does
-//! not match is a fault, never an empty record.
+//! # Invariants
+//!
+//! A line that does not match is a decode error, never an empty record.
 
 use bytes::Bytes;
 use regex::Regex;
@@ -25,7 +26,8 @@ impl RegexDecoder {
             .collect();
         if groups.is_empty() {
             return Err(
-                "`decoding.pattern` has no named group; name what shall become a field, as in `(?<status>\\d+)`"
+                "`decoding.pattern` has no named group; name what shall become a field, as in \
+                 `(?<status>\\d+)`"
                     .into(),
             );
         }
@@ -49,7 +51,8 @@ mod tests {
 
     #[test]
     fn named_groups_become_fields_of_the_record() {
-        // Named groups that took part are fields; unnamed ones and those that did not are left out.
+        // Named groups that matched are fields; unnamed ones and those that did not match are
+        // absent.
         let pattern =
             RegexDecoder::new(Some(r"^(?<verb>[A-Z]+) (\S+)(?: (?<code>\d+))?$")).unwrap();
         assert_eq!(pattern.decode("GET /a 200").unwrap(), r#"{"verb":"GET","code":"200"}"#);
@@ -59,7 +62,7 @@ mod tests {
 
     #[test]
     fn pattern_without_named_groups_is_rejected() {
-        // No pattern, a broken one and one without named groups are errors.
+        // A missing pattern, a broken one and one without named groups are errors.
         for pattern in [None, Some("("), Some("(a)")] {
             assert!(RegexDecoder::new(pattern).is_err(), "{pattern:?}");
         }

@@ -1,7 +1,8 @@
-//! One decoding step: a codec with its settings and with what it has learnt of the stream.
+//! One decoding step: a codec with its settings and its state for the stream.
 //!
-//! Not here: how steps follow each other (`decode`). One invariant: whatever goes in comes out, as
-//! records or as faults, or is held, and then `waiting_from` says so.
+//! # Invariants
+//!
+//! All input is yielded as records or decode errors, or is held; then `waiting_from` says so.
 
 use bytes::Bytes;
 use jiff::tz::TimeZone;
@@ -18,20 +19,20 @@ use crate::config::source::{Codec, DecodingStep};
 #[derive(Debug, Clone)]
 pub(super) struct DecodeStep {
     state: StepState,
-    /// Behind the first step: where it reads and writes, and what its record stands under.
+    /// For every step but the first: where it reads and writes, and the name of its input record.
     link: Option<StepDecoder>,
-    /// How its faults are introduced, where there are several steps.
+    /// The prefix of its errors, where there are several steps.
     label: Option<String>,
 }
 
-/// How a step hangs on the one before.
+/// How a step is connected to the one before.
 #[derive(Debug, Clone)]
 struct StepDecoder {
     from: Keys,
     into: Keys,
-    /// What the record of the step before is called under `%decoded`.
+    /// The name of the previous step's record under `%decoded`.
     earlier: String,
-    /// Whether what stands at `from` may be a value instead of text.
+    /// Whether the value at `from` may be JSON instead of a string.
     takes_values: bool,
 }
 
@@ -75,7 +76,7 @@ impl DecodeStep {
         Ok(Self { state, link: None, label: None })
     }
 
-    /// As one of several steps, the `number`th; `earlier` is the name of the one before.
+    /// Connects it as the `number`th of several steps; `earlier` is the name of the one before.
     pub(super) fn linked(
         self,
         settings: &DecodingStep,
@@ -101,7 +102,7 @@ impl DecodeStep {
         matches!(self.state, StepState::Json)
     }
 
-    /// Whether a message is to be taken line by line.
+    /// Whether a message is decoded line by line.
     pub(super) fn reads_lines(&self) -> bool {
         matches!(self.state, StepState::Csv(_))
     }
@@ -115,7 +116,7 @@ impl DecodeStep {
         self.output(out, before);
     }
 
-    /// A piece of the stream that a step before could not read.
+    /// A piece of the stream that an earlier step could not read.
     pub(super) fn pass(&mut self, broken: Unreadable, out: &mut Vec<DecodeResult>) {
         let before = out.len();
         if let StepState::Csv(csv) = &mut self.state {
@@ -143,7 +144,7 @@ impl DecodeStep {
         }
     }
 
-    /// Whether lines wait that a time limit would complete.
+    /// Whether lines are held that a time limit would complete.
     pub(super) fn holds_lines(&self) -> bool {
         match &self.state {
             StepState::Csv(csv) => csv.holds_lines(),
@@ -170,7 +171,7 @@ impl DecodeStep {
         }
     }
 
-    /// What this step reads: the line, or what the step before made of it.
+    /// The input of this step: the line, or a string from the result of the step before.
     fn input(&self, unit: Unit) -> DecodeResult {
         let Some(StepDecoder { from, earlier, takes_values, .. }) = &self.link else {
             return Ok(unit);
@@ -190,8 +191,8 @@ impl DecodeStep {
                 unit.record = record;
                 return Ok(unit);
             }
-            Picked::Nothing => "there is nothing at that path in what the step before made",
-            Picked::Json(_) | Picked::Other => "what stands at that path is no text",
+            Picked::Nothing => "there is nothing at that path in the result of the step before",
+            Picked::Json(_) | Picked::Other => "the value at that path is not a string",
         };
         Err(unit.unreadable(why))
     }
@@ -215,7 +216,7 @@ impl DecodeStep {
         }
     }
 
-    /// What a text holds, where that depends on nothing that came before.
+    /// The records of a string, for codecs whose result does not depend on earlier lines.
     fn decode(&self, text: Bytes) -> Result<json::JsonValues, String> {
         let one = match &self.state {
             StepState::Json => return json::decode(text),
@@ -228,7 +229,7 @@ impl DecodeStep {
         Ok(one.into_iter().collect())
     }
 
-    /// Puts results where they belong, and names the step in its faults.
+    /// Inserts results at their path, and names the step in its errors.
     fn output(&self, out: &mut [DecodeResult], from: usize) {
         let Some(label) = &self.label else {
             return;
@@ -240,7 +241,7 @@ impl DecodeStep {
                 *outcome = match link.into.put(&unit.record, &unit.text) {
                     Some(record) => Ok(unit.clone().with_text(record)),
                     None => Err(unit.clone().unreadable(format!(
-                        "`{}` leads through a value that is no object",
+                        "`{}` leads through a value that is not an object",
                         link.into.written()
                     ))),
                 };

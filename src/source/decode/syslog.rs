@@ -1,8 +1,10 @@
 //! The `syslog` codec: RFC 5424, RFC 3164, and what syslog daemons write into files (without a
-//! priority, with either form of time).
+//! priority, with either time format). Field names are Vector's.
 //!
-//! Field names are Vector's. Invariant: a line that begins with neither a priority nor a time is no
-//! syslog and a fault; of every other line nothing is left out.
+//! # Invariants
+//!
+//! A line that begins with neither a priority nor a time is a decode error; of every other line all
+//! content is kept.
 
 use std::borrow::Cow;
 
@@ -23,7 +25,7 @@ const FACILITIES: [&str; 24] = [
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
-/// Names of fields that structured data must not take.
+/// Field names that structured data must not use.
 const OWN: [&str; 9] = [
     "facility",
     "severity",
@@ -36,7 +38,7 @@ const OWN: [&str; 9] = [
     "message",
 ];
 
-/// A line, taken apart.
+/// A parsed line.
 #[derive(Debug, Default)]
 struct SyslogMessage<'a> {
     priority: Option<u8>,
@@ -50,11 +52,11 @@ struct SyslogMessage<'a> {
     message: &'a str,
 }
 
-/// An element of structured data: its name, and names and values in it.
+/// An element of structured data: its name, and the names and values in it.
 type Element<'a> = (&'a str, Vec<(&'a str, Cow<'a, str>)>);
 
-/// The fields of a line; `None` for a line of white space. Times without a zone are in `zone`,
-/// those without a year in the latest year in which they are at most a day behind `now`.
+/// The fields of a line; `None` for a blank line. Times without a zone are in `zone`. A time
+/// without a year is in the latest year in which it is at most one day after `now`.
 pub(super) fn decode(line: &str, zone: &TimeZone, now: Timestamp) -> Result<Option<Bytes>, String> {
     if line.trim().is_empty() {
         return Ok(None);
@@ -83,7 +85,7 @@ fn read<'a>(line: &'a str, zone: &TimeZone, now: Timestamp) -> Result<SyslogMess
         }
         None => {
             return Err(
-                "no syslog: the line begins with neither a priority such as `<34>` nor a time"
+                "not syslog: the line begins with neither a priority such as `<34>` nor a time"
                     .into(),
             );
         }
@@ -103,7 +105,7 @@ fn priority(line: &str) -> Result<(Option<u8>, &str), String> {
     }
 }
 
-/// A version, by which RFC 5424 is known.
+/// The version, which identifies RFC 5424.
 fn version(text: &str) -> Option<(u16, &str)> {
     let (digits, rest) = text.split_once(' ')?;
     let plain = (1..=3).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
@@ -143,7 +145,7 @@ fn rfc5424(text: &str) -> Result<SyslogMessage<'_>, String> {
     })
 }
 
-/// `-`, or elements such as `[id name="value"]` one behind the other.
+/// `-`, or adjacent elements such as `[id name="value"]`.
 fn structured_data(text: &str) -> Result<(Vec<Element<'_>>, &str), String> {
     if let Some(rest) = text.strip_prefix('-') {
         return Ok((Vec::new(), rest));
@@ -178,7 +180,7 @@ fn element(text: &str) -> Option<(Element<'_>, &str)> {
     }
 }
 
-/// A value up to its quote; `\"`, `\\` and `\]` stand for what is behind the backslash.
+/// A value up to its quote; `\"`, `\\` and `\]` are escapes.
 fn value(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let mut value = String::new();
     let mut from = 0;
@@ -203,7 +205,7 @@ fn value(text: &str) -> Option<(Cow<'_, str>, &str)> {
     None
 }
 
-/// The time at the start, and what is behind it.
+/// The time at the start, and the rest after it.
 fn time<'a>(
     text: &'a str,
     zone: &TimeZone,
@@ -242,7 +244,7 @@ fn time<'a>(
         None => {
             let this = zone.to_datetime(now).year();
             let latest = now.saturating_add(24.hours()).unwrap_or(now);
-            // Five years back there is a 29th of February, but around 1900 and 2100.
+            // Nine years always contain a 29th of February, also around 1900 and 2100.
             (-8..=1).rev().filter_map(|n| in_year(this + n)).find(|moment| *moment <= latest)
         }
     };
@@ -262,7 +264,7 @@ fn month(text: &str) -> Option<(usize, &str)> {
     text[3..].starts_with(' ').then(|| (at + 1, &text[3..]))
 }
 
-/// A number of at most `most` digits that a space follows.
+/// A number of at most `most` digits that is followed by a space.
 fn number(text: &str, most: usize) -> Option<(u16, &str)> {
     let end = text.find(' ')?;
     let (digits, rest) = text.split_at(end);
@@ -295,7 +297,7 @@ fn host_and_tag(text: &str) -> SyslogMessage<'_> {
     }
 }
 
-/// A tag, its process, and what is behind it: `sshd[42]: text`.
+/// A tag, its process, and the rest after it: `sshd[42]: text`.
 fn tag(text: &str) -> Option<(&str, Option<&str>, &str)> {
     let text = text.trim_start();
     let end = text.find([' ', ':', '['])?;
@@ -312,11 +314,11 @@ fn tag(text: &str) -> Option<(&str, Option<&str>, &str)> {
     };
     let message = match rest.strip_prefix(':') {
         Some(message) => message,
-        // Some daemons leave out the colon behind the process.
+        // Some daemons omit the colon after the process.
         None if procid.is_some() => rest,
         None => return None,
     };
-    // `::1` and `10:11` are no tags.
+    // `::1` and `10:11` are not tags.
     let ends = message.is_empty() || message.starts_with(' ');
     ends.then(|| (name, procid, message.strip_prefix(' ').unwrap_or(message)))
 }
@@ -362,7 +364,7 @@ impl SyslogMessage<'_> {
     }
 }
 
-/// A JSON object in the making.
+/// A JSON object under construction.
 #[derive(Default)]
 struct SyslogJson {
     entries: String,
@@ -416,9 +418,11 @@ mod tests {
 
     #[test]
     fn rfc5424_message_with_structured_data_is_parsed() {
-        // Every field of the RFC's own examples is there; escapes in values are undone.
+        // Every field of the RFC's own examples is present; escapes in values are decoded.
         let got = decoded(
-            "<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog - ID47 [exampleSDID@32473 iut=\"3\" eventSource=\"App \\\"x\\\" \\] \\\\ \\n\"][origin ip=\"1.2.3.4\"] \u{feff}An application event",
+            "<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog - ID47 \
+             [exampleSDID@32473 iut=\"3\" eventSource=\"App \\\"x\\\" \\] \\\\ \\n\"][origin \
+             ip=\"1.2.3.4\"] \u{feff}An application event",
         );
         assert_eq!(
             got.unwrap(),
@@ -440,7 +444,7 @@ mod tests {
 
     #[test]
     fn rfc3164_message_with_missing_parts_is_parsed() {
-        // Priority, host, tag and process may each be missing; the message stays as it is.
+        // Priority, host, tag and process may each be missing; the message is unchanged.
         let message = |line: &str| {
             let got = decoded(line).unwrap();
             let field = |key: &str| got.get(key).map_or("-".to_owned(), Value::to_string);
@@ -493,7 +497,7 @@ mod tests {
 
     #[test]
     fn line_that_is_not_syslog_is_a_fault() {
-        // Each fault says what is missing or broken.
+        // Each error says what is missing or broken.
         for (line, why) in [
             ("plain text", "neither a priority"),
             ("<192>x", "0 to 191"),

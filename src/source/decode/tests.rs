@@ -37,7 +37,7 @@ fn why(decoded: &Decoded) -> &str {
 
 #[test]
 fn text_codec_replaces_invalid_utf8() {
-    // The text codec takes any bytes, and an empty line is an empty message.
+    // The text codec accepts any bytes, and an empty line is an empty message.
     let decoder = of(Codec::Text);
     let one = |line: &'static [u8]| body(&decoder.message(&Bytes::from_static(line))[0]);
     assert_eq!(one(b"a\"\xff\tb\r"), json!({"message": "a\"\u{fffd}\tb"}));
@@ -46,12 +46,14 @@ fn text_codec_replaces_invalid_utf8() {
 
 #[test]
 fn decoding_step_reads_result_of_previous_step() {
-    // The second step's record is the record; what the first read is under its name.
+    // The second step's result is the record; the first step's result is under its name in
+    // `%decoded`.
     let json = DecodingStep { from: Some(".message".into()), ..step(Codec::Json) };
     let decoder = steps(vec![step(Codec::Cri), json]);
     let time = "2024-05-21T10:11:12.5Z";
     let text = format!(
-        "{time} stdout P {{\"a\":\n{time} stderr F oops\n{time} stdout F 1}}\n{time} stdout F [1,2]\n"
+        "{time} stdout P {{\"a\":\n{time} stderr F oops\n{time} stdout F 1}}\n{time} stdout F \
+         [1,2]\n"
     );
     let got = lines(&decoder, text.as_bytes());
     assert_eq!(
@@ -69,7 +71,7 @@ fn decoding_step_reads_result_of_previous_step() {
 
 #[test]
 fn step_result_is_inserted_at_its_target() {
-    // With `into` the record of the step before stays and gets the result; names do not clash.
+    // With `into` the record of the step before is kept and extended; names do not collide.
     let inner = DecodingStep {
         from: Some(".inner".into()),
         into: Some(".data.parsed".into()),
@@ -92,7 +94,7 @@ fn step_result_is_inserted_at_its_target() {
 
 #[test]
 fn missing_input_error_names_step_and_path() {
-    // Where there is nothing to read, or no text, the fault says which step wanted what.
+    // Where there is nothing to read, or not a string, the error says which step needed what.
     let json = DecodingStep { from: Some(".log".into()), ..step(Codec::Logfmt) };
     let decoder = steps(vec![step(Codec::Json), json]);
     let got = lines(&decoder, b"{\"a\":1}\n{\"log\":5}\n{\"log\":{}}\n");
@@ -102,7 +104,7 @@ fn missing_input_error_names_step_and_path() {
 
 #[test]
 fn json_inside_syslog_is_decoded() {
-    // Prefixed JSON is read by two steps, with the prefix at hand.
+    // JSON with a prefix is decoded by two steps, and the prefix stays available.
     let decoder = steps(vec![step(Codec::Syslog), step(Codec::Json)]);
     let got = lines(&decoder, b"<13>1 2024-05-21T10:11:12Z web app - - - {\"a\":1}\n");
     assert_eq!(body(&got[0]), json!({"a": 1}));
@@ -111,7 +113,8 @@ fn json_inside_syslog_is_decoded() {
 
 #[test]
 fn utf16_lines_are_read_after_any_byte_order_mark() {
-    // Either byte order, CRLF, a start amid the file: lines are the texts, offsets are bytes.
+    // Either byte order, CRLF, a start in the middle of the file: lines are the strings, offsets
+    // are bytes.
     for big in [true, false] {
         let encode = |text: &str| -> Vec<u8> {
             let units = text.encode_utf16();
@@ -137,7 +140,7 @@ fn utf16_lines_are_read_after_any_byte_order_mark() {
 
 #[test]
 fn time_limit_ends_groups_but_not_csv_rows() {
-    // A group's short limit does not turn a row that is still open into a fault.
+    // A group's short time limit does not turn an open row into a decode error.
     let settings = MultilineSettings {
         start_pattern: "^s".into(),
         condition_pattern: "^s".into(),
@@ -162,7 +165,7 @@ fn time_limit_ends_groups_but_not_csv_rows() {
 
 #[test]
 fn message_of_several_rows_is_several_records() {
-    // Rows of one message are its parts, counted over the message.
+    // The rows of one message are its parts, numbered over the message.
     let csv = DecodingStep { columns: Some(vec!["a".into()]), ..step(Codec::Csv) };
     let got = Decoder::new(&csv.into()).unwrap().message(&Bytes::from_static(b"1\n\"2\n3\"\n4"));
     let parts: Vec<_> =
@@ -170,7 +173,7 @@ fn message_of_several_rows_is_several_records() {
     assert_eq!(parts, [(json!("1"), 0), (json!("2\n3"), 1), (json!("4"), 2)]);
 }
 
-/// All there is, with several steps and with joined lines.
+/// One decoder of every kind, with several steps and with joined lines.
 fn every_decoder() -> Vec<Decoder> {
     let with = |codec| match codec {
         Codec::Regex => DecodingStep {
@@ -234,16 +237,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn every_codec_yields_json_or_a_reason(lines in proptest::collection::vec(some_line(), 1..5)) {
-        // Whatever the bytes and the steps, nothing panics, what is yielded is JSON or has a
-        // reason, positions grow, and what waits is not behind what came.
+        // Whatever the bytes and the steps: nothing panics, every result is JSON or has a reason,
+        // positions grow, and held lines are not after yielded ones.
         check_every_decoder(&lines)?;
     }
 }
 
 #[test]
 fn parts_of_two_streams_within_an_open_quote_keep_their_positions() {
-    // A step that joins the lines of two streams hands on what began earlier after what began
-    // later; a CSV row that holds both covers the lines of both.
+    // A step that joins the lines of two streams may yield an earlier start after a later one; a
+    // CSV row that contains both covers the lines of both.
     let lines = [
         &b"\""[..],
         br#"{"log":"[1,2","stream":"stdout"}"#,

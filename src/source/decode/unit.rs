@@ -1,4 +1,4 @@
-//! What passes through the decoding steps, and what comes out of them.
+//! The input and output of decoding steps.
 
 use bytes::{Bytes, BytesMut};
 
@@ -6,39 +6,42 @@ use bytes::{Bytes, BytesMut};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::source) enum Flush {
     /// The stream ends here, at least for this run. What is incomplete becomes a record with a
-    /// fault, and [`waiting_from`](super::Decoder::waiting_from) still names it: a source that can
-    /// be read again does not let its checkpoint pass it, so that the next run sees it whole.
+    /// decode error, and [`waiting_from`](super::Decoder::waiting_from) still returns its start: a
+    /// source that can be read again does not let its checkpoint pass it, so that the next run
+    /// reads it whole.
     EndOfStream,
-    /// No line came for as long as [`flush_after`](super::Decoder::flush_after) says.
+    /// No line arrived for as long as [`flush_after`](super::Decoder::flush_after) says.
     Timeout,
-    /// Nothing more will ever come: the file was replaced, or it is deleted and read to its end.
+    /// Nothing more will arrive: the file was replaced, or it is deleted and read to its end.
     /// Afterwards the decoder holds nothing.
     NewGeneration,
 }
 
-/// One record out of a decoder, or a piece of the stream that is none.
+/// One record of a decoder, or a piece of the stream that could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoded {
-    /// The record as JSON text; with a fault, the lines as they were received.
+    /// The record as JSON text; with a decode error, the lines as received.
     pub body: Bytes,
-    /// What the steps before the last one read, as a JSON object for `%` paths:
-    /// `{"decoded":{"cri":{…}}}`. `None` where there is one step.
+    /// The results of the steps before the last one, as a JSON object for `%` paths:
+    /// `{"decoded":{"cri":{…}}}`. `None` with one step.
     pub meta: Option<Bytes>,
     /// Why it cannot be decoded.
     pub fault: Option<String>,
     /// Where its first line starts.
     pub start: u64,
-    /// Behind its last line. Grows from one record to the next, and is equal only between parts.
+    /// The position after its last line. Grows from one record to the next, and is equal only
+    /// between parts.
     pub end: u64,
-    /// How many lines the decoder was fed before the record's first line.
+    /// How many lines were fed before the record's first line.
     pub line: u64,
     /// How many lines there are from its first to its last.
     pub lines: u64,
-    /// Counts the records that end at the same place, from 0: the elements of an array on one line.
+    /// Numbers the records that end at the same position, from 0: the elements of an array on one
+    /// line.
     pub part: u32,
 }
 
-/// A place in the stream of lines.
+/// A range in the stream of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) start: u64,
@@ -48,8 +51,8 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// All lines of both and between them. Either may come first: a step that joins lines of two
-    /// streams hands on what began earlier after what began later.
+    /// All lines of both and between them. Either may come first: a step that joins the lines of
+    /// two streams may yield an earlier start after a later one.
     pub(super) fn with(self, other: Self) -> Self {
         let line = self.line.min(other.line);
         let behind = (self.line + self.lines).max(other.line + other.lines);
@@ -62,17 +65,17 @@ impl Span {
     }
 }
 
-/// What one step hands to the next.
+/// What one step passes to the next.
 #[derive(Debug, Clone)]
 pub(super) struct Unit {
     pub(super) span: Span,
-    /// The lines as they were received: what a dead letter holds.
+    /// The lines as received, for a dead letter.
     pub(super) raw: Bytes,
     /// What the next step reads; after the last step, the record.
     pub(super) text: Bytes,
-    /// What the step before made; empty before the first.
+    /// The result of the previous step; empty before the first.
     pub(super) record: Bytes,
-    /// What the steps before read, by their names.
+    /// The results of earlier steps, by their names.
     pub(super) earlier: Vec<(String, Bytes)>,
 }
 
@@ -84,7 +87,7 @@ pub(super) struct Unreadable {
     pub(super) why: String,
 }
 
-/// What a step makes of its input, in the order of the stream.
+/// The result of a step, in the order of the stream.
 pub(super) type DecodeResult = Result<Unit, Unreadable>;
 
 impl Unit {
@@ -117,12 +120,12 @@ impl Joined {
         Self { span: unit.span, first: unit, raw, text }
     }
 
-    /// Where it stands by now.
+    /// Its present range.
     pub(super) fn span(&self) -> Span {
         self.span
     }
 
-    /// Whether a unit can be added without growing over the limit.
+    /// Whether a unit can be added within the limit.
     pub(super) fn fits(&self, unit: &Unit, limit: usize) -> bool {
         let fits = |have: &BytesMut, more: &Bytes| have.len() + 1 + more.len() <= limit;
         fits(&self.raw, &unit.raw) && fits(&self.text, &unit.text)

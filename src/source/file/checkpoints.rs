@@ -1,13 +1,13 @@
-//! The checkpoints of a file source: a row a file, and the number of the next generation.
+//! Stores the checkpoints of a file source: a row per file, and the number of the next generation.
 //!
-//! The row of a file that was cut off stays, under a key of its own, as long as a copy of what it
-//! held may turn up.
+//! The row of a truncated file is kept under a key of its own, as long as a copy of its old content
+//! may appear.
 //!
 //! # Invariants
 //!
 //! A generation's number is saved before the first record of that generation is sent, and is never
-//! given twice, so that the origin of a record means the same bytes for ever, even where an inode is
-//! used again.
+//! reused, so that the position of a record always means the same bytes, even where an inode is
+//! reused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,18 +21,18 @@ use super::identity::{FileHead, FileId, HeadFingerprint};
 use crate::source::offset_tracker::StreamPosition;
 use crate::source::{SharedCheckpoints, SourceError};
 
-/// The key of the row that holds the next generation's number; no file's key lacks the colon.
+/// The key of the row with the next generation's number; the key of a file always contains a colon.
 const GENERATION_KEY: &str = "generation";
 
-/// How long the row of a file that is not found any more is kept, in seconds: it may come back,
-/// from a backup say.
+/// How long the row of a missing file is kept, in seconds: it may return, for example from a
+/// backup.
 const MISSING_ROW_SECS: i64 = 30 * 24 * 3600;
-/// Rows of files that are not found any more; beyond that, those that left first go.
+/// The most rows of missing files; beyond it, those that are missing longest are removed.
 const MAX_MISSING_ROWS: usize = 10_000;
-/// Earlier lengths kept of a content.
+/// The most earlier lengths that are kept of one content.
 const MAX_VERSIONS: usize = 24;
 
-/// What is kept of a file.
+/// The checkpoint of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileCheckpoint {
     pub(super) generation: u64,
@@ -41,40 +41,40 @@ pub(super) struct FileCheckpoint {
     /// Lines before the position, where they were counted.
     pub(super) lines: Option<u64>,
     pub(super) head: HeadFingerprint,
-    /// For people who look; files are found by identity.
+    /// For people only; files are found by identity.
     pub(super) path: String,
-    /// Since when it is not found any more, in seconds of the epoch.
+    /// When the file was first missing, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) left: Option<i64>,
-    /// Device and inode in the key of the origins of its records, where the file that they were
-    /// first read from is not this one.
+    /// The device and inode in the `stream_id` of its records, where they were first read from
+    /// another file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) origin: Option<FileId>,
     /// Whether another file yields the records of its content.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) copy: bool,
-    /// What was read of it, settled or not. Rows of versions before 0.2 lack it.
+    /// The digest of what was read, settled or not. Rows of versions before 0.2 lack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) content: Option<ContentMark>,
-    /// What it held when it was read to its end before, by length.
+    /// Its earlier lengths at which it was read to its end, with their digests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) versions: Vec<ContentVersion>,
-    /// What may have been sent behind the position.
+    /// What may have been sent after the position.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) claims: Vec<ClaimedRange>,
-    /// The size of a packed file that is read to its end.
+    /// The size of a compressed file that was read to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) packed: Option<u64>,
 }
 
 impl FileCheckpoint {
-    /// Whether it was begun and nothing was read of it: it says nothing about what a file holds.
+    /// Whether reading began but nothing was read, so that it does not identify any content.
     pub(super) fn has_read_nothing(&self) -> bool {
         let nothing = self.content.as_ref().is_some_and(|content| content.length == 0);
         nothing && self.position == 0 && self.claims.is_empty()
     }
 
-    /// How far its content was read: what is settled, what may have been sent, what is known.
+    /// How far its content was read: the settled position, the end of its claims, the known length.
     pub(super) fn reach(&self) -> (u64, u64, u64) {
         let claimed = self.claims.last().map_or(0, |claim| claim.end);
         let length = self.content.as_ref().map_or(0, |content| content.length);
@@ -85,21 +85,22 @@ impl FileCheckpoint {
         StreamPosition { position: self.position, lines: self.lines }
     }
 
-    /// Every length that is known of the content with its digest, the shortest first.
+    /// Every known length of the content with its digest, the shortest first.
     pub(super) fn lengths(&self) -> impl Iterator<Item = (u64, &str)> {
         let versions = self.versions.iter().map(|v| (v.length, v.sha256.as_str()));
         let last = self.content.as_ref().map(|mark| (mark.length, mark.sha256.as_str()));
         versions.chain(last)
     }
 
-    /// Notes that the content was read to its end at this length.
+    /// Records that the content was read to its end at this length.
     pub(super) fn add_version(versions: &mut Vec<ContentVersion>, mark: &ContentMark) {
         if mark.length == 0 || versions.last().is_some_and(|last| last.length >= mark.length) {
             return;
         }
         versions.push(ContentVersion { length: mark.length, sha256: mark.sha256.clone() });
         if versions.len() > MAX_VERSIONS {
-            // Of the older half every other one goes: the newest are the likeliest in a backup.
+            // Every second entry of the older half is removed: a backup most likely has a recent
+            // length.
             let mut index = 0;
             versions.retain(|_| {
                 index += 1;
@@ -114,12 +115,12 @@ pub(super) struct CheckpointStore {
     source: Arc<str>,
     checkpoints: SharedCheckpoints,
     rows: BTreeMap<FileId, FileCheckpoint>,
-    /// Files whose rows are not saved as they are here.
+    /// Files whose rows differ from the saved ones.
     staged: BTreeSet<FileId>,
     next_generation: u64,
     /// `next_generation` as it is saved.
     saved_generation: u64,
-    /// The files by what their rows know of their beginning.
+    /// The files by the fingerprint of their beginning.
     beginnings: BTreeMap<HeadFingerprint, BTreeSet<FileId>>,
     /// The files by the log that their path belongs to.
     logs: BTreeMap<Arc<str>, BTreeSet<FileId>>,
@@ -147,7 +148,7 @@ impl CheckpointStore {
             })?;
         }
         store.saved_generation = store.next_generation;
-        // A lost counter must not give a number twice.
+        // A number must not be reused where the counter was lost.
         let used = store.rows.values().map(|row| row.generation + 1).max();
         store.next_generation = store.next_generation.max(used.unwrap_or(0));
         Ok(store)
@@ -155,10 +156,11 @@ impl CheckpointStore {
 
     fn take(&mut self, key: &str, value: &str) -> Result<(), String> {
         if key == GENERATION_KEY {
-            self.next_generation = value.parse().map_err(|_| format!("{value:?} is no number"))?;
+            self.next_generation =
+                value.parse().map_err(|_| format!("{value:?} is not a number"))?;
         } else {
             let mut row: FileCheckpoint = serde_json::from_str(value).map_err(|e| e.to_string())?;
-            // All that is known of a short content may be in its beginning.
+            // The fingerprint of a short content covers all of it.
             if row.content.is_none() && row.position == row.head.length() {
                 row.content = Some(row.head.content());
             }
@@ -190,14 +192,14 @@ impl CheckpointStore {
         self.rows.get(&id)
     }
 
-    /// The files whose rows may be about a content that begins like this.
+    /// The files whose rows may be of a content with this beginning.
     pub(super) fn alike(&self, head: &FileHead) -> Vec<FileId> {
         let lengths: BTreeSet<u64> = self.beginnings.keys().map(HeadFingerprint::length).collect();
         let known = lengths.into_iter().filter_map(|length| head.fingerprint_of(length));
         known.filter_map(|print| self.beginnings.get(&print)).flatten().copied().collect()
     }
 
-    /// The files of a log whose rows know more of their beginning than this.
+    /// The files of a log whose rows know a longer beginning than this.
     pub(super) fn longer_than<'a>(
         &'a self,
         head: &'a FileHead,
@@ -207,7 +209,7 @@ impl CheckpointStore {
         ids.filter(|id| self.row(*id).is_some_and(|row| row.head.length() > head.length()))
     }
 
-    /// The files whose rows are about this generation.
+    /// The files whose rows are of this generation.
     pub(super) fn of_generation(
         &self,
         generation: u64,
@@ -218,8 +220,8 @@ impl CheckpointStore {
             .map(|(id, row)| (*id, row))
     }
 
-    /// The rows of the same generation as that of this file, which may have the identity of one that
-    /// is gone, where that was read further in other files; the furthest first.
+    /// Rows of the same generation in other files that were read further, the furthest first. This
+    /// file may have reused the identity of a removed one.
     pub(super) fn further(&self, id: FileId) -> Vec<FileCheckpoint> {
         let Some(row) = self.row(id) else {
             return Vec::new();
@@ -237,14 +239,14 @@ impl CheckpointStore {
         further
     }
 
-    /// A number no generation had before. Save before the first record of it is sent.
+    /// A number that no generation had before. Save it before its first record is sent.
     pub(super) fn new_generation(&mut self) -> u64 {
         self.next_generation += 1;
         self.next_generation - 1
     }
 
-    /// Marks the rows of files that were not found, `now` in seconds of the epoch, and returns what
-    /// has to be saved: rows that left long ago go.
+    /// Marks the rows of missing files, `now` in seconds since 1970, and returns the rows to save:
+    /// those that are missing too long are removed.
     pub(super) fn sweep(
         &self,
         found: impl Fn(FileId) -> bool,
@@ -262,7 +264,7 @@ impl CheckpointStore {
         .collect()
     }
 
-    /// Takes rows that are saved with the next ones.
+    /// Takes rows that are saved together with the next ones.
     pub(super) fn stage(&mut self, rows: Vec<(FileId, Option<FileCheckpoint>)>) {
         for (id, row) in rows {
             if self.rows.get(&id) != row.as_ref() {
@@ -272,7 +274,7 @@ impl CheckpointStore {
         }
     }
 
-    /// Saves what differs from what is saved.
+    /// Saves what changed.
     pub(super) async fn save(
         &mut self,
         rows: Vec<(FileId, Option<FileCheckpoint>)>,
@@ -290,7 +292,7 @@ impl CheckpointStore {
         }
         for (id, row) in &changed {
             let value = row.as_ref().map(|row| {
-                serde_json::to_string(row).expect("a row is numbers and texts, which are JSON")
+                serde_json::to_string(row).expect("a row is numbers and strings, which serialize")
             });
             changes.push((id.to_string(), value));
         }
@@ -328,7 +330,7 @@ mod tests {
     use super::*;
     use crate::source::Checkpoints;
     use async_trait::async_trait;
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     #[derive(Default)]
     struct MemoryCheckpoints(Mutex<BTreeMap<String, String>>);
@@ -336,7 +338,7 @@ mod tests {
     #[async_trait]
     impl Checkpoints for MemoryCheckpoints {
         async fn load(&self, _: &str) -> Result<Vec<(String, String)>, SourceError> {
-            Ok(self.0.lock().unwrap().clone().into_iter().collect())
+            Ok(self.0.lock().clone().into_iter().collect())
         }
 
         async fn save(
@@ -346,7 +348,7 @@ mod tests {
         ) -> Result<(), SourceError> {
             assert!(!rows.is_empty(), "nothing changed, yet something is saved");
             for (key, value) in rows {
-                let mut saved = self.0.lock().unwrap();
+                let mut saved = self.0.lock();
                 match value {
                     Some(value) => saved.insert(key, value),
                     None => saved.remove(&key),
@@ -380,8 +382,8 @@ mod tests {
 
     #[tokio::test]
     async fn generation_number_is_never_reused() {
-        // Numbers go on after a restart, also where the rows that used them are gone, and where
-        // the counter is gone but a row is not.
+        // Numbers continue after a restart, also where the rows that used them are removed, and
+        // where the counter is lost but a row is not.
         let memory = Arc::new(MemoryCheckpoints::default());
         let id: FileId = "1:2".parse().unwrap();
         let mut store = load(&memory).await;
@@ -393,13 +395,14 @@ mod tests {
         assert!(store.row(id).is_none());
         assert_eq!(store.new_generation(), 2);
         store.save(vec![(id, Some(row(2, None)))]).await.unwrap();
-        memory.0.lock().unwrap().remove(GENERATION_KEY);
+        memory.0.lock().remove(GENERATION_KEY);
         assert_eq!(load(&memory).await.new_generation(), 3);
     }
 
     #[tokio::test]
     async fn checkpoints_of_long_missing_files_are_removed() {
-        // A missing file's row is marked first, dropped after a month, and kept if it was found.
+        // The row of a missing file is marked first, removed after a month, and kept if the file is
+        // found.
         let memory = Arc::new(MemoryCheckpoints::default());
         let ids: Vec<FileId> = ["1:1", "1:2", "1:3"].map(|id| id.parse().unwrap()).into();
         let mut store = load(&memory).await;
@@ -418,8 +421,8 @@ mod tests {
 
     #[tokio::test]
     async fn checkpoints_of_version_0_1_are_read() {
-        // A store of version 0.1 is read as it is: no key of it was renamed, what it lacks is
-        // unknown, and a content that its fingerprint covers whole is known.
+        // A store of version 0.1 is read: no key was renamed, absent fields are unknown, and a
+        // content that its fingerprint covers completely is known.
         let memory = Arc::new(MemoryCheckpoints::default());
         let print = r#"{"length":4,"sha256":"7d865e959b2466918c9863af"}"#;
         let rows = [
@@ -437,7 +440,7 @@ mod tests {
                 ),
             ),
         ];
-        memory.0.lock().unwrap().extend(rows.map(|(key, row)| (key.to_owned(), row)));
+        memory.0.lock().extend(rows.map(|(key, row)| (key.to_owned(), row)));
         let mut store = load(&memory).await;
         let [a, b] = ["64769:12", "64769:13"].map(|id| store.row(id.parse().unwrap()).unwrap());
         assert_eq!((a.generation, a.position, a.lines, a.left), (3, 4, Some(1), None));

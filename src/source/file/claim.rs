@@ -1,15 +1,13 @@
-//! How far a file's records may have been sent, as the next process must know it.
+//! Records how far a file's records may have been sent, for the next process.
 //!
-//! A claim stands beside the checkpoint: "records before this position may have been sent, and this
-//! is their time".
+//! A claim is stored with the checkpoint: "records before this position may have been sent, and
+//! this is their time". It has a time because User.com identifies an event by its time: an event
+//! without a time gets the time of its claim, whenever it is read.
 //!
 //! # Invariants
 //!
-//! A record leaves only while a saved claim covers it, so what a dead process may have sent lies
+//! A record is sent only while a saved claim covers it, so what a killed process may have sent is
 //! between its checkpoint and its last claim.
-//!
-//! Claims carry a time because User.com knows an event again by its time: an event without a time of
-//! its own has that of its claim, each time it is read.
 
 use std::time::Duration;
 
@@ -19,22 +17,23 @@ use tokio::time::Instant;
 
 use crate::source::DownstreamBuffer;
 
-/// How long a claim covers what is written to the file later: no time differs more from the true one.
+/// How long a claim covers lines that are written later: a claimed time differs from the true one
+/// by at most this.
 const MAX_CLAIM_AGE: Duration = Duration::from_secs(1);
 /// A claim that is used up sooner than this is followed by a longer one.
 const MIN_CLAIM_AGE: Duration = Duration::from_millis(200);
-/// The fewest and the most bytes a claim reaches ahead.
+/// The fewest and the most bytes that a claim covers ahead.
 const MIN_CLAIM_BYTES: u64 = 16 << 10;
 const MAX_CLAIM_BYTES: u64 = 4 << 20;
-/// Claims kept of one file; beyond that, neighbours are joined.
+/// The most claims that are kept of one file; beyond it, neighbours are merged.
 const MAX_CLAIMS: usize = 256;
 
 /// One claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ClaimedRange {
-    /// Records that end here or before are claimed.
+    /// Records that end at or before this position are claimed.
     pub(super) end: u64,
-    /// Milliseconds of the epoch.
+    /// Milliseconds since 1970.
     pub(super) time: i64,
 }
 
@@ -42,19 +41,19 @@ pub(super) struct ClaimedRange {
 #[derive(Debug, Clone)]
 pub(super) struct Claims {
     buffer: DownstreamBuffer,
-    /// What an earlier process claimed.
+    /// The end of what an earlier process claimed.
     claimed_before: u64,
     granted: Vec<ClaimedRange>,
     /// To be saved before more is sent.
     requested: Option<ClaimedRange>,
-    /// Behind the last record that was sent.
+    /// The end of the last record that was sent.
     sent_to: u64,
     reach: u64,
     made: Option<Instant>,
 }
 
 impl Claims {
-    /// `left` are those of an earlier process, `start` is where reading begins.
+    /// `left` are the claims of an earlier process, `start` is where reading begins.
     pub(super) fn new(buffer: DownstreamBuffer, left: Vec<ClaimedRange>, start: u64) -> Self {
         let claimed_before = left.last().map_or(0, |claim| claim.end);
         Self {
@@ -68,7 +67,7 @@ impl Claims {
         }
     }
 
-    /// Whether a record that ends at `end` may leave. If not, `want` a claim and save it.
+    /// Whether a record that ends at `end` may be sent. If not, `request` a claim and save it.
     pub(super) fn covers(&self, end: u64) -> bool {
         if self.buffer == DownstreamBuffer::Durable || end <= self.claimed_before {
             return true;
@@ -77,7 +76,7 @@ impl Claims {
         fresh && self.granted.last().is_some_and(|claim| end <= claim.end)
     }
 
-    /// Wants a claim that covers `end`; `available` is where the file ends by now.
+    /// Requests a claim that covers `end`; `available` is the present end of the file.
     pub(super) fn request(&mut self, end: u64, available: u64) {
         let age = self.made.map(|made| made.elapsed());
         self.reach = match age {
@@ -85,7 +84,8 @@ impl Claims {
             Some(age) if age > MAX_CLAIM_AGE => (self.reach / 2).max(MIN_CLAIM_BYTES),
             _ => self.reach,
         };
-        // Beyond what is there only where much is written: what comes later has a later time.
+        // Ahead of the end of the file only where much is written, because later lines have a later
+        // time.
         let beyond = match age {
             Some(age) if age < MAX_CLAIM_AGE => available.max(end).saturating_add(MIN_CLAIM_BYTES),
             _ => available.max(end),
@@ -98,7 +98,7 @@ impl Claims {
         self.requested.is_some()
     }
 
-    /// What was wanted is saved.
+    /// The requested claim is saved.
     pub(super) fn grant(&mut self) {
         if let Some(claim) = self.requested.take() {
             self.trim();
@@ -107,8 +107,8 @@ impl Claims {
         }
     }
 
-    /// A record that starts and ends here leaves: whether it may have been sent before, and the
-    /// time of its claim.
+    /// A record that starts and ends here is sent. Returns whether it may have been sent before,
+    /// and the time of its claim.
     pub(super) fn record_sent(&mut self, start: u64, end: u64) -> (bool, Option<Timestamp>) {
         self.sent_to = self.sent_to.max(end);
         let first = self.granted.partition_point(|claim| claim.end < end);
@@ -116,7 +116,7 @@ impl Claims {
         (start < self.claimed_before, time.and_then(|time| Timestamp::from_millisecond(time).ok()))
     }
 
-    /// The claims to be saved beside this checkpoint.
+    /// The claims to save with this checkpoint.
     pub(super) fn rows(&mut self, position: u64) -> Vec<ClaimedRange> {
         if self.made.is_none_or(|made| made.elapsed() > MAX_CLAIM_AGE) {
             self.trim();
@@ -140,7 +140,7 @@ impl Claims {
         rows
     }
 
-    /// Claims no more than what was sent, or was left by an earlier process.
+    /// Reduces the last claim to what was sent, or was claimed by an earlier process.
     fn trim(&mut self) {
         let Some(last) = self.granted.last().copied() else {
             return;
@@ -177,8 +177,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn record_is_sent_only_under_a_saved_claim() {
-        // Nothing is covered before the claim is saved; what it covers has its time, and what was
-        // written to the file after a second needs a new one.
+        // Nothing is covered before the claim is saved; what it covers has its time, and lines
+        // written more than a second later need a new claim.
         let mut claims = claims();
         assert!(!claims.covers(10));
         claims.request(10, 100);
@@ -196,8 +196,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn records_claimed_by_earlier_process_are_maybe_sent_at_claim_time() {
-        // A later process takes every record before the last claim for one that may have been sent,
-        // at the time of the claim that covers it; records behind it are new.
+        // A later process treats every record before the last claim as possibly sent, at the time
+        // of the claim that covers it; records after it are new.
         let left =
             vec![ClaimedRange { end: 100, time: 1_000 }, ClaimedRange { end: 200, time: 2_000 }];
         let mut claims = Claims::new(DownstreamBuffer::Memory, left.clone(), 50);

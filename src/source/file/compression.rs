@@ -1,11 +1,12 @@
-//! What a file's bytes are: text, or text that gzip or zstd has packed.
+//! Detects and decompresses files that gzip or zstd compressed.
 //!
-//! Positions are those of the text. A packed file is unpacked as a stream, so that it takes no more
-//! memory than one block and the window of its format.
+//! Positions are those of the decompressed text. A compressed file is read as a stream, so that it
+//! takes no more memory than one block and the window of its format.
 //!
 //! # Invariants
 //!
-//! Where packed bytes end amid their stream, nothing is lost: once more bytes are there, it goes on.
+//! Where compressed bytes end inside their stream, nothing is lost: reading continues once more
+//! bytes are there.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -15,10 +16,10 @@ use std::sync::Arc;
 
 use flate2::bufread::GzDecoder;
 
-/// Packed bytes read at a time.
+/// Compressed bytes that are read at a time.
 const READ_BLOCK_BYTES: usize = 32 << 10;
 
-/// How a file is packed.
+/// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileCompression {
     Plain,
@@ -27,8 +28,8 @@ pub(super) enum FileCompression {
 }
 
 impl FileCompression {
-    /// Looks at the first bytes; the name counts only where these are too few to tell. `None`:
-    /// it cannot be told yet.
+    /// From the first bytes; the name counts only where there are too few of them. `None`: it
+    /// cannot be decided yet.
     pub(super) fn of(file: &File, path: &Path) -> io::Result<Option<Self>> {
         let first = first_bytes(file, 0)?;
         let packed = path.extension().is_some_and(|ending| ending == "gz" || ending == "zst");
@@ -39,39 +40,39 @@ impl FileCompression {
         })
     }
 
-    /// The form of what begins with these bytes, if it is packed.
+    /// The compression of a stream that begins with these bytes.
     fn from_magic(first: &[u8]) -> Option<Self> {
         match first {
             [0x1f, 0x8b, ..] => Some(Self::Gzip),
             [0x28, 0xb5, 0x2f, 0xfd] => Some(Self::Zstd),
-            // A frame to be skipped.
+            // A skippable frame.
             [first, 0x2a, 0x4d, 0x18] if first & 0xf0 == 0x50 => Some(Self::Zstd),
             _ => None,
         }
     }
 }
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Debug)]
 pub(super) enum Unpacked {
     Bytes(usize),
-    /// All is unpacked that was packed.
+    /// The end of the compressed streams.
     End,
-    /// The packed bytes end amid their stream.
+    /// The compressed bytes end inside their stream.
     Incomplete,
 }
 
-/// A packed file from its first byte on.
+/// A compressed file, read from its first byte.
 #[derive(Debug)]
 pub(super) struct Unpacker {
     at: UnpackStage,
     position: u64,
-    /// What stands behind the packed streams and is none.
+    /// Whether bytes follow the compressed streams that are not compressed.
     pub(super) garbage: bool,
 }
 
 enum UnpackStage {
-    /// Before a packed stream, which begins at this byte of the file.
+    /// Before a compressed stream, which begins at this byte of the file.
     Between(Arc<File>, u64),
     Gzip(Box<GzDecoder<BufReader<Packed>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<Packed>>>),
@@ -89,7 +90,8 @@ impl std::fmt::Debug for UnpackStage {
     }
 }
 
-/// The bytes of a file. At its end more may come: `WouldBlock`, which decoders survive.
+/// The bytes of a file. At its end more may be appended: `WouldBlock`, after which decoders can
+/// continue.
 struct Packed {
     file: Arc<File>,
     at: u64,
@@ -112,7 +114,7 @@ impl Unpacker {
         Self { at: UnpackStage::Between(file, 0), position: 0, garbage: false }
     }
 
-    /// The position behind what was unpacked.
+    /// The position after the decompressed text.
     pub(super) fn position(&self) -> u64 {
         self.position
     }
@@ -155,7 +157,7 @@ impl Unpacker {
         }
     }
 
-    /// Begins the packed stream at `at`, if there is one.
+    /// Starts the compressed stream at `at`, if there is one.
     fn begin(&mut self, file: &Arc<File>, at: u64) -> io::Result<Option<Unpacked>> {
         let first = first_bytes(file, at)?;
         if first.is_empty() && at > 0 {
@@ -170,7 +172,7 @@ impl Unpacker {
                 UnpackStage::Zstd(Box::new(decoder.single_frame()))
             }
             _ if first.len() < 4 && at == 0 => return Ok(Some(Unpacked::Incomplete)),
-            // Padding of zeros is usual where files went over tapes.
+            // Zero padding is common in files that were stored on tape.
             _ => {
                 self.garbage = first.iter().any(|byte| *byte != 0);
                 UnpackStage::Over
@@ -190,7 +192,7 @@ impl Unpacker {
     }
 }
 
-/// A file and its form: what it takes to read its text from the beginning.
+/// A file and its compression: enough to read its text from the beginning.
 #[derive(Debug, Clone)]
 pub(super) struct TextSource {
     pub(super) file: Arc<File>,

@@ -1,13 +1,12 @@
-//! What a file holds, as a digest that grows with it: by it a copy, a moved or a compressed file is
-//! known again.
+//! Digests of file content that grow with it, to recognise a copied, moved or compressed file.
 //!
-//! The digest of so many first bytes is a chain: every 64 KiB it is taken anew over the digest so
-//! far and the bytes that follow. Who has the digest at the last link can check the newest bytes of
-//! a file, or continue the chain, without reading the file from its beginning.
+//! The digest of a prefix is a chain: every 64 KiB it restarts from the digest so far and the bytes
+//! that follow. With the digest at the last link, the newest bytes of a file can be verified, or
+//! the chain continued, without reading the file from its beginning.
 //!
 //! # Invariants
 //!
-//! Two contents are taken for the same only where the digest over every byte agrees.
+//! Two contents count as the same only where the digest over every byte is equal.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,18 +22,19 @@ use crate::source::line::{LineSplitter, Separator};
 
 /// Bytes between two links of the chain.
 const CHAIN_LINK_BYTES: u64 = 64 << 10;
-/// Ends of lines that are remembered of what was read last.
+/// The most line ends that are stored of the last lines read.
 const MAX_LINE_ENDS: usize = 1024;
 /// The most bytes read at a time.
 const READ_BLOCK_BYTES: usize = 128 << 10;
 
-/// Keys of the short digests, new in each process: a writer of lines cannot make them collide.
+/// Keys of the short digests, random in each process, so that a writer of log lines cannot make
+/// them collide.
 static SHORT_DIGEST_KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// The digest of the first bytes of a content, as it is kept in a checkpoint.
+/// The digest of a prefix of a content, as it is stored in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ContentMark {
-    /// How many bytes.
+    /// The length of the prefix, in bytes.
     pub(super) length: u64,
     /// The digest at the last link before `length`; empty where there is none.
     pub(super) chain: String,
@@ -50,7 +50,7 @@ pub(super) struct ContentVersion {
 }
 
 impl ContentMark {
-    /// Where the bytes begin that `chain` does not cover.
+    /// The first byte that `chain` does not cover.
     pub(super) fn link_start(&self) -> u64 {
         match self.length {
             0 => 0,
@@ -96,7 +96,7 @@ impl Default for RunningDigest {
 }
 
 impl RunningDigest {
-    /// Takes the bytes that follow.
+    /// Adds the bytes that follow.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         self.recent.update(self.length, bytes);
         self.hash(bytes);
@@ -104,7 +104,7 @@ impl RunningDigest {
 
     fn hash(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            // A link is made when the next byte comes, so that the bytes behind it are never none.
+            // A link is made only when the next byte arrives, so that at least one byte follows it.
             if self.in_link == CHAIN_LINK_BYTES {
                 self.chain = self.sha256();
                 self.hasher = Sha256::new_with_prefix(&self.chain);
@@ -131,7 +131,7 @@ impl RunningDigest {
         ContentMark { length: self.length, chain: self.chain.clone(), sha256: self.sha256() }
     }
 
-    /// The digest over the first bytes of `content`, at most `length`. Reads them.
+    /// Reads the first bytes of `content`, at most `length`, and returns their digest.
     pub(super) fn of(content: &mut impl Read, length: u64) -> io::Result<Self> {
         let mut running = Self::default();
         each_block(content, |block| {
@@ -142,7 +142,7 @@ impl RunningDigest {
         Ok(running)
     }
 
-    /// How `content` stands to what was read so far. Reads it.
+    /// Reads `content` and compares it with what was read so far.
     pub(super) fn compare(&self, content: &mut impl Read) -> io::Result<PrefixRelation> {
         let mut other = Self::default();
         let mut ends: Option<LineEnds> = (self.recent.base == 0).then(|| self.recent.restarted());
@@ -178,8 +178,8 @@ impl RunningDigest {
         })
     }
 
-    /// A content that ends before ours does is a part of ours, if its last line ends where one of
-    /// ours ended, and is the same up to there.
+    /// A content that ends before ours is a prefix of ours if its last line ends where one of ours
+    /// ended and it is equal up to there.
     fn shorter(&self, ends: &LineEnds, other: &Self) -> PrefixRelation {
         let same = match ends.ends.back() {
             None => other.length == self.recent.base,
@@ -192,25 +192,25 @@ impl RunningDigest {
     }
 }
 
-/// How a content stands to another.
+/// The relation of a content to another.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PrefixRelation {
-    /// It begins with all of it.
+    /// It begins with all of the other.
     Contains,
-    /// It is a beginning of it; with its own digest.
+    /// It is a prefix of the other; with its own digest.
     Part(ContentMark),
     Other,
 }
 
-/// Short digests at the ends of the last lines. They tell how much of what was read a copy holds,
-/// where what it was made from is gone.
+/// Short digests at the ends of the last lines. They show how much of what was read a copy
+/// contains, where the original is gone.
 #[derive(Debug, Clone)]
 struct LineEnds {
     /// Where the short digests begin.
     base: u64,
     base_sha256: String,
     hasher: DefaultHasher,
-    /// Ends of lines, with the short digest from `base` to there.
+    /// Line ends, with the short digest from `base` to there.
     ends: VecDeque<(u64, u64)>,
 }
 
@@ -224,7 +224,7 @@ impl LineEnds {
         Self::new(self.base, self.base_sha256.clone())
     }
 
-    /// Takes the bytes that follow `at`.
+    /// Adds the bytes that follow `at`.
     fn update(&mut self, at: u64, bytes: &[u8]) {
         let mut done = 0;
         for newline in memchr::memchr_iter(b'\n', bytes) {
@@ -242,9 +242,9 @@ impl LineEnds {
 /// Digests of a content at several lengths.
 #[derive(Debug, Default)]
 pub(super) struct PrefixDigests {
-    /// Those of the lengths asked for that the content reaches.
+    /// The digests at the requested lengths that the content reaches.
     pub(super) digests: BTreeMap<u64, String>,
-    /// The whole content.
+    /// The digest of the whole content.
     pub(super) whole: ContentMark,
 }
 
@@ -254,7 +254,7 @@ impl Default for ContentMark {
     }
 }
 
-/// Reads a content to its end and takes its digest at each of these lengths.
+/// Reads a content to its end and returns its digest at each of these lengths.
 pub(super) fn digest_prefixes(
     content: &mut impl Read,
     lengths: &BTreeSet<u64>,
@@ -278,13 +278,13 @@ pub(super) fn digest_prefixes(
     Ok(PrefixDigests { digests, whole: running.mark() })
 }
 
-/// Behind the last newline within the first `length` bytes of a content.
+/// The position after the last newline within the first `length` bytes of a content.
 pub(super) fn last_line_end(
     content: &mut impl Read,
     length: u64,
     separator: Separator,
 ) -> io::Result<u64> {
-    // Where lines end is asked, not what they hold.
+    // A limit of 0: only the ends of lines are needed, not their bytes.
     let mut lines = LineSplitter::new(0, 0).separated_by(separator);
     let mut at = 0;
     each_block(content, |block| {
@@ -298,7 +298,7 @@ pub(super) fn last_line_end(
     Ok(lines.next_start())
 }
 
-/// How far two contents are the same, and which of them end there.
+/// How far two contents are equal, and which of them end there.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct CommonPrefix {
     pub(super) length: u64,
@@ -329,7 +329,7 @@ pub(super) fn common_prefix(
     }
 }
 
-/// Hands each block of a content to `take`, until it says no more.
+/// Passes each block of a content to `take`, until that returns `false`.
 fn each_block(content: &mut impl Read, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
     let mut block = vec![0; READ_BLOCK_BYTES];
     loop {
@@ -377,8 +377,8 @@ mod tests {
 
     #[test]
     fn digest_resumes_from_its_last_link() {
-        // A digest that is continued from a checkpoint is the one that never stopped, and is not
-        // continued where the bytes before it are others.
+        // A digest that is resumed from a checkpoint equals one that was never interrupted, and is
+        // not resumed where the bytes before it differ.
         for length in [0, 1, 40, 65_535, 65_536, 65_537, 131_072, 200_000] {
             let all = bytes(210_000);
             let (before, after) = all.split_at(length);
@@ -397,8 +397,8 @@ mod tests {
 
     #[test]
     fn short_copy_is_recognised_by_its_line_ends() {
-        // Of what was read, a copy that ends at a line is a part, also one with half a line more;
-        // one that differs anywhere is not.
+        // A copy that ends at a line is a prefix, also one with an incomplete last line; one that
+        // differs anywhere is not.
         let all = bytes(100_000);
         for base in [0, 70_000] {
             let mut read = running(&[&all[..base]]);
@@ -430,7 +430,7 @@ mod tests {
             length in 0usize..200_000,
             cuts in proptest::collection::vec(0usize..200_000, 0..6),
         ) {
-            // However the bytes are cut into blocks, the digest is the same, and a survey finds it.
+            // The digest does not depend on block boundaries, and `digest_prefixes` finds it.
             let all = bytes(length);
             let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(length)).collect();
             cuts.extend([0, length]);
@@ -443,7 +443,7 @@ mod tests {
             prop_assert_eq!(&found.whole, &whole);
             for cut in cuts {
                 let expected = running(&[&all[..cut]]).mark().sha256;
-                // Length 0 needs no reading; it is found where there is a block at all.
+                // Length 0 needs no reading; it is found where there is any block.
                 if length > 0 {
                     prop_assert_eq!(found.digests.get(&(cut as u64)), Some(&expected));
                 }

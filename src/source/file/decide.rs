@@ -1,11 +1,11 @@
-//! What a file is whose identity is unknown: new, a copy, or a known content in another place.
+//! Decides what an unidentified file is: new, a copy, or a known content in another place.
 //!
-//! A file is compared byte by byte with files that are there, and by digest with what is there no
-//! more.
+//! A file is compared byte by byte with files that exist, and by digest with content that no file
+//! holds any more.
 //!
 //! # Invariants
 //!
-//! Where it cannot be told, the file is new: a record too often is better than none.
+//! Where this cannot be decided, the file is new: a duplicate record is better than a lost one.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -19,10 +19,11 @@ use super::family::Family;
 use super::identity::FileId;
 use super::read;
 
-/// So many equal first bytes may be chance: a header, a first line that is always the same.
+/// Up to this many equal first bytes may be a coincidence: a header, or a first line that is always
+/// the same.
 const MAX_COINCIDENCE_BYTES: u64 = 256;
 
-/// A content that is known.
+/// A known content.
 pub(super) struct Candidate {
     pub(super) id: FileId,
     /// Its checkpoint.
@@ -32,11 +33,11 @@ pub(super) struct Candidate {
 
 /// Where a known content is.
 pub(super) enum ContentLocation {
-    /// In an open file; whether that is read to its end.
+    /// In an open file; whether that was read to its end.
     Open { text: TextSource, at_end: bool },
-    /// In no file any more, but for copies; with the digest of what was read of it.
+    /// In no file any more, except for copies; with the digest of what was read.
     Gone(Box<RunningDigest>),
-    /// In the file its checkpoint names, or nowhere.
+    /// In the file that its checkpoint names, or nowhere.
     AtPath,
 }
 
@@ -44,11 +45,11 @@ pub(super) enum ContentLocation {
 #[derive(Debug)]
 pub(super) enum Decision {
     New,
-    /// What a file held that is not there any more: it goes on at that checkpoint.
+    /// Content that its former file no longer holds: reading continues at its checkpoint.
     Adopt {
         id: FileId,
     },
-    /// All that it holds is read from another file.
+    /// All of its content is read from another file.
     Copy {
         id: FileId,
         content: ContentMark,
@@ -59,15 +60,15 @@ pub(super) enum Decision {
         id: FileId,
         at: u64,
     },
-    /// As `Fork`, but that file is not read to its end.
+    /// As `Fork`, but the other file was not read to its end.
     Wait {
         id: FileId,
     },
-    /// A log that begins as its last generation did, as far as it is written.
+    /// A live log whose content so far equals the beginning of its last generation.
     Beginning,
 }
 
-/// Compares a file with what is known. `None` where it holds nothing yet. Blocks.
+/// Compares a file with known contents. `None` where it is empty. Blocks.
 pub(super) fn decide(
     text: &TextSource,
     family: &Family,
@@ -93,7 +94,7 @@ pub(super) fn decide(
     Ok(Some(choice.decision))
 }
 
-/// The decision that rests on the most bytes so far.
+/// The decision with the most equal bytes so far.
 struct BestDecision {
     length: u64,
     decision: Decision,
@@ -103,7 +104,7 @@ fn read_to(row: &FileCheckpoint) -> u64 {
     row.content.as_ref().map_or(0, |content| content.length)
 }
 
-/// What the file is as far as one candidate goes, and how many equal bytes prove it.
+/// What the file is compared to one candidate, and how many equal bytes prove it.
 fn one(
     text: &TextSource,
     family: &Family,
@@ -136,7 +137,7 @@ fn one(
         });
     };
     let common = content::common_prefix(&mut text.reader(), &mut location.reader())?;
-    // The other file was cut off, and who reads it has not seen that yet.
+    // The other file was truncated, and its reader has not noticed yet.
     let is_lost = contains.is_some_and(|read| common.length < read)
         || (location.compression == FileCompression::Plain
             && location.file.metadata()?.len() < read_to(&known.row));
@@ -157,7 +158,8 @@ fn one(
             (length, Decision::Fork { id, at: length })
         }
         CommonPrefix { length, second_ends: true, .. } => (length, Decision::Wait { id }),
-        // They went different ways: a copy that was written on, if more than chance is the same.
+        // They differ after a common part: a copy that was written to, if the common part is longer
+        // than a coincidence.
         CommonPrefix { .. } => match contains.filter(|length| *length > MAX_COINCIDENCE_BYTES) {
             Some(at) => (at, Decision::Fork { id, at }),
             None => (0, Decision::New),
@@ -165,7 +167,7 @@ fn one(
     })
 }
 
-/// What the file is as far as a content goes that no file holds any more.
+/// What the file is compared to a content that no file holds any more.
 fn of_gone(
     text: &TextSource,
     id: FileId,

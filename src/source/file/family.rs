@@ -1,11 +1,11 @@
-//! Which files are generations of one log, by their names.
+//! Groups files into logs by their names.
 //!
 //! `app.log`, `app.log.1`, `app.log.2.gz`, `app.log-20260101`, `app-2026-01-01.log`,
-//! `app.log.2026-01-01T10-11-12.zst`, `app.log.bak` in one folder are one log.
+//! `app.log.2026-01-01T10-11-12.zst`, `app.log.bak` in one folder are generations of one log.
 //!
 //! # Invariants
 //!
-//! Files of different folders are never one log.
+//! Files of different folders never belong to one log.
 
 use std::cmp::Reverse;
 use std::path::Path;
@@ -13,7 +13,7 @@ use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
 
-/// A date, with or without a time of day, as rotating programs write it; or seconds of the epoch.
+/// A date as log rotation writes it, with or without a time of day; or seconds since 1970.
 const DATE: &str = r"(?:(?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12]\d|3[01])(?:[-_.T ]?\d\d(?:[-_.:]?\d\d(?:[-_.:]?\d\d(?:[.,]\d{1,9})?)?)?)?Z?|1\d{9}(?:\d{3})?)";
 
 static PACKED: LazyLock<Regex> = LazyLock::new(|| regex(r"(?i)^(.+)\.(?:gz|zst|bz2|xz|z)$"));
@@ -41,17 +41,17 @@ pub(super) struct Family {
     packed: bool,
 }
 
-/// What the place of a file among the generations of its log depends on.
+/// What the order of a log's generations depends on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GenerationAge<'a> {
     family: &'a Family,
     is_live: bool,
-    /// Seconds of the epoch, and nanoseconds.
+    /// Seconds since 1970, and nanoseconds.
     changed: (i64, i64),
 }
 
 impl<'a> GenerationAge<'a> {
-    /// By time of change; of equal times by date and number.
+    /// By modification time; of equal times by date and number.
     fn by_time(&self) -> impl Ord + use<'a> {
         let family = self.family;
         (self.is_live, self.changed, family.date.as_str(), Reverse(family.number))
@@ -66,10 +66,10 @@ impl<'a> GenerationAge<'a> {
     }
 }
 
-/// Sorts the generations of one log: oldest first, the one that is written to last.
+/// Sorts the generations of one log: oldest first, the live file last.
 ///
-/// What packs a file may give it a new time. So where files are packed their names count, if the
-/// times of the others do not contradict these.
+/// Compression may give a file a new modification time. So where files are compressed, their names
+/// decide, unless the times of the other files contradict them.
 pub(super) fn sort<T>(files: &mut [T], age: impl for<'t> Fn(&'t T) -> GenerationAge<'t>) {
     files.sort_by(|a, b| age(a).by_time().cmp(&age(b).by_time()));
     if !files.iter().any(|file| age(file).family.packed) {
@@ -134,12 +134,12 @@ impl Family {
         stem
     }
 
-    /// As an older generation of the same log.
+    /// The family of an older generation of the same log.
     pub(super) fn put_aside(&self) -> Self {
         Self { is_live: false, ..self.clone() }
     }
 
-    /// What decides its place among the generations, if it was changed at this time and is `live`.
+    /// What the order depends on, for this modification time.
     pub(super) fn age(&self, is_live: bool, changed: (i64, i64)) -> GenerationAge<'_> {
         GenerationAge { family: self, is_live, changed }
     }
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn rotated_names_belong_to_one_log() {
-        // What rotating programs make of a name is the same log as the name itself.
+        // Rotated names belong to the same log as the live name.
         let live = Family::of(Path::new("logs/app.log"));
         assert!(live.is_live);
         for name in [
@@ -184,8 +184,8 @@ mod tests {
 
     #[test]
     fn unrelated_names_are_different_logs() {
-        // Names that differ in more than what rotation adds, or stand in another folder, are other
-        // logs: files of parallel writers are not made to wait for each other.
+        // Names that differ in more than what rotation adds, or are in another folder, are other
+        // logs: files of parallel writers must not wait for each other.
         let keys: Vec<_> = [
             "a/app.log",
             "b/app.log",
@@ -211,8 +211,8 @@ mod tests {
 
     #[test]
     fn generations_are_ordered_by_time_then_by_name() {
-        // Oldest first by time of change; of equal times the higher number, the earlier date; the
-        // file that is written to is last, whatever its time says.
+        // Oldest first by modification time; of equal times the higher number, the earlier date;
+        // the live file is last, whatever its time.
         let by_time = sorted(&[("a.log", 0), ("a.log.2", 2), ("a.log.1", 1)]);
         assert_eq!(by_time, ["a.log.1", "a.log.2", "a.log"]);
         let by_number = sorted(&[("a.log.1", 1), ("a.log.2", 1), ("a.log.10", 1)]);
@@ -223,8 +223,8 @@ mod tests {
 
     #[test]
     fn compressed_generations_are_ordered_by_name() {
-        // The time of a packed file may be that of its packing: its number or date counts, unless
-        // the files that are not packed show that numbers mean something else.
+        // A compressed file may have the time of its compression: its number or date decides,
+        // unless the uncompressed files show that numbers mean something else.
         let numbered =
             sorted(&[("a.log", 8), ("a.log.1", 5), ("a.log.2.gz", 7), ("a.log.3.gz", 6)]);
         assert_eq!(numbered, ["a.log.3.gz", "a.log.2.gz", "a.log.1", "a.log"]);

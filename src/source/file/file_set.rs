@@ -1,8 +1,8 @@
-//! What reading once and following have in common: finding, opening, closing, checkpoints.
+//! The files of a source: finding, opening, closing and checkpointing them, for both read modes.
 //!
 //! # Invariants
 //!
-//! A file is read only after its generation is saved, and its row is dropped only after its last
+//! A file is read only after its generation is saved, and its row is removed only after its last
 //! verdict.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,23 +26,23 @@ use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 use crate::source::offset_tracker::StreamPosition;
 
-/// How often checkpoints are saved at most.
+/// The interval between two saves of checkpoints.
 pub(super) const SAVE_INTERVAL: Duration = Duration::from_secs(1);
-/// The shortest and the longest pause before a save that failed is tried again.
+/// The first and the longest pause before a failed save is repeated.
 const SAVE_RETRY_PAUSES: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(5));
-/// How long saving for the last time is tried.
+/// How long the last save is tried.
 const LAST_SAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The files that are open.
+/// The open files.
 pub(super) type Tailers = BTreeMap<FileId, FileTailer>;
 
-/// What becomes of the row of a file that is no longer read.
+/// Why a file is closed, which decides about its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CloseReason {
     /// Everything was read; it may grow.
     Read,
-    /// It is not found any more, or does not hold it any more.
+    /// It is missing, or no longer holds its content.
     Left,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct ClosedFile {
     head: FileHead,
     path: String,
     packed: Option<u64>,
-    /// Since when it is gone, in seconds of the epoch.
+    /// Since when it is missing, in seconds since 1970.
     left: Option<i64>,
 }
 
@@ -64,13 +64,13 @@ pub(super) struct FileSet {
     scanner: Arc<GlobScanner>,
     pub(super) store: CheckpointStore,
     pub(super) closed: Vec<ClosedFile>,
-    /// Rows that are to be saved with the next ones.
+    /// Rows that are saved together with the next ones.
     pending_rows: Vec<(FileId, Option<FileCheckpoint>)>,
-    /// What could not be opened or looked at, and why: each is logged once.
+    /// What could not be opened, and why: each is logged once.
     unreadable: UnreadableFiles,
-    /// Saves that failed, one after the other.
+    /// Consecutive failed saves.
     failures: u32,
-    /// Contents that were lost by the file that held them.
+    /// How many contents were lost by the file that held them.
     pub(super) losses: u64,
 }
 
@@ -94,13 +94,13 @@ impl FileSet {
         }
     }
 
-    /// Looks for files.
+    /// Searches for files.
     pub(super) async fn scan(&mut self) -> ScanResult {
         let scanner = Arc::clone(&self.scanner);
         let scan = match blocking(move || Ok(scanner.scan())).await {
             Ok(scan) => scan,
             Err(error) => {
-                tracing::error!(%error, "the search for files failed");
+                tracing::error!(source = %self.context.source, %error, "the search for files failed; it is tried again");
                 ScanResult::default()
             }
         };
@@ -110,11 +110,12 @@ impl FileSet {
         scan
     }
 
-    /// The first search: patterns without a file are told, rows of files that are gone swept.
+    /// The first search: patterns without a file are logged, and rows of missing files are marked
+    /// or removed.
     pub(super) async fn first_scan(&mut self) -> ScanResult {
         let scan = self.scan().await;
         for pattern in &scan.idle {
-            tracing::warn!(source = %self.context.source, ?pattern, "no file is found for the pattern");
+            tracing::warn!(source = %self.context.source, ?pattern, "no file matches the pattern; check `include` if files should exist already");
         }
         let now = crate::clock::now().as_second();
         let found: HashSet<FileId> = scan.files.iter().map(|found| found.id).collect();
@@ -123,8 +124,8 @@ impl FileSet {
         scan
     }
 
-    /// Opens files. Those that cannot be opened are left out; those whose checkpoint still holds go
-    /// on there, the others are unknown.
+    /// Opens files and skips those that cannot be opened. Files whose content matches their
+    /// checkpoint continue there, the others are unidentified.
     pub(super) async fn open(
         &mut self,
         found: Vec<FoundFile>,
@@ -157,13 +158,15 @@ impl FileSet {
             let known = file.known.take();
             let mut tailer = FileTailer::new(&self.context, file, &found, from);
             if known.as_ref().is_some_and(|(row, _)| row.has_read_nothing()) {
-                // Its identity may be that of a file that is gone: it is compared with the others.
+                // It may have reused the identity of a removed file, so it is compared with known
+                // contents.
                 tailer.read_from_start();
             } else if let Some((row, content)) = known {
                 if leaders.get(&row.generation) == Some(&found.id) {
                     let row_path = row.path.clone();
                     self.join_log(&mut tailer, row.generation, &row_path, &logs);
-                    // What is in flight of an earlier turn of the file is settled by its own ledger.
+                    // Records in flight of an earlier turn of the file settle through its own
+                    // tracker.
                     if let Err(error) = self.resume(&mut tailer, row, content).await {
                         self.trouble(&found.path, &error.to_string());
                         continue;
@@ -177,9 +180,9 @@ impl FileSet {
         ready
     }
 
-    /// A file of a known content is an older part of the log that the content was read in, though
-    /// its own name is none of that log's: a copy that was put aside, say. `logs` are those of all
-    /// files, once a file.
+    /// Adds a file of known content to the log in which that content was read, where its own name
+    /// belongs to no other log: for example a copy under another name. `logs` contains the log of
+    /// every file, once per file.
     pub(super) fn join_log(
         &self,
         tailer: &mut FileTailer,
@@ -212,7 +215,7 @@ impl FileSet {
             .iter()
             .position(|closed| closed.id == id && closed.stream.generation == row.generation);
         match now_closed {
-            // It was closed a moment ago: it goes on as if it had not been.
+            // It was closed a moment ago and continues with the same stream.
             Some(index) => {
                 let stream = self.closed.swap_remove(index).stream;
                 tailer.attach_new(*stream).await
@@ -221,7 +224,7 @@ impl FileSet {
         }
     }
 
-    /// The file is not read any more.
+    /// Closes a file.
     pub(super) fn close(&mut self, tailer: FileTailer, reason: CloseReason) {
         let now = crate::clock::now().as_second();
         let left = (reason == CloseReason::Left).then_some(now);
@@ -238,8 +241,8 @@ impl FileSet {
         }
     }
 
-    /// The identity of a file that is closed belongs to another one now: the rows of the former are
-    /// no longer saved under it.
+    /// Another file has reused the identity of a closed one: the rows of the closed one are saved
+    /// under another key.
     pub(super) fn release_id(&mut self, id: FileId) -> Vec<(FileId, Option<FileCheckpoint>)> {
         let mut rows = Vec::new();
         for closed in self.closed.iter_mut().filter(|closed| closed.id == id) {
@@ -250,7 +253,7 @@ impl FileSet {
         rows
     }
 
-    /// Saves what was settled, if it is time. Storage that fails is tried again later.
+    /// Saves what was settled, if it is time. A failed save is repeated later.
     pub(super) async fn save_if_due<'a>(
         &mut self,
         open: impl IntoIterator<Item = &'a mut FileTailer>,
@@ -262,7 +265,7 @@ impl FileSet {
         self.report_save(saved.err());
     }
 
-    /// Saves the claims that are wanted, and hands them out.
+    /// Saves the requested claims and grants them.
     pub(super) async fn save_claims(&mut self, tailers: &mut Tailers) {
         let mut settled_states = SettledStates::new();
         let mut rows = Vec::new();
@@ -294,7 +297,7 @@ impl FileSet {
         }
     }
 
-    /// Saves rows, however often it has to be tried. `false` where the run was stopped first.
+    /// Saves rows, repeating it until it succeeds. `false` where the run was stopped first.
     pub(super) async fn save_with_retry(
         &mut self,
         rows: Vec<(FileId, Option<FileCheckpoint>)>,
@@ -328,17 +331,19 @@ impl FileSet {
             tracing::warn!(
                 %error,
                 failures = self.failures,
-                "checkpoints cannot be saved; nothing is lost, reading waits where it must, and it is tried again; check the disk of `data_dir`"
+                "checkpoints cannot be saved; nothing is lost: it is tried again, and reading \
+                 waits where it must; check the disk of `data_dir`"
             );
         }
     }
 
-    /// Ends: waits for every verdict, then saves for the last time.
+    /// Waits for every verdict, then saves for the last time.
     pub(super) async fn finish(
         mut self,
         mut open: Vec<FileTailer>,
     ) -> Result<UnreadableFiles, SourceError> {
-        // The receiver must see the end, or it would wait for more while we wait for it.
+        // The receiver must see the end of the channel; otherwise both sides would wait for each
+        // other.
         let in_flight = Arc::clone(&self.context.in_flight);
         drop(std::mem::replace(&mut self.output.out, closed_channel()));
         while tokio::time::timeout(SAVE_INTERVAL, in_flight.wait_until_idle()).await.is_err() {
@@ -397,7 +402,7 @@ impl FileSet {
         saved
     }
 
-    /// Ledgers of closed contents of a log that are not settled, and how far they must be.
+    /// Trackers of closed contents of a log that are not settled, and how far they must be.
     pub(super) fn unsettled<'a>(
         &'a self,
         log: &'a str,
@@ -408,14 +413,14 @@ impl FileSet {
 
     pub(super) fn trouble(&mut self, path: &Path, why: &str) {
         if self.unreadable.get(path).is_none_or(|known| known != why) {
-            tracing::warn!(?path, why, "the file cannot be opened");
+            tracing::warn!(source = %self.context.source, ?path, why, "the file cannot be opened and is skipped; check its permissions");
             self.unreadable.insert(path.to_owned(), why.to_owned());
         }
     }
 }
 
-/// Of each generation that several files are known to hold, the file that is read: the one that was
-/// read furthest. None of those that are open already.
+/// For each generation that several files hold, the file that is read: the one that was read
+/// furthest. Generations of open files are excluded.
 fn leaders(
     opened: &[(FoundFile, OpenFile)],
     tailers: &Tailers,
@@ -440,10 +445,10 @@ fn leaders(
     leaders.into_iter().map(|(generation, (.., id))| (generation, id)).collect()
 }
 
-/// How far each generation is settled, and what is claimed of it.
+/// How far each generation is settled, and its claims.
 type SettledStates = HashMap<u64, (StreamPosition, Vec<ClaimedRange>)>;
 
-/// The row of a copy, which says what is settled of the content that it shares.
+/// The row of a copy, with the settled position of the content that it shares.
 fn copy_row(
     tailer: &mut FileTailer,
     settled_states: &SettledStates,
@@ -456,7 +461,7 @@ fn copy_row(
     Some((tailer.id(), tailer.row()))
 }
 
-/// What could not be read, and why.
+/// Files that could not be read, and why.
 pub(super) type UnreadableFiles = HashMap<PathBuf, String>;
 
 impl ClosedFile {

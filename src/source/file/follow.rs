@@ -1,12 +1,12 @@
-//! Reading files as they grow, in turns.
+//! Reads files as they grow, in turns.
 //!
 //! The generations of one log are read in their order (`order`): in each round a file has a turn
-//! only if all older ones are read to their end. Other files take turns.
+//! only if all older ones are read to their end. Files of other logs take turns.
 //!
 //! # Invariants
 //!
-//! A content is begun only after a search that began after the content was seen: what is older was
-//! in the folder by then, and is read first.
+//! Reading of a content begins only after a search that started after the content was seen: older
+//! content was in the folder by then and is read first.
 //!
 //! Each log has a turn of bounded length in each round, so that a busy one does not starve a quiet
 //! one.
@@ -32,21 +32,21 @@ use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 use crate::source::decode::Flush;
 
-/// How often open files are looked at when nothing wakes the reader.
+/// How often open files are checked when no file system event arrives.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// How often files are searched for when nothing wakes the reader.
+/// How often files are searched for when no file system event arrives.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest time between two searches, however many names change.
 const MIN_SEARCH_INTERVAL: Duration = Duration::from_millis(100);
 /// The shortest pause once all is read, however much is written meanwhile.
 const MIN_POLL_PAUSE: Duration = Duration::from_millis(10);
-/// Bytes a log may take of a round.
+/// Bytes that a log may read in one round.
 const MAX_TURN_BYTES: u64 = 1 << 20;
-/// How long a deleted file is kept open: its writer may not know yet.
+/// How long a deleted file is kept open: its writer may still have it open.
 const DELETED_FILE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a file that no pattern finds any more is kept open: likewise.
+/// How long a file that no pattern finds any more is kept open: its writer may still have it open.
 const RENAMED_FILE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long the end of a rotated file is waited for: its writer may not know yet.
+/// How long to wait for the end of a rotated file: its writer may still have it open.
 const LAST_LINE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long newer generations of a log wait for one that cannot be read.
 const GENERATION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -57,13 +57,13 @@ pub(super) struct Follow {
     watcher: DirWatcher,
     searched: Option<Instant>,
     pub(super) order: ReadOrder,
-    /// Whether the next search must not wait.
+    /// Whether the next search happens at once.
     pub(super) search_now: bool,
     names_changed: bool,
-    /// Which log's turn is first in the next round.
+    /// The log that has the first turn in the next round.
     first: Option<Arc<str>>,
-    /// Files that newer generations did not wait for any longer.
-    overtaken: HashSet<FileId>,
+    /// Files that newer generations no longer wait for.
+    no_longer_awaited: HashSet<FileId>,
 }
 
 /// How a round ended.
@@ -71,7 +71,7 @@ enum RoundOutcome {
     /// At least one file has more.
     More,
     /// All is read.
-    Quiet,
+    AllRead,
     Stopped,
 }
 
@@ -88,7 +88,7 @@ impl Follow {
             search_now: false,
             names_changed: false,
             first: None,
-            overtaken: HashSet::new(),
+            no_longer_awaited: HashSet::new(),
         }
     }
 
@@ -103,8 +103,8 @@ impl Follow {
             match round {
                 RoundOutcome::Stopped => break,
                 RoundOutcome::More => {}
-                RoundOutcome::Quiet if identified || self.search_now => {}
-                RoundOutcome::Quiet => self.wait_for_change().await,
+                RoundOutcome::AllRead if identified || self.search_now => {}
+                RoundOutcome::AllRead => self.wait_for_change().await,
             }
         }
         self.files.finish(self.tailers.into_values().collect()).await
@@ -119,7 +119,7 @@ impl Follow {
         };
         let (scan, from) = match self.searched {
             Some(at) if at.elapsed() < pause => return,
-            // Whatever appears later is new, and wanted whole.
+            // Files that appear later are new and are read from their beginning.
             Some(_) => (self.files.scan().await, ReadFrom::Beginning),
             None => (self.files.first_scan().await, from),
         };
@@ -155,7 +155,7 @@ impl Follow {
         self.order.note_unopened(&names, &self.tailers);
     }
 
-    /// Looks whether files still hold what was read of them.
+    /// Checks whether files still hold what was read of them.
     async fn recheck(&mut self) {
         let (mut cut_off, mut unknown) = (Vec::new(), Vec::new());
         for (id, tailer) in &mut self.tailers {
@@ -185,7 +185,7 @@ impl Follow {
         }
     }
 
-    /// Finds out what unknown files are, as far as it is their turn. Whether some became known.
+    /// Identifies files that may be read next. Returns whether some were identified.
     async fn identify(&mut self) -> bool {
         let known = self.identify_known().await;
         self.pair_missing().await;
@@ -196,7 +196,7 @@ impl Follow {
         known || begun
     }
 
-    /// Finds out which files hold what is known already, also out of turn.
+    /// Identifies files with known content, also those whose turn has not come.
     async fn identify_known(&mut self) -> bool {
         let mut some = false;
         for (_, ids) in self.order.logs(&self.tailers) {
@@ -216,7 +216,7 @@ impl Follow {
         some
     }
 
-    /// Begins files, as far as it is their turn.
+    /// Starts files whose turn has come.
     async fn identify_in_turn(&mut self) -> bool {
         let mut some = false;
         let logs = self.order.logs(&self.tailers);
@@ -235,14 +235,14 @@ impl Follow {
                         some |= self.identify_one(&mut tailer, IdentifyMode::Wait).await;
                     }
                 }
-                waits |= self.holds_up(&tailer);
+                waits |= self.must_wait_for(&tailer);
                 self.tailers.insert(id, tailer);
             }
         }
         some
     }
 
-    /// Finds out what a file is. Whether it is known now; that is to be saved.
+    /// Identifies a file. Returns whether it is identified, which must then be saved.
     async fn identify_one(&mut self, tailer: &mut FileTailer, patience: IdentifyMode) -> bool {
         let identified = self.files.identify(tailer, &mut self.tailers, patience).await;
         tailer.report(identified.as_ref().err());
@@ -259,8 +259,8 @@ impl Follow {
         }
     }
 
-    /// Whether newer generations of the same log have to wait for this one.
-    fn holds_up(&mut self, tailer: &FileTailer) -> bool {
+    /// Whether newer generations of the same log must wait for this one.
+    fn must_wait_for(&mut self, tailer: &FileTailer) -> bool {
         let waits = match &tailer.state {
             TailState::Copy(_) => false,
             TailState::Unknown(unknown) => {
@@ -269,18 +269,18 @@ impl Follow {
             TailState::Reading(_) => tailer.quiet_for().is_none() || !tailer.peers_are_known(),
         };
         if waits && tailer.stuck_for().is_some_and(|stuck| stuck > GENERATION_TIMEOUT) {
-            if self.overtaken.insert(tailer.id()) {
-                tracing::warn!(path = ?tailer.path(), seconds = GENERATION_TIMEOUT.as_secs(), "the file cannot be read to its end; newer generations of the same log are read now, so records of one user may come out of order");
+            if self.no_longer_awaited.insert(tailer.id()) {
+                tracing::warn!(source = %self.files.context.source, path = ?tailer.path(), seconds = GENERATION_TIMEOUT.as_secs(), "the file cannot be read to its end; newer generations of the same log are read now, so records of one user may be sent out of order");
             }
             return false;
         }
         if !waits {
-            self.overtaken.remove(&tailer.id());
+            self.no_longer_awaited.remove(&tailer.id());
         }
         waits
     }
 
-    /// Whether a file of which nothing is read yet comes before newer generations of its log.
+    /// Whether an unread file comes before newer generations of its log.
     fn is_ahead(&self, tailer: &FileTailer, waits: Option<WaitReason>) -> bool {
         match waits {
             None => true,
@@ -288,25 +288,26 @@ impl Follow {
             Some(WaitReason::OtherFile(id)) => {
                 let original = self.tailers.get(&id).filter(|other| other.stream().is_some());
                 let same_log = original.is_none_or(|other| other.family.key == tailer.family.key);
-                same_log && !self.overtaken.contains(&id)
+                same_log && !self.no_longer_awaited.contains(&id)
             }
         }
     }
 
-    /// Gives every log a turn, or as many as there is time for until checkpoints are to be saved.
+    /// Gives every log a turn, until checkpoints are due.
     async fn round(&mut self) -> RoundOutcome {
-        let mut round = RoundOutcome::Quiet;
+        let mut round = RoundOutcome::AllRead;
         for (log, ids) in self.logs() {
             if self.files.output.is_closed() {
                 return RoundOutcome::Stopped;
             }
             if self.files.output.is_due() {
-                // Those that had no turn come first next time, or a full channel would starve them.
+                // Logs without a turn come first next time; otherwise a full channel would starve
+                // them.
                 self.first = Some(log);
                 return RoundOutcome::More;
             }
             match self.log_round(&log, ids).await {
-                RoundOutcome::Quiet => {}
+                RoundOutcome::AllRead => {}
                 RoundOutcome::More => round = RoundOutcome::More,
                 RoundOutcome::Stopped => return RoundOutcome::Stopped,
             }
@@ -317,7 +318,7 @@ impl Follow {
         }
     }
 
-    /// Gives the oldest file of a log that is not read to its end a turn.
+    /// Gives a turn to the oldest file of a log that is not read to its end.
     async fn log_round(&mut self, log: &str, ids: Vec<FileId>) -> RoundOutcome {
         let mut older: Vec<(Arc<FileOffsetTracker>, u64)> = Vec::new();
         let has_live =
@@ -332,14 +333,14 @@ impl Follow {
                 stream.begin(|| closed.chain(older.iter().cloned()).collect());
             }
             let action = self.read_turn(&mut tailer, has_live || last != Some(id)).await;
-            let waits = self.holds_up(&tailer);
+            let waits = self.must_wait_for(&tailer);
             older.extend(tailer.stream().and_then(|stream| stream.unsettled()));
             match action {
-                TailAction::Cut => {
+                TailAction::Restart => {
                     self.tailers.insert(id, tailer);
                     self.order.put_back(id, &self.tailers);
                 }
-                TailAction::Over => {
+                TailAction::Close => {
                     self.order.remove(id);
                     self.files.close(tailer, CloseReason::Left);
                 }
@@ -347,12 +348,12 @@ impl Follow {
             }
             match action {
                 TailAction::Stopped => return RoundOutcome::Stopped,
-                TailAction::Busy | TailAction::Cut => return RoundOutcome::More,
-                TailAction::Stay if waits => return RoundOutcome::Quiet,
-                TailAction::Stay | TailAction::Over => {}
+                TailAction::Busy | TailAction::Restart => return RoundOutcome::More,
+                TailAction::Stay if waits => return RoundOutcome::AllRead,
+                TailAction::Stay | TailAction::Close => {}
             }
         }
-        RoundOutcome::Quiet
+        RoundOutcome::AllRead
     }
 
     async fn read_turn(&mut self, tailer: &mut FileTailer, is_rotated: bool) -> TailAction {
@@ -366,13 +367,13 @@ impl Follow {
             Ok(ReadStatus::More | ReadStatus::AwaitingClaim) => TailAction::Busy,
             Ok(ReadStatus::Replaced) => {
                 self.content_lost(tailer).await;
-                TailAction::Cut
+                TailAction::Restart
             }
             Ok(ReadStatus::AtEnd) | Err(_) => self.close_if_ended(tailer, is_rotated).await,
         }
     }
 
-    /// Takes leave of a file that is read to its end, if its name is gone long enough.
+    /// Closes a file that is read to its end, if its name is missing long enough.
     async fn close_if_ended(&mut self, tailer: &mut FileTailer, is_rotated: bool) -> TailAction {
         let output = &self.files.output;
         let missing = tailer.missing.map(|since| since.elapsed());
@@ -388,16 +389,16 @@ impl Follow {
         if !is_over && !is_final {
             return TailAction::Stay;
         }
-        // No newline will ever come.
+        // No newline will be appended any more.
         match tailer.send_rest(output, RestOfLine::IsLine, Flush::NewGeneration, None).await {
             ReadStatus::Stopped => TailAction::Stopped,
             ReadStatus::More | ReadStatus::AwaitingClaim | ReadStatus::Replaced => TailAction::Busy,
-            ReadStatus::AtEnd if is_over => TailAction::Over,
+            ReadStatus::AtEnd if is_over => TailAction::Close,
             ReadStatus::AtEnd => TailAction::Stay,
         }
     }
 
-    /// Takes leave of a file that is not read.
+    /// Closes a file that is not being read.
     async fn close_unread(&mut self, tailer: &mut FileTailer) -> TailAction {
         let Some(missing) = tailer.missing.map(|since| since.elapsed()) else {
             return TailAction::Stay;
@@ -413,7 +414,7 @@ impl Follow {
                 return TailAction::Stay;
             }
         }
-        TailAction::Over
+        TailAction::Close
     }
 
     /// All logs, beginning with the one whose turn is first.
@@ -439,21 +440,21 @@ impl Follow {
     }
 }
 
-/// How many files each log has.
+/// The number of files of each log.
 fn sizes(logs: &LogFiles) -> HashMap<Arc<str>, usize> {
     logs.iter().map(|(log, ids)| (Arc::clone(log), ids.len())).collect()
 }
 
-/// What a turn leaves of a file.
+/// What to do with a file after its turn.
 #[derive(Clone, Copy)]
 enum TailAction {
     /// All is read, or nothing can be read now.
     Stay,
-    /// There is more.
+    /// There is more to read.
     Busy,
-    /// It does not hold any more what was read of it.
-    Cut,
-    /// It is closed.
-    Over,
+    /// It no longer holds what was read.
+    Restart,
+    /// It can be closed.
+    Close,
     Stopped,
 }

@@ -1,8 +1,8 @@
-//! Finding out what unknown files are, and acting on it.
+//! Identifies unknown files and starts reading them.
 //!
 //! # Invariants
 //!
-//! What was decided is saved before the file's first record is sent.
+//! A decision is saved before the file's first record is sent.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -21,31 +21,31 @@ use super::state::{Compared, Copy, TailState, Unknown, WaitReason};
 use super::stream::Stream;
 use super::tailer::{FileTailer, blocking};
 
-/// How long a log that begins as its last generation did may be a copy that is being made.
+/// How long a live log that begins like its last generation may be a copy in progress.
 const YOUNG_COPY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is to be saved.
+/// Rows to save.
 pub(super) type Rows = Vec<(FileId, Option<FileCheckpoint>)>;
 
-/// Whether there is more to come of a file before it can be told what it is.
+/// When a file must be identified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IdentifyMode {
-    /// It is not its turn: it is only told whether its content is known.
+    /// Its turn has not come: only whether its content is known.
     OnlyKnown,
     Wait,
-    /// There is nothing to wait for: it is decided now.
+    /// There is nothing to wait for: decide now.
     DecideNow,
 }
 
-/// What was found out.
+/// The result of identifying a file.
 pub(super) enum IdentifyOutcome {
-    /// It is known now; with what is to be saved.
+    /// It is identified; with the rows to save.
     Yes(Rows),
     NotYet,
 }
 
 impl FileSet {
-    /// Finds out what a file is. `others` are the other open files.
+    /// Identifies a file. `others` are the other open files.
     pub(super) async fn identify(
         &mut self,
         tailer: &mut FileTailer,
@@ -83,7 +83,7 @@ impl FileSet {
         } else if candidates.is_empty() {
             Some(Decision::New)
         } else {
-            // What has no name any more is not written to.
+            // A file without a name is not written to.
             let family = match tailer.missing {
                 Some(_) => tailer.family.put_aside(),
                 None => tailer.family.clone(),
@@ -121,7 +121,7 @@ impl FileSet {
                 }
             }
             None | Some(Decision::New | Decision::Beginning) => {
-                // Another content may have taken the place of the one that was seen.
+                // Other content may have replaced the one that was seen.
                 if patience == IdentifyMode::OnlyKnown || !(now || tailer.peers_are_known()) {
                     return Ok(IdentifyOutcome::NotYet);
                 }
@@ -131,7 +131,7 @@ impl FileSet {
         }
     }
 
-    /// What is known that the file may hold.
+    /// Known contents that the file may hold.
     fn candidates(
         &mut self,
         tailer: &FileTailer,
@@ -150,9 +150,9 @@ impl FileSet {
             };
             let candidate = match others.get_mut(&id) {
                 Some(other) if other.stream().is_some() => open_candidate(id, other),
-                // What it holds is held by another one too.
+                // Its content is held by another file too.
                 Some(other) if other.generation().is_some() => None,
-                // It may not hold any more what it held.
+                // It may no longer hold its content.
                 Some(_) | None => Some(self.closed_candidate(id, saved)),
             };
             candidates.extend(candidate.filter(|known| {
@@ -163,7 +163,7 @@ impl FileSet {
                 alike && (read > 0 || (begun && !matches!(known.location, ContentLocation::AtPath)))
             }));
         }
-        // Of rows that know the same of a content, the one that was read furthest says how far.
+        // Of rows with the same knowledge of a content, the one that was read furthest decides.
         candidates.sort_by_key(|known| std::cmp::Reverse(known.row.reach()));
         candidates
     }
@@ -177,7 +177,7 @@ impl FileSet {
         Candidate { id, row, location: ContentLocation::AtPath }
     }
 
-    /// The row of a candidate as it stands.
+    /// The present row of a candidate.
     fn current_row(&mut self, id: FileId, others: &mut Tailers) -> Option<FileCheckpoint> {
         if let Some(row) =
             others.get_mut(&id).filter(|t| t.stream().is_some()).and_then(FileTailer::row)
@@ -188,7 +188,7 @@ impl FileSet {
         Some(self.closed_candidate(id, saved).row)
     }
 
-    /// All that the file holds is read from another one.
+    /// All content of the file is read from another one.
     fn copy(
         &mut self,
         tailer: &mut FileTailer,
@@ -201,7 +201,7 @@ impl FileSet {
         let Some(known) = self.current_row(id, others) else {
             return IdentifyOutcome::NotYet;
         };
-        tracing::info!(path = ?tailer.path(), of = ?known.path, "the file is a copy of what is read already; it is not read again");
+        tracing::info!(source = %self.context.source, path = ?tailer.path(), of = ?known.path, "the file is a copy of a file that is read already; it is not read again");
         let mut copy = Copy {
             generation: known.generation,
             stamp,
@@ -226,7 +226,7 @@ impl FileSet {
         IdentifyOutcome::Yes(rows)
     }
 
-    /// The file goes on where another one is left that is not there any more.
+    /// Reading continues where a file that no longer exists was left.
     async fn adopt(
         &mut self,
         tailer: &mut FileTailer,
@@ -238,7 +238,7 @@ impl FileSet {
             return Ok(IdentifyOutcome::NotYet);
         };
         let length = row.content.as_ref().map_or(0, |content| content.length);
-        tracing::info!(path = ?tailer.path(), known_as = ?row.path, position = row.position, "the file holds what was read before under another identity; it goes on at its checkpoint");
+        tracing::info!(source = %self.context.source, path = ?tailer.path(), known_as = ?row.path, position = row.position, "the content of the file was read before under another identity; reading continues at its checkpoint");
         let known_as = row.path.clone();
         let is_gone = others.get(&id).is_some_and(FileTailer::is_gone);
         let closed = self
@@ -273,7 +273,7 @@ impl FileSet {
         Ok(IdentifyOutcome::Yes(rows))
     }
 
-    /// The file is read as a new one, behind what it has in common with another.
+    /// The file is read as a new one, after what it has in common with another.
     async fn begin(
         &mut self,
         tailer: &mut FileTailer,
@@ -283,7 +283,7 @@ impl FileSet {
         let (from, limit) = (tailer.from(), self.context.limit);
         let separator = self.context.decoder.separator();
         let beginning = blocking(move || match same_to {
-            Some(length) => ReadStart::behind(&text, length, separator),
+            Some(length) => ReadStart::after(&text, length, separator),
             None => ReadStart::new(&text, from, limit, separator),
         })
         .await?;
@@ -295,8 +295,8 @@ impl FileSet {
         Ok(IdentifyOutcome::Yes(rows))
     }
 
-    /// The row that stood for the file so far, under a key of its own, if no other row is about the
-    /// same: a copy of what it held may turn up.
+    /// The file's former row, under a key of its own, if no other row is of the same content: a
+    /// copy of that content may appear.
     pub(super) fn preserve_old_row(&mut self, tailer: &FileTailer) -> Rows {
         let mut rows = self.release_id(tailer.id());
         let Some(old) = self.store.row(tailer.id()) else {
@@ -335,7 +335,7 @@ async fn content_to(length: u64, text: &TextSource) -> io::Result<ContentMark> {
     blocking(move || Ok(RunningDigest::of(&mut text.reader(), length)?.mark())).await
 }
 
-/// How far a file is the same as a known content, if it still holds what it held then.
+/// How far a file equals a known content, if it still does.
 async fn still_there(same_to: Option<ContentMark>, text: &TextSource) -> io::Result<Option<u64>> {
     let Some(then) = same_to else {
         return Ok(None);
@@ -344,7 +344,7 @@ async fn still_there(same_to: Option<ContentMark>, text: &TextSource) -> io::Res
     Ok((now.length == then.length && now.sha256 == then.sha256).then_some(then.length))
 }
 
-/// A copy that changed is unknown. Whether it is one.
+/// Makes a changed copy unidentified again. Returns whether it did.
 pub(super) fn recheck(tailer: &mut FileTailer) -> io::Result<bool> {
     let TailState::Copy(copy) = &tailer.state else {
         return Ok(false);

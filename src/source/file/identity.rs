@@ -1,9 +1,8 @@
-//! Which file it is, whatever it is called.
+//! The identity of a file, independent of its name.
 //!
 //! # Invariants
 //!
-//! An identity is never enough to take two files for the same; every byte known of the beginning
-//! agrees too.
+//! The identity alone never makes two files the same; all known first bytes must be equal too.
 
 use std::fmt;
 use std::fs::Metadata;
@@ -28,7 +27,7 @@ impl FileId {
         Self { device: metadata.dev(), inode: metadata.ino() }
     }
 
-    /// Stands for a generation that is in no file any more. No file has device 0.
+    /// Stands for a generation that no file holds any more. No file has device 0.
     pub(super) fn of_lost(generation: u64) -> Self {
         Self { device: 0, inode: generation }
     }
@@ -73,19 +72,19 @@ pub(super) struct FileHead {
 impl FileHead {
     const MAX_HEAD_BYTES: u64 = 256;
 
-    /// Reads the head as it is now.
+    /// Reads the present head.
     pub(super) fn read(content: &mut impl Read) -> io::Result<Self> {
         let mut bytes = Vec::new();
         content.take(Self::MAX_HEAD_BYTES).read_to_end(&mut bytes)?;
         Ok(Self { bytes })
     }
 
-    /// Whether this head can be what became of `earlier` by growing.
+    /// Whether `earlier` can have grown to this head.
     pub(super) fn continues(&self, earlier: &Self) -> bool {
         self.bytes.starts_with(&earlier.bytes)
     }
 
-    /// Whether this head can be what became of the one with that fingerprint by growing.
+    /// Whether a head with that fingerprint can have grown to this one.
     pub(super) fn has(&self, fingerprint: &HeadFingerprint) -> bool {
         self.bytes
             .get(..fingerprint.length)
@@ -116,7 +115,7 @@ impl FileHead {
     }
 }
 
-/// A head as it is kept in a checkpoint: a digest, so that file content never reaches the checkpoint.
+/// The head in a checkpoint: hashed so that file content never reaches the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct HeadFingerprint {
     length: usize,
@@ -128,7 +127,7 @@ impl HeadFingerprint {
         self.length as u64
     }
 
-    /// The same as the digest of a content that is no longer than this.
+    /// As the digest of a content that is not longer than this.
     pub(super) fn content(&self) -> ContentMark {
         let length = self.length();
         ContentMark { length, chain: String::new(), sha256: self.sha256.clone() }
@@ -146,7 +145,7 @@ mod tests {
 
     #[test]
     fn grown_file_head_is_recognised() {
-        // A head is recognised by the fingerprint of any of its beginnings and by no other.
+        // A head is recognised by the fingerprint of any of its prefixes and by no other.
         let head = |text: &str| FileHead { bytes: text.as_bytes().to_vec() };
         assert!(head("abcd").has(&head("ab").fingerprint()));
         assert!(head("abcd").has(&head("").fingerprint()));
@@ -158,7 +157,7 @@ mod tests {
 
     #[test]
     fn file_id_round_trips() {
-        // An identity reads back from its own text, and nothing else is taken for one.
+        // An identity is parsed from its own text, and nothing else parses as one.
         let id: FileId = "12:34".parse().unwrap();
         assert_eq!(id.to_string(), "12:34");
         assert!("12".parse::<FileId>().is_err());

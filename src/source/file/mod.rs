@@ -1,27 +1,28 @@
-//! Lines of files.
+//! Reads lines of files.
 //!
-//! A file is known by device and inode, its first and its last bytes that were read; where these are
-//! unknown, by all bytes that were read of it. So a copy, a restored backup, a file on another mount
-//! and a packed generation (`app.log.2.gz`) go on at their checkpoint. A file that was cut off or
-//! replaced is a new *generation*, read from its beginning, unless it holds what is known; a file
-//! that was replaced by a copy of itself goes on in the copy (`moved`). Where two files have the
-//! same whole content, one is a copy of the other, and is read once. A file whose old lines were
-//! changed is a new one.
+//! A file is recognised by device and inode and by its first and last bytes that were read; where
+//! device and inode are new, by all bytes that were read of it. So a copy, a restored backup, a
+//! file on another mount and a compressed generation (`app.log.2.gz`) continue at their checkpoint.
+//! A truncated or replaced file is a new *generation*, read from its beginning, unless its content
+//! is known; a file that was replaced by a copy of itself continues in the copy (`moved`). Where
+//! two files have the same whole content, one is a copy of the other and is read once. A file whose
+//! old lines were changed is a new one.
 //!
 //! The generations of one log (`family`) are read one after the other, oldest first; a newer one
 //! waits for an older one that cannot be read, at most a minute, which is logged. A rotated file
 //! that no pattern finds any more is read to its end as long as the process runs.
 //!
-//! Reading once, logs are read one after the other in the order of their paths. A last line without
-//! a newline waits for it, unless it is a whole JSON value, or the file is compressed, was rotated or
-//! deleted. What is written, rotated and deleted between two searches of a folder is never seen.
+//! With `--once`, logs are read one after the other in the order of their paths. A last line
+//! without a newline waits for it, unless it is a whole JSON value, or the file is compressed, was
+//! rotated or deleted. What is written, rotated and deleted between two searches of a folder is
+//! never seen.
 //!
-//! Where records wait in memory, a claim is saved before they leave (`claim`): what a process that
-//! was killed may have sent is looked for before it is sent again.
+//! With a memory buffer, a claim is saved before records are sent (`claim`): what a killed process
+//! may have sent is looked up before it is sent again.
 //!
-//! A record's place is `path:LINE`, or `path@BYTE` in a file that was begun at its end.
+//! A record's location is `path:LINE`, or `path@BYTE` in a file that was begun at its end.
 //!
-//! `exclude` patterns without a `/` are about the name in any folder, others about the whole path.
+//! `exclude` patterns without a `/` match the name in any folder, others match the whole path.
 //! Every file that is followed is held open.
 //!
 //! A record whose verdict is [`Errored`](crate::ack::Verdict::Errored) holds its file's checkpoint
@@ -73,7 +74,7 @@ use super::{Downstream, ReadMode, ReadProgress, SharedCheckpoints, Source, Sourc
 use crate::config::source::{FileSourceConfig as Settings, ReadFrom};
 use crate::record::Record;
 
-/// Lines of the files that match some patterns.
+/// Reads the lines of the files that match some patterns.
 pub struct FileSource {
     context: SourceContext,
     scanner: Arc<GlobScanner>,
@@ -83,7 +84,8 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// A source called `name`; the name is part of every origin and the owner of its checkpoints.
+    /// A source called `name`; the name is part of every record's position and the owner of its
+    /// checkpoints.
     ///
     /// # Errors
     ///
@@ -142,7 +144,8 @@ impl Source for FileSource {
         let files = FileSet::new(Arc::new(self.context), output, Arc::clone(&self.scanner), store);
         match self.mode {
             ReadMode::Follow => {
-                // What could not be read was logged; there is no end at which to report_unreadable.
+                // Unreadable files were logged; a followed source has no end at which to return
+                // them as an error.
                 Follow::new(files, &self.scanner).run(self.from).await?;
                 Ok(())
             }
@@ -159,7 +162,7 @@ impl Source for FileSource {
     }
 }
 
-/// An end that was not reached is an error, though everything else was read.
+/// An unreadable file is an error of the run, though everything else was read.
 fn report_unreadable(unreadable: UnreadableFiles) -> Result<(), SourceError> {
     let count = unreadable.len();
     match unreadable.into_iter().min() {

@@ -1,8 +1,8 @@
-//! Contents that go on in a copy of their file, once the file itself has no name any more.
+//! Continues a content in a copy of its file, once the file itself has no name any more.
 //!
 //! # Invariants
 //!
-//! The copy goes on at the byte where the file ends, with what is in flight of it.
+//! The copy continues at the byte where the file ends, with the records in flight.
 
 use std::io;
 
@@ -17,13 +17,13 @@ use super::tailer::FileTailer;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CopyOrigin {
     pub(super) id: FileId,
-    /// Where it ends, or what the two have in common does.
+    /// Where it ends, or where their common part ends.
     pub(super) at: u64,
 }
 
 impl FileSet {
-    /// A file was replaced by a copy of itself: what is read of it goes on in the copy. `None` where
-    /// it was not replaced, or is not read up to there.
+    /// A file was replaced by a copy of itself: reading continues in the copy. `None` where it was
+    /// not replaced, or was not read up to there.
     pub(super) async fn take_over(
         &mut self,
         tailer: &mut FileTailer,
@@ -36,7 +36,7 @@ impl FileSet {
         let Some(copy) = replaced.as_copy(original.at) else {
             return Ok(None);
         };
-        // What can fail comes first: the content always belongs to one of the two.
+        // Fallible steps come first: the content always belongs to one of the two.
         if let Some(stream) = replaced.stream_mut() {
             tailer.prepare(stream).await?;
         }
@@ -45,7 +45,7 @@ impl FileSet {
         let Some(stream) = replaced.replace_state(TailState::Copy(copy)) else {
             return Ok(None);
         };
-        tracing::info!(path = ?tailer.path(), position = original.at, "the file was replaced by a copy of itself; the copy is read from there on");
+        tracing::info!(source = %self.context.source, path = ?tailer.path(), position = original.at, "the file was replaced by a copy of itself; reading continues in the copy");
         tailer.attach(stream);
         rows.push((tailer.id(), tailer.row()));
         Ok(Some(rows))
@@ -62,7 +62,7 @@ pub(super) fn may_begin(original: &FileTailer, at: u64) -> bool {
     })
 }
 
-/// The file waits for another one that holds the same.
+/// The file waits for another one with the same content.
 pub(super) fn wait_for(tailer: &mut FileTailer, waits: WaitReason) -> IdentifyOutcome {
     if let TailState::Unknown(Unknown { waits: now, .. }) = &mut tailer.state {
         *now = Some(waits);

@@ -1,17 +1,19 @@
-//! What of one generation of a file is settled.
+//! Tracks how far one generation of a file is settled.
 //!
 //! # Invariants
 //!
-//! A verdict only touches a map under a lock that is never held across anything slow, so that
-//! no code that settles a record waits.
+//! A verdict only changes a map under a lock that is never held during slow work, so that no code
+//! that settles a record waits.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::ack::Ack;
 use crate::source::in_flight::InFlightTracker;
 use crate::source::offset_tracker::{OffsetTracker, StreamPosition};
 
-/// A watermark shared with the acknowledgements of the records in flight.
+/// An offset tracker that the acknowledgements of its records share.
 #[derive(Debug)]
 pub(super) struct FileOffsetTracker {
     watermark: Mutex<OffsetTracker>,
@@ -37,7 +39,7 @@ impl FileOffsetTracker {
         })
     }
 
-    /// What lies between the last record and `end` is no record.
+    /// The bytes between the last record and `end` are not a record.
     pub(super) fn skipped(&self, end: StreamPosition) {
         self.watermark().skipped(end);
     }
@@ -46,18 +48,17 @@ impl FileOffsetTracker {
         self.watermark().mark()
     }
 
-    /// Behind everything that was sent or skipped.
+    /// The end of everything that was sent or skipped.
     pub(super) fn sent_to(&self) -> u64 {
         self.watermark().high().position
     }
 
-    /// Whether no record waits for its verdict.
+    /// Whether every record has its verdict.
     pub(super) fn is_idle(&self) -> bool {
         self.watermark().in_flight() == 0
     }
 
     fn watermark(&self) -> MutexGuard<'_, OffsetTracker> {
-        // Nothing panics under the lock; if it ever did, the map is still whole.
-        self.watermark.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watermark.lock()
     }
 }

@@ -1,9 +1,9 @@
-//! Reading every file to its present end, one log after the other.
+//! Reads every file to its present end, one log after the other.
 //!
 //! # Invariants
 //!
-//! Logs are read in the order of their paths, the files of each oldest first, each whole before the
-//! next is begun.
+//! Logs are read in the order of their paths, the files of each oldest first, each completely
+//! before the next.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +20,8 @@ use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 use crate::source::decode::Flush;
 
-/// A rotated file that was not changed for so long has its last line, with a newline or without.
+/// A rotated file that was not changed for this long is complete, also where its last line has no
+/// newline.
 const FINAL_AFTER_SECS: i64 = 5;
 
 pub(super) async fn run(
@@ -72,7 +73,7 @@ fn logs(files: Vec<FoundFile>) -> Vec<Vec<FoundFile>> {
     in_order.collect()
 }
 
-/// Finds out what the file is. `false` where that is not possible.
+/// Identifies the file. `false` where that is not possible.
 async fn identified(
     files: &mut FileSet,
     tailer: &mut FileTailer,
@@ -85,14 +86,15 @@ async fn identified(
         Ok(IdentifyOutcome::Yes(rows)) => files.save_with_retry(rows).await,
         Ok(IdentifyOutcome::NotYet) => false,
         Err(error) => {
-            tracing::warn!(path = ?tailer.path(), %error, "the file cannot be read");
+            tracing::warn!(source = %files.context.source, path = ?tailer.path(), %error, "the file cannot be read; the run ends with an error");
             failed.insert(tailer.path().to_owned(), error.to_string());
             false
         }
     }
 }
 
-/// Reads one file to the end it had when it was found, or to the end of the line that spans it.
+/// Reads one file to the end that it had when it was found, or to the end of the line that spans
+/// it.
 async fn read_out(
     files: &mut FileSet,
     tailer: &mut FileTailer,
@@ -103,7 +105,7 @@ async fn read_out(
     let unchanged_for = crate::clock::now().as_second() - tailer.changed_at();
     let rest = match is_rotated && !tailer.family.is_live && unchanged_for >= FINAL_AFTER_SECS {
         true => RestOfLine::IsLine,
-        // The next run has more of it.
+        // The next run reads the rest of the line.
         false => RestOfLine::IfComplete,
     };
     let unsettled: Vec<_> = files.unsettled(&tailer.family.key).collect();
@@ -125,7 +127,7 @@ async fn read_out(
             }
             Ok(turn) => turn,
             Err(error) => {
-                tracing::warn!(path = ?tailer.path(), %error, "the file cannot be read to its end");
+                tracing::warn!(source = %files.context.source, path = ?tailer.path(), %error, "the file cannot be read to its end; the run ends with an error, and the next run continues there");
                 failed.insert(tailer.path().to_owned(), error.to_string());
                 return ReadStatus::AtEnd;
             }
@@ -133,7 +135,7 @@ async fn read_out(
         match turn {
             ReadStatus::AtEnd | ReadStatus::Stopped => {
                 if tailer.is_cut() {
-                    tracing::warn!(path = ?tailer.path(), "the packed file ends amid its stream: it is not whole; what is there was read, and the next run goes on where more is there");
+                    tracing::warn!(source = %files.context.source, path = ?tailer.path(), "the compressed file is incomplete: its stream has no end; what is there was read, and the next run reads what was appended");
                 }
                 return turn;
             }

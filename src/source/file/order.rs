@@ -1,12 +1,12 @@
 //! The order in which the generations of each log are read.
 //!
-//! A content that was begun has its place for ever: the number of its generation. What is not begun
-//! comes later, in the order in which it was found; what one search finds is ordered by names and
-//! times. The file that is written to comes last until it is begun.
+//! A content that was begun keeps its place: the number of its generation. Files that were not
+//! begun come later, in the order in which they were found; those of one search are ordered by
+//! names and times. The live file comes last until it is begun.
 //!
 //! # Invariants
 //!
-//! A file that was begun is never behind one that was not.
+//! A file that was begun never comes after one that was not.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -27,9 +27,9 @@ pub(super) type LogFiles = Vec<(Arc<str>, Vec<FileId>)>;
 #[derive(Debug, Default)]
 pub(super) struct ReadOrder {
     ids: Vec<FileId>,
-    /// The places that names and times gave to files at the last search, within their logs.
+    /// The index of each file within its log, by names and times, at the last search.
     by_name: HashMap<FileId, usize>,
-    /// Files that could not be opened, of which log they are, and since when.
+    /// Files that could not be opened, with their log, and since when.
     unopened: HashMap<FileId, (Family, Instant)>,
 }
 
@@ -40,12 +40,13 @@ enum ReadRank {
     Begun(u64),
     /// By the order in which files were found.
     Rotated(usize),
-    /// As `Rotated`: the file that is written to.
+    /// As `Rotated`, for the live file.
     Live(usize),
 }
 
 impl ReadOrder {
-    /// Takes what a search found. A new file comes before the next younger one that is not begun.
+    /// Takes the result of a search. A new file comes before the next younger one that is not
+    /// begun.
     pub(super) fn take(&mut self, found: &[FoundFile], tailers: &Tailers) {
         let present: HashSet<FileId> = found.iter().map(|found| found.id).collect();
         self.ids.retain(|id| present.contains(id) || tailers.contains_key(id));
@@ -73,7 +74,7 @@ impl ReadOrder {
         }
     }
 
-    /// Notes which of the new files could not be opened.
+    /// Records which of the new files could not be opened.
     pub(super) fn note_unopened(&mut self, found: &[(FileId, Family)], tailers: &Tailers) {
         let mut before = std::mem::take(&mut self.unopened);
         for (id, family) in found.iter().filter(|(id, _)| !tailers.contains_key(id)) {
@@ -82,8 +83,8 @@ impl ReadOrder {
         }
     }
 
-    /// Whether an older file of its log is there that cannot be opened yet. It is waited for as long
-    /// as this.
+    /// Whether an older file of its log exists that cannot be opened yet. After `timeout` it is no
+    /// longer waited for.
     pub(super) fn is_short(&self, tailer: &FileTailer, timeout: Duration) -> bool {
         let place = |id| self.position(id).unwrap_or(usize::MAX);
         self.unopened.iter().any(|(id, (family, since))| {
@@ -93,8 +94,7 @@ impl ReadOrder {
         })
     }
 
-    /// A file that was begun is unknown again: it comes where its name says, or last where it has
-    /// none.
+    /// A begun file is unidentified again: it comes where its name says, or last where it has none.
     pub(super) fn put_back(&mut self, id: FileId, tailers: &Tailers) {
         self.remove(id);
         let log = tailers.get(&id).map(|tailer| &tailer.family.key);
@@ -108,12 +108,12 @@ impl ReadOrder {
         self.ids.insert(here, id);
     }
 
-    /// The file is closed; its identity may be that of another one later.
+    /// The file is closed; another one may reuse its identity later.
     pub(super) fn remove(&mut self, id: FileId) {
         self.ids.retain(|other| *other != id);
     }
 
-    /// The file comes right before another one.
+    /// Moves a file directly before another one.
     pub(super) fn move_before(&mut self, id: FileId, other: FileId) {
         self.remove(id);
         let here = self.position(other).unwrap_or(self.ids.len());

@@ -1,9 +1,8 @@
-//! Looking at a file: opening it where it was left, and taking the next block. Everything here
-//! blocks on the file system.
+//! Opens files at their checkpoint and reads blocks. Everything here blocks on the file system.
 //!
 //! # Invariants
 //!
-//! No byte is taken from a file whose beginning is not the one that was known before.
+//! No byte is read from a file whose beginning differs from the known one.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -22,10 +21,10 @@ use crate::config::source::{FileFingerprint, ReadFrom};
 use crate::source::line::Separator;
 use crate::source::offset_tracker::StreamPosition;
 
-/// The most bytes taken at a time.
+/// The most bytes that are read at a time.
 pub(super) const MAX_BLOCK_BYTES: usize = 256 << 10;
-/// How much of a text is read first where its beginning is needed; four times as much each time
-/// that is too little.
+/// How much of the beginning of a text is read first; four times as much each time that it is too
+/// little.
 pub(super) const FIRST_BYTES: usize = 16 << 10;
 /// Bytes before the present position that are compared when a file has changed.
 pub(super) const RECENT_BYTES: usize = 256;
@@ -36,13 +35,13 @@ const MAX_DIGEST_BYTES: u64 = 4 << 30;
 #[derive(Debug, Clone)]
 pub(super) struct OpenRequest {
     pub(super) path: PathBuf,
-    /// The identity it was found by.
+    /// The identity under which it was found.
     pub(super) id: FileId,
     /// Its checkpoint.
     pub(super) row: Option<FileCheckpoint>,
-    /// Checkpoints of the same generation in other files, where that was read further.
+    /// Checkpoints of the same generation in other files that were read further.
     pub(super) further: Vec<FileCheckpoint>,
-    /// How far an identity is trusted.
+    /// How much is compared before an identity is trusted.
     pub(super) fingerprint: FileFingerprint,
 }
 
@@ -52,9 +51,9 @@ pub(super) struct OpenFile {
     pub(super) path: PathBuf,
     pub(super) id: FileId,
     pub(super) file: Arc<File>,
-    /// `None`: it is too short to tell.
+    /// `None`: the file is too short to decide.
     pub(super) compression: Option<FileCompression>,
-    /// Its checkpoint, if it still holds what it held then, and the digest of that.
+    /// Its checkpoint, if it still holds that content, and the digest of it.
     pub(super) known: Option<(FileCheckpoint, Option<RunningDigest>)>,
 }
 
@@ -63,7 +62,9 @@ impl OpenRequest {
         let file = File::open(&self.path)?;
         let metadata = file.metadata()?;
         if FileId::of(&metadata) != self.id {
-            return Err(io::Error::other("another file took its name meanwhile"));
+            return Err(io::Error::other(
+                "another file has its name now; the next search opens that one",
+            ));
         }
         let file = Arc::new(file);
         let compression = FileCompression::of(&file, &self.path)?;
@@ -80,16 +81,16 @@ impl OpenRequest {
                 }
             }
             if known.is_none() {
-                tracing::info!(path = ?self.path, "the file does not hold what it held when it was read before; it is taken for another one");
+                tracing::info!(path = ?self.path, "the content of the file differs from its checkpoint; it is read as a new file");
             }
         }
         Ok(OpenFile { path: self.path, id: self.id, file, compression, known })
     }
 }
 
-/// Whether a file holds what its checkpoint says.
+/// Whether a file holds the content of its checkpoint.
 enum ContentCheck {
-    /// It does; with the digest of it, where it goes on.
+    /// It does; with the digest at the position where it continues.
     Same(Option<Box<RunningDigest>>),
     Other,
 }
@@ -125,7 +126,7 @@ fn holds(
         return Ok(ContentCheck::Other);
     }
     Ok(match &row.content {
-        // Versions before 0.2 knew no more.
+        // Versions before 0.2 stored no more.
         None => ContentCheck::same(Some(RunningDigest::of(&mut text.reader(), row.position)?)),
         Some(mark) if mark.length > size => {
             let known = row.lengths().filter(|(length, _)| (row.position..=size).contains(length));
@@ -154,7 +155,7 @@ fn holds(
     })
 }
 
-/// The file of a checkpoint, if it is at its path and still holds what it held.
+/// The file of a checkpoint, if it is at its path and still holds that content.
 pub(super) fn at_path(id: FileId, row: &FileCheckpoint) -> Option<(TextSource, u64)> {
     let file = File::open(Path::new(&row.path)).ok()?;
     let metadata = file.metadata().ok()?;
@@ -168,7 +169,7 @@ pub(super) fn at_path(id: FileId, row: &FileCheckpoint) -> Option<(TextSource, u
     matches!(held, ContentCheck::Same(_)).then_some((text, metadata.len()))
 }
 
-/// Where reading begins in a content that was not read before.
+/// Where reading of a new content starts.
 #[derive(Debug)]
 pub(super) struct ReadStart {
     pub(super) start: StreamPosition,
@@ -182,7 +183,7 @@ impl ReadStart {
         Self { start, content: Some(RunningDigest::default()) }
     }
 
-    /// The beginning of a file without a checkpoint; `limit` is the longest line.
+    /// The start in a file without a checkpoint; `limit` is the longest line.
     pub(super) fn new(
         text: &TextSource,
         from: ReadFrom,
@@ -197,7 +198,7 @@ impl ReadStart {
             return Ok(Self::at(whole.length(), Some(whole)));
         }
         let size = text.file.metadata()?.len();
-        let position = behind_last_newline(&text.file, size, limit, separator)?;
+        let position = after_last_newline(&text.file, size, limit, separator)?;
         let content = match position <= MAX_DIGEST_BYTES {
             true => Some(RunningDigest::of(&mut text.reader(), position)?),
             false => None,
@@ -205,9 +206,9 @@ impl ReadStart {
         Ok(Self::at(position, content))
     }
 
-    /// The beginning of the last line that starts before `length`: the bytes before it are read in
+    /// The start of the last line that begins before `length`: the bytes before it are read in
     /// another file.
-    pub(super) fn behind(text: &TextSource, length: u64, separator: Separator) -> io::Result<Self> {
+    pub(super) fn after(text: &TextSource, length: u64, separator: Separator) -> io::Result<Self> {
         let position = content::last_line_end(&mut text.reader(), length, separator)?;
         Ok(Self::at(position, Some(RunningDigest::of(&mut text.reader(), position)?)))
     }
@@ -220,8 +221,8 @@ impl ReadStart {
     }
 }
 
-/// Where the last line that has no newline yet begins, so that it is read whole once it has one.
-fn behind_last_newline(
+/// The start of the last line without a newline, so that it is read whole once it has one.
+fn after_last_newline(
     file: &File,
     size: u64,
     limit: usize,
@@ -239,11 +240,11 @@ fn behind_last_newline(
         }
         end = begin;
     }
-    // No newline within the longest line: the rest of that line is no record anyway.
+    // No newline within the longest line: the rest of that line cannot be a record anyway.
     Ok(if end == 0 { 0 } else { size })
 }
 
-/// The first bytes of a text; fewer than `most` where it has no more.
+/// The first bytes of a text; fewer than `most` where it is shorter.
 pub(super) fn beginning(text: &TextSource, most: usize) -> io::Result<Bytes> {
     let mut bytes = Vec::new();
     let most = u64::try_from(most).unwrap_or(u64::MAX);
@@ -251,7 +252,7 @@ pub(super) fn beginning(text: &TextSource, most: usize) -> io::Result<Bytes> {
     Ok(Bytes::from(bytes))
 }
 
-/// A file's size and time of change: as long as they stay, so does what was read.
+/// A file's size and modification time: while they do not change, its content does not either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileStat {
     size: u64,
@@ -267,7 +268,7 @@ impl FileStat {
         self.changed
     }
 
-    /// Bytes of the file.
+    /// The size of the file, in bytes.
     pub(super) fn size(self) -> u64 {
         self.size
     }
@@ -278,42 +279,42 @@ impl FileStat {
     }
 }
 
-/// One look at an open file.
+/// A request to read an open file.
 #[derive(Debug)]
 pub(super) struct ReadRequest {
     pub(super) text: TextSource,
-    /// Where the next byte is wanted from.
+    /// The next byte to read.
     pub(super) at: u64,
-    /// The first bytes of the file, packed or not.
+    /// The first bytes of the file, compressed or not.
     pub(super) head: FileHead,
-    /// As it was at the last look.
+    /// The state at the last read.
     pub(super) stamp: Option<FileStat>,
     /// The last bytes before `at`.
     pub(super) recent: Bytes,
-    /// What unpacks the file, if it was begun.
+    /// The decompressor, if it was started.
     pub(super) unpacker: Option<Unpacker>,
 }
 
-/// What a look saw.
+/// The result of a read.
 #[derive(Debug)]
 pub(super) struct ReadResult {
     pub(super) head: FileHead,
     pub(super) stamp: FileStat,
     pub(super) size: u64,
-    /// Whether no name leads to the file any more.
+    /// Whether the file has no name any more.
     pub(super) deleted: bool,
     pub(super) next: ReadOutcome,
     pub(super) unpacker: Option<Unpacker>,
 }
 
-/// What comes next in a file.
+/// What was read.
 #[derive(Debug)]
 pub(super) enum ReadOutcome {
-    /// Nothing yet.
+    /// Nothing new.
     NoData,
-    /// Nothing yet, and what is there ends amid a packed stream.
+    /// Nothing new, and the compressed stream is incomplete.
     Incomplete,
-    /// What was read is not there any more: it was cut off, or written anew.
+    /// What was read before is no longer there: the file was truncated or rewritten.
     Replaced,
     Block(Bytes),
 }
@@ -327,7 +328,7 @@ impl ReadRequest {
         let next = match (replaced, self.text.compression) {
             (true, _) => ReadOutcome::Replaced,
             (false, FileCompression::Plain) => self.block(stamp.size)?,
-            // What is unpacked to its end is not unpacked again before it changes.
+            // A completely decompressed file is not decompressed again before it changes.
             (false, _) if !changed && self.unpacker.is_none() => ReadOutcome::NoData,
             (false, _) => self.unpack()?,
         };
@@ -336,13 +337,13 @@ impl ReadRequest {
         Ok(ReadResult { head: self.head, stamp, size, deleted, next, unpacker: self.unpacker })
     }
 
-    /// Whether what was read is not there any more.
+    /// Whether the file no longer holds what was read.
     pub(super) fn was_cut_off(mut self) -> io::Result<bool> {
         let size = self.text.file.metadata()?.len();
         self.is_replaced(size)
     }
 
-    /// As above, of a file of this size; learns its beginning.
+    /// As above, for a file of this size; also updates the known beginning.
     fn is_replaced(&mut self, size: u64) -> io::Result<bool> {
         let is_shorter = match self.text.compression {
             FileCompression::Plain => size < self.at,
@@ -370,7 +371,7 @@ impl ReadRequest {
         Ok(match block_of(size.saturating_sub(self.at)) {
             0 => ReadOutcome::NoData,
             wanted => match read(&self.text.file, self.at, wanted)? {
-                // It was cut off since we asked for its size; the next look will see.
+                // It was truncated after its size was read; the next read detects it.
                 block if block.is_empty() => ReadOutcome::NoData,
                 block => ReadOutcome::Block(block.into()),
             },
@@ -385,7 +386,7 @@ impl ReadRequest {
             let wanted = block_of(self.at - unpacker.position());
             match unpacker.read(&mut block[..wanted])? {
                 Unpacked::Bytes(_) => {}
-                // It is shorter than it was: the packed bytes were written anew.
+                // Shorter than before: the compressed file was rewritten.
                 Unpacked::End => return Ok(ReadOutcome::Replaced),
                 Unpacked::Incomplete => return Ok(ReadOutcome::Incomplete),
             }
@@ -404,12 +405,12 @@ impl ReadRequest {
     }
 }
 
-/// A file's own bytes, packed or not.
+/// A file's own bytes, compressed or not.
 fn plain(file: &Arc<File>) -> super::compression::TextReader {
     TextSource { file: Arc::clone(file), compression: FileCompression::Plain }.reader()
 }
 
-/// So many bytes, but no more than a block.
+/// This many bytes, but at most one block.
 fn block_of(bytes: u64) -> usize {
     usize::try_from(bytes).map_or(MAX_BLOCK_BYTES, |bytes| bytes.min(MAX_BLOCK_BYTES))
 }

@@ -1,9 +1,8 @@
-//! Which files there are.
+//! Finds the files that match the patterns.
 //!
 //! # Invariants
 //!
-//! A file is found once, however many patterns or names lead to it, and the order is that of the
-//! paths.
+//! A file is found once, however many patterns or names it has, and files are ordered by path.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,7 +13,7 @@ use glob::{MatchOptions, Pattern};
 
 use super::identity::FileId;
 
-/// What `include` and `exclude` say.
+/// The `include` and `exclude` patterns.
 #[derive(Debug)]
 pub(super) struct GlobScanner {
     include: Vec<String>,
@@ -23,9 +22,9 @@ pub(super) struct GlobScanner {
 
 #[derive(Debug)]
 enum ExcludePattern {
-    /// A pattern without a separator is about the name alone, in whatever folder.
+    /// A pattern without a separator matches the name in any folder.
     Name(Pattern),
-    /// Any other is about the path.
+    /// Any other matches the whole path.
     Path(Pattern),
 }
 
@@ -34,20 +33,20 @@ enum ExcludePattern {
 pub(super) struct FoundFile {
     pub(super) path: PathBuf,
     pub(super) id: FileId,
-    /// Bytes.
+    /// In bytes.
     pub(super) size: u64,
-    /// When it was changed last: seconds of the epoch, and nanoseconds.
+    /// Its modification time: seconds since 1970, and nanoseconds.
     pub(super) changed: (i64, i64),
 }
 
-/// What a search brought up.
+/// The result of a search.
 #[derive(Debug, Default)]
 pub(super) struct ScanResult {
-    /// By path.
+    /// Ordered by path.
     pub(super) files: Vec<FoundFile>,
-    /// Patterns nothing was found for.
+    /// Patterns that match no file.
     pub(super) idle: Vec<String>,
-    /// What could not be looked at, and why.
+    /// What could not be read, and why.
     pub(super) unreadable: Vec<(PathBuf, String)>,
 }
 
@@ -65,12 +64,12 @@ impl GlobScanner {
         Ok(Self { exclude: exclude.collect::<Result<_, _>>()?, include })
     }
 
-    /// Looks now. Blocks on the file system.
+    /// Searches now. Blocks on the file system.
     pub(super) fn scan(&self) -> ScanResult {
         let mut scan = ScanResult::default();
         for pattern in &self.include {
             let before = scan.files.len();
-            // `new` has parsed it; nothing is found for what does not parse.
+            // `new` has verified the pattern, so an error cannot occur and would match nothing.
             for entry in glob::glob(pattern).into_iter().flatten() {
                 match entry {
                     Ok(path) => self.check_path(path, &mut scan),
@@ -87,7 +86,7 @@ impl GlobScanner {
         scan
     }
 
-    /// The folders where new files would appear, as far as patterns name them outright.
+    /// The folders where new files would appear, for patterns whose folder has no wildcard.
     pub(super) fn folders(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.include.iter().filter_map(|pattern| {
             let folder = Path::new(pattern).parent()?;
@@ -104,7 +103,7 @@ impl GlobScanner {
             return;
         }
         match fs::metadata(&path) {
-            // A pipe or a device would block or never end; only plain files can be read again.
+            // A pipe or a device would block or never end; only regular files can be read again.
             Ok(metadata) if metadata.is_file() => {
                 scan.files.push(FoundFile {
                     id: FileId::of(&metadata),
@@ -114,7 +113,7 @@ impl GlobScanner {
                 });
             }
             Ok(_) => {}
-            // It went between the listing and the look.
+            // It was removed between the listing and this call.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => scan.unreadable.push((path, e.to_string())),
         }
@@ -126,7 +125,7 @@ impl ExcludePattern {
         if !pattern.contains('/') {
             return Pattern::new(pattern).map(Self::Name).map_err(|e| e.to_string());
         }
-        // Compared in full, so that `./logs/x` and `logs/x` are the same.
+        // Compared as absolute paths, so that `./logs/x` and `logs/x` are the same.
         let full = std::path::absolute(pattern).map_err(|e| e.to_string())?;
         let full = full.to_str().ok_or("the working directory is not UTF-8")?;
         Pattern::new(full).map(Self::Path).map_err(|e| e.to_string())

@@ -1,8 +1,8 @@
-//! What is known of an open file: it is read, a copy of one that is read, or not known yet.
+//! What is known of an open file: it is read, a copy of one that is read, or not identified yet.
 //!
 //! # Invariants
 //!
-//! What a copy's row calls settled is settled in the content that it shares.
+//! The settled position in a copy's row is settled in the content that it shares.
 
 use tokio::time::Instant;
 
@@ -16,16 +16,16 @@ use crate::source::offset_tracker::StreamPosition;
 
 /// What is known of a file.
 pub(super) enum TailState {
-    /// Nothing yet, or no more: its content has to be compared with what is known.
+    /// Its content must be compared with known contents.
     Unknown(Unknown),
     /// It is read.
     Reading(Box<Stream>),
-    /// Another file yields all that it holds.
+    /// Another file yields all of its content.
     Copy(Box<Copy>),
 }
 
 impl TailState {
-    /// What is read of it, if it is read.
+    /// Its stream, if it is read.
     pub(super) fn into_stream(self) -> Option<Box<Stream>> {
         match self {
             Self::Reading(stream) => Some(stream),
@@ -34,23 +34,24 @@ impl TailState {
     }
 }
 
-/// A file whose content is not known.
+/// A file whose content is not identified.
 pub(super) struct Unknown {
-    /// Since when it is the same.
+    /// Since when it is unchanged.
     pub(super) since: Instant,
     pub(super) stamp: Option<FileStat>,
-    /// The beginning of its text, as of the last look.
+    /// The beginning of its text at the last read.
     pub(super) head: FileHead,
     pub(super) peers: PeerSearch,
-    /// When it was compared last with what is known.
+    /// When it was last compared with known contents.
     pub(super) compared: Option<Compared>,
-    /// What it held when it was the same as a content that is known. It may hold that no more.
+    /// Its content when it equalled a known content. It may have changed since.
     pub(super) same_to: Option<ContentMark>,
-    /// What it waits for, once it was looked at.
+    /// What it waits for, if anything.
     pub(super) waits: Option<WaitReason>,
 }
 
-/// A state of the file and of what is known, which were compared: again would give the same.
+/// The file and the known contents at a comparison: without a change, comparing again gives the
+/// same result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Compared {
     pub(super) stamp: FileStat,
@@ -58,12 +59,12 @@ pub(super) struct Compared {
     pub(super) losses: u64,
 }
 
-/// What a file waits for before it can be told what it is.
+/// What a file waits for before it can be identified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WaitReason {
-    /// It is empty, or too short: newer generations need not wait.
+    /// It is empty or too short: newer generations need not wait for it.
     MoreBytes,
-    /// Another file, which holds the same, is read first.
+    /// Another file with the same content is read first.
     OtherFile(FileId),
 }
 
@@ -80,7 +81,7 @@ impl Unknown {
         }
     }
 
-    /// Notes how the file is now.
+    /// Records the present state of the file.
     pub(super) fn note_stamp(&mut self, stamp: FileStat) {
         if self.stamp != Some(stamp) {
             self.since = Instant::now();
@@ -91,7 +92,7 @@ impl Unknown {
         }
     }
 
-    /// Notes how its text begins.
+    /// Records how its text begins.
     pub(super) fn note_head(&mut self, head: &FileHead) {
         if !head.continues(&self.head) {
             self.peers = PeerSearch::NotStarted;
@@ -103,11 +104,11 @@ impl Unknown {
     }
 }
 
-/// A file that holds what another one does.
+/// A file with the same content as another one.
 pub(super) struct Copy {
     pub(super) generation: u64,
     pub(super) stamp: FileStat,
-    /// All that it holds.
+    /// The digest of all that it holds.
     pub(super) content: ContentMark,
     /// Whether it held all that the other one did.
     pub(super) whole: bool,
@@ -115,7 +116,7 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    /// Its row says what is settled of the content that it shares.
+    /// Updates its row with the settled position of the content that it shares.
     pub(super) fn follow(&mut self, settled: StreamPosition, claims: &[ClaimedRange]) {
         let settled = match settled.position <= self.content.length {
             true => settled,
@@ -128,18 +129,18 @@ impl Copy {
     }
 }
 
-/// Whether what was in the folder when a content was seen is known: all that is older than it was
-/// there then.
+/// Whether the folder was searched completely after a content was seen. All older content was in
+/// the folder by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PeerSearch {
     NotStarted,
-    /// The next search tells.
+    /// The next search completes it.
     Pending,
     Done,
 }
 
 impl PeerSearch {
-    /// A search is done that began after the content was seen.
+    /// A search that started after the content was seen has ended.
     pub(super) fn searched(&mut self) {
         if *self == Self::Pending {
             *self = Self::Done;

@@ -1,8 +1,8 @@
-//! What is read of one content, from the first line that is not settled on, in whatever file it is.
+//! Reads one content from its first unsettled line, whichever file holds it.
 //!
 //! # Invariants
 //!
-//! A record is marked as sent before it leaves, leaves only under a saved claim, and positions only
+//! A record is tracked before it is sent and is sent only under a saved claim, and positions only
 //! grow.
 
 use std::collections::VecDeque;
@@ -28,7 +28,7 @@ use crate::source::metadata::{Metadata, merge};
 use crate::source::offset_tracker::StreamPosition;
 use crate::source::{Downstream, LocationMetadata, ReadProgress};
 
-/// What all files of a source have in common.
+/// What all files of a source share.
 pub(super) struct SourceContext {
     pub(super) source: Arc<str>,
     /// A decoder that has read nothing.
@@ -41,27 +41,27 @@ pub(super) struct SourceContext {
     pub(super) progress: ReadProgress,
 }
 
-/// Where records go, until the run is stopped.
+/// Where records are sent, until the run is stopped.
 pub(super) struct RecordOutput {
     pub(super) out: mpsc::Sender<Record>,
     pub(super) stop: CancellationToken,
-    /// When checkpoints are to be saved next: a turn ends then, even while it waits for room.
+    /// When checkpoints are saved next: a turn ends then, even while it waits for room.
     pub(super) due: Instant,
 }
 
-/// What became of an attempt to send.
+/// The result of an attempt to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SendOutcome {
     Sent,
-    /// Not yet, and it is time to save.
+    /// Not sent: checkpoints are due.
     SaveDue,
-    /// Not yet: a claim must be saved first.
+    /// Not sent: a claim must be saved first.
     AwaitingClaim,
     Stopped,
 }
 
 impl RecordOutput {
-    /// Room for a record, unless there is none before it is time to save.
+    /// Room for a record, unless there is none before checkpoints are due.
     async fn permit(&self) -> Result<mpsc::Permit<'_, Record>, SendOutcome> {
         if let Ok(permit) = self.out.try_reserve()
             && !self.stop.is_cancelled()
@@ -75,7 +75,7 @@ impl RecordOutput {
         }
     }
 
-    /// Whether it is time to save.
+    /// Whether checkpoints are due.
     pub(super) fn is_due(&self) -> bool {
         self.due <= Instant::now()
     }
@@ -89,19 +89,19 @@ impl RecordOutput {
 /// One content that is being read.
 pub(super) struct Stream {
     pub(super) generation: u64,
-    /// The file it was first read from; part of the origins of its records.
+    /// The file that it was first read from; part of the `stream_id` of its records.
     origin: FileId,
     key: Arc<str>,
     splitter: LineSplitter,
     decoder: Decoder,
     /// Where reading began in this run.
     start: StreamPosition,
-    /// Records there was no room for yet.
+    /// Records that wait for room.
     waiting: VecDeque<Decoded>,
     /// Starts and numbers of the lines that the decoder holds.
     held_lines: VecDeque<StreamPosition>,
     tracker: Arc<FileOffsetTracker>,
-    /// The digest of what was read; `None` where it is not known from the first byte on.
+    /// The digest of what was read; `None` where the first bytes were not read.
     content: Option<RunningDigest>,
     /// The digest of a part of what was read.
     known: Option<ContentMark>,
@@ -110,9 +110,9 @@ pub(super) struct Stream {
     row_state: RowState,
     /// The last bytes that were read.
     recent: Bytes,
-    /// When the last line came.
+    /// When the last line was read.
     fed_at: Option<Instant>,
-    /// Ledgers of older generations, and how far each must be settled before this one's checkpoint
+    /// Trackers of older generations, and how far each must be settled before this one's checkpoint
     /// moves.
     older: Vec<(Arc<FileOffsetTracker>, u64)>,
     begun: bool,
@@ -129,7 +129,7 @@ impl Stream {
         beginning: ReadStart,
     ) -> Self {
         let ReadStart { start, content } = beginning;
-        // A row that knows no byte of a content does not know it again.
+        // A row without any byte of a content could not identify it.
         let row_state = if start.position > 0 { RowState::Saved } else { RowState::Unsaved };
         let claims = Claims::new(context.downstream.buffer, Vec::new(), start.position);
         Self {
@@ -157,7 +157,7 @@ impl Stream {
         }
     }
 
-    /// Goes on where a checkpoint is; `id` is the file of that checkpoint.
+    /// Continues at a checkpoint; `id` is the file of that checkpoint.
     pub(super) fn resume(
         context: &Arc<SourceContext>,
         id: FileId,
@@ -176,7 +176,7 @@ impl Stream {
         stream
     }
 
-    /// The position behind all that was read.
+    /// The position after all that was read.
     pub(super) fn fed(&self) -> u64 {
         self.splitter.fed()
     }
@@ -185,7 +185,7 @@ impl Stream {
         self.recent.clone()
     }
 
-    /// How far it is settled and nothing waits.
+    /// Whether everything is settled and nothing waits to be sent.
     pub(super) fn is_settled(&self) -> bool {
         self.waiting.is_empty() && self.tracker.is_idle()
     }
@@ -195,13 +195,13 @@ impl Stream {
         self.older.iter().all(|(tracker, position)| tracker.mark().position >= *position)
     }
 
-    /// Its ledger and how far it was sent, if not all of that is settled.
+    /// Its tracker and how far it was sent, if not all of that is settled.
     pub(super) fn unsettled(&self) -> Option<(Arc<FileOffsetTracker>, u64)> {
         let sent = self.tracker.sent_to();
         (self.tracker.mark().position < sent).then(|| (Arc::clone(&self.tracker), sent))
     }
 
-    /// Whether something is behind the last newline, or in the decoder.
+    /// Whether bytes follow the last newline, or the decoder holds lines.
     pub(super) fn has_rest(&self) -> bool {
         self.splitter.fed() > self.splitter.next_start() || self.decoder.waiting_from().is_some()
     }
@@ -219,20 +219,20 @@ impl Stream {
         self.start.position > 0 && self.decoder.awaits_beginning()
     }
 
-    /// Learns from the first bytes of the content. `false`: it needs more of them.
+    /// Passes the first bytes of the content to the decoder. `false`: it needs more of them.
     pub(super) fn learn_beginning(&mut self, beginning: &Bytes) -> bool {
         let learnt = self.decoder.learn_beginning(beginning, self.splitter.limit());
         self.splitter.separate_by(self.decoder.separator());
         learnt
     }
 
-    /// The first bytes cannot tell what is needed of them.
+    /// The beginning does not contain what the decoder needs.
     pub(super) fn forgo_beginning(&mut self, why: &str) {
         self.decoder.forgo_beginning(why);
         self.splitter.separate_by(self.decoder.separator());
     }
 
-    /// Its first line is about to be read, behind these generations.
+    /// Called before its first line is read, with the older generations that it waits for.
     pub(super) fn begin(&mut self, older: impl FnOnce() -> Vec<(Arc<FileOffsetTracker>, u64)>) {
         if !self.begun {
             self.begun = true;
@@ -243,7 +243,7 @@ impl Stream {
     /// Takes the block that follows.
     pub(super) fn feed(&mut self, block: Bytes) {
         if let Some(content) = &mut self.content {
-            // What is read a second time, behind the checkpoint, is in the digest already.
+            // Bytes after the checkpoint that are read again are already in the digest.
             let behind = content.length().saturating_sub(self.splitter.fed());
             let behind = usize::try_from(behind).unwrap_or(usize::MAX).min(block.len());
             content.update(&block[behind..]);
@@ -254,15 +254,15 @@ impl Stream {
                 let both = [&self.recent[..], &block[..]].concat();
                 Bytes::copy_from_slice(&both[both.len().saturating_sub(RECENT_BYTES)..])
             }
-            // A copy, so that not the whole block is held.
+            // Copied, so that the whole block is not kept in memory.
             kept => Bytes::copy_from_slice(&block[kept..]),
         };
         self.splitter.feed(block);
         self.fed_at = Some(Instant::now());
     }
 
-    /// Sends the lines at hand, up to `end`, the waiting ones first. `available` is where the file
-    /// ends.
+    /// Sends the available lines, up to `end`; waiting records are sent first. `file.size` is where
+    /// the file ends.
     pub(super) async fn send_lines(
         &mut self,
         output: &RecordOutput,
@@ -284,12 +284,12 @@ impl Stream {
         }
     }
 
-    /// Where the first line starts that was not decoded.
+    /// The start of the first line that was not decoded.
     pub(super) fn read_to(&self) -> u64 {
         self.splitter.next_start()
     }
 
-    /// Takes what stands behind the last newline for a line, where `is_line` says that it is one.
+    /// Decodes the bytes after the last newline as a line, where `whole` says that they are one.
     pub(super) fn take_rest(&mut self, whole: RestOfLine) {
         let is_line = match whole {
             RestOfLine::IsLine => true,
@@ -316,7 +316,7 @@ impl Stream {
         self.known.as_ref().is_some_and(|known| known.length >= self.fed())
     }
 
-    /// Completes what the decoder holds for too long.
+    /// Completes what the decoder has held for too long.
     pub(super) fn flush_if_due(&mut self) {
         let Some(limit) = self.decoder.flush_after() else {
             return;
@@ -355,7 +355,7 @@ impl Stream {
         }
     }
 
-    /// The mark at a position that `fed` lines of this run are before.
+    /// The position after `fed` lines of this run.
     fn mark_at(&self, position: u64, fed: u64) -> StreamPosition {
         StreamPosition { position, lines: self.start.lines.map(|lines| lines + fed) }
     }
@@ -416,18 +416,18 @@ impl Stream {
         record.with_ack(self.tracker.ack(first, behind, part))
     }
 
-    /// Whether its row has to be saved before more can be sent.
+    /// Whether its row must be saved before more can be sent.
     pub(super) fn wants_claim(&self) -> bool {
         self.claims.is_requested() || self.row_state == RowState::Requested
     }
 
-    /// The row is saved.
+    /// The row was saved.
     pub(super) fn grant_claim(&mut self) {
         self.claims.grant();
         self.row_state = RowState::Saved;
     }
 
-    /// What is settled.
+    /// The settled position.
     pub(super) fn mark(&self) -> StreamPosition {
         let mark = self.tracker.mark();
         match (self.decoder.waiting_from(), self.held_lines.front()) {
@@ -439,7 +439,7 @@ impl Stream {
         }
     }
 
-    /// Notes that the end of the content was reached.
+    /// Records that the end of the content was reached.
     pub(super) fn note_end(&mut self) {
         if let Some(content) = &self.content
             && self.versions.last().is_none_or(|last| last.length < content.length())
@@ -448,7 +448,7 @@ impl Stream {
         }
     }
 
-    /// The checkpoint as it stands, for a file with this beginning.
+    /// The present checkpoint, for a file with this beginning.
     pub(super) fn row(&mut self, id: FileId, head: &FileHead, path: &str) -> FileCheckpoint {
         self.older.retain(|(tracker, position)| tracker.mark().position < *position);
         let settled = match self.older.is_empty() {
@@ -472,12 +472,12 @@ impl Stream {
     }
 }
 
-/// Whether the saved row tells what the content is, so that the next process gives its records the
-/// same origins. No record leaves before.
+/// Whether the saved row identifies the content, so that the next process gives its records the
+/// same positions. No record is sent before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RowState {
     Unsaved,
-    /// It does once the row is saved.
+    /// Saved with the next row.
     Requested,
     Saved,
 }
@@ -485,17 +485,17 @@ enum RowState {
 /// A file as its records name it.
 pub(super) struct FileName<'a> {
     pub(super) shown: &'a str,
-    /// Where it ends, as of the last look; 0 where that is not known.
+    /// Where it ended at the last read; 0 where that is unknown.
     pub(super) size: u64,
 }
 
-/// What becomes of the bytes behind the last newline.
+/// What to do with the bytes after the last newline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RestOfLine {
-    /// They are a line: no newline will ever come.
+    /// They are a line: no newline will be appended any more.
     IsLine,
     /// They are a line if nothing could be missing.
     IfComplete,
-    /// They are the beginning of a line that came later.
+    /// They are the beginning of a line that was completed later.
     IsLater,
 }

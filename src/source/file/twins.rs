@@ -1,4 +1,4 @@
-//! Files that hold the same as another one, of which nothing was read yet.
+//! Pairs unread files that have the same content.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,25 +11,25 @@ use super::identity::FileId;
 use super::state::{TailState, Unknown, WaitReason};
 use super::tailer::{FileTailer, blocking};
 
-/// Twins of twins that are looked through.
+/// The most steps from a file to the twin of its twin.
 const MAX_TWINS: usize = 8;
 
 impl Follow {
-    /// The file lost what was read of it: that goes on as a file of its own, until a copy of it is
-    /// found or it is read to its end.
+    /// The file lost its content: that continues as a separate entry, until a copy of it is found
+    /// or it is read to its end.
     pub(super) async fn content_lost(&mut self, tailer: &mut FileTailer) {
         self.search_now = true;
         if tailer.stream().is_some_and(|stream| stream.fed() == 0) {
-            // Nothing was read of what it held: that is found in its copy like any other file.
+            // Nothing was read of its content, so its copy is found like any other file.
             tailer.forget();
             return;
         }
-        tracing::info!(path = ?tailer.path(), "the file was cut off or written anew; it is read from its beginning");
+        tracing::info!(source = %self.files.context.source, path = ?tailer.path(), "the file was truncated or rewritten; it is read from its beginning");
         let Some(mut gone) = tailer.split_off() else {
             return;
         };
         self.files.losses += 1;
-        // What held a copy of it may hold all of it.
+        // Files that held a copy of it may now hold all of it.
         let mut copies = Vec::new();
         for (id, copy) in &mut self.tailers {
             if matches!(&copy.state, TailState::Copy(_)) && copy.generation() == gone.generation() {
@@ -45,8 +45,7 @@ impl Follow {
         self.tailers.insert(gone.id(), gone);
     }
 
-    /// A file that was not read and has no name any more has its place where another one is found
-    /// that holds the same.
+    /// Gives an unread file without a name the place of another file with the same content.
     pub(super) async fn pair_missing(&mut self) {
         let missing = self.tailers.iter().filter(|(_, tailer)| {
             matches!(tailer.state, TailState::Unknown(_)) && tailer.missing.is_some()
@@ -74,10 +73,10 @@ impl Follow {
         }
     }
 
-    /// The twin that was found of a file before, or the twin of that where it has no name any more.
+    /// The twin that was found before, or the twin of that one where it has no name any more.
     fn found_twin(&self, tailer: &FileTailer) -> Option<FileId> {
         let mut twin = tailer.twin?;
-        // Twins have no circle, but for a name that comes back.
+        // Twins form no cycle, except where a name comes back.
         for _ in 0..MAX_TWINS {
             let next = self.tailers.get(&twin).filter(|tailer| tailer.unknown_head().is_some())?;
             match next.missing {
@@ -88,8 +87,8 @@ impl Follow {
         None
     }
 
-    /// Whether the file waits for one of another log that holds the same, as its generations have an
-    /// order. `sizes` are the numbers of files of all logs.
+    /// Whether the file waits for one of another log with the same content, because that log's
+    /// generations have an order. `sizes` are the numbers of files of all logs.
     pub(super) async fn waits_for_twin(
         &mut self,
         tailer: &mut FileTailer,
@@ -106,7 +105,8 @@ impl Follow {
         twin.is_some()
     }
 
-    /// An unknown file that holds the same as another one does, or one of the two holds more.
+    /// An unidentified file with the same content, or where one of the two is a prefix of the
+    /// other.
     async fn twin(
         &self,
         tailer: &FileTailer,

@@ -1,8 +1,8 @@
-//! Wakes the reader when something happens to a folder.
+//! Wakes the reader when something changes in a folder.
 //!
 //! # Invariants
 //!
-//! Without a working watcher the source is slower, never wrong.
+//! Without a working watcher the source is slower, but complete.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -13,17 +13,17 @@ use notify::event::ModifyKind;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-/// The most folders watched; more are left to the clock.
+/// The most folders that are watched; others are searched at intervals only.
 const MAX_WATCHED_FOLDERS: usize = 512;
 
 #[derive(Default)]
 struct WakeSignal {
     changed: Notify,
-    /// Whether a name came, went or changed since it was last asked.
+    /// Whether a name was added, removed or changed since the last call.
     names: AtomicBool,
 }
 
-/// A watcher of folders, where the system has one.
+/// Watches folders, where the system supports it.
 pub(super) struct DirWatcher {
     watcher: Option<RecommendedWatcher>,
     watched: HashSet<PathBuf>,
@@ -38,7 +38,7 @@ impl DirWatcher {
             on_event(&sender, event.ok().map(|event| event.kind));
         });
         if let Err(error) = &watcher {
-            tracing::debug!(%error, "folders cannot be watched; files are looked at by the clock");
+            tracing::debug!(%error, "folders cannot be watched; files are checked at intervals instead");
         }
         Self { watcher: watcher.ok(), watched: HashSet::new(), signal }
     }
@@ -56,18 +56,18 @@ impl DirWatcher {
                 Ok(()) => {
                     self.watched.insert(folder);
                 }
-                // A folder that is not there yet is tried again at the next search.
+                // A folder that does not exist yet is tried again at the next search.
                 Err(error) => tracing::debug!(?folder, %error, "a folder cannot be watched"),
             }
         }
     }
 
-    /// Returns when something happened since the last call.
+    /// Returns when something changed since the last call.
     pub(super) async fn changed(&self) {
         self.signal.changed.notified().await;
     }
 
-    /// Whether a new search is worth while.
+    /// Whether a new search is useful.
     pub(super) fn names_changed(&self) -> bool {
         self.signal.names.swap(false, Ordering::AcqRel)
     }
@@ -75,7 +75,7 @@ impl DirWatcher {
 
 fn on_event(signal: &WakeSignal, kind: Option<EventKind>) {
     match kind {
-        // Reading is an access: it must not wake the reader.
+        // Our own reading is an access and must not wake the reader.
         Some(EventKind::Access(_)) => return,
         Some(EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_))) => {}
         _ => signal.names.store(true, Ordering::Release),

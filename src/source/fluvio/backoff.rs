@@ -1,45 +1,47 @@
-//! How long to wait before a cluster is asked again.
+//! The pause before a cluster is asked again.
 //!
-//! One invariant: a stop is never waited out.
+//! # Invariants
+//!
+//! A stop ends a pause at once.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// The first wait.
+/// The first pause.
 const INITIAL_WAIT: Duration = Duration::from_millis(200);
-/// The longest wait.
+/// The longest pause.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// Waits that double, until something succeeds.
+/// Pauses that double until something succeeds.
 #[derive(Debug)]
 pub(super) struct Backoff {
     next: Duration,
-    /// How long it is tried without success; `None`: for ever.
+    /// How long to try without success; `None`: for ever.
     limit: Option<Duration>,
-    /// Since when it is tried.
+    /// The start of the present attempts.
     since: Instant,
 }
 
-/// How a wait ended.
+/// How a pause ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WaitOutcome {
     /// It is time to try again.
     Elapsed,
-    /// The source is to stop.
+    /// The source was stopped.
     Stopped,
-    /// It has been tried for long enough.
+    /// The limit is reached.
     Exhausted,
 }
 
 impl Backoff {
-    /// Without end, or for a while.
+    /// Without a limit, or with one.
     pub(super) fn new(limit: Option<Duration>) -> Self {
         Self { next: INITIAL_WAIT, limit, since: Instant::now() }
     }
 
-    /// Something succeeded.
+    /// An attempt succeeded.
     pub(super) fn renew(&mut self) {
         *self = Self::new(self.limit);
     }
@@ -62,7 +64,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waits_grow_and_end_at_the_deadline() {
-        // Attempts come at growing distances, not for longer than the limit, and a stop ends them.
+        // Pauses grow, their sum stays within the limit, and a stop ends them.
         let stop = CancellationToken::new();
         let mut backoff = Backoff::new(Some(Duration::from_secs(3)));
         let begun = Instant::now();

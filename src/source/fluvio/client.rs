@@ -1,8 +1,9 @@
-//! The seam over Fluvio's own client.
+//! Implements [`Cluster`] with Fluvio's own client.
 //!
-//! Not here: when an offset is kept and when it is tried again (`lane`), connections (`link`), the
-//! fetching of records (`fetch`). One invariant: all partitions share one connection to the
-//! controller, and after [`Cluster::disconnect`] nothing of it is used for a new question.
+//! # Invariants
+//!
+//! All partitions share one connection to the controller. After [`Cluster::disconnect`] a new
+//! request uses a new connection.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,12 +22,12 @@ use super::fetch;
 use super::new_topic::topic_spec;
 use crate::config::source::{FluvioSourceConfig as Settings, FluvioTls};
 
-/// A cluster that the client connects to when it is first asked something.
+/// Connects to its cluster at the first request.
 pub struct Client {
     settings: Settings,
-    /// What offsets are kept under; `None` keeps none.
+    /// The id under which offsets are committed; `None` commits none.
     consumer: Option<String>,
-    /// How this program calls itself towards the cluster.
+    /// The client id that the cluster sees.
     client_id: String,
     connections: Mutex<Option<Arc<ClusterConnections>>>,
 }
@@ -64,11 +65,12 @@ impl Client {
     }
 }
 
-/// The cluster of a profile. The client itself would make one up where there is none.
+/// The cluster of a profile. Without this check the client would use a default cluster where no
+/// profile exists.
 fn profile(name: Option<&str>) -> Result<FluvioClusterConfig, ClusterError> {
     let lasting = |error: FluvioError| {
         ClusterError::Permanent(format!(
-            "no Fluvio profile ({error}): write `endpoint`, or make one with `fluvio profile add`"
+            "no Fluvio profile ({error}): write `endpoint`, or create one with `fluvio profile add`"
         ))
     };
     let file = ConfigFile::load(None).map_err(lasting)?;
@@ -102,7 +104,7 @@ impl Cluster for Client {
             let admin = connections.fluvio.admin().await;
             admin.list::<TopicSpec, String>(vec![self.settings.topic.clone()]).await
         });
-        // The filter may match more than the one name.
+        // The filter may match other names too.
         let topics = topics.await?;
         let topic = topics.iter().find(|topic| topic.name == self.settings.topic);
         Ok(topic.map(|topic| topic.spec.partitions()))
@@ -117,7 +119,7 @@ impl Cluster for Client {
         let Err(error) = created.await else {
             return Ok(());
         };
-        // Another process of the same name may have been faster.
+        // Another process may have created it in the meantime.
         if self.partitions().await?.is_some() { Ok(()) } else { Err(error) }
     }
 
@@ -130,7 +132,7 @@ impl Cluster for Client {
         let ours = offsets
             .into_iter()
             .filter(|kept| kept.consumer_id == *consumer && kept.topic == self.settings.topic);
-        // A consumer that read and kept nothing yet has an offset before the first.
+        // A consumer that has committed nothing yet has an offset below 0.
         let kept = ours.filter(|kept| kept.offset >= 0);
         let committed = |offset, changed| CommittedOffset { offset, changed };
         Ok(kept.map(|kept| (kept.partition, committed(kept.offset, kept.modified_time))).collect())
@@ -146,7 +148,7 @@ impl Cluster for Client {
         let ours = partitions.iter().filter_map(|partition| {
             let (topic, number) = partition.name.rsplit_once('-')?;
             let number = number.parse().ok()?;
-            // A partition whose leader has not reported yet says -1.
+            // A partition whose leader has not reported yet has the offset -1.
             let status = &partition.status;
             let known = topic == self.settings.topic && status.leader.hw >= 0;
             let offset_range =

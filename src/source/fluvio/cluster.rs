@@ -1,8 +1,9 @@
-//! The seam to Fluvio: what the reader needs of a cluster and of a stream, and nothing more.
+//! The interface to Fluvio: what a reader needs of a cluster and of a stream.
 //!
-//! Not here: the client itself (`client`). Who implements these traits adds nothing of their own: an
-//! answer holds the batches as the cluster sent them, with what was cut off at their end marked as
-//! cut, and an offset is kept when, and only when, the reader names it.
+//! # Invariants
+//!
+//! An implementation returns batches as the cluster sent them and marks one that was cut off as
+//! truncated. It commits exactly the offsets that the reader names.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +13,10 @@ use bytes::Bytes;
 /// One record of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Its offset. Behind SmartModules it is only counted from the first record of its batch.
+    /// Its offset. With SmartModules it is only an estimate: counted from the first record of its
+    /// batch.
     pub offset: i64,
-    /// When it was produced, in milliseconds since 1970, where the cluster knows.
+    /// When it was produced, in milliseconds since 1970, where the cluster stores it.
     pub timestamp: Option<i64>,
     /// Its key.
     pub key: Option<Bytes>,
@@ -22,32 +24,32 @@ pub struct Message {
     pub value: Bytes,
 }
 
-/// What there is of a partition.
+/// The offsets that a partition holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OffsetRange {
     /// The oldest offset.
     pub start: i64,
-    /// The offset behind the newest record.
+    /// The offset after the newest record.
     pub end: i64,
 }
 
-/// The offset a cluster keeps for a consumer and a partition.
+/// The committed offset of a consumer and a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommittedOffset {
-    /// That of the last settled record.
+    /// The offset of the last settled record.
     pub offset: i64,
-    /// When it was kept, by the cluster's clock.
+    /// When it was committed, by the cluster's clock.
     pub changed: u64,
 }
 
-/// Whether all of a batch came.
+/// Whether a batch was received completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completeness {
     /// All of it.
     Complete,
-    /// Its end is missing: the answer was full. So large is the whole batch, in bytes.
+    /// Its end is missing, because the response was full.
     Truncated {
-        /// With everything that stands before its records.
+        /// The size of the whole batch, including what precedes its records, in bytes.
         size: u64,
     },
 }
@@ -57,39 +59,39 @@ pub enum Completeness {
 pub struct Batch {
     /// The offset of its first record.
     pub base: i64,
-    /// The offset behind its last record, by the cluster's own number.
+    /// The offset after its last record, as the cluster reports it.
     pub next: i64,
-    /// Whether all of it came.
+    /// Whether it was received completely.
     pub completeness: Completeness,
-    /// Its records, of a cut batch those that are whole.
+    /// Its records; of a truncated batch, those that are whole.
     pub messages: Vec<Message>,
 }
 
-/// What the cluster answers to one question for records.
+/// The response to one request for records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FetchResponse {
-    /// The batches, in order. The first may begin before the offset that was asked for, and the
-    /// last may be cut.
+    /// The batches, in order. The first may begin before the requested offset, and the last may be
+    /// truncated.
     pub batches: Vec<Batch>,
-    /// What there is of the partition at that moment.
+    /// The offsets that the partition holds at that moment.
     pub offset_range: OffsetRange,
-    /// Behind SmartModules: the offset behind everything they looked at.
+    /// With SmartModules: the offset up to which they processed records.
     pub scanned_to: Option<i64>,
 }
 
-/// What went wrong.
+/// An error of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
     /// It may pass: the cluster is down, or a connection broke.
     #[error("{0}")]
     Transient(String),
-    /// It does not pass by waiting: settings, versions, permissions.
+    /// Waiting does not help: settings, versions, permissions.
     #[error("{0}")]
     Permanent(String),
     /// The offset was removed by the topic's retention.
-    #[error("the offset is gone, the oldest is {next}")]
+    #[error("the offset was removed; the oldest is {next}")]
     OffsetOutOfRange {
-        /// The oldest offset there is.
+        /// The oldest offset that exists.
         next: i64,
     },
     /// The topic was deleted while it was read.
@@ -97,24 +99,24 @@ pub enum ClusterError {
     Deleted,
 }
 
-/// How a topic is to be made where it is missing.
+/// How to create a missing topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTopic {
-    /// How many partitions.
+    /// The number of partitions.
     pub partitions: u32,
-    /// How many copies of each.
+    /// The number of replicas of each.
     pub replication: u32,
-    /// Whether copies may lie in one rack.
+    /// Whether replicas may be in one rack.
     pub ignore_rack: bool,
-    /// How long records are kept at least, in seconds; `None`: Fluvio's own default.
+    /// How long records are retained at least, in seconds; `None`: Fluvio's default.
     pub retention_secs: Option<u32>,
-    /// The size of a segment, in bytes; `None`: Fluvio's own default.
+    /// The size of a segment, in bytes; `None`: Fluvio's default.
     pub segment_bytes: Option<u32>,
-    /// The size of a partition at most, in bytes; `None`: Fluvio's own default.
+    /// The largest size of a partition, in bytes; `None`: Fluvio's default.
     pub max_partition_bytes: Option<u64>,
-    /// The compression producers are held to; `None`: any.
+    /// The compression that producers must use; `None`: any.
     pub compression: Option<Compression>,
-    /// How repeated records are told; `None`: not at all.
+    /// How duplicate records are detected; `None`: not at all.
     pub deduplication: Option<Deduplication>,
 }
 
@@ -133,7 +135,7 @@ impl Default for NewTopic {
     }
 }
 
-/// What producers of a topic must compress with.
+/// The compression that producers of a topic must use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// Nothing.
@@ -148,38 +150,38 @@ pub enum Compression {
     Zstd,
 }
 
-/// How a topic tells repeated records.
+/// How a topic detects duplicate records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deduplication {
     /// Among how many of the last records.
     pub count: u64,
-    /// Among records of this age at most, in seconds.
+    /// Among records of at most this age, in seconds.
     pub age_secs: Option<u64>,
-    /// The SmartModule that tells.
+    /// The SmartModule that detects them.
     pub uses: String,
     /// Its parameters.
     pub with: BTreeMap<String, String>,
 }
 
-/// A cluster, as one source sees it: its topic and its consumer.
+/// A cluster as one source sees it: its topic and its consumer.
 #[async_trait]
 pub trait Cluster: Send + Sync {
-    /// How many partitions the topic has; `None` where there is no such topic.
+    /// The number of partitions of the topic; `None` where the topic does not exist.
     async fn partitions(&self) -> Result<Option<u32>, ClusterError>;
 
-    /// Makes the topic. One that exists by now is as good.
+    /// Creates the topic. Succeeds where it exists by then.
     async fn create(&self, new_topic: &NewTopic) -> Result<(), ClusterError>;
 
-    /// The offsets kept for the consumer, by partition.
+    /// The committed offsets of the consumer, by partition.
     async fn committed(&self) -> Result<BTreeMap<u32, CommittedOffset>, ClusterError>;
 
-    /// What there is of the whole topic, by partition. It may be behind the truth by a moment.
+    /// The offsets of the whole topic, by partition. They may be slightly out of date.
     async fn offset_ranges(&self) -> Result<BTreeMap<u32, OffsetRange>, ClusterError>;
 
-    /// What there is of one partition, by the server that has it: the truth.
+    /// The offsets of one partition, from the server that holds it: always up to date.
     async fn offset_range(&self, partition: u32) -> Result<OffsetRange, ClusterError>;
 
-    /// Asks for the records of one partition from an offset on, at most so many bytes at once.
+    /// Requests records of one partition from an offset on, at most this many bytes per response.
     async fn open(
         &self,
         partition: u32,
@@ -187,23 +189,23 @@ pub trait Cluster: Send + Sync {
         max_bytes: Option<u32>,
     ) -> Result<Box<dyn RecordStream>, ClusterError>;
 
-    /// Has the cluster keep an offset, that of the last settled record; returns once it does.
+    /// Commits an offset, that of the last settled record; returns when the cluster has stored it.
     async fn commit(&self, partition: u32, offset: i64) -> Result<(), ClusterError>;
 
-    /// Has the cluster forget the offset it keeps of a partition.
+    /// Deletes the committed offset of a partition.
     async fn delete_committed(&self, partition: u32) -> Result<(), ClusterError>;
 
-    /// Forgets connections, so that whatever is asked next connects anew.
+    /// Drops connections; the next request connects again.
     async fn disconnect(&self);
 }
 
-/// Answers of one partition. To each, the next one has to be asked for.
+/// Responses of one partition. After each, the next must be requested.
 #[async_trait]
 pub trait RecordStream: Send {
-    /// The next answer, which holds at least one record or a part of one; `None` where the
-    /// connection ended. A call that is dropped loses nothing.
+    /// The next response, which holds at least one record or a part of one; `None` where the
+    /// connection ended. A cancelled call loses nothing.
     async fn next(&mut self) -> Option<Result<FetchResponse, ClusterError>>;
 
-    /// Asks for what follows from an offset on.
+    /// Requests what follows from an offset on.
     async fn request_next(&mut self, from: i64) -> Result<(), ClusterError>;
 }

@@ -1,7 +1,8 @@
-//! The offset that the cluster keeps, beside the reading.
+//! Commits the offset of a partition while reading continues.
 //!
-//! Not here: how far everything is settled (`ledger`). One invariant: at most one offset is on its
-//! way at a time, so that a lower one never comes after a higher one.
+//! # Invariants
+//!
+//! At most one commit is in progress, so that a lower offset is never stored after a higher one.
 
 use std::time::Duration;
 
@@ -13,37 +14,37 @@ use super::commit_window::SettledTo;
 use super::partition_reader::{PartitionReader, ReaderState};
 use super::start::OffsetCommits;
 
-/// How long the cluster may take to keep an offset.
+/// How long the cluster may take to store an offset.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long it is left alone after it could not.
+/// The pause after a failed commit.
 const COMMIT_RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// As much of a window is settled before its offset is kept, while there is more to read.
+/// While there is more to read, an offset is committed when this fraction of a window is settled.
 const COMMIT_DIVISOR: usize = 4;
 
-/// What is kept, and what is being kept.
+/// What is committed, and what is being committed.
 pub(super) struct OffsetCommitter {
-    /// How far the cluster keeps what we read.
+    /// How far the cluster has stored our offset.
     pub(super) committed: SettledTo,
     task: JoinSet<Result<SettledTo, ClusterError>>,
-    /// Not before this moment.
+    /// No commit before this moment.
     after: Instant,
-    /// When an offset was last sent, or the first record after a rest handed on.
+    /// When an offset was last sent, or when the first record after an idle time was forwarded.
     since: Instant,
     /// Whether the last attempt failed.
     failed: bool,
-    /// Whether a beginning is written down that is not needed any more once an offset is kept.
+    /// Whether a start note is stored locally that is removed once an offset is committed.
     noted: bool,
 }
 
 impl OffsetCommitter {
-    /// Nothing before `offset` needs to be kept.
+    /// Nothing before `offset` must be committed.
     pub(super) fn new(offset: i64, noted: bool) -> Self {
         let now = Instant::now();
         let kept = SettledTo { offset, records: 0 };
         Self { committed: kept, task: JoinSet::new(), after: now, since: now, failed: false, noted }
     }
 
-    /// The end of what is on its way; waits for ever where nothing is.
+    /// The result of the commit in progress; waits for ever where there is none.
     pub(super) async fn finished(&mut self) -> Result<SettledTo, ClusterError> {
         match self.task.join_next().await {
             None => std::future::pending().await,
@@ -52,14 +53,14 @@ impl OffsetCommitter {
         }
     }
 
-    /// Waits until nothing is on its way, whatever became of it.
+    /// Waits until no commit is in progress, whatever its result.
     pub(super) async fn wait_idle(&mut self) {
         while self.task.join_next().await.is_some() {}
     }
 }
 
 impl PartitionReader {
-    /// Begins to keep an offset where that is due.
+    /// Starts a commit where one is due.
     pub(super) fn commit_if_due(&self, reading: &mut ReaderState) {
         let due = reading.window.settled_to();
         self.report_settled(reading, due);
@@ -68,12 +69,12 @@ impl PartitionReader {
         }
     }
 
-    /// When an offset is to be kept, as things stand.
+    /// When the next commit is due.
     pub(super) fn commit_at(&self, reading: &ReaderState) -> Option<Instant> {
         let committer = &reading.committer;
         let due = reading.window.settled_to();
         let is_due = due != committer.committed && committer.task.is_empty() && !reading.recreated;
-        if self.commits_ == OffsetCommits::Disabled || !is_due {
+        if self.offset_commits == OffsetCommits::Disabled || !is_due {
             return None;
         }
         let settled = due.records.saturating_sub(committer.committed.records);
@@ -98,7 +99,7 @@ impl PartitionReader {
         });
     }
 
-    /// What was on its way is kept, or is not.
+    /// The commit in progress has ended.
     pub(super) async fn finish_commit(
         &self,
         reading: &mut ReaderState,
@@ -110,12 +111,12 @@ impl PartitionReader {
                 reading.status.commit_confirmed(kept.offset - 1);
                 if std::mem::take(&mut reading.committer.failed) {
                     let (topic, partition) = (&*self.address.topic, self.address.partition);
-                    tracing::info!(topic, partition, "offsets are kept again");
+                    tracing::info!(topic, partition, "offsets are committed again");
                 }
                 if std::mem::take(&mut reading.committer.noted)
                     && let Err(error) = self.local_start.clear().await
                 {
-                    tracing::warn!(%error, "the written beginning could not be removed");
+                    tracing::warn!(%error, "the start note could not be removed; a committed offset has priority over it, so nothing need be done");
                 }
             }
             Err(error) => {
@@ -126,8 +127,8 @@ impl PartitionReader {
                         topic = &*self.address.topic,
                         partition = self.address.partition,
                         %error,
-                        "an offset could not be kept; it is tried again, and reading goes on up to \
-                         `max_in_flight` records"
+                        "an offset could not be committed; it is tried again, and reading \
+                         continues for up to `max_in_flight` records"
                     );
                 }
                 self.cluster.disconnect().await;
@@ -135,10 +136,10 @@ impl PartitionReader {
         }
     }
 
-    /// At the end, keeps the offset of what has settled.
+    /// At the end, commits the offset of what is settled.
     pub(super) async fn commit_final(&self, reading: &mut ReaderState) {
-        // An offset of a topic that is gone would mean something else in the next one.
-        if self.commits_ == OffsetCommits::Disabled || reading.recreated {
+        // An offset of a deleted topic would mean other records in the next topic of that name.
+        if self.offset_commits == OffsetCommits::Disabled || reading.recreated {
             return;
         }
         let due = reading.window.settled_to();
@@ -147,7 +148,8 @@ impl PartitionReader {
                 let kept = reading.committer.finished().await;
                 self.finish_commit(reading, kept).await;
             }
-            // A connection that broke meanwhile is no reason to look at records again.
+            // A connection that broke in the meantime must not cause records to be checked again,
+            // so it is tried twice.
             for _ in 0..2 {
                 if reading.committer.committed == due {
                     break;
@@ -161,17 +163,18 @@ impl PartitionReader {
             tracing::warn!(
                 topic = &*self.address.topic,
                 partition = self.address.partition,
-                "the last offset could not be kept; the last records are looked at again"
+                "the last offset could not be committed; the next run reads the last records again \
+                 and looks them up before sending"
             );
             return;
         }
-        // Where no offset was ever kept, the beginning that is written down still counts.
-        let in_peace = due.offset == reading.high && !reading.window.is_errored();
-        if in_peace
+        // Where no offset was ever committed, the start note still counts.
+        let is_clean = due.offset == reading.high && !reading.window.is_errored();
+        if is_clean
             && !reading.committer.noted
             && let Err(error) = self.local_start.reading_ended(due.offset).await
         {
-            tracing::warn!(%error, "the end could not be written down");
+            tracing::warn!(%error, "the end note could not be stored; the next run looks its first records up before sending");
         }
     }
 }

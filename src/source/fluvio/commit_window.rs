@@ -1,17 +1,19 @@
-//! What became of the records of one partition, and how far they are settled.
+//! Tracks the records of one partition and how far they are settled.
 //!
-//! Not here: offsets that the cluster keeps (`keep`). One invariant: everything before
-//! [`CommitWindow::reached`] was delivered, is in the dead letters, or was no record; nothing passes a
-//! record that came back unsettled.
+//! # Invariants
+//!
+//! Everything before [`CommitWindow::settled_to`] was delivered, is in the dead letters, or is not
+//! a record; the position never passes an errored record.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::ack::{Ack, Verdict};
 
-/// Counts records out and verdicts in.
+/// Counts records that were sent and verdicts that arrived.
 #[derive(Debug)]
 pub(super) struct CommitWindow {
     shared: Arc<WindowShared>,
@@ -25,13 +27,13 @@ struct WindowShared {
 
 #[derive(Debug)]
 struct WindowState {
-    /// Records without a verdict, by their number.
+    /// Records without a verdict, by their sequence number.
     open: BTreeSet<u64>,
-    /// The number of the next record.
+    /// The sequence number of the next record.
     next: u64,
-    /// Offsets that are reached once all records before a number are settled.
+    /// Offsets that become settled once all records before a sequence number are settled.
     marks: VecDeque<(u64, i64)>,
-    /// The first record that came back unsettled: its number, and where reading begins again.
+    /// The first errored record: its sequence number, and the offset where reading starts again.
     errored: Option<(u64, i64)>,
     settled_to: SettledTo,
 }
@@ -41,7 +43,7 @@ struct WindowState {
 pub(super) struct SettledTo {
     /// Everything before this offset.
     pub(super) offset: i64,
-    /// So many records, counted from the first one handed on.
+    /// The number of records, counted from the first forwarded one.
     pub(super) records: u64,
 }
 
@@ -58,8 +60,8 @@ impl CommitWindow {
         Self { shared: Arc::new(WindowShared { state: Mutex::new(state), changed: Notify::new() }) }
     }
 
-    /// Counts a record out. Reading begins again at `from` should it come back unsettled. `behind`
-    /// is the offset behind it, where that may be kept.
+    /// Counts a record as sent. If it is errored, reading starts again at `from`. `commit_offset`
+    /// is the offset after it, where that may be committed.
     pub(super) fn ack(&self, from: i64, commit_offset: Option<i64>) -> Ack {
         let mut state = self.state();
         let number = state.next;
@@ -73,7 +75,7 @@ impl CommitWindow {
         Ack::new(move |verdict| shared.settle(number, from, verdict))
     }
 
-    /// Between the last record that was counted out and this offset is nothing to hand on.
+    /// There are no records to forward between the last sent record and this offset.
     pub(super) fn passed(&self, to: i64) {
         let mut state = self.state();
         let next = state.next;
@@ -86,7 +88,7 @@ impl CommitWindow {
         self.state().settled_to
     }
 
-    /// Records counted out so far.
+    /// Records sent so far.
     pub(super) fn sent(&self) -> u64 {
         self.state().next
     }
@@ -96,18 +98,19 @@ impl CommitWindow {
         self.state().open.len()
     }
 
-    /// Whether a record came back unsettled.
+    /// Whether a record is errored.
     pub(super) fn is_errored(&self) -> bool {
         self.state().errored.is_some()
     }
 
-    /// Where reading begins again because of a record that came back unsettled, and forgets it and
-    /// all that was counted out behind it. Asked when all have landed.
+    /// The offset where reading starts again because of an errored record. Removes that record and
+    /// all that were sent after it. Called when all have their verdict.
     pub(super) fn take_errored(&self) -> Option<i64> {
         let mut state = self.state();
         let (_, from) = state.errored.take()?;
         state.marks.clear();
-        // All landed, so no number behind is in use: those that are read again count once.
+        // All have their verdict, so no later sequence number is in use: records that are read
+        // again are counted once.
         state.next = state.settled_to.records;
         Some(from)
     }
@@ -131,7 +134,7 @@ impl CommitWindow {
 
 impl WindowShared {
     fn state(&self) -> MutexGuard<'_, WindowState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn settle(&self, number: u64, from: i64, verdict: Verdict) {
@@ -169,8 +172,8 @@ mod tests {
         fn window_equals_a_list_of_all_records(
             steps in proptest::collection::vec((any::<prop::sample::Index>(), 0..12_u8), 0..80),
         ) {
-            // After every verdict, what is reached is behind the last record before the first one
-            // that is open or came back unsettled.
+            // After every verdict, the settled offset is after the last record before the first
+            // open or errored one.
             let window = CommitWindow::new(0);
             let mut acks = Vec::new();
             let mut model: Vec<Option<Verdict>> = Vec::new();
@@ -198,7 +201,7 @@ mod tests {
 
     #[test]
     fn offset_without_records_waits_for_earlier_ones() {
-        // What lies between records is reached once the records before it are settled.
+        // Offsets between records are settled once the records before them are.
         let window = CommitWindow::new(5);
         window.passed(7);
         assert_eq!(window.settled_to(), SettledTo { offset: 7, records: 0 });

@@ -1,12 +1,16 @@
-//! The connections to one cluster: to its controller by the client, to the servers that have the
-//! partitions by the client's sockets.
+//! The connections to one cluster: to its controller through the client, to the servers of
+//! partitions through the client's sockets.
 //!
-//! The client's own streams are not used: they step over the end of a batch that a full answer cut
-//! off, count offsets behind SmartModules by position, and keep an offset only together with the
-//! reading of a record. The requests they are made of are the cluster's, and are sent from here.
+//! The client's own streams are not used: they skip the end of a batch that a full response
+//! truncated, compute offsets after SmartModules by position, and commit an offset only together
+//! with the reading of a record. So the requests of the protocol are sent from here.
 //!
-//! An offset is kept through a session that reads a few bytes once and then nothing more, so that
-//! neither waits for the other. One invariant: every server is connected to once.
+//! An offset is committed through a session of its own, which fetches a few bytes once and then
+//! nothing more, so that neither reading nor committing waits for the other.
+//!
+//! # Invariants
+//!
+//! There is one connection to each server.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -28,10 +32,10 @@ use tokio::sync::Mutex;
 use super::cluster::{ClusterError, OffsetRange};
 use super::errors::{checked, client_call, socket_call};
 
-/// What a session that only keeps offsets reads at its beginning, in bytes.
+/// The bytes that a commit session fetches when it is opened.
 const SESSION_FETCH_BYTES: i32 = 256;
 
-/// Connections of one client.
+/// The connections of one client.
 pub(super) struct ClusterConnections {
     pub(super) fluvio: Fluvio,
     config: FluvioClusterConfig,
@@ -40,7 +44,7 @@ pub(super) struct ClusterConnections {
     sessions: Mutex<BTreeMap<u32, Arc<CommitSession>>>,
 }
 
-/// What an offset of one partition is kept through.
+/// The session through which offsets of one partition are committed.
 struct CommitSession {
     socket: VersionedSerialSocket,
     number: u32,
@@ -63,7 +67,7 @@ impl ClusterConnections {
         Ok(Self { fluvio, config, topic, servers: Mutex::default(), sessions: Mutex::default() })
     }
 
-    /// A socket to the server that has the partition.
+    /// A socket to the server that holds the partition.
     pub(super) async fn socket(
         &self,
         partition: u32,
@@ -77,12 +81,12 @@ impl ClusterConnections {
         Ok(server.create_serial_socket().await)
     }
 
-    /// The first answers to a request for records, and those that follow.
+    /// The first response to a request for records, and the stream of those that follow.
     pub(super) async fn ask(
         socket: &VersionedSerialSocket,
         request: DefaultStreamFetchRequest,
     ) -> Result<AsyncResponse<DefaultStreamFetchRequest>, ClusterError> {
-        /// Answers that may wait to be taken; to each, the next has to be asked for.
+        /// Responses that may wait to be taken; after each, the next must be requested.
         const MAX_QUEUED_RESPONSES: usize = 4;
         let version = socket.lookup_version::<DefaultStreamFetchRequest>();
         let message = socket.new_request(request, version);
@@ -128,7 +132,7 @@ impl ClusterConnections {
         Ok(StreamSocket::new(config, MultiplexerSocket::shared(socket), versions))
     }
 
-    /// What there is of a partition, by its server.
+    /// The offsets of a partition, from its server.
     pub(super) async fn offset_range(&self, partition: u32) -> Result<OffsetRange, ClusterError> {
         let socket = self.socket(partition).await?;
         let next_fetch = FetchOffsetsRequest::new(self.topic.clone(), partition);
@@ -140,7 +144,7 @@ impl ClusterConnections {
         Ok(OffsetRange { start: response.start_offset.max(0), end: response.last_stable_offset })
     }
 
-    /// Has an offset kept.
+    /// Commits an offset.
     pub(super) async fn commit(
         &self,
         consumer: &str,
@@ -161,7 +165,7 @@ impl ClusterConnections {
         response
     }
 
-    /// A new session: it has a number once it has read something.
+    /// A new session; it gets its number with its first response.
     async fn session(
         &self,
         consumer: &str,
@@ -170,13 +174,13 @@ impl ClusterConnections {
     ) -> Result<Arc<CommitSession>, ClusterError> {
         let offset_range = self.offset_range(partition).await?;
         if offset_range.end <= offset_range.start {
-            let why = "the partition is empty: there is nothing to keep an offset by";
+            let why = "the partition is empty, so no offset can be committed yet";
             return Err(ClusterError::Transient(why.into()));
         }
         let socket = self.socket(partition).await?;
         let version = socket.lookup_version::<DefaultStreamFetchRequest>().unwrap_or(0);
         if version < OFFSET_MANAGEMENT_API {
-            let why = "this cluster is too old to keep offsets: set `offset.strategy` to `none`";
+            let why = "this cluster is too old to store offsets of consumers: set `offset.strategy` to `none`";
             return Err(ClusterError::Permanent(why.into()));
         }
         let request = DefaultStreamFetchRequest::builder()

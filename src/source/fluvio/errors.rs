@@ -1,6 +1,8 @@
-//! What Fluvio's client and its servers refuse, sorted by what can be done about it.
+//! Classifies errors of Fluvio's client and servers by what can be done about them.
 //!
-//! Not here: who asks. One invariant: nothing is waited for without a limit.
+//! # Invariants
+//!
+//! Every request has a timeout.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -13,15 +15,15 @@ use tokio::time::timeout;
 
 use super::cluster::ClusterError;
 
-/// How long the cluster may take to answer one question.
+/// How long the cluster may take to answer one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The client's own errors, which keep what they were made from.
+/// The client's own errors, which retain their cause.
 pub(super) trait ClientError: Display + AsRef<dyn Error + Send + Sync> {}
 
 impl<E: Display + AsRef<dyn Error + Send + Sync>> ClientError for E {}
 
-/// The client's answer, within a limit.
+/// The client's result, within a timeout.
 pub(super) async fn client_call<T, E: ClientError>(
     next_fetch: impl Future<Output = Result<T, E>>,
 ) -> Result<T, ClusterError> {
@@ -43,7 +45,7 @@ fn classify(told: &impl ClientError) -> ClusterError {
         Some(_) => false,
         None => error.downcast_ref::<ErrorCode>().is_some_and(is_lasting),
     };
-    // Causes are told too; each on its own may say little.
+    // The alternate form shows the causes too; each alone may say little.
     let why = format!("{told:#}");
     if let Some(code @ (ErrorCode::OffsetEvicted { .. } | ErrorCode::TopicDeleted)) =
         error.downcast_ref::<ErrorCode>()
@@ -65,7 +67,7 @@ fn is_lasting(code: &ErrorCode) -> bool {
     )
 }
 
-/// What an answer of the cluster says.
+/// Classifies an error code of the cluster.
 pub(super) fn of_code(code: &ErrorCode) -> ClusterError {
     match code {
         ErrorCode::OffsetEvicted { next_available, .. } => {
@@ -77,7 +79,7 @@ pub(super) fn of_code(code: &ErrorCode) -> ClusterError {
     }
 }
 
-/// An answer of the cluster that says nothing but whether it went well.
+/// The result of a response that only reports success or an error code.
 pub(super) fn checked(code: &ErrorCode) -> Result<(), ClusterError> {
     match code {
         ErrorCode::None => Ok(()),
@@ -85,7 +87,7 @@ pub(super) fn checked(code: &ErrorCode) -> Result<(), ClusterError> {
     }
 }
 
-/// A socket's answer, within a limit.
+/// A socket's result, within a timeout.
 pub(super) async fn socket_call<T>(
     next_fetch: impl Future<Output = Result<T, SocketError>>,
 ) -> Result<T, ClusterError> {

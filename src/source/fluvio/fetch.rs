@@ -1,8 +1,9 @@
-//! The records of one partition as its server sends them.
+//! Reads the records of one partition as its server sends them.
 //!
-//! Not here: which of them are new, and what is missing (`intake`). One invariant: a batch whose
-//! bytes are not all there is told as cut; one whose bytes are there and do not make up its records
-//! is an error, never a shorter batch.
+//! # Invariants
+//!
+//! A batch whose bytes are incomplete is returned as truncated; one whose bytes are complete but do
+//! not decode is an error, never a shorter batch.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -32,21 +33,21 @@ use super::connections::ClusterConnections;
 use super::errors::{checked, socket_call};
 use crate::config::source::FluvioTransform;
 
-/// What is asked for at once, at least, where SmartModules work: what they make of one batch and is
-/// larger than the answer may be is passed over by the cluster without a word.
+/// The smallest response size that is requested with SmartModules: where their output for one batch
+/// is larger than the response may be, the cluster skips that output silently.
 const MIN_TRANSFORM_BYTES: i32 = 64 * 1024 * 1024;
-/// The number of a schema, which some batches have before their records.
+/// The size of a schema id, which some batches contain before their records.
 const SCHEMA_ID_BYTES: usize = 4;
 
-/// Answers that come one by one.
+/// Responses that arrive one after the other.
 pub(super) struct FetchStream {
     stream: AsyncResponse<DefaultStreamFetchRequest>,
     socket: VersionedSerialSocket,
-    /// The server's number of this stream, once it has told.
+    /// The server's id of this stream, once it is known.
     number: Option<u32>,
-    /// What came together with the last answer and is told after it.
+    /// Errors that arrived together with the last response and are returned after it.
     handle_error: VecDeque<ClusterError>,
-    /// The connection belongs to it.
+    /// Keeps the connections alive while the stream is used.
     _link: Arc<ClusterConnections>,
 }
 
@@ -68,7 +69,7 @@ impl FetchStream {
             bytes = bytes.max(MIN_TRANSFORM_BYTES);
             let version = socket.lookup_version::<DefaultStreamFetchRequest>().unwrap_or(0);
             if version < CHAIN_SMARTMODULE_API {
-                let why = "this cluster is too old for `transforms`: it would leave them out";
+                let why = "this cluster is too old for `transforms`: it would ignore them";
                 return Err(ClusterError::Permanent(why.into()));
             }
         }
@@ -161,12 +162,12 @@ fn batch(raw: &RawBatch<RawRecords>) -> Result<Batch, ClusterError> {
     let compression = raw.get_compression().map_err(|error| broken(&error))?;
     let data = match (compression, is_whole) {
         (Compression::None, _) => there.clone(),
-        // Half of something compressed is nothing.
+        // A truncated compressed block cannot be decompressed.
         (_, false) => Bytes::new(),
         (compression, true) => compression
             .uncompress(there)
             .map_err(|error| broken(&error))?
-            .ok_or_else(|| broken(&"its compression is not known"))?
+            .ok_or_else(|| broken(&"its compression is unknown"))?
             .into(),
     };
     let messages = messages(raw, data, is_whole).map_err(|why| broken(&why))?;
@@ -177,7 +178,7 @@ fn batch(raw: &RawBatch<RawRecords>) -> Result<Batch, ClusterError> {
     Ok(Batch { base: raw.base_offset, next: raw.computed_last_offset(), completeness, messages })
 }
 
-/// The records of a batch; of one that is cut, those that are whole.
+/// The records of a batch; of a truncated one, those that are whole.
 fn messages(
     raw: &RawBatch<RawRecords>,
     mut data: Bytes,
@@ -185,7 +186,7 @@ fn messages(
 ) -> Result<Vec<Message>, String> {
     let mut messages = Vec::new();
     if data.len() < size_of::<i32>() {
-        // A batch may be without records, where SmartModules took all of them out.
+        // A batch may hold no records where SmartModules filtered all of them.
         return Ok(messages);
     }
     let count = data.get_i32();

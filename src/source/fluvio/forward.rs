@@ -1,8 +1,10 @@
-//! One record after the other: taken from what was fetched, decoded, handed on.
+//! Forwards records one after the other: takes them from the queue, decodes and sends them.
 //!
-//! Not here: what is fetched (`intake`). One invariant: of the records handed on since the last kept
-//! offset there are never more than `max_in_flight`; behind SmartModules, more only to the end of
-//! one answer, as no offset within it may be kept.
+//! # Invariants
+//!
+//! Since the last committed offset at most `max_in_flight` records were forwarded; with
+//! SmartModules, more only up to the end of one response, because no offset inside it may be
+//! committed.
 
 use std::sync::Arc;
 
@@ -17,11 +19,11 @@ use crate::ack::Verdict;
 use crate::record::Record;
 use crate::source::{decode, metadata};
 
-/// Records that are handed on before it is looked whether there is something else to do.
+/// Records that are forwarded before other work is checked.
 const MAX_FORWARD_BURST: usize = 256;
 
 impl PartitionReader {
-    /// Hands on what there is room for.
+    /// Forwards as many records as there is room for.
     pub(super) fn forward(&self, reading: &mut ReaderState, out: &mpsc::Sender<Record>) {
         for _ in 0..MAX_FORWARD_BURST {
             self.skip_queued(reading);
@@ -35,7 +37,7 @@ impl PartitionReader {
         }
     }
 
-    /// Whether a record waits that may be handed on.
+    /// Whether a record waits that may be forwarded.
     pub(super) fn has_room(&self, reading: &ReaderState) -> bool {
         if !reading.ready.is_empty() {
             return true;
@@ -46,7 +48,7 @@ impl PartitionReader {
         if self.filtering == Filtering::SmartModules && *index > 0 {
             return true;
         }
-        let count = match self.commits_ {
+        let count = match self.offset_commits {
             OffsetCommits::Enabled if !reading.recreated => {
                 reading.window.sent() - reading.committer.committed.records
             }
@@ -55,7 +57,7 @@ impl PartitionReader {
         count < u64::try_from(self.limit.max(1)).unwrap_or(u64::MAX)
     }
 
-    /// What holds no record is passed.
+    /// Skips queue items that hold no record.
     fn skip_queued(&self, reading: &mut ReaderState) {
         while reading.ready.is_empty()
             && let Some(QueueItem::Skip(to)) = reading.queue.front()
@@ -68,7 +70,7 @@ impl PartitionReader {
         }
     }
 
-    /// Hands on the next record. A message may hold several, or none.
+    /// Forwards the next record. A message may hold several, or none.
     pub(super) fn forward_one(&self, reading: &mut ReaderState, room: mpsc::Permit<'_, Record>) {
         if reading.ready.is_empty() {
             self.decode_next(reading);
@@ -85,7 +87,7 @@ impl PartitionReader {
         else {
             return;
         };
-        // Behind SmartModules an answer is one: what came before in it may have been sent.
+        // With SmartModules a response is one unit: what came before in it may have been sent.
         let maybe_redelivered = reading.redelivered_left > 0
             || from < reading.redelivered_to
             || (self.filtering == Filtering::SmartModules
@@ -100,7 +102,8 @@ impl PartitionReader {
             record
         });
         reading.ready.extend(records);
-        // The share they were made from: those of the records say what became of the message.
+        // The message's own clone of the acknowledgement: the clones of its records decide the
+        // verdict.
         ack.settle(Verdict::Delivered);
         reading.position = match self.filtering {
             Filtering::Unfiltered => message.offset.saturating_add(1),
@@ -109,7 +112,7 @@ impl PartitionReader {
         reading.high = reading.high.max(reading.position);
     }
 
-    /// Tells how far the partition is settled.
+    /// Reports how far the partition is settled.
     pub(super) fn report_settled(&self, reading: &ReaderState, due: SettledTo) {
         reading.status.settled(due.offset);
     }

@@ -1,34 +1,36 @@
-//! Answers of the cluster, taken in: what is new in them, what was cut off, what is missing.
+//! Takes responses of the cluster in: what is new in them, what was truncated, what is missing.
 //!
-//! Not here: what to do where the connection broke or the topic is another one (`connect`). One
-//! invariant: what is asked for next is behind the last record that came whole, or behind an offset
-//! that the cluster itself told to be the end of a whole batch.
+//! # Invariants
+//!
+//! The next request starts after the last record that was received whole, or after an offset that
+//! the cluster itself reported as the end of a whole batch.
 
 use super::cluster::{Batch, ClusterError, Completeness, FetchResponse};
 use super::partition_reader::{Filtering, PartitionReader, QueueItem, ReaderState, ReaderStep};
 use crate::source::{ReadMode, SourceError};
 
-/// The most that is asked for at once because of one batch, in bytes, unless `max_bytes` is more.
+/// The largest response that is requested because of one batch, in bytes, unless `max_bytes` is
+/// larger.
 const MAX_FETCH_BYTES: u64 = 64 * 1024 * 1024;
-/// What is asked for at least beside a batch.
+/// Bytes that are requested in addition to the size of a batch.
 const FETCH_OVERHEAD_BYTES: u64 = 4096;
-/// How often something has to be missing before more is asked for at once.
+/// How often records must be missing before a larger response is requested.
 const MIN_MISSES: u32 = 2;
 
-/// What an answer came to.
+/// What is missing in a response.
 #[derive(Debug, PartialEq, Eq)]
 enum FetchGap {
     Nothing,
-    /// What was asked for lies in a batch of this size, of which not enough came.
+    /// The requested record is in a batch of this size, which was not received far enough.
     Larger(u64),
-    /// The answer begins behind what was asked for.
+    /// The response begins after the requested offset.
     Hole {
         at: i64,
     },
 }
 
 impl PartitionReader {
-    /// Takes an answer in, and asks for what follows.
+    /// Takes a response in and requests what follows.
     pub(super) async fn accept(
         &self,
         reading: &mut ReaderState,
@@ -54,7 +56,7 @@ impl PartitionReader {
             reading.misses = 0;
             reading.backoff.renew();
             if reading.enlarged.take().is_some() {
-                // One large batch is no reason to ask for so much from now on.
+                // One large batch must not enlarge all later requests.
                 reading.stream = None;
                 return Ok(ReaderStep::Continue);
             }
@@ -77,7 +79,7 @@ impl PartitionReader {
         };
         match stream.request_next(reading.next_fetch).await {
             Ok(()) => Ok(ReaderStep::Continue),
-            // What came is handed on first; then a new stream is opened.
+            // What was received is forwarded first; then a new stream is opened.
             Err(ClusterError::Transient(_)) => {
                 reading.stream = None;
                 Ok(ReaderStep::Continue)
@@ -86,7 +88,7 @@ impl PartitionReader {
         }
     }
 
-    /// Behind SmartModules an answer is taken as a whole.
+    /// With SmartModules a response is taken as a whole.
     fn queue_filtered(&self, reading: &mut ReaderState, answer: FetchResponse) -> FetchGap {
         let from = reading.next_fetch;
         let next = answer.batches.last().map(|batch| batch.next);
@@ -107,22 +109,23 @@ impl PartitionReader {
         FetchGap::Nothing
     }
 
-    /// What was asked for needs a larger answer.
+    /// The requested record needs a larger response.
     async fn enlarge_fetch(
         &self,
         reading: &mut ReaderState,
         size: u64,
     ) -> Result<ReaderStep, SourceError> {
-        let next_fetch = u64::from(reading.enlarged.or(self.max_bytes).unwrap_or(0));
+        let fetch_bytes = u64::from(reading.enlarged.or(self.max_bytes).unwrap_or(0));
         let needed = size
             .saturating_add(FETCH_OVERHEAD_BYTES)
-            .max(next_fetch.saturating_mul(2).min(MAX_FETCH_BYTES));
+            .max(fetch_bytes.saturating_mul(2).min(MAX_FETCH_BYTES));
         let largest = MAX_FETCH_BYTES.max(u64::from(self.max_bytes.unwrap_or(0)));
         let (topic, partition) = (&*self.address.topic, self.address.partition);
-        if needed > largest || next_fetch >= largest {
+        if needed > largest || fetch_bytes >= largest {
             let why = format!(
-                "the record at offset {} lies in a batch of {size} bytes, and at most {largest} \
-                 are fetched at once: set `max_bytes` (a connector's `max-bytes`) to {needed}",
+                "the record at offset {} is in a batch of {size} bytes, and one response is \
+                 limited to {largest} bytes: set `max_bytes` (a connector's `max-bytes`) to \
+                 {needed}",
                 reading.next_fetch
             );
             return Err(self.failed(&ClusterError::Permanent(why)));
@@ -132,14 +135,15 @@ impl PartitionReader {
             partition,
             offset = reading.next_fetch,
             batch_bytes = size,
-            "one batch is larger than `max_bytes`; it is fetched by itself"
+            "one batch is larger than `max_bytes`; it is fetched alone, nothing need be done"
         );
         reading.enlarged = Some(u32::try_from(needed).unwrap_or(u32::MAX));
         reading.stream = None;
         Ok(ReaderStep::Continue)
     }
 
-    /// What was asked for did not come, and is not gone: it is asked for again, for ever.
+    /// The requested record was not received and was not removed: it is requested again, without a
+    /// limit.
     async fn retry_missing(
         &self,
         reading: &mut ReaderState,
@@ -147,21 +151,21 @@ impl PartitionReader {
     ) -> Result<ReaderStep, SourceError> {
         reading.misses += 1;
         if reading.misses >= MIN_MISSES {
-            let next_fetch = reading.enlarged.or(self.max_bytes).unwrap_or(1024 * 1024);
-            let most = u32::try_from(MAX_FETCH_BYTES).unwrap_or(u32::MAX).max(next_fetch);
-            reading.enlarged = Some(next_fetch.saturating_mul(2).min(most));
+            let fetch_bytes = reading.enlarged.or(self.max_bytes).unwrap_or(1024 * 1024);
+            let most = u32::try_from(MAX_FETCH_BYTES).unwrap_or(u32::MAX).max(fetch_bytes);
+            reading.enlarged = Some(fetch_bytes.saturating_mul(2).min(most));
         }
         let expected = reading.next_fetch;
         let why = format!(
-            "the record at offset {expected} did not come, but the one at {at}; it is asked for \
-             again, and nothing behind it is read (more at once comes with `max_bytes`)"
+            "the record at offset {expected} was not received, but the one at {at} was; it is \
+             requested again, and nothing after it is read (a larger `max_bytes` may help)"
         );
         if reading.misses >= MIN_MISSES && self.mode == ReadMode::Follow {
             tracing::error!(
                 topic = &*self.address.topic,
                 partition = self.address.partition,
                 offset = expected,
-                came = at,
+                received = at,
                 max_bytes = reading.enlarged,
                 "a record is missing"
             );
@@ -173,7 +177,7 @@ impl PartitionReader {
 /// Takes what is new from the batches.
 fn queue_new(reading: &mut ReaderState, batches: Vec<Batch>) -> FetchGap {
     if batches.is_empty() {
-        // Not even the head of a batch had room.
+        // Not even the header of a batch had room.
         return FetchGap::Larger(0);
     }
     for batch in batches {
@@ -198,7 +202,7 @@ fn queue_new(reading: &mut ReaderState, batches: Vec<Batch>) -> FetchGap {
                 return FetchGap::Larger(size);
             }
             Completeness::Truncated { .. } => {}
-            // By the cluster's own number nothing more is in it.
+            // According to the cluster nothing more is in it.
             Completeness::Complete if batch.next > reading.next_fetch => {
                 reading.queue.push_back(QueueItem::Skip(batch.next));
                 reading.next_fetch = batch.next;

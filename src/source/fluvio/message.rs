@@ -1,7 +1,9 @@
-//! What Fluvio knows beside the payload, as JSON for `%` paths, and a record's name.
+//! The metadata of a Fluvio record as JSON for `%` paths, and the record's id.
 //!
-//! Not here: the client. One invariant: a key that is no UTF-8 is never taken for another text: it
-//! becomes `0x` and its hexadecimal digits.
+//! # Invariants
+//!
+//! A key that is not UTF-8 becomes `0x` and its hexadecimal digits, so that two different keys
+//! never look the same.
 
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use serde_json::{Map, Value};
 use super::cluster::Message;
 use crate::source::text::utf8_or_hex;
 
-/// Where a partition's records come from.
+/// The partition that records come from.
 #[derive(Debug, Clone)]
 pub(super) struct TopicPartition {
     pub(super) topic: Arc<str>,
@@ -19,8 +21,8 @@ pub(super) struct TopicPartition {
 }
 
 impl TopicPartition {
-    /// `{"topic", "partition", "offset", "timestamp", "key"}`. Absent are a timestamp and a key the
-    /// record has not.
+    /// `{"topic", "partition", "offset", "timestamp", "key"}`. A timestamp or key that the record
+    /// does not have is absent.
     pub(super) fn meta(&self, message: &Message) -> Bytes {
         let mut meta = Map::new();
         meta.insert("topic".into(), (&*self.topic).into());
@@ -35,16 +37,16 @@ impl TopicPartition {
         Value::from(meta).to_string().into()
     }
 
-    /// Names the record for deduplication. The time is part of it: in a topic that was made again
-    /// another record has the same offset. Without a time there is no name.
+    /// The id of the record for deduplication. It contains the timestamp: in a topic that was
+    /// created again another record has the same offset. Without a timestamp there is no id.
     pub(super) fn id(&self, message: &Message) -> Option<Arc<str>> {
         let timestamp = message.timestamp?;
         let (topic, partition, offset) = (&self.topic, self.partition, message.offset);
         Some(format!("fluvio/{topic}/{partition}/{offset}/{timestamp}").into())
     }
 
-    /// Names a record that came through SmartModules, whose offset is only counted: by where its
-    /// answer began and its place in it.
+    /// The id of a record that passed SmartModules, whose offset is only an estimate: where its
+    /// response began, and its index in it.
     pub(super) fn id_in_answer(
         &self,
         message: &Message,
@@ -56,7 +58,7 @@ impl TopicPartition {
         Some(format!("fluvio/{topic}/{partition}/{from}+{index}/{timestamp}").into())
     }
 
-    /// Where a person would look.
+    /// The location of a record, for messages.
     pub(super) fn place(&self, offset: i64) -> String {
         format!("{}/{}:{offset}", self.topic, self.partition)
     }
@@ -68,7 +70,7 @@ mod tests {
 
     #[test]
     fn metadata_holds_every_fluvio_field() {
-        // Key and place are JSON; bytes are hexadecimal; what is not known is absent.
+        // Key and location are JSON; bytes are hexadecimal; unknown fields are absent.
         let address = TopicPartition { topic: "events".into(), partition: 3 };
         let mut message = Message {
             offset: 17,

@@ -1,11 +1,12 @@
-//! Records of a Fluvio topic, whose cluster keeps the offsets.
+//! Reads records of a Fluvio topic and commits their offsets to the cluster.
 //!
-//! Not here: how one partition is read and its offset kept (`lane`), and Fluvio's client (`client`,
-//! behind the seam of `cluster`). One invariant: every partition has a stream of its own.
+//! Records carry no [`SourcePosition`](crate::record::SourcePosition): offsets of a topic that was
+//! created again go back, and a durable buffer would skip records as duplicates. They carry a
+//! `transport_id` with the record's timestamp instead.
 //!
-//! Records carry no [`SourcePosition`](crate::record::SourcePosition): offsets of a topic that was made again do not
-//! grow, and a durable buffer would skip what it holds for known. They carry a `transport_id`
-//! instead, which has the time of the record in it.
+//! # Invariants
+//!
+//! Every partition has a stream of its own.
 
 mod backoff;
 mod client;
@@ -47,10 +48,10 @@ use crate::config::source::{FluvioSourceConfig as Settings, FluvioStart, FluvioS
 use crate::record::Record;
 use crate::telemetry::SourceLag;
 
-/// How often it is asked how much is there, and whether the topic has grown.
+/// How often the end offsets and the number of partitions are fetched.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A reader of one topic.
+/// Reads one topic.
 pub struct FluvioSource {
     name: String,
     settings: Settings,
@@ -62,7 +63,7 @@ pub struct FluvioSource {
 }
 
 impl FluvioSource {
-    /// A source that reads its topic once it runs. Nothing is connected before.
+    /// A source for a topic. It connects when it runs.
     ///
     /// # Errors
     ///
@@ -78,7 +79,7 @@ impl FluvioSource {
         Self::with_cluster(name, settings, mode, checkpoints, Arc::new(client))
     }
 
-    /// A source over a cluster of one's own. What the settings say of connections means nothing.
+    /// A source over another implementation of [`Cluster`]. Connection settings are ignored.
     ///
     /// # Errors
     ///
@@ -90,21 +91,22 @@ impl FluvioSource {
         checkpoints: SharedCheckpoints,
         cluster: Arc<dyn Cluster>,
     ) -> Result<Self, String> {
-        // Every partition has its own; that they can be made is known from here on.
+        // Every partition has its own decoder; this one only verifies the settings.
         Decoder::in_zone(&settings.decoding, settings.timezone.as_deref())?;
         let name = name.to_owned();
         let lag = SourceLag::default();
         Ok(Self { name, settings, mode, checkpoints, cluster, new_topic: None, lag })
     }
 
-    /// The same source, which makes its topic where it is missing.
+    /// The same source, which creates its topic where it is missing.
     #[must_use]
     pub fn creating_topic(mut self, new_topic: NewTopic) -> Self {
         self.new_topic = Some(new_topic);
         self
     }
 
-    /// The partitions to read and where, once the cluster tells. `None` where it is stopped before.
+    /// The partitions to read and where to start, once the cluster answers. `None` where it is
+    /// stopped first.
     async fn partitions(
         &self,
         stop: &CancellationToken,
@@ -117,10 +119,10 @@ impl FluvioSource {
                 Some(Ok(partitions)) => return Ok(Some(partitions)),
                 Some(Err(error)) => error,
             };
-            let lasts = matches!(error, ClusterError::Permanent(_));
-            if !lasts {
+            let is_permanent = matches!(error, ClusterError::Permanent(_));
+            if !is_permanent {
                 let topic = &*self.settings.topic;
-                tracing::warn!(source = self.name, topic, %error, "the cluster is asked again");
+                tracing::warn!(source = self.name, topic, %error, "the cluster did not answer; the request is repeated");
                 self.cluster.disconnect().await;
                 match backoff.wait(stop).await {
                     WaitOutcome::Elapsed => continue,
@@ -128,7 +130,7 @@ impl FluvioSource {
                     WaitOutcome::Exhausted => {}
                 }
             }
-            let context = format!("asking for topic `{}`", self.settings.topic);
+            let context = format!("looking up topic `{}`", self.settings.topic);
             return Err(SourceError::Remote { context, why: error.to_string() });
         }
     }
@@ -136,7 +138,7 @@ impl FluvioSource {
     async fn try_partitions(&self) -> Result<(Vec<u32>, FluvioStart), ClusterError> {
         let topic = &self.settings.topic;
         let missing = || {
-            let how = "make it with `fluvio topic create";
+            let how = "create it with `fluvio topic create";
             ClusterError::Permanent(format!("there is no such topic: {how} {topic}`"))
         };
         let mut start = self.settings.offset.start.clone();
@@ -144,8 +146,8 @@ impl FluvioSource {
             (Some(count), _) => count,
             (None, Some(new_topic)) => {
                 self.cluster.create(new_topic).await?;
-                tracing::info!(topic, partitions = new_topic.partitions, "made the topic");
-                // What is in it came after us, whatever its end is by now.
+                tracing::info!(topic, partitions = new_topic.partitions, "created the topic");
+                // Its records were produced after this source started, so none is skipped.
                 start = FluvioStart::Word(FluvioStartWord::Beginning);
                 self.cluster.partitions().await?.unwrap_or(new_topic.partitions)
             }
@@ -191,7 +193,7 @@ impl FluvioSource {
                 Filtering::SmartModules
             },
             start,
-            commits_: if keeps { OffsetCommits::Enabled } else { OffsetCommits::Disabled },
+            offset_commits: if keeps { OffsetCommits::Enabled } else { OffsetCommits::Disabled },
             limit: self.settings.max_in_flight,
             interval: Duration::from_millis(self.settings.commit_interval_ms),
             max_bytes: self.settings.max_bytes,
@@ -257,7 +259,7 @@ impl Source for FluvioSource {
 }
 
 impl FluvioSource {
-    /// Tells the lag, and begins to read partitions that are new.
+    /// Reports the lag and starts readers for new partitions.
     async fn refresh(&self, monitor: &Arc<OffsetMonitor>, readers: &mut PartitionReaders) {
         let Ok(offset_ranges) = monitor.offset_ranges().await else {
             return;
@@ -272,11 +274,15 @@ impl FluvioSource {
         let new: Vec<u32> =
             offset_ranges.into_keys().filter(|number| !readers.known.contains(number)).collect();
         for partition in new {
-            // Nothing in it is older than our reading of the topic.
+            // A partition that was added later is read from its beginning.
             let start = FluvioStart::Word(FluvioStartWord::Beginning);
             match self.partition_reader(partition, start, monitor, &readers.stop) {
                 Ok(reader) => {
-                    tracing::info!(topic = self.settings.topic, partition, "the topic has grown");
+                    tracing::info!(
+                        topic = self.settings.topic,
+                        partition,
+                        "the topic has a new partition; it is read from its beginning"
+                    );
                     readers.start(partition, reader);
                 }
                 Err(error) => readers.fail(error),
@@ -288,7 +294,7 @@ impl FluvioSource {
 /// The readers that run.
 struct PartitionReaders {
     known: BTreeSet<u32>,
-    /// Weak: the channel ends with the readers.
+    /// Weak, so that the channel closes when the readers end.
     out: mpsc::WeakSender<Record>,
     tasks: JoinSet<Result<(), SourceError>>,
     stop: CancellationToken,
@@ -303,7 +309,7 @@ impl PartitionReaders {
         }
     }
 
-    /// A reader that fails ends the others; what they sent is settled first.
+    /// A reader that fails stops the others; what they sent is settled first.
     fn ended(&mut self, ended: Result<Result<(), SourceError>, tokio::task::JoinError>) {
         let ended = ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         if let Err(error) = ended {

@@ -1,22 +1,25 @@
-//! Where the partitions of a topic end, asked for all of them at once: how far behind we are, and
-//! whether another process commits offsets for the same consumer.
+//! Fetches the end offsets of all partitions at once: for the lag, and to detect another process
+//! that commits offsets for the same consumer.
 //!
-//! Not here: reading. One invariant: what is compared with the cluster's answer did not change while
-//! it was asked for.
+//! # Invariants
+//!
+//! What is compared with the cluster's answer did not change while it was fetched.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
 use super::cluster::{Cluster, ClusterError, CommittedOffset, OffsetRange};
 use crate::telemetry::SourceLag;
 
-/// In one of so many checks for another process, own commits are held back.
+/// In one of this many checks for another process, our own commits are held back.
 const HOLD_EVERY: u64 = 6;
-/// So long, where little is read. Where much is, two processes are never at the same place.
+/// How long commits are held back, where little is read. Where much is read, two processes never
+/// commit the same offset.
 const HOLD_DURATION: Duration = Duration::from_secs(2);
 
 /// What is known of the partitions.
@@ -29,7 +32,7 @@ pub(super) struct OffsetMonitor {
     looks: AtomicU64,
 }
 
-/// How far one partition is; shared with its reader.
+/// How far one partition was read; shared with its reader.
 #[derive(Debug, Default)]
 pub(super) struct PartitionStatus {
     inner: Mutex<StatusState>,
@@ -37,28 +40,28 @@ pub(super) struct PartitionStatus {
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct StatusState {
-    /// Everything before is settled.
+    /// Everything before this offset is settled.
     settled: i64,
     ours: OwnCommit,
-    /// What the cluster told when it was last asked, and what was ours then.
+    /// What the cluster returned last, and our own commit at that time.
     last_seen: Option<(OwnCommit, Option<CommittedOffset>)>,
     /// Whether another process was reported.
     foreign_reported: bool,
-    /// Nothing is kept before this moment.
+    /// No commit before this moment.
     hold_until: Option<Instant>,
 }
 
-/// What we had the cluster keep.
+/// The last offset that we committed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct OwnCommit {
     offset: Option<i64>,
-    /// Grows whenever an offset is sent or kept.
+    /// Grows whenever a commit is sent or confirmed.
     count: u64,
     is_on_its_way: bool,
 }
 
 impl PartitionStatus {
-    /// Reading begins with this offset kept.
+    /// Reading begins with this committed offset.
     pub(super) fn begin(&self, kept: Option<i64>) {
         let mut inner = self.inner();
         let count = inner.ours.count + 1;
@@ -71,14 +74,14 @@ impl PartitionStatus {
         self.inner().settled = offset;
     }
 
-    /// An offset is on its way.
+    /// A commit was sent.
     pub(super) fn commit_sent(&self) {
         let mut inner = self.inner();
         inner.ours.count += 1;
         inner.ours.is_on_its_way = true;
     }
 
-    /// It is kept.
+    /// The cluster has stored it.
     pub(super) fn commit_confirmed(&self, offset: i64) {
         let mut inner = self.inner();
         inner.ours.count += 1;
@@ -86,12 +89,12 @@ impl PartitionStatus {
         inner.ours.is_on_its_way = false;
     }
 
-    /// It may be kept or not: nothing is known until the next one is.
+    /// The result is unknown until the next commit is stored.
     pub(super) fn commit_unknown(&self) {
         self.inner().ours.count += 1;
     }
 
-    /// Before this moment no offset is sent.
+    /// No commit is sent before this moment.
     pub(super) fn hold_until(&self) -> Option<Instant> {
         self.inner().hold_until
     }
@@ -104,8 +107,8 @@ impl PartitionStatus {
         self.inner().ours
     }
 
-    /// What another process commits, where that can be told for the first time. `before` was ours before
-    /// the cluster was asked.
+    /// What another process committed, if that is seen for the first time. `before` was our commit
+    /// before the cluster was asked.
     fn foreign_commit(
         &self,
         before: OwnCommit,
@@ -116,7 +119,7 @@ impl PartitionStatus {
             return None;
         }
         let is_other = match inner.last_seen {
-            // Nothing was kept by us since: then nothing changed.
+            // We have committed nothing since, so the stored offset must not have changed.
             Some((ours, last)) if ours == before => last != told,
             _ => told.map(|kept| kept.offset) != before.offset,
         };
@@ -126,7 +129,7 @@ impl PartitionStatus {
     }
 
     fn inner(&self) -> MutexGuard<'_, StatusState> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 
@@ -135,17 +138,17 @@ impl OffsetMonitor {
         Self { cluster, topic, lag, statuses: Mutex::default(), looks: AtomicU64::new(0) }
     }
 
-    /// What there is of every partition.
+    /// The offsets of every partition.
     pub(super) async fn offset_ranges(&self) -> Result<BTreeMap<u32, OffsetRange>, ClusterError> {
         let offset_ranges = self.cluster.offset_ranges().await;
         if offset_ranges.is_err() {
-            // Streams live on without the connection that is asked.
+            // Streams do not depend on the connection that is used here.
             self.cluster.disconnect().await;
         }
         offset_ranges
     }
 
-    /// From now on a partition's lag is told, and who keeps its offset is watched.
+    /// From now on the lag of a partition is reported, and its committed offset is watched.
     pub(super) fn enter(
         &self,
         partition: u32,
@@ -163,7 +166,7 @@ impl OffsetMonitor {
         self.lag.removed(&self.topic, number(partition), records);
     }
 
-    /// Tells how far behind every partition is.
+    /// Reports how far behind every partition is.
     pub(super) fn report_lag(&self, offset_ranges: &BTreeMap<u32, OffsetRange>) {
         for (partition, status) in &*self.statuses() {
             let Some(offset_range) = offset_ranges.get(partition) else {
@@ -174,14 +177,14 @@ impl OffsetMonitor {
         }
     }
 
-    /// Reports offsets that another process commits in our place. Two that read the same end keep the
-    /// same offsets at the same moments; so now and then we hold ours back, and look whether it is
-    /// kept all the same.
+    /// Reports offsets that another process commits under our consumer id. Two processes that read
+    /// the same end commit the same offsets at the same moments; so from time to time ours are held
+    /// back, to see whether an offset is committed all the same.
     pub(super) async fn detect_foreign_commits(&self) {
         if self.looks.fetch_add(1, Ordering::Relaxed) % HOLD_EVERY == 1 {
             let until = Instant::now() + HOLD_DURATION;
             self.statuses().values().for_each(|status| status.hold(until));
-            // Asked shortly before ours is kept again.
+            // Checked shortly before our commits continue.
             sleep(HOLD_DURATION - HOLD_DURATION / 10).await;
         }
         let before: Vec<(u32, Arc<PartitionStatus>, OwnCommit)> = self
@@ -200,15 +203,15 @@ impl OffsetMonitor {
                 topic = &*self.topic,
                 partition,
                 ours = ours.offset,
-                kept = kept.offset,
-                "another process keeps offsets of the same consumer and partition: records are \
-                 delivered by both; give each process its own `partitions`, or another `consumer`"
+                committed = kept.offset,
+                "another process commits offsets of the same consumer and partition: both deliver \
+                 its records; give each process its own `partitions`, or another `consumer`"
             );
         }
     }
 
     fn statuses(&self) -> MutexGuard<'_, BTreeMap<u32, Arc<PartitionStatus>>> {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.statuses.lock()
     }
 }
 
@@ -226,8 +229,9 @@ mod tests {
 
     #[test]
     fn offset_committed_by_another_consumer_is_detected() {
-        // What we keep ourselves is no rival, whenever it is seen; another offset is, and so is the
-        // same one that was kept again while we kept nothing. It is told once.
+        // Our own commits are never reported as foreign, whenever they are seen. Another offset is,
+        // and so is the same offset that was committed again while we committed nothing. It is
+        // reported once.
         let status = PartitionStatus::default();
         status.begin(Some(9));
         assert_eq!(status.foreign_commit(status.ours(), kept(9, 1)), None);

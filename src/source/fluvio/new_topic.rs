@@ -1,4 +1,4 @@
-//! A topic as it is to be made, in the words of Fluvio's client.
+//! Builds the specification of a topic for Fluvio's client.
 
 use std::time::Duration;
 

@@ -1,12 +1,14 @@
-//! One partition: what is fetched of it, the records on their way, and the offset that is kept.
+//! Reads one partition: what is fetched of it, its records in flight, and its committed offset.
 //!
-//! Three things go on beside one another: answers are fetched ahead (`intake`), records are handed
-//! on as far as the window allows (`pull`), and offsets are kept (`keep`). None waits for another:
-//! while an offset is being kept, the next records are handed on.
+//! Three activities run concurrently: responses are fetched ahead (`intake`), records are forwarded
+//! as far as the window allows (`forward`), and offsets are committed (`commit`). None waits for
+//! another.
 //!
-//! One invariant: when an offset is kept, every record up to it was seen, and was delivered or is in
-//! the dead letters. A record that came back unsettled is read again before anything behind it is
-//! kept; one that should be there and did not come is asked for again, and nothing passes it.
+//! # Invariants
+//!
+//! When an offset is committed, every record up to it was seen, and was delivered or is in the dead
+//! letters. An errored record is read again before anything after it is committed. A record that
+//! exists and was not received is requested again, and nothing passes it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,25 +32,25 @@ use crate::record::Record;
 use crate::source::decode::Decoder;
 use crate::source::{ReadMode, SourceError};
 
-/// How long a run that waits for nothing waits for the cluster.
+/// How long a run with `--once` waits for the cluster.
 pub(super) const ONCE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long nothing may come before it is asked whether there is something.
+/// How long nothing may be received before the end offset is checked.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(30);
-/// As much, in a run that ends: it knows that something is there.
+/// The same for a run with `--once`, which knows that more records exist.
 const ONCE_QUIET_TIMEOUT: Duration = Duration::from_secs(5);
-/// With fewer records than this waiting, the next answer is taken in.
+/// With fewer queued records than this, the next response is taken.
 const MIN_QUEUED: usize = 256;
-/// How often an end before the place of reading is seen before it is believed: for a moment a
-/// cluster whose servers change may tell one.
+/// How often an end offset below the read position must be seen before it is accepted: while
+/// servers change, a cluster may report one for a moment.
 const MIN_EARLIER_ENDS: u32 = 4;
 
-/// Which records of a partition come.
+/// Which records of a partition are received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Filtering {
     /// All of them.
     Unfiltered,
-    /// Those that SmartModules let pass. Their offsets are only counted, so that none of them is
-    /// kept: only the ends of whole answers are, which the cluster tells.
+    /// Those that SmartModules pass. Their offsets are estimates, so only the ends of whole
+    /// responses are committed, which the cluster reports.
     SmartModules,
 }
 
@@ -60,78 +62,78 @@ pub(super) struct PartitionReader {
     pub(super) mode: ReadMode,
     pub(super) filtering: Filtering,
     pub(super) start: FluvioStart,
-    pub(super) commits_: OffsetCommits,
+    pub(super) offset_commits: OffsetCommits,
     pub(super) limit: usize,
     pub(super) interval: Duration,
-    /// How much is asked for at once; `None`: as Fluvio does.
+    /// The response size to request; `None`: Fluvio's default.
     pub(super) max_bytes: Option<u32>,
     pub(super) decoder: Decoder,
     pub(super) local_start: LocalStartState,
     pub(super) stop: CancellationToken,
 }
 
-/// What was fetched and waits to be handed on.
+/// What was fetched and waits to be forwarded.
 pub(super) enum QueueItem {
     /// A record.
     Record {
         message: Message,
-        /// Where reading begins again should it come back unsettled.
+        /// Where reading starts again if it is errored.
         from: i64,
-        /// Its place in its answer.
+        /// Its index in its response.
         index: usize,
-        /// The offset behind it, where that may be kept.
+        /// The offset after it, where that may be committed.
         commit_offset: Option<i64>,
     },
-    /// Up to this offset nothing is to be handed on.
+    /// There is nothing to forward up to this offset.
     Skip(i64),
 }
 
-/// What reading has come to.
+/// The state of reading.
 pub(super) struct ReaderState {
     pub(super) stream: Option<Box<dyn RecordStream>>,
     pub(super) queue: VecDeque<QueueItem>,
-    /// Records of the last message that are not handed on yet.
+    /// Records of the last message that are not forwarded yet.
     pub(super) ready: VecDeque<Record>,
-    /// The offset behind everything fetched: what is asked for next.
+    /// The offset after everything fetched, which is requested next.
     pub(super) next_fetch: i64,
-    /// The offset behind everything handed on.
+    /// The offset after everything forwarded.
     pub(super) position: i64,
-    /// As far as it is known.
+    /// The end of the partition, as far as it is known.
     pub(super) end: i64,
-    /// Where a run that ends ends.
+    /// Where a run with `--once` ends.
     pub(super) until: Option<i64>,
-    /// How much is asked for at once, where one batch needs more than usual.
+    /// The response size to request where one batch needs more than usual.
     pub(super) enlarged: Option<u32>,
-    /// How often what was asked for did not come, in a row.
+    /// How often in a row the requested record was not received.
     pub(super) misses: u32,
-    /// How often the partition ended before what was asked for, in a row.
+    /// How often in a row the partition ended before the requested offset.
     pub(super) earlier_ends: u32,
     /// How many of the next records a former process may have sent.
     pub(super) redelivered_left: usize,
-    /// Whether the last record handed on may have been sent before.
+    /// Whether the last forwarded record may have been sent before.
     pub(super) answer_maybe_redelivered: bool,
-    /// Before this offset a record may have been sent by ourselves.
+    /// Records before this offset may have been sent by this process.
     pub(super) redelivered_to: i64,
     pub(super) window: CommitWindow,
     pub(super) committer: OffsetCommitter,
     pub(super) backoff: Backoff,
     pub(super) status: Arc<PartitionStatus>,
-    /// Behind everything that was ever handed on.
+    /// The offset after everything that was ever forwarded.
     pub(super) high: i64,
-    /// Whether the topic was deleted: what was fetched of it is handed on, and nothing is kept.
+    /// Whether the topic was deleted: what was fetched is forwarded, and nothing is committed.
     pub(super) recreated: bool,
-    /// When it is asked whether something should have come.
+    /// When to check whether something should have been received.
     pub(super) quiet_at: Instant,
 }
 
 impl ReaderState {
-    /// Whether all that was fetched is handed on.
+    /// Whether everything fetched was forwarded.
     pub(super) fn is_drained(&self) -> bool {
         self.queue.is_empty() && self.ready.is_empty()
     }
 }
 
-/// Whether reading goes on.
+/// Whether reading continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReaderStep {
     Continue,
@@ -145,13 +147,13 @@ enum WaitEvent<'a> {
     Room(mpsc::Permit<'a, Record>),
     Response(Option<Result<FetchResponse, ClusterError>>),
     Quiet,
-    /// A verdict, or the time to keep an offset.
+    /// A verdict, or the time to commit an offset.
     Settled,
 }
 
 impl PartitionReader {
-    /// Reads until `stop` is cancelled, the receiver is gone, or in a run that waits for nothing
-    /// everything is read; then waits for the verdicts and keeps the offset.
+    /// Reads until `stop` is cancelled, the receiver is dropped, or with `--once` everything is
+    /// read; then waits for the verdicts and commits the offset.
     pub(super) async fn run(self, out: mpsc::Sender<Record>) -> Result<(), SourceError> {
         let Some(mut reading) = self.begin().await? else {
             return Ok(());
@@ -163,7 +165,8 @@ impl PartitionReader {
                 Err(error) => break Err(error),
             }
         };
-        // The receiver must see the end, or it would wait for more while we wait for it.
+        // The receiver must see the end of the channel; otherwise both sides would wait for each
+        // other.
         drop(out);
         reading.stream = None;
         reading.ready.clear();
@@ -172,7 +175,7 @@ impl PartitionReader {
         end
     }
 
-    /// The place to begin at, once the cluster tells. `None` where it is stopped before.
+    /// The start position, once the cluster answers. `None` where it is stopped first.
     async fn begin(&self) -> Result<Option<ReaderState>, SourceError> {
         let mut backoff = self.backoff();
         let mut earlier_ends = 0;
@@ -221,7 +224,7 @@ impl PartitionReader {
             end = offset_range.end,
             "reading"
         );
-        let noted = self.commits_ == OffsetCommits::Enabled && kept.is_none();
+        let noted = self.offset_commits == OffsetCommits::Enabled && kept.is_none();
         Ok(ReaderState {
             stream,
             queue: VecDeque::new(),
@@ -246,7 +249,7 @@ impl PartitionReader {
         })
     }
 
-    /// Whether a run that ends has nothing to read.
+    /// Whether a run with `--once` has nothing to read.
     fn is_at_end(&self, position: i64, end: i64) -> bool {
         self.mode == ReadMode::Once && position >= end
     }
@@ -256,12 +259,12 @@ impl PartitionReader {
             + if self.mode == ReadMode::Once { ONCE_QUIET_TIMEOUT } else { QUIET_TIMEOUT }
     }
 
-    /// Whether an end before the place of reading is believed.
+    /// Whether an end offset below the read position is accepted.
     pub(super) fn is_confirmed(reading: &ReaderState) -> bool {
         reading.earlier_ends >= MIN_EARLIER_ENDS
     }
 
-    /// Waits before the next attempt. The error is `None` where the source is to stop.
+    /// Pauses before the next attempt. The error is `None` where the source is stopped.
     pub(super) async fn back_off(
         &self,
         error: &ClusterError,
@@ -271,7 +274,7 @@ impl PartitionReader {
         if let ClusterError::Permanent(_) = error {
             return Err(Some(self.failed(error)));
         }
-        tracing::warn!(topic = &**topic, partition, %error, "the cluster is asked again");
+        tracing::warn!(topic = &**topic, partition, %error, "the cluster did not answer; the request is repeated, and nothing is lost");
         self.cluster.disconnect().await;
         match backoff.wait(&self.stop).await {
             WaitOutcome::Elapsed => Ok(()),

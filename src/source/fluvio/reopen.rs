@@ -1,7 +1,9 @@
-//! A partition's stream, opened again where it broke or where what was asked for did not come.
+//! Reopens a partition's stream where it broke, or where the requested record was not received.
 //!
-//! Not here: what is read from it (`intake`). One invariant: a new stream begins at the record that
-//! was expected, unless the cluster says that this one is gone, or that the topic is another one.
+//! # Invariants
+//!
+//! A new stream begins at the expected record, unless the cluster reports that this record was
+//! removed or that the topic is another one.
 
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use super::partition_reader::{Filtering, PartitionReader, ReaderState, ReaderSte
 use super::start::OffsetCommits;
 use crate::source::{ReadMode, SourceError};
 
-/// How long a partition rests before an unsettled record is read again.
+/// The pause before an errored record is read again.
 const REWIND_DELAY: Duration = Duration::from_secs(1);
 
 impl PartitionReader {
@@ -52,7 +54,7 @@ impl PartitionReader {
         Ok(())
     }
 
-    /// Whether the partition ends before what was read of it, and has done so for long enough.
+    /// Whether the partition has ended before what was read of it for long enough.
     fn is_other_topic(
         &self,
         reading: &mut ReaderState,
@@ -68,23 +70,23 @@ impl PartitionReader {
         }
         let (end, next_fetch) = (offset_range.end, reading.next_fetch);
         Err(ClusterError::Transient(format!(
-            "the partition ends at {end}, and {next_fetch} was read"
+            "the partition ends at offset {end}, but offset {next_fetch} was already read"
         )))
     }
 
-    /// The topic was made anew: nothing that was read of it means anything for it.
+    /// The topic was created again: positions of the old topic mean nothing in it.
     async fn restart_topic(
         &self,
         reading: &mut ReaderState,
         offset_range: OffsetRange,
     ) -> Result<(), ClusterError> {
-        // What is on its way belongs to the topic before; its verdicts keep nothing any more.
+        // Records in flight belong to the old topic; their verdicts commit nothing.
         reading.window.wait_until_settled().await;
         reading.committer.wait_idle().await;
-        if self.commits_ == OffsetCommits::Enabled {
+        if self.offset_commits == OffsetCommits::Enabled {
             self.cluster.delete_committed(self.address.partition).await?;
             if let Err(error) = self.local_start.reading_began(offset_range.start).await {
-                tracing::warn!(%error, "the beginning could not be written down");
+                tracing::warn!(%error, "the start note could not be stored; if this process is killed before its first commit, the next one uses `offset.start` again");
             }
         }
         tracing::warn!(
@@ -93,12 +95,12 @@ impl PartitionReader {
             before = reading.next_fetch,
             end = offset_range.end,
             offset = offset_range.start,
-            "the topic was made anew: it is read from its beginning"
+            "the topic was created again: it is read from its beginning"
         );
         reading.queue.clear();
         reading.window = CommitWindow::new(offset_range.start);
         reading.committer =
-            OffsetCommitter::new(offset_range.start, self.commits_ == OffsetCommits::Enabled);
+            OffsetCommitter::new(offset_range.start, self.offset_commits == OffsetCommits::Enabled);
         reading.status.begin(None);
         reading.next_fetch = offset_range.start;
         reading.position = offset_range.start;
@@ -110,7 +112,7 @@ impl PartitionReader {
         Ok(())
     }
 
-    /// What the cluster refused: whether reading goes on, and where.
+    /// Handles an error of the cluster: whether reading continues, and where.
     pub(super) async fn handle_error(
         &self,
         reading: &mut ReaderState,
@@ -129,7 +131,7 @@ impl PartitionReader {
         }
     }
 
-    /// What was asked for was removed before it was read.
+    /// The requested record was removed before it was read.
     pub(super) fn skip_to(&self, reading: &mut ReaderState, next: i64) {
         reading.stream = None;
         self.report_removed(reading.next_fetch, next);
@@ -149,7 +151,7 @@ impl PartitionReader {
             from,
             to,
             "records were removed by the topic's retention before they were read: they are not \
-             delivered; keep records for longer than this program may stand still"
+             delivered; set a retention longer than this program may be stopped"
         );
     }
 
@@ -166,15 +168,15 @@ impl PartitionReader {
         }
     }
 
-    /// Nothing came for a while: it is asked whether there is something.
+    /// Nothing was received for a while: checks whether there is something to read.
     pub(super) async fn check_quiet(
         &self,
         reading: &mut ReaderState,
     ) -> Result<ReaderStep, SourceError> {
         reading.quiet_at = self.quiet_at();
         let stop = self.stop.clone();
-        let next_fetch = self.cluster.offset_range(self.address.partition);
-        let offset_range = match stop.run_until_cancelled(next_fetch).await {
+        let request = self.cluster.offset_range(self.address.partition);
+        let offset_range = match stop.run_until_cancelled(request).await {
             None => return Ok(ReaderStep::Stop),
             Some(Ok(offset_range)) => offset_range,
             Some(Err(error)) => return self.retry(reading, &error).await,
@@ -193,19 +195,19 @@ impl PartitionReader {
                     partition = self.address.partition,
                     offset = expected,
                     end,
-                    "nothing more comes through the SmartModules: this run ends here, and the next \
-                     one looks at the rest again"
+                    "the SmartModules passed no more records: this run ends here, and the next one \
+                     checks the rest again"
                 );
                 Ok(ReaderStep::Stop)
             }
             (Filtering::Unfiltered, _) => {
-                let why = format!("the record at offset {expected} is there and did not come");
+                let why = format!("the record at offset {expected} exists but was not received");
                 self.retry(reading, &ClusterError::Transient(why)).await
             }
         }
     }
 
-    /// A record came back unsettled: it and those behind it are read again, after a rest.
+    /// A record is errored: it and those after it are read again, after a pause.
     pub(super) async fn rewind(
         &self,
         reading: &mut ReaderState,
@@ -222,14 +224,14 @@ impl PartitionReader {
             topic = &*self.address.topic,
             partition = self.address.partition,
             offset,
-            "a record came back unsettled; reading it again"
+            "a record was not settled; the partition is read again from it"
         );
         reading.stream = None;
         reading.queue.clear();
         reading.redelivered_to = reading.redelivered_to.max(reading.high);
         reading.next_fetch = offset;
         reading.position = offset;
-        // A stop during the rest is seen by the next turn.
+        // A stop during the pause is handled in the next iteration.
         stop.run_until_cancelled(sleep(REWIND_DELAY)).await.unwrap_or(());
         Ok(ReaderStep::Continue)
     }

@@ -1,49 +1,51 @@
-//! Where reading of a partition begins: at the offset the cluster keeps, or else where the settings
-//! say, which is then written down.
+//! Finds where reading of a partition starts: at the committed offset, or else where the settings
+//! say. The start is then stored locally.
 //!
-//! Written down, because until a first offset is kept the cluster knows nothing: a consumer that
-//! begins at the end, takes a record and is killed would begin behind that record the next time.
+//! It is stored because the cluster knows nothing before the first commit: a consumer that starts
+//! at the end, takes a record and is killed would start after that record the next time.
 //!
 //! A clean shutdown is recorded too, so that the next start need not check for duplicates.
 //!
-//! One invariant: with a kept offset the settings of the start mean nothing, unless the topic was
-//! made anew since.
+//! # Invariants
+//!
+//! With a committed offset the start settings are ignored, unless the topic was created again
+//! since.
 
 use super::cluster::{ClusterError, CommittedOffset, OffsetRange};
 use super::partition_reader::PartitionReader;
 use crate::config::source::{FluvioStart, FluvioStartWord};
 use crate::source::{SharedCheckpoints, SourceError};
 
-/// Where a reader begins.
+/// Where a reader starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StartPosition {
     /// The offset that is read next.
     pub(super) position: i64,
-    /// Whether a predecessor may have sent the records that come first.
+    /// Whether an earlier process may have sent the first records.
     pub(super) redelivery: Redelivery,
-    /// What the cluster keeps.
+    /// The committed offset.
     pub(super) kept: Option<CommittedOffset>,
 }
 
-/// Whether an end is believed that lies before what was kept.
+/// Whether an end offset below the committed one is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndTrust {
-    /// It may be a mistake of a moment.
+    /// It may be a temporary error.
     Unconfirmed,
-    /// It was told several times.
+    /// It was reported several times.
     Confirmed,
 }
 
 /// Whether records may have been sent before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Redelivery {
-    /// By a predecessor that did not come to keep its offset.
+    /// By an earlier process that did not commit its offset.
     Possible,
     /// No process can have sent them.
     None,
 }
 
-/// Whether offsets are kept.
+/// Whether offsets are committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OffsetCommits {
     /// They are.
@@ -52,7 +54,7 @@ pub(super) enum OffsetCommits {
     Disabled,
 }
 
-/// What is written down of one partition on this machine.
+/// What is stored on this machine about one partition.
 pub(super) struct LocalStartState {
     checkpoints: SharedCheckpoints,
     source: String,
@@ -61,9 +63,9 @@ pub(super) struct LocalStartState {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StartNote {
-    /// Reading began here, and no offset was kept yet.
+    /// Reading began here, and no offset was committed yet.
     Began(i64),
-    /// The last reader ended here, with everything before it settled and kept.
+    /// The last reader ended here, with everything before it settled and committed.
     Ended(i64),
 }
 
@@ -94,30 +96,30 @@ impl LocalStartState {
         self.checkpoints.save(&self.source, vec![(self.key.clone(), text)]).await
     }
 
-    /// Reading begins at `offset`, and no offset is kept yet.
+    /// Reading begins at `offset`, and no offset is committed yet.
     pub(super) async fn reading_began(&self, offset: i64) -> Result<(), SourceError> {
         self.write(Some(StartNote::Began(offset))).await
     }
 
-    /// An offset is kept: from now on that counts.
+    /// An offset is committed and counts from now on.
     pub(super) async fn clear(&self) -> Result<(), SourceError> {
         self.write(None).await
     }
 
-    /// Everything before `offset` is settled and kept, and nothing behind it was handed on.
+    /// Everything before `offset` is settled and committed, and nothing after it was forwarded.
     pub(super) async fn reading_ended(&self, offset: i64) -> Result<(), SourceError> {
         self.write(Some(StartNote::Ended(offset))).await
     }
 }
 
-/// Why no beginning was found.
+/// Why no start position was found.
 #[derive(Debug)]
 pub(super) enum StartError {
-    /// The cluster did not say.
+    /// The cluster did not answer.
     Cluster(ClusterError),
-    /// It says that the partition ends before what was kept.
+    /// The partition ends before the committed offset.
     EndsEarlier(ClusterError),
-    /// It could not be written down.
+    /// It could not be stored locally.
     LocalState(SourceError),
 }
 
@@ -133,20 +135,20 @@ impl From<SourceError> for StartError {
     }
 }
 
-/// Finds where to begin.
+/// Finds the start position.
 pub(super) async fn find(
     reader: &PartitionReader,
     offset_range: OffsetRange,
     trust: EndTrust,
 ) -> Result<StartPosition, StartError> {
-    if reader.commits_ == OffsetCommits::Disabled {
+    if reader.offset_commits == OffsetCommits::Disabled {
         let position = reader.first(offset_range);
         tracing::info!(
             topic = &*reader.address.topic,
             partition = reader.address.partition,
             offset = position,
-            "no offset is kept (`offset.strategy`): every run reads from here, and records that the \
-             deduplication still knows are not sent again"
+            "`offset.strategy` is `none`, so no offset is committed: every run reads from here, \
+             and records whose ids are still stored for deduplication are not sent again"
         );
         return Ok(StartPosition { position, redelivery: Redelivery::None, kept: None });
     }
@@ -169,7 +171,7 @@ pub(super) async fn find(
         reader.report_removed(start_offset, offset_range.start);
     }
     let in_peace = note == Some(StartNote::Ended(start_offset));
-    // From here on it is only true that reading went on.
+    // From here on the note must only say that reading continued.
     if kept.is_some() && note.is_some() {
         reader.local_start.clear().await?;
     }
@@ -178,7 +180,7 @@ pub(super) async fn find(
 }
 
 impl PartitionReader {
-    /// The partition ends before what was read of it: its topic was made anew meanwhile.
+    /// The partition ends before what was read of it: its topic was created again in the meantime.
     async fn restart_position(
         &self,
         start_offset: i64,
@@ -188,7 +190,9 @@ impl PartitionReader {
         let partition = self.address.partition;
         if trust == EndTrust::Unconfirmed {
             let end = offset_range.end;
-            let why = format!("the partition ends at {end}, and {start_offset} was read before");
+            let why = format!(
+                "the partition ends at offset {end}, but offset {start_offset} was already read"
+            );
             return Err(StartError::EndsEarlier(ClusterError::Transient(why)));
         }
         tracing::warn!(
@@ -197,14 +201,15 @@ impl PartitionReader {
             before = start_offset,
             end = offset_range.end,
             offset = offset_range.start,
-            "the topic was made anew: it is read from its beginning"
+            "the topic was created again: it is read from its beginning"
         );
         self.cluster.delete_committed(partition).await?;
         self.local_start.reading_began(offset_range.start).await?;
         Ok(StartPosition { position: offset_range.start, redelivery: Redelivery::None, kept: None })
     }
 
-    /// The offset the settings mean, within what there is; told where that is another one.
+    /// The offset that the settings select, limited to what exists; a warning is logged where it
+    /// differs.
     fn first(&self, offset_range: OffsetRange) -> i64 {
         let wanted = wanted(&self.start, offset_range);
         let offset = wanted.clamp(offset_range.start, offset_range.end.max(offset_range.start));
@@ -216,14 +221,15 @@ impl PartitionReader {
                 oldest = offset_range.start,
                 end = offset_range.end,
                 offset,
-                "`offset.start` lies outside of what there is: reading begins at the nearest place"
+                "`offset.start` is outside of the offsets that the partition holds: reading begins \
+                 at the nearest one"
             );
         }
         offset
     }
 }
 
-/// The offset the settings mean, whether it is there or not.
+/// The offset that the settings select, whether it exists or not.
 fn wanted(start: &FluvioStart, OffsetRange { start: oldest, end }: OffsetRange) -> i64 {
     match start {
         FluvioStart::Word(FluvioStartWord::Beginning) => oldest,
@@ -243,7 +249,7 @@ mod tests {
 
     #[test]
     fn start_setting_resolves_to_an_offset() {
-        // Every word and number means an offset, counted from the oldest record or from the end.
+        // Every word and number selects an offset, counted from the oldest record or from the end.
         let offset_range = OffsetRange { start: 10, end: 30 };
         let place = |place: FluvioStartPlace| wanted(&FluvioStart::Place(place), offset_range);
         assert_eq!(wanted(&FluvioStart::Word(FluvioStartWord::Beginning), offset_range), 10);

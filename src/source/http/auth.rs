@@ -1,7 +1,8 @@
-//! Who may: credentials as a request shows them, against those in the settings.
+//! Checks the credentials of a request against those in the settings.
 //!
-//! Invariants: comparing takes the same time whatever is shown, and nothing here can be printed
-//! with its secret.
+//! # Invariants
+//!
+//! Comparing takes the same time whatever the request contains, and no type here prints its secret.
 
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
@@ -12,7 +13,7 @@ use subtle::ConstantTimeEq;
 
 use crate::config::source::{HttpAuth, HttpAuthStrategy};
 
-/// A secret to compare with: its digest, so that not even its length shows.
+/// A secret to compare with, as its digest, so that not even its length can be measured.
 #[derive(Clone)]
 pub(super) struct SecretDigest([u8; 32]);
 
@@ -25,13 +26,13 @@ impl SecretDigest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// Whether `shown` is the secret.
+    /// Whether `shown` equals the secret.
     pub(super) fn is(&self, shown: &[u8]) -> bool {
         self.0.ct_eq(&Self::digest(shown).0).into()
     }
 }
 
-/// What a request must show in its `Authorization`.
+/// What the `Authorization` header of a request must contain.
 pub(super) enum Credentials {
     /// `user:password`.
     Basic(SecretDigest),
@@ -40,7 +41,7 @@ pub(super) enum Credentials {
 }
 
 impl Credentials {
-    /// From the settings. A credential that they lack is never accepted.
+    /// From the settings. A credential that they do not set is never accepted.
     pub(super) fn of(auth: &HttpAuth) -> Self {
         let text = |secret: &Option<SecretString>| {
             secret.as_ref().map(|s| s.expose_secret().to_owned()).unwrap_or_default()
@@ -57,7 +58,7 @@ impl Credentials {
         }
     }
 
-    /// Whether a request shows them.
+    /// Whether a request contains them.
     pub(super) fn shown_in(&self, headers: &HeaderMap) -> bool {
         match self {
             Self::Basic(pair) => basic(headers).is_some_and(|shown| pair.is(&shown)),
@@ -67,7 +68,7 @@ impl Credentials {
         }
     }
 
-    /// The challenge for a request that does not show them.
+    /// The challenge for a request that does not contain them.
     pub(super) fn challenge(&self) -> &'static str {
         match self {
             Self::Basic(_) => "Basic realm=\"records\", charset=\"UTF-8\"",
@@ -76,7 +77,7 @@ impl Credentials {
     }
 }
 
-/// The user name of basic authentication: where Segment's SDKs show their write key.
+/// The user name of basic authentication, where Segment's SDKs send their write key.
 pub(super) fn basic_user(headers: &HeaderMap) -> Option<Vec<u8>> {
     let pair = basic(headers)?;
     let end = pair.iter().position(|byte| *byte == b':').unwrap_or(pair.len());

@@ -1,5 +1,5 @@
-//! A body as it comes in: inflated while it streams, within the limits of one request and of all
-//! together.
+//! Reads a body: decompresses it as it arrives, within the limits of one request and of all
+//! requests together.
 
 use std::io;
 use std::time::Duration;
@@ -16,24 +16,24 @@ use super::reply::RequestError;
 use crate::source::inflate::{BodyTooLarge, ContentCoding, inflate};
 use crate::source::memory::{MemoryBudget, MemoryReservation};
 
-/// How long a refused sender may pause before it is taken to wait for its answer.
+/// How long a refused sender may pause before it is assumed to wait for its response.
 const DISCARD_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long a refused sender is listened to at most.
+/// How long the rest of a refused body is read at most.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The most bytes of a refused body that are read to the end.
+/// The most bytes of a refused body that are read.
 const MAX_DISCARD_BYTES: usize = 128 << 20;
 
-/// How long a request waits for its first share of the budget.
+/// How long a request waits for its first memory reservation.
 const MEMORY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Room for several of the largest bodies.
+/// Memory for several of the largest bodies.
 pub(super) fn budget(max_body_bytes: usize) -> MemoryBudget {
     MemoryBudget::new(max_body_bytes.saturating_mul(4).max(64 << 20))
 }
 
-/// The one coding a request names.
+/// The content coding that a request names.
 fn coding_of(headers: &HeaderMap) -> Result<ContentCoding, RequestError> {
     let mut coding = ContentCoding::Plain;
     for value in headers.get_all(header::CONTENT_ENCODING) {
@@ -46,7 +46,7 @@ fn coding_of(headers: &HeaderMap) -> Result<ContentCoding, RequestError> {
                 "zstd" => ContentCoding::Zstd,
                 _ => return Err(RequestError::ContentCoding),
             };
-            // Each layer may inflate a thousandfold; no sender needs two.
+            // Each coding may expand a thousandfold, and no sender needs two.
             if coding != ContentCoding::Plain {
                 return Err(RequestError::ContentCoding);
             }
@@ -56,7 +56,7 @@ fn coding_of(headers: &HeaderMap) -> Result<ContentCoding, RequestError> {
     Ok(coding)
 }
 
-/// How a body is read.
+/// The limits under which bodies are read.
 #[derive(Clone)]
 pub(super) struct BodyLimits {
     pub(super) max_bytes: usize,
@@ -89,8 +89,8 @@ impl BodyLimits {
     }
 }
 
-/// Reads what is left of a refused body and forgets it, within limits: a sender that is cut off
-/// amid its body would not see the answer.
+/// Reads and discards the rest of a refused body, within limits: a sender whose connection is
+/// closed in the middle of its body would not see the response.
 pub(super) async fn discard(body: &mut Body) {
     let mut left = MAX_DISCARD_BYTES;
     let body_limits = async {
@@ -102,11 +102,11 @@ pub(super) async fn discard(body: &mut Body) {
             }
         }
     };
-    // What comes later than that is not waited for.
+    // After that the rest is not waited for.
     timeout(DISCARD_TIMEOUT, body_limits).await.ok();
 }
 
-/// The bytes of a body as they arrive, no more than a limit of them.
+/// The bytes of a body as they arrive, up to a limit.
 fn metered(
     body: &mut Body,
     limit: usize,

@@ -1,13 +1,14 @@
-//! Bodies of web forms (`application/x-www-form-urlencoded`), as many webhooks are posted: one
-//! record each.
+//! Decodes web forms (`application/x-www-form-urlencoded`), as many webhooks send them: one record
+//! each.
 //!
-//! `a=1&b=2` is `{"a":"1","b":"2"}`. A name that comes again makes a list. Names in brackets nest, as
-//! PHP, Rails and Mailchimp write them: `data[email]=x` is `{"data":{"email":"x"}}`, `tags[]=a` adds
-//! to a list, and an object whose names are `0`, `1`, `2` … is a list. A name that fits none of this,
-//! or contradicts one before it, stands as it is written.
+//! `a=1&b=2` is `{"a":"1","b":"2"}`. A repeated name makes a list. Names in brackets nest, as PHP,
+//! Rails and Mailchimp write them: `data[email]=x` is `{"data":{"email":"x"}}`, `tags[]=a` appends
+//! to a list, and an object whose names are `0`, `1`, `2` … is a list. A name that fits none of
+//! this, or contradicts an earlier one, is used unchanged.
 //!
 //! # Invariants
-//! Every value stands in the record; nothing is overwritten.
+//!
+//! Every value is in the record; nothing is overwritten.
 
 use serde_json::{Map, Value};
 
@@ -22,7 +23,7 @@ const MAX_DEPTH: usize = 16;
 /// The media type of forms.
 pub(super) const MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
 
-/// What one value of a form may cost beside its bytes, in memory.
+/// Memory that one value of a form may take besides its bytes.
 pub(super) const VALUE_BYTES: usize = 256;
 
 /// The record of a form.
@@ -44,7 +45,7 @@ fn insert(record: &mut Map<String, Value>, name: &str, value: String) {
     }
 }
 
-/// The parts of a name in brackets: `a[b][]` is `a`, `b` and nothing.
+/// The parts of a name in brackets: `a[b][]` is `a`, `b` and an empty part.
 fn parts(name: &str) -> Option<Vec<&str>> {
     let (base, rest) = name.split_at(name.find('[')?);
     let inner = rest.strip_prefix('[')?.strip_suffix(']')?;
@@ -57,7 +58,7 @@ fn parts(name: &str) -> Option<Vec<&str>> {
     (sound && parts.len() <= MAX_DEPTH).then_some(parts)
 }
 
-/// Puts a value where the parts say; false where something else stands in the way.
+/// Inserts a value at the path of these parts; `false` where another value is in the way.
 fn place(record: &mut Map<String, Value>, parts: &[&str], value: &str) -> bool {
     match parts {
         [] => false,
@@ -93,7 +94,7 @@ fn add(record: &mut Map<String, Value>, name: &str, value: Value) {
     }
 }
 
-/// Objects whose names count from 0 become lists.
+/// Turns objects whose names count from 0 into lists.
 fn with_lists(value: Value) -> Value {
     let Value::Object(object) = value else { return value };
     let counts = !object.is_empty()
@@ -107,7 +108,7 @@ fn with_lists(value: Value) -> Value {
     }
     let mut object = object;
     let items = (0..object.len()).filter_map(|number| object.remove(&number.to_string()));
-    // Taken out first: the number of names is what is counted.
+    // Collected first, because the number of names is compared.
     let items: Vec<Value> = items.collect();
     Value::Array(items.into_iter().map(with_lists).collect())
 }

@@ -1,6 +1,4 @@
-//! One request: which way it goes, whether it may, and what it is answered.
-//!
-//! Not here: how bodies are read (`body`) and what is in them (`records`, `segment`).
+//! Handles one request: routes it, checks its credentials and answers it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,7 +33,8 @@ use crate::telemetry::SourceMetrics;
 /// The longest idempotency key that is used, in bytes.
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
-/// How much larger than a body the events of a batch may be, as each repeats the batch's context.
+/// How many times larger than its body the events of a batch may be, as each repeats the batch's
+/// context.
 const MAX_BATCH_EXPANSION: usize = 4;
 
 /// Answers requests.
@@ -47,13 +46,13 @@ pub(super) struct RequestHandler {
     headers: Vec<HeaderName>,
     path: String,
     codec: Option<Codec>,
-    /// A decoder that has read nothing; each request has its own.
+    /// A decoder that has read nothing; each request clones it.
     decoder: Decoder,
     auth: Option<Credentials>,
     write_key: Option<SecretDigest>,
     body_limits: BodyLimits,
     intake: RecordIngest,
-    /// Requests under way.
+    /// Requests that are being handled.
     requests: TaskTracker,
     stop: CancellationToken,
 }
@@ -91,7 +90,7 @@ impl RequestHandler {
 
     /// Answers one request.
     pub(super) async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Body>) -> Response {
-        // Taken before looking, so that who waits for the requests under way misses none.
+        // Taken before the stop is checked, so that a waiter for running requests misses none.
         let _under_way = self.requests.token();
         let (parts, mut body) = request.into_parts();
         let response = self.route(peer, &parts, &mut body).await;
@@ -124,8 +123,8 @@ impl RequestHandler {
         })
     }
 
-    /// Waits until the requests under way are answered and all records settled. New requests are
-    /// refused by then.
+    /// Waits until running requests are answered and all records settled. New requests are refused
+    /// meanwhile.
     pub(super) async fn settled(&self) {
         self.requests.close();
         self.requests.wait().await;
@@ -158,7 +157,7 @@ impl RequestHandler {
         }
         let (body, mut reservation) = self.body_limits.read(&parts.headers, body).await?;
         let is_form_type = media_type == form::MEDIA_TYPE && self.codec == Some(Codec::Json);
-        // `curl -d` says so of JSON too.
+        // `curl -d` sends this content type with JSON too.
         let form = is_form_type && !records::begins_as_json(&body);
         let items = match form {
             true => records::form(&body, &mut reservation)?,
@@ -245,8 +244,8 @@ impl RequestHandler {
         if self.auth_limiter.allows(peer) { Ok(()) } else { Err(RequestError::AuthRateLimited) }
     }
 
-    /// Counts a request that is refused, and says so in the log; lines that repeat are left out
-    /// there, with their number.
+    /// Counts a refused request and logs it; the log limiter folds repeated lines and shows their
+    /// count.
     fn report_refused(&self, error: RequestError, peer: IpAddr) {
         if let Some(metrics) = &self.metrics {
             metrics.refused(error.kind());
@@ -257,29 +256,30 @@ impl RequestHandler {
             | RequestError::WriteKey
             | RequestError::AuthRateLimited => tracing::warn!(
                 source, client = %peer, why = %error,
-                "a request is refused for its credentials: its records are lost unless its sender \
-                 keeps them; compare what it sends with `auth` and `write_key` of this source"
+                "a request was refused because of its credentials: its records are lost unless the \
+                 client stores them; compare its credentials with `auth` and `write_key` of this \
+                 source"
             ),
             RequestError::TooLarge | RequestError::TooMany => tracing::warn!(
                 source, client = %peer, why = %error, limit = self.body_limits.max_bytes,
-                "a request is refused for its size: its records are lost unless its sender divides \
-                 them; send smaller requests, or raise `max_body_bytes`"
+                "a request was refused because of its size: its records are lost unless the client \
+                 splits them; send smaller requests, or raise `max_body_bytes`"
             ),
             RequestError::Busy | RequestError::Unsettled | RequestError::Draining => {
                 tracing::warn!(
                     source, client = %peer, why = %error,
-                    "a request is answered with 503 and has to be sent again"
+                    "a request was answered with 503; the client must send it again"
                 )
             }
             RequestError::NotFound | RequestError::Method => tracing::warn!(
-                source, client = %peer, why = %error, taken = self.path,
-                "a request is refused for its path or method: records are posted to `path`, and \
-                 Segment's calls to their own paths"
+                source, client = %peer, why = %error, expected = self.path,
+                "a request was refused because of its path or method: send records as POST to \
+                 `path`, and Segment calls to their own paths"
             ),
             _ => tracing::warn!(
                 source, client = %peer, why = %error,
-                "a request is refused for its body: its records are lost unless its sender keeps \
-                 them"
+                "a request was refused because of its body: its records are lost unless the client \
+                 stores them; check its format"
             ),
         }
     }
@@ -300,10 +300,11 @@ impl RequestHandler {
         let key = text(&parts.headers, "idempotency-key")
             .filter(|key| key.len() <= MAX_IDEMPOTENCY_KEY_BYTES);
         let meta = meta::of_request(peer, parts, &self.headers);
-        // A record with metadata of its own has its own copy of the request's.
+        // A record with metadata of its own has its own copy of the request's metadata.
         let own = items.iter().filter_map(|item| item.meta.as_ref());
         reservation.grow(own.map(|own| own.len().saturating_add(meta.len())).sum())?;
-        // A key that is used for another body too must not make one swallow the other.
+        // A key that is reused for another body must not make that body a duplicate, so the id
+        // contains a digest of the body.
         let key = key.map(|key| {
             let digest = Sha256::digest(body);
             let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -313,7 +314,7 @@ impl RequestHandler {
     }
 }
 
-/// A path without a slash at its end.
+/// The path without a trailing slash.
 fn without_slash(path: &str) -> &str {
     path.strip_suffix('/').unwrap_or(path)
 }

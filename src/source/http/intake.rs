@@ -1,4 +1,4 @@
-//! From a request's items to records, and from what became of them to an answer.
+//! Turns the items of a request into records, and their verdicts into a response.
 
 use std::time::Duration;
 
@@ -13,18 +13,18 @@ use crate::source::ingest::{IngestError, IngestOutcome, RequestIngest};
 use crate::source::memory::MemoryReservation;
 use crate::source::metadata;
 
-/// What is common to the records of a request.
+/// What the records of a request share.
 pub(super) struct IngestRequest {
     pub(super) items: Vec<BodyRecord>,
     /// See [`Record::meta`].
     pub(super) meta: Bytes,
     /// The request's idempotency key.
     pub(super) key: Option<String>,
-    /// The memory it takes.
+    /// The memory that it holds.
     pub(super) reservation: MemoryReservation,
 }
 
-/// The way into the pipeline, for as long as a request may wait.
+/// Sends records into the pipeline, with a time limit for each request.
 pub(super) struct RecordIngest {
     push: RequestIngest,
     timeout: Duration,

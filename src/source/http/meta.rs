@@ -1,8 +1,9 @@
-//! What is known of a request beside its body, for `%` paths: `%ip`, `%path`, `%query`,
-//! `%user_agent`, `%content_type`, `%header.NAME`.
+//! The metadata of a request for `%` paths: `%ip`, `%path`, `%query`, `%user_agent`,
+//! `%content_type`, `%header.NAME`.
 //!
 //! # Invariants
-//! It is bounded, and holds no header that carries credentials.
+//!
+//! It is bounded, and contains no header with credentials.
 
 use std::net::IpAddr;
 
@@ -13,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::source::metadata::Metadata;
 
-/// The longest value that is kept, in bytes; a longer header or query value is left out.
+/// The longest value that is kept, in bytes; a longer header or query value is dropped.
 const MAX_VALUE: usize = 2048;
 
 /// The most query parameters that are kept.
@@ -44,7 +45,7 @@ pub(super) fn of_request(peer: IpAddr, parts: &Parts, headers: &[HeaderName]) ->
     meta.finish()
 }
 
-/// The parameters of the query; one that comes again is a list.
+/// The parameters of the query; a repeated one is a list.
 fn query(uri: &Uri) -> Map<String, Value> {
     let mut found = Map::new();
     let pairs = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
@@ -63,7 +64,7 @@ fn query(uri: &Uri) -> Map<String, Value> {
 }
 
 fn shortened(text: &str) -> &str {
-    // A path of a URL is ASCII.
+    // A URL path is ASCII, so any byte is a character boundary.
     text.get(..MAX_VALUE).unwrap_or(text)
 }
 

@@ -1,18 +1,22 @@
-//! Records that are posted over HTTP: by pipelines as lines or arrays, by Segment's SDKs as calls.
+//! Receives records over HTTP: lines or arrays from pipelines, calls from Segment's SDKs.
 //!
-//! | file | what it is |
+//! | file | what it does |
 //! |---|---|
-//! | `server` | connections: accepting, TLS, time limits, the end |
-//! | `gate` | one request: which way it goes and what it is answered |
-//! | `auth`, `brake` | who may, and how fast wrong credentials may be tried |
-//! | `meta` | what is known of a request beside its body |
-//! | `body` | a body as it comes in, inflated, within limits |
-//! | `records`, `form`, `segment` | from a body to the records in it |
-//! | `intake` | records into the pipeline, and their verdicts back |
+//! | `server` | connections: accepting, TLS, time limits, shutdown |
+//! | `handler` | one request: routing, credentials, response |
+//! | `auth`, `auth_limiter` | credentials, and the limit on wrong ones |
+//! | `meta` | the metadata of a request |
+//! | `body` | reads and decompresses a body within limits |
+//! | `records`, `form`, `segment` | decode a body into records |
+//! | `intake` | sends records into the pipeline and returns their verdicts |
 //!
-//! Not here: positions; what was posted cannot be read again, so records have no origin, and faults
-//! carry their line's number in their text. One invariant: a request is answered with 200 only
-//! after every record of it has a verdict other than [`Errored`](crate::ack::Verdict::Errored).
+//! Records have no position, because a request cannot be read again; decode errors contain the line
+//! number in their text.
+//!
+//! # Invariants
+//!
+//! A request is answered with 200 only after every record of it has a verdict other than
+//! [`Errored`](crate::ack::Verdict::Errored).
 
 mod auth;
 mod auth_limiter;
@@ -41,7 +45,7 @@ use crate::config::source::HttpSourceConfig as Settings;
 use crate::record::Record;
 use crate::telemetry::SourceMetrics;
 
-/// A server that takes records.
+/// A server that receives records.
 pub struct HttpSource {
     name: String,
     settings: Settings,
@@ -52,7 +56,7 @@ pub struct HttpSource {
 
 impl HttpSource {
     /// Prepares a server; it listens once it [runs](Source::run). With [`ReadMode::Once`] it ends
-    /// at once: what is posted has no present end.
+    /// immediately, because requests have no present end.
     ///
     /// # Errors
     ///
@@ -86,7 +90,10 @@ impl Source for HttpSource {
         stop: CancellationToken,
     ) -> Result<(), SourceError> {
         if self.mode == ReadMode::Once {
-            tracing::warn!(source = self.name, "an http source has no present end: not opened");
+            tracing::warn!(
+                source = self.name,
+                "an http source has no end, so it does not run with `--once`"
+            );
             return Ok(());
         }
         let acceptor =

@@ -1,7 +1,9 @@
-//! From the body a pipeline posted to the records in it: lines; with the codec `json` also one
-//! array or one object, however it is laid out.
+//! Splits a body from a pipeline into records: lines; with the codec `json` also one array or one
+//! object in any layout.
 //!
-//! Invariant: every part of a body becomes a record, a record with a fault, or is white space.
+//! # Invariants
+//!
+//! Every part of a body becomes a record, a record with a decode error, or is white space.
 
 use bytes::Bytes;
 use serde::de::{Deserializer as _, Error as _, SeqAccess, Visitor};
@@ -14,28 +16,28 @@ use crate::source::decode::{Decoded, Decoder, Flush};
 use crate::source::line::LineSplitter;
 use crate::source::memory::MemoryReservation;
 
-/// The most records of one request: what they cost beside their bytes is bounded too.
+/// The most records of one request; their memory besides their bytes is bounded by it.
 pub(super) const MAX_RECORDS: usize = 100_000;
 
-/// What an [`BodyRecord`] costs beside its bytes.
+/// Memory that a [`BodyRecord`] takes besides its bytes.
 pub(super) const ITEM_BYTES: usize = 128;
 
-/// A record in the making.
+/// A record of a body.
 #[derive(Debug)]
 pub(super) struct BodyRecord {
     pub(super) body: Bytes,
-    /// Its line, or its place in the array, counted from 1.
+    /// Its line, or its position in the array, counted from 1.
     pub(super) number: u64,
     /// Counts the records of one line, from 0.
     pub(super) part: u32,
-    /// What decoding found beside the record: see [`Decoded::meta`].
+    /// Metadata that decoding found: see [`Decoded::meta`].
     pub(super) meta: Option<Bytes>,
     /// Why it cannot be decoded.
     pub(super) fault: Option<String>,
 }
 
 impl BodyRecord {
-    /// A record that stands in the body as it is, with nothing known beside it.
+    /// A record whose body is used unchanged, without metadata.
     pub(super) fn plain(body: Bytes, number: u64) -> Self {
         Self { body, number, part: 0, meta: None, fault: None }
     }
@@ -51,13 +53,13 @@ pub(super) fn items(
         return lines(decoder.clone(), body);
     }
     let body = trimmed(body);
-    // Blank lines in front count as lines.
+    // Blank lines before it count as lines.
     match body.trim_ascii_start().first() {
         None => Ok(Vec::new()),
         Some(b'[') => match elements(&body)? {
             Some(items) => Ok(items),
             None if first_line_is_json(&body) => lines(decoder.clone(), &body),
-            // A torn array: where its elements end is not known.
+            // An incomplete array: the ends of its elements are unknown.
             None => Ok(vec![whole(decoder, body)]),
         },
         Some(b'{') if !first_line_is_json(&body) && is_json(&body) => {
@@ -82,7 +84,7 @@ pub(super) fn form(
     Ok(vec![BodyRecord::plain(record.to_string().into(), 1)])
 }
 
-/// Whether a body begins as JSON does, and a form never: a form has its `{` and `[` escaped.
+/// Whether a body begins like JSON. A form never does: its `{` and `[` are escaped.
 pub(super) fn begins_as_json(body: &Bytes) -> bool {
     matches!(trimmed(body).trim_ascii_start().first(), Some(b'{' | b'[' | b'"'))
 }
@@ -118,14 +120,14 @@ fn add(items: &mut Vec<BodyRecord>, item: BodyRecord) -> Result<(), RequestError
     Ok(())
 }
 
-/// A body that is one thing, good or bad.
+/// A body that is one record, valid or not.
 fn whole(decoder: &Decoder, body: Bytes) -> BodyRecord {
     let fault = decoder.message(&body).into_iter().find_map(|decoded| decoded.fault);
     let why = fault.unwrap_or_else(|| "not one JSON value".to_owned());
     BodyRecord { fault: Some(format!("line 1: {why}")), ..BodyRecord::plain(body, 1) }
 }
 
-/// The elements of an array as slices of the body; `None` where it is no sound array.
+/// The elements of an array as slices of the body; `None` where it is not a complete array.
 fn elements(body: &Bytes) -> Result<Option<Vec<BodyRecord>>, RequestError> {
     let Ok(text) = std::str::from_utf8(body) else {
         return Ok(None);
@@ -175,7 +177,7 @@ fn is_json(bytes: &[u8]) -> bool {
     serde_json::from_slice::<&RawValue>(bytes).is_ok()
 }
 
-/// Without white space around it, and without a byte order mark.
+/// Without surrounding white space and byte order mark.
 fn trimmed(body: &Bytes) -> Bytes {
     let bytes = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     body.slice_ref(bytes.trim_ascii_end())
@@ -201,7 +203,7 @@ mod tests {
 
     #[test]
     fn every_body_layout_yields_its_records() {
-        // Lines, an array, one object on one line or several: each record comes out as it stands.
+        // Lines, an array, one object on one line or several: each record is unchanged.
         assert_eq!(read("{\"a\":1}\n\n{\"a\":2}\r\n"), good(&["{\"a\":1}", "{\"a\":2}"]));
         assert_eq!(read(" [ {\"a\":1} , 2,[]]\n"), good(&["{\"a\":1}", "2", "[]"]));
         assert_eq!(read("{\n \"a\": 1\n}"), good(&["{\n \"a\": 1\n}"]));
@@ -212,7 +214,7 @@ mod tests {
 
     #[test]
     fn bad_body_parts_are_faulty_records() {
-        // A bad line is a faulty record among good ones; a torn array is one faulty record.
+        // A bad line is a faulty record among good ones; an incomplete array is one faulty record.
         let found = read("{\"a\":1}\n{oops\n{\"a\":2}");
         assert_eq!(found.iter().map(|(_, good)| *good).collect::<Vec<_>>(), [true, false, true]);
         assert_eq!(found[1].0, "{oops");
@@ -222,7 +224,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_posted_line_is_in_a_record(lines in proptest::collection::vec("[ -~]{0,20}", 0..10)) {
-            // Whatever is posted, no panic; each line that is not blank comes out in some record.
+            // No body causes a panic; each line that is not blank is in some record.
             let body = lines.join("\n");
             let found = read(&body);
             let all: String = found.iter().map(|(text, _)| text.as_str()).collect();

@@ -1,6 +1,8 @@
-//! What a request is answered: refusals by cause, and the headers browsers ask for.
+//! Builds responses: refusals by cause, and the headers that browsers need.
 //!
-//! Invariant: nothing that was sent is sent back.
+//! # Invariants
+//!
+//! Nothing of the request is echoed.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -10,7 +12,7 @@ use serde_json::{Value, json};
 use crate::source::inflate::InflateError;
 use crate::source::memory::OutOfMemoryBudget;
 
-/// Why a request is not taken.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RequestError {
     #[error("there is nothing at this path")]
@@ -24,7 +26,8 @@ pub(super) enum RequestError {
     #[error("too many wrong credentials from this address; try again later")]
     AuthRateLimited,
     #[error(
-        "multipart bodies are not taken: send JSON, or a form without files as application/x-www-form-urlencoded"
+        "multipart bodies are not supported: send JSON, or a form without files as \
+         application/x-www-form-urlencoded"
     )]
     Multipart,
     #[error("the content encoding is not one of gzip, deflate and zstd, or more than one")]
@@ -35,7 +38,7 @@ pub(super) enum RequestError {
     TooMany,
     #[error("the body did not arrive in time")]
     Slow,
-    #[error("the body broke off or cannot be inflated")]
+    #[error("the body ended early or cannot be decompressed")]
     Broken,
     #[error("the body is not a JSON object")]
     NotAnObject,
@@ -64,7 +67,7 @@ impl RequestError {
         }
     }
 
-    /// Its word in metrics.
+    /// Its label in metrics.
     pub(super) fn kind(self) -> &'static str {
         match self {
             Self::NotFound => "unknown_path",
@@ -85,7 +88,8 @@ impl RequestError {
         }
     }
 
-    /// Whether the sender may use the connection again: not where a body was left unread.
+    /// Whether the connection is closed after the response, because the body was not read to its
+    /// end.
     fn closes(self) -> bool {
         matches!(
             self,
@@ -106,7 +110,7 @@ impl RequestError {
                 headers.insert(header::ACCEPT_ENCODING, known);
             }
             Self::Busy | Self::Unsettled | Self::Draining | Self::AuthRateLimited => {
-                // Not all at once.
+                // Random, so that clients do not all return at the same moment.
                 let wait = HeaderValue::from(rand::random_range(1..=5_u16));
                 headers.insert(header::RETRY_AFTER, wait);
             }
@@ -135,12 +139,12 @@ impl From<InflateError> for RequestError {
     }
 }
 
-/// An answer with a JSON body.
+/// A response with a JSON body.
 pub(super) fn json_response(status: StatusCode, body: &Value) -> Response {
     with_body(status, "application/json", body.to_string())
 }
 
-/// An answer in plain text.
+/// A response in plain text.
 pub(super) fn text_response(status: StatusCode, body: &str) -> Response {
     with_body(status, "text/plain; charset=utf-8", body.to_owned())
 }
@@ -152,7 +156,7 @@ fn with_body(status: StatusCode, kind: &'static str, body: String) -> Response {
     response
 }
 
-/// The answer to a browser that asks what it may send.
+/// The response to a CORS preflight request.
 pub(super) fn preflight(asked: &HeaderMap) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -166,9 +170,8 @@ pub(super) fn preflight(asked: &HeaderMap) -> Response {
     response
 }
 
-/// Lets a browser show the answer to the page that asked: any page may send. A browser is never
-/// told that it may add what it remembers for this address (cookies, passwords): the write key is
-/// all that counts, and it stands in the request.
+/// Lets a browser pass the response to any page. Credentials of the browser (cookies, passwords)
+/// are never allowed: only the write key in the request counts.
 pub(super) fn allow_any_origin(response: &mut Response) {
     let any = HeaderValue::from_static("*");
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);

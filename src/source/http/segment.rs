@@ -1,12 +1,14 @@
-//! Segment's HTTP tracking API: from the body an SDK posted to the events in it, in Segment's JSON.
+//! Segment's HTTP tracking API: turns the body that an SDK sent into events in Segment's JSON.
 //!
-//! One call becomes one event with the `type` of its path; a batch becomes one event per entry,
-//! with what the batch says for all (`context`, `integrations`, `sentAt`) where an entry does not
-//! say it. `receivedAt` is the moment of receipt. An event without `timestamp` gets its
-//! `originalTimestamp`, else its `sentAt`, else `receivedAt`; the clock of the sender is taken at
-//! its word, nothing is moved by the difference of clocks.
+//! One call becomes one event with the `type` of its path. A batch becomes one event per entry,
+//! with the batch's `context`, `integrations` and `sentAt` where an entry does not have them.
+//! `receivedAt` is the time of receipt. An event without `timestamp` gets its `originalTimestamp`,
+//! else its `sentAt`, else `receivedAt`. The sender's timestamps are trusted as sent; they are not
+//! corrected by the difference between the clocks.
 //!
-//! Invariant: values are copied as they stand; nothing but the keys named here is touched.
+//! # Invariants
+//!
+//! Values are copied unchanged; only the keys named here are touched.
 
 use std::borrow::Cow;
 
@@ -20,15 +22,15 @@ use super::reply::RequestError;
 
 type RawObject<'a> = IndexMap<Cow<'a, str>, Cow<'a, RawValue>>;
 
-/// What is known of a request beside its body.
+/// What is known of a request besides its body.
 pub(super) struct ReceiveInfo {
-    /// When it came.
+    /// When it was received.
     pub(super) at: Timestamp,
-    /// Whence a browser sent it: filled in where an event does not say its `context.ip`.
+    /// The address of a browser; used as `context.ip` where an event has none.
     pub(super) ip: Option<String>,
 }
 
-/// What an SDK posted, read as far as its outermost object.
+/// The body that an SDK sent, parsed as far as its outermost object.
 pub(super) struct SegmentRequest<'a> {
     object: RawObject<'a>,
 }
@@ -42,19 +44,19 @@ impl<'a> SegmentRequest<'a> {
         }
     }
 
-    /// The write key in the body, where browsers show it.
+    /// The write key in the body, where browsers send it.
     pub(super) fn write_key(&self) -> Option<String> {
         text(self.object.get("writeKey")?)
     }
 
-    /// The event of a call whose path says its type.
+    /// The event of a call whose path gives its type.
     pub(super) fn call(mut self, kind: &str, received: &ReceiveInfo) -> Vec<BodyRecord> {
         self.object.shift_remove("writeKey");
         set(&mut self.object, "type", &kind.into());
         vec![BodyRecord::plain(finish(self.object, received), 1)]
     }
 
-    /// The events of a batch, no more than `max_bytes` of them.
+    /// The events of a batch, at most `max_bytes` of them.
     pub(super) fn batch(
         mut self,
         received: &ReceiveInfo,
@@ -82,7 +84,7 @@ impl<'a> SegmentRequest<'a> {
                     BodyRecord { fault, ..BodyRecord::plain(body, number) }
                 }
             };
-            // What the batch says for all is written into each: that must not make it huge.
+            // The batch's fields are copied into each entry, which must not multiply its size.
             length += item.body.len();
             if length > max_bytes {
                 return Err(RequestError::TooLarge);
@@ -92,7 +94,7 @@ impl<'a> SegmentRequest<'a> {
         Ok(items)
     }
 
-    /// An entry with what the batch says for all. The entry's own keys win.
+    /// An entry with the batch's fields. The entry's own keys win.
     fn fill<'b>(&'b self, mut entry: RawObject<'b>) -> RawObject<'b> {
         entry.shift_remove("writeKey");
         for key in ["context", "integrations"] {
@@ -116,7 +118,7 @@ impl<'a> SegmentRequest<'a> {
     }
 }
 
-/// Two objects as one, the first one's keys winning; `None` where they are not both objects.
+/// Merges two objects; the keys of the first win. `None` where one is not an object.
 fn merged<'a>(own: &RawValue, shared: &RawValue) -> Option<Cow<'a, RawValue>> {
     let mut own = object(own.get().as_bytes())?;
     for (key, value) in object(shared.get().as_bytes())? {
@@ -127,7 +129,7 @@ fn merged<'a>(own: &RawValue, shared: &RawValue) -> Option<Cow<'a, RawValue>> {
     raw(&own).map(Cow::Owned)
 }
 
-/// The times and the address, and then the event as text.
+/// Sets the times and the address, then serializes the event.
 fn finish(mut event: RawObject<'_>, received: &ReceiveInfo) -> Bytes {
     let received_at = received.at.to_string();
     set(&mut event, "receivedAt", &received_at.as_str().into());
@@ -202,7 +204,7 @@ mod tests {
 
     #[test]
     fn segment_call_gets_its_type_and_times() {
-        // The path says the type, whatever the body says; the write key goes no further.
+        // The path decides the type, whatever the body says; the write key is removed.
         let body = br#"{"writeKey":"k","type":"x","userId":"u","originalTimestamp":"2026-01-01T00:00:00Z","big":12345678901234567890123}"#;
         let request = SegmentRequest::read(body).unwrap();
         assert_eq!(request.write_key().as_deref(), Some("k"));
@@ -221,7 +223,7 @@ mod tests {
 
     #[test]
     fn batch_fields_apply_to_its_entries() {
-        // What a batch says for all fills the gaps of its entries and overrides nothing.
+        // The batch's fields fill what its entries lack and override nothing.
         let body = br#"{"sentAt":"2026-01-01T00:00:00Z","context":{"ip":"1","locale":"pl"},"integrations":{"All":true},
             "batch":[{"type":"track","context":{"ip":"2","locale":null}},{"type":"page","timestamp":"2025-01-01T00:00:00Z"},3]}"#;
         let items =
@@ -238,7 +240,7 @@ mod tests {
 
     #[test]
     fn browser_call_gets_the_client_ip() {
-        // The peer's address stands in only where the event has none.
+        // The peer's address is used only where the event has none.
         let items =
             SegmentRequest::read(b"{}").unwrap().call("page", &received(Some("203.0.113.7")));
         assert_eq!(values(&items)[0]["context"]["ip"], "203.0.113.7");
@@ -246,7 +248,7 @@ mod tests {
 
     #[test]
     fn batch_expansion_is_bounded() {
-        // A large shared context over many small entries is refused, not multiplied.
+        // A large shared context with many small entries is refused, not multiplied.
         let body = format!(
             r#"{{"context":{{"x":"{}"}},"batch":[{}{{}}]}}"#,
             "x".repeat(1000),

@@ -1,6 +1,8 @@
-//! Connections: accepting them, no more than may be, with a limit on every wait; and the end.
+//! Accepts connections up to a limit, with a timeout on every wait, and shuts down.
 //!
-//! Invariant: after the stop no request is left without an answer that was taken before it.
+//! # Invariants
+//!
+//! A request that was received before the stop is answered.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -25,17 +27,17 @@ use tokio_util::sync::CancellationToken;
 use super::handler::RequestHandler;
 use crate::config::source::HttpSourceConfig as Settings;
 
-/// How long accepting pauses after it failed: mostly for want of file descriptors.
+/// How long accepting pauses after a failure, usually a lack of file descriptors.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long idle connections have to end once everything is settled.
+/// How long idle connections have to close once everything is settled.
 const IDLE_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The most bytes of a request's head, and of the block a body is read by.
+/// The most bytes of a request's head, and of the block by which a body is read.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
-/// How long a handshake and the head of a request may take at most: connections that say nothing
-/// give their slots up soon.
+/// How long a TLS handshake and the head of a request may take: a silent connection releases its
+/// slot soon.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Limits of connections.
@@ -61,8 +63,8 @@ impl ConnectionLimits {
     }
 }
 
-/// Serves until `stop` and until what was taken is settled. Between the two, new requests are
-/// answered, with a refusal.
+/// Serves until `stop` and until all received records are settled. In between, new requests are
+/// refused.
 pub(super) async fn serve(
     listener: TcpListener,
     acceptor: Option<TlsAcceptor>,
@@ -81,7 +83,7 @@ pub(super) async fn serve(
         () = end => {}
     }
     drop(listener);
-    // What is idle ends at once, what is being answered afterwards.
+    // Idle connections close at once, others after their response.
     drop(timeout(IDLE_CLOSE_TIMEOUT, graceful.shutdown()).await);
     connections.shutdown().await;
 }
@@ -100,7 +102,7 @@ async fn accept(
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                tracing::warn!(%error, "cannot accept a connection; it is tried again (often the limit of open files is reached: raise `ulimit -n`)");
                 sleep(ACCEPT_RETRY_INTERVAL).await;
                 continue;
             }
@@ -130,7 +132,7 @@ struct HttpConnection {
 
 impl HttpConnection {
     async fn serve(self, stream: TcpStream) {
-        // Answers are small; none should wait for the next.
+        // Responses are small and must not wait for more data.
         drop(stream.set_nodelay(true));
         let Some(acceptor) = &self.acceptor else {
             return self.serve_http(stream).await;
@@ -148,7 +150,7 @@ impl HttpConnection {
             let handler = Arc::clone(&handler);
             async move { Ok::<_, Infallible>(handler.answer(ip, request.map(Body::new)).await) }
         });
-        // Who never reads its answers must not hold a connection for ever.
+        // A client that never reads its responses must not hold a connection for ever.
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.limits.read));
         let connection = http1::Builder::new()
@@ -162,7 +164,7 @@ impl HttpConnection {
     }
 }
 
-/// An IPv4 address as such, also where the socket is of IPv6.
+/// An IPv4 address as such, also where the socket is IPv6.
 fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }

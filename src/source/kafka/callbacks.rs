@@ -7,9 +7,10 @@
 //! nothing of it is committed later.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -55,7 +56,7 @@ impl ConsumerCallbacks {
     /// The brokers refuse, or do not answer. Everything stays due, though some of it may have
     /// arrived.
     pub(super) fn commit(&self, consumer: &BaseConsumer<Self>) -> KafkaResult<()> {
-        let _guard = self.commit_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.commit_lock.lock();
         let due = self.state.tracker().due();
         if due.is_empty() {
             return Ok(());
@@ -139,7 +140,7 @@ impl ConsumerCallbacks {
             self.logger.error(&error, "revoked partitions could not be resumed in the client; they may stay paused if they are assigned again");
         }
         // A commit in progress must end before another member gets the partitions.
-        let commit_lock = self.commit_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let commit_lock = self.commit_lock.lock();
         let left = self.state.tracker().in_flight_of(partitions);
         if left > 0 {
             let source = &*self.logger.source;
@@ -147,7 +148,8 @@ impl ConsumerCallbacks {
                 source,
                 partitions = names(partitions),
                 in_flight = left,
-                "partitions were revoked before their records were settled; their next owner reads these records again. Raise `drain_timeout_ms` if this happens often"
+                "partitions were revoked before their records were settled; their next owner reads \
+                 these records again. Raise `drain_timeout_ms` if this happens often"
             );
         }
         self.state.forget(partitions);

@@ -7,11 +7,12 @@
 //! the brokers have acknowledged the dead letter.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::claim::PreviousOwnerState;
@@ -57,11 +58,11 @@ pub(super) struct ConsumerState {
 impl ConsumerState {
     /// The tracker, locked while the guard lives.
     pub(super) fn tracker(&self) -> MutexGuard<'_, PartitionTracker> {
-        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tracker.lock()
     }
 
     fn dead_letters(&self) -> MutexGuard<'_, VecDeque<DeadLetterMessage>> {
-        self.dead_letters.lock().unwrap_or_else(PoisonError::into_inner)
+        self.dead_letters.lock()
     }
 
     /// These partitions were assigned to us.
@@ -119,16 +120,15 @@ impl ConsumerState {
             if left.is_zero() || tracker.is_waiting_for_brokers() {
                 return true;
             }
-            let waited = self.work_requested.wait_timeout(tracker, left);
-            tracker = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.work_requested.wait_for(&mut tracker, left);
         }
     }
 
     /// Pauses, unless the committer must end.
     pub(super) fn pause(&self, length: Duration) {
-        let tracker = self.tracker();
+        let mut tracker = self.tracker();
         let stay = |_: &mut PartitionTracker| !self.stopped.load(Ordering::Acquire);
-        drop(self.work_requested.wait_timeout_while(tracker, length, stay));
+        self.work_requested.wait_while_for(&mut tracker, stay, length);
     }
 
     /// Stops the committer.
@@ -188,10 +188,8 @@ impl ConsumerState {
 
     /// Waits until a verdict arrives, at most this long.
     pub(super) fn wait(&self, limit: Duration) {
-        let tracker = self.tracker();
-        drop(
-            self.state_changed.wait_timeout(tracker, limit).unwrap_or_else(PoisonError::into_inner),
-        );
+        let mut tracker = self.tracker();
+        self.state_changed.wait_for(&mut tracker, limit);
     }
 
     /// Grows when a partition is assigned, revoked, errored or restarted.

@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -91,7 +91,7 @@ impl DeadLetterProducer {
     pub(super) fn poll(&self) {
         self.producer.poll(Duration::ZERO);
         let now = Instant::now();
-        let mut retry_at = self.retry_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut retry_at = self.retry_at.lock();
         if self.producer.context().failed.swap(false, Ordering::AcqRel) {
             *retry_at = Some(now + RETRY_INTERVAL);
         }

@@ -23,10 +23,11 @@ mod pause;
 mod reader;
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use rdkafka::consumer::BaseConsumer;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -160,7 +161,8 @@ impl Source for KafkaSource {
             Err(_) => {
                 tracing::warn!(
                     source = self.name,
-                    "the brokers did not answer the last commit in time; records after the last stored offset are read again by the next run"
+                    "the brokers did not answer the last commit in time; records after the last \
+                     stored offset are read again by the next run"
                 );
                 Ok(())
             }

@@ -430,7 +430,8 @@ impl Reader {
                 return Ok(false);
             }
             tracing::warn!(
-                "no partition was assigned, because other members of the group own all of them; this run reads nothing"
+                "no partition was assigned, because other members of the group own all of them; \
+                 this run reads nothing"
             );
             return Ok(true);
         }

@@ -1,18 +1,20 @@
-//! The door of the server: how many requests are read at once and for how long, what they may hold
-//! of the memory, and which codes leave.
+//! Admits requests: how many are decoded at once and for how long, how much memory they may hold,
+//! and which status codes are returned.
 //!
 //! # Invariants
-//! No answer to a push has a code on which Vector drops the events. All connections and their
-//! requests share one budget of memory.
+//!
+//! A push is never answered with a code on which Vector drops the events. All connections and their
+//! requests share one memory budget.
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -30,29 +32,29 @@ use crate::record::{AckOn, Record};
 use crate::source::memory::{MemoryBudget, MemoryReservation};
 use crate::telemetry::SourceMetrics;
 
-/// Requests unpacked at once.
+/// Requests that are decoded at once.
 const MAX_UNPACKING: usize = 2;
 
-/// How long a request waits for its first share of the memory, and to be unpacked.
+/// How long a request waits for its first memory reservation, and to be decoded.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What all requests together may hold, in bytes, at least.
+/// The least memory that all requests together may hold, in bytes.
 const MIN_BUDGET_BYTES: usize = 256 << 20;
 
 const PUSH_PATH: &str = "/vector.Vector/PushEvents";
 const ENCODING_HEADER: &str = "grpc-encoding";
 const ACCEPTED_CODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
 
-/// What a push brought, on its way from the door to the service.
+/// A decoded push, on its way from admission to the service.
 pub(super) struct UnpackedRequest {
     pub(super) records: Vec<Record>,
-    /// The memory the records take.
+    /// The memory that the records take.
     pub(super) reservation: MemoryReservation,
-    /// The place of the request among those of its connection.
+    /// The position of the request in the order of its connection.
     pub(super) ticket: OrderTicket,
 }
 
-/// A parcel that the service takes out once.
+/// A slot from which the service takes the decoded request once.
 #[derive(Clone)]
 pub(super) struct RequestSlot(Arc<Mutex<Option<UnpackedRequest>>>);
 
@@ -62,14 +64,14 @@ impl RequestSlot {
     }
 
     pub(super) fn take(&self) -> Option<UnpackedRequest> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 
-/// What the door goes by.
+/// What admission needs.
 pub(super) struct AdmissionSettings {
     pub(super) source: String,
-    /// The largest request, in bytes, packed or not.
+    /// The largest request, in bytes, compressed or not.
     pub(super) largest: usize,
     /// How long a request may take to arrive.
     pub(super) read_timeout: Duration,
@@ -83,25 +85,25 @@ struct AdmissionState {
     settings: AdmissionSettings,
     budget: MemoryBudget,
     readers: Semaphore,
-    /// Whether it was said that a client sends concurrently.
+    /// Whether it was logged that a client sends concurrently.
     concurrency_reported: AtomicBool,
 }
 
-/// The services behind the door.
+/// The services behind admission.
 #[derive(Clone)]
 pub(super) struct AdmissionService {
     inner: Routes,
     shared: Arc<AdmissionState>,
 }
 
-/// The answer to a call.
+/// The response to a call.
 pub(super) type CallFuture =
     Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 impl AdmissionService {
     pub(super) fn new(settings: AdmissionSettings, inner: Routes) -> Self {
-        // The largest request stands there as it came, inflated or as JSON, and once more while the
-        // text grows.
+        // The largest request is held as it arrived, decompressed or as JSON, and once more while
+        // the text grows.
         let budget = MemoryBudget::new(
             MIN_BUDGET_BYTES.max(settings.largest.saturating_mul(3) + MIN_BUDGET_BYTES / 8),
         );
@@ -111,8 +113,8 @@ impl AdmissionService {
         Self { inner, shared: Arc::new(shared) }
     }
 
-    /// Answers a call. Calls of one connection are made in the order of their arrival, so a push has
-    /// its place in that order before this returns.
+    /// Answers a call. Calls of one connection are made in the order of their arrival, so a push
+    /// has its position in that order before this returns.
     pub(super) fn call(
         &self,
         connection: &Arc<GrpcConnection>,
@@ -148,15 +150,15 @@ impl AdmissionState {
         tracing::warn!(
             source = self.settings.source,
             client = %connection.peer,
-            "a client sends several requests at once: each is taken whole and in the order of its \
-             arrival, but Vector itself may send events in another order than it read them; where \
-             the order of a user's events matters, set `request.concurrency = \"none\"` in Vector's \
-             sink (said once)"
+            "a client sends several requests at once: each is processed whole and in the order of \
+             its arrival, but Vector itself may send events in another order than it read them; \
+             where the order of a user's events matters, set `request.concurrency = \"none\"` in \
+             Vector's sink (logged once)"
         );
     }
 }
 
-/// A push at the door.
+/// A push before its admission.
 struct PushCall {
     shared: Arc<AdmissionState>,
     connection: Arc<GrpcConnection>,
@@ -180,7 +182,7 @@ impl PushCall {
         };
         let unpacked = UnpackedRequest { records, reservation, ticket: self.ticket };
         head.extensions.insert(RequestSlot::new(unpacked));
-        // The service sees an empty message: a flag, a length of 0 and nothing.
+        // The service receives an empty message: a flag and a length of 0.
         let body = Body::new(Full::new(Bytes::from_static(&[0; 5])));
         let answer = inner.call(Request::from_parts(head, body)).await?;
         Ok(marked(make_retryable(answer)))
@@ -206,7 +208,7 @@ impl PushCall {
         let inflated = framed.inflated(encoding, settings.largest, &mut reservation).await;
         let message = inflated.map_err(|error| self.refused(error))?;
         let (unwanted, ack_on) = (Arc::clone(&settings.unwanted), settings.ack_on);
-        // It may take long, and other connections need this thread.
+        // Decoding may take long, and other connections need this thread.
         let unpacking = settings.tasks.spawn_blocking(move || {
             let size = message.len();
             let found = records(&message, &mut reservation, &unwanted, ack_on);
@@ -221,7 +223,7 @@ impl PushCall {
         }
     }
 
-    /// Says why a request is refused, and gives the status on which Vector sends it again.
+    /// Logs why a request is refused and returns the status on which Vector sends it again.
     fn refused(&self, error: PushError) -> Status {
         let settings = &self.shared.settings;
         let (source, client) = (&settings.source, self.connection.peer);
@@ -234,32 +236,33 @@ impl PushCall {
                 let size = error.size();
                 tracing::warn!(
                     source, %client, size, limit,
-                    "a request is larger than `max_message_bytes` and is refused; Vector sends it \
-                     again without end and nothing behind it gets through: lower \
-                     `batch.max_events` of Vector's sink, or raise `max_message_bytes` here"
+                    "a request is larger than `max_message_bytes` and was refused; Vector repeats \
+                     it without end and sends nothing after it: lower `batch.max_events` of \
+                     Vector's sink, or raise `max_message_bytes` here"
                 );
             }
             PushError::TooMany => tracing::warn!(
                 source, %client, limit = MAX_EVENTS,
-                "a request has too many events and is refused; Vector sends it again without end \
-                 and nothing behind it gets through: lower `batch.max_events` of Vector's sink"
+                "a request has too many events and was refused; Vector repeats it without end and \
+                 sends nothing after it: lower `batch.max_events` of Vector's sink"
             ),
             PushError::OutOfMemoryBudget(_) => tracing::warn!(
                 source, %client,
-                "a request is refused for want of memory, its sender tries again: many large \
-                 requests at once, or one of very many small values; lower `batch.max_events` or \
-                 `request.concurrency` of Vector's sink if this goes on"
+                "a request was refused because the memory budget is used up, and Vector sends it \
+                 again; the cause is many large requests at once, or one with very many small \
+                 values. Lower `batch.max_events` or `request.concurrency` of Vector's sink if \
+                 this continues"
             ),
             PushError::UnknownCompression => tracing::warn!(
                 source, %client,
-                "a request is compressed in a way that is not known here and is refused: set \
-                 `compression` of Vector's sink to \"gzip\", \"zstd\" or \"none\""
+                "a request has an unknown compression and was refused: set `compression` of \
+                 Vector's sink to \"gzip\", \"zstd\" or \"none\""
             ),
             PushError::Torn => tracing::debug!(source, %client, "a request ended early"),
             PushError::Broken | PushError::Malformed(_) => tracing::warn!(
                 source, %client, %error,
-                "a request cannot be read and is refused; a Vector sends it again without end: \
-                 look for what else sends to this port, or damages requests on their way"
+                "a request cannot be decoded and was refused; Vector would repeat it without end: \
+                 check whether another program sends to this port, or a proxy damages requests"
             ),
         }
         match error {
@@ -275,7 +278,7 @@ fn marked(mut answer: Response<Body>) -> Response<Body> {
     answer
 }
 
-/// Codes on which Vector drops the events become one on which it sends them again.
+/// Replaces codes on which Vector drops the events by one on which it sends them again.
 fn make_retryable(answer: Response<Body>) -> Response<Body> {
     let Some(status) = Status::from_header_map(answer.headers()) else {
         return answer;
@@ -294,6 +297,6 @@ fn make_retryable(answer: Response<Body>) -> Response<Body> {
     if !drops {
         return answer;
     }
-    tracing::warn!(code = ?status.code(), why = status.message(), "a request of Vector's is refused");
+    tracing::warn!(code = ?status.code(), why = status.message(), "a request of Vector was refused; Vector sends it again");
     Status::resource_exhausted(status.message().to_owned()).into_http()
 }

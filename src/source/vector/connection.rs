@@ -1,20 +1,22 @@
-//! Bounds on connections: their number, and how long one may be silent.
+//! Limits the number of connections and how long one may be silent.
 //!
 //! # Invariants
-//! A connection that makes no request within ten seconds of being accepted is ended, its TLS
-//! handshake included. While all places are taken, those that have been idle for longest give theirs
-//! up. So connections that say nothing never shut others out.
+//!
+//! A connection that makes no request within ten seconds of being accepted is closed, including its
+//! TLS handshake. While all slots are taken, the connections that were idle for longest are closed.
+//! So silent connections never block others.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,27 +25,27 @@ use tokio_util::sync::CancellationToken;
 
 use super::order::{OrderTicket, RequestOrder};
 
-/// How long accepting pauses after it failed: mostly for want of file descriptors.
+/// How long accepting pauses after a failure, usually a lack of file descriptors.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a connection may take to its first request.
+/// How long a connection may take until its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection is idle before it may have to make room for another.
+/// How long a connection must be idle before it may be closed to make room.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often room is made while connections wait to be accepted.
 const EVICT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is known of a connection.
+/// The state of a connection.
 #[derive(Debug)]
 pub(super) struct GrpcConnection {
-    /// Whose it is.
+    /// The address of the client.
     pub(super) peer: SocketAddr,
     order: RequestOrder,
-    /// Calls under way.
+    /// Calls in progress.
     calls: AtomicUsize,
-    /// Pushes under way.
+    /// Pushes in progress.
     pushes: AtomicUsize,
     /// Whether it ever made a request.
     began: AtomicBool,
@@ -71,7 +73,7 @@ impl GrpcConnection {
         ActiveCall { connection: Arc::clone(self) }
     }
 
-    /// A push arrives: its place in the order, and whether others are under way.
+    /// A push arrives: its position in the order, and whether others are in progress.
     pub(super) fn push(self: &Arc<Self>) -> (OrderTicket, ActivePush, bool) {
         let ticket = self.order.arrive();
         let others = self.pushes.fetch_add(1, Ordering::AcqRel) > 0;
@@ -82,7 +84,7 @@ impl GrpcConnection {
         if self.calls.load(Ordering::Acquire) > 0 || self.end.is_cancelled() {
             return None;
         }
-        let since = *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *self.idle_since.lock();
         Some(now.duration_since(since))
     }
 
@@ -99,7 +101,7 @@ impl GrpcConnection {
     }
 }
 
-/// A call under way.
+/// A call in progress.
 #[derive(Debug)]
 pub(super) struct ActiveCall {
     connection: Arc<GrpcConnection>,
@@ -107,13 +109,13 @@ pub(super) struct ActiveCall {
 
 impl Drop for ActiveCall {
     fn drop(&mut self) {
-        let mut idle = self.connection.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.connection.idle_since.lock();
         *idle = Instant::now();
         self.connection.calls.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-/// A push that has no answer yet.
+/// A push without a response yet.
 #[derive(Debug)]
 pub(super) struct ActivePush {
     connection: Arc<GrpcConnection>,
@@ -134,7 +136,7 @@ struct ConnectionRegistry {
 
 impl ConnectionRegistry {
     fn all(&self) -> MutexGuard<'_, HashMap<u64, Arc<GrpcConnection>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock()
     }
 
     fn add(&self, connection: &Arc<GrpcConnection>) -> u64 {
@@ -143,7 +145,7 @@ impl ConnectionRegistry {
         number
     }
 
-    /// Ends the connection that has been idle for longest, where one has been for long enough.
+    /// Closes the connection that was idle for longest, if one was idle for long enough.
     fn evict(&self) {
         let now = Instant::now();
         let all = self.all();
@@ -156,7 +158,7 @@ impl ConnectionRegistry {
     }
 }
 
-/// Connections as they come, each with its place.
+/// Accepted connections, each with its slot.
 pub(super) fn incoming(
     listener: TcpListener,
     most: usize,
@@ -171,12 +173,12 @@ pub(super) fn incoming(
                 match listener.accept().await {
                     Ok(accepted) => break accepted,
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
+                        tracing::warn!(%error, "cannot accept a connection; it is tried again (often the limit of open files is reached: raise `ulimit -n`)");
                         sleep(ACCEPT_RETRY_INTERVAL).await;
                     }
                 }
             };
-            // Answers are small; none should wait for the next.
+            // Responses are small and must not wait for more data.
             drop(stream.set_nodelay(true));
             let connection = Arc::new(GrpcConnection::new(peer));
             let number = connections.add(&connection);
@@ -208,7 +210,7 @@ async fn slot(
     }
 }
 
-/// A connection that holds its place until it ends.
+/// A connection that holds its slot until it ends.
 pub(super) struct AcceptedConnection {
     stream: TcpStream,
     ended: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -219,7 +221,7 @@ pub(super) struct AcceptedConnection {
 }
 
 impl AcceptedConnection {
-    /// What is known of it.
+    /// Its state.
     pub(super) fn connection(&self) -> Arc<GrpcConnection> {
         Arc::clone(&self.connection)
     }
@@ -242,7 +244,7 @@ impl AsyncRead for AcceptedConnection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.ended.as_mut().poll(cx).is_ready() {
-            // A future that has ended is not asked again.
+            // A future that has completed must not be polled again.
             self.ended = Box::pin(std::future::ready(()));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }

@@ -1,8 +1,9 @@
-//! From an event, as it stands in the request, to a record.
+//! Decodes an event of a request into a record.
 //!
 //! # Invariants
-//! Every event becomes a record or is counted as unwanted; what cannot be one for User.com becomes
-//! a record with a fault, and its neighbours are delivered all the same.
+//!
+//! Every event becomes a record or is counted as unwanted. An event that cannot be delivered
+//! becomes a record with a decode error, and its neighbours are delivered.
 
 use std::collections::BTreeMap;
 
@@ -16,19 +17,18 @@ use super::wire::{Malformed, MessageFields};
 use crate::record::{AckOn, Record};
 use crate::source::memory::{MemoryBudget, MemoryReservation, OutOfMemoryBudget};
 
-/// The most text of a malformed event that is kept for its dead letter, in bytes.
+/// The most bytes of a malformed event that are kept for its dead letter.
 const MAX_RAW: usize = 64 << 10;
 
-/// An event as it goes on.
+/// A decoded event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodedEvent {
-    /// The event as JSON; the event's own bytes where it cannot be read.
+    /// The event as JSON; its own bytes where it cannot be decoded.
     pub body: Bytes,
-    /// What Vector knew of it: `source_id`, `source_type`, `upstream`, for `%` paths. Vector's
-    /// secrets are not read at all.
+    /// Vector's metadata: `source_id`, `source_type`, `upstream`, for `%` paths. Vector's secrets
+    /// are not read.
     pub meta: Option<Bytes>,
-    /// Vector's own id of the event it was made from. Events that a transform made of one event
-    /// share it.
+    /// Vector's id of the source event. Events that a transform made from one event share it.
     pub id: Option<Uuid>,
     /// What it is.
     pub kind: EventKind,
@@ -36,14 +36,14 @@ pub struct DecodedEvent {
     pub fault: Option<String>,
 }
 
-/// What an event is.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventKind {
-    /// A log or a trace: what this source is for.
+    /// A log or a trace, which this source delivers.
     Event,
     /// A metric.
     Metric,
-    /// A kind that came later than this program.
+    /// A kind that a later version of Vector added.
     Unknown,
 }
 
@@ -56,8 +56,8 @@ impl DecodedEvent {
         Self { kind, fault: Some(fault.to_owned()), ..Self::new(body) }
     }
 
-    /// Names the event for deduplication: Vector's id, and a digest of what is in the event, as the
-    /// id alone is shared by all events that were made of one. `None` without an id.
+    /// The id of the event for deduplication: Vector's id and a digest of the event, because events
+    /// that were made from one event share Vector's id. `None` without an id.
     pub fn transport_id(&self) -> Option<String> {
         let id = self.id?;
         let mut digest = Sha256::new();
@@ -69,7 +69,7 @@ impl DecodedEvent {
         Some(format!("vector/{id}/{half:032x}"))
     }
 
-    /// The record it is, under the name that its request gives it.
+    /// The record of the event, with the id that its request gives it.
     pub(super) fn into_record(self, transport_id: Option<String>, ack_on: AckOn) -> Record {
         let mut record = Record::new(self.body);
         record.meta = self.meta;
@@ -80,17 +80,18 @@ impl DecodedEvent {
     }
 }
 
-/// Reads one `event.EventWrapper`.
+/// Decodes one `event.EventWrapper`.
 ///
 /// # Panics
-/// Never: the memory of a single caller is not limited here.
+///
+/// Never: the memory of this caller is not limited.
 pub fn decode(event: &[u8]) -> DecodedEvent {
     let budget = MemoryBudget::new(usize::MAX >> 1);
     let mut reservation = budget.try_reserve().expect("nothing else draws on this budget");
     read(event, &mut reservation).expect("the budget is never used up")
 }
 
-/// Reads one `event.EventWrapper` within the memory of its request.
+/// Decodes one `event.EventWrapper` within the memory of its request.
 pub(super) fn read(
     event: &[u8],
     reservation: &mut MemoryReservation,
@@ -103,9 +104,9 @@ pub(super) fn read(
             reservation.grow(kept)?;
             let mut raw = DecodedEvent::new(event[..kept].to_vec());
             raw.fault = Some(match kept == event.len() {
-                true => format!("an event of Vector's cannot be read: {error}"),
+                true => format!("an event of Vector cannot be decoded: {error}"),
                 false => format!(
-                    "an event of Vector's cannot be read: {error}; of its {} bytes the first \
+                    "an event of Vector cannot be decoded: {error}; of its {} bytes the first \
                      {kept} are kept",
                     event.len()
                 ),
@@ -136,18 +137,17 @@ fn try_read(event: &[u8], reservation: &mut MemoryReservation) -> Result<Decoded
                 }
             }
             let body = json!({ "metric": name, "namespace": namespace }).to_string();
-            let fault =
-                "a metric is no event of a user: send logs or traces here, or leave metrics out";
+            let fault = "a metric is not a user event: send only logs or traces to this source";
             Ok(DecodedEvent::unwanted(EventKind::Metric, body.into_bytes(), fault))
         }
         None => {
-            let fault = "an event of a kind that is not known here";
+            let fault = "an event of an unknown kind";
             Ok(DecodedEvent::unwanted(EventKind::Unknown, b"{}".to_vec(), fault))
         }
     }
 }
 
-/// A log or a trace: its root stands in field 1 as an object, or in `root` as any other value.
+/// A log or a trace: its root is in field 1 as an object, or in `root` as any other value.
 fn with_metadata(
     message: &[u8],
     root: Option<u32>,

@@ -1,28 +1,29 @@
-//! Events that a Vector sends with its own `vector` sink, over gRPC.
+//! Receives events that Vector sends with its `vector` sink, over gRPC.
 //!
-//! | file | what it is |
+//! | file | what it does |
 //! |---|---|
-//! | `server` | the gRPC server: TLS, limits, the end |
-//! | `connection` | connections: no more than may be, none that only takes a place |
+//! | `server` | the gRPC server: TLS, limits, shutdown |
+//! | `connection` | limits the number of connections and silent ones |
 //! | `order` | the order of the requests of one connection |
-//! | `door` | what requests may hold and how long they may take; which codes leave |
-//! | `request` | one request: from the body of a call to the records in it |
-//! | `wire`, `value`, `event` | from an event's bytes to a record, without anything in between |
+//! | `admission` | memory and time limits of requests, and their status codes |
+//! | `request` | one request: from the body of a call to its records |
+//! | `wire`, `value`, `event` | decode an event's bytes directly into a record |
 //! | `unwanted` | metrics and the like: counted, and one dead letter a minute |
-//! | `service` | records into the pipeline, a status out |
-//! | `generated` | the messages, from `schema/proto`: what the server and the tests speak |
+//! | `service` | sends records into the pipeline and returns a status |
+//! | `generated` | the messages from `schema/proto`, for the server and the tests |
 //!
-//! Not here: positions; Vector keeps what was not acknowledged and sends it again. Its id of an
-//! event names what a source read; events made of one share it. So an event is known by that id,
-//! a digest of its content, and its place among equal ones of the same request.
+//! Records have no position: Vector stores what was not acknowledged and sends it again. Events
+//! that a transform made from one event share Vector's id. So an event is identified by that id, a
+//! digest of its content, and its position among equal events of the same request.
 //!
 //! # Invariants
-//! A request is answered with OK only after every event of it has a verdict other than
-//! [`Errored`](crate::ack::Verdict::Errored), and never with a code that makes Vector drop it.
 //!
-//! Requests of one connection enter the pipeline in the order in which they arrive, each whole. What
-//! Vector itself sends in another order than it read (any `request.concurrency` but `"none"`) cannot
-//! be put right here; it is said once when it is seen.
+//! A request is answered with OK only after every event of it has a verdict other than
+//! [`Errored`](crate::ack::Verdict::Errored), and never with a code on which Vector drops it.
+//!
+//! Requests of one connection enter the pipeline in the order in which they arrive, each whole.
+//! Where Vector itself sends out of order (any `request.concurrency` but `"none"`), that cannot be
+//! corrected here; it is logged once.
 
 mod admission;
 mod connection;
@@ -52,7 +53,7 @@ use crate::telemetry::SourceMetrics;
 
 pub use self::event::{DecodedEvent, EventKind, decode};
 
-/// A gRPC server that takes Vector's events.
+/// A gRPC server that receives Vector's events.
 pub struct VectorSource {
     name: String,
     settings: Settings,
@@ -62,10 +63,11 @@ pub struct VectorSource {
 
 impl VectorSource {
     /// Prepares a server; it listens once it [runs](Source::run). With [`ReadMode::Once`] it ends
-    /// at once: what is pushed has no present end.
+    /// immediately, because pushes have no present end.
     ///
     /// # Errors
-    /// None so far: what may be wrong shows when it runs.
+    ///
+    /// None so far: wrong settings are found when it runs.
     pub fn new(name: &str, settings: Settings, mode: ReadMode) -> Result<Self, String> {
         Ok(Self { name: name.to_owned(), settings, mode, metrics: None })
     }
@@ -94,7 +96,10 @@ impl Source for VectorSource {
         stop: CancellationToken,
     ) -> Result<(), SourceError> {
         if self.mode == ReadMode::Once {
-            tracing::warn!(source = self.name, "a vector source has no present end: not opened");
+            tracing::warn!(
+                source = self.name,
+                "a vector source has no end, so it does not run with `--once`"
+            );
             return Ok(());
         }
         let acceptor =

@@ -1,23 +1,24 @@
-//! The order of the requests of one connection: each enters the pipeline after those that arrived
-//! before it, whole, however they are read and unpacked side by side.
+//! Keeps the order of the requests of one connection: each enters the pipeline whole and after
+//! those that arrived before it, although they are read and decoded concurrently.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 /// The requests of one connection, in order of arrival.
 #[derive(Debug)]
 pub(super) struct RequestOrder {
     state: Arc<Mutex<OrderState>>,
-    /// The number of the request whose turn it is.
+    /// The number of the request that may proceed.
     turn: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct OrderState {
     next: u64,
-    /// Requests that ended before their turn.
+    /// Requests that ended before they could proceed.
     ended: BTreeSet<u64>,
 }
 
@@ -26,16 +27,16 @@ impl RequestOrder {
         Self { state: Arc::default(), turn: watch::Sender::new(0) }
     }
 
-    /// The place of a request that arrives now.
+    /// The position of a request that arrives now.
     pub(super) fn arrive(&self) -> OrderTicket {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let number = state.next;
         state.next += 1;
         OrderTicket { number, state: Arc::clone(&self.state), turn: self.turn.clone() }
     }
 }
 
-/// The place of one request; it is given up when it is dropped.
+/// The position of one request; released when it is dropped.
 #[derive(Debug)]
 pub(super) struct OrderTicket {
     number: u64,
@@ -47,14 +48,14 @@ impl OrderTicket {
     /// Waits until all requests that arrived before have entered or ended.
     pub(super) async fn turn(&self) {
         let mut turn = self.turn.subscribe();
-        // The sender lives as long as this ticket.
+        // The sender lives as long as this ticket, so waiting cannot fail.
         drop(turn.wait_for(|turn| *turn >= self.number).await);
     }
 }
 
 impl Drop for OrderTicket {
     fn drop(&mut self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.ended.insert(self.number);
         self.turn.send_modify(|turn| {
             while state.ended.remove(turn) {
@@ -75,8 +76,8 @@ mod tests {
         fn request_proceeds_when_all_earlier_ones_ended(
             ends in Just((0..12_usize).collect::<Vec<_>>()).prop_shuffle()
         ) {
-            // Guarantees that a turn comes exactly when every earlier request has ended, whatever
-            // the order in which requests end.
+            // Guarantees that a request may proceed exactly when every earlier request has ended,
+            // in whatever order requests end.
             let order = RequestOrder::new();
             let mut tickets: Vec<Option<OrderTicket>> = (0..12).map(|_| Some(order.arrive())).collect();
             for end in ends {

@@ -1,8 +1,9 @@
-//! One `PushEventsRequest`: from the body of the call to the records in it.
+//! Decodes one `PushEventsRequest`: from the body of the call to its records.
 //!
 //! # Invariants
-//! Whatever a request holds is reserved in the budget before: its bytes as they arrive, what they
-//! are inflated to, and its records.
+//!
+//! Whatever a request holds is reserved in the budget first: its bytes as they arrive, their
+//! decompressed form, and its records.
 
 use std::collections::HashMap;
 
@@ -20,35 +21,35 @@ use crate::source::memory::{MemoryReservation, OutOfMemoryBudget};
 /// The most events of one request. Vector's own default is 1,000.
 pub(super) const MAX_EVENTS: usize = 100_000;
 
-/// What a record costs beside its body, in bytes.
+/// Memory that a record takes besides its body, in bytes.
 const RECORD_BYTES: usize = 512;
 
-/// Bytes of the head of a gRPC message: a flag and the length.
+/// The header of a gRPC message: a flag and the length.
 const FRAME_HEADER_BYTES: usize = 5;
 
-/// Why a request is not taken.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PushError {
     #[error("the request has {size} bytes, more than max_message_bytes ({limit})")]
     TooLarge { size: usize, limit: usize },
-    #[error("the request is larger than max_message_bytes ({limit}) once it is inflated")]
+    #[error("the request is larger than max_message_bytes ({limit}) after decompression")]
     InflatesTooLarge { limit: usize },
     #[error("the request has more than {MAX_EVENTS} events")]
     TooMany,
     #[error(transparent)]
     OutOfMemoryBudget(#[from] OutOfMemoryBudget),
-    #[error("the compression of the request is not known here: use gzip or zstd")]
+    #[error("the compression of the request is unknown: use gzip or zstd")]
     UnknownCompression,
     #[error("the request ended early")]
     Torn,
-    #[error("the request cannot be inflated")]
+    #[error("the request cannot be decompressed")]
     Broken,
-    #[error("the request cannot be read: {0}")]
+    #[error("the request cannot be decoded: {0}")]
     Malformed(#[from] Malformed),
 }
 
 impl PushError {
-    /// Its word in metrics.
+    /// Its label in metrics.
     pub(super) fn kind(self) -> &'static str {
         match self {
             Self::TooLarge { .. } | Self::InflatesTooLarge { .. } => "request_too_large",
@@ -64,7 +65,7 @@ impl PushError {
     pub(super) fn size(self) -> String {
         match self {
             Self::TooLarge { size, .. } => size.to_string(),
-            Self::InflatesTooLarge { limit } => format!("more than {limit} once inflated"),
+            Self::InflatesTooLarge { limit } => format!("more than {limit} after decompression"),
             _ => "unknown".to_owned(),
         }
     }
@@ -78,7 +79,7 @@ pub(super) struct Framed {
 }
 
 impl Framed {
-    /// Reads a body to its end; the memory is reserved as it arrives.
+    /// Reads a body to its end; memory is reserved as it arrives.
     pub(super) async fn read(
         mut body: Body,
         limit: usize,
@@ -106,7 +107,7 @@ impl Framed {
             bytes.extend_from_slice(&chunk);
         }
         let declared = told_length(&bytes, &[]).ok_or(PushError::Torn)?;
-        // A call has one message; what is shorter was cut off.
+        // A call has one message; a shorter one was cut off.
         if bytes.len() != declared + FRAME_HEADER_BYTES {
             return Err(PushError::Torn);
         }
@@ -114,7 +115,7 @@ impl Framed {
         Ok(Self { compressed: bytes[0] != 0, message: bytes.slice(FRAME_HEADER_BYTES..) })
     }
 
-    /// The message, inflated.
+    /// The message, decompressed.
     pub(super) async fn inflated(
         self,
         encoding: Option<&str>,
@@ -139,7 +140,7 @@ impl Framed {
     }
 }
 
-/// The length that the head of a message tells, once it is there.
+/// The length in the header of a message, once it has arrived.
 fn told_length(first: &[u8], second: &[u8]) -> Option<usize> {
     let mut head = first.iter().chain(second).skip(1).copied();
     let length = [head.next()?, head.next()?, head.next()?, head.next()?];
@@ -148,8 +149,8 @@ fn told_length(first: &[u8], second: &[u8]) -> Option<usize> {
 
 /// The records of a message, in their order.
 ///
-/// Events that share an id and are equal are numbered, so that none is taken for another; a request
-/// that comes again gives each the same name.
+/// Equal events that share an id are numbered, so that none counts as a duplicate of another. A
+/// repeated request gives each the same id.
 pub(super) fn records(
     message: &[u8],
     reservation: &mut MemoryReservation,
@@ -178,7 +179,7 @@ pub(super) fn records(
     Ok(records)
 }
 
-/// The name of an event, told from equal ones before it in the same request.
+/// The id of an event, numbered among equal ones of the same request.
 fn numbered(equals: &mut HashMap<String, u32>, name: String) -> String {
     match equals.get_mut(&name) {
         Some(count) => {

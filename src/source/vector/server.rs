@@ -1,7 +1,8 @@
-//! The gRPC server: TLS, limits, and the end.
+//! The gRPC server: TLS, limits, and shutdown.
 //!
 //! # Invariants
-//! After the stop no request is left without an answer that was taken before it.
+//!
+//! A request that was received before the stop is answered.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -35,30 +36,30 @@ use crate::record::{AckOn, Record};
 use crate::source::ingest::RequestIngest;
 use crate::telemetry::SourceMetrics;
 
-/// How often a silent connection is asked whether it is still there, and how long it may think.
+/// How often a silent connection is pinged, and how long it has to answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long connections have to end once everything is settled.
+/// How long connections have to close once everything is settled.
 const IDLE_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Calls of one connection at once. Vector makes 200 at most.
+/// Concurrent calls of one connection. Vector makes 200 at most.
 const MAX_STREAMS: u32 = 256;
 
-/// What a connection and each of its calls may send before it was read, in bytes.
+/// How many unread bytes a connection and each of its calls may have.
 const CONNECTION_WINDOW: u32 = 512 << 10;
 const STREAM_WINDOW: u32 = 256 << 10;
 
-/// The largest message that gets past the door: the door takes the events out.
+/// The largest message after admission, which takes the events out.
 const MAX_SMALL_MESSAGE: usize = 1024;
 
-/// The name under which load balancers ask for health.
+/// The service name that load balancers use in health checks.
 const HEALTH_SERVICE: &str = "vector.Vector";
 
-/// Serves until `stop` and until what was taken is settled.
+/// Serves until `stop` and until all received records are settled.
 pub(super) async fn serve(
     listener: TcpListener,
     acceptor: Option<TlsAcceptor>,
@@ -106,12 +107,12 @@ pub(super) async fn serve(
         () = stop.cancelled() => {}
     }
     let settled = async {
-        // Calls whose senders went have left their events on the way.
+        // Events of clients that disconnected may still be in progress.
         tasks.close();
         tasks.wait().await;
         push.wait_until_idle().await;
     };
-    // Each connection is told that it ends, and ends with its last answer.
+    // Each connection is told to close, and closes after its last response.
     let (mut settled, mut ended) = (pin!(settled), pin!(graceful.shutdown()));
     tokio::select! {
         () = &mut ended => settled.await,
@@ -154,7 +155,7 @@ async fn serve_grpc<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     admission: AdmissionService,
     watcher: Watcher,
 ) {
-    // hyper calls this in the order in which requests arrive, and runs the futures side by side.
+    // hyper calls this in the order in which requests arrive and runs the futures concurrently.
     let service = service_fn(move |request: Request<Incoming>| {
         admission.call(&connection, request.map(Body::new))
     });

@@ -1,8 +1,9 @@
-//! One push: records in, a status out.
+//! Handles one push: sends its records and returns a status.
 //!
 //! # Invariants
-//! What a request brought goes its way to the end, whether or not its sender still waits for the
-//! answer. Requests of one connection enter the pipeline one after the other.
+//!
+//! The records of a request are processed to the end, whether or not its client still waits.
+//! Requests of one connection enter the pipeline one after the other.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::source::ingest::{IngestError, IngestOutcome, RequestIngest};
 pub(super) struct VectorService {
     pub(super) push: Arc<RequestIngest>,
     pub(super) stop: CancellationToken,
-    /// Requests whose events are on their way.
+    /// Requests whose events are in progress.
     pub(super) tasks: TaskTracker,
 }
 
@@ -37,7 +38,7 @@ impl Vector for VectorService {
         let unpacked = request.extensions().get::<RequestSlot>().and_then(RequestSlot::take);
         let unpacked = unpacked.ok_or_else(|| Status::internal("the events were not unpacked"))?;
         let (push, stop) = (Arc::clone(&self.push), self.stop.clone());
-        // A sender that gives up drops this call, but not the task.
+        // A client that disconnects drops this call, but not the task.
         let task = self.tasks.spawn(async move {
             match enter(&push, unpacked).await {
                 Ok(_) => Ok(Response::new(PushEventsResponse {})),
@@ -65,8 +66,8 @@ impl Vector for VectorService {
     }
 }
 
-/// Sends the records of a request when it is their turn, and waits until they are settled. The next
-/// request has its turn as soon as they are sent.
+/// Sends the records of a request when it may proceed, and waits until they are settled. The next
+/// request may proceed as soon as they are sent.
 async fn enter(
     push: &RequestIngest,
     unpacked: UnpackedRequest,

@@ -1,21 +1,21 @@
-//! Events that are no events of a user, metrics above all: one dead letter a minute and kind says
-//! that they come, and how many; the others are counted and dropped, so that they can neither fill
-//! the dead letters nor the disk.
+//! Handles events that are not user events, mainly metrics: one dead letter per minute and kind
+//! reports them with a count; the others are counted and dropped, so that they fill neither the
+//! dead letters nor the disk.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::event::{DecodedEvent, EventKind};
 use crate::telemetry::SourceMetrics;
 
-/// How long a dead letter speaks for the events like it.
+/// The interval between two dead letters of one kind.
 const DEAD_LETTER_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What is known of one kind.
+/// The count of one kind.
 struct UnwantedCount {
     since: Instant,
     dropped: u64,
@@ -33,15 +33,15 @@ impl UnwantedEvents {
         Self { source: source.to_owned(), metrics, seen: Mutex::default() }
     }
 
-    /// Whether an unwanted event goes to the dead letters. The one that does names in its fault how
-    /// many did not since the last one.
+    /// Whether an unwanted event becomes a dead letter. That one's error contains how many were
+    /// dropped since the last one.
     pub(super) fn admit(&self, event: &mut DecodedEvent) -> bool {
         let word = word(event.kind);
         if let Some(metrics) = &self.metrics {
             metrics.unwanted(word);
         }
         let now = Instant::now();
-        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.seen.lock();
         let dropped = match all.entry(event.kind) {
             Entry::Vacant(entry) => {
                 entry.insert(UnwantedCount { since: now, dropped: 0 });
@@ -60,29 +60,30 @@ impl UnwantedEvents {
         drop(all);
         if let Some(fault) = event.fault.as_mut().filter(|_| dropped > 0) {
             fault.push_str(&format!(
-                "; {dropped} more came since the last dead letter of this kind and were dropped"
+                "; {dropped} more arrived since the last dead letter of this kind and were dropped"
             ));
         }
         tracing::warn!(
             source = self.source,
             kind = word,
             dropped,
-            "events that are no events of a user come in: one a minute is a dead letter, the others \
-             are dropped and counted; leave them out of the `inputs` of Vector's sink"
+            "events that are not user events arrive: one per minute becomes a dead letter, the \
+             others are dropped and counted; remove them from the `inputs` of Vector's sink"
         );
         true
     }
 
-    /// Says at the end what no dead letter has said.
+    /// Logs at the end the drops that no dead letter has reported.
     pub(super) fn finish(&self) {
-        let all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.seen.lock();
         for (kind, seen) in all.iter().filter(|(_, seen)| seen.dropped > 0) {
             let (kind, dropped) = (word(*kind), seen.dropped);
             tracing::warn!(
                 source = self.source,
                 kind,
                 dropped,
-                "dropped since the last dead letter of this kind: they are no events of a user"
+                "events that are not user events were dropped since the last dead letter of this \
+                 kind"
             );
         }
     }
@@ -108,8 +109,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn repeated_unwanted_events_make_one_dead_letter_per_minute() {
-        // Guarantees one admitted event a minute and kind, that it names how many were dropped, and
-        // that all are counted.
+        // Guarantees one admitted event per minute and kind, that it contains the number of dropped
+        // ones, and that all are counted.
         let metrics = Metrics::default();
         let unwanted = UnwantedEvents::new("in", Some(metrics.source("in", "vector")));
         assert!(unwanted.admit(&mut metric()));

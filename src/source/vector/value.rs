@@ -1,13 +1,14 @@
-//! From a value of an event, as it stands in the request, straight to JSON text.
+//! Converts a value of an event from the request's bytes directly to JSON text.
 //!
-//! Text that is not UTF-8 has its bad bytes replaced, moments are RFC 3339 in UTC, numbers that JSON
-//! does not know (NaN, the infinities) and moments outside the years 1 to 9999 are null. A value of
-//! a kind that came later is left out of its object, and is null in a list. The keys of an object
-//! are sorted; of equal ones the last wins.
+//! Invalid UTF-8 is replaced, timestamps are RFC 3339 in UTC, numbers that JSON does not know (NaN,
+//! the infinities) and timestamps outside the years 1 to 9999 are null. A value of an unknown kind
+//! is omitted from its object and null in a list. The keys of an object are sorted; of equal ones
+//! the last wins.
 //!
 //! # Invariants
-//! Memory is reserved from the request's share before it is taken, so that a small request of very
-//! many values cannot cost more than the budget has.
+//!
+//! Memory is reserved from the request's share before it is used, so that a small request of very
+//! many values cannot use more than the budget has.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -32,7 +33,7 @@ pub(super) enum ValueError {
     OutOfMemoryBudget(#[from] OutOfMemoryBudget),
 }
 
-/// JSON text in the making.
+/// JSON text under construction.
 pub(super) struct JsonText<'s> {
     text: Vec<u8>,
     reservation: &'s mut MemoryReservation,
@@ -51,12 +52,12 @@ impl<'s> JsonText<'s> {
         self.text
     }
 
-    /// Gives up; its memory is given back.
+    /// Discards the text; its memory is released.
     pub(super) fn discard(self) {
         self.reservation.shrink(self.text.capacity());
     }
 
-    /// Writes an object of map entries, which stand in field 1 of `message`.
+    /// Writes an object of map entries, which are in field 1 of `message`.
     pub(super) fn object(&mut self, message: &[u8], depth: u32) -> Result<(), ValueError> {
         if depth > MAX_DEPTH {
             return Err(ValueError::TooDeep);
@@ -85,7 +86,7 @@ impl<'s> JsonText<'s> {
             }
             entries.push(entry(field.bytes()?)?);
         }
-        // Stable: of equal keys the last one in the message is the last one here.
+        // Stable: of equal keys the last one in the message stays last.
         entries.sort_by_key(|(key, _)| *key);
         self.put(b"{")?;
         let mut first = true;
@@ -103,7 +104,7 @@ impl<'s> JsonText<'s> {
         self.put(b"}")
     }
 
-    /// Writes the value that a message is.
+    /// Writes the value of a message.
     pub(super) fn value(&mut self, message: &[u8], depth: u32) -> Result<(), ValueError> {
         match kind_of(message)? {
             Some(kind) => self.kind(kind, depth),
@@ -150,7 +151,7 @@ impl<'s> JsonText<'s> {
         self.put(b"]")
     }
 
-    /// Writes text in quotes, bad bytes replaced.
+    /// Writes a quoted string, invalid bytes replaced.
     pub(super) fn string(&mut self, bytes: &[u8]) -> Result<(), ValueError> {
         self.put(b"\"")?;
         for chunk in bytes.utf8_chunks() {
@@ -211,7 +212,7 @@ fn needs_escape(byte: u8) -> bool {
     byte < 0x20 || matches!(byte, b'"' | b'\\')
 }
 
-/// Writes into text whose room is reserved.
+/// Writes into text whose memory is reserved.
 struct ReservedWriter<'t>(&'t mut Vec<u8>);
 
 impl io::Write for ReservedWriter<'_> {
@@ -258,7 +259,7 @@ fn entry(message: &[u8]) -> Result<(&[u8], Option<ValueKind<'_>>), Malformed> {
     Ok((key, value))
 }
 
-/// The kind of a value; of several the last, and `None` for a kind that came later.
+/// The kind of a value; of several the last, and `None` for an unknown kind.
 fn kind_of(message: &[u8]) -> Result<Option<ValueKind<'_>>, Malformed> {
     let mut kind = None;
     for field in MessageFields::of(message) {
@@ -283,7 +284,7 @@ fn moment(message: &[u8]) -> Result<Option<Timestamp>, Malformed> {
     for field in MessageFields::of(message) {
         match field? {
             (1, field) => seconds = field.varint()?.cast_signed(),
-            // An int32 stands on the wire as 64 bits; what does not fit is no part of a moment.
+            // An int32 is encoded as 64 bits; what does not fit is not a valid timestamp.
             (2, field) => nanos = i32::try_from(field.varint()?.cast_signed()).unwrap_or(i32::MIN),
             _ => {}
         }
@@ -291,7 +292,7 @@ fn moment(message: &[u8]) -> Result<Option<Timestamp>, Malformed> {
     Ok(Timestamp::new(seconds, nanos).ok())
 }
 
-/// Text in which bad bytes are replaced.
+/// Text in which invalid bytes are replaced.
 pub(super) fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }

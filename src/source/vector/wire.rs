@@ -2,12 +2,13 @@
 //! after the other, as slices of the request.
 //!
 //! # Invariants
-//! Nothing is copied or allocated, and every step consumes input, so that reading costs no more than
-//! the input has bytes.
+//!
+//! Nothing is copied or allocated, and every step consumes input, so that reading takes time linear
+//! in the input.
 
-/// A message that ends inside a field, or has a field of a kind that is not known.
+/// A message that ends inside a field, or has a field of an unknown kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is no message in the format of protocol buffers")]
+#[error("it is not a protocol buffers message")]
 pub(super) struct Malformed;
 
 /// The value of a field.
@@ -15,13 +16,13 @@ pub(super) struct Malformed;
 pub(super) enum WireValue<'a> {
     Varint(u64),
     Fixed64(u64),
-    /// Text, bytes, or a message.
+    /// A string, bytes, or a message.
     Bytes(&'a [u8]),
     Fixed32(u32),
 }
 
 impl<'a> WireValue<'a> {
-    /// The bytes of a text, of bytes or of a message.
+    /// The bytes of a string, of bytes or of a message.
     pub(super) fn bytes(self) -> Result<&'a [u8], Malformed> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
@@ -67,7 +68,7 @@ impl<'a> MessageFields<'a> {
         let mut number = 0_u64;
         for (at, byte) in self.0.iter().take(10).enumerate() {
             let part = u64::from(byte & 0x7f);
-            // The tenth byte has one bit left to give.
+            // The tenth byte can hold only one more bit.
             if at == 9 && part > 1 {
                 return Err(Malformed);
             }
@@ -100,7 +101,7 @@ impl<'a> Iterator for MessageFields<'a> {
         }
         let field = self.read();
         if field.is_err() {
-            // Behind a malformed field it is not known where the next one begins.
+            // After a malformed field the start of the next one is unknown.
             self.0 = &[];
         }
         Some(field)

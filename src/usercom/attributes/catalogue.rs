@@ -4,9 +4,10 @@
 //! listing that was under way while an attribute was created does not make us forget it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::ValueType;
@@ -185,7 +186,7 @@ impl Catalogue {
         content: AttributeOwner,
         name: &str,
     ) -> Option<AttributeState> {
-        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let names = self.names.read();
         names.slots.of(content).get(&*std_form(name)).cloned()
     }
 
@@ -380,7 +381,7 @@ impl Catalogue {
                 continue;
             };
             let wanted = ValueType::parse(declared.as_str(), &serde_json::Value::Null, false);
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut told = self.told.lock();
             if attribute.value_type != wanted && told.insert(key.clone()) {
                 tracing::warn!(
                     attribute = ?key.1, of = key.0.as_str(), declared = declared.as_str(),
@@ -407,11 +408,11 @@ impl Catalogue {
     }
 
     fn read_at(&self) -> Option<Instant> {
-        self.names.read().unwrap_or_else(PoisonError::into_inner).read_at
+        self.names.read().read_at
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, CatalogState> {
-        self.names.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> parking_lot::RwLockWriteGuard<'_, CatalogState> {
+        self.names.write()
     }
 }
 

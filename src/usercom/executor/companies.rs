@@ -8,10 +8,14 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
+use super::body::Written;
 use super::matching::Subject;
+use super::resolve::BodyEntry;
+use super::unseen::{knows_no_user, unseen};
 use super::{JUST_SEEN, OpExecutor};
-use crate::deliver::{ApiReply, Attempts, SendError};
+use crate::deliver::{ApiReply, Attempts, Request, SendError};
 use crate::schedule::PackedFields;
 use crate::usercom::attributes::AttributeOwner;
 use crate::usercom::confirmed_fields::{Facts, is_fresh};
@@ -19,6 +23,7 @@ use crate::usercom::endpoint;
 use crate::usercom::endpoint::companies::{self as wire, Found};
 use crate::usercom::outcome::{ExecuteError, OpSuccess};
 use crate::usercom::profile_cache;
+use crate::usercom::visibility::VisibilityWait;
 
 /// Pages of companies searched for one whose id is not safe in a path.
 const MAX_PAGES: usize = 1_000;
@@ -60,7 +65,7 @@ impl OpExecutor {
             && !self.no_company_update_by_own_id.load(Ordering::Relaxed)
         {
             let written = self
-                .write(AttributeOwner::Company, fields, attempts, |entries| {
+                .write_seen(group, fields, attempts, |entries| {
                     wire::update(group, entries).expect("the id was found safe in a path")
                 })
                 .await?;
@@ -85,12 +90,33 @@ impl OpExecutor {
             return Ok(None);
         };
         let written = self
-            .write(AttributeOwner::Company, fields, attempts, |entries| {
-                wire::update_number(id, entries)
-            })
+            .write_seen(group, fields, attempts, |entries| wire::update_number(id, entries))
             .await?;
         *facts = written.facts;
         self.company_in(group, &written.reply)
+    }
+
+    /// Writes to a company; one that was just created and is not seen yet is waited for.
+    async fn write_seen(
+        &self,
+        group: &str,
+        fields: &PackedFields,
+        attempts: &mut Attempts,
+        request: impl Fn(&[BodyEntry<'_>]) -> Request + Send + Sync,
+    ) -> Result<Written, ExecuteError> {
+        let created = self.company_written(group);
+        let mut wait = VisibilityWait::default();
+        loop {
+            let written = self.write(AttributeOwner::Company, fields, attempts, &request).await?;
+            match written.reply.status {
+                404 if self.wait_until_seen(created, &mut wait, attempts).await => {}
+                200..300 => {
+                    self.is_seen(created, &wait);
+                    return Ok(written);
+                }
+                _ => return Ok(written),
+            }
+        }
     }
 
     /// Reads the answer to a read or an update.
@@ -105,15 +131,40 @@ impl OpExecutor {
         }
     }
 
-    /// Looks for a company.
+    /// Looks for a company; one that was just created and is not seen yet is waited for.
     async fn find_company(
+        &self,
+        group: &str,
+        attempts: &mut Attempts,
+    ) -> Result<Option<Found>, ExecuteError> {
+        let created = self.company_written(group);
+        let mut wait = VisibilityWait::default();
+        loop {
+            let found = self.look_for_company(group, attempts).await?;
+            if found.is_some() {
+                self.is_seen(created, &wait);
+                return Ok(found);
+            }
+            if !self.wait_until_seen(created, &mut wait, attempts).await {
+                self.memory.forget_company(group);
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Looks for a company once.
+    async fn look_for_company(
         &self,
         group: &str,
         attempts: &mut Attempts,
     ) -> Result<Option<Found>, ExecuteError> {
         if let Some(request) = wire::by_own_id(group) {
             let reply = self.send(&request, attempts).await?;
-            return self.company_in(group, &reply);
+            return match reply.status {
+                200..300 => Ok(Some(wire::found(&reply))),
+                404 => Ok(None),
+                _ => Err(ExecuteError::refused("the company", &reply)),
+            };
         }
         let mut request = wire::list();
         let mut asked = HashSet::new();
@@ -146,6 +197,7 @@ impl OpExecutor {
         attempts: &mut Attempts,
     ) -> Result<Found, ExecuteError> {
         loop {
+            let sent = Instant::now();
             let made = self
                 .write(AttributeOwner::Company, fields, attempts, |entries| {
                     wire::create(group, entries)
@@ -155,7 +207,7 @@ impl OpExecutor {
                 Err(ExecuteError::Send(SendError::Ambiguous { .. })) => {
                     // A look is no success of the request that is in doubt.
                     let failed = attempts.failed;
-                    if let Some(found) = self.find_company(group, attempts).await? {
+                    if let Some(found) = self.find_lost(group, sent, attempts).await? {
                         return self.update_found(group, fields, found, facts, attempts).await;
                     }
                     attempts.failed = failed;
@@ -166,15 +218,36 @@ impl OpExecutor {
             let reply = written.reply;
             if reply.is_success() {
                 *facts = written.facts;
+                self.memory.know_company(group, |row| row.written = Some(Instant::now()));
                 return Ok(wire::found(&reply));
             }
             // Somebody else may have created it since we looked.
             if matches!(reply.status, 400 | 409)
-                && let Some(found) = self.find_company(group, attempts).await?
+                && let Some(found) = self.find_lost(group, sent, attempts).await?
             {
                 return self.update_found(group, fields, found, facts, attempts).await;
             }
             return Err(ExecuteError::refused("the company", &reply));
+        }
+    }
+
+    /// Looks for a company that may have been created at `sent`, until it should be seen.
+    async fn find_lost(
+        &self,
+        group: &str,
+        sent: Instant,
+        attempts: &mut Attempts,
+    ) -> Result<Option<Found>, ExecuteError> {
+        let mut wait = VisibilityWait::default();
+        loop {
+            let found = self.look_for_company(group, attempts).await?;
+            if found.is_some() {
+                self.is_seen(Some(sent), &wait);
+                self.memory.know_company(group, |row| row.written = Some(sent));
+            }
+            if found.is_some() || !self.wait_if_lost(sent, &mut wait, attempts).await {
+                return Ok(found);
+            }
         }
     }
 
@@ -238,22 +311,34 @@ impl OpExecutor {
             self.probe.saved("member");
             return Ok(OpSuccess::Unchanged);
         }
-        let _turn = self.company_turns.turn(group.into()).await;
-        for retry in [true, false] {
+        let mut wait = VisibilityWait::default();
+        let mut was_forgotten = false;
+        loop {
             let member = self.number(subject, attempts).await?;
+            let turn = self.company_turns.turn(group.into()).await;
             let company = self.company_number(group, now, attempts).await?;
             if known() {
                 self.probe.saved("member");
                 return Ok(OpSuccess::Unchanged);
             }
             let reply = self.send(&wire::add_member(company, member), attempts).await?;
+            let written = self.user_written(user).max(self.company_written(group));
             match reply.status {
-                200..300 | 409 => {}
+                200..300 | 409 => self.is_seen(written, &wait),
                 400 if self.lists(group, member, now, attempts).await? => {}
-                // One of the two is gone: what we remember of them is out of date.
-                404 if retry => {
+                400 | 404 if knows_no_user(&reply) => {
+                    // Others join meanwhile.
+                    drop(turn);
+                    if self.wait_until_seen(written, &mut wait, attempts).await {
+                        continue;
+                    }
+                    if reply.status == 400 || was_forgotten {
+                        return Err(unseen("the membership", &reply));
+                    }
+                    // One of the two is gone: what we remember of them is out of date.
                     self.memory.forget_user(user);
                     self.memory.forget_company(group);
+                    was_forgotten = true;
                     continue;
                 }
                 _ => return Err(ExecuteError::refused("the membership", &reply)),
@@ -261,7 +346,6 @@ impl OpExecutor {
             self.memory.know_user(user, |row| row.joined(group, now));
             return Ok(OpSuccess::Sent);
         }
-        Err(ExecuteError::own("the user or the company is missing although both were written"))
     }
 
     /// User.com's number of a company, which is created bare where missing.

@@ -6,11 +6,12 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::OpExecutor;
 use super::history::{HistoryQuery, LookupCause};
 use super::history_snapshots::HistoryKey;
 use super::matching::Subject;
+use super::unseen::{knows_no_user, unseen};
 use super::users::UserState;
-use super::{OpExecutor, VISIBILITY_DELAY};
 use crate::deliver::{Attempts, BeforeSend, SendError};
 use crate::schedule::PackedFields;
 use crate::usercom::endpoint::site_views::View;
@@ -18,6 +19,7 @@ use crate::usercom::endpoint::{events, site_views};
 use crate::usercom::new_users::UnseenId;
 use crate::usercom::outcome::{ExecuteError, OpSuccess, PriorSend};
 use crate::usercom::profile_cache::hash;
+use crate::usercom::visibility::VisibilityWait;
 
 /// An event as it is sent.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +52,7 @@ impl OpExecutor {
         let place = HistoryKey::events(user);
         let mut standing = self.standing(subject, attempts).await?;
         let mut look = self.first_look(doubt, place);
-        let mut patience = 1;
+        let mut wait = VisibilityWait::default();
         loop {
             let whose = self.whose_for_sure(user, attempts).await?;
             if let Some(cause) = look.take() {
@@ -75,16 +77,17 @@ impl OpExecutor {
             match (reply.status, standing) {
                 (200..300, _) => {
                     self.has_sent(place, fingerprint);
+                    self.is_seen(self.user_written(user), &wait);
                     if standing == UserState::Unknown {
                         self.new_users.observe(UnseenId::Known);
                         self.memory.know_user(user, |_| ());
                     }
                     return Ok(OpSuccess::Sent);
                 }
-                (404, UserState::Created) if patience > 0 => {
-                    patience -= 1;
-                    tokio::time::sleep(VISIBILITY_DELAY).await;
+                _ if knows_no_user(&reply)
+                    && self.wait_until_seen(self.user_written(user), &mut wait, attempts).await => {
                 }
+                (404, UserState::Created) => return Err(unseen("the event", &reply)),
                 (404, UserState::Cached | UserState::Fetched | UserState::Unknown) => {
                     if standing == UserState::Unknown {
                         self.new_users.observe(UnseenId::New);
@@ -127,7 +130,7 @@ impl OpExecutor {
         let place = HistoryKey::views(user);
         let (mut key, mut standing) = self.key(subject, attempts).await?;
         let mut look = self.first_look(doubt, place);
-        let mut patience = 1;
+        let mut wait = VisibilityWait::default();
         loop {
             if let Some(cause) = look.take() {
                 let request = site_views::history(self.whose_for_sure(user, attempts).await?);
@@ -150,20 +153,25 @@ impl OpExecutor {
             match (reply.status, standing) {
                 (200..300, _) => {
                     self.has_sent(place, fingerprint);
+                    self.is_seen(self.user_written(user), &wait);
                     return Ok(OpSuccess::Sent);
-                }
-                (404, UserState::Created) if patience > 0 => {
-                    patience -= 1;
-                    tokio::time::sleep(VISIBILITY_DELAY).await;
                 }
                 // The user may have been merged or deleted since its key was seen.
                 (400 | 404, UserState::Cached) => {
                     self.forget_key(user);
                     let (fresh, now_standing) = self.key(subject, attempts).await?;
-                    if fresh == key {
+                    let waits = fresh != key
+                        || (knows_no_user(&reply)
+                            && self
+                                .wait_until_seen(self.user_written(user), &mut wait, attempts)
+                                .await);
+                    if !waits {
                         return Err(ExecuteError::refused("the page view", &reply));
                     }
                     (key, standing) = (fresh, now_standing);
+                }
+                _ if knows_no_user(&reply)
+                    && self.wait_until_seen(self.user_written(user), &mut wait, attempts).await => {
                 }
                 _ => return Err(ExecuteError::refused("the page view", &reply)),
             }

@@ -5,8 +5,8 @@
 //! it, and all of them together are bounded: what is thrown away is read again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
 use super::history::HistoryZone;
@@ -214,6 +214,6 @@ impl Snapshots {
     }
 
     fn kept(&self) -> MutexGuard<'_, CachedSnapshots> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

@@ -51,7 +51,7 @@ enum Person {
     /// This record has no external id yet.
     Adopt(u64),
     /// This record has another external id, and is used all the same.
-    Use(u64),
+    Use,
 }
 
 type KeyGuards<'a> = Vec<KeyedMutexGuard<'a, u64>>;
@@ -139,7 +139,7 @@ impl OpExecutor {
                     }
                     Some(UserState::Created)
                 }
-                Person::Known | Person::Use(_) => Some(UserState::Fetched),
+                Person::Known | Person::Use => Some(UserState::Fetched),
                 Person::Adopt(number) => {
                     if !self.adopt(subject, number, &nothing, attempts).await? {
                         continue;
@@ -153,10 +153,8 @@ impl OpExecutor {
 
     /// Waits until no other user is looked for by one of the same keys.
     async fn key_turns(&self, subject: Subject<'_>) -> KeyGuards<'_> {
-        let mut locks: Vec<u64> = self
-            .kinds()
-            .filter_map(|kind| Some(hash((kind, subject.keys.get(kind)?))))
-            .collect();
+        let mut locks: Vec<u64> =
+            self.kinds().filter_map(|kind| Some(hash((kind, subject.keys.get(kind)?)))).collect();
         // In one order for all, so that nobody waits in a circle.
         locks.sort_unstable();
         locks.dedup();
@@ -204,7 +202,7 @@ impl OpExecutor {
                     renumber(row, Some(number));
                     row.by_number = Some(true);
                 });
-                Person::Use(number)
+                Person::Use
             }
         })
     }
@@ -266,11 +264,7 @@ impl OpExecutor {
     }
 
     /// The external id of a record, from the record itself.
-    async fn own_id_of(
-        &self,
-        number: u64,
-        attempts: &mut Attempts,
-    ) -> Result<OwnId, ExecuteError> {
+    async fn own_id_of(&self, number: u64, attempts: &mut Attempts) -> Result<OwnId, ExecuteError> {
         let reply = self.send(&wire::by_number(number), attempts).await?;
         match reply.is_success() {
             true => Ok(wire::own_id(&reply)),
@@ -323,6 +317,7 @@ impl OpExecutor {
             // An account that does not take the id by this way still takes everything by number.
             row.by_number = by_number.then_some(true);
             row.adopted_at = Some(now.as_second());
+            row.written = Some(tokio::time::Instant::now());
             row.fields.note(written.facts, now);
         });
         self.claim(subject, fields, now);

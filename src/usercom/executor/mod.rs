@@ -10,6 +10,7 @@ mod history;
 mod history_snapshots;
 mod matching;
 mod resolve;
+mod unseen;
 mod users;
 
 use std::sync::Arc;
@@ -28,13 +29,13 @@ use super::keyed_mutex::KeyedLocks;
 use super::new_users::NewUserEstimator;
 use super::outcome::{ExecuteError, ExecutorObserver, OpSuccess, PriorSend, remediation};
 use super::profile_cache::ProfileCache;
+use super::visibility::Visibility;
 use crate::clock;
+use crate::config::account::AccountConfig;
 use crate::config::sink::{AttributeTypes, DeliveryConfig, UsersConfig};
 use crate::deliver::{ApiReply, Attempts, BeforeSend, Need, Request, SendError, Transport};
 use crate::schedule::{Op, PackedFields};
 
-/// How long a user that was just created may take to be seen.
-const VISIBILITY_DELAY: Duration = Duration::from_secs(1);
 /// How long, in seconds, a membership that was just seen is not asked for again whatever the
 /// settings say.
 const JUST_SEEN: u64 = 60;
@@ -56,6 +57,8 @@ pub struct OpExecutor {
     new_users: NewUserEstimator,
     /// Histories that answer for what earlier processes may have sent.
     snapshots: history_snapshots::Snapshots,
+    /// How long User.com takes to show what was written.
+    visibility: Visibility,
     /// How far times without a zone in histories are off.
     zone: history::HistoryZone,
     /// Whether User.com said that it does not update companies by own id.
@@ -79,6 +82,7 @@ impl OpExecutor {
             memory: ProfileCache::new(users.cache_size),
             new_users: NewUserEstimator::even(),
             snapshots: history_snapshots::Snapshots::default(),
+            visibility: visibility(&AccountConfig::default()),
             zone: history::HistoryZone::default(),
             no_company_update_by_own_id: AtomicBool::new(false),
             company_turns: KeyedLocks::default(),
@@ -94,6 +98,13 @@ impl OpExecutor {
     #[must_use]
     pub fn with_types(mut self, users: &AttributeTypes, companies: &AttributeTypes) -> Self {
         self.catalogue.declare(users, companies);
+        self
+    }
+
+    /// The same with facts of the account.
+    #[must_use]
+    pub fn with_account(mut self, account: &AccountConfig) -> Self {
+        self.visibility = visibility(account);
         self
     }
 
@@ -286,6 +297,10 @@ impl OpExecutor {
     ) -> Result<ApiReply, SendError> {
         self.transport.send(request, attempts).await
     }
+}
+
+fn visibility(account: &AccountConfig) -> Visibility {
+    Visibility::new(Duration::from_secs(account.read_after_write_secs))
 }
 
 /// Nobody wants to know before something is sent.

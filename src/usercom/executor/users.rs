@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
+use super::OpExecutor;
 use super::body::Written;
 use super::matching::Subject;
-use super::{OpExecutor, VISIBILITY_DELAY};
 use crate::clock;
 use crate::deliver::Attempts;
 use crate::schedule::PackedFields;
@@ -18,6 +19,7 @@ use crate::usercom::endpoint::users::{self as wire, Found};
 use crate::usercom::new_users::UnseenId;
 use crate::usercom::outcome::{ExecuteError, OpSuccess};
 use crate::usercom::profile_cache;
+use crate::usercom::visibility::VisibilityWait;
 
 /// How long to wait before a user or a history is read again whose answer could not be read.
 pub(super) const UNREADABLE_ANSWER_PAUSES: [Duration; 4] = [
@@ -26,6 +28,10 @@ pub(super) const UNREADABLE_ANSWER_PAUSES: [Duration; 4] = [
     Duration::from_secs(4),
     Duration::from_secs(8),
 ];
+
+/// How long to wait before a write is repeated that User.com answered with a conflict.
+const CONFLICT_PAUSES: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 
 /// How sure we are that a user is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,24 +80,30 @@ impl OpExecutor {
         {
             return Ok(Some(false));
         }
-        let mut written = self
-            .write(AttributeOwner::User, fields, attempts, |entries| wire::upsert(user, entries))
-            .await?;
-        // Two upserts of one new user may meet inside User.com: the second then finds the first.
-        if written.reply.status == 409 {
-            written = self
+        let mut pauses = CONFLICT_PAUSES.into_iter();
+        let Written { reply, facts } = loop {
+            let written = self
                 .write(AttributeOwner::User, fields, attempts, |entries| {
                     wire::upsert(user, entries)
                 })
                 .await?;
-        }
-        let Written { reply, facts } = written;
+            // Writes of one user may meet inside User.com: a later one finds the first.
+            match pauses.next() {
+                Some(pause) if written.reply.status == 409 => tokio::time::sleep(pause).await,
+                _ => break written,
+            }
+        };
         if !reply.is_success() {
             return Err(ExecuteError::refused("the user", &reply));
         }
         let answer = wire::upserted(&reply);
+        let known = self.memory.user(user);
+        let is_new = known.is_none_or(|row| is_other(&row, answer.id));
         self.memory.know_user(user, |row| {
             renumber(row, answer.id);
+            if is_new || answer.created == Some(true) {
+                row.written = Some(Instant::now());
+            }
             row.fields.note(facts, now);
         });
         Ok(answer.created)
@@ -190,14 +202,22 @@ impl OpExecutor {
         let Some(request) = request else {
             return Ok(None);
         };
-        let reply = self.send(&request, attempts).await?;
-        if reply.status == 404 {
-            self.memory.forget_user(user);
-            return Ok(None);
-        }
+        let written = self.user_written(user);
+        let mut wait = VisibilityWait::default();
+        let reply = loop {
+            let reply = self.send(&request, attempts).await?;
+            if reply.status != 404 {
+                break reply;
+            }
+            if !self.wait_until_seen(written, &mut wait, attempts).await {
+                self.memory.forget_user(user);
+                return Ok(None);
+            }
+        };
         if !reply.is_success() {
             return Err(ExecuteError::refused("to show the user", &reply));
         }
+        self.is_seen(written, &wait);
         let found = wire::found(&reply);
         self.memory.know_user(user, |row| {
             renumber(row, found.id);
@@ -226,13 +246,12 @@ impl OpExecutor {
             self.create_missing(user, attempts).await?;
             standing = UserState::Created;
         }
-        if let Some(found) = self.read_user(user, attempts).await? {
-            return Ok((found, standing));
-        }
-        tokio::time::sleep(VISIBILITY_DELAY).await;
         match self.read_user(user, attempts).await? {
             Some(found) => Ok((found, standing)),
-            None => Err(ExecuteError::own("User.com does not show a user it has just taken")),
+            None => Err(ExecuteError::own(
+                "User.com does not show a user that it has taken; if it shows users later, raise \
+                 `account.read_after_write_secs`",
+            )),
         }
     }
 
@@ -369,9 +388,14 @@ impl OpExecutor {
     }
 }
 
+/// Whether a remembered user has another number.
+fn is_other(row: &profile_cache::UserRow, id: Option<u64>) -> bool {
+    id.is_some() && row.id.is_some() && row.id != id
+}
+
 /// A user of another number is another user: nothing remembered holds.
 pub(super) fn renumber(row: &mut profile_cache::UserRow, id: Option<u64>) {
-    if id.is_some() && row.id.is_some() && row.id != id {
+    if is_other(row, id) {
         *row = profile_cache::UserRow::default();
     }
     row.id = id.or(row.id);

@@ -107,6 +107,9 @@ mod tests {
         };
         assert_eq!(conflict(&[&[record(8, "u2")]]), 8);
         assert_eq!(conflict(&[&[record(8, ""), record(5, "")], &[]]), 5);
-        assert_eq!(decide(&[&[record(8, ""), record(5, "")], &[record(6, "")]]), Decision::Adopt(6));
+        assert_eq!(
+            decide(&[&[record(8, ""), record(5, "")], &[record(6, "")]]),
+            Decision::Adopt(6)
+        );
     }
 }

@@ -3,19 +3,27 @@
 //!
 //! A block of the language `sh` is run. A block of the language `shell` is shown only; its first line
 //! is a comment that says what it needs. A block of the language `console` is one command with its
-//! output. A block of the language `toml` is a whole pipeline file.
+//! output. A block of the language `toml` is a whole pipeline file. Blocks of the language `bash`, in
+//! docs/operating.md, are one session, which `deploy::walk` runs.
 
-mod agreement;
+mod code;
 mod links;
+mod metrics;
+mod settings;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use regex::Regex;
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const PORT: &str = "127.0.0.1:8765";
+/// The length of the README that a newcomer reads to its end.
+const MAX_README_BYTES: usize = 10 << 10;
 
 /// A page of the documentation, read when the test runs.
 struct Page {
@@ -60,6 +68,23 @@ fn blocks(language: &str) -> Vec<String> {
         }
     }
     found
+}
+
+fn src() -> PathBuf {
+    Path::new(ROOT).join("src")
+}
+
+/// The cells of each row of the tables of a page, without the backticks.
+fn rows(text: &str) -> impl Iterator<Item = Vec<String>> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .map(|line| line.split(" | ").map(|cell| cell.trim().to_owned()).collect::<Vec<String>>())
+}
+
+/// Backticked words of a text that match `pattern` whole.
+fn quoted(text: &str, pattern: &str) -> BTreeSet<String> {
+    let pattern = Regex::new(&format!("`({pattern})`")).unwrap();
+    pattern.captures_iter(text).map(|found| found[1].to_owned()).collect()
 }
 
 /// Where a reader would be: a checkout, with the program installed.
@@ -122,6 +147,13 @@ esac
             .output()
             .unwrap()
     }
+}
+
+#[test]
+fn readme_is_short() {
+    // The README has at most 10 KB; the rest is in `docs/`.
+    let size = Page::read("README.md").text.len();
+    assert!(size <= MAX_README_BYTES, "README.md has {size} bytes");
 }
 
 #[test]

@@ -49,7 +49,7 @@ async fn known_company_is_updated_by_one_request() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn company_with_unknown_creation_is_not_created_twice() {
     // A lost reply to the creation is settled by a look; a lost request by a second creation.
     for fault in [Fault::LostReply, Fault::LostRequest] {
@@ -85,7 +85,7 @@ async fn concurrent_users_join_a_new_company() {
     assert_eq!(bench.fake.with(|account| account.members.len()), 20);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn existing_membership_is_success() {
     // A refusal of a user who is listed is no refusal; of one who is not, it is.
     let bench = bench();
@@ -94,8 +94,11 @@ async fn existing_membership_is_success() {
     bench.fake.fault(JOIN, Fault::Answer(409, serde_json::json!({})));
     assert_eq!(bench.run(&join("u1", "g1")).await, Ok(OpSuccess::Sent));
     bench.run(&identify("u2", vec![])).await.unwrap();
-    bench.fake.fault(JOIN, Fault::Answer(400, serde_json::json!({"user_id": ["no"]})));
+    for _ in 0..100 {
+        bench.fake.fault(JOIN, Fault::Answer(400, serde_json::json!({"user_id": ["no"]})));
+    }
     let refused = bench.run(&join("u2", "g1")).await;
+    bench.fake.with(|account| account.forget_faults());
     assert!(matches!(refused, Err(ExecuteError::Reject { status: Some(400), .. })), "{refused:?}");
     let ids = (bench.fake.user("u3"), 1);
     bench.fake.with(|account| account.members.insert((ids.1, ids.0)));
@@ -105,7 +108,7 @@ async fn existing_membership_is_success() {
     assert_eq!(bench.run(&join("u3", "g1")).await, Ok(OpSuccess::Sent));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn join_survives_deleted_user_and_company() {
     // A 404 at the membership makes anew what is gone, once.
     let bench = bench();
@@ -133,4 +136,51 @@ async fn company_with_unsafe_id_is_addressed_by_remote_id() {
         bench.run(&company(group, vec![standard("size", "2")])).await.unwrap();
         assert_eq!(bench.fake.log(), ["PUT companies/:id/"]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn company_unseen_after_its_creation_is_not_created_twice() {
+    // A 404 about a company that was just created, whether User.com said so or the answer was
+    // lost, is asked again: one company, all members.
+    for lost in [true, false] {
+        let bench = bench();
+        if lost {
+            bench.fake.fault("POST companies/", Fault::LostReply);
+        }
+        for route in [PUT, "GET companies-by-id/:id/", JOIN] {
+            for _ in 0..4 {
+                let not_found = serde_json::json!({"detail": "Not found."});
+                bench.fake.fault(route, Fault::Answer(404, not_found));
+            }
+        }
+        let op = company("g1", vec![standard("size", "1")]);
+        bench.run(&op).await.unwrap();
+        bench.run(&company("g1", vec![standard("size", "2")])).await.unwrap();
+        assert_eq!(bench.run(&join("u1", "g1")).await, Ok(OpSuccess::Sent));
+        let log = bench.fake.log();
+        let creations = log.iter().filter(|line| *line == "POST companies/").count();
+        assert_eq!(creations, 1, "{log:?}");
+        assert_eq!(bench.fake.with(|account| account.members.len()), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn member_unseen_after_its_upsert_keeps_no_other_member_waiting() {
+    // While one new user is waited for, another one joins the same company.
+    let bench = bench();
+    bench.run(&company("g1", vec![])).await.unwrap();
+    bench.run(&identify("u2", vec![])).await.unwrap();
+    for _ in 0..3 {
+        bench.fake.fault(JOIN, Fault::Answer(404, serde_json::json!({"detail": "Not found."})));
+    }
+    let usercom = Arc::clone(&bench.usercom);
+    let first = tokio::spawn(async move {
+        let prior = usercom_sink::usercom::PriorSend::None;
+        usercom.execute(&join("u1", "g1"), prior, &mut Default::default()).await
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    bench.fake.with(|account| account.forget_faults());
+    assert_eq!(bench.run(&join("u2", "g1")).await, Ok(OpSuccess::Sent));
+    assert!(!first.is_finished());
+    assert_eq!(first.await.unwrap(), Ok(OpSuccess::Sent));
 }

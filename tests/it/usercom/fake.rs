@@ -166,6 +166,11 @@ impl Fake {
 }
 
 impl Account {
+    /// Everything is answered as usual from now on.
+    pub(super) fn forget_faults(&mut self) {
+        self.faults.clear();
+    }
+
     fn next(&mut self) -> u64 {
         self.last += 1;
         self.last

@@ -233,7 +233,7 @@ fn op(whom: u8, fields: PackedFields) -> Op {
         user => {
             let keys = UserKeys::default();
             Op::Identify { user: format!("u{user}").as_str().into(), fields, keys }
-        },
+        }
     }
 }
 

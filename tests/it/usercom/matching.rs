@@ -54,8 +54,10 @@ impl People {
     }
 
     fn answer(&mut self, request: &Request) -> (u16, Value) {
-        let body: Value =
-            request.body.as_deref().map_or(Value::Null, |body| serde_json::from_slice(body).unwrap());
+        let body: Value = request
+            .body
+            .as_deref()
+            .map_or(Value::Null, |body| serde_json::from_slice(body).unwrap());
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let segment = path.split('/').nth(1).unwrap_or_default().to_owned();
         let missing = (404, json!({"detail": "Not found."}));
@@ -126,7 +128,11 @@ impl People {
 
 #[async_trait]
 impl Transport for Account {
-    async fn send(&self, request: &Request, attempts: &mut Attempts) -> Result<ApiReply, SendError> {
+    async fn send(
+        &self,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<ApiReply, SendError> {
         attempts.sent += 1;
         tokio::task::yield_now().await;
         let mut people = self.0.lock().unwrap();
@@ -329,7 +335,12 @@ async fn two_ids_with_one_key_take_turns_also_where_the_search_lags() {
         }
         let usercom = executor(&account, MatchConflict::Create);
         let both = [(KeyKind::UserKey, "cookie"), MAIL];
-        let ops = [identify("u1", &[MAIL]), identify("u2", &[MAIL]), track("u3", &both), identify("u4", &both)];
+        let ops = [
+            identify("u1", &[MAIL]),
+            identify("u2", &[MAIL]),
+            track("u3", &both),
+            identify("u4", &both),
+        ];
         for end in futures::future::join_all(ops.iter().map(|op| run(&usercom, op))).await {
             end.unwrap();
         }
@@ -498,7 +509,11 @@ const BY_EMAIL: usize = 60;
 async fn load_into_an_account_of_people_by_email_makes_no_duplicate() {
     // 1,000 records of people of whom 60 are in the account by e-mail only: each of them gets the
     // id and everything, nobody is there twice, and each person costs one look-up at most.
-    let records = crate::support::mix::records();
+    let records = crate::support::mix::beside_the_project().unwrap_or_else(|| {
+        let mut records = crate::support::mix::records(1_000, "match");
+        records.sort_by_key(|record| record["type"] != "identify");
+        records
+    });
     let account = EmulatorAccount::open(Faults::default()).await;
     let mut by_email = std::collections::BTreeSet::new();
     for record in &records {
@@ -515,7 +530,7 @@ async fn load_into_an_account_of_people_by_email_makes_no_duplicate() {
     dir.write("records.ndjson", &lines.join("\n"));
     let sink = "preset = \"segment\"\n[sinks.crm.users]\nmatch_by = [\"email\"]\n";
     let summary = json_of(&dir.run_once(&dir.pipeline(&account.endpoint(), sink), &[]), 0);
-    assert_eq!(summary["dead_letters"], 0, "{summary}");
+    assert_eq!(summary["sinks"]["crm"]["dead_letters"], json!({}), "{summary}");
     let users = account.all("users/").await;
     let people: std::collections::BTreeSet<&str> =
         records.iter().filter_map(|r| r["userId"].as_str().or(r["anonymousId"].as_str())).collect();

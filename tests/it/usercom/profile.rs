@@ -9,11 +9,8 @@ use usercom_sink::usercom::{PlanError, PlanWarnings, Settings, WantedKeys, plan_
 
 use super::fake::{at, call};
 
-const ALL: Settings = Settings {
-    context_fields: true,
-    merge_anonymous: false,
-    match_by: WantedKeys::NONE,
-};
+const ALL: Settings =
+    Settings { context_fields: true, merge_anonymous: false, match_by: WantedKeys::NONE };
 const NOW: i64 = 1_800_000_000;
 
 pub(super) fn planned(call: &Call<'_>) -> Result<(Vec<Op>, PlanWarnings), PlanError> {

@@ -93,13 +93,15 @@ async fn unknown_user_without_create_missing_is_rejected() {
     assert!(bench.fake.with(|account| account.users.is_empty() && account.companies.is_empty()));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn deleted_user_is_created_again() {
     // A 404 at a remembered user creates it once and repeats the event once.
     let bench = bench();
     bench.run(&identify("u1", vec![])).await.unwrap();
     bench.fake.with(|account| account.users.clear());
     bench.fake.log();
+    // Long after it was written, a 404 is believed.
+    tokio::time::advance(std::time::Duration::from_secs(31)).await;
     bench.run(&track("u1", "e")).await.unwrap();
     assert_eq!(
         bench.fake.log(),
@@ -111,13 +113,15 @@ async fn deleted_user_is_created_again() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn refused_user_key_is_looked_up_again() {
     // After a user was deleted or merged, its remembered key is replaced and the page sent again.
     let bench = bench();
     bench.run(&page("u1")).await.unwrap();
     bench.fake.with(|account| account.users.clear());
     bench.fake.log();
+    // Long after it was written, a 404 is believed.
+    tokio::time::advance(std::time::Duration::from_secs(31)).await;
     bench.run(&page("u1")).await.unwrap();
     assert_eq!(
         bench.fake.log(),
@@ -140,7 +144,8 @@ async fn refused_user_key_is_looked_up_again() {
 
 #[tokio::test(start_paused = true)]
 async fn user_not_visible_after_upsert_is_waited_for() {
-    // A 404 right after our own upsert is met with one pause and one more try, no second creation.
+    // A 404 within `account.read_after_write_secs` of our own upsert is asked again with growing
+    // pauses, and leads to no second creation; after that time it is believed.
     let bench = bench();
     let not_found = || Fault::Answer(404, serde_json::json!({"detail": "Not found."}));
     bench.fake.fault("POST users-by-id/:id/events/", not_found());
@@ -149,11 +154,17 @@ async fn user_not_visible_after_upsert_is_waited_for() {
     assert!(before.elapsed() >= std::time::Duration::from_secs(1));
     let upserts = bench.fake.log().iter().filter(|line| line.contains("update_or_create")).count();
     assert_eq!(upserts, 1);
-    for _ in 0..2 {
+    for _ in 0..100 {
         bench.fake.fault("POST users-by-id/:id/events/", not_found());
     }
+    let before = tokio::time::Instant::now();
     let gone = bench.run(&track("u2", "e")).await;
-    assert!(matches!(gone, Err(ExecuteError::Reject { status: Some(404), .. })), "{gone:?}");
+    let Err(ExecuteError::Reject { status: Some(404), reason, .. }) = gone else {
+        panic!("{gone:?}");
+    };
+    assert!(reason.contains("account.read_after_write_secs"), "{reason}");
+    assert_eq!(before.elapsed().as_secs(), 30);
+    assert!(bench.fake.log().len() < 15);
 }
 
 #[tokio::test]
@@ -258,17 +269,18 @@ async fn refused_field_is_dropped_and_the_rest_is_sent() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn conflicting_upserts_are_retried() {
-    // A conflict inside User.com is met with one more upsert, a second conflict is an answer.
+    // A conflict inside User.com is met with a few more upserts; one that stays is an answer.
     let bench = bench();
     let conflict = || Fault::Answer(409, serde_json::json!({}));
     let upsert = "POST users/update_or_create/";
     bench.fake.fault(upsert, conflict());
     bench.run(&identify("u1", vec![])).await.unwrap();
     assert_eq!(bench.fake.log(), [upsert, upsert]);
-    bench.fake.fault(upsert, conflict());
-    bench.fake.fault(upsert, conflict());
+    for _ in 0..5 {
+        bench.fake.fault(upsert, conflict());
+    }
     let refused = bench.run(&identify("u1", vec![])).await;
     assert!(matches!(refused, Err(ExecuteError::Reject { status: Some(409), .. })), "{refused:?}");
 }

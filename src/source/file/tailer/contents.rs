@@ -1,8 +1,8 @@
-//! What a file holds passes to another one, or becomes known.
+//! Moves a content from one file to another.
 //!
 //! # Invariants
 //!
-//! A content always belongs to one file: what can fail comes before it passes on.
+//! A content always belongs to one file: fallible steps come before the move.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -19,14 +19,14 @@ use super::{FileCheckpoint, FileTailer, blocking};
 use crate::config::source::ReadFrom;
 
 impl FileTailer {
-    /// From now on this is what is read of it.
+    /// Reads the file with this stream from now on.
     pub(in super::super) async fn attach_new(&mut self, mut stream: Stream) -> io::Result<()> {
         self.prepare(&mut stream).await?;
         self.attach(Box::new(stream));
         Ok(())
     }
 
-    /// Learns what is needed to go on with a content: all of it that can fail.
+    /// Prepares a stream for this file: every step that can fail.
     pub(in super::super) async fn prepare(&mut self, stream: &mut Stream) -> io::Result<()> {
         if let Some(text) = self.text() {
             self.text_head = {
@@ -38,18 +38,19 @@ impl FileTailer {
         Ok(())
     }
 
-    /// A content for which it was prepared is read of it from now on.
+    /// Reads the file with a prepared stream from now on.
     pub(in super::super) fn attach(&mut self, stream: Box<Stream>) {
         self.count_read(stream.fed());
         self.state = TailState::Reading(stream);
         self.reset_read_state();
         if self.compression == Some(FileCompression::Plain) {
-            // It may be cut off before it is read.
+            // The file may be truncated before it is read.
             self.head = self.text_head.clone();
         }
     }
 
-    /// It as a copy of what it holds, if it has no name any more and is read up to its end, `at`.
+    /// This file as a copy of its content, if it has no name any more and was read up to its end,
+    /// `at`.
     pub(in super::super) fn as_copy(&mut self, at: u64) -> Option<Box<Copy>> {
         let metadata = self.file.metadata().ok()?;
         let (stamp, row, _) = (self.stamp?, self.row()?, self.quiet_for()?);
@@ -73,8 +74,8 @@ impl FileTailer {
         })
     }
 
-    /// Lets a stream that is begun behind the first bytes learn what they say, such as the names of
-    /// columns. They may stand over several lines.
+    /// Gives a stream that starts after the first bytes what they contain, such as column names.
+    /// These may span several lines.
     async fn provide_beginning(&self, text: &TextSource, stream: &mut Stream) -> io::Result<()> {
         let limit = self.context.limit;
         let mut most = read::FIRST_BYTES;
@@ -89,13 +90,13 @@ impl FileTailer {
             } else if most > limit {
                 stream.forgo_beginning(&format!("it is longer than `max_line_bytes`, {limit}"));
             }
-            // One line that is longer than it may be is enough.
+            // One line longer than the limit is enough to decide.
             most = most.saturating_mul(4).min(limit.saturating_add(read::FIRST_BYTES));
         }
         Ok(())
     }
 
-    /// Its content is not known any more.
+    /// Its content is no longer known.
     pub(in super::super) fn forget(&mut self) -> Option<Box<Stream>> {
         self.counted = 0;
         self.replace_state(TailState::Unknown(Unknown::new(None)))
@@ -106,7 +107,7 @@ impl FileTailer {
         self.from = ReadFrom::Beginning;
     }
 
-    /// Its content is read elsewhere.
+    /// Replaces the state; its content is read elsewhere.
     pub(in super::super) fn replace_state(&mut self, state: TailState) -> Option<Box<Stream>> {
         // Whatever it holds later is new.
         self.read_from_start();
@@ -125,7 +126,7 @@ impl FileTailer {
         self.cut = false;
     }
 
-    /// What to ask of the file; `None` while it is not read.
+    /// The next read request; `None` while it is not read.
     pub(super) fn read_request(&self) -> Option<ReadRequest> {
         let (text, stream) = (self.text()?, self.stream()?);
         Some(ReadRequest {
@@ -138,7 +139,7 @@ impl FileTailer {
         })
     }
 
-    /// Whether what was read of the file is no longer in it: it was cut off, or written again.
+    /// Whether the file no longer holds what was read: it was truncated or rewritten.
     pub(in super::super) async fn is_cut_off(&mut self) -> io::Result<bool> {
         if self.gone.is_some() || Some(FileStat::of(&self.file)?) == self.stamp {
             return Ok(false);
@@ -150,8 +151,8 @@ impl FileTailer {
         blocking(move || request.was_cut_off()).await
     }
 
-    /// What was read of it is not in it any more: that becomes a file of its own, which yields what
-    /// is in memory. What this one holds now is unknown.
+    /// The file no longer holds what was read of it: that becomes a separate entry, which yields
+    /// what is in memory. The present content is unidentified.
     pub(in super::super) fn split_off(&mut self) -> Option<Self> {
         let changed = self.stamp.map_or(self.changed, FileStat::changed);
         let (compression, text_head) = (self.compression, self.text_head.clone());

@@ -1,4 +1,4 @@
-//! One open file: what is read of it, or why nothing is.
+//! One open file: its stream, or why it has none.
 //!
 //! # Invariants
 //!
@@ -30,12 +30,12 @@ use crate::config::source::ReadFrom;
 pub(super) struct FileTailer {
     context: Arc<SourceContext>,
     path: PathBuf,
-    /// `path` as text, for places.
+    /// `path` as text, for locations.
     shown: String,
     id: FileId,
     file: Arc<std::fs::File>,
     compression: Option<FileCompression>,
-    /// The first bytes of the file, as of the last look.
+    /// The first bytes of the file at the last read.
     head: FileHead,
     /// The first bytes of its text.
     text_head: FileHead,
@@ -43,33 +43,33 @@ pub(super) struct FileTailer {
     unpacker: Option<Unpacker>,
     /// Its size when it was found, in bytes.
     size: u64,
-    /// Where it is begun if it is new.
+    /// Where it starts if it is new.
     from: ReadFrom,
-    /// Bytes of it that were counted as found.
+    /// Its bytes that were counted as found.
     counted: u64,
     pub(super) family: Family,
     changed: (i64, i64),
     pub(super) state: TailState,
-    /// Whether no name leads to it any more, as of the last look.
+    /// Whether it had no name any more at the last read.
     pub(super) deleted: bool,
     /// Since when no pattern finds it.
     pub(super) missing: Option<Instant>,
     /// Whether the last turn failed, so that a lasting failure is logged once.
     failing: bool,
-    /// Since when it is neither read to its end nor can be read on.
+    /// Since when it can neither be read further nor is read to its end.
     stuck: Option<Instant>,
     /// Since when it is read to its present end.
     quiet: Option<Instant>,
-    /// Whether its packed stream was cut at the last look, so that it is logged once.
+    /// Whether its compressed stream was incomplete at the last read, so that it is logged once.
     cut: bool,
     /// Set for a content that no file holds any more: whether its copies are known.
     gone: Option<PeerSearch>,
-    /// The file that holds the same and has its place, once it has no name any more.
+    /// The file with the same content that has its place, once this one has no name any more.
     pub(super) twin: Option<FileId>,
 }
 
 impl FileTailer {
-    /// An open file, not yet read. Bytes of its size were counted as found already.
+    /// An open file that was not read yet. Its size was already counted as found.
     pub(super) fn new(
         context: &Arc<SourceContext>,
         opened: OpenFile,
@@ -106,14 +106,15 @@ impl FileTailer {
         }
     }
 
-    /// Counts bytes of a plain file as read. Of a packed one the size is counted at its end.
+    /// Counts bytes of an uncompressed file as read. The size of a compressed one is counted at its
+    /// end.
     fn count_read(&self, bytes: u64) {
         if self.compression == Some(FileCompression::Plain) {
             self.context.progress.read(bytes);
         }
     }
 
-    /// Nothing more is read of it: all of it counts as read.
+    /// Counts the whole file as read, because no more of it is read.
     pub(super) fn count_rest(&self) {
         match (&self.state, self.compression) {
             (TailState::Reading(_), Some(FileCompression::Plain)) => {}
@@ -121,7 +122,7 @@ impl FileTailer {
         }
     }
 
-    /// The file is known by this name now, and was changed at this time.
+    /// The file was found under this name with this modification time.
     pub(super) fn found(&mut self, found: &FoundFile) {
         self.missing = None;
         self.changed = found.changed;
@@ -130,7 +131,7 @@ impl FileTailer {
             self.shown = found.path.to_string_lossy().into_owned();
             self.path.clone_from(&found.path);
             let family = Family::of(&found.path);
-            // A log that was moved away is still what came before the new one.
+            // A log that was moved away is still older than the new one.
             if family.key == self.family.key || self.stream().is_none() {
                 self.family = family;
             } else {
@@ -142,14 +143,14 @@ impl FileTailer {
     /// Logs a failed turn, once until a turn succeeds.
     pub(super) fn report(&mut self, failure: Option<&io::Error>) {
         if let (Some(error), false) = (failure, self.failing) {
-            tracing::warn!(path = ?self.path, %error, "the file cannot be read; it is tried again");
+            tracing::warn!(source = %self.context.source, path = ?self.path, %error, "the file cannot be read; it is tried again");
         }
         self.failing = failure.is_some();
     }
 
     fn report_cut(&mut self) {
         if !std::mem::replace(&mut self.cut, true) {
-            tracing::info!(path = ?self.path, "the packed file ends amid its stream; the rest is read when it is there");
+            tracing::info!(source = %self.context.source, path = ?self.path, "the compressed file is incomplete; the rest is read when it is appended");
         }
     }
 
@@ -157,7 +158,7 @@ impl FileTailer {
         self.id
     }
 
-    /// Its size when it was found, in bytes of its text.
+    /// Its size when it was found, in bytes.
     pub(super) fn size(&self) -> u64 {
         match self.compression {
             Some(FileCompression::Plain) => self.size,
@@ -174,8 +175,8 @@ impl FileTailer {
         self.stream().is_none_or(|stream| stream.read_to() >= position)
     }
 
-    /// Whether it is not known what it holds, and was not compared with what is known since it
-    /// changed, or since something was lost by another file.
+    /// Whether it is unidentified and was not compared with known contents since it changed, or
+    /// since another file lost its content.
     pub(super) fn is_to_be_compared(&self, losses: u64) -> bool {
         let TailState::Unknown(unknown) = &self.state else {
             return false;
@@ -184,12 +185,12 @@ impl FileTailer {
         now.is_none() || unknown.compared != now
     }
 
-    /// Whether it is unknown and its beginning was seen.
+    /// Whether it is unidentified and its beginning was seen.
     pub(super) fn is_seen(&self) -> bool {
         self.unknown_head().is_some_and(|head| !head.is_empty())
     }
 
-    /// The beginning of its text as it was seen, if it is not known what it holds.
+    /// The beginning of its text, if it is unidentified.
     pub(super) fn unknown_head(&self) -> Option<&FileHead> {
         match &self.state {
             TailState::Unknown(unknown) => Some(&unknown.head),
@@ -202,7 +203,7 @@ impl FileTailer {
         self.gone.is_some()
     }
 
-    /// Whether all that may be older than what it holds, or may be a copy of it, was found.
+    /// Whether all files were found that may be older than its content, or a copy of it.
     pub(super) fn peers_are_known(&self) -> bool {
         match (&self.state, self.gone) {
             (TailState::Unknown(unknown), _) => unknown.peers == PeerSearch::Done,
@@ -211,7 +212,7 @@ impl FileTailer {
         }
     }
 
-    /// A search is done that began after what it holds was seen.
+    /// A search that started after its content was seen has ended.
     pub(super) fn searched(&mut self) {
         if let Some(gone) = &mut self.gone {
             gone.searched();
@@ -221,12 +222,12 @@ impl FileTailer {
         }
     }
 
-    /// Whether something is behind its last newline, or in its decoder.
+    /// Whether bytes follow its last newline, or its decoder holds lines.
     pub(super) fn has_rest(&self) -> bool {
         self.stream().is_some_and(Stream::has_rest)
     }
 
-    /// The beginning of its text, its path, and what is known of it.
+    /// The beginning of its text, its path, and its state.
     pub(super) fn into_parts(self) -> (FileHead, String, TailState) {
         (self.text_head, self.shown, self.state)
     }
@@ -235,12 +236,12 @@ impl FileTailer {
         &self.path
     }
 
-    /// Seconds of the epoch when it was changed last.
+    /// Its modification time in seconds since 1970.
     pub(super) fn changed_at(&self) -> i64 {
         self.changed.0
     }
 
-    /// Its file and form. `None`: it is too short to tell.
+    /// Its file and compression. `None`: it is too short to decide.
     pub(super) fn text(&self) -> Option<TextSource> {
         Some(TextSource { file: Arc::clone(&self.file), compression: self.compression? })
     }
@@ -276,20 +277,20 @@ impl FileTailer {
         }
     }
 
-    /// For how long it has been read to its present end.
+    /// How long it has been read to its present end.
     pub(super) fn quiet_for(&self) -> Option<Duration> {
         let waiting = self.stream().is_some_and(Stream::has_waiting);
         self.quiet.filter(|_| !waiting).map(|since| since.elapsed())
     }
 
-    /// It is the same as a known content as far as this.
+    /// It equals a known content up to here.
     pub(super) fn note_same(&mut self, content: ContentMark) {
         if let TailState::Unknown(unknown) = &mut self.state {
             unknown.same_to = Some(content);
         }
     }
 
-    /// For how long it is not read to its end and cannot be read on.
+    /// How long it can neither be read further nor is read to its end.
     pub(super) fn stuck_for(&self) -> Option<Duration> {
         self.stuck.map(|since| since.elapsed())
     }
@@ -298,12 +299,13 @@ impl FileTailer {
         self.cut
     }
 
-    /// Whether it is packed, and read to the end of its stream: nothing is written to it any more.
+    /// Whether it is compressed and read to the end of its stream, so that nothing is appended any
+    /// more.
     pub(super) fn is_finished(&self) -> bool {
         matches!(self.compression, Some(FileCompression::Gzip | FileCompression::Zstd)) && !self.cut
     }
 
-    /// The size of a packed file that is read to its end.
+    /// The size of a compressed file that is read to its end.
     pub(super) fn packed(&self) -> Option<u64> {
         match (self.compression, self.quiet) {
             (Some(FileCompression::Gzip | FileCompression::Zstd), Some(_)) => {
@@ -313,7 +315,7 @@ impl FileTailer {
         }
     }
 
-    /// The checkpoint as it stands; `None` where it has none of its own.
+    /// The present checkpoint; `None` where it has none of its own.
     pub(super) fn row(&mut self) -> Option<FileCheckpoint> {
         let packed = self.packed();
         match &mut self.state {
@@ -329,7 +331,7 @@ impl FileTailer {
     }
 }
 
-/// Runs what blocks on the file system on a thread of its own, so that no other task waits.
+/// Runs blocking file system work on a separate thread.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {

@@ -1,4 +1,4 @@
-//! Reading a file for a turn.
+//! Reads a file for one turn.
 
 use std::io;
 
@@ -17,27 +17,27 @@ use crate::source::decode::Flush;
 pub(in super::super) enum ReadStatus {
     /// At the present end.
     AtEnd,
-    /// There is more, but it is another's turn, or time to save.
+    /// There is more, but another file has its turn, or checkpoints are due.
     More,
     /// There is more, once a claim is saved.
     AwaitingClaim,
-    /// What was read is gone: the file must be looked at anew.
+    /// What was read is no longer there: the file must be identified again.
     Replaced,
-    /// `stop`, or the receiver is gone: nothing more may be sent.
+    /// The run was stopped or the receiver dropped: nothing more may be sent.
     Stopped,
 }
 
-/// How far a turn may go.
+/// How far a turn may read.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) enum ReadLimit {
-    /// About so many bytes.
+    /// About this many bytes.
     Bytes(u64),
-    /// The first end of a line at or behind this position, or the end of the file.
+    /// The first line end at or after this position, or the end of the file.
     Position(u64),
 }
 
 impl FileTailer {
-    /// Reads and sends lines for a turn. After an error it may be tried again.
+    /// Reads and sends lines for a turn. After an error it may be called again.
     pub(in super::super) async fn read_turn(
         &mut self,
         output: &RecordOutput,
@@ -96,7 +96,7 @@ impl FileTailer {
         }
     }
 
-    /// At the present end: completes what the decoder holds for too long.
+    /// At the present end: completes what the decoder has held for too long.
     async fn end(&mut self, output: &RecordOutput) -> io::Result<ReadStatus> {
         if let TailState::Reading(stream) = &mut self.state {
             stream.note_end();
@@ -120,8 +120,8 @@ impl FileTailer {
         }
     }
 
-    /// Sends what stands behind the last newline, if it is a line, and what the decoder holds; of
-    /// later lines none that starts at or behind `end`.
+    /// Sends the bytes after the last newline, if they are a line, and what the decoder holds; no
+    /// later line that starts at or after `end`.
     pub(in super::super) async fn send_rest(
         &mut self,
         output: &RecordOutput,
@@ -131,7 +131,7 @@ impl FileTailer {
     ) -> ReadStatus {
         if let TailState::Reading(stream) = &mut self.state {
             stream.take_rest(rest);
-            // What an earlier run said to be incomplete, and still is, is not said again.
+            // What an earlier run reported as incomplete, and still is, is not reported again.
             if flush != Flush::EndOfStream || !stream.has_nothing_new() {
                 stream.flush(flush);
             }
