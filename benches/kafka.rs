@@ -125,6 +125,7 @@ async fn with_sink(servers: &str, group: String, count: u32, sink: Value) -> f64
         store: Store::in_memory().expect("memory"),
         metrics: Metrics::default().sink("crm"),
         on_auth_failure: OnAuthFailure::Abort,
+        leave: CancellationToken::new(),
         abort: CancellationToken::new(),
         input_drained: CancellationToken::new(),
     };

@@ -48,9 +48,12 @@
 //! crate; they may change in any version.
 
 pub mod ack;
+mod backoff;
 #[doc(hidden)]
 pub mod clock;
 pub mod coerce;
+#[cfg(any(feature = "cli", feature = "vector"))]
+mod listener;
 pub mod record;
 mod suggest;
 
@@ -73,6 +76,9 @@ pub mod sink;
 
 pub mod pipeline;
 pub mod telemetry;
+
+#[doc(hidden)]
+pub mod fuzz;
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]

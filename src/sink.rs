@@ -59,6 +59,9 @@ pub struct SinkContext {
     pub on_auth_failure: OnAuthFailure,
     /// Cancelled to end it at once, with work left.
     pub abort: CancellationToken,
+    /// Cancelled when it should end within seconds. A sink with a disk buffer then ends its open
+    /// requests and leaves the rest in the buffer; one with a memory buffer delivers what it has.
+    pub leave: CancellationToken,
     /// Cancelled by the sink once its input has ended and every record of it is in its buffer.
     pub input_drained: CancellationToken,
 }

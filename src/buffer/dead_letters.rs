@@ -30,7 +30,8 @@ const COLUMNS: &str = "id, sink, at, reason, detail, rule, field, place, transpo
                        response, attempts, replays, call, meta, record";
 
 /// Selects the rows that match a [`DeadLetterFilter`]: parameters 1 to 4.
-const FILTER_SQL: &str = "sink = ?1 AND (?2 IS NULL OR reason = ?2) AND (?3 IS NULL OR at >= ?3)
+pub(super) const FILTER_SQL: &str =
+    "sink = ?1 AND (?2 IS NULL OR reason = ?2) AND (?3 IS NULL OR at >= ?3)
     AND (?4 IS NULL OR id IN (SELECT value FROM json_each(?4)))";
 
 /// A record that could not be delivered, and why.
@@ -260,11 +261,11 @@ pub struct DeadLetterFilter {
 }
 
 impl DeadLetterFilter {
-    fn ids(&self) -> Option<String> {
+    pub(super) fn ids(&self) -> Option<String> {
         self.ids.as_deref().map(json_array)
     }
 
-    fn since(&self) -> Option<i64> {
+    pub(super) fn since(&self) -> Option<i64> {
         self.since.map(micros)
     }
 }

@@ -8,6 +8,7 @@
 //! A record that was pushed into a buffer leaves it only by [`Buffer::settle`], or by an
 //! acknowledgement that makes its source send the record again.
 
+mod dead_letter_summary;
 mod dead_letters;
 mod disk;
 mod error;
@@ -37,6 +38,7 @@ use crate::ack::Ack;
 use crate::config::sink::{BufferConfig, BufferKind};
 use crate::record::Record;
 
+pub use dead_letter_summary::DeadLetterCause;
 pub use dead_letters::{DeadLetter, DeadLetterFilter, Exported, StoredDeadLetter, export};
 pub use disk::DiskBuffer;
 pub use error::{BufferError, StoreError};

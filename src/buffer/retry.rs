@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::StoreError;
+use crate::backoff::Backoff;
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(5);
@@ -19,7 +20,7 @@ pub(super) struct StorageRetry<'a> {
     stop: &'a CancellationToken,
     /// Counts failures.
     errors: &'a AtomicU64,
-    delay: Duration,
+    backoff: Backoff,
     logged: Option<Instant>,
 }
 
@@ -31,7 +32,14 @@ impl<'a> StorageRetry<'a> {
         stop: &'a CancellationToken,
         errors: &'a AtomicU64,
     ) -> Self {
-        Self { what, sink, stop, errors, delay: FIRST_DELAY, logged: None }
+        Self {
+            what,
+            sink,
+            stop,
+            errors,
+            backoff: Backoff::new(FIRST_DELAY, MAX_DELAY),
+            logged: None,
+        }
     }
 
     /// Waits before the next try. Returns the error if there must be none: the process stops, or
@@ -46,12 +54,10 @@ impl<'a> StorageRetry<'a> {
             tracing::error!(sink, what, %error, "storage failed, trying again");
             self.logged = Some(Instant::now());
         }
-        tokio::select! {
-            () = self.stop.cancelled() => return Err(error),
-            () = sleep(self.delay) => {}
+        match self.backoff.wait(self.stop).await {
+            true => Ok(()),
+            false => Err(error),
         }
-        self.delay = (self.delay * 2).min(MAX_DELAY);
-        Ok(())
     }
 
     /// Logs that the command worked, if a failure was logged.

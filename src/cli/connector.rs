@@ -13,9 +13,14 @@ use super::run::{
 use crate::config::connector::{Connector as Loaded, Secrets, load_connector};
 use crate::config::{ProcessEnvironment, Report, SinkConfig, SourceText, Style};
 use crate::pipeline::{BuiltPipeline, connector_cluster};
+use crate::source::ReadMode;
 
 /// Run as a Fluvio connector.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  usercom-sink connector --config connector.yaml --check
+  usercom-sink connector --config connector.yaml --secrets secrets.txt")]
 pub(super) struct ConnectorCommand {
     /// Config of the connector (YAML)
     #[arg(short, long, value_name = "FILE")]
@@ -97,7 +102,7 @@ impl ConnectorCommand {
                         return printed;
                     }
                 }
-                exit_of(&summary, false)
+                exit_of(&summary, if self.once { ReadMode::Once } else { ReadMode::Follow })
             }
             Err(error) => fail(&error.to_string()),
         }

@@ -24,6 +24,10 @@ const API_KEY: &str = "emulator";
 
 /// Run a local demo.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  usercom-sink demo
+  usercom-sink demo --keep")]
 pub(super) struct DemoCommand {
     /// Keep the emulator running afterwards, until Ctrl-C
     #[arg(long)]
@@ -84,7 +88,7 @@ impl DemoCommand {
             wait_for_signal().await;
         }
         emulator.stop().await;
-        Ok(exit_of(&summary, false))
+        Ok(exit_of(&summary, ReadMode::Once))
     }
 }
 

@@ -10,6 +10,11 @@ use crate::emulator::{Chance, EmulatorConfig, ErrorRate, Faults, Latency, RateLi
 
 /// Run the local User.com emulator.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  usercom-sink emulator --api-key secret
+  usercom-sink emulator --api-key secret --rate-limit 10 --latency 50:20
+  usercom-sink emulator --api-key secret --error-rate 0.1:500,503 --data account.db")]
 pub(super) struct EmulatorCommand {
     /// Address to listen on; port 0 selects a free port
     #[arg(long, default_value = "127.0.0.1:8765")]
@@ -23,8 +28,8 @@ pub(super) struct EmulatorCommand {
     /// JSON file with initial attributes, users and companies
     #[arg(long, value_name = "FILE")]
     seed: Option<PathBuf>,
-    /// Requests per second before it answers 429, for example `50/s`
-    #[arg(long, value_name = "N/s")]
+    /// Requests per second before it answers 429, for example `50`
+    #[arg(long, value_name = "N[/s]")]
     rate_limit: Option<RateLimit>,
     /// Response time in milliseconds, for example `50`, or `50:10` with jitter
     #[arg(long, value_name = "MS[:JITTER]")]

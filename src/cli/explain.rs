@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::load::ConfigFiles;
 use super::output::{Exit, fail, print};
+use super::paint::Paint;
 use super::run::OutputFormat;
 use crate::config::{Pipeline, SinkConfig, Style};
 use crate::deliver::Request;
@@ -18,6 +19,11 @@ use crate::source::decode::Decoder;
 
 /// Dry-run records through the mapping.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  usercom-sink explain -c pipeline.toml records.ndjson
+  head -n 5 app.ndjson | usercom-sink explain -c pipeline.toml
+  usercom-sink explain -c pipeline.toml records.ndjson --format json | jq .calls")]
 pub(super) struct ExplainCommand {
     #[command(flatten)]
     files: ConfigFiles,
@@ -33,8 +39,8 @@ pub(super) struct ExplainCommand {
 }
 
 impl ExplainCommand {
-    pub(super) async fn run(self, style: Style) -> Exit {
-        let loaded = match self.files.load(style) {
+    pub(super) async fn run(self, style: Style, paint: Paint) -> Exit {
+        let loaded = match self.files.load_offline(style) {
             Ok(loaded) => loaded,
             Err(exit) => return exit,
         };
@@ -67,9 +73,9 @@ impl ExplainCommand {
                         let mut record = Record::new(body.clone());
                         record.meta = decoded.meta;
                         let report = dry_run.run_record(record).await;
-                        self.show(name, n, body, &report)
+                        self.show(name, n, body, &report, paint)
                     }
-                    Some(why) => self.show_undecodable(name, n, body, &why),
+                    Some(why) => self.show_undecodable(name, n, body, &why, paint),
                 };
                 let printed = print(&text);
                 if printed != Exit::Done {
@@ -96,14 +102,14 @@ impl ExplainCommand {
         Ok(text.into())
     }
 
-    fn show(&self, sink: &str, n: u64, body: &[u8], report: &DryRunReport) -> String {
+    fn show(&self, sink: &str, n: u64, body: &[u8], report: &DryRunReport, paint: Paint) -> String {
         match self.format {
             OutputFormat::Json => format!("{}\n", as_json(sink, body, report)),
-            OutputFormat::Text => as_text(sink, n, report),
+            OutputFormat::Text => as_text(sink, n, report, paint),
         }
     }
 
-    fn show_undecodable(&self, sink: &str, n: u64, line: &[u8], why: &str) -> String {
+    fn show_undecodable(&self, sink: &str, n: u64, line: &[u8], why: &str, paint: Paint) -> String {
         let record = String::from_utf8_lossy(line);
         match self.format {
             OutputFormat::Json => {
@@ -114,7 +120,10 @@ impl ExplainCommand {
                 });
                 format!("{object}\n")
             }
-            OutputFormat::Text => format!("record {n} -> sink {sink}\n  dead letter: {why}\n\n"),
+            OutputFormat::Text => {
+                let title = paint.bold(format!("record {n} -> sink {sink}"));
+                format!("{title}\n  {}: {why}\n\n", paint.bad("dead letter"))
+            }
         }
     }
 }
@@ -164,10 +173,10 @@ pub(super) fn request_json(request: &Request) -> Value {
     })
 }
 
-fn as_text(sink: &str, n: u64, report: &DryRunReport) -> String {
-    let mut text = format!("record {n} -> sink {sink}\n");
+fn as_text(sink: &str, n: u64, report: &DryRunReport, paint: Paint) -> String {
+    let mut text = format!("{}\n", paint.bold(format!("record {n} -> sink {sink}")));
     for rule in &report.rules {
-        let mark = if rule.fired { "fired" } else { "  -  " };
+        let mark = if rule.fired { paint.good("fired") } else { paint.faint("  -  ") };
         text += &format!("  {mark} {}: {}\n", rule.name, rule.why);
     }
     for call in &report.calls {
@@ -178,13 +187,13 @@ fn as_text(sink: &str, n: u64, report: &DryRunReport) -> String {
         text += &format!("  request {} {} {body}\n", request.method.as_str(), request.path);
     }
     for note in &report.notes {
-        text += &format!("  note    {note}\n");
+        text += &format!("  {}    {note}\n", paint.notice("note"));
     }
     for error in &report.errors {
-        text += &format!("  dead letter: {error}\n");
+        text += &format!("  {}: {error}\n", paint.bad("dead letter"));
     }
     if report.calls.is_empty() && report.errors.is_empty() {
-        text += "  unmatched: no rule wants it\n";
+        text += &format!("  {}: no rule wants it\n", paint.notice("unmatched"));
     }
     text.push('\n');
     text

@@ -7,7 +7,9 @@ use clap::Args;
 use super::output::{Exit, eprint};
 use crate::config::fault::{ConfigPath, Fault};
 use crate::config::sink::UsercomSink;
-use crate::config::{Environment, Loaded, ProcessEnvironment, Report, SourceText, Style, load};
+use crate::config::{
+    Environment, Loaded, OfflineEnvironment, ProcessEnvironment, Report, SourceText, Style, load,
+};
 use crate::sink::SinkFactory;
 
 /// The pipeline files of a command.
@@ -21,7 +23,16 @@ pub(super) struct ConfigFiles {
 impl ConfigFiles {
     /// Reads and checks the files; every fault goes to stderr.
     pub(super) fn load(&self, style: Style) -> Result<Loaded, Exit> {
-        let loaded = self.read().and_then(|texts| load_texts(&texts, &ProcessEnvironment));
+        self.load_with(&ProcessEnvironment, style)
+    }
+
+    /// As [`load`](Self::load), for commands that use no network: a missing secret is a warning.
+    pub(super) fn load_offline(&self, style: Style) -> Result<Loaded, Exit> {
+        self.load_with(&OfflineEnvironment, style)
+    }
+
+    fn load_with(&self, environment: &dyn Environment, style: Style) -> Result<Loaded, Exit> {
+        let loaded = self.read().and_then(|texts| load_texts(&texts, environment));
         match loaded {
             Ok(loaded) => {
                 if !loaded.warnings.is_empty() {

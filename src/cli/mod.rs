@@ -1,6 +1,7 @@
 //! The command line, one file per command. Results go to stdout, logs and progress to stderr.
 
 mod arguments;
+mod completions;
 #[cfg(feature = "fluvio")]
 mod connector;
 #[cfg(not(feature = "fluvio"))]
@@ -10,25 +11,38 @@ mod dead_letters;
 mod demo;
 mod emulator;
 mod explain;
+mod junit;
 mod load;
 mod log;
 mod output;
+mod paint;
 mod reload;
 mod run;
 mod schema;
+mod sources;
 mod state;
+mod table;
 mod test;
 mod validate;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use output::Exit;
+
+use paint::Paint;
 
 /// Deliver records of a data pipeline to User.com. Start with `usercom-sink demo`.
 #[derive(Debug, Parser)]
 #[command(name = "usercom-sink", version, about, arg_required_else_help = true)]
+#[command(after_help = "\
+Examples:
+  usercom-sink demo
+  usercom-sink validate -c pipeline.toml
+  usercom-sink run -c pipeline.toml --once
+
+`usercom-sink COMMAND --help` shows the options and examples of a command.")]
 struct Cli {
     #[command(flatten)]
     log: log::LogOptions,
@@ -56,11 +70,42 @@ enum Command {
     Emulator(emulator::EmulatorCommand),
     /// List, export, replay or delete dead letters
     DeadLetters(dead_letters::DeadLettersCommand),
+    /// Show or change what sources have read
+    Sources(sources::SourcesCommand),
+    /// Print the completions of a shell
+    Completions(completions::CompletionsCommand),
+    /// Print the manual page, or write those of all commands
+    Man(completions::ManCommand),
+}
+
+/// Options of every command. They are shown in the help of the program, not in that of each
+/// command.
+const GLOBAL_OPTIONS: [&str; 2] = ["log_format", "color"];
+
+/// The command line as it is parsed.
+fn command_line() -> clap::Command {
+    let hide = |command: clap::Command, option| command.mut_arg(option, |arg| arg.hide(true));
+    let command = GLOBAL_OPTIONS.into_iter().fold(Cli::command(), hide);
+    let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    command.after_help(format!(
+        "\
+Options of every command:
+      --log-format <FORMAT>  Format of log lines: text (default) or json
+      --color <WHEN>         When to use colours: auto (default), always or never
+
+{examples}"
+    ))
+}
+
+fn parse() -> Result<Cli, clap::Error> {
+    let arguments = arguments::with_command(std::env::args_os());
+    let matches = command_line().try_get_matches_from(arguments)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command_line()))
 }
 
 /// Parses the command line and runs its command. Returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments::with_command(std::env::args_os())) {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are results; anything else is a wrong command line.
@@ -72,6 +117,7 @@ pub fn main() -> ExitCode {
         }
     };
     let style = cli.log.style();
+    let paint = Paint(cli.log.stdout_style());
     cli.log.init(match cli.command {
         Command::Demo(_) => "warn",
         _ => "info",
@@ -89,11 +135,14 @@ pub fn main() -> ExitCode {
             Command::Run(command) => command.run(style).await,
             Command::Connector(command) => command.run(style).await,
             Command::Validate(command) => command.run(style).await,
-            Command::Test(command) => command.run(style).await,
-            Command::Explain(command) => command.run(style).await,
+            Command::Test(command) => command.run(style, paint).await,
+            Command::Explain(command) => command.run(style, paint).await,
             Command::Schema(command) => command.run(),
             Command::Emulator(command) => command.run().await,
-            Command::DeadLetters(command) => command.run(style).await,
+            Command::DeadLetters(command) => command.run(style, paint).await,
+            Command::Sources(command) => command.run(style, paint).await,
+            Command::Completions(command) => command.run(Cli::command()),
+            Command::Man(command) => command.run(Cli::command()),
         }
     });
     // Blocking reads (standard input) must not hold up the end.

@@ -13,7 +13,8 @@ pub enum Exit {
     Failed = 1,
     /// Wrong command line.
     Usage = 2,
-    /// There are dead letters, and `--fail-on-dead-letter` is set.
+    /// There are dead letters and `--fail-on-dead-letter` is set, or unmatched records and
+    /// `--fail-on-unmatched`.
     DeadLetters = 65,
     /// Stopped with records left in a disk buffer.
     WorkLeft = 75,
@@ -37,6 +38,18 @@ pub(super) fn print(text: &str) -> Exit {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done,
         Err(error) => fail(&format!("cannot write to standard output: {error}")),
     }
+}
+
+/// Text of unknown origin on one line: what a terminal could act on is escaped, quotes are not.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\'' | '"' => shown.push(c),
+            c => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
 }
 
 /// Writes an error to stderr.

@@ -22,6 +22,17 @@ use crate::telemetry::Metrics;
 
 /// Run a pipeline.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  usercom-sink run -c pipeline.toml
+  usercom-sink run -c pipeline.toml --once --format json
+  usercom-sink run -c pipeline.toml --once --fail-on-dead-letter --fail-on-unmatched
+
+SIGTERM and SIGINT stop it: records in a memory buffer are delivered first, those in a disk
+buffer wait for the next start. SIGHUP reads the pipeline files again.
+
+Exit codes: 0 done, 1 failed, 65 dead letters or unmatched records (with --fail-on-...),
+75 stopped with records left, 77 the API key was refused, 78 bad config.")]
 pub(super) struct RunCommand {
     #[command(flatten)]
     files: ConfigFiles,
@@ -37,14 +48,16 @@ pub(super) struct RunCommand {
     /// Exit with 65 if a record went to the dead letters
     #[arg(long)]
     fail_on_dead_letter: bool,
+    /// Exit with 65 if no rule matched a record
+    #[arg(long)]
+    fail_on_unmatched: bool,
 }
 
 /// Output format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum OutputFormat {
-    /// Text for people.
+    // Without doc comments the help lists both on one line.
     Text,
-    /// JSON for programs.
     Json,
 }
 
@@ -143,7 +156,19 @@ impl RunCommand {
                 return printed;
             }
         }
-        exit_of(summary, self.fail_on_dead_letter)
+        let unmatched: u64 = summary.sinks.values().map(|sink| sink.unmatched).sum();
+        let exit = exit_of(summary, self.mode());
+        let dead = all_dead_letters(summary);
+        if exit == Exit::Done
+            && (self.fail_on_dead_letter && dead > 0 || self.fail_on_unmatched && unmatched > 0)
+        {
+            return Exit::DeadLetters;
+        }
+        exit
+    }
+
+    fn mode(&self) -> ReadMode {
+        if self.once { ReadMode::Once } else { ReadMode::Follow }
     }
 }
 
@@ -158,15 +183,18 @@ pub(super) fn print_summary(summary: &Summary, format: OutputFormat) -> Exit {
     }
 }
 
-/// The exit code of a summary.
-pub(super) fn exit_of(summary: &Summary, fail_on_dead_letter: bool) -> Exit {
-    let dead: u64 = summary.sinks.values().map(|sink| sink.all_dead_letters()).sum();
+fn all_dead_letters(summary: &Summary) -> u64 {
+    summary.sinks.values().map(|sink| sink.all_dead_letters()).sum()
+}
+
+/// The exit code of a summary. A service may leave records in a disk buffer: its next start
+/// delivers them.
+pub(super) fn exit_of(summary: &Summary, mode: ReadMode) -> Exit {
+    let left = summary.left > 0 && mode == ReadMode::Once;
     if summary.key_refused.is_some() {
         Exit::KeyRefused
-    } else if summary.left > 0 || summary.stopped_early {
+    } else if left || summary.stopped_early {
         Exit::WorkLeft
-    } else if fail_on_dead_letter && dead > 0 {
-        Exit::DeadLetters
     } else {
         Exit::Done
     }

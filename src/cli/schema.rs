@@ -9,6 +9,9 @@ use crate::config::pipeline_schema_text;
 
 /// Print the JSON Schema of pipeline files.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  usercom-sink schema > pipeline.schema.json")]
 pub(super) struct SchemaCommand {
     /// Print Fluvio's Connector.toml instead
     #[arg(long)]

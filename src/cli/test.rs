@@ -1,13 +1,18 @@
 //! `test`: runs the `[[tests]]` of a pipeline file and shows the differences.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::explain::request_json;
+use super::junit::{JunitCase, junit};
 use super::load::ConfigFiles;
-use super::output::{Exit, print};
+use super::output::{Exit, eprint, fail, print, printable};
+use super::paint::Paint;
 use crate::config::{ExpectedCall, ExpectedOutcome, Pipeline, SinkConfig, Style, TestCase};
 use crate::pipeline::{DryRun, DryRunReport};
 use crate::record::Record;
@@ -15,14 +20,35 @@ use crate::source::decode_text;
 
 /// Run the [[tests]] of a pipeline file.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  usercom-sink test -c pipeline.toml
+  usercom-sink test -c pipeline.toml --filter signup
+  usercom-sink test -c pipeline.toml --junit results.xml
+
+The exit code is 1 if a test fails and if there is none to run.")]
 pub(super) struct TestCommand {
     #[command(flatten)]
     files: ConfigFiles,
+    /// Run only tests whose name contains this text
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Write the results as JUnit XML to this file too
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+/// The result of one test.
+struct TestResult<'a> {
+    test: &'a TestCase,
+    /// Differences from the expected outcome, as indented lines; empty if it passed.
+    differences: Vec<String>,
+    took: Duration,
 }
 
 impl TestCommand {
-    pub(super) async fn run(self, style: Style) -> Exit {
-        let loaded = match self.files.load(style) {
+    pub(super) async fn run(self, style: Style, paint: Paint) -> Exit {
+        let loaded = match self.files.load_offline(style) {
             Ok(loaded) => loaded,
             Err(exit) => return exit,
         };
@@ -36,29 +62,108 @@ impl TestCommand {
                 Err(_) => return Exit::BadConfig,
             };
         }
-        let tests = &loaded.pipeline.tests;
-        let (mut text, mut failed) = (String::new(), 0);
-        for test in tests {
+        let is_wanted =
+            |test: &&TestCase| self.filter.as_ref().is_none_or(|text| test.name.contains(text));
+        let mut results = Vec::new();
+        let mut fired = BTreeSet::new();
+        for test in loaded.pipeline.tests.iter().filter(is_wanted) {
+            let began = Instant::now();
             let differences = match rehearsals.get(test.sink.as_str()) {
                 Some(dry_run) => match rehearse(dry_run, test, &loaded.pipeline).await {
-                    Ok(rehearsed) => differences(test, &rehearsed),
+                    Ok(rehearsed) => {
+                        let names = rehearsed.rules.iter().filter(|rule| rule.fired);
+                        fired.extend(names.map(|rule| (test.sink.clone(), rule.name.clone())));
+                        differences(test, &rehearsed)
+                    }
                     Err(why) => vec![format!("    {why}")],
                 },
-                None => vec![format!("there is no sink `{}`", test.sink)],
+                None => vec![format!("    there is no sink `{}`", test.sink)],
             };
-            let verdict = if differences.is_empty() { "ok" } else { "FAILED" };
-            text += &format!("test {} ... {verdict}\n", test.name);
-            for difference in &differences {
-                text += &format!("{difference}\n");
-            }
-            failed += usize::from(!differences.is_empty());
+            results.push(TestResult { test, differences, took: began.elapsed() });
         }
-        text += &format!("\n{} passed, {failed} failed\n", tests.len() - failed);
-        match print(&text) {
+        if let Some(exit) = self.write_junit(&results) {
+            return exit;
+        }
+        if results.is_empty() {
+            return self.nothing_to_run(&loaded.pipeline);
+        }
+        let failed = results.iter().filter(|result| !result.differences.is_empty()).count();
+        let printed = print(&as_text(&results, failed, paint));
+        // Tests that were left out may fire the other rules.
+        if self.filter.is_none() {
+            let untested = untested_rules(&rehearsals, &fired);
+            if !untested.is_empty() {
+                eprint(&format!("no test fires these rules: {}\n", untested.join(", ")));
+            }
+        }
+        match printed {
             Exit::Done if failed > 0 => Exit::Failed,
             exit => exit,
         }
     }
+
+    fn nothing_to_run(&self, pipeline: &Pipeline) -> Exit {
+        match (&self.filter, pipeline.tests.len()) {
+            (Some(text), 1..) => {
+                let names = pipeline.tests.iter().take(20).map(|test| format!("`{}`", test.name));
+                let names = names.collect::<Vec<_>>().join(", ");
+                fail(&format!(
+                    "no test has `{}` in its name; the tests are {names}",
+                    printable(&text)
+                ))
+            }
+            _ => {
+                fail("there is no test: write `[[tests]]` with a `record` and the expected `calls`")
+            }
+        }
+    }
+
+    fn write_junit(&self, results: &[TestResult<'_>]) -> Option<Exit> {
+        let path = self.junit.as_ref()?;
+        let cases = results.iter().map(|result| JunitCase {
+            name: &result.test.name,
+            group: &result.test.sink,
+            took: result.took,
+            failure: (!result.differences.is_empty()).then(|| result.differences.join("\n")),
+        });
+        let written = junit(&cases.collect::<Vec<_>>()).and_then(|text| std::fs::write(path, text));
+        let failed = |error| fail(&format!("cannot write {}: {error}", path.display()));
+        written.err().map(failed)
+    }
+}
+
+fn as_text(results: &[TestResult<'_>], failed: usize, paint: Paint) -> String {
+    let mut text = String::new();
+    for TestResult { test, differences, .. } in results {
+        let verdict = if differences.is_empty() { paint.good("ok") } else { paint.bad("FAILED") };
+        text += &format!("test {} ... {verdict}\n", printable(&test.name));
+        for line in differences.iter().flat_map(|difference| difference.lines()) {
+            let shown = match line.trim_start().chars().next() {
+                Some('-') => paint.bad(line),
+                Some('+') => paint.good(line),
+                _ => line.to_owned(),
+            };
+            text += &format!("{shown}\n");
+        }
+    }
+    let passed = results.len() - failed;
+    text + &format!("\n{passed} passed, {failed} failed\n")
+}
+
+/// Rules of the tested sinks that fired in no test.
+fn untested_rules(
+    rehearsals: &HashMap<&str, DryRun>,
+    fired: &BTreeSet<(String, String)>,
+) -> Vec<String> {
+    let mut sinks: Vec<_> = rehearsals.iter().collect();
+    sinks.sort_by_key(|(name, _)| **name);
+    let rules = sinks.into_iter().flat_map(|(sink, dry_run)| {
+        dry_run.rule_names().map(move |rule| ((*sink).to_owned(), rule.to_owned()))
+    });
+    rules
+        .filter(|rule| !fired.contains(rule))
+        .map(|(sink, rule)| format!("`{}` of sink {sink}", printable(&rule)))
+        .collect()
 }
 
 /// Dry-runs a test's record, or all records of its `line`.

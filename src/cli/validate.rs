@@ -6,17 +6,22 @@ use super::load::ConfigFiles;
 use super::output::{Exit, eprint, fail, print};
 use super::run::OutputFormat;
 use crate::buffer::Store;
-use crate::config::{ProcessEnvironment, Report, Style};
+use crate::config::{OnMissing, Report, Style, ValidationEnvironment};
 use crate::pipeline::{BuiltPipeline, RunOptions, Shutdown};
 use crate::source::ReadMode;
 use crate::telemetry::Metrics;
 
 /// Check a pipeline file and report every fault.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  usercom-sink validate -c pipeline.toml
+  usercom-sink validate -c pipeline.toml --no-environment
+  usercom-sink validate -c base.toml -c secrets.yaml --format json")]
 pub(super) struct ValidateCommand {
     #[command(flatten)]
     files: ConfigFiles,
-    /// Check only the file, without health checks
+    /// Check only the file, without health checks; `${VAR}` may be unset
     #[arg(long)]
     no_environment: bool,
     /// Output format of faults; `json` goes to stdout
@@ -30,7 +35,9 @@ impl ValidateCommand {
             Ok(texts) => texts,
             Err(report) => return self.refuse(&report, style),
         };
-        let loaded = match super::load::load_texts(&texts, &ProcessEnvironment) {
+        let on_missing = if self.no_environment { OnMissing::Warn } else { OnMissing::Fault };
+        let environment = ValidationEnvironment(on_missing);
+        let loaded = match super::load::load_texts(&texts, &environment) {
             Ok(loaded) => loaded,
             Err(report) => return self.refuse(&report, style),
         };

@@ -7,5 +7,6 @@
 
 pub mod boolean;
 pub mod number;
+mod offset;
 pub mod timestamp;
 pub mod zone;

@@ -12,7 +12,7 @@ pub fn find(name: &str) -> Option<TimeZone> {
         return None;
     }
     if name.starts_with(['+', '-']) {
-        return super::timestamp::offset(name).map(TimeZone::fixed);
+        return super::offset::offset(name).map(TimeZone::fixed);
     }
     TimeZone::get(name).ok()
 }

@@ -14,6 +14,7 @@ use super::fault::{ConfigPath, Fault, Segment, Target};
 use super::foreign_keys::{self, Foreign};
 use super::pipeline::NAME_PATTERN;
 use super::suggest::{instead_behind, list};
+use super::units::Unit;
 
 static NAME: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(NAME_PATTERN).expect("a constant pattern"));
@@ -371,6 +372,14 @@ impl<'s> Checker<'s> {
             {
                 format!("write it without quotes: {}", text.value)
             }
+            (["a whole number" | "a number"], found) if let Some(unit) = unit(path) => {
+                let count = match found {
+                    NodeKind::String(text) if !text.is_interpolated() => unit.count(&text.value),
+                    _ => None,
+                };
+                let example = count.map_or_else(String::new, |count| format!(": write {count}"));
+                format!("`{path}` is a whole number of {}{example}", unit.name())
+            }
             (["a list"], NodeKind::String(_)) => format!("put `{path}` into a list: `[\"…\"]`"),
             _ => format!("`{path}` is {expected}"),
         };
@@ -390,6 +399,14 @@ impl<'s> Checker<'s> {
         help: String,
     ) {
         self.faults.push(Fault { code, path, target, message, help: Some(help) });
+    }
+}
+
+/// The unit of the setting at a path.
+fn unit(path: &ConfigPath) -> Option<Unit> {
+    match path.0.last() {
+        Some(Segment::Key(key)) => Unit::of(key),
+        _ => None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::document::{Node, NodeKind};
-use super::fault::{ConfigPath, Fault, Target};
+use super::fault::{ConfigPath, Fault, Segment, Target};
 use super::text::{InterpolatedString, TextSegment};
 
 /// The largest file `${file:…}` reads, in bytes.
@@ -24,7 +24,29 @@ pub trait Environment {
     /// # Errors
     /// Whatever kept the file from being read as UTF-8 text.
     fn read_file(&self, path: &Path) -> io::Result<String>;
+
+    /// What happens where a variable or a file is missing.
+    fn on_missing(&self) -> OnMissing {
+        OnMissing::Fault
+    }
+
+    /// Whether a file matches a pattern; `None` if that is not known.
+    fn matches_file(&self, _pattern: &Path) -> Option<bool> {
+        None
+    }
 }
+
+/// What happens where `${…}` has no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnMissing {
+    /// The pipeline cannot run.
+    Fault,
+    /// A warning, where the value only matters to what uses the network.
+    Warn,
+}
+
+/// Stands for a value that is missing.
+const STAND_IN: &str = "not-set";
 
 /// The variables and files of this process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,6 +66,49 @@ impl Environment for ProcessEnvironment {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, error));
         }
         Ok(text)
+    }
+}
+
+/// The variables and files of this process, for commands that use no network: a missing one is a
+/// warning.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OfflineEnvironment;
+
+impl Environment for OfflineEnvironment {
+    fn var(&self, name: &str) -> Option<String> {
+        ProcessEnvironment.var(name)
+    }
+
+    fn read_file(&self, path: &Path) -> io::Result<String> {
+        ProcessEnvironment.read_file(path)
+    }
+
+    fn on_missing(&self) -> OnMissing {
+        OnMissing::Warn
+    }
+}
+
+/// The variables and files of this process, for `validate`: it also looks whether patterns match
+/// files.
+#[derive(Debug, Clone, Copy)]
+pub struct ValidationEnvironment(pub OnMissing);
+
+impl Environment for ValidationEnvironment {
+    fn var(&self, name: &str) -> Option<String> {
+        ProcessEnvironment.var(name)
+    }
+
+    fn read_file(&self, path: &Path) -> io::Result<String> {
+        ProcessEnvironment.read_file(path)
+    }
+
+    fn on_missing(&self) -> OnMissing {
+        self.0
+    }
+
+    fn matches_file(&self, pattern: &Path) -> Option<bool> {
+        let mut found = glob::glob(pattern.to_str()?).ok()?;
+        Some(found.any(|path| path.is_ok_and(|path| path.is_file())))
     }
 }
 
@@ -91,10 +156,12 @@ pub(crate) fn interpolate(
         }
         // What another program has put in is not looked at again.
         NodeKind::String(text) if text.written.contains("${") && !text.is_interpolated() => {
-            let (resolved, problems) = resolve(&text.written, environment, folder);
+            let on_missing =
+                if is_needed_offline(path) { OnMissing::Fault } else { environment.on_missing() };
+            let (resolved, problems) = resolve(&text.written, environment, folder, on_missing);
             // A fault points into the text as it is written, which is what the tree still holds
             // where a fault was found.
-            if problems.is_empty() {
+            if problems.iter().all(|problem| problem.code.starts_with('W')) {
                 *text = resolved;
             }
             faults.extend(problems.into_iter().map(|problem| Fault {
@@ -109,6 +176,30 @@ pub(crate) fn interpolate(
     }
 }
 
+/// Whether a value matters without the network too: where state is, how records are decoded and
+/// mapped, and the tests.
+fn is_needed_offline(path: &ConfigPath) -> bool {
+    let keys: Vec<_> = path
+        .0
+        .iter()
+        .map(|segment| match segment {
+            Segment::Key(key) => key.as_str(),
+            Segment::Index(_) => "",
+        })
+        .collect();
+    matches!(
+        keys.as_slice(),
+        ["data_dir" | "tests", ..]
+            | ["sources", _, "decoding" | "multiline" | "timezone", ..]
+            | [
+                "sinks",
+                _,
+                "mapping" | "preset" | "users" | "attributes" | "company_attributes",
+                ..
+            ]
+    )
+}
+
 struct Problem {
     code: &'static str,
     span: std::ops::Range<usize>,
@@ -120,6 +211,7 @@ fn resolve(
     written: &str,
     environment: &dyn Environment,
     folder: &Path,
+    on_missing: OnMissing,
 ) -> (InterpolatedString, Vec<Problem>) {
     let mut out = Builder::default();
     let mut problems = Vec::new();
@@ -146,6 +238,12 @@ fn resolve(
         let span = open..open + length + 1;
         match value_of(&written[open + 2..span.end - 1], environment, folder) {
             Ok(value) => out.insert(&value, span.clone(), true),
+            Err((code @ ("E0010" | "E0011"), message, _)) if on_missing == OnMissing::Warn => {
+                out.insert(STAND_IN, span.clone(), true);
+                let code = if code == "E0010" { "W0010" } else { "W0011" };
+                let help = "`run` needs it; without network it does not matter".to_owned();
+                problems.push(Problem { code, span: span.clone(), message, help })
+            }
             Err((code, message, help)) => {
                 problems.push(Problem { code, span: span.clone(), message, help })
             }

@@ -17,6 +17,7 @@ use super::recover::recover;
 use super::schema::pipeline_schema;
 use super::secret::{Redactions, raw_redactions, redacted_raw, redacted_strings};
 use super::sink::UsercomSink;
+use super::source::SourceConfig;
 use super::{check, semantic, syntax};
 
 /// Looks for faults in a sink's mapping table. The path is the sink's: `sinks.NAME`. Faults whose
@@ -97,7 +98,9 @@ pub(super) fn analyze(
     let folders: Vec<&Path> = document.files.iter().map(|file| file.folder.as_path()).collect();
     interpolate(&mut document.root, &root, environment, &folders, &mut faults);
     let missing = host.resolve.map_or_else(Vec::new, |resolve| resolve(&mut document.root));
-    faults.extend(check::check(pipeline_schema(), &mut document.root));
+    let checked = check::check(pipeline_schema(), &mut document.root);
+    escalate(&mut faults, &checked);
+    faults.extend(checked);
     // A document without a root table has one fault, and nothing in it to look at.
     let parts = recover(&document.root, &faults);
     faults.extend(semantic::look(&document.root, &parts));
@@ -109,18 +112,23 @@ pub(super) fn analyze(
     // A value whose `${}` could not be resolved has that fault and no other.
     let unresolved: HashSet<_> = faults
         .iter()
-        .filter(|fault| fault.code.starts_with("E001"))
+        .filter(|fault| is_unresolved(fault))
         .map(|fault| fault.path.clone())
         .chain(missing)
         .collect();
-    faults.retain(|fault| fault.code.starts_with("E001") || !unresolved.contains(&fault.path));
+    faults.retain(|fault| is_unresolved(fault) || !unresolved.contains(&fault.path));
 
     let clean = faults.iter().all(|fault| fault.code.starts_with('W'));
     let pipeline = if clean && report.errors() == 0 {
         if host.paths == Paths::OfTheirFile {
             locate(&mut document.root, &folders);
         }
-        understand(&document.root).map_err(|fault| faults.push(fault))
+        let understood = understand(&document.root).map_err(|fault| faults.push(fault));
+        if let Ok(pipeline) = &understood {
+            let unmatched = unmatched_patterns(pipeline, environment);
+            faults.extend(unmatched.into_iter().filter(|fault| !unresolved.contains(&fault.path)));
+        }
+        understood
     } else {
         Err(())
     };
@@ -151,6 +159,51 @@ pub(super) fn analyze(
         }),
         Err(()) => Err(report),
     }
+}
+
+/// Whether a fault is that `${}` could not be resolved.
+fn is_unresolved(fault: &Fault) -> bool {
+    fault.code.starts_with("E001") || fault.code.starts_with("W001")
+}
+
+/// A stand-in that the schema does not admit is no help: what was a warning keeps the pipeline from
+/// being understood.
+fn escalate(faults: &mut [Fault], checked: &[Fault]) {
+    let faulty: HashSet<&ConfigPath> = checked.iter().map(|fault| &fault.path).collect();
+    for fault in faults.iter_mut().filter(|fault| faulty.contains(&fault.path)) {
+        match fault.code {
+            "W0010" => fault.code = "E0010",
+            "W0011" => fault.code = "E0011",
+            _ => {}
+        }
+    }
+}
+
+/// Patterns of `include` that no file matches. Files may come later, so these are warnings.
+fn unmatched_patterns(pipeline: &Pipeline, environment: &dyn Environment) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (name, source) in &pipeline.sources {
+        let SourceConfig::File(file) = source else {
+            continue;
+        };
+        for (index, pattern) in file.include.iter().enumerate() {
+            let path = ConfigPath::default().key("sources").key(name).key("include").index(index);
+            if environment.matches_file(Path::new(pattern)) == Some(false) {
+                faults.push(Fault {
+                    code: "W0306",
+                    path,
+                    target: Target::Value,
+                    message: "no file matches this pattern now".to_owned(),
+                    help: Some(
+                        "relative patterns start in the folder of the pipeline file; `run` reads \
+                         files that come later, `run --once` ends without a record"
+                            .to_owned(),
+                    ),
+                });
+            }
+        }
+    }
+    faults
 }
 
 /// What is said of a fault.

@@ -33,11 +33,15 @@ pub mod source;
 mod suggest;
 mod syntax;
 mod text;
+mod units;
 
 pub use diagnostic::{Diagnostic, Report, Severity, Style};
 pub use document::{Format, SourceText};
 pub use fingerprint::{Fingerprint, Fingerprints};
-pub use interpolate::{Environment, FixedEnvironment, ProcessEnvironment};
+pub use interpolate::{
+    Environment, FixedEnvironment, OfflineEnvironment, OnMissing, ProcessEnvironment,
+    ValidationEnvironment,
+};
 pub use load::{CompileMapping, Loaded, load, plain_json};
 pub use pipeline::{
     ApiConfig, ExpectedCall, ExpectedOutcome, ExpectedRequest, Pipeline, SinkConfig, TestCase,

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use indexmap::IndexMap;
 use serde::Deserialize;
 
 use super::document::{Node, NodeKind};
@@ -14,6 +15,12 @@ use super::mapping::Rule;
 use super::pipeline::{SinkConfig, TestCase};
 use super::source::SourceConfig;
 use super::text::InterpolatedString;
+
+/// Stands for the call of a rule without one.
+const STAND_IN_CALL: &str = "identify";
+
+/// Faults that depend on a rule's call: a target of another call, a missing target.
+const CALL_CODES: [&str; 2] = ["E0205", "E0214"];
 
 /// The typed parts of a file that could be understood.
 #[derive(Debug, Default)]
@@ -39,6 +46,8 @@ pub(crate) struct RecoveredSink {
     faulty: HashSet<ConfigPath>,
     /// The tables around them.
     parents: HashSet<ConfigPath>,
+    /// Numbers of rules whose `call` is missing or unknown: what depends on the call is not known.
+    without_call: HashSet<usize>,
 }
 
 /// The parts of a tree, without the values at fault.
@@ -142,10 +151,14 @@ fn sink(name: &str, mut node: Node, faulty: HashSet<ConfigPath>) -> Option<Recov
         });
     }
     let mut original_index = Vec::new();
+    let mut without_call = HashSet::new();
     match entries.get_mut("mapping").map(|entry| &mut entry.node.kind) {
         Some(NodeKind::Array(rules)) => {
             let all = std::mem::take(rules);
-            for (index, rule) in all.into_iter().enumerate() {
+            for (index, mut rule) in all.into_iter().enumerate() {
+                if complete(&mut rule) == Completion::CallGuessed {
+                    without_call.insert(index);
+                }
                 if Rule::deserialize(&rule).is_ok() {
                     rules.push(rule);
                     original_index.push(index);
@@ -168,7 +181,39 @@ fn sink(name: &str, mut node: Node, faulty: HashSet<ConfigPath>) -> Option<Recov
         Some(ConfigPath(parent.to_vec()))
     };
     let parents = faulty.iter().filter_map(parent).collect();
-    Some(RecoveredSink { name: name.to_owned(), config, original_index, faulty, parents })
+    Some(RecoveredSink {
+        name: name.to_owned(),
+        config,
+        original_index,
+        faulty,
+        parents,
+        without_call,
+    })
+}
+
+/// What a rule was given so that the rest of it can be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Completion {
+    Whole,
+    CallGuessed,
+}
+
+/// Puts stand-ins where a rule lacks what it cannot be read without.
+fn complete(rule: &mut Node) -> Completion {
+    let Some(entries) = rule.table_mut() else {
+        return Completion::Whole;
+    };
+    let missing = |kind| super::document::NodeEntry {
+        key_span: 0..0,
+        node: Node { file: 0, span: 0..0, kind },
+    };
+    entries.entry("fields".to_owned()).or_insert_with(|| missing(NodeKind::Table(IndexMap::new())));
+    if entries.contains_key("call") {
+        return Completion::Whole;
+    }
+    let stand_in = NodeKind::String(InterpolatedString::plain(STAND_IN_CALL));
+    entries.insert("call".to_owned(), missing(stand_in));
+    Completion::CallGuessed
 }
 
 impl RecoveredSink {
@@ -183,14 +228,17 @@ impl RecoveredSink {
         let mapping = self.path().key("mapping");
         faults
             .into_iter()
-            .map(|mut fault| {
+            .filter_map(|mut fault| {
                 if fault.path.0.starts_with(&mapping.0)
                     && let Some(Segment::Index(index)) = fault.path.0.get_mut(mapping.0.len())
                     && let Some(original) = self.original_index.get(*index)
                 {
                     *index = *original;
+                    if self.without_call.contains(original) && CALL_CODES.contains(&fault.code) {
+                        return None;
+                    }
                 }
-                fault
+                Some(fault)
             })
             .filter(|fault| !self.follows(fault))
             .collect()

@@ -12,9 +12,11 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::backoff::Backoff;
+
 /// The first wait before a probe, and the longest.
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
+const FIRST_PROBE_WAIT: Duration = Duration::from_secs(1);
+const MAX_PROBE_WAIT: Duration = Duration::from_secs(60);
 
 /// What a sink does when the destination refuses the API key or the sending domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +64,7 @@ pub enum AuthBreakerChange {
 pub struct AuthBreakerCore {
     policy: OnAuthFailure,
     state: AuthBreakerState,
-    backoff: Duration,
+    backoff: Backoff,
     next_probe: Option<Instant>,
     resumed: Option<Instant>,
 }
@@ -73,7 +75,7 @@ impl AuthBreakerCore {
         Self {
             policy,
             state: AuthBreakerState::Clear,
-            backoff: FIRST,
+            backoff: Backoff::new(FIRST_PROBE_WAIT, MAX_PROBE_WAIT),
             next_probe: None,
             resumed: None,
         }
@@ -106,8 +108,8 @@ impl AuthBreakerCore {
             }
             (AuthBreakerState::Clear, _) => {
                 self.state = AuthBreakerState::Halted { status };
-                self.backoff = FIRST;
-                self.next_probe = Some(now + self.backoff);
+                self.backoff.reset();
+                self.next_probe = Some(now + self.backoff.next_wait());
                 AuthBreakerChange::Halted
             }
             (AuthBreakerState::Halted { .. }, IsProbe::Yes)
@@ -118,9 +120,9 @@ impl AuthBreakerCore {
             }
             (AuthBreakerState::Halted { .. }, IsProbe::Yes) => {
                 self.state = AuthBreakerState::Halted { status };
-                self.backoff = (self.backoff * 2).min(LONGEST);
-                self.next_probe = Some(now + self.backoff);
-                AuthBreakerChange::StillHalted(self.backoff)
+                let wait = self.backoff.next_wait();
+                self.next_probe = Some(now + wait);
+                AuthBreakerChange::StillHalted(wait)
             }
             _ => AuthBreakerChange::None,
         }
@@ -139,7 +141,7 @@ impl AuthBreakerCore {
 
     /// A probe ended without saying anything about the key.
     pub fn inconclusive(&mut self, now: Instant) {
-        self.next_probe = Some(now + self.backoff);
+        self.next_probe = Some(now + self.backoff.last_wait());
     }
 }
 
@@ -270,7 +272,7 @@ mod tests {
         let mut core = AuthBreakerCore::new(OnAuthFailure::Retry);
         let now = Instant::now();
         assert_eq!(core.refused(401, now, now, IsProbe::No), AuthBreakerChange::Halted);
-        assert_eq!(core.next_probe(), Some(now + FIRST));
+        assert_eq!(core.next_probe(), Some(now + FIRST_PROBE_WAIT));
         let mut waits = Vec::new();
         for _ in 0..8 {
             assert_eq!(core.refused(403, now, now, IsProbe::No), AuthBreakerChange::None);
@@ -317,7 +319,7 @@ mod tests {
         let now = Instant::now();
         halt.refused(401, now, now, None);
         let first = halt.admit().await.unwrap().expect("the role");
-        assert_eq!(now.elapsed(), FIRST);
+        assert_eq!(now.elapsed(), FIRST_PROBE_WAIT);
         assert!(halt.admit().now_or_never().is_none());
         drop(first);
         let second = halt.admit().await.unwrap().expect("the role");

@@ -28,8 +28,10 @@ use super::dispatcher::{
 use super::observer::DeliveryObserver;
 use super::outcome::{Attempt, BrokenBody, Media};
 use super::poison::PoisonPolicy;
+use super::quota::RateLimitHeaders;
 use super::redact::Redactor;
-use super::transport::{ApiReply, Attempts, BeforeSend, Method, Request, SendError, Transport};
+use super::request::{ApiReply, Method, Request};
+use super::transport::{Attempts, BeforeSend, SendError, Transport};
 use crate::config::sink::RequestConfig;
 
 /// The longest text of a foreign error that is passed on, in characters.
@@ -295,10 +297,10 @@ impl HttpAttemptTransport {
             Err(BrokenBody::Cut) => Err(BrokenBody::Cut),
         };
         match attempt {
-            Attempt::Answer { status, retry_after, media, body }
+            Attempt::Answer { status, retry_after, limits, media, body }
                 if !(200..300).contains(&status) =>
             {
-                Attempt::Answer { status, retry_after, media, body: cover(body) }
+                Attempt::Answer { status, retry_after, limits, media, body: cover(body) }
             }
             attempt => attempt,
         }
@@ -311,6 +313,7 @@ fn unsendable() -> Attempt {
     Attempt::Answer {
         status: 400,
         retry_after: None,
+        limits: RateLimitHeaders::default(),
         media: Media::Other,
         body: Ok(Bytes::from_static(
             br#"{"detail":"not sent: the path cannot be sent as it is written"}"#,
@@ -320,9 +323,10 @@ fn unsendable() -> Attempt {
 
 async fn read(mut response: Response, max_body: usize) -> Attempt {
     let status = response.status().as_u16();
-    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-    let retry_after = header(RETRY_AFTER).map(str::to_owned);
-    let media = header(CONTENT_TYPE).map_or(Media::Other, media);
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let retry_after = header(RETRY_AFTER.as_str()).map(str::to_owned);
+    let limits = RateLimitHeaders::read(header, crate::clock::system_time());
+    let media = header(CONTENT_TYPE.as_str()).map_or(Media::Other, media);
     let mut body = BytesMut::new();
     let body = loop {
         match response.chunk().await {
@@ -337,7 +341,7 @@ async fn read(mut response: Response, max_body: usize) -> Attempt {
             Err(_) => break Err(BrokenBody::Cut),
         }
     };
-    Attempt::Answer { status, retry_after, media, body }
+    Attempt::Answer { status, retry_after, limits, media, body }
 }
 
 fn media(content_type: &str) -> Media {

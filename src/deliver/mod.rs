@@ -17,6 +17,7 @@ pub mod poison;
 pub mod quota;
 pub mod rate;
 mod redact;
+mod request;
 pub mod retry;
 mod routes;
 mod transport;
@@ -25,7 +26,5 @@ pub use auth::{AuthBreakerState, OnAuthFailure};
 pub use http::{HttpTransport, TransportError, TransportSettings};
 pub use observer::{DeliveryObserver, NoopDeliveryObserver};
 pub use poison::{PoisonPolicy, RunMode};
-pub use transport::{
-    ApiReply, Attempts, BeforeSend, Expects, Idempotency, MAX_RESPONSE_BYTES, Method, Need,
-    Request, SendError, Stalled, Transport,
-};
+pub use request::{ApiReply, Expects, Idempotency, MAX_RESPONSE_BYTES, Method, Need, Request};
+pub use transport::{Attempts, BeforeSend, SendError, Stalled, Transport};

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::transport::Method;
+use super::request::Method;
 
 /// Listens to deliveries. Every method does nothing unless overridden.
 pub trait DeliveryObserver: Send + Sync {

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::transport::Idempotency;
+use super::quota::RateLimitHeaders;
+use super::request::Idempotency;
 
 /// What one attempt brought back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub enum Attempt {
         status: u16,
         /// The `Retry-After` header as text.
         retry_after: Option<String>,
+        /// What other headers say about a quota.
+        limits: RateLimitHeaders,
         /// What the `Content-Type` header says.
         media: Media,
         /// The whole body, or [`BrokenBody`] when it did not arrive whole.
@@ -238,7 +241,7 @@ pub fn classify(
         Attempt::Stale { detail } => {
             return retry(RetryReason::Stale(detail.clone()), unknown_if_counts);
         }
-        Attempt::Answer { status, retry_after, media, body } => {
+        Attempt::Answer { status, retry_after, media, body, .. } => {
             (*status, retry_after.as_deref(), *media, body)
         }
     };
@@ -333,7 +336,13 @@ mod tests {
     const LONGEST: Duration = Duration::from_secs(60);
 
     fn answer(status: u16) -> Attempt {
-        Attempt::Answer { status, retry_after: None, media: Media::Other, body: Ok(Bytes::new()) }
+        Attempt::Answer {
+            status,
+            retry_after: None,
+            limits: RateLimitHeaders::default(),
+            media: Media::Other,
+            body: Ok(Bytes::new()),
+        }
     }
 
     fn judge(attempt: &Attempt, idempotency: Idempotency) -> AttemptDisposition {
@@ -404,7 +413,13 @@ mod tests {
     }
 
     fn page(status: u16, media: Media, body: &'static [u8]) -> Attempt {
-        Attempt::Answer { status, retry_after: None, media, body: Ok(Bytes::from_static(body)) }
+        Attempt::Answer {
+            status,
+            retry_after: None,
+            limits: RateLimitHeaders::default(),
+            media,
+            body: Ok(Bytes::from_static(body)),
+        }
     }
 
     #[test]
@@ -416,6 +431,7 @@ mod tests {
             let answer = |status| Attempt::Answer {
                 status,
                 retry_after: None,
+                limits: RateLimitHeaders::default(),
                 media: Media::Other,
                 body: Err(broken.clone()),
             };

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::transport::{ApiReply, Method, SendError};
+use super::request::{ApiReply, Method};
 
 /// How long before the first failure a success of the same route still counts: requests of several
 /// users are on their way at the same time.
@@ -85,6 +85,19 @@ impl FailureCount {
     fn count(&self) -> usize {
         Arc::strong_count(&self.0).saturating_sub(2)
     }
+}
+
+/// Why a request is poison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PoisonEvidence {
+    /// How often it failed.
+    pub(super) failures: u32,
+    /// Seconds since it failed first.
+    pub(super) secs: u64,
+    /// What the last attempt met.
+    pub(super) why: Cow<'static, str>,
+    /// The last answer, if there was one.
+    pub(super) answer: Option<ApiReply>,
 }
 
 #[derive(Debug)]
@@ -161,14 +174,14 @@ impl FailureHistory {
         self.0.len() < before
     }
 
-    /// The error of a request that is poison.
+    /// Why a request is poison, if it is.
     pub(super) fn poison(
         &self,
         (method, route): (Method, &'static str),
         policy: PoisonPolicy,
         now: Instant,
         failing: &FailureCount,
-    ) -> Option<SendError> {
+    ) -> Option<PoisonEvidence> {
         let trouble = &self.0[self.find(method, route)?];
         let since = now.saturating_duration_since(trouble.first);
         if policy.attempts == 0 || trouble.failures < policy.attempts || since < policy.least {
@@ -180,9 +193,7 @@ impl FailureHistory {
         let alone = failing.count() <= FEW || many_are_patient;
         let proven =
             trouble.accompanied >= often || (trouble.succeeds && trouble.alive >= often && alone);
-        proven.then(|| SendError::Poison {
-            method,
-            route,
+        proven.then(|| PoisonEvidence {
             failures: trouble.failures,
             secs: since.as_secs(),
             why: trouble.why.clone(),

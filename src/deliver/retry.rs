@@ -9,6 +9,7 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::config::sink::RequestConfig;
 
 /// When to try again, and when not to.
@@ -40,20 +41,12 @@ impl RetryPolicy {
     /// The longest the wait after this many failures may be: `initial` doubled for every failure
     /// but the first, never above `longest`.
     pub fn ceiling(&self, failed: u32) -> Duration {
-        let doublings = failed.saturating_sub(1).min(31);
-        self.initial.saturating_mul(1 << doublings).min(self.longest)
+        Backoff::new(self.initial, self.longest).after(failed)
     }
 
     /// Full jitter: anything up to the ceiling, so that failures that came together part again.
     pub fn backoff(&self, failed: u32, rng: &mut impl Rng) -> Duration {
         self.ceiling(failed).mul_f64(rng.random::<f64>())
-    }
-
-    /// The pause of the whole sink after a 429 that names none: at least half the ceiling, because
-    /// a pause near zero would teach the server's limit nothing.
-    pub fn gate(&self, failed: u32, rng: &mut impl Rng) -> Duration {
-        let half = self.ceiling(failed) / 2;
-        half + half.mul_f64(rng.random::<f64>())
     }
 }
 
@@ -178,12 +171,10 @@ mod tests {
     proptest! {
         #[test]
         fn backoff_stays_within_bounds(failed in 1_u32.., seed: u64) {
-            // Guarantees 0 <= backoff <= ceiling <= longest, and half of it for the gate.
+            // Guarantees 0 <= backoff <= ceiling <= longest.
             let policy = policy(None);
             let mut rng = StdRng::seed_from_u64(seed);
             prop_assert!(policy.backoff(failed, &mut rng) <= policy.ceiling(failed));
-            let gate = policy.gate(failed, &mut rng);
-            prop_assert!(gate <= policy.longest && gate >= policy.ceiling(failed) / 2);
         }
 
         #[test]

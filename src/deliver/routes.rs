@@ -4,7 +4,7 @@
 //! Decides without waiting; time is handed in. A route is a method and a path's pattern.
 //!
 //! # Invariants
-//! A closed route lets at most one attempt through per [`Closed::wait`]. A success opens it.
+//! A closed route lets at most one attempt through per wait. A success opens it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,20 +14,21 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::poison::{FailureCount, RecentSuccesses};
-use super::transport::Method;
+use super::request::Method;
+use crate::backoff::Backoff;
 
 /// The first wait before a closed route is tried again, and the longest.
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
+const FIRST_TRIAL_WAIT: Duration = Duration::from_secs(1);
+const MAX_TRIAL_WAIT: Duration = Duration::from_secs(30);
 
 /// How often whoever waits for a suspected route looks again.
-const LOOK: Duration = Duration::from_millis(50);
+const SUSPICION_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Refusals in a row that close a route that has worked before: fewer may concern single records.
-const IN_A_ROW: u32 = 3;
+const MIN_REFUSALS_IN_A_ROW: u32 = 3;
 
 /// How long a success of anybody proves that the server lives.
-const ALIVE: Duration = Duration::from_secs(30);
+const ALIVE_WINDOW: Duration = Duration::from_secs(30);
 
 /// Names a route.
 pub(super) type RouteKey = (Method, &'static str);
@@ -47,7 +48,7 @@ struct RouteRecord {
 struct ClosedRoute {
     status: u16,
     since: Instant,
-    wait: Duration,
+    backoff: Backoff,
     next: Instant,
 }
 
@@ -112,12 +113,14 @@ impl RouteTable {
                 until: closed.next,
             },
             Some(closed) => {
-                closed.next = now + closed.wait;
+                closed.next = now + closed.backoff.last_wait();
                 RouteState::Trial
             }
-            None if route.suspicions > 0 => {
-                RouteState::Closed { status: 403, closed_for: Duration::ZERO, until: now + LOOK }
-            }
+            None if route.suspicions > 0 => RouteState::Closed {
+                status: 403,
+                closed_for: Duration::ZERO,
+                until: now + SUSPICION_POLL_INTERVAL,
+            },
             None => RouteState::Open,
         }
     }
@@ -171,14 +174,15 @@ impl RouteTable {
         route.refused_in_a_row = route.refused_in_a_row.saturating_add(1);
         if let Some(closed) = &mut route.closed {
             closed.status = status;
-            closed.wait = (closed.wait * 2).min(LONGEST);
-            closed.next = now + closed.wait;
+            closed.next = now + closed.backoff.next_wait();
             return RouteChange::None;
         }
-        if route.last_success.is_some() && route.refused_in_a_row < IN_A_ROW {
+        if route.last_success.is_some() && route.refused_in_a_row < MIN_REFUSALS_IN_A_ROW {
             return RouteChange::None;
         }
-        route.closed = Some(ClosedRoute { status, since: now, wait: FIRST, next: now + FIRST });
+        let mut backoff = Backoff::new(FIRST_TRIAL_WAIT, MAX_TRIAL_WAIT);
+        let next = now + backoff.next_wait();
+        route.closed = Some(ClosedRoute { status, since: now, backoff, next });
         RouteChange::Closed
     }
 
@@ -199,7 +203,7 @@ impl RouteTable {
 
     /// Whether it did so lately.
     pub(super) fn is_alive(&self, now: Instant) -> bool {
-        self.last_success().is_some_and(|last| last + ALIVE > now)
+        self.last_success().is_some_and(|last| last + ALIVE_WINDOW > now)
     }
 }
 

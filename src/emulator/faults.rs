@@ -55,8 +55,8 @@ pub enum FaultError {
     /// A chance that is not a number between 0 and 1.
     #[error("`{0}` is not a chance: write a number between 0 and 1, such as 0.05")]
     Chance(String),
-    /// A rate that is not `N/s`.
-    #[error("`{0}` is not a rate limit: write requests per second, such as 10/s")]
+    /// A rate that is neither `N` nor `N/s`.
+    #[error("`{0}` is not a rate limit: write requests per second, such as 10 or 10/s")]
     RateLimit(String),
     /// A latency that is not `MS[:JITTER]`.
     #[error("`{0}` is not a latency: write milliseconds, such as 50 or 50:20 with jitter")]
@@ -69,7 +69,7 @@ pub enum FaultError {
     ErrorRate(String),
 }
 
-/// `--rate-limit N/s`: requests per second, at least 1.
+/// `--rate-limit N` or `N/s`: requests per second, at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit(pub u32);
 
@@ -77,9 +77,9 @@ impl FromStr for RateLimit {
     type Err = FaultError;
 
     fn from_str(text: &str) -> Result<Self, FaultError> {
-        let number = text.strip_suffix("/s").and_then(|number| number.trim().parse::<u32>().ok());
+        let number = text.strip_suffix("/s").unwrap_or(text).trim().parse::<u32>();
         match number {
-            Some(number) if number > 0 => Ok(Self(number)),
+            Ok(number) if number > 0 => Ok(Self(number)),
             _ => Err(FaultError::RateLimit(text.to_owned())),
         }
     }
@@ -316,7 +316,8 @@ mod tests {
     fn fault_options_parse_or_name_the_error() {
         // Guarantees that a fault option is read as documented, and that an error names the input.
         assert_eq!("10/s".parse(), Ok(RateLimit(10)));
-        for bad in ["10", "0/s", "-1/s", "10/m", "x/s"] {
+        assert_eq!("200".parse(), Ok(RateLimit(200)));
+        for bad in ["", "/s", "0", "0/s", "-1/s", "10/m", "x/s"] {
             let error = bad.parse::<RateLimit>().unwrap_err().to_string();
             assert!(error.contains(bad), "{error}");
         }

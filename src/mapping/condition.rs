@@ -12,6 +12,7 @@ use super::eval_context::{EvalContext, PathRef};
 use super::json::{self, JsonKind};
 use crate::call::has_escapes;
 use crate::coerce::number::Number;
+use crate::suggest::distance;
 
 /// A condition.
 #[derive(Debug)]
@@ -95,6 +96,22 @@ impl CompiledCondition {
         }
     }
 
+    /// How near the condition is to holding, from 0 to 1: the share of its parts that hold, where a
+    /// value that is almost the wanted one counts in part. A typing slip comes out near.
+    pub(super) fn nearness(&self, context: &EvalContext<'_, '_>) -> f64 {
+        match self {
+            Self::All(parts) => {
+                let sum: f64 = parts.iter().map(|part| part.nearness(context)).sum();
+                #[expect(clippy::cast_precision_loss, reason = "a condition has few parts")]
+                let count = parts.len().max(1) as f64;
+                sum / count
+            }
+            Self::Any(parts) => parts.iter().map(|part| part.nearness(context)).fold(0.0, f64::max),
+            Self::None(_) => f64::from(u8::from(self.holds(context))),
+            Self::Test(test) => test.nearness(context),
+        }
+    }
+
     /// A description of the first part that does not hold; `None` if the condition holds.
     pub(super) fn why_not(&self, context: &EvalContext<'_, '_>) -> Option<String> {
         match self {
@@ -115,6 +132,25 @@ impl CompiledCondition {
                 Some(format!("`{}` is {found}, {}", test.path.shown, failed.describe()))
             }
         }
+    }
+}
+
+impl PathTest {
+    fn nearness(&self, context: &EvalContext<'_, '_>) -> f64 {
+        let value = context.get(&self.path);
+        if self.operators.iter().all(|operator| operator.holds(value)) {
+            return 1.0;
+        }
+        let Some(text) = string(value) else {
+            return if value.is_some() { 0.2 } else { 0.0 };
+        };
+        let is_near = |literal: &Literal| matches!(literal, Literal::Text(wanted) if distance(&text, wanted).is_some());
+        let near = self.operators.iter().any(|operator| match operator {
+            Operator::Equals(literal) => is_near(literal),
+            Operator::In(list) => list.iter().any(is_near),
+            _ => false,
+        });
+        if near { 0.7 } else { 0.2 }
     }
 }
 

@@ -33,7 +33,7 @@ pub enum MappingErrorCode {
 
 impl MappingErrorCode {
     /// The stable name in metrics and dead letters: `missing_required`.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidJson => "invalid_json",
             Self::InvalidUtf8 => "invalid_utf8",

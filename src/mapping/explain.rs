@@ -3,13 +3,15 @@
 //! The same code maps with and without explanation; it reports its decisions to a
 //! [`RuleObserver`].
 
-use super::{Mapped, MappingError};
+use super::{FieldLoss, Mapped, MappingError};
 
 /// The result of mapping a record, with a trace of every rule.
 #[derive(Debug)]
 pub struct Explained<'r> {
     /// One trace per rule, in file order; the preset is the last.
     pub rules: Vec<RuleTrace>,
+    /// The values that were dropped, also where the record goes to the dead letters.
+    pub losses: Vec<FieldLoss>,
     /// The result of [`super::CompiledMapping::map`] for the record.
     pub result: Result<Mapped<'r>, MappingError>,
 }
@@ -31,6 +33,8 @@ pub(super) trait RuleObserver {
     fn needs_every_rule(&self) -> bool;
     /// The rule did not match the record or one element of its array.
     fn not_fired(&mut self, why: impl Fn() -> String);
+    /// How near the condition was to holding, from 0 to 1.
+    fn nearness(&mut self, _: impl Fn() -> f64) {}
     /// The rule was evaluated.
     fn rule(&mut self, name: &str, calls: usize);
     /// The rule was not evaluated.
@@ -56,13 +60,39 @@ pub(super) struct TraceRecorder {
     /// The first reason of the current rule, and the number of reasons.
     reason: Option<String>,
     reasons: usize,
+    /// The nearest condition of the current rule, and that of the rules in `rules`.
+    near: f64,
+    nearness: Vec<f64>,
+}
+
+/// The rule that almost matched a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NearestRule {
+    /// Its name.
+    pub name: String,
+    /// The condition that failed, with the value that was found.
+    pub why: String,
 }
 
 impl TraceRecorder {
     fn push(&mut self, name: &str, fired: bool, why: String) {
         self.reason = None;
         self.reasons = 0;
+        self.nearness.push(std::mem::take(&mut self.near));
         self.rules.push(RuleTrace { name: name.to_owned(), fired, why });
+    }
+}
+
+impl TraceRecorder {
+    /// The rule whose condition came nearest to holding; the first of several.
+    pub(super) fn nearest(self) -> Option<NearestRule> {
+        let mut best: Option<(f64, RuleTrace)> = None;
+        for (nearness, rule) in self.nearness.into_iter().zip(self.rules) {
+            if best.as_ref().is_none_or(|(nearest, _)| nearness > *nearest) {
+                best = Some((nearness, rule));
+            }
+        }
+        best.map(|(_, rule)| NearestRule { name: rule.name, why: rule.why })
     }
 }
 
@@ -74,6 +104,10 @@ impl RuleObserver for TraceRecorder {
     fn not_fired(&mut self, why: impl Fn() -> String) {
         self.reasons += 1;
         self.reason.get_or_insert_with(why);
+    }
+
+    fn nearness(&mut self, nearness: impl Fn() -> f64) {
+        self.near = self.near.max(nearness());
     }
 
     fn rule(&mut self, name: &str, calls: usize) {

@@ -19,7 +19,6 @@ use super::functions::FunctionStep;
 use super::json::{self, JsonKind};
 use super::json_value::JsonValue;
 use super::named_values::NamedValues;
-use super::object::ObjectTemplate;
 use super::path_trie::{ExtractedPaths, Trie};
 use super::template::Template;
 use crate::call::{Fields, Json, Object, trimmed};
@@ -66,7 +65,18 @@ pub(super) struct Steps {
 #[derive(Debug)]
 pub(super) struct ElementShape {
     pub(super) trie: Trie,
-    pub(super) object: ObjectTemplate,
+    pub(super) object: Box<dyn ElementTemplate>,
+}
+
+/// The template of the object that `each` makes of an element. A trait, because a field's template
+/// is part of an object's template and must not depend on it.
+pub(super) trait ElementTemplate: std::fmt::Debug + Send + Sync {
+    /// The object of the element in `context`.
+    fn build_element<'a>(
+        &self,
+        context: &EvalContext<'_, 'a>,
+        losses: &mut LossRecorder<'_>,
+    ) -> Result<Object<'a>, MappingError>;
 }
 
 /// One field.
@@ -455,7 +465,9 @@ impl ElementShape {
             let slots = ExtractedPaths::new(&self.trie, element);
             slots.fill().map_err(|error| conversion(error.to_string()))?;
             let inner = EvalContext { element: Some(&slots), ..*context };
-            shaped.push(json::render_object(&self.object.build(&inner, losses)?.into_fields()));
+            shaped.push(json::render_object(
+                &self.object.build_element(&inner, losses)?.into_fields(),
+            ));
         }
         Ok(JsonValue::Json(json::render_array(&shaped).into()))
     }

@@ -45,7 +45,7 @@ mod screen;
 mod template;
 
 pub use error::{FieldLoss, MapStats, MappingError, MappingErrorCode};
-pub use explain::{Explained, RuleTrace};
+pub use explain::{Explained, NearestRule, RuleTrace};
 
 use crate::call::{self, Call};
 use crate::config::fault::{ConfigPath, Fault};
@@ -146,6 +146,11 @@ impl CompiledMapping {
         }
     }
 
+    /// The names of all rules, in order; the preset is not among them.
+    pub fn rule_names(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| &*rule.name)
+    }
+
     /// Whether a rule is the preset.
     pub fn is_preset(&self, rule: RuleId) -> bool {
         rule.0 >= self.rules.len()
@@ -158,13 +163,16 @@ impl CompiledMapping {
     /// Why the record goes to the dead letters: it is not JSON, or a rule that fired could not make
     /// its call. None of its calls is sent then.
     pub fn map<'r>(&self, input: Input<'r>) -> Result<Mapped<'r>, MappingError> {
-        self.run(input, &mut NoopRuleObserver)
+        let mut mapped = Mapped::default();
+        self.run(input, &mut mapped, &mut NoopRuleObserver)?;
+        Ok(mapped)
     }
 
     /// Maps a record and reports for every rule why it fired or did not.
     pub fn explain<'r>(&self, input: Input<'r>) -> Explained<'r> {
         let mut trace = TraceRecorder::default();
-        let result = self.run(input, &mut trace);
+        let mut mapped = Mapped::default();
+        let result = self.run(input, &mut mapped, &mut trace);
         let mut rules = trace.rules;
         if let Err(fault) = &result {
             let untried = rules.len()..self.rules.len() + usize::from(self.preset.is_some());
@@ -177,17 +185,28 @@ impl CompiledMapping {
                 RuleTrace { name, fired: false, why }
             }));
         }
-        Explained { rules, result }
+        // What was dropped before the error is shown too: often it is the cause.
+        let losses = mapped.stats.losses.clone();
+        Explained { rules, losses, result: result.map(|()| mapped) }
+    }
+
+    /// The rule that a record without a match almost matched. Takes as long as
+    /// [`explain`](Self::explain).
+    pub fn nearest_rule(&self, input: Input<'_>) -> Option<NearestRule> {
+        let mut trace = TraceRecorder::default();
+        // An error is not of interest here: the rules before it are traced.
+        drop(self.run(input, &mut Mapped::default(), &mut trace));
+        trace.nearest()
     }
 
     fn run<'r>(
         &self,
         input: Input<'r>,
+        mapped: &mut Mapped<'r>,
         observer: &mut impl RuleObserver,
-    ) -> Result<Mapped<'r>, MappingError> {
+    ) -> Result<(), MappingError> {
         let body = text(input.body, "record")?;
         let zone = SourceZone::new(input.meta);
-        let mut mapped = Mapped::default();
         if !self.rules.is_empty() || self.preset.is_none() {
             let record = ExtractedPaths::new(&self.record, body);
             record.fill().map_err(|error| not_json(&error, "record"))?;
@@ -198,18 +217,17 @@ impl CompiledMapping {
                 meta.fill().map_err(|error| not_json(&error, "metadata"))?;
             }
             let context = EvalContext { record: &record, meta: &meta, element: None, zone: &zone };
-            self.run_rules(&context, &mut mapped, observer)?;
+            self.run_rules(&context, mapped, observer)?;
         }
         if self.preset.is_some() {
-            self.run_preset(body, &zone, &mut mapped, observer)?;
+            self.run_preset(body, &zone, mapped, observer)?;
         }
         if let Some(timezone) = zone.configured() {
             for mapped_call in &mut mapped.calls {
                 mapped_call.call.timezone = Some(timezone.clone());
             }
         }
-        self.check_text(input, &mut mapped)?;
-        Ok(mapped)
+        self.check_text(input, mapped)
     }
 
     /// Ensures that the calls hold valid Unicode.

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::error::{LossKind, MappingError};
 use super::eval_context::EvalContext;
-use super::field::{self, FieldOutcome, FieldTemplate, LossRecorder};
+use super::field::{self, ElementTemplate, FieldOutcome, FieldTemplate, LossRecorder};
 use super::json::{self, JsonKind};
 use super::named_values::NamedValues;
 use crate::call::{Fields, FixedKeyMap, Json, Object};
@@ -227,6 +227,16 @@ impl ObjectTemplate {
             let label = &self.named[*place].field.label;
             losses.stats.lose(losses.rule, label, LossKind::OwnedName, reason);
         }
+    }
+}
+
+impl ElementTemplate for ObjectTemplate {
+    fn build_element<'a>(
+        &self,
+        context: &EvalContext<'_, 'a>,
+        losses: &mut LossRecorder<'_>,
+    ) -> Result<Object<'a>, MappingError> {
+        self.build(context, losses)
     }
 }
 

@@ -83,19 +83,42 @@ pub(super) fn parse(text: &str) -> Result<Path, PathError> {
     Ok(Path { root, steps })
 }
 
+/// The path that a text without the leading dot probably means: JSONPath (`$.a.b`, `$['a']`), a JSON
+/// Pointer (`/a/b`) or plain keys (`a.b`).
+pub(super) fn meant_path(text: &str) -> String {
+    if let Some(path) = from_other_notation(text) {
+        return path;
+    }
+    if text.split('.').all(is_bare) {
+        return format!(".{text}");
+    }
+    format!(".{}", serde_json::Value::from(text))
+}
+
+fn from_other_notation(text: &str) -> Option<String> {
+    let path = match (text.strip_prefix('$'), text.strip_prefix('/')) {
+        (Some(""), _) => ".".to_owned(),
+        (Some(rest), _) if rest.starts_with(['.', '[']) => rest.to_owned(),
+        (_, Some(pointer)) => pointer.split('/').map(|key| format!(".{key}")).collect(),
+        _ => return None,
+    };
+    // Bracketed keys are quoted keys after a dot.
+    let path = path.replace(".[", "[");
+    let path = path.replace("['", ".\"").replace("']", "\"");
+    let path = path.replace("[\"", ".\"").replace("\"]", "\"");
+    let path = if path.starts_with('[') { format!(".{path}") } else { path };
+    parse(&path).is_ok().then_some(path)
+}
+
 fn not_a_path(text: &str) -> PathError {
     let quoted = serde_json::Value::from(text);
-    let as_path = if !text.is_empty() && text.split('.').all(is_bare) {
-        format!("`.{text}`")
-    } else {
-        format!("`.{quoted}`")
-    };
+    let path = meant_path(text);
     PathError {
         plain_text: true,
         range: 0..text.len(),
         message: format!("{quoted} is not a path: a path starts with a dot"),
         help: Some(format!(
-            "write {as_path} to read the record, or {{ value = {quoted} }} for the text itself"
+            "write `{path}` to read the record, or {{ value = {quoted} }} for the text itself"
         )),
     }
 }
@@ -315,5 +338,24 @@ mod tests {
         // For a word without the dot, the help shows both the path and the literal.
         let help = parse("user.id").unwrap_err().help.unwrap();
         assert!(help.contains("`.user.id`") && help.contains("{ value = \"user.id\" }"));
+    }
+
+    #[test]
+    fn other_notations_are_answered_with_the_path_they_mean() {
+        // Guarantees that JSONPath and JSON Pointers get a path that reads the same value.
+        for (written, meant) in [
+            ("$.data.title", ".data.title"),
+            ("$", "."),
+            ("$['odd key'].x", ".\"odd key\".x"),
+            ("$.list[0].x", ".list[0].x"),
+            ("$[0]", ".[0]"),
+            ("/data/title", ".data.title"),
+            ("", ".\"\""),
+            ("two words", ".\"two words\""),
+            ("$$", ".$$"),
+        ] {
+            let help = parse(written).unwrap_err().help.unwrap();
+            assert!(help.contains(&format!("`{meant}`")), "{written}: {help}");
+        }
     }
 }

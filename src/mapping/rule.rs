@@ -110,6 +110,7 @@ impl CompiledRule {
     ) -> Result<Fired, MappingError> {
         if let Some(when) = self.when.as_ref().filter(|when| !when.holds(context)) {
             observer.not_fired(|| when.why_not(context).unwrap_or_default());
+            observer.nearness(|| when.nearness(context));
             return Ok(Fired::No);
         }
         let mut losses = LossRecorder { stats: &mut mapped.stats, rule: id };

@@ -101,8 +101,10 @@ fn end_of_insertion(text: &str) -> Option<usize> {
 }
 
 fn insertion_error(error: PathError, inner: &str, start: usize) -> PathError {
-    let help =
-        if error.plain_text { Some(format!("write {{{{ .{inner} }}}}")) } else { error.help };
+    let help = match error.plain_text {
+        true => Some(format!("write {{{{ {} }}}}", path::meant_path(inner))),
+        false => error.help,
+    };
     let (message, range) = if inner.is_empty() {
         ("`{{ }}` names no path".to_owned(), start - 1..start + 1)
     } else {

@@ -150,6 +150,11 @@ impl DryRun {
         self
     }
 
+    /// The names of the mapping's rules, in order; the preset is not among them.
+    pub fn rule_names(&self) -> impl Iterator<Item = &str> {
+        self.plan.rule_names()
+    }
+
     /// Dry-runs one record, given as JSON text.
     pub async fn run(&self, body: &[u8]) -> DryRunReport {
         self.run_record(Record::new(body.to_vec())).await
@@ -170,6 +175,13 @@ impl DryRun {
             notes: Vec::new(),
             left_out: Vec::new(),
         };
+        rehearsed.left_out.extend(explained.losses.iter().map(|loss| DroppedField {
+            rule: self.plan.rule_name(loss.rule).to_owned(),
+            field: loss.field.clone(),
+            reason: loss.reason.clone(),
+        }));
+        let losses = explained.losses.iter();
+        rehearsed.notes.extend(losses.map(|loss| format!("{}: {}", loss.field, loss.reason)));
         let mapped = match explained.result {
             Ok(mapped) => mapped,
             Err(fault) => {
@@ -186,13 +198,6 @@ impl DryRun {
                 Err(fault) => rehearsed.errors.push(fault.to_string()),
             }
         }
-        rehearsed.left_out.extend(mapped.stats.losses.iter().map(|loss| DroppedField {
-            rule: self.plan.rule_name(loss.rule).to_owned(),
-            field: loss.field.clone(),
-            reason: loss.reason.clone(),
-        }));
-        let losses = mapped.stats.losses.iter();
-        rehearsed.notes.extend(losses.map(|loss| format!("{}: {}", loss.field, loss.reason)));
         rehearsed.notes.extend(notes.cropped.iter().map(|field| format!("{field}: shortened")));
         let dropped = notes.dropped.iter();
         rehearsed.notes.extend(dropped.map(|(field, why)| format!("{field}: left out, {why}")));

@@ -146,6 +146,7 @@ impl SinkBuilder {
             store: store.clone(),
             metrics: metrics.clone(),
             on_auth_failure: self.on_auth_failure,
+            leave: CancellationToken::new(),
             abort: self.abort,
             input_drained: CancellationToken::new(),
         };

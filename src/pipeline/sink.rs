@@ -7,12 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, EngineParts};
 use super::probe::{DeliveryProbe, DestinationProbe};
 use crate::buffer::{self, Buffer, StoreError};
 use crate::config::fault::{ConfigPath, Fault};
-use crate::config::sink::UsercomSink;
+use crate::config::sink::{BufferKind, UsercomSink};
 use crate::deliver::{HttpTransport, PoisonPolicy, RunMode, SendError, TransportSettings};
 use crate::mapping::CompiledMapping;
 use crate::record::Record;
@@ -33,6 +34,9 @@ const MAX_SAVED_TOGETHER: usize = 1024;
 /// wait in between.
 const CATALOG_ATTEMPTS: u32 = 5;
 const CATALOG_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long a sink that leaves waits for the end of its input.
+const INPUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Records in one push at most.
 const MAX_PUSH_RECORDS: usize = 512;
@@ -207,6 +211,7 @@ impl DeliveringSink {
         if self.open().await? == CatalogLoad::NotNeeded {
             return self.finish(Ok(())).await;
         }
+        let leave = CancellationToken::new();
         let engine = Engine::new(EngineParts {
             name: self.cx.name.clone(),
             config: Arc::clone(&self.config),
@@ -217,11 +222,18 @@ impl DeliveringSink {
             store: self.cx.store.clone(),
             metrics: self.cx.metrics.clone(),
             probe: Arc::clone(&self.probe),
+            leave: leave.clone(),
             stop: self.cx.abort.clone(),
         });
+        let leaving = async {
+            self.wait_until_leaving().await;
+            leave.cancel();
+            std::future::pending::<()>().await;
+        };
         let end = tokio::select! {
             end = engine.run() => end,
             () = self.save_regularly() => unreachable!("saving never ends"),
+            () = leaving => unreachable!("it waits for ever"),
         };
         self.save().await;
         self.trim().await;
@@ -230,7 +242,33 @@ impl DeliveringSink {
 
     async fn finish(&self, end: Result<(), SinkError>) -> Result<(), SinkError> {
         self.buffer.finish().await.map_err(|error| SinkError::Storage(error.to_string()))?;
+        let left = self.buffer.size().events;
+        if end.is_ok() && left > 0 {
+            let sink = &*self.cx.name;
+            tracing::info!(
+                sink,
+                records = left,
+                "records wait in the disk buffer; the next start delivers them"
+            );
+        }
         end
+    }
+
+    /// Returns once the sink is to end with records left in its disk buffer.
+    async fn wait_until_leaving(&self) {
+        if self.config.buffer.kind != BufferKind::Disk {
+            std::future::pending::<()>().await;
+        }
+        self.cx.leave.cancelled().await;
+        // A full buffer may block its input. Records that are not in it go back to their source.
+        let drained = self.cx.input_drained.cancelled();
+        if tokio::time::timeout(INPUT_TIMEOUT, drained).await.is_err() {
+            let sink = &*self.cx.name;
+            tracing::warn!(
+                sink,
+                "the disk buffer has no room for all records that were read; their sources send them again"
+            );
+        }
     }
 
     /// Reads the attribute catalogue, and retries until User.com answers. A service that stops with
@@ -244,6 +282,7 @@ impl DeliveringSink {
             let opened = tokio::select! {
                 opened = self.usercom.open() => opened,
                 () = self.wait_until_drained(), if is_service => return Ok(CatalogLoad::NotNeeded),
+                () = self.wait_until_leaving() => return Ok(CatalogLoad::NotNeeded),
             };
             match opened {
                 Err(ExecuteError::Send(error @ SendError::GivenUp { .. })) => {
@@ -265,6 +304,7 @@ impl DeliveringSink {
             tokio::select! {
                 () = self.cx.abort.cancelled() => return Err(SinkError::Aborted { pending: 0 }),
                 () = self.wait_until_drained() => return Ok(CatalogLoad::NotNeeded),
+                () = self.wait_until_leaving() => return Ok(CatalogLoad::NotNeeded),
                 () = tokio::time::sleep(rest) => {}
             }
         }

@@ -25,7 +25,7 @@ pub struct Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, sink) in &self.sinks {
-            writeln!(f, "sink {name}, {:.1} s", self.seconds)?;
+            writeln!(f, "sink {name}, {}", duration(self.seconds))?;
             write_sink(f, sink)?;
         }
         if self.left > 0 {
@@ -33,6 +33,11 @@ impl fmt::Display for Summary {
         }
         Ok(())
     }
+}
+
+/// A short duration in milliseconds, a longer one in seconds.
+fn duration(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
 }
 
 fn write_sink(f: &mut fmt::Formatter<'_>, sink: &SinkSummary) -> fmt::Result {

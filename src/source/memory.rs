@@ -33,7 +33,6 @@ impl MemoryBudget {
     }
 
     /// A first reservation, if there is room now.
-    #[cfg(feature = "vector")]
     pub(super) fn try_reserve(&self) -> Result<MemoryReservation, OutOfMemoryBudget> {
         let permit = Arc::clone(&self.units).try_acquire_owned().map_err(|_| OutOfMemoryBudget)?;
         Ok(MemoryReservation { budget: self.clone(), permit, used: 0 })

@@ -14,11 +14,13 @@ mod faults;
 mod field;
 #[cfg(feature = "fluvio")]
 mod fluvio;
+mod fuzz;
 mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod layering;
 mod mapping;
+mod operating;
 mod ordering;
 mod pipeline;
 mod proto;

@@ -273,7 +273,8 @@ async fn undeliverable_records_become_dead_letters_and_replay() {
     assert_eq!(json_of(&replayed, 0), json!({ "replayed": 4, "delivered": 1, "kept": 3 }),);
     let events = account.all("users-by-id/u2/events/").await;
     assert_eq!(events.len(), 1);
-    let purged = usercom_sink(&["dead-letters", "purge", "-c", config_text, "--format", "json"]);
+    let purged =
+        usercom_sink(&["dead-letters", "purge", "--all", "-c", config_text, "--format", "json"]);
     assert_eq!(json_of(&purged, 0), json!({ "purged": 3 }));
     account.close().await;
 }

@@ -92,6 +92,7 @@ async fn run(
         store: Store::in_memory().unwrap(),
         metrics: Metrics::default().sink("crm"),
         on_auth_failure: OnAuthFailure::Retry,
+        leave: CancellationToken::new(),
         abort: stop.clone(),
         input_drained: CancellationToken::new(),
     };

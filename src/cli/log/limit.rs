@@ -40,6 +40,9 @@ const KEY_FIELDS: &[&str] = &[
     "partition",
     "pattern",
     "reason",
+    "rule",
+    "nearest_rule",
+    "op",
 ];
 
 /// Messages that are never suppressed: each reports a lasting change at User.com.

@@ -39,10 +39,19 @@ enum Color {
 impl LogOptions {
     /// The style of text on stderr.
     pub(super) fn style(&self) -> Style {
+        self.style_of(&std::io::stderr())
+    }
+
+    /// The style of text on stdout.
+    pub(super) fn stdout_style(&self) -> Style {
+        self.style_of(&std::io::stdout())
+    }
+
+    fn style_of(&self, stream: &impl IsTerminal) -> Style {
         let plain_wanted = std::env::var_os("NO_COLOR").is_some();
         match self.color {
             Color::Always => Style::Coloured,
-            Color::Auto if std::io::stderr().is_terminal() && !plain_wanted => Style::Coloured,
+            Color::Auto if stream.is_terminal() && !plain_wanted => Style::Coloured,
             Color::Auto | Color::Never => Style::Plain,
         }
     }

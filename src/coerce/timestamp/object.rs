@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::{ParsedTimestamp, digits, instant, parse};
+use crate::coerce::offset::offset;
 
 /// Bytes of the longest object that is looked at.
 const MAX_TEXT_LEN: usize = 256;
@@ -78,7 +79,7 @@ pub(super) fn asp_net(text: &str) -> Option<ParsedTimestamp> {
     let sign = inner.get(1..)?.find(['+', '-']).map(|at| at + 1);
     let (number, behind) = inner.split_at(sign.unwrap_or(inner.len()));
     if !behind.is_empty() {
-        super::offset(behind)?;
+        offset(behind)?;
     }
     digits::millis(number)
 }

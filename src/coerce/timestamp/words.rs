@@ -7,7 +7,8 @@
 use jiff::civil::{Date, ISOWeekDate, Time, Weekday};
 use jiff::tz::TimeZone;
 
-use super::{ParsedTimestamp, digits, offset};
+use super::{ParsedTimestamp, digits};
+use crate::coerce::offset::offset;
 use crate::coerce::zone;
 
 /// The parts that were found.

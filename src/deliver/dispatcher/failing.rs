@@ -11,8 +11,10 @@ use super::{
 };
 use crate::deliver::auth::ProbeToken;
 use crate::deliver::outcome::{RetryReason, SideEffect};
+use crate::deliver::poison::PoisonEvidence;
+use crate::deliver::request::{ApiReply, Need, Request};
 use crate::deliver::routes::{RouteChange, RouteState};
-use crate::deliver::transport::{ApiReply, Attempts, BeforeSend, Need, Request, SendError};
+use crate::deliver::transport::{Attempts, BeforeSend, SendError};
 
 /// The least time between two attempts that only find out whether the server lives.
 const PULSE: Duration = Duration::from_secs(5);
@@ -60,7 +62,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             Checked::Refused => return Ok(AfterAttempt::Halted),
             Checked::Unknown => {
                 let why = RetryReason::Status(status);
-                let wait = self.wait(&why, None, 1, started, Instant::now());
+                let wait = self.wait(&why, None, 1, Instant::now());
                 let (side_effect, answer) = (SideEffect::None, Some(reply));
                 return Ok(AfterAttempt::Retry(NextAttempt { why, side_effect, wait, answer }));
             }
@@ -86,7 +88,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         }
         let wait = match self.routes.is_closed(key(request)) {
             true => Duration::ZERO,
-            false => self.wait(&RetryReason::Forbidden(status), None, 1, started, now),
+            false => self.wait(&RetryReason::Forbidden(status), None, 1, now),
         };
         let (why, side_effect) = (RetryReason::Forbidden(status), SideEffect::None);
         Ok(AfterAttempt::Retry(NextAttempt { why, side_effect, wait, answer: Some(reply) }))
@@ -229,6 +231,10 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             return None;
         }
         let (_, failing) = self.routes.witness(key(request));
-        attempts.failure_history.poison(key(request), self.poison, Instant::now(), &failing)
+        let now = Instant::now();
+        let evidence = attempts.failure_history.poison(key(request), self.poison, now, &failing)?;
+        let (method, route) = (request.method, request.route);
+        let PoisonEvidence { failures, secs, why, answer } = evidence;
+        Some(SendError::Poison { method, route, failures, secs, why, answer })
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::config::sink::Concurrency;
 use crate::deliver::outcome::Media;
 use crate::deliver::poison::RunMode;
-use crate::deliver::transport::{Expects, Idempotency, Method};
+use crate::deliver::request::{Expects, Idempotency, Method};
 use tokio::task::JoinSet;
 
 /// Answers by path.
@@ -19,6 +19,7 @@ impl<F: Fn(&str) -> u16 + Send + Sync> AttemptTransport for Arc<ByPath<F>> {
         Attempt::Answer {
             status: (self.0)(&request.path),
             retry_after: None,
+            limits: RateLimitHeaders::default(),
             media: Media::Other,
             body: Ok(Bytes::from_static(b"{}")),
         }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::admission::AdmissionGate;
+use super::admission::{AdmissionGate, Throttled};
 use super::auth::{
     AuthBreakerChange, AuthBreakerState, AuthCircuitBreaker, OnAuthFailure, ProbeToken,
 };
@@ -23,10 +23,12 @@ use super::concurrency::{Controller, ControllerSettings, LoadSignal, Permit, Res
 use super::observer::DeliveryObserver;
 use super::outcome::{Attempt, AttemptDisposition, BrokenBody, RetryReason, SideEffect, classify};
 use super::poison::PoisonPolicy;
+use super::quota::{AttemptTicket, RateLimitHeaders};
 use super::rate::GcraLimiter;
+use super::request::{ApiReply, Need, Request};
 use super::retry::{RetryBudget, RetryPolicy};
 use super::routes::{RouteKey, RouteTable};
-use super::transport::{ApiReply, Attempts, BeforeSend, Need, Request, SendError, Transport};
+use super::transport::{Attempts, BeforeSend, SendError, Transport};
 use crate::config::sink::RequestConfig;
 
 mod failing;
@@ -90,6 +92,8 @@ pub(super) struct RequestDispatcher<W> {
 struct AttemptPermit<'a, W> {
     dispatcher: &'a RequestDispatcher<W>,
     started: Instant,
+    /// What the quota still waits for: this attempt's end.
+    ticket: Option<AttemptTicket>,
     probe_token: Option<ProbeToken>,
     _permit: Permit,
     /// Whether the controller still waits for this attempt's end.
@@ -104,6 +108,9 @@ impl<W> Drop for AttemptPermit<'_, W> {
             && let Some(controller) = &self.dispatcher.controller
         {
             controller.lock().dropped();
+        }
+        if let Some(ticket) = self.ticket.take() {
+            self.dispatcher.admission.abandoned(Instant::now(), ticket);
         }
     }
 }
@@ -165,6 +172,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             in_flight: AtomicUsize::new(0),
             admission: AdmissionGate::new(
                 request.rate_limit_num.map(|num| GcraLimiter::per_window(num, window)),
+                now,
             ),
             halt: AuthCircuitBreaker::new(halt),
             routes: RouteTable::default(),
@@ -217,10 +225,11 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         if let Some(before) = before {
             before.before_send().await?;
         }
-        let Some(started) = self.admission.pass(|| self.halt.allows(probe_token.as_ref())).await
+        let Some(ticket) = self.admission.pass(|| self.halt.allows(probe_token.as_ref())).await
         else {
             return Ok(None);
         };
+        let started = ticket.started();
         if let Some(controller) = &self.controller {
             controller.lock().sent(started);
         }
@@ -229,6 +238,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         Ok(Some(AttemptPermit {
             dispatcher: self,
             started,
+            ticket: Some(ticket),
             probe_token,
             _permit: permit,
             open: true,
@@ -259,14 +269,41 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
                 self.observer.request_error("connection_cut");
             }
         }
-        let outcome = classify(&attempt, request.idempotency, self.retry.longest, wall_clock());
+        let outcome = classify(
+            &attempt,
+            request.idempotency,
+            self.retry.longest,
+            crate::clock::system_time(),
+        );
         self.feed_controller(&mut pass, &outcome, now, rtt);
-        if let Attempt::Answer { status, .. } = &attempt
-            && *status != 429
-        {
-            self.admission.accepted(now);
+        let throttled = self.feed_quota(&mut pass, &attempt, &outcome, now);
+        self.decide(request, outcome, attempt, failed, pass, throttled, now)
+    }
+
+    /// Reports an answer to the quota. Returns how the request waits if it was refused.
+    fn feed_quota(
+        &self,
+        pass: &mut AttemptPermit<'_, W>,
+        attempt: &Attempt,
+        outcome: &AttemptDisposition,
+        now: Instant,
+    ) -> Option<Throttled> {
+        // Without an answer the ticket goes back with the permit.
+        let Attempt::Answer { status, limits, .. } = attempt else { return None };
+        let ticket = pass.ticket.take()?;
+        if *status != 429 {
+            if let Some(rate) = self.admission.accepted(now, ticket, *limits) {
+                self.observer.rate(rate);
+            }
+            return None;
         }
-        self.decide(request, outcome, attempt, failed, pass, now)
+        let after = match outcome {
+            AttemptDisposition::Retry { after, .. } => *after,
+            _ => None,
+        };
+        let longest = self.retry.longest;
+        let reset = limits.reset.map(|reset| reset.min(longest));
+        Some(self.admission.refused(now, ticket, after, RateLimitHeaders { reset, ..*limits }))
     }
 
     fn feed_controller(
@@ -281,7 +318,11 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         };
         let signal = match outcome {
             AttemptDisposition::Delivered => LoadSignal::Good,
-            AttemptDisposition::Retry { why: RetryReason::Stale(_), .. } => LoadSignal::Neutral,
+            // A throttle is the quota's matter.
+            AttemptDisposition::Retry {
+                why: RetryReason::Stale(_) | RetryReason::Status(429),
+                ..
+            } => LoadSignal::Neutral,
             AttemptDisposition::Retry { .. } => LoadSignal::Backpressure,
             AttemptDisposition::Reject { .. } | AttemptDisposition::Halt { .. } => {
                 LoadSignal::Neutral
@@ -303,6 +344,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         attempt: Attempt,
         failed: u32,
         mut pass: AttemptPermit<'_, W>,
+        throttled: Option<Throttled>,
         now: Instant,
     ) -> AfterAttempt {
         match outcome {
@@ -341,7 +383,10 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
                 {
                     return AfterAttempt::Return(reply(attempt));
                 }
-                let wait = self.wait(&why, after, failed + 1, pass.started, now);
+                let wait = match throttled {
+                    Some(throttled) => self.throttle(throttled, after, failed),
+                    None => self.wait(&why, after, failed + 1, now),
+                };
                 let answer = matches!(attempt, Attempt::Answer { .. }).then(|| reply(attempt));
                 AfterAttempt::Retry(NextAttempt { why, side_effect, wait, answer })
             }
@@ -355,47 +400,55 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         }
     }
 
-    /// How long this request waits by itself. What the server asked for pauses everyone instead,
-    /// once; whoever was on the way already then joins that pause.
+    /// How long a request that was refused with 429 waits by itself.
+    fn throttle(&self, throttled: Throttled, after: Option<Duration>, failed: u32) -> Duration {
+        match throttled {
+            Throttled::Paused(pause) => {
+                tracing::info!(?pause, reason = "too_many_requests", "the server asks for a pause");
+                self.observer.paused(pause);
+                Duration::ZERO
+            }
+            Throttled::Joined => Duration::ZERO,
+            Throttled::Alone(least) => {
+                let ceiling = self.retry.longest.max(least);
+                let own = least.saturating_mul(1 << failed.min(16)).min(ceiling);
+                match after {
+                    // A second is the least that most services can say.
+                    Some(after) if after <= Duration::from_secs(1) => own.min(after),
+                    Some(after) => after,
+                    None => own,
+                }
+            }
+        }
+    }
+
+    /// How long this request waits by itself. What the server asked for with 503 pauses everyone
+    /// instead, once.
     fn wait(
         &self,
         why: &RetryReason,
         after: Option<Duration>,
         failed: u32,
-        started: Instant,
         now: Instant,
     ) -> Duration {
-        let mut rng = rand::rng();
         // The next attempt opens a connection of its own.
         if matches!(why, RetryReason::Stale(_)) {
             return Duration::ZERO;
         }
-        let throttled = *why == RetryReason::Status(429);
-        // Only these speak for the whole server.
-        let pauses_all = matches!(why, RetryReason::Status(429 | 503));
-        if !throttled && (after.is_none() || !pauses_all) {
-            let earned = self.budget.lock().spend(now);
-            let least = after.unwrap_or_default();
-            return self.retry.backoff(failed, &mut rng).max(earned).max(least);
-        }
-        let pause = after.unwrap_or_else(|| self.retry.gate(failed, &mut rng));
-        let mut again = false;
-        if throttled {
-            match self.admission.refused(now, started, pause) {
-                Some(rate) => self.observer.rate(rate),
-                None => again = true,
+        // Only this status speaks for the whole server.
+        if *why == RetryReason::Status(503)
+            && let Some(pause) = after
+        {
+            let was_open = self.admission.is_open(now);
+            if self.admission.pause_until(now + pause) && was_open {
+                tracing::info!(?pause, reason = why.label(), "the server asks for a pause");
+                self.observer.paused(pause);
             }
-        }
-        // A pause of our own making is not made longer by what was on its way when it began.
-        if again && after.is_none() {
             return Duration::ZERO;
         }
-        let was_open = self.admission.is_open(now);
-        if self.admission.pause_until(now + pause) && was_open {
-            tracing::info!(pause = ?pause, reason = why.label(), "the server asks for a pause");
-            self.observer.paused(pause);
-        }
-        Duration::ZERO
+        let earned = self.budget.lock().spend(now);
+        let least = after.unwrap_or_default();
+        self.retry.backoff(failed, &mut rand::rng()).max(earned).max(least)
     }
 
     fn announce(&self, change: AuthBreakerChange, status: u16) {
@@ -447,11 +500,6 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
         let tried = std::mem::take(&mut attempts.failed);
         SendError::GivenUp { attempts: tried, why }
     }
-}
-
-fn wall_clock() -> SystemTime {
-    let millis = u64::try_from(crate::clock::now().as_millisecond()).unwrap_or(0);
-    SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
 }
 
 fn key(request: &Request) -> RouteKey {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::sink::{Concurrency, ConcurrencyMode};
 use crate::deliver::outcome::Media;
-use crate::deliver::transport::{Expects, Idempotency, Method};
+use crate::deliver::request::{Expects, Idempotency, Method};
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicU32;
 use tokio::task::{JoinSet, yield_now};
@@ -37,6 +37,7 @@ fn answer(status: u16, retry_after: Option<&str>) -> Attempt {
     Attempt::Answer {
         status,
         retry_after: retry_after.map(str::to_owned),
+        limits: RateLimitHeaders::default(),
         media: Media::Other,
         body: Ok(Bytes::from_static(b"{}")),
     }
@@ -357,8 +358,9 @@ impl AttemptTransport for Arc<Throttled> {
 
 #[tokio::test(start_paused = true)]
 async fn unknown_quota_is_learned_and_respected() {
-    // Guarantees, through the whole loop with 200 lanes, >= 95 % of a server's quota and <= 5 %
-    // refusals over a minute, without a limit of our own.
+    // Guarantees, through the whole loop with 200 lanes, >= 95 % of a server's quota over a minute
+    // without a limit of our own, and <= 5 % refusals from the fifth second on: what is in flight
+    // at the first refusal cannot be called back.
     for rate in [10.0, 50.0, 500.0] {
         let wire = Arc::new(Throttled {
             rate,
@@ -382,14 +384,92 @@ async fn unknown_quota_is_learned_and_respected() {
                 }
             });
         }
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_secs(5)).await;
+        let first = f64::from(wire.refused.load(Ordering::Relaxed));
+        sleep(Duration::from_secs(55)).await;
         lanes.shutdown().await;
         let accepted = f64::from(wire.accepted.load(Ordering::Relaxed));
-        let refused = f64::from(wire.refused.load(Ordering::Relaxed));
-        println!("{rate}/s: {accepted} accepted, {refused} refused");
+        let refused = f64::from(wire.refused.load(Ordering::Relaxed)) - first;
+        println!("{rate}/s: {accepted} accepted, {first} and {refused} refused");
         assert!(accepted >= rate * 60.0 * 0.95, "{rate}/s: {accepted} accepted");
         assert!(refused <= (accepted + refused) * 0.05, "{rate}/s: {refused} refused");
     }
+}
+
+/// Refuses by the number of the attempt and the time since the beginning.
+struct Refusing<F> {
+    begin: Instant,
+    attempts: AtomicU32,
+    accepted: Mutex<Vec<Instant>>,
+    refuses: F,
+}
+
+#[async_trait]
+impl<F: Fn(u32, Duration) -> bool + Send + Sync> AttemptTransport for Arc<Refusing<F>> {
+    async fn attempt(&self, _request: &Request, _connection: ConnectionChoice) -> Attempt {
+        sleep(Duration::from_millis(50)).await;
+        let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
+        if (self.refuses)(attempt, self.begin.elapsed()) {
+            return answer(429, Some("1"));
+        }
+        self.accepted.lock().push(Instant::now());
+        answer(200, None)
+    }
+}
+
+/// What 40 lanes deliver a second, second by second.
+async fn delivered<F: Fn(u32, Duration) -> bool + Send + Sync + 'static>(
+    seconds: usize,
+    refuses: F,
+) -> Vec<u32> {
+    let begin = Instant::now();
+    let (attempts, accepted) = (AtomicU32::new(0), Mutex::default());
+    let wire = Arc::new(Refusing { begin, attempts, accepted, refuses });
+    let config = RequestConfig {
+        concurrency: Concurrency::Mode(ConcurrencyMode::Adaptive),
+        ..RequestConfig::default()
+    };
+    let made = make(Arc::clone(&wire), &config, OnAuthFailure::Retry);
+    let mut lanes = JoinSet::new();
+    for n in 0..40 {
+        let dispatcher = Arc::clone(&made.dispatcher);
+        lanes.spawn(async move {
+            loop {
+                send(&dispatcher, &n.to_string(), Idempotency::NonIdempotent).await.0.unwrap();
+            }
+        });
+    }
+    sleep(Duration::from_secs(seconds as u64)).await;
+    lanes.shutdown().await;
+    let mut counts = vec![0; seconds + 1];
+    for at in wire.accepted.lock().iter() {
+        counts[usize::try_from((*at - begin).as_secs()).unwrap()] += 1;
+    }
+    counts
+}
+
+#[tokio::test(start_paused = true)]
+async fn storm_of_429_leaves_former_rate() {
+    // Guarantees that 15 s after everything was refused for 5 to 30 s, at the beginning or in
+    // mid-run, at least 90 % of the former rate is delivered again.
+    for (from, to) in [(20, 25), (20, 50), (0, 10)] {
+        let storm = Duration::from_secs(from)..Duration::from_secs(to);
+        let counts = delivered(80, move |_, since| storm.contains(&since)).await;
+        let back = usize::try_from(to).unwrap() + 15;
+        let former = if from > 0 { counts[15] } else { 800 };
+        println!("{from}..{to}: {former} before, {} after", counts[back]);
+        assert!(counts[back] * 10 >= former * 9, "{from}..{to}: {counts:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_by_chance_keep_the_rate() {
+    // Guarantees that one refusal in ten with `Retry-After: 1` delays only the request that it
+    // concerns: each of 40 lanes delivers nine requests in about two seconds and not in ten.
+    let counts = delivered(30, |attempt, _| attempt % 10 == 9).await;
+    let rate = counts[5..30].iter().sum::<u32>() / 25;
+    println!("{rate}/s");
+    assert!(rate >= 250, "{rate}/s: {counts:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -68,7 +68,8 @@ impl Compiler {
             Err(error) => {
                 let code = if error.plain_text { "E0202" } else { "E0201" };
                 let help = if error.plain_text {
-                    format!("write `.{key}`, or `any`, `all` or `none` for a list of conditions")
+                    let meant = path::meant_path(key);
+                    format!("write `{meant}`, or `any`, `all` or `none` for a list of conditions")
                 } else {
                     error.help.unwrap_or_default()
                 };

@@ -433,7 +433,7 @@ impl Compiler {
             }
         }
         object.index_owned_names();
-        ElementShape { trie: self.scopes.leave(), object }
+        ElementShape { trie: self.scopes.leave(), object: Box::new(object) }
     }
 
     /// Compiles a regular expression; a fault points into it.

@@ -260,8 +260,15 @@ impl Compiler {
         } else if !has("user_id") && !has("anonymous_id") {
             self.value_fault(
                 &at,
-                report("E0214", format!("a {} call needs `user_id` or `anonymous_id`", rule.call))
-                    .help("set `user_id` to the path of the customer's own id of the user"),
+                report(
+                    "E0214",
+                    format!(
+                        "{} {} call needs `user_id` or `anonymous_id`",
+                        article(rule.call),
+                        rule.call
+                    ),
+                )
+                .help("set `user_id` to the path of the customer's own id of the user"),
             );
         }
         let lacks = match rule.call {
@@ -358,7 +365,10 @@ impl Compiler {
 }
 
 fn article(call: CallKind) -> &'static str {
-    if call == CallKind::Alias { "an" } else { "a" }
+    match call {
+        CallKind::Alias | CallKind::Identify => "an",
+        CallKind::Page | CallKind::Track | CallKind::Group => "a",
+    }
 }
 
 /// A rule's name.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
+use super::warnings::UnmatchedWarnings;
 use crate::buffer::{Buffer, Buffered, DeadLetter, Store};
 use crate::call::{Call, CallKind};
 use crate::clock;
@@ -78,11 +79,16 @@ pub(super) struct MappingStage {
     pub(super) store: Store,
     pub(super) metrics: SinkMetrics,
     pub(super) probe: Arc<dyn ExecutorObserver>,
+    pub(super) unmatched_warnings: UnmatchedWarnings,
 }
 
 impl MappingStage {
     /// Maps batches until the buffer is closed and empty, or the receiver is dropped.
-    pub(super) async fn run(self, buffer: Arc<dyn Buffer>, out: mpsc::Sender<Vec<MappedRecord>>) {
+    pub(super) async fn run(
+        mut self,
+        buffer: Arc<dyn Buffer>,
+        out: mpsc::Sender<Vec<MappedRecord>>,
+    ) {
         while let Some(batch) = buffer.next(MAX_BATCH_RECORDS).await {
             let mut mapped = Vec::with_capacity(batch.len());
             let mut calls = 0;
@@ -104,7 +110,7 @@ impl MappingStage {
         }
     }
 
-    async fn prepare(&self, mut buffered: Buffered) -> MappedRecord {
+    async fn prepare(&mut self, mut buffered: Buffered) -> MappedRecord {
         let outcome = match &buffered.record.decode_error {
             Some(fault) => {
                 let letter =
@@ -122,7 +128,7 @@ impl MappingStage {
         MappedRecord { buffered, outcome }
     }
 
-    async fn outcome(&self, buffered: &Buffered) -> MappingOutcome {
+    async fn outcome(&mut self, buffered: &Buffered) -> MappingOutcome {
         let record = &buffered.record;
         let input = Input { body: &record.body, meta: record.meta.as_deref() };
         let mut mapped = match self.plan.map(input) {
@@ -143,6 +149,13 @@ impl MappingStage {
             self.metrics.conversion_failed();
         }
         if mapped.calls.is_empty() {
+            if !mapped.matched {
+                let consequence = match self.unmatched {
+                    Unmatched::Drop => "dropped",
+                    Unmatched::DeadLetter => "put into the dead letters",
+                };
+                self.unmatched_warnings.unmatched(&self.sink, &self.plan, record, consequence);
+            }
             if !mapped.matched && self.unmatched == Unmatched::DeadLetter {
                 let letter = DeadLetter::new(record, "unmatched", "no rule wants it", clock::now());
                 return MappingOutcome::Dead(Box::new(letter));

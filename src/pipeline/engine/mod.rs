@@ -12,12 +12,14 @@ mod mapping_stage;
 mod marks;
 mod pending;
 pub(super) mod subject;
+mod warnings;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::{Buffer, DeadLetter, Store};
@@ -40,6 +42,7 @@ use mapping_stage::{MappedRecord, MappingOutcome, MappingStage, PlannedCall};
 use marks::{AnnouncedRequest, DispatchMarks};
 use pending::{CallRef, PendingId, PendingRecords};
 use subject::subject;
+use warnings::{UnmatchedWarnings, warn_of_dead_letter};
 
 /// Ops executed concurrently at most, without [stalled](in_flight) ones. The transport limits
 /// requests in flight; this only bounds tasks.
@@ -48,6 +51,10 @@ const MAX_RUNNING_OPS: usize = 1024;
 /// Record bytes between buffer and settlement at most; twice as much if records are
 /// [stalled](in_flight).
 const MAX_PENDING_BYTES: usize = 64 << 20;
+
+/// How long an engine that leaves waits for open requests. What is cut off is marked as possibly
+/// sent.
+const OPEN_REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Batches mapped ahead. [`InFlightMessages`] must remember closed messages for longer than this.
 const MAX_BATCHES_AHEAD: usize = 2;
@@ -63,6 +70,8 @@ pub(super) struct EngineParts {
     pub(super) store: Store,
     pub(super) metrics: SinkMetrics,
     pub(super) probe: Arc<dyn ExecutorObserver>,
+    /// Cancelled when the rest is to stay in the buffer.
+    pub(super) leave: CancellationToken,
     pub(super) stop: CancellationToken,
 }
 
@@ -76,9 +85,13 @@ struct ExecutedOp {
 
 /// The engine of one sink.
 pub(super) struct Engine {
+    name: String,
     config: Arc<UsercomSink>,
     usercom: Arc<OpExecutor>,
     metrics: SinkMetrics,
+    leave: CancellationToken,
+    /// When an engine that leaves no longer waits for open requests.
+    leave_by: Option<Instant>,
     stop: CancellationToken,
     buffer: Arc<dyn Buffer>,
     incoming: mpsc::Receiver<Vec<MappedRecord>>,
@@ -103,7 +116,7 @@ impl Engine {
         let delivery = &parts.config.delivery;
         let (mapped_out, incoming) = mpsc::channel(MAX_BATCHES_AHEAD);
         let stage = MappingStage {
-            sink: parts.name,
+            sink: parts.name.clone(),
             plan: parts.plan,
             settings: parts.settings,
             unmatched: parts.config.unmatched,
@@ -111,6 +124,7 @@ impl Engine {
             store: parts.store,
             metrics: parts.metrics.clone(),
             probe: parts.probe,
+            unmatched_warnings: UnmatchedWarnings::default(),
         };
         let mut helpers = JoinSet::new();
         helpers.spawn(stage.run(Arc::clone(&parts.buffer), mapped_out));
@@ -120,8 +134,11 @@ impl Engine {
         helpers.spawn(marks.clone().write(Arc::clone(&parts.buffer)));
         let folding = if delivery.fold { Coalescing::On } else { Coalescing::Off };
         Self {
+            name: parts.name,
             usercom: parts.usercom,
             metrics: parts.metrics,
+            leave: parts.leave,
+            leave_by: None,
             stop: parts.stop,
             buffer: parts.buffer,
             incoming,
@@ -141,7 +158,7 @@ impl Engine {
         }
     }
 
-    /// Runs until the buffer is closed and everything in it is settled.
+    /// Runs until the buffer is closed and everything in it is settled, or until it leaves.
     pub(super) async fn run(mut self) -> Result<(), SinkError> {
         let end = self.work().await;
         self.running.shutdown().await;
@@ -155,9 +172,11 @@ impl Engine {
     }
 
     async fn work(&mut self) -> Result<(), SinkError> {
-        let stop = self.stop.clone();
+        let (stop, leave) = (self.stop.clone(), self.leave.clone());
         loop {
-            self.dispatch().await?;
+            if self.leave_by.is_none() {
+                self.dispatch().await?;
+            }
             if self.is_done() {
                 return Ok(());
             }
@@ -173,7 +192,16 @@ impl Engine {
                 () = tokio::time::sleep_until(self.in_flight.count_at()), if self.is_crowded() => {
                     self.in_flight.count(&self.scheduler, &self.pending, || self.usercom.is_alive());
                 }
+                () = leave.cancelled(), if self.leave_by.is_none() => {
+                    self.leave_by = Some(Instant::now() + OPEN_REQUESTS_TIMEOUT);
+                }
+                () = tokio::time::sleep_until(self.leave_by.unwrap_or_else(Instant::now)),
+                    if self.leave_by.is_some() => return Ok(()),
                 () = stop.cancelled() => {
+                    if self.leave_by.is_some() {
+                        // What is left is in the buffer.
+                        return Ok(());
+                    }
                     let left = self.pending.len() as u64 + self.buffer.size().events;
                     return Err(SinkError::Aborted { pending: left });
                 }
@@ -182,6 +210,9 @@ impl Engine {
     }
 
     fn is_done(&self) -> bool {
+        if self.leave_by.is_some() {
+            return self.running.is_empty() && self.completing == 0;
+        }
         self.input_ended && self.pending.len() == 0 && self.completing == 0
     }
 
@@ -190,6 +221,7 @@ impl Engine {
         let most = self.config.delivery.max_in_flight;
         let stalled = self.in_flight.stalled();
         !self.input_ended
+            && self.leave_by.is_none()
             && records.saturating_sub(stalled.records) < most
             && records < most.saturating_mul(STALLED_FACTOR)
             && bytes.saturating_sub(stalled.bytes) < MAX_PENDING_BYTES
@@ -448,7 +480,10 @@ impl Engine {
                 releasing.extend(self.messages.release(&key).into_iter().map(|t| t.record));
             }
             match finished.settled.dead.first() {
-                Some(letter) => self.metrics.dead_letter(&letter.reason),
+                Some(letter) => {
+                    self.metrics.dead_letter(&letter.reason);
+                    warn_of_dead_letter(&self.name, letter);
+                }
                 None if finished.has_calls => self.metrics.delivered(1),
                 None => {}
             }

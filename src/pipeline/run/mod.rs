@@ -22,7 +22,8 @@ use crate::telemetry::Metrics;
 /// Stops a pipeline.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
-    /// Cancel to stop the sources; the records they yielded are settled within the deadline.
+    /// Cancel to stop the sources. Records in a memory buffer are settled within the deadline; those
+    /// in a disk buffer stay there for the next start, but for open requests.
     pub graceful: CancellationToken,
     /// Cancel to stop everything now; records that are not settled stay in a disk buffer or with
     /// their source.

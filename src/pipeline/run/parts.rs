@@ -25,6 +25,8 @@ pub(super) struct BuiltSink {
     /// Whether its buffer survives it (disk buffer).
     pub(super) durable: bool,
     pub(super) stop: CancellationToken,
+    /// Makes it end within seconds, with records left in a disk buffer.
+    pub(super) leave: CancellationToken,
     pub(super) fed: CancellationToken,
 }
 
@@ -59,9 +61,11 @@ pub(super) async fn build_sinks(
                 ReadMode::Follow => OnAuthFailure::Retry,
             },
             abort: options.stop.now.child_token(),
+            leave: options.stop.graceful.child_token(),
             input_drained: CancellationToken::new(),
         };
         let (stop, fed) = (cx.abort.clone(), cx.input_drained.clone());
+        let leave = cx.leave.clone();
         let built = config.build(cx).await;
         let (sink, healthcheck) =
             built.map_err(|error| RunError::Build { name: name.clone(), error })?;
@@ -73,6 +77,7 @@ pub(super) async fn build_sinks(
             metrics,
             durable: config.buffer.kind == BufferKind::Disk,
             stop,
+            leave,
             fed,
         });
     }

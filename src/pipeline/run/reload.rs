@@ -126,6 +126,8 @@ impl Supervisor {
     async fn end_sinks(&mut self, removed: &PartNames) {
         for (_, sink) in self.sinks.iter_mut().filter(|(name, _)| removed.sinks.contains(*name)) {
             sink.status = PartStatus::Leaving;
+            // Its successor delivers what is left in a disk buffer.
+            sink.leave.cancel();
         }
         let leaving = |sink: &&LiveSink| sink.status == PartStatus::Leaving;
         let inputs: BTreeSet<&String> =

@@ -62,6 +62,8 @@ pub(super) struct LiveSink {
     pub(super) fed: CancellationToken,
     /// Aborts this sink.
     pub(super) stop: CancellationToken,
+    /// Makes it end within seconds, with records left in a disk buffer.
+    pub(super) leave: CancellationToken,
     pub(super) status: PartStatus,
 }
 
@@ -171,7 +173,8 @@ impl Supervisor {
     }
 
     fn start_sink(&mut self, built: BuiltSink) -> mpsc::Sender<Record> {
-        let BuiltSink { name, inputs, sink, healthcheck, metrics, durable, stop, fed } = built;
+        let BuiltSink { name, inputs, sink, healthcheck, metrics, durable, stop, leave, fed } =
+            built;
         if let Some(check) = healthcheck {
             self.helpers.spawn(report_health(name.clone(), check));
         }
@@ -185,6 +188,7 @@ impl Supervisor {
             durable,
             fed,
             stop,
+            leave,
             status: PartStatus::Active,
         };
         self.sinks.insert(name.clone(), live);

@@ -22,7 +22,7 @@ use crate::source::offset_tracker::StreamPosition;
 use crate::source::{SharedCheckpoints, SourceError};
 
 /// The key of the row with the next generation's number; the key of a file always contains a colon.
-const GENERATION_KEY: &str = "generation";
+pub(super) const GENERATION_KEY: &str = "generation";
 
 /// How long the row of a missing file is kept, in seconds: it may return, for example from a
 /// backup.
@@ -31,6 +31,9 @@ const MISSING_ROW_SECS: i64 = 30 * 24 * 3600;
 const MAX_MISSING_ROWS: usize = 10_000;
 /// The most earlier lengths that are kept of one content.
 const MAX_VERSIONS: usize = 24;
+
+/// Rows to save; `None` removes one.
+pub(super) type Rows = Vec<(FileId, Option<FileCheckpoint>)>;
 
 /// The checkpoint of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

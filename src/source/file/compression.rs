@@ -234,5 +234,5 @@ impl Read for TextReader {
 }
 
 fn first_bytes(file: &File, at: u64) -> io::Result<Vec<u8>> {
-    super::read::read(file, at, 4)
+    super::blocks::read(file, at, 4)
 }

@@ -22,6 +22,7 @@ use super::scanner::{FoundFile, GlobScanner, ScanResult};
 use super::state::{TailState, Unknown};
 use super::stream::{RecordOutput, SourceContext, Stream};
 use super::tailer::{FileTailer, blocking};
+use crate::backoff::Backoff;
 use crate::config::source::ReadFrom;
 use crate::source::SourceError;
 use crate::source::offset_tracker::StreamPosition;
@@ -302,7 +303,7 @@ impl FileSet {
         &mut self,
         rows: Vec<(FileId, Option<FileCheckpoint>)>,
     ) -> bool {
-        let mut pause = SAVE_RETRY_PAUSES.0;
+        let mut backoff = Backoff::new(SAVE_RETRY_PAUSES.0, SAVE_RETRY_PAUSES.1);
         loop {
             let saved = self.store.save(rows.clone()).await;
             let done = saved.is_ok();
@@ -310,11 +311,9 @@ impl FileSet {
             if done {
                 return true;
             }
-            let rest = tokio::time::sleep(pause);
-            if self.output.stop.run_until_cancelled(rest).await.is_none() {
+            if !backoff.wait(&self.output.stop).await {
                 return false;
             }
-            pause = (pause * 2).min(SAVE_RETRY_PAUSES.1);
         }
     }
 

@@ -19,11 +19,12 @@ use tokio::time::Instant;
 
 use super::family::Family;
 use super::file_set::{CloseReason, FileSet, Tailers, UnreadableFiles};
-use super::identify::{IdentifyMode, IdentifyOutcome, recheck};
+use super::identify::{IdentifyMode, recheck};
 use super::identity::FileId;
 use super::offsets::FileOffsetTracker;
 use super::order::{LogFiles, ReadOrder};
 use super::scanner::{FoundFile, GlobScanner};
+use super::state::IdentifyOutcome;
 use super::state::{TailState, WaitReason};
 use super::stream::RestOfLine;
 use super::tailer::{FileTailer, ReadLimit, ReadStatus};

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::checkpoints::FileCheckpoint;
+use super::checkpoints::{FileCheckpoint, Rows};
 use super::compression::{FileCompression, TextSource};
 use super::content::{ContentMark, RunningDigest};
 use super::decide::{Candidate, ContentLocation, Decision, decide};
@@ -17,15 +17,12 @@ use super::file_set::{FileSet, Tailers};
 use super::identity::{FileHead, FileId};
 use super::moved::{CopyOrigin, may_begin, wait_for};
 use super::read::{FileStat, ReadStart};
-use super::state::{Compared, Copy, TailState, Unknown, WaitReason};
+use super::state::{Compared, Copy, IdentifyOutcome, TailState, Unknown, WaitReason};
 use super::stream::Stream;
 use super::tailer::{FileTailer, blocking};
 
 /// How long a live log that begins like its last generation may be a copy in progress.
 const YOUNG_COPY_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Rows to save.
-pub(super) type Rows = Vec<(FileId, Option<FileCheckpoint>)>;
 
 /// When a file must be identified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +32,6 @@ pub(super) enum IdentifyMode {
     Wait,
     /// There is nothing to wait for: decide now.
     DecideNow,
-}
-
-/// The result of identifying a file.
-pub(super) enum IdentifyOutcome {
-    /// It is identified; with the rows to save.
-    Yes(Rows),
-    NotYet,
 }
 
 impl FileSet {

@@ -33,6 +33,7 @@
 //! A checkpoint never passes a record without a verdict of
 //! [`Delivered`](crate::ack::Verdict::Delivered) or [`Rejected`](crate::ack::Verdict::Rejected).
 
+mod blocks;
 mod checkpoints;
 mod claim;
 mod compression;
@@ -47,6 +48,7 @@ mod moved;
 mod offsets;
 mod once;
 mod order;
+mod positions;
 mod read;
 mod scanner;
 mod state;
@@ -54,6 +56,8 @@ mod stream;
 mod tailer;
 mod twins;
 mod watcher;
+
+pub use positions::{FilePosition, NewPosition, file_positions, set_file_positions};
 
 use std::fmt;
 use std::io;

@@ -6,9 +6,10 @@
 
 use std::io;
 
+use super::checkpoints::Rows;
 use super::file_set::{FileSet, Tailers};
-use super::identify::{IdentifyOutcome, Rows};
 use super::identity::FileId;
+use super::state::IdentifyOutcome;
 use super::state::{TailState, Unknown, WaitReason};
 use super::stream::Stream;
 use super::tailer::FileTailer;

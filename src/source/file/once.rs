@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use super::family::{self, Family};
 use super::file_set::{CloseReason, FileSet, Tailers, UnreadableFiles};
-use super::identify::{IdentifyMode, IdentifyOutcome};
+use super::identify::IdentifyMode;
 use super::scanner::FoundFile;
+use super::state::IdentifyOutcome;
 use super::state::TailState;
 use super::stream::RestOfLine;
 use super::tailer::{FileTailer, ReadLimit, ReadStatus};

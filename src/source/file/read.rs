@@ -7,12 +7,13 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::blocks::read;
 use super::checkpoints::FileCheckpoint;
 use super::compression::{FileCompression, TextSource, Unpacked, Unpacker};
 use super::content::{self, RunningDigest};
@@ -413,20 +414,4 @@ fn plain(file: &Arc<File>) -> super::compression::TextReader {
 /// This many bytes, but at most one block.
 fn block_of(bytes: u64) -> usize {
     usize::try_from(bytes).map_or(MAX_BLOCK_BYTES, |bytes| bytes.min(MAX_BLOCK_BYTES))
-}
-
-/// Up to `wanted` bytes at `at`; fewer only where the file ends.
-pub(super) fn read(file: &File, at: u64, wanted: usize) -> io::Result<Vec<u8>> {
-    let mut block = vec![0; wanted];
-    let mut length = 0;
-    while length < wanted {
-        match file.read_at(&mut block[length..], at + length as u64) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    block.truncate(length);
-    Ok(block)
 }

@@ -7,6 +7,7 @@
 use tokio::time::Instant;
 
 use super::checkpoints::FileCheckpoint;
+use super::checkpoints::Rows;
 use super::claim::ClaimedRange;
 use super::content::ContentMark;
 use super::identity::{FileHead, FileId};
@@ -146,4 +147,11 @@ impl PeerSearch {
             *self = Self::Done;
         }
     }
+}
+
+/// The result of identifying a file.
+pub(super) enum IdentifyOutcome {
+    /// It is identified; with the rows to save.
+    Yes(Rows),
+    NotYet,
 }

@@ -6,13 +6,12 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::cluster::ClusterError;
 use super::commit_window::SettledTo;
+use super::local_start::OffsetCommits;
 use super::partition_reader::{PartitionReader, ReaderState};
-use super::start::OffsetCommits;
 
 /// How long the cluster may take to store an offset.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,44 +19,6 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 const COMMIT_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// While there is more to read, an offset is committed when this fraction of a window is settled.
 const COMMIT_DIVISOR: usize = 4;
-
-/// What is committed, and what is being committed.
-pub(super) struct OffsetCommitter {
-    /// How far the cluster has stored our offset.
-    pub(super) committed: SettledTo,
-    task: JoinSet<Result<SettledTo, ClusterError>>,
-    /// No commit before this moment.
-    after: Instant,
-    /// When an offset was last sent, or when the first record after an idle time was forwarded.
-    since: Instant,
-    /// Whether the last attempt failed.
-    failed: bool,
-    /// Whether a start note is stored locally that is removed once an offset is committed.
-    noted: bool,
-}
-
-impl OffsetCommitter {
-    /// Nothing before `offset` must be committed.
-    pub(super) fn new(offset: i64, noted: bool) -> Self {
-        let now = Instant::now();
-        let kept = SettledTo { offset, records: 0 };
-        Self { committed: kept, task: JoinSet::new(), after: now, since: now, failed: false, noted }
-    }
-
-    /// The result of the commit in progress; waits for ever where there is none.
-    pub(super) async fn finished(&mut self) -> Result<SettledTo, ClusterError> {
-        match self.task.join_next().await {
-            None => std::future::pending().await,
-            Some(Ok(kept)) => kept,
-            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
-
-    /// Waits until no commit is in progress, whatever its result.
-    pub(super) async fn wait_idle(&mut self) {
-        while self.task.join_next().await.is_some() {}
-    }
-}
 
 impl PartitionReader {
     /// Starts a commit where one is due.

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 
 use super::cluster::Message;
 use super::commit_window::SettledTo;
+use super::local_start::OffsetCommits;
 use super::partition_reader::{Filtering, PartitionReader, QueueItem, ReaderState};
-use super::start::OffsetCommits;
 use crate::ack::Verdict;
 use crate::record::Record;
 use crate::source::{decode, metadata};

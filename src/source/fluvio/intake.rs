@@ -54,7 +54,7 @@ impl PartitionReader {
         };
         if reading.next_fetch > before {
             reading.misses = 0;
-            reading.backoff.renew();
+            reading.retry.renew();
             if reading.enlarged.take().is_some() {
                 // One large batch must not enlarge all later requests.
                 reading.stream = None;

@@ -8,21 +8,23 @@
 //!
 //! Every partition has a stream of its own.
 
-mod backoff;
 mod client;
 pub mod cluster;
 mod commit;
 mod commit_window;
+mod committer;
 mod connections;
 mod errors;
 mod fetch;
 mod forward;
 mod intake;
+mod local_start;
 mod message;
 mod monitor;
 mod new_topic;
 mod partition_reader;
 mod reopen;
+mod retry;
 mod start;
 
 use std::collections::BTreeSet;
@@ -35,13 +37,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::backoff::{Backoff, WaitOutcome};
 pub use self::client::Client;
 use self::cluster::{Cluster, ClusterError, NewTopic};
+use self::local_start::{LocalStartState, OffsetCommits};
 use self::message::TopicPartition;
 use self::monitor::OffsetMonitor;
 use self::partition_reader::{Filtering, ONCE_TIMEOUT, PartitionReader};
-use self::start::{LocalStartState, OffsetCommits};
+use self::retry::{ClusterRetry, WaitOutcome};
 use super::decode::Decoder;
 use super::{ReadMode, SharedCheckpoints, Source, SourceError};
 use crate::config::source::{FluvioSourceConfig as Settings, FluvioStart, FluvioStartWord};
@@ -112,7 +114,7 @@ impl FluvioSource {
         stop: &CancellationToken,
     ) -> Result<Option<(Vec<u32>, FluvioStart)>, SourceError> {
         let limit = (self.mode == ReadMode::Once).then_some(ONCE_TIMEOUT);
-        let mut backoff = Backoff::new(limit);
+        let mut retry = ClusterRetry::new(limit);
         loop {
             let error = match stop.run_until_cancelled(self.try_partitions()).await {
                 None => return Ok(None),
@@ -124,7 +126,7 @@ impl FluvioSource {
                 let topic = &*self.settings.topic;
                 tracing::warn!(source = self.name, topic, %error, "the cluster did not answer; the request is repeated");
                 self.cluster.disconnect().await;
-                match backoff.wait(stop).await {
+                match retry.wait(stop).await {
                     WaitOutcome::Elapsed => continue,
                     WaitOutcome::Stopped => return Ok(None),
                     WaitOutcome::Exhausted => {}

@@ -18,15 +18,15 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::{Backoff, WaitOutcome};
 use super::cluster::{Cluster, ClusterError, FetchResponse, Message, RecordStream};
-use super::commit::OffsetCommitter;
 use super::commit_window::CommitWindow;
+use super::committer::OffsetCommitter;
+use super::local_start::{
+    EndTrust, LocalStartState, OffsetCommits, Redelivery, StartError, StartPosition,
+};
 use super::message::TopicPartition;
 use super::monitor::{OffsetMonitor, PartitionStatus};
-use super::start::{
-    self, EndTrust, LocalStartState, OffsetCommits, Redelivery, StartError, StartPosition,
-};
+use super::retry::{ClusterRetry, WaitOutcome};
 use crate::config::source::FluvioStart;
 use crate::record::Record;
 use crate::source::decode::Decoder;
@@ -116,7 +116,7 @@ pub(super) struct ReaderState {
     pub(super) redelivered_to: i64,
     pub(super) window: CommitWindow,
     pub(super) committer: OffsetCommitter,
-    pub(super) backoff: Backoff,
+    pub(super) retry: ClusterRetry,
     pub(super) status: Arc<PartitionStatus>,
     /// The offset after everything that was ever forwarded.
     pub(super) high: i64,
@@ -177,7 +177,7 @@ impl PartitionReader {
 
     /// The start position, once the cluster answers. `None` where it is stopped first.
     async fn begin(&self) -> Result<Option<ReaderState>, SourceError> {
-        let mut backoff = self.backoff();
+        let mut retry = self.new_retry();
         let mut earlier_ends = 0;
         loop {
             let trust = if earlier_ends < MIN_EARLIER_ENDS {
@@ -195,7 +195,7 @@ impl PartitionReader {
                 }
                 Some(Err(StartError::Cluster(error))) => error,
             };
-            match self.back_off(&error, &mut backoff).await {
+            match self.back_off(&error, &mut retry).await {
                 Ok(()) => {}
                 Err(None) => return Ok(None),
                 Err(Some(error)) => return Err(error),
@@ -203,15 +203,15 @@ impl PartitionReader {
         }
     }
 
-    pub(super) fn backoff(&self) -> Backoff {
-        Backoff::new((self.mode == ReadMode::Once).then_some(ONCE_TIMEOUT))
+    pub(super) fn new_retry(&self) -> ClusterRetry {
+        ClusterRetry::new((self.mode == ReadMode::Once).then_some(ONCE_TIMEOUT))
     }
 
     async fn try_begin(&self, trust: EndTrust) -> Result<ReaderState, StartError> {
         let partition = self.address.partition;
         let offset_range = self.cluster.offset_range(partition).await?;
         let StartPosition { position, redelivery, kept } =
-            start::find(self, offset_range, trust).await?;
+            self.find_start(offset_range, trust).await?;
         let stream = match self.is_at_end(position, offset_range.end) {
             true => None,
             false => Some(self.cluster.open(partition, position, self.max_bytes).await?),
@@ -241,7 +241,7 @@ impl PartitionReader {
             redelivered_to: i64::MIN,
             window: CommitWindow::new(position),
             committer: OffsetCommitter::new(position, noted),
-            backoff: self.backoff(),
+            retry: self.new_retry(),
             status,
             high: position,
             recreated: false,
@@ -268,7 +268,7 @@ impl PartitionReader {
     pub(super) async fn back_off(
         &self,
         error: &ClusterError,
-        backoff: &mut Backoff,
+        retry: &mut ClusterRetry,
     ) -> Result<(), Option<SourceError>> {
         let TopicPartition { topic, partition } = &self.address;
         if let ClusterError::Permanent(_) = error {
@@ -276,7 +276,7 @@ impl PartitionReader {
         }
         tracing::warn!(topic = &**topic, partition, %error, "the cluster did not answer; the request is repeated, and nothing is lost");
         self.cluster.disconnect().await;
-        match backoff.wait(&self.stop).await {
+        match retry.wait(&self.stop).await {
             WaitOutcome::Elapsed => Ok(()),
             WaitOutcome::Stopped => Err(None),
             WaitOutcome::Exhausted => Err(Some(self.failed(error))),

@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::cluster::{ClusterError, OffsetRange};
-use super::commit::OffsetCommitter;
 use super::commit_window::CommitWindow;
+use super::committer::OffsetCommitter;
+use super::local_start::OffsetCommits;
 use super::partition_reader::{Filtering, PartitionReader, ReaderState, ReaderStep};
-use super::start::OffsetCommits;
 use crate::source::{ReadMode, SourceError};
 
 /// The pause before an errored record is read again.
@@ -161,7 +161,7 @@ impl PartitionReader {
         error: &ClusterError,
     ) -> Result<ReaderStep, SourceError> {
         reading.stream = None;
-        match self.back_off(error, &mut reading.backoff).await {
+        match self.back_off(error, &mut reading.retry).await {
             Ok(()) => Ok(ReaderStep::Continue),
             Err(None) => Ok(ReaderStep::Stop),
             Err(Some(error)) => Err(error),

@@ -11,175 +11,58 @@
 //! With a committed offset the start settings are ignored, unless the topic was created again
 //! since.
 
-use super::cluster::{ClusterError, CommittedOffset, OffsetRange};
+use super::cluster::{ClusterError, OffsetRange};
+use super::local_start::{
+    EndTrust, OffsetCommits, Redelivery, StartError, StartNote, StartPosition,
+};
 use super::partition_reader::PartitionReader;
 use crate::config::source::{FluvioStart, FluvioStartWord};
-use crate::source::{SharedCheckpoints, SourceError};
-
-/// Where a reader starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct StartPosition {
-    /// The offset that is read next.
-    pub(super) position: i64,
-    /// Whether an earlier process may have sent the first records.
-    pub(super) redelivery: Redelivery,
-    /// The committed offset.
-    pub(super) kept: Option<CommittedOffset>,
-}
-
-/// Whether an end offset below the committed one is accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EndTrust {
-    /// It may be a temporary error.
-    Unconfirmed,
-    /// It was reported several times.
-    Confirmed,
-}
-
-/// Whether records may have been sent before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Redelivery {
-    /// By an earlier process that did not commit its offset.
-    Possible,
-    /// No process can have sent them.
-    None,
-}
-
-/// Whether offsets are committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OffsetCommits {
-    /// They are.
-    Enabled,
-    /// They are not.
-    Disabled,
-}
-
-/// What is stored on this machine about one partition.
-pub(super) struct LocalStartState {
-    checkpoints: SharedCheckpoints,
-    source: String,
-    key: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum StartNote {
-    /// Reading began here, and no offset was committed yet.
-    Began(i64),
-    /// The last reader ended here, with everything before it settled and committed.
-    Ended(i64),
-}
-
-impl LocalStartState {
-    pub(super) fn new(checkpoints: SharedCheckpoints, source: &str, key: String) -> Self {
-        Self { checkpoints, source: source.to_owned(), key }
-    }
-
-    async fn read(&self) -> Result<Option<StartNote>, SourceError> {
-        let rows = self.checkpoints.load(&self.source).await?;
-        let row = rows.into_iter().find(|(key, _)| *key == self.key);
-        Ok(row.and_then(|(_, note)| {
-            let (word, offset) = note.split_once(' ')?;
-            let offset = offset.parse().ok()?;
-            match word {
-                "began" => Some(StartNote::Began(offset)),
-                "ended" => Some(StartNote::Ended(offset)),
-                _ => None,
-            }
-        }))
-    }
-
-    async fn write(&self, note: Option<StartNote>) -> Result<(), SourceError> {
-        let text = note.map(|note| match note {
-            StartNote::Began(offset) => format!("began {offset}"),
-            StartNote::Ended(offset) => format!("ended {offset}"),
-        });
-        self.checkpoints.save(&self.source, vec![(self.key.clone(), text)]).await
-    }
-
-    /// Reading begins at `offset`, and no offset is committed yet.
-    pub(super) async fn reading_began(&self, offset: i64) -> Result<(), SourceError> {
-        self.write(Some(StartNote::Began(offset))).await
-    }
-
-    /// An offset is committed and counts from now on.
-    pub(super) async fn clear(&self) -> Result<(), SourceError> {
-        self.write(None).await
-    }
-
-    /// Everything before `offset` is settled and committed, and nothing after it was forwarded.
-    pub(super) async fn reading_ended(&self, offset: i64) -> Result<(), SourceError> {
-        self.write(Some(StartNote::Ended(offset))).await
-    }
-}
-
-/// Why no start position was found.
-#[derive(Debug)]
-pub(super) enum StartError {
-    /// The cluster did not answer.
-    Cluster(ClusterError),
-    /// The partition ends before the committed offset.
-    EndsEarlier(ClusterError),
-    /// It could not be stored locally.
-    LocalState(SourceError),
-}
-
-impl From<ClusterError> for StartError {
-    fn from(error: ClusterError) -> Self {
-        Self::Cluster(error)
-    }
-}
-
-impl From<SourceError> for StartError {
-    fn from(error: SourceError) -> Self {
-        Self::LocalState(error)
-    }
-}
-
-/// Finds the start position.
-pub(super) async fn find(
-    reader: &PartitionReader,
-    offset_range: OffsetRange,
-    trust: EndTrust,
-) -> Result<StartPosition, StartError> {
-    if reader.offset_commits == OffsetCommits::Disabled {
-        let position = reader.first(offset_range);
-        tracing::info!(
-            topic = &*reader.address.topic,
-            partition = reader.address.partition,
-            offset = position,
-            "`offset.strategy` is `none`, so no offset is committed: every run reads from here, \
-             and records whose ids are still stored for deduplication are not sent again"
-        );
-        return Ok(StartPosition { position, redelivery: Redelivery::None, kept: None });
-    }
-    let note = reader.local_start.read().await?;
-    let kept = reader.cluster.committed().await?.get(&reader.address.partition).copied();
-    let start_offset = match (kept, note) {
-        (Some(kept), _) => Some(kept.offset + 1),
-        (None, Some(StartNote::Began(start_offset))) => Some(start_offset),
-        (None, _) => None,
-    };
-    let Some(start_offset) = start_offset else {
-        let position = reader.first(offset_range);
-        reader.local_start.reading_began(position).await?;
-        return Ok(StartPosition { position, redelivery: Redelivery::None, kept });
-    };
-    if start_offset > offset_range.end {
-        return reader.restart_position(start_offset, offset_range, trust).await;
-    }
-    if start_offset < offset_range.start {
-        reader.report_removed(start_offset, offset_range.start);
-    }
-    let in_peace = note == Some(StartNote::Ended(start_offset));
-    // From here on the note must only say that reading continued.
-    if kept.is_some() && note.is_some() {
-        reader.local_start.clear().await?;
-    }
-    let redelivery = if in_peace { Redelivery::None } else { Redelivery::Possible };
-    Ok(StartPosition { position: start_offset.max(offset_range.start), redelivery, kept })
-}
 
 impl PartitionReader {
+    /// Finds the start position.
+    pub(super) async fn find_start(
+        &self,
+        offset_range: OffsetRange,
+        trust: EndTrust,
+    ) -> Result<StartPosition, StartError> {
+        if self.offset_commits == OffsetCommits::Disabled {
+            let position = self.first(offset_range);
+            tracing::info!(
+                topic = &*self.address.topic,
+                partition = self.address.partition,
+                offset = position,
+                "`offset.strategy` is `none`, so no offset is committed: every run reads from here, \
+                 and records whose ids are still stored for deduplication are not sent again"
+            );
+            return Ok(StartPosition { position, redelivery: Redelivery::None, kept: None });
+        }
+        let note = self.local_start.read().await?;
+        let kept = self.cluster.committed().await?.get(&self.address.partition).copied();
+        let start_offset = match (kept, note) {
+            (Some(kept), _) => Some(kept.offset + 1),
+            (None, Some(StartNote::Began(start_offset))) => Some(start_offset),
+            (None, _) => None,
+        };
+        let Some(start_offset) = start_offset else {
+            let position = self.first(offset_range);
+            self.local_start.reading_began(position).await?;
+            return Ok(StartPosition { position, redelivery: Redelivery::None, kept });
+        };
+        if start_offset > offset_range.end {
+            return self.restart_position(start_offset, offset_range, trust).await;
+        }
+        if start_offset < offset_range.start {
+            self.report_removed(start_offset, offset_range.start);
+        }
+        let in_peace = note == Some(StartNote::Ended(start_offset));
+        // From here on the note must only say that reading continued.
+        if kept.is_some() && note.is_some() {
+            self.local_start.clear().await?;
+        }
+        let redelivery = if in_peace { Redelivery::None } else { Redelivery::Possible };
+        Ok(StartPosition { position: start_offset.max(offset_range.start), redelivery, kept })
+    }
+
     /// The partition ends before what was read of it: its topic was created again in the meantime.
     async fn restart_position(
         &self,

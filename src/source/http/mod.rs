@@ -22,6 +22,7 @@ mod auth;
 mod auth_limiter;
 mod body;
 mod form;
+mod fuzz;
 mod handler;
 mod intake;
 mod meta;
@@ -38,6 +39,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::fuzz::records_of_body;
 use self::handler::RequestHandler;
 use super::decode::Decoder;
 use super::{ReadMode, Source, SourceError, tls};

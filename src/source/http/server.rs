@@ -17,18 +17,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::handler::RequestHandler;
 use crate::config::source::HttpSourceConfig as Settings;
-
-/// How long accepting pauses after a failure, usually a lack of file descriptors.
-const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+use crate::listener::BoundedListener;
 
 /// How long idle connections have to close once everything is settled.
 const IDLE_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -72,6 +69,7 @@ pub(super) async fn serve(
     limits: ConnectionLimits,
     stop: CancellationToken,
 ) {
+    let listener = BoundedListener::new(listener, limits.connections, "http source");
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let end = async {
@@ -89,24 +87,16 @@ pub(super) async fn serve(
 }
 
 async fn accept(
-    listener: &TcpListener,
+    listener: &BoundedListener,
     acceptor: Option<TlsAcceptor>,
     handler: &Arc<RequestHandler>,
     limits: ConnectionLimits,
     graceful: &GracefulShutdown,
     connections: &mut JoinSet<()>,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.connections));
     loop {
-        let slot = Arc::clone(&slots).acquire_owned().await;
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; it is tried again (often the limit of open files is reached: raise `ulimit -n`)");
-                sleep(ACCEPT_RETRY_INTERVAL).await;
-                continue;
-            }
-        };
+        let slot = listener.slot().await;
+        let (stream, peer) = listener.accept().await;
         while connections.try_join_next().is_some() {}
         let connection = HttpConnection {
             handler: Arc::clone(handler),
@@ -132,8 +122,6 @@ struct HttpConnection {
 
 impl HttpConnection {
     async fn serve(self, stream: TcpStream) {
-        // Responses are small and must not wait for more data.
-        drop(stream.set_nodelay(true));
         let Some(acceptor) = &self.acceptor else {
             return self.serve_http(stream).await;
         };

@@ -19,14 +19,12 @@ use futures::Stream;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::order::{OrderTicket, RequestOrder};
-
-/// How long accepting pauses after a failure, usually a lack of file descriptors.
-const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+use crate::listener::BoundedListener;
 
 /// How long a connection may take until its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -163,48 +161,35 @@ pub(super) fn incoming(
     listener: TcpListener,
     most: usize,
 ) -> impl Stream<Item = AcceptedConnection> + Send + 'static {
-    let slots = Arc::new(Semaphore::new(most));
+    let listener = BoundedListener::new(listener, most, "vector source");
     let connections = Arc::<ConnectionRegistry>::default();
-    futures::stream::unfold(
-        (listener, slots, connections),
-        |(listener, slots, connections)| async move {
-            let slot = slot(&slots, &connections).await?;
-            let (stream, peer) = loop {
-                match listener.accept().await {
-                    Ok(accepted) => break accepted,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection; it is tried again (often the limit of open files is reached: raise `ulimit -n`)");
-                        sleep(ACCEPT_RETRY_INTERVAL).await;
-                    }
-                }
-            };
-            // Responses are small and must not wait for more data.
-            drop(stream.set_nodelay(true));
-            let connection = Arc::new(GrpcConnection::new(peer));
-            let number = connections.add(&connection);
-            let placed = AcceptedConnection {
-                stream,
-                ended: Box::pin(Arc::clone(&connection).ended()),
-                connection,
-                number,
-                connections: Arc::clone(&connections),
-                _place: slot,
-            };
-            Some((placed, (listener, slots, connections)))
-        },
-    )
+    futures::stream::unfold((listener, connections), |(listener, connections)| async move {
+        let slot = slot(&listener, &connections).await;
+        let (stream, peer) = listener.accept().await;
+        let connection = Arc::new(GrpcConnection::new(peer));
+        let number = connections.add(&connection);
+        let placed = AcceptedConnection {
+            stream,
+            ended: Box::pin(Arc::clone(&connection).ended()),
+            connection,
+            number,
+            connections: Arc::clone(&connections),
+            _place: slot,
+        };
+        Some((placed, (listener, connections)))
+    })
 }
 
 async fn slot(
-    slots: &Arc<Semaphore>,
+    listener: &BoundedListener,
     connections: &ConnectionRegistry,
-) -> Option<OwnedSemaphorePermit> {
-    let mut acquire = std::pin::pin!(Arc::clone(slots).acquire_owned());
+) -> OwnedSemaphorePermit {
+    let mut acquire = std::pin::pin!(listener.slot());
     let mut evict = interval(EVICT_INTERVAL);
     loop {
         tokio::select! {
             biased;
-            slot = &mut acquire => return slot.ok(),
+            slot = &mut acquire => return slot,
             _ = evict.tick() => connections.evict(),
         }
     }

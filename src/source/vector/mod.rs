@@ -28,6 +28,7 @@
 mod admission;
 mod connection;
 mod event;
+mod fuzz;
 #[rustfmt::skip]
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::clone_on_ref_ptr, reason = "generated")]
 pub mod generated;
@@ -52,6 +53,7 @@ use crate::record::Record;
 use crate::telemetry::SourceMetrics;
 
 pub use self::event::{DecodedEvent, EventKind, decode};
+pub(crate) use self::fuzz::records_of_call;
 
 /// A gRPC server that receives Vector's events.
 pub struct VectorSource {

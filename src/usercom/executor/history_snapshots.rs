@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
-use super::history::HistoryZone;
+use super::history_zone::HistoryZone;
 use crate::deliver::Request;
 use crate::usercom::endpoint::events::{has_zone, moment, written_time};
 use crate::usercom::profile_cache::hash;

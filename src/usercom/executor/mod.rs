@@ -8,6 +8,7 @@ mod companies;
 mod events_and_views;
 mod history;
 mod history_snapshots;
+mod history_zone;
 mod matching;
 mod resolve;
 mod unseen;
@@ -60,7 +61,7 @@ pub struct OpExecutor {
     /// How long User.com takes to show what was written.
     visibility: Visibility,
     /// How far times without a zone in histories are off.
-    zone: history::HistoryZone,
+    zone: history_zone::HistoryZone,
     /// Whether User.com said that it does not update companies by own id.
     no_company_update_by_own_id: AtomicBool,
     /// One op at a time per company.
@@ -83,7 +84,7 @@ impl OpExecutor {
             new_users: NewUserEstimator::even(),
             snapshots: history_snapshots::Snapshots::default(),
             visibility: visibility(&AccountConfig::default()),
-            zone: history::HistoryZone::default(),
+            zone: history_zone::HistoryZone::default(),
             no_company_update_by_own_id: AtomicBool::new(false),
             company_turns: KeyedLocks::default(),
             key_turns: KeyedLocks::default(),

@@ -149,11 +149,11 @@ fn mapping_fault_points_inside_its_string() {
          [[sinks.crm.mapping]]\ncall = 'track'\nfields = {{ event = \".a\\t.b\" }}\n"
     );
     let report = load(&[SourceText::new("p.toml", text)], &environment(), &|at, sink| {
-        assert_eq!(sink.mapping.len(), 1, "only the whole rule is compiled");
-        assert_eq!(sink.mapping[0].name.as_deref(), Some("rule 2"));
+        assert_eq!(sink.mapping.len(), 2, "both rules are compiled");
+        assert_eq!(sink.mapping[1].name.as_deref(), Some("rule 2"));
         vec![Fault {
             code: "E0203",
-            path: at.key("mapping").index(0).key("fields").key("event"),
+            path: at.key("mapping").index(1).key("fields").key("event"),
             target: Target::Part(3..5),
             message: "a path with a tab in it".into(),
             help: None,

@@ -85,7 +85,8 @@ fn settings_that_pages_name_are_in_the_schema() {
     // it is its default.
     let schema = schema();
     let component = |name: &str| &schema["properties"][name]["additionalProperties"];
-    let groups = "delivery|users|companies|request|buffer|dead_letters|decoding|offset|tls|api";
+    let groups =
+        "account|delivery|users|companies|request|buffer|dead_letters|decoding|offset|tls|api";
     let pattern = format!(r"`((?:{groups})(?:\.[a-z_]+)+)`(?:\s\((\d[\d,]*)\s?(\w*))?");
     let pattern = Regex::new(&pattern).unwrap();
     let (mut seen, mut wrong) = (0, Vec::new());

@@ -1,24 +1,25 @@
-//! The pause before a cluster is asked again.
+//! How long and how often a cluster is asked again.
 //!
 //! # Invariants
-//!
-//! A stop ends a pause at once.
+//! A stop ends a wait at once.
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// The first pause.
+use crate::backoff::Backoff;
+
+/// The first wait.
 const INITIAL_WAIT: Duration = Duration::from_millis(200);
 /// The longest pause.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// Pauses that double until something succeeds.
+/// Attempts with a backoff, until one succeeds or the time is over.
 #[derive(Debug)]
-pub(super) struct Backoff {
-    next: Duration,
-    /// How long to try without success; `None`: for ever.
+pub(super) struct ClusterRetry {
+    backoff: Backoff,
+    /// How long it is tried without success; `None`: without end.
     limit: Option<Duration>,
     /// The start of the present attempts.
     since: Instant,
@@ -31,14 +32,15 @@ pub(super) enum WaitOutcome {
     Elapsed,
     /// The source was stopped.
     Stopped,
-    /// The limit is reached.
+    /// The limit of time is reached.
     Exhausted,
 }
 
-impl Backoff {
-    /// Without a limit, or with one.
+impl ClusterRetry {
+    /// Attempts without end, or for `limit`.
     pub(super) fn new(limit: Option<Duration>) -> Self {
-        Self { next: INITIAL_WAIT, limit, since: Instant::now() }
+        let backoff = Backoff::new(INITIAL_WAIT, MAX_WAIT);
+        Self { backoff, limit, since: Instant::now() }
     }
 
     /// An attempt succeeded.
@@ -48,13 +50,15 @@ impl Backoff {
 
     /// Waits before the next attempt.
     pub(super) async fn wait(&mut self, stop: &CancellationToken) -> WaitOutcome {
-        let tried = self.since.elapsed();
-        if self.limit.is_some_and(|limit| tried + self.next > limit) {
+        let mut after = self.backoff;
+        let end = self.since.elapsed() + after.next_wait();
+        if self.limit.is_some_and(|limit| end > limit) {
             return WaitOutcome::Exhausted;
         }
-        let waited = stop.run_until_cancelled(sleep(self.next)).await;
-        self.next = (self.next * 2).min(MAX_WAIT);
-        if waited.is_some() { WaitOutcome::Elapsed } else { WaitOutcome::Stopped }
+        match self.backoff.wait(stop).await {
+            true => WaitOutcome::Elapsed,
+            false => WaitOutcome::Stopped,
+        }
     }
 }
 
@@ -66,15 +70,15 @@ mod tests {
     async fn waits_grow_and_end_at_the_deadline() {
         // Pauses grow, their sum stays within the limit, and a stop ends them.
         let stop = CancellationToken::new();
-        let mut backoff = Backoff::new(Some(Duration::from_secs(3)));
+        let mut retry = ClusterRetry::new(Some(Duration::from_secs(3)));
         let begun = Instant::now();
         let mut attempts = 0;
-        while backoff.wait(&stop).await == WaitOutcome::Elapsed {
+        while retry.wait(&stop).await == WaitOutcome::Elapsed {
             attempts += 1;
         }
         assert_eq!(attempts, 4, "0.2 + 0.4 + 0.8 + 1.6 seconds");
         assert_eq!(begun.elapsed().as_secs(), 3);
         stop.cancel();
-        assert_eq!(Backoff::new(None).wait(&stop).await, WaitOutcome::Stopped);
+        assert_eq!(ClusterRetry::new(None).wait(&stop).await, WaitOutcome::Stopped);
     }
 }
