@@ -36,7 +36,7 @@ pub(super) fn subject(op: &Op, record: Option<&Record>) -> Arc<str> {
 }
 
 /// An id, made safe for logs.
-fn shown(id: &str) -> String {
+pub(in crate::pipeline) fn shown(id: &str) -> String {
     let digits = id.chars().filter(char::is_ascii_digit).count();
     let is_phone = digits >= 7
         && id.starts_with('+')
