@@ -16,7 +16,6 @@ pub mod pause;
 pub mod poison;
 pub mod quota;
 pub mod rate;
-mod redact;
 mod request;
 pub mod retry;
 mod routes;

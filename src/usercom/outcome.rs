@@ -39,6 +39,13 @@ pub enum ExecuteError {
         /// The beginning of the reply's body, at most 1 KiB.
         body: String,
     },
+    /// The person was found in the account under another own id, or more than once, and
+    /// `users.match_conflict` is `dead_letter`.
+    #[error("{reason}")]
+    MatchConflict {
+        /// What is in the way.
+        reason: String,
+    },
     /// There is no final answer.
     #[error(transparent)]
     Send(#[from] SendError),
@@ -93,6 +100,11 @@ pub trait ExecutorObserver: Send + Sync {
     fn field_dropped(&self, _field: &str, _why: &str) {}
     /// A request was not needed.
     fn saved(&self, _by: &'static str) {}
+    /// A record without an external id got the id of a user.
+    fn user_adopted(&self, _user: &str) {}
+    /// A person was found in the account under another own id, or more than once; told once for
+    /// each user.
+    fn match_conflict(&self, _user: &str, _why: &str, _then: &'static str) {}
     /// An event or page view of unknown fate was found in the history and not sent again.
     fn duplicate_avoided(&self) {}
 }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::body::Written;
+use super::matching::Subject;
 use super::resolve::BodyEntry;
 use super::unseen::{knows_no_user, unseen};
 use super::{JUST_SEEN, OpExecutor};
@@ -298,11 +299,12 @@ impl OpExecutor {
     /// Makes a user a member of a company; whichever of them is missing is created.
     pub(super) async fn join(
         &self,
-        user: &str,
+        subject: Subject<'_>,
         group: &str,
         now: Timestamp,
         attempts: &mut Attempts,
     ) -> Result<OpSuccess, ExecuteError> {
+        let user = subject.id;
         let ttl = self.users.unchanged_ttl_secs.max(JUST_SEEN);
         let known = || self.is_member(user, group, now, ttl);
         if known() {
@@ -312,7 +314,7 @@ impl OpExecutor {
         let mut wait = VisibilityWait::default();
         let mut was_forgotten = false;
         loop {
-            let member = self.number(user, attempts).await?;
+            let member = self.number(subject, attempts).await?;
             let turn = self.company_turns.turn(group.into()).await;
             let company = self.company_number(group, now, attempts).await?;
             if known() {

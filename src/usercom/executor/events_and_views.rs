@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::OpExecutor;
 use super::history::{HistoryQuery, LookupCause};
 use super::history_snapshots::HistoryKey;
+use super::matching::Subject;
 use super::unseen::{knows_no_user, unseen};
 use super::users::UserState;
 use crate::deliver::{Attempts, BeforeSend, SendError};
@@ -40,15 +41,16 @@ impl OpExecutor {
     /// Records an event occurrence.
     pub(super) async fn track(
         &self,
-        user: &str,
+        subject: Subject<'_>,
         event: PendingEvent<'_>,
         doubt: PriorSend,
         before: &dyn BeforeSend,
         attempts: &mut Attempts,
     ) -> Result<OpSuccess, ExecuteError> {
+        let user = subject.id;
         let fingerprint = event.fingerprint(user);
         let place = HistoryKey::events(user);
-        let mut standing = self.standing(user, attempts).await?;
+        let mut standing = self.standing(subject, attempts).await?;
         let mut look = self.first_look(doubt, place);
         let mut wait = VisibilityWait::default();
         loop {
@@ -91,7 +93,11 @@ impl OpExecutor {
                         self.new_users.observe(UnseenId::New);
                     }
                     self.memory.forget_user(user);
-                    self.create_missing(user, attempts).await?;
+                    // A user that was known and is gone may have become another record.
+                    let was_known = standing == UserState::Cached;
+                    if !was_known || self.find_person(subject, attempts).await?.is_none() {
+                        self.create_missing(user, attempts).await?;
+                    }
                     standing = UserState::Created;
                 }
                 _ => return Err(ExecuteError::refused("the event", &reply)),
@@ -113,15 +119,16 @@ impl OpExecutor {
     /// Records a page view.
     pub(super) async fn page(
         &self,
-        user: &str,
+        subject: Subject<'_>,
         view: View<'_>,
         doubt: PriorSend,
         before: &dyn BeforeSend,
         attempts: &mut Attempts,
     ) -> Result<OpSuccess, ExecuteError> {
+        let user = subject.id;
         let fingerprint = hash((user, view.domain, view.path, view.at.as_millisecond()));
         let place = HistoryKey::views(user);
-        let (mut key, mut standing) = self.key(user, attempts).await?;
+        let (mut key, mut standing) = self.key(subject, attempts).await?;
         let mut look = self.first_look(doubt, place);
         let mut wait = VisibilityWait::default();
         loop {
@@ -152,7 +159,7 @@ impl OpExecutor {
                 // The user may have been merged or deleted since its key was seen.
                 (400 | 404, UserState::Cached) => {
                     self.forget_key(user);
-                    let (fresh, now_standing) = self.key(user, attempts).await?;
+                    let (fresh, now_standing) = self.key(subject, attempts).await?;
                     let waits = fresh != key
                         || (knows_no_user(&reply)
                             && self

@@ -9,6 +9,7 @@ mod events_and_views;
 mod history;
 mod history_snapshots;
 mod history_zone;
+mod matching;
 mod resolve;
 mod unseen;
 mod users;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use self::matching::Subject;
 use self::resolve::Refused;
 use super::attributes::{AttributeOwner, Catalogue, Creation};
 use super::confirmed_fields::ConfirmedFieldHashes;
@@ -64,6 +66,8 @@ pub struct OpExecutor {
     no_company_update_by_own_id: AtomicBool,
     /// One op at a time per company.
     company_turns: KeyedLocks<Box<str>>,
+    /// One look-up and first write at a time per key of a person.
+    key_turns: KeyedLocks<u64>,
 }
 
 impl OpExecutor {
@@ -83,6 +87,7 @@ impl OpExecutor {
             zone: history_zone::HistoryZone::default(),
             no_company_update_by_own_id: AtomicBool::new(false),
             company_turns: KeyedLocks::default(),
+            key_turns: KeyedLocks::default(),
             transport,
             users,
             delivery,
@@ -160,22 +165,26 @@ impl OpExecutor {
     ) -> Result<OpSuccess, ExecuteError> {
         let now = clock::now();
         match op {
-            Op::Identify { user, fields } => {
-                self.identify(user.as_str(), fields, now, attempts).await
+            Op::Identify { user, fields, keys } => {
+                let user = Subject { id: user.as_str(), keys };
+                self.identify(user, fields, now, attempts).await
             }
-            Op::Track { user, name, at, data } => {
+            Op::Track { user, name, at, data, keys } => {
+                let user = Subject { id: user.as_str(), keys };
                 let event = events_and_views::PendingEvent { name, at: at.unwrap_or(now), data };
-                Box::pin(self.track(user.as_str(), event, doubt, before, attempts)).await
+                Box::pin(self.track(user, event, doubt, before, attempts)).await
             }
-            Op::Page { user, domain, path, at } => {
+            Op::Page { user, domain, path, at, keys } => {
+                let user = Subject { id: user.as_str(), keys };
                 let view = endpoint::site_views::View { domain, path, at: at.unwrap_or(now) };
-                Box::pin(self.page(user.as_str(), view, doubt, before, attempts)).await
+                Box::pin(self.page(user, view, doubt, before, attempts)).await
             }
             Op::Company { company, fields } => {
                 Box::pin(self.company(company.as_str(), fields, now, attempts)).await
             }
-            Op::Join { user, company } => {
-                Box::pin(self.join(user.as_str(), company.as_str(), now, attempts)).await
+            Op::Join { user, company, keys } => {
+                let user = Subject { id: user.as_str(), keys };
+                Box::pin(self.join(user, company.as_str(), now, attempts)).await
             }
             Op::Merge { from, into } => {
                 Box::pin(self.merge(from.as_str(), into.as_str(), attempts)).await
@@ -188,7 +197,7 @@ impl OpExecutor {
     pub fn unchanged(&self, op: &Op, now: Timestamp) -> bool {
         let ttl = self.users.unchanged_ttl_secs;
         match op {
-            Op::Identify { user, fields } => {
+            Op::Identify { user, fields, .. } => {
                 let row = self.memory.user(user.as_str());
                 row.is_some_and(|row| {
                     self.says_nothing_new(AttributeOwner::User, fields, &row.fields, now)
@@ -200,7 +209,9 @@ impl OpExecutor {
                     self.says_nothing_new(AttributeOwner::Company, fields, &row.fields, now)
                 })
             }
-            Op::Join { user, company } => self.is_member(user.as_str(), company.as_str(), now, ttl),
+            Op::Join { user, company, .. } => {
+                self.is_member(user.as_str(), company.as_str(), now, ttl)
+            }
             Op::Merge { from, into } => self.memory.is_merged(from.as_str(), into.as_str()),
             Op::Track { .. } | Op::Page { .. } => false,
         }

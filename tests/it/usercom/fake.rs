@@ -10,7 +10,7 @@ use usercom_sink::call::{Call, CallKind, Json, Object};
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
 use usercom_sink::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
 use usercom_sink::schedule::{
-    ExternalCompanyId, ExternalUserId, Field, FieldClass, Op, PackedFields,
+    ExternalCompanyId, ExternalUserId, Field, FieldClass, Op, PackedFields, UserKeys,
 };
 use usercom_sink::usercom::{ExecuteError, ExecutorObserver, OpExecutor, OpSuccess, PriorSend};
 
@@ -441,7 +441,11 @@ pub(super) fn standard<'a>(name: &'a str, json: &'a str) -> Field<'a> {
 }
 
 pub(super) fn identify(user: &str, fields: Vec<Field<'_>>) -> Op {
-    Op::Identify { user: ExternalUserId::from(user), fields: fields.into_iter().collect() }
+    Op::Identify {
+        user: ExternalUserId::from(user),
+        fields: fields.into_iter().collect(),
+        keys: UserKeys::default(),
+    }
 }
 
 pub(super) fn track(user: &str, name: &str) -> Op {
@@ -451,6 +455,7 @@ pub(super) fn track(user: &str, name: &str) -> Op {
         name: name.into(),
         at: Some(at(1_700_000_000)),
         data,
+        keys: UserKeys::default(),
     }
 }
 
@@ -461,6 +466,7 @@ pub(super) fn page(user: &str) -> Op {
         domain: "shop.example".into(),
         path: "/a".into(),
         at,
+        keys: UserKeys::default(),
     }
 }
 
@@ -469,7 +475,11 @@ pub(super) fn company(group: &str, fields: Vec<Field<'_>>) -> Op {
 }
 
 pub(super) fn join(user: &str, group: &str) -> Op {
-    Op::Join { user: ExternalUserId::from(user), company: ExternalCompanyId::from(group) }
+    Op::Join {
+        user: ExternalUserId::from(user),
+        company: ExternalCompanyId::from(group),
+        keys: UserKeys::default(),
+    }
 }
 
 fn fields(object: &Value) -> Object<'static> {

@@ -1,7 +1,7 @@
 //! Events and page views of unknown fate.
 
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
-use usercom_sink::schedule::{ExternalUserId, Op, PackedFields};
+use usercom_sink::schedule::{ExternalUserId, Op, PackedFields, UserKeys};
 use usercom_sink::usercom::OpSuccess;
 
 use super::fake::*;
@@ -140,13 +140,14 @@ fn numbered(n: i64) -> Op {
         name: "e".into(),
         at: Some(at(1_700_000_000 + n)),
         data,
+        keys: UserKeys::default(),
     }
 }
 
 fn viewed(n: i64) -> Op {
     let at = Some(at(1_700_000_000 + n));
     let (domain, path) = ("shop.example".into(), format!("/{n}").into());
-    Op::Page { user: ExternalUserId::from("u1"), domain, path, at }
+    Op::Page { user: ExternalUserId::from("u1"), domain, path, at, keys: UserKeys::default() }
 }
 
 /// The next process.
