@@ -29,10 +29,10 @@ use super::observer::DeliveryObserver;
 use super::outcome::{Attempt, BrokenBody, Media};
 use super::poison::PoisonPolicy;
 use super::quota::{LearnedQuota, RateLimitHeaders};
-use super::redact::Redactor;
 use super::request::{ApiReply, Method, Request};
 use super::transport::{Attempts, BeforeSend, SendError, Transport};
 use crate::config::sink::RequestConfig;
+use crate::redact::ResponseRedactor;
 
 /// The longest text of a foreign error that is passed on, in characters.
 const MAX_DETAIL: usize = 200;
@@ -183,7 +183,7 @@ struct HttpAttemptTransport {
     fresh: Client,
     trust: KeptConnections,
     base: String,
-    redactor: Redactor,
+    redactor: ResponseRedactor,
 }
 
 impl HttpAttemptTransport {
@@ -213,7 +213,7 @@ impl HttpAttemptTransport {
             fresh: client(0)?,
             trust: KeptConnections::default(),
             base: base_url(&settings.base_url)?,
-            redactor: Redactor::new(settings.api_key.expose_secret()),
+            redactor: ResponseRedactor::new(settings.api_key.expose_secret()),
         })
     }
 

@@ -465,8 +465,8 @@ fn catalog_error(failure: ExecuteError) -> SinkError {
             SinkError::KeyRefused { status, cure: usercom::remediation(status) }
         }
         ExecuteError::Send(SendError::Stopped) => SinkError::Aborted { pending: 0 },
-        ExecuteError::Reject { status: Some(status), reason, .. } => {
-            SinkError::UnexpectedApi(format!("{reason}; {}", usercom::remediation(status)))
+        ExecuteError::Reject { status: Some(_), .. } => {
+            SinkError::UnexpectedApi(format!("{failure}; {}", failure.remediation()))
         }
         other => SinkError::UnexpectedApi(other.to_string()),
     }

@@ -384,7 +384,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
                     self.halt.inconclusive(now);
                 }
                 let tries = match request.expects.need {
-                    Need::Required => u32::MAX,
+                    Need::Required | Need::EvenForbidden => u32::MAX,
                     Need::Optional => OPTIONAL_TRIES,
                     Need::FirstContact => 0,
                 };

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use usercom_sink::emulator::{Emulator, EmulatorConfig, Faults, start};
+use usercom_sink::emulator::{Assumptions, Emulator, EmulatorConfig, Faults, start};
 
 pub(crate) const KEY: &str = "test-key-0123456789";
 
@@ -29,6 +29,7 @@ impl EmulatorAccount {
             data: None,
             seed: None,
             faults,
+            assumptions: Assumptions::default(),
         };
         let emulator = start(config).await.expect("the emulator starts on a free port");
         Self { emulator, http: reqwest::Client::new() }
