@@ -79,7 +79,7 @@ pub enum Need {
     #[default]
     Required,
     /// The sender can do without, a look-up say. A web page in place of an answer is tried again a
-    /// few times and then handed back; a route that is forbidden is handed back at once.
+    /// few times and then handed back; a route that is forbidden is handed back at once, and one that is closed is not waited for.
     Optional,
     /// Nothing goes on without it, but a 403 is an answer too: it may mean that the work was done
     /// before. It is handed back once it is known that the key works.

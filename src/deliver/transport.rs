@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::poison::FailureHistory;
 use super::request::{ApiReply, Method, Request};
@@ -76,6 +77,8 @@ pub enum Denial {
     None,
     /// It answered 429: too many requests. As a rule a request is counted before it is carried out.
     TooMany,
+    /// It answered 408 or 503: not now.
+    Unavailable,
 }
 
 /// How often one op has been tried, over all the requests it takes.
@@ -85,6 +88,8 @@ pub struct Attempts {
     pub sent: u32,
     /// Failed attempts in a row of the present request; drives backoff and `retry_attempts`.
     pub failed: u32,
+    /// When the last attempt failed: whatever it did at the server, it did before.
+    pub failed_at: Option<Instant>,
     /// Names the op in logs: which user, which record.
     pub subject: Option<Arc<str>>,
     /// What has failed of it, for telling a request that can never succeed from an outage. It

@@ -1,6 +1,7 @@
 //! The loop that sends one request until there is a final answer.
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::{AfterAttempt, AttemptTransport, ConnectionChoice, RequestDispatcher};
 use crate::deliver::outcome::{RetryReason, SideEffect};
@@ -48,6 +49,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
                 AfterAttempt::Halted | AfterAttempt::Forbidden { .. } => continue,
                 AfterAttempt::Retry(again) => again,
             };
+            attempts.failed_at = Some(Instant::now());
             if let (RetryReason::Connect(_), Some(before)) = (&again.why, before) {
                 before.not_sent();
             }
@@ -66,10 +68,11 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             if again.side_effect == SideEffect::Possible {
                 let denial = match again.why {
                     RetryReason::Status(429) => Denial::TooMany,
+                    RetryReason::Status(408 | 503) => Denial::Unavailable,
                     _ => Denial::None,
                 };
                 // Without an answer it is not known yet whether it is sent again.
-                if matches!(again.why, RetryReason::Status(408 | 429 | 503)) {
+                if denial != Denial::None {
                     self.observer.retry(again.why.label());
                 }
                 // That the side_effect is open matters more than that the process stops.

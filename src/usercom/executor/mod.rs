@@ -7,6 +7,7 @@ mod body;
 mod companies;
 mod events_and_views;
 mod history;
+mod history_lag;
 mod history_snapshots;
 mod history_zone;
 mod matching;
@@ -66,6 +67,8 @@ pub struct OpExecutor {
     throttled: throttled::ThrottledLookups,
     /// How long User.com takes to show what was written.
     visibility: Visibility,
+    /// How long histories take to show what was sent.
+    history_lag: history_lag::HistoryLag,
     /// How far times without a zone in histories are off.
     zone: history_zone::HistoryZone,
     /// Whether User.com said that it does not update companies by own id.
@@ -94,6 +97,7 @@ impl OpExecutor {
             refused_properties: refused_properties::RefusedProperties::default(),
             throttled: throttled::ThrottledLookups::default(),
             visibility: visibility(&AccountConfig::default()),
+            history_lag: history_lag::HistoryLag::default(),
             zone: history_zone::HistoryZone::default(),
             no_company_update_by_own_id: AtomicBool::new(false),
             logged_unknown_membership: AtomicBool::new(false),
