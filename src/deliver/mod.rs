@@ -19,6 +19,7 @@ pub mod rate;
 mod request;
 pub mod retry;
 mod routes;
+mod single;
 mod transport;
 
 pub use auth::{AuthBreakerState, OnAuthFailure};
@@ -27,4 +28,5 @@ pub use observer::{DeliveryObserver, NoopDeliveryObserver};
 pub use poison::{PoisonPolicy, RunMode};
 pub use quota::LearnedQuota;
 pub use request::{ApiReply, Expects, Idempotency, MAX_RESPONSE_BYTES, Method, Need, Request};
+pub use single::{SingleAttemptClient, SingleReply};
 pub use transport::{Attempts, BeforeSend, Denial, SendError, Stalled, Transport};
