@@ -28,11 +28,11 @@ use super::dispatcher::{
 use super::observer::DeliveryObserver;
 use super::outcome::{Attempt, BrokenBody, Media};
 use super::poison::PoisonPolicy;
-use super::quota::RateLimitHeaders;
-use super::redact::Redactor;
+use super::quota::{LearnedQuota, RateLimitHeaders};
 use super::request::{ApiReply, Method, Request};
 use super::transport::{Attempts, BeforeSend, SendError, Transport};
 use crate::config::sink::RequestConfig;
+use crate::redact::ResponseRedactor;
 
 /// The longest text of a foreign error that is passed on, in characters.
 const MAX_DETAIL: usize = 200;
@@ -138,6 +138,16 @@ impl HttpTransport {
         Ok(Self { dispatcher })
     }
 
+    /// What was learned of the server's quota; `None` while it is being found out.
+    pub fn learned_quota(&self) -> Option<LearnedQuota> {
+        self.dispatcher.learned_quota()
+    }
+
+    /// Begins with what was learned of the quota before. Only before the first request.
+    pub fn restore_quota(&self, learned: LearnedQuota) {
+        self.dispatcher.restore_quota(learned);
+    }
+
     /// Whether sending is halted, and every change of it: for `/ready`.
     pub fn halted(&self) -> watch::Receiver<AuthBreakerState> {
         self.dispatcher.halted()
@@ -176,7 +186,7 @@ struct HttpAttemptTransport {
     fresh: Client,
     trust: KeptConnections,
     base: String,
-    redactor: Redactor,
+    redactor: ResponseRedactor,
 }
 
 impl HttpAttemptTransport {
@@ -206,7 +216,7 @@ impl HttpAttemptTransport {
             fresh: client(0)?,
             trust: KeptConnections::default(),
             base: base_url(&settings.base_url)?,
-            redactor: Redactor::new(settings.api_key.expose_secret()),
+            redactor: ResponseRedactor::new(settings.api_key.expose_secret()),
         })
     }
 

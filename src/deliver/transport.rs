@@ -20,6 +20,8 @@ pub enum SendError {
     Ambiguous {
         /// What happened (timeout, connection reset).
         why: Cow<'static, str>,
+        /// Whether the server said that it did not carry the request out.
+        denial: Denial,
     },
     /// `retry_attempts` are used up. The record is not rejected: its source or buffer keeps it.
     #[error("gave up after {attempts} attempts: {why}")]
@@ -67,6 +69,15 @@ pub enum SendError {
     /// The process is stopping.
     #[error("stopped before an answer came")]
     Stopped,
+}
+
+/// Whether the server said that it did not carry a request out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    /// It said nothing of the kind.
+    None,
+    /// It answered 429: too many requests. As a rule a request is counted before it is carried out.
+    TooMany,
 }
 
 /// How often one op has been tried, over all the requests it takes.

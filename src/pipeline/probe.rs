@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::advice;
+use super::engine::subject::shown;
 use crate::deliver::Method;
 use crate::deliver::outage::OutageChange;
 use crate::telemetry::SinkMetrics;
@@ -215,6 +216,21 @@ impl usercom::ExecutorObserver for DestinationProbe {
                  without a message"
             );
         }
+    }
+
+    fn user_adopted(&self, user: &str) {
+        self.metrics.user_adopted();
+        tracing::debug!(sink = self.sink, user = %shown(user), "a record without an id of yours got this user's id");
+    }
+
+    fn match_conflict(&self, user: &str, why: &str, then: &'static str) {
+        self.metrics.match_conflict();
+        tracing::warn!(
+            sink = self.sink, user = %shown(user), why, then,
+            "the person is in the account already under another id, or more than once. \
+             `users.match_conflict` decides what happens; merge the records in User.com where they \
+             are one person"
+        );
     }
 
     fn saved(&self, by: &'static str) {

@@ -90,7 +90,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
                  then become dead letters; all others go on",
             );
         }
-        if request.expects.need == Need::Optional {
+        if matches!(request.expects.need, Need::Optional | Need::EvenForbidden) {
             return Ok(AfterAttempt::Return(reply));
         }
         let wait = match self.routes.is_closed(key(request)) {

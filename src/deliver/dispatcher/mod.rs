@@ -24,7 +24,7 @@ use super::observer::DeliveryObserver;
 use super::outage::OutageDetector;
 use super::outcome::{Attempt, AttemptDisposition, BrokenBody, RetryReason, SideEffect, classify};
 use super::poison::PoisonPolicy;
-use super::quota::{AttemptTicket, RateLimitHeaders};
+use super::quota::{AttemptTicket, LearnedQuota, RateLimitHeaders};
 use super::rate::GcraLimiter;
 use super::request::{ApiReply, Need, Request};
 use super::retry::{RetryBudget, RetryPolicy};
@@ -206,6 +206,16 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
 
     pub(super) fn halted(&self) -> watch::Receiver<AuthBreakerState> {
         self.halt.watch()
+    }
+
+    /// What was learned of the server's quota; `None` while it is being found out.
+    pub(super) fn learned_quota(&self) -> Option<LearnedQuota> {
+        self.admission.learned(Instant::now())
+    }
+
+    /// Begins with what was learned of the quota before.
+    pub(super) fn restore_quota(&self, learned: LearnedQuota) {
+        self.admission.restore(Instant::now(), learned);
     }
 
     /// Whether the server answered anything well lately.
@@ -395,7 +405,7 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
                     self.halt.inconclusive(now);
                 }
                 let tries = match request.expects.need {
-                    Need::Required => u32::MAX,
+                    Need::Required | Need::EvenForbidden => u32::MAX,
                     Need::Optional => OPTIONAL_TRIES,
                     Need::FirstContact => 0,
                 };

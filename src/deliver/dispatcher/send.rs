@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{AfterAttempt, AttemptTransport, ConnectionChoice, RequestDispatcher};
 use crate::deliver::outcome::{RetryReason, SideEffect};
 use crate::deliver::request::{ApiReply, Request};
-use crate::deliver::transport::{Attempts, BeforeSend, SendError, Transport};
+use crate::deliver::transport::{Attempts, BeforeSend, Denial, SendError, Transport};
 
 impl<W: AttemptTransport> RequestDispatcher<W> {
     async fn carry(
@@ -68,9 +68,17 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
                 () = self.note_failure(request, attempts, &again) => {}
             }
             if again.side_effect == SideEffect::Possible {
+                let denial = match again.why {
+                    RetryReason::Status(429) => Denial::TooMany,
+                    _ => Denial::None,
+                };
+                // Without an answer it is not known yet whether it is sent again.
+                if matches!(again.why, RetryReason::Status(408 | 429 | 503)) {
+                    self.observer.retry(again.why.label());
+                }
                 // That the side_effect is open matters more than that the process stops.
                 drop(self.rest(again.wait).await);
-                return Err(SendError::Ambiguous { why: again.why.text() });
+                return Err(SendError::Ambiguous { why: again.why.text(), denial });
             }
             if self.retry.exhausted(attempts.failed) {
                 return Err(Self::give_up(attempts, again.why.text()));

@@ -11,7 +11,7 @@ mod in_flight;
 mod mapping_stage;
 mod marks;
 mod pending;
-mod subject;
+pub(super) mod subject;
 mod warnings;
 
 use std::sync::Arc;
@@ -399,6 +399,11 @@ impl Engine {
             Err(ExecuteError::Reject { status, reason, body }) => {
                 let word = status.map_or("rejected".to_owned(), |s| format!("status_{s}"));
                 let rejection = Rejection { word, reason, status, body: Some(body) };
+                self.op_rejected(task, &attempts, rejection).await
+            }
+            Err(ExecuteError::MatchConflict { reason }) => {
+                let word = "match_conflict".to_owned();
+                let rejection = Rejection { word, reason, status: None, body: None };
                 self.op_rejected(task, &attempts, rejection).await
             }
             Err(ExecuteError::Send(error @ SendError::Poison { .. })) => {

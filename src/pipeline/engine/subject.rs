@@ -1,10 +1,11 @@
 //! The name of an op in logs: what it does, for which user, and the position of its record in the
 //! source.
 //!
-//! # Invariants No personal data: an id that looks like an e-mail address or a telephone number is
-//! shown as a prefix of its SHA-256.
+//! # Invariants
+//!
+//! No personal data: an id that looks like an e-mail address or a telephone number is shown as a
+//! prefix of its SHA-256.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -22,7 +23,7 @@ pub(super) fn subject(op: &Op, record: Option<&Record>) -> Arc<Subject> {
         Op::Identify { user, .. } => ("identify", Some(user), None),
         Op::Track { user, .. } => ("track", Some(user), None),
         Op::Page { user, .. } => ("page", Some(user), None),
-        Op::Join { user, company } => ("group", Some(user), Some(company)),
+        Op::Join { user, company, .. } => ("group", Some(user), Some(company)),
         Op::Merge { into, .. } => ("alias", Some(into), None),
         Op::Company { company, .. } => ("group", None, Some(company)),
     };
@@ -36,7 +37,7 @@ pub(super) fn subject(op: &Op, record: Option<&Record>) -> Arc<Subject> {
 }
 
 /// An id, made safe for logs.
-fn shown(id: &str) -> String {
+pub(in crate::pipeline) fn shown(id: &str) -> String {
     let digits = id.chars().filter(char::is_ascii_digit).count();
     let is_phone = digits >= 7
         && id.starts_with('+')
@@ -44,11 +45,7 @@ fn shown(id: &str) -> String {
     if !id.contains('@') && !is_phone {
         return id.chars().take(MAX_ID).flat_map(char::escape_debug).collect();
     }
-    let mut text = "sha256:".to_owned();
-    for byte in &Sha256::digest(id.as_bytes())[..6] {
-        write!(text, "{byte:02x}").expect("a string takes all");
-    }
-    text
+    format!("sha256:{}", hex::encode(&Sha256::digest(id.as_bytes())[..6]))
 }
 
 #[cfg(test)]
