@@ -21,6 +21,7 @@ mod probe;
 mod reload;
 mod run;
 mod schema;
+mod service;
 mod sources;
 mod state;
 mod status;

@@ -43,6 +43,8 @@ const IDLE: Duration = Duration::from_secs(20);
 /// What a transport needs to know.
 #[derive(Clone)]
 pub struct TransportSettings {
+    /// The name of the sink, for the log.
+    pub sink: String,
     /// The base URL, up to and with the slash before the path.
     pub base_url: String,
     /// The key sent as `Authorization: Token …`.
@@ -122,6 +124,7 @@ impl HttpTransport {
         let dispatcher = RequestDispatcher::new(
             transport,
             DispatcherSettings {
+                sink: &settings.sink,
                 request: &settings.request,
                 halt: settings.halt,
                 poison: settings.poison,
@@ -399,6 +402,7 @@ mod tests {
 
     fn transport(base: &str) -> Result<HttpAttemptTransport, TransportError> {
         HttpAttemptTransport::new(&TransportSettings {
+            sink: "crm".to_owned(),
             base_url: base.into(),
             api_key: SecretString::from("k3y"),
             request: RequestConfig::default(),
