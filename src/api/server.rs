@@ -1,20 +1,23 @@
 //! Listens and serves connections, within limits on their number and on every wait.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
 
 use super::{ApiState, router};
 
@@ -33,6 +36,10 @@ const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long connections have to end.
 const CONNECTION_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The address that a request comes from: a browser's, a program's, or that of a proxy.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PeerAddress(pub(super) IpAddr);
 
 /// An address that is listened on. Nothing is answered yet.
 pub struct Bound {
@@ -71,8 +78,8 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
     let serving = async {
         loop {
             let place = Arc::clone(&places).acquire_owned().await;
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "the status page cannot accept a connection");
                     sleep(ACCEPT_RETRY_INTERVAL).await;
@@ -82,7 +89,11 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
             while connections.try_join_next().is_some() {}
             let mut stream = TimeoutStream::new(stream);
             stream.set_write_timeout(Some(HEADERS_TIMEOUT));
-            let service = TowerToHyperService::new(router.clone());
+            let router = router.clone();
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(PeerAddress(peer.ip()));
+                router.clone().call(request)
+            });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADERS_TIMEOUT)

@@ -48,8 +48,9 @@ const KEY_FIELDS: &[&str] = &[
 /// Messages that are never suppressed: each reports a lasting change at User.com.
 const UNLIMITED_MESSAGES: &[&str] = &["attribute created"];
 
-/// Modules whose messages answer an operator.
-const UNLIMITED_TARGETS: &[&str] = &["usercom_sink::cli", "usercom_sink::pipeline::run"];
+/// Modules whose messages answer an operator, or come at an interval that the operator chose.
+const UNLIMITED_TARGETS: &[&str] =
+    &["usercom_sink::cli", "usercom_sink::pipeline::run", "usercom_sink::pipeline::status_service"];
 
 /// What to do with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
