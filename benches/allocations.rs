@@ -25,7 +25,7 @@ use usercom_sink::deliver::{ApiReply, Attempts, Method, Request, SendError, Tran
 use usercom_sink::mapping::{CompiledMapping, Input};
 use usercom_sink::schedule::Op;
 use usercom_sink::usercom::{
-    NoopExecutorObserver, OpExecutor, PlanWarnings, PriorSend, Settings, plan_call,
+    NoopExecutorObserver, OpExecutor, PlanWarnings, PriorSend, Settings, WantedKeys, plan_call,
 };
 
 /// Answers what User.com would, as far as an executor cares, and allocates nothing for it.
@@ -52,7 +52,8 @@ fn main() {
     let mut ops: Vec<Op> = Vec::with_capacity(lines.len() * 4);
     let (mut reading, mut planning) = (AllocationInfo::default(), AllocationInfo::default());
     let now = usercom_sink::clock::now();
-    let settings = Settings { context_fields: true, merge_anonymous: false };
+    let settings =
+        Settings { context_fields: true, merge_anonymous: false, match_by: WantedKeys::NONE };
     // What is made once and kept, a user agent's parts say, is not a record's.
     for round in 0..2 {
         ops.clear();

@@ -28,7 +28,7 @@ use usercom_sink::config::mapping::Rule;
 use usercom_sink::config::sink::Preset;
 use usercom_sink::mapping::{CompiledMapping, Input};
 use usercom_sink::schedule::Op;
-use usercom_sink::usercom::{PlanWarnings, Settings, encoded, plan_call};
+use usercom_sink::usercom::{PlanWarnings, Settings, WantedKeys, encoded, plan_call};
 
 /// The program's own, for all contestants.
 #[global_allocator]
@@ -103,7 +103,8 @@ fn plan(table: &str, preset: Option<Preset>) -> CompiledMapping {
         .expect("the table is sound")
 }
 
-const SETTINGS: Settings = Settings { context_fields: true, merge_anonymous: false };
+const SETTINGS: Settings =
+    Settings { context_fields: true, merge_anonymous: false, match_by: WantedKeys::NONE };
 
 /// Contestants that others are compared with.
 const SKELETON: &str = "typed skeleton, by hand";

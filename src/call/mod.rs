@@ -99,6 +99,8 @@ pub struct Call<'a> {
     pub group_id: Option<Cow<'a, str>>,
     /// `previousId` of an alias: the id of the user that is removed.
     pub previous_id: Option<Cow<'a, str>>,
+    /// The key of the user's browser at User.com (cookie `__ca__chat`).
+    pub user_key: Option<Cow<'a, str>>,
     /// `traits` (identify, group) or `properties` (page, track).
     pub fields: Object<'a>,
     /// Segment's `context`.
@@ -120,6 +122,7 @@ impl<'a> Call<'a> {
             category: None,
             group_id: None,
             previous_id: None,
+            user_key: None,
             fields: Object::default(),
             context: Object::default(),
             timezone: None,
@@ -162,6 +165,7 @@ impl<'a> Call<'a> {
             ("category", &self.category),
             ("groupId", &self.group_id),
             ("previousId", &self.previous_id),
+            ("userKey", &self.user_key),
         ] {
             if let Some(value) = value {
                 map.insert(key.into(), value.as_ref().into());

@@ -21,6 +21,7 @@ mod progress;
 mod reload;
 mod run;
 mod schema;
+mod service;
 mod sources;
 mod state;
 mod status;

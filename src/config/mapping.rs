@@ -29,8 +29,8 @@ pub struct Rule {
     #[serde(default)]
     pub stop: bool,
     /// The fields of the call, by target: `user_id`, `anonymous_id`, `message_id`, `timestamp`,
-    /// `event`, `name`, `category`, `group_id`, `previous_id`, `traits.X`, `properties.X`,
-    /// `context.X`, `traits.*`, `properties.*`, `context.*`.
+    /// `event`, `name`, `category`, `group_id`, `previous_id`, `user_key`, `traits.X`,
+    /// `properties.X`, `context.X`, `traits.*`, `properties.*`, `context.*`.
     pub fields: IndexMap<String, FieldValue>,
 }
 

@@ -265,6 +265,20 @@ pub struct UsersConfig {
     /// The most look-ups of users and companies that are cached. Default: 100000.
     #[schemars(range(min = 1))]
     pub cache_size: usize,
+    /// The keys by which the sink looks for a person who is in the account already without an id of
+    /// yours: people whom the web widget (`user_key`), a form or an import (`email`, `phone`)
+    /// created. Any of `user_key`, `email` and `phone`, in the order in which they are asked. The
+    /// look-up is made once for each id that neither the sink nor User.com knows, before the first
+    /// write, and takes one request for each key that the call has. The first key that finds
+    /// exactly one record decides: a record without an id gets this id, and everything is written
+    /// to it. E-mail addresses are compared trimmed and without case, telephone numbers by their
+    /// digits and a leading plus. `[]` = no look-up. Default: `["user_key"]`. Add `"email"` if an
+    /// address belongs to one person only.
+    pub match_by: Vec<MatchBy>,
+    /// What happens if the record that `match_by` finds has another id, or if several records are
+    /// found: `create`, `dead_letter` or `use`. Each case is counted in
+    /// `usercom_match_conflicts_total` and logged once for each user. Default: `create`.
+    pub match_conflict: MatchConflict,
     /// The most custom attributes that are created within one hour, because an attribute at
     /// User.com is permanent and a record may contain thousands of names; 0 = no limit. At the
     /// limit, unknown attributes are dropped, counted in `usercom_attributes_refused_total`, and a
@@ -283,6 +297,8 @@ impl Default for UsersConfig {
             catalogue_refresh_secs: 300,
             merge_anonymous: false,
             cache_size: 100_000,
+            match_by: vec![MatchBy::UserKey],
+            match_conflict: MatchConflict::Create,
             max_new_attributes_per_hour: 100,
         }
     }
@@ -296,6 +312,34 @@ impl UsersConfig {
             limit => usize::try_from(limit).unwrap_or(usize::MAX),
         }
     }
+}
+
+/// A key by which the sink looks for a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MatchBy {
+    /// The key of the browser, from the mapping's target `user_key`. The preset takes it from
+    /// `context.externalIds` (type `user_key`), `integrations` or `context.traits.user_key`.
+    UserKey,
+    /// The e-mail address of the call.
+    Email,
+    /// The telephone number of the call.
+    Phone,
+}
+
+/// What happens if a person is found who has another id, or if several records are found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MatchConflict {
+    /// A separate record is created for the user.
+    #[default]
+    Create,
+    /// The record goes to the dead letters, with the reason `match_conflict`.
+    DeadLetter,
+    /// The call is written to the record that was found, or to the oldest of several. The id of
+    /// that record stays. Later calls of this user go there too while the sink has the user in its
+    /// cache (`cache_size`); after that, a call without any of the keys creates a separate record.
+    Use,
 }
 
 /// What happens to an attribute that does not exist at User.com.

@@ -55,6 +55,15 @@ impl Integrations {
     }
 }
 
+/// The settings of User.com in an `integrations` object.
+pub(super) fn settings(raw: &str) -> Option<&str> {
+    if JsonKind::of(raw) != JsonKind::Object {
+        return None;
+    }
+    let ours = call::entries(raw).filter(|(name, _)| is_ours(name.trim()));
+    ours.map(|(_, json)| json).filter(|json| JsonKind::of(json) == JsonKind::Object).last()
+}
+
 /// `user`, `USER`, `User.com`, `user.com` and so on.
 fn is_ours(name: &str) -> bool {
     ["user.com", "user", "usercom"].iter().any(|known| name.eq_ignore_ascii_case(known))

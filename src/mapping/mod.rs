@@ -21,6 +21,7 @@
 //! * A nested target (`traits.address.city`) is merged over the object of that name in a spread.
 //! * A name that has its own field is never taken from a spread.
 
+mod browser_key;
 mod compile;
 mod condition;
 mod convert;

@@ -22,7 +22,7 @@ use super::json::{self, JsonKind};
 use super::json_value::JsonValue;
 use super::named_values::NamedValues;
 use super::scan::{self, KeySelector};
-use super::{Mapped, MappedCall, RuleId, not_json, rule, screen};
+use super::{Mapped, MappedCall, RuleId, browser_key, not_json, rule, screen};
 use crate::call::{self, Call, CallKind, Object};
 use crate::coerce::timestamp;
 
@@ -409,6 +409,7 @@ impl<'r> EventValues<'r> {
             }
             CallKind::Track => call.name = self.text([EventKey::Event]),
         }
+        call.user_key = browser_key::read(&call.context, self.raw(EventKey::Integrations));
         Ok(call)
     }
 }
@@ -424,7 +425,7 @@ fn identify(call: &mut Call<'_>, losses: &mut LossRecorder<'_>) {
 }
 
 /// The object at a key of an object.
-fn inner<'r>(object: &Object<'r>, name: &str) -> Option<Object<'r>> {
+pub(super) fn inner<'r>(object: &Object<'r>, name: &str) -> Option<Object<'r>> {
     let json = match object {
         Object::Raw(text) => {
             let named = call::entries(text).filter(|(known, _)| known == name);

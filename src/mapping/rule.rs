@@ -46,6 +46,7 @@ pub(super) struct CallTemplate {
     pub(super) category: Option<FieldTemplate>,
     pub(super) group_id: Option<FieldTemplate>,
     pub(super) previous_id: Option<FieldTemplate>,
+    pub(super) user_key: Option<FieldTemplate>,
     pub(super) fields: ObjectTemplate,
     pub(super) context: ObjectTemplate,
 }
@@ -179,6 +180,7 @@ impl CallTemplate {
         call.category = text(&self.category, field::as_text)?;
         call.group_id = text(&self.group_id, field::as_id)?;
         call.previous_id = text(&self.previous_id, field::as_id)?;
+        call.user_key = text(&self.user_key, field::as_id)?;
         if let Some(moment) = &self.timestamp {
             call.timestamp =
                 moment.field.eval(context, losses, |datum| moment.read(context, &datum))?;

@@ -11,7 +11,9 @@ pub(super) fn can_coalesce(earlier: &Op, later: &Op) -> bool {
     match (earlier, later) {
         (Op::Identify { user: a, .. }, Op::Identify { user: b, .. }) => a == b,
         (Op::Company { company: a, .. }, Op::Company { company: b, .. }) => a == b,
-        (Op::Join { .. }, Op::Join { .. }) => earlier == later,
+        (Op::Join { user: a, company: c, .. }, Op::Join { user: b, company: d, .. }) => {
+            (a, c) == (b, d)
+        }
         _ => false,
     }
 }
@@ -60,8 +62,16 @@ pub(super) fn coalesced<'o>(first: &Op, later: impl ExactSizeIterator<Item = &'o
     if later.len() == 0 {
         return op;
     }
+    let later: Vec<&Op> = later.collect();
+    if let Op::Identify { keys, .. } | Op::Join { keys, .. } = &mut op {
+        for op in &later {
+            if let Op::Identify { keys: more, .. } | Op::Join { keys: more, .. } = op {
+                keys.fill(more);
+            }
+        }
+    }
     if let Op::Identify { fields, .. } | Op::Company { fields, .. } = &mut op {
-        let later = later.filter_map(|op| match op {
+        let later = later.into_iter().filter_map(|op| match op {
             Op::Identify { fields, .. } | Op::Company { fields, .. } => Some(fields.clone()),
             _ => None,
         });
@@ -74,11 +84,11 @@ pub(super) fn coalesced<'o>(first: &Op, later: impl ExactSizeIterator<Item = &'o
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::{Field, FieldClass};
+    use crate::schedule::{Field, FieldClass, KeyKind, UserKeys};
 
     fn identify(fields: &[(&str, FieldClass, &str)]) -> Op {
         let fields = fields.iter().map(|(name, class, json)| Field { name, class: *class, json });
-        Op::Identify { user: "u".into(), fields: fields.collect() }
+        Op::Identify { user: "u".into(), fields: fields.collect(), keys: UserKeys::default() }
     }
 
     #[test]
@@ -126,6 +136,23 @@ mod tests {
     }
 
     #[test]
+    fn merged_identify_has_the_first_key_of_each_kind() {
+        // A merged write is looked up by what its first call says, and by later calls for the rest.
+        let with = |keys: &[(KeyKind, &str)]| {
+            let mut op = identify(&[]);
+            let Op::Identify { keys: own, .. } = &mut op else { unreachable!("it is one") };
+            keys.iter().for_each(|(kind, value)| own.set(*kind, *value));
+            op
+        };
+        let later = [
+            with(&[(KeyKind::Email, "a@x.y")]),
+            with(&[(KeyKind::Email, "b@x.y"), (KeyKind::Phone, "+481")]),
+        ];
+        let merged = coalesced(&with(&[]), later.iter());
+        assert_eq!(merged, with(&[(KeyKind::Email, "a@x.y"), (KeyKind::Phone, "+481")]));
+    }
+
+    #[test]
     fn events_and_other_users_are_not_merged() {
         // Events are never merged, nor are writes of two users.
         let track = Op::Track {
@@ -133,9 +160,14 @@ mod tests {
             name: "e".into(),
             at: None,
             data: PackedFields::default(),
+            keys: UserKeys::default(),
         };
         assert!(!can_coalesce(&track, &track));
-        let other = Op::Identify { user: "v".into(), fields: PackedFields::default() };
+        let other = Op::Identify {
+            user: "v".into(),
+            fields: PackedFields::default(),
+            keys: UserKeys::default(),
+        };
         assert!(!can_coalesce(&identify(&[]), &other));
         assert!(can_coalesce(&identify(&[]), &identify(&[])));
     }

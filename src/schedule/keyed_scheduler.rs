@@ -17,6 +17,9 @@ use super::op::{ExternalCompanyId, ExternalUserId, Op};
 /// Entries, from the newest, that are searched for one that a new op may be merged into.
 const COALESCE_SEARCH_LIMIT: usize = 64;
 
+/// Waiting entries, and ops of each, that are searched for keys of an op's user.
+const LOOK_AHEAD_LIMIT: usize = 64;
+
 /// Identifies a pushed op until it is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OpId(u64);
@@ -163,6 +166,8 @@ pub struct KeyedScheduler<T> {
     next_id: u64,
     unsettled: usize,
     coalesced: u64,
+    /// Whether any op so far had keys beside the user's id.
+    has_keys: bool,
 }
 
 impl<T> KeyedScheduler<T> {
@@ -179,6 +184,7 @@ impl<T> KeyedScheduler<T> {
             next_id: 0,
             unsettled: 0,
             coalesced: 0,
+            has_keys: false,
         }
     }
 
@@ -273,6 +279,7 @@ impl<T> KeyedScheduler<T> {
         if matches!(op, Op::Company { .. }) {
             self.pending_writes.insert(id);
         }
+        self.has_keys |= op.keys().is_some_and(|keys| !keys.is_empty());
         let queue = self.queue_for(key);
         self.enqueue(queue, PendingOp { id, op, after, ticket });
         self.mark_ready(queue);
@@ -376,7 +383,10 @@ impl<T> KeyedScheduler<T> {
                 continue;
             }
             let entry = queue.entries.pop_front().expect("a ready queue has a first entry");
-            let op = entry.op();
+            let mut op = entry.op();
+            if self.has_keys {
+                look_ahead(&mut op, &queue.entries);
+            }
             queue.in_flight.push(user_of(&op).cloned());
             let key = queue.keys[0].clone();
             return Some(ScheduledOp { key, entry, op });
@@ -459,6 +469,24 @@ impl<T> KeyedScheduler<T> {
             self.ready.retain(|ready| *ready != queue);
             self.queue(queue).queued = false;
             self.mark_ready(queue);
+        }
+    }
+}
+
+/// Adds the keys that waiting ops of the same user have: a person is looked up before the first
+/// write, and what names the person may come with a later call.
+fn look_ahead<T>(op: &mut Op, waiting: &VecDeque<CoalescedOps<T>>) {
+    let Some(user) = user_of(op).cloned() else {
+        return;
+    };
+    let Some(keys) = op.keys_mut() else {
+        return;
+    };
+    for entry in waiting.iter().take(LOOK_AHEAD_LIMIT) {
+        for later in entry.ops.iter().take(LOOK_AHEAD_LIMIT).map(|waiting| &waiting.op) {
+            if let Some(more) = later.keys().filter(|_| user_of(later) == Some(&user)) {
+                keys.fill(more);
+            }
         }
     }
 }

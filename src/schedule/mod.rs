@@ -9,9 +9,11 @@ mod identity_links;
 mod keyed_scheduler;
 mod op;
 mod packed_fields;
+mod user_keys;
 
 pub use keyed_scheduler::{
     Coalescing, KeyedScheduler, OpId, OpOutcome, OpResult, QueueKey, ScheduledOp,
 };
 pub use op::{ExternalCompanyId, ExternalUserId, Op};
 pub use packed_fields::{Field, FieldClass, PackedFields, ParentObject, write_list};
+pub use user_keys::{KeyKind, UserKeys};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::packed_fields::PackedFields;
+use super::user_keys::UserKeys;
 
 /// The customer's id of a user: `userId`, else `anonymousId`. Untrusted text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,6 +50,8 @@ pub enum Op {
         user: ExternalUserId,
         /// What to write.
         fields: PackedFields,
+        /// What else may name the user.
+        keys: UserKeys,
     },
     /// Record an event occurrence.
     Track {
@@ -60,6 +63,8 @@ pub enum Op {
         at: Option<Timestamp>,
         /// The event's properties: flat, no nulls.
         data: PackedFields,
+        /// What else may name the user.
+        keys: UserKeys,
     },
     /// Record a page view.
     Page {
@@ -71,6 +76,8 @@ pub enum Op {
         path: Box<str>,
         /// When it happened; with `None` the time of sending is used.
         at: Option<Timestamp>,
+        /// What else may name the user.
+        keys: UserKeys,
     },
     /// Create or update a company.
     Company {
@@ -85,6 +92,8 @@ pub enum Op {
         user: ExternalUserId,
         /// The company.
         company: ExternalCompanyId,
+        /// What else may name the user.
+        keys: UserKeys,
     },
     /// Merge one user into another.
     Merge {
@@ -93,4 +102,27 @@ pub enum Op {
         /// The user that remains.
         into: ExternalUserId,
     },
+}
+
+impl Op {
+    /// What names its user beside the id; `None` for ops that need no user to be looked up.
+    pub fn keys(&self) -> Option<&UserKeys> {
+        match self {
+            Self::Identify { keys, .. }
+            | Self::Track { keys, .. }
+            | Self::Page { keys, .. }
+            | Self::Join { keys, .. } => Some(keys),
+            Self::Company { .. } | Self::Merge { .. } => None,
+        }
+    }
+
+    pub(super) fn keys_mut(&mut self) -> Option<&mut UserKeys> {
+        match self {
+            Self::Identify { keys, .. }
+            | Self::Track { keys, .. }
+            | Self::Page { keys, .. }
+            | Self::Join { keys, .. } => Some(keys),
+            Self::Company { .. } | Self::Merge { .. } => None,
+        }
+    }
 }

@@ -227,6 +227,8 @@ pub struct SinkMetrics {
     saved: LabelledTotals,
     attributes_created: Counter,
     attributes_refused: Counter,
+    users_adopted: Counter,
+    match_conflicts: Counter,
     conversions_failed: Counter,
     dead_letters: LabelledTotals,
     retries: Counters,
@@ -285,6 +287,16 @@ impl SinkMetrics {
                 "Requests that were not needed, by reason",
             ),
             attributes_created: registered(r, "usercom_attributes_created", "Attributes created"),
+            users_adopted: registered(
+                r,
+                "usercom_users_adopted",
+                "Records without an id of yours that got the id of a user",
+            ),
+            match_conflicts: registered(
+                r,
+                "usercom_match_conflicts",
+                "Users whose person is in the account under another id, or more than once",
+            ),
             attributes_refused: registered(
                 r,
                 "usercom_attributes_refused",
@@ -419,6 +431,16 @@ impl SinkMetrics {
     /// out.
     pub fn attribute_refused(&self) {
         self.attributes_refused.inc();
+    }
+
+    /// A record without an external id got the id of a user.
+    pub fn user_adopted(&self) {
+        self.users_adopted.inc();
+    }
+
+    /// A person was found under another external id, or more than once.
+    pub fn match_conflict(&self) {
+        self.match_conflicts.inc();
     }
 
     /// A value was left out because it does not fit its attribute's type, or its field.

@@ -108,6 +108,7 @@ impl StubState {
                 Some(id) => (200, json!({"id": id, "user_key": format!("key-{id}")})),
                 None => missing,
             },
+            (Method::Get, "users/search/") => missing,
             (Method::Get, "users/:id/") => {
                 let key = format!("key-{id}");
                 (200, json!({"id": id.parse::<u64>().ok(), "user_key": key}))

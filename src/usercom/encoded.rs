@@ -16,12 +16,12 @@ use crate::schedule::{FieldClass, Op, PackedFields};
 /// a membership and a merge have no body without numbers. Moments that are not given are `now`.
 pub fn encoded(op: &Op, now: Timestamp) -> Option<String> {
     Some(match op {
-        Op::Identify { user, fields } => users::body(user.as_str(), as_strings(fields)),
-        Op::Track { user, name, at, data } => {
+        Op::Identify { user, fields, .. } => users::body(user.as_str(), as_strings(fields)),
+        Op::Track { user, name, at, data, .. } => {
             let whose = events::UserRef::ExternalUserId(user.as_str());
             events::body(whose, name, Some(at.unwrap_or(now)), data)
         }
-        Op::Page { user, domain, path, at } => {
+        Op::Page { user, domain, path, at, .. } => {
             let view = site_views::View { domain, path, at: at.unwrap_or(now) };
             site_views::body(user.as_str(), view)
         }
@@ -47,7 +47,7 @@ fn as_strings(fields: &PackedFields) -> impl Iterator<Item = (&str, Cow<'_, str>
 mod tests {
     use super::*;
     use crate::call::{Call, CallKind, Object};
-    use crate::usercom::{PlanWarnings, Settings, plan_call};
+    use crate::usercom::{PlanWarnings, Settings, WantedKeys, plan_call};
 
     #[test]
     fn custom_attributes_are_strings() {
@@ -55,7 +55,8 @@ mod tests {
         let mut call = Call::new(CallKind::Identify);
         call.user_id = Some("u\"1".into());
         call.fields = Object::Raw(r#"{"logins":7,"new":true}"#);
-        let settings = Settings { context_fields: true, merge_anonymous: false };
+        let settings =
+            Settings { context_fields: true, merge_anonymous: false, match_by: WantedKeys::NONE };
         let now = Timestamp::UNIX_EPOCH;
         let ops = plan_call(&call, &settings, now, &mut PlanWarnings::default()).unwrap();
         let body = encoded(&ops[0], now).unwrap();

@@ -9,6 +9,7 @@ mod empty_account;
 mod encoded;
 mod endpoint;
 mod executor;
+mod identity;
 mod keyed_mutex;
 mod new_users;
 mod outcome;
@@ -20,6 +21,7 @@ pub use attributes::{Cardinality, ConversionError, ValueType, convert};
 pub use empty_account::{EmptyAccountStub, dry_run, dry_run_with};
 pub use encoded::encoded;
 pub use executor::{OpExecutor, key_check};
+pub use identity::WantedKeys;
 pub use outcome::{
     ExecuteError, ExecutorObserver, NoopExecutorObserver, OpSuccess, PriorSend, excerpt,
     remediation,

@@ -39,6 +39,13 @@ pub enum ExecuteError {
         /// The beginning of the reply's body, at most 1 KiB.
         body: String,
     },
+    /// The person was found in the account under another own id, or more than once, and
+    /// `users.match_conflict` is `dead_letter`.
+    #[error("{reason}")]
+    MatchConflict {
+        /// What is in the way.
+        reason: String,
+    },
     /// There is no final answer.
     #[error(transparent)]
     Send(#[from] SendError),
@@ -62,6 +69,20 @@ impl ExecuteError {
                 body.trim_start_matches('\u{feff}').trim_start().starts_with('<')
             }
             _ => false,
+        }
+    }
+
+    /// What to do about it, in words.
+    pub fn remediation(&self) -> &'static str {
+        match self {
+            Self::Reject { status: Some(status @ (300..=399 | 404)), .. } => remediation(*status),
+            _ if self.is_page() => {
+                "this address answers with a web page, so it is not the API itself: check `app` or \
+                 `endpoint` (https, path ending in /api/public/) and whether a login page, a \
+                 firewall or a proxy stands in between"
+            }
+            Self::Reject { status: Some(status), .. } => remediation(*status),
+            _ => "",
         }
     }
 
@@ -93,6 +114,11 @@ pub trait ExecutorObserver: Send + Sync {
     fn field_dropped(&self, _field: &str, _why: &str) {}
     /// A request was not needed.
     fn saved(&self, _by: &'static str) {}
+    /// A record without an external id got the id of a user.
+    fn user_adopted(&self, _user: &str) {}
+    /// A person was found in the account under another own id, or more than once; told once for
+    /// each user.
+    fn match_conflict(&self, _user: &str, _why: &str, _then: &'static str) {}
     /// An event or page view of unknown fate was found in the history and not sent again.
     fn duplicate_avoided(&self) {}
 }

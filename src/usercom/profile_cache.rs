@@ -30,6 +30,12 @@ pub(super) struct UserRow {
     /// The key page views use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) key: Option<Box<str>>,
+    /// The record has another external id than the user, or none: only its number leads to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) by_number: Option<bool>,
+    /// When this process gave the record its external id, in seconds.
+    #[serde(skip)]
+    pub(super) adopted_at: Option<i64>,
     /// Fields as last confirmed.
     #[serde(skip_serializing_if = "ConfirmedFieldHashes::is_empty")]
     pub(super) fields: ConfirmedFieldHashes,
@@ -60,6 +66,18 @@ pub(super) struct CompanyRow {
 }
 
 impl UserRow {
+    /// The number that leads to the record where the external id does not.
+    pub(super) fn only_number(&self) -> Option<u64> {
+        self.id.filter(|_| self.by_number == Some(true))
+    }
+
+    /// The number where it is the surer way: the external id may not lead to a record yet that got
+    /// it a short while ago.
+    pub(super) fn surer_number(&self, now: Timestamp) -> Option<u64> {
+        let is_new = self.adopted_at.is_some_and(|at| is_fresh(at, now, CLAIM_SECS));
+        self.id.filter(|_| is_new).or_else(|| self.only_number())
+    }
+
     /// Notes a membership.
     pub(super) fn joined(&mut self, group: &str, now: Timestamp) {
         self.companies.retain(|(known, _)| **known != *group);
@@ -86,6 +104,15 @@ impl CompanyRow {
     }
 }
 
+/// Who has a key.
+#[derive(Debug)]
+pub(super) struct KeyClaim {
+    pub(super) own_id: Box<str>,
+    pub(super) number: u64,
+    /// When that was seen, in seconds.
+    at: i64,
+}
+
 /// A hash that is the same in every process.
 pub(super) fn hash(of: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -103,6 +130,13 @@ pub(super) struct ProfileCache {
     arrived: Cache<u64, u32>,
     /// Values User.com refused, and when, in seconds.
     refused: Cache<u64, i64>,
+    /// Records that were given an external id by this process, and which one: a search may show an
+    /// older state for a while.
+    adopted: Cache<u64, Arc<str>>,
+    /// Keys by which a record was found or written a short while ago.
+    claims: Cache<u64, Arc<KeyClaim>>,
+    /// Users for whom a conflict was found, and why.
+    conflicts: Cache<Box<str>, Arc<str>>,
     /// When attributes were created within the last hour, in seconds; the oldest first.
     creations: Mutex<VecDeque<i64>>,
     changed: Mutex<HashSet<String>>,
@@ -113,6 +147,11 @@ pub(super) struct ProfileCache {
 const CREATIONS: &str = "n:attributes";
 /// Creations of attributes remembered at most.
 const MAX_CREATIONS: usize = 100_000;
+/// Keys and conflicts remembered at most.
+const MAX_CLAIMS: usize = 10_000;
+const MAX_CONFLICTS: usize = 10_000;
+/// For how long, in seconds, a key is taken to lead to the record it led to.
+const CLAIM_SECS: u64 = 60;
 /// Refused values remembered at most.
 const MAX_REFUSED: usize = 10_000;
 /// Seconds for which a creation counts.
@@ -130,6 +169,9 @@ impl ProfileCache {
             merged: Cache::new(capacity),
             arrived: Cache::new(capacity),
             refused: Cache::new(MAX_REFUSED),
+            adopted: Cache::new(capacity),
+            claims: Cache::new(MAX_CLAIMS),
+            conflicts: Cache::new(MAX_CONFLICTS),
             creations: Mutex::default(),
             changed: Mutex::default(),
             capacity,
@@ -233,6 +275,44 @@ impl ProfileCache {
     pub(super) fn merged(&self, from: &str, into: &str) {
         self.forget_user(from);
         self.merged.insert(from.into(), into.into());
+    }
+
+    /// Who has a key, if that was seen a short while ago.
+    pub(super) fn claim(&self, key: impl Hash, now: Timestamp) -> Option<Arc<KeyClaim>> {
+        self.claims.get(&hash(key)).filter(|claim| is_fresh(claim.at, now, CLAIM_SECS))
+    }
+
+    /// Notes who has a key.
+    pub(super) fn note_claim(&self, key: impl Hash, own_id: &str, number: u64, now: Timestamp) {
+        let claim = KeyClaim { own_id: own_id.into(), number, at: now.as_second() };
+        self.claims.insert(hash(key), Arc::new(claim));
+    }
+
+    /// The external id that this process gave to a record.
+    pub(super) fn adopted(&self, number: u64) -> Option<Arc<str>> {
+        self.adopted.get(&number)
+    }
+
+    /// Notes the external id that a record was given.
+    pub(super) fn note_adopted(&self, number: u64, own_id: &str) {
+        self.adopted.insert(number, own_id.into());
+    }
+
+    /// Forgets it: the record was not given it.
+    pub(super) fn forget_adopted(&self, number: u64) {
+        self.adopted.remove(&number);
+    }
+
+    /// Why a user was found to be in conflict.
+    pub(super) fn conflict(&self, own_id: &str) -> Option<Arc<str>> {
+        self.conflicts.get(own_id)
+    }
+
+    /// Notes a conflict; says whether it is the first of the user.
+    pub(super) fn note_conflict(&self, own_id: &str, why: &str) -> bool {
+        let first = self.conflicts.get(own_id).is_none();
+        self.conflicts.insert(own_id.into(), why.into());
+        first
     }
 
     fn note(&self, kind: &str, id: &str) {

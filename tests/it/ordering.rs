@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use usercom_sink::schedule::{
-    Coalescing, Field, FieldClass, KeyedScheduler, Op, OpOutcome, OpResult, PackedFields,
-    ScheduledOp,
+    Coalescing, Field, FieldClass, KeyKind, KeyedScheduler, Op, OpOutcome, OpResult, PackedFields,
+    ScheduledOp, UserKeys,
 };
 
 /// One input of the scheduler.
@@ -56,7 +56,7 @@ impl World {
             {
                 return OpOutcome::Rejected;
             }
-            Op::Identify { user, fields } => {
+            Op::Identify { user, fields, .. } => {
                 write(self.users.entry(user.as_str().into()).or_default(), fields);
             }
             Op::Track { user, name, .. } => {
@@ -65,7 +65,7 @@ impl World {
             Op::Company { company, fields } => {
                 write(self.companies.entry(company.as_str().into()).or_default(), fields);
             }
-            Op::Join { user, company } => {
+            Op::Join { user, company, .. } => {
                 assert!(
                     self.companies.contains_key(company.as_str()),
                     "a membership is written after its company"
@@ -94,17 +94,22 @@ fn ops_of(n: usize, step: &Step) -> Vec<Op> {
     match step {
         Step::Identify { user, field, poison } => {
             let name = ["a", "b", "c"][usize::from(*field)];
-            vec![Op::Identify { user: id(user), fields: fields(name, n, *poison) }]
+            vec![Op::Identify {
+                user: id(user),
+                fields: fields(name, n, *poison),
+                keys: UserKeys::default(),
+            }]
         }
         Step::Track { user, poison } => vec![Op::Track {
             user: id(user),
             name: n.to_string().into(),
             at: None,
             data: fields("n", n, *poison),
+            keys: UserKeys::default(),
         }],
         Step::Group { user, company: c, poison } => vec![
             Op::Company { company: company(c), fields: fields("n", n, *poison) },
-            Op::Join { user: id(user), company: company(c) },
+            Op::Join { user: id(user), company: company(c), keys: UserKeys::default() },
         ],
         Step::Login { .. } => vec![],
     }
@@ -227,6 +232,7 @@ proptest! {
             name: n.to_string().into(),
             at: None,
             data: PackedFields::default(),
+            keys: UserKeys::default(),
         };
         for n in 0..before {
             run.scheduler.push(track("anon", n), None, n);
@@ -262,7 +268,8 @@ fn constant_anonymous_id_does_not_merge_queues() {
         let user = format!("u{n}").as_str().into();
         scheduler.link_identities(&"server".into(), &user);
         let data = PackedFields::default();
-        scheduler.push(Op::Track { user, name: "e".into(), at: None, data }, None, n);
+        let keys = UserKeys::default();
+        scheduler.push(Op::Track { user, name: "e".into(), at: None, data, keys }, None, n);
     }
     let out: Vec<_> = std::iter::from_fn(|| scheduler.pop_ready()).collect();
     assert_eq!(out.len(), 50);
@@ -288,4 +295,25 @@ fn waiting_identifies_are_merged_until_the_next_event() {
     }
     assert_eq!(sizes, [1, 2, 1, 1, 1]);
     assert_eq!(scheduler.coalesced(), 1);
+}
+
+#[test]
+fn op_without_keys_gets_those_of_waiting_ops_of_its_user() {
+    // A person is looked up by keys that come with a later call, if that waits already.
+    let mut scheduler = KeyedScheduler::new(Coalescing::On, 10);
+    let track = |user: &str, email: Option<&str>| {
+        let mut keys = UserKeys::default();
+        email.into_iter().for_each(|email| keys.set(KeyKind::Email, email));
+        let data = PackedFields::default();
+        Op::Track { user: user.into(), name: "e".into(), at: None, data, keys }
+    };
+    scheduler.link_identities(&"anon".into(), &"u1".into());
+    for (n, op) in [track("u1", None), track("anon", Some("b@x.y")), track("u1", Some("a@x.y"))]
+        .into_iter()
+        .enumerate()
+    {
+        scheduler.push(op, None, n);
+    }
+    let first = scheduler.pop_ready().unwrap();
+    assert_eq!(first.op().keys().and_then(|keys| keys.get(KeyKind::Email)), Some("a@x.y"));
 }

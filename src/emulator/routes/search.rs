@@ -25,7 +25,8 @@ struct SearchCondition {
 
 pub(super) fn search(cx: &RouteContext<'_>) -> RouteResult {
     if let Some(email) = cx.param("email") {
-        let from = "users WHERE json_extract(profile, '$.email') = ?";
+        // As people compare addresses: without case and blanks around them.
+        let from = "users WHERE lower(trim(json_extract(profile, '$.email'))) = lower(trim(?))";
         return if cx.param("many") == Some("true") {
             all(cx, from, email)
         } else {
@@ -36,8 +37,10 @@ pub(super) fn search(cx: &RouteContext<'_>) -> RouteResult {
         return one(cx, "users WHERE user_key = ?", key);
     }
     if let Some(phone) = cx.param("phone_number") {
-        let from = "users WHERE json_extract(profile, '$.phone_number') = ?";
-        return cx.page(from, &[phone.to_owned().into()], |id| describe(cx, id));
+        let from =
+            format!("users WHERE {} = ?", dialled("json_extract(profile, '$.phone_number')"));
+        let phone: String = phone.chars().filter(|c| !PHONE_MARKS.contains(c)).collect();
+        return cx.page(&from, &[phone.into()], |id| describe(cx, id));
     }
     let mut conditions = Vec::new();
     if let Some(field) = cx.param("search") {
@@ -56,6 +59,14 @@ pub(super) fn search(cx: &RouteContext<'_>) -> RouteResult {
     let values: Vec<SqlValue> =
         conditions.iter().flat_map(|condition| condition.values.clone()).collect();
     cx.page(&from, &values, |id| describe(cx, id))
+}
+
+/// What people write between the digits of a telephone number.
+const PHONE_MARKS: [char; 6] = [' ', '-', '(', ')', '.', '/'];
+
+/// The SQL of a telephone number without such marks.
+fn dialled(column: &str) -> String {
+    PHONE_MARKS.iter().fold(column.to_owned(), |sql, mark| format!("replace({sql}, '{mark}', '')"))
 }
 
 /// The first matching user, or 404.

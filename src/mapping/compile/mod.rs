@@ -162,6 +162,7 @@ impl Compiler {
             category: None,
             group_id: None,
             previous_id: None,
+            user_key: None,
             fields: Default::default(),
             context: Default::default(),
         };
@@ -213,6 +214,7 @@ impl Compiler {
             FieldTarget::Category => &mut call.category,
             FieldTarget::GroupId => &mut call.group_id,
             FieldTarget::PreviousId => &mut call.previous_id,
+            FieldTarget::UserKey => &mut call.user_key,
         };
         *slot = self.one_field(at, key, value);
     }

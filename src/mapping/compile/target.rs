@@ -21,6 +21,7 @@ pub(super) enum FieldTarget {
     Category,
     GroupId,
     PreviousId,
+    UserKey,
     Field(CallObject, FieldPath),
 }
 
@@ -64,12 +65,16 @@ impl CallObject {
 /// The top-level targets of a call.
 fn plain(call: CallKind) -> &'static [&'static str] {
     match call {
-        CallKind::Identify => &["user_id", "anonymous_id", "message_id", "timestamp"],
+        CallKind::Identify => &["user_id", "anonymous_id", "user_key", "message_id", "timestamp"],
         CallKind::Page => {
-            &["user_id", "anonymous_id", "message_id", "timestamp", "name", "category"]
+            &["user_id", "anonymous_id", "user_key", "message_id", "timestamp", "name", "category"]
         }
-        CallKind::Track => &["user_id", "anonymous_id", "message_id", "timestamp", "event"],
-        CallKind::Group => &["user_id", "anonymous_id", "message_id", "timestamp", "group_id"],
+        CallKind::Track => {
+            &["user_id", "anonymous_id", "user_key", "message_id", "timestamp", "event"]
+        }
+        CallKind::Group => {
+            &["user_id", "anonymous_id", "user_key", "message_id", "timestamp", "group_id"]
+        }
         CallKind::Alias => &["user_id", "previous_id", "message_id", "timestamp"],
     }
 }
@@ -106,6 +111,7 @@ fn read(call: CallKind, key: &str) -> Result<FieldTarget, FaultBuilder> {
             "category" => FieldTarget::Category,
             "group_id" => FieldTarget::GroupId,
             "previous_id" => FieldTarget::PreviousId,
+            "user_key" => FieldTarget::UserKey,
             _ => FieldTarget::Name,
         });
     }

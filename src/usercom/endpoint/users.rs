@@ -2,8 +2,12 @@
 
 use serde_json::Value;
 
-use super::{Body, get, json, number, segment, slices, write};
+use percent_encoding::utf8_percent_encode;
+
+use super::{Body, STRICT, get, json, number, page, segment, slices, write};
 use crate::deliver::{ApiReply, Idempotency, Method, Request};
+use crate::schedule::KeyKind;
+use crate::usercom::identity::normalized;
 
 /// The body of an upsert.
 pub(in crate::usercom) fn body<'a>(
@@ -38,6 +42,85 @@ pub(in crate::usercom) fn by_number(id: u64) -> Request {
 pub(in crate::usercom) fn merge(parent: u64, gone: u64) -> Request {
     let body = Body::new().number("parent", parent).json("users_list", &format!("[{gone}]")).done();
     write(Method::Post, "users/merge/", "users/merge/".into(), body, Idempotency::Idempotent)
+}
+
+/// `PUT users/:id/`, with an external id for a record that has none.
+pub(in crate::usercom) fn update_number(
+    id: u64,
+    own_id: Option<&str>,
+    fields: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> Request {
+    let body = match own_id {
+        Some(own_id) => body(own_id, slices(fields)),
+        None => Body::new().all(slices(fields)).done(),
+    };
+    write(Method::Put, "users/:id/", format!("users/{id}/"), body, Idempotency::Idempotent)
+}
+
+/// `GET users/search/` by a key.
+pub(in crate::usercom) fn search(kind: KeyKind, key: &str) -> Request {
+    let value = utf8_percent_encode(key, STRICT);
+    let query = match kind {
+        KeyKind::UserKey => format!("key={value}"),
+        // Without `many` one of several records comes.
+        KeyKind::Email => format!("email={value}&many=true"),
+        KeyKind::Phone => format!("phone_number={value}"),
+    };
+    get("users/search/", format!("users/search/?{query}"))
+}
+
+/// The external id of a record, as far as an answer says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::usercom) enum OwnId {
+    /// It has none.
+    None,
+    /// It has this one.
+    Some(String),
+    /// The answer does not say.
+    Unsaid,
+}
+
+/// Reads the external id of a user object.
+fn own_id_in(user: &Value) -> OwnId {
+    let id = user.get("custom_id").or_else(|| user.get("user_id").filter(|id| !id.is_number()));
+    match id {
+        None => OwnId::Unsaid,
+        Some(Value::String(id)) if !id.trim().is_empty() => OwnId::Some(id.clone()),
+        Some(Value::Number(id)) => OwnId::Some(id.to_string()),
+        Some(_) => OwnId::None,
+    }
+}
+
+/// Reads the external id of the user an answer shows.
+pub(in crate::usercom) fn own_id(reply: &ApiReply) -> OwnId {
+    own_id_in(&json(reply))
+}
+
+/// Reads the users a search found: a list, a page or one user. An entry whose key is another one
+/// is left out: a search may be less strict than a comparison.
+pub(in crate::usercom) fn searched(
+    reply: &ApiReply,
+    kind: KeyKind,
+    key: &str,
+) -> Vec<(u64, OwnId)> {
+    let body = json(reply);
+    let users = match number(&body["id"]) {
+        Some(_) => vec![body],
+        None => page(reply, "users/search/").results,
+    };
+    let names: &[&str] = match kind {
+        KeyKind::UserKey => &["user_key", "key"],
+        KeyKind::Email => &["email"],
+        KeyKind::Phone => &["phone_number", "phone"],
+    };
+    let is_it = |user: &&Value| {
+        let shown = names.iter().find_map(|name| user.get(name));
+        shown.is_none_or(|shown| {
+            shown.as_str().and_then(|shown| normalized(kind, shown)).as_deref() == Some(key)
+        })
+    };
+    let read = |user: &Value| Some((number(&user["id"])?, own_id_in(user)));
+    users.iter().filter(is_it).filter_map(read).collect()
 }
 
 /// What an upsert's answer says.

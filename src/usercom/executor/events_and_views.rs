@@ -9,9 +9,11 @@ use serde_json::Value;
 use super::OpExecutor;
 use super::history::{HistoryQuery, LookupCause};
 use super::history_snapshots::HistoryKey;
+use super::matching::Subject;
+use super::refused_properties::LeftOutProperties;
 use super::unseen::{knows_no_user, unseen};
 use super::users::UserState;
-use crate::deliver::{Attempts, BeforeSend, SendError};
+use crate::deliver::{Attempts, BeforeSend, Denial, SendError};
 use crate::schedule::PackedFields;
 use crate::usercom::endpoint::site_views::View;
 use crate::usercom::endpoint::{events, site_views};
@@ -40,17 +42,20 @@ impl OpExecutor {
     /// Records an event occurrence.
     pub(super) async fn track(
         &self,
-        user: &str,
+        subject: Subject<'_>,
         event: PendingEvent<'_>,
         doubt: PriorSend,
         before: &dyn BeforeSend,
         attempts: &mut Attempts,
     ) -> Result<OpSuccess, ExecuteError> {
+        let user = subject.id;
         let fingerprint = event.fingerprint(user);
         let place = HistoryKey::events(user);
-        let mut standing = self.standing(user, attempts).await?;
+        let mut standing = self.standing(subject, attempts).await?;
         let mut look = self.first_look(doubt, place);
         let mut wait = VisibilityWait::default();
+        let mut left_out = self.refused_properties.left_out(event.name, event.data);
+        let mut kept = left_out.rest_of(event.data);
         loop {
             let whose = self.whose_for_sure(user, attempts).await?;
             if let Some(cause) = look.take() {
@@ -64,10 +69,11 @@ impl OpExecutor {
                     return Ok(OpSuccess::AlreadyThere);
                 }
             }
-            let request = events::occurrence(whose, event.name, Some(event.at), event.data);
+            let data = kept.as_ref().unwrap_or(event.data);
+            let request = events::occurrence(whose, event.name, Some(event.at), data);
             let reply = match self.transport.send_counted(&request, attempts, before).await {
-                Err(SendError::Ambiguous { .. }) => {
-                    look = Some(LookupCause::LostAnswer);
+                Err(SendError::Ambiguous { denial, .. }) => {
+                    look = self.look_after(denial);
                     continue;
                 }
                 answer => answer?,
@@ -75,6 +81,7 @@ impl OpExecutor {
             match (reply.status, standing) {
                 (200..300, _) => {
                     self.has_sent(place, fingerprint);
+                    self.note_left_out(event, data, &left_out);
                     self.is_seen(self.user_written(user), &wait);
                     if standing == UserState::Unknown {
                         self.new_users.observe(UnseenId::Known);
@@ -85,17 +92,45 @@ impl OpExecutor {
                 _ if knows_no_user(&reply)
                     && self.wait_until_seen(self.user_written(user), &mut wait, attempts).await => {
                 }
+                (400, _) if left_out.add_named(&reply, data) => {
+                    kept = left_out.rest_of(event.data);
+                }
                 (404, UserState::Created) => return Err(unseen("the event", &reply)),
                 (404, UserState::Cached | UserState::Fetched | UserState::Unknown) => {
                     if standing == UserState::Unknown {
                         self.new_users.observe(UnseenId::New);
                     }
                     self.memory.forget_user(user);
-                    self.create_missing(user, attempts).await?;
+                    // A user that was known and is gone may have become another record.
+                    let was_known = standing == UserState::Cached;
+                    if !was_known || self.find_person(subject, attempts).await?.is_none() {
+                        self.create_missing(user, attempts).await?;
+                    }
                     standing = UserState::Created;
                 }
                 _ => return Err(ExecuteError::refused("the event", &reply)),
             }
+        }
+    }
+
+    /// An event was taken, perhaps without some of its properties.
+    fn note_left_out(
+        &self,
+        event: PendingEvent<'_>,
+        sent: &PackedFields,
+        left_out: &LeftOutProperties,
+    ) {
+        self.refused_properties.taken(event.name, sent, left_out);
+        for name in left_out.names() {
+            self.probe.field_dropped(name, "User.com refused the event's property");
+        }
+    }
+
+    /// Whether to look before an event or page view is sent again.
+    fn look_after(&self, denial: Denial) -> Option<LookupCause> {
+        match denial {
+            Denial::None => Some(LookupCause::LostAnswer),
+            Denial::TooMany => self.throttled.look_due().then_some(LookupCause::TooMany),
         }
     }
 
@@ -113,15 +148,16 @@ impl OpExecutor {
     /// Records a page view.
     pub(super) async fn page(
         &self,
-        user: &str,
+        subject: Subject<'_>,
         view: View<'_>,
         doubt: PriorSend,
         before: &dyn BeforeSend,
         attempts: &mut Attempts,
     ) -> Result<OpSuccess, ExecuteError> {
+        let user = subject.id;
         let fingerprint = hash((user, view.domain, view.path, view.at.as_millisecond()));
         let place = HistoryKey::views(user);
-        let (mut key, mut standing) = self.key(user, attempts).await?;
+        let (mut key, mut standing) = self.key(subject, attempts).await?;
         let mut look = self.first_look(doubt, place);
         let mut wait = VisibilityWait::default();
         loop {
@@ -137,8 +173,8 @@ impl OpExecutor {
             }
             let request = site_views::view(&key, view);
             let reply = match self.transport.send_counted(&request, attempts, before).await {
-                Err(SendError::Ambiguous { .. }) => {
-                    look = Some(LookupCause::LostAnswer);
+                Err(SendError::Ambiguous { denial, .. }) => {
+                    look = self.look_after(denial);
                     continue;
                 }
                 answer => answer?,
@@ -152,7 +188,7 @@ impl OpExecutor {
                 // The user may have been merged or deleted since its key was seen.
                 (400 | 404, UserState::Cached) => {
                     self.forget_key(user);
-                    let (fresh, now_standing) = self.key(user, attempts).await?;
+                    let (fresh, now_standing) = self.key(subject, attempts).await?;
                     let waits = fresh != key
                         || (knows_no_user(&reply)
                             && self

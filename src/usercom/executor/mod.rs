@@ -9,7 +9,10 @@ mod events_and_views;
 mod history;
 mod history_snapshots;
 mod history_zone;
+mod matching;
+mod refused_properties;
 mod resolve;
+mod throttled;
 mod unseen;
 mod users;
 
@@ -20,13 +23,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use self::matching::Subject;
 use self::resolve::Refused;
 use super::attributes::{AttributeOwner, Catalogue, Creation};
 use super::confirmed_fields::ConfirmedFieldHashes;
 use super::endpoint;
 use super::keyed_mutex::KeyedLocks;
 use super::new_users::NewUserEstimator;
-use super::outcome::{ExecuteError, ExecutorObserver, OpSuccess, PriorSend, remediation};
+use super::outcome::{ExecuteError, ExecutorObserver, OpSuccess, PriorSend};
 use super::profile_cache::ProfileCache;
 use super::visibility::Visibility;
 use crate::clock;
@@ -56,14 +60,22 @@ pub struct OpExecutor {
     new_users: NewUserEstimator,
     /// Histories that answer for what earlier processes may have sent.
     snapshots: history_snapshots::Snapshots,
+    /// Properties of events that User.com refuses.
+    refused_properties: refused_properties::RefusedProperties,
+    /// Whether events that were answered 429 have to be looked up.
+    throttled: throttled::ThrottledLookups,
     /// How long User.com takes to show what was written.
     visibility: Visibility,
     /// How far times without a zone in histories are off.
     zone: history_zone::HistoryZone,
     /// Whether User.com said that it does not update companies by own id.
     no_company_update_by_own_id: AtomicBool,
+    /// Whether it was logged that memberships are refused without a reason.
+    logged_unknown_membership: AtomicBool,
     /// One op at a time per company.
     company_turns: KeyedLocks<Box<str>>,
+    /// One look-up and first write at a time per key of a person.
+    key_turns: KeyedLocks<u64>,
 }
 
 impl OpExecutor {
@@ -79,10 +91,14 @@ impl OpExecutor {
             memory: ProfileCache::new(users.cache_size),
             new_users: NewUserEstimator::even(),
             snapshots: history_snapshots::Snapshots::default(),
+            refused_properties: refused_properties::RefusedProperties::default(),
+            throttled: throttled::ThrottledLookups::default(),
             visibility: visibility(&AccountConfig::default()),
             zone: history_zone::HistoryZone::default(),
             no_company_update_by_own_id: AtomicBool::new(false),
+            logged_unknown_membership: AtomicBool::new(false),
             company_turns: KeyedLocks::default(),
+            key_turns: KeyedLocks::default(),
             transport,
             users,
             delivery,
@@ -123,12 +139,12 @@ impl OpExecutor {
         if reply.is_success() {
             return Ok(());
         }
-        match ExecuteError::refused("the health check", &reply) {
-            ExecuteError::Reject { status, reason, body } => Err(ExecuteError::Reject {
-                status,
-                reason: format!("{reason}: {}", remediation(reply.status)),
-                body,
-            }),
+        let refusal = ExecuteError::refused("the health check", &reply);
+        let cure = refusal.remediation();
+        match refusal {
+            ExecuteError::Reject { status, reason, body } => {
+                Err(ExecuteError::Reject { status, reason: format!("{reason}: {cure}"), body })
+            }
             failure => Err(failure),
         }
     }
@@ -160,22 +176,26 @@ impl OpExecutor {
     ) -> Result<OpSuccess, ExecuteError> {
         let now = clock::now();
         match op {
-            Op::Identify { user, fields } => {
-                self.identify(user.as_str(), fields, now, attempts).await
+            Op::Identify { user, fields, keys } => {
+                let user = Subject { id: user.as_str(), keys };
+                self.identify(user, fields, now, attempts).await
             }
-            Op::Track { user, name, at, data } => {
+            Op::Track { user, name, at, data, keys } => {
+                let user = Subject { id: user.as_str(), keys };
                 let event = events_and_views::PendingEvent { name, at: at.unwrap_or(now), data };
-                Box::pin(self.track(user.as_str(), event, doubt, before, attempts)).await
+                Box::pin(self.track(user, event, doubt, before, attempts)).await
             }
-            Op::Page { user, domain, path, at } => {
+            Op::Page { user, domain, path, at, keys } => {
+                let user = Subject { id: user.as_str(), keys };
                 let view = endpoint::site_views::View { domain, path, at: at.unwrap_or(now) };
-                Box::pin(self.page(user.as_str(), view, doubt, before, attempts)).await
+                Box::pin(self.page(user, view, doubt, before, attempts)).await
             }
             Op::Company { company, fields } => {
                 Box::pin(self.company(company.as_str(), fields, now, attempts)).await
             }
-            Op::Join { user, company } => {
-                Box::pin(self.join(user.as_str(), company.as_str(), now, attempts)).await
+            Op::Join { user, company, keys } => {
+                let user = Subject { id: user.as_str(), keys };
+                Box::pin(self.join(user, company.as_str(), now, attempts)).await
             }
             Op::Merge { from, into } => {
                 Box::pin(self.merge(from.as_str(), into.as_str(), attempts)).await
@@ -188,7 +208,7 @@ impl OpExecutor {
     pub fn unchanged(&self, op: &Op, now: Timestamp) -> bool {
         let ttl = self.users.unchanged_ttl_secs;
         match op {
-            Op::Identify { user, fields } => {
+            Op::Identify { user, fields, .. } => {
                 let row = self.memory.user(user.as_str());
                 row.is_some_and(|row| {
                     self.says_nothing_new(AttributeOwner::User, fields, &row.fields, now)
@@ -200,7 +220,9 @@ impl OpExecutor {
                     self.says_nothing_new(AttributeOwner::Company, fields, &row.fields, now)
                 })
             }
-            Op::Join { user, company } => self.is_member(user.as_str(), company.as_str(), now, ttl),
+            Op::Join { user, company, .. } => {
+                self.is_member(user.as_str(), company.as_str(), now, ttl)
+            }
             Op::Merge { from, into } => self.memory.is_merged(from.as_str(), into.as_str()),
             Op::Track { .. } | Op::Page { .. } => false,
         }

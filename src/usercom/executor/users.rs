@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::OpExecutor;
 use super::body::Written;
+use super::matching::Subject;
 use crate::clock;
 use crate::deliver::Attempts;
 use crate::schedule::PackedFields;
@@ -46,15 +47,19 @@ pub(super) enum UserState {
 }
 
 impl OpExecutor {
-    /// One upsert.
+    /// One upsert. A person who was never seen is looked for first.
     pub(super) async fn identify(
         &self,
-        user: &str,
+        subject: Subject<'_>,
         fields: &PackedFields,
         now: Timestamp,
         attempts: &mut Attempts,
     ) -> Result<OpSuccess, ExecuteError> {
+        let user = subject.id;
         let unseen = self.memory.user(user).is_none();
+        if unseen && self.is_to_be_looked_for(subject)? {
+            return Box::pin(self.identify_person(subject, fields, now, attempts)).await;
+        }
         let created = self.upsert(user, fields, now, attempts).await?;
         if unseen {
             self.learn(created);
@@ -63,13 +68,18 @@ impl OpExecutor {
     }
 
     /// Writes a user; says whether it was new, if User.com does.
-    async fn upsert(
+    pub(super) async fn upsert(
         &self,
         user: &str,
         fields: &PackedFields,
         now: Timestamp,
         attempts: &mut Attempts,
     ) -> Result<Option<bool>, ExecuteError> {
+        if let Some(number) = self.memory.user(user).and_then(|row| row.surer_number(now))
+            && self.update_number(user, number, fields, now, attempts).await?
+        {
+            return Ok(Some(false));
+        }
         let mut pauses = CONFLICT_PAUSES.into_iter();
         let Written { reply, facts } = loop {
             let written = self
@@ -99,7 +109,7 @@ impl OpExecutor {
         Ok(answer.created)
     }
 
-    fn learn(&self, created: Option<bool>) {
+    pub(super) fn learn(&self, created: Option<bool>) {
         match created {
             Some(true) => self.new_users.observe(UnseenId::New),
             Some(false) => self.new_users.observe(UnseenId::Known),
@@ -127,11 +137,15 @@ impl OpExecutor {
     /// What we know of a user before the first request; one that is probably new is created.
     pub(super) async fn standing(
         &self,
-        user: &str,
+        subject: Subject<'_>,
         attempts: &mut Attempts,
     ) -> Result<UserState, ExecuteError> {
+        let user = subject.id;
         if self.memory.user(user).is_some() {
             return Ok(UserState::Cached);
+        }
+        if let Some(state) = Box::pin(self.find_person(subject, attempts)).await? {
+            return Ok(state);
         }
         // An id that cannot stand in a path has no other way to its number.
         let only_way = endpoint::segment(user).is_none();
@@ -150,6 +164,10 @@ impl OpExecutor {
     /// How a path names a user: by own id, or by number where that is not safe. `None` where the
     /// number is needed and not known.
     pub(super) fn whose<'u>(&self, user: &'u str) -> Option<UserRef<'u>> {
+        let row = self.memory.user(user);
+        if let Some(number) = row.and_then(|row| row.surer_number(clock::now())) {
+            return Some(UserRef::Number(number));
+        }
         if endpoint::segment(user).is_some() {
             return Some(UserRef::ExternalUserId(user));
         }
@@ -171,7 +189,7 @@ impl OpExecutor {
     }
 
     /// Reads a user. `None` when User.com has none.
-    async fn read_user(
+    pub(super) async fn read_user(
         &self,
         user: &str,
         attempts: &mut Attempts,
@@ -212,9 +230,9 @@ impl OpExecutor {
     async fn found(
         &self,
         user: &str,
+        mut standing: UserState,
         attempts: &mut Attempts,
     ) -> Result<(Found, UserState), ExecuteError> {
-        let mut standing = self.standing(user, attempts).await?;
         if standing != UserState::Created {
             if let Some(found) = self.read_user(user, attempts).await? {
                 if standing == UserState::Unknown {
@@ -240,13 +258,15 @@ impl OpExecutor {
     /// The key by which page views name a user.
     pub(super) async fn key(
         &self,
-        user: &str,
+        subject: Subject<'_>,
         attempts: &mut Attempts,
     ) -> Result<(String, UserState), ExecuteError> {
+        let user = subject.id;
+        let standing = self.standing(subject, attempts).await?;
         if let Some(key) = self.memory.user(user).and_then(|row| row.key.clone()) {
-            return Ok((key.into(), UserState::Cached));
+            return Ok((key.into(), standing));
         }
-        let (mut found, standing) = self.found(user, attempts).await?;
+        let (mut found, standing) = self.found(user, standing, attempts).await?;
         for pause in UNREADABLE_ANSWER_PAUSES {
             if found.is_readable() {
                 break;
@@ -274,19 +294,20 @@ impl OpExecutor {
     /// User.com's number of a user, who is created where missing.
     pub(super) async fn number(
         &self,
-        user: &str,
+        subject: Subject<'_>,
         attempts: &mut Attempts,
     ) -> Result<u64, ExecuteError> {
+        let user = subject.id;
         let known = |row: Option<Arc<profile_cache::UserRow>>| row.and_then(|row| row.id);
         if let Some(id) = known(self.memory.user(user)) {
             return Ok(id);
         }
-        // An upsert tells the number at once.
-        if self.memory.user(user).is_none()
-            && self.standing(user, attempts).await? == UserState::Created
-            && let Some(id) = known(self.memory.user(user))
-        {
-            return Ok(id);
+        // An upsert tells the number at once, and so does a search.
+        if self.memory.user(user).is_none() {
+            self.standing(subject, attempts).await?;
+            if let Some(id) = known(self.memory.user(user)) {
+                return Ok(id);
+            }
         }
         let looked_up = match self.read_user(user, attempts).await? {
             Some(found) => {
@@ -317,14 +338,19 @@ impl OpExecutor {
         if self.memory.is_merged(from, into) {
             return Ok(OpSuccess::Unchanged);
         }
+        // A record that is shared with another external id is that one's, and stays.
+        if self.memory.user(from).is_some_and(|row| row.only_number().is_some()) {
+            return Ok(OpSuccess::Unchanged);
+        }
+        let into_subject = Subject::unkeyed(into);
         let Some(gone) = self.number_if_there(from, attempts).await? else {
             if self.users.create_missing {
-                self.number(into, attempts).await?;
+                self.number(into_subject, attempts).await?;
             }
             self.memory.merged(from, into);
             return Ok(OpSuccess::Unchanged);
         };
-        let parent = self.number(into, attempts).await?;
+        let parent = self.number(into_subject, attempts).await?;
         if parent == gone {
             self.memory.merged(from, into);
             return Ok(OpSuccess::Unchanged);
@@ -337,7 +363,7 @@ impl OpExecutor {
                 return Ok(OpSuccess::AlreadyThere);
             };
             self.memory.forget_user(into);
-            let parent = self.number(into, attempts).await?;
+            let parent = self.number(into_subject, attempts).await?;
             reply = self.send(&wire::merge(parent, gone), attempts).await?;
         }
         if !reply.is_success() {
@@ -356,7 +382,7 @@ impl OpExecutor {
             return Ok(Some(id));
         }
         if endpoint::segment(user).is_none() {
-            return Ok(Some(self.number(user, attempts).await?));
+            return Ok(Some(self.number(Subject::unkeyed(user), attempts).await?));
         }
         Ok(self.read_user(user, attempts).await?.and_then(|found| found.id))
     }
@@ -368,7 +394,7 @@ fn is_other(row: &profile_cache::UserRow, id: Option<u64>) -> bool {
 }
 
 /// A user of another number is another user: nothing remembered holds.
-fn renumber(row: &mut profile_cache::UserRow, id: Option<u64>) {
+pub(super) fn renumber(row: &mut profile_cache::UserRow, id: Option<u64>) {
     if is_other(row, id) {
         *row = profile_cache::UserRow::default();
     }

@@ -15,7 +15,7 @@ use super::limits::{
 use super::person::{TOO_LONG, named, standard};
 use super::{PlanError, PlanWarnings};
 use crate::call::{Call, Json, NameIndex, Object, for_each_entry, trimmed};
-use crate::schedule::{ExternalUserId, FieldClass, Op, PackedFields};
+use crate::schedule::{ExternalUserId, FieldClass, Op, PackedFields, UserKeys};
 
 /// The domain of a page that has a path and no URL, and no app in its context: a page of a server
 /// log without a host. Nothing is guessed from the referrer, which is another page's address.
@@ -25,6 +25,7 @@ const NO_DOMAIN: &str = "unknown";
 pub(super) fn track(
     call: &Call<'_>,
     user: ExternalUserId,
+    keys: UserKeys,
     now: Timestamp,
     notes: &mut PlanWarnings,
 ) -> Result<Op, PlanError> {
@@ -38,6 +39,7 @@ pub(super) fn track(
         name: truncate_noting(name, MAX_TEXT_LEN, "event", notes).trim_end().into(),
         at: Some(moment(call, now)?),
         data: data(call, notes),
+        keys,
     })
 }
 
@@ -173,6 +175,7 @@ static PARTS: LazyLock<AliasTable> = LazyLock::new(|| {
 pub(super) fn page(
     call: &Call<'_>,
     user: ExternalUserId,
+    keys: UserKeys,
     now: Timestamp,
     notes: &mut PlanWarnings,
 ) -> Result<Op, PlanError> {
@@ -216,6 +219,7 @@ pub(super) fn page(
         domain: domain.as_deref().unwrap_or(NO_DOMAIN).into(),
         path: truncate_noting(&path, MAX_PATH_LEN, "page_path", notes).into(),
         at: Some(moment(call, now)?),
+        keys,
     })
 }
 

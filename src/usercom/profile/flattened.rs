@@ -279,7 +279,7 @@ pub(super) fn plain(json: &str) -> Option<&str> {
 
 /// The text of a scalar: strings decoded, numbers and booleans as written. `None` for `null`,
 /// arrays and objects.
-pub(super) fn text(json: &str) -> Option<Cow<'_, str>> {
+pub(in crate::usercom) fn text(json: &str) -> Option<Cow<'_, str>> {
     match json.as_bytes().first()? {
         b'"' => match plain(json) {
             Some(text) => Some(Cow::Borrowed(text)),

@@ -12,10 +12,13 @@ mod flattened;
 pub(crate) mod limits;
 mod person;
 
+pub(in crate::usercom) use flattened::text;
+
 use jiff::Timestamp;
 use smallvec::{SmallVec, smallvec};
 
 use super::ExecutorObserver;
+use super::identity::{self, WantedKeys};
 use crate::call::{Call, CallKind};
 use crate::config::sink::UsersConfig;
 use crate::schedule::{ExternalUserId, Op, PackedFields};
@@ -30,11 +33,17 @@ pub struct Settings {
     pub context_fields: bool,
     /// Whether a call that carries both ids merges the anonymous record into the identified one.
     pub merge_anonymous: bool,
+    /// The keys by which a person is looked for.
+    pub match_by: WantedKeys,
 }
 
 impl From<&UsersConfig> for Settings {
     fn from(users: &UsersConfig) -> Self {
-        Self { context_fields: users.context_fields, merge_anonymous: users.merge_anonymous }
+        Self {
+            context_fields: users.context_fields,
+            merge_anonymous: users.merge_anonymous,
+            match_by: users.match_by.as_slice().into(),
+        }
     }
 }
 
@@ -99,19 +108,22 @@ pub fn plan_call(
 ) -> Result<PlannedOps, PlanError> {
     let user = person::own_id(call)?;
     let merge = merge(call, settings, &user)?;
+    let keys = |fields: Option<&PackedFields>| identity::of_call(call, fields, settings.match_by);
     let mut ops: PlannedOps = match call.kind {
         CallKind::Identify => {
             let mut fields = person::fields(call, settings, notes);
             fields.set_timezone(call.timezone.clone());
-            smallvec![Op::Identify { fields, user }]
+            let keys = keys(Some(&fields));
+            smallvec![Op::Identify { fields, user, keys }]
         }
-        CallKind::Track => smallvec![events_and_views::track(call, user, now, notes)?],
-        CallKind::Page => smallvec![events_and_views::page(call, user, now, notes)?],
+        CallKind::Track => smallvec![events_and_views::track(call, user, keys(None), now, notes)?],
+        CallKind::Page => smallvec![events_and_views::page(call, user, keys(None), now, notes)?],
         CallKind::Group => {
             let company = company::group_id(call)?;
             let mut fields: PackedFields = company::fields(call, notes);
             fields.set_timezone(call.timezone.clone());
-            smallvec![Op::Company { company: company.clone(), fields }, Op::Join { user, company },]
+            let join = Op::Join { user, company: company.clone(), keys: keys(None) };
+            smallvec![Op::Company { company, fields }, join]
         }
         CallKind::Alias => return alias(call),
     };

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use usercom_sink::call::{Call, CallKind, Json, Object};
 use usercom_sink::config::sink::{DeliveryConfig, UsersConfig};
-use usercom_sink::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
+use usercom_sink::deliver::{ApiReply, Attempts, Denial, Method, Request, SendError, Transport};
 use usercom_sink::schedule::{
-    ExternalCompanyId, ExternalUserId, Field, FieldClass, Op, PackedFields,
+    ExternalCompanyId, ExternalUserId, Field, FieldClass, Op, PackedFields, UserKeys,
 };
 use usercom_sink::usercom::{ExecuteError, ExecutorObserver, OpExecutor, OpSuccess, PriorSend};
 
@@ -20,6 +20,10 @@ pub(super) enum Fault {
     LostReply,
     /// It never arrives, and there is no answer.
     LostRequest,
+    /// It is answered 429.
+    Throttled,
+    /// It is carried out, and answered 429.
+    TakenAndThrottled,
     /// It is answered like this.
     Answer(u16, Value),
 }
@@ -328,6 +332,10 @@ impl Account {
     }
 }
 
+fn ambiguous<T>(why: &'static str, denial: Denial) -> Result<T, SendError> {
+    Err(SendError::Ambiguous { why: why.into(), denial })
+}
+
 #[async_trait]
 impl Transport for Fake {
     async fn send(
@@ -353,10 +361,15 @@ impl Transport for Fake {
             match ordered.and_then(|at| account.faults.remove(at)) {
                 None => Ok(account.carry_out(request)),
                 Some((_, Fault::Answer(status, body))) => Ok((status, body)),
-                Some((_, Fault::LostRequest)) => Err(SendError::Ambiguous { why: "reset".into() }),
+                Some((_, Fault::LostRequest)) => ambiguous("reset", Denial::None),
                 Some((_, Fault::LostReply)) => {
                     account.carry_out(request);
-                    Err(SendError::Ambiguous { why: "timeout".into() })
+                    ambiguous("timeout", Denial::None)
+                }
+                Some((_, Fault::Throttled)) => ambiguous("status 429", Denial::TooMany),
+                Some((_, Fault::TakenAndThrottled)) => {
+                    account.carry_out(request);
+                    ambiguous("status 429", Denial::TooMany)
                 }
             }
         })?;
@@ -441,7 +454,11 @@ pub(super) fn standard<'a>(name: &'a str, json: &'a str) -> Field<'a> {
 }
 
 pub(super) fn identify(user: &str, fields: Vec<Field<'_>>) -> Op {
-    Op::Identify { user: ExternalUserId::from(user), fields: fields.into_iter().collect() }
+    Op::Identify {
+        user: ExternalUserId::from(user),
+        fields: fields.into_iter().collect(),
+        keys: UserKeys::default(),
+    }
 }
 
 pub(super) fn track(user: &str, name: &str) -> Op {
@@ -451,6 +468,7 @@ pub(super) fn track(user: &str, name: &str) -> Op {
         name: name.into(),
         at: Some(at(1_700_000_000)),
         data,
+        keys: UserKeys::default(),
     }
 }
 
@@ -461,6 +479,7 @@ pub(super) fn page(user: &str) -> Op {
         domain: "shop.example".into(),
         path: "/a".into(),
         at,
+        keys: UserKeys::default(),
     }
 }
 
@@ -469,7 +488,11 @@ pub(super) fn company(group: &str, fields: Vec<Field<'_>>) -> Op {
 }
 
 pub(super) fn join(user: &str, group: &str) -> Op {
-    Op::Join { user: ExternalUserId::from(user), company: ExternalCompanyId::from(group) }
+    Op::Join {
+        user: ExternalUserId::from(user),
+        company: ExternalCompanyId::from(group),
+        keys: UserKeys::default(),
+    }
 }
 
 fn fields(object: &Value) -> Object<'static> {

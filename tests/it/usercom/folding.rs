@@ -14,6 +14,7 @@ use usercom_sink::config::sink::{
 use usercom_sink::deliver::{ApiReply, Attempts, Method, Request, SendError, Transport};
 use usercom_sink::schedule::{
     Coalescing, Field, FieldClass, KeyedScheduler, Op, OpOutcome, PackedFields, ParentObject,
+    UserKeys,
 };
 use usercom_sink::usercom::{NoopExecutorObserver, OpExecutor, PriorSend};
 
@@ -229,7 +230,10 @@ fn set(fields: &[(u8, u8)]) -> PackedFields {
 fn op(whom: u8, fields: PackedFields) -> Op {
     match whom {
         2 => Op::Company { company: "g".into(), fields },
-        user => Op::Identify { user: format!("u{user}").as_str().into(), fields },
+        user => {
+            let keys = UserKeys::default();
+            Op::Identify { user: format!("u{user}").as_str().into(), fields, keys }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod companies;
 mod convert;
 mod fake;
 mod folding;
+mod matching;
 mod occurrences;
 mod paths;
 mod profile;

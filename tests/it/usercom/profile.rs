@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use usercom_sink::call::{Call, CallKind};
-use usercom_sink::schedule::{ExternalUserId, FieldClass, Op, PackedFields};
-use usercom_sink::usercom::{PlanError, PlanWarnings, Settings, plan_call};
+use usercom_sink::schedule::{ExternalUserId, FieldClass, Op, PackedFields, UserKeys};
+use usercom_sink::usercom::{PlanError, PlanWarnings, Settings, WantedKeys, plan_call};
 
 use super::fake::{at, call};
 
-const ALL: Settings = Settings { context_fields: true, merge_anonymous: false };
+const ALL: Settings =
+    Settings { context_fields: true, merge_anonymous: false, match_by: WantedKeys::NONE };
 const NOW: i64 = 1_800_000_000;
 
 pub(super) fn planned(call: &Call<'_>) -> Result<(Vec<Op>, PlanWarnings), PlanError> {
@@ -216,7 +217,11 @@ fn context_becomes_profile_fields() {
     let ops = plan_call(&asked, &quiet, at(NOW), &mut PlanWarnings::default()).unwrap();
     assert_eq!(
         ops[0],
-        Op::Identify { user: ExternalUserId::from("u1"), fields: PackedFields::default() }
+        Op::Identify {
+            user: ExternalUserId::from("u1"),
+            fields: PackedFields::default(),
+            keys: UserKeys::default(),
+        }
     );
 }
 
