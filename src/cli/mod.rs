@@ -18,6 +18,7 @@ mod output;
 mod paint;
 mod playground;
 mod probe;
+mod progress;
 mod reload;
 mod run;
 mod schema;
