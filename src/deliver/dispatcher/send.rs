@@ -57,9 +57,12 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
             connection = if is_stale { ConnectionChoice::Fresh } else { ConnectionChoice::Any };
             // A connection that the server had closed is no failure of the request.
             if !is_stale {
+                if attempts.failed == 0 {
+                    attempts.failing_since = Some(Instant::now());
+                }
                 attempts.failed = attempts.failed.saturating_add(1);
             }
-            Self::tell(request, attempts, &again.why);
+            self.tell(request, attempts, &again.why);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {}
