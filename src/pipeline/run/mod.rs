@@ -16,7 +16,7 @@ use super::summary::Summary;
 use crate::api::PlaygroundText;
 use crate::buffer::{Store, StoreError};
 use crate::config::{Fingerprints, Loaded, Pipeline, Report};
-use crate::sink::{SinkBuildError, SinkError};
+use crate::sink::{Destination, SinkBuildError, SinkError};
 use crate::source::{self, ReadMode, ReadProgress, Source, SourceError};
 use crate::telemetry::Metrics;
 
@@ -41,6 +41,8 @@ pub struct RunOptions {
     pub metrics: Metrics,
     /// Stops it.
     pub stop: Shutdown,
+    /// Where the requests of its sinks go.
+    pub destination: Destination,
 }
 
 /// Why a pipeline did not start or failed.
