@@ -11,7 +11,8 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::output::{Exit, eprint, fail, print, printable};
-use super::run::{OutputFormat, ReadBar, wait_for_shutdown};
+use super::progress::ProgressDisplay;
+use super::run::{OutputFormat, wait_for_shutdown};
 use crate::buffer::{Store, StoreError};
 use crate::config::sink::{BufferKind, UsercomSink};
 use crate::config::{ApiConfig, Pipeline, SinkConfig, SourceConfig};
@@ -89,12 +90,12 @@ pub(super) async fn dry_run(
     eprint("dry run: records are read and mapped, nothing is sent, and no checkpoint moves\n");
     let built = BuiltPipeline::build(&pipeline, options).await;
     let built = built.map_err(|error| fail(&error.to_string()))?;
-    let bar = ReadBar::show(built.progress());
+    let display = ProgressDisplay::show(built.status());
     let ended = tokio::select! {
         ended = built.run() => ended,
         exit = wait_for_shutdown(stop) => return Err(exit),
     };
-    drop(bar);
+    drop(display);
     let mut summary = ended.map_err(|error| fail(&error.to_string()))?;
     // It would be taken for the time of a run.
     summary.seconds = 0.0;
