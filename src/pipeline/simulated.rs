@@ -22,8 +22,8 @@ use crate::usercom::EmptyAccountStub;
 const ANSWER_INTERVAL: Duration = Duration::from_millis(1);
 const ANSWERS_AT_A_TIME: usize = 16;
 
-/// A push that waits longer has found the buffer full.
-const BLOCKED_AFTER_MILLIS: i128 = 2;
+/// A push that takes longer has found the buffer full.
+const BLOCKED_AFTER_MILLIS: i128 = 30;
 
 /// Requests do not wait longer than this for the next batch of records: a source may be slow.
 const MAX_WAIT_FOR_RECORDS: Duration = Duration::from_millis(500);

@@ -60,7 +60,9 @@ async fn dry_run_estimates_what_a_run_sends_within_5_percent() {
     // Guarantees the estimate by kind of request, for the mix, for records of few users that fold,
     // and for a second run that continues at the checkpoint and knows its users; with either buffer.
     for buffer in ["memory", "disk"] {
-        let account = EmulatorAccount::open(Faults::default()).await;
+        // Every real server is slower than reading a file.
+        let slow = Faults { latency_ms: 10, ..Faults::default() };
+        let account = EmulatorAccount::open(slow).await;
         let place = TestDir::new();
         let sink = format!("preset = \"segment\"\nbuffer.type = \"{buffer}\"\n");
         let config = pipeline(&place, &account, &sink);
