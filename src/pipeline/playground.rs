@@ -33,7 +33,7 @@ use crate::source::decode::{Decoded, Decoder};
 const MAX_RECORDS: usize = 50;
 
 /// Inputs tried at once.
-const MAX_AT_ONCE: usize = 2;
+const MAX_CONCURRENT_RUNS: usize = 2;
 
 /// The file that is shown where none is given.
 const EXAMPLE: &str = include_str!("../../examples/01-signup.toml");
@@ -74,7 +74,7 @@ pub struct DryPlayground {
 impl DryPlayground {
     /// A playground that begins with these files, or with an example if there are none.
     pub fn new(files: Arc<RwLock<Vec<PlaygroundText>>>) -> Self {
-        Self { files, places: Semaphore::new(MAX_AT_ONCE) }
+        Self { files, places: Semaphore::new(MAX_CONCURRENT_RUNS) }
     }
 }
 

@@ -20,7 +20,7 @@ use super::profile::limits::std_form;
 const MAX_FIELDS: usize = 512;
 
 /// So many facts are looked for one by one.
-const FEW: usize = 32;
+const INLINE_CAP: usize = 32;
 
 /// Bits of a fact that stand for its value; those above stand for its name.
 const VALUE_BITS: u32 = 44;
@@ -70,7 +70,7 @@ impl ConfirmedFieldHashes {
             return false;
         }
         let fresh = self.groups().filter(|(at, _)| is_fresh((*at).into(), now, ttl));
-        if facts.0.len() <= FEW {
+        if facts.0.len() <= INLINE_CAP {
             let known: SmallVec<[&[u64]; 4]> = fresh.map(|(_, facts)| facts).collect();
             return facts.0.iter().all(|fact| known.iter().any(|group| group.contains(fact)));
         }

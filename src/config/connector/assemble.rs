@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::super::document::{Node, NodeEntry, NodeKind};
 use super::super::fault::{ConfigPath, Fault, Target};
+use super::super::quantity::bytes;
 use super::super::text::InterpolatedString;
 use super::meta::{ByteQuantity, ConnectorFile, Period};
-use super::quantity::bytes;
 
 /// The name of the source.
 pub(super) const SOURCE: &str = "fluvio";

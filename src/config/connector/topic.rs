@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::meta::{ApiVersion, ByteQuantity, CompressionKind, ConnectorFile, Topic, TopicConfig};
-use super::quantity::{bytes, seconds};
 use crate::config::fault::{ConfigPath, Fault, Target};
+use crate::config::quantity::{bytes, duration};
 
 /// How a topic is created.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -137,7 +137,8 @@ impl TopicReader<'_> {
 
     fn time(&mut self, keys: &[&str], text: Option<&str>) -> Option<u64> {
         let text = text?;
-        let time = seconds(text);
+        let time = duration(text).filter(|time| time.subsec_nanos() == 0);
+        let time = time.map(|time| time.as_secs());
         if time.is_none() {
             self.fault(keys, format!("{text:?} is no length of time"), "write `7d`, or `2h 30m`");
         }

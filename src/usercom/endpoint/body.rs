@@ -9,14 +9,14 @@ use crate::call::write_string;
 use crate::schedule::PackedFields;
 
 /// Most bodies fit; one that does not grows.
-const ROOM: usize = 512;
+const INITIAL_CAPACITY: usize = 512;
 
 /// A JSON object whose names the caller keeps unique.
 pub(in crate::usercom) struct Body(String);
 
 impl Body {
     pub(in crate::usercom) fn new() -> Self {
-        let mut text = String::with_capacity(ROOM);
+        let mut text = String::with_capacity(INITIAL_CAPACITY);
         text.push('{');
         Self(text)
     }

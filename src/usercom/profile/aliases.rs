@@ -7,7 +7,7 @@
 use crate::call::FixedKeyMap;
 
 /// Longer normalized names match no spelling.
-const LONGEST: usize = 48;
+const MAX_KEY_LEN: usize = 48;
 
 /// What a name is.
 #[derive(Clone, Copy, Default)]
@@ -138,7 +138,7 @@ fn is_separator(byte: u8) -> bool {
 /// A name without case and separators; `None` where it matches no spelling.
 fn normalized(name: &str) -> Option<String> {
     // Some letters outside of ASCII have a small form inside of it, which may be shorter.
-    if name.len() > 2 * LONGEST {
+    if name.len() > 2 * MAX_KEY_LEN {
         return None;
     }
     let normalized: String = match name.is_ascii() {
@@ -151,7 +151,7 @@ fn normalized(name: &str) -> Option<String> {
             chars.flat_map(char::to_lowercase).collect()
         }
     };
-    (normalized.len() <= LONGEST).then_some(normalized)
+    (normalized.len() <= MAX_KEY_LEN).then_some(normalized)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use woothee::parser::{Parser, WootheeResult};
 /// Agent strings remembered.
 const REMEMBERED: usize = 2_048;
 /// Characters of an agent string worth looking at.
-const LONGEST: usize = 1_024;
+const MAX_USER_AGENT_LEN: usize = 1_024;
 
 static SEEN: LazyLock<Cache<Box<str>, Arc<Agent>>> = LazyLock::new(|| Cache::new(REMEMBERED));
 
@@ -32,7 +32,7 @@ pub(super) struct Agent {
 
 /// Parses a user agent, or remembers it.
 pub(super) fn parse(user_agent: &str) -> Arc<Agent> {
-    let user_agent = super::limits::truncate(user_agent, LONGEST);
+    let user_agent = super::limits::truncate(user_agent, MAX_USER_AGENT_LEN);
     if let Some(agent) = SEEN.get(user_agent) {
         return agent;
     }
