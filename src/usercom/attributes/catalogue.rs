@@ -221,7 +221,11 @@ impl Catalogue {
                 if self.read_at() == Some(read_at)
                     && let Err(error) = self.read(Need::Required, transport, attempts).await
                 {
-                    tracing::warn!(%error, "the catalogue of attributes could not be read anew");
+                    tracing::warn!(
+                        %error,
+                        "User.com's list of attributes cannot be read again: the former list stays in \
+                         use, and it is read again later. Nothing need be done"
+                    );
                     self.write().read_at = Some(asked);
                 }
             }
@@ -300,7 +304,11 @@ impl Catalogue {
         let reply = match transport.send(&request, attempts).await {
             // No record gets this attribute: records are sent without it.
             Err(error @ SendError::Poison { .. }) => {
-                tracing::warn!(attribute = ?name, %error, "the attribute cannot be created and is left out");
+                tracing::warn!(
+                    attribute = ?name, of = key.0.as_str(), %error,
+                    "the attribute cannot be created: its values are dropped from all records. Create \
+                     it at User.com, or remove it from the mapping"
+                );
                 self.write().slots.of_mut(key.0).insert(key.1.clone(), AttributeState::Refused);
                 return Ok(Creation::Refused);
             }
@@ -339,7 +347,11 @@ impl Catalogue {
             }
             _ => {
                 let refused = ExecuteError::refused("to create an attribute", &reply);
-                tracing::warn!(attribute = ?name, status = reply.status, error = ?refused, "attribute left out");
+                tracing::warn!(
+                    attribute = ?name, of = key.0.as_str(), status = reply.status, error = ?refused,
+                    "User.com refuses to create the attribute: its values are dropped from all \
+                     records. Create it at User.com, or remove it from the mapping"
+                );
                 self.write().slots.of_mut(key.0).insert(key.1.clone(), AttributeState::Refused);
                 Ok(Creation::Refused)
             }
@@ -397,8 +409,8 @@ impl Catalogue {
                     attribute = ?key.1, of = key.0.as_str(), declared = declared.as_str(),
                     account = attribute.value_type.as_str(),
                     "the attribute has another type at User.com than the settings name; values are \
-                     converted to the type it has there, and those that do not fit are left out; \
-                     name that type, or delete the attribute at User.com so that it is made anew"
+                     converted to the type it has there, and those that do not fit are dropped; \
+                     name that type, or delete the attribute at User.com so that it is created again"
                 );
             }
         }
