@@ -81,6 +81,9 @@ pub enum Need {
     /// The caller can do without it, for example a look-up. A web page in place of a response is
     /// requested again a few times and then returned; a refusal of the route is returned at once.
     Optional,
+    /// The op cannot continue without it, but a 403 is a response too: the work may have been done
+    /// before. It is returned once it is known that the key works.
+    EvenForbidden,
     /// It checks whether the API is there and the key is valid: every response is returned, or
     /// halts the sink.
     FirstContact,

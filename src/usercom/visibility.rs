@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
+use crate::deliver::Denial;
 
 /// Pauses between requests for something that is not visible yet.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
@@ -65,21 +66,26 @@ impl Visibility {
     }
 
     /// The same for something that may not have been written: where the account shows every write
-    /// immediately, the wait is short.
+    /// immediately, the wait is short. What the server answered with 429 was most likely not written,
+    /// so the wait is no longer than that of earlier writes.
     pub(super) fn pause_if_lost(
         &self,
         sent: Instant,
+        denial: Denial,
         wait: &mut VisibilityWait,
         now: Instant,
     ) -> Option<Duration> {
         let window = {
             let seen = self.seen.lock();
-            match seen.immediate >= ENOUGH_SIGHTINGS {
-                true => self.window.min(MIN_LOST_WINDOW.max(seen.longest * 2)),
-                false => self.window,
+            match denial {
+                Denial::TooMany => seen.longest * 2,
+                Denial::None if seen.immediate >= ENOUGH_SIGHTINGS => {
+                    MIN_LOST_WINDOW.max(seen.longest * 2)
+                }
+                Denial::None => self.window,
             }
         };
-        self.pause_within(window, sent, wait, now)
+        self.pause_within(window.min(self.window), sent, wait, now)
     }
 
     fn pause_within(
@@ -124,7 +130,7 @@ mod tests {
         let (mut now, mut wait, mut ages) = (written, VisibilityWait::default(), Vec::new());
         loop {
             let pause = match lost {
-                true => visibility.pause_if_lost(written, &mut wait, now),
+                true => visibility.pause_if_lost(written, Denial::None, &mut wait, now),
                 false => visibility.pause(Some(written), &mut wait, now),
             };
             let Some(pause) = pause else { return ages };
@@ -160,6 +166,8 @@ mod tests {
             quick.seen_at(Some(written), &VisibilityWait::default(), written);
         }
         assert_eq!(looks(&quick, true), [1, 2]);
+        let mut wait = VisibilityWait::default();
+        assert_eq!(quick.pause_if_lost(written, Denial::TooMany, &mut wait, written), None);
         assert_eq!(looks(&quick, false).last(), Some(&30));
     }
 }

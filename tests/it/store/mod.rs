@@ -7,6 +7,7 @@ mod former;
 mod letters;
 mod memory;
 mod model;
+mod quotas;
 mod removed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
