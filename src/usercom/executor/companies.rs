@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::body::Written;
-use super::matching::Subject;
+use super::matching::OpUser;
 use super::resolve::BodyEntry;
 use super::unseen::{knows_no_user, unseen};
 use super::{JUST_SEEN, OpExecutor};
@@ -300,7 +300,7 @@ impl OpExecutor {
     /// Makes a user a member of a company; whichever of them is missing is created.
     pub(super) async fn join(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         group: &str,
         now: Timestamp,
         attempts: &mut Attempts,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::OpExecutor;
 use super::history::{HistoryQuery, LookupCause};
 use super::history_snapshots::HistoryKey;
-use super::matching::Subject;
+use super::matching::OpUser;
 use super::refused_properties::LeftOutProperties;
 use super::unseen::{knows_no_user, unseen};
 use super::users::UserState;
@@ -42,7 +42,7 @@ impl OpExecutor {
     /// Records an event occurrence.
     pub(super) async fn track(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         event: PendingEvent<'_>,
         doubt: PriorSend,
         before: &dyn BeforeSend,
@@ -148,7 +148,7 @@ impl OpExecutor {
     /// Records a page view.
     pub(super) async fn page(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         view: View<'_>,
         doubt: PriorSend,
         before: &dyn BeforeSend,

@@ -27,14 +27,14 @@ const MAX_LOOKS: usize = 3;
 
 /// A user as an op names it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Subject<'o> {
+pub(super) struct OpUser<'o> {
     /// The external id.
     pub(super) id: &'o str,
     /// What else may name the person.
     pub(super) keys: &'o UserKeys,
 }
 
-impl<'o> Subject<'o> {
+impl<'o> OpUser<'o> {
     /// A user of whom the external id is all that is known.
     pub(super) fn unkeyed(id: &'o str) -> Self {
         static NONE: std::sync::LazyLock<UserKeys> = std::sync::LazyLock::new(UserKeys::default);
@@ -61,7 +61,7 @@ impl OpExecutor {
     ///
     /// # Errors
     /// When the user is known to be in conflict and its calls are dead letters.
-    pub(super) fn is_to_be_looked_for(&self, subject: Subject<'_>) -> Result<bool, ExecuteError> {
+    pub(super) fn is_to_be_looked_for(&self, subject: OpUser<'_>) -> Result<bool, ExecuteError> {
         if self.kinds().any(|kind| subject.keys.get(kind).is_some()) {
             return Ok(true);
         }
@@ -85,7 +85,7 @@ impl OpExecutor {
     /// Writes a user that was never seen, to the record the person has.
     pub(super) async fn identify_person(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         fields: &PackedFields,
         now: Timestamp,
         attempts: &mut Attempts,
@@ -119,7 +119,7 @@ impl OpExecutor {
     /// found: then the user is new, or known by the external id alone.
     pub(super) async fn find_person(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         attempts: &mut Attempts,
     ) -> Result<Option<UserState>, ExecuteError> {
         if !self.is_to_be_looked_for(subject)? {
@@ -152,7 +152,7 @@ impl OpExecutor {
     }
 
     /// Waits until no other user is looked for by one of the same keys.
-    async fn key_turns(&self, subject: Subject<'_>) -> KeyGuards<'_> {
+    async fn key_turns(&self, subject: OpUser<'_>) -> KeyGuards<'_> {
         let mut locks: Vec<u64> =
             self.kinds().filter_map(|kind| Some(hash((kind, subject.keys.get(kind)?)))).collect();
         // Every task locks in the same order, so that no two tasks wait for each other.
@@ -168,7 +168,7 @@ impl OpExecutor {
     /// Finds out who a user is that was never seen; what is found is remembered.
     async fn person(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         attempts: &mut Attempts,
     ) -> Result<Person, ExecuteError> {
         let user = subject.id;
@@ -210,7 +210,7 @@ impl OpExecutor {
     /// Asks for the records of a person, key by key.
     async fn look_up(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         attempts: &mut Attempts,
     ) -> Result<Decision, ExecuteError> {
         let mut findings = Findings::default();
@@ -276,7 +276,7 @@ impl OpExecutor {
     /// id is taken meanwhile.
     async fn adopt(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         number: u64,
         fields: &PackedFields,
         attempts: &mut Attempts,
@@ -357,7 +357,7 @@ impl OpExecutor {
     }
 
     /// Notes that the record of a user has the keys that were written: a search may not show it yet.
-    fn claim(&self, subject: Subject<'_>, fields: &PackedFields, now: Timestamp) {
+    fn claim(&self, subject: OpUser<'_>, fields: &PackedFields, now: Timestamp) {
         let Some(row) = self.memory.user(subject.id) else {
             return;
         };

@@ -23,7 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use self::matching::Subject;
+use self::matching::OpUser;
 use self::resolve::Refused;
 use super::attributes::{AttributeOwner, Catalogue, Creation};
 use super::confirmed_fields::ConfirmedFieldHashes;
@@ -177,16 +177,16 @@ impl OpExecutor {
         let now = clock::now();
         match op {
             Op::Identify { user, fields, keys } => {
-                let user = Subject { id: user.as_str(), keys };
+                let user = OpUser { id: user.as_str(), keys };
                 self.identify(user, fields, now, attempts).await
             }
             Op::Track { user, name, at, data, keys } => {
-                let user = Subject { id: user.as_str(), keys };
+                let user = OpUser { id: user.as_str(), keys };
                 let event = events_and_views::PendingEvent { name, at: at.unwrap_or(now), data };
                 Box::pin(self.track(user, event, doubt, before, attempts)).await
             }
             Op::Page { user, domain, path, at, keys } => {
-                let user = Subject { id: user.as_str(), keys };
+                let user = OpUser { id: user.as_str(), keys };
                 let view = endpoint::site_views::View { domain, path, at: at.unwrap_or(now) };
                 Box::pin(self.page(user, view, doubt, before, attempts)).await
             }
@@ -194,7 +194,7 @@ impl OpExecutor {
                 Box::pin(self.company(company.as_str(), fields, now, attempts)).await
             }
             Op::Join { user, company, keys } => {
-                let user = Subject { id: user.as_str(), keys };
+                let user = OpUser { id: user.as_str(), keys };
                 Box::pin(self.join(user, company.as_str(), now, attempts)).await
             }
             Op::Merge { from, into } => {
