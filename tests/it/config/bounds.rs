@@ -94,7 +94,7 @@ fn huge_faulty_file_is_rejected_quickly_with_short_output() {
         assert!(report.to_json().to_string().len() < 2_000_000, "{number}");
         assert!(took < Duration::from_secs(30), "{number}: {took:?}");
         assert!(report.diagnostics().len() >= MANY - 1, "{number}: {}", report.diagnostics().len());
-        let more = format!("and {} more; put these right first", report.diagnostics().len() - 50);
+        let more = format!("and {} more; fix these first", report.diagnostics().len() - 50);
         assert!(rendered.contains(&more), "{number}: {more}");
     }
 }

@@ -96,7 +96,7 @@ fn syntax_error_has_a_position_in_every_format() {
 
 #[test]
 fn duplicate_key_is_rejected_in_every_format() {
-    // A key that is there twice is never silently the later one.
+    // A key that is listed twice is never silently the later one.
     for (name, text, line) in [
         ("p.toml", "data_dir = 'a'\ndata_dir = 'b'\n", 2),
         ("p.json", "{\"data_dir\": \"a\",\n \"data_dir\": \"b\"}", 2),
@@ -132,7 +132,7 @@ fn several_files_make_one_pipeline() {
 
     let again = SourceText::new("more.toml", "\n[sources.app]\ntype = 'stdin'\n");
     let report = load(&[sources, sinks, again], &environment(), &no_mapping_faults)
-        .expect_err("`app` is there twice");
+        .expect_err("`app` is listed twice");
     let [fault] = report.diagnostics() else {
         panic!("{:?}", report.diagnostics());
     };

@@ -237,8 +237,8 @@ fn config_fault_has_a_position() {
         ("my-crm", "my/crm", "E0110", 5, 9, "cannot be a connector's name"),
         ("name: events", "name: Events_1", "E0361", 9, 13, "cannot be a topic"),
         ("count: 2", "count: none", "E0103", 11, 14, "expected a whole number, found a string"),
-        ("2d 12h", "2 moons", "E0410", 16, 13, "is no length of time"),
-        ("1 GiB", "1 GiX", "E0410", 12, 17, "is no size"),
+        ("2d 12h", "2 moons", "E0410", 16, 13, "is not a duration"),
+        ("1 GiB", "1 GiX", "E0410", 12, 17, "is not a size"),
         ("type: Gzip", "type: gzip", "E0104", 19, 13, "unknown word `gzip`"),
         ("partition: all", "partition: some", "E0104", 24, 16, "unknown word `some`"),
         ("strategy: manual", "strategie: manual", "E0101", 27, 7, "unknown key `strategie`"),
@@ -395,7 +395,7 @@ usercom:
     assert!(codes.starts_with(&[("E0402", 5)]) && codes.iter().all(|(code, _)| *code != "E0012"));
     let missing = report.diagnostics().iter().find(|d| d.code == "E0402").unwrap();
     assert_eq!((missing.line, missing.column), (8, 12));
-    assert_eq!(missing.message, "secret KEY is not there");
+    assert_eq!(missing.message, "secret KEY is not set");
 }
 
 #[test]
