@@ -217,8 +217,8 @@ fn assert_covered(name: &str, damaged: &str) {
 
 #[test]
 fn secret_in_damaged_file_is_not_shown() {
-    // A URL whose scheme is damaged, a secret in a comment, in a key, in the value before it, and on
-    // the line behind its key.
+    // A URL whose scheme is damaged, a secret in a comment, in a key, in the value before it, and
+    // on the line after its key.
     let [key, password, ..] = SECRETS;
     for scheme in ["https:/", "https:", "https", "http;//", "https:/@/", "//", "", "htps:\\\\"] {
         for info in
