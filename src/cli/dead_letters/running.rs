@@ -109,7 +109,7 @@ impl DeadLetterSelector {
     }
 }
 
-/// Waits for the end of a replay that the process has begun. It goes on if this command is ended.
+/// Waits for the end of a replay that the process has begun. It continues if this command is ended.
 async fn wait(service: &ServiceClient, mut progress: Progress) -> Result<ReplayCounts, String> {
     let Some(id) =
         progress.running.map(|running| running.id).or(progress.last.as_ref().map(|last| last.id))
