@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::OpExecutor;
 use super::body::Written;
-use super::matching::Subject;
+use super::matching::OpUser;
 use crate::clock;
 use crate::deliver::Attempts;
 use crate::schedule::PackedFields;
@@ -50,7 +50,7 @@ impl OpExecutor {
     /// One upsert. An unknown person is looked up first.
     pub(super) async fn identify(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         fields: &PackedFields,
         now: Timestamp,
         attempts: &mut Attempts,
@@ -138,7 +138,7 @@ impl OpExecutor {
     /// What is known of a user before the first request; one that is probably new is created.
     pub(super) async fn standing(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         attempts: &mut Attempts,
     ) -> Result<UserState, ExecuteError> {
         let user = subject.id;
@@ -259,7 +259,7 @@ impl OpExecutor {
     /// The key by which page views name a user.
     pub(super) async fn key(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         attempts: &mut Attempts,
     ) -> Result<(String, UserState), ExecuteError> {
         let user = subject.id;
@@ -295,7 +295,7 @@ impl OpExecutor {
     /// User.com's id of a user, who is created if missing.
     pub(super) async fn number(
         &self,
-        subject: Subject<'_>,
+        subject: OpUser<'_>,
         attempts: &mut Attempts,
     ) -> Result<u64, ExecuteError> {
         let user = subject.id;
@@ -343,7 +343,7 @@ impl OpExecutor {
         if self.memory.user(from).is_some_and(|row| row.only_number().is_some()) {
             return Ok(OpSuccess::Unchanged);
         }
-        let into_subject = Subject::unkeyed(into);
+        let into_subject = OpUser::unkeyed(into);
         let Some(gone) = self.number_if_there(from, attempts).await? else {
             if self.users.create_missing {
                 self.number(into_subject, attempts).await?;
@@ -383,7 +383,7 @@ impl OpExecutor {
             return Ok(Some(id));
         }
         if endpoint::segment(user).is_none() {
-            return Ok(Some(self.number(Subject::unkeyed(user), attempts).await?));
+            return Ok(Some(self.number(OpUser::unkeyed(user), attempts).await?));
         }
         Ok(self.read_user(user, attempts).await?.and_then(|found| found.id))
     }
