@@ -182,7 +182,7 @@ impl Transport for HttpTransport {
 }
 
 /// Two clients and the base URL.
-struct HttpAttemptTransport {
+pub(super) struct HttpAttemptTransport {
     /// Reuses connections.
     client: Client,
     /// Opens a connection for each request.
@@ -194,8 +194,17 @@ struct HttpAttemptTransport {
 
 impl HttpAttemptTransport {
     fn new(settings: &TransportSettings) -> Result<Self, TransportError> {
-        let timeout = Duration::from_secs(settings.request.timeout_secs.max(1));
-        let headers = headers(&settings.api_key)?;
+        Self::to(&settings.base_url, &settings.api_key, &settings.request)
+    }
+
+    /// The same, from what is needed of the settings.
+    pub(super) fn to(
+        address: &str,
+        api_key: &SecretString,
+        request: &RequestConfig,
+    ) -> Result<Self, TransportError> {
+        let timeout = Duration::from_secs(request.timeout_secs.max(1));
+        let headers = headers(api_key)?;
         let client = |kept| {
             Client::builder()
                 .default_headers(headers.clone())
@@ -218,8 +227,8 @@ impl HttpAttemptTransport {
             client: client(usize::MAX)?,
             fresh: client(0)?,
             trust: KeptConnections::default(),
-            base: base_url(&settings.base_url)?,
-            redactor: ResponseRedactor::new(settings.api_key.expose_secret()),
+            base: base_url(address)?,
+            redactor: ResponseRedactor::new(api_key.expose_secret()),
         })
     }
 

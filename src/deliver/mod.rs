@@ -21,6 +21,7 @@ pub mod rate;
 mod request;
 pub mod retry;
 mod routes;
+mod single;
 mod subject;
 mod transport;
 
@@ -30,5 +31,6 @@ pub use observer::{DeliveryObserver, NoopDeliveryObserver};
 pub use poison::{PoisonPolicy, RunMode};
 pub use quota::LearnedQuota;
 pub use request::{ApiReply, Expects, Idempotency, MAX_RESPONSE_BYTES, Method, Need, Request};
+pub use single::{SingleAttemptClient, SingleReply};
 pub use subject::Subject;
 pub use transport::{Attempts, BeforeSend, Denial, SendError, Stalled, Transport};

@@ -6,6 +6,7 @@
 //!
 //! This module sees final responses only, and never the API key.
 
+mod account_probe;
 mod attributes;
 mod confirmed_fields;
 mod empty_account;
@@ -20,6 +21,10 @@ mod profile;
 mod profile_cache;
 mod visibility;
 
+pub use account_probe::{
+    Finding, FoundSetting, MAX_REQUESTS, Outcome, PREFIX, ProbeEnd, ProbeOptions, ProbeReport,
+    probe_account,
+};
 pub use attributes::{Cardinality, ConversionError, ValueType, convert};
 pub use empty_account::{EmptyAccountStub, dry_run, dry_run_with};
 pub use encoded::encoded;

@@ -100,7 +100,7 @@ pub(super) fn json(reply: &ApiReply) -> Value {
 
 /// The id of a user or company, written as an integer, as a float without a fraction, or as a
 /// string.
-fn number(value: &Value) -> Option<u64> {
+pub(super) fn number(value: &Value) -> Option<u64> {
     // Up to here floats hold whole numbers exactly.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let whole = |number: f64| {
@@ -176,6 +176,15 @@ pub(super) fn page(reply: &ApiReply, asked: &str) -> Page {
         _ => (Vec::new(), None),
     };
     Page { results, next }
+}
+
+/// The entries of a list that was read already.
+pub(super) fn page_entries(body: &Value) -> Vec<Value> {
+    match body.clone() {
+        Value::Array(results) => results,
+        Value::Object(mut body) => entries(&mut body),
+        _ => Vec::new(),
+    }
 }
 
 fn follow(next: &str, asked: &str) -> Option<String> {
