@@ -1,7 +1,8 @@
-//! Outages: from the first of attempts that all fail to the first that shows that the API works.
-//! Pure; the dispatcher reports every attempt.
+//! Detects outages: from the first of attempts that all fail to the first that shows that the API
+//! works. The dispatcher reports every attempt; the time is an argument.
 //!
 //! # Invariants
+//!
 //! Every outage that began ends once, and one that has not lasted [`MIN_LENGTH`] is not reported.
 //! The reasons are bounded: a status or one of a few words.
 
@@ -12,10 +13,10 @@ use tokio::time::Instant;
 
 use super::outcome::{AttemptDisposition, RetryReason};
 
-/// Failures that are over sooner are no outage: single requests fail, and are repeated.
+/// Shorter series of failures are not outages: single requests fail, and are repeated.
 const MIN_LENGTH: Duration = Duration::from_secs(1);
 
-/// One failed attempt is no outage, however long it took.
+/// One failed attempt is not an outage, however long it took.
 const MIN_FAILURES: u64 = 2;
 
 /// An outage, so far.
@@ -25,8 +26,10 @@ pub struct OutageReport {
     pub length: Duration,
     /// Failed attempts.
     pub failures: u64,
-    /// The same by what the attempt met: `status 503`.
+    /// The same by reason: `status 503`.
     pub by_reason: BTreeMap<String, u64>,
+    /// The last failure in full, with its remedy where there is one.
+    pub last: String,
 }
 
 /// What an attempt changed.
@@ -52,6 +55,7 @@ struct Failing {
     since: Instant,
     failures: u64,
     by_reason: BTreeMap<String, u64>,
+    last: String,
     reported: bool,
 }
 
@@ -61,6 +65,7 @@ impl Failing {
             length: now.saturating_duration_since(self.since),
             failures: self.failures,
             by_reason: self.by_reason.clone(),
+            last: self.last.clone(),
         }
     }
 }
@@ -92,19 +97,33 @@ impl OutageDetector {
     ) -> Option<OutageChange> {
         match health(outcome) {
             Health::Unknown => None,
-            Health::Fails(why) => self.failed(why, started, now),
+            Health::Fails(why) => {
+                let last = match outcome {
+                    AttemptDisposition::Retry { why, .. } => why.text().into_owned(),
+                    _ => String::new(),
+                };
+                self.failed(why, last, started, now)
+            }
             Health::Works => self.worked(started, now),
         }
     }
 
-    fn failed(&mut self, why: String, started: Instant, now: Instant) -> Option<OutageChange> {
+    fn failed(
+        &mut self,
+        why: String,
+        last: String,
+        started: Instant,
+        now: Instant,
+    ) -> Option<OutageChange> {
         let failing = self.failing.get_or_insert_with(|| Failing {
             since: started,
             failures: 0,
             by_reason: BTreeMap::new(),
+            last: String::new(),
             reported: false,
         });
         failing.failures += 1;
+        failing.last = last;
         *failing.by_reason.entry(why).or_default() += 1;
         let report = failing.report(now);
         let begins =
@@ -118,7 +137,7 @@ impl OutageDetector {
     fn worked(&mut self, started: Instant, now: Instant) -> Option<OutageChange> {
         self.worked = self.worked.max(Some(now));
         let failing = self.failing.as_ref()?;
-        // Begun before the outage was: it shows nothing about the present.
+        // It started before the outage: it shows nothing about the present.
         if failing.reported && started < failing.since {
             return None;
         }
@@ -176,6 +195,7 @@ mod tests {
             panic!("it has begun");
         };
         assert_eq!((report.failures, report.length), (3, Duration::from_millis(1_210)));
+        assert_eq!(report.last, "no connection: refused");
         for n in 2..50 {
             assert_eq!(detector.attempted(&unavailable, at(n * 1_000), at(n * 1_000)), None);
         }

@@ -1,7 +1,8 @@
-//! One file per family of endpoints: requests out of values, values out of replies.
+//! One file per family of endpoints: builds requests from values, and parses responses into values.
 //!
-//! Not here: when to send what. Invariant: untrusted text reaches a path only through
-//! [`segment`], and every path ends in `/`.
+//! # Invariants
+//!
+//! Untrusted text reaches a path only through [`segment`], and every path ends in `/`.
 
 pub(super) mod attributes;
 mod body;
@@ -20,14 +21,14 @@ use self::body::Body;
 use self::charset::plain_body;
 use crate::deliver::{ApiReply, Expects, Idempotency, MAX_RESPONSE_BYTES, Method, Need, Request};
 
-/// The longest answer read where a list or a company with all its members comes, in bytes.
+/// The longest response that is read if it is a list or a company with all its members, in bytes.
 const LONG_REPLY: usize = 4 * MAX_RESPONSE_BYTES;
 
 /// Everything but RFC 3986's unreserved characters.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// An id as one path segment, or `None` where no encoding is safe: URL parsers read `%2E%2E` as
-/// `..`, and servers in front may read `%2F` as `/`. Such ids go by number. NULs are left out, as
+/// An id as one path segment, or `None` if no encoding is safe: URL parsers read `%2E%2E` as `..`,
+/// and proxies may read `%2F` as `/`. For such ids the remote id is used. NULs are left out, as
 /// they are in bodies.
 pub(super) fn segment(id: &str) -> Option<String> {
     let id = id.replace('\0', "");
@@ -41,13 +42,13 @@ fn get(route: &'static str, path: String) -> Request {
     Request { method, path, route, body: None, idempotency, expects }
 }
 
-/// The same request, of whose answer so much is needed.
+/// The same request with another importance of its response.
 pub(super) fn needed(mut request: Request, need: Need) -> Request {
     request.expects.need = need;
     request
 }
 
-/// The same request, whose answer may be long.
+/// The same request, whose response may be long.
 fn long(mut request: Request) -> Request {
     request.expects.max_body = LONG_REPLY;
     request
@@ -79,7 +80,7 @@ pub(super) fn without_nul(json: String) -> String {
             rest = behind;
             continue;
         }
-        // The character behind a backslash belongs to it: `\\u0000` is no NUL.
+        // The character after a backslash belongs to it: `\\u0000` is not a NUL.
         let end = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
         out.push_str(&rest[..end]);
         rest = &rest[end..];
@@ -93,11 +94,16 @@ fn slices<N: AsRef<str>, J: AsRef<str>>(fields: &[(N, J)]) -> impl Iterator<Item
     fields.iter().map(|(name, json)| (name.as_ref(), json.as_ref()))
 }
 
+<<<<<<< HEAD
 /// A reply's body as JSON, whatever its encoding; `Null` where it is not JSON.
+=======
+/// A response's body as JSON, with or without a byte order mark; `Null` if it is not JSON.
+>>>>>>> main
 pub(super) fn json(reply: &ApiReply) -> Value {
     serde_json::from_slice(&plain_body(&reply.body)).unwrap_or(Value::Null)
 }
 
+<<<<<<< HEAD
 /// Names under which an answer may hold the one object it is about.
 const OBJECT_NAMES: [&str; 6] = ["data", "result", "results", "user", "client", "company"];
 
@@ -131,8 +137,12 @@ pub(super) fn object(reply: &ApiReply) -> Value {
 const MAX_WRAPPERS: usize = 3;
 
 /// A number of a user or company, written as an integer, as a float without a fraction, or as text.
+=======
+/// The id of a user or company, written as an integer, as a float without a fraction, or as a
+/// string.
+>>>>>>> main
 pub(super) fn number(value: &Value) -> Option<u64> {
-    // Floats hold whole numbers up to here exactly.
+    // Up to here floats hold whole numbers exactly.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let whole = |number: f64| {
         let fits = number.fract() == 0.0 && (0.0..=EXACT).contains(&number);
@@ -166,8 +176,13 @@ pub(super) struct Page {
 /// Names under which an object may hold the entries of a list, or an object that does.
 const LIST_NAMES: [&str; 6] = ["results", "data", "attributes", "items", "result", "response"];
 
+<<<<<<< HEAD
 /// The entries of a list that is an object without an array: objects by name, as
 /// `{"plan": {"id": 1, ...}}`, perhaps under one of the usual names.
+=======
+/// The entries of a list that is an object: an array under one of the usual names, or objects by
+/// name, as in `{"plan": {"id": 1, ...}}`.
+>>>>>>> main
 fn entries(body: &mut serde_json::Map<String, Value>) -> Vec<Value> {
     for name in LIST_NAMES {
         if let Some(Value::Object(by_name)) = body.get_mut(name) {
@@ -177,6 +192,7 @@ fn entries(body: &mut serde_json::Map<String, Value>) -> Vec<Value> {
     objects(body)
 }
 
+<<<<<<< HEAD
 /// Whether a value is an array of objects, or an object that holds one under a usual name.
 fn holds_list(value: &Value, depth: usize) -> bool {
     match value {
@@ -207,6 +223,9 @@ fn list_in(body: Value, depth: usize) -> (Vec<Value>, Value) {
 }
 
 /// The values of an object that are objects themselves; a missing `name` is its key.
+=======
+/// The values of an object that are objects; a missing `name` is set to the key.
+>>>>>>> main
 fn objects(by_name: &mut serde_json::Map<String, Value>) -> Vec<Value> {
     let objects = by_name.iter_mut().filter(|(_, value)| value.is_object());
     objects
@@ -220,11 +239,11 @@ fn objects(by_name: &mut serde_json::Map<String, Value>) -> Vec<Value> {
         .collect()
 }
 
-/// Reads a page; a bare array is a list of one page.
+/// Parses a page; a bare array is a list of one page.
 ///
-/// `next` is an absolute URL chosen by the server. Only its query is used, on the path that was
-/// asked: a reply cannot lead anywhere else, nor does it matter under which name the server knows
-/// itself.
+/// `next` is an absolute URL that the server chooses. Only its query is used, on the path of the
+/// request: a response cannot lead to another server or path, and the name under which the server
+/// knows itself does not matter.
 pub(super) fn page(reply: &ApiReply, asked: &str) -> Page {
     let body = json(reply);
     let is_list = holds_list(&body, 0);
@@ -243,7 +262,7 @@ pub(super) fn page_entries(body: &Value) -> Vec<Value> {
 }
 
 fn follow(next: &str, asked: &str) -> Option<String> {
-    // A made-up host lets relative references resolve; it goes nowhere.
+    // An invented host lets relative references resolve; no request is sent to it.
     let base = Url::parse("http://localhost/").ok()?;
     let next = base.join(next).ok()?;
     let path = asked.split('?').next().unwrap_or_default();
@@ -317,7 +336,7 @@ mod tests {
 
     #[test]
     fn nul_is_removed_from_bodies_and_paths() {
-        // Guarantees that no NUL leaves, and that a backslash in front of `u0000` is not taken for
+        // Guarantees that no NUL is sent, and that a backslash in front of `u0000` is not taken for
         // one.
         for (json, sent) in [
             (r#"{"a":"x\u0000y\u0000"}"#, r#"{"a":"xy"}"#),
@@ -335,7 +354,7 @@ mod tests {
 
     #[test]
     fn ids_as_number_or_string_are_parsed() {
-        // Guarantees that a float, a text and a byte order mark do not hide a user's number.
+        // Guarantees that a user's id is found as a float, as a string and after a byte order mark.
         for body in [
             "{\"id\":7}",
             "{\"id\":7.0}",

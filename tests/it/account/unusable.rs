@@ -117,11 +117,11 @@ fn end(child: &mut Child) -> Option<i32> {
     ended.and_then(|status| status.code())
 }
 
-/// 64 MiB in 64 KiB.
+/// 8 MiB in 8 KiB.
 fn bomb() -> Answer {
     use std::io::Write;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(&vec![b' '; 64 << 20]).unwrap();
+    encoder.write_all(&vec![b' '; 8 << 20]).unwrap();
     let headers = vec![("Content-Encoding".to_owned(), "gzip".to_owned())];
     Answer::Http { status: 200, headers, body: encoder.finish().unwrap() }
 }

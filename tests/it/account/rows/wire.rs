@@ -260,7 +260,7 @@ fn bombs() -> Vec<Row> {
     vec![row(
         "each ninth answer is a gzip bomb",
         usual().on(&[Route::Upsert, Route::UserRead], When::Every(9), Effect::Applied, |_, _| {
-            bytes(200, Some("gzip"), gzip(&vec![b' '; 64 << 20]))
+            bytes(200, Some("gzip"), gzip(&vec![b' '; 8 << 20]))
         }),
     )]
 }
