@@ -194,19 +194,12 @@ impl FailureHistory {
         }
         let often = policy.attempts.div_ceil(2).clamp(1, WITNESSED);
         let many_are_patient =
-<<<<<<< HEAD
-            policy.run == RunMode::ToTheEnd && since >= policy.least * MANY_PATIENCE;
-        let alone = failing.count() <= FEW || many_are_patient;
+            policy.run == RunMode::ToTheEnd && since >= policy.least * OUTAGE_FACTOR;
+        let alone = failing.count() <= MAX_FAILING_ALONE || many_are_patient;
         // What the sender can do without may fail always, and for all.
         let is_typical = need != Need::Optional;
         let works = !is_typical || (trouble.succeeds && alone);
         let proven = trouble.accompanied >= often || (works && trouble.alive >= often);
-=======
-            policy.run == RunMode::ToTheEnd && since >= policy.least * OUTAGE_FACTOR;
-        let alone = failing.count() <= MAX_FAILING_ALONE || many_are_patient;
-        let proven =
-            trouble.accompanied >= often || (trouble.succeeds && trouble.alive >= often && alone);
->>>>>>> main
         proven.then(|| PoisonEvidence {
             failures: trouble.failures,
             secs: since.as_secs(),

@@ -78,13 +78,9 @@ pub enum Need {
     /// The op cannot continue without it.
     #[default]
     Required,
-<<<<<<< HEAD
-    /// The sender can do without, a look-up say. A web page in place of an answer is tried again a
-    /// few times and then handed back; a route that is forbidden is handed back at once, and one that is closed is not waited for.
-=======
     /// The caller can do without it, for example a look-up. A web page in place of a response is
-    /// requested again a few times and then returned; a refusal of the route is returned at once.
->>>>>>> main
+    /// requested again a few times and then returned; a refusal of the route is returned at once,
+    /// and a closed route is not waited for.
     Optional,
     /// The op cannot continue without it, but a 403 is a response too: the work may have been done
     /// before. It is returned once it is known that the key works.

@@ -94,13 +94,9 @@ pub struct Attempts {
     pub failed: u32,
     /// When the first of them ended.
     pub failing_since: Option<Instant>,
-<<<<<<< HEAD
     /// When the last attempt failed: whatever it did at the server, it did before.
     pub failed_at: Option<Instant>,
-    /// Names the op in logs: which user, which record.
-=======
     /// Identifies the op in logs: which user, which record.
->>>>>>> main
     pub subject: Option<Arc<Subject>>,
     /// Its failures, to distinguish a request that can never succeed from an outage. They are kept
     /// when the op is given up and tried again.

@@ -75,13 +75,8 @@ impl<W: AttemptTransport> RequestDispatcher<W> {
                     RetryReason::Status(408 | 503) => Denial::Unavailable,
                     _ => Denial::None,
                 };
-<<<<<<< HEAD
-                // Without an answer it is not known yet whether it is sent again.
-                if denial != Denial::None {
-=======
                 // Without a response it is not known yet whether it is sent again.
-                if matches!(again.why, RetryReason::Status(408 | 429 | 503)) {
->>>>>>> main
+                if denial != Denial::None {
                     self.observer.retry(again.why.label());
                 }
                 // The unknown effect of the request is more important than the stop of the process.

@@ -94,16 +94,11 @@ fn slices<N: AsRef<str>, J: AsRef<str>>(fields: &[(N, J)]) -> impl Iterator<Item
     fields.iter().map(|(name, json)| (name.as_ref(), json.as_ref()))
 }
 
-<<<<<<< HEAD
-/// A reply's body as JSON, whatever its encoding; `Null` where it is not JSON.
-=======
-/// A response's body as JSON, with or without a byte order mark; `Null` if it is not JSON.
->>>>>>> main
+/// A response's body as JSON, whatever its encoding; `Null` if it is not JSON.
 pub(super) fn json(reply: &ApiReply) -> Value {
     serde_json::from_slice(&plain_body(&reply.body)).unwrap_or(Value::Null)
 }
 
-<<<<<<< HEAD
 /// Names under which an answer may hold the one object it is about.
 const OBJECT_NAMES: [&str; 6] = ["data", "result", "results", "user", "client", "company"];
 
@@ -136,11 +131,8 @@ pub(super) fn object(reply: &ApiReply) -> Value {
 /// How deep an object may stand in an answer.
 const MAX_WRAPPERS: usize = 3;
 
-/// A number of a user or company, written as an integer, as a float without a fraction, or as text.
-=======
 /// The id of a user or company, written as an integer, as a float without a fraction, or as a
 /// string.
->>>>>>> main
 pub(super) fn number(value: &Value) -> Option<u64> {
     // Up to here floats hold whole numbers exactly.
     const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -176,13 +168,8 @@ pub(super) struct Page {
 /// Names under which an object may hold the entries of a list, or an object that does.
 const LIST_NAMES: [&str; 6] = ["results", "data", "attributes", "items", "result", "response"];
 
-<<<<<<< HEAD
 /// The entries of a list that is an object without an array: objects by name, as
 /// `{"plan": {"id": 1, ...}}`, perhaps under one of the usual names.
-=======
-/// The entries of a list that is an object: an array under one of the usual names, or objects by
-/// name, as in `{"plan": {"id": 1, ...}}`.
->>>>>>> main
 fn entries(body: &mut serde_json::Map<String, Value>) -> Vec<Value> {
     for name in LIST_NAMES {
         if let Some(Value::Object(by_name)) = body.get_mut(name) {
@@ -192,7 +179,6 @@ fn entries(body: &mut serde_json::Map<String, Value>) -> Vec<Value> {
     objects(body)
 }
 
-<<<<<<< HEAD
 /// Whether a value is an array of objects, or an object that holds one under a usual name.
 fn holds_list(value: &Value, depth: usize) -> bool {
     match value {
@@ -222,10 +208,7 @@ fn list_in(body: Value, depth: usize) -> (Vec<Value>, Value) {
     }
 }
 
-/// The values of an object that are objects themselves; a missing `name` is its key.
-=======
 /// The values of an object that are objects; a missing `name` is set to the key.
->>>>>>> main
 fn objects(by_name: &mut serde_json::Map<String, Value>) -> Vec<Value> {
     let objects = by_name.iter_mut().filter(|(_, value)| value.is_object());
     objects

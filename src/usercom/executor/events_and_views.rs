@@ -133,13 +133,8 @@ impl OpExecutor {
         }
     }
 
-<<<<<<< HEAD
-    /// Whether to look before an event or page view is sent again.
-    fn look_after(&self, denial: Denial, attempts: &Attempts) -> Option<LookupCause> {
-=======
     /// Whether to look up an event or page view before it is sent again.
-    fn look_after(&self, denial: Denial) -> Option<LookupCause> {
->>>>>>> main
+    fn look_after(&self, denial: Denial, attempts: &Attempts) -> Option<LookupCause> {
         match denial {
             Denial::TooMany if !self.throttled.look_due() => None,
             Denial::None | Denial::Unavailable | Denial::TooMany => {

@@ -36,8 +36,7 @@ const SURELY_OLDER: i64 = 60;
 pub(super) enum LookupCause {
     /// An earlier process may have sent it.
     EarlierRun,
-<<<<<<< HEAD
-    /// An attempt of this run ended at this moment without a clear answer.
+    /// The result of an attempt of this process is unknown.
     LostAnswer {
         /// When.
         at: Instant,
@@ -58,16 +57,7 @@ enum SampleLook {
 /// How long a lost event is looked for where there is nothing to compare it with.
 const WITHOUT_SAMPLE: Duration = Duration::from_secs(5);
 
-/// What is looked for.
-=======
-    /// The result of an attempt of this process is unknown.
-    LostAnswer,
-    /// An attempt of this process was answered with 429.
-    TooMany,
-}
-
 /// The event or page view that is searched.
->>>>>>> main
 pub(super) struct HistoryQuery<'a> {
     pub(super) place: HistoryKey<'a>,
     /// The same for events that a history cannot distinguish.
@@ -243,12 +233,8 @@ impl OpExecutor {
         self.snapshots.arrived(place, fingerprint);
     }
 
-<<<<<<< HEAD
-    /// Reads on until what happened at `at` must have been seen. A history that cannot be read is
-    /// asked for a few times: it never decides about the record.
-=======
-    /// Reads on until an event at the time `at` must have been in the pages read.
->>>>>>> main
+    /// Reads on until an event at the time `at` must have been in the pages read. A history that
+    /// cannot be read is requested a few times: a look-up never decides about the record.
     async fn read_on(
         &self,
         snapshot: &mut Snapshot,
@@ -297,22 +283,8 @@ impl OpExecutor {
                     );
                 }
                 break;
-<<<<<<< HEAD
             };
             self.history_lag.note_read(kind, HistoryRead::Read);
-=======
-            }
-            if endpoint::json(&reply).is_null()
-                && let Some(pause) = pauses.next()
-            {
-                // An empty or truncated response proves nothing about the history: it is requested
-                // again.
-                snapshot.next = Some(request);
-                tokio::time::sleep(pause).await;
-                continue;
-            }
-            let page = endpoint::page(&reply, &request.path);
->>>>>>> main
             snapshot.add(page.results);
             snapshot.continue_with(page.next.map(|next| {
                 request.path = next;

@@ -49,13 +49,9 @@ pub(super) struct Snapshot {
     /// Pages that were asked for: some servers lead from the last one back to the first.
     asked: HashSet<String>,
     order: HistoryOrder,
-<<<<<<< HEAD
     /// The status with which User.com refused to show it.
     pub(super) refused: Option<u16>,
-    /// Arrivals of this run that are not in the snapshot, by fingerprint.
-=======
     /// Events that arrived in this run and are not in the snapshot, by fingerprint.
->>>>>>> main
     since: HashMap<u64, u32>,
 }
 
@@ -99,16 +95,12 @@ impl Snapshot {
         }
     }
 
-<<<<<<< HEAD
     /// The next page is this one, unless it was asked for before.
     pub(super) fn continue_with(&mut self, next: Option<Request>) {
         self.next = next.filter(|next| self.asked.insert(next.path.clone()));
     }
 
-    /// In a list that begins with the newest: the oldest time read.
-=======
     /// In a list that begins with the newest: the oldest time that was read.
->>>>>>> main
     pub(super) fn reaches_back_to(&self) -> Option<i64> {
         match self.order {
             HistoryOrder::NewestFirst(oldest) => Some(oldest),

@@ -69,13 +69,9 @@ pub struct OpExecutor {
     throttled: throttled::ThrottledLookups,
     /// How soon User.com shows its writes.
     visibility: Visibility,
-<<<<<<< HEAD
     /// How long histories take to show what was sent.
     history_lag: history_lag::HistoryLag,
-    /// How far times without a zone in histories are off.
-=======
     /// The zone offset of times without a zone in histories.
->>>>>>> main
     zone: history_zone::HistoryZone,
     /// Whether User.com said that it does not update companies by external id.
     no_company_update_by_own_id: AtomicBool,
