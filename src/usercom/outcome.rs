@@ -105,6 +105,10 @@ pub trait ExecutorObserver: Send + Sync {
     /// A person was found in the account under another own id, or more than once; told once for
     /// each user.
     fn match_conflict(&self, _user: &str, _why: &str, _then: &'static str) {}
+    /// Searches by a key of a person got no answer about the key; `why` says what came instead.
+    fn search_unanswered(&self, _key: &'static str, _why: &str) {}
+    /// A record was found for a user, and User.com did not let it have the user's id.
+    fn adoption_refused(&self, _user: &str, _status: u16) {}
     /// An event or page view of unknown fate was found in the history and not sent again.
     fn duplicate_avoided(&self) {}
 }

@@ -3,6 +3,7 @@
 //! Invariant: the caller ensures that one user's ops come one at a time; companies, which
 //! many users share, are serialised here.
 
+mod adoption;
 mod body;
 mod companies;
 mod events_and_views;
@@ -10,6 +11,7 @@ mod history;
 mod history_snapshots;
 mod history_zone;
 mod matching;
+mod person_search;
 mod resolve;
 mod unseen;
 mod users;
@@ -26,6 +28,7 @@ use self::resolve::Refused;
 use super::attributes::{AttributeOwner, Catalogue, Creation};
 use super::confirmed_fields::ConfirmedFieldHashes;
 use super::endpoint;
+use super::identity::SearchAvailability;
 use super::keyed_mutex::KeyedLocks;
 use super::new_users::NewUserEstimator;
 use super::outcome::{ExecuteError, ExecutorObserver, OpSuccess, PriorSend, remediation};
@@ -68,6 +71,8 @@ pub struct OpExecutor {
     company_turns: KeyedLocks<Box<str>>,
     /// One look-up and first write at a time per key of a person.
     key_turns: KeyedLocks<u64>,
+    /// Whether User.com answers searches for a person.
+    searches: SearchAvailability,
 }
 
 impl OpExecutor {
@@ -88,6 +93,7 @@ impl OpExecutor {
             no_company_update_by_own_id: AtomicBool::new(false),
             company_turns: KeyedLocks::default(),
             key_turns: KeyedLocks::default(),
+            searches: SearchAvailability::default(),
             transport,
             users,
             delivery,
